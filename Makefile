@@ -1,0 +1,112 @@
+# Everything is done from here: `make demo` shows the product, `make check` runs what CI runs.
+# A bare Debian or Ubuntu with Python 3.11+, make and git is enough; a second `make` does no work twice.
+
+SHELL    := /bin/bash
+VENV     := .venv
+BIN      := $(VENV)/bin
+DEMO     := demo
+ACCOUNTS := 200
+MONTHS   := 3
+
+# The first interpreter that is new enough; `make PYTHON=/path/to/python ...` chooses another.
+PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$candidate -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null \
+	&& { echo $$candidate; break; }; done)
+
+# What the pages need (WeasyPrint draws with Pango), and what the tests look at PDFs with.
+LIBRARIES      := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz0b libharfbuzz-subset0
+TEST_PACKAGES  := poppler-utils
+# On a machine of CI the tests may also start a browser and a database server; nobody else gets those installed unasked.
+CI_PACKAGES    := chromium postgresql
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo ui test check lint format types bench lock clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.14 found. Install one, or name it: make PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); .ci/system-packages python3-venv; $(PYTHON) -m venv $(VENV); } || { \
+	  rm -rf $(VENV); \
+	  $(PYTHON) -m virtualenv -q $(VENV) 2>/dev/null || uv venv -q --seed --python $(PYTHON) $(VENV) 2>/dev/null || { \
+	  rm -rf $(VENV); \
+	  echo "This Python cannot make virtual environments. Install python3-venv (Debian, Ubuntu: apt-get install python3-venv)," >&2; \
+	  echo "or virtualenv or uv, and run make again." >&2; exit 1; }; }
+
+# The lock carries the build back end too, so that the second step needs neither isolation nor network.
+$(VENV)/.installed: requirements.lock pyproject.toml billing/__init__.py | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.libraries: $(VENV)/.installed .ci/system-packages
+	@$(BIN)/python -c 'import weasyprint; from ctypes import CDLL; CDLL("libharfbuzz-subset.so.0")' >/dev/null 2>&1 \
+	  || .ci/system-packages $(LIBRARIES) \
+	  || $(BIN)/python -c 'import weasyprint' >/dev/null 2>&1 \
+	  || { echo "Pango and HarfBuzz are missing, and without them no PDF can be drawn: install $(LIBRARIES)" >&2; exit 1; }
+	@touch $@
+
+$(VENV)/.test-packages: $(VENV)/.libraries
+	@command -v pdftotext >/dev/null || .ci/system-packages $(TEST_PACKAGES) \
+	  || echo "poppler-utils is missing: tests that read PDFs are skipped" >&2
+ifeq ($(CI),true)
+	@for package in $(CI_PACKAGES); do .ci/system-packages $$package || echo "$$package is missing: its tests are skipped" >&2; done
+endif
+	@touch $@
+
+# --- what people run ------------------------------------------------------------------------------------------------
+
+demo: $(VENV)/.libraries  ## a made-up business of 200 accounts, billed for three months, into demo/
+	@rm -rf $(DEMO)
+	$(BIN)/overage sample $(DEMO) --accounts $(ACCOUNTS) --months $(MONTHS)
+	@set -e; hint() { $(BIN)/python -c "import sys; from billing.sample import billing_hint; print(billing_hint(int(sys.argv[1]))[int(sys.argv[2])])" $(MONTHS) $$1; }; \
+	month=$$(hint 0); as_of=$$(hint 1); \
+	echo "$(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO)"; \
+	$(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO); \
+	echo; \
+	echo "Billed up to $$as_of. What to look at next:"; \
+	echo "  $(DEMO)/documents/$$month/            the invoices of the last month, as PDF"; \
+	echo "  $(DEMO)/profiles/index.html           every account's billing profile"; \
+	echo "  $(BIN)/overage show decisions --month $$month --home $(DEMO)     who was upgraded, and why"; \
+	echo "  $(BIN)/overage show rejects --month $$month --home $(DEMO)       the rows that were set aside"; \
+	echo "  $(BIN)/overage explain INV-$${as_of%%-*}-000001 --home $(DEMO)    a line, back to the events behind it"; \
+	echo "  make ui                               the same in the Dagster UI"
+
+ui: $(VENV)/.libraries  ## the Dagster UI on the demo's home
+	@test -d $(DEMO) || $(MAKE) demo
+	$(BIN)/overage ui --home $(DEMO)
+
+# --- what developers run --------------------------------------------------------------------------------------------
+
+test: $(VENV)/.test-packages  ## the tests
+	$(BIN)/python -m pytest
+
+check: lint types test  ## everything that CI runs: lint, format, types, tests
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(VENV)/.installed  ## let ruff fix and format what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+bench: $(VENV)/.libraries  ## the benchmarks (minutes; keep the machine quiet)
+	$(BIN)/python -m benchmarks
+
+lock:  ## pin every dependency again, with hashes, for Python 3.11 to 3.14 (needs uv)
+	@command -v uv >/dev/null || test -x $(BIN)/uv || { echo "make lock needs uv: $(BIN)/python -m pip install uv" >&2; exit 1; }
+	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile pyproject.toml --group build --group tests --group typing --group lint \
+	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" --quiet $(UPGRADE) --output-file requirements.lock
+
+clean:  ## remove the environment, the caches and the demo
+	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,200 @@
+"""The billing home: one folder per business, and the only way anything is written into it.
+
+A file is written under a scratch name in its own folder, flushed to disk and renamed into place, so a reader sees
+the old bytes or the new ones and never a part. Equal content is not written again.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from billing.errors import RefusedError
+from billing.tables import Table
+
+SCRATCH_PREFIX = ".writing-"
+
+
+@dataclass(frozen=True)
+class Home:
+    """Where a business keeps what goes in and what comes out."""
+
+    root: Path
+
+    @property
+    def landing(self) -> Path:
+        """What others write; the pipeline only reads it."""
+        return self.root / "landing"
+
+    @property
+    def lake(self) -> Path:
+        """Parquet tables, one folder each."""
+        return self.root / "lake"
+
+    @property
+    def documents(self) -> Path:
+        """The issued PDFs, by billing month."""
+        return self.root / "documents"
+
+    @property
+    def profiles(self) -> Path:
+        """One page per account."""
+        return self.root / "profiles"
+
+    @property
+    def register_path(self) -> Path:
+        """The register of issued documents, when it is not a server."""
+        return self.root / "register.db"
+
+    def partition(self, table: Table, month: str) -> Path:
+        """The file of a monthly table for one billing month."""
+        return self.lake / table.name / f"billing_month={month}" / f"{table.name}.parquet"
+
+    def whole(self, table: Table) -> Path:
+        """The file of a table that is not partitioned."""
+        return self.lake / table.name / f"{table.name}.parquet"
+
+    def delivery(self, table: Table, day: date) -> Path:
+        """The file of a table by day of delivery (rejects, ingest)."""
+        return self.lake / table.name / f"delivery_day={day.isoformat()}" / f"{table.name}.parquet"
+
+    def document_file(self, month: str, number: str) -> Path:
+        """Where the PDF of an issued document stands."""
+        return self.documents / month / f"{number}.pdf"
+
+
+def write_file(path: Path, write: Callable[[Path], None]) -> bool:
+    """Let `write` fill a scratch file, then put it in place of `path` at once.
+
+    Returns
+    -------
+    bool
+        Whether `path` changed: a scratch file equal to what stands there is thrown away.
+
+    Raises
+    ------
+    OSError, polars.exceptions.ComputeError
+        Whatever `write` raises (disk full, read-only folder); `path` is as it was and no scratch file remains.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f"{SCRATCH_PREFIX}{os.getpid()}-{path.name}")
+    try:
+        write(scratch)
+        if path.exists() and _same_bytes(scratch, path):
+            return False
+        with scratch.open("rb") as file:
+            os.fsync(file.fileno())
+        scratch.replace(path)
+        _sync_folder(path.parent)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return True
+
+
+def write_bytes(path: Path, content: bytes) -> bool:
+    """Put `content` in place of `path` at once; see `write_file`."""
+
+    def write(scratch: Path) -> None:
+        scratch.write_bytes(content)
+
+    return write_file(path, write)
+
+
+def write_frame(path: Path, frame: pl.DataFrame, table: Table) -> bool:
+    """Write a frame as the table's Parquet file: its columns, sorted by its key, with descriptions and statistics.
+
+    Equal frames give equal bytes. See `write_file`.
+    """
+    conformed = table.conform(frame)
+    metadata = {"table": table.name, "description": table.description} | {
+        f"column:{column.name}": column.description for column in table.columns
+    }
+
+    def write(scratch: Path) -> None:
+        conformed.write_parquet(
+            scratch, compression="zstd", compression_level=1, statistics=True, metadata=metadata, row_group_size=250_000
+        )
+
+    return write_file(path, write)
+
+
+def remove_file(path: Path) -> None:
+    """Remove a file that may be missing, and make that last."""
+    if path.exists():
+        path.unlink()
+        _sync_folder(path.parent)
+
+
+def read_frame(path: Path, table: Table) -> pl.DataFrame:
+    """A table's file, or no rows where it was never written."""
+    if not path.exists():
+        return table.empty()
+    return pl.read_parquet(path, hive_partitioning=False, glob=False)
+
+
+def scan_frames(paths: list[Path], table: Table) -> pl.LazyFrame:
+    """Several files of one table as one lazy frame; no rows when there are none."""
+    if not paths:
+        return table.empty().lazy()
+    return pl.scan_parquet(paths, hive_partitioning=False, glob=False)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def remove_scratch_files(folder: Path) -> list[Path]:
+    """Remove what a killed run left under a scratch name."""
+    left = sorted(folder.rglob(f"{SCRATCH_PREFIX}*")) if folder.exists() else []
+    for path in left:
+        path.unlink(missing_ok=True)
+    return left
+
+
+@contextmanager
+def lock(home: Home) -> Iterator[None]:
+    """Hold the home's lock: one run at a time, from the command line and Dagster alike.
+
+    The lock is the operating system's, so a killed run gives it back.
+
+    Raises
+    ------
+    RefusedError
+        When the home cannot be written, or another run holds the lock.
+    """
+    import fcntl
+
+    path = home.root / ".lock"
+    try:
+        file = path.open("a")
+    except OSError as error:
+        raise RefusedError(
+            f"{home.root}: this billing home cannot be written ({error.strerror}): expected a writable folder"
+        ) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RefusedError(
+                f"{home.root}: another run is at work in this billing home: wait for it to end, then run again"
+            ) from error
+        yield
+
+
+def _same_bytes(one: Path, other: Path) -> bool:
+    return one.stat().st_size == other.stat().st_size and file_hash(one) == file_hash(other)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

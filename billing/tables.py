@@ -1,0 +1,474 @@
+"""Every table of the lake: its columns, their types, units and meaning, and the key it is sorted by.
+
+This is the one place where a column is described. Parquet files carry these descriptions, Dagster's pages show
+them, and readers are checked against them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import polars as pl
+
+BASE_QUANTITY: Final = pl.Decimal(38, 9)
+"""A quantity in the metric's base unit (bytes, not GB), exact to nine decimals."""
+QUANTITY: Final = pl.Decimal(38, 18)
+"""A quantity in the metric's unit (GB). Nine decimals of a byte are eighteen decimals of a GB."""
+MONEY: Final = pl.Decimal(38, 4)
+"""An amount rounded to a currency's minor unit; no ISO 4217 currency has more than four decimals."""
+PRICE: Final = pl.Decimal(38, 12)
+"""A price of the catalogue, as written there."""
+RATE: Final = pl.Decimal(38, 12)
+"""A tax rate as a fraction: 0.2 is 20 percent."""
+INSTANT: Final = pl.Datetime("ns", "UTC")
+MEASUREMENT: Final = pl.List(pl.Struct({"metric": pl.String, "quantity": QUANTITY, "allowance": QUANTITY}))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its name, Polars type and meaning."""
+
+    name: str
+    dtype: pl.DataType | type[pl.DataType]
+    description: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table of the lake.
+
+    Attributes
+    ----------
+    key
+        The columns every file of the table is sorted by; together they identify a row.
+    """
+
+    name: str
+    description: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+
+    @cached_property
+    def schema(self) -> pl.Schema:
+        """Column names and Polars types, in order."""
+        return pl.Schema({column.name: column.dtype for column in self.columns})
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        """The columns in order."""
+        return [column.name for column in self.columns]
+
+    def empty(self) -> pl.DataFrame:
+        """No rows, all columns."""
+        return pl.DataFrame(schema=self.schema)
+
+    def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """`frame` with exactly the table's columns, types and order, sorted by its key.
+
+        Raises
+        ------
+        polars.exceptions.ColumnNotFoundError
+            When a column is missing.
+        polars.exceptions.InvalidOperationError
+            When a value does not fit the column's type.
+        """
+        return frame.select(pl.col(column.name).cast(column.dtype) for column in self.columns).sort(
+            self.key, maintain_order=True, nulls_last=False
+        )
+
+
+_ACCOUNT = Column("account_id", pl.String, "The account")
+_SUBSCRIPTION = Column("subscription_id", pl.String, "One purchase of the account: <account_id>/<start date>")
+_MONTH = Column("billing_month", pl.String, "The billing month, YYYY-MM: the month that holds the billing date")
+_BILLING_DATE = Column("billing_date", pl.Date, "The local date on which the document falls due to be issued")
+_CYCLE_START = Column("cycle_start", pl.Date, "First local day of the cycle")
+_CYCLE_END = Column("cycle_end", pl.Date, "The local day after the cycle's last: cycles are half-open")
+_METRIC = Column("metric", pl.String, "What is measured, as the catalogue names it")
+_PACKAGE = Column("package", pl.String, "The package in force")
+_CURRENCY = Column("currency", pl.String, "ISO 4217 code")
+_NUMBER = Column("number", pl.String, "The document's number, gap-free per series and year")
+
+_DOCUMENT_MONEY = (
+    Column("net", MONEY, "Sum of the lines, before tax"),
+    Column("tax", MONEY, "Sum of the taxes"),
+    Column("total", MONEY, "net + tax; negative on a credit note"),
+)
+
+_LINE = (
+    Column("line", pl.Int32, "Position on the document, from 1"),
+    Column("kind", pl.String, "package_fee, hold_fee, overage, prior_cycle, refund or adjustment"),
+    Column("metric", pl.String, "The metric of an overage; null on a fee"),
+    _PACKAGE,
+    _CYCLE_START,
+    _CYCLE_END,
+    Column("quantity", QUANTITY, "Measured in the cycle, in the metric's unit"),
+    Column("allowance", QUANTITY, "Included in the package, in the metric's unit; null is unlimited"),
+    Column("excess", QUANTITY, "quantity - allowance where over, in the metric's unit"),
+    Column("billed_units", QUANTITY, "Started blocks (block model), else the excess, in the metric's unit"),
+    Column("unit_price", PRICE, "Price of a block or unit where one price holds for the whole excess"),
+    Column("amount", MONEY, "The line's amount, rounded half-up to the minor unit"),
+    Column("description", pl.String, "The line in words"),
+)
+
+_TAX = (
+    Column("name", pl.String, "The tax, as the tax table names it"),
+    Column("country", pl.String, "ISO 3166-1 alpha-2 code of the jurisdiction"),
+    Column("region", pl.String, "The region of the jurisdiction; null for the whole country"),
+    Column("rate", RATE, "As a fraction: 0.2 is 20 percent"),
+    Column("taxable", MONEY, "The rounded net sum the tax is computed on"),
+    Column("amount", MONEY, "rate x taxable, rounded half-up"),
+    Column("reason", pl.String, "charged, exempt or reverse_charge"),
+)
+
+_DRAFT_IDENTITY = (
+    Column("kind", pl.String, "invoice, credit_note or debit_note"),
+    _ACCOUNT,
+    _SUBSCRIPTION,
+    _MONTH,
+    _BILLING_DATE,
+)
+
+DOCUMENTS = Table(
+    "documents",
+    "An issued document. It never changes again.",
+    (
+        _NUMBER,
+        *_DRAFT_IDENTITY,
+        Column("issued_on", pl.Date, "As-of day of the run that issued it"),
+        _CURRENCY,
+        *_DOCUMENT_MONEY,
+        Column("status", pl.String, "open, paid or refunded: derived from payments when read"),
+        Column("corrects", pl.String, "The number of the document this note corrects, or null"),
+        Column("content_hash", pl.String, "SHA-256 of the stored content, which holds everything the page shows"),
+    ),
+    ("number",),
+)
+
+DRAFTS = Table(
+    "drafts",
+    "A document that is due but not issued yet.",
+    (
+        *_DRAFT_IDENTITY,
+        Column("issued_on", pl.Date, "Always null: it is not issued"),
+        _CURRENCY,
+        *_DOCUMENT_MONEY,
+        Column("corrects", pl.String, "The number of the document this note corrects, or null"),
+        Column("content_hash", pl.String, "SHA-256 of the content as it would be issued, without number and date"),
+        Column("content", pl.String, "Everything the page would show, as JSON"),
+    ),
+    ("billing_date", "account_id", "subscription_id", "kind"),
+)
+
+LINES = Table("lines", "A line of an issued document.", (_NUMBER, *_LINE), ("number", "line"))
+
+DRAFT_LINES = Table(
+    "draft_lines",
+    "A line of a draft.",
+    (
+        *_DRAFT_IDENTITY,
+        *(column for column in _LINE if column.name != "kind"),
+        Column("line_kind", pl.String, "As `kind` of lines"),
+    ),
+    ("billing_date", "account_id", "subscription_id", "kind", "line"),
+)
+
+TAXES = Table("taxes", "A tax of an issued document.", (_NUMBER, *_TAX), ("number", "name", "rate", "region"))
+
+CYCLES = Table(
+    "cycles",
+    "A billing date of a subscription: the cycle that ends there and the one that starts there.",
+    (
+        _ACCOUNT,
+        _SUBSCRIPTION,
+        _MONTH,
+        _BILLING_DATE,
+        Column("billing_index", pl.Int32, "k of billing date k; 0 is the start of the paid subscription"),
+        Column("started_on", pl.Date, "Local date on which the subscription started"),
+        Column("term", pl.String, "monthly or yearly"),
+        Column("cycle_start", pl.Date, "First day of the cycle that ends at the billing date; null at billing date 0"),
+        Column("cycle_end", pl.Date, "The billing date, where a cycle ends there; else null"),
+        Column("next_billing_date", pl.Date, "End of the cycle that starts at the billing date"),
+        Column("access_start", INSTANT, "First instant of the closing cycle with access; null when there was none"),
+        Column("access_end", INSTANT, "The instant at which access in the closing cycle ended"),
+        Column(
+            "fee_share_numerator", pl.Int32, "Days of a prorated first cycle; 1 when the full fee is due, 0 when none"
+        ),
+        Column("fee_share_denominator", pl.Int32, "Days of that calendar month; 1 when not prorated"),
+        Column("fee_reason", pl.String, "Why the fee is due or not: due, term, cancelled, held, refunded, suspended"),
+        Column("hold_fee_due", pl.Boolean, "Whether the hold fee is due instead of the package fee"),
+        Column("status", pl.String, "Of the subscription after the billing date: active, held, cancelled, refunded"),
+    ),
+    ("billing_date", "account_id", "subscription_id"),
+)
+
+LEVELS = Table(
+    "levels",
+    "The level of every gauge of an account at the start of the month before and of this billing month.",
+    (
+        _ACCOUNT,
+        _MONTH,
+        _METRIC,
+        Column("opening_level", BASE_QUANTITY, "Level at the first instant of the month before, in base units"),
+        Column("closing_level", BASE_QUANTITY, "Level at the first instant of the billing month, in base units"),
+    ),
+    ("account_id", "metric"),
+)
+
+USAGE = Table(
+    "usage",
+    "What an account used of a metric in the cycle that closes in the billing month.",
+    (
+        _ACCOUNT,
+        _SUBSCRIPTION,
+        _MONTH,
+        _CYCLE_START,
+        _CYCLE_END,
+        _METRIC,
+        Column("quantity", QUANTITY, "The metric's measure over the access in the cycle, in its unit"),
+        Column("closing_level", QUANTITY, "Level of a gauge at the end of the access, in its unit; null on counters"),
+        Column("events", pl.Int64, "Events counted"),
+        Column("duplicates", pl.Int64, "Further deliveries of those events, counted once"),
+        Column("base_quantity", BASE_QUANTITY, "The quantity in base units, exact"),
+        Column("event_sum", BASE_QUANTITY, "Plain sum of the events' values in base units, for conservation"),
+        Column("lowest_level", QUANTITY, "Lowest level of a gauge where it fell below zero, in its unit; else null"),
+    ),
+    ("account_id", "subscription_id", "cycle_start", "metric"),
+)
+
+PACKAGES = Table(
+    "packages",
+    "The life of a subscription month by month: the package of the cycle that ended and of the one that starts.",
+    (
+        _ACCOUNT,
+        _SUBSCRIPTION,
+        _MONTH,
+        _BILLING_DATE,
+        Column("closing_package", pl.String, "Package of the cycle that ended; null at the start"),
+        Column("opening_package", pl.String, "Package of the cycle that starts; null at the end"),
+        Column("status", pl.String, "active, held, suspended, cancelled or refunded after the billing date"),
+        Column("closed", pl.Boolean, "Whether the billing date has been closed: its packages never change again"),
+    ),
+    ("account_id", "subscription_id", "billing_date"),
+)
+
+DECISIONS = Table(
+    "decisions",
+    "The one answer to a request, or an automatic upgrade, with the evidence beside it.",
+    (
+        Column("decision_id", pl.String, "The request's id, or <subscription_id>/<billing date>/auto_upgrade"),
+        _MONTH,
+        Column("request_id", pl.String, "The request answered; null when the decision is automatic"),
+        _ACCOUNT,
+        _SUBSCRIPTION,
+        Column("kind", pl.String, "auto_upgrade, subscribe, upgrade, downgrade, cancel, hold, resume, refund, ..."),
+        Column("outcome", pl.String, "approved, refused or superseded"),
+        Column("reason", pl.String, "Reason code"),
+        Column("explanation", pl.String, "The reason in words a customer understands"),
+        Column("from_package", pl.String, "Package in force"),
+        Column("to_package", pl.String, "Package asked for or chosen"),
+        Column("decided_on", pl.Date, "Local date of the answer"),
+        Column("effective_on", pl.Date, "Local date from which it holds; null when refused or superseded"),
+        Column("evidence", MEASUREMENT, "Metric, quantity and allowance that the decision rests on, in units"),
+        Column("flags", pl.List(pl.String), "Such as exceeds_catalogue"),
+        Column("amount", MONEY, "Money the decision moves (a refund), with tax; else null"),
+        Column("expected_from", pl.Date, "First day on which refunded money is expected to arrive"),
+        Column("expected_by", pl.Date, "Last such day"),
+    ),
+    ("decided_on", "account_id", "decision_id"),
+)
+
+CHARGES = Table(
+    "charges",
+    "What a metric of a closed cycle costs; within the allowance too, at 0.00.",
+    (
+        _ACCOUNT,
+        _SUBSCRIPTION,
+        _MONTH,
+        _CYCLE_START,
+        _CYCLE_END,
+        Column("package", pl.String, "Package in force in the cycle"),
+        _METRIC,
+        Column("quantity", QUANTITY, "Measured, in the metric's unit"),
+        Column("allowance", QUANTITY, "Included, in the metric's unit; null is unlimited"),
+        Column("excess", QUANTITY, "quantity - allowance where over, else 0, in the metric's unit"),
+        Column("billed_units", QUANTITY, "Started blocks (block model), else the excess, in the metric's unit"),
+        Column("amount", MONEY, "Tariff of the excess, rounded half-up to the minor unit"),
+    ),
+    ("account_id", "subscription_id", "cycle_start", "metric"),
+)
+
+EVENTS = Table(
+    "events",
+    "A counted usage event.",
+    (
+        _ACCOUNT,
+        _METRIC,
+        Column("time", INSTANT, "The instant of the usage"),
+        Column("value", BASE_QUANTITY, "Its numeric value in base units; null where the metric only counts"),
+        Column("member", pl.String, "What a `unique` metric tells apart; null elsewhere"),
+        Column("source", pl.String, "Where the event came from; identifies it together with id"),
+        Column("id", pl.String, "The event's id within its source"),
+        Column("repeats", pl.Int64, "Further deliveries of the same event with the same content"),
+        Column("delivery_day", pl.Date, "Day of delivery"),
+        Column("file", pl.String, "File within the delivery day"),
+        Column("row", pl.Int64, "Row in the file, from 1"),
+    ),
+    ("account_id", "metric", "time", "source", "id"),
+)
+
+REJECTS = Table(
+    "rejects",
+    "A delivered row that was set aside, with the reason and its text.",
+    (
+        Column("delivery_day", pl.Date, "Day of delivery; null for requests, payments and accounts"),
+        Column("file", pl.String, "The file, relative to the delivery day (usage) or to landing/"),
+        Column("row", pl.Int64, "Row in the file, from 1; null when the whole file could not be read"),
+        Column("reason", pl.String, "The first reason that applies"),
+        Column("text", pl.String, "The row as delivered, card numbers masked to the last four digits"),
+        Column("source", pl.String, "As far as known"),
+        Column("id", pl.String, "As far as known"),
+        Column("account_id", pl.String, "As far as known"),
+        Column("metric", pl.String, "As far as known"),
+        Column("quantity", QUANTITY, "Its value in the metric's unit, as far as known"),
+    ),
+    ("delivery_day", "file", "row"),
+)
+
+INGEST = Table(
+    "ingest",
+    "A delivered file: rows = counted + duplicates + rejected.",
+    (
+        Column("delivery_day", pl.Date, "Day of delivery"),
+        Column("file", pl.String, "File within the delivery day"),
+        Column("bytes", pl.Int64, "Size as delivered"),
+        Column("sha256", pl.String, "Hash of the bytes as delivered"),
+        Column("rows", pl.Int64, "Rows, without blank lines and header"),
+        Column("counted", pl.Int64, "Rows that became an event"),
+        Column("duplicates", pl.Int64, "Rows that repeat an event with the same content"),
+        Column("rejected", pl.Int64, "Rows set aside"),
+    ),
+    ("delivery_day", "file"),
+)
+
+UNBILLED = Table(
+    "unbilled",
+    "Counted usage that bills nothing, with the reason.",
+    (
+        _ACCOUNT,
+        Column("billing_month", pl.String, "Calendar month of the events in the billing time zone, YYYY-MM"),
+        _METRIC,
+        Column("reason", pl.String, "no_subscription, before_start, trial, access_ended, held, suspended or parked"),
+        Column(
+            "quantity", QUANTITY, "Sum of the events' values (their number on counting metrics), in the metric's unit"
+        ),
+        Column("events", pl.Int64, "Events"),
+    ),
+    ("account_id", "metric", "reason"),
+)
+
+PARKED = Table(
+    "parked",
+    "An account that could not be billed, with the reason. The others were billed.",
+    (
+        _ACCOUNT,
+        _MONTH,
+        Column("reason", pl.String, "Reason code"),
+        Column("detail", pl.String, "What was found, what was expected, and what to do"),
+    ),
+    ("account_id", "reason"),
+)
+
+BALANCES = Table(
+    "balances",
+    "What an account owes in a currency.",
+    (
+        _ACCOUNT,
+        _CURRENCY,
+        Column("invoiced", MONEY, "Invoices and debit notes"),
+        Column("credited", MONEY, "Credit notes, as a positive amount"),
+        Column("paid", MONEY, "Successful payments"),
+        Column("refunded", MONEY, "Refunded and disputed payments"),
+        Column("outstanding", MONEY, "invoiced - credited - (paid - refunded); may be negative"),
+        Column("oldest_unpaid_on", pl.Date, "Issue date of the oldest unpaid document"),
+        Column("status", pl.String, "settled, owing or in_credit"),
+    ),
+    ("account_id", "currency"),
+)
+
+_PAYMENT_HISTORY = pl.List(
+    pl.Struct(
+        {
+            "number": pl.String,
+            "kind": pl.String,
+            "date": pl.Date,
+            "total": MONEY,
+            "status": pl.String,
+            "document": pl.String,
+        }
+    )
+)
+
+PROFILE = Table(
+    "profile",
+    "The billing profile of an account as of a date.",
+    (
+        _ACCOUNT,
+        Column("as_of", pl.Date, "The day at whose end the profile holds"),
+        Column("package", pl.String, "Package in force"),
+        Column("status", pl.String, "active, trial, held, suspended, cancelled, refunded or none"),
+        Column("next_billing_date", pl.Date, "Null when held or cancelled"),
+        Column("upcoming_amount", MONEY, "Fee decided for the next cycle + overages so far + tax"),
+        Column("previous_amount", MONEY, "Total of the last document; null before the first"),
+        Column("previous_date", pl.Date, "Its billing date"),
+        Column("outstanding", MONEY, "What the account owes"),
+        Column(
+            "usage",
+            pl.List(
+                pl.Struct(
+                    {
+                        "metric": pl.String,
+                        "quantity": QUANTITY,
+                        "allowance": QUANTITY,
+                        "excess": QUANTITY,
+                        "overage_amount": MONEY,
+                    }
+                )
+            ),
+            "Every metric so far in the open cycle, in units",
+        ),
+        Column(
+            "pending_change",
+            pl.Struct(
+                {"from_package": pl.String, "to_package": pl.String, "effective_on": pl.Date, "reason": pl.String}
+            ),
+            "The package change that will take effect, or null",
+        ),
+        Column("payment_history", _PAYMENT_HISTORY, "The account's documents, newest first"),
+    ),
+    ("account_id",),
+)
+
+TABLES: Final[Mapping[str, Table]] = {
+    table.name: table
+    for table in (
+        DOCUMENTS,
+        DRAFTS,
+        LINES,
+        DRAFT_LINES,
+        TAXES,
+        CYCLES,
+        LEVELS,
+        USAGE,
+        PACKAGES,
+        DECISIONS,
+        CHARGES,
+        EVENTS,
+        REJECTS,
+        INGEST,
+        UNBILLED,
+        PARKED,
+        BALANCES,
+        PROFILE,
+    )
+}

@@ -1,0 +1,488 @@
+"""The catalogue: what is measured, what is sold, at which price, under which policy. All of it is data.
+
+`load_catalogue` reads ``landing/catalogue.yaml`` and refuses anything it does not understand (rule 28), naming line,
+place, what was found and what was expected. Numbers are read as written: no binary float ever exists.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from billing.errors import Problem, RefusedError
+from billing.money import MAXIMUM_AMOUNT, minor_units
+from billing.yaml_reader import Place, decimals, read_yaml
+
+COUNTER_MEASURES = ("sum", "count", "unique", "max")
+GAUGE_MEASURES = ("peak", "last", "time_weighted")
+TARIFF_MODELS = ("block", "graduated", "volume", "stairstep")
+CARD_BRANDS = ("visa", "mastercard", "discover", "amex")
+MAXIMUM_QUANTITY = Decimal(10) ** 18
+"""Allowances and tier bounds, in base units, stay below this; so does any single event (see `billing.rating`)."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured (rule section 1).
+
+    Attributes
+    ----------
+    value
+        Path of the value from the event's root; None on a counting metric that needs none.
+    unit_size
+        Base units in one unit: 1000000000 where the unit is GB and events count bytes.
+    """
+
+    name: str
+    event: str
+    kind: Literal["counter", "gauge"]
+    measure: Literal["sum", "count", "unique", "max", "peak", "last", "time_weighted"]
+    value: tuple[str, ...] | None
+    carries: Literal["delta", "level"] | None
+    unit: str | None
+    unit_size: Decimal
+    title: str
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One tier of a tariff; `up_to` counts units of the excess, cumulative and inclusive; None is open."""
+
+    up_to: Decimal | None
+    unit_price: Decimal
+    flat: Decimal
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """The price of an excess (rule 3). `size` and `price` are the block model's, `tiers` the others'."""
+
+    model: Literal["block", "graduated", "volume", "stairstep"]
+    size: Decimal | None = None
+    price: Decimal | None = None
+    tiers: tuple[Tier, ...] = ()
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a package gives and costs from a date on: a version of the catalogue, agreements laid over it.
+
+    Attributes
+    ----------
+    allowances
+        In units, for every metric; None is unlimited.
+    overage
+        A tariff for a metric, or None where the excess is free.
+    """
+
+    effective_from: date
+    monthly: Decimal
+    yearly: Decimal | None
+    allowances: Mapping[str, Decimal | None]
+    overage: Mapping[str, Tariff | None]
+    auto_upgrade_on: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that is sold; a larger `rank` is a larger package."""
+
+    name: str
+    rank: int
+    title: str
+    versions: tuple[Terms, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One account's own price, allowances or overage of a package, from a date.
+
+    What it leaves out stays as the package has it.
+    """
+
+    account_id: str
+    package: str
+    effective_from: date
+    monthly: Decimal | None
+    yearly: Decimal | None
+    allowances: Mapping[str, Decimal | None]
+    overage: Mapping[str, Tariff | None]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules a business may set for itself; the defaults are those of the contract."""
+
+    billing_start: date = date(2024, 1, 1)
+    billing_anchor: str = "signup_day"
+    first_cycle: str = "prorated"
+    cancellation_notice_days: int = 10
+    refund_window_days: int = 30
+    access_after_cancellation: str = "ends_at_once"
+    charge_while_suspended: bool = False
+    hold_fee: Decimal = Decimal("0.00")
+    lateness_days: int = 90
+    issue_after_days: int = 0
+    auto_issue: bool = True
+    accepted_cards: tuple[str, ...] = CARD_BRANDS
+
+
+@dataclass(frozen=True)
+class Seller:
+    """Who sells; stands on every document."""
+
+    name: str
+    address: tuple[str, ...]
+    country: str
+    tax_id: str
+    support_email: str
+    billing_policy_url: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A validated catalogue."""
+
+    currency: str
+    minor_units: int
+    time_zone: str
+    seller: Seller
+    policy: Policy
+    metrics: tuple[Metric, ...]
+    packages: tuple[Package, ...]
+    agreements: tuple[Agreement, ...]
+    content_hash: str
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The billing time zone."""
+        return ZoneInfo(self.time_zone)
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+    def package(self, name: str) -> Package:
+        """The package of that name."""
+        return next(package for package in self.packages if package.name == name)
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """Read and validate a catalogue.
+
+    Raises
+    ------
+    RefusedError
+        Listing every problem found, when the file is missing, is no YAML, or breaks a rule (rules 5 and 28).
+    """
+    if not path.is_file():
+        raise RefusedError(
+            f"{path}: there is no catalogue: expected a file catalogue.yaml in the landing folder of the billing home "
+            "(`overage init` writes one to start from)"
+        )
+    content = path.read_bytes()
+    problems: list[Problem] = []
+    root = read_yaml(path.name, content, problems)
+    catalogue = _catalogue(root, hashlib.sha256(content).hexdigest()) if root is not None else None
+    if problems or catalogue is None:
+        raise RefusedError(f"{path}: the catalogue is refused", sorted(set(problems), key=problems.index))
+    return catalogue
+
+
+def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
+    root.keys(required=("currency", "seller", "metrics", "packages"), optional=("time_zone", "policy", "agreements"))
+    currency = root.at("currency").text("USD")
+    exponent = minor_units(currency)
+    if exponent is None:
+        root.at("currency").problem("an ISO 4217 currency code with a minor unit, such as USD")
+    zone = root.at("time_zone").time_zone() if root.has("time_zone") else "UTC"
+    seller = _seller(root.at("seller"))
+    policy = _policy(root.at("policy"))
+    metrics = tuple(_metric(name, place) for name, place in root.at("metrics").named())
+    if not metrics:
+        root.at("metrics").problem("at least one metric")
+    packages = _packages(root.at("packages"), metrics)
+    agreements = tuple(_agreement(place, packages, metrics) for place in root.at("agreements").items())
+    _refuse_repeated(
+        root.at("agreements"), [(a.account_id, a.package, a.effective_from) for a in agreements], "agreement"
+    )
+    return Catalogue(currency, exponent or 0, zone, seller, policy, metrics, packages, agreements, content_hash)
+
+
+def _seller(place: Place) -> Seller:
+    place.keys(required=("name", "address", "country"), optional=("tax_id", "support_email", "billing_policy_url"))
+    return Seller(
+        name=place.at("name").text(""),
+        address=tuple(item.text("") for item in place.at("address").items()),
+        country=place.at("country").country(),
+        tax_id=place.at("tax_id").text("", empty=True),
+        support_email=place.at("support_email").text("", empty=True),
+        billing_policy_url=place.at("billing_policy_url").text("", empty=True),
+    )
+
+
+def _policy(place: Place) -> Policy:
+    default = Policy()
+    place.keys(required=(), optional=tuple(Policy.__dataclass_fields__))
+    cards = tuple(item.choice(CARD_BRANDS) for item in place.at("accepted_cards").items())
+    policy = Policy(
+        billing_start=place.at("billing_start").date(default.billing_start),
+        billing_anchor=place.at("billing_anchor").choice(("signup_day", "first_of_month"), default.billing_anchor),
+        first_cycle=place.at("first_cycle").choice(("prorated", "full"), default.first_cycle),
+        cancellation_notice_days=place.at("cancellation_notice_days").integer(default.cancellation_notice_days, 0, 365),
+        refund_window_days=place.at("refund_window_days").integer(default.refund_window_days, 0, 366),
+        access_after_cancellation=place.at("access_after_cancellation").choice(
+            ("ends_at_once", "end_of_paid_cycle"), default.access_after_cancellation
+        ),
+        charge_while_suspended=place.at("charge_while_suspended").boolean(default.charge_while_suspended),
+        hold_fee=place.at("hold_fee").amount(default.hold_fee),
+        lateness_days=place.at("lateness_days").integer(default.lateness_days, 0, 3660),
+        issue_after_days=place.at("issue_after_days").integer(default.issue_after_days, 0, 3660),
+        auto_issue=place.at("auto_issue").boolean(default.auto_issue),
+        accepted_cards=cards if place.has("accepted_cards") else default.accepted_cards,
+    )
+    if policy.billing_start.day != 1:
+        place.at("billing_start").problem("the first day of a month, YYYY-MM-01")
+    return policy
+
+
+def _metric(name: str, place: Place) -> Metric:
+    place.keys(required=("event", "kind"), optional=("measure", "value", "carries", "unit", "unit_size", "title"))
+    kind = place.at("kind").choice(("counter", "gauge"), "counter")
+    measures = GAUGE_MEASURES if kind == "gauge" else COUNTER_MEASURES
+    measure = place.at("measure").choice(measures, "peak" if kind == "gauge" else None)
+    value = place.at("value").text("", empty=True)
+    if not value and measure != "count":
+        place.problem(f"a key `value` naming the member that holds the value ({measure} needs one)", found="none")
+    if any(not part for part in value.split(".")) and value:
+        place.at("value").problem("a path such as data.bytes")
+    carries = None
+    if kind == "gauge":
+        if place.has("carries"):
+            carries = place.at("carries").choice(("delta", "level"))
+        else:
+            place.problem("a key `carries`: delta or level (a gauge needs it)", found="none")
+    elif place.has("carries"):
+        place.at("carries").problem("no key `carries` on a counter")
+    unit_size = place.at("unit_size").decimal(Decimal(1))
+    if not 0 < unit_size <= 10**15 or decimals(unit_size) > 9:
+        place.at("unit_size").problem("a number above 0 and up to 10^15, of at most 9 decimals")
+        unit_size = Decimal(1)
+    if place.has("unit_size") and not place.has("unit"):
+        place.problem("a key `unit` beside `unit_size`", found="none")
+    return Metric(
+        name=name,
+        event=place.at("event").text(""),
+        kind=kind,  # type: ignore[arg-type] # `choice` has checked it against the two literals
+        measure=measure,  # type: ignore[arg-type] # likewise
+        value=tuple(value.split(".")) if value and measure != "count" else None,
+        carries=carries,  # type: ignore[arg-type] # likewise
+        unit=place.at("unit").text("", empty=True) or None,
+        unit_size=unit_size,
+        title=place.at("title").text("", empty=True) or name.replace("_", " ").capitalize(),
+    )
+
+
+def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]:
+    packages: list[Package] = []
+    for place in places.items():
+        place.keys(required=("name", "rank", "versions"), optional=("title",))
+        name = place.at("name").text("")
+        versions = [_version(version, metrics) for version in place.at("versions").items()]
+        if not versions:
+            place.at("versions").problem("at least one version")
+        _refuse_repeated(place.at("versions"), [version.effective_from for version in versions], "effective_from")
+        packages.append(
+            Package(
+                name=name,
+                rank=place.at("rank").integer(0, -(10**6), 10**6),
+                title=place.at("title").text("", empty=True) or name.capitalize(),
+                versions=tuple(sorted(versions, key=lambda version: version.effective_from)),
+            )
+        )
+    if not packages:
+        places.problem("at least one package")
+    _refuse_repeated(places, [package.name for package in packages], "name")
+    _refuse_repeated(places, [package.rank for package in packages], "rank")
+    return tuple(sorted(packages, key=lambda package: package.rank))
+
+
+def _version(place: Place, metrics: tuple[Metric, ...]) -> Terms:
+    place.keys(required=("effective_from", "price", "allowances"), optional=("overage", "auto_upgrade_on"))
+    price = place.at("price")
+    price.keys(required=("monthly",), optional=("yearly",))
+    allowances = _allowances(place.at("allowances"), metrics)
+    overage = _overage(place.at("overage"), metrics)
+    names = [metric.name for metric in metrics]
+    triggers = tuple(item.choice(names) for item in place.at("auto_upgrade_on").items())
+    for metric in metrics:
+        # rule 5: every metric stands in every package's allowances
+        if metric.name not in allowances:
+            place.at("allowances").problem(
+                f"an allowance for the metric {metric.name} (a number, or null for unlimited)", found="none"
+            )
+        # rule 5: a finite allowance with neither tariff nor trigger must say that its excess is free
+        elif allowances[metric.name] is not None and metric.name not in overage and metric.name not in triggers:
+            place.problem(
+                f"a tariff for {metric.name} in `overage`, or `{metric.name}: none` there, or a place in `auto_upgrade_on`",
+                found="none",
+            )
+    return Terms(
+        effective_from=place.at("effective_from").date(date(1970, 1, 1)),
+        monthly=price.at("monthly").amount(Decimal(0)),
+        yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,
+        allowances=allowances,
+        overage=overage,
+        auto_upgrade_on=triggers,
+    )
+
+
+def _allowances(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Decimal | None]:
+    by_name = {metric.name: metric for metric in metrics}
+    place.keys(required=(), optional=tuple(by_name), what="metric")
+    allowances: dict[str, Decimal | None] = {}
+    for name, item in place.named():
+        if name in by_name:
+            allowances[name] = None if item.is_null() else item.quantity(by_name[name].unit_size, MAXIMUM_QUANTITY)
+    return allowances
+
+
+def _overage(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Tariff | None]:
+    by_name = {metric.name: metric for metric in metrics}
+    place.keys(required=(), optional=tuple(by_name), what="metric")
+    return {
+        name: None if item.is_text("none") else _tariff(item, by_name[name])
+        for name, item in place.named()
+        if name in by_name
+    }
+
+
+def _tariff(place: Place, metric: Metric) -> Tariff:
+    if not place.is_mapping():
+        place.problem('`none`, or a tariff such as {model: block, size: 1000, price: "3.00"}')
+        return Tariff("block", Decimal(1), Decimal(0))
+    model = place.at("model").choice(TARIFF_MODELS, None)
+    limits = ("minimum", "maximum")
+    minimum = place.at("minimum").amount(Decimal(0)) if place.has("minimum") else None
+    maximum = place.at("maximum").amount(Decimal(0)) if place.has("maximum") else None
+    if minimum is not None and maximum is not None and minimum > maximum:
+        place.at("minimum").problem(f"at most the maximum, {maximum}")
+    if model == "block":
+        place.keys(required=("model", "size", "price"), optional=limits)
+        size = place.at("size").quantity(metric.unit_size, MAXIMUM_QUANTITY)
+        if size <= 0:
+            place.at("size").problem("a block size above 0")
+            size = Decimal(1)
+        return Tariff("block", size, place.at("price").amount(Decimal(0)), (), minimum, maximum)
+    place.keys(required=("model", "tiers"), optional=limits)
+    tiers = tuple(_tier(item, model, metric) for item in place.at("tiers").items())
+    bounds = [tier.up_to for tier in tiers]
+    finite = [bound for bound in bounds if bound is not None]
+    # rule 5: the last tier is open
+    if not tiers or bounds[-1] is not None or len(finite) != len(bounds) - 1:
+        place.at("tiers").problem("tiers of which the last, and only the last, is open (`up_to: null`)")
+    elif finite != sorted(set(finite)) or any(bound <= 0 for bound in finite):
+        place.at("tiers").problem("tiers whose `up_to` rise, from above 0")
+    return Tariff(model, None, None, tiers, minimum, maximum)  # type: ignore[arg-type] # `choice` has checked the model
+
+
+def _tier(place: Place, model: str, metric: Metric) -> Tier:
+    if model == "stairstep":
+        place.keys(required=("up_to", "flat"), optional=())
+    else:
+        place.keys(required=("up_to", "unit_price"), optional=("flat",))
+    up_to = place.at("up_to")
+    return Tier(
+        up_to=None if up_to.is_null() else up_to.quantity(metric.unit_size, MAXIMUM_QUANTITY),
+        unit_price=place.at("unit_price").amount(Decimal(0)),
+        flat=place.at("flat").amount(Decimal(0)),
+    )
+
+
+def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metric, ...]) -> Agreement:
+    place.keys(required=("account_id", "package", "effective_from"), optional=("price", "allowances", "overage"))
+    price = place.at("price")
+    price.keys(required=(), optional=("monthly", "yearly"))
+    return Agreement(
+        account_id=place.at("account_id").text(""),
+        package=place.at("package").choice([package.name for package in packages]),
+        effective_from=place.at("effective_from").date(date(1970, 1, 1)),
+        monthly=price.at("monthly").amount(Decimal(0)) if price.has("monthly") else None,
+        yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,
+        allowances=_allowances(place.at("allowances"), metrics),
+        overage=_overage(place.at("overage"), metrics),
+    )
+
+
+def _refuse_repeated(place: Place, values: list[object], what: str) -> None:
+    for value in sorted({str(value) for value in values if values.count(value) > 1}):
+        place.problem(f"every {what} once", found=f"{value} more than once")
+
+
+@dataclass(frozen=True)
+class TermsPeriod:
+    """The terms of a package over `[since, until)`, for everybody (`account_id` empty) or for one account."""
+
+    account_id: str
+    package: str
+    rank: int
+    since: date
+    until: date | None
+    terms: Terms = field(repr=False)
+
+
+def terms_periods(catalogue: Catalogue) -> list[TermsPeriod]:
+    """Every package's terms by date; an account with an agreement on a package has a history of its own there.
+
+    Agreements in force are laid over the package's version, the latest last: each changes only what it names.
+    """
+    periods: list[TermsPeriod] = []
+    for package in catalogue.packages:
+        own = [agreement for agreement in catalogue.agreements if agreement.package == package.name]
+        for account_id in ["", *sorted({agreement.account_id for agreement in own})]:
+            theirs = sorted((a for a in own if a.account_id == account_id), key=lambda a: a.effective_from)
+            first = package.versions[0].effective_from
+            starts = sorted(
+                {version.effective_from for version in package.versions}
+                | {max(agreement.effective_from, first) for agreement in theirs}
+            )
+            for since, until in zip(starts, [*starts[1:], None], strict=True):
+                terms = next(v for v in reversed(package.versions) if v.effective_from <= since)
+                for agreement in theirs:
+                    if agreement.effective_from <= since:
+                        terms = _with_agreement(terms, agreement)
+                periods.append(TermsPeriod(account_id, package.name, package.rank, since, until, terms))
+    return periods
+
+
+def _with_agreement(terms: Terms, agreement: Agreement) -> Terms:
+    return replace(
+        terms,
+        monthly=terms.monthly if agreement.monthly is None else agreement.monthly,
+        yearly=terms.yearly if agreement.yearly is None else agreement.yearly,
+        allowances={**terms.allowances, **agreement.allowances},
+        overage={**terms.overage, **agreement.overage},
+    )
+
+
+__all__ = [
+    "MAXIMUM_AMOUNT",
+    "Agreement",
+    "Catalogue",
+    "Metric",
+    "Package",
+    "Policy",
+    "Seller",
+    "Tariff",
+    "Terms",
+    "TermsPeriod",
+    "Tier",
+    "load_catalogue",
+    "terms_periods",
+]

@@ -1,0 +1,55 @@
+"""Currencies and the one place where money is rounded (rule 4)."""
+
+from decimal import Decimal
+
+import iso4217
+import polars as pl
+
+from billing.tables import MONEY
+
+MAXIMUM_AMOUNT = Decimal(10) ** 15
+"""No price, flat fee, minimum or maximum of a catalogue may reach this; amounts then fit every column with room."""
+
+
+def minor_units(currency: str) -> int | None:
+    """Decimals of a currency's minor unit (ISO 4217 exponent: JPY 0, USD 2, KWD 3).
+
+    Returns
+    -------
+    int or None
+        None when ISO 4217 does not know the code, or gives it no exponent (gold, test codes).
+    """
+    try:
+        exponent = iso4217.Currency(currency).exponent
+    except ValueError:
+        return None
+    return None if exponent is None else int(exponent)
+
+
+def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> pl.Expr:
+    """The fraction rounded half away from zero to `decimals` places, as MONEY (rule 4).
+
+    Parameters
+    ----------
+    numerator, denominator
+        Int128; the denominator is positive. The caller vouches for
+        ``2 x |numerator| x 10^decimals + denominator < 2^127`` (see `billing.rating`).
+    """
+    scaled = numerator.abs() * pl.lit(2 * 10**decimals, pl.Int128)
+    rounded = (scaled + denominator) // (denominator * 2)
+    return scaled_to_decimal(rounded * numerator.sign(), decimals).cast(MONEY)
+
+
+def scaled_to_decimal(scaled: pl.Expr, decimals: int) -> pl.Expr:
+    """An Int128 that counts units of 10^-decimals, as an exact Decimal(38, decimals)."""
+    decimal = pl.Decimal(38, decimals)
+    unit = pl.lit(10**decimals, pl.Int128)
+    magnitude = scaled.abs()
+    # whole part and fraction go separately: a cast shifts an integer by the scale, and a large one has no room for that
+    fraction = (magnitude % unit).cast(decimal) * pl.lit(Decimal(1).scaleb(-decimals)).cast(decimal)
+    return ((magnitude // unit).cast(decimal) + fraction) * scaled.sign().cast(decimal)
+
+
+def format_amount(amount: Decimal, decimals: int) -> str:
+    """An amount with exactly the minor unit's decimals: 164.00."""
+    return f"{amount:.{decimals}f}"

@@ -1,0 +1,238 @@
+"""Reading a YAML file so that every complaint about it names the line, the place, what was found and what was expected.
+
+Plain numbers with a point stay the text that was written, so 99.10 never becomes a binary float.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal, localcontext
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+
+from billing.errors import Problem
+from billing.money import MAXIMUM_AMOUNT
+
+_DECIMAL = re.compile(r"-?\d+(\.\d+)?")
+_MISSING = yaml.ScalarNode("tag:yaml.org,2002:null", "")
+_NULL = "tag:yaml.org,2002:null"
+
+
+def decimals(value: Decimal) -> int:
+    """How many decimals a number needs: 1 for 3.10, 0 for 3000."""
+    with localcontext(prec=100):
+        exponent = value.normalize().as_tuple().exponent
+    return max(0, -int(exponent))
+
+
+def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | None":
+    """The root of a YAML document; problems found while reading are added to `problems`."""
+    try:
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problems.append(Problem(file, where, f"what YAML cannot read ({error.problem})", "a YAML document"))
+        return None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problems.append(Problem(file, "", f"what YAML cannot read ({error})", "a YAML document in UTF-8"))
+        return None
+    if not isinstance(node, yaml.MappingNode):
+        problems.append(Problem(file, "", "no mapping", "a mapping of keys, as `overage init` writes it"))
+        return None
+    return Place(file, "", node, problems)
+
+
+class Place:
+    """A place in the document: reads its value, or reports what is wrong with it and returns a stand-in."""
+
+    def __init__(self, file: str, path: str, node: yaml.Node, problems: list[Problem]) -> None:
+        self._file = file
+        self._path = path
+        self._node = node
+        self._problems = problems
+
+    def problem(self, expected: str, found: str | None = None) -> None:
+        """Report this place."""
+        mark = self._node.start_mark
+        line = f"line {mark.line + 1}, " if mark else ""
+        self._problems.append(
+            Problem(self._file, f"{line}{self._path or 'the document'}", found or self._found(), expected)
+        )
+
+    def keys(self, required: Sequence[str], optional: Sequence[str], what: str = "key") -> None:
+        """Report missing, unknown and repeated keys."""
+        if self._missing() or self.is_null():
+            entries: list[tuple[yaml.Node, yaml.Node]] = []
+        elif isinstance(self._node, yaml.MappingNode):
+            entries = self._node.value
+        else:
+            self.problem("a mapping of keys")
+            return
+        seen: set[str] = set()
+        for key, _ in entries:
+            name = str(key.value)
+            if name in seen:
+                self.at(name).problem(f"the {what} once", found=f"{name} twice")
+            elif name not in (*required, *optional):
+                known = ", ".join([*required, *optional])
+                self.at(name).problem(f"one of: {known}", found=f"the unknown {what} {name}")
+            seen.add(name)
+        for name in required:
+            if name not in seen:
+                self.problem(f"a {what} `{name}`", found="none")
+
+    def has(self, key: str) -> bool:
+        """Whether the mapping has the key."""
+        return not self.at(key)._missing()
+
+    def at(self, key: str) -> "Place":
+        """The place of a key; a missing one reads as null."""
+        node = _MISSING
+        if isinstance(self._node, yaml.MappingNode):
+            node = next((value for name, value in self._node.value if name.value == key), _MISSING)
+        return Place(self._file, f"{self._path}.{key}" if self._path else key, node, self._problems)
+
+    def items(self) -> Iterator["Place"]:
+        """The places of a list's items."""
+        if self._missing() or self.is_null():
+            return
+        if not isinstance(self._node, yaml.SequenceNode):
+            self.problem("a list")
+            return
+        for index, node in enumerate(self._node.value):
+            yield Place(self._file, f"{self._path}[{index}]", node, self._problems)
+
+    def named(self) -> Iterator[tuple[str, "Place"]]:
+        """The keys of a mapping and their places."""
+        if isinstance(self._node, yaml.MappingNode):
+            for key, _ in self._node.value:
+                yield str(key.value), self.at(str(key.value))
+        elif not self._missing() and not self.is_null():
+            self.problem("a mapping of keys")
+
+    def is_null(self) -> bool:
+        """Whether null stands here."""
+        return bool(self._node.tag == _NULL)
+
+    def is_text(self, text: str) -> bool:
+        """Whether exactly this text stands here."""
+        return isinstance(self._node, yaml.ScalarNode) and self._node.value == text
+
+    def is_mapping(self) -> bool:
+        """Whether a mapping stands here."""
+        return isinstance(self._node, yaml.MappingNode)
+
+    def text(self, default: str, *, empty: bool = False) -> str:
+        """A text; with `empty`, nothing at all is fine and reads as the default."""
+        if (self._missing() or self.is_null()) and empty:
+            return default
+        value = self._scalar()
+        if value is None or self.is_null() or not (value.strip() or empty):
+            if not self._missing():
+                self.problem("a text")
+            return default
+        return value
+
+    def choice(self, options: Sequence[str], default: str | None = None) -> str:
+        """One of the options."""
+        if self._missing() and default is not None:
+            return default
+        value = self._scalar()
+        if value is None or value not in options or self.is_null():
+            self.problem(f"one of: {', '.join(options)}", found="none" if self._missing() else None)
+            return default or (options[0] if options else "")
+        return value
+
+    def integer(self, default: int, least: int, most: int) -> int:
+        """A whole number within bounds."""
+        value = self._scalar()
+        if self._missing():
+            return default
+        if value is None or not re.fullmatch(r"-?\d{1,18}", value) or not least <= int(value) <= most:
+            self.problem(f"a whole number from {least} to {most}")
+            return default
+        return int(value)
+
+    def boolean(self, default: bool) -> bool:
+        """true or false."""
+        if self._missing():
+            return default
+        if self._node.tag != "tag:yaml.org,2002:bool":
+            self.problem("true or false")
+            return default
+        return str(self._node.value).lower() in ("true", "yes", "on")
+
+    def date(self, default: date) -> date:
+        """A date, YYYY-MM-DD."""
+        value = self._scalar()
+        if self._missing():
+            return default
+        try:
+            if value is None or len(value) != len("YYYY-MM-DD"):
+                raise ValueError
+            return date.fromisoformat(value)
+        except ValueError:
+            self.problem("a date, YYYY-MM-DD")
+            return default
+
+    def decimal(self, default: Decimal) -> Decimal:
+        """A plain decimal number, exactly as written."""
+        value = self._scalar()
+        if self._missing():
+            return default
+        if value is None or not _DECIMAL.fullmatch(value):
+            self.problem('a plain decimal number such as "3.00"')
+            return default
+        return Decimal(value)
+
+    def amount(self, default: Decimal) -> Decimal:
+        """An amount of money: not negative, below 10^15, of at most 12 decimals."""
+        value = self.decimal(default)
+        if not 0 <= value < MAXIMUM_AMOUNT or decimals(value) > 12:
+            self.problem("an amount from 0 to below 10^15, of at most 12 decimals")
+            return default
+        return value
+
+    def quantity(self, unit_size: Decimal, maximum: Decimal) -> Decimal:
+        """A quantity in units, exact to 9 decimals of the base unit."""
+        value = self.decimal(Decimal(0))
+        with localcontext(prec=100):  # the default would round the product of two long numbers
+            base = value * unit_size
+        if value < 0 or base >= maximum or decimals(base) > 9:
+            self.problem("a quantity from 0, below 10^18 base units, of at most 9 decimals of the base unit")
+            return Decimal(0)
+        return value
+
+    def time_zone(self) -> str:
+        """The IANA name of a time zone."""
+        value = self.text("UTC")
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            self.problem("the IANA name of a time zone, such as Europe/Berlin")
+            return "UTC"
+        return value
+
+    def country(self) -> str:
+        """An ISO 3166-1 alpha-2 code."""
+        value = self.text("US")
+        if not re.fullmatch(r"[A-Z]{2}", value):
+            self.problem("an ISO 3166-1 alpha-2 country code, such as US")
+        return value
+
+    def _scalar(self) -> str | None:
+        return str(self._node.value) if isinstance(self._node, yaml.ScalarNode) else None
+
+    def _missing(self) -> bool:
+        return self._node is _MISSING
+
+    def _found(self) -> str:
+        if isinstance(self._node, yaml.MappingNode):
+            return "a mapping"
+        if isinstance(self._node, yaml.SequenceNode):
+            return "a list"
+        if self._missing():
+            return "none"
+        return "null" if self.is_null() else repr(str(self._node.value))

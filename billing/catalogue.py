@@ -330,7 +330,7 @@ def _version(place: Place, metrics: tuple[Metric, ...]) -> Terms:
         # rule 5: a finite allowance with neither tariff nor trigger must say that its excess is free
         elif allowances[metric.name] is not None and metric.name not in overage and metric.name not in triggers:
             place.problem(
-                f"a tariff for {metric.name} in `overage`, or `{metric.name}: none` there, or a place in `auto_upgrade_on`",
+                f"a tariff for {metric.name} in `overage`, or `none` there, or its name in `auto_upgrade_on`",
                 found="none",
             )
     return Terms(

@@ -1,0 +1,468 @@
+"""What others write beside usage: accounts, requests, payments and tax rates (rules 11, 24, 26 and 27).
+
+A row that is wrong is set aside with its reason and never stops the rest. A file that cannot be read at all, or a
+wrong tax table, is refused before anything is computed: a cancellation or a tax left out is money that is wrong.
+"""
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from polars.exceptions import ComputeError, NoDataError
+
+from billing.cards import contains_card_number, mask_card_numbers
+from billing.catalogue import Catalogue
+from billing.errors import Problem, RefusedError
+from billing.home import Home
+from billing.json_lines import read_json_lines
+from billing.tables import INSTANT, MONEY, RATE, REJECTS
+
+ACCOUNT_COLUMNS: Final = (
+    "account_id",
+    "name",
+    "email",
+    "address_line1",
+    "address_line2",
+    "city",
+    "region",
+    "postal_code",
+    "country",
+    "tax_id",
+    "tax_exempt",
+    "locale",
+)
+REQUEST_MEMBERS: Final = (
+    "request_id",
+    "account_id",
+    "at",
+    "kind",
+    "channel",
+    "package",
+    "term",
+    "trial_days",
+    "reason",
+    "brand",
+    "last4",
+)
+REQUEST_KINDS: Final = (
+    "subscribe",
+    "upgrade",
+    "downgrade",
+    "cancel",
+    "hold",
+    "resume",
+    "refund",
+    "change_card",
+    "transfer",
+    "split_payment",
+)
+CHANNELS: Final = ("self_service", "support", "email")
+PAYMENT_MEMBERS: Final = (
+    "payment_id",
+    "account_id",
+    "document",
+    "at",
+    "amount",
+    "currency",
+    "status",
+    "card_brand",
+    "card_last4",
+)
+PAYMENT_STATUSES: Final = ("succeeded", "failed", "refunded", "disputed")
+TAX_COLUMNS: Final = ("country", "region", "rate", "name", "effective_from")
+
+TAX_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "country": pl.String,
+    "region": pl.String,
+    "rate": RATE,
+    "name": pl.String,
+    "effective_from": pl.Date,
+}
+
+_RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
+_ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
+_MAYBE_CARD = r"\d(?:[ -]?\d){12,}"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The valid rows, what was set aside, and what to tell.
+
+    Attributes
+    ----------
+    accounts
+        ACCOUNT_COLUMNS as text; tax_exempt Boolean. One row per account, sorted.
+    requests
+        request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
+        brand, last4; sorted by at, request_id.
+    payments
+        payment_id, account_id, document, at (UTC), on (local date), amount (MONEY), currency, status, card_brand,
+        card_last4; sorted by at, payment_id.
+    tax_rates
+        country, region (null: the whole country), rate (RATE), name, effective_from; sorted.
+    rejects
+        As the table REJECTS.
+    """
+
+    accounts: pl.DataFrame
+    requests: pl.DataFrame
+    payments: pl.DataFrame
+    tax_rates: pl.DataFrame
+    rejects: pl.DataFrame
+    warnings: tuple[str, ...]
+
+
+def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
+    """Read everything in the landing folder that is no usage and no catalogue.
+
+    Raises
+    ------
+    RefusedError
+        When there is no accounts file, a file cannot be read, or the tax table is wrong; every problem is named.
+    """
+    rejects: list[pl.DataFrame] = []
+    warnings: list[str] = []
+    accounts = _accounts(home, rejects, warnings)
+    requests = _requests(home, catalogue, accounts, rejects)
+    payments = _payments(home, catalogue, accounts, rejects)
+    set_aside = pl.concat([REJECTS.empty(), *rejects], how="vertical") if rejects else REJECTS.empty()
+    return Inputs(
+        accounts=accounts,
+        requests=requests,
+        payments=payments,
+        tax_rates=_tax_rates(home.landing / "tax_rates.csv"),
+        rejects=REJECTS.conform(set_aside),
+        warnings=tuple(warnings),
+    )
+
+
+def end_of_day(day: date, catalogue: Catalogue) -> datetime:
+    """The instant at which a local day ends in the billing time zone; what happens from then on is after it."""
+    return datetime.combine(day + timedelta(days=1), time.min, tzinfo=catalogue.zone)
+
+
+def parse_instant(column: str) -> pl.Expr:
+    """RFC 3339 text as an instant, exact to the nanosecond; null where it is none."""
+    text = pl.col(column).str.to_uppercase()
+    return pl.when(text.str.contains(_RFC3339)).then(
+        text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_zone="UTC", time_unit="ns", strict=False)
+    )
+
+
+def _accounts(home: Home, rejects: list[pl.DataFrame], warnings: list[str]) -> pl.DataFrame:
+    found = [home.landing / f"accounts{ending}" for ending in (".csv", ".parquet", ".jsonl")]
+    files = [path for path in found if path.is_file()]
+    if not files:
+        raise RefusedError(
+            f"{home.landing}: there are no accounts: expected accounts.csv, accounts.parquet or accounts.jsonl"
+        )
+    frame = _read_all(files, ACCOUNT_COLUMNS, "account_id", home)
+    exempt = pl.col("tax_exempt").str.to_lowercase()
+    frame = frame.with_columns(
+        reason=_reason(
+            ("unparseable", ~pl.col("parsed")),
+            ("missing_field", pl.col("account_id").is_null()),
+            ("impossible_value", exempt.is_not_null() & ~exempt.is_in(["true", "false", "1", "0", "yes", "no"])),
+            ("card_number", _has_card_number(frame)),
+        )
+    )
+    rejects.append(_set_aside(frame, id_column=None))
+    valid = frame.filter(pl.col("reason").is_null())
+    repeated = valid.filter(pl.col("account_id").is_duplicated())["account_id"].unique().sort()
+    warnings += [
+        f"{files[0].name}: account {account_id} has more than one row: the last one holds"
+        for account_id in repeated[:20]
+    ]
+    if len(repeated) > 20:
+        warnings.append(f"{files[0].name}: {len(repeated) - 20} more accounts have more than one row")
+    return (
+        valid.unique("account_id", keep="last", maintain_order=True)
+        .select(
+            *(pl.col(column) for column in ACCOUNT_COLUMNS if column not in ("country", "tax_exempt")),
+            pl.col("country").str.to_uppercase(),
+            exempt.is_in(["true", "1", "yes"]).fill_null(False).alias("tax_exempt"),
+        )
+        .select(ACCOUNT_COLUMNS)
+        .sort("account_id")
+    )
+
+
+def _requests(
+    home: Home,
+    catalogue: Catalogue,
+    accounts: pl.DataFrame,
+    rejects: list[pl.DataFrame],
+) -> pl.DataFrame:
+    frame = _read_all(_append_only(home, "requests"), REQUEST_MEMBERS, "request_id", home)
+    frame = frame.with_columns(
+        instant=parse_instant("at"),
+        days=pl.col("trial_days").cast(pl.Int32, strict=False),
+        term=pl.col("term").fill_null("monthly"),
+    )
+    kind = pl.col("kind")
+    frame = frame.with_columns(
+        reason=_reason(
+            ("unparseable", ~pl.col("parsed")),
+            ("missing_field", pl.any_horizontal(pl.col("request_id", "account_id", "at", "kind", "channel").is_null())),
+            ("missing_field", kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null()),
+            ("time_without_zone", pl.col("at").str.contains(_ZONELESS)),
+            ("invalid_time", pl.col("instant").is_null()),
+            ("impossible_value", ~kind.is_in(REQUEST_KINDS) | ~pl.col("channel").is_in(CHANNELS)),
+            ("impossible_value", ~pl.col("term").is_in(["monthly", "yearly"])),
+            (
+                "impossible_value",
+                pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(False),
+            ),
+            ("impossible_value", pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^\d{4}$")),
+            ("card_number", _has_card_number(frame)),
+            ("unknown_account", ~pl.col("account_id").is_in(accounts["account_id"].implode())),
+        ),
+    )
+    frame = _resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
+    rejects.append(_set_aside(frame, "request_id"))
+    return (
+        frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
+        .select(
+            "request_id",
+            "account_id",
+            at="instant",
+            on=_local_date("instant", catalogue),
+            kind="kind",
+            channel="channel",
+            package="package",
+            term="term",
+            trial_days=pl.col("days").fill_null(0),
+            reason=pl.col("stated_reason"),
+            brand="brand",
+            last4="last4",
+        )
+        .sort("at", "request_id")
+    )
+
+
+def _payments(
+    home: Home,
+    catalogue: Catalogue,
+    accounts: pl.DataFrame,
+    rejects: list[pl.DataFrame],
+) -> pl.DataFrame:
+    frame = _read_all(_append_only(home, "payments"), PAYMENT_MEMBERS, "payment_id", home)
+    is_amount = pl.col("amount").str.contains(r"^\d{1,15}(\.\d{1,4})?$")
+    frame = frame.with_columns(
+        instant=parse_instant("at"), money=pl.when(is_amount).then(pl.col("amount")).cast(MONEY, strict=False)
+    )
+    smallest = 10 ** (4 - catalogue.minor_units)
+    frame = frame.with_columns(
+        reason=_reason(
+            ("unparseable", ~pl.col("parsed")),
+            (
+                "missing_field",
+                pl.any_horizontal(
+                    pl.col("payment_id", "account_id", "document", "at", "amount", "currency", "status").is_null()
+                ),
+            ),
+            ("time_without_zone", pl.col("at").str.contains(_ZONELESS)),
+            ("invalid_time", pl.col("instant").is_null()),
+            ("impossible_value", pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0)),
+            ("impossible_value", ~pl.col("status").is_in(PAYMENT_STATUSES)),
+            ("impossible_value", pl.col("currency") != catalogue.currency),
+            ("card_number", _has_card_number(frame)),
+            ("unknown_account", ~pl.col("account_id").is_in(accounts["account_id"].implode())),
+        )
+    )
+    frame = _resolve_identity(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
+    rejects.append(_set_aside(frame, "payment_id"))
+    return (
+        frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
+        .select(
+            "payment_id",
+            "account_id",
+            "document",
+            at="instant",
+            on=_local_date("instant", catalogue),
+            amount="money",
+            currency="currency",
+            status="status",
+            card_brand="card_brand",
+            card_last4="card_last4",
+            file="file",
+            row="row",
+            text="text",
+        )
+        .sort("at", "payment_id")
+    )
+
+
+def _append_only(home: Home, name: str) -> list[Path]:
+    """The file of that name and the files of the folder of that name."""
+    single = home.landing / f"{name}.jsonl"
+    folder = home.landing / name
+    inside = sorted(path for path in folder.glob("*.jsonl") if path.is_file()) if folder.is_dir() else []
+    return [*([single] if single.is_file() else []), *inside]
+
+
+def _read_all(files: Sequence[Path], columns: Sequence[str], identity: str, home: Home) -> pl.DataFrame:
+    """The rows of all files as text columns, with file, row, text and parsed; empty text is null."""
+    schema = {"row": pl.Int64, "text": pl.String, "parsed": pl.Boolean} | dict.fromkeys([*columns, "file"], pl.String)
+    frames = [pl.DataFrame(schema=schema)]
+    for path in files:
+        try:
+            frame = _read_one(path, columns, identity)
+        except (OSError, ComputeError, ValueError) as error:
+            raise RefusedError(f"{path}: this file cannot be read: {str(error).splitlines()[0]}") from error
+        frames.append(frame.with_columns(file=pl.lit(path.relative_to(home.landing).as_posix())))
+    stripped = pl.concat(frames).with_columns(
+        pl.when(pl.col(column).str.strip_chars() != "").then(pl.col(column).str.strip_chars()) for column in columns
+    )
+    # `reason` is taken by the reason for setting a row aside
+    return stripped.rename({"reason": "stated_reason"}) if "reason" in columns else stripped
+
+
+def _read_one(path: Path, columns: Sequence[str], identity: str) -> pl.DataFrame:
+    """row, text, parsed and the columns of one file.
+
+    Raises
+    ------
+    ValueError
+        When the file has no column `identity`.
+    """
+    if path.suffix == ".jsonl":
+        return read_json_lines(path, columns)
+    frame = (
+        pl.read_parquet(path, glob=False).select(pl.all().cast(pl.String)).with_columns(_parsed=pl.lit(True))
+        if path.suffix == ".parquet"
+        else _read_csv(path)
+    )
+    if identity not in frame.columns:
+        raise ValueError(f"found the columns {', '.join(frame.columns[:-1])}, expected {', '.join(columns)}")
+    return frame.select(
+        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"),
+        pl.concat_str(pl.exclude("_parsed").fill_null(""), separator=",").alias("text"),
+        pl.col("_parsed").alias("parsed"),
+        *(pl.col(column) if column in frame.columns else pl.lit(None, pl.String).alias(column) for column in columns),
+    )
+
+
+def _read_csv(path: Path) -> pl.DataFrame:
+    """A CSV file as text columns and `_parsed`: a row with more or fewer fields than the header is not parsed."""
+    try:
+        return pl.read_csv(path, infer_schema=False, glob=False).with_columns(_parsed=pl.lit(True))
+    except (ComputeError, NoDataError):
+        return _read_broken_csv(path)
+
+
+def _read_broken_csv(path: Path) -> pl.DataFrame:
+    """As `_read_csv`, row by row, so that one broken row costs that row only."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.reader(file)
+        header = [name.strip() for name in next(rows, [])]
+        width = len(header)
+        fields = [row for row in rows if row]
+    return pl.DataFrame(
+        [[*(row + [""] * width)[:width], len(row) == width] for row in fields],
+        schema=dict.fromkeys(header, pl.String) | {"_parsed": pl.Boolean},
+        orient="row",
+    )
+
+
+def _reason(*rules: tuple[str, pl.Expr]) -> pl.Expr:
+    """The first reason whose condition holds, else null."""
+    return pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(name)) for name, condition in rules)
+
+
+def _has_card_number(frame: pl.DataFrame) -> pl.Expr:
+    """Whether a row carries what is a card number (rule 11)."""
+    suspects = frame.select(pl.when(pl.col("text").str.contains(_MAYBE_CARD)).then("text")).to_series()
+    found = suspects.map_elements(contains_card_number, return_dtype=pl.Boolean, skip_nulls=True).fill_null(False)
+    return pl.lit(found)
+
+
+def _resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:
+    """Mark repeats of an identity (rule 26): the first valid row holds, an equal one repeats it, another conflicts."""
+    renamed = ["stated_reason" if column == "reason" else column for column in content]
+    compared = ["instant" if column == "at" else "money" if column == "amount" else column for column in renamed]
+    valid = pl.col("reason").is_null()
+    key = pl.when(valid).then(identity)
+    first = pl.struct(compared).first().over(key, order_by=pl.int_range(pl.len()))
+    is_first = pl.int_range(pl.len()).over(key) == 0
+    return frame.with_columns(
+        duplicate=valid & ~is_first & pl.struct(compared).eq_missing(first),
+        _conflict=valid & ~is_first & pl.struct(compared).ne_missing(first),
+    ).with_columns(reason=pl.when("_conflict").then(pl.lit("conflicting")).otherwise("reason"))
+
+
+def _set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
+    """Rejected rows as REJECTS, card numbers masked."""
+    rejected = frame.filter(pl.col("reason").is_not_null())
+    suspicious = pl.when(pl.col("text").str.contains(_MAYBE_CARD)).then("text")
+    masked = (
+        rejected.select(suspicious).to_series().map_elements(mask_card_numbers, return_dtype=pl.String, skip_nulls=True)
+    )
+
+    def as_far_as_known(column: str) -> pl.Expr:
+        return pl.when(pl.col("reason") != "card_number").then(column).otherwise(None)
+
+    return rejected.with_columns(_masked=masked).select(
+        delivery_day=pl.lit(None, pl.Date),
+        file="file",
+        row="row",
+        reason="reason",
+        text=pl.coalesce("_masked", "text"),
+        source=pl.lit(None, pl.String),
+        id=as_far_as_known(id_column) if id_column else pl.lit(None, pl.String),
+        account_id=as_far_as_known("account_id"),
+        metric=pl.lit(None, pl.String),
+        quantity=pl.lit(None, REJECTS.schema["quantity"]),
+    )
+
+
+def _local_date(column: str, catalogue: Catalogue) -> pl.Expr:
+    return pl.col(column).dt.convert_time_zone(catalogue.time_zone).dt.date()
+
+
+def _tax_rates(path: Path) -> pl.DataFrame:
+    """The tax table, refused as a whole when a row is wrong (rules 24 and 28)."""
+    if not path.is_file():
+        return pl.DataFrame(schema=TAX_SCHEMA)
+    problems: list[Problem] = []
+    try:
+        frame = pl.read_csv(path, infer_schema=False, glob=False)
+    except (OSError, ComputeError, NoDataError) as error:
+        raise RefusedError(f"{path}: the tax table cannot be read ({str(error).splitlines()[0]})") from error
+    missing = [column for column in TAX_COLUMNS if column not in frame.columns]
+    if missing:
+        raise RefusedError(
+            f"{path}: the tax table is refused: found the columns {', '.join(frame.columns)}, "
+            f"expected {', '.join(TAX_COLUMNS)}"
+        )
+    frame = frame.select(pl.col(column).str.strip_chars() for column in TAX_COLUMNS)
+    for row, (country, _, rate, name, since) in enumerate(frame.iter_rows(), start=1):
+        place = f"row {row}"
+        if not re.fullmatch(r"[A-Z]{2}", country or ""):
+            problems.append(Problem(path.name, f"{place}, country", repr(country), "an ISO 3166-1 alpha-2 code"))
+        if not re.fullmatch(r"(0(\.\d{1,12})?|1(\.0{1,12})?)", rate or ""):
+            problems.append(Problem(path.name, f"{place}, rate", repr(rate), "a fraction from 0 to 1, such as 0.20"))
+        if not name:
+            problems.append(Problem(path.name, f"{place}, name", "nothing", "the name of the tax"))
+        try:
+            date.fromisoformat(since or "")
+        except ValueError:
+            problems.append(Problem(path.name, f"{place}, effective_from", repr(since), "a date, YYYY-MM-DD"))
+    keys = frame.select(pl.col("country", "region", "name", "effective_from"))
+    for row in keys.with_row_index(offset=1).filter(keys.is_duplicated())["index"]:
+        problems.append(Problem(path.name, f"row {row}", "another row of the same place, name and date", "each once"))
+    if problems:
+        raise RefusedError(f"{path}: the tax table is refused", problems)
+    return frame.with_columns(
+        region=pl.when(pl.col("region") != "").then("region"),
+        rate=pl.col("rate").cast(RATE),
+        effective_from=pl.col("effective_from").str.to_date("%Y-%m-%d"),
+    ).sort("country", "region", "name", "effective_from")
+
+
+__all__ = ["INSTANT", "Inputs", "end_of_day", "parse_instant", "read_inputs"]

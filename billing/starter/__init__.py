@@ -7,7 +7,7 @@ from typing import Final
 from billing.errors import RefusedError
 
 STARTER_HOME: Final = Path(__file__).parent / "home"
-SCRATCH_PREFIX: Final = ".writing-"
+SCRATCH_LANDING: Final = ".writing-landing"
 
 
 class StarterError(RefusedError):
@@ -15,7 +15,7 @@ class StarterError(RefusedError):
 
 
 def starter_catalogue() -> str:
-    """Return the text of the starting catalogue: packages starter to platinum, illustrative prices, every policy commented."""
+    """Return the text of the starting catalogue: starter to platinum, illustrative prices, every policy commented."""
     return (STARTER_HOME / "landing" / "catalogue.yaml").read_text(encoding="utf-8")
 
 
@@ -52,18 +52,21 @@ def write_starter_home(directory: Path) -> list[Path]:
         The folder cannot be written; nothing of the landing area remains.
     """
     refuse_existing_landing(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    landing = directory / "landing"
-    scratch = directory / f"{SCRATCH_PREFIX}landing"
+    source = STARTER_HOME / "landing"
+    landing, scratch = directory / "landing", directory / SCRATCH_LANDING
+    shutil.rmtree(scratch, ignore_errors=True)
+    names = sorted(path.relative_to(source) for path in source.rglob("*") if path.is_file())
     try:
-        # An installed package may be read-only: copy contents, not permissions.
-        shutil.copytree(STARTER_HOME / "landing", scratch, copy_function=shutil.copyfile)
+        for name in names:
+            # Contents only: an installed package may be read-only, and what is edited must not be.
+            (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+            (scratch / name).write_bytes((source / name).read_bytes())
         scratch.rename(landing)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    written = [path for path in landing.rglob("*") if path.is_file()]
+    written = [landing / name for name in names]
     readme = directory / "README.md"
     if not readme.exists():
-        shutil.copyfile(STARTER_HOME / "README.md", readme)
+        readme.write_bytes((STARTER_HOME / "README.md").read_bytes())
         written.append(readme)
     return sorted(written)

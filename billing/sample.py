@@ -34,6 +34,8 @@ DELIVERY_DAYS_AFTER_THE_END: Final = 5
 MAXIMUM_ACCOUNTS: Final = 2**24
 MAXIMUM_EVENTS_PER_ACCOUNT_DAY: Final = 10_000
 
+RARE_SEQUENCE: Final = 2**25
+
 MILLION: Final = 1_000_000
 MILLISECONDS_PER_DAY: Final = 86_400_000
 CARD_NUMBER: Final = "4111 1111 1111 1111"
@@ -46,7 +48,7 @@ DIRT_PER_MILLION: Final[Mapping[str, int]] = {
     "conflicting_duplicate": 150,
     # counted, but not where or how one expects them
     "late": 1500,
-    "card_number": 50,
+    "card_number": 100,
     "number_as_string": 200,
     "members_reordered": 200,
     # set aside
@@ -261,7 +263,7 @@ def write_sample(
         customers.select(
             *("account_id", "name", "email", "address_line1", "address_line2", "city", "region"),
             *("postal_code", "country", "tax_id", "tax_exempt", "locale"),
-        ).write_csv(scratch / "accounts.csv")
+        ).with_columns(pl.col(pl.String).replace("", None)).write_csv(scratch / "accounts.csv")
         (scratch / "tax_rates.csv").write_text(_tax_rates(first_day), encoding="utf-8")
         (scratch / "requests.jsonl").write_bytes(_lines(requests))
         (scratch / "payments.jsonl").write_bytes(b"")
@@ -350,7 +352,7 @@ def _customers(accounts: int, first_day: date, last_day: date, events_per_millio
     # Heavy-tailed: a few accounts make most of the events. Weights are whole numbers, so their sum is exact.
     weight = (_log_normal(key, seed, "weight", 1.2) * 1000).round().cast(pl.Int64).clip(1)
     share = Decimal(events_per_million_days) * accounts / int(weight.sum())
-    rate = (weight * float(share)).round().cast(pl.Int64).clip(10_000, 2**24 * MILLION)
+    rate = (weight * float(share)).round().cast(pl.Int64).clip(10_000, RARE_SEQUENCE // 2 * MILLION)
 
     def per_event(monthly: pl.Series, event_type: int) -> pl.Series:
         events_a_month = rate.cast(pl.Float64) * (30 * TYPE_PER_MILLE[event_type]) / (1000 * MILLION)
@@ -686,7 +688,7 @@ def _write_usage(
 def _rare_changes(customers: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Return what happens once: the leads imported at the start and every domain added, or removed again.
 
-    Columns: index, account_id, source, day, event_type, value, sequence (from 2**25 on, above the daily events).
+    Columns: index, account_id, source, day, event_type, value, sequence (from RARE_SEQUENCE on, above the daily events).
     """
     base = customers.select("index", "account_id", "source", "start_day", "domains", "first_leads")
     imported = base.select(
@@ -716,7 +718,7 @@ def _rare_changes(customers: pl.DataFrame, seed: int) -> pl.DataFrame:
         value=pl.lit(-1, dtype=pl.Int64),
         sequence=2 * pl.col("number") + 2,
     )
-    return pl.concat([imported, added, removed]).with_columns(sequence=pl.col("sequence") + 2**25)
+    return pl.concat([imported, added, removed]).with_columns(sequence=pl.col("sequence") + RARE_SEQUENCE)
 
 
 def _events_of_day(
@@ -781,7 +783,10 @@ def _events_of_day(
         [daily, rare.filter(mine & (pl.col("day") == day)).select(daily.columns)],
     )
     key = _event_key(happened, day)
-    millisecond = (_draw(key, seed, "time of day") % MILLISECONDS_PER_DAY).cast(pl.Int64)
+    # An import comes before what is done with it, so rare changes stand in the first hour of the day.
+    span = (happened.get_column("sequence") >= RARE_SEQUENCE).cast(pl.UInt64) * (MILLISECONDS_PER_DAY // 24)
+    span = span + (happened.get_column("sequence") < RARE_SEQUENCE).cast(pl.UInt64) * MILLISECONDS_PER_DAY
+    millisecond = (_draw(key, seed, "time of day") % span).cast(pl.Int64)
     midnight = int((first_day - date(1970, 1, 1)).days + day) * MILLISECONDS_PER_DAY
     return happened.select(
         _draw(key, seed, "id").cast(pl.String).alias("id"),

@@ -384,7 +384,7 @@ def _customers(accounts: int, first_day: date, last_day: date, events_per_millio
             "locale": of_country(3),
             "place": draw("place"),
             "tax_id": pl.repeat("", accounts, dtype=pl.String, eager=True),
-            "tax_exempt": draw("tax exempt") % 40 == 0,
+            "tax_exempt": draw("tax exempt") % 12 == 0,
             "german_tax_id": "DE" + _german_vat_number(tax_number),
             "british_tax_id": "GB" + _british_vat_number(tax_number),
             "french_tax_id": "FR" + _french_vat_number(tax_number),
@@ -688,7 +688,7 @@ def _write_usage(
 def _rare_changes(customers: pl.DataFrame, seed: int) -> pl.DataFrame:
     """Return what happens once: the leads imported at the start and every domain added, or removed again.
 
-    Columns: index, account_id, source, day, event_type, value, sequence (from RARE_SEQUENCE on, above the daily events).
+    Columns: index, account_id, source, day, event_type, value, sequence (RARE_SEQUENCE and up).
     """
     base = customers.select("index", "account_id", "source", "start_day", "domains", "first_leads")
     imported = base.select(

@@ -20,9 +20,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
+import unicodedata
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from ctypes.util import find_library
@@ -68,7 +68,18 @@ BYTES_PER_WORKER = 3 * 1024**3
 DOCUMENTS_PER_WORKER = 500
 DOCUMENTS_WITHOUT_WORKERS = 2
 
+START_WORKER = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import billing.rendering as it; it._serve(int(sys.argv[2]))"
+)
+
 BAR_MILLIMETRES = Decimal(74)
+BOX = "\N{WHITE SQUARE}"
+DIRECTION_CONTROLS = frozenset(
+    chain(range(0x202A, 0x202F), range(0x2066, 0x206A))
+)  # in a name they could turn a line over
+# Babel resolves aliases into data that locales share, so some forms depend on the locales used before: abbreviated and
+# stand-alone months in many languages, long dates in these only (tried for every locale of Babel 2.18)
+UNSTABLE_DATES = frozenset({"yo"})
 EXACT = Context(prec=100)  # Babel rounds to the context's precision, and paper must not round
 
 
@@ -112,6 +123,10 @@ class RenderingError(Exception):
         self.number = number
         self.cause = cause
         super().__init__(f"{number}: {cause}")
+
+    def __reduce__(self) -> tuple[type["RenderingError"], tuple[str, str]]:
+        """Errors travel from the workers; by default only the message would."""
+        return type(self), (self.number, self.cause)
 
 
 class _ContentError(ValueError):
@@ -428,16 +443,16 @@ class _Print:
     def day(self, value: date) -> str:
         from babel.dates import format_date
 
-        return format_date(value, "medium", self.date_locale)
+        return format_date(value, "long", self.date_locale)
 
     def month(self, value: date) -> str:
         from babel.dates import format_date
 
-        return format_date(value, "LLLL y", self.date_locale)
+        return format_date(value, "MMMM y", self.date_locale)
 
     def cycle(self, start: date, end: date) -> str:
         """A half-open cycle as people read it: the first and the last day that belong to it."""
-        return f"{self.day(start)} to {self.day(max(start, end - timedelta(days=1)))}"
+        return f"{self.day(start)} \N{EN DASH} {self.day(max(start, end - timedelta(days=1)))}"
 
 
 def _decimals(value: Decimal) -> int:
@@ -467,8 +482,8 @@ def _locale_for_dates(name: str) -> "Locale":
 
     locale = _locale(name)
     months = [date(2024, month, 1) for month in range(1, 13)]
-    written = "".join(format_date(day, style, locale) for day in months for style in ("medium", "LLLL y"))
-    return locale if _covered_by_inter(written) else Locale.parse("en_US")
+    written = "".join(format_date(day, style, locale) for day in months for style in ("long", "MMMM y"))
+    return locale if _covered_by_inter(written) and locale.language not in UNSTABLE_DATES else Locale.parse("en_US")
 
 
 @cache
@@ -480,7 +495,7 @@ def _grouping(locale: "Locale") -> str:
 
 @cache
 def _characters(face: str) -> frozenset[int]:
-    from fontTools.ttLib import TTFont
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # fontTools has no types
 
     with TTFont(TEMPLATES / "fonts" / face, lazy=True) as font:
         return frozenset(font.getBestCmap())
@@ -492,7 +507,8 @@ def _covered_by_inter(text: str) -> bool:
 
 @cache
 def _covered() -> frozenset[str]:
-    return frozenset(map(chr, frozenset().union(*map(_characters, FACES)))) | frozenset("\n\r\t")
+    covered = frozenset().union(*map(_characters, FACES)) - DIRECTION_CONTROLS
+    return frozenset(map(chr, covered)) | frozenset("\n\r\t")
 
 
 def _page(content: Mapping[str, object]) -> dict[str, object]:
@@ -501,7 +517,7 @@ def _page(content: Mapping[str, object]) -> dict[str, object]:
     version = document.text("template_version")
     if version != TEMPLATE_VERSION:
         raise _ContentError(
-            f"template_version: found {version!r}, expected {TEMPLATE_VERSION!r}: draw it with the release that issued it"
+            f"template_version: found {version!r}, expected {TEMPLATE_VERSION!r}; the release that issued it draws it"
         )
     kind = document.text("kind")
     if kind not in ("invoice", "credit_note", "debit_note"):
@@ -612,38 +628,37 @@ def _line(row: _Fields, out: _Print, sign: int) -> dict[str, object]:
 
 
 def _charged(row: _Fields, out: _Print, unit: str) -> str:
-    """The units billed: blocks as a product (`13 × 1,000`), everything else as a quantity."""
+    """The units billed: blocks as a product (13 times 1,000), everything else as a quantity."""
     if not row.has("billed_units"):
         return ""
     billed = row.decimal("billed_units")
     if row.has("tariff"):
         tariff = row.fields("tariff")
         if tariff.text("model") == "block" and tariff.has("size") and tariff.decimal("size") != 1:
-            return f"{out.quantity(billed, '')} × {out.quantity(tariff.decimal('size'), unit)}"
+            return f"{out.quantity(billed, '')} \N{MULTIPLICATION SIGN} {out.quantity(tariff.decimal('size'), unit)}"
     return out.quantity(billed, unit)
 
 
 def _tariff(row: _Fields, out: _Print) -> str:
-    """The tariff in words: 'graduated: up to 1,000 at 0.003; above at 0.002' (rule 3)."""
+    """The tiers in words (rule 3). Blocks need none: the columns say how many, how large and what one costs."""
     if not row.has("tariff"):
         return ""
     tariff = row.fields("tariff")
     model = tariff.text("model")
     unit = row.optional_text("unit")
     if model == "block":
-        size = tariff.decimal("size") if tariff.has("size") else Decimal(1)
-        price = row.decimal("unit_price") if row.has("unit_price") else None
-        block = out.quantity(size, unit) if unit or size != 1 else "unit"
-        return f"{out.unit_price(price)} for every started {block}" if price is not None else ""
-    tiers = []
+        return ""
+    tiers: list[str] = []
     for tier in tariff.rows("tiers"):
-        reach = f"up to {out.quantity(tier.decimal('up_to'), unit)}" if tier.has("up_to") else "above"
+        reach = (
+            f"up to {out.quantity(tier.decimal('up_to'), unit)}" if tier.has("up_to") else "above" if tiers else "all"
+        )
         prices = []
         if tier.has("unit_price") and tier.decimal("unit_price"):
             prices.append(f"{out.unit_price(tier.decimal('unit_price'))} each")
         if tier.has("flat") and tier.decimal("flat"):
-            prices.append(f"{out.unit_price(tier.decimal('flat'))} flat")
-        tiers.append(f"{reach} {' plus '.join(prices) or 'free'}")
+            prices.append(out.unit_price(tier.decimal("flat")))
+        tiers.append(f"{reach}: {' plus '.join(prices) or 'free'}")
     described = {
         "graduated": "Each tier prices its own part",
         "volume": "The tier reached prices all units",
@@ -651,7 +666,7 @@ def _tariff(row: _Fields, out: _Print) -> str:
     }
     if model not in described:
         raise _ContentError(f"{tariff.place('model')}: found {model!r}, expected block, {', '.join(described)}")
-    return f"{described[model]}: {'; '.join(tiers)}"
+    return f"{described[model]} ({'; '.join(tiers)})"
 
 
 def _usage(rows: Sequence[_Fields], out: _Print) -> list[dict[str, object]]:
@@ -805,19 +820,25 @@ class _Engine:
         self._lock = threading.Lock()
 
     def draw(self, page: Mapping[str, object], seconds: float) -> _Drawn:
-        html = self._template.render(page)
         with self._lock, _time_limit(seconds):
-            return self.draw_html(html)
+            return self.draw_html(self._template.render(page))
 
     def draw_html(self, html: str) -> _Drawn:
+        uncovered = set(html) - _covered()
+        printable = html.translate({ord(it): _stand_in(it) for it in uncovered}) if uncovered else html
         try:
-            document = self._weasyprint.HTML(string=html, url_fetcher=self._fetcher).render(
+            document = self._weasyprint.HTML(string=printable, url_fetcher=self._fetcher).render(
                 stylesheets=[self._style], font_config=self._font_configuration, cache=self._images
             )
             pdf: bytes = document.write_pdf()
         except self._forbidden as error:
             raise _ContentError(str(error)) from error
-        return _Drawn(pdf, len(document.pages), "".join(sorted(set(html) - _covered())))
+        return _Drawn(pdf, len(document.pages), "".join(sorted(filter(_stand_in, uncovered))))
+
+
+def _stand_in(character: str) -> str:
+    """What prints in place of a character that no face covers: a neat box, or nothing where nothing is to be seen."""
+    return "" if unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f" else BOX
 
 
 @cache
@@ -937,12 +958,11 @@ class _Worker:
         self._started = False
         self._connection, theirs = Pipe()
         root = str(Path(__file__).resolve().parent.parent)
-        start = "import sys; sys.path.insert(0, sys.argv[1]); from billing.rendering import _serve; _serve(int(sys.argv[2]))"
         with theirs:
             self._messages = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  closed with the worker
             # the interpreter that runs this, with arguments from above: no word of a document is among them
             self._process = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-P", "-c", start, root, str(theirs.fileno())],
+                [sys.executable, "-P", "-c", START_WORKER, root, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._messages,
@@ -1015,7 +1035,7 @@ def _serve(handle: int) -> None:
             sample = json.loads((TEMPLATES / "sample.json").read_text("utf-8"))
             render_pdf(sample)  # the first page loads what all others share
         except (RenderingError, OSError) as error:
-            _answer(connection, lambda: error)
+            connection.send(error)
             return
         # what is loaded now stays: collecting after every document must not walk over it again
         gc.collect()
@@ -1027,16 +1047,13 @@ def _serve(handle: int) -> None:
                 text, path = connection.recv()
             except (EOFError, ConnectionError):
                 return
-            _answer(connection, lambda text=text, path=path: _render_file(text, Path(path)))  # type: ignore[misc]
+            answer: RenderedFile | RenderingError | OSError
+            try:
+                answer = _render_file(text, Path(path))
+            except (RenderingError, OSError) as error:
+                answer = error
+            connection.send(answer)
             gc.collect()
-
-
-def _answer(connection: Connection, work: Callable[[], object]) -> None:
-    try:
-        answer = work()
-    except (RenderingError, OSError) as error:
-        answer = error
-    connection.send(answer)
 
 
 def _limit_memory() -> None:

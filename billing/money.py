@@ -7,7 +7,7 @@ import polars as pl
 
 from billing.tables import MONEY
 
-MAXIMUM_AMOUNT = Decimal(10) ** 15
+MAXIMUM_AMOUNT = Decimal(10) ** 14
 """No price, flat fee, minimum or maximum of a catalogue may reach this; amounts then fit every column with room."""
 
 

@@ -2,7 +2,7 @@
 
 Everything is counted in billionths of a base unit, as Int128. A tariff becomes one wide row of integers over one
 common denominator, so an amount is an exact fraction until the single rounding. `limit` is the largest quantity for
-which no intermediate result of that row can overflow and the amount stays below 10^15; what exceeds it is not rated
+which no intermediate result of that row can overflow and the amount stays below 10^14; what exceeds it is not rated
 but reported by `out_of_range`, so an overflow cannot happen unseen.
 """
 
@@ -275,7 +275,7 @@ def _tariff_integers(tariff: Tariff, metric: Metric, tiers: int, decimals: int) 
     denominator //= common
     price_numerators = [value // common for value in price_numerators]
     flat_numerators = [value // common for value in flat_numerators]
-    # rounding needs 2 x numerator x 10^decimals + denominator < 2^126, and an amount stays below 10^15
+    # rounding needs 2 x numerator x 10^decimals + denominator < 2^126, and an amount stays below 10^14
     room = min((_OPEN - denominator) // (2 * 10**decimals), int(MAXIMUM_AMOUNT) * denominator)
     fixed = max(minimum // common, sum(flat_numerators))
     dearest = max(price_numerators)

@@ -188,10 +188,10 @@ class Place:
         return Decimal(value)
 
     def amount(self, default: Decimal) -> Decimal:
-        """An amount of money: not negative, below 10^15, of at most 12 decimals."""
+        """An amount of money: not negative, below 10^14, of at most 12 decimals."""
         value = self.decimal(default)
         if not 0 <= value < MAXIMUM_AMOUNT or decimals(value) > 12:
-            self.problem("an amount from 0 to below 10^15, of at most 12 decimals")
+            self.problem("an amount from 0 to below 10^14, of at most 12 decimals")
             return default
         return value
 

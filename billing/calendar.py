@@ -1,0 +1,92 @@
+"""Billing dates: expressions over columns of dates, in the billing time zone's calendar (rules section 1).
+
+Days are calendar days. A billing date is always derived from the original anchor, so nothing drifts.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+
+import polars as pl
+
+from billing.catalogue import Policy
+from billing.tables import INSTANT
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The billing dates of a subscription: date 0 is where the grid starts, date k falls k months later.
+
+    With `first_of_month` every date but the first is the first of its month (policy `billing_anchor`).
+    """
+
+    first_of_month: bool
+
+    @classmethod
+    def of(cls, policy: Policy) -> "Grid":
+        """The grid that a policy asks for."""
+        return cls(policy.billing_anchor == "first_of_month")
+
+    def date(self, start: pl.Expr, k: pl.Expr) -> pl.Expr:
+        """Billing date k of a grid that starts on `start`: its anchor day, or the month's last day if earlier."""
+        month = month_number(start) + k
+        first = pl.date(month // 12, month % 12 + 1, 1)
+        anchor = start.dt.day().cast(pl.Int32)
+        if self.first_of_month:
+            anchor = pl.when(k == 0).then(anchor).otherwise(1)
+        day = pl.min_horizontal(anchor, first.dt.month_end().dt.day().cast(pl.Int32))
+        return pl.date(month // 12, month % 12 + 1, day)
+
+    def next_index(self, start: pl.Expr, day: pl.Expr) -> pl.Expr:
+        """The k of the first billing date after `day`: a billing date belongs to the cycle that it starts."""
+        k = (month_number(day) - month_number(start)).clip(lower_bound=0)
+        return k + (self.date(start, k) <= day).cast(pl.Int32)
+
+    def next_date(self, start: pl.Expr, day: pl.Expr) -> pl.Expr:
+        """The first billing date after `day`."""
+        return self.date(start, self.next_index(start, day))
+
+    def next_fee_date(self, start: pl.Expr, term: pl.Expr, day: pl.Expr) -> pl.Expr:
+        """The first date after `day` on which a package fee falls due: every twelfth one of a yearly term (rule 18)."""
+        k = self.next_index(start, day)
+        return self.date(start, pl.when(term == "yearly").then((k + 11) // 12 * 12).otherwise(k))
+
+
+def month_number(day: pl.Expr) -> pl.Expr:
+    """Months since year 0, January being 0: differences of it count months."""
+    return day.dt.year() * 12 + day.dt.month().cast(pl.Int32) - 1
+
+
+def month_of(day: pl.Expr) -> pl.Expr:
+    """The month of a date, YYYY-MM."""
+    return day.dt.strftime("%Y-%m")
+
+
+def first_day(month: str) -> date:
+    """The first day of a month YYYY-MM."""
+    return date.fromisoformat(f"{month}-01")
+
+
+def months_after(month: str, count: int) -> str:
+    """The month `count` months after (before, when negative) a month YYYY-MM."""
+    first = first_day(month)
+    number = first.year * 12 + first.month - 1 + count
+    return f"{number // 12:04d}-{number % 12 + 1:02d}"
+
+
+def months_between(first: str, last: str) -> list[str]:
+    """The months from `first` to `last`, both included; none when `last` is earlier."""
+    months = [first]
+    while months[-1] < last:
+        months.append(months_after(months[-1], 1))
+    return months if first <= last else []
+
+
+def midnight(day: pl.Expr, time_zone: str) -> pl.Expr:
+    """The first instant of a local day, in UTC; where clocks skip midnight, the first instant after the gap."""
+    local = day.cast(pl.Datetime("ns"))
+    # an hour is skipped where clocks change at midnight, a whole day where a place changed sides of the date line
+    candidates = [
+        (local + pl.duration(hours=hours)).dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
+        for hours in (0, 1, 24)
+    ]
+    return pl.coalesce(candidates).dt.convert_time_zone("UTC").cast(INSTANT)

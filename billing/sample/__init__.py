@@ -1,0 +1,214 @@
+"""A synthetic business: made-up customers and a few months of their usage, with the dirt that real logs carry.
+
+Everything is drawn from integers by a counter-based generator (splitmix64 over account, day and position), so equal
+arguments give equal bytes in any process, at any number of threads, and a day is made without looking at another.
+Usage is written file by file; memory holds one file's rows and the rows that are delivered late.
+"""
+
+import shutil
+from calendar import monthrange
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from billing.errors import RefusedError
+from billing.sample.customers import PACKAGES, TAX_RATES, customers_of
+from billing.sample.delivery import DIRT_PER_MILLION, DUPLICATES, REJECTED, write_usage
+from billing.sample.files import lines
+from billing.sample.requests import requests_of
+from billing.starter import SCRATCH_LANDING, refuse_existing_landing, starter_catalogue
+
+__all__ = ["DIRT_PER_MILLION", "SampleSummary", "billing_hint", "write_sample"]
+
+MAXIMUM_ACCOUNTS: Final = 2**24
+MAXIMUM_EVENTS_PER_ACCOUNT_DAY: Final = 10_000
+
+
+@dataclass(frozen=True)
+class SampleSummary:
+    """What `write_sample` wrote.
+
+    Attributes
+    ----------
+    accounts, requests
+        Rows of accounts.csv and requests.jsonl.
+    events
+        Events that happened, each counted once, whatever became of it in delivery.
+    rows, files
+        Rows and files under usage/, header lines not counted.
+    dirt
+        How many rows carry each kind of `DIRT_PER_MILLION`; every kind is named, also with 0.
+    first_day, last_day, last_delivery_day
+        The span of the usage, and the last day on which something is delivered.
+    bill_month, bill_as_of
+        What to bill for as many months of documents as there are months of usage.
+    closing_month, closing_as_of
+        What to bill afterwards to close the last cycles and settle what was delivered late.
+    """
+
+    directory: Path
+    accounts: int
+    requests: int
+    events: int
+    rows: int
+    files: int
+    dirt: Mapping[str, int]
+    first_day: date
+    last_day: date
+    last_delivery_day: date
+    bill_month: str
+    bill_as_of: date
+    closing_month: str
+    closing_as_of: date
+
+    @property
+    def duplicates(self) -> int:
+        """Rows that repeat an event, content and all (rule 26)."""
+        return sum(self.dirt[kind] for kind in DUPLICATES)
+
+    @property
+    def rejected(self) -> int:
+        """Rows that are to be set aside with a reason (rules 26 and 27)."""
+        return sum(self.dirt[kind] for kind in REJECTED)
+
+    @property
+    def counted(self) -> int:
+        """Rows that are to count as usage once everything is delivered."""
+        return self.rows - self.duplicates - self.rejected
+
+
+def billing_hint(months: int, first_month: str = "2026-01") -> tuple[str, date]:
+    """Return the last billing month of a sample and its last day: what to bill to see `months` months of documents."""
+    last = _month_after(_first_day(first_month), months - 1)
+    return f"{last:%Y-%m}", _last_day_of_month(last)
+
+
+def write_sample(
+    directory: Path,
+    accounts: int = 200,
+    months: int = 3,
+    events_per_account_day: Decimal | float = 10,
+    seed: int = 1,
+    first_month: str = "2026-01",
+    progress: Callable[[date, int], None] | None = None,
+) -> SampleSummary:
+    """Write a synthetic business into `directory`/landing; equal arguments give equal bytes.
+
+    Customers sign up over the whole time, many on the first days and some on the last days of a month. Their usage is
+    spread log-normally; leads grow until several outgrow their package. Payments stay empty: they would have to name
+    documents that do not exist before billing.
+
+    Parameters
+    ----------
+    accounts
+        1 to 16,777,216.
+    months
+        Calendar months of usage, from the first day of `first_month` (YYYY-MM) to the last day of the last.
+    events_per_account_day
+        On average over accounts and days, more than 0 and at most 10,000; no account makes fewer than 0.01.
+    progress
+        Called after each delivery day with the day and the number of rows so far.
+
+    Raises
+    ------
+    StarterError
+        There is a landing area in `directory` already.
+    RefusedError
+        An argument is out of range.
+    OSError
+        The folder cannot be written; no landing area is left behind.
+    """
+    daily_events = Decimal(str(events_per_account_day))
+    if not 1 <= accounts <= MAXIMUM_ACCOUNTS:
+        raise RefusedError(f"accounts is {accounts}: expected 1 to {MAXIMUM_ACCOUNTS:,}")
+    if not 1 <= months <= 120:
+        raise RefusedError(f"months is {months}: expected 1 to 120")
+    if not (daily_events.is_finite() and 0 < daily_events <= MAXIMUM_EVENTS_PER_ACCOUNT_DAY):
+        raise RefusedError(
+            f"events per account and day is {events_per_account_day}: "
+            f"expected more than 0, at most {MAXIMUM_EVENTS_PER_ACCOUNT_DAY:,}"
+        )
+    refuse_existing_landing(directory)
+
+    first_day = _first_day(first_month)
+    bill_month, last_day = billing_hint(months, first_month)
+    closing_day = last_day + timedelta(days=1)
+    scratch = directory / SCRATCH_LANDING
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        scratch.mkdir(parents=True)
+        customers = customers_of(accounts, first_day, last_day, float(daily_events), seed)
+        requests = requests_of(customers, first_day, last_day)
+        (scratch / "catalogue.yaml").write_text(_catalogue(customers, first_day), encoding="utf-8")
+        customers.select(
+            *("account_id", "name", "email", "address_line1", "address_line2", "city", "region"),
+            *("postal_code", "country", "tax_id", "tax_exempt", "locale"),
+        ).write_csv(scratch / "accounts.csv")
+        (scratch / "tax_rates.csv").write_text(_tax_rates(first_day), encoding="utf-8")
+        (scratch / "requests.jsonl").write_bytes(lines(requests))
+        (scratch / "payments.jsonl").write_bytes(b"")
+        delivered = write_usage(scratch / "usage", customers, first_day, last_day, seed, progress)
+        scratch.rename(directory / "landing")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return SampleSummary(
+        directory=directory,
+        accounts=accounts,
+        requests=requests.len(),
+        events=delivered.events,
+        rows=delivered.rows,
+        files=delivered.files,
+        dirt=delivered.dirt,
+        first_day=first_day,
+        last_day=last_day,
+        last_delivery_day=delivered.last_delivery_day,
+        bill_month=bill_month,
+        bill_as_of=last_day,
+        closing_month=f"{closing_day:%Y-%m}",
+        closing_as_of=_last_day_of_month(closing_day),
+    )
+
+
+def _catalogue(customers: pl.DataFrame, first_day: date) -> str:
+    """Return the starting catalogue, effective from the first day, with one agreement when there are gold customers."""
+    text = (
+        starter_catalogue()
+        .replace("billing_start: 2024-01-01", f"billing_start: {first_day}")
+        .replace("- effective_from: 2026-01-01", f"- effective_from: {first_day}")
+    )
+    gold = customers.filter(pl.col("rank") == PACKAGES.index("gold")).get_column("account_id")
+    if gold.is_empty():
+        return text
+    return (
+        f"{text}\nagreements:\n  - {{account_id: {gold[0]}, package: gold, effective_from: {first_day}, "
+        'price: {monthly: "250.00"}, allowances: {emails: 300000}}\n'
+    )
+
+
+def _tax_rates(first_day: date) -> str:
+    rows = [
+        f"{country},{region},{rate},{name},{first_day.replace(month=1, day=1)}"
+        for country, region, rate, name in TAX_RATES
+    ]
+    return "\n".join(["country,region,rate,name,effective_from", *rows, ""])
+
+
+def _first_day(month: str) -> date:
+    try:
+        return date.fromisoformat(f"{month}-01")
+    except ValueError as error:
+        raise RefusedError(f"first month is {month!r}: expected YYYY-MM, such as 2026-01") from error
+
+
+def _month_after(first: date, months: int) -> date:
+    years, month = divmod(first.month - 1 + months, 12)
+    return date(first.year + years, month + 1, 1)
+
+
+def _last_day_of_month(day: date) -> date:
+    return day.replace(day=monthrange(day.year, day.month)[1])

@@ -8,6 +8,9 @@ caller: a process that has used Polars or Pango runs threads, and a fork of it c
 those threads held.
 """
 
+import atexit
+import ctypes
+import ctypes.util
 import gc
 import hashlib
 import importlib.metadata
@@ -24,8 +27,7 @@ import unicodedata
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from ctypes.util import find_library
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Context, Decimal, DecimalException, localcontext
@@ -74,13 +76,63 @@ START_WORKER = (
 
 BAR_MILLIMETRES = Decimal(74)
 BOX = "\N{WHITE SQUARE}"
-DIRECTION_CONTROLS = frozenset(
-    chain(range(0x202A, 0x202F), range(0x2066, 0x206A))
-)  # in a name they could turn a line over
+# in a name they could turn the rest of a line over
+DIRECTION_CONTROLS = frozenset(chain(range(0x202A, 0x202F), range(0x2066, 0x206A)))
 # Babel resolves aliases into data that locales share, so some forms depend on the locales used before: abbreviated and
 # stand-alone months in many languages, long dates in these only (tried for every locale of Babel 2.18)
 UNSTABLE_DATES = frozenset({"yo"})
 EXACT = Context(prec=100)  # Babel rounds to the context's precision, and paper must not round
+
+
+@dataclass(frozen=True)
+class _Library:
+    """A library of the system that WeasyPrint draws with, and what brings it."""
+
+    name: str
+    files: tuple[str, ...]
+    short_names: tuple[str, ...]
+    without_it: str
+    debian: str
+    fedora: str
+    macos: str
+
+    def loads(self) -> bool:
+        for file in self.files:
+            with suppress(OSError):
+                ctypes.CDLL(file)
+                return True
+        return any(ctypes.util.find_library(name) for name in self.short_names)
+
+
+LIBRARIES = (
+    _Library(
+        "Pango",
+        ("libpango-1.0.so.0", "libpango-1.0.dylib"),
+        ("pango-1.0", "pango-1.0-0"),
+        "no page can be drawn",
+        "libpango-1.0-0",
+        "pango",
+        "pango",
+    ),
+    _Library(
+        "PangoFT2",
+        ("libpangoft2-1.0.so.0", "libpangoft2-1.0.dylib"),
+        ("pangoft2-1.0", "pangoft2-1.0-0"),
+        "no page can be drawn",
+        "libpangoft2-1.0-0",
+        "pango",
+        "pango",
+    ),
+    _Library(
+        "libharfbuzz-subset",
+        ("libharfbuzz-subset.so.0", "libharfbuzz-subset.0.dylib"),
+        ("harfbuzz-subset", "harfbuzz-subset-0"),
+        "pages would take four times as long and their bytes would differ",
+        "libharfbuzz-subset0",
+        "harfbuzz",
+        "harfbuzz",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -215,31 +267,11 @@ def check_rendering_environment() -> list[str]:
             f"WeasyPrint: found {installed}, expected {WEASYPRINT_VERSION}, the version whose pages were verified: "
             f"pip install weasyprint=={WEASYPRINT_VERSION}"
         )
-    for library, what, names, packages in (
-        (
-            "Pango",
-            "no page can be drawn",
-            ("pango-1.0", "pango-1.0-0"),
-            ("libpango-1.0-0 libpangoft2-1.0-0", "pango", "pango"),
-        ),
-        (
-            "PangoFT2",
-            "no page can be drawn",
-            ("pangoft2-1.0", "pangoft2-1.0-0"),
-            ("libpangoft2-1.0-0", "pango", "pango"),
-        ),
-        (
-            "libharfbuzz-subset",
-            "pages take four times as long and their bytes differ",
-            ("harfbuzz-subset", "harfbuzz-subset-0"),
-            ("libharfbuzz-subset0", "harfbuzz", "harfbuzz"),
-        ),
-    ):
-        if not any(find_library(name) for name in names):
-            debian, fedora, macos = packages
+    for library in LIBRARIES:
+        if not library.loads():
             problems.append(
-                f"{library} is missing ({what}). Debian, Ubuntu: apt-get install {debian}. "
-                f"Fedora: dnf install {fedora}. macOS: brew install {macos}"
+                f"{library.name} is missing: {library.without_it}. Debian, Ubuntu: apt-get install {library.debian}. "
+                f"Fedora: dnf install {library.fedora}. macOS: brew install {library.macos}"
             )
     missing = [name for name in FACES if not (TEMPLATES / "fonts" / name).is_file()]
     if missing:
@@ -368,8 +400,11 @@ class _Fields:
             value = Decimal(text)
         except DecimalException as error:
             raise _ContentError(f"{self.place(key)}: found {text!r}, expected a decimal number") from error
-        if not value.is_finite():
-            raise _ContentError(f"{self.place(key)}: found {text!r}, expected a decimal number")
+        # beyond 50 places nothing is money or usage, and writing 1e999999 out would take all memory
+        if not value.is_finite() or len(value.as_tuple().digits) > 50 or abs(value.adjusted()) > 50:
+            raise _ContentError(
+                f"{self.place(key)}: found {text[:60]!r}, expected a decimal number of at most 50 places"
+            )
         return value
 
     def day(self, key: str) -> date:
@@ -400,7 +435,7 @@ class _Fields:
 
 
 class _Print:
-    """Writes numbers and dates as the customer's locale does, and the words around them in English."""
+    """Writes numbers and dates as the customer's locale does; call it under the context `EXACT`."""
 
     def __init__(self, locale: str, currency: str, minor_units: int) -> None:
         self.locale = _locale(locale)
@@ -843,7 +878,14 @@ def _stand_in(character: str) -> str:
 
 @cache
 def _engine() -> _Engine:
+    atexit.register(_close_engine)
     return _Engine()
+
+
+def _close_engine() -> None:
+    """Let go of the faces while Python still runs, so that WeasyPrint removes its copies of them."""
+    _engine.cache_clear()
+    gc.collect()
 
 
 @contextmanager
@@ -871,12 +913,14 @@ def _time_limit(seconds: float) -> Iterator[None]:
         raise _TimeLimitError(f"not drawn within {seconds:.0f} seconds")
 
     before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # again every second: WeasyPrint survives most exceptions that a resource raises
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
 
 
 # --- worker processes ------------------------------------------------------------------------------------------------

@@ -1,0 +1,621 @@
+"""A page shows what was stored when the document was issued, in the same bytes for ever, and nothing else."""
+
+import copy
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Iterator
+from decimal import Decimal, localcontext
+from pathlib import Path
+
+import pytest
+
+from billing import rendering
+from billing.rendering import RenderedFile, RenderingError, check_rendering_environment, render_files, render_pdf
+
+ROOT = Path(__file__).resolve().parents[2]
+Content = dict[str, object]
+
+reads_pdf = pytest.mark.skipif(
+    shutil.which("pdftotext") is None, reason="pdftotext is missing: install poppler-utils to read pages back"
+)
+
+
+def sample(**changes: object) -> Content:
+    content: Content = json.loads((ROOT / "invoice_templates" / "sample.json").read_text("utf-8"))
+    assert set(changes) <= set(content)
+    return copy.deepcopy(content) | changes
+
+
+def part(content: Content, key: str, **changes: object) -> Content:
+    """An object of the content, changed."""
+    value = content[key]
+    assert isinstance(value, dict)
+    return value | changes
+
+
+def rows(content: Content, key: str) -> list[Content]:
+    value = content[key]
+    assert isinstance(value, list)
+    return value
+
+
+def fee(**changes: object) -> Content:
+    return rows(sample(), "lines")[0] | changes
+
+
+def emails(**changes: object) -> Content:
+    return rows(sample(), "lines")[1] | changes
+
+
+def brief(**changes: object) -> Content:
+    """A document of one line, for tests that look at one thing."""
+    return sample(changes=[], comparison=None, usage=[], lines=[fee()]) | changes
+
+
+def read(pdf: bytes, page: int | None = None, order: str = "-layout") -> str:
+    """The text of a PDF, each run of white space as one space; `order` `-raw` keeps the lines of a cell together."""
+    pages = ["-f", str(page), "-l", str(page)] if page else []
+    done = subprocess.run(["pdftotext", *pages, order, "-", "-"], input=pdf, capture_output=True, check=True)
+    # plain signs, so that a test reads as it is typed
+    text = done.stdout.decode("utf-8").translate({ord("\N{EN DASH}"): "-", ord("\N{MULTIPLICATION SIGN}"): "x"})
+    return " ".join(text.split())
+
+
+def streams(pdf: bytes) -> bytes:
+    """Everything a PDF holds, with its compressed parts opened."""
+    opened = [pdf]
+    for found in re.finditer(rb"stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL):
+        try:
+            opened.append(zlib.decompress(found.group(1)))
+        except zlib.error:
+            continue
+    return b"\n".join(opened)
+
+
+def numbered(numbers: range, folder: Path) -> Iterator[tuple[str, Path]]:
+    for number in numbers:
+        name = f"INV-2026-{number:06d}"
+        yield json.dumps(brief(number=name)), folder / f"{name}.pdf"
+
+
+# --- what a page says ------------------------------------------------------------------------------------------------
+
+
+@reads_pdf
+def test_an_invoice_says_what_exceeded_and_what_it_cost() -> None:
+    text = read(render_pdf(sample()))
+    assert "Invoice" in text
+    assert "Due on issue" in text
+    assert "Gold, monthly fee" in text
+    assert "February 10, 2026 - March 9, 2026" in text
+    assert "Emails over the allowance 40,000 15,000 25,000 25 x 1,000 3.00 75.00" in text
+    assert "Bandwidth over the allowance 61.2 GB 50 GB 11.2 GB 12 GB 0.50 6.00" in text
+    assert "Earlier cycle · Emails reported late 16,500 15,000 1,500 2 x 1,000 3.00 3.00" in text
+    assert "Net 383.00" in text
+    assert "Sales tax (US OR) 8% on 383.00 30.64" in text
+    assert "Total USD 413.64" in text
+    assert "billing@example.com" in text
+    assert "https://example.com/billing-policy" in text
+
+
+@reads_pdf
+def test_an_invoice_answers_why_it_is_higher_this_month() -> None:
+    text = read(render_pdf(sample()))
+    assert "Why it is higher than last time" in text
+    assert "USD 314.64 higher than INV-2026-000007 of January 10, 2026: USD 99.00 then, USD 413.64 now" in text
+    assert "Package fee 99.00 299.00 +200.00" in text
+    assert "Package change: Starter → Gold, from February 10, 2026" in text
+    assert "Leads: 14,000 used, 2,500 included" in text
+
+
+@reads_pdf
+def test_a_lower_and_an_equal_total_are_called_so() -> None:
+    comparison = part(sample(), "comparison", difference="-12.50", movements=[])
+    assert "USD 12.50 lower than" in read(render_pdf(brief(comparison=comparison)))
+    comparison["difference"] = "0.00"
+    assert "Nothing changed since your last document" in read(render_pdf(brief(comparison=comparison)))
+
+
+@reads_pdf
+def test_a_credit_note_is_negative_in_the_content_and_positive_on_paper() -> None:
+    tax = rows(sample(), "taxes")[0] | {"taxable": "-299.00", "amount": "-23.92"}
+    refund = fee(kind="refund", amount="-299.00", description="Refund of Gold")
+    text = read(
+        render_pdf(
+            brief(
+                number="CN-2026-000003",
+                kind="credit_note",
+                corrects="INV-2026-000042",
+                reason="Refund approved.",
+                lines=[refund],
+                taxes=[tax],
+                net="-299.00",
+                tax="-23.92",
+                total="-322.92",
+            )
+        )
+    )
+    assert "Credit note" in text
+    assert "Refund of Gold 299.00" in text
+    assert "8% on 299.00 23.92" in text
+    assert "Total credited USD 322.92" in text
+    assert "Corrects INV-2026-000042" in text
+    assert "Refund approved." in text
+    assert "-2" not in text.replace("CN-2026", "").replace("INV-2026", "")
+    assert "Due on issue" not in text
+
+
+@reads_pdf
+def test_a_charge_on_a_credit_note_stays_apart_from_what_is_credited() -> None:
+    lines = [fee(amount="-100.00"), fee(amount="30.00", description="Earlier fee")]
+    content = brief(kind="credit_note", lines=lines, taxes=[], net="-70.00", tax="0.00", total="-70.00")
+    text = read(render_pdf(content))
+    assert "Earlier fee -30.00" in text
+    assert "Total credited USD 70.00" in text
+
+
+@reads_pdf
+def test_a_debit_note_names_the_document_it_corrects() -> None:
+    content = brief(number="DN-2026-000001", kind="debit_note", corrects="INV-2026-000042", reason="Late usage.")
+    text = read(render_pdf(content))
+    assert "Debit note" in text
+    assert "Corrects INV-2026-000042" in text
+    assert "Late usage." in text
+
+
+@reads_pdf
+@pytest.mark.parametrize(
+    ("currency", "minor_units", "locale", "amount", "printed"),
+    [
+        ("USD", 2, "en_US", "1234567.80", "USD 1,234,567.80"),
+        ("JPY", 0, "ja_JP", "1234567", "JPY 1,234,567"),
+        ("KWD", 3, "fr_FR", "1234.5", "KWD 1 234,500"),
+        ("EUR", 2, "de-DE", "1234.50", "EUR 1.234,50"),
+        ("INR", 2, "hi_IN", "1234567.00", "INR 12,34,567.00"),
+        ("USD", 2, "xx_nowhere", "1234.00", "USD 1,234.00"),
+        ("USD", 2, None, "9999999999999999.99", "USD 9,999,999,999,999,999.99"),
+    ],
+)
+def test_money_has_the_minor_units_of_its_currency_and_the_digits_of_its_reader(
+    currency: str, minor_units: int, locale: str | None, amount: str, printed: str
+) -> None:
+    content = brief(currency=currency, minor_units=minor_units, locale=locale, lines=[], taxes=[], net="0", tax="0")
+    assert printed in read(render_pdf(content | {"total": amount}))
+
+
+def test_money_of_any_size_is_written_exactly() -> None:
+    amount = "98765432109876543210987654321098765432109.87"
+    with localcontext(rendering.EXACT):
+        printed = rendering._Print("en_US", "USD", 2).money(Decimal(amount), "total")
+    assert printed.replace(",", "") == amount
+
+
+def test_paper_refuses_to_round_money() -> None:
+    with pytest.raises(RenderingError, match=r"INV-2026-000042: total: found 1\.005, expected at most 2 decimals"):
+        render_pdf(brief(total="1.005"))
+
+
+@reads_pdf
+def test_quantities_drop_idle_zeros_and_unit_prices_keep_every_decimal() -> None:
+    line = emails(quantity="61.200000000", unit="GB", unit_price="0.0030", arithmetic=[])
+    text = read(render_pdf(brief(lines=[line])))
+    assert "61.2 GB 15,000 GB" in text
+    assert " 0.003 75.00" in text
+
+
+@reads_pdf
+def test_tiers_are_written_out() -> None:
+    tiers = [
+        {"up_to": "1000", "unit_price": "0.003", "flat": "5.00"},
+        {"up_to": None, "unit_price": "0.002", "flat": None},
+    ]
+    line = emails(tariff={"model": "graduated", "size": None, "tiers": tiers}, unit_price=None, billed_units="25000")
+    text = read(render_pdf(brief(lines=[line])))
+    assert "Each tier prices its own part (up to 1,000: 0.003 each plus 5.00; above: 0.002 each)" in re.sub(
+        r" 40,000 15,000 25,000 25,000 75\.00", "", text
+    )
+
+
+@reads_pdf
+def test_usage_without_a_limit_is_called_unlimited() -> None:
+    usage = rows(sample(), "usage")[1] | {"quantity": "10000000", "allowance": None, "excess": "0"}
+    assert "Emails 10,000,000 unlimited" in read(render_pdf(brief(usage=[usage])))
+
+
+@reads_pdf
+@pytest.mark.parametrize(("reason", "words"), [("exempt", "20%: exempt"), ("reverse_charge", "20%: reverse charge")])
+def test_a_tax_that_is_not_charged_says_why(reason: str, words: str) -> None:
+    tax = {"name": "VAT", "country": "FR", "region": None, "rate": "0.20", "taxable": "299.00", "amount": "0.00"}
+    text = read(render_pdf(brief(taxes=[tax | {"reason": reason}], tax_note="The customer accounts for the tax.")))
+    assert f"VAT (FR) {words} 0.00" in text
+    assert "The customer accounts for the tax." in text
+
+
+@pytest.mark.parametrize(
+    ("quantity", "allowance", "within", "beyond"),
+    [
+        ("0", "10", "0.00", "0.00"),
+        ("5", "10", "37.00", "0.00"),
+        ("10", "10", "74.00", "0.00"),
+        ("20", "10", "37.00", "37.00"),
+        ("3", "0", "0.00", "74.00"),
+        ("0", "0", "0.00", "0.00"),
+        ("-4", "10", "0.00", "0.00"),
+        ("1E+40", "1E-9", "0.00", "74.00"),
+    ],
+)
+def test_a_bar_divides_at_the_allowance(quantity: str, allowance: str, within: str, beyond: str) -> None:
+    assert rendering._bar(Decimal(quantity), Decimal(allowance)) == {"within": within, "beyond": beyond}
+
+
+# --- long and strange documents --------------------------------------------------------------------------------------
+
+
+@reads_pdf
+@pytest.mark.parametrize("lines", [1, 9, 10, 11, 12, 13, 60])
+def test_totals_never_stand_on_a_page_without_a_line(lines: int) -> None:
+    content = brief(lines=[emails(description=f"Item {line} of many") for line in range(lines)])
+    drawn = rendering._draw(content)
+    texts = [read(drawn.pdf, page + 1) for page in range(drawn.pages)]
+    with_total = [text for text in texts if "Total USD" in text]
+    assert len(with_total) == 1
+    assert f"Item {lines - 1} of many" in with_total[0]
+    for number, text in enumerate(texts, start=1):
+        assert f"Page {number} of {drawn.pages}" in text
+        assert "INV-2026-000042" in text
+        assert "Item Used Allowance" in text or "Item " not in text
+
+
+@reads_pdf
+def test_long_names_wrap_and_stay_whole() -> None:
+    name = "Donaudampfschifffahrtsgesellschaft" * 5
+    content = brief(customer=part(sample(), "customer", name=name), seller=part(sample(), "seller", name=name))
+    assert read(render_pdf(content)).replace(" ", "").count("Donaudampf") >= 5
+
+
+@reads_pdf
+def test_other_alphabets_are_set_in_the_bundled_faces(tmp_path: Path) -> None:
+    name = "Ελλάδα Київ Łódź 株式会社山田 한국어"
+    path = tmp_path / "INV-2026-000042.pdf"
+    content = brief(customer=part(sample(), "customer", name=name))
+    (file,) = render_files([(json.dumps(content), path)])
+    assert file.unprintable == ""
+    text = read(path.read_bytes())
+    assert "Ελλάδα Київ Łódź" in text
+    assert "株式会社山田" in text
+    fonts = set(re.findall(rb"/FontName /([\w+-]+)", streams(path.read_bytes())))
+    families = {font.partition(b"+")[2] for font in fonts}
+    assert families == {b"Inter", b"Inter-Medium", b"Inter-Semi-Bold", b"Page-Han", b"Page-Hangul"}
+
+
+def test_characters_without_a_face_are_reported(tmp_path: Path) -> None:
+    content = brief(customer=part(sample(), "customer", name="Acme \N{GRINNING FACE}"))
+    (file,) = render_files([(json.dumps(content), tmp_path / "INV-2026-000042.pdf")])
+    assert file.unprintable == "\N{GRINNING FACE}"
+
+
+@reads_pdf
+def test_nothing_is_due_on_a_document_of_nothing() -> None:
+    text = read(render_pdf(brief(lines=[], taxes=[], net="0.00", tax="0.00", total="0.00")))
+    assert "Nothing to pay" in text
+    assert "Total USD 0.00" in text
+
+
+# --- the same bytes --------------------------------------------------------------------------------------------------
+
+
+def test_the_same_content_gives_the_same_bytes_in_every_process(tmp_path: Path) -> None:
+    here = hashlib.sha256(render_pdf(sample())).hexdigest()
+    program = (
+        "import hashlib, json, sys; sys.path.insert(0, sys.argv[1]); from billing.rendering import render_pdf; "
+        "from pathlib import Path; text = Path(sys.argv[2]).read_text('utf-8'); "
+        "print(hashlib.sha256(render_pdf(json.loads(text))).hexdigest())"
+    )
+    path = ROOT / "invoice_templates" / "sample.json"
+    for seed, zone in (("1", "UTC"), ("2", "Pacific/Auckland")):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": "C", "HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(ROOT), str(path)],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.strip() == here
+
+
+def test_what_was_drawn_before_does_not_show() -> None:
+    first = render_pdf(sample(locale="fr_FR"))
+    for locale in ("ja_JP", "km_KH", "de_DE", "ar_EG"):
+        render_pdf(brief(locale=locale))
+    assert render_pdf(sample(locale="fr_FR")) == first
+
+
+def test_dates_do_not_depend_on_the_locales_used_before() -> None:
+    program = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from datetime import date
+from billing.rendering import _Print
+names = sys.argv[2].split()
+out = {}
+for name in names:
+    page = _Print(name, "USD", 2)
+    out[name] = [page.day(date(2024, month, 1)) + page.month(date(2024, month, 1)) for month in range(1, 13)]
+print(json.dumps(out, sort_keys=True))
+"""
+    names = [
+        "ja_JP",
+        "en_US",
+        "yo_NG",
+        "lrc_IR",
+        "km_KH",
+        "fr_FR",
+        "de_DE",
+        "gn_PY",
+        "ru_RU",
+        "el_GR",
+        "zh_Hant_TW",
+        "uk",
+    ]
+    seen = {
+        subprocess.run(
+            [sys.executable, "-c", program, str(ROOT), " ".join(order)], capture_output=True, text=True, check=True
+        ).stdout
+        for order in (names, names[::-1])
+    }
+    assert len(seen) == 1
+
+
+def test_the_only_date_in_a_file_is_the_day_of_issue() -> None:
+    pdf = render_pdf(sample(issued_on="2026-02-11"))
+    held = streams(pdf)
+    assert re.findall(rb"D:\d+", held) == [b"D:20260211"]
+    assert b"/Title (INV-2026-000042)" in held
+
+
+def test_a_newer_template_never_draws_an_older_document() -> None:
+    with pytest.raises(RenderingError, match="template_version: found '0', expected '1'"):
+        render_pdf(sample(template_version="0"))
+
+
+# --- hostile content -------------------------------------------------------------------------------------------------
+
+
+@reads_pdf
+def test_markup_in_a_name_is_text() -> None:
+    name = "<b>Acme</b> & <script>alert(1)</script> {{ 7 * 7 }} ]]>"
+    assert name in read(render_pdf(brief(customer=part(sample(), "customer", name=name))), order="-raw")
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        '<img src="{}">',
+        '<link rel="stylesheet" href="{}">',
+        '<link rel="attachment" href="{}">',
+        '<p style="background: url({})">x</p>',
+        '<style>@import "{}";</style>',
+        '<object data="{}"></object>',
+    ],
+)
+@pytest.mark.parametrize("scheme", ["file", "http", "data"])
+def test_a_page_fetches_nothing_outside_the_bundle(element: str, scheme: str, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.svg"
+    secret.write_text("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><title>top-secret</title></svg>")
+    address = {"file": secret.as_uri(), "http": "http://127.0.0.1:9/x", "data": "data:text/css,p{}"}[scheme]
+    with pytest.raises(ValueError, match="outside the invoice bundle"):
+        rendering._engine().draw_html(f"<!doctype html>{element.format(address)}")
+    held = rendering._engine().draw(rendering._page(brief(reason=element.format(address))), 60).pdf
+    assert b"top-secret" not in streams(held)
+
+
+def test_a_drawing_in_a_page_cannot_bring_a_picture_along(tmp_path: Path) -> None:
+    from PIL import Image
+
+    picture = tmp_path / "picture.png"
+    Image.new("RGB", (9, 9), "red").save(picture)
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"><image href="{}" width="9"/></svg>'
+    held = rendering._engine().draw_html(f"<!doctype html>{drawing.format(picture.as_uri())}").pdf
+    assert b"/Subtype /Image" not in streams(held)
+
+
+def test_a_template_cannot_run_code() -> None:
+    from jinja2.exceptions import SecurityError
+
+    environment = rendering._engine()._environment
+    for attack in ("{{ cycler.__init__.__globals__.os.popen('true') }}", "{{ lines.append(1) }}"):
+        with pytest.raises(SecurityError):
+            environment.from_string(attack).render(lines=[])
+
+
+@reads_pdf
+def test_a_name_cannot_turn_the_line_over() -> None:
+    name = "Acme \N{RIGHT-TO-LEFT OVERRIDE}00.99 DSU"
+    assert "Acme 00.99 DSU" in read(render_pdf(brief(customer=part(sample(), "customer", name=name))))
+
+
+def test_only_plain_addresses_become_links() -> None:
+    seller = part(sample(), "seller", billing_policy_url="javascript:alert(1)", support_email="a@example.com?bcc=x")
+    held = streams(render_pdf(brief(seller=seller)))
+    assert b"/URI (" not in held
+    assert b"/URI (https://example.com/billing-policy)" in streams(render_pdf(brief()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"total": "many"}, "total: found 'many', expected a decimal number"),
+        ({"total": "NaN"}, "total: found 'NaN', expected a decimal number"),
+        ({"total": "1e999999999"}, "total: found '1e999999999', expected a decimal number"),
+        ({"total": None}, "total: found None, expected text"),
+        ({"issued_on": "yesterday"}, "issued_on: found 'yesterday', expected a date"),
+        ({"lines": [{"line": 1}]}, r"lines\[0\]\.\w+: found nothing, expected a value or null"),
+        ({"lines": {}}, r"lines: found \{\}, expected a list"),
+        ({"kind": "poem"}, "kind: found 'poem', expected invoice, credit_note or debit_note"),
+    ],
+)
+def test_content_that_cannot_be_printed_is_named(changes: Content, words: str) -> None:
+    with pytest.raises(RenderingError, match=f"INV-2026-000042: {words}") as caught:
+        render_pdf(brief(**changes))
+    assert caught.value.number == "INV-2026-000042"
+
+
+def test_a_document_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    rendering._engine()
+    monkeypatch.setattr(rendering, "SECONDS_PER_DOCUMENT", 0.01)
+    monkeypatch.setattr(rendering, "SECONDS_PER_LINE", 0.0)
+    with pytest.raises(RenderingError, match="not drawn within"):
+        render_pdf(sample(lines=[emails() for _ in range(50)]))
+    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def test_files_come_in_the_order_of_their_jobs_and_equal_what_one_process_draws(tmp_path: Path) -> None:
+    jobs = list(numbered(range(1, 8), tmp_path / "2026-02"))
+    files = list(render_files(iter(jobs), workers=2, documents_per_worker=2))
+    assert [file.path for file in files] == [path for _, path in jobs]
+    for (text, path), file in zip(jobs, files, strict=True):
+        content = path.read_bytes()
+        assert content == render_pdf(json.loads(text))
+        assert file == RenderedFile(path, hashlib.sha256(content).hexdigest(), len(content), 1)
+    assert sorted(tmp_path.rglob("*.*")) == [path for _, path in jobs]
+
+
+def test_few_documents_need_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert len(list(render_files(numbered(range(2), tmp_path)))) == 2
+    assert list(render_files([])) == []
+
+
+def test_documents_are_drawn_from_any_thread(tmp_path: Path) -> None:
+    files: list[RenderedFile] = []
+    thread = threading.Thread(target=lambda: files.extend(render_files(numbered(range(1), tmp_path), workers=1)))
+    thread.start()
+    thread.join(timeout=120)
+    assert [file.path.name for file in files] == ["INV-2026-000000.pdf"]
+
+
+def test_jobs_are_taken_as_they_are_needed(tmp_path: Path) -> None:
+    taken = []
+
+    def endless() -> Iterator[tuple[str, Path]]:
+        for number in range(1_000_000):
+            taken.append(number)
+            yield from numbered(range(number, number + 1), tmp_path)
+
+    files = render_files(endless(), workers=1)
+    next(files)
+    files.close()  # type: ignore[attr-defined]  # a generator
+    assert len(taken) < 20
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_document_that_fails_is_named_after_those_before_it_are_done(tmp_path: Path) -> None:
+    jobs = list(numbered(range(1, 6), tmp_path))
+    jobs[2] = (json.dumps(brief(number="INV-2026-000003", total="broken")), jobs[2][1])
+    files = render_files(jobs, workers=2)
+    assert [next(files).path.name for _ in range(2)] == ["INV-2026-000001.pdf", "INV-2026-000002.pdf"]
+    with pytest.raises(RenderingError, match="INV-2026-000003: total: found 'broken'") as caught:
+        next(files)
+    assert caught.value.number == "INV-2026-000003"
+    assert not jobs[2][1].exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
+    workers = rendering._Pool(documents_per_worker=10)
+    text, path = next(numbered(range(1), tmp_path))
+    workers.render(text, path)
+    (worker,) = workers._idle
+    slow = json.dumps(sample(number="INV-2026-000009", lines=[emails() for _ in range(400)]))
+    target = tmp_path / "INV-2026-000009.pdf"
+    rendering._scratch_of(target, worker._process.pid).write_bytes(b"half a page")
+    killer = threading.Timer(0.3, worker._process.kill)
+    killer.start()
+    started = time.monotonic()
+    with pytest.raises(RenderingError, match="INV-2026-000009: its worker was killed by SIGKILL"):
+        workers.render(slow, target)
+    assert time.monotonic() - started < 20
+    killer.join()
+    assert sorted(tmp_path.iterdir()) == [path]
+    assert workers.render(text, path).path == path  # by a new worker
+    workers.close()
+    assert not Path(workers._scratch).exists()
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "documents"
+    blocked.write_text("a file where a folder should be")
+    for count in (1, 3):
+        with pytest.raises(OSError, match=re.escape(str(blocked))):
+            list(render_files(numbered(range(count), blocked), workers=1))
+    assert sorted(tmp_path.iterdir()) == [blocked]
+
+
+def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, path = next(numbered(range(1), tmp_path))
+    path.write_bytes(b"issued before")
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=re.escape(str(path))) as caught:
+        list(render_files([(text, path)]))
+    assert caught.value.errno == errno.ENOSPC
+    assert path.read_bytes() == b"issued before"
+    assert sorted(tmp_path.iterdir()) == [path]
+
+
+def test_content_that_is_not_json_is_named_by_its_file(tmp_path: Path) -> None:
+    with pytest.raises(RenderingError, match="INV-2026-000007: found content that is not JSON"):
+        list(render_files([("{", tmp_path / "INV-2026-000007.pdf")]))
+
+
+@pytest.mark.parametrize("settings", [{"workers": 0}, {"documents_per_worker": 0}])
+def test_no_workers_draw_no_documents(settings: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="expected at least 1"):
+        list(render_files([], **settings))
+
+
+# --- this machine ----------------------------------------------------------------------------------------------------
+
+
+def test_importing_the_renderer_loads_neither_weasyprint_nor_polars() -> None:
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import billing.rendering; "
+        "print([name for name in ('weasyprint', 'polars', 'dagster', 'jinja2', 'babel') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_this_machine_can_draw() -> None:
+    assert check_rendering_environment() == []
+
+
+def test_what_is_missing_is_said_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering._Library, "loads", lambda self: False)
+    monkeypatch.setattr(rendering, "TEMPLATES", tmp_path)
+    monkeypatch.setattr(rendering, "WEASYPRINT_VERSION", "0.1")
+    problems = check_rendering_environment()
+    assert len(problems) == 5
+    assert "apt-get install libharfbuzz-subset0" in problems[3]
+    for problem in problems[1:4]:
+        assert "Fedora: dnf install" in problem
+        assert "macOS: brew install" in problem
+    assert "Inter-Regular.ttf" in problems[4]

@@ -45,7 +45,7 @@ COUNTRIES: Final = (
     ("NL", "B.V.", "Plein", "nl_NL", 5),
     ("CH", "AG", "Weg", "de_CH", 5),
 )
-PLACES: Final[Mapping[str, Sequence[tuple[str, str, str]]]] = {
+PLACES: Final[Mapping[str, Sequence[tuple[str, str | None, str]]]] = {
     "US": (
         ("Springfield", "IL", "62701"),
         ("Fresno", "CA", "93650"),
@@ -53,11 +53,11 @@ PLACES: Final[Mapping[str, Sequence[tuple[str, str, str]]]] = {
         ("Waco", "TX", "76701"),
         ("Portland", "OR", "97201"),
     ),
-    "GB": (("Leeds", "", "LS1 1AA"), ("Bristol", "", "BS1 1AA")),
-    "DE": (("Leipzig", "", "04103"), ("Köln", "", "50667")),
-    "FR": (("Lyon", "", "69001"), ("Nîmes", "", "30000")),
-    "NL": (("Utrecht", "", "3511 AA"),),
-    "CH": (("Zürich", "", "8001"),),
+    "GB": (("Leeds", None, "LS1 1AA"), ("Bristol", None, "BS1 1AA")),
+    "DE": (("Leipzig", None, "04103"), ("Köln", None, "50667")),
+    "FR": (("Lyon", None, "69001"), ("Nîmes", None, "30000")),
+    "NL": (("Utrecht", None, "3511 AA"),),
+    "CH": (("Zürich", None, "8001"),),
 }
 TAX_RATES: Final = (
     ("US", "IL", "0.0625", "Sales tax"),

@@ -18,7 +18,10 @@ from stdnum.de import vat as german_vat
 from stdnum.fr import tva as french_vat
 from stdnum.gb import vat as british_vat
 
+from billing.catalogue import load_catalogue
 from billing.errors import RefusedError
+from billing.home import Home
+from billing.inputs import read_inputs
 from billing.sample import DIRT_PER_MILLION, SampleSummary, billing_hint, write_sample
 from billing.starter import StarterError, write_starter_home
 
@@ -193,6 +196,14 @@ def test_every_account_subscribes_once_inside_the_span_and_some_at_a_months_end(
     assert all("2026-01-01" <= start < "2026-03-01" for start in starts)
     assert {"2026-01-29", "2026-01-30", "2026-01-31"} <= {start[:10] for start in starts}
     assert len(requests) == sample.requests
+
+
+def test_every_account_request_and_tax_rate_is_valid(sample: SampleSummary) -> None:
+    home = Home(sample.directory)
+    inputs = read_inputs(home, load_catalogue(home.landing / "catalogue.yaml"))
+    assert (inputs.accounts.height, inputs.requests.height) == (sample.accounts, sample.requests)
+    assert inputs.rejects.is_empty()
+    assert inputs.warnings == ()
 
 
 def test_customers_ask_for_everything_one_can_ask_for(tmp_path: Path) -> None:

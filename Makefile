@@ -63,8 +63,8 @@ endif
 demo: $(VENV)/.libraries  ## a made-up business of 200 accounts, billed for three months, into demo/
 	@rm -rf $(DEMO)
 	$(BIN)/overage sample $(DEMO) --accounts $(ACCOUNTS) --months $(MONTHS)
-	@set -e; hint() { $(BIN)/python -c "import sys; from billing.sample import billing_hint; print(billing_hint(int(sys.argv[1]))[int(sys.argv[2])])" $(MONTHS) $$1; }; \
-	month=$$(hint 0); as_of=$$(hint 1); \
+	@set -e; \
+	read -r month as_of < <($(BIN)/python -c 'from billing.sample import billing_hint; print(*billing_hint($(MONTHS)))'); \
 	echo "$(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO)"; \
 	$(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO); \
 	echo; \

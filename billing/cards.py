@@ -1,0 +1,84 @@
+"""Card numbers must not be kept: finding them in text and masking them (rule 11)."""
+
+import re
+from typing import Final
+
+import polars as pl
+
+_CANDIDATE: Final = r"[0-9](?:[ -]?[0-9]){12}"
+# Digits with at most one space or hyphen between two of them.
+_RUN: Final = re.compile(r"[0-9](?:[ -]?[0-9])*")
+_SHORTEST: Final = 13
+_LONGEST: Final = 19
+_DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+
+
+def contains_card_number(text: str) -> bool:
+    """Whether `text` holds a card number: an accepted brand's prefix and length, and a valid Luhn digit (rule 11)."""
+    return mask_card_numbers(text) != text
+
+
+def mask_card_numbers(text: str) -> str:
+    """`text` with every digit of a card number but the last four replaced by `*` (rule 11).
+
+    Spaces and hyphens inside the number stay where they are. The brands are those that can be accepted: visa,
+    mastercard, discover and amex.
+    """
+    return _RUN.sub(_mask_run, text)
+
+
+def mask_card_number_column(texts: pl.Series) -> pl.Series:
+    """The texts with their card numbers masked (rule 11); nulls stay null."""
+    suspects = texts.str.contains(_CANDIDATE).fill_null(False)
+    if not suspects.any():
+        return texts
+    masked = pl.Series(texts.name, [mask_card_numbers(text) for text in texts.filter(suspects)], dtype=pl.String)
+    return texts.scatter(suspects.arg_true(), masked)
+
+
+def _mask_run(run: re.Match[str]) -> str:
+    """Mask the card numbers within one run of digits, spaces and hyphens.
+
+    Numbers may stand side by side ("4111 1111 1111 1111 2026"), so every group boundary may start or end one.
+    """
+    text = run.group()
+    places = [place for place, character in enumerate(text) if character not in " -"]
+    if len(places) < _SHORTEST:
+        return text
+    digits = [int(text[place]) for place in places]
+    starts = [index for index, place in enumerate(places) if index == 0 or places[index - 1] != place - 1]
+    ends = {
+        index for index in range(1, len(places) + 1) if index == len(places) or places[index] != places[index - 1] + 1
+    }
+    characters = list(text)
+    for start in starts:
+        for length in range(_LONGEST, _SHORTEST - 1, -1):
+            if start + length in ends and _is_card(digits[start : start + length]):
+                for place in places[start : start + length - 4]:
+                    characters[place] = "*"
+                break
+    return "".join(characters)
+
+
+def _is_card(digits: list[int]) -> bool:
+    return _has_brand(digits) and _passes_luhn(digits)
+
+
+def _has_brand(digits: list[int]) -> bool:
+    length = len(digits)
+    two = digits[0] * 10 + digits[1]
+    four = two * 100 + digits[2] * 10 + digits[3]
+    three = four // 10
+    six = four * 100 + digits[4] * 10 + digits[5]
+    visa = digits[0] == 4 and length in (13, 16, 19)
+    mastercard = (51 <= two <= 55 or 2221 <= four <= 2720) and length == 16
+    amex = two in (34, 37) and length == 15
+    discover = (
+        four == 6011 or 644 <= three <= 649 or two == 65 or 622126 <= six <= 622925
+    ) and 16 <= length <= _LONGEST
+    return visa or mastercard or amex or discover
+
+
+def _passes_luhn(digits: list[int]) -> bool:
+    odd, even = digits[-1::-2], digits[-2::-2]
+    return (sum(odd) + sum(_DOUBLED[digit] for digit in even)) % 10 == 0

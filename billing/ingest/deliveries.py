@@ -1,0 +1,545 @@
+"""Bringing the lake up to date with landing/usage.
+
+Layer one parses every delivered file by itself (`parsed_files`). Layer two judges the rows, decides which delivery of
+an event counts, and writes the tables of each delivery day (`day_tables`). Both do only what has changed: a day is
+written again when its files, the accounts or the catalogue's metrics moved, or when a delivery on another day bears on
+an event of it.
+
+A killed run is healed by the next: the days to be rewritten are noted before the first of them is touched, and the
+state is written last.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from billing.cards import mask_card_number_column
+from billing.catalogue import Metric
+from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
+from billing.ingest import parsed_files as parsing
+from billing.ingest.day_tables import ParsedVersion, measured_column, repeats_path, write_day
+from billing.ingest.identity import CANDIDATE, REPEATS, identity_hash, resolve, shared_hashes
+from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
+from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
+from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE
+from billing.ingest.state import (
+    DayState,
+    State,
+    configuration_digest,
+    read_accounts,
+    read_state,
+    remove_other_accounts,
+    settled_before,
+    stamp,
+    with_pending,
+    write_accounts,
+    write_state,
+)
+from billing.tables import BASE_QUANTITY, INGEST, REJECTS
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is."""
+
+_TEXTS_IN_MEMORY: Final = 200_000
+_RESOLVED_TOGETHER: Final = 1_000_000
+
+
+@dataclass(frozen=True)
+class IngestOutcome:
+    """What an ingest did, and what the lake holds after it.
+
+    Attributes
+    ----------
+    days_changed
+        Delivery days whose lake files were written again.
+    files_read, files_skipped
+        Delivered files that were parsed, and those whose rows were there already.
+    rows, counted, duplicates, rejected
+        Of every delivered file in the lake: rows = counted + duplicates + rejected.
+    warnings
+        Files whose bytes changed after they were ingested (rule 22), and what else a person should know.
+    unreadable_files
+        Delivered files, and names in landing/usage, that cannot be read, with the reason.
+    """
+
+    days_changed: tuple[date, ...]
+    files_read: int
+    files_skipped: int
+    rows: int
+    counted: int
+    duplicates: int
+    rejected: int
+    warnings: tuple[str, ...]
+    unreadable_files: tuple[str, ...]
+
+
+def ingest_deliveries(
+    home: Home,
+    metrics: Sequence[Metric],
+    accounts: pl.Series | AbstractSet[str],
+    time_zone: str,
+    lateness_days: int,
+    progress: Progress | None = None,
+    through: date | None = None,
+    workers: int = 1,
+) -> IngestOutcome:
+    """Bring events, rejects and the ingest manifest up to date with landing/usage (rules 22, 26 and 27).
+
+    Equal landing, metrics and accounts give equal tables, byte for byte, in whatever order and however many calls the
+    deliveries came in. A second call on unchanged input writes nothing.
+
+    Parameters
+    ----------
+    accounts
+        Ids of the known accounts.
+    time_zone
+        The billing time zone (IANA name).
+    lateness_days
+        Events older than this many days on their delivery day are set aside.
+    through
+        The as-of day: later delivery days are not looked at. What is in the lake of them stays; readers cut it off.
+    workers
+        Files parsed at the same time; each takes some 100 MB.
+    """
+    rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days)
+    return _Ingest(home, rules, progress or _silent, through, workers).run()
+
+
+class _Ingest:
+    """One call of `ingest_deliveries`."""
+
+    def __init__(self, home: Home, rules: Rules, progress: Progress, through: date | None, workers: int) -> None:
+        self.home = home
+        self.rules = rules
+        self.progress = progress
+        self.workers = workers
+        self.landing = delivered_files(home, through)
+        self.delivered = {(file.day, file.name): file for file in self.landing.files}
+        self.state = read_state(home)
+        self.warnings: list[str] = []
+        self.texts: dict[tuple[date, str], pl.DataFrame] = {}
+        self.stamps: dict[str, tuple[int, ...]] = dict(self.state.stamps) if self.state else {}
+        self.sizes: dict[tuple[date, str], int] = {}
+
+    def run(self) -> IngestOutcome:
+        for folder in ("parsed_files", "events", "rejects", "ingest", "repeats"):
+            remove_scratch_files(self.home.lake / folder)
+        known = self._known_versions()
+        current = self._current_versions(known)
+        read = self._parse(current)
+        self._write_strays()
+        files = self._files_by_day(current)
+        changed = self._changed_days(files)
+        touched: dict[date, pl.DataFrame] = {}
+        state = self.state
+        accounts = write_accounts(self.home, self.rules.accounts) if changed or state is None else state.accounts
+        if state is None:
+            state = State(configuration_digest(self.rules), accounts)
+        if changed:
+            touched = self._marks(files, changed)
+            if self.state is not None:
+                write_state(self.home, with_pending(self.state, frozenset(touched)))
+        days = dict(state.days)
+        for done, day in enumerate(sorted(touched)):
+            self.progress("writing events", done, len(touched))
+            if files.get(day):
+                days[day] = write_day(self.home, day, files[day], touched[day], self.rules, self._find_texts(day))
+            else:
+                write_day(self.home, day, [], touched[day], self.rules, self._find_texts(day))
+                days.pop(day, None)
+        # accounts may have changed without bearing on any row
+        if self._accounts_moved():
+            accounts = write_accounts(self.home, self.rules.accounts)
+        final = State(configuration_digest(self.rules), accounts, (), days, self.stamps)
+        if final != self.state:
+            write_state(self.home, final)
+            remove_other_accounts(self.home, accounts)
+            self._remove_superseded(files)
+        return self._outcome(final, tuple(sorted(touched)), read)
+
+    # --- what is delivered ------------------------------------------------------------------------------------------
+
+    def _known_versions(self) -> dict[tuple[date, str], str]:
+        """The hash of every file in the lake, by day and name: from the state, else from the manifests."""
+        if self.state is not None and not self.state.pending:
+            return {
+                (day, name): file.sha256 for day, found in self.state.days.items() for name, file in found.files.items()
+            }
+        known: dict[tuple[date, str], str] = {}
+        if self.state is not None:
+            known |= {
+                (day, name): file.sha256 for day, found in self.state.days.items() for name, file in found.files.items()
+            }
+        for folder in sorted((self.home.lake / "parsed_files").glob("delivery_day=*")):
+            day = delivery_day(folder.name.partition("=")[2])
+            for path in sorted(folder.glob("*.parquet")) if day else ():
+                metadata = pl.read_parquet_metadata(path)
+                known.setdefault((day, metadata["file"]), metadata["sha256"])
+        for path in sorted((self.home.lake / INGEST.name).glob(f"delivery_day=*/{INGEST.name}.parquet")):
+            manifest = read_frame(path, INGEST)
+            known |= {
+                (day, name): sha for day, name, sha in manifest.select("delivery_day", "file", "sha256").iter_rows()
+            }
+        return known
+
+    def _current_versions(self, known: Mapping[tuple[date, str], str]) -> dict[tuple[date, str], str]:
+        """The hash of every file that counts now: as delivered, or as it was when it vanished (rule 22)."""
+        current = dict(known)
+        settled = settled_before(self.home)
+        for done, (key, file) in enumerate(self.delivered.items()):
+            self.progress("looking at deliveries", done, len(self.delivered))
+            label = f"{file.day.isoformat()}/{file.name}"
+            try:
+                now = stamp(file)
+                self.sizes[key] = now[0]
+                if key in known and self.stamps.get(label) == now and now[2] < settled:
+                    continue
+                digest = file_hash(file.path)
+            except OSError:
+                # what cannot be read is not known to have changed
+                self.stamps.pop(label, None)
+                current.setdefault(key, "")
+                continue
+            self.stamps[label] = now
+            if known.get(key) and known[key] != digest:
+                self.warnings.append(
+                    f"usage/{label}: its bytes changed after it was ingested; it was ingested again and the difference "
+                    "is settled like late usage"
+                )
+            current[key] = digest
+        for label in set(self.stamps) - {f"{day.isoformat()}/{name}" for day, name in self.delivered}:
+            del self.stamps[label]
+        return current
+
+    # --- layer one --------------------------------------------------------------------------------------------------
+
+    def _parse(self, current: Mapping[tuple[date, str], str]) -> int:
+        """Parse what is delivered and not parsed yet; the number of files that were."""
+        wanted = []
+        for key, digest in current.items():
+            version = parsing.FileVersion(*key, digest)
+            path = parsing.parsed_file(self.home, version, self.rules.types)
+            if not path.exists():
+                wanted.append((version, path))
+        if not wanted:
+            return 0
+        done = 0
+        with ThreadPoolExecutor(max(1, self.workers)) as pool:
+            for _ in pool.map(lambda job: self._parse_one(*job), wanted):
+                self.progress("parsing deliveries", done, len(wanted))
+                done += 1
+        return len(wanted)
+
+    def _parse_one(self, version: parsing.FileVersion, path: Path) -> None:
+        file = self.delivered.get((version.day, version.name))
+        if file is not None:
+            rows = parsing.parse_delivered(file, self.rules.types, self._watch(file))
+        else:
+            older = parsing.other_parsed_file(self.home, version)
+            if older is None:
+                return
+            flat = DeliveredFile(version.day, version.name, Path(version.name)).format != "json"
+            rows = parsing.parse_again(
+                pl.read_parquet(older, glob=False, hive_partitioning=False), self.rules.types, flat
+            )
+        parsing.write_parsed(path, rows, version)
+
+    def _watch(self, file: DeliveredFile) -> Callable[[pl.DataFrame, pl.Series], None]:
+        """Keep the texts of rows that will be set aside, so that the file need not be read again for them."""
+        key = (file.day, file.name)
+        reason = self.rules.reason(file.day)
+
+        def watch(rows: pl.DataFrame, texts: pl.Series) -> None:
+            kept = self.texts.get(key)
+            if kept is not None and len(kept) > _TEXTS_IN_MEMORY:
+                return
+            aside = rows.select(reason.is_not_null() & pl.col("text").is_null()).to_series()
+            if aside.any():
+                found = pl.DataFrame(
+                    {"row": rows["row"].filter(aside), "text": mask_card_number_column(texts.filter(aside))}
+                )
+                self.texts[key] = found if kept is None else pl.concat([kept, found])
+
+        return watch
+
+    def _find_texts(self, day: date) -> Callable[[ParsedVersion, pl.Series], pl.DataFrame]:
+        """Texts of rows: as just read, as kept by the last ingest of the same bytes, or from the delivered file."""
+        manifest = read_frame(self.home.delivery(INGEST, day), INGEST)
+        kept = read_frame(self.home.delivery(REJECTS, day), REJECTS).select("file", "row", "text")
+        versions = dict(manifest.select("file", "sha256").iter_rows())
+
+        def find(file: ParsedVersion, rows: pl.Series) -> pl.DataFrame:
+            found = [pl.DataFrame(schema={"row": pl.Int64, "text": pl.String})]
+            just_read = self.texts.pop((day, file.name), None)
+            if just_read is not None:
+                found.append(just_read)
+            elif versions.get(file.name) == file.sha256:
+                found.append(
+                    kept.filter((pl.col("file") == file.name) & pl.col("row").is_not_null()).select("row", "text")
+                )
+            missing = rows.filter(~rows.is_in(pl.concat(found)["row"].implode()))
+            delivered = self.delivered.get((day, file.name))
+            if len(missing) and delivered is not None:
+                found.append(parsing.read_texts(delivered, missing))
+            return pl.concat(found)
+
+        return find
+
+    def _files_by_day(self, current: Mapping[tuple[date, str], str]) -> dict[date, list[ParsedVersion]]:
+        files: dict[date, list[ParsedVersion]] = {}
+        for (day, name), digest in sorted(current.items()):
+            version = parsing.FileVersion(day, name, digest)
+            path = parsing.parsed_file(self.home, version, self.rules.types)
+            if not path.exists():
+                self.warnings.append(f"usage/{day}/{name}: vanished, and so have its parsed rows: nothing of it counts")
+                continue
+            size = self.sizes.get((day, name))
+            if size is None:
+                size = self._last_size(day, name)
+            files.setdefault(day, []).append(ParsedVersion(name, digest, size, path))
+        return files
+
+    def _last_size(self, day: date, name: str) -> int:
+        if self.state is not None and day in self.state.days and name in self.state.days[day].files:
+            return self.state.days[day].files[name].bytes
+        manifest = read_frame(self.home.delivery(INGEST, day), INGEST).filter(pl.col("file") == name)
+        return int(manifest["bytes"][0]) if len(manifest) else 0
+
+    # --- what has moved ---------------------------------------------------------------------------------------------
+
+    def _changed_days(self, files: Mapping[date, Sequence[ParsedVersion]]) -> set[date]:
+        state = self.state
+        if state is None or state.configuration != configuration_digest(self.rules):
+            return set(files) | set(state.days if state else ()) | self._days_in_lake()
+        changed = set(state.pending)
+        for day in set(files) | set(state.days):
+            before = state.days.get(day, DayState({}, {}))
+            now = {file.name: file.sha256 for file in files.get(day, ())}
+            if now != {name: file.sha256 for name, file in before.files.items()} or not self._stand(before):
+                changed.add(day)
+        return changed | self._days_of_moved_accounts(files, changed)
+
+    def _days_in_lake(self) -> set[date]:
+        names = {path.parent.name.partition("=")[2] for path in self.home.lake.glob("*/delivery_day=*/*.parquet")}
+        names |= {path.stem for path in self.home.lake.glob("events/event_month=*/*.parquet")}
+        return {day for name in names if (day := delivery_day(name)) is not None}
+
+    def _stand(self, day: DayState) -> bool:
+        """Whether the lake files of a day are there, in the size they were written in."""
+        try:
+            return all((self.home.lake / path).stat().st_size == size for path, (size, _) in day.outputs.items())
+        except OSError:
+            return False
+
+    def _accounts_moved(self) -> bool:
+        if self.state is None:
+            return False
+        before = read_accounts(self.home, self.state.accounts)
+        return before is None or not before.equals(self.rules.accounts)
+
+    def _days_of_moved_accounts(
+        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
+    ) -> set[date]:
+        """Days with rows of accounts that came to be known, or are known no more."""
+        if not self._accounts_moved() or self.state is None:
+            return set()
+        before = read_accounts(self.home, self.state.accounts)
+        if before is None:
+            return set(files)
+        now = self.rules.accounts
+        added = now.filter(~now.is_in(before.implode()))
+        gone = before.filter(~before.is_in(now.implode()))
+        found = set()
+        for day in set(files) - changed:
+            if len(added):
+                aside = read_frame(self.home.delivery(REJECTS, day), REJECTS).filter(
+                    pl.col("reason") == UNKNOWN_ACCOUNT
+                )
+                if aside["account_id"].is_in(added.implode()).any():
+                    found.add(day)
+            if len(gone) and any(
+                self._parsed(file, ["subject"])["subject"].is_in(gone.implode()).any() for file in files[day]
+            ):
+                found.add(day)
+        return found
+
+    # --- layer two --------------------------------------------------------------------------------------------------
+
+    def _marks(
+        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
+    ) -> dict[date, pl.DataFrame]:
+        """REPEATS of every day to be written: the changed ones, and those on whose events they bear."""
+        hashes = []
+        for done, day in enumerate(sorted(changed)):
+            self.progress("finding repeated events", done, len(changed))
+            hashes += [self._valid(file, day).select(identity_hash()).to_series() for file in files.get(day, ())]
+        others = sorted(set(files) - changed)
+        related = self._rows_elsewhere(files, changed, others)
+        shared = pl.concat([shared_hashes(hashes), related["hash"]]).unique()
+        slices = max(1, len(shared) // _RESOLVED_TOGETHER)
+        decided = [resolve(pl.DataFrame(schema=CANDIDATE)).with_columns(pl.col("delivery_day").cast(pl.Date))]
+        for part in range(slices):
+            wanted = shared.filter(shared % slices == part)
+            candidates = [
+                self._candidates(file, day, wanted)
+                for day in sorted(changed | set(related["delivery_day"]))
+                for file in files.get(day, ())
+            ]
+            if candidates:
+                decided.append(resolve(pl.concat(candidates)))
+        marks = pl.concat(decided)
+        touched = {
+            day: marks.filter(pl.col("delivery_day") == day).drop("delivery_day").sort(REPEATS.key) for day in changed
+        }
+        for day in sorted(set(related["delivery_day"]) - changed):
+            before = read_frame(repeats_path(self.home, day), REPEATS)
+            resolved = related.filter(pl.col("delivery_day") == day).select("file", "row")
+            now = pl.concat(
+                [
+                    before.join(resolved, on=["file", "row"], how="anti"),
+                    marks.filter(pl.col("delivery_day") == day).select(REPEATS.column_names),
+                ]
+            ).sort(REPEATS.key)
+            if not now.equals(before.sort(REPEATS.key)):
+                touched[day] = now
+        return touched
+
+    def _rows_elsewhere(
+        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date], others: Sequence[date]
+    ) -> pl.DataFrame:
+        """Rows on days that have not changed, of events that a changed day delivers or delivered."""
+        empty = pl.DataFrame(schema={"delivery_day": pl.Date, "file": pl.String, "row": pl.Int64, "hash": pl.UInt64})
+        if not others:
+            return empty
+        # every version on disk, so that what a replaced file delivered is looked at as well
+        own = [
+            pl.scan_parquet(path, glob=False, hive_partitioning=False).select(hash=identity_hash())
+            for day in sorted(changed)
+            for path in sorted(parsing.parsed_files_folder(self.home, day).glob("*.parquet"))
+        ]
+        if not own:
+            return empty
+        moved = pl.concat(own).drop_nulls().unique().collect()
+        places = {str(file.parsed): (day, file.name) for day in others for file in files[day]}
+        found = (
+            pl.concat(
+                [
+                    pl.scan_parquet(path, glob=False, hive_partitioning=False).select(
+                        "row", hash=identity_hash(), path=pl.lit(path)
+                    )
+                    for path in places
+                ]
+            )
+            .join(moved.lazy(), on="hash", how="semi")
+            .collect(engine="streaming")
+        )
+        return pl.concat(
+            [
+                empty,
+                found.select(
+                    delivery_day=pl.col("path").replace_strict(
+                        {path: day for path, (day, _) in places.items()}, return_dtype=pl.Date
+                    ),
+                    file=pl.col("path").replace_strict(
+                        {path: name for path, (_, name) in places.items()}, return_dtype=pl.String
+                    ),
+                    row="row",
+                    hash="hash",
+                ),
+            ]
+        )
+
+    def _valid(self, file: ParsedVersion, day: date, columns: Sequence[str] = ()) -> pl.DataFrame:
+        """Parsed rows that can count, whatever other deliveries say."""
+        needed = ["source", "id", "reason", "subject", "type", "time", *columns]
+        return self._parsed(file, needed).filter(self.rules.reason(day).is_null())
+
+    def _parsed(self, file: ParsedVersion, columns: Sequence[str]) -> pl.DataFrame:
+        return pl.read_parquet(file.parsed, columns=list(columns), glob=False, hive_partitioning=False)
+
+    def _candidates(self, file: ParsedVersion, day: date, wanted: pl.Series) -> pl.DataFrame:
+        """CANDIDATE rows of a file: the valid ones whose event may have been delivered more than once."""
+        rows = (
+            pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
+            .filter(identity_hash().is_in(wanted.implode()))
+            .filter(self.rules.reason(day).is_null())
+            .collect()
+        )
+        values = [name for name in rows.columns if name not in PARSED]
+        parts = [pl.DataFrame(schema=CANDIDATE)]
+        for event in self.rules.types:
+            measured = []
+            for metric in self.rules.metrics:
+                column = measured_column(metric, values) if metric.event == event else None
+                if column is not None:
+                    text = pl.col(column)
+                    same = text if metric.measure == "unique" else text.cast(BASE_QUANTITY).cast(pl.String)
+                    measured.append(same.alias(metric.name))
+            content = pl.struct("subject", "type", pl.col("time").to_physical(), *measured).struct.json_encode()
+            parts.append(
+                rows.filter(pl.col("type") == event).select(
+                    delivery_day=pl.lit(day),
+                    file=pl.lit(file.name),
+                    row="row",
+                    source="source",
+                    id="id",
+                    content=content,
+                )
+            )
+        return pl.concat(parts)
+
+    # --- the rest ---------------------------------------------------------------------------------------------------
+
+    def _write_strays(self) -> None:
+        """Names in landing/usage that are no delivery day: one reject each."""
+        path = self.home.lake / REJECTS.name / "delivery_day=none" / f"{REJECTS.name}.parquet"
+        if not self.landing.strays:
+            remove_file(path)
+            return
+        rejects = pl.DataFrame({"file": list(self.landing.strays)}).with_columns(
+            reason=pl.lit(UNREADABLE_FILE), text=pl.format("usage/{}: {}", "file", pl.lit(_STRAY))
+        )
+        rejects = pl.concat([REJECTS.empty(), rejects], how="diagonal")
+        if not read_frame(path, REJECTS).equals(REJECTS.conform(rejects)):
+            write_frame(path, rejects, REJECTS)
+
+    def _remove_superseded(self, files: Mapping[date, Sequence[ParsedVersion]]) -> None:
+        """Remove parsed files that nothing is made from any more."""
+        wanted = {file.parsed for found in files.values() for file in found}
+        for path in (self.home.lake / "parsed_files").glob("delivery_day=*/*.parquet"):
+            if path not in wanted:
+                path.unlink(missing_ok=True)
+
+    def _outcome(self, state: State, days: tuple[date, ...], read: int) -> IngestOutcome:
+        files = [
+            (day, name, file) for day, found in sorted(state.days.items()) for name, file in sorted(found.files.items())
+        ]
+        unreadable = [f"usage/{day}/{file.unreadable}" for day, _, file in files if file.unreadable]
+        return IngestOutcome(
+            days_changed=days,
+            files_read=read,
+            files_skipped=len(files) - read,
+            rows=sum(file.rows for _, _, file in files),
+            counted=sum(file.counted for _, _, file in files),
+            duplicates=sum(file.duplicates for _, _, file in files),
+            rejected=sum(file.rejected for _, _, file in files),
+            warnings=tuple(self.warnings),
+            unreadable_files=(*(f"usage/{name}: {_STRAY}" for name in self.landing.strays), *unreadable),
+        )
+
+
+_STRAY: Final = "found in place of a delivery day, expected folders named YYYY-MM-DD"
+
+
+def _as_series(accounts: pl.Series | AbstractSet[str]) -> pl.Series:
+    return accounts if isinstance(accounts, pl.Series) else pl.Series(sorted(accounts), dtype=pl.String)
+
+
+def _silent(doing: str, done: int, total: int) -> None:
+    """Nobody wants to know."""

@@ -1,0 +1,77 @@
+"""Which parsed rows can count, given the accounts, the catalogue and the day of delivery (rules 22 and 27)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import cached_property
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from billing.catalogue import Metric
+from billing.ingest.measured import EventTypes, event_types
+from billing.tables import INSTANT
+
+UNKNOWN_ACCOUNT: Final = "unknown_account"
+UNKNOWN_TYPE: Final = "unknown_type"
+FUTURE_DATED: Final = "future_dated"
+TOO_LATE: Final = "too_late"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What rows are judged by.
+
+    Attributes
+    ----------
+    accounts
+        Known account ids, sorted, each once.
+    time_zone
+        The billing time zone: an event's date is its date there.
+    lateness_days
+        How many days an event may be older than its delivery.
+    """
+
+    metrics: tuple[Metric, ...]
+    accounts: pl.Series
+    time_zone: str
+    lateness_days: int
+
+    @classmethod
+    def of(cls, metrics: Sequence[Metric], accounts: pl.Series, time_zone: str, lateness_days: int) -> "Rules":
+        """Rules with metrics and accounts in order."""
+        ids = accounts.cast(pl.String).drop_nulls().unique().sort().rename("account_id")
+        return cls(tuple(sorted(metrics, key=lambda metric: metric.name)), ids, time_zone, lateness_days)
+
+    @cached_property
+    def types(self) -> EventTypes:
+        """The event types of the catalogue and what they must carry."""
+        return event_types(self.metrics)
+
+    @cached_property
+    def account_type(self) -> pl.Enum:
+        """The known accounts as a type: casting to it finds the unknown ones."""
+        return pl.Enum(self.accounts)
+
+    def reason(self, day: date) -> pl.Expr:
+        """Why a parsed row (PARSED) delivered on `day` cannot count, or null; the first reason of rule 27."""
+        first = _midnight(day - timedelta(days=self.lateness_days), self.time_zone)
+        after = _midnight(day + timedelta(days=2), self.time_zone)
+        return (
+            pl.when(pl.col("reason").is_not_null())
+            .then("reason")
+            .when(pl.col("subject").cast(self.account_type, strict=False).is_null())
+            .then(pl.lit(UNKNOWN_ACCOUNT))
+            .when(~pl.col("type").is_in(list(self.types)))
+            .then(pl.lit(UNKNOWN_TYPE))
+            .when(pl.col("time") >= pl.lit(after).cast(INSTANT))
+            .then(pl.lit(FUTURE_DATED))
+            .when(pl.col("time") < pl.lit(first).cast(INSTANT))
+            .then(pl.lit(TOO_LATE))
+        )
+
+
+def _midnight(day: date, zone: str) -> datetime:
+    """The first instant of a local day."""
+    return datetime.combine(day, time(), ZoneInfo(zone)).astimezone(ZoneInfo("UTC"))

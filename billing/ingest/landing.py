@@ -1,0 +1,99 @@
+"""What stands in landing/usage: delivered files by day of delivery, and what does not belong there."""
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final, Literal
+
+from billing.home import Home
+
+Format = Literal["json", "csv", "parquet", "unknown"]
+
+_DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_FORMATS: Final[dict[str, Format]] = {
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".parquet": "parquet",
+}
+COMPRESSIONS: Final = (".gz", ".zst")
+EXPECTED_ENDINGS: Final = ".jsonl, .ndjson, .json, .csv or .parquet, plain or followed by .gz or .zst"
+_UNFINISHED: Final = (".tmp", ".part")
+
+
+@dataclass(frozen=True, order=True)
+class DeliveredFile:
+    """A file of a delivery day, by its name there."""
+
+    day: date
+    name: str
+    path: Path
+
+    @property
+    def compression(self) -> str:
+        """ ".gz", ".zst" or nothing, by the name's ending in any case."""
+        ending = Path(self.name).suffix.lower()
+        return ending if ending in COMPRESSIONS else ""
+
+    @property
+    def format(self) -> Format:
+        """How the rows are written, by the name's ending in any case."""
+        name = self.name.lower()
+        return _FORMATS.get(Path(name.removesuffix(self.compression)).suffix, "unknown")
+
+
+@dataclass(frozen=True)
+class Landing:
+    """The delivered files up to a day, sorted, and the names in landing/usage that are no delivery day."""
+
+    files: tuple[DeliveredFile, ...]
+    strays: tuple[str, ...]
+
+
+def delivered_files(home: Home, through: date | None) -> Landing:
+    """List landing/usage.
+
+    Names that begin with "." or "_" or end in ".tmp" or ".part" are ignored: writers use them for what is not
+    finished. Anything else directly in usage/ must be a folder named by a day, YYYY-MM-DD; what is not is listed as
+    a stray. Anything else in a day's folder counts as a delivered file, even when it turns out to be unreadable.
+    """
+    files: list[DeliveredFile] = []
+    strays: list[str] = []
+    for entry in _entries(home.landing / "usage"):
+        day = delivery_day(entry.name)
+        if day is None or not entry.is_dir():
+            strays.append(readable_name(entry.name))
+        elif through is None or day <= through:
+            files += (
+                DeliveredFile(day, readable_name(file.name), Path(file.path)) for file in _entries(Path(entry.path))
+            )
+    return Landing(tuple(sorted(files)), tuple(sorted(strays)))
+
+
+def delivery_day(name: str) -> date | None:
+    """The day a folder is named by, or None when it is none."""
+    if not _DAY.fullmatch(name):
+        return None
+    try:
+        return date.fromisoformat(name)
+    except ValueError:
+        return None
+
+
+def readable_name(name: str) -> str:
+    """A file's name as text, bytes that are not UTF-8 written as escapes."""
+    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return [
+            entry
+            for entry in entries
+            if not entry.name.startswith((".", "_")) and not entry.name.lower().endswith(_UNFINISHED)
+        ]

@@ -1,0 +1,173 @@
+"""The first layer of ingest: every delivered file as one Parquet file of rows, a pure function of its bytes.
+
+A parsed file is named by the delivered file, the hash of its bytes and the event types it was read with, is never
+changed, and is kept when the delivered file vanishes (rule 22).
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import polars as pl
+
+from billing.cards import mask_card_number_column
+from billing.home import Home, write_file
+from billing.ingest.delivered_bytes import UnreadableFileError, open_delivered
+from billing.ingest.flat_events import csv_fields, parquet_fields
+from billing.ingest.json_events import fields_of_lines, json_fields, json_texts
+from billing.ingest.landing import EXPECTED_ENDINGS, DeliveredFile
+from billing.ingest.measured import EventTypes, event_types_digest, measured_paths
+from billing.ingest.parsed_rows import PARSED, UNPARSEABLE, UNREADABLE_FILE, set_aside, unreadable, value_columns
+
+PARSER_VERSION: Final = 1
+"""Raised whenever the same bytes would be parsed to other rows: every file still in landing is then read again."""
+
+_LONGEST_NAME: Final = 80
+
+
+@dataclass(frozen=True, order=True)
+class FileVersion:
+    """One version of a delivered file: its day and name, and the SHA-256 of its bytes."""
+
+    day: date
+    name: str
+    sha256: str
+
+
+def parsed_files_folder(home: Home, day: date) -> Path:
+    """Where the parsed files of a delivery day stand."""
+    return home.lake / "parsed_files" / f"delivery_day={day.isoformat()}"
+
+
+def parsed_file(home: Home, version: FileVersion, types: EventTypes) -> Path:
+    """The parsed file of one version of a delivered file, read with these event types."""
+    safe = quote(version.name.encode(), safe="")
+    if len(safe) > _LONGEST_NAME:
+        safe = f"{safe[:_LONGEST_NAME]}~{hashlib.sha256(version.name.encode()).hexdigest()[:12]}"
+    digest = event_types_digest(types, PARSER_VERSION)
+    return parsed_files_folder(home, version.day) / f"{safe}.{version.sha256[:16]}.{digest}.parquet"
+
+
+def parse_delivered(
+    delivered: DeliveredFile, types: EventTypes, watch: Callable[[pl.DataFrame, pl.Series], None] | None = None
+) -> pl.DataFrame:
+    """Every row of a delivered file: its fields, or why it is set aside (rule 27).
+
+    Parameters
+    ----------
+    watch
+        Shown every piece as it is parsed, with the texts of its rows, which the result does not keep.
+
+    Returns
+    -------
+    polars.DataFrame
+        `parsed_rows.PARSED` and the value columns, in the order of the file. A file that cannot be read as a whole is
+        one row without number, with the reason "unreadable_file"; nothing is counted from it.
+    """
+    flat = delivered.format != "json"
+    pieces = [no_rows(types, flat)]
+    try:
+        for fields in read_fields(delivered, types):
+            pieces.append(set_aside(fields, types, flat))
+            if watch is not None:
+                watch(pieces[-1], fields["text"])
+    except UnreadableFileError as error:
+        pieces = [no_rows(types, flat), unreadable(f"{delivered.name}: {error}")]
+    return pl.concat(pieces, how="diagonal")
+
+
+def read_fields(delivered: DeliveredFile, types: EventTypes) -> Iterator[pl.DataFrame]:
+    """What stands in a delivered file, piece by piece, before anything is judged.
+
+    Raises
+    ------
+    UnreadableFileError
+        When the file cannot be read as a whole.
+    """
+    if delivered.format == "unknown":
+        raise UnreadableFileError(f"found an unknown ending, expected {EXPECTED_ENDINGS}")
+    with open_delivered(delivered) as file:
+        if delivered.format == "json":
+            yield from json_fields(file, types)
+        elif delivered.format == "csv":
+            yield from csv_fields(file)
+        else:
+            whole = io.BytesIO(file.read()) if delivered.compression else file
+            if whole.read(1):  # an empty file withdraws a delivery (rule 22)
+                yield from parquet_fields(whole)
+
+
+def read_texts(delivered: DeliveredFile, rows: pl.Series) -> pl.DataFrame:
+    """The texts of some rows of a delivered file as delivered, card numbers masked.
+
+    Returns
+    -------
+    polars.DataFrame
+        row and text; rows that are not there, or cannot be read any more, are left out.
+    """
+    found = [pl.DataFrame(schema={"row": pl.Int64, "text": pl.String})]
+    try:
+        if delivered.format == "json":
+            with open_delivered(delivered) as file:
+                found += (
+                    piece.select("row", "text").filter(pl.col("row").is_in(rows.implode()))
+                    for piece in json_texts(file)
+                )
+        else:
+            for fields in read_fields(delivered, {}):
+                found.append(fields.select("row", "text").filter(pl.col("row").is_in(rows.implode())))
+    except UnreadableFileError:
+        pass
+    texts = pl.concat(found)
+    return texts.with_columns(mask_card_number_column(texts["text"]))
+
+
+def write_parsed(path: Path, rows: pl.DataFrame, version: FileVersion) -> None:
+    """Write a parsed file, with the version it came from in its metadata."""
+    metadata = {"file": version.name, "sha256": version.sha256, "delivery_day": version.day.isoformat()}
+
+    def write(scratch: Path) -> None:
+        rows.write_parquet(scratch, compression="zstd", compression_level=1, statistics=False, metadata=metadata)
+
+    write_file(path, write)
+
+
+def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFrame:
+    """The rows of a parsed file whose delivered file has vanished, under other event types.
+
+    Rows that were set aside, or whose event type was unknown, are judged again from their kept text (JSON) or values
+    (flat files). Rows that were good keep the values that were measured then: what a metric added later would have
+    measured in them was not stored.
+    """
+    if rows["reason"].eq_missing(pl.Series([UNREADABLE_FILE])).any():
+        return rows
+    if flat:
+        doubtful = rows["text"].is_not_null() & rows["reason"].is_null()
+        fields = rows.filter(doubtful).with_columns(
+            unparseable=pl.lit(False), incomplete=pl.lit(False), time_fault=pl.lit(None, pl.String)
+        )
+        read = set_aside(fields.drop("reason"), types, flat)
+    else:
+        doubtful = rows["text"].is_not_null()
+        lines = rows.filter(doubtful).select("row", "text", broken=pl.col("reason").eq_missing(pl.lit(UNPARSEABLE)))
+        read = set_aside(fields_of_lines(lines, measured_paths(types)), types, flat) if len(lines) else rows.clear()
+    return pl.concat([rows.filter(~doubtful), read], how="diagonal").sort("row")
+
+
+def no_rows(types: EventTypes, flat: bool) -> pl.DataFrame:
+    """A parsed file of an empty file."""
+    return pl.DataFrame(schema=PARSED | dict.fromkeys(value_columns(types, flat), pl.String))
+
+
+def other_parsed_file(home: Home, version: FileVersion) -> Path | None:
+    """A parsed file of the same bytes, read with other event types, or None."""
+    for path in sorted(parsed_files_folder(home, version.day).glob("*.parquet")):
+        metadata = pl.read_parquet_metadata(path)
+        if metadata.get("file") == version.name and metadata.get("sha256") == version.sha256:
+            return path
+    return None

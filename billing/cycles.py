@@ -144,6 +144,9 @@ def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue
             cycle_start=pl.when(pl.col("billing_index") > 0).then(grid.date(start, pl.col("billing_index") - 1)),
             cycle_end=pl.when(pl.col("billing_index") > 0).then("billing_date"),
             next_billing_date=grid.date(start, pl.col("billing_index") + 1),
+            term_end=pl.when(pl.col("term") == "yearly")
+            .then(grid.date(start, (pl.col("billing_index") + 11) // 12 * 12))
+            .otherwise("billing_date"),
         )
         .with_columns(
             billing_instant=midnight(pl.col("billing_date"), catalogue.time_zone),
@@ -228,6 +231,7 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
         .otherwise(1),
         "fee_share_denominator": pl.when(due & prorated).then(days).otherwise(1),
         "hold_fee_due": hold_fee_due.fill_null(False),
+        "is_last": (at == pl.col("last_billing_date")).fill_null(False),
         "status": pl.when(stopped & pl.col("end").is_not_null())
         .then("end")
         .when((pl.col("held_on") < at).fill_null(False))

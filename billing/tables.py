@@ -197,7 +197,10 @@ CYCLES = Table(
         Column("fee_share_denominator", pl.Int32, "Days of that calendar month; 1 when not prorated"),
         Column("fee_reason", pl.String, "Why the fee is due or not: due, term, cancelled, held, refunded, suspended"),
         Column("hold_fee_due", pl.Boolean, "Whether the hold fee is due instead of the package fee"),
-        Column("status", pl.String, "Of the subscription after the billing date: active, held, cancelled, refunded"),
+        Column(
+            "status", pl.String, "Of the subscription at the billing date: active, held, suspended, cancelled, refunded"
+        ),
+        Column("is_last", pl.Boolean, "Whether the subscription ends here: no cycle starts"),
     ),
     ("billing_date", "account_id", "subscription_id"),
 )
@@ -248,6 +251,10 @@ PACKAGES = Table(
         Column("opening_package", pl.String, "Package of the cycle that starts; null at the end"),
         Column("status", pl.String, "active, held, suspended, cancelled or refunded after the billing date"),
         Column("closed", pl.Boolean, "Whether the billing date has been closed: its packages never change again"),
+        Column(
+            "change_reason", pl.String, "Why the package changes here: auto_upgrade, upgrade or downgrade; else null"
+        ),
+        Column("waiting_package", pl.String, "A lower package that waits for the end of a yearly term, or null"),
     ),
     ("account_id", "subscription_id", "billing_date"),
 )

@@ -1,0 +1,432 @@
+"""Package changes: one pure function decides them when a cycle closes (rules 7 to 10 and 18)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from billing.catalogue import Catalogue
+from billing.rating import TermsFrames, in_units, with_terms
+from billing.tables import DECISIONS, MEASUREMENT, MONEY, PACKAGES
+
+CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "subscription_id": pl.String,
+    "billing_date": pl.Date,
+    "closing_package": pl.String,
+    "opening_package": pl.String,
+    "change_reason": pl.String,
+    "waiting_package": pl.String,
+}
+_NO_FLAGS: Final = pl.lit([], pl.List(pl.String))
+_NO_EVIDENCE: Final = pl.lit([], MEASUREMENT)
+
+
+@dataclass(frozen=True)
+class PackageMonth:
+    """The packages of a month and the decisions that made them.
+
+    Attributes
+    ----------
+    packages
+        As the table PACKAGES.
+    decisions
+        As the table DECISIONS, without explanation: package changes decided at billing dates that are still open.
+    """
+
+    packages: pl.DataFrame
+    decisions: pl.DataFrame
+
+
+def decide_packages(
+    month: str,
+    cycles: pl.DataFrame,
+    usage: pl.DataFrame,
+    previous: pl.DataFrame,
+    first_packages: pl.DataFrame,
+    answers: pl.DataFrame,
+    closed: pl.DataFrame,
+    terms: TermsFrames,
+    catalogue: Catalogue,
+) -> PackageMonth:
+    """The package of every cycle that starts in the month.
+
+    Parameters
+    ----------
+    cycles, usage
+        The tables CYCLES and USAGE of the month.
+    previous
+        subscription_id, opening_package, waiting_package: of the month before.
+    first_packages
+        subscription_id, first_package: of subscriptions that begin in the month.
+    answers
+        As `Lives.answers`; the pending package changes are decided here.
+    closed
+        CLOSED_SCHEMA: billing dates that have been closed keep what was decided (rule 9).
+    """
+    state = _state(cycles, previous, first_packages)
+    asked = (
+        answers.filter(pl.col("outcome") == "pending")
+        .select("request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on")
+        .join(closed.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="anti")
+    )
+    deciding = state.join(
+        closed.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="anti"
+    ).filter(pl.col("may_change"))
+    automatic = _automatic_upgrades(deciding, usage, terms)
+    requested = _requested_changes(deciding, asked, automatic, usage, terms, catalogue)
+    decisions = _settle(automatic, requested, month)
+    changes = decisions.filter(pl.col("outcome") == "approved").select(
+        "subscription_id", "to_package", "effective_on", change_kind="kind"
+    )
+    packages = (
+        state.join(changes, on="subscription_id", how="left")
+        .join(
+            closed.rename(lambda name: f"closed_{name}"),
+            left_on=["subscription_id", "billing_date"],
+            right_on=["closed_subscription_id", "closed_billing_date"],
+            how="left",
+            coalesce=False,
+        )
+        .with_columns(is_closed=pl.col("closed_billing_date").is_not_null())
+        .with_columns(_new_packages())
+    )
+    return PackageMonth(PACKAGES.conform(packages.with_columns(billing_month=pl.lit(month))), decisions)
+
+
+def _state(cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
+    """The month's billing dates with the package in force until then."""
+    state = (
+        cycles.join(previous, on="subscription_id", how="left")
+        .join(first_packages, on="subscription_id", how="left")
+        .with_columns(
+            current=pl.when(pl.col("billing_index") == 0).then("first_package").otherwise("opening_package"),
+            closing_package=pl.when(pl.col("billing_index") > 0).then("opening_package"),
+            # after a cancellation or on hold a pending change is void, and nothing is upgraded
+            may_change=pl.col("status").is_in(["active", "suspended"]) & ~pl.col("is_last"),
+        )
+        .drop("opening_package", "first_package")
+    )
+    lost = state.filter(pl.col("current").is_null())
+    if not lost.is_empty():
+        names = ", ".join(lost["subscription_id"].head(5))
+        raise LookupError(
+            f"the package in force is not known for {lost.height} subscriptions ({names}): "
+            "the month before was not billed with them"
+        )
+    return state
+
+
+def _new_packages() -> dict[str, pl.Expr]:
+    """closing_package, opening_package and what stands beside them; a closed date keeps what it was closed with."""
+    is_closed = pl.col("is_closed")
+    takes_effect = pl.col("effective_on") == pl.col("billing_date")
+    is_term_date = (pl.col("term") == "monthly") | (pl.col("billing_index") % 12 == 0)
+    waited = is_term_date & pl.col("waiting_package").is_not_null()
+    opening = (
+        pl.when(pl.col("is_last"))
+        .then(pl.lit(None, pl.String))
+        .when(takes_effect)
+        .then("to_package")
+        .when(waited)
+        .then("waiting_package")
+        .otherwise("current")
+    )
+    waiting = (
+        pl.when(takes_effect | waited)
+        .then(pl.lit(None, pl.String))
+        .otherwise(pl.coalesce("to_package", "waiting_package"))
+    )
+    reason = pl.when(takes_effect).then("change_kind").when(waited).then(pl.lit("downgrade"))
+    return {
+        "closed": is_closed,
+        "closing_package": pl.when(is_closed).then("closed_closing_package").otherwise("closing_package"),
+        "opening_package": pl.when(is_closed).then("closed_opening_package").otherwise(opening),
+        "change_reason": pl.when(is_closed).then("closed_change_reason").otherwise(reason),
+        "waiting_package": pl.when(is_closed).then("closed_waiting_package").otherwise(waiting),
+    }
+
+
+def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """Rule 7: a row per subscription whose trigger metrics outgrew its package.
+
+    Returns
+    -------
+    polars.DataFrame
+        subscription_id, account_id, billing_date, current, rank, target, target_rank, exceeds_catalogue, evidence.
+    """
+    triggers = _trigger_usage(deciding, usage, terms)
+    outgrown = triggers.group_by("subscription_id", maintain_order=True).agg(
+        is_over=(pl.col("base_quantity") > pl.col("allowance")).any(), evidence=_evidence()
+    )
+    over = deciding.join(outgrown.filter("is_over"), on="subscription_id", maintain_order="left").join(
+        _ranks(terms).rename({"package": "current", "rank": "current_rank"}), on="current", maintain_order="left"
+    )
+    candidates = _candidates(over, terms)
+    # the smallest package whose allowance, in the version at the billing date, fits every trigger metric
+    fitting = (
+        _allowances(candidates, terms)
+        .join(triggers.select("subscription_id", "metric", "base_quantity"), on=["subscription_id", "metric"])
+        .group_by("subscription_id", "package", "rank")
+        .agg(fits=(pl.col("base_quantity") <= pl.col("allowance")).fill_null(True).all())
+        .filter("fits")
+        .sort("rank")
+        .group_by("subscription_id", maintain_order=True)
+        .first()
+        .select("subscription_id", fitting="package", fitting_rank="rank")
+    )
+    largest = (
+        candidates.sort("rank")
+        .group_by("subscription_id", maintain_order=True)
+        .last()
+        .select("subscription_id", largest="package", largest_rank="rank")
+    )
+    return (
+        over.join(fitting, on="subscription_id", how="left", maintain_order="left")
+        .join(largest, on="subscription_id", how="left", maintain_order="left")
+        # a new version of the same package may fit what the closing one did not
+        .filter(pl.col("fitting").is_null() | (pl.col("fitting") != pl.col("current")))
+        .select(
+            "subscription_id",
+            "account_id",
+            "billing_date",
+            "current",
+            "current_rank",
+            target=pl.coalesce("fitting", "largest", "current"),
+            target_rank=pl.coalesce("fitting_rank", "largest_rank", "current_rank"),
+            exceeds_catalogue=pl.col("fitting").is_null(),
+            evidence="evidence",
+        )
+    )
+
+
+def _trigger_usage(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """Usage of the trigger metrics of the package in force, against the closing cycle's version."""
+    closing = deciding.filter(pl.col("cycle_start").is_not_null()).select(
+        "account_id", "subscription_id", "cycle_start", package="current"
+    )
+    allowances = _allowances(with_terms(closing, terms, on="cycle_start"), terms).filter("is_trigger")
+    return allowances.join(
+        usage.select("subscription_id", "cycle_start", "metric", "quantity", "base_quantity"),
+        on=["subscription_id", "cycle_start", "metric"],
+    ).sort("subscription_id", "metric")
+
+
+def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """The current package and every larger one that is sold at the billing date, with its terms.
+
+    An upgrade of a yearly term skips packages without a yearly price (rule 18).
+    """
+    packages = _ranks(terms)
+    pairs = (
+        over.select("account_id", "subscription_id", "billing_date", "term", "current_rank")
+        .join(packages, how="cross")
+        .filter(pl.col("rank") >= pl.col("current_rank"))
+    )
+    sold = terms.packages.select("terms_key", "package", "since", "yearly")
+    return (
+        with_terms(pairs, terms, on="billing_date")
+        .filter(pl.col("terms_key").is_not_null())
+        .join(sold, on=["terms_key", "package", "since"], how="left")
+        .filter((pl.col("term") == "monthly") | pl.col("yearly").is_not_null())
+    )
+
+
+def _requested_changes(
+    deciding: pl.DataFrame,
+    asked: pl.DataFrame,
+    automatic: pl.DataFrame,
+    usage: pl.DataFrame,
+    terms: TermsFrames,
+    catalogue: Catalogue,
+) -> pl.DataFrame:
+    """Rules 8 and 10: every requested change with `refusal` (null: valid), rank and evidence."""
+    ranks = _ranks(terms)
+    requests = (
+        asked.join(
+            deciding.select(
+                "account_id",
+                "subscription_id",
+                "billing_date",
+                "cycle_start",
+                "term",
+                "current",
+                "billing_index",
+                "term_end",
+            ),
+            on=["subscription_id", "billing_date"],
+            maintain_order="left",
+        )
+        .join(ranks, on="package", how="left", maintain_order="left")
+        .join(
+            ranks.rename({"package": "current", "rank": "current_rank"}),
+            on="current",
+            how="left",
+            maintain_order="left",
+        )
+        .join(
+            automatic.filter(pl.col("target") != pl.col("current")).select("subscription_id", upgraded=pl.lit(True)),
+            on="subscription_id",
+            how="left",
+            maintain_order="left",
+        )
+    )
+    sold = terms.packages.select("terms_key", "package", "since", "yearly")
+    requests = with_terms(requests, terms, on="billing_date").join(
+        sold, on=["terms_key", "package", "since"], how="left", maintain_order="left"
+    )
+    fits = _fit(requests.filter(pl.col("kind") == "downgrade"), usage, terms, catalogue)
+    requests = requests.join(fits, on="request_id", how="left", maintain_order="left")
+    kind = pl.col("kind")
+    rules: list[tuple[pl.Expr, str]] = [
+        (pl.col("rank").is_null(), "unknown_package"),
+        (pl.col("terms_key").is_null(), "package_not_sold_yet"),
+        ((pl.col("term") == "yearly") & pl.col("yearly").is_null(), "no_yearly_price"),
+        ((kind == "upgrade") & (pl.col("rank") <= pl.col("current_rank")), "not_an_upgrade"),
+        ((kind == "downgrade") & (pl.col("rank") >= pl.col("current_rank")), "not_a_downgrade"),
+        # an automatic upgrade in the same cycle refuses a downgrade
+        ((kind == "downgrade") & pl.col("upgraded"), "automatic_upgrade"),
+        ((kind == "downgrade") & ~pl.col("fits"), "usage_exceeds_package"),
+    ]
+    refusal = pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(code)) for condition, code in rules)
+    return requests.with_columns(refusal=refusal, evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
+
+
+def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+    """request_id, fits, evidence: the metrics that block a downgrade, or all of them when none does (rule 10).
+
+    Gauges count by their latest level, counters by the closing cycle; at the limit is a fit.
+    """
+    gauges = [metric.name for metric in catalogue.metrics if metric.kind == "gauge"]
+    is_gauge = pl.col("metric").is_in(gauges)
+    compared = (
+        _allowances(downgrades.filter(pl.col("terms_key").is_not_null()), terms)
+        .join(
+            usage.select(
+                "subscription_id",
+                "cycle_start",
+                "metric",
+                # a level below zero counts as 0
+                quantity=pl.when(is_gauge)
+                .then(pl.max_horizontal(pl.col("closing_level").fill_null(0), 0))
+                .otherwise("quantity"),
+            ),
+            on=["subscription_id", "cycle_start", "metric"],
+            how="left",
+        )
+        .with_columns(pl.col("quantity").fill_null(0).cast(usage.schema["quantity"]), limit=_allowance_units())
+        .with_columns(blocks=(pl.col("quantity") > pl.col("limit")).fill_null(False))
+        .sort("request_id", "metric")
+    )
+    return compared.group_by("request_id", maintain_order=True).agg(
+        fits=~pl.col("blocks").any(),
+        evidence=pl.struct("metric", "quantity", allowance="limit").filter(pl.col("blocks") | ~pl.col("blocks").any()),
+    )
+
+
+def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.DataFrame:
+    """One change per subscription and cycle, an answer for everything asked (rules 8, 9 and 17)."""
+    latest = (
+        requested.filter(pl.col("refusal").is_null())
+        .sort("at", "request_id")
+        .group_by("subscription_id", maintain_order=True)
+        .last()
+        .select("subscription_id", latest_request="request_id", latest_kind="kind", latest_rank="rank")
+    )
+    changing = automatic.filter(pl.col("target") != pl.col("current")).select(
+        "subscription_id", automatic_rank="target_rank"
+    )
+    asked_higher = (pl.col("latest_kind") == "upgrade") & (pl.col("latest_rank") >= pl.col("automatic_rank"))
+    answers = (
+        requested.join(latest, on="subscription_id", how="left", maintain_order="left")
+        .join(changing, on="subscription_id", how="left", maintain_order="left")
+        .with_columns(
+            outcome=pl.when(pl.col("refusal").is_not_null())
+            .then(pl.lit("refused"))
+            .when(pl.col("request_id") != pl.col("latest_request"))
+            .then(pl.lit("superseded"))
+            .when(pl.col("automatic_rank").is_not_null() & ~asked_higher)
+            .then(pl.lit("superseded"))
+            .otherwise(pl.lit("approved")),
+            reason=pl.when(pl.col("refusal").is_not_null())
+            .then("refusal")
+            .when(pl.col("request_id") != pl.col("latest_request"))
+            .then(pl.lit("superseded_by_later_request"))
+            .when(pl.col("automatic_rank").is_not_null() & ~asked_higher)
+            .then(pl.lit("satisfied_by_higher"))
+            .when(pl.col("kind") == "upgrade")
+            .then(pl.lit("requested"))
+            .otherwise(pl.lit("usage_fits")),
+        )
+    )
+    own = automatic.join(latest, on="subscription_id", how="left", maintain_order="left").with_columns(
+        automatic_rank="target_rank"
+    )
+    unchanged = pl.col("target") == pl.col("current")
+    satisfied = ~unchanged & asked_higher.fill_null(False)
+    by_itself = own.with_columns(
+        outcome=pl.when(unchanged)
+        .then(pl.lit("refused"))
+        .when(satisfied)
+        .then(pl.lit("superseded"))
+        .otherwise(pl.lit("approved")),
+        reason=pl.when(unchanged)
+        .then(pl.lit("no_larger_package"))
+        .when(satisfied)
+        .then(pl.lit("satisfied_by_higher"))
+        .otherwise(pl.lit("usage_over_allowance")),
+    )
+    approved = pl.col("outcome") == "approved"
+    # a lower package waits for the end of a yearly term (rule 18)
+    waits = (pl.col("kind") == "downgrade") & (pl.col("term") == "yearly") & (pl.col("billing_index") % 12 != 0)
+    shared = {
+        "billing_month": pl.lit(month),
+        "from_package": pl.col("current"),
+        "decided_on": pl.col("billing_date"),
+        "explanation": pl.lit(None, pl.String),
+        "amount": pl.lit(None, MONEY),
+        "expected_from": pl.lit(None, pl.Date),
+        "expected_by": pl.lit(None, pl.Date),
+    }
+    rows = [
+        answers.with_columns(
+            **shared,
+            decision_id="request_id",
+            to_package="package",
+            effective_on=pl.when(approved).then(pl.when(waits).then("term_end").otherwise("billing_date")),
+            flags=_NO_FLAGS,
+        ),
+        by_itself.with_columns(
+            **shared,
+            decision_id=pl.format(
+                "{}/{}/auto_upgrade", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d")
+            ),
+            request_id=pl.lit(None, pl.String),
+            kind=pl.lit("auto_upgrade"),
+            to_package="target",
+            effective_on=pl.when(approved).then("billing_date"),
+            flags=pl.when("exceeds_catalogue")
+            .then(pl.lit(["exceeds_catalogue"], pl.List(pl.String)))
+            .otherwise(_NO_FLAGS),
+        ),
+    ]
+    return pl.concat([DECISIONS.conform(frame) for frame in rows])
+
+
+def _ranks(terms: TermsFrames) -> pl.DataFrame:
+    return terms.packages.select("package", "rank").unique().sort("rank")
+
+
+def _allowances(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """`frame` (terms_key, package, since) with metric, allowance, is_trigger and unit_billionths: a row per metric."""
+    return frame.join(
+        terms.metrics.select("terms_key", "package", "since", "metric", "allowance", "is_trigger", "unit_billionths"),
+        on=["terms_key", "package", "since"],
+    )
+
+
+def _allowance_units() -> pl.Expr:
+    return in_units(pl.col("allowance").to_physical(), pl.col("unit_billionths"))
+
+
+def _evidence() -> pl.Expr:
+    return pl.struct("metric", "quantity", _allowance_units().alias("allowance"))

@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 TEMPLATE_VERSION = "1"
 
+_DRAWING = threading.Lock()  # Pango's font map serves one thread at a time
+
 WEASYPRINT_VERSION = "70.0"
 TEMPLATES = Path(invoice_templates.__file__).parent
 FACES = (
@@ -185,6 +187,10 @@ class _ContentError(ValueError):
     """A value of the stored content is not what the contract of a document says."""
 
 
+class _UnableError(Exception):
+    """This machine cannot draw documents at all."""
+
+
 class _TimeLimitError(Exception):
     """Drawing took longer than a document of this length may."""
 
@@ -297,8 +303,9 @@ def _draw(content: Mapping[str, object]) -> _Drawn:
     try:
         with localcontext(EXACT):
             page = _page(content)
-        return _engine().draw(page, _seconds_allowed(content))
-    except (_ContentError, _TimeLimitError) as error:
+        with _DRAWING:
+            return _engine().draw(page, _seconds_allowed(content))
+    except (_ContentError, _TimeLimitError, _UnableError) as error:
         raise RenderingError(number, str(error)) from error
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
         raise RenderingError(number, f"{type(error).__name__}: {error}") from error
@@ -443,20 +450,11 @@ class _Print:
         self.currency = currency
         self.minor_units = minor_units
 
-    def _decimal(self, value: Decimal, least: int) -> str:
-        from babel.numbers import NumberPattern, parse_pattern
-
-        decimals = max(least, _decimals(value))
-        fraction = f".{'0' * decimals}" if decimals else ""
-        pattern: NumberPattern = parse_pattern(f"{_grouping(self.locale)}{fraction}")
-        written: str = pattern.apply(value, self.locale)
-        return written
-
     def money(self, value: Decimal, place: str) -> str:
         """An amount, in the currency's minor units. Rounding is the business of rating (rule 4), not of paper."""
         if _decimals(value) > self.minor_units:
             raise _ContentError(f"{place}: found {value}, expected at most {self.minor_units} decimals")
-        return self._decimal(value, self.minor_units)
+        return _written(value, self.locale, self.minor_units)
 
     def money_with_currency(self, value: Decimal, place: str) -> str:
         return f"{self.currency}\N{NO-BREAK SPACE}{self.money(value, place)}"
@@ -466,14 +464,14 @@ class _Print:
 
     def unit_price(self, value: Decimal) -> str:
         """A price with all its decimals: 0.003 a unit must not read 0.00."""
-        return self._decimal(value, self.minor_units)
+        return _written(value, self.locale, self.minor_units)
 
     def quantity(self, value: Decimal, unit: str) -> str:
-        number = self._decimal(value, 0)
+        number = _written(value, self.locale)
         return f"{number}\N{NO-BREAK SPACE}{unit}" if unit else number
 
     def percent(self, rate: Decimal) -> str:
-        return f"{self._decimal(rate * 100, 0)}%"
+        return f"{_written(rate * 100, self.locale)}%"
 
     def day(self, value: date) -> str:
         from babel.dates import format_date
@@ -490,6 +488,17 @@ class _Print:
         return f"{self.day(start)} \N{EN DASH} {self.day(max(start, end - timedelta(days=1)))}"
 
 
+def _written(value: Decimal, locale: "Locale", least: int = 0) -> str:
+    """Every decimal of a number, and at least so many, in the locale's digits and groups."""
+    from babel.numbers import NumberPattern, parse_pattern
+
+    decimals = max(least, _decimals(value))
+    fraction = f".{'0' * decimals}" if decimals else ""
+    pattern: NumberPattern = parse_pattern(f"{_grouping(locale)}{fraction}")
+    written: str = pattern.apply(value, locale)
+    return written
+
+
 def _decimals(value: Decimal) -> int:
     exponent = value.normalize().as_tuple().exponent
     return max(0, -exponent) if isinstance(exponent, int) else 0
@@ -503,10 +512,7 @@ def _locale(name: str) -> "Locale":
         locale = Locale.parse(name.replace("-", "_"))
     except (UnknownLocaleError, ValueError):
         return Locale.parse("en_US")
-    digits = _Print.__new__(_Print)
-    digits.locale = locale
-    sample = digits._decimal(Decimal("-1234567.89"), 2)
-    return locale if _covered_by_inter(sample) else Locale.parse("en_US")
+    return locale if _covered_by_inter(_written(Decimal("-1234567.89"), locale)) else Locale.parse("en_US")
 
 
 @cache
@@ -812,7 +818,7 @@ class _Engine:
 
         problems = check_rendering_environment()
         if problems:
-            raise OSError("Documents cannot be drawn here. " + " ".join(problems))
+            raise _UnableError(f"no document can be drawn on this machine. {' '.join(problems)}")
         import weasyprint
         from weasyprint.text.fonts import FontConfiguration
         from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
@@ -852,10 +858,9 @@ class _Engine:
             loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
         )
         self._template: Template = self._environment.get_template("invoice.html.j2")
-        self._lock = threading.Lock()
 
     def draw(self, page: Mapping[str, object], seconds: float) -> _Drawn:
-        with self._lock, _time_limit(seconds):
+        with _time_limit(seconds):
             return self.draw_html(self._template.render(page))
 
     def draw_html(self, html: str) -> _Drawn:
@@ -1019,8 +1024,7 @@ class _Worker:
         number = path.stem
         try:
             if not self._started:
-                self._receive(number, SECONDS_TO_START)
-                self._started = True
+                self._start(number)
             content = _read_content(text, path)
             number = _number(content)
             self._connection.send((text, str(path)))
@@ -1035,6 +1039,14 @@ class _Worker:
         if not isinstance(answer, RenderedFile):
             raise RenderingError(number, f"found {answer!r} from a worker, expected a file")
         return answer
+
+    def _start(self, number: str) -> None:
+        try:
+            self._receive(number, SECONDS_TO_START)
+        except RenderingError as error:  # it names the sample, which the caller has never heard of
+            self.alive = False
+            raise RenderingError(number, error.cause) from error
+        self._started = True
 
     def _receive(self, number: str, seconds: float) -> object:
         try:

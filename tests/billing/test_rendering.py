@@ -557,6 +557,27 @@ def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     assert not Path(workers._scratch).exists()
 
 
+def test_a_worker_that_gives_no_answer_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "START_WORKER", "import time; time.sleep(600)")
+    monkeypatch.setattr(rendering, "SECONDS_TO_START", 0.2)
+    with pytest.raises(RenderingError, match="INV-2026-000000: the worker gave no answer within 0 seconds"):
+        list(render_files(numbered(range(3), tmp_path), workers=1))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_worker_that_cannot_draw_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = rendering.START_WORKER.replace("it._serve", "it.WEASYPRINT_VERSION = '0.1'; it._serve")
+    monkeypatch.setattr(rendering, "START_WORKER", broken)
+    with pytest.raises(RenderingError, match=r"INV-2026-000000: no document can be drawn.*expected 0\.1"):
+        list(render_files(numbered(range(3), tmp_path), workers=1))
+
+
+def test_a_worker_that_breaks_down_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rendering, "START_WORKER", "raise SystemExit('out of paper')")
+    with pytest.raises(RenderingError, match="INV-2026-000000: its worker ended with status 1: out of paper"):
+        list(render_files(numbered(range(3), tmp_path), workers=2))
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "documents"
     blocked.write_text("a file where a folder should be")

@@ -144,6 +144,9 @@ def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue
             cycle_start=pl.when(pl.col("billing_index") > 0).then(grid.date(start, pl.col("billing_index") - 1)),
             cycle_end=pl.when(pl.col("billing_index") > 0).then("billing_date"),
             next_billing_date=grid.date(start, pl.col("billing_index") + 1),
+            following_term=pl.when(pl.col("term") == "yearly")
+            .then(grid.date(start, pl.col("billing_index") // 12 * 12 + 12))
+            .otherwise(grid.date(start, pl.col("billing_index") + 1)),
             term_end=pl.when(pl.col("term") == "yearly")
             .then(grid.date(start, (pl.col("billing_index") + 11) // 12 * 12))
             .otherwise("billing_date"),

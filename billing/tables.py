@@ -166,11 +166,24 @@ DRAFT_LINES = Table(
     "draft_lines",
     "A line of a draft.",
     (
-        *_DRAFT_IDENTITY,
-        *(column for column in _LINE if column.name != "kind"),
-        Column("line_kind", pl.String, "As `kind` of lines"),
+        _ACCOUNT,
+        _SUBSCRIPTION,
+        _MONTH,
+        _BILLING_DATE,
+        *_LINE,
+        Column(
+            "due_on", pl.Date, "The billing date on which the amount fell due: an earlier one on a prior_cycle line"
+        ),
+        Column("due_kind", pl.String, "package_fee, hold_fee or overage, also where the line's kind is prior_cycle"),
     ),
-    ("billing_date", "account_id", "subscription_id", "kind", "line"),
+    ("billing_date", "account_id", "subscription_id", "line"),
+)
+
+DRAFT_TAXES = Table(
+    "draft_taxes",
+    "A tax of a draft.",
+    (_ACCOUNT, _SUBSCRIPTION, _MONTH, _BILLING_DATE, *_TAX),
+    ("billing_date", "account_id", "subscription_id", "name", "rate", "region"),
 )
 
 TAXES = Table("taxes", "A tax of an issued document.", (_NUMBER, *_TAX), ("number", "name", "rate", "region"))
@@ -303,6 +316,20 @@ CHARGES = Table(
         Column("amount", MONEY, "Tariff of the excess, rounded half-up to the minor unit"),
     ),
     ("account_id", "subscription_id", "cycle_start", "metric"),
+)
+
+DUES = Table(
+    "dues",
+    "What is due on a billing date: the fee of the cycle that starts and the overages of the one that ended there.",
+    (
+        _ACCOUNT,
+        _SUBSCRIPTION,
+        _MONTH,
+        _BILLING_DATE,
+        Column("kind", pl.String, "package_fee, hold_fee or overage"),
+        *(column for column in _LINE if column.name not in ("line", "kind")),
+    ),
+    ("account_id", "subscription_id", "billing_date", "kind", "metric"),
 )
 
 EVENTS = Table(
@@ -463,6 +490,7 @@ TABLES: Final[Mapping[str, Table]] = {
         DRAFTS,
         LINES,
         DRAFT_LINES,
+        DRAFT_TAXES,
         TAXES,
         CYCLES,
         LEVELS,
@@ -470,6 +498,7 @@ TABLES: Final[Mapping[str, Table]] = {
         PACKAGES,
         DECISIONS,
         CHARGES,
+        DUES,
         EVENTS,
         REJECTS,
         INGEST,

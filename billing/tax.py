@@ -1,0 +1,112 @@
+"""Taxes of a document, by jurisdiction and billing date (rules 4 and 24)."""
+
+from typing import Final
+
+import polars as pl
+import stdnum
+from stdnum.eu import vat as eu_vat
+from stdnum.exceptions import ValidationError
+
+from billing.catalogue import Catalogue
+from billing.money import round_fraction
+from billing.tables import MONEY, RATE
+
+_RATE_UNIT: Final = 10**12
+_MONEY_UNIT: Final = 10**4
+
+
+def document_taxes(
+    documents: pl.DataFrame, accounts: pl.DataFrame, tax_rates: pl.DataFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """Every tax of every document.
+
+    Parameters
+    ----------
+    documents
+        account_id, subscription_id, billing_date, net (MONEY).
+    accounts, tax_rates
+        As in `Inputs`.
+
+    Returns
+    -------
+    polars.DataFrame
+        account_id, subscription_id, billing_date, name, country, region, rate, taxable, amount, reason.
+        Rows of different names add up; a regional row replaces the country's of the same name (rule 24).
+    """
+    placed = documents.join(
+        accounts.select("account_id", "country", customer_region="region", exempt="tax_exempt", tax_id="tax_id"),
+        on="account_id",
+        how="left",
+    )
+    effective = (
+        placed.join(tax_rates, on="country")
+        .filter(pl.col("effective_from") <= pl.col("billing_date"))
+        .filter(pl.col("region").is_null() | (pl.col("region") == pl.col("customer_region")))
+        .sort("effective_from")
+        .group_by("subscription_id", "billing_date", "name", "region", maintain_order=True)
+        .last()
+        # the regional row goes before the country's of the same name
+        .sort(pl.col("region").is_null(), maintain_order=True)
+        .group_by("subscription_id", "billing_date", "name", maintain_order=True)
+        .first()
+    )
+    foreign = _foreign_tax_ids(effective.select("account_id", "country", "tax_id").unique(), catalogue.seller.country)
+    reason = (
+        pl.when("exempt")
+        .then(pl.lit("exempt"))
+        .when(pl.col("account_id").is_in(foreign.implode()))
+        .then(pl.lit("reverse_charge"))
+        .otherwise(pl.lit("charged"))
+    )
+    amount = round_fraction(
+        pl.col("net").to_physical() * pl.col("rate").to_physical(),
+        pl.lit(_RATE_UNIT * _MONEY_UNIT, pl.Int128),
+        catalogue.minor_units,
+    )
+    return (
+        effective.with_columns(reason=reason)
+        .select(
+            "account_id",
+            "subscription_id",
+            "billing_date",
+            "name",
+            "country",
+            "region",
+            pl.col("rate").cast(RATE),
+            taxable="net",
+            amount=pl.when(pl.col("reason") == "charged").then(amount).otherwise(pl.lit(0).cast(MONEY)),
+            reason="reason",
+        )
+        .sort("billing_date", "account_id", "subscription_id", "name", "region")
+    )
+
+
+def _foreign_tax_ids(accounts: pl.DataFrame, seller_country: str) -> pl.Series:
+    """Accounts whose tax id is valid in form and checksum and belongs to another country than the seller's."""
+    with_id = accounts.filter(pl.col("tax_id").is_not_null())
+    owner = (
+        with_id.select(pl.struct("country", "tax_id").alias("_id"))
+        .to_series()
+        .map_elements(lambda row: tax_id_country(row["tax_id"], row["country"]), return_dtype=pl.String)
+    )
+    return with_id.filter((owner != seller_country).fill_null(False))["account_id"]
+
+
+def tax_id_country(tax_id: str, country: str) -> str | None:
+    """The country a valid tax id belongs to; None when it is not valid in form and checksum (rule 24).
+
+    A European VAT number says its country itself; any other is tried in the customer's country.
+    """
+    if _is_valid(eu_vat, tax_id):
+        prefix = eu_vat.compact(tax_id)[:2]
+        return {"EL": "GR", "XI": "GB"}.get(prefix, prefix)
+    modules = (stdnum.get_cc_module(country.lower(), name) for name in ("vat", "tin"))
+    return country if any(module is not None and _is_valid(module, tax_id) for module in modules) else None
+
+
+def _is_valid(module: object, tax_id: str) -> bool:
+    try:
+        module.validate(tax_id)  # type: ignore[attr-defined] # stdnum's modules share this function without a type
+    except ValidationError:
+        return False
+    return True

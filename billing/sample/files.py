@@ -18,6 +18,7 @@ CARD_NUMBER: Final = "4111 1111 1111 1111"
 def file_content(rows: pl.DataFrame, file_format: str) -> bytes:
     """Return the bytes of one delivered file; nothing in them depends on when or where it is written."""
     kind, _, compression = file_format.partition(".")
+    rows = rows.with_columns(pl.col("id").cast(pl.String))
     if kind == "parquet":
         return _parquet(rows)
     content = _csv(rows, "+02:00" if compression else "Z") if kind == "csv" else lines(json_lines(rows))

@@ -648,10 +648,12 @@ def _line(row: _Fields, out: _Print, sign: int) -> dict[str, object]:
     unit = row.optional_text("unit")
     cycle = out.cycle(row.day("cycle_start"), row.day("cycle_end")) if row.has("cycle_start") else ""
     package = row.optional_text("package_title") or row.optional_text("package")
-    details = [" · ".join(part for part in (cycle, package) if part), _tariff(row, out), *row.texts("arithmetic")]
+    title = row.text("description") or _title(row) or package
+    details = [cycle, _tariff(row, out), *row.texts("arithmetic")]
     unlimited = row.has("quantity") and not row.has("allowance")
     return {
-        "title": row.text("description") or _title(row) or package,
+        "title": title,
+        "package": "" if package.casefold() in title.casefold() else package,
         "earlier": row.text("kind") == "prior_cycle",
         "details": [detail for detail in details if detail],
         "measured": row.has("metric") and row.has("quantity"),
@@ -948,8 +950,9 @@ def _render_with_workers(
         # also when the caller stops reading, or a document failed: nothing is left running, no scratch file remains
         for future in waiting:
             future.cancel()
-        pool.close()
+        pool.stop()
         threads.shutdown()
+        pool.remove_scratch()
 
 
 class _Pool:
@@ -961,7 +964,7 @@ class _Pool:
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
         self._all: set[_Worker] = set()
-        self._closed = False
+        self._stopped = False
 
     def render(self, text: str, path: Path) -> RenderedFile:
         worker = self._take(path)
@@ -972,7 +975,7 @@ class _Pool:
 
     def _take(self, path: Path) -> "_Worker":
         with self._lock:
-            if self._closed:
+            if self._stopped:
                 raise RenderingError(path.stem, "rendering was stopped")
             if self._idle:
                 return self._idle.pop()
@@ -982,19 +985,28 @@ class _Pool:
 
     def _give_back(self, worker: "_Worker") -> None:
         with self._lock:
-            if not self._closed and worker.alive and worker.rendered < self._documents_per_worker:
+            if not self._stopped and worker.alive and worker.rendered < self._documents_per_worker:
                 self._idle.append(worker)
                 return
             self._all.discard(worker)
         worker.close()
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """End all workers: idle ones here, busy ones by the thread that uses them, which learns of their death.
+
+        A connection closed by two threads could close a file of somebody else, who was given the number in between.
+        """
         with self._lock:
-            self._closed = True
-            workers = list(self._all)
+            self._stopped = True
+            idle, self._idle = self._idle, []
+            busy = self._all.difference(idle)
+            for worker in busy:
+                worker.kill()
             self._all.clear()
-        for worker in workers:
+        for worker in idle:
             worker.close()
+
+    def remove_scratch(self) -> None:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
@@ -1073,10 +1085,13 @@ class _Worker:
             said = self._messages.read()[-2000:].decode(errors="replace").strip()
         return f"its worker {how}" + (f": {said}" if said else "")
 
-    def close(self) -> None:
-        self.alive = False
+    def kill(self) -> None:
         if self._process.poll() is None:
             self._process.kill()
+
+    def close(self) -> None:
+        self.alive = False
+        self.kill()
         self._process.wait()
         self._connection.close()
         self._messages.close()

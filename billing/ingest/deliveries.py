@@ -124,6 +124,7 @@ class _Ingest:
         self.state = read_state(home)
         self.warnings: list[str] = []
         self.texts: dict[tuple[date, str], pl.DataFrame] = {}
+        self.hashes: dict[Path, pl.Series] = {}
         self.stamps: dict[str, tuple[int, ...]] = dict(self.state.stamps) if self.state else {}
         self.sizes: dict[tuple[date, str], int] = {}
 
@@ -178,7 +179,9 @@ class _Ingest:
             }
         for folder in sorted((self.home.lake / "parsed_files").glob("delivery_day=*")):
             day = delivery_day(folder.name.partition("=")[2])
-            for path in sorted(folder.glob("*.parquet")) if day else ():
+            if day is None:
+                continue
+            for path in sorted(folder.glob("*.parquet")):
                 metadata = pl.read_parquet_metadata(path)
                 known.setdefault((day, metadata["file"]), metadata["sha256"])
         for path in sorted((self.home.lake / INGEST.name).glob(f"delivery_day=*/{INGEST.name}.parquet")):
@@ -239,7 +242,9 @@ class _Ingest:
     def _parse_one(self, version: parsing.FileVersion, path: Path) -> None:
         file = self.delivered.get((version.day, version.name))
         if file is not None:
-            rows = parsing.parse_delivered(file, self.rules.types, self._watch(file))
+            rows = parsing.parse_delivered(file, self.rules.types, self._watch(file, path))
+            if len(rows) != len(self.hashes.get(path, ())):  # unreadable after all, or empty
+                self.hashes.pop(path, None)
         else:
             older = parsing.other_parsed_file(self.home, version)
             if older is None:
@@ -250,20 +255,26 @@ class _Ingest:
             )
         parsing.write_parsed(path, rows, version)
 
-    def _watch(self, file: DeliveredFile) -> Callable[[pl.DataFrame, pl.Series], None]:
-        """Keep the texts of rows that will be set aside, so that the file need not be read again for them."""
+    def _watch(self, file: DeliveredFile, path: Path) -> Callable[[pl.DataFrame, pl.Series], None]:
+        """Keep what the second layer asks of the rows while they are at hand, so that it need not read them again.
+
+        These are their hashes, and the texts of rows that will be set aside.
+        """
         key = (file.day, file.name)
         reason = self.rules.reason(file.day)
+        valid_hash = _valid_hash(self.rules, file.day)
 
         def watch(rows: pl.DataFrame, texts: pl.Series) -> None:
+            seen = rows.select(valid_hash, aside=reason.is_not_null() & pl.col("text").is_null())
+            before = self.hashes.get(path)
+            self.hashes[path] = seen["hash"] if before is None else before.append(seen["hash"])
             kept = self.texts.get(key)
             if kept is not None and len(kept) > _TEXTS_IN_MEMORY:
                 return
-            aside = rows.select(reason.is_not_null() & pl.col("text").is_null()).to_series()
+            aside = seen["aside"]
             if aside.any():
-                found = pl.DataFrame(
-                    {"row": rows["row"].filter(aside), "text": mask_card_number_column(texts.filter(aside))}
-                )
+                masked = mask_card_number_column(texts.filter(aside))
+                found = pl.DataFrame({"row": rows["row"].filter(aside), "text": masked})
                 self.texts[key] = found if kept is None else pl.concat([kept, found])
 
         return watch
@@ -378,7 +389,7 @@ class _Ingest:
         hashes = []
         for done, day in enumerate(sorted(changed)):
             self.progress("finding repeated events", done, len(changed))
-            hashes += [self._valid(file, day).select(identity_hash()).to_series() for file in files.get(day, ())]
+            hashes += [self._valid_hashes(file, day) for file in files.get(day, ())]
         others = sorted(set(files) - changed)
         related = self._rows_elsewhere(files, changed, others)
         shared = pl.concat([shared_hashes(hashes), related["hash"]]).unique()
@@ -455,20 +466,25 @@ class _Ingest:
             ]
         )
 
-    def _valid(self, file: ParsedVersion, day: date, columns: Sequence[str] = ()) -> pl.DataFrame:
-        """Parsed rows that can count, whatever other deliveries say."""
-        needed = ["source", "id", "reason", "subject", "type", "time", *columns]
-        return self._parsed(file, needed).filter(self.rules.reason(day).is_null())
+    def _valid_hashes(self, file: ParsedVersion, day: date) -> pl.Series:
+        """The identity hash of every row of a file; null where the row cannot count, whatever others deliver."""
+        found = self.hashes.get(file.parsed)
+        if found is None:
+            rows = self._parsed(file, ["source", "id", "reason", "subject", "type", "time"])
+            found = rows.select(_valid_hash(self.rules, day)).to_series()
+            self.hashes[file.parsed] = found
+        return found
 
     def _parsed(self, file: ParsedVersion, columns: Sequence[str]) -> pl.DataFrame:
         return pl.read_parquet(file.parsed, columns=list(columns), glob=False, hive_partitioning=False)
 
     def _candidates(self, file: ParsedVersion, day: date, wanted: pl.Series) -> pl.DataFrame:
         """CANDIDATE rows of a file: the valid ones whose event may have been delivered more than once."""
+        suspects = self._valid_hashes(file, day).is_in(wanted.implode()).fill_null(False)
+        numbers = self._parsed(file, ["row"])["row"].filter(suspects)
         rows = (
             pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
-            .filter(identity_hash().is_in(wanted.implode()))
-            .filter(self.rules.reason(day).is_null())
+            .filter(pl.col("row").is_in(numbers.implode()))
             .collect()
         )
         values = [name for name in rows.columns if name not in PARSED]
@@ -532,6 +548,10 @@ class _Ingest:
             warnings=tuple(self.warnings),
             unreadable_files=(*(f"usage/{name}: {_STRAY}" for name in self.landing.strays), *unreadable),
         )
+
+
+def _valid_hash(rules: Rules, day: date) -> pl.Expr:
+    return pl.when(rules.reason(day).is_null()).then(identity_hash()).alias("hash")
 
 
 _STRAY: Final = "found in place of a delivery day, expected folders named YYYY-MM-DD"

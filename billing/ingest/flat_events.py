@@ -232,7 +232,7 @@ def _text_column(column: pa.ChunkedArray) -> pl.Series:
 
 def _plain_floats(texts: pl.Series) -> pl.Series:
     """Shortest decimals of binary floats without their exponents: 1e16 is 10000000000000000, 5.0 is 5."""
-    shifted = texts.str.contains(r"^-?[0-9.]+e-?[0-9]{1,2}$").fill_null(False)
+    shifted = texts.str.contains(r"^-?[0-9.]+e[+-]?[0-9]{1,2}$").fill_null(False)
     if shifted.any():
         plain = [f"{Decimal(text):f}" for text in texts.filter(shifted).to_list()]
         texts = texts.scatter(shifted.arg_true(), plain)

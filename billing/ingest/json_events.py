@@ -137,7 +137,7 @@ class _Decoder:
         )
         return decoded.drop("same") if decoded["same"].fill_null(False).all() else None
 
-    def _schema(self) -> dict[str, pl.DataType | type[pl.DataType]]:
+    def _schema(self) -> Mapping[str, type[pl.DataType]]:
         return {"row": pl.Int64, "unparseable": pl.Boolean} | {name: pl.String for name, _ in self.columns}
 
     def _empty(self) -> pl.DataFrame:

@@ -50,9 +50,10 @@ class Rules:
         return event_types(self.metrics)
 
     @cached_property
-    def account_type(self) -> pl.Enum:
-        """The known accounts as a type: casting to it finds the unknown ones."""
-        return pl.Enum(self.accounts)
+    def of_unknown_account(self) -> pl.Expr:
+        """Whether a row's subject is no known account."""
+        # the type's dictionary is built once and searched for every row; a set would be built for every file
+        return pl.col("subject").cast(pl.Enum(self.accounts), strict=False).is_null()
 
     def reason(self, day: date) -> pl.Expr:
         """Why a parsed row (PARSED) delivered on `day` cannot count, or null; the first reason of rule 27."""
@@ -61,7 +62,7 @@ class Rules:
         return (
             pl.when(pl.col("reason").is_not_null())
             .then("reason")
-            .when(pl.col("subject").cast(self.account_type, strict=False).is_null())
+            .when(self.of_unknown_account)
             .then(pl.lit(UNKNOWN_ACCOUNT))
             .when(~pl.col("type").is_in(list(self.types)))
             .then(pl.lit(UNKNOWN_TYPE))

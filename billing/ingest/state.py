@@ -6,7 +6,6 @@ is missing, unreadable or of another version, everything is derived anew from la
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
@@ -167,7 +166,7 @@ def settled_before(home: Home) -> int:
     A file that was changed in the moment in which it was hashed might keep its stamp.
     """
     try:
-        return os.stat(state_path(home)).st_mtime_ns - _SETTLED_NANOSECONDS
+        return state_path(home).stat().st_mtime_ns - _SETTLED_NANOSECONDS
     except OSError:
         return 0
 

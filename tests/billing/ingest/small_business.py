@@ -1,0 +1,107 @@
+"""A small business whose usage is delivered in tests, and what can be delivered to it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+
+from billing.catalogue import Metric
+from billing.home import Home
+from billing.ingest import IngestOutcome, ingest_deliveries, scan_events
+from billing.tables import INGEST, REJECTS
+
+Json = Mapping[str, "Json"] | list["Json"] | str | int | float | bool | None
+
+
+def metric(
+    name: str, event: str, value: str | None, *, kind: str = "counter", measure: str = "sum", unit_size: int = 1
+) -> Metric:
+    return Metric(
+        name=name,
+        event=event,
+        kind="gauge" if kind == "gauge" else "counter",
+        measure=measure,  # type: ignore[arg-type]  # the tests name measures freely
+        value=tuple(value.split(".")) if value else None,
+        carries="delta" if kind == "gauge" else None,
+        unit=None,
+        unit_size=Decimal(unit_size),
+        title=name,
+    )
+
+
+METRICS = (
+    metric("emails", "email.sent", "data.count"),
+    metric("bandwidth", "bandwidth.served", "data.bytes", unit_size=10**9),
+    metric("leads", "leads.changed", "data.delta", kind="gauge", measure="peak"),
+    metric("logins", "login", None, measure="count"),
+    metric("visitors", "page.viewed", "data.visitor", measure="unique"),
+)
+
+
+def event(id: str = "1", **members: Json) -> dict[str, Json]:
+    """A good event of one email; members given replace or add, None takes away."""
+    found: dict[str, Json] = {
+        "specversion": "1.0",
+        "id": id,
+        "source": "/mail",
+        "type": "email.sent",
+        "subject": "acme",
+        "time": "2026-01-01T12:00:00Z",
+        "data": {"count": 1},
+    }
+    found |= members
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def line(id: str = "1", **members: Json) -> str:
+    return json.dumps(event(id, **members))
+
+
+@dataclass
+class Business:
+    """A billing home to deliver into, and to look at afterwards."""
+
+    home: Home
+    accounts: set[str] = field(default_factory=lambda: {"acme", "globex"})
+    metrics: tuple[Metric, ...] = METRICS
+    time_zone: str = "UTC"
+    lateness_days: int = 90
+
+    def deliver(self, content: bytes | str | Iterable[str], day: str = "2026-01-02", name: str = "a.jsonl") -> Path:
+        path = self.home.landing / "usage" / day / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        else:
+            path.write_text(content if isinstance(content, str) else "".join(f"{text}\n" for text in content))
+        return path
+
+    def ingest(self, through: date | None = None) -> IngestOutcome:
+        return ingest_deliveries(
+            self.home, self.metrics, self.accounts, self.time_zone, self.lateness_days, through=through
+        )
+
+    def table(self, name: str) -> pl.DataFrame:
+        table = {"rejects": REJECTS, "ingest": INGEST}[name]
+        paths = sorted((self.home.lake / name).glob("*/*.parquet"))
+        frames = [pl.read_parquet(path, hive_partitioning=False) for path in paths]
+        return pl.concat([table.empty(), *frames])
+
+    def events(self) -> pl.DataFrame:
+        months = [path.name.partition("=")[2] for path in (self.home.lake / "events").glob("event_month=*")]
+        return scan_events(self.home, months).collect().sort("metric", "account_id", "time", "source", "id")
+
+    def reasons(self) -> dict[int | None, str]:
+        return dict(self.table("rejects").select("row", "reason").iter_rows())
+
+    def lake(self) -> dict[str, bytes]:
+        """Every byte that outside readers see."""
+        return {
+            str(path.relative_to(self.home.lake)): path.read_bytes()
+            for table in ("events", "rejects", "ingest")
+            for path in sorted((self.home.lake / table).rglob("*.parquet"))
+        }

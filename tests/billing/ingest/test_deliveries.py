@@ -1,0 +1,594 @@
+"""Deliveries that come late, twice, in another order, that change or vanish (rules 22, 26, 27)."""
+
+import json
+import os
+import random
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from billing import home as homes
+from billing.ingest import day_tables, deliveries, event_files, events_fingerprint, parsed_files, scan_events, state
+from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
+
+NewBusiness = Callable[[str], Business]
+
+
+class TestReasons:
+    @pytest.mark.parametrize("member", ["id", "source", "type", "subject", "time", "data", "specversion"])
+    @pytest.mark.parametrize("content", [None, ""])
+    def test_a_missing_or_empty_member_is_a_missing_field(
+        self, business: Business, member: str, content: str | None
+    ) -> None:
+        business.deliver([json.dumps(event() | {member: content}), line("2")])
+        assert (business.ingest().counted, business.reasons()) == (1, {1: "missing_field"})
+
+    @pytest.mark.parametrize(
+        "data", [{}, {"count": None}, {"count": ""}, {"count": [1]}, {"count": {"a": 1}}, 7, "x", []]
+    )
+    def test_an_event_without_its_value_misses_a_field(self, business: Business, data: dict[str, int] | int) -> None:
+        business.deliver([line("1", data=data), line("2")])
+        assert (business.ingest().counted, business.reasons()) == (1, {1: "missing_field"})
+
+    def test_counting_metrics_need_no_value(self, business: Business) -> None:
+        business.deliver(line(type="login", data=None))
+        business.ingest()
+        assert business.events().select("metric", "value").rows() == [("logins", None)]
+
+    def test_unique_metrics_keep_what_they_tell_apart(self, business: Business) -> None:
+        business.deliver(
+            [line("1", type="page.viewed", data={"visitor": "v1"}), line("2", type="page.viewed", data={"visitor": 7})]
+        )
+        business.ingest()
+        assert business.events().select("value", "member").rows() == [(None, "v1"), (None, "7")]
+
+    def test_a_gauge_may_fall_but_a_counter_may_not(self, business: Business) -> None:
+        business.deliver([line("1", type="leads.changed", data={"delta": -2}), line("2", data={"count": -2})])
+        business.ingest()
+        assert business.events()["value"].to_list() == [Decimal(-2)]
+        assert business.reasons() == {2: "impossible_value"}
+
+    @pytest.mark.parametrize(
+        ("time", "reason"),
+        [
+            ("2026-01-01T12:00:00", "time_without_zone"),
+            ("2026-01-01 12:00", "time_without_zone"),
+            ("2026-01-01", "time_without_zone"),
+            ("2026-02-30T12:00:00Z", "invalid_time"),
+            ("2026-01-01T24:00:00Z", "invalid_time"),
+            ("2026-01-01T12:60:00Z", "invalid_time"),
+            ("1969-12-31T23:59:59Z", "invalid_time"),
+            ("1600-01-01T00:00:00Z", "invalid_time"),
+            ("2300-01-01T00:00:00Z", "invalid_time"),
+            ("20260101T120000Z", "invalid_time"),
+            ("yesterday", "invalid_time"),
+            (1767268800, "invalid_time"),
+            ("2026-01-01T12:00:00+25:00", "invalid_time"),
+        ],
+    )
+    def test_a_time_must_be_an_instant(self, business: Business, time: str | int, reason: str) -> None:
+        business.deliver([line("1", time=time), line("2")])
+        assert (business.ingest().counted, business.reasons()) == (1, {1: reason})
+
+    @pytest.mark.parametrize(
+        ("time", "nanoseconds"),
+        [
+            ("2026-01-01T12:00:00Z", 0),
+            ("2026-01-01t12:00:00z", 0),
+            ("2026-01-01 12:00:00Z", 0),
+            ("2026-01-01T14:00:00+02:00", 0),
+            ("2026-01-01T06:30:00-05:30", 0),
+            ("2026-01-01T12:00:00-00:00", 0),
+            ("2026-01-01T12:00:00.123456789Z", 123456789),
+            ("2026-01-01T12:00:00.1234567899999Z", 123456789),
+            ("2026-01-01T11:59:60.5Z", 500000000),
+        ],
+    )
+    def test_instants_are_exact_to_the_nanosecond(self, business: Business, time: str, nanoseconds: int) -> None:
+        business.deliver(line(time=time))
+        business.ingest()
+        assert business.events()["time"].to_physical().to_list() == [1767268800 * 10**9 + nanoseconds]
+
+    def test_unknown_accounts_and_types_are_set_aside(self, business: Business) -> None:
+        business.deliver(
+            [line("1", subject="nobody"), line("2", type="nothing"), line("3", subject="nobody", type="nothing")]
+        )
+        business.ingest()
+        assert business.reasons() == {1: "unknown_account", 2: "unknown_type", 3: "unknown_account"}
+
+    @pytest.mark.parametrize(
+        ("zone", "first", "last"),
+        [
+            ("UTC", "2025-10-04T00:00:00Z", "2026-01-03T23:59:59.999999999Z"),
+            ("America/New_York", "2025-10-04T04:00:00Z", "2026-01-04T04:59:59.999999999Z"),
+            ("Asia/Tokyo", "2025-10-03T15:00:00Z", "2026-01-03T14:59:59.999999999Z"),
+        ],
+    )
+    def test_dates_are_those_of_the_billing_time_zone(
+        self, business: Business, zone: str, first: str, last: str
+    ) -> None:
+        business.time_zone = zone
+        moment = pl.Series([first, last]).str.to_datetime(time_unit="ns", time_zone="UTC").to_physical()
+        texts = [
+            pl.Series([value]).cast(pl.Datetime("ns", "UTC")).dt.strftime("%Y-%m-%dT%H:%M:%S%.9fZ")[0]
+            for value in (moment[0] - 1, moment[0], moment[1], moment[1] + 1)
+        ]
+        business.deliver([line(str(number), time=text) for number, text in enumerate(texts)])
+        business.ingest()
+        assert business.reasons() == {1: "too_late", 4: "future_dated"}
+
+    def test_the_first_reason_in_the_order_of_the_rules_is_given(self, business: Business) -> None:
+        business.deliver(
+            [
+                line("", subject="nobody", data={"count": -1}, time="x"),
+                line("1", subject="nobody", data={"count": -1}, time="x"),
+                line("1", subject="nobody", time="x"),
+                line("1", subject="nobody", type="nothing", time="2020-01-01T00:00:00Z"),
+                line("1", type="nothing", time="2020-01-01T00:00:00Z"),
+            ]
+        )
+        business.ingest()
+        assert list(business.reasons().values()) == [
+            "missing_field",
+            "impossible_value",
+            "invalid_time",
+            "unknown_account",
+            "unknown_type",
+        ]
+
+    def test_a_reject_says_as_much_as_is_known(self, business: Business) -> None:
+        text = line("7", type="bandwidth.served", data={"bytes": 1_500_000_000}, time="2020-01-01T00:00:00Z")
+        business.deliver(text)
+        business.ingest()
+        assert business.table("rejects").rows(named=True) == [
+            {
+                "delivery_day": date(2026, 1, 2),
+                "file": "a.jsonl",
+                "row": 1,
+                "reason": "too_late",
+                "text": text,
+                "source": "/mail",
+                "id": "7",
+                "account_id": "acme",
+                "metric": "bandwidth",
+                "quantity": Decimal("1.5"),
+            }
+        ]
+
+    def test_card_numbers_are_masked_in_the_text_and_nowhere_else(self, business: Business) -> None:
+        card = "4111 1111 1111 1111"
+        business.deliver([line("1", subject="nobody", note=card), "broken " + card, line("4111111111111111")])
+        business.ingest()
+        assert [card in text for text in business.table("rejects")["text"]] == [False, False]
+        assert all("**** **** **** 1111" in text for text in business.table("rejects")["text"])
+        assert business.events()["id"].to_list() == ["4111111111111111"]
+        assert all(card.encode() not in path.read_bytes() for path in business.home.lake.rglob("*.*"))
+
+
+class TestIdentity:
+    def test_an_event_delivered_again_counts_once_and_first(self, business: Business) -> None:
+        business.deliver([line("1"), line("1")], day="2026-01-03")
+        business.deliver(line("1"), day="2026-01-02", name="b.jsonl")
+        business.deliver(line("1", time="2026-01-01T13:00:00+01:00"), day="2026-01-02", name="c.jsonl")
+        outcome = business.ingest()
+        assert (outcome.rows, outcome.counted, outcome.duplicates) == (4, 1, 3)
+        assert business.events().select("delivery_day", "file", "row", "repeats").rows() == [
+            (date(2026, 1, 2), "b.jsonl", 1, 3)
+        ]
+
+    @pytest.mark.parametrize(
+        "other", [{"subject": "globex"}, {"type": "login"}, {"data": {"count": 2}}, {"time": "2026-01-01T12:00:01Z"}]
+    )
+    def test_other_content_under_the_same_identity_is_set_aside(
+        self, business: Business, other: dict[str, str]
+    ) -> None:
+        business.deliver([line("1"), line("1", **other), line("1", data={"count": "1.0"})])
+        outcome = business.ingest()
+        assert (outcome.counted, outcome.duplicates, business.reasons()) == (1, 1, {2: "conflicting"})
+        assert business.table("rejects")["text"].to_list() == [line("1", **other)]
+
+    def test_the_same_id_of_another_source_is_another_event(self, business: Business) -> None:
+        business.deliver([line("1"), line("1", source="/other")])
+        assert business.ingest().counted == 2
+
+    def test_only_rows_that_could_count_take_part(self, business: Business) -> None:
+        business.deliver([line("1", subject="nobody"), line("1")])
+        outcome = business.ingest()
+        assert (outcome.counted, business.reasons()) == (1, {1: "unknown_account"})
+
+    def test_an_event_may_be_measured_by_several_metrics_and_is_one_row(self, business: Business) -> None:
+        business.metrics = (*METRICS, metric("sendings", "email.sent", None, measure="count"))
+        business.deliver([line("1", data={"count": 5}), line("1", data={"count": 5})])
+        outcome = business.ingest()
+        assert (outcome.rows, outcome.counted, outcome.duplicates) == (2, 1, 1)
+        assert business.events().select("metric", "value").rows() == [("emails", Decimal(5)), ("sendings", None)]
+
+
+def some_deliveries(seed: int) -> list[tuple[str, str, list[str]]]:
+    """Files with redeliveries, conflicts and bad rows across days."""
+    chance = random.Random(seed)  # noqa: S311  # not for secrets
+    files = []
+    for day in ("2026-01-30", "2026-01-31", "2026-02-01", "2026-02-02"):
+        for name in ("a.jsonl", "b.jsonl"):
+            rows = []
+            for _ in range(chance.randint(0, 12)):
+                subject = chance.choice(["acme", "globex", "nobody"])
+                time = chance.choice(
+                    ["2026-01-29T00:00:00Z", "2026-02-01T01:00:00+02:00", "2025-01-01T00:00:00Z", "bad"]
+                )
+                data = {"count": chance.randint(-1, 2)}
+                rows.append(line(str(chance.randint(1, 9)), subject=subject, time=time, data=data))
+            files.append((day, name, rows + chance.choice([[], ["garbage"], [""]])))
+    return files
+
+
+class TestOrder:
+    @pytest.mark.parametrize("seed", range(8))
+    def test_the_lake_is_the_same_however_deliveries_are_batched_and_ordered(
+        self, new_business: NewBusiness, seed: int
+    ) -> None:
+        files = some_deliveries(seed)
+        once, daily, shuffled = (new_business(name) for name in ("once", "daily", "shuffled"))
+        for day, name, rows in files:
+            once.deliver(rows, day, name)
+            daily.deliver(rows, day, name)
+        for day in sorted({day for day, _, _ in files}):
+            daily.ingest(through=date.fromisoformat(day))
+        for day, name, rows in random.Random(seed).sample(files, len(files)):  # noqa: S311  # not for secrets
+            shuffled.deliver(rows, day, name)
+            shuffled.ingest()
+        outcome = once.ingest()
+        assert outcome.rows == outcome.counted + outcome.duplicates + outcome.rejected
+        assert outcome.rows == sum(text != "" for _, _, rows in files for text in rows)
+        assert once.lake() == daily.lake() == shuffled.lake()
+        assert once.ingest().counted == daily.ingest().counted == shuffled.ingest().counted
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_splitting_a_day_into_files_changes_no_count(self, new_business: NewBusiness, seed: int) -> None:
+        whole, split = new_business("whole"), new_business("split")
+        for day, name, rows in some_deliveries(seed):
+            whole.deliver(rows, day, name)
+            for number, text in enumerate(rows):
+                split.deliver([text], day, f"{name}-{number:03d}.jsonl")
+        one, other = whole.ingest(), split.ingest()
+        assert (one.rows, one.counted, one.duplicates, one.rejected) == (
+            other.rows,
+            other.counted,
+            other.duplicates,
+            other.rejected,
+        )
+        told = ["account_id", "metric", "time", "value", "source", "id", "repeats"]
+        assert whole.events().select(told).equals(split.events().select(told))
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_a_changed_past_gives_the_lake_it_would_have_given_from_the_start(
+        self, new_business: NewBusiness, seed: int
+    ) -> None:
+        moved, fresh = new_business("moved"), new_business("fresh")
+        before, after = some_deliveries(seed), some_deliveries(seed + 100)
+        for day, name, rows in before:
+            moved.deliver(rows, day, name)
+        moved.ingest()
+        for number, (day, name, rows) in enumerate(before):
+            kept = after[number][2] if number % 3 == 0 else rows
+            moved.deliver(kept, day, name)
+            fresh.deliver(kept, day, name)
+        moved.ingest()
+        fresh.ingest()
+        assert moved.lake() == fresh.lake()
+
+
+class TestLandingIsTheTruth:
+    def test_a_second_call_on_unchanged_input_writes_nothing(self, business: Business) -> None:
+        business.deliver([line("1"), "garbage"])
+        business.ingest()
+        before = {path: path.stat().st_mtime_ns for path in business.home.lake.rglob("*") if path.is_file()}
+        outcome = business.ingest()
+        assert (outcome.days_changed, outcome.files_read, outcome.files_skipped, outcome.counted) == ((), 0, 1, 1)
+        assert {path: path.stat().st_mtime_ns for path in business.home.lake.rglob("*") if path.is_file()} == before
+
+    def test_files_known_for_long_are_not_even_hashed_again(
+        self, business: Business, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        business.deliver(line("1"))
+        business.ingest()
+        far = business.home.lake.joinpath("ingest_state.json")
+        os.utime(far, ns=(far.stat().st_atime_ns, far.stat().st_mtime_ns + 10**10))
+        monkeypatch.setattr(deliveries, "file_hash", lambda path: pytest.fail(f"{path} was hashed"))
+        assert business.ingest().counted == 1
+
+    def test_changed_bytes_are_ingested_again_with_a_warning_that_names_the_file(self, business: Business) -> None:
+        business.deliver([line("1"), line("2")])
+        business.ingest()
+        business.deliver([line("2"), line("3", data={"count": 9})])
+        outcome = business.ingest()
+        assert len(outcome.warnings) == 1 and "usage/2026-01-02/a.jsonl" in outcome.warnings[0]
+        assert business.events().select("id", "row").rows() == [("2", 1), ("3", 2)]
+        assert business.ingest().warnings == ()
+
+    def test_a_vanished_file_changes_nothing(self, business: Business) -> None:
+        path = business.deliver([line("1"), line("2", subject="nobody"), "garbage"])
+        business.ingest()
+        before = business.lake()
+        path.unlink()
+        outcome = business.ingest()
+        assert (outcome.days_changed, outcome.warnings, outcome.counted) == ((), (), 1)
+        path.parent.rmdir()
+        business.ingest()
+        assert business.lake() == before
+
+    def test_a_vanished_file_that_returns_is_the_same_delivery(self, business: Business) -> None:
+        path = business.deliver(line("1"))
+        business.ingest()
+        path.unlink()
+        business.ingest()
+        business.deliver(line("1"))
+        outcome = business.ingest()
+        assert (outcome.days_changed, outcome.files_read, outcome.warnings) == ((), 0, ())
+
+    def test_a_vanished_file_that_returns_changed_is_a_changed_file(self, business: Business) -> None:
+        path = business.deliver(line("1"))
+        business.ingest()
+        path.unlink()
+        business.ingest()
+        business.deliver(line("2"))
+        assert len(business.ingest().warnings) == 1
+        assert business.events()["id"].to_list() == ["2"]
+
+    def test_an_empty_file_withdraws_a_delivery(self, business: Business) -> None:
+        business.deliver([line("1"), "garbage"], day="2026-01-02")
+        business.deliver(line("1"), day="2026-01-03")
+        business.ingest()
+        business.deliver(b"", day="2026-01-02")
+        outcome = business.ingest()
+        assert (outcome.rows, outcome.counted, outcome.rejected) == (1, 1, 0)
+        assert business.events().select("delivery_day", "repeats").rows() == [(date(2026, 1, 3), 0)]
+        assert len(business.table("rejects")) == 0
+
+    def test_an_event_counts_from_its_next_delivery_when_the_first_is_withdrawn(self, business: Business) -> None:
+        for day in ("2026-01-02", "2026-01-03", "2026-01-04"):
+            business.deliver(line("1"), day=day)
+        business.ingest()
+        business.deliver(b"", day="2026-01-02")
+        outcome = business.ingest()
+        assert outcome.days_changed == (date(2026, 1, 2), date(2026, 1, 3))
+        assert business.events().select("delivery_day", "repeats").rows() == [(date(2026, 1, 3), 1)]
+
+    def test_vanished_rows_still_take_part_in_identity(self, business: Business) -> None:
+        path = business.deliver(line("1"))
+        business.ingest()
+        path.unlink()
+        business.deliver([line("1"), line("1", data={"count": 2})], day="2026-01-03")
+        outcome = business.ingest()
+        assert (outcome.counted, outcome.duplicates, outcome.rejected) == (1, 1, 1)
+
+    def test_later_deliveries_are_not_looked_at_before_their_day_but_stay_when_they_were(
+        self, business: Business
+    ) -> None:
+        business.deliver(line("1"), day="2026-01-02")
+        business.deliver(line("2"), day="2026-01-05")
+        assert business.ingest(through=date(2026, 1, 4)).counted == 1
+        assert business.ingest().counted == 2
+        assert business.ingest(through=date(2026, 1, 4)).days_changed == ()
+        assert scan_events(business.home, ["2026-01"], date(2026, 1, 4)).collect()["id"].to_list() == ["1"]
+
+    def test_no_landing_at_all_is_no_usage(self, business: Business) -> None:
+        outcome = business.ingest()
+        assert (outcome.rows, outcome.days_changed, outcome.unreadable_files) == (0, (), ())
+
+
+class TestAccountsAndCatalogue:
+    @pytest.mark.parametrize("vanished", [False, True])
+    def test_rows_of_an_account_count_when_it_becomes_known(self, business: Business, vanished: bool) -> None:
+        path = business.deliver([line("1", subject="newcomer"), line("2")])
+        business.ingest()
+        if vanished:
+            path.unlink()
+        business.accounts.add("newcomer")
+        outcome = business.ingest()
+        assert (outcome.counted, outcome.files_read, len(business.table("rejects"))) == (2, 0, 0)
+
+    @pytest.mark.parametrize("vanished", [False, True])
+    def test_rows_of_an_account_are_set_aside_when_it_is_removed(self, business: Business, vanished: bool) -> None:
+        path = business.deliver([line("1"), line("2", subject="globex")])
+        business.ingest()
+        if vanished:
+            path.unlink()
+        business.accounts.remove("globex")
+        outcome = business.ingest()
+        assert (outcome.counted, business.reasons()) == (1, {2: "unknown_account"})
+        assert "globex" in business.table("rejects")["text"][0]
+
+    def test_accounts_without_rows_change_no_day(self, business: Business) -> None:
+        business.deliver(line("1"))
+        business.ingest()
+        business.accounts.add("initech")
+        assert business.ingest().days_changed == ()
+        business.deliver(line("2", subject="initech"), day="2026-01-03")
+        assert business.ingest().counted == 2
+
+    @pytest.mark.parametrize("vanished", [False, True])
+    def test_rows_of_a_type_count_when_the_catalogue_comes_to_know_it(self, business: Business, vanished: bool) -> None:
+        path = business.deliver([line("1", type="sms.sent", data={"parts": 3}), line("2"), line("3", type="sms.sent")])
+        business.ingest()
+        assert business.reasons() == {1: "unknown_type", 3: "unknown_type"}
+        if vanished:
+            path.unlink()
+        business.metrics = (*METRICS, metric("sms", "sms.sent", "data.parts"))
+        outcome = business.ingest()
+        assert (outcome.counted, business.reasons()) == (2, {3: "missing_field"})
+        assert business.events().select("metric", "value").rows() == [("emails", Decimal(1)), ("sms", Decimal(3))]
+
+    @pytest.mark.parametrize("vanished", [False, True])
+    def test_flat_rows_of_a_type_count_when_the_catalogue_comes_to_know_it(
+        self, business: Business, vanished: bool
+    ) -> None:
+        rows = [
+            "id,source,type,subject,time,value",
+            "1,/sms,sms.sent,acme,2026-01-01T00:00:00Z,3",
+            "2,/sms,sms.sent,acme,2026-01-01T00:00:00Z,-3",
+        ]
+        path = business.deliver(rows, name="a.csv")
+        business.ingest()
+        if vanished:
+            path.unlink()
+        business.metrics = (*METRICS, metric("sms", "sms.sent", "data.parts"))
+        assert (business.ingest().counted, business.reasons()) == (1, {2: "impossible_value"})
+
+    def test_a_type_that_is_known_no_more_sets_its_rows_aside(self, business: Business) -> None:
+        business.deliver([line("1"), line("2", type="login", data=None)])
+        business.ingest()
+        business.metrics = METRICS[:3]
+        assert (business.ingest().counted, business.reasons()) == (1, {2: "unknown_type"})
+
+    def test_a_metric_added_to_a_type_does_not_uncount_what_has_vanished(self, business: Business) -> None:
+        path = business.deliver(line("1", data={"count": 2, "size": 7}))
+        business.ingest()
+        path.unlink()
+        business.metrics = (*METRICS, metric("sizes", "email.sent", "data.size"))
+        business.ingest()
+        assert business.events().select("metric", "value").rows() == [("emails", Decimal(2))]
+
+    def test_another_lateness_judges_every_row_again(self, business: Business) -> None:
+        business.deliver(line("1", time="2025-12-01T00:00:00Z"))
+        business.ingest()
+        business.lateness_days = 10
+        business.ingest()
+        assert business.reasons() == {1: "too_late"}
+
+    def test_with_no_accounts_every_row_is_set_aside(self, business: Business) -> None:
+        business.accounts = set()
+        business.deliver([line("1"), line("2")])
+        outcome = business.ingest()
+        assert (outcome.counted, outcome.rejected) == (0, 2)
+
+
+class KilledError(Exception):
+    """The process ends here."""
+
+
+class TestKilled:
+    def test_a_plain_second_run_heals_a_run_killed_at_any_write(
+        self, new_business: NewBusiness, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def prepare(name: str) -> Business:
+            business = new_business(name)
+            for day, file, rows in some_deliveries(1)[:4]:
+                business.deliver(rows, day, file)
+            business.ingest()
+            for day, file, rows in some_deliveries(2)[2:6]:
+                business.deliver(rows, day, file)
+            return business
+
+        writes = count_writes(prepare("counting"), monkeypatch)
+        assert writes > 10
+        undisturbed = prepare("undisturbed")
+        undisturbed.ingest()
+        for number in range(1, writes + 1):
+            business = prepare(f"killed-{number}")
+            with monkeypatch.context() as patch:
+                kill_at_write(patch, number)
+                with pytest.raises(KilledError):
+                    business.ingest()
+            outcome = business.ingest()
+            assert business.lake() == undisturbed.lake(), f"killed at write {number}"
+            assert business.ingest().days_changed == ()
+            assert outcome.counted == undisturbed.ingest().counted
+
+    @pytest.mark.parametrize("lost", ["ingest_state.json", "events", "rejects", "ingest", "repeats", "parsed_files"])
+    def test_whatever_is_lost_of_the_lake_is_derived_again(self, business: Business, lost: str) -> None:
+        for day, name, rows in some_deliveries(3):
+            business.deliver(rows, day, name)
+        business.ingest()
+        before = business.lake()
+        for path in [business.home.lake / lost, *(business.home.lake / lost).rglob("*")]:
+            if path.is_file():
+                path.unlink()
+        business.ingest()
+        assert business.lake() == before
+
+    def test_a_state_that_cannot_be_read_is_no_state(self, business: Business) -> None:
+        business.deliver(line("1"))
+        business.ingest()
+        before = business.lake()
+        state.state_path(business.home).write_text('{"version": 1, "days": 7}')
+        business.ingest()
+        assert business.lake() == before
+
+    def test_a_vanished_file_survives_a_lost_state(self, business: Business) -> None:
+        path = business.deliver(line("1"))
+        business.ingest()
+        path.unlink()
+        before = business.lake()
+        state.state_path(business.home).unlink()
+        business.ingest()
+        assert business.lake() == before
+
+
+def kill_at_write(patch: pytest.MonkeyPatch, number: int) -> list[Path]:
+    """End the process just before the `number`-th file is put in place."""
+    seen: list[Path] = []
+    original = homes.write_file
+
+    def write(path: Path, fill: Callable[[Path], None]) -> bool:
+        seen.append(path)
+        if len(seen) == number:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fill(path.with_name(f"{homes.SCRATCH_PREFIX}left-{path.name}"))
+            raise KilledError
+        return original(path, fill)
+
+    for module in (homes, state, parsed_files):
+        patch.setattr(module, "write_file", write)
+    return seen
+
+
+def count_writes(business: Business, monkeypatch: pytest.MonkeyPatch) -> int:
+    with monkeypatch.context() as patch:
+        seen = kill_at_write(patch, 0)
+        business.ingest()
+    return len(seen)
+
+
+class TestReading:
+    def test_events_stand_by_calendar_month_of_the_billing_time_zone(self, business: Business) -> None:
+        business.time_zone = "America/New_York"
+        business.deliver(
+            [line("1", time="2026-02-01T04:59:59Z"), line("2", time="2026-02-01T05:00:00Z")], day="2026-02-02"
+        )
+        business.ingest()
+        assert scan_events(business.home, ["2026-01"]).collect()["id"].to_list() == ["1"]
+        assert scan_events(business.home, ["2026-02"]).collect()["id"].to_list() == ["2"]
+        assert len(event_files(business.home, ["2026-01", "2026-02", "2026-03"])) == 2
+
+    def test_the_fingerprint_moves_with_the_events_of_its_months_only(self, business: Business) -> None:
+        business.deliver(line("1"), day="2026-01-02")
+        business.ingest()
+        before = events_fingerprint(business.home, ["2026-01"])
+        business.deliver(line("2", time="2026-02-01T00:00:00Z"), day="2026-02-02")
+        business.ingest()
+        assert events_fingerprint(business.home, ["2026-01"]) == before
+        business.deliver(line("3"), day="2026-01-03")
+        business.ingest()
+        assert events_fingerprint(business.home, ["2026-01"]) != before
+        assert events_fingerprint(business.home, ["2026-01"], date(2026, 1, 2)) == before
+
+    def test_a_broken_conservation_stops_everything(self, business: Business, monkeypatch: pytest.MonkeyPatch) -> None:
+        def losing(rows: pl.DataFrame, *_: object) -> pl.DataFrame:
+            return rows.with_columns(mark=pl.lit(None, pl.String), repeats=pl.lit(0, pl.Int64))
+
+        monkeypatch.setattr(day_tables, "_marked", losing)
+        business.deliver(line("1"))
+        with pytest.raises(AssertionError, match=r"1 rows, but 0 counted"):
+            business.ingest()
+
+
+def test_tables_written_bear_their_descriptions(business: Business) -> None:
+    business.deliver([line("1"), "garbage"])
+    business.ingest()
+    written = {pl.read_parquet_metadata(business.home.lake / path)["table"] for path in business.lake()}
+    assert written == {"events", "rejects", "ingest"}

@@ -154,9 +154,19 @@ def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFra
         read = set_aside(fields.drop("reason"), types, flat)
     else:
         doubtful = rows["text"].is_not_null()
-        lines = rows.filter(doubtful).select("row", "text", broken=pl.col("reason").eq_missing(pl.lit(UNPARSEABLE)))
-        read = set_aside(fields_of_lines(lines, measured_paths(types)), types, flat) if len(lines) else rows.clear()
+        kept = rows.filter(doubtful)
+        broken = kept["reason"].eq_missing(pl.Series([UNPARSEABLE]))
+        lines = kept.select("row", "text", broken=broken)
+        read = set_aside(_with_kept_fields(fields_of_lines(lines, measured_paths(types)), kept, broken), types, flat)
     return pl.concat([rows.filter(~doubtful), read], how="diagonal").sort("row")
+
+
+def _with_kept_fields(fields: pl.DataFrame, kept: pl.DataFrame, broken: pl.Series) -> pl.DataFrame:
+    """Fields read from kept texts, in which a card number is masked: what was stored of a row goes before its text."""
+    stored = [pl.coalesce(kept[name], name).alias(name) for name in ("source", "id", "type", "subject", "time")]
+    return fields.with_columns(
+        *stored, unparseable=broken, incomplete=pl.col("incomplete") & ~(pl.col("unparseable") & ~broken)
+    )
 
 
 def no_rows(types: EventTypes, flat: bool) -> pl.DataFrame:

@@ -439,6 +439,15 @@ class TestAccountsAndCatalogue:
         business.metrics = (*METRICS, metric("sms", "sms.sent", "data.parts"))
         assert (business.ingest().counted, business.reasons()) == (1, {2: "impossible_value"})
 
+    def test_masking_a_kept_text_does_not_change_the_event_it_stands_for(self, business: Business) -> None:
+        card = "4111111111111111"
+        path = business.deliver(line(card, type="sms.sent", data={"parts": 3, "note": card}))
+        business.ingest()
+        path.unlink()
+        business.metrics = (*METRICS, metric("sms", "sms.sent", "data.parts"))
+        business.ingest()
+        assert business.events().select("id", "value").rows() == [(card, Decimal(3))]
+
     def test_a_type_that_is_known_no_more_sets_its_rows_aside(self, business: Business) -> None:
         business.deliver([line("1"), line("2", type="login", data=None)])
         business.ingest()

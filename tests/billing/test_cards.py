@@ -1,0 +1,59 @@
+"""Card numbers are found and masked, other numbers are left alone (rule 11)."""
+
+import polars as pl
+import pytest
+
+from billing.cards import contains_card_number, mask_card_number_column, mask_card_numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("4111111111111111", "************1111"),
+        ("4111 1111 1111 1111", "**** **** **** 1111"),
+        ("4111-1111-1111-1111", "****-****-****-1111"),
+        ("4222222222222", "*********2222"),
+        ("5555555555554444", "************4444"),
+        ("2223003122003222", "************3222"),
+        ("378282246310005", "***********0005"),
+        ("3782 822463 10005", "**** ****** *0005"),
+        ("6011111111111117", "************1117"),
+        ("card:4111111111111111;", "card:************1111;"),
+        ("x4111111111111111y", "x************1111y"),
+        ("paid 4111 1111 1111 1111 2026", "paid **** **** **** 1111 2026"),
+        ("12 4111111111111111", "12 ************1111"),
+        ("4111111111111111 5555555555554444", "************1111 ************4444"),
+        ('{"card":4111111111111111,"n":1}', '{"card":************1111,"n":1}'),
+    ],
+)
+def test_a_card_number_keeps_its_last_four_digits(text: str, masked: str) -> None:
+    assert contains_card_number(text)
+    assert mask_card_numbers(text) == masked
+    assert not contains_card_number(masked)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "4111111111111112",  # no valid check digit
+        "41111111111111111",  # seventeen digits
+        "1234567812345670",  # no accepted brand
+        "30569309025904",  # a brand that cannot be accepted
+        "4111  1111  1111  1111",
+        "4111.1111.1111.1111",
+        "2026-01-01T12:00:00.123456789Z",
+        "0004111111111111111",
+        "acme, 3 emails",
+    ],
+)
+def test_what_is_no_card_number_is_left_alone(text: str) -> None:
+    assert not contains_card_number(text)
+    assert mask_card_numbers(text) == text
+
+
+def test_a_column_is_masked_row_by_row_and_nulls_stay() -> None:
+    texts = pl.Series("text", ["4111111111111111", None, "acme", "2026-01-01T12:00:00.123456789Z"])
+    masked = mask_card_number_column(texts)
+    assert masked.name == "text"
+    assert masked.to_list() == ["************1111", None, "acme", "2026-01-01T12:00:00.123456789Z"]

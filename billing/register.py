@@ -229,27 +229,42 @@ class Register:
         Returns
         -------
         polars.DataFrame
-            subscription_id, billing_date, kind, metric (null on fees), issued (MONEY).
+            account_id, subscription_id, billing_date, kind, metric (null on fees), issued (MONEY), and package,
+            cycle_start, cycle_end as on the first line.
         """
         query = (
             sa.select(
+                _documents.c.account_id,
                 _documents.c.subscription_id,
                 _lines.c.due_on,
                 _lines.c.due_kind,
                 _lines.c.metric,
                 sa.func.sum(_lines.c.amount),
+                sa.func.min(_lines.c.package),
+                sa.func.min(_lines.c.cycle_start, type_=sa.Date),
+                sa.func.min(_lines.c.cycle_end, type_=sa.Date),
             )
             .join(_documents)
             .where(_lines.c.due_on >= due_from, _lines.c.due_on < due_to)
             .where(_lines.c.due_kind.in_(["package_fee", "hold_fee", "overage"]))
-            .group_by(_documents.c.subscription_id, _lines.c.due_on, _lines.c.due_kind, _lines.c.metric)
+            .group_by(
+                _documents.c.account_id,
+                _documents.c.subscription_id,
+                _lines.c.due_on,
+                _lines.c.due_kind,
+                _lines.c.metric,
+            )
         )
         schema = {
+            "account_id": pl.String,
             "subscription_id": pl.String,
             "billing_date": pl.Date,
             "kind": pl.String,
             "metric": pl.String,
             "issued": pl.Int64,
+            "package": pl.String,
+            "cycle_start": pl.Date,
+            "cycle_end": pl.Date,
         }
         return self._frame(query, schema).with_columns(_from_integers("issued"))
 

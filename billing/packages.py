@@ -88,7 +88,7 @@ def decide_packages(
             coalesce=False,
         )
         .with_columns(is_closed=pl.col("closed_billing_date").is_not_null())
-        .with_columns(_new_packages())
+        .with_columns(**_new_packages())
     )
     return PackageMonth(PACKAGES.conform(packages.with_columns(billing_month=pl.lit(month))), decisions)
 

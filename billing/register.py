@@ -427,7 +427,7 @@ def _document_rows(numbered: pl.DataFrame) -> list[dict[str, Any]]:
 def _line_rows(lines: pl.DataFrame) -> list[dict[str, Any]]:
     texts = ["quantity", "allowance", "excess", "billed_units", "unit_price"]
     return (
-        lines.with_columns(_to_integers("amount"), *(pl.col(name).cast(pl.String) for name in texts))
+        lines.with_columns(*_to_integers("amount"), *(pl.col(name).cast(pl.String) for name in texts))
         .select([column.name for column in _lines.columns])
         .sort("number", "line")
         .to_dicts()
@@ -437,7 +437,7 @@ def _line_rows(lines: pl.DataFrame) -> list[dict[str, Any]]:
 def _tax_rows(taxes: pl.DataFrame) -> list[dict[str, Any]]:
     return (
         taxes.with_columns(
-            _to_integers("taxable", "amount"),
+            *_to_integers("taxable", "amount"),
             pl.col("rate").cast(pl.String),
             position=pl.int_range(1, pl.len() + 1).over("number"),
         )

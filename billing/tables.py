@@ -204,6 +204,8 @@ CYCLES = Table(
         Column("next_billing_date", pl.Date, "End of the cycle that starts at the billing date"),
         Column("access_start", INSTANT, "First instant of the closing cycle with access; null when there was none"),
         Column("access_end", INSTANT, "The instant at which access in the closing cycle ended"),
+        Column("following_term", pl.Date, "The first date after the billing date on which a term's fee falls due"),
+        Column("term_end", pl.Date, "The first date on or after the billing date on which a term's fee falls due"),
         Column(
             "fee_share_numerator", pl.Int32, "Days of a prorated first cycle; 1 when the full fee is due, 0 when none"
         ),

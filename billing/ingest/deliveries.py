@@ -19,7 +19,6 @@ from typing import Final
 
 import polars as pl
 
-from billing.cards import mask_card_number_column
 from billing.catalogue import Metric
 from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
@@ -27,7 +26,7 @@ from billing.ingest.day_tables import ParsedVersion, measured_column, repeats_pa
 from billing.ingest.identity import CANDIDATE, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
-from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE
+from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE, copied_texts
 from billing.ingest.state import (
     DayState,
     State,
@@ -273,8 +272,7 @@ class _Ingest:
                 return
             aside = seen["aside"]
             if aside.any():
-                masked = mask_card_number_column(texts.filter(aside))
-                found = pl.DataFrame({"row": rows["row"].filter(aside), "text": masked})
+                found = pl.DataFrame({"row": rows["row"].filter(aside), "text": copied_texts(texts.filter(aside))})
                 self.texts[key] = found if kept is None else pl.concat([kept, found])
 
         return watch

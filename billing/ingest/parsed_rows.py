@@ -73,8 +73,18 @@ def set_aside(fields: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFra
     values = [column for column in fields.columns if column not in FIELDS]
     rows = fields.with_columns(reason=_reason(types, values, flat))
     keep = pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(False)
-    rows = rows.with_columns(text=pl.when(keep).then("text"))
-    return rows.select(*PARSED, *values).with_columns(mask_card_number_column(rows["text"]))
+    kept = rows.select(keep.alias("kept")).to_series()
+    return rows.with_columns(text=_only(rows["text"], kept)).select(*PARSED, *values)
+
+
+def copied_texts(texts: pl.Series) -> pl.Series:
+    """The same texts, card numbers masked, in memory of their own: a selection keeps all it was selected from."""
+    return mask_card_number_column(pl.Series(texts.name, texts.to_list(), dtype=pl.String))
+
+
+def _only(texts: pl.Series, kept: pl.Series) -> pl.Series:
+    nothing = pl.repeat(None, len(texts), dtype=pl.String, eager=True)
+    return nothing.scatter(kept.arg_true(), copied_texts(texts.filter(kept))) if kept.any() else nothing
 
 
 def _reason(types: EventTypes, values: Sequence[str], flat: bool) -> pl.Expr:

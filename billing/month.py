@@ -1,0 +1,471 @@
+"""A billing month, step by step: each function reads the tables it needs, computes one table and writes it.
+
+The steps run in the order of this module. Each is a pure function of the landing folder, the register and the tables
+of this month and the one before; running it again on unchanged input writes nothing.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from billing.business import Business
+from billing.calendar import first_day, midnight, months_after, months_between
+from billing.charges import month_charges, month_dues, parked_by_rating, rated_usage
+from billing.cycles import MonthCycles, access_spans, month_cycles
+from billing.decisions import month_decisions
+from billing.documents import Drafts, Issued, draft_month
+from billing.home import file_hash, read_frame, scan_frames, write_frame
+from billing.ingest import scan_events
+from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
+from billing.rating import in_units, unit_billionths
+from billing.register import Issue
+from billing.rendering import RenderedFile, render_files
+from billing.tables import (
+    CHARGES,
+    CYCLES,
+    DECISIONS,
+    DOCUMENTS,
+    DRAFT_LINES,
+    DRAFT_TAXES,
+    DRAFTS,
+    DUES,
+    LEVELS,
+    LINES,
+    PACKAGES,
+    PARKED,
+    TAXES,
+    UNBILLED,
+    USAGE,
+    Table,
+)
+from billing.usage import month_levels, month_usage
+
+
+def billed_months(business: Business, through: str) -> list[str]:
+    """The months from that of the first subscription to `through`."""
+    return [] if business.first_month is None else months_between(business.first_month, through)
+
+
+def write_cycles(business: Business, month: str) -> pl.DataFrame:
+    """The billing dates of the month: CYCLES."""
+    cycles = _cycles(business, month).cycles
+    write_frame(business.home.partition(CYCLES, month), cycles, CYCLES)
+    return cycles
+
+
+def write_levels(business: Business, month: str) -> pl.DataFrame:
+    """The gauges' levels at the start of the month before and of this one: LEVELS.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the month before has not been billed: a level cannot be guessed.
+    """
+    before = months_after(month, -1)
+    is_first = business.first_month is None or month <= business.first_month
+    previous = None if is_first else _required(business, LEVELS, before)
+    earlier = [found for found in _event_months(business) if found < before] if is_first else []
+    levels = month_levels(
+        month,
+        previous,
+        scan_events(business.home, [before], business.as_of),
+        scan_events(business.home, earlier, business.as_of),
+        business.catalogue,
+    )
+    write_frame(business.home.partition(LEVELS, month), levels, LEVELS)
+    return levels
+
+
+def write_usage(business: Business, month: str) -> pl.DataFrame:
+    """What was used in the cycles that close in the month: USAGE."""
+    cycles = _cycles(business, month)
+    usage = month_usage(
+        month,
+        cycles.spans,
+        cycles.cycles,
+        _required(business, LEVELS, month),
+        scan_events(business.home, [months_after(month, -1), month], business.as_of),
+        business.catalogue,
+    )
+    write_frame(business.home.partition(USAGE, month), usage, USAGE)
+    return usage
+
+
+def write_packages(business: Business, month: str) -> pl.DataFrame:
+    """The package of every cycle that starts in the month: PACKAGES."""
+    packages = _decided(business, month).packages
+    write_frame(business.home.partition(PACKAGES, month), packages, PACKAGES)
+    return packages
+
+
+def write_decisions(business: Business, month: str) -> pl.DataFrame:
+    """The answers to requests and the automatic upgrades of the month, those decided by the as-of day: DECISIONS."""
+    decided = _decided(business, month).decisions.filter(pl.col("decided_on") <= business.as_of)
+    closed = business.register.closed_decisions(month)
+    answers = business.lives.answers.filter(
+        (pl.col("outcome") != "pending") | pl.col("request_id").is_in(decided["request_id"].drop_nulls().implode())
+    )
+    decisions = month_decisions(month, pl.concat([closed, DECISIONS.conform(decided)]), answers, business.catalogue)
+    write_frame(business.home.partition(DECISIONS, month), decisions, DECISIONS)
+    return decisions
+
+
+def write_charges(business: Business, month: str) -> pl.DataFrame:
+    """What the closed cycles cost and what falls due on the month's billing dates: CHARGES, DUES and PARKED."""
+    rated, parked = _rated(business, month)
+    cycles = _without(_required(business, CYCLES, month), parked)
+    packages = _required(business, PACKAGES, month)
+    charges = month_charges(rated)
+    dues = month_dues(month, cycles, packages, rated, business.terms, business.catalogue)
+    write_frame(business.home.partition(PARKED, month), parked, PARKED)
+    write_frame(business.home.partition(DUES, month), dues, DUES)
+    write_frame(business.home.partition(CHARGES, month), charges, CHARGES)
+    return charges
+
+
+def write_drafts(business: Business, month: str) -> Drafts:
+    """The documents of the month's open billing dates: DRAFTS, DRAFT_LINES and DRAFT_TAXES."""
+    drafts = _drafts(business, month)
+    for table, frame in ((DRAFTS, drafts.documents), (DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
+        write_frame(business.home.partition(table, month), frame, table)
+    return drafts
+
+
+def issue_documents(business: Business, month: str) -> pl.DataFrame:
+    """Issue the drafts that have fallen due, close their dates, and write DOCUMENTS, LINES and TAXES of the month.
+
+    Returns
+    -------
+    polars.DataFrame
+        number, kind, account_id, subscription_id, billing_date of what this call issued.
+    """
+    home, register = business.home, business.register
+    through = business.closes_through(month)
+    issued = pl.DataFrame(schema={"number": pl.String})
+    if business.issues and through >= first_day(month):
+        issue = _issue(business, month, through)
+        before = register.closed_through(month)
+        if not issue.closing.is_empty() or not issue.drafts.is_empty() or before is None or before < through:
+            issued = register.issue(issue)
+            left = pl.col("billing_date") > through
+            for table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES):
+                write_frame(home.partition(table, month), _required(business, table, month).filter(left), table)
+            write_packages(business, month)
+    documents = register.documents([month]).with_columns(status=pl.lit("open"))
+    for table, frame in (
+        (DOCUMENTS, documents),
+        (LINES, register.lines([month])),
+        (TAXES, register.taxes([month])),
+    ):
+        write_frame(home.partition(table, month), frame, table)
+    return issued
+
+
+def render_documents(
+    business: Business, month: str, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> list[RenderedFile]:
+    """Render the PDF of every document of the month that has none yet, from stored content only (rule 19)."""
+    home, register = business.home, business.register
+    recorded = register.files()
+    issued = register.documents([month])["number"]
+    missing = [number for number in issued if not home.document_file(month, number).exists()]
+    known = dict(recorded.select("number", "sha256").iter_rows())
+    jobs = ((content, home.document_file(month, number)) for number, content in register.contents(missing))
+    rendered: list[RenderedFile] = []
+    unrecorded: list[dict[str, object]] = []
+    for file in render_files(jobs, workers=workers):
+        number = file.path.stem
+        if number not in known:
+            unrecorded.append({"number": number, "sha256": file.sha256, "bytes": file.bytes})
+        rendered.append(file)
+        if progress is not None:
+            progress(len(rendered), len(missing))
+        if len(unrecorded) == 500:
+            register.record_files(unrecorded)
+            unrecorded = []
+    standing = sorted(set(issued) - set(known) - set(missing))
+    register.record_files(unrecorded)
+    register.record_files([_file_record(business, month, number) for number in standing])
+    return rendered
+
+
+def write_unbilled(business: Business, month: str) -> pl.DataFrame:
+    """The counted usage of the calendar month that bills nothing, with the reason (rule 27): UNBILLED."""
+    unbilled = _unbilled(business, month)
+    write_frame(business.home.partition(UNBILLED, month), unbilled, UNBILLED)
+    return unbilled
+
+
+def conserved(business: Business, month: str) -> pl.DataFrame:
+    """Per metric: the counted events of the calendar month, and where they went (rule 27).
+
+    Returns
+    -------
+    polars.DataFrame
+        metric, counted, closed (in cycles that end in the month), open (in cycles that end after it), unbilled,
+        events each; sorted by metric. counted = closed + open + unbilled unless events were lost or used twice.
+    """
+    zone = business.catalogue.time_zone
+    bounds = pl.select(
+        start=midnight(pl.lit(first_day(month)), zone), end=midnight(pl.lit(first_day(months_after(month, 1))), zone)
+    ).row(0)
+    events = scan_events(business.home, [month], business.as_of).select("account_id", "metric", "time")
+    counted = events.group_by("metric").agg(counted=pl.len().cast(pl.Int64)).collect(engine="streaming")
+    parts = []
+    for name, closing in (("closed", month), ("open", months_after(month, 1))):
+        spans = month_cycles(closing, business.lives.subscriptions, business.suspensions, business.catalogue).spans
+        inside = (
+            events.join(spans.lazy().select("account_id", "span_start", "span_end"), on="account_id")
+            .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))
+            .filter((pl.col("time") >= bounds[0]) & (pl.col("time") < bounds[1]))
+        )
+        parts.append(inside.group_by("metric").agg(pl.len().cast(pl.Int64).alias(name)).collect(engine="streaming"))
+    unbilled = (
+        read_frame(business.home.partition(UNBILLED, month), UNBILLED)
+        .group_by("metric")
+        .agg(unbilled=pl.col("events").sum())
+    )
+    result = counted
+    for part in (*parts, unbilled):
+        result = result.join(part, on="metric", how="full", coalesce=True)
+    return result.with_columns(pl.col("counted", "closed", "open", "unbilled").fill_null(0)).sort("metric")
+
+
+def _cycles(business: Business, month: str) -> MonthCycles:
+    return month_cycles(month, business.lives.subscriptions, business.suspensions, business.catalogue)
+
+
+def _decided(business: Business, month: str) -> PackageMonth:
+    cycles = _required(business, CYCLES, month)
+    before = months_after(month, -1)
+    is_first = business.first_month is None or month <= business.first_month
+    previous = PACKAGES.empty() if is_first else _required(business, PACKAGES, before)
+    return decide_packages(
+        month,
+        cycles,
+        _required(business, USAGE, month),
+        previous.select("subscription_id", "opening_package", "waiting_package"),
+        _first_packages(business, cycles),
+        business.lives.answers,
+        business.register.closed_dates(month).select(list(CLOSED_SCHEMA)),
+        business.terms,
+        business.catalogue,
+    )
+
+
+def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id, first_package of subscriptions that begin; one that was resumed goes on with its old package."""
+    begun = business.lives.subscriptions.join(
+        cycles.filter(pl.col("billing_index") == 0).select("subscription_id"), on="subscription_id", how="semi"
+    )
+    resumed = begun.filter(pl.col("resumed_from").is_not_null()).select("subscription_id", "resumed_from")
+    files = sorted((business.home.lake / PACKAGES.name).glob("billing_month=*/*.parquet"))
+    last = (
+        scan_frames(files if resumed.height else [], PACKAGES)
+        .join(resumed.lazy().select(subscription_id="resumed_from").unique(), on="subscription_id", how="semi")
+        .sort("billing_date")
+        .group_by("subscription_id", maintain_order=True)
+        .agg(old_package=pl.coalesce("opening_package", "closing_package").last())
+        .collect()
+    )
+    return begun.join(
+        last, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left"
+    ).select("subscription_id", first_package=pl.coalesce("first_package", "old_package"))
+
+
+def _rated(business: Business, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rated usage of accounts that can be billed, and PARKED."""
+    rated = rated_usage(
+        _required(business, USAGE, month), _required(business, PACKAGES, month), business.terms, business.catalogue
+    )
+    parked = PARKED.conform(
+        pl.concat(
+            [
+                business.lives.parked.with_columns(billing_month=pl.lit(month)).select(PARKED.column_names),
+                parked_by_rating(rated, month).select(PARKED.column_names),
+            ]
+        )
+    )
+    return _without(rated, parked), parked
+
+
+def _drafts(business: Business, month: str) -> Drafts:
+    rated, parked = _rated(business, month)
+    return draft_month(
+        month,
+        _without(business.lives.subscriptions, parked),
+        _without(_required(business, CYCLES, month), parked),
+        _required(business, PACKAGES, month),
+        _required(business, DECISIONS, month),
+        rated,
+        _required(business, DUES, month),
+        scan_frames(_earlier(business, DUES, month), DUES),
+        business.inputs.accounts,
+        business.inputs.tax_rates,
+        _issued(business, month),
+        business.catalogue,
+    )
+
+
+def _issued(business: Business, month: str) -> Issued:
+    register, before = business.register, months_after(month, -1)
+    start = first_day(business.first_month or month)
+    return Issued(
+        closed=register.closed_dates().select("subscription_id", "billing_date"),
+        amounts=register.issued_amounts(start, first_day(month)),
+        documents=register.documents([before, month]),
+        lines=register.lines([before, month]),
+        closed_through=register.closed_through(month),
+        closed_through_before=register.closed_through(before),
+    )
+
+
+def _issue(business: Business, month: str, through: date) -> Issue:
+    """The drafts up to `through`, and the billing dates up to it that are still open."""
+    reached = pl.col("billing_date") <= through
+    parked = _required(business, PARKED, month)
+    drafts = _required(business, DRAFTS, month).filter(reached)
+    packages = _without(_required(business, PACKAGES, month), parked)
+    columns = ["account_id", *CLOSED_SCHEMA]
+    settled = drafts.join(packages, on=["subscription_id", "billing_date"], how="anti").select(
+        pl.col(name) if name in drafts.columns else pl.lit(None, pl.String).alias(name) for name in columns
+    )
+    final = _required(business, DECISIONS, month).filter(
+        pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("decided_on") <= through)
+    )
+    known = business.register.closed_decisions(month)
+    closing = packages.filter(reached & ~pl.col("closed")).select(columns)
+    return Issue(
+        month=month,
+        as_of=business.as_of,
+        closed_through=through,
+        drafts=drafts,
+        lines=_required(business, DRAFT_LINES, month).filter(reached),
+        taxes=_required(business, DRAFT_TAXES, month).filter(reached),
+        closing=pl.concat([closing, settled]),
+        decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
+    )
+
+
+def _file_record(business: Business, month: str, number: str) -> dict[str, object]:
+    """What to record of a PDF that a killed run rendered and did not record."""
+    path = business.home.document_file(month, number)
+    return {"number": number, "sha256": file_hash(path), "bytes": path.stat().st_size}
+
+
+def _unbilled(business: Business, month: str) -> pl.DataFrame:
+    catalogue, lives = business.catalogue, business.lives
+    spans = access_spans(lives.subscriptions, business.suspensions, catalogue)
+    events = scan_events(business.home, [month], business.as_of).select("account_id", "metric", "time", "value")
+    inside = events.join(spans.lazy(), on="account_id").filter(
+        (pl.col("time") >= pl.col("span_start"))
+        & (pl.col("span_end").is_null() | (pl.col("time") < pl.col("span_end")))
+    )
+    keys = ["account_id", "metric"]
+    billed = inside.group_by(keys).agg(billed=pl.len().cast(pl.Int64))
+    # only accounts with usage outside of their access are looked at event by event
+    touched = (
+        events.group_by(keys)
+        .agg(counted=pl.len().cast(pl.Int64))
+        .join(billed, on=keys, how="left")
+        .filter(pl.col("counted") != pl.col("billed").fill_null(0))
+        .select(keys)
+    )
+    suspect = events.join(touched, on=keys, how="semi").collect(engine="streaming").with_row_index("event")
+    used = suspect.join(spans, on="account_id").filter(
+        (pl.col("time") >= pl.col("span_start"))
+        & (pl.col("span_end").is_null() | (pl.col("time") < pl.col("span_end")))
+    )
+    outside = suspect.join(used.select("event"), on="event", how="anti")
+    reasons = _unbilled_reasons(outside, business)
+    metrics = pl.DataFrame(
+        {
+            "metric": [metric.name for metric in catalogue.metrics],
+            "unit": [unit_billionths(metric) for metric in catalogue.metrics],
+            "has_value": [metric.measure not in ("count", "unique") for metric in catalogue.metrics],
+        },
+        schema={"metric": pl.String, "unit": pl.Int128, "has_value": pl.Boolean},
+    )
+    counted = pl.when("has_value").then("total").otherwise(pl.col("events").cast(events.collect_schema()["value"]))
+    return UNBILLED.conform(
+        reasons.group_by("account_id", "metric", "reason")
+        .agg(total=pl.col("value").sum(), events=pl.len().cast(pl.Int64))
+        .join(metrics, on="metric")
+        .with_columns(billing_month=pl.lit(month), quantity=in_units(counted.to_physical(), pl.col("unit")))
+    )
+
+
+def _unbilled_reasons(outside: pl.DataFrame, business: Business) -> pl.DataFrame:
+    """`outside` with the reason why nobody is billed for the event."""
+    zone = business.catalogue.time_zone
+    lives = business.lives
+    one_day = pl.duration(days=1)
+    starts = lives.subscriptions.select(
+        "account_id",
+        "end",
+        "held_on",
+        "pauses",
+        begins=midnight(pl.col("started_on"), zone),
+        paid_from=midnight(pl.col("grid_start"), zone),
+        access_until=midnight(pl.col("access_last") + one_day, zone),
+    ).sort("begins")
+    placed = (
+        outside.sort("time")
+        .join_asof(
+            starts, left_on="time", right_on="begins", by="account_id", strategy="backward", check_sortedness=False
+        )
+        .join(starts.select("account_id").unique().with_columns(subscribes=pl.lit(True)), on="account_id", how="left")
+        .join(lives.parked.select("account_id", is_parked=pl.lit(True)), on="account_id", how="left")
+    )
+    day = pl.col("time").dt.convert_time_zone(zone).dt.date()
+    paused = (
+        placed.select("event", "pauses", day=day)
+        .explode("pauses", empty_as_null=False)
+        .drop_nulls("pauses")
+        .unnest("pauses")
+        .filter((pl.col("day") >= pl.col("first")) & (pl.col("day") < pl.col("until")))
+        .select("event", is_paused=pl.lit(True))
+        .unique()
+    )
+    ended = (pl.col("time") >= pl.col("access_until")).fill_null(False)
+    return placed.join(paused, on="event", how="left").with_columns(
+        reason=pl.when("is_parked")
+        .then(pl.lit("parked"))
+        .when(pl.col("subscribes").is_null())
+        .then(pl.lit("no_subscription"))
+        .when(pl.col("begins").is_null())
+        .then(pl.lit("before_start"))
+        .when(ended & pl.col("held_on").is_not_null() & pl.col("end").is_null())
+        .then(pl.lit("held"))
+        .when(ended)
+        .then(pl.lit("access_ended"))
+        .when(pl.col("time") < pl.col("paid_from"))
+        .then(pl.lit("trial"))
+        .when("is_paused")
+        .then(pl.lit("held"))
+        .otherwise(pl.lit("suspended"))
+    )
+
+
+def _required(business: Business, table: Table, month: str) -> pl.DataFrame:
+    path = business.home.partition(table, month)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: {table.name} of {month} has not been computed: bill that month first")
+    return read_frame(path, table)
+
+
+def _earlier(business: Business, table: Table, month: str) -> list[Path]:
+    first = business.first_month or month
+    paths = [business.home.partition(table, earlier) for earlier in months_between(first, months_after(month, -1))]
+    return [path for path in paths if path.exists()]
+
+
+def _event_months(business: Business) -> list[str]:
+    files = (business.home.lake / "events").glob("event_month=*/*.parquet")
+    return sorted({path.parent.name.removeprefix("event_month=") for path in files})
+
+
+def _without(frame: pl.DataFrame, parked: pl.DataFrame) -> pl.DataFrame:
+    return frame.join(parked.select("account_id"), on="account_id", how="anti", maintain_order="left")

@@ -292,11 +292,10 @@ class Register:
         found = self._frame(query.order_by(_closed_decisions.c.decision_id), {"decision": pl.String})
         if found.is_empty():
             return DECISIONS.empty()
-        return DECISIONS.conform(
-            found.select(pl.col("decision").str.json_decode(pl.Struct(_json_shape(DECISIONS.schema)))).unnest(
-                "decision"
-            )
-        )
+        shape = pl.Struct(_json_shape(DECISIONS.schema))
+        decisions = found.select(pl.col("decision").str.json_decode(shape)).unnest("decision")
+        dates = [name for name, dtype in DECISIONS.schema.items() if dtype == pl.Date]
+        return DECISIONS.conform(decisions.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")))
 
     def closed_through(self, month: str) -> date | None:
         """The day up to which billing dates of the month have been closed; None when it was never issued."""

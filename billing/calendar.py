@@ -84,9 +84,12 @@ def months_between(first: str, last: str) -> list[str]:
 def midnight(day: pl.Expr, time_zone: str) -> pl.Expr:
     """The first instant of a local day, in UTC; where clocks skip midnight, the first instant after the gap."""
     local = day.cast(pl.Datetime("ns"))
-    # an hour is skipped where clocks change at midnight, a whole day where a place changed sides of the date line
+    # half an hour to three hours are skipped where clocks change at midnight, a whole day where a place changed sides
+    # of the date line
     candidates = [
-        (local + pl.duration(hours=hours)).dt.replace_time_zone(time_zone, ambiguous="earliest", non_existent="null")
-        for hours in (0, 1, 24)
+        (local + pl.duration(minutes=minutes)).dt.replace_time_zone(
+            time_zone, ambiguous="earliest", non_existent="null"
+        )
+        for minutes in (0, 30, 60, 120, 180, 1440)
     ]
     return pl.coalesce(candidates).dt.convert_time_zone("UTC").cast(INSTANT)

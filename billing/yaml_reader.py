@@ -9,7 +9,9 @@ from datetime import date
 from decimal import Decimal, localcontext
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import polars as pl
 import yaml
+from polars.exceptions import ComputeError
 
 from billing.errors import Problem
 from billing.money import MAXIMUM_AMOUNT
@@ -21,9 +23,9 @@ _NULL = "tag:yaml.org,2002:null"
 
 def decimals(value: Decimal) -> int:
     """How many decimals a number needs: 1 for 3.10, 0 for 3000."""
-    with localcontext(prec=100):
-        exponent = value.normalize().as_tuple().exponent
-    return max(0, -int(exponent))
+    _, digits, exponent = value.as_tuple()
+    zeros = next((zeros for zeros, digit in enumerate(reversed(digits)) if digit != 0), len(digits))
+    return max(0, -int(exponent) - zeros)
 
 
 def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | None":
@@ -37,6 +39,9 @@ def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | No
         return None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         problems.append(Problem(file, "", f"what YAML cannot read ({error})", "a YAML document in UTF-8"))
+        return None
+    except RecursionError:
+        problems.append(Problem(file, "", "brackets within brackets without end", "a YAML document"))
         return None
     if not isinstance(node, yaml.MappingNode):
         problems.append(Problem(file, "", "no mapping", "a mapping of keys, as `overage init` writes it"))
@@ -210,7 +215,9 @@ class Place:
         value = self.text("UTC")
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
+            # a few names are known to one of the two only ("localtime"), and both compute dates
+            pl.Series([0], dtype=pl.Datetime("ns", "UTC")).dt.convert_time_zone(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError, ComputeError):
             self.problem("the IANA name of a time zone, such as Europe/Berlin")
             return "UTC"
         return value

@@ -1,0 +1,41 @@
+"""The catalogue of the worked scenarios, and catalogues that differ from it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from billing.catalogue import Catalogue, Policy, load_catalogue
+from billing.starter import starter_catalogue
+
+
+@pytest.fixture(scope="session")
+def ref_1(tmp_path_factory: pytest.TempPathFactory) -> Catalogue:
+    """Starter to platinum, as the worked scenarios have them."""
+    path = tmp_path_factory.mktemp("catalogue") / "catalogue.yaml"
+    path.write_text(starter_catalogue())
+    return load_catalogue(path)
+
+
+@pytest.fixture(scope="session")
+def ref_1_with(ref_1: Catalogue) -> Callable[..., Catalogue]:
+    """REF-1 under another policy: ``ref_1_with(hold_fee=Decimal("5.00"))``."""
+
+    def with_policy(**policy: object) -> Catalogue:
+        values: Mapping[str, object] = {**vars(ref_1.policy), **policy}
+        return replace(ref_1, policy=Policy(**values))  # type: ignore[arg-type] # the tests name policies freely
+
+    return with_policy
+
+
+@pytest.fixture
+def catalogue_file(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes a catalogue's text where a catalogue is read from."""
+
+    def write(text: str) -> Path:
+        path = tmp_path / "catalogue.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write

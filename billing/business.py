@@ -65,6 +65,11 @@ class Business:
         return self.inputs.requests.filter(pl.col("on") <= self.as_of)
 
     @cached_property
+    def payments(self) -> pl.DataFrame:
+        """The payments made up to the as-of day."""
+        return self.inputs.payments.filter(pl.col("on") <= self.as_of)
+
+    @cached_property
     def lives(self) -> Lives:
         """The subscriptions that the requests made, without those of parked accounts (rule 28)."""
         lives = read_lives(self.requests, self.catalogue, self.terms)

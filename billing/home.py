@@ -4,13 +4,16 @@ A file is written under a scratch name in its own folder, flushed to disk and re
 the old bytes or the new ones and never a part. Equal content is not written again.
 """
 
+import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 
@@ -159,19 +162,25 @@ def remove_scratch_files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def lock(home: Home) -> Iterator[None]:
+def lock(home: Home, patience: float = 0) -> Iterator[None]:
     """Hold the home's lock: one run at a time, from the command line and Dagster alike.
 
-    The lock is the operating system's, so a killed run gives it back.
+    The lock is the operating system's, so a killed run gives it back. A process that holds it may take it again.
+
+    Parameters
+    ----------
+    patience
+        Seconds to wait for another run to end.
 
     Raises
     ------
     RefusedError
         When the home cannot be written, or another run holds the lock.
     """
-    import fcntl
-
     path = home.root / ".lock"
+    if path in _held:
+        yield
+        return
     try:
         file = path.open("a")
     except OSError as error:
@@ -179,13 +188,29 @@ def lock(home: Home) -> Iterator[None]:
             f"{home.root}: this billing home cannot be written ({error.strerror}): expected a writable folder"
         ) from error
     with file:
+        _take(file, path, patience)
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)
+
+
+_held: set[Path] = set()
+
+
+def _take(file: IO[str], path: Path, patience: float) -> None:
+    deadline = time.monotonic() + patience
+    while True:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError as error:
-            raise RefusedError(
-                f"{home.root}: another run is at work in this billing home: wait for it to end, then run again"
-            ) from error
-        yield
+            if time.monotonic() >= deadline:
+                raise RefusedError(
+                    f"{path.parent}: another run is at work in this billing home: wait for it to end, then run again"
+                ) from error
+        time.sleep(0.2)
 
 
 def _same_bytes(one: Path, other: Path) -> bool:

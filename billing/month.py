@@ -16,7 +16,7 @@ from billing.charges import month_charges, month_dues, parked_by_rating, rated_u
 from billing.cycles import MonthCycles, access_spans, month_cycles
 from billing.decisions import month_decisions
 from billing.documents import Drafts, Issued, draft_month
-from billing.home import file_hash, read_frame, scan_frames, write_frame
+from billing.home import Home, file_hash, read_frame, scan_frames, write_frame
 from billing.ingest import scan_events
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
@@ -48,6 +48,13 @@ def billed_months(business: Business, through: str) -> list[str]:
     return [] if business.first_month is None else months_between(business.first_month, through)
 
 
+def event_months(home: Home, before: str) -> list[str]:
+    """The calendar months before `before` in which there are events."""
+    files = (home.lake / "events").glob("event_month=*/*.parquet")
+    months = {path.parent.name.removeprefix("event_month=") for path in files}
+    return sorted(month for month in months if month < before)
+
+
 def write_cycles(business: Business, month: str) -> pl.DataFrame:
     """The billing dates of the month: CYCLES."""
     cycles = _cycles(business, month).cycles
@@ -66,7 +73,7 @@ def write_levels(business: Business, month: str) -> pl.DataFrame:
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
     previous = None if is_first else _required(business, LEVELS, before)
-    earlier = [found for found in _event_months(business) if found < before] if is_first else []
+    earlier = event_months(business.home, before) if is_first else []
     levels = month_levels(
         month,
         previous,
@@ -460,11 +467,6 @@ def _earlier(business: Business, table: Table, month: str) -> list[Path]:
     first = business.first_month or month
     paths = [business.home.partition(table, earlier) for earlier in months_between(first, months_after(month, -1))]
     return [path for path in paths if path.exists()]
-
-
-def _event_months(business: Business) -> list[str]:
-    files = (business.home.lake / "events").glob("event_month=*/*.parquet")
-    return sorted({path.parent.name.removeprefix("event_month=") for path in files})
 
 
 def _without(frame: pl.DataFrame, parked: pl.DataFrame) -> pl.DataFrame:

@@ -303,6 +303,12 @@ class Register:
         with self._engine.connect() as connection:
             return connection.execute(query).scalar()
 
+    def count(self, through_month: str) -> int:
+        """How many documents have been issued for billing months up to this one."""
+        query = sa.select(sa.func.count()).where(_documents.c.billing_month <= through_month)
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
     def latest_issued_on(self) -> date | None:
         """The latest as-of day of a run that issued anything."""
         with self._engine.connect() as connection:

@@ -1,6 +1,7 @@
 """CloudEvents as JSON lines: text to columns.
 
-Lines are decoded many at a time. That reader is fast but lenient and inexact in places (it takes numbers with a
+Lines that share a layout are cut into members at their quotation marks (`line_layout`). Of the others, many are
+decoded at a time. That reader is fast but lenient and inexact in places (it takes numbers with a
 point through binary floats, lone surrogates for zeros, two objects on a line for two lines, and fails all lines at
 one bad one). Lines that could meet such a place, and lines that it fails, are decoded one by one instead, with the
 same result wherever both can.
@@ -16,6 +17,7 @@ from polars.exceptions import ComputeError
 
 from billing.ingest.delivered_bytes import line_blocks, lines
 from billing.ingest.instants import parse_instants
+from billing.ingest.line_layout import LineLayout, layout_of, read_pieces
 from billing.ingest.measured import EventTypes, measured_paths, member_column
 
 _ENVELOPE: Final = ("specversion", "id", "source", "type", "subject", "time")
@@ -26,6 +28,10 @@ _LINE: Final = "overage line"
 _INEXACT: Final = r'":\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]'
 _ONE_BY_ONE: Final = 128
 _LONGEST_PLAIN: Final = 60
+_MOST_LAYOUTS: Final = 8
+_STRAY_SHARE: Final = 0.02
+"""Lines of further layouts that are fewer than this share of a block are left to the decoder."""
+_SAMPLES: Final = 5
 
 Path = tuple[str, ...]
 Json = Mapping[str, "Json"] | Sequence["Json"] | str | bool | None
@@ -44,44 +50,110 @@ def json_fields(file: BinaryIO, types: EventTypes) -> Iterator[pl.DataFrame]:
         `parsed_rows.FIELDS` and a value column for each member of `types`, as text.
     """
     paths = measured_paths(types)
-    for frame in json_texts(file):
+    layouts = _Layouts(paths)
+    for block, frame in _blocks(file):
         if len(frame):
-            yield fields_of_lines(frame, paths)
+            yield _fields(frame, layouts.decode(block, frame), paths)
 
 
 def json_texts(file: BinaryIO) -> Iterator[pl.DataFrame]:
     """The lines of a file that are not blank (row, text, broken), in bounded pieces, undecoded."""
+    for _, frame in _blocks(file):
+        yield frame
+
+
+def _blocks(file: BinaryIO) -> Iterator[tuple[bytes, pl.DataFrame]]:
     row = 1
     for block in line_blocks(file):
         frame = lines(block).with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
         row += len(frame)
-        yield frame.filter(pl.col("text").str.contains(r"[^ \t\r\n]"))
+        yield block, frame.filter(pl.col("text").str.contains(r"[^ \t\r\n]"))
 
 
 def fields_of_lines(frame: pl.DataFrame, paths: Sequence[Path]) -> pl.DataFrame:
     """Decode lines (row, text, broken) into FIELDS and the value columns of `paths`."""
+    return _fields(frame, [], paths)
+
+
+def _fields(frame: pl.DataFrame, decoded: Sequence[pl.DataFrame], paths: Sequence[Path]) -> pl.DataFrame:
+    """FIELDS of lines, of which some are decoded already."""
     text = pl.col("text")
-    plain = frame.select(
+    rest = frame
+    if decoded:
+        done = pl.concat([part["row"] for part in decoded])
+        rest = frame.filter(~pl.col("row").is_in(done.implode())) if len(done) < len(frame) else frame.clear()
+    plain = rest.select(
         text.str.starts_with("{") & text.str.ends_with("}") & ~pl.col("broken") & ~text.str.contains(_INEXACT)
     ).to_series()
     decoder = _Decoder(paths)
     if decoder.shape is None:
-        plain = pl.repeat(False, len(frame), eager=True)
-    if plain.all():
-        decoded = decoder.many(frame)
-    else:
-        decoded = pl.concat([decoder.many(frame.filter(plain)), decoder.one_by_one(frame.filter(~plain))])
+        plain = pl.repeat(False, len(rest), eager=True, dtype=pl.Boolean)
+    parts = [*decoded, decoder.many(rest.filter(plain)), decoder.one_by_one(rest.filter(~plain))]
+    found = pl.concat([part for part in parts if len(part)]) if len(frame) else decoder.empty()
     # rows leave in the order of the file, however they were decoded
-    decoded = decoded if decoded["row"].is_sorted() else decoded.sort("row")
-    # a decoder of lines never yields other rows than it was given
-    if len(decoded) != len(frame):
+    if not found["row"].is_sorted():
+        found = found.sort("row")
+    if not found["row"].equals(frame["row"]):
         raise AssertionError("rows were lost or invented while decoding JSON lines")
-    instants = parse_instants(decoded["time"])
     return (
-        decoded.with_columns(instants)
+        found.with_columns(parse_instants(found["time"]))
         .with_columns(text=frame["text"], incomplete=pl.col("specversion").fill_null("") != "1.0")
         .drop("specversion")
     )
+
+
+class _Layouts:
+    """The line layouts seen so far in a file, and decoding by them."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.columns = _columns(paths)
+        self.known: list[LineLayout] = []
+
+    def decode(self, block: bytes, frame: pl.DataFrame) -> list[pl.DataFrame]:
+        """Decode the lines of a block that have a layout which many of them share; nothing where there is none."""
+        if frame["broken"].any() or b"\r" in block or frame["row"][-1] - frame["row"][0] + 1 != len(frame):
+            return []
+        matches = self._matches(frame["text"])
+        if not matches:
+            return []
+        paths = [path for _, path in self.columns]
+        pieces = read_pieces(block, [layout for layout, _ in matches], paths)
+        if len(pieces) != len(frame):
+            return []
+        pieces = pieces.with_columns(frame["row"], unparseable=pl.lit(False))
+        return [
+            pieces.filter(matching).select(
+                "row", "unparseable", *(layout.value(path).alias(name) for name, path in self.columns)
+            )
+            for layout, matching in matches
+        ]
+
+    def _matches(self, texts: pl.Series) -> list[tuple[LineLayout, pl.Series]]:
+        """Layouts with the lines that have them, each line in one layout at most."""
+        free = pl.repeat(True, len(texts), eager=True, dtype=pl.Boolean)
+        matches = []
+        for known in self.known:
+            matching = texts.str.contains(known.pattern) & free
+            if matching.any():
+                matches.append((known, matching))
+                free &= ~matching
+        while len(self.known) < _MOST_LAYOUTS and free.sum() > len(texts) * _STRAY_SHARE:
+            samples = texts.filter(free).head(_SAMPLES)
+            layout = next((found for sample in samples if (found := layout_of(sample)) is not None), None)
+            if layout is None:
+                break
+            matching = texts.str.contains(layout.pattern) & free
+            if matching.sum() < len(texts) * _STRAY_SHARE:
+                break
+            self.known.append(layout)
+            matches.append((layout, matching))
+            free &= ~matching
+        return matches
+
+
+def _columns(paths: Sequence[Path]) -> list[tuple[str, Path]]:
+    """The columns to be decoded, with the path of each."""
+    return [*((name, (name,)) for name in _ENVELOPE), *((member_column(path), path) for path in paths)]
 
 
 class _Decoder:
@@ -90,13 +162,12 @@ class _Decoder:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = list(paths)
         self.shape = _shape([(name,) for name in _ENVELOPE] + self.paths)
-        self.columns: list[tuple[str, Path]] = [(name, (name,)) for name in _ENVELOPE]
-        self.columns += [(member_column(path), path) for path in self.paths]
+        self.columns = _columns(self.paths)
 
     def many(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Decode lines together; the ones the fast reader fails, one by one."""
         if len(frame) == 0:
-            return self._empty()
+            return self.empty()
         decoded = self._together(frame)
         if decoded is not None:
             return decoded
@@ -140,7 +211,8 @@ class _Decoder:
     def _schema(self) -> Mapping[str, type[pl.DataType]]:
         return {"row": pl.Int64, "unparseable": pl.Boolean} | {name: pl.String for name, _ in self.columns}
 
-    def _empty(self) -> pl.DataFrame:
+    def empty(self) -> pl.DataFrame:
+        """No lines."""
         return pl.DataFrame(schema=self._schema())
 
 

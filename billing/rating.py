@@ -279,7 +279,11 @@ def _tariff_integers(tariff: Tariff, metric: Metric, tiers: int, decimals: int) 
     room = min((_OPEN - denominator) // (2 * 10**decimals), int(MAXIMUM_AMOUNT) * denominator)
     fixed = max(minimum // common, sum(flat_numerators))
     dearest = max(price_numerators)
-    limit = -1 if fixed > room else _OPEN if dearest == 0 else min(_OPEN, (room - fixed) // dearest * block)
+    limit = _OPEN if dearest == 0 else min(_OPEN, max(0, room - fixed) // dearest * block)
+    if fixed > room:
+        # not even the smallest excess can be computed: `limit` says so, and no such number may reach a column
+        limit, denominator, minimum = 0, 1, 0
+        price_numerators, flat_numerators = [0] * len(prices), [0] * len(flats)
     single = tariff.price if tariff.model == "block" else prices[0] if len(prices) == 1 and any(prices) else None
     lowers = [0, *(bound for bound in bounds if bound is not None)]
     columns: list[object] = []

@@ -30,6 +30,7 @@ class ParsedVersion:
     sha256: str
     bytes: int
     parsed: Path
+    kept: bool = False
 
 
 Texts = Callable[[ParsedVersion, pl.Series], pl.DataFrame]
@@ -70,6 +71,7 @@ def write_day(
                 duplicates=duplicates,
                 rejected=len(rejected),
                 unreadable="; ".join(rejected.filter(pl.col("reason") == UNREADABLE_FILE)["text"]),
+                kept=file.kept,
             ),
             day,
             file.name,

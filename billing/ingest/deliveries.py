@@ -20,6 +20,7 @@ from typing import Final
 import polars as pl
 
 from billing.catalogue import Metric
+from billing.errors import InterruptedRunError
 from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_tables import ParsedVersion, measured_column, repeats_path, write_day
@@ -105,6 +106,11 @@ def ingest_deliveries(
         The as-of day: later delivery days are not looked at. What is in the lake of them stays; readers cut it off.
     workers
         Files parsed at the same time; each takes some 100 MB.
+
+    Raises
+    ------
+    InterruptedRunError
+        When a delivered file changes while it is read.
     """
     rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days)
     return _Ingest(home, rules, progress or _silent, through, workers).run()
@@ -196,7 +202,7 @@ class _Ingest:
         settled = settled_before(self.home)
         for done, (key, file) in enumerate(self.delivered.items()):
             self.progress("looking at deliveries", done, len(self.delivered))
-            label = f"{file.day.isoformat()}/{file.name}"
+            label = _label(*key)
             try:
                 now = stamp(file)
                 self.sizes[key] = now[0]
@@ -215,7 +221,7 @@ class _Ingest:
                     "is settled like late usage"
                 )
             current[key] = digest
-        for label in set(self.stamps) - {f"{day.isoformat()}/{name}" for day, name in self.delivered}:
+        for label in set(self.stamps) - {_label(day, name) for day, name in self.delivered}:
             del self.stamps[label]
         return current
 
@@ -226,8 +232,8 @@ class _Ingest:
         wanted = []
         for key, digest in current.items():
             version = parsing.FileVersion(*key, digest)
-            path = parsing.parsed_file(self.home, version, self.rules.types)
-            if not path.exists():
+            if self._parsed_path(version) is None:
+                path = parsing.parsed_file(self.home, version, self.rules.types, kept=key not in self.delivered)
                 wanted.append((version, path))
         if not wanted:
             return 0
@@ -238,20 +244,30 @@ class _Ingest:
                 done += 1
         return len(wanted)
 
+    def _parsed_path(self, version: parsing.FileVersion) -> Path | None:
+        """Where the rows of a file stand; None when they have yet to be read."""
+        path = parsing.parsed_file(self.home, version, self.rules.types)
+        if path.exists():
+            return path
+        kept = parsing.parsed_file(self.home, version, self.rules.types, kept=True)
+        return kept if kept.exists() and (version.day, version.name) not in self.delivered else None
+
     def _parse_one(self, version: parsing.FileVersion, path: Path) -> None:
         file = self.delivered.get((version.day, version.name))
         if file is not None:
             rows = parsing.parse_delivered(file, self.rules.types, self._watch(file, path))
             if len(rows) != len(self.hashes.get(path, ())):  # unreadable after all, or empty
                 self.hashes.pop(path, None)
+            label = _label(file.day, file.name)
+            if label in self.stamps and self.stamps[label] != stamp(file):
+                raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
         else:
             older = parsing.other_parsed_file(self.home, version)
             if older is None:
                 return
             flat = DeliveredFile(version.day, version.name, Path(version.name)).format != "json"
-            rows = parsing.parse_again(
-                pl.read_parquet(older, glob=False, hive_partitioning=False), self.rules.types, flat
-            )
+            before = pl.read_parquet(older, glob=False, hive_partitioning=False)
+            rows = parsing.parse_again(before, self.rules.types, flat)
         parsing.write_parsed(path, rows, version)
 
     def _watch(self, file: DeliveredFile, path: Path) -> Callable[[pl.DataFrame, pl.Series], None]:
@@ -267,11 +283,9 @@ class _Ingest:
             seen = rows.select(valid_hash, aside=reason.is_not_null() & pl.col("text").is_null())
             before = self.hashes.get(path)
             self.hashes[path] = seen["hash"] if before is None else before.append(seen["hash"])
-            kept = self.texts.get(key)
-            if kept is not None and len(kept) > _TEXTS_IN_MEMORY:
-                return
             aside = seen["aside"]
-            if aside.any():
+            if aside.any() and sum(map(len, list(self.texts.values()))) < _TEXTS_IN_MEMORY:
+                kept = self.texts.get(key)
                 found = pl.DataFrame({"row": rows["row"].filter(aside), "text": copied_texts(texts.filter(aside))})
                 self.texts[key] = found if kept is None else pl.concat([kept, found])
 
@@ -303,15 +317,16 @@ class _Ingest:
     def _files_by_day(self, current: Mapping[tuple[date, str], str]) -> dict[date, list[ParsedVersion]]:
         files: dict[date, list[ParsedVersion]] = {}
         for (day, name), digest in sorted(current.items()):
-            version = parsing.FileVersion(day, name, digest)
-            path = parsing.parsed_file(self.home, version, self.rules.types)
-            if not path.exists():
-                self.warnings.append(f"usage/{day}/{name}: vanished, and so have its parsed rows: nothing of it counts")
+            path = self._parsed_path(parsing.FileVersion(day, name, digest))
+            if path is None:
+                self.warnings.append(f"usage/{_label(day, name)}: vanished, with its parsed rows: nothing of it counts")
                 continue
             size = self.sizes.get((day, name))
             if size is None:
                 size = self._last_size(day, name)
-            files.setdefault(day, []).append(ParsedVersion(name, digest, size, path))
+            files.setdefault(day, []).append(
+                ParsedVersion(name, digest, size, path, path.name.endswith(".kept.parquet"))
+            )
         return files
 
     def _last_size(self, day: date, name: str) -> int:
@@ -329,8 +344,10 @@ class _Ingest:
         changed = set(state.pending)
         for day in set(files) | set(state.days):
             before = state.days.get(day, DayState({}, {}))
-            now = {file.name: file.sha256 for file in files.get(day, ())}
-            if now != {name: file.sha256 for name, file in before.files.items()} or not self._stand(before):
+            now = {file.name: (file.sha256, file.kept) for file in files.get(day, ())}
+            if now != {name: (file.sha256, file.kept) for name, file in before.files.items()} or not self._stand(
+                before
+            ):
                 changed.add(day)
         return changed | self._days_of_moved_accounts(files, changed)
 
@@ -538,7 +555,7 @@ class _Ingest:
         return IngestOutcome(
             days_changed=days,
             files_read=read,
-            files_skipped=len(files) - read,
+            files_skipped=max(0, len(files) - read),
             rows=sum(file.rows for _, _, file in files),
             counted=sum(file.counted for _, _, file in files),
             duplicates=sum(file.duplicates for _, _, file in files),
@@ -546,6 +563,10 @@ class _Ingest:
             warnings=tuple(self.warnings),
             unreadable_files=(*(f"usage/{name}: {_STRAY}" for name in self.landing.strays), *unreadable),
         )
+
+
+def _label(day: date, name: str) -> str:
+    return f"{day.isoformat()}/{name}"
 
 
 def _valid_hash(rules: Rules, day: date) -> pl.Expr:

@@ -44,13 +44,20 @@ def parsed_files_folder(home: Home, day: date) -> Path:
     return home.lake / "parsed_files" / f"delivery_day={day.isoformat()}"
 
 
-def parsed_file(home: Home, version: FileVersion, types: EventTypes) -> Path:
-    """The parsed file of one version of a delivered file, read with these event types."""
+def parsed_file(home: Home, version: FileVersion, types: EventTypes, kept: bool = False) -> Path:
+    """The parsed file of one version of a delivered file, read with these event types.
+
+    `kept` names the one that was made from an earlier parsed file (`parse_again`), because the delivered file had
+    vanished: it may hold less than the delivered bytes would have given.
+    """
     safe = quote(version.name.encode(), safe="")
     if len(safe) > _LONGEST_NAME:
         safe = f"{safe[:_LONGEST_NAME]}~{hashlib.sha256(version.name.encode()).hexdigest()[:12]}"
     digest = event_types_digest(types, PARSER_VERSION)
-    return parsed_files_folder(home, version.day) / f"{safe}.{version.sha256[:16]}.{digest}.parquet"
+    return (
+        parsed_files_folder(home, version.day)
+        / f"{safe}.{version.sha256[:16]}.{digest}{'.kept' if kept else ''}.parquet"
+    )
 
 
 def parse_delivered(
@@ -176,7 +183,9 @@ def no_rows(types: EventTypes, flat: bool) -> pl.DataFrame:
 
 def other_parsed_file(home: Home, version: FileVersion) -> Path | None:
     """A parsed file of the same bytes, read with other event types, or None."""
-    for path in sorted(parsed_files_folder(home, version.day).glob("*.parquet")):
+    paths = parsed_files_folder(home, version.day).glob("*.parquet")
+    # what was read from the bytes goes before what was made from such a file
+    for path in sorted(paths, key=lambda path: (path.name.endswith(".kept.parquet"), path.name)):
         metadata = pl.read_parquet_metadata(path)
         if metadata.get("file") == version.name and metadata.get("sha256") == version.sha256:
             return path

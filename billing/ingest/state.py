@@ -26,7 +26,7 @@ _SETTLED_NANOSECONDS: Final = 2_000_000_000
 
 @dataclass(frozen=True)
 class FileState:
-    """A delivered file as it was last ingested."""
+    """A delivered file as it was last ingested; `kept` when its rows came from an earlier parsed file."""
 
     sha256: str
     bytes: int
@@ -35,6 +35,7 @@ class FileState:
     duplicates: int = 0
     rejected: int = 0
     unreadable: str = ""
+    kept: bool = False
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 
 from billing import home as homes
+from billing.errors import InterruptedRunError
 from billing.ingest import day_tables, deliveries, event_files, events_fingerprint, parsed_files, scan_events, state
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
 
@@ -439,6 +441,17 @@ class TestAccountsAndCatalogue:
         business.metrics = (*METRICS, metric("sms", "sms.sent", "data.parts"))
         assert (business.ingest().counted, business.reasons()) == (1, {2: "impossible_value"})
 
+    def test_a_vanished_file_that_returns_gives_a_new_metric_all_it_measures(self, business: Business) -> None:
+        content = line("1", data={"count": 2, "size": 7})
+        path = business.deliver(content)
+        business.ingest()
+        path.unlink()
+        business.metrics = (*METRICS, metric("sizes", "email.sent", "data.size"))
+        business.ingest()
+        business.deliver(content)
+        assert business.ingest().warnings == ()
+        assert business.events().select("metric", "value").rows() == [("emails", Decimal(2)), ("sizes", Decimal(7))]
+
     def test_masking_a_kept_text_does_not_change_the_event_it_stands_for(self, business: Business) -> None:
         card = "4111111111111111"
         path = business.deliver(line(card, type="sms.sent", data={"parts": 3, "note": card}))
@@ -585,6 +598,23 @@ class TestReading:
         business.ingest()
         assert events_fingerprint(business.home, ["2026-01"]) != before
         assert events_fingerprint(business.home, ["2026-01"], date(2026, 1, 2)) == before
+
+    def test_a_file_that_changes_while_it_is_read_is_read_again_by_the_next_run(
+        self, business: Business, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        business.deliver(line("1"))
+        original = parsed_files.parse_delivered
+
+        def parse(*arguments: Any) -> pl.DataFrame:  # passed on as they are
+            rows = original(*arguments)
+            business.deliver([line("1"), line("2")])
+            return rows
+
+        with monkeypatch.context() as patch:
+            patch.setattr(parsed_files, "parse_delivered", parse)
+            with pytest.raises(InterruptedRunError, match=r"2026-01-02/a\.jsonl"):
+                business.ingest()
+        assert business.ingest().counted == 2
 
     def test_a_broken_conservation_stops_everything(self, business: Business, monkeypatch: pytest.MonkeyPatch) -> None:
         def losing(rows: pl.DataFrame, *_: object) -> pl.DataFrame:

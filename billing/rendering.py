@@ -739,15 +739,17 @@ def _usage_row(row: _Fields, out: _Print) -> dict[str, object]:
 
 
 def _bar(quantity: Decimal, allowance: Decimal) -> dict[str, str]:
-    """Lengths in millimetres of usage within and beyond the allowance, on a bar that shows the larger of the two."""
+    """Lengths in millimetres of usage within the allowance and of the rest of the bar, which shows the larger of both.
+
+    The rest is the usage beyond the allowance where there is some, and otherwise the allowance that was left over.
+    """
     used = max(quantity, Decimal(0))
     scale = max(used, allowance)
-    within = beyond = Decimal(0)
+    within = Decimal(0)
     if scale > 0:
-        beyond = max(used - max(allowance, Decimal(0)), Decimal(0)) / scale * BAR_MILLIMETRES
-        within = used / scale * BAR_MILLIMETRES - beyond
+        within = min(used, max(allowance, Decimal(0))) / scale * BAR_MILLIMETRES
     # fixed-point on purpose: these two are the only values of a document that reach a style
-    return {"within": f"{within:.2f}", "beyond": f"{beyond:.2f}"}
+    return {"within": f"{within:.2f}", "rest": f"{BAR_MILLIMETRES - within:.2f}"}
 
 
 def _change(row: _Fields, out: _Print) -> dict[str, object]:

@@ -309,6 +309,18 @@ class Register:
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
+    def number_gaps(self) -> list[str]:
+        """Series and years whose numbers do not run from 1 without a gap, such as INV-2026; rule 19 has none."""
+        highest, count = sa.func.max(_documents.c.sequence), sa.func.count()
+        query = (
+            sa.select(_documents.c.series, _documents.c.year)
+            .group_by(_documents.c.series, _documents.c.year)
+            .having(highest != count)
+            .order_by(_documents.c.series, _documents.c.year)
+        )
+        with self._engine.connect() as connection:
+            return [f"{series}-{year}" for series, year in connection.execute(query)]
+
     def latest_issued_on(self) -> date | None:
         """The latest as-of day of a run that issued anything."""
         with self._engine.connect() as connection:

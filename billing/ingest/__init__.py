@@ -2,5 +2,6 @@
 
 from billing.ingest.deliveries import IngestOutcome, ingest_deliveries
 from billing.ingest.events import event_files, events_fingerprint, scan_events
+from billing.ingest.pending import pending_days
 
-__all__ = ["IngestOutcome", "event_files", "events_fingerprint", "ingest_deliveries", "scan_events"]
+__all__ = ["IngestOutcome", "event_files", "events_fingerprint", "ingest_deliveries", "pending_days", "scan_events"]

@@ -127,9 +127,14 @@ def configuration_digest(rules: Rules) -> str:
     return hashlib.sha256(plain.encode()).hexdigest()
 
 
+def accounts_digest(accounts: pl.Series) -> str:
+    """A hash of the account ids that rows are judged by."""
+    return hashlib.sha256("\n".join(accounts.to_list()).encode()).hexdigest()
+
+
 def write_accounts(home: Home, accounts: pl.Series) -> str:
     """Keep the account ids that rows are judged by; returns their hash, which names the file."""
-    digest = hashlib.sha256("\n".join(accounts.to_list()).encode()).hexdigest()
+    digest = accounts_digest(accounts)
     path = _accounts_path(home, digest)
     if not path.exists():
         write_file(path, lambda scratch: accounts.to_frame("account_id").write_parquet(scratch))

@@ -1,0 +1,227 @@
+"""Documents: drafts, issuing through the register, and the PDFs."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+import dagster as dg
+import polars as pl
+
+from assets.metadata import amount_sum, bar_chart, definition_metadata, money_type, summary
+from assets.months import computed
+from assets.partitions import billing_months
+from assets.resources import BillingHome
+from billing import month as steps
+from billing.business import Business
+from billing.tables import (
+    CHARGES,
+    CYCLES,
+    DECISIONS,
+    DOCUMENTS,
+    DRAFT_LINES,
+    DRAFT_TAXES,
+    DRAFTS,
+    DUES,
+    LINES,
+    PACKAGES,
+    PARKED,
+    TAXES,
+    UNBILLED,
+    Table,
+)
+
+_KINDS = {"parquet", "polars"}
+
+
+def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        table.name,
+        description=table.description,
+        deps=deps,
+        kinds=kinds,
+        metadata=definition_metadata(table),
+    )
+
+
+@dg.multi_asset(
+    name="drafts",
+    group_name="documents",
+    partitions_def=billing_months,
+    specs=[
+        _table(DRAFTS, [CYCLES.name, PACKAGES.name, DECISIONS.name, CHARGES.name, DUES.name, PARKED.name, "accounts"]),
+        _table(DRAFT_LINES, [CHARGES.name, DUES.name]),
+        _table(DRAFT_TAXES, ["tax_rates", "accounts", DUES.name]),
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "lines_add_up_to_documents",
+            asset=DRAFTS.name,
+            blocking=True,
+            description="Of every draft: lines = net, taxes = tax, net + tax = total.",
+        )
+    ],
+)
+def drafts(
+    context: dg.AssetExecutionContext, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Draft the documents of the open billing dates."""
+    business, drafted = computed(context, billing_home, steps.write_drafts)
+    totals = drafted.documents
+    yield dg.MaterializeResult(
+        asset_key=DRAFTS.name,
+        metadata=summary(_by_kind(totals, business), drafts=totals.height, total=amount_sum(totals, business, "total")),
+    )
+    yield dg.MaterializeResult(asset_key=DRAFT_LINES.name, metadata={"lines": drafted.lines.height})
+    yield dg.MaterializeResult(asset_key=DRAFT_TAXES.name, metadata={"taxes": drafted.taxes.height})
+    wrong = _not_adding_up(drafted.documents, drafted.lines, drafted.taxes, ["subscription_id", "billing_date"])
+    yield dg.AssetCheckResult(
+        asset_key=DRAFTS.name,
+        check_name="lines_add_up_to_documents",
+        passed=wrong == 0,
+        metadata={"documents": totals.height, "that do not add up": wrong},
+    )
+
+
+@dg.multi_asset(
+    name="documents",
+    group_name="documents",
+    partitions_def=billing_months,
+    specs=[
+        # usage is proven complete before anything is issued
+        _table(DOCUMENTS, [DRAFTS.name, DRAFT_LINES.name, DRAFT_TAXES.name, UNBILLED.name], {"sqlite", "parquet"}),
+        _table(LINES, [DRAFT_LINES.name], {"sqlite", "parquet"}),
+        _table(TAXES, [DRAFT_TAXES.name], {"sqlite", "parquet"}),
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "documents_add_up",
+            asset=DOCUMENTS.name,
+            blocking=True,
+            description="Of every issued document: lines = net, taxes = tax, net + tax = total.",
+        ),
+        dg.AssetCheckSpec(
+            "numbers_have_no_gap",
+            asset=DOCUMENTS.name,
+            blocking=True,
+            description="The numbers of every series and year run from 1 without a gap (rule 19).",
+        ),
+        dg.AssetCheckSpec(
+            "one_document_per_billing_date",
+            asset=DOCUMENTS.name,
+            blocking=True,
+            description="No subscription has two scheduled documents for one billing date.",
+        ),
+    ],
+)
+def documents(
+    context: dg.AssetExecutionContext, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Issue what has fallen due: the one step that cannot be taken back."""
+    business, issued = computed(context, billing_home, steps.issue_documents)
+    register, month = business.register, context.partition_key
+    found, lines, taxes = register.documents([month]), register.lines([month]), register.taxes([month])
+    metadata = summary(
+        _by_kind(found, business),
+        documents=found.height,
+        issued_now=issued.height,
+        total=amount_sum(found, business, "total"),
+    )
+    if found.height:
+        metadata["spread"] = _spread(found, business)
+    yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata=metadata)
+    yield dg.MaterializeResult(asset_key=LINES.name, metadata={"lines": lines.height})
+    yield dg.MaterializeResult(asset_key=TAXES.name, metadata={"taxes": taxes.height})
+    wrong = _not_adding_up(found, lines, taxes, ["number"])
+    yield dg.AssetCheckResult(
+        asset_key=DOCUMENTS.name,
+        check_name="documents_add_up",
+        passed=wrong == 0,
+        metadata={"documents": found.height, "that do not add up": wrong},
+    )
+    gaps = register.number_gaps()
+    yield dg.AssetCheckResult(
+        asset_key=DOCUMENTS.name,
+        check_name="numbers_have_no_gap",
+        passed=not gaps,
+        metadata={"series with a gap": gaps},
+    )
+    scheduled = found.filter(pl.col("corrects").is_null())
+    twice = int(scheduled.select("subscription_id", "billing_date").is_duplicated().sum())
+    yield dg.AssetCheckResult(
+        asset_key=DOCUMENTS.name,
+        check_name="one_document_per_billing_date",
+        passed=twice == 0,
+        metadata={"documents": scheduled.height, "repeated": twice},
+    )
+
+
+@dg.asset(
+    group_name="documents",
+    partitions_def=billing_months,
+    deps=[DOCUMENTS.name, LINES.name, TAXES.name],
+    kinds={"pdf"},
+    description="The PDF of every issued document, rendered once from what was stored when it was issued.",
+    pool="rendering",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_document_has_its_pdf",
+            asset="invoice_files",
+            blocking=True,
+            description="Every issued document of the month has its file.",
+        )
+    ],
+)
+def invoice_files(
+    context: dg.AssetExecutionContext, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Render what has no PDF yet."""
+    month = context.partition_key
+    business, rendered = computed(context, billing_home, steps.render_documents)
+    unprintable = sorted({character for file in rendered for character in file.unprintable})
+    if unprintable:
+        context.log.warning(f"no bundled font has these characters, they print as boxes: {' '.join(unprintable)}")
+    numbers = business.register.documents([month])["number"]
+    missing = [number for number in numbers if not business.home.document_file(month, number).exists()]
+    folder = business.home.documents / month
+    yield dg.MaterializeResult(
+        metadata={
+            "files": len(numbers) - len(missing),
+            "rendered_now": len(rendered),
+            "folder": dg.MetadataValue.path(str(folder.resolve())),
+        }
+    )
+    yield dg.AssetCheckResult(
+        check_name="every_document_has_its_pdf",
+        passed=not missing,
+        metadata={"documents": len(numbers), "without a file": len(missing)},
+    )
+
+
+def _not_adding_up(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, keys: list[str]) -> int:
+    nothing = pl.lit(Decimal(0))
+    sums = (
+        documents.join(lines.group_by(keys).agg(lines_sum=pl.col("amount").sum()), on=keys, how="left")
+        .join(taxes.group_by(keys).agg(taxes_sum=pl.col("amount").sum()), on=keys, how="left")
+        .with_columns(pl.col("lines_sum", "taxes_sum").fill_null(nothing))
+    )
+    adds_up = (
+        (pl.col("lines_sum") == pl.col("net"))
+        & (pl.col("taxes_sum") == pl.col("tax"))
+        & (pl.col("net") + pl.col("tax") == pl.col("total"))
+    )
+    return sums.filter(~adds_up).height
+
+
+def _by_kind(documents: pl.DataFrame, business: Business) -> pl.DataFrame:
+    sums = [pl.col(name).sum().cast(money_type(business)) for name in ("net", "tax", "total")]
+    return documents.group_by("kind").agg(pl.len().alias("documents"), *sums).sort("kind")
+
+
+def _spread(documents: pl.DataFrame, business: Business) -> dg.MetadataValue:
+    """How many documents there are of each size: a bar per quarter of the documents, by total."""
+    quantiles = documents.sort("total")["total"]
+    marks = {"smallest": 0, "a quarter below": 0.25, "half below": 0.5, "three quarters below": 0.75, "largest": 1}
+    values = [quantiles[min(int(share * quantiles.len()), quantiles.len() - 1)] for share in marks.values()]
+    places = Decimal(1).scaleb(-business.catalogue.minor_units)
+    return bar_chart(
+        f"Spread of totals, {business.catalogue.currency}", list(marks), [value.quantize(places) for value in values]
+    )

@@ -1,0 +1,129 @@
+"""Ingest: from delivered files to counted events, by day of delivery."""
+
+from collections.abc import Iterator
+from datetime import date
+
+import dagster as dg
+import polars as pl
+
+from assets.metadata import definition_metadata, summary
+from assets.partitions import delivery_days
+from assets.resources import BillingHome
+from billing.business import Business
+from billing.home import lock, scan_frames
+from billing.ingest import IngestOutcome, ingest_deliveries
+from billing.tables import EVENTS, INGEST, REJECTS
+
+PATIENCE_SECONDS = 3_600
+
+
+def ingest(business: Business) -> IngestOutcome:
+    """Ingest what has been delivered up to the as-of day and is new or changed."""
+    catalogue = business.catalogue
+    return ingest_deliveries(
+        business.home,
+        catalogue.metrics,
+        business.inputs.accounts["account_id"],
+        catalogue.time_zone,
+        catalogue.policy.lateness_days,
+        through=business.as_of,
+    )
+
+
+_landing = [dg.AssetKey("usage_logs"), dg.AssetKey("accounts"), dg.AssetKey("catalogue")]
+
+
+@dg.multi_asset(
+    name="ingest_deliveries",
+    group_name="ingest",
+    partitions_def=delivery_days,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    specs=[
+        dg.AssetSpec(
+            "parsed_files",
+            deps=_landing,
+            kinds={"parquet", "polars"},
+            description="Every delivered file, row by row: what could be read of it, and the text of what could not.",
+        ),
+        dg.AssetSpec(
+            "events",
+            deps=["parsed_files"],
+            kinds={"parquet", "polars"},
+            description="The usage events that count, each identity once over all deliveries.",
+            metadata=definition_metadata(EVENTS),
+        ),
+        dg.AssetSpec(
+            "rejects",
+            deps=["parsed_files"],
+            kinds={"parquet", "polars"},
+            description="Delivered rows that were set aside, with the reason and their text.",
+            metadata=definition_metadata(REJECTS),
+        ),
+        dg.AssetSpec(
+            "ingest",
+            deps=["parsed_files"],
+            kinds={"parquet", "polars"},
+            description="A line per delivered file: rows = counted + duplicates + rejected.",
+            metadata=definition_metadata(INGEST),
+        ),
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "every_row_is_counted_or_set_aside",
+            asset="ingest",
+            blocking=True,
+            description="Of every file: rows = counted + duplicates + rejected (rule 27).",
+        ),
+        dg.AssetCheckSpec(
+            "every_file_could_be_read", asset="ingest", description="No delivered file is unreadable as a whole."
+        ),
+    ],
+)
+def ingest_assets(
+    context: dg.AssetExecutionContext, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Ingest everything new; report on the delivery days of this run."""
+    business = billing_home.business()
+    with lock(business.home, PATIENCE_SECONDS):
+        outcome = ingest(business)
+    for warning in outcome.warnings:
+        context.log.warning(warning)
+    days = pl.Series([date.fromisoformat(key) for key in context.partition_keys], dtype=pl.Date)
+    files = [path for day in days if (path := business.home.delivery(INGEST, day)).exists()]
+    manifest = scan_frames(files, INGEST).collect()
+    rejects = scan_frames(
+        [path for day in days if (path := business.home.delivery(REJECTS, day)).exists()], REJECTS
+    ).collect()
+    totals = manifest.select(pl.col("rows", "counted", "duplicates", "rejected").sum()).row(0)
+    by_reason = rejects.group_by("reason").agg(rows=pl.len()).sort("rows", "reason", descending=[True, False])
+    numbers = dict(zip(("rows", "counted", "duplicates", "rejected"), totals, strict=True))
+    yield dg.MaterializeResult(asset_key="parsed_files", metadata={"files": manifest.height})
+    yield dg.MaterializeResult(asset_key="events", metadata=summary(pl.DataFrame(), counted=numbers["counted"]))
+    yield dg.MaterializeResult(asset_key="rejects", metadata=summary(by_reason, rejected=rejects.height))
+    yield dg.MaterializeResult(asset_key="ingest", metadata=summary(pl.DataFrame([numbers]), **numbers))
+    yield dg.AssetCheckResult(
+        asset_key="ingest",
+        check_name="every_row_is_counted_or_set_aside",
+        passed=totals[0] == totals[1] + totals[2] + totals[3],
+        metadata=numbers,
+    )
+    yield dg.AssetCheckResult(
+        asset_key="ingest",
+        check_name="every_file_could_be_read",
+        passed=not outcome.unreadable_files,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"unreadable files": list(outcome.unreadable_files)},
+    )
+
+
+landing_assets = [
+    dg.AssetSpec(name, group_name="landing", kinds={kind}, description=text)
+    for name, kind, text in (
+        ("usage_logs", "file", "Raw usage logs as they were delivered, by day of delivery. Others write them."),
+        ("accounts", "csv", "Who is billed, and where. Others write it."),
+        ("requests", "json", "What customers asked for: subscriptions, changes, cancellations. Append-only."),
+        ("payments", "json", "What was paid, failed, refunded or disputed. Append-only."),
+        ("catalogue", "yaml", "What is measured and sold, at which price, under which policy. Finance edits it."),
+        ("tax_rates", "csv", "Tax rates by jurisdiction and date. Finance edits it."),
+    )
+]

@@ -1,0 +1,253 @@
+"""The monthly chain: cycles, levels, usage, packages, decisions, charges. Each asset bears the name of its table."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import dagster as dg
+import polars as pl
+
+from assets.ingest import PATIENCE_SECONDS, ingest
+from assets.metadata import amount_sum, definition_metadata, money_type, summary
+from assets.partitions import billing_months, month_before
+from assets.resources import BillingHome
+from billing import month as steps
+from billing.business import Business
+from billing.home import lock, read_frame
+from billing.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE, Table
+
+_KINDS = {"parquet", "polars"}
+Result = TypeVar("Result")
+Step = Callable[..., Any]
+
+
+def computed(
+    context: dg.AssetExecutionContext, billing_home: BillingHome, step: Callable[[Business, str], Result]
+) -> tuple[Business, Result]:
+    """Run one step for the run's month, alone in the home."""
+    business = billing_home.business()
+    with lock(business.home, PATIENCE_SECONDS):
+        return business, step(business, context.partition_key)
+
+
+def monthly(
+    table: Table,
+    group: str,
+    description: str,
+    deps: Sequence[str | dg.AssetDep],
+    check_specs: Sequence[dg.AssetCheckSpec] = (),
+) -> Callable[[Step], dg.AssetsDefinition]:
+    """The decorator of an asset that is one monthly table."""
+    return dg.asset(
+        name=table.name,
+        group_name=group,
+        description=description,
+        deps=deps,
+        partitions_def=billing_months,
+        kinds={"parquet", "polars"},
+        metadata=definition_metadata(table),
+        check_specs=check_specs,
+    )
+
+
+def from_month_before(table: Table) -> dg.AssetDep:
+    """The edge of a table to itself, one month back: the only way state moves between months."""
+    return dg.AssetDep(table.name, partition_mapping=month_before)
+
+
+@monthly(
+    CYCLES,
+    "usage",
+    "The billing dates that fall in the month, and the cycles that end and start there.",
+    ["requests", "payments", "catalogue", "events"],
+)
+def cycles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+    """Ingest what is new, then find the month's billing dates."""
+
+    def step(business: Business, month: str) -> pl.DataFrame:
+        for warning in ingest(business).warnings:
+            context.log.warning(warning)
+        return steps.write_cycles(business, month)
+
+    _, frame = computed(context, billing_home, step)
+    return dg.MaterializeResult(
+        metadata=summary(
+            frame.group_by("status", "fee_reason").agg(subscriptions=pl.len()).sort("status", "fee_reason"),
+            subscriptions=frame.height,
+        )
+    )
+
+
+@monthly(
+    LEVELS,
+    "usage",
+    "The level of every gauge at the start of the month before and of this one: what carries on.",
+    ["events", from_month_before(LEVELS), CYCLES.name],
+)
+def levels(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+    """Move the levels one month on."""
+    _, frame = computed(context, billing_home, steps.write_levels)
+    return dg.MaterializeResult(metadata=summary(pl.DataFrame(), levels=frame.height))
+
+
+@monthly(
+    USAGE,
+    "usage",
+    "What every account used of every metric in the cycle that closes in the month.",
+    ["events", CYCLES.name, LEVELS.name],
+)
+def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+    """Measure every metric of every closing cycle."""
+    _, frame = computed(context, billing_home, steps.write_usage)
+    by_metric = frame.group_by("metric").agg(
+        accounts=(pl.col("events") > 0).sum(),
+        quantity=pl.col("quantity").sum().cast(pl.Decimal(38, 3)),
+        events=pl.col("events").sum(),
+        repeated=pl.col("duplicates").sum(),
+    )
+    return dg.MaterializeResult(metadata=summary(by_metric.sort("metric"), events=int(frame["events"].sum())))
+
+
+@monthly(
+    PACKAGES,
+    "packages",
+    "The package of every subscription: of the cycle that ended and of the one that starts.",
+    [USAGE.name, CYCLES.name, "requests", "catalogue", from_month_before(PACKAGES)],
+)
+def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+    """Decide the package of every cycle that starts."""
+    _, frame = computed(context, billing_home, steps.write_packages)
+    moves = (
+        frame.filter(pl.col("change_reason").is_not_null())
+        .group_by("closing_package", "opening_package", "change_reason")
+        .agg(subscriptions=pl.len())
+        .sort("closing_package", "opening_package", "change_reason")
+    )
+    changes = int(frame["change_reason"].is_not_null().sum())
+    return dg.MaterializeResult(metadata=summary(moves, subscriptions=frame.height, package_changes=changes))
+
+
+@monthly(
+    DECISIONS,
+    "packages",
+    "The one answer to every request and every automatic upgrade, with the evidence beside it.",
+    [PACKAGES.name, USAGE.name, "requests"],
+)
+def decisions(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+    """Report what was decided, and why."""
+    _, frame = computed(context, billing_home, steps.write_decisions)
+    by_kind = frame.group_by("kind", "outcome", "reason").agg(decisions=pl.len()).sort("kind", "outcome", "reason")
+    return dg.MaterializeResult(metadata=summary(by_kind, decisions=frame.height))
+
+
+@dg.multi_asset(
+    name="charges",
+    group_name="charges",
+    partitions_def=billing_months,
+    specs=[
+        dg.AssetSpec(
+            CHARGES.name,
+            description="What every metric of the closed cycles costs, within the allowance too.",
+            deps=[USAGE.name, PACKAGES.name, "catalogue"],
+            kinds=_KINDS,
+            metadata=definition_metadata(CHARGES),
+        ),
+        dg.AssetSpec(
+            DUES.name,
+            description="What falls due on the month's billing dates: fees and overages.",
+            deps=[CYCLES.name, PACKAGES.name, USAGE.name],
+            kinds=_KINDS,
+            metadata=definition_metadata(DUES),
+        ),
+        dg.AssetSpec(
+            PARKED.name,
+            description="Accounts that could not be billed, with the reason. The others were billed.",
+            deps=[CYCLES.name, USAGE.name],
+            kinds=_KINDS,
+            metadata=definition_metadata(PARKED),
+        ),
+    ],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "charges_match_usage",
+            asset=CHARGES.name,
+            blocking=True,
+            description="Every measured quantity of every account that is billed has exactly one charge.",
+        ),
+        dg.AssetCheckSpec(
+            "every_account_could_be_billed", asset=PARKED.name, description="No account is parked (rule 28)."
+        ),
+    ],
+)
+def charges(
+    context: dg.AssetExecutionContext, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Rate usage against allowances and tariffs, and say what falls due."""
+    month = context.partition_key
+    business, frame = computed(context, billing_home, steps.write_charges)
+    dues = read_frame(business.home.partition(DUES, month), DUES)
+    parked = read_frame(business.home.partition(PARKED, month), PARKED)
+    measured = read_frame(business.home.partition(USAGE, month), USAGE).join(parked, on="account_id", how="anti")
+    keys = ["subscription_id", "cycle_start", "metric", "quantity"]
+    unmatched = measured.join(frame, on=keys, how="anti").height + frame.join(measured, on=keys, how="anti").height
+    by_metric = frame.group_by("metric").agg(
+        over=(pl.col("excess") > 0).sum(), overage=pl.col("amount").sum().cast(money_type(business))
+    )
+    fees = dues.filter(pl.col("kind") != "overage")
+    by_package = fees.group_by("package").agg(
+        subscriptions=pl.len(), fees=pl.col("amount").sum().cast(money_type(business))
+    )
+    yield dg.MaterializeResult(
+        asset_key=CHARGES.name,
+        metadata=summary(by_metric.sort("metric"), overage=amount_sum(frame, business)),
+    )
+    yield dg.MaterializeResult(
+        asset_key=DUES.name,
+        metadata=summary(by_package.sort("package"), due=amount_sum(dues, business)),
+    )
+    yield dg.MaterializeResult(
+        asset_key=PARKED.name,
+        metadata=summary(parked.group_by("reason").agg(accounts=pl.len()).sort("reason"), parked=parked.height),
+    )
+    yield dg.AssetCheckResult(
+        asset_key=CHARGES.name,
+        check_name="charges_match_usage",
+        passed=unmatched == 0 and frame.height == measured.height,
+        metadata={"quantities": measured.height, "charges": frame.height, "without a match": unmatched},
+    )
+    yield dg.AssetCheckResult(
+        asset_key=PARKED.name,
+        check_name="every_account_could_be_billed",
+        passed=parked.is_empty(),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"parked": parked.height, "list them": f"overage show parked --month {month}"},
+    )
+
+
+@monthly(
+    UNBILLED,
+    "usage",
+    "Counted usage of the calendar month that bills nothing, with the reason.",
+    ["events", CYCLES.name],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "no_event_is_lost",
+            asset=UNBILLED.name,
+            blocking=True,
+            description="Per metric: counted = used in closed cycles + in open cycles + unbilled (rule 27).",
+        )
+    ],
+)
+def unbilled(
+    context: dg.AssetExecutionContext, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Say where usage went that nobody is billed for, and prove that none is lost."""
+    business, frame = computed(context, billing_home, steps.write_unbilled)
+    found = steps.conserved(business, context.partition_key)
+    by_reason = frame.group_by("metric", "reason").agg(
+        accounts=pl.len(), events=pl.col("events").sum(), quantity=pl.col("quantity").sum().cast(pl.Decimal(38, 3))
+    )
+    yield dg.MaterializeResult(metadata=summary(by_reason.sort("metric", "reason"), events=int(frame["events"].sum())))
+    lost = found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled"))
+    yield dg.AssetCheckResult(
+        check_name="no_event_is_lost", passed=lost.is_empty(), metadata=dict(summary(found, metrics=found.height))
+    )

@@ -1,0 +1,65 @@
+"""The one resource: the business as of a day. The clock is read here and nowhere below."""
+
+import os
+from datetime import date, datetime
+from pathlib import Path
+
+import dagster as dg
+
+from billing.business import Business
+from billing.catalogue import load_catalogue
+from billing.home import Home
+
+_loaded: dict[tuple[object, ...], Business] = {}
+
+
+class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type variable is Dagster's own business
+    """Where a business lives, and as of which day it is computed.
+
+    Attributes
+    ----------
+    folder
+        The billing home; empty: $OVERAGE_HOME, else ./data.
+    as_of
+        YYYY-MM-DD; empty: today in the billing time zone.
+    draft
+        Compute and issue nothing.
+    """
+
+    folder: str = ""
+    as_of: str = ""
+    draft: bool = False
+
+    @property
+    def root(self) -> Path:
+        """The folder of the billing home."""
+        return Path(self.folder or os.environ.get("OVERAGE_HOME") or "data")
+
+    def business(self) -> Business:
+        """The business, read again only when something in the landing folder moved."""
+        register = os.environ.get("OVERAGE_REGISTER_URL") or None
+        as_of = date.fromisoformat(self.as_of) if self.as_of else today(self.root)
+        key = (self.root, as_of, self.draft, register, _stamps(self.root))
+        if key not in _loaded:
+            _loaded.clear()
+            _loaded[key] = Business.load(self.root, as_of, register, issues=not self.draft)
+        return _loaded[key]
+
+
+def preload(resource: BillingHome, business: Business) -> None:
+    """Let a resource give this business, which the same process has loaded already."""
+    register = os.environ.get("OVERAGE_REGISTER_URL") or None
+    _loaded.clear()
+    _loaded[(resource.root, business.as_of, resource.draft, register, _stamps(resource.root))] = business
+
+
+def today(root: Path) -> date:
+    """The day in the billing time zone of the home's catalogue."""
+    return datetime.now(load_catalogue(Home(root).landing / "catalogue.yaml").zone).date()
+
+
+def _stamps(root: Path) -> tuple[object, ...]:
+    """What changes when an input other than usage is written."""
+    landing = Home(root).landing
+    files = sorted(path for path in (*landing.glob("*.*"), *landing.glob("requests/*"), *landing.glob("payments/*")))
+    return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file())

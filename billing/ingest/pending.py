@@ -1,0 +1,44 @@
+"""Which delivery days an ingest would look at: found without reading what has not moved."""
+
+from collections.abc import Sequence
+from datetime import date
+
+import polars as pl
+
+from billing.catalogue import Metric
+from billing.home import Home, file_hash
+from billing.ingest.judging import Rules
+from billing.ingest.landing import DeliveredFile, delivered_files
+from billing.ingest.state import State, accounts_digest, configuration_digest, read_state, settled_before, stamp
+
+
+def pending_days(
+    home: Home, metrics: Sequence[Metric], accounts: pl.Series, time_zone: str, lateness_days: int, through: date
+) -> list[date]:
+    """Delivery days with new or changed files; all of them when the catalogue or the accounts moved; sorted."""
+    rules = Rules.of(metrics, accounts, time_zone, lateness_days)
+    files = delivered_files(home, through).files
+    state = read_state(home)
+    if (
+        state is None
+        or state.pending
+        or state.configuration != configuration_digest(rules)
+        or state.accounts != accounts_digest(rules.accounts)
+    ):
+        return sorted({file.day for file in files})
+    settled = settled_before(home)
+    return sorted({file.day for file in files if _moved(file, state, settled)})
+
+
+def _moved(file: DeliveredFile, state: State, settled: int) -> bool:
+    day = state.days.get(file.day)
+    known = day.files.get(file.name) if day else None
+    if known is None:
+        return True
+    try:
+        now = stamp(file)
+        if state.stamps.get(f"{file.day.isoformat()}/{file.name}") != now:
+            return True
+        return now[2] >= settled and file_hash(file.path) != known.sha256
+    except OSError:
+        return True

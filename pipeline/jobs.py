@@ -1,0 +1,40 @@
+"""The jobs: ingest deliveries, bill a month."""
+
+import dagster as dg
+
+# runs with this tag are taken one after another (see dagster.yaml): a month opens on the one before
+SERIAL = {"overage/serial": "home"}
+
+INGESTED = ("parsed_files", "events", "rejects", "ingest")
+MONTHLY = (
+    "cycles",
+    "levels",
+    "usage",
+    "packages",
+    "decisions",
+    "charges",
+    "dues",
+    "parked",
+    "unbilled",
+    "drafts",
+    "draft_lines",
+    "draft_taxes",
+    "documents",
+    "lines",
+    "taxes",
+    "invoice_files",
+    "billing_report",
+)
+
+ingest_job = dg.define_asset_job(
+    "ingest",
+    selection=dg.AssetSelection.assets(*INGESTED),
+    tags=SERIAL,
+    description="Ingest what was delivered on some days, and everything else that is new.",
+)
+billing_month_job = dg.define_asset_job(
+    "billing_month",
+    selection=dg.AssetSelection.assets(*MONTHLY),
+    tags=SERIAL,
+    description="Bill a month: ingest what is new, measure, decide, charge, issue what has fallen due, render.",
+)

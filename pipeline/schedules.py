@@ -1,0 +1,58 @@
+"""The schedules: complete the month before, and issue every day what has fallen due.
+
+Both compute their month from the tick. The as-of is the day before the tick, so that the last day's logs are in.
+"""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from assets.partitions import billing_time_zone, home_folder
+from billing.calendar import months_after
+from pipeline.jobs import billing_month_job
+
+ZONE = billing_time_zone(home_folder())
+
+
+def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
+    """A run for a month and, before it, for the month before: some of its dates may fall due late."""
+    for each in (months_after(month, -1), month):
+        yield dg.RunRequest(
+            run_key=f"{each} as of {as_of}",
+            partition_key=each,
+            run_config={"resources": {"billing_home": {"config": {"as_of": as_of.isoformat()}}}},
+            tags={"overage/as_of": as_of.isoformat()},
+        )
+
+
+def as_of_day(tick: datetime) -> date:
+    """The day before the tick, in the billing time zone."""
+    return tick.astimezone(ZoneInfo(ZONE)).date() - timedelta(days=1)
+
+
+@dg.schedule(
+    name="complete_month",
+    job=billing_month_job,
+    cron_schedule="0 6 2 * *",
+    execution_timezone=ZONE,
+    description="On the 2nd: complete the month before.",
+)
+def complete_month(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+    """Bill the month before the tick's."""
+    as_of = as_of_day(context.scheduled_execution_time)
+    yield from month_requests(months_after(as_of.strftime("%Y-%m"), -1), as_of)
+
+
+@dg.schedule(
+    name="issue_daily",
+    job=billing_month_job,
+    cron_schedule="0 5 * * *",
+    execution_timezone=ZONE,
+    description="Every day: ingest, and issue what fell due until the day before; customers are billed on their date.",
+)
+def issue_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+    """Bill the current month as of the day before the tick."""
+    as_of = as_of_day(context.scheduled_execution_time)
+    yield from month_requests(as_of.strftime("%Y-%m"), as_of)

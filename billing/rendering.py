@@ -62,6 +62,9 @@ FACES = (
     "DroidSansFallback-Hangul.ttf",
 )
 
+LATIN_SHEETS = ("invoice.css",)  # Latin, Greek and Cyrillic
+SHEETS = ("invoice.css", "other_scripts.css")
+
 # `billing.home` removes what a killed run left under this prefix; it is not imported because it brings Polars along.
 SCRATCH_PREFIX = ".writing-"
 
@@ -573,8 +576,6 @@ def _page(content: Mapping[str, object]) -> dict[str, object]:
         "number": document.text("number"),
         "kind": kind,
         "created": document.day("issued_on").isoformat(),
-        "issued_on": out.day(document.day("issued_on")),
-        "billing_date": out.day(document.day("billing_date")),
         "billing_month": out.month(_month(document)),
         "currency": out.currency,
         "corrects": document.optional_text("corrects"),
@@ -595,13 +596,7 @@ def _page(content: Mapping[str, object]) -> dict[str, object]:
             "address": _address(customer),
             "tax_id": customer.optional_text("tax_id"),
         },
-        "subscription": {
-            "package": subscription.optional_text("package_title") or subscription.optional_text("package"),
-            "term": subscription.optional_text("term"),
-            "next_billing_date": out.day(subscription.day("next_billing_date"))
-            if subscription.has("next_billing_date")
-            else "",
-        },
+        "facts": _facts(document, subscription, out),
         "lines": [_line(row, out, sign) for row in document.rows("lines")],
         "usage": _usage(document.rows("usage"), out),
         "changes": [_change(row, out) for row in document.rows("changes")],
@@ -622,6 +617,22 @@ def _month(document: _Fields) -> date:
         return date.fromisoformat(f"{text}-01")
     except ValueError as error:
         raise _ContentError(f"billing_month: found {text!r}, expected a month YYYY-MM") from error
+
+
+def _facts(document: _Fields, subscription: _Fields, out: _Print) -> list[tuple[str, str]]:
+    """Name and value of what a page says beside the customer; the last value alone may be of any length."""
+    package = subscription.optional_text("package_title") or subscription.optional_text("package")
+    term = subscription.optional_text("term")
+    following = out.day(subscription.day("next_billing_date")) if subscription.has("next_billing_date") else ""
+    facts = [
+        ("Issued", out.day(document.day("issued_on"))),
+        ("Due", "" if document.text("kind") == "credit_note" else "Due on issue"),
+        ("Billing date", out.day(document.day("billing_date"))),
+        ("Next billing date", following),
+        ("Corrects", document.optional_text("corrects")),
+        ("Package", ", ".join(part for part in (package, term) if part)),
+    ]
+    return [(name, value) for name, value in facts if value]
 
 
 def _address(party: _Fields) -> list[str]:
@@ -843,16 +854,22 @@ class _Engine:
                 name, media_type = allowed[url]
                 return URLFetcherResponse(url, (TEMPLATES / name).read_bytes(), {"Content-Type": media_type})
 
+        class Page(weasyprint.HTML):  # type: ignore[misc]  # WeasyPrint has no types
+            """HTML whose every rule stands in the style sheets of the bundle.
+
+            The rules that WeasyPrint adds for any HTML cost half the time of a page. A release without this method adds
+            them again, and pages look the same.
+            """
+
+            def _ua_stylesheets(self, forms: bool = False) -> list[object]:
+                return []
+
         self._weasyprint = weasyprint
         self._forbidden = ForbiddenAddressError
+        self._page = Page
+        self._new_faces = FontConfiguration
         self._fetcher = Bundle(allowed_protocols=(), allow_redirects=False)
-        with _only_bundled_faces():
-            self._font_configuration = FontConfiguration()
-        self._style = weasyprint.CSS(
-            string=(TEMPLATES / "invoice.css").read_text("utf-8"),
-            font_config=self._font_configuration,
-            url_fetcher=self._fetcher,
-        )
+        self._styles: dict[tuple[str, ...], tuple[object, list[object]]] = {}
         self._images: dict[str, object] = {}
         self._environment = ImmutableSandboxedEnvironment(
             autoescape=True,
@@ -867,12 +884,28 @@ class _Engine:
         with _time_limit(seconds):
             return self.draw_html(self._template.render(page))
 
+    def _style(self, sheets: tuple[str, ...]) -> tuple[object, list[object]]:
+        """The sheets with the faces they name, which are loaded once."""
+        if sheets not in self._styles:
+            with _only_bundled_faces():
+                faces = self._new_faces()
+            parsed = [
+                self._weasyprint.CSS(
+                    string=(TEMPLATES / sheet).read_text("utf-8"), font_config=faces, url_fetcher=self._fetcher
+                )
+                for sheet in sheets
+            ]
+            self._styles[sheets] = faces, parsed
+        return self._styles[sheets]
+
     def draw_html(self, html: str) -> _Drawn:
         uncovered = set(html) - _covered()
         printable = html.translate({ord(it): _stand_in(it) for it in uncovered}) if uncovered else html
+        latin = _covered_by_inter(printable.replace("\n", ""))
+        faces, sheets = self._style(LATIN_SHEETS if latin else SHEETS)
         try:
-            document = self._weasyprint.HTML(string=printable, url_fetcher=self._fetcher).render(
-                stylesheets=[self._style], font_config=self._font_configuration, cache=self._images
+            document = self._page(string=printable, url_fetcher=self._fetcher).render(
+                stylesheets=sheets, font_config=faces, cache=self._images
             )
             pdf: bytes = document.write_pdf()
         except self._forbidden as error:

@@ -244,20 +244,30 @@ def test_a_tax_that_is_not_charged_says_why(reason: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity", "allowance", "within", "beyond"),
+    ("quantity", "allowance", "within", "rest"),
     [
-        ("0", "10", "0.00", "0.00"),
-        ("5", "10", "37.00", "0.00"),
+        ("0", "10", "0.00", "74.00"),
+        ("5", "10", "37.00", "37.00"),
         ("10", "10", "74.00", "0.00"),
         ("20", "10", "37.00", "37.00"),
         ("3", "0", "0.00", "74.00"),
-        ("0", "0", "0.00", "0.00"),
-        ("-4", "10", "0.00", "0.00"),
+        ("0", "0", "0.00", "74.00"),
+        ("-4", "10", "0.00", "74.00"),
         ("1E+40", "1E-9", "0.00", "74.00"),
     ],
 )
-def test_a_bar_divides_at_the_allowance(quantity: str, allowance: str, within: str, beyond: str) -> None:
-    assert rendering._bar(Decimal(quantity), Decimal(allowance)) == {"within": within, "beyond": beyond}
+def test_a_bar_divides_at_the_allowance(quantity: str, allowance: str, within: str, rest: str) -> None:
+    assert rendering._bar(Decimal(quantity), Decimal(allowance)) == {"within": within, "rest": rest}
+
+
+@reads_pdf
+def test_an_invoice_with_all_its_parts_fits_on_one_page() -> None:
+    lines = [fee(), emails(), emails(), emails()]
+    drawn = rendering._draw(sample(lines=lines, notes=["Please pay by bank transfer."]))
+    assert drawn.pages == 1
+    text = read(drawn.pdf)
+    for part_of_it in ("Why it is higher", "Package change", "Custom domains", "Sales tax", "Payment", "Questions?"):
+        assert part_of_it in text
 
 
 # --- long and strange documents --------------------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from typing import Final
 import polars as pl
 
 from billing.cards import mask_card_number_column
-from billing.ingest.instants import WITHOUT_ZONE
 from billing.ingest.measured import FLAT_VALUE, Content, EventTypes, flat_content, member_column
 from billing.tables import INSTANT
 
@@ -145,6 +144,3 @@ def unreadable(message: str) -> pl.DataFrame:
         pl.col(name).cast(dtype) if name in ("reason", "text") else pl.lit(None, dtype).alias(name)
         for name, dtype in PARSED.items()
     )
-
-
-__all__ = ["FIELDS", "PARSED", "WITHOUT_ZONE", "set_aside", "unreadable", "value_columns"]

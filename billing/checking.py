@@ -1,0 +1,73 @@
+"""Checking a home: everything wrong with the catalogue and the inputs, without computing anything."""
+
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from billing.catalogue import Catalogue, load_catalogue
+from billing.errors import RefusedError
+from billing.home import Home
+from billing.ingest.landing import EXPECTED_ENDINGS, delivered_files
+from billing.inputs import Inputs, read_inputs
+from billing.rating import terms_frames
+from billing.rendering import check_rendering_environment
+from billing.subscriptions import read_lives
+
+
+def problems_of(root: Path) -> list[str]:
+    """Every problem, in words that name file, place, what was found and what was expected.
+
+    Raises
+    ------
+    RefusedError
+        When there is no billing home.
+    """
+    home = Home(root)
+    if not home.landing.is_dir():
+        raise RefusedError(
+            f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
+        )
+    try:
+        catalogue = load_catalogue(home.landing / "catalogue.yaml")
+        inputs = read_inputs(home, catalogue)
+    except RefusedError as error:
+        return [str(problem) for problem in error.problems] or [error.message]
+    return [
+        *inputs.warnings,
+        *_rejected(inputs),
+        *_cannot_be_billed(inputs, catalogue),
+        *_unknown_agreements(inputs, catalogue),
+        *_usage_files(home),
+        *check_rendering_environment(),
+    ]
+
+
+def _rejected(inputs: Inputs) -> list[str]:
+    rows = inputs.rejects.select("file", "row", "reason", "text").iter_rows()
+    return [f"{file}: row {row}: {reason}: {text}" for file, row, reason, text in rows]
+
+
+def _cannot_be_billed(inputs: Inputs, catalogue: Catalogue) -> list[str]:
+    parked = read_lives(inputs.requests, catalogue, terms_frames(catalogue)).parked
+    return [f"account {account} cannot be billed: {detail}" for account, _, detail in parked.iter_rows()]
+
+
+def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
+    known = inputs.accounts.select(pl.col("account_id").implode()).item()
+    return [
+        f"catalogue.yaml: agreements: found the account {account_id}, expected an account_id of the accounts file"
+        for account_id in sorted({agreement.account_id for agreement in catalogue.agreements})
+        if account_id not in known
+    ]
+
+
+def _usage_files(home: Home) -> list[str]:
+    landing = delivered_files(home, date.max)
+    strays = [f"usage/{name}: expected a folder named by a delivery day, YYYY-MM-DD" for name in landing.strays]
+    unknown = [
+        f"usage/{file.day}/{file.name}: expected a name that ends in {EXPECTED_ENDINGS}"
+        for file in landing.files
+        if file.format == "unknown"
+    ]
+    return [*strays, *unknown]

@@ -1,0 +1,169 @@
+"""Reading the tables: what `overage show` prints, as frames and as plain values."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from billing.balances import with_status
+from billing.business import Business
+from billing.calendar import first_day
+from billing.errors import RefusedError
+from billing.home import scan_frames
+from billing.ingest import event_files
+from billing.tables import (
+    DOCUMENTS,
+    EVENTS,
+    INGEST,
+    LINES,
+    MONEY,
+    REJECTS,
+    TABLES,
+    TAXES,
+    Table,
+)
+
+# columns that are for programs: left out where a person reads
+TECHNICAL: Final = {
+    "content",
+    "content_hash",
+    "base_quantity",
+    "event_sum",
+    "lowest_level",
+    "following_term",
+    "term_end",
+}
+_MONTH_COLUMN: Final = "billing_month"
+
+
+def read_table(business: Business, name: str, month: str | None = None, account: str | None = None) -> pl.DataFrame:
+    """The rows of a table, of one billing month or account if asked for, sorted by the table's key.
+
+    Raises
+    ------
+    RefusedError
+        When there is no such table or account, or the month is none.
+    """
+    if name not in TABLES:
+        raise RefusedError(f"unknown table: found {name!r}, expected one of: {', '.join(sorted(TABLES))}")
+    table = TABLES[name]
+    if account is not None and account not in business.inputs.accounts["account_id"]:
+        raise RefusedError(f"unknown account: found {account!r}, expected an account_id of the accounts file")
+    if month is not None:
+        _check_month(month)
+    frame = (
+        _registered(business, table, month)
+        if name in ("documents", "lines", "taxes")
+        else _in_lake(business, table, month)
+    )
+    if account is not None:
+        frame = _of_account(business, table, frame, account)
+    return frame.sort(table.key, maintain_order=True)
+
+
+def plain_rows(frame: pl.DataFrame, decimals: int) -> list[dict[str, Any]]:
+    """Rows as plain values: decimals and dates as text, instants in UTC with Z.
+
+    Parameters
+    ----------
+    decimals
+        Of the currency's minor unit: amounts have exactly these.
+    """
+    writers = {name: _writer(dtype, decimals) for name, dtype in frame.schema.items()}
+    return [{name: writers[name](value) for name, value in row.items()} for row in frame.iter_rows(named=True)]
+
+
+def _writer(dtype: Any, decimals: int) -> Callable[[Any], Any]:
+    """How a value of a type is written."""
+    if dtype == MONEY:
+        return lambda value: None if value is None else f"{value:.{decimals}f}"
+    if isinstance(dtype, pl.Decimal):
+        return lambda value: None if value is None else plain_number(value)
+    if dtype == pl.Date:
+        return lambda value: None if value is None else _day(value)
+    if isinstance(dtype, pl.Datetime):
+        return lambda value: None if value is None else _instant(value)
+    if isinstance(dtype, pl.List):
+        inner = _writer(dtype.inner, decimals)
+        return lambda values: None if values is None else [inner(value) for value in values]
+    if isinstance(dtype, pl.Struct):
+        fields = {field.name: _writer(field.dtype, decimals) for field in dtype.fields}
+        return lambda value: None if value is None else {name: write(value[name]) for name, write in fields.items()}
+    return lambda value: value
+
+
+def plain_number(value: Decimal) -> str:
+    """A decimal without trailing zeros and without an exponent: 61.2, 27350, 0."""
+    text = f"{value:f}"
+    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
+
+
+def _day(value: date) -> str:
+    return value.isoformat()
+
+
+def _instant(value: datetime) -> str:
+    text = value.strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
+    return f"{text}Z"
+
+
+def _registered(business: Business, table: Table, month: str | None) -> pl.DataFrame:
+    months = None if month is None else [month]
+    if table is DOCUMENTS:
+        return with_status(business.register.documents(months), business.payments).select(DOCUMENTS.column_names)
+    read = {LINES.name: business.register.lines, TAXES.name: business.register.taxes}[table.name]
+    return read(months).select(table.column_names)
+
+
+def _in_lake(business: Business, table: Table, month: str | None) -> pl.DataFrame:
+    folder = business.home.lake / table.name
+    if table is EVENTS:
+        months = (
+            [month]
+            if month
+            else sorted(path.name.removeprefix("event_month=") for path in folder.glob("event_month=*"))
+        )
+        return scan_frames(event_files(business.home, months, business.as_of), EVENTS).collect()
+    if table in (REJECTS, INGEST):
+        return _delivered(business, table, month)
+    pattern = f"billing_month={month}/*.parquet" if month else "billing_month=*/*.parquet"
+    return scan_frames(_parquet(folder, pattern), table).collect()
+
+
+def _delivered(business: Business, table: Table, month: str | None) -> pl.DataFrame:
+    """Tables by day of delivery; rows without one (requests, payments, accounts) belong to no month."""
+    folder = business.home.lake / table.name
+    frame = scan_frames([*_parquet(folder, "delivery_day=*/*.parquet"), *_parquet(folder, "*.parquet")], table)
+    if month is not None:
+        frame = frame.filter(pl.col("delivery_day").dt.strftime("%Y-%m") == month)
+    return frame.filter(pl.col("delivery_day").is_null() | (pl.col("delivery_day") <= business.as_of)).collect()
+
+
+def _of_account(business: Business, table: Table, frame: pl.DataFrame, account: str) -> pl.DataFrame:
+    if "account_id" in frame.columns:
+        return frame.filter(pl.col("account_id") == account)
+    if "number" in frame.columns:
+        numbers = business.register.documents().filter(pl.col("account_id") == account)["number"]
+        return frame.filter(pl.col("number").is_in(numbers.implode()))
+    raise RefusedError(f"{table.name} has no rows of one account: leave --account out")
+
+
+def _parquet(folder: Path, pattern: str) -> list[Path]:
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
+def _check_month(month: str) -> None:
+    try:
+        first_day(month)
+    except ValueError:
+        raise RefusedError(f"unknown month: found {month!r}, expected a month such as 2026-01") from None
+
+
+def as_json(rows: Sequence[dict[str, Any]]) -> str:
+    """A list of objects, one to a line."""
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return f"[\n{lines}\n]" if rows else "[]"

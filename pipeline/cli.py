@@ -1,0 +1,251 @@
+"""The command line. Results go to standard output, messages to standard error."""
+
+import csv
+import io
+import json
+import os
+import sys
+from collections.abc import Callable
+from datetime import date
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from billing import __version__
+from billing.errors import InterruptedRunError, RefusedError
+
+# heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
+
+DONE, PARTLY, REFUSED = 0, 1, 2
+_AGAIN = "What was done stays done: mend what is named, if anything, and run the same command again."
+
+
+def say(message: str) -> None:
+    """A message to the person: standard error."""
+    click.echo(message, err=True)
+
+
+def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
+    """Turn what a command returns or raises into its exit status and one clear message."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            status = command(*args, **kwargs)
+        except RefusedError as error:
+            say(f"refused: {error}")
+            sys.exit(REFUSED)
+        except InterruptedRunError as error:
+            say(f"interrupted: {error}\n{_AGAIN}")
+            sys.exit(PARTLY)
+        except KeyboardInterrupt:
+            say(f"interrupted by the keyboard\n{_AGAIN}")
+            sys.exit(PARTLY)
+        except BrokenPipeError:
+            # the reader of a pipe went away: nothing more can be said to it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(DONE)
+        except OSError as error:
+            say(f"interrupted: {error.filename or ''}: {error.strerror or error}\n{_AGAIN}")
+            sys.exit(PARTLY)
+        sys.exit(status or DONE)
+
+    return run
+
+
+class Day(click.ParamType[date]):
+    """A day, YYYY-MM-DD."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Read the day."""
+        if isinstance(value, date):
+            return value
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            self.fail(f"found {value!r}, expected a day such as 2026-02-28", param, ctx)
+
+
+home_option = click.option(
+    "--home",
+    type=click.Path(path_type=Path),
+    default=lambda: Path(os.environ.get("OVERAGE_HOME") or "data"),
+    show_default="$OVERAGE_HOME, else ./data",
+    help="The billing home: one folder per business.",
+)
+as_of_option = click.option("--as-of", type=Day(), help="The movable clock: nothing after this day exists yet.")
+format_option = click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="overage")
+def main() -> None:
+    """Batch billing for subscription software: usage logs in, invoices and upgrade decisions out.
+
+    Exit status: 0 done; 1 done in part, or `check` and `verify` found something; 2 refused before anything was written.
+    """
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path), required=False)
+@home_option
+@exit_status
+def init(directory: Path | None, home: Path) -> None:
+    """Write a commented billing home to start from."""
+    from billing.starter import write_starter_home
+
+    target = directory or home
+    for path in write_starter_home(target):
+        click.echo(path)
+    say(f"Edit {target / 'landing' / 'catalogue.yaml'}, then run: overage check --home {target}")
+
+
+@main.command()
+@click.argument("directory", type=click.Path(path_type=Path))
+@click.option("--accounts", type=click.IntRange(1), default=200, show_default=True)
+@click.option("--months", type=click.IntRange(1, 120), default=3, show_default=True)
+@click.option("--events-per-account-day", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--home", hidden=True, expose_value=False, help="Every command takes it; this one writes DIRECTORY.")
+@exit_status
+def sample(directory: Path, accounts: int, months: int, events_per_account_day: float, seed: int) -> None:
+    """Write a synthetic business: the same arguments give the same bytes."""
+    from billing.sample import write_sample
+
+    summary = write_sample(directory, accounts, months, events_per_account_day, seed)
+    rows = summary.counted + summary.duplicates + summary.rejected
+    say(f"{directory}: {accounts} accounts, {months} months, {rows:,} rows")
+    say(f"Bill it: overage bill {summary.bill_month} --as-of {summary.bill_as_of} --home {directory}")
+
+
+@main.command()
+@home_option
+@exit_status
+def check(home: Path) -> int:
+    """Validate the catalogue and the inputs; compute nothing."""
+    from billing.checking import problems_of
+
+    problems = problems_of(home)
+    for problem in problems:
+        click.echo(problem)
+    say(f"{home}: {len(problems)} found" if problems else f"{home}: nothing to complain about")
+    return PARTLY if problems else DONE
+
+
+@main.command()
+@click.argument("month")
+@click.option("--through", metavar="MONTH", help="Bill the following months, too, up to this one.")
+@as_of_option
+@click.option("--draft", is_flag=True, help="Compute everything, issue nothing.")
+@home_option
+@exit_status
+def bill(month: str, through: str | None, as_of: date | None, draft: bool, home: Path) -> int:
+    """Bill a month: ingest what is new, compute, issue what has fallen due, render.
+
+    Earlier months are brought up to date first, in order.
+    """
+    from assets.resources import today
+    from pipeline import runs
+
+    if through is not None and through < month:
+        raise RefusedError(f"--through: found {through}, expected {month} or a later month")
+    outcome = runs.bill(home, through or month, as_of or today(home), draft, say)
+    for problem in outcome.problems:
+        say(f"not done: {problem}")
+    say(f"{outcome.issued} documents issued" + (" (a draft issues none)" if draft else ""))
+    return PARTLY if outcome.is_partial else DONE
+
+
+@main.command()
+@click.argument("table")
+@click.option("--month", metavar="MONTH", help="Of one billing month only (delivery month for ingest and rejects).")
+@click.option("--account", help="Of one account only.")
+@as_of_option
+@format_option
+@home_option
+@exit_status
+def show(table: str, month: str | None, account: str | None, as_of: date | None, style: str, home: Path) -> None:
+    """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
+    from assets.last_run import last_as_of
+    from billing.business import Business
+    from billing.show import plain_rows, read_table
+
+    last = last_as_of(home)
+    if as_of is not None and last is not None and as_of != last:
+        raise RefusedError(
+            f"{table} is known as of the last run, {last}: found --as-of {as_of}; bill as of that day first"
+        )
+    business = Business.load(
+        home, as_of or last or date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False
+    )
+    frame = read_table(business, table, month, account)
+    print_rows(plain_rows(frame, business.catalogue.minor_units), frame.columns, style)
+
+
+@main.command()
+@click.option("--port", type=int, default=3000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True)
+@home_option
+@exit_status
+def ui(port: int, host: str, home: Path) -> int:
+    """Open the Dagster UI on these assets (webserver and daemon, until you stop it)."""
+    from pipeline.ui import serve
+
+    return serve(home, host, port, say)
+
+
+def print_rows(rows: list[dict[str, Any]], columns: list[str], style: str) -> None:
+    """Print rows as a table for people, as JSON, or as CSV."""
+    from billing.show import TECHNICAL, as_json
+
+    if style == "json":
+        click.echo(as_json(rows))
+    elif style == "csv":
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_csv_cell(row[column]) for column in columns] for row in rows)
+        click.echo(text.getvalue(), nl=False)
+    else:
+        _print_table(rows, [column for column in columns if column not in TECHNICAL])
+
+
+def _csv_cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
+def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    # a column in which nothing stands says nothing
+    shown = [column for column in columns if not rows or any(row[column] not in (None, [], "") for row in rows)]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for column in shown:
+        values = [row[column] for row in rows if row[column] is not None]
+        is_number = bool(values) and all(_is_number(value) for value in values)
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_table_cell(row[column]) for column in shown))
+    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+    console.print(table)
+    say(f"{len(rows)} rows")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").replace(".", "", 1).isdigit())
+
+
+def _table_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(_table_cell(item) for item in value)
+    if isinstance(value, dict):
+        return " ".join(f"{name} {_table_cell(item)}" for name, item in value.items() if item is not None)
+    return str(value)

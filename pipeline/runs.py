@@ -1,0 +1,209 @@
+"""A billing run from the command line: the same jobs as in Dagster's UI, in order, in this process."""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from assets.last_run import record_as_of
+from assets.partitions import billing_months, delivery_days
+from assets.resources import BillingHome, preload
+from billing.business import Business
+from billing.calendar import first_day
+from billing.errors import InterruptedRunError, RefusedError
+from billing.fingerprint import moved_inputs
+from billing.home import lock, read_frame, remove_scratch_files, write_frame
+from billing.ingest import pending_days
+from billing.ingest.state import read_state
+from billing.month import billed_months
+from billing.tables import DRAFTS, PARKED, REJECTS
+from pipeline.definitions import defs
+from pipeline.instance import use_instance_of
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    is_partial
+        Everything was done except for what is said in `problems`.
+    """
+
+    issued: int
+    problems: Sequence[str]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether an account was parked or a file could not be read."""
+        return bool(self.problems)
+
+
+def bill(root: Path, through: str, as_of: date, draft: bool, say: Say) -> Outcome:
+    """Ingest what is new, then bring every month up to `through` up to date, in order.
+
+    Raises
+    ------
+    RefusedError
+        Before anything is written: something given is wrong.
+    InterruptedRunError
+        A blocking check failed or a step broke; nothing was issued after that point.
+    """
+    business = Business.load(root, as_of, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=not draft)
+    check_month(business, through)
+    latest = business.register.latest_issued_on()
+    if not draft and latest is not None and as_of < latest:
+        raise RefusedError(
+            f"nothing can be issued as of {as_of}: documents were issued as of {latest}; expected --as-of {latest} or "
+            "later, or --draft"
+        )
+    with lock(business.home):
+        for folder in (business.home.lake, business.home.documents):
+            remove_scratch_files(folder)
+        use_instance_of(business.home)
+        for warning in business.inputs.warnings:
+            say(f"warning: {warning}")
+        resource = BillingHome(folder=str(root), as_of=as_of.isoformat(), draft=draft)
+        preload(resource, business)
+        write_frame(business.home.whole(REJECTS), business.inputs.rejects, REJECTS)
+        with dg.DagsterInstance.get() as instance:
+            _ingest(business, resource, instance, say)
+            before = business.register.count(through)
+            for month in billed_months(business, through):
+                _bill_month(business, month, resource, instance, say)
+            issued = business.register.count(through) - before
+        record_as_of(root, as_of)
+    return Outcome(issued, [*_unreadable(business), *_parked(business, through)])
+
+
+def check_month(business: Business, month: str) -> None:
+    """Refuse what is no billing month of this business."""
+    start = business.catalogue.policy.billing_start
+    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+        raise RefusedError(f"unknown month: found {month!r}, expected a billing month such as {start:%Y-%m}")
+    if first_day(month) < start:
+        raise RefusedError(
+            f"unknown month: found {month}, expected {start:%Y-%m} or later (policy.billing_start of the catalogue)"
+        )
+    if not billing_months.has_partition_key(month):
+        raise RefusedError(f"unknown month: found {month}, which is too far in the future")
+
+
+def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> None:
+    catalogue = business.catalogue
+    days = pending_days(
+        business.home,
+        catalogue.metrics,
+        business.inputs.accounts["account_id"],
+        catalogue.time_zone,
+        catalogue.policy.lateness_days,
+        business.as_of,
+    )
+    if not days:
+        return
+    say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))
+    known = [day for day in days if delivery_days.has_partition_key(day.isoformat())]
+    if not known:
+        raise RefusedError(
+            f"landing/usage: found deliveries of {days[0]} only, expected days from {delivery_days.start:%Y-%m-%d} on "
+            "(policy.billing_start of the catalogue)"
+        )
+    bounds = {
+        "dagster/asset_partition_range_start": known[0].isoformat(),
+        "dagster/asset_partition_range_end": known[-1].isoformat(),
+    }
+    _run("ingest", resource, instance, say, tags=bounds)
+
+
+def _bill_month(business: Business, month: str, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> None:
+    moved = moved_inputs(business, month)
+    if not moved:
+        say(f"{month}: nothing moved")
+        return
+    before = business.register.count(month)
+    _run("billing_month", resource, instance, say, partition=month)
+    issued = business.register.count(month) - before
+    drafts = _draft_count(business, month)
+    said = [f"{issued} issued" if issued else "nothing to issue", *([f"{drafts} drafts"] if drafts else [])]
+    say(f"{month}: {', '.join(said)}")
+
+
+def _run(
+    job: str,
+    resource: BillingHome,
+    instance: dg.DagsterInstance,
+    say: Say,
+    partition: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> None:
+    """Execute a job in this process; what it raises or finds wrong ends the run."""
+    config = {
+        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        "resources": {
+            "billing_home": {"config": {"folder": resource.folder, "as_of": resource.as_of, "draft": resource.draft}}
+        },
+    }
+    result = defs.resolve_job_def(job).execute_in_process(
+        run_config=config,
+        instance=instance,
+        partition_key=partition,
+        tags={"overage/as_of": resource.as_of, **(tags or {})},
+        raise_on_error=False,
+    )
+    for evaluation in result.get_asset_check_evaluations():
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.WARN:
+            say(f"warning: {evaluation.asset_key.to_user_string()}: {_sentence(evaluation)}")
+    if not result.success:
+        raise InterruptedRunError(_failure(result, partition))
+
+
+def _sentence(evaluation: dg.AssetCheckEvaluation) -> str:
+    details = ", ".join(f"{name}: {value.value}" for name, value in evaluation.metadata.items())
+    return f"check {evaluation.check_name} does not hold ({details})"
+
+
+def _failure(result: Any, partition: str | None) -> str:
+    where = f"{partition}: " if partition else ""
+    for evaluation in result.get_asset_check_evaluations():
+        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
+            return (
+                f"{where}{evaluation.asset_key.to_user_string()}: {_sentence(evaluation)}; nothing was issued after it"
+            )
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            cause = error
+            while cause.cause is not None:
+                cause = cause.cause
+            return f"{where}{event.step_key} failed: {cause.message.strip()}"
+    return f"{where}the run failed"
+
+
+def _draft_count(business: Business, month: str) -> int:
+    return read_frame(business.home.partition(DRAFTS, month), DRAFTS).height
+
+
+def _unreadable(business: Business) -> list[str]:
+    state = read_state(business.home)
+    days = state.days.items() if state else ()
+    return [
+        f"{day}/{name} could not be read: {file.unreadable}"
+        for day, found in days
+        for name, file in found.files.items()
+        if file.unreadable and day <= business.as_of
+    ]
+
+
+def _parked(business: Business, month: str) -> list[str]:
+    frame = read_frame(business.home.partition(PARKED, month), PARKED)
+    return [
+        f"account {account} is parked: {detail}" for account, detail in frame.select("account_id", "detail").iter_rows()
+    ]

@@ -1,0 +1,55 @@
+"""The Dagster UI of a home: webserver and daemon as two processes, until stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from billing.errors import RefusedError
+from billing.home import Home
+from pipeline.instance import use_instance_of
+
+
+def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> int:
+    """Run webserver and daemon on the home; both end when either does, or on a signal.
+
+    Raises
+    ------
+    RefusedError
+        When there is no home to show.
+    """
+    home = Home(root.resolve())
+    if not home.landing.is_dir():
+        raise RefusedError(
+            f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
+        )
+    use_instance_of(home)
+    environment = os.environ | {"OVERAGE_HOME": str(home.root)}
+    module = ["-m", "pipeline.definitions"]
+    commands = [
+        [sys.executable, "-m", "dagster_webserver", *module, "--host", host, "--port", str(port)],
+        [sys.executable, "-m", "dagster._daemon", "run", *module],
+    ]
+    # the commands are this program's own, none of their words comes from data
+    processes = [subprocess.Popen(command, env=environment) for command in commands]  # noqa: S603
+    say(f"http://{host}:{port} shows {home.root}; stop it with Ctrl-C")
+    signal.signal(signal.SIGTERM, lambda *_: _stop(processes))
+    try:
+        processes[0].wait()
+    except KeyboardInterrupt:
+        say("stopping")
+    finally:
+        _stop(processes)
+    return 0
+
+
+def _stop(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            process.kill()

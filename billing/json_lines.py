@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
-from polars.exceptions import ComputeError
+from polars.exceptions import ComputeError, ShapeError
 
 _CHUNK = 20_000
 
@@ -47,7 +47,7 @@ def _decoded(chunk: pl.DataFrame, members: Sequence[str]) -> pl.DataFrame:
             return chunk.with_columns(parsed=pl.lit(True), _object=pl.col("text").str.json_decode(shape)).unnest(
                 "_object"
             )
-        except ComputeError:
+        except (ComputeError, ShapeError):
             pass
     return _decoded_one_by_one(chunk, members)
 

@@ -73,9 +73,7 @@ class Table:
         polars.exceptions.InvalidOperationError
             When a value does not fit the column's type.
         """
-        return frame.select(pl.col(column.name).cast(column.dtype) for column in self.columns).sort(
-            self.key, maintain_order=True, nulls_last=False
-        )
+        return frame.select(pl.col(column.name).cast(column.dtype) for column in self.columns).sort(self.key)
 
 
 _ACCOUNT = Column("account_id", pl.String, "The account")

@@ -19,8 +19,19 @@ from pathlib import Path
 
 import pytest
 
-from billing import rendering
-from billing.rendering import RenderedFile, RenderingError, check_rendering_environment, render_files, render_pdf
+from billing.rendering import (
+    RenderedFile,
+    RenderingError,
+    check_rendering_environment,
+    drawing,
+    environment,
+    page,
+    render_files,
+    render_pdf,
+    wording,
+    workers,
+)
+from billing.rendering import files as files_module
 
 ROOT = Path(__file__).resolve().parents[2]
 Content = dict[str, object]
@@ -197,8 +208,8 @@ def test_money_has_the_minor_units_of_its_currency_and_the_digits_of_its_reader(
 
 def test_money_of_any_size_is_written_exactly() -> None:
     amount = "98765432109876543210987654321098765432109.87"
-    with localcontext(rendering.EXACT):
-        printed = rendering._Print("en_US", "USD", 2).money(Decimal(amount), "total")
+    with localcontext(wording.EXACT):
+        printed = wording.Print("en_US", "USD", 2).money(Decimal(amount), "total")
     assert printed.replace(",", "") == amount
 
 
@@ -257,13 +268,13 @@ def test_a_tax_that_is_not_charged_says_why(reason: str, words: str) -> None:
     ],
 )
 def test_a_bar_divides_at_the_allowance(quantity: str, allowance: str, within: str, rest: str) -> None:
-    assert rendering._bar(Decimal(quantity), Decimal(allowance)) == {"within": within, "rest": rest}
+    assert page.bar(Decimal(quantity), Decimal(allowance)) == {"within": within, "rest": rest}
 
 
 @reads_pdf
 def test_an_invoice_with_all_its_parts_fits_on_one_page() -> None:
     lines = [fee(), emails(), emails(), emails()]
-    drawn = rendering._draw(sample(lines=lines, notes=["Please pay by bank transfer."]))
+    drawn = drawing.draw(sample(lines=lines, notes=["Please pay by bank transfer."]))
     assert drawn.pages == 1
     text = read(drawn.pdf)
     for part_of_it in ("Why it is higher", "Package change", "Custom domains", "Sales tax", "Payment", "Questions?"):
@@ -277,7 +288,7 @@ def test_an_invoice_with_all_its_parts_fits_on_one_page() -> None:
 @pytest.mark.parametrize("lines", [1, 9, 10, 11, 12, 13, 60])
 def test_totals_never_stand_on_a_page_without_a_line(lines: int) -> None:
     content = brief(lines=[emails(description=f"Item {line} of many") for line in range(lines)])
-    drawn = rendering._draw(content)
+    drawn = drawing.draw(content)
     texts = [read(drawn.pdf, page + 1) for page in range(drawn.pages)]
     with_total = [text for text in texts if "Total USD" in text]
     assert len(with_total) == 1
@@ -334,17 +345,12 @@ def test_the_same_content_gives_the_same_bytes_in_every_process(tmp_path: Path) 
         "print(hashlib.sha256(render_pdf(json.loads(text))).hexdigest())"
     )
     path = ROOT / "invoice_templates" / "sample.json"
+    running = []
     for seed, zone in (("1", "UTC"), ("2", "Pacific/Auckland")):
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": "C", "HOME": str(tmp_path)}
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(ROOT), str(path)],
-            env=environment,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        assert done.stdout.strip() == here
+        surroundings = {**os.environ, "PYTHONHASHSEED": seed, "TZ": zone, "LC_ALL": "C", "HOME": str(tmp_path)}
+        command = [sys.executable, "-c", program, str(ROOT), str(path)]
+        running.append(subprocess.Popen(command, env=surroundings, cwd=tmp_path, stdout=subprocess.PIPE, text=True))
+    assert [process.communicate(timeout=120)[0].strip() for process in running] == [here, here]
 
 
 def test_what_was_drawn_before_does_not_show() -> None:
@@ -359,12 +365,12 @@ def test_dates_do_not_depend_on_the_locales_used_before() -> None:
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from datetime import date
-from billing.rendering import _Print
+from billing.rendering.wording import Print
 names = sys.argv[2].split()
 out = {}
 for name in names:
-    page = _Print(name, "USD", 2)
-    out[name] = [page.day(date(2024, month, 1)) + page.month(date(2024, month, 1)) for month in range(1, 13)]
+    written = Print(name, "USD", 2)
+    out[name] = [written.day(date(2024, month, 1)) + written.month(date(2024, month, 1)) for month in range(1, 13)]
 print(json.dumps(out, sort_keys=True))
 """
     names = [
@@ -428,8 +434,8 @@ def test_a_page_fetches_nothing_outside_the_bundle(element: str, scheme: str, tm
     secret.write_text("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><title>top-secret</title></svg>")
     address = {"file": secret.as_uri(), "http": "http://127.0.0.1:9/x", "data": "data:text/css,p{}"}[scheme]
     with pytest.raises(ValueError, match="outside the invoice bundle"):
-        rendering._engine().draw_html(f"<!doctype html>{element.format(address)}")
-    held = rendering._engine().draw(rendering._page(brief(reason=element.format(address))), 60).pdf
+        drawing.engine().draw_html(f"<!doctype html>{element.format(address)}")
+    held = drawing.engine().draw(page.page_of(brief(reason=element.format(address))), 60).pdf
     assert b"top-secret" not in streams(held)
 
 
@@ -438,15 +444,15 @@ def test_a_drawing_in_a_page_cannot_bring_a_picture_along(tmp_path: Path) -> Non
 
     picture = tmp_path / "picture.png"
     Image.new("RGB", (9, 9), "red").save(picture)
-    drawing = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"><image href="{}" width="9"/></svg>'
-    held = rendering._engine().draw_html(f"<!doctype html>{drawing.format(picture.as_uri())}").pdf
+    outer = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"><image href="{}" width="9"/></svg>'
+    held = drawing.engine().draw_html(f"<!doctype html>{outer.format(picture.as_uri())}").pdf
     assert b"/Subtype /Image" not in streams(held)
 
 
 def test_a_template_cannot_run_code() -> None:
     from jinja2.exceptions import SecurityError
 
-    environment = rendering._engine()._environment
+    environment = drawing.engine()._environment
     for attack in ("{{ cycler.__init__.__globals__.os.popen('true') }}", "{{ lines.append(1) }}"):
         with pytest.raises(SecurityError):
             environment.from_string(attack).render(lines=[])
@@ -485,9 +491,9 @@ def test_content_that_cannot_be_printed_is_named(changes: Content, words: str) -
 
 
 def test_a_document_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    rendering._engine()
-    monkeypatch.setattr(rendering, "SECONDS_PER_DOCUMENT", 0.01)
-    monkeypatch.setattr(rendering, "SECONDS_PER_LINE", 0.0)
+    drawing.engine()
+    monkeypatch.setattr(drawing, "SECONDS_PER_DOCUMENT", 0.01)
+    monkeypatch.setattr(drawing, "SECONDS_PER_LINE", 0.0)
     with pytest.raises(RenderingError, match="not drawn within"):
         render_pdf(sample(lines=[emails() for _ in range(50)]))
     assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
@@ -496,8 +502,33 @@ def test_a_document_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPat
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
+class PoolForAll(workers.Pool):
+    """Started workers cost a second each, so tests that are not about their life share them."""
+
+    def stop(self) -> None:
+        """Stay for the next test."""
+
+    def remove_scratch(self) -> None:
+        """Stay for the next test."""
+
+
+@pytest.fixture(scope="module")
+def pool_for_all() -> Iterator[PoolForAll]:
+    pool = PoolForAll(documents_per_worker=1000)
+    yield pool
+    workers.Pool.stop(pool)
+    workers.Pool.remove_scratch(pool)
+
+
+@pytest.fixture
+def started_workers(pool_for_all: PoolForAll, monkeypatch: pytest.MonkeyPatch) -> PoolForAll:
+    """What `render_files` draws with, in this test."""
+    monkeypatch.setattr(workers, "Pool", lambda documents_per_worker: pool_for_all)
+    return pool_for_all
+
+
 def test_files_come_in_the_order_of_their_jobs_and_equal_what_one_process_draws(tmp_path: Path) -> None:
-    jobs = list(numbered(range(1, 8), tmp_path / "2026-02"))
+    jobs = list(numbered(range(1, 6), tmp_path / "2026-02"))
     files = list(render_files(iter(jobs), workers=2, documents_per_worker=2))
     assert [file.path for file in files] == [path for _, path in jobs]
     for (text, path), file in zip(jobs, files, strict=True):
@@ -513,6 +544,7 @@ def test_few_documents_need_no_worker(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(render_files([])) == []
 
 
+@pytest.mark.usefixtures("started_workers")
 def test_documents_are_drawn_from_any_thread(tmp_path: Path) -> None:
     files: list[RenderedFile] = []
     thread = threading.Thread(target=lambda: files.extend(render_files(numbered(range(1), tmp_path), workers=1)))
@@ -536,6 +568,7 @@ def test_jobs_are_taken_as_they_are_needed(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.usefixtures("started_workers")
 def test_a_document_that_fails_is_named_after_those_before_it_are_done(tmp_path: Path) -> None:
     jobs = list(numbered(range(1, 6), tmp_path))
     jobs[2] = (json.dumps(brief(number="INV-2026-000003", total="broken")), jobs[2][1])
@@ -549,48 +582,53 @@ def test_a_document_that_fails_is_named_after_those_before_it_are_done(tmp_path:
 
 
 def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
-    workers = rendering._Pool(documents_per_worker=10)
+    pool = workers.Pool(documents_per_worker=10)
     text, path = next(numbered(range(1), tmp_path))
-    workers.render(text, path)
-    (worker,) = workers._idle
+    pool.render(text, path)
+    (worker,) = pool._idle
     slow = json.dumps(sample(number="INV-2026-000009", lines=[emails() for _ in range(400)]))
     target = tmp_path / "INV-2026-000009.pdf"
-    rendering._scratch_of(target, worker._process.pid).write_bytes(b"half a page")
+    files_module.scratch_of(target, worker._process.pid).write_bytes(b"half a page")
     killer = threading.Timer(0.3, worker._process.kill)
     killer.start()
     started = time.monotonic()
     with pytest.raises(RenderingError, match="INV-2026-000009: its worker was killed by SIGKILL"):
-        workers.render(slow, target)
+        pool.render(slow, target)
     assert time.monotonic() - started < 20
     killer.join()
     assert sorted(tmp_path.iterdir()) == [path]
-    assert workers.render(text, path).path == path  # by a new worker
-    workers.stop()
-    workers.remove_scratch()
-    assert not Path(workers._scratch).exists()
+    assert pool.render(text, path).path == path  # by a new worker
+    pool.stop()
+    pool.remove_scratch()
+    assert not Path(pool._scratch).exists()
 
 
 def test_a_worker_that_gives_no_answer_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "START_WORKER", "import time; time.sleep(600)")
-    monkeypatch.setattr(rendering, "SECONDS_TO_START", 0.2)
+    monkeypatch.setattr(workers, "START_WORKER", "import time; time.sleep(600)")
+    monkeypatch.setattr(workers, "SECONDS_TO_START", 0.2)
     with pytest.raises(RenderingError, match="INV-2026-000000: the worker gave no answer within 0 seconds"):
         list(render_files(numbered(range(3), tmp_path), workers=1))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_that_cannot_draw_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = rendering.START_WORKER.replace("it._serve", "it.WEASYPRINT_VERSION = '0.1'; it._serve")
-    monkeypatch.setattr(rendering, "START_WORKER", broken)
+    older = (
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        "from billing.rendering import environment; environment.WEASYPRINT_VERSION = '0.1'; "
+    )
+    broken = older + workers.START_WORKER
+    monkeypatch.setattr(workers, "START_WORKER", broken)
     with pytest.raises(RenderingError, match=r"INV-2026-000000: no document can be drawn.*expected 0\.1"):
         list(render_files(numbered(range(3), tmp_path), workers=1))
 
 
 def test_a_worker_that_breaks_down_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "START_WORKER", "raise SystemExit('out of paper')")
+    monkeypatch.setattr(workers, "START_WORKER", "raise SystemExit('out of paper')")
     with pytest.raises(RenderingError, match="INV-2026-000000: its worker ended with status 1: out of paper"):
         list(render_files(numbered(range(3), tmp_path), workers=2))
 
 
+@pytest.mark.usefixtures("started_workers")
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     blocked = tmp_path / "documents"
     blocked.write_text("a file where a folder should be")
@@ -643,9 +681,9 @@ def test_this_machine_can_draw() -> None:
 
 
 def test_what_is_missing_is_said_with_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering._Library, "loads", lambda self: False)
-    monkeypatch.setattr(rendering, "TEMPLATES", tmp_path)
-    monkeypatch.setattr(rendering, "WEASYPRINT_VERSION", "0.1")
+    monkeypatch.setattr(environment.Library, "loads", lambda self: False)
+    monkeypatch.setattr(environment, "TEMPLATES", tmp_path)
+    monkeypatch.setattr(environment, "WEASYPRINT_VERSION", "0.1")
     problems = check_rendering_environment()
     assert len(problems) == 5
     assert "apt-get install libharfbuzz-subset0" in problems[3]

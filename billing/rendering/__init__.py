@@ -1,0 +1,21 @@
+"""Draws issued documents as PDF files, from their stored content and nothing else (rules 19 and 23).
+
+The same content gives the same bytes in any process: faces come from `invoice_templates/fonts` only, the date in the
+file is the issue date, and nothing is fetched. Importing this package is cheap; WeasyPrint is loaded by the first page.
+"""
+
+from billing.rendering.drawing import render_pdf
+from billing.rendering.environment import check_rendering_environment
+from billing.rendering.errors import RenderingError
+from billing.rendering.files import RenderedFile
+from billing.rendering.page import TEMPLATE_VERSION
+from billing.rendering.workers import render_files
+
+__all__ = [
+    "TEMPLATE_VERSION",
+    "RenderedFile",
+    "RenderingError",
+    "check_rendering_environment",
+    "render_files",
+    "render_pdf",
+]

@@ -1,0 +1,208 @@
+"""Draws one page set with WeasyPrint, within a time limit, from files of the bundle only."""
+
+import atexit
+import gc
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import localcontext
+from functools import cache
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from billing.rendering.environment import check_rendering_environment
+from billing.rendering.errors import ContentError, RenderingError, TimeLimitError, UnableError
+from billing.rendering.faces import FACES, TEMPLATES, covered, covered_by_inter, only_bundled_faces, stand_in
+from billing.rendering.page import page_of
+from billing.rendering.wording import EXACT
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+LATIN_SHEETS = ("invoice.css",)  # Latin, Greek and Cyrillic
+SHEETS = ("invoice.css", "other_scripts.css")
+
+
+SECONDS_PER_DOCUMENT = 30.0
+SECONDS_PER_LINE = 0.1
+
+
+_DRAWING = threading.Lock()  # Pango's font map serves one thread at a time
+
+
+@dataclass(frozen=True)
+class Drawn:
+    pdf: bytes
+    pages: int
+    unprintable: str
+
+
+def render_pdf(content: Mapping[str, object]) -> bytes:
+    """Draw one document from its stored content (rules 19 and 23).
+
+    In the main thread a time limit holds that grows with the number of lines. Other threads may call this too, one at a
+    time is drawn; no time limit holds there.
+
+    Parameters
+    ----------
+    content
+        The stored content: money and quantities are decimal strings, dates `YYYY-MM-DD`.
+
+    Returns
+    -------
+    bytes
+        The PDF. Equal content gives equal bytes.
+
+    Raises
+    ------
+    RenderingError
+        Naming the document and the value of the content that cannot be printed, or what is missing on this machine.
+    """
+    return draw(content).pdf
+
+
+def draw(content: Mapping[str, object]) -> Drawn:
+    number = number_of(content)
+    try:
+        with localcontext(EXACT):
+            page = page_of(content)
+        with _DRAWING:
+            return engine().draw(page, seconds_allowed(content))
+    except (ContentError, TimeLimitError, UnableError) as error:
+        raise RenderingError(number, str(error)) from error
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
+        raise RenderingError(number, f"{type(error).__name__}: {error}") from error
+
+
+def number_of(content: Mapping[str, object]) -> str:
+    number = content.get("number")
+    return number if isinstance(number, str) else "document without a number"
+
+
+def seconds_allowed(content: Mapping[str, object]) -> float:
+    rows = sum(len(value) for key in ("lines", "usage") if isinstance(value := content.get(key), list))
+    return SECONDS_PER_DOCUMENT + SECONDS_PER_LINE * rows
+
+
+class Engine:
+    """WeasyPrint with everything that documents share: faces, style sheet, template, images. One page set at a time."""
+
+    def __init__(self) -> None:
+        from jinja2 import FileSystemLoader, StrictUndefined
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+        problems = check_rendering_environment()
+        if problems:
+            raise UnableError(f"no document can be drawn on this machine. {' '.join(problems)}")
+        import weasyprint
+        from weasyprint.text.fonts import FontConfiguration
+        from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
+
+        allowed = {"overage:logo.svg": ("logo.svg", "image/svg+xml")} | {
+            f"overage:fonts/{name}": (f"fonts/{name}", "font/ttf") for name in FACES
+        }
+
+        class ForbiddenAddressError(FatalURLFetchingError):  # type: ignore[misc]  # WeasyPrint has no types
+            """A page asked for something that is not part of the bundle; other exceptions would only drop it."""
+
+        class Bundle(URLFetcher):  # type: ignore[misc]  # WeasyPrint has no types
+            """Serves the files of the bundle by their exact names, and nothing else in the world."""
+
+            def fetch(self, url: str, headers: object = None) -> URLFetcherResponse:
+                if url not in allowed:
+                    raise ForbiddenAddressError(f"{url}: found an address outside the invoice bundle")
+                name, media_type = allowed[url]
+                return URLFetcherResponse(url, (TEMPLATES / name).read_bytes(), {"Content-Type": media_type})
+
+        class Page(weasyprint.HTML):  # type: ignore[misc]  # WeasyPrint has no types
+            """HTML whose every rule stands in the style sheets of the bundle.
+
+            The rules that WeasyPrint adds for any HTML cost half the time of a page. A release without this method adds
+            them again, and pages look the same.
+            """
+
+            def _ua_stylesheets(self, forms: bool = False) -> list[object]:
+                return []
+
+        self._weasyprint = weasyprint
+        self._forbidden = ForbiddenAddressError
+        self._page = Page
+        self._new_faces = FontConfiguration
+        self._fetcher = Bundle(allowed_protocols=(), allow_redirects=False)
+        self._styles: dict[tuple[str, ...], tuple[object, list[object]]] = {}
+        self._images: dict[str, object] = {}
+        self._environment = ImmutableSandboxedEnvironment(
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
+        )
+        self._template: Template = self._environment.get_template("invoice.html.j2")
+
+    def draw(self, page: Mapping[str, object], seconds: float) -> Drawn:
+        with _time_limit(seconds):
+            return self.draw_html(self._template.render(page))
+
+    def _style(self, sheets: tuple[str, ...]) -> tuple[object, list[object]]:
+        """The sheets with the faces they name, which are loaded once."""
+        if sheets not in self._styles:
+            with only_bundled_faces():
+                faces = self._new_faces()
+            parsed = [
+                self._weasyprint.CSS(
+                    string=(TEMPLATES / sheet).read_text("utf-8"), font_config=faces, url_fetcher=self._fetcher
+                )
+                for sheet in sheets
+            ]
+            self._styles[sheets] = faces, parsed
+        return self._styles[sheets]
+
+    def draw_html(self, html: str) -> Drawn:
+        uncovered = set(html) - covered()
+        printable = html.translate({ord(it): stand_in(it) for it in uncovered}) if uncovered else html
+        latin = covered_by_inter(printable.replace("\n", ""))
+        faces, sheets = self._style(LATIN_SHEETS if latin else SHEETS)
+        try:
+            document = self._page(string=printable, url_fetcher=self._fetcher).render(
+                stylesheets=sheets, font_config=faces, cache=self._images
+            )
+            pdf: bytes = document.write_pdf()
+        except self._forbidden as error:
+            raise ContentError(str(error)) from error
+        return Drawn(pdf, len(document.pages), "".join(sorted(filter(stand_in, uncovered))))
+
+
+@cache
+def engine() -> Engine:
+    atexit.register(_close_engine)
+    return Engine()
+
+
+def _close_engine() -> None:
+    """Let go of the faces while Python still runs, so that WeasyPrint removes its copies of them."""
+    engine.cache_clear()
+    gc.collect()
+
+
+@contextmanager
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Stop after so many seconds. Signals reach the main thread only, so elsewhere there is no limit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise TimeLimitError(f"not drawn within {seconds:.0f} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    # again every second: WeasyPrint survives most exceptions that a resource raises
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)

@@ -1,0 +1,89 @@
+"""What this machine must have before a document can be drawn: WeasyPrint, the libraries under it, the faces."""
+
+import ctypes
+import ctypes.util
+import importlib.metadata
+from contextlib import suppress
+from dataclasses import dataclass
+
+from billing.rendering.faces import FACES, TEMPLATES
+
+WEASYPRINT_VERSION = "70.0"
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library of the system that WeasyPrint draws with, and what brings it."""
+
+    name: str
+    files: tuple[str, ...]
+    short_names: tuple[str, ...]
+    without_it: str
+    debian: str
+    fedora: str
+    macos: str
+
+    def loads(self) -> bool:
+        for file in self.files:
+            with suppress(OSError):
+                ctypes.CDLL(file)
+                return True
+        return any(ctypes.util.find_library(name) for name in self.short_names)
+
+
+LIBRARIES = (
+    Library(
+        "Pango",
+        ("libpango-1.0.so.0", "libpango-1.0.dylib"),
+        ("pango-1.0", "pango-1.0-0"),
+        "no page can be drawn",
+        "libpango-1.0-0",
+        "pango",
+        "pango",
+    ),
+    Library(
+        "PangoFT2",
+        ("libpangoft2-1.0.so.0", "libpangoft2-1.0.dylib"),
+        ("pangoft2-1.0", "pangoft2-1.0-0"),
+        "no page can be drawn",
+        "libpangoft2-1.0-0",
+        "pango",
+        "pango",
+    ),
+    Library(
+        "libharfbuzz-subset",
+        ("libharfbuzz-subset.so.0", "libharfbuzz-subset.0.dylib"),
+        ("harfbuzz-subset", "harfbuzz-subset-0"),
+        "pages would take four times as long and their bytes would differ",
+        "libharfbuzz-subset0",
+        "harfbuzz",
+        "harfbuzz",
+    ),
+)
+
+
+def check_rendering_environment() -> list[str]:
+    """What keeps this machine from drawing documents: one sentence for each problem, with what to install."""
+    problems = []
+    try:
+        installed = importlib.metadata.version("weasyprint")
+    except importlib.metadata.PackageNotFoundError:
+        installed = "none"
+    if installed != WEASYPRINT_VERSION:
+        problems.append(
+            f"WeasyPrint: found {installed}, expected {WEASYPRINT_VERSION}, the version whose pages were verified: "
+            f"pip install weasyprint=={WEASYPRINT_VERSION}"
+        )
+    for library in LIBRARIES:
+        if not library.loads():
+            problems.append(
+                f"{library.name} is missing: {library.without_it}. Debian, Ubuntu: apt-get install {library.debian}. "
+                f"Fedora: dnf install {library.fedora}. macOS: brew install {library.macos}"
+            )
+    missing = [name for name in FACES if not (TEMPLATES / "fonts" / name).is_file()]
+    if missing:
+        problems.append(
+            f"{TEMPLATES / 'fonts'}: found no {', '.join(missing)}, expected the faces that come with Overage "
+            "on every system (Debian, Ubuntu, Fedora, macOS): install the package again"
+        )
+    return problems

@@ -1,0 +1,66 @@
+"""The faces that documents are set in, and the characters they cover."""
+
+import os
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from itertools import chain
+from pathlib import Path
+
+import invoice_templates
+
+TEMPLATES = Path(invoice_templates.__file__).parent
+FACES = (
+    "Inter-Regular.ttf",
+    "Inter-Medium.ttf",
+    "Inter-SemiBold.ttf",
+    "NotoSansArabic-Regular.ttf",
+    "NotoSansDevanagari-Regular.ttf",
+    "NotoSansHebrew-Regular.ttf",
+    "NotoSansThai-Regular.ttf",
+    "DroidSansFallback-Han.ttf",
+    "DroidSansFallback-Hangul.ttf",
+)
+
+
+BOX = "\N{WHITE SQUARE}"
+# in a name they could turn the rest of a line over
+DIRECTION_CONTROLS = frozenset(chain(range(0x202A, 0x202F), range(0x2066, 0x206A)))
+
+
+@cache
+def _characters(face: str) -> frozenset[int]:
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # fontTools has no types
+
+    with TTFont(TEMPLATES / "fonts" / face, lazy=True) as font:
+        return frozenset(font.getBestCmap())
+
+
+def covered_by_inter(text: str) -> bool:
+    return _characters(FACES[0]).issuperset(map(ord, text))
+
+
+@cache
+def covered() -> frozenset[str]:
+    covered = frozenset().union(*map(_characters, FACES)) - DIRECTION_CONTROLS
+    return frozenset(map(chr, covered)) | frozenset("\n\r\t")
+
+
+def stand_in(character: str) -> str:
+    """What prints in place of a character that no face covers: a neat box, or nothing where nothing is to be seen."""
+    return "" if unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f" else BOX
+
+
+@contextmanager
+def only_bundled_faces() -> Iterator[None]:
+    """Let fontconfig see the bundle only: its configuration is read from the environment, once, when it starts."""
+    before = os.environ.get("FONTCONFIG_FILE")
+    os.environ["FONTCONFIG_FILE"] = str(TEMPLATES / "fonts.conf")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["FONTCONFIG_FILE"]
+        else:
+            os.environ["FONTCONFIG_FILE"] = before

@@ -1,0 +1,280 @@
+"""Draws many documents, by worker processes.
+
+Those are fresh interpreters that load this package, not forks of the caller: a process that has used Polars or Pango
+runs threads, and a fork of it can wait for ever on a lock that one of those threads held.
+"""
+
+import gc
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+
+from billing.rendering.drawing import number_of, render_pdf, seconds_allowed
+from billing.rendering.errors import RenderingError
+from billing.rendering.faces import TEMPLATES
+from billing.rendering.files import RenderedFile, read_content, render_file, scratch_of
+
+SECONDS_TO_START = 120.0
+BYTES_PER_WORKER = 3 * 1024**3
+DOCUMENTS_PER_WORKER = 500
+DOCUMENTS_WITHOUT_WORKERS = 2
+
+START_WORKER = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import billing.rendering.workers as it; it.serve(int(sys.argv[2]))"
+)
+
+
+def render_files(
+    jobs: Iterable[tuple[str, Path]], workers: int = 2, documents_per_worker: int = DOCUMENTS_PER_WORKER
+) -> Iterator[RenderedFile]:
+    """Draw documents into files, each put in its place at once or not at all.
+
+    Works lazily: a bounded number of jobs is taken ahead of what has been yielded, so there may be any number of them.
+    One or two documents are drawn in this process; more by `workers` fresh interpreters.
+
+    Parameters
+    ----------
+    jobs
+        Stored content as JSON text, and the path of the PDF.
+    workers
+        Number of processes.
+    documents_per_worker
+        After so many documents a worker is replaced, because WeasyPrint does not give all memory back.
+
+    Yields
+    ------
+    RenderedFile
+        In the order of the jobs.
+
+    Raises
+    ------
+    RenderingError
+        When it is the turn of a document that cannot be drawn, naming it. Documents before it have been yielded.
+    OSError
+        When a file cannot be written, with its path.
+    ValueError
+        When `workers` or `documents_per_worker` is below 1.
+    """
+    if workers < 1 or documents_per_worker < 1:
+        raise ValueError(f"found {workers} workers and {documents_per_worker} documents each, expected at least 1")
+    remaining = iter(jobs)
+    first = list(islice(remaining, DOCUMENTS_WITHOUT_WORKERS + 1))
+    if len(first) <= DOCUMENTS_WITHOUT_WORKERS and threading.current_thread() is threading.main_thread():
+        for text, path in first:
+            yield render_file(text, path)
+    elif first:
+        yield from _render_with_workers(chain(first, remaining), workers, documents_per_worker)
+
+
+def _render_with_workers(
+    jobs: Iterable[tuple[str, Path]], workers: int, documents_per_worker: int
+) -> Iterator[RenderedFile]:
+    pool = Pool(documents_per_worker)
+    threads = ThreadPoolExecutor(workers, thread_name_prefix="rendering")
+    waiting: deque[Future[RenderedFile]] = deque()
+    try:
+        for text, path in jobs:
+            waiting.append(threads.submit(pool.render, text, path))
+            if len(waiting) >= 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # also when the caller stops reading, or a document failed: nothing is left running, no scratch file remains
+        for future in waiting:
+            future.cancel()
+        pool.stop()
+        threads.shutdown()
+        pool.remove_scratch()
+
+
+class Pool:
+    """The workers, each used by one thread of the caller at a time."""
+
+    def __init__(self, documents_per_worker: int) -> None:
+        self._documents_per_worker = documents_per_worker
+        self._scratch = tempfile.mkdtemp(prefix="overage-rendering-")
+        self._lock = threading.Lock()
+        self._idle: list[Worker] = []
+        self._all: set[Worker] = set()
+        self._stopped = False
+
+    def render(self, text: str, path: Path) -> RenderedFile:
+        worker = self._take(path)
+        try:
+            return worker.render(text, path)
+        finally:
+            self._give_back(worker)
+
+    def _take(self, path: Path) -> "Worker":
+        with self._lock:
+            if self._stopped:
+                raise RenderingError(path.stem, "rendering was stopped")
+            if self._idle:
+                return self._idle.pop()
+            worker = Worker(self._scratch)
+            self._all.add(worker)
+            return worker
+
+    def _give_back(self, worker: "Worker") -> None:
+        with self._lock:
+            if not self._stopped and worker.alive and worker.rendered < self._documents_per_worker:
+                self._idle.append(worker)
+                return
+            self._all.discard(worker)
+        worker.close()
+
+    def stop(self) -> None:
+        """End all workers: idle ones here, busy ones by the thread that uses them, which learns of their death.
+
+        A connection closed by two threads could close a file of somebody else, who was given the number in between.
+        """
+        with self._lock:
+            self._stopped = True
+            idle, self._idle = self._idle, []
+            busy = self._all.difference(idle)
+            for worker in busy:
+                worker.kill()
+            self._all.clear()
+        for worker in idle:
+            worker.close()
+
+    def remove_scratch(self) -> None:
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+class Worker:
+    """A fresh interpreter that draws documents until it is closed."""
+
+    def __init__(self, scratch: str) -> None:
+        self.rendered = 0
+        self.alive = True
+        self._started = False
+        self._connection, theirs = Pipe()
+        root = str(Path(__file__).resolve().parents[2])
+        with theirs:
+            self._messages = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  closed with the worker
+            # the interpreter that runs this, with arguments from above: no word of a document is among them
+            self._process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-P", "-c", START_WORKER, root, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=self._messages,
+                stderr=self._messages,
+                # WeasyPrint keeps a copy of the faces in the folder for temporary files, which a killed worker leaves
+                env={**os.environ, "TMPDIR": scratch},
+            )
+
+    def render(self, text: str, path: Path) -> RenderedFile:
+        number = path.stem
+        try:
+            if not self._started:
+                self._start(number)
+            content = read_content(text, path)
+            number = number_of(content)
+            self._connection.send((text, str(path)))
+            # the worker keeps the limit itself; this one is for a worker that cannot
+            answer = self._receive(number, 2 * seconds_allowed(content))
+        except (EOFError, ConnectionError) as error:
+            raise RenderingError(number, self._last_words()) from error
+        finally:
+            if not self.alive:
+                scratch_of(path, self._process.pid).unlink(missing_ok=True)
+        self.rendered += 1
+        if not isinstance(answer, RenderedFile):
+            raise RenderingError(number, f"found {answer!r} from a worker, expected a file")
+        return answer
+
+    def _start(self, number: str) -> None:
+        try:
+            self._receive(number, SECONDS_TO_START)
+        except RenderingError as error:  # it names the sample, which the caller has never heard of
+            self.alive = False
+            raise RenderingError(number, error.cause) from error
+        self._started = True
+
+    def _receive(self, number: str, seconds: float) -> object:
+        try:
+            if not self._connection.poll(seconds):
+                self.close()
+                raise RenderingError(number, f"the worker gave no answer within {seconds:.0f} seconds and was stopped")
+            answer = self._connection.recv()
+        except (EOFError, ConnectionError):
+            self.alive = False
+            raise
+        if isinstance(answer, RenderingError | OSError):
+            raise answer
+        return answer
+
+    def _last_words(self) -> str:
+        try:
+            status = self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            return "the worker closed its connection"
+        how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+        said = ""
+        if not self._messages.closed:
+            self._messages.seek(0)
+            said = self._messages.read()[-2000:].decode(errors="replace").strip()
+        return f"its worker {how}" + (f": {said}" if said else "")
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+
+    def close(self) -> None:
+        self.alive = False
+        self.kill()
+        self._process.wait()
+        self._connection.close()
+        self._messages.close()
+
+
+def serve(handle: int) -> None:
+    """The life of a worker: load everything once, then draw what arrives until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the caller closes its workers
+    with Connection(handle) as connection:
+        try:
+            _limit_memory()
+            sample = json.loads((TEMPLATES / "sample.json").read_text("utf-8"))
+            render_pdf(sample)  # the first page loads what all others share
+        except (RenderingError, OSError) as error:
+            connection.send(error)
+            return
+        # what is loaded now stays: collecting after every document must not walk over it again
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        connection.send("ready")
+        while True:
+            try:
+                text, path = connection.recv()
+            except (EOFError, ConnectionError):
+                return
+            answer: RenderedFile | RenderingError | OSError
+            try:
+                answer = render_file(text, Path(path))
+            except (RenderingError, OSError) as error:
+                answer = error
+            connection.send(answer)
+            gc.collect()
+
+
+def _limit_memory() -> None:
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (BYTES_PER_WORKER, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    except (OSError, ValueError):
+        return  # macOS knows no such limit; a lower one set from outside stays

@@ -199,8 +199,8 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
     hold_fee_due = (
         hold_fee
         & pl.col("held_on").is_not_null()
-        & stopped
-        & (at > pl.col("held_on"))
+        # what is paid already, a late notice's extra cycle or year included, costs no hold fee on top
+        & (at >= pl.col("paid_until"))
         & (pl.col("hold_fees_until").is_null() | (at < pl.col("hold_fees_until")))
     )
     suspended = pl.col("is_suspended") & pl.lit(not policy.charge_while_suspended)

@@ -127,7 +127,7 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     ).with_columns(
         # "no further fee", or one more: the paid cycle ends with the next fee date, or with the one after it
         paid_end=pl.when("in_time").then("fee_date").otherwise(grid.next_fee_date(start, term, pl.col("fee_date"))),
-        after_billing_date=grid.next_date(start, pl.col("billing_date")),
+        after_fee_date=grid.next_date(start, pl.col("fee_date")),
         second_billing_date=grid.date(start, pl.lit(1, pl.Int32)),
     )
     exists = pl.col("started_on").is_not_null()
@@ -237,9 +237,7 @@ def _moved(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     # of a subscription on hold, access has ended and the fees are settled already
     fees_end = pl.when("in_time").then("fee_date").otherwise(pl.col("fee_date") + one_day)
     cancel_access = day if at_once else pl.col("paid_end") - one_day
-    cancel_last = (
-        pl.when("in_time").then("billing_date").otherwise("after_billing_date") if at_once else pl.col("paid_end")
-    )
+    cancel_last = pl.when("in_time").then("billing_date").otherwise("after_fee_date") if at_once else pl.col("paid_end")
     values: dict[str, pl.Expr] = {
         "account_id": pl.col("account_id"),
         "subscription_id": pl.col("subscription_id"),
@@ -336,6 +334,10 @@ def _closed_for_new(renewed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame
         "subscription_id": pl.col("previous_id"),
         "term": pl.col("term_held"),
         "last_billing_date": pl.coalesce("last_billing_date", latest),
+        # the fee of what begins pays for its first day
+        "hold_fees_until": pl.when("is_held")
+        .then(pl.min_horizontal("hold_fees_until", day))
+        .otherwise("hold_fees_until"),
     }
     return renewed.select(expression.cast(_STATE[name]).alias(name) for name, expression in columns.items())
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import zlib
@@ -553,8 +554,11 @@ def test_documents_are_drawn_from_any_thread(tmp_path: Path) -> None:
     assert [file.path.name for file in files] == ["INV-2026-000000.pdf"]
 
 
-def test_jobs_are_taken_as_they_are_needed(tmp_path: Path) -> None:
+def test_jobs_are_taken_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
 
     def endless() -> Iterator[tuple[str, Path]]:
         for number in range(1_000_000):
@@ -563,9 +567,11 @@ def test_jobs_are_taken_as_they_are_needed(tmp_path: Path) -> None:
 
     files = render_files(endless(), workers=1)
     next(files)
+    assert list(scratch.iterdir())
     files.close()  # type: ignore[attr-defined]  # a generator
     assert len(taken) < 20
     assert not list(tmp_path.glob(".*"))
+    assert not list(scratch.iterdir())
 
 
 @pytest.mark.usefixtures("started_workers")
@@ -581,11 +587,10 @@ def test_a_document_that_fails_is_named_after_those_before_it_are_done(tmp_path:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
-    pool = workers.Pool(documents_per_worker=10)
+def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path, pool_for_all: PoolForAll) -> None:
     text, path = next(numbered(range(1), tmp_path))
-    pool.render(text, path)
-    (worker,) = pool._idle
+    pool_for_all.render(text, path)
+    worker = pool_for_all._idle[-1]
     slow = json.dumps(sample(number="INV-2026-000009", lines=[emails() for _ in range(400)]))
     target = tmp_path / "INV-2026-000009.pdf"
     files_module.scratch_of(target, worker._process.pid).write_bytes(b"half a page")
@@ -593,14 +598,12 @@ def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path) -> None:
     killer.start()
     started = time.monotonic()
     with pytest.raises(RenderingError, match="INV-2026-000009: its worker was killed by SIGKILL"):
-        pool.render(slow, target)
+        pool_for_all.render(slow, target)
     assert time.monotonic() - started < 20
     killer.join()
     assert sorted(tmp_path.iterdir()) == [path]
-    assert pool.render(text, path).path == path  # by a new worker
-    pool.stop()
-    pool.remove_scratch()
-    assert not Path(pool._scratch).exists()
+    assert worker not in pool_for_all._idle
+    assert pool_for_all.render(text, path).path == path  # by another worker
 
 
 def test_a_worker_that_gives_no_answer_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

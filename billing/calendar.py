@@ -28,13 +28,11 @@ class Grid:
 
     def date(self, start: pl.Expr, k: pl.Expr) -> pl.Expr:
         """Billing date k of a grid that starts on `start`: its anchor day, or the month's last day if earlier."""
-        month = month_number(start) + k
-        first = pl.date(month // 12, month % 12 + 1, 1)
-        anchor = start.dt.day().cast(pl.Int32)
+        # an offset in months keeps the day, or takes the month's last one; written once, for expressions grow by copying
+        months = pl.format("{}mo", k)
         if self.first_of_month:
-            anchor = pl.when(k == 0).then(anchor).otherwise(1)
-        day = pl.min_horizontal(anchor, first.dt.month_end().dt.day().cast(pl.Int32))
-        return pl.date(month // 12, month % 12 + 1, day)
+            return pl.when(k == 0).then(start).otherwise(start.dt.month_start().dt.offset_by(months))
+        return start.dt.offset_by(months)
 
     def next_index(self, start: pl.Expr, day: pl.Expr) -> pl.Expr:
         """The k of the first billing date after `day`: a billing date belongs to the cycle that it starts."""

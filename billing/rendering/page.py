@@ -121,11 +121,15 @@ def _line(row: Fields, out: Print, sign: int) -> dict[str, object]:
     cycle = out.cycle(row.day("cycle_start"), row.day("cycle_end")) if row.has("cycle_start") else ""
     package = row.optional_text("package_title") or row.optional_text("package")
     title = row.text("description") or _title(row) or package
-    details = [cycle, _tariff(row, out), *row.texts("arithmetic")]
+    details = [
+        "" if package.casefold() in title.casefold() else package,
+        cycle,
+        _tariff(row, out),
+        *row.texts("arithmetic"),
+    ]
     unlimited = row.has("quantity") and not row.has("allowance")
     return {
         "title": title,
-        "package": "" if package.casefold() in title.casefold() else package,
         "earlier": row.text("kind") == "prior_cycle",
         "details": [detail for detail in details if detail],
         "measured": row.has("metric") and row.has("quantity"),

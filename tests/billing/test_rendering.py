@@ -110,8 +110,8 @@ def test_an_invoice_says_what_exceeded_and_what_it_cost() -> None:
     assert "Due on issue" in text
     assert "Gold, monthly fee" in text
     assert "February 10, 2026 - March 9, 2026" in text
-    assert "Emails over the allowance · Starter 40,000 15,000 25,000 25 x 1,000 3.00 75.00" in text
-    assert "Bandwidth over the allowance · Starter 61.2 GB 50 GB 11.2 GB 12 GB 0.50 6.00" in text
+    assert "Emails over the allowance 40,000 15,000 25,000 25 x 1,000 3.00 75.00 Starter · January 10, 2026 -" in text
+    assert "Bandwidth over the allowance 61.2 GB 50 GB 11.2 GB 12 GB 0.50 6.00" in text
     assert "Earlier cycle · Emails reported late" in text
     assert "16,500 15,000 1,500 2 x 1,000 3.00 3.00" in text
     assert "December 10, 2025 - January 9, 2026" in text
@@ -174,7 +174,7 @@ def test_a_charge_on_a_credit_note_stays_apart_from_what_is_credited() -> None:
     lines = [fee(amount="-100.00"), fee(amount="30.00", description="Earlier fee")]
     content = brief(kind="credit_note", lines=lines, taxes=[], net="-70.00", tax="0.00", total="-70.00")
     text = read(render_pdf(content))
-    assert "Earlier fee · Gold -30.00" in text
+    assert "Earlier fee -30.00 Gold · February 10" in text
     assert "Total credited USD 70.00" in text
 
 

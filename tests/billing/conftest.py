@@ -39,3 +39,9 @@ def catalogue_file(tmp_path: Path) -> Callable[[str], Path]:
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def ref_1_in(ref_1: Catalogue) -> Callable[[str], Catalogue]:
+    """REF-1 billed in another time zone."""
+    return lambda time_zone: replace(ref_1, time_zone=time_zone)

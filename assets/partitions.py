@@ -15,7 +15,7 @@ import yaml
 
 DEFAULT_BILLING_START = date(2024, 1, 1)
 FUTURE_MONTHS = 120
-FUTURE_DAYS = 3_660
+FUTURE_DAYS = 400
 # deliveries may begin before the first month that is billed: levels of gauges carry on
 DAYS_BEFORE_START = 366
 

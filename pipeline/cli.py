@@ -148,6 +148,8 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
 
     Earlier months are brought up to date first, in order.
     """
+    # the partitions are those of this home: they are made when the definitions are imported
+    os.environ["OVERAGE_HOME"] = str(home)
     from assets.resources import today
     from pipeline import runs
 

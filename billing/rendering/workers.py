@@ -28,7 +28,7 @@ from billing.rendering.files import RenderedFile, read_content, render_file, scr
 SECONDS_TO_START = 120.0
 BYTES_PER_WORKER = 3 * 1024**3
 DOCUMENTS_PER_WORKER = 500
-DOCUMENTS_WITHOUT_WORKERS = 2
+DOCUMENTS_WITHOUT_WORKERS = 16
 
 START_WORKER = (
     "import sys; sys.path.insert(0, sys.argv[1]); import billing.rendering.workers as it; it.serve(int(sys.argv[2]))"
@@ -41,7 +41,7 @@ def render_files(
     """Draw documents into files, each put in its place at once or not at all.
 
     Works lazily: a bounded number of jobs is taken ahead of what has been yielded, so there may be any number of them.
-    One or two documents are drawn in this process; more by `workers` fresh interpreters.
+    A few documents are drawn in this process, which costs less than starting others; more by fresh interpreters.
 
     Parameters
     ----------

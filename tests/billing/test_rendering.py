@@ -404,6 +404,11 @@ def test_the_only_date_in_a_file_is_the_day_of_issue() -> None:
     assert b"/Title (INV-2026-000042)" in held
 
 
+def test_no_rules_but_those_of_the_bundle_shape_a_page() -> None:
+    # WeasyPrint's rules for any HTML would list the headings of a page as its bookmarks
+    assert b"/Outlines" not in streams(render_pdf(sample()))
+
+
 def test_a_newer_template_never_draws_an_older_document() -> None:
     with pytest.raises(RenderingError, match="template_version: found '0', expected '1'"):
         render_pdf(sample(template_version="0"))

@@ -271,8 +271,9 @@ def _metric(name: str, place: Place) -> Metric:
     elif place.has("carries"):
         place.at("carries").problem("no key `carries` on a counter")
     unit_size = place.at("unit_size").decimal(Decimal(1))
-    if not 0 < unit_size <= 10**15 or decimals(unit_size) > 9:
-        place.at("unit_size").problem("a number above 0 and up to 10^15, of at most 9 decimals")
+    # a unit smaller than the base unit would leave a large quantity without room for its decimals
+    if not 1 <= unit_size <= 10**15 or decimals(unit_size) > 9:
+        place.at("unit_size").problem("a number from 1 to 10^15, of at most 9 decimals")
         unit_size = Decimal(1)
     if place.has("unit_size") and not place.has("unit"):
         place.problem("a key `unit` beside `unit_size`", found="none")

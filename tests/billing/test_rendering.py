@@ -42,6 +42,12 @@ reads_pdf = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def three_documents_are_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers start for three documents, so that a test of workers needs no more."""
+    monkeypatch.setattr(workers, "DOCUMENTS_WITHOUT_WORKERS", 2)
+
+
 def sample(**changes: object) -> Content:
     content: Content = json.loads((ROOT / "invoice_templates" / "sample.json").read_text("utf-8"))
     assert set(changes) <= set(content)

@@ -533,12 +533,18 @@ def pool_for_all() -> Iterator[PoolForAll]:
 
 
 @pytest.fixture
-def started_workers(pool_for_all: PoolForAll, monkeypatch: pytest.MonkeyPatch) -> PoolForAll:
-    """What `render_files` draws with, in this test."""
+def few_need_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`render_files` draws no document in this process."""
+    monkeypatch.setattr(workers, "DOCUMENTS_WITHOUT_WORKERS", 0)
+
+
+@pytest.fixture
+def started_workers(pool_for_all: PoolForAll, few_need_workers: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`render_files` draws with workers that run already."""
     monkeypatch.setattr(workers, "Pool", lambda documents_per_worker: pool_for_all)
-    return pool_for_all
 
 
+@pytest.mark.usefixtures("few_need_workers")
 def test_files_come_in_the_order_of_their_jobs_and_equal_what_one_process_draws(tmp_path: Path) -> None:
     jobs = list(numbered(range(1, 6), tmp_path / "2026-02"))
     files = list(render_files(iter(jobs), workers=2, documents_per_worker=2))
@@ -556,15 +562,20 @@ def test_few_documents_need_no_worker(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list(render_files([])) == []
 
 
-@pytest.mark.usefixtures("started_workers")
-def test_documents_are_drawn_from_any_thread(tmp_path: Path) -> None:
+def test_documents_are_drawn_from_any_thread(
+    tmp_path: Path, pool_for_all: PoolForAll, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "Pool", lambda documents_per_worker: pool_for_all)
     files: list[RenderedFile] = []
+    before = sum(worker.rendered for worker in pool_for_all._all)
     thread = threading.Thread(target=lambda: files.extend(render_files(numbered(range(1), tmp_path), workers=1)))
     thread.start()
     thread.join(timeout=120)
+    assert sum(worker.rendered for worker in pool_for_all._all) == before + 1  # no time limit would hold in the thread
     assert [file.path.name for file in files] == ["INV-2026-000000.pdf"]
 
 
+@pytest.mark.usefixtures("few_need_workers")
 def test_jobs_are_taken_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = []
     scratch = tmp_path / "scratch"
@@ -617,6 +628,7 @@ def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path, pool_for
     assert pool_for_all.render(text, path).path == path  # by another worker
 
 
+@pytest.mark.usefixtures("few_need_workers")
 def test_a_worker_that_gives_no_answer_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "START_WORKER", "import time; time.sleep(600)")
     monkeypatch.setattr(workers, "SECONDS_TO_START", 0.2)
@@ -625,6 +637,7 @@ def test_a_worker_that_gives_no_answer_is_stopped(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("few_need_workers")
 def test_a_worker_that_cannot_draw_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     older = (
         "import sys; sys.path.insert(0, sys.argv[1]); "
@@ -636,6 +649,7 @@ def test_a_worker_that_cannot_draw_says_what_is_missing(tmp_path: Path, monkeypa
         list(render_files(numbered(range(3), tmp_path), workers=1))
 
 
+@pytest.mark.usefixtures("few_need_workers")
 def test_a_worker_that_breaks_down_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "START_WORKER", "raise SystemExit('out of paper')")
     with pytest.raises(RenderingError, match="INV-2026-000000: its worker ended with status 1: out of paper"):
@@ -643,12 +657,13 @@ def test_a_worker_that_breaks_down_is_quoted(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("started_workers")
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     blocked = tmp_path / "documents"
     blocked.write_text("a file where a folder should be")
-    for count in (1, 3):
+    for without_workers in (0, 1):
+        monkeypatch.setattr(workers, "DOCUMENTS_WITHOUT_WORKERS", without_workers)
         with pytest.raises(OSError, match=re.escape(str(blocked))):
-            list(render_files(numbered(range(count), blocked), workers=1))
+            list(render_files(numbered(range(1), blocked), workers=1))
     assert sorted(tmp_path.iterdir()) == [blocked]
 
 

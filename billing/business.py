@@ -1,12 +1,13 @@
 """A business as of a day: its home, what was given, and the register. Every computation starts from one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 
 import polars as pl
 
+from billing.balances import suspensions
 from billing.calendar import first_day, month_of, months_after
 from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
@@ -15,6 +16,7 @@ from billing.inputs import Inputs, read_inputs
 from billing.rating import TermsFrames, terms_frames
 from billing.register import Register
 from billing.subscriptions import Lives, read_lives
+from billing.tables import MONEY, REJECTS
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Business:
     register: Register
     as_of: date
     issues: bool = True
+    _by_count: dict[int, tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]] = field(default_factory=dict, compare=False)
 
     @classmethod
     def load(cls, root: Path, as_of: date, register_url: str | None = None, issues: bool = True) -> "Business":
@@ -65,22 +68,59 @@ class Business:
         return self.inputs.requests.filter(pl.col("on") <= self.as_of)
 
     @cached_property
-    def payments(self) -> pl.DataFrame:
-        """The payments made up to the as-of day."""
-        return self.inputs.payments.filter(pl.col("on") <= self.as_of)
-
-    @cached_property
     def lives(self) -> Lives:
         """The subscriptions that the requests made, without those of parked accounts (rule 28)."""
         lives = read_lives(self.requests, self.catalogue, self.terms)
         parked = lives.parked["account_id"].implode()
         return Lives(lives.subscriptions.filter(~pl.col("account_id").is_in(parked)), lives.answers, lives.parked)
 
-    @cached_property
+    @property
+    def payments(self) -> pl.DataFrame:
+        """The payments made up to the as-of day, of documents that have been issued to their account."""
+        return self._paid[0]
+
+    @property
+    def unknown_payments(self) -> pl.DataFrame:
+        """The payments of no known document, set aside until the register knows it (rule 27): as the table REJECTS."""
+        return self._paid[1]
+
+    @property
     def suspensions(self) -> pl.DataFrame:
         """account_id, suspended_from, suspended_until: when access was suspended by a failed payment (rule 16)."""
-        instant = pl.Datetime("ns", "UTC")
-        return pl.DataFrame(schema={"account_id": pl.String, "suspended_from": instant, "suspended_until": instant})
+        return self._paid[2]
+
+    @property
+    def _paid(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """Payments, unknown payments and suspensions, read again when documents have been issued since."""
+        issued = self.register.count()
+        if issued not in self._by_count:
+            self._by_count.clear()
+            self._by_count[issued] = self._match_payments()
+        return self._by_count[issued]
+
+    def _match_payments(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        given = self.inputs.payments.filter(pl.col("on") <= self.as_of)
+        if given.is_empty():
+            return (
+                given,
+                REJECTS.empty(),
+                suspensions(given, pl.DataFrame(schema={"number": pl.String, "total": MONEY})),
+            )
+        documents = self.register.documents().select("number", "account_id", "total")
+        known = given.join(
+            documents,
+            left_on=["document", "account_id"],
+            right_on=["number", "account_id"],
+            how="semi",
+            maintain_order="left",
+        )
+        unknown = given.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
+            reason=pl.lit("unknown_document"), id="payment_id"
+        )
+        rejects = pl.concat(
+            [REJECTS.empty(), unknown.select("file", "row", "reason", "text", "id", "account_id")], how="diagonal"
+        )
+        return known, REJECTS.conform(rejects), suspensions(known, documents)
 
     @cached_property
     def first_month(self) -> str | None:

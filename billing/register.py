@@ -303,9 +303,11 @@ class Register:
         with self._engine.connect() as connection:
             return connection.execute(query).scalar()
 
-    def count(self, through_month: str) -> int:
-        """How many documents have been issued for billing months up to this one."""
-        query = sa.select(sa.func.count()).where(_documents.c.billing_month <= through_month)
+    def count(self, through_month: str | None = None) -> int:
+        """How many documents have been issued, for all billing months or those up to one."""
+        query = sa.select(sa.func.count()).select_from(_documents)
+        if through_month is not None:
+            query = query.where(_documents.c.billing_month <= through_month)
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 

@@ -430,6 +430,25 @@ BALANCES = Table(
     ("account_id", "currency"),
 )
 
+COLLECTIONS = Table(
+    "collections",
+    "What to charge to which card: a row per unpaid document, for a payment provider.",
+    (
+        _ACCOUNT,
+        _NUMBER,
+        _CURRENCY,
+        Column("amount_due", MONEY, "Total and corrections, less what was paid and kept"),
+        Column("due_on", pl.Date, "Documents are due on issue"),
+        Column("days_overdue", pl.Int64, "Days from due_on to the as-of day"),
+        Column("age", pl.String, "not_due, 1_to_30, 31_to_60, 61_to_90 or over_90 days"),
+        Column("card_brand", pl.String, "Brand of the account's latest card"),
+        Column("card_last4", pl.String, "Its last four digits; nothing else of a card is ever stored"),
+        Column("attempts_failed", pl.Boolean, "Whether the latest attempt to pay failed; null when there was none"),
+        Column("idempotency_key", pl.String, "The same for the same document and amount"),
+    ),
+    ("account_id", "number"),
+)
+
 _PAYMENT_HISTORY = pl.List(
     pl.Struct(
         {
@@ -505,6 +524,7 @@ TABLES: Final[Mapping[str, Table]] = {
         UNBILLED,
         PARKED,
         BALANCES,
+        COLLECTIONS,
         PROFILE,
     )
 }

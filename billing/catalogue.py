@@ -190,6 +190,8 @@ def load_catalogue(path: Path) -> Catalogue:
     problems: list[Problem] = []
     root = read_yaml(path.name, content, problems)
     catalogue = _catalogue(root, hashlib.sha256(content).hexdigest()) if root is not None else None
+    if root is not None and catalogue is not None and not problems:
+        _refuse_silent_agreements(root.at("agreements"), catalogue)
     if problems or catalogue is None:
         raise RefusedError(f"{path}: the catalogue is refused", sorted(set(problems), key=problems.index))
     return catalogue
@@ -205,6 +207,7 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     seller = _seller(root.at("seller"))
     policy = _policy(root.at("policy"))
     metrics = tuple(_metric(name, place) for name, place in root.at("metrics").named())
+    root.at("metrics").keys(required=(), optional=[metric.name for metric in metrics], what="metric")
     if not metrics:
         root.at("metrics").problem("at least one metric")
     packages = _packages(root.at("packages"), metrics)
@@ -419,6 +422,24 @@ def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metri
         allowances=_allowances(place.at("allowances"), metrics),
         overage=_overage(place.at("overage"), metrics),
     )
+
+
+def _refuse_silent_agreements(places: Place, catalogue: Catalogue) -> None:
+    """Rule 5 holds for agreements too: an allowance that ends needs a tariff, a trigger or the word `none`."""
+    periods = terms_periods(catalogue)
+    for place, agreement in zip(places.items(), catalogue.agreements, strict=True):
+        theirs = [
+            period.terms
+            for period in periods
+            if (period.account_id, period.package) == (agreement.account_id, agreement.package)
+            and period.since >= agreement.effective_from
+        ]
+        for name in agreement.allowances:
+            if any(
+                terms.allowances[name] is not None and name not in terms.overage and name not in terms.auto_upgrade_on
+                for terms in theirs
+            ):
+                place.problem(f"a tariff for {name} in the agreement's `overage`, or `none` there", found="none")
 
 
 def _refuse_repeated(place: Place, values: list[object], what: str) -> None:

@@ -52,15 +52,19 @@ def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | No
 class Place:
     """A place in the document: reads its value, or reports what is wrong with it and returns a stand-in."""
 
-    def __init__(self, file: str, path: str, node: yaml.Node, problems: list[Problem]) -> None:
+    def __init__(
+        self, file: str, path: str, node: yaml.Node, problems: list[Problem], nearest: yaml.Node | None = None
+    ) -> None:
         self._file = file
         self._path = path
         self._node = node
         self._problems = problems
+        # what is missing has no line of its own: it is reported at the mapping it is missing from
+        self._nearest = nearest or node
 
     def problem(self, expected: str, found: str | None = None) -> None:
         """Report this place."""
-        mark = self._node.start_mark
+        mark = self._nearest.start_mark
         line = f"line {mark.line + 1}, " if mark else ""
         self._problems.append(
             Problem(self._file, f"{line}{self._path or 'the document'}", found or self._found(), expected)
@@ -97,7 +101,8 @@ class Place:
         node = _MISSING
         if isinstance(self._node, yaml.MappingNode):
             node = next((value for name, value in self._node.value if name.value == key), _MISSING)
-        return Place(self._file, f"{self._path}.{key}" if self._path else key, node, self._problems)
+        nearest = self._nearest if node is _MISSING else node
+        return Place(self._file, f"{self._path}.{key}" if self._path else key, node, self._problems, nearest)
 
     def items(self) -> Iterator["Place"]:
         """The places of a list's items."""
@@ -175,7 +180,8 @@ class Place:
         if self._missing():
             return default
         try:
-            if value is None or len(value) != len("YYYY-MM-DD"):
+            # the standard library reads weeks (2026-W01-1) too, which are as long
+            if value is None or not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
                 raise ValueError
             return date.fromisoformat(value)
         except ValueError:

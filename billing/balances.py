@@ -45,7 +45,9 @@ def with_status(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame
 
 
 def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
-    """When access was suspended: from a failed payment until no document whose latest attempt failed is unpaid (rule 16).
+    """When access was suspended (rule 16).
+
+    From the instant of a failed payment until no document whose latest attempt failed is unpaid.
 
     Parameters
     ----------

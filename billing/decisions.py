@@ -73,7 +73,11 @@ _SENTENCES: Final[dict[tuple[str, str], str]] = {
 
 
 def month_decisions(
-    month: str, package_decisions: pl.DataFrame, answers: pl.DataFrame, catalogue: Catalogue
+    month: str,
+    package_decisions: pl.DataFrame,
+    answers: pl.DataFrame,
+    refunded: pl.DataFrame,
+    catalogue: Catalogue,
 ) -> pl.DataFrame:
     """Everything decided in a month: package changes at their billing date, other answers on their day.
 
@@ -83,6 +87,8 @@ def month_decisions(
         As `PackageMonth.decisions`, those of closed dates included.
     answers
         As `Lives.answers`; the pending ones have no answer yet.
+    refunded
+        subscription_id, refunded: what the credit notes of refunds pay back, with tax.
 
     Returns
     -------
@@ -92,6 +98,8 @@ def month_decisions(
     others = (
         answers.filter((pl.col("outcome") != "pending") & (pl.col("on").dt.to_string("%Y-%m") == month))
         .join(package_decisions.select("request_id").drop_nulls(), on="request_id", how="anti")
+        .join(refunded, on="subscription_id", how="left", maintain_order="left")
+        .with_columns(is_refund=(pl.col("kind") == "refund") & (pl.col("outcome") == "approved"))
         .select(
             decision_id="request_id",
             billing_month=pl.lit(month),
@@ -108,9 +116,10 @@ def month_decisions(
             effective_on="effective_on",
             evidence=pl.lit([], MEASUREMENT),
             flags=pl.lit([], pl.List(pl.String)),
-            amount=pl.lit(None, DECISIONS.schema["amount"]),
-            expected_from=pl.lit(None, pl.Date),
-            expected_by=pl.lit(None, pl.Date),
+            amount=pl.when("is_refund").then("refunded"),
+            # refunded money arrives 5 to 10 business days after the approval (rule 14)
+            expected_from=pl.when("is_refund").then(pl.col("on").dt.add_business_days(5, roll="backward")),
+            expected_by=pl.when("is_refund").then(pl.col("on").dt.add_business_days(10, roll="backward")),
         )
     )
     decisions = pl.concat([DECISIONS.conform(package_decisions), DECISIONS.conform(others)])

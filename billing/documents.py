@@ -13,8 +13,8 @@ from billing.calendar import Grid, first_day, month_number
 from billing.catalogue import Catalogue, Tariff, terms_periods
 from billing.money import minor_units
 from billing.register import hash_content
-from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, MONEY
-from billing.tax import document_taxes
+from billing.tables import CYCLES, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, MONEY, PACKAGES
+from billing.tax import document_taxes, taxes_of_note
 
 TEMPLATE_VERSION: Final = "1"
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
@@ -104,13 +104,92 @@ def draft_month(
             issued_on=pl.lit(None, pl.Date),
             currency=pl.lit(catalogue.currency),
             corrects=pl.lit(None, pl.String),
+            reason=pl.lit(None, pl.String),
+        )
+    )
+    parts = [
+        _line_list(lines, rated, catalogue),
+        _usage_list(documents, rated, catalogue),
+        _change_list(packages, decisions, catalogue),
+        _tax_list(taxes, catalogue),
+        _comparison(documents, lines, issued, catalogue),
+    ]
+    content = _contents(documents, parts, subscriptions, cycles, packages, accounts, catalogue)
+    return _drafts(month, documents, lines, taxes, content)
+
+
+def refund_notes(
+    month: str,
+    refunds: pl.DataFrame,
+    subscriptions: pl.DataFrame,
+    documents: pl.DataFrame,
+    lines: pl.DataFrame,
+    taxes: pl.DataFrame,
+    accounts: pl.DataFrame,
+    catalogue: Catalogue,
+) -> Drafts:
+    """Credit notes for approved refunds: the package fee of the first document with its tax (rule 14).
+
+    Parameters
+    ----------
+    refunds
+        subscription_id of approved refunds.
+    documents, lines, taxes
+        Issued in the month: only a document that has been issued can be corrected, and only once.
+    """
+    first = (
+        documents.filter(pl.col("corrects").is_null())
+        .join(
+            subscriptions.select("subscription_id", billing_date="grid_start"), on=["subscription_id", "billing_date"]
+        )
+        .join(refunds.select("subscription_id"), on="subscription_id", how="semi")
+        .join(documents.select(number="corrects").drop_nulls(), on="number", how="anti")
+    )
+    fee_lines = lines.filter(pl.col("kind") == "package_fee").join(first.select(*_KEYS, "number"), on="number")
+    paid_back = fee_lines.with_columns(
+        kind=pl.lit("refund"),
+        due_kind=pl.lit("refund"),
+        amount=-pl.col("amount"),
+        line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
+        description=pl.format("Refund of {}", "description"),
+    ).filter(pl.col("amount") != 0)
+    notes = first.join(
+        paid_back.group_by("number").agg(refunded=pl.col("amount").sum()), on="number", maintain_order="left"
+    ).with_columns(net="refunded")
+    # a note uses the rates of the document it corrects (rule 24)
+    note_taxes = taxes_of_note(notes, taxes, catalogue)
+    notes = (
+        notes.drop("tax", "total")
+        .join(note_taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum()), on=_KEYS, how="left", maintain_order="left")
+        .with_columns(pl.col("tax").fill_null(0).cast(MONEY))
+        .with_columns(
+            total=pl.col("net") + pl.col("tax"),
+            kind=pl.lit("credit_note"),
+            billing_month=pl.lit(month),
+            issued_on=pl.lit(None, pl.Date),
+            corrects="number",
+            reason=pl.lit("Refund within the refund window."),
         )
     )
     content = _contents(
-        documents, lines, taxes, subscriptions, cycles, packages, decisions, rated, accounts, issued, catalogue
+        notes,
+        [_line_list(paid_back, None, catalogue), _tax_list(note_taxes, catalogue)],
+        subscriptions,
+        None,
+        None,
+        accounts,
+        catalogue,
     )
+    return _drafts(month, notes, paid_back, note_taxes, content)
+
+
+def _drafts(
+    month: str, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, content: pl.DataFrame
+) -> Drafts:
     hashes = pl.Series("content_hash", [hash_content(text) for text in content["content"]], pl.String)
-    documents = documents.join(content.with_columns(hashes), on=_KEYS, how="left", maintain_order="left")
+    documents = documents.drop("content_hash", strict=False).join(
+        content.with_columns(hashes), on=_KEYS, how="left", maintain_order="left"
+    )
     return Drafts(
         DRAFTS.conform(documents),
         DRAFT_LINES.conform(lines.with_columns(billing_month=pl.lit(month))),
@@ -226,29 +305,35 @@ def _numbered_lines(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 
 def _contents(
     documents: pl.DataFrame,
-    lines: pl.DataFrame,
-    taxes: pl.DataFrame,
+    parts: list[pl.DataFrame],
     subscriptions: pl.DataFrame,
-    cycles: pl.DataFrame,
-    packages: pl.DataFrame,
-    decisions: pl.DataFrame,
-    rated: pl.DataFrame,
+    cycles: pl.DataFrame | None,
+    packages: pl.DataFrame | None,
     accounts: pl.DataFrame,
-    issued: Issued,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
-    """The keys and `content`: everything the page shows, as one line of JSON that begins with number and issued_on."""
-    parts = [
-        _line_list(lines, rated, catalogue),
-        _usage_list(documents, rated, catalogue),
-        _change_list(packages, decisions, catalogue),
-        _tax_list(taxes, catalogue),
-        _comparison(documents, lines, issued, catalogue),
-    ]
+    """The keys and `content`: everything the page shows, as one line of JSON that begins with number and issued_on.
+
+    `parts` hold lists of the page by the documents' keys; what no part brings is empty on the page.
+    """
     frame = documents
     for part in parts:
         on = [key for key in _KEYS if key in part.columns]
         frame = frame.join(part, on=on, how="left", maintain_order="left")
+    missing: dict[str, list[object] | None] = {
+        "usage": [],
+        "changes": [],
+        "taxes": [],
+        "comparison": None,
+        "tax_note": None,
+    }
+    frame = frame.with_columns(
+        pl.lit(value, pl.List(pl.Struct({})) if value == [] else pl.String).alias(name)
+        for name, value in missing.items()
+        if name not in frame.columns
+    )
+    cycles = CYCLES.empty() if cycles is None else cycles
+    packages = PACKAGES.empty() if packages is None else packages
     opening = pl.coalesce("opening_package", "closing_package")
     frame = (
         frame.join(accounts, on="account_id", how="left", maintain_order="left")
@@ -283,7 +368,7 @@ def _contents(
         minor_units=pl.lit(minor_units(catalogue.currency)),
         locale=pl.col("locale").fill_null("en_US"),
         corrects="corrects",
-        reason=pl.lit(None, pl.String),
+        reason="reason",
         seller=pl.struct(
             name=pl.lit(seller.name),
             address=pl.lit(list(seller.address), pl.List(pl.String)),
@@ -328,7 +413,9 @@ def _contents(
     return frame.select(*_KEYS, content=content.struct.json_encode())
 
 
-def _line_list(lines: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+def _line_list(lines: pl.DataFrame, rated: pl.DataFrame | None, catalogue: Catalogue) -> pl.DataFrame:
+    if rated is None:
+        return _line_entries(lines.with_columns(tariff=pl.lit(None, _TARIFF)), catalogue)
     tariffs = rated.select("subscription_id", "cycle_start", "metric", "terms_key", "package", "since").join(
         _tariffs(catalogue), on=["terms_key", "package", "since", "metric"], how="left"
     )
@@ -338,6 +425,10 @@ def _line_list(lines: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -
         how="left",
         maintain_order="left",
     )
+    return _line_entries(detailed, catalogue)
+
+
+def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     entry = pl.struct(
         line="line",
         kind="kind",
@@ -358,7 +449,7 @@ def _line_list(lines: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -
         tariff="tariff",
         arithmetic=pl.lit([], pl.List(pl.String)),
     )
-    return detailed.group_by(_KEYS, maintain_order=True).agg(lines=entry)
+    return lines.group_by(_KEYS, maintain_order=True).agg(lines=entry)
 
 
 def _usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:

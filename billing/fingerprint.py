@@ -15,10 +15,10 @@ import polars as pl
 
 from billing import __version__
 from billing.business import Business
-from billing.calendar import first_day, months_after, months_between
+from billing.calendar import first_day, month_of, months_after, months_between
 from billing.home import file_hash, write_bytes
 from billing.ingest import events_fingerprint
-from billing.month import event_months
+from billing.month import approved_refunds, event_months
 from billing.tables import DUES, LEVELS, PACKAGES, Table
 
 FORMAT: Final = 1
@@ -43,6 +43,8 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         # what is asked for after the month cannot change a billing date in it
         "requests": _frame_hash(business.requests.filter(pl.col("on") <= last_day)),
         "payments": _frame_hash(business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text")),
+        # a refund corrects the first document, whenever it is asked for
+        "refunds": _frame_hash(_refunds_of(business, month)),
         "first_month": str(business.first_month),
         "levels of the month before": _file(business, LEVELS, before),
         "packages of the month before": _file(business, PACKAGES, before),
@@ -81,6 +83,12 @@ def moved_inputs(business: Business, month: str) -> list[str]:
     """Names of the inputs that moved since the month was built; `everything` when it was never built."""
     recorded = recorded_fingerprint(business, month)
     return ["everything"] if recorded is None else _differences(recorded, month_fingerprint(business, month))
+
+
+def _refunds_of(business: Business, month: str) -> pl.DataFrame:
+    """The approved refunds of subscriptions whose first document belongs to the month."""
+    first = business.lives.subscriptions.filter(month_of(pl.col("grid_start")) == month)
+    return approved_refunds(business).join(first, on="subscription_id", how="semi").sort("request_id")
 
 
 def _event_months(business: Business, month: str) -> list[str]:

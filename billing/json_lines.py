@@ -1,13 +1,20 @@
 """Reading JSON lines into columns of text, bad lines kept apart."""
 
 import json
+import re
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 from polars.exceptions import ComputeError, ShapeError
 
 _CHUNK = 20_000
+# the fast reader fails a whole column at one bad line, reads a number through a binary float and half a surrogate as
+# nothing: it gets lines that begin as an object, in whole characters without escapes, whose numbers are short and whole
+_NEEDS_CARE: Final = r"^\s*[^{\s]|\x{FFFD}|\\u|[\d.]{15,}|[:,\[]\s*-?[0-9]+[.eE]|[:,\[]\s*-0"
+_EXPONENT: Final = re.compile(r"[^eE]+[eE][+-]?[0-9]{1,2}")
 
 
 def read_json_lines(path: Path, members: Sequence[str]) -> pl.DataFrame:
@@ -38,43 +45,55 @@ def read_json_lines(path: Path, members: Sequence[str]) -> pl.DataFrame:
 
 
 def _decoded(chunk: pl.DataFrame, members: Sequence[str]) -> pl.DataFrame:
+    """The chunk decoded by the fast reader, or row by row; both must read a line alike, whatever stands beside it."""
+    if chunk.select(pl.col("text").str.contains(_NEEDS_CARE).any()).item():
+        return _decoded_one_by_one(chunk, members)
     shape = pl.Struct(dict.fromkeys(members, pl.String))
-    # the fast reader fails a whole column at one bad line, and reads a number through a binary float: it gets lines
-    # that begin as an object, in whole characters, and hold no number of more digits than a float keeps
-    plain = pl.col("text").str.strip_chars().str.starts_with("{") & ~pl.col("text").str.contains("�|[\\d.]{15,}")
-    if chunk.select(plain.all()).item():
-        try:
-            return chunk.with_columns(parsed=pl.lit(True), _object=pl.col("text").str.json_decode(shape)).unnest(
-                "_object"
-            )
-        except (ComputeError, ShapeError):
-            pass
-    return _decoded_one_by_one(chunk, members)
+    try:
+        return chunk.with_columns(parsed=pl.lit(True), _object=pl.col("text").str.json_decode(shape)).unnest("_object")
+    except (ComputeError, ShapeError):
+        return _decoded_one_by_one(chunk, members)
 
 
 def _decoded_one_by_one(chunk: pl.DataFrame, members: Sequence[str]) -> pl.DataFrame:
-    columns: dict[str, list[str | None]] = {member: [] for member in members}
-    parsed: list[bool] = []
-    for text in chunk["text"]:
-        found = _object(text)
-        parsed.append(found is not None)
-        for member in members:
-            columns[member].append(_text((found or {}).get(member)))
+    nothing: list[str | None] = [None] * len(members)
+    rows = [_members(text, members) for text in chunk["text"]]
+    columns = zip(*(row or nothing for row in rows), strict=True)
     return chunk.with_columns(
-        pl.Series("parsed", parsed, pl.Boolean),
-        *(pl.Series(name, values, pl.String) for name, values in columns.items()),
+        pl.Series("parsed", [row is not None for row in rows], pl.Boolean),
+        *(pl.Series(name, values, pl.String) for name, values in zip(members, columns, strict=True)),
     )
 
 
-def _object(text: str) -> dict[str, object] | None:
-    if "�" in text:
+def _members(text: str, members: Sequence[str]) -> list[str | None] | None:
+    """The members of one object as text; None where the line is no object."""
+    if "\N{REPLACEMENT CHARACTER}" in text:
         return None
     try:
         # numbers stay text: no float, no limit on digits
-        value = json.loads(text, parse_float=str, parse_int=str, parse_constant=_refuse)
+        value = json.loads(
+            text, parse_float=_plain, parse_int=str, parse_constant=_refuse, object_pairs_hook=_first_of_each
+        )
+        if not isinstance(value, dict):
+            return None
+        found = [_text(value.get(member)) for member in members]
+        # half of a surrogate pair is no character, and no column can hold it
+        "".join(member or "" for member in found).encode()
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return found
+
+
+def _plain(number: str) -> str:
+    """1e2 as 100; an exponent out of all measure stays, and is no plain number to anyone."""
+    return format(Decimal(number), "f") if _EXPONENT.fullmatch(number) else number
+
+
+def _first_of_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in pairs:
+        found.setdefault(name, value)
+    return found
 
 
 def _refuse(constant: str) -> object:

@@ -15,7 +15,7 @@ from billing.calendar import first_day, midnight, months_after, months_between
 from billing.charges import month_charges, month_dues, parked_by_rating, rated_usage
 from billing.cycles import MonthCycles, access_spans, month_cycles
 from billing.decisions import month_decisions
-from billing.documents import Drafts, Issued, draft_month
+from billing.documents import Drafts, Issued, draft_month, refund_notes
 from billing.home import Home, file_hash, read_frame, scan_frames, write_frame
 from billing.ingest import scan_events
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
@@ -33,6 +33,7 @@ from billing.tables import (
     DUES,
     LEVELS,
     LINES,
+    MONEY,
     PACKAGES,
     PARKED,
     TAXES,
@@ -114,7 +115,9 @@ def write_decisions(business: Business, month: str) -> pl.DataFrame:
     answers = business.lives.answers.filter(
         (pl.col("outcome") != "pending") | pl.col("request_id").is_in(decided["request_id"].drop_nulls().implode())
     )
-    decisions = month_decisions(month, pl.concat([closed, DECISIONS.conform(decided)]), answers, business.catalogue)
+    decisions = month_decisions(
+        month, pl.concat([closed, DECISIONS.conform(decided)]), answers, _refund_amounts(business), business.catalogue
+    )
     write_frame(business.home.partition(DECISIONS, month), decisions, DECISIONS)
     return decisions
 
@@ -134,9 +137,13 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
 
 def write_drafts(business: Business, month: str) -> Drafts:
     """The documents of the month's open billing dates: DRAFTS, DRAFT_LINES and DRAFT_TAXES."""
-    drafts = _drafts(business, month)
-    for table, frame in ((DRAFTS, drafts.documents), (DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
-        write_frame(business.home.partition(table, month), frame, table)
+    scheduled, notes = _drafts(business, month), _refund_notes(business, month)
+    drafts = Drafts(
+        pl.concat([scheduled.documents, notes.documents]),
+        pl.concat([scheduled.lines, notes.lines]),
+        pl.concat([scheduled.taxes, notes.taxes]),
+    )
+    _write_drafts(business, month, drafts)
     return drafts
 
 
@@ -156,10 +163,31 @@ def issue_documents(business: Business, month: str) -> pl.DataFrame:
         before = register.closed_through(month)
         if not issue.closing.is_empty() or not issue.drafts.is_empty() or before is None or before < through:
             issued = register.issue(issue)
+            # a first document that has just been issued may have been refunded since
+            notes = _refund_notes(business, month)
+            if not notes.documents.is_empty():
+                nothing = issue.closing.clear()
+                note = Issue(
+                    month,
+                    business.as_of,
+                    through,
+                    notes.documents,
+                    notes.lines,
+                    notes.taxes,
+                    nothing,
+                    DECISIONS.empty(),
+                )
+                issued = pl.concat([issued, register.issue(note)])
             left = pl.col("billing_date") > through
-            for table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES):
-                write_frame(home.partition(table, month), _required(business, table, month).filter(left), table)
+            _write_drafts(
+                business,
+                month,
+                Drafts(
+                    *(_required(business, table, month).filter(left) for table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES))
+                ),
+            )
             write_packages(business, month)
+            write_decisions(business, month)
     documents = register.documents([month]).with_columns(status=pl.lit("open"))
     for table, frame in (
         (DOCUMENTS, documents),
@@ -314,6 +342,42 @@ def _drafts(business: Business, month: str) -> Drafts:
         _issued(business, month),
         business.catalogue,
     )
+
+
+def _write_drafts(business: Business, month: str, drafts: Drafts) -> None:
+    for table, frame in ((DRAFTS, drafts.documents), (DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
+        write_frame(business.home.partition(table, month), frame, table)
+
+
+def _refund_notes(business: Business, month: str) -> Drafts:
+    register = business.register
+    return refund_notes(
+        month,
+        approved_refunds(business),
+        business.lives.subscriptions,
+        register.documents([month]),
+        register.lines([month]),
+        register.taxes([month]),
+        business.inputs.accounts,
+        business.catalogue,
+    )
+
+
+def approved_refunds(business: Business) -> pl.DataFrame:
+    """request_id, subscription_id, on of the refunds approved by the as-of day."""
+    answers = business.lives.answers
+    return answers.filter((pl.col("kind") == "refund") & (pl.col("outcome") == "approved")).select(
+        "request_id", "subscription_id", "on"
+    )
+
+
+def _refund_amounts(business: Business) -> pl.DataFrame:
+    """subscription_id, refunded: what credit notes of refunds pay back, with tax."""
+    if approved_refunds(business).is_empty():
+        return pl.DataFrame(schema={"subscription_id": pl.String, "refunded": MONEY})
+    numbers = business.register.lines().filter(pl.col("kind") == "refund").select("number").unique()
+    notes = business.register.documents().join(numbers, on="number", how="semi")
+    return notes.group_by("subscription_id").agg(refunded=-pl.col("total").sum())
 
 
 def _issued(business: Business, month: str) -> Issued:

@@ -58,11 +58,7 @@ def document_taxes(
         .then(pl.lit("reverse_charge"))
         .otherwise(pl.lit("charged"))
     )
-    amount = round_fraction(
-        pl.col("net").to_physical() * pl.col("rate").to_physical(),
-        pl.lit(_RATE_UNIT * _MONEY_UNIT, pl.Int128),
-        catalogue.minor_units,
-    )
+    amount = _tax_amount("net", catalogue)
     return (
         effective.with_columns(reason=reason)
         .select(
@@ -78,6 +74,37 @@ def document_taxes(
             reason="reason",
         )
         .sort("billing_date", "account_id", "subscription_id", "name", "region")
+    )
+
+
+def taxes_of_note(notes: pl.DataFrame, taxes: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The taxes of notes, at the rates of the documents they correct (rule 24).
+
+    Parameters
+    ----------
+    notes
+        account_id, subscription_id, billing_date, number (of the corrected document), net.
+    taxes
+        The corrected documents' taxes.
+    """
+    keys = ["account_id", "subscription_id", "billing_date"]
+    charged = pl.col("reason") == "charged"
+    return (
+        taxes.drop("taxable", "amount")
+        .join(notes.select(*keys, "number", "net"), on="number")
+        .with_columns(amount=pl.when(charged).then(_tax_amount("net", catalogue)).otherwise(pl.lit(0).cast(MONEY)))
+        .rename({"net": "taxable"})
+        .drop("number")
+        .sort(*keys, "name", "rate", "region")
+    )
+
+
+def _tax_amount(net: str, catalogue: Catalogue) -> pl.Expr:
+    """rate x net, half-up, once per tax and document (rule 4)."""
+    return round_fraction(
+        pl.col(net).to_physical() * pl.col("rate").to_physical(),
+        pl.lit(_RATE_UNIT * _MONEY_UNIT, pl.Int128),
+        catalogue.minor_units,
     )
 
 

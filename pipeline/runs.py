@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 
 from assets.ingest import ingest
 from assets.last_run import record_as_of
@@ -74,13 +75,14 @@ def bill(root: Path, through: str, as_of: date, draft: bool, say: Say) -> Outcom
             say(f"warning: {warning}")
         resource = BillingHome(folder=str(root), as_of=as_of.isoformat(), draft=draft)
         preload(resource, business)
-        write_frame(business.home.whole(REJECTS), business.inputs.rejects, REJECTS)
         with dg.DagsterInstance.get() as instance:
             _ingest(business, resource, instance, say)
             before = business.register.count(through)
             for month in billed_months(business, through):
                 _bill_month(business, month, resource, instance, say)
             issued = business.register.count(through) - before
+        rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
+        write_frame(business.home.whole(REJECTS), rejects, REJECTS)
         record_as_of(root, as_of)
     return Outcome(issued, [*_unreadable(business), *_parked(business, through)])
 
@@ -131,8 +133,11 @@ def _bill_month(business: Business, month: str, resource: BillingHome, instance:
     if not moved:
         say(f"{month}: nothing moved")
         return
-    before = business.register.count(month)
+    before, payments = business.register.count(month), business.payments
     _run("billing_month", resource, instance, say, partition=month)
+    if not business.payments.equals(payments):
+        # payments of documents that were issued just now may suspend access in this very month
+        _run("billing_month", resource, instance, say, partition=month)
     issued = business.register.count(month) - before
     drafts = _draft_count(business, month)
     said = [f"{issued} issued" if issued else "nothing to issue", *([f"{drafts} drafts"] if drafts else [])]

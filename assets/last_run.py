@@ -15,9 +15,18 @@ def last_as_of(root: Path) -> date | None:
         return None
 
 
-def record_as_of(root: Path, as_of: date) -> None:
-    """Remember the as-of day of this run."""
-    write_bytes(_path(root), (json.dumps({"as_of": as_of.isoformat()}) + "\n").encode())
+def record_run(root: Path, as_of: date, built_from: str) -> None:
+    """Remember the as-of day of this run, and what its profiles were built from."""
+    content = {"as_of": as_of.isoformat(), "profiles_built_from": built_from}
+    write_bytes(_path(root), (json.dumps(content, indent=1) + "\n").encode())
+
+
+def profiles_built_from(root: Path) -> str | None:
+    """What the profiles of the last run were built from; None before the first."""
+    try:
+        return str(json.loads(_path(root).read_text())["profiles_built_from"])
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 def _path(root: Path) -> Path:

@@ -6,15 +6,27 @@ from decimal import Decimal
 import dagster as dg
 import polars as pl
 
-from assets.metadata import bar_chart, money_type, summary
+from assets.ingest import PATIENCE_SECONDS
+from assets.metadata import amount_sum, bar_chart, definition_metadata, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months
 from assets.resources import BillingHome
 from billing.business import Business
 from billing.calendar import months_after
 from billing.fingerprint import moved_inputs, record_fingerprint
-from billing.home import read_frame
-from billing.tables import CHARGES, DECISIONS, DOCUMENTS, DUES, PARKED, UNBILLED
+from billing.home import lock, read_frame, write_frame
+from billing.profiles import account_profiles, balances, collections
+from billing.tables import (
+    BALANCES,
+    CHARGES,
+    COLLECTIONS,
+    DECISIONS,
+    DOCUMENTS,
+    DUES,
+    PARKED,
+    PROFILE,
+    UNBILLED,
+)
 
 
 @dg.asset(
@@ -54,6 +66,66 @@ def billing_report(
     yield dg.MaterializeResult(metadata=metadata)
     moved = moved_inputs(business, month)
     yield dg.AssetCheckResult(check_name="built_from_current_inputs", passed=not moved, metadata={"moved": moved})
+
+
+@dg.multi_asset(
+    name="profiles",
+    group_name="reports",
+    specs=[
+        dg.AssetSpec(
+            PROFILE.name,
+            description="The billing profile of every account: package, usage so far, what comes next and what was.",
+            deps=[DOCUMENTS.name, "payments", "accounts", "events"],
+            kinds={"parquet", "polars"},
+            metadata=definition_metadata(PROFILE),
+        ),
+        dg.AssetSpec(
+            BALANCES.name,
+            description="What every account owes.",
+            deps=[DOCUMENTS.name, "payments"],
+            kinds={"parquet", "polars"},
+            metadata=definition_metadata(BALANCES),
+        ),
+        dg.AssetSpec(
+            COLLECTIONS.name,
+            description="What to charge to which card, for a payment provider.",
+            deps=[DOCUMENTS.name, "payments", "requests"],
+            kinds={"parquet", "polars"},
+            metadata=definition_metadata(COLLECTIONS),
+        ),
+    ],
+)
+def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
+    """Write profiles, balances and amounts to collect as of the run's day."""
+    business = billing_home.business()
+    with lock(business.home, PATIENCE_SECONDS):
+        found = {
+            PROFILE: account_profiles(business, business.as_of),
+            BALANCES: balances(business),
+            COLLECTIONS: collections(business),
+        }
+        for table, frame in found.items():
+            write_frame(business.home.whole(table), frame, table)
+    by_status = found[PROFILE].group_by("status").agg(accounts=pl.len()).sort("status")
+    owing = (
+        found[BALANCES]
+        .group_by("status")
+        .agg(accounts=pl.len(), outstanding=pl.col("outstanding").sum().cast(money_type(business)))
+    )
+    ages = (
+        found[COLLECTIONS]
+        .group_by("age")
+        .agg(documents=pl.len(), amount_due=pl.col("amount_due").sum().cast(money_type(business)))
+    )
+    yield dg.MaterializeResult(asset_key=PROFILE.name, metadata=summary(by_status, accounts=found[PROFILE].height))
+    yield dg.MaterializeResult(
+        asset_key=BALANCES.name,
+        metadata=summary(owing.sort("status"), outstanding=amount_sum(found[BALANCES], business, "outstanding")),
+    )
+    yield dg.MaterializeResult(
+        asset_key=COLLECTIONS.name,
+        metadata=summary(ages.sort("age"), to_collect=amount_sum(found[COLLECTIONS], business, "amount_due")),
+    )
 
 
 def month_summary(business: Business, month: str) -> pl.DataFrame:

@@ -64,6 +64,24 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
     return inputs
 
 
+def profiles_fingerprint(business: Business) -> str:
+    """A hash of what profiles and balances as of the as-of day depend on."""
+    month = business.as_of.strftime("%Y-%m")
+    return _digest(
+        [
+            *(
+                json.dumps(month_fingerprint(business, each), sort_keys=True)
+                for each in (month, months_after(month, 1))
+            ),
+            _frame_hash(business.inputs.accounts),
+            _frame_hash(business.inputs.tax_rates),
+            _frame_hash(business.payments.drop("file", "row", "text")),
+            str(business.register.count()),
+            str(business.as_of),
+        ]
+    )
+
+
 def recorded_fingerprint(business: Business, month: str) -> dict[str, str] | None:
     """What the month was built from; None when it was never built to the end."""
     path = _path(business, month)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
-from polars.exceptions import ComputeError, NoDataError
+from polars.exceptions import ComputeError, NoDataError, PolarsError
 
-from billing.cards import contains_card_number, mask_card_numbers
+from billing.cards import contains_card_number, mask_card_number_column
 from billing.catalogue import Catalogue
 from billing.errors import Problem, RefusedError
 from billing.home import Home
@@ -148,7 +148,7 @@ def end_of_day(day: date, catalogue: Catalogue) -> datetime:
 
 def parse_instant(column: str) -> pl.Expr:
     """RFC 3339 text as an instant, exact to the nanosecond; null where it is none."""
-    text = pl.col(column).str.to_uppercase()
+    text = pl.col(column).str.to_uppercase().str.replace(" ", "T", literal=True)
     return pl.when(text.str.contains(_RFC3339)).then(
         text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_zone="UTC", time_unit="ns", strict=False)
     )
@@ -313,7 +313,7 @@ def _read_all(files: Sequence[Path], columns: Sequence[str], identity: str, home
     for path in files:
         try:
             frame = _read_one(path, columns, identity)
-        except (OSError, ComputeError, ValueError) as error:
+        except (OSError, PolarsError, ValueError, csv.Error) as error:
             raise RefusedError(f"{path}: this file cannot be read: {str(error).splitlines()[0]}") from error
         frames.append(frame.with_columns(file=pl.lit(path.relative_to(home.landing).as_posix())))
     stripped = pl.concat(frames).with_columns(
@@ -349,11 +349,34 @@ def _read_one(path: Path, columns: Sequence[str], identity: str) -> pl.DataFrame
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
-    """A CSV file as text columns and `_parsed`: a row with more or fewer fields than the header is not parsed."""
+    """A CSV file as text columns and `_parsed`: a row with more or fewer fields than the header is not parsed.
+
+    Raises
+    ------
+    ValueError
+        When two columns have the same name.
+    """
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        header = [name.strip() for name in next(csv.reader(file), [])]
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise ValueError(f"found the column {repeated[0]} more than once, expected each column once")
     try:
-        return pl.read_csv(path, infer_schema=False, glob=False).with_columns(_parsed=pl.lit(True))
+        frame = pl.read_csv(path, infer_schema=False, glob=False)
     except (ComputeError, NoDataError):
         return _read_broken_csv(path)
+    # the fast reader fills what a short row lacks, and takes a blank line for one
+    if frame.to_series(-1).null_count() and not _has_whole_rows(path, len(header)):
+        return _read_broken_csv(path)
+    return frame.rename(str.strip).with_columns(_parsed=pl.lit(True))
+
+
+def _has_whole_rows(path: Path, width: int) -> bool:
+    """Whether every line has all its fields; false where quotation marks leave that open."""
+    text = path.read_text(encoding="utf-8-sig", errors="replace").rstrip("\r\n")
+    return '"' not in text and bool(
+        (pl.Series(text.split("\n")).str.count_matches(",", literal=True) == width - 1).all()
+    )
 
 
 def _read_broken_csv(path: Path) -> pl.DataFrame:
@@ -362,7 +385,8 @@ def _read_broken_csv(path: Path) -> pl.DataFrame:
         rows = csv.reader(file)
         header = [name.strip() for name in next(rows, [])]
         width = len(header)
-        fields = [row for row in rows if row]
+        # a blank line is no row
+        fields = [row for row in rows if row and row != [""]]
     return pl.DataFrame(
         [[*(row + [""] * width)[:width], len(row) == width] for row in fields],
         schema=dict.fromkeys(header, pl.String) | {"_parsed": pl.Boolean},
@@ -377,7 +401,12 @@ def _reason(*rules: tuple[str, pl.Expr]) -> pl.Expr:
 
 def _has_card_number(frame: pl.DataFrame) -> pl.Expr:
     """Whether a row carries what is a card number (rule 11)."""
-    suspects = frame.select(pl.when(pl.col("text").str.contains(_MAYBE_CARD)).then("text")).to_series()
+    # the values too: an escape may hide a digit in the text
+    values = pl.concat_str(
+        pl.exclude("row", "text", "parsed", "file").cast(pl.String), separator="\n", ignore_nulls=True
+    )
+    whole = pl.concat_str("text", values, separator="\n", ignore_nulls=True)
+    suspects = frame.select(pl.when(whole.str.contains(_MAYBE_CARD)).then(whole)).to_series()
     found = suspects.map_elements(contains_card_number, return_dtype=pl.Boolean, skip_nulls=True).fill_null(False)
     return pl.lit(found)
 
@@ -399,20 +428,19 @@ def _resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]
 def _set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
     """Rejected rows as REJECTS, card numbers masked."""
     rejected = frame.filter(pl.col("reason").is_not_null())
-    suspicious = pl.when(pl.col("text").str.contains(_MAYBE_CARD)).then("text")
-    masked = (
-        rejected.select(suspicious).to_series().map_elements(mask_card_numbers, return_dtype=pl.String, skip_nulls=True)
-    )
+    hidden = (pl.col("reason") == "card_number") & (pl.col("_masked") == pl.col("text"))
 
     def as_far_as_known(column: str) -> pl.Expr:
-        return pl.when(pl.col("reason") != "card_number").then(column).otherwise(None)
+        known = pl.Series(column, mask_card_number_column(rejected[column]))
+        return pl.when(pl.col("reason") != "card_number").then(known)
 
-    return rejected.with_columns(_masked=masked).select(
+    return rejected.with_columns(_masked=mask_card_number_column(rejected["text"])).select(
         delivery_day=pl.lit(None, pl.Date),
         file="file",
         row="row",
         reason="reason",
-        text=pl.coalesce("_masked", "text"),
+        # an escape hides the number from masking, not from whoever reads it
+        text=pl.when(~hidden).then("_masked").otherwise(pl.lit("(a card number behind escapes: not kept)")),
         source=pl.lit(None, pl.String),
         id=as_far_as_known(id_column) if id_column else pl.lit(None, pl.String),
         account_id=as_far_as_known("account_id"),
@@ -431,26 +459,31 @@ def _tax_rates(path: Path) -> pl.DataFrame:
         return pl.DataFrame(schema=TAX_SCHEMA)
     problems: list[Problem] = []
     try:
-        frame = pl.read_csv(path, infer_schema=False, glob=False)
-    except (OSError, ComputeError, NoDataError) as error:
+        frame = _read_csv(path)
+    except (OSError, PolarsError, ValueError, csv.Error) as error:
         raise RefusedError(f"{path}: the tax table cannot be read ({str(error).splitlines()[0]})") from error
     missing = [column for column in TAX_COLUMNS if column not in frame.columns]
     if missing:
         raise RefusedError(
-            f"{path}: the tax table is refused: found the columns {', '.join(frame.columns)}, "
+            f"{path}: the tax table is refused: found the columns {', '.join(frame.columns[:-1])}, "
             f"expected {', '.join(TAX_COLUMNS)}"
         )
+    whole = frame["_parsed"].to_list()
     frame = frame.select(pl.col(column).str.strip_chars() for column in TAX_COLUMNS)
     for row, (country, _, rate, name, since) in enumerate(frame.iter_rows(), start=1):
         place = f"row {row}"
+        if not whole[row - 1]:
+            problems.append(Problem(path.name, place, "more or fewer fields than columns", "one field per column"))
+            continue
         if not re.fullmatch(r"[A-Z]{2}", country or ""):
             problems.append(Problem(path.name, f"{place}, country", repr(country), "an ISO 3166-1 alpha-2 code"))
-        if not re.fullmatch(r"(0(\.\d{1,12})?|1(\.0{1,12})?)", rate or ""):
+        if not re.fullmatch(r"(0(\.[0-9]{1,12})?|1(\.0{1,12})?)", rate or ""):
             problems.append(Problem(path.name, f"{place}, rate", repr(rate), "a fraction from 0 to 1, such as 0.20"))
         if not name:
             problems.append(Problem(path.name, f"{place}, name", "nothing", "the name of the tax"))
         try:
-            date.fromisoformat(since or "")
+            # the standard library reads 20260101 and weeks as well
+            date.fromisoformat(since if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", since or "") else "")
         except ValueError:
             problems.append(Problem(path.name, f"{place}, effective_from", repr(since), "a date, YYYY-MM-DD"))
     keys = frame.select(pl.col("country", "region", "name", "effective_from"))

@@ -13,14 +13,22 @@ from billing.balances import with_status
 from billing.business import Business
 from billing.calendar import first_day
 from billing.errors import RefusedError
-from billing.home import scan_frames
+from billing.home import read_frame, scan_frames
 from billing.ingest import event_files
+from billing.profiles import account_profiles, balances, collections
+from billing.scratch import bring_up_to_date, scratch_copy
 from billing.tables import (
+    BALANCES,
+    COLLECTIONS,
     DOCUMENTS,
+    DRAFT_LINES,
+    DRAFT_TAXES,
+    DRAFTS,
     EVENTS,
     INGEST,
     LINES,
     MONEY,
+    PROFILE,
     REJECTS,
     TABLES,
     TAXES,
@@ -40,13 +48,21 @@ TECHNICAL: Final = {
 _MONTH_COLUMN: Final = "billing_month"
 
 
-def read_table(business: Business, name: str, month: str | None = None, account: str | None = None) -> pl.DataFrame:
+def read_table(
+    business: Business, name: str, month: str | None = None, account: str | None = None, looks_elsewhere: bool = False
+) -> pl.DataFrame:
     """The rows of a table, of one billing month or account if asked for, sorted by the table's key.
+
+    Parameters
+    ----------
+    looks_elsewhere
+        The business is as of another day than the last run: profile, balances, collections and drafts are computed
+        without being written, other tables are known as of the last run only.
 
     Raises
     ------
     RefusedError
-        When there is no such table or account, or the month is none.
+        When there is no such table or account, the month is none, or the table cannot be had as of that day.
     """
     if name not in TABLES:
         raise RefusedError(f"unknown table: found {name!r}, expected one of: {', '.join(sorted(TABLES))}")
@@ -55,14 +71,35 @@ def read_table(business: Business, name: str, month: str | None = None, account:
         raise RefusedError(f"unknown account: found {account!r}, expected an account_id of the accounts file")
     if month is not None:
         _check_month(month)
-    frame = (
-        _registered(business, table, month)
-        if name in ("documents", "lines", "taxes")
-        else _in_lake(business, table, month)
-    )
+    frame = _computed(business, table, month) if looks_elsewhere else _stored(business, table, month)
     if account is not None:
         frame = _of_account(business, table, frame, account)
     return frame.sort(table.key, maintain_order=True)
+
+
+def _stored(business: Business, table: Table, month: str | None) -> pl.DataFrame:
+    if table in (DOCUMENTS, LINES, TAXES):
+        return _registered(business, table, month)
+    if table in (PROFILE, BALANCES, COLLECTIONS):
+        return read_frame(business.home.whole(table), table)
+    return _in_lake(business, table, month)
+
+
+def _computed(business: Business, table: Table, month: str | None) -> pl.DataFrame:
+    if table is PROFILE:
+        return account_profiles(business, business.as_of)
+    if table is BALANCES:
+        return balances(business)
+    if table is COLLECTIONS:
+        return collections(business)
+    if table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES):
+        with scratch_copy(business, business.as_of) as scratch:
+            bring_up_to_date(scratch, month or business.as_of.strftime("%Y-%m"))
+            return _in_lake(scratch, table, month)
+    raise RefusedError(
+        f"{table.name} is known as of the last run only: found --as-of {business.as_of}; expected none, or a run as of "
+        "that day first"
+    )
 
 
 def plain_rows(frame: pl.DataFrame, decimals: int) -> list[dict[str, Any]]:

@@ -177,14 +177,9 @@ def show(table: str, month: str | None, account: str | None, as_of: date | None,
     from billing.show import plain_rows, read_table
 
     last = last_as_of(home)
-    if as_of is not None and last is not None and as_of != last:
-        raise RefusedError(
-            f"{table} is known as of the last run, {last}: found --as-of {as_of}; bill as of that day first"
-        )
-    business = Business.load(
-        home, as_of or last or date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False
-    )
-    frame = read_table(business, table, month, account)
+    day = as_of or last or date.max
+    business = Business.load(home, day, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
+    frame = read_table(business, table, month, account, looks_elsewhere=last is not None and day != last)
     print_rows(plain_rows(frame, business.catalogue.minor_units), frame.columns, style)
 
 
@@ -247,7 +242,7 @@ def _table_cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list):
-        return ", ".join(_table_cell(item) for item in value)
+        return "\n".join(_table_cell(item) for item in value)
     if isinstance(value, dict):
-        return " ".join(f"{name} {_table_cell(item)}" for name, item in value.items() if item is not None)
+        return " ".join(_table_cell(item) for item in value.values() if item is not None)
     return str(value)

@@ -38,3 +38,9 @@ billing_month_job = dg.define_asset_job(
     tags=SERIAL,
     description="Bill a month: ingest what is new, measure, decide, charge, issue what has fallen due, render.",
 )
+profiles_job = dg.define_asset_job(
+    "profiles",
+    selection=dg.AssetSelection.assets("profile", "balances", "collections"),
+    tags=SERIAL,
+    description="Billing profiles, balances and amounts to collect, as of a day.",
+)

@@ -12,13 +12,13 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import ingest
-from assets.last_run import record_as_of
+from assets.last_run import profiles_built_from, record_run
 from assets.partitions import billing_months, delivery_days
 from assets.resources import BillingHome, preload
 from billing.business import Business
 from billing.calendar import first_day
 from billing.errors import InterruptedRunError, RefusedError
-from billing.fingerprint import moved_inputs
+from billing.fingerprint import moved_inputs, profiles_fingerprint
 from billing.home import lock, read_frame, remove_scratch_files, write_frame
 from billing.ingest import pending_days
 from billing.ingest.state import read_state
@@ -81,9 +81,12 @@ def bill(root: Path, through: str, as_of: date, draft: bool, say: Say) -> Outcom
             for month in billed_months(business, through):
                 _bill_month(business, month, resource, instance, say)
             issued = business.register.count(through) - before
+            built_from = profiles_fingerprint(business)
+            if built_from != profiles_built_from(root):
+                _run("profiles", resource, instance, say)
         rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
         write_frame(business.home.whole(REJECTS), rejects, REJECTS)
-        record_as_of(root, as_of)
+        record_run(root, as_of, built_from)
     return Outcome(issued, [*_unreadable(business), *_parked(business, through)])
 
 

@@ -1,0 +1,426 @@
+"""Accounts, requests, payments and tax rates: good rows are read, bad ones set aside with reason and place."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from billing.catalogue import Catalogue
+from billing.errors import RefusedError
+from billing.home import Home
+from billing.inputs import ACCOUNT_COLUMNS, Inputs, end_of_day, read_inputs
+from billing.tables import REJECTS
+
+CARD = "4111111111111111"
+ACCOUNTS = "account_id,name,country,tax_exempt\nacme,Acme,us,\nglobex,Globex,DE,yes\n"
+TAXES = "country,region,rate,name,effective_from\n"
+
+
+class Landing:
+    """A landing area to write into."""
+
+    def __init__(self, root: Path, catalogue: Catalogue) -> None:
+        self.home = Home(root)
+        self.catalogue = catalogue
+        self.put("accounts.csv", ACCOUNTS)
+
+    def put(self, name: str, content: str | bytes) -> Path:
+        path = self.home.landing / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    def put_lines(self, name: str, *rows: Mapping[str, object] | str) -> None:
+        self.put(name, "".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+
+    def read(self) -> Inputs:
+        return read_inputs(self.home, self.catalogue)
+
+
+@pytest.fixture
+def landing(tmp_path: Path, ref_1: Catalogue) -> Landing:
+    return Landing(tmp_path, ref_1)
+
+
+def request(identity: str = "r1", **members: object) -> dict[str, object]:
+    """A good request; the members given replace or add, None takes away."""
+    found: dict[str, object] = {
+        "request_id": identity,
+        "account_id": "acme",
+        "at": "2026-01-10T12:00:00Z",
+        "kind": "subscribe",
+        "channel": "self_service",
+        "package": "starter",
+    }
+    return {name: value for name, value in {**found, **members}.items() if value is not None}
+
+
+def payment(identity: str = "p1", **members: object) -> dict[str, object]:
+    found: dict[str, object] = {
+        "payment_id": identity,
+        "account_id": "acme",
+        "document": "INV-2026-000001",
+        "at": "2026-01-10T12:00:00Z",
+        "amount": "99.00",
+        "currency": "USD",
+        "status": "succeeded",
+    }
+    return {name: value for name, value in {**found, **members}.items() if value is not None}
+
+
+def reasons(inputs: Inputs) -> list[tuple[str, int, str]]:
+    return inputs.rejects.select("file", "row", "reason").sort("file", "row").rows()
+
+
+# --- accounts ---------------------------------------------------------------------------------------------------------
+
+
+def test_accounts_are_read_and_what_they_leave_out_is_unknown(landing: Landing) -> None:
+    found = landing.read()
+    assert found.accounts.columns == list(ACCOUNT_COLUMNS)
+    assert found.accounts.select("account_id", "country", "tax_exempt", "city").rows() == [
+        ("acme", "US", False, None),
+        ("globex", "DE", True, None),
+    ]
+    assert found.rejects.is_empty()
+    assert found.warnings == ()
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_accounts_come_as_csv_json_lines_or_parquet(landing: Landing, ending: str) -> None:
+    (landing.home.landing / "accounts.csv").unlink()
+    rows = pl.DataFrame({"account_id": ["b", "a"], "name": ["B", "Ä"], "tax_exempt": [True, False]})
+    path = landing.home.landing / f"accounts.{ending}"
+    if ending == "csv":
+        rows.write_csv(path)
+    elif ending == "jsonl":
+        rows.write_ndjson(path)
+    else:
+        rows.write_parquet(path)
+    assert landing.read().accounts.select("account_id", "name", "tax_exempt").rows() == [
+        ("a", "Ä", False),
+        ("b", "B", True),
+    ]
+
+
+def test_of_an_accounts_rows_the_last_one_holds_with_a_warning(landing: Landing) -> None:
+    landing.put("accounts.csv", "account_id,name\nacme,Old\nglobex,G\nacme,New\n")
+    found = landing.read()
+    assert dict(found.accounts.select("account_id", "name").iter_rows()) == {"acme": "New", "globex": "G"}
+    (warning,) = found.warnings
+    assert "accounts.csv: account acme has more than one row" in warning
+
+
+@pytest.mark.parametrize("broken", [",", "acme,A,us", "acme,A,us,,,extra", '"acme,A,us'])
+def test_a_row_with_more_or_fewer_fields_than_the_header_is_set_aside_and_costs_itself_only(
+    landing: Landing, broken: str
+) -> None:
+    landing.put("accounts.csv", f"account_id,name,country,tax_exempt\nglobex,G,DE,\n{broken}\n")
+    found = landing.read()
+    assert found.accounts["account_id"].to_list() == ["globex"]
+    assert reasons(found) == [("accounts.csv", 2, "unparseable")]
+
+
+def test_blank_lines_of_a_csv_are_no_rows(landing: Landing) -> None:
+    landing.put("accounts.csv", "account_id,name,country,tax_exempt\r\n\r\nacme,A,us,\r\n\r\n\r\nglobex,G,DE,no\r\n")
+    found = landing.read()
+    assert found.accounts["account_id"].to_list() == ["acme", "globex"]
+    assert found.rejects.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (",Nameless,US,", "missing_field"),
+        ("initech,I,US,perhaps", "impossible_value"),
+        (f"initech,{CARD},US,", "card_number"),
+        ("initech,5500-0000 0000-0004,US,", "card_number"),
+    ],
+)
+def test_a_wrong_account_is_set_aside_with_its_reason(landing: Landing, row: str, reason: str) -> None:
+    landing.put("accounts.csv", ACCOUNTS + row + "\n")
+    found = landing.read()
+    assert found.accounts["account_id"].to_list() == ["acme", "globex"]
+    assert reasons(found) == [("accounts.csv", 3, reason)]
+    assert found.rejects.schema == REJECTS.schema
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("accounts.csv", "", "found the columns"),
+        ("accounts.csv", "id,name\n1,A\n", "found the columns id, name, expected account_id"),
+        ("accounts.csv", "account_id,name,name\na,b,c\n", "found the column name more than once"),
+        ("accounts.csv", "account_id,name\na," + "x" * 200_000 + ",y\n", "field larger than"),
+        ("accounts.parquet", b"PAR1 no parquet", "cannot be read"),
+    ],
+)
+def test_an_accounts_file_that_cannot_be_read_is_refused_by_name(
+    landing: Landing, name: str, content: str | bytes, said: str
+) -> None:
+    landing.put(name, content)
+    with pytest.raises(RefusedError, match=said) as refused:
+        landing.read()
+    assert name in str(refused.value)
+
+
+def test_columns_of_lists_are_no_accounts(landing: Landing) -> None:
+    pl.DataFrame({"account_id": [["a"], ["b"]]}).write_parquet(landing.home.landing / "accounts.parquet")
+    with pytest.raises(RefusedError, match=r"accounts\.parquet"):
+        landing.read()
+
+
+def test_without_accounts_nothing_is_read(landing: Landing) -> None:
+    (landing.home.landing / "accounts.csv").unlink()
+    with pytest.raises(RefusedError, match="there are no accounts"):
+        landing.read()
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_requests_are_read_in_the_order_of_their_instants(landing: Landing) -> None:
+    landing.put_lines(
+        "requests.jsonl",
+        request("r2", at="2026-01-10T12:00:00.000000002Z", kind="cancel", channel="email", reason="too dear"),
+        request("r1", at="2026-01-10T13:00:00.000000001+01:00", term="yearly", trial_days=14),
+    )
+    found = landing.read().requests
+    assert found["request_id"].to_list() == ["r1", "r2"]
+    assert found.select("term", "trial_days", "reason").rows() == [("yearly", 14, None), ("monthly", 0, "too dear")]
+    assert found["at"].dt.nanosecond().to_list() == [1, 2]
+
+
+def test_a_request_belongs_to_the_local_day_of_the_billing_time_zone(
+    tmp_path: Path, ref_1_in: Callable[[str], Catalogue]
+) -> None:
+    tokyo = Landing(tmp_path, ref_1_in("Asia/Tokyo"))
+    tokyo.put_lines("requests.jsonl", request(at="2026-01-10T15:00:00Z"))
+    tokyo.put_lines("payments.jsonl", payment(at="2026-01-10T14:59:59Z"))
+    found = tokyo.read()
+    assert found.requests["on"].item() == date(2026, 1, 11)
+    assert found.payments["on"].item() == date(2026, 1, 10)
+    assert end_of_day(date(2026, 1, 10), tokyo.catalogue).astimezone(UTC) == datetime(2026, 1, 10, 15, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("{not json", "unparseable"),
+        ("[]", "unparseable"),
+        (request(channel=None), "missing_field"),
+        (request(account_id="  "), "missing_field"),
+        (request(package=None), "missing_field"),
+        (request(kind="upgrade", package=None), "missing_field"),
+        (request(at="2026-01-10T12:00:00"), "time_without_zone"),
+        (request(at="2026-01-10 12:00"), "time_without_zone"),
+        (request(at="yesterday"), "invalid_time"),
+        (request(at="2026-02-30T12:00:00Z"), "invalid_time"),
+        (request(at="2026-01-10T24:00:00Z"), "invalid_time"),
+        (request(at="2026-01-10T12:00:00+24:00"), "invalid_time"),
+        (request(at="9999-01-10T12:00:00Z"), "invalid_time"),
+        (request(at=1768046400), "invalid_time"),
+        (request(kind="dance"), "impossible_value"),
+        (request(channel="telephone"), "impossible_value"),
+        (request(term="weekly"), "impossible_value"),
+        (request(trial_days=-1), "impossible_value"),
+        (request(trial_days=1.5), "impossible_value"),
+        (request(trial_days=10**12), "impossible_value"),
+        (request(kind="change_card", brand="visa", last4="42424"), "impossible_value"),
+        (request(reason=f"my card is {CARD}"), "card_number"),
+        (request(account_id="nobody"), "unknown_account"),
+        # the first reason that applies
+        (request(account_id="nobody", channel=None, at="soon"), "missing_field"),
+        (request(account_id="nobody", at="soon"), "invalid_time"),
+        (request(account_id="nobody", reason=CARD), "card_number"),
+    ],
+)
+def test_a_wrong_request_is_set_aside_with_the_first_reason_that_applies(
+    landing: Landing, row: Mapping[str, object] | str, reason: str
+) -> None:
+    landing.put_lines("requests.jsonl", request("good"), "", row)
+    found = landing.read()
+    assert found.requests["request_id"].to_list() == ["good"]
+    assert reasons(found) == [("requests.jsonl", 3, reason)]
+    (kept,) = found.rejects.iter_rows(named=True)
+    assert CARD not in str(kept)
+    if reason != "card_number":
+        assert kept["text"] == (row if isinstance(row, str) else json.dumps(row))
+
+
+def test_an_equal_request_is_a_duplicate_and_another_of_the_same_id_conflicts(landing: Landing) -> None:
+    landing.put_lines(
+        "requests.jsonl",
+        request("r1"),
+        request("r1", at="2026-01-10T13:00:00+01:00"),  # the same instant
+        request("r1", package="gold"),
+        request("r1"),
+    )
+    found = landing.read()
+    assert found.requests.select("request_id", "package").rows() == [("r1", "starter")]
+    assert reasons(found) == [("requests.jsonl", 3, "conflicting")]
+
+
+def test_a_row_that_was_set_aside_does_not_hold_the_id_for_itself(landing: Landing) -> None:
+    landing.put_lines("requests.jsonl", request("r1", account_id="nobody"), request("r1"))
+    found = landing.read()
+    assert found.requests["account_id"].to_list() == ["acme"]
+    assert reasons(found) == [("requests.jsonl", 1, "unknown_account")]
+
+
+def test_requests_come_as_one_file_a_folder_or_both_in_that_order(landing: Landing) -> None:
+    landing.put_lines("requests/b.jsonl", request("r3"), request("r1", package="platinum"))
+    landing.put_lines("requests/a.jsonl", request("r2"), request("r1", package="gold"))
+    landing.put_lines("requests.jsonl", request("r1"))
+    landing.put("requests/notes.txt", "not a request")
+    found = landing.read()
+    assert sorted(found.requests.select("request_id", "package").rows()) == [
+        ("r1", "starter"),
+        ("r2", "starter"),
+        ("r3", "starter"),
+    ]
+    assert reasons(found) == [
+        ("requests/a.jsonl", 2, "conflicting"),
+        ("requests/b.jsonl", 2, "conflicting"),
+    ]
+
+
+def test_without_requests_and_payments_there_are_none(landing: Landing) -> None:
+    found = landing.read()
+    assert (len(found.requests), len(found.payments), len(found.tax_rates)) == (0, 0, 0)
+
+
+# --- payments ---------------------------------------------------------------------------------------------------------
+
+
+def test_payments_are_read_exactly(landing: Landing) -> None:
+    landing.put_lines(
+        "payments.jsonl",
+        payment("p1", amount=99.10),
+        payment("p2", amount="999999999999999.99", card_brand="visa", card_last4="4242"),
+        '{"payment_id": "p3", "account_id": "acme", "document": "INV-2026-000001", "at": "2026-01-10T12:00:00Z", '
+        '"amount": 1e2, "currency": "USD", "status": "failed"}',
+    )
+    found = landing.read()
+    assert found.payments["amount"].to_list() == [Decimal("99.10"), Decimal("999999999999999.99"), Decimal(100)]
+    assert found.payments["card_last4"].to_list() == [None, "4242", None]
+    assert found.rejects.is_empty()
+
+
+@pytest.mark.parametrize(
+    ("members", "reason"),
+    [
+        ({"document": None}, "missing_field"),
+        ({"amount": ""}, "missing_field"),
+        ({"at": "2026-01-10T12:00:00"}, "time_without_zone"),
+        ({"at": "2026-13-10T12:00:00Z"}, "invalid_time"),
+        ({"amount": "-1.00"}, "impossible_value"),
+        ({"amount": "1.005"}, "impossible_value"),
+        ({"amount": "1,00"}, "impossible_value"),
+        ({"amount": "9" * 16}, "impossible_value"),
+        ({"status": "pending"}, "impossible_value"),
+        ({"currency": "EUR"}, "impossible_value"),
+        ({"card_last4": CARD}, "card_number"),
+        ({"account_id": "nobody"}, "unknown_account"),
+    ],
+)
+def test_a_wrong_payment_is_set_aside_with_its_reason(
+    landing: Landing, members: dict[str, object], reason: str
+) -> None:
+    landing.put_lines("payments.jsonl", payment("p1", **members), payment("p2"))
+    found = landing.read()
+    assert found.payments["payment_id"].to_list() == ["p2"]
+    assert reasons(found) == [("payments.jsonl", 1, reason)]
+
+
+def test_equal_payments_count_once_and_another_amount_conflicts(landing: Landing) -> None:
+    landing.put_lines("payments.jsonl", payment(), payment(amount="99.0"), payment(amount="98.00"))
+    found = landing.read()
+    assert found.payments["amount"].to_list() == [Decimal("99.00")]
+    assert reasons(found) == [("payments.jsonl", 3, "conflicting")]
+
+
+# --- card numbers -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        request(reason=CARD),
+        request(reason="3782 822463 10005"),
+        request(identity=CARD),
+        request(account_id=CARD),
+        request(CARD, channel=None),  # set aside for another reason first
+        request(account_id=CARD, at="soon"),
+        f'{{"request_id": "r1", "note": "{CARD}"',
+        json.dumps(request()).replace('"starter"', '"\\u0034' + CARD[1:] + '"'),
+    ],
+    ids=str,
+)
+def test_a_card_number_stands_in_nothing_that_is_kept(landing: Landing, row: Mapping[str, object] | str) -> None:
+    landing.put_lines("requests.jsonl", row)
+    found = landing.read()
+    assert found.requests.is_empty()
+    (kept,) = found.rejects.iter_rows(named=True)
+    text = json.dumps(kept, default=str).replace(" ", "").replace("-", "")
+    assert CARD not in text
+    assert CARD[1:] not in text
+    assert "378282246310005" not in text
+
+
+def test_a_number_that_is_no_card_is_kept(landing: Landing) -> None:
+    landing.put_lines("requests.jsonl", request(reason="order 4111111111111112"))
+    assert landing.read().requests["reason"].item() == "order 4111111111111112"
+
+
+# --- tax rates --------------------------------------------------------------------------------------------------------
+
+
+def test_tax_rates_are_read_and_a_region_may_be_left_out(landing: Landing) -> None:
+    landing.put("tax_rates.csv", TAXES + "US,IL,0.0625,Sales tax,2020-01-01\n\nDE,,0.19,VAT,2021-01-01\n")
+    assert landing.read().tax_rates.rows() == [
+        ("DE", None, Decimal("0.19"), "VAT", date(2021, 1, 1)),
+        ("US", "IL", Decimal("0.0625"), "Sales tax", date(2020, 1, 1)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "place", "expected"),
+    [
+        ("Germany,,0.19,VAT,2021-01-01", "country", "ISO 3166-1"),
+        (",,0.19,VAT,2021-01-01", "country", "ISO 3166-1"),
+        ("DE,,19,VAT,2021-01-01", "rate", "a fraction from 0 to 1"),
+        ("DE,,0.19%,VAT,2021-01-01", "rate", "a fraction"),
+        ("DE,,-0.19,VAT,2021-01-01", "rate", "a fraction"),
+        ("DE,,0.٣,VAT,2021-01-01", "rate", "a fraction"),
+        ("DE,,0.1900000000001,VAT,2021-01-01", "rate", "a fraction"),
+        ("DE,,0.19,,2021-01-01", "name", "the name of the tax"),
+        ("DE,,0.19,VAT,1.1.2021", "effective_from", "YYYY-MM-DD"),
+        ("DE,,0.19,VAT,20210101", "effective_from", "YYYY-MM-DD"),
+        ("DE,,0.19,VAT,2021-W01-1", "effective_from", "YYYY-MM-DD"),
+        ("DE,,0.19,VAT,2021-02-29", "effective_from", "YYYY-MM-DD"),
+        ("DE,,0.19,VAT", "row 2", "one field per column"),
+        ("DE,,0.19,VAT,2021-01-01,more", "row 2", "one field per column"),
+        ("FR,,0.21,VAT,2021-01-01", "row 2", "each once"),
+    ],
+)
+def test_a_wrong_tax_table_is_refused_as_a_whole(landing: Landing, row: str, place: str, expected: str) -> None:
+    landing.put("tax_rates.csv", TAXES + "FR,,0.20,VAT,2021-01-01\n" + row + "\n")
+    with pytest.raises(RefusedError, match="the tax table is refused") as refused:
+        landing.read()
+    named = refused.value.problems[-1]
+    assert named.file == "tax_rates.csv"
+    assert named.place.startswith("row 2")
+    assert place in named.place
+    assert expected in named.expected
+
+
+@pytest.mark.parametrize("content", ["", "country,rate\nDE,0.19\n", "rate,rate\n1,1\n"])
+def test_a_tax_table_of_other_columns_is_refused(landing: Landing, content: str) -> None:
+    landing.put("tax_rates.csv", content)
+    with pytest.raises(RefusedError, match="tax table"):
+        landing.read()

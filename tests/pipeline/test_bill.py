@@ -1,0 +1,341 @@
+"""`overage bill`: what is issued when, what a second run does, and what the movable clock hides."""
+
+import re
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from billing.starter import starter_catalogue
+from tests.pipeline.outside import GB, Landing, bill, content_of, event, one, overage, show, total_of
+
+NOTHING_MOVED = "2026-01: nothing moved\n2026-02: nothing moved\n0 documents issued\n"
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    """One customer of the starter package, bought on 2026-01-10, and 16,000 emails of the first cycle."""
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", emails=16_000)
+    return landing
+
+
+def issued(home: Path) -> Sequence[tuple[str, str, str]]:
+    """number, billing date and total of every document."""
+    return [(row["number"], row["billing_date"], row["total"]) for row in show(home, "documents")]
+
+
+def test_a_run_brings_earlier_months_up_to_date_first_and_says_so(landing: Landing) -> None:
+    ended = bill(landing.root, "2026-03", "2026-03-31")
+    assert ended.status == 0
+    assert ended.output == "", "messages go to standard error"
+    assert ended.messages.splitlines() == [
+        "ingesting deliveries of 2026-01-20",
+        "2026-01: 1 issued",
+        "2026-02: 1 issued",
+        "2026-03: 1 issued",
+        "3 documents issued",
+    ]
+    assert issued(landing.root) == [
+        ("INV-2026-000001", "2026-01-10", "99.00"),
+        ("INV-2026-000002", "2026-02-10", "102.00"),
+        ("INV-2026-000003", "2026-03-10", "99.00"),
+    ]
+
+
+def test_a_second_run_changes_nothing(landing: Landing) -> None:
+    bill(landing.root, "2026-02", "2026-02-28")
+    before = content_of(landing.root)
+    ended = bill(landing.root, "2026-02", "2026-02-28")
+    assert (ended.status, ended.messages) == (0, NOTHING_MOVED)
+    assert content_of(landing.root) == before
+
+
+def test_a_later_run_leaves_what_was_issued_and_adds_to_it(landing: Landing) -> None:
+    bill(landing.root, "2026-01", "2026-01-31")
+    (first,) = show(landing.root, "documents")
+    paper = (landing.root / "documents" / "2026-01" / "INV-2026-000001.pdf").read_bytes()
+    ended = bill(landing.root, "2026-02", "2026-02-28")
+    assert "2026-01: nothing moved\n2026-02: 1 issued\n1 documents issued\n" in ended.messages
+    assert show(landing.root, "documents")[0] == first
+    assert (landing.root / "documents" / "2026-01" / "INV-2026-000001.pdf").read_bytes() == paper
+
+
+def test_through_bills_several_months_in_one_run(landing: Landing) -> None:
+    ended = bill(landing.root, "2026-01", "2026-02-28", "--through", "2026-02")
+    assert ended.status == 0
+    assert [row[1] for row in issued(landing.root)] == ["2026-01-10", "2026-02-10"]
+
+
+def test_a_draft_computes_everything_and_issues_nothing(landing: Landing) -> None:
+    ended = bill(landing.root, "2026-02", "2026-02-28", "--draft")
+    assert (ended.status, ended.messages.splitlines()[-1]) == (0, "0 documents issued (a draft issues none)")
+    assert show(landing.root, "documents") == []
+    assert list((landing.root / "documents").rglob("*.pdf")) == []
+    drafts = show(landing.root, "drafts")
+    assert [(row["billing_date"], row["total"], row["issued_on"]) for row in drafts] == [
+        ("2026-01-10", "99.00", None),
+        ("2026-02-10", "102.00", None),
+    ]
+    assert bill(landing.root, "2026-02", "2026-02-28").status == 0
+    assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]
+    assert show(landing.root, "drafts") == []
+
+
+def test_billing_dates_after_the_as_of_day_stay_drafts(landing: Landing) -> None:
+    bill(landing.root, "2026-02", "2026-02-09")
+    assert [row[1] for row in issued(landing.root)] == ["2026-01-10"]
+    assert [row["billing_date"] for row in show(landing.root, "drafts")] == ["2026-02-10"]
+    bill(landing.root, "2026-02", "2026-02-10")
+    assert [row[1] for row in issued(landing.root)] == ["2026-01-10", "2026-02-10"]
+    assert {row["issued_on"] for row in show(landing.root, "documents", billing_date="2026-02-10")} == {"2026-02-10"}
+
+
+def test_issuing_waits_as_many_days_as_the_policy_says(tmp_path: Path) -> None:
+    patient = starter_catalogue().replace("issue_after_days: 0", "issue_after_days: 3")
+    landing = Landing(tmp_path, patient)
+    landing.customer("acme")
+    bill(landing.root, "2026-01", "2026-01-12")
+    assert issued(landing.root) == []
+    bill(landing.root, "2026-01", "2026-01-13")
+    assert issued(landing.root) == [("INV-2026-000001", "2026-01-10", "99.00")]
+
+
+def test_what_is_delivered_after_the_as_of_day_does_not_exist_yet(landing: Landing) -> None:
+    landing.use("acme", "2026-02-09", emails=2_000, delivered="2026-02-11")
+    bill(landing.root, "2026-02", "2026-02-10")
+    assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16000"
+    assert [row["delivery_day"] for row in show(landing.root, "ingest")] == ["2026-01-20"]
+
+
+def test_late_usage_is_billed_on_the_next_document_and_the_issued_one_stays(landing: Landing) -> None:
+    landing.use("acme", "2026-02-09", emails=2_000, delivered="2026-02-11")
+    bill(landing.root, "2026-02", "2026-02-10")
+    before = show(landing.root, "documents")
+    bill(landing.root, "2026-03", "2026-03-31")
+    assert show(landing.root, "documents")[:2] == before
+    # 18,000 emails are 3 started blocks over 15,000; 16,000 were 1
+    fee, late = show(landing.root, "lines", number="INV-2026-000003")
+    assert (fee["kind"], fee["amount"]) == ("package_fee", "99.00")
+    assert (late["kind"], late["metric"], late["amount"]) == ("prior_cycle", "emails", str(2 * Decimal("3.00")))
+    assert (late["cycle_start"], late["cycle_end"]) == ("2026-01-10", "2026-02-10")
+
+
+def test_a_request_made_after_the_as_of_day_does_not_exist_yet(landing: Landing) -> None:
+    landing.request("acme", "upgrade", "2026-02-09T23:59:59Z", "self_service", package="gold")
+    landing.request("acme", "upgrade", "2026-02-10T00:00:00Z", "self_service", package="platinum")
+    bill(landing.root, "2026-02", "2026-02-10")
+    assert [row["opening_package"] for row in show(landing.root, "packages")] == ["starter", "gold"]
+    assert bill(landing.root, "2026-03", "2026-03-10").status == 0
+    assert [row["opening_package"] for row in show(landing.root, "packages")] == ["starter", "gold", "platinum"]
+
+
+def test_issuing_never_looks_back_behind_what_was_issued(landing: Landing) -> None:
+    bill(landing.root, "2026-02", "2026-02-20")
+    before = content_of(landing.root)
+    ended = bill(landing.root, "2026-02", "2026-02-19")
+    assert (ended.status, ended.output) == (2, "")
+    assert ended.messages.startswith("refused: ")
+    assert "2026-02-19" in ended.messages
+    assert "2026-02-20" in ended.messages
+    assert content_of(landing.root) == before
+
+
+def test_a_draft_may_look_back_and_issued_documents_stay_in_sight(landing: Landing) -> None:
+    bill(landing.root, "2026-02", "2026-02-20")
+    before = show(landing.root, "documents")
+    assert bill(landing.root, "2026-02", "2026-01-15", "--draft").status == 0
+    assert show(landing.root, "documents") == before
+    # back at the present, everything is as it was
+    assert bill(landing.root, "2026-02", "2026-02-20").status == 0
+    assert show(landing.root, "documents") == before
+    assert show(landing.root, "drafts") == []
+
+
+def test_numbers_begin_anew_with_the_year_of_issue(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme", on="2026-12-10")
+    landing.customer("globex", on="2026-12-20")
+    bill(landing.root, "2026-12", "2026-12-15")
+    # the second document is of December but issued in January
+    bill(landing.root, "2027-01", "2027-01-31")
+    assert issued(landing.root) == [
+        ("INV-2026-000001", "2026-12-10", "99.00"),
+        ("INV-2027-000001", "2026-12-20", "99.00"),
+        ("INV-2027-000002", "2027-01-10", "99.00"),
+        ("INV-2027-000003", "2027-01-20", "99.00"),
+    ]
+
+
+def test_numbers_have_no_gap_however_many_runs_issue_them(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    for day in range(5, 9):
+        landing.customer(f"customer-{day}", on=f"2026-01-{day:02d}")
+    for day in range(5, 9):
+        bill(landing.root, "2026-01", f"2026-01-{day:02d}")
+    assert [row[0] for row in issued(landing.root)] == [f"INV-2026-{n:06d}" for n in range(1, 5)]
+
+
+def test_tax_of_the_customers_country_is_added_once_per_document(landing: Landing) -> None:
+    (landing.folder / "tax_rates.csv").write_text(
+        "country,region,rate,name,effective_from\nUS,,0.0825,Sales tax,2024-01-01\n"
+    )
+    bill(landing.root, "2026-02", "2026-02-10")
+    # 8.25 % of 99.00 + 3.00 are 8.415
+    document = one(show(landing.root, "documents", billing_date="2026-02-10"))
+    assert (document["net"], document["tax"], document["total"]) == ("102.00", "8.42", "110.42")
+    tax = one(show(landing.root, "taxes", number=document["number"]))
+    assert (tax["name"], tax["rate"], tax["taxable"], tax["amount"]) == ("Sales tax", "0.0825", "102.00", "8.42")
+
+
+def test_every_delivered_row_is_counted_a_duplicate_or_set_aside(landing: Landing) -> None:
+    twice = event("twice", "acme", "email.sent", {"count": 5}, "2026-01-21T10:00:00Z")
+    landing.deliver(
+        [
+            twice,
+            twice,
+            "",
+            "no JSON at all",
+            event("unknown", "nobody", "email.sent", {"count": 5}, "2026-01-21T10:00:00Z"),
+            event("negative", "acme", "email.sent", {"count": -5}, "2026-01-21T10:00:00Z"),
+            event("twice", "acme", "email.sent", {"count": 6}, "2026-01-21T10:00:00Z"),
+        ],
+        "2026-01-21",
+    )
+    ended = bill(landing.root, "2026-02", "2026-02-10")
+    assert ended.status == 0, "rows that are merely set aside are no failure"
+    delivered = show(landing.root, "ingest")
+    assert [(row["rows"], row["counted"], row["duplicates"], row["rejected"]) for row in delivered] == [
+        (1, 1, 0, 0),
+        (6, 1, 1, 4),
+    ]
+    assert [(row["row"], row["reason"]) for row in show(landing.root, "rejects")] == [
+        (4, "unparseable"),
+        (5, "unknown_account"),
+        (6, "impossible_value"),
+        (7, "conflicting"),
+    ], "a row is found by its line; a blank line is no row"
+    assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16005"
+
+
+def test_an_unreadable_file_is_named_and_everything_else_is_billed(landing: Landing) -> None:
+    broken = landing.folder / "usage" / "2026-01-22" / "broken.parquet"
+    broken.parent.mkdir()
+    broken.write_bytes(b"this is no Parquet")
+    ended = bill(landing.root, "2026-02", "2026-02-28")
+    assert ended.status == 1
+    (problem,) = [line for line in ended.messages.splitlines() if line.startswith("not done: ")]
+    assert "2026-01-22/broken.parquet" in problem
+    assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]
+    assert one(show(landing.root, "rejects"))["reason"] == "unreadable_file"
+    # delivered again in a state that can be read, it counts like late usage
+    pl.DataFrame(
+        {
+            "id": ["late"],
+            "source": ["/app"],
+            "type": ["email.sent"],
+            "subject": ["acme"],
+            "time": ["2026-01-21T10:00:00Z"],
+            "value": [10],
+        }
+    ).write_parquet(broken)
+    again = bill(landing.root, "2026-02", "2026-02-28")
+    assert again.status == 0, again.messages
+    assert show(landing.root, "rejects") == []
+    assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16010"
+
+
+def test_an_account_that_cannot_be_billed_is_parked_and_everyone_else_is_billed(landing: Landing) -> None:
+    landing.customer("globex", "bronze")
+    landing.use("globex", emails=7)
+    ended = bill(landing.root, "2026-02", "2026-02-28")
+    assert ended.status == 1
+    (problem,) = [line for line in ended.messages.splitlines() if line.startswith("not done: ")]
+    assert "account globex is parked" in problem
+    assert "bronze" in problem
+    assert {row["account_id"] for row in show(landing.root, "documents")} == {"acme"}
+    assert {(row["account_id"], row["reason"]) for row in show(landing.root, "parked")} == {
+        ("globex", "unknown_package")
+    }
+    assert [(row["account_id"], row["reason"], row["quantity"]) for row in show(landing.root, "unbilled")] == [
+        ("globex", "parked", "7")
+    ]
+
+
+def test_usage_that_bills_nothing_is_listed_with_its_reason(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.account("nobody")
+    landing.use("nobody", "2026-01-15", emails=1)
+    landing.customer("early", on="2026-01-10")
+    landing.use("early", "2026-01-09", emails=2)
+    landing.customer("trying", on="2026-01-10", trial_days=14)
+    landing.use("trying", "2026-01-12", emails=3)
+    landing.customer("gone", on="2026-01-10")
+    landing.request("gone", "cancel", "2026-01-20T10:00:00Z", "email")
+    landing.use("gone", "2026-01-21", emails=4)
+    landing.customer("paused", on="2026-01-10")
+    landing.request("paused", "hold", "2026-01-20T10:00:00Z")
+    landing.use("paused", "2026-01-21", emails=5)
+    bill(landing.root, "2026-01", "2026-01-31")
+    assert {(row["account_id"], row["reason"], row["quantity"]) for row in show(landing.root, "unbilled")} == {
+        ("nobody", "no_subscription", "1"),
+        ("early", "before_start", "2"),
+        ("trying", "trial", "3"),
+        ("gone", "access_ended", "4"),
+        ("paused", "held", "5"),
+    }
+
+
+def test_what_is_counted_is_used_in_a_cycle_or_listed_as_unbilled(landing: Landing) -> None:
+    landing.use("acme", "2026-01-09", emails=100, bytes=GB)
+    landing.use("acme", "2026-02-09", emails=10)
+    landing.use("acme", "2026-02-10", emails=1)
+    bill(landing.root, "2026-03", "2026-03-31")
+    counted = total_of(show(landing.root, "events", metric="emails"), "value")
+    used = total_of(show(landing.root, "usage", metric="emails"), "quantity")
+    unbilled = total_of(show(landing.root, "unbilled", metric="emails"), "quantity")
+    assert (counted, used, unbilled) == (16_111, 16_011, 100)
+
+
+def test_the_home_is_where_the_environment_says(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(landing.root.parent)
+    (landing.root.parent / "data").symlink_to(landing.root)
+    assert overage("bill", "2026-01", "--as-of", "2026-01-31").status == 0
+    assert issued(landing.root) == [("INV-2026-000001", "2026-01-10", "99.00")]
+
+
+def test_a_card_number_in_a_request_is_in_no_file_and_no_message(landing: Landing) -> None:
+    number = "4111111111111111"
+    landing.request("acme", "change_card", "2026-01-20T10:00:00Z", "self_service", brand="visa", last4=number)
+    ended = bill(landing.root, "2026-01", "2026-01-31")
+    assert number not in ended.messages
+    assert [row["reason"] for row in show(landing.root, "rejects")] == ["impossible_value"]
+    kept = [path for path in landing.root.rglob("*") if path.is_file() and landing.folder not in path.parents]
+    assert [path for path in kept if number.encode() in path.read_bytes()] == []
+
+
+def test_the_first_of_the_month_can_be_everyones_billing_date(tmp_path: Path) -> None:
+    calendar = starter_catalogue().replace("billing_anchor: signup_day", "billing_anchor: first_of_month")
+    landing = Landing(tmp_path, calendar)
+    landing.customer("acme", on="2026-01-10")
+    bill(landing.root, "2026-02", "2026-02-28")
+    # 22 of January's 31 days
+    short = (Decimal("99.00") * 22 / 31).quantize(Decimal("0.01"))
+    assert [row[1:] for row in issued(landing.root)] == [("2026-01-10", str(short)), ("2026-02-01", "99.00")]
+
+
+def test_a_month_before_anyone_subscribed_has_nothing_to_issue(landing: Landing) -> None:
+    ended = bill(landing.root, "2025-12", "2025-12-31")
+    assert ended.status == 0
+    assert ended.messages.splitlines()[-1] == "0 documents issued"
+    assert show(landing.root, "documents") == []
+
+
+def test_paper_stands_beside_every_document(landing: Landing) -> None:
+    bill(landing.root, "2026-02", "2026-02-28")
+    files = sorted(path.relative_to(landing.root / "documents").as_posix() for path in landing.root.rglob("*.pdf"))
+    assert files == ["2026-01/INV-2026-000001.pdf", "2026-02/INV-2026-000002.pdf"]
+    assert all(re.fullmatch(r"[0-9a-f]{64}", row["content_hash"]) for row in show(landing.root, "documents"))

@@ -77,6 +77,11 @@ _landing = [dg.AssetKey("usage_logs"), dg.AssetKey("accounts"), dg.AssetKey("cat
         dg.AssetCheckSpec(
             "every_file_could_be_read", asset="ingest", description="No delivered file is unreadable as a whole."
         ),
+        dg.AssetCheckSpec(
+            "no_ingested_file_has_changed",
+            asset="ingest",
+            description="No delivered file has other bytes than when it was ingested before (rule 22).",
+        ),
     ],
 )
 def ingest_assets(
@@ -86,8 +91,6 @@ def ingest_assets(
     business = billing_home.business()
     with lock(business.home, PATIENCE_SECONDS):
         outcome = ingest(business)
-    for warning in outcome.warnings:
-        context.log.warning(warning)
     days = pl.Series([date.fromisoformat(key) for key in context.partition_keys], dtype=pl.Date)
     files = [path for day in days if (path := business.home.delivery(INGEST, day)).exists()]
     manifest = scan_frames(files, INGEST).collect()
@@ -112,7 +115,14 @@ def ingest_assets(
         check_name="every_file_could_be_read",
         passed=not outcome.unreadable_files,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"unreadable files": list(outcome.unreadable_files)},
+        metadata={"warnings": list(outcome.unreadable_files)},
+    )
+    yield dg.AssetCheckResult(
+        asset_key="ingest",
+        check_name="no_ingested_file_has_changed",
+        passed=not outcome.warnings,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"warnings": list(outcome.warnings)},
     )
 
 

@@ -171,7 +171,10 @@ def _run(
     )
     for evaluation in result.get_asset_check_evaluations():
         if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.WARN:
-            say(f"warning: {evaluation.asset_key.to_user_string()}: {_sentence(evaluation)}")
+            said = evaluation.metadata.get("warnings")
+            whole = [f"{evaluation.asset_key.to_user_string()}: {_sentence(evaluation)}"]
+            for warning in said.value if said is not None else whole:
+                say(f"warning: {warning}")
     if not result.success:
         raise InterruptedRunError(_failure(result, partition))
 

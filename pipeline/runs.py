@@ -171,12 +171,18 @@ def _run(
     )
     for evaluation in result.get_asset_check_evaluations():
         if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.WARN:
-            said = evaluation.metadata.get("warnings")
-            whole = [f"{evaluation.asset_key.to_user_string()}: {_sentence(evaluation)}"]
-            for warning in said.value if said is not None else whole:
+            for warning in _warnings(evaluation):
                 say(f"warning: {warning}")
     if not result.success:
         raise InterruptedRunError(_failure(result, partition))
+
+
+def _warnings(evaluation: dg.AssetCheckEvaluation) -> list[str]:
+    """The warnings a check carries in words, else that it does not hold."""
+    said = evaluation.metadata.get("warnings")
+    if said is not None and isinstance(said.value, list):
+        return [str(warning) for warning in said.value]
+    return [f"{evaluation.asset_key.to_user_string()}: {_sentence(evaluation)}"]
 
 
 def _sentence(evaluation: dg.AssetCheckEvaluation) -> str:

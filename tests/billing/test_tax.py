@@ -1,0 +1,212 @@
+"""Taxes by jurisdiction, date and exemption."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from billing.catalogue import Catalogue
+from billing.inputs import TAX_SCHEMA
+from billing.tables import MONEY
+from billing.tax import document_taxes, tax_id_country, taxes_of_note
+
+DAY = date(2026, 2, 10)
+RateRow = tuple[str, str | None, str, str, str]
+GERMAN_VAT = "DE136695976"
+FRENCH_VAT = "FR40303265045"
+SWISS_VAT = "CHE-107.787.577 IVA"
+
+
+def taxes(
+    catalogue: Catalogue,
+    rates: Sequence[RateRow],
+    net: str = "100.00",
+    *,
+    country: str = "US",
+    region: str | None = None,
+    exempt: bool = False,
+    tax_id: str | None = None,
+) -> pl.DataFrame:
+    """The taxes of one document of 10 February 2026."""
+    accounts = pl.DataFrame(
+        [("acme", country, region, exempt, tax_id)],
+        schema={
+            "account_id": pl.String,
+            "country": pl.String,
+            "region": pl.String,
+            "tax_exempt": pl.Boolean,
+            "tax_id": pl.String,
+        },
+        orient="row",
+    )
+    documents = pl.DataFrame(
+        [("acme", "acme/2026-01-10", DAY, Decimal(net))],
+        schema={"account_id": pl.String, "subscription_id": pl.String, "billing_date": pl.Date, "net": MONEY},
+        orient="row",
+    )
+    table = pl.DataFrame(
+        [(*place, Decimal(rate), name, date.fromisoformat(since)) for *place, rate, name, since in rates],
+        schema=TAX_SCHEMA,
+        orient="row",
+    )
+    return document_taxes(documents, accounts, table, catalogue)
+
+
+def charged(found: pl.DataFrame) -> list[tuple[str, str | None, Decimal]]:
+    return found.select("name", "region", "amount").rows()
+
+
+def test_a_tax_is_computed_on_the_net_sum_and_rounded_half_up(ref_1: Catalogue) -> None:
+    found = taxes(ref_1, [("US", None, "0.0825", "Sales tax", "2020-01-01")], net="99.94")
+    # 8.24505: just more than half a cent
+    assert found.select("taxable", "rate", "amount", "reason").rows() == [
+        (Decimal("99.94"), Decimal("0.0825"), Decimal("8.25"), "charged")
+    ]
+    assert charged(taxes(ref_1, [("US", None, "0.05", "T", "2020-01-01")], net="0.10")) == [
+        ("T", None, Decimal("0.01"))
+    ]
+    assert charged(taxes(ref_1, [("US", None, "0.05", "T", "2020-01-01")], net="-0.10")) == [
+        ("T", None, Decimal("-0.01"))
+    ]
+
+
+@pytest.mark.parametrize(("decimals", "amount"), [(0, "13"), (2, "12.50"), (3, "12.500"), (4, "12.5000")])
+def test_a_tax_is_rounded_to_the_minor_unit(ref_1: Catalogue, decimals: int, amount: str) -> None:
+    rates: list[RateRow] = [("US", None, "0.125", "T", "2020-01-01")]
+    assert charged(taxes(replace(ref_1, minor_units=decimals), rates)) == [("T", None, Decimal(amount))]
+
+
+@settings(max_examples=60)
+@given(cents=st.integers(-(10**16) + 1, 10**16 - 1), rate=st.integers(0, 10**12))
+def test_any_rate_of_any_sum_is_exact(ref_1: Catalogue, cents: int, rate: int) -> None:
+    exact = abs(cents) * rate
+    nearest = (2 * exact + 10**12) // (2 * 10**12)
+    row = ("US", None, str(Decimal(rate).scaleb(-12)), "T", "2020-01-01")
+    (found,) = taxes(ref_1, [row], net=str(Decimal(cents).scaleb(-2)))["amount"]
+    assert found == Decimal(nearest if cents >= 0 else -nearest).scaleb(-2)
+
+
+def test_a_rate_holds_from_its_date_until_the_next_one(ref_1: Catalogue) -> None:
+    rates: list[RateRow] = [
+        ("US", None, "0.03", "T", "2026-02-11"),
+        ("US", None, "0.02", "T", "2026-02-10"),
+        ("US", None, "0.01", "T", "2020-01-01"),
+    ]
+    assert charged(taxes(ref_1, rates)) == [("T", None, Decimal("2.00"))]
+    assert charged(taxes(ref_1, rates[:1])) == []
+
+
+def test_a_regional_rate_replaces_the_countrys_of_the_same_name_and_adds_to_others(ref_1: Catalogue) -> None:
+    rates: list[RateRow] = [
+        ("US", None, "0.01", "State", "2025-01-01"),
+        ("US", "IL", "0.06", "State", "2020-01-01"),
+        ("US", "CA", "0.07", "State", "2020-01-01"),
+        ("US", None, "0.02", "Federal", "2020-01-01"),
+        ("US", "IL", "0.005", "City", "2020-01-01"),
+    ]
+    assert charged(taxes(ref_1, rates, region="IL")) == [
+        ("City", "IL", Decimal("0.50")),
+        ("Federal", None, Decimal("2.00")),
+        ("State", "IL", Decimal("6.00")),
+    ]
+    elsewhere = [("Federal", None, Decimal("2.00")), ("State", None, Decimal("1.00"))]
+    assert charged(taxes(ref_1, rates, region="TX")) == elsewhere
+    assert charged(taxes(ref_1, rates)) == elsewhere
+
+
+def test_a_regional_rate_that_has_not_begun_leaves_the_countrys_in_force(ref_1: Catalogue) -> None:
+    rates: list[RateRow] = [
+        ("US", None, "0.01", "State", "2020-01-01"),
+        ("US", "IL", "0.06", "State", "2026-02-11"),
+    ]
+    assert charged(taxes(ref_1, rates, region="IL")) == [("State", None, Decimal("1.00"))]
+
+
+def test_another_country_is_not_taxed(ref_1: Catalogue) -> None:
+    assert taxes(ref_1, [("DE", None, "0.19", "VAT", "2020-01-01")]).is_empty()
+    assert taxes(ref_1, []).is_empty()
+
+
+def test_an_exempt_account_is_shown_the_tax_that_it_does_not_pay(ref_1: Catalogue) -> None:
+    found = taxes(ref_1, [("US", None, "0.06", "T", "2020-01-01")], exempt=True)
+    assert found.select("taxable", "amount", "reason").rows() == [(Decimal("100.00"), Decimal(0), "exempt")]
+
+
+@pytest.mark.parametrize(
+    ("country", "tax_id", "seller", "reason"),
+    [
+        ("DE", GERMAN_VAT, "US", "reverse_charge"),
+        ("DE", "de 136 695 976", "US", "reverse_charge"),
+        ("DE", GERMAN_VAT, "DE", "charged"),  # at home
+        ("DE", FRENCH_VAT, "DE", "reverse_charge"),
+        ("DE", "DE136695977", "US", "charged"),  # the checksum is wrong
+        ("DE", "136695976x", "US", "charged"),
+        ("DE", None, "US", "charged"),
+        ("CH", SWISS_VAT, "DE", "reverse_charge"),
+        ("CH", SWISS_VAT, "CH", "charged"),
+    ],
+)
+def test_a_valid_tax_id_of_another_country_than_the_sellers_suppresses_the_tax(
+    ref_1: Catalogue, country: str, tax_id: str | None, seller: str, reason: str
+) -> None:
+    catalogue = replace(ref_1, seller=replace(ref_1.seller, country=seller))
+    found = taxes(catalogue, [(country, None, "0.19", "VAT", "2020-01-01")], country=country, tax_id=tax_id)
+    assert found["reason"].to_list() == [reason]
+    assert found["amount"].to_list() == [Decimal("19.00") if reason == "charged" else Decimal(0)]
+
+
+@pytest.mark.parametrize(
+    ("tax_id", "country", "owner"),
+    [
+        (GERMAN_VAT, "DE", "DE"),
+        ("EL094259216", "GR", "GR"),
+        ("GR094259216", "GR", "GR"),
+        ("GB980780684", "GB", "GB"),
+        ("980780684", "GB", "GB"),
+        (SWISS_VAT, "CH", "CH"),
+        (SWISS_VAT, "DE", None),
+        ("", "DE", None),
+        ("136695976", "ZZ", None),
+    ],
+)
+def test_a_tax_id_belongs_to_the_country_whose_form_and_checksum_it_has(
+    tax_id: str, country: str, owner: str | None
+) -> None:
+    assert tax_id_country(tax_id, country) == owner
+
+
+COUNTRIES = ["DE", "FR", "GB", "CH", "US", "IN", "IS", "DO", "AU", "BR", "CN", "JP", "RU", "ZA", "ZZ", "NO", "MX", "TR"]
+
+
+@settings(max_examples=300)
+@given(
+    tax_id=st.one_of(
+        st.text(max_size=16),
+        st.text("0123456789ABCDEFXYZ-. ²٣é", max_size=16),
+        st.tuples(st.sampled_from(COUNTRIES), st.text("0123456789²٣A", max_size=14)).map("".join),
+    ),
+    country=st.sampled_from(COUNTRIES),
+)
+def test_whatever_is_given_for_a_tax_id_it_belongs_to_a_country_or_to_none(tax_id: str, country: str) -> None:
+    owner = tax_id_country(tax_id, country)
+    assert owner is None or (len(owner) == 2 and owner.isupper())
+
+
+def test_a_note_uses_the_rates_of_the_document_it_corrects(ref_1: Catalogue) -> None:
+    rates: list[RateRow] = [("US", None, "0.06", "T", "2020-01-01"), ("US", None, "0.02", "U", "2020-01-01")]
+    paid = taxes(ref_1, rates).with_columns(number=pl.lit("INV-2026-000001"))
+    notes = paid.select("account_id", "subscription_id", "billing_date", "number").unique()
+    notes = notes.with_columns(net=pl.lit(Decimal("-10.25")).cast(MONEY))
+    found = taxes_of_note(notes, paid.drop("account_id", "subscription_id", "billing_date"), ref_1)
+    assert found.select("name", "taxable", "amount").rows() == [
+        ("T", Decimal("-10.25"), Decimal("-0.62")),
+        ("U", Decimal("-10.25"), Decimal("-0.21")),
+    ]
+    exempt = taxes(ref_1, rates, exempt=True).with_columns(number=pl.lit("INV-2026-000001"))
+    found = taxes_of_note(notes, exempt.drop("account_id", "subscription_id", "billing_date"), ref_1)
+    assert found["amount"].to_list() == [Decimal(0)] * 2

@@ -15,6 +15,7 @@ from billing.business import Business
 from billing.calendar import months_after
 from billing.fingerprint import moved_inputs, record_fingerprint
 from billing.home import lock, read_frame, write_frame
+from billing.profile_pages import write_profile_pages
 from billing.profiles import account_profiles, balances, collections
 from billing.tables import (
     BALANCES,
@@ -104,6 +105,9 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
             BALANCES: balances(business),
             COLLECTIONS: collections(business),
         }
+        previous = read_frame(business.home.whole(PROFILE), PROFILE)
+        names = dict(business.inputs.accounts.select("account_id", "name").iter_rows())
+        pages = write_profile_pages(business.home, found[PROFILE], previous, names, business.catalogue)
         for table, frame in found.items():
             write_frame(business.home.whole(table), frame, table)
     by_status = found[PROFILE].group_by("status").agg(accounts=pl.len()).sort("status")
@@ -117,7 +121,13 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
         .group_by("age")
         .agg(documents=pl.len(), amount_due=pl.col("amount_due").sum().cast(money_type(business)))
     )
-    yield dg.MaterializeResult(asset_key=PROFILE.name, metadata=summary(by_status, accounts=found[PROFILE].height))
+    yield dg.MaterializeResult(
+        asset_key=PROFILE.name,
+        metadata={
+            **summary(by_status, accounts=found[PROFILE].height, pages_written=pages),
+            "pages": dg.MetadataValue.path(str((business.home.profiles / "index.html").resolve())),
+        },
+    )
     yield dg.MaterializeResult(
         asset_key=BALANCES.name,
         metadata=summary(owing.sort("status"), outstanding=amount_sum(found[BALANCES], business, "outstanding")),

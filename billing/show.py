@@ -1,9 +1,7 @@
 """Reading the tables: what `overage show` prints, as frames and as plain values."""
 
 import json
-from collections.abc import Callable, Sequence
-from datetime import date, datetime
-from decimal import Decimal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,7 +25,6 @@ from billing.tables import (
     EVENTS,
     INGEST,
     LINES,
-    MONEY,
     PROFILE,
     REJECTS,
     TABLES,
@@ -100,52 +97,6 @@ def _computed(business: Business, table: Table, month: str | None) -> pl.DataFra
         f"{table.name} is known as of the last run only: found --as-of {business.as_of}; expected none, or a run as of "
         "that day first"
     )
-
-
-def plain_rows(frame: pl.DataFrame, decimals: int) -> list[dict[str, Any]]:
-    """Rows as plain values: decimals and dates as text, instants in UTC with Z.
-
-    Parameters
-    ----------
-    decimals
-        Of the currency's minor unit: amounts have exactly these.
-    """
-    writers = {name: _writer(dtype, decimals) for name, dtype in frame.schema.items()}
-    return [{name: writers[name](value) for name, value in row.items()} for row in frame.iter_rows(named=True)]
-
-
-def _writer(dtype: Any, decimals: int) -> Callable[[Any], Any]:
-    """How a value of a type is written."""
-    if dtype == MONEY:
-        return lambda value: None if value is None else f"{value:.{decimals}f}"
-    if isinstance(dtype, pl.Decimal):
-        return lambda value: None if value is None else plain_number(value)
-    if dtype == pl.Date:
-        return lambda value: None if value is None else _day(value)
-    if isinstance(dtype, pl.Datetime):
-        return lambda value: None if value is None else _instant(value)
-    if isinstance(dtype, pl.List):
-        inner = _writer(dtype.inner, decimals)
-        return lambda values: None if values is None else [inner(value) for value in values]
-    if isinstance(dtype, pl.Struct):
-        fields = {field.name: _writer(field.dtype, decimals) for field in dtype.fields}
-        return lambda value: None if value is None else {name: write(value[name]) for name, write in fields.items()}
-    return lambda value: value
-
-
-def plain_number(value: Decimal) -> str:
-    """A decimal without trailing zeros and without an exponent: 61.2, 27350, 0."""
-    text = f"{value:f}"
-    return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
-
-
-def _day(value: date) -> str:
-    return value.isoformat()
-
-
-def _instant(value: datetime) -> str:
-    text = value.strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
-    return f"{text}Z"
 
 
 def _registered(business: Business, table: Table, month: str | None) -> pl.DataFrame:

@@ -174,7 +174,8 @@ def show(table: str, month: str | None, account: str | None, as_of: date | None,
     """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
     from assets.last_run import last_as_of
     from billing.business import Business
-    from billing.show import plain_rows, read_table
+    from billing.plain_values import plain_rows
+    from billing.show import read_table
 
     last = last_as_of(home)
     day = as_of or last or date.max

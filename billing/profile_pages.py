@@ -1,0 +1,93 @@
+"""A page per account that shows its billing profile, and an index of them (rule 25)."""
+
+import json
+from decimal import Decimal
+from importlib.resources import files
+from typing import Any, Final
+from urllib.parse import quote
+
+import polars as pl
+from jinja2 import FunctionLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from billing.catalogue import Catalogue
+from billing.home import Home, write_bytes
+from billing.plain_values import plain_rows
+
+_TEMPLATES: Final = ("profile.html.j2", "profiles.html.j2", "profile.css")
+
+
+def write_profile_pages(
+    home: Home, profiles: pl.DataFrame, previous: pl.DataFrame, names: dict[str, str | None], catalogue: Catalogue
+) -> int:
+    """Write the pages of accounts whose profile changed, and the index.
+
+    Parameters
+    ----------
+    profiles, previous
+        The table PROFILE now, and as it was when the pages were written.
+    names
+        What to call the accounts.
+
+    Returns
+    -------
+    int
+        How many pages were written.
+    """
+    texts = {name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in _TEMPLATES}
+    state = home.lake / "profile_pages.json"
+    made_with = json.dumps([texts, catalogue.content_hash])
+    is_known = state.exists() and state.read_text() == made_with
+    environment = ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(texts.__getitem__), autoescape=True, undefined=StrictUndefined
+    )
+    page, index = environment.get_template("profile.html.j2"), environment.get_template("profiles.html.j2")
+    style = texts["profile.css"]
+    rows = plain_rows(profiles, catalogue.minor_units)
+    before = {row["account_id"]: row for row in plain_rows(previous, catalogue.minor_units)} if is_known else {}
+    written = 0
+    for row in rows:
+        path = home.profiles / page_name(row["account_id"])
+        if before.get(row["account_id"]) != row or not path.exists():
+            shown = page.render(style=style, **_shown(row, names.get(row["account_id"]), catalogue))
+            written += write_bytes(path, shown.encode())
+    listed = [row | {"page": quote(page_name(row["account_id"]))} for row in rows]
+    as_of = rows[0]["as_of"] if rows else ""
+    whole = index.render(style=style, profiles=listed, as_of=as_of, currency=catalogue.currency)
+    written += write_bytes(home.profiles / "index.html", whole.encode())
+    write_bytes(state, made_with.encode())
+    return written
+
+
+def page_name(account_id: str) -> str:
+    """The file of an account's page: its id, with what a file name cannot hold written as %XX."""
+    name = quote(account_id, safe=" @+,=()&$!'~")
+    if account_id == "index" or account_id.startswith("."):
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    return f"{name}.html"
+
+
+def _shown(row: dict[str, Any], name: str | None, catalogue: Catalogue) -> dict[str, Any]:
+    titles = {package.name: package.title for package in catalogue.packages}
+    pending = row["pending_change"]
+    return {
+        "profile": row,
+        "name": name,
+        "currency": catalogue.currency,
+        "package_title": titles.get(row["package"], row["package"]),
+        "pending_title": titles.get(pending["to_package"], pending["to_package"]) if pending else None,
+        "usage": [_usage_row(usage, catalogue) for usage in row["usage"]],
+    }
+
+
+def _usage_row(usage: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+    metric = catalogue.metric(usage["metric"])
+    quantity, excess = Decimal(usage["quantity"] or 0), Decimal(usage["excess"] or 0)
+    allowance = None if usage["allowance"] is None else Decimal(usage["allowance"])
+    whole = max(quantity, allowance or Decimal(0)) or Decimal(1)
+    within = Decimal(0) if allowance is None else (quantity - excess) * 100 / whole
+    return usage | {
+        "title": f"{metric.title}, {metric.unit}" if metric.unit else metric.title,
+        "within": f"{within:.1f}",
+        "over": f"{excess * 100 / whole:.1f}",
+    }

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import partial
 
 import dagster as dg
 import polars as pl
@@ -9,9 +10,11 @@ import polars as pl
 from assets.metadata import amount_sum, bar_chart, definition_metadata, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months
+from assets.progress import report
 from assets.resources import BillingHome
 from billing import month as steps
 from billing.business import Business
+from billing.rendering import RenderedFile
 from billing.tables import (
     CHARGES,
     CYCLES,
@@ -175,7 +178,11 @@ def invoice_files(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Render what has no PDF yet."""
     month = context.partition_key
-    business, rendered = computed(context, billing_home, steps.render_documents)
+
+    def step(business: Business, month: str) -> list[RenderedFile]:
+        return steps.render_documents(business, month, progress=partial(report, f"rendering {month}"))
+
+    business, rendered = computed(context, billing_home, step)
     unprintable = sorted({character for file in rendered for character in file.unprintable})
     if unprintable:
         context.log.warning(f"no bundled font has these characters, they print as boxes: {' '.join(unprintable)}")

@@ -8,6 +8,7 @@ import polars as pl
 
 from assets.metadata import definition_metadata, summary
 from assets.partitions import delivery_days
+from assets.progress import report
 from assets.resources import BillingHome
 from billing.business import Business
 from billing.home import lock, scan_frames
@@ -26,6 +27,7 @@ def ingest(business: Business) -> IngestOutcome:
         business.inputs.accounts["account_id"],
         catalogue.time_zone,
         catalogue.policy.lateness_days,
+        progress=report,
         through=business.as_of,
     )
 

@@ -55,7 +55,9 @@ class Business:
             )
         catalogue = load_catalogue(home.landing / "catalogue.yaml")
         inputs = read_inputs(home, catalogue)
-        return cls(home, catalogue, inputs, Register.open(home, register_url), as_of, issues)
+        register = Register.open(home, register_url)
+        # policy auto_issue false: runs stop at drafts until someone issues
+        return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
 
     @cached_property
     def terms(self) -> TermsFrames:

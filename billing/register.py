@@ -179,8 +179,14 @@ class Register:
         RefusedError
             When it cannot be reached or written.
         """
-        address = sa.engine.make_url(url) if url else sa.URL.create("sqlite", database=str(home.register_path))
-        engine = sa.create_engine(address)
+        try:
+            address = sa.engine.make_url(url) if url else sa.URL.create("sqlite", database=str(home.register_path))
+            engine = sa.create_engine(address)
+        except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
+            raise RefusedError(
+                f"OVERAGE_REGISTER_URL: this register cannot be used ({error}): expected the URL of a database such as "
+                "postgresql+psycopg://user@host/name, and its driver installed"
+            ) from error
         if engine.dialect.name == "sqlite":
             _use_immediate_transactions(engine)
         try:

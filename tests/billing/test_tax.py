@@ -101,9 +101,12 @@ def test_a_rate_holds_from_its_date_until_the_next_one(ref_1: Catalogue) -> None
     assert charged(taxes(ref_1, rates[:1])) == []
 
 
-def test_a_regional_rate_replaces_the_countrys_of_the_same_name_and_adds_to_others(ref_1: Catalogue) -> None:
+@pytest.mark.parametrize("countrys_since", ["2019-01-01", "2020-01-01", "2025-01-01"])
+def test_a_regional_rate_replaces_the_countrys_of_the_same_name_and_adds_to_others(
+    ref_1: Catalogue, countrys_since: str
+) -> None:
     rates: list[RateRow] = [
-        ("US", None, "0.01", "State", "2025-01-01"),
+        ("US", None, "0.01", "State", countrys_since),
         ("US", "IL", "0.06", "State", "2020-01-01"),
         ("US", "CA", "0.07", "State", "2020-01-01"),
         ("US", None, "0.02", "Federal", "2020-01-01"),

@@ -187,6 +187,23 @@ def show(table: str, month: str | None, account: str | None, as_of: date | None,
 
 
 @main.command()
+@home_option
+@exit_status
+def verify(home: Path) -> int:
+    """Read register, documents and tables again and report any disagreement."""
+    from billing.business import Business
+    from billing.verifying import disagreements
+
+    business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
+    found = disagreements(business)
+    for disagreement in found:
+        click.echo(disagreement)
+    documents = business.register.count()
+    say(f"{home}: {documents} documents read again, {len(found) or 'no'} disagreements")
+    return PARTLY if found else DONE
+
+
+@main.command()
 @click.option("--port", type=int, default=3000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @home_option

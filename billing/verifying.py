@@ -1,0 +1,114 @@
+"""Reading everything again: does the register agree with itself, with the PDFs on disk and with the lake?"""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+
+from billing.business import Business
+from billing.home import file_hash, read_frame
+from billing.register import hash_content
+from billing.tables import DOCUMENTS, LINES, MONEY, TAXES, Table
+
+_KEYS = ["number"]
+
+
+def disagreements(business: Business) -> list[str]:
+    """Every disagreement found, in words; none is what there should be."""
+    documents = business.register.documents()
+    lines, taxes = business.register.lines(), business.register.taxes()
+    return [
+        *(
+            f"register: the numbers of {series} do not run from 1 without a gap"
+            for series in business.register.number_gaps()
+        ),
+        *_sums(documents, lines, taxes),
+        *_twice(documents),
+        *_contents(business, documents, lines),
+        *_files(business, documents),
+        *_lake(business, documents, lines, taxes),
+    ]
+
+
+def _sums(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+    zero = pl.lit(0).cast(MONEY)
+    summed = (
+        documents.join(lines.group_by(_KEYS).agg(lines=pl.col("amount").sum()), on=_KEYS, how="left")
+        .join(taxes.group_by(_KEYS).agg(taxes=pl.col("amount").sum()), on=_KEYS, how="left")
+        .with_columns(pl.col("lines", "taxes").fill_null(zero))
+        .sort("number")
+    )
+    for number, lines_sum, net in (
+        summed.filter(pl.col("lines") != pl.col("net")).select("number", "lines", "net").iter_rows()
+    ):
+        yield f"{number}: its lines add up to {lines_sum:f}, its net says {net:f}"
+    for number, tax_sum, tax in (
+        summed.filter(pl.col("taxes") != pl.col("tax")).select("number", "taxes", "tax").iter_rows()
+    ):
+        yield f"{number}: its taxes add up to {tax_sum:f}, its tax says {tax:f}"
+    wrong = summed.filter(pl.col("net") + pl.col("tax") != pl.col("total"))
+    for number, total in wrong.select("number", "total").iter_rows():
+        yield f"{number}: net and tax do not add up to its total {total:f}"
+
+
+def _twice(documents: pl.DataFrame) -> Iterator[str]:
+    scheduled = documents.filter(pl.col("corrects").is_null())
+    twice = scheduled.filter(pl.struct("subscription_id", "billing_date").is_duplicated())
+    for number, subscription, day in twice.select("number", "subscription_id", "billing_date").iter_rows():
+        yield f"{number}: {subscription} has more than one scheduled document for {day}"
+
+
+def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame) -> Iterator[str]:
+    """The stored content against its hash and against the rows: a page shows what the register says."""
+    hashes = dict(documents.select("number", "content_hash").iter_rows())
+    totals = dict(documents.select("number", "total").iter_rows())
+    amounts = dict(lines.group_by("number").agg("amount").iter_rows())
+    for number, content in business.register.contents(documents["number"].to_list()):
+        if hash_content(content) != hashes[number]:
+            yield f"{number}: its stored content does not have the hash it was issued with"
+            continue
+        page = json.loads(content, parse_float=str)
+        if page["number"] != number:
+            yield f"{number}: its page says {page['number']}"
+        if Decimal(page["total"]) != totals[number]:
+            yield f"{number}: its page says a total of {page['total']}, the register says {totals[number]:f}"
+        shown = sorted(Decimal(line["amount"]) for line in page["lines"])
+        if shown != sorted(amounts.get(number, [])):
+            yield f"{number}: the lines on its page are not those in the register"
+
+
+def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
+    """The PDFs on disk against the hashes recorded when they were rendered."""
+    recorded = dict(business.register.files().select("number", "sha256").iter_rows())
+    known: set[Path] = set()
+    for number, month in documents.select("number", "billing_month").iter_rows():
+        path = business.home.document_file(month, number)
+        known.add(path)
+        if not path.exists():
+            yield f"{path}: the PDF of {number} is missing: `overage bill` renders it again, with the same bytes"
+        elif number not in recorded:
+            yield f"{path}: the PDF of {number} is not recorded: `overage bill` records it"
+        elif file_hash(path) != recorded[number]:
+            yield f"{path}: the PDF of {number} has other bytes than when it was issued"
+    for path in sorted(business.home.documents.rglob("*.pdf")):
+        if path not in known:
+            yield f"{path}: the register knows no such document"
+
+
+def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+    """The tables in the lake that repeat the register."""
+    months = documents.select("number", "billing_month")
+    for table, frame in ((DOCUMENTS, documents.drop("status", strict=False)), (LINES, lines), (TAXES, taxes)):
+        names = [name for name in table.column_names if name != "status"]
+        by_month = frame.join(months, on="number", how="left", suffix="_of") if table is not DOCUMENTS else frame
+        for (month,), part in sorted(by_month.group_by("billing_month"), key=lambda found: str(found[0])):
+            stored = read_frame(business.home.partition(table, str(month)), table)
+            if not _equal(stored.select(names), part.select(names), table):
+                yield f"lake/{table.name} of {month}: the register says otherwise: bill that month again"
+
+
+def _equal(one: pl.DataFrame, other: pl.DataFrame, table: Table) -> bool:
+    keys = list(table.key)
+    return one.sort(keys).equals(other.select(one.columns).cast(pl.Schema(one.schema)).sort(keys))

@@ -221,8 +221,11 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
     )
     # policy first_of_month: the first cycle is short, its fee in proportion to the days of that calendar month
     days = at.dt.month_end().dt.day().cast(pl.Int32)
-    prorated = pl.lit(policy.billing_anchor == "first_of_month" and policy.first_cycle == "prorated") & (
-        pl.col("billing_index") == 0
+    # a subscription that was resumed pays its fee in full (rule 13)
+    prorated = (
+        pl.lit(policy.billing_anchor == "first_of_month" and policy.first_cycle == "prorated")
+        & (pl.col("billing_index") == 0)
+        & pl.col("resumed_from").is_null()
     )
     due = reason == "due"
     return {

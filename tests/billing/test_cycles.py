@@ -27,6 +27,7 @@ SUBSCRIPTION: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "started_on": pl.Date,
     "grid_start": pl.Date,
     "term": pl.String,
+    "resumed_from": pl.String,
     "access_from": pl.Date,
     "access_last": pl.Date,
     "fees_until": pl.Date,
@@ -204,6 +205,10 @@ def test_billed_on_the_first_the_first_cycle_is_short_and_its_fee_in_proportion(
     whole = month_cycles("2026-03", subscription(), suspensions(), full).cycles.row(0, named=True)
     assert (whole["fee_share_numerator"], whole["fee_share_denominator"]) == (1, 1)
     on_the_first = subscription(date(2026, 3, 1))
+    resumed = subscription(resumed_from="acme/2025-12-01")
+    in_full = month_cycles("2026-03", resumed, suspensions(), prorated).cycles.row(0, named=True)
+    # rule 13: who resumes pays the full fee
+    assert (in_full["fee_share_numerator"], in_full["fee_share_denominator"]) == (1, 1)
     whole_month = month_cycles("2026-03", on_the_first, suspensions(), prorated).cycles.row(0, named=True)
     assert whole_month["fee_share_numerator"] == whole_month["fee_share_denominator"]
 

@@ -1,0 +1,1 @@
+"""What billing costs: time, processor and memory, measured on generated homes."""

@@ -1,0 +1,119 @@
+"""The work that is measured: a generated home, ingested and billed without drawing PDFs, step by step.
+
+Started by `python -m benchmarks` in a process of its own, so that its processor time and peak memory are its alone.
+"""
+
+import cProfile
+import json
+import pstats
+import resource
+import sys
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from billing import month as steps
+from billing.business import Business
+from billing.ingest import ingest_deliveries
+from billing.sample import billing_hint, write_sample
+
+MONTH_STEPS: Final[tuple[tuple[str, Callable[[Business, str], object]], ...]] = (
+    ("cycles", steps.write_cycles),
+    ("levels", steps.write_levels),
+    ("usage", steps.write_usage),
+    ("packages", steps.write_packages),
+    ("decisions", steps.write_decisions),
+    ("charges", steps.write_charges),
+    ("unbilled", steps.write_unbilled),
+    ("conservation check", steps.conserved),
+    ("drafts", steps.write_drafts),
+    ("issue", steps.issue_documents),
+)
+"""The steps of a billing month in the order in which the pipeline takes them; drawing is left out."""
+
+
+class Cost(NamedTuple):
+    """What one step took; peak memory is that of the process so far."""
+
+    step: str
+    month: str | None
+    seconds: float
+    cpu_seconds: float
+    peak_mb: int
+
+
+def make_home(home: Path, accounts: int, months: int, events_per_account_day: Decimal) -> int:
+    """Write the synthetic business and return its number of usage rows."""
+    return write_sample(home, accounts, months, events_per_account_day).rows
+
+
+def ingest_and_bill(home: Path, months: int) -> tuple[list[Cost], int]:
+    """Ingest everything delivered and bill all months; return the cost of each step and the number of documents."""
+    costs: list[Cost] = []
+    last, as_of = billing_hint(months)
+
+    def measured(step: str, month: str | None, work: Callable[[], object]) -> object:
+        started, processor = time.perf_counter(), _cpu_seconds()
+        result = work()
+        spent = round(time.perf_counter() - started, 3), round(_cpu_seconds() - processor, 3)
+        costs.append(Cost(step, month, *spent, peak_megabytes()))
+        return result
+
+    business = Business.load(home, as_of)
+    catalogue = business.catalogue
+    measured(
+        "ingest",
+        None,
+        lambda: ingest_deliveries(
+            business.home,
+            catalogue.metrics,
+            business.inputs.accounts["account_id"],
+            catalogue.time_zone,
+            catalogue.policy.lateness_days,
+            through=as_of,
+        ),
+    )
+    measured("requests", None, lambda: business.lives)
+    for month in steps.billed_months(business, last):
+        for step, write in MONTH_STEPS:
+            measured(step, month, partial(write, business, month))
+    return costs, business.register.count()
+
+
+def peak_megabytes() -> int:
+    """The largest resident memory of this process so far."""
+    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes here
+    return kilobytes // (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
+def _cpu_seconds() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def main() -> None:
+    """`make HOME ACCOUNTS MONTHS EVENTS_PER_ACCOUNT_DAY` or `bill HOME MONTHS [PROFILE]`; the result is JSON."""
+    task, home, *rest = sys.argv[1:]
+    if task == "make":
+        accounts, months, daily = rest
+        result: object = {"rows": make_home(Path(home), int(accounts), int(months), Decimal(daily))}
+    else:
+        profiler = cProfile.Profile() if rest[1:] else None
+        if profiler:
+            profiler.enable()
+        costs, documents = ingest_and_bill(Path(home), int(rest[0]))
+        if profiler:
+            profiler.disable()
+            with Path(rest[1]).open("w", encoding="utf-8") as report:
+                pstats.Stats(profiler, stream=report).sort_stats("tottime").print_stats(40)
+                pstats.Stats(profiler, stream=report).sort_stats("cumulative").print_stats(60)
+        result = {"documents": documents, "steps": [cost._asdict() for cost in costs]}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

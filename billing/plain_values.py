@@ -1,6 +1,7 @@
 """Frames as plain values: decimals and dates as text, exactly, for JSON, CSV and pages."""
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -54,3 +55,9 @@ def _day(value: date) -> str:
 def _instant(value: datetime) -> str:
     text = value.strftime("%Y-%m-%dT%H:%M:%S.%f").rstrip("0").rstrip(".")
     return f"{text}Z"
+
+
+def as_json(rows: Sequence[dict[str, Any]]) -> str:
+    """A list of objects, one to a line."""
+    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    return f"[\n{lines}\n]" if rows else "[]"

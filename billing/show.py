@@ -1,9 +1,7 @@
 """Reading the tables: what `overage show` prints, as frames and as plain values."""
 
-import json
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 
@@ -149,9 +147,3 @@ def _check_month(month: str) -> None:
         first_day(month)
     except ValueError:
         raise RefusedError(f"unknown month: found {month!r}, expected a month such as 2026-01") from None
-
-
-def as_json(rows: Sequence[dict[str, Any]]) -> str:
-    """A list of objects, one to a line."""
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    return f"[\n{lines}\n]" if rows else "[]"

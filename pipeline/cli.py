@@ -187,6 +187,49 @@ def show(table: str, month: str | None, account: str | None, as_of: date | None,
 
 
 @main.command()
+@click.argument("number")
+@click.option("--line", type=click.IntRange(1), help="One line only.")
+@click.option(
+    "--events", type=click.IntRange(0), default=1_000, show_default=True, help="At most so many events a line."
+)
+@format_option
+@home_option
+@exit_status
+def explain(number: str, line: int | None, events: int, style: str, home: Path) -> None:
+    """Explain a document: from its lines to the arithmetic, usage by day, and the events behind it."""
+    from billing.business import Business
+    from billing.explaining import explain_document
+    from billing.plain_values import as_json
+
+    business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
+    found = explain_document(business, number, line, events)
+    if style == "json":
+        click.echo(as_json(found))
+    elif style == "csv":
+        columns = ["number", "line", "source", "id", "file", "row", "delivery_day", "time", "quantity"]
+        rows = [{"number": number, "line": each["line"], **event} for each in found for event in each["events"]]
+        print_rows(rows, columns, style)
+    else:
+        for each in found:
+            _print_explanation(each)
+
+
+def _print_explanation(line: dict[str, Any]) -> None:
+    click.echo(f"{line['number']} line {line['line']}: {line['description']}: {line['amount']}")
+    if line["cycle_start"]:
+        click.echo(f"  {line['package']}, cycle {line['cycle_start']} to {line['cycle_end']} (not included)")
+    for step in line["arithmetic"]:
+        click.echo(f"  {step}")
+    for day in line["days"]:
+        click.echo(f"    {day['day']}  {day['quantity']:>16}  in {day['events']} events")
+    for event in line["events"][:10]:
+        place = f"{event['delivery_day']}/{event['file']} row {event['row']}"
+        click.echo(f"      {event['time']}  {event['quantity']:>12}  {event['source']} {event['id']}  ({place})")
+    if line["events_total"] > 10:
+        click.echo(f"      and {line['events_total'] - 10} more: --format json lists them")
+
+
+@main.command()
 @home_option
 @exit_status
 def verify(home: Path) -> int:
@@ -217,7 +260,8 @@ def ui(port: int, host: str, home: Path) -> int:
 
 def print_rows(rows: list[dict[str, Any]], columns: list[str], style: str) -> None:
     """Print rows as a table for people, as JSON, or as CSV."""
-    from billing.show import TECHNICAL, as_json
+    from billing.plain_values import as_json
+    from billing.show import TECHNICAL
 
     if style == "json":
         click.echo(as_json(rows))

@@ -114,7 +114,7 @@ def _measured(
         words = {"sum": "add up to", "count": "count", "unique": "hold", "max": "reach"}
         noun = " different values" if metric.measure == "unique" else ""
         steps = [f"{events.height} events {words[metric.measure]} {quantity}{noun}"]
-        total = events["quantity"].sum()
+        total: Decimal = events.select(pl.col("quantity").sum()).item()
         if metric.measure in ("sum", "count") and total != line["quantity"]:
             now = _with_unit(plain_number(total), metric.unit)
             steps.append(f"a delivery was replaced after this was issued: the events known now add up to {now}")

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any, Final
 
 import polars as pl
@@ -168,11 +169,11 @@ class Register:
     """The register of a home: SQLite in the home, or a server by URL."""
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine
+        self._opened = engine
 
     @classmethod
     def open(cls, home: Home, url: str | None = None) -> "Register":
-        """The register, made when it does not exist yet.
+        """The register; where there is none yet, it is made when it is first asked: what is refused leaves no file.
 
         Raises
         ------
@@ -189,18 +190,28 @@ class Register:
             ) from error
         if engine.dialect.name == "sqlite":
             _use_immediate_transactions(engine)
+        register = cls(engine)
+        if url or home.register_path.exists():
+            register._make()
+        return register
+
+    @cached_property
+    def _engine(self) -> sa.Engine:
+        self._make()
+        return self._opened
+
+    def _make(self) -> None:
         try:
-            _metadata.create_all(engine)
+            _metadata.create_all(self._opened)
         except sa.exc.SQLAlchemyError as error:
             raise RefusedError(
-                f"{address.render_as_string()}: the register cannot be opened ({_cause(error)}): "
+                f"{self._opened.url.render_as_string()}: the register cannot be opened ({_cause(error)}): "
                 "expected a database that can be reached and written"
             ) from error
-        return cls(engine)
 
     def close(self) -> None:
         """Give back the connections."""
-        self._engine.dispose()
+        self._opened.dispose()
 
     def documents(self, months: Sequence[str] | None = None) -> pl.DataFrame:
         """Issued documents without their content: the table DOCUMENTS less `status`, sorted by number."""

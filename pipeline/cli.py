@@ -154,10 +154,8 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
     from pipeline import runs
     from pipeline.progress import progress_display
 
-    if through is not None and through < month:
-        raise RefusedError(f"--through: found {through}, expected {month} or a later month")
     with progress_display():
-        outcome = runs.bill(home, through or month, as_of or today(home), draft, say)
+        outcome = runs.bill(home, month, through or month, as_of or today(home), draft, say)
     for problem in outcome.problems:
         say(f"not done: {problem}")
     say(f"{outcome.issued} documents issued" + (" (a draft issues none)" if draft else ""))

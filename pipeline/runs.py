@@ -50,7 +50,7 @@ class Outcome:
         return bool(self.problems)
 
 
-def bill(root: Path, through: str, as_of: date, draft: bool, say: Say) -> Outcome:
+def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Say) -> Outcome:
     """Ingest what is new, then bring every month up to `through` up to date, in order.
 
     Raises
@@ -61,7 +61,10 @@ def bill(root: Path, through: str, as_of: date, draft: bool, say: Say) -> Outcom
         A blocking check failed or a step broke; nothing was issued after that point.
     """
     business = Business.load(root, as_of, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=not draft)
-    check_month(business, through)
+    for given in (month, through):
+        check_month(business, given)
+    if through < month:
+        raise RefusedError(f"--through: found {through}, expected {month} or a later month")
     latest = business.register.latest_issued_on()
     if not draft and latest is not None and as_of < latest:
         raise RefusedError(
@@ -82,8 +85,8 @@ def bill(root: Path, through: str, as_of: date, draft: bool, say: Say) -> Outcom
             months = billed_months(business, through)
             if not months:
                 write_frame(business.home.partition(PARKED, through), _parked_by_requests(business, through), PARKED)
-            for month in months:
-                _bill_month(business, month, resource, instance, say)
+            for each in months:
+                _bill_month(business, each, resource, instance, say)
             issued = business.register.count(through) - before
             built_from = profiles_fingerprint(business)
             if built_from != profiles_built_from(root):

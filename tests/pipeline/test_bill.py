@@ -297,7 +297,7 @@ def test_what_is_counted_is_used_in_a_cycle_or_listed_as_unbilled(landing: Landi
     counted = total_of(show(landing.root, "events", metric="emails"), "value")
     used = total_of(show(landing.root, "usage", metric="emails"), "quantity")
     unbilled = total_of(show(landing.root, "unbilled", metric="emails"), "quantity")
-    assert (counted, used, unbilled) == (16_111, 16_011, 100)
+    assert (counted, used, unbilled) == (Decimal(16_111), Decimal(16_011), Decimal(100))
 
 
 def test_the_home_is_where_the_environment_says(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:

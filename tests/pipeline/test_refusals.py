@@ -213,7 +213,7 @@ def test_a_full_disk_interrupts_and_a_second_run_completes(
 def test_a_run_that_breaks_at_any_step_is_completed_by_the_next(
     landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    def breaks(*_: object) -> None:
+    def breaks(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error", "/somewhere")
 
     with monkeypatch.context() as patched:

@@ -70,7 +70,7 @@ def billing_report(
 
 
 @dg.multi_asset(
-    name="profiles",
+    name="account_profiles",
     group_name="reports",
     specs=[
         dg.AssetSpec(

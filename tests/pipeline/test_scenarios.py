@@ -288,3 +288,46 @@ def test_s14_on_hold_no_fee_falls_due_and_resuming_starts_anew(later: Path) -> N
     }
     held = one(show(later, "unbilled", "--account", "s14"))
     assert (held["billing_month"], held["reason"], held["quantity"]) == ("2026-04", "held", "500")
+
+
+def test_s13_refunded_on_day_30_the_fee_goes_back_and_overages_are_still_billed(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("s13", "starter")
+    landing.use("s13", emails=16_500)
+    landing.request("s13", "refund", "2026-02-09T10:00:00Z")
+    assert bill(tmp_path, "2026-03", "2026-03-31").status == 0
+    # 16,500 - 15,000 = 1,500 emails are 2 blocks
+    assert [(row["kind"], row["billing_date"], row["total"]) for row in show(tmp_path, "documents")] == [
+        ("credit_note", "2026-01-10", "-99.00"),
+        ("invoice", "2026-01-10", "99.00"),
+        ("invoice", "2026-02-10", str(2 * USD("3.00"))),
+    ]
+    refund = one(show(tmp_path, "decisions", kind="refund"))
+    assert (refund["outcome"], refund["amount"]) == ("approved", "99.00")
+    assert (refund["expected_from"], refund["expected_by"]) == ("2026-02-16", "2026-02-23")
+
+
+def test_s15_the_profile_says_what_comes_next(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("s15", "starter")
+    landing.use("s15", "2026-02-12", leads=2_600, emails=18_000, domains=1)
+    assert bill(tmp_path, "2026-02", "2026-02-25").status == 0
+    profile = one(show(tmp_path, "profile"))
+    assert (profile["package"], profile["next_billing_date"]) == ("starter", "2026-03-10")
+    # silver and 3 blocks of emails at starter's price
+    assert profile["upcoming_amount"] == str(SILVER + 3 * USD("3.00")) == "208.00"
+    assert (profile["previous_amount"], profile["previous_date"]) == ("99.00", FEB_10)
+    assert profile["pending_change"] == {
+        "from_package": "starter",
+        "to_package": "silver",
+        "effective_on": "2026-03-10",
+        "reason": "auto_upgrade",
+    }
+    over = {row["metric"]: row["excess"] for row in profile["usage"] if row["excess"] != "0"}
+    assert over == {"leads": "100", "emails": "3000"}
+    page = (tmp_path / "profiles" / "s15.html").read_text()
+    assert "208.00" in page
+    # another day is computed without being written
+    earlier = one(show(tmp_path, "profile", "--as-of", "2026-02-11"))
+    assert (earlier["upcoming_amount"], earlier["pending_change"]) == ("99.00", None)
+    assert one(show(tmp_path, "profile"))["upcoming_amount"] == "208.00"

@@ -43,6 +43,8 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         # what is asked for after the month cannot change a billing date in it
         "requests": _frame_hash(business.requests.filter(pl.col("on") <= last_day)),
         "payments": _frame_hash(business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text")),
+        # a cancellation or hold of a later month voids what was asked for in this one, and answers it
+        "answers": _frame_hash(business.lives.answers.filter(month_of(pl.col("on")) == month)),
         # a refund corrects the first document, whenever it is asked for
         "refunds": _frame_hash(_refunds_of(business, month)),
         "first_month": str(business.first_month),

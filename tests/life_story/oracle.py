@@ -1,0 +1,1060 @@
+"""A second opinion: the billing rules in plain Python, one account at a time, without a line of the product.
+
+Slow and literal on purpose. It reads what others have written as of a day, and remembers only what rule 9 and rule 19
+make facts: the documents that were issued and the packages of the billing dates that were closed.
+"""
+
+import calendar
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from decimal import ROUND_HALF_UP, Decimal
+from fractions import Fraction
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+Json = dict[str, Any]
+UTC: Final = ZoneInfo("UTC")
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+ONE_DAY: Final = timedelta(1)
+Span = tuple[int, int]  # half-open, in microseconds since the epoch
+FOR_EVER: Final = 10**18
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A delivered row, as far as billing reads it."""
+
+    delivery_day: date
+    file: str
+    row: int
+    source: str
+    id: str
+    metric: str
+    account_id: str
+    at: int
+    value: str
+
+
+@dataclass
+class Subscription:
+    """One purchase: everything that its requests made of it."""
+
+    account_id: str
+    started: date
+    grid_start: date
+    yearly: bool
+    package: str | None
+    resumed_from: "Subscription | None"
+    access_from: date
+    access_last: date | None = None
+    no_fee_from: date | None = None
+    no_hold_fee_from: date | None = None
+    paid_until: date | None = None
+    held_on: date | None = None
+    ended_on: date | None = None
+    end: str = ""
+    last_date: date | None = None
+    pauses: list[tuple[date, date]] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """As the rules name it."""
+        return f"{self.account_id}/{self.started}"
+
+
+@dataclass
+class Answer:
+    """The answer to a request, or an automatic upgrade."""
+
+    request: str | None
+    subscription: str | None
+    kind: str
+    outcome: str
+    reason: str
+    package: str | None
+    asked_on: date
+    asked_at: int
+    effective: date | None
+    from_package: str | None = None
+    decided_on: date | None = None
+    evidence: tuple[tuple[str, Decimal, Decimal | None], ...] = ()
+
+    def shown(self) -> tuple[object, ...]:
+        """What is compared."""
+        return (
+            self.decided_on or self.asked_on,
+            self.kind,
+            self.request or "",
+            self.subscription,
+            self.outcome,
+            self.reason,
+            self.from_package,
+            self.package,
+            self.effective,
+            self.evidence,
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line, with what fell due when (rule 20 compares by it)."""
+
+    kind: str
+    metric: str | None
+    package: str | None
+    cycle_start: date | None
+    cycle_end: date | None
+    quantity: Fraction | None
+    amount: Decimal
+    due_on: date
+    due_kind: str
+
+
+@dataclass
+class Document:
+    """An issued document; `number` is learnt from the register once both sides agree."""
+
+    account_id: str
+    subscription: str
+    billing_date: date
+    kind: str
+    issued_on: date
+    lines: list[Line]
+    taxes: list[tuple[str, str | None, Decimal, Decimal, Decimal, str]]
+    corrects: "Document | None" = None
+    number: str = ""
+
+    @property
+    def net(self) -> Decimal:
+        """Sum of the lines."""
+        return sum((line.amount for line in self.lines), Decimal(0))
+
+    @property
+    def total(self) -> Decimal:
+        """Net and taxes."""
+        return self.net + sum((tax[4] for tax in self.taxes), Decimal(0))
+
+
+@dataclass
+class Closed:
+    """A billing date that has been closed: its packages stand (rule 9)."""
+
+    closing: str | None
+    opening: str | None
+    changed: str | None
+    waiting: str | None
+
+
+@dataclass
+class Cycle:
+    """A billing date of a subscription, with what was decided there."""
+
+    k: int
+    date: date
+    closing: str | None
+    opening: str | None
+    changed: str | None
+    waiting: str | None
+    status: str
+    is_last: bool
+    usage: dict[str, Fraction]
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a package costs and includes for one account on a day."""
+
+    monthly: Decimal
+    yearly: Decimal | None
+    allowances: Mapping[str, Fraction | None]
+    overage: Mapping[str, Any]
+    triggers: Sequence[str]
+
+
+class Oracle:
+    """Bills a business as of one day after another."""
+
+    def __init__(self, catalogue: Json, accounts: Sequence[Mapping[str, str]], tax_rates: Sequence[Mapping[str, str]],
+                 tax_ids: Mapping[str, str | None]) -> None:
+        self.catalogue, self.tax_rates, self.tax_ids = catalogue, tax_rates, tax_ids
+        self.accounts = {row["account_id"]: row for row in accounts}
+        self.zone = ZoneInfo(catalogue["time_zone"])
+        self.policy: Json = catalogue["policy"]
+        self.minor = Decimal(1).scaleb(-{"USD": 2, "JPY": 0, "KWD": 3}[catalogue["currency"]])
+        self.rank = {package["name"]: package["rank"] for package in catalogue["packages"]}
+        self.documents: list[Document] = []
+        self.closed: dict[tuple[str, date], Closed] = {}
+        self.final: dict[str, list[Answer]] = defaultdict(list)
+        self.closed_through: date | None = None
+        self.answers: dict[str, list[Answer]] = {}
+        self.cycles: dict[str, list[tuple[Subscription, Cycle]]] = {}
+        self._terms: dict[tuple[str, str, date], Terms | None] = {}
+
+    # -- the run ----------------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        as_of: date,
+        requests: Sequence[Json],
+        files: Mapping[tuple[date, str], Sequence[Any]],
+        payments: Sequence[Json],
+    ) -> list[Document]:
+        """Bill everything up to the end of a day; returns what was issued."""
+        cutoff = as_of - timedelta(self.policy["issue_after_days"])
+        events = self.counted(files, as_of)
+        known = {document.number: document for document in self.documents}
+        issued: list[Document] = []
+        for account in sorted(self.accounts):
+            mine = [r for r in requests if r["account_id"] == account and self.local(_micros(r["at"])) <= as_of]
+            paid = [
+                p
+                for p in payments
+                if p["account_id"] == account and p["document"] in known and self.local(_micros(p["at"])) <= as_of
+            ]
+            issued += self.bill_account(account, mine, events.get(account, {}), paid, as_of, cutoff)
+        self.closed_through = max(cutoff, self.closed_through or cutoff)
+        return issued
+
+    def bill_account(
+        self,
+        account: str,
+        requests: Sequence[Json],
+        events: Mapping[str, Sequence[Usage]],
+        payments: Sequence[Json],
+        as_of: date,
+        cutoff: date,
+    ) -> list[Document]:
+        """Everything of one account, in order."""
+        subscriptions, answers = self.replay(requests)
+        blocked = self.suspensions(payments)
+        dated: list[tuple[Subscription, Cycle]] = []
+        decided: list[Answer] = []
+        issued: list[Document] = []
+        by_id: dict[str, list[Cycle]] = {}
+        for one in subscriptions:
+            cycles, made = self.live(one, by_id, answers, events, blocked, as_of)
+            by_id[one.id] = cycles
+            decided += made
+            dated += [(one, cycle) for cycle in cycles]
+            issued += self.settle(one, cycles, blocked, as_of, cutoff)
+            for cycle in cycles:
+                if cycle.date <= cutoff and (one.id, cycle.date) not in self.closed:
+                    self.closed[one.id, cycle.date] = Closed(
+                        cycle.closing, cycle.opening, cycle.changed, cycle.waiting
+                    )
+                    self.final[account] += [a for a in made if a.decided_on == cycle.date]
+        self.documents += issued
+        issued += self.refunds(subscriptions, answers, as_of)
+        final = [*self.final[account]]
+        stand = {a.request for a in final if a.request}
+        open_now = [a for a in decided if a not in final and a.request not in stand | {None} or a.request is None]
+        open_now = [a for a in open_now if a not in final and a.decided_on is not None and a.decided_on <= as_of]
+        open_now = [a for a in open_now if (a.subscription, a.decided_on) not in self.closed]
+        given = stand | {a.request for a in open_now if a.request}
+        told = [a for a in answers if a.outcome != "pending" and a.request not in given]
+        self.answers[account] = [*final, *open_now, *told]
+        self.cycles[account] = [(one, cycle) for one, cycle in dated if cycle.date <= as_of]
+        return issued
+
+    # -- days and dates ---------------------------------------------------------------------------------------------
+
+    def local(self, at: int) -> date:
+        """The day of an instant in the billing time zone."""
+        return (EPOCH + timedelta(microseconds=at)).astimezone(self.zone).date()
+
+    def midnight(self, day: date) -> int:
+        """The first instant of a day."""
+        return _micros(datetime.combine(day, time(), self.zone).isoformat())
+
+    def billing_date(self, start: date, k: int) -> date:
+        """Billing date k, from the original anchor."""
+        if k == 0:
+            return start
+        number = start.year * 12 + start.month - 1 + k
+        year, month = number // 12, number % 12 + 1
+        if self.policy["billing_anchor"] == "first_of_month":
+            return date(year, month, 1)
+        return date(year, month, min(start.day, calendar.monthrange(year, month)[1]))
+
+    def next_k(self, start: date, day: date) -> int:
+        """The first billing date after a day."""
+        k = 0
+        while self.billing_date(start, k) <= day:
+            k += 1
+        return k
+
+    def next_date(self, one: Subscription, day: date) -> date:
+        """The first billing date after a day."""
+        return self.billing_date(one.grid_start, self.next_k(one.grid_start, day))
+
+    def next_fee_date(self, one: Subscription, day: date) -> date:
+        """The first date after a day on which a fee falls due."""
+        k = self.next_k(one.grid_start, day)
+        while one.yearly and k % 12:
+            k += 1
+        return self.billing_date(one.grid_start, k)
+
+    # -- what counts (rules 22, 26 and 27) --------------------------------------------------------------------------
+
+    def counted(
+        self, files: Mapping[tuple[date, str], Sequence[Any]], as_of: date
+    ) -> dict[str, dict[str, list[Usage]]]:
+        """The events that count, by account and metric, in order of time."""
+        seen: set[tuple[str, str]] = set()
+        found: dict[str, dict[str, list[Usage]]] = defaultdict(lambda: defaultdict(list))
+        for (day, file), rows in sorted(files.items()):
+            if day > as_of:
+                continue
+            for position, row in enumerate(rows, start=1):
+                at = _micros(row.at.isoformat())
+                if (row.source, row.id) in seen or (day - self.local(at)).days > self.policy["lateness_days"]:
+                    continue
+                seen.add((row.source, row.id))
+                usage = Usage(day, file, position, row.source, row.id, row.type, row.account_id, at, row.value)
+                found[row.account_id][row.type].append(usage)
+        for metrics in found.values():
+            for events in metrics.values():
+                events.sort(key=lambda event: (event.at, event.source, event.id))
+        return found
+
+    # -- requests (rules 8 and 11 to 18) ----------------------------------------------------------------------------
+
+    def replay(self, requests: Sequence[Json]) -> tuple[list[Subscription], list[Answer]]:
+        """The subscriptions that an account's requests make, and the answers."""
+        subscriptions: list[Subscription] = []
+        answers: list[Answer] = []
+        for request in sorted(requests, key=lambda r: (_micros(r["at"]), r["request_id"])):
+            at = _micros(request["at"])
+            day = self.local(at)
+            one = subscriptions[-1] if subscriptions else None
+            answer = Answer(
+                request["request_id"], one.id if one else None, request["kind"], "refused", "",
+                request.get("package"), day, at, None,
+            )
+            answers.append(answer)
+            reason = self.refusal(request, day, one)
+            if reason:
+                answer.reason = reason
+                continue
+            answer.outcome, answer.effective = "approved", day
+            kind = request["kind"]
+            if kind == "subscribe":
+                answer.reason = "subscribed"
+                trial = timedelta(request.get("trial_days", 0))
+                new = Subscription(
+                    request["account_id"], day, day + trial, request["term"] == "yearly", request["package"], None, day
+                )
+                self.begin(new, one, day, subscriptions)
+                answer.subscription = new.id
+            elif kind == "change_card":
+                answer.reason = "card_changed"
+            else:
+                assert one is not None
+                self.change(kind, one, day, answer, subscriptions)
+            if answer.outcome == "approved" and kind in ("cancel", "hold", "refund"):
+                # pending package changes are void (rules 12 and 13)
+                for earlier in answers:
+                    if earlier.outcome == "pending" and earlier.subscription == answer.subscription:
+                        assert earlier.effective is not None
+                        if day < earlier.effective:
+                            word = {"cancel": "cancellation", "hold": "hold", "refund": "refund"}[kind]
+                            earlier.outcome, earlier.reason, earlier.effective = "superseded", f"voided_by_{word}", None
+        return subscriptions, answers
+
+    def refusal(self, request: Json, day: date, one: Subscription | None) -> str:
+        """Why a request is refused at once, or nothing."""
+        kind = request["kind"]
+        is_held = one is not None and one.held_on is not None and not one.end
+        gone = (
+            one is None
+            or bool(one.end)
+            or (is_held and one.paid_until is not None and day >= one.paid_until and not self.has_hold_fee)
+        )
+        if kind == "subscribe":
+            if one is None:
+                live = False
+            else:
+                keeps_access = bool(one.end) and one.access_last is not None and one.access_last > day
+                live = not gone or keeps_access or one.started == day
+            if live:
+                return "already_subscribed"
+            terms = self.terms(request["account_id"], request["package"], day)
+            return "no_yearly_price" if request["term"] == "yearly" and terms and terms.yearly is None else ""
+        if kind == "cancel" and request["channel"] != "email":
+            return "wrong_channel"
+        if kind in ("downgrade", "hold", "resume", "refund") and request["channel"] != "support":
+            return "wrong_channel"
+        if kind == "transfer":
+            return "ownership_transfer_not_offered"
+        if kind == "split_payment":
+            return "split_payment_not_offered"
+        if kind == "change_card":
+            return "" if request["brand"] == "Visa" else "card_brand_not_accepted"
+        if kind == "cancel" and one is not None and one.end:
+            return "already_ended"
+        if kind == "hold" and is_held:
+            return "already_held"
+        if kind == "resume":
+            return "" if is_held else "not_held"
+        if kind == "refund":
+            return self.refund_refusal(day, one)
+        if gone:
+            return "no_live_subscription"
+        return "on_hold" if is_held and kind in ("upgrade", "downgrade") else ""
+
+    def refund_refusal(self, day: date, one: Subscription | None) -> str:
+        """Why a refund is refused (rule 14)."""
+        if one is None:
+            return "no_subscription"
+        if one.end == "refunded":
+            return "already_refunded"
+        if one.yearly:
+            return "yearly_term"
+        if day < one.grid_start or (one.no_fee_from is not None and one.no_fee_from <= one.grid_start):
+            return "nothing_paid"
+        if one.resumed_from is not None:
+            return "no_refund_window"
+        if day >= self.billing_date(one.grid_start, 1):
+            return "not_first_cycle"
+        return "refund_window_over" if (day - one.grid_start).days > 30 else ""
+
+    @property
+    def has_hold_fee(self) -> bool:
+        """Whether a hold costs something."""
+        return Decimal(self.policy["hold_fee"]) > 0
+
+    def begin(
+        self, new: Subscription, old: Subscription | None, day: date, subscriptions: list[Subscription]
+    ) -> None:
+        """A subscription begins; the one before, if any, is over."""
+        if old is not None:
+            if old.access_last is not None:
+                # usage of a shared day belongs to the old one
+                new.access_from = max(day, old.access_last + ONE_DAY)
+            if old.last_date is None:
+                k = max(self.next_k(old.grid_start, day) - 1, 0)
+                old.last_date = self.billing_date(old.grid_start, k)
+            if old.held_on is not None and not old.end:
+                old.no_hold_fee_from = _earlier(old.no_hold_fee_from, day)
+        subscriptions.append(new)
+
+    def change(
+        self, kind: str, one: Subscription, day: date, answer: Answer, subscriptions: list[Subscription]
+    ) -> None:
+        """An approved request moves a subscription on."""
+        fee_date, next_date = self.next_fee_date(one, day), self.next_date(one, day)
+        if kind in ("upgrade", "downgrade"):
+            answer.outcome, answer.effective = "pending", next_date
+            return
+        in_time = (fee_date - day).days >= self.policy["cancellation_notice_days"]
+        paid_end = fee_date if in_time else self.next_fee_date(one, fee_date)
+        first_free = fee_date if in_time else fee_date + ONE_DAY
+        notice = "in_time" if in_time else "late_notice"
+        was_held = one.held_on is not None and not one.end
+        if kind == "resume":
+            assert one.held_on is not None and one.paid_until is not None
+            if day < one.paid_until:
+                answer.reason = "hold_undone"
+                one.pauses.append((one.held_on + ONE_DAY, day))
+                one.access_last = one.no_fee_from = one.paid_until = one.held_on = one.last_date = None
+                return
+            answer.reason = "new_subscription"
+            new = Subscription(one.account_id, day, day, one.yearly, None, one, day)
+            self.begin(new, one, day, subscriptions)
+            answer.subscription = new.id
+            return
+        if kind == "refund":
+            answer.reason = "within_refund_window"
+            one.access_last = _earlier(one.access_last, day)
+            one.no_fee_from = _earlier(one.no_fee_from, day + ONE_DAY)
+            one.no_hold_fee_from = day + ONE_DAY
+            one.held_on, one.ended_on, one.end, one.last_date = None, day, "refunded", next_date
+            return
+        if kind == "hold":
+            answer.reason = notice
+            one.access_last = day
+            one.no_fee_from = first_free
+            one.paid_until, one.held_on = paid_end, day
+            one.last_date = None if self.has_hold_fee else paid_end
+            return
+        one.end, one.ended_on = "cancelled", day
+        if day < one.grid_start:
+            answer.reason = "cancelled_in_trial"
+            one.access_last = _earlier(one.access_last, day)
+            one.no_fee_from = one.grid_start
+            one.last_date = one.grid_start - ONE_DAY
+            return
+        answer.reason = notice
+        at_once = self.policy["access_after_cancellation"] == "ends_at_once"
+        one.access_last = _earlier(one.access_last, day if at_once else paid_end - ONE_DAY)
+        one.no_fee_from = _earlier(one.no_fee_from, first_free)
+        one.no_hold_fee_from = next_date if in_time else next_date + ONE_DAY
+        if was_held:
+            one.last_date = one.last_date or next_date
+        elif at_once:
+            one.last_date = next_date if in_time else self.next_date(one, fee_date)
+        else:
+            one.last_date = paid_end
+
+    # -- access (rules 12, 13, 16 and 18) ---------------------------------------------------------------------------
+
+    def suspensions(self, payments: Sequence[Json]) -> list[Span]:
+        """When access was suspended: from a failed payment until nothing that failed is unpaid."""
+        totals = {document.number: document.total for document in self.documents}
+        kept: dict[str, Decimal] = defaultdict(Decimal)
+        failed: dict[str, bool] = {}
+        spans: list[Span] = []
+        since: int | None = None
+        ordered = sorted(payments, key=lambda p: (_micros(p["at"]), p["payment_id"]))
+        for position, payment in enumerate(ordered):
+            number, at, amount = payment["document"], _micros(payment["at"]), Decimal(payment["amount"])
+            if payment["status"] == "succeeded":
+                kept[number] += amount
+                failed[number] = False
+            elif payment["status"] == "failed":
+                failed[number] = True
+            else:
+                kept[number] -= amount
+            if position + 1 < len(ordered) and _micros(ordered[position + 1]["at"]) == at:
+                continue
+            blocked = any(latest and kept[each] < totals[each] for each, latest in failed.items())
+            if blocked and since is None:
+                since = at
+            elif not blocked and since is not None:
+                spans.append((since, at))
+                since = None
+        return [*spans, (since, FOR_EVER)] if since is not None else spans
+
+    def access(self, one: Subscription, blocked: Sequence[Span]) -> list[Span]:
+        """The spans whose usage is billed."""
+        start = self.midnight(max(one.access_from, one.grid_start))
+        end = FOR_EVER if one.access_last is None else self.midnight(one.access_last + ONE_DAY)
+        holes = [(self.midnight(first), self.midnight(until)) for first, until in one.pauses]
+        spans = [(start, end)] if start < end else []
+        for hole_start, hole_end in sorted([*holes, *blocked]):
+            cut: list[Span] = []
+            for first, last in spans:
+                cut += [(first, min(last, hole_start)), (max(first, hole_end), last)]
+            spans = [(first, last) for first, last in cut if first < last]
+        return spans
+
+    # -- usage (section 1) ------------------------------------------------------------------------------------------
+
+    def measure(self, metric: str, events: Sequence[Usage], spans: Sequence[Span], cycle: Span) -> Fraction:
+        """What was used of a metric within the spans of access of a cycle, in base units."""
+        about = self.catalogue["metrics"][metric]
+        measure = about["measure"]
+        if about["kind"] == "counter":
+            inside = [event for event in events if any(first <= event.at < last for first, last in spans)]
+            if measure == "count":
+                return Fraction(len(inside))
+            if measure == "unique":
+                return Fraction(len({event.value for event in inside}))
+            values = [Fraction(event.value) for event in inside]
+            return sum(values, Fraction(0)) if measure == "sum" else max(values, default=Fraction(0))
+        if not spans:
+            return Fraction(0)
+        if measure == "last":
+            return max(self.level(metric, events, spans[-1][1]), Fraction(0))
+        highest, area = Fraction(0), Fraction(0)
+        for first, last in spans:
+            moments = [first, *sorted({event.at for event in events if first <= event.at < last}), last]
+            highest = max(highest, self.level(metric, events, first))
+            for moment, following in zip(moments, moments[1:], strict=False):
+                level = max(self.level(metric, events, moment + 1), Fraction(0))
+                highest = max(highest, level)
+                area += level * (following - moment)
+        if measure == "peak":
+            return highest
+        return Fraction(_half_up(area / (cycle[1] - cycle[0]), Decimal(1).scaleb(-9)))
+
+    def level(self, metric: str, events: Sequence[Usage], before: int) -> Fraction:
+        """The level of a gauge just before an instant."""
+        past = [event for event in events if event.at < before]
+        if self.catalogue["metrics"][metric]["carries"] == "level":
+            return Fraction(past[-1].value) if past else Fraction(0)
+        return sum((Fraction(event.value) for event in past), Fraction(0))
+
+    # -- terms and money (rules 1 to 6) -----------------------------------------------------------------------------
+
+    def terms(self, account: str, package: str, day: date) -> Terms | None:
+        """What a package costs and includes on a day, for one account."""
+        key = (account, package, day)
+        if key not in self._terms:
+            self._terms[key] = self._find_terms(account, package, day)
+        return self._terms[key]
+
+    def _find_terms(self, account: str, package: str, day: date) -> Terms | None:
+        about = next(p for p in self.catalogue["packages"] if p["name"] == package)
+        versions = [v for v in about["versions"] if v["effective_from"] <= day.isoformat()]
+        if not versions:
+            return None
+        version = max(versions, key=lambda v: v["effective_from"])
+        price, allowances, overage = dict(version["price"]), dict(version["allowances"]), dict(version["overage"])
+        for own in self.catalogue["agreements"]:
+            if (own["account_id"], own["package"]) == (account, package) and own["effective_from"] <= day.isoformat():
+                price |= own["price"]
+                allowances |= own["allowances"]
+                overage |= own["overage"]
+        return Terms(
+            Decimal(price["monthly"]),
+            Decimal(price["yearly"]) if "yearly" in price else None,
+            {name: None if value is None else Fraction(value) for name, value in allowances.items()},
+            overage,
+            version["auto_upgrade_on"],
+        )
+
+    def units(self, metric: str, quantity: Fraction) -> Fraction:
+        """Base units in the metric's unit."""
+        return quantity / self.catalogue["metrics"][metric].get("unit_size", 1)
+
+    def overage(self, terms: Terms, metric: str, quantity: Fraction) -> Decimal:
+        """The overage of a quantity (in units), rounded."""
+        allowance, tariff = terms.allowances[metric], terms.overage[metric]
+        if allowance is None or tariff == "none" or quantity <= allowance:
+            return Decimal(0)
+        excess = quantity - allowance
+        if tariff["model"] == "block":
+            amount = -(-excess // tariff["size"]) * Fraction(tariff["price"])
+        else:
+            amount = _tiered(tariff["model"], tariff["tiers"], excess)
+        if "minimum" in tariff:
+            amount = max(amount, Fraction(tariff["minimum"]))
+        if "maximum" in tariff:
+            amount = min(amount, Fraction(tariff["maximum"]))
+        return _half_up(amount, self.minor)
+
+    # -- packages (rules 7 to 10 and 18) ----------------------------------------------------------------------------
+
+    def live(
+        self,
+        one: Subscription,
+        others: Mapping[str, Sequence[Cycle]],
+        answers: Sequence[Answer],
+        events: Mapping[str, Sequence[Usage]],
+        blocked: Sequence[Span],
+        as_of: date,
+    ) -> tuple[list[Cycle], list[Answer]]:
+        """Billing date after billing date: what was used, and what package follows."""
+        cycles: list[Cycle] = []
+        decided: list[Answer] = []
+        package, waiting = one.package, None
+        if package is None:
+            assert one.resumed_from is not None
+            before = others[one.resumed_from.id]
+            package = (before[-1].opening or before[-1].closing) if before else one.resumed_from.package
+        access = self.access(one, blocked)
+        horizon = as_of + timedelta(40)
+        k = 0
+        while (day := self.billing_date(one.grid_start, k)) <= horizon:
+            if one.last_date is not None and day > one.last_date:
+                break
+            usage: dict[str, Fraction] = {}
+            if k:
+                start = self.billing_date(one.grid_start, k - 1)
+                cycle = (self.midnight(start), self.midnight(day))
+                spans = [(max(a, cycle[0]), min(b, cycle[1])) for a, b in access]
+                spans = [(a, b) for a, b in spans if a < b]
+                for metric in self.catalogue["metrics"]:
+                    usage[metric] = self.units(metric, self.measure(metric, events.get(metric, ()), spans, cycle))
+            instant = self.midnight(day)
+            suspended = any(first <= instant < last for first, last in blocked)
+            is_last = day == one.last_date
+            status = self.status(one, day, suspended)
+            closed = self.closed.get((one.id, day))
+            if closed is not None:
+                found = Cycle(
+                    k, day, closed.closing, closed.opening, closed.changed, closed.waiting, status, is_last, usage
+                )
+            else:
+                target, why, made = package, None, []
+                if status in ("active", "suspended") and not is_last:
+                    target, why, made, waits = self.decide(
+                        one, k, day, package, usage, self.latest(events, access, day, k), answers
+                    )
+                    decided += made
+                    waiting = waits or (None if why else waiting)
+                if why is None and waiting is not None and (not one.yearly or k % 12 == 0):
+                    target, why, waiting = waiting, "downgrade", None
+                opening = None if is_last else target
+                found = Cycle(k, day, package if k else None, opening, why, waiting, status, is_last, usage)
+            package, waiting = found.opening or package, found.waiting
+            cycles.append(found)
+            k += 1
+        return cycles, decided
+
+    def latest(
+        self, events: Mapping[str, Sequence[Usage]], access: Sequence[Span], day: date, k: int
+    ) -> dict[str, Fraction]:
+        """The level of every gauge at the close (rule 10)."""
+        instant = self.midnight(day)
+        found = {}
+        for metric, about in self.catalogue["metrics"].items():
+            if about["kind"] == "gauge":
+                level = self.level(metric, events.get(metric, ()), instant)
+                found[metric] = self.units(metric, max(level, Fraction(0)))
+        return found
+
+    def status(self, one: Subscription, day: date, suspended: bool) -> str:
+        """Of the subscription at a billing date."""
+        if one.no_fee_from is not None and day >= one.no_fee_from and one.end:
+            return one.end
+        if one.held_on is not None and one.held_on < day:
+            return "held"
+        if suspended:
+            return "suspended"
+        if one.ended_on is not None and one.ended_on < day:
+            return one.end
+        return "active"
+
+    def decide(
+        self,
+        one: Subscription,
+        k: int,
+        day: date,
+        package: str,
+        usage: Mapping[str, Fraction],
+        levels: Mapping[str, Fraction],
+        answers: Sequence[Answer],
+    ) -> tuple[str, str | None, list[Answer], str | None]:
+        """The package of the next cycle, why it changes, the answers, and a lower one that waits for the term's end."""
+        made: list[Answer] = []
+        automatic = self.automatic(one, k, day, package, usage)
+        outgrown = automatic is not None and automatic.package != package
+        asked = [
+            a
+            for a in answers
+            if a.outcome == "pending" and a.subscription == one.id and a.effective == day
+        ]
+        asked.sort(key=lambda a: (a.asked_at, a.request))
+        valid: list[Answer] = []
+        for request in asked:
+            own = Answer(
+                request.request, one.id, request.kind, "approved", "", request.package, request.asked_on,
+                request.asked_at, None, package, day,
+            )
+            own.reason = self.change_refusal(one, day, package, own, outgrown, usage, levels)
+            if own.reason:
+                own.outcome = "refused"
+            else:
+                valid.append(own)
+            made.append(own)
+        for earlier in valid[:-1]:
+            earlier.outcome, earlier.reason = "superseded", "superseded_by_later_request"
+        chosen = valid[-1] if valid else None
+        target, why, waits = package, None, None
+        if chosen is not None:
+            assert chosen.package is not None
+            if outgrown and self.rank[automatic.package] > self.rank[chosen.package]:  # type: ignore[union-attr, index] # outgrown
+                chosen.outcome, chosen.reason = "superseded", "satisfied_by_higher"
+                chosen = None
+        if chosen is not None:
+            chosen.reason = "requested" if chosen.kind == "upgrade" else "usage_fits"
+            if chosen.kind == "downgrade" and one.yearly and k % 12:
+                chosen.effective = self.billing_date(one.grid_start, -(-k // 12) * 12)
+                waits = chosen.package
+            else:
+                chosen.effective = day
+                target, why = str(chosen.package), chosen.kind
+        if automatic is not None:
+            made.append(automatic)
+            if outgrown and chosen is not None:
+                automatic.outcome, automatic.reason = "superseded", "satisfied_by_higher"
+            elif outgrown:
+                automatic.effective = day
+                target, why = str(automatic.package), "auto_upgrade"
+        return target, why, made, waits
+
+    def automatic(
+        self, one: Subscription, k: int, day: date, package: str, usage: Mapping[str, Fraction]
+    ) -> Answer | None:
+        """Rule 7."""
+        if not k:
+            return None
+        closing = self.terms(one.account_id, package, self.billing_date(one.grid_start, k - 1))
+        assert closing is not None
+        limits = {metric: closing.allowances[metric] for metric in closing.triggers}
+        if not any(limit is not None and usage[metric] > limit for metric, limit in limits.items()):
+            return None
+        largest, fitting = package, None
+        for name in sorted(self.rank, key=lambda each: self.rank[each]):
+            terms = self.terms(one.account_id, name, day)
+            if self.rank[name] < self.rank[package] or terms is None or (one.yearly and terms.yearly is None):
+                continue
+            largest = name
+            allowed = [terms.allowances[metric] for metric in limits]
+            fits = all(a is None or usage[metric] <= a for metric, a in zip(limits, allowed, strict=True))
+            if fits and fitting is None:
+                fitting = name
+        if fitting == package:
+            return None
+        target = fitting or largest
+        refused = target == package
+        return Answer(
+            None, one.id, "auto_upgrade", "refused" if refused else "approved",
+            "no_larger_package" if refused else "usage_over_allowance", target, day, 0, None, package, day,
+            tuple((m, _shown(usage[m]), _shown(limits[m])) for m in sorted(limits)),
+        )
+
+    def change_refusal(
+        self,
+        one: Subscription,
+        day: date,
+        package: str,
+        own: Answer,
+        outgrown: bool,
+        usage: Mapping[str, Fraction],
+        levels: Mapping[str, Fraction],
+    ) -> str:
+        """Why a requested change is refused at its billing date (rules 8 and 10); sets the evidence."""
+        assert own.package is not None
+        terms = self.terms(one.account_id, own.package, day)
+        assert terms is not None
+        higher = self.rank[own.package] - self.rank[package]
+        refusal = ""
+        if one.yearly and terms.yearly is None:
+            refusal = "no_yearly_price"
+        elif own.kind == "upgrade" and higher <= 0:
+            refusal = "not_an_upgrade"
+        elif own.kind == "downgrade" and higher >= 0:
+            refusal = "not_a_downgrade"
+        if own.kind == "downgrade":
+            used = {metric: levels.get(metric, usage.get(metric, Fraction(0))) for metric in terms.allowances}
+            blocking = [m for m, limit in terms.allowances.items() if limit is not None and used[m] > limit]
+            own.evidence = tuple(
+                (m, _shown(used[m]), _shown(terms.allowances[m])) for m in sorted(blocking or terms.allowances)
+            )
+            if not refusal and outgrown:
+                refusal = "automatic_upgrade"
+            elif not refusal and blocking:
+                refusal = "usage_exceeds_package"
+        return refusal
+
+    # -- what is due, and what is issued (rules 14, 18, 19, 20 and 24) ----------------------------------------------
+
+    def dues(self, one: Subscription, cycle: Cycle, blocked: Sequence[Span]) -> Iterator[Line]:
+        """What falls due on a billing date."""
+        day, k = cycle.date, cycle.k
+        instant = self.midnight(day)
+        suspended = any(first <= instant < last for first, last in blocked)
+        charged = one.no_fee_from is None or day < one.no_fee_from
+        following = self.billing_date(one.grid_start, k + 1)
+        if charged and cycle.opening is not None:
+            terms = self.terms(one.account_id, cycle.opening, day)
+            assert terms is not None
+            if one.yearly and k % 12:
+                if cycle.changed in ("auto_upgrade", "upgrade"):
+                    assert cycle.closing is not None
+                    old = self.terms(one.account_id, cycle.closing, day)
+                    assert old is not None and old.yearly is not None and terms.yearly is not None
+                    amount = _half_up(Fraction(terms.yearly - old.yearly) * (12 - k % 12) / 12, self.minor)
+                    end = self.billing_date(one.grid_start, -(-k // 12) * 12)
+                    yield Line("package_fee", None, cycle.opening, day, end, None, amount, day, "package_fee")
+            elif not suspended or self.policy["charge_while_suspended"]:
+                fee = Fraction(terms.monthly)
+                end = following
+                if one.yearly:
+                    assert terms.yearly is not None
+                    fee, end = Fraction(terms.yearly), self.billing_date(one.grid_start, k + 12)
+                if self.policy.get("first_cycle") == "prorated" and k == 0 and one.resumed_from is None:
+                    days = calendar.monthrange(day.year, day.month)[1]
+                    fee = fee * (days - day.day + 1) / days
+                amount = _half_up(fee, self.minor)
+                yield Line("package_fee", None, cycle.opening, day, end, None, amount, day, "package_fee")
+        if (
+            self.has_hold_fee
+            and one.held_on is not None
+            and one.paid_until is not None
+            and day >= one.paid_until
+            and (one.no_hold_fee_from is None or day < one.no_hold_fee_from)
+        ):
+            amount = _half_up(Fraction(self.policy["hold_fee"]), self.minor)
+            package = cycle.opening or cycle.closing
+            yield Line("hold_fee", None, package, day, following, None, amount, day, "hold_fee")
+        if k:
+            start = self.billing_date(one.grid_start, k - 1)
+            assert cycle.closing is not None
+            terms = self.terms(one.account_id, cycle.closing, start)
+            assert terms is not None
+            for metric, quantity in cycle.usage.items():
+                amount = self.overage(terms, metric, quantity)
+                if amount:
+                    yield Line("overage", metric, cycle.closing, start, day, quantity, amount, day, "overage")
+
+    def settle(
+        self, one: Subscription, cycles: Sequence[Cycle], blocked: Sequence[Span], as_of: date, cutoff: date
+    ) -> list[Document]:
+        """The documents of a subscription's open dates up to the cutoff, with what earlier cycles are still owed."""
+        issued: list[Document] = []
+        dues = {cycle.date: list(self.dues(one, cycle, blocked)) for cycle in cycles}
+        targets = [c.date for c in cycles if c.date <= cutoff and (one.id, c.date) not in self.closed]
+        k = 0
+        while one.last_date is not None and (day := self.billing_date(one.grid_start, k)) <= cutoff:
+            # one that has ended is settled on what would have been its later billing dates
+            if day > one.last_date and k and (self.closed_through is None or day > self.closed_through):
+                targets.append(day)
+            k += 1
+        closed = {day for subscription, day in self.closed if subscription == one.id}
+        for target in targets:
+            lines = [*dues.get(target, ())]
+            lines += self.differences(one, closed, dues, issued, target)
+            if any(line.amount for line in lines):
+                document = Document(one.account_id, one.id, target, "", as_of, lines, [])
+                document.kind = "credit_note" if document.net < 0 else "invoice"
+                document.taxes = self.taxes(one.account_id, target, document.net)
+                issued.append(document)
+            closed.add(target)
+        return issued
+
+    def differences(
+        self,
+        one: Subscription,
+        closed: set[date],
+        dues: Mapping[date, Sequence[Line]],
+        now: Sequence[Document],
+        target: date,
+    ) -> Iterator[Line]:
+        """Due less issued, of closed dates before the target's month (rule 20)."""
+        billed: dict[tuple[date, str, str | None], list[Line]] = defaultdict(list)
+        for document in [*self.documents, *now]:
+            if document.subscription == one.id:
+                for line in document.lines:
+                    if line.due_kind != "refund":
+                        billed[line.due_on, line.due_kind, line.metric].append(line)
+        due = {
+            (line.due_on, line.kind, line.metric): line for day in closed for line in dues.get(day, ()) if day in closed
+        }
+        for key in sorted({*due, *billed}, key=str):
+            if key[0].replace(day=1) >= target.replace(day=1):
+                continue
+            line = due.get(key)
+            already = billed.get(key, [])
+            amount = (line.amount if line else Decimal(0)) - sum((each.amount for each in already), Decimal(0))
+            if amount:
+                about = line or already[0]
+                quantity = line.quantity if line else None
+                yield Line(
+                    "prior_cycle", key[2], about.package, about.cycle_start, about.cycle_end, quantity, amount,
+                    key[0], key[1],
+                )
+
+    def refunds(self, subscriptions: Sequence[Subscription], answers: Sequence[Answer], as_of: date) -> list[Document]:
+        """Credit notes of approved refunds (rule 14)."""
+        notes: list[Document] = []
+        for one in subscriptions:
+            if not any(a.kind == "refund" and a.outcome == "approved" and a.subscription == one.id for a in answers):
+                continue
+            first = [
+                d for d in self.documents if d.subscription == one.id and d.billing_date == one.grid_start and not d.corrects
+            ]
+            if not first or any(d.corrects is first[0] for d in self.documents):
+                continue
+            lines = [
+                Line("refund", None, each.package, each.cycle_start, each.cycle_end, None, -each.amount, each.due_on, "refund")
+                for each in first[0].lines
+                if each.kind == "package_fee" and each.amount
+            ]
+            if not lines:
+                continue
+            note = Document(one.account_id, one.id, one.grid_start, "credit_note", as_of, lines, [], first[0])
+            note.taxes = [
+                (name, region, rate, note.net, self.tax(rate, note.net) if reason == "charged" else Decimal(0), reason)
+                for name, region, rate, _, _, reason in first[0].taxes
+            ]
+            notes.append(note)
+        self.documents += notes
+        return notes
+
+    def taxes(
+        self, account_id: str, day: date, net: Decimal
+    ) -> list[tuple[str, str | None, Decimal, Decimal, Decimal, str]]:
+        """The taxes of a document (rule 24)."""
+        account = self.accounts[account_id]
+        chosen: dict[str, Mapping[str, str]] = {}
+        for region in ("", account["region"]):
+            # a regional row replaces the country's row of the same name
+            for row in sorted(self.tax_rates, key=lambda row: row["effective_from"]):
+                if (row["country"], row["region"]) == (account["country"], region):
+                    if row["effective_from"] <= day.isoformat():
+                        chosen[row["name"]] = row
+        owner = self.tax_ids[account["tax_id"]]
+        reason = "charged"
+        if account["tax_exempt"] == "true":
+            reason = "exempt"
+        elif owner is not None and owner != self.catalogue["seller"]["country"]:
+            reason = "reverse_charge"
+        return [
+            (
+                name,
+                row["region"] or None,
+                Decimal(row["rate"]),
+                net,
+                self.tax(Decimal(row["rate"]), net) if reason == "charged" else Decimal(0),
+                reason,
+            )
+            for name, row in sorted(chosen.items())
+        ]
+
+    def tax(self, rate: Decimal, net: Decimal) -> Decimal:
+        """Computed once per tax and document (rule 4)."""
+        return _half_up(Fraction(rate) * Fraction(net), self.minor)
+
+    def balance(self, account: str, payments: Sequence[Json], as_of: date) -> tuple[Decimal, ...] | None:
+        """invoiced, credited, paid, refunded, outstanding; None without a document (rule 25)."""
+        mine = [document for document in self.documents if document.account_id == account]
+        if not mine:
+            return None
+        numbers = {document.number for document in mine}
+        moved: dict[str, Decimal] = defaultdict(Decimal)
+        for payment in payments:
+            if payment["document"] in numbers and self.local(_micros(payment["at"])) <= as_of:
+                moved[payment["status"]] += Decimal(payment["amount"])
+        invoiced = sum((d.total for d in mine if d.kind != "credit_note"), Decimal(0))
+        credited = -sum((d.total for d in mine if d.kind == "credit_note"), Decimal(0))
+        back = moved["refunded"] + moved["disputed"]
+        return invoiced, credited, moved["succeeded"], back, invoiced - credited - (moved["succeeded"] - back)
+
+
+def _micros(text: str) -> int:
+    """Microseconds since the epoch of an RFC 3339 time."""
+    return (datetime.fromisoformat(text).astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+
+
+def _earlier(one: date | None, other: date) -> date:
+    return other if one is None else min(one, other)
+
+
+def _half_up(amount: Fraction, smallest: Decimal) -> Decimal:
+    """Half away from zero, to a multiple of the smallest amount."""
+    steps = abs(amount) / Fraction(smallest)
+    whole = steps.numerator // steps.denominator
+    if steps - whole >= Fraction(1, 2):
+        whole += 1
+    return (whole if amount >= 0 else -whole) * smallest
+
+
+def _shown(quantity: Fraction | None) -> Decimal | None:
+    """A quantity as the tables have it."""
+    if quantity is None:
+        return None
+    return (Decimal(quantity.numerator) / Decimal(quantity.denominator)).quantize(Decimal("1e-9"), ROUND_HALF_UP)
+
+
+def _tiered(model: str, tiers: Sequence[Json], excess: Fraction) -> Fraction:
+    """Graduated, volume or stairstep, before rounding."""
+    amount, below = Fraction(0), Fraction(0)
+    for tier in tiers:
+        top = None if tier["up_to"] is None else Fraction(tier["up_to"])
+        reached = top is None or excess <= top
+        flat, price = Fraction(tier.get("flat", "0")), Fraction(tier.get("unit_price", "0"))
+        if model == "graduated":
+            amount += flat + ((excess if reached else top) - below) * price  # type: ignore[operator] # reached or bounded
+        elif reached:
+            return flat + excess * price
+        if reached:
+            return amount
+        assert top is not None
+        below = top
+    raise AssertionError("the last tier is open")

@@ -1,0 +1,302 @@
+"""The product and an independent oracle bill the same business, day after day, and must agree on everything."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+import pytest
+
+from billing.business import Business
+from billing.fingerprint import moved_inputs, record_fingerprint
+from billing.home import read_frame
+from billing.ingest import ingest_deliveries
+from billing.month import (
+    billed_months,
+    conserved,
+    issue_documents,
+    write_charges,
+    write_cycles,
+    write_decisions,
+    write_drafts,
+    write_levels,
+    write_packages,
+    write_unbilled,
+    write_usage,
+)
+from billing.profiles import balances
+from billing.tables import DECISIONS, PACKAGES
+from tests.life_story.business import TAX_IDS, Story, story
+from tests.life_story.oracle import Answer, Document, Oracle
+
+SEEDS: Final = [int(seed) for seed in os.environ.get("LIFE_STORY_SEEDS", "1,2,3").split(",")]
+ACCOUNTS: Final = int(os.environ.get("LIFE_STORY_ACCOUNTS", "25"))
+MONTHS: Final = int(os.environ.get("LIFE_STORY_MONTHS", "24"))
+Views = dict[str, list[tuple[object, ...]]]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_business_of_two_years_is_billed_as_the_rules_say(seed: int, tmp_path: Path) -> None:
+    told = story(seed, ACCOUNTS, MONTHS)
+    oracle = Oracle(told.catalogue, told.accounts, told.tax_rates, {text: owner for text, _, owner in TAX_IDS})
+    previous: date | None = None
+    for day in told.days:
+        if previous is not None:
+            told.pay(previous, day, *_unpaid_and_paid(oracle, told))
+        told.write(tmp_path / "landing", previous, day)
+        business = _bill(tmp_path, day)
+        oracle.run(day, told.requests_given(day), told.files_given(day), told.payments)
+        where = f"seed {seed}, as of {day} ({tmp_path})"
+        _agree(where, "documents", _documents(business), _expected_documents(oracle))
+        _number(oracle, business)
+        _agree(where, "decisions", _decisions(business, day), _expected_decisions(oracle))
+        _agree(where, "packages", _packages(business, day), _expected_packages(oracle))
+        _agree(where, "balances", _balances(business), _expected_balances(oracle, told, day))
+        previous = day
+
+
+def _bill(home: Path, as_of: date) -> Business:
+    """What `overage bill` does, without Dagster and without rendering."""
+    business = Business.load(home, as_of)
+    catalogue = business.catalogue
+    ingest_deliveries(
+        business.home,
+        catalogue.metrics,
+        business.inputs.accounts["account_id"],
+        catalogue.time_zone,
+        catalogue.policy.lateness_days,
+        through=as_of,
+    )
+    assert business.lives.parked.is_empty()
+    for month in billed_months(business, as_of.strftime("%Y-%m")):
+        if not moved_inputs(business, month):
+            continue
+        for step in (
+            write_cycles,
+            write_levels,
+            write_usage,
+            write_packages,
+            write_decisions,
+            write_charges,
+            write_unbilled,
+            write_drafts,
+            issue_documents,
+        ):
+            step(business, month)
+        found = conserved(business, month)
+        assert found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled")).is_empty()
+        record_fingerprint(business, month)
+    return business
+
+
+def _unpaid_and_paid(oracle: Oracle, told: Story) -> tuple[list[tuple[str, str, Decimal]], list[str]]:
+    """Documents that may still be paid, and those that were paid once and may be sent back."""
+    returned = {p["document"] for p in told.payments if p["status"] in ("refunded", "disputed")}
+    paid = {p["document"] for p in told.payments if p["status"] == "succeeded"}
+    unpaid = [(d.number, d.account_id, d.total) for d in oracle.documents if d.number not in paid]
+    return unpaid, sorted(paid - returned)
+
+
+def _agree(where: str, what: str, product: Views, oracle: Views) -> None:
+    """Fail with both views of the first account that differs, side by side."""
+    for account in sorted({*product, *oracle}):
+        ours, theirs = product.get(account, []), oracle.get(account, [])
+        if sorted(ours, key=repr) == sorted(theirs, key=repr):
+            continue
+        told = [f"{where}: {account}: {what} differ", "only the product says:"]
+        told += [f"    {row}" for row in sorted(ours, key=repr) if row not in theirs]
+        told += ["only the oracle says:"]
+        told += [f"    {row}" for row in sorted(theirs, key=repr) if row not in ours]
+        pytest.fail("\n".join(told), pytrace=False)
+
+
+def _by_account(rows: Iterator[tuple[str, tuple[object, ...]]]) -> Views:
+    views: Views = {}
+    for account, row in rows:
+        views.setdefault(account, []).append(row)
+    return views
+
+
+def _quantity(value: Decimal | Fraction | None) -> str | None:
+    """A quantity to nine decimals of its unit, however it is held."""
+    if value is None:
+        return None
+    return f"{float(Fraction(value)):.6f}"
+
+
+def _documents(business: Business) -> Views:
+    register = business.register
+    documents = register.documents()
+    names = {
+        row["number"]: f"{row['kind']} of {row['billing_date']}" for row in documents.iter_rows(named=True)
+    }
+    lines: dict[str, list[tuple[object, ...]]] = {}
+    for row in register.lines().iter_rows(named=True):
+        lines.setdefault(row["number"], []).append(
+            (
+                row["kind"],
+                row["metric"],
+                row["package"],
+                str(row["cycle_start"]),
+                str(row["cycle_end"]),
+                _quantity(row["quantity"]),
+                _money(row["amount"]),
+            )
+        )
+    taxes: dict[str, list[tuple[object, ...]]] = {}
+    for row in register.taxes().iter_rows(named=True):
+        taxes.setdefault(row["number"], []).append(
+            (row["name"], row["region"], _money(row["rate"]), _money(row["taxable"]), _money(row["amount"]), row["reason"])
+        )
+
+    def views() -> Iterator[tuple[str, tuple[object, ...]]]:
+        for row in documents.iter_rows(named=True):
+            number = row["number"]
+            yield (
+                row["account_id"],
+                (
+                    row["subscription_id"],
+                    str(row["billing_date"]),
+                    row["kind"],
+                    str(row["issued_on"]),
+                    _money(row["net"]),
+                    _money(row["tax"]),
+                    _money(row["total"]),
+                    names.get(row["corrects"]),
+                    sorted(lines.get(number, []), key=repr),
+                    sorted(taxes.get(number, []), key=repr),
+                ),
+            )
+
+    return _by_account(views())
+
+
+def _expected_documents(oracle: Oracle) -> Views:
+    def view(document: Document) -> tuple[object, ...]:
+        lines = [
+            (
+                line.kind,
+                line.metric,
+                line.package,
+                str(line.cycle_start),
+                str(line.cycle_end),
+                _quantity(line.quantity),
+                _money(line.amount),
+            )
+            for line in document.lines
+        ]
+        taxes = [(t[0], t[1], _money(t[2]), _money(t[3]), _money(t[4]), t[5]) for t in document.taxes]
+        corrected = document.corrects
+        return (
+            document.subscription,
+            str(document.billing_date),
+            document.kind,
+            str(document.issued_on),
+            _money(document.net),
+            _money(document.total - document.net),
+            _money(document.total),
+            f"{corrected.kind} of {corrected.billing_date}" if corrected else None,
+            sorted(lines, key=repr),
+            sorted(taxes, key=repr),
+        )
+
+    return _by_account((document.account_id, view(document)) for document in oracle.documents)
+
+
+def _number(oracle: Oracle, business: Business) -> None:
+    """Tell the oracle the numbers; they have no gap and follow the order of the documents (rule 19)."""
+    documents = business.register.documents()
+    numbers = {
+        (row["subscription_id"], row["billing_date"], row["corrects"] is not None): row["number"]
+        for row in documents.iter_rows(named=True)
+    }
+    assert len(numbers) == len(oracle.documents)
+    for document in oracle.documents:
+        number = numbers[document.subscription, document.billing_date, document.corrects is not None]
+        assert document.number in ("", number), f"{document.number} became {number}"
+        document.number = number
+    assert not business.register.number_gaps()
+
+
+def _decisions(business: Business, day: date) -> Views:
+    frames = [
+        read_frame(business.home.partition(DECISIONS, month), DECISIONS)
+        for month in billed_months(business, day.strftime("%Y-%m"))
+    ]
+
+    def views() -> Iterator[tuple[str, tuple[object, ...]]]:
+        for frame in frames:
+            for row in frame.iter_rows(named=True):
+                evidence = [(m["metric"], _quantity(m["quantity"]), _quantity(m["allowance"])) for m in row["evidence"]]
+                yield (
+                    row["account_id"],
+                    (
+                        str(row["decided_on"]),
+                        row["kind"],
+                        row["request_id"] or "",
+                        row["subscription_id"],
+                        row["outcome"],
+                        row["reason"],
+                        row["from_package"],
+                        row["to_package"],
+                        str(row["effective_on"]),
+                        sorted(evidence),
+                    ),
+                )
+
+    return _by_account(views())
+
+
+def _expected_decisions(oracle: Oracle) -> Views:
+    def view(answer: Answer) -> tuple[object, ...]:
+        decided, *middle, effective, _ = answer.shown()
+        evidence = sorted((m, _quantity(quantity), _quantity(limit)) for m, quantity, limit in answer.evidence)
+        return (str(decided), *middle, str(effective), evidence)
+
+    return _by_account((account, view(answer)) for account, answers in oracle.answers.items() for answer in answers)
+
+
+def _packages(business: Business, day: date) -> Views:
+    frames = [
+        read_frame(business.home.partition(PACKAGES, month), PACKAGES).filter(pl.col("billing_date") <= day)
+        for month in billed_months(business, day.strftime("%Y-%m"))
+    ]
+    columns = ("subscription_id", "billing_date", "closing_package", "opening_package", "status")
+    return _by_account(
+        (row["account_id"], tuple(str(row[name]) for name in columns))
+        for frame in frames
+        for row in frame.iter_rows(named=True)
+    )
+
+
+def _expected_packages(oracle: Oracle) -> Views:
+    return _by_account(
+        (account, (one.id, str(cycle.date), str(cycle.closing), str(cycle.opening), cycle.status))
+        for account, cycles in oracle.cycles.items()
+        for one, cycle in cycles
+    )
+
+
+def _balances(business: Business) -> Views:
+    columns = ("invoiced", "credited", "paid", "refunded", "outstanding")
+    return _by_account(
+        (row["account_id"], tuple(_money(row[name]) for name in columns))
+        for row in balances(business).iter_rows(named=True)
+    )
+
+
+def _expected_balances(oracle: Oracle, told: Story, day: date) -> Views:
+    found: Mapping[str, Sequence[Decimal] | None] = {
+        account: oracle.balance(account, told.payments, day) for account in oracle.accounts
+    }
+    return _by_account(
+        (account, tuple(_money(amount) for amount in amounts)) for account, amounts in found.items() if amounts
+    )
+
+
+def _money(amount: Decimal) -> str:
+    return f"{amount.normalize() + 0:f}"

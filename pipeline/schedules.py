@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from assets.partitions import billing_time_zone, home_folder
+from assets.partitions import billing_months, billing_time_zone, home_folder
 from billing.calendar import months_after
 from pipeline.jobs import billing_month_job
 
@@ -19,6 +19,9 @@ ZONE = billing_time_zone(home_folder())
 def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
     """A run for a month and, before it, for the month before: some of its dates may fall due late."""
     for each in (months_after(month, -1), month):
+        # in the first month that is billed there is no month before it
+        if not billing_months.has_partition_key(each):
+            continue
         yield dg.RunRequest(
             run_key=f"{each} as of {as_of}",
             partition_key=each,

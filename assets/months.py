@@ -249,5 +249,7 @@ def unbilled(
     yield dg.MaterializeResult(metadata=summary(by_reason.sort("metric", "reason"), events=int(frame["events"].sum())))
     lost = found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled"))
     yield dg.AssetCheckResult(
-        check_name="no_event_is_lost", passed=lost.is_empty(), metadata=dict(summary(found, metrics=found.height))
+        check_name="no_event_is_lost",
+        passed=lost.is_empty(),
+        metadata={**summary(found, metrics=found.height), "metrics that lost events": lost["metric"].to_list()},
     )

@@ -198,7 +198,12 @@ def _warnings(evaluation: dg.AssetCheckEvaluation) -> list[str]:
 
 
 def _sentence(evaluation: dg.AssetCheckEvaluation) -> str:
-    details = ", ".join(f"{name}: {value.value}" for name, value in evaluation.metadata.items())
+    # tables are for the asset's page: a message is one line
+    details = ", ".join(
+        f"{name}: {value.value}"
+        for name, value in evaluation.metadata.items()
+        if not isinstance(value, dg.MarkdownMetadataValue)
+    )
     return f"check {evaluation.check_name} does not hold ({details})"
 
 

@@ -1,0 +1,135 @@
+"""The graph as Dagster sees it: what is loaded, what a backfill covers, what loads without a business."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.execution.asset_backfill import AssetBackfillData
+
+from pipeline.definitions import defs
+from pipeline.jobs import MONTHLY
+from tests.assets.graph_text import GRAPH, graph_text
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_definitions_are_valid_and_can_be_sorted() -> None:
+    dg.Definitions.validate_loadable(defs)
+    order = [key.to_user_string() for key in defs.resolve_asset_graph().toposorted_asset_keys]
+    assert order.index("cycles") < order.index("usage") < order.index("packages") < order.index("charges")
+    assert order.index("charges") < order.index("drafts") < order.index("documents") < order.index("invoice_files")
+    assert order.index("unbilled") < order.index("documents"), "usage is proven complete before anything is issued"
+
+
+def test_the_graph_is_as_it_was_written_down() -> None:
+    assert graph_text(defs) == GRAPH.read_text(), "if so intended: python -m tests.assets.graph_text"
+
+
+def test_state_moves_between_months_only_inside_an_asset() -> None:
+    graph = defs.resolve_asset_graph()
+    to_itself = {key.to_user_string() for key in graph.get_all_asset_keys() if key in graph.get(key).parent_keys}
+    assert to_itself == {"levels", "packages"}
+
+
+def test_the_monthly_job_leaves_no_monthly_asset_out() -> None:
+    graph = defs.resolve_asset_graph()
+    monthly = {
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if graph.get(key).is_materializable
+        and isinstance(graph.get(key).partitions_def, dg.TimeWindowPartitionsDefinition)
+        and not isinstance(graph.get(key).partitions_def, dg.DailyPartitionsDefinition)
+    }
+    assert set(MONTHLY) == monthly
+
+
+@pytest.mark.filterwarnings("ignore:Function `AssetSelection.sources` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("selected", [MONTHLY, ("usage", "packages", "charges"), ("packages", "charges", "decisions")])
+def test_a_backfill_of_two_months_covers_these_two_months_of_every_asset(selected: tuple[str, ...]) -> None:
+    months = ["2026-03", "2026-04"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        backfill = AssetBackfillData.from_asset_partitions(
+            asset_graph=defs.resolve_asset_graph(),
+            partition_names=months,
+            asset_selection=[dg.AssetKey(name) for name in selected],
+            dynamic_partitions_store=instance,
+            backfill_start_timestamp=time.time(),
+            all_partitions=False,
+        )
+        targets = {
+            name: sorted(backfill.target_subset.get_partitions_subset(dg.AssetKey(name)).get_partition_keys())
+            for name in selected
+        }
+    assert targets == dict.fromkeys(selected, months)
+
+
+def test_a_month_reads_the_same_month_of_every_asset_but_itself() -> None:
+    graph = defs.resolve_asset_graph()
+    with dg.DagsterInstance.ephemeral() as instance:
+        for name in MONTHLY:
+            node = graph.get(dg.AssetKey(name))
+            assert node.partitions_def is not None
+            chosen = node.partitions_def.subset_with_partition_keys(["2026-03"])
+            for parent in node.parent_keys & {dg.AssetKey(each) for each in MONTHLY}:
+                mapping = graph.get_partition_mapping(node.key, parent)
+                found = mapping.get_upstream_mapped_partitions_result_for_partitions(
+                    chosen, node.partitions_def, node.partitions_def, dynamic_partitions_store=instance
+                )
+                expected = "2026-02" if parent == node.key else "2026-03"
+                assert list(found.partitions_subset.get_partition_keys()) == [expected], (name, parent)
+
+
+# --- in a process of its own: what loads where nothing is prepared --------------------------------------------------
+
+LOAD = """
+import json, sys
+import dagster as dg
+from pipeline.definitions import defs
+dg.Definitions.validate_loadable(defs)
+from assets.partitions import billing_months
+from pipeline.schedules import ZONE
+heavy = [name for name in ("weasyprint", "pyarrow.dataset", "dagster_webserver", "rich") if name in sys.modules]
+print(json.dumps({"first": billing_months.get_first_partition_key(), "zone": ZONE, "heavy": heavy}))
+"""
+
+
+def loaded(home: Path | None, folder: Path) -> dict[str, object]:
+    """What the definitions say of themselves when they are loaded by a new process."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE_", "DAGSTER_"))}
+    if home is not None:
+        environment["OVERAGE_HOME"] = str(home)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-W", "ignore::Warning:dagster", "-c", LOAD],
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert list(folder.iterdir()) == ([home] if home else []), "loading writes nothing"
+    found: dict[str, object] = json.loads(done.stdout)
+    return found
+
+
+def test_the_definitions_load_without_a_home_and_without_what_steps_need(tmp_path: Path) -> None:
+    assert loaded(None, tmp_path) == {"first": "2024-01", "zone": "UTC", "heavy": []}
+
+
+def test_the_calendars_are_those_of_the_home(tmp_path: Path) -> None:
+    landing = tmp_path / "home" / "landing"
+    landing.mkdir(parents=True)
+    (landing / "catalogue.yaml").write_text("time_zone: America/New_York\npolicy: {billing_start: 2025-05-17}\n")
+    assert loaded(tmp_path / "home", tmp_path) == {"first": "2025-05", "zone": "America/New_York", "heavy": []}
+
+
+def test_the_definitions_load_with_a_broken_catalogue(tmp_path: Path) -> None:
+    landing = tmp_path / "home" / "landing"
+    landing.mkdir(parents=True)
+    (landing / "catalogue.yaml").write_text("time_zone: [Mars\npolicy: {billing_start: soon}\n")
+    assert loaded(tmp_path / "home", tmp_path) == {"first": "2024-01", "zone": "UTC", "heavy": []}

@@ -1,0 +1,193 @@
+"""Months as Dagster runs them: one after another, never on a month that is missing, and never past a broken check."""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from unittest import mock
+
+import dagster as dg
+import polars as pl
+import pytest
+
+from assets import ingest
+from billing import month as steps
+from billing.business import Business
+from billing.charges import month_charges
+from billing.cycles import month_cycles
+from billing.documents import Drafts
+from billing.ingest import IngestOutcome
+from billing.tables import INGEST
+from pipeline.definitions import defs
+from tests.pipeline.outside import Landing, bill, blank_files, show
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    """One customer of the starter package whose leads outgrow it in the second cycle."""
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", leads=2_000, emails=16_000)
+    landing.use("acme", "2026-02-20", leads=1_000)
+    return landing
+
+
+@pytest.fixture(autouse=True)
+def no_paper() -> Iterator[None]:
+    with mock.patch("billing.month.render_files", blank_files):
+        yield
+
+
+def run(job: str, home: Path, as_of: str, month: str | None = None, **tags: str) -> dg.ExecuteInProcessResult:
+    """A run of a job, as the UI starts one."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        return defs.resolve_job_def(job).execute_in_process(
+            run_config={"resources": {"billing_home": {"config": {"folder": str(home), "as_of": as_of}}}},
+            partition_key=month,
+            tags=tags,
+            instance=instance,
+            raise_on_error=False,
+        )
+
+
+def failures(result: dg.ExecuteInProcessResult) -> Sequence[str]:
+    """What the failed steps of a run say, the cause of each."""
+    found = []
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error is not None and error.cause is not None:
+                error = error.cause
+            found.append(f"{event.step_key}: {error.message.strip() if error else ''}")
+    return found
+
+
+def test_three_months_rolled_forward_by_the_job_are_those_of_the_command_line(landing: Landing, tmp_path: Path) -> None:
+    for month in ("2026-01", "2026-02", "2026-03"):
+        result = run("billing_month", landing.root, "2026-03-31", month)
+        assert result.success, failures(result)
+        assert [check.check_name for check in result.get_asset_check_evaluations() if not check.passed] == []
+    assert [(row["billing_date"], row["total"]) for row in show(landing.root, "documents")] == [
+        ("2026-01-10", "99.00"),
+        ("2026-02-10", "102.00"),
+        # 3,000 leads: silver from the third billing date on
+        ("2026-03-10", "199.00"),
+    ]
+    assert [row["opening_package"] for row in show(landing.root, "packages")] == ["starter", "starter", "silver"]
+
+    beside = Landing(tmp_path / "beside")
+    beside.customer("acme")
+    beside.use("acme", "2026-01-20", leads=2_000, emails=16_000)
+    beside.use("acme", "2026-02-20", leads=1_000)
+    assert bill(beside.root, "2026-03", "2026-03-31").status == 0
+    for table in ("documents", "lines", "usage", "packages", "decisions", "charges"):
+        assert show(landing.root, table) == show(beside.root, table)
+
+
+def test_several_delivery_days_are_ingested_in_one_run(landing: Landing) -> None:
+    days = {
+        "dagster/asset_partition_range_start": "2026-01-20",
+        "dagster/asset_partition_range_end": "2026-02-20",
+    }
+    result = run("ingest", landing.root, "2026-02-28", **days)
+    assert result.success, failures(result)
+    assert [row["delivery_day"] for row in show(landing.root, "ingest")] == ["2026-01-20", "2026-02-20"]
+
+
+def test_a_month_whose_month_before_is_missing_fails_and_restarts_nobody(landing: Landing) -> None:
+    assert run("billing_month", landing.root, "2026-03-31", "2026-01").success
+    result = run("billing_month", landing.root, "2026-03-31", "2026-03")
+    assert not result.success
+    (failure,) = failures(result)
+    assert failure.startswith("levels: FileNotFoundError: ")
+    assert failure.endswith("levels of 2026-02 has not been computed: bill that month first")
+    assert {row["billing_month"] for row in show(landing.root, "packages")} == {"2026-01"}
+    assert len(show(landing.root, "documents")) == 1
+
+
+def test_a_broken_catalogue_fails_the_run_with_its_own_message(landing: Landing) -> None:
+    path = landing.folder / "catalogue.yaml"
+    path.write_text(path.read_text().replace("currency: USD", "currency: GOLD"))
+    result = run("billing_month", landing.root, "2026-01-31", "2026-01")
+    assert not result.success
+    (failure,) = failures(result)
+    assert failure.startswith("cycles: billing.errors.RefusedError: ")
+    assert "GOLD" in failure
+
+
+# --- blocking checks: what would be wrong is never issued -----------------------------------------------------------
+
+
+def interrupted_by(home: Path, check: str) -> None:
+    """Billing ends with status 1, names the check, and has issued nothing."""
+    ended = bill(home, "2026-02", "2026-02-28")
+    assert ended.status == 1
+    (message,) = [line for line in ended.messages.splitlines() if line.startswith("interrupted: ")]
+    assert f"check {check} does not hold" in message
+    assert "nothing was issued after it" in message
+    assert [row["billing_date"] for row in show(home, "documents")] == ["2026-01-10"]
+    assert [path.name for path in home.rglob("*.pdf")] == ["INV-2026-000001.pdf"]
+
+
+@pytest.fixture
+def january(landing: Landing) -> Landing:
+    """January billed; February is the month in which something goes wrong."""
+    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
+    return landing
+
+
+def test_usage_that_no_cycle_and_no_reason_holds_stops_the_month(
+    january: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    january.use("acme", "2026-02-01", emails=1)
+
+    def ends_too_early(month: str, *arguments: object) -> object:
+        found = month_cycles(month, *arguments)  # type: ignore[arg-type] # passed on as it came
+        spans = found.spans.with_columns(pl.col("span_end") - pl.duration(days=15))
+        return type(found)(found.cycles, spans)
+
+    monkeypatch.setattr("billing.month.month_cycles", ends_too_early)
+    interrupted_by(january.root, "no_event_is_lost")
+
+
+def test_a_quantity_without_its_charge_stops_the_month(january: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "billing.month.month_charges", lambda rated: month_charges(rated).filter(pl.col("metric") != "emails")
+    )
+    interrupted_by(january.root, "charges_match_usage")
+
+
+def test_an_amount_that_does_not_add_up_stops_the_month(january: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = steps.write_drafts
+
+    def spoilt(business: Business, month: str) -> Drafts:
+        drafts = real(business, month)
+        one_cent = pl.col("net") + pl.lit("0.01").str.to_decimal(scale=4)
+        return Drafts(drafts.documents.with_columns(net=one_cent), drafts.lines, drafts.taxes)
+
+    monkeypatch.setattr(steps, "write_drafts", spoilt)
+    interrupted_by(january.root, "lines_add_up_to_documents")
+
+
+def test_a_file_whose_rows_do_not_add_up_stops_before_any_month(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = ingest.ingest
+
+    def spoilt(business: Business) -> IngestOutcome:
+        outcome = real(business)
+        path = business.home.delivery(INGEST, date(2026, 1, 20))
+        pl.read_parquet(path).with_columns(rows=pl.col("rows") + 1).write_parquet(path)
+        return outcome
+
+    monkeypatch.setattr(ingest, "ingest", spoilt)
+    ended = bill(landing.root, "2026-02", "2026-02-28")
+    assert ended.status == 1
+    assert "check every_row_is_counted_or_set_aside does not hold" in ended.messages
+    assert show(landing.root, "documents") == []
+
+
+def test_after_a_broken_check_the_next_run_issues_what_is_due(january: Landing) -> None:
+    with mock.patch("billing.month.month_charges", lambda rated: month_charges(rated).head(0)):
+        interrupted_by(january.root, "charges_match_usage")
+    assert bill(january.root, "2026-02", "2026-02-28").status == 0
+    assert [row["total"] for row in show(january.root, "documents")] == ["99.00", "102.00"]

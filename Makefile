@@ -21,7 +21,7 @@ CI_PACKAGES    := chromium postgresql
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo ui test check lint format types bench lock clean
+.PHONY: help demo ui test check lint format types docs bench lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,7 +43,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml billing/__init__.py | $(BIN
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.libraries: $(VENV)/.installed .ci/system-packages
+# Compiled here and not on first use: some machines forbid Python to write bytecode, and then every start compiles anew.
+$(VENV)/.compiled: $(VENV)/.installed $(shell find billing assets pipeline invoice_templates -name '*.py' 2>/dev/null)
+	@$(BIN)/python -m compileall -q billing assets pipeline invoice_templates
+	@touch $@
+
+$(VENV)/.libraries: $(VENV)/.compiled .ci/system-packages
 	@$(BIN)/python -c 'import weasyprint; from ctypes import CDLL; CDLL("libharfbuzz-subset.so.0")' >/dev/null 2>&1 \
 	  || .ci/system-packages $(LIBRARIES) \
 	  || $(BIN)/python -c 'import weasyprint' >/dev/null 2>&1 \
@@ -67,14 +72,19 @@ demo: $(VENV)/.libraries  ## a made-up business of 200 accounts, billed for thre
 	read -r month as_of < <($(BIN)/python -c 'from billing.sample import billing_hint; print(*billing_hint($(MONTHS)))'); \
 	echo "$(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO)"; \
 	$(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO); \
+	example=$$($(BIN)/overage show lines --month $$month --home $(DEMO) --format csv 2>/dev/null | grep ,overage,emails, | cut -d , -f 1 | head -n 1 || true); \
 	echo; \
-	echo "Billed up to $$as_of. What to look at next:"; \
-	echo "  $(DEMO)/documents/$$month/            the invoices of the last month, as PDF"; \
-	echo "  $(DEMO)/profiles/index.html           every account's billing profile"; \
-	echo "  $(BIN)/overage show decisions --month $$month --home $(DEMO)     who was upgraded, and why"; \
-	echo "  $(BIN)/overage show rejects --month $$month --home $(DEMO)       the rows that were set aside"; \
-	echo "  $(BIN)/overage explain INV-$${as_of%%-*}-000001 --home $(DEMO)    a line, back to the events behind it"; \
-	echo "  make ui                               the same in the Dagster UI"
+	echo "The business is billed up to $$as_of. What to look at next:"; \
+	echo; \
+	echo "  $(DEMO)/documents/$$month/$$example.pdf    an invoice with overages, and why it differs from the last one"; \
+	echo "  $(DEMO)/profiles/index.html                     every account: package, usage so far, next charge"; \
+	echo; \
+	echo "  $(BIN)/overage show documents --month $$month --home $(DEMO)    what was issued"; \
+	echo "  $(BIN)/overage show decisions --month $$month --home $(DEMO)    who was upgraded or refused, and why"; \
+	echo "  $(BIN)/overage show rejects --month $$month --home $(DEMO)      rows that were set aside, and why"; \
+	echo "  $(BIN)/overage verify --home $(DEMO)                            does everything still agree?"; \
+	echo; \
+	echo "  make ui    the same business in the Dagster UI"
 
 ui: $(VENV)/.libraries  ## the Dagster UI on the demo's home
 	@test -d $(DEMO) || $(MAKE) demo
@@ -98,7 +108,10 @@ format: $(VENV)/.installed  ## let ruff fix and format what it can
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-bench: $(VENV)/.libraries  ## the benchmarks (minutes; keep the machine quiet)
+docs: $(VENV)/.installed  ## write docs/tables.md again, from billing/tables.py
+	$(BIN)/python docs/tables.py
+
+bench: $(VENV)/.compiled  ## the benchmarks (minutes; keep the machine quiet)
 	$(BIN)/python -m benchmarks
 
 lock:  ## pin every dependency again, with hashes, for Python 3.11 to 3.14 (needs uv)

@@ -41,7 +41,7 @@ from billing.tables import (
     USAGE,
     Table,
 )
-from billing.usage import month_levels, month_usage
+from billing.usage import levels_at_close, month_levels, month_usage
 
 
 def billed_months(business: Business, through: str) -> list[str]:
@@ -281,13 +281,23 @@ def _decided(business: Business, month: str) -> PackageMonth:
         month,
         cycles,
         _required(business, USAGE, month),
+        _levels_of_downgrades(business, cycles, month),
         previous.select("subscription_id", "opening_package", "waiting_package"),
         _first_packages(business, cycles),
         business.lives.answers,
         business.register.closed_dates(month).select(list(CLOSED_SCHEMA)),
         business.terms,
-        business.catalogue,
     )
+
+
+def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) -> pl.DataFrame:
+    """The levels at the close where a downgrade is asked for, as `levels_at_close`."""
+    asked = business.lives.answers.filter((pl.col("outcome") == "pending") & (pl.col("kind") == "downgrade"))
+    dates = cycles.join(
+        asked, left_on=["subscription_id", "billing_date"], right_on=["subscription_id", "effective_on"], how="semi"
+    )
+    events = scan_events(business.home, [months_after(month, -1), month] if dates.height else [], business.as_of)
+    return levels_at_close(dates, _required(business, LEVELS, month), events, business.catalogue)
 
 
 def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:

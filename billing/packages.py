@@ -5,7 +5,6 @@ from typing import Final
 
 import polars as pl
 
-from billing.catalogue import Catalogue
 from billing.rating import TermsFrames, in_units, with_terms
 from billing.tables import DECISIONS, MEASUREMENT, MONEY, PACKAGES
 
@@ -41,12 +40,12 @@ def decide_packages(
     month: str,
     cycles: pl.DataFrame,
     usage: pl.DataFrame,
+    levels: pl.DataFrame,
     previous: pl.DataFrame,
     first_packages: pl.DataFrame,
     answers: pl.DataFrame,
     closed: pl.DataFrame,
     terms: TermsFrames,
-    catalogue: Catalogue,
 ) -> PackageMonth:
     """The package of every cycle that starts in the month.
 
@@ -54,6 +53,8 @@ def decide_packages(
     ----------
     cycles, usage
         The tables CYCLES and USAGE of the month.
+    levels
+        As `levels_at_close`: of subscriptions that have asked for a downgrade.
     previous
         subscription_id, opening_package, waiting_package: of the month before.
     first_packages
@@ -73,7 +74,7 @@ def decide_packages(
         closed.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="anti"
     ).filter(pl.col("may_change"))
     automatic = _automatic_upgrades(deciding, usage, terms)
-    requested = _requested_changes(deciding, asked, automatic, usage, terms, catalogue)
+    requested = _requested_changes(deciding, asked, automatic, usage, levels, terms)
     decisions = _settle(automatic, requested, month)
     changes = decisions.filter(pl.col("outcome") == "approved").select(
         "subscription_id", "to_package", "effective_on", change_kind="kind"
@@ -236,8 +237,8 @@ def _requested_changes(
     asked: pl.DataFrame,
     automatic: pl.DataFrame,
     usage: pl.DataFrame,
+    levels: pl.DataFrame,
     terms: TermsFrames,
-    catalogue: Catalogue,
 ) -> pl.DataFrame:
     """Rules 8 and 10: every requested change with `refusal` (null: valid), rank and evidence."""
     ranks = _ranks(terms)
@@ -274,7 +275,7 @@ def _requested_changes(
     requests = with_terms(requests, terms, on="billing_date").join(
         sold, on=["terms_key", "package", "since"], how="left", maintain_order="left"
     )
-    fits = _fit(requests.filter(pl.col("kind") == "downgrade"), usage, terms, catalogue)
+    fits = _fit(requests.filter(pl.col("kind") == "downgrade"), usage, levels, terms)
     requests = requests.join(fits, on="request_id", how="left", maintain_order="left")
     kind = pl.col("kind")
     rules: list[tuple[pl.Expr, str]] = [
@@ -291,28 +292,21 @@ def _requested_changes(
     return requests.with_columns(refusal=refusal, evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
 
 
-def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     """request_id, fits, evidence: the metrics that block a downgrade, or all of them when none does (rule 10).
 
-    Gauges count by their latest level, counters by the closing cycle; at the limit is a fit.
+    Gauges count by their latest level at the close, whatever access there was; counters by the closing cycle. At the
+    limit is a fit.
     """
-    gauges = [metric.name for metric in catalogue.metrics if metric.kind == "gauge"]
-    is_gauge = pl.col("metric").is_in(gauges)
     compared = (
         _allowances(downgrades.filter(pl.col("terms_key").is_not_null()), terms)
         .join(
-            usage.select(
-                "subscription_id",
-                "cycle_start",
-                "metric",
-                # a level below zero counts as 0
-                quantity=pl.when(is_gauge)
-                .then(pl.max_horizontal(pl.col("closing_level").fill_null(0), 0))
-                .otherwise("quantity"),
-            ),
+            usage.select("subscription_id", "cycle_start", "metric", "quantity"),
             on=["subscription_id", "cycle_start", "metric"],
             how="left",
         )
+        .join(levels, on=["subscription_id", "metric"], how="left")
+        .with_columns(quantity=pl.coalesce("level", "quantity"))
         .with_columns(pl.col("quantity").fill_null(0).cast(usage.schema["quantity"]), limit=_allowance_units())
         .with_columns(blocks=(pl.col("quantity") > pl.col("limit")).fill_null(False))
         .sort("request_id", "metric")

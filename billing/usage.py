@@ -121,6 +121,41 @@ def month_levels(
     )
 
 
+def levels_at_close(
+    dates: pl.DataFrame, levels: pl.DataFrame, events: pl.LazyFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """The level of every gauge at the close of a cycle, or of a trial, whatever access there was (rule 10).
+
+    Parameters
+    ----------
+    dates
+        account_id, subscription_id, billing_date: within the billing month.
+    levels, events
+        As in `month_usage`.
+
+    Returns
+    -------
+    polars.DataFrame
+        subscription_id, metric, level (QUANTITY, in units; one below zero counts as 0), of gauges.
+    """
+    gauges = [metric for metric in catalogue.metrics if metric.kind == "gauge"]
+    units = pl.DataFrame(
+        {"metric": [metric.name for metric in gauges], "_unit": [unit_billionths(metric) for metric in gauges]},
+        schema={"metric": pl.String, "_unit": pl.Int128},
+    )
+    at_close = dates.select(
+        "account_id", "subscription_id", instant=midnight(pl.col("billing_date"), catalogue.time_zone)
+    ).join(units, how="cross")
+    known = events.filter(pl.col("metric").is_in(units["metric"].implode())).join(
+        dates.lazy().select("account_id").unique(), on="account_id", how="semi"
+    )
+    path = level_path(known.collect(engine="streaming"), levels, gauges)
+    counted = pl.max_horizontal("level", _ZERO).to_physical()
+    return level_before(at_close, path, levels, "instant").select(
+        "subscription_id", "metric", level=in_units(counted, pl.col("_unit")).cast(QUANTITY)
+    )
+
+
 def _levels_after(opening: pl.DataFrame, events: pl.LazyFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
     """account_id, metric, level: `opening` moved on by the events."""
     deltas = [metric.name for metric in gauges if metric.carries == "delta"]

@@ -156,7 +156,7 @@ def story(seed: int, accounts: int, months: int = 24) -> Story:
     days = []
     for month in range(months):
         first, next_first = _add_months(FIRST_DAY, month), _add_months(FIRST_DAY, month + 1)
-        for _ in range(rng.choice([1, 1, 2])):
+        for _ in range(rng.choice([0, 1, 1, 1, 1, 2])):
             days.append(_between(rng, first, next_first - timedelta(1)))
     return Story(
         seed=seed,
@@ -418,10 +418,15 @@ def _usage(
             serial += 1
             local = at.astimezone(zone).date()
             late = rng.choices([0, rng.randint(1, 5), rng.randint(20, 80), 100], [80, 12, 6, 2])[0]
-            found.append((local + timedelta(late), row))
+            # logs are delivered every few days, and now and then at the very limit of the lateness
+            delivered = local + timedelta(late)
+            delivered += timedelta(-delivered.toordinal() % 5)
+            if rng.random() < 0.02:
+                delivered = local + timedelta(catalogue["policy"]["lateness_days"] + rng.choice([0, 1]))
+            found.append((delivered, row))
             if rng.random() < 0.02:
                 again = row if rng.random() < 0.5 else Row(row.source, row.id, metric, account_id, at, drawn[-1])
-                found.append((local + timedelta(late + rng.randint(0, 30)), again))
+                found.append((delivered + timedelta(rng.choice([0, 5, 30])), again))
         day += timedelta(rng.randint(2, 8))
     return found
 

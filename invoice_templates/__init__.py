@@ -1,1 +1,1 @@
-"""What a customer sees on paper: the page template, its style sheet, the mark of the seller, and the faces it is set in."""
+"""What a customer sees on paper: page template, style sheet, the mark of the seller, and the faces it is set in."""

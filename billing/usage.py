@@ -5,10 +5,11 @@ from typing import Final
 
 import polars as pl
 
+from billing.calendar import midnight
 from billing.catalogue import Catalogue, Metric
 from billing.money import scaled_to_decimal
 from billing.rating import in_units, unit_billionths
-from billing.tables import BASE_QUANTITY, LEVELS, USAGE
+from billing.tables import BASE_QUANTITY, LEVELS, QUANTITY, USAGE
 
 _ZERO: Final = pl.lit(0).cast(BASE_QUANTITY)
 EXTREME_QUANTITY: Final = pl.lit(10**20).cast(BASE_QUANTITY)

@@ -124,29 +124,29 @@ class Ended:
     messages: str
 
 
-def overage(*arguments: object, real: bool = False) -> Ended:
+def overage(*arguments: object, paper: bool = False) -> Ended:
     """Run a command as a person would, in this process but with an environment of its own.
 
     Parameters
     ----------
-    real
-        Draw PDFs and keep Dagster's records on disk. Without it a file stands in for each PDF and the records stay in
-        memory: that takes a quarter of the time and is enough where neither is looked at.
+    paper
+        Draw PDFs. Without it a file stands in for each; and always Dagster's own records stay in memory. A month then
+        takes a quarter of its time, and neither is looked at by the command.
     """
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ))
         for name in ("DAGSTER_HOME", "OVERAGE_HOME", "OVERAGE_REGISTER_URL"):
             os.environ.pop(name, None)
-        if not real:
+        stack.enter_context(mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral))
+        if not paper:
             stack.enter_context(mock.patch("billing.month.render_files", blank_files))
-            stack.enter_context(mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral))
         found = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     return Ended(found.exit_code, found.stdout, found.stderr)
 
 
-def bill(home: Path, month: str, as_of: str, *arguments: str, real: bool = False) -> Ended:
+def bill(home: Path, month: str, as_of: str, *arguments: str, paper: bool = False) -> Ended:
     """`overage bill`, as of a day."""
-    return overage("bill", month, "--as-of", as_of, "--home", home, *arguments, real=real)
+    return overage("bill", month, "--as-of", as_of, "--home", home, *arguments, paper=paper)
 
 
 def show(home: Path, table: str, *arguments: str, **wanted: object) -> list[Row]:

@@ -1,0 +1,213 @@
+"""`overage show`: the tables and columns that others rely on, in three formats, as of which day."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from billing.tables import TABLES
+from tests.pipeline.outside import Ended, Landing, bill, content_of, event, one, overage, show
+
+# what is promised to those who read the tables; there may be more columns
+PROMISED = {
+    "documents": "number kind account_id subscription_id billing_month billing_date issued_on currency net tax total "
+    "status corrects content_hash",
+    "drafts": "kind account_id subscription_id billing_month billing_date issued_on currency net tax total corrects "
+    "content_hash",
+    "lines": "number line kind metric package cycle_start cycle_end quantity allowance excess billed_units unit_price "
+    "amount description",
+    "usage": "account_id subscription_id billing_month cycle_start cycle_end metric quantity closing_level events "
+    "duplicates",
+    "charges": "account_id subscription_id billing_month cycle_start cycle_end package metric quantity allowance "
+    "excess billed_units amount",
+    "taxes": "number name country region rate taxable amount reason",
+    "decisions": "decision_id billing_month request_id account_id subscription_id kind outcome reason from_package "
+    "to_package decided_on effective_on evidence flags amount expected_from expected_by",
+    "packages": "account_id subscription_id billing_month billing_date closing_package opening_package status",
+    "profile": "account_id as_of package status next_billing_date upcoming_amount previous_amount previous_date "
+    "outstanding usage pending_change payment_history",
+    "balances": "account_id currency invoiced credited paid refunded outstanding oldest_unpaid_on status",
+    "rejects": "delivery_day file row reason text source id account_id metric quantity",
+    "ingest": "delivery_day file bytes sha256 rows counted duplicates rejected",
+    "unbilled": "account_id billing_month metric reason quantity events",
+    "parked": "account_id billing_month reason detail",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two customers, one of them parked, something set aside, a payment, a tax; billed for two months, drafts left."""
+    landing = Landing(tmp_path_factory.mktemp("shown"))
+    landing.customer("acme")
+    landing.customer("globex", "silver", "2026-01-20")
+    landing.customer("parked", "bronze")
+    landing.use("acme", "2026-01-09", emails=1)
+    landing.use("acme", "2026-01-20", emails=16_000, leads=2_600, bytes=1_500_000_001)
+    landing.use("parked", emails=1)
+    landing.deliver([event("x", "nobody", "email.sent", {"count": 5}, "2026-01-20T12:00:00Z")], "2026-01-21")
+    (landing.folder / "tax_rates.csv").write_text("country,region,rate,name,effective_from\nUS,,0.1,Tax,2024-01-01\n")
+    landing.pay("acme", "INV-2026-000001", "108.90", "2026-01-12T08:00:00.25+01:00")
+    assert bill(landing.root, "2026-02", "2026-02-15").status == 1, "one account is parked"
+    return landing.root
+
+
+def refusal(ended: Ended) -> str:
+    assert (ended.status, ended.output) == (2, "")
+    return ended.messages
+
+
+@pytest.mark.parametrize("table", PROMISED)
+def test_every_promised_table_has_its_promised_columns_and_shows_a_row(home: Path, table: str) -> None:
+    rows = show(home, table)
+    assert rows, "a table nobody has seen a row of is not tested"
+    assert [name for name in PROMISED[table].split() if name not in rows[0]] == []
+
+
+@pytest.mark.parametrize("table", [name for name in PROMISED if name not in ("profile", "balances")])
+def test_the_lake_holds_the_same_columns_in_parquet(home: Path, table: str) -> None:
+    files = sorted((home / "lake" / table).rglob("*.parquet"))
+    assert files
+    for path in files:
+        schema = pl.read_parquet_schema(path)
+        assert [name for name in PROMISED[table].split() if name not in schema] == []
+        assert [name for name, dtype in schema.items() if dtype.is_float()] == [], "money and quantities are decimals"
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_every_table_prints_in_every_format(home: Path, table: str) -> None:
+    rows = show(home, table)
+    printed = overage("show", table, "--format", "csv", "--home", home)
+    assert printed.status == 0
+    header, *cells = csv.reader(io.StringIO(printed.output))
+    assert len(cells) == len(rows)
+    assert header == list(TABLES[table].column_names)
+    for row, cell in zip(rows, cells, strict=True):
+        assert len(cell) == len(row)
+    people = overage("show", table, "--format", "table", "--home", home)
+    assert (people.status, people.messages.strip()) == (0, f"{len(rows)} rows")
+
+
+def test_values_are_written_so_that_nothing_is_lost(home: Path) -> None:
+    document = one(show(home, "documents", number="INV-2026-000003"))
+    assert (document["net"], document["tax"], document["total"]) == ("202.00", "20.20", "222.20")
+    assert (document["billing_date"], document["issued_on"], document["corrects"]) == ("2026-02-10", "2026-02-15", None)
+    assert one(show(home, "usage", "--account", "acme", metric="bandwidth"))["quantity"] == "1.500000001"
+    assert one(show(home, "taxes", number="INV-2026-000003"))["rate"] == "0.1"
+    assert one(show(home, "events", "--account", "acme", metric="leads"))["time"] == "2026-01-20T12:00:00Z"
+    evidence = one(show(home, "decisions", kind="auto_upgrade"))["evidence"]
+    assert evidence == [{"metric": "leads", "quantity": "2600", "allowance": "2500"}]
+
+
+def test_no_number_is_a_binary_float_in_any_table(home: Path) -> None:
+    def floats(value: object) -> Iterator[object]:
+        if isinstance(value, float):
+            yield value
+        elif isinstance(value, list):
+            for item in value:
+                yield from floats(item)
+        elif isinstance(value, dict):
+            for item in value.values():
+                yield from floats(item)
+
+    assert [(table, found) for table in TABLES for found in floats(show(home, table))] == []
+
+
+def test_a_month_and_an_account_narrow_a_table_down(home: Path) -> None:
+    assert {row["billing_month"] for row in show(home, "documents", "--month", "2026-01")} == {"2026-01"}
+    assert {row["account_id"] for row in show(home, "documents", "--account", "globex")} == {"globex"}
+    numbers = {row["number"] for row in show(home, "documents", "--account", "acme")}
+    assert {row["number"] for row in show(home, "lines", "--account", "acme")} == numbers
+    assert show(home, "documents", "--month", "2031-01") == []
+    assert {row["delivery_day"] for row in show(home, "ingest", "--month", "2026-01")} == {
+        "2026-01-09",
+        "2026-01-20",
+        "2026-01-21",
+    }
+
+
+def test_a_payment_makes_a_document_paid_and_leaves_its_content(home: Path) -> None:
+    paid = one(show(home, "documents", number="INV-2026-000001"))
+    assert (paid["account_id"], paid["status"]) == ("acme", "paid")
+    assert {row["status"] for row in show(home, "documents") if row["number"] != "INV-2026-000001"} == {"open"}
+
+
+def test_a_draft_has_no_number_and_no_status(home: Path) -> None:
+    draft = one(show(home, "drafts"))
+    assert (draft["account_id"], draft["billing_date"], draft["total"]) == ("globex", "2026-02-20", "218.90")
+    assert not {"number", "status"} & set(draft)
+
+
+def test_a_profile_is_that_of_the_last_run(home: Path) -> None:
+    profile = one(show(home, "profile", "--account", "acme"))
+    assert (profile["as_of"], profile["package"], profile["next_billing_date"]) == (
+        "2026-02-15",
+        "silver",
+        "2026-03-10",
+    )
+    assert (profile["previous_amount"], profile["previous_date"]) == ("222.20", "2026-02-10")
+    assert profile["outstanding"] == "222.20", "the first document is paid, the second is open"
+
+
+def test_profiles_balances_and_drafts_can_be_had_as_of_another_day_without_being_written(home: Path) -> None:
+    before = content_of(home)
+    profile = one(show(home, "profile", "--account", "acme", "--as-of", "2026-01-31"))
+    assert (profile["as_of"], profile["package"]) == ("2026-01-31", "starter")
+    assert profile["pending_change"]["to_package"] == "silver"
+    assert one(show(home, "balances", "--account", "globex", "--as-of", "2026-01-31"))["currency"] == "USD"
+    assert {row["billing_date"] for row in show(home, "drafts", "--as-of", "2026-03-31")} == {
+        "2026-02-20",
+        "2026-03-10",
+        "2026-03-20",
+    }
+    assert content_of(home) == before
+
+
+@pytest.mark.parametrize("table", ["documents", "usage", "decisions", "rejects"])
+def test_other_tables_are_refused_as_of_another_day(home: Path, table: str) -> None:
+    assert "2026-01-31" in refusal(overage("show", table, "--as-of", "2026-01-31", "--home", home))
+    assert overage("show", table, "--as-of", "2026-02-15", "--home", home).status == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("invoices",), ["unknown table", "'invoices'", "documents"]),
+        (("documents", "--account", "nobody"), ["unknown account", "'nobody'"]),
+        (("documents", "--month", "2026-13"), ["unknown month", "'2026-13'"]),
+        (("documents", "--month", "January"), ["unknown month", "'January'"]),
+        (("ingest", "--account", "acme"), ["ingest has no rows of one account"]),
+    ],
+)
+def test_what_is_unknown_is_refused_by_name(home: Path, arguments: tuple[str, ...], named: list[str]) -> None:
+    message = refusal(overage("show", *arguments, "--home", home))
+    assert [word for word in named if word not in message] == []
+
+
+def test_a_format_that_is_none_is_refused(home: Path) -> None:
+    assert overage("show", "documents", "--format", "xml", "--home", home).status == 2
+
+
+def test_before_the_first_run_every_table_is_empty(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    assert {table: show(landing.root, table) for table in PROMISED} == {table: [] for table in PROMISED}
+
+
+def test_json_is_one_list_of_objects(home: Path) -> None:
+    printed = overage("show", "documents", "--format", "json", "--home", home)
+    assert isinstance(json.loads(printed.output), list)
+    assert (
+        json.loads(overage("show", "documents", "--month", "2031-01", "--format", "json", "--home", home).output) == []
+    )
+
+
+def test_a_person_reads_no_hashes(home: Path) -> None:
+    printed = overage("show", "documents", "--home", home)
+    assert "INV-2026-000001" in printed.output
+    assert "222.20" in printed.output
+    assert re.search(r"[0-9a-f]{64}", printed.output) is None

@@ -115,6 +115,11 @@ def write_decisions(business: Business, month: str) -> pl.DataFrame:
     answers = business.lives.answers.filter(
         (pl.col("outcome") != "pending") | pl.col("request_id").is_in(decided["request_id"].drop_nulls().implode())
     )
+    # one answer stands: a cancellation or hold learnt after the close voids no change that was decided there (rule 9)
+    voided = pl.col("outcome") == "superseded"
+    if not answers.filter(voided).is_empty():
+        decided_before = business.register.closed_decision_ids().implode()
+        answers = answers.filter(~(voided & pl.col("request_id").is_in(decided_before)))
     decisions = month_decisions(
         month, pl.concat([closed, DECISIONS.conform(decided)]), answers, _refund_amounts(business), business.catalogue
     )

@@ -314,6 +314,11 @@ class Register:
         dates = [name for name, dtype in DECISIONS.schema.items() if dtype == pl.Date]
         return DECISIONS.conform(decisions.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")))
 
+    def closed_decision_ids(self) -> pl.Series:
+        """The ids of the decisions that were final when a billing date closed, of all months."""
+        query = sa.select(_closed_decisions.c.decision_id)
+        return self._frame(query, {"decision_id": pl.String})["decision_id"]
+
     def closed_through(self, month: str) -> date | None:
         """The day up to which billing dates of the month have been closed; None when it was never issued."""
         query = sa.select(_issued_months.c.closed_through).where(_issued_months.c.billing_month == month)

@@ -320,9 +320,13 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
         .agg(old_package=pl.coalesce("opening_package", "closing_package").last())
         .collect()
     )
-    return begun.join(
-        last, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left"
-    ).select("subscription_id", first_package=pl.coalesce("first_package", "old_package"))
+    # one that was put on hold in its trial never had a cycle: its package is the one that was subscribed to
+    subscribed = business.lives.subscriptions.select("subscription_id", subscribed_package="first_package")
+    return (
+        begun.join(last, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
+        .join(subscribed, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
+        .select("subscription_id", first_package=pl.coalesce("first_package", "old_package", "subscribed_package"))
+    )
 
 
 def _rated(business: Business, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -96,7 +96,9 @@ class Story:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(_usage_file(file, content))
 
-    def pay(self, previous: date, day: date, unpaid: Sequence[tuple[str, str, Decimal]], paid: Sequence[str]) -> None:
+    def pay(
+        self, previous: date, day: date, unpaid: Sequence[tuple[str, str, Decimal]], settled: Sequence[str]
+    ) -> None:
         """Draw payments of documents (number, account_id, total) that were issued before, made in `(previous, day]`."""
         for number, account_id, total in unpaid:
             if total <= 0 or self.rng.random() < 0.25:
@@ -108,11 +110,12 @@ class Story:
             for status in statuses:
                 self._pay(number, account_id, at, total, status)
                 at += timedelta(seconds=self.rng.choice([0, 1, 3600, 90_000, 400_000]))
-        for number in paid:
+        for number in settled:
             first = next(p for p in self.payments if p["document"] == number and p["status"] == "succeeded")
             if self.rng.random() < 0.03:
                 at = _instant(self.rng, _between(self.rng, previous + timedelta(1), day), self.zone)
-                back = Decimal(first["amount"]) if self.rng.random() < 0.5 else Decimal(int(Decimal(first["amount"]) / 2))
+                paid = Decimal(first["amount"])
+                back = paid if self.rng.random() < 0.5 else Decimal(int(paid / 2))
                 if back > 0:
                     self._pay(number, first["account_id"], at, back, self.rng.choice(["refunded", "disputed"]))
 
@@ -220,7 +223,11 @@ def _catalogue(rng: random.Random, accounts: int) -> Json:
             {"up_to": 10, "unit_price": money("0.905")},
             {"up_to": None, "unit_price": money("0.7"), "flat": money("1")},
         ]
-        steps = [{"up_to": 2, "flat": money("3")}, {"up_to": 5, "flat": money("7")}, {"up_to": None, "flat": money("11")}]
+        steps = [
+            {"up_to": 2, "flat": money("3")},
+            {"up_to": 5, "flat": money("7")},
+            {"up_to": None, "flat": money("11")},
+        ]
         top = rank == 3
         return {
             "effective_from": since,
@@ -248,7 +255,7 @@ def _catalogue(rng: random.Random, accounts: int) -> Json:
             "auto_upgrade_on": ["leads", "burst"] if rank == 1 else ["leads"],
         }
 
-    yearly = {name: True for name in PACKAGES} | {"medium": rng.random() < 0.5}
+    yearly = dict.fromkeys(PACKAGES, True) | {"medium": rng.random() < 0.5}
     packages = []
     for rank, name in enumerate(PACKAGES, start=1):
         versions = [version("2024-01-01", rank, Decimal(1), yearly[name])]
@@ -283,7 +290,13 @@ def _catalogue(rng: random.Random, accounts: int) -> Json:
         "policy": policy,
         "metrics": {
             "leads": {"event": "leads", "kind": "gauge", "measure": "peak", "value": "data.value", "carries": "delta"},
-            "domains": {"event": "domains", "kind": "gauge", "measure": "last", "value": "data.value", "carries": "delta"},
+            "domains": {
+                "event": "domains",
+                "kind": "gauge",
+                "measure": "last",
+                "value": "data.value",
+                "carries": "delta",
+            },
             "seats": {
                 "event": "seats",
                 "kind": "gauge",
@@ -353,7 +366,8 @@ def _requests(
             day = day + timedelta(gap)
             if rng.random() < 0.35:
                 # around the billing dates: on them, the day before, and at the limit of the notice
-                day = min(day, last_day).replace(day=1) + timedelta(anchor - 1 + rng.choice([-11, -10, -9, -1, 0, 1, 31]))
+                offset = rng.choice([-11, -10, -9, -1, 0, 1, 31])
+                day = min(day, last_day).replace(day=1) + timedelta(anchor - 1 + offset)
         if day > last_day or (found and day < datetime.fromisoformat(found[-1][1]["at"]).astimezone(zone).date()):
             continue
         likely = {"hold": "resume", "cancel": "subscribe", "refund": "subscribe"}.get(previous)
@@ -433,7 +447,8 @@ def _usage(
 
 def _instant(rng: random.Random, day: date, zone: ZoneInfo) -> datetime:
     """An instant of a local day: often its first or its last one, written with the zone's offset or in UTC."""
-    moment = rng.choice([time(), time(23, 59, 59, 999999), *(time(rng.randrange(24), rng.randrange(60)) for _ in "123")])
+    some = time(rng.randrange(24), rng.randrange(60))
+    moment = rng.choice([time(), time(23, 59, 59, 999999), some, some, some])
     at = datetime.combine(day, moment, zone)
     # an hour that clocks skip is written as the instant it stands for
     at = at.astimezone(ZoneInfo("UTC"))

@@ -5,9 +5,10 @@ make facts: the documents that were issued and the packages of the billing dates
 """
 
 import calendar
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from fractions import Fraction
@@ -176,8 +177,13 @@ class Terms:
 class Oracle:
     """Bills a business as of one day after another."""
 
-    def __init__(self, catalogue: Json, accounts: Sequence[Mapping[str, str]], tax_rates: Sequence[Mapping[str, str]],
-                 tax_ids: Mapping[str, str | None]) -> None:
+    def __init__(
+        self,
+        catalogue: Json,
+        accounts: Sequence[Mapping[str, str]],
+        tax_rates: Sequence[Mapping[str, str]],
+        tax_ids: Mapping[str, str | None],
+    ) -> None:
         self.catalogue, self.tax_rates, self.tax_ids = catalogue, tax_rates, tax_ids
         self.accounts = {row["account_id"]: row for row in accounts}
         self.zone = ZoneInfo(catalogue["time_zone"])
@@ -241,18 +247,19 @@ class Oracle:
             issued += self.settle(one, cycles, blocked, as_of, cutoff)
             for cycle in cycles:
                 if cycle.date <= cutoff and (one.id, cycle.date) not in self.closed:
-                    self.closed[one.id, cycle.date] = Closed(
-                        cycle.closing, cycle.opening, cycle.changed, cycle.waiting
-                    )
+                    self.closed[one.id, cycle.date] = Closed(cycle.closing, cycle.opening, cycle.changed, cycle.waiting)
                     self.final[account] += [a for a in made if a.decided_on == cycle.date]
         self.documents += issued
         issued += self.refunds(subscriptions, answers, as_of)
         final = [*self.final[account]]
-        stand = {a.request for a in final if a.request}
-        open_now = [a for a in decided if a not in final and a.request not in stand | {None} or a.request is None]
-        open_now = [a for a in open_now if a not in final and a.decided_on is not None and a.decided_on <= as_of]
-        open_now = [a for a in open_now if (a.subscription, a.decided_on) not in self.closed]
-        given = stand | {a.request for a in open_now if a.request}
+        open_now = [
+            answer
+            for answer in decided
+            if answer.decided_on is not None
+            and answer.decided_on <= as_of
+            and (answer.subscription, answer.decided_on) not in self.closed
+        ]
+        given = {answer.request for answer in [*final, *open_now]}
         told = [a for a in answers if a.outcome != "pending" and a.request not in given]
         self.answers[account] = [*final, *open_now, *told]
         self.cycles[account] = [(one, cycle) for one, cycle in dated if cycle.date <= as_of]
@@ -330,8 +337,15 @@ class Oracle:
             day = self.local(at)
             one = subscriptions[-1] if subscriptions else None
             answer = Answer(
-                request["request_id"], one.id if one else None, request["kind"], "refused", "",
-                request.get("package"), day, at, None,
+                request["request_id"],
+                one.id if one else None,
+                request["kind"],
+                "refused",
+                "",
+                request.get("package"),
+                day,
+                at,
+                None,
             )
             answers.append(answer)
             reason = self.refusal(request, day, one)
@@ -425,9 +439,7 @@ class Oracle:
         """Whether a hold costs something."""
         return Decimal(self.policy["hold_fee"]) > 0
 
-    def begin(
-        self, new: Subscription, old: Subscription | None, day: date, subscriptions: list[Subscription]
-    ) -> None:
+    def begin(self, new: Subscription, old: Subscription | None, day: date, subscriptions: list[Subscription]) -> None:
         """A subscription begins; the one before, if any, is over."""
         if old is not None:
             if old.access_last is not None:
@@ -562,7 +574,7 @@ class Oracle:
         for first, last in spans:
             moments = [first, *sorted({event.at for event in events if first <= event.at < last}), last]
             highest = max(highest, self.level(metric, events, first))
-            for moment, following in zip(moments, moments[1:], strict=False):
+            for moment, following in itertools.pairwise(moments):
                 level = max(self.level(metric, events, moment + 1), Fraction(0))
                 highest = max(highest, level)
                 area += level * (following - moment)
@@ -644,7 +656,9 @@ class Oracle:
         if package is None:
             assert one.resumed_from is not None
             before = others[one.resumed_from.id]
-            package = (before[-1].opening or before[-1].closing) if before else one.resumed_from.package
+            # held in its trial, it never had a cycle
+            package = (before[-1].opening or before[-1].closing if before else None) or one.resumed_from.package
+            assert package is not None
         access = self.access(one, blocked)
         horizon = as_of + timedelta(40)
         k = 0
@@ -723,17 +737,22 @@ class Oracle:
         made: list[Answer] = []
         automatic = self.automatic(one, k, day, package, usage)
         outgrown = automatic is not None and automatic.package != package
-        asked = [
-            a
-            for a in answers
-            if a.outcome == "pending" and a.subscription == one.id and a.effective == day
-        ]
+        asked = [a for a in answers if a.outcome == "pending" and a.subscription == one.id and a.effective == day]
         asked.sort(key=lambda a: (a.asked_at, a.request))
         valid: list[Answer] = []
         for request in asked:
             own = Answer(
-                request.request, one.id, request.kind, "approved", "", request.package, request.asked_on,
-                request.asked_at, None, package, day,
+                request.request,
+                one.id,
+                request.kind,
+                "approved",
+                "",
+                request.package,
+                request.asked_on,
+                request.asked_at,
+                None,
+                package,
+                day,
             )
             own.reason = self.change_refusal(one, day, package, own, outgrown, usage, levels)
             if own.reason:
@@ -793,8 +812,17 @@ class Oracle:
         target = fitting or largest
         refused = target == package
         return Answer(
-            None, one.id, "auto_upgrade", "refused" if refused else "approved",
-            "no_larger_package" if refused else "usage_over_allowance", target, day, 0, None, package, day,
+            None,
+            one.id,
+            "auto_upgrade",
+            "refused" if refused else "approved",
+            "no_larger_package" if refused else "usage_over_allowance",
+            target,
+            day,
+            0,
+            None,
+            package,
+            day,
             tuple((m, _shown(usage[m]), _shown(limits[m])) for m in sorted(limits)),
         )
 
@@ -936,8 +964,15 @@ class Oracle:
                 about = line or already[0]
                 quantity = line.quantity if line else None
                 yield Line(
-                    "prior_cycle", key[2], about.package, about.cycle_start, about.cycle_end, quantity, amount,
-                    key[0], key[1],
+                    "prior_cycle",
+                    key[2],
+                    about.package,
+                    about.cycle_start,
+                    about.cycle_end,
+                    quantity,
+                    amount,
+                    key[0],
+                    key[1],
                 )
 
     def refunds(self, subscriptions: Sequence[Subscription], answers: Sequence[Answer], as_of: date) -> list[Document]:
@@ -946,13 +981,12 @@ class Oracle:
         for one in subscriptions:
             if not any(a.kind == "refund" and a.outcome == "approved" and a.subscription == one.id for a in answers):
                 continue
-            first = [
-                d for d in self.documents if d.subscription == one.id and d.billing_date == one.grid_start and not d.corrects
-            ]
+            own = [d for d in self.documents if d.subscription == one.id and d.corrects is None]
+            first = [d for d in own if d.billing_date == one.grid_start]
             if not first or any(d.corrects is first[0] for d in self.documents):
                 continue
             lines = [
-                Line("refund", None, each.package, each.cycle_start, each.cycle_end, None, -each.amount, each.due_on, "refund")
+                replace(each, kind="refund", due_kind="refund", amount=-each.amount)
                 for each in first[0].lines
                 if each.kind == "package_fee" and each.amount
             ]
@@ -976,9 +1010,9 @@ class Oracle:
         for region in ("", account["region"]):
             # a regional row replaces the country's row of the same name
             for row in sorted(self.tax_rates, key=lambda row: row["effective_from"]):
-                if (row["country"], row["region"]) == (account["country"], region):
-                    if row["effective_from"] <= day.isoformat():
-                        chosen[row["name"]] = row
+                is_here = (row["country"], row["region"]) == (account["country"], region)
+                if is_here and row["effective_from"] <= day.isoformat():
+                    chosen[row["name"]] = row
         owner = self.tax_ids[account["tax_id"]]
         reason = "charged"
         if account["tax_exempt"] == "true":

@@ -80,7 +80,7 @@ class Answer:
     effective: date | None
     from_package: str | None = None
     decided_on: date | None = None
-    evidence: tuple[tuple[str, Decimal, Decimal | None], ...] = ()
+    evidence: tuple[tuple[str, Decimal | None, Decimal | None], ...] = ()
 
     def shown(self) -> tuple[object, ...]:
         """What is compared."""
@@ -620,7 +620,8 @@ class Oracle:
 
     def units(self, metric: str, quantity: Fraction) -> Fraction:
         """Base units in the metric's unit."""
-        return quantity / self.catalogue["metrics"][metric].get("unit_size", 1)
+        size: int = self.catalogue["metrics"][metric].get("unit_size", 1)
+        return quantity / size
 
     def overage(self, terms: Terms, metric: str, quantity: Fraction) -> Decimal:
         """The overage of a quantity (in units), rounded."""
@@ -683,7 +684,8 @@ class Oracle:
                     k, day, closed.closing, closed.opening, closed.changed, closed.waiting, status, is_last, usage
                 )
             else:
-                target, why, made = package, None, []
+                target, why = package, None
+                made: list[Answer] = []
                 if status in ("active", "suspended") and not is_last:
                     target, why, made, waits = self.decide(
                         one, k, day, package, usage, self.latest(events, access, day, k), answers
@@ -736,7 +738,8 @@ class Oracle:
         """The package of the next cycle, why it changes, the answers, and a lower one that waits for the term's end."""
         made: list[Answer] = []
         automatic = self.automatic(one, k, day, package, usage)
-        outgrown = automatic is not None and automatic.package != package
+        larger = automatic.package if automatic is not None and automatic.package != package else None
+        outgrown = larger is not None
         asked = [a for a in answers if a.outcome == "pending" and a.subscription == one.id and a.effective == day]
         asked.sort(key=lambda a: (a.asked_at, a.request))
         valid: list[Answer] = []
@@ -766,7 +769,7 @@ class Oracle:
         target, why, waits = package, None, None
         if chosen is not None:
             assert chosen.package is not None
-            if outgrown and self.rank[automatic.package] > self.rank[chosen.package]:  # type: ignore[union-attr, index] # outgrown
+            if larger is not None and self.rank[larger] > self.rank[chosen.package]:
                 chosen.outcome, chosen.reason = "superseded", "satisfied_by_higher"
                 chosen = None
         if chosen is not None:
@@ -951,18 +954,17 @@ class Oracle:
                 for line in document.lines:
                     if line.due_kind != "refund":
                         billed[line.due_on, line.due_kind, line.metric].append(line)
-        due = {
-            (line.due_on, line.kind, line.metric): line for day in closed for line in dues.get(day, ()) if day in closed
-        }
+        due = {(line.due_on, line.kind, line.metric): line for day in closed for line in dues.get(day, ())}
         for key in sorted({*due, *billed}, key=str):
             if key[0].replace(day=1) >= target.replace(day=1):
                 continue
-            line = due.get(key)
+            now_due = [due[key]] if key in due else []
             already = billed.get(key, [])
-            amount = (line.amount if line else Decimal(0)) - sum((each.amount for each in already), Decimal(0))
+            amount = sum((each.amount for each in now_due), Decimal(0))
+            amount -= sum((each.amount for each in already), Decimal(0))
             if amount:
-                about = line or already[0]
-                quantity = line.quantity if line else None
+                about = [*now_due, *already][0]
+                quantity = now_due[0].quantity if now_due else None
                 yield Line(
                     "prior_cycle",
                     key[2],
@@ -1070,7 +1072,7 @@ def _half_up(amount: Fraction, smallest: Decimal) -> Decimal:
 
 
 def _shown(quantity: Fraction | None) -> Decimal | None:
-    """A quantity as the tables have it."""
+    """A quantity as the tables have it; none where it is unlimited."""
     if quantity is None:
         return None
     return (Decimal(quantity.numerator) / Decimal(quantity.denominator)).quantize(Decimal("1e-9"), ROUND_HALF_UP)

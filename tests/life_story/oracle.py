@@ -196,6 +196,7 @@ class Oracle:
         self.closed_through: date | None = None
         self.answers: dict[str, list[Answer]] = {}
         self.cycles: dict[str, list[tuple[Subscription, Cycle]]] = {}
+        self.lives: dict[str, tuple[list[Subscription], dict[str, list[Cycle]], list[Span]]] = {}
         self._terms: dict[tuple[str, str, date], Terms | None] = {}
 
     # -- the run ----------------------------------------------------------------------------------------------------
@@ -249,6 +250,7 @@ class Oracle:
                 if cycle.date <= cutoff and (one.id, cycle.date) not in self.closed:
                     self.closed[one.id, cycle.date] = Closed(cycle.closing, cycle.opening, cycle.changed, cycle.waiting)
                     self.final[account] += [a for a in made if a.decided_on == cycle.date]
+        self.lives[account] = (subscriptions, by_id, blocked)
         self.documents += issued
         issued += self.refunds(subscriptions, answers, as_of)
         final = [*self.final[account]]
@@ -1036,6 +1038,41 @@ class Oracle:
     def tax(self, rate: Decimal, net: Decimal) -> Decimal:
         """Computed once per tax and document (rule 4)."""
         return _half_up(Fraction(rate) * Fraction(net), self.minor)
+
+    def profile(self, account: str, as_of: date) -> tuple[Any, ...]:
+        """What the billing profile says (rule 25).
+
+        package, status, next billing date, upcoming amount, previous amount and date, pending change (from, to, on),
+        and the usage of the open cycle.
+        """
+        subscriptions, by_id, blocked = self.lives[account]
+        invoices = [d for d in self.documents if d.account_id == account and d.kind == "invoice"]
+        last = max(invoices, key=lambda d: (d.billing_date, d.issued_on, d.number), default=None)
+        previous = (last.total, last.billing_date) if last is not None else (None, None)
+        if not subscriptions:
+            return None, "none", None, Decimal(0), *previous, None, ()
+        one = subscriptions[-1]
+        night = self.midnight(as_of + ONE_DAY)
+        if one.end or one.held_on is not None:
+            status = one.end or "held"
+        elif one.grid_start > as_of:
+            status = "trial"
+        else:
+            status = "suspended" if any(first < night <= until for first, until in blocked) else "active"
+        past = [cycle for cycle in by_id[one.id] if cycle.date <= as_of]
+        coming = [cycle for cycle in by_id[one.id] if cycle.date > as_of]
+        package = one.package
+        for cycle in past:
+            package = cycle.opening or cycle.closing or package
+        if not coming:
+            return package, status, None, Decimal(0), *previous, None, ()
+        then = coming[0]
+        net = sum((line.amount for line in self.dues(one, then, blocked)), Decimal(0))
+        upcoming = net + sum((tax[4] for tax in self.taxes(account, then.date, net)), Decimal(0))
+        goes_on = status in ("active", "suspended", "trial")
+        pending = (package, then.opening, then.date) if goes_on and then.opening != package else None
+        usage = tuple(sorted(then.usage.items()))
+        return package, status, then.date if goes_on else None, upcoming, *previous, pending, usage
 
     def balance(self, account: str, payments: Sequence[Json], as_of: date) -> tuple[Decimal, ...] | None:
         """invoiced, credited, paid, refunded, outstanding; None without a document (rule 25)."""

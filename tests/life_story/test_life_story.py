@@ -6,11 +6,12 @@ LIFE_STORY_ACCOUNTS=40 pytest tests/life_story``. A failure names its seed, the 
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -34,7 +35,7 @@ from billing.month import (
 )
 from billing.profiles import account_profiles, balances
 from billing.tables import DECISIONS, PACKAGES
-from tests.life_story.business import TAX_IDS, Story, story
+from tests.life_story.business import TAX_IDS, Json, Row, Story, story
 from tests.life_story.oracle import Answer, Cycle, Document, Oracle, Subscription
 
 SEEDS: Final = [int(seed) for seed in os.environ.get("LIFE_STORY_SEEDS", "1,2").split(",")]
@@ -45,16 +46,96 @@ Views = dict[str, list[tuple[object, ...]]]
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_business_is_billed_all_its_life_as_the_rules_say(seed: int, tmp_path: Path) -> None:
-    told = story(seed, ACCOUNTS, MONTHS)
+    _live(story(seed, ACCOUNTS, MONTHS), tmp_path)
+
+
+def test_an_account_that_was_held_in_its_trial_resumes_with_the_package_it_subscribed_to(tmp_path: Path) -> None:
+    oracle = _live(
+        _one_account(
+            _request(1, "2024-02-01", "subscribe", package="small", term="monthly", trial_days=14),
+            _request(2, "2024-02-03", "hold"),
+            _request(3, "2024-02-15", "resume"),
+        ),
+        tmp_path,
+    )
+    assert oracle.cycles["account-000"][-1][1].opening == "small"
+
+
+def test_a_downgrade_in_a_trial_is_refused_where_the_levels_do_not_fit(tmp_path: Path) -> None:
+    at = datetime(2024, 2, 2, 12, tzinfo=ZoneInfo("UTC"))
+    told = _one_account(
+        _request(1, "2024-02-01", "subscribe", package="medium", term="monthly", trial_days=14),
+        _request(2, "2024-02-03", "downgrade", package="small"),
+    )
+    told.deliveries = [(at.date(), (at.date(), "a.jsonl"), [Row("app", "1", "domains", "account-000", at, "3")])]
+    answers = {answer.request: answer for answer in _live(told, tmp_path).answers["account-000"]}
+    assert answers["request-2"].reason == "usage_exceeds_package"
+
+
+def test_a_request_that_was_decided_at_a_close_keeps_its_one_answer_when_a_hold_is_learnt_of_later(
+    tmp_path: Path,
+) -> None:
+    told = _one_account(
+        _request(1, "2024-02-01", "subscribe", package="small", term="monthly"),
+        _request(2, "2024-02-10", "upgrade", package="medium"),
+    )
+    told.requests.append((date(2024, 4, 10), _request(3, "2024-02-20", "hold")[1]))
+    answers = {answer.request: answer for answer in _live(told, tmp_path).answers["account-000"]}
+    assert (answers["request-2"].outcome, answers["request-3"].outcome) == ("approved", "approved")
+
+
+def test_a_change_that_a_hold_of_the_next_month_voids_is_answered(tmp_path: Path) -> None:
+    told = _one_account(
+        _request(1, "2024-01-20", "subscribe", package="small", term="monthly"),
+        _request(2, "2024-02-25", "upgrade", package="medium"),
+        _request(3, "2024-03-02", "hold"),
+    )
+    answers = {answer.request: answer for answer in _live(told, tmp_path).answers["account-000"]}
+    assert answers["request-2"].reason == "voided_by_hold"
+
+
+def _one_account(*requests: tuple[date, Json]) -> Story:
+    """Half a year of one account without usage: billed in UTC, on signup days, with a notice of no days."""
+    told = story(1, 1, 6)
+    told.catalogue["time_zone"] = "UTC"
+    told.catalogue["agreements"] = []
+    told.catalogue["policy"] = {
+        "billing_anchor": "signup_day",
+        "cancellation_notice_days": 0,
+        "access_after_cancellation": "ends_at_once",
+        "charge_while_suspended": False,
+        "hold_fee": "0",
+        "issue_after_days": 0,
+        "lateness_days": 90,
+    }
+    told.requests, told.deliveries = list(requests), []
+    told.days = [date(2024, month, 28) for month in range(1, 6)]
+    return told
+
+
+def _request(number: int, day: str, kind: str, **members: object) -> tuple[date, Json]:
+    request: Json = {
+        "request_id": f"request-{number}",
+        "account_id": "account-000",
+        "at": f"{day}T12:00:00+00:00",
+        "kind": kind,
+        "channel": "support",
+        **members,
+    }
+    return date.fromisoformat(day), request
+
+
+def _live(told: Story, home: Path) -> Oracle:
+    """Bill a story with the product and with the oracle, day after day; fails where they disagree."""
     oracle = Oracle(told.catalogue, told.accounts, told.tax_rates, {text: owner for text, _, owner in TAX_IDS})
     previous: date | None = None
     for day in told.days:
         if previous is not None:
             told.pay(previous, day, *_unpaid_and_paid(oracle, told))
-        told.write(tmp_path / "landing", previous, day)
-        business = _bill(tmp_path, day)
+        told.write(home / "landing", previous, day)
+        business = _bill(home, day)
         oracle.run(day, told.requests_given(day), told.files_given(day), told.payments)
-        where = f"seed {seed}, as of {day} ({tmp_path})"
+        where = f"seed {told.seed}, as of {day} ({home})"
         _agree(where, "documents", _documents(business), _expected_documents(oracle))
         _number(oracle, business)
         _agree(where, "decisions", _decisions(business, day), _expected_decisions(oracle, business))
@@ -63,6 +144,7 @@ def test_a_business_is_billed_all_its_life_as_the_rules_say(seed: int, tmp_path:
         if told.days.index(day) % 9 == 5:
             _agree(where, "profiles", _profiles(business), _expected_profiles(oracle, day))
         previous = day
+    return oracle
 
 
 def _bill(home: Path, as_of: date) -> Business:

@@ -104,7 +104,7 @@ def every_month(found: Business, table: Table) -> pl.DataFrame:
     return frame.drop("duplicates", strict=False)
 
 
-@settings(max_examples=6)
+@settings(max_examples=5)
 @given(st.data())
 def test_the_order_and_the_split_of_deliveries_move_nothing_and_lose_nothing(data: st.DataObject) -> None:
     usage = data.draw(events())
@@ -125,7 +125,7 @@ def test_the_order_and_the_split_of_deliveries_move_nothing_and_lose_nothing(dat
         assert balance["counted"].sum() == len(usage)
 
 
-@settings(max_examples=3)
+@settings(max_examples=2)
 @given(st.data())
 def test_what_is_delivered_later_changes_nothing_as_of_an_earlier_day(data: st.DataObject) -> None:
     usage = data.draw(events())

@@ -4,12 +4,12 @@ import ctypes
 import fcntl
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline.outside import Ended, Landing, bill, content_of, overage, show
+from tests.pipeline.outside import Ended, Landing, Row, bill, content_of, overage, show
 
 
 @pytest.fixture
@@ -209,9 +209,19 @@ def test_a_full_disk_interrupts_and_a_second_run_completes(
 # --- runs that are stopped half-way ---------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, list[Row]]:
+    """The tables of the same business, billed without an accident."""
+    landing = Landing(tmp_path_factory.mktemp("undisturbed"))
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", emails=16_000)
+    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
+    return {table: show(landing.root, table) for table in ("documents", "lines", "decisions", "packages", "charges")}
+
+
 @pytest.mark.parametrize("step", ["write_usage", "write_charges", "issue_documents", "render_documents"])
 def test_a_run_that_breaks_at_any_step_is_completed_by_the_next(
-    landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    landing: Landing, undisturbed: Mapping[str, list[Row]], monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def breaks(*_: object, **__: object) -> None:
         raise OSError(5, "Input/output error", "/somewhere")
@@ -225,9 +235,4 @@ def test_a_run_that_breaks_at_any_step_is_completed_by_the_next(
     assert ended.messages.splitlines()[-1].endswith("run the same command again.")
     assert bill(landing.root, "2026-01", "2026-01-31").status == 0
 
-    undisturbed = Landing(tmp_path / "undisturbed", landing.catalogue)
-    undisturbed.customer("acme")
-    undisturbed.use("acme", "2026-01-20", emails=16_000)
-    bill(undisturbed.root, "2026-01", "2026-01-31")
-    for table in ("documents", "lines", "decisions", "packages", "charges"):
-        assert show(landing.root, table) == show(undisturbed.root, table)
+    assert {table: show(landing.root, table) for table in undisturbed} == undisturbed

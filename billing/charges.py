@@ -101,6 +101,8 @@ def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalog
         & (pl.col("billing_index") % 12 != 0)
         & pl.col("change_reason").is_in(["auto_upgrade", "upgrade"])
         & (pl.col("fee_reason") == "term")
+        # the difference is a fee: a billing date while suspended has none (rule 16)
+        & ((pl.col("status") != "suspended") | pl.lit(catalogue.policy.charge_while_suspended))
     )
     price = terms.packages.select("terms_key", "since", "package", "yearly")
     both = with_terms(upgraded.with_columns(package="opening_package"), terms, on="billing_date").join(

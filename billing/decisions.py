@@ -58,6 +58,9 @@ _SENTENCES: Final[dict[tuple[str, str], str]] = {
         "new_subscription",
     ): "Resumed after the paid cycle: a new subscription to the same package starts on {effective}.",
     ("*", "within_refund_window"): "The package fee is paid back with its tax; overages stay due.",
+    ("*", "known_after_the_close"): (
+        "The request became known after the billing date it was meant for had been closed: please ask again."
+    ),
     ("*", "already_refunded"): "This subscription was refunded already.",
     ("*", "yearly_term"): "A yearly term is not refunded.",
     ("*", "nothing_paid"): "No package fee was charged yet.",
@@ -77,6 +80,7 @@ def month_decisions(
     package_decisions: pl.DataFrame,
     answers: pl.DataFrame,
     refunded: pl.DataFrame,
+    first_month: str,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
     """Everything decided in a month: package changes at their billing date, other answers on their day.
@@ -89,14 +93,17 @@ def month_decisions(
         As `Lives.answers`; the pending ones have no answer yet.
     refunded
         subscription_id, refunded: what the credit notes of refunds pay back, with tax.
+    first_month
+        The first month that is billed: requests made before it are answered there.
 
     Returns
     -------
     polars.DataFrame
         As the table DECISIONS.
     """
+    asked_in = pl.col("on").dt.to_string("%Y-%m")
     others = (
-        answers.filter((pl.col("outcome") != "pending") & (pl.col("on").dt.to_string("%Y-%m") == month))
+        answers.filter((pl.col("outcome") != "pending") & (pl.max_horizontal(asked_in, pl.lit(first_month)) == month))
         .join(package_decisions.select("request_id").drop_nulls(), on="request_id", how="anti")
         .join(refunded, on="subscription_id", how="left", maintain_order="left")
         .with_columns(is_refund=(pl.col("kind") == "refund") & (pl.col("outcome") == "approved"))

@@ -36,6 +36,7 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
     before = months_after(month, -1)
     last_day = date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1)
     closed_through = business.register.closed_through(month)
+    first = pl.lit(business.first_month or month)
     inputs = {
         "format": f"{__version__}/{FORMAT}",
         "catalogue": business.catalogue.content_hash,
@@ -44,7 +45,9 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         "requests": _frame_hash(business.requests.filter(pl.col("on") <= last_day)),
         "payments": _frame_hash(business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text")),
         # a cancellation or hold of a later month voids what was asked for in this one, and answers it
-        "answers": _frame_hash(business.lives.answers.filter(month_of(pl.col("on")) == month)),
+        "answers": _frame_hash(
+            business.lives.answers.filter(pl.max_horizontal(month_of(pl.col("on")), first) == month)
+        ),
         # a refund corrects the first document, whenever it is asked for
         "refunds": _frame_hash(_refunds_of(business, month)),
         "first_month": str(business.first_month),

@@ -115,13 +115,19 @@ def write_decisions(business: Business, month: str) -> pl.DataFrame:
     answers = business.lives.answers.filter(
         (pl.col("outcome") != "pending") | pl.col("request_id").is_in(decided["request_id"].drop_nulls().implode())
     )
+    answers = pl.concat([answers, _asked_after_the_close(business)])
     # one answer stands: a cancellation or hold learnt after the close voids no change that was decided there (rule 9)
     voided = pl.col("outcome") == "superseded"
     if not answers.filter(voided).is_empty():
         decided_before = business.register.closed_decision_ids().implode()
         answers = answers.filter(~(voided & pl.col("request_id").is_in(decided_before)))
     decisions = month_decisions(
-        month, pl.concat([closed, DECISIONS.conform(decided)]), answers, _refund_amounts(business), business.catalogue
+        month,
+        pl.concat([closed, DECISIONS.conform(decided)]),
+        answers,
+        _refund_amounts(business),
+        business.first_month or month,
+        business.catalogue,
     )
     write_frame(business.home.partition(DECISIONS, month), decisions, DECISIONS)
     return decisions
@@ -366,6 +372,19 @@ def _drafts(business: Business, month: str) -> Drafts:
 def _write_drafts(business: Business, month: str, drafts: Drafts) -> None:
     for table, frame in ((DRAFTS, drafts.documents), (DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
         write_frame(business.home.partition(table, month), frame, table)
+
+
+def _asked_after_the_close(business: Business) -> pl.DataFrame:
+    """Package changes that became known when the billing date they were meant for had been closed (rules 9 and 17)."""
+    pending = business.lives.answers.filter(pl.col("outcome") == "pending")
+    if pending.is_empty():
+        return pending
+    closed = business.register.closed_dates().select("subscription_id", effective_on="billing_date")
+    late = pending.join(closed, on=["subscription_id", "effective_on"], how="semi", maintain_order="left")
+    decided = business.register.closed_decision_ids().implode()
+    return late.filter(~pl.col("request_id").is_in(decided)).with_columns(
+        outcome=pl.lit("refused"), reason=pl.lit("known_after_the_close"), effective_on=pl.lit(None, pl.Date)
+    )
 
 
 def _refund_notes(business: Business, month: str) -> Drafts:

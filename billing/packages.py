@@ -122,7 +122,8 @@ def _new_packages() -> dict[str, pl.Expr]:
     is_closed = pl.col("is_closed")
     takes_effect = pl.col("effective_on") == pl.col("billing_date")
     is_term_date = (pl.col("term") == "monthly") | (pl.col("billing_index") % 12 == 0)
-    waited = is_term_date & pl.col("waiting_package").is_not_null()
+    # a cancellation or hold voids what waits for the end of a yearly term, too (rules 12 and 13)
+    waited = is_term_date & pl.col("waiting_package").is_not_null() & pl.col("may_change")
     opening = (
         pl.when(pl.col("is_last"))
         .then(pl.lit(None, pl.String))
@@ -133,7 +134,7 @@ def _new_packages() -> dict[str, pl.Expr]:
         .otherwise("current")
     )
     waiting = (
-        pl.when(takes_effect | waited)
+        pl.when(takes_effect | waited | ~pl.col("may_change"))
         .then(pl.lit(None, pl.String))
         .otherwise(pl.coalesce("to_package", "waiting_package"))
     )

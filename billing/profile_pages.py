@@ -1,5 +1,6 @@
 """A page per account that shows its billing profile, and an index of them (rule 25)."""
 
+import hashlib
 import json
 from decimal import Decimal
 from importlib.resources import files
@@ -15,6 +16,8 @@ from billing.home import Home, write_bytes
 from billing.plain_values import plain_rows
 
 _TEMPLATES: Final = ("profile.html.j2", "profiles.html.j2", "profile.css")
+# file systems hold 255 bytes; the ending and the name of a scratch file need some of them
+_LONGEST_NAME: Final = 200
 
 
 def write_profile_pages(
@@ -60,10 +63,15 @@ def write_profile_pages(
 
 
 def page_name(account_id: str) -> str:
-    """The file of an account's page: its id, with what a file name cannot hold written as %XX."""
+    """The file of an account's page: its id, with what a file name cannot hold written as %XX.
+
+    An id too long for a file name is cut and followed by `%~` and its hash: no other id is written with `%~`.
+    """
     name = quote(account_id, safe=" @+,=()&$!'~")
     if account_id == "index" or account_id.startswith("."):
         name = f"%{ord(name[0]):02X}{name[1:]}"
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}%~{hashlib.sha256(account_id.encode()).hexdigest()[:16]}"
     return f"{name}.html"
 
 

@@ -694,8 +694,10 @@ class Oracle:
                     )
                     decided += made
                     waiting = waits or (None if why else waiting)
-                if why is None and waiting is not None and (not one.yearly or k % 12 == 0):
-                    target, why, waiting = waiting, "downgrade", None
+                    if why is None and waiting is not None and (not one.yearly or k % 12 == 0):
+                        target, why, waiting = waiting, "downgrade", None
+                else:
+                    waiting = None
                 opening = None if is_last else target
                 found = Cycle(k, day, package if k else None, opening, why, waiting, status, is_last, usage)
             package, waiting = found.opening or package, found.waiting
@@ -874,18 +876,19 @@ class Oracle:
         suspended = any(first <= instant < last for first, last in blocked)
         charged = one.no_fee_from is None or day < one.no_fee_from
         following = self.billing_date(one.grid_start, k + 1)
+        costs_a_fee = not suspended or self.policy["charge_while_suspended"]
         if charged and cycle.opening is not None:
             terms = self.terms(one.account_id, cycle.opening, day)
             assert terms is not None
             if one.yearly and k % 12:
-                if cycle.changed in ("auto_upgrade", "upgrade"):
+                if cycle.changed in ("auto_upgrade", "upgrade") and costs_a_fee:
                     assert cycle.closing is not None
                     old = self.terms(one.account_id, cycle.closing, day)
                     assert old is not None and old.yearly is not None and terms.yearly is not None
                     amount = _half_up(Fraction(terms.yearly - old.yearly) * (12 - k % 12) / 12, self.minor)
                     end = self.billing_date(one.grid_start, -(-k // 12) * 12)
                     yield Line("package_fee", None, cycle.opening, day, end, None, amount, day, "package_fee")
-            elif not suspended or self.policy["charge_while_suspended"]:
+            elif costs_a_fee:
                 fee = Fraction(terms.monthly)
                 end = following
                 if one.yearly:

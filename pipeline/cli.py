@@ -19,6 +19,8 @@ from billing.errors import InterruptedRunError, RefusedError
 # heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
 
 DONE, PARTLY, REFUSED = 0, 1, 2
+# a mistyped century would compute a subscription's billing dates for hundreds of years, or before there are calendars
+_FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
 _AGAIN = "What was done stays done: mend what is named, if anything, and run the same command again."
 
 
@@ -65,9 +67,12 @@ class Day(click.ParamType[date]):
         if isinstance(value, date):
             return value
         try:
-            return date.fromisoformat(value)
+            day = date.fromisoformat(value)
         except ValueError:
             self.fail(f"found {value!r}, expected a day such as 2026-02-28", param, ctx)
+        if not _FIRST_DAY <= day <= _LAST_DAY:
+            self.fail(f"found {value!r}, expected a day from {_FIRST_DAY} to {_LAST_DAY}", param, ctx)
+        return day
 
 
 home_option = click.option(

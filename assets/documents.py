@@ -163,7 +163,6 @@ def documents(
     deps=[DOCUMENTS.name, LINES.name, TAXES.name],
     kinds={"pdf"},
     description="The PDF of every issued document, rendered once from what was stored when it was issued.",
-    pool="rendering",
     check_specs=[
         dg.AssetCheckSpec(
             "every_document_has_its_pdf",

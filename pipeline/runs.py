@@ -28,6 +28,7 @@ from pipeline.definitions import defs
 from pipeline.instance import use_instance_of
 
 Say = Callable[[str], None]
+BY_COMMAND_LINE = {"overage/by": "command line"}
 _SAID_AT_THE_END = ("every_account_could_be_billed", "every_file_could_be_read")
 
 
@@ -80,6 +81,7 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
         resource = BillingHome(folder=str(root), as_of=as_of.isoformat(), draft=draft)
         preload(resource, business)
         with dg.DagsterInstance.get() as instance:
+            _end_killed_runs(instance)
             _ingest(business, resource, instance, say)
             before = business.register.count(through)
             months = billed_months(business, through)
@@ -98,6 +100,19 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
     if set_aside:
         say(f"{set_aside} rows are set aside, with their reasons: overage show rejects --home {root}")
     return Outcome(issued, [*_unreadable(business), *_parked(business, months)])
+
+
+def _end_killed_runs(instance: dg.DagsterInstance) -> None:
+    """Report as failed what an earlier command left unfinished in Dagster's records when it was killed.
+
+    The home's lock is held, so no other command is at work; left as they are, such runs would look alive for ever and
+    keep the schedules waiting.
+    """
+    unfinished = dg.RunsFilter(
+        statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED], tags=BY_COMMAND_LINE
+    )
+    for run in instance.get_runs(unfinished):
+        instance.report_run_failed(run, "The command that made this run was killed; the next one completed its work.")
 
 
 def check_month(business: Business, month: str) -> None:
@@ -176,7 +191,7 @@ def _run(
         run_config=config,
         instance=instance,
         partition_key=partition,
-        tags={"overage/as_of": resource.as_of, **(tags or {})},
+        tags={"overage/as_of": resource.as_of, **BY_COMMAND_LINE, **(tags or {})},
         raise_on_error=False,
     )
     for evaluation in result.get_asset_check_evaluations():

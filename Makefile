@@ -93,7 +93,7 @@ ui: $(VENV)/.libraries  ## the Dagster UI on the demo's home
 # --- what developers run --------------------------------------------------------------------------------------------
 
 test: $(VENV)/.test-packages  ## the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: lint types test  ## everything that CI runs: lint, format, types, tests
 

@@ -77,7 +77,7 @@ class Table:
 
 
 _ACCOUNT = Column("account_id", pl.String, "The account")
-_SUBSCRIPTION = Column("subscription_id", pl.String, "One purchase of the account: <account_id>/<start date>")
+_SUBSCRIPTION = Column("subscription_id", pl.String, "One purchase of the account: `<account_id>/<start date>`")
 _MONTH = Column("billing_month", pl.String, "The billing month, YYYY-MM: the month that holds the billing date")
 _BILLING_DATE = Column("billing_date", pl.Date, "The local date on which the document falls due to be issued")
 _CYCLE_START = Column("cycle_start", pl.Date, "First local day of the cycle")
@@ -276,7 +276,7 @@ DECISIONS = Table(
     "decisions",
     "The one answer to a request, or an automatic upgrade, with the evidence beside it.",
     (
-        Column("decision_id", pl.String, "The request's id, or <subscription_id>/<billing date>/auto_upgrade"),
+        Column("decision_id", pl.String, "The request's id, or `<subscription_id>/<billing date>/auto_upgrade`"),
         _MONTH,
         Column("request_id", pl.String, "The request answered; null when the decision is automatic"),
         _ACCOUNT,

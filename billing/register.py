@@ -406,17 +406,6 @@ class Register:
         schema = {"number": pl.String, "sha256": pl.String, "bytes": pl.Int64}
         return self._frame(sa.select(*(_files.c[name] for name in schema)).order_by(_files.c.number), schema)
 
-    def without_file(self, month: str) -> list[str]:
-        """Numbers of the month's documents whose PDF has not been recorded yet."""
-        query = (
-            sa.select(_documents.c.number)
-            .where(_documents.c.billing_month == month)
-            .where(~sa.exists().where(_files.c.number == _documents.c.number))
-            .order_by(_documents.c.number)
-        )
-        with self._engine.connect() as connection:
-            return list(connection.execute(query).scalars())
-
     def record_files(self, files: Sequence[Mapping[str, object]]) -> None:
         """Record the hash and size of rendered PDFs: number, sha256, bytes."""
         with self._engine.begin() as connection:

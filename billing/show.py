@@ -40,7 +40,6 @@ TECHNICAL: Final = {
     "following_term",
     "term_end",
 }
-_MONTH_COLUMN: Final = "billing_month"
 
 
 def read_table(

@@ -293,6 +293,14 @@ def test_s12_one_byte_above_the_allowance_starts_a_block(ref_1: Catalogue) -> No
     assert overages(ref_1, "starter", used) == {"bandwidth": (Decimal(1), Decimal("0.50"))}
 
 
+def test_a_tier_that_is_not_reached_adds_not_a_billionth_of_a_unit(ref_1: Catalogue) -> None:
+    cheap, dear = Tier(Decimal(1000), Decimal("0.004999999"), Decimal(0)), Tier(None, Decimal(1), Decimal(0))
+    tariff = Tariff("graduated", None, None, (cheap, dear))
+    # one unit costs 0.004999999: a billionth of the second tier on top would round it up to 0.01
+    found = rated(catalogue_of(ref_1, tariff, Decimal(0), Decimal(1)), [Decimal(1)])
+    assert found["amount"].to_list() == [Decimal("0.00")]
+
+
 def test_a_line_names_the_one_price_that_holds_for_its_whole_excess(ref_1: Catalogue) -> None:
     cheap, dear = Tier(Decimal(10), Decimal("2.00"), Decimal(0)), Tier(None, Decimal("1.00"), Decimal(0))
     quantities = [Decimal(0), Decimal(10), Decimal(11)]

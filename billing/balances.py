@@ -147,13 +147,13 @@ def amounts_to_collect(
     """
     paid = paid_amounts(payments)
     credited = (
-        documents.filter(pl.col("corrects").is_not_null())
+        documents.filter(pl.col("corrects").is_not_null() & ~pl.col("kind").is_in(_DEBITS))
         .group_by(pl.col("corrects").alias("number"))
         .agg(correction=pl.col("total").sum())
     )
     zero = pl.lit(0).cast(MONEY)
     due = (
-        documents.filter(pl.col("kind").is_in(_DEBITS) & pl.col("corrects").is_null())
+        documents.filter(pl.col("kind").is_in(_DEBITS))
         .join(paid, on="number", how="left")
         .join(credited, on="number", how="left")
         .with_columns(

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from billing.balances import suspensions
-from billing.calendar import first_day, month_of, months_after
+from billing.calendar import first_day, months_after
 from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
 from billing.home import Home
@@ -126,9 +126,9 @@ class Business:
 
     @cached_property
     def first_month(self) -> str | None:
-        """The month of the first billing date there is; None when nobody has subscribed."""
-        first = self.lives.subscriptions.select(month_of(pl.col("started_on").min())).item()
-        return None if first is None else str(first)
+        """The month of the first billing date there is or was; None when nobody has subscribed."""
+        starts = [self.lives.subscriptions["started_on"].min(), self.register.first_closed_date()]
+        return min((f"{start:%Y-%m}" for start in starts if isinstance(start, date)), default=None)
 
     def closes_through(self, month: str) -> date:
         """The day up to which billing dates of the month may be issued: `issue_after_days` before the as-of day."""

@@ -54,6 +54,8 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         "levels of the month before": _file(business, LEVELS, before),
         "packages of the month before": _file(business, PACKAGES, before),
         "closed dates": _frame_hash(business.register.closed_dates(month)),
+        # a correction adds a note to a month that is over
+        "documents issued": str(business.register.count(month, since=month)),
         "closed through": str(closed_through),
     }
     if closed_through is None or closed_through < last_day:
@@ -64,7 +66,7 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
             "accounts": _frame_hash(business.inputs.accounts),
             "tax rates": _frame_hash(business.inputs.tax_rates),
             "dues of earlier months": _digest([_file(business, DUES, each) for each in earlier]),
-            "documents": str(business.register.count(month)),
+            "documents of earlier months": str(business.register.count(before)),
         }
     return inputs
 

@@ -4,9 +4,8 @@ The steps run in the order of this module. Each is a pure function of the landin
 of this month and the one before; running it again on unchanged input writes nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
-from pathlib import Path
 
 import polars as pl
 
@@ -15,9 +14,11 @@ from billing.calendar import first_day, midnight, months_after, months_between
 from billing.charges import month_charges, month_dues, parked_by_rating, rated_usage
 from billing.cycles import MonthCycles, access_spans, month_cycles
 from billing.decisions import month_decisions
-from billing.documents import Drafts, Issued, draft_month, refund_notes
+from billing.differences import open_differences
+from billing.documents import Drafts, Issued, draft_month
 from billing.home import Home, file_hash, read_frame, scan_frames, write_frame
 from billing.ingest import scan_events
+from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
 from billing.register import Issue
@@ -42,6 +43,8 @@ from billing.tables import (
     Table,
 )
 from billing.usage import levels_at_close, month_levels, month_usage
+
+_NOTHING_ISSUED = DOCUMENTS.empty().select("number", "kind", "account_id", "subscription_id", "billing_date")
 
 
 def billed_months(business: Business, through: str) -> list[str]:
@@ -166,9 +169,9 @@ def issue_documents(business: Business, month: str) -> pl.DataFrame:
     polars.DataFrame
         number, kind, account_id, subscription_id, billing_date of what this call issued.
     """
-    home, register = business.home, business.register
+    register = business.register
     through = business.closes_through(month)
-    issued = pl.DataFrame(schema={"number": pl.String})
+    issued = _NOTHING_ISSUED
     if business.issues and through >= first_day(month):
         issue = _issue(business, month, through)
         before = register.closed_through(month)
@@ -177,18 +180,7 @@ def issue_documents(business: Business, month: str) -> pl.DataFrame:
             # a first document that has just been issued may have been refunded since
             notes = _refund_notes(business, month)
             if not notes.documents.is_empty():
-                nothing = issue.closing.clear()
-                note = Issue(
-                    month,
-                    business.as_of,
-                    through,
-                    notes.documents,
-                    notes.lines,
-                    notes.taxes,
-                    nothing,
-                    DECISIONS.empty(),
-                )
-                issued = pl.concat([issued, register.issue(note)])
+                issued = pl.concat([issued, _issue_notes(business, month, notes)])
             left = pl.col("billing_date") > through
             _write_drafts(
                 business,
@@ -199,14 +191,57 @@ def issue_documents(business: Business, month: str) -> pl.DataFrame:
             )
             write_packages(business, month)
             write_decisions(business, month)
-    documents = register.documents([month]).with_columns(status=pl.lit("open"))
-    for table, frame in (
-        (DOCUMENTS, documents),
-        (LINES, register.lines([month])),
-        (TAXES, register.taxes([month])),
-    ):
-        write_frame(home.partition(table, month), frame, table)
+    _write_issued(business, month)
     return issued
+
+
+def correction_drafts(business: Business, month: str, reason: str, accounts: Sequence[str] = ()) -> Drafts:
+    """The credit and debit notes that correct the month's documents now, not issued (rule 21).
+
+    Parameters
+    ----------
+    accounts
+        Of these accounts only; none means all.
+    """
+    differences = month_differences(business, month, months_after(month, 1))
+    if accounts:
+        differences = differences.filter(pl.col("account_id").is_in(accounts))
+    return correction_notes(
+        month,
+        differences,
+        reason,
+        _billed_subscriptions(business),
+        business.register.documents([month]),
+        business.register.taxes([month]),
+        business.inputs.accounts,
+        business.catalogue,
+    )
+
+
+def issue_corrections(business: Business, month: str, reason: str, accounts: Sequence[str] = ()) -> pl.DataFrame:
+    """Issue the corrections of the month, and write DOCUMENTS, LINES and TAXES of the month (rule 21).
+
+    Returns
+    -------
+    polars.DataFrame
+        number, kind, account_id, subscription_id, billing_date of the notes.
+    """
+    notes = correction_drafts(business, month, reason, accounts)
+    issued = _NOTHING_ISSUED if notes.documents.is_empty() else _issue_notes(business, month, notes)
+    _write_issued(business, month)
+    return issued
+
+
+def month_differences(business: Business, since: str, before: str) -> pl.DataFrame:
+    """As `open_differences`, of the months from `since` to the one before `before`, all of them up to date."""
+    months = months_between(since, months_after(before, -1))
+    register = business.register
+    return open_differences(
+        _scan_months(business, DUES, months),
+        _scan_months(business, PARKED, months),
+        register.closed_dates().select("subscription_id", "billing_date"),
+        register.issued_amounts(first_day(since), first_day(before)),
+    )
 
 
 def render_documents(
@@ -355,13 +390,13 @@ def _drafts(business: Business, month: str) -> Drafts:
     rated, parked = _rated(business, month)
     return draft_month(
         month,
-        _without(business.lives.subscriptions, parked),
+        _without(_billed_subscriptions(business), parked),
         _without(_required(business, CYCLES, month), parked),
         _required(business, PACKAGES, month),
         _required(business, DECISIONS, month),
         rated,
         _required(business, DUES, month),
-        scan_frames(_earlier(business, DUES, month), DUES),
+        month_differences(business, business.first_month or month, month),
         business.inputs.accounts,
         business.inputs.tax_rates,
         _issued(business, month),
@@ -372,6 +407,42 @@ def _drafts(business: Business, month: str) -> Drafts:
 def _write_drafts(business: Business, month: str, drafts: Drafts) -> None:
     for table, frame in ((DRAFTS, drafts.documents), (DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
         write_frame(business.home.partition(table, month), frame, table)
+
+
+def _issue_notes(business: Business, month: str, notes: Drafts) -> pl.DataFrame:
+    """Issue notes, which close no billing date; returns what `Register.issue` does."""
+    closing = PACKAGES.empty().select("account_id", *CLOSED_SCHEMA)
+    through = business.register.closed_through(month) or first_day(month)
+    return business.register.issue(
+        Issue(month, business.as_of, through, notes.documents, notes.lines, notes.taxes, closing, DECISIONS.empty())
+    )
+
+
+def _write_issued(business: Business, month: str) -> None:
+    """Write DOCUMENTS, LINES and TAXES of the month: what the register holds, for those who read the lake."""
+    register = business.register
+    for table, frame in (
+        (DOCUMENTS, register.documents([month]).with_columns(status=pl.lit("open"))),
+        (LINES, register.lines([month])),
+        (TAXES, register.taxes([month])),
+    ):
+        write_frame(business.home.partition(table, month), frame, table)
+
+
+def _billed_subscriptions(business: Business) -> pl.DataFrame:
+    """The subscriptions, and those that were issued to and are no more, as a request that was learnt late undid them.
+
+    What was issued to the latter is settled like that of a subscription that has ended (rule 20).
+    """
+    lives = business.lives
+    gone = (
+        business.register.closed_dates()
+        .join(lives.subscriptions, on="subscription_id", how="anti")
+        .join(lives.parked, on="account_id", how="anti")
+        .group_by("account_id", "subscription_id", maintain_order=True)
+        .agg(grid_start=pl.col("billing_date").min(), last_billing_date=pl.col("billing_date").max())
+    )
+    return pl.concat([lives.subscriptions, gone], how="diagonal")
 
 
 def _asked_after_the_close(business: Business) -> pl.DataFrame:
@@ -420,10 +491,8 @@ def _refund_amounts(business: Business) -> pl.DataFrame:
 
 def _issued(business: Business, month: str) -> Issued:
     register, before = business.register, months_after(month, -1)
-    start = first_day(business.first_month or month)
     return Issued(
         closed=register.closed_dates().select("subscription_id", "billing_date"),
-        amounts=register.issued_amounts(start, first_day(month)),
         documents=register.documents([before, month]),
         lines=register.lines([before, month]),
         closed_through=register.closed_through(month),
@@ -565,10 +634,9 @@ def _required(business: Business, table: Table, month: str) -> pl.DataFrame:
     return read_frame(path, table)
 
 
-def _earlier(business: Business, table: Table, month: str) -> list[Path]:
-    first = business.first_month or month
-    paths = [business.home.partition(table, earlier) for earlier in months_between(first, months_after(month, -1))]
-    return [path for path in paths if path.exists()]
+def _scan_months(business: Business, table: Table, months: Sequence[str]) -> pl.LazyFrame:
+    paths = [business.home.partition(table, month) for month in months]
+    return scan_frames([path for path in paths if path.exists()], table)
 
 
 def _without(frame: pl.DataFrame, parked: pl.DataFrame) -> pl.DataFrame:

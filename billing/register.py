@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
@@ -209,6 +210,22 @@ class Register:
                 "expected a database that can be reached and written"
             ) from error
 
+    def copied_to(self, path: Path) -> "Register":
+        """A copy in a new SQLite file, without the stored contents: to try out what issuing would do."""
+        engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+        copy = _ScratchRegister(engine)
+        with self._engine.connect() as source, copy._engine.begin() as target:
+            for table in _metadata.sorted_tables:
+                columns = [
+                    sa.literal("").label(column.name) if column is _documents.c.content else column
+                    for column in table.columns
+                ]
+                for rows in (
+                    source.execution_options(yield_per=_BULK).execute(sa.select(*columns)).mappings().partitions()
+                ):
+                    target.execute(sa.insert(table), [dict(row) for row in rows])
+        return copy
+
     def close(self) -> None:
         """Give back the connections."""
         self._opened.dispose()
@@ -246,8 +263,8 @@ class Register:
         Returns
         -------
         polars.DataFrame
-            account_id, subscription_id, billing_date, kind, metric (null on fees), issued (MONEY), and package,
-            cycle_start, cycle_end as on the first line.
+            account_id, subscription_id, billing_date, kind (package_fee, hold_fee, overage, refund), metric (null on
+            fees), issued (MONEY), and package, cycle_start, cycle_end as on the first line.
         """
         query = (
             sa.select(
@@ -263,7 +280,7 @@ class Register:
             )
             .join(_documents)
             .where(_lines.c.due_on >= due_from, _lines.c.due_on < due_to)
-            .where(_lines.c.due_kind.in_(["package_fee", "hold_fee", "overage"]))
+            .where(_lines.c.due_kind.in_(["package_fee", "hold_fee", "overage", "refund"]))
             .group_by(
                 _documents.c.account_id,
                 _documents.c.subscription_id,
@@ -303,6 +320,11 @@ class Register:
             query = query.where(_closed_dates.c.billing_month == month)
         return self._frame(query, {name: pl.Date if name == "billing_date" else pl.String for name in names})
 
+    def first_closed_date(self) -> date | None:
+        """The earliest billing date that has been closed; None when none has."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.min(_closed_dates.c.billing_date))).scalar()
+
     def closed_decisions(self, month: str) -> pl.DataFrame:
         """The decisions that were final when billing dates of the month closed: the table DECISIONS."""
         query = sa.select(_closed_decisions.c.decision).where(_closed_decisions.c.billing_month == month)
@@ -325,11 +347,13 @@ class Register:
         with self._engine.connect() as connection:
             return connection.execute(query).scalar()
 
-    def count(self, through_month: str | None = None) -> int:
-        """How many documents have been issued, for all billing months or those up to one."""
+    def count(self, through_month: str | None = None, since: str | None = None) -> int:
+        """How many documents have been issued, for all billing months or those from `since` to `through_month`."""
         query = sa.select(sa.func.count()).select_from(_documents)
         if through_month is not None:
             query = query.where(_documents.c.billing_month <= through_month)
+        if since is not None:
+            query = query.where(_documents.c.billing_month >= since)
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
@@ -441,6 +465,13 @@ class Register:
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
         return pl.DataFrame([tuple(row) for row in rows], schema=dict(schema), orient="row")
+
+
+class _ScratchRegister(Register):
+    """A register that is thrown away: the tables alone."""
+
+    def _make(self) -> None:
+        _metadata.create_all(self._opened)
 
 
 def hash_content(content: str) -> str:

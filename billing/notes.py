@@ -1,0 +1,141 @@
+"""Notes: credit and debit notes that correct an issued document, with its tax rates (rules 14, 19 and 21)."""
+
+import polars as pl
+
+from billing.catalogue import Catalogue
+from billing.differences import in_words
+from billing.document_content import contents, line_list, tax_list
+from billing.documents import Drafts, drafts_of
+from billing.tables import DUES, MONEY
+from billing.tax import taxes_of_note
+
+_KEYS = ["account_id", "subscription_id", "billing_date"]
+
+
+def refund_notes(
+    month: str,
+    refunds: pl.DataFrame,
+    subscriptions: pl.DataFrame,
+    documents: pl.DataFrame,
+    lines: pl.DataFrame,
+    taxes: pl.DataFrame,
+    accounts: pl.DataFrame,
+    catalogue: Catalogue,
+) -> Drafts:
+    """Credit notes for approved refunds: the package fee of the first document with its tax (rule 14).
+
+    Parameters
+    ----------
+    refunds
+        subscription_id of approved refunds.
+    documents, lines, taxes
+        Issued in the month: only a document that has been issued can be refunded, and only once.
+    """
+    refunded = documents.join(lines.filter(pl.col("kind") == "refund"), on="number", how="semi")
+    first = (
+        documents.filter(pl.col("corrects").is_null())
+        .join(
+            subscriptions.select("subscription_id", billing_date="grid_start"), on=["subscription_id", "billing_date"]
+        )
+        .join(refunds.select("subscription_id"), on="subscription_id", how="semi")
+        .join(refunded.select(number="corrects"), on="number", how="anti")
+    )
+    # a fee that has been corrected since is paid back as corrected
+    corrections = lines.filter((pl.col("kind") == "adjustment") & (pl.col("due_kind") == "package_fee"))
+    corrected = (
+        documents.join(corrections.select("number", correction="amount"), on="number")
+        .group_by(number="corrects")
+        .agg(pl.col("correction").sum())
+    )
+    fee_lines = (
+        lines.filter(pl.col("kind") == "package_fee")
+        .join(first.select(*_KEYS, "number"), on="number")
+        .join(corrected, on="number", how="left", maintain_order="left")
+        .with_columns(line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"))
+    )
+    correction = pl.when(pl.col("line") == 1).then("correction").fill_null(0).cast(MONEY)
+    paid_back = fee_lines.with_columns(
+        kind=pl.lit("refund"),
+        due_kind=pl.lit("refund"),
+        amount=-(pl.col("amount") + correction),
+        description=pl.format("Refund of {}", "description"),
+    ).filter(pl.col("amount") != 0)
+    return _notes(
+        month, first, paid_back, taxes, "Refund within the refund window.", subscriptions, accounts, catalogue
+    )
+
+
+def correction_notes(
+    month: str,
+    differences: pl.DataFrame,
+    reason: str,
+    subscriptions: pl.DataFrame,
+    documents: pl.DataFrame,
+    taxes: pl.DataFrame,
+    accounts: pl.DataFrame,
+    catalogue: Catalogue,
+) -> Drafts:
+    """A credit or debit note per document of the month whose billing date has an open difference (rule 21).
+
+    Parameters
+    ----------
+    differences
+        As `open_differences` of the month. Where nothing was issued on the date there is no document to correct: such
+        a difference waits for the subscription's next document.
+    documents, taxes
+        Issued in the month.
+    """
+    corrected = documents.filter(pl.col("corrects").is_null()).join(
+        differences, on=["subscription_id", "billing_date"], how="semi", maintain_order="left"
+    )
+    adjusted = (
+        differences.join(
+            corrected.select("subscription_id", "billing_date", "number"), on=["subscription_id", "billing_date"]
+        )
+        .sort("number", "kind", "metric", "cycle_start", descending=[False, True, False, False])
+        .with_columns(description=in_words(catalogue))
+        .with_columns(
+            due_on="billing_date",
+            due_kind="kind",
+            kind=pl.lit("adjustment"),
+            billed_units=pl.lit(None, DUES.schema["billed_units"]),
+            unit_price=pl.lit(None, DUES.schema["unit_price"]),
+            amount=pl.col("due") - pl.col("issued"),
+            line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
+        )
+    )
+    return _notes(month, corrected, adjusted, taxes, reason, subscriptions, accounts, catalogue)
+
+
+def _notes(
+    month: str,
+    corrected: pl.DataFrame,
+    lines: pl.DataFrame,
+    taxes: pl.DataFrame,
+    reason: str,
+    subscriptions: pl.DataFrame,
+    accounts: pl.DataFrame,
+    catalogue: Catalogue,
+) -> Drafts:
+    """A note for each of the `corrected` documents that has lines; they carry the `number` they correct."""
+    notes = corrected.join(
+        lines.group_by("number").agg(_net=pl.col("amount").sum()), on="number", maintain_order="left"
+    ).with_columns(net="_net")
+    # a note uses the rates of the document it corrects (rule 24)
+    note_taxes = taxes_of_note(notes, taxes, catalogue)
+    notes = (
+        notes.drop("tax", "total")
+        .join(note_taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum()), on=_KEYS, how="left", maintain_order="left")
+        .with_columns(pl.col("tax").fill_null(0).cast(MONEY))
+        .with_columns(
+            total=pl.col("net") + pl.col("tax"),
+            kind=pl.when(pl.col("net") > 0).then(pl.lit("debit_note")).otherwise(pl.lit("credit_note")),
+            billing_month=pl.lit(month),
+            issued_on=pl.lit(None, pl.Date),
+            corrects="number",
+            reason=pl.lit(reason),
+        )
+    )
+    parts = [line_list(lines, None, catalogue), tax_list(note_taxes, catalogue)]
+    content = contents(notes, parts, subscriptions, None, None, accounts, catalogue)
+    return drafts_of(month, notes, lines, note_taxes, content)

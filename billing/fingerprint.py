@@ -110,6 +110,12 @@ def moved_inputs(business: Business, month: str) -> list[str]:
     return ["everything"] if recorded is None else _differences(recorded, month_fingerprint(business, month))
 
 
+def built_months(business: Business) -> list[str]:
+    """The months that have been built."""
+    folder = business.home.lake / "fingerprints"
+    return sorted(path.parent.name.removeprefix("billing_month=") for path in folder.glob("*/fingerprint.json"))
+
+
 def _refunds_of(business: Business, month: str) -> pl.DataFrame:
     """The approved refunds of subscriptions whose first document belongs to the month."""
     first = business.lives.subscriptions.filter(month_of(pl.col("grid_start")) == month)

@@ -11,11 +11,13 @@ import polars as pl
 
 from billing.business import Business
 from billing.calendar import first_day, midnight, months_after, months_between
+from billing.cards import contains_card_number
 from billing.charges import month_charges, month_dues, parked_by_rating, rated_usage
 from billing.cycles import MonthCycles, access_spans, month_cycles
 from billing.decisions import month_decisions
 from billing.differences import open_differences
 from billing.documents import Drafts, Issued, draft_month
+from billing.errors import RefusedError
 from billing.home import Home, file_hash, read_frame, scan_frames, write_frame
 from billing.ingest import scan_events
 from billing.notes import correction_notes, refund_notes
@@ -44,6 +46,7 @@ from billing.tables import (
 )
 from billing.usage import levels_at_close, month_levels, month_usage
 
+_LONGEST_REASON = 500
 _NOTHING_ISSUED = DOCUMENTS.empty().select("number", "kind", "account_id", "subscription_id", "billing_date")
 
 
@@ -193,6 +196,24 @@ def issue_documents(business: Business, month: str) -> pl.DataFrame:
             write_decisions(business, month)
     _write_issued(business, month)
     return issued
+
+
+def correction_reason(text: str) -> str:
+    """The reason of a correction as it is printed on every note.
+
+    Raises
+    ------
+    RefusedError
+        When there is none, it is too long or cannot be printed, or it carries a card number (rule 11).
+    """
+    reason = " ".join(text.split())
+    if contains_card_number(reason):
+        raise RefusedError("--reason: found a card number in it, expected words that may be printed and kept")
+    if not reason or len(reason) > _LONGEST_REASON or not reason.isprintable():
+        raise RefusedError(
+            f"--reason: found {len(reason)} characters, expected 1 to {_LONGEST_REASON} that can be printed on a note"
+        )
+    return reason
 
 
 def correction_drafts(business: Business, month: str, reason: str, accounts: Sequence[str] = ()) -> Drafts:

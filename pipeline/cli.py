@@ -168,6 +168,41 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
 
 
 @main.command()
+@click.argument("month")
+@click.option("--account", "accounts", multiple=True, metavar="ACCOUNT", help="Of this account only; may be repeated.")
+@click.option("--reason", required=True, help="Why: printed on every note.")
+@as_of_option
+@click.option("--draft", is_flag=True, help="Show the notes, issue none.")
+@format_option
+@home_option
+@exit_status
+def correct(
+    month: str, accounts: tuple[str, ...], reason: str, as_of: date | None, draft: bool, style: str, home: Path
+) -> None:
+    """Correct an issued month now: a credit or debit note per document that differs from what is due.
+
+    Without it, differences come as lines on the next documents. A second correction of the same issues nothing.
+    """
+    # the partitions are those of this home: they are made when the definitions are imported
+    os.environ["OVERAGE_HOME"] = str(home)
+    from assets.resources import today
+    from pipeline import runs
+    from pipeline.progress import progress_display
+
+    with progress_display():
+        rows = runs.correct(home, month, accounts, reason, as_of or today(home), draft, say)
+    if rows or style != "table":
+        columns = ["kind", "account_id", "subscription_id", "billing_date", "corrects", "net", "tax", "total", "lines"]
+        print_rows(rows, ["number", *columns], style)
+    if not rows:
+        say(f"nothing to correct: every document of {month} says what is due")
+    elif draft:
+        say(f"{len(rows)} notes would be issued (a draft issues none)")
+    else:
+        say(f"{len(rows)} notes issued")
+
+
+@main.command()
 @click.argument("table")
 @click.option("--month", metavar="MONTH", help="Of one billing month only (delivery month for ingest and rejects).")
 @click.option("--account", help="Of one account only.")

@@ -38,6 +38,12 @@ billing_month_job = dg.define_asset_job(
     tags=SERIAL,
     description="Bill a month: ingest what is new, measure, decide, charge, issue what has fallen due, render.",
 )
+correct_job = dg.define_asset_job(
+    "correct",
+    selection=dg.AssetSelection.assets("corrections"),
+    tags=SERIAL,
+    description="Correct an issued month at once with credit and debit notes; the configuration takes the reason.",
+)
 profiles_job = dg.define_asset_job(
     "profiles",
     selection=dg.AssetSelection.assets("profile", "balances", "collections"),

@@ -2,7 +2,8 @@
 
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,11 +19,12 @@ from assets.resources import BillingHome, preload
 from billing.business import Business
 from billing.calendar import first_day
 from billing.errors import InterruptedRunError, RefusedError
-from billing.fingerprint import moved_inputs, profiles_fingerprint
+from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.home import lock, read_frame, remove_scratch_files, scan_frames, write_frame
 from billing.ingest import pending_days
 from billing.ingest.state import read_state
-from billing.month import billed_months
+from billing.month import billed_months, correction_drafts, correction_reason
+from billing.plain_values import plain_rows
 from billing.tables import DRAFTS, PARKED, REJECTS
 from pipeline.definitions import defs
 from pipeline.instance import use_instance_of
@@ -61,45 +63,122 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
     InterruptedRunError
         A blocking check failed or a step broke; nothing was issued after that point.
     """
-    business = Business.load(root, as_of, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=not draft)
+    business = _load(root, as_of, issues=not draft)
     for given in (month, through):
         check_month(business, given)
     if through < month:
         raise RefusedError(f"--through: found {through}, expected {month} or a later month")
-    latest = business.register.latest_issued_on()
-    if not draft and latest is not None and as_of < latest:
-        raise RefusedError(
-            f"nothing can be issued as of {as_of}: documents were issued as of {latest}; expected --as-of {latest} or "
-            "later, or --draft"
-        )
-    with lock(business.home):
-        for folder in (business.home.lake, business.home.documents):
-            remove_scratch_files(folder)
-        use_instance_of(business.home)
-        for warning in business.inputs.warnings:
-            say(f"warning: {warning}")
-        resource = BillingHome(folder=str(root), as_of=as_of.isoformat(), draft=draft)
-        preload(resource, business)
-        with dg.DagsterInstance.get() as instance:
-            _end_killed_runs(instance)
-            _ingest(business, resource, instance, say)
-            before = business.register.count(through)
-            months = billed_months(business, through)
-            if not months:
-                write_frame(business.home.partition(PARKED, through), _parked_by_requests(business, through), PARKED)
-            for each in months:
-                _bill_month(business, each, resource, instance, say)
-            issued = business.register.count(through) - before
-            built_from = profiles_fingerprint(business)
-            if built_from != profiles_built_from(root):
-                _run("profiles", resource, instance, say)
-        rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
-        write_frame(business.home.whole(REJECTS), rejects, REJECTS)
-        record_run(root, as_of, built_from)
+    with _at_work(business, draft, say) as (resource, instance):
+        before = business.register.count(through)
+        months = billed_months(business, through)
+        if not months:
+            write_frame(business.home.partition(PARKED, through), _parked_by_requests(business, through), PARKED)
+        for each in months:
+            _bill_month(business, each, resource, instance, say)
+        issued = business.register.count(through) - before
+        rejects = _finish(business, resource, instance, say)
     set_aside = _set_aside(business, rejects)
     if set_aside:
         say(f"{set_aside} rows are set aside, with their reasons: overage show rejects --home {root}")
     return Outcome(issued, [*_unreadable(business), *_parked(business, months)])
+
+
+def correct(
+    root: Path, month: str, accounts: Sequence[str], reason: str, as_of: date, draft: bool, say: Say
+) -> list[dict[str, Any]]:
+    """Bring everything up to date without issuing, then correct a month at once (rule 21).
+
+    Returns
+    -------
+    list of dict
+        The notes that were issued, or with `draft` would be: number (None on a draft), kind, account_id,
+        subscription_id, billing_date, corrects, net, tax, total, lines (description, amount).
+
+    Raises
+    ------
+    RefusedError, InterruptedRunError
+        As `bill`.
+    """
+    business = _load(root, as_of, issues=False)
+    check_month(business, month)
+    reason = correction_reason(reason)
+    unknown = sorted(set(accounts) - set(business.inputs.accounts["account_id"]))
+    if unknown:
+        raise RefusedError(f"unknown account: found {unknown[0]!r}, expected an account_id of the accounts file")
+    register = business.register
+    with _at_work(business, draft, say) as (resource, instance):
+        # nothing is issued but the notes
+        computing = resource.model_copy(update={"draft": True})
+        months = billed_months(business, month if draft else max(month, *built_months(business)))
+        for each in months:
+            _bill_month(business, each, computing, instance, say)
+        if draft or month not in months:
+            notes = correction_drafts(business, month, reason, accounts)
+            keys = ["account_id", "subscription_id", "billing_date"]
+            return _notes(notes.documents.with_columns(number=pl.lit(None, pl.String)), notes.lines, keys, business)
+        before = register.documents([month])
+        _run(
+            "correct",
+            computing,
+            instance,
+            say,
+            partition=month,
+            operations={"corrections": {"config": {"reason": reason, "accounts": list(accounts)}}},
+        )
+        for each in months:
+            if moved_inputs(business, each):
+                _bill_month(business, each, computing, instance, say)
+        _finish(business, computing, instance, say)
+    issued = register.documents([month]).join(before, on="number", how="anti")
+    return _notes(issued, register.lines([month]), ["number"], business)
+
+
+def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], business: Business) -> list[dict[str, Any]]:
+    """Notes with their lines, as plain values."""
+    entries = lines.group_by(keys, maintain_order=True).agg(lines=pl.struct("description", "amount"))
+    columns = ["number", "kind", "account_id", "subscription_id", "billing_date", "corrects", "net", "tax", "total"]
+    found = documents.join(entries, on=keys, how="left", maintain_order="left").select(*columns, "lines")
+    return plain_rows(found, business.catalogue.minor_units)
+
+
+def _load(root: Path, as_of: date, issues: bool) -> Business:
+    return Business.load(root, as_of, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=issues)
+
+
+@contextmanager
+def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[BillingHome, dg.DagsterInstance]]:
+    """Alone in the home, with everything ingested that is new; refused where issuing would run backwards (rule 19)."""
+    latest = business.register.latest_issued_on()
+    if not draft and latest is not None and business.as_of < latest:
+        raise RefusedError(
+            f"nothing can be issued as of {business.as_of}: documents were issued as of {latest}; expected --as-of "
+            f"{latest} or later, or --draft"
+        )
+    home = business.home
+    with lock(home):
+        for folder in (home.lake, home.documents):
+            remove_scratch_files(folder)
+        use_instance_of(home)
+        for warning in business.inputs.warnings:
+            say(f"warning: {warning}")
+        resource = BillingHome(folder=str(home.root), as_of=business.as_of.isoformat(), draft=not business.issues)
+        preload(resource, business)
+        with dg.DagsterInstance.get() as instance:
+            _end_killed_runs(instance)
+            _ingest(business, resource, instance, say)
+            yield resource, instance
+
+
+def _finish(business: Business, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> pl.DataFrame:
+    """Bring profiles and balances up to date; returns the set-aside rows of everything but usage, which it writes."""
+    built_from = profiles_fingerprint(business)
+    root = business.home.root
+    if built_from != profiles_built_from(root):
+        _run("profiles", resource, instance, say)
+    rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
+    write_frame(business.home.whole(REJECTS), rejects, REJECTS)
+    record_run(root, business.as_of, built_from)
+    return rejects
 
 
 def _end_killed_runs(instance: dg.DagsterInstance) -> None:
@@ -179,6 +258,7 @@ def _run(
     say: Say,
     partition: str | None = None,
     tags: Mapping[str, str] | None = None,
+    operations: Mapping[str, object] | None = None,
 ) -> None:
     """Execute a job in this process; what it raises or finds wrong ends the run."""
     config = {
@@ -186,6 +266,7 @@ def _run(
         "resources": {
             "billing_home": {"config": {"folder": resource.folder, "as_of": resource.as_of, "draft": resource.draft}}
         },
+        "ops": dict(operations or {}),
     }
     result = defs.resolve_job_def(job).execute_in_process(
         run_config=config,

@@ -1,0 +1,81 @@
+"""Corrections: credit and debit notes now, instead of a line on the next document."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+import polars as pl
+from pydantic import Field
+
+from assets.metadata import amount_sum, money_type, summary
+from assets.months import computed
+from assets.partitions import billing_months
+from assets.resources import BillingHome
+from billing import month as steps
+from billing.business import Business
+from billing.calendar import months_after
+from billing.errors import RefusedError
+from billing.fingerprint import moved_inputs, record_fingerprint
+from billing.tables import DOCUMENTS, DUES, LINES, TAXES
+
+
+class Correction(dg.Config):
+    """Why a month is corrected, and for whom.
+
+    Attributes
+    ----------
+    reason
+        Printed on every note.
+    accounts
+        Of these accounts only; none means all.
+    """
+
+    reason: str
+    accounts: list[str] = Field(default_factory=list)
+
+
+@dg.asset(
+    group_name="documents",
+    partitions_def=billing_months,
+    deps=[DOCUMENTS.name, LINES.name, TAXES.name, DUES.name],
+    kinds={"sqlite", "pdf"},
+    description="Credit and debit notes that correct an issued month at once: what is due now less what was issued.",
+    check_specs=[
+        dg.AssetCheckSpec(
+            "corrected_documents_agree_with_what_is_due",
+            asset="corrections",
+            description="No document of the month and the accounts that were asked for differs from what is due.",
+        )
+    ],
+)
+def corrections(
+    context: dg.AssetExecutionContext, config: Correction, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Issue the notes, once: a second time there is nothing left to correct."""
+    reason = steps.correction_reason(config.reason)
+
+    def step(business: Business, month: str) -> pl.DataFrame:
+        moved = moved_inputs(business, month)
+        if moved:
+            raise RefusedError(f"{month} is not up to date ({', '.join(moved)}): bill it first, then correct it")
+        issued = steps.issue_corrections(business, month, reason, config.accounts)
+        steps.render_documents(business, month)
+        record_fingerprint(business, month)
+        return issued
+
+    business, issued = computed(context, billing_home, step)
+    month = context.partition_key
+    notes = business.register.documents([month]).join(issued, on="number", how="semi")
+    sums = [pl.col(name).sum().cast(money_type(business)) for name in ("net", "tax", "total")]
+    by_kind = notes.group_by("kind").agg(pl.len().alias("notes"), *sums).sort("kind")
+    yield dg.MaterializeResult(
+        metadata={
+            **summary(by_kind, notes=notes.height, total=amount_sum(notes, business, "total")),
+            "reason": reason,
+        }
+    )
+    left = steps.correction_drafts(business, month, reason, config.accounts).documents.height
+    yield dg.AssetCheckResult(
+        check_name="corrected_documents_agree_with_what_is_due",
+        passed=left == 0,
+        metadata={"still to correct": left, "list them": f"overage preview {months_after(month, 1)}"},
+    )

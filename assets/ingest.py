@@ -12,24 +12,16 @@ from assets.progress import report
 from assets.resources import BillingHome
 from billing.business import Business
 from billing.home import lock, scan_frames
-from billing.ingest import IngestOutcome, ingest_deliveries
+from billing.ingest import IngestOutcome
+from billing.month import ingest_usage
 from billing.tables import EVENTS, INGEST, REJECTS
 
 PATIENCE_SECONDS = 3_600
 
 
 def ingest(business: Business) -> IngestOutcome:
-    """Ingest what has been delivered up to the as-of day and is new or changed."""
-    catalogue = business.catalogue
-    return ingest_deliveries(
-        business.home,
-        catalogue.metrics,
-        business.inputs.accounts["account_id"],
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
-        progress=report,
-        through=business.as_of,
-    )
+    """Ingest what is new, and tell the person how far it is."""
+    return ingest_usage(business, report)
 
 
 _landing = [dg.AssetKey("usage_logs"), dg.AssetKey("accounts"), dg.AssetKey("catalogue")]

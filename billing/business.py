@@ -1,5 +1,6 @@
 """A business as of a day: its home, what was given, and the register. Every computation starts from one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -11,12 +12,12 @@ from billing.balances import suspensions
 from billing.calendar import first_day, months_after
 from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
-from billing.home import Home
+from billing.home import Home, scan_frames
 from billing.inputs import Inputs, read_inputs
 from billing.rating import TermsFrames, terms_frames
 from billing.register import Register
 from billing.subscriptions import Lives, read_lives
-from billing.tables import MONEY, REJECTS
+from billing.tables import MONEY, REJECTS, Table
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,11 @@ class Business:
         """The month of the first billing date there is or was; None when nobody has subscribed."""
         starts = [self.lives.subscriptions["started_on"].min(), self.register.first_closed_date()]
         return min((f"{start:%Y-%m}" for start in starts if isinstance(start, date)), default=None)
+
+    def scan_months(self, table: Table, months: Sequence[str]) -> pl.LazyFrame:
+        """A monthly table of the lake, of those months that have been computed."""
+        paths = [self.home.partition(table, month) for month in months]
+        return scan_frames([path for path in paths if path.exists()], table)
 
     def closes_through(self, month: str) -> date:
         """The day up to which billing dates of the month may be issued: `issue_after_days` before the as-of day."""

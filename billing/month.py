@@ -19,7 +19,7 @@ from billing.differences import open_differences
 from billing.documents import Drafts, Issued, draft_month
 from billing.errors import RefusedError
 from billing.home import Home, file_hash, read_frame, scan_frames, write_frame
-from billing.ingest import scan_events
+from billing.ingest import IngestOutcome, Progress, ingest_deliveries, scan_events
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
@@ -60,6 +60,20 @@ def event_months(home: Home, before: str) -> list[str]:
     files = (home.lake / "events").glob("event_month=*/*.parquet")
     months = {path.parent.name.removeprefix("event_month=") for path in files}
     return sorted(month for month in months if month < before)
+
+
+def ingest_usage(business: Business, progress: Progress | None = None) -> IngestOutcome:
+    """Ingest what has been delivered up to the as-of day and is new or changed."""
+    catalogue = business.catalogue
+    return ingest_deliveries(
+        business.home,
+        catalogue.metrics,
+        business.inputs.accounts["account_id"],
+        catalogue.time_zone,
+        catalogue.policy.lateness_days,
+        progress=progress,
+        through=business.as_of,
+    )
 
 
 def write_cycles(business: Business, month: str) -> pl.DataFrame:
@@ -258,8 +272,8 @@ def month_differences(business: Business, since: str, before: str) -> pl.DataFra
     months = months_between(since, months_after(before, -1))
     register = business.register
     return open_differences(
-        _scan_months(business, DUES, months),
-        _scan_months(business, PARKED, months),
+        business.scan_months(DUES, months),
+        business.scan_months(PARKED, months),
         register.closed_dates().select("subscription_id", "billing_date"),
         register.issued_amounts(first_day(since), first_day(before)),
     )
@@ -653,11 +667,6 @@ def _required(business: Business, table: Table, month: str) -> pl.DataFrame:
     if not path.exists():
         raise FileNotFoundError(f"{path}: {table.name} of {month} has not been computed: bill that month first")
     return read_frame(path, table)
-
-
-def _scan_months(business: Business, table: Table, months: Sequence[str]) -> pl.LazyFrame:
-    paths = [business.home.partition(table, month) for month in months]
-    return scan_frames([path for path in paths if path.exists()], table)
 
 
 def _without(frame: pl.DataFrame, parked: pl.DataFrame) -> pl.DataFrame:

@@ -14,6 +14,7 @@ from billing.fingerprint import moved_inputs, record_fingerprint
 from billing.home import Home
 from billing.month import (
     billed_months,
+    issue_documents,
     write_charges,
     write_cycles,
     write_decisions,
@@ -25,25 +26,42 @@ from billing.month import (
 
 
 @contextmanager
-def scratch_copy(business: Business, as_of: date) -> Iterator[Business]:
-    """The business as of a day in a copy of its lake; nothing can be issued from it, and it is gone afterwards.
+def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Iterator[Business]:
+    """The business as of a day in a copy of its lake, gone afterwards.
 
     Files of the lake are never changed in place, so the copy is made of links where the file system allows.
+
+    Parameters
+    ----------
+    issues
+        Whether the copy issues, into a register that is a copy, too.
     """
     root = Path(tempfile.mkdtemp(prefix="overage-scratch-"))
+    register = business.register.copied_to(root / "register.db") if issues else business.register
     try:
         (root / "landing").symlink_to(business.home.landing.resolve())
         if business.home.lake.is_dir():
             shutil.copytree(business.home.lake, root / "lake", copy_function=_link)
-        yield replace(business, home=Home(root), as_of=as_of, issues=False, _by_count={})
+        yield replace(business, home=Home(root), register=register, as_of=as_of, issues=issues, _by_count={})
     finally:
+        if issues:
+            register.close()
         shutil.rmtree(root)
 
 
-def bring_up_to_date(business: Business, through: str) -> None:
-    """Compute every month up to `through` whose inputs moved, drafts included; issue and render nothing."""
+def bring_up_to_date(business: Business, through: str) -> dict[str, list[str]]:
+    """Compute every month up to `through` whose inputs moved, drafts included; issue where the business does.
+
+    Returns
+    -------
+    dict
+        By month: the names of the inputs that had moved.
+    """
+    moved = {}
     for month in billed_months(business, through):
-        if moved_inputs(business, month):
+        names = moved_inputs(business, month)
+        if names:
+            moved[month] = names
             for step in (
                 write_cycles,
                 write_levels,
@@ -52,9 +70,11 @@ def bring_up_to_date(business: Business, through: str) -> None:
                 write_decisions,
                 write_charges,
                 write_drafts,
+                issue_documents,
             ):
                 step(business, month)
             record_fingerprint(business, month)
+    return moved
 
 
 def _link(source: str, target: str) -> None:

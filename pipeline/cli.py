@@ -169,6 +169,41 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
 
 @main.command()
 @click.argument("month")
+@click.option("--account", help="Of one account only.")
+@as_of_option
+@format_option
+@home_option
+@exit_status
+def preview(month: str, account: str | None, as_of: date | None, style: str, home: Path) -> None:
+    """Show what billing a month would change, account by account, and why; change nothing.
+
+    Documents that would be issued with their lines, closed cycles whose amount due moved, packages, decisions.
+    """
+    os.environ["OVERAGE_HOME"] = str(home)
+    from assets.resources import today
+    from billing.preview import CHANGES
+    from pipeline import runs
+
+    found = runs.preview(home, month, as_of or today(home), account)
+    if style == "json":
+        click.echo(json.dumps(found.as_plain(), ensure_ascii=False, indent=1))
+        return
+    # what is given in `item` and by the day needs no columns of its own where a person reads
+    left_out = {"subscription_id", "billing_month"} if style == "table" else set()
+    print_rows(found.rows(), [name for name in CHANGES if name not in left_out], style)
+    for moved, inputs in found.moved.items():
+        say(f"{moved}: would be built again, moved: {', '.join(inputs)}")
+    for what, total in found.totals().items():
+        if isinstance(total, dict):
+            say(f"{what}: {total['changes']}, {total['difference']}")
+        elif total:
+            say(f"{what}: {total}")
+    if found.changes.is_empty():
+        say(f"nothing would change in {month} or before it")
+
+
+@main.command()
+@click.argument("month")
 @click.option("--account", "accounts", multiple=True, metavar="ACCOUNT", help="Of this account only; may be repeated.")
 @click.option("--reason", required=True, help="Why: printed on every note.")
 @as_of_option

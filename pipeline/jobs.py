@@ -44,6 +44,12 @@ correct_job = dg.define_asset_job(
     tags=SERIAL,
     description="Correct an issued month at once with credit and debit notes; the configuration takes the reason.",
 )
+preview_job = dg.define_asset_job(
+    "preview_month",
+    selection=dg.AssetSelection.assets("preview"),
+    tags=SERIAL,
+    description="See what issuing or re-running a month would change; nothing is changed.",
+)
 profiles_job = dg.define_asset_job(
     "profiles",
     selection=dg.AssetSelection.assets("profile", "balances", "collections"),

@@ -3,8 +3,8 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,13 @@ from billing.business import Business
 from billing.calendar import first_day
 from billing.errors import InterruptedRunError, RefusedError
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
+from billing.given import record_given
 from billing.home import lock, read_frame, remove_scratch_files, scan_frames, write_frame
 from billing.ingest import pending_days
 from billing.ingest.state import read_state
 from billing.month import billed_months, correction_drafts, correction_reason
 from billing.plain_values import plain_rows
+from billing.preview import Preview, preview_month
 from billing.tables import DRAFTS, PARKED, REJECTS
 from pipeline.definitions import defs
 from pipeline.instance import use_instance_of
@@ -76,11 +78,28 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
         for each in months:
             _bill_month(business, each, resource, instance, say)
         issued = business.register.count(through) - before
-        rejects = _finish(business, resource, instance, say)
+        rejects = _finish(business, months, resource, instance, say)
     set_aside = _set_aside(business, rejects)
     if set_aside:
         say(f"{set_aside} rows are set aside, with their reasons: overage show rejects --home {root}")
     return Outcome(issued, [*_unreadable(business), *_parked(business, months)])
+
+
+def preview(root: Path, month: str, as_of: date, account: str | None = None) -> Preview:
+    """What billing a month as of a day would change; of one account, if asked for. Nothing is changed.
+
+    Raises
+    ------
+    RefusedError
+        When the month or the account is unknown.
+    """
+    business = _load(root, as_of, issues=False)
+    check_month(business, month)
+    _check_accounts(business, [account] if account else [])
+    # where nothing was billed yet there is nothing to be alone with, and no trace is left
+    with lock(business.home) if business.home.lake.exists() else nullcontext():
+        found = preview_month(business, month)
+    return replace(found, changes=found.changes.filter(pl.col("account_id") == account)) if account else found
 
 
 def correct(
@@ -102,9 +121,7 @@ def correct(
     business = _load(root, as_of, issues=False)
     check_month(business, month)
     reason = correction_reason(reason)
-    unknown = sorted(set(accounts) - set(business.inputs.accounts["account_id"]))
-    if unknown:
-        raise RefusedError(f"unknown account: found {unknown[0]!r}, expected an account_id of the accounts file")
+    _check_accounts(business, accounts)
     register = business.register
     with _at_work(business, draft, say) as (resource, instance):
         # nothing is issued but the notes
@@ -128,7 +145,7 @@ def correct(
         for each in months:
             if moved_inputs(business, each):
                 _bill_month(business, each, computing, instance, say)
-        _finish(business, computing, instance, say)
+        _finish(business, months, computing, instance, say)
     issued = register.documents([month]).join(before, on="number", how="anti")
     return _notes(issued, register.lines([month]), ["number"], business)
 
@@ -139,6 +156,12 @@ def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], busine
     columns = ["number", "kind", "account_id", "subscription_id", "billing_date", "corrects", "net", "tax", "total"]
     found = documents.join(entries, on=keys, how="left", maintain_order="left").select(*columns, "lines")
     return plain_rows(found, business.catalogue.minor_units)
+
+
+def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
+    unknown = sorted(set(accounts) - set(business.inputs.accounts["account_id"]))
+    if unknown:
+        raise RefusedError(f"unknown account: found {unknown[0]!r}, expected an account_id of the accounts file")
 
 
 def _load(root: Path, as_of: date, issues: bool) -> Business:
@@ -169,7 +192,9 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
             yield resource, instance
 
 
-def _finish(business: Business, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> pl.DataFrame:
+def _finish(
+    business: Business, months: Sequence[str], resource: BillingHome, instance: dg.DagsterInstance, say: Say
+) -> pl.DataFrame:
     """Bring profiles and balances up to date; returns the set-aside rows of everything but usage, which it writes."""
     built_from = profiles_fingerprint(business)
     root = business.home.root
@@ -178,6 +203,9 @@ def _finish(business: Business, resource: BillingHome, instance: dg.DagsterInsta
     rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
     write_frame(business.home.whole(REJECTS), rejects, REJECTS)
     record_run(root, business.as_of, built_from)
+    # as long as a later month waits to be built again, what moved since it was built must not be forgotten
+    if months and months[-1] >= max(built_months(business), default=""):
+        record_given(business)
     return rejects
 
 

@@ -1,7 +1,15 @@
 """Usage in: from delivered files to counted events, and every row that does not count set aside with its reason."""
 
-from billing.ingest.deliveries import IngestOutcome, ingest_deliveries
+from billing.ingest.deliveries import IngestOutcome, Progress, ingest_deliveries
 from billing.ingest.events import event_files, events_fingerprint, scan_events
 from billing.ingest.pending import pending_days
 
-__all__ = ["IngestOutcome", "event_files", "events_fingerprint", "ingest_deliveries", "pending_days", "scan_events"]
+__all__ = [
+    "IngestOutcome",
+    "Progress",
+    "event_files",
+    "events_fingerprint",
+    "ingest_deliveries",
+    "pending_days",
+    "scan_events",
+]

@@ -1,0 +1,49 @@
+"""A preview: what running a month again would change, looked at before anything is done."""
+
+import dagster as dg
+import polars as pl
+
+from assets.metadata import money_type, summary
+from assets.months import computed
+from assets.partitions import billing_months
+from assets.resources import BillingHome
+from billing.preview import preview_month
+from billing.tables import DOCUMENTS, DRAFTS
+
+
+@dg.asset(
+    group_name="reports",
+    partitions_def=billing_months,
+    deps=[DOCUMENTS.name, DRAFTS.name, "usage_logs", "requests", "payments", "accounts", "catalogue", "tax_rates"],
+    kinds={"markdown"},
+    description="What issuing or re-running the month would change, and why. It changes nothing itself.",
+)
+def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+    """Try the month out in a scratch copy; report counts and sums."""
+    business, found = computed(context, billing_home, preview_month)
+    by_kind = (
+        found.changes.group_by("what")
+        .agg(accounts=pl.col("account_id").n_unique(), changes=pl.len(), difference=pl.col("difference").sum())
+        .with_columns(pl.col("difference").cast(money_type(business)))
+        .sort("what")
+    )
+    causes = (
+        found.changes.select("account_id", "causes")
+        .explode("causes", empty_as_null=False)
+        .group_by(cause="causes")
+        .agg(accounts=pl.col("account_id").n_unique())
+        .sort("accounts", "cause", descending=[True, False])
+        # an account's own causes are many, and its name stands in them
+        .filter(pl.col("cause").str.starts_with("delivery") | pl.col("cause").str.starts_with("catalogue"))
+        .head(20)
+    )
+    metadata = summary(by_kind, changes=found.changes.height, accounts=found.changes["account_id"].n_unique())
+    metadata |= {f"causes_{name}": value for name, value in summary(causes).items()}
+    command = f"overage preview {context.partition_key} --as-of {business.as_of}"
+    return dg.MaterializeResult(
+        metadata={
+            **metadata,
+            "moved": {month: ", ".join(names) for month, names in found.moved.items()},
+            "list them": command,
+        }
+    )

@@ -1,0 +1,235 @@
+"""Corrections at once (rule 21): notes that name the document they correct, once, with its tax rates."""
+
+import json
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from billing import month
+from tests.pipeline.outside import Ended, Landing, Row, bill, content_of, one, overage, show
+
+REASON = "The mail log of January came late."
+
+
+def correct(home: Path, month: str, as_of: str, *arguments: str, reason: str = REASON) -> Ended:
+    return overage("correct", month, "--reason", reason, "--as-of", as_of, "--home", home, *arguments)
+
+
+def notes(ended: Ended) -> list[Row]:
+    found: list[Row] = json.loads(ended.output)
+    return found
+
+
+@pytest.fixture
+def business(tmp_path: Path) -> Landing:
+    """Two customers with 16,000 emails each, billed up to 2026-02-15: 99.00, then 99.00 + 1 x 3.00 with 10 % tax."""
+    landing = Landing(tmp_path)
+    (landing.folder / "tax_rates.csv").write_text(
+        "country,region,rate,name,effective_from\nUS,,0.10,Sales tax,2020-01-01\n"
+    )
+    for name in ("late", "other"):
+        landing.customer(name)
+        landing.use(name, emails=16_000)
+    assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
+    return landing
+
+
+def deliver_late(landing: Landing, account: str = "late", emails: int = 2_000) -> None:
+    landing.use(account, "2026-01-25", emails=emails, delivered="2026-02-20")
+
+
+def test_late_usage_becomes_a_debit_note_at_the_rates_of_the_document(business: Landing, tmp_path: Path) -> None:
+    deliver_late(business)
+    # a rate that is in force only since the document was issued changes nothing of the note
+    with (business.folder / "tax_rates.csv").open("a") as file:
+        file.write("US,,0.20,Sales tax,2026-02-16\n")
+    ended = correct(tmp_path, "2026-02", "2026-02-21", "--format", "json")
+    assert ended.status == 0
+    corrected = one(show(tmp_path, "documents", account_id="late", billing_date="2026-02-10", kind="invoice"))
+    note = one(notes(ended))
+    # 18,000 emails: 3 blocks, 9.00; billed were 3.00
+    assert note == {
+        "number": "DN-2026-000001",
+        "kind": "debit_note",
+        "account_id": "late",
+        "subscription_id": "late/2026-01-10",
+        "billing_date": "2026-02-10",
+        "corrects": corrected["number"],
+        "net": "6.00",
+        "tax": "0.60",
+        "total": "6.60",
+        "lines": [{"description": "Emails: 9.00 due, 3.00 billed before", "amount": "6.00"}],
+    }
+    document = one(show(tmp_path, "documents", number="DN-2026-000001"))
+    assert (document["billing_month"], document["issued_on"]) == ("2026-02", "2026-02-21")
+    line = one(show(tmp_path, "lines", number="DN-2026-000001"))
+    assert (line["kind"], line["metric"], line["quantity"], line["amount"]) == ("adjustment", "emails", "18000", "6.00")
+    assert (line["cycle_start"], line["cycle_end"], line["package"]) == ("2026-01-10", "2026-02-10", "starter")
+    tax = one(show(tmp_path, "taxes", number="DN-2026-000001"))
+    assert (tax["rate"], tax["taxable"], tax["amount"]) == ("0.1", "6.00", "0.60")
+    page = (tmp_path / "documents" / "2026-02" / "DN-2026-000001.pdf").read_text()
+    assert REASON in page
+    assert one(show(tmp_path, "balances", account_id="late"))["invoiced"] == "227.70"  # 108.90 + 112.20 + 6.60
+    assert overage("verify", "--home", tmp_path).status == 0
+
+
+def test_a_second_correction_issues_nothing_and_says_so(business: Landing, tmp_path: Path) -> None:
+    deliver_late(business)
+    correct(tmp_path, "2026-02", "2026-02-21")
+    before = content_of(tmp_path)
+    ended = correct(tmp_path, "2026-02", "2026-02-21", "--format", "json")
+    assert (ended.status, notes(ended)) == (0, [])
+    assert "nothing to correct: every document of 2026-02 says what is due" in ended.messages
+    assert content_of(tmp_path) == before
+
+
+def test_what_is_corrected_is_not_billed_again(business: Landing, tmp_path: Path) -> None:
+    deliver_late(business)
+    correct(tmp_path, "2026-02", "2026-02-21")
+    bill(tmp_path, "2026-03", "2026-03-15")
+    assert show(tmp_path, "lines", kind="prior_cycle") == []
+    assert one(show(tmp_path, "documents", account_id="late", billing_date="2026-03-10"))["net"] == "99.00"
+
+
+def test_only_the_accounts_that_are_named_are_corrected(business: Landing, tmp_path: Path) -> None:
+    deliver_late(business, "late")
+    deliver_late(business, "other")
+    first = notes(correct(tmp_path, "2026-02", "2026-02-21", "--account", "other", "--format", "json"))
+    assert [note["account_id"] for note in first] == ["other"]
+    second = notes(correct(tmp_path, "2026-02", "2026-02-21", "--format", "json"))
+    assert [(note["account_id"], note["number"]) for note in second] == [("late", "DN-2026-000002")]
+
+
+def test_less_usage_is_credited(business: Landing, tmp_path: Path) -> None:
+    # the delivery is replaced: 3.00 that were billed are not due
+    usage = business.folder / "usage" / "2026-01-20" / "usage.jsonl"
+    usage.write_text("".join(row for row in usage.read_text().splitlines(True) if '"late"' not in row))
+    note = one(notes(correct(tmp_path, "2026-02", "2026-02-21", "--format", "json")))
+    assert (note["number"], note["net"], note["tax"], note["total"]) == ("CN-2026-000001", "-3.00", "-0.30", "-3.30")
+
+
+def test_a_draft_shows_the_notes_and_issues_none(business: Landing, tmp_path: Path) -> None:
+    deliver_late(business)
+    documents = show(tmp_path, "documents")
+    ended = correct(tmp_path, "2026-02", "2026-02-21", "--draft", "--format", "json")
+    assert [(note["number"], note["total"]) for note in notes(ended)] == [(None, "6.60")]
+    assert "1 notes would be issued" in ended.messages
+    assert show(tmp_path, "documents") == documents
+
+
+def test_a_price_that_was_wrong_is_credited_on_every_document_of_the_month(business: Landing, tmp_path: Path) -> None:
+    catalogue = business.folder / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
+    found = notes(correct(tmp_path, "2026-02", "2026-02-21", "--format", "json"))
+    assert [(note["account_id"], note["net"], note["total"]) for note in found] == [
+        ("late", "-10.00", "-11.00"),
+        ("other", "-10.00", "-11.00"),
+    ]
+    # January waits for its own correction
+    january = notes(correct(tmp_path, "2026-01", "2026-02-21", "--format", "json"))
+    assert [(note["number"], note["billing_date"], note["net"]) for note in january] == [
+        ("CN-2026-000003", "2026-01-10", "-10.00"),
+        ("CN-2026-000004", "2026-01-10", "-10.00"),
+    ]
+    bill(tmp_path, "2026-03", "2026-03-15")
+    assert {row["net"] for row in show(tmp_path, "documents", billing_date="2026-03-10")} == {"89.00"}
+
+
+def test_a_refund_after_a_correction_pays_back_the_fee_as_corrected(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    bill(tmp_path, "2026-01", "2026-01-15")
+    catalogue = landing.folder / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
+    assert one(notes(correct(tmp_path, "2026-01", "2026-01-16", "--format", "json")))["net"] == "-10.00"
+    landing.request("acme", "refund", "2026-01-20T10:00:00Z", reason="not needed")
+    bill(tmp_path, "2026-01", "2026-01-21")
+    refund = one(show(tmp_path, "documents", issued_on="2026-01-21"))
+    assert (refund["kind"], refund["total"]) == ("credit_note", "-89.00")
+    # what has been paid back stays as it was: another price changes it no more
+    catalogue.write_text(catalogue.read_text().replace('"89.00"', '"79.00"'))
+    assert notes(correct(tmp_path, "2026-01", "2026-01-22", "--format", "json")) == []
+    assert one(show(tmp_path, "balances"))["outstanding"] == "0.00"
+
+
+def test_where_no_document_was_issued_the_difference_waits_for_the_next_one(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    # cancelled in time: nothing is due on 2026-03-10
+    landing.request("acme", "cancel", "2026-02-20T10:00:00Z", "email")
+    bill(tmp_path, "2026-03", "2026-03-15")
+    landing.use("acme", "2026-02-15", emails=16_000, delivered="2026-03-20")
+    assert notes(correct(tmp_path, "2026-03", "2026-03-21", "--format", "json")) == []
+    bill(tmp_path, "2026-04", "2026-04-15")
+    assert one(show(tmp_path, "documents", billing_date="2026-04-10"))["net"] == "3.00"
+
+
+def test_a_run_that_is_killed_after_the_notes_is_completed_by_the_next(business: Landing, tmp_path: Path) -> None:
+    deliver_late(business)
+    issue = month._issue_notes
+
+    def issue_and_die(*arguments: Any) -> None:
+        issue(*arguments)
+        raise OSError(28, "No space left on device")
+
+    with mock.patch("billing.month._issue_notes", side_effect=issue_and_die):
+        assert correct(tmp_path, "2026-02", "2026-02-21").status == 1
+    assert one(show(tmp_path, "documents", kind="debit_note"))["number"] == "DN-2026-000001"
+    assert not (tmp_path / "documents" / "2026-02" / "DN-2026-000001.pdf").exists()
+    assert bill(tmp_path, "2026-02", "2026-02-21").status == 0
+    assert (tmp_path / "documents" / "2026-02" / "DN-2026-000001.pdf").exists()
+    assert overage("verify", "--home", tmp_path).status == 0
+
+
+def test_finance_corrects_where_runs_stop_at_drafts(business: Landing, tmp_path: Path) -> None:
+    catalogue = business.folder / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace("auto_issue: true", "auto_issue: false"))
+    deliver_late(business)
+    assert one(notes(correct(tmp_path, "2026-02", "2026-02-21", "--format", "json")))["total"] == "6.60"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("2026-13", "2026-02-21"), "unknown month: found '2026-13'"),
+        (("2026-02", "2026-02-14"), "documents were issued as of 2026-02-15"),
+        (("2026-02", "2026-02-21", "--account", "nobody"), "unknown account: found 'nobody'"),
+    ],
+)
+def test_what_cannot_be_corrected_is_refused(
+    business: Landing, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    before = content_of(tmp_path)
+    ended = correct(tmp_path, *arguments)
+    assert (ended.status, said in ended.messages) == (2, True), ended.messages
+    assert content_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 501, "card 4111 1111 1111 1111", "bell \x07"])
+def test_a_reason_must_be_fit_to_print(business: Landing, tmp_path: Path, reason: str) -> None:
+    ended = correct(tmp_path, "2026-02", "2026-02-21", reason=reason)
+    assert ended.status == 2
+    assert "--reason" in ended.messages
+    assert "4111 1111" not in ended.messages
+
+
+def test_documents_of_a_subscription_that_a_late_request_undid_are_credited(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme", on="2026-02-05")
+    bill(tmp_path, "2026-02", "2026-02-15")
+    # it becomes known that the account had bought on 2026-01-20: the later purchase was none
+    landing.request("acme", "subscribe", "2026-01-20T09:00:00Z", "self_service", package="starter")
+    bill(tmp_path, "2026-03", "2026-03-25")
+    found = [
+        (row["kind"], row["subscription_id"], row["billing_date"], row["net"]) for row in show(tmp_path, "documents")
+    ]
+    assert sorted(found) == [
+        ("credit_note", "acme/2026-02-05", "2026-03-05", "-99.00"),
+        ("invoice", "acme/2026-01-20", "2026-01-20", "99.00"),
+        ("invoice", "acme/2026-01-20", "2026-02-20", "99.00"),
+        ("invoice", "acme/2026-01-20", "2026-03-20", "99.00"),
+        ("invoice", "acme/2026-02-05", "2026-02-05", "99.00"),
+    ]
+    assert overage("verify", "--home", tmp_path).status == 0

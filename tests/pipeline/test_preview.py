@@ -1,0 +1,184 @@
+"""A preview says what billing would change, and why; it changes nothing, and billing then does just that."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.pipeline.outside import Landing, Row, bill, content_of, one, overage, show
+
+EMAILS = "Emails, cycle 2026-01-10 to 2026-02-10"
+
+
+def preview(home: Path, month: str, as_of: str, *arguments: str) -> dict[str, Any]:
+    ended = overage("preview", month, "--as-of", as_of, "--format", "json", "--home", home, *arguments)
+    assert ended.status == 0, ended.messages
+    found: dict[str, Any] = json.loads(ended.output)
+    return found
+
+
+def changes(found: dict[str, Any], account: str, what: str) -> list[Row]:
+    return [
+        change
+        for each in found["accounts"]
+        if each["account_id"] == account
+        for change in each["changes"]
+        if change["what"] == what
+    ]
+
+
+@pytest.fixture
+def business(tmp_path: Path) -> Landing:
+    """Two customers with 16,000 emails each, billed up to 2026-02-15."""
+    landing = Landing(tmp_path)
+    for name in ("late", "other"):
+        landing.customer(name)
+        landing.use(name, emails=16_000)
+    assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
+    return landing
+
+
+def test_a_month_that_was_never_billed_is_previewed_without_a_trace(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    landing.use("acme", emails=16_000)
+    before = content_of(tmp_path)
+    found = preview(tmp_path, "2026-02", "2026-02-15")
+    assert content_of(tmp_path) == before
+    assert found["totals"]["document"] == {"changes": 2, "difference": "201.00"}
+    assert [(row["item"], row["old"], row["new"]) for row in changes(found, "acme", "document")] == [
+        ("INV-2026-000001 invoice", None, "99.00"),
+        ("INV-2026-000002 invoice", None, "102.00"),
+    ]
+    assert [row["causes"] for row in changes(found, "acme", "document")] == [
+        ["billing date 2026-01-10 has come"],
+        ["billing date 2026-02-10 has come"],
+    ]
+
+
+def test_where_nothing_moved_nothing_would_change(business: Landing, tmp_path: Path) -> None:
+    before = content_of(tmp_path)
+    found = preview(tmp_path, "2026-02", "2026-02-15")
+    assert (found["moved"], found["accounts"], found["totals"]["accounts"]) == ({}, [], 0)
+    ended = overage("preview", "2026-02", "--as-of", "2026-02-15", "--home", tmp_path)
+    assert "nothing would change in 2026-02 or before it" in ended.messages
+    assert content_of(tmp_path) == before
+
+
+def test_a_late_delivery_is_named_with_what_it_changes(business: Landing, tmp_path: Path) -> None:
+    business.use("late", "2026-01-25", emails=2_000, leads=2_600, delivered="2026-02-20")
+    before = content_of(tmp_path)
+    found = preview(tmp_path, "2026-02", "2026-02-21")
+    assert content_of(tmp_path) == before
+    (account,) = found["accounts"]
+    # issued 1 x 3.00, due 3 x 3.00; the package of the closed date stands whatever the leads say now
+    assert (account["account_id"], account["changes"]) == (
+        "late",
+        [
+            {
+                "subscription_id": "late/2026-01-10",
+                "billing_month": "2026-02",
+                "billing_date": "2026-02-10",
+                "what": "cycle",
+                "item": EMAILS,
+                "old": "3.00",
+                "new": "9.00",
+                "difference": "6.00",
+                "causes": ["delivery 2026-02-20/usage.jsonl is new"],
+            }
+        ],
+    )
+    assert found["totals"]["cycle"] == {"changes": 1, "difference": "6.00"}
+
+
+def test_a_replaced_delivery_and_a_withdrawn_one_are_named(business: Landing, tmp_path: Path) -> None:
+    usage = business.folder / "usage" / "2026-01-20" / "usage.jsonl"
+    usage.write_text(usage.read_text().replace('{"count": 16000}', '{"count": 17000}', 1))
+    row = one(changes(preview(tmp_path, "2026-02", "2026-02-21"), "late", "cycle"))
+    assert (row["old"], row["new"], row["causes"]) == (
+        "3.00",
+        "6.00",
+        ["delivery 2026-01-20/usage.jsonl has changed"],
+    )
+    usage.write_text("")
+    found = preview(tmp_path, "2026-02", "2026-02-21")
+    for account in ("late", "other"):
+        row = one(changes(found, account, "cycle"))
+        assert (row["old"], row["new"], row["difference"]) == ("3.00", "0.00", "-3.00")
+        assert row["causes"] == ["delivery 2026-01-20/usage.jsonl has changed"]
+
+
+def test_a_new_price_is_named_with_what_it_changes(business: Landing, tmp_path: Path) -> None:
+    catalogue = business.folder / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
+    found = preview(tmp_path, "2026-02", "2026-02-21")
+    rows = changes(found, "other", "cycle")
+    assert [(row["billing_date"], row["old"], row["new"]) for row in rows] == [
+        ("2026-01-10", "99.00", "89.00"),
+        ("2026-02-10", "99.00", "89.00"),
+    ]
+    assert all(len(row["causes"]) == 1 for row in rows)
+    assert rows[0]["causes"][0].startswith("catalogue package starter, version of ")
+    assert found["totals"]["cycle"] == {"changes": 4, "difference": "-40.00"}
+
+
+def test_a_request_that_came_late_is_named(business: Landing, tmp_path: Path) -> None:
+    request = business.request("other", "cancel", "2026-01-12T10:00:00Z", "email")
+    found = preview(tmp_path, "2026-02", "2026-02-21")
+    # in time before 2026-02-10: that fee is not due, and the usage after the day of the request is not billed
+    cycles = {row["item"]: (row["old"], row["new"]) for row in changes(found, "other", "cycle")}
+    assert cycles == {
+        "Package Fee, cycle 2026-02-10 to 2026-03-10": ("99.00", "0.00"),
+        EMAILS: ("3.00", "0.00"),
+    }
+    decision = one(changes(found, "other", "decision"))
+    assert decision["item"] == f"cancel {request}"
+    assert decision["causes"] == [f"request {request} is new"]
+
+
+def test_billing_then_does_what_was_previewed(business: Landing, tmp_path: Path) -> None:
+    business.use("late", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    business.use("other", "2026-02-20", emails=15_500, leads=2_501)
+    found = preview(tmp_path, "2026-03", "2026-03-15")
+    bill(tmp_path, "2026-03", "2026-03-15")
+    documents = show(tmp_path, "documents", billing_date="2026-03-10")
+    wanted = {(row["item"], row["new"]) for name in ("late", "other") for row in changes(found, name, "document")}
+    assert wanted == {(f"{row['number']} {row['kind']}", row["total"]) for row in documents}
+    lines = [row for row in show(tmp_path, "lines") if row["number"] in {each["number"] for each in documents}]
+    assert sorted(row["new"] for name in ("late", "other") for row in changes(found, name, "line")) == sorted(
+        row["amount"] for row in lines
+    )
+    # late: 99.00 and 6.00 of January; other: silver 199.00 and one block of 1,000 emails
+    assert {row["account_id"]: row["total"] for row in documents} == {"late": "105.00", "other": "202.00"}
+    settled = one([row for row in changes(found, "late", "line") if "earlier cycle" in row["item"]])
+    assert settled["causes"] == ["delivery 2026-02-20/usage.jsonl is new"]
+    assert preview(tmp_path, "2026-03", "2026-03-15")["accounts"] == []
+
+
+def test_a_draft_of_today_stands_beside_what_would_be_issued(business: Landing, tmp_path: Path) -> None:
+    bill(tmp_path, "2026-03", "2026-03-01")
+    business.use("late", "2026-02-20", emails=16_000, delivered="2026-03-02")
+    found = preview(tmp_path, "2026-03", "2026-03-05")
+    row = one(changes(found, "late", "draft"))
+    assert (row["old"], row["new"], row["difference"]) == ("99.00", "102.00", "3.00")
+    row = one(changes(preview(tmp_path, "2026-03", "2026-03-10"), "late", "document"))
+    assert (row["old"], row["new"]) == ("99.00", "102.00")
+
+
+def test_a_preview_may_look_back_and_name_one_account(business: Landing, tmp_path: Path) -> None:
+    found = preview(tmp_path, "2026-02", "2026-02-01", "--account", "late")
+    assert found["totals"]["document"] == {"changes": 0, "difference": "0.00"}
+    assert {each["account_id"] for each in found["accounts"]} <= {"late"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("2026-13",), "unknown month: found '2026-13'"),
+        (("2026-02", "--account", "nobody"), "unknown account: found 'nobody'"),
+    ],
+)
+def test_what_is_unknown_is_refused(business: Landing, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
+    ended = overage("preview", *arguments, "--as-of", "2026-02-21", "--home", tmp_path)
+    assert (ended.status, said in ended.messages) == (2, True)

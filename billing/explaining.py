@@ -4,6 +4,7 @@ A line is explained by what counted when it was issued: deliveries and requests 
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
@@ -11,21 +12,29 @@ from typing import Any
 import polars as pl
 
 from billing.business import Business
+from billing.calendar import months_between
 from billing.catalogue import Metric
 from billing.cycles import month_cycles
 from billing.errors import RefusedError
-from billing.home import read_frame
+from billing.home import read_frame, scan_frames
 from billing.ingest import scan_events
 from billing.plain_values import plain_number, plain_rows
 from billing.rating import in_units, unit_billionths
-from billing.tables import BASE_QUANTITY, LEVELS, QUANTITY
+from billing.tables import BASE_QUANTITY, CHARGES, LEVELS, QUANTITY, REJECTS, UNBILLED
 from billing.usage import level_before, level_path
 
 
 def explain_document(
-    business: Business, number: str, line: int | None = None, most_events: int = 1_000
+    business: Business, number: str, line: int | None = None, most_events: int = 1_000, everything: bool = False
 ) -> list[dict[str, Any]]:
     """Every line of a document (or one), explained.
+
+    Parameters
+    ----------
+    everything
+        Also what stands on no line (`line` is None): metrics that cost nothing (kind `not_charged`), usage of the cycle
+        that was delivered after the document (`late`), that bills nothing (`unbilled`), and that was set aside
+        (`set_aside`).
 
     Returns
     -------
@@ -50,11 +59,125 @@ def explain_document(
     shown = {entry["line"]: entry for entry in content["lines"]}
     # what counted then: nothing that was delivered or asked for after the day of issue
     then = replace(business, as_of=document["issued_on"], issues=False, _by_count={})
-    return [
+    explained = [
         _explained(then, document, row, shown[row["line"]], most_events)
         for row in lines.iter_rows(named=True)
         if line is None or row["line"] == line
     ]
+    return [*explained, *_off_the_page(business, then, document, most_events)] if everything else explained
+
+
+def _off_the_page(
+    business: Business, then: Business, document: dict[str, Any], most_events: int
+) -> Iterator[dict[str, Any]]:
+    """What the document does not charge, and why: of the cycle that ended on its billing date."""
+    month = document["billing_month"]
+    charges = (
+        business.scan_months(CHARGES, [month])
+        .filter(
+            (pl.col("subscription_id") == document["subscription_id"])
+            & (pl.col("cycle_end") == document["billing_date"])
+        )
+        .sort("metric")
+        .collect()
+    )
+    if document["corrects"] is not None or charges.is_empty():
+        return
+    for charge in charges.iter_rows(named=True):
+        line = charge | {"due_on": charge["cycle_end"], "number": document["number"], "line": None}
+        metric = business.catalogue.metric(charge["metric"])
+        now = _events(business, document, line, metric)
+        before = pl.col("delivery_day") <= document["issued_on"]
+        if charge["amount"] == 0:
+            entry = _entry(line, "not_charged", f"{metric.title}: nothing to pay", [_why_nothing(charge, metric)])
+            yield entry | _listed(business, now.filter(before), most_events)
+        late = now.filter(~before)
+        if not late.is_empty():
+            steps = _where_late_usage_went(business, document, charge["metric"])
+            entry = _entry(line, "late", f"{metric.title}: delivered after {document['number']} was issued", steps)
+            yield entry | _listed(business, late, most_events)
+    yield from _unbilled(business, document, charges)
+    yield from _set_aside(business, document, charges, most_events)
+
+
+def _entry(line: dict[str, Any], kind: str, description: str, steps: list[str]) -> dict[str, Any]:
+    quantity = line.get("quantity")
+    return {
+        "number": line["number"],
+        "line": None,
+        "kind": kind,
+        "metric": line.get("metric"),
+        "package": line.get("package"),
+        "cycle_start": line["cycle_start"].isoformat(),
+        "cycle_end": line["cycle_end"].isoformat(),
+        "quantity": None if quantity is None else plain_number(quantity),
+        "amount": None,
+        "description": description,
+        "arithmetic": steps,
+        "days": [],
+        "events": [],
+        "events_total": 0,
+    }
+
+
+def _why_nothing(charge: dict[str, Any], metric: Metric) -> str:
+    used = _with_unit(plain_number(charge["quantity"]), metric.unit)
+    if charge["allowance"] is None:
+        return f"{used} used, unlimited in {charge['package']}"
+    allowance = _with_unit(plain_number(charge["allowance"]), metric.unit)
+    if charge["quantity"] <= charge["allowance"]:
+        return f"{used} used of {allowance} included in {charge['package']}: not over the allowance"
+    excess = _with_unit(plain_number(charge["quantity"] - charge["allowance"]), metric.unit)
+    return f"{used} - {allowance} = {excess} over the allowance, which costs nothing in {charge['package']}"
+
+
+def _where_late_usage_went(business: Business, document: dict[str, Any], metric: str) -> list[str]:
+    """The lines of later documents that settle the cycle, or that none does yet."""
+    lines = business.register.lines_due(document["subscription_id"], document["billing_date"])
+    settled = lines.filter((pl.col("metric") == metric) & pl.col("kind").is_in(["prior_cycle", "adjustment"]))
+    decimals = business.catalogue.minor_units
+    found = [
+        f"settled by {number} line {line}: {amount:.{decimals}f}"
+        for number, line, amount in settled.select("number", "line", "amount").iter_rows()
+    ]
+    return found or ["settled by no document yet, if it changes an amount: `overage preview` shows what is open"]
+
+
+def _unbilled(business: Business, document: dict[str, Any], charges: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    """Usage of the cycle's calendar months that bills nothing."""
+    cycle = charges.row(0, named=True)
+    months = months_between(f"{cycle['cycle_start']:%Y-%m}", f"{cycle['cycle_end']:%Y-%m}")
+    found = business.scan_months(UNBILLED, months).filter(pl.col("account_id") == document["account_id"]).collect()
+    line = {name: cycle[name] for name in ("cycle_start", "cycle_end")} | {"number": document["number"]}
+    for row in found.sort("billing_month", "metric", "reason").iter_rows(named=True):
+        metric = business.catalogue.metric(row["metric"])
+        quantity = _with_unit(plain_number(row["quantity"]), metric.unit)
+        step = f"{row['billing_month']}: {quantity} in {row['events']} events bill nothing: {row['reason']}"
+        yield _entry(
+            line | {"metric": metric.name, "quantity": row["quantity"]},
+            "unbilled",
+            f"{metric.title}: not billed",
+            [step],
+        )
+
+
+def _set_aside(
+    business: Business, document: dict[str, Any], charges: pl.DataFrame, most_events: int
+) -> Iterator[dict[str, Any]]:
+    """Rows of the account that were set aside, of the deliveries from the cycle's start to the day of issue."""
+    cycle = charges.row(0, named=True)
+    days = pl.date_range(cycle["cycle_start"], document["issued_on"], eager=True)
+    files = [path for day in days if (path := business.home.delivery(REJECTS, day)).exists()]
+    found = scan_frames(files, REJECTS).filter(pl.col("account_id") == document["account_id"]).collect()
+    line = {name: cycle[name] for name in ("cycle_start", "cycle_end")} | {"number": document["number"]}
+    for (reason,), rows in found.sort("reason", *REJECTS.key).group_by("reason", maintain_order=True):
+        listed = rows.head(most_events).select(
+            "source", "id", "file", "row", "delivery_day", pl.lit(None, pl.String).alias("time"), "quantity"
+        )
+        yield _entry(line, "set_aside", f"Set aside: {reason}", [f"{rows.height} rows: {reason}"]) | {
+            "events": plain_rows(listed, business.catalogue.minor_units),
+            "events_total": rows.height,
+        }
 
 
 def _explained(
@@ -70,11 +193,17 @@ def _explained(
         return explained | nothing
     metric = business.catalogue.metric(line["metric"])
     events = _events(business, document, line, metric)
+    explained["arithmetic"] = [*_measured(business, document, line, metric, events), *explained["arithmetic"]]
+    return explained | _listed(business, events, most_events)
+
+
+def _listed(business: Business, events: pl.DataFrame, most_events: int) -> dict[str, Any]:
+    """days, events, events_total of some events."""
+    decimals = business.catalogue.minor_units
     day = pl.col("time").dt.convert_time_zone(business.catalogue.time_zone).dt.date()
     days = events.group_by(day=day).agg(quantity=pl.col("quantity").sum(), events=pl.len().cast(pl.Int64)).sort("day")
     listed = events.head(most_events).select("source", "id", "file", "row", "delivery_day", "time", "quantity")
-    explained["arithmetic"] = [*_measured(business, document, line, metric, events), *explained["arithmetic"]]
-    return explained | {
+    return {
         "days": plain_rows(days, decimals),
         "events": plain_rows(listed, decimals),
         "events_total": events.height,

@@ -257,6 +257,20 @@ class Register:
         frame = self._frame(query, schema).with_columns(_from_integers("taxable", "amount"))
         return frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
 
+    def lines_due(self, subscription_id: str, due_on: date) -> pl.DataFrame:
+        """The lines of issued documents that bill what fell due on a billing date, as the table LINES."""
+        numbers = (
+            sa.select(_lines.c.number)
+            .join(_documents)
+            .where(_documents.c.subscription_id == subscription_id, _lines.c.due_on == due_on)
+            .distinct()
+        )
+        with self._engine.connect() as connection:
+            found = list(connection.execute(numbers).scalars())
+        months = self.documents().filter(pl.col("number").is_in(found))["billing_month"].unique().to_list()
+        lines = self.lines(months).filter(pl.col("number").is_in(found) & (pl.col("due_on") == due_on))
+        return lines.sort("number", "line")
+
     def issued_amounts(self, due_from: date, due_to: date) -> pl.DataFrame:
         """What has been billed of what fell due in `[due_from, due_to)`.
 

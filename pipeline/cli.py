@@ -265,17 +265,20 @@ def show(table: str, month: str | None, account: str | None, as_of: date | None,
 @click.option(
     "--events", type=click.IntRange(0), default=1_000, show_default=True, help="At most so many events a line."
 )
+@click.option(
+    "--all", "everything", is_flag=True, help="Also what costs nothing and why, late usage, and what was set aside."
+)
 @format_option
 @home_option
 @exit_status
-def explain(number: str, line: int | None, events: int, style: str, home: Path) -> None:
+def explain(number: str, line: int | None, events: int, everything: bool, style: str, home: Path) -> None:
     """Explain a document: from its lines to the arithmetic, usage by day, and the events behind it."""
     from billing.business import Business
     from billing.explaining import explain_document
     from billing.plain_values import as_json
 
     business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
-    found = explain_document(business, number, line, events)
+    found = explain_document(business, number, line, events, everything)
     if style == "json":
         click.echo(as_json(found))
     elif style == "csv":
@@ -285,11 +288,17 @@ def explain(number: str, line: int | None, events: int, style: str, home: Path) 
     else:
         for each in found:
             _print_explanation(each)
+        if not everything:
+            say(
+                f"Why other metrics cost nothing, and where late or rejected usage went: overage explain {number} --all"
+            )
 
 
 def _print_explanation(line: dict[str, Any]) -> None:
-    click.echo(f"{line['number']} line {line['line']}: {line['description']}: {line['amount']}")
-    if line["cycle_start"]:
+    place = "no line" if line["line"] is None else f"line {line['line']}"
+    amount = "" if line["amount"] is None else f": {line['amount']}"
+    click.echo(f"{line['number']} {place}: {line['description']}{amount}")
+    if line["cycle_start"] and line["package"]:
         click.echo(f"  {line['package']}, cycle {line['cycle_start']} to {line['cycle_end']} (not included)")
     for step in line["arithmetic"]:
         click.echo(f"  {step}")
@@ -297,7 +306,8 @@ def _print_explanation(line: dict[str, Any]) -> None:
         click.echo(f"    {day['day']}  {day['quantity']:>16}  in {day['events']} events")
     for event in line["events"][:10]:
         place = f"{event['delivery_day']}/{event['file']} row {event['row']}"
-        click.echo(f"      {event['time']}  {event['quantity']:>12}  {event['source']} {event['id']}  ({place})")
+        time, quantity = event["time"] or "", event["quantity"] or ""
+        click.echo(f"      {time}  {quantity:>12}  {event['source'] or ''} {event['id'] or ''}  ({place})")
     if line["events_total"] > 10:
         click.echo(f"      and {line['events_total'] - 10} more: --format json lists them")
 

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from billing.tables import TABLES
-from tests.pipeline.outside import Ended, Landing, bill, content_of, event, one, overage, show
+from tests.pipeline.outside import GB, Ended, Landing, bill, content_of, event, one, overage, show
 
 # what is promised to those who read the tables; there may be more columns
 PROMISED = {
@@ -211,3 +211,37 @@ def test_a_person_reads_no_hashes(home: Path) -> None:
     assert "INV-2026-000001" in printed.output
     assert "222.20" in printed.output
     assert re.search(r"[0-9a-f]{64}", printed.output) is None
+
+
+def test_explain_all_says_why_the_rest_costs_nothing_and_where_late_and_rejected_usage_went(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    landing.use("acme", emails=16_000, leads=2_400, bytes=GB)
+    landing.use("acme", "2026-01-05", emails=5)
+    landing.deliver(
+        [event("broken", "acme", "email.sent", {"count": -1}, "2026-01-20T00:00:00Z")], "2026-01-20", "b.jsonl"
+    )
+    bill(tmp_path, "2026-02", "2026-02-15")
+    landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    bill(tmp_path, "2026-03", "2026-03-15")
+    ended = overage("explain", "INV-2026-000002", "--all", "--format", "json", "--home", tmp_path)
+    assert ended.status == 0
+    found = json.loads(ended.output)
+    assert [entry["line"] for entry in found[:2]] == [1, 2]
+    rest = {(entry["kind"], entry["metric"]): entry for entry in found[2:]}
+    assert {key: entry["arithmetic"] for key, entry in rest.items()} == {
+        ("not_charged", "bandwidth"): ["1 GB used of 50 GB included in starter: not over the allowance"],
+        ("not_charged", "custom_domains"): ["0 used of 1 included in starter: not over the allowance"],
+        ("not_charged", "leads"): ["2400 used of 2500 included in starter: not over the allowance"],
+        # 16,000 + 2,000: 3 blocks instead of 1
+        ("late", "emails"): ["settled by INV-2026-000003 line 2: 6.00"],
+        ("unbilled", "emails"): ["2026-01: 5 in 1 events bill nothing: before_start"],
+        ("set_aside", None): ["1 rows: impossible_value"],
+    }
+    (late,) = rest["late", "emails"]["events"]
+    assert (late["delivery_day"], late["quantity"]) == ("2026-02-20", "2000")
+    (set_aside,) = rest["set_aside", None]["events"]
+    assert (set_aside["file"], set_aside["row"], set_aside["id"]) == ("b.jsonl", 1, "broken")
+    # without --all: the lines, and nothing but the lines
+    lines = json.loads(overage("explain", "INV-2026-000002", "--format", "json", "--home", tmp_path).output)
+    assert [entry["line"] for entry in lines] == [1, 2]

@@ -174,7 +174,7 @@ class Register:
 
     @classmethod
     def open(cls, home: Home, url: str | None = None) -> "Register":
-        """The register; where there is none yet, it is made when it is first asked: what is refused leaves no file.
+        """The register; where there is none yet, it is made when something is first issued, and read as an empty one.
 
         Raises
         ------
@@ -193,13 +193,28 @@ class Register:
             _use_immediate_transactions(engine)
         register = cls(engine)
         if url or home.register_path.exists():
-            register._make()
+            # what cannot be reached or written is refused before anything is computed
+            _ = register._made
         return register
 
-    @cached_property
+    @property
     def _engine(self) -> sa.Engine:
+        """What is read: looking at a register that is not there yet makes none."""
+        file = self._opened.url.database
+        is_there = self._opened.dialect.name != "sqlite" or (file is not None and Path(file).exists())
+        return self._made if is_there else self._empty
+
+    @cached_property
+    def _made(self) -> sa.Engine:
+        """What is written, made where it is not there yet."""
         self._make()
         return self._opened
+
+    @cached_property
+    def _empty(self) -> sa.Engine:
+        engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
+        _metadata.create_all(engine)
+        return engine
 
     def _make(self) -> None:
         try:
@@ -214,7 +229,7 @@ class Register:
         """A copy in a new SQLite file, without the stored contents: to try out what issuing would do."""
         engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
         copy = _ScratchRegister(engine)
-        with self._engine.connect() as source, copy._engine.begin() as target:
+        with self._engine.connect() as source, copy._made.begin() as target:
             for table in _metadata.sorted_tables:
                 columns = [
                     sa.literal("").label(column.name) if column is _documents.c.content else column
@@ -403,7 +418,7 @@ class Register:
         RefusedError
             When something was issued with a later as-of: numbers and dates never run backwards.
         """
-        with self._engine.begin() as connection:
+        with self._made.begin() as connection:
             latest = connection.execute(sa.select(sa.func.max(_documents.c.issued_on))).scalar()
             if latest is not None and latest > issue.as_of:
                 raise RefusedError(
@@ -446,7 +461,7 @@ class Register:
 
     def record_files(self, files: Sequence[Mapping[str, object]]) -> None:
         """Record the hash and size of rendered PDFs: number, sha256, bytes."""
-        with self._engine.begin() as connection:
+        with self._made.begin() as connection:
             _insert(connection, _files, files)
 
     def _numbered(self, connection: sa.Connection, issue: Issue) -> pl.DataFrame:

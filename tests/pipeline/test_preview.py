@@ -45,6 +45,7 @@ def test_a_month_that_was_never_billed_is_previewed_without_a_trace(tmp_path: Pa
     landing.use("acme", emails=16_000)
     before = content_of(tmp_path)
     found = preview(tmp_path, "2026-02", "2026-02-15")
+    assert show(tmp_path, "documents") == []
     assert content_of(tmp_path) == before
     assert found["totals"]["document"] == {"changes": 2, "difference": "201.00"}
     assert [(row["item"], row["old"], row["new"]) for row in changes(found, "acme", "document")] == [

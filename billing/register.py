@@ -219,6 +219,8 @@ class Register:
     def _make(self) -> None:
         try:
             _metadata.create_all(self._opened)
+            if self._opened.dialect.name == "sqlite":
+                _guard(self._opened)
         except sa.exc.SQLAlchemyError as error:
             raise RefusedError(
                 f"{self._opened.url.render_as_string()}: the register cannot be opened ({_cause(error)}): "
@@ -436,10 +438,10 @@ class Register:
             )
             _insert(connection, _closed_dates, closing.to_dicts())
             _insert(connection, _closed_decisions, _decision_rows(issue.decisions))
-            connection.execute(sa.delete(_issued_months).where(_issued_months.c.billing_month == issue.month))
-            connection.execute(
-                sa.insert(_issued_months).values(billing_month=issue.month, closed_through=issue.closed_through)
-            )
+            closed = {"closed_through": issue.closed_through}
+            month = _issued_months.c.billing_month == issue.month
+            if not connection.execute(sa.update(_issued_months).where(month).values(closed)).rowcount:
+                connection.execute(sa.insert(_issued_months).values(billing_month=issue.month, **closed))
         return numbered.select("number", "kind", *keys)
 
     def contents(self, numbers: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -461,6 +463,8 @@ class Register:
 
     def record_files(self, files: Sequence[Mapping[str, object]]) -> None:
         """Record the hash and size of rendered PDFs: number, sha256, bytes."""
+        if not files:
+            return
         with self._made.begin() as connection:
             _insert(connection, _files, files)
 
@@ -599,6 +603,45 @@ def _use_immediate_transactions(engine: sa.Engine) -> None:
     @sa.event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _guard(engine: sa.Engine) -> None:
+    """SQLite: let the database itself refuse to change what was issued, to skip a number, or to open a month again."""
+    kept = [table.name for table in _metadata.sorted_tables if table is not _issued_months]
+    refusals = [
+        *((f"{name}_never_change", f"UPDATE ON {name}", "1", "what has been issued never changes") for name in kept),
+        *((f"{name}_stay", f"DELETE ON {name}", "1", "what has been issued stays") for name in kept),
+        (
+            "documents_have_no_gap",
+            "INSERT ON documents",
+            "NEW.sequence <> (SELECT COALESCE(MAX(sequence), 0) + 1 FROM documents"
+            " WHERE series = NEW.series AND year = NEW.year)",
+            "the next number of its series was expected",
+        ),
+        (
+            "documents_bear_their_number",
+            "INSERT ON documents",
+            "NEW.number <> printf('%s-%d-%06d', NEW.series, NEW.year, NEW.sequence)",
+            "its number is not that of its series, year and sequence",
+        ),
+        (
+            "issued_months_go_forward",
+            "UPDATE ON issued_months",
+            "NEW.billing_month <> OLD.billing_month OR NEW.closed_through < OLD.closed_through",
+            "a day that was closed stays closed",
+        ),
+        ("issued_months_stay", "DELETE ON issued_months", "1", "a day that was closed stays closed"),
+    ]
+    with engine.connect() as connection:
+        known = set(connection.execute(sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).scalars())
+    missing = [refusal for refusal in refusals if refusal[0] not in known]
+    if missing:
+        with engine.begin() as connection:
+            for name, change, condition, message in missing:
+                connection.exec_driver_sql(
+                    f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {change} WHEN {condition} "
+                    f"BEGIN SELECT RAISE(ABORT, '{change.split()[-1]}: {message}'); END"
+                )
 
 
 def _cause(error: sa.exc.SQLAlchemyError) -> str:

@@ -1,0 +1,138 @@
+"""Whatever is delivered, withdrawn, billed, corrected and paid, in any order: what is due is issued or known to be open.
+
+For every closed billing date, what a business that never issued anything would owe, less what has been issued, is the
+difference that `preview` reports. Numbers have no gap, and nothing that was issued has changed.
+"""
+
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from contextlib import closing
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from billing.home import Home
+from billing.register import Register
+from tests.pipeline.outside import Landing, bill, overage, show
+from tests.pipeline.test_preview import preview
+
+STORIES = int(os.environ.get("ANY_ORDER_STORIES", "2"))
+STEPS = int(os.environ.get("ANY_ORDER_STEPS", "6"))
+ACCOUNTS = ("acme", "beta")
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """A business of two customers, and everything that may happen to what they used and owe."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="any-order-"))
+        self.landing = Landing(self.folder / "home")
+        self.today = date(2026, 2, 10)
+        self.hashes: dict[str, str] = {}
+
+    @property
+    def home(self) -> Path:
+        return self.landing.root
+
+    @initialize()
+    def two_customers_are_billed(self) -> None:
+        for name in ACCOUNTS:
+            self.landing.customer(name)
+        self.bill()
+
+    @rule(days=st.integers(1, 25))
+    @precondition(lambda self: self.today < date(2026, 5, 1))
+    def days_go_by(self, days: int) -> None:
+        self.today += timedelta(days=days)
+
+    @rule(
+        account=st.sampled_from(ACCOUNTS),
+        ago=st.integers(0, 60),
+        emails=st.sampled_from([500, 7_000, 15_000, 15_001, 16_000]),
+    )
+    def usage_is_delivered_today(self, account: str, ago: int, emails: int) -> None:
+        used = max(self.today - timedelta(days=ago), date(2026, 1, 10))
+        self.landing.use(account, used.isoformat(), emails=emails, delivered=self.today.isoformat())
+
+    @rule(place=st.integers(0, 9))
+    def a_delivery_is_withdrawn(self, place: int) -> None:
+        delivered = (
+            sorted((self.landing.folder / "usage").glob("*/*")) if (self.landing.folder / "usage").exists() else []
+        )
+        if delivered:
+            delivered[place % len(delivered)].write_text("")
+
+    @rule()
+    def bill(self) -> None:
+        ended = bill(self.home, f"{self.today:%Y-%m}", self.today.isoformat())
+        assert ended.status == 0, ended.messages
+        self.check()
+
+    @rule(months=st.integers(0, 2), one=st.booleans())
+    def correct(self, months: int, one: bool) -> None:
+        month = f"{(self.today.replace(day=1) - timedelta(days=30 * months)):%Y-%m}"
+        accounts = ("--account", "acme") if one else ()
+        arguments = ("correct", month, "--reason", "found late", "--as-of", self.today, "--home", self.home, *accounts)
+        assert overage(*arguments).status == 0
+        count = len(show(self.home, "documents"))
+        # a second correction issues nothing
+        assert overage(*arguments).status == 0
+        assert len(show(self.home, "documents")) == count
+        self.check()
+
+    @rule(place=st.integers(0, 9))
+    def an_invoice_is_paid(self, place: int) -> None:
+        documents = show(self.home, "documents", status="open", kind="invoice")
+        if documents:
+            paid = documents[place % len(documents)]
+            self.landing.pay(paid["account_id"], paid["number"], paid["total"], f"{self.today}T12:00:00Z")
+
+    def check(self) -> None:
+        as_of = self.today.isoformat()
+        month = f"{self.today:%Y-%m}"
+        with closing(Register.open(Home(self.home))) as register:
+            closed = set(register.closed_dates().select("subscription_id", "billing_date").iter_rows())
+            issued = register.issued_amounts(date(2020, 1, 1), date(2030, 1, 1))
+        open_now: dict[tuple[str, date], Decimal] = defaultdict(Decimal)
+        # what a business owes that knows everything and never issued anything
+        fresh = self.folder / "fresh"
+        shutil.copytree(self.landing.folder, fresh / "landing")
+        assert bill(fresh, month, as_of, "--draft").status == 0
+        for row in show(fresh, "dues"):
+            key = (row["subscription_id"], date.fromisoformat(row["billing_date"]))
+            if key in closed:
+                open_now[key] += Decimal(row["amount"])
+        shutil.rmtree(fresh)
+        for subscription, day, amount in issued.select("subscription_id", "billing_date", "issued").iter_rows():
+            open_now[subscription, day] -= amount
+        reported: dict[tuple[str, date], Decimal] = defaultdict(Decimal)
+        for account in preview(self.home, month, as_of)["accounts"]:
+            for change in account["changes"]:
+                if change["what"] == "cycle":
+                    key = (change["subscription_id"], date.fromisoformat(change["billing_date"]))
+                    reported[key] += Decimal(change["difference"])
+        assert reported == {key: amount for key, amount in open_now.items() if amount}
+
+    @invariant()
+    def nothing_issued_has_changed_and_numbers_have_no_gap(self) -> None:
+        documents = show(self.home, "documents") if (self.home / "register.db").exists() else []
+        now = {row["number"]: row["content_hash"] for row in documents}
+        assert {number: now.get(number) for number in self.hashes} == self.hashes
+        self.hashes = now
+        for series in ("INV", "CN", "DN"):
+            numbers = sorted(int(number[-6:]) for number in now if number.startswith(series))
+            assert numbers == list(range(1, len(numbers) + 1))
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.folder)
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=STORIES, stateful_step_count=STEPS)

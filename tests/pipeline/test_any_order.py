@@ -1,4 +1,4 @@
-"""Whatever is delivered, withdrawn, billed, corrected and paid, in any order: what is due is issued or known to be open.
+"""Whatever is delivered, withdrawn, billed, corrected or paid, in any order: what is due is issued or known as open.
 
 For every closed billing date, what a business that never issued anything would owe, less what has been issued, is the
 difference that `preview` reports. Numbers have no gap, and nothing that was issued has changed.

@@ -6,7 +6,7 @@ import polars as pl
 
 from billing.catalogue import Catalogue, Tariff, terms_periods
 from billing.money import minor_units
-from billing.tables import CYCLES, MONEY, PACKAGES
+from billing.tables import CYCLES, MONEY
 
 TEMPLATE_VERSION: Final = "1"
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
@@ -19,7 +19,7 @@ def contents(
     parts: list[pl.DataFrame],
     subscriptions: pl.DataFrame,
     cycles: pl.DataFrame | None,
-    packages: pl.DataFrame | None,
+    packages: pl.DataFrame,
     accounts: pl.DataFrame,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
@@ -44,7 +44,6 @@ def contents(
         if name not in frame.columns
     )
     cycles = CYCLES.empty() if cycles is None else cycles
-    packages = PACKAGES.empty() if packages is None else packages
     opening = pl.coalesce("opening_package", "closing_package")
     frame = (
         frame.join(accounts, on="account_id", how="left", maintain_order="left")

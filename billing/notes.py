@@ -16,6 +16,7 @@ def refund_notes(
     month: str,
     refunds: pl.DataFrame,
     subscriptions: pl.DataFrame,
+    packages: pl.DataFrame,
     documents: pl.DataFrame,
     lines: pl.DataFrame,
     taxes: pl.DataFrame,
@@ -28,6 +29,8 @@ def refund_notes(
     ----------
     refunds
         subscription_id of approved refunds.
+    packages
+        The table PACKAGES of the month.
     documents, lines, taxes
         Issued in the month: only a document that has been issued can be refunded, and only once.
     """
@@ -61,7 +64,7 @@ def refund_notes(
         description=pl.format("Refund of {}", "description"),
     ).filter(pl.col("amount") != 0)
     return _notes(
-        month, first, paid_back, taxes, "Refund within the refund window.", subscriptions, accounts, catalogue
+        month, first, paid_back, taxes, "Refund within the refund window.", subscriptions, packages, accounts, catalogue
     )
 
 
@@ -70,6 +73,7 @@ def correction_notes(
     differences: pl.DataFrame,
     reason: str,
     subscriptions: pl.DataFrame,
+    packages: pl.DataFrame,
     documents: pl.DataFrame,
     taxes: pl.DataFrame,
     accounts: pl.DataFrame,
@@ -82,6 +86,8 @@ def correction_notes(
     differences
         As `open_differences` of the month. Where nothing was issued on the date there is no document to correct: such
         a difference waits for the subscription's next document.
+    packages
+        The table PACKAGES of the month.
     documents, taxes
         Issued in the month.
     """
@@ -104,7 +110,7 @@ def correction_notes(
             line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
         )
     )
-    return _notes(month, corrected, adjusted, taxes, reason, subscriptions, accounts, catalogue)
+    return _notes(month, corrected, adjusted, taxes, reason, subscriptions, packages, accounts, catalogue)
 
 
 def _notes(
@@ -114,6 +120,7 @@ def _notes(
     taxes: pl.DataFrame,
     reason: str,
     subscriptions: pl.DataFrame,
+    packages: pl.DataFrame,
     accounts: pl.DataFrame,
     catalogue: Catalogue,
 ) -> Drafts:
@@ -137,5 +144,5 @@ def _notes(
         )
     )
     parts = [line_list(lines, None, catalogue), tax_list(note_taxes, catalogue)]
-    content = contents(notes, parts, subscriptions, None, None, accounts, catalogue)
+    content = contents(notes, parts, subscriptions, None, packages, accounts, catalogue)
     return drafts_of(month, notes, lines, note_taxes, content)

@@ -179,7 +179,7 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
         )
     home = business.home
     with lock(home):
-        for folder in (home.lake, home.documents):
+        for folder in (home.lake, home.documents, home.profiles):
             remove_scratch_files(folder)
         use_instance_of(home)
         for warning in business.inputs.warnings:

@@ -57,7 +57,8 @@ def month_cycles(
     cycles = (
         dated.join(first_and_last, on="subscription_id", how="left")
         .join(suspended, on="subscription_id", how="left")
-        .with_columns(pl.col("is_suspended").fill_null(False))
+        .join(_paused_at_billing_date(dated), on="subscription_id", how="left")
+        .with_columns(pl.col("is_suspended", "is_paused").fill_null(False))
         .with_columns(**_fee_columns(catalogue))
     )
     return MonthCycles(CYCLES.conform(cycles), spans)
@@ -188,6 +189,19 @@ def _suspended_at_billing_date(dated: pl.DataFrame, suspensions: pl.DataFrame) -
     )
 
 
+def _paused_at_billing_date(dated: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id and is_paused, where the billing date falls into a hold that was undone later."""
+    return (
+        dated.select("subscription_id", "billing_date", "pauses")
+        .explode("pauses", empty_as_null=False)
+        .drop_nulls("pauses")
+        .unnest("pauses")
+        .filter((pl.col("first") <= pl.col("billing_date")) & (pl.col("billing_date") < pl.col("until")))
+        .select("subscription_id", is_paused=pl.lit(True))
+        .unique()
+    )
+
+
 def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
     """Whether a fee falls due on the billing date, which share of it, and the status after it."""
     policy = catalogue.policy
@@ -240,7 +254,8 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
         "is_last": (at == pl.col("last_billing_date")).fill_null(False),
         "status": pl.when(stopped & pl.col("end").is_not_null())
         .then("end")
-        .when((pl.col("held_on") < at).fill_null(False))
+        # a hold that was undone later was a hold on that day
+        .when((pl.col("held_on") < at).fill_null(False) | pl.col("is_paused"))
         .then(pl.lit("held"))
         .when(pl.col("is_suspended"))
         .then(pl.lit("suspended"))

@@ -64,7 +64,7 @@ def decide_packages(
     closed
         CLOSED_SCHEMA: billing dates that have been closed keep what was decided (rule 9).
     """
-    state = _state(cycles, previous, first_packages)
+    state = _state(cycles, previous, first_packages, _held_within(cycles, answers))
     asked = (
         answers.filter(pl.col("outcome") == "pending")
         .select("request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on")
@@ -94,16 +94,33 @@ def decide_packages(
     return PackageMonth(PACKAGES.conform(packages.with_columns(billing_month=pl.lit(month))), decisions)
 
 
-def _state(cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
+def _held_within(cycles: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id and was_held: put on hold within the closing cycle, whether it was undone or not."""
+    holds = answers.filter((pl.col("outcome") == "approved") & (pl.col("kind") == "hold"))
+    return (
+        cycles.select("subscription_id", "cycle_start", "billing_date")
+        .join(holds.select("subscription_id", "on"), on="subscription_id")
+        .filter((pl.col("cycle_start") <= pl.col("on")) & (pl.col("on") < pl.col("billing_date")))
+        .select("subscription_id", was_held=pl.lit(True))
+        .unique()
+    )
+
+
+def _state(
+    cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame, held: pl.DataFrame
+) -> pl.DataFrame:
     """The month's billing dates with the package in force until then."""
     state = (
         cycles.join(previous, on="subscription_id", how="left")
         .join(first_packages, on="subscription_id", how="left")
+        .join(held, on="subscription_id", how="left")
         .with_columns(
             current=pl.when(pl.col("billing_index") == 0).then("first_package").otherwise("opening_package"),
             closing_package=pl.when(pl.col("billing_index") > 0).then("opening_package"),
             # after a cancellation or on hold a pending change is void, and nothing is upgraded
             may_change=pl.col("status").is_in(["active", "suspended"]) & ~pl.col("is_last"),
+            # a hold voids what waits for the end of a yearly term, even one that was undone (rule 13)
+            waiting_package=pl.when(pl.col("was_held").is_null()).then("waiting_package"),
         )
         .drop("opening_package", "first_package")
     )
@@ -122,7 +139,7 @@ def _new_packages() -> dict[str, pl.Expr]:
     is_closed = pl.col("is_closed")
     takes_effect = pl.col("effective_on") == pl.col("billing_date")
     is_term_date = (pl.col("term") == "monthly") | (pl.col("billing_index") % 12 == 0)
-    # a cancellation or hold voids what waits for the end of a yearly term, too (rules 12 and 13)
+    # a cancellation voids what waits for the end of a yearly term, too (rule 12)
     waited = is_term_date & pl.col("waiting_package").is_not_null() & pl.col("may_change")
     opening = (
         pl.when(pl.col("is_last"))

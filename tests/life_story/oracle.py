@@ -58,6 +58,7 @@ class Subscription:
     end: str = ""
     last_date: date | None = None
     pauses: list[tuple[date, date]] = field(default_factory=list)
+    holds: list[date] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -491,6 +492,7 @@ class Oracle:
             one.access_last = day
             one.no_fee_from = first_free
             one.paid_until, one.held_on = paid_end, day
+            one.holds.append(day)
             one.last_date = None if self.has_hold_fee else paid_end
             return
         one.end, one.ended_on = "cancelled", day
@@ -671,6 +673,8 @@ class Oracle:
             usage: dict[str, Fraction] = {}
             if k:
                 start = self.billing_date(one.grid_start, k - 1)
+                if any(start <= held < day for held in one.holds):
+                    waiting = None
                 cycle = (self.midnight(start), self.midnight(day))
                 spans = [(max(a, cycle[0]), min(b, cycle[1])) for a, b in access]
                 spans = [(a, b) for a, b in spans if a < b]
@@ -721,7 +725,7 @@ class Oracle:
         """Of the subscription at a billing date."""
         if one.no_fee_from is not None and day >= one.no_fee_from and one.end:
             return one.end
-        if one.held_on is not None and one.held_on < day:
+        if (one.held_on is not None and one.held_on < day) or any(a <= day < b for a, b in one.pauses):
             return "held"
         if suspended:
             return "suspended"

@@ -109,6 +109,9 @@ def before_the_first_run(landing: Landing) -> None:
         landing.use(name, "2026-01-20", emails=20_000)
     landing.customer("holds-late")
     ask("holds-late", "hold", "2026-02-05T10:00:00Z")
+    landing.customer("holds-late-and-returns")
+    ask("holds-late-and-returns", "hold", "2026-02-05T10:00:00Z")
+    ask("holds-late-and-returns", "resume", "2026-02-20T10:00:00Z")
     landing.customer("never-held")
     ask("never-held", "resume", "2026-01-20T10:00:00Z")
     # rule 14
@@ -135,6 +138,10 @@ def before_the_first_run(landing: Landing) -> None:
     ask("by-the-year", "upgrade", "2026-01-20T10:00:00Z", "self_service", package="silver")
     landing.customer("by-the-year-smaller", "silver", term="yearly")
     ask("by-the-year-smaller", "downgrade", "2026-01-20T10:00:00Z", package="starter")
+    landing.customer("by-the-year-paused", "silver", term="yearly")
+    ask("by-the-year-paused", "downgrade", "2026-01-20T10:00:00Z", package="starter")
+    ask("by-the-year-paused", "hold", "2026-02-15T10:00:00Z")
+    ask("by-the-year-paused", "resume", "2026-02-20T10:00:00Z")
     # rule 20
     landing.customer("left-long-ago")
     landing.customer("used-less")
@@ -442,6 +449,13 @@ def test_rule_16_while_a_payment_has_failed_there_is_no_access_and_no_fee(story:
     assert (lost["reason"], lost["quantity"]) == ("suspended", "50000")
 
 
+def test_rule_13_a_billing_date_within_a_hold_is_held_though_the_hold_was_undone(story: Story) -> None:
+    # five days before 02-10 are late: the fee of 02-10 falls due, and the hold lasts until 02-20
+    statuses = {row["billing_date"]: row["status"] for row in story("packages", account_id="holds-late-and-returns")}
+    assert (statuses[FEB], statuses[MAR]) == ("held", "active")
+    assert totals(story, "holds-late-and-returns")[FEB] == USD("99.00")
+
+
 def test_rule_16_what_was_paid_late_pays_for_what_follows(story: Story) -> None:
     assert amounts(story, "card-fails", APR) == [("package_fee", None, "99.00")], "the fee of March never comes back"
 
@@ -461,6 +475,20 @@ def test_rule_18_a_lower_package_waits_for_the_end_of_the_term(story: Story) -> 
     answer = one(story("decisions", account_id="by-the-year-smaller", kind="downgrade"))
     assert (answer["outcome"], answer["effective_on"]) == ("approved", "2027-01-10")
     assert {row["opening_package"] for row in story("packages", account_id="by-the-year-smaller")} == {"silver"}
+
+
+def test_rule_13_a_hold_voids_what_waits_for_the_end_of_a_term_even_when_it_is_undone(story: Story) -> None:
+    waiting = {name: waits(story, name) for name in ("by-the-year-smaller", "by-the-year-paused")}
+    assert waiting["by-the-year-smaller"] == {"2026-01-10": None, FEB: "starter", MAR: "starter", APR: "starter"}
+    assert waiting["by-the-year-paused"] == {"2026-01-10": None, FEB: "starter", MAR: None, APR: None}
+
+
+def waits(story: Story, account: str) -> dict[str, str | None]:
+    return {
+        row["billing_date"]: row["waiting_package"]
+        for row in story("packages", account_id=account)
+        if row["billing_date"] < MAY
+    }
 
 
 def test_rule_20_a_cancellation_entered_late_gives_back_the_fee_it_would_have_avoided(story: Story) -> None:

@@ -472,7 +472,8 @@ class Oracle:
             assert one.held_on is not None and one.paid_until is not None
             if day < one.paid_until:
                 answer.reason = "hold_undone"
-                one.pauses.append((one.held_on + ONE_DAY, day))
+                if one.held_on < day:
+                    one.pauses.append((one.held_on + ONE_DAY, day))
                 one.access_last = one.no_fee_from = one.paid_until = one.held_on = one.last_date = None
                 return
             answer.reason = "new_subscription"

@@ -11,7 +11,7 @@ from assets.partitions import delivery_days
 from assets.progress import report
 from assets.resources import BillingHome
 from billing.business import Business
-from billing.home import lock, scan_frames
+from billing.home import scan_frames
 from billing.ingest import IngestOutcome
 from billing.month import ingest_usage
 from billing.tables import EVENTS, INGEST, REJECTS
@@ -83,7 +83,7 @@ def ingest_assets(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Ingest everything new; report on the delivery days of this run."""
     business = billing_home.business()
-    with lock(business.home, PATIENCE_SECONDS):
+    with business.alone(PATIENCE_SECONDS):
         outcome = ingest(business)
     days = pl.Series([date.fromisoformat(key) for key in context.partition_keys], dtype=pl.Date)
     files = [path for day in days if (path := business.home.delivery(INGEST, day)).exists()]

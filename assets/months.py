@@ -12,7 +12,7 @@ from assets.partitions import billing_months, month_before
 from assets.resources import BillingHome
 from billing import month as steps
 from billing.business import Business
-from billing.home import lock, read_frame
+from billing.home import read_frame
 from billing.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE, Table
 
 _KINDS = {"parquet", "polars"}
@@ -25,7 +25,7 @@ def computed(
 ) -> tuple[Business, Result]:
     """Run one step for the run's month, alone in the home."""
     business = billing_home.business()
-    with lock(business.home, PATIENCE_SECONDS):
+    with business.alone(PATIENCE_SECONDS):
         return business, step(business, context.partition_key)
 
 

@@ -14,7 +14,7 @@ from assets.resources import BillingHome
 from billing.business import Business
 from billing.calendar import months_after
 from billing.fingerprint import moved_inputs, record_fingerprint
-from billing.home import lock, read_frame, write_frame
+from billing.home import read_frame, write_frame
 from billing.profile_pages import write_profile_pages
 from billing.profiles import account_profiles, balances, collections
 from billing.tables import (
@@ -99,7 +99,7 @@ def billing_report(
 def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
     """Write profiles, balances and amounts to collect as of the run's day."""
     business = billing_home.business()
-    with lock(business.home, PATIENCE_SECONDS):
+    with business.alone(PATIENCE_SECONDS):
         found = {
             PROFILE: account_profiles(business, business.as_of),
             BALANCES: balances(business),

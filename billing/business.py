@@ -1,6 +1,7 @@
 """A business as of a day: its home, what was given, and the register. Every computation starts from one."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
@@ -12,7 +13,7 @@ from billing.balances import suspensions
 from billing.calendar import first_day, months_after
 from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
-from billing.home import Home, scan_frames
+from billing.home import Home, lock, scan_frames
 from billing.inputs import Inputs, read_inputs
 from billing.rating import TermsFrames, terms_frames
 from billing.register import Register
@@ -59,6 +60,23 @@ class Business:
         register = Register.open(home, register_url)
         # policy auto_issue false: runs stop at drafts until someone issues
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
+
+    @contextmanager
+    def alone(self, patience: float = 0) -> Iterator[None]:
+        """One run at a time in the home and with the register, from the command line and Dagster alike.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for another run to end.
+
+        Raises
+        ------
+        RefusedError
+            When another run is at work, or the home or the register cannot be used.
+        """
+        with lock(self.home, patience), self.register.alone(patience):
+            yield
 
     @cached_property
     def terms(self) -> TermsFrames:

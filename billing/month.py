@@ -6,6 +6,7 @@ of this month and the one before; running it again on unchanged input writes not
 
 from collections.abc import Callable, Sequence
 from datetime import date
+from pathlib import Path
 
 import polars as pl
 
@@ -18,7 +19,7 @@ from billing.decisions import month_decisions
 from billing.differences import open_differences
 from billing.documents import Drafts, Issued, draft_month
 from billing.errors import RefusedError
-from billing.home import Home, file_hash, read_frame, scan_frames, write_frame
+from billing.home import Home, file_hash, read_frame, scan_frames, write_bytes, write_frame
 from billing.ingest import IngestOutcome, Progress, ingest_deliveries, scan_events
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
@@ -168,6 +169,7 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
 
 def write_drafts(business: Business, month: str) -> Drafts:
     """The documents of the month's open billing dates: DRAFTS, DRAFT_LINES and DRAFT_TAXES."""
+    seen = business.register.state()
     scheduled, notes = _drafts(business, month), _refund_notes(business, month)
     drafts = Drafts(
         pl.concat([scheduled.documents, notes.documents]),
@@ -175,6 +177,8 @@ def write_drafts(business: Business, month: str) -> Drafts:
         pl.concat([scheduled.taxes, notes.taxes]),
     )
     _write_drafts(business, month, drafts)
+    # last: drafts that a killed run left beside an older state are never issued
+    write_bytes(_drafted_from(business, month), seen.encode())
     return drafts
 
 
@@ -195,9 +199,10 @@ def issue_documents(business: Business, month: str) -> pl.DataFrame:
         if not issue.closing.is_empty() or not issue.drafts.is_empty() or before is None or before < through:
             issued = register.issue(issue)
             # a first document that has just been issued may have been refunded since
+            seen = register.state()
             notes = _refund_notes(business, month)
             if not notes.documents.is_empty():
-                issued = pl.concat([issued, _issue_notes(business, month, notes)])
+                issued = pl.concat([issued, _issue_notes(business, month, notes, seen)])
             left = pl.col("billing_date") > through
             _write_drafts(
                 business,
@@ -262,8 +267,9 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     polars.DataFrame
         number, kind, account_id, subscription_id, billing_date of the notes.
     """
+    seen = business.register.state()
     notes = correction_drafts(business, month, reason, accounts)
-    issued = _NOTHING_ISSUED if notes.documents.is_empty() else _issue_notes(business, month, notes)
+    issued = _NOTHING_ISSUED if notes.documents.is_empty() else _issue_notes(business, month, notes, seen)
     _write_issued(business, month)
     return issued
 
@@ -445,12 +451,19 @@ def _write_drafts(business: Business, month: str, drafts: Drafts) -> None:
         write_frame(business.home.partition(table, month), frame, table)
 
 
-def _issue_notes(business: Business, month: str, notes: Drafts) -> pl.DataFrame:
+def _drafted_from(business: Business, month: str) -> Path:
+    """The file that keeps the state of the register which the month's drafts were made from."""
+    return business.home.lake / "fingerprints" / f"billing_month={month}" / "drafted_from.txt"
+
+
+def _issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> pl.DataFrame:
     """Issue notes, which close no billing date; returns what `Register.issue` does."""
     closing = PACKAGES.empty().select("account_id", *CLOSED_SCHEMA)
     through = business.register.closed_through(month) or first_day(month)
     return business.register.issue(
-        Issue(month, business.as_of, through, notes.documents, notes.lines, notes.taxes, closing, DECISIONS.empty())
+        Issue(
+            month, business.as_of, through, notes.documents, notes.lines, notes.taxes, closing, DECISIONS.empty(), seen
+        )
     )
 
 
@@ -561,6 +574,7 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         taxes=_required(business, DRAFT_TAXES, month).filter(reached),
         closing=pl.concat([closing, settled]),
         decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
+        seen=_drafted_from(business, month).read_text(),
     )
 
 

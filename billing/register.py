@@ -5,7 +5,9 @@ the billing dates. Amounts are whole ten-thousandths of the currency, so no data
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -15,113 +17,13 @@ from typing import Any, Final
 import polars as pl
 import sqlalchemy as sa
 
-from billing.errors import RefusedError
+from billing import register_schema as stored
+from billing.errors import InterruptedRunError, RefusedError
 from billing.home import Home
+from billing.register_migrations import migrate
 from billing.tables import DECISIONS, LINES, MONEY, TAXES
 
 SERIES: Final = {"invoice": "INV", "credit_note": "CN", "debit_note": "DN"}
-
-_metadata = sa.MetaData()
-_documents = sa.Table(
-    "documents",
-    _metadata,
-    sa.Column("number", sa.String, primary_key=True),
-    sa.Column("series", sa.String, nullable=False),
-    sa.Column("year", sa.Integer, nullable=False),
-    sa.Column("sequence", sa.Integer, nullable=False),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("is_scheduled", sa.Boolean, nullable=False),
-    sa.Column("account_id", sa.String, nullable=False, index=True),
-    sa.Column("subscription_id", sa.String, nullable=False),
-    sa.Column("billing_month", sa.String, nullable=False, index=True),
-    sa.Column("billing_date", sa.Date, nullable=False),
-    sa.Column("issued_on", sa.Date, nullable=False),
-    sa.Column("currency", sa.String, nullable=False),
-    sa.Column("net", sa.BigInteger, nullable=False),
-    sa.Column("tax", sa.BigInteger, nullable=False),
-    sa.Column("total", sa.BigInteger, nullable=False),
-    sa.Column("corrects", sa.String, sa.ForeignKey("documents.number")),
-    sa.Column("content", sa.Text, nullable=False),
-    sa.Column("content_hash", sa.String, nullable=False),
-    sa.UniqueConstraint("series", "year", "sequence"),
-    sa.CheckConstraint("total = net + tax", name="total_is_net_and_tax"),
-    sa.CheckConstraint("sequence > 0", name="sequence_counts_from_one"),
-)
-# one scheduled document per subscription and billing date
-sa.Index(
-    "one_scheduled_document",
-    _documents.c.subscription_id,
-    _documents.c.billing_date,
-    unique=True,
-    sqlite_where=_documents.c.is_scheduled,
-    postgresql_where=_documents.c.is_scheduled,
-)
-_lines = sa.Table(
-    "lines",
-    _metadata,
-    sa.Column("number", sa.String, sa.ForeignKey("documents.number"), primary_key=True),
-    sa.Column("line", sa.Integer, primary_key=True),
-    sa.Column("kind", sa.String, nullable=False),
-    sa.Column("due_on", sa.Date, nullable=False, index=True),
-    sa.Column("due_kind", sa.String, nullable=False),
-    sa.Column("metric", sa.String),
-    sa.Column("package", sa.String),
-    sa.Column("cycle_start", sa.Date),
-    sa.Column("cycle_end", sa.Date),
-    sa.Column("quantity", sa.String),
-    sa.Column("allowance", sa.String),
-    sa.Column("excess", sa.String),
-    sa.Column("billed_units", sa.String),
-    sa.Column("unit_price", sa.String),
-    sa.Column("amount", sa.BigInteger, nullable=False),
-    sa.Column("description", sa.Text, nullable=False),
-)
-_taxes = sa.Table(
-    "taxes",
-    _metadata,
-    sa.Column("number", sa.String, sa.ForeignKey("documents.number"), primary_key=True),
-    sa.Column("position", sa.Integer, primary_key=True),
-    sa.Column("name", sa.String, nullable=False),
-    sa.Column("country", sa.String, nullable=False),
-    sa.Column("region", sa.String),
-    sa.Column("rate", sa.String, nullable=False),
-    sa.Column("taxable", sa.BigInteger, nullable=False),
-    sa.Column("amount", sa.BigInteger, nullable=False),
-    sa.Column("reason", sa.String, nullable=False),
-)
-_closed_dates = sa.Table(
-    "closed_dates",
-    _metadata,
-    sa.Column("subscription_id", sa.String, primary_key=True),
-    sa.Column("billing_date", sa.Date, primary_key=True),
-    sa.Column("account_id", sa.String, nullable=False),
-    sa.Column("billing_month", sa.String, nullable=False, index=True),
-    sa.Column("closing_package", sa.String),
-    sa.Column("opening_package", sa.String),
-    sa.Column("change_reason", sa.String),
-    sa.Column("waiting_package", sa.String),
-    sa.Column("closed_on", sa.Date, nullable=False),
-)
-_closed_decisions = sa.Table(
-    "closed_decisions",
-    _metadata,
-    sa.Column("decision_id", sa.String, primary_key=True),
-    sa.Column("billing_month", sa.String, nullable=False, index=True),
-    sa.Column("decision", sa.Text, nullable=False),
-)
-_issued_months = sa.Table(
-    "issued_months",
-    _metadata,
-    sa.Column("billing_month", sa.String, primary_key=True),
-    sa.Column("closed_through", sa.Date, nullable=False),
-)
-_files = sa.Table(
-    "files",
-    _metadata,
-    sa.Column("number", sa.String, sa.ForeignKey("documents.number"), primary_key=True),
-    sa.Column("sha256", sa.String, nullable=False),
-    sa.Column("bytes", sa.BigInteger, nullable=False),
-)
 
 _DOCUMENT_SCHEMA: Final = {
     "number": pl.String,
@@ -139,6 +41,9 @@ _DOCUMENT_SCHEMA: Final = {
     "content_hash": pl.String,
 }
 _BULK = 5_000
+# keys of the server's locks: one for a run, one for the transaction that gives numbers
+_RUN_LOCK: Final = 7_281_002
+_ISSUE_LOCK: Final = 7_281_003
 
 
 @dataclass(frozen=True)
@@ -154,6 +59,8 @@ class Issue:
         the billing dates to close, whether they have a document or not.
     decisions
         As the table DECISIONS: those that are final with the closing.
+    seen
+        The state of the register (`Register.state`) that the drafts were made from.
     """
 
     month: str
@@ -164,6 +71,7 @@ class Issue:
     taxes: pl.DataFrame
     closing: pl.DataFrame
     decisions: pl.DataFrame
+    seen: str
 
 
 class Register:
@@ -183,14 +91,21 @@ class Register:
         """
         try:
             address = sa.engine.make_url(url) if url else sa.URL.create("sqlite", database=str(home.register_path))
-            engine = sa.create_engine(address)
+            # a run that issues keeps others waiting for as long as its one transaction takes
+            patience = {"timeout": 60} if address.drivername.startswith("sqlite") else {}
+            engine = sa.create_engine(address, connect_args=patience)
         except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
             raise RefusedError(
                 f"OVERAGE_REGISTER_URL: this register cannot be used ({error}): expected the URL of a database such as "
                 "postgresql+psycopg://user@host/name, and its driver installed"
             ) from error
+        if engine.dialect.name not in ("sqlite", "postgresql"):
+            raise RefusedError(
+                f"OVERAGE_REGISTER_URL: found a database of kind {engine.dialect.name}, expected postgresql or sqlite"
+            )
         if engine.dialect.name == "sqlite":
             _use_immediate_transactions(engine)
+        _name_lost_registers(engine)
         register = cls(engine)
         if url or home.register_path.exists():
             # what cannot be reached or written is refused before anything is computed
@@ -213,18 +128,16 @@ class Register:
     @cached_property
     def _empty(self) -> sa.Engine:
         engine = sa.create_engine("sqlite://", poolclass=sa.StaticPool)
-        _metadata.create_all(engine)
+        stored.metadata.create_all(engine)
         return engine
 
     def _make(self) -> None:
         try:
-            _metadata.create_all(self._opened)
-            if self._opened.dialect.name == "sqlite":
-                _guard(self._opened)
-        except sa.exc.SQLAlchemyError as error:
+            migrate(self._opened)
+        except (sa.exc.SQLAlchemyError, InterruptedRunError) as error:
+            name, cause = self._opened.url.render_as_string(), _cause(error.__cause__ or error)
             raise RefusedError(
-                f"{self._opened.url.render_as_string()}: the register cannot be opened ({_cause(error)}): "
-                "expected a database that can be reached and written"
+                f"{name}: the register cannot be opened ({cause}): expected a database that can be reached and written"
             ) from error
 
     def copied_to(self, path: Path) -> "Register":
@@ -232,9 +145,9 @@ class Register:
         engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
         copy = _ScratchRegister(engine)
         with self._engine.connect() as source, copy._made.begin() as target:
-            for table in _metadata.sorted_tables:
+            for table in stored.metadata.sorted_tables:
                 columns = [
-                    sa.literal("").label(column.name) if column is _documents.c.content else column
+                    sa.literal("").label(column.name) if column is stored.documents.c.content else column
                     for column in table.columns
                 ]
                 for rows in (
@@ -249,37 +162,41 @@ class Register:
 
     def documents(self, months: Sequence[str] | None = None) -> pl.DataFrame:
         """Issued documents without their content: the table DOCUMENTS less `status`, sorted by number."""
-        columns = [_documents.c[name] for name in _DOCUMENT_SCHEMA]
-        query = sa.select(*columns).order_by(_documents.c.number)
+        columns = [stored.documents.c[name] for name in _DOCUMENT_SCHEMA]
+        query = sa.select(*columns).order_by(stored.documents.c.number)
         if months is not None:
-            query = query.where(_documents.c.billing_month.in_(months))
+            query = query.where(stored.documents.c.billing_month.in_(months))
         return self._frame(query, _DOCUMENT_SCHEMA).with_columns(_from_integers("net", "tax", "total"))
 
     def lines(self, months: Sequence[str] | None = None) -> pl.DataFrame:
         """Lines of issued documents: the table LINES with due_on and due_kind, sorted by number and line."""
         schema: dict[str, Any] = {column.name: _raw_type(column.name, LINES.schema) for column in LINES.columns}
         schema |= {"due_on": pl.Date, "due_kind": pl.String}
-        query = sa.select(*(_lines.c[name] for name in schema)).order_by(_lines.c.number, _lines.c.line)
+        query = sa.select(*(stored.lines.c[name] for name in schema)).order_by(
+            stored.lines.c.number, stored.lines.c.line
+        )
         if months is not None:
-            query = query.join(_documents).where(_documents.c.billing_month.in_(months))
+            query = query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
         frame = self._frame(query, schema).with_columns(_from_integers("amount"))
         return frame.with_columns(pl.col(name).cast(LINES.schema[name]) for name in LINES.column_names)
 
     def taxes(self, months: Sequence[str] | None = None) -> pl.DataFrame:
         """Taxes of issued documents: the table TAXES, sorted."""
         schema: dict[str, Any] = {column.name: _raw_type(column.name, TAXES.schema) for column in TAXES.columns}
-        query = sa.select(*(_taxes.c[name] for name in schema)).order_by(_taxes.c.number, _taxes.c.position)
+        query = sa.select(*(stored.taxes.c[name] for name in schema)).order_by(
+            stored.taxes.c.number, stored.taxes.c.position
+        )
         if months is not None:
-            query = query.join(_documents).where(_documents.c.billing_month.in_(months))
+            query = query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
         frame = self._frame(query, schema).with_columns(_from_integers("taxable", "amount"))
         return frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
 
     def lines_due(self, subscription_id: str, due_on: date) -> pl.DataFrame:
         """The lines of issued documents that bill what fell due on a billing date, as the table LINES."""
         numbers = (
-            sa.select(_lines.c.number)
-            .join(_documents)
-            .where(_documents.c.subscription_id == subscription_id, _lines.c.due_on == due_on)
+            sa.select(stored.lines.c.number)
+            .join(stored.documents)
+            .where(stored.documents.c.subscription_id == subscription_id, stored.lines.c.due_on == due_on)
             .distinct()
         )
         with self._engine.connect() as connection:
@@ -299,25 +216,25 @@ class Register:
         """
         query = (
             sa.select(
-                _documents.c.account_id,
-                _documents.c.subscription_id,
-                _lines.c.due_on,
-                _lines.c.due_kind,
-                _lines.c.metric,
-                sa.func.sum(_lines.c.amount),
-                sa.func.min(_lines.c.package),
-                sa.func.min(_lines.c.cycle_start, type_=sa.Date),
-                sa.func.min(_lines.c.cycle_end, type_=sa.Date),
+                stored.documents.c.account_id,
+                stored.documents.c.subscription_id,
+                stored.lines.c.due_on,
+                stored.lines.c.due_kind,
+                stored.lines.c.metric,
+                sa.cast(sa.func.sum(stored.lines.c.amount), sa.BigInteger),
+                sa.func.min(stored.lines.c.package),
+                sa.func.min(stored.lines.c.cycle_start, type_=sa.Date),
+                sa.func.min(stored.lines.c.cycle_end, type_=sa.Date),
             )
-            .join(_documents)
-            .where(_lines.c.due_on >= due_from, _lines.c.due_on < due_to)
-            .where(_lines.c.due_kind.in_(["package_fee", "hold_fee", "overage", "refund"]))
+            .join(stored.documents)
+            .where(stored.lines.c.due_on >= due_from, stored.lines.c.due_on < due_to)
+            .where(stored.lines.c.due_kind.in_(["package_fee", "hold_fee", "overage", "refund"]))
             .group_by(
-                _documents.c.account_id,
-                _documents.c.subscription_id,
-                _lines.c.due_on,
-                _lines.c.due_kind,
-                _lines.c.metric,
+                stored.documents.c.account_id,
+                stored.documents.c.subscription_id,
+                stored.lines.c.due_on,
+                stored.lines.c.due_kind,
+                stored.lines.c.metric,
             )
         )
         schema = {
@@ -344,22 +261,22 @@ class Register:
             "change_reason",
             "waiting_package",
         ]
-        query = sa.select(*(_closed_dates.c[name] for name in names)).order_by(
-            _closed_dates.c.subscription_id, _closed_dates.c.billing_date
+        query = sa.select(*(stored.closed_dates.c[name] for name in names)).order_by(
+            stored.closed_dates.c.subscription_id, stored.closed_dates.c.billing_date
         )
         if month is not None:
-            query = query.where(_closed_dates.c.billing_month == month)
+            query = query.where(stored.closed_dates.c.billing_month == month)
         return self._frame(query, {name: pl.Date if name == "billing_date" else pl.String for name in names})
 
     def first_closed_date(self) -> date | None:
         """The earliest billing date that has been closed; None when none has."""
         with self._engine.connect() as connection:
-            return connection.execute(sa.select(sa.func.min(_closed_dates.c.billing_date))).scalar()
+            return connection.execute(sa.select(sa.func.min(stored.closed_dates.c.billing_date))).scalar()
 
     def closed_decisions(self, month: str) -> pl.DataFrame:
         """The decisions that were final when billing dates of the month closed: the table DECISIONS."""
-        query = sa.select(_closed_decisions.c.decision).where(_closed_decisions.c.billing_month == month)
-        found = self._frame(query.order_by(_closed_decisions.c.decision_id), {"decision": pl.String})
+        query = sa.select(stored.closed_decisions.c.decision).where(stored.closed_decisions.c.billing_month == month)
+        found = self._frame(query.order_by(stored.closed_decisions.c.decision_id), {"decision": pl.String})
         if found.is_empty():
             return DECISIONS.empty()
         shape = pl.Struct(_json_shape(DECISIONS.schema))
@@ -369,33 +286,33 @@ class Register:
 
     def closed_decision_ids(self) -> pl.Series:
         """The ids of the decisions that were final when a billing date closed, of all months."""
-        query = sa.select(_closed_decisions.c.decision_id)
+        query = sa.select(stored.closed_decisions.c.decision_id)
         return self._frame(query, {"decision_id": pl.String})["decision_id"]
 
     def closed_through(self, month: str) -> date | None:
         """The day up to which billing dates of the month have been closed; None when it was never issued."""
-        query = sa.select(_issued_months.c.closed_through).where(_issued_months.c.billing_month == month)
+        query = sa.select(stored.issued_months.c.closed_through).where(stored.issued_months.c.billing_month == month)
         with self._engine.connect() as connection:
             return connection.execute(query).scalar()
 
     def count(self, through_month: str | None = None, since: str | None = None) -> int:
         """How many documents have been issued, for all billing months or those from `since` to `through_month`."""
-        query = sa.select(sa.func.count()).select_from(_documents)
+        query = sa.select(sa.func.count()).select_from(stored.documents)
         if through_month is not None:
-            query = query.where(_documents.c.billing_month <= through_month)
+            query = query.where(stored.documents.c.billing_month <= through_month)
         if since is not None:
-            query = query.where(_documents.c.billing_month >= since)
+            query = query.where(stored.documents.c.billing_month >= since)
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
     def number_gaps(self) -> list[str]:
         """Series and years whose numbers do not run from 1 without a gap, such as INV-2026; rule 19 has none."""
-        highest, count = sa.func.max(_documents.c.sequence), sa.func.count()
+        highest, count = sa.func.max(stored.documents.c.sequence), sa.func.count()
         query = (
-            sa.select(_documents.c.series, _documents.c.year)
-            .group_by(_documents.c.series, _documents.c.year)
+            sa.select(stored.documents.c.series, stored.documents.c.year)
+            .group_by(stored.documents.c.series, stored.documents.c.year)
             .having(highest != count)
-            .order_by(_documents.c.series, _documents.c.year)
+            .order_by(stored.documents.c.series, stored.documents.c.year)
         )
         with self._engine.connect() as connection:
             return [f"{series}-{year}" for series, year in connection.execute(query)]
@@ -403,7 +320,50 @@ class Register:
     def latest_issued_on(self) -> date | None:
         """The latest as-of day of a run that issued anything."""
         with self._engine.connect() as connection:
-            return connection.execute(sa.select(sa.func.max(_documents.c.issued_on))).scalar()
+            return connection.execute(sa.select(sa.func.max(stored.documents.c.issued_on))).scalar()
+
+    def state(self) -> str:
+        """What tells whether anything was issued or closed since: nothing is ever taken away."""
+        with self._engine.connect() as connection:
+            return _state(connection)
+
+    @contextmanager
+    def alone(self, patience: float = 0) -> Iterator[None]:
+        """Keep runs of other homes on the same server waiting; a register in the home is kept by the home's lock.
+
+        The lock is the server's and ends with the connection. A process that holds it may take it again.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for another run to end.
+
+        Raises
+        ------
+        RefusedError
+            When another run holds the lock, or the server cannot be reached.
+        """
+        name = self._opened.url.render_as_string()
+        if self._opened.dialect.name != "postgresql" or name in _held:
+            yield
+            return
+        with self._made.connect() as connection:
+            deadline = time.monotonic() + patience
+            while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_RUN_LOCK))).scalar():
+                if time.monotonic() >= deadline:
+                    raise RefusedError(
+                        f"{name}: another run is at work with this register: wait for it to end, then run again"
+                    )
+                time.sleep(0.2)
+            # the lock belongs to the session, not to a transaction that would stay open for the whole run
+            connection.commit()
+            _held.add(name)
+            try:
+                yield
+            finally:
+                _held.discard(name)
+                # not back into the pool: the lock ends with the connection
+                connection.invalidate()
 
     def issue(self, issue: Issue) -> pl.DataFrame:
         """Number and write documents, and close billing dates, in one transaction (rule 19).
@@ -419,9 +379,17 @@ class Register:
         ------
         RefusedError
             When something was issued with a later as-of: numbers and dates never run backwards.
+        InterruptedRunError
+            When the register has moved since `issue.seen`: what was drafted may have been issued by another run.
         """
         with self._made.begin() as connection:
-            latest = connection.execute(sa.select(sa.func.max(_documents.c.issued_on))).scalar()
+            self._wait_for_others(connection)
+            if (found := _state(connection)) != issue.seen:
+                raise InterruptedRunError(
+                    f"{issue.month}: nothing was issued, because the register has moved since these drafts were made "
+                    f"(then {issue.seen}, now {found})"
+                )
+            latest = connection.execute(sa.select(sa.func.max(stored.documents.c.issued_on))).scalar()
             if latest is not None and latest > issue.as_of:
                 raise RefusedError(
                     f"nothing can be issued as of {issue.as_of}: documents were issued as of {latest}; "
@@ -430,27 +398,28 @@ class Register:
             numbered = self._numbered(connection, issue)
             keys = ["account_id", "subscription_id", "billing_date"]
             numbers = numbered.select(*keys, "number")
-            _insert(connection, _documents, _document_rows(numbered))
-            _insert(connection, _lines, _line_rows(issue.lines.join(numbers, on=keys, maintain_order="left")))
-            _insert(connection, _taxes, _tax_rows(issue.taxes.join(numbers, on=keys, maintain_order="left")))
+            # a document comes after its lines and taxes, and agrees with them: the database sees to both
+            _insert(connection, stored.lines, _line_rows(issue.lines.join(numbers, on=keys, maintain_order="left")))
+            _insert(connection, stored.taxes, _tax_rows(issue.taxes.join(numbers, on=keys, maintain_order="left")))
+            _insert(connection, stored.documents, _document_rows(numbered))
             closing = issue.closing.with_columns(billing_month=pl.lit(issue.month), closed_on=pl.lit(issue.as_of)).sort(
                 "subscription_id", "billing_date"
             )
-            _insert(connection, _closed_dates, closing.to_dicts())
-            _insert(connection, _closed_decisions, _decision_rows(issue.decisions))
+            _insert(connection, stored.closed_dates, closing.to_dicts())
+            _insert(connection, stored.closed_decisions, _decision_rows(issue.decisions))
             closed = {"closed_through": issue.closed_through}
-            month = _issued_months.c.billing_month == issue.month
-            if not connection.execute(sa.update(_issued_months).where(month).values(closed)).rowcount:
-                connection.execute(sa.insert(_issued_months).values(billing_month=issue.month, **closed))
+            month = stored.issued_months.c.billing_month == issue.month
+            if not connection.execute(sa.update(stored.issued_months).where(month).values(closed)).rowcount:
+                connection.execute(sa.insert(stored.issued_months).values(billing_month=issue.month, **closed))
         return numbered.select("number", "kind", *keys)
 
     def contents(self, numbers: Sequence[str]) -> Iterable[tuple[str, str]]:
         """(number, content) of documents, in the order of their numbers."""
         for start in range(0, len(numbers), _BULK):
             query = (
-                sa.select(_documents.c.number, _documents.c.content)
-                .where(_documents.c.number.in_(numbers[start : start + _BULK]))
-                .order_by(_documents.c.number)
+                sa.select(stored.documents.c.number, stored.documents.c.content)
+                .where(stored.documents.c.number.in_(numbers[start : start + _BULK]))
+                .order_by(stored.documents.c.number)
             )
             with self._engine.connect() as connection:
                 rows = connection.execute(query).all()
@@ -459,21 +428,31 @@ class Register:
     def files(self) -> pl.DataFrame:
         """number, sha256, bytes of the PDFs that were rendered."""
         schema = {"number": pl.String, "sha256": pl.String, "bytes": pl.Int64}
-        return self._frame(sa.select(*(_files.c[name] for name in schema)).order_by(_files.c.number), schema)
+        return self._frame(
+            sa.select(*(stored.files.c[name] for name in schema)).order_by(stored.files.c.number), schema
+        )
 
     def record_files(self, files: Sequence[Mapping[str, object]]) -> None:
         """Record the hash and size of rendered PDFs: number, sha256, bytes."""
         if not files:
             return
         with self._made.begin() as connection:
-            _insert(connection, _files, files)
+            _insert(connection, stored.files, files)
+
+    def _wait_for_others(self, connection: sa.Connection) -> None:
+        """One transaction at a time gives numbers: SQLite sees to it when a transaction begins."""
+        if connection.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ISSUE_LOCK)))
+        else:
+            # registers of earlier versions look for a line's document at once
+            connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
 
     def _numbered(self, connection: sa.Connection, issue: Issue) -> pl.DataFrame:
         year = issue.as_of.year
         taken = connection.execute(
-            sa.select(_documents.c.series, sa.func.max(_documents.c.sequence))
-            .where(_documents.c.year == year)
-            .group_by(_documents.c.series)
+            sa.select(stored.documents.c.series, sa.func.max(stored.documents.c.sequence))
+            .where(stored.documents.c.year == year)
+            .group_by(stored.documents.c.series)
         ).all()
         last = {series: int(sequence) for series, sequence in taken}
         series = pl.col("kind").replace_strict(SERIES, return_dtype=pl.String)
@@ -504,7 +483,18 @@ class _ScratchRegister(Register):
     """A register that is thrown away: the tables alone."""
 
     def _make(self) -> None:
-        _metadata.create_all(self._opened)
+        stored.metadata.create_all(self._opened)
+
+
+_held: set[str] = set()
+
+
+def _state(connection: sa.Connection) -> str:
+    documents, dates = (
+        connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one()
+        for table in (stored.documents, stored.closed_dates)
+    )
+    return f"{documents} documents, {dates} closed dates"
 
 
 def hash_content(content: str) -> str:
@@ -513,7 +503,7 @@ def hash_content(content: str) -> str:
 
 
 def _document_rows(numbered: pl.DataFrame) -> list[dict[str, Any]]:
-    columns = [column.name for column in _documents.columns if column.name != "is_scheduled"]
+    columns = [column.name for column in stored.documents.columns if column.name != "is_scheduled"]
     rows = numbered.with_columns(_to_integers("net", "tax", "total")).select(columns)
     return rows.with_columns(is_scheduled=pl.col("corrects").is_null()).to_dicts()
 
@@ -522,7 +512,7 @@ def _line_rows(lines: pl.DataFrame) -> list[dict[str, Any]]:
     texts = ["quantity", "allowance", "excess", "billed_units", "unit_price"]
     return (
         lines.with_columns(*_to_integers("amount"), *(pl.col(name).cast(pl.String) for name in texts))
-        .select([column.name for column in _lines.columns])
+        .select([column.name for column in stored.lines.columns])
         .sort("number", "line")
         .to_dicts()
     )
@@ -535,7 +525,7 @@ def _tax_rows(taxes: pl.DataFrame) -> list[dict[str, Any]]:
             pl.col("rate").cast(pl.String),
             position=pl.int_range(1, pl.len() + 1).over("number"),
         )
-        .select([column.name for column in _taxes.columns])
+        .select([column.name for column in stored.taxes.columns])
         .sort("number", "position")
         .to_dicts()
     )
@@ -592,6 +582,18 @@ def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[s
         connection.execute(sa.insert(table), list(rows[start : start + _BULK]))
 
 
+def _name_lost_registers(engine: sa.Engine) -> None:
+    """Say which register was lost, full or locked, where the database only says what happened to it."""
+
+    @sa.event.listens_for(engine, "handle_error")
+    def on_error(context: sa.engine.ExceptionContext) -> None:
+        error = context.sqlalchemy_exception
+        if context.is_disconnect or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+            raise InterruptedRunError(
+                f"{engine.url.render_as_string()}: the register cannot be used any more ({_cause(error or context)})"
+            ) from error
+
+
 def _use_immediate_transactions(engine: sa.Engine) -> None:
     """SQLite: take the write lock when a transaction begins, so that two runs cannot read the same last number."""
 
@@ -605,44 +607,5 @@ def _use_immediate_transactions(engine: sa.Engine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
-def _guard(engine: sa.Engine) -> None:
-    """SQLite: let the database itself refuse to change what was issued, to skip a number, or to open a month again."""
-    kept = [table.name for table in _metadata.sorted_tables if table is not _issued_months]
-    refusals = [
-        *((f"{name}_never_change", f"UPDATE ON {name}", "1", "what has been issued never changes") for name in kept),
-        *((f"{name}_stay", f"DELETE ON {name}", "1", "what has been issued stays") for name in kept),
-        (
-            "documents_have_no_gap",
-            "INSERT ON documents",
-            "NEW.sequence <> (SELECT COALESCE(MAX(sequence), 0) + 1 FROM documents"
-            " WHERE series = NEW.series AND year = NEW.year)",
-            "the next number of its series was expected",
-        ),
-        (
-            "documents_bear_their_number",
-            "INSERT ON documents",
-            "NEW.number <> printf('%s-%d-%06d', NEW.series, NEW.year, NEW.sequence)",
-            "its number is not that of its series, year and sequence",
-        ),
-        (
-            "issued_months_go_forward",
-            "UPDATE ON issued_months",
-            "NEW.billing_month <> OLD.billing_month OR NEW.closed_through < OLD.closed_through",
-            "a day that was closed stays closed",
-        ),
-        ("issued_months_stay", "DELETE ON issued_months", "1", "a day that was closed stays closed"),
-    ]
-    with engine.connect() as connection:
-        known = set(connection.execute(sa.text("SELECT name FROM sqlite_master WHERE type = 'trigger'")).scalars())
-    missing = [refusal for refusal in refusals if refusal[0] not in known]
-    if missing:
-        with engine.begin() as connection:
-            for name, change, condition, message in missing:
-                connection.exec_driver_sql(
-                    f"CREATE TRIGGER IF NOT EXISTS {name} BEFORE {change} WHEN {condition} "
-                    f"BEGIN SELECT RAISE(ABORT, '{change.split()[-1]}: {message}'); END"
-                )
-
-
-def _cause(error: sa.exc.SQLAlchemyError) -> str:
+def _cause(error: object) -> str:
     return str(getattr(error, "orig", None) or error).splitlines()[0]

@@ -21,7 +21,7 @@ from billing.calendar import first_day
 from billing.errors import InterruptedRunError, RefusedError
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.given import record_given
-from billing.home import lock, read_frame, remove_scratch_files, scan_frames, write_frame
+from billing.home import read_frame, remove_scratch_files, scan_frames, write_frame
 from billing.ingest import pending_days
 from billing.ingest.state import read_state
 from billing.month import billed_months, correction_drafts, correction_reason
@@ -97,7 +97,7 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
     check_month(business, month)
     _check_accounts(business, [account] if account else [])
     # where nothing was billed yet there is nothing to be alone with, and no trace is left
-    with lock(business.home) if business.home.lake.exists() else nullcontext():
+    with business.alone() if business.home.lake.exists() else nullcontext():
         found = preview_month(business, month)
     return replace(found, changes=found.changes.filter(pl.col("account_id") == account)) if account else found
 
@@ -178,7 +178,7 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
             f"{latest} or later, or --draft"
         )
     home = business.home
-    with lock(home):
+    with business.alone():
         for folder in (home.lake, home.documents, home.profiles):
             remove_scratch_files(folder)
         use_instance_of(home)

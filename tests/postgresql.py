@@ -1,0 +1,84 @@
+"""A real PostgreSQL server for the tests: one per process that needs it, in a folder of its own, gone at the end."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+_BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
+MISSING = "PostgreSQL is not installed: its tests are skipped"
+
+
+class Server:
+    """A server that listens on a socket in its folder only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._databases = 0
+
+    @classmethod
+    @contextmanager
+    def running(cls) -> Iterator["Server"]:
+        """A new server; skips the test where there is none to start (CI always has one)."""
+        if not _BINARIES:
+            if os.environ.get("CI") == "true":
+                pytest.fail("PostgreSQL is missing in CI")
+            pytest.skip(MISSING)
+        folder = Path(tempfile.mkdtemp(prefix="postgresql-"))
+        if os.geteuid() == 0:
+            # the server refuses to run as root: the user that its package made runs it
+            shutil.chown(folder, "postgres")
+        server = cls(folder)
+        try:
+            server._run("initdb", "--auth=trust", "--username=overage", "--no-sync", "-D", str(folder / "data"))
+            server.start()
+            yield server
+        finally:
+            if (folder / "data" / "postmaster.pid").exists():
+                server.stop()
+            shutil.rmtree(folder)
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c fsync=off"
+        log = self.folder / "log"
+        self._run("pg_ctl", "start", "-w", "-D", str(self.folder / "data"), "-l", str(log), "-o", options)
+
+    def stop(self) -> None:
+        """Pull the plug: no connection is told."""
+        self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self.folder / "data"))
+
+    def new_database(self) -> str:
+        """The URL of a new, empty database."""
+        self._databases += 1
+        name = f"register_{self._databases}"
+        engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            # a language that sorts text by its own habits: the register must not
+            connection.exec_driver_sql(
+                f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en'"
+            )
+        engine.dispose()
+        return self._url(name)
+
+    def _url(self, database: str) -> str:
+        return f"postgresql+psycopg://overage:secret@/{database}?host={self.folder}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(_BINARIES[-1].with_name(program)), *arguments]
+        if os.geteuid() == 0:
+            command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", *command]
+        # not through pipes: the server would keep them open
+        with tempfile.TemporaryFile() as said:
+            ended = subprocess.run(
+                command, cwd=self.folder, stdin=subprocess.DEVNULL, stdout=said, stderr=said, check=False
+            )
+            if ended.returncode:
+                said.seek(0)
+                raise RuntimeError(f"{program} failed: {said.read().decode()}")

@@ -116,7 +116,7 @@ bench: $(VENV)/.compiled  ## the benchmarks (minutes; keep the machine quiet)
 
 lock:  ## pin every dependency again, with hashes, for Python 3.11 to 3.14 (needs uv)
 	@command -v uv >/dev/null || test -x $(BIN)/uv || { echo "make lock needs uv: $(BIN)/python -m pip install uv" >&2; exit 1; }
-	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile pyproject.toml --group build --group tests --group typing --group lint \
+	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile pyproject.toml --extra production --group build --group tests --group typing --group lint \
 	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" --quiet $(UPGRADE) --output-file requirements.lock
 

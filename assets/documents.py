@@ -14,7 +14,10 @@ from assets.progress import report
 from assets.resources import BillingHome
 from billing import month as steps
 from billing.business import Business
+from billing.errors import InterruptedRunError
+from billing.fingerprint import first_moved_before
 from billing.rendering import RenderedFile
+from billing.reviewing import review_of, reviewed_business
 from billing.tables import (
     CHARGES,
     CYCLES,
@@ -68,11 +71,21 @@ def drafts(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Draft the documents of the open billing dates."""
     business, drafted = computed(context, billing_home, steps.write_drafts)
-    totals = drafted.documents
-    yield dg.MaterializeResult(
-        asset_key=DRAFTS.name,
-        metadata=summary(_by_kind(totals, business), drafts=totals.height, total=amount_sum(totals, business, "total")),
+    totals, review = drafted.documents, review_of(business, context.partition_key)
+    metadata = summary(
+        _by_kind(totals, business),
+        drafts=totals.height,
+        total=amount_sum(totals, business, "total"),
+        due=review.documents,
+        due_total=review.total,
     )
+    if not business.issues and (review.documents or not totals.is_empty()):
+        metadata["reviewed"] = dg.MetadataValue.text(review.identity)
+        metadata["to issue exactly these"] = dg.MetadataValue.md(
+            f"Look at them (`overage show drafts --month {review.month}`), then run the job `issue_documents` for the "
+            f"month with `reviewed: {review.identity}`, or `overage issue {review.month} --reviewed {review.identity}`."
+        )
+    yield dg.MaterializeResult(asset_key=DRAFTS.name, metadata=metadata)
     yield dg.MaterializeResult(asset_key=DRAFT_LINES.name, metadata={"lines": drafted.lines.height})
     yield dg.MaterializeResult(asset_key=DRAFT_TAXES.name, metadata={"taxes": drafted.taxes.height})
     wrong = _not_adding_up(drafted.documents, drafted.lines, drafted.taxes, ["subscription_id", "billing_date"])
@@ -82,6 +95,19 @@ def drafts(
         passed=wrong == 0,
         metadata={"documents": totals.height, "that do not add up": wrong},
     )
+
+
+class Issuing(dg.Config):
+    """What is issued.
+
+    Attributes
+    ----------
+    reviewed
+        The drafts that were reviewed, as the page of `drafts` names them: exactly these are issued, also where the
+        policy `auto_issue` is off. Empty: what has fallen due, where the policy says so.
+    """
+
+    reviewed: str = ""
 
 
 @dg.multi_asset(
@@ -116,10 +142,23 @@ def drafts(
     ],
 )
 def documents(
-    context: dg.AssetExecutionContext, billing_home: BillingHome
+    context: dg.AssetExecutionContext, config: Issuing, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Issue what has fallen due: the one step that cannot be taken back."""
-    business, issued = computed(context, billing_home, steps.issue_documents)
+
+    def step(business: Business, month: str) -> pl.DataFrame:
+        if config.reviewed:
+            return steps.issue_documents(reviewed_business(business, month, config.reviewed), month, only_drafts=True)
+        if business.issues and not billing_home.in_order:
+            first = first_moved_before(business, month)
+            if first is not None:
+                raise InterruptedRunError(
+                    f"{month}: nothing was issued, because {first} has to be built first: run the job billing_month "
+                    f"from {first} on, month by month"
+                )
+        return steps.issue_documents(business, month)
+
+    business, issued = computed(context, billing_home, step)
     register, month = business.register, context.partition_key
     found, lines, taxes = register.documents([month]), register.lines([month]), register.taxes([month])
     metadata = summary(

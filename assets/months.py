@@ -12,6 +12,7 @@ from assets.partitions import billing_months, month_before
 from assets.resources import BillingHome
 from billing import month as steps
 from billing.business import Business
+from billing.fingerprint import STEPS, record_step
 from billing.home import read_frame
 from billing.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE, Table
 
@@ -23,10 +24,13 @@ Step = Callable[..., Any]
 def computed(
     context: dg.AssetExecutionContext, billing_home: BillingHome, step: Callable[[Business, str], Result]
 ) -> tuple[Business, Result]:
-    """Run one step for the run's month, alone in the home."""
-    business = billing_home.business()
+    """Run one step for the run's month, alone in the home, and remember what it was computed from."""
+    business, month, name = billing_home.business(), context.partition_key, context.op_execution_context.op.name
     with business.alone(PATIENCE_SECONDS):
-        return business, step(business, context.partition_key)
+        result = step(business, month)
+        if name in STEPS:
+            record_step(business, month, name)
+        return business, result
 
 
 def monthly(

@@ -13,7 +13,7 @@ from assets.partitions import billing_months
 from assets.resources import BillingHome
 from billing.business import Business
 from billing.calendar import months_after
-from billing.fingerprint import moved_inputs, record_fingerprint
+from billing.fingerprint import moved_inputs, record_when_complete
 from billing.home import read_frame, write_frame
 from billing.profile_pages import write_profile_pages
 from billing.profiles import account_profiles, balances, collections
@@ -51,7 +51,7 @@ def billing_report(
     month = context.partition_key
 
     def step(business: Business, month: str) -> pl.DataFrame:
-        record_fingerprint(business, month)
+        record_when_complete(business, month)
         return month_summary(business, month)
 
     business, by_package = computed(context, billing_home, step)
@@ -66,7 +66,15 @@ def billing_report(
     )
     yield dg.MaterializeResult(metadata=metadata)
     moved = moved_inputs(business, month)
-    yield dg.AssetCheckResult(check_name="built_from_current_inputs", passed=not moved, metadata={"moved": moved})
+    yield dg.AssetCheckResult(
+        check_name="built_from_current_inputs",
+        passed=not moved,
+        metadata={
+            "month": month,
+            "moved since it was built": ", ".join(moved) or "nothing",
+            "what to do": f"run billing_month from {month} to the latest month" if moved else "nothing",
+        },
+    )
 
 
 @dg.multi_asset(

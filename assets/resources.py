@@ -24,11 +24,15 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type
         YYYY-MM-DD; empty: today in the billing time zone.
     draft
         Compute and issue nothing.
+    in_order
+        Whoever runs this brings every earlier month up to date first. Otherwise nothing is issued in a month as long as
+        an earlier one has to be built again.
     """
 
     folder: str = ""
     as_of: str = ""
     draft: bool = False
+    in_order: bool = False
 
     @property
     def root(self) -> Path:

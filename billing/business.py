@@ -31,6 +31,8 @@ class Business:
         The movable clock: deliveries, requests and payments after this day do not exist yet.
     issues
         Whether the run may issue; a draft run computes only.
+    hashes
+        Of parts of what was given, kept by `billing.fingerprint`.
     """
 
     home: Home
@@ -40,6 +42,7 @@ class Business:
     as_of: date
     issues: bool = True
     _by_count: dict[int, tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]] = field(default_factory=dict, compare=False)
+    hashes: dict[tuple[object, ...], str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def load(cls, root: Path, as_of: date, register_url: str | None = None, issues: bool = True) -> "Business":

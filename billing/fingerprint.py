@@ -6,7 +6,7 @@ tax rates and earlier dues can change nothing in it and are left out.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,21 @@ from billing.tables import DUES, LEVELS, PACKAGES, Table
 
 FORMAT: Final = 1
 """Raised when the tables of a month would come out differently for equal input."""
+
+STEPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "cycles": (),
+    "levels": (),
+    "usage": ("levels",),
+    "packages": ("cycles", "levels", "usage"),
+    "decisions": ("cycles", "levels", "usage"),
+    "charges": ("cycles", "usage", "packages"),
+    "unbilled": (),
+    "drafts": ("cycles", "usage", "packages", "decisions", "charges"),
+}
+"""The steps of a month that compute, each with the steps whose tables it reads."""
+
+# issuing moves these itself, after the steps have read them
+_MOVED_BY_ISSUING: Final = ("closed dates", "documents issued", "closed through")
 
 
 def month_fingerprint(business: Business, month: str) -> dict[str, str]:
@@ -42,11 +57,17 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         "catalogue": business.catalogue.content_hash,
         "usage": events_fingerprint(business.home, _event_months(business, month), business.as_of),
         # what is asked for after the month cannot change a billing date in it
-        "requests": _frame_hash(business.requests.filter(pl.col("on") <= last_day)),
-        "payments": _frame_hash(business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text")),
+        "requests": _kept(business, ("requests", last_day), lambda: business.requests.filter(pl.col("on") <= last_day)),
+        "payments": _kept(
+            business,
+            ("payments", last_day, business.register.count()),
+            lambda: business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text"),
+        ),
         # a cancellation or hold of a later month voids what was asked for in this one, and answers it
-        "answers": _frame_hash(
-            business.lives.answers.filter(pl.max_horizontal(month_of(pl.col("on")), first) == month)
+        "answers": _kept(
+            business,
+            ("answers", month),
+            lambda: business.lives.answers.filter(pl.max_horizontal(month_of(pl.col("on")), first) == month),
         ),
         # a refund corrects the first document, whenever it is asked for
         "refunds": _frame_hash(_refunds_of(business, month)),
@@ -63,8 +84,8 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         inputs |= {
             "as of": f"{min(business.as_of, last_day)}, {'issue' if business.issues else 'draft'} through "
             f"{business.closes_through(month)}",
-            "accounts": _frame_hash(business.inputs.accounts),
-            "tax rates": _frame_hash(business.inputs.tax_rates),
+            "accounts": _kept(business, ("accounts",), lambda: business.inputs.accounts),
+            "tax rates": _kept(business, ("tax rates",), lambda: business.inputs.tax_rates),
             "dues of earlier months": _digest([_file(business, DUES, each) for each in earlier]),
             "documents of earlier months": str(business.register.count(before)),
         }
@@ -98,6 +119,31 @@ def recorded_fingerprint(business: Business, month: str) -> dict[str, str] | Non
     return recorded
 
 
+def record_step(business: Business, month: str, step: str) -> None:
+    """Remember what one of STEPS has just been computed from: the month's inputs, and the steps it read."""
+    current = {
+        name: value for name, value in month_fingerprint(business, month).items() if name not in _MOVED_BY_ISSUING
+    }
+    content = {"inputs": current, "from": {each: _step_digest(business, month, each) for each in STEPS[step]}}
+    write_bytes(_step_path(business, month, step), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+
+
+def steps_to_run(business: Business, month: str) -> list[str]:
+    """The steps of a month whose tables were not computed from the present inputs and the present tables before them.
+
+    One step alone can be run in Dagster, as of another day too: what it wrote then does not agree with the rest.
+    """
+    return _steps_to_run(business, month, month_fingerprint(business, month))
+
+
+def record_when_complete(business: Business, month: str) -> bool:
+    """`record_fingerprint`, if every step of the month was computed from what there is now; returns whether it was."""
+    complete = not steps_to_run(business, month)
+    if complete:
+        record_fingerprint(business, month)
+    return complete
+
+
 def record_fingerprint(business: Business, month: str) -> None:
     """Remember what the month was built from, once everything in it is written."""
     content = json.dumps(month_fingerprint(business, month), indent=1, sort_keys=True) + "\n"
@@ -107,7 +153,19 @@ def record_fingerprint(business: Business, month: str) -> None:
 def moved_inputs(business: Business, month: str) -> list[str]:
     """Names of the inputs that moved since the month was built; `everything` when it was never built."""
     recorded = recorded_fingerprint(business, month)
-    return ["everything"] if recorded is None else _differences(recorded, month_fingerprint(business, month))
+    if recorded is None:
+        return ["everything"]
+    current = month_fingerprint(business, month)
+    steps = [
+        f"step {step}" for step in _steps_to_run(business, month, current) if _step_path(business, month, step).exists()
+    ]
+    return _differences(recorded, current) or steps
+
+
+def first_moved_before(business: Business, month: str) -> str | None:
+    """The first month before `month` that has to be built, or built again; None when all are up to date."""
+    earlier = months_between(business.first_month or month, months_after(month, -1))
+    return next((each for each in earlier if moved_inputs(business, each)), None)
 
 
 def built_months(business: Business) -> list[str]:
@@ -137,9 +195,40 @@ def _path(business: Business, month: str) -> Path:
     return business.home.lake / "fingerprints" / f"billing_month={month}" / "fingerprint.json"
 
 
+def _steps_to_run(business: Business, month: str, current: Mapping[str, str]) -> list[str]:
+    return [step for step in STEPS if not _is_current(business, month, step, current)]
+
+
+def _is_current(business: Business, month: str, step: str, current: Mapping[str, str]) -> bool:
+    path = _step_path(business, month, step)
+    if not path.exists():
+        return False
+    recorded = json.loads(path.read_text())
+    # inputs that count no more once the month is closed are in the record still
+    agrees = all(current.get(name, value) == value for name, value in recorded["inputs"].items())
+    return agrees and all(_step_digest(business, month, each) == digest for each, digest in recorded["from"].items())
+
+
+def _step_digest(business: Business, month: str, step: str) -> str:
+    path = _step_path(business, month, step)
+    return file_hash(path) if path.exists() else "none"
+
+
+def _step_path(business: Business, month: str, step: str) -> Path:
+    return _path(business, month).with_name(f"{step}.json")
+
+
 def _file(business: Business, table: Table, month: str) -> str:
     path = business.home.partition(table, month)
     return file_hash(path) if path.exists() else "none"
+
+
+def _kept(business: Business, what: tuple[object, ...], frame: Callable[[], pl.DataFrame]) -> str:
+    """The hash of something that was given: a business never reads it again, so it is taken once."""
+    key = (id(business.register), business.as_of, *what)
+    if key not in business.hashes:
+        business.hashes[key] = _frame_hash(frame())
+    return business.hashes[key]
 
 
 def _frame_hash(frame: pl.DataFrame) -> str:

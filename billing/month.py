@@ -178,12 +178,24 @@ def write_drafts(business: Business, month: str) -> Drafts:
     )
     _write_drafts(business, month, drafts)
     # last: drafts that a killed run left beside an older state are never issued
-    write_bytes(_drafted_from(business, month), seen.encode())
+    write_bytes(_drafted_from(business, month), f"{seen}\nas of {business.as_of}\n".encode())
     return drafts
 
 
-def issue_documents(business: Business, month: str) -> pl.DataFrame:
+def drafted_as_of(business: Business, month: str) -> date | None:
+    """The as-of day of the run that made the month's drafts; None when there are none."""
+    path = _drafted_from(business, month)
+    said = path.read_text().splitlines() if path.exists() else []
+    return date.fromisoformat(said[1].removeprefix("as of ")) if len(said) > 1 else None
+
+
+def issue_documents(business: Business, month: str, only_drafts: bool = False) -> pl.DataFrame:
     """Issue the drafts that have fallen due, close their dates, and write DOCUMENTS, LINES and TAXES of the month.
+
+    Parameters
+    ----------
+    only_drafts
+        Nothing but the drafts; else also the refunds of first documents that are issued here.
 
     Returns
     -------
@@ -201,7 +213,7 @@ def issue_documents(business: Business, month: str) -> pl.DataFrame:
             # a first document that has just been issued may have been refunded since
             seen = register.state()
             notes = _refund_notes(business, month)
-            if not notes.documents.is_empty():
+            if not notes.documents.is_empty() and not only_drafts:
                 issued = pl.concat([issued, _issue_notes(business, month, notes, seen)])
             left = pl.col("billing_date") > through
             _write_drafts(
@@ -574,7 +586,7 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         taxes=_required(business, DRAFT_TAXES, month).filter(reached),
         closing=pl.concat([closing, settled]),
         decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
-        seen=_drafted_from(business, month).read_text(),
+        seen=_drafted_from(business, month).read_text().splitlines()[0],
     )
 
 

@@ -42,7 +42,7 @@ def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Itera
         (root / "landing").symlink_to(business.home.landing.resolve())
         if business.home.lake.is_dir():
             shutil.copytree(business.home.lake, root / "lake", copy_function=_link)
-        yield replace(business, home=Home(root), register=register, as_of=as_of, issues=issues, _by_count={})
+        yield replace(business, home=Home(root), register=register, as_of=as_of, issues=issues, _by_count={}, hashes={})
     finally:
         if issues:
             register.close()

@@ -169,6 +169,31 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
 
 @main.command()
 @click.argument("month")
+@click.option(
+    "--reviewed", required=True, metavar="DRAFTS", help="The drafts that were reviewed, as `bill` names them."
+)
+@home_option
+@exit_status
+def issue(month: str, reviewed: str, home: Path) -> int:
+    """Issue exactly the drafts of a month that were reviewed, as of the day they were made.
+
+    For homes with the policy `auto_issue: false`, where `bill` stops at drafts. Refused when the drafts are others now,
+    or an input moved since they were made.
+    """
+    os.environ["OVERAGE_HOME"] = str(home)
+    from pipeline import runs
+    from pipeline.progress import progress_display
+
+    with progress_display():
+        outcome = runs.issue(home, month, reviewed, say)
+    for problem in outcome.problems:
+        say(f"not done: {problem}")
+    say(f"{outcome.issued} documents issued")
+    return PARTLY if outcome.is_partial else DONE
+
+
+@main.command()
+@click.argument("month")
 @click.option("--account", help="Of one account only.")
 @as_of_option
 @format_option

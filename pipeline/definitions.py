@@ -5,7 +5,7 @@ import dagster as dg
 from assets import corrections, documents, ingest, months, previews, reports
 from assets.resources import BillingHome
 from pipeline.executors import executor
-from pipeline.jobs import billing_month_job, correct_job, ingest_job, preview_job, profiles_job
+from pipeline.jobs import billing_month_job, correct_job, ingest_job, issue_job, preview_job, profiles_job
 from pipeline.schedules import complete_month, issue_daily
 
 defs = dg.Definitions(
@@ -14,7 +14,7 @@ defs = dg.Definitions(
         *dg.load_assets_from_modules([ingest, months, documents, corrections, previews, reports]),
     ],
     resources={"billing_home": BillingHome()},
-    jobs=[ingest_job, billing_month_job, correct_job, preview_job, profiles_job],
+    jobs=[ingest_job, billing_month_job, issue_job, correct_job, preview_job, profiles_job],
     schedules=[complete_month, issue_daily],
     executor=executor(),
 )

@@ -26,6 +26,9 @@ MONTHLY = (
     "billing_report",
 )
 
+# what issuing brings forth: everything after the drafts
+ISSUED = MONTHLY[MONTHLY.index("documents") :]
+
 ingest_job = dg.define_asset_job(
     "ingest",
     selection=dg.AssetSelection.assets(*INGESTED),
@@ -37,6 +40,14 @@ billing_month_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*MONTHLY),
     tags=SERIAL,
     description="Bill a month: ingest what is new, measure, decide, charge, issue what has fallen due, render.",
+)
+# as a run's Launchpad shows it: what is to be filled in stands there
+issue_job = dg.define_asset_job(
+    "issue_documents",
+    selection=dg.AssetSelection.assets(*ISSUED),
+    tags=SERIAL,
+    config={"ops": {"documents": {"config": {"reviewed": "what the page of drafts shows as reviewed"}}}},
+    description="Issue exactly the drafts of a month that were reviewed; refused if anything moved since.",
 )
 correct_job = dg.define_asset_job(
     "correct",

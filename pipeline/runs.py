@@ -27,6 +27,7 @@ from billing.ingest.state import read_state
 from billing.month import billed_months, correction_drafts, correction_reason
 from billing.plain_values import plain_rows
 from billing.preview import Preview, preview_month
+from billing.reviewing import review_of, reviewed_business
 from billing.tables import DRAFTS, PARKED, REJECTS
 from pipeline.definitions import defs
 from pipeline.instance import use_instance_of
@@ -77,12 +78,43 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
             write_frame(business.home.partition(PARKED, through), _parked_by_requests(business, through), PARKED)
         for each in months:
             _bill_month(business, each, resource, instance, say)
+            if not business.catalogue.policy.auto_issue:
+                _say_what_to_review(business, each, say)
         issued = business.register.count(through) - before
         rejects = _finish(business, months, resource, instance, say)
     set_aside = _set_aside(business, rejects)
     if set_aside:
         say(f"{set_aside} rows are set aside, with their reasons: overage show rejects --home {root}")
     return Outcome(issued, [*_unreadable(business), *_parked(business, months)])
+
+
+def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
+    """Issue exactly the drafts of a month that were reviewed, as of the day they were made.
+
+    Raises
+    ------
+    RefusedError
+        When they are not the drafts there are now, or anything moved since.
+    InterruptedRunError
+        As `bill`.
+    """
+    business = _load(root, date.max, issues=False)
+    check_month(business, month)
+    business = replace(business, as_of=review_of(business, month).as_of, hashes={}, _by_count={})
+    reviewed_business(business, month, reviewed)
+    with _at_work(business, draft=False, say=say) as (resource, instance):
+        before = business.register.count()
+        _run(
+            "issue_documents",
+            resource,
+            instance,
+            say,
+            partition=month,
+            operations={"documents": {"config": {"reviewed": reviewed}}},
+        )
+        months = billed_months(business, month)
+        _finish(business, months, resource, instance, say)
+    return Outcome(business.register.count() - before, _parked(business, [month]))
 
 
 def preview(root: Path, month: str, as_of: date, account: str | None = None) -> Preview:
@@ -184,7 +216,9 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
         use_instance_of(home)
         for warning in business.inputs.warnings:
             say(f"warning: {warning}")
-        resource = BillingHome(folder=str(home.root), as_of=business.as_of.isoformat(), draft=not business.issues)
+        resource = BillingHome(
+            folder=str(home.root), as_of=business.as_of.isoformat(), draft=not business.issues, in_order=True
+        )
         preload(resource, business)
         with dg.DagsterInstance.get() as instance:
             _end_killed_runs(instance)
@@ -279,6 +313,17 @@ def _bill_month(business: Business, month: str, resource: BillingHome, instance:
     say(f"{month}: {', '.join(said)}")
 
 
+def _say_what_to_review(business: Business, month: str, say: Say) -> None:
+    """Of a month that has billing dates to issue: what to look at, and how to issue exactly that."""
+    through, closed = business.closes_through(month), business.register.closed_through(month)
+    if through < first_day(month) or (closed is not None and closed >= through):
+        return
+    review, home = review_of(business, month), business.home.root
+    say(f"{month}: {review.documents} drafts to review, {review.total} {business.catalogue.currency} in all:")
+    say(f"  overage show drafts --month {month} --home {home}")
+    say(f"  overage issue {month} --reviewed {review.identity} --home {home}    issues exactly these")
+
+
 def _run(
     job: str,
     resource: BillingHome,
@@ -292,7 +337,14 @@ def _run(
     config = {
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         "resources": {
-            "billing_home": {"config": {"folder": resource.folder, "as_of": resource.as_of, "draft": resource.draft}}
+            "billing_home": {
+                "config": {
+                    "folder": resource.folder,
+                    "as_of": resource.as_of,
+                    "draft": resource.draft,
+                    "in_order": resource.in_order,
+                }
+            }
         },
         "ops": dict(operations or {}),
     }

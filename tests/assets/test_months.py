@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from assets import ingest
+from assets.resources import BillingHome
 from billing import month as steps
 from billing.business import Business
 from billing.charges import month_charges
@@ -19,6 +20,8 @@ from billing.ingest import IngestOutcome
 from billing.tables import INGEST
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, bill, blank_files, show
+
+DAY = {"dagster/asset_partition_range_start": "2026-01-25", "dagster/asset_partition_range_end": "2026-01-25"}
 
 
 @pytest.fixture
@@ -112,6 +115,62 @@ def test_a_broken_catalogue_fails_the_run_with_its_own_message(landing: Landing)
     (failure,) = failures(result)
     assert failure.startswith("cycles: billing.errors.RefusedError: ")
     assert "GOLD" in failure
+
+
+# --- what a month was built from: known step by step ----------------------------------------------------------------
+
+
+def step(home: Path, asset: str, as_of: str, month: str) -> dg.ExecuteInProcessResult:
+    """One asset materialized by itself, as from its page."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        return dg.materialize(
+            [defs.get_assets_def(asset), *defs.get_repository_def().source_assets_by_key.values()],
+            run_config={"resources": {"billing_home": {"config": {"folder": str(home), "as_of": as_of}}}},
+            resources={"billing_home": BillingHome()},
+            partition_key=month,
+            selection=[asset],
+            instance=instance,
+            raise_on_error=False,
+        )
+
+
+def is_current(result: dg.ExecuteInProcessResult) -> bool:
+    (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "built_from_current_inputs"]
+    return check.passed
+
+
+def test_a_month_is_not_current_by_building_its_report_alone(landing: Landing) -> None:
+    assert is_current(run("billing_month", landing.root, "2026-01-31", "2026-01"))
+    landing.use("acme", "2026-01-05", emails=1, delivered="2026-01-25")
+    assert run("ingest", landing.root, "2026-01-31", **DAY).success
+    assert not is_current(step(landing.root, "billing_report", "2026-01-31", "2026-01"))
+    assert is_current(run("billing_month", landing.root, "2026-01-31", "2026-01"))
+
+
+def test_a_step_that_was_run_alone_as_of_another_day_is_run_again(landing: Landing) -> None:
+    assert run("billing_month", landing.root, "2026-02-20", "2026-01").success
+    assert is_current(run("billing_month", landing.root, "2026-02-20", "2026-02"))
+    landing.use("acme", "2026-02-15", emails=20_000)
+    assert is_current(run("billing_month", landing.root, "2026-02-21", "2026-02"))
+    # the usage of the open month, without what was delivered after its first day
+    assert step(landing.root, "usage", "2026-02-01", "2026-02").success
+    assert not is_current(step(landing.root, "billing_report", "2026-02-21", "2026-02"))
+    assert "nothing moved" not in bill(landing.root, "2026-02", "2026-02-21").messages.splitlines()[-2]
+
+
+def test_nothing_is_issued_as_long_as_an_earlier_month_has_to_be_built_again(landing: Landing) -> None:
+    assert run("billing_month", landing.root, "2026-01-31", "2026-01").success
+    assert run("billing_month", landing.root, "2026-02-28", "2026-02").success
+    landing.use("acme", "2026-01-25", emails=20_000, delivered="2026-03-05")
+    result = run("billing_month", landing.root, "2026-03-31", "2026-03")
+    assert not result.success
+    (failure,) = failures(result)
+    assert "nothing was issued, because 2026-01 has to be built first" in failure
+    assert len(show(landing.root, "documents")) == 2
+    for month in ("2026-01", "2026-02", "2026-03"):
+        assert run("billing_month", landing.root, "2026-03-31", month).success
+    # 16,000 emails were billed as one block; 36,000 are 21
+    assert [row["total"] for row in show(landing.root, "documents")] == ["99.00", "102.00", "159.00"]
 
 
 # --- blocking checks: what would be wrong is never issued -----------------------------------------------------------

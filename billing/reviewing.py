@@ -1,0 +1,105 @@
+"""Issuing in two steps: somebody reviews the drafts, then exactly these are issued and nothing else."""
+
+import hashlib
+from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
+
+import polars as pl
+
+from billing.business import Business
+from billing.calendar import first_day, months_after, months_between
+from billing.errors import RefusedError
+from billing.fingerprint import moved_inputs
+from billing.home import read_frame
+from billing.ingest import pending_days
+from billing.month import drafted_as_of
+from billing.tables import DRAFTS
+
+_NAMES = ["kind", "account_id", "subscription_id", "billing_date", "corrects", "content_hash"]
+
+
+@dataclass(frozen=True)
+class Review:
+    """The drafts of a month that have fallen due.
+
+    Attributes
+    ----------
+    as_of
+        The day as of which they were made; they are issued as of the same day.
+    through
+        The day up to which billing dates have fallen due.
+    identity
+        Names exactly these drafts: as-of day and a hash of their contents. Another draft, another amount or another
+        word on a page gives another one.
+    """
+
+    month: str
+    as_of: date
+    through: date
+    documents: int
+    total: Decimal
+    identity: str
+
+
+def review_of(business: Business, month: str) -> Review:
+    """What `issue` would issue of a month, as it was drafted last.
+
+    Raises
+    ------
+    RefusedError
+        When nothing was ever drafted.
+    """
+    as_of = drafted_as_of(business, month)
+    if as_of is None:
+        raise RefusedError(f"{month}: nothing has been drafted: bill it first, then review its drafts, then issue them")
+    through = replace(business, as_of=as_of).closes_through(month)
+    due = read_frame(business.home.partition(DRAFTS, month), DRAFTS).filter(pl.col("billing_date") <= through)
+    contents = f"{month} {as_of} {through} " + due.select(_NAMES).write_json()
+    total = due.select(pl.col("total").sum().cast(pl.Decimal(38, business.catalogue.minor_units))).item()
+    identity = f"{as_of}.{hashlib.sha256(contents.encode()).hexdigest()[:16]}"
+    return Review(month, as_of, through, due.height, total, identity)
+
+
+def reviewed_business(business: Business, month: str, reviewed: str) -> Business:
+    """The business as of the day of the reviewed drafts, as it may issue them.
+
+    Raises
+    ------
+    RefusedError
+        When the drafts are others than those that were reviewed, an input of the month moved since they were made, or
+        an earlier month has billing dates that have to be closed first.
+    """
+    review = review_of(business, month)
+    if reviewed != review.identity:
+        raise RefusedError(
+            f"{month}: found the reviewed drafts {reviewed!r}, expected {review.identity!r}: the drafts there are now "
+            "are not those that were reviewed; look at them, then issue them"
+        )
+    then = replace(business, as_of=review.as_of, issues=False, _by_count={}, hashes={})
+    moved = moved_inputs(then, month) or (["usage"] if _pending(then) else [])
+    if moved:
+        raise RefusedError(
+            f"{month}: inputs moved since these drafts were made ({', '.join(moved)}): bill the month again, review "
+            "its drafts, then issue them"
+        )
+    for earlier in months_between(then.first_month or month, months_after(month, -1)):
+        closed, due = then.register.closed_through(earlier), then.closes_through(earlier)
+        if due >= first_day(earlier) and (closed is None or closed < due):
+            raise RefusedError(f"{month}: billing dates of {earlier} are open up to {due}: issue that month first")
+    return replace(then, issues=True, _by_count={}, hashes={})
+
+
+def _pending(business: Business) -> bool:
+    """Whether something has been delivered that is not ingested."""
+    catalogue = business.catalogue
+    return bool(
+        pending_days(
+            business.home,
+            catalogue.metrics,
+            business.inputs.accounts["account_id"],
+            catalogue.time_zone,
+            catalogue.policy.lateness_days,
+            business.as_of,
+        )
+    )

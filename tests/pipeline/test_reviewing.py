@@ -1,0 +1,155 @@
+"""Issuing in two steps: a run stops at drafts, somebody looks at them, and exactly these are issued."""
+
+import re
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from pipeline.definitions import defs
+from tests.pipeline.outside import Ended, Landing, bill, content_of, overage, show
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    """Two customers of a business that reviews its drafts."""
+    landing = Landing(tmp_path / "home")
+    path = landing.folder / "catalogue.yaml"
+    path.write_text(re.sub(r"auto_issue: true", "auto_issue: false", path.read_text()))
+    assert "auto_issue: false" in path.read_text()
+    landing.customer("acme")
+    landing.customer("bolt", on="2026-01-12")
+    landing.use("acme", "2026-01-20", emails=16_000)
+    return landing
+
+
+def named(ended: Ended, month: str) -> str:
+    """The drafts that a run names, to be issued as they are."""
+    (found,) = re.findall(rf"overage issue {month} --reviewed (\S+) ", ended.messages)
+    return str(found)
+
+
+def issue(home: Path, month: str, reviewed: str) -> Ended:
+    return overage("issue", month, "--reviewed", reviewed, "--home", home)
+
+
+def test_a_run_stops_at_drafts_and_says_how_to_issue_exactly_these(landing: Landing) -> None:
+    ended = bill(landing.root, "2026-01", "2026-01-31")
+    assert ended.status == 0
+    assert "2026-01: 2 drafts to review, 198.00 USD in all:" in ended.messages
+    assert show(landing.root, "documents") == []
+
+    ended = issue(landing.root, "2026-01", named(ended, "2026-01"))
+    assert (ended.status, ended.messages.splitlines()[-1]) == (0, "2 documents issued")
+    assert [(row["number"], row["issued_on"], row["total"]) for row in show(landing.root, "documents")] == [
+        ("INV-2026-000001", "2026-01-31", "99.00"),
+        ("INV-2026-000002", "2026-01-31", "99.00"),
+    ]
+    assert len([*landing.root.rglob("*.pdf")]) == 2
+    assert overage("verify", "--home", landing.root).status == 0
+
+
+def test_the_months_that_follow_are_those_of_a_business_that_issues_at_once(landing: Landing, tmp_path: Path) -> None:
+    at_once = Landing(tmp_path / "at once")
+    at_once.customer("acme")
+    at_once.customer("bolt", on="2026-01-12")
+    at_once.use("acme", "2026-01-20", emails=16_000)
+    for month, day in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
+        assert issue(landing.root, month, named(bill(landing.root, month, day), month)).status == 0
+        assert bill(at_once.root, month, day).status == 0
+    for table in ("documents", "lines", "packages", "charges"):
+        assert show(landing.root, table) == show(at_once.root, table)
+    assert "nothing moved" in bill(landing.root, "2026-02", "2026-02-28").messages
+
+
+def test_only_what_has_fallen_due_is_reviewed_and_issued(landing: Landing) -> None:
+    for month, day in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-10")):
+        assert issue(landing.root, month, named(bill(landing.root, month, day), month)).status == 0
+    february = ("--month", "2026-02")
+    assert [row["account_id"] for row in show(landing.root, "documents", *february)] == ["acme"]
+    assert [row["account_id"] for row in show(landing.root, "drafts", *february)] == ["bolt"]
+
+
+def refused(landing: Landing, month: str, reviewed: str, because: str) -> None:
+    """Refused before anything is written."""
+    before = content_of(landing.root)
+    ended = issue(landing.root, month, reviewed)
+    assert ended.status == 2, ended.messages
+    assert because in ended.messages
+    assert content_of(landing.root) == before
+
+
+def test_drafts_that_came_out_otherwise_since_are_not_issued(landing: Landing) -> None:
+    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    landing.customer("cone", on="2026-01-15")
+    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
+    refused(landing, "2026-01", reviewed, "the drafts there are now are not those that were reviewed")
+
+
+def test_a_delivery_that_arrived_since_the_drafts_were_made_forbids_to_issue_them(landing: Landing) -> None:
+    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    landing.use("bolt", "2026-01-21", emails=20_000)
+    refused(landing, "2026-01", reviewed, "inputs moved since these drafts were made (usage)")
+
+
+def test_a_request_that_became_known_since_the_drafts_were_made_forbids_to_issue_them(landing: Landing) -> None:
+    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    landing.request("bolt", "upgrade", "2026-01-20T09:00:00Z", package="silver")
+    refused(landing, "2026-01", reviewed, "inputs moved since these drafts were made (answers, requests)")
+
+
+def test_a_delivery_of_a_later_day_does_not(landing: Landing) -> None:
+    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    landing.use("bolt", "2026-01-21", emails=20_000, delivered="2026-02-01")
+    assert issue(landing.root, "2026-01", reviewed).status == 0
+
+
+def test_months_are_issued_in_order(landing: Landing) -> None:
+    ended = bill(landing.root, "2026-02", "2026-02-28")
+    refused(landing, "2026-02", named(ended, "2026-02"), "billing dates of 2026-01 are open up to 2026-01-31")
+    assert issue(landing.root, "2026-01", named(ended, "2026-01")).status == 0
+    # what was issued before stands on the next document: it has to be drafted again
+    refused(landing, "2026-02", named(ended, "2026-02"), "inputs moved since these drafts were made")
+    again = named(bill(landing.root, "2026-02", "2026-02-28"), "2026-02")
+    assert issue(landing.root, "2026-02", again).status == 0
+    assert [row["number"] for row in show(landing.root, "documents")] == [f"INV-2026-00000{each}" for each in "1234"]
+
+
+def test_what_was_issued_cannot_be_issued_again(landing: Landing) -> None:
+    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    assert issue(landing.root, "2026-01", reviewed).status == 0
+    refused(landing, "2026-01", reviewed, "are not those that were reviewed")
+
+
+def test_what_was_never_drafted_is_not_issued(landing: Landing) -> None:
+    refused(landing, "2026-01", "2026-01-31.0", "nothing has been drafted")
+
+
+def test_the_job_of_the_ui_issues_what_the_page_of_the_drafts_names(landing: Landing) -> None:
+    resources = {"billing_home": {"config": {"folder": str(landing.root), "as_of": "2026-01-31"}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        month = defs.resolve_job_def("billing_month").execute_in_process(
+            run_config={"resources": resources}, partition_key="2026-01", instance=instance
+        )
+        (drafts,) = [
+            event.step_materialization_data.materialization
+            for event in month.get_asset_materialization_events()
+            if event.asset_key == dg.AssetKey("drafts")
+        ]
+        assert show(landing.root, "documents") == []
+        job = defs.resolve_job_def("issue_documents")
+
+        def run(reviewed: object) -> dg.ExecuteInProcessResult:
+            return job.execute_in_process(
+                run_config={"resources": resources, "ops": {"documents": {"config": {"reviewed": reviewed}}}},
+                partition_key="2026-01",
+                instance=instance,
+                raise_on_error=False,
+            )
+
+        assert not run("the ones of last week").success
+        assert show(landing.root, "documents") == []
+        issued = run(drafts.metadata["reviewed"].value)
+    assert issued.success
+    assert [check.check_name for check in issued.get_asset_check_evaluations() if not check.passed] == []
+    assert len(show(landing.root, "documents")) == 2

@@ -1,6 +1,7 @@
 """The monthly chain: cycles, levels, usage, packages, decisions, charges. Each asset bears the name of its table."""
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -12,6 +13,8 @@ from assets.partitions import billing_months, month_before
 from assets.resources import BillingHome
 from billing import month as steps
 from billing.business import Business
+from billing.calendar import first_day, months_after
+from billing.expected_deliveries import missing_deliveries
 from billing.fingerprint import STEPS, record_step
 from billing.home import read_frame
 from billing.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE, Table
@@ -63,21 +66,45 @@ def from_month_before(table: Table) -> dg.AssetDep:
     "usage",
     "The billing dates that fall in the month, and the cycles that end and start there.",
     ["requests", "payments", "catalogue", "events"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "expected_deliveries_are_there",
+            asset=CYCLES.name,
+            description="Usage came on every day since the first, and no file that came every day has stopped.",
+        )
+    ],
 )
-def cycles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+def cycles(
+    context: dg.AssetExecutionContext, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Ingest what is new, then find the month's billing dates."""
+    month = context.partition_key
 
     def step(business: Business, month: str) -> pl.DataFrame:
         for warning in ingest(business).warnings:
             context.log.warning(warning)
         return steps.write_cycles(business, month)
 
-    _, frame = computed(context, billing_home, step)
-    return dg.MaterializeResult(
+    business, frame = computed(context, billing_home, step)
+    yield dg.MaterializeResult(
         metadata=summary(
             frame.group_by("status", "fee_reason").agg(subscriptions=pl.len()).sort("status", "fee_reason"),
             subscriptions=frame.height,
         )
+    )
+    # the cycles that close in the month began in the month before
+    last = min(business.as_of, date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1))
+    missing = missing_deliveries(business.home, first_day(months_after(month, -1)), last)
+    yield dg.AssetCheckResult(
+        check_name="expected_deliveries_are_there",
+        passed=not missing,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "month": month,
+            "days without a delivery": len(missing.days),
+            "files that stopped": len(missing.files),
+            "which": missing.in_words(most=31),
+        },
     )
 
 

@@ -7,6 +7,7 @@ from assets.resources import BillingHome
 from pipeline.executors import executor
 from pipeline.jobs import billing_month_job, correct_job, ingest_job, issue_job, preview_job, profiles_job
 from pipeline.schedules import complete_month, issue_daily
+from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_failed
 
 defs = dg.Definitions(
     assets=[
@@ -16,5 +17,6 @@ defs = dg.Definitions(
     resources={"billing_home": BillingHome()},
     jobs=[ingest_job, billing_month_job, issue_job, correct_job, preview_job, profiles_job],
     schedules=[complete_month, issue_daily],
+    sensors=[new_deliveries, roll_forward, run_failed, month_is_ready],
     executor=executor(),
 )

@@ -5,29 +5,44 @@ Both compute their month from the tick. The as-of is the day before the tick, so
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
 from assets.partitions import billing_months, billing_time_zone, home_folder
-from billing.calendar import months_after
+from billing.calendar import first_day, months_after
+from billing.expected_deliveries import missing_deliveries
+from billing.home import Home
 from pipeline.jobs import billing_month_job
+from pipeline.moved import load, months_to_run
 
 ZONE = billing_time_zone(home_folder())
 
 
 def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
-    """A run for a month and, before it, for the month before: some of its dates may fall due late."""
-    for each in (months_after(month, -1), month):
+    """A run for a month and, before it, for every earlier one that has to be built again, in order.
+
+    The month before is always among them: some of its dates may fall due late.
+    """
+    root = home_folder()
+    config = as_of_config(as_of)
+    missing = missing_deliveries(Home(root), first_day(months_after(month, -1)), as_of)
+    if missing:
+        # a tag stands in the list of runs, before the run has issued anything
+        config["tags"]["overage/missing"] = f"{len(missing.days)} days, {len(missing.files)} files"
+    for each in months_to_run(load(root, as_of), month):
         # in the first month that is billed there is no month before it
-        if not billing_months.has_partition_key(each):
-            continue
-        yield dg.RunRequest(
-            run_key=f"{each} as of {as_of}",
-            partition_key=each,
-            run_config={"resources": {"billing_home": {"config": {"as_of": as_of.isoformat()}}}},
-            tags={"overage/as_of": as_of.isoformat()},
-        )
+        if billing_months.has_partition_key(each):
+            yield dg.RunRequest(run_key=f"{each} as of {as_of}", partition_key=each, **config)
+
+
+def as_of_config(as_of: date) -> dict[str, Any]:
+    """What makes a run one as of a day: its configuration, and a tag that a person can look for."""
+    return {
+        "run_config": {"resources": {"billing_home": {"config": {"as_of": as_of.isoformat()}}}},
+        "tags": {"overage/as_of": as_of.isoformat()},
+    }
 
 
 def as_of_day(tick: datetime) -> date:

@@ -12,7 +12,9 @@ GRAPH = Path(__file__).with_name("graph.txt")
 
 
 def graph_text(defs: dg.Definitions) -> str:
-    return "\n".join([*_assets(defs), "", *_checks(defs), "", *_jobs(defs), "", *_schedules(defs), ""])
+    return "\n".join(
+        [*_assets(defs), "", *_checks(defs), "", *_jobs(defs), "", *_schedules(defs), "", *_sensors(defs), ""]
+    )
 
 
 def _assets(defs: dg.Definitions) -> Iterator[str]:
@@ -52,6 +54,12 @@ def _schedules(defs: dg.Definitions) -> Iterator[str]:
     for schedule in sorted(defs.schedules or [], key=lambda schedule: schedule.name):
         assert isinstance(schedule, dg.ScheduleDefinition)
         yield f"schedule {schedule.name}: {schedule.cron_schedule} -> {schedule.job_name}"
+
+
+def _sensors(defs: dg.Definitions) -> Iterator[str]:
+    for sensor in sorted(defs.sensors or [], key=lambda sensor: sensor.name):
+        jobs = ", ".join(job.name for job in sensor.jobs) if sensor.has_jobs else "tells people"
+        yield f"sensor {sensor.name} -> {jobs}"
 
 
 if __name__ == "__main__":

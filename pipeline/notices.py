@@ -1,0 +1,174 @@
+"""Notices to people: that a run failed, that a month is ready. Counts and sums only, never a customer's row.
+
+Configured from the environment:
+
+OVERAGE_SMTP_URL
+    `smtp://user:password@host:587` (STARTTLS where the server offers it) or `smtps://host:465`.
+OVERAGE_MAIL_FROM, OVERAGE_MAIL_TO
+    The sender, and the recipients with commas between them.
+OVERAGE_WEBHOOK_URL
+    Gets the notice as JSON by POST: id, subject, text, facts.
+OVERAGE_UI_URL
+    Where people reach the Dagster UI; default http://127.0.0.1:3000.
+"""
+
+import hashlib
+import json
+import smtplib
+import ssl
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from email.message import EmailMessage
+from urllib.parse import unquote, urlsplit
+
+import dagster as dg
+import polars as pl
+
+from billing.business import Business
+from billing.calendar import first_day, months_after
+from billing.reviewing import review_of
+
+_TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What people are told.
+
+    Attributes
+    ----------
+    event
+        Names what happened: one event is told once.
+    run_id
+        The run to look at.
+    """
+
+    event: str
+    subject: str
+    facts: Mapping[str, str]
+    run_id: str
+
+    @property
+    def id(self) -> str:
+        """The event as a short name: the same event has the same one, so that a receiver can tell repetitions."""
+        return hashlib.sha256(self.event.encode()).hexdigest()[:32]
+
+
+def is_configured(environment: Mapping[str, str]) -> bool:
+    """Whether there is anybody to tell."""
+    return bool(environment.get("OVERAGE_SMTP_URL") or environment.get("OVERAGE_WEBHOOK_URL"))
+
+
+def failure_notice(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Notice:
+    """That a run failed: where, not with which words, because an error may quote what a customer's row says."""
+    events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
+    steps = sorted({event.step_key for event in events if event.is_step_failure and event.step_key})
+    checks = sorted(
+        {
+            f"{each.asset_key.to_user_string()}: {each.check_name}"
+            for event in events
+            if event.event_type_value == "ASSET_CHECK_EVALUATION"
+            and not (each := event.asset_check_evaluation_data).passed
+        }
+    )
+    what = run.tags.get("dagster/partition") or run.tags.get("dagster/asset_partition_range_start") or ""
+    facts = {
+        "job": run.job_name,
+        "for": what,
+        "as of": run.tags.get("overage/as_of", ""),
+        "failed steps": ", ".join(steps) or "none: the run itself broke",
+        "checks that do not hold": ", ".join(checks),
+    }
+    subject = f"Billing run failed: {run.job_name} {what}".strip()
+    return Notice(f"failed {run.run_id}", subject, {name: fact for name, fact in facts.items() if fact}, run.run_id)
+
+
+def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice | None:
+    """That a month is complete, or its drafts ready to review; None while billing dates of it are to come."""
+    currency, places = business.catalogue.currency, business.catalogue.minor_units
+    last_day = first_day(months_after(month, 1)).toordinal() - 1
+    closed = business.register.closed_through(month)
+    if closed is not None and closed.toordinal() >= last_day:
+        documents = business.register.documents([month])
+        total = documents.select(pl.col("total").sum().cast(pl.Decimal(38, places))).item()
+        facts = {"documents": f"{documents.height}", "total": f"{total} {currency}"}
+        return Notice(f"ready {month} {facts}", f"{month} is billed: {documents.height} documents", facts, run.run_id)
+    if business.catalogue.policy.auto_issue:
+        return None
+    review = review_of(replace(business, issues=False), month)
+    if review.through.toordinal() < last_day:
+        return None
+    facts = {
+        "drafts": f"{review.documents}",
+        "total": f"{review.total} {currency}",
+        "issue exactly these": f"overage issue {month} --reviewed {review.identity}",
+    }
+    return Notice(f"review {review.identity}", f"{month}: {review.documents} drafts to review", facts, run.run_id)
+
+
+def send(
+    notice: Notice, instance: dg.DagsterInstance, environment: Mapping[str, str], warn: Callable[[str], None]
+) -> None:
+    """Tell everybody who is configured, each once per event; what cannot be sent is a warning and nothing else."""
+    text = _text(notice, environment)
+    for channel, setting, deliver in (
+        ("mail", "OVERAGE_SMTP_URL", _send_mail),
+        ("web hook", "OVERAGE_WEBHOOK_URL", _call_hook),
+    ):
+        key = f"overage notice {channel} {notice.id}"
+        if not environment.get(setting) or instance.daemon_cursor_storage.get_cursor_values({key}):
+            continue
+        try:
+            deliver(notice, text, environment)
+        except (OSError, smtplib.SMTPException, ValueError) as error:
+            # the address may hold a password: only the kind of error is said
+            warn(f"the {channel} about {notice.subject!r} could not be sent ({type(error).__name__})")
+            continue
+        # after it was sent: a notice that comes twice is better than one that never comes
+        instance.daemon_cursor_storage.set_cursor_values({key: notice.subject})
+
+
+def _text(notice: Notice, environment: Mapping[str, str]) -> str:
+    address = (environment.get("OVERAGE_UI_URL") or "http://127.0.0.1:3000").rstrip("/")
+    lines = [f"{name}: {fact}" for name, fact in notice.facts.items()]
+    return "\n".join([notice.subject, "", *lines, "", f"{address}/runs/{notice.run_id}", ""])
+
+
+def _send_mail(notice: Notice, text: str, environment: Mapping[str, str]) -> None:
+    sender, recipients = environment.get("OVERAGE_MAIL_FROM", ""), environment.get("OVERAGE_MAIL_TO", "")
+    if not sender or not recipients:
+        raise ValueError("OVERAGE_MAIL_FROM and OVERAGE_MAIL_TO say from whom and to whom mail goes")
+    message = EmailMessage()
+    message["Subject"], message["From"], message["To"] = notice.subject, sender, recipients
+    message["Message-ID"] = f"<{notice.id}@overage>"
+    message.set_content(text)
+    url = urlsplit(environment["OVERAGE_SMTP_URL"])
+    if url.scheme not in ("smtp", "smtps") or not url.hostname:
+        raise ValueError("OVERAGE_SMTP_URL: expected smtp://host:port or smtps://host:port")
+    context = ssl.create_default_context()
+    server = (
+        smtplib.SMTP_SSL(url.hostname, url.port or 465, timeout=_TIMEOUT_SECONDS, context=context)
+        if url.scheme == "smtps"
+        else smtplib.SMTP(url.hostname, url.port or 587, timeout=_TIMEOUT_SECONDS)
+    )
+    with server:
+        server.ehlo()
+        if url.scheme == "smtp" and server.has_extn("starttls"):
+            server.starttls(context=context)
+            server.ehlo()
+        if url.username:
+            server.login(unquote(url.username), unquote(url.password or ""))
+        server.send_message(message)
+
+
+def _call_hook(notice: Notice, text: str, environment: Mapping[str, str]) -> None:
+    url = environment["OVERAGE_WEBHOOK_URL"]
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError("OVERAGE_WEBHOOK_URL: expected http:// or https://")
+    content = {"id": notice.id, "subject": notice.subject, "text": text, "facts": dict(notice.facts)}
+    request = urllib.request.Request(  # noqa: S310  # the scheme was looked at
+        url, json.dumps(content).encode(), {"Content-Type": "application/json", "Idempotency-Key": notice.id}
+    )
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310  # the scheme was looked at
+        pass

@@ -1,0 +1,168 @@
+"""The sensors: see what was delivered, roll a correction forward, and tell people how runs ended."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from datetime import date, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import dagster as dg
+
+from assets.partitions import delivery_days, home_folder
+from assets.resources import today
+from billing.errors import RefusedError
+from billing.fingerprint import built_months, month_fingerprint, moved_inputs
+from billing.home import Home
+from billing.ingest.landing import delivered_files
+from billing.month import billed_months
+from pipeline.jobs import SERIAL, billing_month_job, correct_job, ingest_job, issue_job, profiles_job
+from pipeline.moved import load
+from pipeline.notices import failure_notice, is_configured, ready_notice, send
+from pipeline.schedules import as_of_config
+
+# more ranges of days than this in one tick are ingested as one
+_MOST_RANGES = 12
+_IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
+
+
+@dg.sensor(
+    name="new_deliveries",
+    job=ingest_job,
+    minimum_interval_seconds=60,
+    description="See files that were delivered or replaced, and ingest their days.",
+)
+def new_deliveries(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
+    """Compare what the file system says of every delivered file with what it said before; no file is read."""
+    root = home_folder()
+    try:
+        day = today(root)
+    except RefusedError as error:
+        return dg.SkipReason(f"the catalogue cannot be read: {error}")
+    before: dict[str, str] = json.loads(context.cursor or "{}")
+    now = _stamps_by_day(root, day)
+    moved = sorted(date.fromisoformat(each) for each, stamp in now.items() if before.get(each) != stamp)
+    known = [each for each in moved if delivery_days.has_partition_key(each.isoformat())]
+    cursor = json.dumps(now, separators=(",", ":"))
+    if not known:
+        return dg.SensorResult(skip_reason="nothing new was delivered", cursor=cursor)
+    key = hashlib.sha256(cursor.encode()).hexdigest()[:16]
+    requests = [
+        dg.RunRequest(
+            run_key=f"{first} to {last} {key}",
+            tags={
+                "dagster/asset_partition_range_start": first.isoformat(),
+                "dagster/asset_partition_range_end": last.isoformat(),
+            },
+        )
+        for first, last in _ranges(known)
+    ]
+    return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+
+def _stamps_by_day(root: Path, through: date) -> Mapping[str, str]:
+    """By delivery day: a short hash of name, size and time of change of its files."""
+    lines: dict[str, list[str]] = {}
+    for file in delivered_files(Home(root), through).files:
+        try:
+            found = file.path.stat()
+        except OSError:
+            # it vanished just now: that changes nothing
+            continue
+        stamp = f"{file.name} {found.st_size} {found.st_mtime_ns}"
+        lines.setdefault(file.day.isoformat(), []).append(stamp)
+    return {day: hashlib.sha256("\n".join(each).encode()).hexdigest()[:12] for day, each in sorted(lines.items())}
+
+
+def _ranges(days: list[date]) -> list[tuple[date, date]]:
+    """First and last day of every stretch of days that follow each other."""
+    breaks = [(one, other) for one, other in pairwise(days) if other - one > timedelta(days=1)]
+    if len(breaks) >= _MOST_RANGES:
+        return [(days[0], days[-1])]
+    firsts, lasts = [days[0], *(other for _, other in breaks)], [*(one for one, _ in breaks), days[-1]]
+    return list(zip(firsts, lasts, strict=True))
+
+
+@dg.sensor(
+    name="roll_forward",
+    job=billing_month_job,
+    minimum_interval_seconds=120,
+    description="Build months that were built before and whose inputs moved since again, in order, up to the latest.",
+)
+def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Ask for every built month that moved; what moves by that is found at the next tick."""
+    root = home_folder()
+    at_work = dg.RunsFilter(statuses=_IN_PROGRESS, tags=SERIAL)
+    if context.instance.get_runs_count(at_work):
+        yield dg.SkipReason("other runs are at work")
+        return
+    try:
+        as_of = today(root) - timedelta(days=1)
+    except RefusedError as error:
+        yield dg.SkipReason(f"the catalogue cannot be read: {error}")
+        return
+    business = load(root, as_of)
+    if business is None:
+        yield dg.SkipReason("there is no business to bill, or its inputs are refused: see `overage check`")
+        return
+    built = set(built_months(business))
+    # a new day alone moves nothing that was built: the open month is the daily schedule's
+    moved = [
+        each
+        for each in billed_months(business, max(built, default=""))
+        if each in built and set(moved_inputs(business, each)) - {"as of"}
+    ]
+    if not moved:
+        yield dg.SkipReason("every month is built from what there is")
+    for month in moved:
+        built_from = json.dumps(month_fingerprint(business, month), sort_keys=True)
+        yield dg.RunRequest(
+            run_key=f"{month} from {hashlib.sha256(built_from.encode()).hexdigest()[:16]}",
+            partition_key=month,
+            **as_of_config(as_of),
+        )
+
+
+_TOLD = [billing_month_job, ingest_job, issue_job, correct_job, profiles_job]
+
+
+@dg.run_failure_sensor(
+    name="run_failed",
+    monitored_jobs=_TOLD,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tell people that a run failed, by mail and web hook, where these are configured.",
+)
+def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
+    """Tell that a run failed, unless it is run again by itself."""
+    if not is_configured(os.environ):
+        return dg.SkipReason("no mail and no web hook is configured")
+    if context.dagster_run.tags.get("dagster/will_retry") == "true":
+        return dg.SkipReason("it is run again")
+    send(failure_notice(context.dagster_run, context.instance), context.instance, os.environ, context.log.warning)
+    return None
+
+
+@dg.run_status_sensor(
+    run_status=dg.DagsterRunStatus.SUCCESS,
+    name="month_is_ready",
+    monitored_jobs=[billing_month_job, issue_job],
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Tell people that a month is complete, or its drafts ready to review, where that is configured.",
+)
+def month_is_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
+    """Tell that everything of a month is issued, or drafted where somebody reviews first."""
+    if not is_configured(os.environ):
+        return dg.SkipReason("no mail and no web hook is configured")
+    root, month = home_folder(), context.dagster_run.tags.get("dagster/partition")
+    business = load(root, date.max) if month else None
+    notice = ready_notice(context.dagster_run, business, month) if business and month else None
+    if notice is None:
+        return dg.SkipReason("the month is not complete")
+    send(notice, context.instance, os.environ, context.log.warning)
+    return None

@@ -1,6 +1,7 @@
 """Reports: what the month came to, and what it was built from."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from decimal import Decimal
 
 import dagster as dg
@@ -9,7 +10,7 @@ import polars as pl
 from assets.ingest import PATIENCE_SECONDS
 from assets.metadata import amount_sum, bar_chart, definition_metadata, money_type, summary
 from assets.months import computed
-from assets.partitions import billing_months
+from assets.partitions import billing_months, billing_time_zone, home_folder
 from assets.resources import BillingHome
 from billing.business import Business
 from billing.calendar import months_after
@@ -35,6 +36,10 @@ from billing.tables import (
     partitions_def=billing_months,
     deps=[DOCUMENTS.name, "invoice_files", CHARGES.name, DUES.name, DECISIONS.name, UNBILLED.name, PARKED.name],
     kinds={"markdown"},
+    # the schedule complete_month runs at six on the 2nd: at noon the month before should stand there
+    freshness_policy=dg.FreshnessPolicy.cron(
+        "0 12 2 * *", lower_bound_delta=timedelta(hours=36), timezone=billing_time_zone(home_folder())
+    ),
     description="The month in one page: packages, fees, overages, change against the month before.",
     check_specs=[
         dg.AssetCheckSpec(

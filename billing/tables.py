@@ -502,6 +502,28 @@ PROFILE = Table(
     ("account_id",),
 )
 
+JOURNAL = Table(
+    "journal",
+    "A posting for accounting. The postings of an entry balance: what they debit is what they credit.",
+    (
+        Column("billing_month", pl.String, "The calendar month of posted_on: the month of the books, YYYY-MM"),
+        Column("posted_on", pl.Date, "Day of issue or payment; the last day of the month for a release"),
+        Column("kind", pl.String, "document, release (of a fee that was deferred) or payment"),
+        Column("entry", pl.String, "The document's number, or the payment_id"),
+        Column(
+            "ledger_account",
+            pl.String,
+            "receivable, cash, deferred_revenue, revenue, credits (given back: less revenue) or tax",
+        ),
+        _ACCOUNT,
+        Column("number", pl.String, "The document that it concerns"),
+        _CURRENCY,
+        Column("debit", MONEY, "What the ledger account is debited, else 0"),
+        Column("credit", MONEY, "What it is credited, else 0"),
+    ),
+    ("posted_on", "kind", "entry", "ledger_account"),
+)
+
 TABLES: Final[Mapping[str, Table]] = {
     table.name: table
     for table in (
@@ -525,6 +547,7 @@ TABLES: Final[Mapping[str, Table]] = {
         PARKED,
         BALANCES,
         COLLECTIONS,
+        JOURNAL,
         PROFILE,
     )
 }

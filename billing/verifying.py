@@ -9,8 +9,10 @@ import polars as pl
 
 from billing.business import Business
 from billing.home import file_hash, read_frame
+from billing.journal import receivable_differences, unbalanced_entries
+from billing.profiles import balances
 from billing.register import hash_content
-from billing.tables import DOCUMENTS, LINES, MONEY, TAXES, Table
+from billing.tables import DOCUMENTS, JOURNAL, LINES, MONEY, TAXES, Table
 
 _KEYS = ["number"]
 
@@ -29,6 +31,7 @@ def disagreements(business: Business) -> list[str]:
         *_contents(business, documents, lines),
         *_files(business, documents),
         *_lake(business, documents, lines, taxes),
+        *_journal(business),
     ]
 
 
@@ -107,6 +110,19 @@ def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxe
             stored = read_frame(business.home.partition(table, str(month)), table)
             if not _equal(stored.select(names), part.select(names), table):
                 yield f"lake/{table.name} of {month}: the register says otherwise: bill that month again"
+
+
+def _journal(business: Business) -> Iterator[str]:
+    """The journal against itself and against what is owed."""
+    for month, entry in unbalanced_entries(business.home).select("billing_month", "entry").iter_rows():
+        yield f"lake/journal of {month}: the debits of {entry} are not its credits: bill that month again"
+    owed = balances(business)
+    if (business.home.lake / JOURNAL.name).exists():
+        for account, receivable, outstanding in receivable_differences(business.home, owed).iter_rows():
+            yield (
+                f"lake/journal: {account} owes {receivable:f} there, and its balance is {outstanding:f}: bill the "
+                "latest month again"
+            )
 
 
 def _equal(one: pl.DataFrame, other: pl.DataFrame, table: Table) -> bool:

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from assets import corrections, documents, ingest, months, previews, reports
+from assets import corrections, documents, ingest, journal, months, previews, reports
 from assets.resources import BillingHome
 from pipeline.executors import executor
 from pipeline.jobs import billing_month_job, correct_job, ingest_job, issue_job, preview_job, profiles_job
@@ -12,7 +12,7 @@ from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_f
 defs = dg.Definitions(
     assets=[
         *ingest.landing_assets,
-        *dg.load_assets_from_modules([ingest, months, documents, corrections, previews, reports]),
+        *dg.load_assets_from_modules([ingest, months, documents, corrections, previews, reports, journal]),
     ],
     resources={"billing_home": BillingHome()},
     jobs=[ingest_job, billing_month_job, issue_job, correct_job, preview_job, profiles_job],

@@ -63,7 +63,7 @@ preview_job = dg.define_asset_job(
 )
 profiles_job = dg.define_asset_job(
     "profiles",
-    selection=dg.AssetSelection.assets("profile", "balances", "collections"),
+    selection=dg.AssetSelection.assets("profile", "balances", "collections", "journal"),
     tags=SERIAL,
-    description="Billing profiles, balances and amounts to collect, as of a day.",
+    description="Billing profiles, balances, amounts to collect and the journal, as of a day.",
 )

@@ -1,4 +1,5 @@
-"""Whatever is delivered, withdrawn, billed, corrected or paid, in any order: what is due is issued or known as open.
+"""Whatever is delivered, withdrawn, billed, corrected, paid, paid back or killed, in any order: what is due is issued or
+known as open.
 
 For every closed billing date, what a business that never issued anything would owe, less what has been issued, is the
 difference that `preview` reports. Numbers have no gap, and nothing that was issued has changed.
@@ -13,12 +14,14 @@ from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import polars as pl
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from billing.home import Home
 from billing.register import Register
+from tests.pipeline.killing import Killer
 from tests.pipeline.outside import Landing, bill, overage, show
 from tests.pipeline.test_preview import preview
 
@@ -36,6 +39,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.landing = Landing(self.folder / "home")
         self.today = date(2026, 2, 10)
         self.hashes: dict[str, str] = {}
+        self.killer: Killer | None = None
 
     @property
     def home(self) -> Path:
@@ -94,6 +98,18 @@ class AnyOrder(RuleBasedStateMachine):
             paid = documents[place % len(documents)]
             self.landing.pay(paid["account_id"], paid["number"], paid["total"], f"{self.today}T12:00:00Z")
 
+    @rule(account=st.sampled_from(ACCOUNTS))
+    def a_refund_is_asked_for(self, account: str) -> None:
+        self.landing.request(account, "refund", f"{self.today}T12:00:00Z", reason="not needed")
+
+    @rule(place=st.integers(0, 150))
+    def a_run_is_killed(self, place: int) -> None:
+        if self.killer is None:
+            self.killer = Killer().__enter__()
+        arguments = ("bill", f"{self.today:%Y-%m}", "--as-of", self.today, "--home", self.home)
+        # past its last write it ends as it would have
+        assert self.killer.run(*arguments, kill_at=place).status in (None, 0)
+
     def check(self) -> None:
         as_of = self.today.isoformat()
         month = f"{self.today:%Y-%m}"
@@ -110,7 +126,11 @@ class AnyOrder(RuleBasedStateMachine):
             if key in closed:
                 open_now[key] += Decimal(row["amount"])
         shutil.rmtree(fresh)
-        for subscription, day, amount in issued.select("subscription_id", "billing_date", "issued").iter_rows():
+        # what was paid back is no fee that was never billed: rule 14 is a matter of its own
+        fees_and_overages = issued.filter(pl.col("kind") != "refund")
+        for subscription, day, amount in fees_and_overages.select(
+            "subscription_id", "billing_date", "issued"
+        ).iter_rows():
             open_now[subscription, day] -= amount
         reported: dict[tuple[str, date], Decimal] = defaultdict(Decimal)
         for account in preview(self.home, month, as_of)["accounts"]:
@@ -131,6 +151,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert numbers == list(range(1, len(numbers) + 1))
 
     def teardown(self) -> None:
+        if self.killer is not None:
+            self.killer.__exit__(None, None, None)
         shutil.rmtree(self.folder)
 
 

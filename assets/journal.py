@@ -1,0 +1,79 @@
+"""The journal for accounting, with the two facts it has to agree with."""
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+import dagster as dg
+import polars as pl
+
+from assets.ingest import PATIENCE_SECONDS
+from assets.metadata import definition_metadata, money_type, summary
+from assets.resources import BillingHome
+from billing.journal import LEDGER_ACCOUNTS, receivable_differences, trial_balance, unbalanced_entries, write_journal
+from billing.profiles import balances
+from billing.tables import BALANCES, DOCUMENTS, JOURNAL, LINES, TAXES
+
+_SHOWN_MONTHS = 12
+
+
+@dg.asset(
+    name=JOURNAL.name,
+    group_name="reports",
+    deps=[DOCUMENTS.name, LINES.name, TAXES.name, BALANCES.name, "payments"],
+    kinds={"parquet", "polars"},
+    description="Balanced postings for accounting, by calendar month: what is owed, paid, earned, deferred and tax.",
+    metadata=definition_metadata(JOURNAL),
+    check_specs=[
+        dg.AssetCheckSpec(
+            "debits_equal_credits",
+            asset=JOURNAL.name,
+            blocking=True,
+            description="Every entry of the journal balances.",
+        ),
+        dg.AssetCheckSpec(
+            "receivable_equals_balances",
+            asset=JOURNAL.name,
+            blocking=True,
+            description="What the journal says every account owes is its balance.",
+        ),
+    ],
+)
+def journal(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    """Bring the journal up to date and hold it against the balances."""
+    business = billing_home.business()
+    with business.alone(PATIENCE_SECONDS):
+        written = write_journal(business)
+        unbalanced = unbalanced_entries(business.home)
+        differences = receivable_differences(business.home, balances(business))
+    sums = trial_balance(business)
+    yield dg.MaterializeResult(
+        metadata={
+            **summary(_by_month(sums, money_type(business)), months_written=len(written)),
+            "export": f"overage show journal --month MONTH --format csv --home {business.home.root}",
+        }
+    )
+    yield dg.AssetCheckResult(
+        check_name="debits_equal_credits", passed=unbalanced.is_empty(), metadata={"entries": unbalanced.height}
+    )
+    yield dg.AssetCheckResult(
+        check_name="receivable_equals_balances",
+        passed=differences.is_empty(),
+        metadata={"accounts": differences.height},
+    )
+
+
+def _by_month(sums: pl.DataFrame, money: pl.Decimal) -> pl.DataFrame:
+    """A row per month, newest first: what each ledger account gained (receivable, cash: debits) or was credited."""
+    gained = pl.col("debit") - pl.col("credit")
+    normal = pl.when(pl.col("ledger_account").is_in(["receivable", "cash", "credits"])).then(gained).otherwise(-gained)
+    months = sums["billing_month"].unique().sort(descending=True).head(_SHOWN_MONTHS)
+    return (
+        sums.filter(pl.col("billing_month").is_in(months.implode()))
+        .with_columns(amount=normal.cast(money))
+        .group_by("billing_month")
+        .agg(
+            pl.col("amount").filter(pl.col("ledger_account") == account).sum().fill_null(Decimal(0)).alias(account)
+            for account in LEDGER_ACCOUNTS
+        )
+        .sort("billing_month", descending=True)
+    )

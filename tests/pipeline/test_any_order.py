@@ -1,4 +1,4 @@
-"""Whatever is delivered, withdrawn, billed, corrected, paid, paid back or killed, in any order: what is due is issued or
+"""Whatever is delivered, withdrawn, billed, corrected, paid, refunded or killed, in any order: what is due is issued or
 known as open.
 
 For every closed billing date, what a business that never issued anything would owe, less what has been issued, is the

@@ -48,11 +48,11 @@ def explain_document(
     RefusedError
         When no such document or line has been issued.
     """
-    documents = business.register.documents().filter(pl.col("number") == number)
+    documents = business.register.documents(number=number)
     if documents.is_empty():
         raise RefusedError(f"unknown number: found {number!r}, expected the number of an issued document")
     document = documents.row(0, named=True)
-    lines = business.register.lines([document["billing_month"]]).filter(pl.col("number") == number)
+    lines = business.register.lines(numbers=[number])
     if line is not None and line not in lines["line"]:
         raise RefusedError(f"unknown line: {number} has the lines 1 to {lines.height}, found {line}")
     content = json.loads(next(iter(business.register.contents([number])))[1])

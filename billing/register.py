@@ -160,16 +160,24 @@ class Register:
         """Give back the connections."""
         self._opened.dispose()
 
-    def documents(self, months: Sequence[str] | None = None) -> pl.DataFrame:
-        """Issued documents without their content: the table DOCUMENTS less `status`, sorted by number."""
+    def documents(self, months: Sequence[str] | None = None, number: str | None = None) -> pl.DataFrame:
+        """Issued documents without their content: the table DOCUMENTS less `status`, sorted by number.
+
+        All of them, or those of some billing months, or the one with a number.
+        """
         columns = [stored.documents.c[name] for name in _DOCUMENT_SCHEMA]
         query = sa.select(*columns).order_by(stored.documents.c.number)
         if months is not None:
             query = query.where(stored.documents.c.billing_month.in_(months))
+        if number is not None:
+            query = query.where(stored.documents.c.number == number)
         return self._frame(query, _DOCUMENT_SCHEMA).with_columns(_from_integers("net", "tax", "total"))
 
-    def lines(self, months: Sequence[str] | None = None) -> pl.DataFrame:
-        """Lines of issued documents: the table LINES with due_on and due_kind, sorted by number and line."""
+    def lines(self, months: Sequence[str] | None = None, numbers: Sequence[str] | None = None) -> pl.DataFrame:
+        """Lines of issued documents: the table LINES with due_on and due_kind, sorted by number and line.
+
+        All of them, or those of some billing months, or of some numbers.
+        """
         schema: dict[str, Any] = {column.name: _raw_type(column.name, LINES.schema) for column in LINES.columns}
         schema |= {"due_on": pl.Date, "due_kind": pl.String}
         query = sa.select(*(stored.lines.c[name] for name in schema)).order_by(
@@ -177,6 +185,8 @@ class Register:
         )
         if months is not None:
             query = query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
+        if numbers is not None:
+            query = query.where(stored.lines.c.number.in_(numbers))
         frame = self._frame(query, schema).with_columns(_from_integers("amount"))
         return frame.with_columns(pl.col(name).cast(LINES.schema[name]) for name in LINES.column_names)
 
@@ -201,9 +211,7 @@ class Register:
         )
         with self._engine.connect() as connection:
             found = list(connection.execute(numbers).scalars())
-        months = self.documents().filter(pl.col("number").is_in(found))["billing_month"].unique().to_list()
-        lines = self.lines(months).filter(pl.col("number").is_in(found) & (pl.col("due_on") == due_on))
-        return lines.sort("number", "line")
+        return self.lines(numbers=found).filter(pl.col("due_on") == due_on)
 
     def issued_amounts(self, due_from: date, due_to: date) -> pl.DataFrame:
         """What has been billed of what fell due in `[due_from, due_to)`.

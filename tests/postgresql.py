@@ -11,8 +11,22 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from billing.register_schema import metadata
+
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
 MISSING = "PostgreSQL is not installed: its tests are skipped"
+
+
+def register_rows(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """All that a register holds, wherever it is, by table."""
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        found = {
+            table.name: [tuple(row) for row in connection.execute(sa.select(table).order_by(*table.primary_key))]
+            for table in metadata.sorted_tables
+        }
+    engine.dispose()
+    return found
 
 
 class Server:
@@ -64,6 +78,16 @@ class Server:
             connection.exec_driver_sql(
                 f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE 'en'"
             )
+        engine.dispose()
+        return self._url(name)
+
+    def copy_of(self, url: str) -> str:
+        """The URL of a copy of a database that nobody is connected to."""
+        self._databases += 1
+        name = f"register_{self._databases}"
+        engine = sa.create_engine(self._url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {sa.make_url(url).database}")
         engine.dispose()
         return self._url(name)
 

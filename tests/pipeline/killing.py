@@ -46,10 +46,17 @@ class Killer:
         self._process.wait()
         self._pipe(self._process.stdout).close()
 
-    def run(self, *arguments: object, kill_at: int | None = None) -> Died:
-        """Run a command to its end, or up to just before its write number `kill_at` (the first is 0)."""
+    def run(self, *arguments: object, kill_at: int | None = None, register: str | None = None) -> Died:
+        """Run a command to its end, or up to just before its write number `kill_at` (the first is 0).
+
+        Parameters
+        ----------
+        register
+            The URL of a register on a server; without it the register is in the home.
+        """
         asked = self._pipe(self._process.stdin)
-        asked.write(json.dumps({"arguments": [str(each) for each in arguments], "kill_at": kill_at}) + "\n")
+        wanted = {"arguments": [str(each) for each in arguments], "kill_at": kill_at, "register": register}
+        asked.write(json.dumps(wanted) + "\n")
         asked.flush()
         answer = self._pipe(self._process.stdout).readline()
         return Died(**json.loads(answer))
@@ -70,7 +77,7 @@ def _serve() -> None:
             child = os.fork()
             if child == 0:
                 os.close(read)
-                _run(asked["arguments"], asked["kill_at"], write)
+                _run(asked["arguments"], asked["kill_at"], asked["register"], write)
             os.close(write)
             with os.fdopen(read) as writes:
                 found = writes.read().splitlines()
@@ -82,7 +89,7 @@ def _serve() -> None:
             sys.stdout.flush()
 
 
-def _run(arguments: list[str], kill_at: int | None, log: int) -> None:
+def _run(arguments: list[str], kill_at: int | None, register: str | None, log: int) -> None:
     """Run a command in this fork, and never return."""
     import sqlalchemy as sa  # as above
 
@@ -110,7 +117,8 @@ def _run(arguments: list[str], kill_at: int | None, log: int) -> None:
 
     def is_register(connection: sa.Connection) -> bool:
         # Dagster's own records of a run are not the business's
-        return connection.engine.url.database == f"{home}/register.db"
+        url = connection.engine.url
+        return url.drivername.startswith("postgresql") or url.database == f"{home}/register.db"
 
     def change(connection: sa.Connection, _cursor: object, statement: str, *_: object) -> None:
         if is_register(connection) and statement.lstrip().upper().startswith(_CHANGES):
@@ -120,6 +128,8 @@ def _run(arguments: list[str], kill_at: int | None, log: int) -> None:
         if is_register(connection):
             write("commit")
 
+    if register is not None:
+        os.environ["OVERAGE_REGISTER_URL"] = register
     sys.addaudithook(listen)
     sa.event.listen(sa.Engine, "before_cursor_execute", change)
     sa.event.listen(sa.Engine, "commit", commit)

@@ -124,11 +124,13 @@ class Ended:
     messages: str
 
 
-def overage(*arguments: object, paper: bool = False) -> Ended:
+def overage(*arguments: object, paper: bool = False, register: str | None = None) -> Ended:
     """Run a command as a person would, in this process but with an environment of its own.
 
     Parameters
     ----------
+    register
+        The URL of a register on a server; without it the register is in the home.
     paper
         Draw PDFs. Without it a file stands in for each; and always Dagster's own records stay in memory. A month then
         takes a quarter of its time, and neither is looked at by the command.
@@ -137,6 +139,8 @@ def overage(*arguments: object, paper: bool = False) -> Ended:
         stack.enter_context(mock.patch.dict(os.environ))
         for name in ("DAGSTER_HOME", "OVERAGE_HOME", "OVERAGE_REGISTER_URL"):
             os.environ.pop(name, None)
+        if register is not None:
+            os.environ["OVERAGE_REGISTER_URL"] = register
         stack.enter_context(mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral))
         if not paper:
             stack.enter_context(mock.patch("billing.month.render_files", blank_files))
@@ -144,9 +148,11 @@ def overage(*arguments: object, paper: bool = False) -> Ended:
     return Ended(found.exit_code, found.stdout, found.stderr)
 
 
-def bill(home: Path, month: str, as_of: str, *arguments: str, paper: bool = False) -> Ended:
+def bill(
+    home: Path, month: str, as_of: str, *arguments: str, paper: bool = False, register: str | None = None
+) -> Ended:
     """`overage bill`, as of a day."""
-    return overage("bill", month, "--as-of", as_of, "--home", home, *arguments, paper=paper)
+    return overage("bill", month, "--as-of", as_of, "--home", home, *arguments, paper=paper, register=register)
 
 
 def show(home: Path, table: str, *arguments: str, **wanted: object) -> list[Row]:

@@ -16,6 +16,7 @@ from billing import month as steps
 from billing.business import Business
 from billing.errors import InterruptedRunError
 from billing.fingerprint import first_moved_before
+from billing.month_checks import dates_not_billed_once, not_adding_up, surges
 from billing.rendering import RenderedFile
 from billing.reviewing import review_of, reviewed_business
 from billing.tables import (
@@ -63,7 +64,18 @@ def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS) -> dg.AssetS
             asset=DRAFTS.name,
             blocking=True,
             description="Of every draft: lines = net, taxes = tax, net + tax = total.",
-        )
+        ),
+        dg.AssetCheckSpec(
+            "every_active_account_is_billed_once",
+            asset=DRAFTS.name,
+            blocking=True,
+            description="Every cycle that starts has its fee, every open date its draft, and no date two documents.",
+        ),
+        dg.AssetCheckSpec(
+            "no_bill_is_ten_times_the_last_without_a_note",
+            asset=DRAFTS.name,
+            description="No bill is ten times the account's last one, unless its package changed: then it says why.",
+        ),
     ],
 )
 def drafts(
@@ -71,7 +83,8 @@ def drafts(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Draft the documents of the open billing dates."""
     business, drafted = computed(context, billing_home, steps.write_drafts)
-    totals, review = drafted.documents, review_of(business, context.partition_key)
+    month, totals = context.partition_key, drafted.documents
+    review = review_of(business, month)
     metadata = summary(
         _by_kind(totals, business),
         drafts=totals.height,
@@ -88,12 +101,37 @@ def drafts(
     yield dg.MaterializeResult(asset_key=DRAFTS.name, metadata=metadata)
     yield dg.MaterializeResult(asset_key=DRAFT_LINES.name, metadata={"lines": drafted.lines.height})
     yield dg.MaterializeResult(asset_key=DRAFT_TAXES.name, metadata={"taxes": drafted.taxes.height})
-    wrong = _not_adding_up(drafted.documents, drafted.lines, drafted.taxes, ["subscription_id", "billing_date"])
+    keys = ["subscription_id", "billing_date"]
+    wrong = not_adding_up(drafted.documents, drafted.lines, drafted.taxes, keys).height
     yield dg.AssetCheckResult(
         asset_key=DRAFTS.name,
         check_name="lines_add_up_to_documents",
         passed=wrong == 0,
-        metadata={"documents": totals.height, "that do not add up": wrong},
+        metadata={"month": month, "documents": totals.height, "that do not add up": wrong},
+    )
+    problems = dates_not_billed_once(business, month)["problem"].value_counts().sort("problem")
+    yield dg.AssetCheckResult(
+        asset_key=DRAFTS.name,
+        check_name="every_active_account_is_billed_once",
+        passed=problems.is_empty(),
+        metadata={"month": month, "dates that are not": dict(problems.iter_rows())},
+    )
+    surging = surges(business, month)["account_id"].n_unique()
+    yield dg.AssetCheckResult(
+        asset_key=DRAFTS.name,
+        check_name="no_bill_is_ten_times_the_last_without_a_note",
+        passed=surging == 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={
+            "month": month,
+            "accounts": surging,
+            "list them": f"overage show surges --month {month}",
+            "warnings": [
+                f"{month}: {surging} accounts have a bill ten times their last: overage show surges --month {month}"
+            ]
+            if surging
+            else [],
+        },
     )
 
 
@@ -172,19 +210,19 @@ def documents(
     yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata=metadata)
     yield dg.MaterializeResult(asset_key=LINES.name, metadata={"lines": lines.height})
     yield dg.MaterializeResult(asset_key=TAXES.name, metadata={"taxes": taxes.height})
-    wrong = _not_adding_up(found, lines, taxes, ["number"])
+    wrong = not_adding_up(found, lines, taxes, ["number"]).height
     yield dg.AssetCheckResult(
         asset_key=DOCUMENTS.name,
         check_name="documents_add_up",
         passed=wrong == 0,
-        metadata={"documents": found.height, "that do not add up": wrong},
+        metadata={"month": month, "documents": found.height, "that do not add up": wrong},
     )
     gaps = register.number_gaps()
     yield dg.AssetCheckResult(
         asset_key=DOCUMENTS.name,
         check_name="numbers_have_no_gap",
         passed=not gaps,
-        metadata={"series with a gap": gaps},
+        metadata={"month": month, "series with a gap": gaps},
     )
     scheduled = found.filter(pl.col("corrects").is_null())
     twice = int(scheduled.select("subscription_id", "billing_date").is_duplicated().sum())
@@ -192,7 +230,7 @@ def documents(
         asset_key=DOCUMENTS.name,
         check_name="one_document_per_billing_date",
         passed=twice == 0,
-        metadata={"documents": scheduled.height, "repeated": twice},
+        metadata={"month": month, "documents": scheduled.height, "repeated": twice},
     )
 
 
@@ -237,23 +275,8 @@ def invoice_files(
     yield dg.AssetCheckResult(
         check_name="every_document_has_its_pdf",
         passed=not missing,
-        metadata={"documents": len(numbers), "without a file": len(missing)},
+        metadata={"month": month, "documents": len(numbers), "without a file": len(missing)},
     )
-
-
-def _not_adding_up(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, keys: list[str]) -> int:
-    nothing = pl.lit(Decimal(0))
-    sums = (
-        documents.join(lines.group_by(keys).agg(lines_sum=pl.col("amount").sum()), on=keys, how="left")
-        .join(taxes.group_by(keys).agg(taxes_sum=pl.col("amount").sum()), on=keys, how="left")
-        .with_columns(pl.col("lines_sum", "taxes_sum").fill_null(nothing))
-    )
-    adds_up = (
-        (pl.col("lines_sum") == pl.col("net"))
-        & (pl.col("taxes_sum") == pl.col("tax"))
-        & (pl.col("net") + pl.col("tax") == pl.col("total"))
-    )
-    return sums.filter(~adds_up).height
 
 
 def _by_kind(documents: pl.DataFrame, business: Business) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from billing.calendar import first_day, months_after
 from billing.expected_deliveries import missing_deliveries
 from billing.fingerprint import STEPS, record_step
 from billing.home import read_frame
+from billing.month_checks import answers_not_given_once
 from billing.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE, Table
 
 _KINDS = {"parquet", "polars"}
@@ -162,12 +163,29 @@ def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg
     "packages",
     "The one answer to every request and every automatic upgrade, with the evidence beside it.",
     [PACKAGES.name, USAGE.name, "requests"],
+    check_specs=[
+        dg.AssetCheckSpec(
+            "decisions_are_complete",
+            asset=DECISIONS.name,
+            blocking=True,
+            description="Every request has one answer, every change of package the decision that made it (rule 17).",
+        )
+    ],
 )
-def decisions(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+def decisions(
+    context: dg.AssetExecutionContext, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Report what was decided, and why."""
-    _, frame = computed(context, billing_home, steps.write_decisions)
+    month = context.partition_key
+    business, frame = computed(context, billing_home, steps.write_decisions)
     by_kind = frame.group_by("kind", "outcome", "reason").agg(decisions=pl.len()).sort("kind", "outcome", "reason")
-    return dg.MaterializeResult(metadata=summary(by_kind, decisions=frame.height))
+    yield dg.MaterializeResult(metadata=summary(by_kind, decisions=frame.height))
+    problems = answers_not_given_once(business, month)["problem"].value_counts().sort("problem")
+    yield dg.AssetCheckResult(
+        check_name="decisions_are_complete",
+        passed=problems.is_empty(),
+        metadata={"month": month, "decisions": frame.height, "what is missing": dict(problems.iter_rows())},
+    )
 
 
 @dg.multi_asset(
@@ -243,14 +261,14 @@ def charges(
         asset_key=CHARGES.name,
         check_name="charges_match_usage",
         passed=unmatched == 0 and frame.height == measured.height,
-        metadata={"quantities": measured.height, "charges": frame.height, "without a match": unmatched},
+        metadata={"month": month, "quantities": measured.height, "charges": frame.height, "without a match": unmatched},
     )
     yield dg.AssetCheckResult(
         asset_key=PARKED.name,
         check_name="every_account_could_be_billed",
         passed=parked.is_empty(),
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"parked": parked.height, "list them": f"overage show parked --month {month}"},
+        metadata={"month": month, "parked": parked.height, "list them": f"overage show parked --month {month}"},
     )
 
 
@@ -272,8 +290,9 @@ def unbilled(
     context: dg.AssetExecutionContext, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Say where usage went that nobody is billed for, and prove that none is lost."""
+    month = context.partition_key
     business, frame = computed(context, billing_home, steps.write_unbilled)
-    found = steps.conserved(business, context.partition_key)
+    found = steps.conserved(business, month)
     by_reason = frame.group_by("metric", "reason").agg(
         accounts=pl.len(), events=pl.col("events").sum(), quantity=pl.col("quantity").sum().cast(pl.Decimal(38, 3))
     )
@@ -282,5 +301,9 @@ def unbilled(
     yield dg.AssetCheckResult(
         check_name="no_event_is_lost",
         passed=lost.is_empty(),
-        metadata={**summary(found, metrics=found.height), "metrics that lost events": lost["metric"].to_list()},
+        metadata={
+            "month": month,
+            **summary(found, metrics=found.height),
+            "metrics that lost events": lost["metric"].to_list(),
+        },
     )

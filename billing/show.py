@@ -11,6 +11,7 @@ from billing.calendar import first_day
 from billing.errors import RefusedError
 from billing.home import read_frame, scan_frames
 from billing.ingest import event_files
+from billing.month_checks import surges
 from billing.profiles import account_profiles, balances, collections
 from billing.scratch import bring_up_to_date, scratch_copy
 from billing.tables import (
@@ -25,6 +26,7 @@ from billing.tables import (
     LINES,
     PROFILE,
     REJECTS,
+    SURGES,
     TABLES,
     TAXES,
     Table,
@@ -74,6 +76,8 @@ def read_table(
 def _stored(business: Business, table: Table, month: str | None) -> pl.DataFrame:
     if table in (DOCUMENTS, LINES, TAXES):
         return _registered(business, table, month)
+    if table is SURGES:
+        return surges(business, month)
     if table in (PROFILE, BALANCES, COLLECTIONS):
         return read_frame(business.home.whole(table), table)
     return _in_lake(business, table, month)

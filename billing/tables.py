@@ -351,6 +351,23 @@ EVENTS = Table(
     ("account_id", "metric", "time", "source", "id"),
 )
 
+SURGES = Table(
+    "surges",
+    "A bill ten times the account's last one, without a change of package that would explain it. Computed when shown.",
+    (
+        _ACCOUNT,
+        _SUBSCRIPTION,
+        _MONTH,
+        _BILLING_DATE,
+        Column("number", pl.String, "The invoice; null while it is a draft"),
+        Column("total", MONEY, "Its total, with tax"),
+        Column("last_number", pl.String, "The account's invoice before; null when that is a draft"),
+        Column("last_billing_date", pl.Date, "Its billing date"),
+        Column("last_total", MONEY, "Its total, with tax"),
+    ),
+    ("billing_date", "account_id", "subscription_id"),
+)
+
 REJECTS = Table(
     "rejects",
     "A delivered row that was set aside, with the reason and its text.",
@@ -542,6 +559,7 @@ TABLES: Final[Mapping[str, Table]] = {
         DUES,
         EVENTS,
         REJECTS,
+        SURGES,
         INGEST,
         UNBILLED,
         PARKED,

@@ -1,0 +1,126 @@
+"""Statements about a computed month that must hold before money moves, and rows that a person should look at.
+
+Each function returns the rows that contradict the statement: none when it holds.
+"""
+
+from decimal import Decimal
+from typing import Final
+
+import polars as pl
+
+from billing.business import Business
+from billing.calendar import month_of, months_between
+from billing.home import read_frame
+from billing.tables import CYCLES, DECISIONS, DRAFTS, DUES, PACKAGES, PARKED, SURGES, Table
+
+SURGE: Final = 10
+"""A bill this many times the account's last one is looked at."""
+
+_DATE: Final = ["subscription_id", "billing_date"]
+
+
+def dates_not_billed_once(business: Business, month: str) -> pl.DataFrame:
+    """Every active account is billed once: subscription_id, billing_date, problem where it is not (rules 6 and 19).
+
+    A cycle that starts with a fee has that fee; an open date on which something falls due has a draft; and no date has
+    two documents, drafted or issued.
+    """
+    parked = _read(business, PARKED, month).select("account_id").unique()
+    cycles = _read(business, CYCLES, month).join(parked, on="account_id", how="anti")
+    dues = _read(business, DUES, month)
+    starting = cycles.filter((pl.col("fee_share_numerator") > 0) & ~pl.col("is_last"))
+    fees = dues.filter(pl.col("kind") == "package_fee")
+    drafts = _read(business, DRAFTS, month).filter(pl.col("corrects").is_null()).select(_DATE)
+    issued = business.register.documents([month]).filter(pl.col("corrects").is_null()).select(_DATE)
+    due = dues.filter(pl.col("amount") != 0).select(_DATE).unique()
+    closed = business.register.closed_dates(month).select(_DATE)
+    both = pl.concat([drafts, issued])
+    return pl.concat(
+        [
+            starting.join(fees, on=_DATE, how="anti").select(*_DATE, problem=pl.lit("no fee")),
+            due.join(pl.concat([closed, drafts]), on=_DATE, how="anti").select(*_DATE, problem=pl.lit("no draft")),
+            both.filter(both.is_duplicated()).unique().select(*_DATE, problem=pl.lit("billed twice")),
+        ]
+    ).sort(_DATE)
+
+
+def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
+    """Decisions are complete: id, problem of what was not answered once (rule 17).
+
+    A request that has an answer has one decision, and every change of package has the decision that made it. A package
+    change that waits for its cycle to close has none yet.
+    """
+    decisions = _read(business, DECISIONS, month)
+    first = business.first_month or month
+    earlier = business.scan_months(DECISIONS, months_between(first, month)).select("decision_id", "billing_month")
+    twice = (
+        earlier.group_by("decision_id")
+        .agg(times=pl.len(), here=(pl.col("billing_month") == month).any())
+        .filter((pl.col("times") > 1) & pl.col("here"))
+        .select(id="decision_id", problem=pl.lit("answered twice"))
+        .collect()
+    )
+    folders = sorted((business.home.lake / DECISIONS.name).glob("billing_month=*"))
+    known = business.scan_months(DECISIONS, [folder.name.removeprefix("billing_month=") for folder in folders])
+    asked = business.lives.answers.filter(
+        (pl.col("outcome") != "pending") & (pl.max_horizontal(month_of(pl.col("on")), pl.lit(first)) == month)
+    )
+    unanswered = asked.join(known.select("request_id").collect(), on="request_id", how="anti").select(
+        id="request_id", problem=pl.lit("no answer")
+    )
+    changed = _read(business, PACKAGES, month).filter(
+        pl.col("change_reason").is_not_null() & (pl.col("billing_date") <= business.as_of)
+    )
+    decided = decisions.filter(pl.col("outcome") == "approved").select("subscription_id", opening_package="to_package")
+    undecided = changed.join(decided, on=["subscription_id", "opening_package"], how="anti").select(
+        id="subscription_id", problem=pl.lit("a change of package without its decision")
+    )
+    return pl.concat([twice, unanswered, undecided]).sort("id", "problem")
+
+
+def surges(business: Business, month: str | None = None) -> pl.DataFrame:
+    """Bills of a month, or of all, that are SURGE times the account's last one without a change of package: SURGES.
+
+    A change of package stands on the document with its reason; nothing explains these but usage and price.
+    """
+    columns = ["account_id", "subscription_id", "billing_month", "billing_date", "number", "total"]
+    folders = sorted((business.home.lake / DRAFTS.name).glob("billing_month=*"))
+    months = [folder.name.removeprefix("billing_month=") for folder in folders]
+    drafts = business.scan_months(DRAFTS, months).filter(pl.col("kind") == "invoice").drop("content").collect()
+    issued = business.register.documents().filter(pl.col("kind") == "invoice")
+    bills = pl.concat(
+        [issued.select(columns), drafts.with_columns(number=pl.lit(None, pl.String)).select(columns)]
+    ).sort("account_id", "billing_date", "number", nulls_last=True)
+    compared = bills.with_columns(
+        pl.col(name).shift(1).over("account_id").alias(f"last_{name}") for name in ("number", "billing_date", "total")
+    )
+    noted = (
+        business.scan_months(PACKAGES, months)
+        .filter(pl.col("change_reason").is_not_null())
+        .select("subscription_id", "billing_date")
+        .collect()
+    )
+    found = compared.filter(
+        (pl.col("last_total") > 0) & (pl.col("total") >= pl.col("last_total") * pl.lit(Decimal(SURGE)))
+    ).join(noted, on=["subscription_id", "billing_date"], how="anti")
+    return SURGES.conform(found if month is None else found.filter(pl.col("billing_month") == month))
+
+
+def not_adding_up(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """Documents or drafts of which lines are not net, taxes not tax, or net + tax not total; `keys` identify them."""
+    nothing = pl.lit(Decimal(0))
+    sums = (
+        documents.join(lines.group_by(keys).agg(lines_sum=pl.col("amount").sum()), on=keys, how="left")
+        .join(taxes.group_by(keys).agg(taxes_sum=pl.col("amount").sum()), on=keys, how="left")
+        .with_columns(pl.col("lines_sum", "taxes_sum").fill_null(nothing))
+    )
+    adds_up = (
+        (pl.col("lines_sum") == pl.col("net"))
+        & (pl.col("taxes_sum") == pl.col("tax"))
+        & (pl.col("net") + pl.col("tax") == pl.col("total"))
+    )
+    return sums.filter(~adds_up).select(keys)
+
+
+def _read(business: Business, table: Table, month: str) -> pl.DataFrame:
+    return read_frame(business.home.partition(table, month), table)

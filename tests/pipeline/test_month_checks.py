@@ -1,0 +1,97 @@
+"""Checks on a month: what would be wrong is never issued, and what is odd is pointed out."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from billing.charges import month_dues
+from billing.decisions import month_decisions
+from billing.documents import Drafts, draft_month
+from billing.tables import DUES
+from tests.pipeline.outside import Ended, Landing, bill, overage, show
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    """January billed to two customers; in February one of them outgrows the starter package."""
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    landing.customer("bolt", on="2026-01-12")
+    landing.use("acme", "2026-01-20", leads=3_000)
+    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
+    return landing
+
+
+def stopped(landing: Landing, check: str) -> Ended:
+    """February is stopped by the check before anything of it is issued."""
+    ended = bill(landing.root, "2026-02", "2026-02-28")
+    assert ended.status == 1
+    assert f"check {check} does not hold" in ended.messages
+    assert show(landing.root, "documents", "--month", "2026-02") == []
+    return ended
+
+
+def test_a_fee_that_is_left_out_stops_the_month(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgetful = pl.col("account_id") != "bolt"
+    monkeypatch.setattr("billing.month.month_dues", lambda *given: DUES.conform(month_dues(*given).filter(forgetful)))
+    assert "no fee" in stopped(landing, "every_active_account_is_billed_once").messages
+
+
+def test_a_draft_that_is_left_out_stops_the_month(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+
+    def forgetful(*given: object) -> Drafts:
+        drafts = draft_month(*given)  # type: ignore[arg-type]  # passed on as it came
+        kept = pl.col("account_id") != "bolt"
+        return Drafts(drafts.documents.filter(kept), drafts.lines.filter(kept), drafts.taxes.filter(kept))
+
+    monkeypatch.setattr("billing.month.draft_month", forgetful)
+    assert "no draft" in stopped(landing, "every_active_account_is_billed_once").messages
+
+
+def test_a_change_of_package_without_its_decision_stops_the_month(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    automatic = pl.col("kind") == "auto_upgrade"
+    monkeypatch.setattr("billing.month.month_decisions", lambda *given: month_decisions(*given).filter(~automatic))
+    assert "a change of package without its decision" in stopped(landing, "decisions_are_complete").messages
+
+
+def test_a_request_without_an_answer_stops_the_month(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
+    landing.request("acme", "transfer", "2026-02-05T09:00:00Z")
+    monkeypatch.setattr(
+        "billing.month.month_decisions", lambda *given: month_decisions(*given).filter(pl.col("kind") != "transfer")
+    )
+    assert "no answer" in stopped(landing, "decisions_are_complete").messages
+
+
+def test_a_bill_ten_times_the_last_is_pointed_out_and_listed_before_it_is_issued(landing: Landing) -> None:
+    landing.use("bolt", "2026-01-20", emails=15_000 + 297_001)
+    ended = bill(landing.root, "2026-02", "2026-02-28", "--draft")
+    assert ended.status == 0
+    assert "2026-02: 1 accounts have a bill ten times their last: overage show surges --month 2026-02" in ended.messages
+    (surge,) = show(landing.root, "surges")
+    assert (surge["account_id"], surge["number"], surge["total"], surge["last_total"]) == (
+        "bolt",
+        None,
+        "993.00",
+        "99.00",
+    )
+    assert bill(landing.root, "2026-02", "2026-02-28").status == 0
+    (surge,) = show(landing.root, "surges", "--month", "2026-02")
+    assert surge["number"] == "INV-2026-000004"
+    assert show(landing.root, "surges", "--month", "2026-01") == []
+
+
+def test_a_bill_just_under_ten_times_the_last_is_not_pointed_out(landing: Landing) -> None:
+    # 99.00 + 297 blocks of 3.00 are ten times 99.00; one block less is not
+    landing.use("bolt", "2026-01-20", emails=15_000 + 296_000)
+    assert "ten times" not in bill(landing.root, "2026-02", "2026-02-28").messages
+    assert show(landing.root, "surges") == []
+
+
+def test_a_bill_that_says_why_it_is_higher_is_not_pointed_out(landing: Landing) -> None:
+    landing.use("acme", "2026-01-21", emails=400_000)
+    assert "ten times" not in bill(landing.root, "2026-02", "2026-02-28").messages
+    assert show(landing.root, "surges") == []
+    assert overage("verify", "--home", landing.root).status == 0

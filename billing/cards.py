@@ -5,9 +5,15 @@ from typing import Final
 
 import polars as pl
 
-_CANDIDATE: Final = r"[0-9](?:[ -]?[0-9]){12}"
-# Digits with at most one space or hyphen between two of them.
-_RUN: Final = re.compile(r"[0-9](?:[ -]?[0-9])*")
+# Spaces, hyphens and dashes of every width, and what cannot be seen; no line break, which parts two values.
+_BETWEEN: Final = (
+    " \\-\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
+    "\u2010-\u2015\u2212\ufe58\ufe63\uff0d\u00ad\u200b-\u200f\u2060\ufeff"
+)
+MAYBE_CARD_NUMBER: Final = rf"\d(?:[{_BETWEEN}]?\d){{12}}"
+"""A pattern of what is worth a closer look: thirteen digits of any script, with at most one separator between two."""
+
+_RUN: Final = re.compile(rf"\d(?:[{_BETWEEN}]?\d)*")
 _SHORTEST: Final = 13
 _LONGEST: Final = 19
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
@@ -21,15 +27,15 @@ def contains_card_number(text: str) -> bool:
 def mask_card_numbers(text: str) -> str:
     """`text` with every digit of a card number but the last four replaced by `*` (rule 11).
 
-    Spaces and hyphens inside the number stay where they are. The brands are those that can be accepted: visa,
-    mastercard, discover and amex.
+    Spaces and hyphens inside the number stay where they are, and digits count in whatever script they are written.
+    The brands are those that can be accepted: visa, mastercard, discover and amex.
     """
     return _RUN.sub(_mask_run, text)
 
 
 def mask_card_number_column(texts: pl.Series) -> pl.Series:
     """The texts with their card numbers masked (rule 11); nulls stay null."""
-    suspects = texts.str.contains(_CANDIDATE).fill_null(False)
+    suspects = texts.str.contains(MAYBE_CARD_NUMBER).fill_null(False)
     if not suspects.any():
         return texts
     masked = pl.Series(texts.name, [mask_card_numbers(text) for text in texts.filter(suspects)], dtype=pl.String)
@@ -42,7 +48,7 @@ def _mask_run(run: re.Match[str]) -> str:
     Numbers may stand side by side ("4111 1111 1111 1111 2026"), so every group boundary may start or end one.
     """
     text = run.group()
-    places = [place for place, character in enumerate(text) if character not in " -"]
+    places = [place for place, character in enumerate(text) if character.isdecimal()]
     if len(places) < _SHORTEST:
         return text
     digits = [int(text[place]) for place in places]

@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 from polars.exceptions import ComputeError, NoDataError, PolarsError
 
-from billing.cards import contains_card_number, mask_card_number_column
+from billing.cards import MAYBE_CARD_NUMBER, contains_card_number, mask_card_number_column, mask_card_numbers
 from billing.catalogue import Catalogue
 from billing.errors import Problem, RefusedError
 from billing.home import Home
@@ -86,7 +86,6 @@ TAX_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
 _ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
-_MAYBE_CARD = r"\d(?:[ -]?\d){12,}"
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ def _requests(
                 "impossible_value",
                 pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(False),
             ),
-            ("impossible_value", pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^\d{4}$")),
+            ("impossible_value", pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^[0-9]{4}$")),
             ("card_number", _has_card_number(frame)),
             ("unknown_account", ~pl.col("account_id").is_in(accounts["account_id"].implode())),
         ),
@@ -314,8 +313,10 @@ def _read_all(files: Sequence[Path], columns: Sequence[str], identity: str, home
         try:
             frame = _read_one(path, columns, identity)
         except (OSError, PolarsError, ValueError, csv.Error) as error:
-            raise RefusedError(f"{path}: this file cannot be read: {str(error).splitlines()[0]}") from error
-        frames.append(frame.with_columns(file=pl.lit(path.relative_to(home.landing).as_posix())))
+            message = f"{path}: this file cannot be read: {str(error).splitlines()[0]}"
+            raise RefusedError(mask_card_numbers(message)) from error
+        name = mask_card_numbers(path.relative_to(home.landing).as_posix())
+        frames.append(frame.with_columns(file=pl.lit(name)))
     stripped = pl.concat(frames).with_columns(
         pl.when(pl.col(column).str.strip_chars() != "").then(pl.col(column).str.strip_chars()) for column in columns
     )
@@ -406,7 +407,7 @@ def _has_card_number(frame: pl.DataFrame) -> pl.Expr:
         pl.exclude("row", "text", "parsed", "file").cast(pl.String), separator="\n", ignore_nulls=True
     )
     whole = pl.concat_str("text", values, separator="\n", ignore_nulls=True)
-    suspects = frame.select(pl.when(whole.str.contains(_MAYBE_CARD)).then(whole)).to_series()
+    suspects = frame.select(pl.when(whole.str.contains(MAYBE_CARD_NUMBER)).then(whole)).to_series()
     found = suspects.map_elements(contains_card_number, return_dtype=pl.Boolean, skip_nulls=True).fill_null(False)
     return pl.lit(found)
 

@@ -23,6 +23,7 @@ from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.given import record_given
 from billing.home import read_frame, remove_scratch_files, scan_frames, write_frame
 from billing.ingest import pending_days
+from billing.ingest.landing import delivered_files
 from billing.ingest.state import read_state
 from billing.month import billed_months, correction_drafts, correction_reason
 from billing.plain_values import plain_rows
@@ -410,13 +411,14 @@ def _parked_by_requests(business: Business, month: str) -> pl.DataFrame:
 
 
 def _unreadable(business: Business) -> list[str]:
+    """Files that are there and cannot be read; one that has vanished is not (rule 22)."""
     state = read_state(business.home)
-    days = state.days.items() if state else ()
+    delivered = {(file.day, file.name) for file in delivered_files(business.home, business.as_of).files}
     return [
         f"{day}/{name} could not be read: {file.unreadable}"
-        for day, found in days
+        for day, found in (state.days.items() if state else ())
         for name, file in found.files.items()
-        if file.unreadable and day <= business.as_of
+        if file.unreadable and (day, name) in delivered
     ]
 
 

@@ -32,6 +32,8 @@ def open_delivered(delivered: DeliveredFile) -> Iterator[BinaryIO]:
     UnreadableFileError
         When the file cannot be opened, read or decompressed, now or while it is read.
     """
+    if delivered.fault:
+        raise UnreadableFileError(delivered.fault)
     try:
         with delivered.path.open("rb") as raw:
             if delivered.compression == ".gz":

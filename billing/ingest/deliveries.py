@@ -204,6 +204,8 @@ class _Ingest:
             self.progress("looking at deliveries", done, len(self.delivered))
             label = _label(*key)
             try:
+                if file.fault:
+                    raise OSError(file.fault)
                 now = stamp(file)
                 self.sizes[key] = now[0]
                 if key in known and self.stamps.get(label) == now and now[2] < settled:
@@ -551,7 +553,12 @@ class _Ingest:
         files = [
             (day, name, file) for day, found in sorted(state.days.items()) for name, file in sorted(found.files.items())
         ]
-        unreadable = [f"usage/{day}/{file.unreadable}" for day, _, file in files if file.unreadable]
+        # one that has vanished since is still set aside, but nothing is left that could be read (rule 22)
+        unreadable = [
+            f"usage/{day}/{file.unreadable}"
+            for day, name, file in files
+            if file.unreadable and (day, name) in self.delivered
+        ]
         return IngestOutcome(
             days_changed=days,
             files_read=read,

@@ -2,11 +2,14 @@
 
 import os
 import re
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Final, Literal
 
+from billing.cards import mask_card_numbers
 from billing.home import Home
 
 Format = Literal["json", "csv", "parquet", "unknown"]
@@ -26,11 +29,12 @@ _UNFINISHED: Final = (".tmp", ".part")
 
 @dataclass(frozen=True, order=True)
 class DeliveredFile:
-    """A file of a delivery day, by its name there."""
+    """A file of a delivery day, by its name there; `fault` says why it must not be opened, or nothing."""
 
     day: date
     name: str
     path: Path
+    fault: str = ""
 
     @property
     def compression(self) -> str:
@@ -58,19 +62,40 @@ def delivered_files(home: Home, through: date | None) -> Landing:
 
     Names that begin with "." or "_" or end in ".tmp" or ".part" are ignored: writers use them for what is not
     finished. Anything else directly in usage/ must be a folder named by a day, YYYY-MM-DD; what is not is listed as
-    a stray. Anything else in a day's folder counts as a delivered file, even when it turns out to be unreadable.
+    a stray. Anything else in a day's folder counts as a delivered file, even when it turns out to be unreadable: what
+    is no regular file, or a link to what was not delivered, is never opened.
     """
     files: list[DeliveredFile] = []
     strays: list[str] = []
-    for entry in _entries(home.landing / "usage"):
+    usage = home.landing / "usage"
+    for entry in _entries(usage):
         day = delivery_day(entry.name)
         if day is None or not entry.is_dir():
             strays.append(readable_name(entry.name))
         elif through is None or day <= through:
-            files += (
-                DeliveredFile(day, readable_name(file.name), Path(file.path)) for file in _entries(Path(entry.path))
-            )
+            files += _named(day, entry, usage)
     return Landing(tuple(sorted(files)), tuple(sorted(strays)))
+
+
+def _named(day: date, folder: "os.DirEntry[str]", usage: Path) -> Iterator[DeliveredFile]:
+    """The files of a day; where two names differ in a card number only, the later one begins with 2~."""
+    leads_out = _leads_out(folder, usage)
+    seen: Counter[str] = Counter()
+    for entry in sorted(_entries(Path(folder.path)), key=lambda entry: entry.name):
+        name = readable_name(entry.name)
+        seen[name] += 1
+        fault = ""
+        if leads_out or _leads_out(entry, usage):
+            fault = "is a link that leads out of landing/usage, and was not followed"
+        elif not entry.is_file():
+            # a pipe would be waited for, for ever
+            fault = "is no file"
+        yield DeliveredFile(day, name if seen[name] == 1 else f"{seen[name]}~{name}", Path(entry.path), fault)
+
+
+def _leads_out(entry: "os.DirEntry[str]", usage: Path) -> bool:
+    """Whether an entry is a link to what does not stand in landing/usage."""
+    return entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(usage.resolve())
 
 
 def delivery_day(name: str) -> date | None:
@@ -84,8 +109,8 @@ def delivery_day(name: str) -> date | None:
 
 
 def readable_name(name: str) -> str:
-    """A file's name as text, bytes that are not UTF-8 written as escapes."""
-    return os.fsencode(name).decode("utf-8", errors="backslashreplace")
+    """A file's name as text, bytes that are not UTF-8 written as escapes, card numbers masked (rule 11)."""
+    return mask_card_numbers(os.fsencode(name).decode("utf-8", errors="backslashreplace"))
 
 
 def _entries(folder: Path) -> list["os.DirEntry[str]"]:

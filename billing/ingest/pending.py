@@ -35,6 +35,8 @@ def _moved(file: DeliveredFile, state: State, settled: int) -> bool:
     known = day.files.get(file.name) if day else None
     if known is None:
         return True
+    if file.fault:
+        return False
     try:
         now = stamp(file)
         if state.stamps.get(f"{file.day.isoformat()}/{file.name}") != now:

@@ -24,6 +24,18 @@ from billing.cards import contains_card_number, mask_card_number_column, mask_ca
         ("12 4111111111111111", "12 ************1111"),
         ("4111111111111111 5555555555554444", "************1111 ************4444"),
         ('{"card":4111111111111111,"n":1}', '{"card":************1111,"n":1}'),
+        (
+            "\uff14\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11",
+            "************\uff11\uff11\uff11\uff11",
+        ),  # full-width digits
+        (
+            "\u0664\u0661\u0661\u0661 \u0661\u0661\u0661\u0661 \u0661\u0661\u0661\u0661 \u0661\u0661\u0661\u0661",
+            "**** **** **** \u0661\u0661\u0661\u0661",
+        ),  # Arabic-Indic digits
+        ("4111\u00a01111\u00a01111\u00a01111", "****\u00a0****\u00a0****\u00a01111"),
+        ("4111\u20111111\u20131111\u22121111", "****\u2011****\u2013****\u22121111"),
+        ("4111\u30001111\uff0d1111\t1111", "****\u3000****\uff0d****\t1111"),
+        ("41111111\u200b1111\u00ad1111", "********\u200b****\u00ad1111"),
     ],
 )
 def test_a_card_number_keeps_its_last_four_digits(text: str, masked: str) -> None:
@@ -42,6 +54,8 @@ def test_a_card_number_keeps_its_last_four_digits(text: str, masked: str) -> Non
         "30569309025904",  # a brand that cannot be accepted
         "4111  1111  1111  1111",
         "4111.1111.1111.1111",
+        "4111\n1111\n1111\n1111",  # four values
+        "411111111111111²",  # no digit
         "2026-01-01T12:00:00.123456789Z",
         "0004111111111111111",
         "acme, 3 emails",

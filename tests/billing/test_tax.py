@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from billing.catalogue import Catalogue
 from billing.inputs import TAX_SCHEMA
-from billing.tables import MONEY
+from billing.tables import MONEY, RATE
 from billing.tax import document_taxes, tax_id_country, taxes_of_note
 
 DAY = date(2026, 2, 10)
@@ -130,6 +130,54 @@ def test_a_regional_rate_that_has_not_begun_leaves_the_countrys_in_force(ref_1: 
     assert charged(taxes(ref_1, rates, region="IL")) == [("State", None, Decimal("1.00"))]
 
 
+def test_every_document_is_taxed_by_its_own_account_date_and_place(ref_1: Catalogue) -> None:
+    accounts = pl.DataFrame(
+        [("acme", "US", "NY", False, None), ("beta", "US", None, True, None), ("gamma", "DE", None, False, None)],
+        schema={
+            "account_id": pl.String,
+            "country": pl.String,
+            "region": pl.String,
+            "tax_exempt": pl.Boolean,
+            "tax_id": pl.String,
+        },
+        orient="row",
+    )
+    documents = pl.DataFrame(
+        [
+            ("gamma", "gamma/1", date(2026, 2, 1), Decimal("10.00")),
+            ("acme", "acme/2", date(2026, 2, 10), Decimal("20.00")),
+            ("beta", "beta/1", date(2026, 2, 10), Decimal("30.00")),
+            ("acme", "acme/1", date(2026, 2, 10), Decimal("40.00")),
+            ("acme", "acme/1", date(2026, 3, 10), Decimal("50.00")),
+        ],
+        schema={"account_id": pl.String, "subscription_id": pl.String, "billing_date": pl.Date, "net": MONEY},
+        orient="row",
+    )
+    rates = pl.DataFrame(
+        [
+            ("US", "NY", Decimal("0.04"), "State", date(2020, 1, 1)),
+            ("US", None, Decimal("0.02"), "Federal", date(2026, 3, 1)),
+            ("US", None, Decimal("0.01"), "Federal", date(2020, 1, 1)),
+            ("DE", None, Decimal("0.19"), "VAT", date(2020, 1, 1)),
+        ],
+        schema=TAX_SCHEMA,
+        orient="row",
+    )
+    found = document_taxes(documents, accounts, rates, ref_1)
+    columns = ("billing_date", "subscription_id", "name", "country", "region", "rate", "taxable", "amount", "reason")
+    assert found.select(columns).rows() == [
+        (date(2026, 2, 1), "gamma/1", "VAT", "DE", None, Decimal("0.19"), 10, Decimal("1.90"), "charged"),
+        (DAY, "acme/1", "Federal", "US", None, Decimal("0.01"), 40, Decimal("0.40"), "charged"),
+        (DAY, "acme/1", "State", "US", "NY", Decimal("0.04"), 40, Decimal("1.60"), "charged"),
+        (DAY, "acme/2", "Federal", "US", None, Decimal("0.01"), 20, Decimal("0.20"), "charged"),
+        (DAY, "acme/2", "State", "US", "NY", Decimal("0.04"), 20, Decimal("0.80"), "charged"),
+        (DAY, "beta/1", "Federal", "US", None, Decimal("0.01"), 30, Decimal(0), "exempt"),
+        (date(2026, 3, 10), "acme/1", "Federal", "US", None, Decimal("0.02"), 50, Decimal("1.00"), "charged"),
+        (date(2026, 3, 10), "acme/1", "State", "US", "NY", Decimal("0.04"), 50, Decimal("2.00"), "charged"),
+    ]
+    assert found["account_id"].to_list() == ["gamma", "acme", "acme", "acme", "acme", "beta", "acme", "acme"]
+
+
 def test_another_country_is_not_taxed(ref_1: Catalogue) -> None:
     assert taxes(ref_1, [("DE", None, "0.19", "VAT", "2020-01-01")]).is_empty()
     assert taxes(ref_1, []).is_empty()
@@ -171,6 +219,9 @@ def test_a_valid_tax_id_of_another_country_than_the_sellers_suppresses_the_tax(
         ("GR094259216", "GR", "GR"),
         ("GB980780684", "GB", "GB"),
         ("980780684", "GB", "GB"),
+        ("XI980780684", "GB", "GB"),  # Northern Ireland's prefix is no country
+        ("XI980780684", "IE", "GB"),
+        ("411-98-7653", "US", "US"),  # no VAT there: a taxpayer's number
         (SWISS_VAT, "CH", "CH"),
         (SWISS_VAT, "DE", None),
         ("", "DE", None),
@@ -213,3 +264,44 @@ def test_a_note_uses_the_rates_of_the_document_it_corrects(ref_1: Catalogue) -> 
     exempt = taxes(ref_1, rates, exempt=True).with_columns(number=pl.lit("INV-2026-000001"))
     found = taxes_of_note(notes, exempt.drop("account_id", "subscription_id", "billing_date"), ref_1)
     assert found["amount"].to_list() == [Decimal(0)] * 2
+
+
+def test_notes_are_taxed_in_one_order_whatever_the_order_of_the_documents(ref_1: Catalogue) -> None:
+    rows = [
+        ("INV-2", "T", "US", None, Decimal("0.05")),
+        ("INV-1", "T", "US", "NY", Decimal("0.05")),
+        ("INV-1", "T", "US", None, Decimal("0.06")),
+        ("INV-1", "T", "US", "CA", Decimal("0.05")),
+        ("INV-1", "A", "US", None, Decimal("0.07")),
+        ("INV-3", "T", "US", None, Decimal("0.05")),
+    ]
+    taxed = pl.DataFrame(
+        rows,
+        schema={"number": pl.String, "name": pl.String, "country": pl.String, "region": pl.String, "rate": RATE},
+        orient="row",
+    ).with_columns(taxable=pl.lit(None).cast(MONEY), amount=pl.lit(None).cast(MONEY), reason=pl.lit("charged"))
+    notes = pl.DataFrame(
+        [
+            ("beta", "beta/1", DAY, "INV-3", Decimal(-1)),
+            ("acme", "acme/1", date(2026, 3, 10), "INV-2", Decimal(-2)),
+            ("acme", "acme/1", DAY, "INV-1", Decimal(-3)),
+        ],
+        schema={
+            "account_id": pl.String,
+            "subscription_id": pl.String,
+            "billing_date": pl.Date,
+            "number": pl.String,
+            "net": MONEY,
+        },
+        orient="row",
+    )
+    found = taxes_of_note(notes, taxed, ref_1)
+    assert found.select("account_id", "billing_date", "name", "region", "rate", "taxable", "amount").rows() == [
+        ("acme", DAY, "A", None, Decimal("0.07"), -3, Decimal("-0.21")),
+        ("acme", DAY, "T", "CA", Decimal("0.05"), -3, Decimal("-0.15")),
+        ("acme", DAY, "T", "NY", Decimal("0.05"), -3, Decimal("-0.15")),
+        ("acme", DAY, "T", None, Decimal("0.06"), -3, Decimal("-0.18")),
+        ("acme", date(2026, 3, 10), "T", None, Decimal("0.05"), -2, Decimal("-0.10")),
+        ("beta", DAY, "T", None, Decimal("0.05"), -1, Decimal("-0.05")),
+    ]
+    assert "number" not in found.columns

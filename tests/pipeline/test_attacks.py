@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from billing.profile_pages import page_name
-from tests.pipeline.outside import Landing, bill, overage, show
+from tests.pipeline import outside
+from tests.pipeline.outside import Landing, bill, event, one, overage, show
 
 
 @pytest.mark.parametrize("day", ["0001-01-01", "1600-01-01", "2262-04-12", "9999-12-31"])
@@ -55,3 +56,101 @@ def test_a_run_that_is_killed_while_it_draws_is_completed_by_the_next(tmp_path: 
     assert show(homes[0], "documents") == show(homes[1], "documents")
     ended = overage("verify", "--home", homes[0])
     assert ended.status == 0, ended.output
+
+
+CARD = "4111111111111111"
+
+
+def told_or_kept(home: Path, *endings: outside.Ended) -> list[str]:
+    """Where the number of the card can be read: in a file or a file's name outside of landing/, or in a message."""
+    kept = [
+        path.as_posix()
+        for path in home.rglob("*")
+        if "landing" not in path.parts
+        and (CARD in path.name or (path.is_file() and CARD.encode() in path.read_bytes()))
+    ]
+    return kept + [text for ended in endings for text in (ended.output, ended.messages) if CARD in text]
+
+
+def test_a_card_number_in_a_files_name_is_kept_nowhere_and_the_file_is_billed(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    (landing.folder / "requests").mkdir()
+    (landing.folder / "requests.jsonl").rename(landing.folder / "requests" / f"{CARD}.jsonl")
+    # two that differ in the number only, and one that cannot be read
+    for name, emails in ((CARD, 9_000), ("4012888888881111", 8_000)):
+        landing.written += 1
+        usage = event(f"event-{landing.written}", "acme", "email.sent", {"count": emails}, "2026-01-20T12:00:00Z")
+        landing.deliver([usage, "broken"], "2026-01-20", f"of {name}.jsonl")
+    landing.deliver(["x"], "2026-01-21", f"{CARD}.xlsx")
+    landing.deliver(["x"], CARD, "a.jsonl")
+    billed = bill(landing.root, "2026-02", "2026-02-10")
+    assert "************1111.xlsx could not be read" in billed.messages
+    assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "17000"
+    others = [overage(*words, "--home", landing.root) for words in (["check"], ["verify"], ["show", "ingest"])]
+    assert told_or_kept(landing.root, billed, *others, overage("show", "rejects", "--home", landing.root)) == []
+
+
+def test_a_card_number_in_digits_and_dashes_of_any_kind_is_kept_nowhere(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    written = [
+        "\uff14\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11\uff11",
+        "4111\u20111111\u20111111\u20111111",
+        "4111\u00a01111\u00a01111\u00a01111",
+    ]
+    for number in written:
+        landing.request("acme", "refund", "2026-01-12T09:00:00Z", reason=f"wrong card {number}")
+    landing.request("acme", "change_card", "2026-01-13T09:00:00Z", brand="visa", last4="\uff14\uff12\uff14\uff12")
+    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    rejects = show(landing.root, "rejects")
+    assert [row["reason"] for row in rejects] == ["card_number"] * 3 + ["impossible_value"]
+    assert not [row for row in rejects for number in written if number in row["text"]]
+    assert one(show(landing.root, "documents", billing_month="2026-01"))["total"] == "99.00"
+
+
+def test_what_was_not_delivered_is_not_read_through_a_link(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    stolen = event("event-1", "acme", "email.sent", {"count": 90_000}, "2026-01-20T12:00:00Z")
+    secret = tmp_path / "secret"
+    secret.mkdir()
+    (secret / "a.jsonl").write_text(f"{stolen}\nthe secret\n")
+    kept = landing.deliver([event("event-2", "acme", "email.sent", {"count": 1}, "2026-01-20T12:00:00Z")], "2026-01-20")
+    (kept.parent / "link.jsonl").symlink_to(secret / "a.jsonl")
+    (kept.parent / "within.jsonl").symlink_to(kept)
+    (kept.parents[1] / "2026-01-21").symlink_to(secret)
+    os.mkfifo(kept.parent / "pipe.jsonl")
+    ended = bill(landing.root, "2026-02", "2026-02-10")
+    assert ended.status == 1
+    for name in ("2026-01-20/link.jsonl", "2026-01-21/a.jsonl"):
+        assert f"{name} could not be read: " in ended.messages
+    assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "1"
+    rejects = show(landing.root, "rejects")
+    assert sorted((row["file"], row["reason"]) for row in rejects) == [
+        ("a.jsonl", "unreadable_file"),
+        ("link.jsonl", "unreadable_file"),
+        ("pipe.jsonl", "unreadable_file"),
+    ]
+    assert "the secret" not in str(rejects) + ended.messages
+
+
+def test_a_landing_folder_may_stand_elsewhere(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    landing.use("acme", emails=16_000)
+    landing.folder.rename(tmp_path / "mounted")
+    landing.folder.symlink_to(tmp_path / "mounted")
+    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16000"
+
+
+def test_an_unreadable_file_that_vanishes_stays_set_aside_and_is_no_failure_any_more(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    broken = landing.deliver(["anything"], "2026-01-20", "usage.xlsx")
+    assert bill(landing.root, "2026-02", "2026-02-10").status == 1
+    assert bill(landing.root, "2026-02", "2026-02-10").status == 1
+    broken.unlink()
+    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    assert one(show(landing.root, "rejects"))["reason"] == "unreadable_file"

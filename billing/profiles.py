@@ -192,10 +192,10 @@ def _suspended(business: Business) -> pl.DataFrame:
 
 
 def _last_packages(business: Business) -> pl.DataFrame:
-    """subscription_id, last_package: of its last billing date so far."""
+    """subscription_id, last_package: of its last billing date so far; a date of settlement has none."""
     closed = business.register.closed_dates().filter(pl.col("billing_date") <= business.as_of).sort("billing_date")
     return closed.group_by("subscription_id", maintain_order=True).agg(
-        last_package=pl.coalesce("opening_package", "closing_package").last()
+        last_package=pl.coalesce("opening_package", "closing_package").drop_nulls().last()
     )
 
 

@@ -245,3 +245,17 @@ def test_explain_all_says_why_the_rest_costs_nothing_and_where_late_and_rejected
     # without --all: the lines, and nothing but the lines
     lines = json.loads(overage("explain", "INV-2026-000002", "--format", "json", "--home", tmp_path).output)
     assert [entry["line"] for entry in lines] == [1, 2]
+
+
+def test_a_cancelled_account_that_was_settled_later_shows_the_package_it_had_last(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", leads=2_600)
+    landing.request("acme", "cancel", "2026-02-15T09:00:00Z", "email")
+    landing.use("acme", "2026-01-21", emails=16_000, delivered="2026-03-20")
+    for month, as_of in (("2026-03", "2026-03-10"), ("2026-04", "2026-04-12")):
+        assert bill(landing.root, month, as_of).status == 0
+    # 1,000 emails over starter's allowance, on what would have been the next billing date
+    assert one(show(landing.root, "documents", billing_date="2026-04-10"))["total"] == "3.00"
+    profile = one(show(landing.root, "profile"))
+    assert (profile["package"], profile["status"], profile["next_billing_date"]) == ("silver", "cancelled", None)

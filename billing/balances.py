@@ -45,9 +45,9 @@ def with_status(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame
 
 
 def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
-    """When access was suspended (rule 16).
+    """When access was suspended.
 
-    From the instant of a failed payment until no document whose latest attempt failed is unpaid.
+    Rule 16: from the instant of a failed payment until no document whose latest attempt failed is unpaid.
 
     Parameters
     ----------
@@ -97,7 +97,9 @@ def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
 
 
 def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: str) -> pl.DataFrame:
-    """What every account with a document owes: the table BALANCES (rules 15 and 25).
+    """What every account with a document owes: the table BALANCES.
+
+    Rule 15: debts survive cancelling, so nothing here asks whether the account is still a customer.
 
     Parameters
     ----------

@@ -25,7 +25,9 @@ def contains_card_number(text: str) -> bool:
 
 
 def mask_card_numbers(text: str) -> str:
-    """`text` with every digit of a card number but the last four replaced by `*` (rule 11).
+    """`text` with every digit of a card number but the last four replaced by `*`.
+
+    Rule 11: only the brand and the last four digits of a card are ever kept.
 
     Spaces and hyphens inside the number stay where they are, and digits count in whatever script they are written.
     The brands are those that can be accepted: visa, mastercard, discover and amex.

@@ -176,6 +176,8 @@ class Catalogue:
 def load_catalogue(path: Path) -> Catalogue:
     """Read and validate a catalogue.
 
+    Rule 28: what is unknown, broken or not supported is refused before anything is computed.
+
     Raises
     ------
     RefusedError
@@ -326,7 +328,7 @@ def _version(place: Place, metrics: tuple[Metric, ...]) -> Terms:
     names = [metric.name for metric in metrics]
     triggers = tuple(item.choice(names) for item in place.at("auto_upgrade_on").items())
     for metric in metrics:
-        # rule 5: every metric stands in every package's allowances
+        # Rule 5: every metric stands in every package's allowances
         if metric.name not in allowances:
             place.at("allowances").problem(
                 f"an allowance for the metric {metric.name} (a number, or null for unlimited)", found="none"
@@ -425,7 +427,7 @@ def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metri
 
 
 def _refuse_silent_agreements(places: Place, catalogue: Catalogue) -> None:
-    """Rule 5 holds for agreements too: an allowance that ends needs a tariff, a trigger or the word `none`."""
+    """Agreements keep rule 5 too: an allowance that ends needs a tariff, a trigger or the word `none`."""
     periods = terms_periods(catalogue)
     for place, agreement in zip(places.items(), catalogue.agreements, strict=True):
         theirs = [

@@ -47,7 +47,7 @@ def month_dues(
 ) -> pl.DataFrame:
     """What falls due on the month's billing dates: the table DUES.
 
-    A fee that is due stands there whatever its amount and whatever the usage (rule 6); an overage where it costs
+    Rule 6: a fee that is due stands there whatever its amount and whatever the usage; an overage where it costs
     something.
     """
     dated = cycles.join(

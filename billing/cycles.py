@@ -206,6 +206,7 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
     """Whether a fee falls due on the billing date, which share of it, and the status after it."""
     policy = catalogue.policy
     at = pl.col("billing_date")
+    # Rule 18: the fee of a yearly term falls due on every twelfth billing date
     is_term_date = (pl.col("term") == "monthly") | (pl.col("billing_index") % 12 == 0)
     stopped = pl.col("fees_until").is_not_null() & (at >= pl.col("fees_until"))
     is_held = pl.col("held_on").is_not_null() & pl.col("end").is_null()

@@ -85,6 +85,8 @@ def month_decisions(
 ) -> pl.DataFrame:
     """Everything decided in a month: package changes at their billing date, other answers on their day.
 
+    Rule 17: every request gets exactly one answer, and a package change none before its cycle closes.
+
     Parameters
     ----------
     package_decisions

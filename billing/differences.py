@@ -14,6 +14,8 @@ def open_differences(
 ) -> pl.DataFrame:
     """Where what is due now differs from what has been issued, per billing date and metric.
 
+    Rule 20: due less issued is settled, however old the cycle.
+
     Rounded amounts are compared, so that unchanged input gives none. The fee of a refunded cycle stays as it was paid
     back, and an account that is parked in a month is left alone there.
 

@@ -27,7 +27,9 @@ def minor_units(currency: str) -> int | None:
 
 
 def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> pl.Expr:
-    """The fraction rounded half away from zero to `decimals` places, as MONEY (rule 4).
+    """The fraction rounded to `decimals` places, as MONEY.
+
+    Rule 4: half away from zero, once, to the currency's minor unit.
 
     Parameters
     ----------

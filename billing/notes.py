@@ -79,7 +79,7 @@ def correction_notes(
     accounts: pl.DataFrame,
     catalogue: Catalogue,
 ) -> Drafts:
-    """A credit or debit note per document of the month whose billing date has an open difference (rule 21).
+    """Rule 21: a credit or debit note per document of the month whose billing date has an open difference.
 
     Parameters
     ----------

@@ -258,7 +258,10 @@ def _requested_changes(
     levels: pl.DataFrame,
     terms: TermsFrames,
 ) -> pl.DataFrame:
-    """Rules 8 and 10: every requested change with `refusal` (null: valid), rank and evidence."""
+    """Every requested change with `refusal` (null: valid), rank and evidence.
+
+    Rule 8: it takes effect on the next billing date, where it is larger than the package in force.
+    """
     ranks = _ranks(terms)
     requests = (
         asked.join(
@@ -311,9 +314,9 @@ def _requested_changes(
 
 
 def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
-    """request_id, fits, evidence: the metrics that block a downgrade, or all of them when none does (rule 10).
+    """request_id, fits, evidence: the metrics that block a downgrade, or all of them when none does.
 
-    Gauges count by their latest level at the close, whatever access there was; counters by the closing cycle. At the
+    Rule 10: usage must fit every allowance of the target. Gauges count by their latest level at the close, whatever access there was; counters by the closing cycle. At the
     limit is a fit.
     """
     compared = (
@@ -336,7 +339,10 @@ def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, te
 
 
 def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.DataFrame:
-    """One change per subscription and cycle, an answer for everything asked (rules 8, 9 and 17)."""
+    """An answer for everything asked (rule 17); of several requests the latest valid one counts (rule 8).
+
+    Rule 9: of an automatic and a requested change one is made, the higher.
+    """
     latest = (
         requested.filter(pl.col("refusal").is_null())
         .sort("at", "request_id")

@@ -32,7 +32,7 @@ def collections(business: Business) -> pl.DataFrame:
 
 
 def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
-    """The table PROFILE: every account, whether it ever subscribed or not.
+    """Rule 25: the table PROFILE, every account, whether it ever subscribed or not.
 
     The next document is computed as if its cycle closed with the usage so far, in a scratch copy of the home.
     """

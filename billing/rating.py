@@ -72,7 +72,9 @@ def terms_frames(catalogue: Catalogue) -> TermsFrames:
 
 
 def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = "package") -> pl.DataFrame:
-    """`frame` with `terms_key` and `since`: which terms of its package hold for its account on a date (rule 2).
+    """`frame` with `terms_key` and `since`: which terms of its package hold for its account on a date.
+
+    Rule 2: usage is rated by the version at the start of its cycle, the fee is that of the version at the billing date.
 
     Parameters
     ----------
@@ -114,7 +116,9 @@ def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = 
 
 
 def rate(frame: pl.DataFrame, tiers: int, decimals: int) -> pl.DataFrame:
-    """`frame` with what each quantity costs (rules 1, 3 and 4).
+    """`frame` with what each quantity costs, before the one rounding of rule 4.
+
+    Rule 1: the tariff of what is over the allowance, of a quantity that was aggregated before.
 
     Parameters
     ----------
@@ -147,6 +151,7 @@ def rate(frame: pl.DataFrame, tiers: int, decimals: int) -> pl.DataFrame:
         _safe=pl.when(pl.col("has_tariff") & ~pl.col("out_of_range")).then("_units").otherwise(pl.lit(0, _INTEGER))
     )
     units = pl.col("_safe")
+    # Rule 3: the tariff models. A block is one open tier, counted in blocks
     graduated = pl.sum_horizontal(
         (pl.min_horizontal(units, f"upper_{k}") - pl.col(f"lower_{k}")).clip(lower_bound=0) * pl.col(f"price_{k}")
         + pl.when(units > pl.col(f"lower_{k}")).then(f"flat_{k}").otherwise(pl.lit(0, _INTEGER))

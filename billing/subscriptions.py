@@ -155,6 +155,7 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         ("cancel", pl.col("end").is_not_null(), "already_ended"),
         ("hold", pl.col("is_held"), "already_held"),
         ("resume", ~pl.col("is_held"), "not_held"),
+        # Rule 14: once, of a monthly subscription, in its first cycle and within the days of the window
         ("refund", ~exists, "no_subscription"),
         ("refund", pl.col("end") == "refunded", "already_refunded"),
         ("refund", term == "yearly", "yearly_term"),
@@ -174,6 +175,7 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     )
     round_ = round_.with_columns(refusal=refusal)
     approved = pl.col("refusal").is_null()
+    # Rule 13: resuming within the paid cycle undoes a hold, later it starts a new subscription
     undoes = pl.col("on") < pl.col("paid_until")
     starts_new = approved & ((kind == "subscribe") | ((kind == "resume") & ~undoes))
     return round_.with_columns(
@@ -234,7 +236,8 @@ def _moved(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     at_once = policy.access_after_cancellation == "ends_at_once"
     one_day = pl.duration(days=1)
     day, no_date = pl.col("on"), pl.lit(None, pl.Date)
-    # of a subscription on hold, access has ended and the fees are settled already
+    # Rule 12: with the notice no further fee, else one more; access ends with the day of the request, or is paid for.
+    # Of a subscription on hold, access has ended and the fees are settled already
     fees_end = pl.when("in_time").then("fee_date").otherwise(pl.col("fee_date") + one_day)
     cancel_access = day if at_once else pl.col("paid_end") - one_day
     cancel_last = pl.when("in_time").then("billing_date").otherwise("after_fee_date") if at_once else pl.col("paid_end")

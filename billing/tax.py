@@ -20,6 +20,8 @@ def document_taxes(
 ) -> pl.DataFrame:
     """Every tax of every document.
 
+    Rule 24: by jurisdiction and billing date; an exemption or a foreign tax id suppresses it.
+
     Parameters
     ----------
     documents

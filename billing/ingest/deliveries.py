@@ -89,7 +89,10 @@ def ingest_deliveries(
     through: date | None = None,
     workers: int = 1,
 ) -> IngestOutcome:
-    """Bring events, rejects and the ingest manifest up to date with landing/usage (rules 22, 26 and 27).
+    """Bring events, rejects and the ingest manifest up to date with landing/usage.
+
+    Rule 22: the landing area is the truth. A file whose bytes change is ingested again; one that vanishes changes
+    nothing.
 
     Equal landing, metrics and accounts give equal tables, byte for byte, in whatever order and however many calls the
     deliveries came in. A second call on unchanged input writes nothing.

@@ -57,9 +57,9 @@ def shared_hashes(hashes: Sequence[pl.Series]) -> pl.Series:
 
 
 def resolve(candidates: pl.DataFrame) -> pl.DataFrame:
-    """Decide which of several deliveries of an event counts (rule 26).
+    """Decide which of several deliveries of an event counts.
 
-    The first by delivery day, file and row counts. Another with its content is a duplicate, with other content is
+    Rule 26: the first by delivery day, file and row counts. Another with its content is a duplicate, with other content is
     conflicting.
 
     Parameters

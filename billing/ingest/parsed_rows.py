@@ -57,7 +57,9 @@ def value_columns(types: EventTypes, flat: bool) -> list[str]:
 
 
 def set_aside(fields: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFrame:
-    """Rows of a parsed file, from what a reader found in a delivered one (rule 27).
+    """Rows of a parsed file, from what a reader found in a delivered one.
+
+    Rule 27: what is wrong is set aside with the first reason that applies, and its original text.
 
     Parameters
     ----------

@@ -316,7 +316,9 @@ def _requested_changes(
 def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     """request_id, fits, evidence: the metrics that block a downgrade, or all of them when none does.
 
-    Rule 10: usage must fit every allowance of the target. Gauges count by their latest level at the close, whatever access there was; counters by the closing cycle. At the
+    Rule 10: usage must fit every allowance of the target.
+
+    Gauges count by their latest level at the close, whatever access there was; counters by the closing cycle. At the
     limit is a fit.
     """
     compared = (

@@ -376,7 +376,9 @@ class Register:
     def issue(self, issue: Issue) -> pl.DataFrame:
         """Number and write documents, and close billing dates, in one transaction.
 
-        Rule 19: what is issued never changes. Numbers count per series and year of the as-of day, in the order of billing date, account, subscription, kind.
+        Rule 19: what is issued never changes.
+
+        Numbers count per series and year of the as-of day, in the order of billing date, account, subscription, kind.
 
         Returns
         -------

@@ -59,8 +59,8 @@ def shared_hashes(hashes: Sequence[pl.Series]) -> pl.Series:
 def resolve(candidates: pl.DataFrame) -> pl.DataFrame:
     """Decide which of several deliveries of an event counts.
 
-    Rule 26: the first by delivery day, file and row counts. Another with its content is a duplicate, with other content is
-    conflicting.
+    Rule 26: the first by delivery day, file and row counts. Another with its content is a duplicate, with other content
+    is conflicting.
 
     Parameters
     ----------

@@ -105,7 +105,7 @@ def answered(found: PackageMonth) -> list[tuple[object, ...]]:
     return found.decisions.sort("request_id", nulls_last=True).select(columns).rows()
 
 
-def evidence(found: PackageMonth) -> list[tuple[str, Decimal, Decimal | None]]:
+def evidence(found: PackageMonth) -> list[tuple[object, ...]]:
     """The evidence of the one decision there is."""
     (row,) = found.decisions.rows(named=True)
     return [(one["metric"], one["quantity"], one["allowance"]) for one in row["evidence"]]
@@ -375,7 +375,8 @@ def test_at_every_limit_of_the_target_a_downgrade_fits(ref_1: Catalogue) -> None
 def test_a_metric_over_its_limit_blocks_a_downgrade_and_is_its_evidence(
     ref_1: Catalogue, metric: str, quantity: str, limit: int
 ) -> None:
-    found = decide(ref_1, used(**{metric: quantity}), asked("r", "downgrade", "starter"), packages={"acme": "silver"})
+    quantities: dict[str, Any] = {metric: quantity}
+    found = decide(ref_1, used(**quantities), asked("r", "downgrade", "starter"), packages={"acme": "silver"})
     assert life(found) == [("silver", "silver", None)]
     assert answered(found) == [("r", "downgrade", "refused", "usage_exceeds_package", "starter", None)]
     assert evidence(found) == [(metric, Decimal(quantity), limit)]
@@ -455,7 +456,7 @@ def test_of_an_automatic_and_a_requested_upgrade_the_higher_counts(
 # --- yearly terms -----------------------------------------------------------------------------------------------------
 
 
-def year(k: int, **more: object) -> Row:
+def year(k: int, **more: Any) -> Row:
     """The k-th billing date of a yearly term, dated 10 February: the term ends on 10 January, or on that day."""
     return cycle(term="yearly", billing_index=k, term_end=DUE if k % 12 == 0 else date(2027, 1, 10), **more)
 
@@ -513,7 +514,7 @@ def test_a_later_change_takes_the_place_of_what_waits(ref_1: Catalogue) -> None:
 
 
 @pytest.mark.parametrize("more", [{"status": "cancelled"}, {"status": "held"}, {"is_last": True}])
-def test_an_end_or_a_hold_voids_what_waits(ref_1: Catalogue, more: dict[str, object]) -> None:
+def test_an_end_or_a_hold_voids_what_waits(ref_1: Catalogue, more: dict[str, Any]) -> None:
     found = decide(ref_1, used(), packages={"acme": "silver"}, waiting={"acme": "starter"}, cycles=[year(12, **more)])
     assert life(found)[0][1] != "starter"
     assert found.packages["waiting_package"].to_list() == [None]

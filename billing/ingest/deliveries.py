@@ -27,7 +27,7 @@ from billing.ingest.day_tables import ParsedVersion, measured_column, repeats_pa
 from billing.ingest.identity import CANDIDATE, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
-from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE, copied_texts
+from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE
 from billing.ingest.state import (
     DayState,
     State,
@@ -46,7 +46,6 @@ from billing.tables import BASE_QUANTITY, INGEST, REJECTS
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
-_TEXTS_IN_MEMORY: Final = 200_000
 _RESOLVED_TOGETHER: Final = 1_000_000
 
 
@@ -131,7 +130,6 @@ class _Ingest:
         self.delivered = {(file.day, file.name): file for file in self.landing.files}
         self.state = read_state(home)
         self.warnings: list[str] = []
-        self.texts: dict[tuple[date, str], pl.DataFrame] = {}
         self.hashes: dict[Path, pl.Series] = {}
         self.stamps: dict[str, tuple[int, ...]] = dict(self.state.stamps) if self.state else {}
         self.sizes: dict[tuple[date, str], int] = {}
@@ -260,9 +258,9 @@ class _Ingest:
     def _parse_one(self, version: parsing.FileVersion, path: Path) -> None:
         file = self.delivered.get((version.day, version.name))
         if file is not None:
-            rows = parsing.parse_delivered(file, self.rules.types, self._watch(file, path))
-            if len(rows) != len(self.hashes.get(path, ())):  # unreadable after all, or empty
-                self.hashes.pop(path, None)
+            rows = parsing.parse_delivered(file, self.rules.types)
+            # while the rows are at hand, so that they need not be read again for it
+            self.hashes[path] = rows.select(_valid_hash(self.rules, file.day)).to_series()
             label = _label(file.day, file.name)
             if label in self.stamps and self.stamps[label] != stamp(file):
                 raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
@@ -275,39 +273,15 @@ class _Ingest:
             rows = parsing.parse_again(before, self.rules.types, flat)
         parsing.write_parsed(path, rows, version)
 
-    def _watch(self, file: DeliveredFile, path: Path) -> Callable[[pl.DataFrame, pl.Series], None]:
-        """Keep what the second layer asks of the rows while they are at hand, so that it need not read them again.
-
-        These are their hashes, and the texts of rows that will be set aside.
-        """
-        key = (file.day, file.name)
-        reason = self.rules.reason(file.day)
-        valid_hash = _valid_hash(self.rules, file.day)
-
-        def watch(rows: pl.DataFrame, texts: pl.Series) -> None:
-            seen = rows.select(valid_hash, aside=reason.is_not_null() & pl.col("text").is_null())
-            before = self.hashes.get(path)
-            self.hashes[path] = seen["hash"] if before is None else before.append(seen["hash"])
-            aside = seen["aside"]
-            if aside.any() and sum(map(len, list(self.texts.values()))) < _TEXTS_IN_MEMORY:
-                kept = self.texts.get(key)
-                found = pl.DataFrame({"row": rows["row"].filter(aside), "text": copied_texts(texts.filter(aside))})
-                self.texts[key] = found if kept is None else pl.concat([kept, found])
-
-        return watch
-
     def _find_texts(self, day: date) -> Callable[[ParsedVersion, pl.Series], pl.DataFrame]:
-        """Texts of rows: as just read, as kept by the last ingest of the same bytes, or from the delivered file."""
+        """Texts of rows: as kept by the last ingest of the same bytes, or from the delivered file."""
         manifest = read_frame(self.home.delivery(INGEST, day), INGEST)
         kept = read_frame(self.home.delivery(REJECTS, day), REJECTS).select("file", "row", "text")
         versions = dict(manifest.select("file", "sha256").iter_rows())
 
         def find(file: ParsedVersion, rows: pl.Series) -> pl.DataFrame:
             found = [pl.DataFrame(schema={"row": pl.Int64, "text": pl.String})]
-            just_read = self.texts.pop((day, file.name), None)
-            if just_read is not None:
-                found.append(just_read)
-            elif versions.get(file.name) == file.sha256:
+            if versions.get(file.name) == file.sha256:
                 found.append(
                     kept.filter((pl.col("file") == file.name) & pl.col("row").is_not_null()).select("row", "text")
                 )

@@ -10,9 +10,10 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from billing.ingest.delivered_bytes import UnreadableFileError, line_blocks, lines
+from billing.ingest.delivered_bytes import UnreadableFileError, line_blocks, split_lines
 from billing.ingest.instants import INVALID, WITHOUT_ZONE, parse_instants
 from billing.ingest.measured import FLAT_VALUE
+from billing.ingest.parsed_rows import Piece
 from billing.tables import INSTANT
 
 COLUMNS: Final = ("id", "source", "type", "subject", "time", FLAT_VALUE)
@@ -24,7 +25,7 @@ _OFFSETS_1970_TO_2199: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _SECONDS_UNTIL_2200: Final = 7_258_118_400
 
 
-def csv_fields(file: BinaryIO) -> Iterator[pl.DataFrame]:
+def csv_pieces(file: BinaryIO) -> Iterator[Piece]:
     """Read CSV with a header, comma-separated, quoted as RFC 4180 has it, in bounded pieces.
 
     `row` is the number of the line a record starts on, counted after the header, blank lines included; blank lines
@@ -33,8 +34,8 @@ def csv_fields(file: BinaryIO) -> Iterator[pl.DataFrame]:
 
     Yields
     ------
-    polars.DataFrame
-        `parsed_rows.FIELDS` and `value`, as text.
+    Piece
+        With the one value column `value`.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def csv_fields(file: BinaryIO) -> Iterator[pl.DataFrame]:
     row = 1
     open_record = _no_lines()
     for block in line_blocks(file):
-        frame = lines(block)
+        frame = split_lines(block)
         if header is None:
             filled = frame["text"].str.contains(r"[^ \t\r\n]").arg_true()
             if len(filled) == 0:
@@ -61,7 +62,7 @@ def csv_fields(file: BinaryIO) -> Iterator[pl.DataFrame]:
         yield _csv_columns(records, header)
 
 
-def parquet_fields(file: BinaryIO) -> Iterator[pl.DataFrame]:
+def parquet_pieces(file: BinaryIO) -> Iterator[Piece]:
     """Read Parquet in bounded batches.
 
     `row` is the row's position from 1. `time` is a timestamp with a zone, or text; a timestamp without zone is no
@@ -70,8 +71,8 @@ def parquet_fields(file: BinaryIO) -> Iterator[pl.DataFrame]:
 
     Yields
     ------
-    polars.DataFrame
-        `parsed_rows.FIELDS` and `value`, as text.
+    Piece
+        With the one value column `value`.
 
     Raises
     ------
@@ -163,7 +164,7 @@ def _split(record: str) -> list[str] | None:
     return fields[0] if len(fields) == 1 else None
 
 
-def _csv_columns(records: pl.DataFrame, header: Sequence[str]) -> pl.DataFrame:
+def _csv_columns(records: pl.DataFrame, header: Sequence[str]) -> Piece:
     commas = records["text"].str.count_matches(",", literal=True)
     quoted = records["text"].str.contains('"', literal=True) | records["text"].str.contains("[\r\0]")
     places = {name: header.index(name) for name in COLUMNS}
@@ -176,11 +177,11 @@ def _csv_columns(records: pl.DataFrame, header: Sequence[str]) -> pl.DataFrame:
         *(pl.col("parts").struct.field(f"field_{place}").alias(name) for name, place in places.items()),
     )
     others = records.filter(~plain)
-    fields = [
+    split_others = [
         None if broken else _split(text)
         for text, broken in zip(others["text"].to_list(), others["broken"].to_list(), strict=True)
     ]
-    good = [found if found is not None and len(found) == len(header) else None for found in fields]
+    good = [found if found is not None and len(found) == len(header) else None for found in split_others]
     difficult = pl.DataFrame(
         {"row": others["row"], "unparseable": [found is None for found in good]}
         | {name: [found and found[place] for found in good] for name, place in places.items()},
@@ -189,9 +190,8 @@ def _csv_columns(records: pl.DataFrame, header: Sequence[str]) -> pl.DataFrame:
     columns = pl.concat([simple, difficult])
     if len(others):
         columns = columns.sort("row")
-    return _with_empties_null(columns).with_columns(
-        parse_instants(columns["time"]), text=records["text"], incomplete=pl.lit(False)
-    )
+    fields = _with_empties_null(columns).with_columns(parse_instants(columns["time"]), incomplete=pl.lit(False))
+    return Piece(fields, records["text"].gather)
 
 
 def _with_empties_null(columns: pl.DataFrame) -> pl.DataFrame:
@@ -200,20 +200,20 @@ def _with_empties_null(columns: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _parquet_columns(table: pa.Table, first_row: int) -> pl.DataFrame:
+def _parquet_columns(table: pa.Table, first_row: int) -> Piece:
     times = _parquet_instants(table.column("time"))
-    # each row's own columns as one JSON object; only rows that are set aside keep it
-    return pl.DataFrame(
+    fields = pl.DataFrame(
         {
             "row": pl.int_range(first_row, first_row + table.num_rows, eager=True),
             "unparseable": pl.repeat(False, table.num_rows, dtype=pl.Boolean, eager=True),
             "incomplete": pl.repeat(False, table.num_rows, dtype=pl.Boolean, eager=True),
             "time": times["time"],
             "time_fault": times["time_fault"],
-            "text": pl.Series(_json_rows(table)),
         }
         | {name: _text_column(table.column(name)) for name in COLUMNS if name != "time"}
     )
+    # each row's own columns as one JSON object
+    return Piece(fields, lambda places: _json_rows(table.take(places.cast(pl.Int64).to_arrow())))
 
 
 def _text_column(column: pa.ChunkedArray) -> pl.Series:

@@ -3,6 +3,8 @@
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from billing.tables import INSTANT
 
@@ -31,20 +33,33 @@ def parse_instants(texts: pl.Series) -> pl.DataFrame:
         text is null or empty.
     """
     shaped = texts.str.contains(_SHAPE).fill_null(False)
+    well_formed = texts
     if not shaped.all():
-        repaired = texts.str.to_uppercase().str.replace(" ", "T", literal=True).str.replace(r"(\.[0-9]{9})[0-9]+", "$1")
-        texts_shaped = repaired.zip_with(
-            repaired.str.contains(_SHAPE).fill_null(False), pl.Series([None], dtype=pl.String)
+        others = (~shaped).arg_true()
+        repaired = (
+            texts.gather(others)
+            .str.to_uppercase()
+            .str.replace(" ", "T", literal=True)
+            .str.replace(r"(\.[0-9]{9})[0-9]+", "$1")
         )
-        texts_shaped = texts.zip_with(shaped, texts_shaped)
-    else:
-        texts_shaped = texts
-    time = texts_shaped.str.to_datetime(_FORMAT, time_unit="ns", time_zone="UTC", strict=False)
-    return pl.DataFrame({"time": time.cast(INSTANT), "text": texts}).select(
-        "time",
-        time_fault=pl.when(pl.col("time").is_not_null() | (pl.col("text").fill_null("") == ""))
-        .then(pl.lit(None, pl.String))
-        .when(pl.col("text").str.contains(_ZONELESS))
-        .then(pl.lit(WITHOUT_ZONE))
-        .otherwise(pl.lit(INVALID)),
-    )
+        nothing = pl.Series([None], dtype=pl.String)
+        well_formed = texts.clone().scatter(others, repaired.zip_with(repaired.str.contains(_SHAPE).fill_null(False), nothing))
+    time = _instants(well_formed).rename("time")
+    faulty = time.is_null() & (texts.fill_null("") != "")
+    fault = pl.repeat(None, len(texts), dtype=pl.String, eager=True).alias("time_fault")
+    if faulty.any():
+        places = faulty.arg_true()
+        zoneless = texts.gather(places).str.contains(_ZONELESS)
+        named = pl.Series([WITHOUT_ZONE]).new_from_index(0, len(places))
+        fault = fault.scatter(places, named.zip_with(zoneless, pl.Series([INVALID])))
+    return pl.DataFrame([time, fault])
+
+
+def _instants(texts: pl.Series) -> pl.Series:
+    """Instants of texts that have the shape of one; null where there is no such day."""
+    try:
+        # ten times as fast, and of the same mind about every text of that shape but for leap seconds, which it refuses
+        found = pc.cast(texts.to_arrow(), pa.timestamp("ns", "UTC"))
+    except pa.ArrowInvalid:
+        return texts.str.to_datetime(_FORMAT, time_unit="ns", time_zone="UTC", strict=False).cast(INSTANT)
+    return pl.Series(pl.from_arrow(found)).cast(INSTANT)

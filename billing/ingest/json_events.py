@@ -1,6 +1,6 @@
 """CloudEvents as JSON lines: text to columns.
 
-Lines that share a layout are cut into members at their quotation marks (`line_layout`). Of the others, many are
+Lines that share a layout are cut into members at their commas (`line_layout`). Of the others, many are
 decoded at a time. That reader is fast but lenient and inexact in places (it takes numbers with a
 point through binary floats, lone surrogates for zeros, two objects on a line for two lines, and fails all lines at
 one bad one). Lines that could meet such a place, and lines that it fails, are decoded one by one instead, with the
@@ -10,15 +10,17 @@ same result wherever both can.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from typing import BinaryIO, Final
 
 import polars as pl
 from polars.exceptions import ComputeError
 
-from billing.ingest.delivered_bytes import line_blocks, lines
+from billing.ingest.delivered_bytes import Lines, line_blocks, split_lines
 from billing.ingest.instants import parse_instants
-from billing.ingest.line_layout import LineLayout, layout_of, read_pieces
+from billing.ingest.line_layout import LineLayout, cut_lines, layout_of
 from billing.ingest.measured import EventTypes, measured_paths, member_column
+from billing.ingest.parsed_rows import Piece
 
 _ENVELOPE: Final = ("specversion", "id", "source", "type", "subject", "time")
 _LINE: Final = "overage line"
@@ -32,12 +34,14 @@ _MOST_LAYOUTS: Final = 8
 _STRAY_SHARE: Final = 0.02
 """Lines of further layouts that are fewer than this share of a block are left to the decoder."""
 _SAMPLES: Final = 5
+_MARKS: Final = ('"', ",", r"\\", r"[\x00-\x1F]")
+"""Quotation marks, commas, escapes and control characters, as regular expressions; in the order of `Lines.marks`."""
 
 Path = tuple[str, ...]
 Json = Mapping[str, "Json"] | Sequence["Json"] | str | bool | None
 
 
-def json_fields(file: BinaryIO, types: EventTypes) -> Iterator[pl.DataFrame]:
+def json_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
     """Read CloudEvents 1.0, one per line, in bounded pieces.
 
     `row` is the number of the line in the file, blank lines included, so that a person finds it; blank lines are no
@@ -46,60 +50,61 @@ def json_fields(file: BinaryIO, types: EventTypes) -> Iterator[pl.DataFrame]:
 
     Yields
     ------
-    polars.DataFrame
-        `parsed_rows.FIELDS` and a value column for each member of `types`, as text.
+    Piece
+        With a value column for each member of `types`.
     """
     paths = measured_paths(types)
     layouts = _Layouts(paths)
-    for block, frame in _blocks(file):
-        if len(frame):
-            yield _fields(frame, layouts.decode(block, frame), paths)
-
-
-def json_texts(file: BinaryIO) -> Iterator[pl.DataFrame]:
-    """The lines of a file that are not blank (row, text, broken), in bounded pieces, undecoded."""
-    for _, frame in _blocks(file):
-        yield frame
-
-
-def _blocks(file: BinaryIO) -> Iterator[tuple[bytes, pl.DataFrame]]:
     row = 1
     for block in line_blocks(file):
-        frame = lines(block).with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
-        row += len(frame)
-        yield block, frame.filter(pl.col("text").str.contains(r"[^ \t\r\n]"))
+        found = Lines(block)
+        decoded, others = layouts.decode(found, row)
+        fields = _fields(decoded, others, paths)
+        if len(fields):
+            yield Piece(fields, partial(_texts, found, fields["row"] - row))
+        row += found.count
+
+
+def json_texts(file: BinaryIO, rows: pl.Series) -> Iterator[pl.DataFrame]:
+    """The texts (row, text) of some rows of a file, undecoded; rows that are not there are left out."""
+    row = 1
+    for block in line_blocks(file):
+        found = Lines(block)
+        wanted = rows.filter((rows >= row) & (rows < row + found.count))
+        if len(wanted):
+            yield found.texts(wanted - row).select(wanted.alias("row"), "text")
+        row += found.count
+
+
+def _texts(lines: Lines, places: pl.Series, wanted: pl.Series) -> pl.Series:
+    return lines.texts(places.gather(wanted))["text"]
 
 
 def fields_of_lines(frame: pl.DataFrame, paths: Sequence[Path]) -> pl.DataFrame:
     """Decode lines (row, text, broken) into FIELDS and the value columns of `paths`."""
-    return _fields(frame, [], paths)
+    return _fields([], frame, paths)
 
 
-def _fields(frame: pl.DataFrame, decoded: Sequence[pl.DataFrame], paths: Sequence[Path]) -> pl.DataFrame:
-    """FIELDS of lines, of which some are decoded already."""
+def _fields(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, paths: Sequence[Path]) -> pl.DataFrame:
+    """FIELDS of lines, of which some are decoded already; in the order of the file."""
     text = pl.col("text")
-    rest = frame
-    if decoded:
-        done = pl.concat([part["row"] for part in decoded])
-        rest = frame.filter(~pl.col("row").is_in(done.implode())) if len(done) < len(frame) else frame.clear()
-    plain = rest.select(
+    others = others.filter(text.str.contains(r"[^ \t\r\n]"))
+    plain = others.select(
         text.str.starts_with("{") & text.str.ends_with("}") & ~pl.col("broken") & ~text.str.contains(_INEXACT)
     ).to_series()
     decoder = _Decoder(paths)
     if decoder.shape is None:
-        plain = pl.repeat(False, len(rest), eager=True, dtype=pl.Boolean)
-    parts = [*decoded, decoder.many(rest.filter(plain)), decoder.one_by_one(rest.filter(~plain))]
-    found = pl.concat([part for part in parts if len(part)]) if len(frame) else decoder.empty()
+        plain = pl.repeat(False, len(others), eager=True, dtype=pl.Boolean)
+    parts = [*decoded, decoder.many(others.filter(plain)), decoder.one_by_one(others.filter(~plain))]
+    found = pl.concat([decoder.empty(), *(part for part in parts if len(part))])
     # rows leave in the order of the file, however they were decoded
     if not found["row"].is_sorted():
         found = found.sort("row")
-    if not found["row"].equals(frame["row"]):
+    if len(found) != sum(map(len, decoded)) + len(others):
         raise AssertionError("rows were lost or invented while decoding JSON lines")
-    return (
-        found.with_columns(parse_instants(found["time"]))
-        .with_columns(text=frame["text"], incomplete=pl.col("specversion").fill_null("") != "1.0")
-        .drop("specversion")
-    )
+    return found.with_columns(
+        parse_instants(found["time"]), incomplete=pl.col("specversion").fill_null("") != "1.0"
+    ).drop("specversion")
 
 
 class _Layouts:
@@ -109,46 +114,117 @@ class _Layouts:
         self.columns = _columns(paths)
         self.known: list[LineLayout] = []
 
-    def decode(self, block: bytes, frame: pl.DataFrame) -> list[pl.DataFrame]:
-        """Decode the lines of a block that have a layout which many of them share; nothing where there is none."""
-        if frame["broken"].any() or b"\r" in block or frame["row"][-1] - frame["row"][0] + 1 != len(frame):
-            return []
-        matches = self._matches(frame["text"])
-        if not matches:
-            return []
-        paths = [path for _, path in self.columns]
-        pieces = read_pieces(block, [layout for layout, _ in matches], paths)
-        if len(pieces) != len(frame):
-            return []
-        pieces = pieces.with_columns(frame["row"], unparseable=pl.lit(False))
-        return [
-            pieces.filter(matching).select(
-                "row", "unparseable", *(layout.value(path).alias(name) for name, path in self.columns)
+    def decode(self, lines: Lines, row: int) -> tuple[list[pl.DataFrame], pl.DataFrame]:
+        """Decode the lines of a block that have a layout which many of them share.
+
+        Parameters
+        ----------
+        row
+            The number of the block's first line.
+
+        Returns
+        -------
+        tuple[list[polars.DataFrame], polars.DataFrame]
+            What was decoded, and the other lines (row, text, broken).
+        """
+        cut, matches = self._matches(lines) if lines.is_text else (None, [])
+        if cut is None:
+            return [], _numbered(split_lines(lines.block), row)
+        others = lines.texts(_of_none(matches).arg_true())
+        if not _add_up(lines, matches, others):
+            matches = _counted_one_by_one(lines, matches)
+            others = lines.texts(_of_none(matches).arg_true())
+        rows = pl.int_range(row, row + lines.count, dtype=pl.Int64, eager=True).alias("row")
+        decoded = [
+            layout.read(cut.filter(matching), self.columns).select(
+                rows.filter(matching), pl.lit(False).alias("unparseable"), pl.all()
             )
             for layout, matching in matches
         ]
+        return decoded, pl.DataFrame([rows.filter(_of_none(matches)), *others])
 
-    def _matches(self, texts: pl.Series) -> list[tuple[LineLayout, pl.Series]]:
-        """Layouts with the lines that have them, each line in one layout at most."""
-        free = pl.repeat(True, len(texts), eager=True, dtype=pl.Boolean)
-        matches = []
-        for known in self.known:
-            matching = texts.str.contains(known.pattern) & free
-            if matching.any():
-                matches.append((known, matching))
+    def _matches(self, lines: Lines) -> tuple[pl.DataFrame | None, list[tuple[LineLayout, pl.Series]]]:
+        """The lines cut at their commas, and the layouts with the lines that seem to have them, each line in one.
+
+        None where no layout is known, or where the lines cannot be told apart by cutting.
+        """
+        learned = None
+        if not self.known:
+            learned = self._learn(lines, pl.int_range(0, min(lines.count, _SAMPLES), eager=True))
+        while self.known:
+            try:
+                cut = cut_lines(lines.block, max(len(layout.fields) for layout in self.known))
+            except ComputeError:
+                break
+            if len(cut) != lines.count:
+                break
+            free = pl.repeat(True, lines.count, eager=True, dtype=pl.Boolean)
+            matches = []
+            for layout in self.known:
+                matching = cut.select(layout.matches()).to_series() & free
+                matches.append((layout, matching))
                 free &= ~matching
-        while len(self.known) < _MOST_LAYOUTS and free.sum() > len(texts) * _STRAY_SHARE:
-            samples = texts.filter(free).head(_SAMPLES)
-            layout = next((found for sample in samples if (found := layout_of(sample)) is not None), None)
-            if layout is None:
-                break
-            matching = texts.str.contains(layout.pattern) & free
-            if matching.sum() < len(texts) * _STRAY_SHARE:
-                break
-            self.known.append(layout)
-            matches.append((layout, matching))
-            free &= ~matching
-        return matches
+            strays = lines.count * _STRAY_SHARE
+            if learned is not None and matches[-1][1].sum() < strays:
+                self.known.pop()
+                if not self.known:
+                    break
+                return cut, matches[:-1]
+            learned = self._learn(lines, free.arg_true().head(_SAMPLES)) if free.sum() > strays else None
+            if learned is None:
+                return cut, matches
+        return None, []
+
+    def _learn(self, lines: Lines, places: pl.Series) -> LineLayout | None:
+        """Remember the layout of the first of some lines that has one that is new."""
+        if len(self.known) < _MOST_LAYOUTS:
+            for text in lines.texts(places)["text"]:
+                layout = layout_of(text)
+                if layout is not None and layout not in self.known:
+                    self.known.append(layout)
+                    return layout
+        return None
+
+
+def _of_none(matches: Sequence[tuple[LineLayout, pl.Series]]) -> pl.Series:
+    free = ~matches[0][1]
+    for _, matching in matches[1:]:
+        free &= ~matching
+    return free
+
+
+def _add_up(lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]], others: pl.DataFrame) -> bool:
+    """Whether the lines that seem to have a layout hold not one mark more than it takes.
+
+    Each holds those at least, so all of them hold just those if the sum is right; and escapes and control characters,
+    which none may hold, stand in the other lines only.
+    """
+    marks = [int(others["text"].str.count_matches(mark).sum()) for mark in _MARKS]
+    quotes = sum(layout.quotes * int(matching.sum()) for layout, matching in matches)
+    commas = sum(layout.commas * int(matching.sum()) for layout, matching in matches)
+    return lines.marks == (marks[0] + quotes, marks[1] + commas, marks[2], marks[3])
+
+
+def _counted_one_by_one(
+    lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]]
+) -> list[tuple[LineLayout, pl.Series]]:
+    """The matches that hold for each line by itself."""
+    quote, comma, escape, control = (pl.col("text").str.count_matches(mark) for mark in _MARKS)
+    counts = split_lines(lines.block).select(quotes=quote, commas=comma, forbidden=escape + control)
+    return [
+        (
+            layout,
+            matching
+            & (counts["quotes"] == layout.quotes)
+            & (counts["commas"] == layout.commas)
+            & (counts["forbidden"] == 0),
+        )
+        for layout, matching in matches
+    ]
+
+
+def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
+    return frame.with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
 
 
 def _columns(paths: Sequence[Path]) -> list[tuple[str, Path]]:

@@ -1,8 +1,9 @@
 """The layout that a producer's JSON lines share, and reading members by their place in it.
 
-A producer writes the same members in the same order on every line, with other content. Where a regular expression
-made from one such line matches another as a whole, every quotation mark of it is known, so members can be cut out at
-quotation marks, several times faster than JSON is decoded, and numbers stay the text they are. Lines of no known
+A producer writes the same members in the same order on every line, with other content. Cut at its commas, such a line
+falls into fields of a known beginning and end, and what stands between them is a member's value: numbers stay the text
+they are, and nothing is decoded. That this is all there is to a line is seen by counting: a block whose lines have the
+fields they should have, and not one comma or quotation mark more than those take, holds no other. Lines of no known
 layout are left to the decoder; for the others both give the same.
 """
 
@@ -15,54 +16,106 @@ from typing import Final
 
 import polars as pl
 
-_STRING: Final = r'[^"\\\x00-\x1F]*'
 _SCALAR: Final = r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null)"
 _TOKEN: Final = re.compile(rf"[{{}}:,]|{_SCALAR}|[ \t]+", re.ASCII)
-_AROUND_SCALAR: Final = "{}:, \t"
+_STRUCTURE: Final = "{}:"
 _MOST_MEMBERS: Final = 100
 
 
 @dataclass(frozen=True)
-class _Slot:
-    """Where a value stands among the pieces between quotation marks.
+class _Field:
+    """One member of a line: what stands before its value, and after it up to the comma or the end of the line.
 
-    `key_piece` is the piece that names it where names may differ from line to line; None where `path` is the path.
+    Where names may differ from line to line, `before` ends ahead of the name, and `between` stands from the name's
+    quotation mark to the value; else `between` is empty.
     """
 
     path: tuple[str, ...]
-    piece: int
+    before: str
+    between: str
+    after: str
     is_text: bool
-    key_piece: int | None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the member has this name on every line."""
+        return not self.between
+
+    @cached_property
+    def quotes(self) -> int:
+        """Quotation marks in it."""
+        return f"{self.before}{self.between}{self.after}".count('"')
+
+    def matches(self, column: str) -> pl.Expr:
+        """Whether a piece of a line is this member, supposed that it holds no further quotation mark."""
+        piece = pl.col(column)
+        if self.is_fixed and self.is_text:
+            return (
+                piece.str.starts_with(self.before)
+                & piece.str.ends_with(self.after)
+                & (piece.str.len_bytes() >= len(self.before.encode()) + len(self.after))
+            )
+        name = "" if self.is_fixed else '[^"]*' + re.escape(self.between)
+        value = '[^"]*' if self.is_text else _SCALAR
+        return piece.str.contains(f"^{re.escape(self.before)}{name}{value}{re.escape(self.after)}$")
+
+    def opening(self, name: str) -> str:
+        """What stands before the value where the member bears this name."""
+        return self.before if self.is_fixed else f"{self.before}{name}{self.between}"
+
+    def value(self, column: str, name: str) -> pl.Expr:
+        """What stands where the value should be, supposed that the member bears this name."""
+        text = pl.col(column).str.slice(len(self.opening(name)))
+        return text.str.head(-len(self.after)) if self.after else text
 
 
 @dataclass(frozen=True)
 class LineLayout:
-    """How a line is built: what matches it, and where its values stand."""
+    """How a line is built: its members, in order."""
 
-    pattern: str
-    slots: tuple[_Slot, ...]
-    pieces: int
+    fields: tuple[_Field, ...]
 
-    def slots_of(self, path: tuple[str, ...]) -> list[_Slot]:
-        """Where the value at `path` may stand, in the order of the line."""
+    @property
+    def quotes(self) -> int:
+        """Quotation marks on a line."""
+        return sum(field.quotes for field in self.fields)
+
+    @property
+    def commas(self) -> int:
+        """Commas on a line."""
+        return len(self.fields) - 1
+
+    def matches(self) -> pl.Expr:
+        """Whether a line cut at its commas (`cut_lines`) has this layout, supposed that `quotes` and `commas` hold."""
+        return pl.all_horizontal(field.matches(_column(place)) for place, field in enumerate(self.fields)).fill_null(
+            False
+        )
+
+    def places_of(self, path: tuple[str, ...]) -> list[int]:
+        """Which fields may hold the value at `path`."""
         return [
-            slot
-            for slot in self.slots
-            if slot.path[:-1] == path[:-1] and (slot.key_piece is not None or slot.path[-1] == path[-1])
+            place
+            for place, field in enumerate(self.fields)
+            if field.path[:-1] == path[:-1] and (not field.is_fixed or field.path[-1] == path[-1])
         ]
 
-    def value(self, path: tuple[str, ...]) -> pl.Expr:
-        """The text at `path`, from the columns that `read_pieces` yields; of a repeated member the first."""
-        found = pl.lit(None, pl.String)
-        for slot in reversed(self.slots_of(path)):
-            value = pl.col(_column(slot.piece)) if slot.is_text else _scalar_text(slot.piece)
-            found = value if slot.key_piece is None else pl.when(_named(slot, path)).then(value).otherwise(found)
-        return found
+    def read(self, cut: pl.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> pl.DataFrame:
+        """The texts at some paths of lines of this layout, in columns of the given names."""
+        return pl.DataFrame([self._texts(cut, path).alias(name) for name, path in columns])
 
-    def needed(self, paths: Sequence[tuple[str, ...]]) -> set[int]:
-        """The pieces that the values at `paths` are read from."""
-        slots = [slot for path in paths for slot in self.slots_of(path)]
-        return {slot.piece for slot in slots} | {slot.key_piece for slot in slots if slot.key_piece is not None}
+    def _texts(self, cut: pl.DataFrame, path: tuple[str, ...]) -> pl.Series:
+        """The texts at a path; null where there is nothing, of a repeated member the first."""
+        found = pl.repeat(None, len(cut), dtype=pl.String, eager=True)
+        for place in reversed(self.places_of(path)):
+            field, column = self.fields[place], _column(place)
+            value = cut.select(field.value(column, path[-1])).to_series()
+            if not field.is_text:
+                value = _plain_scalars(value)
+            if field.is_fixed:
+                return value
+            named = cut.select(pl.col(column).str.starts_with(field.opening(path[-1]))).to_series()
+            found = value.zip_with(named, found)
+        return found
 
 
 def layout_of(line: str) -> LineLayout | None:
@@ -76,23 +129,20 @@ def layout_of(line: str) -> LineLayout | None:
         return None
 
 
-def read_pieces(block: bytes, layouts: Sequence[LineLayout], paths: Sequence[tuple[str, ...]]) -> pl.DataFrame:
-    """The pieces between quotation marks that layouts need, one row per line of the block, blank lines left out.
+def cut_lines(block: bytes, width: int) -> pl.DataFrame:
+    """The lines of a block cut at their commas, one row per line, blank lines left out.
 
-    What a line of another layout yields means nothing.
+    A line of fewer pieces than `width` is filled up with anything, of a longer one the rest is cut off.
     """
-    width = max(layout.pieces for layout in layouts)
-    needed = sorted(set().union(*(layout.needed(paths) for layout in layouts)))
     # the reader takes the first line's width for that of all, so a line of the full width goes first
     return pl.read_csv(
-        b'"'.join([b"-"] * width) + b"\n" + block,
+        b",".join([b"-"] * width) + b"\n" + block,
         has_header=False,
-        separator='"',
+        separator=",",
         quote_char=None,
         truncate_ragged_lines=True,
         empty_string_is_null=False,
         schema={_column(piece): pl.String for piece in range(width)},
-        columns=needed,
     ).slice(1)
 
 
@@ -100,16 +150,15 @@ def _column(piece: int) -> str:
     return f"piece {piece}"
 
 
-def _named(slot: _Slot, path: tuple[str, ...]) -> pl.Expr:
-    return pl.col(_column(slot.key_piece or 0)) == path[-1]
-
-
-def _scalar_text(piece: int) -> pl.Expr:
-    """A bare value as text: numbers without needless zeros, null for null."""
-    text = pl.col(_column(piece)).str.strip_chars(_AROUND_SCALAR)
+def _plain_scalars(texts: pl.Series) -> pl.Series:
+    """Bare values as texts: numbers without needless zeros, null for null."""
+    if not texts.str.contains(r"[.n]|^-0$").any():
+        return texts
+    text = pl.col(texts.name)
     shortened = text.str.replace(r"(\.[0-9]*?)0+$", "$1").str.strip_suffix(".")
     plain = pl.when(text.str.contains(".", literal=True)).then(shortened).otherwise(text)
-    return pl.when(text == "-0").then(pl.lit("0")).when(text != "null").then(plain)
+    plain = pl.when(text == "-0").then(pl.lit("0")).when(text != "null").then(plain)
+    return texts.to_frame().select(plain.alias(texts.name)).to_series()
 
 
 class _Reader:
@@ -120,22 +169,23 @@ class _Reader:
         self.strings = line.split('"')
         for piece, text in enumerate(self.strings):
             if piece % 2:
+                if "," in text:
+                    raise ValueError
                 self.tokens.append((piece, '"'))
             else:
                 self._split(piece, text)
         self.place = 0
-        self.slots: list[_Slot] = []
-        self.pattern: list[str] = []
-
-    @cached_property
-    def width(self) -> int:
-        return len(self.strings)
+        self.fields: list[_Field] = []
+        self.literal = ""
+        self.found: tuple[tuple[str, ...], str, str, bool] | None = None
 
     def layout(self) -> LineLayout:
         self._object((), free_names=False)
-        if self.place != len(self.tokens) or len(self.slots) > _MOST_MEMBERS:
+        self._space()
+        self._end_field()
+        if self.place != len(self.tokens) or len(self.fields) > _MOST_MEMBERS:
             raise ValueError
-        return LineLayout(f"^{''.join(self.pattern)}$", tuple(self.slots), self.width)
+        return LineLayout(tuple(self.fields))
 
     def _split(self, piece: int, text: str) -> None:
         position = 0
@@ -150,27 +200,38 @@ class _Reader:
         names: set[str] = set()
         self._take("{")
         while True:
-            piece = self._take('"', keep=False)
-            name = self.strings[piece]
+            name = self.strings[self._take('"')]
             if name in names:
                 raise ValueError
             names.add(name)
-            self.pattern.append(f'"{_STRING}"' if free_names else f'"{re.escape(name)}"')
+            before = self.literal + '"'
+            self.literal = '"' if free_names else f'{before}{name}"'
             self._take(":")
-            self._value((*path, name), piece if free_names else None)
+            self._value((*path, name), before if free_names else None)
             if self._peek() != ",":
                 break
             self._take(",")
+            self._end_field()
         self._take("}")
 
-    def _value(self, path: tuple[str, ...], key_piece: int | None) -> None:
+    def _value(self, path: tuple[str, ...], before: str | None) -> None:
         kind = self._peek()
         if kind == "{":
             self._object(path, free_names=self._is_flat())
             return
-        piece = self._take(kind, keep=False)
-        self.pattern.append(f'"{_STRING}"' if kind == '"' else _SCALAR)
-        self.slots.append(_Slot(path, piece, kind == '"', key_piece))
+        self._take(kind)
+        is_text = kind == '"'
+        opening = self.literal + ('"' if is_text else "")
+        self.found = (path, opening, "", is_text) if before is None else (path, before, opening, is_text)
+        self.literal = '"' if is_text else ""
+
+    def _end_field(self) -> None:
+        """Close the member that was found last: what came after it belongs to it."""
+        if self.found is None:
+            raise ValueError
+        path, before, between, is_text = self.found
+        self.fields.append(_Field(path, before, between, self.literal, is_text))
+        self.found, self.literal = None, ""
 
     def _is_flat(self) -> bool:
         """Whether the object that starts here holds no further one: then its members may have any names."""
@@ -185,18 +246,18 @@ class _Reader:
             place += 1
         return self.tokens[place][1]
 
-    def _take(self, expected: str, keep: bool = True) -> int:
+    def _take(self, expected: str) -> int:
+        """Go past a token and the space before it; all but names, values and commas is kept as literal text."""
         self._space()
         piece, token = self.tokens[self.place]
         if token != expected:
             raise ValueError
-        if keep:
-            self.pattern.append(re.escape(token))
+        if expected in _STRUCTURE:
+            self.literal += expected
         self.place += 1
-        self._space()
         return piece
 
     def _space(self) -> None:
         while self.place < len(self.tokens) and self.tokens[self.place][1].isspace():
-            self.pattern.append(self.tokens[self.place][1])
+            self.literal += self.tokens[self.place][1]
             self.place += 1

@@ -6,7 +6,7 @@ changed, and is kept when the delivered file vanishes (rule 22).
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -18,11 +18,19 @@ import polars as pl
 from billing.cards import mask_card_number_column
 from billing.home import Home, write_file
 from billing.ingest.delivered_bytes import UnreadableFileError, open_delivered
-from billing.ingest.flat_events import csv_fields, parquet_fields
-from billing.ingest.json_events import fields_of_lines, json_fields, json_texts
+from billing.ingest.flat_events import csv_pieces, parquet_pieces
+from billing.ingest.json_events import fields_of_lines, json_pieces, json_texts
 from billing.ingest.landing import EXPECTED_ENDINGS, DeliveredFile
 from billing.ingest.measured import EventTypes, event_types_digest, measured_paths
-from billing.ingest.parsed_rows import PARSED, UNPARSEABLE, UNREADABLE_FILE, set_aside, unreadable, value_columns
+from billing.ingest.parsed_rows import (
+    PARSED,
+    UNPARSEABLE,
+    UNREADABLE_FILE,
+    Piece,
+    set_aside,
+    unreadable,
+    value_columns,
+)
 
 PARSER_VERSION: Final = 1
 """Raised whenever the same bytes would be parsed to other rows: every file still in landing is then read again."""
@@ -60,15 +68,8 @@ def parsed_file(home: Home, version: FileVersion, types: EventTypes, kept: bool 
     )
 
 
-def parse_delivered(
-    delivered: DeliveredFile, types: EventTypes, watch: Callable[[pl.DataFrame, pl.Series], None] | None = None
-) -> pl.DataFrame:
+def parse_delivered(delivered: DeliveredFile, types: EventTypes) -> pl.DataFrame:
     """Every row of a delivered file: its fields, or why it is set aside (rule 27).
-
-    Parameters
-    ----------
-    watch
-        Shown every piece as it is parsed, with the texts of its rows, which the result does not keep.
 
     Returns
     -------
@@ -79,16 +80,13 @@ def parse_delivered(
     flat = delivered.format != "json"
     pieces = [no_rows(types, flat)]
     try:
-        for fields in read_fields(delivered, types):
-            pieces.append(set_aside(fields, types, flat))
-            if watch is not None:
-                watch(pieces[-1], fields["text"])
+        pieces += (set_aside(piece, types, flat) for piece in read_pieces(delivered, types))
     except UnreadableFileError as error:
         pieces = [no_rows(types, flat), unreadable(f"{delivered.name}: {error}")]
     return pl.concat(pieces, how="diagonal")
 
 
-def read_fields(delivered: DeliveredFile, types: EventTypes) -> Iterator[pl.DataFrame]:
+def read_pieces(delivered: DeliveredFile, types: EventTypes) -> Iterator[Piece]:
     """What stands in a delivered file, piece by piece, before anything is judged.
 
     Raises
@@ -100,13 +98,13 @@ def read_fields(delivered: DeliveredFile, types: EventTypes) -> Iterator[pl.Data
         raise UnreadableFileError(f"found an unknown ending, expected {EXPECTED_ENDINGS}")
     with open_delivered(delivered) as file:
         if delivered.format == "json":
-            yield from json_fields(file, types)
+            yield from json_pieces(file, types)
         elif delivered.format == "csv":
-            yield from csv_fields(file)
+            yield from csv_pieces(file)
         else:
             whole = io.BytesIO(file.read()) if delivered.compression else file
             if whole.read(1):  # an empty file withdraws a delivery (rule 22)
-                yield from parquet_fields(whole)
+                yield from parquet_pieces(whole)
 
 
 def read_texts(delivered: DeliveredFile, rows: pl.Series) -> pl.DataFrame:
@@ -121,13 +119,11 @@ def read_texts(delivered: DeliveredFile, rows: pl.Series) -> pl.DataFrame:
     try:
         if delivered.format == "json":
             with open_delivered(delivered) as file:
-                found += (
-                    piece.select("row", "text").filter(pl.col("row").is_in(rows.implode()))
-                    for piece in json_texts(file)
-                )
+                found += json_texts(file, rows)
         else:
-            for fields in read_fields(delivered, {}):
-                found.append(fields.select("row", "text").filter(pl.col("row").is_in(rows.implode())))
+            for piece in read_pieces(delivered, {}):
+                wanted = piece.fields["row"].is_in(rows.implode()).arg_true()
+                found.append(pl.DataFrame([piece.fields["row"].gather(wanted), piece.texts(wanted).alias("text")]))
     except UnreadableFileError:
         pass
     texts = pl.concat(found)
@@ -158,13 +154,14 @@ def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFra
         fields = rows.filter(doubtful).with_columns(
             unparseable=pl.lit(False), incomplete=pl.lit(False), time_fault=pl.lit(None, pl.String)
         )
-        read = set_aside(fields.drop("reason"), types, flat)
+        read = set_aside(Piece(fields.drop("reason", "text"), fields["text"].gather), types, flat)
     else:
         doubtful = rows["text"].is_not_null()
         kept = rows.filter(doubtful)
         broken = kept["reason"].eq_missing(pl.Series([UNPARSEABLE]))
         lines = kept.select("row", "text", broken=broken)
-        read = set_aside(_with_kept_fields(fields_of_lines(lines, measured_paths(types)), kept, broken), types, flat)
+        fields = _with_kept_fields(fields_of_lines(lines, measured_paths(types)), kept, broken)
+        read = set_aside(Piece(fields, kept["text"].gather), types, flat)
     return pl.concat([rows.filter(~doubtful), read], how="diagonal").sort("row")
 
 

@@ -1,6 +1,7 @@
 """The rows of a parsed file: its columns, and which rows are set aside by their own content."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
@@ -24,9 +25,24 @@ FIELDS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subject": pl.String,
     "time": INSTANT,
     "time_fault": pl.String,
-    "text": pl.String,
 }
 """What a reader yields, besides its value columns: `incomplete` says that a member outside this list is missing."""
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of a delivered file as a reader yields it.
+
+    Attributes
+    ----------
+    fields
+        FIELDS and the value columns, all text as delivered.
+    texts
+        The rows at some places of `fields`, as they were delivered: few are ever asked for.
+    """
+
+    fields: pl.DataFrame
+    texts: Callable[[pl.Series], pl.Series]
+
 
 PARSED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "row": pl.Int64,
@@ -56,36 +72,24 @@ def value_columns(types: EventTypes, flat: bool) -> list[str]:
     return sorted({member.column for members in types.values() for member in members})
 
 
-def set_aside(fields: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFrame:
+def set_aside(piece: Piece, types: EventTypes, flat: bool) -> pl.DataFrame:
     """Rows of a parsed file, from what a reader found in a delivered one.
 
     Rule 27: what is wrong is set aside with the first reason that applies, and its original text.
-
-    Parameters
-    ----------
-    fields
-        FIELDS and the value columns, all text as delivered.
 
     Returns
     -------
     polars.DataFrame
         PARSED and the value columns, in the order given.
     """
-    values = [column for column in fields.columns if column not in FIELDS]
-    rows = fields.with_columns(reason=_reason(types, values, flat))
-    keep = pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(False)
-    kept = rows.select(keep.alias("kept")).to_series()
-    return rows.with_columns(text=_only(rows["text"], kept)).select(*PARSED, *values)
-
-
-def copied_texts(texts: pl.Series) -> pl.Series:
-    """The same texts, card numbers masked, in memory of their own: a selection keeps all it was selected from."""
-    return mask_card_number_column(pl.Series(texts.name, texts.to_list(), dtype=pl.String))
-
-
-def _only(texts: pl.Series, kept: pl.Series) -> pl.Series:
-    nothing = pl.repeat(None, len(texts), dtype=pl.String, eager=True)
-    return nothing.scatter(kept.arg_true(), copied_texts(texts.filter(kept))) if kept.any() else nothing
+    values = [column for column in piece.fields.columns if column not in FIELDS]
+    rows = piece.fields.with_columns(reason=_reason(types, values, flat))
+    kept = rows.select(pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(False))
+    places = kept.to_series().arg_true()
+    texts = pl.repeat(None, len(rows), dtype=pl.String, eager=True)
+    if len(places):
+        texts = texts.scatter(places, mask_card_number_column(piece.texts(places)))
+    return rows.with_columns(texts.alias("text")).select(*PARSED, *values)
 
 
 def _reason(types: EventTypes, values: Sequence[str], flat: bool) -> pl.Expr:

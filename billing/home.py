@@ -108,12 +108,17 @@ def write_bytes(path: Path, content: bytes) -> bool:
     return write_file(path, write)
 
 
-def write_frame(path: Path, frame: pl.DataFrame, table: Table) -> bool:
+def write_frame(path: Path, frame: pl.DataFrame, table: Table, in_order: bool = False) -> bool:
     """Write a frame as the table's Parquet file: its columns, sorted by its key, with descriptions and statistics.
 
     Equal frames give equal bytes. See `write_file`.
+
+    Parameters
+    ----------
+    in_order
+        The frame is sorted by the table's key already.
     """
-    conformed = table.conform(frame)
+    conformed = table.fit(frame) if in_order else table.conform(frame)
     metadata = {"table": table.name, "description": table.description} | {
         f"column:{column.name}": column.description for column in table.columns
     }

@@ -73,7 +73,11 @@ class Table:
         polars.exceptions.InvalidOperationError
             When a value does not fit the column's type.
         """
-        return frame.select(pl.col(column.name).cast(column.dtype) for column in self.columns).sort(self.key)
+        return self.fit(frame).sort(self.key)
+
+    def fit(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """As `conform`, of a frame that is sorted already."""
+        return frame.select(pl.col(column.name).cast(column.dtype) for column in self.columns)
 
 
 _ACCOUNT = Column("account_id", pl.String, "The account")
@@ -348,7 +352,7 @@ EVENTS = Table(
         Column("file", pl.String, "File within the delivery day"),
         Column("row", pl.Int64, "Row in the file, from 1"),
     ),
-    ("account_id", "metric", "time", "source", "id"),
+    ("delivery_day", "file", "row", "metric"),
 )
 
 SURGES = Table(

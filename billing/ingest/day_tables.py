@@ -37,13 +37,25 @@ Texts = Callable[[ParsedVersion, pl.Series], pl.DataFrame]
 """Finds the texts (row, text) of rows that were set aside for what they meet, not for what they are."""
 
 
+Valid = Callable[[ParsedVersion], pl.Series]
+"""Tells of each row of a parsed file whether it can count, whatever other deliveries hold."""
+
+
 def write_day(
-    home: Home, day: date, files: Sequence[ParsedVersion], marks: pl.DataFrame, rules: Rules, texts: Texts
+    home: Home,
+    day: date,
+    files: Sequence[ParsedVersion],
+    marks: pl.DataFrame,
+    rules: Rules,
+    texts: Texts,
+    valid: Valid,
 ) -> DayState:
     """Write everything the lake holds of one day's deliveries; files that would be empty are removed.
 
     Parameters
     ----------
+    files
+        Sorted by name.
     marks
         REPEATS of this day: what `identity.resolve` decided.
 
@@ -56,10 +68,10 @@ def write_day(
     rejects = []
     states: dict[str, FileState] = {}
     for file in files:
-        rows = _marked(pl.read_parquet(file.parsed, glob=False, hive_partitioning=False), day, file, marks, rules)
-        counted = rows.filter(pl.col("reason").is_null() & (pl.col("mark") != DUPLICATE))
-        rejected = rows.filter(pl.col("reason").is_not_null())
-        duplicates = len(rows.filter(pl.col("reason").is_null() & (pl.col("mark") == DUPLICATE)))
+        rows = pl.read_parquet(file.parsed, glob=False, hive_partitioning=False)
+        counted, rejected, duplicates = _parted(
+            rows, valid(file), marks.filter(pl.col("file") == file.name), rules, day
+        )
         events.append(_events(counted, day, file.name, rules))
         rejects.append(_rejects(rejected, day, file, rules, texts))
         states[file.name] = _conserved(
@@ -97,21 +109,21 @@ def repeats_path(home: Home, day: date) -> Path:
     return home.delivery(REPEATS, day)
 
 
-def _marked(rows: pl.DataFrame, day: date, file: ParsedVersion, marks: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """Parsed rows with their final reason, mark and repeats."""
-    judged = rows.with_columns(reason=rules.reason(day))
-    own = marks.filter(pl.col("file") == file.name).select("row", "mark", "repeats")
-    if len(own) == 0:
-        return judged.with_columns(mark=pl.lit(FIRST), repeats=pl.lit(0, pl.Int64))
-    return (
-        judged.join(own, on="row", how="left", maintain_order="left")
-        .with_columns(pl.col("mark").fill_null(FIRST), pl.col("repeats").fill_null(0))
-        .with_columns(
-            reason=pl.when(pl.col("reason").is_null() & (pl.col("mark") == CONFLICTING))
-            .then(pl.lit(CONFLICTING))
-            .otherwise("reason")
-        )
-    )
+def _parted(
+    rows: pl.DataFrame, valid: pl.Series, marks: pl.DataFrame, rules: Rules, day: date
+) -> tuple[pl.DataFrame, pl.DataFrame, int]:
+    """The parsed rows that count, with `repeats`; those that are set aside, with `reason`; the number of duplicates."""
+    # rows stand in the order of their numbers, and only valid ones are marked
+    places = rows["row"].search_sorted(marks["row"])
+    is_first, is_conflicting = marks["mark"] == FIRST, marks["mark"] == CONFLICTING
+    repeats = pl.repeat(0, len(rows), dtype=pl.Int64, eager=True).alias("repeats")
+    repeats = repeats.scatter(places.filter(is_first), marks["repeats"].filter(is_first))
+    counts = valid.clone().scatter(places.filter(~is_first), False)
+    counted = rows.with_columns(repeats).filter(counts)
+    contradictions = rows[places.filter(is_conflicting)].with_columns(reason=pl.lit(CONFLICTING))
+    faults = rows.filter(~valid)
+    rejected = pl.concat([faults.with_columns(reason=rules.reason(day)), contradictions]).sort("row")
+    return counted, rejected, int((marks["mark"] == DUPLICATE).sum())
 
 
 def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
@@ -123,37 +135,49 @@ def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
 
 
 def _events(rows: pl.DataFrame, day: date, name: str, rules: Rules) -> pl.DataFrame:
-    """EVENTS of the rows that count: one for each metric that measures the row's type."""
-    found = [EVENTS.empty()]
+    """EVENTS of the rows that count: one for each metric that measures the row's type; sorted by EVENTS.key."""
+    metrics: dict[str, list[Metric]] = {}
     for metric in rules.metrics:
-        column = measured_column(metric, rows.columns)
-        own = rows.lazy().filter(pl.col("type") == metric.event)
-        value, member = pl.lit(None, BASE_QUANTITY), pl.lit(None, pl.String)
+        metrics.setdefault(metric.event, []).append(metric)
+    most = max(map(len, metrics.values()), default=0)
+    # the metrics of an event's type in turn: mostly there is one
+    found = [
+        _events_of_metrics(rows, day, name, {event: own[turn] for event, own in metrics.items() if turn < len(own)})
+        for turn in range(most)
+    ]
+    return found[0] if most == 1 else pl.concat([EVENTS.empty(), *found]).sort(EVENTS.key)
+
+
+def _events_of_metrics(rows: pl.DataFrame, day: date, name: str, metrics: Mapping[str, Metric]) -> pl.DataFrame:
+    """EVENTS of the rows that count, each measured by the one metric of its type; in the order of the rows."""
+    nothing = pl.lit(None, pl.String)
+    value, member, measured = nothing, nothing, pl.lit(False)
+    for event, metric in metrics.items():
+        column, of_type = measured_column(metric, rows.columns), pl.col("type") == event
         if column is not None:
             # a file that vanished before the metric came to be holds nothing for it
-            own = own.filter(pl.col(column).is_not_null())
+            measured |= of_type & pl.col(column).is_not_null()
             if metric.measure == "unique":
-                member = pl.col(column)
+                member = pl.when(of_type).then(column).otherwise(member)
             else:
-                value = pl.col(column).cast(BASE_QUANTITY)
-        elif metric.measure != "count":
-            continue
-        found.append(
-            own.select(
-                account_id=pl.col("subject"),
-                metric=pl.lit(metric.name),
-                time="time",
-                value=value,
-                member=member,
-                source="source",
-                id="id",
-                repeats="repeats",
-                delivery_day=pl.lit(day),
-                file=pl.lit(name),
-                row="row",
-            ).collect()
-        )
-    return pl.concat(found)
+                value = pl.when(of_type).then(column).otherwise(value)
+        elif metric.measure == "count":
+            measured |= of_type
+    return rows.filter(measured).select(
+        account_id=pl.col("subject"),
+        metric=pl.col("type").replace_strict(
+            list(metrics), [metric.name for metric in metrics.values()], return_dtype=pl.String
+        ),
+        time="time",
+        value=value.cast(BASE_QUANTITY),
+        member=member,
+        source="source",
+        id="id",
+        repeats="repeats",
+        delivery_day=pl.lit(day),
+        file=pl.lit(name),
+        row="row",
+    )
 
 
 def _rejects(rows: pl.DataFrame, day: date, file: ParsedVersion, rules: Rules, texts: Texts) -> pl.DataFrame:
@@ -233,16 +257,17 @@ def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
 def _write_events(home: Home, day: date, events: pl.DataFrame, rules: Rules) -> list[Path]:
     """Write a day's events by calendar month of the billing time zone, and remove months it no longer reaches."""
     local = pl.col("time").dt.convert_time_zone(rules.time_zone)
-    months = (local.dt.year().cast(pl.Int32) * 12 + local.dt.month() - 1).alias(_MONTH)
+    months = events.select(local.dt.year().cast(pl.Int32) * 12 + local.dt.month() - 1).to_series()
     written = []
-    for (month,), part in events.with_columns(months).partition_by(_MONTH, as_dict=True, include_key=False).items():
+    for month in months.unique().sort():
+        part = events.filter(months == month) if months.n_unique() > 1 else events
         path = event_month_folder(home, f"{month // 12:04d}-{month % 12 + 1:02d}") / f"{day.isoformat()}.parquet"
-        write_frame(path, part, EVENTS)
+        write_frame(path, part, EVENTS, in_order=True)
         written.append(path)
     for path in (home.lake / EVENTS.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"):
         if path not in written:
             remove_file(path)
-    return sorted(written)
+    return written
 
 
 def _write_or_remove(path: Path, frame: pl.DataFrame, table: Table) -> list[Path]:

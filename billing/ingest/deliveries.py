@@ -156,9 +156,9 @@ class _Ingest:
         for done, day in enumerate(sorted(touched)):
             self.progress("writing events", done, len(touched))
             if files.get(day):
-                days[day] = write_day(self.home, day, files[day], touched[day], self.rules, self._find_texts(day))
+                days[day] = self._write_day(day, files[day], touched[day])
             else:
-                write_day(self.home, day, [], touched[day], self.rules, self._find_texts(day))
+                self._write_day(day, [], touched[day])
                 days.pop(day, None)
         # accounts may have changed without bearing on any row
         if self._accounts_moved():
@@ -272,6 +272,12 @@ class _Ingest:
             before = pl.read_parquet(older, glob=False, hive_partitioning=False)
             rows = parsing.parse_again(before, self.rules.types, flat)
         parsing.write_parsed(path, rows, version)
+
+    def _write_day(self, day: date, files: Sequence[ParsedVersion], marks: pl.DataFrame) -> DayState:
+        def valid(file: ParsedVersion) -> pl.Series:
+            return self._valid_hashes(file, day).is_not_null()
+
+        return write_day(self.home, day, files, marks, self.rules, self._find_texts(day), valid)
 
     def _find_texts(self, day: date) -> Callable[[ParsedVersion, pl.Series], pl.DataFrame]:
         """Texts of rows: as kept by the last ingest of the same bytes, or from the delivered file."""

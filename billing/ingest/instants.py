@@ -43,7 +43,9 @@ def parse_instants(texts: pl.Series) -> pl.DataFrame:
             .str.replace(r"(\.[0-9]{9})[0-9]+", "$1")
         )
         nothing = pl.Series([None], dtype=pl.String)
-        well_formed = texts.clone().scatter(others, repaired.zip_with(repaired.str.contains(_SHAPE).fill_null(False), nothing))
+        well_formed = texts.clone().scatter(
+            others, repaired.zip_with(repaired.str.contains(_SHAPE).fill_null(False), nothing)
+        )
     time = _instants(well_formed).rename("time")
     faulty = time.is_null() & (texts.fill_null("") != "")
     fault = pl.repeat(None, len(texts), dtype=pl.String, eager=True).alias("time_fault")

@@ -28,6 +28,7 @@ FIELDS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 }
 """What a reader yields, besides its value columns: `incomplete` says that a member outside this list is missing."""
 
+
 @dataclass(frozen=True)
 class Piece:
     """A piece of a delivered file as a reader yields it.

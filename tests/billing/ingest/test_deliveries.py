@@ -617,10 +617,13 @@ class TestReading:
         assert business.ingest().counted == 2
 
     def test_a_broken_conservation_stops_everything(self, business: Business, monkeypatch: pytest.MonkeyPatch) -> None:
-        def losing(rows: pl.DataFrame, *_: object) -> pl.DataFrame:
-            return rows.with_columns(mark=pl.lit(None, pl.String), repeats=pl.lit(0, pl.Int64))
+        original = day_tables._parted
 
-        monkeypatch.setattr(day_tables, "_marked", losing)
+        def losing(*arguments: Any) -> tuple[pl.DataFrame, pl.DataFrame, int]:  # passed on as they are
+            counted, rejected, duplicates = original(*arguments)
+            return counted.clear(), rejected, duplicates
+
+        monkeypatch.setattr(day_tables, "_parted", losing)
         business.deliver(line("1"))
         with pytest.raises(AssertionError, match=r"1 rows, but 0 counted"):
             business.ingest()

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from billing.ingest.json_events import _Decoder, json_pieces
-from billing.ingest.line_layout import layout_of
+from billing.ingest.line_layout import cut_lines, layout_of
 from billing.ingest.measured import EventTypes, Member
 
 TYPES: EventTypes = {
@@ -110,7 +110,7 @@ def test_lines_built_otherwise_have_no_layout(line: str) -> None:
     assert layout_of(line) is None
 
 
-def _old_test_and_other_names_of_what_is_measured() -> None:
+def test_a_layout_holds_for_other_content_and_other_names_of_what_is_measured() -> None:
     layout = layout_of('{"id":"1","data":{"count": 1,"region":"eu"}}')
     assert layout is not None
     lines = [
@@ -118,15 +118,48 @@ def _old_test_and_other_names_of_what_is_measured() -> None:
         '{"id":"x","data":{"bytes":2,"zone":""}}',
         '{"ix":"x","data":{"b": 2,"z":""}}',
     ]
-    assert pl.Series(lines).str.contains(layout.pattern).to_list() == [True, False, False]
+    cut = cut_lines("\n".join(lines).encode(), 3)
+    assert cut.select(layout.matches()).to_series().to_list() == [True, False, False]
+
+
+GOOD = (
+    '{"specversion":"1.0","id":"1","source":"s","type":"email.sent","subject":"a",'
+    '"time":"2026-01-01T00:00:00Z","data":{"count":1}}'
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        GOOD.replace('"id":"1"', '"id":"1"2"'),
+        GOOD.replace('"source":"s"', '"source":"s","source":"t"'),
+        GOOD.replace('"subject":"a"', '"subject":"a"}"'),
+        GOOD.replace('"s"', '"s\\"'),
+        GOOD.replace('"s"', '"s\\u0041"'),
+        GOOD.replace('"s"', '"s\t"'),
+        GOOD.replace('"s"', '"s,t"'),
+        GOOD + ",",
+        GOOD + '"',
+        GOOD[:-1],
+        GOOD.replace('"count":1', '"count":01'),
+        GOOD.replace('"count":1', '"count":"1"'),
+        GOOD.replace('"count":1', '"count":1,"count":2'),
+        GOOD.replace('"1.0","id"', '"1.0", "id"'),
+        '"' + GOOD,
+        " " + GOOD,
+    ],
+)
+def test_one_odd_line_among_many_is_read_as_it_would_be_alone(line: str) -> None:
+    lines = [*[GOOD] * 60, line, *[GOOD] * 60]
+    frame = pl.DataFrame({"row": range(1, len(lines) + 1), "text": lines, "broken": [False] * len(lines)})
+    alone = _Decoder([("data", "count")]).one_by_one(frame)
+    shared = [name for name in alone.columns if name not in ("time", "specversion")]
+    found = _fields("\n".join(lines).encode(), {"email.sent": (Member(("data", "count"), "unsigned"),)})
+    assert found.select(shared).to_dicts() == alone.select(shared).to_dicts()
 
 
 def test_a_short_line_first_does_not_shorten_the_others() -> None:
-    good = (
-        '{"specversion":"1.0","id":"1","source":"s","type":"email.sent","subject":"a",'
-        '"time":"2026-01-01T00:00:00Z","data":{"count":1}}'
-    )
-    found = _fields("\n".join(['{"a":1}', *[good] * 5]).encode(), TYPES)
+    found = _fields("\n".join(['{"a":1}', *[GOOD] * 5]).encode(), TYPES)
     assert found["value:data.count"].to_list() == [None, "1", "1", "1", "1", "1"]
 
 

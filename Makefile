@@ -111,7 +111,11 @@ types: $(VENV)/.installed
 docs: $(VENV)/.installed  ## write docs/tables.md again, from billing/tables.py
 	$(BIN)/python docs/tables.py
 
-bench: $(VENV)/.compiled  ## the benchmarks (minutes; keep the machine quiet)
+$(VENV)/.bench: benchmarks/requirements.lock $(VENV)/.libraries
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	@touch $@
+
+bench: $(VENV)/.bench  ## the benchmarks, against other tools (an hour; keep the machine quiet)
 	$(BIN)/python -m benchmarks
 
 lock:  ## pin every dependency again, with hashes, for Python 3.11 to 3.14 (needs uv)
@@ -119,6 +123,9 @@ lock:  ## pin every dependency again, with hashes, for Python 3.11 to 3.14 (need
 	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile pyproject.toml --extra production --group build --group tests --group typing --group lint \
 	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" --quiet $(UPGRADE) --output-file requirements.lock
+	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --group bench --constraints requirements.lock \
+	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" --quiet $(UPGRADE) --output-file benchmarks/requirements.lock
 
 clean:  ## remove the environment, the caches and the demo
 	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

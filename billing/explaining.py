@@ -258,7 +258,7 @@ def _carried_in(business: Business, document: dict[str, Any], line: dict[str, An
     levels = read_frame(business.home.partition(LEVELS, month), LEVELS)
     of_account = (pl.col("account_id") == document["account_id"]) & (pl.col("metric") == metric.name)
     months = sorted({line["cycle_start"].strftime("%Y-%m"), month})
-    events = scan_events(business.home, months, business.as_of).filter(of_account).collect()
+    events = scan_events(business.home, months, business.as_of).filter(of_account)
     path = level_path(events, levels, [metric])
     start = _spans(business, document, line).sort("span_start").head(1).with_columns(metric=pl.lit(metric.name))
     if start.is_empty():

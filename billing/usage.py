@@ -9,7 +9,7 @@ from billing.calendar import midnight
 from billing.catalogue import Catalogue, Metric
 from billing.money import scaled_to_decimal
 from billing.rating import in_units, unit_billionths
-from billing.tables import BASE_QUANTITY, LEVELS, QUANTITY, USAGE
+from billing.tables import BASE_QUANTITY, INSTANT, LEVELS, QUANTITY, USAGE
 
 _ZERO: Final = pl.lit(0).cast(BASE_QUANTITY)
 EXTREME_QUANTITY: Final = pl.lit(10**20).cast(BASE_QUANTITY)
@@ -150,7 +150,7 @@ def levels_at_close(
     known = events.filter(pl.col("metric").is_in(units["metric"].implode())).join(
         dates.lazy().select("account_id").unique(), on="account_id", how="semi"
     )
-    path = level_path(known.collect(engine="streaming"), levels, gauges)
+    path = level_path(known, levels, gauges)
     counted = pl.max_horizontal("level", _ZERO).to_physical()
     return level_before(at_close, path, levels, "instant").select(
         "subscription_id", "metric", level=in_units(counted, pl.col("_unit")).cast(QUANTITY)
@@ -167,13 +167,15 @@ def _levels_after(opening: pl.DataFrame, events: pl.LazyFrame, gauges: Sequence[
         .agg(change=pl.col("value").sum())
         .collect(engine="streaming")
     )
-    # of several levels at one instant the last by (source, id) holds
-    replaced = (
-        events.filter(pl.col("metric").is_in(levels))
-        .group_by("account_id", "metric")
-        .agg(new_level=pl.col("value").sort_by("time", "source", "id").last())
-        .collect(engine="streaming")
-    )
+    replaced = pl.DataFrame(schema={"account_id": pl.String, "metric": pl.String, "new_level": BASE_QUANTITY})
+    if levels:
+        # of several levels at one instant the last by (source, id) holds
+        replaced = (
+            events.filter(pl.col("metric").is_in(levels))
+            .group_by("account_id", "metric")
+            .agg(new_level=pl.col("value").sort_by("time", "source", "id").last())
+            .collect(engine="streaming")
+        )
     moved = opening.join(changed, on=["account_id", "metric"], how="full", coalesce=True).join(
         replaced, on=["account_id", "metric"], how="full", coalesce=True
     )
@@ -202,10 +204,12 @@ def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metr
     by_measure = {
         measure: [m.name for m in counters if m.measure == measure] for measure in ("sum", "count", "unique", "max")
     }
-    inside = _within(events.filter(pl.col("metric").is_in([metric.name for metric in counters])), spans)
+    numbered = spans.with_row_index("span")
+    inside = _within(events.filter(pl.col("metric").is_in([metric.name for metric in counters])), numbered)
     keys = ["subscription_id", "cycle_start", "metric"]
+    # by span first: a number is grouped by sooner than the texts it stands for
     totals = (
-        inside.group_by(keys)
+        inside.group_by("span", "metric")
         .agg(
             events=pl.len().cast(pl.Int64),
             duplicates=pl.col("repeats").sum(),
@@ -213,13 +217,18 @@ def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metr
             highest=pl.col("value").max(),
         )
         .collect(engine="streaming")
-    )
-    distinct = (
-        inside.filter(pl.col("metric").is_in(by_measure["unique"]))
+        .join(numbered.select("span", "subscription_id", "cycle_start"), on="span")
         .group_by(keys)
-        .agg(distinct=pl.col("member").n_unique().cast(pl.Int64))
-        .collect(engine="streaming")
+        .agg(pl.col("events", "duplicates", "event_sum").sum(), pl.col("highest").max())
     )
+    distinct = pl.DataFrame(schema={name: _MEASURED[name] for name in keys} | {"distinct": pl.Int64})
+    if by_measure["unique"]:
+        distinct = (
+            inside.filter(pl.col("metric").is_in(by_measure["unique"]))
+            .group_by(keys)
+            .agg(distinct=pl.col("member").n_unique().cast(pl.Int64))
+            .collect(engine="streaming")
+        )
     metric = pl.col("metric")
     return (
         totals.join(distinct, on=keys, how="left")
@@ -258,7 +267,7 @@ def _gauges(
     account_events = events.filter(pl.col("metric").is_in(names["metric"].implode())).join(
         closing.lazy().select("account_id").unique(), on="account_id", how="semi"
     )
-    path = level_path(account_events.collect(engine="streaming"), levels, gauges)
+    path = level_path(account_events, levels, gauges)
     spanned = spans.join(names, how="cross").with_row_index("span")
     carried_in = level_before(spanned, path, levels, "span_start")
     steps = (
@@ -336,7 +345,7 @@ def _gauges(
     ).select(pl.col(name).cast(dtype) for name, dtype in _MEASURED.items())
 
 
-def level_path(events: pl.DataFrame, levels: pl.DataFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
+def level_path(events: pl.LazyFrame, levels: pl.DataFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
     """The level of every gauge after each instant at which it changes.
 
     Parameters
@@ -352,16 +361,22 @@ def level_path(events: pl.DataFrame, levels: pl.DataFrame, gauges: Sequence[Metr
         account_id, metric, time, level (BASE_QUANTITY), events, duplicates, event_sum; sorted by the first three.
     """
     deltas = [metric.name for metric in gauges if metric.carries == "delta"]
+    absolute = [metric.name for metric in gauges if metric.carries == "level"]
+    columns = ["account_id", "metric", "time", "event_sum", "new_level", "events", "duplicates"]
+    parts = []
+    if deltas:
+        # all deltas of one instant apply together; what identifies each is not even read
+        summed = _at_instants(events, deltas, new_level=pl.lit(None, BASE_QUANTITY))
+        parts.append(summed.select(columns).collect(engine="streaming"))
+    if absolute:
+        # of several levels at one instant the last by (source, id) holds
+        last = _at_instants(events, absolute, new_level=pl.col("value").sort_by("source", "id").last())
+        parts.append(last.select(columns).collect(engine="streaming"))
+    if not parts:
+        return pl.DataFrame(schema=_PATH)
     instants = (
-        events.sort("account_id", "metric", "time", "source", "id")
-        .group_by("account_id", "metric", "time", maintain_order=True)
-        .agg(
-            # all deltas of one instant apply together; of several levels the last by (source, id) holds
-            event_sum=pl.col("value").sum(),
-            new_level=pl.col("value").last(),
-            events=pl.len().cast(pl.Int64),
-            duplicates=pl.col("repeats").sum(),
-        )
+        pl.concat(parts)
+        .sort("account_id", "metric", "time")
         .join(
             levels.select("account_id", "metric", "opening_level"),
             on=["account_id", "metric"],
@@ -370,14 +385,32 @@ def level_path(events: pl.DataFrame, levels: pl.DataFrame, gauges: Sequence[Metr
         )
     )
     running = pl.col("opening_level").fill_null(_ZERO) + pl.col("event_sum").cum_sum().over("account_id", "metric")
-    return instants.select(
-        "account_id",
-        "metric",
-        "time",
-        level=pl.when(pl.col("metric").is_in(deltas)).then(running).otherwise("new_level").cast(BASE_QUANTITY),
-        events="events",
-        duplicates="duplicates",
-        event_sum="event_sum",
+    level = pl.when(pl.col("metric").is_in(deltas)).then(running).otherwise("new_level")
+    return instants.with_columns(level=level).select(pl.col(name).cast(dtype) for name, dtype in _PATH.items())
+
+
+_PATH: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "account_id": pl.String,
+    "metric": pl.String,
+    "time": INSTANT,
+    "level": BASE_QUANTITY,
+    "events": pl.Int64,
+    "duplicates": pl.Int64,
+    "event_sum": BASE_QUANTITY,
+}
+
+
+def _at_instants(events: pl.LazyFrame, metrics: Sequence[str], new_level: pl.Expr) -> pl.LazyFrame:
+    """What happened at each instant to each account's level of these gauges."""
+    return (
+        events.filter(pl.col("metric").is_in(metrics))
+        .group_by("account_id", "metric", "time")
+        .agg(
+            event_sum=pl.col("value").sum(),
+            new_level=new_level,
+            events=pl.len().cast(pl.Int64),
+            duplicates=pl.col("repeats").sum(),
+        )
     )
 
 

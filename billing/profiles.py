@@ -7,7 +7,7 @@ import polars as pl
 
 from billing.balances import account_balances, amounts_to_collect, with_status
 from billing.business import Business
-from billing.calendar import midnight, months_after
+from billing.calendar import midnight, month_of, months_after, months_between
 from billing.charges import rated_usage
 from billing.home import read_frame
 from billing.scratch import bring_up_to_date, scratch_copy
@@ -37,9 +37,15 @@ def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
     The next document is computed as if its cycle closed with the usage so far, in a scratch copy of the home.
     """
     month = as_of.strftime("%Y-%m")
-    months = [month, months_after(month, 1)]
     with scratch_copy(business, as_of) as scratch:
-        bring_up_to_date(scratch, months[-1])
+        subscriptions = scratch.lives.subscriptions
+        on_trial = subscriptions.filter(
+            (pl.col("grid_start") > as_of) & pl.all_horizontal(pl.col("end", "held_on").is_null())
+        )
+        # the first billing date of a trial may be months away
+        last = max([months_after(month, 1), *on_trial.select(month_of(pl.col("grid_start"))).to_series()])
+        months = months_between(month, last)
+        bring_up_to_date(scratch, last)
         return _profiles(scratch, months)
 
 

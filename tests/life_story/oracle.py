@@ -666,7 +666,7 @@ class Oracle:
             package = (before[-1].opening or before[-1].closing if before else None) or one.resumed_from.package
             assert package is not None
         access = self.access(one, blocked)
-        horizon = as_of + timedelta(40)
+        horizon = max(as_of + timedelta(40), one.grid_start)
         k = 0
         while (day := self.billing_date(one.grid_start, k)) <= horizon:
             if one.last_date is not None and day > one.last_date:

@@ -259,3 +259,15 @@ def test_a_cancelled_account_that_was_settled_later_shows_the_package_it_had_las
     assert one(show(landing.root, "documents", billing_date="2026-04-10"))["total"] == "3.00"
     profile = one(show(landing.root, "profile"))
     assert (profile["package"], profile["status"], profile["next_billing_date"]) == ("silver", "cancelled", None)
+
+
+def test_the_profile_of_a_long_trial_says_when_it_ends_and_what_it_costs_then(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme", trial_days=90)
+    landing.request("acme", "upgrade", "2026-01-12T09:00:00Z", "self_service", package="silver")
+    assert bill(landing.root, "2026-01", "2026-01-20").status == 0
+    profile = one(show(landing.root, "profile"))
+    # 22 days of January, 28 of February, 31 of March and 9 of April
+    assert (profile["status"], profile["package"], profile["next_billing_date"]) == ("trial", "starter", "2026-04-10")
+    assert profile["upcoming_amount"] == "199.00"
+    assert profile["pending_change"]["to_package"] == "silver"

@@ -43,8 +43,9 @@ def covered_by_inter(text: str) -> bool:
 
 @cache
 def covered() -> frozenset[str]:
-    covered = frozenset().union(*map(_characters, FACES)) - DIRECTION_CONTROLS
-    return frozenset(map(chr, covered)) | frozenset("\n\r\t")
+    found = map(chr, frozenset().union(*map(_characters, FACES)) - DIRECTION_CONTROLS)
+    # a face may map control characters, which no page may hold
+    return frozenset(it for it in found if unicodedata.category(it) not in ("Cc", "Cs", "Cn")) | frozenset("\n\r\t")
 
 
 def stand_in(character: str) -> str:

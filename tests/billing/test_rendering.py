@@ -432,9 +432,9 @@ def test_markup_in_a_name_is_text() -> None:
 @pytest.mark.parametrize(
     "element",
     [
-        '<img src="{}">',
-        '<link rel="stylesheet" href="{}">',
-        '<link rel="attachment" href="{}">',
+        '<img src="{}"/>',
+        '<link rel="stylesheet" href="{}"/>',
+        '<link rel="attachment" href="{}"/>',
         '<p style="background: url({})">x</p>',
         '<style>@import "{}";</style>',
         '<object data="{}"></object>',
@@ -446,7 +446,7 @@ def test_a_page_fetches_nothing_outside_the_bundle(element: str, scheme: str, tm
     secret.write_text("<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'><title>top-secret</title></svg>")
     address = {"file": secret.as_uri(), "http": "http://127.0.0.1:9/x", "data": "data:text/css,p{}"}[scheme]
     with pytest.raises(ValueError, match="outside the invoice bundle"):
-        drawing.engine().draw_html(f"<!doctype html>{element.format(address)}")
+        drawing.engine().draw_html(f"<html>{element.format(address)}</html>")
     held = drawing.engine().draw(page.page_of(brief(reason=element.format(address))), 60).pdf
     assert b"top-secret" not in streams(held)
 
@@ -457,7 +457,7 @@ def test_a_drawing_in_a_page_cannot_bring_a_picture_along(tmp_path: Path) -> Non
     picture = tmp_path / "picture.png"
     Image.new("RGB", (9, 9), "red").save(picture)
     outer = '<svg xmlns="http://www.w3.org/2000/svg" width="90" height="90"><image href="{}" width="9"/></svg>'
-    held = drawing.engine().draw_html(f"<!doctype html>{outer.format(picture.as_uri())}").pdf
+    held = drawing.engine().draw_html(f"<html>{outer.format(picture.as_uri())}</html>").pdf
     assert b"/Subtype /Image" not in streams(held)
 
 

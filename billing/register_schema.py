@@ -37,7 +37,7 @@ documents = sa.Table(
     sa.Column("net", sa.BigInteger, nullable=False),
     sa.Column("tax", sa.BigInteger, nullable=False),
     sa.Column("total", sa.BigInteger, nullable=False),
-    sa.Column("corrects", _TEXT, _a_document()),
+    sa.Column("corrects", _TEXT, _a_document(), index=True),
     sa.Column("content", _LONG_TEXT, nullable=False),
     sa.Column("content_hash", _TEXT, nullable=False),
     sa.UniqueConstraint("series", "year", "sequence"),

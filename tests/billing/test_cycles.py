@@ -223,6 +223,30 @@ def test_a_yearly_fee_falls_due_once_in_twelve_months(ref_1: Catalogue) -> None:
 
 
 @pytest.mark.parametrize(
+    ("month", "term_end", "following_term"),
+    [
+        ("2026-03", date(2026, 3, 10), date(2027, 3, 10)),  # the purchase opens the first term
+        ("2026-04", date(2027, 3, 10), date(2027, 3, 10)),
+        ("2027-02", date(2027, 3, 10), date(2027, 3, 10)),
+        ("2027-03", date(2027, 3, 10), date(2028, 3, 10)),  # billing date 12 ends one term and opens the next
+        ("2027-04", date(2028, 3, 10), date(2028, 3, 10)),
+        ("2028-03", date(2028, 3, 10), date(2029, 3, 10)),
+    ],
+)
+def test_a_yearly_term_ends_on_every_twelfth_billing_date(
+    ref_1: Catalogue, month: str, term_end: date, following_term: date
+) -> None:
+    cycle = month_cycles(month, subscription(term="yearly"), suspensions(), ref_1).cycles
+    assert cycle.select("term_end", "following_term").row(0) == (term_end, following_term)
+
+
+def test_the_term_of_a_monthly_subscription_is_its_cycle(ref_1: Catalogue) -> None:
+    # bought on the 31st: April has none, and May returns to it
+    cycle = month_cycles("2026-04", subscription(date(2026, 3, 31)), suspensions(), ref_1).cycles
+    assert cycle.select("term_end", "following_term").row(0) == (date(2026, 4, 30), date(2026, 5, 31))
+
+
+@pytest.mark.parametrize(
     ("since", "until", "reason", "status"),
     [
         (datetime(2026, 4, 9, 12, tzinfo=UTC), None, "suspended", "suspended"),

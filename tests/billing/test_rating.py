@@ -314,6 +314,46 @@ def test_a_line_names_the_one_price_that_holds_for_its_whole_excess(ref_1: Catal
     assert prices(Tariff("graduated", None, None, (dear,))) == [None, Decimal("1.00"), Decimal("1.00")]
 
 
+def test_a_line_says_quantity_allowance_and_excess_in_the_metrics_unit(ref_1: Catalogue) -> None:
+    gigabyte = Decimal(10**9)
+    catalogue = catalogue_of(ref_1, Tariff("block", gigabyte, Decimal("0.50")), Decimal(50), gigabyte)
+    line = rated(catalogue, [Decimal("61200000000")]).row(0, named=True)
+    assert (line["quantity"], line["allowance_units"], line["excess"]) == (
+        Decimal("61.2"),
+        Decimal(50),
+        Decimal("11.2"),
+    )
+
+
+def test_a_metric_without_tariff_bills_no_units_and_names_no_price(ref_1: Catalogue) -> None:
+    line = rated(catalogue_of(ref_1, None, Decimal(10), Decimal(1)), [Decimal(25)]).row(0, named=True)
+    assert (line["excess"], line["billed_units"], line["unit_price"]) == (Decimal(15), Decimal(0), None)
+    assert line["amount"] == Decimal("0.00")
+
+
+def test_a_single_block_names_its_price(ref_1: Catalogue) -> None:
+    line = rated(
+        catalogue_of(ref_1, Tariff("block", Decimal(1000), Decimal("3.00")), Decimal(0), Decimal(1)), [Decimal(1)]
+    )
+    assert line.select("billed_units", "unit_price", "amount").row(0) == (Decimal(1), Decimal("3.00"), Decimal("3.00"))
+
+
+def test_a_free_block_says_so_and_free_tiers_name_no_price(ref_1: Catalogue) -> None:
+    free = Tariff("block", Decimal(1000), Decimal(0))
+    assert rated(catalogue_of(ref_1, free, Decimal(0), Decimal(1)), [Decimal(1)])["unit_price"].item() == 0
+    tiers = Tariff("graduated", None, None, (Tier(None, Decimal(0), Decimal("5.00")),))
+    line = rated(catalogue_of(ref_1, tiers, Decimal(0), Decimal(1)), [Decimal(1)])
+    assert line.select("unit_price", "amount").row(0) == (None, Decimal("5.00"))
+
+
+def test_the_flat_of_a_tier_is_due_once_the_tier_is_entered_and_not_at_its_bound(ref_1: Catalogue) -> None:
+    first, second = Tier(Decimal(10), Decimal("1.00"), Decimal("2.00")), Tier(None, Decimal("0.50"), Decimal("7.00"))
+    tariff = Tariff("graduated", None, None, (first, second))
+    found = rated(catalogue_of(ref_1, tariff, Decimal(0), Decimal(1)), [Decimal(0), Decimal(10), Decimal(11)])
+    # 10 x 1.00 + 2.00, and the eleventh unit opens the second tier: + 0.50 + 7.00
+    assert found["amount"].to_list() == [Decimal("0.00"), Decimal("12.00"), Decimal("19.50")]
+
+
 # --- terms by date ----------------------------------------------------------------------------------------------------
 
 

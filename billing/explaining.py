@@ -4,8 +4,9 @@ A line is explained by what counted when it was issued: deliveries and requests 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from datetime import date
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 
@@ -59,16 +60,37 @@ def explain_document(
     shown = {entry["line"]: entry for entry in content["lines"]}
     # what counted then: nothing that was delivered or asked for after the day of issue
     then = replace(business, as_of=document["issued_on"], issues=False, _by_count={})
+    known = _AccountEvents(business, document)
     explained = [
-        _explained(then, document, row, shown[row["line"]], most_events)
+        _explained(then, document, known, row, shown[row["line"]], most_events)
         for row in lines.iter_rows(named=True)
         if line is None or row["line"] == line
     ]
-    return [*explained, *_off_the_page(business, then, document, most_events)] if everything else explained
+    return [*explained, *_off_the_page(business, document, known, most_events)] if everything else explained
+
+
+class _AccountEvents:
+    """The events of the document's account: a calendar month is read once, since finding them costs the most."""
+
+    def __init__(self, business: Business, document: dict[str, Any]) -> None:
+        self._home = business.home
+        self._account = document["account_id"]
+        self._as_of = max(business.as_of, document["issued_on"])
+        self._months: dict[str, pl.DataFrame] = {}
+
+    def of(self, metric: Metric, days: Iterable[date], as_of: date) -> pl.LazyFrame:
+        """EVENTS of a metric in the calendar months of some days, delivered up to a day."""
+        months = sorted({f"{day:%Y-%m}" for day in days})
+        for month in months:
+            if month not in self._months:
+                found = scan_events(self._home, [month], self._as_of).filter(pl.col("account_id") == self._account)
+                self._months[month] = found.collect(engine="streaming")
+        is_known = (pl.col("metric") == metric.name) & (pl.col("delivery_day") <= as_of)
+        return pl.concat([self._months[month] for month in months]).lazy().filter(is_known)
 
 
 def _off_the_page(
-    business: Business, then: Business, document: dict[str, Any], most_events: int
+    business: Business, document: dict[str, Any], known: _AccountEvents, most_events: int
 ) -> Iterator[dict[str, Any]]:
     """What the document does not charge, and why: of the cycle that ended on its billing date."""
     month = document["billing_month"]
@@ -86,7 +108,7 @@ def _off_the_page(
     for charge in charges.iter_rows(named=True):
         line = charge | {"due_on": charge["cycle_end"], "number": document["number"], "line": None}
         metric = business.catalogue.metric(charge["metric"])
-        now = _events(business, document, line, metric)
+        now = _events(business, document, known, line, metric)
         before = pl.col("delivery_day") <= document["issued_on"]
         if charge["amount"] == 0:
             entry = _entry(line, "not_charged", f"{metric.title}: nothing to pay", [_why_nothing(charge, metric)])
@@ -181,7 +203,12 @@ def _set_aside(
 
 
 def _explained(
-    business: Business, document: dict[str, Any], line: dict[str, Any], shown: dict[str, Any], most_events: int
+    business: Business,
+    document: dict[str, Any],
+    known: _AccountEvents,
+    line: dict[str, Any],
+    shown: dict[str, Any],
+    most_events: int,
 ) -> dict[str, Any]:
     decimals = business.catalogue.minor_units
     columns = ("number", "line", "kind", "metric", "package", "cycle_start", "cycle_end", "quantity", "amount")
@@ -192,8 +219,9 @@ def _explained(
     if line["due_kind"] != "overage":
         return explained | nothing
     metric = business.catalogue.metric(line["metric"])
-    events = _events(business, document, line, metric)
-    explained["arithmetic"] = [*_measured(business, document, line, metric, events), *explained["arithmetic"]]
+    events = _events(business, document, known, line, metric)
+    measured = _measured(business, document, known, line, metric, events)
+    explained["arithmetic"] = [*measured, *explained["arithmetic"]]
     return explained | _listed(business, events, most_events)
 
 
@@ -210,16 +238,16 @@ def _listed(business: Business, events: pl.DataFrame, most_events: int) -> dict[
     }
 
 
-def _events(business: Business, document: dict[str, Any], line: dict[str, Any], metric: Metric) -> pl.DataFrame:
+def _events(
+    business: Business, document: dict[str, Any], known: _AccountEvents, line: dict[str, Any], metric: Metric
+) -> pl.DataFrame:
     """The events of the line's cycle in their order, each with what it adds (or, of a gauge, changes) in units."""
     spans = _spans(business, document, line)
-    months = sorted({line["cycle_start"].strftime("%Y-%m"), line["cycle_end"].strftime("%Y-%m")})
     events = (
-        scan_events(business.home, months, business.as_of)
-        .filter((pl.col("account_id") == document["account_id"]) & (pl.col("metric") == metric.name))
+        known.of(metric, (line["cycle_start"], line["cycle_end"]), business.as_of)
         .join(spans.lazy().select("account_id", "span_start", "span_end"), on="account_id")
         .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))
-        .collect(engine="streaming")
+        .collect()
         .sort("time", "source", "id")
     )
     counted = pl.lit(1).cast(BASE_QUANTITY) if metric.measure in ("count", "unique") else pl.col("value")
@@ -228,14 +256,20 @@ def _events(business: Business, document: dict[str, Any], line: dict[str, Any], 
 
 def _spans(business: Business, document: dict[str, Any], line: dict[str, Any]) -> pl.DataFrame:
     month = line["due_on"].strftime("%Y-%m")
-    spans = month_cycles(month, business.lives.subscriptions, business.suspensions, business.catalogue).spans
+    own = business.lives.subscriptions.filter(pl.col("account_id") == document["account_id"])
+    spans = month_cycles(month, own, business.suspensions, business.catalogue).spans
     return spans.filter(
         (pl.col("subscription_id") == document["subscription_id"]) & (pl.col("cycle_start") == line["cycle_start"])
     )
 
 
 def _measured(
-    business: Business, document: dict[str, Any], line: dict[str, Any], metric: Metric, events: pl.DataFrame
+    business: Business,
+    document: dict[str, Any],
+    known: _AccountEvents,
+    line: dict[str, Any],
+    metric: Metric,
+    events: pl.DataFrame,
 ) -> list[str]:
     """How the quantity came from the events."""
     quantity = "" if line["quantity"] is None else _with_unit(plain_number(line["quantity"]), metric.unit)
@@ -248,17 +282,17 @@ def _measured(
             now = _with_unit(plain_number(total), metric.unit)
             steps.append(f"a delivery was replaced after this was issued: the events known now add up to {now}")
         return steps
-    carried = _carried_in(business, document, line, metric)
+    carried = _carried_in(business, document, known, line, metric)
     words = {"peak": "highest level", "last": "level at the end", "time_weighted": "level averaged over the cycle"}
     return [f"{carried} carried in, {events.height} changes", f"{words[metric.measure]}: {quantity}"]
 
 
-def _carried_in(business: Business, document: dict[str, Any], line: dict[str, Any], metric: Metric) -> str:
+def _carried_in(
+    business: Business, document: dict[str, Any], known: _AccountEvents, line: dict[str, Any], metric: Metric
+) -> str:
     month = line["due_on"].strftime("%Y-%m")
     levels = read_frame(business.home.partition(LEVELS, month), LEVELS)
-    of_account = (pl.col("account_id") == document["account_id"]) & (pl.col("metric") == metric.name)
-    months = sorted({line["cycle_start"].strftime("%Y-%m"), month})
-    events = scan_events(business.home, months, business.as_of).filter(of_account)
+    events = known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)
     path = level_path(events, levels, [metric])
     start = _spans(business, document, line).sort("span_start").head(1).with_columns(metric=pl.lit(metric.name))
     if start.is_empty():

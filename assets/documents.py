@@ -1,13 +1,12 @@
 """Documents: drafts, issuing through the register, and the PDFs."""
 
 from collections.abc import Iterator
-from decimal import Decimal
 from functools import partial
 
 import dagster as dg
 import polars as pl
 
-from assets.metadata import amount_sum, bar_chart, definition_metadata, money_type, summary
+from assets.metadata import amount_sum, column_lineage, definition_metadata, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months
 from assets.progress import report
@@ -99,7 +98,9 @@ def drafts(
             f"month with `reviewed: {review.identity}`, or `overage issue {review.month} --reviewed {review.identity}`."
         )
     yield dg.MaterializeResult(asset_key=DRAFTS.name, metadata=metadata)
-    yield dg.MaterializeResult(asset_key=DRAFT_LINES.name, metadata={"lines": drafted.lines.height})
+    yield dg.MaterializeResult(
+        asset_key=DRAFT_LINES.name, metadata={"lines": drafted.lines.height, **column_lineage(DRAFT_LINES, DUES)}
+    )
     yield dg.MaterializeResult(asset_key=DRAFT_TAXES.name, metadata={"taxes": drafted.taxes.height})
     keys = ["subscription_id", "billing_date"]
     wrong = not_adding_up(drafted.documents, drafted.lines, drafted.taxes, keys).height
@@ -205,11 +206,13 @@ def documents(
         issued_now=issued.height,
         total=amount_sum(found, business, "total"),
     )
-    if found.height:
-        metadata["spread"] = _spread(found, business)
-    yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata=metadata)
-    yield dg.MaterializeResult(asset_key=LINES.name, metadata={"lines": lines.height})
-    yield dg.MaterializeResult(asset_key=TAXES.name, metadata={"taxes": taxes.height})
+    yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata={**metadata, **column_lineage(DOCUMENTS, DRAFTS)})
+    yield dg.MaterializeResult(
+        asset_key=LINES.name, metadata={"lines": lines.height, **column_lineage(LINES, DRAFT_LINES)}
+    )
+    yield dg.MaterializeResult(
+        asset_key=TAXES.name, metadata={"taxes": taxes.height, **column_lineage(TAXES, DRAFT_TAXES)}
+    )
     wrong = not_adding_up(found, lines, taxes, ["number"]).height
     yield dg.AssetCheckResult(
         asset_key=DOCUMENTS.name,
@@ -282,14 +285,3 @@ def invoice_files(
 def _by_kind(documents: pl.DataFrame, business: Business) -> pl.DataFrame:
     sums = [pl.col(name).sum().cast(money_type(business)) for name in ("net", "tax", "total")]
     return documents.group_by("kind").agg(pl.len().alias("documents"), *sums).sort("kind")
-
-
-def _spread(documents: pl.DataFrame, business: Business) -> dg.MetadataValue:
-    """How many documents there are of each size: a bar per quarter of the documents, by total."""
-    quantiles = documents.sort("total")["total"]
-    marks = {"smallest": 0, "a quarter below": 0.25, "half below": 0.5, "three quarters below": 0.75, "largest": 1}
-    values = [quantiles[min(int(share * quantiles.len()), quantiles.len() - 1)] for share in marks.values()]
-    places = Decimal(1).scaleb(-business.catalogue.minor_units)
-    return bar_chart(
-        f"Spread of totals, {business.catalogue.currency}", list(marks), [value.quantize(places) for value in values]
-    )

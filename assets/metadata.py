@@ -1,9 +1,7 @@
 """What a finance person reads on an asset's page: meaning, columns, a summary, numbers. Never a customer's row."""
 
 from base64 import b64encode
-from collections.abc import Sequence
 from decimal import Decimal
-from html import escape
 
 import dagster as dg
 import polars as pl
@@ -58,24 +56,25 @@ def amount_sum(frame: pl.DataFrame, business: Business, column: str = "amount") 
     return total
 
 
-def bar_chart(title: str, labels: Sequence[str], values: Sequence[Decimal]) -> dg.MetadataValue:
-    """A small bar chart as an SVG in a Markdown image."""
-    highest = max([abs(value) for value in values] or [Decimal(0)]) or Decimal(1)
-    rows = []
-    for position, (label, value) in enumerate(zip(labels, values, strict=True)):
-        y = 24 + position * 22
-        width = int(abs(value) / highest * 300)
-        rows.append(
-            f'<text x="0" y="{y + 13}">{escape(label)}</text><rect x="130" y="{y}" width="{width}" height="16" rx="2" '
-            f'fill="#3f5fbf"/><text x="{136 + width}" y="{y + 13}">{value:,}</text>'
-        )
-    height = 32 + 22 * len(rows)
-    svg = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="560" height="{height}" font-family="sans-serif" '
-        f'font-size="12" fill="#22324a"><text x="0" y="13" font-weight="bold">{escape(title)}</text>'
-        f"{''.join(rows)}</svg>"
-    )
-    return dg.MetadataValue.md(f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})")
+def chart(title: str, svg: str) -> str:
+    """A chart as a Markdown image, which Dagster's pages show."""
+    return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
+
+
+def column_lineage(table: Table, *sources: Table, **renamed: tuple[Table, str]) -> dict[str, dg.TableColumnLineage]:
+    """Where the columns of a materialized table come from: those of the same name, and those that are renamed."""
+    deps = {
+        column.name: [
+            dg.TableColumnDep(asset_key=dg.AssetKey(source.name), column_name=name)
+            for source, name in (
+                [renamed[column.name]]
+                if column.name in renamed
+                else [(source, column.name) for source in sources if column.name in source.schema]
+            )
+        ]
+        for column in table.columns
+    }
+    return {"dagster/column_lineage": dg.TableColumnLineage({name: found for name, found in deps.items() if found})}
 
 
 def _cell(value: object) -> str:

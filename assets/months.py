@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS, ingest
-from assets.metadata import amount_sum, definition_metadata, money_type, summary
+from assets.metadata import amount_sum, column_lineage, definition_metadata, money_type, summary
 from assets.partitions import billing_months, month_before
 from assets.resources import BillingHome
 from billing import month as steps
@@ -247,7 +247,10 @@ def charges(
     )
     yield dg.MaterializeResult(
         asset_key=CHARGES.name,
-        metadata=summary(by_metric.sort("metric"), overage=amount_sum(frame, business)),
+        metadata={
+            **summary(by_metric.sort("metric"), overage=amount_sum(frame, business)),
+            **column_lineage(CHARGES, USAGE, package=(PACKAGES, "closing_package")),
+        },
     )
     yield dg.MaterializeResult(
         asset_key=DUES.name,

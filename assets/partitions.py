@@ -2,11 +2,15 @@
 
 Keys run from the catalogue's `billing_start` and, with a generous `end_offset`, far into the future: the open month
 and the movable clock need months that have not begun. Whether a month may be billed is not a matter of partitions.
+
+Where people look at the calendars, months that have not come yet only look as if they were missing: with
+$OVERAGE_MONTHS_AHEAD they end so many months after the open one, and days begin with the first delivery. What has been
+delivered or built is always among them.
 """
 
 import os
 import warnings
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -52,14 +56,42 @@ def _catalogue(home: Path) -> dict[str, object]:
     return content if isinstance(content, dict) else {}
 
 
+def _names_of(folder: Path, prefix: str = "") -> list[str]:
+    """The names of folders such as 2026-01 or 2026-01-31, without their prefix, sorted."""
+    if not folder.is_dir():
+        return []
+    names = (entry.name.removeprefix(prefix) for entry in os.scandir(folder))
+    return sorted(name for name in names if name.replace("-", "").isdecimal())
+
+
+def _reach(home: Path, start: date, today: date) -> tuple[date, int, int]:
+    """The first delivery day, and how many months and days the calendars go on after the present ones."""
+    asked = os.environ.get("OVERAGE_MONTHS_AHEAD", "")
+    if not asked.isdecimal():
+        return start - timedelta(days=DAYS_BEFORE_START), FUTURE_MONTHS, FUTURE_DAYS
+    built = _names_of(home / "lake" / "fingerprints", "billing_month=")
+    delivered = _names_of(home / "landing" / "usage")
+    day = f"{today:%Y-%m-%d}"
+    last, first = max([*delivered, day]), min([*delivered, f"{start:%Y-%m-%d}"])
+    months = _months(max([*built, last[:7]])) - _months(day)
+    days = (date.fromisoformat(last) - today).days
+    # 1 is the open month, which Dagster leaves out by itself, and today
+    return date.fromisoformat(first), months + 1 + int(asked), days + 1
+
+
+def _months(key: str) -> int:
+    return int(key[:4]) * 12 + int(key[5:7])
+
+
 _START = billing_start(home_folder())
+_FIRST_DAY, _MONTHS_AHEAD, _DAYS_AHEAD = _reach(
+    home_folder(), _START, datetime.now(ZoneInfo(billing_time_zone(home_folder()))).date()
+)
 
 billing_months = dg.TimeWindowPartitionsDefinition(
-    start=_START.strftime("%Y-%m"), cron_schedule="0 0 1 * *", fmt="%Y-%m", end_offset=FUTURE_MONTHS
+    start=_START.strftime("%Y-%m"), cron_schedule="0 0 1 * *", fmt="%Y-%m", end_offset=_MONTHS_AHEAD
 )
-delivery_days = dg.DailyPartitionsDefinition(
-    start_date=(_START - timedelta(days=DAYS_BEFORE_START)).isoformat(), end_offset=FUTURE_DAYS
-)
+delivery_days = dg.DailyPartitionsDefinition(start_date=_FIRST_DAY.isoformat(), end_offset=_DAYS_AHEAD)
 with warnings.catch_warnings():
     # the parameter is in beta: without it the first month could have no month before it
     warnings.simplefilter("ignore", dg.BetaWarning)

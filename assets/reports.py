@@ -2,20 +2,21 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from decimal import Decimal
+from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS
-from assets.metadata import amount_sum, bar_chart, definition_metadata, money_type, summary
+from assets.metadata import amount_sum, chart, definition_metadata, markdown_table, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months, billing_time_zone, home_folder
 from assets.resources import BillingHome
 from billing.business import Business
-from billing.calendar import months_after
 from billing.fingerprint import moved_inputs, record_when_complete
 from billing.home import read_frame, write_frame
+from billing.month_report import MonthReport, month_report
+from billing.month_report_page import month_charts, package_titles, write_report
 from billing.profile_pages import write_profile_pages
 from billing.profiles import account_profiles, balances, collections
 from billing.tables import (
@@ -35,12 +36,12 @@ from billing.tables import (
     group_name="reports",
     partitions_def=billing_months,
     deps=[DOCUMENTS.name, "invoice_files", CHARGES.name, DUES.name, DECISIONS.name, UNBILLED.name, PARKED.name],
-    kinds={"markdown"},
+    kinds={"html", "pdf"},
     # the schedule complete_month runs at six on the 2nd: at noon the month before should stand there
     freshness_policy=dg.FreshnessPolicy.cron(
         "0 12 2 * *", lower_bound_delta=timedelta(hours=36), timezone=billing_time_zone(home_folder())
     ),
-    description="The month in one page: packages, fees, overages, change against the month before.",
+    description="The month in one page, to read and to pass on: totals by package and metric, what changed and why.",
     check_specs=[
         dg.AssetCheckSpec(
             "built_from_current_inputs",
@@ -55,21 +56,15 @@ def billing_report(
     """Sum the month up and remember what it was built from."""
     month = context.partition_key
 
-    def step(business: Business, month: str) -> pl.DataFrame:
+    def step(business: Business, month: str) -> tuple[MonthReport, Path, Path]:
+        report = month_report(business, month)
+        written = write_report(business, report)
+        # last: a month whose report is missing is not complete
         record_when_complete(business, month)
-        return month_summary(business, month)
+        return report, *written
 
-    business, by_package = computed(context, billing_home, step)
-    metadata = summary(by_package, subscriptions=int(by_package["subscriptions"].sum()))
-    overage = by_package.select(
-        pl.col("package").fill_null(""), pl.col("fees") + pl.col("overage").cast(by_package.schema["fees"])
-    )
-    metadata["chart"] = bar_chart(
-        f"Fees and overages by package, {business.catalogue.currency}",
-        overage["package"].to_list(),
-        overage["fees"].to_list(),
-    )
-    yield dg.MaterializeResult(metadata=metadata)
+    business, (report, page, pdf) = computed(context, billing_home, step)
+    yield dg.MaterializeResult(metadata=_report_metadata(business, report, page, pdf))
     moved = moved_inputs(business, month)
     yield dg.AssetCheckResult(
         check_name="built_from_current_inputs",
@@ -151,28 +146,33 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
     )
 
 
-def month_summary(business: Business, month: str) -> pl.DataFrame:
-    """package, subscriptions, fees, overage, total, change against the month before; sorted by package."""
-    now, then = (_by_package(business, each) for each in (month, months_after(month, -1)))
-    nothing = pl.lit(Decimal(0)).cast(now.schema["fees"])
-    return (
-        now.join(then.select("package", before="total"), on="package", how="full", coalesce=True)
-        .with_columns(
-            pl.col("subscriptions").fill_null(0), pl.col("fees", "overage", "total", "before").fill_null(nothing)
-        )
-        .with_columns(change=pl.col("total") - pl.col("before"))
-        .drop("before")
-        .sort("package")
+def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: Path) -> dict[str, dg.MetadataValue]:
+    """The month's figures, and one Markdown with the tables and charts of the report; no account is named."""
+    money = money_type(business)
+    titles = package_titles(business.catalogue)
+    by_package = report.by_package.select(
+        pl.col("package").replace(titles).replace({"": "none"}),
+        "accounts",
+        *(pl.col(name).cast(money) for name in ("fees", "overage", "other", "tax", "total", "before", "change")),
     )
-
-
-def _by_package(business: Business, month: str) -> pl.DataFrame:
-    dues = read_frame(business.home.partition(DUES, month), DUES)
-    is_overage = pl.col("kind") == "overage"
-    amount = pl.col("amount").cast(money_type(business))
-    return dues.group_by("package").agg(
-        subscriptions=(~is_overage).sum().cast(pl.Int64),
-        fees=amount.filter(~is_overage).sum(),
-        overage=amount.filter(is_overage).sum(),
-        total=amount.sum(),
-    )
+    causes = report.causes.with_columns(pl.col("change").cast(money))
+    charts = month_charts(business.catalogue, report)
+    parts = [
+        f"**{report.month}**, documents and drafts, {business.catalogue.currency}",
+        markdown_table(by_package),
+        *(["**Why it changed against the month before**", markdown_table(causes)] if causes.height else []),
+        *(chart(name, svg) for name, svg in charts.items()),
+    ]
+    figures = {name: amount_sum(report.by_package, business, name) for name in ("total", "overage", "change")}
+    return {
+        "month in one page": dg.MetadataValue.md("\n\n".join(parts)),
+        **summary(
+            pl.DataFrame(),
+            accounts=int(report.by_package["accounts"].sum()),
+            documents=report.documents,
+            drafts=report.drafts,
+            **figures,
+        ),
+        "report": dg.MetadataValue.path(str(page.resolve())),
+        "report as PDF": dg.MetadataValue.path(str(pdf.resolve())),
+    }

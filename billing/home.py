@@ -50,6 +50,11 @@ class Home:
         return self.root / "profiles"
 
     @property
+    def reports(self) -> Path:
+        """A page and a PDF per billing month."""
+        return self.root / "reports"
+
+    @property
     def register_path(self) -> Path:
         """The register of issued documents, when it is not a server."""
         return self.root / "register.db"

@@ -9,11 +9,26 @@ from pipeline.jobs import billing_month_job, correct_job, ingest_job, issue_job,
 from pipeline.schedules import complete_month, issue_daily
 from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_failed
 
+FINANCE = "team:finance"
+OWNERS = {"landing": "team:data", "ingest": "team:data"}
+
+
+def _owned() -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Every asset, with whom to ask about it."""
+
+    def owned(spec: dg.AssetSpec) -> dg.AssetSpec:
+        return spec.replace_attributes(owners=[OWNERS.get(spec.group_name or "", FINANCE)])
+
+    modules = [ingest, months, documents, corrections, previews, reports, journal]
+    found = dg.load_assets_from_modules(modules)
+    return [
+        *map(owned, ingest.landing_assets),
+        *(each.map_asset_specs(owned) for each in found if isinstance(each, dg.AssetsDefinition)),
+    ]
+
+
 defs = dg.Definitions(
-    assets=[
-        *ingest.landing_assets,
-        *dg.load_assets_from_modules([ingest, months, documents, corrections, previews, reports, journal]),
-    ],
+    assets=_owned(),
     resources={"billing_home": BillingHome()},
     jobs=[ingest_job, billing_month_job, issue_job, correct_job, preview_job, profiles_job],
     schedules=[complete_month, issue_daily],

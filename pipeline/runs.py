@@ -213,7 +213,7 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
         )
     home = business.home
     with business.alone():
-        for folder in (home.lake, home.documents, home.profiles):
+        for folder in (home.lake, home.documents, home.profiles, home.reports):
             remove_scratch_files(folder)
         use_instance_of(home)
         for warning in business.inputs.warnings:

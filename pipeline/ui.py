@@ -26,7 +26,8 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> int:
             f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
         )
     use_instance_of(home)
-    environment = os.environ | {"OVERAGE_HOME": str(home.root)}
+    # people look at these calendars: months that are years ahead would only look missing
+    environment = {"OVERAGE_MONTHS_AHEAD": "1"} | os.environ | {"OVERAGE_HOME": str(home.root)}
     module = ["-m", "pipeline.definitions"]
     commands = [
         [sys.executable, "-m", "dagster_webserver", *module, "--host", host, "--port", str(port)],

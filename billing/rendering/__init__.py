@@ -4,7 +4,7 @@ The same content gives the same bytes in any process: faces come from `invoice_t
 file is the issue date, and nothing is fetched. Importing this package is cheap; WeasyPrint is loaded by the first page.
 """
 
-from billing.rendering.drawing import render_pdf
+from billing.rendering.drawing import draw_page, render_pdf
 from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import RenderingError
 from billing.rendering.files import RenderedFile
@@ -16,6 +16,7 @@ __all__ = [
     "RenderedFile",
     "RenderingError",
     "check_rendering_environment",
+    "draw_page",
     "render_files",
     "render_pdf",
 ]

@@ -77,6 +77,21 @@ def draw(content: Mapping[str, object]) -> Drawn:
         raise RenderingError(number, f"{type(error).__name__}: {error}") from error
 
 
+def draw_page(html: str, sheet: str) -> bytes:
+    """Draw a page that is whole as HTML already, with one style sheet of the bundle.
+
+    Raises
+    ------
+    RenderingError
+        When it cannot be drawn, or something is missing on this machine.
+    """
+    try:
+        with _DRAWING, _time_limit(10 * SECONDS_PER_DOCUMENT):
+            return engine().draw_html(html, (sheet,)).pdf
+    except (ContentError, TimeLimitError, UnableError) as error:
+        raise RenderingError(sheet, str(error)) from error
+
+
 def number_of(content: Mapping[str, object]) -> str:
     number = content.get("number")
     return number if isinstance(number, str) else "document without a number"
@@ -172,11 +187,11 @@ class Engine:
             self._styles[sheets] = faces, parsed
         return self._styles[sheets]
 
-    def draw_html(self, html: str) -> Drawn:
+    def draw_html(self, html: str, chosen: tuple[str, ...] = LATIN_SHEETS) -> Drawn:
         uncovered = set(html) - covered()
         printable = html.translate({ord(it): stand_in(it) for it in uncovered}) if uncovered else html
         latin = covered_by_inter(printable.replace("\n", ""))
-        faces, sheets = self._style(LATIN_SHEETS if latin else SHEETS)
+        faces, sheets = self._style(chosen if latin else (*chosen, SHEETS[-1]))
         try:
             document = self._page(printable, self._fetcher).render(
                 stylesheets=sheets, font_config=faces, cache=self._images

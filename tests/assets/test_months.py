@@ -19,7 +19,7 @@ from billing.documents import Drafts
 from billing.ingest import IngestOutcome
 from billing.tables import INGEST
 from pipeline.definitions import defs
-from tests.pipeline.outside import Landing, bill, blank_files, show
+from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show
 
 DAY = {"dagster/asset_partition_range_start": "2026-01-25", "dagster/asset_partition_range_end": "2026-01-25"}
 
@@ -36,7 +36,10 @@ def landing(tmp_path: Path) -> Landing:
 
 @pytest.fixture(autouse=True)
 def no_paper() -> Iterator[None]:
-    with mock.patch("billing.month.render_files", blank_files):
+    with (
+        mock.patch("billing.month.render_files", blank_files),
+        mock.patch("billing.month_report_page.draw_page", blank_page),
+    ):
         yield
 
 
@@ -186,7 +189,7 @@ def interrupted_by(home: Path, check: str) -> None:
     assert f"check {check} does not hold" in message
     assert "nothing was issued after it" in message
     assert [row["billing_date"] for row in show(home, "documents")] == ["2026-01-10"]
-    assert [path.name for path in home.rglob("*.pdf")] == ["INV-2026-000001.pdf"]
+    assert [path.name for path in (home / "documents").rglob("*.pdf")] == ["INV-2026-000001.pdf"]
 
 
 @pytest.fixture

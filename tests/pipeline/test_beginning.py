@@ -179,7 +179,7 @@ def test_from_nothing_to_paper(tmp_path: Path) -> None:
 
 def test_documents_drawn_again_are_the_same_bytes(landing: Landing) -> None:
     assert bill(landing.root, "2026-01", "2026-01-31", paper=True).status == 0
-    (paper,) = landing.root.rglob("*.pdf")
+    (paper,) = (landing.root / "documents").rglob("*.pdf")
     bytes_before = paper.read_bytes()
     paper.unlink()
     landing.use("acme", "2026-01-20", emails=1)

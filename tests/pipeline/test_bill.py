@@ -336,6 +336,8 @@ def test_a_month_before_anyone_subscribed_has_nothing_to_issue(landing: Landing)
 
 def test_paper_stands_beside_every_document(landing: Landing) -> None:
     bill(landing.root, "2026-02", "2026-02-28")
-    files = sorted(path.relative_to(landing.root / "documents").as_posix() for path in landing.root.rglob("*.pdf"))
+    files = sorted(
+        path.relative_to(landing.root / "documents").as_posix() for path in (landing.root / "documents").rglob("*.pdf")
+    )
     assert files == ["2026-01/INV-2026-000001.pdf", "2026-02/INV-2026-000002.pdf"]
     assert all(re.fullmatch(r"[0-9a-f]{64}", row["content_hash"]) for row in show(landing.root, "documents"))

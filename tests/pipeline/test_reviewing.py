@@ -45,7 +45,7 @@ def test_a_run_stops_at_drafts_and_says_how_to_issue_exactly_these(landing: Land
         ("INV-2026-000001", "2026-01-31", "99.00"),
         ("INV-2026-000002", "2026-01-31", "99.00"),
     ]
-    assert len([*landing.root.rglob("*.pdf")]) == 2
+    assert len([*(landing.root / "documents").rglob("*.pdf")]) == 2
     assert overage("verify", "--home", landing.root).status == 0
 
 

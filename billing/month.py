@@ -211,10 +211,11 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
         if not issue.closing.is_empty() or not issue.drafts.is_empty() or before is None or before < through:
             issued = register.issue(issue)
             # a first document that has just been issued may have been refunded since
-            seen = register.state()
-            notes = _refund_notes(business, month)
-            if not notes.documents.is_empty() and not only_drafts:
-                issued = pl.concat([issued, _issue_notes(business, month, notes, seen)])
+            if not only_drafts and not approved_refunds(business).is_empty():
+                seen = register.state()
+                notes = _refund_notes(business, month)
+                if not notes.documents.is_empty():
+                    issued = pl.concat([issued, _issue_notes(business, month, notes, seen)])
             left = pl.col("billing_date") > through
             _write_drafts(
                 business,
@@ -497,11 +498,10 @@ def _billed_subscriptions(business: Business) -> pl.DataFrame:
     """
     lives = business.lives
     gone = (
-        business.register.closed_dates()
-        .join(lives.subscriptions, on="subscription_id", how="anti")
-        .join(lives.parked, on="account_id", how="anti")
-        .group_by("account_id", "subscription_id", maintain_order=True)
-        .agg(grid_start=pl.col("billing_date").min(), last_billing_date=pl.col("billing_date").max())
+        business.register.closed_subscriptions()
+        .join(lives.subscriptions, on="subscription_id", how="anti", maintain_order="left")
+        .join(lives.parked, on="account_id", how="anti", maintain_order="left")
+        .select("account_id", "subscription_id", grid_start="first", last_billing_date="last")
     )
     return pl.concat([lives.subscriptions, gone], how="diagonal")
 

@@ -276,6 +276,18 @@ class Register:
             query = query.where(stored.closed_dates.c.billing_month == month)
         return self._frame(query, {name: pl.Date if name == "billing_date" else pl.String for name in names})
 
+    def closed_subscriptions(self) -> pl.DataFrame:
+        """account_id, subscription_id, first and last closed billing date; sorted by subscription."""
+        table = stored.closed_dates.c
+        query = sa.select(
+            sa.func.min(table.account_id),
+            table.subscription_id,
+            sa.func.min(table.billing_date),
+            sa.func.max(table.billing_date),
+        )
+        schema = {"account_id": pl.String, "subscription_id": pl.String, "first": pl.Date, "last": pl.Date}
+        return self._frame(query.group_by(table.subscription_id).order_by(table.subscription_id), schema)
+
     def first_closed_date(self) -> date | None:
         """The earliest billing date that has been closed; None when none has."""
         with self._engine.connect() as connection:
@@ -415,7 +427,7 @@ class Register:
             closing = issue.closing.with_columns(billing_month=pl.lit(issue.month), closed_on=pl.lit(issue.as_of)).sort(
                 "subscription_id", "billing_date"
             )
-            _insert(connection, stored.closed_dates, closing.to_dicts())
+            _insert(connection, stored.closed_dates, closing)
             _insert(connection, stored.closed_decisions, _decision_rows(issue.decisions))
             closed = {"closed_through": issue.closed_through}
             month = stored.issued_months.c.billing_month == issue.month
@@ -447,7 +459,7 @@ class Register:
         if not files:
             return
         with self._made.begin() as connection:
-            _insert(connection, stored.files, files)
+            _insert(connection, stored.files, pl.DataFrame(files, schema=["number", "sha256", "bytes"]))
 
     def _wait_for_others(self, connection: sa.Connection) -> None:
         """One transaction at a time gives numbers: SQLite sees to it when a transaction begins."""
@@ -484,9 +496,14 @@ class Register:
         )
 
     def _frame(self, query: sa.Select[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
+        """What a query finds, of the rows that the driver gives: an object a row costs more than to find it."""
         with self._engine.connect() as connection:
-            rows = connection.execute(query).all()
-        return pl.DataFrame([tuple(row) for row in rows], schema=dict(schema), orient="row")
+            cursor: Any = connection.execute(query).cursor
+            rows, dates_are_text = cursor.fetchall(), connection.dialect.name == "sqlite"
+        dates = [name for name, dtype in schema.items() if dtype == pl.Date] if dates_are_text else []
+        given = {name: pl.String if name in dates else dtype for name, dtype in schema.items()}
+        frame = pl.DataFrame(rows, schema=given, orient="row")
+        return frame.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")) if dates else frame
 
 
 class _ScratchRegister(Register):
@@ -512,23 +529,22 @@ def hash_content(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _document_rows(numbered: pl.DataFrame) -> list[dict[str, Any]]:
+def _document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
     columns = [column.name for column in stored.documents.columns if column.name != "is_scheduled"]
     rows = numbered.with_columns(_to_integers("net", "tax", "total")).select(columns)
-    return rows.with_columns(is_scheduled=pl.col("corrects").is_null()).to_dicts()
+    return rows.with_columns(is_scheduled=pl.col("corrects").is_null())
 
 
-def _line_rows(lines: pl.DataFrame) -> list[dict[str, Any]]:
+def _line_rows(lines: pl.DataFrame) -> pl.DataFrame:
     texts = ["quantity", "allowance", "excess", "billed_units", "unit_price"]
     return (
         lines.with_columns(*_to_integers("amount"), *(pl.col(name).cast(pl.String) for name in texts))
         .select([column.name for column in stored.lines.columns])
         .sort("number", "line")
-        .to_dicts()
     )
 
 
-def _tax_rows(taxes: pl.DataFrame) -> list[dict[str, Any]]:
+def _tax_rows(taxes: pl.DataFrame) -> pl.DataFrame:
     return (
         taxes.with_columns(
             *_to_integers("taxable", "amount"),
@@ -537,18 +553,16 @@ def _tax_rows(taxes: pl.DataFrame) -> list[dict[str, Any]]:
         )
         .select([column.name for column in stored.taxes.columns])
         .sort("number", "position")
-        .to_dicts()
     )
 
 
-def _decision_rows(decisions: pl.DataFrame) -> list[dict[str, Any]]:
+def _decision_rows(decisions: pl.DataFrame) -> pl.DataFrame:
     shape = _json_shape(DECISIONS.schema)
-    texts = decisions.sort("decision_id").select(
+    return decisions.sort("decision_id").select(
         "decision_id",
         "billing_month",
         decision=pl.struct(pl.col(name).cast(dtype) for name, dtype in shape.items()).struct.json_encode(),
     )
-    return texts.to_dicts()
 
 
 def _json_shape(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -587,9 +601,17 @@ def _from_integers(*names: str) -> list[pl.Expr]:
     ]
 
 
-def _insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    for start in range(0, len(rows), _BULK):
-        connection.execute(sa.insert(table), list(rows[start : start + _BULK]))
+def _insert(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> None:
+    """Give rows to the driver in bulk, without a statement of its own for each."""
+    marker = "?"
+    if connection.dialect.name == "sqlite":
+        rows = rows.with_columns(pl.col(pl.Date).dt.to_string("%Y-%m-%d"))
+    else:
+        marker = "%s"
+    values = ", ".join([marker] * rows.width)
+    statement = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES ({values})"  # noqa: S608 # our own names
+    for some in rows.iter_slices(_BULK):
+        connection.exec_driver_sql(statement, some.rows())
 
 
 def _name_lost_registers(engine: sa.Engine) -> None:

@@ -633,6 +633,8 @@ def _use_immediate_transactions(engine: sa.Engine) -> None:
     def on_connect(connection: Any, _: object) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
+        # what a guard could still take back is noted for every row: not in a file
+        connection.execute("PRAGMA temp_store = MEMORY")
 
     @sa.event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:

@@ -1,0 +1,170 @@
+"""Dagster's pages as people use them: a browser, a real webserver and a real daemon on a small home."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.pipeline.outside import Landing
+
+MONTHS = ["2026-01", "2026-02", "2026-03", "2026-04"]
+PATIENCE = 400
+"""Seconds that a busy machine may take for anything."""
+RUNS = "{runsOrError {... on Runs {results {status startTime endTime tags {key value}}}}}"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """A page of a browser."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    if browser is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail("Chromium is missing in CI")
+        pytest.skip("Chromium is not installed: Dagster's pages are not tried")
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        page = opened.new_page(viewport={"width": 1500, "height": 1000})
+        page.set_default_timeout(PATIENCE * 1000)
+        yield page
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def landing(tmp_path_factory: pytest.TempPathFactory) -> Landing:
+    landing = Landing(tmp_path_factory.mktemp("desk") / "home")
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", leads=3_000)
+    return landing
+
+
+@pytest.fixture(scope="module")
+def desk(landing: Landing) -> Iterator[str]:
+    """The address of `overage ui` on the home."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE_", "DAGSTER_"))}
+    command = [str(Path(sys.executable).with_name("overage")), "ui", "--home", str(landing.root), "--port", str(port)]
+    log = landing.root.parent / "log"
+    with log.open("wb") as said:
+        serving = subprocess.Popen(
+            command, env=environment | {"OVERAGE_EXECUTOR": "in_process"}, stdout=said, stderr=said
+        )
+    try:
+
+        def answers() -> bool:
+            assert serving.poll() is None, log.read_text()
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/server_info"):  # our own server
+                return True
+            return False
+
+        until(answers, "the webserver answers", log.read_text)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        serving.terminate()
+        serving.wait()
+
+
+def until(holds: Callable[[], bool], what: str, tell: Callable[[], object] = str) -> None:
+    """Wait for something, and say what has been waited for in vain."""
+    last = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < last, f"{what}: not after {PATIENCE} seconds\n{tell()}"
+        time.sleep(0.5)
+
+
+def runs_of(page: Page, desk: str) -> list[dict[str, Any]]:
+    """Runs with their month, in the order in which they were asked for."""
+    answer = page.request.post(f"{desk}/graphql", data={"query": RUNS}).json()["data"]["runsOrError"]["results"]
+    tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in answer]
+    return [run | {"month": tag["dagster/partition"]} for run, tag in zip(answer, tags, strict=True)][::-1]
+
+
+def launch(page: Page, months: str, count: int, desk: str) -> list[dict[str, Any]]:
+    """In the open dialog choose months and launch; returns all runs when there are so many, all of them ended."""
+    dialog = page.get_by_role("dialog").last
+    field = dialog.get_by_placeholder("ex: ")
+    if not field.is_visible():
+        # a month that is chosen already has a list instead of a line to write in
+        dialog.get_by_role("button", name="Custom").click()
+    field.fill(months)
+    field.press("Enter")
+    dialog.get_by_role("button", name="Launch").last.click()
+
+    def ended() -> bool:
+        runs = runs_of(page, desk)
+        assert not [run for run in runs if run["status"] == "FAILURE"], runs
+        return len(runs) == count and all(run["status"] == "SUCCESS" for run in runs)
+
+    until(ended, f"{count} runs have succeeded", lambda: runs_of(page, desk))
+    return runs_of(page, desk)
+
+
+def bill_from_the_page(page: Page, desk: str) -> None:
+    """Open the job that bills a month, and its dialog."""
+    page.goto(f"{desk}/locations/pipeline.definitions/jobs/billing_month")
+    page.get_by_role("button", name="Materialize all").click()
+    confirm, field = page.get_by_role("button", name="Confirm"), page.get_by_placeholder("ex: ")
+    # until deliveries have been ingested by a job of their own, the page asks whether one is sure
+    confirm.or_(field).first.wait_for()
+    if confirm.is_visible():
+        confirm.click()
+    field.wait_for()
+
+
+def check_of_the_report(page: Page, desk: str, verdict: str) -> None:
+    """The page of the check says this of the report that was built last."""
+    page.goto(f"{desk}/assets/billing_report?view=checks")
+    page.get_by_text("Evaluation result").wait_for()
+    page.get_by_text(verdict, exact=True).first.wait_for()
+
+
+# each of these goes on where the one before it ended
+def test_the_graph_opens_without_a_dialog_in_the_way(page: Page, desk: str) -> None:
+    page.goto(f"{desk}/asset-groups")
+    for group in ("usage", "packages", "charges", "documents", "reports"):
+        page.get_by_text(group, exact=True).first.wait_for()
+    assert page.get_by_role("dialog").count() == 0
+
+
+def test_four_months_are_billed_from_the_page_in_order_and_one_after_the_other(
+    page: Page, desk: str, landing: Landing
+) -> None:
+    bill_from_the_page(page, desk)
+    runs = launch(page, f"[{MONTHS[0]}...{MONTHS[-1]}]", 4, desk)
+    assert [run["month"] for run in sorted(runs, key=lambda run: run["startTime"])] == MONTHS
+    ends = {run["month"]: run["endTime"] for run in runs}
+    starts = {run["month"]: run["startTime"] for run in runs}
+    assert all(ends[one] <= starts[other] for one, other in pairwise(MONTHS))
+    assert [path.name for path in sorted((landing.root / "documents").rglob("*.pdf"))] == [
+        f"INV-2026-00000{number}.pdf" for number in (1, 2, 3, 4)
+    ]
+    page.goto(f"{desk}/assets/billing_report?view=partitions&partition={MONTHS[0]}")
+    page.get_by_text(f"{landing.root}/reports/{MONTHS[0]}.pdf").wait_for()
+    check_of_the_report(page, desk, "Passed")
+
+
+def test_the_check_is_red_after_an_input_moved_and_green_when_the_month_is_run_again(
+    page: Page, desk: str, landing: Landing
+) -> None:
+    landing.customer("bolt", on="2026-04-12")
+    page.goto(f"{desk}/assets/billing_report?partition={MONTHS[-1]}")
+    page.get_by_role("button", name="Materialize").first.click()
+    launch(page, MONTHS[-1], 5, desk)
+    check_of_the_report(page, desk, "Failed")
+    page.get_by_text("requests", exact=False).first.wait_for()
+    bill_from_the_page(page, desk)
+    launch(page, MONTHS[-1], 6, desk)
+    check_of_the_report(page, desk, "Passed")
+    assert len(list((landing.root / "documents" / MONTHS[-1]).iterdir())) == 2

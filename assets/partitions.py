@@ -64,7 +64,7 @@ def _names_of(folder: Path, prefix: str = "") -> list[str]:
     return sorted(name for name in names if name.replace("-", "").isdecimal())
 
 
-def _reach(home: Path, start: date, today: date) -> tuple[date, int, int]:
+def calendar_reach(home: Path, start: date, today: date) -> tuple[date, int, int]:
     """The first delivery day, and how many months and days the calendars go on after the present ones."""
     asked = os.environ.get("OVERAGE_MONTHS_AHEAD", "")
     if not asked.isdecimal():
@@ -84,7 +84,7 @@ def _months(key: str) -> int:
 
 
 _START = billing_start(home_folder())
-_FIRST_DAY, _MONTHS_AHEAD, _DAYS_AHEAD = _reach(
+_FIRST_DAY, _MONTHS_AHEAD, _DAYS_AHEAD = calendar_reach(
     home_folder(), _START, datetime.now(ZoneInfo(billing_time_zone(home_folder()))).date()
 )
 

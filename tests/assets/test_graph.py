@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from dagster._core.execution.asset_backfill import AssetBackfillData
 
+from assets.partitions import FUTURE_DAYS, FUTURE_MONTHS, calendar_reach
 from pipeline.definitions import defs
 from pipeline.jobs import MONTHLY
 from tests.assets.graph_text import GRAPH, graph_text
@@ -90,6 +92,7 @@ def test_a_month_reads_the_same_month_of_every_asset_but_itself() -> None:
 LOAD = """
 import json, sys
 import dagster as dg
+from assets.partitions import FUTURE_DAYS, FUTURE_MONTHS, calendar_reach
 from pipeline.definitions import defs
 dg.Definitions.validate_loadable(defs)
 from assets.partitions import billing_months
@@ -134,3 +137,16 @@ def test_the_definitions_load_with_a_broken_catalogue(tmp_path: Path) -> None:
     landing.mkdir(parents=True)
     (landing / "catalogue.yaml").write_text("time_zone: [Mars\npolicy: {billing_start: soon}\n")
     assert loaded(tmp_path / "home", tmp_path) == {"first": "2024-01", "zone": "UTC", "heavy": []}
+
+
+def test_calendars_for_people_end_after_the_open_month_and_hold_whatever_was_delivered_or_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, today = date(2026, 1, 1), date(2026, 11, 25)
+    assert calendar_reach(tmp_path, start, today)[1:] == (FUTURE_MONTHS, FUTURE_DAYS), "unless it is asked for"
+    monkeypatch.setenv("OVERAGE_MONTHS_AHEAD", "1")
+    assert calendar_reach(tmp_path, start, today) == (start, 2, 1), "the open month and one more; today"
+    (tmp_path / "landing" / "usage" / "2025-12-30").mkdir(parents=True)
+    (tmp_path / "landing" / "usage" / "2026-11-27").mkdir()
+    (tmp_path / "lake" / "fingerprints" / "billing_month=2027-01").mkdir(parents=True)
+    assert calendar_reach(tmp_path, start, today) == (date(2025, 12, 30), 4, 3)

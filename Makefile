@@ -115,7 +115,7 @@ $(VENV)/.bench: benchmarks/requirements.lock $(VENV)/.libraries
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
 	@touch $@
 
-bench: $(VENV)/.bench  ## the benchmarks, against other tools (an hour; keep the machine quiet)
+bench: $(VENV)/.bench  ## the benchmarks, against other tools (hours; keep the machine quiet)
 	$(BIN)/python -m benchmarks
 
 lock:  ## pin every dependency again, with hashes, for Python 3.11 to 3.14 (needs uv)

@@ -1,0 +1,135 @@
+"""What a process and all that it starts take: processor seconds, peak memory and time; and the machine it ran on."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+RESULTS: Final = Path(__file__).parent / "results"
+_ROOT: Final = Path(__file__).parents[1]
+_SAMPLE_SECONDS: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a process tree took; memory is its highest sum of proportional shares, or the largest of one process."""
+
+    cpu_seconds: float
+    peak_mb: int
+    seconds: float
+
+
+def run_measured(arguments: Sequence[str]) -> tuple[dict[str, Any], Cost]:
+    """Run `python -m ARGUMENTS` by itself; return the JSON that it prints, and what it took.
+
+    Raises
+    ------
+    SystemExit
+        When it fails: a benchmark with a failed part has no result.
+    """
+    started = time.perf_counter()
+    command = [sys.executable, "-m", *arguments]
+    with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
+        watch = _Watch(process.pid)
+        watch.start()
+        output = process.stdout.read() if process.stdout else ""
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - started
+        watch.stop()
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        raise SystemExit(f"{' '.join(arguments)} failed with status {process.returncode}")
+    largest = usage.ru_maxrss // (1024 * 1024 if sys.platform == "darwin" else 1024)
+    cost = Cost(
+        cpu_seconds=round(usage.ru_utime + usage.ru_stime, 2),
+        peak_mb=max(largest, watch.peak_mb),
+        seconds=round(seconds, 2),
+    )
+    return json.loads(output), cost
+
+
+class _Watch(threading.Thread):
+    """Looks at the memory of a process tree again and again, where it is more than one process."""
+
+    def __init__(self, root: int) -> None:
+        super().__init__(daemon=True)
+        self.root = root
+        self.peak_mb = 0
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        while not self._ended.wait(_SAMPLE_SECONDS):
+            tree = _tree(self.root)
+            # of a single process the kernel keeps the peak itself, and asking for shares would hold it up
+            if len(tree) > 1:
+                self.peak_mb = max(self.peak_mb, sum(map(_proportional_kilobytes, tree)) // 1024)
+
+    def stop(self) -> None:
+        self._ended.set()
+        self.join()
+
+
+def _tree(root: int) -> list[int]:
+    found, waiting = [], [root]
+    while waiting:
+        process = waiting.pop()
+        found.append(process)
+        for task in Path(f"/proc/{process}/task").glob("*/children"):
+            try:
+                waiting += map(int, task.read_text().split())
+            except OSError:
+                continue
+    return found
+
+
+def _proportional_kilobytes(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    processor = "unknown"
+    memory = 0
+    if Path("/proc/cpuinfo").exists():
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        processor = names[0].partition(":")[2].strip() if names else processor
+        total = Path("/proc/meminfo").read_text().splitlines()[0]
+        memory = int(total.split()[1]) // 1024
+    return {
+        "processor": processor,
+        "processors": os.cpu_count(),
+        "memory_mb": memory,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def write_result(name: str, result: dict[str, Any]) -> Path:
+    """Keep a result, with the machine that gave it, as benchmarks/results/NAME.json."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    content = {"benchmark": name, "machine": machine(), **result}
+    path.write_text(json.dumps(content, indent=2, default=_plain) + "\n", encoding="utf-8")
+    return path
+
+
+def _plain(value: object) -> object:
+    return asdict(value) if isinstance(value, Cost) else str(value)
+
+
+def median(values: Sequence[float]) -> float:
+    """The middle value, or the mean of the two in the middle."""
+    ordered = sorted(values)
+    half = len(ordered) // 2
+    return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2

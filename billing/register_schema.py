@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "2"
+REVISION: Final = "3"
 """The last of the migrations in `billing.register_migrations`."""
 
 # text sorts by its code points everywhere, not by the habits of a server's language

@@ -8,6 +8,10 @@ from dataclasses import asdict, dataclass
 from decimal import Decimal
 from pathlib import Path
 
+import polars as pl
+
+from billing.cards import mask_card_number_column
+
 _CENT = Decimal("0.01")
 
 
@@ -22,7 +26,8 @@ class Answer:
     rejects
         Rows set aside, by reason.
     texts
-        A hash of the texts of all rows set aside, whatever order they are kept in.
+        A hash of the texts of all rows set aside, whatever order they are kept in. What looks like a card number (some
+        random ids do) is masked in all of them, because Overage keeps none.
     """
 
     overage: dict[str, str]
@@ -41,12 +46,13 @@ class Answer:
         texts: Iterable[str],
     ) -> "Answer":
         """An answer in the form in which answers are compared."""
+        masked = mask_card_number_column(pl.Series("text", list(texts), dtype=pl.String)).to_list()
         return cls(
             overage={metric: str(Decimal(amount).quantize(_CENT)) for metric, amount in sorted(overage.items())},
             counted=int(counted),
             duplicates=int(duplicates),
             rejects={reason: int(rows) for reason, rows in sorted(rejects.items())},
-            texts=hashlib.sha256("\n".join(sorted(texts)).encode()).hexdigest(),
+            texts=hashlib.sha256("\n".join(sorted(masked)).encode()).hexdigest(),
         )
 
 

@@ -299,6 +299,16 @@ def test_a_copy_issues_on_its_own(register: Register, tmp_path: Path) -> None:
 # --- migrations -----------------------------------------------------------------------------------------------------
 
 
+def test_every_reference_is_found_by_an_index(database: sa.Engine) -> None:
+    # a document that is inserted is looked for in all of them: read one by one, issuing would take squared time
+    for table in metadata.sorted_tables:
+        inspector = sa.inspect(database)
+        leading = {index["column_names"][0] for index in inspector.get_indexes(table.name)}
+        leading |= set(inspector.get_pk_constraint(table.name)["constrained_columns"][:1])
+        for reference in inspector.get_foreign_keys(table.name):
+            assert set(reference["constrained_columns"]) <= leading, table.name
+
+
 def test_the_migrations_make_the_tables_that_the_program_knows(database: sa.Engine) -> None:
     with database.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})

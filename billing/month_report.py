@@ -132,7 +132,8 @@ def month_report(business: Business, month: str) -> MonthReport:
         .agg(decisions=pl.len())
         .sort("kind", "outcome"),
         flow=_read(business, PACKAGES, month)
-        .filter(pl.col("change_reason").is_not_null())
+        # what changed before the first cycle, in a trial, changed from nothing that was billed
+        .filter(pl.all_horizontal(pl.col("change_reason", "closing_package", "opening_package").is_not_null()))
         .group_by(from_package="closing_package", to_package="opening_package")
         .agg(subscriptions=pl.len())
         .sort("from_package", "to_package"),

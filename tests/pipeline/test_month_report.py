@@ -79,6 +79,14 @@ def test_late_and_rejected_usage_and_what_is_owed_are_in_it(landing: Landing) ->
     assert report.by_day["events"].sum() == 0, "nothing was used in February"
 
 
+def test_a_change_within_a_trial_is_no_flow_between_packages(tmp_path: Path) -> None:
+    home = Landing(tmp_path / "home")
+    home.customer("acme", on="2026-01-03", trial_days=14)
+    home.request("acme", "upgrade", "2026-01-12T09:00:00Z", "self_service", package="silver")
+    assert bill(home.root, "2026-01", "2026-01-31").status == 0
+    assert report_of(home, "2026-01", "2026-01-31").flow.is_empty()
+
+
 def test_every_check_holds(landing: Landing) -> None:
     # the customers' PDFs are stand-ins, but they are there
     assert [each.text for each in report_of(landing).checks if not each.holds] == []

@@ -103,8 +103,6 @@ def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = 
             left_on=on,
             right_on="since",
             by=["_key", package],
-            strategy="backward",
-            coalesce=False,
             check_sortedness=False,
         )
     )
@@ -147,22 +145,16 @@ def rate(frame: pl.DataFrame, tiers: int, decimals: int) -> pl.DataFrame:
         out_of_range=pl.col("has_tariff") & (excess > pl.col("limit")),
         # every started block is charged in full
         _units=pl.when(is_block).then((excess + size - 1) // size).otherwise(excess),
-    ).with_columns(
-        _safe=pl.when(pl.col("has_tariff") & ~pl.col("out_of_range")).then("_units").otherwise(pl.lit(0, _INTEGER))
-    )
+    ).with_columns(_safe=pl.when(~pl.col("out_of_range")).then("_units"))
     units = pl.col("_safe")
     # Rule 3: the tariff models. A block is one open tier, counted in blocks
     graduated = pl.sum_horizontal(
-        (pl.min_horizontal(units, f"upper_{k}") - pl.col(f"lower_{k}")).clip(lower_bound=0) * pl.col(f"price_{k}")
-        + pl.when(units > pl.col(f"lower_{k}")).then(f"flat_{k}").otherwise(pl.lit(0, _INTEGER))
+        pl.when(units > pl.col(f"lower_{k}")).then(
+            (pl.min_horizontal(units, f"upper_{k}") - pl.col(f"lower_{k}")) * pl.col(f"price_{k}") + pl.col(f"flat_{k}")
+        )
         for k in range(tiers)
     )
-    whole = pl.sum_horizontal(
-        pl.when((units > pl.col(f"lower_{k}")) & (units <= pl.col(f"upper_{k}")))
-        .then(units * pl.col(f"price_{k}") + pl.col(f"flat_{k}"))
-        .otherwise(pl.lit(0, _INTEGER))
-        for k in range(tiers)
-    )
+    whole = _of_the_tier_reached(units, [units * pl.col(f"price_{k}") + pl.col(f"flat_{k}") for k in range(tiers)])
     numerator = (
         pl.when(pl.col("model").is_in(["volume", "stairstep"]))
         .then(whole)
@@ -170,11 +162,8 @@ def rate(frame: pl.DataFrame, tiers: int, decimals: int) -> pl.DataFrame:
         .clip(pl.col("minimum"), pl.col("maximum"))
     )
     # zero overage costs nothing, whatever flats and minimum exist
-    numerator = pl.when(units > 0).then(numerator).otherwise(pl.lit(0, _INTEGER))
-    tier_price = pl.coalesce(
-        pl.when((units > pl.col(f"lower_{k}")) & (units <= pl.col(f"upper_{k}"))).then(f"list_price_{k}")
-        for k in range(tiers)
-    )
+    numerator = pl.when(units > 0).then(numerator).otherwise(0)
+    tier_price = _of_the_tier_reached(units, [pl.col(f"list_price_{k}") for k in range(tiers)])
     frame = frame.with_columns(_numerator=numerator.cast(_INTEGER)).with_columns(
         quantity=in_units(quantity, pl.col("unit_billionths")),
         allowance_units=in_units(allowance, pl.col("unit_billionths")),
@@ -194,6 +183,11 @@ def rate(frame: pl.DataFrame, tiers: int, decimals: int) -> pl.DataFrame:
     return frame.drop("_excess", "_units", "_safe", "_numerator")
 
 
+def _of_the_tier_reached(units: pl.Expr, values: Sequence[pl.Expr]) -> pl.Expr:
+    """The value of the first tier that is not exceeded."""
+    return pl.coalesce(pl.when(units <= pl.col(f"upper_{k}")).then(value) for k, value in enumerate(values))
+
+
 def in_units(billionths: pl.Expr, unit_billionths: pl.Expr) -> pl.Expr:
     """Billionths of a base unit in the metric's unit, half-up at 18 decimals (exact where the unit is a power of ten).
 
@@ -209,7 +203,7 @@ def in_units(billionths: pl.Expr, unit_billionths: pl.Expr) -> pl.Expr:
 
 def unit_billionths(metric: Metric) -> int:
     """Billionths of a base unit in one unit of the metric."""
-    return int(metric.unit_size * BILLIONTHS)
+    return int(_exactly(metric.unit_size, BILLIONTHS))
 
 
 def _metric_schema(tiers: int) -> dict[str, pl.DataType | type[pl.DataType]]:
@@ -238,8 +232,6 @@ def _metric_schema(tiers: int) -> dict[str, pl.DataType | type[pl.DataType]]:
 
 def _metric_row(period: TermsPeriod, metric: Metric, tiers: int, decimals: int) -> tuple[object, ...]:
     allowance = period.terms.allowances[metric.name]
-    with localcontext(prec=100):
-        base_allowance = None if allowance is None else allowance * metric.unit_size
     tariff = period.terms.overage.get(metric.name)
     return (
         period.account_id,
@@ -247,16 +239,17 @@ def _metric_row(period: TermsPeriod, metric: Metric, tiers: int, decimals: int) 
         period.since,
         metric.name,
         unit_billionths(metric),
-        base_allowance,
+        None if allowance is None else _exactly(allowance, metric.unit_size),
         metric.name in period.terms.auto_upgrade_on,
         tariff is not None,
         tariff.model if tariff else None,
-        *(_tariff_integers(tariff, metric, tiers, decimals) if tariff else _free(tiers)),
+        *(_tariff_integers(tariff, metric, tiers, decimals) if tariff else _no_integers(tiers, limit=None)),
     )
 
 
-def _free(tiers: int) -> Sequence[object]:
-    return [1, None, 1, 0, _OPEN, _OPEN, *([0, _OPEN, 0, 0, None] * tiers)]
+def _no_integers(tiers: int, limit: int | None) -> Sequence[object]:
+    """Where nothing can become due: 0 / 1."""
+    return [None, None, 1, None, None, limit, *([None] * 5 * tiers)]
 
 
 def _tariff_integers(tariff: Tariff, metric: Metric, tiers: int, decimals: int) -> Sequence[object]:
@@ -271,10 +264,10 @@ def _tariff_integers(tariff: Tariff, metric: Metric, tiers: int, decimals: int) 
         bounds = [None if t.up_to is None else _billionths(t.up_to, metric) for t in tariff.tiers]
         prices, flats = [t.unit_price for t in tariff.tiers], [t.flat for t in tariff.tiers]
     # an amount is (sum of units x price + flats x counted) / (counted x PRICE_SCALE), cancelled down
-    price_numerators = [_scaled(price, PRICE_SCALE) for price in prices]
-    flat_numerators = [_scaled(flat, PRICE_SCALE) * counted for flat in flats]
-    minimum = _scaled(tariff.minimum or Decimal(0), PRICE_SCALE) * counted
-    maximum = None if tariff.maximum is None else _scaled(tariff.maximum, PRICE_SCALE) * counted
+    price_numerators = [_scaled(price) for price in prices]
+    flat_numerators = [_scaled(flat) * counted for flat in flats]
+    minimum = _scaled(tariff.minimum or Decimal(0)) * counted
+    maximum = None if tariff.maximum is None else _scaled(tariff.maximum) * counted
     denominator = counted * PRICE_SCALE
     common = gcd(denominator, minimum, maximum or 0, *price_numerators, *flat_numerators)
     denominator //= common
@@ -284,11 +277,9 @@ def _tariff_integers(tariff: Tariff, metric: Metric, tiers: int, decimals: int) 
     room = min((_OPEN - denominator) // (2 * 10**decimals), int(MAXIMUM_AMOUNT) * denominator)
     fixed = max(minimum // common, sum(flat_numerators))
     dearest = max(price_numerators)
-    limit = _OPEN if dearest == 0 else min(_OPEN, max(0, room - fixed) // dearest * block)
-    if fixed > room:
-        # not even the smallest excess can be computed: `limit` says so, and no such number may reach a column
-        limit, denominator, minimum = 0, 1, 0
-        price_numerators, flat_numerators = [0] * len(prices), [0] * len(flats)
+    if fixed > room:  # not even the smallest excess can be computed, and no such number may reach a column
+        return _no_integers(tiers, limit=0)
+    limit = _OPEN if dearest == 0 else min(_OPEN, (room - fixed) // dearest * block)
     single = tariff.price if tariff.model == "block" else prices[0] if len(prices) == 1 and any(prices) else None
     lowers = [0, *(bound for bound in bounds if bound is not None)]
     columns: list[object] = []
@@ -296,16 +287,20 @@ def _tariff_integers(tariff: Tariff, metric: Metric, tiers: int, decimals: int) 
         lowers, bounds, price_numerators, flat_numerators, prices, strict=True
     ):
         columns += [lower, _OPEN if upper is None else upper, price, flat, listed]
-    unused = [_OPEN, _OPEN, 0, 0, None] * (tiers - len(bounds))
+    unused = [None] * 5 * (tiers - len(bounds))
     top = min(_OPEN, room if maximum is None else maximum // common)
     return [block, single, denominator, min(minimum // common, top), top, limit, *columns, *unused]
 
 
 def _billionths(quantity: Decimal, metric: Metric) -> int:
-    with localcontext(prec=100):
-        return int(quantity * metric.unit_size * BILLIONTHS)
+    return int(_exactly(quantity, unit_billionths(metric)))
 
 
-def _scaled(value: Decimal, scale: int) -> int:
+def _scaled(price: Decimal) -> int:
+    return int(_exactly(price, PRICE_SCALE))
+
+
+def _exactly(amount: Decimal, factor: Decimal | int) -> Decimal:
+    """The product to its last digit: Python's own context keeps 28."""
     with localcontext(prec=100):
-        return int(value * scale)
+        return amount * factor

@@ -211,7 +211,7 @@ def test_a_tariff_whose_fixed_amounts_cannot_be_computed_still_costs_nothing_wit
 ) -> None:
     dear = Tier(None, Decimal("0.000000000001"), Decimal("99999999999999.000000000001"))
     catalogue = catalogue_of(ref_1, Tariff("volume", None, None, (dear,)), Decimal(10), Decimal(1073741824))
-    found = rated(catalogue, [Decimal(0), Decimal(10737418240), Decimal(10737418241)])
+    found = rated(catalogue, [Decimal(0), Decimal(10737418240), Decimal("10737418240.000000001")])
     assert found["out_of_range"].to_list() == [False, False, True]
     assert found["amount"].to_list() == [Decimal(0), Decimal(0), None]
 
@@ -234,6 +234,91 @@ def test_the_largest_quantity_that_is_rated_is_the_limit_itself(ref_1: Catalogue
     assert found["out_of_range"].to_list() == [False, True]
     assert Fraction(found["amount"][0]) == rounded(exact_amount(tariff, Fraction(at_limit)), 2)
     assert found["amount"][0] <= 10**14 < (Fraction(at_limit) / Fraction(block) + 1) * Fraction(price)
+
+
+GIBIBYTE = Decimal(2**30)
+
+
+def limit_of(ref_1: Catalogue, tariff: Tariff, unit_size: Decimal) -> int:
+    """The largest excess that is rated, in billionths of a base unit."""
+    (limit,) = terms_frames(catalogue_of(ref_1, tariff, Decimal(0), unit_size)).metrics["limit"]
+    assert isinstance(limit, int)
+    return limit
+
+
+def test_gibibytes_at_fifty_cents_are_rated_up_to_a_hundred_trillion(ref_1: Catalogue) -> None:
+    tariff = Tariff("graduated", None, None, (Tier(None, Decimal("0.50"), Decimal(0)),))
+    # 10^14 / 0.50 gibibytes, in billionths of a byte
+    assert limit_of(ref_1, tariff, GIBIBYTE) == 2 * 10**14 * 2**30 * 10**9
+
+
+def test_a_price_that_cannot_be_cancelled_is_rated_while_the_rounding_fits_126_bits(ref_1: Catalogue) -> None:
+    tariff = Tariff("graduated", None, None, (Tier(None, Decimal("0.000000000001"), Decimal(0)),))
+    # a numerator of 1 over (billionths of a byte in a gibibyte) x (12 decimals of a price), in cents, rounded by halves
+    denominator = 2**30 * 10**9 * 10**12
+    assert limit_of(ref_1, tariff, GIBIBYTE) == (2**126 - denominator) // (2 * 100)
+
+
+def test_what_a_flat_takes_is_not_left_for_the_units(ref_1: Catalogue) -> None:
+    tier = Tier(None, Decimal(1), Decimal("99999999999989.00"))
+    # 10^14 less the flat of 10^14 - 11 leaves 11 units of 1.00
+    tariff = Tariff("graduated", None, None, (tier,))
+    assert limit_of(ref_1, tariff, Decimal(1)) == 11 * 10**9
+    found = rated(catalogue_of(ref_1, tariff, Decimal(0), Decimal(1)), [Decimal(11), Decimal("11.000000001")])
+    assert found["amount"].to_list() == [Decimal(10**14), None]
+
+
+@pytest.mark.parametrize(
+    ("minimum", "maximum", "amounts"),
+    [("1.50", None, ["1.50", "2.00"]), (None, "1.50", ["1.00", "1.50"]), ("1.25", "1.75", ["1.25", "1.75"])],
+)
+def test_minimum_and_maximum_may_be_finer_than_the_price(
+    ref_1: Catalogue, minimum: str | None, maximum: str | None, amounts: list[str]
+) -> None:
+    least, most = (None if limit is None else Decimal(limit) for limit in (minimum, maximum))
+    tariff = Tariff("block", Decimal(1), Decimal("1.00"), (), least, most)
+    found = rated(catalogue_of(ref_1, tariff, Decimal(0), Decimal(1)), [Decimal(1), Decimal(2)])
+    assert found["amount"].to_list() == [Decimal(amount) for amount in amounts]
+
+
+def test_a_flat_may_be_finer_than_the_price(ref_1: Catalogue) -> None:
+    tariff = Tariff("graduated", None, None, (Tier(None, Decimal(0), Decimal("1.50")),))
+    found = rated(catalogue_of(ref_1, tariff, Decimal(0), Decimal(1)), [Decimal(1)])
+    assert found["amount"].to_list() == [Decimal("1.50")]
+
+
+@pytest.mark.parametrize("large", ["flat", "minimum", "maximum"])
+def test_the_largest_fixed_amounts_keep_every_cent_beside_the_smallest_price(ref_1: Catalogue, large: str) -> None:
+    most = Decimal("98765432109876.53")
+    tier = Tier(None, Decimal("0.000000000001"), most if large == "flat" else Decimal(0))
+    tariff = Tariff("graduated", None, None, (tier,))
+    if large == "minimum":
+        tariff = replace(tariff, minimum=most)
+    if large == "maximum":  # a second tier is dear enough to reach it
+        dear = (replace(tier, up_to=Decimal(1)), Tier(None, Decimal(10**12), Decimal(0)))
+        tariff = replace(tariff, tiers=dear, maximum=most)
+    found = rated(catalogue_of(ref_1, tariff, Decimal(0), Decimal(1)), [Decimal(100)])
+    assert found["amount"].to_list() == [most]
+
+
+def test_allowances_and_bounds_keep_more_digits_than_python_multiplies(ref_1: Catalogue) -> None:
+    # 17 digits before and 9 after the point, in units of 1.000000001: 35 digits
+    size, many = Decimal("1.000000001"), Decimal(12345678901234567)
+    first, second = Tier(many, Decimal(0), Decimal(0)), Tier(None, Decimal(0), Decimal("7.00"))
+    tariff = Tariff("graduated", None, None, (first, second))
+    catalogue = catalogue_of(ref_1, tariff, many, size)
+    assert terms_frames(catalogue).metrics["allowance"].item() == Decimal("12345678913580245.901234567")
+    # twice 12345678913580245.901234567 is the bound itself; a billionth more enters the second tier
+    bound = [Decimal("24691357827160491.802469134"), Decimal("24691357827160491.802469135")]
+    assert rated(catalogue, bound)["amount"].to_list() == [Decimal("0.00"), Decimal("7.00")]
+
+
+def test_rating_adds_what_a_line_says_and_nothing_else(ref_1: Catalogue) -> None:
+    catalogue = catalogue_of(ref_1, Tariff("block", Decimal(1), Decimal(1)), Decimal(0), Decimal(1))
+    terms = terms_frames(catalogue)
+    assert terms.tiers == 1
+    added = ["out_of_range", "quantity", "allowance_units", "excess", "billed_units", "unit_price", "amount"]
+    assert rated(catalogue, [Decimal(1)]).columns == ["base_quantity", *terms.metrics.columns, *added]
 
 
 @settings(max_examples=200)
@@ -373,9 +458,9 @@ def versioned(ref_1: Catalogue) -> Catalogue:
 def monthly_fees(catalogue: Catalogue, asked: list[tuple[str | None, str | None, date | None]]) -> list[Decimal | None]:
     terms = terms_frames(catalogue)
     frame = pl.DataFrame(asked, schema={"account_id": pl.String, "package": pl.String, "day": pl.Date}, orient="row")
-    found = with_terms(frame, terms, on="day").join(
-        terms.packages, on=["terms_key", "package", "since"], how="left", maintain_order="left"
-    )
+    placed = with_terms(frame, terms, on="day")
+    assert placed.columns == ["account_id", "package", "day", "terms_key", "since"]
+    found = placed.join(terms.packages, on=["terms_key", "package", "since"], how="left", maintain_order="left")
     assert found.select("account_id", "package", "day").equals(frame)
     return found["monthly"].to_list()
 
@@ -424,3 +509,15 @@ def test_without_a_package_or_a_date_there_are_no_terms_and_the_order_stays(vers
         ("globex", "gold", date(2026, 1, 1)),
     ]
     assert monthly_fees(versioned, asked) == [None, Decimal("80.00"), None, None, Decimal("299.00")]
+
+
+def test_every_version_says_until_when_it_holds_and_who_has_terms_of_their_own(versioned: Catalogue) -> None:
+    first = versioned.agreements[0]
+    others = [replace(first, account_id=account, package="silver") for account in ("acme", "Zeta", "beta")]
+    terms = terms_frames(replace(versioned, agreements=(*others, first)))
+    starter = terms.packages.filter((pl.col("package") == "starter") & (pl.col("terms_key") == ""))
+    assert starter.select("since", "until").rows() == [
+        (date(2026, 1, 1), date(2026, 3, 1)),
+        (date(2026, 3, 1), None),
+    ]
+    assert terms.own_terms.rows() == [("Zeta", "silver"), ("acme", "silver"), ("acme", "starter"), ("beta", "silver")]

@@ -37,7 +37,7 @@ def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> p
         Int128; the denominator is positive. The caller vouches for
         ``2 x |numerator| x 10^decimals + denominator < 2^127`` (see `billing.rating`).
     """
-    scaled = numerator.abs() * pl.lit(2 * 10**decimals, pl.Int128)
+    scaled = numerator.abs() * (2 * 10**decimals)
     rounded = (scaled + denominator) // (denominator * 2)
     return scaled_to_decimal(rounded * numerator.sign(), decimals).cast(MONEY)
 
@@ -45,13 +45,8 @@ def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> p
 def scaled_to_decimal(scaled: pl.Expr, decimals: int) -> pl.Expr:
     """An Int128 that counts units of 10^-decimals, as an exact Decimal(38, decimals)."""
     decimal = pl.Decimal(38, decimals)
-    unit = pl.lit(10**decimals, pl.Int128)
+    unit: int = 10**decimals
     magnitude = scaled.abs()
     # whole part and fraction go separately: a cast shifts an integer by the scale, and a large one has no room for that
     fraction = (magnitude % unit).cast(decimal) * pl.lit(Decimal(1).scaleb(-decimals)).cast(decimal)
     return ((magnitude // unit).cast(decimal) + fraction) * scaled.sign().cast(decimal)
-
-
-def format_amount(amount: Decimal, decimals: int) -> str:
-    """An amount with exactly the minor unit's decimals: 164.00."""
-    return f"{amount:.{decimals}f}"

@@ -5,7 +5,6 @@ n-th request of every account, answers it from the account's state and moves the
 rounds as the busiest account has requests, and no loop over accounts.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -386,8 +385,3 @@ def _void_pending(answers: pl.DataFrame) -> pl.DataFrame:
         .otherwise("reason"),
         effective_on=pl.when(~void).then("effective_on"),
     ).select(list(_ANSWER))
-
-
-def state_columns() -> Sequence[str]:
-    """The columns of `Lives.subscriptions`."""
-    return list(_STATE)

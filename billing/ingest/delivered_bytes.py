@@ -24,7 +24,6 @@ _DAMAGED: Final[tuple[type[Exception], ...]] = (
 _BLOCK: Final = 8 * 1024 * 1024
 _COMPRESSED_PIECE: Final = 128 * 1024
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-NOT_TEXT: Final = "\N{REPLACEMENT CHARACTER}"
 
 
 class UnreadableFileError(Exception):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.money import format_amount, minor_units, round_fraction, scaled_to_decimal
+from billing.money import minor_units, round_fraction, scaled_to_decimal
 from billing.tables import MONEY
 
 
@@ -92,10 +92,3 @@ def test_counted_units_become_the_decimal_they_count(units: int, decimals: int) 
     found = frame.select(scaled_to_decimal(pl.col("u"), decimals)).to_series()
     assert found.dtype == pl.Decimal(38, decimals)
     assert Fraction(found.item()) == Fraction(units, 10**decimals)
-
-
-def test_an_amount_is_written_with_its_currencys_decimals() -> None:
-    assert format_amount(Decimal("164"), 2) == "164.00"
-    assert format_amount(Decimal("164.0000"), 0) == "164"
-    assert format_amount(Decimal("-0.5000"), 3) == "-0.500"
-    assert format_amount(Decimal("99999999999999.9900"), 2) == "99999999999999.99"

@@ -16,7 +16,7 @@ from billing.calendar import months_between
 from billing.catalogue import Catalogue
 from billing.cycles import access_spans, month_cycles
 from billing.rating import terms_frames
-from billing.subscriptions import Lives, read_lives, state_columns
+from billing.subscriptions import Lives, read_lives
 from billing.tables import INSTANT
 
 ONE_DAY = timedelta(days=1)
@@ -509,7 +509,7 @@ def test_without_requests_there_are_no_lives(ref_1: Catalogue) -> None:
     assert lives.subscriptions.is_empty()
     assert lives.answers.is_empty()
     assert lives.parked.is_empty()
-    assert lives.subscriptions.columns == state_columns()
+    assert lives.subscriptions.schema == lives_of({"acme": [bought()]}, ref_1).subscriptions.schema
 
 
 # --- random histories against an oracle -------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ CI_PACKAGES    := chromium postgresql
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo ui test check lint format types docs bench lock clean
+.PHONY: help demo ui test check lint format types docs bench mutation lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -118,6 +118,13 @@ $(VENV)/.bench: benchmarks/requirements.lock $(VENV)/.libraries
 bench: $(VENV)/.bench  ## the benchmarks, against other tools (hours; keep the machine quiet)
 	$(BIN)/python -m benchmarks
 
+$(VENV)/.mutation: tests/mutation/requirements.lock $(VENV)/.test-packages
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/mutation/requirements.lock
+	@touch $@
+
+mutation: $(VENV)/.mutation  ## would the tests notice small changes of the rules? (an hour)
+	$(BIN)/python -m tests.mutation
+
 lock:  ## pin every dependency again, with hashes, for Python 3.11 to 3.14 (needs uv)
 	@command -v uv >/dev/null || test -x $(BIN)/uv || { echo "make lock needs uv: $(BIN)/python -m pip install uv" >&2; exit 1; }
 	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile pyproject.toml --extra production --group build --group tests --group typing --group lint \
@@ -126,6 +133,9 @@ lock:  ## pin every dependency again, with hashes, for Python 3.11 to 3.14 (need
 	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --group bench --constraints requirements.lock \
 	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" --quiet $(UPGRADE) --output-file benchmarks/requirements.lock
+	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --group mutation --constraints requirements.lock \
+	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" --quiet $(UPGRADE) --output-file tests/mutation/requirements.lock
 
 clean:  ## remove the environment, the caches and the demo
 	rm -rf $(VENV) $(DEMO) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

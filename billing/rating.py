@@ -301,6 +301,6 @@ def _scaled(price: Decimal) -> int:
 
 
 def _exactly(amount: Decimal, factor: Decimal | int) -> Decimal:
-    """The product to its last digit: Python's own context keeps 28."""
+    """The product to its last digit, whatever precision the caller computes with."""
     with localcontext(prec=100):
         return amount * factor

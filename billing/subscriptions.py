@@ -1,8 +1,8 @@
 """The lives of subscriptions, and the answers to the requests that shape them (rules 8 and 11 to 17).
 
-An account's requests are a story that must be read in order. All accounts read theirs at once: round n takes the
-n-th request of every account, answers it from the account's state and moves the state on. So there are as many
-rounds as the busiest account has requests, and no loop over accounts.
+An account's requests are a story that must be read in order. All accounts read theirs at once: a round answers the
+next requests of every account from the account's state, up to the first one that moves the state on. So there are as
+many rounds as one account has changes, and no loop over accounts.
 """
 
 from dataclasses import dataclass
@@ -48,6 +48,9 @@ _ANSWER: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "reason": pl.String,
     "effective_on": pl.Date,
 }
+# whatever is answered to these, the subscription stays as it is; a package change is decided at the end of its cycle
+_MOVES_NOTHING: Final = ("upgrade", "downgrade", "change_card", "transfer", "split_payment")
+_TURNS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,10 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
     requests
         As `Inputs.requests`, cut at the as-of day.
     """
+    may_move = ~pl.col("kind").is_in(_MOVES_NOTHING)
     asked = with_terms(requests.sort("at", "request_id"), terms, on="on").with_columns(
-        turn=pl.int_range(pl.len()).over("account_id"),
+        # one request that may move the state in each turn, and the many of a very busy account in the last
+        turn=(may_move.cum_sum() - may_move.cast(pl.UInt32)).clip(upper_bound=_TURNS).over("account_id"),
         known_package=pl.col("package").is_in([package.name for package in catalogue.packages]),
     )
     sold = terms.packages.select("terms_key", "package", "since", sells_yearly=pl.col("yearly").is_not_null())
@@ -95,14 +100,22 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
     parked: list[pl.DataFrame] = [
         pl.DataFrame(schema={"account_id": pl.String, "reason": pl.String, "detail": pl.String})
     ]
-    for turn in asked.partition_by("turn", maintain_order=True):
-        round_ = _answered(turn.join(state, on="account_id", how="left", suffix="_held"), catalogue)
-        answers.append(round_.select(pl.col(name).cast(dtype) for name, dtype in _ANSWER.items()))
-        parked.append(_parked(round_, catalogue))
-        moved = _moved(round_, catalogue)
-        renewed = round_.filter(pl.col("starts_new") & pl.col("started_on").is_not_null())
-        ended.append(_closed_for_new(renewed, catalogue))
-        state = pl.concat([state.join(moved, on="account_id", how="anti"), moved])
+    for turn in asked.sort("turn", maintain_order=True).partition_by("turn", maintain_order=True):
+        open_ = turn
+        while not open_.is_empty():
+            answered = _answered(
+                open_.join(state, on="account_id", how="left", suffix="_held", maintain_order="left"), catalogue
+            )
+            moves = (pl.col("refusal").is_null() & may_move).cast(pl.UInt32)
+            # what comes after a move waits for the state that the move leaves behind
+            waits = (moves.cum_sum() - moves).over("account_id") > 0
+            round_ = answered.filter(~waits)
+            answers.append(round_.select(pl.col(name).cast(dtype) for name, dtype in _ANSWER.items()))
+            parked.append(_parked(round_, catalogue))
+            renewed = round_.filter(pl.col("starts_new") & pl.col("started_on").is_not_null())
+            ended += [_closed_for_new(renewed, catalogue), state.join(open_, on="account_id", how="anti")]
+            state = _moved(round_.filter(pl.col("account_id").is_last_distinct()), catalogue)
+            open_ = answered.filter(waits).select(turn.columns)
     lives = pl.concat([*ended, state]).filter(pl.col("started_on").is_not_null())
     stopped = pl.concat(parked).unique("account_id", keep="first", maintain_order=True).sort("account_id")
     return Lives(

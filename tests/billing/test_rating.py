@@ -301,8 +301,8 @@ def test_the_largest_fixed_amounts_keep_every_cent_beside_the_smallest_price(ref
     assert found["amount"].to_list() == [most]
 
 
-def test_allowances_and_bounds_keep_more_digits_than_python_multiplies(ref_1: Catalogue) -> None:
-    # 17 digits before and 9 after the point, in units of 1.000000001: 35 digits
+def test_large_allowances_and_bounds_keep_every_digit(ref_1: Catalogue) -> None:
+    # 12345678901234567 x 1.000000001: 17 digits before the point and 9 after it
     size, many = Decimal("1.000000001"), Decimal(12345678901234567)
     first, second = Tier(many, Decimal(0), Decimal(0)), Tier(None, Decimal(0), Decimal("7.00"))
     tariff = Tariff("graduated", None, None, (first, second))

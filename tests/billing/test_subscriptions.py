@@ -512,6 +512,23 @@ def test_without_requests_there_are_no_lives(ref_1: Catalogue) -> None:
     assert lives.subscriptions.schema == lives_of({"acme": [bought()]}, ref_1).subscriptions.schema
 
 
+def test_a_very_busy_account_is_answered_request_by_request(ref_1: Catalogue) -> None:
+    # twenty holds, each resumed within the paid cycle; between them a package change, refused while on hold
+    day = [asks(kind, "2026-02-01") for kind in ("upgrade", "hold", "upgrade", "resume")] * 20
+    found = answers_to(bought(), *day, asks("cancel", "2026-02-01"), *day[:2], catalogue=ref_1)
+    assert (
+        found[1:-3]
+        == [
+            ("superseded", "voided_by_hold"),
+            ("approved", "late_notice"),
+            ("refused", "on_hold"),
+            ("approved", "hold_undone"),
+        ]
+        * 20
+    )
+    assert found[-3:] == [("approved", "late_notice"), *[("refused", "no_live_subscription")] * 2]
+
+
 # --- random histories against an oracle -------------------------------------------------------------------------------
 
 

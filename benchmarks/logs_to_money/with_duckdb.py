@@ -185,7 +185,8 @@ def _write_rejects(db: duckdb.DuckDBPyConnection, home: Path, target: Path) -> N
 
 
 def _rows(db: duckdb.DuckDBPyConnection, sql: str) -> list[tuple[Any, ...]]:
-    return db.execute(sql).fetchall()
+    rows: list[tuple[Any, ...]] = db.execute(sql).fetchall()
+    return rows
 
 
 if __name__ == "__main__":

@@ -31,8 +31,6 @@ def upgrade() -> None:
     dialect = op.get_context().dialect.name
     # the day of the last document is looked up before every document
     op.create_index("ix_documents_issued_on", "documents", ["issued_on"], if_not_exists=True)
-    # and whether a line, a tax or a note waits for it
-    op.create_index("ix_documents_corrects", "documents", ["corrects"], if_not_exists=True)
     for guard in guards(dialect):
         if dialect == "sqlite":
             op.execute(

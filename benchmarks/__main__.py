@@ -8,6 +8,7 @@ BENCHMARKS: Final = {
     "ingest_and_bill": "benchmarks.step_by_step:measure",
     "rating_of_accounts": "benchmarks.rating_of_accounts:measure",
     "logs_to_money": "benchmarks.logs_to_money.compare:compare",
+    "invoice_documents": "benchmarks.invoice_documents:main",
 }
 """By name: the function that takes the options and returns an exit status; imported when it is asked for."""
 

@@ -169,6 +169,15 @@ def test_the_closing_version_is_exceeded_and_the_version_of_the_billing_date_mus
     assert life(decide(later, used(leads=3001))) == [("starter", "silver", "auto_upgrade")]
 
 
+def test_at_the_allowance_of_the_closing_version_nothing_is_upgraded_though_the_next_one_is_smaller(
+    ref_1: Catalogue,
+) -> None:
+    starter = ref_1.package("starter").versions[0].allowances
+    smaller = with_terms_of(ref_1, "starter", "2026-02-10", allowances={**starter, "leads": Decimal(2400)})
+    assert life(decide(smaller, used(leads=2500))) == [("starter", "starter", None)]
+    assert life(decide(smaller, used(leads=2501))) == [("starter", "silver", "auto_upgrade")]
+
+
 def test_a_package_whose_new_version_fits_is_not_outgrown(ref_1: Catalogue) -> None:
     starter = ref_1.package("starter").versions[0].allowances
     roomier = with_terms_of(ref_1, "starter", "2026-02-10", allowances={**starter, "leads": Decimal(4000)})
@@ -183,7 +192,8 @@ def test_a_package_that_fits_every_trigger_is_chosen_not_one_of_them(ref_1: Cata
     assert life(found) == [("starter", "gold", "auto_upgrade")]
     assert evidence(found) == [("emails", 150000, 15000), ("leads", 2501, 2500)]
     # unlimited fits whatever there is
-    assert life(decide(both, used(emails=10**9))) == [("starter", "platinum", "auto_upgrade")]
+    most = decide(both, used(emails=10**9))
+    assert (life(most), most.decisions["flags"].to_list()) == ([("starter", "platinum", "auto_upgrade")], [[]])
 
 
 def test_a_package_not_sold_yet_is_no_upgrade(ref_1: Catalogue) -> None:
@@ -255,6 +265,33 @@ def test_everyone_is_decided_on_by_what_they_used_themselves(ref_1: Catalogue) -
         ("gamma", "auto_upgrade", "approved", ["exceeds_catalogue"]),
         ("gamma", "upgrade", "refused", []),
     ]
+
+
+def test_everyone_gets_the_package_they_outgrew_their_own_into(ref_1: Catalogue) -> None:
+    names = ["acme", "beta", "gamma", "delta"]
+    leads = dict(zip(names, [2501, 12501, 50001, 99999], strict=True))
+    found = decide(
+        ref_1,
+        [row for name, quantity in leads.items() for row in used(name, leads=quantity)],
+        cycles=[cycle(name) for name in names],
+        packages=dict.fromkeys(names, "starter"),
+    )
+    assert found.packages["opening_package"].to_list() == ["silver", "gold", "platinum", "platinum"]
+
+
+def test_everyones_own_latest_request_counts(ref_1: Catalogue) -> None:
+    found = decide(
+        ref_1,
+        [*used(), *used("beta")],
+        asked("r1", "upgrade", "platinum"),
+        asked("r2", "upgrade", "silver"),
+        asked("r3", "upgrade", "silver", account="beta"),
+        asked("r4", "upgrade", "gold", account="beta"),
+        cycles=[cycle(), cycle("beta")],
+        packages={"acme": "starter", "beta": "starter"},
+    )
+    assert life(found) == [("starter", "silver", "upgrade"), ("starter", "gold", "upgrade")]
+    assert [outcome for _, _, outcome, *_ in answered(found)] == ["superseded", "approved"] * 2
 
 
 def test_usage_of_another_cycle_decides_nothing(ref_1: Catalogue) -> None:
@@ -330,6 +367,12 @@ def test_of_several_requests_the_latest_valid_one_counts(ref_1: Catalogue) -> No
         ("r3", "upgrade", "approved", "requested", "gold", DUE),
         ("r4", "upgrade", "refused", "not_an_upgrade", "starter", None),
     ]
+
+
+def test_the_latest_request_is_the_latest_in_time_whatever_its_id(ref_1: Catalogue) -> None:
+    later = NOON + timedelta(seconds=1)
+    found = decide(ref_1, used(), asked("a", "upgrade", "gold", at=later), asked("b", "upgrade", "silver", at=NOON))
+    assert life(found) == [("starter", "gold", "upgrade")]
 
 
 def test_of_two_requests_of_one_instant_the_later_id_counts(ref_1: Catalogue) -> None:
@@ -453,6 +496,12 @@ def test_of_an_automatic_and_a_requested_upgrade_the_higher_counts(
     assert (superseded[3], superseded[5]) == ("satisfied_by_higher", None)
 
 
+def test_what_outgrows_every_package_goes_to_the_top_one_though_a_smaller_was_asked_for(ref_1: Catalogue) -> None:
+    found = decide(ref_1, used(leads=50001), asked("r", "upgrade", "gold"))
+    assert life(found) == [("starter", "platinum", "auto_upgrade")]
+    assert answered(found)[0][2:4] == ("superseded", "satisfied_by_higher")
+
+
 # --- yearly terms -----------------------------------------------------------------------------------------------------
 
 
@@ -546,13 +595,13 @@ def test_a_closed_billing_date_keeps_its_packages_and_decides_nothing(ref_1: Cat
     stands = {
         "subscription_id": ACME,
         "billing_date": DUE,
-        "closing_package": "starter",
+        "closing_package": "gold",
         "opening_package": "silver",
         "change_reason": "upgrade",
         "waiting_package": "gold",
     }
     found = decide(ref_1, used(leads=20000), asked("r", "upgrade", "platinum"), closed=[stands])
-    assert (life(found), answered(found)) == ([("starter", "silver", "upgrade")], [])
+    assert (life(found), answered(found)) == ([("gold", "silver", "upgrade")], [])
     assert found.packages.select("closed", "waiting_package").rows() == [(True, "gold")]
 
 

@@ -383,8 +383,8 @@ def _void_pending(answers: pl.DataFrame) -> pl.DataFrame:
     """A cancellation, hold or refund voids the package changes that were pending (rules 12, 13 and 14)."""
     stops = (
         answers.filter((pl.col("outcome") == "approved") & pl.col("kind").is_in(["cancel", "hold", "refund"]))
+        .sort("at", "request_id")
         .select("subscription_id", stopped_at="at", stopped_on="on", stopped_by="kind")
-        .sort("stopped_at")
     )
     found = answers.sort("at").join_asof(
         stops, left_on="at", right_on="stopped_at", by="subscription_id", strategy="forward", check_sortedness=False

@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from billing.rating import TermsFrames, in_units, with_terms
-from billing.tables import DECISIONS, MEASUREMENT, MONEY, PACKAGES
+from billing.tables import DECISIONS, MEASUREMENT, PACKAGES
 
 CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subscription_id": pl.String,
@@ -143,7 +143,7 @@ def _new_packages() -> dict[str, pl.Expr]:
     waited = is_term_date & pl.col("waiting_package").is_not_null() & pl.col("may_change")
     opening = (
         pl.when(pl.col("is_last"))
-        .then(pl.lit(None, pl.String))
+        .then(None)
         .when(takes_effect)
         .then("to_package")
         .when(waited)
@@ -152,7 +152,7 @@ def _new_packages() -> dict[str, pl.Expr]:
     )
     waiting = (
         pl.when(takes_effect | waited | ~pl.col("may_change"))
-        .then(pl.lit(None, pl.String))
+        .then(None)
         .otherwise(pl.coalesce("to_package", "waiting_package"))
     )
     reason = pl.when(takes_effect).then("change_kind").when(waited).then(pl.lit("downgrade"))
@@ -402,10 +402,10 @@ def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.
         "billing_month": pl.lit(month),
         "from_package": pl.col("current"),
         "decided_on": pl.col("billing_date"),
-        "explanation": pl.lit(None, pl.String),
-        "amount": pl.lit(None, MONEY),
-        "expected_from": pl.lit(None, pl.Date),
-        "expected_by": pl.lit(None, pl.Date),
+        "explanation": None,
+        "amount": None,
+        "expected_from": None,
+        "expected_by": None,
     }
     rows = [
         answers.with_columns(
@@ -420,13 +420,11 @@ def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.
             decision_id=pl.format(
                 "{}/{}/auto_upgrade", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d")
             ),
-            request_id=pl.lit(None, pl.String),
+            request_id=None,
             kind=pl.lit("auto_upgrade"),
             to_package="target",
             effective_on=pl.when(approved).then("billing_date"),
-            flags=pl.when("exceeds_catalogue")
-            .then(pl.lit(["exceeds_catalogue"], pl.List(pl.String)))
-            .otherwise(_NO_FLAGS),
+            flags=pl.when("exceeds_catalogue").then(pl.lit(["exceeds_catalogue"])).otherwise(_NO_FLAGS),
         ),
     ]
     return pl.concat([DECISIONS.conform(frame) for frame in rows])

@@ -512,6 +512,23 @@ def test_without_requests_there_are_no_lives(ref_1: Catalogue) -> None:
     assert lives.subscriptions.schema == lives_of({"acme": [bought()]}, ref_1).subscriptions.schema
 
 
+@pytest.mark.parametrize("same_instant", [False, True])
+def test_requests_are_answered_by_time_and_then_by_id_in_whatever_order_they_are_given(
+    ref_1: Catalogue, same_instant: bool
+) -> None:
+    told = requests_frame({"acme": [bought(), asks("hold", "2026-02-01"), asks("resume", "2026-02-01")]})
+    ids = ["a", "b", "c"] if same_instant else ["c", "b", "a"]
+    told = told.with_columns(request_id=pl.Series(ids))
+    if same_instant:
+        told = told.with_columns(at=pl.col("at").max())
+    answers = read_lives(told.reverse(), ref_1, terms_frames(ref_1)).answers
+    assert answers.select("kind", "outcome").rows() == [
+        ("subscribe", "approved"),
+        ("hold", "approved"),
+        ("resume", "approved"),
+    ]
+
+
 def test_a_very_busy_account_is_answered_request_by_request(ref_1: Catalogue) -> None:
     # twenty holds, each resumed within the paid cycle; between them a package change, refused while on hold
     day = [asks(kind, "2026-02-01") for kind in ("upgrade", "hold", "upgrade", "resume")] * 20

@@ -4,6 +4,7 @@ The steps run in the order of this module. Each is a pure function of the landin
 of this month and the one before; running it again on unchanged input writes nothing.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -19,12 +20,12 @@ from billing.decisions import month_decisions
 from billing.differences import open_differences
 from billing.documents import Drafts, Issued, draft_month
 from billing.errors import RefusedError
-from billing.home import Home, file_hash, read_frame, scan_frames, write_bytes, write_frame
+from billing.home import Home, read_frame, scan_frames, write_bytes, write_frame
 from billing.ingest import IngestOutcome, Progress, ingest_deliveries, scan_events
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
-from billing.register import Issue
+from billing.register import SERIES, Issue
 from billing.rendering import RenderedFile, render_files
 from billing.tables import (
     CHARGES,
@@ -48,6 +49,7 @@ from billing.tables import (
 from billing.usage import levels_at_close, month_levels, month_usage
 
 _LONGEST_REASON = 500
+_NUMBER = re.compile(rf"(?P<series>(?:{'|'.join(SERIES.values())})-\d{{4}})-(?P<sequence>\d{{6,}})")
 _NOTHING_ISSUED = DOCUMENTS.empty().select("number", "kind", "account_id", "subscription_id", "billing_date")
 
 
@@ -209,6 +211,7 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
         issue = _issue(business, month, through)
         before = register.closed_through(month)
         if not issue.closing.is_empty() or not issue.drafts.is_empty() or before is None or before < through:
+            refuse_lost_documents(business)
             issued = register.issue(issue)
             # a first document that has just been issued may have been refunded since
             if not only_drafts and not approved_refunds(business).is_empty():
@@ -230,6 +233,32 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
     return issued
 
 
+def refuse_lost_documents(business: Business) -> None:
+    """Nothing is issued where PDFs stand whose numbers the register has not given yet (rule 19).
+
+    Such a register is older than what was issued (restored from a backup, deleted, another database): it would give
+    the same numbers, and bill the same dates, a second time.
+
+    Raises
+    ------
+    RefusedError
+        When there are such PDFs, with the first of them.
+    """
+    last = business.register.last_numbers()
+    lost = sorted(
+        path
+        for path in business.home.documents.glob("*/*.pdf")
+        if (number := _NUMBER.fullmatch(path.stem)) and int(number["sequence"]) > last.get(number["series"], 0)
+    )
+    if lost:
+        raise RefusedError(
+            f"{lost[0]}: found the PDF of a document that the register does not know ({len(lost)} such PDFs), expected "
+            "none: the register is older than what was issued, and would give these numbers and bill these dates again. "
+            "Put the latest register back; where it is lost, settle these documents first, then move their PDFs away "
+            "(docs/operations.md, Restore)"
+        )
+
+
 def correction_reason(text: str) -> str:
     """The reason of a correction as it is printed on every note.
 
@@ -241,7 +270,13 @@ def correction_reason(text: str) -> str:
     reason = " ".join(text.split())
     if contains_card_number(reason):
         raise RefusedError("--reason: found a card number in it, expected words that may be printed and kept")
-    if not reason or len(reason) > _LONGEST_REASON or not reason.isprintable():
+    unprintable = next((character for character in reason if not character.isprintable()), None)
+    if unprintable is not None:
+        raise RefusedError(
+            f"--reason: found the character U+{ord(unprintable):04X} at place {reason.index(unprintable) + 1}, expected "
+            "only what can be printed on a note"
+        )
+    if not reason or len(reason) > _LONGEST_REASON:
         raise RefusedError(
             f"--reason: found {len(reason)} characters, expected 1 to {_LONGEST_REASON} that can be printed on a note"
         )
@@ -280,6 +315,7 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     polars.DataFrame
         number, kind, account_id, subscription_id, billing_date of the notes.
     """
+    refuse_lost_documents(business)
     seen = business.register.state()
     notes = correction_drafts(business, month, reason, accounts)
     issued = _NOTHING_ISSUED if notes.documents.is_empty() else _issue_notes(business, month, notes, seen)
@@ -299,15 +335,24 @@ def month_differences(business: Business, since: str, before: str) -> pl.DataFra
     )
 
 
+def documents_to_render(business: Business, month: str) -> list[str]:
+    """The numbers of the month's documents whose PDF is not there, or is not known to be theirs; sorted.
+
+    A PDF that is not recorded is rendered again: a killed run left it, or it is not what was issued.
+    """
+    issued, recorded = business.register.documents([month])["number"], set(business.register.files()["number"])
+    return [
+        number for number in issued if number not in recorded or not business.home.document_file(month, number).exists()
+    ]
+
+
 def render_documents(
     business: Business, month: str, workers: int = 2, progress: Callable[[int, int], None] | None = None
 ) -> list[RenderedFile]:
     """Render the PDF of every document of the month that has none yet, from stored content only (rule 19)."""
     home, register = business.home, business.register
-    recorded = register.files()
-    issued = register.documents([month])["number"]
-    missing = [number for number in issued if not home.document_file(month, number).exists()]
-    known = dict(recorded.select("number", "sha256").iter_rows())
+    known = set(register.files()["number"])
+    missing = documents_to_render(business, month)
     jobs = ((content, home.document_file(month, number)) for number, content in register.contents(missing))
     rendered: list[RenderedFile] = []
     unrecorded: list[dict[str, object]] = []
@@ -321,9 +366,7 @@ def render_documents(
         if len(unrecorded) == 500:
             register.record_files(unrecorded)
             unrecorded = []
-    standing = sorted(set(issued) - set(known) - set(missing))
     register.record_files(unrecorded)
-    register.record_files([_file_record(business, month, number) for number in standing])
     return rendered
 
 
@@ -588,12 +631,6 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
         seen=_drafted_from(business, month).read_text().splitlines()[0],
     )
-
-
-def _file_record(business: Business, month: str, number: str) -> dict[str, object]:
-    """What to record of a PDF that a killed run rendered and did not record."""
-    path = business.home.document_file(month, number)
-    return {"number": number, "sha256": file_hash(path), "bytes": path.stat().st_size}
 
 
 def _unbilled(business: Business, month: str) -> pl.DataFrame:

@@ -337,6 +337,13 @@ class Register:
         with self._engine.connect() as connection:
             return [f"{series}-{year}" for series, year in connection.execute(query)]
 
+    def last_numbers(self) -> dict[str, int]:
+        """The last number given of every series and year, such as INV-2026: 41."""
+        columns = (stored.documents.c.series, stored.documents.c.year)
+        query = sa.select(*columns, sa.func.max(stored.documents.c.sequence)).group_by(*columns)
+        with self._engine.connect() as connection:
+            return {f"{series}-{year}": int(last) for series, year, last in connection.execute(query)}
+
     def latest_issued_on(self) -> date | None:
         """The latest as-of day of a run that issued anything."""
         with self._engine.connect() as connection:

@@ -255,7 +255,8 @@ def correct(
         columns = ["kind", "account_id", "subscription_id", "billing_date", "corrects", "net", "tax", "total", "lines"]
         print_rows(rows, ["number", *columns], style)
     if not rows:
-        say(f"nothing to correct: every document of {month} says what is due")
+        whose = f" of {', '.join(accounts)}" if accounts else ""
+        say(f"nothing to correct: no document of {month}{whose} differs from what is due")
     elif draft:
         say(f"{len(rows)} notes would be issued (a draft issues none)")
     else:

@@ -25,7 +25,13 @@ from billing.home import read_frame, remove_scratch_files, scan_frames, write_fr
 from billing.ingest import pending_days
 from billing.ingest.landing import delivered_files
 from billing.ingest.state import read_state
-from billing.month import billed_months, correction_drafts, correction_reason
+from billing.month import (
+    billed_months,
+    correction_drafts,
+    correction_reason,
+    documents_to_render,
+    refuse_lost_documents,
+)
 from billing.plain_values import plain_rows
 from billing.preview import Preview, preview_month
 from billing.reviewing import review_of, reviewed_business
@@ -213,6 +219,8 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
         )
     home = business.home
     with business.alone():
+        if not draft:
+            refuse_lost_documents(business)
         for folder in (home.lake, home.documents, home.profiles, home.reports):
             remove_scratch_files(folder)
         use_instance_of(home)
@@ -300,8 +308,9 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
 
 
 def _bill_month(business: Business, month: str, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> None:
-    moved = moved_inputs(business, month)
-    if not moved:
+    # a PDF that is gone moves nothing, and is drawn again from what was issued
+    gone = len(documents_to_render(business, month))
+    if not moved_inputs(business, month) and not gone:
         say(f"{month}: nothing moved")
         return
     before, payments = business.register.count(month), business.payments
@@ -312,6 +321,8 @@ def _bill_month(business: Business, month: str, resource: BillingHome, instance:
     issued = business.register.count(month) - before
     drafts = _draft_count(business, month)
     said = [f"{issued} issued" if issued else "nothing to issue", *([f"{drafts} drafts"] if drafts else [])]
+    if gone:
+        said.append(f"{gone} PDFs drawn again")
     say(f"{month}: {', '.join(said)}")
 
 

@@ -1,10 +1,13 @@
 """Input that once broke a run: it is refused in one message, or does no harm."""
 
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +73,51 @@ def told_or_kept(home: Path, *endings: outside.Ended) -> list[str]:
         and (CARD in path.name or (path.is_file() and CARD.encode() in path.read_bytes()))
     ]
     return kept + [text for ended in endings for text in (ended.output, ended.messages) if CARD in text]
+
+
+def test_nothing_is_issued_on_a_register_that_is_older_than_the_documents(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("first")
+    register, backup = tmp_path / "register.db", tmp_path / "backup.db"
+    assert bill(tmp_path, "2026-01", "2026-01-31").status == 0
+    shutil.copy(register, backup)
+    assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
+    page = tmp_path / "documents" / "2026-02" / "INV-2026-000002.pdf"
+    sent, later = page.read_bytes(), register.read_bytes()
+    shutil.copy(backup, register)
+    # with another customer before it, the number that was sent would come to somebody else
+    landing.customer("another", on="2026-01-05")
+    ended = bill(tmp_path, "2026-02", "2026-02-16")
+    assert ended.status == 2
+    assert "INV-2026-000002.pdf: found the PDF of a document that the register does not know" in ended.messages
+    assert overage("correct", "2026-01", "--reason", "x", "--as-of", "2026-02-16", "--home", tmp_path).status == 2
+    assert (register.read_bytes(), page.read_bytes()) == (backup.read_bytes(), sent)
+    # the register that belongs there mends it
+    register.write_bytes(later)
+    assert bill(tmp_path, "2026-02", "2026-02-16").status == 0
+    assert overage("verify", "--home", tmp_path).status == 0
+
+
+def test_a_pdf_that_was_not_recorded_is_drawn_again_and_not_believed(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("first")
+    assert bill(tmp_path, "2026-01", "2026-01-31").status == 0
+    page = tmp_path / "documents" / "2026-01" / "INV-2026-000001.pdf"
+    drawn = page.read_bytes()
+    with closing(sqlite3.connect(tmp_path / "register.db")) as register, register:
+        guards = register.execute("SELECT name FROM sqlite_master WHERE tbl_name = 'files' AND type = 'trigger'")
+        for (guard,) in guards.fetchall():
+            register.execute(f"DROP TRIGGER {guard}")
+        register.execute("DELETE FROM files")
+    page.write_bytes(b"the page of another document")
+    assert "1 PDFs drawn again" in bill(tmp_path, "2026-01", "2026-01-31").messages
+    assert page.read_bytes() == drawn
+    # and so is one that was taken away, also where nothing else moved
+    page.unlink()
+    assert "1 PDFs drawn again" in bill(tmp_path, "2026-01", "2026-01-31").messages
+    assert page.read_bytes() == drawn
+    assert "nothing moved" in bill(tmp_path, "2026-01", "2026-01-31").messages
+    assert overage("verify", "--home", tmp_path).status == 0
 
 
 def test_a_card_number_in_a_files_name_is_kept_nowhere_and_the_file_is_billed(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_a_second_correction_issues_nothing_and_says_so(business: Landing, tmp_p
     before = content_of(tmp_path)
     ended = correct(tmp_path, "2026-02", "2026-02-21", "--format", "json")
     assert (ended.status, notes(ended)) == (0, [])
-    assert "nothing to correct: every document of 2026-02 says what is due" in ended.messages
+    assert "nothing to correct: no document of 2026-02 differs from what is due" in ended.messages
     assert content_of(tmp_path) == before
 
 

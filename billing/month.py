@@ -253,8 +253,8 @@ def refuse_lost_documents(business: Business) -> None:
     if lost:
         raise RefusedError(
             f"{lost[0]}: found the PDF of a document that the register does not know ({len(lost)} such PDFs), expected "
-            "none: the register is older than what was issued, and would give these numbers and bill these dates again. "
-            "Put the latest register back; where it is lost, settle these documents first, then move their PDFs away "
+            "none: the register is older than what was issued, and would give these numbers and bill these dates again."
+            " Put the latest register back; where it is lost, settle these documents first, then move their PDFs away "
             "(docs/operations.md, Restore)"
         )
 
@@ -273,8 +273,8 @@ def correction_reason(text: str) -> str:
     unprintable = next((character for character in reason if not character.isprintable()), None)
     if unprintable is not None:
         raise RefusedError(
-            f"--reason: found the character U+{ord(unprintable):04X} at place {reason.index(unprintable) + 1}, expected "
-            "only what can be printed on a note"
+            f"--reason: found the character U+{ord(unprintable):04X} at place {reason.index(unprintable) + 1},"
+            " expected only what can be printed on a note"
         )
     if not reason or len(reason) > _LONGEST_REASON:
         raise RefusedError(

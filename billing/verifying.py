@@ -94,7 +94,10 @@ def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
         elif number not in recorded:
             yield f"{path}: the PDF of {number} is not recorded: `overage bill` renders and records it"
         elif file_hash(path) != recorded[number]:
-            yield f"{path}: the PDF of {number} has other bytes than when it was issued: take it away, and `overage bill` renders it again"
+            yield (
+                f"{path}: the PDF of {number} has other bytes than when it was issued: take it away, and "
+                "`overage bill` renders it again"
+            )
     for path in sorted(business.home.documents.rglob("*.pdf")):
         if path not in known:
             yield f"{path}: the register knows no such document"

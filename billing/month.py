@@ -340,9 +340,9 @@ def documents_to_render(business: Business, month: str) -> list[str]:
 
     A PDF that is not recorded is rendered again: a killed run left it, or it is not what was issued.
     """
-    issued, recorded = business.register.documents([month])["number"], set(business.register.files()["number"])
+    standing = {path.stem for path in (business.home.documents / month).glob("*.pdf")}
     return [
-        number for number in issued if number not in recorded or not business.home.document_file(month, number).exists()
+        number for number, recorded in business.register.filed(month).items() if not recorded or number not in standing
     ]
 
 
@@ -351,7 +351,7 @@ def render_documents(
 ) -> list[RenderedFile]:
     """Render the PDF of every document of the month that has none yet, from stored content only (rule 19)."""
     home, register = business.home, business.register
-    known = set(register.files()["number"])
+    known = {number for number, recorded in register.filed(month).items() if recorded}
     missing = documents_to_render(business, month)
     jobs = ((content, home.document_file(month, number)) for number, content in register.contents(missing))
     rendered: list[RenderedFile] = []

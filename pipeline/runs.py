@@ -409,6 +409,8 @@ def _failure(result: Any, partition: str | None) -> str:
             cause = error
             while cause.cause is not None:
                 cause = cause.cause
+            if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
+                return f"{where}stopped by the keyboard or a signal at {event.step_key}"
             return f"{where}{event.step_key} failed: {cause.message.strip()}"
     return f"{where}the run failed"
 

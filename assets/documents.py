@@ -6,7 +6,7 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from assets.metadata import amount_sum, column_lineage, definition_metadata, money_type, summary
+from assets.metadata import amount_sum, column_lineage, definition_metadata, first_of, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months
 from assets.progress import report
@@ -53,9 +53,12 @@ def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS) -> dg.AssetS
     group_name="documents",
     partitions_def=billing_months,
     specs=[
-        _table(DRAFTS, [CYCLES.name, PACKAGES.name, DECISIONS.name, CHARGES.name, DUES.name, PARKED.name, "accounts"]),
+        _table(
+            DRAFTS,
+            [CYCLES.name, PACKAGES.name, DECISIONS.name, PARKED.name, "accounts", DRAFT_LINES.name, DRAFT_TAXES.name],
+        ),
         _table(DRAFT_LINES, [CHARGES.name, DUES.name]),
-        _table(DRAFT_TAXES, ["tax_rates", "accounts", DUES.name]),
+        _table(DRAFT_TAXES, ["tax_rates", "accounts", DRAFT_LINES.name]),
     ],
     check_specs=[
         dg.AssetCheckSpec(
@@ -97,11 +100,18 @@ def drafts(
             f"Look at them (`overage show drafts --month {review.month}`), then run the job `issue_documents` for the "
             f"month with `reviewed: {review.identity}`, or `overage issue {review.month} --reviewed {review.identity}`."
         )
-    yield dg.MaterializeResult(asset_key=DRAFTS.name, metadata=metadata)
+    net, tax = (DRAFT_LINES, "amount"), (DRAFT_TAXES, "amount")
     yield dg.MaterializeResult(
         asset_key=DRAFT_LINES.name, metadata={"lines": drafted.lines.height, **column_lineage(DRAFT_LINES, DUES)}
     )
-    yield dg.MaterializeResult(asset_key=DRAFT_TAXES.name, metadata={"taxes": drafted.taxes.height})
+    yield dg.MaterializeResult(
+        asset_key=DRAFT_TAXES.name,
+        metadata={"taxes": drafted.taxes.height, **column_lineage(DRAFT_TAXES, DRAFT_LINES, taxable=[net])},
+    )
+    yield dg.MaterializeResult(
+        asset_key=DRAFTS.name,
+        metadata={**metadata, **column_lineage(DRAFTS, CYCLES, net=[net], tax=[tax], total=[net, tax])},
+    )
     keys = ["subscription_id", "billing_date"]
     wrong = not_adding_up(drafted.documents, drafted.lines, drafted.taxes, keys).height
     yield dg.AssetCheckResult(
@@ -225,7 +235,7 @@ def documents(
         asset_key=DOCUMENTS.name,
         check_name="numbers_have_no_gap",
         passed=not gaps,
-        metadata={"month": month, "series with a gap": gaps},
+        metadata={"month": month, "series with a gap": first_of(gaps)},
     )
     scheduled = found.filter(pl.col("corrects").is_null())
     twice = int(scheduled.select("subscription_id", "billing_date").is_duplicated().sum())

@@ -6,7 +6,7 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
-from assets.metadata import definition_metadata, summary
+from assets.metadata import definition_metadata, first_of, summary
 from assets.partitions import delivery_days
 from assets.progress import report
 from assets.resources import BillingHome
@@ -109,14 +109,14 @@ def ingest_assets(
         check_name="every_file_could_be_read",
         passed=not outcome.unreadable_files,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"warnings": list(outcome.unreadable_files)},
+        metadata={"warnings": first_of(outcome.unreadable_files)},
     )
     yield dg.AssetCheckResult(
         asset_key="ingest",
         check_name="no_ingested_file_has_changed",
         passed=not outcome.warnings,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"warnings": list(outcome.warnings)},
+        metadata={"warnings": first_of(outcome.warnings)},
     )
 
 

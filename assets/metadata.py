@@ -1,13 +1,19 @@
 """What a finance person reads on an asset's page: meaning, columns, a summary, numbers. Never a customer's row."""
 
 from base64 import b64encode
+from collections.abc import Sequence
 from decimal import Decimal
+from typing import Final
 
 import dagster as dg
 import polars as pl
 
 from billing.business import Business
 from billing.tables import Table
+
+# what stands on a page is kept with every run: a table of thousands belongs into a file or a command
+_MOST_ROWS: Final = 30
+_LONGEST_TEXT: Final = 300
 
 
 def column_schema(table: Table) -> dg.TableSchema:
@@ -26,12 +32,19 @@ def definition_metadata(table: Table) -> dict[str, object]:
 
 
 def markdown_table(frame: pl.DataFrame) -> str:
-    """A small frame as a Markdown table, numbers to the right."""
+    """The first rows of a frame as a Markdown table, numbers to the right, and how many more there are."""
     numeric = [dtype.is_numeric() for dtype in frame.dtypes]
     head = "| " + " | ".join(name.replace("_", " ") for name in frame.columns) + " |"
     rule = "|" + "|".join(" ---: " if right else " --- " for right in numeric) + "|"
-    rows = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.iter_rows()]
-    return "\n".join([head, rule, *rows])
+    rows = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.head(_MOST_ROWS).iter_rows()]
+    more = frame.height - len(rows)
+    return "\n".join([head, rule, *rows, *(["", f"and {more:,} more"] if more > 0 else [])])
+
+
+def first_of(texts: Sequence[str]) -> list[str]:
+    """The first of many texts, none of them long, and how many more there are."""
+    more = len(texts) - _MOST_ROWS
+    return [*map(_cut, texts[:_MOST_ROWS]), *([f"and {more:,} more"] if more > 0 else [])]
 
 
 def summary(frame: pl.DataFrame, **numbers: int | Decimal) -> dict[str, dg.MetadataValue]:
@@ -61,15 +74,15 @@ def chart(title: str, svg: str) -> str:
     return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
 
 
-def column_lineage(table: Table, *sources: Table, **renamed: tuple[Table, str]) -> dict[str, dg.TableColumnLineage]:
-    """Where the columns of a materialized table come from: those of the same name, and those that are renamed."""
+def column_lineage(
+    table: Table, *sources: Table, **renamed: Sequence[tuple[Table, str]]
+) -> dict[str, dg.TableColumnLineage]:
+    """Where the columns of a materialized table come from: those of the same name, and those with another name."""
     deps = {
         column.name: [
             dg.TableColumnDep(asset_key=dg.AssetKey(source.name), column_name=name)
             for source, name in (
-                [renamed[column.name]]
-                if column.name in renamed
-                else [(source, column.name) for source in sources if column.name in source.schema]
+                renamed.get(column.name, [(source, column.name) for source in sources if column.name in source.schema])
             )
         ]
         for column in table.columns
@@ -80,7 +93,13 @@ def column_lineage(table: Table, *sources: Table, **renamed: tuple[Table, str]) 
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:,}" if isinstance(value, int | Decimal) and not isinstance(value, bool) else str(value)
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        return f"{value:,}"
+    return _cut(str(value)).replace("|", "\\|")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
 def _plottable(value: Decimal) -> float:

@@ -21,6 +21,8 @@ _NAMES: Final = ("month_report.html.j2", "month_report.css")
 _AGES: Final = dict(
     zip(AGES, ("not due", "1 to 30 days", "31 to 60 days", "61 to 90 days", "over 90 days"), strict=True)
 )
+# a chart of more than so many bars or bands says nothing, and stands in the records of every run
+_MOST_DRAWN: Final = 15
 
 
 def write_report(business: Business, report: MonthReport) -> tuple[Path, Path]:
@@ -83,7 +85,7 @@ def month_charts(catalogue: Catalogue, report: MonthReport) -> dict[str, str]:
     """The charts as SVG: spread, flow, overage and days; those that have something to show."""
     titles = package_titles(catalogue)
     metrics = {metric.name: metric.title for metric in catalogue.metrics}
-    places = pl.Decimal(38, catalogue.minor_units)
+    by_metric = report.by_metric.select("metric", pl.col("overage").cast(pl.Decimal(38, catalogue.minor_units)))
     charts = {
         "days": columns(
             f"Usage by day of {report.month}, events",
@@ -102,17 +104,21 @@ def month_charts(catalogue: Catalogue, report: MonthReport) -> dict[str, str]:
             [Decimal(count) for count in report.spread["documents"]],
         )
     if report.flow.height:
-        moves = {
-            (titles.get(one, one), titles.get(other, other)): count for one, other, count in report.flow.iter_rows()
-        }
+        frequent = report.flow.sort("subscriptions", descending=True, maintain_order=True).head(_MOST_DRAWN)
+        moves = {(titles.get(one, one), titles.get(other, other)): count for one, other, count in frequent.iter_rows()}
         order = list(dict.fromkeys([*titles.values(), *(name for move in moves for name in move)]))
-        charts["flow"] = flows("Changes of package, subscriptions", moves, order)
+        left_out = report.flow.height - frequent.height
+        title = f"the {_MOST_DRAWN} most frequent of {report.flow.height:,}" if left_out else "subscriptions"
+        charts["flow"] = flows(f"Changes of package, {title}", moves, order)
     if report.by_metric.height:
-        charts["overage"] = bars(
-            f"Overage by metric, {catalogue.currency}",
-            [metrics.get(name, name) for name in report.by_metric["metric"]],
-            report.by_metric["overage"].cast(places).to_list(),
-        )
+        overage = [(metrics.get(name, name), amount) for name, amount in by_metric.iter_rows()]
+        if len(overage) > _MOST_DRAWN:
+            greatest = sorted(overage, key=lambda each: each[1], reverse=True)
+            others = greatest[_MOST_DRAWN:]
+            rest = sum((amount for _, amount in others), Decimal(0))
+            overage = [*greatest[:_MOST_DRAWN], (f"{len(others):,} others", rest)]
+        names, amounts = zip(*overage, strict=True)
+        charts["overage"] = bars(f"Overage by metric, {catalogue.currency}", names, amounts)
     return charts
 
 

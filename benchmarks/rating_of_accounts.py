@@ -8,6 +8,7 @@ import resource
 import sys
 import tempfile
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ import polars as pl
 from benchmarks.measuring import run_measured, write_result
 from benchmarks.month_of_usage import CATALOGUE
 from billing.catalogue import load_catalogue
-from billing.rating import rate, terms_frames
+from billing.rating import BILLIONTHS, in_units, rate, terms_frames
 from billing.tables import BASE_QUANTITY
 
 ACCOUNTS: Final = 1_000_000
@@ -55,9 +56,14 @@ def main() -> None:
         metric=pl.lit(pl.Series(_METRICS)).gather(pl.col("number") % len(_METRICS)),
         # spread over all tiers, a third of them within the allowance
         base_quantity=(pl.col("number") * 7919 % 30_000).cast(BASE_QUANTITY),
+        terms_key=pl.lit(""),
+        package=pl.lit("basic"),
+        since=pl.lit(date(2026, 1, 1)),
     )
     before = _cpu_seconds()
-    rated = rate(quantities.join(terms.metrics, on="metric", maintain_order="left"), terms.tiers, catalogue.minor_units)
+    units = pl.lit(BILLIONTHS, pl.Int128)
+    measured = quantities.with_columns(quantity=in_units(pl.col("base_quantity").to_physical(), units))
+    rated = rate(measured, terms, catalogue.minor_units)
     spent = _cpu_seconds() - before
     amount = rated["amount"].sum()
     print(json.dumps({"rows": len(rated), "cpu_seconds": round(spent, 3), "amount": str(amount)}))

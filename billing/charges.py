@@ -22,19 +22,12 @@ def rated_usage(usage: pl.DataFrame, packages: pl.DataFrame, terms: TermsFrames,
     """
     in_force = packages.select("subscription_id", package="closing_package")
     keyed = with_terms(usage.join(in_force, on="subscription_id", maintain_order="left"), terms, on="cycle_start")
-    rated = rate(
-        keyed.drop("quantity").join(
-            terms.metrics, on=["terms_key", "package", "since", "metric"], how="left", maintain_order="left"
-        ),
-        terms.tiers,
-        catalogue.minor_units,
-    )
-    return rated
+    return rate(keyed, terms, catalogue.minor_units)
 
 
 def month_charges(rated: pl.DataFrame) -> pl.DataFrame:
     """The table CHARGES: within the allowance, too, at 0."""
-    return CHARGES.conform(rated.drop("allowance").rename({"allowance_units": "allowance"}))
+    return CHARGES.conform(rated.rename({"allowance_units": "allowance"}))
 
 
 def month_dues(

@@ -37,16 +37,12 @@ def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> p
         Int128; the denominator is positive. The caller vouches for
         ``2 x |numerator| x 10^decimals + denominator < 2^127`` (see `billing.rating`).
     """
-    scaled = numerator.abs() * (2 * 10**decimals)
-    rounded = (scaled + denominator) // (denominator * 2)
-    return scaled_to_decimal(rounded * numerator.sign(), decimals).cast(MONEY)
+    rounded = (numerator.abs() * (2 * 10**decimals) + denominator) // (denominator * 2) * numerator.sign()
+    return scaled_to_decimal(rounded * 10 ** (MONEY.scale - decimals), MONEY.scale)
 
 
 def scaled_to_decimal(scaled: pl.Expr, decimals: int) -> pl.Expr:
     """An Int128 that counts units of 10^-decimals, as an exact Decimal(38, decimals)."""
-    decimal = pl.Decimal(38, decimals)
-    unit: int = 10**decimals
-    magnitude = scaled.abs()
-    # whole part and fraction go separately: a cast shifts an integer by the scale, and a large one has no room for that
-    fraction = (magnitude % unit).cast(decimal) * pl.lit(Decimal(1).scaleb(-decimals)).cast(decimal)
-    return ((magnitude // unit).cast(decimal) + fraction) * scaled.sign().cast(decimal)
+    # a cast to the scale itself would multiply by it first, and a large integer has no room for that
+    unit = pl.lit(Decimal(1).scaleb(-decimals)).cast(pl.Decimal(38, decimals))
+    return scaled.cast(pl.Decimal(38, 0)) * unit

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.rating import TermsFrames, in_units, with_terms
+from billing.rating import TermsFrames, with_terms
 from billing.tables import DECISIONS, MEASUREMENT, PACKAGES
 
 CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -330,7 +330,7 @@ def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, te
         )
         .join(levels, on=["subscription_id", "metric"], how="left")
         .with_columns(quantity=pl.coalesce("level", "quantity"))
-        .with_columns(pl.col("quantity").fill_null(0).cast(usage.schema["quantity"]), limit=_allowance_units())
+        .with_columns(pl.col("quantity").fill_null(0).cast(usage.schema["quantity"]), limit="allowance_units")
         .with_columns(blocks=(pl.col("quantity") > pl.col("limit")).fill_null(False))
         .sort("request_id", "metric")
     )
@@ -435,16 +435,12 @@ def _ranks(terms: TermsFrames) -> pl.DataFrame:
 
 
 def _allowances(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
-    """`frame` (terms_key, package, since) with metric, allowance, is_trigger and unit_billionths: a row per metric."""
+    """`frame` (terms_key, package, since) with metric, allowance, allowance_units and is_trigger: a row per metric."""
     return frame.join(
-        terms.metrics.select("terms_key", "package", "since", "metric", "allowance", "is_trigger", "unit_billionths"),
+        terms.metrics.select("terms_key", "package", "since", "metric", "allowance", "allowance_units", "is_trigger"),
         on=["terms_key", "package", "since"],
     )
 
 
-def _allowance_units() -> pl.Expr:
-    return in_units(pl.col("allowance").to_physical(), pl.col("unit_billionths"))
-
-
 def _evidence() -> pl.Expr:
-    return pl.struct("metric", "quantity", _allowance_units().alias("allowance"))
+    return pl.struct("metric", "quantity", allowance="allowance_units")

@@ -1,26 +1,30 @@
 """Rating: from quantities and terms to exact amounts (rules 1 to 5).
 
-Everything is counted in billionths of a base unit, as Int128. A tariff becomes one wide row of integers over one
-common denominator, so an amount is an exact fraction until the single rounding. `limit` is the largest quantity for
-which no intermediate result of that row can overflow and the amount stays below 10^14; what exceeds it is not rated
-but reported by `out_of_range`, so an overflow cannot happen unseen.
+Everything is counted in billionths of a base unit, as Int128. A tariff becomes a row of integers, and one row for each
+of its tiers, over one common denominator, so an amount is an exact fraction until the single rounding. `limit` is the
+largest excess for which no intermediate result can overflow and the amount stays below 10^14; what exceeds it is not
+rated but reported by `out_of_range`, so an overflow cannot happen unseen.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from math import gcd
+from typing import NamedTuple
 
 import polars as pl
 
-from billing.catalogue import Catalogue, Metric, Tariff, TermsPeriod, terms_periods
+from billing.catalogue import Catalogue, Metric, Tariff, terms_periods
 from billing.money import MAXIMUM_AMOUNT, round_fraction, scaled_to_decimal
 from billing.tables import BASE_QUANTITY, PRICE, QUANTITY
 
 BILLIONTHS = 10**9
 PRICE_SCALE = 10**12
+TERMS_OF_A_METRIC = ("terms_key", "package", "since", "metric")
 _OPEN = 2**126
 _INTEGER = pl.Int128
+# rows that are rated at once, so that what is joined to each takes little memory; lazily it took four times as long
+_PIECE = 50_000
 
 
 @dataclass(frozen=True)
@@ -33,23 +37,68 @@ class TermsFrames:
         terms_key, package, rank, since, until (null is open), monthly, yearly (PRICE, null where not sold).
         `terms_key` is empty, or the account id for an account with an agreement on that package.
     metrics
-        The same key and, per metric: allowance (BASE_QUANTITY, null is unlimited), is_trigger, has_tariff, model,
-        price (PRICE, where one unit price holds) and the tariff's integers.
+        The same key and, per metric: unit_billionths, allowance (BASE_QUANTITY), allowance_units (QUANTITY; null is
+        unlimited), is_trigger, has_tariff, and the tariff's integers: block_size (null where the model has no blocks),
+        denominator, minimum, maximum, limit, first_tier, upper_0, upper_1 ... (how far each tier but the last reaches).
+    tiers
+        tier, price and fixed (what `units` in this tier cost: units x price + fixed, over the denominator), unit_price
+        (PRICE; null where no one price holds for all units).
     own_terms
         account_id, package: who has terms of their own.
     """
 
     packages: pl.DataFrame
     metrics: pl.DataFrame
+    tiers: pl.DataFrame
     own_terms: pl.DataFrame
-    tiers: int
+
+
+class _Tier(NamedTuple):
+    price: int
+    fixed: int
+    unit_price: Decimal | None
+
+
+class _Integers(NamedTuple):
+    """A tariff over one common denominator; `uppers` and what it counts are billionths of a base unit, or blocks."""
+
+    block_size: int | None
+    denominator: int
+    minimum: int
+    maximum: int
+    limit: int | None
+    uppers: Sequence[int]
+    tiers: Sequence[_Tier]
+
+
+_METRIC_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "terms_key": pl.String,
+    "package": pl.String,
+    "since": pl.Date,
+    "metric": pl.String,
+    "unit_billionths": _INTEGER,
+    "allowance": BASE_QUANTITY,
+    "allowance_units": QUANTITY,
+    "is_trigger": pl.Boolean,
+    "has_tariff": pl.Boolean,
+    "block_size": _INTEGER,
+    "denominator": _INTEGER,
+    "minimum": _INTEGER,
+    "maximum": _INTEGER,
+    "limit": _INTEGER,
+    "first_tier": pl.UInt32,
+}
+_RATED = ("allowance_units", "excess", "billed_units", "unit_price", "amount", "out_of_range")
+_NONE = pl.lit(Decimal(0)).cast(QUANTITY)
+# where nothing can become due: 0 / 1
+_NOTHING = _Integers(None, 1, 0, 0, None, (), (_Tier(0, 0, None),))
 
 
 def terms_frames(catalogue: Catalogue) -> TermsFrames:
-    """The terms of every package by date, with one wide row per tariff."""
+    """The terms of every package by date, with one row per tariff and one per tier."""
     periods = terms_periods(catalogue)
     tariffs = [tariff for period in periods for tariff in period.terms.overage.values() if tariff is not None]
-    tiers = max([1, *(len(tariff.tiers) for tariff in tariffs)])
+    bounds = max([1, *(len(tariff.tiers) for tariff in tariffs)]) - 1
     packages = pl.DataFrame(
         [(p.account_id, p.package, p.rank, p.since, p.until, p.terms.monthly, p.terms.yearly) for p in periods],
         schema={
@@ -63,12 +112,35 @@ def terms_frames(catalogue: Catalogue) -> TermsFrames:
         },
         orient="row",
     )
-    rows = [
-        _metric_row(period, metric, tiers, catalogue.minor_units) for period in periods for metric in catalogue.metrics
-    ]
-    metrics = pl.DataFrame(rows, schema=_metric_schema(tiers), orient="row")
+    rows: list[tuple[object, ...]] = []
+    tiers: list[_Tier] = []
+    for period in periods:
+        for metric in catalogue.metrics:
+            allowance = period.terms.allowances[metric.name]
+            tariff = period.terms.overage.get(metric.name)
+            integers = _NOTHING if tariff is None else _tariff_integers(tariff, metric, catalogue.minor_units)
+            rows.append(
+                (
+                    *(period.account_id, period.package, period.since, metric.name, unit_billionths(metric)),
+                    None if allowance is None else _exactly(allowance, metric.unit_size),
+                    allowance,
+                    metric.name in period.terms.auto_upgrade_on,
+                    tariff is not None,
+                    *integers[:5],
+                    len(tiers),
+                    *(*integers.uppers, *[_OPEN] * bounds)[:bounds],
+                )
+            )
+            tiers += integers.tiers
     own_terms = packages.filter(pl.col("terms_key") != "").select(account_id="terms_key", package="package").unique()
-    return TermsFrames(packages, metrics, own_terms.sort("account_id", "package"), tiers)
+    return TermsFrames(
+        packages,
+        pl.DataFrame(rows, schema=_METRIC_SCHEMA | {f"upper_{k}": _INTEGER for k in range(bounds)}, orient="row"),
+        pl.DataFrame(
+            tiers, schema={"price": _INTEGER, "fixed": _INTEGER, "unit_price": PRICE}, orient="row"
+        ).with_row_index("tier"),
+        own_terms.sort("account_id", "package"),
+    )
 
 
 def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = "package") -> pl.DataFrame:
@@ -113,7 +185,7 @@ def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = 
     )
 
 
-def rate(frame: pl.DataFrame, tiers: int, decimals: int) -> pl.DataFrame:
+def rate(frame: pl.DataFrame, terms: TermsFrames, decimals: int) -> pl.DataFrame:
     """`frame` with what each quantity costs, before the one rounding of rule 4.
 
     Rule 1: the tariff of what is over the allowance, of a quantity that was aggregated before.
@@ -121,71 +193,61 @@ def rate(frame: pl.DataFrame, tiers: int, decimals: int) -> pl.DataFrame:
     Parameters
     ----------
     frame
-        base_quantity (BASE_QUANTITY) beside the columns of `TermsFrames.metrics`.
-    tiers
-        Tier columns in the frame.
+        base_quantity (BASE_QUANTITY), quantity (QUANTITY: the same in units) and the columns TERMS_OF_A_METRIC.
     decimals
         Of the currency's minor unit.
 
     Returns
     -------
     polars.DataFrame
-        With quantity, allowance_units, excess, billed_units (QUANTITY), unit_price (PRICE), amount (MONEY; 0 where
-        nothing is over, or no tariff holds) and out_of_range (the quantity is beyond `limit`: amount is null).
+        With allowance_units, excess, billed_units (QUANTITY), unit_price (PRICE), amount (MONEY; 0 where nothing is
+        over, or no tariff holds) and out_of_range (the quantity is beyond `limit`: amount is null).
     """
-    quantity = pl.col("base_quantity").to_physical()
-    allowance = pl.col("allowance").to_physical()
+    tariffs = terms.metrics.with_row_index("_tariff")
+    numbered = frame.join(
+        tariffs.select(*TERMS_OF_A_METRIC, "_tariff"), on=TERMS_OF_A_METRIC, how="left", maintain_order="left"
+    )
+    integers = tariffs.drop(TERMS_OF_A_METRIC)
+    return pl.concat(
+        [_rated(numbered[:0], integers, terms.tiers, decimals)]
+        + [_rated(piece, integers, terms.tiers, decimals) for piece in numbered.iter_slices(_PIECE)]
+    ).select(*frame.columns, *_RATED)
+
+
+def _rated(piece: pl.DataFrame, integers: pl.DataFrame, tiers: pl.DataFrame, decimals: int) -> pl.DataFrame:
     # "over" is strictly more than the allowance; null is unlimited
-    over = (quantity - allowance).clip(lower_bound=0).fill_null(0)
-    frame = frame.with_columns(_excess=over.cast(_INTEGER))
-    excess = pl.col("_excess")
-    is_block = pl.col("model") == "block"
-    size = pl.col("block_size")
-    frame = frame.with_columns(
-        out_of_range=pl.col("has_tariff") & (excess > pl.col("limit")),
-        # every started block is charged in full
-        _units=pl.when(is_block).then((excess + size - 1) // size).otherwise(excess),
-    ).with_columns(_safe=pl.when(~pl.col("out_of_range")).then("_units"))
-    units = pl.col("_safe")
-    # Rule 3: the tariff models. A block is one open tier, counted in blocks
-    graduated = pl.sum_horizontal(
-        pl.when(units > pl.col(f"lower_{k}")).then(
-            (pl.min_horizontal(units, f"upper_{k}") - pl.col(f"lower_{k}")) * pl.col(f"price_{k}") + pl.col(f"flat_{k}")
+    over = (pl.col("base_quantity").to_physical() - pl.col("allowance").to_physical()).clip(lower_bound=0).fill_null(0)
+    excess, units, size = pl.col("_excess"), pl.col("_units"), pl.col("block_size")
+    is_block = size.is_not_null()
+    # every started block is charged in full
+    counted = pl.when(is_block).then((excess + size - 1) // size).otherwise(excess)
+    if integers["block_size"].null_count() == integers.height:
+        counted = excess
+    # the first tier that is not exceeded
+    reached = pl.sum_horizontal(
+        "first_tier", *((units > pl.col(name)).cast(pl.UInt32) for name in integers.columns if name.startswith("upper"))
+    )
+    # Rule 3: under every model an amount is a line in the tier that is reached
+    amount = (units * pl.col("price") + pl.col("fixed")).clip("minimum", "maximum")
+    excess_units = pl.when(excess > 0).then(pl.col("quantity") - pl.col("allowance_units")).otherwise(_NONE)
+    return (
+        piece.join(integers, on="_tariff", how="left", maintain_order="left")
+        .with_columns(_excess=over.cast(_INTEGER))
+        .with_columns(out_of_range=pl.col("has_tariff") & (excess > pl.col("limit")))
+        .with_columns(_units=pl.when(~pl.col("out_of_range")).then(counted), excess=excess_units)
+        .with_columns(tier=reached.cast(pl.UInt32))
+        .join(tiers, on="tier", how="left", maintain_order="left")
+        .with_columns(
+            billed_units=pl.when(is_block)
+            .then(scaled_to_decimal(units, 0).cast(QUANTITY))
+            .when(pl.col("has_tariff"))
+            .then("excess")
+            .otherwise(_NONE),
+            unit_price=pl.when(units > 0).then("unit_price"),
+            # zero overage costs nothing, whatever flats and minimum exist
+            amount=round_fraction(pl.when(units == 0).then(0).otherwise(amount), pl.col("denominator"), decimals),
         )
-        for k in range(tiers)
     )
-    whole = _of_the_tier_reached(units, [units * pl.col(f"price_{k}") + pl.col(f"flat_{k}") for k in range(tiers)])
-    numerator = (
-        pl.when(pl.col("model").is_in(["volume", "stairstep"]))
-        .then(whole)
-        .otherwise(graduated)
-        .clip(pl.col("minimum"), pl.col("maximum"))
-    )
-    # zero overage costs nothing, whatever flats and minimum exist
-    numerator = pl.when(units > 0).then(numerator).otherwise(0)
-    tier_price = _of_the_tier_reached(units, [pl.col(f"list_price_{k}") for k in range(tiers)])
-    frame = frame.with_columns(_numerator=numerator.cast(_INTEGER)).with_columns(
-        quantity=in_units(quantity, pl.col("unit_billionths")),
-        allowance_units=in_units(allowance, pl.col("unit_billionths")),
-        excess=in_units(excess, pl.col("unit_billionths")),
-        billed_units=pl.when(is_block)
-        .then(scaled_to_decimal(units * BILLIONTHS, 9).cast(QUANTITY))
-        .when(pl.col("has_tariff"))
-        .then(in_units(excess, pl.col("unit_billionths")))
-        .otherwise(pl.lit(Decimal(0)).cast(QUANTITY)),
-        unit_price=pl.when(units > 0).then(
-            pl.when(pl.col("model") == "volume").then(tier_price).otherwise(pl.col("single_price"))
-        ),
-        amount=pl.when(~pl.col("out_of_range")).then(
-            round_fraction(pl.col("_numerator"), pl.col("denominator"), decimals)
-        ),
-    )
-    return frame.drop("_excess", "_units", "_safe", "_numerator")
-
-
-def _of_the_tier_reached(units: pl.Expr, values: Sequence[pl.Expr]) -> pl.Expr:
-    """The value of the first tier that is not exceeded."""
-    return pl.coalesce(pl.when(units <= pl.col(f"upper_{k}")).then(value) for k, value in enumerate(values))
 
 
 def in_units(billionths: pl.Expr, unit_billionths: pl.Expr) -> pl.Expr:
@@ -194,11 +256,12 @@ def in_units(billionths: pl.Expr, unit_billionths: pl.Expr) -> pl.Expr:
     `unit_billionths` stays below 10^24 (a unit of 10^15 base units), so no step can overflow.
     """
     magnitude = billionths.abs()
-    rest = (magnitude % unit_billionths) * BILLIONTHS
+    whole = magnitude // unit_billionths
+    rest = (magnitude - whole * unit_billionths) * BILLIONTHS
     high = rest // unit_billionths
-    low = ((rest % unit_billionths) * BILLIONTHS + unit_billionths // 2) // unit_billionths
-    fraction = scaled_to_decimal(high * BILLIONTHS + low, 18)
-    return ((magnitude // unit_billionths).cast(QUANTITY) + fraction) * billionths.sign().cast(QUANTITY)
+    low = ((rest - high * unit_billionths) * BILLIONTHS + unit_billionths // 2) // unit_billionths
+    sign = billionths.sign()
+    return (whole * sign).cast(QUANTITY) + scaled_to_decimal((high * BILLIONTHS + low) * sign, 18)
 
 
 def unit_billionths(metric: Metric) -> int:
@@ -206,90 +269,43 @@ def unit_billionths(metric: Metric) -> int:
     return int(_exactly(metric.unit_size, BILLIONTHS))
 
 
-def _metric_schema(tiers: int) -> dict[str, pl.DataType | type[pl.DataType]]:
-    schema: dict[str, pl.DataType | type[pl.DataType]] = {
-        "terms_key": pl.String,
-        "package": pl.String,
-        "since": pl.Date,
-        "metric": pl.String,
-        "unit_billionths": _INTEGER,
-        "allowance": BASE_QUANTITY,
-        "is_trigger": pl.Boolean,
-        "has_tariff": pl.Boolean,
-        "model": pl.String,
-        "block_size": _INTEGER,
-        "single_price": PRICE,
-        "denominator": _INTEGER,
-        "minimum": _INTEGER,
-        "maximum": _INTEGER,
-        "limit": _INTEGER,
-    }
-    for k in range(tiers):
-        schema |= {f"{name}_{k}": _INTEGER for name in ("lower", "upper", "price", "flat")}
-        schema |= {f"list_price_{k}": PRICE}
-    return schema
-
-
-def _metric_row(period: TermsPeriod, metric: Metric, tiers: int, decimals: int) -> tuple[object, ...]:
-    allowance = period.terms.allowances[metric.name]
-    tariff = period.terms.overage.get(metric.name)
-    return (
-        period.account_id,
-        period.package,
-        period.since,
-        metric.name,
-        unit_billionths(metric),
-        None if allowance is None else _exactly(allowance, metric.unit_size),
-        metric.name in period.terms.auto_upgrade_on,
-        tariff is not None,
-        tariff.model if tariff else None,
-        *(_tariff_integers(tariff, metric, tiers, decimals) if tariff else _no_integers(tiers, limit=None)),
-    )
-
-
-def _no_integers(tiers: int, limit: int | None) -> Sequence[object]:
-    """Where nothing can become due: 0 / 1."""
-    return [None, None, 1, None, None, limit, *([None] * 5 * tiers)]
-
-
-def _tariff_integers(tariff: Tariff, metric: Metric, tiers: int, decimals: int) -> Sequence[object]:
-    """block_size, single_price, denominator, minimum, maximum, limit and the tiers, over one common denominator."""
+def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers:
     unit = unit_billionths(metric)
+    counted, block = unit, None
+    uppers = [_billionths(t.up_to, metric) for t in tariff.tiers if t.up_to is not None]
+    listed, flats = [t.unit_price for t in tariff.tiers], [_scaled(t.flat) * unit for t in tariff.tiers]
     if tariff.size is not None and tariff.price is not None:
+        # one open tier, counted in blocks
         counted, block = 1, _billionths(tariff.size, metric)
-        bounds: list[int | None] = [None]
-        prices, flats = [tariff.price], [Decimal(0)]
-    else:
-        counted, block = unit, 1
-        bounds = [None if t.up_to is None else _billionths(t.up_to, metric) for t in tariff.tiers]
-        prices, flats = [t.unit_price for t in tariff.tiers], [t.flat for t in tariff.tiers]
+        listed, flats = [tariff.price], [0]
     # an amount is (sum of units x price + flats x counted) / (counted x PRICE_SCALE), cancelled down
-    price_numerators = [_scaled(price) for price in prices]
-    flat_numerators = [_scaled(flat) * counted for flat in flats]
+    prices = [_scaled(price) for price in listed]
     minimum = _scaled(tariff.minimum or Decimal(0)) * counted
     maximum = None if tariff.maximum is None else _scaled(tariff.maximum) * counted
     denominator = counted * PRICE_SCALE
-    common = gcd(denominator, minimum, maximum or 0, *price_numerators, *flat_numerators)
-    denominator //= common
-    price_numerators = [value // common for value in price_numerators]
-    flat_numerators = [value // common for value in flat_numerators]
+    common = gcd(denominator, minimum, maximum or 0, *prices, *flats)
+    denominator, minimum = denominator // common, minimum // common
+    prices, flats = [price // common for price in prices], [flat // common for flat in flats]
     # rounding needs 2 x numerator x 10^decimals + denominator < 2^126, and an amount stays below 10^14
     room = min((_OPEN - denominator) // (2 * 10**decimals), int(MAXIMUM_AMOUNT) * denominator)
-    fixed = max(minimum // common, sum(flat_numerators))
-    dearest = max(price_numerators)
+    fixed = max(minimum, sum(flats))
     if fixed > room:  # not even the smallest excess can be computed, and no such number may reach a column
-        return _no_integers(tiers, limit=0)
-    limit = _OPEN if dearest == 0 else min(_OPEN, (room - fixed) // dearest * block)
-    single = tariff.price if tariff.model == "block" else prices[0] if len(prices) == 1 and any(prices) else None
-    lowers = [0, *(bound for bound in bounds if bound is not None)]
-    columns: list[object] = []
-    for lower, upper, price, flat, listed in zip(
-        lowers, bounds, price_numerators, flat_numerators, prices, strict=True
-    ):
-        columns += [lower, _OPEN if upper is None else upper, price, flat, listed]
-    unused = [None] * 5 * (tiers - len(bounds))
+        return _NOTHING._replace(block_size=block, limit=0)
+    dearest = max(prices)
+    limit = _OPEN if dearest == 0 else min(_OPEN, (room - fixed) // dearest * (block or 1))
     top = min(_OPEN, room if maximum is None else maximum // common)
-    return [block, single, denominator, min(minimum // common, top), top, limit, *columns, *unused]
+    tiers: list[_Tier] = []
+    below = 0
+    for lower, price, flat, list_price in zip([0, *uppers], prices, flats, listed, strict=True):
+        if lower > limit:  # it is never reached, and its numbers might not fit
+            break
+        if tariff.model == "graduated":
+            # what the tiers below cost in full, and the units from `lower` on
+            below += flat + lower * ((tiers[-1].price if tiers else 0) - price)
+            tiers.append(_Tier(price, below, list_price if len(listed) == 1 and price else None))
+        else:
+            tiers.append(_Tier(price, flat, None if tariff.model == "stairstep" else list_price))
+    return _Integers(block, denominator, min(minimum, top), top, limit, uppers, tiers)
 
 
 def _billionths(quantity: Decimal, metric: Metric) -> int:

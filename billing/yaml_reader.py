@@ -207,12 +207,14 @@ class Place:
         return value
 
     def quantity(self, unit_size: Decimal, maximum: Decimal) -> Decimal:
-        """A quantity in units, exact to 9 decimals of the base unit."""
+        """A quantity in units, exact to 18 decimals of the unit and 9 of the base unit."""
         value = self.decimal(Decimal(0))
         with localcontext(prec=100):  # the default would round the product of two long numbers
             base = value * unit_size
-        if value < 0 or base >= maximum or decimals(base) > 9:
-            self.problem("a quantity from 0, below 10^18 base units, of at most 9 decimals of the base unit")
+        if value < 0 or base >= maximum or decimals(value) > 18 or decimals(base) > 9:
+            self.problem(
+                "a quantity from 0, below 10^18 base units, of at most 9 decimals of the base unit and 18 of the unit"
+            )
             return Decimal(0)
         return value
 

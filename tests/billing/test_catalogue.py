@@ -232,6 +232,14 @@ def test_what_is_wrong_is_named_with_its_line_its_place_what_was_found_and_what_
     ), named
 
 
+def test_an_allowance_has_at_most_18_decimals_of_its_unit_however_large_the_unit(read: Read) -> None:
+    terabytes = SMALL.replace("unit_size: 1000000000", "unit_size: 1000000000000")
+    exact = terabytes.replace("bandwidth: 50}", f'bandwidth: "0.{"0" * 17}1"}}')
+    assert read(exact).package("basic").versions[0].allowances["bandwidth"] == Decimal("1e-18")
+    (problem,) = problems_of(read, terabytes.replace("bandwidth: 50}", f'bandwidth: "0.{"0" * 18}1"}}'))
+    assert "18 of the unit" in problem.expected
+
+
 @pytest.mark.parametrize(
     ("bounds", "expected"),
     [

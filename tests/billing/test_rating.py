@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue import Agreement, Catalogue, Metric, Package, Tariff, Terms, Tier
-from billing.rating import in_units, rate, terms_frames, with_terms
+from billing.rating import TERMS_OF_A_METRIC, in_units, rate, terms_frames, unit_billionths, with_terms
 from billing.tables import BASE_QUANTITY, QUANTITY
 
 SINCE = date(2026, 1, 1)
@@ -32,9 +32,16 @@ def catalogue_of(ref_1: Catalogue, tariff: Tariff | None, allowance: Decimal | N
 
 
 def rated(catalogue: Catalogue, base_quantities: Sequence[Decimal], decimals: int = 2) -> pl.DataFrame:
+    (only,) = catalogue.metrics
     terms = terms_frames(replace(catalogue, minor_units=decimals))
     quantities = pl.DataFrame({"base_quantity": base_quantities}, schema={"base_quantity": BASE_QUANTITY})
-    return rate(quantities.join(terms.metrics, how="cross", maintain_order="left"), terms.tiers, decimals)
+    used = quantities.join(terms.metrics.select(TERMS_OF_A_METRIC), how="cross", maintain_order="left")
+    return rate(with_units(used, only), terms, decimals)
+
+
+def with_units(used: pl.DataFrame, only: Metric) -> pl.DataFrame:
+    unit = pl.lit(unit_billionths(only), pl.Int128)
+    return used.with_columns(quantity=in_units(pl.col("base_quantity").to_physical(), unit))
 
 
 # --- the oracle -------------------------------------------------------------------------------------------------------
@@ -123,10 +130,10 @@ def cases(
 
 
 def assert_exact(
-    found: pl.DataFrame, tariff: Tariff, allowance: Decimal | None, unit_size: Decimal, decimals: int
+    found: pl.DataFrame, tariff: Tariff, allowance: Decimal | None, unit_size: Decimal, decimals: int, limit: int
 ) -> None:
-    for quantity, excess, amount, out_of_range, limit in found.select(
-        "base_quantity", "excess", "amount", "out_of_range", "limit"
+    for quantity, excess, amount, out_of_range in found.select(
+        "base_quantity", "excess", "amount", "out_of_range"
     ).iter_rows():
         base_excess = Fraction(0)
         if allowance is not None:
@@ -150,8 +157,9 @@ def test_every_amount_is_the_exact_one_rounded_once(
     ref_1: Catalogue, case: tuple[Tariff, Decimal | None, Decimal, list[Decimal]], decimals: int
 ) -> None:
     tariff, allowance, unit_size, quantities = case
-    found = rated(catalogue_of(ref_1, tariff, allowance, unit_size), quantities, decimals)
-    assert_exact(found, tariff, allowance, unit_size, decimals)
+    catalogue = catalogue_of(replace(ref_1, minor_units=decimals), tariff, allowance, unit_size)
+    (limit,) = terms_frames(catalogue).metrics["limit"]
+    assert_exact(rated(catalogue, quantities, decimals), tariff, allowance, unit_size, decimals, limit)
 
 
 @settings(max_examples=60)
@@ -315,10 +323,10 @@ def test_large_allowances_and_bounds_keep_every_digit(ref_1: Catalogue) -> None:
 
 def test_rating_adds_what_a_line_says_and_nothing_else(ref_1: Catalogue) -> None:
     catalogue = catalogue_of(ref_1, Tariff("block", Decimal(1), Decimal(1)), Decimal(0), Decimal(1))
-    terms = terms_frames(catalogue)
-    assert terms.tiers == 1
-    added = ["out_of_range", "quantity", "allowance_units", "excess", "billed_units", "unit_price", "amount"]
-    assert rated(catalogue, [Decimal(1)]).columns == ["base_quantity", *terms.metrics.columns, *added]
+    given = ["base_quantity", "terms_key", "package", "since", "metric", "quantity"]
+    added = ["allowance_units", "excess", "billed_units", "unit_price", "amount", "out_of_range"]
+    assert rated(catalogue, [Decimal(1)]).columns == [*given, *added]
+    assert rated(catalogue, []).columns == [*given, *added]
 
 
 @settings(max_examples=200)
@@ -345,9 +353,11 @@ def overages(catalogue: Catalogue, package: str, used: dict[str, str]) -> dict[s
         {"metric": list(used), "base_quantity": [Decimal(quantity) for quantity in used.values()]},
         schema={"metric": pl.String, "base_quantity": BASE_QUANTITY},
     )
-    lines = rate(
-        quantities.join(terms.metrics.filter(pl.col("package") == package), on="metric"), terms.tiers, 2
-    ).filter(pl.col("amount") != 0)
+    here = terms.metrics.filter(pl.col("package") == package)
+    used_here = quantities.join(here.select(*TERMS_OF_A_METRIC, "unit_billionths"), on="metric").with_columns(
+        quantity=in_units(pl.col("base_quantity").to_physical(), pl.col("unit_billionths"))
+    )
+    lines = rate(used_here, terms, 2).filter(pl.col("amount") != 0)
     return {row["metric"]: (row["billed_units"], row["amount"]) for row in lines.iter_rows(named=True)}
 
 

@@ -6,7 +6,7 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from assets.metadata import amount_sum, column_lineage, definition_metadata, first_of, money_type, summary
+from assets.metadata import amount_sum, definition_metadata, first_of, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months
 from assets.progress import report
@@ -100,18 +100,9 @@ def drafts(
             f"Look at them (`overage show drafts --month {review.month}`), then run the job `issue_documents` for the "
             f"month with `reviewed: {review.identity}`, or `overage issue {review.month} --reviewed {review.identity}`."
         )
-    net, tax = (DRAFT_LINES, "amount"), (DRAFT_TAXES, "amount")
-    yield dg.MaterializeResult(
-        asset_key=DRAFT_LINES.name, metadata={"lines": drafted.lines.height, **column_lineage(DRAFT_LINES, DUES)}
-    )
-    yield dg.MaterializeResult(
-        asset_key=DRAFT_TAXES.name,
-        metadata={"taxes": drafted.taxes.height, **column_lineage(DRAFT_TAXES, DRAFT_LINES, taxable=[net])},
-    )
-    yield dg.MaterializeResult(
-        asset_key=DRAFTS.name,
-        metadata={**metadata, **column_lineage(DRAFTS, CYCLES, net=[net], tax=[tax], total=[net, tax])},
-    )
+    yield dg.MaterializeResult(asset_key=DRAFT_LINES.name, metadata={"lines": drafted.lines.height})
+    yield dg.MaterializeResult(asset_key=DRAFT_TAXES.name, metadata={"taxes": drafted.taxes.height})
+    yield dg.MaterializeResult(asset_key=DRAFTS.name, metadata=metadata)
     keys = ["subscription_id", "billing_date"]
     wrong = not_adding_up(drafted.documents, drafted.lines, drafted.taxes, keys).height
     yield dg.AssetCheckResult(
@@ -216,13 +207,9 @@ def documents(
         issued_now=issued.height,
         total=amount_sum(found, business, "total"),
     )
-    yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata={**metadata, **column_lineage(DOCUMENTS, DRAFTS)})
-    yield dg.MaterializeResult(
-        asset_key=LINES.name, metadata={"lines": lines.height, **column_lineage(LINES, DRAFT_LINES)}
-    )
-    yield dg.MaterializeResult(
-        asset_key=TAXES.name, metadata={"taxes": taxes.height, **column_lineage(TAXES, DRAFT_TAXES)}
-    )
+    yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata=metadata)
+    yield dg.MaterializeResult(asset_key=LINES.name, metadata={"lines": lines.height})
+    yield dg.MaterializeResult(asset_key=TAXES.name, metadata={"taxes": taxes.height})
     wrong = not_adding_up(found, lines, taxes, ["number"]).height
     yield dg.AssetCheckResult(
         asset_key=DOCUMENTS.name,

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS
-from assets.metadata import column_lineage, definition_metadata, money_type, summary
+from assets.metadata import definition_metadata, money_type, summary
 from assets.resources import BillingHome
 from billing.journal import LEDGER_ACCOUNTS, receivable_differences, trial_balance, unbalanced_entries, write_journal
 from billing.profiles import balances
@@ -46,18 +46,9 @@ def journal(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None] | 
         unbalanced = unbalanced_entries(business.home)
         differences = receivable_differences(business.home, balances(business))
     sums = trial_balance(business)
-    money = [(DOCUMENTS, "total"), (LINES, "amount"), (TAXES, "amount")]
     yield dg.MaterializeResult(
         metadata={
             **summary(_by_month(sums, money_type(business)), months_written=len(written)),
-            **column_lineage(
-                JOURNAL,
-                number=[(DOCUMENTS, "number")],
-                account_id=[(DOCUMENTS, "account_id")],
-                currency=[(DOCUMENTS, "currency")],
-                debit=money,
-                credit=money,
-            ),
             "export": f"overage show journal --month MONTH --format csv --home {business.home.root}",
         }
     )

@@ -8,6 +8,7 @@ from typing import Final
 import dagster as dg
 import polars as pl
 
+from assets.lineage import sources_of
 from billing.business import Business
 from billing.tables import Table
 
@@ -16,19 +17,22 @@ _MOST_ROWS: Final = 30
 _LONGEST_TEXT: Final = 300
 
 
-def column_schema(table: Table) -> dg.TableSchema:
-    """The table's columns with their descriptions, from the one place where they are described."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(name=column.name, type=str(column.dtype), description=column.description)
-            for column in table.columns
-        ]
-    )
-
-
 def definition_metadata(table: Table) -> dict[str, object]:
-    """Metadata of an asset that holds a table."""
-    return {"dagster/column_schema": column_schema(table)}
+    """Metadata of an asset that holds a table: its columns, what they mean and where they come from.
+
+    Dagster's pages show no lineage of columns, so that the description of a column says it, too.
+    """
+    came = sources_of(table)
+    columns = [
+        dg.TableColumn(column.name, str(column.dtype), column.description + _from(came.get(column.name, [])))
+        for column in table.columns
+    ]
+    lineage = {
+        column: [dg.TableColumnDep(dg.AssetKey(source.name), name) for source, name in sources]
+        for column, sources in came.items()
+    }
+    metadata: dict[str, object] = {"dagster/column_schema": dg.TableSchema(columns)}
+    return metadata | ({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {})
 
 
 def markdown_table(frame: pl.DataFrame) -> str:
@@ -74,28 +78,16 @@ def chart(title: str, svg: str) -> str:
     return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
 
 
-def column_lineage(
-    table: Table, *sources: Table, **renamed: Sequence[tuple[Table, str]]
-) -> dict[str, dg.TableColumnLineage]:
-    """Where the columns of a materialized table come from: those of the same name, and those with another name."""
-    deps = {
-        column.name: [
-            dg.TableColumnDep(asset_key=dg.AssetKey(source.name), column_name=name)
-            for source, name in (
-                renamed.get(column.name, [(source, column.name) for source in sources if column.name in source.schema])
-            )
-        ]
-        for column in table.columns
-    }
-    return {"dagster/column_lineage": dg.TableColumnLineage({name: found for name, found in deps.items() if found})}
-
-
 def _cell(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, int | Decimal) and not isinstance(value, bool):
         return f"{value:,}"
     return _cut(str(value)).replace("|", "\\|")
+
+
+def _from(sources: Sequence[tuple[Table, str]]) -> str:
+    return f" (from {', '.join(f'{source.name}.{name}' for source, name in sources)})" if sources else ""
 
 
 def _cut(text: str) -> str:

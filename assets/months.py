@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS, ingest
-from assets.metadata import amount_sum, column_lineage, definition_metadata, first_of, money_type, summary
+from assets.metadata import amount_sum, definition_metadata, first_of, money_type, summary
 from assets.partitions import billing_months, month_before
 from assets.resources import BillingHome
 from billing import month as steps
@@ -18,7 +18,7 @@ from billing.expected_deliveries import missing_deliveries
 from billing.fingerprint import STEPS, record_step
 from billing.home import read_frame
 from billing.month_checks import answers_not_given_once
-from billing.tables import CHARGES, CYCLES, DECISIONS, DUES, EVENTS, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE, Table
+from billing.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE, Table
 
 _KINDS = {"parquet", "polars"}
 Result = TypeVar("Result")
@@ -136,18 +136,7 @@ def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.Ma
         events=pl.col("events").sum(),
         repeated=pl.col("duplicates").sum(),
     )
-    return dg.MaterializeResult(
-        metadata={
-            **summary(by_metric.sort("metric"), events=int(frame["events"].sum())),
-            **column_lineage(
-                USAGE,
-                CYCLES,
-                metric=[(EVENTS, "metric")],
-                quantity=[(EVENTS, "value"), (LEVELS, "opening_level")],
-                duplicates=[(EVENTS, "repeats")],
-            ),
-        }
-    )
+    return dg.MaterializeResult(metadata=summary(by_metric.sort("metric"), events=int(frame["events"].sum())))
 
 
 @monthly(
@@ -258,22 +247,11 @@ def charges(
     )
     yield dg.MaterializeResult(
         asset_key=CHARGES.name,
-        metadata={
-            **summary(by_metric.sort("metric"), overage=amount_sum(frame, business)),
-            **column_lineage(CHARGES, USAGE, package=[(PACKAGES, "closing_package")]),
-        },
+        metadata=summary(by_metric.sort("metric"), overage=amount_sum(frame, business)),
     )
     yield dg.MaterializeResult(
         asset_key=DUES.name,
-        metadata={
-            **summary(by_package.sort("package"), due=amount_sum(dues, business)),
-            **column_lineage(
-                DUES,
-                CHARGES,
-                billing_date=[(CYCLES, "billing_date")],
-                package=[(PACKAGES, "opening_package"), (CHARGES, "package")],
-            ),
-        },
+        metadata=summary(by_package.sort("package"), due=amount_sum(dues, business)),
     )
     yield dg.MaterializeResult(
         asset_key=PARKED.name,

@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS
-from assets.metadata import amount_sum, chart, column_lineage, definition_metadata, markdown_table, money_type, summary
+from assets.metadata import amount_sum, chart, definition_metadata, markdown_table, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months, billing_time_zone, home_folder
 from assets.resources import BillingHome
@@ -129,7 +129,6 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
         .group_by("age")
         .agg(documents=pl.len(), amount_due=pl.col("amount_due").sum().cast(money_type(business)))
     )
-    total = (DOCUMENTS, "total")
     yield dg.MaterializeResult(
         asset_key=PROFILE.name,
         metadata={
@@ -139,17 +138,11 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
     )
     yield dg.MaterializeResult(
         asset_key=BALANCES.name,
-        metadata={
-            **summary(owing.sort("status"), outstanding=amount_sum(found[BALANCES], business, "outstanding")),
-            **column_lineage(BALANCES, DOCUMENTS, invoiced=[total], credited=[total], outstanding=[total], status=[]),
-        },
+        metadata=summary(owing.sort("status"), outstanding=amount_sum(found[BALANCES], business, "outstanding")),
     )
     yield dg.MaterializeResult(
         asset_key=COLLECTIONS.name,
-        metadata={
-            **summary(ages.sort("age"), to_collect=amount_sum(found[COLLECTIONS], business, "amount_due")),
-            **column_lineage(COLLECTIONS, DOCUMENTS, amount_due=[total]),
-        },
+        metadata=summary(ages.sort("age"), to_collect=amount_sum(found[COLLECTIONS], business, "amount_due")),
     )
 
 

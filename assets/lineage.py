@@ -1,0 +1,76 @@
+"""Where the columns of the tables come from: from a posting of the journal back to the events."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from billing.tables import (
+    BALANCES,
+    CHARGES,
+    COLLECTIONS,
+    CYCLES,
+    DOCUMENTS,
+    DRAFT_LINES,
+    DRAFT_TAXES,
+    DRAFTS,
+    DUES,
+    EVENTS,
+    JOURNAL,
+    LEVELS,
+    LINES,
+    PACKAGES,
+    TAXES,
+    USAGE,
+    Table,
+)
+
+Sources = Sequence[tuple[Table, str]]
+
+_SAME_NAMES: Final[Mapping[str, Table]] = {
+    USAGE.name: CYCLES,
+    CHARGES.name: USAGE,
+    DUES.name: CHARGES,
+    DRAFT_LINES.name: DUES,
+    DRAFT_TAXES.name: DRAFT_LINES,
+    DRAFTS.name: CYCLES,
+    DOCUMENTS.name: DRAFTS,
+    LINES.name: DRAFT_LINES,
+    TAXES.name: DRAFT_TAXES,
+    BALANCES.name: DOCUMENTS,
+    COLLECTIONS.name: DOCUMENTS,
+}
+"""The table that the columns of the same name come from."""
+
+_net, _tax, _total = (DRAFT_LINES, "amount"), (DRAFT_TAXES, "amount"), (DOCUMENTS, "total")
+_posted = [_total, (LINES, "amount"), (TAXES, "amount")]
+
+_OTHERS: Final[Mapping[str, Mapping[str, Sources]]] = {
+    USAGE.name: {
+        "metric": [(EVENTS, "metric")],
+        "quantity": [(EVENTS, "value"), (LEVELS, "opening_level")],
+        "duplicates": [(EVENTS, "repeats")],
+    },
+    CHARGES.name: {"package": [(PACKAGES, "closing_package")]},
+    DUES.name: {
+        "billing_date": [(CYCLES, "billing_date")],
+        "package": [(PACKAGES, "opening_package"), (CHARGES, "package")],
+    },
+    DRAFT_TAXES.name: {"taxable": [_net]},
+    DRAFTS.name: {"net": [_net], "tax": [_tax], "total": [_net, _tax]},
+    BALANCES.name: {"invoiced": [_total], "credited": [_total], "outstanding": [_total], "status": []},
+    COLLECTIONS.name: {"amount_due": [_total]},
+    JOURNAL.name: {
+        "number": [(DOCUMENTS, "number")],
+        "account_id": [(DOCUMENTS, "account_id")],
+        "currency": [(DOCUMENTS, "currency")],
+        "debit": _posted,
+        "credit": _posted,
+    },
+}
+"""The columns that come from elsewhere; from nowhere, if there is no source."""
+
+
+def sources_of(table: Table) -> dict[str, Sources]:
+    """By column: the columns of other tables that it is copied or computed from; without those that have none."""
+    before = _SAME_NAMES.get(table.name)
+    same = {name: [(before, name)] for name in table.column_names if before is not None and name in before.schema}
+    return {name: sources for name, sources in (same | dict(_OTHERS.get(table.name, {}))).items() if sources}

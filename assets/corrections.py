@@ -54,6 +54,7 @@ def corrections(
     reason = steps.correction_reason(config.reason)
 
     def step(business: Business, month: str) -> pl.DataFrame:
+        steps.refuse_unissued_month(business, month)
         moved = moved_inputs(business, month)
         if moved:
             raise RefusedError(f"{month} is not up to date ({', '.join(moved)}): bill it first, then correct it")

@@ -1,5 +1,6 @@
 """A business as of a day: its home, what was given, and the register. Every computation starts from one."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -151,6 +152,22 @@ class Business:
         """The month of the first billing date there is or was; None when nobody has subscribed."""
         starts = [self.lives.subscriptions["started_on"].min(), self.register.first_closed_date()]
         return min((f"{start:%Y-%m}" for start in starts if isinstance(start, date)), default=None)
+
+    def refuse_unknown_month(self, month: str) -> None:
+        """Refuse what is no billing month of this business.
+
+        Raises
+        ------
+        RefusedError
+            Unless it is a month YYYY-MM, from the first that may be billed.
+        """
+        start = self.catalogue.policy.billing_start
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+            raise RefusedError(f"unknown month: found {month!r}, expected a billing month such as {start:%Y-%m}")
+        if first_day(month) < start:
+            raise RefusedError(
+                f"unknown month: found {month}, expected {start:%Y-%m} or later (policy.billing_start of the catalogue)"
+            )
 
     def scan_months(self, table: Table, months: Sequence[str]) -> pl.LazyFrame:
         """A monthly table of the lake, of those months that have been computed."""

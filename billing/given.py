@@ -1,11 +1,18 @@
-"""What was given to the last complete run: kept, so that a preview can say which input moved since."""
+"""What was given to the last run, and when an account was settled: kept, so that a preview can say which input moved.
 
+An account is settled when all that is due of its closed billing dates has been issued. One that is not (the difference
+waits for its next document, or was left out of a correction) goes on being compared with what was given when it was.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from billing.business import Business
-from billing.home import write_file
+from billing.home import Home, remove_file, write_file
+from billing.ingest.parsed_files import FileVersion
 from billing.ingest.state import read_state
 from billing.inputs import ACCOUNT_COLUMNS, REQUEST_MEMBERS
 
@@ -23,37 +30,140 @@ _GIVEN: Final = pl.Schema(
 _PAYMENT: Final = ("payment_id", "account_id", "document", "at", "amount", "currency", "status")
 
 
-def record_given(business: Business) -> None:
-    """Remember what is given now, in the lake: every month is built from it."""
-    given = given_now(business)
-    write_file(business.home.lake / "given.parquet", lambda path: given.write_parquet(path))
+_GROUPS: Final = pl.Schema(
+    {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
+)
+_ENTRY: Final = ["account_id", "package", "delivery_day", "file"]
 
 
-def moved_given(business: Business, now: Business) -> pl.DataFrame:
-    """What moved between what `business` last recorded and what is given `now`.
+@dataclass(frozen=True)
+class Moved:
+    """What was given otherwise before.
 
-    Returns
-    -------
-    polars.DataFrame
-        kind (delivery, request, payment, account, catalogue, tax_rates), account_id (null where it is not one
-        account's), package (of a part of the catalogue), delivery_day, file, cause (words); sorted.
+    Attributes
+    ----------
+    groups
+        account_id, group: the accounts that are not settled, by the time at which they were. Group 0, of all others, is
+        compared with the last run.
+    inputs
+        group, kind (delivery, request, payment, account, catalogue, tax_rates), key, account_id (null where it is not
+        one account's), package (of a part of the catalogue), delivery_day, file, before and now (the contents; null
+        where there was, or is, none), cause (words); sorted.
     """
-    path = business.home.lake / "given.parquet"
-    before = pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=_GIVEN)
-    both = given_now(now).join(before, on=["kind", "key"], how="full", coalesce=True, suffix="_before")
-    moved = both.filter(pl.col("content").ne_missing(pl.col("content_before")))
+
+    groups: pl.DataFrame
+    inputs: pl.DataFrame
+
+
+def moved_given(home: Home, now: Business) -> Moved:
+    """What moved between what was recorded in a home and what is given `now`."""
+    given, groups = given_now(now), _read(_groups_path(home), _GROUPS).with_row_index("group", offset=1)
+    keys, place = ["kind", "key"], pl.col("group").cast(pl.Int32)
+    last = given.join(_read(_given_path(home), _GIVEN), on=keys, how="full", coalesce=True, suffix="_before")
+    since_last = last.filter(pl.col("content").ne_missing(pl.col("content_before"))).select(
+        *keys,
+        *(pl.coalesce(name, f"{name}_before") for name in _ENTRY),
+        before="content_before",
+        now="content",
+        group=pl.lit(0, pl.Int32),
+    )
+    accounts = groups.select(place, account_id="accounts").explode("account_id", empty_as_null=False)
+    recorded = (
+        groups.select(place, "before")
+        .explode("before", empty_as_null=False)
+        .unnest("before")
+        .with_columns(pl.col("delivery_day").str.to_date("%Y-%m-%d"))
+        .rename({"content": "before"})
+        .join(given.select(*keys, now="content"), on=keys, how="left")
+    )
+    # what moved since the last run moved since an earlier day, too; what is recorded of that day goes before
+    later = since_last.drop("group").join(groups.select(place), how="cross")
+    later = _bearing_on(accounts, later.join(recorded, on=["group", *keys], how="anti"))
     change = (
-        pl.when(pl.col("content_before").is_null())
+        pl.when(pl.col("before").is_null())
         .then(pl.lit("is new"))
-        .when(pl.col("content").is_null())
+        .when(pl.col("now").is_null())
         .then(pl.lit("is gone"))
         .otherwise(pl.lit("has changed"))
     )
-    return moved.select(
-        "kind",
-        *(pl.coalesce(name, f"{name}_before") for name in ("account_id", "package", "delivery_day", "file")),
-        cause=pl.format("{} {} {}", pl.col("kind").str.replace("_", " "), "key", change),
-    ).sort("kind", "cause")
+    inputs = (
+        pl.concat([since_last, recorded.select(since_last.columns), later.select(since_last.columns)])
+        .filter(pl.col("before").ne_missing(pl.col("now")))
+        .with_columns(cause=pl.format("{} {} {}", pl.col("kind").str.replace("_", " "), "key", change))
+        .sort("group", "kind", "key")
+    )
+    return Moved(accounts.select("account_id", "group"), inputs)
+
+
+def record_moved(business: Business, moved: Moved, unsettled: pl.Series) -> None:
+    """Remember what is given now, in the lake: every month is built from it; and what was when accounts were settled.
+
+    Parameters
+    ----------
+    moved
+        As `moved_given` of this business.
+    unsettled
+        The ids of the accounts that are not settled.
+    """
+    members = (
+        pl.DataFrame({"account_id": unsettled.unique()})
+        .join(moved.groups, on="account_id", how="left")
+        .with_columns(pl.col("group").fill_null(0))
+    )
+    entries = (
+        _bearing_on(members, moved.inputs)
+        .sort("group", "kind", "key")
+        .rename({"before": "content"})
+        .select("group", before=pl.struct(pl.col(name).cast(pl.String) for name in _GIVEN))
+    )
+    groups = (
+        members.sort("account_id")
+        .group_by("group", maintain_order=True)
+        .agg(accounts="account_id")
+        .join(entries.group_by("group", maintain_order=True).agg("before"), on="group", how="left")
+        .with_columns(pl.col("before").fill_null([]), is_new=pl.col("group") == 0)
+        .sort("is_new", "group")
+        .select(*_GROUPS)
+    )
+    path = _groups_path(business.home)
+    # first: as long as the rest still tells of the last run, the same is found again
+    if groups.is_empty():
+        remove_file(path)
+    else:
+        write_file(path, groups.write_parquet)
+    write_file(_given_path(business.home), given_now(business).write_parquet)
+
+
+def recorded_deliveries(home: Home) -> list[FileVersion]:
+    """The deliveries as they were at the last run, and when accounts that are not settled were."""
+    groups = _read(_groups_path(home), _GROUPS).select(entry="before").explode("entry", empty_as_null=False)
+    names = {"day": pl.col("delivery_day"), "name": pl.col("file"), "sha256": pl.col("content")}
+    last = _read(_given_path(home), _GIVEN).filter(pl.col("kind") == "delivery").select(**names)
+    before = (
+        groups.unnest("entry")
+        .filter((pl.col("kind") == "delivery") & pl.col("content").is_not_null())
+        .with_columns(pl.col("delivery_day").str.to_date("%Y-%m-%d"))
+        .select(**names)
+    )
+    return [FileVersion(*row) for row in pl.concat([last, before]).unique().sort("day", "name", "sha256").iter_rows()]
+
+
+def _bearing_on(accounts: pl.DataFrame, inputs: pl.DataFrame) -> pl.DataFrame:
+    """Those of the inputs that are everybody's, or one of the accounts' of their group."""
+    own = inputs.join(accounts, on=["group", "account_id"], how="semi")
+    return pl.concat([inputs.filter(pl.col("account_id").is_null()), own])
+
+
+def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
+    return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=schema)
+
+
+def _given_path(home: Home) -> Path:
+    return home.lake / "given.parquet"
+
+
+def _groups_path(home: Home) -> Path:
+    return home.lake / "unsettled.parquet"
 
 
 def given_now(business: Business) -> pl.DataFrame:

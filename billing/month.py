@@ -20,12 +20,13 @@ from billing.decisions import month_decisions
 from billing.differences import open_differences
 from billing.documents import Drafts, Issued, draft_month
 from billing.errors import RefusedError
+from billing.given import recorded_deliveries
 from billing.home import Home, read_frame, scan_frames, write_bytes, write_frame
 from billing.ingest import IngestOutcome, Progress, ingest_deliveries, scan_events
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
-from billing.register import SERIES, Issue
+from billing.register import SERIES, Issue, Register
 from billing.rendering import RenderedFile, render_files
 from billing.tables import (
     CHARGES,
@@ -76,6 +77,7 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
         catalogue.policy.lateness_days,
         progress=progress,
         through=business.as_of,
+        kept=recorded_deliveries(business.home),
     )
 
 
@@ -283,6 +285,20 @@ def correction_reason(text: str) -> str:
     return reason
 
 
+def refuse_unissued_month(business: Business, month: str) -> None:
+    """A month of which nothing was ever issued holds no document to correct (rule 21).
+
+    Raises
+    ------
+    RefusedError
+        When no billing date of the month has been closed.
+    """
+    months = business.register.issued_months()
+    if month not in months:
+        expected = f"a month from {months[0]} to {months[-1]}" if months else "a month that was issued: none was yet"
+        raise RefusedError(f"unknown month: found {month}, of which nothing was issued, expected {expected}")
+
+
 def correction_drafts(business: Business, month: str, reason: str, accounts: Sequence[str] = ()) -> Drafts:
     """The credit and debit notes that correct the month's documents now, not issued (rule 21).
 
@@ -323,15 +339,25 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     return issued
 
 
-def month_differences(business: Business, since: str, before: str) -> pl.DataFrame:
-    """As `open_differences`, of the months from `since` to the one before `before`, all of them up to date."""
+def month_differences(business: Business, since: str, before: str, refunded_by: Register | None = None) -> pl.DataFrame:
+    """As `open_differences`, of the months from `since` to the one before `before`, all of them up to date.
+
+    Parameters
+    ----------
+    refunded_by
+        A later state of the register: a fee that it has paid back is left alone, too.
+    """
     months = months_between(since, months_after(before, -1))
-    register = business.register
+    register, days = business.register, (first_day(since), first_day(before))
+    amounts = register.issued_amounts(*days)
+    if refunded_by is not None:
+        is_refund = pl.col("kind") == "refund"
+        amounts = pl.concat([amounts.filter(~is_refund), refunded_by.issued_amounts(*days).filter(is_refund)])
     return open_differences(
         business.scan_months(DUES, months),
         business.scan_months(PARKED, months),
         register.closed_dates().select("subscription_id", "billing_date"),
-        register.issued_amounts(first_day(since), first_day(before)),
+        amounts,
     )
 
 

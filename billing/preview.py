@@ -11,10 +11,9 @@ from typing import Any, Final
 import polars as pl
 
 from billing.business import Business
-from billing.calendar import month_of, months_after, months_between
-from billing.given import moved_given
-from billing.ingest import scan_events
-from billing.month import billed_months, ingest_usage, month_differences
+from billing.calendar import month_of, months_after
+from billing.causes import SETTLES, with_causes
+from billing.month import approved_refunds, billed_months, ingest_usage, month_differences
 from billing.plain_values import plain_rows
 from billing.scratch import bring_up_to_date, scratch_copy
 from billing.tables import DECISIONS, DRAFTS, MONEY, PACKAGES, PARKED
@@ -36,6 +35,9 @@ CHANGES: Final = pl.Schema(
 """A change; `what` is document, draft, line, cycle (closed, and its due amount moved), package, decision or parked."""
 
 _ORDER: Final = ["document", "draft", "line", "cycle", "package", "decision", "parked"]
+
+_SETTLED: Final = pl.struct(SETTLES)
+_NOTHING: Final = pl.lit([], pl.List(pl.Struct({"due_on": pl.Date, "due_kind": pl.String, "metric": pl.String})))
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,8 @@ def preview_month(business: Business, month: str) -> Preview:
         months = billed_months(scratch, month)
         # compared with what has really been issued, before the scratch copy issued anything
         known = replace(scratch, register=business.register)
-        differences = month_differences(known, scratch.first_month or month, months_after(month, 1))
+        since, before = scratch.first_month or month, months_after(month, 1)
+        differences = month_differences(known, since, before, refunded_by=scratch.register)
         parts = [
             _documents(business, scratch),
             _drafts(business, scratch, months),
@@ -116,10 +119,12 @@ def preview_month(business: Business, month: str) -> Preview:
             _parked(business, scratch, months),
         ]
         rank = pl.col("what").replace_strict({what: place for place, what in enumerate(_ORDER)}, return_dtype=pl.Int8)
-        columns = [*(name for name in CHANGES if name != "causes"), "explained"]
+        columns = [*(name for name in CHANGES if name != "causes"), "settles", "comes"]
         changes = pl.concat(part.select(columns) for part in parts)
-        caused = _with_causes(changes, differences, business, scratch).sort(
-            "account_id", rank, "billing_date", "subscription_id", "item", maintain_order=True
+        caused = (
+            with_causes(changes, differences, business, scratch)
+            .sort("account_id", rank, "billing_date", "subscription_id", "item", maintain_order=True)
+            .select(*CHANGES)
         )
     return Preview(month, business.as_of, moved, caused, business.catalogue.minor_units)
 
@@ -128,22 +133,36 @@ def _documents(business: Business, scratch: Business) -> pl.DataFrame:
     """Documents that would be issued; `old` is the total of the draft there is now."""
     issued = _newly_issued(business, scratch)
     months = issued["billing_month"].unique().to_list()
-    settling = scratch.register.lines(months).filter(pl.col("kind") == "prior_cycle")["number"]
+    lines = scratch.register.lines(months).filter(pl.col("kind") == "prior_cycle")
+    settling = lines.group_by("number").agg(settles=_SETTLED)
     drafts = _stored_drafts(business, months)
-    return issued.join(
-        drafts, on=["subscription_id", "billing_date", "corrects"], how="left", nulls_equal=True
-    ).with_columns(
-        what=pl.lit("document"),
-        item=pl.format("{} {}", "number", pl.col("kind").str.replace("_", " ")),
-        old=_amount("draft_total", business),
-        new=_amount("total", business),
-        difference="total",
-        explained=pl.col("number").is_in(settling.implode()),
+    documents = issued.join(drafts, on=["subscription_id", "billing_date", "corrects"], how="left", nulls_equal=True)
+    return (
+        documents.join(settling, on="number", how="left")
+        .with_columns(pl.col("settles").fill_null(_NOTHING))
+        .with_columns(
+            what=pl.lit("document"),
+            item=pl.format("{} {}", "number", pl.col("kind").str.replace("_", " ")),
+            old=_amount("draft_total", business),
+            new=_amount("total", business),
+            difference="total",
+            comes=pl.when(pl.col("settles").list.len() == 0).then("comes"),
+        )
     )
 
 
 def _newly_issued(business: Business, scratch: Business) -> pl.DataFrame:
-    return scratch.register.documents().join(business.register.documents().select("number"), on="number", how="anti")
+    issued = scratch.register.documents().join(business.register.documents().select("number"), on="number", how="anti")
+    return _with_what_comes(issued, scratch, "billing date {} has come")
+
+
+def _with_what_comes(documents: pl.DataFrame, scratch: Business, words: str) -> pl.DataFrame:
+    """`documents` with `comes`: why there is one where nothing had to move, its billing date or a refund."""
+    refunds = approved_refunds(scratch).select("subscription_id", refund="request_id").unique("subscription_id")
+    refund = pl.when(pl.col("corrects").is_not_null()).then(pl.format("request {} is new", "refund"))
+    return documents.join(refunds, on="subscription_id", how="left", maintain_order="left").with_columns(
+        comes=pl.coalesce(refund, pl.format(words, "billing_date"))
+    )
 
 
 def _stored_drafts(business: Business, months: list[str]) -> pl.DataFrame:
@@ -157,7 +176,9 @@ def _drafts(business: Business, scratch: Business, months: list[str]) -> pl.Data
     """Drafts that would stay drafts, where they differ from those there are now."""
     keys = ["subscription_id", "billing_date", "corrects"]
     now = _stored_drafts(business, months)
-    then = scratch.scan_months(DRAFTS, months).drop("content").collect()
+    then = _with_what_comes(
+        scratch.scan_months(DRAFTS, months).drop("content").collect(), scratch, "billing date {} is to come"
+    )
     changed = then.join(now, on=keys, how="left", nulls_equal=True).filter(
         pl.col("content_hash").ne_missing(pl.col("draft_hash"))
     )
@@ -167,7 +188,8 @@ def _drafts(business: Business, scratch: Business, months: list[str]) -> pl.Data
         old=_amount("draft_total", business),
         new=_amount("total", business),
         difference=pl.col("total") - pl.col("draft_total").fill_null(0),
-        explained=pl.col("draft_total").is_not_null(),
+        settles=_NOTHING,
+        comes=pl.when(pl.col("draft_total").is_null()).then("comes"),
     )
 
 
@@ -175,14 +197,16 @@ def _lines(business: Business, scratch: Business) -> pl.DataFrame:
     """The lines of the documents that would be issued."""
     issued = _newly_issued(business, scratch)
     lines = scratch.register.lines(issued["billing_month"].unique().to_list())
-    keys = ["number", "account_id", "subscription_id", "billing_month", "billing_date"]
+    keys = ["number", "account_id", "subscription_id", "billing_month", "billing_date", "comes"]
+    settles = pl.col("kind") == "prior_cycle"
     return lines.join(issued.select(keys), on="number").with_columns(
         what=pl.lit("line"),
         item=pl.format("{} line {}: {}", "number", "line", "description"),
         old=pl.lit(None, pl.String),
         new=_amount("amount", business),
         difference="amount",
-        explained=pl.col("kind") == "prior_cycle",
+        settles=pl.when(settles).then(pl.concat_list(_SETTLED)).fill_null(_NOTHING),
+        comes=pl.when(~settles).then("comes"),
     )
 
 
@@ -202,7 +226,8 @@ def _cycles(differences: pl.DataFrame, scratch: Business) -> pl.DataFrame:
         old=_amount("issued", scratch),
         new=_amount("due", scratch),
         difference=pl.col("due") - pl.col("issued"),
-        explained=True,
+        settles=pl.concat_list(pl.struct(due_on="billing_date", due_kind="kind", metric="metric")),
+        comes=pl.lit(None, pl.String),
     )
 
 
@@ -213,7 +238,8 @@ def _packages(business: Business, scratch: Business, months: list[str]) -> pl.Da
         pl.col("opening_package").fill_null("end"),
         pl.format(" ({})", "status"),
     )
-    return _compared(business, scratch, months, PACKAGES, ["subscription_id", "billing_date"], text, "package")
+    comes = pl.format("billing date {} has come", "billing_date")
+    return _compared(business, scratch, months, PACKAGES, ["subscription_id", "billing_date"], text, "package", comes)
 
 
 def _decisions(business: Business, scratch: Business, months: list[str]) -> pl.DataFrame:
@@ -224,14 +250,16 @@ def _decisions(business: Business, scratch: Business, months: list[str]) -> pl.D
         pl.format(" from {}", "effective_on"),
         ignore_nulls=True,
     )
-    changed = _compared(business, scratch, months, DECISIONS, ["decision_id"], text, "decision")
+    is_automatic = pl.col("request_id").is_null()
+    comes = pl.when(is_automatic).then(pl.format("billing date {} has come", "decided_on"))
+    changed = _compared(business, scratch, months, DECISIONS, ["decision_id"], text, "decision", comes)
     item = pl.concat_str(pl.col("kind").str.replace("_", " "), pl.format(" {}", "request_id"), ignore_nulls=True)
-    answers_a_request = pl.col("request_id").is_not_null()
-    return changed.with_columns(billing_date="decided_on", item=item, explained=pl.col("explained") | answers_a_request)
+    return changed.with_columns(billing_date="decided_on", item=item)
 
 
 def _parked(business: Business, scratch: Business, months: list[str]) -> pl.DataFrame:
-    changed = _compared(business, scratch, months, PARKED, ["billing_month", "account_id"], pl.col("reason"), "parked")
+    keys, reason, nothing = ["billing_month", "account_id"], pl.col("reason"), pl.lit(None, pl.String)
+    changed = _compared(business, scratch, months, PARKED, keys, reason, "parked", nothing)
     return changed.with_columns(subscription_id=pl.lit(None, pl.String), billing_date=pl.lit(None, pl.Date))
 
 
@@ -243,8 +271,12 @@ def _compared(
     keys: list[str],
     text: pl.Expr,
     what: str,
+    comes: pl.Expr,
 ) -> pl.DataFrame:
-    """Rows of a table whose `text` would be another, appear or go; their other columns as they would be, or were."""
+    """Rows of a table whose `text` would be another, appear or go; their other columns as they would be, or were.
+
+    `comes` says why a row may appear though nothing moved.
+    """
     old, new = (each.scan_months(table, months).with_columns(text=text).collect() for each in (business, scratch))
     both = new.join(old, on=keys, how="full", coalesce=True, suffix="_old")
     rest = [name for name in new.columns if name not in (*keys, "text")]
@@ -257,66 +289,10 @@ def _compared(
             old="text_old",
             new="text",
             difference=pl.lit(None, MONEY),
-            explained=pl.col("text_old").is_not_null(),
+            settles=_NOTHING,
+            comes=pl.when(pl.col("text_old").is_null()).then(comes),
         )
     )
-
-
-def _with_causes(
-    changes: pl.DataFrame, differences: pl.DataFrame, business: Business, scratch: Business
-) -> pl.DataFrame:
-    """`changes` with `causes`: what moved since the last run and bears on the account, or that the date has come."""
-    given = moved_given(business, scratch)
-    is_shared = pl.col("account_id").is_null()
-    shared = given.filter(is_shared & (pl.col("kind") != "delivery"))
-    of_package = differences.join(shared, on="package").select("account_id", "cause")
-    of_all = changes.select("account_id").unique().join(shared.filter(pl.col("package").is_null()), how="cross")
-    deliveries = _deliveries_behind(differences, given.filter(pl.col("kind") == "delivery"), business, scratch)
-    by_account = (
-        pl.concat(
-            [
-                given.filter(~is_shared).select("account_id", "cause"),
-                of_package,
-                of_all.select(deliveries.columns),
-                deliveries,
-            ]
-        )
-        .unique()
-        .group_by("account_id")
-        .agg(moved=pl.col("cause").sort())
-    )
-    # what was not there before needs no cause but its day, unless it settles what moved
-    day = pl.when(~pl.col("explained")).then(pl.format("billing date {} has come", "billing_date"))
-    moved = pl.when("explained").then("moved").fill_null([])
-    return (
-        changes.join(by_account, on="account_id", how="left", maintain_order="left")
-        .with_columns(causes=pl.concat_list(day, moved).list.drop_nulls())
-        .select(*CHANGES)
-    )
-
-
-def _deliveries_behind(
-    differences: pl.DataFrame, moved: pl.DataFrame, business: Business, scratch: Business
-) -> pl.DataFrame:
-    """account_id, cause: the moved deliveries that hold, or held, usage of a cycle whose due amount changed."""
-    over = differences.filter(pl.col("kind") == "overage").select("account_id", "metric", "cycle_start", "cycle_end")
-    if over.is_empty() or moved.is_empty():
-        return pl.DataFrame(schema={"account_id": pl.String, "cause": pl.String})
-    first, last = over.select(month_of(pl.col("cycle_start").min()), month_of(pl.col("cycle_end").max())).row(0)
-    months = months_between(first, last)
-    files = moved.select("delivery_day", "file", "cause")
-    day = pl.col("time").dt.convert_time_zone(scratch.catalogue.time_zone).dt.date()
-    found = [
-        scan_events(each.home, months, scratch.as_of)
-        .join(over.lazy(), on=["account_id", "metric"])
-        .filter((day >= pl.col("cycle_start")) & (day < pl.col("cycle_end")))
-        .join(files.lazy(), on=["delivery_day", "file"])
-        .group_by("account_id", "cause")
-        .agg(events=pl.len())
-        .collect(engine="streaming")
-        for each in (business, scratch)
-    ]
-    return pl.concat(found).select("account_id", "cause").unique()
 
 
 def _amount(column: str, business: Business) -> pl.Expr:

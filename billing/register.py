@@ -315,6 +315,12 @@ class Register:
         with self._engine.connect() as connection:
             return connection.execute(query).scalar()
 
+    def issued_months(self) -> list[str]:
+        """The months of which billing dates have been closed, sorted."""
+        query = sa.select(stored.issued_months.c.billing_month).order_by(stored.issued_months.c.billing_month)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
+
     def count(self, through_month: str | None = None, since: str | None = None) -> int:
         """How many documents have been issued, for all billing months or those from `since` to `through_month`."""
         query = sa.select(sa.func.count()).select_from(stored.documents)

@@ -66,7 +66,7 @@ def read_table(
     if account is not None and account not in business.inputs.accounts["account_id"]:
         raise RefusedError(f"unknown account: found {account!r}, expected an account_id of the accounts file")
     if month is not None:
-        _check_month(month)
+        _check_month(business, table, month)
     frame = _computed(business, table, month) if looks_elsewhere else _stored(business, table, month)
     if account is not None:
         frame = _of_account(business, table, frame, account)
@@ -145,7 +145,11 @@ def _parquet(folder: Path, pattern: str) -> list[Path]:
     return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
 
 
-def _check_month(month: str) -> None:
+def _check_month(business: Business, table: Table, month: str) -> None:
+    """Months of billing begin with the catalogue's; usage may have been delivered, and may have happened, before."""
+    if table not in (EVENTS, REJECTS, INGEST):
+        business.refuse_unknown_month(month)
+        return
     try:
         first_day(month)
     except ValueError:

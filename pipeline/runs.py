@@ -1,7 +1,6 @@
 """A billing run from the command line: the same jobs as in Dagster's UI, in order, in this process."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -18,9 +17,9 @@ from assets.partitions import billing_months, delivery_days
 from assets.resources import BillingHome, preload
 from billing.business import Business
 from billing.calendar import first_day
+from billing.causes import record_given
 from billing.errors import InterruptedRunError, RefusedError
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
-from billing.given import record_given
 from billing.home import read_frame, remove_scratch_files, scan_frames, write_frame
 from billing.ingest import pending_days
 from billing.ingest.landing import delivered_files
@@ -31,6 +30,7 @@ from billing.month import (
     correction_reason,
     documents_to_render,
     refuse_lost_documents,
+    refuse_unissued_month,
 )
 from billing.plain_values import plain_rows
 from billing.preview import Preview, preview_month
@@ -162,6 +162,7 @@ def correct(
     check_month(business, month)
     reason = correction_reason(reason)
     _check_accounts(business, accounts)
+    refuse_unissued_month(business, month)
     register = business.register
     with _at_work(business, draft, say) as (resource, instance):
         # nothing is issued but the notes
@@ -268,13 +269,7 @@ def _end_killed_runs(instance: dg.DagsterInstance) -> None:
 
 def check_month(business: Business, month: str) -> None:
     """Refuse what is no billing month of this business."""
-    start = business.catalogue.policy.billing_start
-    if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
-        raise RefusedError(f"unknown month: found {month!r}, expected a billing month such as {start:%Y-%m}")
-    if first_day(month) < start:
-        raise RefusedError(
-            f"unknown month: found {month}, expected {start:%Y-%m} or later (policy.billing_start of the catalogue)"
-        )
+    business.refuse_unknown_month(month)
     if not billing_months.has_partition_key(month):
         raise RefusedError(f"unknown month: found {month}, which is too far in the future")
 

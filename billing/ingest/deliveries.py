@@ -87,6 +87,7 @@ def ingest_deliveries(
     progress: Progress | None = None,
     through: date | None = None,
     workers: int = 1,
+    kept: Sequence[parsing.FileVersion] = (),
 ) -> IngestOutcome:
     """Bring events, rejects and the ingest manifest up to date with landing/usage.
 
@@ -108,6 +109,8 @@ def ingest_deliveries(
         The as-of day: later delivery days are not looked at. What is in the lake of them stays; readers cut it off.
     workers
         Files parsed at the same time; each takes some 100 MB.
+    kept
+        Versions of delivered files that are still compared with what replaced them: their parsed files stay.
 
     Raises
     ------
@@ -115,17 +118,26 @@ def ingest_deliveries(
         When a delivered file changes while it is read.
     """
     rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days)
-    return _Ingest(home, rules, progress or _silent, through, workers).run()
+    return _Ingest(home, rules, progress or _silent, through, workers, kept).run()
 
 
 class _Ingest:
     """One call of `ingest_deliveries`."""
 
-    def __init__(self, home: Home, rules: Rules, progress: Progress, through: date | None, workers: int) -> None:
+    def __init__(
+        self,
+        home: Home,
+        rules: Rules,
+        progress: Progress,
+        through: date | None,
+        workers: int,
+        kept: Sequence[parsing.FileVersion],
+    ) -> None:
         self.home = home
         self.rules = rules
         self.progress = progress
         self.workers = workers
+        self.kept = kept
         self.landing = delivered_files(home, through)
         self.delivered = {(file.day, file.name): file for file in self.landing.files}
         self.state = read_state(home)
@@ -526,8 +538,11 @@ class _Ingest:
             write_frame(path, rejects, REJECTS)
 
     def _remove_superseded(self, files: Mapping[date, Sequence[ParsedVersion]]) -> None:
-        """Remove parsed files that nothing is made from any more."""
+        """Remove parsed files that nothing is made from any more, and that nothing is compared with."""
+        current = {parsing.FileVersion(day, file.name, file.sha256) for day, found in files.items() for file in found}
         wanted = {file.parsed for found in files.values() for file in found}
+        compared = [parsing.other_parsed_file(self.home, version) for version in set(self.kept) - current]
+        wanted.update(path for path in compared if path is not None)
         for path in (self.home.lake / "parsed_files").glob("delivery_day=*/*.parquet"):
             if path not in wanted:
                 path.unlink(missing_ok=True)

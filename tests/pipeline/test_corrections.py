@@ -194,6 +194,10 @@ def test_finance_corrects_where_runs_stop_at_drafts(business: Landing, tmp_path:
     ("arguments", "said"),
     [
         (("2026-13", "2026-02-21"), "unknown month: found '2026-13'"),
+        (("2026-03", "2026-03-15"), "unknown month: found 2026-03, of which nothing was issued, expected a month from"),
+        (("2025-12", "2026-02-21"), "unknown month: found 2025-12"),
+        (("2030-01", "2026-02-21", "--draft"), "expected a month from 2026-01 to 2026-02"),
+        (("2023-12", "2026-02-21"), "unknown month: found 2023-12, expected 2024-01 or later"),
         (("2026-02", "2026-02-14"), "documents were issued as of 2026-02-15"),
         (("2026-02", "2026-02-21", "--account", "nobody"), "unknown account: found 'nobody'"),
     ],
@@ -204,6 +208,14 @@ def test_what_cannot_be_corrected_is_refused(
     before = content_of(tmp_path)
     ended = correct(tmp_path, *arguments)
     assert (ended.status, said in ended.messages) == (2, True), ended.messages
+    assert content_of(tmp_path) == before
+
+
+def test_where_nothing_was_ever_issued_there_is_nothing_to_correct(tmp_path: Path) -> None:
+    Landing(tmp_path).customer("acme")
+    before = content_of(tmp_path)
+    ended = correct(tmp_path, "2026-01", "2026-02-21", "--draft")
+    assert (ended.status, "none was yet" in ended.messages) == (2, True), ended.messages
     assert content_of(tmp_path) == before
 
 

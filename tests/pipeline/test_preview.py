@@ -163,8 +163,107 @@ def test_a_draft_of_today_stands_beside_what_would_be_issued(business: Landing, 
     found = preview(tmp_path, "2026-03", "2026-03-05")
     row = one(changes(found, "late", "draft"))
     assert (row["old"], row["new"], row["difference"]) == ("99.00", "102.00", "3.00")
+    assert row["causes"] == ["delivery 2026-03-02/usage.jsonl is new"]
     row = one(changes(preview(tmp_path, "2026-03", "2026-03-10"), "late", "document"))
     assert (row["old"], row["new"]) == ("99.00", "102.00")
+
+
+def causes(found: dict[str, Any], account: str) -> dict[str, list[str]]:
+    """The causes of every cycle of an account, by its item."""
+    return {row["item"]: row["causes"] for row in changes(found, account, "cycle")}
+
+
+def test_a_cause_stays_known_until_its_difference_is_settled(business: Landing, tmp_path: Path) -> None:
+    late = ["delivery 2026-02-20/usage.jsonl is new"]
+    for account in ("late", "other"):
+        business.use(account, "2026-01-25", emails=2_000, delivered="2026-02-20")
+    correct = ("correct", "2026-02", "--as-of", "2026-02-21", "--reason", "late", "--home", tmp_path)
+    assert overage(*correct, "--draft").status == 0
+    assert bill(tmp_path, "2026-02", "2026-02-21").status == 0
+    found = preview(tmp_path, "2026-02", "2026-02-21")
+    assert [causes(found, account) for account in ("late", "other")] == [{EMAILS: late}] * 2
+    # of one account only: the other goes on being compared with what it was billed from
+    assert overage(*correct, "--account", "late").status == 0
+    found = preview(tmp_path, "2026-02", "2026-02-21")
+    assert [causes(found, account) for account in ("late", "other")] == [{}, {EMAILS: late}]
+    business.use("late", "2026-01-26", emails=2_000, delivered="2026-02-22")
+    assert bill(tmp_path, "2026-02", "2026-02-22").status == 0
+    found = preview(tmp_path, "2026-03", "2026-03-15")
+    assert causes(found, "late") == {EMAILS: ["delivery 2026-02-22/usage.jsonl is new"]}
+    assert causes(found, "other") == {EMAILS: late}
+    settled = {row["account_id"]: row["causes"] for row in settling(found)}
+    assert settled == {"late": ["delivery 2026-02-22/usage.jsonl is new"], "other": late}
+    assert bill(tmp_path, "2026-03", "2026-03-15").status == 0
+    assert preview(tmp_path, "2026-03", "2026-03-15")["accounts"] == []
+    assert not (tmp_path / "lake" / "unsettled.parquet").exists()
+
+
+def settling(found: dict[str, Any]) -> list[Row]:
+    return [
+        {"account_id": each["account_id"], **change}
+        for each in found["accounts"]
+        for change in each["changes"]
+        if change["what"] == "line" and "earlier cycle" in change["item"]
+    ]
+
+
+def test_a_delivery_is_the_cause_only_where_its_rows_moved(business: Landing, tmp_path: Path) -> None:
+    usage = business.folder / "usage" / "2026-01-20" / "usage.jsonl"
+    delivered = usage.read_text()
+    business.use("other", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    # the rows of one account are withdrawn, in a run that settles nothing
+    usage.write_text("".join(row for row in delivered.splitlines(keepends=True) if '"late"' not in row))
+    assert bill(tmp_path, "2026-02", "2026-02-21").status == 0
+    found = preview(tmp_path, "2026-02", "2026-02-21")
+    assert causes(found, "late") == {EMAILS: ["delivery 2026-01-20/usage.jsonl has changed"]}
+    assert causes(found, "other") == {EMAILS: ["delivery 2026-02-20/usage.jsonl is new"]}
+    # as it was when the account was billed, it is no cause any more, and what is compared no longer is not kept
+    usage.write_text(delivered)
+    assert causes(preview(tmp_path, "2026-02", "2026-02-22"), "late") == {}
+    assert bill(tmp_path, "2026-02", "2026-02-22").status == 0
+    business.use("late", "2026-02-22", emails=1)
+    assert bill(tmp_path, "2026-02", "2026-02-23").status == 0
+    assert len(list((tmp_path / "lake" / "parsed_files" / "delivery_day=2026-01-20").iterdir())) == 1
+    found = preview(tmp_path, "2026-02", "2026-02-23")
+    assert causes(found, "other") == {EMAILS: ["delivery 2026-02-20/usage.jsonl is new"]}
+
+
+def test_a_cycle_names_the_delivery_of_its_own_usage(business: Landing, tmp_path: Path) -> None:
+    bill(tmp_path, "2026-03", "2026-03-15")
+    business.use("late", "2026-01-25", emails=2_000, delivered="2026-03-16")
+    business.use("late", "2026-02-25", emails=17_000, domains=3, delivered="2026-03-17")
+    assert causes(preview(tmp_path, "2026-03", "2026-03-18"), "late") == {
+        EMAILS: ["delivery 2026-03-16/usage.jsonl is new"],
+        "Emails, cycle 2026-02-10 to 2026-03-10": ["delivery 2026-03-17/usage.jsonl is new"],
+        "Custom domains, cycle 2026-02-10 to 2026-03-10": ["delivery 2026-03-17/usage.jsonl is new"],
+    }
+
+
+def test_the_level_that_is_carried_in_is_a_cause_of_later_cycles(business: Landing, tmp_path: Path) -> None:
+    bill(tmp_path, "2026-03", "2026-03-15")
+    business.use("late", "2026-02-08", domains=3, delivered="2026-03-16")
+    delivery = ["delivery 2026-03-16/usage.jsonl is new"]
+    assert causes(preview(tmp_path, "2026-03", "2026-03-17"), "late") == {
+        "Custom domains, cycle 2026-01-10 to 2026-02-10": delivery,
+        "Custom domains, cycle 2026-02-10 to 2026-03-10": delivery,
+    }
+
+
+def test_a_fee_that_a_refund_pays_back_is_no_difference(business: Landing, tmp_path: Path) -> None:
+    catalogue = business.folder / "catalogue.yaml"
+    business.customer("leaves", on="2026-02-12")
+    bill(tmp_path, "2026-02", "2026-02-15")
+    request = business.request("leaves", "refund", "2026-02-16T10:00:00Z", reason="not needed")
+    catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
+    found = preview(tmp_path, "2026-02", "2026-02-17")
+    assert causes(found, "leaves") == {}
+    assert len(causes(found, "late")) == 2
+    refund = one(changes(found, "leaves", "document"))
+    assert (refund["item"], refund["new"]) == ("CN-2026-000001 credit note", "-99.00")
+    assert refund["causes"] == [f"request {request} is new"]
+    bill(tmp_path, "2026-02", "2026-02-17")
+    assert one(show(tmp_path, "documents", kind="credit_note"))["total"] == "-99.00"
+    assert changes(preview(tmp_path, "2026-03", "2026-03-31"), "leaves", "document") == []
 
 
 def test_a_preview_may_look_back_and_name_one_account(business: Landing, tmp_path: Path) -> None:

@@ -180,6 +180,8 @@ def test_other_tables_are_refused_as_of_another_day(home: Path, table: str) -> N
         (("documents", "--account", "nobody"), ["unknown account", "'nobody'"]),
         (("documents", "--month", "2026-13"), ["unknown month", "'2026-13'"]),
         (("documents", "--month", "January"), ["unknown month", "'January'"]),
+        (("ingest", "--month", "January"), ["unknown month", "'January'"]),
+        (("documents", "--month", "1926-01"), ["unknown month", "1926-01", "expected 2024-01 or later"]),
         (("ingest", "--account", "acme"), ["ingest has no rows of one account"]),
     ],
 )

@@ -1,0 +1,216 @@
+"""Why an account would be billed otherwise: what moved behind each change, as far as it bears on the account.
+
+What settles an earlier cycle is judged by what was given when the account was settled last, everything else by what was
+given to the last run.
+"""
+
+from typing import Any, Final
+
+import polars as pl
+
+from billing.business import Business
+from billing.calendar import months_after
+from billing.fingerprint import built_months
+from billing.given import Moved, moved_given, record_moved
+from billing.ingest.parsed_files import FileVersion, other_parsed_file
+from billing.ingest.parsed_rows import PARSED
+from billing.month import month_differences
+from billing.tables import CYCLES, PACKAGES, PARKED
+
+SETTLES: Final = ["due_on", "due_kind", "metric"]
+"""What names a difference of a subscription: billing date, kind (package_fee, hold_fee, overage) and metric."""
+
+# they bear on what is drafted, never on what is due of a closed billing date
+_OF_DRAFTS_ONLY: Final = (pl.col("kind") == "tax_rates") | (pl.col("key") == "seller")
+_CAUSED: Final = ["place", "cause"]
+
+
+def record_given(business: Business) -> None:
+    """Remember what was given to a run that brought every month up to date, and which accounts it left unsettled.
+
+    Looking back to a day before the latest documents leaves everything as it was remembered.
+    """
+    latest = business.register.latest_issued_on()
+    if latest is not None and business.as_of < latest:
+        return
+    moved = moved_given(business.home, business)
+    if moved.inputs.height or moved.groups.height:
+        record_moved(business, moved, _unsettled(business))
+
+
+def with_causes(
+    changes: pl.DataFrame, differences: pl.DataFrame, business: Business, scratch: Business
+) -> pl.DataFrame:
+    """Say what moved behind every change.
+
+    Parameters
+    ----------
+    changes
+        account_id, subscription_id, billing_month, billing_date; settles (a list of SETTLES: the differences that a
+        cycle, a line or a document is about) and comes (why it would be there though nothing moved; else null).
+    differences
+        As `open_differences`.
+
+    Returns
+    -------
+    polars.DataFrame
+        `changes` with `causes`, sorted words: what moved, or that the billing date has come where nothing had to.
+    """
+    moved = moved_given(business.home, scratch)
+    rows = changes.with_row_index("row")
+    settled = _settled(rows, differences, moved, business, scratch)
+    redone = rows.filter(pl.col("comes").is_null() & (pl.col("settles").list.len() == 0))
+    found = (
+        pl.concat([settled, _of_redone(redone, moved, business, scratch)])
+        .unique()
+        .group_by("row")
+        .agg(causes=pl.col("cause").sort())
+    )
+    moved_or_nothing = pl.col("causes").fill_null(pl.lit([], pl.List(pl.String)))
+    return (
+        rows.join(found, on="row", how="left", maintain_order="left")
+        .with_columns(
+            causes=pl.when(pl.col("comes").is_null()).then(moved_or_nothing).otherwise(pl.concat_list("comes"))
+        )
+        .drop("row")
+    )
+
+
+def _unsettled(business: Business) -> pl.Series:
+    """The ids of accounts with a difference that waits, or that are parked and may have one."""
+    built = built_months(business)
+    if not built or business.first_month is None:
+        return business.lives.parked["account_id"]
+    differences = month_differences(business, business.first_month, months_after(built[-1], 1))
+    parked = business.scan_months(PARKED, built).select("account_id").collect()
+    return pl.concat([differences["account_id"], parked["account_id"], business.lives.parked["account_id"]])
+
+
+def _settled(
+    rows: pl.DataFrame, differences: pl.DataFrame, moved: Moved, business: Business, scratch: Business
+) -> pl.DataFrame:
+    """row, cause of the rows that settle differences."""
+    places = (
+        differences.with_row_index("place")
+        .join(moved.groups, on="account_id", how="left")
+        .with_columns(pl.col("group").fill_null(0))
+    )
+    # a row of an account that is another now changes nothing of what is due; one that is new lets its usage count
+    changed = (pl.col("kind") == "account") & pl.col("before").is_not_null() & pl.col("now").is_not_null()
+    inputs = moved.inputs.filter(~_OF_DRAFTS_ONLY & ~changed)
+    gauges = [metric.name for metric in scratch.catalogue.metrics if metric.kind == "gauge"]
+    # the level of a gauge is carried in from before the cycle
+    since = pl.when(~pl.col("metric").is_in(gauges)).then("cycle_start")
+    windows = places.filter(pl.col("kind") == "overage").select(
+        "place", "account_id", "group", "metric", since=since, until="cycle_end"
+    )
+    caused = _caused(places, places.select("place", "package"), windows, inputs, business, scratch)
+    names = places.select("place", "subscription_id", due_on="billing_date", due_kind="kind", metric="metric")
+    behind = (
+        rows.select("row", "subscription_id", "settles")
+        .explode("settles", empty_as_null=False)
+        .unnest("settles")
+        .join(names, on=["subscription_id", *SETTLES], nulls_equal=True)
+    )
+    return behind.join(caused, on="place").select("row", "cause")
+
+
+def _of_redone(redone: pl.DataFrame, moved: Moved, business: Business, scratch: Business) -> pl.DataFrame:
+    """row, cause of the rows that the last run had computed otherwise."""
+    places = redone.select("account_id", "billing_month", place="row", group=pl.lit(0, pl.Int32))
+    months = places["billing_month"].unique().to_list()
+    keys = ["account_id", "billing_month"]
+    packages, cycles = (
+        places.join(scratch.scan_months(table, months).collect(), on=keys) for table in (PACKAGES, CYCLES)
+    )
+    names = packages.select("place", package=pl.concat_list("closing_package", "opening_package"))
+    metrics = pl.DataFrame({"metric": [metric.name for metric in scratch.catalogue.metrics]})
+    windows = (
+        cycles.drop_nulls("cycle_start")
+        .select("place", "account_id", "group", since="cycle_start", until="cycle_end")
+        .join(metrics, how="cross")
+    )
+    exploded = names.explode("package", empty_as_null=False).unique()
+    caused = _caused(places, exploded, windows, moved.inputs.filter(pl.col("group") == 0), business, scratch)
+    return caused.select(pl.col("place").alias("row"), "cause")
+
+
+def _caused(
+    places: pl.DataFrame,
+    packages: pl.DataFrame,
+    windows: pl.DataFrame,
+    inputs: pl.DataFrame,
+    business: Business,
+    scratch: Business,
+) -> pl.DataFrame:
+    """place, cause: of the inputs of its group those that bear on a place among the changes or differences.
+
+    Parameters
+    ----------
+    places
+        place, account_id, group.
+    packages
+        place, package.
+    windows
+        place, account_id, group, metric, since (null: ever), until: the usage that counts.
+    """
+    shared = inputs.filter(pl.col("account_id").is_null() & (pl.col("kind") != "delivery"))
+    groups = places.select("place", "group")
+    return pl.concat(
+        [
+            places.select("place", "account_id", "group").join(inputs, on=["account_id", "group"]).select(_CAUSED),
+            packages.join(groups, on="place").join(shared, on=["group", "package"]).select(_CAUSED),
+            groups.join(shared.filter(pl.col("package").is_null()), on="group").select(_CAUSED),
+            _deliveries(windows, inputs.filter(pl.col("kind") == "delivery"), business, scratch),
+        ]
+    )
+
+
+def _deliveries(windows: pl.DataFrame, inputs: pl.DataFrame, business: Business, scratch: Business) -> pl.DataFrame:
+    """place, cause: the deliveries of which rows that count in a window have come, gone or changed."""
+    keys = ["delivery_day", "file", "before", "now"]
+    wanted = inputs.join(windows, on="group", how="semi").select("group", *keys, "cause")
+    versions = wanted.select(keys).unique().sort(keys).with_row_index("version")
+    wanted = wanted.join(versions, on=keys, nulls_equal=True)
+    types = {metric.name: metric.event for metric in scratch.catalogue.metrics}
+    used = windows.select(
+        "place",
+        "group",
+        "since",
+        "until",
+        subject="account_id",
+        type=pl.col("metric").replace_strict(types, return_dtype=pl.String),
+    )
+    day = pl.col("time").dt.convert_time_zone(scratch.catalogue.time_zone).dt.date()
+    counts = (pl.col("since").is_null() | (day >= pl.col("since"))) & (day < pl.col("until"))
+    nothing = used.select("place", "group", version=pl.lit(0, pl.UInt32)).clear()
+    found = [
+        _moved_rows(versions.row(version, named=True), business, scratch)
+        .join(used.lazy(), on=["subject", "type"])
+        .filter(counts)
+        .select("place", "group", version=pl.lit(version, pl.UInt32))
+        .unique()
+        .collect(engine="streaming")
+        for version in range(versions.height)
+    ]
+    return pl.concat([nothing, *found]).join(wanted, on=["group", "version"]).select(_CAUSED)
+
+
+def _moved_rows(version: dict[str, Any], business: Business, scratch: Business) -> pl.LazyFrame:
+    """subject, type, time of the readable rows that only one of two versions of a delivery holds."""
+    parts = [pl.LazyFrame(schema=PARSED | {"versions": pl.Int32})]
+    for home, digest, sign in ((business.home, version["before"], -1), (scratch.home, version["now"], 1)):
+        named = FileVersion(version["delivery_day"], version["file"], digest)
+        path = other_parsed_file(home, named) if digest else None
+        if path is not None:
+            rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+            parts.append(rows.with_columns(versions=pl.lit(sign, pl.Int32)))
+    content = pl.exclude("row", "reason", "text", "versions")
+    return (
+        pl.concat(parts, how="diagonal")
+        .filter(pl.col("reason").is_null())
+        .group_by(content)
+        .agg(pl.col("versions").sum())
+        .filter(pl.col("versions") != 0)
+        .select("subject", "type", "time")
+    )

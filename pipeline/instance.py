@@ -1,8 +1,13 @@
 """The Dagster instance of a home: its runs and logs stay in the home, away from the program."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
+
+import dagster as dg
 
 from billing.home import Home, write_bytes
 
@@ -18,10 +23,24 @@ def use_instance_of(home: Home) -> Path:
     set_by_user = os.environ.get("DAGSTER_HOME")
     folder = Path(set_by_user) if set_by_user else home.root.resolve() / ".dagster"
     os.environ["DAGSTER_HOME"] = str(folder)
-    settings = folder / "dagster.yaml"
-    if not settings.exists():
-        write_bytes(settings, _settings())
+    folder.mkdir(parents=True, exist_ok=True)
+    # two processes that make Dagster's databases in one instant leave them unusable for good
+    with _one_at_a_time(folder):
+        settings = folder / "dagster.yaml"
+        if not settings.exists():
+            write_bytes(settings, _settings())
+        dg.DagsterInstance.get().dispose()
     return folder
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _settings() -> bytes:

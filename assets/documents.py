@@ -6,7 +6,7 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
-from assets.metadata import amount_sum, definition_metadata, first_of, money_type, summary
+from assets.metadata import amount_sum, definition_metadata, in_words, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months
 from assets.progress import report
@@ -116,9 +116,12 @@ def drafts(
         asset_key=DRAFTS.name,
         check_name="every_active_account_is_billed_once",
         passed=problems.is_empty(),
-        metadata={"month": month, "dates that are not": dict(problems.iter_rows())},
+        metadata={
+            "month": month,
+            "dates that are not": in_words([f"{problem}: {count:,}" for problem, count in problems.iter_rows()]),
+        },
     )
-    surging = surges(business, month)["account_id"].n_unique()
+    surging, listed = surges(business, month)["account_id"].n_unique(), f"overage show surges --month {month}"
     yield dg.AssetCheckResult(
         asset_key=DRAFTS.name,
         check_name="no_bill_is_ten_times_the_last_without_a_note",
@@ -127,12 +130,12 @@ def drafts(
         metadata={
             "month": month,
             "accounts": surging,
-            "list them": f"overage show surges --month {month}",
-            "warnings": [
-                f"{month}: {surging} accounts have a bill ten times their last: overage show surges --month {month}"
-            ]
-            if surging
-            else [],
+            "list them": listed,
+            **(
+                {"warnings": [f"{month}: {surging} accounts have a bill ten times their last: {listed}"]}
+                if surging
+                else {}
+            ),
         },
     )
 
@@ -222,7 +225,7 @@ def documents(
         asset_key=DOCUMENTS.name,
         check_name="numbers_have_no_gap",
         passed=not gaps,
-        metadata={"month": month, "series with a gap": first_of(gaps)},
+        metadata={"month": month, "series with a gap": in_words(gaps)},
     )
     scheduled = found.filter(pl.col("corrects").is_null())
     twice = int(scheduled.select("subscription_id", "billing_date").is_duplicated().sum())

@@ -1,6 +1,6 @@
 """Ingest: from delivered files to counted events, by day of delivery."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 import dagster as dg
@@ -109,15 +109,19 @@ def ingest_assets(
         check_name="every_file_could_be_read",
         passed=not outcome.unreadable_files,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"warnings": first_of(outcome.unreadable_files)},
+        metadata=_listed(outcome.unreadable_files),
     )
     yield dg.AssetCheckResult(
         asset_key="ingest",
         check_name="no_ingested_file_has_changed",
         passed=not outcome.warnings,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"warnings": first_of(outcome.warnings)},
+        metadata=_listed(outcome.warnings),
     )
+
+
+def _listed(warnings: Sequence[str]) -> dict[str, int | list[str]]:
+    return {"files": len(warnings), **({"warnings": first_of(warnings)} if warnings else {})}
 
 
 landing_assets = [

@@ -45,6 +45,16 @@ def markdown_table(frame: pl.DataFrame) -> str:
     return "\n".join([head, rule, *rows, *(["", f"and {more:,} more"] if more > 0 else [])])
 
 
+def bullets(texts: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """The first of many texts, one under the other."""
+    return dg.MetadataValue.md("\n".join(f"* {text}" for text in first_of(texts)) or "none")
+
+
+def in_words(texts: Sequence[str]) -> str:
+    """The first of many short texts, one after the other."""
+    return ", ".join(first_of(texts)) or "none"
+
+
 def first_of(texts: Sequence[str]) -> list[str]:
     """The first of many texts, none of them long, and how many more there are."""
     more = len(texts) - _MOST_ROWS
@@ -54,7 +64,9 @@ def first_of(texts: Sequence[str]) -> list[str]:
 def summary(frame: pl.DataFrame, **numbers: int | Decimal) -> dict[str, dg.MetadataValue]:
     """A Markdown summary and plain numbers that Dagster plots over time."""
     values: dict[str, dg.MetadataValue] = {
-        name: dg.MetadataValue.int(value) if isinstance(value, int) else dg.MetadataValue.float(_plottable(value))
+        name.replace("_", " "): dg.MetadataValue.int(value)
+        if isinstance(value, int)
+        else dg.MetadataValue.float(_plottable(value))
         for name, value in numbers.items()
     }
     if not frame.is_empty():

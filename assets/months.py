@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS, ingest
-from assets.metadata import amount_sum, definition_metadata, first_of, money_type, summary
+from assets.metadata import amount_sum, bullets, definition_metadata, first_of, in_words, money_type, summary
 from assets.partitions import billing_months, month_before
 from assets.resources import BillingHome
 from billing import month as steps
@@ -82,7 +82,7 @@ def cycles(
     month = context.partition_key
 
     def step(business: Business, month: str) -> pl.DataFrame:
-        for warning in ingest(business).warnings:
+        for warning in first_of(ingest(business).warnings):
             context.log.warning(warning)
         return steps.write_cycles(business, month)
 
@@ -104,7 +104,7 @@ def cycles(
             "month": month,
             "days without a delivery": len(missing.days),
             "files that stopped": len(missing.files),
-            "which": missing.in_words(most=31),
+            "which": bullets(missing.in_words(most=31)),
         },
     )
 
@@ -184,7 +184,11 @@ def decisions(
     yield dg.AssetCheckResult(
         check_name="decisions_are_complete",
         passed=problems.is_empty(),
-        metadata={"month": month, "decisions": frame.height, "what is missing": dict(problems.iter_rows())},
+        metadata={
+            "month": month,
+            "decisions": frame.height,
+            "what is missing": in_words([f"{problem}: {count:,}" for problem, count in problems.iter_rows()]),
+        },
     )
 
 
@@ -304,6 +308,6 @@ def unbilled(
         metadata={
             "month": month,
             **summary(found, metrics=found.height),
-            "metrics that lost events": first_of(lost["metric"].to_list()),
+            "metrics that lost events": in_words(lost["metric"].to_list()),
         },
     )

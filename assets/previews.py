@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from assets.metadata import first_of, money_type, summary
+from assets.metadata import bullets, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months
 from assets.resources import BillingHome
@@ -43,7 +43,7 @@ def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.
     return dg.MaterializeResult(
         metadata={
             **metadata,
-            "moved": first_of([f"{month}: {', '.join(names)}" for month, names in found.moved.items()]),
+            "moved": bullets([f"{month}: {', '.join(names)}" for month, names in found.moved.items()]),
             "list them": command,
         }
     )

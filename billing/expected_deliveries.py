@@ -1,9 +1,10 @@
 """Deliveries that could be expected and are not there: a day without any, and a file that came every day and stopped.
 
 Expected is a delivery on every day since the first one, and every file that came on each of the seven days before.
-A date in a file's name does not tell files apart: `mail-2026-01-10.jsonl` and `mail-2026-01-11.jsonl` are one.
+Neither day nor ending of a name tell files apart: `mail-2026-01-10.jsonl` and `mail-2026-01-11.csv.gz` are one.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -14,6 +15,7 @@ from billing.ingest.landing import delivered_files
 from billing.ingest.state import read_state
 
 HABIT_DAYS: Final = 7
+_ENDING: Final = re.compile(r"\.(jsonl|ndjson|json|csv|parquet)(\.(gz|zst))?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,16 +61,16 @@ def missing_deliveries(home: Home, since: date, through: date) -> MissingDeliver
 
 
 def _names_by_day(home: Home, through: date) -> Mapping[date, frozenset[str]]:
-    """The names of the files that came on each day, without the day in them; also of those that were archived since."""
+    """The names of the files that came on each day, without day and ending; also of those that were archived since."""
     state = read_state(home)
     found: dict[date, set[str]] = {}
     for day, known in state.days.items() if state else ():
         if day <= through:
-            found.setdefault(day, set()).update(_without_day(name, day) for name in known.files)
+            found.setdefault(day, set()).update(_lasting_name(name, day) for name in known.files)
     for file in delivered_files(home, through).files:
-        found.setdefault(file.day, set()).add(_without_day(file.name, file.day))
+        found.setdefault(file.day, set()).add(_lasting_name(file.name, file.day))
     return {day: frozenset(names) for day, names in found.items()}
 
 
-def _without_day(name: str, day: date) -> str:
-    return name.replace(day.isoformat(), "<day>").replace(f"{day:%Y%m%d}", "<day>")
+def _lasting_name(name: str, day: date) -> str:
+    return _ENDING.sub("", name).replace(day.isoformat(), "<day>").replace(f"{day:%Y%m%d}", "<day>")

@@ -56,7 +56,14 @@ def test_a_file_that_came_on_seven_days_and_stopped_is_missing_once(tmp_path: Pa
     days = every_day("2026-01-01", "2026-01-07", "web.jsonl", "mail-{day}.csv", "app_{digits}.parquet")
     days |= every_day("2026-01-08", "2026-01-10", "web.jsonl", "app_{digits}.parquet")
     found = missing(home(tmp_path, days), "2026-01-01", "2026-01-10")
-    assert found.files == ((date(2026, 1, 8), "mail-<day>.csv"),)
+    assert found.files == ((date(2026, 1, 8), "mail-<day>"),)
+
+
+def test_a_file_that_comes_in_another_format_has_not_stopped(tmp_path: Path) -> None:
+    days = every_day("2026-01-01", "2026-01-07", "mail-{day}.jsonl.gz")
+    days |= every_day("2026-01-08", "2026-01-08", "mail-{day}.PARQUET")
+    days |= every_day("2026-01-09", "2026-01-09", "mail-{day}.csv.zst")
+    assert not missing(home(tmp_path, days), "2026-01-01", "2026-01-09")
 
 
 def test_a_file_that_did_not_come_every_day_is_not_expected(tmp_path: Path) -> None:

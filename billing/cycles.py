@@ -253,11 +253,14 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
         "fee_share_denominator": pl.when(due & prorated).then(days).otherwise(1),
         "hold_fee_due": hold_fee_due.fill_null(False),
         "is_last": (at == pl.col("last_billing_date")).fill_null(False),
-        "status": pl.when(stopped & pl.col("end").is_not_null())
-        .then("end")
-        # a hold that was undone later was a hold on that day
-        .when((pl.col("held_on") < at).fill_null(False) | pl.col("is_paused"))
+        # a hold that was undone or ended later was a hold on that day
+        "status": pl.when(
+            (pl.col("held_on") < at).fill_null(False) & (pl.col("ended_on") >= at).fill_null(True)
+            | pl.col("is_paused")
+        )
         .then(pl.lit("held"))
+        .when(stopped & pl.col("end").is_not_null())
+        .then("end")
         .when(pl.col("is_suspended"))
         .then(pl.lit("suspended"))
         .when((pl.col("ended_on") < at).fill_null(False))

@@ -357,6 +357,18 @@ def test_with_a_hold_fee_a_held_subscription_keeps_its_billing_dates_until_it_is
     assert resumed.fees[:2] == days("2026-05-10", "2026-06-10")
 
 
+def test_what_was_on_hold_when_it_was_billed_stays_so_when_it_is_cancelled_later(
+    ref_1_with: Callable[..., Catalogue],
+) -> None:
+    catalogue = ref_1_with(hold_fee=Decimal("5.00"))
+    lives = lives_of({"acme": [bought(), asks("hold", "2026-02-20"), asks("cancel", "2026-05-02")]}, catalogue)
+    dated = [month_cycles(month, lives.subscriptions, NO_SUSPENSIONS, catalogue).cycles for month in HALF_A_YEAR]
+    statuses = dict(pl.concat(dated).select("billing_date", "status").iter_rows())
+    assert list(statuses) == days("2026-01-10", "2026-02-10", "2026-03-10", "2026-04-10", "2026-05-10")
+    # cancelled eight days before 05-10, which is late: the hold fee of 05-10 is the last one
+    assert list(statuses.values()) == ["active", "active", "held", "held", "cancelled"]
+
+
 @pytest.mark.parametrize(
     ("held_on", "fees", "first_hold_fee"),
     [("2026-11-01", ["2026-01-10"], "2027-01-10"), ("2027-01-05", ["2026-01-10", "2027-01-10"], "2028-01-10")],

@@ -724,10 +724,13 @@ class Oracle:
 
     def status(self, one: Subscription, day: date, suspended: bool) -> str:
         """Of the subscription at a billing date."""
+        over = bool(one.end) and one.ended_on is not None and one.ended_on < day
+        if one.held_on is not None and one.held_on < day and not over:
+            return "held"
+        if any(a <= day < b for a, b in one.pauses):
+            return "held"
         if one.no_fee_from is not None and day >= one.no_fee_from and one.end:
             return one.end
-        if (one.held_on is not None and one.held_on < day) or any(a <= day < b for a, b in one.pauses):
-            return "held"
         if suspended:
             return "suspended"
         if one.ended_on is not None and one.ended_on < day:

@@ -255,8 +255,7 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
         "is_last": (at == pl.col("last_billing_date")).fill_null(False),
         # a hold that was undone or ended later was a hold on that day
         "status": pl.when(
-            (pl.col("held_on") < at).fill_null(False) & (pl.col("ended_on") >= at).fill_null(True)
-            | pl.col("is_paused")
+            (pl.col("held_on") < at).fill_null(False) & (pl.col("ended_on") >= at).fill_null(True) | pl.col("is_paused")
         )
         .then(pl.lit("held"))
         .when(stopped & pl.col("end").is_not_null())

@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from pipeline import sensors
 from pipeline.definitions import defs
 from pipeline.sensors import month_is_ready, run_failed
-from tests.pipeline.outside import Landing, blank_files
+from tests.pipeline.outside import Landing, blank_files, blank_page
 
 
 class MailServer:
@@ -181,6 +181,33 @@ def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(
     assert call["subject"] == first["Subject"]
     assert call["facts"] == {"documents": "1", "total": "99.00 USD"}
     assert call["id"] == call["key"] == str(first["Message-ID"]).strip("<>").removesuffix("@overage")
+
+
+@pytest.mark.parametrize(
+    ("bought", "early", "last"),
+    [("2026-12-10", "2026-12-30", "2026-12-31"), ("2028-02-10", "2028-02-28", "2028-02-29")],
+)
+def test_a_month_is_complete_with_the_last_day_of_a_year_or_a_leap_day_and_not_before(
+    tmp_path: Path,
+    instance: dg.DagsterInstance,
+    mail: MailServer,
+    hook: HookServer,
+    monkeypatch: pytest.MonkeyPatch,
+    bought: str,
+    early: str,
+    last: str,
+) -> None:
+    configure(monkeypatch, mail, hook)
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme", on=bought)
+    monkeypatch.setattr(sensors, "home_folder", lambda: landing.root)
+    monkeypatch.setattr("billing.month.render_files", blank_files)
+    monkeypatch.setattr("billing.month_report_page.draw_page", blank_page)
+    told = []
+    for as_of in (early, last):
+        tell(month_is_ready, instance, run(instance, landing, as_of, last[:7]), "PIPELINE_SUCCESS")
+        told.append([mail["Subject"] for mail in mail.mails])
+    assert told == [[], [f"{last[:7]} is billed: 1 documents"]]
 
 
 def test_drafts_that_are_ready_to_review_are_told(

@@ -134,6 +134,25 @@ def test_a_correction_is_rolled_forward_from_the_first_month_that_moved(
     assert rolled("2026-04-01", monkeypatch) == [("2026-02", "2026-03-31"), ("2026-03", "2026-03-31")]
 
 
+@pytest.mark.parametrize(
+    ("bought", "asked", "last", "day"),
+    [
+        ("2026-11-10", "2026-12-20", "2026-12-31", "2027-01-01"),
+        ("2028-01-10", "2028-02-20", "2028-02-29", "2028-03-01"),
+    ],
+)
+def test_the_last_day_of_a_year_and_a_leap_day_are_rolled_forward_the_day_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bought: str, asked: str, last: str, day: str
+) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme", on=bought)
+    monkeypatch.setattr(sensors, "home_folder", lambda: landing.root)
+    assert bill(landing.root, last[:7], last).status == 0
+    assert rolled(day, monkeypatch) == []
+    landing.request("acme", "upgrade", f"{asked}T09:00:00Z", package="silver")
+    assert rolled(day, monkeypatch) == [(last[:7], last)]
+
+
 def test_a_day_that_passes_rolls_nothing_forward(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     assert bill(landing.root, "2026-02", "2026-02-05").status == 0
     assert rolled("2026-02-08", monkeypatch) == []

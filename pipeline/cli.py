@@ -15,6 +15,7 @@ import click
 
 from billing import __version__
 from billing.errors import InterruptedRunError, RefusedError
+from pipeline.keyboard import heard_once
 
 # heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
 
@@ -35,7 +36,8 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            status = command(*args, **kwargs)
+            with heard_once():
+                status = command(*args, **kwargs)
         except RefusedError as error:
             say(f"refused: {error}")
             sys.exit(REFUSED)

@@ -1,7 +1,7 @@
 """Why an account would be billed otherwise: what moved behind each change, as far as it bears on the account.
 
-What settles an earlier cycle is judged by what was given when the account was settled last, everything else by what was
-given to the last run.
+What settles an earlier cycle, or parks an account, is judged by what was given when the account was settled last,
+everything else by what was given to the last run.
 """
 
 from typing import Any, Final
@@ -46,8 +46,8 @@ def with_causes(
     Parameters
     ----------
     changes
-        account_id, subscription_id, billing_month, billing_date; settles (a list of SETTLES: the differences that a
-        cycle, a line or a document is about) and comes (why it would be there though nothing moved; else null).
+        account_id, subscription_id, billing_month, billing_date, what, new; settles (a list of SETTLES: the differences
+        that a cycle, a line or a document is about) and comes (why it would be there though nothing moved; else null).
     differences
         As `open_differences`.
 
@@ -117,7 +117,12 @@ def _settled(
 
 def _of_redone(redone: pl.DataFrame, moved: Moved, business: Business, scratch: Business) -> pl.DataFrame:
     """row, cause of the rows that the last run had computed otherwise."""
-    places = redone.select("account_id", "billing_month", place="row", group=pl.lit(0, pl.Int32))
+    # an account that is parked is compared with what was given when it could be billed
+    is_parked = (pl.col("what") == "parked") & pl.col("new").is_not_null()
+    parked = pl.when(is_parked).then("group").fill_null(0)
+    places = redone.join(moved.groups, on="account_id", how="left", maintain_order="left").select(
+        "account_id", "billing_month", place="row", group=parked
+    )
     months = places["billing_month"].unique().to_list()
     keys = ["account_id", "billing_month"]
     packages, cycles = (
@@ -130,8 +135,11 @@ def _of_redone(redone: pl.DataFrame, moved: Moved, business: Business, scratch: 
         .select("place", "account_id", "group", since="cycle_start", until="cycle_end")
         .join(metrics, how="cross")
     )
-    exploded = names.explode("package", empty_as_null=False).unique()
-    caused = _caused(places, exploded, windows, moved.inputs.filter(pl.col("group") == 0), business, scratch)
+    # any of them may be what an account that is parked lacks
+    all_packages = moved.inputs.select("package").drop_nulls().unique()
+    lacking = redone.filter(pl.col("what") == "parked").select(place="row").join(all_packages, how="cross")
+    sold = pl.concat([names.explode("package", empty_as_null=False), lacking]).unique()
+    caused = _caused(places, sold, windows, moved.inputs, business, scratch)
     return caused.select(pl.col("place").alias("row"), "cause")
 
 

@@ -238,8 +238,13 @@ def _packages(business: Business, scratch: Business, months: list[str]) -> pl.Da
         pl.col("opening_package").fill_null("end"),
         pl.format(" ({})", "status"),
     )
-    comes = pl.format("billing date {} has come", "billing_date")
-    return _compared(business, scratch, months, PACKAGES, ["subscription_id", "billing_date"], text, "package", comes)
+    keys, comes = ["subscription_id", "billing_date"], pl.format("billing date {} has come", "billing_date")
+    changed = _compared(business, scratch, months, PACKAGES, keys, text, "package", comes)
+    # a package that comes back to a closed date was away while its account was parked
+    closed = business.register.closed_dates().select(*keys, was_closed=pl.lit(True))
+    return changed.join(closed, on=keys, how="left", maintain_order="left").with_columns(
+        comes=pl.when(pl.col("was_closed").is_null()).then("comes")
+    )
 
 
 def _decisions(business: Business, scratch: Business, months: list[str]) -> pl.DataFrame:

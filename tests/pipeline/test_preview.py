@@ -266,6 +266,40 @@ def test_a_fee_that_a_refund_pays_back_is_no_difference(business: Landing, tmp_p
     assert changes(preview(tmp_path, "2026-03", "2026-03-31"), "leaves", "document") == []
 
 
+def test_an_account_that_is_parked_and_mended_names_the_catalogue_and_keeps_its_causes(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("bad", "silver")
+    landing.use("bad", emails=101_000)
+    assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
+    landing.use("bad", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    assert bill(tmp_path, "2026-02", "2026-02-21").status == 0
+    catalogue = landing.folder / "catalogue.yaml"
+    good = catalogue.read_text()
+    before, silver = good.split("- name: silver", 1)
+    catalogue.write_text(f"{before}- name: silver{silver.replace('2026-01-01', '2026-03-01', 1)}")
+    versions = [f"catalogue package silver, version of 2026-0{month}-01" for month in (1, 3)]
+    broken, mended = (
+        [f"{versions[0]} is {first}", f"{versions[1]} is {second}"]
+        for first, second in (("gone", "new"), ("new", "gone"))
+    )
+    found = preview(tmp_path, "2026-03", "2026-02-22")
+    assert {tuple(row["causes"]) for row in changes(found, "bad", "parked")} == {tuple(broken)}
+    assert changes(found, "bad", "cycle") == []
+    assert bill(tmp_path, "2026-02", "2026-02-22").status == 1
+    # of a month that is looked at for the first time as well
+    found = preview(tmp_path, "2026-03", "2026-02-23")
+    assert [row["causes"] for row in changes(found, "bad", "parked")] == [broken]
+    catalogue.write_text(good)
+    found = preview(tmp_path, "2026-03", "2026-03-15")
+    assert [row["causes"] for row in changes(found, "bad", "parked")] == [mended] * 2
+    packages = [row["causes"] for row in changes(found, "bad", "package")]
+    assert packages == [mended, mended, ["billing date 2026-03-10 has come"]]
+    assert causes(found, "bad") == {EMAILS: ["delivery 2026-02-20/usage.jsonl is new"]}
+    assert bill(tmp_path, "2026-03", "2026-03-15").status == 0
+    assert one(show(tmp_path, "documents", billing_date="2026-03-10"))["total"] == "203.00"
+    assert preview(tmp_path, "2026-03", "2026-03-15")["accounts"] == []
+
+
 def test_a_preview_may_look_back_and_name_one_account(business: Landing, tmp_path: Path) -> None:
     found = preview(tmp_path, "2026-02", "2026-02-01", "--account", "late")
     assert found["totals"]["document"] == {"changes": 0, "difference": "0.00"}

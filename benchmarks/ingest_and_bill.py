@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Final, NamedTuple
 from billing import month as steps
 from billing.business import Business
 from billing.ingest import ingest_deliveries
-from billing.sample import billing_hint, write_sample
+from billing.sample import write_sample
 
 MONTH_STEPS: Final[tuple[tuple[str, Callable[[Business, str], object]], ...]] = (
     ("cycles", steps.write_cycles),
@@ -50,10 +51,9 @@ def make_home(home: Path, accounts: int, months: int, events_per_account_day: De
     return write_sample(home, accounts, months, events_per_account_day).rows
 
 
-def ingest_and_bill(home: Path, months: int) -> tuple[list[Cost], int]:
-    """Ingest everything delivered and bill all months; return the cost of each step and the number of documents."""
+def ingest_and_bill(home: Path, last: str, as_of: date) -> tuple[list[Cost], int]:
+    """Ingest what is delivered and bill all months to the last; return each step's cost and the number of documents."""
     costs: list[Cost] = []
-    last, as_of = billing_hint(months)
 
     def measured(step: str, month: str | None, work: Callable[[], object]) -> object:
         started, processor = time.perf_counter(), _cpu_seconds()
@@ -96,19 +96,20 @@ def _cpu_seconds() -> float:
 
 
 def main() -> None:
-    """`make HOME ACCOUNTS MONTHS EVENTS_PER_ACCOUNT_DAY` or `bill HOME MONTHS [PROFILE]`; the result is JSON."""
+    """`make HOME ACCOUNTS MONTHS EVENTS_PER_ACCOUNT_DAY` or `bill HOME LAST_MONTH AS_OF [PROFILE]`; prints JSON."""
     task, home, *rest = sys.argv[1:]
     if task == "make":
         accounts, months, daily = rest
         result: object = {"rows": make_home(Path(home), int(accounts), int(months), Decimal(daily))}
     else:
-        profiler = cProfile.Profile() if rest[1:] else None
+        last, as_of, *profile = rest
+        profiler = cProfile.Profile() if profile else None
         if profiler:
             profiler.enable()
-        costs, documents = ingest_and_bill(Path(home), int(rest[0]))
+        costs, documents = ingest_and_bill(Path(home), last, date.fromisoformat(as_of))
         if profiler:
             profiler.disable()
-            with Path(rest[1]).open("w", encoding="utf-8") as report:
+            with Path(profile[0]).open("w", encoding="utf-8") as report:
                 pstats.Stats(profiler, stream=report).sort_stats("tottime").print_stats(40)
                 pstats.Stats(profiler, stream=report).sort_stats("cumulative").print_stats(60)
         result = {"documents": documents, "steps": [cost._asdict() for cost in costs]}

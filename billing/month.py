@@ -126,19 +126,19 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
     return usage
 
 
-def write_packages(business: Business, month: str) -> pl.DataFrame:
-    """The package of every cycle that starts in the month: PACKAGES."""
-    packages = _decided(business, month).packages
+def write_packages(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
+    """The package of every cycle that starts in the month: PACKAGES, as decided here or before."""
+    packages = (decided or _decided(business, month)).packages
     write_frame(business.home.partition(PACKAGES, month), packages, PACKAGES)
     return packages
 
 
-def write_decisions(business: Business, month: str) -> pl.DataFrame:
+def write_decisions(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
     """The answers to requests and the automatic upgrades of the month, those decided by the as-of day: DECISIONS."""
-    decided = _decided(business, month).decisions.filter(pl.col("decided_on") <= business.as_of)
+    changes = (decided or _decided(business, month)).decisions.filter(pl.col("decided_on") <= business.as_of)
     closed = business.register.closed_decisions(month)
     answers = business.lives.answers.filter(
-        (pl.col("outcome") != "pending") | pl.col("request_id").is_in(decided["request_id"].drop_nulls().implode())
+        (pl.col("outcome") != "pending") | pl.col("request_id").is_in(changes["request_id"].drop_nulls().implode())
     )
     answers = pl.concat([answers, _asked_after_the_close(business)])
     # one answer stands: a cancellation or hold learnt after the close voids no change that was decided there (rule 9)
@@ -148,7 +148,7 @@ def write_decisions(business: Business, month: str) -> pl.DataFrame:
         answers = answers.filter(~(voided & pl.col("request_id").is_in(decided_before)))
     decisions = month_decisions(
         month,
-        pl.concat([closed, DECISIONS.conform(decided)]),
+        pl.concat([closed, DECISIONS.conform(changes)]),
         answers,
         _refund_amounts(business),
         business.first_month or month,
@@ -215,6 +215,8 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
         if not issue.closing.is_empty() or not issue.drafts.is_empty() or before is None or before < through:
             refuse_lost_documents(business)
             issued = register.issue(issue)
+            # the contents are large
+            del issue
             # a first document that has just been issued may have been refunded since
             if not only_drafts and not approved_refunds(business).is_empty():
                 seen = register.state()
@@ -225,12 +227,11 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
             _write_drafts(
                 business,
                 month,
-                Drafts(
-                    *(_required(business, table, month).filter(left) for table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES))
-                ),
+                Drafts(*(_required(business, table, month, left) for table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES))),
             )
-            write_packages(business, month)
-            write_decisions(business, month)
+            decided = _decided(business, month)
+            write_packages(business, month, decided)
+            write_decisions(business, month, decided)
     _write_issued(business, month)
     return issued
 
@@ -635,7 +636,7 @@ def _issue(business: Business, month: str, through: date) -> Issue:
     """The drafts up to `through`, and the billing dates up to it that are still open."""
     reached = pl.col("billing_date") <= through
     parked = _required(business, PARKED, month)
-    drafts = _required(business, DRAFTS, month).filter(reached)
+    drafts = _required(business, DRAFTS, month, reached)
     packages = _without(_required(business, PACKAGES, month), parked)
     columns = ["account_id", *CLOSED_SCHEMA]
     settled = drafts.join(packages, on=["subscription_id", "billing_date"], how="anti").select(
@@ -651,8 +652,8 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         as_of=business.as_of,
         closed_through=through,
         drafts=drafts,
-        lines=_required(business, DRAFT_LINES, month).filter(reached),
-        taxes=_required(business, DRAFT_TAXES, month).filter(reached),
+        lines=_required(business, DRAFT_LINES, month, reached),
+        taxes=_required(business, DRAFT_TAXES, month, reached),
         closing=pl.concat([closing, settled]),
         decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
         seen=_drafted_from(business, month).read_text().splitlines()[0],
@@ -753,11 +754,12 @@ def _unbilled_reasons(outside: pl.DataFrame, business: Business) -> pl.DataFrame
     )
 
 
-def _required(business: Business, table: Table, month: str) -> pl.DataFrame:
+def _required(business: Business, table: Table, month: str, rows: pl.Expr | None = None) -> pl.DataFrame:
+    """The table of the month, or only these rows of it."""
     path = business.home.partition(table, month)
     if not path.exists():
         raise FileNotFoundError(f"{path}: {table.name} of {month} has not been computed: bill that month first")
-    return read_frame(path, table)
+    return read_frame(path, table) if rows is None else scan_frames([path], table).filter(rows).collect()
 
 
 def _without(frame: pl.DataFrame, parked: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +42,8 @@ _DOCUMENT_SCHEMA: Final = {
     "content_hash": pl.String,
 }
 _BULK = 5_000
+# a statement of older SQLite has at most 999 values, a document 18
+_ROWS_PER_STATEMENT = 50
 # keys of the server's locks: one for a run, one for the transaction that gives numbers
 _RUN_LOCK: Final = 7_281_002
 _ISSUE_LOCK: Final = 7_281_003
@@ -436,7 +439,9 @@ class Register:
             # a document comes after its lines and taxes, and agrees with them: the database sees to both
             _insert(connection, stored.lines, _line_rows(issue.lines.join(numbers, on=keys, maintain_order="left")))
             _insert(connection, stored.taxes, _tax_rows(issue.taxes.join(numbers, on=keys, maintain_order="left")))
-            _insert(connection, stored.documents, _document_rows(numbered))
+            # the contents of a month are large: they are finished in pieces
+            for some in numbered.iter_slices(_BULK):
+                _insert(connection, stored.documents, _document_rows(some))
             closing = issue.closing.with_columns(billing_month=pl.lit(issue.month), closed_on=pl.lit(issue.as_of)).sort(
                 "subscription_id", "billing_date"
             )
@@ -506,18 +511,11 @@ class Register:
         first = pl.col("series").replace_strict(
             {code: last.get(code, 0) for code in SERIES.values()}, return_dtype=pl.Int64
         )
-        numbered = ordered.with_columns(
+        return ordered.with_columns(
             sequence=first + pl.int_range(1, pl.len() + 1).over("series"),
             year=pl.lit(year),
             issued_on=pl.lit(issue.as_of),
         ).with_columns(number=pl.format("{}-{}-{}", "series", "year", pl.col("sequence").cast(pl.String).str.zfill(6)))
-        filled = pl.format('"number":"{}","issued_on":"{}"', "number", pl.col("issued_on").dt.to_string("%Y-%m-%d"))
-        content = numbered.select(
-            pl.col("content").str.replace('"number":null,"issued_on":null', filled, literal=True)
-        )["content"]
-        return numbered.with_columns(
-            content=content, content_hash=pl.Series([hash_content(text) for text in content], dtype=pl.String)
-        )
 
     def _frame(self, query: sa.Select[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
         """What a query finds, of the rows that the driver gives: an object a row costs more than to find it."""
@@ -554,9 +552,13 @@ def hash_content(content: str) -> str:
 
 
 def _document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
-    columns = [column.name for column in stored.documents.columns if column.name != "is_scheduled"]
-    rows = numbered.with_columns(_to_integers("net", "tax", "total")).select(columns)
-    return rows.with_columns(is_scheduled=pl.col("corrects").is_null())
+    """The rows of documents, whose content now says their number and day."""
+    filled = pl.format('"number":"{}","issued_on":"{}"', "number", pl.col("issued_on").dt.to_string("%Y-%m-%d"))
+    content = pl.col("content").str.replace('"number":null,"issued_on":null', filled, literal=True)
+    rows = numbered.with_columns(_to_integers("net", "tax", "total"), content=content)
+    hashes = pl.Series([hash_content(text) for text in rows["content"]], dtype=pl.String)
+    columns = [column.name for column in stored.documents.columns]
+    return rows.with_columns(content_hash=hashes, is_scheduled=pl.col("corrects").is_null()).select(columns)
 
 
 def _line_rows(lines: pl.DataFrame) -> pl.DataFrame:
@@ -626,16 +628,16 @@ def _from_integers(*names: str) -> list[pl.Expr]:
 
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> None:
-    """Give rows to the driver in bulk, without a statement of its own for each."""
+    """Give rows to the driver in bulk: what guards could take back is noted once a statement, not once a row."""
     marker = "?"
     if connection.dialect.name == "sqlite":
         rows = rows.with_columns(pl.col(pl.Date).dt.to_string("%Y-%m-%d"))
     else:
         marker = "%s"
-    values = ", ".join([marker] * rows.width)
-    statement = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES ({values})"  # noqa: S608 # our own names
-    for some in rows.iter_slices(_BULK):
-        connection.exec_driver_sql(statement, some.rows())
+    head = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES "  # noqa: S608 # our own names
+    row = f"({', '.join([marker] * rows.width)})"
+    for some in rows.iter_slices(_ROWS_PER_STATEMENT):
+        connection.exec_driver_sql(head + ", ".join([row] * some.height), tuple(chain.from_iterable(some.rows())))
 
 
 def _name_lost_registers(engine: sa.Engine) -> None:

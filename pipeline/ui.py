@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,11 @@ from pipeline.instance import use_instance_of
 
 def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> int:
     """Run webserver and daemon on the home; both end when either does, or on a signal.
+
+    Returns
+    -------
+    int
+        The exit status: 0 when it was stopped, 1 when one of them ended by itself.
 
     Raises
     ------
@@ -36,14 +42,17 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> int:
     # the commands are this program's own, none of their words comes from data
     processes = [subprocess.Popen(command, env=environment) for command in commands]  # noqa: S603
     say(f"http://{host}:{port} shows {home.root}; stop it with Ctrl-C")
-    signal.signal(signal.SIGTERM, lambda *_: _stop(processes))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        processes[0].wait()
+        while all(process.poll() is None for process in processes):
+            time.sleep(0.2)
+        say("webserver or daemon ended by itself: what it said stands above")
+        return 1
     except KeyboardInterrupt:
         say("stopping")
+        return 0
     finally:
         _stop(processes)
-    return 0
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -109,19 +109,19 @@ def ingest_assets(
         check_name="every_file_could_be_read",
         passed=not outcome.unreadable_files,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata=_listed(outcome.unreadable_files),
+        metadata=_listed("unreadable files", outcome.unreadable_files),
     )
     yield dg.AssetCheckResult(
         asset_key="ingest",
         check_name="no_ingested_file_has_changed",
         passed=not outcome.warnings,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata=_listed(outcome.warnings),
+        metadata=_listed("changed files", outcome.warnings),
     )
 
 
-def _listed(warnings: Sequence[str]) -> dict[str, int | list[str]]:
-    return {"files": len(warnings), **({"warnings": first_of(warnings)} if warnings else {})}
+def _listed(name: str, warnings: Sequence[str]) -> dict[str, int | list[str]]:
+    return {name: len(warnings), **({"warnings": first_of(warnings)} if warnings else {})}
 
 
 landing_assets = [

@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS, ingest
-from assets.metadata import amount_sum, bullets, definition_metadata, first_of, in_words, money_type, summary
+from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.partitions import billing_months, month_before
 from assets.resources import BillingHome
 from billing import month as steps
@@ -104,7 +104,7 @@ def cycles(
             "month": month,
             "days without a delivery": len(missing.days),
             "files that stopped": len(missing.files),
-            "which": bullets(missing.in_words(most=31)),
+            "which": in_words(missing.in_words(most=20)),
         },
     )
 

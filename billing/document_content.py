@@ -12,6 +12,8 @@ from billing.money import minor_units
 from billing.tables import CYCLES, MONEY
 
 TEMPLATE_VERSION: Final = "1"
+# documents that are written out at once: a page takes several times its text until it is one
+_PIECE: Final = 20_000
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _TIER: Final = pl.Struct({"up_to": pl.String, "unit_price": pl.String, "flat": pl.String})
 _TARIFF: Final = pl.Struct({"model": pl.String, "size": pl.String, "tiers": pl.List(_TIER)})
@@ -123,7 +125,8 @@ def contents(
         total=_money_text("total", catalogue),
         notes=pl.lit([], pl.List(pl.String)),
     )
-    return frame.select(*_KEYS, content=content.struct.json_encode())
+    written = [piece.select(*_KEYS, content=content.struct.json_encode()) for piece in frame.iter_slices(_PIECE)]
+    return pl.concat([frame.clear().select(*_KEYS, content=pl.lit("")), *written])
 
 
 def line_list(lines: pl.DataFrame, rated: pl.DataFrame | None, catalogue: Catalogue) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final
@@ -520,11 +520,15 @@ class Register:
     def _frame(self, query: sa.Select[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
         """What a query finds, of the rows that the driver gives: an object a row costs more than to find it."""
         with self._engine.connect() as connection:
+            dates_are_text = connection.dialect.name == "sqlite"
+            dates = [name for name, dtype in schema.items() if dtype == pl.Date] if dates_are_text else []
+            given = {name: pl.String if name in dates else dtype for name, dtype in schema.items()}
             cursor: Any = connection.execute(query).cursor
-            rows, dates_are_text = cursor.fetchall(), connection.dialect.name == "sqlite"
-        dates = [name for name, dtype in schema.items() if dtype == pl.Date] if dates_are_text else []
-        given = {name: pl.String if name in dates else dtype for name, dtype in schema.items()}
-        frame = pl.DataFrame(rows, schema=given, orient="row")
+            # some at a time: as objects the rows of a month take several times their columns
+            parts = [
+                pl.DataFrame(rows, schema=given, orient="row") for rows in iter(partial(cursor.fetchmany, _BULK), [])
+            ]
+        frame = pl.concat([pl.DataFrame(schema=given), *parts], rechunk=True)
         return frame.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")) if dates else frame
 
 

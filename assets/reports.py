@@ -13,7 +13,7 @@ from assets.months import computed
 from assets.partitions import billing_months, billing_time_zone, home_folder
 from assets.resources import BillingHome
 from billing.business import Business
-from billing.fingerprint import moved_inputs, record_when_complete
+from billing.fingerprint import first_moved_before, moved_inputs, record_when_complete
 from billing.home import read_frame, write_frame
 from billing.month_report import MonthReport, month_report
 from billing.month_report_page import month_charts, package_titles, write_report
@@ -66,13 +66,15 @@ def billing_report(
     business, (report, page, pdf) = computed(context, billing_home, step)
     yield dg.MaterializeResult(metadata=_report_metadata(business, report, page, pdf))
     moved = moved_inputs(business, month)
+    # nothing is issued in a month as long as an earlier one has to be built again
+    first = (first_moved_before(business, month) or month) if moved else month
     yield dg.AssetCheckResult(
         check_name="built_from_current_inputs",
         passed=not moved,
         metadata={
             "month": month,
             "moved since it was built": ", ".join(moved) or "nothing",
-            "what to do": f"run billing_month from {month} to the latest month" if moved else "nothing",
+            "what to do": f"run billing_month from {first} to the latest month" if moved else "nothing",
         },
     )
 

@@ -139,9 +139,13 @@ def step(home: Path, asset: str, as_of: str, month: str) -> dg.ExecuteInProcessR
         )
 
 
-def is_current(result: dg.ExecuteInProcessResult) -> bool:
+def check_of_inputs(result: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
     (check,) = [each for each in result.get_asset_check_evaluations() if each.check_name == "built_from_current_inputs"]
-    return check.passed
+    return check
+
+
+def is_current(result: dg.ExecuteInProcessResult) -> bool:
+    return check_of_inputs(result).passed
 
 
 def test_a_month_is_not_current_by_building_its_report_alone(landing: Landing) -> None:
@@ -150,6 +154,15 @@ def test_a_month_is_not_current_by_building_its_report_alone(landing: Landing) -
     assert run("ingest", landing.root, "2026-01-31", **DAY).success
     assert not is_current(step(landing.root, "billing_report", "2026-01-31", "2026-01"))
     assert is_current(run("billing_month", landing.root, "2026-01-31", "2026-01"))
+
+
+def test_the_check_says_from_which_month_on_to_run_again(landing: Landing) -> None:
+    for month, as_of in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
+        assert run("billing_month", landing.root, as_of, month).success
+    landing.customer("bolt", on="2026-01-12")
+    check = check_of_inputs(step(landing.root, "billing_report", "2026-02-28", "2026-02"))
+    assert not check.passed
+    assert check.metadata["what to do"].value == "run billing_month from 2026-01 to the latest month"
 
 
 def test_a_step_that_was_run_alone_as_of_another_day_is_run_again(landing: Landing) -> None:

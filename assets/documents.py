@@ -271,7 +271,7 @@ def invoice_files(
     yield dg.MaterializeResult(
         metadata={
             "files": len(numbers) - len(missing),
-            "rendered_now": len(rendered),
+            "rendered now": len(rendered),
             "folder": dg.MetadataValue.path(str(folder.resolve())),
         }
     )

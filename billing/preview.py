@@ -13,7 +13,13 @@ import polars as pl
 from billing.business import Business
 from billing.calendar import month_of, months_after
 from billing.causes import SETTLES, with_causes
-from billing.month import approved_refunds, billed_months, ingest_usage, month_differences
+from billing.month import (
+    approved_refunds,
+    billed_months,
+    ingest_usage,
+    month_differences,
+    refuse_lost_documents,
+)
 from billing.plain_values import plain_rows
 from billing.scratch import bring_up_to_date, scratch_copy
 from billing.tables import DECISIONS, DRAFTS, MONEY, PACKAGES, PARKED
@@ -99,9 +105,17 @@ def preview_month(business: Business, month: str) -> Preview:
     """What `bill` would change for a month and all before it, as of the business's day.
 
     A day before the latest `issued_on` is looked back to: nothing could be issued then, drafts and differences show.
+
+    Raises
+    ------
+    RefusedError
+        When issuing would be: the register is older than the documents.
     """
     latest = business.register.latest_issued_on()
-    with scratch_copy(business, business.as_of, issues=latest is None or business.as_of >= latest) as scratch:
+    issues = latest is None or business.as_of >= latest
+    if issues:
+        refuse_lost_documents(business)
+    with scratch_copy(business, business.as_of, issues=issues) as scratch:
         ingest_usage(scratch)
         moved = bring_up_to_date(scratch, month)
         months = billed_months(scratch, month)
@@ -121,8 +135,12 @@ def preview_month(business: Business, month: str) -> Preview:
         rank = pl.col("what").replace_strict({what: place for place, what in enumerate(_ORDER)}, return_dtype=pl.Int8)
         columns = [*(name for name in CHANGES if name != "causes"), "settles", "comes"]
         changes = pl.concat(part.select(columns) for part in parts)
+        # a request that was known before is answered when its day has come
+        answered = (pl.col("what") == "decision") & pl.col("old").is_null() & (pl.col("causes").list.len() == 0)
+        has_come = pl.concat_list(pl.format("billing date {} has come", "billing_date"))
         caused = (
             with_causes(changes, differences, business, scratch)
+            .with_columns(causes=pl.when(answered).then(has_come).otherwise("causes"))
             .sort("account_id", rank, "billing_date", "subscription_id", "item", maintain_order=True)
             .select(*CHANGES)
         )

@@ -131,7 +131,7 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
     Raises
     ------
     RefusedError
-        When the month or the account is unknown.
+        When the month or the account is unknown, or the register is older than the documents.
     """
     business = _load(root, as_of, issues=False)
     check_month(business, month)
@@ -162,6 +162,8 @@ def correct(
     check_month(business, month)
     reason = correction_reason(reason)
     _check_accounts(business, accounts)
+    # told first: a register that was lost has issued nothing of any month
+    refuse_lost_documents(business)
     refuse_unissued_month(business, month)
     register = business.register
     with _at_work(business, draft, say) as (resource, instance):

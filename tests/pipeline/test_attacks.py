@@ -91,6 +91,9 @@ def test_nothing_is_issued_on_a_register_that_is_older_than_the_documents(tmp_pa
     assert ended.status == 2
     assert "INV-2026-000002.pdf: found the PDF of a document that the register does not know" in ended.messages
     assert overage("correct", "2026-01", "--reason", "x", "--as-of", "2026-02-16", "--home", tmp_path).status == 2
+    # nor is looked at what would not be issued
+    looked = overage("preview", "2026-02", "--as-of", "2026-02-16", "--home", tmp_path)
+    assert (looked.status, looked.messages) == (2, ended.messages)
     assert (register.read_bytes(), page.read_bytes()) == (backup.read_bytes(), sent)
     # the register that belongs there mends it
     register.write_bytes(later)

@@ -15,6 +15,8 @@ from billing.business import Business
 from billing.calendar import months_after
 from billing.errors import RefusedError
 from billing.fingerprint import moved_inputs, record_fingerprint
+from billing.month_report import month_report
+from billing.month_report_page import write_report
 from billing.tables import DOCUMENTS, DUES, LINES, TAXES
 
 
@@ -60,6 +62,8 @@ def corrections(
             raise RefusedError(f"{month} is not up to date ({', '.join(moved)}): bill it first, then correct it")
         issued = steps.issue_corrections(business, month, reason, config.accounts)
         steps.render_documents(business, month)
+        if issued.height:
+            write_report(business, month_report(business, month))
         record_fingerprint(business, month)
         return issued
 

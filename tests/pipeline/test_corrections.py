@@ -69,6 +69,7 @@ def test_late_usage_becomes_a_debit_note_at_the_rates_of_the_document(business: 
     assert (line["cycle_start"], line["cycle_end"], line["package"]) == ("2026-01-10", "2026-02-10", "starter")
     tax = one(show(tmp_path, "taxes", number="DN-2026-000001"))
     assert (tax["rate"], tax["taxable"], tax["amount"]) == ("0.1", "6.00", "0.60")
+    assert "debit note" in (tmp_path / "reports" / "2026-02.html").read_text()
     page = (tmp_path / "documents" / "2026-02" / "DN-2026-000001.pdf").read_text()
     assert REASON in page
     assert one(show(tmp_path, "balances", account_id="late"))["invoiced"] == "227.70"  # 108.90 + 112.20 + 6.60

@@ -321,6 +321,15 @@ def test_large_allowances_and_bounds_keep_every_digit(ref_1: Catalogue) -> None:
     assert rated(catalogue, bound)["amount"].to_list() == [Decimal("0.00"), Decimal("7.00")]
 
 
+def test_what_is_rated_in_pieces_is_rated_as_a_whole(ref_1: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = catalogue_of(ref_1, Tariff("block", Decimal(2), Decimal("3.00")), Decimal(1), Decimal(1))
+    quantities = [Decimal(quantity) for quantity in (7, 0, 1, 3, 100)]
+    whole = rated(catalogue, quantities)
+    assert whole["amount"].to_list() == [Decimal(amount) for amount in (9, 0, 0, 3, 150)]
+    monkeypatch.setattr("billing.rating._PIECE", 2)
+    assert rated(catalogue, quantities).equals(whole)
+
+
 def test_rating_adds_what_a_line_says_and_nothing_else(ref_1: Catalogue) -> None:
     catalogue = catalogue_of(ref_1, Tariff("block", Decimal(1), Decimal(1)), Decimal(0), Decimal(1))
     given = ["base_quantity", "terms_key", "package", "since", "metric", "quantity"]

@@ -187,6 +187,20 @@ def test_what_was_issued_is_read_back_exactly(register: Register) -> None:
     assert register.closed_decision_ids().to_list() == ["acme-1", "beta-1"]
 
 
+def test_a_month_that_is_issued_and_read_in_pieces_is_whole(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billing.register._ROWS_PER_STATEMENT", 2)
+    monkeypatch.setattr("billing.register._BULK", 3)
+    issue(register, "c", "d", "e", "f", "g")
+    numbers = [f"INV-2026-{number:06}" for number in range(1, 8)]
+    assert register.documents()["number"].to_list() == numbers
+    assert register.lines()["number"].to_list() == numbers
+    assert [content for _, content in register.contents(numbers)] == [
+        f'{{"number":"{number}","issued_on":"2026-02-10"}}' for number in numbers
+    ]
+
+
 def test_text_sorts_by_its_code_points_wherever_the_register_is(register: Register) -> None:
     issue(register, "Zeta", "alpha", "Álvaro", "a-b", "aa")
     expected = sorted(f"{name}/2026-01-10" for name in ("Zeta", "alpha", "Álvaro", "a-b", "aa", "acme", "beta"))

@@ -81,11 +81,11 @@ def _tree(root: int) -> list[int]:
     while waiting:
         process = waiting.pop()
         found.append(process)
-        for task in Path(f"/proc/{process}/task").glob("*/children"):
-            try:
+        try:
+            for task in Path(f"/proc/{process}/task").glob("*/children"):
                 waiting += map(int, task.read_text().split())
-            except OSError:
-                continue
+        except OSError:  # it has ended
+            continue
     return found
 
 

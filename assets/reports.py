@@ -13,7 +13,8 @@ from assets.months import computed
 from assets.partitions import billing_months, billing_time_zone, home_folder
 from assets.resources import BillingHome
 from billing.business import Business
-from billing.fingerprint import first_moved_before, moved_inputs, record_when_complete
+from billing.causes import record_given
+from billing.fingerprint import first_moved_before, is_up_to_date, moved_inputs, record_when_complete
 from billing.home import read_frame, write_frame
 from billing.month_report import MonthReport, month_report
 from billing.month_report_page import month_charts, package_titles, write_report
@@ -60,7 +61,10 @@ def billing_report(
         report = month_report(business, month)
         written = write_report(business, report)
         # last: a month whose report is missing is not complete
-        record_when_complete(business, month)
+        complete = record_when_complete(business, month)
+        # the command line remembers it once, after all its months
+        if complete and not billing_home.in_order and is_up_to_date(business, month):
+            record_given(business)
         return report, *written
 
     business, (report, page, pdf) = computed(context, billing_home, step)

@@ -168,6 +168,11 @@ def first_moved_before(business: Business, month: str) -> str | None:
     return next((each for each in earlier if moved_inputs(business, each)), None)
 
 
+def is_up_to_date(business: Business, month: str) -> bool:
+    """Whether a month is the last that was built, and every month before it is up to date."""
+    return month == max(built_months(business), default="") and first_moved_before(business, month) is None
+
+
 def built_months(business: Business) -> list[str]:
     """The months that have been built."""
     folder = business.home.lake / "fingerprints"

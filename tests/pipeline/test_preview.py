@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
-from tests.pipeline.outside import Landing, Row, bill, content_of, one, overage, show
+from pipeline.definitions import defs
+from tests.pipeline.outside import Landing, Row, bill, blank_files, blank_page, content_of, one, overage, show
 
 EMAILS = "Emails, cycle 2026-01-10 to 2026-02-10"
 
@@ -91,6 +93,22 @@ def test_a_late_delivery_is_named_with_what_it_changes(business: Landing, tmp_pa
         ],
     )
     assert found["totals"]["cycle"] == {"changes": 1, "difference": "6.00"}
+
+
+def test_what_was_billed_from_the_pages_of_dagster_is_no_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("billing.month.render_files", blank_files)
+    monkeypatch.setattr("billing.month_report_page.draw_page", blank_page)
+    landing = Landing(tmp_path)
+    landing.customer("late")
+    landing.use("late", emails=16_000)
+    config = {"resources": {"billing_home": {"config": {"folder": str(tmp_path), "as_of": "2026-02-15"}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        for month in ("2026-01", "2026-02"):
+            job = defs.resolve_job_def("billing_month")
+            job.execute_in_process(run_config=config, partition_key=month, instance=instance)
+    landing.use("late", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    row = one(changes(preview(tmp_path, "2026-02", "2026-02-21"), "late", "cycle"))
+    assert row["causes"] == ["delivery 2026-02-20/usage.jsonl is new"]
 
 
 def test_a_replaced_delivery_and_a_withdrawn_one_are_named(business: Landing, tmp_path: Path) -> None:

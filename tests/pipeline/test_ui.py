@@ -1,6 +1,5 @@
 """`overage ui` keeps a webserver and a daemon, and ends with them."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -37,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 
 STAYS = "import time; time.sleep(600)"
 ENDS = "pass"
-STOPS_US = f"import os, signal, time; os.kill({os.getpid()}, signal.SIGTERM); time.sleep(600)"
+STOPS_US = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)"
 
 
 @pytest.mark.parametrize(
@@ -47,6 +46,7 @@ STOPS_US = f"import os, signal, time; os.kill({os.getpid()}, signal.SIGTERM); ti
         (ENDS, STAYS, 1, "webserver or daemon ended by itself: what it said stands above"),
         (STAYS, STOPS_US, 0, "stopping"),
     ],
+    ids=["daemon", "webserver", "signal"],
 )
 def test_both_end_when_either_does_or_on_a_signal(
     tmp_path: Path, started: Callable[[str, str], Started], webserver: str, daemon: str, status: int, said: str

@@ -127,6 +127,8 @@ def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
     rejects: list[pl.DataFrame] = []
     warnings: list[str] = []
     accounts = _accounts(home, rejects, warnings)
+    tax_rates = _tax_rates(home.landing / "tax_rates.csv")
+    warnings += _untaxed(accounts, tax_rates)
     requests = _requests(home, catalogue, accounts, rejects)
     payments = _payments(home, catalogue, accounts, rejects)
     set_aside = pl.concat([REJECTS.empty(), *rejects], how="vertical") if rejects else REJECTS.empty()
@@ -134,7 +136,7 @@ def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
         accounts=accounts,
         requests=requests,
         payments=payments,
-        tax_rates=_tax_rates(home.landing / "tax_rates.csv"),
+        tax_rates=tax_rates,
         rejects=REJECTS.conform(set_aside),
         warnings=tuple(warnings),
     )
@@ -189,6 +191,18 @@ def _accounts(home: Home, rejects: list[pl.DataFrame], warnings: list[str]) -> p
         .select(ACCOUNT_COLUMNS)
         .sort("account_id")
     )
+
+
+def _untaxed(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
+    """Say which accounts no tax can be charged to, when there are taxes and an account has no country."""
+    nowhere = accounts.filter(pl.col("country").is_null())["account_id"]
+    if tax_rates.is_empty() or nowhere.is_empty():
+        return []
+    further = f" and {len(nowhere) - 5} more" if len(nowhere) > 5 else ""
+    return [
+        f"accounts: found no country of {', '.join(nowhere[:5])}{further}, expected one in the column country: "
+        "no tax is charged to them"
+    ]
 
 
 def _requests(

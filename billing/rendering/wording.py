@@ -71,7 +71,7 @@ def _written(value: Decimal, locale: "Locale", least: int = 0) -> str:
     decimals = max(least, _decimals(value))
     fraction = f".{'0' * decimals}" if decimals else ""
     pattern: NumberPattern = parse_pattern(f"{_grouping(locale)}{fraction}")
-    written: str = pattern.apply(value, locale)
+    written: str = pattern.apply(value if value else Decimal(0), locale)  # zero has no sign on paper
     return written
 
 

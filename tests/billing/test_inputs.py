@@ -115,6 +115,23 @@ def test_of_an_accounts_rows_the_last_one_holds_with_a_warning(landing: Landing)
     assert "accounts.csv: account acme has more than one row" in warning
 
 
+def test_accounts_without_a_country_are_named_where_there_are_taxes(landing: Landing) -> None:
+    landing.put("accounts.csv", "account_id,name,land\nacme,A,US\nglobex,G,DE\n")
+    assert landing.read().warnings == ()
+    landing.put("tax_rates.csv", "country,region,rate,name,effective_from\nDE,,0.19,VAT,2026-01-01\n")
+    (warning,) = landing.read().warnings
+    assert "found no country of acme, globex, expected one in the column country" in warning
+    landing.put("accounts.csv", "account_id,name,country\nacme,A,US\nglobex,G,de\n")
+    assert landing.read().warnings == ()
+
+
+def test_of_many_accounts_without_a_country_the_first_are_named(landing: Landing) -> None:
+    landing.put("tax_rates.csv", "country,region,rate,name,effective_from\nDE,,0.19,VAT,2026-01-01\n")
+    landing.put("accounts.csv", "account_id,country\n" + "".join(f"a{number},\n" for number in range(7)))
+    (warning,) = landing.read().warnings
+    assert "a0, a1, a2, a3, a4 and 2 more" in warning
+
+
 @pytest.mark.parametrize("broken", [",", "acme,A,us", "acme,A,us,,,extra", '"acme,A,us'])
 def test_a_row_with_more_or_fewer_fields_than_the_header_is_set_aside_and_costs_itself_only(
     landing: Landing, broken: str

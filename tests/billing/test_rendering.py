@@ -176,6 +176,16 @@ def test_a_credit_note_is_negative_in_the_content_and_positive_on_paper() -> Non
 
 
 @reads_pdf
+def test_no_tax_on_a_credit_note_is_zero_without_a_sign() -> None:
+    tax = rows(sample(), "taxes")[0] | {"taxable": "-299.00", "amount": "0.00", "reason": "reverse_charge"}
+    refund = fee(kind="refund", amount="-299.00")
+    text = read(
+        render_pdf(brief(kind="credit_note", lines=[refund], taxes=[tax], net="-299.00", tax="0.00", total="-299.00"))
+    )
+    assert "reverse charge 0.00" in text
+
+
+@reads_pdf
 def test_a_charge_on_a_credit_note_stays_apart_from_what_is_credited() -> None:
     lines = [fee(amount="-100.00"), fee(amount="30.00", description="Earlier fee")]
     content = brief(kind="credit_note", lines=lines, taxes=[], net="-70.00", tax="0.00", total="-70.00")

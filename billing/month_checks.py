@@ -50,11 +50,10 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
     A request that has an answer has one decision, and every change of package has the decision that made it. A package
     change that waits for its cycle to close has none yet.
     """
-    decisions = _read(business, DECISIONS, month)
     first = business.first_month or month
-    earlier = business.scan_months(DECISIONS, months_between(first, month)).select("decision_id", "billing_month")
+    until_now = business.scan_months(DECISIONS, months_between(first, month))
     twice = (
-        earlier.group_by("decision_id")
+        until_now.group_by("decision_id")
         .agg(times=pl.len(), here=(pl.col("billing_month") == month).any())
         .filter((pl.col("times") > 1) & pl.col("here"))
         .select(id="decision_id", problem=pl.lit("answered twice"))
@@ -71,8 +70,14 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
     changed = _read(business, PACKAGES, month).filter(
         pl.col("change_reason").is_not_null() & (pl.col("billing_date") <= business.as_of)
     )
-    decided = decisions.filter(pl.col("outcome") == "approved").select("subscription_id", opening_package="to_package")
-    undecided = changed.join(decided, on=["subscription_id", "opening_package"], how="anti").select(
+    # a lower package that waited for the end of a yearly term was decided in an earlier month (rule 18)
+    made = ["subscription_id", "opening_package", "billing_date"]
+    decided = (
+        until_now.filter(pl.col("outcome") == "approved")
+        .select("subscription_id", opening_package="to_package", billing_date="effective_on")
+        .collect()
+    )
+    undecided = changed.join(decided, on=made, how="anti").select(
         id="subscription_id", problem=pl.lit("a change of package without its decision")
     )
     return pl.concat([twice, unanswered, undecided]).sort("id", "problem")

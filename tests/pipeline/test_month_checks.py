@@ -57,6 +57,20 @@ def test_a_change_of_package_without_its_decision_stops_the_month(
     assert "a change of package without its decision" in stopped(landing, "decisions_are_complete").messages
 
 
+def test_a_smaller_package_that_waited_for_the_end_of_a_year_was_decided_months_before(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme", "silver", term="yearly")
+    landing.request("acme", "downgrade", "2026-11-20T09:00:00Z", package="starter")
+    assert bill(landing.root, "2027-01", "2027-01-31").status == 0
+    (decision,) = (row for row in show(landing.root, "decisions") if row["kind"] == "downgrade")
+    assert (decision["billing_month"], decision["effective_on"]) == ("2026-12", "2027-01-10")
+    documents = show(landing.root, "documents")
+    assert [(row["billing_date"], row["total"]) for row in documents] == [
+        ("2026-01-10", "1990.00"),
+        ("2027-01-10", "990.00"),
+    ]
+
+
 def test_a_request_without_an_answer_stops_the_month(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     landing.request("acme", "transfer", "2026-02-05T09:00:00Z")
     monkeypatch.setattr(

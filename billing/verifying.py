@@ -6,6 +6,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+from polars.exceptions import PolarsError
 
 from billing.business import Business
 from billing.home import file_hash, read_frame
@@ -21,7 +22,9 @@ def disagreements(business: Business) -> list[str]:
     """Every disagreement found, in words; none is what there should be."""
     documents = business.register.documents()
     lines, taxes = business.register.lines(), business.register.taxes()
+    unreadable = list(_unreadable(business))
     return [
+        *unreadable,
         *(
             f"register: the numbers of {series} do not run from 1 without a gap"
             for series in business.register.number_gaps()
@@ -30,8 +33,7 @@ def disagreements(business: Business) -> list[str]:
         *_twice(documents),
         *_contents(business, documents, lines),
         *_files(business, documents),
-        *_lake(business, documents, lines, taxes),
-        *_journal(business),
+        *([] if unreadable else [*_lake(business, documents, lines, taxes), *_journal(business)]),
     ]
 
 
@@ -101,6 +103,16 @@ def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
     for path in sorted(business.home.documents.rglob("*.pdf")):
         if path not in known:
             yield f"{path}: the register knows no such document"
+
+
+def _unreadable(business: Business) -> Iterator[str]:
+    """The tables in the lake whose files are cut off or overwritten."""
+    for path in sorted(business.home.lake.rglob("*.parquet")):
+        try:
+            pl.read_parquet_schema(path)
+        except (OSError, PolarsError) as error:
+            reason = str(error).splitlines()[0]
+            yield f"{path}: not readable as Parquet ({reason}): take the lake away, and `overage bill` makes it again"
 
 
 def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:

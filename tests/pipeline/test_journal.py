@@ -1,5 +1,6 @@
 """The journal for accounting: balanced postings, fees released over the days they pay for (amounts in USD)."""
 
+import shutil
 from decimal import Decimal
 from pathlib import Path
 
@@ -163,6 +164,21 @@ def test_a_journal_that_does_not_agree_is_found(landing: Landing) -> None:
     ended = overage("verify", "--home", landing.root)
     assert ended.status == 1
     assert "acme owes 0.0000 there, and its balance is 99.0000" in ended.output + ended.messages
+
+
+@pytest.mark.parametrize("table", ["charges", "documents", "events"])
+def test_a_table_that_cannot_be_read_is_named_and_made_again(landing: Landing, table: str) -> None:
+    landing.use("acme", "2026-01-20", emails=20_000)
+    bill(landing.root, "2026-01", "2026-01-31", paper=True)
+    lake = landing.root / "lake"
+    (damaged,) = (lake / table).rglob("*.parquet")
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    ended = overage("verify", "--home", landing.root)
+    assert ended.status == 1
+    assert f"{damaged}: not readable as Parquet" in ended.output
+    shutil.rmtree(lake)
+    bill(landing.root, "2026-01", "2026-01-31", paper=True)
+    assert overage("verify", "--home", landing.root).status == 0
 
 
 def test_the_export_is_csv_with_its_columns(landing: Landing) -> None:

@@ -1,21 +1,28 @@
 """Reports: what the month came to, and what it was built from."""
 
-from collections.abc import Iterator
-from datetime import timedelta
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
 import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS
-from assets.metadata import amount_sum, chart, definition_metadata, markdown_table, money_type, summary
+from assets.metadata import amount_sum, chart, definition_metadata, in_words, markdown_table, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months, billing_time_zone, home_folder
 from assets.resources import BillingHome
 from billing.business import Business
 from billing.causes import record_given
-from billing.fingerprint import first_moved_before, is_up_to_date, moved_inputs, record_when_complete
+from billing.fingerprint import (
+    built_months,
+    first_moved_before,
+    is_up_to_date,
+    moved_inputs,
+    record_when_complete,
+)
 from billing.home import read_frame, write_frame
+from billing.month import days_to_ingest
 from billing.month_report import MonthReport, month_report
 from billing.month_report_page import month_charts, package_titles, write_report
 from billing.profile_pages import write_profile_pages
@@ -81,6 +88,34 @@ def billing_report(
             "what to do": f"run billing_month from {first} to the latest month" if moved else "nothing",
         },
     )
+
+
+@dg.asset_check(
+    asset="billing_report",
+    description="Nothing has been delivered or changed since that a month which was built depends on. "
+    "It looks when it is executed, here or by the job `look_for_moved_inputs`.",
+)
+def every_month_is_up_to_date(billing_home: BillingHome) -> dg.AssetCheckResult:
+    """Say which months have to be run again, and why."""
+    business = billing_home.business()
+    days = days_to_ingest(business)
+    moved = {month: names for month in built_months(business) if (names := moved_inputs(business, month))}
+    return dg.AssetCheckResult(
+        passed=not days and not moved,
+        metadata={
+            "delivered and not ingested yet": in_words([day.isoformat() for day in days]),
+            "moved since a month was built": in_words(
+                [f"{month} ({', '.join(names)})" for month, names in moved.items()]
+            ),
+            "what to do": _what_to_do(days, moved),
+        },
+    )
+
+
+def _what_to_do(days: Sequence[date], moved: Mapping[str, Sequence[str]]) -> str:
+    if moved:
+        return f"run billing_month from {min(moved)} to the latest month"
+    return "run ingest for these days, then look again" if days else "nothing"
 
 
 @dg.multi_asset(

@@ -22,7 +22,7 @@ from billing.documents import Drafts, Issued, draft_month
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
 from billing.home import Home, read_frame, scan_frames, write_bytes, write_frame
-from billing.ingest import IngestOutcome, Progress, ingest_deliveries, scan_events
+from billing.ingest import IngestOutcome, Progress, ingest_deliveries, pending_days, scan_events
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
@@ -64,6 +64,19 @@ def event_months(home: Home, before: str) -> list[str]:
     files = (home.lake / "events").glob("event_month=*/*.parquet")
     months = {path.parent.name.removeprefix("event_month=") for path in files}
     return sorted(month for month in months if month < before)
+
+
+def days_to_ingest(business: Business) -> list[date]:
+    """As `pending_days`, up to the as-of day."""
+    catalogue = business.catalogue
+    return pending_days(
+        business.home,
+        catalogue.metrics,
+        business.inputs.accounts["account_id"],
+        catalogue.time_zone,
+        catalogue.policy.lateness_days,
+        business.as_of,
+    )
 
 
 def ingest_usage(business: Business, progress: Progress | None = None) -> IngestOutcome:

@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from assets.reports import every_month_is_up_to_date
+
 # runs with this tag are taken one after another (see dagster.yaml): a month opens on the one before
 SERIAL = {"overage/serial": "home"}
 
@@ -29,6 +31,9 @@ MONTHLY = (
 # what issuing brings forth: everything after the drafts
 ISSUED = MONTHLY[MONTHLY.index("documents") :]
 
+# asked for by itself: it looks at every month
+_looking = dg.AssetSelection.checks(every_month_is_up_to_date)
+
 ingest_job = dg.define_asset_job(
     "ingest",
     selection=dg.AssetSelection.assets(*INGESTED),
@@ -37,14 +42,14 @@ ingest_job = dg.define_asset_job(
 )
 billing_month_job = dg.define_asset_job(
     "billing_month",
-    selection=dg.AssetSelection.assets(*MONTHLY),
+    selection=dg.AssetSelection.assets(*MONTHLY) - _looking,
     tags=SERIAL,
     description="Bill a month: ingest what is new, measure, decide, charge, issue what has fallen due, render.",
 )
 # as a run's Launchpad shows it: what is to be filled in stands there
 issue_job = dg.define_asset_job(
     "issue_documents",
-    selection=dg.AssetSelection.assets(*ISSUED),
+    selection=dg.AssetSelection.assets(*ISSUED) - _looking,
     tags=SERIAL,
     config={"ops": {"documents": {"config": {"reviewed": "what the page of drafts shows as reviewed"}}}},
     description="Issue exactly the drafts of a month that were reviewed; refused if anything moved since.",
@@ -66,4 +71,9 @@ profiles_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets("profile", "balances", "collections", "journal"),
     tags=SERIAL,
     description="Billing profiles, balances, amounts to collect and the journal, as of a day.",
+)
+look_job = dg.define_asset_job(
+    "look_for_moved_inputs",
+    selection=_looking,
+    description="Look whether anything has been delivered or changed that a month which was built depends on.",
 )

@@ -8,8 +8,7 @@ from billing.business import Business
 from billing.calendar import months_after
 from billing.errors import RefusedError
 from billing.fingerprint import moved_inputs
-from billing.ingest import pending_days
-from billing.month import billed_months
+from billing.month import billed_months, days_to_ingest
 
 
 def load(root: Path, as_of: date) -> Business | None:
@@ -28,19 +27,7 @@ def months_to_run(business: Business | None, through: str) -> list[str]:
     months = {months_after(through, -1), through}
     if business is not None:
         billed = billed_months(business, through)
-        pending = _pending(business)
+        pending = days_to_ingest(business)
         reached = min(pending, default=date.max) - timedelta(days=business.catalogue.policy.lateness_days)
         months |= {each for each in billed if (pending and each >= f"{reached:%Y-%m}") or moved_inputs(business, each)}
     return sorted(months)
-
-
-def _pending(business: Business) -> list[date]:
-    catalogue = business.catalogue
-    return pending_days(
-        business.home,
-        catalogue.metrics,
-        business.inputs.accounts["account_id"],
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
-        business.as_of,
-    )

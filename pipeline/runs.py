@@ -21,13 +21,13 @@ from billing.causes import record_given
 from billing.errors import InterruptedRunError, RefusedError
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.home import read_frame, remove_scratch_files, scan_frames, write_frame
-from billing.ingest import pending_days
 from billing.ingest.landing import delivered_files
 from billing.ingest.state import read_state
 from billing.month import (
     billed_months,
     correction_drafts,
     correction_reason,
+    days_to_ingest,
     documents_to_render,
     refuse_lost_documents,
     refuse_unissued_month,
@@ -277,15 +277,7 @@ def check_month(business: Business, month: str) -> None:
 
 
 def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> None:
-    catalogue = business.catalogue
-    days = pending_days(
-        business.home,
-        catalogue.metrics,
-        business.inputs.accounts["account_id"],
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
-        business.as_of,
-    )
+    days = days_to_ingest(business)
     if not days:
         return
     say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))

@@ -156,6 +156,32 @@ def test_a_month_is_not_current_by_building_its_report_alone(landing: Landing) -
     assert is_current(run("billing_month", landing.root, "2026-01-31", "2026-01"))
 
 
+def test_what_moved_since_is_seen_at_any_time(landing: Landing) -> None:
+    def looked() -> dict[str, object]:
+        result = run("look_for_moved_inputs", landing.root, "2026-02-28")
+        (check,) = result.get_asset_check_evaluations()
+        found: dict[str, object] = {name: value.value for name, value in check.metadata.items()}
+        assert check.passed == (found["what to do"] == "nothing")
+        return found
+
+    nothing = {"delivered and not ingested yet": "none", "moved since a month was built": "none"}
+    for month in ("2026-01", "2026-02"):
+        run("billing_month", landing.root, "2026-02-28", month)
+    assert looked() == nothing | {"what to do": "nothing"}
+    landing.use("acme", "2026-01-05", emails=1, delivered="2026-01-25")
+    assert looked() == nothing | {
+        "delivered and not ingested yet": "2026-01-25",
+        "what to do": "run ingest for these days, then look again",
+    }
+    assert run("ingest", landing.root, "2026-02-28", **DAY).success
+    found = looked()
+    assert str(found["moved since a month was built"]).startswith("2026-01 (")
+    assert found["what to do"] == "run billing_month from 2026-01 to the latest month"
+    for month in ("2026-01", "2026-02"):
+        run("billing_month", landing.root, "2026-02-28", month)
+    assert looked() == nothing | {"what to do": "nothing"}
+
+
 def test_the_check_says_from_which_month_on_to_run_again(landing: Landing) -> None:
     for month, as_of in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
         assert run("billing_month", landing.root, as_of, month).success

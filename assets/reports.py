@@ -98,7 +98,7 @@ def billing_report(
 def every_month_is_up_to_date(billing_home: BillingHome) -> dg.AssetCheckResult:
     """Say which months have to be run again, and why."""
     business = billing_home.business()
-    days = days_to_ingest(business)
+    days = days_to_ingest(business, by_content=True)
     moved = {month: names for month in built_months(business) if (names := moved_inputs(business, month))}
     return dg.AssetCheckResult(
         passed=not days and not moved,

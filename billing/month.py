@@ -66,7 +66,7 @@ def event_months(home: Home, before: str) -> list[str]:
     return sorted(month for month in months if month < before)
 
 
-def days_to_ingest(business: Business) -> list[date]:
+def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
     """As `pending_days`, up to the as-of day."""
     catalogue = business.catalogue
     return pending_days(
@@ -76,6 +76,7 @@ def days_to_ingest(business: Business) -> list[date]:
         catalogue.time_zone,
         catalogue.policy.lateness_days,
         business.as_of,
+        by_content,
     )
 
 

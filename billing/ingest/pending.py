@@ -13,9 +13,21 @@ from billing.ingest.state import State, accounts_digest, configuration_digest, r
 
 
 def pending_days(
-    home: Home, metrics: Sequence[Metric], accounts: pl.Series, time_zone: str, lateness_days: int, through: date
+    home: Home,
+    metrics: Sequence[Metric],
+    accounts: pl.Series,
+    time_zone: str,
+    lateness_days: int,
+    through: date,
+    by_content: bool = False,
 ) -> list[date]:
-    """Delivery days with new or changed files; all of them when the catalogue or the accounts moved; sorted."""
+    """Delivery days with new or changed files; all of them when the catalogue or the accounts moved; sorted.
+
+    Parameters
+    ----------
+    by_content
+        Read a file that was only copied or touched, and leave it out.
+    """
     rules = Rules.of(metrics, accounts, time_zone, lateness_days)
     files = delivered_files(home, through).files
     state = read_state(home)
@@ -27,10 +39,10 @@ def pending_days(
     ):
         return sorted({file.day for file in files})
     settled = settled_before(home)
-    return sorted({file.day for file in files if _moved(file, state, settled)})
+    return sorted({file.day for file in files if _moved(file, state, settled, by_content)})
 
 
-def _moved(file: DeliveredFile, state: State, settled: int) -> bool:
+def _moved(file: DeliveredFile, state: State, settled: int, by_content: bool) -> bool:
     day = state.days.get(file.day)
     known = day.files.get(file.name) if day else None
     if known is None:
@@ -39,8 +51,9 @@ def _moved(file: DeliveredFile, state: State, settled: int) -> bool:
         return False
     try:
         now = stamp(file)
-        if state.stamps.get(f"{file.day.isoformat()}/{file.name}") != now:
+        is_stamped = state.stamps.get(f"{file.day.isoformat()}/{file.name}") == now
+        if not is_stamped and not by_content:
             return True
-        return now[2] >= settled and file_hash(file.path) != known.sha256
+        return (not is_stamped or now[2] >= settled) and file_hash(file.path) != known.sha256
     except OSError:
         return True

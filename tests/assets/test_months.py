@@ -1,5 +1,6 @@
 """Months as Dagster runs them: one after another, never on a month that is missing, and never past a broken check."""
 
+import os
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -168,6 +169,9 @@ def test_what_moved_since_is_seen_at_any_time(landing: Landing) -> None:
     for month in ("2026-01", "2026-02"):
         run("billing_month", landing.root, "2026-02-28", month)
     assert looked() == nothing | {"what to do": "nothing"}
+    for delivered in landing.folder.glob("usage/*/*"):
+        os.utime(delivered, (0, 0))
+    assert looked() == nothing | {"what to do": "nothing"}, "what is touched has not moved"
     landing.use("acme", "2026-01-05", emails=1, delivered="2026-01-25")
     assert looked() == nothing | {
         "delivered and not ingested yet": "2026-01-25",

@@ -12,8 +12,7 @@ from billing.calendar import first_day, months_after, months_between
 from billing.errors import RefusedError
 from billing.fingerprint import moved_inputs
 from billing.home import read_frame
-from billing.ingest import pending_days
-from billing.month import drafted_as_of
+from billing.month import days_to_ingest, drafted_as_of
 from billing.tables import DRAFTS
 
 _NAMES = ["kind", "account_id", "subscription_id", "billing_date", "corrects", "content_hash"]
@@ -77,7 +76,7 @@ def reviewed_business(business: Business, month: str, reviewed: str) -> Business
             "are not those that were reviewed; look at them, then issue them"
         )
     then = replace(business, as_of=review.as_of, issues=False, _by_count={}, hashes={})
-    moved = moved_inputs(then, month) or (["usage"] if _pending(then) else [])
+    moved = moved_inputs(then, month) or (["usage"] if days_to_ingest(then) else [])
     if moved:
         raise RefusedError(
             f"{month}: inputs moved since these drafts were made ({', '.join(moved)}): bill the month again, review "
@@ -88,18 +87,3 @@ def reviewed_business(business: Business, month: str, reviewed: str) -> Business
         if due >= first_day(earlier) and (closed is None or closed < due):
             raise RefusedError(f"{month}: billing dates of {earlier} are open up to {due}: issue that month first")
     return replace(then, issues=True, _by_count={}, hashes={})
-
-
-def _pending(business: Business) -> bool:
-    """Whether something has been delivered that is not ingested."""
-    catalogue = business.catalogue
-    return bool(
-        pending_days(
-            business.home,
-            catalogue.metrics,
-            business.inputs.accounts["account_id"],
-            catalogue.time_zone,
-            catalogue.policy.lateness_days,
-            business.as_of,
-        )
-    )

@@ -22,7 +22,7 @@ from billing.ingest import scan_events
 from billing.plain_values import plain_number, plain_rows
 from billing.rating import in_units, unit_billionths
 from billing.tables import BASE_QUANTITY, CHARGES, LEVELS, QUANTITY, REJECTS, UNBILLED
-from billing.usage import level_before, level_path
+from billing.usage import gauges_of, level_before, level_path
 
 
 def explain_document(
@@ -293,11 +293,12 @@ def _carried_in(
     month = line["due_on"].strftime("%Y-%m")
     levels = read_frame(business.home.partition(LEVELS, month), LEVELS)
     events = known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)
-    path = level_path(events, levels, [metric])
-    start = _spans(business, document, line).sort("span_start").head(1).with_columns(metric=pl.lit(metric.name))
+    start = _spans(business, document, line).sort("span_start").head(1)
     if start.is_empty():
         return "0"
-    level = level_before(start.select("account_id", "metric", "span_start"), path, levels, "span_start")
+    gauge = gauges_of(start["account_id"], levels, [metric])
+    path = level_path(events, gauge, [metric])
+    level = level_before(start.select("account_id", "span_start").join(gauge, on="account_id"), path, "span_start")
     units = level.select(in_units(pl.col("level").to_physical(), pl.lit(unit_billionths(metric), pl.Int128))).item()
     return plain_number(units)
 

@@ -22,7 +22,14 @@ from billing.documents import Drafts, Issued, draft_month
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
 from billing.home import Home, read_frame, scan_frames, write_bytes, write_frame
-from billing.ingest import IngestOutcome, Progress, ingest_deliveries, pending_days, scan_events
+from billing.ingest import (
+    IngestOutcome,
+    Progress,
+    ingest_deliveries,
+    pending_days,
+    repeated_events,
+    scan_events,
+)
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
@@ -128,12 +135,14 @@ def write_levels(business: Business, month: str) -> pl.DataFrame:
 def write_usage(business: Business, month: str) -> pl.DataFrame:
     """What was used in the cycles that close in the month: USAGE."""
     cycles = _cycles(business, month)
+    months = [months_after(month, -1), month]
     usage = month_usage(
         month,
         cycles.spans,
         cycles.cycles,
         _required(business, LEVELS, month),
-        scan_events(business.home, [months_after(month, -1), month], business.as_of),
+        scan_events(business.home, months, business.as_of),
+        repeated_events(business.home, months, business.as_of),
         business.catalogue,
     )
     write_frame(business.home.partition(USAGE, month), usage, USAGE)

@@ -347,7 +347,6 @@ EVENTS = Table(
         Column("member", pl.String, "What a `unique` metric tells apart; null elsewhere"),
         Column("source", pl.String, "Where the event came from; identifies it together with id"),
         Column("id", pl.String, "The event's id within its source"),
-        Column("repeats", pl.Int64, "Further deliveries of the same event with the same content"),
         Column("delivery_day", pl.Date, "Day of delivery"),
         Column("file", pl.String, "File within the delivery day"),
         Column("row", pl.Int64, "Row in the file, from 1"),

@@ -22,6 +22,7 @@ def month_usage(
     cycles: pl.DataFrame,
     levels: pl.DataFrame,
     events: pl.LazyFrame,
+    repeated: pl.LazyFrame,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
     """The usage of every cycle that closes, of every metric, used or not (rules 1 and 6).
@@ -36,6 +37,8 @@ def month_usage(
         As the table LEVELS of this month: `opening_level` is the level at the start of the month before.
     events
         As the table EVENTS, all of the month and the month before.
+    repeated
+        account_id, metric, time, repeats of those of them that were delivered more than once.
 
     Returns
     -------
@@ -49,12 +52,7 @@ def month_usage(
         [
             _counters(spans, events, [metric for metric in catalogue.metrics if metric.kind == "counter"]),
             _gauges(
-                spans,
-                events,
-                levels,
-                closing,
-                [metric for metric in catalogue.metrics if metric.kind == "gauge"],
-                catalogue,
+                spans, events, levels, closing, [metric for metric in catalogue.metrics if metric.kind == "gauge"]
             ),
         ]
     )
@@ -62,8 +60,12 @@ def month_usage(
         {"metric": [m.name for m in catalogue.metrics], "_unit": [unit_billionths(m) for m in catalogue.metrics]},
         schema={"metric": pl.String, "_unit": pl.Int128},
     )
-    usage = closing.join(metrics, how="cross").join(
-        measured, on=["subscription_id", "cycle_start", "metric"], how="left"
+    keys = ["subscription_id", "cycle_start", "metric"]
+    duplicates = _within(repeated, spans).group_by(keys).agg(duplicates=pl.col("repeats").sum()).collect()
+    usage = (
+        closing.join(metrics, how="cross")
+        .join(measured, on=keys, how="left")
+        .join(duplicates, on=keys, how="left")
     )
 
     def units(column: str) -> pl.Expr:
@@ -144,15 +146,14 @@ def levels_at_close(
         {"metric": [metric.name for metric in gauges], "_unit": [unit_billionths(metric) for metric in gauges]},
         schema={"metric": pl.String, "_unit": pl.Int128},
     )
-    at_close = dates.select(
-        "account_id", "subscription_id", instant=midnight(pl.col("billing_date"), catalogue.time_zone)
-    ).join(units, how="cross")
-    known = events.filter(pl.col("metric").is_in(units["metric"].implode())).join(
-        dates.lazy().select("account_id").unique(), on="account_id", how="semi"
+    known = gauges_of(dates["account_id"], levels, gauges)
+    at_close = (
+        dates.select("account_id", "subscription_id", instant=midnight(pl.col("billing_date"), catalogue.time_zone))
+        .join(known, on="account_id")
+        .join(units, on="metric")
     )
-    path = level_path(known, levels, gauges)
     counted = pl.max_horizontal("level", _ZERO).to_physical()
-    return level_before(at_close, path, levels, "instant").select(
+    return level_before(at_close, level_path(events, known, gauges), "instant").select(
         "subscription_id", "metric", level=in_units(counted, pl.col("_unit")).cast(QUANTITY)
     )
 
@@ -194,37 +195,41 @@ _MEASURED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "closing_base": BASE_QUANTITY,
     "lowest_base": BASE_QUANTITY,
     "events": pl.Int64,
-    "duplicates": pl.Int64,
     "event_sum": BASE_QUANTITY,
 }
 
 
 def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metric]) -> pl.DataFrame:
     """Counters add up within the access of the cycle, from zero."""
-    by_measure = {
-        measure: [m.name for m in counters if m.measure == measure] for measure in ("sum", "count", "unique", "max")
-    }
-    numbered = spans.with_row_index("span")
-    inside = _within(events.filter(pl.col("metric").is_in([metric.name for metric in counters])), numbered)
+    if not counters:
+        return pl.DataFrame(schema=_MEASURED)
+    counted, distinct_members, highest = (_measured_by(counters, measure) for measure in ("count", "unique", "max"))
+    names = pl.Series("metric", [metric.name for metric in counters])
+    numbered = spans.with_row_index("span").with_columns(pl.col("span").cast(pl.UInt64))
+    inside = _within(events.filter(pl.col("metric").is_in(names.implode())), numbered)
     keys = ["subscription_id", "cycle_start", "metric"]
-    # by span first: a number is grouped by sooner than the texts it stands for
+    # one number for span and metric: it is grouped by sooner than the texts that it stands for
+    place = pl.col("metric").cast(pl.Enum(names)).to_physical().cast(pl.UInt64)
     totals = (
-        inside.group_by("span", "metric")
+        inside.group_by(number=pl.col("span") * len(names) + place)
         .agg(
             events=pl.len().cast(pl.Int64),
-            duplicates=pl.col("repeats").sum(),
             event_sum=pl.col("value").sum(),
-            highest=pl.col("value").max(),
+            **({"highest": pl.col("value").max()} if highest else {}),
         )
         .collect(engine="streaming")
+        .with_columns(span=pl.col("number") // len(names), metric=pl.lit(names).gather(pl.col("number") % len(names)))
         .join(numbered.select("span", "subscription_id", "cycle_start"), on="span")
         .group_by(keys)
-        .agg(pl.col("events", "duplicates", "event_sum").sum(), pl.col("highest").max())
+        .agg(
+            pl.col("events", "event_sum").sum(),
+            highest=pl.col("highest").max() if highest else pl.lit(None, BASE_QUANTITY).first(),
+        )
     )
     distinct = pl.DataFrame(schema={name: _MEASURED[name] for name in keys} | {"distinct": pl.Int64})
-    if by_measure["unique"]:
+    if distinct_members:
         distinct = (
-            inside.filter(pl.col("metric").is_in(by_measure["unique"]))
+            inside.filter(pl.col("metric").is_in(distinct_members))
             .group_by(keys)
             .agg(distinct=pl.col("member").n_unique().cast(pl.Int64))
             .collect(engine="streaming")
@@ -233,11 +238,11 @@ def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metr
     return (
         totals.join(distinct, on=keys, how="left")
         .with_columns(
-            base_quantity=pl.when(metric.is_in(by_measure["count"]))
+            base_quantity=pl.when(metric.is_in(counted))
             .then(pl.col("events").cast(BASE_QUANTITY))
-            .when(metric.is_in(by_measure["unique"]))
+            .when(metric.is_in(distinct_members))
             .then(pl.col("distinct").cast(BASE_QUANTITY))
-            .when(metric.is_in(by_measure["max"]))
+            .when(metric.is_in(highest))
             .then("highest")
             .otherwise("event_sum"),
             closing_base=pl.lit(None, BASE_QUANTITY),
@@ -245,6 +250,10 @@ def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metr
         )
         .select(pl.col(name).cast(dtype) for name, dtype in _MEASURED.items())
     )
+
+
+def _measured_by(metrics: Sequence[Metric], measure: str) -> list[str]:
+    return [metric.name for metric in metrics if metric.measure == measure]
 
 
 def _within(events: pl.LazyFrame, spans: pl.DataFrame) -> pl.LazyFrame:
@@ -260,40 +269,71 @@ def _gauges(
     levels: pl.DataFrame,
     closing: pl.DataFrame,
     gauges: Sequence[Metric],
-    catalogue: Catalogue,
 ) -> pl.DataFrame:
     """Gauges carry on: the level path of the account, cut by the access of the cycle."""
-    names = pl.DataFrame({"metric": [metric.name for metric in gauges]}, schema={"metric": pl.String})
-    account_events = events.filter(pl.col("metric").is_in(names["metric"].implode())).join(
-        closing.lazy().select("account_id").unique(), on="account_id", how="semi"
-    )
-    path = level_path(account_events, levels, gauges)
-    spanned = spans.join(names, how="cross").with_row_index("span")
-    carried_in = level_before(spanned, path, levels, "span_start")
+    known = gauges_of(closing["account_id"], levels, gauges)
+    path = level_path(events, known, gauges)
+    spanned = spans.join(known, on="account_id", maintain_order="left").with_row_index("span")
+    carried_in = level_before(spanned, path, "span_start")
     steps = (
-        path.lazy()
-        .join(
-            carried_in.lazy().select("span", "account_id", "metric", "span_start", "span_end"),
-            on=["account_id", "metric"],
-        )
+        path.join(spanned.select("span", "gauge", "span_start", "span_end"), on="gauge", maintain_order="left")
         .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))
-        .select("span", "time", "level", "events", "duplicates", "event_sum")
-        .collect()
+        .select("span", "time", "level", "events", "event_sum")
     )
+    in_span = steps.group_by("span").agg(
+        pl.col("events", "event_sum").sum(),
+        highest=pl.col("level").max(),
+        lowest=pl.col("level").min(),
+        last=pl.col("level").last(),
+    )
+    keys = ["subscription_id", "cycle_start", "metric"]
+    averaged = _measured_by(gauges, "time_weighted")
+    metric = pl.col("metric")
+    return (
+        carried_in.join(in_span, on="span", how="left", maintain_order="left")
+        .group_by(keys, maintain_order=True)
+        .agg(
+            pl.col("events", "event_sum").sum(),
+            peak=pl.max_horizontal("level", "highest").max(),
+            lowest=pl.min_horizontal("level", "lowest").min(),
+            last=pl.coalesce("last", "level").last(),
+        )
+        .join(
+            _averages(carried_in.filter(metric.is_in(averaged)), steps),
+            on=keys,
+            how="left",
+            maintain_order="left",
+        )
+        .with_columns(
+            base_quantity=pl.max_horizontal(
+                pl.when(metric.is_in(averaged))
+                .then("average")
+                .when(metric.is_in(_measured_by(gauges, "last")))
+                .then("last")
+                .otherwise("peak"),
+                _ZERO,
+            ),
+            closing_base="last",
+            lowest_base=pl.when(pl.col("lowest") < 0).then("lowest"),
+        )
+        .select(pl.col(name).cast(dtype) for name, dtype in _MEASURED.items())
+    )
+
+
+def _averages(carried_in: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id, cycle_start, metric, average: levels over the seconds with access ÷ the seconds of the cycle.
+
+    Parameters
+    ----------
+    carried_in
+        Spans of access with the level at their start.
+    steps
+        span, time, level: what the level becomes inside of the spans.
+    """
     points = pl.concat(
         [
-            carried_in.select(
-                "span",
-                time="span_start",
-                level="level",
-                events=pl.lit(0, pl.Int64),
-                duplicates=pl.lit(0, pl.Int64),
-                event_sum=_ZERO,
-                rank=pl.lit(0),
-            ),
-            steps.with_columns(rank=pl.lit(1)).select(
-                "span", "time", "level", "events", "duplicates", "event_sum", "rank"
-            ),
+            carried_in.select("span", "level", time="span_start", rank=pl.lit(0)),
+            steps.join(carried_in, on="span", how="semi").select("span", "level", "time", rank=pl.lit(1)),
         ]
     ).sort("span", "time", "rank")
     ends = carried_in.select(
@@ -305,130 +345,140 @@ def _gauges(
     seconds = (
         pl.col("time").shift(-1).over("span").fill_null(pl.col("span_end")) - pl.col("time")
     ).dt.total_nanoseconds()
-    points = points.with_columns(_counted=counted.cast(pl.Int128), _lasting=seconds.cast(pl.Int128)).with_columns(
-        # the integral in two parts, whole units and billionths: each sum stays far below 2^127
-        _whole=(pl.col("_counted") // 10**9) * pl.col("_lasting"),
-        _rest=(pl.col("_counted") % 10**9) * pl.col("_lasting"),
-    )
-    keys = ["subscription_id", "cycle_start", "metric"]
-    summed = points.group_by(keys, maintain_order=True).agg(
-        events=pl.col("events").sum(),
-        duplicates=pl.col("duplicates").sum(),
-        event_sum=pl.col("event_sum").sum(),
-        peak=pl.col("level").max(),
-        lowest=pl.col("level").min(),
-        last=pl.col("level").last(),
-        whole=pl.col("_whole").sum(),
-        rest=pl.col("_rest").sum(),
-        cycle=(pl.col("cycle_end_instant").first() - pl.col("cycle_start_instant").first())
-        .dt.total_nanoseconds()
-        .cast(pl.Int128),
-    )
-    by_measure = {
-        measure: [m.name for m in gauges if m.measure == measure] for measure in ("peak", "last", "time_weighted")
-    }
-    metric = pl.col("metric")
     cycle = pl.col("cycle")
     fraction = ((pl.col("whole") % cycle) * 10**9 + pl.col("rest")) * 2
-    average = scaled_to_decimal((pl.col("whole") // cycle) * 10**9 + (fraction + cycle) // (cycle * 2), 9)
-    return summed.with_columns(
-        base_quantity=pl.max_horizontal(
-            pl.when(metric.is_in(by_measure["time_weighted"]))
-            .then(average)
-            .when(metric.is_in(by_measure["last"]))
-            .then("last")
-            .otherwise("peak"),
-            _ZERO,
-        ),
-        closing_base="last",
-        lowest_base=pl.when(pl.col("lowest") < 0).then("lowest"),
-    ).select(pl.col(name).cast(dtype) for name, dtype in _MEASURED.items())
+    return (
+        points.with_columns(_counted=counted.cast(pl.Int128), _lasting=seconds.cast(pl.Int128))
+        .with_columns(
+            # the integral in two parts, whole units and billionths: each sum stays far below 2^127
+            _whole=(pl.col("_counted") // 10**9) * pl.col("_lasting"),
+            _rest=(pl.col("_counted") % 10**9) * pl.col("_lasting"),
+        )
+        .group_by("subscription_id", "cycle_start", "metric")
+        .agg(
+            whole=pl.col("_whole").sum(),
+            rest=pl.col("_rest").sum(),
+            cycle=(pl.col("cycle_end_instant").first() - pl.col("cycle_start_instant").first())
+            .dt.total_nanoseconds()
+            .cast(pl.Int128),
+        )
+        .select(
+            "subscription_id",
+            "cycle_start",
+            "metric",
+            average=scaled_to_decimal((pl.col("whole") // cycle) * 10**9 + (fraction + cycle) // (cycle * 2), 9),
+        )
+    )
 
 
-def level_path(events: pl.LazyFrame, levels: pl.DataFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
-    """The level of every gauge after each instant at which it changes.
+def gauges_of(accounts: pl.Series, levels: pl.DataFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
+    """Every gauge of some accounts, numbered: joined and sorted by sooner than the texts that a number stands for.
 
     Parameters
     ----------
-    events
-        EVENTS of gauges, from the start of the month before the billing month on.
     levels
         LEVELS of the billing month.
 
     Returns
     -------
     polars.DataFrame
-        account_id, metric, time, level (BASE_QUANTITY), events, duplicates, event_sum; sorted by the first three.
+        account_id, metric, gauge (its number), opening_level (BASE_QUANTITY, at the start of the month before).
     """
-    deltas = [metric.name for metric in gauges if metric.carries == "delta"]
-    absolute = [metric.name for metric in gauges if metric.carries == "level"]
-    columns = ["account_id", "metric", "time", "event_sum", "new_level", "events", "duplicates"]
-    parts = []
-    if deltas:
-        # all deltas of one instant apply together; what identifies each is not even read
-        summed = _at_instants(events, deltas, new_level=pl.lit(None, BASE_QUANTITY))
-        parts.append(summed.select(columns).collect(engine="streaming"))
-    if absolute:
-        # of several levels at one instant the last by (source, id) holds
-        last = _at_instants(events, absolute, new_level=pl.col("value").sort_by("source", "id").last())
-        parts.append(last.select(columns).collect(engine="streaming"))
-    if not parts:
-        return pl.DataFrame(schema=_PATH)
-    instants = (
-        pl.concat(parts)
-        .sort("account_id", "metric", "time")
+    names = pl.DataFrame({"metric": [metric.name for metric in gauges]}, schema={"metric": pl.String})
+    return (
+        accounts.unique()
+        .sort()
+        .to_frame("account_id")
+        .join(names, how="cross", maintain_order="left_right")
+        .with_row_index("gauge")
         .join(
             levels.select("account_id", "metric", "opening_level"),
             on=["account_id", "metric"],
             how="left",
             maintain_order="left",
         )
+        .with_columns(pl.col("opening_level").fill_null(_ZERO))
     )
-    running = pl.col("opening_level").fill_null(_ZERO) + pl.col("event_sum").cum_sum().over("account_id", "metric")
-    level = pl.when(pl.col("metric").is_in(deltas)).then(running).otherwise("new_level")
-    return instants.with_columns(level=level).select(pl.col(name).cast(dtype) for name, dtype in _PATH.items())
+
+
+def level_path(events: pl.LazyFrame, known: pl.DataFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
+    """The level of every gauge after each instant at which it changes.
+
+    Parameters
+    ----------
+    events
+        EVENTS from the start of the month before the billing month on.
+    known
+        The gauges in question, as `gauges_of`.
+
+    Returns
+    -------
+    polars.DataFrame
+        gauge, time, level (BASE_QUANTITY), events, event_sum; sorted by the first two.
+    """
+    numbers = known.lazy().select("account_id", "metric", "gauge")
+    deltas = [metric.name for metric in gauges if metric.carries == "delta"]
+    absolute = [metric.name for metric in gauges if metric.carries == "level"]
+    columns = ["gauge", "time", "event_sum", "new_level", "events"]
+    parts = []
+    if deltas:
+        # all deltas of one instant apply together; what identifies each is not even read
+        summed = _at_instants(events, deltas, numbers, new_level=pl.lit(None, BASE_QUANTITY))
+        parts.append(summed.select(columns).collect(engine="streaming"))
+    if absolute:
+        # of several levels at one instant the last by (source, id) holds
+        last = _at_instants(events, absolute, numbers, new_level=pl.col("value").sort_by("source", "id").last())
+        parts.append(last.select(columns).collect(engine="streaming"))
+    if not parts:
+        return pl.DataFrame(schema=_PATH)
+    running = pl.col("opening_level") + pl.col("event_sum").cum_sum().over("gauge")
+    return (
+        pl.concat(parts)
+        .sort("gauge", "time")
+        .join(known.select("gauge", "opening_level"), on="gauge", how="left", maintain_order="left")
+        .with_columns(level=pl.coalesce("new_level", running))
+        .select(pl.col(name).cast(dtype) for name, dtype in _PATH.items())
+    )
 
 
 _PATH: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
-    "account_id": pl.String,
-    "metric": pl.String,
+    "gauge": pl.UInt32,
     "time": INSTANT,
     "level": BASE_QUANTITY,
     "events": pl.Int64,
-    "duplicates": pl.Int64,
     "event_sum": BASE_QUANTITY,
 }
 
 
-def _at_instants(events: pl.LazyFrame, metrics: Sequence[str], new_level: pl.Expr) -> pl.LazyFrame:
-    """What happened at each instant to each account's level of these gauges."""
+def _at_instants(
+    events: pl.LazyFrame, metrics: Sequence[str], numbers: pl.LazyFrame, new_level: pl.Expr
+) -> pl.LazyFrame:
+    """What happened at each instant to each of these gauges."""
     return (
         events.filter(pl.col("metric").is_in(metrics))
-        .group_by("account_id", "metric", "time")
-        .agg(
-            event_sum=pl.col("value").sum(),
-            new_level=new_level,
-            events=pl.len().cast(pl.Int64),
-            duplicates=pl.col("repeats").sum(),
-        )
+        .join(numbers, on=["account_id", "metric"])
+        .group_by("gauge", "time")
+        .agg(event_sum=pl.col("value").sum(), new_level=new_level, events=pl.len().cast(pl.Int64))
     )
 
 
-def level_before(rows: pl.DataFrame, path: pl.DataFrame, levels: pl.DataFrame, instant: str) -> pl.DataFrame:
-    """`rows` (account_id, metric, `instant`) with `level`: what stood just before that instant, carried in."""
-    opening = levels.select("account_id", "metric", "opening_level")
+def level_before(rows: pl.DataFrame, path: pl.DataFrame, instant: str) -> pl.DataFrame:
+    """`rows` (gauge, opening_level, `instant`) with `level`: what stood just before that instant, carried in.
+
+    Parameters
+    ----------
+    path
+        As `level_path`.
+    """
+    numbered = rows.with_row_index("_row")
+    last = (
+        path.join(numbered.select("_row", "gauge", instant), on="gauge", maintain_order="left")
+        .filter(pl.col("time") < pl.col(instant))
+        .group_by("_row")
+        .agg(pl.col("level").last())
+    )
     return (
-        rows.sort(instant)
-        .join_asof(
-            path.select("account_id", "metric", "time", "level").sort("time"),
-            left_on=instant,
-            right_on="time",
-            by=["account_id", "metric"],
-            strategy="backward",
-            allow_exact_matches=False,
-            check_sortedness=False,
-        )
-        .join(opening, on=["account_id", "metric"], how="left")
-        .with_columns(level=pl.coalesce("level", "opening_level", _ZERO))
-        .drop("opening_level")
+        numbered.join(last, on="_row", how="left", maintain_order="left")
+        .with_columns(level=pl.coalesce("level", "opening_level"))
+        .drop("_row", "opening_level")
     )

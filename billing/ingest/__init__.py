@@ -1,7 +1,7 @@
 """Usage in: from delivered files to counted events, and every row that does not count set aside with its reason."""
 
 from billing.ingest.deliveries import IngestOutcome, Progress, ingest_deliveries
-from billing.ingest.events import event_files, events_fingerprint, scan_events
+from billing.ingest.events import event_files, events_fingerprint, repeated_events, scan_events
 from billing.ingest.pending import pending_days
 
 __all__ = [
@@ -11,5 +11,6 @@ __all__ = [
     "events_fingerprint",
     "ingest_deliveries",
     "pending_days",
+    "repeated_events",
     "scan_events",
 ]

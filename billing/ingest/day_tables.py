@@ -1,7 +1,7 @@
 """The lake files made from the deliveries of one day: events by month, rejects, repeats and the manifest."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from billing.catalogue import Metric
-from billing.home import Home, file_hash, remove_file, write_frame
+from billing.home import Home, file_hash, remove_file, scan_frames, write_frame
 from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.judging import Rules
 from billing.ingest.measured import FLAT_VALUE, member_column
@@ -88,38 +88,45 @@ def write_day(
             day,
             file.name,
         )
-    outputs = _write_events(home, day, pl.concat([EVENTS.empty(), *events]), rules)
+    outputs = _write_by_month(home, EVENTS, day, pl.concat([EVENTS.empty(), *events]), rules)
     outputs += _write_or_remove(home.delivery(REJECTS, day), pl.concat([REJECTS.empty(), *rejects]), REJECTS)
-    outputs += _write_or_remove(repeats_path(home, day), marks, REPEATS)
+    outputs += _write_by_month(home, REPEATS, day, REPEATS.conform(marks), rules)
     # the manifest names the versions that the other files were made from, so it comes after them
     outputs += _write_or_remove(home.delivery(INGEST, day), _manifest(day, states), INGEST)
-    return DayState(
-        files=states,
-        outputs={str(path.relative_to(home.lake)): (path.stat().st_size, file_hash(path)) for path in outputs},
-    )
+    return DayState(files=states, outputs=_described(home, outputs))
 
 
-def event_month_folder(home: Home, month: str) -> Path:
-    """Where the events of a calendar month of the billing time zone stand, one file per delivery day."""
-    return home.lake / EVENTS.name / f"{_MONTH}={month}"
+def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame, rules: Rules) -> DayState:
+    """Write the marks of a day of which the same rows count as before; all else of the day stays as it is."""
+    outputs = _write_by_month(home, REPEATS, day, REPEATS.conform(marks), rules)
+    kept = {path: output for path, output in before.outputs.items() if not path.startswith(f"{REPEATS.name}/")}
+    return replace(before, outputs=kept | _described(home, outputs))
 
 
-def repeats_path(home: Home, day: date) -> Path:
-    """Where the marks of a delivery day stand."""
-    return home.delivery(REPEATS, day)
+def day_file(home: Home, table: Table, month: str, day: date) -> Path:
+    """Where the rows of EVENTS or REPEATS of a calendar month and a delivery day stand."""
+    return month_folder(home, table, month) / f"{day.isoformat()}.parquet"
+
+
+def month_folder(home: Home, table: Table, month: str) -> Path:
+    """Where EVENTS or REPEATS of a calendar month of the billing time zone stand, one file per delivery day."""
+    return home.lake / table.name / f"{_MONTH}={month}"
+
+
+def read_repeats(home: Home, day: date) -> pl.DataFrame:
+    """REPEATS of a delivery day, of whatever months its events are."""
+    paths = sorted((home.lake / REPEATS.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"))
+    return scan_frames(paths, REPEATS).sort(REPEATS.key).collect()
 
 
 def _parted(
     rows: pl.DataFrame, valid: pl.Series, marks: pl.DataFrame, rules: Rules, day: date
 ) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """The parsed rows that count, with `repeats`; those that are set aside, with `reason`; the number of duplicates."""
+    """The parsed rows that count; those that are set aside, with `reason`; the number of duplicates."""
     # rows stand in the order of their numbers, and only valid ones are marked
     places = rows["row"].search_sorted(marks["row"])
     is_first, is_conflicting = marks["mark"] == FIRST, marks["mark"] == CONFLICTING
-    repeats = pl.repeat(0, len(rows), dtype=pl.Int64, eager=True).alias("repeats")
-    repeats = repeats.scatter(places.filter(is_first), marks["repeats"].filter(is_first))
-    counts = valid.clone().scatter(places.filter(~is_first), False)
-    counted = rows.with_columns(repeats).filter(counts)
+    counted = rows.filter(valid.clone().scatter(places.filter(~is_first), False))
     contradictions = rows[places.filter(is_conflicting)].with_columns(reason=pl.lit(CONFLICTING))
     faults = rows.filter(~valid)
     rejected = pl.concat([faults.with_columns(reason=rules.reason(day)), contradictions]).sort("row")
@@ -173,7 +180,6 @@ def _events_of_metrics(rows: pl.DataFrame, day: date, name: str, metrics: Mappin
         member=member,
         source="source",
         id="id",
-        repeats="repeats",
         delivery_day=pl.lit(day),
         file=pl.lit(name),
         row="row",
@@ -221,7 +227,7 @@ def _in_units(quantity: pl.Expr, unit_size: Decimal) -> pl.Expr:
 
 def _text_of_fields(rows: pl.DataFrame) -> pl.Expr:
     """A row whose file has vanished, written from the fields that are kept of it."""
-    kept = [name for name in rows.columns if name not in (*PARSED, "mark", "repeats")]
+    kept = [name for name in rows.columns if name not in (*PARSED, "mark")]
     fields = [pl.col(name) for name in ("id", "source", "type", "subject", *kept)]
     return pl.struct(*fields, pl.col("time").dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")).struct.json_encode()
 
@@ -254,20 +260,28 @@ def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
     )
 
 
-def _write_events(home: Home, day: date, events: pl.DataFrame, rules: Rules) -> list[Path]:
-    """Write a day's events by calendar month of the billing time zone, and remove months it no longer reaches."""
+def _write_by_month(home: Home, table: Table, day: date, rows: pl.DataFrame, rules: Rules) -> list[Path]:
+    """Write a day's rows by calendar month of the billing time zone, and remove months it no longer reaches.
+
+    The rows are sorted by the table's key.
+    """
     local = pl.col("time").dt.convert_time_zone(rules.time_zone)
-    months = events.select(local.dt.year().cast(pl.Int32) * 12 + local.dt.month() - 1).to_series()
+    months = rows.select(local.dt.year().cast(pl.Int32) * 12 + local.dt.month() - 1).to_series()
     written = []
     for month in months.unique().sort():
-        part = events.filter(months == month) if months.n_unique() > 1 else events
-        path = event_month_folder(home, f"{month // 12:04d}-{month % 12 + 1:02d}") / f"{day.isoformat()}.parquet"
-        write_frame(path, part, EVENTS, in_order=True)
+        part = rows.filter(months == month) if months.n_unique() > 1 else rows
+        path = day_file(home, table, f"{month // 12:04d}-{month % 12 + 1:02d}", day)
+        write_frame(path, part, table, in_order=True)
         written.append(path)
-    for path in (home.lake / EVENTS.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"):
+    for path in (home.lake / table.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"):
         if path not in written:
             remove_file(path)
     return written
+
+
+def _described(home: Home, outputs: Sequence[Path]) -> dict[str, tuple[int, str]]:
+    """Size and hash of lake files, by their paths in the lake."""
+    return {str(path.relative_to(home.lake)): (path.stat().st_size, file_hash(path)) for path in outputs}
 
 
 def _write_or_remove(path: Path, frame: pl.DataFrame, table: Table) -> list[Path]:

@@ -23,8 +23,8 @@ from billing.catalogue import Metric
 from billing.errors import InterruptedRunError
 from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
-from billing.ingest.day_tables import ParsedVersion, measured_column, repeats_path, write_day
-from billing.ingest.identity import CANDIDATE, REPEATS, identity_hash, resolve, shared_hashes
+from billing.ingest.day_tables import ParsedVersion, measured_column, read_repeats, rewrite_repeats, write_day
+from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
 from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE
@@ -167,7 +167,9 @@ class _Ingest:
         days = dict(state.days)
         for done, day in enumerate(sorted(touched)):
             self.progress("writing events", done, len(touched))
-            if files.get(day):
+            if day not in changed and _set_aside_alike(touched[day], read_repeats(self.home, day)):
+                days[day] = rewrite_repeats(self.home, day, days[day], touched[day], self.rules)
+            elif files.get(day):
                 days[day] = self._write_day(day, files[day], touched[day])
             else:
                 self._write_day(day, [], touched[day])
@@ -421,7 +423,7 @@ class _Ingest:
             day: marks.filter(pl.col("delivery_day") == day).drop("delivery_day").sort(REPEATS.key) for day in changed
         }
         for day in sorted(set(related["delivery_day"]) - changed):
-            before = read_frame(repeats_path(self.home, day), REPEATS)
+            before = read_repeats(self.home, day)
             resolved = related.filter(pl.col("delivery_day") == day).select("file", "row")
             now = pl.concat(
                 [
@@ -429,7 +431,7 @@ class _Ingest:
                     marks.filter(pl.col("delivery_day") == day).select(REPEATS.column_names),
                 ]
             ).sort(REPEATS.key)
-            if not now.equals(before.sort(REPEATS.key)):
+            if not now.equals(before):
                 touched[day] = now
         return touched
 
@@ -502,13 +504,18 @@ class _Ingest:
         values = [name for name in rows.columns if name not in PARSED]
         parts = [pl.DataFrame(schema=CANDIDATE)]
         for event in self.rules.types:
-            measured = []
+            measured, measuring = [], [pl.lit(None, pl.String)]
             for metric in self.rules.metrics:
-                column = measured_column(metric, values) if metric.event == event else None
+                if metric.event != event:
+                    continue
+                column = measured_column(metric, values)
                 if column is not None:
                     text = pl.col(column)
                     same = text if metric.measure == "unique" else text.cast(BASE_QUANTITY).cast(pl.String)
                     measured.append(same.alias(metric.name))
+                    measuring.append(pl.when(text.is_not_null()).then(pl.lit(metric.name)))
+                elif metric.measure == "count":
+                    measuring.append(pl.lit(metric.name))
             content = pl.struct("subject", "type", pl.col("time").to_physical(), *measured).struct.json_encode()
             parts.append(
                 rows.filter(pl.col("type") == event).select(
@@ -518,6 +525,9 @@ class _Ingest:
                     source="source",
                     id="id",
                     content=content,
+                    account_id="subject",
+                    time="time",
+                    metrics=pl.concat_list(measuring).list.drop_nulls(),
                 )
             )
         return pl.concat(parts)
@@ -568,6 +578,12 @@ class _Ingest:
             warnings=tuple(self.warnings),
             unreadable_files=(*(f"usage/{name}: {_STRAY}" for name in self.landing.strays), *unreadable),
         )
+
+
+def _set_aside_alike(now: pl.DataFrame, before: pl.DataFrame) -> bool:
+    """Whether of a day's rows the same count, by REPEATS in order."""
+    aside = pl.col("mark") != FIRST
+    return now.filter(aside).equals(before.filter(aside))
 
 
 def _label(day: date, name: str) -> str:

@@ -8,33 +8,45 @@ from pathlib import Path
 import polars as pl
 
 from billing.home import Home, file_hash, scan_frames
-from billing.ingest.day_tables import event_month_folder
+from billing.ingest.day_tables import month_folder
+from billing.ingest.identity import REPEATS
 from billing.ingest.landing import delivery_day
 from billing.ingest.state import read_state
-from billing.tables import EVENTS
+from billing.tables import EVENTS, Table
 
 
 def event_files(home: Home, months: Sequence[str], as_of: date | None = None) -> list[Path]:
     """The files with the events of some calendar months (YYYY-MM, billing time zone), delivered up to a day; sorted."""
-    return [
-        path
-        for month in sorted(set(months))
-        for path in sorted(event_month_folder(home, month).glob("*.parquet"))
-        if (day := delivery_day(path.stem)) is not None and (as_of is None or day <= as_of)
-    ]
+    return _day_files(home, EVENTS, months, as_of)
 
 
 def scan_events(home: Home, months: Sequence[str], as_of: date | None = None) -> pl.LazyFrame:
     """EVENTS of some calendar months (YYYY-MM, billing time zone), delivered up to a day.
 
-    Each file is sorted by EVENTS.key, the frame as a whole is not. `repeats` counts redeliveries up to the last
-    ingest, later than `as_of` too.
+    Each file is sorted by EVENTS.key, the frame as a whole is not.
     """
     return scan_frames(event_files(home, months, as_of), EVENTS)
 
 
+def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None) -> pl.LazyFrame:
+    """Which of `scan_events` were delivered more than once with the same content, and how often (rule 26).
+
+    Returns
+    -------
+    polars.LazyFrame
+        account_id, metric, time, repeats: further deliveries up to the last ingest, later than `as_of` too.
+    """
+    return (
+        scan_frames(_day_files(home, REPEATS, months, as_of), REPEATS)
+        .filter(pl.col("repeats") > 0)
+        .explode("metrics")
+        .select("account_id", "time", "repeats", metric="metrics")
+        .drop_nulls("metric")
+    )
+
+
 def events_fingerprint(home: Home, months: Sequence[str], as_of: date | None = None) -> str:
-    """A hash that changes whenever `scan_events` would give other rows."""
+    """A hash that changes whenever `scan_events` or `repeated_events` would give other rows."""
     state = read_state(home)
     recorded = (
         {}
@@ -42,7 +54,16 @@ def events_fingerprint(home: Home, months: Sequence[str], as_of: date | None = N
         else {path: digest for day in state.days.values() for path, (_, digest) in day.outputs.items()}
     )
     fingerprint = hashlib.sha256()
-    for path in event_files(home, months, as_of):
+    for path in event_files(home, months, as_of) + _day_files(home, REPEATS, months, as_of):
         name = str(path.relative_to(home.lake))
         fingerprint.update(f"{name}\0{recorded.get(name) or file_hash(path)}\n".encode())
     return fingerprint.hexdigest()
+
+
+def _day_files(home: Home, table: Table, months: Sequence[str], as_of: date | None) -> list[Path]:
+    return [
+        path
+        for month in sorted(set(months))
+        for path in sorted(month_folder(home, table, month).glob("*.parquet"))
+        if (day := delivery_day(path.stem)) is not None and (as_of is None or day <= as_of)
+    ]

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.tables import Column, Table
+from billing.tables import INSTANT, Column, Table
 
 FIRST: Final = "first"
 DUPLICATE: Final = "duplicate"
@@ -19,6 +19,9 @@ REPEATS = Table(
         Column("row", pl.Int64, "Row in the file, from 1"),
         Column("mark", pl.String, "first (it counts), duplicate (same content) or conflicting (other content)"),
         Column("repeats", pl.Int64, "Of a first row: its duplicates in all deliveries; else 0"),
+        Column("account_id", pl.String, "The account that the row names"),
+        Column("time", INSTANT, "The instant of the usage that the row tells of"),
+        Column("metrics", pl.List(pl.String), "The metrics that measure the row"),
     ),
     ("file", "row"),
 )
@@ -30,6 +33,9 @@ CANDIDATE: Final = {
     "source": pl.String,
     "id": pl.String,
     "content": pl.String,
+    "account_id": pl.String,
+    "time": INSTANT,
+    "metrics": pl.List(pl.String),
 }
 """Rows to be resolved; `content` is equal where account, type, instant and measured values are."""
 
@@ -92,6 +98,9 @@ def resolve(candidates: pl.DataFrame) -> pl.DataFrame:
             .then(pl.lit(DUPLICATE))
             .otherwise(pl.lit(CONFLICTING)),
             repeats=pl.when("is_first").then("duplicates").otherwise(pl.lit(0, pl.Int64)),
+            account_id="account_id",
+            time="time",
+            metrics="metrics",
         )
     )
 

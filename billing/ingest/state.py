@@ -18,7 +18,7 @@ from billing.home import Home, write_bytes, write_file
 from billing.ingest.judging import Rules
 from billing.ingest.landing import DeliveredFile
 
-INGEST_VERSION: Final = 2
+INGEST_VERSION: Final = 3
 """Raised whenever the same parsed files would give other tables: every day is then derived anew."""
 
 _SETTLED_NANOSECONDS: Final = 2_000_000_000

@@ -50,6 +50,11 @@ def events_frame(events: Sequence[Event]) -> pl.LazyFrame:
     return pl.DataFrame([vars(event) for event in events], schema=EVENTS.schema).lazy()
 
 
+def repeated_frame(events: Sequence[Event]) -> pl.LazyFrame:
+    schema = {name: EVENTS.schema[name] for name in ("account_id", "metric", "time")} | {"repeats": pl.Int64}
+    return pl.DataFrame([vars(event) for event in events if event.repeats], schema=schema).lazy()
+
+
 def levels_frame(opening: dict[str, Decimal]) -> pl.DataFrame:
     """The levels at the first instant of the month before, in base units."""
     return LEVELS.conform(
@@ -91,7 +96,13 @@ def usage(
 ) -> dict[str, dict[str, object]]:
     """The rows of the usage table by metric."""
     found = month_usage(
-        "2026-04", spans_frame(spans), cycles_frame(), levels_frame(opening or {}), events_frame(events), catalogue
+        "2026-04",
+        spans_frame(spans),
+        cycles_frame(),
+        levels_frame(opening or {}),
+        events_frame(events),
+        repeated_frame(events),
+        catalogue,
     )
     return {row["metric"]: row for row in found.iter_rows(named=True)}
 
@@ -363,7 +374,7 @@ def test_a_level_that_never_moves_weighs_what_it_is_also_where_the_clocks_change
         cycle_start_instant=pl.col("span_start"), cycle_end_instant=pl.col("span_end")
     )
     levels = levels_frame({"delta_time_weighted": Decimal(7)})
-    found = month_usage("2026-04", spans, cycles_frame(), levels, events_frame([]), catalogue)
+    found = month_usage("2026-04", spans, cycles_frame(), levels, events_frame([]), repeated_frame([]), catalogue)
     assert found.filter(pl.col("metric") == "delta_time_weighted")["quantity"].item() == 7
 
 

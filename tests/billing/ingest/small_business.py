@@ -93,7 +93,22 @@ class Business:
 
     def events(self) -> pl.DataFrame:
         months = [path.name.partition("=")[2] for path in (self.home.lake / "events").glob("event_month=*")]
-        return scan_events(self.home, months).collect().sort("metric", "account_id", "time", "source", "id")
+        repeats = [
+            pl.read_parquet(path, hive_partitioning=False).select(
+                "file", "row", "repeats", delivery_day=pl.lit(date.fromisoformat(path.stem))
+            )
+            for path in (self.home.lake / "repeats").glob("event_month=*/*.parquet")
+        ]
+        nothing = pl.DataFrame(
+            schema={"file": pl.String, "row": pl.Int64, "repeats": pl.Int64, "delivery_day": pl.Date}
+        )
+        return (
+            scan_events(self.home, months)
+            .collect()
+            .join(pl.concat([nothing, *repeats]), on=["delivery_day", "file", "row"], how="left")
+            .with_columns(pl.col("repeats").fill_null(0))
+            .sort("metric", "account_id", "time", "source", "id")
+        )
 
     def reasons(self) -> dict[int | None, str]:
         return dict(self.table("rejects").select("row", "reason").iter_rows())
@@ -102,6 +117,6 @@ class Business:
         """Every byte that outside readers see."""
         return {
             str(path.relative_to(self.home.lake)): path.read_bytes()
-            for table in ("events", "rejects", "ingest")
+            for table in ("events", "rejects", "repeats", "ingest")
             for path in sorted((self.home.lake / table).rglob("*.parquet"))
         }

@@ -51,9 +51,7 @@ def month_usage(
     measured = pl.concat(
         [
             _counters(spans, events, [metric for metric in catalogue.metrics if metric.kind == "counter"]),
-            _gauges(
-                spans, events, levels, closing, [metric for metric in catalogue.metrics if metric.kind == "gauge"]
-            ),
+            _gauges(spans, events, levels, closing, [metric for metric in catalogue.metrics if metric.kind == "gauge"]),
         ]
     )
     metrics = pl.DataFrame(
@@ -62,11 +60,7 @@ def month_usage(
     )
     keys = ["subscription_id", "cycle_start", "metric"]
     duplicates = _within(repeated, spans).group_by(keys).agg(duplicates=pl.col("repeats").sum()).collect()
-    usage = (
-        closing.join(metrics, how="cross")
-        .join(measured, on=keys, how="left")
-        .join(duplicates, on=keys, how="left")
-    )
+    usage = closing.join(metrics, how="cross").join(measured, on=keys, how="left").join(duplicates, on=keys, how="left")
 
     def units(column: str) -> pl.Expr:
         measured = pl.when(pl.col(column).abs() < EXTREME_QUANTITY).then(pl.col(column).to_physical())

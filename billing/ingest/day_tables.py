@@ -129,7 +129,7 @@ def _parted(
     counted = rows.filter(valid.clone().scatter(places.filter(~is_first), False))
     contradictions = rows[places.filter(is_conflicting)].with_columns(reason=pl.lit(CONFLICTING))
     faults = rows.filter(~valid)
-    rejected = pl.concat([faults.with_columns(reason=rules.reason(day)), contradictions]).sort("row")
+    rejected = pl.concat([faults.with_columns(reason=rules.reason(day, len(faults))), contradictions]).sort("row")
     return counted, rejected, int((marks["mark"] == DUPLICATE).sum())
 
 

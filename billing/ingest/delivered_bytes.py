@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 import polars as pl
 import pyarrow as pa
@@ -22,8 +22,14 @@ _DAMAGED: Final[tuple[type[Exception], ...]] = (
     zstandard.ZstdError,
 )
 _BLOCK: Final = 8 * 1024 * 1024
+_SMALLEST: Final = 64 * 1024
+"""The buffer of a small file; a large one's grows until it takes a block."""
 _COMPRESSED_PIECE: Final = 128 * 1024
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+
+MOST_PIECES: Final = 100
+FIRST_LINE: Final = b",".join([b"-"] * MOST_PIECES) + b"\n"
+"""Stands before lines that are to be cut at their commas: the first line's pieces are the most there are."""
 
 
 class UnreadableFileError(Exception):
@@ -66,24 +72,24 @@ class _ZstandardFile(io.RawIOBase):
         self._raw = raw
         self._frame = zstandard.ZstdDecompressor().decompressobj()
         self._inside_frame = False
+        self._waiting = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
-    def read(self, size: int = -1) -> bytes:
-        """About `size` bytes, at least one unless the file is at its end; all of them when `size` is negative."""
-        pieces: list[bytes] = []
-        length = 0
-        while size < 0 or length < size:
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer as far as there is something; 0 at the end of the file."""
+        while not self._waiting:
             compressed = self._raw.read(_COMPRESSED_PIECE)
             if not compressed:
                 if self._inside_frame:
                     raise EOFError("it ends inside a frame")
-                break
-            piece = self._decompress(compressed)
-            pieces.append(piece)
-            length += len(piece)
-        return b"".join(pieces)
+                return 0
+            self._waiting = memoryview(self._decompress(compressed))
+        count = min(len(buffer), len(self._waiting))
+        buffer[:count] = self._waiting[:count]
+        self._waiting = self._waiting[count:]
+        return count
 
     def _decompress(self, compressed: bytes) -> bytes:
         pieces = []
@@ -98,22 +104,47 @@ class _ZstandardFile(io.RawIOBase):
         return b"".join(pieces)
 
 
-def line_blocks(file: BinaryIO) -> Iterator[bytes]:
-    """Blocks of whole lines, a byte order mark at the start taken off; the last line may lack its newline."""
-    rest = b""
-    first = True
-    while data := file.read(_BLOCK):
-        if first:
-            data = data.removeprefix(_BYTE_ORDER_MARK)
-            first = False
-        end = data.rfind(b"\n") + 1
-        if end:
-            yield rest + data[:end]
-            rest = data[end:]
-        else:
-            rest += data
-    if rest:
-        yield rest
+def line_blocks(file: BinaryIO, ahead: bytes = b"", size: int = _BLOCK) -> Iterator[bytes]:
+    """Blocks of whole lines, a byte order mark at the start taken off; the last line may lack its newline.
+
+    Each block begins with `ahead`, which does not come from the file. One buffer is filled again and again: fresh
+    memory for each block would cost as much as decompressing into it.
+    """
+    first = len(ahead)
+    buffer = bytearray(ahead) + bytearray(_SMALLEST)
+    end, is_first = first, True
+    while True:
+        read = _fill(file, buffer, end)
+        if is_first and buffer.startswith(_BYTE_ORDER_MARK, first):
+            del buffer[first : first + len(_BYTE_ORDER_MARK)]
+            read -= len(_BYTE_ORDER_MARK)
+        is_first = False
+        end += read
+        is_full = end == len(buffer)
+        if is_full and len(buffer) < size:
+            buffer.extend(bytes(min(3 * len(buffer), size - len(buffer))))
+            continue
+        lines = buffer.rfind(b"\n", first, end) + 1
+        if lines:
+            yield bytes(memoryview(buffer)[:lines])
+            buffer[first : first + end - lines] = buffer[lines:end]
+            end -= lines - first
+        elif is_full:
+            # a line longer than a block
+            buffer.extend(bytes(size))
+        if not is_full:
+            break
+    if end > first:
+        yield bytes(memoryview(buffer)[:end])
+
+
+def _fill(file: BinaryIO, buffer: bytearray, start: int) -> int:
+    """Read into a buffer from `start` to its end, or to the end of the file; the number of bytes read."""
+    end = start
+    with memoryview(buffer) as view:
+        while end < len(buffer) and (count := file.readinto(view[end:])):  # type: ignore[attr-defined]
+            end += count
+    return end - start
 
 
 class Lines:
@@ -121,12 +152,17 @@ class Lines:
 
     Attributes
     ----------
-    block
-        Whole lines; the last one may lack its newline.
+    framed
+        FIRST_LINE, and whole lines after it; the last one may lack its newline.
     """
 
-    def __init__(self, block: bytes) -> None:
-        self.block = block
+    def __init__(self, framed: bytes) -> None:
+        self.framed = framed
+
+    @property
+    def block(self) -> bytes:
+        """A copy of the lines alone."""
+        return self.framed[len(FIRST_LINE) :]
 
     @cached_property
     def count(self) -> int:
@@ -136,10 +172,10 @@ class Lines:
     @cached_property
     def is_text(self) -> bool:
         """Whether all of it is UTF-8."""
-        if self.block.isascii():
+        if self.framed.isascii():
             return True
         try:
-            self.block.decode()
+            self.framed.decode()
         except UnicodeDecodeError:
             return False
         return True
@@ -149,31 +185,45 @@ class Lines:
         ends = self._ends.gather(places).to_list()
         # the end of the line before, or the start of the block
         starts = self._ends.shift(1, fill_value=-1).gather(places).to_list()
-        return _decoded([self.block[start + 1 : end] for start, end in zip(starts, ends, strict=True)])
+        first = len(FIRST_LINE)
+        return _decoded([self.framed[first + start + 1 : first + end] for start, end in zip(starts, ends, strict=True)])
 
     @cached_property
     def marks(self) -> tuple[int, int, int, int]:
         """How many quotation marks, commas, backslashes and control characters there are; line ends are none."""
         values = self._values
-        line_ends = self.count - (not self.block.endswith(b"\n"))
         return (
             int((values == ord('"')).sum()),
             int((values == ord(",")).sum()),
-            int((values == ord("\\")).sum()) if b"\\" in self.block else 0,
-            int((values < ord(" ")).sum()) - line_ends,
+            int((values == ord("\\")).sum()) if b"\\" in self.framed else 0,
+            len(self._controls) - len(self._newlines),
         )
 
     @cached_property
     def _values(self) -> pl.Series:
-        """The bytes as numbers, without a copy."""
-        buffer = pa.py_buffer(self.block)
-        return pl.Series(pl.from_arrow(pa.Array.from_buffers(pa.uint8(), len(self.block), [None, buffer])))
+        """The bytes of the lines as numbers, without a copy."""
+        first = len(FIRST_LINE)
+        buffers = [None, pa.py_buffer(self.framed)]
+        return pl.Series(
+            pl.from_arrow(pa.Array.from_buffers(pa.uint8(), len(self.framed) - first, buffers, offset=first))
+        )
+
+    @cached_property
+    def _controls(self) -> pl.Series:
+        """The places of all control characters, newlines too."""
+        return (self._values < ord(" ")).arg_true()
+
+    @cached_property
+    def _newlines(self) -> pl.Series:
+        return self._controls.filter(self._values.gather(self._controls) == ord("\n"))
 
     @cached_property
     def _ends(self) -> pl.Series:
         """Where each line ends: the place of its newline, or the end of the block."""
-        ends = (self._values == ord("\n")).arg_true().cast(pl.Int64)
-        return ends if self.block.endswith(b"\n") else ends.append(pl.Series([len(self.block)], dtype=pl.Int64))
+        ends = self._newlines.cast(pl.Int64)
+        if self.framed.endswith(b"\n"):
+            return ends
+        return pl.concat([ends, pl.Series([len(self._values)], dtype=pl.Int64)])
 
 
 def split_lines(block: bytes) -> pl.DataFrame:

@@ -274,7 +274,7 @@ class _Ingest:
         if file is not None:
             rows = parsing.parse_delivered(file, self.rules.types)
             # while the rows are at hand, so that they need not be read again for it
-            self.hashes[path] = rows.select(_valid_hash(self.rules, file.day)).to_series()
+            self.hashes[path] = _valid_hashes(rows, self.rules, file.day)
             label = _label(file.day, file.name)
             if label in self.stamps and self.stamps[label] != stamp(file):
                 raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
@@ -485,7 +485,7 @@ class _Ingest:
         found = self.hashes.get(file.parsed)
         if found is None:
             rows = self._parsed(file, ["source", "id", "reason", "subject", "type", "time"])
-            found = rows.select(_valid_hash(self.rules, day)).to_series()
+            found = _valid_hashes(rows, self.rules, day)
             self.hashes[file.parsed] = found
         return found
 
@@ -590,8 +590,9 @@ def _label(day: date, name: str) -> str:
     return f"{day.isoformat()}/{name}"
 
 
-def _valid_hash(rules: Rules, day: date) -> pl.Expr:
-    return pl.when(rules.reason(day).is_null()).then(identity_hash()).alias("hash")
+def _valid_hashes(rows: pl.DataFrame, rules: Rules, day: date) -> pl.Series:
+    valid = rules.reason(day, len(rows)).is_null()
+    return rows.select(pl.when(valid).then(identity_hash()).alias("hash")).to_series()
 
 
 _STRAY: Final = "found in place of a delivery day, expected folders named YYYY-MM-DD"

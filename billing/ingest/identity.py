@@ -26,7 +26,9 @@ REPEATS = Table(
     ("file", "row"),
 )
 
-CANDIDATE: Final = {
+_SORTED_TOGETHER: Final = 4_000_000
+
+CANDIDATE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "delivery_day": pl.Date,
     "file": pl.String,
     "row": pl.Int64,
@@ -49,17 +51,24 @@ def identity_hash() -> pl.Expr:
 
 
 def shared_hashes(hashes: Sequence[pl.Series]) -> pl.Series:
-    """The hashes that occur more than once, each once; nulls are none.
+    """The hashes that occur more than once, each once, in order; nulls are none.
 
     Takes them a slice of the hash space at a time, so that memory stays small.
     """
     total = sum(len(series) for series in hashes)
-    slices = max(1, total // 2_000_000)
-    found = []
-    for part in range(slices):
-        column = pl.concat([series.filter(series % slices == part) for series in hashes]) if hashes else _no_hashes()
-        found.append(column.filter(column.is_duplicated() & column.is_not_null()).unique())
+    bits = max(0, (total // _SORTED_TOGETHER).bit_length())
+    found = [_no_hashes()]
+    for part in range(2**bits) if hashes else ():
+        column = pl.concat([_slice(series, part, bits) for series in hashes]).drop_nulls().sort()
+        # equal ones stand next to each other
+        found.append(column.filter(column == column.shift(1)).unique(maintain_order=True))
     return pl.concat(found)
+
+
+def _slice(hashes: pl.Series, part: int, bits: int) -> pl.Series:
+    """The hashes whose highest bits are `part`."""
+    width = 2 ** (64 - bits)
+    return hashes.filter(hashes.is_between(part * width, (part + 1) * width - 1)) if bits else hashes
 
 
 def resolve(candidates: pl.DataFrame) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Instants as they are written in usage: RFC 3339 text to nanoseconds UTC."""
 
+from datetime import UTC, datetime
 from typing import Final
 
 import polars as pl
@@ -17,6 +18,9 @@ _SHAPE: Final = (
     r"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 )
 _ZONELESS: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?)?$"
+_USUAL_LENGTHS: Final = (len("2026-01-01T00:00:00Z"), len("2026-01-01T00:00:00.123456789Z"))
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST: Final = datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 _FORMAT: Final = "%Y-%m-%dT%H:%M:%S%.f%#z"
 
 
@@ -32,6 +36,38 @@ def parse_instants(texts: pl.Series) -> pl.DataFrame:
         time (nanoseconds, UTC) and time_fault ("time_without_zone", "invalid_time" or null), both null where the
         text is null or empty.
     """
+    # of nulls there is nothing to be told apart
+    others = (~_is_usual(texts)).arg_true()
+    time = _usual_instants(texts.clone().scatter(others, None) if len(others) else texts)
+    if time is None:
+        return _instants_of_any_form(texts)
+    fault = pl.repeat(None, len(texts), dtype=pl.String, eager=True)
+    if len(others):
+        found = _instants_of_any_form(texts.gather(others))
+        time, fault = time.scatter(others, found["time"]), fault.scatter(others, found["time_fault"])
+    return pl.DataFrame([time.alias("time"), fault.alias("time_fault")])
+
+
+def _is_usual(texts: pl.Series) -> pl.Series:
+    """Whether texts may be instants in UTC with `T` and `Z`, the usual form."""
+    return (
+        texts.str.ends_with("Z") & (texts.str.slice(10, 1) == "T") & texts.str.len_bytes().is_between(*_USUAL_LENGTHS)
+    )
+
+
+def _usual_instants(texts: pl.Series) -> pl.Series | None:
+    """Instants of texts that may be in the usual form; None when one is not.
+
+    What Arrow reads of such texts has the shape of `_SHAPE`, years aside: all other forms that it knows are shorter.
+    """
+    try:
+        found = pl.Series(pl.from_arrow(pc.cast(texts.to_arrow(), pa.timestamp("ns", "UTC")))).cast(INSTANT)
+    except pa.ArrowInvalid:
+        return None
+    return found if found.is_between(_FIRST, _LAST).all() else None
+
+
+def _instants_of_any_form(texts: pl.Series) -> pl.DataFrame:
     shaped = texts.str.contains(_SHAPE).fill_null(False)
     well_formed = texts
     if not shaped.all():

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 import polars as pl
 from polars.exceptions import ComputeError
 
-from billing.ingest.delivered_bytes import Lines, line_blocks, split_lines
+from billing.ingest.delivered_bytes import FIRST_LINE, Lines, line_blocks, split_lines
 from billing.ingest.instants import parse_instants
 from billing.ingest.line_layout import LineLayout, cut_lines, layout_of
 from billing.ingest.measured import EventTypes, measured_paths, member_column
@@ -29,6 +29,8 @@ _LINE: Final = "overage line"
 # A number that a binary float may not hold exactly (17 characters or more, or an exponent), or half a surrogate pair.
 _INEXACT: Final = r'":\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]'
 _ONE_BY_ONE: Final = 128
+_SMALL_BLOCK: Final = 256 * 1024
+"""Where a few texts are looked for, only the lines of the blocks that hold one are told apart."""
 _LONGEST_PLAIN: Final = 60
 _MOST_LAYOUTS: Final = 8
 _STRAY_SHARE: Final = 0.02
@@ -56,8 +58,8 @@ def json_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
     paths = measured_paths(types)
     layouts = _Layouts(paths)
     row = 1
-    for block in line_blocks(file):
-        found = Lines(block)
+    for framed in line_blocks(file, FIRST_LINE):
+        found = Lines(framed)
         decoded, others = layouts.decode(found, row)
         fields = _fields(decoded, others, paths)
         if len(fields):
@@ -68,12 +70,13 @@ def json_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
 def json_texts(file: BinaryIO, rows: pl.Series) -> Iterator[pl.DataFrame]:
     """The texts (row, text) of some rows of a file, undecoded; rows that are not there are left out."""
     row = 1
-    for block in line_blocks(file):
-        found = Lines(block)
-        wanted = rows.filter((rows >= row) & (rows < row + found.count))
+    for framed in line_blocks(file, FIRST_LINE, _SMALL_BLOCK):
+        found = Lines(framed)
+        count = framed.count(b"\n", len(FIRST_LINE)) + (not framed.endswith(b"\n"))
+        wanted = rows.filter((rows >= row) & (rows < row + count))
         if len(wanted):
             yield found.texts(wanted - row).select(wanted.alias("row"), "text")
-        row += found.count
+        row += count
 
 
 def _texts(lines: Lines, places: pl.Series, wanted: pl.Series) -> pl.Series:
@@ -153,7 +156,7 @@ class _Layouts:
             learned = self._learn(lines, pl.int_range(0, min(lines.count, _SAMPLES), eager=True))
         while self.known:
             try:
-                cut = cut_lines(lines.block, max(len(layout.fields) for layout in self.known))
+                cut = cut_lines(lines.framed, max(len(layout.fields) for layout in self.known))
             except ComputeError:
                 break
             if len(cut) != lines.count:

@@ -49,20 +49,31 @@ class Rules:
         """The event types of the catalogue and what they must carry."""
         return event_types(self.metrics)
 
+    def _of_unknown_account(self, rows: int) -> pl.Expr:
+        """Whether the subject of each of so many rows is no known account."""
+        if rows > len(self.accounts):
+            # a set, built for these rows, is searched sooner than a dictionary that is built once
+            return ~pl.col("subject").is_in(self.accounts.implode())
+        return self._in_no_dictionary
+
     @cached_property
-    def of_unknown_account(self) -> pl.Expr:
-        """Whether a row's subject is no known account."""
-        # the type's dictionary is built once and searched for every row; a set would be built for every file
+    def _in_no_dictionary(self) -> pl.Expr:
         return pl.col("subject").cast(pl.Enum(self.accounts), strict=False).is_null()
 
-    def reason(self, day: date) -> pl.Expr:
-        """Why a parsed row (PARSED) delivered on `day` cannot count, or null; the first reason of rule 27."""
+    def reason(self, day: date, rows: int) -> pl.Expr:
+        """Why parsed rows (PARSED) delivered on `day` cannot count, or null; the first reason of rule 27.
+
+        Parameters
+        ----------
+        rows
+            How many rows are judged: only how long it takes depends on it.
+        """
         first = _midnight(day - timedelta(days=self.lateness_days), self.time_zone)
         after = _midnight(day + timedelta(days=2), self.time_zone)
         return (
             pl.when(pl.col("reason").is_not_null())
             .then("reason")
-            .when(self.of_unknown_account)
+            .when(self._of_unknown_account(rows))
             .then(pl.lit(UNKNOWN_ACCOUNT))
             .when(~pl.col("type").is_in(list(self.types)))
             .then(pl.lit(UNKNOWN_TYPE))

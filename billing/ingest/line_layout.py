@@ -9,17 +9,18 @@ layout are left to the decoder; for the others both give the same.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
 import polars as pl
 
+from billing.ingest.delivered_bytes import MOST_PIECES
+
 _SCALAR: Final = r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null)"
 _TOKEN: Final = re.compile(rf"[{{}}:,]|{_SCALAR}|[ \t]+", re.ASCII)
 _STRUCTURE: Final = "{}:"
-_MOST_MEMBERS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ class _Field:
         """What stands before the value where the member bears this name."""
         return self.before if self.is_fixed else f"{self.before}{name}{self.between}"
 
+    def may_be_odd(self, column: str) -> pl.Expr:
+        """Whether the bare value in a piece of a line may be other than the text to be read; see `_plain_scalars`."""
+        piece = pl.col(column)
+        return (
+            piece.str.contains(".", literal=True)
+            | piece.str.ends_with(f"null{self.after}")
+            | piece.str.ends_with(f"-0{self.after}")
+        )
+
     def value(self, column: str, name: str) -> pl.Expr:
         """What stands where the value should be, supposed that the member bears this name."""
         text = pl.col(column).str.slice(len(self.opening(name)))
@@ -101,20 +111,25 @@ class LineLayout:
 
     def read(self, cut: pl.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> pl.DataFrame:
         """The texts at some paths of lines of this layout, in columns of the given names."""
-        return pl.DataFrame([self._texts(cut, path).alias(name) for name, path in columns])
+        bare = {place for _, path in columns for place in self.places_of(path) if not self.fields[place].is_text}
+        odd = cut.select(self.fields[place].may_be_odd(_column(place)).any() for place in sorted(bare))
+        odd_places = {place for place in bare if odd[_column(place)].item()}
+        # not one select: of no lines, a member that the layout lacks would be one null
+        return cut.with_columns(self._texts(path, odd_places).alias(name) for name, path in columns).select(
+            name for name, _ in columns
+        )
 
-    def _texts(self, cut: pl.DataFrame, path: tuple[str, ...]) -> pl.Series:
+    def _texts(self, path: tuple[str, ...], odd_places: Set[int]) -> pl.Expr:
         """The texts at a path; null where there is nothing, of a repeated member the first."""
-        found = pl.repeat(None, len(cut), dtype=pl.String, eager=True)
+        found = pl.lit(None, pl.String)
         for place in reversed(self.places_of(path)):
             field, column = self.fields[place], _column(place)
-            value = cut.select(field.value(column, path[-1])).to_series()
-            if not field.is_text:
+            value = field.value(column, path[-1])
+            if place in odd_places:
                 value = _plain_scalars(value)
             if field.is_fixed:
                 return value
-            named = cut.select(pl.col(column).str.starts_with(field.opening(path[-1]))).to_series()
-            found = value.zip_with(named, found)
+            found = pl.when(pl.col(column).str.starts_with(field.opening(path[-1]))).then(value).otherwise(found)
         return found
 
 
@@ -129,18 +144,23 @@ def layout_of(line: str) -> LineLayout | None:
         return None
 
 
-def cut_lines(block: bytes, width: int) -> pl.DataFrame:
+def cut_lines(framed: bytes, width: int) -> pl.DataFrame:
     """The lines of a block cut at their commas, one row per line, blank lines left out.
 
     A line of fewer pieces than `width` is filled up with anything, of a longer one the rest is cut off.
+
+    Parameters
+    ----------
+    framed
+        FIRST_LINE, and the lines: the reader takes the width of the first line for the greatest.
     """
-    # the reader takes the first line's width for that of all, so a line of the full width goes first
     return pl.read_csv(
-        b",".join([b"-"] * width) + b"\n" + block,
+        framed,
         has_header=False,
         separator=",",
         quote_char=None,
         truncate_ragged_lines=True,
+        extra_columns="ignore",
         empty_string_is_null=False,
         schema={_column(piece): pl.String for piece in range(width)},
     ).slice(1)
@@ -150,15 +170,11 @@ def _column(piece: int) -> str:
     return f"piece {piece}"
 
 
-def _plain_scalars(texts: pl.Series) -> pl.Series:
+def _plain_scalars(text: pl.Expr) -> pl.Expr:
     """Bare values as texts: numbers without needless zeros, null for null."""
-    if not texts.str.contains(r"[.n]|^-0$").any():
-        return texts
-    text = pl.col(texts.name)
     shortened = text.str.replace(r"(\.[0-9]*?)0+$", "$1").str.strip_suffix(".")
     plain = pl.when(text.str.contains(".", literal=True)).then(shortened).otherwise(text)
-    plain = pl.when(text == "-0").then(pl.lit("0")).when(text != "null").then(plain)
-    return texts.to_frame().select(plain.alias(texts.name)).to_series()
+    return pl.when(text == "-0").then(pl.lit("0")).when(text != "null").then(plain)
 
 
 class _Reader:
@@ -183,7 +199,7 @@ class _Reader:
         self._object((), free_names=False)
         self._space()
         self._end_field()
-        if self.place != len(self.tokens) or len(self.fields) > _MOST_MEMBERS:
+        if self.place != len(self.tokens) or len(self.fields) > MOST_PIECES:
             raise ValueError
         return LineLayout(tuple(self.fields))
 

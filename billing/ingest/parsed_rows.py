@@ -64,6 +64,7 @@ numbers masked, where there is a reason or the event type is unknown; a good row
 # At most 18 digits before the point and 9 after it, zeros at either end aside.
 _PLAIN_DECIMAL: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]{1,9}0*)?$"
 _BELOW_ZERO: Final = r"^-.*[1-9]"
+_MOST_DIGITS: Final = 18
 
 
 def value_columns(types: EventTypes, flat: bool) -> list[str]:
@@ -84,7 +85,7 @@ def set_aside(piece: Piece, types: EventTypes, flat: bool) -> pl.DataFrame:
         PARSED and the value columns, in the order given.
     """
     values = [column for column in piece.fields.columns if column not in FIELDS]
-    rows = piece.fields.with_columns(reason=_reason(types, values, flat))
+    rows = piece.fields.with_columns(reason=_reason(piece.fields, types, values, flat))
     kept = rows.select(pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(False))
     places = kept.to_series().arg_true()
     texts = pl.repeat(None, len(rows), dtype=pl.String, eager=True)
@@ -93,7 +94,7 @@ def set_aside(piece: Piece, types: EventTypes, flat: bool) -> pl.DataFrame:
     return rows.with_columns(texts.alias("text")).select(*PARSED, *values)
 
 
-def _reason(types: EventTypes, values: Sequence[str], flat: bool) -> pl.Expr:
+def _reason(fields: pl.DataFrame, types: EventTypes, values: Sequence[str], flat: bool) -> pl.Expr:
     absent = pl.col("incomplete") | (pl.col("time").is_null() & pl.col("time_fault").is_null())
     for name in ("id", "source", "type", "subject"):
         absent |= pl.col(name).is_null() | (pl.col(name) == "")
@@ -103,6 +104,9 @@ def _reason(types: EventTypes, values: Sequence[str], flat: bool) -> pl.Expr:
             continue
         text = pl.col(column)
         absent |= _of_type(needed) & (text.is_null() | (text == ""))
+        if _all_short_integers(fields[column]):
+            impossible |= _of_type(unsigned) & text.str.starts_with("-") & (text.str.strip_chars("-0") != "")
+            continue
         impossible |= _of_type(numbers) & ~text.str.contains(_PLAIN_DECIMAL)
         impossible |= _of_type(unsigned) & text.str.contains(_BELOW_ZERO)
     return (
@@ -114,6 +118,13 @@ def _reason(types: EventTypes, values: Sequence[str], flat: bool) -> pl.Expr:
         .then(pl.lit(IMPOSSIBLE_VALUE))
         .otherwise("time_fault")
     )
+
+
+def _all_short_integers(texts: pl.Series) -> bool:
+    """Whether all texts that there are denote whole numbers of at most 18 digits: seen sooner than by their pattern."""
+    if texts.str.to_integer(strict=False).null_count() != texts.null_count():
+        return False
+    return not (texts.str.starts_with("+") | (texts.str.len_bytes() > _MOST_DIGITS)).any()
 
 
 def _demands(types: EventTypes, flat: bool) -> dict[str, tuple[list[str], list[str], list[str]]]:

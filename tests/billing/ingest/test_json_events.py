@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from billing.ingest.delivered_bytes import FIRST_LINE
 from billing.ingest.json_events import _Decoder, json_pieces
 from billing.ingest.line_layout import cut_lines, layout_of
 from billing.ingest.measured import EventTypes, Member
@@ -118,7 +119,7 @@ def test_a_layout_holds_for_other_content_and_other_names_of_what_is_measured() 
         '{"id":"x","data":{"bytes":2,"zone":""}}',
         '{"ix":"x","data":{"b": 2,"z":""}}',
     ]
-    cut = cut_lines("\n".join(lines).encode(), 3)
+    cut = cut_lines(FIRST_LINE + "\n".join(lines).encode(), 3)
     assert cut.select(layout.matches()).to_series().to_list() == [True, False, False]
 
 

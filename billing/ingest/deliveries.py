@@ -156,18 +156,19 @@ class _Ingest:
         files = self._files_by_day(current)
         changed = self._changed_days(files)
         touched: dict[date, pl.DataFrame] = {}
+        alike: set[date] = set()
         state = self.state
         accounts = write_accounts(self.home, self.rules.accounts) if changed or state is None else state.accounts
         if state is None:
             state = State(configuration_digest(self.rules), accounts)
         if changed:
-            touched = self._marks(files, changed)
+            touched, alike = self._marks(files, changed)
             if self.state is not None:
                 write_state(self.home, with_pending(self.state, frozenset(touched)))
         days = dict(state.days)
         for done, day in enumerate(sorted(touched)):
             self.progress("writing events", done, len(touched))
-            if day not in changed and _set_aside_alike(touched[day], read_repeats(self.home, day)):
+            if day in alike:
                 days[day] = rewrite_repeats(self.home, day, days[day], touched[day], self.rules)
             elif files.get(day):
                 days[day] = self._write_day(day, files[day], touched[day])
@@ -398,8 +399,11 @@ class _Ingest:
 
     def _marks(
         self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
-    ) -> dict[date, pl.DataFrame]:
-        """REPEATS of every day to be written: the changed ones, and those on whose events they bear."""
+    ) -> tuple[dict[date, pl.DataFrame], set[date]]:
+        """REPEATS of every day to be written: the changed ones, and those on whose events they bear.
+
+        Also says on which of these days the same rows count as before, so that nothing else of them is to be written.
+        """
         hashes = []
         for done, day in enumerate(sorted(changed)):
             self.progress("finding repeated events", done, len(changed))
@@ -412,9 +416,17 @@ class _Ingest:
         for part in range(slices):
             wanted = shared.filter(shared % slices == part)
             candidates = [
-                self._candidates(file, day, wanted)
-                for day in sorted(changed | set(related["delivery_day"]))
+                self._candidates(file, day, self._suspects(file, day, wanted))
+                for day in sorted(changed)
                 for file in files.get(day, ())
+            ]
+            candidates += [
+                self._candidates(file, day, found["row"])
+                for (day, name), found in related.filter(pl.col("hash") % slices == part)
+                .partition_by("delivery_day", "file", as_dict=True)
+                .items()
+                for file in files[day]
+                if file.name == name
             ]
             if candidates:
                 decided.append(resolve(pl.concat(candidates)))
@@ -422,6 +434,7 @@ class _Ingest:
         touched = {
             day: marks.filter(pl.col("delivery_day") == day).drop("delivery_day").sort(REPEATS.key) for day in changed
         }
+        alike = set()
         for day in sorted(set(related["delivery_day"]) - changed):
             before = read_repeats(self.home, day)
             resolved = related.filter(pl.col("delivery_day") == day).select("file", "row")
@@ -433,7 +446,9 @@ class _Ingest:
             ).sort(REPEATS.key)
             if not now.equals(before):
                 touched[day] = now
-        return touched
+                if _set_aside(now).equals(_set_aside(before)):
+                    alike.add(day)
+        return touched, alike
 
     def _rows_elsewhere(
         self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date], others: Sequence[date]
@@ -492,15 +507,19 @@ class _Ingest:
     def _parsed(self, file: ParsedVersion, columns: Sequence[str]) -> pl.DataFrame:
         return pl.read_parquet(file.parsed, columns=list(columns), glob=False, hive_partitioning=False)
 
-    def _candidates(self, file: ParsedVersion, day: date, wanted: pl.Series) -> pl.DataFrame:
-        """CANDIDATE rows of a file: the valid ones whose event may have been delivered more than once."""
+    def _suspects(self, file: ParsedVersion, day: date, wanted: pl.Series) -> pl.Series:
+        """The numbers of a file's valid rows whose event may have been delivered more than once."""
         suspects = self._valid_hashes(file, day).is_in(wanted.implode()).fill_null(False)
-        numbers = self._parsed(file, ["row"])["row"].filter(suspects)
+        return self._parsed(file, ["row"])["row"].filter(suspects)
+
+    def _candidates(self, file: ParsedVersion, day: date, numbers: pl.Series) -> pl.DataFrame:
+        """CANDIDATE: of some rows of a file those that are valid."""
         rows = (
             pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
             .filter(pl.col("row").is_in(numbers.implode()))
             .collect()
         )
+        rows = rows.filter(self.rules.reason(day, len(rows)).is_null())
         values = [name for name in rows.columns if name not in PARSED]
         parts = [pl.DataFrame(schema=CANDIDATE)]
         for event in self.rules.types:
@@ -580,10 +599,9 @@ class _Ingest:
         )
 
 
-def _set_aside_alike(now: pl.DataFrame, before: pl.DataFrame) -> bool:
-    """Whether of a day's rows the same count, by REPEATS in order."""
-    aside = pl.col("mark") != FIRST
-    return now.filter(aside).equals(before.filter(aside))
+def _set_aside(repeats: pl.DataFrame) -> pl.DataFrame:
+    """The rows of REPEATS that do not count."""
+    return repeats.filter(pl.col("mark") != FIRST)
 
 
 def _label(day: date, name: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 from billing import home as homes
 from billing.errors import InterruptedRunError
 from billing.ingest import day_tables, deliveries, event_files, events_fingerprint, parsed_files, scan_events, state
+from billing.ingest.state import DayState
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
 
 NewBusiness = Callable[[str], Business]
@@ -359,6 +360,31 @@ class TestLandingIsTheTruth:
         outcome = business.ingest()
         assert outcome.days_changed == (date(2026, 1, 2), date(2026, 1, 3))
         assert business.events().select("delivery_day", "repeats").rows() == [(date(2026, 1, 3), 1)]
+
+    def test_a_redelivery_writes_the_repeats_of_the_first_day_and_nothing_else_of_it(
+        self, business: Business, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        written: list[date] = []
+        original = day_tables.write_day
+
+        def write_day(home: homes.Home, day: date, *others: Any) -> DayState:
+            written.append(day)
+            return original(home, day, *others)
+
+        monkeypatch.setattr(deliveries, "write_day", write_day)
+        first, second = date(2026, 1, 2), date(2026, 1, 3)
+        business.deliver([line("1"), line("2")], day="2026-01-02")
+        business.ingest()
+        business.deliver([line("1"), line("2", data={"count": 2})], day="2026-01-03")
+        outcome = business.ingest()
+        assert (outcome.counted, outcome.duplicates, outcome.rejected) == (2, 1, 1)
+        assert outcome.days_changed == (first, second)
+        assert written == [first, second]
+        assert business.events()["repeats"].to_list() == [1, 0]
+        business.deliver(b"", day="2026-01-03")
+        assert business.ingest().days_changed == (first, second)
+        assert written == [first, second, second]
+        assert business.events()["repeats"].to_list() == [0, 0]
 
     def test_vanished_rows_still_take_part_in_identity(self, business: Business) -> None:
         path = business.deliver(line("1"))

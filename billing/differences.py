@@ -32,10 +32,11 @@ def open_differences(
     -------
     polars.DataFrame
         account_id, subscription_id, billing_date, kind (package_fee, hold_fee, overage), metric, due, issued, package,
-        cycle_start, cycle_end, quantity, allowance, excess (as due); sorted.
+        cycle_start, cycle_end, and as due: quantity, allowance, excess, billed_units, unit_price, description; sorted.
     """
     due = dues.join(closed.lazy(), on=["subscription_id", "billing_date"], how="semi").select(DUES.column_names)
-    details = ("package", "cycle_start", "cycle_end", "quantity", "allowance", "excess")
+    measured = ("quantity", "allowance", "excess", "billed_units", "unit_price", "description")
+    details = ("package", "cycle_start", "cycle_end", *measured)
     due_sum = (
         due.group_by(_KEYS, maintain_order=True)
         .agg(pl.col("amount").sum().alias("due"), *(pl.col(name).first() for name in details))
@@ -61,9 +62,7 @@ def open_differences(
         "due",
         "issued",
         *(pl.coalesce(name, f"{name}_issued") for name in ("package", "cycle_start", "cycle_end")),
-        "quantity",
-        "allowance",
-        "excess",
+        *measured,
     ).sort(_KEYS)
 
 

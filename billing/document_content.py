@@ -17,6 +17,34 @@ _PIECE: Final = 20_000
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _TIER: Final = pl.Struct({"up_to": pl.String, "unit_price": pl.String, "flat": pl.String})
 _TARIFF: Final = pl.Struct({"model": pl.String, "size": pl.String, "tiers": pl.List(_TIER)})
+_BILLED: Final = pl.Struct(
+    {
+        "number": pl.String,
+        "line": pl.Int32,
+        "amount": pl.String,
+        "quantity": pl.String,
+        "allowance": pl.String,
+        "description": pl.String,
+    }
+)
+SETTLES: Final = pl.Struct(
+    {
+        "due": pl.String,
+        "billed": pl.String,
+        "fee": pl.String,
+        "why": pl.String,
+        "minimum": pl.String,
+        "maximum": pl.String,
+        "documents": pl.List(_BILLED),
+    }
+)
+"""What a line that settles an earlier cycle says; amounts and quantities as text.
+
+What is due now, what was billed before and by which lines; in words the fee that is due and what moved; the tariff's
+minimum and maximum.
+"""
+
+_SETTLES_NOTHING: Final = ',"settles":null'
 
 
 def contents(
@@ -125,23 +153,36 @@ def contents(
         total=_money_text("total", catalogue),
         notes=pl.lit([], pl.List(pl.String)),
     )
-    written = [piece.select(*_KEYS, content=content.struct.json_encode()) for piece in frame.iter_slices(_PIECE)]
+    # a line that settles nothing says nothing of it: documents without such a line keep their bytes
+    text = content.struct.json_encode().str.replace_all(_SETTLES_NOTHING, "", literal=True)
+    written = [piece.select(*_KEYS, content=text) for piece in frame.iter_slices(_PIECE)]
     return pl.concat([frame.clear().select(*_KEYS, content=pl.lit("")), *written])
 
 
 def line_list(lines: pl.DataFrame, rated: pl.DataFrame | None, catalogue: Catalogue) -> pl.DataFrame:
+    """The keys and `lines`: as the page lists them.
+
+    Parameters
+    ----------
+    lines
+        Lines of drafts; those that settle an earlier cycle with tariff and settles, as `with_settlements`.
+    rated
+        As `rated_usage` of the month: the tariffs of overages are those of its terms.
+    """
+    if "settles" not in lines.columns:
+        lines = lines.with_columns(tariff=pl.lit(None, _TARIFF), settles=pl.lit(None, SETTLES))
     if rated is None:
-        return _line_entries(lines.with_columns(tariff=pl.lit(None, _TARIFF)), catalogue)
-    tariffs = rated.select("subscription_id", "cycle_start", "metric", "terms_key", "package", "since").join(
-        _tariffs(catalogue), on=["terms_key", "package", "since", "metric"], how="left"
+        return _line_entries(lines, catalogue)
+    own = rated.select("subscription_id", "cycle_start", "metric", "terms_key", "package", "since").join(
+        tariffs(catalogue), on=["terms_key", "package", "since", "metric"], how="left"
     )
     detailed = lines.join(
-        tariffs.select("subscription_id", "cycle_start", "metric", "tariff", kind=pl.lit("overage")),
+        own.select("subscription_id", "cycle_start", "metric", kind=pl.lit("overage"), own_tariff="tariff"),
         on=["subscription_id", "cycle_start", "metric", "kind"],
         how="left",
         maintain_order="left",
     )
-    return _line_entries(detailed, catalogue)
+    return _line_entries(detailed.with_columns(tariff=pl.coalesce("tariff", "own_tariff")), catalogue)
 
 
 def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
@@ -164,6 +205,7 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         description="description",
         tariff="tariff",
         arithmetic=pl.lit([], pl.List(pl.String)),
+        settles="settles",
     )
     return lines.group_by(_KEYS, maintain_order=True).agg(lines=entry)
 
@@ -210,8 +252,8 @@ def change_list(packages: pl.DataFrame, decisions: pl.DataFrame, catalogue: Cata
             metric=pl.element().struct.field("metric"),
             metric_title=_named(pl.element().struct.field("metric"), catalogue, "title"),
             unit=_named(pl.element().struct.field("metric"), catalogue, "unit"),
-            quantity=_plain_expression(pl.element().struct.field("quantity")),
-            allowance=_plain_expression(pl.element().struct.field("allowance")),
+            quantity=plain_text(pl.element().struct.field("quantity")),
+            allowance=plain_text(pl.element().struct.field("allowance")),
         )
     )
     entry = pl.struct(
@@ -325,17 +367,33 @@ def comparison(
     )
 
 
-def _tariffs(catalogue: Catalogue) -> pl.DataFrame:
-    """terms_key, package, since, metric, tariff: as the page shows it."""
+def tariffs(catalogue: Catalogue) -> pl.DataFrame:
+    """terms_key, package, since, metric, tariff (as the page shows it), minimum and maximum (as text; null is none)."""
     rows = [
-        {"terms_key": p.account_id, "package": p.package, "since": p.since, "metric": metric, "tariff": _tariff(tariff)}
-        for p in terms_periods(catalogue)
-        for metric, tariff in p.terms.overage.items()
+        {
+            "terms_key": period.account_id,
+            "package": period.package,
+            "since": period.since,
+            "metric": metric,
+            "tariff": _tariff(tariff),
+            "minimum": None if tariff.minimum is None else f"{tariff.minimum:f}",
+            "maximum": None if tariff.maximum is None else f"{tariff.maximum:f}",
+        }
+        for period in terms_periods(catalogue)
+        for metric, tariff in period.terms.overage.items()
         if tariff is not None
     ]
     return pl.DataFrame(
         rows,
-        schema={"terms_key": pl.String, "package": pl.String, "since": pl.Date, "metric": pl.String, "tariff": _TARIFF},
+        schema={
+            "terms_key": pl.String,
+            "package": pl.String,
+            "since": pl.Date,
+            "metric": pl.String,
+            "tariff": _TARIFF,
+            "minimum": pl.String,
+            "maximum": pl.String,
+        },
     )
 
 
@@ -355,10 +413,10 @@ def _tariff(tariff: Tariff) -> dict[str, object]:
 
 
 def _plain(column: str) -> pl.Expr:
-    return _plain_expression(pl.col(column))
+    return plain_text(pl.col(column))
 
 
-def _plain_expression(value: pl.Expr) -> pl.Expr:
+def plain_text(value: pl.Expr) -> pl.Expr:
     """A decimal as text without trailing zeros: 61.2, 27350."""
     return value.cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
 

@@ -14,7 +14,7 @@ from billing.catalogue import Catalogue
 from billing.differences import in_words
 from billing.document_content import change_list, comparison, contents, line_list, tax_list, usage_list
 from billing.register import hash_content
-from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, MONEY
+from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, MONEY
 from billing.tax import document_taxes
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
@@ -73,14 +73,14 @@ def draft_month(
     dues
         The table DUES of the month.
     differences
-        As `open_differences` of all months before.
+        As `with_settlements`, of all months before.
     """
     open_dates = cycles.join(issued.closed, on=["subscription_id", "billing_date"], how="anti")
     own = dues.join(issued.closed, on=["subscription_id", "billing_date"], how="anti").with_columns(
         due_on="billing_date", due_kind="kind"
     )
     prior = _prior_lines(month, subscriptions, open_dates, differences, issued, catalogue)
-    lines = _numbered_lines(pl.concat([own.select(prior.columns), prior]), catalogue)
+    lines = _numbered_lines(pl.concat([own, prior], how="diagonal").select(prior.columns), catalogue)
     documents = (
         lines.group_by(_KEYS, maintain_order=True)
         .agg(net=pl.col("amount").sum(), _billable=(pl.col("amount") != 0).any())
@@ -155,10 +155,12 @@ def _prior_lines(
         quantity="quantity",
         allowance="allowance",
         excess="excess",
-        billed_units=pl.lit(None, DUES.schema["billed_units"]),
-        unit_price=pl.lit(None, DUES.schema["unit_price"]),
+        billed_units="billed_units",
+        unit_price="unit_price",
         amount=pl.col("due") - pl.col("issued"),
         description=in_words(catalogue, " of an earlier cycle"),
+        tariff="tariff",
+        settles="settles",
     )
 
 

@@ -214,8 +214,12 @@ def _explained(
     columns = ("number", "line", "kind", "metric", "package", "cycle_start", "cycle_end", "quantity", "amount")
     row = plain_rows(pl.DataFrame([line], schema_overrides={"quantity": QUANTITY}).select(columns), decimals)[0]
     row["amount"] = shown["amount"]
-    explained = row | {"description": line["description"], "arithmetic": _arithmetic(shown)}
+    never_billed = shown.get("settles") is not None and not shown["settles"]["documents"]
+    billed_then = _measured_then(business, document, line) if never_billed else []
+    explained = row | {"description": line["description"], "arithmetic": _arithmetic(shown, billed_then)}
     nothing: dict[str, Any] = {"days": [], "events": [], "events_total": 0}
+    if line["kind"] == "refund":
+        explained["arithmetic"] = [*_paid_back(business, document, line), f"paid back: {shown['amount']}"]
     if line["due_kind"] != "overage":
         return explained | nothing
     metric = business.catalogue.metric(line["metric"])
@@ -223,6 +227,35 @@ def _explained(
     measured = _measured(business, document, known, line, metric, events)
     explained["arithmetic"] = [*measured, *explained["arithmetic"]]
     return explained | _listed(business, events, most_events)
+
+
+def _paid_back(business: Business, document: dict[str, Any], line: dict[str, Any]) -> list[str]:
+    """The fee that a refund pays back, as it was billed and corrected."""
+    billed = business.register.lines_of_accounts([document["account_id"]], line["due_on"], line["due_on"])
+    fee = billed.filter(
+        (pl.col("subscription_id") == document["subscription_id"]) & (pl.col("due_kind") == "package_fee")
+    )
+    decimals = business.catalogue.minor_units
+    return [
+        f"billed before: {amount:.{decimals}f} on {number} line {place}: {description}"
+        for amount, number, place, description in fee.select("amount", "number", "line", "description").iter_rows()
+    ]
+
+
+def _measured_then(business: Business, document: dict[str, Any], line: dict[str, Any]) -> list[str]:
+    """What the document of the cycle says was used, where it billed nothing of it."""
+    scheduled = business.register.documents([f"{line['due_on']:%Y-%m}"]).filter(
+        (pl.col("subscription_id") == document["subscription_id"])
+        & (pl.col("billing_date") == line["due_on"])
+        & pl.col("corrects").is_null()
+    )
+    for number, content in business.register.contents(scheduled["number"].to_list()):
+        for row in json.loads(content)["usage"]:
+            if row["metric"] == line["metric"]:
+                used, allowance = _with_unit(row["quantity"], row["unit"]), _with_unit(row["allowance"], row["unit"])
+                included = allowance if row["allowance"] is None else f"{allowance} included"
+                return [f"billed before: nothing on {number}: {used} used, {included}"]
+    return ["billed before: nothing"]
 
 
 def _listed(business: Business, events: pl.DataFrame, most_events: int) -> dict[str, Any]:
@@ -303,35 +336,110 @@ def _carried_in(
     return plain_number(units)
 
 
-def _arithmetic(shown: dict[str, Any]) -> list[str]:
-    """The line's price, step by step, from what was stored when it was issued."""
-    tariff = shown["tariff"]
-    if tariff is None:
-        return [shown["description"] + f" = {shown['amount']}"]
-    unit = shown["unit"]
+def _arithmetic(shown: dict[str, Any], billed_then: list[str]) -> list[str]:
+    """The line's price, step by step, from what was stored when it was issued.
+
+    `billed_then` says what was billed before, where no line did.
+    """
+    # documents that were issued by earlier versions do not say what their lines settle
+    settles = shown.get("settles")
+    if settles is not None:
+        return [*_due_now(shown, settles), *billed_then, *_billed_before(shown, settles)]
+    if shown["tariff"] is None:
+        return [*_over(shown), shown["description"] + f" = {shown['amount']}"]
+    return [*_over(shown), *_priced(shown, shown["amount"])]
+
+
+def _over(shown: dict[str, Any]) -> list[str]:
+    """What is over the allowance."""
+    if shown["quantity"] is None:
+        return []
+    unit, package = shown["unit"], shown["package"]
     used, allowance, excess = (_with_unit(shown[key], unit) for key in ("quantity", "allowance", "excess"))
-    steps = [f"{used} - {allowance} = {excess} over the allowance"]
-    over = Decimal(shown["excess"])
-    tiers = tariff["tiers"]
+    if shown["allowance"] is None:
+        return [f"{used} used, unlimited in {package}"]
+    if Decimal(shown["quantity"]) <= Decimal(shown["allowance"]):
+        return [f"{used} used of {allowance} included in {package}: not over the allowance"]
+    return [f"{used} - {allowance} = {excess} over the allowance"]
+
+
+def _priced(shown: dict[str, Any], amount: str, minimum: str | None = None, maximum: str | None = None) -> list[str]:
+    """From what is over to an amount, by the tariff."""
     with localcontext(prec=60):
-        if tariff["model"] == "block":
-            steps.append(f"{shown['billed_units']} started blocks of {_with_unit(tariff['size'], unit)}")
-            steps.append(f"{shown['billed_units']} x {tiers[0]['unit_price']} = {shown['amount']}")
-            return steps
-        lower = Decimal(0)
-        total = Decimal(0)
-        for tier in tiers:
-            upper = None if tier["up_to"] is None else Decimal(tier["up_to"])
-            reached = over > lower and (tariff["model"] == "graduated" or upper is None or over <= upper)
-            if reached:
-                part = over if tariff["model"] != "graduated" else (over if upper is None else min(over, upper)) - lower
-                price, flat = Decimal(tier["unit_price"] or 0), Decimal(tier["flat"] or 0)
-                total += part * price + flat
-                steps.append(_tier_step(part, price, flat, unit))
-            lower = upper if upper is not None else lower
-        rounded = total.quantize(Decimal(shown["amount"]), rounding=ROUND_HALF_UP)
-    limited = "" if rounded == Decimal(shown["amount"]) else ", limited by the tariff's minimum or maximum"
-    return [*steps, f"{plain_number(total)}, rounded half-up = {shown['amount']}{limited}"]
+        *steps, (product, total) = _blocks(shown) if shown["tariff"]["model"] == "block" else _tiers(shown)
+        rounded = total.quantize(Decimal(amount), rounding=ROUND_HALF_UP)
+    found = f"{product} = {plain_number(total)}" if product else plain_number(total)
+    if minimum is not None and total < Decimal(minimum):
+        last = f"{found}, but at least {minimum} = {amount}"
+    elif maximum is not None and total > Decimal(maximum):
+        last = f"{found}, but at most {maximum} = {amount}"
+    elif rounded != Decimal(amount):
+        # the line of the cycle's own document does not keep which of the two it was
+        last = f"{found}, limited by the tariff's minimum or maximum = {amount}"
+    else:
+        last = f"{product} = {amount}" if product and total == rounded else f"{found}, rounded half-up = {amount}"
+    return [*(str(step) for step in steps), last]
+
+
+def _blocks(shown: dict[str, Any]) -> list[Any]:
+    """Steps, and last the product in words and its value."""
+    blocks, price = shown["billed_units"], shown["tariff"]["tiers"][0]["unit_price"]
+    started = f"{blocks} started blocks of {_with_unit(shown['tariff']['size'], shown['unit'])}"
+    return [started, (f"{blocks} x {price}", Decimal(blocks) * Decimal(price))]
+
+
+def _tiers(shown: dict[str, Any]) -> list[Any]:
+    """Steps, and last no words and the sum of what the tiers cost."""
+    tariff, over = shown["tariff"], Decimal(shown["excess"])
+    steps: list[Any] = []
+    lower = total = Decimal(0)
+    for tier in tariff["tiers"]:
+        upper = None if tier["up_to"] is None else Decimal(tier["up_to"])
+        if over > lower and (tariff["model"] == "graduated" or upper is None or over <= upper):
+            part = over
+            if tariff["model"] == "graduated":
+                part = (over if upper is None else min(over, upper)) - lower
+            price, flat = Decimal(tier["unit_price"] or 0), Decimal(tier["flat"] or 0)
+            total += part * price + flat
+            steps.append(_tier_step(part, price, flat, shown["unit"]))
+        lower = upper if upper is not None else lower
+    return [*steps, ("", total)]
+
+
+def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
+    """What is due of the earlier cycle, by what was known when the line was issued."""
+    due = settles["due"]
+    if settles["fee"] is not None:
+        return [f"due now: {settles['fee']} = {due}"]
+    steps = _over(shown)
+    if shown["excess"] is None or not Decimal(shown["excess"]):
+        return [*steps, f"due now: {due}"]
+    if shown["tariff"] is None:
+        return [*steps, f"due now: {due}, what is over costs nothing in {shown['package']}"]
+    priced = _priced(shown, due, settles["minimum"], settles["maximum"])
+    return [*steps, *priced[:-1], f"due now: {priced[-1]}"]
+
+
+def _billed_before(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
+    """The lines that billed the cycle before, and what is left."""
+    steps = [_billed_by(each, shown["unit"], shown["metric"] is not None) for each in settles["documents"]]
+    words = [] if settles["why"] is None else [settles["why"]]
+    return [
+        *steps,
+        f"{settles['due']} due now - {settles['billed']} billed before = {shown['amount']}",
+        *words,
+    ]
+
+
+def _billed_by(line: dict[str, Any], unit: str | None, is_overage: bool) -> str:
+    what = f"{line['amount']} on {line['number']} line {line['line']}"
+    if not is_overage:
+        return f"billed before: {what}: {line['description']}"
+    if line["quantity"] is None:
+        return f"billed before: {what}"
+    used, allowance = _with_unit(line["quantity"], unit), _with_unit(line["allowance"], unit)
+    included = "unlimited" if line["allowance"] is None else f"{allowance} included"
+    return f"billed before: {what}: {used} used, {included}"
 
 
 def _tier_step(part: Decimal, price: Decimal, flat: Decimal, unit: str | None) -> str:

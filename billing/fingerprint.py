@@ -19,7 +19,7 @@ from billing.calendar import first_day, month_of, months_after, months_between
 from billing.home import file_hash, write_bytes
 from billing.ingest import events_fingerprint
 from billing.month import approved_refunds, event_months
-from billing.tables import DUES, LEVELS, PACKAGES, Table
+from billing.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, Table
 
 FORMAT: Final = 1
 """Raised when the tables of a month would come out differently for equal input."""
@@ -86,7 +86,10 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
             f"{business.closes_through(month)}",
             "accounts": _kept(business, ("accounts",), lambda: business.inputs.accounts),
             "tax rates": _kept(business, ("tax rates",), lambda: business.inputs.tax_rates),
-            "dues of earlier months": _digest([_file(business, DUES, each) for each in earlier]),
+            # what settles an earlier cycle says how its amount comes about
+            "dues of earlier months": _digest(
+                [_file(business, table, each) for each in earlier for table in (DUES, CHARGES, CYCLES)]
+            ),
             "documents of earlier months": str(business.register.count(before)),
         }
     return inputs

@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 
 from billing.business import Business
-from billing.calendar import first_day, midnight, months_after, months_between
+from billing.calendar import first_day, midnight, month_of, months_after, months_between
 from billing.cards import contains_card_number
 from billing.charges import month_charges, month_dues, parked_by_rating, rated_usage
 from billing.cycles import MonthCycles, access_spans, month_cycles
@@ -35,6 +35,7 @@ from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
 from billing.register import SERIES, Issue, Register
 from billing.rendering import RenderedFile, render_files
+from billing.settlements import with_settlements
 from billing.tables import (
     CHARGES,
     CYCLES,
@@ -336,7 +337,7 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
         differences = differences.filter(pl.col("account_id").is_in(accounts))
     return correction_notes(
         month,
-        differences,
+        _with_settlements(business, differences),
         reason,
         _billed_subscriptions(business),
         _required(business, PACKAGES, month),
@@ -544,10 +545,25 @@ def _drafts(business: Business, month: str) -> Drafts:
         _required(business, DECISIONS, month),
         rated,
         _required(business, DUES, month),
-        month_differences(business, business.first_month or month, month),
+        _with_settlements(business, month_differences(business, business.first_month or month, month)),
         business.inputs.accounts,
         business.inputs.tax_rates,
         _issued(business, month),
+        business.catalogue,
+    )
+
+
+def _with_settlements(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
+    """The differences with what their lines say of the earlier cycles, as `with_settlements`."""
+    months = differences.select(month_of(pl.col("billing_date")).unique().sort()).to_series().to_list()
+    accounts = differences["account_id"].unique().sort().to_list()
+    since, until = differences.select(pl.col("billing_date").min(), last=pl.col("billing_date").max()).row(0)
+    return with_settlements(
+        differences,
+        business.scan_months(CHARGES, months),
+        business.scan_months(CYCLES, months),
+        business.register.lines_of_accounts(accounts, since, until),
+        business.terms,
         business.catalogue,
     )
 

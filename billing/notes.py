@@ -6,7 +6,7 @@ from billing.catalogue import Catalogue
 from billing.differences import in_words
 from billing.document_content import contents, line_list, tax_list
 from billing.documents import Drafts, drafts_of
-from billing.tables import DUES, MONEY
+from billing.tables import MONEY
 from billing.tax import taxes_of_note
 
 _KEYS = ["account_id", "subscription_id", "billing_date"]
@@ -84,7 +84,7 @@ def correction_notes(
     Parameters
     ----------
     differences
-        As `open_differences` of the month. Where nothing was issued on the date there is no document to correct: such
+        As `with_settlements`, of the month. Where nothing was issued on the date there is no document to correct: such
         a difference waits for the subscription's next document.
     packages
         The table PACKAGES of the month.
@@ -104,8 +104,6 @@ def correction_notes(
             due_on="billing_date",
             due_kind="kind",
             kind=pl.lit("adjustment"),
-            billed_units=pl.lit(None, DUES.schema["billed_units"]),
-            unit_price=pl.lit(None, DUES.schema["unit_price"]),
             amount=pl.col("due") - pl.col("issued"),
             line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
         )

@@ -44,6 +44,7 @@ _DOCUMENT_SCHEMA: Final = {
 _BULK = 5_000
 # a statement of older SQLite has at most 999 values, a document 18
 _ROWS_PER_STATEMENT = 50
+_ACCOUNTS_PER_QUERY = 900
 # keys of the server's locks: one for a run, one for the transaction that gives numbers
 _RUN_LOCK: Final = 7_281_002
 _ISSUE_LOCK: Final = 7_281_003
@@ -215,6 +216,33 @@ class Register:
         with self._engine.connect() as connection:
             found = list(connection.execute(numbers).scalars())
         return self.lines(numbers=found).filter(pl.col("due_on") == due_on)
+
+    def lines_of_accounts(self, accounts: Sequence[str], due_from: date, due_to: date) -> pl.DataFrame:
+        """The lines of some accounts that bill what fell due in `[due_from, due_to]`.
+
+        Returns
+        -------
+        polars.DataFrame
+            The columns of LINES, due_on, due_kind, subscription_id and issued_on; in the order in which the documents
+            were issued, as far as their days tell: what was billed on the date itself comes first.
+        """
+        schema: dict[str, Any] = {column.name: _raw_type(column.name, LINES.schema) for column in LINES.columns}
+        schema |= {"due_on": pl.Date, "due_kind": pl.String}
+        document = {"subscription_id": pl.String, "issued_on": pl.Date}
+        found = [pl.DataFrame(schema=schema | document)]
+        for start in range(0, len(accounts), _ACCOUNTS_PER_QUERY):
+            query = (
+                sa.select(*(stored.lines.c[name] for name in schema), *(stored.documents.c[name] for name in document))
+                .join(stored.documents)
+                .where(stored.documents.c.account_id.in_(accounts[start : start + _ACCOUNTS_PER_QUERY]))
+                .where(stored.lines.c.due_on >= due_from, stored.lines.c.due_on <= due_to)
+            )
+            found.append(self._frame(query, schema | document))
+        frame = pl.concat(found).with_columns(_from_integers("amount"))
+        settles = pl.col("kind").is_in(["prior_cycle", "adjustment", "refund"])
+        return frame.with_columns(pl.col(name).cast(LINES.schema[name]) for name in LINES.column_names).sort(
+            "issued_on", settles, "number", "line"
+        )
 
     def issued_amounts(self, due_from: date, due_to: date) -> pl.DataFrame:
         """What has been billed of what fell due in `[due_from, due_to)`.

@@ -324,8 +324,9 @@ def explain(number: str, line: int | None, events: int, everything: bool, style:
 
 def _print_explanation(line: dict[str, Any]) -> None:
     place = "no line" if line["line"] is None else f"line {line['line']}"
+    # in front, since the description of a line that settles something ends with an amount, too
     amount = "" if line["amount"] is None else f": {line['amount']}"
-    click.echo(f"{line['number']} {place}: {line['description']}{amount}")
+    click.echo(f"{line['number']} {place}{amount}: {line['description']}")
     if line["cycle_start"] and line["package"]:
         click.echo(f"  {line['package']}, cycle {line['cycle_start']} to {line['cycle_end']} (not included)")
     for step in line["arithmetic"]:

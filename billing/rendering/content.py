@@ -27,6 +27,10 @@ class Fields:
     def has(self, key: str) -> bool:
         return self._value(key) is not None
 
+    def holds(self, key: str) -> bool:
+        """Whether there is a value that earlier versions did not store."""
+        return self._values.get(key) is not None
+
     def text(self, key: str) -> str:
         value = self._value(key)
         if not isinstance(value, str):

@@ -126,6 +126,7 @@ def _line(row: Fields, out: Print, sign: int) -> dict[str, object]:
         cycle,
         _tariff(row, out),
         *row.texts("arithmetic"),
+        *(_settles(row, row.fields("settles"), out) if row.holds("settles") else []),
     ]
     unlimited = row.has("quantity") and not row.has("allowance")
     return {
@@ -144,6 +145,27 @@ def _line(row: Fields, out: Print, sign: int) -> dict[str, object]:
         "price": out.unit_price(row.decimal("unit_price")) if row.has("unit_price") else "",
         "amount": out.money(row.decimal("amount") * sign, row.place("amount")),
     }
+
+
+def _settles(row: Fields, settles: Fields, out: Print) -> list[str]:
+    """What is due of an earlier cycle now, what billed it before, and what moved (rules 20 and 23)."""
+    unit = row.optional_text("unit")
+    said = [
+        f"{words} {out.unit_price(settles.decimal(bound))}"
+        for bound, words in (("minimum", "At least"), ("maximum", "At most"))
+        if settles.has(bound)
+    ]
+    fee = settles.optional_text("fee")
+    before = settles.rows("documents")
+    is_same = all(line.text("description") == fee for line in before)
+    if fee and not is_same:
+        said.append(f"Due now: {fee}")
+    for line in before:
+        billed = f"Billed before: {out.money(line.decimal('amount'), line.place('amount'))} on {line.text('number')}"
+        used = f" for {out.quantity(line.decimal('quantity'), unit)}" if line.has("quantity") else ""
+        what = "" if is_same or row.has("metric") else f": {line.text('description')}"
+        said.append(f"{billed}{used}{what}")
+    return [*said, settles.optional_text("why")]
 
 
 def _charged(row: Fields, out: Print, unit: str) -> str:

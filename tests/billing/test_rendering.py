@@ -129,6 +129,36 @@ def test_an_invoice_says_what_exceeded_and_what_it_cost() -> None:
 
 
 @reads_pdf
+def test_a_line_of_an_earlier_cycle_says_what_billed_it_before_and_what_moved() -> None:
+    billed = {"number": "INV-2026-000007", "line": 2, "allowance": "15000"}
+    settles = {
+        "due": "6.00",
+        "billed": "3.00",
+        "fee": None,
+        "why": "More usage of the cycle is known now than when it was billed.",
+        "minimum": "2.5",
+        "maximum": None,
+        "documents": [billed | {"amount": "3.00", "quantity": "15400", "description": "Emails over the allowance"}],
+    }
+    usage = rows(sample(), "lines")[3] | {"arithmetic": [], "settles": settles}
+    text = read(render_pdf(brief(lines=[usage])))
+    assert "16,500 15,000 1,500 2 x 1,000 3.00 3.00" in text
+    assert (
+        "At least 2.50 · Billed before: 3.00 on INV-2026-000007 for 15,400 · More usage of the cycle is known now than "
+        "when it was billed."
+    ) in text
+    # a fee: in words where it is another one
+    fees = [billed | {"line": 1, "amount": "99.00", "quantity": None, "allowance": None, "description": "Starter"}]
+    changed = settles | {"fee": "Starter, 22 of 31 days", "why": None, "minimum": None, "documents": fees}
+    text = read(render_pdf(brief(lines=[fee(kind="prior_cycle", settles=changed)])))
+    assert "Due now: Starter, 22 of 31 days · Billed before: 99.00 on INV-2026-000007: Starter" in text
+    same = changed | {"fee": "Starter", "why": "The same fee has another price now."}
+    text = read(render_pdf(brief(lines=[fee(kind="prior_cycle", settles=same)])))
+    assert "Billed before: 99.00 on INV-2026-000007 · The same fee has another price now." in text
+    assert "Due now" not in text
+
+
+@reads_pdf
 def test_an_invoice_answers_why_it_is_higher_this_month() -> None:
     text = read(render_pdf(sample()))
     assert "Why it is higher than last time" in text

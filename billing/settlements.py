@@ -1,0 +1,158 @@
+"""Settlements: what a line that settles an earlier cycle says of it, so that it answers "why am I billed this now?".
+
+Rules 20 and 23: what is due now and how it comes about, what was billed before and for how much, and what moved.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from billing.catalogue import Catalogue
+from billing.document_content import SETTLES, plain_text, tariffs
+from billing.rating import TermsFrames, with_terms
+
+_KEYS: Final = ["subscription_id", "billing_date", "kind", "metric"]
+_MEASURED: Final = ("package", "cycle_start", "cycle_end", "quantity", "allowance", "excess")
+_NO_FEE: Final = {
+    "term": "No fee falls due on this date: it lies inside a term that is paid.",
+    "cancelled": "No fee is due on this date: the subscription is cancelled.",
+    "held": "No fee is due on this date: the subscription is on hold.",
+    "refunded": "No fee is due on this date: the subscription ended with a refund.",
+    "suspended": "No fee is due on this date: access was suspended.",
+}
+
+
+def with_settlements(
+    differences: pl.DataFrame,
+    charges: pl.LazyFrame,
+    cycles: pl.LazyFrame,
+    billed: pl.DataFrame,
+    terms: TermsFrames,
+    catalogue: Catalogue,
+) -> pl.DataFrame:
+    """`differences` with what their lines say.
+
+    Parameters
+    ----------
+    differences
+        As `open_differences`.
+    charges, cycles
+        The tables CHARGES and CYCLES of their months.
+    billed
+        As `Register.lines_of_accounts`, of their accounts and dates.
+
+    Returns
+    -------
+    polars.DataFrame
+        In the order of `differences`; package, cycle, quantity, allowance and excess also where nothing is due any
+        more; tariff (as a page shows it; null on a fee, and where nothing is charged for what is over) and settles
+        (SETTLES).
+    """
+    if differences.is_empty():
+        return differences.with_columns(
+            tariff=pl.lit(None, tariffs(catalogue).schema["tariff"]), settles=pl.lit(None, SETTLES)
+        )
+    measured = (
+        charges.select(
+            "subscription_id", "metric", *_MEASURED, billing_date="cycle_end", kind=pl.lit("overage"), _closed=True
+        )
+        .join(differences.lazy().select(_KEYS), on=_KEYS, how="semi")
+        .collect()
+    )
+    dates = (
+        cycles.select("subscription_id", "billing_date", "fee_reason", _is_date=True)
+        .join(differences.lazy().select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"])
+        .unique()
+        .collect()
+    )
+    before = _billed_before(differences, billed, catalogue)
+    known = (
+        differences.join(measured, on=_KEYS, how="left", suffix="_measured", maintain_order="left")
+        .with_columns(pl.coalesce(name, f"{name}_measured") for name in _MEASURED)
+        .join(dates, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
+        .join(before, on=_KEYS, how="left", nulls_equal=True, maintain_order="left")
+    )
+    limits = tariffs(catalogue)
+    rated = with_terms(
+        known.with_columns(_usage=pl.when(pl.col("kind") == "overage").then("cycle_start")), terms, on="_usage"
+    ).join(limits, on=["terms_key", "package", "since", "metric"], how="left", maintain_order="left")
+    settles = pl.struct(
+        due=_amount("due", catalogue),
+        billed=_amount("issued", catalogue),
+        fee=pl.when(pl.col("kind") != "overage").then("description"),
+        why=_why(),
+        minimum="minimum",
+        maximum="maximum",
+        documents=pl.col("documents").fill_null([]),
+    )
+    return rated.select(*differences.columns, "tariff", settles=settles)
+
+
+def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """_KEYS, documents (what billed it, in the order of issue), and of the last: quantity, allowance, description."""
+    entry = pl.struct(
+        number="number",
+        line="line",
+        amount=_amount("amount", catalogue),
+        quantity=plain_text(pl.col("quantity")),
+        allowance=plain_text(pl.col("allowance")),
+        description="description",
+    )
+    lines = (
+        billed.with_columns(settles=pl.col("kind") != pl.col("due_kind"))
+        .drop("kind")
+        .rename({"due_on": "billing_date", "due_kind": "kind"})
+    )
+    return (
+        lines.join(differences.select(_KEYS), on=_KEYS, how="semi", nulls_equal=True, maintain_order="left")
+        .group_by(_KEYS, maintain_order=True)
+        .agg(
+            documents=entry,
+            last_quantity=pl.col("quantity").last(),
+            last_allowance=pl.col("allowance").last(),
+            own_description=pl.col("description").filter(~pl.col("settles")).last(),
+        )
+    )
+
+
+def _why() -> pl.Expr:
+    """What moved, in words a customer understands; null where the amounts say it all."""
+    fee, was_billed = pl.col("kind") != "overage", pl.col("documents").is_not_null()
+    gone = pl.col("description").is_null()
+    quantity, last = pl.col("quantity"), pl.col("last_quantity")
+    allowance, last_allowance = pl.col("allowance"), pl.col("last_allowance")
+    return (
+        pl.when(pl.col("_is_date").is_null())
+        .then(pl.lit("This date is none of the subscription's billing dates any more: nothing is due on it."))
+        .when(fee & gone & (pl.col("kind") == "package_fee"))
+        .then(
+            pl.col("fee_reason").replace_strict(_NO_FEE, default="No fee is due on this date.", return_dtype=pl.String)
+        )
+        .when(fee & gone)
+        .then(pl.lit("No hold fee is due on this date."))
+        .when(fee & ~was_billed)
+        .then(pl.lit("It was not billed when it fell due."))
+        .when(fee & (pl.col("issued") == 0))
+        .then(pl.lit("It is due after all: what was billed for it had been given back."))
+        .when(fee & (pl.col("description") == pl.col("own_description")))
+        .then(pl.lit("The same fee has another price now."))
+        .when(fee)
+        .then(pl.lit("Another fee is due now than was billed."))
+        .when(pl.col("_closed").is_null())
+        .then(pl.lit("This cycle is none of the subscription's any more: nothing is due for it."))
+        .when(~was_billed)
+        .then(pl.lit("It cost nothing by what was known when the cycle was billed."))
+        .when(last.is_null())
+        .then(None)
+        .when(quantity > last)
+        .then(pl.lit("More usage of the cycle is known now than when it was billed."))
+        .when(quantity < last)
+        .then(pl.lit("Less usage of the cycle is known now than when it was billed."))
+        .when(allowance.ne_missing(last_allowance))
+        .then(pl.lit("The usage is the same, the allowance is another now."))
+        .otherwise(pl.lit("The usage is the same, its price is another now."))
+    )
+
+
+def _amount(column: str, catalogue: Catalogue) -> pl.Expr:
+    return pl.col(column).cast(pl.Decimal(38, catalogue.minor_units)).cast(pl.String)

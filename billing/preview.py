@@ -42,6 +42,15 @@ CHANGES: Final = pl.Schema(
 
 _ORDER: Final = ["document", "draft", "line", "cycle", "package", "decision", "parked"]
 
+_IN_WORDS: Final = {
+    "accounts": "accounts with a change",
+    "document": "documents that would be issued",
+    "draft": "drafts that would stay drafts and come out differently",
+    "cycle": "closed cycles whose amount due is not what was billed",
+    "package": "packages that would be entered or be others",
+    "decision": "decisions that would be entered or be others",
+    "parked": "accounts that would be parked, or no more",
+}
 _SETTLED: Final = pl.struct(SETTLES)
 _NOTHING: Final = pl.lit([], pl.List(pl.Struct({"due_on": pl.Date, "due_kind": pl.String, "metric": pl.String})))
 
@@ -56,14 +65,15 @@ class Preview:
         By billing month: the inputs that moved since it was built.
     changes
         As CHANGES, sorted by account.
-    decimals
-        Of the currency's minor unit.
+    currency, decimals
+        The catalogue's, and the decimals of its minor unit.
     """
 
     month: str
     as_of: date
     moved: dict[str, list[str]]
     changes: pl.DataFrame
+    currency: str
     decimals: int
 
     def totals(self) -> dict[str, Any]:
@@ -83,18 +93,29 @@ class Preview:
             },
         }
 
+    def in_words(self) -> list[str]:
+        """The totals that are not zero, for a person to read."""
+        found = []
+        for what, total in self.totals().items():
+            count = total["changes"] if isinstance(total, dict) else total
+            if count:
+                sums = f", {self.currency} {total['difference']} together" if isinstance(total, dict) else ""
+                found.append(f"{_IN_WORDS[what]}: {count}{sums}")
+        return found
+
     def rows(self) -> list[dict[str, Any]]:
         """The changes as plain values."""
         return plain_rows(self.changes, self.decimals)
 
     def as_plain(self) -> dict[str, Any]:
-        """month, as_of, moved, totals, accounts (account_id, changes): the whole preview as plain values."""
+        """month, as_of, currency, moved, totals, accounts (account_id, changes): the whole preview as plain values."""
         accounts: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows():
             accounts.setdefault(row.pop("account_id"), []).append(row)
         return {
             "month": self.month,
             "as_of": self.as_of.isoformat(),
+            "currency": self.currency,
             "moved": self.moved,
             "totals": self.totals(),
             "accounts": [{"account_id": account, "changes": changes} for account, changes in accounts.items()],
@@ -144,7 +165,8 @@ def preview_month(business: Business, month: str) -> Preview:
             .sort("account_id", rank, "billing_date", "subscription_id", "item", maintain_order=True)
             .select(*CHANGES)
         )
-    return Preview(month, business.as_of, moved, caused, business.catalogue.minor_units)
+    catalogue = business.catalogue
+    return Preview(month, business.as_of, moved, caused, catalogue.currency, catalogue.minor_units)
 
 
 def _documents(business: Business, scratch: Business) -> pl.DataFrame:

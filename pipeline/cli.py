@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import date
+from decimal import Decimal
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -220,11 +221,8 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
     print_rows(found.rows(), [name for name in CHANGES if name not in left_out], style)
     for moved, inputs in found.moved.items():
         say(f"{moved}: would be built again, moved: {', '.join(inputs)}")
-    for what, total in found.totals().items():
-        if isinstance(total, dict):
-            say(f"{what}: {total['changes']}, {total['difference']}")
-        elif total:
-            say(f"{what}: {total}")
+    for words in found.in_words():
+        say(words)
     if found.changes.is_empty():
         say(f"nothing would change in {month} or before it")
 
@@ -254,15 +252,26 @@ def correct(
     with progress_display():
         rows = runs.correct(home, month, accounts, reason, as_of or today(home), draft, say)
     if rows or style != "table":
-        columns = ["kind", "account_id", "subscription_id", "billing_date", "corrects", "net", "tax", "total", "lines"]
-        print_rows(rows, ["number", *columns], style)
+        columns = ["kind", "account_id", "subscription_id", "billing_date", "corrects"]
+        shown = [row | {"lines": _signed_lines(row["lines"])} for row in rows] if style == "table" else rows
+        print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
     if not rows:
         whose = f" of {', '.join(accounts)}" if accounts else ""
         say(f"nothing to correct: no document of {month}{whose} differs from what is due")
-    elif draft:
-        say(f"{len(rows)} notes would be issued (a draft issues none)")
-    else:
-        say(f"{len(rows)} notes issued")
+        return
+    for kind, words in (("debit_note", "more due"), ("credit_note", "less due")):
+        notes = [row for row in rows if row["kind"] == kind]
+        if notes:
+            total = sum((abs(Decimal(row["total"])) for row in notes), Decimal(0))
+            say(f"{kind.replace('_', ' ')}s: {len(notes)}, {notes[0]['currency']} {total:f} {words}")
+    say(f"{len(rows)} notes would be issued (a draft issues none)" if draft else f"{len(rows)} notes issued")
+
+
+def _signed_lines(lines: list[dict[str, Any]]) -> list[str]:
+    """Lines of a note for a person: first what it charges (+) or gives back (-), then why."""
+    signed = [f"+{amount}" if not amount.startswith("-") else amount for amount in (line["amount"] for line in lines)]
+    width = max(map(len, signed), default=0)
+    return [f"{amount:>{width}}  {line['description']}" for amount, line in zip(signed, lines, strict=True)]
 
 
 @main.command()

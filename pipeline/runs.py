@@ -151,7 +151,7 @@ def correct(
     -------
     list of dict
         The notes that were issued, or with `draft` would be: number (None on a draft), kind, account_id,
-        subscription_id, billing_date, corrects, net, tax, total, lines (description, amount).
+        subscription_id, billing_date, corrects, currency, net, tax, total, lines (description, amount).
 
     Raises
     ------
@@ -196,8 +196,9 @@ def correct(
 def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], business: Business) -> list[dict[str, Any]]:
     """Notes with their lines, as plain values."""
     entries = lines.group_by(keys, maintain_order=True).agg(lines=pl.struct("description", "amount"))
-    columns = ["number", "kind", "account_id", "subscription_id", "billing_date", "corrects", "net", "tax", "total"]
-    found = documents.join(entries, on=keys, how="left", maintain_order="left").select(*columns, "lines")
+    columns = ["number", "kind", "account_id", "subscription_id", "billing_date", "corrects", "currency"]
+    amounts = ["net", "tax", "total"]
+    found = documents.join(entries, on=keys, how="left", maintain_order="left").select(*columns, *amounts, "lines")
     return plain_rows(found, business.catalogue.minor_units)
 
 

@@ -57,6 +57,7 @@ def test_late_usage_becomes_a_debit_note_at_the_rates_of_the_document(business: 
         "subscription_id": "late/2026-01-10",
         "billing_date": "2026-02-10",
         "corrects": corrected["number"],
+        "currency": "USD",
         "net": "6.00",
         "tax": "0.60",
         "total": "6.60",
@@ -118,6 +119,22 @@ def test_a_draft_shows_the_notes_and_issues_none(business: Landing, tmp_path: Pa
     assert [(note["number"], note["total"]) for note in notes(ended)] == [(None, "6.60")]
     assert "1 notes would be issued" in ended.messages
     assert show(tmp_path, "documents") == documents
+
+
+def test_for_a_person_each_line_begins_with_what_it_charges_or_gives_back(business: Landing, tmp_path: Path) -> None:
+    deliver_late(business)
+    (business.folder / "catalogue.yaml").write_text(
+        (business.folder / "catalogue.yaml").read_text().replace('"99.00"', '"89.00"')
+    )
+    ended = correct(tmp_path, "2026-02", "2026-02-21", "--draft")
+    (late,) = [row for row in ended.output.splitlines() if row.startswith("credit_note   late")]
+    assert late.split("USD")[1].split() == [
+        *("-4.00", "-0.40", "-4.40"),
+        *"-10.00 Package fee: 89.00 due, 99.00 billed before".split(),
+    ]
+    assert " +6.00  Emails: 9.00 due, 3.00 billed before" in ended.output
+    assert "credit notes: 2, USD 15.40 less due" in ended.messages
+    assert "debit notes" not in ended.messages
 
 
 def test_a_price_that_was_wrong_is_credited_on_every_document_of_the_month(business: Landing, tmp_path: Path) -> None:

@@ -69,6 +69,16 @@ def test_where_nothing_moved_nothing_would_change(business: Landing, tmp_path: P
     assert content_of(tmp_path) == before
 
 
+def test_for_a_person_the_totals_are_told_in_words_and_with_their_currency(business: Landing, tmp_path: Path) -> None:
+    business.use("late", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    ended = overage("preview", "2026-02", "--as-of", "2026-02-21", "--home", tmp_path)
+    assert ended.status == 0
+    told = ended.messages.splitlines()
+    assert "accounts with a change: 1" in told
+    assert "closed cycles whose amount due is not what was billed: 1, USD 6.00 together" in told
+    assert not [words for words in told if words.startswith("documents")]
+
+
 def test_a_late_delivery_is_named_with_what_it_changes(business: Landing, tmp_path: Path) -> None:
     business.use("late", "2026-01-25", emails=2_000, leads=2_600, delivered="2026-02-20")
     before = content_of(tmp_path)

@@ -140,11 +140,14 @@ class Business:
             maintain_order="left",
         )
         unknown = given.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
-            reason=pl.lit("unknown_document"), id="payment_id"
+            reason=pl.lit("unknown_document"),
+            id="payment_id",
+            detail=pl.format(
+                "document: found '{}', expected the number of a document that was issued to the account", "document"
+            ),
         )
-        rejects = pl.concat(
-            [REJECTS.empty(), unknown.select("file", "row", "reason", "text", "id", "account_id")], how="diagonal"
-        )
+        columns = ["file", "row", "reason", "text", "id", "account_id", "detail"]
+        rejects = pl.concat([REJECTS.empty(), unknown.select(columns)], how="diagonal")
         return known, REJECTS.conform(rejects), suspensions(known, documents)
 
     @cached_property

@@ -34,6 +34,7 @@ def month_dues(
     month: str,
     cycles: pl.DataFrame,
     packages: pl.DataFrame,
+    first_packages: pl.DataFrame,
     rated: pl.DataFrame,
     terms: TermsFrames,
     catalogue: Catalogue,
@@ -42,10 +43,15 @@ def month_dues(
 
     Rule 6: a fee that is due stands there whatever its amount and whatever the usage; an overage where it costs
     something.
+
+    Parameters
+    ----------
+    first_packages
+        subscription_id, first_package: of subscriptions that begin in the month.
     """
     dated = cycles.join(
         packages.select("subscription_id", "closing_package", "opening_package", "change_reason"), on="subscription_id"
-    )
+    ).join(first_packages, on="subscription_id", how="left", maintain_order="left")
     fees = [
         _package_fees(dated, terms, catalogue),
         _yearly_upgrades(dated, terms, catalogue),
@@ -130,7 +136,8 @@ def _hold_fees(dated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     fee = pl.lit(catalogue.policy.hold_fee).cast(PRICE).to_physical()
     return _line(
         dated.filter("hold_fee_due").with_columns(
-            package=pl.coalesce("opening_package", "closing_package"),
+            # one that was put on hold in its trial and ends before its second date never had a cycle
+            package=pl.coalesce("opening_package", "closing_package", "first_package"),
             amount=round_fraction(fee, _PRICE_UNIT, catalogue.minor_units),
             cycle_end=pl.col("next_billing_date"),
         ),

@@ -44,8 +44,8 @@ def problems_of(root: Path) -> list[str]:
 
 
 def _rejected(inputs: Inputs) -> list[str]:
-    rows = inputs.rejects.select("file", "row", "reason", "text").iter_rows()
-    return [f"{file}: row {row}: {reason}: {text}" for file, row, reason, text in rows]
+    rows = inputs.rejects.select("file", "row", "reason", "detail", "text").iter_rows()
+    return [f"{file}: row {row}: {reason}: {detail}: {text}" for file, row, reason, detail, text in rows]
 
 
 def _cannot_be_billed(inputs: Inputs, catalogue: Catalogue) -> list[str]:

@@ -5,7 +5,10 @@ from typing import Final
 import polars as pl
 
 from billing.catalogue import Catalogue
+from billing.packages import VOIDS_WAITING
 from billing.tables import DECISIONS, MEASUREMENT
+
+_VOIDED: Final = " The smaller package that waited for the end of the term is void."
 
 # {from}, {to} and {effective} are filled in; a reason not listed for its kind is looked up under "*"
 _SENTENCES: Final[dict[tuple[str, str], str]] = {
@@ -152,10 +155,12 @@ def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     found = decisions.join(
         own, left_on=["kind", "reason"], right_on=["_kind", "_reason"], how="left", maintain_order="left"
     ).join(general, left_on="reason", right_on="_reason", how="left", maintain_order="left")
+    voids = pl.when(pl.col("flags").list.contains(VOIDS_WAITING)).then(pl.lit(_VOIDED)).otherwise(pl.lit(""))
     day = pl.col("effective_on").fill_null(pl.col("decided_on")).dt.to_string("%Y-%m-%d")
     return found.with_columns(
         explanation=pl.coalesce("_sentence", "_general")
         .str.replace("{from}", title("from_package"), literal=True)
         .str.replace("{to}", title("to_package"), literal=True)
         .str.replace("{effective}", day, literal=True)
+        + voids
     ).drop("_sentence", "_general")

@@ -151,10 +151,13 @@ def read_frame(path: Path, table: Table) -> pl.DataFrame:
 
 
 def scan_frames(paths: list[Path], table: Table) -> pl.LazyFrame:
-    """Several files of one table as one lazy frame; no rows when there are none."""
+    """Several files of one table as one lazy frame; no rows when there are none.
+
+    A column that files of earlier versions lack is null there.
+    """
     if not paths:
         return table.empty().lazy()
-    return pl.scan_parquet(paths, hive_partitioning=False, glob=False)
+    return pl.scan_parquet(paths, hive_partitioning=False, glob=False, schema=table.schema, missing_columns="insert")
 
 
 def file_hash(path: Path) -> str:

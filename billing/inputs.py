@@ -5,6 +5,7 @@ wrong tax table, is refused before anything is computed: a cancellation or a tax
 """
 
 import csv
+import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,13 @@ TAX_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "effective_from": pl.Date,
 }
 
+# a reason, when it holds, and in words the field at fault, what was found and what was expected
+_Rule = tuple[str, pl.Expr, pl.Expr]
+_LONGEST_DETAIL: Final = 300
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
+# a member's name in a line of JSON, with what follows it
+_MEMBER = r'"[^"\\]{1,60}"[ \t]*:'
+_NO_CARD_NUMBER: Final = pl.lit("found what is a card number, expected the brand and the last four digits at most")
 _ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
 
 
@@ -129,8 +136,8 @@ def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
     accounts = _accounts(home, rejects, warnings)
     tax_rates = _tax_rates(home.landing / "tax_rates.csv")
     warnings += _untaxed(accounts, tax_rates)
-    requests = _requests(home, catalogue, accounts, rejects)
-    payments = _payments(home, catalogue, accounts, rejects)
+    requests = _requests(home, catalogue, accounts, rejects, warnings)
+    payments = _payments(home, catalogue, accounts, rejects, warnings)
     set_aside = pl.concat([REJECTS.empty(), *rejects], how="vertical") if rejects else REJECTS.empty()
     return Inputs(
         accounts=accounts,
@@ -162,14 +169,14 @@ def _accounts(home: Home, rejects: list[pl.DataFrame], warnings: list[str]) -> p
         raise RefusedError(
             f"{home.landing}: there are no accounts: expected accounts.csv, accounts.parquet or accounts.jsonl"
         )
-    frame = _read_all(files, ACCOUNT_COLUMNS, "account_id", home)
+    frame = _read_all(files, ACCOUNT_COLUMNS, "account_id", home, warnings)
     exempt = pl.col("tax_exempt").str.to_lowercase()
     frame = frame.with_columns(
-        reason=_reason(
-            ("unparseable", ~pl.col("parsed")),
-            ("missing_field", pl.col("account_id").is_null()),
-            ("impossible_value", exempt.is_not_null() & ~exempt.is_in(["true", "false", "1", "0", "yes", "no"])),
-            ("card_number", _has_card_number(frame)),
+        _fault(
+            _unparseable(),
+            _missing("account_id"),
+            _one_of("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
+            ("card_number", _has_card_number(frame), _NO_CARD_NUMBER),
         )
     )
     rejects.append(_set_aside(frame, id_column=None))
@@ -210,8 +217,9 @@ def _requests(
     catalogue: Catalogue,
     accounts: pl.DataFrame,
     rejects: list[pl.DataFrame],
+    warnings: list[str],
 ) -> pl.DataFrame:
-    frame = _read_all(_append_only(home, "requests"), REQUEST_MEMBERS, "request_id", home)
+    frame = _read_all(_append_only(home, "requests"), REQUEST_MEMBERS, "request_id", home, warnings)
     frame = frame.with_columns(
         instant=parse_instant("at"),
         days=pl.col("trial_days").cast(pl.Int32, strict=False),
@@ -219,21 +227,30 @@ def _requests(
     )
     kind = pl.col("kind")
     frame = frame.with_columns(
-        reason=_reason(
-            ("unparseable", ~pl.col("parsed")),
-            ("missing_field", pl.any_horizontal(pl.col("request_id", "account_id", "at", "kind", "channel").is_null())),
-            ("missing_field", kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null()),
-            ("time_without_zone", pl.col("at").str.contains(_ZONELESS)),
-            ("invalid_time", pl.col("instant").is_null()),
-            ("impossible_value", ~kind.is_in(REQUEST_KINDS) | ~pl.col("channel").is_in(CHANNELS)),
-            ("impossible_value", ~pl.col("term").is_in(["monthly", "yearly"])),
+        _fault(
+            _unparseable(),
+            _missing("request_id", "account_id", "at", "kind", "channel"),
+            (
+                "missing_field",
+                kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
+                pl.format("package: found nothing, expected the name of a package: the kind is {}", "kind"),
+            ),
+            *_not_an_instant(),
+            _one_of("kind", REQUEST_KINDS),
+            _one_of("channel", CHANNELS),
+            _one_of("term", ["monthly", "yearly"]),
             (
                 "impossible_value",
                 pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(False),
+                _found("trial_days", "a whole number from 0 to 3660"),
             ),
-            ("impossible_value", pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^[0-9]{4}$")),
-            ("card_number", _has_card_number(frame)),
-            ("unknown_account", ~pl.col("account_id").is_in(accounts["account_id"].implode())),
+            (
+                "impossible_value",
+                pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^[0-9]{4}$"),
+                _found("last4", "the last four digits of a card"),
+            ),
+            ("card_number", _has_card_number(frame), _NO_CARD_NUMBER),
+            _unknown_account(accounts),
         ),
     )
     frame = _resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
@@ -263,29 +280,29 @@ def _payments(
     catalogue: Catalogue,
     accounts: pl.DataFrame,
     rejects: list[pl.DataFrame],
+    warnings: list[str],
 ) -> pl.DataFrame:
-    frame = _read_all(_append_only(home, "payments"), PAYMENT_MEMBERS, "payment_id", home)
+    frame = _read_all(_append_only(home, "payments"), PAYMENT_MEMBERS, "payment_id", home, warnings)
     is_amount = pl.col("amount").str.contains(r"^\d{1,15}(\.\d{1,4})?$")
     frame = frame.with_columns(
         instant=parse_instant("at"), money=pl.when(is_amount).then(pl.col("amount")).cast(MONEY, strict=False)
     )
     smallest = 10 ** (4 - catalogue.minor_units)
+    amount = f"an amount in {catalogue.currency}, not below 0, of at most {catalogue.minor_units} decimals"
     frame = frame.with_columns(
-        reason=_reason(
-            ("unparseable", ~pl.col("parsed")),
+        _fault(
+            _unparseable(),
+            _missing("payment_id", "account_id", "document", "at", "amount", "currency", "status"),
+            *_not_an_instant(),
             (
-                "missing_field",
-                pl.any_horizontal(
-                    pl.col("payment_id", "account_id", "document", "at", "amount", "currency", "status").is_null()
-                ),
+                "impossible_value",
+                pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0),
+                _found("amount", amount),
             ),
-            ("time_without_zone", pl.col("at").str.contains(_ZONELESS)),
-            ("invalid_time", pl.col("instant").is_null()),
-            ("impossible_value", pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0)),
-            ("impossible_value", ~pl.col("status").is_in(PAYMENT_STATUSES)),
-            ("impossible_value", pl.col("currency") != catalogue.currency),
-            ("card_number", _has_card_number(frame)),
-            ("unknown_account", ~pl.col("account_id").is_in(accounts["account_id"].implode())),
+            _one_of("status", PAYMENT_STATUSES),
+            _one_of("currency", [catalogue.currency]),
+            ("card_number", _has_card_number(frame), _NO_CARD_NUMBER),
+            _unknown_account(accounts),
         )
     )
     frame = _resolve_identity(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
@@ -319,17 +336,23 @@ def _append_only(home: Home, name: str) -> list[Path]:
     return [*([single] if single.is_file() else []), *inside]
 
 
-def _read_all(files: Sequence[Path], columns: Sequence[str], identity: str, home: Home) -> pl.DataFrame:
-    """The rows of all files as text columns, with file, row, text and parsed; empty text is null."""
+def _read_all(
+    files: Sequence[Path], columns: Sequence[str], identity: str, home: Home, warnings: list[str]
+) -> pl.DataFrame:
+    """The rows of all files as text columns, with file, row, text and parsed; empty text is null.
+
+    A name that looks like that of a column which is not there is told in `warnings`: it may be misspelt.
+    """
     schema = {"row": pl.Int64, "text": pl.String, "parsed": pl.Boolean} | dict.fromkeys([*columns, "file"], pl.String)
     frames = [pl.DataFrame(schema=schema)]
     for path in files:
         try:
-            frame = _read_one(path, columns, identity)
+            frame, names = _read_one(path, columns, identity)
         except (OSError, PolarsError, ValueError, csv.Error) as error:
             message = f"{path}: this file cannot be read: {str(error).splitlines()[0]}"
             raise RefusedError(mask_card_numbers(message)) from error
         name = mask_card_numbers(path.relative_to(home.landing).as_posix())
+        warnings += [f"{name}: {mask_card_numbers(words)}" for words in _misspelt(names, columns)]
         frames.append(frame.with_columns(file=pl.lit(name)))
     stripped = pl.concat(frames).with_columns(
         pl.when(pl.col(column).str.strip_chars() != "").then(pl.col(column).str.strip_chars()) for column in columns
@@ -338,8 +361,20 @@ def _read_all(files: Sequence[Path], columns: Sequence[str], identity: str, home
     return stripped.rename({"reason": "stated_reason"}) if "reason" in columns else stripped
 
 
-def _read_one(path: Path, columns: Sequence[str], identity: str) -> pl.DataFrame:
-    """row, text, parsed and the columns of one file.
+def _misspelt(names: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """Of the names in a file those that are no column and look like one that is missing, in words."""
+    missing = [column for column in columns if column not in names]
+    found = []
+    for name in names:
+        written = re.sub(r"[\s-]+", "_", name.strip().lower())
+        near = difflib.get_close_matches(written, missing, n=1, cutoff=0.75) if name not in columns else []
+        if near:
+            found.append(f"found the column {name!r}, which is not read, expected {near[0]!r} if that is what it holds")
+    return found
+
+
+def _read_one(path: Path, columns: Sequence[str], identity: str) -> tuple[pl.DataFrame, list[str]]:
+    """row, text, parsed and the columns of one file, and the names of what stands in it.
 
     Raises
     ------
@@ -347,7 +382,9 @@ def _read_one(path: Path, columns: Sequence[str], identity: str) -> pl.DataFrame
         When the file has no column `identity`.
     """
     if path.suffix == ".jsonl":
-        return read_json_lines(path, columns)
+        lines = read_json_lines(path, columns)
+        members = lines.select(pl.col("text").str.extract_all(_MEMBER).explode(empty_as_null=False).unique().sort())
+        return lines, members.to_series().str.strip_chars_end(": \t").str.strip_chars('"').to_list()
     frame = (
         pl.read_parquet(path, glob=False).select(pl.all().cast(pl.String)).with_columns(_parsed=pl.lit(True))
         if path.suffix == ".parquet"
@@ -355,12 +392,13 @@ def _read_one(path: Path, columns: Sequence[str], identity: str) -> pl.DataFrame
     )
     if identity not in frame.columns:
         raise ValueError(f"found the columns {', '.join(frame.columns[:-1])}, expected {', '.join(columns)}")
-    return frame.select(
+    rows = frame.select(
         pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"),
         pl.concat_str(pl.exclude("_parsed").fill_null(""), separator=",").alias("text"),
         pl.col("_parsed").alias("parsed"),
         *(pl.col(column) if column in frame.columns else pl.lit(None, pl.String).alias(column) for column in columns),
     )
+    return rows, frame.columns[:-1]
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
@@ -409,9 +447,49 @@ def _read_broken_csv(path: Path) -> pl.DataFrame:
     )
 
 
-def _reason(*rules: tuple[str, pl.Expr]) -> pl.Expr:
-    """The first reason whose condition holds, else null."""
-    return pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(name)) for name, condition in rules)
+def _fault(*rules: _Rule) -> list[pl.Expr]:
+    """`reason` and `detail` of the first rule whose condition holds, else null."""
+    names = pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(name)) for name, condition, _ in rules)
+    details = pl.coalesce(pl.when(condition.fill_null(False)).then(detail) for _, condition, detail in rules)
+    return [names.alias("reason"), details.alias("detail")]
+
+
+def _unparseable() -> _Rule:
+    is_json = pl.col("file").str.ends_with(".jsonl")
+    what = pl.when(is_json).then(pl.lit("one JSON object a line")).otherwise(pl.lit("one field a column"))
+    return "unparseable", ~pl.col("parsed"), pl.format("found a row that cannot be read, expected {}", what)
+
+
+def _missing(*columns: str) -> _Rule:
+    absent = pl.concat_str(
+        [pl.when(pl.col(column).is_null()).then(pl.lit(column)) for column in columns],
+        separator=", ",
+        ignore_nulls=True,
+    )
+    condition = pl.any_horizontal(pl.col(columns).is_null())
+    return "missing_field", condition, pl.format("{}: found nothing, expected a value", absent)
+
+
+def _not_an_instant() -> list[_Rule]:
+    detail = _found("at", "a time with its offset, such as 2026-01-31T09:00:00Z")
+    return [
+        ("time_without_zone", pl.col("at").str.contains(_ZONELESS), detail),
+        ("invalid_time", pl.col("instant").is_null(), detail),
+    ]
+
+
+def _one_of(column: str, options: Sequence[str], value: pl.Expr | None = None) -> _Rule:
+    wrong = ~(pl.col(column) if value is None else value).is_in(options)
+    return "impossible_value", wrong, _found(column, f"one of: {', '.join(options)}" if options[1:] else options[0])
+
+
+def _unknown_account(accounts: pl.DataFrame) -> _Rule:
+    wrong = ~pl.col("account_id").is_in(accounts["account_id"].implode())
+    return "unknown_account", wrong, _found("account_id", "an account_id of the accounts file")
+
+
+def _found(column: str, expected: str) -> pl.Expr:
+    return pl.format(f"{column}: found '{{}}', expected {{}}", pl.col(column), pl.lit(expected))
 
 
 def _has_card_number(frame: pl.DataFrame) -> pl.Expr:
@@ -437,7 +515,12 @@ def _resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]
     return frame.with_columns(
         duplicate=valid & ~is_first & pl.struct(compared).eq_missing(first),
         _conflict=valid & ~is_first & pl.struct(compared).ne_missing(first),
-    ).with_columns(reason=pl.when("_conflict").then(pl.lit("conflicting")).otherwise("reason"))
+    ).with_columns(
+        reason=pl.when("_conflict").then(pl.lit("conflicting")).otherwise("reason"),
+        detail=pl.when("_conflict")
+        .then(pl.format(f"{identity}: found '{{}}' again with other content, expected each once", identity))
+        .otherwise("detail"),
+    )
 
 
 def _set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
@@ -461,6 +544,7 @@ def _set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
         account_id=as_far_as_known("account_id"),
         metric=pl.lit(None, pl.String),
         quantity=pl.lit(None, REJECTS.schema["quantity"]),
+        detail=pl.Series("detail", mask_card_number_column(rejected["detail"])).str.slice(0, _LONGEST_DETAIL),
     )
 
 

@@ -16,6 +16,7 @@ CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "change_reason": pl.String,
     "waiting_package": pl.String,
 }
+VOIDS_WAITING: Final = "voids_waiting_downgrade"
 _NO_FLAGS: Final = pl.lit([], pl.List(pl.String))
 _NO_EVIDENCE: Final = pl.lit([], MEASUREMENT)
 
@@ -75,7 +76,7 @@ def decide_packages(
     ).filter(pl.col("may_change"))
     automatic = _automatic_upgrades(deciding, usage, terms)
     requested = _requested_changes(deciding, asked, automatic, usage, levels, terms)
-    decisions = _settle(automatic, requested, month)
+    decisions = _flagged(_settle(automatic, requested, month), deciding)
     changes = decisions.filter(pl.col("outcome") == "approved").select(
         "subscription_id", "to_package", "effective_on", change_kind="kind"
     )
@@ -428,6 +429,21 @@ def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.
         ),
     ]
     return pl.concat([DECISIONS.conform(frame) for frame in rows])
+
+
+def _flagged(decisions: pl.DataFrame, deciding: pl.DataFrame) -> pl.DataFrame:
+    """`decisions`, with a flag on a change that takes the place of a lower package that waits for the term's end.
+
+    The answer that approved what waited is not changed: an answer is given once (rules 9 and 17).
+    """
+    waiting = deciding.filter(pl.col("waiting_package").is_not_null()).select("subscription_id", _waits=pl.lit(True))
+    takes_its_place = (pl.col("outcome") == "approved") & pl.col("_waits").is_not_null()
+    flagged = decisions.join(waiting, on="subscription_id", how="left", maintain_order="left").with_columns(
+        flags=pl.when(takes_its_place)
+        .then(pl.concat_list("flags", pl.lit([VOIDS_WAITING], pl.List(pl.String))))
+        .otherwise("flags")
+    )
+    return flagged.drop("_waits")
 
 
 def _ranks(terms: TermsFrames) -> pl.DataFrame:

@@ -125,11 +125,22 @@ def _in_lake(business: Business, table: Table, month: str | None) -> pl.DataFram
 
 def _delivered(business: Business, table: Table, month: str | None) -> pl.DataFrame:
     """Tables by day of delivery; rows without one (requests, payments, accounts) belong to no month."""
-    folder = business.home.lake / table.name
-    frame = scan_frames([*_parquet(folder, "delivery_day=*/*.parquet"), *_parquet(folder, "*.parquet")], table)
+    frame = _delivered_by_now(business, table)
     if month is not None:
         frame = frame.filter(pl.col("delivery_day").dt.strftime("%Y-%m") == month)
-    return frame.filter(pl.col("delivery_day").is_null() | (pl.col("delivery_day") <= business.as_of)).collect()
+    return frame.collect()
+
+
+def _delivered_by_now(business: Business, table: Table) -> pl.LazyFrame:
+    folder = business.home.lake / table.name
+    frame = scan_frames([*_parquet(folder, "delivery_day=*/*.parquet"), *_parquet(folder, "*.parquet")], table)
+    return frame.filter(pl.col("delivery_day").is_null() | (pl.col("delivery_day") <= business.as_of))
+
+
+def set_aside(business: Business) -> int:
+    """How many rows the table REJECTS holds, those of every month and of no delivery day."""
+    count: int = _delivered_by_now(business, REJECTS).select(pl.len()).collect().item()
+    return count
 
 
 def _of_account(business: Business, table: Table, frame: pl.DataFrame, account: str) -> pl.DataFrame:

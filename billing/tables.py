@@ -294,7 +294,7 @@ DECISIONS = Table(
         Column("decided_on", pl.Date, "Local date of the answer"),
         Column("effective_on", pl.Date, "Local date from which it holds; null when refused or superseded"),
         Column("evidence", MEASUREMENT, "Metric, quantity and allowance that the decision rests on, in units"),
-        Column("flags", pl.List(pl.String), "Such as exceeds_catalogue"),
+        Column("flags", pl.List(pl.String), "exceeds_catalogue, voids_waiting_downgrade"),
         Column("amount", MONEY, "Money the decision moves (a refund), with tax; else null"),
         Column("expected_from", pl.Date, "First day on which refunded money is expected to arrive"),
         Column("expected_by", pl.Date, "Last such day"),
@@ -385,6 +385,9 @@ REJECTS = Table(
         Column("account_id", pl.String, "As far as known"),
         Column("metric", pl.String, "As far as known"),
         Column("quantity", QUANTITY, "Its value in the metric's unit, as far as known"),
+        Column(
+            "detail", pl.String, "Of accounts, requests and payments: the field at fault, what was found and expected"
+        ),
     ),
     ("delivery_day", "file", "row"),
 )

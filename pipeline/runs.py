@@ -35,6 +35,7 @@ from billing.month import (
 from billing.plain_values import plain_rows
 from billing.preview import Preview, preview_month
 from billing.reviewing import review_of, reviewed_business
+from billing.show import set_aside
 from billing.tables import DRAFTS, PARKED, REJECTS
 from pipeline.definitions import defs
 from pipeline.instance import use_instance_of
@@ -89,10 +90,9 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
             if not business.catalogue.policy.auto_issue:
                 _say_what_to_review(business, each, say)
         issued = business.register.count(through) - before
-        rejects = _finish(business, months, resource, instance, say)
-    set_aside = _set_aside(business, rejects)
-    if set_aside:
-        say(f"{set_aside} rows are set aside, with their reasons: overage show rejects --home {root}")
+        _finish(business, months, resource, instance, say)
+    if rows := set_aside(business):
+        say(f"{rows} rows are set aside, with their reasons: overage show rejects --home {root}")
     return Outcome(issued, [*_unreadable(business), *_parked(business, months)])
 
 
@@ -242,8 +242,8 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
 
 def _finish(
     business: Business, months: Sequence[str], resource: BillingHome, instance: dg.DagsterInstance, say: Say
-) -> pl.DataFrame:
-    """Bring profiles and balances up to date; returns the set-aside rows of everything but usage, which it writes."""
+) -> None:
+    """Bring profiles, balances and the set-aside rows of everything but usage up to date."""
     built_from = profiles_fingerprint(business)
     root = business.home.root
     if built_from != profiles_built_from(root):
@@ -254,7 +254,6 @@ def _finish(
     # as long as a later month waits to be built again, what moved since it was built must not be forgotten
     if months and months[-1] >= max(built_months(business), default=""):
         record_given(business)
-    return rejects
 
 
 def _end_killed_runs(instance: dg.DagsterInstance) -> None:
@@ -432,12 +431,3 @@ def _parked(business: Business, months: Sequence[str]) -> list[str]:
         [business.lives.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]
     ).unique("account_id", keep="first", maintain_order=True)
     return [f"account {account} is parked: {detail}" for account, _, detail in found.iter_rows()]
-
-
-def _set_aside(business: Business, rejects: pl.DataFrame) -> int:
-    """Rows set aside, of usage and of the other inputs."""
-    state = read_state(business.home)
-    days = state.days.items() if state else ()
-    return rejects.height + sum(
-        file.rejected for day, found in days for file in found.files.values() if day <= business.as_of
-    )

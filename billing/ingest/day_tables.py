@@ -216,6 +216,7 @@ def _rejects(rows: pl.DataFrame, day: date, file: ParsedVersion, rules: Rules, t
         account_id="subject",
         metric=names,
         quantity=quantity,
+        detail=pl.lit(None, pl.String),
     )
 
 

@@ -242,3 +242,12 @@ def test_decisions_stay_in_their_order_and_gain_nothing_but_words(ref_1: Catalog
         "Your usage fits Silver, so as you asked it is your package from 2026-02-10.",
         None,
     ]
+
+
+def test_a_change_that_voids_what_waited_for_the_terms_end_says_so(ref_1: Catalogue) -> None:
+    found = month(ref_1, "2026-02", [], changes=[decided("r1", flags=["voids_waiting_downgrade"]), decided("r2")])
+    assert found.sort("decision_id")["explanation"].to_list() == [
+        "As you asked, your package is Silver from 2026-02-10. The smaller package that waited for the end of the term "
+        "is void.",
+        "As you asked, your package is Silver from 2026-02-10.",
+    ]

@@ -76,6 +76,74 @@ def reasons(inputs: Inputs) -> list[tuple[str, int, str]]:
     return inputs.rejects.select("file", "row", "reason").sort("file", "row").rows()
 
 
+def details(inputs: Inputs) -> list[str]:
+    return inputs.rejects["detail"].to_list()
+
+
+@pytest.mark.parametrize(
+    ("fault", "detail"),
+    [
+        ({"channel": None, "at": None}, "at, channel: found nothing, expected a value"),
+        ({"package": None}, "package: found nothing, expected the name of a package: the kind is subscribe"),
+        (
+            {"at": "2026-01-10T12:00:00"},
+            "at: found '2026-01-10T12:00:00', expected a time with its offset, such as 2026-01-31T09:00:00Z",
+        ),
+        ({"at": "10 January"}, "at: found '10 January', expected a time with its offset, such as 2026-01-31T09:00:00Z"),
+        ({"channel": "fax"}, "channel: found 'fax', expected one of: self_service, support, email"),
+        ({"term": "weekly"}, "term: found 'weekly', expected one of: monthly, yearly"),
+        ({"trial_days": "-1"}, "trial_days: found '-1', expected a whole number from 0 to 3660"),
+        ({"last4": "12"}, "last4: found '12', expected the last four digits of a card"),
+        ({"last4": CARD}, "last4: found '************1111', expected the last four digits of a card"),
+        (
+            {"reason": f"my card {CARD}"},
+            "found what is a card number, expected the brand and the last four digits at most",
+        ),
+        ({"account_id": "nobody"}, "account_id: found 'nobody', expected an account_id of the accounts file"),
+    ],
+)
+def test_a_request_that_is_set_aside_names_the_field_at_fault(
+    landing: Landing, fault: dict[str, str | None], detail: str
+) -> None:
+    landing.put_lines("requests.jsonl", request() | fault)
+    assert details(landing.read()) == [detail]
+
+
+def test_a_request_whose_kind_nobody_knows_is_told_the_kinds(landing: Landing) -> None:
+    landing.put_lines("requests.jsonl", request(kind="upgrad"))
+    (detail,) = details(landing.read())
+    assert detail.startswith("kind: found 'upgrad', expected one of: subscribe, upgrade, downgrade, cancel")
+
+
+def test_rows_that_repeat_or_cannot_be_read_say_so(landing: Landing) -> None:
+    landing.put_lines("requests.jsonl", request(), request(kind="cancel"), "[]")
+    landing.put("accounts.csv", ACCOUNTS + "initech,Initech,US,maybe\nshort\n,Nobody,US,\n")
+    landing.put_lines("payments.jsonl", payment(amount="1.005"), payment("p2", status="lost"), payment(currency="EUR"))
+    assert details(landing.read()) == [
+        "tax_exempt: found 'maybe', expected one of: true, false, 1, 0, yes, no",
+        "found a row that cannot be read, expected one field a column",
+        "account_id: found nothing, expected a value",
+        "amount: found '1.005', expected an amount in USD, not below 0, of at most 2 decimals",
+        "status: found 'lost', expected one of: succeeded, failed, refunded, disputed",
+        "currency: found 'EUR', expected USD",
+        "request_id: found 'r1' again with other content, expected each once",
+        "found a row that cannot be read, expected one JSON object a line",
+    ]
+
+
+def test_a_column_that_looks_like_one_that_is_missing_is_told(landing: Landing) -> None:
+    # another column of one's own, and one that is like a column that is there, are nobody's business
+    landing.put("accounts.csv", "account_id,name,Tax ID,tax_exmpt,local,crm_owner,name2\nacme,Acme,,,,,\n")
+    landing.put_lines("requests.jsonl", request(trail_days=14, term="monthly", data={"utm": "x"}), request("r2"))
+    assert landing.read().warnings == (
+        "accounts.csv: found the column 'Tax ID', which is not read, expected 'tax_id' if that is what it holds",
+        "accounts.csv: found the column 'tax_exmpt', which is not read, expected 'tax_exempt' if that is what it holds",
+        "accounts.csv: found the column 'local', which is not read, expected 'locale' if that is what it holds",
+        "requests.jsonl: found the column 'trail_days', which is not read, expected 'trial_days' if that is what it "
+        "holds",
+    )
+
+
 # --- accounts ---------------------------------------------------------------------------------------------------------
 
 

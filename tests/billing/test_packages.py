@@ -560,6 +560,18 @@ def test_a_later_change_takes_the_place_of_what_waits(ref_1: Catalogue) -> None:
     )
     assert life(higher) == [("gold", "platinum", "upgrade")]
     assert higher.packages["waiting_package"].to_list() == [None]
+    # the answer that approved what waited stands: the one that takes its place says so
+    assert [found.decisions["flags"].to_list() for found in (lower, higher)] == [[["voids_waiting_downgrade"]]] * 2
+    refused = decide(
+        ref_1,
+        used(),
+        asked("r", "upgrade", "silver"),
+        packages={"acme": "gold"},
+        waiting={"acme": "starter"},
+        cycles=[year(5)],
+    )
+    assert refused.decisions["flags"].to_list() == [[]]
+    assert refused.packages["waiting_package"].to_list() == ["starter"]
 
 
 @pytest.mark.parametrize("more", [{"status": "cancelled"}, {"status": "held"}, {"is_last": True}])

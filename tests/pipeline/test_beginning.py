@@ -78,7 +78,10 @@ def test_check_names_every_problem_of_a_catalogue_at_once(landing: Landing) -> N
 def test_check_names_rows_that_would_be_set_aside(landing: Landing) -> None:
     landing.request("nobody", "cancel", "2026-01-20T10:00:00Z", "email")
     (problem,) = found_by_check(landing)
-    assert problem.startswith("requests.jsonl: row 2: unknown_account: ")
+    assert problem.startswith(
+        "requests.jsonl: row 2: unknown_account: account_id: found 'nobody', expected an account_id of the accounts "
+        'file: {"request_id"'
+    )
 
 
 def test_check_names_accounts_that_cannot_be_billed(landing: Landing) -> None:

@@ -221,6 +221,33 @@ def test_every_delivered_row_is_counted_a_duplicate_or_set_aside(landing: Landin
     assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16005"
 
 
+def test_a_run_counts_the_rows_set_aside_as_the_table_lists_them(landing: Landing) -> None:
+    landing.deliver(["no JSON at all", "nor this"], "2026-01-21")
+    landing.request("acme", "upgrade", "2026-01-20T10:00:00Z")
+    (landing.folder / "usage" / "January").mkdir()
+    broken = landing.folder / "usage" / "2026-01-22" / "broken.parquet"
+    broken.parent.mkdir()
+    broken.write_bytes(b"this is no Parquet")
+    ended = bill(landing.root, "2026-02", "2026-02-28")
+    rejects = show(landing.root, "rejects")
+    assert len(rejects) == 5, rejects
+    assert f"5 rows are set aside, with their reasons: overage show rejects --home {landing.root}" in ended.messages
+    assert one([row for row in rejects if row["file"] == "requests.jsonl"])["detail"] == (
+        "package: found nothing, expected the name of a package: the kind is upgrade"
+    )
+
+
+def test_rejects_that_an_earlier_version_wrote_without_a_column_are_read(landing: Landing) -> None:
+    landing.deliver(["no JSON at all"], "2026-01-21")
+    landing.request("acme", "upgrade", "2026-01-20T10:00:00Z")
+    bill(landing.root, "2026-02", "2026-02-28")
+    before = show(landing.root, "rejects")
+    (path,) = (landing.root / "lake" / "rejects").glob("delivery_day=2026-01-21/*.parquet")
+    pl.read_parquet(path, hive_partitioning=False).drop("detail").write_parquet(path)
+    assert show(landing.root, "rejects") == before
+    assert len(before) == 2
+
+
 def test_an_unreadable_file_is_named_and_everything_else_is_billed(landing: Landing) -> None:
     broken = landing.folder / "usage" / "2026-01-22" / "broken.parquet"
     broken.parent.mkdir()
@@ -341,3 +368,18 @@ def test_paper_stands_beside_every_document(landing: Landing) -> None:
     )
     assert files == ["2026-01/INV-2026-000001.pdf", "2026-02/INV-2026-000002.pdf"]
     assert all(re.fullmatch(r"[0-9a-f]{64}", row["content_hash"]) for row in show(landing.root, "documents"))
+
+
+def test_a_hold_fee_names_the_package_though_no_cycle_ever_began(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    catalogue = landing.folder / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace('hold_fee: "0.00"', 'hold_fee: "5.00"'))
+    # on hold in the trial, and resumed as a new subscription before the second billing date
+    landing.customer("acme", trial_days=30)
+    landing.request("acme", "hold", "2026-01-15T10:00:00Z")
+    landing.request("acme", "resume", "2026-02-20T10:00:00Z")
+    bill(landing.root, "2026-02", "2026-02-28")
+    assert [(row["kind"], row["package"], row["amount"]) for row in show(landing.root, "lines")] == [
+        ("hold_fee", "starter", "5.00"),
+        ("package_fee", "starter", "99.00"),
+    ]

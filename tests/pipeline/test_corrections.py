@@ -130,7 +130,7 @@ def test_for_a_person_each_line_begins_with_what_it_charges_or_gives_back(busine
     (late,) = [row for row in ended.output.splitlines() if row.startswith("credit_note   late")]
     assert late.split("USD")[1].split() == [
         *("-4.00", "-0.40", "-4.40"),
-        *"-10.00 Package fee: 89.00 due, 99.00 billed before".split(),
+        *["-10.00", "Package", "fee:", "89.00", "due,", "99.00", "billed", "before"],
     ]
     assert " +6.00  Emails: 9.00 due, 3.00 billed before" in ended.output
     assert "credit notes: 2, USD 15.40 less due" in ended.messages

@@ -22,6 +22,8 @@ GAUGE_MEASURES = ("peak", "last", "time_weighted")
 TARIFF_MODELS = ("block", "graduated", "volume", "stairstep")
 CARD_BRANDS = ("visa", "mastercard", "discover", "amex")
 MAXIMUM_QUANTITY = Decimal(10) ** 18
+_UNKNOWN = "the unknown metric "
+_LACKS_ALLOWANCE = "an allowance for the metric "
 """Allowances and tier bounds, in base units, stay below this; so does any single event (see `billing.rating`)."""
 
 
@@ -195,8 +197,25 @@ def load_catalogue(path: Path) -> Catalogue:
     if root is not None and catalogue is not None and not problems:
         _refuse_silent_agreements(root.at("agreements"), catalogue)
     if problems or catalogue is None:
-        raise RefusedError(f"{path}: the catalogue is refused", sorted(set(problems), key=problems.index))
+        raise RefusedError(f"{path}: the catalogue is refused", _each_once(problems))
     return catalogue
+
+
+def _each_once(problems: list[Problem]) -> list[Problem]:
+    """The problems, each once: a metric that is unknown, or lacks its allowance, is told at the first of its places."""
+    unknown = {problem.found.removeprefix(_UNKNOWN) for problem in problems if problem.found.startswith(_UNKNOWN)}
+    told: dict[object, list[Problem]] = {}
+    for problem in dict.fromkeys(problems):
+        if problem.found.startswith(_UNKNOWN):
+            told.setdefault(problem.found, []).append(problem)
+        elif problem.expected.startswith(_LACKS_ALLOWANCE):
+            told.setdefault(problem.expected, []).append(problem)
+        elif ".auto_upgrade_on[" not in problem.place or problem.found.strip("'") not in unknown:
+            told[problem] = [problem]
+    return [
+        replace(first, place=f"{first.place}, and {len(further)} more places") if further else first
+        for first, *further in told.values()
+    ]
 
 
 def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
@@ -211,8 +230,15 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     metrics = tuple(_metric(name, place) for name, place in root.at("metrics").named())
     root.at("metrics").keys(required=(), optional=[metric.name for metric in metrics], what="metric")
     if not metrics:
-        root.at("metrics").problem("at least one metric")
+        # nothing that names a metric can be judged
+        if root.has("metrics"):
+            root.at("metrics").problem("at least one metric")
+        return None
     packages = _packages(root.at("packages"), metrics)
+    if not packages:
+        if root.has("packages"):
+            root.at("packages").problem("at least one package")
+        return None
     agreements = tuple(_agreement(place, packages, metrics) for place in root.at("agreements").items())
     _refuse_repeated(
         root.at("agreements"), [(a.account_id, a.package, a.effective_from) for a in agreements], "agreement"
@@ -259,7 +285,7 @@ def _policy(place: Place) -> Policy:
 
 def _metric(name: str, place: Place) -> Metric:
     place.keys(required=("event", "kind"), optional=("measure", "value", "carries", "unit", "unit_size", "title"))
-    kind = place.at("kind").choice(("counter", "gauge"), "counter")
+    kind = place.at("kind").choice(("counter", "gauge"), "gauge" if place.has("carries") else "counter")
     measures = GAUGE_MEASURES if kind == "gauge" else COUNTER_MEASURES
     measure = place.at("measure").choice(measures, "peak" if kind == "gauge" else None)
     value = place.at("value").text("", empty=True)
@@ -301,7 +327,7 @@ def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]
         place.keys(required=("name", "rank", "versions"), optional=("title",))
         name = place.at("name").text("")
         versions = [_version(version, metrics) for version in place.at("versions").items()]
-        if not versions:
+        if not versions and place.has("versions"):
             place.at("versions").problem("at least one version")
         _refuse_repeated(place.at("versions"), [version.effective_from for version in versions], "effective_from")
         packages.append(
@@ -312,8 +338,6 @@ def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]
                 versions=tuple(sorted(versions, key=lambda version: version.effective_from)),
             )
         )
-    if not packages:
-        places.problem("at least one package")
     _refuse_repeated(places, [package.name for package in packages], "name")
     _refuse_repeated(places, [package.rank for package in packages], "rank")
     return tuple(sorted(packages, key=lambda package: package.rank))
@@ -327,11 +351,11 @@ def _version(place: Place, metrics: tuple[Metric, ...]) -> Terms:
     overage = _overage(place.at("overage"), metrics)
     names = [metric.name for metric in metrics]
     triggers = tuple(item.choice(names) for item in place.at("auto_upgrade_on").items())
-    for metric in metrics:
+    for metric in metrics if place.has("allowances") else ():
         # Rule 5: every metric stands in every package's allowances
         if metric.name not in allowances:
             place.at("allowances").problem(
-                f"an allowance for the metric {metric.name} (a number, or null for unlimited)", found="none"
+                f"{_LACKS_ALLOWANCE}{metric.name} (a number, or null for unlimited)", found="none"
             )
         # rule 5: a finite allowance with neither tariff nor trigger must say that its excess is free
         elif allowances[metric.name] is not None and metric.name not in overage and metric.name not in triggers:
@@ -355,7 +379,10 @@ def _allowances(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Decimal 
     allowances: dict[str, Decimal | None] = {}
     for name, item in place.named():
         if name in by_name:
-            allowances[name] = None if item.is_null() else item.quantity(by_name[name].unit_size, MAXIMUM_QUANTITY)
+            before = item.reported()
+            quantity = None if item.is_null() else item.quantity(by_name[name].unit_size, MAXIMUM_QUANTITY)
+            # of what cannot be read nothing follows
+            allowances[name] = quantity if item.reported() == before else None
     return allowances
 
 
@@ -373,7 +400,7 @@ def _tariff(place: Place, metric: Metric) -> Tariff:
     if not place.is_mapping():
         place.problem('`none`, or a tariff such as {model: block, size: 1000, price: "3.00"}')
         return Tariff("block", Decimal(1), Decimal(0))
-    model = place.at("model").choice(TARIFF_MODELS, None)
+    model = place.at("model").choice(TARIFF_MODELS, "graduated" if place.has("tiers") else "block")
     limits = ("minimum", "maximum")
     minimum = place.at("minimum").amount(Decimal(0)) if place.has("minimum") else None
     maximum = place.at("maximum").amount(Decimal(0)) if place.has("maximum") else None
@@ -381,13 +408,18 @@ def _tariff(place: Place, metric: Metric) -> Tariff:
         place.at("minimum").problem(f"at most the maximum, {maximum}")
     if model == "block":
         place.keys(required=("model", "size", "price"), optional=limits)
+        before = place.reported()
         size = place.at("size").quantity(metric.unit_size, MAXIMUM_QUANTITY)
         if size <= 0:
-            place.at("size").problem("a block size above 0")
+            if place.has("size") and place.reported() == before:
+                place.at("size").problem("a block size above 0")
             size = Decimal(1)
         return Tariff("block", size, place.at("price").amount(Decimal(0)), (), minimum, maximum)
     place.keys(required=("model", "tiers"), optional=limits)
+    before = place.reported()
     tiers = tuple(_tier(item, model, metric) for item in place.at("tiers").items())
+    if not place.has("tiers") or place.reported() > before:
+        return Tariff("block", Decimal(1), Decimal(0))
     bounds = [tier.up_to for tier in tiers]
     finite = [bound for bound in bounds if bound is not None]
     # rule 5: the last tier is open
@@ -417,7 +449,7 @@ def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metri
     price.keys(required=(), optional=("monthly", "yearly"))
     return Agreement(
         account_id=place.at("account_id").text(""),
-        package=place.at("package").choice([package.name for package in packages]),
+        package=place.at("package").choice([package.name for package in packages], packages[0].name),
         effective_from=place.at("effective_from").date(date(1970, 1, 1)),
         monthly=price.at("monthly").amount(Decimal(0)) if price.has("monthly") else None,
         yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,

@@ -3,6 +3,7 @@
 Plain numbers with a point stay the text that was written, so 99.10 never becomes a binary float.
 """
 
+import difflib
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -26,6 +27,11 @@ def decimals(value: Decimal) -> int:
     _, digits, exponent = value.as_tuple()
     zeros = next((zeros for zeros, digit in enumerate(reversed(digits)) if digit != 0), len(digits))
     return max(0, -int(exponent) - zeros)
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """The known name that a misspelt one looks like."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None)
 
 
 def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | None":
@@ -71,7 +77,10 @@ class Place:
         )
 
     def keys(self, required: Sequence[str], optional: Sequence[str], what: str = "key") -> None:
-        """Report missing, unknown and repeated keys."""
+        """Report missing, unknown and repeated keys.
+
+        An unknown key that looks like one that is missing is that one, misspelt: it is told once, and read as such.
+        """
         if self._missing() or self.is_null():
             entries: list[tuple[yaml.Node, yaml.Node]] = []
         elif isinstance(self._node, yaml.MappingNode):
@@ -79,18 +88,27 @@ class Place:
         else:
             self.problem("a mapping of keys")
             return
+        known = [*required, *optional]
+        missing = [name for name in known if name not in {str(key.value) for key, _ in entries}]
         seen: set[str] = set()
         for key, _ in entries:
             name = str(key.value)
             if name in seen:
                 self.at(name).problem(f"the {what} once", found=f"{name} twice")
-            elif name not in (*required, *optional):
-                known = ", ".join([*required, *optional])
-                self.at(name).problem(f"one of: {known}", found=f"the unknown {what} {name}")
+            elif name not in known:
+                self.at(name).problem(f"one of: {', '.join(known)}", found=f"the unknown {what} {name}")
+                meant = nearest(name, missing)
+                if meant is not None:
+                    missing.remove(meant)
+                    key.value = name = meant
             seen.add(name)
         for name in required:
             if name not in seen:
                 self.problem(f"a {what} `{name}`", found="none")
+
+    def reported(self) -> int:
+        """How many problems of the document have been reported so far."""
+        return len(self._problems)
 
     def has(self, key: str) -> bool:
         """Whether the mapping has the key."""
@@ -152,7 +170,8 @@ class Place:
         value = self._scalar()
         if value is None or value not in options or self.is_null():
             self.problem(f"one of: {', '.join(options)}", found="none" if self._missing() else None)
-            return default or (options[0] if options else "")
+            # a misspelt one is read as the one that is meant, so that nothing that follows from it is told as well
+            return nearest(value or "", options) or default or (options[0] if options else "")
         return value
 
     def integer(self, default: int, least: int, most: int) -> int:

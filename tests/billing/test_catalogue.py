@@ -1,5 +1,6 @@
 """Catalogues: good ones are read as written, others refused with line, place, what was found and what was expected."""
 
+import re
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
@@ -310,9 +311,40 @@ def test_what_stands_twice_is_refused(read: Read, old: str, new: str, found: str
     assert found in [problem.found for problem in problems_of(read, SMALL.replace(old, new, 1))]
 
 
+def test_one_wrong_word_is_told_once(read: Read) -> None:
+    words = list(re.finditer(r"[a-z_]{4,}", SMALL))
+    assert len(words) > 50
+    for word in words:
+        text = f"{SMALL[: word.start()]}{word[0][:-2]}{word[0][-1]}{word[0][-2]}{SMALL[word.end() :]}"
+        try:
+            read(text)
+        except RefusedError as error:
+            assert len(error.problems) == 1, [str(problem) for problem in error.problems]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("kind: gauge", "kind: meter", "'meter'"),
+        (BLOCK, '{model: tiered, tiers: [{up_to: null, unit_price: "1"}]}', "'tiered'"),
+        (BLOCK, '{model: volume, tiers: [{up_to: many, unit_price: "1"}]}', "'many'"),
+        (BLOCK, '{model: volume, steps: [{up_to: null, unit_price: "1"}]}', "the unknown key steps"),
+        ("bandwidth: 50}", "bandwidth: much}", "'much'"),
+        ("\nmetrics:", "\nmeasured:", "the unknown key measured"),
+        ("  leads: ", "  prospects: ", "the unknown metric leads"),
+    ],
+)
+def test_nothing_that_follows_from_a_wrong_word_is_told_as_well(read: Read, old: str, new: str, found: str) -> None:
+    problems = problems_of(read, SMALL.replace(old, new, 1))
+    assert found in problems[0].found
+    # where a name is missing now, that is told, too
+    assert all(problem.found == "none" for problem in problems[1:])
+    assert len(problems) <= 2, [str(problem) for problem in problems]
+
+
 @pytest.mark.parametrize("key", ["currency", "seller", "metrics", "packages"])
 def test_a_catalogue_without_what_it_needs_is_refused(read: Read, key: str) -> None:
-    missing = SMALL.replace(f"\n{key}:" if key != "currency" else f"{key}:", f"\nx_{key}:")
+    missing = SMALL.replace(f"\n{key}:" if key != "currency" else f"{key}:", "\nunlike:")
     assert f"a key `{key}`" in [problem.expected for problem in problems_of(read, missing)]
 
 

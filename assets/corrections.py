@@ -74,7 +74,9 @@ def corrections(
     by_kind = notes.group_by("kind").agg(pl.len().alias("notes"), *sums).sort("kind")
     yield dg.MaterializeResult(
         metadata={
-            **summary(by_kind, notes=notes.height, total=amount_sum(notes, business, "total")),
+            **summary(
+                by_kind, business.catalogue.currency, notes=notes.height, total=amount_sum(notes, business, "total")
+            ),
             "reason": reason,
         }
     )

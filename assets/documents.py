@@ -89,6 +89,7 @@ def drafts(
     review = review_of(business, month)
     metadata = summary(
         _by_kind(totals, business),
+        business.catalogue.currency,
         drafts=totals.height,
         total=amount_sum(totals, business, "total"),
         due=review.documents,
@@ -206,6 +207,7 @@ def documents(
     found, lines, taxes = register.documents([month]), register.lines([month]), register.taxes([month])
     metadata = summary(
         _by_kind(found, business),
+        business.catalogue.currency,
         documents=found.height,
         issued_now=issued.height,
         total=amount_sum(found, business, "total"),

@@ -48,7 +48,7 @@ def journal(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None] | 
     sums = trial_balance(business)
     yield dg.MaterializeResult(
         metadata={
-            **summary(_by_month(sums, money_type(business)), months_written=len(written)),
+            **summary(_by_month(sums, money_type(business)), business.catalogue.currency, months_written=len(written)),
             "export": f"overage show journal --month MONTH --format csv --home {business.home.root}",
         }
     )

@@ -35,10 +35,17 @@ def definition_metadata(table: Table) -> dict[str, object]:
     return metadata | ({"dagster/column_lineage": dg.TableColumnLineage(lineage)} if lineage else {})
 
 
-def markdown_table(frame: pl.DataFrame) -> str:
-    """The first rows of a frame as a Markdown table, numbers to the right, and how many more there are."""
+def markdown_table(frame: pl.DataFrame, currency: str | None = None) -> str:
+    """The first rows of a frame as a Markdown table, numbers to the right, and how many more there are.
+
+    With a currency every column of decimals is money, and says so.
+    """
     numeric = [dtype.is_numeric() for dtype in frame.dtypes]
-    head = "| " + " | ".join(name.replace("_", " ") for name in frame.columns) + " |"
+    names = [
+        f"{name}, {currency}" if currency is not None and isinstance(dtype, pl.Decimal) else name
+        for name, dtype in frame.schema.items()
+    ]
+    head = "| " + " | ".join(name.replace("_", " ") for name in names) + " |"
     rule = "|" + "|".join(" ---: " if right else " --- " for right in numeric) + "|"
     rows = ["| " + " | ".join(_cell(value) for value in row) + " |" for row in frame.head(_MOST_ROWS).iter_rows()]
     more = frame.height - len(rows)
@@ -61,16 +68,18 @@ def first_of(texts: Sequence[str]) -> list[str]:
     return [*map(_cut, texts[:_MOST_ROWS]), *([f"and {more:,} more"] if more > 0 else [])]
 
 
-def summary(frame: pl.DataFrame, **numbers: int | Decimal) -> dict[str, dg.MetadataValue]:
-    """A Markdown summary and plain numbers that Dagster plots over time."""
+def summary(frame: pl.DataFrame, currency: str | None = None, **numbers: int | Decimal) -> dict[str, dg.MetadataValue]:
+    """A Markdown summary and plain numbers that Dagster plots over time, with the currency of what is money in them."""
     values: dict[str, dg.MetadataValue] = {
         name.replace("_", " "): dg.MetadataValue.int(value)
         if isinstance(value, int)
         else dg.MetadataValue.float(_plottable(value))
         for name, value in numbers.items()
     }
+    if currency is not None:
+        values["currency"] = dg.MetadataValue.text(currency)
     if not frame.is_empty():
-        values["summary"] = dg.MetadataValue.md(markdown_table(frame))
+        values["summary"] = dg.MetadataValue.md(markdown_table(frame, currency))
     return values
 
 

@@ -251,11 +251,11 @@ def charges(
     )
     yield dg.MaterializeResult(
         asset_key=CHARGES.name,
-        metadata=summary(by_metric.sort("metric"), overage=amount_sum(frame, business)),
+        metadata=summary(by_metric.sort("metric"), business.catalogue.currency, overage=amount_sum(frame, business)),
     )
     yield dg.MaterializeResult(
         asset_key=DUES.name,
-        metadata=summary(by_package.sort("package"), due=amount_sum(dues, business)),
+        metadata=summary(by_package.sort("package"), business.catalogue.currency, due=amount_sum(dues, business)),
     )
     yield dg.MaterializeResult(
         asset_key=PARKED.name,

@@ -37,7 +37,12 @@ def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.
         .filter(pl.col("cause").str.starts_with("delivery") | pl.col("cause").str.starts_with("catalogue"))
         .head(20)
     )
-    metadata = summary(by_kind, changes=found.changes.height, accounts=found.changes["account_id"].n_unique())
+    metadata = summary(
+        by_kind,
+        business.catalogue.currency,
+        changes=found.changes.height,
+        accounts=found.changes["account_id"].n_unique(),
+    )
     metadata |= {f"causes_{name}": value for name, value in summary(causes).items()}
     command = f"overage preview {context.partition_key} --as-of {business.as_of}"
     return dg.MaterializeResult(

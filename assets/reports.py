@@ -159,6 +159,7 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
         pages = write_profile_pages(business.home, found[PROFILE], previous, names, business.catalogue)
         for table, frame in found.items():
             write_frame(business.home.whole(table), frame, table)
+    currency = business.catalogue.currency
     by_status = found[PROFILE].group_by("status").agg(accounts=pl.len()).sort("status")
     owing = (
         found[BALANCES]
@@ -179,17 +180,25 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
     )
     yield dg.MaterializeResult(
         asset_key=BALANCES.name,
-        metadata=summary(owing.sort("status"), outstanding=amount_sum(found[BALANCES], business, "outstanding")),
+        metadata=summary(
+            owing.sort("status"),
+            currency,
+            outstanding=amount_sum(found[BALANCES], business, "outstanding"),
+        ),
     )
     yield dg.MaterializeResult(
         asset_key=COLLECTIONS.name,
-        metadata=summary(ages.sort("age"), to_collect=amount_sum(found[COLLECTIONS], business, "amount_due")),
+        metadata=summary(
+            ages.sort("age"),
+            currency,
+            to_collect=amount_sum(found[COLLECTIONS], business, "amount_due"),
+        ),
     )
 
 
 def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: Path) -> dict[str, dg.MetadataValue]:
     """The month's figures, and one Markdown with the tables and charts of the report; no account is named."""
-    money = money_type(business)
+    money, currency = money_type(business), business.catalogue.currency
     titles = package_titles(business.catalogue)
     by_package = report.by_package.select(
         pl.col("package").replace(titles).replace({"": "none"}),
@@ -199,9 +208,9 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
     causes = report.causes.with_columns(pl.col("change").cast(money))
     charts = month_charts(business.catalogue, report)
     parts = [
-        f"**{report.month}**, documents and drafts, {business.catalogue.currency}",
-        markdown_table(by_package),
-        *(["**Why it changed against the month before**", markdown_table(causes)] if causes.height else []),
+        f"**{report.month}**, documents and drafts, {currency}",
+        markdown_table(by_package, currency),
+        *(["**Why it changed against the month before**", markdown_table(causes, currency)] if causes.height else []),
         *(chart(name, svg) for name, svg in charts.items()),
     ]
     figures = {name: amount_sum(report.by_package, business, name) for name in ("total", "overage", "change")}
@@ -209,6 +218,7 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
         "month in one page": dg.MetadataValue.md("\n\n".join(parts)),
         **summary(
             pl.DataFrame(),
+            currency,
             accounts=int(report.by_package["accounts"].sum()),
             documents=report.documents,
             drafts=report.drafts,

@@ -126,6 +126,21 @@ def test_a_table_or_list_of_thousands_says_how_many_more_there_are() -> None:
     assert first_of(["one", "two"]) == ["one", "two"]
 
 
+def test_money_on_a_page_has_its_currency(said: list[Said]) -> None:
+    money = {"billing_report", "charges", "dues", "drafts", "documents", "balances", "collections", "corrections"}
+    assert money | {"preview", "journal"} <= {each.name for each in said if "currency" in each.metadata}
+    assert {each.metadata["currency"].value for each in said if "currency" in each.metadata} == {"USD"}
+    summed = [
+        each.metadata["summary"].value for each in said if each.name == "documents" and "summary" in each.metadata
+    ]
+    assert {str(table).splitlines()[0] for table in summed} == {
+        "| kind | documents | net, USD | tax, USD | total, USD |"
+    }
+    assert "| package | accounts | fees, USD | overage, USD |" in str(
+        next(each for each in said if each.name == "billing_report").metadata["month in one page"].value
+    )
+
+
 def test_columns_come_from_columns_of_assets_above() -> None:
     columns = {
         table.name: set(table.column_names) for table in vars(tables).values() if isinstance(table, tables.Table)

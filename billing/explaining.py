@@ -305,7 +305,10 @@ def _measured(
     events: pl.DataFrame,
 ) -> list[str]:
     """How the quantity came from the events."""
-    quantity = "" if line["quantity"] is None else _with_unit(plain_number(line["quantity"]), metric.unit)
+    if line["quantity"] is None:
+        # credits of earlier versions do not say what was measured, and a cycle that is no more measured nothing
+        return [f"{events.height} events of the cycle are known now"]
+    quantity = _with_unit(plain_number(line["quantity"]), metric.unit)
     if metric.kind == "counter":
         words = {"sum": "add up to", "count": "count", "unique": "hold", "max": "reach"}
         noun = " different values" if metric.measure == "unique" else ""

@@ -315,10 +315,12 @@ def test_a_refund_names_what_it_pays_back(tmp_path: Path) -> None:
 
 def test_a_document_that_an_earlier_version_issued_is_still_explained(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
-    landing.customer("acme")
-    landing.use("acme", emails=16_000)
+    for name, day in (("acme", "2026-01-20"), ("less", "2026-01-21")):
+        landing.customer(name)
+        landing.use(name, day, emails=16_000)
     bill(tmp_path, "2026-02", "2026-02-15")
     landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
 
     def silent(_: Business, differences: pl.DataFrame) -> pl.DataFrame:
         nothing = {"tariff": None, "settles": pl.lit(None, SETTLES), "billed_units": None, "unit_price": None}
@@ -326,11 +328,18 @@ def test_a_document_that_an_earlier_version_issued_is_still_explained(tmp_path: 
 
     with mock.patch("billing.month._with_settlements", silent):
         bill(tmp_path, "2026-03", "2026-03-15")
-    line = one([line for line in explained(tmp_path, "INV-2026-000003") if line["kind"] == "prior_cycle"])
-    assert line["arithmetic"] == [
+    more, less = (
+        one([line for line in explained(tmp_path, document["number"]) if line["kind"] == "prior_cycle"])
+        for document in show(tmp_path, "documents", billing_date="2026-03-10")
+    )
+    assert more["arithmetic"] == [
         "2 events add up to 18000",
         "18000 - 15000 = 3000 over the allowance",
         "Emails of an earlier cycle: 9.00 due, 3.00 billed before = 6.00",
+    ]
+    assert less["arithmetic"] == [
+        "0 events of the cycle are known now",
+        "Emails of an earlier cycle: 0.00 due, 3.00 billed before = -3.00",
     ]
     assert overage("verify", "--home", tmp_path).status == 0
 

@@ -159,6 +159,7 @@ class TestReasons:
                 "account_id": "acme",
                 "metric": "bandwidth",
                 "quantity": Decimal("1.5"),
+                "detail": None,
             }
         ]
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -228,7 +229,16 @@ def _step_path(business: Business, month: str, step: str) -> Path:
 
 def _file(business: Business, table: Table, month: str) -> str:
     path = business.home.partition(table, month)
-    return file_hash(path) if path.exists() else "none"
+    if not path.exists():
+        return "none"
+    state = path.stat()
+    return _hash_once(path, state.st_ino, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=10_000)
+def _hash_once(path: Path, *_: int) -> str:
+    """The hash of a file in a state: earlier months are asked for at every step, and a file is only ever replaced."""
+    return file_hash(path)
 
 
 def _kept(business: Business, what: tuple[object, ...], frame: Callable[[], pl.DataFrame]) -> str:

@@ -47,7 +47,7 @@ _OTHERS: Final[Mapping[str, Mapping[str, Sources]]] = {
     USAGE.name: {
         "metric": [(EVENTS, "metric")],
         "quantity": [(EVENTS, "value"), (LEVELS, "opening_level")],
-        "duplicates": [(EVENTS, "repeats")],
+        "duplicates": [(EVENTS, "source"), (EVENTS, "id")],
     },
     CHARGES.name: {"package": [(PACKAGES, "closing_package")]},
     DUES.name: {

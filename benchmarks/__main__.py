@@ -10,6 +10,7 @@ BENCHMARKS: Final = {
     "rating_of_accounts": "benchmarks.rating_of_accounts:measure",
     "logs_to_money": "benchmarks.logs_to_money.compare:compare",
     "invoice_documents": "benchmarks.invoice_documents:main",
+    "many_documents": "benchmarks.many_documents:measure",
     "load_definitions": "benchmarks.load_definitions:measure",
 }
 """By name: the function that takes the options and returns an exit status; imported when it is asked for."""

@@ -104,8 +104,10 @@ def _reason(fields: pl.DataFrame, types: EventTypes, values: Sequence[str], flat
             continue
         text = pl.col(column)
         absent |= _of_type(needed) & (text.is_null() | (text == ""))
-        if _all_short_integers(fields[column]):
-            impossible |= _of_type(unsigned) & text.str.starts_with("-") & (text.str.strip_chars("-0") != "")
+        integers = _short_integers(fields[column])
+        if integers is not None:
+            if (integers < 0).any():
+                impossible |= _of_type(unsigned) & pl.lit(integers < 0)
             continue
         impossible |= _of_type(numbers) & ~text.str.contains(_PLAIN_DECIMAL)
         impossible |= _of_type(unsigned) & text.str.contains(_BELOW_ZERO)
@@ -120,11 +122,16 @@ def _reason(fields: pl.DataFrame, types: EventTypes, values: Sequence[str], flat
     )
 
 
-def _all_short_integers(texts: pl.Series) -> bool:
-    """Whether all texts that there are denote whole numbers of at most 18 digits: seen sooner than by their pattern."""
-    if texts.str.to_integer(strict=False).null_count() != texts.null_count():
-        return False
-    return not (texts.str.starts_with("+") | (texts.str.len_bytes() > _MOST_DIGITS)).any()
+def _short_integers(texts: pl.Series) -> pl.Series | None:
+    """What texts denote that are all whole numbers of few digits, as most are: seen sooner than by their pattern.
+
+    None when one of them is anything else.
+    """
+    integers = texts.str.to_integer(strict=False)
+    if integers.null_count() != texts.null_count():
+        return None
+    is_other = (texts.str.starts_with("+") | (texts.str.len_bytes() > _MOST_DIGITS)).any()
+    return None if is_other else integers
 
 
 def _demands(types: EventTypes, flat: bool) -> dict[str, tuple[list[str], list[str], list[str]]]:

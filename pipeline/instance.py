@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from billing.home import Home, write_bytes
+from billing.home import SCRATCH_PREFIX, Home, write_bytes
 
 
 def use_instance_of(home: Home) -> Path:
@@ -22,15 +23,31 @@ def use_instance_of(home: Home) -> Path:
     """
     set_by_user = os.environ.get("DAGSTER_HOME")
     folder = Path(set_by_user) if set_by_user else home.root.resolve() / ".dagster"
-    os.environ["DAGSTER_HOME"] = str(folder)
     folder.mkdir(parents=True, exist_ok=True)
     # two processes that make Dagster's databases in one instant leave them unusable for good
     with _one_at_a_time(folder):
-        settings = folder / "dagster.yaml"
-        if not settings.exists():
-            write_bytes(settings, _settings())
+        scratch = folder / f"{SCRATCH_PREFIX}instance"
+        shutil.rmtree(scratch, ignore_errors=True)
+        if not (folder / "dagster.yaml").exists():
+            _make(folder, scratch)
+        os.environ["DAGSTER_HOME"] = str(folder)
         dg.DagsterInstance.get().dispose()
     return folder
+
+
+def _make(folder: Path, scratch: Path) -> None:
+    """Make databases and settings elsewhere and put them in place, the settings last.
+
+    Dagster goes on with databases whose making was killed as if they were whole: without the indexes that keep its
+    records apart, and of an older version.
+    """
+    write_bytes(scratch / "dagster.yaml", _settings())
+    os.environ["DAGSTER_HOME"] = str(scratch)
+    dg.DagsterInstance.get().dispose()
+    for made in (scratch / "history", scratch / "schedules", scratch / "dagster.yaml"):
+        if made.exists() and not (folder / made.name).exists():
+            made.rename(folder / made.name)
+    shutil.rmtree(scratch)
 
 
 @contextmanager

@@ -61,12 +61,14 @@ def write_starter_home(directory: Path) -> list[Path]:
             # Contents only: an installed package may be read-only, and what is edited must not be.
             (scratch / name).parent.mkdir(parents=True, exist_ok=True)
             (scratch / name).write_bytes((source / name).read_bytes())
+        written = [landing / name for name in names]
+        readme = directory / "README.md"
+        if not readme.exists():
+            (scratch / "README.md").write_bytes((STARTER_HOME / "README.md").read_bytes())
+            (scratch / "README.md").rename(readme)
+            written.append(readme)
+        # last: where there is a landing area, everything else is there
         scratch.rename(landing)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    written = [landing / name for name in names]
-    readme = directory / "README.md"
-    if not readme.exists():
-        readme.write_bytes((STARTER_HOME / "README.md").read_bytes())
-        written.append(readme)
     return sorted(written)

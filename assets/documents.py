@@ -17,7 +17,7 @@ from billing.errors import InterruptedRunError
 from billing.fingerprint import first_moved_before
 from billing.month_checks import dates_not_billed_once, not_adding_up, surges
 from billing.rendering import RenderedFile
-from billing.reviewing import review_of, reviewed_business
+from billing.reviewing import issued_business, review_of, reviewed_business
 from billing.tables import (
     CHARGES,
     CYCLES,
@@ -192,6 +192,9 @@ def documents(
 
     def step(business: Business, month: str) -> pl.DataFrame:
         if config.reviewed:
+            issued_before = issued_business(business, month, config.reviewed)
+            if issued_before is not None:
+                return steps.complete_issue(issued_before, month)
             return steps.issue_documents(reviewed_business(business, month, config.reviewed), month, only_drafts=True)
         if business.issues and not billing_home.in_order:
             first = first_moved_before(business, month)

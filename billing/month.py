@@ -248,17 +248,25 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
                 notes = _refund_notes(business, month)
                 if not notes.documents.is_empty():
                     issued = pl.concat([issued, _issue_notes(business, month, notes, seen)])
-            left = pl.col("billing_date") > through
-            _write_drafts(
-                business,
-                month,
-                Drafts(*(_required(business, table, month, left) for table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES))),
-            )
-            decided = _decided(business, month)
-            write_packages(business, month, decided)
-            write_decisions(business, month, decided)
+            _write_what_issuing_moved(business, month, through)
     _write_issued(business, month)
     return issued
+
+
+def complete_issue(business: Business, month: str) -> pl.DataFrame:
+    """Write what a run that was killed after it had issued the month's drafts did not come to.
+
+    Returns
+    -------
+    polars.DataFrame
+        As `issue_documents`: no rows, as nothing is issued here.
+    """
+    made_from = _drafted_from(business, month).read_text().splitlines()[0]
+    # a month that was built again since holds what that run did not know
+    if made_from != business.register.state() and drafted_as_of(business, month) == business.as_of:
+        _write_what_issuing_moved(business, month, business.closes_through(month))
+    _write_issued(business, month)
+    return _NOTHING_ISSUED
 
 
 def refuse_lost_documents(business: Business) -> None:
@@ -572,6 +580,19 @@ def _with_settlements(business: Business, differences: pl.DataFrame) -> pl.DataF
 def _write_drafts(business: Business, month: str, drafts: Drafts) -> None:
     for table, frame in ((DRAFTS, drafts.documents), (DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
         write_frame(business.home.partition(table, month), frame, table)
+
+
+def _write_what_issuing_moved(business: Business, month: str, through: date) -> None:
+    """Write the drafts that are left, and PACKAGES and DECISIONS with the dates that are closed now."""
+    left = pl.col("billing_date") > through
+    _write_drafts(
+        business,
+        month,
+        Drafts(*(_required(business, table, month, left) for table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES))),
+    )
+    decided = _decided(business, month)
+    write_packages(business, month, decided)
+    write_decisions(business, month, decided)
 
 
 def _drafted_from(business: Business, month: str) -> Path:

@@ -5,6 +5,7 @@ the billing dates. Amounts are whole ten-thousandths of the currency, so no data
 """
 
 import hashlib
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,6 +42,8 @@ _DOCUMENT_SCHEMA: Final = {
     "corrects": pl.String,
     "content_hash": pl.String,
 }
+# how the content of a draft says that it has neither number nor day
+_NOT_ISSUED: Final = '"number":null,"issued_on":null'
 _BULK = 5_000
 # a statement of older SQLite has at most 999 values, a document 18
 _ROWS_PER_STATEMENT = 50
@@ -493,6 +496,10 @@ class Register:
                 rows = connection.execute(query).all()
             yield from ((number, content) for number, content in rows)
 
+    def drafted_hashes(self, numbers: Sequence[str]) -> dict[str, str]:
+        """By the number of a document: the hash of its content as it was drafted, without number and day."""
+        return {number: hash_content(_as_drafted(number, content)) for number, content in self.contents(numbers)}
+
     def files(self) -> pl.DataFrame:
         """number, sha256, bytes of the PDFs that were rendered."""
         schema = {"number": pl.String, "sha256": pl.String, "bytes": pl.Int64}
@@ -586,11 +593,15 @@ def hash_content(content: str) -> str:
 def _document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
     """The rows of documents, whose content now says their number and day."""
     filled = pl.format('"number":"{}","issued_on":"{}"', "number", pl.col("issued_on").dt.to_string("%Y-%m-%d"))
-    content = pl.col("content").str.replace('"number":null,"issued_on":null', filled, literal=True)
+    content = pl.col("content").str.replace(_NOT_ISSUED, filled, literal=True)
     rows = numbered.with_columns(_to_integers("net", "tax", "total"), content=content)
     hashes = pl.Series([hash_content(text) for text in rows["content"]], dtype=pl.String)
     columns = [column.name for column in stored.documents.columns]
     return rows.with_columns(content_hash=hashes, is_scheduled=pl.col("corrects").is_null()).select(columns)
+
+
+def _as_drafted(number: str, content: str) -> str:
+    return re.sub(rf'"number":"{number}","issued_on":"[0-9-]{{10}}"', _NOT_ISSUED, content, count=1)
 
 
 def _line_rows(lines: pl.DataFrame) -> pl.DataFrame:

@@ -54,10 +54,40 @@ def review_of(business: Business, month: str) -> Review:
         raise RefusedError(f"{month}: nothing has been drafted: bill it first, then review its drafts, then issue them")
     through = replace(business, as_of=as_of).closes_through(month)
     due = read_frame(business.home.partition(DRAFTS, month), DRAFTS).filter(pl.col("billing_date") <= through)
-    contents = f"{month} {as_of} {through} " + due.select(_NAMES).write_json()
     total = due.select(pl.col("total").sum().cast(pl.Decimal(38, business.catalogue.minor_units))).item()
-    identity = f"{as_of}.{hashlib.sha256(contents.encode()).hexdigest()[:16]}"
-    return Review(month, as_of, through, due.height, total, identity)
+    return Review(month, as_of, through, due.height, total, _identity(month, as_of, through, due))
+
+
+def issued_business(business: Business, month: str, reviewed: str) -> Business | None:
+    """The business as of the day of reviewed drafts that have been issued, exactly these; None when they have not.
+
+    A run that was killed after it had issued them is completed as of that day.
+    """
+    try:
+        as_of = date.fromisoformat(reviewed.partition(".")[0])
+    except ValueError:
+        return None
+    then = replace(business, as_of=as_of, issues=True, _by_count={}, hashes={})
+    register, through = business.register, then.closes_through(month)
+    closed = register.closed_through(month)
+    if closed is None or closed < through:
+        return None
+    # what finance corrected on the same day was no draft
+    corrections = register.lines([month]).filter(pl.col("kind") == "adjustment")
+    issued = (
+        register.documents([month])
+        .filter((pl.col("issued_on") == as_of) & (pl.col("billing_date") <= through))
+        .join(corrections, on="number", how="anti")
+    )
+    drafted = register.drafted_hashes(issued["number"].to_list())
+    hashes = pl.col("number").replace_strict(drafted, return_dtype=pl.String)
+    drafts = issued.with_columns(content_hash=hashes).sort(DRAFTS.key)
+    return then if _identity(month, as_of, through, drafts) == reviewed else None
+
+
+def _identity(month: str, as_of: date, through: date, due: pl.DataFrame) -> str:
+    contents = f"{month} {as_of} {through} " + due.select(_NAMES).write_json()
+    return f"{as_of}.{hashlib.sha256(contents.encode()).hexdigest()[:16]}"
 
 
 def reviewed_business(business: Business, month: str, reviewed: str) -> Business:

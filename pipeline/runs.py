@@ -34,7 +34,7 @@ from billing.month import (
 )
 from billing.plain_values import plain_rows
 from billing.preview import Preview, preview_month
-from billing.reviewing import review_of, reviewed_business
+from billing.reviewing import issued_business, review_of, reviewed_business
 from billing.show import set_aside
 from billing.tables import DRAFTS, PARKED, REJECTS
 from pipeline.definitions import defs
@@ -99,6 +99,8 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
 def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
     """Issue exactly the drafts of a month that were reviewed, as of the day they were made.
 
+    Where they have been issued already, what is left of the work of that run is done.
+
     Raises
     ------
     RefusedError
@@ -108,8 +110,13 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
     """
     business = _load(root, date.max, issues=False)
     check_month(business, month)
-    business = replace(business, as_of=review_of(business, month).as_of, hashes={}, _by_count={})
-    reviewed_business(business, month, reviewed)
+    issued_before = issued_business(business, month, reviewed)
+    if issued_before is not None:
+        say(f"{month}: exactly these drafts have been issued already")
+        business = replace(issued_before, issues=False)
+    else:
+        business = replace(business, as_of=review_of(business, month).as_of, hashes={}, _by_count={})
+        reviewed_business(business, month, reviewed)
     with _at_work(business, draft=False, say=say) as (resource, instance):
         before = business.register.count()
         _run(

@@ -115,10 +115,27 @@ def test_months_are_issued_in_order(landing: Landing) -> None:
     assert [row["number"] for row in show(landing.root, "documents")] == [f"INV-2026-00000{each}" for each in "1234"]
 
 
-def test_what_was_issued_cannot_be_issued_again(landing: Landing) -> None:
+def test_what_was_issued_is_not_issued_again(landing: Landing) -> None:
     reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
     assert issue(landing.root, "2026-01", reviewed).status == 0
-    refused(landing, "2026-01", reviewed, "are not those that were reviewed")
+    before = content_of(landing.root)
+    ended = issue(landing.root, "2026-01", reviewed)
+    assert (ended.status, ended.messages.splitlines()[-1]) == (0, "0 documents issued")
+    assert "exactly these drafts have been issued already" in ended.messages
+    assert content_of(landing.root) == before
+
+
+def test_a_correction_of_the_same_day_does_not_hide_what_was_issued(landing: Landing) -> None:
+    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    assert issue(landing.root, "2026-01", reviewed).status == 0
+    catalogue = landing.folder / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
+    correction = ("correct", "2026-01", "--as-of", "2026-01-31", "--reason", "A wrong price.", "--home", landing.root)
+    assert overage(*correction).status == 0
+    assert len(show(landing.root, "documents")) == 4
+    assert issue(landing.root, "2026-01", reviewed).status == 0
+    assert len(show(landing.root, "documents")) == 4
+    assert overage("verify", "--home", landing.root).status == 0
 
 
 def test_what_was_never_drafted_is_not_issued(landing: Landing) -> None:

@@ -3,21 +3,30 @@
 A process of its own loads what takes longest once, but nothing that starts threads, so that it may be forked: each
 command runs in a fork that counts its writes (files opened to write, renamed, removed or linked, folders made,
 statements that change the register, commits) and kills itself just before the wanted one.
+
+What a process has given to the operating system outlives it. So a copy of the home, made just before a write, is what
+a kill at that place leaves: one run gives the homes of all of its kills.
 """
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 from unittest import mock
 
+KILLS = int(os.environ.get("KILLS", "3"))
+"""How many places are tried, spread over a run; 0 means every one."""
+
 _FILES = {"os.rename", "os.remove", "os.mkdir", "os.link", "os.rmdir", "os.truncate"}
+_LANDING = ("landing",)
 _CHANGES = ("INSERT", "UPDATE", "DELETE", "CREATE", "DROP", "ALTER")
 
 
@@ -46,16 +55,35 @@ class Killer:
         self._process.wait()
         self._pipe(self._process.stdout).close()
 
-    def run(self, *arguments: object, kill_at: int | None = None, register: str | None = None) -> Died:
+    def run(
+        self,
+        *arguments: object,
+        kill_at: int | None = None,
+        kept: Path | None = None,
+        register: str | None = None,
+        records: bool = False,
+    ) -> Died:
         """Run a command to its end, or up to just before its write number `kill_at` (the first is 0).
 
         Parameters
         ----------
+        kept
+            A folder in which the home is kept as it is just before each write, by the number of the write, where it is
+            another than before the last one; without its landing folder.
         register
             The URL of a register on a server; without it the register is in the home.
+        records
+            Count the writes of Dagster's records in the home, and not those of the business. Otherwise these records
+            stay in memory.
         """
         asked = self._pipe(self._process.stdin)
-        wanted = {"arguments": [str(each) for each in arguments], "kill_at": kill_at, "register": register}
+        wanted = {
+            "arguments": [str(each) for each in arguments],
+            "kill_at": kill_at,
+            "kept": None if kept is None else str(kept),
+            "register": register,
+            "records": records,
+        }
         asked.write(json.dumps(wanted) + "\n")
         asked.flush()
         answer = self._pipe(self._process.stdout).readline()
@@ -68,64 +96,73 @@ class Killer:
 
 
 def _serve() -> None:
-    import dagster as dg  # loaded by the process that is forked, not by the tests
+    import dagster  # noqa: F401 # loaded by the process that is forked, not by the tests
 
-    with mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral):
-        for line in sys.stdin:
-            asked = json.loads(line)
-            read, write = os.pipe()
-            child = os.fork()
-            if child == 0:
-                os.close(read)
-                _run(asked["arguments"], asked["kill_at"], asked["register"], write)
-            os.close(write)
-            with os.fdopen(read) as writes:
-                found = writes.read().splitlines()
-            _, ended = os.waitpid(child, 0)
-            status = os.waitstatus_to_exitcode(ended)
-            sys.stdout.write(
-                json.dumps({"status": None if status == -signal.SIGKILL else status, "writes": found}) + "\n"
-            )
-            sys.stdout.flush()
+    for line in sys.stdin:
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(read)
+            _run(**json.loads(line), log=write)
+        os.close(write)
+        with os.fdopen(read) as writes:
+            found = writes.read().splitlines()
+        _, ended = os.waitpid(child, 0)
+        status = os.waitstatus_to_exitcode(ended)
+        sys.stdout.write(json.dumps({"status": None if status == -signal.SIGKILL else status, "writes": found}) + "\n")
+        sys.stdout.flush()
 
 
-def _run(arguments: list[str], kill_at: int | None, register: str | None, log: int) -> None:
+def _run(
+    arguments: list[str], kill_at: int | None, kept: str | None, register: str | None, records: bool, log: int
+) -> None:
     """Run a command in this fork, and never return."""
+    import dagster as dg  # as above
     import sqlalchemy as sa  # as above
 
     from pipeline.cli import main  # as above
+    from tests.pipeline.outside import blank_page  # as above
 
     count = 0
+    home = arguments[arguments.index("--home") + 1]
+    seen: dict[str, tuple[int, ...]] | None = None
+    is_keeping = False
+
+    def without_landing(folder: str, _: list[str]) -> tuple[str, ...]:
+        return _LANDING if folder == home else ()
 
     def write(what: str) -> None:
-        nonlocal count
+        nonlocal count, seen, is_keeping
         if count == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         os.write(log, (what.replace("\n", " ") + "\n").encode())
+        if kept is not None:
+            is_keeping = True
+            found = _stamps(home)
+            if found != seen:
+                shutil.copytree(home, Path(kept) / str(count), ignore=without_landing)
+            seen, is_keeping = found, False
         count += 1
 
-    home = arguments[arguments.index("--home") + 1]
+    def is_counted(path: object) -> bool:
+        return str(path).startswith(f"{home}/") and str(path).startswith(f"{home}/.dagster") == records
 
     def listen(event: str, values: tuple[Any, ...]) -> None:
-        if (event not in _FILES and event != "open") or f"{home}/.dagster" in str(values[0]):
+        if is_keeping or (event not in _FILES and event != "open") or not is_counted(values[0]):
             return
-        if event == "open" and isinstance(values[0], str) and values[0].startswith(home):
-            if values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
-                write(f"open {values[0][len(home) :]}")
-        elif event in _FILES and str(values[0]).startswith(home):
+        if event != "open" or values[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC):
             write(f"{event} {str(values[0])[len(home) :]}")
 
-    def is_register(connection: sa.Connection) -> bool:
-        # Dagster's own records of a run are not the business's
+    def is_of_counted(connection: sa.Connection) -> bool:
         url = connection.engine.url
-        return url.drivername.startswith("postgresql") or url.database == f"{home}/register.db"
+        return (url.drivername.startswith("postgresql") and not records) or is_counted(url.database)
 
     def change(connection: sa.Connection, _cursor: object, statement: str, *_: object) -> None:
-        if is_register(connection) and statement.lstrip().upper().startswith(_CHANGES):
+        if is_of_counted(connection) and statement.lstrip().upper().startswith(_CHANGES):
             write(statement.strip()[:40])
 
     def commit(connection: sa.Connection) -> None:
-        if is_register(connection):
+        if is_of_counted(connection):
             write("commit")
 
     if register is not None:
@@ -138,12 +175,31 @@ def _run(arguments: list[str], kill_at: int | None, register: str | None, log: i
         os.dup2(silent, stream)
     status = 1
     try:
-        with mock.patch("billing.month.render_files", _drawn):
+        with (
+            mock.patch("billing.month.render_files", _drawn),
+            mock.patch("billing.month_report_page.draw_page", blank_page),
+            nullcontext() if records else mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral),
+        ):
             main(arguments, standalone_mode=True)
     except SystemExit as ended:
         status = int(ended.code or 0)
     finally:
         os._exit(status)
+
+
+def _stamps(home: str) -> dict[str, tuple[int, ...]]:
+    """What the file system says of every file and folder of a home but its landing folder."""
+    found: dict[str, tuple[int, ...]] = {}
+    for folder, folders, names in os.walk(home):
+        if folder == home:
+            folders[:] = [name for name in folders if name not in _LANDING]
+        for name in (*folders, *names):
+            stat = (Path(folder) / name).stat()
+            # a folder that only saw a scratch file come and go is as it was
+            found[f"{folder}/{name}"] = (
+                (stat.st_ino,) if name in folders else (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            )
+    return found
 
 
 def _drawn(jobs: Iterable[tuple[str, Path]], **_: object) -> Iterator[Any]:

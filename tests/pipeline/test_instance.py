@@ -1,10 +1,18 @@
 """Dagster's records of a home."""
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from unittest import mock
+
+from billing.home import Home
+from pipeline.instance import use_instance_of
+from tests.pipeline.killing import KILLS, Killer
+from tests.pipeline.outside import Landing
 
 OPEN = """
 from pathlib import Path
@@ -49,3 +57,44 @@ def test_processes_that_open_a_new_home_at_once_leave_its_records_whole(tmp_path
     for database in databases:
         with sqlite3.connect(database) as records:
             assert records.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,), database
+
+
+def test_records_whose_making_is_killed_at_any_write_are_made_whole_by_the_next(tmp_path: Path) -> None:
+    home, kept, again = (tmp_path / name for name in ("home", "kept", "again"))
+    Landing(home)
+    command = ("bill", "2026-01", "--as-of", "2026-01-31", "--home", home)
+    with Killer() as killer:
+        writes = killer.run(*command, records=True).writes
+        wanted = made(home)
+        shutil.rmtree(home / ".dagster")
+        # the settings are put in place last
+        settings = max(number for number, what in enumerate(writes) if what.endswith("/dagster.yaml"))
+        killer.run(*command, records=True, kept=kept, kill_at=settings + 3)
+    places = sorted(int(path.name) for path in kept.iterdir())
+    assert len(places) > 50
+    step = max(1, len(places) // KILLS) if KILLS else 1
+    for place in places[step // 2 :: step]:
+        shutil.copytree(kept / str(place), again)
+        with mock.patch.dict(os.environ):
+            os.environ.pop("DAGSTER_HOME", None)
+            use_instance_of(Home(again))
+        assert made(again) == wanted, f"killed just before write {place}: {writes[place]}"
+        shutil.rmtree(again)
+
+
+def made(home: Path) -> dict[str, object]:
+    """The settings of the records of a home; the tables, indexes and versions of its databases; what is left over."""
+    folder = home / ".dagster"
+    found: dict[str, object] = {path.name: path.is_dir() for path in folder.iterdir() if path.name != "storage"}
+    for name in ("history/runs.db", "history/runs/index.db", "schedules/schedules.db"):
+        with closing(sqlite3.connect(folder / name)) as records:
+            found[name] = [
+                sorted(records.execute(query).fetchall())
+                for query in (
+                    "SELECT type, name, tbl_name FROM sqlite_master",
+                    "SELECT version_num FROM alembic_version",
+                    "SELECT name FROM secondary_indexes",
+                    "PRAGMA journal_mode",
+                )
+            ]
+    return found

@@ -1,19 +1,19 @@
 """Killed at any write, a command is completed by running it again: the same documents, numbers, bytes and tables."""
 
 import json
-import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.pipeline.killing import Killer
-from tests.pipeline.outside import Landing, content_of
+from billing.home import file_hash
+from tests.pipeline.killing import KILLS, Killer
+from tests.pipeline.outside import Landing, bill, content_of, overage
 from tests.postgresql import Server, register_rows
 
-KILLS = int(os.environ.get("KILLS", "3"))
-"""How many writes are tried, spread over the run; 0 means every one."""
-
+Command = tuple[str, ...]
 BILL = ("bill", "2026-03", "--as-of", "2026-03-15")
 CORRECT = ("correct", "2026-02", "--as-of", "2026-03-16", "--reason", "The mail log came late.")
 
@@ -29,52 +29,210 @@ def business(root: Path) -> Landing:
     return landing
 
 
-@pytest.mark.parametrize(
-    ("command", "on_a_server"), [("bill", False), ("bill again", False), ("bill again", True), ("correct", False)]
-)
-def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(
-    tmp_path: Path, request: pytest.FixtureRequest, command: str, on_a_server: bool
-) -> None:
-    server: Server | None = request.getfixturevalue("postgresql") if on_a_server else None
-    start = tmp_path / "start"
-    start_register = server.new_database() if server else None
-    landing = business(start)
+def first_bills(root: Path) -> Command:
+    """Everything from nothing: three months, a refund of what the same run issues, an upgrade."""
+    business(root)
+    return BILL
+
+
+def late_delivery(root: Path) -> Command:
+    """Usage of a cycle that was billed: a line on the next invoice."""
+    landing = business(root)
+    assert bill(root, "2026-02", "2026-02-15").status == 0
+    deliver_late(landing)
+    return BILL
+
+
+def deliver_late(landing: Landing) -> None:
+    landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")
+
+
+def everything_moves(root: Path) -> Command:
+    """A delivery replaced, one emptied, another price, a cancellation and a failed payment, all learnt late."""
+    landing = business(root)
+    landing.customer("ends")
+    landing.use("ends", emails=17_000, delivered="2026-01-21")
+    landing.use("ends", "2026-02-01", bytes=60 * 10**9)
+    assert bill(root, "2026-02", "2026-02-15").status == 0
+    first = landing.folder / "usage" / "2026-01-20" / "usage.jsonl"
+    first.write_text(first.read_text().replace("16000", "19500"))
+    (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
+    catalogue = landing.folder / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
+    landing.request("ends", "cancel", "2026-01-25T10:00:00Z", "email")
+    landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-20T10:00:00Z", "failed")
+    landing.use("grows", "2026-02-20", emails=1_000)
+    return BILL
+
+
+def roll_forward(root: Path) -> Command:
+    """Two months more at once, the first of them built again."""
+    landing = business(root)
+    assert bill(root, "2026-02", "2026-02-15").status == 0
+    deliver_late(landing)
+    landing.request("grows", "downgrade", "2026-02-25T10:00:00Z", package="starter")
+    landing.use("grows", "2026-02-24", leads=-1_000)
+    return ("bill", "2026-02", "--through", "2026-04", "--as-of", "2026-04-20")
+
+
+def reviewed_drafts(root: Path) -> Command:
+    """Drafts that were reviewed are issued as they are."""
+    landing = business(root)
+    catalogue = landing.folder / "catalogue.yaml"
+    assert bill(root, "2026-02", "2026-03-01").status == 0
+    catalogue.write_text(catalogue.read_text().replace("auto_issue: true", "auto_issue: false"))
+    deliver_late(landing)
+    ended = bill(root, "2026-03", "2026-03-15")
+    (reviewed,) = re.findall(r"overage issue 2026-03 --reviewed (\S+) ", ended.messages)
+    return ("issue", "2026-03", "--reviewed", str(reviewed))
+
+
+def corrections(root: Path) -> Command:
+    """A debit note for what was learnt late."""
+    late_delivery(root)
+    return CORRECT
+
+
+STORIES: dict[str, Callable[[Path], Command]] = {
+    "bill": first_bills,
+    "bill again": late_delivery,
+    "bill what moved": everything_moves,
+    "bill through": roll_forward,
+    "issue": reviewed_drafts,
+    "correct": corrections,
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path: Path, story: str) -> None:
+    home, kept = tmp_path / "home", tmp_path / "kept"
+    arguments = (*STORIES[story](home), "--home", home)
     with Killer() as killer:
-        if command != "bill":
-            billed = killer.run("bill", "2026-02", "--as-of", "2026-02-15", "--home", start, register=start_register)
-            assert billed.status == 0
-            landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")
-        arguments = CORRECT if command == "correct" else BILL
+        done = killer.run(*arguments, kept=kept)
+    assert done.status == 0
+    wanted = facts(home)
+    places = sorted(int(path.name) for path in kept.iterdir())
+    step = max(1, len(places) // KILLS) if KILLS else 1
+    for place in places[step // 2 :: step]:
+        put_back(home, kept / str(place))
+        ended = overage(*arguments)
+        assert ended.status == 0, f"killed just before write {place}: {done.writes[place]}: {ended.messages}"
+        assert facts(home) == wanted, f"killed just before write {place}: {done.writes[place]}"
 
-        def again(name: str) -> tuple[Path, str | None]:
-            """The business as it was before the command."""
-            register = server.copy_of(start_register) if server and start_register else None
-            return shutil.copytree(start, tmp_path / name), register
 
-        undisturbed, register = again("undisturbed")
-        done = killer.run(*arguments, "--home", undisturbed, register=register)
+def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(tmp_path: Path) -> None:
+    start, kept = tmp_path / "start", tmp_path / "kept"
+    arguments = late_delivery(start)
+    killed = shutil.copytree(start, tmp_path / "killed")
+    with Killer() as killer:
+        writes = killer.run(*arguments, "--home", start, kept=kept).writes
+        places = sorted(int(path.name) for path in kept.iterdir())
+        # inside of a transaction, and while a file is put in place
+        for place in (writes.index("commit"), next(each for each in reversed(places) if "rename" in writes[each])):
+            home = shutil.copytree(killed, tmp_path / str(place))
+            assert killer.run(*arguments, "--home", home, kill_at=place).status is None
+            assert left(home) == left(kept / str(place))
+
+
+@pytest.mark.parametrize("kind", ["statements", "files"])
+def test_a_command_that_is_killed_where_the_register_is_on_a_server_is_completed_by_the_next(
+    tmp_path: Path, postgresql: Server, kind: str
+) -> None:
+    start, start_register = tmp_path / "start", postgresql.new_database()
+    landing = business(start)
+
+    def again(name: str) -> tuple[Path, str]:
+        """The business as it was before the command."""
+        return shutil.copytree(start, tmp_path / name), postgresql.copy_of(start_register)
+
+    with Killer() as killer:
+        first = ("bill", "2026-02", "--as-of", "2026-02-15", "--home", start)
+        assert killer.run(*first, register=start_register).status == 0
+        deliver_late(landing)
+        home, register = again("undisturbed")
+        done = killer.run(*BILL, "--home", home, register=register)
         assert done.status == 0
-        wanted = facts(undisturbed, register)
-        # without Dagster's records of the run before, which are not looked at
-        step = max(1, len(done.writes) // KILLS) if KILLS else 1
-        for place in range(step // 2, len(done.writes), step):
-            root, register = again(f"killed-{place}")
-            killed = killer.run(*arguments, "--home", root, kill_at=place, register=register)
+        wanted = facts(home, register)
+        places = [place for place, what in enumerate(done.writes) if ("/" in what) == (kind == "files")]
+        step = max(1, len(places) // KILLS) if KILLS else 1
+        for place in places[step // 2 :: step]:
+            home, register = again(f"killed-{place}")
+            killed = killer.run(*BILL, "--home", home, kill_at=place, register=register)
             assert killed.status is None, done.writes[place]
-            assert killer.run(*arguments, "--home", root, register=register).status == 0, done.writes[place]
-            assert facts(root, register) == wanted, f"killed just before write {place}: {done.writes[place]}"
-            shutil.rmtree(root)
+            assert killer.run(*BILL, "--home", home, register=register).status == 0, done.writes[place]
+            assert facts(home, register) == wanted, f"killed just before write {place}: {done.writes[place]}"
+            shutil.rmtree(home)
 
 
-def facts(home: Path, register: str | None) -> dict[str, object]:
+@pytest.mark.parametrize(
+    "command", [("init",), ("sample", "--accounts", "5", "--months", "1", "--events-per-account-day", "1")]
+)
+def test_a_home_whose_making_is_killed_is_made_by_the_next(tmp_path: Path, command: Command) -> None:
+    def arguments(home: Path) -> tuple[object, ...]:
+        return (command[0], home, *command[1:], "--home", home)
+
+    undisturbed = tmp_path / "undisturbed"
+    with Killer() as killer:
+        done = killer.run(*arguments(undisturbed))
+        assert done.status == 0
+        wanted = content_of(undisturbed)
+        step = max(1, len(done.writes) // (3 * KILLS)) if KILLS else 1
+        for place in range(len(done.writes) - 1, -1, -step):
+            home = tmp_path / str(place)
+            assert killer.run(*arguments(home), kill_at=place).status is None
+            is_there = (home / "landing").exists()
+            # a landing area that is there is never touched
+            assert killer.run(*arguments(home)).status == (2 if is_there else 0), done.writes[place]
+            assert content_of(home) == wanted, f"killed just before write {place}: {done.writes[place]}"
+
+
+def put_back(home: Path, kept: Path) -> None:
+    """Let a home be again what was kept of it. Its landing folder stays as it is."""
+    for path in home.iterdir():
+        if path.name != "landing":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    shutil.copytree(kept, home, dirs_exist_ok=True)
+
+
+def left(home: Path) -> dict[str, object]:
+    """What a killed command left in a home, by names without its process."""
+    register = register_rows(f"sqlite:///{home / 'register.db'}")
+    unlike = ("landing", "ingest_state.json", "register.db")
+    found: dict[str, object] = {
+        re.sub(r"\.writing-\d+-", "", name): digest
+        for name, digest in content_of(home).items()
+        if not any(each in name for each in unlike)
+    }
+    return found | {"register": register}
+
+
+def facts(home: Path, register: str | None = None) -> dict[str, object]:
     """Everything that a home says: its files by their hashes, and the rows of the register."""
     files = content_of(home)
+    records = "lake/fingerprints/"
+    found: dict[str, object] = {name: digest for name, digest in files.items() if not name.startswith(records)}
+    for path in sorted((home / records).rglob("*.json")):
+        found[str(path.relative_to(home))] = made_from(path)
     # a repaired run has drafted once more, from a register that had moved: which one it was is no fact of the business
-    apart = ("register.db", "ingest_state.json", "drafted_from.txt")
-    found: dict[str, object] = {name: digest for name, digest in files.items() if Path(name).name not in apart}
+    for path in (home / records).rglob("drafted_from.txt"):
+        found[str(path.relative_to(home))] = path.read_text().splitlines()[1:]
+    found.pop("register.db", None)
     # when a delivered file was last changed, and where the file system keeps it, differs from copy to copy
     state = json.loads((home / "lake" / "ingest_state.json").read_bytes())
     del state["stamps"]
-    found["state"] = state
+    found["lake/ingest_state.json"] = state
     found["register"] = register_rows(register or f"sqlite:///{home / 'register.db'}")
     return found
+
+
+def made_from(path: Path) -> object:
+    """What a month or a step of it says that it was made from.
+
+    A step that is repeated when its month has been closed names only what can still move the month.
+    """
+    said = json.loads(path.read_text())
+    if path.name == "fingerprint.json":
+        return said
+    counts = json.loads(path.with_name("fingerprint.json").read_text())
+    assert said["from"] == {step: file_hash(path.with_name(f"{step}.json")) for step in said["from"]}
+    return {name: value for name, value in said["inputs"].items() if name in counts}

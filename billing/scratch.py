@@ -2,12 +2,10 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 
 from billing.business import Business
 from billing.fingerprint import moved_inputs, record_fingerprint
@@ -23,6 +21,7 @@ from billing.month import (
     write_packages,
     write_usage,
 )
+from billing.temporary import temporary_folder
 
 
 @contextmanager
@@ -36,17 +35,18 @@ def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Itera
     issues
         Whether the copy issues, into a register that is a copy, too.
     """
-    root = Path(tempfile.mkdtemp(prefix="overage-scratch-"))
-    register = business.register.copied_to(root / "register.db") if issues else business.register
-    try:
-        (root / "landing").symlink_to(business.home.landing.resolve())
-        if business.home.lake.is_dir():
-            shutil.copytree(business.home.lake, root / "lake", copy_function=_link)
-        yield replace(business, home=Home(root), register=register, as_of=as_of, issues=issues, _by_count={}, hashes={})
-    finally:
-        if issues:
-            register.close()
-        shutil.rmtree(root)
+    with temporary_folder("overage-scratch-") as root:
+        register = business.register.copied_to(root / "register.db") if issues else business.register
+        try:
+            (root / "landing").symlink_to(business.home.landing.resolve())
+            if business.home.lake.is_dir():
+                shutil.copytree(business.home.lake, root / "lake", copy_function=_link)
+            yield replace(
+                business, home=Home(root), register=register, as_of=as_of, issues=issues, _by_count={}, hashes={}
+            )
+        finally:
+            if issues:
+                register.close()
 
 
 def bring_up_to_date(business: Business, through: str) -> dict[str, list[str]]:

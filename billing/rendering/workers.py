@@ -7,7 +7,6 @@ runs threads, and a fork of it can wait for ever on a lock that one of those thr
 import gc
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from billing.rendering.drawing import number_of, render_pdf, seconds_allowed
 from billing.rendering.errors import RenderingError
 from billing.rendering.faces import TEMPLATES
 from billing.rendering.files import RenderedFile, read_content, render_file, scratch_of
+from billing.temporary import temporary_folder
 
 SECONDS_TO_START = 120.0
 BYTES_PER_WORKER = 3 * 1024**3
@@ -104,7 +104,8 @@ class Pool:
 
     def __init__(self, documents_per_worker: int) -> None:
         self._documents_per_worker = documents_per_worker
-        self._scratch = tempfile.mkdtemp(prefix="overage-rendering-")
+        self._folder = temporary_folder("overage-rendering-")
+        self._scratch = str(self._folder.__enter__())
         self._lock = threading.Lock()
         self._idle: list[Worker] = []
         self._all: set[Worker] = set()
@@ -151,7 +152,7 @@ class Pool:
             worker.close()
 
     def remove_scratch(self) -> None:
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        self._folder.__exit__(None, None, None)
 
 
 class Worker:

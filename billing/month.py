@@ -237,9 +237,13 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
     if business.issues and through >= first_day(month):
         issue = _issue(business, month, through)
         before = register.closed_through(month)
-        if not issue.closing.is_empty() or not issue.drafts.is_empty() or before is None or before < through:
-            refuse_lost_documents(business)
-            issued = register.issue(issue)
+        is_due = not issue.closing.is_empty() or not issue.drafts.is_empty() or before is None or before < through
+        is_issued = is_due and _is_issued(business, month, issue)
+        # a run that was killed after it had issued did not come to the rest
+        if is_due or _was_issued_since(business, month):
+            if is_due and not is_issued:
+                refuse_lost_documents(business)
+                issued = register.issue(issue)
             # the contents are large
             del issue
             # a first document that has just been issued may have been refunded since
@@ -261,9 +265,7 @@ def complete_issue(business: Business, month: str) -> pl.DataFrame:
     polars.DataFrame
         As `issue_documents`: no rows, as nothing is issued here.
     """
-    made_from = _drafted_from(business, month).read_text().splitlines()[0]
-    # a month that was built again since holds what that run did not know
-    if made_from != business.register.state() and drafted_as_of(business, month) == business.as_of:
+    if _was_issued_since(business, month):
         _write_what_issuing_moved(business, month, business.closes_through(month))
     _write_issued(business, month)
     return _NOTHING_ISSUED
@@ -580,6 +582,33 @@ def _with_settlements(business: Business, differences: pl.DataFrame) -> pl.DataF
 def _write_drafts(business: Business, month: str, drafts: Drafts) -> None:
     for table, frame in ((DRAFTS, drafts.documents), (DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
         write_frame(business.home.partition(table, month), frame, table)
+
+
+def _is_issued(business: Business, month: str, issue: Issue) -> bool:
+    """Whether exactly this has been issued already: by a run that was killed before it wrote that down in the lake."""
+    register = business.register
+    before = register.closed_through(month)
+    if register.state() == issue.seen or before is None or before < issue.closed_through:
+        return False
+    keys = ["subscription_id", "billing_date"]
+    if not issue.closing.join(register.closed_dates(month), on=keys, how="anti").is_empty():
+        return False
+    same = ["account_id", *keys, "kind", "corrects"]
+    documents = register.documents([month]).filter(pl.col("issued_on") == issue.as_of)
+    drafts = issue.drafts.join(documents.select(*same, "number"), on=same, how="left", nulls_equal=True)
+    if drafts["number"].null_count():
+        return False
+    drafted = register.drafted_hashes(drafts["number"].to_list())
+    return all(drafted[number] == found for number, found in drafts.select("number", "content_hash").iter_rows())
+
+
+def _was_issued_since(business: Business, month: str) -> bool:
+    """Whether anything was issued since the month was drafted as of this day.
+
+    A month that was drafted as of another day holds what this run does not know.
+    """
+    seen = _drafted_from(business, month).read_text().splitlines()[0]
+    return seen != business.register.state() and drafted_as_of(business, month) == business.as_of
 
 
 def _write_what_issuing_moved(business: Business, month: str, through: date) -> None:

@@ -12,6 +12,9 @@ import dagster as dg
 
 from billing.home import SCRATCH_PREFIX, Home, write_bytes
 
+BY_COMMAND_LINE = {"overage/by": "command line"}
+"""The tag of runs that a command made, in its own process."""
+
 
 def use_instance_of(home: Home) -> Path:
     """Point $DAGSTER_HOME at the home's instance, made when it is not there; an instance set by the user stays.

@@ -38,10 +38,9 @@ from billing.reviewing import issued_business, review_of, reviewed_business
 from billing.show import set_aside
 from billing.tables import DRAFTS, PARKED, REJECTS
 from pipeline.definitions import defs
-from pipeline.instance import use_instance_of
+from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 
 Say = Callable[[str], None]
-BY_COMMAND_LINE = {"overage/by": "command line"}
 # the first two are said at the end; the last is for those who watch schedules: a person at a terminal knows what came
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
 

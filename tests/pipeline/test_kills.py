@@ -5,12 +5,15 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
+import dagster as dg
 import pytest
 
 from billing.home import file_hash
+from pipeline.definitions import defs
 from tests.pipeline.killing import KILLS, Killer
-from tests.pipeline.outside import Landing, bill, content_of, overage
+from tests.pipeline.outside import Landing, bill, blank_files, blank_page, content_of, overage
 from tests.postgresql import Server, register_rows
 
 Command = tuple[str, ...]
@@ -132,6 +135,40 @@ def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(tmp_path: Pat
             home = shutil.copytree(killed, tmp_path / str(place))
             assert killer.run(*arguments, "--home", home, kill_at=place).status is None
             assert left(home) == left(kept / str(place))
+
+
+def test_what_dagster_retries_of_a_run_that_was_killed_while_it_issued_is_done_to_the_end(tmp_path: Path) -> None:
+    home, kept = tmp_path / "home", tmp_path / "kept"
+    business(home)
+    command = ("bill", "2026-01", "--as-of", "2026-01-31", "--home", home)
+    with Killer() as killer:
+        writes = killer.run(*command, kept=kept).writes
+    wanted = facts(home)
+    resources = {"billing_home": {"config": {"folder": str(home), "as_of": "2026-01-31"}}}
+    # a retry begins with the step that did not end: the drafts were made before
+    inserted = next(place for place, what in enumerate(writes) if what.startswith("INSERT INTO lines"))
+    first, last = writes.index("commit", inserted), writes.index("os.mkdir /reports")
+    places = [place for place in sorted(int(path.name) for path in kept.iterdir()) if first < place <= last]
+    assert len(places) > 10
+    step = max(1, len(places) // (2 * KILLS)) if KILLS else 1
+    for place in places[::step]:
+        put_back(home, kept / str(place))
+        with (
+            mock.patch("billing.month.render_files", blank_files),
+            mock.patch("billing.month_report_page.draw_page", blank_page),
+            # a process of its own has read nothing yet
+            mock.patch.dict("assets.resources._loaded", clear=True),
+            dg.DagsterInstance.ephemeral() as instance,
+        ):
+            retried = defs.resolve_job_def("issue_documents").execute_in_process(
+                run_config={"resources": resources, "ops": {"documents": {"config": {"reviewed": ""}}}},
+                partition_key="2026-01",
+                instance=instance,
+                raise_on_error=False,
+            )
+        assert retried.success, f"killed just before write {place}: {writes[place]}"
+        assert "2026-01: nothing moved" in overage(*command).messages
+        assert facts(home) == wanted, f"killed just before write {place}: {writes[place]}"
 
 
 @pytest.mark.parametrize("kind", ["statements", "files"])

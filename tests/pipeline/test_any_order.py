@@ -79,9 +79,12 @@ class AnyOrder(RuleBasedStateMachine):
         assert ended.status == 0, ended.messages
         self.check()
 
-    @rule(months=st.integers(0, 2), one=st.booleans())
-    def correct(self, months: int, one: bool) -> None:
-        month = f"{(self.today.replace(day=1) - timedelta(days=30 * months)):%Y-%m}"
+    @rule(place=st.integers(0, 9), one=st.booleans())
+    def correct(self, place: int, one: bool) -> None:
+        with closing(Register.open(Home(self.home))) as register:
+            # a month of which nothing was issued is refused
+            months = register.issued_months()
+        month = months[place % len(months)]
         accounts = ("--account", "acme") if one else ()
         arguments = ("correct", month, "--reason", "found late", "--as-of", self.today, "--home", self.home, *accounts)
         assert overage(*arguments).status == 0
@@ -102,11 +105,13 @@ class AnyOrder(RuleBasedStateMachine):
     def a_refund_is_asked_for(self, account: str) -> None:
         self.landing.request(account, "refund", f"{self.today}T12:00:00Z", reason="not needed")
 
-    @rule(place=st.integers(0, 150))
-    def a_run_is_killed(self, place: int) -> None:
+    @rule(place=st.integers(0, 400), corrects=st.booleans())
+    def a_run_is_killed(self, place: int, corrects: bool) -> None:
         if self.killer is None:
             self.killer = Killer().__enter__()
-        arguments = ("bill", f"{self.today:%Y-%m}", "--as-of", self.today, "--home", self.home)
+        # of this month a fee was issued at the start: it may be corrected
+        command = ("correct", "2026-02", "--reason", "found late") if corrects else ("bill", f"{self.today:%Y-%m}")
+        arguments = (*command, "--as-of", self.today, "--home", self.home)
         # past its last write it ends as it would have
         assert self.killer.run(*arguments, kill_at=place).status in (None, 0)
 

@@ -8,21 +8,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal, localcontext
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from billing.business import Business
 from billing.calendar import months_between
 from billing.catalogue import Metric
-from billing.cycles import month_cycles
+from billing.cycles import MonthCycles, month_cycles
 from billing.errors import RefusedError
 from billing.home import read_frame, scan_frames
 from billing.ingest import scan_events
 from billing.plain_values import plain_number, plain_rows
 from billing.rating import in_units, unit_billionths
-from billing.tables import BASE_QUANTITY, CHARGES, LEVELS, QUANTITY, REJECTS, UNBILLED
-from billing.usage import gauges_of, level_before, level_path
+from billing.tables import BASE_QUANTITY, CHARGES, INSTANT, LEVELS, QUANTITY, REJECTS, UNBILLED
+from billing.usage import gauges_of, level_before, level_path, month_usage
+
+_NOT_REPEATED: Final = pl.LazyFrame(
+    schema={"account_id": pl.String, "metric": pl.String, "time": INSTANT, "repeats": pl.Int64}
+)
 
 
 def explain_document(
@@ -33,9 +37,9 @@ def explain_document(
     Parameters
     ----------
     everything
-        Also what stands on no line (`line` is None): metrics that cost nothing (kind `not_charged`), usage of the cycle
-        that was delivered after the document (`late`), that bills nothing (`unbilled`), and that was set aside
-        (`set_aside`).
+        Also what stands on no line (`line` is None): metrics that cost nothing (kind `not_charged`), what was delivered
+        or settled of the cycle after the document (`late`), usage that bills nothing (`unbilled`), and that was set
+        aside (`set_aside`).
 
     Returns
     -------
@@ -66,7 +70,11 @@ def explain_document(
         for row in lines.iter_rows(named=True)
         if line is None or row["line"] == line
     ]
-    return [*explained, *_off_the_page(business, document, known, most_events)] if everything else explained
+    return (
+        [*explained, *_off_the_page(business, document, lines, content, known, most_events)]
+        if everything
+        else explained
+    )
 
 
 class _AccountEvents:
@@ -90,7 +98,12 @@ class _AccountEvents:
 
 
 def _off_the_page(
-    business: Business, document: dict[str, Any], known: _AccountEvents, most_events: int
+    business: Business,
+    document: dict[str, Any],
+    lines: pl.DataFrame,
+    content: dict[str, Any],
+    known: _AccountEvents,
+    most_events: int,
 ) -> Iterator[dict[str, Any]]:
     """What the document does not charge, and why: of the cycle that ended on its billing date."""
     month = document["billing_month"]
@@ -105,21 +118,33 @@ def _off_the_page(
     )
     if document["corrects"] is not None or charges.is_empty():
         return
+    # what the page says was used: the charges are those of what is known now
+    used = {row["metric"]: row for row in content["usage"]}
+    billed = dict(lines.filter(pl.col("kind") == "overage").select("metric", "amount").iter_rows())
     for charge in charges.iter_rows(named=True):
         line = charge | {"due_on": charge["cycle_end"], "number": document["number"], "line": None}
         metric = business.catalogue.metric(charge["metric"])
         now = _events(business, document, known, line, metric)
         before = pl.col("delivery_day") <= document["issued_on"]
-        if charge["amount"] == 0:
-            entry = _entry(line, "not_charged", f"{metric.title}: nothing to pay", [_why_nothing(charge, metric)])
+        if metric.name in used and metric.name not in billed:
+            then = line | {name: _decimal(used[metric.name][name]) for name in ("quantity", "allowance")}
+            entry = _entry(then, "not_charged", f"{metric.title}: nothing to pay", [_why_nothing(then, metric)])
             yield entry | _listed(business, now.filter(before), most_events)
         late = now.filter(~before)
-        if not late.is_empty():
-            steps = _where_late_usage_went(business, document, charge["metric"])
-            entry = _entry(line, "late", f"{metric.title}: delivered after {document['number']} was issued", steps)
-            yield entry | _listed(business, late, most_events)
+        settled = _settled_by(business, document, metric.name)
+        open_amount = charge["amount"] - billed.get(metric.name, 0) - settled["amount"].sum()
+        if late.is_empty() and settled.is_empty() and not open_amount:
+            continue
+        what = "settled" if late.is_empty() else "delivered"
+        steps = _where_it_went(business, settled, open_amount)
+        entry = _entry(line, "late", f"{metric.title}: {what} after {document['number']} was issued", steps)
+        yield entry | _listed(business, late, most_events)
     yield from _unbilled(business, document, charges)
     yield from _set_aside(business, document, charges, most_events)
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
 
 
 def _entry(line: dict[str, Any], kind: str, description: str, steps: list[str]) -> dict[str, Any]:
@@ -153,16 +178,22 @@ def _why_nothing(charge: dict[str, Any], metric: Metric) -> str:
     return f"{used} - {allowance} = {excess} over the allowance, which costs nothing in {charge['package']}"
 
 
-def _where_late_usage_went(business: Business, document: dict[str, Any], metric: str) -> list[str]:
-    """The lines of later documents that settle the cycle, or that none does yet."""
+def _settled_by(business: Business, document: dict[str, Any], metric: str) -> pl.DataFrame:
+    """The lines of later documents that settle the cycle."""
     lines = business.register.lines_due(document["subscription_id"], document["billing_date"])
-    settled = lines.filter((pl.col("metric") == metric) & pl.col("kind").is_in(["prior_cycle", "adjustment"]))
+    return lines.filter((pl.col("metric") == metric) & pl.col("kind").is_in(["prior_cycle", "adjustment"]))
+
+
+def _where_it_went(business: Business, settled: pl.DataFrame, open_amount: Decimal) -> list[str]:
+    """The lines that settle what was learnt later of a cycle, and what none does yet."""
     decimals = business.catalogue.minor_units
-    found = [
+    steps = [
         f"settled by {number} line {line}: {amount:.{decimals}f}"
         for number, line, amount in settled.select("number", "line", "amount").iter_rows()
     ]
-    return found or ["settled by no document yet, if it changes an amount: `overage preview` shows what is open"]
+    if open_amount:
+        steps.append(f"settled by no document yet: {open_amount:.{decimals}f}, see `overage preview`")
+    return steps or ["it changes no amount"]
 
 
 def _unbilled(business: Business, document: dict[str, Any], charges: pl.DataFrame) -> Iterator[dict[str, Any]]:
@@ -287,10 +318,13 @@ def _events(
     return events.with_columns(quantity=in_units(counted.to_physical(), pl.lit(unit_billionths(metric), pl.Int128)))
 
 
-def _spans(business: Business, document: dict[str, Any], line: dict[str, Any]) -> pl.DataFrame:
-    month = line["due_on"].strftime("%Y-%m")
+def _own_cycles(business: Business, document: dict[str, Any], month: str) -> MonthCycles:
     own = business.lives.subscriptions.filter(pl.col("account_id") == document["account_id"])
-    spans = month_cycles(month, own, business.suspensions, business.catalogue).spans
+    return month_cycles(month, own, business.suspensions, business.catalogue)
+
+
+def _spans(business: Business, document: dict[str, Any], line: dict[str, Any]) -> pl.DataFrame:
+    spans = _own_cycles(business, document, line["due_on"].strftime("%Y-%m")).spans
     return spans.filter(
         (pl.col("subscription_id") == document["subscription_id"]) & (pl.col("cycle_start") == line["cycle_start"])
     )
@@ -308,19 +342,50 @@ def _measured(
     if line["quantity"] is None:
         # credits of earlier versions do not say what was measured, and a cycle that is no more measured nothing
         return [f"{events.height} events of the cycle are known now"]
-    quantity = _with_unit(plain_number(line["quantity"]), metric.unit)
+    then, now = (
+        _with_unit(plain_number(each), metric.unit)
+        for each in (line["quantity"], _quantity_now(business, document, known, line, metric))
+    )
+    # what came or went since, of deliveries up to the day of issue
+    moved = None if now == then else f"deliveries up to {document['issued_on']}, or requests, have changed since: "
     if metric.kind == "counter":
-        words = {"sum": "add up to", "count": "count", "unique": "hold", "max": "reach"}
+        words = {"sum": "add up to", "count": "count", "unique": "hold", "max": "reach"}[metric.measure]
         noun = " different values" if metric.measure == "unique" else ""
-        steps = [f"{events.height} events {words[metric.measure]} {quantity}{noun}"]
-        total: Decimal = events.select(pl.col("quantity").sum()).item()
-        if metric.measure in ("sum", "count") and total != line["quantity"]:
-            now = _with_unit(plain_number(total), metric.unit)
-            steps.append(f"a delivery was replaced after this was issued: the events known now add up to {now}")
-        return steps
-    carried = _carried_in(business, document, known, line, metric)
-    words = {"peak": "highest level", "last": "level at the end", "time_weighted": "level averaged over the cycle"}
-    return [f"{carried} carried in, {events.height} changes", f"{words[metric.measure]}: {quantity}"]
+        found = f"{events.height} events {words}"
+        if moved is None:
+            return [f"{found} {now}{noun}"]
+        return [f"measured when this was issued: {then}{noun}", f"{moved}{found} {now}{noun}"]
+    carried = f"{_carried_in(business, document, known, line, metric)} carried in, {events.height} changes"
+    words = {"peak": "highest level", "last": "level at the end", "time_weighted": "level averaged over the cycle"}[
+        metric.measure
+    ]
+    if moved is None:
+        return [carried, f"{words}: {now}"]
+    return [f"{words} when this was issued: {then}", f"{moved}{carried}, {words} {now}"]
+
+
+def _quantity_now(
+    business: Business, document: dict[str, Any], known: _AccountEvents, line: dict[str, Any], metric: Metric
+) -> Decimal:
+    """What the deliveries and requests that are known now measure of the line's cycle, in units; 0 where it is none."""
+    month = line["due_on"].strftime("%Y-%m")
+    cycles = _own_cycles(business, document, month)
+    usage = month_usage(
+        month,
+        cycles.spans,
+        cycles.cycles,
+        read_frame(business.home.partition(LEVELS, month), LEVELS),
+        known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of),
+        _NOT_REPEATED,
+        business.catalogue,
+    )
+    found = usage.filter(
+        (pl.col("subscription_id") == document["subscription_id"])
+        & (pl.col("cycle_start") == line["cycle_start"])
+        & (pl.col("metric") == metric.name)
+    )
+    quantity: Decimal = found["quantity"].sum()
+    return quantity
 
 
 def _carried_in(
@@ -377,10 +442,12 @@ def _priced(shown: dict[str, Any], amount: str, minimum: str | None = None, maxi
     elif maximum is not None and total > Decimal(maximum):
         last = f"{found}, but at most {maximum} = {amount}"
     elif rounded != Decimal(amount):
-        # the line of the cycle's own document does not keep which of the two it was
-        last = f"{found}, limited by the tariff's minimum or maximum = {amount}"
+        # the line of the cycle's own document keeps neither of them
+        limit = "raised to the tariff's minimum" if rounded < Decimal(amount) else "lowered to the tariff's maximum"
+        last = f"{found}, {limit} = {amount}"
     else:
-        last = f"{product} = {amount}" if product and total == rounded else f"{found}, rounded half-up = {amount}"
+        exact = f"{product} = {amount}" if product else f"together {amount}"
+        last = exact if total == rounded else f"{found}, rounded half-up = {amount}"
     return [*(str(step) for step in steps), last]
 
 

@@ -10,6 +10,7 @@ import polars as pl
 from billing.catalogue import Catalogue
 from billing.document_content import SETTLES, plain_text, tariffs
 from billing.rating import TermsFrames, with_terms
+from billing.tables import PRICE
 
 _KEYS: Final = ["subscription_id", "billing_date", "kind", "metric"]
 _MEASURED: Final = ("package", "cycle_start", "cycle_end", "quantity", "allowance", "excess")
@@ -89,7 +90,7 @@ def with_settlements(
 
 
 def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """_KEYS, documents (what billed it, in the order of issue), and of the last: quantity, allowance, description."""
+    """_KEYS, documents (what billed it, in the order of issue); the last one's quantity, allowance, price, words."""
     entry = pl.struct(
         number="number",
         line="line",
@@ -110,6 +111,7 @@ def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: C
             documents=entry,
             last_quantity=pl.col("quantity").last(),
             last_allowance=pl.col("allowance").last(),
+            last_unit_price=pl.col("unit_price").last(),
             own_description=pl.col("description").filter(~pl.col("settles")).last(),
         )
     )
@@ -119,8 +121,6 @@ def _why() -> pl.Expr:
     """What moved, in words a customer understands; null where the amounts say it all."""
     fee, was_billed = pl.col("kind") != "overage", pl.col("documents").is_not_null()
     gone = pl.col("description").is_null()
-    quantity, last = pl.col("quantity"), pl.col("last_quantity")
-    allowance, last_allowance = pl.col("allowance"), pl.col("last_allowance")
     return (
         pl.when(pl.col("_is_date").is_null())
         .then(pl.lit("This date is none of the subscription's billing dates any more: nothing is due on it."))
@@ -142,16 +142,43 @@ def _why() -> pl.Expr:
         .then(pl.lit("This cycle is none of the subscription's any more: nothing is due for it."))
         .when(~was_billed)
         .then(pl.lit("It cost nothing by what was known when the cycle was billed."))
-        .when(last.is_null())
+        .when(pl.col("last_quantity").is_null())
         .then(None)
-        .when(quantity > last)
-        .then(pl.lit("More usage of the cycle is known now than when it was billed."))
-        .when(quantity < last)
-        .then(pl.lit("Less usage of the cycle is known now than when it was billed."))
-        .when(allowance.ne_missing(last_allowance))
-        .then(pl.lit("The usage is the same, the allowance is another now."))
-        .otherwise(pl.lit("The usage is the same, its price is another now."))
+        .otherwise(_what_moved())
     )
+
+
+def _what_moved() -> pl.Expr:
+    """Which of usage, allowance and price are others than when the cycle was billed last."""
+    quantity, last = pl.col("quantity"), pl.col("last_quantity")
+    usage = (
+        pl.when(quantity > last)
+        .then(pl.lit("More usage of the cycle counts now than when it was billed"))
+        .when(quantity < last)
+        .then(pl.lit("Less usage of the cycle counts now than when it was billed"))
+        .otherwise(pl.lit("The usage is the same"))
+    )
+    is_same, allowance = quantity == last, pl.col("allowance").ne_missing(pl.col("last_allowance"))
+    tariff = pl.col("tariff")
+    model, unit_price = tariff.struct.field("model"), tariff.struct.field("tiers").list.first()
+    # a line of another model keeps the price of the tier that was reached, or none
+    is_other = (
+        pl.when(model.is_null())
+        .then(pl.lit(True))
+        .when(model == "block")
+        .then(unit_price.struct.field("unit_price").cast(PRICE) != pl.col("last_unit_price"))
+    )
+    price = (is_other & (pl.col("excess") > 0)).fill_null(False) | (is_same & ~allowance)
+    moved = (
+        pl.when(allowance & price)
+        .then(pl.lit("allowance and price are others now"))
+        .when(allowance)
+        .then(pl.lit("the allowance is another now"))
+        .when(price)
+        .then(pl.lit("its price is another now"))
+    )
+    joint = pl.when(is_same).then(pl.lit(", ")).otherwise(pl.lit(", and "))
+    return pl.when(moved.is_null()).then(pl.format("{}.", usage)).otherwise(pl.format("{}{}{}.", usage, joint, moved))
 
 
 def _amount(column: str, catalogue: Catalogue) -> pl.Expr:

@@ -136,7 +136,7 @@ def test_a_line_of_an_earlier_cycle_says_what_billed_it_before_and_what_moved() 
         "due": "6.00",
         "billed": "3.00",
         "fee": None,
-        "why": "More usage of the cycle is known now than when it was billed.",
+        "why": "More usage of the cycle counts now than when it was billed.",
         "minimum": "2.5",
         "maximum": None,
         "documents": [billed | {"amount": "3.00", "quantity": "15400", "description": "Emails over the allowance"}],
@@ -145,7 +145,7 @@ def test_a_line_of_an_earlier_cycle_says_what_billed_it_before_and_what_moved() 
     text = read(render_pdf(brief(lines=[usage])))
     assert "16,500 15,000 1,500 2 x 1,000 3.00 3.00" in text
     assert (
-        "At least 2.50 · Billed before: 3.00 on INV-2026-000007 for 15,400 · More usage of the cycle is known now than "
+        "At least 2.50 · Billed before: 3.00 on INV-2026-000007 for 15,400 · More usage of the cycle counts now than "
         "when it was billed."
     ) in text
     # a fee: in words where it is another one

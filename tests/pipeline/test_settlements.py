@@ -33,35 +33,35 @@ ARITHMETIC = {
         "due now: 4 x 3.00 = 12.00",
         "billed before: 3.00 on {billed} line 2: 16000 used, 15000 included",
         "12.00 due now - 3.00 billed before = 9.00",
-        "More usage of the cycle is known now than when it was billed.",
+        "More usage of the cycle counts now than when it was billed.",
     ],
     "graduated": [
         "2 events add up to 18500",
         "18500 - 15000 = 3500 over the allowance",
         "1000 x 0.003 + flat 1 = 4",
         "2500 x 0.002 = 5",
-        "due now: 9, rounded half-up = 9.00",
+        "due now: together 9.00",
         "billed before: 4.00 on {billed} line 2: 16000 used, 15000 included",
         "9.00 due now - 4.00 billed before = 5.00",
-        "More usage of the cycle is known now than when it was billed.",
+        "More usage of the cycle counts now than when it was billed.",
     ],
     "volume": [
         "2 events add up to 18500",
         "18500 - 15000 = 3500 over the allowance",
         "3500 x 0.002 = 7",
-        "due now: 7, rounded half-up = 7.00",
+        "due now: together 7.00",
         "billed before: 3.00 on {billed} line 2: 16000 used, 15000 included",
         "7.00 due now - 3.00 billed before = 4.00",
-        "More usage of the cycle is known now than when it was billed.",
+        "More usage of the cycle counts now than when it was billed.",
     ],
     "stairstep": [
         "2 events add up to 18500",
         "18500 - 15000 = 3500 over the allowance",
         "flat 9 = 9",
-        "due now: 9, rounded half-up = 9.00",
+        "due now: together 9.00",
         "billed before: 5.00 on {billed} line 2: 16000 used, 15000 included",
         "9.00 due now - 5.00 billed before = 4.00",
-        "More usage of the cycle is known now than when it was billed.",
+        "More usage of the cycle counts now than when it was billed.",
     ],
     "minimum": [
         "2 events add up to 17500",
@@ -79,7 +79,7 @@ ARITHMETIC = {
         "due now: 7, but at most 4.50 = 4.50",
         "billed before: 3.00 on {billed} line 2: 16000 used, 15000 included",
         "4.50 due now - 3.00 billed before = 1.50",
-        "More usage of the cycle is known now than when it was billed.",
+        "More usage of the cycle counts now than when it was billed.",
     ],
     # an agreement that ends the limit, or names another allowance or price, was learnt late
     "unlimited": [
@@ -107,6 +107,15 @@ ARITHMETIC = {
         "0.00 due now - 3.00 billed before = -3.00",
         "The usage is the same, its price is another now.",
     ],
+    "usage and price": [
+        "2 events add up to 18500",
+        "18500 - 15000 = 3500 over the allowance",
+        "4 started blocks of 1000",
+        "due now: 4 x 2.50 = 10.00",
+        "billed before: 3.00 on {billed} line 2: 16000 used, 15000 included",
+        "10.00 due now - 3.00 billed before = 7.00",
+        "More usage of the cycle counts now than when it was billed, and its price is another now.",
+    ],
     # a delivery was replaced by one without their rows
     "less": [
         "0 events add up to 0",
@@ -114,13 +123,14 @@ ARITHMETIC = {
         "due now: 0.00",
         "billed before: 3.00 on {billed} line 2: 16000 used, 15000 included",
         "0.00 due now - 3.00 billed before = -3.00",
-        "Less usage of the cycle is known now than when it was billed.",
+        "Less usage of the cycle counts now than when it was billed.",
     ],
 }
 LEARNT: dict[str, dict[str, Any]] = {
     "unlimited": {"allowances": {"emails": None}},
     "price": {"overage": {"emails": BLOCK | {"price": "2.50"}}},
     "free": {"overage": {"emails": "none"}},
+    "usage and price": {"overage": {"emails": BLOCK | {"price": "2.50"}}},
 }
 
 
@@ -152,7 +162,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Landing:
         day = "2026-01-21" if name == "less" else "2026-01-20"
         landing.use(name, day, emails=15_000 if name == "minimum" else 16_000)
     assert bill(landing.root, "2026-02", "2026-02-15").status == 0
-    for name in TARIFFS:
+    for name in (*TARIFFS, "usage and price"):
         landing.use(name, "2026-01-25", emails=2_500, delivered="2026-02-20")
     (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
     agree(landing, LEARNT)
@@ -223,7 +233,7 @@ def test_a_note_shows_its_arithmetic_and_a_later_line_what_both_documents_billed
             "due now: 3 x 3.00 = 9.00",
             f"billed before: 6.00 on {invoice} line 2: 17000 used, 15000 included",
             "9.00 due now - 6.00 billed before = 3.00",
-            "More usage of the cycle is known now than when it was billed.",
+            "More usage of the cycle counts now than when it was billed.",
         ],
     )
     credit = one(explained(tmp_path, "CN-2026-000001"))
@@ -231,7 +241,7 @@ def test_a_note_shows_its_arithmetic_and_a_later_line_what_both_documents_billed
         "due now: 3 x 3.00 = 9.00",
         f"billed before: 12.00 on {billed_number(tmp_path, 'less')} line 2: 19000 used, 15000 included",
         "9.00 due now - 12.00 billed before = -3.00",
-        "Less usage of the cycle is known now than when it was billed.",
+        "Less usage of the cycle counts now than when it was billed.",
     ]
     landing.use("more", "2026-01-26", emails=1_000, delivered="2026-02-22")
     bill(tmp_path, "2026-03", "2026-03-15")
@@ -353,5 +363,5 @@ def test_a_block_tariff_with_a_minimum_does_not_claim_a_product_that_is_wrong(tm
     line = one([line for line in explained(tmp_path, "INV-2026-000002") if line["kind"] == "overage"])
     assert line["arithmetic"][2:] == [
         "1 started blocks of 1000",
-        "1 x 1.00 = 1, limited by the tariff's minimum or maximum = 10.00",
+        "1 x 1.00 = 1, raised to the tariff's minimum = 10.00",
     ]

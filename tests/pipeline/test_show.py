@@ -249,6 +249,52 @@ def test_explain_all_says_why_the_rest_costs_nothing_and_where_late_and_rejected
     assert [entry["line"] for entry in lines] == [1, 2]
 
 
+def test_explain_does_not_mix_what_was_known_at_issue_with_what_is_known_now(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    for account, emails, domains, day in (
+        ("backfilled", 16_000, 0, "2026-01-20"),
+        ("level", 0, 2, "2026-01-20"),
+        ("withdrawn", 16_000, 0, "2026-01-21"),
+        ("within", 14_000, 0, "2026-01-20"),
+    ):
+        landing.customer(account)
+        landing.use(account, day, emails=emails, domains=domains)
+    bill(tmp_path, "2026-02", "2026-02-15")
+    # written after the document was issued, into a day before
+    landing.use("backfilled", "2026-01-25", emails=2_000, delivered="2026-02-14")
+    landing.use("level", "2026-01-25", domains=2, delivered="2026-02-14")
+    landing.use("within", "2026-01-25", emails=500, delivered="2026-02-20")
+    (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
+    bill(tmp_path, "2026-02", "2026-02-20", "--draft")
+
+    def found(account: str, metric: str) -> dict[str, list[str]]:
+        number = one(show(tmp_path, "documents", account_id=account, billing_date="2026-02-10"))["number"]
+        ended = overage("explain", number, "--all", "--format", "json", "--home", tmp_path)
+        return {each["kind"]: each["arithmetic"] for each in json.loads(ended.output) if each["metric"] == metric}
+
+    moved = "deliveries up to 2026-02-15, or requests, have changed since: "
+    backfilled = found("backfilled", "emails")
+    assert backfilled["overage"][:3] == [
+        "measured when this was issued: 16000",
+        f"{moved}2 events add up to 18000",
+        "16000 - 15000 = 1000 over the allowance",
+    ]
+    assert backfilled["late"] == ["settled by no document yet: 6.00, see `overage preview`"]
+    assert found("level", "custom_domains")["overage"][:2] == [
+        "highest level when this was issued: 2",
+        f"{moved}0 carried in, 2 changes, highest level 4",
+    ]
+    withdrawn = found("withdrawn", "emails")
+    assert withdrawn["overage"][:2] == ["measured when this was issued: 16000", f"{moved}0 events add up to 0"]
+    # it stands on a line, so it is none of what costs nothing
+    assert withdrawn.keys() == {"overage", "late"}
+    assert withdrawn["late"] == ["settled by no document yet: -3.00, see `overage preview`"]
+    assert found("within", "emails") == {
+        "not_charged": ["14000 used of 15000 included in starter: not over the allowance"],
+        "late": ["it changes no amount"],
+    }
+
+
 def test_a_cancelled_account_that_was_settled_later_shows_the_package_it_had_last(tmp_path: Path) -> None:
     landing = Landing(tmp_path / "home")
     landing.customer("acme")

@@ -384,8 +384,7 @@ def _quantity_now(
         & (pl.col("cycle_start") == line["cycle_start"])
         & (pl.col("metric") == metric.name)
     )
-    quantity: Decimal = found["quantity"].sum()
-    return quantity
+    return next(iter(found["quantity"]), Decimal(0))
 
 
 def _carried_in(

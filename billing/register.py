@@ -689,7 +689,9 @@ def _name_lost_registers(engine: sa.Engine) -> None:
     @sa.event.listens_for(engine, "handle_error")
     def on_error(context: sa.engine.ExceptionContext) -> None:
         error = context.sqlalchemy_exception
-        if context.is_disconnect or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
+        # a database whose file is damaged says so by the general error, not by one of its kinds
+        is_damaged = type(error) is sa.exc.DatabaseError
+        if context.is_disconnect or is_damaged or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
             raise InterruptedRunError(
                 f"{engine.url.render_as_string()}: the register cannot be used any more ({_cause(error or context)})"
             ) from error

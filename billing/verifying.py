@@ -10,6 +10,7 @@ from polars.exceptions import PolarsError
 
 from billing.business import Business
 from billing.home import file_hash, read_frame
+from billing.ingest.state import read_state
 from billing.journal import receivable_differences, unbalanced_entries
 from billing.profiles import balances
 from billing.register import hash_content
@@ -33,7 +34,7 @@ def disagreements(business: Business) -> list[str]:
         *_twice(documents),
         *_contents(business, documents, lines),
         *_files(business, documents),
-        *([] if unreadable else [*_lake(business, documents, lines, taxes), *_journal(business)]),
+        *([] if unreadable else [*_lake(business, documents, lines, taxes), *_ingested(business), *_journal(business)]),
     ]
 
 
@@ -125,6 +126,19 @@ def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxe
             stored = read_frame(business.home.partition(table, str(month)), table)
             if not _equal(stored.select(names), part.select(names), table):
                 yield f"lake/{table.name} of {month}: the register says otherwise: bill that month again"
+
+
+def _ingested(business: Business) -> Iterator[str]:
+    """What was ingested (events, repeats, rejects, manifests) against the hashes recorded then."""
+    state = read_state(business.home)
+    # what an interrupted run left half rewritten is derived anew by the next
+    whole = [made for day, made in state.days.items() if day not in state.pending] if state else []
+    outputs = sorted(output for made in whole for output in made.outputs.items())
+    for name, (_, digest) in outputs:
+        path = business.home.lake / name
+        if not path.exists() or file_hash(path) != digest:
+            what = "has other bytes than when its deliveries were ingested" if path.exists() else "is missing"
+            yield f"{path}: {what}: take the lake away, and `overage bill` makes it again"
 
 
 def _journal(business: Business) -> Iterator[str]:

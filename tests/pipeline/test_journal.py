@@ -1,9 +1,12 @@
 """The journal for accounting: balanced postings, fees released over the days they pay for (amounts in USD)."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.pipeline.outside import Landing, bill, overage, show
@@ -179,6 +182,30 @@ def test_a_table_that_cannot_be_read_is_named_and_made_again(landing: Landing, t
     shutil.rmtree(lake)
     bill(landing.root, "2026-01", "2026-01-31", paper=True)
     assert overage("verify", "--home", landing.root).status == 0
+
+
+def test_ingested_usage_that_was_changed_by_hand_is_named(landing: Landing) -> None:
+    landing.use("acme", "2026-01-20", emails=20_000)
+    bill(landing.root, "2026-01", "2026-01-31", paper=True)
+    (events,) = (landing.root / "lake" / "events").rglob("*.parquet")
+    pl.read_parquet(events).with_columns(pl.col("value") + 1).write_parquet(events)
+    ended = overage("verify", "--home", landing.root)
+    assert ended.status == 1
+    assert f"{events}: has other bytes than when its deliveries were ingested" in ended.output
+
+
+def test_a_register_that_is_damaged_is_named(landing: Landing) -> None:
+    bill(landing.root, "2026-01", "2026-01-31")
+    register = landing.root / "register.db"
+    with closing(sqlite3.connect(register)) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'documents'").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    content = bytearray(register.read_bytes())
+    content[(page - 1) * size : page * size] = b"x" * size
+    register.write_bytes(content)
+    ended = overage("verify", "--home", landing.root)
+    assert ended.status == 1
+    assert f"{register}: the register cannot be used any more (database disk image is malformed)" in ended.messages
 
 
 def test_the_export_is_csv_with_its_columns(landing: Landing) -> None:

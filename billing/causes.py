@@ -12,6 +12,7 @@ from billing.business import Business
 from billing.calendar import months_after
 from billing.fingerprint import built_months
 from billing.given import Moved, moved_given, record_moved
+from billing.ingest.events import scan_delivered_events
 from billing.ingest.parsed_files import FileVersion, other_parsed_file
 from billing.ingest.parsed_rows import PARSED
 from billing.month import month_differences
@@ -205,7 +206,7 @@ def _deliveries(windows: pl.DataFrame, inputs: pl.DataFrame, business: Business,
 
 
 def _moved_rows(version: dict[str, Any], business: Business, scratch: Business) -> pl.LazyFrame:
-    """subject, type, time of the readable rows that only one of two versions of a delivery holds."""
+    """subject, type, time of the readable rows that a version of a delivery lost, or has more and that count."""
     parts = [pl.LazyFrame(schema=PARSED | {"versions": pl.Int32})]
     for home, digest, sign in ((business.home, version["before"], -1), (scratch.home, version["now"], 1)):
         named = FileVersion(version["delivery_day"], version["file"], digest)
@@ -214,11 +215,14 @@ def _moved_rows(version: dict[str, Any], business: Business, scratch: Business) 
             rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
             parts.append(rows.with_columns(versions=pl.lit(sign, pl.Int32)))
     content = pl.exclude("row", "reason", "text", "versions")
-    return (
+    moved = (
         pl.concat(parts, how="diagonal")
         .filter(pl.col("reason").is_null())
         .group_by(content)
         .agg(pl.col("versions").sum())
         .filter(pl.col("versions") != 0)
-        .select("subject", "type", "time")
     )
+    # a row that only repeats what another delivery holds, or comes too late, changes nothing
+    counted = scan_delivered_events(scratch.home, version["delivery_day"], version["file"])
+    came = moved.filter(pl.col("versions") > 0).join(counted, on=["source", "id"], how="semi")
+    return pl.concat([moved.filter(pl.col("versions") < 0), came]).select("subject", "type", "time")

@@ -28,6 +28,12 @@ def scan_events(home: Home, months: Sequence[str], as_of: date | None = None) ->
     return scan_frames(event_files(home, months, as_of), EVENTS)
 
 
+def scan_delivered_events(home: Home, day: date, file: str) -> pl.LazyFrame:
+    """EVENTS that are counted from one delivered file, of whatever months they are."""
+    paths = sorted((home.lake / EVENTS.name).glob(f"*/{day.isoformat()}.parquet"))
+    return scan_frames(paths, EVENTS).filter(pl.col("file") == file)
+
+
 def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None) -> pl.LazyFrame:
     """Which of `scan_events` were delivered more than once with the same content, and how often (rule 26).
 

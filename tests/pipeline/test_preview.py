@@ -121,6 +121,16 @@ def test_what_was_billed_from_the_pages_of_dagster_is_no_cause(tmp_path: Path, m
     assert row["causes"] == ["delivery 2026-02-20/usage.jsonl is new"]
 
 
+def test_a_delivery_that_only_repeats_is_no_cause(business: Landing, tmp_path: Path) -> None:
+    given = business.folder / "usage" / "2026-01-20" / "usage.jsonl"
+    business.deliver(given.read_text().splitlines(), "2026-02-19", "again.jsonl")
+    business.use("late", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    # its rows come too late to count
+    business.use("late", "2026-01-26", emails=9_000, delivered="2026-05-20")
+    row = one(changes(preview(tmp_path, "2026-02", "2026-05-21"), "late", "cycle"))
+    assert (row["new"], row["causes"]) == ("9.00", ["delivery 2026-02-20/usage.jsonl is new"])
+
+
 def test_a_replaced_delivery_and_a_withdrawn_one_are_named(business: Landing, tmp_path: Path) -> None:
     usage = business.folder / "usage" / "2026-01-20" / "usage.jsonl"
     usage.write_text(usage.read_text().replace('{"count": 16000}', '{"count": 17000}', 1))

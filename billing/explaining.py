@@ -24,6 +24,7 @@ from billing.rating import in_units, unit_billionths
 from billing.tables import BASE_QUANTITY, CHARGES, INSTANT, LEVELS, QUANTITY, REJECTS, UNBILLED
 from billing.usage import gauges_of, level_before, level_path, month_usage
 
+_REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
 _NOT_REPEATED: Final = pl.LazyFrame(
     schema={"account_id": pl.String, "metric": pl.String, "time": INSTANT, "repeats": pl.Int64}
 )
@@ -123,7 +124,9 @@ def _off_the_page(
     billed = dict(lines.filter(pl.col("kind") == "overage").select("metric", "amount").iter_rows())
     for charge in charges.iter_rows(named=True):
         line = charge | {"due_on": charge["cycle_end"], "number": document["number"], "line": None}
-        metric = business.catalogue.metric(charge["metric"])
+        metric = _metric(business, charge["metric"])
+        if metric is None:
+            continue
         now = _events(business, document, known, line, metric)
         before = pl.col("delivery_day") <= document["issued_on"]
         if metric.name in used and metric.name not in billed:
@@ -141,6 +144,11 @@ def _off_the_page(
         yield entry | _listed(business, late, most_events)
     yield from _unbilled(business, document, charges)
     yield from _set_aside(business, document, charges, most_events)
+
+
+def _metric(business: Business, name: str) -> Metric | None:
+    """A metric of the catalogue, or None where it was removed since."""
+    return next((metric for metric in business.catalogue.metrics if metric.name == name), None)
 
 
 def _decimal(text: str | None) -> Decimal | None:
@@ -203,7 +211,9 @@ def _unbilled(business: Business, document: dict[str, Any], charges: pl.DataFram
     found = business.scan_months(UNBILLED, months).filter(pl.col("account_id") == document["account_id"]).collect()
     line = {name: cycle[name] for name in ("cycle_start", "cycle_end")} | {"number": document["number"]}
     for row in found.sort("billing_month", "metric", "reason").iter_rows(named=True):
-        metric = business.catalogue.metric(row["metric"])
+        metric = _metric(business, row["metric"])
+        if metric is None:
+            continue
         quantity = _with_unit(plain_number(row["quantity"]), metric.unit)
         step = f"{row['billing_month']}: {quantity} in {row['events']} events bill nothing: {row['reason']}"
         yield _entry(
@@ -253,7 +263,10 @@ def _explained(
         explained["arithmetic"] = [*_paid_back(business, document, line), f"paid back: {shown['amount']}"]
     if line["due_kind"] != "overage":
         return explained | nothing
-    metric = business.catalogue.metric(line["metric"])
+    metric = _metric(business, line["metric"])
+    if metric is None:
+        explained["arithmetic"] = [_REMOVED, *explained["arithmetic"]]
+        return explained | nothing
     events = _events(business, document, known, line, metric)
     measured = _measured(business, document, known, line, metric, events)
     explained["arithmetic"] = [*measured, *explained["arithmetic"]]

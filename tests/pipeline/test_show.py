@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
 from billing.tables import TABLES
 from tests.pipeline.outside import GB, Ended, Landing, bill, content_of, event, one, overage, show
@@ -247,6 +248,29 @@ def test_explain_all_says_why_the_rest_costs_nothing_and_where_late_and_rejected
     # without --all: the lines, and nothing but the lines
     lines = json.loads(overage("explain", "INV-2026-000002", "--format", "json", "--home", tmp_path).output)
     assert [entry["line"] for entry in lines] == [1, 2]
+
+
+def test_a_line_of_a_metric_that_was_removed_is_explained(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    landing.use("acme", emails=16_000)
+    bill(tmp_path, "2026-02", "2026-02-15")
+    path = landing.folder / "catalogue.yaml"
+    catalogue = yaml.safe_load(path.read_text())
+    del catalogue["metrics"]["emails"]
+    for terms in [version for package in catalogue["packages"] for version in package["versions"]]:
+        del terms["allowances"]["emails"]
+        terms["overage"].pop("emails", None)
+    path.write_text(yaml.safe_dump(catalogue, default_flow_style=None))
+    ended = overage("explain", "INV-2026-000002", "--all", "--format", "json", "--home", tmp_path)
+    assert ended.status == 0, ended.messages
+    (line,) = [each for each in json.loads(ended.output) if each["metric"] == "emails"]
+    assert line["arithmetic"] == [
+        "the catalogue has no such metric any more: its events are not known now",
+        "16000 - 15000 = 1000 over the allowance",
+        "1 started blocks of 1000",
+        "1 x 3.00 = 3.00",
+    ]
 
 
 def test_explain_does_not_mix_what_was_known_at_issue_with_what_is_known_now(tmp_path: Path) -> None:

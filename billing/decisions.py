@@ -134,7 +134,7 @@ def month_decisions(
             expected_by=pl.when("is_refund").then(pl.col("on").dt.add_business_days(10, roll="backward")),
         )
     )
-    decisions = pl.concat([DECISIONS.conform(package_decisions), DECISIONS.conform(others)])
+    decisions = pl.concat([DECISIONS.fit(package_decisions), DECISIONS.fit(others)])
     return DECISIONS.conform(explained(decisions, catalogue))
 
 

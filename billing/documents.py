@@ -4,6 +4,7 @@ A draft bills what fell due on its own date and, as prior-cycle lines, every dif
 has been issued for dates that are closed (rules 19, 20, 23 and 24).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,11 +14,13 @@ from billing.calendar import Grid, first_day, month_number
 from billing.catalogue import Catalogue
 from billing.differences import in_words
 from billing.document_content import change_list, comparison, contents, line_list, tax_list, usage_list
-from billing.register import hash_content
+from billing.register import hash_contents
 from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, MONEY
 from billing.tax import document_taxes
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
+# subscriptions that are drafted at once: a page takes several times its text until it is one
+_RANGE: Final = 50_000
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,97 @@ class Issued:
     lines: pl.DataFrame
     closed_through: Any
     closed_through_before: Any
+
+
+def draft_ranges(
+    month: str,
+    subscriptions: pl.DataFrame,
+    cycles: pl.DataFrame,
+    packages: pl.DataFrame,
+    decisions: pl.DataFrame,
+    rated: pl.DataFrame,
+    dues: pl.DataFrame,
+    differences: pl.DataFrame,
+    accounts: pl.DataFrame,
+    tax_rates: pl.DataFrame,
+    issued: Issued,
+    catalogue: Catalogue,
+) -> Iterator[Drafts]:
+    """As `draft_month`, range by range: together they are the same tables, documents in the order of their key.
+
+    What is due to a subscription depends on no other, so memory holds the pages of one range at a time.
+    """
+    places = _places(month, subscriptions, dues, catalogue)
+    ranges = len(places["range"].unique())
+    if ranges < 2:
+        yield draft_month(
+            month,
+            subscriptions,
+            cycles,
+            packages,
+            decisions,
+            rated,
+            dues,
+            differences,
+            accounts,
+            tax_rates,
+            issued,
+            catalogue,
+        )
+        return
+    whole = (subscriptions, cycles, packages, decisions, rated, dues, differences, issued.closed)
+    frames = [_Parted(frame, places.select("subscription_id", "range")) for frame in whole]
+    of_accounts = places.select("account_id", "range").unique()
+    by_account = [_Parted(frame, of_accounts) for frame in (accounts, issued.documents)]
+    numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
+    issued_lines = _Parted(issued.lines, numbers.select("number", "range"))
+    through = issued.closed_through, issued.closed_through_before
+    del whole, subscriptions, cycles, packages, decisions, rated, dues, differences, accounts, issued
+    for each in range(ranges):
+        subscribed, dated, packed, decided, used, due, different, closed = (frame.take(each) for frame in frames)
+        billed, documents = (frame.take(each) for frame in by_account)
+        known = Issued(closed, documents, issued_lines.take(each), *through)
+        yield draft_month(
+            month,
+            subscribed,
+            dated,
+            packed,
+            decided,
+            used,
+            due,
+            different,
+            billed,
+            tax_rates,
+            known,
+            catalogue,
+        )
+
+
+class _Parted:
+    """A frame by `range`, of which every part is taken once."""
+
+    def __init__(self, frame: pl.DataFrame, places: pl.DataFrame) -> None:
+        """`places`: a key of the frame, and the ranges it belongs to."""
+        self._nothing = frame.clear()
+        found = frame.join(places, on=places.columns[0], maintain_order="left")
+        self._parts = found.partition_by("range", maintain_order=True, include_key=False, as_dict=True)
+
+    def take(self, each: int) -> pl.DataFrame:
+        return self._parts.pop((each,), self._nothing)
+
+
+def _places(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """account_id, subscription_id, range: from 0, in the order in which documents of the month are sorted."""
+    k = month_number(pl.lit(first_day(month))) - month_number(pl.col("grid_start"))
+    dates = subscriptions.select(
+        "account_id", "subscription_id", billing_date=Grid.of(catalogue.policy).date(pl.col("grid_start"), k)
+    )
+    return (
+        pl.concat([dues.select("account_id", "subscription_id", "billing_date"), dates])
+        .unique("subscription_id", keep="first", maintain_order=True)
+        .sort("billing_date", "account_id", "subscription_id")
+        .select("account_id", "subscription_id", range=pl.int_range(pl.len()) // _RANGE)
+    )
 
 
 def draft_month(
@@ -116,13 +210,26 @@ def draft_month(
     return drafts_of(month, documents, lines, taxes, content)
 
 
+def with_notes(scheduled: Iterator[Drafts], notes: Drafts) -> Iterator[Drafts]:
+    """The scheduled documents of a month, range by range, and its notes where the order of the table has them."""
+    key, left = list(DRAFTS.key), notes.documents
+    for drafts in scheduled:
+        documents = drafts.documents
+        if not left.is_empty() and not documents.is_empty():
+            last = documents.select(key).tail(1).with_columns(is_last=pl.lit(True))
+            order = pl.concat([left.select(key).with_columns(is_last=pl.lit(False)), last]).sort(*key, "is_last")
+            before = order["is_last"].arg_max() or 0
+            documents, left = pl.concat([documents, left.head(before)]), left.slice(before)
+        yield Drafts(documents, drafts.lines, drafts.taxes)
+    yield Drafts(left, notes.lines, notes.taxes)
+
+
 def drafts_of(
     month: str, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, content: pl.DataFrame
 ) -> Drafts:
     """The tables of drafts from frames that hold their columns, and `content` by account, subscription and date."""
-    hashes = pl.Series("content_hash", [hash_content(text) for text in content["content"]], pl.String)
     documents = documents.drop("content_hash", strict=False).join(
-        content.with_columns(hashes), on=_KEYS, how="left", maintain_order="left"
+        content.with_columns(hash_contents(content["content"])), on=_KEYS, how="left", maintain_order="left"
     )
     return Drafts(
         DRAFTS.conform(documents),

@@ -8,7 +8,7 @@ import fcntl
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import IO
 
 import polars as pl
+from polars.exceptions import PolarsError
+from polars.io.plugins import register_io_source
 
 from billing.errors import RefusedError
 from billing.tables import Table
@@ -124,16 +126,61 @@ def write_frame(path: Path, frame: pl.DataFrame, table: Table, in_order: bool = 
         The frame is sorted by the table's key already.
     """
     conformed = table.fit(frame) if in_order else table.conform(frame)
-    metadata = {"table": table.name, "description": table.description} | {
-        f"column:{column.name}": column.description for column in table.columns
-    }
 
     def write(scratch: Path) -> None:
         conformed.write_parquet(
-            scratch, compression="zstd", compression_level=1, statistics=True, metadata=metadata, row_group_size=250_000
+            scratch,
+            compression="zstd",
+            compression_level=1,
+            statistics=True,
+            metadata=_descriptions(table),
+            row_group_size=table.rows_at_once,
         )
 
     return write_file(path, write)
+
+
+def write_frames(path: Path, frames: Iterator[pl.DataFrame], table: Table) -> bool:
+    """As `write_frame`, of frames that follow each other in the order of the table's key: one at a time is held.
+
+    However the rows are parted among the frames, the bytes are the same.
+    """
+    failed: list[BaseException] = []
+
+    def source(*_: object) -> Iterator[pl.DataFrame]:
+        # what comes out of Polars again would be another error
+        try:
+            yield from (table.conform(frame) for frame in frames)
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    def write(scratch: Path) -> None:
+        try:
+            write_rows(scratch, register_io_source(source, schema=table.schema), table)
+        except PolarsError:
+            if failed:
+                raise failed[0] from None
+            raise
+
+    return write_file(path, write)
+
+
+def write_rows(path: Path, rows: pl.LazyFrame, table: Table) -> None:
+    """Write rows that have the table's columns and order as its Parquet file, some at a time; see `write_file`."""
+    rows.sink_parquet(
+        path,
+        compression="zstd",
+        compression_level=1,
+        statistics=True,
+        metadata=_descriptions(table),
+        row_group_size=table.rows_at_once,
+    )
+
+
+def _descriptions(table: Table) -> dict[str, str]:
+    columns = {f"column:{column.name}": column.description for column in table.columns}
+    return {"table": table.name, "description": table.description} | columns
 
 
 def remove_file(path: Path) -> None:
@@ -143,11 +190,11 @@ def remove_file(path: Path) -> None:
         _sync_folder(path.parent)
 
 
-def read_frame(path: Path, table: Table) -> pl.DataFrame:
-    """A table's file, or no rows where it was never written."""
+def read_frame(path: Path, table: Table, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """A table's file, or some of its columns; no rows where it was never written."""
     if not path.exists():
-        return table.empty()
-    return pl.read_parquet(path, hive_partitioning=False, glob=False)
+        return table.empty().select(columns or table.column_names)
+    return pl.read_parquet(path, columns=list(columns) if columns else None, hive_partitioning=False, glob=False)
 
 
 def scan_frames(paths: list[Path], table: Table) -> pl.LazyFrame:

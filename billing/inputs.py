@@ -509,17 +509,27 @@ def _resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]
     renamed = ["stated_reason" if column == "reason" else column for column in content]
     compared = ["instant" if column == "at" else "money" if column == "amount" else column for column in renamed]
     valid = pl.col("reason").is_null()
+    # few rows repeat an identity: only these are compared, which takes far longer than to find them
     key = pl.when(valid).then(identity)
-    first = pl.struct(compared).first().over(key, order_by=pl.int_range(pl.len()))
-    is_first = pl.int_range(pl.len()).over(key) == 0
-    return frame.with_columns(
-        duplicate=valid & ~is_first & pl.struct(compared).eq_missing(first),
-        _conflict=valid & ~is_first & pl.struct(compared).ne_missing(first),
-    ).with_columns(
-        reason=pl.when("_conflict").then(pl.lit("conflicting")).otherwise("reason"),
-        detail=pl.when("_conflict")
-        .then(pl.format(f"{identity}: found '{{}}' again with other content, expected each once", identity))
-        .otherwise("detail"),
+    repeated = frame.with_row_index("_place").filter(valid & key.is_duplicated())
+    first = pl.struct(compared).first().over(identity, order_by="_place")
+    is_first = pl.int_range(pl.len()).over(identity, order_by="_place") == 0
+    judged = repeated.select(
+        "_place",
+        _repeats=~is_first & pl.struct(compared).eq_missing(first),
+        _conflicts=~is_first & pl.struct(compared).ne_missing(first),
+    )
+    return (
+        frame.with_row_index("_place")
+        .join(judged, on="_place", how="left", maintain_order="left")
+        .with_columns(
+            duplicate=pl.col("_repeats").fill_null(False),
+            reason=pl.when("_conflicts").then(pl.lit("conflicting")).otherwise("reason"),
+            detail=pl.when("_conflicts")
+            .then(pl.format(f"{identity}: found '{{}}' again with other content, expected each once", identity))
+            .otherwise("detail"),
+        )
+        .drop("_place", "_repeats", "_conflicts")
     )
 
 

@@ -5,8 +5,9 @@ of this month and the one before; running it again on unchanged input writes not
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -18,10 +19,19 @@ from billing.charges import month_charges, month_dues, parked_by_rating, rated_u
 from billing.cycles import MonthCycles, access_spans, month_cycles
 from billing.decisions import month_decisions
 from billing.differences import open_differences
-from billing.documents import Drafts, Issued, draft_month
+from billing.documents import Drafts, Issued, draft_ranges, with_notes
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
-from billing.home import Home, read_frame, scan_frames, write_bytes, write_frame
+from billing.home import (
+    Home,
+    read_frame,
+    scan_frames,
+    write_bytes,
+    write_file,
+    write_frame,
+    write_frames,
+    write_rows,
+)
 from billing.ingest import (
     IngestOutcome,
     Progress,
@@ -33,7 +43,7 @@ from billing.ingest import (
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
-from billing.register import SERIES, Issue, Register
+from billing.register import SERIES, Issue, IssuedRows, Register
 from billing.rendering import RenderedFile, render_files
 from billing.settlements import with_settlements
 from billing.tables import (
@@ -106,7 +116,7 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
 def write_cycles(business: Business, month: str) -> pl.DataFrame:
     """The billing dates of the month: CYCLES."""
     cycles = _cycles(business, month).cycles
-    write_frame(business.home.partition(CYCLES, month), cycles, CYCLES)
+    write_frame(business.home.partition(CYCLES, month), cycles, CYCLES, in_order=True)
     return cycles
 
 
@@ -146,14 +156,14 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
         repeated_events(business.home, months, business.as_of),
         business.catalogue,
     )
-    write_frame(business.home.partition(USAGE, month), usage, USAGE)
+    write_frame(business.home.partition(USAGE, month), usage, USAGE, in_order=True)
     return usage
 
 
 def write_packages(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
     """The package of every cycle that starts in the month: PACKAGES, as decided here or before."""
     packages = (decided or _decided(business, month)).packages
-    write_frame(business.home.partition(PACKAGES, month), packages, PACKAGES)
+    write_frame(business.home.partition(PACKAGES, month), packages, PACKAGES, in_order=True)
     return packages
 
 
@@ -178,7 +188,7 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
         business.first_month or month,
         business.catalogue,
     )
-    write_frame(business.home.partition(DECISIONS, month), decisions, DECISIONS)
+    write_frame(business.home.partition(DECISIONS, month), decisions, DECISIONS, in_order=True)
     return decisions
 
 
@@ -190,22 +200,33 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
     charges = month_charges(rated)
     first_packages = _first_packages(business, cycles)
     dues = month_dues(month, cycles, packages, first_packages, rated, business.terms, business.catalogue)
-    write_frame(business.home.partition(PARKED, month), parked, PARKED)
-    write_frame(business.home.partition(DUES, month), dues, DUES)
-    write_frame(business.home.partition(CHARGES, month), charges, CHARGES)
+    write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
+    write_frame(business.home.partition(DUES, month), dues, DUES, in_order=True)
+    write_frame(business.home.partition(CHARGES, month), charges, CHARGES, in_order=True)
     return charges
 
 
 def write_drafts(business: Business, month: str) -> Drafts:
-    """The documents of the month's open billing dates: DRAFTS, DRAFT_LINES and DRAFT_TAXES."""
+    """The documents of the month's open billing dates: DRAFTS (returned without content), DRAFT_LINES, DRAFT_TAXES."""
     seen = business.register.state()
-    scheduled, notes = _drafts(business, month), _refund_notes(business, month)
+    rows = business.register.rows(month)
+    scheduled, notes = _drafts(business, month, rows), _refund_notes(business, month, rows)
+    parts: list[Drafts] = []
+
+    def pages() -> Iterator[pl.DataFrame]:
+        for drafts in with_notes(scheduled, notes):
+            # the contents are large: each is written and forgotten
+            parts.append(Drafts(drafts.documents.drop("content"), drafts.lines, drafts.taxes))
+            yield drafts.documents
+
+    write_frames(business.home.partition(DRAFTS, month), pages(), DRAFTS)
     drafts = Drafts(
-        pl.concat([scheduled.documents, notes.documents]),
-        pl.concat([scheduled.lines, notes.lines]),
-        pl.concat([scheduled.taxes, notes.taxes]),
+        pl.concat(part.documents for part in parts),
+        pl.concat(part.lines for part in parts),
+        pl.concat(part.taxes for part in parts),
     )
-    _write_drafts(business, month, drafts)
+    for table, frame in ((DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
+        write_frame(business.home.partition(table, month), frame, table)
     # last: drafts that a killed run left beside an older state are never issued
     write_bytes(_drafted_from(business, month), f"{seen}\nas of {business.as_of}\n".encode())
     return drafts
@@ -233,27 +254,31 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
     """
     register = business.register
     through = business.closes_through(month)
-    issued = _NOTHING_ISSUED
+    # read before and added to: of a large month what was issued is not read back
+    rows, issued = register.rows(month), _NOTHING_ISSUED
     if business.issues and through >= first_day(month):
         issue = _issue(business, month, through)
         before = register.closed_through(month)
-        is_due = not issue.closing.is_empty() or not issue.drafts.is_empty() or before is None or before < through
+        is_due = not issue.closing.is_empty() or not issue.lines.is_empty() or before is None or before < through
         is_issued = is_due and _is_issued(business, month, issue)
         # a run that was killed after it had issued did not come to the rest
         if is_due or _was_issued_since(business, month):
             if is_due and not is_issued:
                 refuse_lost_documents(business)
-                issued = register.issue(issue)
+                new = register.issue(issue)
+                rows, issued = rows.and_then(new), new.documents.select(_NOTHING_ISSUED.columns)
             # the contents are large
             del issue
             # a first document that has just been issued may have been refunded since
             if not only_drafts and not approved_refunds(business).is_empty():
                 seen = register.state()
-                notes = _refund_notes(business, month)
+                notes = _refund_notes(business, month, rows)
                 if not notes.documents.is_empty():
-                    issued = pl.concat([issued, _issue_notes(business, month, notes, seen)])
+                    refunds = _issue_notes(business, month, notes, seen)
+                    rows = rows.and_then(refunds)
+                    issued = pl.concat([issued, refunds.documents.select(_NOTHING_ISSUED.columns)])
             _write_what_issuing_moved(business, month, through)
-    _write_issued(business, month)
+    _write_issued(business, month, rows)
     return issued
 
 
@@ -267,7 +292,7 @@ def complete_issue(business: Business, month: str) -> pl.DataFrame:
     """
     if _was_issued_since(business, month):
         _write_what_issuing_moved(business, month, business.closes_through(month))
-    _write_issued(business, month)
+    _write_issued(business, month, business.register.rows(month))
     return _NOTHING_ISSUED
 
 
@@ -370,8 +395,11 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     refuse_lost_documents(business)
     seen = business.register.state()
     notes = correction_drafts(business, month, reason, accounts)
-    issued = _NOTHING_ISSUED if notes.documents.is_empty() else _issue_notes(business, month, notes, seen)
-    _write_issued(business, month)
+    rows, issued = business.register.rows(month), _NOTHING_ISSUED
+    if not notes.documents.is_empty():
+        new = _issue_notes(business, month, notes, seen)
+        rows, issued = rows.and_then(new), new.documents.select(_NOTHING_ISSUED.columns)
+    _write_issued(business, month, rows)
     return issued
 
 
@@ -435,7 +463,7 @@ def render_documents(
 def write_unbilled(business: Business, month: str) -> pl.DataFrame:
     """The counted usage of the calendar month that bills nothing, with the reason (rule 27): UNBILLED."""
     unbilled = _unbilled(business, month)
-    write_frame(business.home.partition(UNBILLED, month), unbilled, UNBILLED)
+    write_frame(business.home.partition(UNBILLED, month), unbilled, UNBILLED, in_order=True)
     return unbilled
 
 
@@ -546,20 +574,21 @@ def _rated(business: Business, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     return _without(rated, parked), parked
 
 
-def _drafts(business: Business, month: str) -> Drafts:
+def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
     rated, parked = _rated(business, month)
-    return draft_month(
+    change = pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("outcome") == "approved")
+    return draft_ranges(
         month,
         _without(_billed_subscriptions(business), parked),
         _without(_required(business, CYCLES, month), parked),
         _required(business, PACKAGES, month),
-        _required(business, DECISIONS, month),
+        _required(business, DECISIONS, month, change),
         rated,
         _required(business, DUES, month),
         _with_settlements(business, month_differences(business, business.first_month or month, month)),
         business.inputs.accounts,
         business.inputs.tax_rates,
-        _issued(business, month),
+        _issued(business, month, rows),
         business.catalogue,
     )
 
@@ -579,9 +608,19 @@ def _with_settlements(business: Business, differences: pl.DataFrame) -> pl.DataF
     )
 
 
-def _write_drafts(business: Business, month: str, drafts: Drafts) -> None:
-    for table, frame in ((DRAFTS, drafts.documents), (DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
-        write_frame(business.home.partition(table, month), frame, table)
+def _keep_drafts_after(business: Business, month: str, through: date) -> None:
+    """Take away the drafts that have been issued: those up to a day, the first of the table."""
+    for table in (DRAFT_LINES, DRAFT_TAXES):
+        left = _required(business, table, month, pl.col("billing_date") > through)
+        write_frame(business.home.partition(table, month), left, table, in_order=True)
+    path = business.home.partition(DRAFTS, month)
+    pages = scan_frames([path], DRAFTS)
+    write_file(path, partial(write_rows, rows=pages.slice(_reached(pages, through)), table=DRAFTS))
+
+
+def _reached(pages: pl.LazyFrame, through: date) -> int:
+    """How many rows of DRAFTS, which is sorted by billing date, are up to a day."""
+    return int(pages.select((pl.col("billing_date") <= through).sum()).collect().item())
 
 
 def _is_issued(business: Business, month: str, issue: Issue) -> bool:
@@ -595,7 +634,11 @@ def _is_issued(business: Business, month: str, issue: Issue) -> bool:
         return False
     same = ["account_id", *keys, "kind", "corrects"]
     documents = register.documents([month]).filter(pl.col("issued_on") == issue.as_of)
-    drafts = issue.drafts.join(documents.select(*same, "number"), on=same, how="left", nulls_equal=True)
+    drafts = (
+        issue.drafts.drop("content")
+        .collect()
+        .join(documents.select(*same, "number"), on=same, how="left", nulls_equal=True)
+    )
     if drafts["number"].null_count():
         return False
     drafted = register.drafted_hashes(drafts["number"].to_list())
@@ -613,12 +656,7 @@ def _was_issued_since(business: Business, month: str) -> bool:
 
 def _write_what_issuing_moved(business: Business, month: str, through: date) -> None:
     """Write the drafts that are left, and PACKAGES and DECISIONS with the dates that are closed now."""
-    left = pl.col("billing_date") > through
-    _write_drafts(
-        business,
-        month,
-        Drafts(*(_required(business, table, month, left) for table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES))),
-    )
+    _keep_drafts_after(business, month, through)
     decided = _decided(business, month)
     write_packages(business, month, decided)
     write_decisions(business, month, decided)
@@ -629,24 +667,31 @@ def _drafted_from(business: Business, month: str) -> Path:
     return business.home.lake / "fingerprints" / f"billing_month={month}" / "drafted_from.txt"
 
 
-def _issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> pl.DataFrame:
+def _issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> IssuedRows:
     """Issue notes, which close no billing date; returns what `Register.issue` does."""
     closing = PACKAGES.empty().select("account_id", *CLOSED_SCHEMA)
     through = business.register.closed_through(month) or first_day(month)
     return business.register.issue(
         Issue(
-            month, business.as_of, through, notes.documents, notes.lines, notes.taxes, closing, DECISIONS.empty(), seen
+            month,
+            business.as_of,
+            through,
+            notes.documents.lazy(),
+            notes.lines,
+            notes.taxes,
+            closing,
+            DECISIONS.empty(),
+            seen,
         )
     )
 
 
-def _write_issued(business: Business, month: str) -> None:
+def _write_issued(business: Business, month: str, rows: IssuedRows) -> None:
     """Write DOCUMENTS, LINES and TAXES of the month: what the register holds, for those who read the lake."""
-    register = business.register
     for table, frame in (
-        (DOCUMENTS, register.documents([month]).with_columns(status=pl.lit("open"))),
-        (LINES, register.lines([month])),
-        (TAXES, register.taxes([month])),
+        (DOCUMENTS, rows.documents.with_columns(status=pl.lit("open"))),
+        (LINES, rows.lines),
+        (TAXES, rows.taxes),
     ):
         write_frame(business.home.partition(table, month), frame, table)
 
@@ -679,16 +724,15 @@ def _asked_after_the_close(business: Business) -> pl.DataFrame:
     )
 
 
-def _refund_notes(business: Business, month: str) -> Drafts:
-    register = business.register
+def _refund_notes(business: Business, month: str, rows: IssuedRows) -> Drafts:
     return refund_notes(
         month,
         approved_refunds(business),
         business.lives.subscriptions,
         _required(business, PACKAGES, month),
-        register.documents([month]),
-        register.lines([month]),
-        register.taxes([month]),
+        rows.documents,
+        rows.lines,
+        rows.taxes,
         business.inputs.accounts,
         business.catalogue,
     )
@@ -711,12 +755,12 @@ def _refund_amounts(business: Business) -> pl.DataFrame:
     return notes.group_by("subscription_id").agg(refunded=-pl.col("total").sum())
 
 
-def _issued(business: Business, month: str) -> Issued:
+def _issued(business: Business, month: str, rows: IssuedRows) -> Issued:
     register, before = business.register, months_after(month, -1)
     return Issued(
         closed=register.closed_dates().select("subscription_id", "billing_date"),
-        documents=register.documents([before, month]),
-        lines=register.lines([before, month]),
+        documents=pl.concat([register.documents([before]), rows.documents]).sort("number"),
+        lines=pl.concat([register.lines([before]), rows.lines]).sort("number", "line"),
         closed_through=register.closed_through(month),
         closed_through_before=register.closed_through(before),
     )
@@ -726,7 +770,9 @@ def _issue(business: Business, month: str, through: date) -> Issue:
     """The drafts up to `through`, and the billing dates up to it that are still open."""
     reached = pl.col("billing_date") <= through
     parked = _required(business, PARKED, month)
-    drafts = _required(business, DRAFTS, month, reached)
+    pages = scan_frames([business.home.partition(DRAFTS, month)], DRAFTS)
+    pages = pages.head(_reached(pages, through))
+    drafts = pages.drop("content").collect()
     packages = _without(_required(business, PACKAGES, month), parked)
     columns = ["account_id", *CLOSED_SCHEMA]
     settled = drafts.join(packages, on=["subscription_id", "billing_date"], how="anti").select(
@@ -741,7 +787,7 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         month=month,
         as_of=business.as_of,
         closed_through=through,
-        drafts=drafts,
+        drafts=pages,
         lines=_required(business, DRAFT_LINES, month, reached),
         taxes=_required(business, DRAFT_TAXES, month, reached),
         closing=pl.concat([closing, settled]),

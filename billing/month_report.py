@@ -163,10 +163,11 @@ def _billed(business: Business, month: str) -> pl.DataFrame:
         other=amount.filter(~is_fee & ~is_overage).sum(),
     )
     columns = ["account_id", "subscription_id", "billing_date", "kind", "corrects", "tax", "total"]
+    drafts = _read(business, DRAFTS, month, columns)
     documents = pl.concat(
         [
             business.register.documents([month]).select(*columns, "number", is_draft=pl.lit(False)),
-            _read(business, DRAFTS, month).select(*columns, number=pl.lit(None, pl.String), is_draft=pl.lit(True)),
+            drafts.select(*columns, number=pl.lit(None, pl.String), is_draft=pl.lit(True)),
         ]
     )
     return documents.join(sums, on=keys, how="left", nulls_equal=True).with_columns(
@@ -420,5 +421,5 @@ def _checks(business: Business, month: str) -> Sequence[Statement]:
     )
 
 
-def _read(business: Business, table: Table, month: str) -> pl.DataFrame:
-    return read_frame(business.home.partition(table, month), table)
+def _read(business: Business, table: Table, month: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    return read_frame(business.home.partition(table, month), table, columns)

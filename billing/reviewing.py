@@ -53,7 +53,8 @@ def review_of(business: Business, month: str) -> Review:
     if as_of is None:
         raise RefusedError(f"{month}: nothing has been drafted: bill it first, then review its drafts, then issue them")
     through = replace(business, as_of=as_of).closes_through(month)
-    due = read_frame(business.home.partition(DRAFTS, month), DRAFTS).filter(pl.col("billing_date") <= through)
+    drafts = read_frame(business.home.partition(DRAFTS, month), DRAFTS, [*_NAMES, "total"])
+    due = drafts.filter(pl.col("billing_date") <= through)
     total = due.select(pl.col("total").sum().cast(pl.Decimal(38, business.catalogue.minor_units))).item()
     return Review(month, as_of, through, due.height, total, _identity(month, as_of, through, due))
 

@@ -87,9 +87,10 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
         As `Inputs.requests`, cut at the as-of day.
     """
     may_move = ~pl.col("kind").is_in(_MOVES_NOTHING)
-    asked = with_terms(requests.sort("at", "request_id"), terms, on="on").with_columns(
+    asked = with_terms(requests.sort("at", "request_id"), terms, on="on")
+    asked = asked.with_columns(
         # one request that may move the state in each turn, and the many of a very busy account in the last
-        turn=(may_move.cum_sum() - may_move.cast(pl.UInt32)).clip(upper_bound=_TURNS).over("account_id"),
+        turn=_counted_before(asked, may_move).clip(upper_bound=_TURNS),
         known_package=pl.col("package").is_in([package.name for package in catalogue.packages]),
     )
     sold = terms.packages.select("terms_key", "package", "since", sells_yearly=pl.col("yearly").is_not_null())
@@ -106,16 +107,16 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
             answered = _answered(
                 open_.join(state, on="account_id", how="left", suffix="_held", maintain_order="left"), catalogue
             )
-            moves = (pl.col("refusal").is_null() & may_move).cast(pl.UInt32)
+            moves = pl.col("refusal").is_null() & may_move
             # what comes after a move waits for the state that the move leaves behind
-            waits = (moves.cum_sum() - moves).over("account_id") > 0
-            round_ = answered.filter(~waits)
+            answered = answered.with_columns(waits=_counted_before(answered, moves) > 0)
+            round_ = answered.filter(~pl.col("waits"))
             answers.append(round_.select(pl.col(name).cast(dtype) for name, dtype in _ANSWER.items()))
             parked.append(_parked(round_, catalogue))
             renewed = round_.filter(pl.col("starts_new") & pl.col("started_on").is_not_null())
             ended += [_closed_for_new(renewed, catalogue), state.join(open_, on="account_id", how="anti")]
             state = _moved(round_.filter(pl.col("account_id").is_last_distinct()), catalogue)
-            open_ = answered.filter(waits).select(turn.columns)
+            open_ = answered.filter("waits").select(turn.columns)
     lives = pl.concat([*ended, state]).filter(pl.col("started_on").is_not_null())
     stopped = pl.concat(parked).unique("account_id", keep="first", maintain_order=True).sort("account_id")
     return Lives(
@@ -123,6 +124,17 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
         answers=_void_pending(pl.concat(answers)).sort("at", "request_id"),
         parked=stopped,
     )
+
+
+def _counted_before(requests: pl.DataFrame, flag: pl.Expr) -> pl.Series:
+    """For how many of the account's earlier requests the flag holds."""
+    # most accounts have one request, and looking at every account by itself takes far longer than finding these
+    several = requests.select("account_id", flag=flag.cast(pl.UInt32)).with_row_index("place")
+    several = several.filter(pl.col("account_id").is_duplicated())
+    before = several.select("place", before=(pl.col("flag").cum_sum() - pl.col("flag")).over("account_id"))
+    places = pl.DataFrame({"place": pl.int_range(requests.height, dtype=pl.UInt32, eager=True)})
+    counted = places.join(before, on="place", how="left", maintain_order="left")
+    return counted["before"].fill_null(0)
 
 
 def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:

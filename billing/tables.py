@@ -42,12 +42,15 @@ class Table:
     ----------
     key
         The columns every file of the table is sorted by; together they identify a row.
+    rows_at_once
+        The rows of a row group: what is written, and read where only a part of a file is, at once.
     """
 
     name: str
     description: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    rows_at_once: int = 250_000
 
     @cached_property
     def schema(self) -> pl.Schema:
@@ -160,6 +163,8 @@ DRAFTS = Table(
         Column("content", pl.String, "Everything the page would show, as JSON"),
     ),
     ("billing_date", "account_id", "subscription_id", "kind"),
+    # a page takes more than a kilobyte
+    rows_at_once=10_000,
 )
 
 LINES = Table("lines", "A line of an issued document.", (_NUMBER, *_LINE), ("number", "line"))

@@ -411,7 +411,7 @@ def _failure(result: Any, partition: str | None) -> str:
 
 
 def _draft_count(business: Business, month: str) -> int:
-    return read_frame(business.home.partition(DRAFTS, month), DRAFTS).height
+    return read_frame(business.home.partition(DRAFTS, month), DRAFTS, ["account_id"]).height
 
 
 def _parked_by_requests(business: Business, month: str) -> pl.DataFrame:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -27,6 +28,7 @@ from billing.home import (
     write_bytes,
     write_file,
     write_frame,
+    write_frames,
 )
 from billing.tables import INGEST, LEVELS, USAGE
 
@@ -160,6 +162,35 @@ def test_equal_rows_in_any_order_are_the_same_bytes(tmp_path: Path) -> None:
     assert file_hash(tmp_path / "one.parquet") == file_hash(tmp_path / "other.parquet")
     assert not write_frame(tmp_path / "one.parquet", LEVEL.reverse(), LEVELS)
     assert write_frame(tmp_path / "one.parquet", LEVEL.head(1), LEVELS)
+
+
+def test_a_table_written_a_frame_at_a_time_has_the_same_bytes(tmp_path: Path) -> None:
+    table = replace(LEVELS, rows_at_once=3)
+    rows = pl.concat([LEVEL.with_columns(account_id=pl.lit(f"{letter}")) for letter in "abcdefgh"]).unique("account_id")
+    rows = table.conform(rows)
+    write_frame(tmp_path / "whole.parquet", rows, table)
+    assert [pq.read_metadata(tmp_path / "whole.parquet").row_group(each).num_rows for each in range(3)] == [3, 3, 2]
+    for size in (1, 2, 5, 8):
+        write_frames(tmp_path / "parts.parquet", rows.iter_slices(size), table)
+        assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    write_frame(tmp_path / "whole.parquet", rows.clear(), table)
+    write_frames(tmp_path / "parts.parquet", iter([rows.clear()]), table)
+    assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_what_fails_while_frames_are_made_is_told_as_it_is_and_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "levels.parquet"
+    write_frame(path, LEVEL, LEVELS)
+    before = path.read_bytes()
+
+    def frames() -> Iterator[pl.DataFrame]:
+        yield LEVEL.head(1)
+        raise LookupError("the package in force is not known")
+
+    with pytest.raises(LookupError, match="the package in force"):
+        write_frames(path, frames(), LEVELS)
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["levels.parquet"]
 
 
 def test_a_table_that_was_never_written_has_no_rows(tmp_path: Path) -> None:

@@ -17,12 +17,13 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from polars.testing import assert_frame_equal
 
 from billing import register_migrations
 from billing.errors import InterruptedRunError, RefusedError
 from billing.home import Home
 from billing.packages import CLOSED_SCHEMA
-from billing.register import Issue, Register
+from billing.register import Issue, IssuedRows, Register
 from billing.register_schema import REVISION, documents, metadata
 from billing.tables import DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, PACKAGES, Table
 from tests.postgresql import Server, register_rows
@@ -79,7 +80,7 @@ def draft(account: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     )
 
 
-def issue(register: Register, *accounts: str, as_of: date = FEBRUARY) -> pl.DataFrame:
+def issue(register: Register, *accounts: str, as_of: date = FEBRUARY) -> IssuedRows:
     """Issue a document to each account, and close their billing date."""
     drafts, lines, taxes = (pl.concat(frames) for frames in zip(*(draft(account) for account in accounts), strict=True))
     packages = pl.concat(
@@ -92,7 +93,17 @@ def issue(register: Register, *accounts: str, as_of: date = FEBRUARY) -> pl.Data
     )
     closing_dates = packages.select("account_id", *CLOSED_SCHEMA)
     return register.issue(
-        Issue("2026-02", as_of, as_of, drafts, lines, taxes, closing_dates, decisions, register.state())
+        Issue(
+            "2026-02",
+            as_of,
+            as_of,
+            DRAFTS.conform(drafts).lazy(),
+            lines,
+            taxes,
+            closing_dates,
+            decisions,
+            register.state(),
+        )
     )
 
 
@@ -175,7 +186,7 @@ def test_the_server_refuses_to_empty_a_table(postgresql: Server, tmp_path: Path)
 
 def test_numbers_go_on_where_they_stopped_and_a_month_closes_further(register: Register) -> None:
     later = issue(register, "gamma", as_of=date(2026, 2, 12))
-    assert later["number"].to_list() == ["INV-2026-000003"]
+    assert later.documents["number"].to_list() == ["INV-2026-000003"]
     assert register.closed_through("2026-02") == date(2026, 2, 12)
 
 
@@ -192,13 +203,18 @@ def test_a_month_that_is_issued_and_read_in_pieces_is_whole(
 ) -> None:
     monkeypatch.setattr("billing.register._ROWS_PER_STATEMENT", 2)
     monkeypatch.setattr("billing.register._BULK", 3)
-    issue(register, "c", "d", "e", "f", "g")
+    said = issue(register, "c", "d", "e", "f", "g")
     numbers = [f"INV-2026-{number:06}" for number in range(1, 8)]
     assert register.documents()["number"].to_list() == numbers
     assert register.lines()["number"].to_list() == numbers
     assert [content for _, content in register.contents(numbers)] == [
         f'{{"number":"{number}","issued_on":"2026-02-10"}}' for number in numbers
     ]
+    # what the lake is told of them is what the register holds
+    held = register.rows("2026-02")
+    assert_frame_equal(said.documents, held.documents.tail(5))
+    assert_frame_equal(said.lines, held.lines.tail(5))
+    assert_frame_equal(said.taxes, held.taxes.tail(5))
 
 
 def test_text_sorts_by_its_code_points_wherever_the_register_is(register: Register) -> None:
@@ -214,7 +230,7 @@ def test_nothing_is_issued_where_the_register_has_moved_since_the_drafts_were_ma
         "2026-02",
         FEBRUARY,
         FEBRUARY,
-        drafts,
+        drafts.lazy(),
         lines,
         taxes,
         PACKAGES.empty().select("account_id", *CLOSED_SCHEMA),
@@ -273,7 +289,7 @@ def test_a_process_that_is_killed_while_it_issues_leaves_nothing_and_no_lock(
     assert killed.exitcode == -9
     assert register.count() == 2
     with register.alone(patience=30):
-        assert issue(register, "gamma")["number"].to_list() == ["INV-2026-000003"]
+        assert issue(register, "gamma").documents["number"].to_list() == ["INV-2026-000003"]
 
 
 def die_while_issuing(root: Path, url: str | None) -> None:
@@ -349,7 +365,7 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
     before = register_rows(engine.url.render_as_string(False))
     with closing(Register.open(Home(tmp_path))) as register:
         assert register_rows(engine.url.render_as_string(False)) == before
-        assert issue(register, "gamma")["number"].to_list() == ["INV-2026-000003"]
+        assert issue(register, "gamma").documents["number"].to_list() == ["INV-2026-000003"]
     with pytest.raises(sa.exc.IntegrityError, match="stays"), engine.begin() as connection_of_today:
         connection_of_today.execute(sa.delete(documents))
     engine.dispose()
@@ -398,7 +414,7 @@ def test_a_server_that_vanishes_ends_the_run_and_is_good_again_afterwards(tmp_pa
             assert "secret" not in str(refused.value)
         server.start()
         with register.alone():
-            assert issue(register, "beta")["number"].to_list() == ["INV-2026-000002"]
+            assert issue(register, "beta").documents["number"].to_list() == ["INV-2026-000002"]
         register.close()
 
 

@@ -45,7 +45,7 @@ def test_a_draft_that_is_left_out_stops_the_month(landing: Landing, monkeypatch:
         kept = pl.col("account_id") != "bolt"
         return Drafts(drafts.documents.filter(kept), drafts.lines.filter(kept), drafts.taxes.filter(kept))
 
-    monkeypatch.setattr("billing.month.draft_month", forgetful)
+    monkeypatch.setattr("billing.documents.draft_month", forgetful)
     assert "no draft" in stopped(landing, "every_active_account_is_billed_once").messages
 
 

@@ -2,11 +2,23 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
-from billing.sample import billing_hint
+import polars as pl
+import pytest
+
+from billing.business import Business
+from billing.documents import Drafts, with_notes
+from billing.month import ingest_usage
+from billing.sample import billing_hint, write_sample
+from billing.scratch import bring_up_to_date
+from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS
 from tests.pipeline.outside import content_of, overage
 from tests.postgresql import register_rows
 
@@ -40,3 +52,58 @@ def test_tables_pages_and_documents_are_the_same_bytes_wherever_they_are_made(tm
     other = billed(tmp_path / "other" / "home", seed="4242", threads="2", zone="Asia/Tokyo")
     assert len([name for name in one if name.endswith(".pdf")]) > 12
     assert one == other
+
+
+def drafted_and_issued(home: Path) -> list[dict[str, object]]:
+    """Every file, and the register, of a made-up business after its drafts and after they were issued."""
+    write_sample(home, 120, 2, Decimal("0.2"))
+    found: list[dict[str, object]] = []
+    subscribed = [json.loads(line) for line in (home / "landing" / "requests.jsonl").read_text().splitlines()]
+    with (home / "landing" / "requests.jsonl").open("a") as requests:
+        for row in subscribed:
+            # whoever signed up early is paid back before the rest of the month is issued
+            if row["kind"] == "subscribe" and row["at"] < "2026-01-14":
+                refund = row | {"request_id": row["request_id"] + "-back", "at": "2026-01-25T00:00:00Z"}
+                requests.write(json.dumps(refund | {"kind": "refund", "channel": "support"}) + "\n")
+    for as_of, issues in ((date(2026, 1, 20), True), (date(2026, 2, 17), False), (date(2026, 2, 17), True)):
+        business = replace(Business.load(home, as_of), issues=issues)
+        ingest_usage(business)
+        bring_up_to_date(business, as_of.strftime("%Y-%m"))
+        business.register.close()
+        if not issues:
+            shutil.copy(business.home.partition(DRAFTS, "2026-01"), home.with_name("drafts.parquet"))
+        files: dict[str, object] = dict(content_of(home))
+        files["register.db"] = register_rows(f"sqlite:///{home / 'register.db'}")
+        del files["lake/ingest_state.json"]
+        found.append(files)
+    return found
+
+
+def test_documents_are_the_same_however_few_are_drafted_written_and_issued_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(DRAFTS.__dict__, "rows_at_once", 20)
+    whole = drafted_and_issued(tmp_path / "whole")
+    drafts = pl.read_parquet(tmp_path / "drafts.parquet")
+    assert 0 < drafts["corrects"].count() < drafts.height - 7, "notes and more than one range"
+    monkeypatch.setattr("billing.documents._RANGE", 7)
+    monkeypatch.setattr("billing.register._BULK", 11)
+    assert drafted_and_issued(tmp_path / "in parts") == whole
+
+
+def test_notes_stand_where_the_order_of_the_table_has_them_whatever_the_ranges() -> None:
+    days = [date(2026, 1, day) for day in (3, 5, 9)]
+
+    def rows(kind: str, *places: tuple[int, str]) -> pl.DataFrame:
+        given = {"account_id": [account for _, account in places], "billing_date": [days[day] for day, _ in places]}
+        frame = pl.DataFrame(given).with_columns(subscription_id="account_id", kind=pl.lit(kind))
+        return DRAFTS.conform(pl.concat([DRAFTS.empty(), frame], how="diagonal"))
+
+    scheduled = rows("invoice", (0, "b"), (0, "d"), (1, "a"), (1, "c"), (2, "b"))
+    for places in ([(0, "a")], [(0, "c"), (1, "a"), (1, "b")], [(2, "c"), (2, "d")], []):
+        notes = rows("credit_note", *places) if places else DRAFTS.empty()
+        for size in (1, 2, 3, 5):
+            parts = (Drafts(part, DRAFT_LINES.empty(), DRAFT_TAXES.empty()) for part in scheduled.iter_slices(size))
+            merged = with_notes(parts, Drafts(notes, DRAFT_LINES.empty(), DRAFT_TAXES.empty()))
+            written = pl.concat(DRAFTS.conform(part.documents) for part in merged)
+            assert written.equals(DRAFTS.conform(pl.concat([scheduled, notes])))

@@ -2,10 +2,11 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from typing import Any, Final
 
 from billing.business import Business
 from billing.fingerprint import moved_inputs, record_fingerprint
@@ -22,6 +23,16 @@ from billing.month import (
     write_usage,
 )
 from billing.temporary import temporary_folder
+
+STEPS_OF_A_MONTH: Final[tuple[Callable[[Business, str], Any], ...]] = (
+    write_cycles,
+    write_levels,
+    write_usage,
+    write_packages,
+    write_decisions,
+    write_charges,
+)
+"""What is computed of a month before its documents, in order."""
 
 
 @contextmanager
@@ -62,16 +73,7 @@ def bring_up_to_date(business: Business, through: str) -> dict[str, list[str]]:
         names = moved_inputs(business, month)
         if names:
             moved[month] = names
-            for step in (
-                write_cycles,
-                write_levels,
-                write_usage,
-                write_packages,
-                write_decisions,
-                write_charges,
-                write_drafts,
-                issue_documents,
-            ):
+            for step in (*STEPS_OF_A_MONTH, write_drafts, issue_documents):
                 step(business, month)
             record_fingerprint(business, month)
     return moved

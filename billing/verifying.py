@@ -9,14 +9,32 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from billing.business import Business
+from billing.fingerprint import built_months, moved_inputs
 from billing.home import file_hash, read_frame
 from billing.ingest.state import read_state
 from billing.journal import receivable_differences, unbalanced_entries
 from billing.profiles import balances
 from billing.register import hash_content
-from billing.tables import DOCUMENTS, JOURNAL, LINES, MONEY, TAXES, Table
+from billing.scratch import STEPS_OF_A_MONTH, scratch_copy
+from billing.tables import (
+    CHARGES,
+    CYCLES,
+    DECISIONS,
+    DOCUMENTS,
+    DUES,
+    JOURNAL,
+    LEVELS,
+    LINES,
+    MONEY,
+    PACKAGES,
+    PARKED,
+    TAXES,
+    USAGE,
+    Table,
+)
 
 _KEYS = ["number"]
+_COMPUTED = (CYCLES, LEVELS, USAGE, PACKAGES, DECISIONS, CHARGES, DUES, PARKED)
 
 
 def disagreements(business: Business) -> list[str]:
@@ -34,8 +52,17 @@ def disagreements(business: Business) -> list[str]:
         *_twice(documents),
         *_contents(business, documents, lines),
         *_files(business, documents),
-        *([] if unreadable else [*_lake(business, documents, lines, taxes), *_ingested(business), *_journal(business)]),
+        *([] if unreadable else _tables(business, documents, lines, taxes)),
     ]
+
+
+def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+    yield from _lake(business, documents, lines, taxes)
+    ingested = list(_ingested(business))
+    yield from ingested
+    yield from _journal(business)
+    if not ingested:
+        yield from _computed_again(business)
 
 
 def _sums(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
@@ -139,6 +166,22 @@ def _ingested(business: Business) -> Iterator[str]:
         if not path.exists() or file_hash(path) != digest:
             what = "has other bytes than when its deliveries were ingested" if path.exists() else "is missing"
             yield f"{path}: {what}: take the lake away, and `overage bill` makes it again"
+
+
+def _computed_again(business: Business) -> Iterator[str]:
+    """The tables of months in which no input has moved, against what they come to when they are computed again."""
+    months = [month for month in built_months(business) if not moved_inputs(business, month)]
+    if not months:
+        return
+    with scratch_copy(business, business.as_of) as copy:
+        for month in months:
+            for step in STEPS_OF_A_MONTH:
+                step(copy, month)
+            for table in _COMPUTED:
+                path = business.home.partition(table, month)
+                again = copy.home.partition(table, month)
+                if not path.exists() or file_hash(path) != file_hash(again):
+                    yield f"{path}: has other rows than its inputs give: take the lake away, and bill that month again"
 
 
 def _journal(business: Business) -> Iterator[str]:

@@ -194,6 +194,31 @@ def test_ingested_usage_that_was_changed_by_hand_is_named(landing: Landing) -> N
     assert f"{events}: has other bytes than when its deliveries were ingested" in ended.output
 
 
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("usage", pl.col("quantity") + 1),
+        ("charges", pl.col("amount") + 1),
+        ("dues", pl.col("amount") + 1),
+        ("cycles", pl.col("cycle_end") + pl.duration(days=1)),
+        ("packages", pl.col("opening_package") + "s"),
+        ("levels", pl.col("closing_level") + 1),
+    ],
+)
+def test_what_was_computed_and_then_changed_by_hand_is_named(landing: Landing, table: str, change: pl.Expr) -> None:
+    landing.use("acme", "2026-01-20", emails=20_000)
+    landing.use("acme", "2026-01-20", leads=1)
+    bill(landing.root, "2026-02", "2026-02-28", paper=True)
+    assert overage("verify", "--home", landing.root).output == ""
+    path = landing.root / "lake" / table / "billing_month=2026-02" / f"{table}.parquet"
+    changed = pl.read_parquet(path, hive_partitioning=False).with_columns(change)
+    assert len(changed)
+    changed.write_parquet(path)
+    ended = overage("verify", "--home", landing.root)
+    assert ended.status == 1
+    assert f"{path}: has other rows than its inputs give" in ended.output
+
+
 def test_a_register_that_is_damaged_is_named(landing: Landing) -> None:
     bill(landing.root, "2026-01", "2026-01-31")
     register = landing.root / "register.db"

@@ -1,9 +1,8 @@
 """Reading everything again: does the register agree with itself, with the PDFs on disk and with the lake?"""
 
-import json
 from collections.abc import Iterator
-from decimal import Decimal
 from pathlib import Path
+from typing import Any, Final
 
 import polars as pl
 from polars.exceptions import PolarsError
@@ -13,8 +12,10 @@ from billing.fingerprint import built_months, moved_inputs
 from billing.home import file_hash, read_frame
 from billing.ingest.state import read_state
 from billing.journal import receivable_differences, unbalanced_entries
+from billing.plain_values import plain_rows
+from billing.printed import PrintedRows, printed_rows
 from billing.profiles import balances
-from billing.register import hash_content
+from billing.register import hash_contents
 from billing.scratch import STEPS_OF_A_MONTH, scratch_copy
 from billing.tables import (
     CHARGES,
@@ -34,6 +35,9 @@ from billing.tables import (
 )
 
 _KEYS = ["number"]
+_PRINTED: Final = "_printed"
+# a page takes several times its text while it is read
+_PAGES_AT_ONCE: Final = 10_000
 _COMPUTED = (CYCLES, LEVELS, USAGE, PACKAGES, DECISIONS, CHARGES, DUES, PARKED)
 
 
@@ -50,7 +54,8 @@ def disagreements(business: Business) -> list[str]:
         ),
         *_sums(documents, lines, taxes),
         *_twice(documents),
-        *_contents(business, documents, lines),
+        *_without_document(documents, lines, taxes),
+        *_contents(business, documents, lines, taxes),
         *_files(business, documents),
         *([] if unreadable else _tables(business, documents, lines, taxes)),
     ]
@@ -63,6 +68,12 @@ def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, ta
     yield from _journal(business)
     if not ingested:
         yield from _computed_again(business)
+
+
+def _without_document(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+    for what, frame in (("lines", lines), ("taxes", taxes)):
+        for number in frame.join(documents, on=_KEYS, how="anti")["number"].unique().sort():
+            yield f"{number}: the register has {what} of it and no such document"
 
 
 def _sums(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
@@ -93,23 +104,57 @@ def _twice(documents: pl.DataFrame) -> Iterator[str]:
         yield f"{number}: {subscription} has more than one scheduled document for {day}"
 
 
-def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame) -> Iterator[str]:
-    """The stored content against its hash and against the rows: a page shows what the register says."""
-    hashes = dict(documents.select("number", "content_hash").iter_rows())
-    totals = dict(documents.select("number", "total").iter_rows())
-    amounts = dict(lines.group_by("number").agg("amount").iter_rows())
-    for number, content in business.register.contents(documents["number"].to_list()):
-        if hash_content(content) != hashes[number]:
+def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+    """The stored contents against their hashes, and every row of the register against its page."""
+    for part in documents.iter_slices(_PAGES_AT_ONCE):
+        stored = list(business.register.contents(part["number"].to_list()))
+        contents = pl.DataFrame(stored, schema={"number": pl.String, "content": pl.String}, orient="row")
+        hashed = contents.with_columns(hash_contents(contents["content"]).alias("hash")).join(
+            part.select("number", "content_hash"), on="number", maintain_order="left"
+        )
+        is_whole = pl.col("hash") == pl.col("content_hash")
+        for number in hashed.filter(~is_whole)["number"]:
             yield f"{number}: its stored content does not have the hash it was issued with"
-            continue
-        page = json.loads(content, parse_float=str)
-        if page["number"] != number:
-            yield f"{number}: its page says {page['number']}"
-        if Decimal(page["total"]) != totals[number]:
-            yield f"{number}: its page says a total of {page['total']}, the register says {totals[number]:f}"
-        shown = sorted(Decimal(line["amount"]) for line in page["lines"])
-        if shown != sorted(amounts.get(number, [])):
-            yield f"{number}: the lines on its page are not those in the register"
+        pages = hashed.filter(is_whole).select([*_KEYS, "content"])
+        own = PrintedRows(*(frame.join(pages, on=_KEYS, how="semi") for frame in (part, lines, taxes)))
+        yield from _unlike_their_pages(own, printed_rows(pages), business.catalogue.minor_units)
+
+
+def _unlike_their_pages(register: PrintedRows, printed: PrintedRows, decimals: int) -> Iterator[str]:
+    """What rows of the register and their pages say differently."""
+    heads = register.documents.with_columns(page_number="number").join(
+        printed.documents, on=_KEYS, suffix=_PRINTED, maintain_order="left"
+    )
+    for name in printed.documents.columns:
+        what = name.removeprefix("page_").replace("_", " ")
+        for number, here, there in _unlike(heads, name, _KEYS, decimals) if name not in _KEYS else ():
+            yield f"{number}: its page says {what} {there}, the register says {here}"
+    on_page = printed.lines.with_columns(is_printed=True)
+    both = (
+        register.lines.with_columns(is_there=True)
+        .join(on_page, on=list(LINES.key), how="full", coalesce=True, suffix=_PRINTED)
+        .sort(LINES.key)
+    )
+    for number, line in both.filter(pl.col("is_printed").is_null()).select(LINES.key).iter_rows():
+        yield f"{number} line {line}: is in the register and not on its page"
+    for number, line in both.filter(pl.col("is_there").is_null()).select(LINES.key).iter_rows():
+        yield f"{number} line {line}: is on its page and not in the register"
+    known = both.filter(pl.col("is_there") & pl.col("is_printed"))
+    for name in [name for name in LINES.column_names if name not in LINES.key]:
+        for number, line, here, there in _unlike(known, name, list(LINES.key), decimals):
+            yield f"{number} line {line}: its page says {name.replace('_', ' ')} {there}, the register says {here}"
+    rows = [frame.select(TAXES.column_names) for frame in (register.taxes, printed.taxes)]
+    other = [one.join(two, on=TAXES.column_names, how="anti", nulls_equal=True) for one, two in (rows, reversed(rows))]
+    for number in pl.concat(other)["number"].unique().sort():
+        yield f"{number}: the taxes on its page are not those in the register"
+
+
+def _unlike(both: pl.DataFrame, name: str, keys: list[str], decimals: int) -> Iterator[tuple[Any, ...]]:
+    """The keys of rows in which the register and the page differ, and what each of them says, as text."""
+    differ = both.filter(pl.col(name).ne_missing(pl.col(f"{name}{_PRINTED}")))
+    for row in plain_rows(differ.select(*keys, name, f"{name}{_PRINTED}"), decimals):
+        *key, here, there = row.values()
+        yield *key, *("nothing" if value is None else repr(value) for value in (here, there))
 
 
 def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
@@ -148,11 +193,18 @@ def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxe
     months = documents.select("number", "billing_month")
     for table, frame in ((DOCUMENTS, documents.drop("status", strict=False)), (LINES, lines), (TAXES, taxes)):
         names = [name for name in table.column_names if name != "status"]
-        by_month = frame.join(months, on="number", how="left", suffix="_of") if table is not DOCUMENTS else frame
-        for (month,), part in sorted(by_month.group_by("billing_month"), key=lambda found: str(found[0])):
-            stored = read_frame(business.home.partition(table, str(month)), table)
-            if not _equal(stored.select(names), part.select(names), table):
+        # a line without its document belongs to no month
+        by_month = frame.join(months, on="number", suffix="_of") if table is not DOCUMENTS else frame
+        parts = {str(month): part for (month,), part in by_month.group_by("billing_month")}
+        there = {path.parent.name.removeprefix("billing_month=") for path in _partitions(business, table)}
+        for month in sorted({*parts, *there}):
+            stored = read_frame(business.home.partition(table, month), table)
+            if not _equal(stored.select(names), parts.get(month, by_month.clear()).select(names), table):
                 yield f"lake/{table.name} of {month}: the register says otherwise: bill that month again"
+
+
+def _partitions(business: Business, table: Table) -> Iterator[Path]:
+    return (business.home.lake / table.name).glob(f"billing_month=*/{table.name}.parquet")
 
 
 def _ingested(business: Business) -> Iterator[str]:

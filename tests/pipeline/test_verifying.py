@@ -1,0 +1,82 @@
+"""`overage verify` names what was changed by hand in the register, by the pages that were issued."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.outside import Landing, bill, overage
+
+
+@pytest.fixture
+def issued(tmp_path: Path) -> Path:
+    """The home of a taxed customer who was billed a fee, overages and, late, a line of an earlier cycle."""
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    rates = "country,region,rate,name,effective_from\nUS,,0.10,Sales tax,2020-01-01\n"
+    (landing.folder / "tax_rates.csv").write_text(rates)
+    landing.use("acme", emails=16_000, bytes=61_200_000_000)
+    assert bill(landing.root, "2026-02", "2026-02-15").status == 0
+    landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    landing.request("acme", "upgrade", "2026-02-20T10:00:00Z", package="silver")
+    assert bill(landing.root, "2026-03", "2026-03-15").status == 0
+    assert overage("verify", "--home", landing.root).output == ""
+    return landing.root
+
+
+def change(home: Path, *statements: str) -> list[str]:
+    """What `verify` says after somebody has changed the register itself, past its guards."""
+    with closing(sqlite3.connect(home / "register.db")) as register, register:
+        for (guard,) in register.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            register.execute(f"DROP TRIGGER {guard}")
+        for statement in statements:
+            register.execute(statement)
+    ended = overage("verify", "--home", home)
+    assert ended.status == 1
+    return ended.output.splitlines()
+
+
+def test_rows_of_the_register_that_were_changed_by_hand_are_named_by_their_pages(issued: Path) -> None:
+    found = change(
+        issued,
+        "UPDATE documents SET content = replace(content, 'Acme', 'Acne') WHERE number = 'INV-2026-000001'",
+        "UPDATE documents SET account_id = 'other', issued_on = '2026-02-16' WHERE number = 'INV-2026-000002'",
+        "UPDATE documents SET net = net + 10000, total = total + 10000 WHERE number = 'INV-2026-000002'",
+        "UPDATE lines SET description = 'A gift', quantity = '17000' WHERE number = 'INV-2026-000002' AND line = 2",
+        "UPDATE lines SET metric = 'leads', cycle_end = NULL WHERE number = 'INV-2026-000002' AND line = 3",
+        "UPDATE taxes SET name = 'VAT' WHERE number = 'INV-2026-000002'",
+        "UPDATE lines SET line = 9 WHERE number = 'INV-2026-000003' AND line = 2",
+        "UPDATE lines SET number = 'INV-2026-000009' WHERE number = 'INV-2026-000003' AND line = 1",
+    )
+    assert [text for text in found if text.startswith("INV-")] == [
+        "INV-2026-000002: its lines add up to 108.0000, its net says 109.0000",
+        "INV-2026-000003: its lines add up to 6.0000, its net says 205.0000",
+        "INV-2026-000009: the register has lines of it and no such document",
+        "INV-2026-000001: its stored content does not have the hash it was issued with",
+        "INV-2026-000002: its page says account id 'acme', the register says 'other'",
+        "INV-2026-000002: its page says issued on '2026-02-15', the register says '2026-02-16'",
+        "INV-2026-000002: its page says net '108.00', the register says '109.00'",
+        "INV-2026-000002: its page says total '118.80', the register says '119.80'",
+        "INV-2026-000003 line 9: is in the register and not on its page",
+        "INV-2026-000003 line 1: is on its page and not in the register",
+        "INV-2026-000003 line 2: is on its page and not in the register",
+        "INV-2026-000002 line 3: its page says metric 'bandwidth', the register says 'leads'",
+        "INV-2026-000002 line 3: its page says cycle end '2026-02-10', the register says nothing",
+        "INV-2026-000002 line 2: its page says quantity '16000', the register says '17000'",
+        "INV-2026-000002 line 2: its page says description 'Emails over the allowance of Starter', the register says "
+        "'A gift'",
+        "INV-2026-000002: the taxes on its page are not those in the register",
+    ]
+    assert not [text for text in found if "None" in text]
+
+
+def test_documents_that_were_taken_out_of_the_register_are_missed_in_the_lake(issued: Path) -> None:
+    found = change(
+        issued,
+        "DELETE FROM files WHERE number = 'INV-2026-000003'",
+        "DELETE FROM taxes WHERE number = 'INV-2026-000003'",
+        "DELETE FROM lines WHERE number = 'INV-2026-000003'",
+        "DELETE FROM documents WHERE number = 'INV-2026-000003'",
+    )
+    assert "lake/documents of 2026-03: the register says otherwise: bill that month again" in found

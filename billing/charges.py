@@ -59,7 +59,8 @@ def month_dues(
         _overages(dated, rated, catalogue),
     ]
     columns = [name for name in DUES.column_names if name != "billing_month"]
-    return DUES.conform(pl.concat(fee.select(columns) for fee in fees).with_columns(billing_month=pl.lit(month)))
+    own = [fee.select(name for name in columns if name in fee.columns) for fee in fees]
+    return DUES.conform(pl.concat(own, how="diagonal").with_columns(billing_month=pl.lit(month)))
 
 
 def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
@@ -79,7 +80,11 @@ def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue)
     partly = pl.col("fee_share_denominator") > 1
     return _line(
         priced.with_columns(
-            amount=fee, cycle_end=pl.when(is_yearly).then("following_term").otherwise("next_billing_date")
+            amount=fee,
+            cycle_end=pl.when(is_yearly).then("following_term").otherwise("next_billing_date"),
+            whole_fee=pl.when(partly).then("monthly"),
+            fee_part=pl.when(partly).then("fee_share_numerator"),
+            fee_parts=pl.when(partly).then("fee_share_denominator"),
         ),
         kind="package_fee",
         cycle_start=pl.col("billing_date"),
@@ -119,7 +124,14 @@ def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalog
         difference * left.cast(pl.Int128), pl.lit(12 * PRICE_SCALE, pl.Int128), catalogue.minor_units
     )
     return _line(
-        both.with_columns(amount=amount, cycle_end=pl.col("term_end")),
+        both.with_columns(
+            amount=amount,
+            cycle_end=pl.col("term_end"),
+            whole_fee="yearly",
+            replaced_fee="yearly_before",
+            fee_part=left,
+            fee_parts=pl.lit(12, pl.Int32),
+        ),
         kind="package_fee",
         cycle_start=pl.col("billing_date"),
         description=pl.format(

@@ -4,7 +4,7 @@ import polars as pl
 
 from billing.calendar import month_of
 from billing.catalogue import Catalogue
-from billing.tables import DUES, MONEY
+from billing.tables import DUES, MONEY, PART_OF_A_FEE
 
 _KEYS = ["account_id", "subscription_id", "billing_date", "kind", "metric"]
 
@@ -32,10 +32,12 @@ def open_differences(
     -------
     polars.DataFrame
         account_id, subscription_id, billing_date, kind (package_fee, hold_fee, overage), metric, due, issued, package,
-        cycle_start, cycle_end, and as due: quantity, allowance, excess, billed_units, unit_price, description; sorted.
+        cycle_start, cycle_end, and as due: quantity, allowance, excess, billed_units, unit_price, description and
+        PART_OF_A_FEE; sorted.
     """
     due = dues.join(closed.lazy(), on=["subscription_id", "billing_date"], how="semi").select(DUES.column_names)
-    measured = ("quantity", "allowance", "excess", "billed_units", "unit_price", "description")
+    of_a_fee = [column.name for column in PART_OF_A_FEE]
+    measured = ("quantity", "allowance", "excess", "billed_units", "unit_price", "description", *of_a_fee)
     details = ("package", "cycle_start", "cycle_end", *measured)
     due_sum = (
         due.group_by(_KEYS, maintain_order=True)

@@ -9,7 +9,7 @@ import polars as pl
 
 from billing.catalogue import Catalogue, Tariff, terms_periods
 from billing.money import minor_units
-from billing.tables import CYCLES, MONEY
+from billing.tables import CYCLES, MONEY, PART_OF_A_FEE
 
 TEMPLATE_VERSION: Final = "1"
 # documents that are written out at once: a page takes several times its text until it is one
@@ -44,7 +44,7 @@ What is due now, what was billed before and by which lines; in words the fee tha
 minimum and maximum.
 """
 
-_SETTLES_NOTHING: Final = ',"settles":null'
+_NOT_SAID: Final = (',"settles":null', ',"part":null')
 
 
 def contents(
@@ -153,8 +153,10 @@ def contents(
         total=_money_text("total", catalogue),
         notes=pl.lit([], pl.List(pl.String)),
     )
-    # a line that settles nothing says nothing of it: documents without such a line keep their bytes
-    text = content.struct.json_encode().str.replace_all(_SETTLES_NOTHING, "", literal=True)
+    text = content.struct.json_encode()
+    for nothing in _NOT_SAID:
+        # a line that settles nothing, or no part of a fee, says nothing of it: documents keep their bytes
+        text = text.str.replace_all(nothing, "", literal=True)
     written = [piece.select(*_KEYS, content=text) for piece in frame.iter_slices(_PIECE)]
     return pl.concat([frame.clear().select(*_KEYS, content=pl.lit("")), *written])
 
@@ -171,6 +173,9 @@ def line_list(lines: pl.DataFrame, rated: pl.DataFrame | None, catalogue: Catalo
     """
     if "settles" not in lines.columns:
         lines = lines.with_columns(tariff=pl.lit(None, _TARIFF), settles=pl.lit(None, SETTLES))
+    lines = lines.with_columns(
+        pl.lit(None, column.dtype).alias(column.name) for column in PART_OF_A_FEE if column.name not in lines.columns
+    )
     if rated is None:
         return _line_entries(lines, catalogue)
     own = rated.select("subscription_id", "cycle_start", "metric", "terms_key", "package", "since").join(
@@ -206,6 +211,14 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         tariff="tariff",
         arithmetic=pl.lit([], pl.List(pl.String)),
         settles="settles",
+        part=pl.when(pl.col("whole_fee").is_not_null()).then(
+            pl.struct(
+                fee=_price_text("whole_fee", catalogue),
+                replaced=_price_text("replaced_fee", catalogue),
+                part=pl.col("fee_part").cast(pl.String),
+                parts=pl.col("fee_parts").cast(pl.String),
+            )
+        ),
     )
     return lines.group_by(_KEYS, maintain_order=True).agg(lines=entry)
 
@@ -424,6 +437,13 @@ def plain_text(value: pl.Expr) -> pl.Expr:
 def _money_text(column: str, catalogue: Catalogue) -> pl.Expr:
     """An amount, rounded already, with the minor unit's decimals: 164.00."""
     return pl.col(column).cast(pl.Decimal(38, catalogue.minor_units)).cast(pl.String)
+
+
+def _price_text(column: str, catalogue: Catalogue) -> pl.Expr:
+    """A price with all its decimals, and at least those of the minor unit: 99.00, 0.003."""
+    price = pl.col(column)
+    rounded = price.cast(pl.Decimal(38, catalogue.minor_units))
+    return pl.when(price == rounded).then(rounded.cast(pl.String)).otherwise(plain_text(price))
 
 
 def _day(column: str) -> pl.Expr:

@@ -15,7 +15,7 @@ from billing.catalogue import Catalogue
 from billing.differences import in_words
 from billing.document_content import change_list, comparison, contents, line_list, tax_list, usage_list
 from billing.register import hash_contents
-from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, MONEY
+from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, MONEY, PART_OF_A_FEE
 from billing.tax import document_taxes
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
@@ -268,6 +268,7 @@ def _prior_lines(
         description=in_words(catalogue, " of an earlier cycle"),
         tariff="tariff",
         settles="settles",
+        **{column.name: column.name for column in PART_OF_A_FEE},
     )
 
 

@@ -426,8 +426,23 @@ def _arithmetic(shown: dict[str, Any], billed_then: list[str]) -> list[str]:
     if settles is not None:
         return [*_due_now(shown, settles), *billed_then, *_billed_before(shown, settles)]
     if shown["tariff"] is None:
-        return [*_over(shown), shown["description"] + f" = {shown['amount']}"]
+        return [*_over(shown), *(_part(shown, shown["amount"]) or [f"{shown['description']} = {shown['amount']}"])]
     return [*_over(shown), *_priced(shown, shown["amount"])]
+
+
+def _part(shown: dict[str, Any], amount: str) -> list[str]:
+    """How a part of a fee comes about: of the days of a month (rule 1), or of the cycles of a year (rule 18)."""
+    part = shown.get("part")
+    if part is None:
+        return []
+    share = f"{part['part']} / {part['parts']}"
+    if part["replaced"] is None:
+        fee, product = Decimal(part["fee"]), f"{part['fee']} x {share} days"
+    else:
+        fee = Decimal(part["fee"]) - Decimal(part["replaced"])
+        product = f"({part['fee']} - {part['replaced']}) x {share} cycles"
+    is_exact = fee * int(part["part"]) == Decimal(amount) * int(part["parts"])
+    return [f"{product} = {amount}" if is_exact else f"{product}, rounded half-up = {amount}"]
 
 
 def _over(shown: dict[str, Any]) -> list[str]:
@@ -492,7 +507,7 @@ def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
     """What is due of the earlier cycle, by what was known when the line was issued."""
     due = settles["due"]
     if settles["fee"] is not None:
-        return [f"due now: {settles['fee']} = {due}"]
+        return [*_part(shown, due), f"due now: {settles['fee']} = {due}"]
     steps = _over(shown)
     if shown["excess"] is None or not Decimal(shown["excess"]):
         return [*steps, f"due now: {due}"]

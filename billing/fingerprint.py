@@ -22,7 +22,7 @@ from billing.ingest import events_fingerprint
 from billing.month import approved_refunds, event_months
 from billing.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, Table
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Raised when the tables of a month would come out differently for equal input."""
 
 STEPS: Final[Mapping[str, tuple[str, ...]]] = {

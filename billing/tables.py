@@ -327,6 +327,13 @@ CHARGES = Table(
     ("account_id", "subscription_id", "cycle_start", "metric"),
 )
 
+PART_OF_A_FEE: Final = (
+    Column("whole_fee", PRICE, "Where a part of a fee is due: the fee of the whole month or year; else null"),
+    Column("replaced_fee", PRICE, "The lower yearly fee whose place it takes within the term; else null"),
+    Column("fee_part", pl.Int32, "The days of the month, or the whole cycles of the year, it is due for; else null"),
+    Column("fee_parts", pl.Int32, "The days of that month, or the cycles of a year; else null"),
+)
+
 DUES = Table(
     "dues",
     "What is due on a billing date: the fee of the cycle that starts and the overages of the one that ended there.",
@@ -337,6 +344,7 @@ DUES = Table(
         _BILLING_DATE,
         Column("kind", pl.String, "package_fee, hold_fee or overage"),
         *(column for column in _LINE if column.name not in ("line", "kind")),
+        *PART_OF_A_FEE,
     ),
     ("account_id", "subscription_id", "billing_date", "kind", "metric"),
 )

@@ -125,6 +125,7 @@ def _line(row: Fields, out: Print, sign: int) -> dict[str, object]:
         "" if package.casefold() in title.casefold() else package,
         cycle,
         _tariff(row, out),
+        _part(row.fields("part"), out) if row.holds("part") else "",
         *row.texts("arithmetic"),
         *(_settles(row, row.fields("settles"), out) if row.holds("settles") else []),
     ]
@@ -145,6 +146,16 @@ def _line(row: Fields, out: Print, sign: int) -> dict[str, object]:
         "price": out.unit_price(row.decimal("unit_price")) if row.has("unit_price") else "",
         "amount": out.money(row.decimal("amount") * sign, row.place("amount")),
     }
+
+
+def _part(part: Fields, out: Print) -> str:
+    """How large a part of which fee: days of a month, or cycles of a year at the difference of two yearly fees."""
+    share = f"{part.text('part')} / {part.text('parts')}"
+    fee = out.unit_price(part.decimal("fee"))
+    if not part.has("replaced"):
+        return f"{fee} \N{MULTIPLICATION SIGN} {share} days"
+    replaced = out.unit_price(part.decimal("replaced"))
+    return f"({fee} \N{MINUS SIGN} {replaced}) \N{MULTIPLICATION SIGN} {share} cycles"
 
 
 def _settles(row: Fields, settles: Fields, out: Print) -> list[str]:

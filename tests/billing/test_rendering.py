@@ -159,6 +159,14 @@ def test_a_line_of_an_earlier_cycle_says_what_billed_it_before_and_what_moved() 
     assert "Due now" not in text
 
 
+def test_a_part_of_a_fee_is_told_with_its_factors() -> None:
+    days = fee(part={"fee": "1099.00", "replaced": None, "part": "22", "parts": "31"})
+    cycles = fee(line=2, part={"fee": "1990.00", "replaced": "990.00", "part": "11", "parts": "12"})
+    text = read(render_pdf(brief(lines=[days, cycles])))
+    assert "1,099.00 x 22 / 31 days" in text
+    assert "(1,990.00 \N{MINUS SIGN} 990.00) x 11 / 12 cycles" in text
+
+
 @reads_pdf
 def test_an_invoice_answers_why_it_is_higher_this_month() -> None:
     text = read(render_pdf(sample()))

@@ -304,11 +304,33 @@ def test_a_prorated_first_cycle_names_its_days_now_and_then(tmp_path: Path) -> N
     number = one(show(tmp_path, "documents", billing_date="2026-02-01"))["number"]
     line = one([line for line in explained(tmp_path, number) if line["kind"] == "prior_cycle"])
     assert line["arithmetic"] == [
+        "99.00 x 22 / 31 days, rounded half-up = 70.26",
         "due now: Starter, monthly fee, 22 of 31 days = 70.26",
         "billed before: 99.00 on INV-2026-000001 line 1: Starter, monthly fee",
         "70.26 due now - 99.00 billed before = -28.74",
         "Another fee is due now than was billed.",
     ]
+
+
+def test_a_part_of_a_fee_names_its_factors(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme", term="yearly")
+    landing.request("acme", "upgrade", "2026-01-20T10:00:00Z", package="silver")
+    landing.customer("even", term="yearly")
+    landing.request("even", "upgrade", "2026-04-20T10:00:00Z", package="silver")
+    bill(tmp_path, "2026-05", "2026-05-15")
+    rows = show(tmp_path, "documents")
+    numbers = {(row["account_id"], row["billing_date"]): row["number"] for row in rows}
+    wanted = {
+        ("acme", "2026-01-10"): "Starter, yearly fee = 990.00",
+        ("acme", "2026-02-10"): "(1990.00 - 990.00) x 11 / 12 cycles, rounded half-up = 916.67",
+        ("even", "2026-05-10"): "(1990.00 - 990.00) x 8 / 12 cycles, rounded half-up = 666.67",
+    }
+    found = {of: explained(tmp_path, numbers[of])[0]["arithmetic"] for of in wanted}
+    assert found == {of: [step] for of, step in wanted.items()}
+    page = (tmp_path / "documents" / "2026-02" / f"{numbers['acme', '2026-02-10']}.pdf").read_text()
+    assert '"part":{"fee":"1990.00","replaced":"990.00","part":"11","parts":"12"}' in page
+    assert '"part"' not in (tmp_path / "documents" / "2026-01" / f"{numbers['acme', '2026-01-10']}.pdf").read_text()
 
 
 def test_a_refund_names_what_it_pays_back(tmp_path: Path) -> None:

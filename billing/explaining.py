@@ -21,7 +21,7 @@ from billing.home import read_frame, scan_frames
 from billing.ingest import scan_events
 from billing.plain_values import plain_number, plain_rows
 from billing.rating import in_units, unit_billionths
-from billing.tables import BASE_QUANTITY, CHARGES, INSTANT, LEVELS, QUANTITY, REJECTS, UNBILLED
+from billing.tables import BASE_QUANTITY, CHARGES, DUES, INSTANT, LEVELS, PARKED, QUANTITY, REJECTS, UNBILLED
 from billing.usage import gauges_of, level_before, level_path, month_usage
 
 _REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
@@ -106,7 +106,9 @@ def _off_the_page(
     known: _AccountEvents,
     most_events: int,
 ) -> Iterator[dict[str, Any]]:
-    """What the document does not charge, and why: of the cycle that ended on its billing date."""
+    """What the document does not charge, and why: of its fee, and of the cycle that ended on its billing date."""
+    if document["corrects"] is None:
+        yield from _fees_settled(business, document, lines)
     month = document["billing_month"]
     charges = (
         business.scan_months(CHARGES, [month])
@@ -144,6 +146,36 @@ def _off_the_page(
         yield entry | _listed(business, late, most_events)
     yield from _unbilled(business, document, charges)
     yield from _set_aside(business, document, charges, most_events)
+
+
+def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    """What became of the fees of the document's billing date after it was issued."""
+    month = document["billing_month"]
+    if not business.home.partition(DUES, month).exists():
+        return
+    of_date = (pl.col("subscription_id") == document["subscription_id"]) & (
+        pl.col("billing_date") == document["billing_date"]
+    )
+    dues = business.scan_months(DUES, [month]).filter(of_date).collect()
+    later = business.register.lines_due(document["subscription_id"], document["billing_date"]).filter(
+        pl.col("kind").is_in(["prior_cycle", "adjustment", "refund"])
+    )
+    is_parked = document["account_id"] in read_frame(business.home.partition(PARKED, month), PARKED)["account_id"]
+    for kind, title in (("package_fee", "Package fee"), ("hold_fee", "Hold fee")):
+        paid_back = pl.col("kind") == "refund" if kind == "package_fee" else pl.lit(False)
+        settled = later.filter((pl.col("due_kind") == kind) | paid_back)
+        billed, due = lines.filter(pl.col("kind") == kind), dues.filter(pl.col("kind") == kind)
+        # the fee of a refunded cycle stays as it was paid back (rule 20), and a parked account is left alone
+        is_left = is_parked or not settled.filter(pl.col("kind") == "refund").is_empty()
+        due_now, billed_then, settled_since = (sum(each["amount"], Decimal(0)) for each in (due, billed, settled))
+        open_amount = Decimal(0) if is_left else due_now - billed_then - settled_since
+        if settled.is_empty() and not open_amount:
+            continue
+        columns = ["package", "cycle_start", "cycle_end"]
+        of_fee = pl.concat([billed.select(columns), due.select(columns), settled.select(columns)]).row(0, named=True)
+        steps = _where_it_went(business, settled, open_amount)
+        what = f"{title}: {'due' if settled.is_empty() else 'settled'} after {document['number']} was issued"
+        yield _entry(of_fee | {"number": document["number"]}, "late", what, steps)
 
 
 def _metric(business: Business, name: str) -> Metric | None:
@@ -196,8 +228,8 @@ def _where_it_went(business: Business, settled: pl.DataFrame, open_amount: Decim
     """The lines that settle what was learnt later of a cycle, and what none does yet."""
     decimals = business.catalogue.minor_units
     steps = [
-        f"settled by {number} line {line}: {amount:.{decimals}f}"
-        for number, line, amount in settled.select("number", "line", "amount").iter_rows()
+        f"{'paid back' if kind == 'refund' else 'settled'} by {number} line {line}: {amount:.{decimals}f}"
+        for kind, number, line, amount in settled.select("kind", "number", "line", "amount").iter_rows()
     ]
     if open_amount:
         steps.append(f"settled by no document yet: {open_amount:.{decimals}f}, see `overage preview`")

@@ -81,7 +81,7 @@ def with_settlements(
         due=_amount("due", catalogue),
         billed=_amount("issued", catalogue),
         fee=pl.when(pl.col("kind") != "overage").then("description"),
-        why=_why(),
+        why=_why(catalogue),
         minimum="minimum",
         maximum="maximum",
         documents=pl.col("documents").fill_null([]),
@@ -117,8 +117,9 @@ def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: C
     )
 
 
-def _why() -> pl.Expr:
+def _why(catalogue: Catalogue) -> pl.Expr:
     """What moved, in words a customer understands; null where the amounts say it all."""
+    is_metric = pl.col("metric").is_in([metric.name for metric in catalogue.metrics])
     fee, was_billed = pl.col("kind") != "overage", pl.col("documents").is_not_null()
     gone = pl.col("description").is_null()
     return (
@@ -138,6 +139,8 @@ def _why() -> pl.Expr:
         .then(pl.lit("The same fee has another price now."))
         .when(fee)
         .then(pl.lit("Another fee is due now than was billed."))
+        .when(~is_metric)
+        .then(pl.format("The catalogue in force has no {} any more: nothing is due for it.", "metric"))
         .when(pl.col("_closed").is_null())
         .then(pl.lit("This cycle is none of the subscription's any more: nothing is due for it."))
         .when(~was_billed)

@@ -271,6 +271,43 @@ def test_a_line_of_a_metric_that_was_removed_is_explained(tmp_path: Path) -> Non
         "1 started blocks of 1000",
         "1 x 3.00 = 3.00",
     ]
+    # what was billed for it is given back, and the line says why
+    bill(tmp_path, "2026-03", "2026-03-15")
+    ended = overage("explain", "INV-2026-000003", "--line", "2", "--format", "json", "--home", tmp_path)
+    assert one(json.loads(ended.output))["arithmetic"][-2:] == [
+        "0.00 due now - 3.00 billed before = -3.00",
+        "The catalogue in force has no emails any more: nothing is due for it.",
+    ]
+
+
+def test_explain_all_says_what_became_of_a_fee_that_was_issued(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    for name in ("acme", "paid-back"):
+        landing.customer(name)
+    bill(tmp_path, "2026-01", "2026-01-15")
+    numbers = {row["account_id"]: row["number"] for row in show(tmp_path, "documents")}
+
+    def late(account: str, number: str | None = None) -> list[list[str]]:
+        ended = overage("explain", number or numbers[account], "--all", "--format", "json", "--home", tmp_path)
+        found = [each for each in json.loads(ended.output) if each["kind"] == "late"]
+        assert not [each for each in found if (each["line"], each["cycle_start"]) != (None, "2026-01-10")]
+        return [[each["description"], *each["arithmetic"]] for each in found]
+
+    assert late("acme") == []
+    landing.request("paid-back", "refund", "2026-01-20T10:00:00Z", reason="not needed")
+    catalogue = landing.folder / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
+    bill(tmp_path, "2026-01", "2026-01-21")
+    since = f"after {numbers['acme']} was issued"
+    assert late("acme") == [[f"Package fee: due {since}", "settled by no document yet: -10.00, see `overage preview`"]]
+    credit = one(show(tmp_path, "documents", account_id="paid-back", kind="credit_note"))["number"]
+    assert late("paid-back") == [
+        [f"Package fee: settled after {numbers['paid-back']} was issued", f"paid back by {credit} line 1: -99.00"]
+    ]
+    bill(tmp_path, "2026-02", "2026-02-15")
+    second = one(show(tmp_path, "documents", account_id="acme", billing_date="2026-02-10"))["number"]
+    assert late("acme") == [[f"Package fee: settled {since}", f"settled by {second} line 2: -10.00"]]
+    assert late("acme", second) == late("acme", credit) == []
 
 
 def test_explain_does_not_mix_what_was_known_at_issue_with_what_is_known_now(tmp_path: Path) -> None:

@@ -9,12 +9,14 @@ from typing import Any, Final
 import polars as pl
 
 from billing.business import Business
-from billing.calendar import months_after
+from billing.calendar import month_of, months_after
 from billing.fingerprint import built_months
 from billing.given import Moved, moved_given, record_moved
-from billing.ingest.events import scan_delivered_events
+from billing.home import Home
+from billing.ingest.events import scan_delivered_events, scan_events
 from billing.ingest.parsed_files import FileVersion, other_parsed_file
 from billing.ingest.parsed_rows import PARSED
+from billing.ingest.state import read_state
 from billing.month import month_differences
 from billing.tables import CYCLES, PACKAGES, PARKED
 
@@ -223,6 +225,27 @@ def _moved_rows(version: dict[str, Any], business: Business, scratch: Business) 
         .filter(pl.col("versions") != 0)
     )
     # a row that only repeats what another delivery holds, or comes too late, changes nothing
+    event = ["source", "id"]
     counted = scan_delivered_events(scratch.home, version["delivery_day"], version["file"])
-    came = moved.filter(pl.col("versions") > 0).join(counted, on=["source", "id"], how="semi")
-    return pl.concat([moved.filter(pl.col("versions") < 0), came]).select("subject", "type", "time")
+    came = moved.filter(pl.col("versions") > 0).join(counted, on=event, how="semi")
+    gone = moved.filter(pl.col("versions") < 0)
+    if _is_of_the_last_run(version, business.home):
+        gone = gone.join(_counted_no_more(version, business, scratch), on=event, how="semi")
+    return pl.concat([gone, came]).select("subject", "type", "time")
+
+
+def _is_of_the_last_run(version: dict[str, Any], home: Home) -> bool:
+    """Whether the events in the lake are those of what a delivery was before."""
+    state = read_state(home)
+    day = state.days.get(version["delivery_day"]) if state else None
+    file = day.files.get(version["file"]) if day else None
+    return file is not None and file.sha256 == version["before"]
+
+
+def _counted_no_more(version: dict[str, Any], business: Business, scratch: Business) -> pl.LazyFrame:
+    """EVENTS that were counted from a delivery, and now are from none with that content."""
+    before = scan_delivered_events(business.home, version["delivery_day"], version["file"])
+    day = pl.col("time").dt.convert_time_zone(business.catalogue.time_zone).dt.date()
+    months = before.select(month_of(day).alias("month")).unique().collect()["month"].to_list()
+    content = ["source", "id", "account_id", "metric", "time", "value", "member"]
+    return before.join(scan_events(scratch.home, months), on=content, how="anti", nulls_equal=True)

@@ -131,6 +131,27 @@ def test_a_delivery_that_only_repeats_is_no_cause(business: Landing, tmp_path: P
     assert (row["new"], row["causes"]) == ("9.00", ["delivery 2026-02-20/usage.jsonl is new"])
 
 
+def test_a_withdrawn_delivery_that_only_repeated_is_no_cause(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("late")
+    landing.use("late", emails=16_000)
+    given = landing.folder / "usage" / "2026-01-20" / "usage.jsonl"
+    copies = [landing.deliver([given.read_text().strip()], day, "again.jsonl") for day in ("2026-01-19", "2026-01-21")]
+    other = landing.deliver([given.read_text().strip().replace("16000", "19000")], "2026-01-22", "other.jsonl")
+    assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
+    landing.use("late", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    # the first of the three counted, and the second counts in its place
+    for copy in (*copies, other):
+        copy.write_text("")
+    row = one(changes(preview(tmp_path, "2026-02", "2026-02-21"), "late", "cycle"))
+    assert (row["new"], row["causes"]) == ("9.00", ["delivery 2026-02-20/usage.jsonl is new"])
+    # with the last of them the usage goes
+    given.write_text("")
+    row = one(changes(preview(tmp_path, "2026-02", "2026-02-21"), "late", "cycle"))
+    withdrawn = ["delivery 2026-01-19/again.jsonl has changed"]
+    assert (row["new"], row["causes"]) == ("0.00", [*withdrawn, "delivery 2026-02-20/usage.jsonl is new"])
+
+
 def test_a_replaced_delivery_and_a_withdrawn_one_are_named(business: Landing, tmp_path: Path) -> None:
     usage = business.folder / "usage" / "2026-01-20" / "usage.jsonl"
     usage.write_text(usage.read_text().replace('{"count": 16000}', '{"count": 17000}', 1))

@@ -107,7 +107,14 @@ def _settled(
     windows = places.filter(pl.col("kind") == "overage").select(
         "place", "account_id", "group", "metric", since=since, until="cycle_end"
     )
-    caused = _caused(places, places.select("place", "package"), windows, inputs, business, scratch)
+    # rule 2: usage is rated by the version at the start of its cycle, the fee is that of the version at its date
+    day = pl.when(pl.col("kind") == "overage").then("cycle_start").otherwise("billing_date")
+    part = pl.when(pl.col("metric").is_null()).then("kind").otherwise(pl.format("{} of {}", "kind", "metric"))
+    sold = places.select("place", "package")
+    # a difference of two fees is one of another package's fee, too
+    other_fee = places.filter(pl.col("replaced_fee").is_not_null()).select("place").join(_packages(inputs), how="cross")
+    sold = pl.concat([sold, other_fee]).unique()
+    caused = _caused(places.with_columns(day=day, part=part), sold, windows, inputs, business, scratch)
     names = places.select("place", "subscription_id", due_on="billing_date", due_kind="kind", metric="metric")
     behind = (
         rows.select("row", "subscription_id", "settles")
@@ -124,7 +131,12 @@ def _of_redone(redone: pl.DataFrame, moved: Moved, business: Business, scratch: 
     is_parked = (pl.col("what") == "parked") & pl.col("new").is_not_null()
     parked = pl.when(is_parked).then("group").fill_null(0)
     places = redone.join(moved.groups, on="account_id", how="left", maintain_order="left").select(
-        "account_id", "billing_month", place="row", group=parked
+        "account_id",
+        "billing_month",
+        place="row",
+        group=parked,
+        day=pl.lit(None, pl.Date),
+        part=pl.lit(None, pl.String),
     )
     months = places["billing_month"].unique().to_list()
     keys = ["account_id", "billing_month"]
@@ -139,11 +151,15 @@ def _of_redone(redone: pl.DataFrame, moved: Moved, business: Business, scratch: 
         .join(metrics, how="cross")
     )
     # any of them may be what an account that is parked lacks
-    all_packages = moved.inputs.select("package").drop_nulls().unique()
-    lacking = redone.filter(pl.col("what") == "parked").select(place="row").join(all_packages, how="cross")
+    lacking = redone.filter(pl.col("what") == "parked").select(place="row").join(_packages(moved.inputs), how="cross")
     sold = pl.concat([names.explode("package", empty_as_null=False), lacking]).unique()
     caused = _caused(places, sold, windows, moved.inputs, business, scratch)
     return caused.select(pl.col("place").alias("row"), "cause")
+
+
+def _packages(inputs: pl.DataFrame) -> pl.DataFrame:
+    """package: those of which some version moved."""
+    return inputs.select("package").drop_nulls().unique()
 
 
 def _caused(
@@ -159,19 +175,24 @@ def _caused(
     Parameters
     ----------
     places
-        place, account_id, group.
+        place, account_id, group, day and part: of the catalogue, only what holds on that day and is of that part bears
+        on it; null for whatever there is.
     packages
         place, package.
     windows
         place, account_id, group, metric, since (null: ever), until: the usage that counts.
     """
     shared = inputs.filter(pl.col("account_id").is_null() & (pl.col("kind") != "delivery"))
-    groups = places.select("place", "group")
+    groups = places.select("place", "group", "day", "part")
+    everybodys = shared.filter(pl.col("package").is_null())
+    holds = (pl.col("since") <= pl.col("day")).fill_null(True)
+    is_of = pl.col("parts").list.contains(pl.col("part")).fill_null(True)
+    bears = pl.col("part").is_null() | (holds & is_of)
     return pl.concat(
         [
-            places.select("place", "account_id", "group").join(inputs, on=["account_id", "group"]).select(_CAUSED),
-            packages.join(groups, on="place").join(shared, on=["group", "package"]).select(_CAUSED),
-            groups.join(shared.filter(pl.col("package").is_null()), on="group").select(_CAUSED),
+            places.join(inputs, on=["account_id", "group"]).filter(bears).select(_CAUSED),
+            packages.join(groups, on="place").join(shared, on=["group", "package"]).filter(bears).select(_CAUSED),
+            groups.join(everybodys, on="group").filter(bears).select(_CAUSED),
             _deliveries(windows, inputs.filter(pl.col("kind") == "delivery"), business, scratch),
         ]
     )

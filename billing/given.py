@@ -4,13 +4,17 @@ An account is settled when all that is due of its closed billing dates has been 
 waits for its next document, or was left out of a correction) goes on being compared with what was given when it was.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from billing.business import Business
+from billing.catalogue import Agreement, Terms
 from billing.home import Home, remove_file, write_file
 from billing.ingest.parsed_files import FileVersion
 from billing.ingest.state import read_state
@@ -48,7 +52,8 @@ class Moved:
     inputs
         group, kind (delivery, request, payment, account, catalogue, tax_rates), key, account_id (null where it is not
         one account's), package (of a part of the catalogue), delivery_day, file, before and now (the contents; null
-        where there was, or is, none), cause (words); sorted.
+        where there was, or is, none), cause (words), and of a version, an agreement and the metrics the parts (as
+        `part_of`) that are others and the day since which they hold (both null elsewhere); sorted.
     """
 
     groups: pl.DataFrame
@@ -92,7 +97,7 @@ def moved_given(home: Home, now: Business) -> Moved:
         .with_columns(cause=pl.format("{} {} {}", pl.col("kind").str.replace("_", " "), "key", change))
         .sort("group", "kind", "key")
     )
-    return Moved(accounts.select("account_id", "group"), inputs)
+    return Moved(accounts.select("account_id", "group"), _with_parts(inputs))
 
 
 def record_moved(business: Business, moved: Moved, unsettled: pl.Series) -> None:
@@ -201,6 +206,48 @@ def _rows(frame: pl.DataFrame, kind: str, key: str, members: tuple[str, ...]) ->
     )
 
 
+def part_of(due_kind: str, metric: str | None) -> str:
+    """The part of a version, an agreement or the metrics that decides on what is due of a closed date."""
+    return due_kind if metric is None else f"{due_kind} of {metric}"
+
+
+def _terms(terms: Terms | Agreement) -> dict[str, object]:
+    """Their parts, as `part_of` names them."""
+    metrics = sorted({*terms.allowances, *terms.overage})
+    return {part_of("package_fee", None): (terms.monthly, terms.yearly)} | {
+        part_of("overage", metric): [each.get(metric, "as it is") for each in (terms.allowances, terms.overage)]
+        for metric in metrics
+    }
+
+
+def _as_parts(parts: Mapping[str, object], since: date | None = None) -> str:
+    return json.dumps({"since": None if since is None else since.isoformat(), "parts": parts}, default=repr)
+
+
+def _with_parts(inputs: pl.DataFrame) -> pl.DataFrame:
+    """`inputs` with parts (which of them are others now; null where it has none) and since (when it takes effect)."""
+    is_parted = pl.col("package").is_not_null() | pl.col("account_id").is_not_null() | (pl.col("key") == "metrics")
+    contents = inputs.filter((pl.col("kind") == "catalogue") & is_parted).select("before", "now").unique()
+    rows = []
+    for before, now in contents.iter_rows():
+        one, other = (json.loads(content) if content else {"parts": {}} for content in (before, now))
+        names = {*one["parts"], *other["parts"]}
+        moved = sorted(name for name in names if one["parts"].get(name) != other["parts"].get(name))
+        rows.append((before, now, moved, other.get("since") or one.get("since")))
+    parted = pl.DataFrame(
+        rows,
+        schema={"before": pl.String, "now": pl.String, "parts": pl.List(pl.String), "since": pl.String},
+        orient="row",
+    )
+    return inputs.join(
+        parted.with_columns(pl.col("since").str.to_date()),
+        on=["before", "now"],
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
+    )
+
+
 def _catalogue(business: Business) -> pl.DataFrame:
     """The parts of the catalogue: each version of a package, each agreement, and what holds for everyone."""
     catalogue = business.catalogue
@@ -208,7 +255,9 @@ def _catalogue(business: Business) -> pl.DataFrame:
         {
             "key": f"package {package.name}, version of {terms.effective_from}",
             "package": package.name,
-            "content": repr((package.rank, terms)),
+            "content": _as_parts(
+                _terms(terms) | {"upgrades": [package.rank, *terms.auto_upgrade_on]}, terms.effective_from
+            ),
         }
         for package in catalogue.packages
         for terms in package.versions
@@ -217,12 +266,13 @@ def _catalogue(business: Business) -> pl.DataFrame:
         {
             "key": f"agreement of {agreement.account_id} on {agreement.package} from {agreement.effective_from}",
             "account_id": agreement.account_id,
-            "content": repr(agreement),
+            "content": _as_parts(_terms(agreement), agreement.effective_from),
         }
         for agreement in catalogue.agreements
     ]
+    metrics = {part_of("overage", metric.name): metric for metric in catalogue.metrics}
     common = [
-        {"key": "metrics", "content": repr(catalogue.metrics)},
+        {"key": "metrics", "content": _as_parts(metrics)},
         {"key": "policy", "content": repr(catalogue.policy)},
         {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
         {"key": "seller", "content": repr(catalogue.seller)},

@@ -1,11 +1,13 @@
 """A preview says what billing would change, and why; it changes nothing, and billing then does just that."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, Row, bill, blank_files, blank_page, content_of, one, overage, show
@@ -181,6 +183,34 @@ def test_a_new_price_is_named_with_what_it_changes(business: Landing, tmp_path: 
     assert all(len(row["causes"]) == 1 for row in rows)
     assert rows[0]["causes"][0].startswith("catalogue package starter, version of ")
     assert found["totals"]["cycle"] == {"changes": 4, "difference": "-40.00"}
+
+
+def test_what_moved_of_a_version_is_named_where_it_bears_only(business: Landing, tmp_path: Path) -> None:
+    catalogue = business.folder / "catalogue.yaml"
+    text = catalogue.read_text()
+    business.use("other", "2026-01-21", domains=3, delivered="2026-02-19")
+    # three reasons for three lines: usage, a fee and the price of emails
+    starter = text.replace('size: 1000, price: "3.00"', 'size: 1000, price: "4.00"')
+    catalogue.write_text(starter)
+    version = "catalogue package starter, version of 2026-01-01 has changed"
+    delivery = "delivery 2026-02-19/usage.jsonl is new"
+    domains = "Custom domains, cycle 2026-01-10 to 2026-02-10"
+    found = preview(tmp_path, "2026-02", "2026-02-21")
+    assert causes(found, "other") == {EMAILS: [version], domains: [delivery]}
+    # another fee as well, for one of them by an agreement, and a version that holds later only
+    later = yaml.safe_load(starter.replace('"99.00"', '"89.00"'))
+    later["agreements"] = [
+        {"account_id": "late", "package": "starter", "effective_from": date(2026, 1, 1), "price": {"monthly": "79.00"}},
+        {"account_id": "late", "package": "starter", "effective_from": date(2026, 4, 1), "price": {"monthly": "1.00"}},
+    ]
+    versions = later["packages"][0]["versions"]
+    versions.append(versions[0] | {"effective_from": date(2026, 3, 1)})
+    catalogue.write_text(yaml.safe_dump(later))
+    fees = [f"Package Fee, cycle {cycle}" for cycle in ("2026-01-10 to 2026-02-10", "2026-02-10 to 2026-03-10")]
+    found = preview(tmp_path, "2026-02", "2026-02-21")
+    assert causes(found, "other") == {fee: [version] for fee in fees} | {EMAILS: [version], domains: [delivery]}
+    agreement = "catalogue agreement of late on starter from 2026-01-01 is new"
+    assert causes(found, "late") == {fee: [agreement, version] for fee in fees} | {EMAILS: [version]}
 
 
 def test_a_request_that_came_late_is_named(business: Landing, tmp_path: Path) -> None:

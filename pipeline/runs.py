@@ -233,7 +233,7 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
             refuse_lost_documents(business)
         for folder in (home.lake, home.documents, home.profiles, home.reports):
             remove_scratch_files(folder)
-        use_instance_of(home)
+        use_instance_of(home, say)
         for warning in business.inputs.warnings:
             say(f"warning: {warning}")
         resource = BillingHome(

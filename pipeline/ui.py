@@ -31,7 +31,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> int:
         raise RefusedError(
             f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
         )
-    use_instance_of(home)
+    use_instance_of(home, say)
     # people look at these calendars: months that are years ahead would only look missing
     environment = {"OVERAGE_MONTHS_AHEAD": "1"} | os.environ | {"OVERAGE_HOME": str(home.root)}
     module = ["-m", "pipeline.definitions"]

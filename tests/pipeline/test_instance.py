@@ -1,6 +1,8 @@
 """Dagster's records of a home."""
 
+import hashlib
 import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -9,8 +11,11 @@ from contextlib import closing
 from pathlib import Path
 from unittest import mock
 
+import dagster as dg
+import pytest
+
 from billing.home import Home
-from pipeline.instance import use_instance_of
+from pipeline.instance import WRITTEN, use_instance_of
 from tests.pipeline.killing import KILLS, Killer
 from tests.pipeline.outside import Landing
 
@@ -24,7 +29,7 @@ import dagster as dg
 sys.stdout.write("ready\\n")
 sys.stdout.flush()
 sys.stdin.readline()
-use_instance_of(Home(Path(sys.argv[1])))
+use_instance_of(Home(Path(sys.argv[1])), print)
 with dg.DagsterInstance.get() as instance:
     instance.get_runs_count()
 """
@@ -77,9 +82,50 @@ def test_records_whose_making_is_killed_at_any_write_are_made_whole_by_the_next(
         shutil.copytree(kept / str(place), again)
         with mock.patch.dict(os.environ):
             os.environ.pop("DAGSTER_HOME", None)
-            use_instance_of(Home(again))
+            use_instance_of(Home(again), print)
         assert made(again) == wanted, f"killed just before write {place}: {writes[place]}"
         shutil.rmtree(again)
+
+
+def opened(home: Path) -> tuple[str, list[str]]:
+    """The settings of a home's records after a command has opened them, and what it said."""
+    said: list[str] = []
+    with mock.patch.dict(os.environ):
+        os.environ.pop("DAGSTER_HOME", None)
+        use_instance_of(Home(home), said.append)
+        with dg.DagsterInstance.get() as instance:
+            assert instance.run_launcher is not None
+    return (home / ".dagster" / "dagster.yaml").read_text(), said
+
+
+def test_settings_that_an_earlier_version_wrote_are_brought_up_to_date_and_changed_ones_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".dagster").mkdir()
+    path = tmp_path / ".dagster" / "dagster.yaml"
+    present, said = opened(tmp_path)
+    assert said == []
+    # else homes with the settings as they are now would be taken for changed ones some day
+    assert hashlib.sha256(present.encode()).hexdigest() == WRITTEN[-1]
+    before, launcher = present.split("run_launcher:")
+    earlier = before + launcher.split("\n\n", 1)[1]
+    path.write_text(earlier)
+    monkeypatch.setattr("pipeline.instance.WRITTEN", (hashlib.sha256(earlier.encode()).hexdigest(), *WRITTEN))
+    settings, said = opened(tmp_path)
+    assert (settings, len(said), said[0]) == (
+        present,
+        1,
+        f"{path}: brought up to date: it was as an earlier version of this program wrote it",
+    )
+    assert opened(tmp_path) == (present, [])
+    # somebody's own settings are theirs: one line says what they lack
+    own = earlier.replace("max_concurrent_runs: 2", "max_concurrent_runs: 5")
+    path.write_text(own)
+    settings, (warning,) = opened(tmp_path)
+    assert settings == own
+    (line,) = re.findall("add the line `(.*?)`", warning)
+    path.write_text(f"{own}\n{line}\n")
+    assert opened(tmp_path)[1] == []
 
 
 def made(home: Path) -> dict[str, object]:

@@ -24,7 +24,7 @@ from pipeline.launcher import WatchingRunLauncher
 def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
     """The records of a home."""
     monkeypatch.delenv("DAGSTER_HOME", raising=False)
-    monkeypatch.setenv("DAGSTER_HOME", str(use_instance_of(Home(tmp_path))))
+    monkeypatch.setenv("DAGSTER_HOME", str(use_instance_of(Home(tmp_path), print)))
     with dg.DagsterInstance.get() as instance:
         yield instance
 

@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import re
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 LATIN_SHEETS = ("invoice.css",)  # Latin, Greek and Cyrillic
 SHEETS = ("invoice.css", "other_scripts.css")
 
+BETWEEN_BLOCKS = re.compile(r">\s+<(?=/?(?:body|div|h2|head|html|meta|p|table|td|th|thead|title|tr)\b)")
 
 SECONDS_PER_DOCUMENT = 30.0
 SECONDS_PER_LINE = 0.1
@@ -171,7 +173,8 @@ class Engine:
 
     def draw(self, page: Mapping[str, object], seconds: float) -> Drawn:
         with _time_limit(seconds):
-            return self.draw_html(self._template.render(page))
+            # white space between blocks would become boxes that are thrown away again
+            return self.draw_html(BETWEEN_BLOCKS.sub("><", self._template.render(page)))
 
     def _style(self, sheets: tuple[str, ...]) -> tuple[object, list[object]]:
         """The sheets with the faces they name, which are loaded once."""

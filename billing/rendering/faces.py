@@ -13,7 +13,6 @@ import invoice_templates
 TEMPLATES = Path(invoice_templates.__file__).parent
 FACES = (
     "Inter-Regular.ttf",
-    "Inter-Medium.ttf",
     "Inter-SemiBold.ttf",
     "NotoSansArabic-Regular.ttf",
     "NotoSansDevanagari-Regular.ttf",

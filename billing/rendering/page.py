@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from itertools import groupby
+from unicodedata import east_asian_width
 
 from billing.rendering.content import Fields
 from billing.rendering.errors import ContentError
@@ -14,6 +15,8 @@ TEMPLATE_VERSION = "1"
 
 
 BAR_MILLIMETRES = Decimal(74)
+LABEL_WIDTHS = 44  # letters that surely fit where a comparison says what moved; a Chinese one is as wide as two
+NUMBER_WIDTHS = 14
 
 
 def page_of(content: Mapping[str, object]) -> dict[str, object]:
@@ -247,18 +250,18 @@ def _usage_row(row: Fields, out: Print) -> dict[str, object]:
     }
 
 
-def bar(quantity: Decimal, allowance: Decimal) -> dict[str, str]:
-    """Lengths in millimetres of usage within the allowance and of the rest of the bar, which shows the larger of both.
+def bar(quantity: Decimal, allowance: Decimal) -> str:
+    """Millimetres of the bar beyond usage within the allowance; the bar shows the larger of both.
 
-    The rest is the usage beyond the allowance where there is some, and otherwise the allowance that was left over.
+    They are the usage beyond the allowance where there is some, and otherwise the allowance that was left over.
     """
     used = max(quantity, Decimal(0))
     scale = max(used, allowance)
     within = Decimal(0)
     if scale > 0:
         within = min(used, max(allowance, Decimal(0))) / scale * BAR_MILLIMETRES
-    # fixed-point on purpose: these two are the only values of a document that reach a style
-    return {"within": f"{within:.2f}", "rest": f"{BAR_MILLIMETRES - within:.2f}"}
+    # fixed-point on purpose: this is the only value of a document that reaches a style
+    return f"{BAR_MILLIMETRES - within:.2f}"
 
 
 def _change(row: Fields, out: Print) -> dict[str, object]:
@@ -285,6 +288,15 @@ def _comparison(document: Fields, out: Print, total: Decimal) -> dict[str, objec
     """Why it is higher, or lower, than last time (rule 23)."""
     comparison = document.fields("comparison")
     difference = comparison.decimal("difference")
+    movements = [
+        {
+            "label": row.text("label"),
+            "previous": out.money(row.decimal("previous"), row.place("previous")),
+            "current": out.money(row.decimal("current"), row.place("current")),
+            "difference": out.change_of_money(row.decimal("difference"), row.place("difference")),
+        }
+        for row in comparison.rows("movements")
+    ]
     return {
         "number": comparison.text("previous_number"),
         "date": out.day(comparison.day("previous_date")),
@@ -292,16 +304,17 @@ def _comparison(document: Fields, out: Print, total: Decimal) -> dict[str, objec
         "current": out.money_with_currency(total, "total"),
         "difference": out.money_with_currency(abs(difference), comparison.place("difference")),
         "direction": "higher" if difference > 0 else "lower" if difference < 0 else "same",
-        "movements": [
-            {
-                "label": row.text("label"),
-                "previous": out.money(row.decimal("previous"), row.place("previous")),
-                "current": out.money(row.decimal("current"), row.place("current")),
-                "difference": out.change_of_money(row.decimal("difference"), row.place("difference")),
-            }
-            for row in comparison.rows("movements")
-        ],
+        "movements": movements,
+        "lined": all(map(is_one_line, movements)),
     }
+
+
+def is_one_line(movement: Mapping[str, str]) -> bool:
+    """Whether nothing of a movement wraps in its column, so that the lines of several columns stand side by side."""
+    label = movement["label"]
+    widths = len(label) + sum(east_asian_width(character) in "WF" for character in label)
+    numbers = [value for name, value in movement.items() if name != "label"]
+    return label.isprintable() and widths <= LABEL_WIDTHS and max(map(len, numbers)) <= NUMBER_WIDTHS
 
 
 def _tax(row: Fields, out: Print, sign: int) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """The lake files made from the deliveries of one day: events by month, rejects, repeats and the manifest."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
@@ -19,6 +19,7 @@ from billing.ingest.state import DayState, FileState
 from billing.tables import BASE_QUANTITY, EVENTS, INGEST, QUANTITY, REJECTS, Table
 
 _MONTH: Final = "event_month"
+_HELD_TOGETHER: Final = 100_000
 _PLAIN_VALUE: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]{1,9}0*)?$"
 
 
@@ -32,6 +33,9 @@ class ParsedVersion:
     parsed: Path
     kept: bool = False
 
+
+ByMonth = dict[str, list[pl.DataFrame]]
+"""Rows by calendar month, in parts that follow each other."""
 
 Texts = Callable[[ParsedVersion, pl.Series], pl.DataFrame]
 """Finds the texts (row, text) of rows that were set aside for what they meet, not for what they are."""
@@ -64,22 +68,27 @@ def write_day(
     AssertionError
         When a file's rows are not counted + duplicates + rejected (rule 27).
     """
-    events = []
+    events: ByMonth = {}
     rejects = []
     states: dict[str, FileState] = {}
     for file in files:
-        rows = pl.read_parquet(file.parsed, glob=False, hive_partitioning=False)
-        counted, rejected, duplicates = _parted(
-            rows, valid(file), marks.filter(pl.col("file") == file.name), rules, day
-        )
-        events.append(_events(counted, day, file.name, rules))
+        marked = marks.filter(pl.col("file") == file.name)
+        all_valid = valid(file)
+        counted, aside, duplicates = 0, [], 0
+        for rows, are_valid in _some_at_a_time(file, all_valid):
+            own = marked.filter(pl.col("row").is_between(rows["row"].min(), rows["row"].max()))
+            counting, rejected, repeated = _parted(rows, are_valid, own, rules, day)
+            _add_by_month(events, _events(counting, day, file.name, rules), rules)
+            aside.append(rejected)
+            counted, duplicates = counted + len(counting), duplicates + repeated
+        rejected = pl.concat(aside)
         rejects.append(_rejects(rejected, day, file, rules, texts))
         states[file.name] = _conserved(
             FileState(
                 sha256=file.sha256,
                 bytes=file.bytes,
-                rows=len(rows),
-                counted=len(counted),
+                rows=len(all_valid),
+                counted=counted,
                 duplicates=duplicates,
                 rejected=len(rejected),
                 unreadable="; ".join(rejected.filter(pl.col("reason") == UNREADABLE_FILE)["text"]),
@@ -88,9 +97,9 @@ def write_day(
             day,
             file.name,
         )
-    outputs = _write_by_month(home, EVENTS, day, pl.concat([EVENTS.empty(), *events]), rules)
+    outputs = _write_by_month(home, EVENTS, day, events)
     outputs += _write_or_remove(home.delivery(REJECTS, day), pl.concat([REJECTS.empty(), *rejects]), REJECTS)
-    outputs += _write_by_month(home, REPEATS, day, REPEATS.conform(marks), rules)
+    outputs += _write_by_month(home, REPEATS, day, _add_by_month({}, REPEATS.conform(marks), rules))
     # the manifest names the versions that the other files were made from, so it comes after them
     outputs += _write_or_remove(home.delivery(INGEST, day), _manifest(day, states), INGEST)
     return DayState(files=states, outputs=_described(home, outputs))
@@ -98,9 +107,16 @@ def write_day(
 
 def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame, rules: Rules) -> DayState:
     """Write the marks of a day of which the same rows count as before; all else of the day stays as it is."""
-    outputs = _write_by_month(home, REPEATS, day, REPEATS.conform(marks), rules)
+    outputs = _write_by_month(home, REPEATS, day, _add_by_month({}, REPEATS.conform(marks), rules))
     kept = {path: output for path, output in before.outputs.items() if not path.startswith(f"{REPEATS.name}/")}
     return replace(before, outputs=kept | _described(home, outputs))
+
+
+def _some_at_a_time(file: ParsedVersion, valid: pl.Series) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+    """The rows of a parsed file, some at a time, each with whether it is valid."""
+    rows = pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
+    for start in range(0, max(1, len(valid)), _HELD_TOGETHER):
+        yield rows.slice(start, _HELD_TOGETHER).collect(), valid.slice(start, _HELD_TOGETHER)
 
 
 def day_file(home: Home, table: Table, month: str, day: date) -> Path:
@@ -261,18 +277,26 @@ def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
     )
 
 
-def _write_by_month(home: Home, table: Table, day: date, rows: pl.DataFrame, rules: Rules) -> list[Path]:
-    """Write a day's rows by calendar month of the billing time zone, and remove months it no longer reaches.
-
-    The rows are sorted by the table's key.
-    """
+def _add_by_month(parts: ByMonth, rows: pl.DataFrame, rules: Rules) -> ByMonth:
+    """Add rows with a `time` to the parts of their calendar months of the billing time zone, in their order."""
     local = pl.col("time").dt.convert_time_zone(rules.time_zone)
     months = rows.select(local.dt.year().cast(pl.Int32) * 12 + local.dt.month() - 1).to_series()
+    found = months.unique().sort()
+    for month in found:
+        part = rows.filter(months == month) if len(found) > 1 else rows
+        parts.setdefault(f"{month // 12:04d}-{month % 12 + 1:02d}", []).append(part)
+    return parts
+
+
+def _write_by_month(home: Home, table: Table, day: date, parts: ByMonth) -> list[Path]:
+    """Write a day's rows by month, and remove months it no longer reaches.
+
+    The rows of all parts of a month are sorted by the table's key.
+    """
     written = []
-    for month in months.unique().sort():
-        part = rows.filter(months == month) if months.n_unique() > 1 else rows
-        path = day_file(home, table, f"{month // 12:04d}-{month % 12 + 1:02d}", day)
-        write_frame(path, part, table, in_order=True)
+    for month in sorted(parts):
+        path = day_file(home, table, month, day)
+        write_frame(path, pl.concat(parts.pop(month)), table, in_order=True)
         written.append(path)
     for path in (home.lake / table.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"):
         if path not in written:

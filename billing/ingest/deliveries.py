@@ -9,13 +9,13 @@ A killed run is healed by the next: the days to be rewritten are noted before th
 state is written last.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import polars as pl
 
@@ -24,6 +24,7 @@ from billing.errors import InterruptedRunError
 from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_tables import ParsedVersion, measured_column, read_repeats, rewrite_repeats, write_day
+from billing.ingest.delivered_bytes import UnreadableFileError
 from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
@@ -47,6 +48,11 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
 _RESOLVED_TOGETHER: Final = 1_000_000
+_WORTH_SHARING: Final = 8 * 1024 * 1024
+"""From so many delivered bytes on files are worked on some at a time."""
+
+Job = TypeVar("Job")
+Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ def ingest_deliveries(
     lateness_days: int,
     progress: Progress | None = None,
     through: date | None = None,
-    workers: int = 1,
+    workers: int = 2,
     kept: Sequence[parsing.FileVersion] = (),
 ) -> IngestOutcome:
     """Bring events, rejects and the ingest manifest up to date with landing/usage.
@@ -108,7 +114,7 @@ def ingest_deliveries(
     through
         The as-of day: later delivery days are not looked at. What is in the lake of them stays; readers cut it off.
     workers
-        Files parsed at the same time; each takes some 100 MB.
+        Files parsed, and days written, at the same time where there is much of them; each takes some 100 MB.
     kept
         Versions of delivered files that are still compared with what replaced them: their parsed files stay.
 
@@ -166,15 +172,17 @@ class _Ingest:
             if self.state is not None:
                 write_state(self.home, with_pending(self.state, frozenset(touched)))
         days = dict(state.days)
-        for done, day in enumerate(sorted(touched)):
-            self.progress("writing events", done, len(touched))
+
+        def write(day: date) -> DayState:
             if day in alike:
-                days[day] = rewrite_repeats(self.home, day, days[day], touched[day], self.rules)
-            elif files.get(day):
-                days[day] = self._write_day(day, files[day], touched[day])
-            else:
-                self._write_day(day, [], touched[day])
-                days.pop(day, None)
+                return rewrite_repeats(self.home, day, state.days[day], touched[day], self.rules)
+            return self._write_day(day, files.get(day, []), touched[day])
+
+        order = sorted(touched)
+        for done, written in enumerate(self._each(write, order, touched.keys())):
+            self.progress("writing events", done, len(order))
+            days[order[done]] = written
+        days = {day: written for day, written in days.items() if written.files}
         # accounts may have changed without bearing on any row
         if self._accounts_moved():
             accounts = write_accounts(self.home, self.rules.accounts)
@@ -255,12 +263,25 @@ class _Ingest:
                 wanted.append((version, path))
         if not wanted:
             return 0
-        done = 0
-        with ThreadPoolExecutor(max(1, self.workers)) as pool:
-            for _ in pool.map(lambda job: self._parse_one(*job), wanted):
-                self.progress("parsing deliveries", done, len(wanted))
-                done += 1
+        days = {version.day for version, _ in wanted}
+        for done, _ in enumerate(self._each(lambda job: self._parse_one(*job), wanted, days)):
+            self.progress("parsing deliveries", done, len(wanted))
         return len(wanted)
+
+    def _each(self, work: Callable[[Job], Done], jobs: Sequence[Job], days: AbstractSet[date]) -> Iterator[Done]:
+        """Do every job, in turn or some at a time; what comes of them, in order.
+
+        Parameters
+        ----------
+        days
+            Those whose files are worked on: few bytes are not worth a thread.
+        """
+        size = sum(self.sizes.get((file.day, file.name), 0) for file in self.landing.files if file.day in days)
+        if self.workers == 1 or size < _WORTH_SHARING:
+            yield from map(work, jobs)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield from pool.map(work, jobs)
 
     def _parsed_path(self, version: parsing.FileVersion) -> Path | None:
         """Where the rows of a file stand; None when they have yet to be read."""
@@ -273,20 +294,34 @@ class _Ingest:
     def _parse_one(self, version: parsing.FileVersion, path: Path) -> None:
         file = self.delivered.get((version.day, version.name))
         if file is not None:
-            rows = parsing.parse_delivered(file, self.rules.types)
-            # while the rows are at hand, so that they need not be read again for it
-            self.hashes[path] = _valid_hashes(rows, self.rules, file.day)
-            label = _label(file.day, file.name)
-            if label in self.stamps and self.stamps[label] != stamp(file):
-                raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
-        else:
-            older = parsing.other_parsed_file(self.home, version)
-            if older is None:
-                return
+            try:
+                parsing.write_parsed(path, self._parsed_rows(file, path), version)
+            except UnreadableFileError as error:
+                self._require_unchanged(file)
+                parsing.write_parsed(path, [parsing.unreadable_file(file, self.rules.types, error)], version)
+            return
+        older = parsing.other_parsed_file(self.home, version)
+        if older is not None:
             flat = DeliveredFile(version.day, version.name, Path(version.name)).format != "json"
             before = pl.read_parquet(older, glob=False, hive_partitioning=False)
-            rows = parsing.parse_again(before, self.rules.types, flat)
-        parsing.write_parsed(path, rows, version)
+            parsing.write_parsed(path, [parsing.parse_again(before, self.rules.types, flat)], version)
+
+    def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
+        """The rows of a delivered file, some at a time; what is to be found out of them is, while they are at hand."""
+        hashes = []
+
+        def hashed(rows: pl.DataFrame) -> pl.DataFrame:
+            hashes.append(_valid_hashes(rows, self.rules, file.day))
+            return rows
+
+        yield from map(hashed, parsing.parse_delivered(file, self.rules.types))
+        self._require_unchanged(file)
+        self.hashes[path] = pl.concat(hashes)
+
+    def _require_unchanged(self, file: DeliveredFile) -> None:
+        label = _label(file.day, file.name)
+        if label in self.stamps and self.stamps[label] != stamp(file):
+            raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
 
     def _write_day(self, day: date, files: Sequence[ParsedVersion], marks: pl.DataFrame) -> DayState:
         def valid(file: ParsedVersion) -> pl.Series:
@@ -519,7 +554,7 @@ class _Ingest:
             .filter(pl.col("row").is_in(numbers.implode()))
             .collect()
         )
-        rows = rows.filter(self.rules.reason(day, len(rows)).is_null())
+        rows = rows.filter(self.rules.is_valid(day, len(rows)))
         values = [name for name in rows.columns if name not in PARSED]
         parts = [pl.DataFrame(schema=CANDIDATE)]
         for event in self.rules.types:
@@ -609,8 +644,7 @@ def _label(day: date, name: str) -> str:
 
 
 def _valid_hashes(rows: pl.DataFrame, rules: Rules, day: date) -> pl.Series:
-    valid = rules.reason(day, len(rows)).is_null()
-    return rows.select(pl.when(valid).then(identity_hash()).alias("hash")).to_series()
+    return rows.select(pl.when(rules.is_valid(day, len(rows))).then(identity_hash()).alias("hash")).to_series()
 
 
 _STRAY: Final = "found in place of a delivery day, expected folders named YYYY-MM-DD"

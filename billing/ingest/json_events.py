@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 import polars as pl
 from polars.exceptions import ComputeError
 
-from billing.ingest.delivered_bytes import FIRST_LINE, Lines, line_blocks, split_lines
+from billing.ingest.delivered_bytes import FIRST_LINE, Lines, decoded_lines, line_blocks, split_lines
 from billing.ingest.instants import parse_instants
 from billing.ingest.line_layout import LineLayout, cut_lines, layout_of
 from billing.ingest.measured import EventTypes, measured_paths, member_column
@@ -29,8 +29,8 @@ _LINE: Final = "overage line"
 # A number that a binary float may not hold exactly (17 characters or more, or an exponent), or half a surrogate pair.
 _INEXACT: Final = r'":\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]'
 _ONE_BY_ONE: Final = 128
-_SMALL_BLOCK: Final = 256 * 1024
-"""Where a few texts are looked for, only the lines of the blocks that hold one are told apart."""
+_SMALL_BLOCK: Final = 128 * 1024
+"""Where a few texts are looked for, only the blocks that hold one are parted into lines."""
 _LONGEST_PLAIN: Final = 60
 _MOST_LAYOUTS: Final = 8
 _STRAY_SHARE: Final = 0.02
@@ -62,21 +62,32 @@ def json_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
         found = Lines(framed)
         decoded, others = layouts.decode(found, row)
         fields = _fields(decoded, others, paths)
-        if len(fields):
-            yield Piece(fields, partial(_texts, found, fields["row"] - row))
-        row += found.count
+        count = found.count
+        piece = Piece(fields, partial(_texts, found, fields["row"] - row))
+        # what is not held here is let go before the next block is read
+        del framed, found, decoded, others, fields
+        if len(piece.fields):
+            yield piece
+        del piece
+        row += count
 
 
 def json_texts(file: BinaryIO, rows: pl.Series) -> Iterator[pl.DataFrame]:
     """The texts (row, text) of some rows of a file, undecoded; rows that are not there are left out."""
-    row = 1
-    for framed in line_blocks(file, FIRST_LINE, _SMALL_BLOCK):
-        found = Lines(framed)
-        count = framed.count(b"\n", len(FIRST_LINE)) + (not framed.endswith(b"\n"))
-        wanted = rows.filter((rows >= row) & (rows < row + count))
-        if len(wanted):
-            yield found.texts(wanted - row).select(wanted.alias("row"), "text")
-        row += count
+    wanted = rows.sort()
+    row = first = 1
+    place = 0
+    for block in line_blocks(file, size=_SMALL_BLOCK):
+        row, first = row + block.count(b"\n") + (not block.endswith(b"\n")), row
+        if place == len(wanted):
+            break
+        if wanted[place] >= row:
+            continue
+        found = wanted.slice(place, int(wanted.search_sorted(row)) - place)
+        place += len(found)
+        lines = block.split(b"\n")
+        texts = decoded_lines([lines[number - first] for number in found])
+        yield texts.select(found.alias("row"), "text")
 
 
 def _texts(lines: Lines, places: pl.Series, wanted: pl.Series) -> pl.Series:

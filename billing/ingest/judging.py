@@ -68,20 +68,25 @@ class Rules:
         rows
             How many rows are judged: only how long it takes depends on it.
         """
+        reason = pl.lit(None, pl.String)
+        for fault, holds in reversed(self._faults(day, rows).items()):
+            reason = pl.when(holds).then(pl.lit(fault)).otherwise(reason)
+        return pl.when(pl.col("reason").is_not_null()).then("reason").otherwise(reason)
+
+    def is_valid(self, day: date, rows: int) -> pl.Expr:
+        """Whether `reason` would be null: found sooner than the reason."""
+        return pl.col("reason").is_null() & ~pl.any_horizontal(*self._faults(day, rows).values()).fill_null(False)
+
+    def _faults(self, day: date, rows: int) -> dict[str, pl.Expr]:
+        """What is wrong with a row that is well formed, by reason, in the order of rule 27."""
         first = _midnight(day - timedelta(days=self.lateness_days), self.time_zone)
         after = _midnight(day + timedelta(days=2), self.time_zone)
-        return (
-            pl.when(pl.col("reason").is_not_null())
-            .then("reason")
-            .when(self._of_unknown_account(rows))
-            .then(pl.lit(UNKNOWN_ACCOUNT))
-            .when(~pl.col("type").is_in(list(self.types)))
-            .then(pl.lit(UNKNOWN_TYPE))
-            .when(pl.col("time") >= pl.lit(after).cast(INSTANT))
-            .then(pl.lit(FUTURE_DATED))
-            .when(pl.col("time") < pl.lit(first).cast(INSTANT))
-            .then(pl.lit(TOO_LATE))
-        )
+        return {
+            UNKNOWN_ACCOUNT: self._of_unknown_account(rows),
+            UNKNOWN_TYPE: ~pl.col("type").is_in(list(self.types)),
+            FUTURE_DATED: pl.col("time") >= pl.lit(after).cast(INSTANT),
+            TOO_LATE: pl.col("time") < pl.lit(first).cast(INSTANT),
+        }
 
 
 def _midnight(day: date, zone: str) -> datetime:

@@ -6,14 +6,16 @@ changed, and is kept when the delivered file vanishes (rule 22).
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 import polars as pl
+from pyarrow.parquet import ParquetWriter
 
 from billing.cards import mask_card_number_column
 from billing.home import Home, write_file
@@ -36,6 +38,8 @@ PARSER_VERSION: Final = 1
 """Raised whenever the same bytes would be parsed to other rows: every file still in landing is then read again."""
 
 _LONGEST_NAME: Final = 80
+_MANY_VALUES: Final = ("row", "id", "time")
+"""Columns of which no two rows need hold the same: no dictionary is tried for them."""
 
 
 @dataclass(frozen=True, order=True)
@@ -68,22 +72,35 @@ def parsed_file(home: Home, version: FileVersion, types: EventTypes, kept: bool 
     )
 
 
-def parse_delivered(delivered: DeliveredFile, types: EventTypes) -> pl.DataFrame:
-    """Every row of a delivered file: its fields, or why it is set aside (rule 27).
+def parse_delivered(delivered: DeliveredFile, types: EventTypes) -> Iterator[pl.DataFrame]:
+    """Every row of a delivered file: its fields, or why it is set aside (rule 27); some rows at a time.
 
-    Returns
-    -------
+    Yields
+    ------
     polars.DataFrame
-        `parsed_rows.PARSED` and the value columns, in the order of the file. A file that cannot be read as a whole is
-        one row without number, with the reason "unreadable_file"; nothing is counted from it.
+        `parsed_rows.PARSED` and the value columns, in the order of the file; first one without rows.
+
+    Raises
+    ------
+    UnreadableFileError
+        When the file cannot be read as a whole: then nothing of it counts.
     """
     flat = delivered.format != "json"
-    pieces = [no_rows(types, flat)]
-    try:
-        pieces += (set_aside(piece, types, flat) for piece in read_pieces(delivered, types))
-    except UnreadableFileError as error:
-        pieces = [no_rows(types, flat), unreadable(f"{delivered.name}: {error}")]
-    return pl.concat(pieces, how="diagonal")
+    nothing = no_rows(types, flat)
+
+    def judged(piece: Piece) -> pl.DataFrame:
+        # one schema, whatever columns the file has
+        return pl.concat([nothing, set_aside(piece, types, flat)], how="diagonal")
+
+    yield nothing
+    yield from map(judged, read_pieces(delivered, types))
+
+
+def unreadable_file(delivered: DeliveredFile, types: EventTypes, error: UnreadableFileError) -> pl.DataFrame:
+    """The parsed file of one that cannot be read: one row without number, with the reason "unreadable_file"."""
+    return pl.concat(
+        [no_rows(types, delivered.format != "json"), unreadable(f"{delivered.name}: {error}")], how="diagonal"
+    )
 
 
 def read_pieces(delivered: DeliveredFile, types: EventTypes) -> Iterator[Piece]:
@@ -130,12 +147,35 @@ def read_texts(delivered: DeliveredFile, rows: pl.Series) -> pl.DataFrame:
     return texts.with_columns(mask_card_number_column(texts["text"]))
 
 
-def write_parsed(path: Path, rows: pl.DataFrame, version: FileVersion) -> None:
-    """Write a parsed file, with the version it came from in its metadata."""
-    metadata = {"file": version.name, "sha256": version.sha256, "delivery_day": version.day.isoformat()}
+def write_parsed(path: Path, rows: Iterable[pl.DataFrame], version: FileVersion) -> None:
+    """Write a parsed file, with the version it came from in its metadata; a frame of rows is held at a time.
+
+    Parameters
+    ----------
+    rows
+        One frame at least, all of one schema.
+    """
 
     def write(scratch: Path) -> None:
-        rows.write_parquet(scratch, compression="zstd", compression_level=1, statistics=False, metadata=metadata)
+        frames = iter(rows)
+        first = next(frames)
+        few_values = [name for name in first.columns if name not in _MANY_VALUES]
+        with ParquetWriter(
+            scratch,
+            first.to_arrow().schema,
+            compression="zstd",
+            compression_level=1,
+            use_dictionary=few_values,
+            write_statistics=False,
+            store_schema=False,
+        ) as writer:
+            for frame in chain([first], frames):
+                if len(frame):
+                    writer.write_table(frame.to_arrow())
+                del frame  # before the next is made
+            writer.add_key_value_metadata(
+                {"file": version.name, "sha256": version.sha256, "delivery_day": version.day.isoformat()}
+            )
 
     write_file(path, write)
 

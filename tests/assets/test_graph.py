@@ -125,6 +125,26 @@ def test_the_definitions_load_without_a_home_and_without_what_steps_need(tmp_pat
     assert loaded(None, tmp_path) == {"first": "2024-01", "zone": "UTC", "heavy": []}
 
 
+MEMORY = """
+import importlib, os, sys
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name == "polars":
+            print("_RJEM_MALLOC_CONF" in os.environ)
+sys.meta_path.insert(0, Watch())
+importlib.import_module(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("module", ["billing.home", "pipeline.definitions", "pipeline.runs", "pipeline.notices"])
+def test_how_memory_is_taken_is_settled_before_polars_is_loaded(module: str) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
+    done = subprocess.run(
+        [sys.executable, "-c", MEMORY, module], env=environment, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "True\n"
+
+
 def test_the_calendars_are_those_of_the_home(tmp_path: Path) -> None:
     landing = tmp_path / "home" / "landing"
     landing.mkdir(parents=True)

@@ -1,11 +1,14 @@
 """Deliveries that come late, twice, in another order, that change or vanish (rules 22, 26, 27)."""
 
+import gzip
 import json
 import os
 import random
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,30 @@ import pytest
 
 from billing import home as homes
 from billing.errors import InterruptedRunError
-from billing.ingest import day_tables, deliveries, event_files, events_fingerprint, parsed_files, scan_events, state
+from billing.ingest import (
+    day_tables,
+    delivered_bytes,
+    deliveries,
+    event_files,
+    events_fingerprint,
+    json_events,
+    parsed_files,
+    scan_events,
+    state,
+)
+from billing.ingest.delivered_bytes import line_blocks
+from billing.ingest.judging import Rules
+from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import DayState
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
 
 NewBusiness = Callable[[str], Business]
+
+
+def read_small_blocks(patch: pytest.MonkeyPatch) -> None:
+    """Let delivered files be read a few lines at a time."""
+    patch.setattr(delivered_bytes, "_SMALLEST", 600)
+    patch.setattr(json_events, "line_blocks", partial(line_blocks, size=600))
 
 
 class TestReasons:
@@ -172,6 +194,35 @@ class TestReasons:
         assert business.events()["id"].to_list() == ["4111111111111111"]
         assert all(card.encode() not in path.read_bytes() for path in business.home.lake.rglob("*.*"))
 
+    def test_a_row_is_valid_where_it_has_no_reason(self) -> None:
+        instants = pl.Series("time", [None, "2025-10-03", "2025-10-04", "2026-01-03", "2026-01-04"]).str.to_datetime(
+            "%Y-%m-%d", time_unit="ns", time_zone="UTC"
+        )
+        cases = instants.to_frame()
+        for name, values in {
+            "subject": [None, "acme", "nobody"],
+            "type": [None, "login", "unheard"],
+            "reason": [None, "unparseable"],
+        }.items():
+            cases = cases.join(pl.DataFrame({name: values}), how="cross")
+        rows = cases.select(
+            pl.col(name) if name in cases.columns else pl.lit(None, dtype).alias(name) for name, dtype in PARSED.items()
+        )
+        rules = Rules.of(METRICS, pl.Series(["acme"]), "UTC", 90)
+        for count in (len(rows), 0):
+            found = rows.select(
+                reason=rules.reason(date(2026, 1, 2), count), valid=rules.is_valid(date(2026, 1, 2), count)
+            )
+            assert found["valid"].to_list() == [reason is None for reason in found["reason"]]
+            assert set(found["reason"]) == {
+                None,
+                "unparseable",
+                "unknown_account",
+                "unknown_type",
+                "future_dated",
+                "too_late",
+            }
+
 
 class TestIdentity:
     def test_an_event_delivered_again_counts_once_and_first(self, business: Business) -> None:
@@ -250,6 +301,30 @@ class TestOrder:
         assert outcome.rows == sum(text != "" for _, _, rows in files for text in rows)
         assert once.lake() == daily.lake() == shuffled.lake()
         assert once.ingest().counted == daily.ingest().counted == shuffled.ingest().counted
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_the_lake_is_the_same_however_much_of_it_is_worked_on_at_a_time(
+        self, new_business: NewBusiness, monkeypatch: pytest.MonkeyPatch, seed: int
+    ) -> None:
+        whole, pieces = new_business("whole"), new_business("pieces")
+        for day, name, rows in some_deliveries(seed):
+            whole.deliver(rows, day, name)
+            pieces.deliver(rows, day, name)
+        whole.ingest()
+        worked: set[int] = set()
+        original = day_tables.write_day
+
+        def write_day(*arguments: Any) -> DayState:  # passed on as they are
+            worked.add(threading.get_ident())
+            return original(*arguments)
+
+        monkeypatch.setattr(deliveries, "write_day", write_day)
+        monkeypatch.setattr(deliveries, "_WORTH_SHARING", 0)
+        monkeypatch.setattr(day_tables, "_HELD_TOGETHER", 3)
+        read_small_blocks(monkeypatch)
+        pieces.ingest()
+        assert threading.get_ident() not in worked
+        assert whole.lake() == pieces.lake()
 
     @pytest.mark.parametrize("seed", range(4))
     def test_splitting_a_day_into_files_changes_no_count(self, new_business: NewBusiness, seed: int) -> None:
@@ -632,16 +707,28 @@ class TestReading:
         business.deliver(line("1"))
         original = parsed_files.parse_delivered
 
-        def parse(*arguments: Any) -> pl.DataFrame:  # passed on as they are
-            rows = original(*arguments)
+        def parse(*arguments: Any) -> Iterator[pl.DataFrame]:  # passed on as they are
+            yield from original(*arguments)
             business.deliver([line("1"), line("2")])
-            return rows
 
         with monkeypatch.context() as patch:
             patch.setattr(parsed_files, "parse_delivered", parse)
             with pytest.raises(InterruptedRunError, match=r"2026-01-02/a\.jsonl"):
                 business.ingest()
         assert business.ingest().counted == 2
+
+    def test_nothing_counts_of_a_file_that_is_damaged_behind_many_good_rows(
+        self, business: Business, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read_small_blocks(monkeypatch)
+        rows = [line(str(number)) for number in range(200)]
+        whole = gzip.compress("".join(f"{text}\n" for text in rows).encode(), compresslevel=0)
+        business.deliver(whole[:-1000], name="cut.jsonl.gz")
+        outcome = business.ingest()
+        assert (outcome.rows, outcome.counted, business.reasons()) == (1, 0, {None: "unreadable_file"})
+        business.deliver(whole, name="cut.jsonl.gz")
+        assert business.ingest().counted == 200
+        assert not list(business.home.lake.rglob(".writing-*"))
 
     def test_a_broken_conservation_stops_everything(self, business: Business, monkeypatch: pytest.MonkeyPatch) -> None:
         original = day_tables._parted

@@ -37,6 +37,8 @@ _PAYMENT: Final = ("payment_id", "account_id", "document", "at", "amount", "curr
 _GROUPS: Final = pl.Schema(
     {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
 )
+# how contents begin that name their parts
+_PARTED: Final = '{"since": '
 _ENTRY: Final = ["account_id", "package", "delivery_day", "file"]
 
 
@@ -93,7 +95,7 @@ def moved_given(home: Home, now: Business) -> Moved:
     )
     inputs = (
         pl.concat([since_last, recorded.select(since_last.columns), later.select(since_last.columns)])
-        .filter(pl.col("before").ne_missing(pl.col("now")))
+        .filter(pl.col("before").ne_missing(pl.col("now")) & _is_comparable())
         .with_columns(cause=pl.format("{} {} {}", pl.col("kind").str.replace("_", " "), "key", change))
         .sort("group", "kind", "key")
     )
@@ -224,10 +226,25 @@ def _as_parts(parts: Mapping[str, object], since: date | None = None) -> str:
     return json.dumps({"since": None if since is None else since.isoformat(), "parts": parts}, default=repr)
 
 
+def _is_of_an_earlier_version(column: str) -> pl.Expr:
+    """Whether a content of the catalogue was recorded before Overage told its parts apart."""
+    return (pl.col(column).is_not_null() & ~pl.col(column).str.starts_with(_PARTED)).fill_null(False)
+
+
+def _is_comparable() -> pl.Expr:
+    """What an earlier version has recorded of a version of the catalogue says nothing of what it is now."""
+    is_parted = pl.col("now").str.starts_with(_PARTED).fill_null(False)
+    return ~((pl.col("kind") == "catalogue") & is_parted & _is_of_an_earlier_version("before"))
+
+
 def _with_parts(inputs: pl.DataFrame) -> pl.DataFrame:
     """`inputs` with parts (which of them are others now; null where it has none) and since (when it takes effect)."""
     is_parted = pl.col("package").is_not_null() | pl.col("account_id").is_not_null() | (pl.col("key") == "metrics")
-    contents = inputs.filter((pl.col("kind") == "catalogue") & is_parted).select("before", "now").unique()
+    contents = (
+        inputs.filter((pl.col("kind") == "catalogue") & is_parted & ~_is_of_an_earlier_version("before"))
+        .select("before", "now")
+        .unique()
+    )
     rows = []
     for before, now in contents.iter_rows():
         one, other = (json.loads(content) if content else {"parts": {}} for content in (before, now))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 import yaml
 
@@ -211,6 +212,25 @@ def test_what_moved_of_a_version_is_named_where_it_bears_only(business: Landing,
     assert causes(found, "other") == {fee: [version] for fee in fees} | {EMAILS: [version], domains: [delivery]}
     agreement = "catalogue agreement of late on starter from 2026-01-01 is new"
     assert causes(found, "late") == {fee: [agreement, version] for fee in fees} | {EMAILS: [version]}
+
+
+def test_what_an_earlier_version_remembered_of_the_catalogue_is_no_cause(business: Landing, tmp_path: Path) -> None:
+    path = tmp_path / "lake" / "given.parquet"
+    given = pl.read_parquet(path)
+    written = pl.when(pl.col("content").str.starts_with("{") & (pl.col("kind") == "catalogue")).then(pl.lit("Terms()"))
+    assert given.select(written.is_not_null().sum()).item() > 4
+    given.with_columns(content=pl.coalesce(written, "content")).write_parquet(path)
+    business.use("late", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    delivery = ["delivery 2026-02-20/usage.jsonl is new"]
+    assert causes(preview(tmp_path, "2026-02", "2026-02-21"), "late") == {EMAILS: delivery}
+    # nor of what is kept of it for accounts that are not settled
+    assert bill(tmp_path, "2026-02", "2026-02-21").status == 0
+    catalogue = business.folder / "catalogue.yaml"
+    catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
+    found = causes(preview(tmp_path, "2026-02", "2026-02-22"), "late")
+    assert found.pop(EMAILS) == delivery
+    version = ["catalogue package starter, version of 2026-01-01 has changed"]
+    assert list(found.values()) == [version, version]
 
 
 def test_a_request_that_came_late_is_named(business: Landing, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ same result wherever both can.
 """
 
 import json
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
@@ -72,22 +73,21 @@ def json_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
         row += count
 
 
-def json_texts(file: BinaryIO, rows: pl.Series) -> Iterator[pl.DataFrame]:
+def json_texts(file: BinaryIO, rows: pl.Series) -> pl.DataFrame:
     """The texts (row, text) of some rows of a file, undecoded; rows that are not there are left out."""
-    wanted = rows.sort()
-    row = first = 1
-    place = 0
+    wanted = rows.sort().to_list()
+    pieces: list[bytes] = []
+    row = 1
     for block in line_blocks(file, size=_SMALL_BLOCK):
-        row, first = row + block.count(b"\n") + (not block.endswith(b"\n")), row
-        if place == len(wanted):
+        first, row = row, row + block.count(b"\n") + (not block.endswith(b"\n"))
+        found = bisect_left(wanted, row, lo=len(pieces))
+        if found > len(pieces):
+            lines = block.split(b"\n")
+            pieces += [lines[number - first] for number in wanted[len(pieces) : found]]
+        if found == len(wanted):
             break
-        if wanted[place] >= row:
-            continue
-        found = wanted.slice(place, int(wanted.search_sorted(row)) - place)
-        place += len(found)
-        lines = block.split(b"\n")
-        texts = decoded_lines([lines[number - first] for number in found])
-        yield texts.select(found.alias("row"), "text")
+    found_rows = pl.Series("row", wanted[: len(pieces)], dtype=pl.Int64)
+    return pl.DataFrame([found_rows, decoded_lines(pieces)["text"]])
 
 
 def _texts(lines: Lines, places: pl.Series, wanted: pl.Series) -> pl.Series:

@@ -136,7 +136,7 @@ def read_texts(delivered: DeliveredFile, rows: pl.Series) -> pl.DataFrame:
     try:
         if delivered.format == "json":
             with open_delivered(delivered) as file:
-                found += json_texts(file, rows)
+                found.append(json_texts(file, rows))
         else:
             for piece in read_pieces(delivered, {}):
                 wanted = piece.fields["row"].is_in(rows.implode()).arg_true()

@@ -9,6 +9,7 @@ from typing import Final
 
 import polars as pl
 
+from billing.calendar import first_day, months_after, months_between
 from billing.catalogue import Metric
 from billing.home import Home, file_hash, remove_file, scan_frames, write_frame
 from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
@@ -279,12 +280,16 @@ def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
 
 def _add_by_month(parts: ByMonth, rows: pl.DataFrame, rules: Rules) -> ByMonth:
     """Add rows with a `time` to the parts of their calendar months of the billing time zone, in their order."""
-    local = pl.col("time").dt.convert_time_zone(rules.time_zone)
-    months = rows.select(local.dt.year().cast(pl.Int32) * 12 + local.dt.month() - 1).to_series()
-    found = months.unique().sort()
-    for month in found:
-        part = rows.filter(months == month) if len(found) > 1 else rows
-        parts.setdefault(f"{month // 12:04d}-{month % 12 + 1:02d}", []).append(part)
+    if rows.is_empty():
+        return parts
+    ends = pl.Series([rows["time"].min(), rows["time"].max()]).dt.convert_time_zone(rules.time_zone)
+    months = months_between(*ends.dt.to_string("%Y-%m"))
+    for month in months:
+        start, end = (rules.midnight(first_day(each)) for each in (month, months_after(month, 1)))
+        inside = pl.col("time").is_between(start, end, closed="left")
+        part = rows.filter(inside) if len(months) > 1 else rows
+        if len(part):
+            parts.setdefault(month, []).append(part)
     return parts
 
 

@@ -79,16 +79,16 @@ class Rules:
 
     def _faults(self, day: date, rows: int) -> dict[str, pl.Expr]:
         """What is wrong with a row that is well formed, by reason, in the order of rule 27."""
-        first = _midnight(day - timedelta(days=self.lateness_days), self.time_zone)
-        after = _midnight(day + timedelta(days=2), self.time_zone)
+        first = self.midnight(day - timedelta(days=self.lateness_days))
+        after = self.midnight(day + timedelta(days=2))
         return {
             UNKNOWN_ACCOUNT: self._of_unknown_account(rows),
             UNKNOWN_TYPE: ~pl.col("type").is_in(list(self.types)),
-            FUTURE_DATED: pl.col("time") >= pl.lit(after).cast(INSTANT),
-            TOO_LATE: pl.col("time") < pl.lit(first).cast(INSTANT),
+            FUTURE_DATED: pl.col("time") >= after,
+            TOO_LATE: pl.col("time") < first,
         }
 
-
-def _midnight(day: date, zone: str) -> datetime:
-    """The first instant of a local day."""
-    return datetime.combine(day, time(), ZoneInfo(zone)).astimezone(ZoneInfo("UTC"))
+    def midnight(self, day: date) -> pl.Expr:
+        """The first instant of a day of the billing time zone."""
+        local = datetime.combine(day, time(), ZoneInfo(self.time_zone))
+        return pl.lit(local.astimezone(ZoneInfo("UTC"))).cast(INSTANT)

@@ -27,7 +27,7 @@ from billing.temporary import temporary_folder
 
 SECONDS_TO_START = 120.0
 BYTES_PER_WORKER = 3 * 1024**3
-DOCUMENTS_PER_WORKER = 500
+DOCUMENTS_PER_WORKER = 2_000  # to start a worker costs as much as a dozen documents
 DOCUMENTS_WITHOUT_WORKERS = 16
 
 START_WORKER = (

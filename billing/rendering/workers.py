@@ -188,6 +188,7 @@ class Worker:
             # the worker keeps the limit itself; this one is for a worker that cannot
             answer = self._receive(number, 2 * seconds_allowed(content))
         except (EOFError, ConnectionError) as error:
+            self.alive = False
             raise RenderingError(number, self._last_words()) from error
         finally:
             if not self.alive:
@@ -206,14 +207,10 @@ class Worker:
         self._started = True
 
     def _receive(self, number: str, seconds: float) -> object:
-        try:
-            if not self._connection.poll(seconds):
-                self.close()
-                raise RenderingError(number, f"the worker gave no answer within {seconds:.0f} seconds and was stopped")
-            answer = self._connection.recv()
-        except (EOFError, ConnectionError):
-            self.alive = False
-            raise
+        if not self._connection.poll(seconds):
+            self.close()
+            raise RenderingError(number, f"the worker gave no answer within {seconds:.0f} seconds and was stopped")
+        answer = self._connection.recv()
         if isinstance(answer, RenderingError | OSError):
             raise answer
         return answer

@@ -721,6 +721,19 @@ def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path, pool_for
     assert pool_for_all.render(text, path).path == path  # by another worker
 
 
+def test_a_worker_that_died_waiting_is_reported_and_not_used_again(tmp_path: Path, pool_for_all: PoolForAll) -> None:
+    text, path = next(numbered(range(1), tmp_path))
+    pool_for_all.render(text, path)
+    worker = pool_for_all._idle[-1]
+    worker._process.kill()
+    worker._process.wait()
+    files_module.scratch_of(path, worker._process.pid).write_bytes(b"half a page")
+    with pytest.raises(RenderingError, match="INV-2026-000000: its worker was killed by SIGKILL"):
+        pool_for_all.render(text, path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert pool_for_all.render(text, path).path == path  # by another worker
+
+
 @pytest.mark.usefixtures("few_need_workers")
 def test_a_worker_that_gives_no_answer_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "START_WORKER", "import time; time.sleep(600)")

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -11,7 +12,7 @@ import polars as pl
 
 from billing.calendar import first_day, months_after, months_between
 from billing.catalogue import Metric
-from billing.home import Home, file_hash, remove_file, scan_frames, write_frame
+from billing.home import Home, file_hash, remove_file, scan_frames, write_frame, write_frames
 from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.judging import Rules
 from billing.ingest.measured import FLAT_VALUE, member_column
@@ -20,7 +21,7 @@ from billing.ingest.state import DayState, FileState
 from billing.tables import BASE_QUANTITY, EVENTS, INGEST, QUANTITY, REJECTS, Table
 
 _MONTH: Final = "event_month"
-_HELD_TOGETHER: Final = 100_000
+_HELD_TOGETHER: Final = 50_000
 _PLAIN_VALUE: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]{1,9}0*)?$"
 
 
@@ -34,9 +35,6 @@ class ParsedVersion:
     parsed: Path
     kept: bool = False
 
-
-ByMonth = dict[str, list[pl.DataFrame]]
-"""Rows by calendar month, in parts that follow each other."""
 
 Texts = Callable[[ParsedVersion, pl.Series], pl.DataFrame]
 """Finds the texts (row, text) of rows that were set aside for what they meet, not for what they are."""
@@ -69,38 +67,40 @@ def write_day(
     AssertionError
         When a file's rows are not counted + duplicates + rejected (rule 27).
     """
-    events: ByMonth = {}
     rejects = []
     states: dict[str, FileState] = {}
-    for file in files:
-        marked = marks.filter(pl.col("file") == file.name)
-        all_valid = valid(file)
-        counted, aside, duplicates = 0, [], 0
-        for rows, are_valid in _some_at_a_time(file, all_valid):
-            own = marked.filter(pl.col("row").is_between(rows["row"].min(), rows["row"].max()))
-            counting, rejected, repeated = _parted(rows, are_valid, own, rules, day)
-            _add_by_month(events, _events(counting, day, file.name, rules), rules)
-            aside.append(rejected)
-            counted, duplicates = counted + len(counting), duplicates + repeated
-        rejected = pl.concat(aside)
-        rejects.append(_rejects(rejected, day, file, rules, texts))
-        states[file.name] = _conserved(
-            FileState(
-                sha256=file.sha256,
-                bytes=file.bytes,
-                rows=len(all_valid),
-                counted=counted,
-                duplicates=duplicates,
-                rejected=len(rejected),
-                unreadable="; ".join(rejected.filter(pl.col("reason") == UNREADABLE_FILE)["text"]),
-                kept=file.kept,
-            ),
-            day,
-            file.name,
-        )
-    outputs = _write_by_month(home, EVENTS, day, events)
+
+    def counting_rows() -> Iterator[pl.DataFrame]:
+        for file in files:
+            marked = marks.filter(pl.col("file") == file.name)
+            all_valid = valid(file)
+            counted, aside, duplicates = 0, [], 0
+            for rows, are_valid in _some_at_a_time(file, all_valid):
+                own = marked.filter(pl.col("row").is_between(rows["row"].min(), rows["row"].max()))
+                counting, rejected, repeated = _parted(rows, are_valid, own, rules, day)
+                yield _events(counting, day, file.name, rules)
+                aside.append(rejected)
+                counted, duplicates = counted + len(counting), duplicates + repeated
+            rejected = pl.concat(aside)
+            rejects.append(_rejects(rejected, day, file, rules, texts))
+            states[file.name] = _conserved(
+                FileState(
+                    sha256=file.sha256,
+                    bytes=file.bytes,
+                    rows=len(all_valid),
+                    counted=counted,
+                    duplicates=duplicates,
+                    rejected=len(rejected),
+                    unreadable="; ".join(rejected.filter(pl.col("reason") == UNREADABLE_FILE)["text"]),
+                    kept=file.kept,
+                ),
+                day,
+                file.name,
+            )
+
+    outputs = _write_by_month(home, EVENTS, day, counting_rows(), rules)
     outputs += _write_or_remove(home.delivery(REJECTS, day), pl.concat([REJECTS.empty(), *rejects]), REJECTS)
-    outputs += _write_by_month(home, REPEATS, day, _add_by_month({}, REPEATS.conform(marks), rules))
+    outputs += _write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
     # the manifest names the versions that the other files were made from, so it comes after them
     outputs += _write_or_remove(home.delivery(INGEST, day), _manifest(day, states), INGEST)
     return DayState(files=states, outputs=_described(home, outputs))
@@ -108,7 +108,7 @@ def write_day(
 
 def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame, rules: Rules) -> DayState:
     """Write the marks of a day of which the same rows count as before; all else of the day stays as it is."""
-    outputs = _write_by_month(home, REPEATS, day, _add_by_month({}, REPEATS.conform(marks), rules))
+    outputs = _write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
     kept = {path: output for path, output in before.outputs.items() if not path.startswith(f"{REPEATS.name}/")}
     return replace(before, outputs=kept | _described(home, outputs))
 
@@ -278,10 +278,10 @@ def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
     )
 
 
-def _add_by_month(parts: ByMonth, rows: pl.DataFrame, rules: Rules) -> ByMonth:
-    """Add rows with a `time` to the parts of their calendar months of the billing time zone, in their order."""
+def _by_month(rows: pl.DataFrame, rules: Rules) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Rows with a `time` by their calendar months of the billing time zone, in their order."""
     if rows.is_empty():
-        return parts
+        return
     ends = pl.Series([rows["time"].min(), rows["time"].max()]).dt.convert_time_zone(rules.time_zone)
     months = months_between(*ends.dt.to_string("%Y-%m"))
     for month in months:
@@ -289,20 +289,33 @@ def _add_by_month(parts: ByMonth, rows: pl.DataFrame, rules: Rules) -> ByMonth:
         inside = pl.col("time").is_between(start, end, closed="left")
         part = rows.filter(inside) if len(months) > 1 else rows
         if len(part):
-            parts.setdefault(month, []).append(part)
-    return parts
+            yield month, part
 
 
-def _write_by_month(home: Home, table: Table, day: date, parts: ByMonth) -> list[Path]:
+def _write_by_month(home: Home, table: Table, day: date, frames: Iterator[pl.DataFrame], rules: Rules) -> list[Path]:
     """Write a day's rows by month, and remove months it no longer reaches.
 
-    The rows of all parts of a month are sorted by the table's key.
+    The rows of all frames are sorted by the table's key. Most are of the month of the day: of that a frame is held at a
+    time, of others all.
     """
+    own_month = f"{day:%Y-%m}"
+    others: dict[str, list[pl.DataFrame]] = {}
+
+    def of_own_month() -> Iterator[pl.DataFrame]:
+        for month, part in chain.from_iterable(_by_month(rows, rules) for rows in frames):
+            if month == own_month:
+                yield part
+            else:
+                others.setdefault(month, []).append(part)
+
     written = []
-    for month in sorted(parts):
-        path = day_file(home, table, month, day)
-        write_frame(path, pl.concat(parts.pop(month)), table, in_order=True)
-        written.append(path)
+    own = of_own_month()
+    for first in own:
+        written.append(day_file(home, table, own_month, day))
+        write_frames(written[0], chain([first], own), table)
+    for month in sorted(others):
+        written.append(day_file(home, table, month, day))
+        write_frame(written[-1], pl.concat(others.pop(month)), table, in_order=True)
     for path in (home.lake / table.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"):
         if path not in written:
             remove_file(path)

@@ -61,6 +61,12 @@ def disagreements(business: Business) -> list[str]:
     ]
 
 
+def moved_months(business: Business) -> list[tuple[str, list[str]]]:
+    """Built months whose tables `disagreements` does not compute again, and which of their inputs have moved."""
+    months = [(month, moved_inputs(business, month)) for month in built_months(business)]
+    return [(month, inputs) for month, inputs in months if inputs]
+
+
 def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
     yield from _lake(business, documents, lines, taxes)
     ingested = list(_ingested(business))
@@ -222,7 +228,8 @@ def _ingested(business: Business) -> Iterator[str]:
 
 def _computed_again(business: Business) -> Iterator[str]:
     """The tables of months in which no input has moved, against what they come to when they are computed again."""
-    months = [month for month in built_months(business) if not moved_inputs(business, month)]
+    moved = dict(moved_months(business))
+    months = [month for month in built_months(business) if month not in moved]
     if not months:
         return
     with scratch_copy(business, business.as_of) as copy:

@@ -342,12 +342,15 @@ def _print_explanation(line: dict[str, Any]) -> None:
         click.echo(f"  {step}")
     for day in line["days"]:
         click.echo(f"    {day['day']}  {day['quantity']:>16}  in {day['events']} events")
-    for event in line["events"][:10]:
+    printed = line["events"][:10]
+    for event in printed:
         place = f"{event['delivery_day']}/{event['file']} row {event['row']}"
         time, quantity = event["time"] or "", event["quantity"] or ""
         click.echo(f"      {time}  {quantity:>12}  {event['source'] or ''} {event['id'] or ''}  ({place})")
-    if line["events_total"] > 10:
-        click.echo(f"      and {line['events_total'] - 10} more: --format json lists them")
+    total = line["events_total"]
+    if total > len(printed):
+        words = "--format json" if total == len(line["events"]) else f"--format json --events {total}"
+        click.echo(f"      and {total - len(printed)} more: {words} lists them")
 
 
 @main.command()
@@ -356,12 +359,15 @@ def _print_explanation(line: dict[str, Any]) -> None:
 def verify(home: Path) -> int:
     """Read register, documents and tables again and report any disagreement."""
     from billing.business import Business
-    from billing.verifying import disagreements
+    from billing.verifying import disagreements, moved_months
 
     business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
     found = disagreements(business)
     for disagreement in found:
         click.echo(disagreement)
+    for month, inputs in [] if found else moved_months(business):
+        why = "it was open when it was built" if inputs == ["as of"] else f"moved since: {', '.join(inputs)}"
+        say(f"{month}: its tables were not computed again ({why})")
     documents = business.register.count()
     say(f"{home}: {documents} documents read again, {len(found) or 'no'} disagreements")
     return PARTLY if found else DONE

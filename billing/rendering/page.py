@@ -17,6 +17,7 @@ TEMPLATE_VERSION = "1"
 BAR_MILLIMETRES = Decimal(74)
 LABEL_WIDTHS = 44  # letters that surely fit where a comparison says what moved; a Chinese one is as wide as two
 NUMBER_WIDTHS = 14
+MOVEMENTS_KEPT_TOGETHER = 30  # so many fit below the letterhead; a box of more begins there and goes on overleaf
 
 
 def page_of(content: Mapping[str, object]) -> dict[str, object]:
@@ -305,7 +306,8 @@ def _comparison(document: Fields, out: Print, total: Decimal) -> dict[str, objec
         "difference": out.money_with_currency(abs(difference), comparison.place("difference")),
         "direction": "higher" if difference > 0 else "lower" if difference < 0 else "same",
         "movements": movements,
-        "lined": all(map(is_one_line, movements)),
+        "lined": len(movements) <= MOVEMENTS_KEPT_TOGETHER and all(map(is_one_line, movements)),
+        "tall": len(movements) > MOVEMENTS_KEPT_TOGETHER,
     }
 
 

@@ -395,6 +395,20 @@ def test_totals_never_stand_on_a_page_without_a_line(lines: int) -> None:
 
 
 @reads_pdf
+@pytest.mark.parametrize("movements", [page.MOVEMENTS_KEPT_TOGETHER, page.MOVEMENTS_KEPT_TOGETHER + 1, 120])
+def test_what_moved_begins_below_the_letterhead_however_much_it_is(movements: int) -> None:
+    moved = [
+        {"label": f"Metric {number} ends", "previous": "0.00", "current": "1.00", "difference": "1.00"}
+        for number in range(movements)
+    ]
+    drawn = drawing.draw(sample(comparison=part(sample(), "comparison", movements=moved)))
+    first = read(drawn.pdf, 1)
+    for said in ("Total due", "Why it is higher", "Metric 0 ends 0.00 1.00 +1.00", "Metric 29 ends"):
+        assert said in first
+    assert [read(drawn.pdf).count(f"Metric {number} ends ") for number in range(movements)] == [1] * movements
+
+
+@reads_pdf
 def test_long_names_wrap_and_stay_whole() -> None:
     name = "Donaudampfschifffahrtsgesellschaft" * 5
     content = brief(customer=part(sample(), "customer", name=name), seller=part(sample(), "seller", name=name))

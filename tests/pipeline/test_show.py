@@ -250,6 +250,40 @@ def test_explain_all_says_why_the_rest_costs_nothing_and_where_late_and_rejected
     assert [entry["line"] for entry in lines] == [1, 2]
 
 
+def test_explain_counts_the_events_that_it_does_not_print(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    landing.deliver(
+        [event(f"e-{number}", "acme", "email.sent", {"count": 2_000}, "2026-01-20T12:00:00Z") for number in range(12)],
+        "2026-01-21",
+    )
+    bill(tmp_path, "2026-02", "2026-02-15")
+    words = ("explain", "INV-2026-000002", "--line", "2", "--home", tmp_path)
+    for options, more in (
+        ((), "and 2 more: --format json lists them"),
+        (("--events", "11"), "and 2 more: --format json --events 12 lists them"),
+        (("--events", "3"), "and 9 more: --format json --events 12 lists them"),
+        (("--events", "0"), "and 12 more: --format json --events 12 lists them"),
+    ):
+        printed = overage(*words, *options).output.splitlines()
+        assert printed[-1].strip() == more
+        assert sum("e-" in line for line in printed) == 12 - int(more.split()[1])
+
+
+def test_verify_names_the_months_whose_tables_it_does_not_compute_again(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    landing.use("acme", emails=5)
+    bill(tmp_path, "2026-02", "2026-02-15")
+    said = overage("verify", "--home", tmp_path).messages
+    assert "2026-01: its tables" not in said
+    assert "2026-02: its tables were not computed again (it was open when it was built)" in said
+    landing.customer("globex", "silver", "2026-01-20")
+    ended = overage("verify", "--home", tmp_path)
+    assert ended.status == 0
+    assert re.search(r"2026-01: its tables were not computed again \(moved since: [a-z, ]*requests", ended.messages)
+
+
 def test_a_line_of_a_metric_that_was_removed_is_explained(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme")

@@ -17,6 +17,7 @@ _PIECE: Final = 20_000
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _TIER: Final = pl.Struct({"up_to": pl.String, "unit_price": pl.String, "flat": pl.String})
 _TARIFF: Final = pl.Struct({"model": pl.String, "size": pl.String, "tiers": pl.List(_TIER)})
+_BOUNDS: Final = pl.Struct({"minimum": pl.String, "maximum": pl.String})
 _BILLED: Final = pl.Struct(
     {
         "number": pl.String,
@@ -44,7 +45,7 @@ What is due now, what was billed before and by which lines; in words the fee tha
 minimum and maximum.
 """
 
-_NOT_SAID: Final = (',"settles":null', ',"part":null')
+_NOT_SAID: Final = (',"settles":null', ',"part":null', ',"bounds":null')
 
 
 def contents(
@@ -155,7 +156,7 @@ def contents(
     )
     text = content.struct.json_encode()
     for nothing in _NOT_SAID:
-        # a line that settles nothing, or no part of a fee, says nothing of it: documents keep their bytes
+        # a line that settles nothing, is no part of a fee or has no bounds does not say so: documents keep their bytes
         text = text.str.replace_all(nothing, "", literal=True)
     written = [piece.select(*_KEYS, content=text) for piece in frame.iter_slices(_PIECE)]
     return pl.concat([frame.clear().select(*_KEYS, content=pl.lit("")), *written])
@@ -169,7 +170,7 @@ def line_list(lines: pl.DataFrame, rated: pl.DataFrame | None, catalogue: Catalo
     lines
         Lines of drafts; those that settle an earlier cycle with tariff and settles, as `with_settlements`.
     rated
-        As `rated_usage` of the month: the tariffs of overages are those of its terms.
+        As `rated_usage` of the month: the tariffs of overages, and their minimum and maximum, are those of its terms.
     """
     if "settles" not in lines.columns:
         lines = lines.with_columns(tariff=pl.lit(None, _TARIFF), settles=pl.lit(None, SETTLES))
@@ -177,12 +178,20 @@ def line_list(lines: pl.DataFrame, rated: pl.DataFrame | None, catalogue: Catalo
         pl.lit(None, column.dtype).alias(column.name) for column in PART_OF_A_FEE if column.name not in lines.columns
     )
     if rated is None:
-        return _line_entries(lines, catalogue)
+        return _line_entries(lines.with_columns(bounds=pl.lit(None, _BOUNDS)), catalogue)
     own = rated.select("subscription_id", "cycle_start", "metric", "terms_key", "package", "since").join(
         tariffs(catalogue), on=["terms_key", "package", "since", "metric"], how="left"
     )
+    has_bounds = pl.col("minimum").is_not_null() | pl.col("maximum").is_not_null()
     detailed = lines.join(
-        own.select("subscription_id", "cycle_start", "metric", kind=pl.lit("overage"), own_tariff="tariff"),
+        own.select(
+            "subscription_id",
+            "cycle_start",
+            "metric",
+            kind=pl.lit("overage"),
+            own_tariff="tariff",
+            bounds=pl.when(has_bounds).then(pl.struct("minimum", "maximum")),
+        ),
         on=["subscription_id", "cycle_start", "metric", "kind"],
         how="left",
         maintain_order="left",
@@ -219,6 +228,7 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
                 parts=pl.col("fee_parts").cast(pl.String),
             )
         ),
+        bounds="bounds",
     )
     return lines.group_by(_KEYS, maintain_order=True).agg(lines=entry)
 

@@ -459,7 +459,8 @@ def _arithmetic(shown: dict[str, Any], billed_then: list[str]) -> list[str]:
         return [*_due_now(shown, settles), *billed_then, *_billed_before(shown, settles)]
     if shown["tariff"] is None:
         return [*_over(shown), *(_part(shown, shown["amount"]) or [f"{shown['description']} = {shown['amount']}"])]
-    return [*_over(shown), *_priced(shown, shown["amount"])]
+    bounds = shown.get("bounds") or {}
+    return [*_over(shown), *_priced(shown, shown["amount"], bounds.get("minimum"), bounds.get("maximum"))]
 
 
 def _part(shown: dict[str, Any], amount: str) -> list[str]:
@@ -501,7 +502,7 @@ def _priced(shown: dict[str, Any], amount: str, minimum: str | None = None, maxi
     elif maximum is not None and total > Decimal(maximum):
         last = f"{found}, but at most {maximum} = {amount}"
     elif rounded != Decimal(amount):
-        # the line of the cycle's own document keeps neither of them
+        # the lines of earlier versions keep neither of them
         limit = "raised to the tariff's minimum" if rounded < Decimal(amount) else "lowered to the tariff's maximum"
         last = f"{found}, {limit} = {amount}"
     else:

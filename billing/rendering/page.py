@@ -129,6 +129,7 @@ def _line(row: Fields, out: Print, sign: int) -> dict[str, object]:
         "" if package.casefold() in title.casefold() else package,
         cycle,
         _tariff(row, out),
+        *(_bounds(row.fields("bounds"), out) if row.holds("bounds") else []),
         _part(row.fields("part"), out) if row.holds("part") else "",
         *row.texts("arithmetic"),
         *(_settles(row, row.fields("settles"), out) if row.holds("settles") else []),
@@ -165,11 +166,7 @@ def _part(part: Fields, out: Print) -> str:
 def _settles(row: Fields, settles: Fields, out: Print) -> list[str]:
     """What is due of an earlier cycle now, what billed it before, and what moved (rules 20 and 23)."""
     unit = row.optional_text("unit")
-    said = [
-        f"{words} {out.unit_price(settles.decimal(bound))}"
-        for bound, words in (("minimum", "At least"), ("maximum", "At most"))
-        if settles.has(bound)
-    ]
+    said = _bounds(settles, out)
     fee = settles.optional_text("fee")
     before = settles.rows("documents")
     is_same = all(line.text("description") == fee for line in before)
@@ -223,6 +220,15 @@ def _tariff(row: Fields, out: Print) -> str:
     if model not in described:
         raise ContentError(f"{tariff.place('model')}: found {model!r}, expected block, {', '.join(described)}")
     return f"{described[model]} ({'; '.join(tiers)})"
+
+
+def _bounds(row: Fields, out: Print) -> list[str]:
+    """The tariff's minimum and maximum (rule 3): without them, the amount may be another than its prices give."""
+    return [
+        f"{words} {out.unit_price(row.decimal(bound))}"
+        for bound, words in (("minimum", "At least"), ("maximum", "At most"))
+        if row.has(bound)
+    ]
 
 
 def _usage(rows: Sequence[Fields], out: Print) -> list[dict[str, object]]:

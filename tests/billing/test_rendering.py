@@ -334,6 +334,22 @@ def test_tiers_are_written_out() -> None:
 
 
 @reads_pdf
+def test_the_minimum_and_maximum_of_a_tariff_are_told_after_its_tiers() -> None:
+    tiers = [
+        {"up_to": "100", "unit_price": None, "flat": "5.00"},
+        {"up_to": None, "unit_price": None, "flat": "9.00"},
+    ]
+    steps = {"tariff": {"model": "stairstep", "size": None, "tiers": tiers}, "unit_price": None, "amount": "8.00"}
+    line = emails(**steps, bounds={"minimum": None, "maximum": "8"}, package=None, package_title=None)
+    text = read(render_pdf(brief(lines=[line], locale="de_DE")))
+    assert "One price for the tier reached (up to 100: 5,00; above: 9,00) · At most 8,00" in text
+    # blocks are told by the columns
+    line = emails(bounds={"minimum": "100.00", "maximum": "2000"}, amount="100.00")
+    assert " · At least 100.00 · At most 2,000.00" in read(render_pdf(brief(lines=[line])))
+    assert "At " not in read(render_pdf(brief(lines=[emails()])))
+
+
+@reads_pdf
 def test_usage_without_a_limit_is_called_unlimited() -> None:
     usage = rows(sample(), "usage")[1] | {"quantity": "10000000", "allowance": None, "excess": "0"}
     assert "Emails 10,000,000 unlimited" in read(render_pdf(brief(usage=[usage])))

@@ -206,6 +206,19 @@ def test_only_documents_that_settle_something_say_so(billed_next: Landing) -> No
         assert ("settles" in keys) == (number in settling), number
 
 
+def test_only_an_overage_whose_tariff_has_a_minimum_or_maximum_says_so(billed_next: Landing) -> None:
+    register = Business.load(billed_next.root, pl.date(2026, 3, 15), issues=False).register  # type: ignore[arg-type]
+    said = {
+        (page["customer"]["account_id"], line["kind"]): line["bounds"]
+        for _, content in register.contents(register.documents()["number"].to_list())
+        for page in [json.loads(content)]
+        for line in page["lines"]
+        if "bounds" in line
+    }
+    # of `minimum` nothing was over the allowance, and a line that settles keeps its own
+    assert said == {("maximum", "overage"): {"minimum": None, "maximum": "4.50"}}
+
+
 def test_a_note_shows_its_arithmetic_and_a_later_line_what_both_documents_billed(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     for name, emails in (("more", 16_000), ("less", 18_000)):
@@ -385,5 +398,5 @@ def test_a_block_tariff_with_a_minimum_does_not_claim_a_product_that_is_wrong(tm
     line = one([line for line in explained(tmp_path, "INV-2026-000002") if line["kind"] == "overage"])
     assert line["arithmetic"][2:] == [
         "1 started blocks of 1000",
-        "1 x 1.00 = 1, raised to the tariff's minimum = 10.00",
+        "1 x 1.00 = 1, but at least 10.00 = 10.00",
     ]

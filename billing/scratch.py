@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any, Final
 
 from billing.business import Business
@@ -52,6 +53,9 @@ def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Itera
             (root / "landing").symlink_to(business.home.landing.resolve())
             if business.home.lake.is_dir():
                 shutil.copytree(business.home.lake, root / "lake", copy_function=_link)
+                # who may only read the lake writes into the copy all the same, and removes it
+                for folder, _, _ in os.walk(root / "lake"):
+                    Path(folder).chmod(0o700)
             yield replace(
                 business, home=Home(root), register=register, as_of=as_of, issues=issues, _by_count={}, hashes={}
             )

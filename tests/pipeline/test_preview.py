@@ -10,6 +10,8 @@ import polars as pl
 import pytest
 import yaml
 
+from billing.business import Business
+from billing.scratch import scratch_copy
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, Row, bill, blank_files, blank_page, content_of, one, overage, show
 
@@ -61,6 +63,19 @@ def test_a_month_that_was_never_billed_is_previewed_without_a_trace(tmp_path: Pa
         ["billing date 2026-01-10 has come"],
         ["billing date 2026-02-10 has come"],
     ]
+
+
+def test_folders_of_the_lake_that_may_not_be_written_are_copied_as_folders_that_may(
+    business: Landing, tmp_path: Path
+) -> None:
+    lake = tmp_path / "lake"
+    folders = [lake, *(path for path in lake.rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    with scratch_copy(Business.load(tmp_path, date(2026, 2, 15), issues=False), date(2026, 2, 15)) as scratch:
+        copied = [scratch.home.lake / folder.relative_to(lake) for folder in folders]
+        assert {oct(folder.stat().st_mode) for folder in copied} == {"0o40700"}
+    assert {oct(folder.stat().st_mode) for folder in folders} == {"0o40555"}
 
 
 def test_where_nothing_moved_nothing_would_change(business: Landing, tmp_path: Path) -> None:

@@ -54,14 +54,9 @@ def explain_document(
     RefusedError
         When no such document or line has been issued.
     """
-    documents = business.register.documents(number=number)
-    if documents.is_empty():
-        raise RefusedError(f"unknown number: found {number!r}, expected the number of an issued document")
-    document = documents.row(0, named=True)
-    lines = business.register.lines(numbers=[number])
+    document, lines, content = _issued(business, number)
     if line is not None and line not in lines["line"]:
         raise RefusedError(f"unknown line: {number} has the lines 1 to {lines.height}, found {line}")
-    content = json.loads(next(iter(business.register.contents([number])))[1])
     shown = {entry["line"]: entry for entry in content["lines"]}
     # what counted then: nothing that was delivered or asked for after the day of issue
     then = replace(business, as_of=document["issued_on"], issues=False, _by_count={})
@@ -76,6 +71,27 @@ def explain_document(
         if everything
         else explained
     )
+
+
+def is_more_than_lines(business: Business, number: str) -> bool:
+    """Whether `explain_document` with `everything` adds to the lines of a document that has been issued."""
+    document, lines, content = _issued(business, number)
+    # a metric that costs nothing is there almost always, and is told without a look at the events
+    used = {row["metric"] for row in content["usage"]} & {metric.name for metric in business.catalogue.metrics}
+    charged = set(_charges(business, document)["metric"]) - set(lines.filter(pl.col("kind") == "overage")["metric"])
+    if used & charged:
+        return document["corrects"] is None
+    known = _AccountEvents(business, document)
+    return any(True for _ in _off_the_page(business, document, lines, content, known, 0))
+
+
+def _issued(business: Business, number: str) -> tuple[dict[str, Any], pl.DataFrame, dict[str, Any]]:
+    """The document of a number, its lines, and its stored content."""
+    documents = business.register.documents(number=number)
+    if documents.is_empty():
+        raise RefusedError(f"unknown number: found {number!r}, expected the number of an issued document")
+    content = json.loads(next(iter(business.register.contents([number])))[1])
+    return documents.row(0, named=True), business.register.lines(numbers=[number]), content
 
 
 class _AccountEvents:
@@ -109,16 +125,7 @@ def _off_the_page(
     """What the document does not charge, and why: of its fee, and of the cycle that ended on its billing date."""
     if document["corrects"] is None:
         yield from _fees_settled(business, document, lines)
-    month = document["billing_month"]
-    charges = (
-        business.scan_months(CHARGES, [month])
-        .filter(
-            (pl.col("subscription_id") == document["subscription_id"])
-            & (pl.col("cycle_end") == document["billing_date"])
-        )
-        .sort("metric")
-        .collect()
-    )
+    charges = _charges(business, document)
     if document["corrects"] is not None or charges.is_empty():
         return
     # what the page says was used: the charges are those of what is known now
@@ -146,6 +153,14 @@ def _off_the_page(
         yield entry | _listed(business, late, most_events)
     yield from _unbilled(business, document, charges)
     yield from _set_aside(business, document, charges, most_events)
+
+
+def _charges(business: Business, document: dict[str, Any]) -> pl.DataFrame:
+    """CHARGES of the cycle that ended on the document's billing date, by metric."""
+    of_cycle = (pl.col("subscription_id") == document["subscription_id"]) & (
+        pl.col("cycle_end") == document["billing_date"]
+    )
+    return business.scan_months(CHARGES, [document["billing_month"]]).filter(of_cycle).sort("metric").collect()
 
 
 def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFrame) -> Iterator[dict[str, Any]]:

@@ -311,7 +311,7 @@ def show(table: str, month: str | None, account: str | None, as_of: date | None,
 def explain(number: str, line: int | None, events: int, everything: bool, style: str, home: Path) -> None:
     """Explain a document: from its lines to the arithmetic, usage by day, and the events behind it."""
     from billing.business import Business
-    from billing.explaining import explain_document
+    from billing.explaining import explain_document, is_more_than_lines
     from billing.plain_values import as_json
 
     business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
@@ -325,7 +325,7 @@ def explain(number: str, line: int | None, events: int, everything: bool, style:
     else:
         for each in found:
             _print_explanation(each)
-        if not everything:
+        if not everything and is_more_than_lines(business, number):
             say(
                 f"Why other metrics cost nothing, and where late or rejected usage went: overage explain {number} --all"
             )

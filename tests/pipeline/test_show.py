@@ -250,6 +250,43 @@ def test_explain_all_says_why_the_rest_costs_nothing_and_where_late_and_rejected
     assert [entry["line"] for entry in lines] == [1, 2]
 
 
+def test_explain_refers_to_all_only_where_it_adds_something(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    for name in ("acme", "full"):
+        landing.customer(name)
+        landing.use(name, emails=16_000)
+    landing.use("full", leads=3_000, bytes=51 * GB, domains=2)
+    catalogue = landing.folder / "catalogue.yaml"
+    catalogue.write_text(
+        catalogue.read_text().replace("leads: none", 'leads: {model: block, size: 1000, price: "1.00"}')
+    )
+    bill(tmp_path, "2026-02", "2026-02-15")
+    landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")
+    assert overage("correct", "2026-02", "--reason", "late", "--as-of", "2026-02-21", "--home", tmp_path).status == 0
+    numbers = {
+        (row["account_id"], row["kind"], row["billing_date"]): row["number"] for row in show(tmp_path, "documents")
+    }
+
+    def refers(account: str, kind: str, billing_date: str) -> bool:
+        number = numbers[account, kind, billing_date]
+        ended = overage("explain", number, "--home", tmp_path)
+        assert ended.output.startswith(number)
+        found = json.loads(overage("explain", number, "--all", "--format", "json", "--home", tmp_path).output)
+        is_more = any(entry["line"] is None for entry in found)
+        assert ("--all" in ended.messages) == is_more, (number, ended.messages)
+        return is_more
+
+    assert refers("acme", "invoice", "2026-02-10")
+    # nothing was used before the first fee, a note has no cycle of its own, and every metric is on a line
+    assert not refers("acme", "invoice", "2026-01-10")
+    assert not refers("acme", "debit_note", "2026-02-10")
+    assert not refers("full", "invoice", "2026-02-10")
+    # what is known now is more than what was billed
+    landing.use("full", "2026-01-25", emails=2_000, delivered="2026-02-22")
+    bill(tmp_path, "2026-03", "2026-03-15")
+    assert refers("full", "invoice", "2026-02-10")
+
+
 def test_explain_counts_the_events_that_it_does_not_print(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme")

@@ -402,6 +402,26 @@ class Register:
         with self._engine.connect() as connection:
             return [f"{series}-{year}" for series, year in connection.execute(query)]
 
+    def missing_guards(self) -> list[str]:
+        """Triggers by which the database itself keeps what was issued, that are not there; sorted."""
+        from billing.register_migrations.versions.r0002_guards import guards
+
+        with self._engine.connect() as connection:
+            dialect = connection.dialect.name
+            found = connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+                if dialect == "sqlite"
+                else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
+            )
+            return sorted({guard.name for guard in guards(dialect)} - set(found.scalars()))
+
+    def wrongly_scheduled(self) -> list[str]:
+        """The numbers of documents that correct another and count as scheduled, or the other way round; sorted."""
+        corrects = stored.documents.c.corrects.is_not(None)
+        query = sa.select(stored.documents.c.number).where(stored.documents.c.is_scheduled == corrects)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query.order_by(stored.documents.c.number)).scalars())
+
     def last_numbers(self) -> dict[str, int]:
         """The last number given of every series and year, such as INV-2026: 41."""
         columns = (stored.documents.c.series, stored.documents.c.year)

@@ -1,6 +1,7 @@
 """Reading everything again: does the register agree with itself, with the PDFs on disk and with the lake?"""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,17 +9,20 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from billing.business import Business
-from billing.fingerprint import built_months, moved_inputs
+from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.home import file_hash, read_frame
 from billing.ingest.state import read_state
 from billing.journal import receivable_differences, unbalanced_entries
+from billing.last_run import last_as_of, profiles_built_from
 from billing.plain_values import plain_rows
 from billing.printed import PrintedRows, printed_rows
-from billing.profiles import balances
+from billing.profiles import account_profiles, balances, collections
 from billing.register import hash_contents
 from billing.scratch import STEPS_OF_A_MONTH, scratch_copy
 from billing.tables import (
+    BALANCES,
     CHARGES,
+    COLLECTIONS,
     CYCLES,
     DECISIONS,
     DOCUMENTS,
@@ -29,6 +33,7 @@ from billing.tables import (
     MONEY,
     PACKAGES,
     PARKED,
+    PROFILE,
     TAXES,
     USAGE,
     Table,
@@ -54,6 +59,7 @@ def disagreements(business: Business) -> list[str]:
         ),
         *_sums(documents, lines, taxes),
         *_twice(documents),
+        *_kept_apart(business, documents, lines),
         *_without_document(documents, lines, taxes),
         *_contents(business, documents, lines, taxes),
         *_files(business, documents),
@@ -63,8 +69,18 @@ def disagreements(business: Business) -> list[str]:
 
 def moved_months(business: Business) -> list[tuple[str, list[str]]]:
     """Built months whose tables `disagreements` does not compute again, and which of their inputs have moved."""
-    months = [(month, moved_inputs(business, month)) for month in built_months(business)]
-    return [(month, inputs) for month, inputs in months if inputs]
+    views = _views(business)
+    months = [(month, [moved_inputs(view, month) for view in views]) for month in built_months(business)]
+    return [(month, min(inputs, key=len)) for month, inputs in months if all(inputs)]
+
+
+def _views(business: Business) -> list[Business]:
+    """The business as months may have been built: whenever they were over, or as of the last run, issuing or not."""
+    last = last_as_of(business.home.root)
+    if last is None:
+        return [business]
+    of_last_run = (replace(business, as_of=last, issues=issues, _by_count={}, hashes={}) for issues in (True, False))
+    return [business, *of_last_run]
 
 
 def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
@@ -74,6 +90,7 @@ def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, ta
     yield from _journal(business)
     if not ingested:
         yield from _computed_again(business)
+        yield from _standing(business)
 
 
 def _without_document(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
@@ -108,6 +125,43 @@ def _twice(documents: pl.DataFrame) -> Iterator[str]:
     twice = scheduled.filter(pl.struct("subscription_id", "billing_date").is_duplicated())
     for number, subscription, day in twice.select("number", "subscription_id", "billing_date").iter_rows():
         yield f"{number}: {subscription} has more than one scheduled document for {day}"
+
+
+def _kept_apart(business: Business, documents: pl.DataFrame, lines: pl.DataFrame) -> Iterator[str]:
+    """What no page says, but what is billed next depends on: which date and fee a line is of, and what is closed."""
+    register = business.register
+    if missing := register.missing_guards() if len(documents) else []:
+        yield f"register: the database no longer guards what was issued: it lacks {', '.join(missing)}"
+    for number in register.wrongly_scheduled():
+        yield f"{number}: the register has it as scheduled and as a correction, or as neither"
+    kind, due_kind = pl.col("kind"), pl.col("due_kind")
+    scheduled = kind.is_in(["package_fee", "hold_fee", "overage"])
+    # rules 2 and 6: a fee falls due where its cycle starts, an overage where its cycle ends
+    due_on = pl.when(due_kind == "overage").then("cycle_end").when(due_kind == "package_fee").then("cycle_start")
+    dated = lines.join(
+        documents.select("number", "subscription_id", "billing_date"), on="number", maintain_order="left"
+    )
+    is_other = (
+        (scheduled & ((due_kind != kind) | (pl.col("due_on") != pl.col("billing_date"))))
+        | ((due_kind == "overage") != pl.col("metric").is_not_null())
+        | (pl.col("due_on") != due_on)
+    )
+    for number, line, day, what in dated.filter(is_other).select("number", "line", "due_on", "due_kind").iter_rows():
+        yield f"{number} line {line}: the register has it as {what} due on {day}, but it is of another date or kind"
+    closed = register.closed_dates()
+    keys = ["subscription_id", "billing_date"]
+    of_dates = dated.filter(scheduled).join(closed, on=keys, how="left", suffix="_closed", maintain_order="left")
+    for number in of_dates.filter(pl.col("account_id").is_null())["number"].unique(maintain_order=True):
+        yield f"{number}: the register does not have its billing date as closed"
+    for side, of_kind in (("opening_package", "package_fee"), ("closing_package", "overage")):
+        other = of_dates.filter((kind == of_kind) & (pl.col(side) != pl.col("package")))
+        for number, line, package, has in other.select("number", "line", "package", side).iter_rows():
+            yield f"{number} line {line}: it bills the package {package}, the closed billing date says {has}"
+    for month in register.issued_months():
+        through = register.closed_through(month)
+        later = register.closed_dates(month).filter(pl.col("billing_date") > through)
+        for subscription, day in later.select(keys).iter_rows():
+            yield f"register: {month} is closed through {through}, and {day} of {subscription} is closed"
 
 
 def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
@@ -228,19 +282,37 @@ def _ingested(business: Business) -> Iterator[str]:
 
 def _computed_again(business: Business) -> Iterator[str]:
     """The tables of months in which no input has moved, against what they come to when they are computed again."""
-    moved = dict(moved_months(business))
-    months = [month for month in built_months(business) if month not in moved]
-    if not months:
+    left = built_months(business)
+    for view in _views(business):
+        months = [month for month in left if not moved_inputs(view, month)]
+        left = [month for month in left if month not in months]
+        if months:
+            with scratch_copy(view, view.as_of, view.issues) as copy:
+                yield from _months_computed_again(business, copy, months)
+
+
+def _months_computed_again(business: Business, copy: Business, months: Sequence[str]) -> Iterator[str]:
+    for month in months:
+        for step in STEPS_OF_A_MONTH:
+            step(copy, month)
+        for table in _COMPUTED:
+            path = business.home.partition(table, month)
+            again = copy.home.partition(table, month)
+            if not path.exists() or file_hash(path) != file_hash(again):
+                yield f"{path}: has other rows than its inputs give: take the lake away, and bill that month again"
+
+
+def _standing(business: Business) -> Iterator[str]:
+    """What everybody owes, is to be charged and has, if nothing has moved since the last run."""
+    built_from = profiles_built_from(business.home.root)
+    view = next((view for view in _views(business)[1:] if profiles_fingerprint(view) == built_from), None)
+    if view is None:
         return
-    with scratch_copy(business, business.as_of) as copy:
-        for month in months:
-            for step in STEPS_OF_A_MONTH:
-                step(copy, month)
-            for table in _COMPUTED:
-                path = business.home.partition(table, month)
-                again = copy.home.partition(table, month)
-                if not path.exists() or file_hash(path) != file_hash(again):
-                    yield f"{path}: has other rows than its inputs give: take the lake away, and bill that month again"
+    tables = {BALANCES: balances(view), COLLECTIONS: collections(view), PROFILE: account_profiles(view, view.as_of)}
+    for table, frame in tables.items():
+        path = business.home.whole(table)
+        if not read_frame(path, table).equals(table.conform(frame)):
+            yield f"{path}: has other rows than register and payments give: take it away, and bill the last month again"
 
 
 def _journal(business: Business) -> Iterator[str]:

@@ -284,8 +284,8 @@ def _signed_lines(lines: list[dict[str, Any]]) -> list[str]:
 @exit_status
 def show(table: str, month: str | None, account: str | None, as_of: date | None, style: str, home: Path) -> None:
     """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
-    from assets.last_run import last_as_of
     from billing.business import Business
+    from billing.last_run import last_as_of
     from billing.plain_values import plain_rows
     from billing.show import read_table
 
@@ -366,8 +366,7 @@ def verify(home: Path) -> int:
     for disagreement in found:
         click.echo(disagreement)
     for month, inputs in [] if found else moved_months(business):
-        why = "it was open when it was built" if inputs == ["as of"] else f"moved since: {', '.join(inputs)}"
-        say(f"{month}: its tables were not computed again ({why})")
+        say(f"{month}: its tables were not computed again (moved since: {', '.join(inputs)})")
     documents = business.register.count()
     say(f"{home}: {documents} documents read again, {len(found) or 'no'} disagreements")
     return PARTLY if found else DONE

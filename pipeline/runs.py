@@ -12,7 +12,6 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import ingest
-from assets.last_run import profiles_built_from, record_run
 from assets.partitions import billing_months, delivery_days
 from assets.resources import BillingHome, preload
 from billing.business import Business
@@ -23,6 +22,7 @@ from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.home import read_frame, remove_scratch_files, scan_frames, write_frame
 from billing.ingest.landing import delivered_files
 from billing.ingest.state import read_state
+from billing.last_run import profiles_built_from, record_run
 from billing.month import (
     billed_months,
     correction_drafts,

@@ -124,6 +124,16 @@ def database(register: Register, tmp_path: Path, register_url: str | None) -> It
     engine.dispose()
 
 
+def test_a_guard_that_was_taken_away_is_missed(register: Register, database: sa.Engine) -> None:
+    assert register.missing_guards() == []
+    with database.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("DROP TRIGGER lines_stay")
+        else:
+            connection.exec_driver_sql("ALTER TABLE lines DISABLE TRIGGER lines_stay")
+    assert register.missing_guards() == ["lines_stay"]
+
+
 def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date = FEBRUARY, net: int = 0) -> str:
     """A statement that adds a document without lines."""
     return (

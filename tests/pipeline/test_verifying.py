@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.pipeline.outside import Landing, bill, overage
@@ -80,3 +81,54 @@ def test_documents_that_were_taken_out_of_the_register_are_missed_in_the_lake(is
         "DELETE FROM documents WHERE number = 'INV-2026-000003'",
     )
     assert "lake/documents of 2026-03: the register says otherwise: bill that month again" in found
+
+
+def test_what_no_page_says_but_the_next_bill_depends_on_is_verified(issued: Path) -> None:
+    found = change(
+        issued,
+        "UPDATE lines SET due_on = '2026-01-01' WHERE number = 'INV-2026-000003' AND line = 2",
+        "UPDATE lines SET due_kind = 'package_fee' WHERE number = 'INV-2026-000002' AND line = 2",
+        "UPDATE documents SET is_scheduled = 0 WHERE number = 'INV-2026-000001'",
+        "UPDATE closed_dates SET opening_package = 'gold' WHERE billing_date = '2026-01-10'",
+        "UPDATE closed_dates SET closing_package = 'gold' WHERE billing_date = '2026-02-10'",
+        "DELETE FROM closed_dates WHERE billing_date = '2026-03-10'",
+        "UPDATE issued_months SET closed_through = '2026-02-01' WHERE billing_month = '2026-02'",
+    )
+    told = [text for text in found if text.startswith(("INV-", "register:"))]
+    assert told[0].startswith("register: the database no longer guards what was issued: it lacks closed_dates_never_")
+    assert told[1:] == [
+        "INV-2026-000001: the register has it as scheduled and as a correction, or as neither",
+        "INV-2026-000002 line 2: the register has it as package_fee due on 2026-02-10, but it is of another date or "
+        "kind",
+        "INV-2026-000003 line 2: the register has it as overage due on 2026-01-01, but it is of another date or kind",
+        "INV-2026-000003: the register does not have its billing date as closed",
+        "INV-2026-000001 line 1: it bills the package starter, the closed billing date says gold",
+        "INV-2026-000002 line 2: it bills the package starter, the closed billing date says gold",
+        "INV-2026-000002 line 3: it bills the package starter, the closed billing date says gold",
+        "register: 2026-02 is closed through 2026-02-01, and 2026-02-10 of acme/2026-01-10 is closed",
+    ]
+
+
+@pytest.mark.parametrize("table", ["usage", "charges", "packages"])
+def test_a_table_of_the_open_month_is_computed_again_as_of_the_last_run(issued: Path, table: str) -> None:
+    path = issued / "lake" / table / "billing_month=2026-03" / f"{table}.parquet"
+    rows = pl.read_parquet(path, hive_partitioning=False)
+    rows.slice(1).write_parquet(path)
+    ended = overage("verify", "--home", issued)
+    assert ended.status == 1
+    assert f"{path}: has other rows than its inputs give" in ended.output
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("balances", "outstanding"), ("collections", "amount_due"), ("profile", "package")]
+)
+def test_what_accounts_owe_is_computed_again(issued: Path, table: str, column: str) -> None:
+    path = issued / "lake" / table / f"{table}.parquet"
+    rows = pl.read_parquet(path, hive_partitioning=False)
+    changed = pl.lit("other") if rows.schema[column] == pl.String else pl.col(column) + 1
+    rows.with_columns(changed.cast(rows.schema[column]).alias(column)).write_parquet(path)
+    ended = overage("verify", "--home", issued)
+    assert ended.status == 1
+    assert ended.output.splitlines() == [
+        f"{path}: has other rows than register and payments give: take it away, and bill the last month again"
+    ]

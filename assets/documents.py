@@ -34,6 +34,7 @@ from billing.tables import (
     UNBILLED,
     Table,
 )
+from billing.words import counted
 
 _KINDS = {"parquet", "polars"}
 
@@ -133,7 +134,7 @@ def drafts(
             "accounts": surging,
             "list them": listed,
             **(
-                {"warnings": [f"{month}: {surging} accounts have a bill ten times their last: {listed}"]}
+                {"warnings": [f"{month}: {counted(surging, 'account')} with a bill ten times the last: {listed}"]}
                 if surging
                 else {}
             ),

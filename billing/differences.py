@@ -72,14 +72,15 @@ def in_words(catalogue: Catalogue, where: str = "") -> pl.Expr:
     """An open difference in words: "Emails: 39.00 due, 36.00 billed before"; `where` follows the name."""
     return pl.format(
         "{}{}: {} due, {} billed before",
-        _what(catalogue),
+        what_is_due(catalogue),
         pl.lit(where),
         _amount_text("due", catalogue),
         _amount_text("issued", catalogue),
     )
 
 
-def _what(catalogue: Catalogue) -> pl.Expr:
+def what_is_due(catalogue: Catalogue) -> pl.Expr:
+    """What an open difference is of: a metric's title (its name, where it was removed), Hold fee or Package fee."""
     titles = {metric.name: metric.title for metric in catalogue.metrics}
     fee = pl.when(pl.col("kind") == "hold_fee").then(pl.lit("Hold fee")).otherwise(pl.lit("Package fee"))
     return pl.when(pl.col("kind") == "overage").then(pl.col("metric").replace(titles)).otherwise(fee)

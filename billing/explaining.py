@@ -23,6 +23,7 @@ from billing.plain_values import plain_number, plain_rows
 from billing.rating import in_units, unit_billionths
 from billing.tables import BASE_QUANTITY, CHARGES, DUES, INSTANT, LEVELS, PARKED, QUANTITY, REJECTS, UNBILLED
 from billing.usage import gauges_of, level_before, level_path, month_usage
+from billing.words import counted
 
 _REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
 _NOT_REPEATED: Final = pl.LazyFrame(
@@ -262,7 +263,7 @@ def _unbilled(business: Business, document: dict[str, Any], charges: pl.DataFram
         if metric is None:
             continue
         quantity = _with_unit(plain_number(row["quantity"]), metric.unit)
-        step = f"{row['billing_month']}: {quantity} in {row['events']} events bill nothing: {row['reason']}"
+        step = f"{row['billing_month']}: {quantity} in {counted(row['events'], 'event')} bill nothing: {row['reason']}"
         yield _entry(
             line | {"metric": metric.name, "quantity": row["quantity"]},
             "unbilled",
@@ -284,7 +285,7 @@ def _set_aside(
         listed = rows.head(most_events).select(
             "source", "id", "file", "row", "delivery_day", pl.lit(None, pl.String).alias("time"), "quantity"
         )
-        yield _entry(line, "set_aside", f"Set aside: {reason}", [f"{rows.height} rows: {reason}"]) | {
+        yield _entry(line, "set_aside", f"Set aside: {reason}", [f"{counted(rows.height, 'row')}: {reason}"]) | {
             "events": plain_rows(listed, business.catalogue.minor_units),
             "events_total": rows.height,
         }
@@ -401,7 +402,8 @@ def _measured(
     """How the quantity came from the events."""
     if line["quantity"] is None:
         # credits of earlier versions do not say what was measured, and a cycle that is no more measured nothing
-        return [f"{events.height} events of the cycle are known now"]
+        are_known = "is known now" if events.height == 1 else "are known now"
+        return [f"{counted(events.height, 'event')} of the cycle {are_known}"]
     then, now = (
         _with_unit(plain_number(each), metric.unit)
         for each in (line["quantity"], _quantity_now(business, document, known, line, metric))
@@ -409,13 +411,18 @@ def _measured(
     # what came or went since, of deliveries up to the day of issue
     moved = None if now == then else f"deliveries up to {document['issued_on']}, or requests, have changed since: "
     if metric.kind == "counter":
-        words = {"sum": "add up to", "count": "count", "unique": "hold", "max": "reach"}[metric.measure]
+        one, several = {
+            "sum": ("adds up to", "add up to"),
+            "count": ("counts", "count"),
+            "unique": ("holds", "hold"),
+            "max": ("reaches", "reach"),
+        }[metric.measure]
         noun = " different values" if metric.measure == "unique" else ""
-        found = f"{events.height} events {words}"
+        found = f"{counted(events.height, 'event')} {one if events.height == 1 else several}"
         if moved is None:
             return [f"{found} {now}{noun}"]
         return [f"measured when this was issued: {then}{noun}", f"{moved}{found} {now}{noun}"]
-    carried = f"{_carried_in(business, document, known, line, metric)} carried in, {events.height} changes"
+    carried = f"{_carried_in(business, document, known, line, metric)} carried in, {counted(events.height, 'change')}"
     words = {"peak": "highest level", "last": "level at the end", "time_weighted": "level averaged over the cycle"}[
         metric.measure
     ]
@@ -529,7 +536,7 @@ def _priced(shown: dict[str, Any], amount: str, minimum: str | None = None, maxi
 def _blocks(shown: dict[str, Any]) -> list[Any]:
     """Steps, and last the product in words and its value."""
     blocks, price = shown["billed_units"], shown["tariff"]["tiers"][0]["unit_price"]
-    started = f"{blocks} started blocks of {_with_unit(shown['tariff']['size'], shown['unit'])}"
+    started = f"{counted(blocks, 'started block')} of {_with_unit(shown['tariff']['size'], shown['unit'])}"
     return [started, (f"{blocks} x {price}", Decimal(blocks) * Decimal(price))]
 
 

@@ -22,6 +22,7 @@ from billing.errors import Problem, RefusedError
 from billing.home import Home
 from billing.json_lines import read_json_lines
 from billing.tables import INSTANT, MONEY, RATE, REJECTS
+from billing.words import counted
 
 ACCOUNT_COLUMNS: Final = (
     "account_id",
@@ -187,7 +188,7 @@ def _accounts(home: Home, rejects: list[pl.DataFrame], warnings: list[str]) -> p
         for account_id in repeated[:20]
     ]
     if len(repeated) > 20:
-        warnings.append(f"{files[0].name}: {len(repeated) - 20} more accounts have more than one row")
+        warnings.append(f"{files[0].name}: {counted(len(repeated) - 20, 'more account')} with more than one row")
     return (
         valid.unique("account_id", keep="last", maintain_order=True)
         .select(

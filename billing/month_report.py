@@ -31,6 +31,7 @@ from billing.tables import (
     REJECTS,
     Table,
 )
+from billing.words import counted
 
 CAUSES: Final = (
     "new customers",
@@ -404,11 +405,11 @@ def _checks(business: Business, month: str) -> Sequence[Statement]:
     lost = found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled"))
     unbilled, unanswered = dates_not_billed_once(business, month).height, answers_not_given_once(business, month).height
     parked, large = _read(business, PARKED, month).height, surges(business, month).height
-    counted = int(found["counted"].sum())
+    events = int(found["counted"].sum())
     return (
-        Statement("No event is lost", lost.is_empty(), f"{counted:,} events counted"),
+        Statement("No event is lost", lost.is_empty(), f"{counted(f'{events:,}', 'event')} counted"),
         Statement("Every active account is billed once", not unbilled, f"{unbilled} dates are not"),
-        Statement("Lines and taxes add up to documents", not wrong, f"{documents.height:,} documents"),
+        Statement("Lines and taxes add up to documents", not wrong, counted(f"{documents.height:,}", "document")),
         Statement("Decisions are complete", not unanswered, f"{unanswered} are missing"),
         Statement("Numbers have no gap", not gaps, ", ".join(gaps) or "of every series and year"),
         Statement("Every document has its PDF", not missing, f"{len(missing)} without a file"),

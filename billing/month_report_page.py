@@ -16,6 +16,7 @@ from billing.home import Home, write_bytes
 from billing.month_report import AGES, MonthReport
 from billing.plain_values import plain_number
 from billing.rendering import draw_page
+from billing.words import counted
 
 _NAMES: Final = ("month_report.html.j2", "month_report.css")
 _AGES: Final = dict(
@@ -116,7 +117,7 @@ def month_charts(catalogue: Catalogue, report: MonthReport) -> dict[str, str]:
             greatest = sorted(overage, key=lambda each: each[1], reverse=True)
             others = greatest[_MOST_DRAWN:]
             rest = sum((amount for _, amount in others), Decimal(0))
-            overage = [*greatest[:_MOST_DRAWN], (f"{len(others):,} others", rest)]
+            overage = [*greatest[:_MOST_DRAWN], (counted(f"{len(others):,}", "other"), rest)]
         names, amounts = zip(*overage, strict=True)
         charts["overage"] = bars(f"Overage by metric, {catalogue.currency}", names, amounts)
     return charts

@@ -7,6 +7,7 @@ import polars as pl
 
 from billing.rating import TermsFrames, with_terms
 from billing.tables import DECISIONS, MEASUREMENT, PACKAGES
+from billing.words import counted
 
 CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subscription_id": pl.String,
@@ -129,7 +130,7 @@ def _state(
     if not lost.is_empty():
         names = ", ".join(lost["subscription_id"].head(5))
         raise LookupError(
-            f"the package in force is not known for {lost.height} subscriptions ({names}): "
+            f"the package in force is not known for {counted(lost.height, 'subscription')} ({names}): "
             "the month before was not billed with them"
         )
     return state

@@ -13,6 +13,7 @@ import polars as pl
 from billing.business import Business
 from billing.calendar import month_of, months_after
 from billing.causes import SETTLES, with_causes
+from billing.differences import what_is_due
 from billing.month import (
     approved_refunds,
     billed_months,
@@ -252,14 +253,12 @@ def _lines(business: Business, scratch: Business) -> pl.DataFrame:
 
 def _cycles(differences: pl.DataFrame, scratch: Business) -> pl.DataFrame:
     """Closed billing dates whose due amount is not what was issued; issued and due side by side."""
-    titles = {metric.name: metric.title for metric in scratch.catalogue.metrics}
-    fee = pl.col("kind").str.replace("_", " ").str.to_titlecase()
     return differences.with_columns(
         what=pl.lit("cycle"),
         billing_month=month_of(pl.col("billing_date")),
         item=pl.format(
             "{}, cycle {} to {}",
-            pl.coalesce(pl.col("metric").replace_strict(titles, default=None, return_dtype=pl.String), "metric", fee),
+            what_is_due(scratch.catalogue),
             "cycle_start",
             "cycle_end",
         ),

@@ -16,6 +16,7 @@ import click
 
 from billing import __version__
 from billing.errors import InterruptedRunError, RefusedError
+from billing.words import counted
 from pipeline.keyboard import heard_once
 
 # heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
@@ -126,7 +127,7 @@ def sample(directory: Path, accounts: int, months: int, events_per_account_day: 
 
     summary = write_sample(directory, accounts, months, events_per_account_day, seed)
     rows = summary.counted + summary.duplicates + summary.rejected
-    say(f"{directory}: {accounts} accounts, {months} months, {rows:,} rows")
+    say(f"{directory}: {counted(accounts, 'account')}, {counted(months, 'month')}, {counted(f'{rows:,}', 'row')}")
     say(f"Bill it: overage bill {summary.bill_month} --as-of {summary.bill_as_of} --home {directory}")
 
 
@@ -166,7 +167,7 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
         outcome = runs.bill(home, month, through or month, as_of or today(home), draft, say)
     for problem in outcome.problems:
         say(f"not done: {problem}")
-    say(f"{outcome.issued} documents issued" + (" (a draft issues none)" if draft else ""))
+    say(f"{counted(outcome.issued, 'document')} issued" + (" (a draft issues none)" if draft else ""))
     return PARTLY if outcome.is_partial else DONE
 
 
@@ -191,7 +192,7 @@ def issue(month: str, reviewed: str, home: Path) -> int:
         outcome = runs.issue(home, month, reviewed, say)
     for problem in outcome.problems:
         say(f"not done: {problem}")
-    say(f"{outcome.issued} documents issued")
+    say(f"{counted(outcome.issued, 'document')} issued")
     return PARTLY if outcome.is_partial else DONE
 
 
@@ -264,7 +265,8 @@ def correct(
         if notes:
             total = sum((abs(Decimal(row["total"])) for row in notes), Decimal(0))
             say(f"{kind.replace('_', ' ')}s: {len(notes)}, {notes[0]['currency']} {total:f} {words}")
-    say(f"{len(rows)} notes would be issued (a draft issues none)" if draft else f"{len(rows)} notes issued")
+    found = counted(len(rows), "note")
+    say(f"{found} would be issued (a draft issues none)" if draft else f"{found} issued")
 
 
 def _signed_lines(lines: list[dict[str, Any]]) -> list[str]:
@@ -341,7 +343,7 @@ def _print_explanation(line: dict[str, Any]) -> None:
     for step in line["arithmetic"]:
         click.echo(f"  {step}")
     for day in line["days"]:
-        click.echo(f"    {day['day']}  {day['quantity']:>16}  in {day['events']} events")
+        click.echo(f"    {day['day']}  {day['quantity']:>16}  in {counted(day['events'], 'event')}")
     printed = line["events"][:10]
     for event in printed:
         place = f"{event['delivery_day']}/{event['file']} row {event['row']}"
@@ -368,7 +370,7 @@ def verify(home: Path) -> int:
     for month, inputs in [] if found else moved_months(business):
         say(f"{month}: its tables were not computed again (moved since: {', '.join(inputs)})")
     documents = business.register.count()
-    say(f"{home}: {documents} documents read again, {len(found) or 'no'} disagreements")
+    say(f"{home}: {counted(documents, 'document')} read again, {counted(len(found) or 'no', 'disagreement')}")
     return PARTLY if found else DONE
 
 
@@ -421,7 +423,7 @@ def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
         table.add_row(*(_table_cell(row[column]) for column in shown))
     console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
     console.print(table)
-    say(f"{len(rows)} rows")
+    say(counted(len(rows), "row"))
 
 
 def _is_number(value: Any) -> bool:

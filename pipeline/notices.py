@@ -28,6 +28,7 @@ import polars as pl
 from billing.business import Business
 from billing.calendar import first_day, months_after
 from billing.reviewing import review_of
+from billing.words import counted
 
 _TIMEOUT_SECONDS = 10
 
@@ -93,7 +94,9 @@ def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice |
         documents = business.register.documents([month])
         total = documents.select(pl.col("total").sum().cast(pl.Decimal(38, places))).item()
         facts = {"documents": f"{documents.height}", "total": f"{total} {currency}"}
-        return Notice(f"ready {month} {facts}", f"{month} is billed: {documents.height} documents", facts, run.run_id)
+        return Notice(
+            f"ready {month} {facts}", f"{month} is billed: {counted(documents.height, 'document')}", facts, run.run_id
+        )
     if business.catalogue.policy.auto_issue:
         return None
     review = review_of(replace(business, issues=False), month)

@@ -37,6 +37,7 @@ from billing.preview import Preview, preview_month
 from billing.reviewing import issued_business, review_of, reviewed_business
 from billing.show import set_aside
 from billing.tables import DRAFTS, PARKED, REJECTS
+from billing.words import counted
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 
@@ -91,7 +92,8 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
         issued = business.register.count(through) - before
         _finish(business, months, resource, instance, say)
     if rows := set_aside(business):
-        say(f"{rows} rows are set aside, with their reasons: overage show rejects --home {root}")
+        are_set_aside = "is set aside, with its reason" if rows == 1 else "are set aside, with their reasons"
+        say(f"{counted(rows, 'row')} {are_set_aside}: overage show rejects --home {root}")
     return Outcome(issued, [*_unreadable(business), *_parked(business, months)])
 
 

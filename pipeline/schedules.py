@@ -14,6 +14,7 @@ from assets.partitions import billing_months, billing_time_zone, home_folder
 from billing.calendar import first_day, months_after
 from billing.expected_deliveries import missing_deliveries
 from billing.home import Home
+from billing.words import counted
 from pipeline.jobs import billing_month_job
 from pipeline.moved import load, months_to_run
 
@@ -30,7 +31,9 @@ def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
     missing = missing_deliveries(Home(root), first_day(months_after(month, -1)), as_of)
     if missing:
         # a tag stands in the list of runs, before the run has issued anything
-        config["tags"]["overage/missing"] = f"{len(missing.days)} days, {len(missing.files)} files"
+        config["tags"]["overage/missing"] = (
+            f"{counted(len(missing.days), 'day')}, {counted(len(missing.files), 'file')}"
+        )
     for each in months_to_run(load(root, as_of), month):
         # in the first month that is billed there is no month before it
         if billing_months.has_partition_key(each):

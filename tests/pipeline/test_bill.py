@@ -59,7 +59,7 @@ def test_a_later_run_leaves_what_was_issued_and_adds_to_it(landing: Landing) -> 
     (first,) = show(landing.root, "documents")
     paper = (landing.root / "documents" / "2026-01" / "INV-2026-000001.pdf").read_bytes()
     ended = bill(landing.root, "2026-02", "2026-02-28")
-    assert "2026-01: nothing moved\n2026-02: 1 issued\n1 documents issued\n" in ended.messages
+    assert "2026-01: nothing moved\n2026-02: 1 issued\n1 document issued\n" in ended.messages
     assert show(landing.root, "documents")[0] == first
     assert (landing.root / "documents" / "2026-01" / "INV-2026-000001.pdf").read_bytes() == paper
 
@@ -219,6 +219,18 @@ def test_every_delivered_row_is_counted_a_duplicate_or_set_aside(landing: Landin
         (7, "conflicting"),
     ], "a row is found by its line; a blank line is no row"
     assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16005"
+
+
+def test_of_one_it_is_told_in_the_singular(landing: Landing) -> None:
+    landing.deliver(["no JSON at all"], "2026-01-21")
+    ended = bill(landing.root, "2026-01", "2026-01-22")
+    assert f"1 row is set aside, with its reason: overage show rejects --home {landing.root}" in ended.messages
+    assert "\n1 document issued\n" in ended.messages
+    assert overage("show", "rejects", "--home", landing.root).messages.endswith("1 row\n")
+    (pdf,) = (landing.root / "documents").rglob("*.pdf")
+    pdf.unlink()
+    ended = overage("verify", "--home", landing.root)
+    assert ended.messages.endswith(": 1 document read again, 1 disagreement\n")
 
 
 def test_a_run_counts_the_rows_set_aside_as_the_table_lists_them(landing: Landing) -> None:

@@ -117,7 +117,7 @@ def test_a_draft_shows_the_notes_and_issues_none(business: Landing, tmp_path: Pa
     documents = show(tmp_path, "documents")
     ended = correct(tmp_path, "2026-02", "2026-02-21", "--draft", "--format", "json")
     assert [(note["number"], note["total"]) for note in notes(ended)] == [(None, "6.60")]
-    assert "1 notes would be issued" in ended.messages
+    assert "1 note would be issued" in ended.messages
     assert show(tmp_path, "documents") == documents
 
 

@@ -83,7 +83,7 @@ def test_a_bill_ten_times_the_last_is_pointed_out_and_listed_before_it_is_issued
     landing.use("bolt", "2026-01-20", emails=15_000 + 297_001)
     ended = bill(landing.root, "2026-02", "2026-02-28", "--draft")
     assert ended.status == 0
-    assert "2026-02: 1 accounts have a bill ten times their last: overage show surges --month 2026-02" in ended.messages
+    assert "2026-02: 1 account with a bill ten times the last: overage show surges --month 2026-02" in ended.messages
     (surge,) = show(landing.root, "surges")
     assert (surge["account_id"], surge["number"], surge["total"], surge["last_total"]) == (
         "bolt",

@@ -173,8 +173,8 @@ def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(
     (first,) = mail.mails
     assert said(first) == {
         "to": "month@example.com, finance@example.com",
-        "subject": "2026-01 is billed: 1 documents",
-        "text": "2026-01 is billed: 1 documents\n\ndocuments: 1\ntotal: 99.00 USD\n\n"
+        "subject": "2026-01 is billed: 1 document",
+        "text": "2026-01 is billed: 1 document\n\ndocuments: 1\ntotal: 99.00 USD\n\n"
         f"https://billing.example.com/runs/{runs[1].run_id}\n",
     }
     (call,) = hook.calls
@@ -207,7 +207,7 @@ def test_a_month_is_complete_with_the_last_day_of_a_year_or_a_leap_day_and_not_b
     for as_of in (early, last):
         tell(month_is_ready, instance, run(instance, landing, as_of, last[:7]), "PIPELINE_SUCCESS")
         told.append([mail["Subject"] for mail in mail.mails])
-    assert told == [[], [f"{last[:7]} is billed: 1 documents"]]
+    assert told == [[], [f"{last[:7]} is billed: 1 document"]]
 
 
 def test_drafts_that_are_ready_to_review_are_told(

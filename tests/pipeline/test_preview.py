@@ -222,7 +222,7 @@ def test_what_moved_of_a_version_is_named_where_it_bears_only(business: Landing,
     versions = later["packages"][0]["versions"]
     versions.append(versions[0] | {"effective_from": date(2026, 3, 1)})
     catalogue.write_text(yaml.safe_dump(later))
-    fees = [f"Package Fee, cycle {cycle}" for cycle in ("2026-01-10 to 2026-02-10", "2026-02-10 to 2026-03-10")]
+    fees = [f"Package fee, cycle {cycle}" for cycle in ("2026-01-10 to 2026-02-10", "2026-02-10 to 2026-03-10")]
     found = preview(tmp_path, "2026-02", "2026-02-21")
     assert causes(found, "other") == {fee: [version] for fee in fees} | {EMAILS: [version], domains: [delivery]}
     agreement = "catalogue agreement of late on starter from 2026-01-01 is new"
@@ -254,7 +254,7 @@ def test_a_request_that_came_late_is_named(business: Landing, tmp_path: Path) ->
     # in time before 2026-02-10: that fee is not due, and the usage after the day of the request is not billed
     cycles = {row["item"]: (row["old"], row["new"]) for row in changes(found, "other", "cycle")}
     assert cycles == {
-        "Package Fee, cycle 2026-02-10 to 2026-03-10": ("99.00", "0.00"),
+        "Package fee, cycle 2026-02-10 to 2026-03-10": ("99.00", "0.00"),
         EMAILS: ("3.00", "0.00"),
     }
     decision = one(changes(found, "other", "decision"))

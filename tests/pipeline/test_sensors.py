@@ -192,7 +192,7 @@ def test_missing_deliveries_stand_on_the_run_before_it_issues_anything(landing: 
             landing.deliver([], f"2026-03-{day:02}", "web.jsonl")
     requests = scheduled("2026-03-15T05:00:00")
     # the 12th and the 14th; web.jsonl came daily until the 9th
-    assert {request.tags["overage/missing"] for request in requests} == {"2 days, 1 files"}
+    assert {request.tags["overage/missing"] for request in requests} == {"2 days, 1 file"}
     job = defs.resolve_job_def("billing_month")
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(

@@ -83,7 +83,7 @@ ARITHMETIC = {
     ],
     # an agreement that ends the limit, or names another allowance or price, was learnt late
     "unlimited": [
-        "1 events add up to 16000",
+        "1 event adds up to 16000",
         "16000 used, unlimited in starter",
         "due now: 0.00",
         "billed before: 3.00 on {billed} line 2: 16000 used, 15000 included",
@@ -91,16 +91,16 @@ ARITHMETIC = {
         "The usage is the same, the allowance is another now.",
     ],
     "price": [
-        "1 events add up to 16000",
+        "1 event adds up to 16000",
         "16000 - 15000 = 1000 over the allowance",
-        "1 started blocks of 1000",
+        "1 started block of 1000",
         "due now: 1 x 2.50 = 2.50",
         "billed before: 3.00 on {billed} line 2: 16000 used, 15000 included",
         "2.50 due now - 3.00 billed before = -0.50",
         "The usage is the same, its price is another now.",
     ],
     "free": [
-        "1 events add up to 16000",
+        "1 event adds up to 16000",
         "16000 - 15000 = 1000 over the allowance",
         "due now: 0.00, what is over costs nothing in starter",
         "billed before: 3.00 on {billed} line 2: 16000 used, 15000 included",
@@ -397,6 +397,6 @@ def test_a_block_tariff_with_a_minimum_does_not_claim_a_product_that_is_wrong(tm
     bill(tmp_path, "2026-02", "2026-02-15")
     line = one([line for line in explained(tmp_path, "INV-2026-000002") if line["kind"] == "overage"])
     assert line["arithmetic"][2:] == [
-        "1 started blocks of 1000",
+        "1 started block of 1000",
         "1 x 1.00 = 1, but at least 10.00 = 10.00",
     ]

@@ -238,8 +238,8 @@ def test_explain_all_says_why_the_rest_costs_nothing_and_where_late_and_rejected
         ("not_charged", "leads"): ["2400 used of 2500 included in starter: not over the allowance"],
         # 16,000 + 2,000: 3 blocks instead of 1
         ("late", "emails"): ["settled by INV-2026-000003 line 2: 6.00"],
-        ("unbilled", "emails"): ["2026-01: 5 in 1 events bill nothing: before_start"],
-        ("set_aside", None): ["1 rows: impossible_value"],
+        ("unbilled", "emails"): ["2026-01: 5 in 1 event bill nothing: before_start"],
+        ("set_aside", None): ["1 row: impossible_value"],
     }
     (late,) = rest["late", "emails"]["events"]
     assert (late["delivery_day"], late["quantity"]) == ("2026-02-20", "2000")
@@ -338,7 +338,7 @@ def test_a_line_of_a_metric_that_was_removed_is_explained(tmp_path: Path) -> Non
     assert line["arithmetic"] == [
         "the catalogue has no such metric any more: its events are not known now",
         "16000 - 15000 = 1000 over the allowance",
-        "1 started blocks of 1000",
+        "1 started block of 1000",
         "1 x 3.00 = 3.00",
     ]
     # what was billed for it is given back, and the line says why

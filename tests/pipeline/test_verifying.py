@@ -1,5 +1,6 @@
 """`overage verify` names what was changed by hand in the register, by the pages that were issued."""
 
+import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -10,10 +11,10 @@ import pytest
 from tests.pipeline.outside import Landing, bill, overage
 
 
-@pytest.fixture
-def issued(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def billed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The home of a taxed customer who was billed a fee, overages and, late, a line of an earlier cycle."""
-    landing = Landing(tmp_path / "home")
+    landing = Landing(tmp_path_factory.mktemp("billed") / "home")
     landing.customer("acme")
     rates = "country,region,rate,name,effective_from\nUS,,0.10,Sales tax,2020-01-01\n"
     (landing.folder / "tax_rates.csv").write_text(rates)
@@ -24,6 +25,12 @@ def issued(tmp_path: Path) -> Path:
     assert bill(landing.root, "2026-03", "2026-03-15").status == 0
     assert overage("verify", "--home", landing.root).output == ""
     return landing.root
+
+
+@pytest.fixture
+def issued(billed: Path, tmp_path: Path) -> Path:
+    """A copy of it, to change."""
+    return shutil.copytree(billed, tmp_path / "home")
 
 
 def change(home: Path, *statements: str) -> list[str]:

@@ -108,10 +108,13 @@ def test_a_pdf_that_was_not_recorded_is_drawn_again_and_not_believed(tmp_path: P
     page = tmp_path / "documents" / "2026-01" / "INV-2026-000001.pdf"
     drawn = page.read_bytes()
     with closing(sqlite3.connect(tmp_path / "register.db")) as register, register:
-        guards = register.execute("SELECT name FROM sqlite_master WHERE tbl_name = 'files' AND type = 'trigger'")
-        for (guard,) in guards.fetchall():
+        guards = register.execute("SELECT name, sql FROM sqlite_master WHERE tbl_name = 'files' AND type = 'trigger'")
+        made = guards.fetchall()
+        for guard, _ in made:
             register.execute(f"DROP TRIGGER {guard}")
         register.execute("DELETE FROM files")
+        for _, statement in made:
+            register.execute(statement)
     page.write_bytes(b"the page of another document")
     assert "1 PDFs drawn again" in bill(tmp_path, "2026-01", "2026-01-31").messages
     assert page.read_bytes() == drawn

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from billing.tables import TABLES
+from billing.words import counted
 from tests.pipeline.outside import GB, Ended, Landing, bill, content_of, event, one, overage, show
 
 # what is promised to those who read the tables; there may be more columns
@@ -90,7 +91,7 @@ def test_every_table_prints_in_every_format(home: Path, table: str) -> None:
     for row, cell in zip(rows, cells, strict=True):
         assert len(cell) == len(row)
     people = overage("show", table, "--format", "table", "--home", home)
-    assert (people.status, people.messages.strip()) == (0, f"{len(rows)} rows")
+    assert (people.status, people.messages.strip()) == (0, counted(len(rows), "row"))
 
 
 def test_values_are_written_so_that_nothing_is_lost(home: Path) -> None:

@@ -404,6 +404,7 @@ class Register:
 
     def missing_guards(self) -> list[str]:
         """Triggers by which the database itself keeps what was issued, that are not there; sorted."""
+        # migrations load Alembic, which nothing else here needs
         from billing.register_migrations.versions.r0002_guards import guards
 
         with self._engine.connect() as connection:

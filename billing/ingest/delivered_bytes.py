@@ -22,7 +22,7 @@ _DAMAGED: Final[tuple[type[Exception], ...]] = (
     zstandard.ZstdError,
 )
 _BLOCK: Final = 16 * 1024 * 1024
-"""Some forty steps are taken with each block, whatever its size, and about three times its size is held."""
+"""Each block takes a certain number of steps, whatever its size, and while it is parsed several times its memory."""
 _SMALLEST: Final = 64 * 1024
 """The buffer of a small file; a large one's grows until it takes a block."""
 _COMPRESSED_PIECE: Final = 128 * 1024

@@ -173,8 +173,9 @@ class Worker:
                 stdin=subprocess.DEVNULL,
                 stdout=self._messages,
                 stderr=self._messages,
-                # WeasyPrint keeps a copy of the faces in the folder for temporary files, which a killed worker leaves
-                env={**os.environ, "TMPDIR": scratch},
+                # WeasyPrint keeps a copy of the faces in the folder for temporary files, which a killed worker leaves;
+                # in search of its libraries it would have Python ask a compiler, were one to be found
+                env={**os.environ, "TMPDIR": scratch, "PATH": scratch},
             )
 
     def render(self, text: str, path: Path) -> RenderedFile:

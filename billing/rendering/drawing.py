@@ -5,13 +5,13 @@ import gc
 import re
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import localcontext
 from functools import cache
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from xml.etree import ElementTree
 
 from billing.rendering.environment import check_rendering_environment
@@ -23,6 +23,9 @@ from billing.rendering.wording import EXACT
 if TYPE_CHECKING:
     from jinja2 import Template
 
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
 LATIN_SHEETS = ("invoice.css",)  # Latin, Greek and Cyrillic
 SHEETS = ("invoice.css", "other_scripts.css")
 
@@ -31,6 +34,10 @@ BETWEEN_BLOCKS = re.compile(r">\s+<(?=/?(?:body|div|h2|head|html|meta|p|table|td
 SECONDS_PER_DOCUMENT = 30.0
 SECONDS_PER_LINE = 0.1
 
+# Python lays the frames of calls into pieces of 16 kB. Calls that go back and forth over the end of a piece take the
+# next one from the system and give it back each time: hundreds of times a page, a twentieth of its time. A frame that
+# asks for so many values gets a piece of 1 MB, half of it left for all calls below. What is not used takes no memory.
+VALUES_OF_HALF_A_MEGABYTE = 66_000
 
 _DRAWING = threading.Lock()  # Pango's font map serves one thread at a time
 
@@ -102,6 +109,12 @@ def number_of(content: Mapping[str, object]) -> str:
 def seconds_allowed(content: Mapping[str, object]) -> float:
     rows = sum(len(value) for key in ("lines", "usage") if isinstance(value := content.get(key), list))
     return SECONDS_PER_DOCUMENT + SECONDS_PER_LINE * rows
+
+
+def with_room_for_calls(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The function, with room for the frames of all that it calls."""
+    function.__code__ = function.__code__.replace(co_stacksize=VALUES_OF_HALF_A_MEGABYTE)
+    return function
 
 
 class Engine:
@@ -190,6 +203,7 @@ class Engine:
             self._styles[sheets] = faces, parsed
         return self._styles[sheets]
 
+    @with_room_for_calls
     def draw_html(self, html: str, chosen: tuple[str, ...] = LATIN_SHEETS) -> Drawn:
         uncovered = set(html) - covered()
         printable = html.translate({ord(it): stand_in(it) for it in uncovered}) if uncovered else html

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -653,6 +654,21 @@ def pool_for_all() -> Iterator[PoolForAll]:
     yield pool
     workers.Pool.stop(pool)
     workers.Pool.remove_scratch(pool)
+
+
+def test_calls_below_a_page_take_no_memory_from_the_system_again_and_again() -> None:
+    def down(calls: int) -> int:
+        return down(calls - 1) + 1 if calls else 0
+
+    def back_and_forth() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for calls in range(400):
+            assert [down(calls) for _ in range(10)] == [calls] * 10
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    taken = back_and_forth()
+    drawing.with_room_for_calls(back_and_forth)
+    assert back_and_forth() < taken / 10
 
 
 @pytest.fixture

@@ -61,9 +61,8 @@ def main() -> None:
         since=pl.lit(date(2026, 1, 1)),
     )
     before = _cpu_seconds()
-    units = pl.lit(BILLIONTHS, pl.Int128)
-    measured = quantities.with_columns(quantity=in_units(pl.col("base_quantity").to_physical(), units))
-    rated = rate(measured, terms, catalogue.minor_units)
+    measured = quantities.with_columns(quantity=in_units(pl.col("base_quantity").to_physical(), BILLIONTHS))
+    rated = rate(measured, terms)
     spent = _cpu_seconds() - before
     amount = rated["amount"].sum()
     print(json.dumps({"rows": len(rated), "cpu_seconds": round(spent, 3), "amount": str(amount)}))

@@ -22,7 +22,7 @@ def rated_usage(usage: pl.DataFrame, packages: pl.DataFrame, terms: TermsFrames,
     """
     in_force = packages.select("subscription_id", package="closing_package")
     keyed = with_terms(usage.join(in_force, on="subscription_id", maintain_order="left"), terms, on="cycle_start")
-    return rate(keyed, terms, catalogue.minor_units)
+    return rate(keyed, terms)
 
 
 def month_charges(rated: pl.DataFrame) -> pl.DataFrame:

@@ -376,7 +376,7 @@ def _events(
         .sort("time", "source", "id")
     )
     counted = pl.lit(1).cast(BASE_QUANTITY) if metric.measure in ("count", "unique") else pl.col("value")
-    return events.with_columns(quantity=in_units(counted.to_physical(), pl.lit(unit_billionths(metric), pl.Int128)))
+    return events.with_columns(quantity=in_units(counted.to_physical(), unit_billionths(metric)))
 
 
 def _own_cycles(business: Business, document: dict[str, Any], month: str) -> MonthCycles:
@@ -466,7 +466,7 @@ def _carried_in(
     gauge = gauges_of(start["account_id"], levels, [metric])
     path = level_path(events, gauge, [metric])
     level = level_before(start.select("account_id", "span_start").join(gauge, on="account_id"), path, "span_start")
-    units = level.select(in_units(pl.col("level").to_physical(), pl.lit(unit_billionths(metric), pl.Int128))).item()
+    units = level.select(in_units(pl.col("level").to_physical(), unit_billionths(metric))).item()
     return plain_number(units)
 
 

@@ -43,6 +43,5 @@ def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> p
 
 def scaled_to_decimal(scaled: pl.Expr, decimals: int) -> pl.Expr:
     """An Int128 that counts units of 10^-decimals, as an exact Decimal(38, decimals)."""
-    # a cast to the scale itself would multiply by it first, and a large integer has no room for that
-    unit = pl.lit(Decimal(1).scaleb(-decimals)).cast(pl.Decimal(38, decimals))
-    return scaled.cast(pl.Decimal(38, 0)) * unit
+    # a cast would multiply by the scale first, and a large integer has no room for that
+    return scaled.reinterpret(dtype=pl.Decimal(38, decimals))

@@ -3,28 +3,33 @@
 Everything is counted in billionths of a base unit, as Int128. A tariff becomes a row of integers, and one row for each
 of its tiers, over one common denominator, so an amount is an exact fraction until the single rounding. `limit` is the
 largest excess for which no intermediate result can overflow and the amount stays below 10^14; what exceeds it is not
-rated but reported by `out_of_range`, so an overflow cannot happen unseen.
+rated but reported by `out_of_range`, so an overflow cannot happen unseen. `narrow` is a smaller one for which none
+overflows an Int64, either: up to there the same is computed in half the space.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from math import gcd
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import polars as pl
+import polars.selectors as cs
 
 from billing.catalogue import Catalogue, Metric, Tariff, terms_periods
-from billing.money import MAXIMUM_AMOUNT, round_fraction, scaled_to_decimal
-from billing.tables import BASE_QUANTITY, PRICE, QUANTITY
+from billing.money import MAXIMUM_AMOUNT, scaled_to_decimal
+from billing.tables import BASE_QUANTITY, MONEY, PRICE, QUANTITY
 
 BILLIONTHS = 10**9
 PRICE_SCALE = 10**12
 TERMS_OF_A_METRIC = ("terms_key", "package", "since", "metric")
+_QUANTITY_UNIT = 10**QUANTITY.scale
 _OPEN = 2**126
 _INTEGER = pl.Int128
+_NARROW = pl.Int64
+_NARROW_MOST = 2**63 - 1
 # rows that are rated at once, so that what is joined to each takes little memory; lazily it took four times as long
-_PIECE = 50_000
+_PIECE = 100_000
 
 
 @dataclass(frozen=True)
@@ -39,18 +44,23 @@ class TermsFrames:
     metrics
         The same key and, per metric: unit_billionths, allowance (BASE_QUANTITY), allowance_units (QUANTITY; null is
         unlimited), is_trigger, has_tariff, and the tariff's integers: block_size (null where the model has no blocks),
-        denominator, minimum, maximum, limit, first_tier, upper_0, upper_1 ... (how far each tier but the last reaches).
+        divisor, minimum, maximum (null where there is none), limit, narrow, first_tier, upper_0, upper_1 ... (how far
+        each tier but the last reaches).
     tiers
-        tier, price and fixed (what `units` in this tier cost: units x price + fixed, over the denominator), unit_price
-        (PRICE; null where no one price holds for all units).
+        price and fixed (what `units` in this tier cost, in minor units: units x price + fixed, over the divisor and
+        rounded down: half of it is in `fixed`, `minimum` and `maximum` already), unit_price (PRICE; null where no one
+        price holds for all units).
     own_terms
         account_id, package: who has terms of their own.
+    minor_units
+        Decimals of the currency's minor unit.
     """
 
     packages: pl.DataFrame
     metrics: pl.DataFrame
     tiers: pl.DataFrame
     own_terms: pl.DataFrame
+    minor_units: int
 
 
 class _Tier(NamedTuple):
@@ -60,13 +70,14 @@ class _Tier(NamedTuple):
 
 
 class _Integers(NamedTuple):
-    """A tariff over one common denominator; `uppers` and what it counts are billionths of a base unit, or blocks."""
+    """A tariff over one common divisor; `uppers` and what it counts are billionths of a base unit, or blocks."""
 
     block_size: int | None
-    denominator: int
-    minimum: int
-    maximum: int
+    divisor: int
+    minimum: int | None
+    maximum: int | None
     limit: int | None
+    narrow: int
     uppers: Sequence[int]
     tiers: Sequence[_Tier]
 
@@ -82,16 +93,22 @@ _METRIC_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "is_trigger": pl.Boolean,
     "has_tariff": pl.Boolean,
     "block_size": _INTEGER,
-    "denominator": _INTEGER,
+    "divisor": _INTEGER,
     "minimum": _INTEGER,
     "maximum": _INTEGER,
     "limit": _INTEGER,
+    "narrow": _INTEGER,
     "first_tier": pl.UInt32,
 }
 _RATED = ("allowance_units", "excess", "billed_units", "unit_price", "amount", "out_of_range")
 _NONE = pl.lit(Decimal(0)).cast(QUANTITY)
-# where nothing can become due: 0 / 1
-_NOTHING = _Integers(None, 1, 0, 0, None, (), (_Tier(0, 0, None),))
+# the line of what is not over
+_NO_LINE = pl.DataFrame(
+    {"unit_price": [None], "amount": [Decimal(0)], "blocks": [None]},
+    schema={"unit_price": PRICE, "amount": MONEY, "blocks": QUANTITY},
+)
+# where nothing can become due
+_NOTHING = _Integers(None, 1, None, None, None, 0, (), (_Tier(0, 0, None),))
 
 
 def terms_frames(catalogue: Catalogue) -> TermsFrames:
@@ -126,7 +143,7 @@ def terms_frames(catalogue: Catalogue) -> TermsFrames:
                     allowance,
                     metric.name in period.terms.auto_upgrade_on,
                     tariff is not None,
-                    *integers[:5],
+                    *integers[:6],
                     len(tiers),
                     *(*integers.uppers, *[_OPEN] * bounds)[:bounds],
                 )
@@ -136,10 +153,9 @@ def terms_frames(catalogue: Catalogue) -> TermsFrames:
     return TermsFrames(
         packages,
         pl.DataFrame(rows, schema=_METRIC_SCHEMA | {f"upper_{k}": _INTEGER for k in range(bounds)}, orient="row"),
-        pl.DataFrame(
-            tiers, schema={"price": _INTEGER, "fixed": _INTEGER, "unit_price": PRICE}, orient="row"
-        ).with_row_index("tier"),
+        pl.DataFrame(tiers, schema={"price": _INTEGER, "fixed": _INTEGER, "unit_price": PRICE}, orient="row"),
         own_terms.sort("account_id", "package"),
+        catalogue.minor_units,
     )
 
 
@@ -185,8 +201,8 @@ def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = 
     )
 
 
-def rate(frame: pl.DataFrame, terms: TermsFrames, decimals: int) -> pl.DataFrame:
-    """`frame` with what each quantity costs, before the one rounding of rule 4.
+def rate(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """`frame` with what each quantity costs, rounded once (rule 4).
 
     Rule 1: the tariff of what is over the allowance, of a quantity that was aggregated before.
 
@@ -194,8 +210,6 @@ def rate(frame: pl.DataFrame, terms: TermsFrames, decimals: int) -> pl.DataFrame
     ----------
     frame
         base_quantity (BASE_QUANTITY), quantity (QUANTITY: the same in units) and the columns TERMS_OF_A_METRIC.
-    decimals
-        Of the currency's minor unit.
 
     Returns
     -------
@@ -203,63 +217,156 @@ def rate(frame: pl.DataFrame, terms: TermsFrames, decimals: int) -> pl.DataFrame
         With allowance_units, excess, billed_units (QUANTITY), unit_price (PRICE), amount (MONEY; 0 where nothing is
         over, or no tariff holds) and out_of_range (the quantity is beyond `limit`: amount is null).
     """
-    tariffs = terms.metrics.with_row_index("_tariff")
-    numbered = frame.join(
-        tariffs.select(*TERMS_OF_A_METRIC, "_tariff"), on=TERMS_OF_A_METRIC, how="left", maintain_order="left"
-    )
-    integers = tariffs.drop(TERMS_OF_A_METRIC)
-    return pl.concat(
-        [_rated(numbered[:0], integers, terms.tiers, decimals)]
-        + [_rated(piece, integers, terms.tiers, decimals) for piece in numbered.iter_slices(_PIECE)]
-    ).select(*frame.columns, *_RATED)
+    lookup = _Lookup.of(terms)
+    pieces = [frame[:0], *frame.iter_slices(_PIECE)]
+    return pl.concat([_rated(piece, lookup) for piece in pieces]).select(*frame.columns, *_RATED)
 
 
-def _rated(piece: pl.DataFrame, integers: pl.DataFrame, tiers: pl.DataFrame, decimals: int) -> pl.DataFrame:
+class _Prices(NamedTuple):
+    """What lines are computed from, in one type of integers."""
+
+    integer: pl.DataType | type[pl.DataType]
+    tariffs: pl.DataFrame
+    tiers: pl.DataFrame
+
+
+class _Lookup(NamedTuple):
+    """The terms as rows that are taken by their number; the numbers themselves are joined once."""
+
+    numbers: pl.DataFrame
+    allowances: pl.DataFrame
+    narrow: _Prices
+    wide: _Prices
+    minor_units: int
+
+    @classmethod
+    def of(cls, terms: TermsFrames) -> Self:
+        keyed = terms.metrics.with_row_index("_tariff")
+        tariffs = keyed.select("block_size", "divisor", "minimum", "maximum", "first_tier", "^upper_.*$")
+        # what no tariff has is not looked at
+        tariffs = tariffs.drop(
+            name for name in ("block_size", "minimum", "maximum") if tariffs[name].null_count() == len(tariffs)
+        )
+        # what does not fit is a number of a tier, or a maximum, that no excess up to `narrow` reaches
+        fitting = cs.by_dtype(_INTEGER).clip(-_NARROW_MOST, _NARROW_MOST).cast(_NARROW)
+        return cls(
+            keyed.select(*TERMS_OF_A_METRIC, "_tariff"),
+            keyed.select(
+                pl.col("allowance").to_physical(),
+                "allowance_units",
+                "has_tariff",
+                "limit",
+                "narrow",
+                has_blocks=pl.col("block_size").is_not_null(),
+            ),
+            _Prices(_NARROW, tariffs.with_columns(fitting), terms.tiers.with_columns(fitting)),
+            _Prices(_INTEGER, tariffs, terms.tiers),
+            terms.minor_units,
+        )
+
+
+def _rated(piece: pl.DataFrame, lookup: _Lookup) -> pl.DataFrame:
+    number = piece.select(TERMS_OF_A_METRIC).join(
+        lookup.numbers, on=TERMS_OF_A_METRIC, how="left", maintain_order="left"
+    )["_tariff"]
     # "over" is strictly more than the allowance; null is unlimited
-    over = (pl.col("base_quantity").to_physical() - pl.col("allowance").to_physical()).clip(lower_bound=0).fill_null(0)
-    excess, units, size = pl.col("_excess"), pl.col("_units"), pl.col("block_size")
-    is_block = size.is_not_null()
-    # every started block is charged in full
-    counted = pl.when(is_block).then((excess + size - 1) // size).otherwise(excess)
-    if integers["block_size"].null_count() == integers.height:
-        counted = excess
-    # the first tier that is not exceeded
-    reached = pl.sum_horizontal(
-        "first_tier", *((units > pl.col(name)).cast(pl.UInt32) for name in integers.columns if name.startswith("upper"))
-    )
-    # Rule 3: under every model an amount is a line in the tier that is reached
-    amount = (units * pl.col("price") + pl.col("fixed")).clip("minimum", "maximum")
-    excess_units = pl.when(excess > 0).then(pl.col("quantity") - pl.col("allowance_units")).otherwise(_NONE)
-    return (
-        piece.join(integers, on="_tariff", how="left", maintain_order="left")
-        .with_columns(_excess=over.cast(_INTEGER))
+    over = pl.max_horizontal(pl.col("base_quantity").to_physical() - pl.col("allowance"), 0)
+    excess, narrow, wide = pl.col("_excess"), pl.col("_narrow"), pl.col("_wide")
+    # zero overage costs nothing, whatever flats and minimum exist
+    is_priced = pl.col("has_tariff") & (excess > 0) & ~pl.col("out_of_range")
+    is_narrow = excess <= pl.col("narrow")
+    rows = (
+        lookup.allowances[number]
+        .with_columns(number, piece["base_quantity"], piece["quantity"])
+        .with_columns(_excess=over)
         .with_columns(out_of_range=pl.col("has_tariff") & (excess > pl.col("limit")))
-        .with_columns(_units=pl.when(~pl.col("out_of_range")).then(counted), excess=excess_units)
-        .with_columns(tier=reached.cast(pl.UInt32))
-        .join(tiers, on="tier", how="left", maintain_order="left")
         .with_columns(
-            billed_units=pl.when(is_block)
-            .then(scaled_to_decimal(units, 0).cast(QUANTITY))
-            .when(pl.col("has_tariff"))
+            _narrow=(is_priced & is_narrow).fill_null(False),
+            _wide=(is_priced & ~is_narrow).fill_null(False),
+            excess=pl.when(excess > 0).then(pl.col("quantity") - pl.col("allowance_units")).otherwise(_NONE),
+        )
+    )
+    counted = rows.select("_tariff", "_excess", "_narrow", "_wide")
+    parts = [(counted.filter(narrow), lookup.narrow), (counted.filter(wide), lookup.wide)]
+    lines = [_lines(part, prices, lookup.minor_units) for part, prices in parts if not part.is_empty()]
+    place = (
+        pl.when(narrow)
+        .then(narrow.cum_sum())
+        .when(wide)
+        .then(narrow.sum() + wide.cum_sum())
+        .when(~pl.col("out_of_range"))
+        .then(0)
+    )
+    line = pl.concat([_NO_LINE, *lines])[rows.select(place).to_series()]
+    return piece.with_columns(
+        rows.select(
+            "allowance_units",
+            "excess",
+            line["unit_price"],
+            line["amount"],
+            "out_of_range",
+            billed_units=pl.when(pl.col("has_blocks") & (excess > 0))
+            .then(line["blocks"])
+            .when("has_tariff")
             .then("excess")
             .otherwise(_NONE),
-            unit_price=pl.when(units > 0).then("unit_price"),
-            # zero overage costs nothing, whatever flats and minimum exist
-            amount=round_fraction(pl.when(units == 0).then(0).otherwise(amount), pl.col("denominator"), decimals),
         )
     )
 
 
-def in_units(billionths: pl.Expr, unit_billionths: pl.Expr) -> pl.Expr:
-    """Billionths of a base unit in the metric's unit, half-up at 18 decimals (exact where the unit is a power of ten).
+def _lines(counted: pl.DataFrame, prices: _Prices, minor_units: int) -> pl.DataFrame:
+    """unit_price, amount and blocks (null unless the tariff has them) of what is over: `_excess` of `_tariff`."""
+    units, size, divisor = pl.col("_units"), pl.col("block_size"), pl.col("divisor")
+    own = prices.tariffs[counted["_tariff"]].with_columns(_units=counted["_excess"].cast(prices.integer))
+    blocks = pl.lit(None, QUANTITY)
+    if "block_size" in own.columns:
+        # every started block is charged in full
+        started = pl.when(size.is_not_null()).then((units + (size - 1)) // size).otherwise(units)
+        own = own.with_columns(_units=started)
+        blocks = pl.when(size.is_not_null()).then(scaled_to_decimal(units.cast(_INTEGER), 0)).cast(QUANTITY)
+    # the first tier that is not exceeded
+    bounds = (units > pl.col(name) for name in own.columns if name.startswith("upper"))
+    reached = own.select(pl.sum_horizontal("first_tier", *(bound.cast(pl.UInt32) for bound in bounds))).to_series()
+    # Rule 3: under every model an amount is a line in the tier that is reached
+    amount = units * pl.col("price") + pl.col("fixed")
+    if "minimum" in own.columns:
+        amount = pl.max_horizontal(amount, "minimum")
+    if "maximum" in own.columns:
+        amount = pl.min_horizontal(amount, "maximum")
+    rounded = (amount // divisor).cast(_INTEGER) * 10 ** (MONEY.scale - minor_units)
+    return own.with_columns(prices.tiers[reached]).select(
+        "unit_price", amount=scaled_to_decimal(rounded, MONEY.scale), blocks=blocks
+    )
 
-    `unit_billionths` stays below 10^24 (a unit of 10^15 base units), so no step can overflow.
+
+def in_units(billionths: pl.Expr, unit: pl.Expr | int, units: Collection[int] = ()) -> pl.Expr:
+    """Billionths of a base unit in the metric's unit, as QUANTITY, half-up at 18 decimals.
+
+    Parameters
+    ----------
+    unit
+        Int128, as `unit_billionths`: from 10^9 to 10^24, so no step can overflow.
+    units
+        All that occur in `unit`, where it is no number itself. Where a billionth is a whole number of 10^-18 of each
+        (of every power of ten up to 10^18), it is only multiplied, which is exact and much cheaper.
+
+    Raises
+    ------
+    polars.exceptions.PolarsError
+        On collecting, when a quantity takes more than 20 digits before the point.
     """
+    units = [unit] if isinstance(unit, int) else units
+    unit = pl.lit(unit, _INTEGER) if isinstance(unit, int) else unit
+    if units and all(_QUANTITY_UNIT % each == 0 for each in units):
+        # from 10^20 units on there is no QUANTITY: 10^38 is none, either, so that it is refused and does not overflow
+        beyond = billionths.abs() >= unit * 10**20
+        exact = pl.when(beyond).then(pl.lit(10**38, _INTEGER)).otherwise(billionths * (_QUANTITY_UNIT // unit))
+        return scaled_to_decimal(exact, QUANTITY.scale)
     magnitude = billionths.abs()
-    whole = magnitude // unit_billionths
-    rest = (magnitude - whole * unit_billionths) * BILLIONTHS
-    high = rest // unit_billionths
-    low = ((rest - high * unit_billionths) * BILLIONTHS + unit_billionths // 2) // unit_billionths
+    whole = magnitude // unit
+    rest = (magnitude - whole * unit) * BILLIONTHS
+    high = rest // unit
+    low = ((rest - high * unit) * BILLIONTHS + unit // 2) // unit
     sign = billionths.sign()
     return (whole * sign).cast(QUANTITY) + scaled_to_decimal((high * BILLIONTHS + low) * sign, 18)
 
@@ -287,13 +394,21 @@ def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers
     denominator, minimum = denominator // common, minimum // common
     prices, flats = [price // common for price in prices], [flat // common for flat in flats]
     # rounding needs 2 x numerator x 10^decimals + denominator < 2^126, and an amount stays below 10^14
-    room = min((_OPEN - denominator) // (2 * 10**decimals), int(MAXIMUM_AMOUNT) * denominator)
-    fixed = max(minimum, sum(flats))
+    twice = 2 * 10**decimals
+    room = min((_OPEN - denominator) // twice, int(MAXIMUM_AMOUNT) * denominator)
+    fixed, dearest = max(minimum, sum(flats)), max(prices)
     if fixed > room:  # not even the smallest excess can be computed, and no such number may reach a column
         return _NOTHING._replace(block_size=block, limit=0)
-    dearest = max(prices)
-    limit = _OPEN if dearest == 0 else min(_OPEN, (room - fixed) // dearest * (block or 1))
-    top = min(_OPEN, room if maximum is None else maximum // common)
+    limit = min(_OPEN, _reach(room - fixed, dearest, block))
+    # half-up in minor units: (numerator x times + half) / (2 x half) rounded down; times <= twice, half <= denominator
+    times = twice // gcd(denominator, twice)
+    half = denominator * times // twice
+    # the same below 2^63. What a tier starts from, added or taken off, is at most what an excess that reaches it costs
+    # at the dearest price, flats included; counting started blocks adds one less than a block
+    narrow_room = min(room, (_NARROW_MOST - half) // times)
+    narrow = min(limit, _NARROW_MOST - (block or 0), _reach(narrow_room - fixed, dearest, block))
+    if fixed > narrow_room or 2 * half > _NARROW_MOST:
+        narrow = 0
     tiers: list[_Tier] = []
     below = 0
     for lower, price, flat, list_price in zip([0, *uppers], prices, flats, listed, strict=True):
@@ -305,7 +420,22 @@ def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers
             tiers.append(_Tier(price, below, list_price if len(listed) == 1 and price else None))
         else:
             tiers.append(_Tier(price, flat, None if tariff.model == "stairstep" else list_price))
-    return _Integers(block, denominator, min(minimum, top), top, limit, uppers, tiers)
+    return _Integers(
+        block,
+        2 * half,
+        minimum * times + half if minimum else None,
+        # an amount stays within the room by itself
+        None if maximum is None else min(room, maximum // common) * times + half,
+        limit,
+        max(0, narrow),
+        uppers,
+        [tier._replace(price=tier.price * times, fixed=tier.fixed * times + half) for tier in tiers],
+    )
+
+
+def _reach(room: int, dearest: int, block: int | None) -> int:
+    """The largest excess of which every unit, or block, at the dearest price still leaves room."""
+    return _OPEN if dearest == 0 else room // dearest * (block or 1)
 
 
 def _billionths(quantity: Decimal, metric: Metric) -> int:

@@ -54,8 +54,9 @@ def month_usage(
             _gauges(spans, events, levels, closing, [metric for metric in catalogue.metrics if metric.kind == "gauge"]),
         ]
     )
+    units_of_metrics = [unit_billionths(metric) for metric in catalogue.metrics]
     metrics = pl.DataFrame(
-        {"metric": [m.name for m in catalogue.metrics], "_unit": [unit_billionths(m) for m in catalogue.metrics]},
+        {"metric": [metric.name for metric in catalogue.metrics], "_unit": units_of_metrics},
         schema={"metric": pl.String, "_unit": pl.Int128},
     )
     keys = ["subscription_id", "cycle_start", "metric"]
@@ -64,7 +65,7 @@ def month_usage(
 
     def units(column: str) -> pl.Expr:
         measured = pl.when(pl.col(column).abs() < EXTREME_QUANTITY).then(pl.col(column).to_physical())
-        return in_units(measured, pl.col("_unit"))
+        return in_units(measured, pl.col("_unit"), units_of_metrics)
 
     return USAGE.conform(
         usage.with_columns(

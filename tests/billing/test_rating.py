@@ -36,12 +36,12 @@ def rated(catalogue: Catalogue, base_quantities: Sequence[Decimal], decimals: in
     terms = terms_frames(replace(catalogue, minor_units=decimals))
     quantities = pl.DataFrame({"base_quantity": base_quantities}, schema={"base_quantity": BASE_QUANTITY})
     used = quantities.join(terms.metrics.select(TERMS_OF_A_METRIC), how="cross", maintain_order="left")
-    return rate(with_units(used, only), terms, decimals)
+    return rate(with_units(used, only), terms)
 
 
 def with_units(used: pl.DataFrame, only: Metric) -> pl.DataFrame:
-    unit = pl.lit(unit_billionths(only), pl.Int128)
-    return used.with_columns(quantity=in_units(pl.col("base_quantity").to_physical(), unit))
+    quantity = in_units(pl.col("base_quantity").to_physical(), unit_billionths(only))
+    return used.with_columns(quantity=quantity)
 
 
 # --- the oracle -------------------------------------------------------------------------------------------------------
@@ -338,6 +338,81 @@ def test_rating_adds_what_a_line_says_and_nothing_else(ref_1: Catalogue) -> None
     assert rated(catalogue, []).columns == [*given, *added]
 
 
+@settings(max_examples=100)
+@given(case=cases(), decimals=st.sampled_from([0, 2, 3, 4]), other=st.integers(1, 10**30))
+def test_up_to_where_64_bits_suffice_and_beyond_the_same_is_rated(
+    ref_1: Catalogue, case: tuple[Tariff, Decimal | None, Decimal, list[Decimal]], decimals: int, other: int
+) -> None:
+    tariff, allowance, unit_size, quantities = case
+    catalogue = catalogue_of(replace(ref_1, minor_units=decimals), tariff, allowance, unit_size)
+    terms = terms_frames(catalogue)
+    narrow, limit = terms.metrics.select("narrow", "limit").row(0)
+    assert 0 <= narrow <= min(limit, 2**63 - 1)
+    with localcontext(prec=60):
+        free = (allowance or Decimal(0)) * unit_size
+        edges = [free + Decimal(edge + step).scaleb(-9) for edge in (narrow, limit, other) for step in (-1, 0, 1)]
+        quantities = [*quantities, *(edge for edge in edges if 0 <= edge < 10**20)]
+    found = rated(catalogue, quantities, decimals)
+    assert_exact(found, tariff, allowance, unit_size, decimals, limit)
+    only_wide = replace(terms, metrics=terms.metrics.with_columns(narrow=pl.lit(0, pl.Int128)))
+    assert rate(found.select(*TERMS_OF_A_METRIC, "base_quantity", "quantity"), only_wide).equals(
+        found.select(*TERMS_OF_A_METRIC, "base_quantity", "quantity", *found.columns[6:])
+    )
+
+
+@pytest.mark.parametrize(
+    ("tariff", "narrow"),
+    [
+        # in cents: 3 x billionths over 10^7, and half of that to round
+        (Tariff("graduated", None, None, (Tier(None, Decimal("3.00"), Decimal(0)),)), (2**63 - 1 - 5 * 10**6) // 3),
+        # a block takes one less than itself to be counted
+        (Tariff("block", Decimal(1000), Decimal("0.01")), 2**63 - 1 - 10**12),
+        (Tariff("stairstep", None, None, (Tier(None, Decimal(0), Decimal("5.00")),)), 2**63 - 1),
+        # nothing of 10^14 fits beside billionths
+        (Tariff("graduated", None, None, (Tier(None, Decimal(1), Decimal("99999999999989.00")),)), 0),
+        (Tariff("stairstep", None, None, (Tier(None, Decimal(0), Decimal("99999999999999.000000000001")),)), 0),
+        # half of the divisor would fit
+        (Tariff("graduated", None, None, (Tier(None, Decimal("0.000000000001"), Decimal(0)),)), 0),
+    ],
+    ids=["graduated", "block", "stairstep", "large flat", "large step", "small price"],
+)
+def test_64_bits_are_used_as_far_as_they_suffice(ref_1: Catalogue, tariff: Tariff, narrow: int) -> None:
+    terms = terms_frames(catalogue_of(ref_1, tariff, Decimal(0), Decimal(1)))
+    assert terms.metrics["narrow"].to_list() == [narrow]
+
+
+def test_rows_of_one_piece_are_rated_each_by_itself_and_stay_in_order(ref_1: Catalogue) -> None:
+    block = Tariff("block", Decimal(1000), Decimal("3.00"), (), Decimal("4.50"))
+    tiers = Tier(Decimal(10), Decimal("0.333"), Decimal("1.00")), Tier(None, Decimal("0.25"), Decimal(0))
+    tariffs = {
+        "emails": block,
+        "calls": Tariff("graduated", None, None, tiers, None, Decimal(10**9)),
+        "visits": Tariff("volume", None, None, tiers),
+        "leads": None,
+        "free": block,
+    }
+    metrics = tuple(metric(name=name) for name in tariffs)
+    allowances = {name: None if name == "free" else Decimal(5) for name in tariffs}
+    package = Package("basic", 1, "Basic", (Terms(SINCE, Decimal("9.00"), None, allowances, dict(tariffs), ()),))
+    terms = terms_frames(replace(ref_1, metrics=metrics, packages=(package,), agreements=()))
+    amounts = [Decimal(amount) for amount in ("0", "5", "5.000000001", "16", "1005.5", "9876543210987", "9e19")]
+    used = pl.DataFrame({"base_quantity": amounts}, schema={"base_quantity": BASE_QUANTITY}).join(
+        pl.DataFrame({"metric": [*tariffs, "unheard of"]}), how="cross", maintain_order="left_right"
+    )
+    keyed = with_units(used, metrics[0]).with_columns(package=pl.lit("basic"), terms_key=pl.lit(""), since=SINCE)
+    whole = rate(keyed, terms)
+    assert whole.select(keyed.columns).equals(keyed)
+    assert whole.equals(pl.concat([rate(keyed[row], terms) for row in range(len(keyed))]))
+    narrow = terms.metrics["narrow"].max()
+    assert isinstance(narrow, int)
+    wide = whole.filter((pl.col("base_quantity") > narrow / 10**9) & pl.col("amount").is_not_null())
+    assert wide["metric"].unique().sort().to_list() == ["calls", "emails", "free", "leads", "visits"]
+    # what no terms are known of costs nothing that could be told
+    unknown = whole.filter(pl.col("metric") == "unheard of").drop(*keyed.columns).unique()
+    assert unknown.row(0) == (None, Decimal(0), Decimal(0), None, None, None)
+    assert whole["out_of_range"].unique().sort().to_list() == [None, False, True]
+
+
 @settings(max_examples=200)
 @given(
     billionths=st.integers(-(10**29) + 1, 10**29 - 1),
@@ -348,8 +423,26 @@ def test_a_quantity_in_units_is_exact_or_rounded_half_up_at_eighteen_decimals(
 ) -> None:
     unit = int(unit_size * 10**9)
     frame = pl.DataFrame({"q": [billionths], "u": [unit]}, schema={"q": pl.Int128, "u": pl.Int128})
-    found = frame.select(in_units(pl.col("q"), pl.col("u")).cast(QUANTITY)).item()
-    assert Fraction(found) == rounded(Fraction(billionths, unit), 18)
+    for found in frame.select(
+        by_row=in_units(pl.col("q"), pl.col("u")),
+        by_known=in_units(pl.col("q"), pl.col("u"), [unit, 10**9]),
+        by_one=in_units(pl.col("q"), unit),
+    ):
+        assert found.dtype == QUANTITY
+        assert Fraction(found.item()) == rounded(Fraction(billionths, unit), 18)
+
+
+@pytest.mark.parametrize("unit", [10**9, 5 * 10**11, 3600 * 10**9])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_quantity_that_no_column_holds_is_refused_and_not_cut_off(unit: int, sign: int) -> None:
+    # 2^128 x 10^-18 units are nothing at all once 128 bits are full
+    for units in (10**20, 2**128 // 10**18, 10**23):
+        frame = pl.DataFrame({"q": [units * unit * sign, None]}, schema={"q": pl.Int128})
+        for known in ([], [unit]):
+            with pytest.raises(pl.exceptions.PolarsError):
+                frame.select(in_units(pl.col("q"), pl.lit(unit, pl.Int128), known))
+    below = pl.DataFrame({"q": [(10**20 - 1) * unit * sign, None]}, schema={"q": pl.Int128})
+    assert below.select(in_units(pl.col("q"), unit)).to_series().to_list() == [(10**20 - 1) * sign, None]
 
 
 # --- worked scenarios -------------------------------------------------------------------------------------------------
@@ -366,7 +459,7 @@ def overages(catalogue: Catalogue, package: str, used: dict[str, str]) -> dict[s
     used_here = quantities.join(here.select(*TERMS_OF_A_METRIC, "unit_billionths"), on="metric").with_columns(
         quantity=in_units(pl.col("base_quantity").to_physical(), pl.col("unit_billionths"))
     )
-    lines = rate(used_here, terms, 2).filter(pl.col("amount") != 0)
+    lines = rate(used_here, terms).filter(pl.col("amount") != 0)
     return {row["metric"]: (row["billed_units"], row["amount"]) for row in lines.iter_rows(named=True)}
 
 

@@ -133,7 +133,7 @@ def write_frame(path: Path, frame: pl.DataFrame, table: Table, in_order: bool = 
             compression="zstd",
             compression_level=1,
             statistics=True,
-            metadata=_descriptions(table),
+            metadata=descriptions(table),
             row_group_size=table.rows_at_once,
         )
 
@@ -173,12 +173,13 @@ def write_rows(path: Path, rows: pl.LazyFrame, table: Table) -> None:
         compression="zstd",
         compression_level=1,
         statistics=True,
-        metadata=_descriptions(table),
+        metadata=descriptions(table),
         row_group_size=table.rows_at_once,
     )
 
 
-def _descriptions(table: Table) -> dict[str, str]:
+def descriptions(table: Table) -> dict[str, str]:
+    """What a table and its columns hold, as it stands in the metadata of its files."""
     columns = {f"column:{column.name}": column.description for column in table.columns}
     return {"table": table.name, "description": table.description} | columns
 

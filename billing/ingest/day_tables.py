@@ -12,16 +12,17 @@ import polars as pl
 
 from billing.calendar import first_day, months_after, months_between
 from billing.catalogue import Metric
-from billing.home import Home, file_hash, remove_file, scan_frames, write_frame, write_frames
+from billing.home import Home, file_hash, remove_file, scan_frames, write_frame
 from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.judging import Rules
 from billing.ingest.measured import FLAT_VALUE, member_column
+from billing.ingest.parquet_pieces import row_groups, write_table
 from billing.ingest.parsed_rows import IMPOSSIBLE_VALUE, PARSED, UNREADABLE_FILE
 from billing.ingest.state import DayState, FileState
 from billing.tables import BASE_QUANTITY, EVENTS, INGEST, QUANTITY, REJECTS, Table
 
 _MONTH: Final = "event_month"
-_HELD_TOGETHER: Final = 50_000
+_HELD_TOGETHER: Final = 100_000
 _PLAIN_VALUE: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]{1,9}0*)?$"
 
 
@@ -116,8 +117,14 @@ def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame
 def _some_at_a_time(file: ParsedVersion, valid: pl.Series) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
     """The rows of a parsed file, some at a time, each with whether it is valid."""
     rows = pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
-    for start in range(0, max(1, len(valid)), _HELD_TOGETHER):
-        yield rows.slice(start, _HELD_TOGETHER).collect(), valid.slice(start, _HELD_TOGETHER)
+    start = 0
+    # rows that were written together are read together: a part of them would take as long
+    for length in row_groups(file.parsed) or [0]:
+        together = rows.slice(start, length).collect()
+        for place in range(0, max(1, length), _HELD_TOGETHER):
+            part = together.slice(place, _HELD_TOGETHER)
+            yield part, valid.slice(start + place, len(part))
+        start += length
 
 
 def day_file(home: Home, table: Table, month: str, day: date) -> Path:
@@ -295,8 +302,8 @@ def _by_month(rows: pl.DataFrame, rules: Rules) -> Iterator[tuple[str, pl.DataFr
 def _write_by_month(home: Home, table: Table, day: date, frames: Iterator[pl.DataFrame], rules: Rules) -> list[Path]:
     """Write a day's rows by month, and remove months it no longer reaches.
 
-    The rows of all frames are sorted by the table's key. Most are of the month of the day: of that a frame is held at a
-    time, of others all.
+    The rows of all frames are sorted by the table's key. Most are of the month of the day: of that a row group is held
+    at a time, of others all.
     """
     own_month = f"{day:%Y-%m}"
     others: dict[str, list[pl.DataFrame]] = {}
@@ -312,10 +319,10 @@ def _write_by_month(home: Home, table: Table, day: date, frames: Iterator[pl.Dat
     own = of_own_month()
     for first in own:
         written.append(day_file(home, table, own_month, day))
-        write_frames(written[0], chain([first], own), table)
+        write_table(written[0], chain([first], own), table)
     for month in sorted(others):
         written.append(day_file(home, table, month, day))
-        write_frame(written[-1], pl.concat(others.pop(month)), table, in_order=True)
+        write_table(written[-1], others.pop(month), table)
     for path in (home.lake / table.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"):
         if path not in written:
             remove_file(path)

@@ -23,8 +23,7 @@ _DAMAGED: Final[tuple[type[Exception], ...]] = (
 )
 _BLOCK: Final = 16 * 1024 * 1024
 """Each block takes a certain number of steps, whatever its size, and while it is parsed several times its memory."""
-_SMALLEST: Final = 64 * 1024
-"""The buffer of a small file; a large one's grows until it takes a block."""
+_PIECE: Final = 256 * 1024
 _COMPRESSED_PIECE: Final = 128 * 1024
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
@@ -108,44 +107,34 @@ class _ZstandardFile(io.RawIOBase):
 def line_blocks(file: BinaryIO, ahead: bytes = b"", size: int = _BLOCK) -> Iterator[bytes]:
     """Blocks of whole lines, a byte order mark at the start taken off; the last line may lack its newline.
 
-    Each block begins with `ahead`, which does not come from the file. One buffer is filled again and again: fresh
-    memory for each block would cost as much as decompressing into it.
+    Each block begins with `ahead`, which does not come from the file. What is decompressed is gathered from a small
+    buffer that stays in the processor's cache.
     """
-    first = len(ahead)
-    buffer = bytearray(ahead) + bytearray(_SMALLEST)
-    end, is_first = first, True
-    while True:
-        read = _fill(file, buffer, end)
-        if is_first and buffer.startswith(_BYTE_ORDER_MARK, first):
-            del buffer[first : first + len(_BYTE_ORDER_MARK)]
-            read -= len(_BYTE_ORDER_MARK)
-        is_first = False
-        end += read
-        is_full = end == len(buffer)
-        if is_full and len(buffer) < size:
-            buffer.extend(bytes(min(3 * len(buffer), size - len(buffer))))
-            continue
-        lines = buffer.rfind(b"\n", first, end) + 1
-        if lines:
-            yield bytes(memoryview(buffer)[:lines])
-            buffer[first : first + end - lines] = buffer[lines:end]
-            end -= lines - first
-        elif is_full:
-            # a line longer than a block
-            buffer.extend(bytes(size))
-        if not is_full:
-            break
-    if end > first:
-        yield bytes(memoryview(buffer)[:end])
-
-
-def _fill(file: BinaryIO, buffer: bytearray, start: int) -> int:
-    """Read into a buffer from `start` to its end, or to the end of the file; the number of bytes read."""
-    end = start
+    buffer = bytearray(min(_PIECE, size))
+    block = io.BytesIO()
+    held = block.write(ahead)
+    is_first = True
     with memoryview(buffer) as view:
-        while end < len(buffer) and (count := file.readinto(view[end:])):  # type: ignore[attr-defined]
-            end += count
-    return end - start
+        while read := _fill(file, view):
+            start = len(_BYTE_ORDER_MARK) if is_first and buffer.startswith(_BYTE_ORDER_MARK) else 0
+            is_first = False
+            cut = buffer.rfind(b"\n", start, read) + 1 if held + read >= size else 0
+            if cut:
+                block.write(view[start:cut])
+                yield block.getvalue()
+                block, start = io.BytesIO(), cut
+                held = block.write(ahead)
+            held += block.write(view[start:read])
+    if held > len(ahead):
+        yield block.getvalue()
+
+
+def _fill(file: BinaryIO, view: memoryview) -> int:
+    """Read into a buffer to its end, or to the end of the file; the number of bytes read."""
+    end = 0
+    while end < len(view) and (count := file.readinto(view[end:])):  # type: ignore[attr-defined]
+        end += count
+    return end
 
 
 class Lines:
@@ -204,12 +193,7 @@ class Lines:
 
     @cached_property
     def _values(self) -> pl.Series:
-        """The bytes of the lines as numbers, without a copy."""
-        first = len(FIRST_LINE)
-        buffers = [None, pa.py_buffer(self.framed)]
-        return pl.Series(
-            pl.from_arrow(pa.Array.from_buffers(pa.uint8(), len(self.framed) - first, buffers, offset=first))
-        )
+        return _numbers(self.framed, len(FIRST_LINE))
 
     @cached_property
     def _controls(self) -> pl.Series:
@@ -227,6 +211,17 @@ class Lines:
         if self.framed.endswith(b"\n"):
             return ends
         return pl.concat([ends, pl.Series([len(self._values)], dtype=pl.Int64)])
+
+
+def count_lines(block: bytes) -> int:
+    """How many lines a block has; the last one may lack its newline."""
+    return int((_numbers(block) == ord("\n")).sum()) + (not block.endswith(b"\n"))
+
+
+def _numbers(block: bytes, start: int = 0) -> pl.Series:
+    """The bytes of a block from `start` on as numbers, without a copy."""
+    found = pa.Array.from_buffers(pa.uint8(), len(block) - start, [None, pa.py_buffer(block)], offset=start)
+    return pl.Series(pl.from_arrow(found))
 
 
 def split_lines(block: bytes) -> pl.DataFrame:

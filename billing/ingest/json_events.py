@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 import polars as pl
 from polars.exceptions import ComputeError
 
-from billing.ingest.delivered_bytes import FIRST_LINE, Lines, decoded_lines, line_blocks, split_lines
+from billing.ingest.delivered_bytes import FIRST_LINE, Lines, count_lines, decoded_lines, line_blocks, split_lines
 from billing.ingest.instants import parse_instants
 from billing.ingest.line_layout import LineLayout, cut_lines, layout_of
 from billing.ingest.measured import EventTypes, measured_paths, member_column
@@ -30,7 +30,7 @@ _LINE: Final = "overage line"
 # A number that a binary float may not hold exactly (17 characters or more, or an exponent), or half a surrogate pair.
 _INEXACT: Final = r'":\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]'
 _ONE_BY_ONE: Final = 128
-_SMALL_BLOCK: Final = 128 * 1024
+_SMALL_BLOCK: Final = 512 * 1024
 """Where a few texts are looked for, only the blocks that hold one are parted into lines."""
 _LONGEST_PLAIN: Final = 60
 _MOST_LAYOUTS: Final = 8
@@ -79,7 +79,7 @@ def json_texts(file: BinaryIO, rows: pl.Series) -> pl.DataFrame:
     pieces: list[bytes] = []
     row = 1
     for block in line_blocks(file, size=_SMALL_BLOCK):
-        first, row = row, row + block.count(b"\n") + (not block.endswith(b"\n"))
+        first, row = row, row + count_lines(block)
         found = bisect_left(wanted, row, lo=len(pieces))
         if found > len(pieces):
             lines = block.split(b"\n")

@@ -9,13 +9,11 @@ import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date
-from itertools import chain
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
 import polars as pl
-from pyarrow.parquet import ParquetWriter
 
 from billing.cards import mask_card_number_column
 from billing.home import Home, write_file
@@ -24,6 +22,7 @@ from billing.ingest.flat_events import csv_pieces, parquet_pieces
 from billing.ingest.json_events import fields_of_lines, json_pieces, json_texts
 from billing.ingest.landing import EXPECTED_ENDINGS, DeliveredFile
 from billing.ingest.measured import EventTypes, event_types_digest, measured_paths
+from billing.ingest.parquet_pieces import write_pieces
 from billing.ingest.parsed_rows import (
     PARSED,
     UNPARSEABLE,
@@ -38,8 +37,6 @@ PARSER_VERSION: Final = 1
 """Raised whenever the same bytes would be parsed to other rows: every file still in landing is then read again."""
 
 _LONGEST_NAME: Final = 80
-_MANY_VALUES: Final = ("row", "id", "time")
-"""Columns of which no two rows need hold the same: no dictionary is tried for them."""
 
 
 @dataclass(frozen=True, order=True)
@@ -156,28 +153,8 @@ def write_parsed(path: Path, rows: Iterable[pl.DataFrame], version: FileVersion)
         One frame at least, all of one schema.
     """
 
-    def write(scratch: Path) -> None:
-        frames = iter(rows)
-        first = next(frames)
-        few_values = [name for name in first.columns if name not in _MANY_VALUES]
-        with ParquetWriter(
-            scratch,
-            first.to_arrow().schema,
-            compression="zstd",
-            compression_level=1,
-            use_dictionary=few_values,
-            write_statistics=False,
-            store_schema=False,
-        ) as writer:
-            for frame in chain([first], frames):
-                if len(frame):
-                    writer.write_table(frame.to_arrow())
-                del frame  # before the next is made
-            writer.add_key_value_metadata(
-                {"file": version.name, "sha256": version.sha256, "delivery_day": version.day.isoformat()}
-            )
-
-    write_file(path, write)
+    metadata = {"file": version.name, "sha256": version.sha256, "delivery_day": version.day.isoformat()}
+    write_file(path, lambda scratch: write_pieces(scratch, rows, metadata))
 
 
 def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFrame:

@@ -24,6 +24,7 @@ from billing.ingest import (
     event_files,
     events_fingerprint,
     json_events,
+    parquet_pieces,
     parsed_files,
     scan_events,
     state,
@@ -39,7 +40,7 @@ NewBusiness = Callable[[str], Business]
 
 def read_small_blocks(patch: pytest.MonkeyPatch) -> None:
     """Let delivered files be read a few lines at a time."""
-    patch.setattr(delivered_bytes, "_SMALLEST", 600)
+    patch.setattr(delivered_bytes, "_PIECE", 600)
     patch.setattr(json_events, "line_blocks", partial(line_blocks, size=600))
 
 
@@ -666,7 +667,7 @@ def kill_at_write(patch: pytest.MonkeyPatch, number: int) -> list[Path]:
             raise KilledError
         return original(path, fill)
 
-    for module in (homes, state, parsed_files):
+    for module in (homes, state, parsed_files, parquet_pieces):
         patch.setattr(module, "write_file", write)
     return seen
 

@@ -35,11 +35,13 @@ from billing.home import (
 from billing.ingest import (
     IngestOutcome,
     Progress,
+    event_hashes,
     ingest_deliveries,
     pending_days,
     repeated_events,
     scan_events,
 )
+from billing.measured_usage import added_events, measuring_digest, record_measured
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
@@ -55,6 +57,7 @@ from billing.tables import (
     DRAFT_TAXES,
     DRAFTS,
     DUES,
+    EVENTS,
     LEVELS,
     LINES,
     MONEY,
@@ -65,7 +68,7 @@ from billing.tables import (
     USAGE,
     Table,
 )
-from billing.usage import levels_at_close, month_levels, month_usage
+from billing.usage import levels_at_close, month_levels, month_usage, month_usage_with_more
 
 _LONGEST_REASON = 500
 _NUMBER = re.compile(rf"(?P<series>(?:{'|'.join(SERIES.values())})-\d{{4}})-(?P<sequence>\d{{6,}})")
@@ -145,18 +148,28 @@ def write_levels(business: Business, month: str) -> pl.DataFrame:
 
 def write_usage(business: Business, month: str) -> pl.DataFrame:
     """What was used in the cycles that close in the month: USAGE."""
-    cycles = _cycles(business, month)
-    months = [months_after(month, -1), month]
-    usage = month_usage(
+    home, cycles, levels = business.home, _cycles(business, month), _required(business, LEVELS, month)
+    months, as_of = [months_after(month, -1), month], business.as_of
+    files = event_hashes(home, months, as_of)
+    digest = measuring_digest(cycles, levels, business.catalogue.metrics)
+    inputs = (
         month,
         cycles.spans,
         cycles.cycles,
-        _required(business, LEVELS, month),
-        scan_events(business.home, months, business.as_of),
-        repeated_events(business.home, months, business.as_of),
+        levels,
+        scan_events(home, months, as_of),
+        repeated_events(home, months, as_of),
         business.catalogue,
     )
-    write_frame(business.home.partition(USAGE, month), usage, USAGE, in_order=True)
+    added = added_events(home, month, digest, files)
+    if added is None:
+        usage = month_usage(*inputs)
+    else:
+        usage = month_usage_with_more(
+            read_frame(home.partition(USAGE, month), USAGE), scan_frames(added, EVENTS), *inputs
+        )
+    write_frame(home.partition(USAGE, month), usage, USAGE, in_order=True)
+    record_measured(home, month, digest, files)
     return usage
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from billing.business import Business
 from billing.fingerprint import moved_inputs, record_fingerprint
 from billing.home import Home
+from billing.measured_usage import RECORD
 from billing.month import (
     billed_months,
     issue_documents,
@@ -52,7 +53,10 @@ def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Itera
         try:
             (root / "landing").symlink_to(business.home.landing.resolve())
             if business.home.lake.is_dir():
-                shutil.copytree(business.home.lake, root / "lake", copy_function=_link)
+                # usage is measured anew, so that a copy checks what was added to it delivery by delivery
+                shutil.copytree(
+                    business.home.lake, root / "lake", copy_function=_link, ignore=shutil.ignore_patterns(RECORD)
+                )
                 # who may only read the lake writes into the copy all the same, and removes it
                 for folder, _, _ in os.walk(root / "lake"):
                     Path(folder).chmod(0o700)

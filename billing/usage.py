@@ -45,22 +45,77 @@ def month_usage(
     polars.DataFrame
         As the table USAGE.
     """
-    closing = cycles.filter(pl.col("cycle_start").is_not_null()).select(
-        "account_id", "subscription_id", "cycle_start", "cycle_end"
+    closing = _closing(cycles)
+    counters, gauges = _of_kind(catalogue, "counter"), _of_kind(catalogue, "gauge")
+    measured = pl.concat(
+        [_counters(spans, events, counters), _gauges(spans, events, levels, closing, gauges)],
     )
+    return _usage(month, closing, measured, _within(repeated, spans), catalogue)
+
+
+def month_usage_with_more(
+    before: pl.DataFrame,
+    added: pl.LazyFrame,
+    month: str,
+    spans: pl.DataFrame,
+    cycles: pl.DataFrame,
+    levels: pl.DataFrame,
+    events: pl.LazyFrame,
+    repeated: pl.LazyFrame,
+    catalogue: Catalogue,
+) -> pl.DataFrame:
+    """As `month_usage`, the same rows, from what was measured before some of the events were there.
+
+    Parameters
+    ----------
+    before
+        As `month_usage`, of the events without `added` and of otherwise the same.
+    added
+        Those of `events` that are new.
+    """
+    closing = _closing(cycles)
+    counters, gauges = _of_kind(catalogue, "counter"), _of_kind(catalogue, "gauge")
+    distinct = [metric for metric in counters if metric.measure == "unique"]
+    additive = [metric for metric in counters if metric.measure != "unique"]
+    is_gauge = pl.col("metric").is_in([metric.name for metric in gauges])
+    moved = added.filter(is_gauge).select("account_id").unique().collect()["account_id"]
+    is_moved = pl.col("account_id").is_in(moved.implode())
     measured = pl.concat(
         [
-            _counters(spans, events, [metric for metric in catalogue.metrics if metric.kind == "counter"]),
-            _gauges(spans, events, levels, closing, [metric for metric in catalogue.metrics if metric.kind == "gauge"]),
+            _added_up([_as_measured(before, additive), _counters(spans, added, additive)], additive),
+            _counters(spans, events, distinct),
+            _gauges(spans, events, levels, closing.filter(is_moved), gauges),
         ]
     )
+    usage = _usage(month, closing, measured, _within(repeated, spans), catalogue)
+    # the path of a gauge is its account's own affair
+    stays = is_gauge & ~is_moved
+    keys = ["subscription_id", "cycle_start", "metric"]
+    stayed = before.filter(stays).drop("duplicates").join(usage.select(*keys, "duplicates"), on=keys)
+    return USAGE.conform(pl.concat([usage.filter(~stays), stayed.select(usage.columns)]))
+
+
+def _closing(cycles: pl.DataFrame) -> pl.DataFrame:
+    return cycles.filter(pl.col("cycle_start").is_not_null()).select(
+        "account_id", "subscription_id", "cycle_start", "cycle_end"
+    )
+
+
+def _of_kind(catalogue: Catalogue, kind: str) -> list[Metric]:
+    return [metric for metric in catalogue.metrics if metric.kind == kind]
+
+
+def _usage(
+    month: str, closing: pl.DataFrame, measured: pl.DataFrame, repeated: pl.LazyFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """USAGE of the cycles that close, from _MEASURED and the repeated events inside of their spans."""
     units_of_metrics = [unit_billionths(metric) for metric in catalogue.metrics]
     metrics = pl.DataFrame(
         {"metric": [metric.name for metric in catalogue.metrics], "_unit": units_of_metrics},
         schema={"metric": pl.String, "_unit": pl.Int128},
     )
     keys = ["subscription_id", "cycle_start", "metric"]
-    duplicates = _within(repeated, spans).group_by(keys).agg(duplicates=pl.col("repeats").sum()).collect()
+    duplicates = repeated.group_by(keys).agg(duplicates=pl.col("repeats").sum()).collect()
     usage = closing.join(metrics, how="cross").join(measured, on=keys, how="left").join(duplicates, on=keys, how="left")
 
     def units(column: str) -> pl.Expr:
@@ -242,6 +297,29 @@ def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metr
             .otherwise("event_sum"),
             closing_base=pl.lit(None, BASE_QUANTITY),
             lowest_base=pl.lit(None, BASE_QUANTITY),
+        )
+        .select(pl.col(name).cast(dtype) for name, dtype in _MEASURED.items())
+    )
+
+
+def _as_measured(usage: pl.DataFrame, counters: Sequence[Metric]) -> pl.DataFrame:
+    """USAGE of some counters as it was measured."""
+    return usage.filter(pl.col("metric").is_in([m.name for m in counters]), pl.col("events") > 0).select(
+        pl.lit(None, dtype).alias(name) if name.endswith("_base") else name for name, dtype in _MEASURED.items()
+    )
+
+
+def _added_up(parts: Sequence[pl.DataFrame], counters: Sequence[Metric]) -> pl.DataFrame:
+    """_MEASURED of counters that add up, or are the highest of their values, from parts of their events."""
+    is_highest = pl.col("metric").first().is_in(_measured_by(counters, "max"))
+    quantity = pl.col("base_quantity")
+    return (
+        pl.concat(parts)
+        .group_by("subscription_id", "cycle_start", "metric")
+        .agg(
+            pl.when(is_highest).then(quantity.max()).otherwise(quantity.sum()).alias("base_quantity"),
+            pl.col("closing_base", "lowest_base").first(),
+            pl.col("events", "event_sum").sum(),
         )
         .select(pl.col(name).cast(dtype) for name, dtype in _MEASURED.items())
     )

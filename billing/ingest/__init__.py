@@ -1,13 +1,14 @@
 """Usage in: from delivered files to counted events, and every row that does not count set aside with its reason."""
 
 from billing.ingest.deliveries import IngestOutcome, Progress, ingest_deliveries
-from billing.ingest.events import event_files, events_fingerprint, repeated_events, scan_events
+from billing.ingest.events import event_files, event_hashes, events_fingerprint, repeated_events, scan_events
 from billing.ingest.pending import pending_days
 
 __all__ = [
     "IngestOutcome",
     "Progress",
     "event_files",
+    "event_hashes",
     "events_fingerprint",
     "ingest_deliveries",
     "pending_days",

@@ -53,17 +53,27 @@ def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None
 
 def events_fingerprint(home: Home, months: Sequence[str], as_of: date | None = None) -> str:
     """A hash that changes whenever `scan_events` or `repeated_events` would give other rows."""
+    paths = event_files(home, months, as_of) + _day_files(home, REPEATS, months, as_of)
+    fingerprint = hashlib.sha256()
+    for name, digest in _hashes(home, paths).items():
+        fingerprint.update(f"{name}\0{digest}\n".encode())
+    return fingerprint.hexdigest()
+
+
+def event_hashes(home: Home, months: Sequence[str], as_of: date | None = None) -> dict[str, str]:
+    """The hash of every file that `scan_events` reads, by its path in the lake; in their order."""
+    return _hashes(home, event_files(home, months, as_of))
+
+
+def _hashes(home: Home, paths: Sequence[Path]) -> dict[str, str]:
     state = read_state(home)
     recorded = (
         {}
         if state is None or state.pending
         else {path: digest for day in state.days.values() for path, (_, digest) in day.outputs.items()}
     )
-    fingerprint = hashlib.sha256()
-    for path in event_files(home, months, as_of) + _day_files(home, REPEATS, months, as_of):
-        name = str(path.relative_to(home.lake))
-        fingerprint.update(f"{name}\0{recorded.get(name) or file_hash(path)}\n".encode())
-    return fingerprint.hexdigest()
+    names = [str(path.relative_to(home.lake)) for path in paths]
+    return {name: recorded.get(name) or file_hash(home.lake / name) for name in names}
 
 
 def _day_files(home: Home, table: Table, months: Sequence[str], as_of: date | None) -> list[Path]:

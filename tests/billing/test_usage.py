@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from billing.catalogue import Catalogue, Metric
 from billing.tables import CYCLES, EVENTS, INSTANT, LEVELS
-from billing.usage import EXTREME_QUANTITY, month_levels, month_usage
+from billing.usage import EXTREME_QUANTITY, month_levels, month_usage, month_usage_with_more
 
 CYCLE_START, CYCLE_END = date(2026, 3, 10), date(2026, 4, 10)
 START, END = datetime(2026, 3, 10, tzinfo=UTC), datetime(2026, 4, 10, tzinfo=UTC)
@@ -262,6 +262,34 @@ def test_the_order_in_which_events_arrive_does_not_matter(
     assert usage(measuring, events, spans, opening) == usage(measuring, shuffled, spans, opening)
 
 
+@settings(max_examples=80)
+@given(business=businesses(), data=st.data())
+def test_what_comes_later_is_added_to_what_was_measured_before(
+    measuring: Catalogue,
+    business: tuple[list[Event], list[tuple[datetime, datetime]], dict[str, Decimal]],
+    data: st.DataObject,
+) -> None:
+    events, spans, opening = business
+    events = [replace(event, account_id=data.draw(st.sampled_from(["acme", "beta"]))) for event in events]
+    is_late = [data.draw(st.booleans()) for _ in events]
+    early = [event for event, late in zip(events, is_late, strict=True) if not late]
+    added = [event for event, late in zip(events, is_late, strict=True) if late]
+    both = [("acme", "acme/s"), ("beta", "beta/s")]
+
+    def of_both(frame: pl.DataFrame) -> pl.DataFrame:
+        return pl.concat(
+            frame.with_columns(account_id=pl.lit(account), subscription_id=pl.lit(subscription))
+            if "subscription_id" in frame.columns
+            else frame.with_columns(account_id=pl.lit(account))
+            for account, subscription in both
+        )
+
+    frames = of_both(spans_frame(spans)), of_both(cycles_frame()), of_both(levels_frame(opening))
+    before = month_usage("2026-04", *frames, events_frame(early), repeated_frame(early), measuring)
+    inputs = ("2026-04", *frames, events_frame(events), repeated_frame(events), measuring)
+    assert month_usage_with_more(before, events_frame(added), *inputs).equals(month_usage(*inputs))
+
+
 @settings(max_examples=40)
 @given(business=businesses())
 def test_levels_carried_from_month_to_month_are_those_of_reading_everything_again(
@@ -331,6 +359,40 @@ def test_a_level_of_half_the_cycle_weighs_half(measuring: Catalogue) -> None:
     middle = START + (END - START) / 2
     found = usage(measuring, [delta(middle, 10, "delta_time_weighted")])
     assert found["delta_time_weighted"]["quantity"] == 5
+
+
+@pytest.mark.parametrize("late", [3, 8])
+def test_a_late_event_moves_each_measure_as_if_it_had_been_there(measuring: Catalogue, late: int) -> None:
+    def of_all(value: int, hours: int, member: str, id: str) -> list[Event]:
+        return [
+            Event(
+                metric=metric.name,
+                time=START + HOUR * hours,
+                value=None if metric.measure in ("count", "unique") else Decimal(value),
+                member=member if metric.measure == "unique" else None,
+                id=id,
+            )
+            for metric in METRICS
+        ]
+
+    early = [*of_all(5, 2, "x", "1"), *of_all(2, 9, "y", "2")]
+    added = of_all(late, 4, "y", "3")
+    frames = spans_frame([(START, END)]), cycles_frame(), levels_frame({})
+    before = month_usage("2026-04", *frames, events_frame(early), repeated_frame(early), measuring)
+    events = [*early, *added]
+    inputs = ("2026-04", *frames, events_frame(events), repeated_frame(events), measuring)
+    found = month_usage_with_more(before, events_frame(added), *inputs)
+    assert found.equals(month_usage(*inputs))
+    quantities = dict(found.select("metric", pl.col("base_quantity").cast(pl.Int64)).iter_rows())
+    assert {name: quantities[name] for name in (*COUNTERS, "delta_peak", "level_peak", "delta_last")} == {
+        "sum": 7 + late,
+        "count": 3,
+        "unique": 2,
+        "max": max(5, late),
+        "delta_peak": 7 + late,
+        "level_peak": max(5, late),
+        "delta_last": 7 + late,
+    }
 
 
 def test_what_happens_while_there_is_no_access_moves_levels_and_counts_nothing(measuring: Catalogue) -> None:

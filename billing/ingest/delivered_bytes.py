@@ -157,7 +157,7 @@ class Lines:
     @cached_property
     def count(self) -> int:
         """How many there are, blank ones included."""
-        return len(self._ends)
+        return len(self._ends) - 1
 
     @cached_property
     def is_text(self) -> bool:
@@ -172,12 +172,10 @@ class Lines:
 
     def texts(self, places: pl.Series) -> pl.DataFrame:
         """The texts of the lines at some places, counted from 0, in the order given; see `split_lines`."""
-        ends = self._ends.gather(places).to_list()
-        # the end of the line before, or the start of the block
-        starts = self._ends.shift(1, fill_value=-1).gather(places).to_list()
         first = len(FIRST_LINE)
+        before, ends = (self._ends.gather(each).to_list() for each in (places, places + 1))
         return decoded_lines(
-            [self.framed[first + start + 1 : first + end] for start, end in zip(starts, ends, strict=True)]
+            [self.framed[first + start + 1 : first + end] for start, end in zip(before, ends, strict=True)]
         )
 
     @cached_property
@@ -206,11 +204,11 @@ class Lines:
 
     @cached_property
     def _ends(self) -> pl.Series:
-        """Where each line ends: the place of its newline, or the end of the block."""
-        ends = self._newlines.cast(pl.Int64)
-        if self.framed.endswith(b"\n"):
-            return ends
-        return pl.concat([ends, pl.Series([len(self._values)], dtype=pl.Int64)])
+        """Where each line ends: the place of its newline, or the end of the block; first, where the one before does."""
+        ends = [pl.Series([-1], dtype=pl.Int64), self._newlines.cast(pl.Int64)]
+        if not self.framed.endswith(b"\n"):
+            ends.append(pl.Series([len(self._values)], dtype=pl.Int64))
+        return pl.concat(ends, rechunk=True)
 
 
 def count_lines(block: bytes) -> int:

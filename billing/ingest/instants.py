@@ -18,7 +18,18 @@ _SHAPE: Final = (
     r"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
 )
 _ZONELESS: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]+)?)?)?$"
-_USUAL_LENGTHS: Final = (len("2026-01-01T00:00:00Z"), len("2026-01-01T00:00:00.123456789Z"))
+_TEXT: Final = pl.col("text")
+_IS_USUAL: Final = (
+    _TEXT.str.ends_with("Z")
+    & (_TEXT.str.slice(10, 1) == "T")
+    & _TEXT.str.len_bytes().is_between(len("2026-01-01T00:00:00Z"), len("2026-01-01T00:00:00.123456789Z"))
+)
+"""Whether a text may be an instant in UTC with `T` and `Z`, the usual form."""
+_UNIFIED: Final = (
+    _TEXT.str.to_uppercase().str.replace(" ", "T", literal=True).str.replace(r"(\.[0-9]{9})[0-9]+", "$1")
+)
+_REPAIRED: Final = pl.when(_UNIFIED.str.contains(_SHAPE)).then(_UNIFIED)
+_FAULT: Final = pl.when(_TEXT.str.contains(_ZONELESS)).then(pl.lit(WITHOUT_ZONE)).otherwise(pl.lit(INVALID))
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(2199, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
 _FORMAT: Final = "%Y-%m-%dT%H:%M:%S%.f%#z"
@@ -37,22 +48,19 @@ def parse_instants(texts: pl.Series) -> pl.DataFrame:
         text is null or empty.
     """
     # of nulls there is nothing to be told apart
-    others = (~_is_usual(texts)).arg_true()
+    others = texts.to_frame("text").select((~_IS_USUAL).arg_true()).to_series()
     time = _usual_instants(texts.clone().scatter(others, None) if len(others) else texts)
     if time is None:
         return _instants_of_any_form(texts)
-    fault = pl.repeat(None, len(texts), dtype=pl.String, eager=True)
+    fault = _no_faults(len(texts))
     if len(others):
         found = _instants_of_any_form(texts.gather(others))
         time, fault = time.scatter(others, found["time"]), fault.scatter(others, found["time_fault"])
-    return pl.DataFrame([time.alias("time"), fault.alias("time_fault")])
+    return pl.DataFrame([time.alias("time"), fault])
 
 
-def _is_usual(texts: pl.Series) -> pl.Series:
-    """Whether texts may be instants in UTC with `T` and `Z`, the usual form."""
-    return (
-        texts.str.ends_with("Z") & (texts.str.slice(10, 1) == "T") & texts.str.len_bytes().is_between(*_USUAL_LENGTHS)
-    )
+def _no_faults(rows: int) -> pl.Series:
+    return pl.Series("time_fault", [None], dtype=pl.String).new_from_index(0, rows)
 
 
 def _usual_instants(texts: pl.Series) -> pl.Series | None:
@@ -68,28 +76,18 @@ def _usual_instants(texts: pl.Series) -> pl.Series | None:
 
 
 def _instants_of_any_form(texts: pl.Series) -> pl.DataFrame:
-    shaped = texts.str.contains(_SHAPE).fill_null(False)
+    frame = texts.to_frame("text")
+    shaped = frame.select(_TEXT.str.contains(_SHAPE).fill_null(False)).to_series()
     well_formed = texts
     if not shaped.all():
         others = (~shaped).arg_true()
-        repaired = (
-            texts.gather(others)
-            .str.to_uppercase()
-            .str.replace(" ", "T", literal=True)
-            .str.replace(r"(\.[0-9]{9})[0-9]+", "$1")
-        )
-        nothing = pl.Series([None], dtype=pl.String)
-        well_formed = texts.clone().scatter(
-            others, repaired.zip_with(repaired.str.contains(_SHAPE).fill_null(False), nothing)
-        )
+        repaired = texts.gather(others).to_frame("text").select(_REPAIRED).to_series()
+        well_formed = texts.clone().scatter(others, repaired)
     time = _instants(well_formed).rename("time")
-    faulty = time.is_null() & (texts.fill_null("") != "")
-    fault = pl.repeat(None, len(texts), dtype=pl.String, eager=True).alias("time_fault")
-    if faulty.any():
-        places = faulty.arg_true()
-        zoneless = texts.gather(places).str.contains(_ZONELESS)
-        named = pl.Series([WITHOUT_ZONE]).new_from_index(0, len(places))
-        fault = fault.scatter(places, named.zip_with(zoneless, pl.Series([INVALID])))
+    fault = _no_faults(len(texts))
+    faulty = frame.with_columns(time).select((pl.col("time").is_null() & (_TEXT != "")).arg_true()).to_series()
+    if len(faulty):
+        fault = fault.scatter(faulty, texts.gather(faulty).to_frame("text").select(_FAULT).to_series())
     return pl.DataFrame([time, fault])
 
 

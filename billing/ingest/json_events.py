@@ -149,12 +149,8 @@ class _Layouts:
             matches = _counted_one_by_one(lines, matches)
             others = lines.texts(_of_none(matches).arg_true())
         rows = pl.int_range(row, row + lines.count, dtype=pl.Int64, eager=True).alias("row")
-        decoded = [
-            layout.read(cut.filter(matching), self.columns).select(
-                rows.filter(matching), pl.lit(False).alias("unparseable"), pl.all()
-            )
-            for layout, matching in matches
-        ]
+        cut = cut.insert_column(0, rows)
+        decoded = [layout.read(cut.filter(matching), self.columns) for layout, matching in matches]
         return decoded, pl.DataFrame([rows.filter(_of_none(matches)), *others])
 
     def _matches(self, lines: Lines) -> tuple[pl.DataFrame | None, list[tuple[LineLayout, pl.Series]]]:
@@ -213,7 +209,7 @@ def _add_up(lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]], other
     Each holds those at least, so all of them hold just those if the sum is right; and escapes and control characters,
     which none may hold, stand in the other lines only.
     """
-    marks = [int(others["text"].str.count_matches(mark).sum()) for mark in _MARKS]
+    marks = others.select(pl.col("text").str.count_matches(mark).sum().alias(mark) for mark in _MARKS).row(0)
     quotes = sum(layout.quotes * int(matching.sum()) for layout, matching in matches)
     commas = sum(layout.commas * int(matching.sum()) for layout, matching in matches)
     return lines.marks == (marks[0] + quotes, marks[1] + commas, marks[2], marks[3])

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -90,5 +90,10 @@ class Rules:
 
     def midnight(self, day: date) -> pl.Expr:
         """The first instant of a day of the billing time zone."""
-        local = datetime.combine(day, time(), ZoneInfo(self.time_zone))
-        return pl.lit(local.astimezone(ZoneInfo("UTC"))).cast(INSTANT)
+        return _midnight(self.time_zone, day)
+
+
+@lru_cache(maxsize=256)
+def _midnight(time_zone: str, day: date) -> pl.Expr:
+    local = datetime.combine(day, time(), ZoneInfo(time_zone))
+    return pl.lit(local.astimezone(ZoneInfo("UTC"))).cast(INSTANT)

@@ -110,14 +110,23 @@ class LineLayout:
         ]
 
     def read(self, cut: pl.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> pl.DataFrame:
-        """The texts at some paths of lines of this layout, in columns of the given names."""
+        """The texts at some paths of lines of this layout, in columns of the given names.
+
+        Parameters
+        ----------
+        cut
+            row, and the lines as `cut_lines` cuts them.
+
+        Returns
+        -------
+        polars.DataFrame
+            row, unparseable (false) and the columns.
+        """
         bare = {place for _, path in columns for place in self.places_of(path) if not self.fields[place].is_text}
         odd = cut.select(self.fields[place].may_be_odd(_column(place)).any() for place in sorted(bare))
         odd_places = {place for place in bare if odd[_column(place)].item()}
-        # not one select: of no lines, a member that the layout lacks would be one null
-        return cut.with_columns(self._texts(path, odd_places).alias(name) for name, path in columns).select(
-            name for name, _ in columns
-        )
+        texts = (self._texts(path, odd_places).alias(name) for name, path in columns)
+        return cut.select("row", pl.lit(False).alias("unparseable"), *texts)
 
     def _texts(self, path: tuple[str, ...], odd_places: Set[int]) -> pl.Expr:
         """The texts at a path; null where there is nothing, of a repeated member the first."""

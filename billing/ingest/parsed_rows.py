@@ -86,12 +86,12 @@ def set_aside(piece: Piece, types: EventTypes, flat: bool) -> pl.DataFrame:
     """
     values = [column for column in piece.fields.columns if column not in FIELDS]
     rows = piece.fields.with_columns(reason=_reason(piece.fields, types, values, flat))
-    kept = rows.select(pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(False))
-    places = kept.to_series().arg_true()
-    texts = pl.repeat(None, len(rows), dtype=pl.String, eager=True)
+    is_of_no_use = pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(False)
+    places = rows.select(is_of_no_use.arg_true()).to_series()
+    texts = pl.Series("text", [None], dtype=pl.String).new_from_index(0, len(rows))
     if len(places):
         texts = texts.scatter(places, mask_card_number_column(piece.texts(places)))
-    return rows.with_columns(texts.alias("text")).select(*PARSED, *values)
+    return rows.with_columns(texts).select(*PARSED, *values)
 
 
 def _reason(fields: pl.DataFrame, types: EventTypes, values: Sequence[str], flat: bool) -> pl.Expr:
@@ -99,15 +99,14 @@ def _reason(fields: pl.DataFrame, types: EventTypes, values: Sequence[str], flat
     for name in ("id", "source", "type", "subject"):
         absent |= pl.col(name).is_null() | (pl.col(name) == "")
     impossible = pl.lit(False)
-    for column, (needed, numbers, unsigned) in _demands(types, flat).items():
-        if column not in values:
-            continue
+    demands = {column: demand for column, demand in _demands(types, flat).items() if column in values}
+    integers = _short_integers(fields.select(list(demands)))
+    for column, (needed, numbers, unsigned) in demands.items():
         text = pl.col(column)
         absent |= _of_type(needed) & (text.is_null() | (text == ""))
-        integers = _short_integers(fields[column])
-        if integers is not None:
-            if (integers < 0).any():
-                impossible |= _of_type(unsigned) & pl.lit(integers < 0)
+        if column in integers:
+            if (integers[column].min() or 0) < 0:
+                impossible |= _of_type(unsigned) & pl.lit(integers[column] < 0)
             continue
         impossible |= _of_type(numbers) & ~text.str.contains(_PLAIN_DECIMAL)
         impossible |= _of_type(unsigned) & text.str.contains(_BELOW_ZERO)
@@ -122,16 +121,27 @@ def _reason(fields: pl.DataFrame, types: EventTypes, values: Sequence[str], flat
     )
 
 
-def _short_integers(texts: pl.Series) -> pl.Series | None:
-    """What texts denote that are all whole numbers of few digits, as most are: seen sooner than by their pattern.
+def _short_integers(texts: pl.DataFrame) -> dict[str, pl.Series]:
+    """What the texts of columns denote that hold whole numbers of few digits only, as most do.
 
-    None when one of them is anything else.
+    That is seen sooner than by their pattern. Columns with anything else are left out.
     """
-    integers = texts.str.to_integer(strict=False)
-    if integers.null_count() != texts.null_count():
-        return None
-    is_other = (texts.str.starts_with("+") | (texts.str.len_bytes() > _MOST_DIGITS)).any()
-    return None if is_other else integers
+    integers = texts.select(pl.all().str.to_integer(strict=False))
+    told = pl.concat(
+        [
+            texts.select(pl.all().null_count()),
+            integers.select(pl.all().null_count()),
+            integers.select(pl.all().min().fill_null(0) <= -(10**_MOST_DIGITS)),
+            integers.select(pl.all().max().fill_null(0) >= 10**_MOST_DIGITS),
+            texts.select(pl.all().str.starts_with("+").any()),
+        ],
+        how="vertical_relaxed",
+    )
+    return {
+        name: integers[name]
+        for name, (nulls, others, too_low, too_high, signed) in told.to_dict(as_series=False).items()
+        if nulls == others and not (too_low or too_high or signed)
+    }
 
 
 def _demands(types: EventTypes, flat: bool) -> dict[str, tuple[list[str], list[str], list[str]]]:

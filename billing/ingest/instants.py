@@ -25,9 +25,7 @@ _IS_USUAL: Final = (
     & _TEXT.str.len_bytes().is_between(len("2026-01-01T00:00:00Z"), len("2026-01-01T00:00:00.123456789Z"))
 )
 """Whether a text may be an instant in UTC with `T` and `Z`, the usual form."""
-_UNIFIED: Final = (
-    _TEXT.str.to_uppercase().str.replace(" ", "T", literal=True).str.replace(r"(\.[0-9]{9})[0-9]+", "$1")
-)
+_UNIFIED: Final = _TEXT.str.to_uppercase().str.replace(" ", "T", literal=True).str.replace(r"(\.[0-9]{9})[0-9]+", "$1")
 _REPAIRED: Final = pl.when(_UNIFIED.str.contains(_SHAPE)).then(_UNIFIED)
 _FAULT: Final = pl.when(_TEXT.str.contains(_ZONELESS)).then(pl.lit(WITHOUT_ZONE)).otherwise(pl.lit(INVALID))
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)

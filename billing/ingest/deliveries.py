@@ -450,11 +450,13 @@ class _Ingest:
         decided = [resolve(pl.DataFrame(schema=CANDIDATE)).with_columns(pl.col("delivery_day").cast(pl.Date))]
         for part in range(slices):
             wanted = shared.filter(shared % slices == part)
-            candidates = [
-                self._candidates(file, day, self._suspects(file, day, wanted))
-                for day in sorted(changed)
-                for file in files.get(day, ())
-            ]
+
+            def suspected(job: tuple[date, ParsedVersion], wanted: pl.Series = wanted) -> pl.DataFrame:
+                day, file = job
+                return self._candidates(file, day, self._suspects(file, day, wanted))
+
+            delivered = [(day, file) for day in sorted(changed) for file in files.get(day, ())]
+            candidates = list(self._each(suspected, delivered, changed))
             candidates += [
                 self._candidates(file, day, found["row"])
                 for (day, name), found in related.filter(pl.col("hash") % slices == part)

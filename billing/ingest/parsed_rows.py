@@ -105,8 +105,9 @@ def _reason(fields: pl.DataFrame, types: EventTypes, values: Sequence[str], flat
         text = pl.col(column)
         absent |= _of_type(needed) & (text.is_null() | (text == ""))
         if column in integers:
-            if (integers[column].min() or 0) < 0:
-                impossible |= _of_type(unsigned) & pl.lit(integers[column] < 0)
+            is_below_zero = integers[column] < 0
+            if is_below_zero.any():
+                impossible |= _of_type(unsigned) & pl.lit(is_below_zero)
             continue
         impossible |= _of_type(numbers) & ~text.str.contains(_PLAIN_DECIMAL)
         impossible |= _of_type(unsigned) & text.str.contains(_BELOW_ZERO)

@@ -442,7 +442,7 @@ def _quantity_now(
         cycles.spans,
         cycles.cycles,
         read_frame(business.home.partition(LEVELS, month), LEVELS),
-        known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of),
+        [known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)],
         _NOT_REPEATED,
         business.catalogue,
     )

@@ -39,6 +39,7 @@ from billing.ingest import (
     ingest_deliveries,
     pending_days,
     repeated_events,
+    scan_event_parts,
     scan_events,
 )
 from billing.measured_usage import added_events, measuring_digest, record_measured
@@ -157,7 +158,7 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
         cycles.spans,
         cycles.cycles,
         levels,
-        scan_events(home, months, as_of),
+        scan_event_parts(home, months, as_of),
         repeated_events(home, months, as_of),
         business.catalogue,
     )

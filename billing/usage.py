@@ -21,7 +21,7 @@ def month_usage(
     spans: pl.DataFrame,
     cycles: pl.DataFrame,
     levels: pl.DataFrame,
-    events: pl.LazyFrame,
+    events: Sequence[pl.LazyFrame],
     repeated: pl.LazyFrame,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
@@ -36,7 +36,8 @@ def month_usage(
     levels
         As the table LEVELS of this month: `opening_level` is the level at the start of the month before.
     events
-        As the table EVENTS, all of the month and the month before.
+        As the table EVENTS, all of the month and the month before, in one part or in several: what adds up is measured
+        of one after the other.
     repeated
         account_id, metric, time, repeats of those of them that were delivered more than once.
 
@@ -48,7 +49,7 @@ def month_usage(
     closing = _closing(cycles)
     counters, gauges = _of_kind(catalogue, "counter"), _of_kind(catalogue, "gauge")
     measured = pl.concat(
-        [_counters(spans, events, counters), _gauges(spans, events, levels, closing, gauges)],
+        [_counters(spans, events, counters), _gauges(spans, pl.concat(events), levels, closing, gauges)],
     )
     return _usage(month, closing, measured, _within(repeated, spans), catalogue)
 
@@ -60,7 +61,7 @@ def month_usage_with_more(
     spans: pl.DataFrame,
     cycles: pl.DataFrame,
     levels: pl.DataFrame,
-    events: pl.LazyFrame,
+    events: Sequence[pl.LazyFrame],
     repeated: pl.LazyFrame,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
@@ -82,9 +83,9 @@ def month_usage_with_more(
     is_moved = pl.col("account_id").is_in(moved.implode())
     measured = pl.concat(
         [
-            _added_up([_as_measured(before, additive), _counters(spans, added, additive)], additive),
+            _added_up([_as_measured(before, additive), _counters(spans, [added], additive)], additive),
             _counters(spans, events, distinct),
-            _gauges(spans, events, levels, closing.filter(is_moved), gauges),
+            _gauges(spans, pl.concat(events), levels, closing.filter(is_moved), gauges),
         ]
     )
     usage = _usage(month, closing, measured, _within(repeated, spans), catalogue)
@@ -249,25 +250,30 @@ _MEASURED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 }
 
 
-def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metric]) -> pl.DataFrame:
+def _counters(spans: pl.DataFrame, events: Sequence[pl.LazyFrame], counters: Sequence[Metric]) -> pl.DataFrame:
     """Counters add up within the access of the cycle, from zero."""
     if not counters:
         return pl.DataFrame(schema=_MEASURED)
     counted, distinct_members, highest = (_measured_by(counters, measure) for measure in ("count", "unique", "max"))
     names = pl.Series("metric", [metric.name for metric in counters])
     numbered = spans.with_row_index("span").with_columns(pl.col("span").cast(pl.UInt64))
-    inside = _within(events.filter(pl.col("metric").is_in(names.implode())), numbered)
+    is_counted = pl.col("metric").is_in(names.implode())
+    inside = [_within(part.filter(is_counted), numbered) for part in events]
     keys = ["subscription_id", "cycle_start", "metric"]
     # one number for span and metric: it is grouped by sooner than the texts that it stands for
     place = pl.col("metric").cast(pl.Enum(names)).to_physical().cast(pl.UInt64)
-    totals = (
-        inside.group_by(number=pl.col("span") * len(names) + place)
+    parts = [
+        part.group_by(number=pl.col("span") * len(names) + place)
         .agg(
             events=pl.len().cast(pl.Int64),
             event_sum=pl.col("value").sum(),
             **({"highest": pl.col("value").max()} if highest else {}),
         )
         .collect(engine="streaming")
+        for part in inside
+    ]
+    totals = (
+        pl.concat(parts)
         .with_columns(span=pl.col("number") // len(names), metric=pl.lit(names).gather(pl.col("number") % len(names)))
         .join(numbered.select("span", "subscription_id", "cycle_start"), on="span")
         .group_by(keys)
@@ -279,7 +285,8 @@ def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metr
     distinct = pl.DataFrame(schema={name: _MEASURED[name] for name in keys} | {"distinct": pl.Int64})
     if distinct_members:
         distinct = (
-            inside.filter(pl.col("metric").is_in(distinct_members))
+            pl.concat(inside)
+            .filter(pl.col("metric").is_in(distinct_members))
             .group_by(keys)
             .agg(distinct=pl.col("member").n_unique().cast(pl.Int64))
             .collect(engine="streaming")

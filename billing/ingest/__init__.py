@@ -1,7 +1,14 @@
 """Usage in: from delivered files to counted events, and every row that does not count set aside with its reason."""
 
 from billing.ingest.deliveries import IngestOutcome, Progress, ingest_deliveries
-from billing.ingest.events import event_files, event_hashes, events_fingerprint, repeated_events, scan_events
+from billing.ingest.events import (
+    event_files,
+    event_hashes,
+    events_fingerprint,
+    repeated_events,
+    scan_event_parts,
+    scan_events,
+)
 from billing.ingest.pending import pending_days
 
 __all__ = [
@@ -13,5 +20,6 @@ __all__ = [
     "ingest_deliveries",
     "pending_days",
     "repeated_events",
+    "scan_event_parts",
     "scan_events",
 ]

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -11,8 +12,11 @@ from billing.home import Home, file_hash, scan_frames
 from billing.ingest.day_tables import month_folder
 from billing.ingest.identity import REPEATS
 from billing.ingest.landing import delivery_day
+from billing.ingest.parquet_pieces import row_groups
 from billing.ingest.state import read_state
 from billing.tables import EVENTS, Table
+
+_READ_TOGETHER: Final = 10_000_000
 
 
 def event_files(home: Home, months: Sequence[str], as_of: date | None = None) -> list[Path]:
@@ -26,6 +30,19 @@ def scan_events(home: Home, months: Sequence[str], as_of: date | None = None) ->
     Each file is sorted by EVENTS.key, the frame as a whole is not.
     """
     return scan_frames(event_files(home, months, as_of), EVENTS)
+
+
+def scan_event_parts(home: Home, months: Sequence[str], as_of: date | None = None) -> list[pl.LazyFrame]:
+    """As `scan_events`, in parts of some millions of rows: one at least."""
+    parts: list[list[Path]] = [[]]
+    rows = 0
+    for path in event_files(home, months, as_of):
+        rows += sum(row_groups(path))
+        parts[-1].append(path)
+        if rows >= _READ_TOGETHER:
+            parts.append([])
+            rows = 0
+    return [scan_frames(part, EVENTS) for part in parts if part or len(parts) == 1]
 
 
 def scan_delivered_events(home: Home, day: date, file: str) -> pl.LazyFrame:

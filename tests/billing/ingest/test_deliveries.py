@@ -22,10 +22,12 @@ from billing.ingest import (
     delivered_bytes,
     deliveries,
     event_files,
+    events,
     events_fingerprint,
     json_events,
     parquet_pieces,
     parsed_files,
+    scan_event_parts,
     scan_events,
     state,
 )
@@ -689,6 +691,19 @@ class TestReading:
         assert scan_events(business.home, ["2026-01"]).collect()["id"].to_list() == ["1"]
         assert scan_events(business.home, ["2026-02"]).collect()["id"].to_list() == ["2"]
         assert len(event_files(business.home, ["2026-01", "2026-02", "2026-03"])) == 2
+
+    def test_events_in_parts_are_the_same_events(self, business: Business, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert [part.collect().height for part in scan_event_parts(business.home, ["2026-01"])] == [0]
+        for day in (2, 3, 4):
+            business.deliver([line(f"{day}{number}") for number in range(2)], day=f"2026-01-0{day}")
+        business.ingest()
+        (whole,) = scan_event_parts(business.home, ["2026-01"])
+        monkeypatch.setattr(events, "_READ_TOGETHER", 3)
+        parts = scan_event_parts(business.home, ["2026-01"])
+        assert [part.collect().height for part in parts] == [4, 2]
+        assert pl.concat(parts).collect().equals(whole.collect())
+        monkeypatch.setattr(events, "_READ_TOGETHER", 2)
+        assert [part.collect().height for part in scan_event_parts(business.home, ["2026-01"])] == [2, 2, 2]
 
     def test_the_fingerprint_moves_with_the_events_of_its_months_only(self, business: Business) -> None:
         business.deliver(line("1"), day="2026-01-02")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, Final
 
@@ -753,19 +753,40 @@ def _from_integers(*names: str) -> list[pl.Expr]:
 
 def _insert(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> None:
     """Give rows to the driver in bulk: what guards could take back is noted once a statement, not once a row."""
-    marker, most = "?", _ROWS_PER_STATEMENT
-    if connection.dialect.name == "sqlite":
+    if rows.is_empty():
+        return
+    is_sqlite = connection.dialect.name == "sqlite"
+    most = _ROWS_PER_STATEMENT
+    if is_sqlite:
         rows = rows.with_columns(pl.col(pl.Date).dt.to_string("%Y-%m-%d"))
         if sqlite3.sqlite_version_info < (3, 32):
             most = min(most, _VALUES_OF_OLDER_SQLITE // rows.width)
-    else:
-        marker = "%s"
+    # most of the work is handing over the values: SQLite can take what all rows share once a statement
+    shared = _shared_columns(rows) if is_sqlite else []
+    once = rows.select(shared).row(0) if shared else ()
+    own = rows.drop(shared)
     head = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES "  # noqa: S608 # our own names
-    row = f"({', '.join([marker] * rows.width)})"
-    for some in rows.iter_slices(most):
+    statement = ""
+    for some in own.iter_slices(most):
+        if some.height < most or not statement:
+            statement = head + _places(rows.columns, shared, some.height, "?{}" if is_sqlite else "%s")
         # columns become objects faster than rows do
         values = chain.from_iterable(zip(*(column.to_list() for column in some.iter_columns()), strict=True))
-        connection.exec_driver_sql(head + ", ".join([row] * some.height), tuple(values))
+        connection.exec_driver_sql(statement, (*once, *values))
+
+
+def _shared_columns(rows: pl.DataFrame) -> list[str]:
+    """Columns with one value in all rows, of which there are some."""
+    same = rows.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
+    return [name for name, is_shared in same.items() if is_shared]
+
+
+def _places(columns: Sequence[str], shared: Sequence[str], height: int, place: str) -> str:
+    """The places of values in a statement of so many rows: first those that are shared, then row by row."""
+    numbers = {name: number for number, name in enumerate(shared, start=1)}
+    own = count(len(shared) + 1)
+    row = [[place.format(numbers.get(name) or next(own)) for name in columns] for _ in range(height)]
+    return ", ".join(f"({', '.join(places)})" for places in row)
 
 
 def _name_lost_registers(engine: sa.Engine) -> None:

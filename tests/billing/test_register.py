@@ -227,6 +227,23 @@ def test_a_month_that_is_issued_and_read_in_pieces_is_whole(
     assert_frame_equal(said.taxes, held.taxes.tail(5))
 
 
+def test_what_rows_share_and_what_they_do_not_is_kept_alike(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billing.register._ROWS_PER_STATEMENT", 2)
+    issue(register, "c", "d", "e")
+    files = [("INV-2026-000002", "a", 2), ("INV-2026-000003", "b", 2), ("INV-2026-000004", "c", 2)]
+    register.record_files([dict(zip(("number", "sha256", "bytes"), file, strict=True)) for file in files])
+    assert register.files().rows() == [("INV-2026-000001", "0", 1), *files]
+
+
+def test_rows_that_are_the_same_are_refused_and_not_left_out(register: Register) -> None:
+    file = {"number": "INV-2026-000002", "sha256": "0", "bytes": 1}
+    with pytest.raises(sa.exc.IntegrityError):
+        register.record_files([file, file])
+    assert register.files()["number"].to_list() == ["INV-2026-000001"]
+
+
 def test_text_sorts_by_its_code_points_wherever_the_register_is(register: Register) -> None:
     issue(register, "Zeta", "alpha", "Álvaro", "a-b", "aa")
     expected = sorted(f"{name}/2026-01-10" for name in ("Zeta", "alpha", "Álvaro", "a-b", "aa", "acme", "beta"))

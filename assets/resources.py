@@ -1,13 +1,13 @@
-"""The one resource: the business as of a day. The clock is read here and nowhere below."""
+"""The one resource: the business as of a day."""
 
 import os
-from datetime import date, datetime
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
 
+from assets.clock import today
 from billing.business import Business
-from billing.catalogue import load_catalogue
 from billing.home import Home
 
 _loaded: dict[tuple[object, ...], Business] = {}
@@ -55,11 +55,6 @@ def preload(resource: BillingHome, business: Business) -> None:
     register = os.environ.get("OVERAGE_REGISTER_URL") or None
     _loaded.clear()
     _loaded[(resource.root, business.as_of, resource.draft, register, _stamps(resource.root))] = business
-
-
-def today(root: Path) -> date:
-    """The day in the billing time zone of the home's catalogue."""
-    return datetime.now(load_catalogue(Home(root).landing / "catalogue.yaml").zone).date()
 
 
 def _stamps(root: Path) -> tuple[object, ...]:

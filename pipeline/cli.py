@@ -159,12 +159,19 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
     """
     # the partitions are those of this home: they are made when the definitions are imported
     os.environ["OVERAGE_HOME"] = str(home)
-    from assets.resources import today
-    from pipeline import runs
-    from pipeline.progress import progress_display
+    from assets.clock import today
+    from pipeline import standing
 
-    with progress_display():
-        outcome = runs.bill(home, month, through or month, as_of or today(home), draft, say)
+    last = through or month
+    business = standing.load(home, as_of or today(home), issues=not draft)
+    outcome = standing.done_already(business, month, last, draft, say)
+    if outcome is None:
+        # Dagster, and what needs it, takes a second to load
+        from pipeline import runs
+        from pipeline.progress import progress_display
+
+        with progress_display():
+            outcome = runs.bill(business, month, last, draft, say)
     for problem in outcome.problems:
         say(f"not done: {problem}")
     say(f"{counted(outcome.issued, 'document')} issued" + (" (a draft issues none)" if draft else ""))
@@ -209,7 +216,7 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
     Documents that would be issued with their lines, closed cycles whose amount due moved, packages, decisions.
     """
     os.environ["OVERAGE_HOME"] = str(home)
-    from assets.resources import today
+    from assets.clock import today
     from billing.preview import CHANGES
     from pipeline import runs
 
@@ -246,7 +253,7 @@ def correct(
     """
     # the partitions are those of this home: they are made when the definitions are imported
     os.environ["OVERAGE_HOME"] = str(home)
-    from assets.resources import today
+    from assets.clock import today
     from pipeline import runs
     from pipeline.progress import progress_display
 

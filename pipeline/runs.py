@@ -1,9 +1,8 @@
 """A billing run from the command line: the same jobs as in Dagster's UI, in order, in this process."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,10 @@ from assets.partitions import billing_months, delivery_days
 from assets.resources import BillingHome, preload
 from billing.business import Business
 from billing.calendar import first_day
-from billing.causes import record_given
 from billing.errors import InterruptedRunError, RefusedError
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
-from billing.home import read_frame, remove_scratch_files, scan_frames, write_frame
-from billing.ingest.landing import delivered_files
-from billing.ingest.state import read_state
-from billing.last_run import profiles_built_from, record_run
+from billing.home import read_frame, write_frame
+from billing.last_run import profiles_built_from
 from billing.month import (
     billed_months,
     correction_drafts,
@@ -35,37 +31,16 @@ from billing.month import (
 from billing.plain_values import plain_rows
 from billing.preview import Preview, preview_month
 from billing.reviewing import issued_business, review_of, reviewed_business
-from billing.show import set_aside
-from billing.tables import DRAFTS, PARKED, REJECTS
-from billing.words import counted
+from billing.tables import DRAFTS, PARKED
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
+from pipeline.standing import Outcome, Say, begin, load, marked, outcome, parked, remember, runs_backwards, warn
 
-Say = Callable[[str], None]
 # the first two are said at the end; the last is for those who watch schedules: a person at a terminal knows what came
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a run ended.
-
-    Attributes
-    ----------
-    is_partial
-        Everything was done except for what is said in `problems`.
-    """
-
-    issued: int
-    problems: Sequence[str]
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether an account was parked or a file could not be read."""
-        return bool(self.problems)
-
-
-def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Say) -> Outcome:
+def bill(business: Business, month: str, through: str, draft: bool, say: Say) -> Outcome:
     """Ingest what is new, then bring every month up to `through` up to date, in order.
 
     Raises
@@ -75,7 +50,6 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
     InterruptedRunError
         A blocking check failed or a step broke; nothing was issued after that point.
     """
-    business = _load(root, as_of, issues=not draft)
     for given in (month, through):
         check_month(business, given)
     if through < month:
@@ -91,10 +65,7 @@ def bill(root: Path, month: str, through: str, as_of: date, draft: bool, say: Sa
                 _say_what_to_review(business, each, say)
         issued = business.register.count(through) - before
         _finish(business, months, resource, instance, say)
-    if rows := set_aside(business):
-        are_set_aside = "is set aside, with its reason" if rows == 1 else "are set aside, with their reasons"
-        say(f"{counted(rows, 'row')} {are_set_aside}: overage show rejects --home {root}")
-    return Outcome(issued, [*_unreadable(business), *_parked(business, months)])
+    return outcome(business, months, issued, say)
 
 
 def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
@@ -109,7 +80,7 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
     InterruptedRunError
         As `bill`.
     """
-    business = _load(root, date.max, issues=False)
+    business = load(root, date.max, issues=False)
     check_month(business, month)
     issued_before = issued_business(business, month, reviewed)
     if issued_before is not None:
@@ -130,7 +101,7 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         )
         months = billed_months(business, month)
         _finish(business, months, resource, instance, say)
-    return Outcome(business.register.count() - before, _parked(business, [month]))
+    return Outcome(business.register.count() - before, parked(business, [month]))
 
 
 def preview(root: Path, month: str, as_of: date, account: str | None = None) -> Preview:
@@ -141,7 +112,7 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
     RefusedError
         When the month or the account is unknown, or the register is older than the documents.
     """
-    business = _load(root, as_of, issues=False)
+    business = load(root, as_of, issues=False)
     check_month(business, month)
     _check_accounts(business, [account] if account else [])
     # where nothing was billed yet there is nothing to be alone with, and no trace is left
@@ -166,7 +137,7 @@ def correct(
     RefusedError, InterruptedRunError
         As `bill`.
     """
-    business = _load(root, as_of, issues=False)
+    business = load(root, as_of, issues=False)
     check_month(business, month)
     reason = correction_reason(reason)
     _check_accounts(business, accounts)
@@ -216,33 +187,25 @@ def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
         raise RefusedError(f"unknown account: found {unknown[0]!r}, expected an account_id of the accounts file")
 
 
-def _load(root: Path, as_of: date, issues: bool) -> Business:
-    return Business.load(root, as_of, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=issues)
-
-
 @contextmanager
 def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[BillingHome, dg.DagsterInstance]]:
     """Alone in the home, with everything ingested that is new; refused where issuing would run backwards (rule 19)."""
-    latest = business.register.latest_issued_on()
-    if not draft and latest is not None and business.as_of < latest:
+    if runs_backwards(business, draft):
+        latest = business.register.latest_issued_on()
         raise RefusedError(
             f"nothing can be issued as of {business.as_of}: documents were issued as of {latest}; expected --as-of "
             f"{latest} or later, or --draft"
         )
     home = business.home
     with business.alone():
-        if not draft:
-            refuse_lost_documents(business)
-        for folder in (home.lake, home.documents, home.profiles, home.reports):
-            remove_scratch_files(folder)
+        begin(business, draft)
         use_instance_of(home, say)
-        for warning in business.inputs.warnings:
-            say(f"warning: {warning}")
+        warn(business, say)
         resource = BillingHome(
             folder=str(home.root), as_of=business.as_of.isoformat(), draft=not business.issues, in_order=True
         )
         preload(resource, business)
-        with dg.DagsterInstance.get() as instance:
+        with marked(home), dg.DagsterInstance.get() as instance:
             _end_killed_runs(instance)
             _ingest(business, resource, instance, say)
             yield resource, instance
@@ -253,15 +216,9 @@ def _finish(
 ) -> None:
     """Bring profiles, balances and the set-aside rows of everything but usage up to date."""
     built_from = profiles_fingerprint(business)
-    root = business.home.root
-    if built_from != profiles_built_from(root):
+    if built_from != profiles_built_from(business.home.root):
         _run("profiles", resource, instance, say)
-    rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
-    write_frame(business.home.whole(REJECTS), rejects, REJECTS)
-    record_run(root, business.as_of, built_from)
-    # as long as a later month waits to be built again, what moved since it was built must not be forgotten
-    if months and months[-1] >= max(built_months(business), default=""):
-        record_given(business)
+    remember(business, months, built_from)
 
 
 def _end_killed_runs(instance: dg.DagsterInstance) -> None:
@@ -418,24 +375,3 @@ def _draft_count(business: Business, month: str) -> int:
 
 def _parked_by_requests(business: Business, month: str) -> pl.DataFrame:
     return business.lives.parked.with_columns(billing_month=pl.lit(month)).select(PARKED.column_names)
-
-
-def _unreadable(business: Business) -> list[str]:
-    """Files that are there and cannot be read; one that has vanished is not (rule 22)."""
-    state = read_state(business.home)
-    delivered = {(file.day, file.name) for file in delivered_files(business.home, business.as_of).files}
-    return [
-        f"{day}/{name} could not be read: {file.unreadable}"
-        for day, found in (state.days.items() if state else ())
-        for name, file in found.files.items()
-        if file.unreadable and (day, name) in delivered
-    ]
-
-
-def _parked(business: Business, months: Sequence[str]) -> list[str]:
-    """Accounts that could not be billed, each with the first reason found."""
-    files = [path for month in months if (path := business.home.partition(PARKED, month)).exists()]
-    found = pl.concat(
-        [business.lives.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]
-    ).unique("account_id", keep="first", maintain_order=True)
-    return [f"account {account} is parked: {detail}" for account, _, detail in found.iter_rows()]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from assets.clock import today
 from assets.partitions import delivery_days, home_folder
-from assets.resources import today
 from billing.errors import RefusedError
 from billing.fingerprint import built_months, month_fingerprint, moved_inputs
 from billing.home import Home

@@ -1,6 +1,8 @@
 """`overage bill`: what is issued when, what a second run does, and what the movable clock hides."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -8,9 +10,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from billing.home import Home
 from billing.starter import starter_catalogue
+from pipeline.standing import marked
 from tests.pipeline.outside import GB, Landing, bill, content_of, event, one, overage, show, total_of
 
+ROOT = Path(__file__).parents[2]
 NOTHING_MOVED = "2026-01: nothing moved\n2026-02: nothing moved\n0 documents issued\n"
 
 
@@ -52,6 +57,38 @@ def test_a_second_run_changes_nothing(landing: Landing) -> None:
     ended = bill(landing.root, "2026-02", "2026-02-28")
     assert (ended.status, ended.messages) == (0, NOTHING_MOVED)
     assert content_of(landing.root) == before
+
+
+def test_where_nothing_moved_dagster_is_not_even_loaded(landing: Landing) -> None:
+    arguments = ["bill", "2026-02", "--as-of", "2026-02-28", "--home", str(landing.root)]
+    bill(landing.root, "2026-02", "2026-02-28")
+    command = f"""
+import sys
+from pipeline.cli import main
+try:
+    main({arguments})
+except SystemExit as ended:
+    print(ended.code, "dagster" in sys.modules)
+"""
+    again = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert (again.stdout, again.stderr) == ("0 False\n", NOTHING_MOVED)
+    landing.use("acme", "2026-02-03", emails=5)
+    moved = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert moved.stdout == "0 True\n"
+    assert "ingesting deliveries of 2026-02-03" in moved.stderr
+
+
+def test_dagster_is_told_of_a_killed_command_also_where_nothing_moved(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+    bill(landing.root, "2026-02", "2026-02-28")
+    with pytest.raises(SystemExit), marked(Home(landing.root)):
+        raise SystemExit("as a kill does, this leaves the mark")
+    monkeypatch.setattr("pipeline.runs._end_killed_runs", told.append)
+    for _ in range(2):
+        assert bill(landing.root, "2026-02", "2026-02-28").messages == NOTHING_MOVED
+    assert len(told) == 1, "the second finds no mark"
 
 
 def test_a_later_run_leaves_what_was_issued_and_adds_to_it(landing: Landing) -> None:

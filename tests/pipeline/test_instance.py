@@ -15,7 +15,8 @@ import dagster as dg
 import pytest
 
 from billing.home import Home
-from pipeline.instance import WRITTEN, use_instance_of
+from pipeline.instance import use_instance_of
+from pipeline.settings import WRITTEN
 from tests.pipeline.killing import KILLS, Killer
 from tests.pipeline.outside import Landing
 
@@ -110,7 +111,7 @@ def test_settings_that_an_earlier_version_wrote_are_brought_up_to_date_and_chang
     before, launcher = present.split("run_launcher:")
     earlier = before + launcher.split("\n\n", 1)[1]
     path.write_text(earlier)
-    monkeypatch.setattr("pipeline.instance.WRITTEN", (hashlib.sha256(earlier.encode()).hexdigest(), *WRITTEN))
+    monkeypatch.setattr("pipeline.settings.WRITTEN", (hashlib.sha256(earlier.encode()).hexdigest(), *WRITTEN))
     settings, said = opened(tmp_path)
     assert (settings, len(said), said[0]) == (
         present,

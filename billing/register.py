@@ -769,7 +769,7 @@ def _insert(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> N
     statement = ""
     for some in own.iter_slices(most):
         if some.height < most or not statement:
-            statement = head + _places(rows.columns, shared, some.height, "?{}" if is_sqlite else "%s")
+            statement = head + ", ".join(_places(rows.columns, shared, some.height, is_sqlite))
         # columns become objects faster than rows do
         values = chain.from_iterable(zip(*(column.to_list() for column in some.iter_columns()), strict=True))
         connection.exec_driver_sql(statement, (*once, *values))
@@ -781,12 +781,14 @@ def _shared_columns(rows: pl.DataFrame) -> list[str]:
     return [name for name, is_shared in same.items() if is_shared]
 
 
-def _places(columns: Sequence[str], shared: Sequence[str], height: int, place: str) -> str:
-    """The places of values in a statement of so many rows: first those that are shared, then row by row."""
-    numbers = {name: number for number, name in enumerate(shared, start=1)}
+def _places(columns: Sequence[str], shared: Sequence[str], height: int, is_sqlite: bool) -> list[str]:
+    """Each row's places of values in a statement: first stand the values that are shared, then those of row by row."""
+    numbered = {name: f"?{number}" for number, name in enumerate(shared, start=1)}
     own = count(len(shared) + 1)
-    row = [[place.format(numbers.get(name) or next(own)) for name in columns] for _ in range(height)]
-    return ", ".join(f"({', '.join(places)})" for places in row)
+    # a place without a number is the one after the highest before it
+    first = [numbered.get(name) or (f"?{next(own)}" if is_sqlite else "%s") for name in columns]
+    other = [numbered.get(name, "?" if is_sqlite else "%s") for name in columns]
+    return [f"({', '.join(first)})", *[f"({', '.join(other)})"] * (height - 1)]
 
 
 def _name_lost_registers(engine: sa.Engine) -> None:
@@ -812,6 +814,8 @@ def _use_immediate_transactions(engine: sa.Engine) -> None:
         connection.execute("PRAGMA foreign_keys = ON")
         # what a guard could still take back is noted for every row: not in a file
         connection.execute("PRAGMA temp_store = MEMORY")
+        # of a register that is made here: pages of 4096 bytes would hold two documents and a gap each
+        connection.execute("PRAGMA page_size = 8192")
 
     @sa.event.listens_for(engine, "begin")
     def on_begin(connection: sa.Connection) -> None:

@@ -9,3 +9,5 @@ __version__ = "0.1.0"
 os.environ.setdefault(
     "_RJEM_MALLOC_CONF", f"narenas:{max(1, (os.cpu_count() or 1) // 2)},dirty_decay_ms:500,muzzy_decay_ms:0"
 )
+# Arrow loads NumPy, whose linear algebra would start threads that wait for work that never comes, by spinning.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

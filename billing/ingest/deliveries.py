@@ -27,6 +27,7 @@ from billing.ingest.day_tables import ParsedVersion, measured_column, read_repea
 from billing.ingest.delivered_bytes import UnreadableFileError
 from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
+from billing.ingest.kept_hashes import keep_hashes, keep_missing_hashes, remove_hashes, scan_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
 from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE
 from billing.ingest.state import (
@@ -311,12 +312,14 @@ class _Ingest:
         hashes = []
 
         def hashed(rows: pl.DataFrame) -> pl.DataFrame:
-            hashes.append(_valid_hashes(rows, self.rules, file.day))
+            hashes.append(_hashes(rows, self.rules, file.day))
             return rows
 
         yield from map(hashed, parsing.parse_delivered(file, self.rules.types))
         self._require_unchanged(file)
-        self.hashes[path] = pl.concat(hashes)
+        whole = pl.concat(hashes)
+        self.hashes[path] = whole["valid_hash"]
+        keep_hashes(path, whole["hash"])
 
     def _require_unchanged(self, file: DeliveredFile) -> None:
         label = _label(file.day, file.name)
@@ -496,22 +499,20 @@ class _Ingest:
             return empty
         # every version on disk, so that what a replaced file delivered is looked at as well
         own = [
-            pl.scan_parquet(path, glob=False, hive_partitioning=False).select(hash=identity_hash())
+            scan_hashes(path).select("hash")
             for day in sorted(changed)
             for path in sorted(parsing.parsed_files_folder(self.home, day).glob("*.parquet"))
         ]
         if not own:
             return empty
         moved = pl.concat(own).drop_nulls().unique().collect()
-        places = {str(file.parsed): (day, file.name) for day in others for file in files[day]}
+        delivered = [(day, file) for day in others for file in files[day]]
+        for _, file in delivered:
+            keep_missing_hashes(file.parsed)
         found = (
             pl.concat(
-                [
-                    pl.scan_parquet(path, glob=False, hive_partitioning=False).select(
-                        "row", hash=identity_hash(), path=pl.lit(path)
-                    )
-                    for path in places
-                ]
+                scan_hashes(file.parsed).with_columns(delivery=pl.lit(delivery, pl.Int64))
+                for delivery, (_, file) in enumerate(delivered)
             )
             .join(moved.lazy(), on="hash", how="semi")
             .collect(engine="streaming")
@@ -519,15 +520,14 @@ class _Ingest:
         return pl.concat(
             [
                 empty,
-                found.select(
-                    delivery_day=pl.col("path").replace_strict(
-                        {path: day for path, (day, _) in places.items()}, return_dtype=pl.Date
-                    ),
-                    file=pl.col("path").replace_strict(
-                        {path: name for path, (_, name) in places.items()}, return_dtype=pl.String
-                    ),
-                    row="row",
-                    hash="hash",
+                *(
+                    part.select(
+                        delivery_day=pl.lit(delivered[delivery][0]),
+                        file=pl.lit(delivered[delivery][1].name),
+                        row=self._parsed(delivered[delivery][1], ["row"])["row"].gather(part["place"]),
+                        hash="hash",
+                    )
+                    for (delivery,), part in found.partition_by("delivery", as_dict=True).items()
                 ),
             ]
         )
@@ -537,7 +537,7 @@ class _Ingest:
         found = self.hashes.get(file.parsed)
         if found is None:
             rows = self._parsed(file, ["source", "id", "reason", "subject", "type", "time"])
-            found = _valid_hashes(rows, self.rules, day)
+            found = _hashes(rows, self.rules, day)["valid_hash"]
             self.hashes[file.parsed] = found
         return found
 
@@ -611,6 +611,7 @@ class _Ingest:
         wanted.update(path for path in compared if path is not None)
         for path in (self.home.lake / "parsed_files").glob("delivery_day=*/*.parquet"):
             if path not in wanted:
+                remove_hashes(path)
                 path.unlink(missing_ok=True)
 
     def _outcome(self, state: State, days: tuple[date, ...], read: int) -> IngestOutcome:
@@ -645,8 +646,10 @@ def _label(day: date, name: str) -> str:
     return f"{day.isoformat()}/{name}"
 
 
-def _valid_hashes(rows: pl.DataFrame, rules: Rules, day: date) -> pl.Series:
-    return rows.select(pl.when(rules.is_valid(day, len(rows))).then(identity_hash()).alias("hash")).to_series()
+def _hashes(rows: pl.DataFrame, rules: Rules, day: date) -> pl.DataFrame:
+    """hash: of the identity of every parsed row; valid_hash: null where the row cannot count."""
+    judged = rows.select(identity_hash().alias("hash"), valid=rules.is_valid(day, len(rows)))
+    return judged.select("hash", valid_hash=pl.when("valid").then("hash"))
 
 
 _STRAY: Final = "found in place of a delivery day, expected folders named YYYY-MM-DD"

@@ -49,6 +49,22 @@ def test_hashes_of_another_function_are_computed_again(parsed: Path, monkeypatch
     assert [path.name for path in parsed.parent.iterdir()] == [parsed.name]
 
 
+@pytest.mark.parametrize("place", [0, 10, -30])
+def test_what_is_kept_and_cut_off_is_computed_again(parsed: Path, place: int) -> None:
+    keep_hashes(parsed, HASHES)
+    (kept,) = parsed.parent.glob("*.hashes")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:place])
+    assert scan_hashes(parsed).collect()["hash"].equals(HASHES)
+    keep_missing_hashes(parsed)
+    assert kept.read_bytes() == whole
+
+
+def test_hashes_of_other_rows_are_computed_again(parsed: Path) -> None:
+    keep_hashes(parsed, pl.concat([HASHES, HASHES]))
+    assert scan_hashes(parsed).collect()["hash"].equals(HASHES)
+
+
 def test_of_few_rows_none_are_kept(parsed: Path) -> None:
     keep_hashes(parsed, HASHES.head(3))
     assert not list(parsed.parent.glob("*.hashes"))

@@ -225,18 +225,19 @@ class _Ingest:
         """The hash of every file that counts now: as delivered, or as it was when it vanished (rule 22)."""
         current = dict(known)
         settled = settled_before(self.home)
-        for done, (key, file) in enumerate(self.delivered.items()):
-            self.progress("looking at deliveries", done, len(self.delivered))
-            label = _label(*key)
-            try:
-                if file.fault:
-                    raise OSError(file.fault)
-                now = stamp(file)
+        found: dict[tuple[date, str], tuple[int, ...] | None] = {}
+        for key, file in self.delivered.items():
+            now = _stamp(file)
+            if now is not None:
                 self.sizes[key] = now[0]
-                if key in known and self.stamps.get(label) == now and now[2] < settled:
+                if key in known and self.stamps.get(_label(*key)) == now and now[2] < settled:
                     continue
-                digest = file_hash(file.path)
-            except OSError:
+            found[key] = now
+        digests = self._each(lambda key: _digest(self.delivered[key]), list(found), {day for day, _ in found})
+        for done, ((key, now), digest) in enumerate(zip(found.items(), digests, strict=True)):
+            self.progress("looking at deliveries", done, len(found))
+            label = _label(*key)
+            if now is None or digest is None:
                 # what cannot be read is not known to have changed
                 self.stamps.pop(label, None)
                 current.setdefault(key, "")
@@ -644,6 +645,22 @@ def _set_aside(repeats: pl.DataFrame) -> pl.DataFrame:
 
 def _label(day: date, name: str) -> str:
     return f"{day.isoformat()}/{name}"
+
+
+def _stamp(file: DeliveredFile) -> tuple[int, ...] | None:
+    """As `state.stamp`; None where the file cannot be read."""
+    try:
+        return None if file.fault else stamp(file)
+    except OSError:
+        return None
+
+
+def _digest(file: DeliveredFile) -> str | None:
+    """SHA-256 of a delivered file; None where it cannot be read."""
+    try:
+        return None if file.fault else file_hash(file.path)
+    except OSError:
+        return None
 
 
 def _hashes(rows: pl.DataFrame, rules: Rules, day: date) -> pl.DataFrame:

@@ -375,8 +375,8 @@ def _events(
         .collect()
         .sort("time", "source", "id")
     )
-    counted = pl.lit(1).cast(BASE_QUANTITY) if metric.measure in ("count", "unique") else pl.col("value")
-    return events.with_columns(quantity=in_units(counted.to_physical(), unit_billionths(metric)))
+    value = pl.lit(1).cast(BASE_QUANTITY) if metric.measure in ("count", "unique") else pl.col("value")
+    return events.with_columns(quantity=in_units(value.to_physical(), unit_billionths(metric)))
 
 
 def _own_cycles(business: Business, document: dict[str, Any], month: str) -> MonthCycles:

@@ -24,6 +24,7 @@ _DAMAGED: Final[tuple[type[Exception], ...]] = (
 _BLOCK: Final = 16 * 1024 * 1024
 """Each block takes a certain number of steps, whatever its size, and while it is parsed several times its memory."""
 _PIECE: Final = 256 * 1024
+"""What is decompressed at once: few enough bytes to stay in the processor's cache until they are gathered."""
 _COMPRESSED_PIECE: Final = 128 * 1024
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 

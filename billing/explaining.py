@@ -22,7 +22,7 @@ from billing.ingest import scan_events
 from billing.plain_values import plain_number, plain_rows
 from billing.rating import in_units, unit_billionths
 from billing.tables import BASE_QUANTITY, CHARGES, DUES, INSTANT, LEVELS, PARKED, QUANTITY, REJECTS, UNBILLED
-from billing.usage import gauges_of, level_before, level_path, month_usage
+from billing.usage import account_key, gauges_of, level_before, level_path, month_usage
 from billing.words import counted
 
 _REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
@@ -444,6 +444,7 @@ def _quantity_now(
         read_frame(business.home.partition(LEVELS, month), LEVELS),
         [known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)],
         _NOT_REPEATED,
+        cycles.spans["account_id"],
         business.catalogue,
     )
     found = usage.filter(
@@ -464,7 +465,7 @@ def _carried_in(
     if start.is_empty():
         return "0"
     gauge = gauges_of(start["account_id"], levels, [metric])
-    path = level_path(events, gauge, [metric])
+    path = level_path(events, gauge, [metric], account_key(gauge["account_id"]))
     level = level_before(start.select("account_id", "span_start").join(gauge, on="account_id"), path, "span_start")
     units = level.select(in_units(pl.col("level").to_physical(), unit_billionths(metric))).item()
     return plain_number(units)

@@ -35,6 +35,7 @@ from billing.home import (
 from billing.ingest import (
     IngestOutcome,
     Progress,
+    accounts_of_events,
     event_hashes,
     ingest_deliveries,
     pending_days,
@@ -160,6 +161,7 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
         levels,
         scan_event_parts(home, months, as_of),
         repeated_events(home, months, as_of),
+        accounts_of_events(home),
         business.catalogue,
     )
     added = added_events(home, month, digest, files)
@@ -545,7 +547,8 @@ def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) 
         asked, left_on=["subscription_id", "billing_date"], right_on=["subscription_id", "effective_on"], how="semi"
     )
     events = scan_events(business.home, [months_after(month, -1), month] if dates.height else [], business.as_of)
-    return levels_at_close(dates, _required(business, LEVELS, month), events, business.catalogue)
+    accounts = accounts_of_events(business.home) if dates.height else dates["account_id"]
+    return levels_at_close(dates, _required(business, LEVELS, month), events, accounts, business.catalogue)
 
 
 def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:

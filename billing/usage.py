@@ -1,6 +1,7 @@
 """Usage: what each metric measured in the cycles that close in a month, and the levels of gauges (rule 1)."""
 
 from collections.abc import Sequence
+from itertools import count
 from typing import Final
 
 import polars as pl
@@ -23,6 +24,7 @@ def month_usage(
     levels: pl.DataFrame,
     events: Sequence[pl.LazyFrame],
     repeated: pl.LazyFrame,
+    accounts: pl.Series,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
     """The usage of every cycle that closes, of every metric, used or not (rules 1 and 6).
@@ -40,18 +42,20 @@ def month_usage(
         of one after the other.
     repeated
         account_id, metric, time, repeats of those of them that were delivered more than once.
+    accounts
+        Ids of accounts: of all that the events name, and maybe of others.
 
     Returns
     -------
     polars.DataFrame
         As the table USAGE.
     """
-    closing = _closing(cycles)
+    closing, key = _closing(cycles), account_key(accounts)
     counters, gauges = _of_kind(catalogue, "counter"), _of_kind(catalogue, "gauge")
     measured = pl.concat(
-        [_counters(spans, events, counters), _gauges(spans, pl.concat(events), levels, closing, gauges)],
+        [_counters(spans, events, counters, key), _gauges(spans, pl.concat(events), levels, closing, gauges, key)],
     )
-    return _usage(month, closing, measured, _within(repeated, spans), catalogue)
+    return _usage(month, closing, measured, _within(repeated, spans, key), catalogue)
 
 
 def month_usage_with_more(
@@ -63,6 +67,7 @@ def month_usage_with_more(
     levels: pl.DataFrame,
     events: Sequence[pl.LazyFrame],
     repeated: pl.LazyFrame,
+    accounts: pl.Series,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
     """As `month_usage`, the same rows, from what was measured before some of the events were there.
@@ -74,7 +79,7 @@ def month_usage_with_more(
     added
         Those of `events` that are new.
     """
-    closing = _closing(cycles)
+    closing, key = _closing(cycles), account_key(accounts)
     counters, gauges = _of_kind(catalogue, "counter"), _of_kind(catalogue, "gauge")
     distinct = [metric for metric in counters if metric.measure == "unique"]
     additive = [metric for metric in counters if metric.measure != "unique"]
@@ -83,12 +88,12 @@ def month_usage_with_more(
     is_moved = pl.col("account_id").is_in(moved.implode())
     measured = pl.concat(
         [
-            _added_up([_as_measured(before, additive), _counters(spans, [added], additive)], additive),
-            _counters(spans, events, distinct),
-            _gauges(spans, pl.concat(events), levels, closing.filter(is_moved), gauges),
+            _added_up([_as_measured(before, additive), _counters(spans, [added], additive, key)], additive),
+            _counters(spans, events, distinct, key),
+            _gauges(spans, pl.concat(events), levels, closing.filter(is_moved), gauges, key),
         ]
     )
-    usage = _usage(month, closing, measured, _within(repeated, spans), catalogue)
+    usage = _usage(month, closing, measured, _within(repeated, spans, key), catalogue)
     # the path of a gauge is its account's own affair
     stays = is_gauge & ~is_moved
     keys = ["subscription_id", "cycle_start", "metric"]
@@ -176,7 +181,7 @@ def month_levels(
 
 
 def levels_at_close(
-    dates: pl.DataFrame, levels: pl.DataFrame, events: pl.LazyFrame, catalogue: Catalogue
+    dates: pl.DataFrame, levels: pl.DataFrame, events: pl.LazyFrame, accounts: pl.Series, catalogue: Catalogue
 ) -> pl.DataFrame:
     """The level of every gauge at the close of a cycle, or of a trial, whatever access there was (rule 10).
 
@@ -184,7 +189,7 @@ def levels_at_close(
     ----------
     dates
         account_id, subscription_id, billing_date: within the billing month.
-    levels, events
+    levels, events, accounts
         As in `month_usage`.
 
     Returns
@@ -204,7 +209,7 @@ def levels_at_close(
         .join(units, on="metric")
     )
     counted = pl.max_horizontal("level", _ZERO).to_physical()
-    return level_before(at_close, level_path(events, known, gauges), "instant").select(
+    return level_before(at_close, level_path(events, known, gauges, account_key(accounts)), "instant").select(
         "subscription_id", "metric", level=in_units(counted, pl.col("_unit")).cast(QUANTITY)
     )
 
@@ -250,7 +255,9 @@ _MEASURED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 }
 
 
-def _counters(spans: pl.DataFrame, events: Sequence[pl.LazyFrame], counters: Sequence[Metric]) -> pl.DataFrame:
+def _counters(
+    spans: pl.DataFrame, events: Sequence[pl.LazyFrame], counters: Sequence[Metric], key: pl.Expr
+) -> pl.DataFrame:
     """Counters add up within the access of the cycle, from zero."""
     if not counters:
         return pl.DataFrame(schema=_MEASURED)
@@ -258,7 +265,7 @@ def _counters(spans: pl.DataFrame, events: Sequence[pl.LazyFrame], counters: Seq
     names = pl.Series("metric", [metric.name for metric in counters])
     numbered = spans.with_row_index("span").with_columns(pl.col("span").cast(pl.UInt64))
     is_counted = pl.col("metric").is_in(names.implode())
-    inside = [_within(part.filter(is_counted), numbered) for part in events]
+    inside = [_within(part.filter(is_counted), numbered, key) for part in events]
     keys = ["subscription_id", "cycle_start", "metric"]
     # one number for span and metric: it is grouped by sooner than the texts that it stands for
     place = pl.col("metric").cast(pl.Enum(names)).to_physical().cast(pl.UInt64)
@@ -336,10 +343,28 @@ def _measured_by(metrics: Sequence[Metric], measure: str) -> list[str]:
     return [metric.name for metric in metrics if metric.measure == measure]
 
 
-def _within(events: pl.LazyFrame, spans: pl.DataFrame) -> pl.LazyFrame:
-    """Events inside a span of access, with the span's columns."""
-    return events.join(spans.lazy(), on="account_id").filter(
-        (pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end"))
+def account_key(accounts: pl.Series) -> pl.Expr:
+    """A 64-bit number of `account_id` that no two of some accounts share: joined on sooner than the texts."""
+    ids = accounts.unique().to_frame("account_id")
+    keys = (pl.col("account_id").hash(seed) for seed in count())
+    # with ten million accounts one seed in half a million fails
+    return next(key for key in keys if ids.select(key.n_unique() == pl.len()).item())
+
+
+def _within(events: pl.LazyFrame, spans: pl.DataFrame, key: pl.Expr) -> pl.LazyFrame:
+    """Events inside a span of access, with the span's columns.
+
+    Parameters
+    ----------
+    key
+        As `account_key` of all accounts of both.
+    """
+    keyed = spans.lazy().with_columns(_account=key).drop("account_id")
+    return (
+        events.with_columns(_account=key)
+        .join(keyed, on="_account")
+        .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))
+        .drop("_account")
     )
 
 
@@ -349,10 +374,11 @@ def _gauges(
     levels: pl.DataFrame,
     closing: pl.DataFrame,
     gauges: Sequence[Metric],
+    key: pl.Expr,
 ) -> pl.DataFrame:
     """Gauges carry on: the level path of the account, cut by the access of the cycle."""
     known = gauges_of(closing["account_id"], levels, gauges)
-    path = level_path(events, known, gauges)
+    path = level_path(events, known, gauges, key)
     spanned = spans.join(known, on="account_id", maintain_order="left").with_row_index("span")
     carried_in = level_before(spanned, path, "span_start")
     steps = (
@@ -481,7 +507,7 @@ def gauges_of(accounts: pl.Series, levels: pl.DataFrame, gauges: Sequence[Metric
     )
 
 
-def level_path(events: pl.LazyFrame, known: pl.DataFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
+def level_path(events: pl.LazyFrame, known: pl.DataFrame, gauges: Sequence[Metric], key: pl.Expr) -> pl.DataFrame:
     """The level of every gauge after each instant at which it changes.
 
     Parameters
@@ -489,25 +515,32 @@ def level_path(events: pl.LazyFrame, known: pl.DataFrame, gauges: Sequence[Metri
     events
         EVENTS from the start of the month before the billing month on.
     known
-        The gauges in question, as `gauges_of`.
+        The gauges in question, as `gauges_of` these metrics.
+    key
+        As `account_key` of all accounts of both.
 
     Returns
     -------
     polars.DataFrame
         gauge, time, level (BASE_QUANTITY), events, event_sum; sorted by the first two.
     """
-    numbers = known.lazy().select("account_id", "metric", "gauge")
+    names = [metric.name for metric in gauges]
+    # the gauges of an account are numbered one after the other, in this order
+    first = known.filter(pl.col("metric").is_in(names[:1])).lazy().select(_account=key, _first="gauge")
+    place = pl.col("metric").cast(pl.Enum(names)).to_physical()
+    keyed = events.filter(pl.col("metric").is_in(names)).with_columns(_account=key)
+    moved = keyed.join(first, on="_account").with_columns(gauge=pl.col("_first") + place)
     deltas = [metric.name for metric in gauges if metric.carries == "delta"]
     absolute = [metric.name for metric in gauges if metric.carries == "level"]
     columns = ["gauge", "time", "event_sum", "new_level", "events"]
     parts = []
     if deltas:
         # all deltas of one instant apply together; what identifies each is not even read
-        summed = _at_instants(events, deltas, numbers, new_level=pl.lit(None, BASE_QUANTITY))
+        summed = _at_instants(moved, deltas, new_level=pl.lit(None, BASE_QUANTITY))
         parts.append(summed.select(columns).collect(engine="streaming"))
     if absolute:
         # of several levels at one instant the last by (source, id) holds
-        last = _at_instants(events, absolute, numbers, new_level=pl.col("value").sort_by("source", "id").last())
+        last = _at_instants(moved, absolute, new_level=pl.col("value").sort_by("source", "id").last())
         parts.append(last.select(columns).collect(engine="streaming"))
     if not parts:
         return pl.DataFrame(schema=_PATH)
@@ -533,13 +566,10 @@ _PATH: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 }
 
 
-def _at_instants(
-    events: pl.LazyFrame, metrics: Sequence[str], numbers: pl.LazyFrame, new_level: pl.Expr
-) -> pl.LazyFrame:
+def _at_instants(moved: pl.LazyFrame, metrics: Sequence[str], new_level: pl.Expr) -> pl.LazyFrame:
     """What happened at each instant to each of these gauges."""
     return (
-        events.filter(pl.col("metric").is_in(metrics))
-        .join(numbers, on=["account_id", "metric"])
+        moved.filter(pl.col("metric").is_in(metrics))
         .group_by("gauge", "time")
         .agg(event_sum=pl.col("value").sum(), new_level=new_level, events=pl.len().cast(pl.Int64))
     )

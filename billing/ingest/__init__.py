@@ -2,6 +2,7 @@
 
 from billing.ingest.deliveries import IngestOutcome, Progress, ingest_deliveries
 from billing.ingest.events import (
+    accounts_of_events,
     event_files,
     event_hashes,
     events_fingerprint,
@@ -14,6 +15,7 @@ from billing.ingest.pending import pending_days
 __all__ = [
     "IngestOutcome",
     "Progress",
+    "accounts_of_events",
     "event_files",
     "event_hashes",
     "events_fingerprint",

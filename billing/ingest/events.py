@@ -13,7 +13,7 @@ from billing.ingest.day_tables import month_folder
 from billing.ingest.identity import REPEATS
 from billing.ingest.landing import delivery_day
 from billing.ingest.parquet_pieces import row_groups
-from billing.ingest.state import read_state
+from billing.ingest.state import read_accounts, read_state
 from billing.tables import EVENTS, Table
 
 _READ_TOGETHER: Final = 10_000_000
@@ -43,6 +43,16 @@ def scan_event_parts(home: Home, months: Sequence[str], as_of: date | None = Non
             parts.append([])
             rows = 0
     return [scan_frames(part, EVENTS) for part in parts if part or len(parts) == 1]
+
+
+def accounts_of_events(home: Home) -> pl.Series:
+    """Ids of accounts: of all that events in the lake name, and of others that were known when they were ingested."""
+    state = read_state(home)
+    known = None if state is None or state.pending else read_accounts(home, state.accounts)
+    if known is not None:
+        return known
+    paths = sorted((home.lake / EVENTS.name).glob("*/*.parquet"))
+    return scan_frames(paths, EVENTS).select("account_id").unique().collect()["account_id"]
 
 
 def scan_delivered_events(home: Home, day: date, file: str) -> pl.LazyFrame:

@@ -21,6 +21,7 @@ CYCLE_START, CYCLE_END = date(2026, 3, 10), date(2026, 4, 10)
 START, END = datetime(2026, 3, 10, tzinfo=UTC), datetime(2026, 4, 10, tzinfo=UTC)
 MONTH_BEFORE = datetime(2026, 3, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+ACCOUNTS = pl.Series(["acme", "beta"])
 COUNTERS: tuple[Literal["sum", "count", "unique", "max"], ...] = ("sum", "count", "unique", "max")
 GAUGES: tuple[Literal["peak", "last", "time_weighted"], ...] = ("peak", "last", "time_weighted")
 CARRIES: tuple[Literal["delta", "level"], ...] = ("delta", "level")
@@ -107,6 +108,7 @@ def usage(
         levels_frame(opening or {}),
         event_parts(events),
         repeated_frame(events),
+        ACCOUNTS,
         catalogue,
     )
     return {row["metric"]: row for row in found.iter_rows(named=True)}
@@ -290,8 +292,8 @@ def test_what_comes_later_is_added_to_what_was_measured_before(
         )
 
     frames = of_both(spans_frame(spans)), of_both(cycles_frame()), of_both(levels_frame(opening))
-    before = month_usage("2026-04", *frames, event_parts(early), repeated_frame(early), measuring)
-    inputs = ("2026-04", *frames, event_parts(events), repeated_frame(events), measuring)
+    before = month_usage("2026-04", *frames, event_parts(early), repeated_frame(early), ACCOUNTS, measuring)
+    inputs = ("2026-04", *frames, event_parts(events), repeated_frame(events), ACCOUNTS, measuring)
     assert month_usage_with_more(before, events_frame(added), *inputs).equals(month_usage(*inputs))
 
 
@@ -383,9 +385,9 @@ def test_a_late_event_moves_each_measure_as_if_it_had_been_there(measuring: Cata
     early = [*of_all(5, 2, "x", "1"), *of_all(2, 9, "y", "2")]
     added = of_all(late, 4, "y", "3")
     frames = spans_frame([(START, END)]), cycles_frame(), levels_frame({})
-    before = month_usage("2026-04", *frames, event_parts(early), repeated_frame(early), measuring)
+    before = month_usage("2026-04", *frames, event_parts(early), repeated_frame(early), ACCOUNTS, measuring)
     events = [*early, *added]
-    inputs = ("2026-04", *frames, event_parts(events), repeated_frame(events), measuring)
+    inputs = ("2026-04", *frames, event_parts(events), repeated_frame(events), ACCOUNTS, measuring)
     found = month_usage_with_more(before, events_frame(added), *inputs)
     assert found.equals(month_usage(*inputs))
     quantities = dict(found.select("metric", pl.col("base_quantity").cast(pl.Int64)).iter_rows())
@@ -441,7 +443,9 @@ def test_a_level_that_never_moves_weighs_what_it_is_also_where_the_clocks_change
         cycle_start_instant=pl.col("span_start"), cycle_end_instant=pl.col("span_end")
     )
     levels = levels_frame({"delta_time_weighted": Decimal(7)})
-    found = month_usage("2026-04", spans, cycles_frame(), levels, event_parts([]), repeated_frame([]), catalogue)
+    found = month_usage(
+        "2026-04", spans, cycles_frame(), levels, event_parts([]), repeated_frame([]), ACCOUNTS, catalogue
+    )
     assert found.filter(pl.col("metric") == "delta_time_weighted")["quantity"].item() == 7
 
 

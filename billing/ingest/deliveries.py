@@ -49,6 +49,7 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
 
 _RESOLVED_TOGETHER: Final = 1_000_000
+_JUDGED_TOGETHER: Final = 2_000_000
 _WORTH_SHARING: Final = 8 * 1024 * 1024
 """From so many delivered bytes on files are worked on some at a time."""
 
@@ -310,15 +311,30 @@ class _Ingest:
 
     def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
         """The rows of a delivered file, some at a time; what is to be found out of them is, while they are at hand."""
-        hashes = []
+        judged: list[pl.DataFrame] = []
+        waiting: list[pl.DataFrame] = []
 
-        def hashed(rows: pl.DataFrame) -> pl.DataFrame:
-            hashes.append(_hashes(rows, self.rules, file.day))
-            return rows
+        def judge() -> None:
+            rows = pl.concat(waiting)
+            waiting.clear()
+            valid = pl.col("valid_if_known") & ~self.rules.is_of_unknown_account(len(rows))
+            judged.append(rows.select("hash", valid_hash=pl.when(valid).then("hash")))
 
-        yield from map(hashed, parsing.parse_delivered(file, self.rules.types))
+        for rows in parsing.parse_delivered(file, self.rules.types):
+            # accounts are looked for sooner by many rows together; as a copy, a text does not hold the block around it
+            known = rows.select(
+                hash=identity_hash(),
+                valid_if_known=self.rules.is_valid_if_known(file.day),
+                subject=pl.col("subject") + "",
+            )
+            waiting.append(known)
+            if sum(map(len, waiting)) >= _JUDGED_TOGETHER:
+                judge()
+            yield rows
+        if waiting:
+            judge()
         self._require_unchanged(file)
-        whole = pl.concat(hashes)
+        whole = pl.concat(judged)
         self.hashes[path] = whole["valid_hash"]
         keep_hashes(path, whole["hash"])
 
@@ -538,7 +554,8 @@ class _Ingest:
         found = self.hashes.get(file.parsed)
         if found is None:
             rows = self._parsed(file, ["source", "id", "reason", "subject", "type", "time"])
-            found = _hashes(rows, self.rules, day)["valid_hash"]
+            valid = self.rules.is_valid(day, len(rows))
+            found = rows.select(pl.when(valid).then(identity_hash()).alias("hash"))["hash"]
             self.hashes[file.parsed] = found
         return found
 
@@ -661,12 +678,6 @@ def _digest(file: DeliveredFile) -> str | None:
         return None if file.fault else file_hash(file.path)
     except OSError:
         return None
-
-
-def _hashes(rows: pl.DataFrame, rules: Rules, day: date) -> pl.DataFrame:
-    """hash: of the identity of every parsed row; valid_hash: null where the row cannot count."""
-    judged = rows.select(identity_hash().alias("hash"), valid=rules.is_valid(day, len(rows)))
-    return judged.select("hash", valid_hash=pl.when("valid").then("hash"))
 
 
 _STRAY: Final = "found in place of a delivery day, expected folders named YYYY-MM-DD"

@@ -49,17 +49,6 @@ class Rules:
         """The event types of the catalogue and what they must carry."""
         return event_types(self.metrics)
 
-    def _of_unknown_account(self, rows: int) -> pl.Expr:
-        """Whether the subject of each of so many rows is no known account."""
-        if rows > len(self.accounts):
-            # a set, built for these rows, is searched sooner than a dictionary that is built once
-            return ~pl.col("subject").is_in(self.accounts.implode())
-        return self._in_no_dictionary
-
-    @cached_property
-    def _in_no_dictionary(self) -> pl.Expr:
-        return pl.col("subject").cast(pl.Enum(self.accounts), strict=False).is_null()
-
     def reason(self, day: date, rows: int) -> pl.Expr:
         """Why parsed rows (PARSED) delivered on `day` cannot count, or null; the first reason of rule 27.
 
@@ -75,14 +64,32 @@ class Rules:
 
     def is_valid(self, day: date, rows: int) -> pl.Expr:
         """Whether `reason` would be null: found sooner than the reason."""
-        return pl.col("reason").is_null() & ~pl.any_horizontal(*self._faults(day, rows).values()).fill_null(False)
+        return self.is_valid_if_known(day) & ~self.is_of_unknown_account(rows).fill_null(False)
+
+    def is_valid_if_known(self, day: date) -> pl.Expr:
+        """Whether `reason` would be null or "unknown_account"."""
+        faults = self._faults_but_the_account(day)
+        return pl.col("reason").is_null() & ~pl.any_horizontal(*faults.values()).fill_null(False)
+
+    def is_of_unknown_account(self, rows: int) -> pl.Expr:
+        """Whether the subject of each of so many rows is no known account."""
+        if rows > len(self.accounts):
+            # a set, built for these rows, is searched sooner than a dictionary that is built once
+            return ~pl.col("subject").is_in(self.accounts.implode())
+        return self._in_no_dictionary
+
+    @cached_property
+    def _in_no_dictionary(self) -> pl.Expr:
+        return pl.col("subject").cast(pl.Enum(self.accounts), strict=False).is_null()
 
     def _faults(self, day: date, rows: int) -> dict[str, pl.Expr]:
         """What is wrong with a row that is well formed, by reason, in the order of rule 27."""
+        return {UNKNOWN_ACCOUNT: self.is_of_unknown_account(rows), **self._faults_but_the_account(day)}
+
+    def _faults_but_the_account(self, day: date) -> dict[str, pl.Expr]:
         first = self.midnight(day - timedelta(days=self.lateness_days))
         after = self.midnight(day + timedelta(days=2))
         return {
-            UNKNOWN_ACCOUNT: self._of_unknown_account(rows),
             UNKNOWN_TYPE: ~pl.col("type").is_in(list(self.types)),
             FUTURE_DATED: pl.col("time") >= after,
             TOO_LATE: pl.col("time") < first,

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import dagster as dg
 
@@ -14,6 +15,8 @@ from pipeline.settings import bring_up_to_date, instance_folder, settings
 
 BY_COMMAND_LINE = {"overage/by": "command line"}
 """The tag of runs that a command made, in its own process."""
+
+_DATABASES: Final = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
 
 def use_instance_of(home: Home, say: Callable[[str], None]) -> Path:
@@ -37,7 +40,8 @@ def use_instance_of(home: Home, say: Callable[[str], None]) -> Path:
         else:
             bring_up_to_date(home, say)
         os.environ["DAGSTER_HOME"] = str(folder)
-        dg.DagsterInstance.get().dispose()
+        if not all((folder / name).exists() for name in _DATABASES):
+            dg.DagsterInstance.get().dispose()
     return folder
 
 

@@ -34,6 +34,7 @@ from billing.reviewing import issued_business, review_of, reviewed_business
 from billing.tables import DRAFTS, PARKED
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
+from pipeline.records import opened
 from pipeline.standing import Outcome, Say, begin, load, marked, outcome, parked, remember, runs_backwards, warn
 
 # the first two are said at the end; the last is for those who watch schedules: a person at a terminal knows what came
@@ -199,13 +200,13 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
     home = business.home
     with business.alone():
         begin(business, draft)
-        use_instance_of(home, say)
+        records = use_instance_of(home, say)
         warn(business, say)
         resource = BillingHome(
             folder=str(home.root), as_of=business.as_of.isoformat(), draft=not business.issues, in_order=True
         )
         preload(resource, business)
-        with marked(home), dg.DagsterInstance.get() as instance:
+        with marked(home), opened(records) as instance:
             _end_killed_runs(instance)
             _ingest(business, resource, instance, say)
             yield resource, instance

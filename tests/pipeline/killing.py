@@ -117,11 +117,10 @@ def _run(
     arguments: list[str], kill_at: int | None, kept: str | None, register: str | None, records: bool, log: int
 ) -> None:
     """Run a command in this fork, and never return."""
-    import dagster as dg  # as above
     import sqlalchemy as sa  # as above
 
     from pipeline.cli import main  # as above
-    from tests.pipeline.outside import blank_page  # as above
+    from tests.pipeline.outside import blank_page, in_memory  # as above
 
     count = 0
     home = arguments[arguments.index("--home") + 1]
@@ -178,7 +177,7 @@ def _run(
         with (
             mock.patch("billing.month.render_files", _drawn),
             mock.patch("billing.month_report_page.draw_page", blank_page),
-            nullcontext() if records else mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral),
+            nullcontext() if records else in_memory(),
         ):
             main(arguments, standalone_mode=True)
     except SystemExit as ended:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
@@ -141,12 +141,22 @@ def overage(*arguments: object, paper: bool = False, register: str | None = None
             os.environ.pop(name, None)
         if register is not None:
             os.environ["OVERAGE_REGISTER_URL"] = register
-        stack.enter_context(mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral))
+        stack.enter_context(in_memory())
         if not paper:
             stack.enter_context(mock.patch("billing.month.render_files", blank_files))
             stack.enter_context(mock.patch("billing.month_report_page.draw_page", blank_page))
         found = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     return Ended(found.exit_code, found.stdout, found.stderr)
+
+
+@contextmanager
+def in_memory() -> Iterator[None]:
+    """Dagster's records are kept in memory, and forgotten."""
+    with (
+        mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral),
+        mock.patch("pipeline.runs.opened", lambda folder: dg.DagsterInstance.ephemeral()),
+    ):
+        yield
 
 
 def bill(

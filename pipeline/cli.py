@@ -1,6 +1,7 @@
 """The command line. Results go to standard output, messages to standard error."""
 
 import csv
+import gc
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from pipeline.keyboard import heard_once
 # heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
 
 DONE, PARTLY, REFUSED = 0, 1, 2
+_OBJECTS_BETWEEN_LOOKS = 50_000
 # a mistyped century would compute a subscription's billing dates for hundreds of years, or before there are calendars
 _FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
 _AGAIN = "What was done stays done: mend what is named, if anything, and run the same command again."
@@ -97,6 +99,8 @@ def main() -> None:
 
     Exit status: 0 done; 1 done in part, or `check` and `verify` found something; 2 refused before anything was written.
     """
+    # a command makes objects that stay: looking for circles among them as often as Python does takes a tenth of a run
+    gc.set_threshold(_OBJECTS_BETWEEN_LOOKS)
 
 
 @main.command()

@@ -19,7 +19,7 @@ from tests.pipeline.outside import Landing, blank_files, blank_page
 # what two commands that do the same have of their own
 OWN = re.compile(r"(?<=log_key\": \")\w+|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{64}|\b\d[\d.,:T+-]*(?:ms|s)?\b|/[^\" ]*")
 
-Row = tuple[object, ...]
+Row = tuple[str, ...]
 
 
 @pytest.fixture

@@ -34,6 +34,8 @@ class Business:
         Whether the run may issue; a draft run computes only.
     hashes
         Of parts of what was given, kept by `billing.fingerprint`.
+    found
+        Small frames by all that they were computed from, kept by `billing.month`.
     """
 
     home: Home
@@ -44,6 +46,7 @@ class Business:
     issues: bool = True
     _by_count: dict[int, tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]] = field(default_factory=dict, compare=False)
     hashes: dict[tuple[object, ...], str] = field(default_factory=dict, compare=False)
+    found: dict[tuple[object, ...], pl.DataFrame] = field(default_factory=dict, compare=False)
 
     @classmethod
     def load(cls, root: Path, as_of: date, register_url: str | None = None, issues: bool = True) -> "Business":

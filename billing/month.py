@@ -24,6 +24,7 @@ from billing.errors import RefusedError
 from billing.given import recorded_deliveries
 from billing.home import (
     Home,
+    file_hash,
     read_frame,
     scan_frames,
     write_bytes,
@@ -37,6 +38,7 @@ from billing.ingest import (
     Progress,
     accounts_of_events,
     event_hashes,
+    events_fingerprint,
     ingest_deliveries,
     pending_days,
     repeated_events,
@@ -492,6 +494,11 @@ def conserved(business: Business, month: str) -> pl.DataFrame:
         metric, counted, closed (in cycles that end in the month), open (in cycles that end after it), unbilled,
         events each; sorted by metric. counted = closed + open + unbilled unless events were lost or used twice.
     """
+    unbilled = business.home.partition(UNBILLED, month)
+    return _once(business, "conserved", month, [month], [unbilled], lambda: _conserved(business, month))
+
+
+def _conserved(business: Business, month: str) -> pl.DataFrame:
     zone = business.catalogue.time_zone
     bounds = pl.select(
         start=midnight(pl.lit(first_day(month)), zone), end=midnight(pl.lit(first_day(months_after(month, 1))), zone)
@@ -546,9 +553,48 @@ def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) 
     dates = cycles.join(
         asked, left_on=["subscription_id", "billing_date"], right_on=["subscription_id", "effective_on"], how="semi"
     )
-    events = scan_events(business.home, [months_after(month, -1), month] if dates.height else [], business.as_of)
-    accounts = accounts_of_events(business.home) if dates.height else dates["account_id"]
-    return levels_at_close(dates, _required(business, LEVELS, month), events, accounts, business.catalogue)
+    months = [months_after(month, -1), month] if dates.height else []
+    at = tuple(dates.select("account_id", "subscription_id", "billing_date").iter_rows())
+
+    def compute() -> pl.DataFrame:
+        events = scan_events(business.home, months, business.as_of)
+        accounts = accounts_of_events(business.home) if months else dates["account_id"]
+        return levels_at_close(dates, _required(business, LEVELS, month), events, accounts, business.catalogue)
+
+    levels = business.home.partition(LEVELS, month)
+    return _once(business, "levels at the close", month, months, [levels], compute, at)
+
+
+def _once(
+    business: Business,
+    what: str,
+    month: str,
+    events_of: Sequence[str],
+    tables: Sequence[Path],
+    compute: Callable[[], pl.DataFrame],
+    *given: object,
+) -> pl.DataFrame:
+    """A small frame of a month that several steps ask for: computed once, as long as nothing moves that it is made of.
+
+    Parameters
+    ----------
+    events_of
+        The months of the events that are read.
+    tables
+        The files of the tables that are read.
+    given
+        Whatever else it is made of, but for the business as it was given and what was paid on issued documents.
+    """
+    register = business.register
+    events = events_fingerprint(business.home, events_of, business.as_of)
+    hashes = [path.exists() and file_hash(path) for path in tables]
+    key = (what, month, id(register), register.count(), business.home.root, business.as_of, events, *hashes, *given)
+    if key not in business.found:
+        # what it was before is not asked for again
+        for other in [each for each in business.found if each[:2] == key[:2]]:
+            del business.found[other]
+        business.found[key] = compute()
+    return business.found[key]
 
 
 def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:

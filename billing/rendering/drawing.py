@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import ContentError, RenderingError, TimeLimitError, UnableError
-from billing.rendering.faces import FACES, TEMPLATES, covered, covered_by_inter, only_bundled_faces, stand_in
+from billing.rendering.faces import FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
 from billing.rendering.page import page_of
 from billing.rendering.wording import EXACT
 
@@ -205,8 +205,8 @@ class Engine:
 
     @with_room_for_calls
     def draw_html(self, html: str, chosen: tuple[str, ...] = LATIN_SHEETS) -> Drawn:
-        uncovered = set(html) - covered()
-        printable = html.translate({ord(it): stand_in(it) for it in uncovered}) if uncovered else html
+        unprintable = uncovered(html)
+        printable = html.translate({ord(it): stand_in(it) for it in unprintable}) if unprintable else html
         latin = covered_by_inter(printable.replace("\n", ""))
         faces, sheets = self._style(chosen if latin else (*chosen, SHEETS[-1]))
         try:
@@ -216,7 +216,7 @@ class Engine:
             pdf: bytes = document.write_pdf()
         except self._forbidden as error:
             raise ContentError(str(error)) from error
-        return Drawn(pdf, len(document.pages), "".join(sorted(filter(stand_in, uncovered))))
+        return Drawn(pdf, len(document.pages), "".join(sorted(filter(stand_in, unprintable))))
 
 
 @cache

@@ -37,14 +37,20 @@ def _characters(face: str) -> frozenset[int]:
 
 
 def covered_by_inter(text: str) -> bool:
-    return _characters(FACES[0]).issuperset(map(ord, text))
+    return _characters(FACES[0]).issuperset(map(ord, set(text)))
 
 
 @cache
-def covered() -> frozenset[str]:
-    found = map(chr, frozenset().union(*map(_characters, FACES)) - DIRECTION_CONTROLS)
+def _covered(faces: tuple[str, ...]) -> frozenset[str]:
+    found = map(chr, frozenset().union(*map(_characters, faces)) - DIRECTION_CONTROLS)
     # a face may map control characters, which no page may hold
     return frozenset(it for it in found if unicodedata.category(it) not in ("Cc", "Cs", "Cn")) | frozenset("\n\r\t")
+
+
+def uncovered(text: str) -> set[str]:
+    """The characters that no face covers; of a text that the first one covers the others are not even read."""
+    others = set(text) - _covered(FACES[:1])
+    return others - _covered(FACES) if others else others
 
 
 def stand_in(character: str) -> str:

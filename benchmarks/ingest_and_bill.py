@@ -56,9 +56,9 @@ def ingest_and_bill(home: Path, last: str, as_of: date) -> tuple[list[Cost], int
     costs: list[Cost] = []
 
     def measured(step: str, month: str | None, work: Callable[[], object]) -> object:
-        started, processor = time.perf_counter(), _cpu_seconds()
+        started, processor = time.perf_counter(), cpu_seconds()
         result = work()
-        spent = round(time.perf_counter() - started, 3), round(_cpu_seconds() - processor, 3)
+        spent = round(time.perf_counter() - started, 3), round(cpu_seconds() - processor, 3)
         costs.append(Cost(step, month, *spent, peak_megabytes()))
         return result
 
@@ -90,7 +90,8 @@ def peak_megabytes() -> int:
     return kilobytes // (1024 * 1024 if sys.platform == "darwin" else 1024)
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
+    """Processor seconds of this process so far."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return usage.ru_utime + usage.ru_stime
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import log
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,3 +139,11 @@ def median(values: Sequence[float]) -> float:
     ordered = sorted(values)
     half = len(ordered) // 2
     return ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2
+
+
+def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
+    """The power of the size that fits the values best (least squares of the logarithms)."""
+    across, up = [log(size) for size in sizes], [log(max(value, 0.01)) for value in values]
+    middle, height = sum(across) / len(across), sum(up) / len(up)
+    slope = sum((x - middle) * (y - height) for x, y in zip(across, up, strict=True))
+    return round(slope / sum((x - middle) ** 2 for x in across), 2)

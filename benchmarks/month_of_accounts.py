@@ -9,11 +9,10 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from math import log
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.measuring import run_measured, write_result
+from benchmarks.measuring import exponent, run_measured, write_result
 from benchmarks.month_of_usage import BILLED_MONTH, MONTH, make_month
 
 ACCOUNTS: Final = (1_000, 10_000)
@@ -39,7 +38,7 @@ def measure(options: Sequence[str]) -> int:
         measured = {part: [run["cpu_seconds"][part] for run in found] for part in found[-1]["cpu_seconds"]}
         measured["memory"] = [run["peak_mb"] for run in found]
         growth = {
-            name: {part: _exponent([run[of] for run in found[-last:]], up[-last:]) for part, up in measured.items()}
+            name: {part: exponent([run[of] for run in found[-last:]], up[-last:]) for part, up in measured.items()}
             for name, last in (("of all sizes", len(found)), ("of the last two", 2))
         }
         for name, powers in growth.items():
@@ -73,14 +72,6 @@ def _one_size(accounts: int, events: int, months: int, profile: Path | None) -> 
     print(f"{accounts:,} accounts, {events:,} events, {billed['documents']:,} documents, {total.peak_mb:,} MB, CPU s:")
     print("".join(f"  {part:<34}{value:>8.1f}\n" for part, value in seconds.items()), end="", flush=True)
     return run
-
-
-def _exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
-    """The power of the size that fits the values best (least squares of the logarithms)."""
-    across, up = [log(size) for size in sizes], [log(max(value, 0.01)) for value in values]
-    middle, height = sum(across) / len(across), sum(up) / len(up)
-    slope = sum((x - middle) * (y - height) for x, y in zip(across, up, strict=True))
-    return round(slope / sum((x - middle) ** 2 for x in across), 2)
 
 
 def main() -> None:

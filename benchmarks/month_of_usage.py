@@ -1,4 +1,4 @@
-"""A made-up month of usage for the benchmarks: gzipped JSON lines, 31 days of delivery, and the business around them.
+"""Made-up usage for the benchmarks, of a month unless told otherwise: gzipped JSON lines by day, and the business.
 
 Accounts differ by a log-normal factor. Of a million events about 3,000 are delivered twice on the same day, 1,500
 again on a later day, 200 again with another value, 1,000 late, 400 written unusually, and 500 cannot count, for one of
@@ -80,6 +80,7 @@ class Month:
     home: Path
     events: int
     accounts: int
+    days: int = DAYS
 
     @property
     def usage(self) -> Path:
@@ -87,12 +88,12 @@ class Month:
         return self.home / "landing" / "usage"
 
 
-def make_month(home: Path, events: int, accounts: int | None = None, seed: int = 1) -> Month:
-    """Write the landing folder of a business with so many events in January 2026, unless it stands there already."""
+def make_month(home: Path, events: int, accounts: int | None = None, seed: int = 1, days: int = DAYS) -> Month:
+    """Write the landing folder of a business with so many events from January 2026 on, unless it stands there."""
     accounts = accounts or max(10, events // EVENTS_PER_ACCOUNT)
-    month = Month(home, events, accounts)
+    month = Month(home, events, accounts, days)
     done = home / "made"
-    label = f"{events} {accounts} {seed}"
+    label = f"{events} {accounts} {seed}" + (f" {days}" if days != DAYS else "")
     if done.exists() and done.read_text() == label:
         return month
     home.joinpath("landing").mkdir(parents=True, exist_ok=True)
@@ -168,14 +169,14 @@ def _write_usage(month: Month, seed: int) -> None:
     weights /= weights[-1]
     names = account_names(month.accounts)
     waiting: dict[int, list[pl.DataFrame]] = {}
-    for day in range(DAYS):
-        count = month.events // DAYS + (day < month.events % DAYS)
+    for day in range(month.days):
+        count = month.events // month.days + (day < month.events % month.days)
         happened = _events_of_day(random, day, count, weights)
         moved = pl.col("moved")
         again = happened.filter(moved == SAME_DAY)
         # what arrives later arrives within the month: no delivery day follows its last
         later = happened.filter(moved.is_in([LATER_DAY, CONFLICTING, LATE])).with_columns(
-            pl.min_horizontal(pl.col("delay") + day, DAYS - 1).alias("arrival"),
+            pl.min_horizontal(pl.col("delay") + day, month.days - 1).alias("arrival"),
             value=pl.col("value") + (moved == CONFLICTING).cast(pl.Int64),
         )
         for (arrival,), rows in later.partition_by("arrival", as_dict=True).items():

@@ -15,7 +15,7 @@ PAIRS: Final = {1_000_000: 5, 10_000_000: 5, 50_000_000: 3}
 """How often Overage and DuckDB take turns, by number of events."""
 
 OTHERS: Final = ("pandas", "sqlite", "postgresql")
-OTHERS_UP_TO: Final = 1_000_000
+OTHERS_UP_TO: Final = 10_000_000
 """The slow ones take part once, up to so many events."""
 
 

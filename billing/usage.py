@@ -43,14 +43,15 @@ def month_usage(
     repeated
         account_id, metric, time, repeats of those of them that were delivered more than once.
     accounts
-        Ids of accounts: of all that the events name, and maybe of others.
+        Ids of all accounts that the events name, and maybe of others.
 
     Returns
     -------
     polars.DataFrame
         As the table USAGE.
     """
-    closing, key = _closing(cycles), account_key(accounts)
+    closing = _closing(cycles)
+    key = account_key(accounts, spans["account_id"], closing["account_id"])
     counters, gauges = _of_kind(catalogue, "counter"), _of_kind(catalogue, "gauge")
     measured = pl.concat(
         [_counters(spans, events, counters, key), _gauges(spans, pl.concat(events), levels, closing, gauges, key)],
@@ -79,7 +80,8 @@ def month_usage_with_more(
     added
         Those of `events` that are new.
     """
-    closing, key = _closing(cycles), account_key(accounts)
+    closing = _closing(cycles)
+    key = account_key(accounts, spans["account_id"], closing["account_id"])
     counters, gauges = _of_kind(catalogue, "counter"), _of_kind(catalogue, "gauge")
     distinct = [metric for metric in counters if metric.measure == "unique"]
     additive = [metric for metric in counters if metric.measure != "unique"]
@@ -209,7 +211,8 @@ def levels_at_close(
         .join(units, on="metric")
     )
     counted = pl.max_horizontal("level", _ZERO).to_physical()
-    return level_before(at_close, level_path(events, known, gauges, account_key(accounts)), "instant").select(
+    path = level_path(events, known, gauges, account_key(accounts, known["account_id"]))
+    return level_before(at_close, path, "instant").select(
         "subscription_id", "metric", level=in_units(counted, pl.col("_unit")).cast(QUANTITY)
     )
 
@@ -343,9 +346,9 @@ def _measured_by(metrics: Sequence[Metric], measure: str) -> list[str]:
     return [metric.name for metric in metrics if metric.measure == measure]
 
 
-def account_key(accounts: pl.Series) -> pl.Expr:
+def account_key(*accounts: pl.Series) -> pl.Expr:
     """A 64-bit number of `account_id` that no two of some accounts share: joined on sooner than the texts."""
-    ids = accounts.unique().to_frame("account_id")
+    ids = pl.concat(each.alias("account_id") for each in accounts).unique().to_frame()
     keys = (pl.col("account_id").hash(seed) for seed in count())
     # with ten million accounts one seed in half a million fails
     return next(key for key in keys if ids.select(key.n_unique() == pl.len()).item())

@@ -46,7 +46,7 @@ def scan_event_parts(home: Home, months: Sequence[str], as_of: date | None = Non
 
 
 def accounts_of_events(home: Home) -> pl.Series:
-    """Ids of accounts: of all that events in the lake name, and of others that were known when they were ingested."""
+    """Ids of all accounts that events in the lake name, and of others that were known when they were ingested."""
     state = read_state(home)
     known = None if state is None or state.pending else read_accounts(home, state.accounts)
     if known is not None:

@@ -297,6 +297,41 @@ def test_what_comes_later_is_added_to_what_was_measured_before(
     assert month_usage_with_more(before, events_frame(added), *inputs).equals(month_usage(*inputs))
 
 
+def test_accounts_whose_hashes_are_the_same_stay_apart(measuring: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [metric.name for metric in METRICS]
+    events = [
+        Event(name, START + HOUR * turn, Decimal(value), "m", id=str(turn), account_id=account)
+        for name in names
+        for account, turn, value in (("acme", 1, 3), ("beta", 2, 50))
+    ]
+    both = [("acme", "acme/s"), ("beta", "beta/s")]
+    spans, cycles = [
+        pl.concat(frame.with_columns(account_id=pl.lit(a), subscription_id=pl.lit(s)) for a, s in both)
+        for frame in (spans_frame([(START, END)]), cycles_frame())
+    ]
+
+    def used() -> pl.DataFrame:
+        return month_usage(
+            "2026-04",
+            spans,
+            cycles,
+            levels_frame({}),
+            event_parts(events),
+            repeated_frame(events),
+            ACCOUNTS,
+            measuring,
+        )
+
+    expected = used()
+    proper = pl.Expr.hash
+    # "acme" and "beta" have the same length
+    monkeypatch.setattr(
+        pl.Expr, "hash", lambda self, seed=0: self.str.len_bytes().cast(pl.UInt64) if seed < 2 else proper(self, seed)
+    )
+    assert used().equals(expected)
+    assert set(expected.filter(pl.col("metric") == "sum")["base_quantity"]) == {3, 50}
+
+
 @settings(max_examples=40)
 @given(business=businesses())
 def test_levels_carried_from_month_to_month_are_those_of_reading_everything_again(

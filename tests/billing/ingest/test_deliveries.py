@@ -18,6 +18,7 @@ import pytest
 from billing import home as homes
 from billing.errors import InterruptedRunError
 from billing.ingest import (
+    accounts_of_events,
     day_tables,
     delivered_bytes,
     deliveries,
@@ -323,6 +324,7 @@ class TestOrder:
 
         monkeypatch.setattr(deliveries, "write_day", write_day)
         monkeypatch.setattr(deliveries, "_WORTH_SHARING", 0)
+        monkeypatch.setattr(deliveries, "_JUDGED_TOGETHER", 5)
         monkeypatch.setattr(day_tables, "_HELD_TOGETHER", 3)
         read_small_blocks(monkeypatch)
         pieces.ingest()
@@ -704,6 +706,21 @@ class TestReading:
         assert pl.concat(parts).collect().equals(whole.collect())
         monkeypatch.setattr(events, "_READ_TOGETHER", 2)
         assert [part.collect().height for part in scan_event_parts(business.home, ["2026-01"])] == [2, 2, 2]
+
+    def test_the_accounts_of_events_are_told_though_what_was_known_is_in_doubt(self, business: Business) -> None:
+        assert accounts_of_events(business.home).to_list() == []
+        business.deliver([line("1"), line("2"), line("3", subject="nobody")])
+        business.ingest()
+        assert accounts_of_events(business.home).to_list() == ["acme", "globex"]
+        kept = state.read_state(business.home)
+        assert kept is not None
+        # a run that was killed may have written events of other accounts than those that are noted
+        state.write_state(business.home, state.with_pending(kept, frozenset(kept.days)))
+        assert accounts_of_events(business.home).to_list() == ["acme"]
+        state.write_state(business.home, kept)
+        for path in business.home.lake.glob("ingest_accounts.*"):
+            path.unlink()
+        assert accounts_of_events(business.home).to_list() == ["acme"]
 
     def test_the_fingerprint_moves_with_the_events_of_its_months_only(self, business: Business) -> None:
         business.deliver(line("1"), day="2026-01-02")

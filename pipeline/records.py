@@ -7,7 +7,7 @@ stands in them: servers and daemon go on with Dagster's own classes.
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -131,16 +131,24 @@ class KeptEventLog(SqliteEventLogStorage):
             super().store_event_batch(events)
 
     def has_table(self, table_name: str) -> bool:
-        """Whether there is a table; one that was found stays."""
-        if table_name not in self._known and super().has_table(table_name):
-            self._known.add(table_name)
-        return table_name in self._known
+        """Whether there is a table."""
+        look = super().has_table
+        return self._stays(f"table {table_name}", lambda: look(table_name))
+
+    def has_secondary_index(self, name: str) -> bool:
+        """Whether what an index of an earlier version lacked has been added to it."""
+        look = super().has_secondary_index
+        return self._stays(f"index {name}", lambda: look(name))
 
     def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
-        column = f"asset_keys.{column_name}"
-        if column not in self._known and super()._has_asset_key_col_on_connection(conn, column_name):
-            self._known.add(column)
-        return column in self._known
+        look = super()._has_asset_key_col_on_connection
+        return self._stays(f"column {column_name}", lambda: look(conn, column_name))
+
+    def _stays(self, what: str, look: Callable[[], bool]) -> bool:
+        """Whether something is there, which stays once it is."""
+        if what not in self._known and look():
+            self._known.add(what)
+        return what in self._known
 
     def dispose(self) -> None:
         """Close the connections."""

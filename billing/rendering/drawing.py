@@ -1,7 +1,6 @@
 """Draws one page set with WeasyPrint, within a time limit, from files of the bundle only."""
 
 import atexit
-import gc
 import re
 import signal
 import threading
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from decimal import localcontext
 from functools import cache
 from types import FrameType
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from xml.etree import ElementTree
 
 from billing.rendering.environment import check_rendering_environment
@@ -173,7 +172,7 @@ class Engine:
         self._page = Page
         self._new_faces = FontConfiguration
         self._fetcher = Bundle(allowed_protocols=(), allow_redirects=False)
-        self._styles: dict[tuple[str, ...], tuple[object, list[object]]] = {}
+        self._styles: dict[tuple[str, ...], tuple[Any, list[object]]] = {}
         self._images: dict[str, object] = {}
         self._environment = ImmutableSandboxedEnvironment(
             autoescape=True,
@@ -189,7 +188,7 @@ class Engine:
             # white space between blocks would become boxes that are thrown away again
             return self.draw_html(BETWEEN_BLOCKS.sub("><", self._template.render(page)))
 
-    def _style(self, sheets: tuple[str, ...]) -> tuple[object, list[object]]:
+    def _style(self, sheets: tuple[str, ...]) -> tuple[Any, list[object]]:
         """The sheets with the faces they name, which are loaded once."""
         if sheets not in self._styles:
             with only_bundled_faces():
@@ -218,6 +217,14 @@ class Engine:
             raise ContentError(str(error)) from error
         return Drawn(pdf, len(document.pages), "".join(sorted(filter(stand_in, unprintable))))
 
+    def close(self) -> None:
+        """Let WeasyPrint remove its copies of the faces while Python still runs; nothing can be drawn any more."""
+        for faces, _ in self._styles.values():
+            # to find all that is left of them in circles would mean to walk over everything that is loaded
+            faces.__del__()
+            faces._folder = None
+        self._styles.clear()
+
 
 @cache
 def engine() -> Engine:
@@ -226,9 +233,9 @@ def engine() -> Engine:
 
 
 def _close_engine() -> None:
-    """Let go of the faces while Python still runs, so that WeasyPrint removes its copies of them."""
+    if engine.cache_info().currsize:
+        engine().close()
     engine.cache_clear()
-    gc.collect()
 
 
 @contextmanager

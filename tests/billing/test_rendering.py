@@ -857,6 +857,18 @@ def test_importing_the_renderer_loads_neither_weasyprint_nor_polars() -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_process_that_has_drawn_leaves_nothing_behind_and_ends_silently(tmp_path: Path) -> None:
+    program = (
+        "import json, os, sys; sys.path.insert(0, sys.argv[1]); from billing.rendering import render_pdf; "
+        "from pathlib import Path; render_pdf(json.loads(Path(sys.argv[2]).read_text('utf-8'))); "
+        "print(len(os.listdir(os.environ['TMPDIR'])))"
+    )
+    command = [sys.executable, "-c", program, str(ROOT), str(ROOT / "invoice_templates" / "sample.json")]
+    surroundings = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr, list(tmp_path.iterdir())) == ("1", "", [])
+
+
 def test_this_machine_can_draw() -> None:
     assert check_rendering_environment() == []
 

@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from unittest import mock
@@ -92,3 +94,16 @@ event_log_storage:
     with opened(tmp_path / "other") as instance:
         assert type(instance.event_log_storage) is not KeptEventLog
         assert type(instance.run_storage) is not KeptRuns
+
+
+LAST = """
+import atexit, gc, sys
+
+atexit.register(lambda: sys.stdout.write(f"{gc.get_freeze_count() > 100_000}"))
+import pipeline.definitions
+"""
+
+
+def test_a_process_that_has_loaded_dagster_ends_without_looking_at_all_of_it_again() -> None:
+    ended = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, check=True)
+    assert (ended.stdout, ended.stderr) == ("True", "")

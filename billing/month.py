@@ -274,6 +274,7 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
     through = business.closes_through(month)
     # read before and added to: of a large month what was issued is not read back
     rows, issued = register.rows(month), _NOTHING_ISSUED
+    closed: pl.DataFrame | None = None
     if business.issues and through >= first_day(month):
         issue = _issue(business, month, through)
         before = register.closed_through(month)
@@ -284,6 +285,11 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
             if is_due and not is_issued:
                 refuse_lost_documents(business)
                 new = register.issue(issue)
+                # known here: of a large month the closed dates are not read back either
+                closed = pl.concat(
+                    frame.select(list(CLOSED_SCHEMA))
+                    for frame in (_required(business, PACKAGES, month, pl.col("closed")), issue.closing)
+                )
                 rows, issued = rows.and_then(new), new.documents.select(_NOTHING_ISSUED.columns)
             # the contents are large
             del issue
@@ -295,7 +301,7 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
                     refunds = _issue_notes(business, month, notes, seen)
                     rows = rows.and_then(refunds)
                     issued = pl.concat([issued, refunds.documents.select(_NOTHING_ISSUED.columns)])
-            _write_what_issuing_moved(business, month, through)
+            _write_what_issuing_moved(business, month, through, closed)
     _write_issued(business, month, rows)
     return issued
 
@@ -529,7 +535,8 @@ def _cycles(business: Business, month: str) -> MonthCycles:
     return month_cycles(month, business.lives.subscriptions, business.suspensions, business.catalogue)
 
 
-def _decided(business: Business, month: str) -> PackageMonth:
+def _decided(business: Business, month: str, closed: pl.DataFrame | None = None) -> PackageMonth:
+    """What is decided; `closed` is what the register holds of the month, where that is known without asking it."""
     cycles = _required(business, CYCLES, month)
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
@@ -542,7 +549,7 @@ def _decided(business: Business, month: str) -> PackageMonth:
         previous.select("subscription_id", "opening_package", "waiting_package"),
         _first_packages(business, cycles),
         business.lives.answers,
-        business.register.closed_dates(month).select(list(CLOSED_SCHEMA)),
+        business.register.closed_dates(month).select(list(CLOSED_SCHEMA)) if closed is None else closed,
         business.terms,
     )
 
@@ -603,9 +610,11 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
         cycles.filter(pl.col("billing_index") == 0).select("subscription_id"), on="subscription_id", how="semi"
     )
     resumed = begun.filter(pl.col("resumed_from").is_not_null()).select("subscription_id", "resumed_from")
+    if resumed.is_empty():
+        return begun.select("subscription_id", "first_package")
     files = sorted((business.home.lake / PACKAGES.name).glob("billing_month=*/*.parquet"))
     last = (
-        scan_frames(files if resumed.height else [], PACKAGES)
+        scan_frames(files, PACKAGES)
         .join(resumed.lazy().select(subscription_id="resumed_from").unique(), on="subscription_id", how="semi")
         .sort("billing_date")
         .group_by("subscription_id", maintain_order=True)
@@ -717,10 +726,12 @@ def _was_issued_since(business: Business, month: str) -> bool:
     return seen != business.register.state() and drafted_as_of(business, month) == business.as_of
 
 
-def _write_what_issuing_moved(business: Business, month: str, through: date) -> None:
+def _write_what_issuing_moved(
+    business: Business, month: str, through: date, closed: pl.DataFrame | None = None
+) -> None:
     """Write the drafts that are left, and PACKAGES and DECISIONS with the dates that are closed now."""
     _keep_drafts_after(business, month, through)
-    decided = _decided(business, month)
+    decided = _decided(business, month, closed)
     write_packages(business, month, decided)
     write_decisions(business, month, decided)
 

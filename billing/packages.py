@@ -66,34 +66,26 @@ def decide_packages(
     closed
         CLOSED_SCHEMA: billing dates that have been closed keep what was decided (rule 9).
     """
-    state = _state(cycles, previous, first_packages, _held_within(cycles, answers))
-    asked = (
-        answers.filter(pl.col("outcome") == "pending")
-        .select("request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on")
-        .join(closed.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="anti")
+    keys = ["subscription_id", "billing_date"]
+    open_dates = cycles.join(closed, on=keys, how="anti", maintain_order="left")
+    state = _state(open_dates, previous, first_packages, _held_within(open_dates, answers))
+    asked = answers.filter(pl.col("outcome") == "pending").select(
+        "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
     )
-    deciding = state.join(
-        closed.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="anti"
-    ).filter(pl.col("may_change"))
+    deciding = state.filter("may_change")
     automatic = _automatic_upgrades(deciding, usage, terms)
     requested = _requested_changes(deciding, asked, automatic, usage, levels, terms)
     decisions = _flagged(_settle(automatic, requested, month), deciding)
     changes = decisions.filter(pl.col("outcome") == "approved").select(
         "subscription_id", "to_package", "effective_on", change_kind="kind"
     )
-    packages = (
-        state.join(changes, on="subscription_id", how="left")
-        .join(
-            closed.rename(lambda name: f"closed_{name}"),
-            left_on=["subscription_id", "billing_date"],
-            right_on=["closed_subscription_id", "closed_billing_date"],
-            how="left",
-            coalesce=False,
-        )
-        .with_columns(is_closed=pl.col("closed_billing_date").is_not_null())
-        .with_columns(**_new_packages())
+    decided = state.join(changes, on="subscription_id", how="left").with_columns(
+        closed=pl.lit(False), **_new_packages()
     )
-    return PackageMonth(PACKAGES.conform(packages.with_columns(billing_month=pl.lit(month))), decisions)
+    kept = cycles.join(closed, on=keys).with_columns(closed=pl.lit(True))
+    columns = [name for name in PACKAGES.column_names if name != "billing_month"]
+    packages = pl.concat([decided.select(columns), kept.select(columns)]).with_columns(billing_month=pl.lit(month))
+    return PackageMonth(PACKAGES.conform(packages), decisions)
 
 
 def _held_within(cycles: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
@@ -111,7 +103,7 @@ def _held_within(cycles: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
 def _state(
     cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame, held: pl.DataFrame
 ) -> pl.DataFrame:
-    """The month's billing dates with the package in force until then."""
+    """The open billing dates with the package in force until then."""
     state = (
         cycles.join(previous, on="subscription_id", how="left")
         .join(first_packages, on="subscription_id", how="left")
@@ -137,8 +129,7 @@ def _state(
 
 
 def _new_packages() -> dict[str, pl.Expr]:
-    """closing_package, opening_package and what stands beside them; a closed date keeps what it was closed with."""
-    is_closed = pl.col("is_closed")
+    """opening_package, change_reason and waiting_package."""
     takes_effect = pl.col("effective_on") == pl.col("billing_date")
     is_term_date = (pl.col("term") == "monthly") | (pl.col("billing_index") % 12 == 0)
     # a cancellation voids what waits for the end of a yearly term, too (rule 12)
@@ -158,13 +149,7 @@ def _new_packages() -> dict[str, pl.Expr]:
         .otherwise(pl.coalesce("to_package", "waiting_package"))
     )
     reason = pl.when(takes_effect).then("change_kind").when(waited).then(pl.lit("downgrade"))
-    return {
-        "closed": is_closed,
-        "closing_package": pl.when(is_closed).then("closed_closing_package").otherwise("closing_package"),
-        "opening_package": pl.when(is_closed).then("closed_opening_package").otherwise(opening),
-        "change_reason": pl.when(is_closed).then("closed_change_reason").otherwise(reason),
-        "waiting_package": pl.when(is_closed).then("closed_waiting_package").otherwise(waiting),
-    }
+    return {"opening_package": opening, "change_reason": reason, "waiting_package": waiting}
 
 
 def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:

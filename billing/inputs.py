@@ -92,7 +92,8 @@ _LONGEST_DETAIL: Final = 300
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
 # a member's name in a line of JSON, with what follows it
 _MEMBER = r'"[^"\\]{1,60}"[ \t]*:'
-_NO_CARD_NUMBER: Final = pl.lit("found what is a card number, expected the brand and the last four digits at most")
+# an escape may hide a digit of a value, and an exponent stand for its last ones; all other digits stand in the text
+_MAYBE_HIDES_CARD_NUMBER: Final = rf"{MAYBE_CARD_NUMBER}|\\|[:,\[]\s*-?[0-9][0-9.]*[eE]"
 _ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
 
 
@@ -172,13 +173,12 @@ def _accounts(home: Home, rejects: list[pl.DataFrame], warnings: list[str]) -> p
         )
     frame = _read_all(files, ACCOUNT_COLUMNS, "account_id", home, warnings)
     exempt = pl.col("tax_exempt").str.to_lowercase()
-    frame = frame.with_columns(
-        _fault(
-            _unparseable(),
-            _missing("account_id"),
-            _one_of("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
-            ("card_number", _has_card_number(frame), _NO_CARD_NUMBER),
-        )
+    frame = _judged(
+        frame.with_columns(_has_card_number(frame)),
+        _unparseable(),
+        _missing("account_id"),
+        _one_of("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
+        _card_number(),
     )
     rejects.append(_set_aside(frame, id_column=None))
     valid = frame.filter(pl.col("reason").is_null())
@@ -189,9 +189,10 @@ def _accounts(home: Home, rejects: list[pl.DataFrame], warnings: list[str]) -> p
     ]
     if len(repeated) > 20:
         warnings.append(f"{files[0].name}: {counted(len(repeated) - 20, 'more account')} with more than one row")
+    if not repeated.is_empty():
+        valid = valid.unique("account_id", keep="last", maintain_order=True)
     return (
-        valid.unique("account_id", keep="last", maintain_order=True)
-        .select(
+        valid.select(
             *(pl.col(column) for column in ACCOUNT_COLUMNS if column not in ("country", "tax_exempt")),
             pl.col("country").str.to_uppercase(),
             exempt.is_in(["true", "1", "yes"]).fill_null(False).alias("tax_exempt"),
@@ -222,37 +223,37 @@ def _requests(
 ) -> pl.DataFrame:
     frame = _read_all(_append_only(home, "requests"), REQUEST_MEMBERS, "request_id", home, warnings)
     frame = frame.with_columns(
+        _has_card_number(frame),
         instant=parse_instant("at"),
         days=pl.col("trial_days").cast(pl.Int32, strict=False),
         term=pl.col("term").fill_null("monthly"),
     )
     kind = pl.col("kind")
-    frame = frame.with_columns(
-        _fault(
-            _unparseable(),
-            _missing("request_id", "account_id", "at", "kind", "channel"),
-            (
-                "missing_field",
-                kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
-                pl.format("package: found nothing, expected the name of a package: the kind is {}", "kind"),
-            ),
-            *_not_an_instant(),
-            _one_of("kind", REQUEST_KINDS),
-            _one_of("channel", CHANNELS),
-            _one_of("term", ["monthly", "yearly"]),
-            (
-                "impossible_value",
-                pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(False),
-                _found("trial_days", "a whole number from 0 to 3660"),
-            ),
-            (
-                "impossible_value",
-                pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^[0-9]{4}$"),
-                _found("last4", "the last four digits of a card"),
-            ),
-            ("card_number", _has_card_number(frame), _NO_CARD_NUMBER),
-            _unknown_account(accounts),
+    frame = _judged(
+        frame,
+        _unparseable(),
+        _missing("request_id", "account_id", "at", "kind", "channel"),
+        (
+            "missing_field",
+            kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
+            pl.format("package: found nothing, expected the name of a package: the kind is {}", "kind"),
         ),
+        *_not_an_instant(),
+        _one_of("kind", REQUEST_KINDS),
+        _one_of("channel", CHANNELS),
+        _one_of("term", ["monthly", "yearly"]),
+        (
+            "impossible_value",
+            pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(False),
+            _found("trial_days", "a whole number from 0 to 3660"),
+        ),
+        (
+            "impossible_value",
+            pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^[0-9]{4}$"),
+            _found("last4", "the last four digits of a card"),
+        ),
+        _card_number(),
+        _unknown_account(accounts),
     )
     frame = _resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
     rejects.append(_set_aside(frame, "request_id"))
@@ -286,25 +287,26 @@ def _payments(
     frame = _read_all(_append_only(home, "payments"), PAYMENT_MEMBERS, "payment_id", home, warnings)
     is_amount = pl.col("amount").str.contains(r"^\d{1,15}(\.\d{1,4})?$")
     frame = frame.with_columns(
-        instant=parse_instant("at"), money=pl.when(is_amount).then(pl.col("amount")).cast(MONEY, strict=False)
+        _has_card_number(frame),
+        instant=parse_instant("at"),
+        money=pl.when(is_amount).then(pl.col("amount")).cast(MONEY, strict=False),
     )
     smallest = 10 ** (4 - catalogue.minor_units)
     amount = f"an amount in {catalogue.currency}, not below 0, of at most {catalogue.minor_units} decimals"
-    frame = frame.with_columns(
-        _fault(
-            _unparseable(),
-            _missing("payment_id", "account_id", "document", "at", "amount", "currency", "status"),
-            *_not_an_instant(),
-            (
-                "impossible_value",
-                pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0),
-                _found("amount", amount),
-            ),
-            _one_of("status", PAYMENT_STATUSES),
-            _one_of("currency", [catalogue.currency]),
-            ("card_number", _has_card_number(frame), _NO_CARD_NUMBER),
-            _unknown_account(accounts),
-        )
+    frame = _judged(
+        frame,
+        _unparseable(),
+        _missing("payment_id", "account_id", "document", "at", "amount", "currency", "status"),
+        *_not_an_instant(),
+        (
+            "impossible_value",
+            pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0),
+            _found("amount", amount),
+        ),
+        _one_of("status", PAYMENT_STATUSES),
+        _one_of("currency", [catalogue.currency]),
+        _card_number(),
+        _unknown_account(accounts),
     )
     frame = _resolve_identity(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
     rejects.append(_set_aside(frame, "payment_id"))
@@ -355,8 +357,10 @@ def _read_all(
         name = mask_card_numbers(path.relative_to(home.landing).as_posix())
         warnings += [f"{name}: {mask_card_numbers(words)}" for words in _misspelt(names, columns)]
         frames.append(frame.with_columns(file=pl.lit(name)))
-    stripped = pl.concat(frames).with_columns(
-        pl.when(pl.col(column).str.strip_chars() != "").then(pl.col(column).str.strip_chars()) for column in columns
+    stripped = (
+        pl.concat(frames)
+        .with_columns(pl.col(column).str.strip_chars() for column in columns)
+        .with_columns(pl.when(pl.col(column) != "").then(column) for column in columns)
     )
     # `reason` is taken by the reason for setting a row aside
     return stripped.rename({"reason": "stated_reason"}) if "reason" in columns else stripped
@@ -448,11 +452,16 @@ def _read_broken_csv(path: Path) -> pl.DataFrame:
     )
 
 
-def _fault(*rules: _Rule) -> list[pl.Expr]:
-    """`reason` and `detail` of the first rule whose condition holds, else null."""
+def _judged(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
+    """`frame` with `reason` and `detail` of the first rule whose condition holds, else null."""
     names = pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(name)) for name, condition, _ in rules)
     details = pl.coalesce(pl.when(condition.fill_null(False)).then(detail) for _, condition, detail in rules)
-    return [names.alias("reason"), details.alias("detail")]
+    judged = frame.with_columns(reason=names)
+    # few rows are wrong: the words are put together for these only
+    is_wrong = judged["reason"].is_not_null()
+    words = judged.filter(is_wrong).select(details.alias("detail")).to_series()
+    nothing = pl.repeat(None, judged.height, dtype=pl.String, eager=True)
+    return judged.with_columns(detail=nothing.scatter(is_wrong.arg_true(), words))
 
 
 def _unparseable() -> _Rule:
@@ -493,16 +502,23 @@ def _found(column: str, expected: str) -> pl.Expr:
     return pl.format(f"{column}: found '{{}}', expected {{}}", pl.col(column), pl.lit(expected))
 
 
-def _has_card_number(frame: pl.DataFrame) -> pl.Expr:
-    """Whether a row carries what is a card number (rule 11)."""
-    # the values too: an escape may hide a digit in the text
-    values = pl.concat_str(
-        pl.exclude("row", "text", "parsed", "file").cast(pl.String), separator="\n", ignore_nulls=True
+def _card_number() -> _Rule:
+    detail = pl.lit("found what is a card number, expected the brand and the last four digits at most")
+    return "card_number", pl.col("has_card_number"), detail
+
+
+def _has_card_number(frame: pl.DataFrame) -> pl.Series:
+    """has_card_number: whether a row carries what is a card number (rule 11)."""
+    values = pl.concat_str(pl.exclude("_place", "row", "text", "parsed", "file"), separator="\n", ignore_nulls=True)
+    suspects = (
+        frame.with_row_index("_place")
+        .filter(pl.col("text").str.contains(_MAYBE_HIDES_CARD_NUMBER))
+        .select("_place", whole=pl.concat_str("text", values, separator="\n", ignore_nulls=True))
+        .filter(pl.col("whole").str.contains(MAYBE_CARD_NUMBER))
     )
-    whole = pl.concat_str("text", values, separator="\n", ignore_nulls=True)
-    suspects = frame.select(pl.when(whole.str.contains(MAYBE_CARD_NUMBER)).then(whole)).to_series()
-    found = suspects.map_elements(contains_card_number, return_dtype=pl.Boolean, skip_nulls=True).fill_null(False)
-    return pl.lit(found)
+    found = suspects.filter(pl.Series(map(contains_card_number, suspects["whole"]), dtype=pl.Boolean))
+    nowhere = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
+    return nowhere.scatter(found["_place"], True).alias("has_card_number")
 
 
 def _resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:

@@ -181,24 +181,23 @@ def _accounts(home: Home, rejects: list[pl.DataFrame], warnings: list[str]) -> p
         _card_number(),
     )
     rejects.append(_set_aside(frame, id_column=None))
-    valid = frame.filter(pl.col("reason").is_null())
-    repeated = valid.filter(pl.col("account_id").is_duplicated())["account_id"].unique().sort()
+    account = pl.col("account_id")
+    valid = frame.filter(pl.col("reason").is_null()).sort(account, maintain_order=True)
+    repeated = valid.filter(account == account.shift())["account_id"].unique().sort()
     warnings += [
         f"{files[0].name}: account {account_id} has more than one row: the last one holds"
         for account_id in repeated[:20]
     ]
     if len(repeated) > 20:
         warnings.append(f"{files[0].name}: {counted(len(repeated) - 20, 'more account')} with more than one row")
-    if not repeated.is_empty():
-        valid = valid.unique("account_id", keep="last", maintain_order=True)
     return (
-        valid.select(
+        valid.filter(account.ne_missing(account.shift(-1)))
+        .select(
             *(pl.col(column) for column in ACCOUNT_COLUMNS if column not in ("country", "tax_exempt")),
             pl.col("country").str.to_uppercase(),
             exempt.is_in(["true", "1", "yes"]).fill_null(False).alias("tax_exempt"),
         )
         .select(ACCOUNT_COLUMNS)
-        .sort("account_id")
     )
 
 
@@ -456,12 +455,16 @@ def _judged(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
     """`frame` with `reason` and `detail` of the first rule whose condition holds, else null."""
     names = pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(name)) for name, condition, _ in rules)
     details = pl.coalesce(pl.when(condition.fill_null(False)).then(detail) for _, condition, detail in rules)
-    judged = frame.with_columns(reason=names)
-    # few rows are wrong: the words are put together for these only
+    nothing = pl.lit(None, pl.String)
+    if frame.is_empty():
+        return frame.with_columns(reason=nothing, detail=nothing)
+    judged = frame.with_columns(reason=names, detail=nothing)
     is_wrong = judged["reason"].is_not_null()
+    if not is_wrong.any():
+        return judged
+    # few rows are wrong: only these are put in words
     words = judged.filter(is_wrong).select(details.alias("detail")).to_series()
-    nothing = pl.repeat(None, judged.height, dtype=pl.String, eager=True)
-    return judged.with_columns(detail=nothing.scatter(is_wrong.arg_true(), words))
+    return judged.with_columns(judged["detail"].scatter(is_wrong.arg_true(), words))
 
 
 def _unparseable() -> _Rule:

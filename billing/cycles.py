@@ -48,8 +48,8 @@ def month_cycles(
     suspensions
         account_id, suspended_from, suspended_until (UTC; null is open): rule 16.
     """
-    dated = _billing_dates(month, subscriptions, catalogue)
-    spans = _closing_spans(dated, access_spans(subscriptions, suspensions, catalogue))
+    dated = _billing_dates(month, subscriptions, catalogue).collect()
+    spans = _closing_spans(dated.lazy(), access_spans(subscriptions, suspensions, catalogue))
     first_and_last = spans.group_by("subscription_id").agg(
         access_start=pl.col("span_start").min(), access_end=pl.col("span_end").max()
     )
@@ -62,6 +62,14 @@ def month_cycles(
         .with_columns(**_fee_columns(catalogue))
     )
     return MonthCycles(CYCLES.conform(cycles), spans)
+
+
+def closing_spans(
+    month: str, subscriptions: pl.DataFrame, suspensions: pl.DataFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """The spans of `month_cycles` alone."""
+    dated = _billing_dates(month, subscriptions, catalogue)
+    return _closing_spans(dated, access_spans(subscriptions, suspensions, catalogue))
 
 
 def access_spans(subscriptions: pl.DataFrame, suspensions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
@@ -128,7 +136,7 @@ def _without(spans: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([spans.join(touched, on="subscription_id", how="anti"), gaps])
 
 
-def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue) -> pl.LazyFrame:
     """Subscriptions with a billing date in the month, with the dates around it."""
     grid = Grid.of(catalogue.policy)
     first = pl.lit(first_day(month))
@@ -136,7 +144,8 @@ def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue
     k = (month_number(first) - month_number(start)).cast(pl.Int32)
     following = pl.lit(first_day(months_after(month, 1)))
     return (
-        subscriptions.filter(start < following)
+        subscriptions.lazy()
+        .filter(start < following)
         .with_columns(billing_index=k)
         .with_columns(billing_date=grid.date(start, pl.col("billing_index")))
         .filter(pl.col("last_billing_date").is_null() | (pl.col("billing_date") <= pl.col("last_billing_date")))
@@ -160,10 +169,12 @@ def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue
     )
 
 
-def _closing_spans(dated: pl.DataFrame, spans: pl.DataFrame) -> pl.DataFrame:
+def _closing_spans(dated: pl.LazyFrame, spans: pl.DataFrame) -> pl.DataFrame:
     """The access within the cycles that close."""
-    closing = dated.filter(pl.col("cycle_start").is_not_null()).select(
-        "subscription_id", "cycle_start", "cycle_end", "cycle_start_instant", "cycle_end_instant"
+    closing = (
+        dated.filter(pl.col("cycle_start").is_not_null())
+        .select("subscription_id", "cycle_start", "cycle_end", "cycle_start_instant", "cycle_end_instant")
+        .collect()
     )
     return (
         spans.join(closing, on="subscription_id")

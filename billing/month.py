@@ -16,7 +16,7 @@ from billing.business import Business
 from billing.calendar import first_day, midnight, month_of, months_after, months_between
 from billing.cards import contains_card_number
 from billing.charges import month_charges, month_dues, parked_by_rating, rated_usage
-from billing.cycles import MonthCycles, access_spans, month_cycles
+from billing.cycles import MonthCycles, access_spans, closing_spans, month_cycles
 from billing.decisions import month_decisions
 from billing.differences import open_differences
 from billing.documents import Drafts, Issued, draft_ranges, with_notes
@@ -513,7 +513,7 @@ def _conserved(business: Business, month: str) -> pl.DataFrame:
     counted = events.group_by("metric").agg(counted=pl.len().cast(pl.Int64)).collect(engine="streaming")
     parts = []
     for name, closing in (("closed", month), ("open", months_after(month, 1))):
-        spans = month_cycles(closing, business.lives.subscriptions, business.suspensions, business.catalogue).spans
+        spans = closing_spans(closing, business.lives.subscriptions, business.suspensions, business.catalogue)
         inside = (
             events.join(spans.lazy().select("account_id", "span_start", "span_end"), on="account_id")
             .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))

@@ -310,6 +310,8 @@ def _numbered_lines(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """Lines in the order of the page: fee first, overages as the catalogue lists metrics, earlier cycles last."""
     kinds = {"package_fee": 0, "hold_fee": 1, "overage": 2, "prior_cycle": 3}
     metrics = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
+    place = pl.int_range(pl.len(), dtype=pl.Int32)
+    begins = pl.any_horizontal(pl.col(key).ne_missing(pl.col(key).shift()) for key in _KEYS)
     return (
         lines.with_columns(
             _kind=pl.col("kind").replace_strict(kinds, return_dtype=pl.Int32),
@@ -317,6 +319,7 @@ def _numbered_lines(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             _due_kind=pl.col("due_kind").replace_strict(kinds, return_dtype=pl.Int32),
         )
         .sort("billing_date", "account_id", "subscription_id", "_kind", "due_on", "_due_kind", "_metric", "cycle_start")
-        .with_columns(line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over(_KEYS))
+        # sorted by document: its lines are counted from where it begins
+        .with_columns(line=place - pl.when(begins).then(place).forward_fill() + 1)
         .drop("_kind", "_metric", "_due_kind")
     )

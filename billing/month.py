@@ -606,7 +606,7 @@ def _once(
 
 def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
     """subscription_id, first_package of subscriptions that begin; one that was resumed goes on with its old package."""
-    begun = business.lives.subscriptions.join(
+    begun = business.lives.subscriptions.select("subscription_id", "first_package", "resumed_from").join(
         cycles.filter(pl.col("billing_index") == 0).select("subscription_id"), on="subscription_id", how="semi"
     )
     resumed = begun.filter(pl.col("resumed_from").is_not_null()).select("subscription_id", "resumed_from")

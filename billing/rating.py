@@ -184,7 +184,8 @@ def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = 
         _key="terms_key", **{package: pl.col("package")}, terms_key="terms_key", since="since"
     ).sort("since")
     found = (
-        keyed.filter(pl.col(on).is_not_null() & pl.col(package).is_not_null())
+        keyed.select("_row", "_key", package, on)
+        .filter(pl.col(on).is_not_null() & pl.col(package).is_not_null())
         .sort(on)
         .join_asof(
             since,

@@ -107,14 +107,14 @@ def contents(
             number=pl.lit(None, pl.String),
             issued_on=pl.lit(None, pl.String),
             template_version=pl.lit(TEMPLATE_VERSION),
-            kind="kind",
-            billing_month="billing_month",
+            kind=pl.col("kind"),
+            billing_month=pl.col("billing_month"),
             billing_date=_day("billing_date"),
-            currency="currency",
+            currency=pl.col("currency"),
             minor_units=pl.lit(minor_units(catalogue.currency)),
             locale=pl.col("locale").fill_null("en_US"),
-            corrects="corrects",
-            reason="reason",
+            corrects=pl.col("corrects"),
+            reason=pl.col("reason"),
         ),
         # the same on every page: written once
         pl.lit(pl.select(_seller(catalogue)).item()),
@@ -143,13 +143,13 @@ def contents(
                 next_billing_date=pl.when(pl.col("is_last").eq_missing(False)).then(_day("next_billing_date")),
             )
         ),
-        _without(_NOT_SAID, _members(lines="lines")),
+        _without(_NOT_SAID, _members(lines=pl.col("lines"))),
         _members(
             usage=pl.col("usage").fill_null([]),
             changes=pl.col("changes").fill_null([]),
-            comparison="comparison",
+            comparison=pl.col("comparison"),
             taxes=pl.col("taxes").fill_null([]),
-            tax_note="tax_note",
+            tax_note=pl.col("tax_note"),
             net=_money_text("net", catalogue),
             tax=_money_text("tax", catalogue),
             total=_money_text("total", catalogue),
@@ -176,9 +176,10 @@ def _seller(catalogue: Catalogue) -> pl.Expr:
     )
 
 
-def _members(**values: pl.Expr | str) -> pl.Expr:
+def _members(**values: pl.Expr) -> pl.Expr:
     """Members of a JSON object, without its braces: in parts they are written out faster than as one object."""
-    return pl.struct(**values).struct.json_encode().str.strip_prefix("{").str.strip_suffix("}")
+    named = [value.alias(name) for name, value in values.items()]
+    return pl.struct(named).struct.json_encode().str.strip_prefix("{").str.strip_suffix("}")
 
 
 def _without(phrases: Sequence[str], text: pl.Expr) -> pl.Expr:

@@ -19,6 +19,15 @@ from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, MONEY, PART_OF_A_FE
 from billing.tax import document_taxes
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
+_OF_SUBSCRIPTIONS: Final = ["account_id", "subscription_id", "grid_start", "last_billing_date", "started_on", "term"]
+_OF_CYCLES: Final = [
+    "subscription_id",
+    "billing_date",
+    "billing_index",
+    "cycle_start",
+    "next_billing_date",
+    "is_last",
+]
 # subscriptions that are drafted at once: a page takes several times its text until it is one
 _RANGE: Final = 50_000
 
@@ -71,6 +80,8 @@ def draft_ranges(
 
     What is due to a subscription depends on no other, so memory holds the pages of one range at a time.
     """
+    # of the widest tables no more than drafts say: each row is copied into its range
+    subscriptions, cycles = subscriptions.select(_OF_SUBSCRIPTIONS), cycles.select(_OF_CYCLES)
     places = _places(month, subscriptions, dues, catalogue)
     ranges = len(places["range"].unique())
     if ranges < 2:

@@ -443,6 +443,9 @@ def test_equal_payments_count_once_and_another_amount_conflicts(landing: Landing
         request(account_id=CARD, at="soon"),
         f'{{"request_id": "r1", "note": "{CARD}"',
         json.dumps(request()).replace('"starter"', '"\\u0034' + CARD[1:] + '"'),
+        json.dumps(request()).replace('"starter"', '"' + CARD[:8] + "\\u0031" + CARD[9:] + '"'),
+        # fifteen places further: 4200000000000000
+        json.dumps(request()).replace('"starter"', "4.2e15"),
     ],
     ids=str,
 )

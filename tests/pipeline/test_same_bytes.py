@@ -15,10 +15,11 @@ import pytest
 
 from billing.business import Business
 from billing.documents import Drafts, with_notes
-from billing.month import ingest_usage
+from billing.home import read_frame
+from billing.month import ingest_usage, write_packages
 from billing.sample import billing_hint, write_sample
 from billing.scratch import bring_up_to_date
-from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS
+from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PACKAGES
 from tests.pipeline.outside import content_of, overage
 from tests.postgresql import register_rows
 
@@ -107,3 +108,17 @@ def test_notes_stand_where_the_order_of_the_table_has_them_whatever_the_ranges()
             merged = with_notes(parts, Drafts(notes, DRAFT_LINES.empty(), DRAFT_TAXES.empty()))
             written = pl.concat(DRAFTS.conform(part.documents) for part in merged)
             assert written.equals(DRAFTS.conform(pl.concat([scheduled, notes])))
+
+
+def test_what_has_just_been_closed_is_written_as_the_register_tells_it_later(tmp_path: Path) -> None:
+    write_sample(tmp_path, 120, 2, Decimal("0.2"))
+    for as_of, closed in ((date(2026, 2, 10), {False, True}), (date(2026, 2, 28), {True})):
+        business = Business.load(tmp_path, as_of)
+        ingest_usage(business)
+        bring_up_to_date(business, "2026-02")
+        path = business.home.partition(PACKAGES, "2026-02")
+        written = path.read_bytes()
+        assert set(read_frame(path, PACKAGES)["closed"]) == closed
+        write_packages(business, "2026-02")
+        assert path.read_bytes() == written
+        business.register.close()

@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 os.environ.setdefault(
     "_RJEM_MALLOC_CONF", f"narenas:{max(1, (os.cpu_count() or 1) // 2)},dirty_decay_ms:1000,muzzy_decay_ms:0"
 )
-# Arrow asks where Python does, see `ingest.delivered_bytes`.
+# Arrow asks where Python does, see `ingest.memory`.
 os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 # Arrow loads NumPy, whose linear algebra would start threads that wait for work that never comes, by spinning.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -1,10 +1,9 @@
 """The bytes of a delivered file, decompressed in bounded blocks of whole lines."""
 
-import ctypes
 import gzip
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, BinaryIO, Final, cast
 
@@ -32,15 +31,6 @@ _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 MOST_PIECES: Final = 100
 FIRST_LINE: Final = b",".join([b"-"] * MOST_PIECES) + b"\n"
 """Stands before lines that are to be cut at their commas: the first line's pieces are the most there are."""
-
-
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-with suppress(OSError, AttributeError):
-    # The C library would give each block back to the system and ask for the next, page by page. Others than GNU's have
-    # no such setting.
-    _C_LIBRARY = ctypes.CDLL(None)
-    _C_LIBRARY.mallopt(_TRIM_THRESHOLD, 4 * _BLOCK)
-    _C_LIBRARY.mallopt(_MMAP_THRESHOLD, 2 * _BLOCK)
 
 
 class UnreadableFileError(Exception):

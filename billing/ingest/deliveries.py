@@ -29,6 +29,7 @@ from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, re
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
 from billing.ingest.kept_hashes import keep_hashes, keep_missing_hashes, remove_hashes, scan_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
+from billing.ingest.memory import blocks_kept
 from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE
 from billing.ingest.state import (
     DayState,
@@ -126,7 +127,8 @@ def ingest_deliveries(
         When a delivered file changes while it is read.
     """
     rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days)
-    return _Ingest(home, rules, progress or _silent, through, workers, kept).run()
+    with blocks_kept():
+        return _Ingest(home, rules, progress or _silent, through, workers, kept).run()
 
 
 class _Ingest:

@@ -97,7 +97,7 @@ def _server() -> Iterator[Path]:
         command = [*as_user, str(PROGRAMS[-1]), *data, *(part for name in settings for part in ("-c", name))]
         with subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
             try:
-                while not list(folder.glob(".s.PGSQL.*[0-9]")):
+                while not _answers(folder):
                     time.sleep(0.05)
                 yield folder
             finally:
@@ -105,6 +105,15 @@ def _server() -> Iterator[Path]:
                 server.wait()
     finally:
         shutil.rmtree(folder)
+
+
+def _answers(folder: Path) -> bool:
+    """Whether a server is ready: its socket is there before it takes anybody in."""
+    try:
+        psycopg.connect(f"host={folder} user=overage dbname=postgres").close()
+    except psycopg.OperationalError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

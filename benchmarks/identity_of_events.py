@@ -8,7 +8,7 @@ texts, are few and left out.
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -16,11 +16,12 @@ import polars as pl
 
 from benchmarks.ingest_and_bill import cpu_seconds, peak_megabytes
 from benchmarks.measuring import run_measured, write_result
+from benchmarks.month_of_usage import DAYS
 from billing.ingest.identity import identity_hash, shared_hashes
 
 EVENTS: Final = 50_000_000
-_DAYS: Final = 31
 _ONE_REPEATS_OF: Final = 200
+_HASHED_TOGETHER: Final = 100_000
 
 
 def measure(options: Sequence[str]) -> int:
@@ -42,13 +43,14 @@ def main() -> None:
     events = int(sys.argv[1])
     before = peak_megabytes()
     hashes, expected = [], 0
-    for day in range(_DAYS):
-        first, after = day * events // _DAYS, (day + 1) * events // _DAYS
+    for day in range(DAYS):
+        first, after = day * events // DAYS, (day + 1) * events // DAYS
         own = pl.Series(np.arange(first, after))
         # every so many of the day before come again
-        again = pl.Series(np.arange((day - 1) * events // _DAYS, first, _ONE_REPEATS_OF) if day else [], dtype=pl.Int64)
+        again = pl.Series(np.arange((day - 1) * events // DAYS, first, _ONE_REPEATS_OF) if day else [], dtype=pl.Int64)
         expected += len(again)
-        hashes += [_hashed(numbers) for numbers in _slices(pl.concat([own, again]))]
+        delivered = pl.concat([own, again]).to_frame()
+        hashes += [_hashed(rows.to_series()) for rows in delivered.iter_slices(_HASHED_TOGETHER)]
     started = cpu_seconds()
     repeated = shared_hashes(hashes)
     print(
@@ -62,10 +64,6 @@ def main() -> None:
             }
         )
     )
-
-
-def _slices(numbers: pl.Series, rows: int = 100_000) -> Iterator[pl.Series]:
-    return (numbers.slice(start, rows) for start in range(0, len(numbers), rows))
 
 
 def _hashed(numbers: pl.Series) -> pl.Series:

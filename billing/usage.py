@@ -350,7 +350,7 @@ def account_key(*accounts: pl.Series) -> pl.Expr:
     """A 64-bit number of `account_id` that no two of some accounts share: joined on sooner than the texts."""
     ids = pl.concat(each.alias("account_id") for each in accounts).unique().to_frame()
     keys = (pl.col("account_id").hash(seed) for seed in count())
-    # with ten million accounts one seed in half a million fails
+    # with ten million accounts one seed in some hundred thousand fails
     return next(key for key in keys if ids.select(key.n_unique() == pl.len()).item())
 
 

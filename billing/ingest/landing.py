@@ -22,8 +22,8 @@ _FORMATS: Final[dict[str, Format]] = {
     ".csv": "csv",
     ".parquet": "parquet",
 }
-COMPRESSIONS: Final = (".gz", ".zst")
-EXPECTED_ENDINGS: Final = ".jsonl, .ndjson, .json, .csv or .parquet, plain or followed by .gz or .zst"
+COMPRESSIONS: Final = (".gz", ".zst", ".zstd", ".bz2", ".xz", ".lz4")
+EXPECTED_ENDINGS: Final = ".jsonl, .ndjson, .json, .csv or .parquet, plain or followed by .gz, .zst, .bz2, .xz or .lz4"
 _UNFINISHED: Final = (".tmp", ".part")
 
 
@@ -38,13 +38,13 @@ class DeliveredFile:
 
     @property
     def compression(self) -> str:
-        """ ".gz", ".zst" or nothing, by the name's ending in any case."""
+        """One of COMPRESSIONS or nothing, by the name's ending in any case: a hint, the first bytes decide."""
         ending = Path(self.name).suffix.lower()
         return ending if ending in COMPRESSIONS else ""
 
     @property
     def format(self) -> Format:
-        """How the rows are written, by the name's ending in any case."""
+        """How the rows are written, by the name's ending in any case: a hint, the first bytes decide."""
         name = self.name.lower()
         return _FORMATS.get(Path(name.removesuffix(self.compression)).suffix, "unknown")
 
@@ -70,7 +70,7 @@ def delivered_files(home: Home, through: date | None) -> Landing:
     usage = home.landing / "usage"
     for entry in _entries(usage):
         day = delivery_day(entry.name)
-        if day is None or not entry.is_dir():
+        if day is None or not _is(entry, "folder"):
             strays.append(readable_name(entry.name))
         elif through is None or day <= through:
             files += _named(day, entry, usage)
@@ -79,23 +79,38 @@ def delivered_files(home: Home, through: date | None) -> Landing:
 
 def _named(day: date, folder: "os.DirEntry[str]", usage: Path) -> Iterator[DeliveredFile]:
     """The files of a day; where two names differ in a card number only, the later one begins with 2~."""
-    leads_out = _leads_out(folder, usage)
+    fault_of_folder = _fault_of_link(folder, usage)
     seen: Counter[str] = Counter()
     for entry in sorted(_entries(Path(folder.path)), key=lambda entry: entry.name):
         name = readable_name(entry.name)
         seen[name] += 1
-        fault = ""
-        if leads_out or _leads_out(entry, usage):
-            fault = "is a link that leads out of landing/usage, and was not followed"
-        elif not entry.is_file():
+        fault = fault_of_folder or _fault_of_link(entry, usage)
+        if not fault and not _is(entry, "file"):
             # a pipe would be waited for, for ever
             fault = "is no file"
         yield DeliveredFile(day, name if seen[name] == 1 else f"{seen[name]}~{name}", Path(entry.path), fault)
 
 
-def _leads_out(entry: "os.DirEntry[str]", usage: Path) -> bool:
-    """Whether an entry is a link to what does not stand in landing/usage."""
-    return entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(usage.resolve())
+def _fault_of_link(entry: "os.DirEntry[str]", usage: Path) -> str:
+    """Why a link must not be followed: it leads to what does not stand in landing/usage, or to itself."""
+    if not entry.is_symlink():
+        return ""
+    try:
+        inside = Path(entry.path).resolve().is_relative_to(usage.resolve())
+        Path(entry.path).stat()
+    except FileNotFoundError:
+        pass
+    except (OSError, RuntimeError):
+        return "is a link that leads to itself"
+    return "" if inside else "is a link that leads out of landing/usage, and was not followed"
+
+
+def _is(entry: "os.DirEntry[str]", kind: Literal["file", "folder"]) -> bool:
+    """Whether an entry is a regular file or a folder; a link that cannot be followed is neither."""
+    try:
+        return entry.is_file() if kind == "file" else entry.is_dir()
+    except OSError:
+        return False
 
 
 def delivery_day(name: str) -> date | None:

@@ -149,7 +149,13 @@ class Seller:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A validated catalogue."""
+    """A validated catalogue.
+
+    Attributes
+    ----------
+    encoding
+        Of CSV inputs that are not UTF-8; empty where none is named.
+    """
 
     currency: str
     minor_units: int
@@ -160,6 +166,7 @@ class Catalogue:
     packages: tuple[Package, ...]
     agreements: tuple[Agreement, ...]
     content_hash: str
+    encoding: str = ""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -219,7 +226,10 @@ def _each_once(problems: list[Problem]) -> list[Problem]:
 
 
 def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
-    root.keys(required=("currency", "seller", "metrics", "packages"), optional=("time_zone", "policy", "agreements"))
+    root.keys(
+        required=("currency", "seller", "metrics", "packages"),
+        optional=("time_zone", "policy", "agreements", "encoding"),
+    )
     currency = root.at("currency").text("USD")
     exponent = minor_units(currency)
     if exponent is None:
@@ -243,7 +253,10 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     _refuse_repeated(
         root.at("agreements"), [(a.account_id, a.package, a.effective_from) for a in agreements], "agreement"
     )
-    return Catalogue(currency, exponent or 0, zone, seller, policy, metrics, packages, agreements, content_hash)
+    encoding = root.at("encoding").encoding() if root.has("encoding") else ""
+    return Catalogue(
+        currency, exponent or 0, zone, seller, policy, metrics, packages, agreements, content_hash, encoding
+    )
 
 
 def _seller(place: Place) -> Seller:

@@ -249,6 +249,18 @@ class Place:
             return "UTC"
         return value
 
+    def encoding(self) -> str:
+        """The name of a text encoding."""
+        value = self.text("utf-8")
+        try:
+            # codecs that turn bytes into bytes are no encodings of text
+            if not isinstance(b"a".decode(value, errors="replace"), str):
+                raise LookupError
+        except (LookupError, UnicodeError):
+            self.problem("the name of a text encoding, such as cp1252 or latin-1")
+            return "utf-8"
+        return value
+
     def country(self) -> str:
         """An ISO 3166-1 alpha-2 code."""
         value = self.text("US")

@@ -1,7 +1,7 @@
 """Accounts, requests, payments and tax rates: good rows are read, bad ones set aside with reason and place."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -161,18 +161,62 @@ def test_accounts_are_read_and_what_they_leave_out_is_unknown(landing: Landing) 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_accounts_come_as_csv_json_lines_or_parquet(landing: Landing, ending: str) -> None:
     (landing.home.landing / "accounts.csv").unlink()
-    rows = pl.DataFrame({"account_id": ["b", "a"], "name": ["B", "Ä"], "tax_exempt": [True, False]})
-    path = landing.home.landing / f"accounts.{ending}"
-    if ending == "csv":
-        rows.write_csv(path)
-    elif ending == "jsonl":
-        rows.write_ndjson(path)
-    else:
-        rows.write_parquet(path)
+    put_table(
+        landing,
+        f"accounts.{ending}",
+        [
+            {"account_id": "b", "name": "B", "tax_exempt": True},
+            {"account_id": "a", "name": "Ä", "tax_exempt": False},
+        ],
+    )
     assert landing.read().accounts.select("account_id", "name", "tax_exempt").rows() == [
         ("a", "Ä", False),
         ("b", "B", True),
     ]
+
+
+ENDINGS = ["csv", "jsonl", "parquet"]
+
+
+def put_table(landing: Landing, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows in the form that the name's ending says."""
+    path = landing.home.landing / name
+    path.parent.mkdir(exist_ok=True)
+    frame = pl.DataFrame(rows)
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    elif path.suffix == ".jsonl":
+        frame.write_ndjson(path)
+    else:
+        frame.write_parquet(path)
+
+
+@pytest.mark.parametrize("one", ENDINGS)
+@pytest.mark.parametrize("other", ENDINGS)
+def test_each_table_is_a_file_and_a_folder_of_files_in_any_form(landing: Landing, one: str, other: str) -> None:
+    (landing.home.landing / "accounts.csv").unlink()
+    for name, first, second in (
+        ("accounts", {"account_id": "acme"}, {"account_id": "globex"}),
+        ("requests", request("r1"), request("r2", trial_days=14)),
+        ("payments", payment("p1"), payment("p2", amount="3.00")),
+    ):
+        put_table(landing, f"{name}.{one}", [first])
+        put_table(landing, f"{name}/b.{other}", [second])
+    found = landing.read()
+    assert (found.warnings, found.unusable, found.rejects.height) == ((), (), 0)
+    assert found.accounts["account_id"].to_list() == ["acme", "globex"]
+    assert dict(found.requests.select("request_id", "trial_days").iter_rows()) == {"r1": 0, "r2": 14}
+    assert dict(found.payments.select("payment_id", "amount").iter_rows()) == {"p1": Decimal(99), "p2": Decimal(3)}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_of_which_no_row_counts_is_named_with_its_reasons(landing: Landing, ending: str) -> None:
+    put_table(landing, f"payments/bad.{ending}", [payment("p1", account_id="nobody"), payment("p2", status="lost")])
+    put_table(landing, f"payments/good.{ending}", [payment("p3"), payment("p4", status="lost")])
+    put_table(landing, f"payments/repeated.{ending}", [payment("p3")])
+    landing.put("requests.jsonl", "")
+    (told,) = landing.read().unusable
+    assert told == f"payments/bad.{ending}: none of its rows counts: impossible_value 1, unknown_account 1"
 
 
 def test_of_an_accounts_rows_the_last_one_holds_with_a_warning(landing: Landing) -> None:

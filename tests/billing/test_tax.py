@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue import Catalogue
-from billing.inputs import TAX_SCHEMA
 from billing.tables import MONEY, RATE
 from billing.tax import document_taxes, tax_id_country, taxes_of_note
+from billing.tax_table import TAX_SCHEMA
 
 DAY = date(2026, 2, 10)
 RateRow = tuple[str, str | None, str, str, str]

@@ -166,8 +166,8 @@ def _decoded(content: bytes, encoding: str) -> str:
         Naming line and byte of what cannot be read.
     """
     marked = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), None)
-    # text of seven bits or of two bytes a character can be taken for UTF-8: it has NUL or escape characters then
-    named_first = bool(encoding) and marked is None and (b"\0" in content or b"\x1b" in content)
+    # what such an encoding writes can be taken for UTF-8, and has NUL or escape characters then
+    named_first = _is_not_eight_bits(encoding) and (b"\0" in content or b"\x1b" in content)
     tried = [marked] if marked else [encoding] if named_first else ["utf-8", *([encoding] if encoding else [])]
     for name in tried:
         try:
@@ -182,6 +182,11 @@ def _decoded(content: bytes, encoding: str) -> str:
         f"line {line}: found the byte 0x{content[failed.start]:02x} (byte {failed.start + 1} of the file), "
         f"expected {expected}{hint}"
     )
+
+
+def _is_not_eight_bits(encoding: str) -> bool:
+    """Whether an encoding writes more than a byte for "a", or all other letters in bytes of seven bits."""
+    return bool(encoding) and ("a".encode(encoding) != b"a" or "é東Ж".encode(encoding, errors="ignore").isascii())
 
 
 def _text_lines(text: str) -> str:

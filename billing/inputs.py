@@ -78,6 +78,7 @@ INPUTS: Final = ("accounts", "requests", "payments")
 # a reason, when it holds, and in words the field at fault, what was found and what was expected
 _Rule = tuple[str, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
+_CODE_POINTS: Final = {chr(each): f"U+{each:04X}" for each in (*range(0x20), *range(0x7F, 0xA0))}
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
 # an escape may hide a digit of a value, and an exponent stand for its last ones; all other digits stand in the text
 _MAYBE_HIDES_CARD_NUMBER: Final = rf"{MAYBE_CARD_NUMBER}|\\|[:,\[]\s*-?[0-9][0-9.]*[eE]"
@@ -191,6 +192,7 @@ def _accounts(home: Home, catalogue: Catalogue, noticed: _Noticed) -> pl.DataFra
         frame.with_columns(_has_card_number(frame)),
         _unparseable(),
         _missing("account_id"),
+        *_control_characters(("account_id", "name"), ACCOUNT_COLUMNS),
         _one_of("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
         _card_number(),
     )
@@ -249,6 +251,7 @@ def _requests(
         frame,
         _unparseable(),
         _missing("request_id", "account_id", "at", "kind", "channel"),
+        *_control_characters(("request_id", "account_id"), REQUEST_MEMBERS),
         (
             "missing_field",
             kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
@@ -314,6 +317,7 @@ def _payments(
         frame,
         _unparseable(),
         _missing("payment_id", "account_id", "document", "at", "amount", "currency", "status"),
+        *_control_characters(("payment_id", "account_id", "document"), PAYMENT_MEMBERS),
         *_not_an_instant(),
         (
             "impossible_value",
@@ -378,6 +382,17 @@ def _missing(*columns: str) -> _Rule:
     )
     condition = pl.any_horizontal(pl.col(columns).is_null())
     return "missing_field", condition, pl.format("{}: found nothing, expected a value", absent)
+
+
+def _control_characters(names: Sequence[str], columns: Sequence[str]) -> list[_Rule]:
+    """No control character may stand in ids and names; NUL, which a server's register cannot hold, in no column."""
+    rules: list[_Rule] = []
+    for column in ("stated_reason" if each == "reason" else each for each in columns):
+        found = pl.col(column).str.extract(r"(\p{Cc})" if column in names else r"(\x00)")
+        name = pl.lit(column.removeprefix("stated_"))
+        detail = pl.format("{}: found the control character {}, expected text", name, found.replace(_CODE_POINTS))
+        rules.append(("impossible_value", found.is_not_null(), detail))
+    return rules
 
 
 def _not_an_instant() -> list[_Rule]:

@@ -152,6 +152,10 @@ class Place:
         """Whether a mapping stands here."""
         return isinstance(self._node, yaml.MappingNode)
 
+    def is_empty_mapping(self) -> bool:
+        """Whether a mapping without keys stands here."""
+        return isinstance(self._node, yaml.MappingNode) and not self._node.value
+
     def text(self, default: str, *, empty: bool = False) -> str:
         """A text; with `empty`, nothing at all is fine and reads as the default."""
         if (self._missing() or self.is_null()) and empty:

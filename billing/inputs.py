@@ -16,6 +16,7 @@ from billing.catalogue import Catalogue
 from billing.errors import RefusedError
 from billing.home import Home
 from billing.input_files import input_files, read_rows
+from billing.regions import with_region_keys
 from billing.tables import INSTANT, MONEY, REJECTS
 from billing.tax_table import read_tax_rates
 from billing.words import counted
@@ -152,7 +153,7 @@ def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
     noticed = _Noticed()
     accounts = _accounts(home, catalogue, noticed)
     tax_rates = read_tax_rates(home.landing / "tax_rates.csv", catalogue.encoding)
-    noticed.warnings += _untaxed(accounts, tax_rates)
+    noticed.warnings += [*_untaxed(accounts, tax_rates), *_without_regional_rate(accounts, tax_rates)]
     requests = _requests(home, catalogue, accounts, noticed)
     payments = _payments(home, catalogue, accounts, noticed)
     return Inputs(
@@ -229,6 +230,26 @@ def _untaxed(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
         f"accounts: found no country of {', '.join(nowhere[:5])}{further}, expected one in the column country: "
         "no tax is charged to them"
     ]
+
+
+def _without_regional_rate(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
+    """Say, per country that has regional rates, which accounts are in none of these regions."""
+    rated = with_region_keys(tax_rates.filter(pl.col("region").is_not_null()), "key").select("country", "region", "key")
+    placed = with_region_keys(accounts.join(rated, on="country", how="semi"), "key")
+    found = []
+    outside = placed.join(rated, on=["country", "key"], how="anti").sort("country", "account_id")
+    for (country,), there in outside.group_by("country", maintain_order=True):
+        told = [
+            f"{account_id} ({'no region' if region is None else repr(region)})"
+            for account_id, region in there.select("account_id", "region").head(5).iter_rows()
+        ]
+        further = f" and {len(there) - 5} more" if len(there) > 5 else ""
+        regions = rated.filter(pl.col("country") == country)["region"].unique().sort()
+        found.append(
+            f"accounts: found no rate for the region of {', '.join(told)}{further}, expected one of the regions of "
+            f"{country} in the tax table ({', '.join(regions)}): they pay the rates of the whole country only"
+        )
+    return found
 
 
 def _requests(

@@ -11,6 +11,7 @@ from polars.exceptions import PolarsError
 
 from billing.errors import Problem, RefusedError
 from billing.input_files import read_csv
+from billing.regions import with_region_keys
 from billing.tables import RATE
 
 TAX_COLUMNS: Final = ("country", "region", "rate", "name", "effective_from")
@@ -57,7 +58,8 @@ def read_tax_rates(path: Path, encoding: str) -> pl.DataFrame:
             date.fromisoformat(since if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", since or "") else "")
         except ValueError:
             problems.append(Problem(path.name, f"{place}, effective_from", repr(since), "a date, YYYY-MM-DD"))
-    keys = frame.select(pl.col("country", "region", "name", "effective_from"))
+    placed = with_region_keys(frame.with_columns(region=pl.when(pl.col("region") != "").then("region")), "rated_in")
+    keys = placed.select("country", "rated_in", "name", "effective_from")
     for row in keys.with_row_index(offset=1).filter(keys.is_duplicated())["index"]:
         problems.append(Problem(path.name, f"row {row}", "another row of the same place, name and date", "each once"))
     if problems:

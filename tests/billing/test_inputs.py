@@ -355,6 +355,24 @@ def test_accounts_without_a_country_are_named_where_there_are_taxes(landing: Lan
     assert landing.read().warnings == ()
 
 
+def test_accounts_whose_region_has_no_rate_are_named_where_the_country_has_regional_rates(landing: Landing) -> None:
+    landing.put(
+        "tax_rates.csv", TAXES + "CA,,0.05,GST,2020-01-01\nCA,QC,0.09975,QST,2020-01-01\nDE,,0.19,VAT,2020-01-01\n"
+    )
+    landing.put("accounts.csv", "account_id,country,region\nacme,CA,Kebek\nb,CA,Quebec\nc,ca,\nd,CA,qc\ne,DE,Bayern\n")
+    assert landing.read().warnings == (
+        "accounts: found no rate for the region of acme ('Kebek'), c (no region), expected one of the regions of CA in "
+        "the tax table (QC): they pay the rates of the whole country only",
+    )
+
+
+@pytest.mark.parametrize("other", ["qc", "CA-QC", "Quebec"])
+def test_a_region_stands_once_in_the_tax_table_however_it_is_spelt(landing: Landing, other: str) -> None:
+    landing.put("tax_rates.csv", TAXES + f"CA,QC,0.1,QST,2020-01-01\nCA,{other},0.2,QST,2020-01-01\n")
+    with pytest.raises(RefusedError, match="another row of the same place, name and date"):
+        landing.read()
+
+
 def test_of_many_accounts_without_a_country_the_first_are_named(landing: Landing) -> None:
     landing.put("tax_rates.csv", "country,region,rate,name,effective_from\nDE,,0.19,VAT,2026-01-01\n")
     landing.put("accounts.csv", "account_id,country\n" + "".join(f"a{number},\n" for number in range(7)))

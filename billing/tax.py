@@ -9,6 +9,7 @@ from stdnum.exceptions import ValidationError
 
 from billing.catalogue import Catalogue
 from billing.money import round_fraction
+from billing.regions import with_region_keys
 from billing.tables import MONEY, RATE
 
 _RATE_UNIT: Final = 10**12
@@ -23,7 +24,8 @@ def document_taxes(
 ) -> pl.DataFrame:
     """Every tax of every document.
 
-    Rule 24: by jurisdiction and billing date; an exemption or a foreign tax id suppresses it.
+    Rule 24: by jurisdiction and billing date; an exemption suppresses it, and so does a foreign tax id, unless the
+    customer is in the seller's country. Regions are compared by `region_key`.
 
     Parameters
     ----------
@@ -38,17 +40,22 @@ def document_taxes(
         account_id, subscription_id, billing_date, name, country, region, rate, taxable, amount, reason.
         Rows of different names add up; a regional row replaces the country's of the same name (rule 24).
     """
-    placed = documents.join(
-        accounts.select("account_id", "country", customer_region="region", exempt="tax_exempt", tax_id="tax_id"),
-        on="account_id",
-        how="left",
-    )
+    rates = with_region_keys(tax_rates, "rated_in")
+    regional = accounts["country"].is_in(rates.filter(pl.col("region").is_not_null())["country"].implode())
+    customers = accounts.select("account_id", "country", "region", exempt="tax_exempt", tax_id="tax_id")
+    placed = pl.concat(
+        [
+            with_region_keys(customers.filter(regional), "lives_in"),
+            customers.filter(~regional.fill_null(False)).with_columns(lives_in=pl.lit(None, pl.String)),
+        ]
+    ).drop("region")
     effective = (
-        placed.join(tax_rates, on="country")
+        documents.join(placed, on="account_id", how="left")
+        .join(rates, on="country")
         .filter(pl.col("effective_from") <= pl.col("billing_date"))
-        .filter(pl.col("region").is_null() | (pl.col("region") == pl.col("customer_region")))
+        .filter(pl.col("rated_in").is_null() | (pl.col("rated_in") == pl.col("lives_in")))
         .sort("effective_from")
-        .group_by("subscription_id", "billing_date", "name", "region", maintain_order=True)
+        .group_by("subscription_id", "billing_date", "name", "rated_in", maintain_order=True)
         .last()
         # the regional row goes before the country's of the same name
         .sort(pl.col("region").is_null(), maintain_order=True)
@@ -188,8 +195,8 @@ def _tax_amount(net: str, catalogue: Catalogue) -> pl.Expr:
 
 
 def _foreign_tax_ids(accounts: pl.DataFrame, seller_country: str) -> pl.Series:
-    """Accounts whose tax id is valid in form and checksum and belongs to another country than the seller's."""
-    with_id = accounts.filter(pl.col("tax_id").is_not_null())
+    """Accounts outside of the seller's country with a valid tax id of another country than the seller's."""
+    with_id = accounts.filter(pl.col("tax_id").is_not_null() & (pl.col("country") != seller_country))
     owner = (
         with_id.select(pl.struct("country", "tax_id").alias("_id"))
         .to_series()

@@ -7,14 +7,16 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 import polars as pl
+import pycountry
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue import Catalogue
-from billing.inputs import TAX_SCHEMA
+from billing.regions import region_key
 from billing.tables import MONEY, RATE
 from billing.tax import document_taxes, joined_taxes, running_taxes, tax_id_country, taxes_given_back
+from billing.tax_table import TAX_SCHEMA
 
 DAY = date(2026, 2, 10)
 RateRow = tuple[str, str | None, str, str, str]
@@ -100,6 +102,48 @@ def test_a_rate_holds_from_its_date_until_the_next_one(ref_1: Catalogue) -> None
     ]
     assert charged(taxes(ref_1, rates)) == [("T", None, Decimal("2.00"))]
     assert charged(taxes(ref_1, rates[:1])) == []
+
+
+@pytest.mark.parametrize("written", ["QC", "qc", "Quebec", "QUÉBEC", "Que\u0301bec", "CA-QC", "ca-qc", " Qc. "])
+@pytest.mark.parametrize("rated", ["QC", "quebec", "CA-QC"])
+def test_regions_are_compared_like_countries_by_code_or_by_name(ref_1: Catalogue, written: str, rated: str) -> None:
+    rates: list[RateRow] = [
+        ("CA", None, "0.05", "GST", "2020-01-01"),
+        ("CA", rated, "0.09975", "QST", "2020-01-01"),
+        ("CA", "ON", "0.08", "PST", "2020-01-01"),
+    ]
+    found = taxes(ref_1, rates, "99.00", country="CA", region=written)
+    assert charged(found) == [("GST", None, Decimal("4.95")), ("QST", rated, Decimal("9.88"))]
+    assert found["amount"].sum() == Decimal("14.83")
+
+
+def test_the_latest_rate_of_a_region_holds_however_it_is_spelt(ref_1: Catalogue) -> None:
+    rates: list[RateRow] = [("CA", "QC", "0.09", "QST", "2020-01-01"), ("CA", "Quebec", "0.10", "QST", "2021-01-01")]
+    assert charged(taxes(ref_1, rates, country="CA", region="qc")) == [("QST", "Quebec", Decimal("10.00"))]
+
+
+@pytest.mark.parametrize(
+    ("country", "region", "key"),
+    [
+        ("CA", "QC", "QC"),
+        ("US", "new  york", "NY"),
+        ("US", "US-NY", "NY"),
+        ("ES", "Illes Balears", "illes balears"),  # a province and an autonomous community
+        ("ES", "La Coruna", "C"),
+        ("DE", "by", "BY"),
+        ("DE", "Baden Württemberg", "BW"),
+        ("US", "QC", "qc"),
+        ("ZZ", "Somewhere", "somewhere"),
+    ],
+)
+def test_a_region_is_known_by_its_code_and_its_names(country: str, region: str, key: str) -> None:
+    assert region_key(country, region) == key
+
+
+def test_every_code_and_every_name_of_a_region_that_no_other_has_is_that_region() -> None:
+    for each in pycountry.subdivisions:
+        code = each.code.partition("-")[2]
+        assert {region_key(each.country_code, text) for text in (code, code.lower(), each.code)} == {code}
 
 
 @pytest.mark.parametrize("countrys_since", ["2019-01-01", "2020-01-01", "2025-01-01"])
@@ -195,7 +239,8 @@ def test_an_exempt_account_is_shown_the_tax_that_it_does_not_pay(ref_1: Catalogu
         ("DE", GERMAN_VAT, "US", "reverse_charge"),
         ("DE", "de 136 695 976", "US", "reverse_charge"),
         ("DE", GERMAN_VAT, "DE", "charged"),  # at home
-        ("DE", FRENCH_VAT, "DE", "reverse_charge"),
+        ("DE", FRENCH_VAT, "DE", "charged"),  # at home, too
+        ("FR", GERMAN_VAT, "US", "reverse_charge"),
         ("DE", "DE136695977", "US", "charged"),  # the checksum is wrong
         ("DE", "136695976x", "US", "charged"),
         ("DE", None, "US", "charged"),

@@ -86,6 +86,29 @@ TAX_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "effective_from": pl.Date,
 }
 
+LONGEST: Final = {
+    "account_id": 200,
+    "name": 500,
+    "email": 320,
+    "address_line1": 300,
+    "address_line2": 300,
+    "city": 200,
+    "region": 100,
+    "postal_code": 40,
+    "country": 100,
+    "tax_id": 100,
+    "locale": 100,
+    "request_id": 200,
+    "package": 200,
+    "reason": 1_000,
+    "brand": 100,
+    "payment_id": 200,
+    "document": 200,
+    "card_brand": 100,
+    "card_last4": 100,
+}
+"""Characters that a text may have, so that it fits the pages and the names of files."""
+
 # a reason, when it holds, and in words the field at fault, what was found and what was expected
 _Rule = tuple[str, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
@@ -177,6 +200,7 @@ def _accounts(home: Home, rejects: list[pl.DataFrame], warnings: list[str]) -> p
         frame.with_columns(_has_card_number(frame)),
         _unparseable(),
         _missing("account_id"),
+        _too_long(ACCOUNT_COLUMNS),
         _one_of("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
         _card_number(),
     )
@@ -237,6 +261,7 @@ def _requests(
             kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
             pl.format("package: found nothing, expected the name of a package: the kind is {}", "kind"),
         ),
+        _too_long(REQUEST_MEMBERS),
         *_not_an_instant(),
         _one_of("kind", REQUEST_KINDS),
         _one_of("channel", CHANNELS),
@@ -296,6 +321,7 @@ def _payments(
         frame,
         _unparseable(),
         _missing("payment_id", "account_id", "document", "at", "amount", "currency", "status"),
+        _too_long(PAYMENT_MEMBERS),
         *_not_an_instant(),
         (
             "impossible_value",
@@ -483,6 +509,20 @@ def _missing(*columns: str) -> _Rule:
     return "missing_field", condition, pl.format("{}: found nothing, expected a value", absent)
 
 
+def _too_long(columns: Sequence[str]) -> _Rule:
+    # `reason` is taken by the reason for setting a row aside
+    read = {"stated_reason" if column == "reason" else column: column for column in columns if column in LONGEST}
+    lengths = {name: pl.col(name).str.len_chars() for name in read}
+    beyond = {name: length > LONGEST[read[name]] for name, length in lengths.items()}
+    details = [
+        pl.when(beyond[name]).then(
+            pl.format(f"{read[name]}: found {{}} characters, expected at most {LONGEST[read[name]]}", length)
+        )
+        for name, length in lengths.items()
+    ]
+    return "too_long", pl.any_horizontal(*(each.fill_null(False) for each in beyond.values())), pl.coalesce(details)
+
+
 def _not_an_instant() -> list[_Rule]:
     detail = _found("at", "a time with its offset, such as 2026-01-31T09:00:00Z")
     return [
@@ -608,6 +648,10 @@ def _tax_rates(path: Path) -> pl.DataFrame:
             problems.append(Problem(path.name, f"{place}, country", repr(country), "an ISO 3166-1 alpha-2 code"))
         if not re.fullmatch(r"(0(\.[0-9]{1,12})?|1(\.0{1,12})?)", rate or ""):
             problems.append(Problem(path.name, f"{place}, rate", repr(rate), "a fraction from 0 to 1, such as 0.20"))
+        if len(name or "") > LONGEST["name"]:
+            problems.append(
+                Problem(path.name, f"{place}, name", f"{len(name)} characters", f"at most {LONGEST['name']}")
+            )
         if not name:
             problems.append(Problem(path.name, f"{place}, name", "nothing", "the name of the tax"))
         try:

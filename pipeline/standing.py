@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def is_partial(self) -> bool:
-        """Whether an account was parked or a file could not be read."""
+        """Whether an account was parked, a file could not be read, or a document not be drawn."""
         return bool(self.problems)
 
 
@@ -166,6 +166,18 @@ def _unreadable(business: Business) -> list[str]:
         for day, found in (state.days.items() if state else ())
         for name, file in found.files.items()
         if file.unreadable and (day, name) in delivered
+    ]
+
+
+def without_pdf(business: Business, month: str) -> list[str]:
+    """Issued documents that could not be drawn, in words; the run has told why."""
+    missing = documents_to_render(business, month)
+    if not missing:
+        return []
+    found = business.register.documents([month]).filter(pl.col("number").is_in(missing))
+    return [
+        f"{number} of account {account} has no PDF: it is issued as it is, and each run tries to draw it"
+        for number, account in found.select("number", "account_id").iter_rows()
     ]
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from xml.etree import ElementTree
 
 from billing.rendering.environment import check_rendering_environment
-from billing.rendering.errors import ContentError, RenderingError, TimeLimitError, UnableError
+from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
 from billing.rendering.faces import FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
 from billing.rendering.page import page_of
 from billing.rendering.wording import EXACT
@@ -51,8 +51,8 @@ class Drawn:
 def render_pdf(content: Mapping[str, object]) -> bytes:
     """Draw one document from its stored content (rules 19 and 23).
 
-    In the main thread a time limit holds that grows with the number of lines. Other threads may call this too, one at a
-    time is drawn; no time limit holds there.
+    In the main thread a limit of processor time holds that grows with the number of lines. Other threads may call this
+    too, one at a time is drawn; no limit holds there.
 
     Parameters
     ----------
@@ -79,7 +79,9 @@ def draw(content: Mapping[str, object]) -> Drawn:
             page = page_of(content)
         with _DRAWING:
             return engine().draw(page, seconds_allowed(content))
-    except (ContentError, TimeLimitError, UnableError) as error:
+    except UnableError as error:
+        raise MachineError(number, str(error)) from error
+    except (ContentError, TimeLimitError) as error:
         raise RenderingError(number, str(error)) from error
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
         raise RenderingError(number, f"{type(error).__name__}: {error}") from error
@@ -240,20 +242,23 @@ def _close_engine() -> None:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Stop after so many seconds. Signals reach the main thread only, so elsewhere there is no limit."""
+    """Stop after so many seconds of processor time: a machine that is busy with other things draws the same documents.
+
+    Signals reach the main thread only, so elsewhere there is no limit.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        raise TimeLimitError(f"not drawn within {seconds:.0f} seconds")
+        raise TimeLimitError(f"not drawn within {seconds:.0f} seconds of processor time")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGPROF, stop)
     # again every second: WeasyPrint survives most exceptions that a resource raises
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    timer = signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+        signal.setitimer(signal.ITIMER_PROF, *timer)

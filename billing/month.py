@@ -465,7 +465,7 @@ def documents_to_render(business: Business, month: str) -> list[str]:
     """
     standing = {path.stem for path in (business.home.documents / month).glob("*.pdf")}
     return [
-        number for number, recorded in business.register.filed(month).items() if not recorded or number not in standing
+        number for number, sha256 in business.register.filed(month).items() if sha256 is None or number not in standing
     ]
 
 
@@ -477,9 +477,11 @@ def render_documents(
     A document that cannot be drawn is told of, and the others are drawn.
     """
     home, register = business.home, business.register
-    known = {number for number, recorded in register.filed(month).items() if recorded}
+    known = register.filed(month)
     missing = documents_to_render(business, month)
-    jobs = (Job(content, home.document_file(month, number)) for number, content in register.contents(missing))
+    jobs = (
+        Job(content, home.document_file(month, number), known[number]) for number, content in register.contents(missing)
+    )
     rendered: list[RenderedFile] = []
     undrawn: list[Undrawn] = []
     unrecorded: list[dict[str, object]] = []
@@ -488,7 +490,7 @@ def render_documents(
             undrawn.append(file)
             continue
         number = file.path.stem
-        if number not in known:
+        if known[number] is None:
             unrecorded.append({"number": number, "sha256": file.sha256, "bytes": file.bytes})
         rendered.append(file)
         if progress is not None:

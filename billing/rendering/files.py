@@ -64,8 +64,12 @@ class Undrawn:
 def render_file(job: Job) -> RenderedFile:
     content = read_content(job.content, job.path)
     drawn, shortened = _drawn(content, job.sha256)
-    write_file(job.path, drawn.pdf)
     sha256 = hashlib.sha256(drawn.pdf).hexdigest()
+    # rule 19: the original stays as long as it is there
+    if sha256 != job.sha256 and job.sha256 is not None and _stands(job.path, job.sha256):
+        sha256 = job.sha256
+    else:
+        write_file(job.path, drawn.pdf)
     return RenderedFile(job.path, sha256, len(drawn.pdf), drawn.pages, drawn.unprintable, shortened)
 
 
@@ -92,6 +96,13 @@ def _drawn(content: Mapping[str, object], sha256: str | None) -> tuple[Drawn, st
     if found is None:
         raise failed
     return found
+
+
+def _stands(path: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except FileNotFoundError:
+        return False
 
 
 def read_content(text: str, path: Path) -> dict[str, object]:

@@ -574,7 +574,7 @@ def test_a_page_fetches_nothing_outside_the_bundle(element: str, scheme: str, tm
     address = {"file": secret.as_uri(), "http": "http://127.0.0.1:9/x", "data": "data:text/css,p{}"}[scheme]
     with pytest.raises(ValueError, match="outside the invoice bundle"):
         drawing.engine().draw_html(f"<html>{element.format(address)}</html>")
-    held = drawing.engine().draw(page.page_of(brief(reason=element.format(address))), 60).pdf
+    held = drawing.engine().draw(page.page_of(brief(reason=element.format(address))), drawing.LATEST, 60).pdf
     assert b"top-secret" not in streams(held)
 
 
@@ -591,7 +591,7 @@ def test_a_drawing_in_a_page_cannot_bring_a_picture_along(tmp_path: Path) -> Non
 def test_a_template_cannot_run_code() -> None:
     from jinja2.exceptions import SecurityError
 
-    environment = drawing.engine()._environment
+    environment = drawing.engine().template(drawing.LATEST).environment
     for attack in ("{{ cycler.__init__.__globals__.os.popen('true') }}", "{{ lines.append(1) }}"):
         with pytest.raises(SecurityError):
             environment.from_string(attack).render(lines=[])

@@ -6,6 +6,7 @@ of this month and the one before; running it again on unchanged input writes not
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -52,7 +53,7 @@ from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
 from billing.register import SERIES, Issue, IssuedRows, Register
-from billing.rendering import RenderedFile, render_files
+from billing.rendering import Job, RenderedFile, Undrawn, render_files
 from billing.settlements import with_settlements
 from billing.tables import (
     CHARGES,
@@ -454,6 +455,14 @@ def month_differences(business: Business, since: str, before: str, refunded_by: 
     )
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """The PDFs that were drawn, and the documents that could not be."""
+
+    files: Sequence[RenderedFile]
+    undrawn: Sequence[Undrawn]
+
+
 def documents_to_render(business: Business, month: str) -> list[str]:
     """The numbers of the month's documents whose PDF is not there, or is not known to be theirs; sorted.
 
@@ -461,23 +470,32 @@ def documents_to_render(business: Business, month: str) -> list[str]:
     """
     standing = {path.stem for path in (business.home.documents / month).glob("*.pdf")}
     return [
-        number for number, recorded in business.register.filed(month).items() if not recorded or number not in standing
+        number for number, sha256 in business.register.filed(month).items() if sha256 is None or number not in standing
     ]
 
 
 def render_documents(
     business: Business, month: str, workers: int = 2, progress: Callable[[int, int], None] | None = None
-) -> list[RenderedFile]:
-    """Render the PDF of every document of the month that has none yet, from stored content only (rule 19)."""
+) -> Rendered:
+    """Render the PDF of every document of the month that has none yet, from stored content only (rule 19).
+
+    A document that cannot be drawn is told of, and the others are drawn.
+    """
     home, register = business.home, business.register
-    known = {number for number, recorded in register.filed(month).items() if recorded}
+    known = register.filed(month)
     missing = documents_to_render(business, month)
-    jobs = ((content, home.document_file(month, number)) for number, content in register.contents(missing))
+    jobs = (
+        Job(content, home.document_file(month, number), known[number]) for number, content in register.contents(missing)
+    )
     rendered: list[RenderedFile] = []
+    undrawn: list[Undrawn] = []
     unrecorded: list[dict[str, object]] = []
     for file in render_files(jobs, workers=workers):
+        if isinstance(file, Undrawn):
+            undrawn.append(file)
+            continue
         number = file.path.stem
-        if number not in known:
+        if known[number] is None:
             unrecorded.append({"number": number, "sha256": file.sha256, "bytes": file.bytes})
         rendered.append(file)
         if progress is not None:
@@ -486,7 +504,7 @@ def render_documents(
             register.record_files(unrecorded)
             unrecorded = []
     register.record_files(unrecorded)
-    return rendered
+    return Rendered(rendered, undrawn)
 
 
 def write_unbilled(business: Business, month: str) -> pl.DataFrame:

@@ -599,16 +599,16 @@ class Register:
             sa.select(*(stored.files.c[name] for name in schema)).order_by(stored.files.c.number), schema
         )
 
-    def filed(self, month: str) -> dict[str, bool]:
-        """The numbers of a month's documents, sorted, and of each whether a PDF of it was recorded."""
+    def filed(self, month: str) -> dict[str, str | None]:
+        """The numbers of a month's documents, sorted, and of each the hash of its PDF; None where none is recorded."""
         query = (
-            sa.select(stored.documents.c.number, stored.files.c.number)
+            sa.select(stored.documents.c.number, stored.files.c.sha256)
             .outerjoin(stored.files, stored.files.c.number == stored.documents.c.number)
             .where(stored.documents.c.billing_month == month)
             .order_by(stored.documents.c.number)
         )
         with self._engine.connect() as connection:
-            return {number: file is not None for number, file in connection.execute(query)}
+            return dict(tuple(row) for row in connection.execute(query))
 
     def record_files(self, files: Sequence[Mapping[str, object]]) -> None:
         """Record the hash and size of rendered PDFs: number, sha256, bytes."""

@@ -11,9 +11,6 @@ from billing.rendering.content import Fields
 from billing.rendering.errors import ContentError
 from billing.rendering.wording import Print, locale_named
 
-TEMPLATE_VERSION = "1"
-
-
 BAR_MILLIMETRES = Decimal(74)
 LABEL_WIDTHS = 44  # letters that surely fit where a comparison says what moved; a Chinese one is as wide as two
 NUMBER_WIDTHS = 14
@@ -23,11 +20,6 @@ MOVEMENTS_KEPT_TOGETHER = 30  # so many fit below the letterhead; a box of more 
 def page_of(content: Mapping[str, object]) -> dict[str, object]:
     """What the template prints: every value a text, except the lists, the flags and the lengths of the bars."""
     document = Fields(content)
-    version = document.text("template_version")
-    if version != TEMPLATE_VERSION:
-        raise ContentError(
-            f"template_version: found {version!r}, expected {TEMPLATE_VERSION!r}; the release that issued it draws it"
-        )
     kind = document.text("kind")
     if kind not in ("invoice", "credit_note", "debit_note"):
         raise ContentError(f"kind: found {kind!r}, expected invoice, credit_note or debit_note")

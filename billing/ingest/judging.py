@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -17,9 +17,6 @@ UNKNOWN_ACCOUNT: Final = "unknown_account"
 UNKNOWN_TYPE: Final = "unknown_type"
 FUTURE_DATED: Final = "future_dated"
 TOO_LATE: Final = "too_late"
-
-_FIRST: Final = date(1970, 1, 2)
-_LAST: Final = date(2200, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -90,8 +87,8 @@ class Rules:
         return {UNKNOWN_ACCOUNT: self.is_of_unknown_account(rows), **self._faults_but_the_account(day)}
 
     def _faults_but_the_account(self, day: date) -> dict[str, pl.Expr]:
-        first = self.midnight(_moved(day, -self.lateness_days))
-        after = self.midnight(_moved(day, 2))
+        first = self.midnight(day - timedelta(days=self.lateness_days))
+        after = self.midnight(day + timedelta(days=2))
         return {
             UNKNOWN_TYPE: ~pl.col("type").is_in(list(self.types)),
             FUTURE_DATED: pl.col("time") >= after,
@@ -101,11 +98,6 @@ class Rules:
     def midnight(self, day: date) -> pl.Expr:
         """The first instant of a day of the billing time zone."""
         return _midnight(self.time_zone, day)
-
-
-def _moved(day: date, days: int) -> date:
-    """So many days later, within the years that an instant of usage can be of."""
-    return date.fromordinal(min(max(day.toordinal() + days, _FIRST.toordinal()), _LAST.toordinal()))
 
 
 @lru_cache(maxsize=256)

@@ -21,6 +21,7 @@ from billing.tax import document_taxes, joined_taxes, taxes_given_back
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _OF_SUBSCRIPTIONS: Final = ["account_id", "subscription_id", "grid_start", "last_billing_date", "started_on", "term"]
 _OF_CYCLES: Final = [
+    "account_id",
     "subscription_id",
     "billing_date",
     "billing_index",
@@ -53,6 +54,8 @@ class Issued:
         Documents (without status) and lines of this month and the month before.
     taxes
         As `running_taxes`, of the documents whose billing is given back.
+    passed
+        As `Register.passed_dates`, of the month.
     closed_through, closed_through_before
         The day up to which this month, and the month before, were closed; None when never.
     """
@@ -61,6 +64,7 @@ class Issued:
     documents: pl.DataFrame
     lines: pl.DataFrame
     taxes: pl.DataFrame
+    passed: pl.DataFrame
     closed_through: Any
     closed_through_before: Any
 
@@ -109,7 +113,7 @@ def draft_ranges(
     by_account = [_Parted(frame, of_accounts) for frame in (accounts, issued.documents)]
     numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
     issued_lines = _Parted(issued.lines, numbers.select("number", "range"))
-    of_register = issued.taxes, issued.closed_through, issued.closed_through_before
+    of_register = issued.taxes, issued.passed, issued.closed_through, issued.closed_through_before
     del whole, subscriptions, cycles, packages, decisions, rated, dues, differences, accounts, issued
     for each in range(ranges):
         subscribed, dated, packed, decided, used, due, different, closed = (frame.take(each) for frame in frames)
@@ -183,8 +187,9 @@ def draft_month(
     differences
         As `with_settlements` and `by_billing_document`, of all months before.
     """
-    open_dates = cycles.join(issued.closed, on=["subscription_id", "billing_date"], how="anti")
-    own = dues.join(issued.closed, on=["subscription_id", "billing_date"], how="anti").with_columns(
+    dates = ["subscription_id", "billing_date"]
+    open_dates = open_to_documents(cycles.join(issued.closed, on=dates, how="anti"), issued.passed)
+    own = open_to_documents(dues.join(issued.closed, on=dates, how="anti"), issued.passed).with_columns(
         due_on="billing_date", due_kind="kind"
     )
     prior = _prior_lines(month, subscriptions, open_dates, differences, issued, catalogue)
@@ -227,6 +232,24 @@ def draft_month(
     ]
     content = contents(documents, parts, subscriptions, cycles, packages, accounts, catalogue)
     return drafts_of(month, documents, lines, taxes, content)
+
+
+def open_to_documents(dates: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:
+    """Billing dates less those that went by while their account was parked: these are settled as earlier cycles.
+
+    Parameters
+    ----------
+    dates
+        account_id, billing_date.
+    passed
+        account_id, passed_through.
+    """
+    if passed.is_empty():
+        return dates
+    went_by = (pl.col("billing_date") <= pl.col("passed_through")).fill_null(False)
+    return (
+        dates.join(passed, on="account_id", how="left", maintain_order="left").filter(~went_by).drop("passed_through")
+    )
 
 
 def with_notes(scheduled: Iterator[Drafts], notes: Drafts) -> Iterator[Drafts]:

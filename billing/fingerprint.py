@@ -22,7 +22,7 @@ from billing.ingest import events_fingerprint
 from billing.month import approved_refunds, event_months
 from billing.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, Table
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when the tables of a month would come out differently for equal input."""
 
 STEPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -70,6 +70,8 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
             ("answers", month),
             lambda: business.lives.answers.filter(pl.max_horizontal(month_of(pl.col("on")), first) == month),
         ),
+        # a credit note ends a suspension, too
+        "suspensions": _frame_hash(business.suspensions.filter(pl.col("suspended_from").dt.date() <= last_day)),
         # a refund corrects the first document, whenever it is asked for
         "refunds": _frame_hash(_refunds_of(business, month)),
         "first_month": str(business.first_month),
@@ -80,7 +82,11 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         "documents issued": str(business.register.count(month, since=month)),
         "closed through": str(closed_through),
     }
-    if closed_through is None or closed_through < last_day:
+    passed = business.register.passed_dates(month)
+    is_closed = closed_through is not None and closed_through >= last_day
+    parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked
+    inputs["parked"] = _frame_hash(pl.concat([parked.select("account_id"), passed.select("account_id")]))
+    if not is_closed:
         earlier = months_between(business.first_month or month, before)
         inputs |= {
             "as of": f"{min(business.as_of, last_day)}, {'issue' if business.issues else 'draft'} through "

@@ -25,6 +25,7 @@ from billing.documents import Drafts, Issued, draft_ranges, with_notes
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
 from billing.given_back import by_billing_document
+from billing.held_back import CONTRADICTION, PASSES_DATES
 from billing.home import (
     Home,
     file_hash,
@@ -49,6 +50,7 @@ from billing.ingest import (
     scan_events,
 )
 from billing.measured_usage import added_events, measuring_digest, record_measured
+from billing.month_checks import answers_not_given_once, dates_not_billed_once, not_adding_up
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
@@ -101,7 +103,7 @@ def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
     return pending_days(
         business.home,
         catalogue.metrics,
-        business.inputs.accounts["account_id"],
+        business.known_accounts,
         catalogue.time_zone,
         catalogue.policy.lateness_days,
         business.as_of,
@@ -115,7 +117,7 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
     return ingest_deliveries(
         business.home,
         catalogue.metrics,
-        business.inputs.accounts["account_id"],
+        business.known_accounts,
         catalogue.time_zone,
         catalogue.policy.lateness_days,
         progress=progress,
@@ -216,7 +218,8 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
 
 def write_charges(business: Business, month: str) -> pl.DataFrame:
     """What the closed cycles cost and what falls due on the month's billing dates: CHARGES, DUES and PARKED."""
-    rated, parked = _rated(business, month)
+    parked = _parked(business, month)
+    rated = _without(_rated(business, month), parked)
     cycles = _without(_required(business, CYCLES, month), parked)
     packages = _required(business, PACKAGES, month)
     charges = month_charges(rated)
@@ -229,7 +232,32 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
 
 
 def write_drafts(business: Business, month: str) -> Drafts:
-    """The documents of the month's open billing dates: DRAFTS (returned without content), DRAFT_LINES, DRAFT_TAXES."""
+    """The documents of the month's open billing dates: DRAFTS (returned without content), DRAFT_LINES, DRAFT_TAXES.
+
+    An account whose documents contradict themselves is parked, and the others are drafted without it (rule 28).
+    """
+    drafts = _write_drafts(business, month)
+    problems = _problems_of_drafts(business, month, drafts)
+    if not problems.is_empty():
+        park(business, month, problems)
+        drafts = _write_drafts(business, month)
+    return drafts
+
+
+def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.DataFrame:
+    """account_id, detail: accounts whose drafts do not add up, or that are not billed once on each date."""
+    keys = ["account_id", "subscription_id", "billing_date"]
+    wrong = not_adding_up(drafts.documents, drafts.lines, drafts.taxes, keys).with_columns(
+        problem=pl.lit("its draft does not add up")
+    )
+    found = pl.concat([wrong, dates_not_billed_once(business, month)], how="diagonal")
+    return found.select(
+        "account_id",
+        detail=pl.format("{} on {}: {}", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d"), "problem"),
+    )
+
+
+def _write_drafts(business: Business, month: str) -> Drafts:
     seen = business.register.state()
     rows = business.register.rows(month)
     scheduled, notes = _drafts(business, month, rows), _refund_notes(business, month, rows)
@@ -527,13 +555,13 @@ def conserved(business: Business, month: str) -> pl.DataFrame:
     return _once(business, "conserved", month, [month], [unbilled], lambda: _conserved(business, month))
 
 
-def _conserved(business: Business, month: str) -> pl.DataFrame:
+def _conserved(business: Business, month: str, keys: Sequence[str] = ("metric",)) -> pl.DataFrame:
     zone = business.catalogue.time_zone
     bounds = pl.select(
         start=midnight(pl.lit(first_day(month)), zone), end=midnight(pl.lit(first_day(months_after(month, 1))), zone)
     ).row(0)
     events = scan_events(business.home, [month], business.as_of).select("account_id", "metric", "time")
-    counted = events.group_by("metric").agg(counted=pl.len().cast(pl.Int64)).collect(engine="streaming")
+    counted = events.group_by(keys).agg(counted=pl.len().cast(pl.Int64)).collect(engine="streaming")
     parts = []
     for name, closing in (("closed", month), ("open", months_after(month, 1))):
         spans = closing_spans(closing, business.lives.subscriptions, business.suspensions, business.catalogue)
@@ -542,16 +570,16 @@ def _conserved(business: Business, month: str) -> pl.DataFrame:
             .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))
             .filter((pl.col("time") >= bounds[0]) & (pl.col("time") < bounds[1]))
         )
-        parts.append(inside.group_by("metric").agg(pl.len().cast(pl.Int64).alias(name)).collect(engine="streaming"))
+        parts.append(inside.group_by(keys).agg(pl.len().cast(pl.Int64).alias(name)).collect(engine="streaming"))
     unbilled = (
         read_frame(business.home.partition(UNBILLED, month), UNBILLED)
-        .group_by("metric")
+        .group_by(keys)
         .agg(unbilled=pl.col("events").sum())
     )
     result = counted
     for part in (*parts, unbilled):
-        result = result.join(part, on="metric", how="full", coalesce=True)
-    return result.with_columns(pl.col("counted", "closed", "open", "unbilled").fill_null(0)).sort("metric")
+        result = result.join(part, on=list(keys), how="full", coalesce=True)
+    return result.with_columns(pl.col("counted", "closed", "open", "unbilled").fill_null(0)).sort(keys)
 
 
 def _cycles(business: Business, month: str) -> MonthCycles:
@@ -653,24 +681,58 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _rated(business: Business, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rated usage of accounts that can be billed, and PARKED."""
-    rated = rated_usage(
+def _rated(business: Business, month: str) -> pl.DataFrame:
+    """The rated usage of all accounts."""
+    return rated_usage(
         _required(business, USAGE, month), _required(business, PACKAGES, month), business.terms, business.catalogue
     )
-    parked = PARKED.conform(
-        pl.concat(
-            [
-                business.lives.parked.with_columns(billing_month=pl.lit(month)).select(PARKED.column_names),
-                parked_by_rating(rated, month).select(PARKED.column_names),
-            ]
-        )
+
+
+def _parked(business: Business, month: str) -> pl.DataFrame:
+    """The accounts that cannot be billed, as far as is known before anything is drafted: PARKED."""
+    cycles, packages = _required(business, CYCLES, month), _required(business, PACKAGES, month)
+    without_package = cycles.join(packages, on="subscription_id", how="anti").select(
+        "account_id",
+        detail=pl.format("the package in force of {} is not known: bill the month before again", "subscription_id"),
     )
-    return _without(rated, parked), parked
+    return _as_parked(
+        month,
+        business.parked,
+        parked_by_rating(_rated(business, month), month),
+        _contradictory(without_package),
+        _contradictory(
+            answers_not_given_once(business, month).select("account_id", detail=pl.format("{}: {}", "id", "problem"))
+        ),
+    )
+
+
+def _as_parked(month: str, *found: pl.DataFrame) -> pl.DataFrame:
+    """PARKED of account_id, reason, detail: one row for an account and a reason."""
+    columns = ["account_id", "reason", "detail"]
+    rows = pl.concat([frame.select(columns) for frame in found]).unique(columns[:2], keep="first", maintain_order=True)
+    return PARKED.conform(rows.with_columns(billing_month=pl.lit(month)))
+
+
+def _contradictory(problems: pl.DataFrame) -> pl.DataFrame:
+    """account_id, reason, detail of accounts of which two things are said that cannot both be."""
+    return problems.drop_nulls("account_id").select(
+        "account_id",
+        reason=pl.lit(CONTRADICTION),
+        detail=pl.format("{}; the others are billed, and it is looked at again by every run", "detail"),
+    )
+
+
+def park(business: Business, month: str, problems: pl.DataFrame) -> pl.DataFrame:
+    """Park accounts of which a contradiction was found (rule 28): account_id, detail. Returns PARKED as it is now."""
+    known = _required(business, PARKED, month)
+    parked = _as_parked(month, known, _contradictory(problems))
+    write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
+    return parked
 
 
 def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
-    rated, parked = _rated(business, month)
+    parked = _required(business, PARKED, month)
+    rated = _without(_rated(business, month), parked)
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(_with_settlements(business, open_ones), _billed_lines(business, open_ones))
     change = pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("outcome") == "approved")
@@ -876,6 +938,7 @@ def _issued(business: Business, month: str, rows: IssuedRows, given_back: pl.Ser
         documents=pl.concat([register.documents([before]), rows.documents]).sort("number"),
         lines=pl.concat([register.lines([before]), rows.lines]).sort("number", "line"),
         taxes=_running_taxes(business, given_back),
+        passed=register.passed_dates(month),
         closed_through=register.closed_through(month),
         closed_through_before=register.closed_through(before),
     )
@@ -887,6 +950,10 @@ def _issue(business: Business, month: str, through: date) -> Issue:
     parked = _required(business, PARKED, month)
     pages = scan_frames([business.home.partition(DRAFTS, month)], DRAFTS)
     pages = pages.head(_reached(pages, through))
+    lost = accounts_that_lost_events(business, month)
+    if not lost.is_empty():
+        parked = park(business, month, lost)
+        pages = pages.join(parked.lazy(), on="account_id", how="anti", maintain_order="left")
     drafts = pages.drop("content").collect()
     packages = _without(_required(business, PACKAGES, month), parked)
     columns = ["account_id", *CLOSED_SCHEMA]
@@ -903,12 +970,56 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         as_of=business.as_of,
         closed_through=through,
         drafts=pages,
-        lines=_required(business, DRAFT_LINES, month, reached),
-        taxes=_required(business, DRAFT_TAXES, month, reached),
+        lines=_without(_required(business, DRAFT_LINES, month, reached), parked),
+        taxes=_without(_required(business, DRAFT_TAXES, month, reached), parked),
         closing=pl.concat([closing, settled]),
         decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
         seen=_drafted_from(business, month).read_text().splitlines()[0],
+        begun=_newly_begun(business, closing),
+        passed=parked.filter(
+            pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.billed_accounts.implode())
+        )["account_id"],
     )
+
+
+def _newly_begun(business: Business, closing: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id, account_id, request_id of subscriptions that are issued to for the first time.
+
+    Earlier versions recorded none: then of all that have closed dates.
+    """
+    began = business.lives.answers.filter(
+        pl.col("kind").is_in(["subscribe", "resume"]) & pl.col("reason").is_in(["subscribed", "new_subscription"])
+    ).select("subscription_id", "account_id", "request_id")
+    first = closing.filter(pl.col("closing_package").is_null()).select("subscription_id")
+    if not business.register.has_begun_subscriptions():
+        first = pl.concat([first, business.register.closed_subscriptions().select("subscription_id")])
+    return began.join(first, on="subscription_id", how="semi")
+
+
+def accounts_that_lost_events(business: Business, month: str) -> pl.DataFrame:
+    """account_id, detail: accounts with counted events that are in no cycle and not unbilled, or in two (rule 27)."""
+    totals = conserved(business, month)
+    if totals.filter(_is_lost()).is_empty():
+        return pl.DataFrame(schema={"account_id": pl.String, "detail": pl.String})
+    return (
+        _conserved(business, month, ["account_id", "metric"])
+        .filter(_is_lost())
+        .select(
+            "account_id",
+            detail=pl.format(
+                "{} {} events of {} are counted, {} are in cycles and {} bill nothing",
+                "counted",
+                "metric",
+                pl.lit(month),
+                pl.col("closed") + pl.col("open"),
+                "unbilled",
+            ),
+        )
+    )
+
+
+def _is_lost() -> pl.Expr:
+    return pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled")
 
 
 def _unbilled(business: Business, month: str) -> pl.DataFrame:

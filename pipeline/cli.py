@@ -154,9 +154,15 @@ def check(home: Path) -> int:
 @click.option("--through", metavar="MONTH", help="Bill the following months, too, up to this one.")
 @as_of_option
 @click.option("--draft", is_flag=True, help="Compute everything, issue nothing.")
+@click.option(
+    "--accept-missing-accounts",
+    "accept_missing",
+    is_flag=True,
+    help="Bill although the accounts file lacks many accounts with live subscriptions: they are parked.",
+)
 @home_option
 @exit_status
-def bill(month: str, through: str | None, as_of: date | None, draft: bool, home: Path) -> int:
+def bill(month: str, through: str | None, as_of: date | None, draft: bool, accept_missing: bool, home: Path) -> int:
     """Bill a month: ingest what is new, compute, issue what has fallen due, render.
 
     Earlier months are brought up to date first, in order.
@@ -168,6 +174,8 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
 
     last = through or month
     business = standing.load(home, as_of or today(home), issues=not draft)
+    if not accept_missing:
+        business.refuse_lacking_accounts()
     outcome = standing.done_already(business, month, last, draft, say)
     if outcome is None:
         # Dagster, and what needs it, takes a second to load

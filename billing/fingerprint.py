@@ -17,10 +17,11 @@ import polars as pl
 from billing import __version__
 from billing.business import Business
 from billing.calendar import first_day, month_of, months_after, months_between
-from billing.home import file_hash, write_bytes
+from billing.held_back import CONTRADICTION
+from billing.home import file_hash, read_frame, write_bytes
 from billing.ingest import events_fingerprint
 from billing.month import approved_refunds, event_months
-from billing.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, Table
+from billing.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, PARKED, Table
 
 FORMAT: Final = 3
 """Raised when the tables of a month would come out differently for equal input."""
@@ -75,6 +76,8 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         # a refund corrects the first document, whenever it is asked for
         "refunds": _frame_hash(_refunds_of(business, month)),
         "first_month": str(business.first_month),
+        # a month in which something contradicted itself is looked at again
+        "contradictions": "0",
         "levels of the month before": _file(business, LEVELS, before),
         "packages of the month before": _file(business, PACKAGES, before),
         "closed dates": _frame_hash(business.register.closed_dates(month)),
@@ -156,7 +159,9 @@ def record_when_complete(business: Business, month: str) -> bool:
 
 def record_fingerprint(business: Business, month: str) -> None:
     """Remember what the month was built from, once everything in it is written."""
-    content = json.dumps(month_fingerprint(business, month), indent=1, sort_keys=True) + "\n"
+    parked = read_frame(business.home.partition(PARKED, month), PARKED, ["reason"])
+    found = {"contradictions": str(int((parked["reason"] == CONTRADICTION).sum()))}
+    content = json.dumps(month_fingerprint(business, month) | found, indent=1, sort_keys=True) + "\n"
     write_bytes(_path(business, month), content.encode())
 
 

@@ -15,7 +15,7 @@ ACCOUNT_MISSING: Final = "account_missing"
 ACCOUNT_SET_ASIDE: Final = "account_set_aside"
 REQUEST_MISSING: Final = "request_missing"
 CONTRADICTION: Final = "contradiction"
-PASSES_DATES: Final = (ACCOUNT_MISSING, ACCOUNT_SET_ASIDE, REQUEST_MISSING, CONTRADICTION)
+PASSES_DATES: Final = (ACCOUNT_MISSING, ACCOUNT_SET_ASIDE, REQUEST_MISSING)
 """Reasons for which an account is parked while its billing dates go by: they are settled on its next document."""
 
 _FEWEST, _SHARE = 10, 10

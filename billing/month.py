@@ -50,7 +50,12 @@ from billing.ingest import (
     scan_events,
 )
 from billing.measured_usage import added_events, measuring_digest, record_measured
-from billing.month_checks import answers_not_given_once, dates_not_billed_once, not_adding_up
+from billing.month_checks import (
+    answers_not_given_once,
+    dates_not_billed_once,
+    not_adding_up,
+    quantities_not_charged_once,
+)
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
@@ -220,9 +225,13 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
     """What the closed cycles cost and what falls due on the month's billing dates: CHARGES, DUES and PARKED."""
     parked = _parked(business, month)
     rated = _without(_rated(business, month), parked)
+    charges = month_charges(rated)
+    unmatched = quantities_not_charged_once(_without(_required(business, USAGE, month), parked), charges)
+    if not unmatched.is_empty():
+        parked = _as_parked(month, parked, _contradictory(unmatched))
+        rated, charges = _without(rated, parked), _without(charges, parked)
     cycles = _without(_required(business, CYCLES, month), parked)
     packages = _required(business, PACKAGES, month)
-    charges = month_charges(rated)
     first_packages = _first_packages(business, cycles)
     dues = month_dues(month, cycles, packages, first_packages, rated, business.terms, business.catalogue)
     write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
@@ -236,6 +245,9 @@ def write_drafts(business: Business, month: str) -> Drafts:
 
     An account whose documents contradict themselves is parked, and the others are drafted without it (rule 28).
     """
+    unanswered = answers_not_given_once(business, month)
+    if not unanswered.is_empty():
+        park(business, month, unanswered.select("account_id", detail=pl.format("{}: {}", "id", "problem")))
     drafts = _write_drafts(business, month)
     problems = _problems_of_drafts(business, month, drafts)
     if not problems.is_empty():
@@ -700,9 +712,6 @@ def _parked(business: Business, month: str) -> pl.DataFrame:
         business.parked,
         parked_by_rating(_rated(business, month), month),
         _contradictory(without_package),
-        _contradictory(
-            answers_not_given_once(business, month).select("account_id", detail=pl.format("{}: {}", "id", "problem"))
-        ),
     )
 
 
@@ -743,7 +752,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         _required(business, PACKAGES, month),
         _required(business, DECISIONS, month, change),
         rated,
-        _required(business, DUES, month),
+        _without(_required(business, DUES, month), parked),
         differences,
         business.inputs.accounts,
         business.inputs.tax_rates,

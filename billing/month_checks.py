@@ -88,6 +88,22 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
     return pl.concat([twice, unanswered, undecided]).sort("id", "problem")
 
 
+def quantities_not_charged_once(usage: pl.DataFrame, charges: pl.DataFrame) -> pl.DataFrame:
+    """Every measured quantity has one charge: account_id, detail where it has none or a charge has no quantity.
+
+    Parameters
+    ----------
+    usage, charges
+        The tables USAGE and CHARGES of a month, of the same accounts.
+    """
+    keys = ["account_id", "subscription_id", "cycle_start", "metric", "quantity"]
+    counted = [frame.group_by(keys).agg(times=pl.len()) for frame in (usage, charges)]
+    other = [one.join(two, on=[*keys, "times"], how="anti") for one, two in (counted, reversed(counted))]
+    return pl.concat(other).select(
+        "account_id", detail=pl.format("{} of {}: its quantity has not one charge", "metric", "subscription_id")
+    )
+
+
 def surges(business: Business, month: str | None = None) -> pl.DataFrame:
     """Bills of a month, or of all, that are SURGE times the account's last one without a change of package: SURGES.
 

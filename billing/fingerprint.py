@@ -76,6 +76,7 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         # a refund corrects the first document, whenever it is asked for
         "refunds": _frame_hash(_refunds_of(business, month)),
         "first_month": str(business.first_month),
+        "accepted losses": str(business.register.accepted_losses().height),
         # a month in which something contradicted itself is looked at again
         "contradictions": "0",
         "levels of the month before": _file(business, LEVELS, before),

@@ -49,6 +49,7 @@ from billing.ingest import (
     scan_event_parts,
     scan_events,
 )
+from billing.measured_deliveries import lost_deliveries, newly_measured, refuse_lost_deliveries
 from billing.measured_usage import added_events, measuring_digest, record_measured
 from billing.month_checks import (
     answers_not_given_once,
@@ -148,6 +149,7 @@ def write_levels(business: Business, month: str) -> pl.DataFrame:
     """
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
+    refuse_lost_deliveries(business, month, date.min if is_first else None)
     previous = None if is_first else _required(business, LEVELS, before)
     earlier = event_months(business.home, before) if is_first else []
     levels = month_levels(
@@ -163,6 +165,7 @@ def write_levels(business: Business, month: str) -> pl.DataFrame:
 
 def write_usage(business: Business, month: str) -> pl.DataFrame:
     """What was used in the cycles that close in the month: USAGE."""
+    refuse_lost_deliveries(business, month)
     home, cycles, levels = business.home, _cycles(business, month), _required(business, LEVELS, month)
     months, as_of = [months_after(month, -1), month], business.as_of
     files = event_hashes(home, months, as_of)
@@ -487,12 +490,50 @@ def month_differences(business: Business, since: str, before: str, refunded_by: 
     if refunded_by is not None:
         is_refund = pl.col("kind") == "refund"
         amounts = pl.concat([amounts.filter(~is_refund), refunded_by.issued_amounts(*days).filter(is_refund)])
-    return open_differences(
+    differences = open_differences(
         business.scan_months(DUES, months),
         business.scan_months(PARKED, months),
         register.closed_dates().select("subscription_id", "billing_date"),
         amounts,
     )
+    return _without_accepted_losses(differences, register.accepted_losses())
+
+
+def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) -> pl.DataFrame:
+    """Overages of cycles whose usage is lost in part stand as they were issued (rule 22)."""
+    if losses.is_empty() or differences.is_empty():
+        return differences
+    spans = losses.select("first_day", "last_day").unique()
+    touched = (
+        differences.filter(pl.col("kind") == "overage")
+        .select("cycle_start", "cycle_end")
+        .unique()
+        .join_where(spans, pl.col("cycle_start") <= pl.col("last_day"), pl.col("cycle_end") > pl.col("first_day"))
+        .select("cycle_start", "cycle_end", is_touched=pl.lit(True))
+        .unique()
+    )
+    return (
+        differences.join(touched, on=["cycle_start", "cycle_end"], how="left", maintain_order="left")
+        .filter((pl.col("kind") != "overage") | pl.col("is_touched").is_null())
+        .drop("is_touched")
+    )
+
+
+def accept_losses(business: Business, reason: str) -> pl.DataFrame:
+    """Record that lost deliveries are given up, and return them: LOST_SCHEMA (rule 22).
+
+    Cycles that were measured from them stand as they were issued; others are measured from what there is.
+
+    Raises
+    ------
+    RefusedError
+        When the reason cannot be kept, as `correction_reason`.
+    """
+    reason = correction_reason(reason)
+    lost = lost_deliveries(business)
+    if not lost.is_empty():
+        business.register.accept_losses(lost.with_columns(accepted_on=pl.lit(business.as_of), reason=pl.lit(reason)))
+    return lost
 
 
 @dataclass(frozen=True)
@@ -864,6 +905,7 @@ def _issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Is
             closing,
             DECISIONS.empty(),
             seen,
+            measured=newly_measured(business),
         )
     )
 
@@ -985,6 +1027,7 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
         seen=_drafted_from(business, month).read_text().splitlines()[0],
         begun=_newly_begun(business, closing),
+        measured=newly_measured(business),
         passed=parked.filter(
             pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.billed_accounts.implode())
         )["account_id"],

@@ -77,6 +77,8 @@ class Issue:
         subscription_id, account_id, request_id: of subscriptions of which no request is recorded yet.
     passed
         account_id: of parked accounts whose billing dates go by.
+    measured
+        As `newly_measured`: from which deliveries usage was measured.
     """
 
     month: str
@@ -90,6 +92,7 @@ class Issue:
     seen: str
     begun: pl.DataFrame | None = None
     passed: pl.Series | None = None
+    measured: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -422,6 +425,41 @@ class Register:
         )
         return self._frame(query, {"account_id": pl.String, "passed_through": pl.Date})
 
+    def measured_digests(self) -> pl.DataFrame:
+        """delivery_day, version, digest: the latest record of each day's deliveries (see `measured_deliveries`)."""
+        table = stored.measured_deliveries.c
+        latest = (
+            sa.select(table.delivery_day, sa.func.max(table.version).label("version"))
+            .group_by(table.delivery_day)
+            .subquery()
+        )
+        query = (
+            sa.select(table.delivery_day, table.version, table.digest)
+            .join(latest, (latest.c.delivery_day == table.delivery_day) & (latest.c.version == table.version))
+            .order_by(table.delivery_day)
+        )
+        return self._frame(query, {"delivery_day": pl.Date, "version": pl.Int64, "digest": pl.String})
+
+    def measured_files(self, records: Sequence[tuple[date, int]]) -> Iterator[tuple[date, str]]:
+        """(delivery_day, files) of records, by day and version."""
+        table = stored.measured_deliveries.c
+        for day, version in records:
+            query = sa.select(table.files).where(table.delivery_day == day, table.version == version)
+            with self._engine.connect() as connection:
+                yield day, connection.execute(query).scalar_one()
+
+    def accepted_losses(self) -> pl.DataFrame:
+        """delivery_day, file, sha256, first_day, last_day, accepted_on, reason of deliveries that were given up."""
+        dates = ("delivery_day", "first_day", "last_day", "accepted_on")
+        columns = list(stored.accepted_losses.columns)
+        schema = {column.name: pl.Date if column.name in dates else pl.String for column in columns}
+        return self._frame(sa.select(*columns).order_by(*columns[:3]), schema)
+
+    def accept_losses(self, lost: pl.DataFrame) -> None:
+        """Record that the loss of deliveries was accepted: the columns of `accepted_losses`."""
+        with self._made.begin() as connection:
+            _insert(connection, stored.accepted_losses, lost.select(stored.accepted_losses.columns.keys()))
+
     def closed_subscriptions(self) -> pl.DataFrame:
         """account_id, subscription_id, first and last closed billing date; sorted by subscription."""
         table = stored.closed_dates.c
@@ -620,6 +658,8 @@ class Register:
             _insert(connection, stored.closed_decisions, _decision_rows(issue.decisions))
             if issue.begun is not None:
                 _insert(connection, stored.begun_subscriptions, issue.begun.sort("subscription_id"))
+            if issue.measured is not None:
+                _insert(connection, stored.measured_deliveries, issue.measured)
             if issue.passed is not None:
                 _insert(connection, stored.passed_dates, self._newly_passed(connection, issue, issue.passed))
             closed = {"closed_through": issue.closed_through}

@@ -190,6 +190,30 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, accep
     return PARTLY if outcome.is_partial else DONE
 
 
+@main.command("accept-loss")
+@click.option("--reason", required=True, help="Why they are given up: recorded.")
+@as_of_option
+@home_option
+@exit_status
+def accept_loss(reason: str, as_of: date | None, home: Path) -> None:
+    """Go on without deliveries that usage was measured from and that are neither in landing nor in the lake.
+
+    What was issued from them stands; cycles that are still open are measured from what there is. It cannot be taken
+    back: put the archive back instead, if there is one.
+    """
+    from assets.clock import today
+    from billing.month import accept_losses, ingest_usage
+    from pipeline import standing
+
+    business = standing.load(home, as_of or today(home), issues=False)
+    with business.alone():
+        ingest_usage(business)
+        lost = accept_losses(business, reason)
+    for day, file, counted_rows in lost.select("delivery_day", "file", "counted").iter_rows():
+        click.echo(f"usage/{day}/{file}: {counted(counted_rows, 'row')} counted, given up")
+    say(f"{counted(lost.height, 'file')} given up" if lost.height else "nothing is lost")
+
+
 @main.command()
 @click.argument("month")
 @click.option(

@@ -12,6 +12,7 @@ import polars as pl
 
 from billing.calendar import Grid, first_day, month_number
 from billing.catalogue import Catalogue
+from billing.charges import with_late_dates
 from billing.differences import in_words
 from billing.document_content import change_list, comparison, contents, line_list, tax_list, usage_list
 from billing.register import hash_contents
@@ -28,6 +29,7 @@ _OF_CYCLES: Final = [
     "cycle_start",
     "next_billing_date",
     "is_last",
+    "late_fee_on",
 ]
 # subscriptions that are drafted at once: a page takes several times its text until it is one
 _RANGE: Final = 50_000
@@ -230,8 +232,24 @@ def draft_month(
         tax_list(taxes, catalogue),
         comparison(documents, lines, issued.documents, issued.lines, catalogue),
     ]
-    content = contents(documents, parts, subscriptions, cycles, packages, accounts, catalogue)
+    content = contents(
+        documents, parts, subscriptions, *_with_late_dates(cycles, packages), accounts=accounts, catalogue=catalogue
+    )
     return drafts_of(month, documents, lines, taxes, content)
+
+
+def _with_late_dates(cycles: pl.DataFrame, packages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Cycles and packages of the regular billing dates, and of those on which a late yearly fee falls due."""
+    if not cycles["late_fee_on"].is_not_null().any():
+        return cycles, packages
+    keys = ["subscription_id", "billing_date"]
+    named = packages.select(*keys, "closing_package", "opening_package")
+    late = with_late_dates(cycles.join(named, on=keys)).join(cycles, on=keys, how="anti")
+    late = late.with_columns(is_last=pl.lit(False))
+    return (
+        pl.concat([cycles, late.select(cycles.columns)]),
+        pl.concat([packages, late.select(*keys, "closing_package", "opening_package")], how="diagonal"),
+    )
 
 
 def open_to_documents(dates: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:

@@ -147,10 +147,13 @@ def _kept_apart(business: Business, documents: pl.DataFrame, lines: pl.DataFrame
     dated = lines.join(
         documents.select("number", "subscription_id", "billing_date"), on="number", maintain_order="left"
     )
+    # rule 16: a yearly fee may fall due later, on the day access came back
+    is_late = (due_kind == "package_fee") & pl.col("due_on").is_between("cycle_start", "cycle_end", closed="left")
+    is_late &= (pl.col("cycle_end") - pl.col("cycle_start")).dt.total_days() > 31
     is_other = (
         (scheduled & ((due_kind != kind) | (pl.col("due_on") != pl.col("billing_date"))))
         | ((due_kind == "overage") != pl.col("metric").is_not_null())
-        | (pl.col("due_on") != due_on)
+        | ((pl.col("due_on") != due_on) & ~is_late)
     )
     for number, line, day, what in dated.filter(is_other).select("number", "line", "due_on", "due_kind").iter_rows():
         yield f"{number} line {line}: the register has it as {what} due on {day}, but it is of another date or kind"

@@ -114,6 +114,7 @@ def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
         catalogue.policy.lateness_days,
         business.as_of,
         by_content,
+        catalogue.policy.limits,
     )
 
 
@@ -129,6 +130,7 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
         progress=progress,
         through=business.as_of,
         kept=recorded_deliveries(business.home),
+        limits=catalogue.policy.limits,
     )
 
 

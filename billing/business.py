@@ -16,6 +16,7 @@ from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
 from billing.home import Home, lock, scan_frames
 from billing.inputs import Inputs, read_inputs
+from billing.issued_settings import refuse_moved_settings
 from billing.rating import TermsFrames, terms_frames
 from billing.register import Register
 from billing.subscriptions import Lives, read_lives
@@ -65,6 +66,7 @@ class Business:
         catalogue = load_catalogue(home.landing / "catalogue.yaml")
         inputs = read_inputs(home, catalogue)
         register = Register.open(home, register_url)
+        refuse_moved_settings(register, catalogue)
         # policy auto_issue false: runs stop at drafts until someone issues
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
 

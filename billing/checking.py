@@ -11,13 +11,15 @@ from billing.home import Home
 from billing.ingest.landing import EXPECTED_ENDINGS, delivered_files
 from billing.ingest.unusable import STRAY
 from billing.inputs import Inputs, read_inputs
+from billing.issued_settings import refuse_moved_settings
 from billing.rating import terms_frames
+from billing.register import Register
 from billing.rendering import check_rendering_environment
 from billing.subscriptions import read_lives
 from billing.unread import names_not_read
 
 
-def problems_of(root: Path) -> list[str]:
+def problems_of(root: Path, register_url: str | None = None) -> list[str]:
     """Every problem, in words that name file, place, what was found and what was expected.
 
     Raises
@@ -33,6 +35,8 @@ def problems_of(root: Path) -> list[str]:
     try:
         catalogue = load_catalogue(home.landing / "catalogue.yaml")
         inputs = read_inputs(home, catalogue)
+        register = Register.open(home, register_url)
+        refuse_moved_settings(register, catalogue)
     except RefusedError as error:
         return [str(problem) for problem in error.problems] or [error.message]
     return [

@@ -45,6 +45,7 @@ from billing.ingest import (
     scan_event_parts,
     scan_events,
 )
+from billing.issued_settings import keep_settings
 from billing.measured_usage import added_events, measuring_digest, record_measured
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
@@ -284,6 +285,7 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
         if is_due or _was_issued_since(business, month):
             if is_due and not is_issued:
                 refuse_lost_documents(business)
+                keep_settings(register, business.catalogue)
                 new = register.issue(issue)
                 # known here: of a large month the closed dates are not read back either
                 closed = pl.concat(

@@ -142,7 +142,7 @@ def check(home: Path) -> int:
     """Validate the catalogue and the inputs; compute nothing."""
     from billing.checking import problems_of
 
-    problems = problems_of(home)
+    problems = problems_of(home, os.environ.get("OVERAGE_REGISTER_URL") or None)
     for problem in problems:
         click.echo(problem)
     say(f"{home}: {len(problems)} found" if problems else f"{home}: nothing to complain about")

@@ -241,7 +241,8 @@ def check_month(business: Business, month: str) -> None:
     """Refuse what is no billing month of this business."""
     business.refuse_unknown_month(month)
     if not billing_months.has_partition_key(month):
-        raise RefusedError(f"unknown month: found {month}, which is too far in the future")
+        first, last = billing_months.get_first_partition_key(), billing_months.get_last_partition_key()
+        raise RefusedError(f"unknown month: found {month}, expected a month of the calendar, {first} to {last}")
 
 
 def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> None:

@@ -59,14 +59,17 @@ def parsed_file(home: Home, version: FileVersion, types: EventTypes, kept: bool 
     `kept` names the one that was made from an earlier parsed file (`parse_again`), because the delivered file had
     vanished: it may hold less than the delivered bytes would have given.
     """
+    digest = event_types_digest(types, PARSER_VERSION)
+    name = f"{parsed_name(version)}.{digest}{'.kept' if kept else ''}.parquet"
+    return parsed_files_folder(home, version.day) / name
+
+
+def parsed_name(version: FileVersion) -> str:
+    """How the names of all parsed files of one version of a delivered file begin."""
     safe = quote(version.name.encode(), safe="")
     if len(safe) > _LONGEST_NAME:
         safe = f"{safe[:_LONGEST_NAME]}~{hashlib.sha256(version.name.encode()).hexdigest()[:12]}"
-    digest = event_types_digest(types, PARSER_VERSION)
-    return (
-        parsed_files_folder(home, version.day)
-        / f"{safe}.{version.sha256[:16]}.{digest}{'.kept' if kept else ''}.parquet"
-    )
+    return f"{safe}.{version.sha256[:16]}"
 
 
 def parse_delivered(delivered: DeliveredFile, types: EventTypes) -> Iterator[pl.DataFrame]:

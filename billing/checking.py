@@ -16,6 +16,7 @@ from billing.rating import terms_frames
 from billing.register import Register
 from billing.rendering import check_rendering_environment
 from billing.subscriptions import read_lives
+from billing.tax_and_locale_checks import tax_and_locale_warnings
 from billing.unread import names_not_read
 
 
@@ -44,6 +45,7 @@ def problems_of(root: Path, register_url: str | None = None) -> list[str]:
         *_rejected(inputs),
         *_cannot_be_billed(inputs, catalogue),
         *_unknown_agreements(inputs, catalogue),
+        *tax_and_locale_warnings(inputs, catalogue),
         *names_not_read(home),
         *_usage_files(home),
         *check_rendering_environment(),

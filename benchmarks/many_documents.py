@@ -59,12 +59,12 @@ def _contents(documents: int) -> Iterator[tuple[str, str]]:
 
 def _files(documents: int) -> dict[str, float]:
     """Draw into files as `overage bill` does, the start of the workers included."""
-    from billing.rendering import render_files
+    from billing.rendering import Job, RenderedFile, render_files
 
     with tempfile.TemporaryDirectory(prefix="overage-benchmark-") as folder:
-        jobs = ((text, Path(folder) / f"{number}.pdf") for number, text in _contents(documents))
+        jobs = (Job(text, Path(folder) / f"{number}.pdf") for number, text in _contents(documents))
         started = time.perf_counter()
-        drawn = sum(1 for _ in render_files(jobs, workers=WORKERS))
+        drawn = sum(isinstance(file, RenderedFile) for file in render_files(jobs, workers=WORKERS))
         seconds = time.perf_counter() - started
     if drawn != documents:
         raise SystemExit(f"{drawn} of {documents} documents were drawn")

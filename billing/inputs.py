@@ -76,6 +76,29 @@ PAYMENT_STATUSES: Final = ("succeeded", "failed", "refunded", "disputed")
 INPUTS: Final = ("accounts", "requests", "payments")
 """The tables that are one file or a folder of them."""
 
+LONGEST: Final = {
+    "account_id": 200,
+    "name": 500,
+    "email": 320,
+    "address_line1": 300,
+    "address_line2": 300,
+    "city": 200,
+    "region": 100,
+    "postal_code": 40,
+    "country": 100,
+    "tax_id": 100,
+    "locale": 100,
+    "request_id": 200,
+    "package": 200,
+    "reason": 1_000,
+    "brand": 100,
+    "payment_id": 200,
+    "document": 200,
+    "card_brand": 100,
+    "card_last4": 100,
+}
+"""Characters that a text may have, so that it fits the pages and the names of files."""
+
 # a reason, when it holds, and in words the field at fault, what was found and what was expected
 _Rule = tuple[str, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
@@ -194,6 +217,7 @@ def _accounts(home: Home, catalogue: Catalogue, noticed: _Noticed) -> pl.DataFra
         _unparseable(),
         _missing("account_id"),
         *_control_characters(("account_id", "name"), ACCOUNT_COLUMNS),
+        _too_long(ACCOUNT_COLUMNS),
         _one_of("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
         _card_number(),
     )
@@ -278,6 +302,7 @@ def _requests(
             kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
             pl.format("package: found nothing, expected the name of a package: the kind is {}", "kind"),
         ),
+        _too_long(REQUEST_MEMBERS),
         *_not_an_instant(),
         _one_of("kind", REQUEST_KINDS),
         _one_of("channel", CHANNELS),
@@ -339,6 +364,7 @@ def _payments(
         _unparseable(),
         _missing("payment_id", "account_id", "document", "at", "amount", "currency", "status"),
         *_control_characters(("payment_id", "account_id", "document"), PAYMENT_MEMBERS),
+        _too_long(PAYMENT_MEMBERS),
         *_not_an_instant(),
         (
             "impossible_value",
@@ -414,6 +440,20 @@ def _control_characters(names: Sequence[str], columns: Sequence[str]) -> list[_R
         detail = pl.format("{}: found the control character {}, expected text", name, found.replace(_CODE_POINTS))
         rules.append(("impossible_value", found.is_not_null(), detail))
     return rules
+
+
+def _too_long(columns: Sequence[str]) -> _Rule:
+    # `reason` is taken by the reason for setting a row aside
+    read = {"stated_reason" if column == "reason" else column: column for column in columns if column in LONGEST}
+    lengths = {name: pl.col(name).str.len_chars() for name in read}
+    beyond = {name: length > LONGEST[read[name]] for name, length in lengths.items()}
+    details = [
+        pl.when(beyond[name]).then(
+            pl.format(f"{read[name]}: found {{}} characters, expected at most {LONGEST[read[name]]}", length)
+        )
+        for name, length in lengths.items()
+    ]
+    return "too_long", pl.any_horizontal(*(each.fill_null(False) for each in beyond.values())), pl.coalesce(details)
 
 
 def _not_an_instant() -> list[_Rule]:

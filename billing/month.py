@@ -6,12 +6,14 @@ of this month and the one before; running it again on unchanged input writes not
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import date
 from functools import partial
 from pathlib import Path
 
 import polars as pl
 
+from billing.balances import money_sent_back
 from billing.business import Business
 from billing.calendar import first_day, midnight, month_of, months_after, months_between
 from billing.cards import contains_card_number
@@ -22,6 +24,7 @@ from billing.differences import open_differences
 from billing.documents import Drafts, Issued, draft_ranges, with_notes
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
+from billing.given_back import by_billing_document
 from billing.home import (
     Home,
     file_hash,
@@ -51,7 +54,7 @@ from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
 from billing.register import SERIES, Issue, IssuedRows, Register
-from billing.rendering import RenderedFile, render_files
+from billing.rendering import Job, RenderedFile, Undrawn, render_files
 from billing.settlements import with_settlements
 from billing.tables import (
     CHARGES,
@@ -73,6 +76,7 @@ from billing.tables import (
     USAGE,
     Table,
 )
+from billing.tax import running_taxes
 from billing.usage import levels_at_close, month_levels, month_usage, month_usage_with_more
 
 _LONGEST_REASON = 500
@@ -397,14 +401,16 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
     differences = month_differences(business, month, months_after(month, 1))
     if accounts:
         differences = differences.filter(pl.col("account_id").is_in(accounts))
+    documents = business.register.documents([month])
+    documents = documents.join(differences, on=["subscription_id", "billing_date"], how="semi", maintain_order="left")
     return correction_notes(
         month,
         _with_settlements(business, differences),
         reason,
         _billed_subscriptions(business),
         _required(business, PACKAGES, month),
-        business.register.documents([month]),
-        business.register.taxes([month]),
+        documents,
+        _running_taxes(business, documents["number"]),
         business.inputs.accounts,
         business.catalogue,
     )
@@ -451,6 +457,14 @@ def month_differences(business: Business, since: str, before: str, refunded_by: 
     )
 
 
+@dataclass(frozen=True)
+class Rendered:
+    """The PDFs that were drawn, and the documents that could not be."""
+
+    files: Sequence[RenderedFile]
+    undrawn: Sequence[Undrawn]
+
+
 def documents_to_render(business: Business, month: str) -> list[str]:
     """The numbers of the month's documents whose PDF is not there, or is not known to be theirs; sorted.
 
@@ -458,23 +472,32 @@ def documents_to_render(business: Business, month: str) -> list[str]:
     """
     standing = {path.stem for path in (business.home.documents / month).glob("*.pdf")}
     return [
-        number for number, recorded in business.register.filed(month).items() if not recorded or number not in standing
+        number for number, sha256 in business.register.filed(month).items() if sha256 is None or number not in standing
     ]
 
 
 def render_documents(
     business: Business, month: str, workers: int = 2, progress: Callable[[int, int], None] | None = None
-) -> list[RenderedFile]:
-    """Render the PDF of every document of the month that has none yet, from stored content only (rule 19)."""
+) -> Rendered:
+    """Render the PDF of every document of the month that has none yet, from stored content only (rule 19).
+
+    A document that cannot be drawn is told of, and the others are drawn.
+    """
     home, register = business.home, business.register
-    known = {number for number, recorded in register.filed(month).items() if recorded}
+    known = register.filed(month)
     missing = documents_to_render(business, month)
-    jobs = ((content, home.document_file(month, number)) for number, content in register.contents(missing))
+    jobs = (
+        Job(content, home.document_file(month, number), known[number]) for number, content in register.contents(missing)
+    )
     rendered: list[RenderedFile] = []
+    undrawn: list[Undrawn] = []
     unrecorded: list[dict[str, object]] = []
     for file in render_files(jobs, workers=workers):
+        if isinstance(file, Undrawn):
+            undrawn.append(file)
+            continue
         number = file.path.stem
-        if number not in known:
+        if known[number] is None:
             unrecorded.append({"number": number, "sha256": file.sha256, "bytes": file.bytes})
         rendered.append(file)
         if progress is not None:
@@ -483,7 +506,7 @@ def render_documents(
             register.record_files(unrecorded)
             unrecorded = []
     register.record_files(unrecorded)
-    return rendered
+    return Rendered(rendered, undrawn)
 
 
 def write_unbilled(business: Business, month: str) -> pl.DataFrame:
@@ -650,6 +673,8 @@ def _rated(business: Business, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
     rated, parked = _rated(business, month)
+    open_ones = month_differences(business, business.first_month or month, month)
+    differences = by_billing_document(_with_settlements(business, open_ones), _billed_lines(business, open_ones))
     change = pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("outcome") == "approved")
     return draft_ranges(
         month,
@@ -659,10 +684,10 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         _required(business, DECISIONS, month, change),
         rated,
         _required(business, DUES, month),
-        _with_settlements(business, month_differences(business, business.first_month or month, month)),
+        differences,
         business.inputs.accounts,
         business.inputs.tax_rates,
-        _issued(business, month, rows),
+        _issued(business, month, rows, differences["gives_back"]),
         business.catalogue,
     )
 
@@ -670,15 +695,27 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
 def _with_settlements(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
     """The differences with what their lines say of the earlier cycles, as `with_settlements`."""
     months = differences.select(month_of(pl.col("billing_date")).unique().sort()).to_series().to_list()
-    accounts = differences["account_id"].unique().sort().to_list()
-    since, until = differences.select(pl.col("billing_date").min(), last=pl.col("billing_date").max()).row(0)
     return with_settlements(
         differences,
         business.scan_months(CHARGES, months),
         business.scan_months(CYCLES, months),
-        business.register.lines_of_accounts(accounts, since, until),
+        _billed_lines(business, differences),
         business.terms,
         business.catalogue,
+    )
+
+
+def _billed_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
+    """As `Register.lines_of_accounts`, of the accounts and dates of the differences."""
+    accounts = differences["account_id"].unique().sort().to_list()
+    since, until = differences.select(pl.col("billing_date").min(), last=pl.col("billing_date").max()).row(0)
+    return business.register.lines_of_accounts(accounts, since, until)
+
+
+def _running_taxes(business: Business, numbers: pl.Series) -> pl.DataFrame:
+    """As `running_taxes`, of documents."""
+    return running_taxes(
+        *business.register.taxes_of(numbers.drop_nulls().unique().sort().to_list()), business.catalogue
     )
 
 
@@ -801,14 +838,16 @@ def _asked_after_the_close(business: Business) -> pl.DataFrame:
 
 
 def _refund_notes(business: Business, month: str, rows: IssuedRows) -> Drafts:
+    refunds = approved_refunds(business)
+    numbers = rows.documents.join(refunds, on="subscription_id", how="semi")["number"]
     return refund_notes(
         month,
-        approved_refunds(business),
+        refunds,
         business.lives.subscriptions,
         _required(business, PACKAGES, month),
         rows.documents,
         rows.lines,
-        rows.taxes,
+        _running_taxes(business, numbers),
         business.inputs.accounts,
         business.catalogue,
     )
@@ -823,20 +862,22 @@ def approved_refunds(business: Business) -> pl.DataFrame:
 
 
 def _refund_amounts(business: Business) -> pl.DataFrame:
-    """subscription_id, refunded: what credit notes of refunds pay back, with tax."""
-    if approved_refunds(business).is_empty():
+    """subscription_id, refunded: what refunds send back, with tax, once their credit notes are issued."""
+    refunds = approved_refunds(business)
+    if refunds.is_empty():
         return pl.DataFrame(schema={"subscription_id": pl.String, "refunded": MONEY})
-    numbers = business.register.lines().filter(pl.col("kind") == "refund").select("number").unique()
-    notes = business.register.documents().join(numbers, on="number", how="semi")
-    return notes.group_by("subscription_id").agg(refunded=-pl.col("total").sum())
+    documents = business.register.documents().join(refunds, on="subscription_id", how="semi")
+    numbers = business.register.lines(numbers=documents["number"].to_list()).filter(pl.col("kind") == "refund")
+    return money_sent_back(documents, documents.join(numbers, on="number", how="semi"), business.payments, refunds)
 
 
-def _issued(business: Business, month: str, rows: IssuedRows) -> Issued:
+def _issued(business: Business, month: str, rows: IssuedRows, given_back: pl.Series) -> Issued:
     register, before = business.register, months_after(month, -1)
     return Issued(
         closed=register.closed_dates().select("subscription_id", "billing_date"),
         documents=pl.concat([register.documents([before]), rows.documents]).sort("number"),
         lines=pl.concat([register.lines([before]), rows.lines]).sort("number", "line"),
+        taxes=_running_taxes(business, given_back),
         closed_through=register.closed_through(month),
         closed_through_before=register.closed_through(before),
     )

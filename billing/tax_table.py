@@ -24,6 +24,9 @@ TAX_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "effective_from": pl.Date,
 }
 
+LONGEST_NAME: Final = 500
+"""Characters that the name of a tax may have, so that it fits a page."""
+
 
 def read_tax_rates(path: Path, encoding: str) -> pl.DataFrame:
     """The tax table, refused as a whole when a row is wrong (rules 24 and 28)."""
@@ -51,6 +54,8 @@ def read_tax_rates(path: Path, encoding: str) -> pl.DataFrame:
             problems.append(Problem(path.name, f"{place}, country", repr(country), "an ISO 3166-1 alpha-2 code"))
         if not re.fullmatch(r"(0(\.[0-9]{1,12})?|1(\.0{1,12})?)", rate or ""):
             problems.append(Problem(path.name, f"{place}, rate", repr(rate), "a fraction from 0 to 1, such as 0.20"))
+        if len(name or "") > LONGEST_NAME:
+            problems.append(Problem(path.name, f"{place}, name", f"{len(name)} characters", f"at most {LONGEST_NAME}"))
         if not name:
             problems.append(Problem(path.name, f"{place}, name", "nothing", "the name of the tax"))
         try:

@@ -18,6 +18,8 @@ from billing.errors import Problem
 from billing.money import MAXIMUM_AMOUNT
 
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?")
+# what a line of a page can show, and any pattern
+LONGEST_TEXT = 2_000
 _MISSING = yaml.ScalarNode("tag:yaml.org,2002:null", "")
 _NULL = "tag:yaml.org,2002:null"
 
@@ -164,6 +166,9 @@ class Place:
         if value is None or self.is_null() or not (value.strip() or empty):
             if not self._missing():
                 self.problem("a text")
+            return default
+        if len(value) > LONGEST_TEXT:
+            self.problem(f"a text of at most {LONGEST_TEXT:,} characters", found=f"{len(value):,} characters")
             return default
         return value
 

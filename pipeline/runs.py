@@ -37,7 +37,19 @@ from billing.unread import not_read
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 from pipeline.records import opened
-from pipeline.standing import Outcome, Say, begin, load, marked, outcome, parked, remember, runs_backwards, warn
+from pipeline.standing import (
+    Outcome,
+    Say,
+    begin,
+    load,
+    marked,
+    outcome,
+    parked,
+    remember,
+    runs_backwards,
+    warn,
+    without_pdf,
+)
 
 # the first two are said at the end; the last is for those who watch schedules: a person at a terminal knows what came
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
@@ -62,13 +74,15 @@ def bill(business: Business, month: str, through: str, draft: bool, say: Say) ->
         months = billed_months(business, through)
         if not months:
             write_frame(business.home.partition(PARKED, through), _parked_by_requests(business, through), PARKED)
+        undrawn: list[str] = []
         for each in months:
-            _bill_month(business, each, resource, instance, say)
+            undrawn += _bill_month(business, each, resource, instance, say)
             if not business.catalogue.policy.auto_issue:
                 _say_what_to_review(business, each, say)
         issued = business.register.count(through) - before
         _finish(business, months, resource, instance, say)
-    return outcome(business, months, issued, say)
+    found = outcome(business, months, issued, say)
+    return replace(found, problems=[*found.problems, *undrawn])
 
 
 def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
@@ -104,7 +118,11 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         )
         months = billed_months(business, month)
         _finish(business, months, resource, instance, say)
-    problems = [*not_read(business.home, business.inputs, business.as_of), *parked(business, [month])]
+    problems = [
+        *not_read(business.home, business.inputs, business.as_of),
+        *parked(business, [month]),
+        *without_pdf(business, month),
+    ]
     return Outcome(business.register.count() - before, problems)
 
 
@@ -172,6 +190,8 @@ def correct(
             if moved_inputs(business, each):
                 _bill_month(business, each, computing, instance, say)
         _finish(business, months, computing, instance, say)
+    for problem in without_pdf(business, month):
+        say(f"not done: {problem}")
     issued = register.documents([month]).join(before, on="number", how="anti")
     return _notes(issued, register.lines([month]), ["number"], business)
 
@@ -266,12 +286,15 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
     _run("ingest", resource, instance, say, tags=bounds)
 
 
-def _bill_month(business: Business, month: str, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> None:
+def _bill_month(
+    business: Business, month: str, resource: BillingHome, instance: dg.DagsterInstance, say: Say
+) -> list[str]:
+    """Run the jobs of a month in which anything moved; what is left undone of it, in words."""
     # a PDF that is gone moves nothing, and is drawn again from what was issued
     gone = len(documents_to_render(business, month))
     if not moved_inputs(business, month) and not gone:
         say(f"{month}: nothing moved")
-        return
+        return []
     before, payments = business.register.count(month), business.payments
     _run("billing_month", resource, instance, say, partition=month)
     if not business.payments.equals(payments):
@@ -283,6 +306,7 @@ def _bill_month(business: Business, month: str, resource: BillingHome, instance:
     if gone:
         said.append(f"{gone} PDFs drawn again")
     say(f"{month}: {', '.join(said)}")
+    return without_pdf(business, month)
 
 
 def _say_what_to_review(business: Business, month: str, say: Say) -> None:

@@ -46,7 +46,7 @@ class Outcome:
 
     @property
     def is_partial(self) -> bool:
-        """Whether an account was parked or a file could not be read."""
+        """Whether an account was parked, a file could not be read, or a document not be drawn."""
         return bool(self.problems)
 
 
@@ -158,6 +158,18 @@ def outcome(business: Business, months: Sequence[str], issued: int, say: Say) ->
         are_set_aside = "is set aside, with its reason" if rows == 1 else "are set aside, with their reasons"
         say(f"{counted(rows, 'row')} {are_set_aside}: overage show rejects --home {business.home.root}")
     return Outcome(issued, [*not_read(business.home, business.inputs, business.as_of), *parked(business, months)])
+
+
+def without_pdf(business: Business, month: str) -> list[str]:
+    """Issued documents that could not be drawn, in words; the run has told why."""
+    missing = documents_to_render(business, month)
+    if not missing:
+        return []
+    found = business.register.documents([month]).filter(pl.col("number").is_in(missing))
+    return [
+        f"{number} of account {account} has no PDF: it is issued as it is, and each run tries to draw it"
+        for number, account in found.select("number", "account_id").iter_rows()
+    ]
 
 
 def parked(business: Business, months: Sequence[str]) -> list[str]:

@@ -85,8 +85,8 @@ def test_the_wheel_carries_what_the_program_reads(tmp_path: Path) -> None:
     assert {
         "billing/starter/home/landing/catalogue.yaml",
         "billing/starter/home/README.md",
-        "invoice_templates/invoice.html.j2",
-        "invoice_templates/invoice.css",
+        "invoice_templates/v1/invoice.html.j2",
+        "invoice_templates/v1/invoice.css",
         "invoice_templates/fonts/Inter-Regular.ttf",
         "pipeline/cli.py",
         "pipeline/dagster.yaml",

@@ -5,18 +5,20 @@ file is the issue date, and nothing is fetched. Importing this package is cheap;
 """
 
 from billing.rendering.drawing import draw_page, render_pdf
-from billing.rendering.environment import check_rendering_environment
-from billing.rendering.errors import RenderingError
-from billing.rendering.files import RenderedFile
-from billing.rendering.page import TEMPLATE_VERSION
+from billing.rendering.environment import check_rendering_environment, drawing_libraries
+from billing.rendering.errors import MachineError, RenderingError
+from billing.rendering.files import Job, RenderedFile, Undrawn
 from billing.rendering.workers import render_files
 
 __all__ = [
-    "TEMPLATE_VERSION",
+    "Job",
+    "MachineError",
     "RenderedFile",
     "RenderingError",
+    "Undrawn",
     "check_rendering_environment",
     "draw_page",
+    "drawing_libraries",
     "render_files",
     "render_pdf",
 ]

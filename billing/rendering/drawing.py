@@ -13,10 +13,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from xml.etree import ElementTree
 
+from billing.rendering.editions import EDITIONS, Edition, edition_of
 from billing.rendering.environment import check_rendering_environment
-from billing.rendering.errors import ContentError, RenderingError, TimeLimitError, UnableError
+from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
 from billing.rendering.faces import FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
-from billing.rendering.page import page_of
 from billing.rendering.wording import EXACT
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-LATIN_SHEETS = ("invoice.css",)  # Latin, Greek and Cyrillic
-SHEETS = ("invoice.css", "other_scripts.css")
+LATEST = list(EDITIONS.values())[-1]
 
 BETWEEN_BLOCKS = re.compile(r">\s+<(?=/?(?:body|div|h2|head|html|meta|p|table|td|th|thead|title|tr)\b)")
 
@@ -51,8 +50,8 @@ class Drawn:
 def render_pdf(content: Mapping[str, object]) -> bytes:
     """Draw one document from its stored content (rules 19 and 23).
 
-    In the main thread a time limit holds that grows with the number of lines. Other threads may call this too, one at a
-    time is drawn; no time limit holds there.
+    In the main thread a limit of processor time holds that grows with the number of lines. Other threads may call this
+    too, one at a time is drawn; no limit holds there.
 
     Parameters
     ----------
@@ -76,10 +75,13 @@ def draw(content: Mapping[str, object]) -> Drawn:
     number = number_of(content)
     try:
         with localcontext(EXACT):
-            page = page_of(content)
+            edition = edition_of(content)
+            page = edition.page(content)
         with _DRAWING:
-            return engine().draw(page, seconds_allowed(content))
-    except (ContentError, TimeLimitError, UnableError) as error:
+            return engine().draw(page, edition, seconds_allowed(content))
+    except UnableError as error:
+        raise MachineError(number, str(error)) from error
+    except (ContentError, TimeLimitError) as error:
         raise RenderingError(number, str(error)) from error
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError) as error:
         raise RenderingError(number, f"{type(error).__name__}: {error}") from error
@@ -120,9 +122,6 @@ class Engine:
     """WeasyPrint with everything that documents share: faces, style sheet, template, images. One page set at a time."""
 
     def __init__(self) -> None:
-        from jinja2 import FileSystemLoader, StrictUndefined
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
-
         problems = check_rendering_environment()
         if problems:
             raise UnableError(f"no document can be drawn on this machine. {' '.join(problems)}")
@@ -131,7 +130,7 @@ class Engine:
         from weasyprint.text.fonts import FontConfiguration
         from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
-        allowed = {"overage:logo.svg": ("logo.svg", "image/svg+xml")} | {
+        allowed = {"overage:logo.svg": ("v1/logo.svg", "image/svg+xml")} | {
             f"overage:fonts/{name}": (f"fonts/{name}", "font/ttf") for name in FACES
         }
 
@@ -174,19 +173,29 @@ class Engine:
         self._fetcher = Bundle(allowed_protocols=(), allow_redirects=False)
         self._styles: dict[tuple[str, ...], tuple[Any, list[object]]] = {}
         self._images: dict[str, object] = {}
-        self._environment = ImmutableSandboxedEnvironment(
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            loader=FileSystemLoader(TEMPLATES, encoding="utf-8"),
-        )
-        self._template: Template = self._environment.get_template("invoice.html.j2")
+        self._templates: dict[str, Template] = {}
 
-    def draw(self, page: Mapping[str, object], seconds: float) -> Drawn:
+    def draw(self, page: Mapping[str, object], edition: Edition, seconds: float) -> Drawn:
         with _time_limit(seconds):
             # white space between blocks would become boxes that are thrown away again
-            return self.draw_html(BETWEEN_BLOCKS.sub("><", self._template.render(page)))
+            html = BETWEEN_BLOCKS.sub("><", self.template(edition).render(page))
+            return self.draw_html(html, edition.sheets, edition.other_scripts)
+
+    def template(self, edition: Edition) -> "Template":
+        """The page of a version; what it includes comes from its own folder."""
+        if edition.folder not in self._templates:
+            from jinja2 import FileSystemLoader, StrictUndefined
+            from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+            environment = ImmutableSandboxedEnvironment(
+                autoescape=True,
+                undefined=StrictUndefined,
+                trim_blocks=True,
+                lstrip_blocks=True,
+                loader=FileSystemLoader(TEMPLATES / edition.folder, encoding="utf-8"),
+            )
+            self._templates[edition.folder] = environment.get_template("invoice.html.j2")
+        return self._templates[edition.folder]
 
     def _style(self, sheets: tuple[str, ...]) -> tuple[Any, list[object]]:
         """The sheets with the faces they name, which are loaded once."""
@@ -203,11 +212,13 @@ class Engine:
         return self._styles[sheets]
 
     @with_room_for_calls
-    def draw_html(self, html: str, chosen: tuple[str, ...] = LATIN_SHEETS) -> Drawn:
+    def draw_html(
+        self, html: str, chosen: tuple[str, ...] = LATEST.sheets, other_scripts: str = LATEST.other_scripts
+    ) -> Drawn:
         unprintable = uncovered(html)
         printable = html.translate({ord(it): stand_in(it) for it in unprintable}) if unprintable else html
         latin = covered_by_inter(printable.replace("\n", ""))
-        faces, sheets = self._style(chosen if latin else (*chosen, SHEETS[-1]))
+        faces, sheets = self._style(chosen if latin else (*chosen, other_scripts))
         try:
             document = self._page(printable, self._fetcher).render(
                 stylesheets=sheets, font_config=faces, cache=self._images
@@ -240,20 +251,23 @@ def _close_engine() -> None:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Stop after so many seconds. Signals reach the main thread only, so elsewhere there is no limit."""
+    """Stop after so many seconds of processor time: a machine that is busy with other things draws the same documents.
+
+    Signals reach the main thread only, so elsewhere there is no limit.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(signum: int, frame: FrameType | None) -> None:
-        raise TimeLimitError(f"not drawn within {seconds:.0f} seconds")
+        raise TimeLimitError(f"not drawn within {seconds:.0f} seconds of processor time")
 
-    before = signal.signal(signal.SIGALRM, stop)
+    before = signal.signal(signal.SIGPROF, stop)
     # again every second: WeasyPrint survives most exceptions that a resource raises
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    timer = signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+        signal.setitimer(signal.ITIMER_PROF, *timer)

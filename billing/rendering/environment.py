@@ -62,6 +62,22 @@ LIBRARIES = (
 )
 
 
+def drawing_libraries() -> str:
+    """What the bytes of a page depend on beside its content and template: names and versions, in one line."""
+    found = [f"{name} {importlib.metadata.version(name)}" for name in ("weasyprint", "pydyf", "fonttools", "Babel")]
+    for name, function, files in (
+        ("Pango", "pango_version_string", LIBRARIES[0].files),
+        ("HarfBuzz", "hb_version_string", ("libharfbuzz.so.0", "libharfbuzz.0.dylib")),
+    ):
+        for file in files:
+            with suppress(OSError, AttributeError):
+                version = getattr(ctypes.CDLL(file), function)
+                version.restype = ctypes.c_char_p
+                found.append(f"{name} {version().decode()}")
+                break
+    return ", ".join(found)
+
+
 def check_rendering_environment() -> list[str]:
     """What keeps this machine from drawing documents: one sentence for each problem, with what to install."""
     problems = []

@@ -22,6 +22,14 @@ class RenderingError(Exception):
         return type(self), (self.number, self.cause)
 
 
+class MachineError(RenderingError):
+    """No document can be drawn here: the fault is not that of the document."""
+
+
+class WorkerDiedError(RenderingError):
+    """The worker that drew the document died of it, or was killed."""
+
+
 class ContentError(ValueError):
     """A value of the stored content is not what the contract of a document says."""
 

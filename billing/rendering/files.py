@@ -3,14 +3,25 @@
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from billing.rendering.drawing import draw
-from billing.rendering.errors import RenderingError
+from billing.rendering.drawing import Drawn, draw
+from billing.rendering.errors import MachineError, RenderingError
+from billing.rendering.plainer import is_beyond_paper, plainer
 
 # `billing.home` removes what a killed run left under this prefix; it is not imported because it brings Polars along.
 SCRATCH_PREFIX = ".writing-"
+
+
+class Job(NamedTuple):
+    """A document to draw: its stored content as JSON text, where its PDF stands, and the hash it is known to have."""
+
+    content: str
+    path: Path
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +40,8 @@ class RenderedFile:
         Number of pages.
     unprintable
         Characters of the content that no face of the bundle covers, sorted; they print as an empty box.
+    shortened
+        Why long words are broken and long texts cut on its pages; empty where nothing is.
     """
 
     path: Path
@@ -36,12 +49,60 @@ class RenderedFile:
     bytes: int
     pages: int
     unprintable: str = ""
+    shortened: str = ""
 
 
-def render_file(text: str, path: Path) -> RenderedFile:
-    drawn = draw(read_content(text, path))
-    write_file(path, drawn.pdf)
-    return RenderedFile(path, hashlib.sha256(drawn.pdf).hexdigest(), len(drawn.pdf), drawn.pages, drawn.unprintable)
+@dataclass(frozen=True)
+class Undrawn:
+    """A document that cannot be drawn, not even plainer; nothing stands in its place that was not there before."""
+
+    path: Path
+    number: str
+    cause: str
+
+
+def render_file(job: Job) -> RenderedFile:
+    content = read_content(job.content, job.path)
+    drawn, shortened = _drawn(content, job.sha256)
+    sha256 = hashlib.sha256(drawn.pdf).hexdigest()
+    # rule 19: the original stays as long as it is there
+    if sha256 != job.sha256 and job.sha256 is not None and _stands(job.path, job.sha256):
+        sha256 = job.sha256
+    else:
+        write_file(job.path, drawn.pdf)
+    return RenderedFile(job.path, sha256, len(drawn.pdf), drawn.pages, drawn.unprintable, shortened)
+
+
+def _drawn(content: Mapping[str, object], sha256: str | None) -> tuple[Drawn, str]:
+    """The page as it stands there, else plainer, and why; of both the one with the hash that is known."""
+    plain = plainer(content)
+    ways = [(content, ""), (plain, "")] if plain != content else [(content, "")]
+    if is_beyond_paper(content):
+        ways = [(plain, "it holds texts that are longer than any page"), (content, "")]
+    found: tuple[Drawn, str] | None = None
+    failed = RenderingError("", "")
+    for way, reason in ways:
+        try:
+            drawn = draw(way)
+        except MachineError:
+            raise
+        except RenderingError as error:
+            failed = failed if failed.cause else error
+            continue
+        told = drawn, reason or (failed.cause if way is plain else "")
+        if sha256 is None or hashlib.sha256(drawn.pdf).hexdigest() == sha256:
+            return told
+        found = found or told
+    if found is None:
+        raise failed
+    return found
+
+
+def _stands(path: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except FileNotFoundError:
+        return False
 
 
 def read_content(text: str, path: Path) -> dict[str, object]:

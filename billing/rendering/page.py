@@ -11,9 +11,6 @@ from billing.rendering.content import Fields
 from billing.rendering.errors import ContentError
 from billing.rendering.wording import Print, locale_named
 
-TEMPLATE_VERSION = "1"
-
-
 BAR_MILLIMETRES = Decimal(74)
 LABEL_WIDTHS = 44  # letters that surely fit where a comparison says what moved; a Chinese one is as wide as two
 NUMBER_WIDTHS = 14
@@ -23,11 +20,6 @@ MOVEMENTS_KEPT_TOGETHER = 30  # so many fit below the letterhead; a box of more 
 def page_of(content: Mapping[str, object]) -> dict[str, object]:
     """What the template prints: every value a text, except the lists, the flags and the lengths of the bars."""
     document = Fields(content)
-    version = document.text("template_version")
-    if version != TEMPLATE_VERSION:
-        raise ContentError(
-            f"template_version: found {version!r}, expected {TEMPLATE_VERSION!r}; the release that issued it draws it"
-        )
     kind = document.text("kind")
     if kind not in ("invoice", "credit_note", "debit_note"):
         raise ContentError(f"kind: found {kind!r}, expected invoice, credit_note or debit_note")
@@ -329,10 +321,12 @@ def _tax(row: Fields, out: Print, sign: int) -> dict[str, object]:
     reason = row.text("reason")
     if reason not in ("charged", "exempt", "reverse_charge"):
         raise ContentError(f"{row.place('reason')}: found {reason!r}, expected charged, exempt or reverse_charge")
-    place = (row.optional_text("country"), row.optional_text("region"))
+    # what is given back is taxed as it was billed, and names the document that billed it (rule 24)
+    billed_on = f"as on {row.text('taxed_as')}" if row.holds("taxed_as") else ""
+    place = " ".join(part for part in (row.optional_text("country"), row.optional_text("region")) if part)
     return {
         "name": row.text("name"),
-        "place": " ".join(part for part in place if part),
+        "place": ", ".join(part for part in (place, billed_on) if part),
         "rate": out.percent(row.decimal("rate")),
         "taxable": out.money(row.decimal("taxable") * sign, row.place("taxable")),
         "amount": out.money(row.decimal("amount") * sign, row.place("amount")),

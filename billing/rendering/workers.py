@@ -15,20 +15,26 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain, islice
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from billing.rendering.drawing import number_of, render_pdf, seconds_allowed
-from billing.rendering.errors import RenderingError
+from billing.rendering.errors import MachineError, RenderingError, WorkerDiedError
 from billing.rendering.faces import TEMPLATES
-from billing.rendering.files import RenderedFile, read_content, render_file, scratch_of
+from billing.rendering.files import Job, RenderedFile, Undrawn, read_content, render_file, scratch_of
+from billing.rendering.plainer import plainer
 from billing.temporary import temporary_folder
 
 SECONDS_TO_START = 120.0
 BYTES_PER_WORKER = 3 * 1024**3
 DOCUMENTS_PER_WORKER = 2_000  # to start a worker costs as much as a dozen documents
 DOCUMENTS_WITHOUT_WORKERS = 16
+# a document is drawn as it is and plainer, each within its limit; beyond both the system ends the worker
+LIMITS_PER_DOCUMENT = 4
+# a worker that waits for ever uses no processor time: what a machine that is very busy never needs
+BUSY_MACHINE = 20
 
 START_WORKER = (
     "import sys; sys.path.insert(0, sys.argv[1]); import billing.rendering.workers as it; it.serve(int(sys.argv[2]))"
@@ -36,17 +42,18 @@ START_WORKER = (
 
 
 def render_files(
-    jobs: Iterable[tuple[str, Path]], workers: int = 2, documents_per_worker: int = DOCUMENTS_PER_WORKER
-) -> Iterator[RenderedFile]:
+    jobs: Iterable[Job], workers: int = 2, documents_per_worker: int = DOCUMENTS_PER_WORKER
+) -> Iterator[RenderedFile | Undrawn]:
     """Draw documents into files, each put in its place at once or not at all.
 
     Works lazily: a bounded number of jobs is taken ahead of what has been yielded, so there may be any number of them.
-    A few documents are drawn in this process, which costs less than starting others; more by fresh interpreters.
+    A few documents are drawn in this process, which costs less than starting others; more by fresh interpreters. A
+    document that cannot be drawn within its limit of processor time is drawn plainer: long words broken, texts cut.
 
     Parameters
     ----------
     jobs
-        Stored content as JSON text, and the path of the PDF.
+        Stored content as JSON text, the path of the PDF, and the hash that is recorded of it, if any.
     workers
         Number of processes.
     documents_per_worker
@@ -54,13 +61,13 @@ def render_files(
 
     Yields
     ------
-    RenderedFile
-        In the order of the jobs.
+    RenderedFile or Undrawn
+        In the order of the jobs. A document that cannot be drawn, not even plainer, stops no other.
 
     Raises
     ------
-    RenderingError
-        When it is the turn of a document that cannot be drawn, naming it. Documents before it have been yielded.
+    MachineError
+        When no document can be drawn on this machine. Documents before it have been yielded.
     OSError
         When a file cannot be written, with its path.
     ValueError
@@ -71,21 +78,26 @@ def render_files(
     remaining = iter(jobs)
     first = list(islice(remaining, DOCUMENTS_WITHOUT_WORKERS + 1))
     if len(first) <= DOCUMENTS_WITHOUT_WORKERS and threading.current_thread() is threading.main_thread():
-        for text, path in first:
-            yield render_file(text, path)
+        for job in first:
+            try:
+                yield render_file(job)
+            except MachineError:
+                raise
+            except RenderingError as error:
+                yield Undrawn(job.path, error.number, error.cause)
     elif first:
         yield from _render_with_workers(chain(first, remaining), workers, documents_per_worker)
 
 
 def _render_with_workers(
-    jobs: Iterable[tuple[str, Path]], workers: int, documents_per_worker: int
-) -> Iterator[RenderedFile]:
+    jobs: Iterable[Job], workers: int, documents_per_worker: int
+) -> Iterator[RenderedFile | Undrawn]:
     pool = Pool(documents_per_worker)
     threads = ThreadPoolExecutor(workers, thread_name_prefix="rendering")
-    waiting: deque[Future[RenderedFile]] = deque()
+    waiting: deque[Future[RenderedFile | Undrawn]] = deque()
     try:
-        for text, path in jobs:
-            waiting.append(threads.submit(pool.render, text, path))
+        for job in jobs:
+            waiting.append(threads.submit(_render_with, pool, job))
             if len(waiting) >= 4 * workers:
                 yield waiting.popleft().result()
         while waiting:
@@ -97,6 +109,22 @@ def _render_with_workers(
         pool.stop()
         threads.shutdown()
         pool.remove_scratch()
+
+
+def _render_with(pool: "Pool", job: Job) -> RenderedFile | Undrawn:
+    try:
+        try:
+            return pool.render(job)
+        except WorkerDiedError as error:
+            # killed by what else runs on the machine, or by this document: drawn again it is as plain as need be
+            content = read_content(job.content, job.path)
+            plain = plainer(content)
+            rendered = pool.render(job._replace(content=json.dumps(plain, ensure_ascii=False)))
+            return rendered if plain == content else replace(rendered, shortened=error.cause)
+    except MachineError:
+        raise
+    except RenderingError as error:
+        return Undrawn(job.path, error.number, error.cause)
 
 
 class Pool:
@@ -111,17 +139,17 @@ class Pool:
         self._all: set[Worker] = set()
         self._stopped = False
 
-    def render(self, text: str, path: Path) -> RenderedFile:
-        worker = self._take(path)
+    def render(self, job: Job) -> RenderedFile:
+        worker = self._take(job.path)
         try:
-            return worker.render(text, path)
+            return worker.render(job)
         finally:
             self._give_back(worker)
 
     def _take(self, path: Path) -> "Worker":
         with self._lock:
             if self._stopped:
-                raise RenderingError(path.stem, "rendering was stopped")
+                raise MachineError(path.stem, "rendering was stopped")
             if self._idle:
                 return self._idle.pop()
             worker = Worker(self._scratch)
@@ -178,22 +206,23 @@ class Worker:
                 env={**os.environ, "TMPDIR": scratch, "PATH": scratch},
             )
 
-    def render(self, text: str, path: Path) -> RenderedFile:
-        number = path.stem
+    def render(self, job: Job) -> RenderedFile:
+        number = job.path.stem
         try:
             if not self._started:
                 self._start(number)
-            content = read_content(text, path)
+            content = read_content(job.content, job.path)
             number = number_of(content)
-            self._connection.send((text, str(path)))
-            # the worker keeps the limit itself; this one is for a worker that cannot
-            answer = self._receive(number, 2 * seconds_allowed(content))
+            self._connection.send(job)
+            # the worker keeps the limit of processor time itself; this one is for a worker that waits for ever
+            answer = self._receive(number, BUSY_MACHINE * seconds_allowed(content))
         except (EOFError, ConnectionError) as error:
             self.alive = False
-            raise RenderingError(number, self._last_words()) from error
+            kind = WorkerDiedError if self._started else MachineError
+            raise kind(number, self._last_words()) from error
         finally:
             if not self.alive:
-                scratch_of(path, self._process.pid).unlink(missing_ok=True)
+                scratch_of(job.path, self._process.pid).unlink(missing_ok=True)
         self.rendered += 1
         if not isinstance(answer, RenderedFile):
             raise RenderingError(number, f"found {answer!r} from a worker, expected a file")
@@ -204,13 +233,13 @@ class Worker:
             self._receive(number, SECONDS_TO_START)
         except RenderingError as error:  # it names the sample, which the caller has never heard of
             self.alive = False
-            raise RenderingError(number, error.cause) from error
+            raise MachineError(number, error.cause) from error
         self._started = True
 
     def _receive(self, number: str, seconds: float) -> object:
         if not self._connection.poll(seconds):
             self.close()
-            raise RenderingError(number, f"the worker gave no answer within {seconds:.0f} seconds and was stopped")
+            raise WorkerDiedError(number, f"the worker gave no answer within {seconds:.0f} seconds and was stopped")
         answer = self._connection.recv()
         if isinstance(answer, RenderingError | OSError):
             raise answer
@@ -258,16 +287,28 @@ def serve(handle: int) -> None:
         connection.send("ready")
         while True:
             try:
-                text, path = connection.recv()
+                job: Job = connection.recv()
             except (EOFError, ConnectionError):
                 return
             answer: RenderedFile | RenderingError | OSError
             try:
-                answer = render_file(text, Path(path))
+                _limit_processor_time(LIMITS_PER_DOCUMENT * seconds_allowed(read_content(job.content, job.path)))
+                answer = render_file(job)
             except (RenderingError, OSError) as error:
                 answer = error
             connection.send(answer)
             gc.collect()
+
+
+def _limit_processor_time(seconds: float) -> None:
+    """Have the system end this process when it does not keep the limit itself, in one call of a library."""
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    limit = int(used.ru_utime + used.ru_stime + seconds) + 1
+    if hard == resource.RLIM_INFINITY or limit < hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (limit, hard))
 
 
 def _limit_memory() -> None:

@@ -13,7 +13,7 @@ import pytest
 from billing.catalogue import Catalogue
 from billing.errors import RefusedError
 from billing.home import Home
-from billing.inputs import ACCOUNT_COLUMNS, Inputs, end_of_day, read_inputs
+from billing.inputs import ACCOUNT_COLUMNS, LONGEST, Inputs, end_of_day, read_inputs
 from billing.tables import REJECTS
 
 CARD = "4111111111111111"
@@ -691,4 +691,40 @@ def test_a_wrong_tax_table_is_refused_as_a_whole(landing: Landing, row: str, pla
 def test_a_tax_table_of_other_columns_is_refused(landing: Landing, content: str) -> None:
     landing.put("tax_rates.csv", content)
     with pytest.raises(RefusedError, match="tax table"):
+        landing.read()
+
+
+@pytest.mark.parametrize("column", sorted(set(ACCOUNT_COLUMNS) - {"tax_exempt"}))
+def test_a_text_of_an_account_may_be_as_long_as_fits_a_page_and_no_longer(landing: Landing, column: str) -> None:
+    fits, beyond = "x" * LONGEST[column], "x" * (LONGEST[column] + 1)
+    rows = [{"account_id": "first", column: fits}, {"account_id": "second", column: beyond}, {"account_id": "third"}]
+    (landing.home.landing / "accounts.csv").unlink()
+    landing.put_lines("accounts.jsonl", *rows)
+    found = landing.read()
+    kept = {"first", "third"} if column != "account_id" else {fits, "third"}
+    assert set(found.accounts["account_id"]) == kept
+    assert details(found) == [f"{column}: found {len(beyond)} characters, expected at most {LONGEST[column]}"]
+    assert reasons(found) == [("accounts.jsonl", 2, "too_long")]
+
+
+@pytest.mark.parametrize("column", ["package", "reason", "brand"])
+def test_a_text_of_a_request_may_be_as_long_as_fits_a_page_and_no_longer(landing: Landing, column: str) -> None:
+    landing.put_lines(
+        "requests.jsonl",
+        request("r1", **{column: "x" * LONGEST[column]}),
+        request("r2", **{column: "x" * (LONGEST[column] + 1)}),
+    )
+    found = landing.read()
+    assert found.requests["request_id"].to_list() == ["r1"]
+    assert reasons(found) == [("requests.jsonl", 2, "too_long")]
+
+
+def test_a_text_of_a_payment_may_be_as_long_as_fits_a_page_and_no_longer(landing: Landing) -> None:
+    landing.put_lines("payments.jsonl", payment("p1"), payment("p2", document="x" * 201))
+    assert reasons(landing.read()) == [("payments.jsonl", 2, "too_long")]
+
+
+def test_a_tax_with_a_name_that_no_page_can_take_is_refused(landing: Landing) -> None:
+    landing.put("tax_rates.csv", f"{TAXES}US,,0.2,{'x' * 501},2026-01-01\n")
+    with pytest.raises(RefusedError, match="row 1, name: found 501 characters, expected at most 500"):
         landing.read()

@@ -21,10 +21,15 @@ from decimal import Decimal, localcontext
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from billing.rendering import (
+    Job,
+    MachineError,
     RenderedFile,
     RenderingError,
+    Undrawn,
     check_rendering_environment,
     drawing,
     environment,
@@ -35,6 +40,7 @@ from billing.rendering import (
     workers,
 )
 from billing.rendering import files as files_module
+from billing.rendering.plainer import LONGEST_WORD, is_beyond_paper, plainer
 
 ROOT = Path(__file__).resolve().parents[2]
 Content = dict[str, object]
@@ -102,10 +108,10 @@ def streams(pdf: bytes) -> bytes:
     return b"\n".join(opened)
 
 
-def numbered(numbers: range, folder: Path) -> Iterator[tuple[str, Path]]:
+def numbered(numbers: range, folder: Path) -> Iterator[Job]:
     for number in numbers:
         name = f"INV-2026-{number:06d}"
-        yield json.dumps(brief(number=name)), folder / f"{name}.pdf"
+        yield Job(json.dumps(brief(number=name)), folder / f"{name}.pdf")
 
 
 # --- what a page says ------------------------------------------------------------------------------------------------
@@ -437,7 +443,8 @@ def test_other_alphabets_are_set_in_the_bundled_faces(tmp_path: Path) -> None:
     name = "Ελλάδα Київ Łódź 株式会社山田 한국어"
     path = tmp_path / "INV-2026-000042.pdf"
     content = brief(customer=part(sample(), "customer", name=name))
-    (file,) = render_files([(json.dumps(content), path)])
+    (file,) = render_files([Job(json.dumps(content), path)])
+    assert isinstance(file, RenderedFile)
     assert file.unprintable == ""
     text = read(path.read_bytes())
     assert "Ελλάδα Київ Łódź" in text
@@ -449,7 +456,8 @@ def test_other_alphabets_are_set_in_the_bundled_faces(tmp_path: Path) -> None:
 
 def test_characters_without_a_face_are_reported(tmp_path: Path) -> None:
     content = brief(customer=part(sample(), "customer", name="Acme \N{GRINNING FACE}"))
-    (file,) = render_files([(json.dumps(content), tmp_path / "INV-2026-000042.pdf")])
+    (file,) = render_files([Job(json.dumps(content), tmp_path / "INV-2026-000042.pdf")])
+    assert isinstance(file, RenderedFile)
     assert file.unprintable == "\N{GRINNING FACE}"
 
 
@@ -566,7 +574,7 @@ def test_a_page_fetches_nothing_outside_the_bundle(element: str, scheme: str, tm
     address = {"file": secret.as_uri(), "http": "http://127.0.0.1:9/x", "data": "data:text/css,p{}"}[scheme]
     with pytest.raises(ValueError, match="outside the invoice bundle"):
         drawing.engine().draw_html(f"<html>{element.format(address)}</html>")
-    held = drawing.engine().draw(page.page_of(brief(reason=element.format(address))), 60).pdf
+    held = drawing.engine().draw(page.page_of(brief(reason=element.format(address))), drawing.LATEST, 60).pdf
     assert b"top-secret" not in streams(held)
 
 
@@ -583,7 +591,7 @@ def test_a_drawing_in_a_page_cannot_bring_a_picture_along(tmp_path: Path) -> Non
 def test_a_template_cannot_run_code() -> None:
     from jinja2.exceptions import SecurityError
 
-    environment = drawing.engine()._environment
+    environment = drawing.engine().template(drawing.LATEST).environment
     for attack in ("{{ cycler.__init__.__globals__.os.popen('true') }}", "{{ lines.append(1) }}"):
         with pytest.raises(SecurityError):
             environment.from_string(attack).render(lines=[])
@@ -632,7 +640,63 @@ def test_a_document_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPat
             render_pdf(sample(lines=[emails() for _ in range(50)]))
     finally:
         gc.enable()
-    assert signal.getsignal(signal.SIGALRM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGPROF) == signal.SIG_DFL
+
+
+def test_time_that_other_processes_take_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    with drawing._time_limit(0.05):
+        time.sleep(0.2)
+    assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("name", ["x" * 60_000, "x y " * 15_000, "x" * 60_000 + " é" * 9])
+def test_a_name_that_no_page_can_take_is_cut_and_the_document_drawn(name: str, tmp_path: Path) -> None:
+    content = brief(customer=part(sample(), "customer", name=name))
+    path = tmp_path / "INV-2026-000042.pdf"
+    before = time.process_time()
+    (file,) = render_files([Job(json.dumps(content), path)])
+    assert time.process_time() - before < 10
+    assert isinstance(file, RenderedFile)
+    assert file.shortened == "it holds texts that are longer than any page"
+    again = list(render_files([Job(json.dumps(content), tmp_path / "again.pdf", file.sha256)]))
+    assert (tmp_path / "again.pdf").read_bytes() == path.read_bytes()
+    assert isinstance(again[0], RenderedFile)
+
+
+@reads_pdf
+def test_a_document_that_takes_too_long_is_drawn_plainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def draw(content: Content) -> drawing.Drawn:
+        if len(str(part(content, "customer")["name"])) > 1_010:
+            raise RenderingError(str(content["number"]), "not drawn within 30 seconds of processor time")
+        return drawing.draw(content)
+
+    monkeypatch.setattr(files_module, "draw", draw)
+    content = brief(customer=part(sample(), "customer", name="Long" * 1_000))
+    (file,) = render_files([Job(json.dumps(content), tmp_path / "INV-2026-000042.pdf")])
+    assert isinstance(file, RenderedFile)
+    assert file.shortened == "not drawn within 30 seconds of processor time"
+    text = read(file.path.read_bytes())
+    assert "Long" * 10 in text
+    assert "\N{HORIZONTAL ELLIPSIS}" in text
+    # as it was drawn first it is drawn again, on a machine that could do more
+    monkeypatch.setattr(files_module, "draw", drawing.draw)
+    again = Job(json.dumps(content), tmp_path / "again.pdf", file.sha256)
+    assert [each.path.read_bytes() for each in render_files([again])] == [file.path.read_bytes()]
+
+
+@pytest.mark.parametrize("content", [sample(), brief(), brief(customer=part(sample(), "customer", name="x" * 100))])
+def test_what_fits_a_page_is_never_made_plainer(content: Content) -> None:
+    assert plainer(content) == content
+    assert not is_beyond_paper(content)
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=3_000))
+def test_a_shortened_text_has_no_long_word_and_keeps_its_beginning(text: str) -> None:
+    short = plainer({"name": text})["name"]
+    assert isinstance(short, str)
+    assert max(map(len, short.split(" "))) <= LONGEST_WORD
+    kept = short.removesuffix("\N{HORIZONTAL ELLIPSIS}").replace(" ", "")
+    assert text.replace(" ", "").startswith(kept)
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -687,12 +751,12 @@ def started_workers(pool_for_all: PoolForAll, few_need_workers: None, monkeypatc
 def test_files_come_in_the_order_of_their_jobs_and_equal_what_one_process_draws(tmp_path: Path) -> None:
     jobs = list(numbered(range(1, 6), tmp_path / "2026-02"))
     files = list(render_files(iter(jobs), workers=2, documents_per_worker=2))
-    assert [file.path for file in files] == [path for _, path in jobs]
-    for (text, path), file in zip(jobs, files, strict=True):
+    assert [file.path for file in files] == [job.path for job in jobs]
+    for (text, path, _), file in zip(jobs, files, strict=True):
         content = path.read_bytes()
         assert content == render_pdf(json.loads(text))
         assert file == RenderedFile(path, hashlib.sha256(content).hexdigest(), len(content), 1)
-    assert sorted(tmp_path.rglob("*.*")) == [path for _, path in jobs]
+    assert sorted(tmp_path.rglob("*.*")) == [job.path for job in jobs]
 
 
 def test_few_documents_need_no_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -705,7 +769,7 @@ def test_documents_are_drawn_from_any_thread(
     tmp_path: Path, pool_for_all: PoolForAll, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(workers, "Pool", lambda documents_per_worker: pool_for_all)
-    files: list[RenderedFile] = []
+    files: list[RenderedFile | Undrawn] = []
     before = sum(worker.rendered for worker in pool_for_all._all)
     thread = threading.Thread(target=lambda: files.extend(render_files(numbered(range(1), tmp_path), workers=1)))
     thread.start()
@@ -721,7 +785,7 @@ def test_jobs_are_taken_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.M
     scratch.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(scratch))
 
-    def endless() -> Iterator[tuple[str, Path]]:
+    def endless() -> Iterator[Job]:
         for number in range(1_000_000):
             taken.append(number)
             yield from numbered(range(number, number + 1), tmp_path)
@@ -736,21 +800,24 @@ def test_jobs_are_taken_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.usefixtures("started_workers")
-def test_a_document_that_fails_is_named_after_those_before_it_are_done(tmp_path: Path) -> None:
+def test_a_document_that_fails_is_named_in_its_place_and_stops_no_other(tmp_path: Path) -> None:
     jobs = list(numbered(range(1, 6), tmp_path))
-    jobs[2] = (json.dumps(brief(number="INV-2026-000003", total="broken")), jobs[2][1])
-    files = render_files(jobs, workers=2)
-    assert [next(files).path.name for _ in range(2)] == ["INV-2026-000001.pdf", "INV-2026-000002.pdf"]
-    with pytest.raises(RenderingError, match="INV-2026-000003: total: found 'broken'") as caught:
-        next(files)
-    assert caught.value.number == "INV-2026-000003"
-    assert not jobs[2][1].exists()
+    jobs[2] = Job(json.dumps(brief(number="INV-2026-000003", total="broken")), jobs[2].path)
+    found = list(render_files(jobs, workers=2))
+    assert [file.path for file in found] == [job.path for job in jobs]
+    assert [isinstance(file, Undrawn) for file in found] == [False, False, True, False, False]
+    assert str(found[2]).startswith("Undrawn")
+    assert isinstance(found[2], Undrawn)
+    assert found[2].number == "INV-2026-000003"
+    assert found[2].cause.startswith("total: found 'broken'")
+    assert [job.path.exists() for job in jobs] == [True, True, False, True, True]
     assert not list(tmp_path.glob(".*"))
 
 
 def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path, pool_for_all: PoolForAll) -> None:
-    text, path = next(numbered(range(1), tmp_path))
-    pool_for_all.render(text, path)
+    job = next(numbered(range(1), tmp_path))
+    path = job.path
+    pool_for_all.render(job)
     worker = pool_for_all._idle[-1]
     slow = json.dumps(sample(number="INV-2026-000009", lines=[emails() for _ in range(400)]))
     target = tmp_path / "INV-2026-000009.pdf"
@@ -759,32 +826,33 @@ def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path, pool_for
     killer.start()
     started = time.monotonic()
     with pytest.raises(RenderingError, match="INV-2026-000009: its worker was killed by SIGKILL"):
-        pool_for_all.render(slow, target)
+        pool_for_all.render(Job(slow, target))
     assert time.monotonic() - started < 20
     killer.join()
     assert sorted(tmp_path.iterdir()) == [path]
     assert worker not in pool_for_all._idle
-    assert pool_for_all.render(text, path).path == path  # by another worker
+    assert pool_for_all.render(job).path == path  # by another worker
 
 
 def test_a_worker_that_died_waiting_is_reported_and_not_used_again(tmp_path: Path, pool_for_all: PoolForAll) -> None:
-    text, path = next(numbered(range(1), tmp_path))
-    pool_for_all.render(text, path)
+    job = next(numbered(range(1), tmp_path))
+    path = job.path
+    pool_for_all.render(job)
     worker = pool_for_all._idle[-1]
     worker._process.kill()
     worker._process.wait()
     files_module.scratch_of(path, worker._process.pid).write_bytes(b"half a page")
     with pytest.raises(RenderingError, match="INV-2026-000000: its worker was killed by SIGKILL"):
-        pool_for_all.render(text, path)
+        pool_for_all.render(job)
     assert list(tmp_path.iterdir()) == [path]
-    assert pool_for_all.render(text, path).path == path  # by another worker
+    assert pool_for_all.render(job).path == path  # by another worker
 
 
 @pytest.mark.usefixtures("few_need_workers")
 def test_a_worker_that_gives_no_answer_is_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "START_WORKER", "import time; time.sleep(600)")
     monkeypatch.setattr(workers, "SECONDS_TO_START", 0.2)
-    with pytest.raises(RenderingError, match="INV-2026-000000: the worker gave no answer within 0 seconds"):
+    with pytest.raises(MachineError, match="INV-2026-000000: the worker gave no answer within 0 seconds"):
         list(render_files(numbered(range(3), tmp_path), workers=1))
     assert list(tmp_path.iterdir()) == []
 
@@ -797,14 +865,14 @@ def test_a_worker_that_cannot_draw_says_what_is_missing(tmp_path: Path, monkeypa
     )
     broken = older + workers.START_WORKER
     monkeypatch.setattr(workers, "START_WORKER", broken)
-    with pytest.raises(RenderingError, match=r"INV-2026-000000: no document can be drawn.*expected 0\.1"):
+    with pytest.raises(MachineError, match=r"INV-2026-000000: no document can be drawn.*expected 0\.1"):
         list(render_files(numbered(range(3), tmp_path), workers=1))
 
 
 @pytest.mark.usefixtures("few_need_workers")
 def test_a_worker_that_breaks_down_is_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "START_WORKER", "raise SystemExit('out of paper')")
-    with pytest.raises(RenderingError, match="INV-2026-000000: its worker ended with status 1: out of paper"):
+    with pytest.raises(MachineError, match="INV-2026-000000: its worker ended with status 1: out of paper"):
         list(render_files(numbered(range(3), tmp_path), workers=2))
 
 
@@ -820,7 +888,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
 
 
 def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text, path = next(numbered(range(1), tmp_path))
+    job = next(numbered(range(1), tmp_path))
+    path = job.path
     path.write_bytes(b"issued before")
 
     def full(handle: int) -> None:
@@ -828,15 +897,16 @@ def test_a_full_disk_names_the_file_and_keeps_the_old_one(tmp_path: Path, monkey
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=re.escape(str(path))) as caught:
-        list(render_files([(text, path)]))
+        list(render_files([job]))
     assert caught.value.errno == errno.ENOSPC
     assert path.read_bytes() == b"issued before"
     assert sorted(tmp_path.iterdir()) == [path]
 
 
 def test_content_that_is_not_json_is_named_by_its_file(tmp_path: Path) -> None:
-    with pytest.raises(RenderingError, match="INV-2026-000007: found content that is not JSON"):
-        list(render_files([("{", tmp_path / "INV-2026-000007.pdf")]))
+    (found,) = render_files([Job("{", tmp_path / "INV-2026-000007.pdf")])
+    assert isinstance(found, Undrawn)
+    assert (found.number, found.cause[:30]) == ("INV-2026-000007", "found content that is not JSON")
 
 
 @pytest.mark.parametrize("settings", [{"workers": 0}, {"documents_per_worker": 0}])

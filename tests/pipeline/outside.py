@@ -14,7 +14,7 @@ from unittest import mock
 import dagster as dg
 from click.testing import CliRunner
 
-from billing.rendering import RenderedFile
+from billing.rendering import Job, RenderedFile
 from billing.starter import starter_catalogue
 from pipeline.cli import main
 
@@ -197,9 +197,9 @@ def blank_page(html: str, sheet: str) -> bytes:
     return f"{sheet}: {len(html)}".encode()
 
 
-def blank_files(jobs: Iterable[tuple[str, Path]], **_: object) -> Iterator[RenderedFile]:
+def blank_files(jobs: Iterable[Job], **__: object) -> Iterator[RenderedFile]:
     """Stands in for the renderer: a file with the content that would be drawn."""
-    for content, path in jobs:
+    for content, path, _ in jobs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         yield RenderedFile(path, hashlib.sha256(content.encode()).hexdigest(), len(content.encode()), pages=1)

@@ -158,13 +158,14 @@ def sample(directory: Path, accounts: int, months: int, events_per_account_day: 
 
 
 @main.command()
+@click.option("--all", "every_row", is_flag=True, help="Read all usage, not only the first rows of new files.")
 @home_option
 @exit_status
-def check(home: Path) -> int:
-    """Validate the catalogue and the inputs; compute nothing."""
+def check(every_row: bool, home: Path) -> int:
+    """Validate the catalogue and the inputs, and read the first rows of new usage files; compute nothing."""
     from billing.checking import problems_of
 
-    problems = problems_of(home, os.environ.get("OVERAGE_REGISTER_URL") or None)
+    problems = problems_of(home, os.environ.get("OVERAGE_REGISTER_URL") or None, every_row)
     for problem in problems:
         click.echo(problem)
     say(f"{home}: {len(problems)} found" if problems else f"{home}: nothing to complain about")

@@ -13,17 +13,20 @@ import polars as pl
 from billing.calendar import first_day, months_after, months_between
 from billing.catalogue import Metric
 from billing.home import Home, file_hash, remove_file, scan_frames, write_frame
+from billing.ingest.demands import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE
 from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.judging import Rules
-from billing.ingest.measured import FLAT_VALUE, member_column
+from billing.ingest.measured import read_column
 from billing.ingest.parquet_pieces import row_groups, write_table
-from billing.ingest.parsed_rows import IMPOSSIBLE_VALUE, PARSED, UNREADABLE_FILE
+from billing.ingest.parsed_rows import PARSED, with_details
 from billing.ingest.state import DayState, FileState
 from billing.tables import BASE_QUANTITY, EVENTS, INGEST, QUANTITY, REJECTS, Table
 
 _MONTH: Final = "event_month"
 _HELD_TOGETHER: Final = 100_000
-_PLAIN_VALUE: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]{1,9}0*)?$"
+_LONGEST_UNROUNDED: Final = len("0.123456789")
+_ROUNDED: Final = r"\.[0-9]{9}[0-9]*[1-9]"
+"""More than nine decimals, zeros at the end aside."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ def _some_at_a_time(file: ParsedVersion, valid: pl.Series) -> Iterator[tuple[pl.
     start = 0
     # rows that were written together are read together: a part of them would take as long
     for length in row_groups(file.parsed) or [0]:
-        together = rows.slice(start, length).collect()
+        together = with_details(rows.slice(start, length).collect())
         for place in range(0, max(1, length), _HELD_TOGETHER):
             part = together.slice(place, _HELD_TOGETHER)
             yield part, valid.slice(start + place, len(part))
@@ -161,8 +164,7 @@ def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
     """The column of a parsed file that holds what a metric measures; None when the file does not hold it."""
     if metric.measure == "count" or metric.value is None:
         return None
-    column = FLAT_VALUE if FLAT_VALUE in columns else member_column(metric.value)
-    return column if column in columns else None
+    return read_column(metric.value, columns)
 
 
 def _events(rows: pl.DataFrame, day: date, name: str, rules: Rules) -> pl.DataFrame:
@@ -226,7 +228,7 @@ def _rejects(rows: pl.DataFrame, day: date, file: ParsedVersion, rules: Rules, t
         names = pl.when(of_metric).then(pl.lit(metric.name)).otherwise(names)
         own = pl.lit(Decimal(1) if metric.measure == "count" else None, QUANTITY)
         if column is not None and metric.measure != "unique":
-            known = pl.col(column).str.contains(_PLAIN_VALUE) & (pl.col("reason") != IMPOSSIBLE_VALUE)
+            known = pl.col(column).str.contains(PLAIN_DECIMAL) & (pl.col("reason") != IMPOSSIBLE_VALUE)
             own = pl.when(known).then(column).cast(BASE_QUANTITY)
         quantity = pl.when(of_metric).then(_in_units(own, metric.unit_size)).otherwise(quantity)
     return rows.select(

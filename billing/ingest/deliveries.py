@@ -23,14 +23,16 @@ from billing.catalogue import Metric
 from billing.errors import InterruptedRunError
 from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
+from billing.ingest.compression import UnreadableFileError
 from billing.ingest.day_tables import ParsedVersion, measured_column, read_repeats, rewrite_repeats, write_day
-from billing.ingest.delivered_bytes import UnreadableFileError
+from billing.ingest.demands import UNREADABLE_FILE
 from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
 from billing.ingest.kept_hashes import keep_hashes, keep_missing_hashes, remove_hashes, scan_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
+from billing.ingest.measured import FLAT_VALUE
 from billing.ingest.memory import blocks_kept
-from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE
+from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import (
     DayState,
     State,
@@ -312,8 +314,8 @@ class _Ingest:
             return
         older = parsing.other_parsed_file(self.home, version)
         if older is not None:
-            flat = DeliveredFile(version.day, version.name, Path(version.name)).format != "json"
             before = pl.read_parquet(older, glob=False, hive_partitioning=False)
+            flat = FLAT_VALUE in before.columns
             parsing.write_parsed(path, [parsing.parse_again(before, self.rules.types, flat)], version)
 
     def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
@@ -371,7 +373,7 @@ class _Ingest:
             missing = rows.filter(~rows.is_in(pl.concat(found)["row"].implode()))
             delivered = self.delivered.get((day, file.name))
             if len(missing) and delivered is not None:
-                found.append(parsing.read_texts(delivered, missing))
+                found.append(parsing.read_texts(delivered, missing, self.rules.types))
             return pl.concat(found)
 
         return find

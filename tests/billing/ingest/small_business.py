@@ -12,6 +12,7 @@ import polars as pl
 from billing.catalogue import Metric
 from billing.home import Home
 from billing.ingest import IngestOutcome, ingest_deliveries, scan_events
+from billing.ingest.judging import Rules
 from billing.tables import INGEST, REJECTS
 
 Json = Mapping[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -84,6 +85,9 @@ class Business:
         return ingest_deliveries(
             self.home, self.metrics, self.accounts, self.time_zone, self.lateness_days, through=through
         )
+
+    def rules(self) -> Rules:
+        return Rules.of(self.metrics, pl.Series(sorted(self.accounts)), self.time_zone, self.lateness_days)
 
     def table(self, name: str) -> pl.DataFrame:
         table = {"rejects": REJECTS, "ingest": INGEST}[name]

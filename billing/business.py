@@ -17,6 +17,7 @@ from billing.errors import RefusedError
 from billing.held_back import accounts_without_row, refuse_lacking_accounts, subscriptions_without_request
 from billing.home import Home, lock, scan_frames
 from billing.inputs import Inputs, known_accounts, read_inputs
+from billing.issued_settings import refuse_moved_settings
 from billing.rating import TermsFrames, terms_frames
 from billing.register import BEGUN_SCHEMA, Register
 from billing.subscriptions import Lives, read_lives
@@ -66,6 +67,7 @@ class Business:
             )
         catalogue = load_catalogue(home.landing / "catalogue.yaml")
         register = Register.open(home, register_url)
+        refuse_moved_settings(register, catalogue)
         inputs = read_inputs(home, catalogue, register.billed_accounts())
         # policy auto_issue false: runs stop at drafts until someone issues
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)

@@ -204,8 +204,8 @@ def _suspended_at_billing_date(dated: pl.DataFrame, suspensions: pl.DataFrame) -
 def _late_yearly_fees(month: str, dated: pl.DataFrame, suspensions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """subscription_id, late_fee_on, late_term_start, late_term_end: yearly fees that fall due as access comes back.
 
-    By rule 16 a yearly fee whose date falls into a suspension is due on the day access comes back, for the term from its
-    date. A monthly one is not: the fee that was paid late pays for the access that follows.
+    By rule 16 a yearly fee whose date falls into a suspension is due on the day access comes back, for the term from
+    its date. A monthly one is not: the fee that was paid late pays for the access that follows.
     """
     grid, zone = Grid.of(catalogue.policy), catalogue.time_zone
     back, start = pl.col("late_fee_on"), pl.col("grid_start")

@@ -4,6 +4,7 @@ A row that is wrong is set aside with its reason and never stops the rest. A fil
 wrong tax table, is refused before anything is computed: a cancellation or a tax left out is money that is wrong.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -105,6 +106,8 @@ LONGEST: Final = {
 # a reason, when it holds, and in words the field at fault, what was found and what was expected
 _Rule = tuple[str, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
+_BEHIND_ESCAPES: Final = "(a card number behind escapes: not kept)"
+_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 _CODE_POINTS: Final = {chr(each): f"U+{each:04X}" for each in (*range(0x20), *range(0x7F, 0xA0))}
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
 # an escape may hide a digit of a value, and an exponent stand for its last ones; all other digits stand in the text
@@ -550,26 +553,32 @@ def _resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]
 def _set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
     """Rejected rows as REJECTS, card numbers masked."""
     rejected = frame.filter(pl.col("reason").is_not_null())
-    hidden = (pl.col("reason") == "card_number") & (pl.col("_masked") == pl.col("text"))
-
-    def as_far_as_known(column: str) -> pl.Expr:
-        known = pl.Series(column, mask_card_number_column(rejected[column]))
-        return pl.when(pl.col("reason") != "card_number").then(known)
-
-    return rejected.with_columns(_masked=mask_card_number_column(rejected["text"])).select(
+    masked = {name: mask_card_number_column(rejected[name]) for name in ("text", "account_id", "detail")}
+    places = rejected["has_card_number"].arg_true()
+    before, after = rejected["text"].gather(places), masked["text"].gather(places)
+    # an escape hides the number from masking, not from whoever reads it
+    hidden = [
+        one == other or contains_card_number(_without_escapes(other)) for one, other in zip(before, after, strict=True)
+    ]
+    text = masked["text"].scatter(places.filter(pl.Series(hidden, dtype=pl.Boolean)), _BEHIND_ESCAPES)
+    return rejected.select(
         delivery_day=pl.lit(None, pl.Date),
         file="file",
         row="row",
         reason="reason",
-        # an escape hides the number from masking, not from whoever reads it
-        text=pl.when(~hidden).then("_masked").otherwise(pl.lit("(a card number behind escapes: not kept)")),
+        text=text,
         source=pl.lit(None, pl.String),
-        id=as_far_as_known(id_column) if id_column else pl.lit(None, pl.String),
-        account_id=as_far_as_known("account_id"),
+        id=mask_card_number_column(rejected[id_column]) if id_column else pl.lit(None, pl.String),
+        account_id=masked["account_id"],
         metric=pl.lit(None, pl.String),
         quantity=pl.lit(None, REJECTS.schema["quantity"]),
-        detail=pl.Series("detail", mask_card_number_column(rejected["detail"])).str.slice(0, _LONGEST_DETAIL),
+        detail=masked["detail"].str.slice(0, _LONGEST_DETAIL),
     )
+
+
+def _without_escapes(text: str) -> str:
+    """JSON text with the characters that escapes such as \\u0034 stand for."""
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
 
 
 def _local_date(column: str, catalogue: Catalogue) -> pl.Expr:

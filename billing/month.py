@@ -49,6 +49,7 @@ from billing.ingest import (
     scan_event_parts,
     scan_events,
 )
+from billing.issued_settings import keep_settings
 from billing.measured_deliveries import lost_deliveries, newly_measured, refuse_lost_deliveries
 from billing.measured_usage import added_events, measuring_digest, record_measured
 from billing.month_checks import (
@@ -333,6 +334,7 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
         if is_due or _was_issued_since(business, month):
             if is_due and not is_issued:
                 refuse_lost_documents(business)
+                keep_settings(register, business.catalogue)
                 new = register.issue(issue)
                 # known here: of a large month the closed dates are not read back either
                 closed = pl.concat(

@@ -532,6 +532,7 @@ class Register:
         # migrations load Alembic, which nothing else here needs
         from billing.register_migrations.versions.r0002_guards import guards
         from billing.register_migrations.versions.r0004_recorded_facts import KEPT
+        from billing.register_migrations.versions.r0006_settings import guards as guards_of_settings
 
         recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")}
         with self._engine.connect() as connection:
@@ -541,7 +542,8 @@ class Register:
                 if dialect == "sqlite"
                 else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
             )
-            return sorted(({guard.name for guard in guards(dialect)} | recorded) - set(found.scalars()))
+            names = {guard.name for guard in (*guards(dialect), *guards_of_settings())} | recorded
+            return sorted(names - set(found.scalars()))
 
     def wrongly_scheduled(self) -> list[str]:
         """The numbers of documents that correct another and count as scheduled, or the other way round; sorted."""
@@ -561,6 +563,23 @@ class Register:
         """The latest as-of day of a run that issued anything."""
         with self._engine.connect() as connection:
             return connection.execute(sa.select(sa.func.max(stored.documents.c.issued_on))).scalar()
+
+    def settings(self) -> dict[str, str]:
+        """The settings under which billing dates were first closed, by name; none where none were recorded."""
+        with self._engine.connect() as connection:
+            found = connection.execute(sa.select(stored.settings.c.name, stored.settings.c.value))
+            return {row.name: row.value for row in found}
+
+    def keep_settings(self, settings: Mapping[str, str]) -> None:
+        """Record settings: anew as long as no billing date was closed, later those of which nothing is recorded."""
+        with self._made.begin() as connection:
+            self._wait_for_others(connection)
+            if connection.execute(sa.select(stored.issued_months.c.billing_month).limit(1)).scalar() is None:
+                connection.execute(sa.delete(stored.settings))
+            known = set(connection.execute(sa.select(stored.settings.c.name)).scalars())
+            new = [{"name": name, "value": value} for name, value in settings.items() if name not in known]
+            if new:
+                connection.execute(sa.insert(stored.settings), new)
 
     def state(self) -> str:
         """What tells whether anything was issued or closed since: nothing is ever taken away."""

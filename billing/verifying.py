@@ -254,7 +254,7 @@ def _unreadable(business: Business) -> Iterator[str]:
             pl.read_parquet_schema(path)
         except (OSError, PolarsError) as error:
             reason = str(error).splitlines()[0]
-            yield f"{path}: not readable as Parquet ({reason}): take the lake away, and `overage bill` makes it again"
+            yield f"{path}: not readable as Parquet ({reason}): `overage repair`, then `overage bill` makes it again"
 
 
 def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:

@@ -17,7 +17,7 @@ from billing.business import Business
 from billing.calendar import first_day
 from billing.errors import InterruptedRunError, RefusedError
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
-from billing.home import read_frame, write_frame
+from billing.home import Home, read_frame, write_frame
 from billing.last_run import profiles_built_from
 from billing.month import (
     billed_months,
@@ -30,6 +30,7 @@ from billing.month import (
 )
 from billing.plain_values import plain_rows
 from billing.preview import Preview, preview_month
+from billing.repairing import damage_in_words
 from billing.reviewing import issued_business, review_of, reviewed_business
 from billing.tables import DRAFTS, PARKED
 from billing.unread import not_read
@@ -269,7 +270,8 @@ def check_month(business: Business, month: str) -> None:
     """Refuse what is no billing month of this business."""
     business.refuse_unknown_month(month)
     if not billing_months.has_partition_key(month):
-        raise RefusedError(f"unknown month: found {month}, which is too far in the future")
+        first, last = billing_months.get_first_partition_key(), billing_months.get_last_partition_key()
+        raise RefusedError(f"unknown month: found {month}, expected a month of the calendar, {first} to {last}")
 
 
 def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> None:
@@ -363,7 +365,8 @@ def _run(
             for warning in _warnings(evaluation):
                 say(f"warning: {warning}")
     if not result.success:
-        raise InterruptedRunError(_failure(result, partition))
+        damage = damage_in_words(Home(resource.root)) if _is_broken(result) else ""
+        raise InterruptedRunError(damage or _failure(result, partition))
 
 
 def _warnings(evaluation: dg.AssetCheckEvaluation) -> list[str]:
@@ -386,6 +389,19 @@ def _sentence(evaluation: dg.AssetCheckEvaluation) -> str:
     return f"check {evaluation.check_name} does not hold ({details})"
 
 
+def _is_broken(result: Any) -> bool:
+    """Whether a step ended with an error that nobody has put in words, as over a damaged file."""
+    failures = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
+    told = (RefusedError.__name__, InterruptedRunError.__name__, dg.DagsterExecutionInterruptedError.__name__)
+    return any(_cause(error).cls_name not in told for error in failures if error is not None)
+
+
+def _cause(error: Any) -> Any:
+    while error.cause is not None:
+        error = error.cause
+    return error
+
+
 def _failure(result: Any, partition: str | None) -> str:
     where = f"{partition}: " if partition else ""
     for evaluation in result.get_asset_check_evaluations():
@@ -395,10 +411,7 @@ def _failure(result: Any, partition: str | None) -> str:
             )
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            cause = error
-            while cause.cause is not None:
-                cause = cause.cause
+            cause = _cause(event.step_failure_data.error)
             if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return f"{where}stopped by the keyboard or a signal at {event.step_key}"
             return f"{where}{event.step_key} failed: {cause.message.strip()}"

@@ -17,6 +17,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dagster as dg
 import yaml
 
+from billing.home import Home
+from billing.ingest.landing import delivery_days as landed_days
+
 DEFAULT_BILLING_START = date(2024, 1, 1)
 FUTURE_MONTHS = 120
 FUTURE_DAYS = 400
@@ -70,7 +73,7 @@ def calendar_reach(home: Path, start: date, today: date) -> tuple[date, int, int
     if not asked.isdecimal():
         return start - timedelta(days=DAYS_BEFORE_START), FUTURE_MONTHS, FUTURE_DAYS
     built = _names_of(home / "lake" / "fingerprints", "billing_month=")
-    delivered = _names_of(home / "landing" / "usage")
+    delivered = [day.isoformat() for day in landed_days(Home(home))]
     day = f"{today:%Y-%m-%d}"
     last, first = max([*delivered, day]), min([*delivered, f"{start:%Y-%m-%d}"])
     months = _months(max([*built, last[:7]])) - _months(day)

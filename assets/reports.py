@@ -26,8 +26,9 @@ from billing.month import days_to_ingest
 from billing.month_report import MonthReport, month_report
 from billing.month_report_page import month_charts, package_titles, write_report
 from billing.profile_pages import write_profile_pages
-from billing.profiles import account_profiles, balances, collections
+from billing.profiles import account_profiles, allocations, balances, collections
 from billing.tables import (
+    ALLOCATIONS,
     BALANCES,
     CHARGES,
     COLLECTIONS,
@@ -137,6 +138,13 @@ def _what_to_do(days: Sequence[date], moved: Mapping[str, Sequence[str]]) -> str
             metadata=definition_metadata(BALANCES),
         ),
         dg.AssetSpec(
+            ALLOCATIONS.name,
+            description="Which payments and credits pay which document.",
+            deps=[DOCUMENTS.name, "payments"],
+            kinds={"parquet", "polars"},
+            metadata=definition_metadata(ALLOCATIONS),
+        ),
+        dg.AssetSpec(
             COLLECTIONS.name,
             description="What to charge to which card, for a payment provider.",
             deps=[DOCUMENTS.name, "payments", "requests"],
@@ -152,6 +160,7 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
         found = {
             PROFILE: account_profiles(business, business.as_of),
             BALANCES: balances(business),
+            ALLOCATIONS: allocations(business),
             COLLECTIONS: collections(business),
         }
         previous = read_frame(business.home.whole(PROFILE), PROFILE)
@@ -184,6 +193,17 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
             owing.sort("status"),
             currency,
             outstanding=amount_sum(found[BALANCES], business, "outstanding"),
+        ),
+    )
+    yield dg.MaterializeResult(
+        asset_key=ALLOCATIONS.name,
+        metadata=summary(
+            found[ALLOCATIONS]
+            .group_by("source_kind")
+            .agg(pl.len().alias("allocations"), pl.col("amount").sum().cast(money_type(business)))
+            .sort("source_kind"),
+            currency,
+            allocated=amount_sum(found[ALLOCATIONS], business, "amount"),
         ),
     )
     yield dg.MaterializeResult(

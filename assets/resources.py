@@ -9,6 +9,7 @@ import dagster as dg
 from assets.clock import today
 from billing.business import Business
 from billing.home import Home
+from billing.inputs import INPUTS
 
 _loaded: dict[tuple[object, ...], Business] = {}
 
@@ -60,5 +61,5 @@ def preload(resource: BillingHome, business: Business) -> None:
 def _stamps(root: Path) -> tuple[object, ...]:
     """What changes when an input other than usage is written."""
     landing = Home(root).landing
-    files = sorted(path for path in (*landing.glob("*.*"), *landing.glob("requests/*"), *landing.glob("payments/*")))
-    return tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file())
+    files = sorted(path for pattern in ("*.*", *(f"{name}/*" for name in INPUTS)) for path in landing.glob(pattern))
+    return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file())

@@ -6,93 +6,119 @@ from typing import Final
 
 import polars as pl
 
+from billing.allocations import DEBITS, open_at_moments, paid_amounts, with_open_amounts
 from billing.tables import BALANCES, COLLECTIONS, INSTANT, MONEY
 
-_DEBITS: Final = ["invoice", "debit_note"]
-
-
-def paid_amounts(payments: pl.DataFrame) -> pl.DataFrame:
-    """number, paid (succeeded), returned (refunded or disputed), last_attempt (status of the latest attempt)."""
-    amount, status = pl.col("amount"), pl.col("status")
-    return (
-        payments.sort("at", "payment_id")
-        .group_by(pl.col("document").alias("number"), maintain_order=True)
-        .agg(
-            paid=amount.filter(status == "succeeded").sum().cast(MONEY),
-            returned=amount.filter(status.is_in(["refunded", "disputed"])).sum().cast(MONEY),
-            last_attempt=status.filter(status.is_in(["succeeded", "failed"])).last(),
-        )
-    )
-
-
-def with_status(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
-    """`documents` with `status`: open, paid or refunded, as the payments say now.
-
-    A document is paid when what was paid and not returned covers its total; refunded when everything paid went back.
-    """
-    settled = documents.join(paid_amounts(payments), on="number", how="left", maintain_order="left").with_columns(
-        pl.col("paid", "returned").fill_null(0).cast(MONEY)
-    )
-    kept = pl.col("paid") - pl.col("returned")
-    status = (
-        pl.when((pl.col("returned") > 0) & (kept <= 0))
-        .then(pl.lit("refunded"))
-        .when((pl.col("total") >= 0) & (kept >= pl.col("total")))
-        .then(pl.lit("paid"))
-        .otherwise(pl.lit("open"))
-    )
-    return settled.with_columns(status=status).drop("paid", "returned", "last_attempt")
+SUSPENSION_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "account_id": pl.String,
+    "suspended_from": INSTANT,
+    "suspended_until": INSTANT,
+}
 
 
 def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
     """When access was suspended.
 
-    Rule 16: from the instant of a failed payment until no document whose latest attempt failed is unpaid.
+    Rule 16: from the instant of a failed payment until no document whose latest attempt failed is unpaid. What payments
+    and credits cover is paid.
 
     Parameters
     ----------
     payments
         Of known documents, as in `Inputs`.
     documents
-        number, total.
+        number, account_id, kind, issued_on, total, corrects, credited_at (the start of issued_on, as an instant).
 
     Returns
     -------
     polars.DataFrame
         account_id, suspended_from, suspended_until (UTC; null is open), sorted.
     """
-    amount, status = pl.col("amount"), pl.col("status")
-    kept = (
-        pl.when(status == "succeeded")
-        .then(amount)
-        .when(status.is_in(["refunded", "disputed"]))
-        .then(-amount)
-        .otherwise(pl.lit(0).cast(MONEY))
-    )
-    attempt = pl.when(status.is_in(["succeeded", "failed"])).then(status)
+    failing = payments.filter(pl.col("status") == "failed").select("account_id").unique()
+    payments = payments.join(failing, on="account_id", how="semi")
+    documents = documents.join(failing, on="account_id", how="semi")
+    credited = documents.filter(pl.col("total") < 0).select("account_id", moment=pl.col("credited_at").cast(INSTANT))
     moments = (
-        payments.join(documents.select("number", "total"), left_on="document", right_on="number")
-        .sort("document", "at", "payment_id")
-        .with_columns(kept=kept.cum_sum().over("document"), latest=attempt.forward_fill().over("document"))
-        .group_by("account_id", "document", "at", maintain_order=True)
-        .last()
-        .with_columns(blocks=((pl.col("latest") == "failed") & (pl.col("kept") < pl.col("total"))).fill_null(False))
-        .with_columns(
-            change=pl.col("blocks").cast(pl.Int32)
-            - pl.col("blocks").shift(1).over("document").fill_null(False).cast(pl.Int32)
-        )
+        pl.concat([payments.select("account_id", moment=pl.col("at").cast(INSTANT)), credited])
+        .unique()
+        .sort("account_id", "moment")
     )
-    counted = (
-        moments.group_by("account_id", "at")
-        .agg(pl.col("change").sum())
-        .sort("account_id", "at")
-        .with_columns(blocking=pl.col("change").cum_sum().over("account_id"))
-        .with_columns(is_suspended=pl.col("blocking") > 0)
+    attempts = (
+        payments.filter(pl.col("status").is_in(["succeeded", "failed"]))
+        .sort("at", "payment_id")
+        .group_by("document", "at", maintain_order=True)
+        .agg(pl.col("status").last())
+        .select(number="document", moment=pl.col("at").cast(INSTANT), latest="status")
+    )
+    blocking = (
+        open_at_moments(moments, documents, payments)
+        .filter(pl.col("open") > 0)
+        .sort("moment")
+        .join_asof(attempts.sort("moment"), on="moment", by="number", strategy="backward", check_sortedness=False)
+        .filter(pl.col("latest") == "failed")
+        .select("account_id", "moment", blocks=pl.lit(True))
+        .unique()
+    )
+    spans = (
+        moments.join(blocking, on=["account_id", "moment"], how="left", maintain_order="left")
+        .with_columns(is_suspended=pl.col("blocks").fill_null(False))
         .filter(pl.col("is_suspended") != pl.col("is_suspended").shift(1).over("account_id").fill_null(False))
-        .with_columns(until=pl.col("at").shift(-1).over("account_id"))
+        .with_columns(until=pl.col("moment").shift(-1).over("account_id"))
     )
-    return counted.filter("is_suspended").select(
-        "account_id", suspended_from=pl.col("at").cast(INSTANT), suspended_until=pl.col("until").cast(INSTANT)
+    return spans.filter("is_suspended").select("account_id", suspended_from="moment", suspended_until="until")
+
+
+def money_sent_back(
+    documents: pl.DataFrame, notes: pl.DataFrame, payments: pl.DataFrame, refunds: pl.DataFrame
+) -> pl.DataFrame:
+    """What approved refunds send back.
+
+    Rule 14: what was paid on the document by the day of the approval. A credit note first lowers what is unpaid.
+
+    Parameters
+    ----------
+    documents
+        Issued documents of the refunded subscriptions.
+    notes
+        Those of them that are credit notes of refunds.
+    payments
+        As in `Inputs`.
+    refunds
+        subscription_id, on (the day of the approval).
+
+    Returns
+    -------
+    polars.DataFrame
+        subscription_id, refunded (MONEY).
+    """
+    days = refunds.select("subscription_id", "on")
+    kept = (
+        payments.join(documents.select(document="number", subscription_id="subscription_id"), on="document")
+        .join(days, on="subscription_id", suffix="_refund")
+        .filter((pl.col("on") <= pl.col("on_refund")) & pl.col("status").is_in(["succeeded", "disputed"]))
+        .group_by(number="document")
+        .agg(paid=pl.when(pl.col("status") == "succeeded").then("amount").otherwise(-pl.col("amount")).sum())
+    )
+    numbered = notes.select("number", "corrects", "subscription_id", back=-pl.col("total"))
+    # what other notes have lowered the document by
+    others = (
+        documents.join(notes, on="number", how="anti")
+        .filter(pl.col("corrects").is_not_null())
+        .group_by(number="corrects")
+        .agg(lowered=pl.col("total").sum())
+    )
+    billed = documents.select("number", billed="total")
+    nothing = pl.lit(0).cast(MONEY)
+    unpaid = (pl.col("billed") + pl.col("lowered").fill_null(nothing) - pl.col("paid").fill_null(nothing)).clip(
+        lower_bound=0
+    )
+    return (
+        numbered.rename({"number": "note", "corrects": "number"})
+        .join(billed, on="number", how="left")
+        .join(others, on="number", how="left")
+        .join(kept, on="number", how="left")
+        .group_by("subscription_id")
+        .agg(refunded=(pl.col("back") - pl.min_horizontal(unpaid, "back")).sum().cast(MONEY))
     )
 
 
@@ -104,15 +130,15 @@ def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: 
     Parameters
     ----------
     documents
-        Issued documents with `status`, see `with_status`.
+        Issued documents with `open`, see `with_open_amounts`.
     payments
         Of known documents.
     """
-    total, is_debit = pl.col("total"), pl.col("kind").is_in(_DEBITS)
+    total, is_debit = pl.col("total"), pl.col("kind").is_in(DEBITS)
     billed = documents.group_by("account_id").agg(
         invoiced=total.filter(is_debit).sum().cast(MONEY),
         credited=-total.filter(~is_debit).sum().cast(MONEY),
-        oldest_unpaid_on=pl.col("issued_on").filter(is_debit & (pl.col("status") == "open") & (total > 0)).min(),
+        oldest_unpaid_on=pl.col("issued_on").filter(pl.col("open") > 0).min(),
     )
     amount, status = pl.col("amount"), pl.col("status")
     moved = payments.group_by("account_id").agg(
@@ -139,32 +165,21 @@ def amounts_to_collect(
 ) -> pl.DataFrame:
     """What to charge to which card: a row per unpaid document, the table COLLECTIONS.
 
-    Credit notes are taken off the document they correct. The idempotency key stays the same as long as the amount
-    does, so that a payment provider can be asked twice and charges once.
+    The idempotency key stays the same until an attempt to pay has an outcome or the amount moves, so that a payment
+    provider can be asked twice and charges once.
 
     Parameters
     ----------
+    documents
+        Issued documents, all of the accounts.
     card_changes
         account_id, at, brand, last4: approved changes of card.
     """
-    paid = paid_amounts(payments)
-    credited = (
-        documents.filter(pl.col("corrects").is_not_null() & ~pl.col("kind").is_in(_DEBITS))
-        .group_by(pl.col("corrects").alias("number"))
-        .agg(correction=pl.col("total").sum())
-    )
-    zero = pl.lit(0).cast(MONEY)
     due = (
-        documents.filter(pl.col("kind").is_in(_DEBITS))
-        .join(paid, on="number", how="left")
-        .join(credited, on="number", how="left")
-        .with_columns(
-            amount_due=pl.col("total")
-            + pl.col("correction").fill_null(zero)
-            - pl.col("paid").fill_null(zero)
-            + pl.col("returned").fill_null(zero)
-        )
-        .filter(pl.col("amount_due") > 0)
+        with_open_amounts(documents, payments)
+        .filter(pl.col("open") > 0)
+        .join(paid_amounts(payments), on="number", how="left", maintain_order="left")
+        .with_columns(amount_due="open", outcomes=pl.col("outcomes").fill_null(0))
     )
     used = payments.filter(pl.col("card_last4").is_not_null()).select(
         "account_id", "at", brand="card_brand", last4="card_last4"
@@ -192,7 +207,7 @@ def amounts_to_collect(
         due_on="issued_on", days_overdue=days, age=age, attempts_failed=pl.col("last_attempt") == "failed"
     )
     keys = [
-        hashlib.sha256(f"{number}/{amount}".encode()).hexdigest()[:32]
-        for number, amount in rows.select("number", "amount_due").iter_rows()
+        hashlib.sha256(f"{number}/{amount}/{outcomes}".encode()).hexdigest()[:32]
+        for number, amount, outcomes in rows.select("number", "amount_due", "outcomes").iter_rows()
     ]
     return COLLECTIONS.conform(rows.with_columns(pl.Series("idempotency_key", keys, pl.String)))

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import polars as pl
 
-from billing.balances import suspensions
-from billing.calendar import first_day, months_after
+from billing.balances import SUSPENSION_SCHEMA, suspensions
+from billing.calendar import first_day, midnight, months_after
 from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
 from billing.home import Home, lock, scan_frames
@@ -19,7 +19,7 @@ from billing.inputs import Inputs, read_inputs
 from billing.rating import TermsFrames, terms_frames
 from billing.register import Register
 from billing.subscriptions import Lives, read_lives
-from billing.tables import MONEY, REJECTS, Table
+from billing.tables import REJECTS, Table
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,10 @@ class Business:
     def _match_payments(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         given = self.inputs.payments.filter(pl.col("on") <= self.as_of)
         if given.is_empty():
-            return (
-                given,
-                REJECTS.empty(),
-                suspensions(given, pl.DataFrame(schema={"number": pl.String, "total": MONEY})),
-            )
-        documents = self.register.documents().select("number", "account_id", "total")
+            return given, REJECTS.empty(), pl.DataFrame(schema=SUSPENSION_SCHEMA)
+        documents = self.register.documents().with_columns(
+            credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone)
+        )
         known = given.join(
             documents,
             left_on=["document", "account_id"],

@@ -103,9 +103,9 @@ class Package:
 
 @dataclass(frozen=True)
 class Agreement:
-    """One account's own price, allowances or overage of a package, from a date.
+    """One account's own price, allowances or overage of a package, from a date, and up to another if there is one.
 
-    What it leaves out stays as the package has it.
+    What it leaves out stays as the package has it. On the day `until` it holds no more.
     """
 
     account_id: str
@@ -115,6 +115,11 @@ class Agreement:
     yearly: Decimal | None
     allowances: Mapping[str, Decimal | None]
     overage: Mapping[str, Tariff | None]
+    until: date | None = None
+
+    def holds_on(self, day: date) -> bool:
+        """Whether it is in force on a day."""
+        return self.effective_from <= day and (self.until is None or day < self.until)
 
 
 @dataclass(frozen=True)
@@ -149,7 +154,13 @@ class Seller:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A validated catalogue."""
+    """A validated catalogue.
+
+    Attributes
+    ----------
+    encoding
+        Of CSV inputs that are not UTF-8; empty where none is named.
+    """
 
     currency: str
     minor_units: int
@@ -160,6 +171,7 @@ class Catalogue:
     packages: tuple[Package, ...]
     agreements: tuple[Agreement, ...]
     content_hash: str
+    encoding: str = ""
 
     @property
     def zone(self) -> ZoneInfo:
@@ -219,7 +231,10 @@ def _each_once(problems: list[Problem]) -> list[Problem]:
 
 
 def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
-    root.keys(required=("currency", "seller", "metrics", "packages"), optional=("time_zone", "policy", "agreements"))
+    root.keys(
+        required=("currency", "seller", "metrics", "packages"),
+        optional=("time_zone", "policy", "agreements", "encoding"),
+    )
     currency = root.at("currency").text("USD")
     exponent = minor_units(currency)
     if exponent is None:
@@ -243,7 +258,10 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     _refuse_repeated(
         root.at("agreements"), [(a.account_id, a.package, a.effective_from) for a in agreements], "agreement"
     )
-    return Catalogue(currency, exponent or 0, zone, seller, policy, metrics, packages, agreements, content_hash)
+    encoding = root.at("encoding").encoding() if root.has("encoding") else ""
+    return Catalogue(
+        currency, exponent or 0, zone, seller, policy, metrics, packages, agreements, content_hash, encoding
+    )
 
 
 def _seller(place: Place) -> Seller:
@@ -444,17 +462,29 @@ def _tier(place: Place, model: str, metric: Metric) -> Tier:
 
 
 def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metric, ...]) -> Agreement:
-    place.keys(required=("account_id", "package", "effective_from"), optional=("price", "allowances", "overage"))
+    parts = ("price", "allowances", "overage")
+    place.keys(required=("account_id", "package", "effective_from"), optional=("until", *parts))
+    if not any(place.has(part) for part in parts):
+        place.problem(f"at least one of {', '.join(parts)}", found="an agreement that names nothing")
+    for part in parts:
+        # what is null or empty changes nothing, and looks as if it did
+        if place.has(part) and (place.at(part).is_null() or place.at(part).is_empty_mapping()):
+            place.at(part).problem("what is agreed, or no such key")
     price = place.at("price")
     price.keys(required=(), optional=("monthly", "yearly"))
+    since = place.at("effective_from").date(date(1970, 1, 1))
+    until = place.at("until").date(date.max) if place.has("until") else None
+    if until is not None and until <= since:
+        place.at("until").problem(f"a date after effective_from, {since}: on that day it holds no more")
     return Agreement(
-        account_id=place.at("account_id").text(""),
+        account_id=place.at("account_id").text("").strip(),
         package=place.at("package").choice([package.name for package in packages], packages[0].name),
-        effective_from=place.at("effective_from").date(date(1970, 1, 1)),
+        effective_from=since,
         monthly=price.at("monthly").amount(Decimal(0)) if price.has("monthly") else None,
         yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,
         allowances=_allowances(place.at("allowances"), metrics),
         overage=_overage(place.at("overage"), metrics),
+        until=until,
     )
 
 
@@ -466,7 +496,7 @@ def _refuse_silent_agreements(places: Place, catalogue: Catalogue) -> None:
             period.terms
             for period in periods
             if (period.account_id, period.package) == (agreement.account_id, agreement.package)
-            and period.since >= agreement.effective_from
+            and agreement.holds_on(period.since)
         ]
         for name in agreement.allowances:
             if any(
@@ -496,7 +526,8 @@ class TermsPeriod:
 def terms_periods(catalogue: Catalogue) -> list[TermsPeriod]:
     """Every package's terms by date; an account with an agreement on a package has a history of its own there.
 
-    Agreements in force are laid over the package's version, the latest last: each changes only what it names.
+    Agreements in force are laid over the package's version, the latest last: each changes only what it names. When one
+    ends, what it named is again as it would be without it.
     """
     periods: list[TermsPeriod] = []
     for package in catalogue.packages:
@@ -504,14 +535,12 @@ def terms_periods(catalogue: Catalogue) -> list[TermsPeriod]:
         for account_id in ["", *sorted({agreement.account_id for agreement in own})]:
             theirs = sorted((a for a in own if a.account_id == account_id), key=lambda a: a.effective_from)
             first = package.versions[0].effective_from
-            starts = sorted(
-                {version.effective_from for version in package.versions}
-                | {max(agreement.effective_from, first) for agreement in theirs}
-            )
+            bounds = {day for agreement in theirs for day in (agreement.effective_from, agreement.until) if day}
+            starts = sorted({v.effective_from for v in package.versions} | {max(day, first) for day in bounds})
             for since, until in zip(starts, [*starts[1:], None], strict=True):
                 terms = next(v for v in reversed(package.versions) if v.effective_from <= since)
                 for agreement in theirs:
-                    if agreement.effective_from <= since:
+                    if agreement.holds_on(since):
                         terms = _with_agreement(terms, agreement)
                 periods.append(TermsPeriod(account_id, package.name, package.rank, since, until, terms))
     return periods

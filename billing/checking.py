@@ -9,10 +9,12 @@ from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
 from billing.home import Home
 from billing.ingest.landing import EXPECTED_ENDINGS, delivered_files
+from billing.ingest.unusable import STRAY
 from billing.inputs import Inputs, read_inputs
 from billing.rating import terms_frames
 from billing.rendering import check_rendering_environment
 from billing.subscriptions import read_lives
+from billing.unread import names_not_read
 
 
 def problems_of(root: Path) -> list[str]:
@@ -38,6 +40,7 @@ def problems_of(root: Path) -> list[str]:
         *_rejected(inputs),
         *_cannot_be_billed(inputs, catalogue),
         *_unknown_agreements(inputs, catalogue),
+        *names_not_read(home),
         *_usage_files(home),
         *check_rendering_environment(),
     ]
@@ -64,7 +67,7 @@ def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
 
 def _usage_files(home: Home) -> list[str]:
     landing = delivered_files(home, date.max)
-    strays = [f"usage/{name}: expected a folder named by a delivery day, YYYY-MM-DD" for name in landing.strays]
+    strays = [f"usage/{name}: {STRAY}" for name in landing.strays]
     unknown = [
         f"usage/{file.day}/{file.name}: expected a name that ends in {EXPECTED_ENDINGS}"
         for file in landing.files

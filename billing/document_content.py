@@ -47,7 +47,7 @@ minimum and maximum.
 """
 
 # a line that settles nothing, is no part of a fee or has no bounds does not say so: documents keep their bytes
-_NOT_SAID: Final = (',"settles":null', ',"part":null', ',"bounds":null')
+_NOT_SAID: Final = (',"settles":null', ',"part":null', ',"bounds":null', ',"gives_back":null', ',"taxed_as":null')
 
 
 def contents(
@@ -148,7 +148,9 @@ def contents(
             usage=pl.col("usage").fill_null([]),
             changes=pl.col("changes").fill_null([]),
             comparison=pl.col("comparison"),
-            taxes=pl.col("taxes").fill_null([]),
+        ),
+        _without(_NOT_SAID, _members(taxes=pl.col("taxes").fill_null([]))),
+        _members(
             tax_note=pl.col("tax_note"),
             net=_money_text("net", catalogue),
             tax=_money_text("tax", catalogue),
@@ -255,6 +257,7 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             )
         ),
         bounds="bounds",
+        gives_back="gives_back",
     )
     return lines.group_by(_KEYS, maintain_order=True).agg(lines=entry)
 
@@ -327,6 +330,7 @@ def tax_list(taxes: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         taxable=_money_text("taxable", catalogue),
         amount=_money_text("amount", catalogue),
         reason="reason",
+        taxed_as="taxed_as",
     )
     note = (
         pl.when((pl.col("reason") == "exempt").any())

@@ -16,7 +16,7 @@ from billing.differences import in_words
 from billing.document_content import change_list, comparison, contents, line_list, tax_list, usage_list
 from billing.register import hash_contents
 from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, MONEY, PART_OF_A_FEE
-from billing.tax import document_taxes
+from billing.tax import document_taxes, joined_taxes, taxes_given_back
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _OF_SUBSCRIPTIONS: Final = ["account_id", "subscription_id", "grid_start", "last_billing_date", "started_on", "term"]
@@ -51,6 +51,8 @@ class Issued:
         subscription_id, billing_date: of all months up to this one.
     documents, lines
         Documents (without status) and lines of this month and the month before.
+    taxes
+        As `running_taxes`, of the documents whose billing is given back.
     closed_through, closed_through_before
         The day up to which this month, and the month before, were closed; None when never.
     """
@@ -58,6 +60,7 @@ class Issued:
     closed: pl.DataFrame
     documents: pl.DataFrame
     lines: pl.DataFrame
+    taxes: pl.DataFrame
     closed_through: Any
     closed_through_before: Any
 
@@ -106,12 +109,12 @@ def draft_ranges(
     by_account = [_Parted(frame, of_accounts) for frame in (accounts, issued.documents)]
     numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
     issued_lines = _Parted(issued.lines, numbers.select("number", "range"))
-    through = issued.closed_through, issued.closed_through_before
+    of_register = issued.taxes, issued.closed_through, issued.closed_through_before
     del whole, subscriptions, cycles, packages, decisions, rated, dues, differences, accounts, issued
     for each in range(ranges):
         subscribed, dated, packed, decided, used, due, different, closed = (frame.take(each) for frame in frames)
         billed, documents = (frame.take(each) for frame in by_account)
-        known = Issued(closed, documents, issued_lines.take(each), *through)
+        known = Issued(closed, documents, issued_lines.take(each), *of_register)
         yield draft_month(
             month,
             subscribed,
@@ -178,7 +181,7 @@ def draft_month(
     dues
         The table DUES of the month.
     differences
-        As `with_settlements`, of all months before.
+        As `with_settlements` and `by_billing_document`, of all months before.
     """
     open_dates = cycles.join(issued.closed, on=["subscription_id", "billing_date"], how="anti")
     own = dues.join(issued.closed, on=["subscription_id", "billing_date"], how="anti").with_columns(
@@ -194,7 +197,12 @@ def draft_month(
         .drop("_billable")
     )
     lines = lines.join(documents.select(_KEYS), on=_KEYS, how="semi", maintain_order="left")
-    taxes = document_taxes(documents, accounts, tax_rates, catalogue)
+    is_own = pl.col("gives_back").is_null()
+    own = lines.filter(is_own).group_by(_KEYS, maintain_order=True).agg(net=pl.col("amount").sum())
+    back = lines.filter(~is_own).group_by(*_KEYS, number="gives_back").agg(net=pl.col("amount").sum())
+    taxes = joined_taxes(
+        document_taxes(own, accounts, tax_rates, catalogue), taxes_given_back(back, issued.taxes, catalogue), catalogue
+    )
     tax_sums = taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum())
     documents = (
         documents.join(tax_sums, on=_KEYS, how="left", maintain_order="left")
@@ -275,7 +283,8 @@ def _prior_lines(
         excess="excess",
         billed_units="billed_units",
         unit_price="unit_price",
-        amount=pl.col("due") - pl.col("issued"),
+        amount="amount",
+        gives_back="gives_back",
         description=in_words(catalogue, " of an earlier cycle"),
         tariff="tariff",
         settles="settles",

@@ -222,6 +222,13 @@ def _terms(terms: Terms | Agreement) -> dict[str, object]:
     }
 
 
+def _agreed(agreement: Agreement) -> dict[str, object]:
+    """The parts of an agreement, each with the day on which it ends, if there is one."""
+    if agreement.until is None:
+        return _terms(agreement)
+    return {name: [part, f"until {agreement.until}"] for name, part in _terms(agreement).items()}
+
+
 def _as_parts(parts: Mapping[str, object], since: date | None = None) -> str:
     return json.dumps({"since": None if since is None else since.isoformat(), "parts": parts}, default=repr)
 
@@ -283,7 +290,7 @@ def _catalogue(business: Business) -> pl.DataFrame:
         {
             "key": f"agreement of {agreement.account_id} on {agreement.package} from {agreement.effective_from}",
             "account_id": agreement.account_id,
-            "content": _as_parts(_terms(agreement), agreement.effective_from),
+            "content": _as_parts(_agreed(agreement), agreement.effective_from),
         }
         for agreement in catalogue.agreements
     ]

@@ -4,24 +4,21 @@ A row that is wrong is set aside with its reason and never stops the rest. A fil
 wrong tax table, is refused before anything is computed: a cancellation or a tax left out is money that is wrong.
 """
 
-import csv
-import difflib
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
-from pathlib import Path
 from typing import Final
 
 import polars as pl
-from polars.exceptions import ComputeError, NoDataError, PolarsError
 
-from billing.cards import MAYBE_CARD_NUMBER, contains_card_number, mask_card_number_column, mask_card_numbers
+from billing.cards import MAYBE_CARD_NUMBER, contains_card_number, mask_card_number_column
 from billing.catalogue import Catalogue
-from billing.errors import Problem, RefusedError
+from billing.errors import RefusedError
 from billing.home import Home
-from billing.json_lines import read_json_lines
-from billing.tables import INSTANT, MONEY, RATE, REJECTS
+from billing.input_files import input_files, read_rows
+from billing.regions import with_region_keys
+from billing.tables import INSTANT, MONEY, REJECTS
+from billing.tax_table import read_tax_rates
 from billing.words import counted
 
 ACCOUNT_COLUMNS: Final = (
@@ -76,15 +73,8 @@ PAYMENT_MEMBERS: Final = (
     "card_last4",
 )
 PAYMENT_STATUSES: Final = ("succeeded", "failed", "refunded", "disputed")
-TAX_COLUMNS: Final = ("country", "region", "rate", "name", "effective_from")
-
-TAX_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
-    "country": pl.String,
-    "region": pl.String,
-    "rate": RATE,
-    "name": pl.String,
-    "effective_from": pl.Date,
-}
+INPUTS: Final = ("accounts", "requests", "payments")
+"""The tables that are one file or a folder of them."""
 
 LONGEST: Final = {
     "account_id": 200,
@@ -112,9 +102,8 @@ LONGEST: Final = {
 # a reason, when it holds, and in words the field at fault, what was found and what was expected
 _Rule = tuple[str, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
+_CODE_POINTS: Final = {chr(each): f"U+{each:04X}" for each in (*range(0x20), *range(0x7F, 0xA0))}
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
-# a member's name in a line of JSON, with what follows it
-_MEMBER = r'"[^"\\]{1,60}"[ \t]*:'
 # an escape may hide a digit of a value, and an exponent stand for its last ones; all other digits stand in the text
 _MAYBE_HIDES_CARD_NUMBER: Final = rf"{MAYBE_CARD_NUMBER}|\\|[:,\[]\s*-?[0-9][0-9.]*[eE]"
 _ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
@@ -138,6 +127,8 @@ class Inputs:
         country, region (null: the whole country), rate (RATE), name, effective_from; sorted.
     rejects
         As the table REJECTS.
+    unusable
+        The files that hold rows of which none counts, in words.
     """
 
     accounts: pl.DataFrame
@@ -146,6 +137,32 @@ class Inputs:
     tax_rates: pl.DataFrame
     rejects: pl.DataFrame
     warnings: tuple[str, ...]
+    unusable: tuple[str, ...] = ()
+
+
+@dataclass
+class _Noticed:
+    """What is told of the rows beside what they hold."""
+
+    rejects: list[pl.DataFrame] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+
+    def set_aside(self, frame: pl.DataFrame, id_column: str | None) -> None:
+        """Set the rejected rows of `frame` aside, and name the files that have no other rows (rule 22)."""
+        rejects = _set_aside(frame, id_column)
+        self.rejects.append(rejects)
+        reasons = rejects.group_by("file", "reason").agg(told=pl.len()).sort("file", "reason")
+        files = (
+            reasons.group_by("file", maintain_order=True)
+            .agg(rejected=pl.col("told").sum(), why=pl.format("{} {}", "reason", "told").str.join(", "))
+            .join(frame.group_by("file").agg(rows=pl.len()), on="file", maintain_order="left")
+            .filter(pl.col("rows") == pl.col("rejected"))
+        )
+        self.unusable += [
+            f"{file}: none of its rows counts: {why}"
+            for file, why, rows in files.select("file", "why", "rows").iter_rows()
+        ]
 
 
 def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
@@ -156,21 +173,20 @@ def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
     RefusedError
         When there is no accounts file, a file cannot be read, or the tax table is wrong; every problem is named.
     """
-    rejects: list[pl.DataFrame] = []
-    warnings: list[str] = []
-    accounts = _accounts(home, rejects, warnings)
-    tax_rates = _tax_rates(home.landing / "tax_rates.csv")
-    warnings += _untaxed(accounts, tax_rates)
-    requests = _requests(home, catalogue, accounts, rejects, warnings)
-    payments = _payments(home, catalogue, accounts, rejects, warnings)
-    set_aside = pl.concat([REJECTS.empty(), *rejects], how="vertical") if rejects else REJECTS.empty()
+    noticed = _Noticed()
+    accounts = _accounts(home, catalogue, noticed)
+    tax_rates = read_tax_rates(home.landing / "tax_rates.csv", catalogue.encoding)
+    noticed.warnings += [*_untaxed(accounts, tax_rates), *_without_regional_rate(accounts, tax_rates)]
+    requests = _requests(home, catalogue, accounts, noticed)
+    payments = _payments(home, catalogue, accounts, noticed)
     return Inputs(
         accounts=accounts,
         requests=requests,
         payments=payments,
         tax_rates=tax_rates,
-        rejects=REJECTS.conform(set_aside),
-        warnings=tuple(warnings),
+        rejects=REJECTS.conform(pl.concat([REJECTS.empty(), *noticed.rejects])),
+        warnings=tuple(noticed.warnings),
+        unusable=tuple(noticed.unusable),
     )
 
 
@@ -187,33 +203,36 @@ def parse_instant(column: str) -> pl.Expr:
     )
 
 
-def _accounts(home: Home, rejects: list[pl.DataFrame], warnings: list[str]) -> pl.DataFrame:
-    found = [home.landing / f"accounts{ending}" for ending in (".csv", ".parquet", ".jsonl")]
-    files = [path for path in found if path.is_file()]
+def _accounts(home: Home, catalogue: Catalogue, noticed: _Noticed) -> pl.DataFrame:
+    files = input_files(home, "accounts")
     if not files:
         raise RefusedError(
-            f"{home.landing}: there are no accounts: expected accounts.csv, accounts.parquet or accounts.jsonl"
+            f"{home.landing}: there are no accounts: expected accounts.csv, accounts.parquet or accounts.jsonl, or a "
+            "folder accounts of such files"
         )
-    frame = _read_all(files, ACCOUNT_COLUMNS, "account_id", home, warnings)
+    frame = read_rows(files, ACCOUNT_COLUMNS, "account_id", home, catalogue.encoding, noticed.warnings)
     exempt = pl.col("tax_exempt").str.to_lowercase()
     frame = _judged(
         frame.with_columns(_has_card_number(frame)),
         _unparseable(),
         _missing("account_id"),
+        *_control_characters(("account_id", "name"), ACCOUNT_COLUMNS),
         _too_long(ACCOUNT_COLUMNS),
         _one_of("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
         _card_number(),
     )
-    rejects.append(_set_aside(frame, id_column=None))
+    noticed.set_aside(frame, id_column=None)
     account = pl.col("account_id")
     valid = frame.filter(pl.col("reason").is_null()).sort(account, maintain_order=True)
     repeated = valid.filter(account == account.shift())["account_id"].unique().sort()
-    warnings += [
+    noticed.warnings += [
         f"{files[0].name}: account {account_id} has more than one row: the last one holds"
         for account_id in repeated[:20]
     ]
     if len(repeated) > 20:
-        warnings.append(f"{files[0].name}: {counted(len(repeated) - 20, 'more account')} with more than one row")
+        noticed.warnings.append(
+            f"{files[0].name}: {counted(len(repeated) - 20, 'more account')} with more than one row"
+        )
     return (
         valid.filter(account.ne_missing(account.shift(-1)))
         .select(
@@ -237,14 +256,35 @@ def _untaxed(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
     ]
 
 
+def _without_regional_rate(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
+    """Say, per country that has regional rates, which accounts are in none of these regions."""
+    rated = with_region_keys(tax_rates.filter(pl.col("region").is_not_null()), "key").select("country", "region", "key")
+    placed = with_region_keys(accounts.join(rated, on="country", how="semi"), "key")
+    found = []
+    outside = placed.join(rated, on=["country", "key"], how="anti").sort("country", "account_id")
+    for (country,), there in outside.group_by("country", maintain_order=True):
+        told = [
+            f"{account_id} ({'no region' if region is None else repr(region)})"
+            for account_id, region in there.select("account_id", "region").head(5).iter_rows()
+        ]
+        further = f" and {len(there) - 5} more" if len(there) > 5 else ""
+        regions = rated.filter(pl.col("country") == country)["region"].unique().sort()
+        found.append(
+            f"accounts: found no rate for the region of {', '.join(told)}{further}, expected one of the regions of "
+            f"{country} in the tax table ({', '.join(regions)}): they pay the rates of the whole country only"
+        )
+    return found
+
+
 def _requests(
     home: Home,
     catalogue: Catalogue,
     accounts: pl.DataFrame,
-    rejects: list[pl.DataFrame],
-    warnings: list[str],
+    noticed: _Noticed,
 ) -> pl.DataFrame:
-    frame = _read_all(_append_only(home, "requests"), REQUEST_MEMBERS, "request_id", home, warnings)
+    frame = read_rows(
+        input_files(home, "requests"), REQUEST_MEMBERS, "request_id", home, catalogue.encoding, noticed.warnings
+    )
     frame = frame.with_columns(
         _has_card_number(frame),
         instant=parse_instant("at"),
@@ -256,6 +296,7 @@ def _requests(
         frame,
         _unparseable(),
         _missing("request_id", "account_id", "at", "kind", "channel"),
+        *_control_characters(("request_id", "account_id"), REQUEST_MEMBERS),
         (
             "missing_field",
             kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
@@ -280,7 +321,7 @@ def _requests(
         _unknown_account(accounts),
     )
     frame = _resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
-    rejects.append(_set_aside(frame, "request_id"))
+    noticed.set_aside(frame, "request_id")
     return (
         frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
         .select(
@@ -305,10 +346,11 @@ def _payments(
     home: Home,
     catalogue: Catalogue,
     accounts: pl.DataFrame,
-    rejects: list[pl.DataFrame],
-    warnings: list[str],
+    noticed: _Noticed,
 ) -> pl.DataFrame:
-    frame = _read_all(_append_only(home, "payments"), PAYMENT_MEMBERS, "payment_id", home, warnings)
+    frame = read_rows(
+        input_files(home, "payments"), PAYMENT_MEMBERS, "payment_id", home, catalogue.encoding, noticed.warnings
+    )
     is_amount = pl.col("amount").str.contains(r"^\d{1,15}(\.\d{1,4})?$")
     frame = frame.with_columns(
         _has_card_number(frame),
@@ -321,6 +363,7 @@ def _payments(
         frame,
         _unparseable(),
         _missing("payment_id", "account_id", "document", "at", "amount", "currency", "status"),
+        *_control_characters(("payment_id", "account_id", "document"), PAYMENT_MEMBERS),
         _too_long(PAYMENT_MEMBERS),
         *_not_an_instant(),
         (
@@ -334,7 +377,7 @@ def _payments(
         _unknown_account(accounts),
     )
     frame = _resolve_identity(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
-    rejects.append(_set_aside(frame, "payment_id"))
+    noticed.set_aside(frame, "payment_id")
     return (
         frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
         .select(
@@ -353,127 +396,6 @@ def _payments(
             text="text",
         )
         .sort("at", "payment_id")
-    )
-
-
-def _append_only(home: Home, name: str) -> list[Path]:
-    """The file of that name and the files of the folder of that name."""
-    single = home.landing / f"{name}.jsonl"
-    folder = home.landing / name
-    inside = sorted(path for path in folder.glob("*.jsonl") if path.is_file()) if folder.is_dir() else []
-    return [*([single] if single.is_file() else []), *inside]
-
-
-def _read_all(
-    files: Sequence[Path], columns: Sequence[str], identity: str, home: Home, warnings: list[str]
-) -> pl.DataFrame:
-    """The rows of all files as text columns, with file, row, text and parsed; empty text is null.
-
-    A name that looks like that of a column which is not there is told in `warnings`: it may be misspelt.
-    """
-    schema = {"row": pl.Int64, "text": pl.String, "parsed": pl.Boolean} | dict.fromkeys([*columns, "file"], pl.String)
-    frames = [pl.DataFrame(schema=schema)]
-    for path in files:
-        try:
-            frame, names = _read_one(path, columns, identity)
-        except (OSError, PolarsError, ValueError, csv.Error) as error:
-            message = f"{path}: this file cannot be read: {str(error).splitlines()[0]}"
-            raise RefusedError(mask_card_numbers(message)) from error
-        name = mask_card_numbers(path.relative_to(home.landing).as_posix())
-        warnings += [f"{name}: {mask_card_numbers(words)}" for words in _misspelt(names, columns)]
-        frames.append(frame.with_columns(file=pl.lit(name)))
-    stripped = (
-        pl.concat(frames)
-        .with_columns(pl.col(column).str.strip_chars() for column in columns)
-        .with_columns(pl.when(pl.col(column) != "").then(column) for column in columns)
-    )
-    # `reason` is taken by the reason for setting a row aside
-    return stripped.rename({"reason": "stated_reason"}) if "reason" in columns else stripped
-
-
-def _misspelt(names: Sequence[str], columns: Sequence[str]) -> list[str]:
-    """Of the names in a file those that are no column and look like one that is missing, in words."""
-    missing = [column for column in columns if column not in names]
-    found = []
-    for name in names:
-        written = re.sub(r"[\s-]+", "_", name.strip().lower())
-        near = difflib.get_close_matches(written, missing, n=1, cutoff=0.75) if name not in columns else []
-        if near:
-            found.append(f"found the column {name!r}, which is not read, expected {near[0]!r} if that is what it holds")
-    return found
-
-
-def _read_one(path: Path, columns: Sequence[str], identity: str) -> tuple[pl.DataFrame, list[str]]:
-    """row, text, parsed and the columns of one file, and the names of what stands in it.
-
-    Raises
-    ------
-    ValueError
-        When the file has no column `identity`.
-    """
-    if path.suffix == ".jsonl":
-        lines = read_json_lines(path, columns)
-        members = lines.select(pl.col("text").str.extract_all(_MEMBER).explode(empty_as_null=False).unique().sort())
-        return lines, members.to_series().str.strip_chars_end(": \t").str.strip_chars('"').to_list()
-    frame = (
-        pl.read_parquet(path, glob=False).select(pl.all().cast(pl.String)).with_columns(_parsed=pl.lit(True))
-        if path.suffix == ".parquet"
-        else _read_csv(path)
-    )
-    if identity not in frame.columns:
-        raise ValueError(f"found the columns {', '.join(frame.columns[:-1])}, expected {', '.join(columns)}")
-    rows = frame.select(
-        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"),
-        pl.concat_str(pl.exclude("_parsed").fill_null(""), separator=",").alias("text"),
-        pl.col("_parsed").alias("parsed"),
-        *(pl.col(column) if column in frame.columns else pl.lit(None, pl.String).alias(column) for column in columns),
-    )
-    return rows, frame.columns[:-1]
-
-
-def _read_csv(path: Path) -> pl.DataFrame:
-    """A CSV file as text columns and `_parsed`: a row with more or fewer fields than the header is not parsed.
-
-    Raises
-    ------
-    ValueError
-        When two columns have the same name.
-    """
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        header = [name.strip() for name in next(csv.reader(file), [])]
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise ValueError(f"found the column {repeated[0]} more than once, expected each column once")
-    try:
-        frame = pl.read_csv(path, infer_schema=False, glob=False)
-    except (ComputeError, NoDataError):
-        return _read_broken_csv(path)
-    # the fast reader fills what a short row lacks, and takes a blank line for one
-    if frame.to_series(-1).null_count() and not _has_whole_rows(path, len(header)):
-        return _read_broken_csv(path)
-    return frame.rename(str.strip).with_columns(_parsed=pl.lit(True))
-
-
-def _has_whole_rows(path: Path, width: int) -> bool:
-    """Whether every line has all its fields; false where quotation marks leave that open."""
-    text = path.read_text(encoding="utf-8-sig", errors="replace").rstrip("\r\n")
-    return '"' not in text and bool(
-        (pl.Series(text.split("\n")).str.count_matches(",", literal=True) == width - 1).all()
-    )
-
-
-def _read_broken_csv(path: Path) -> pl.DataFrame:
-    """As `_read_csv`, row by row, so that one broken row costs that row only."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.reader(file)
-        header = [name.strip() for name in next(rows, [])]
-        width = len(header)
-        # a blank line is no row
-        fields = [row for row in rows if row and row != [""]]
-    return pl.DataFrame(
-        [[*(row + [""] * width)[:width], len(row) == width] for row in fields],
-        schema=dict.fromkeys(header, pl.String) | {"_parsed": pl.Boolean},
-        orient="row",
     )
 
 
@@ -507,6 +429,17 @@ def _missing(*columns: str) -> _Rule:
     )
     condition = pl.any_horizontal(pl.col(columns).is_null())
     return "missing_field", condition, pl.format("{}: found nothing, expected a value", absent)
+
+
+def _control_characters(names: Sequence[str], columns: Sequence[str]) -> list[_Rule]:
+    """No control character may stand in ids and names; NUL, which a server's register cannot hold, in no column."""
+    rules: list[_Rule] = []
+    for column in ("stated_reason" if each == "reason" else each for each in columns):
+        found = pl.col(column).str.extract(r"(\p{Cc})" if column in names else r"(\x00)")
+        name = pl.lit(column.removeprefix("stated_"))
+        detail = pl.format("{}: found the control character {}, expected text", name, found.replace(_CODE_POINTS))
+        rules.append(("impossible_value", found.is_not_null(), detail))
+    return rules
 
 
 def _too_long(columns: Sequence[str]) -> _Rule:
@@ -620,55 +553,6 @@ def _set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
 
 def _local_date(column: str, catalogue: Catalogue) -> pl.Expr:
     return pl.col(column).dt.convert_time_zone(catalogue.time_zone).dt.date()
-
-
-def _tax_rates(path: Path) -> pl.DataFrame:
-    """The tax table, refused as a whole when a row is wrong (rules 24 and 28)."""
-    if not path.is_file():
-        return pl.DataFrame(schema=TAX_SCHEMA)
-    problems: list[Problem] = []
-    try:
-        frame = _read_csv(path)
-    except (OSError, PolarsError, ValueError, csv.Error) as error:
-        raise RefusedError(f"{path}: the tax table cannot be read ({str(error).splitlines()[0]})") from error
-    missing = [column for column in TAX_COLUMNS if column not in frame.columns]
-    if missing:
-        raise RefusedError(
-            f"{path}: the tax table is refused: found the columns {', '.join(frame.columns[:-1])}, "
-            f"expected {', '.join(TAX_COLUMNS)}"
-        )
-    whole = frame["_parsed"].to_list()
-    frame = frame.select(pl.col(column).str.strip_chars() for column in TAX_COLUMNS)
-    for row, (country, _, rate, name, since) in enumerate(frame.iter_rows(), start=1):
-        place = f"row {row}"
-        if not whole[row - 1]:
-            problems.append(Problem(path.name, place, "more or fewer fields than columns", "one field per column"))
-            continue
-        if not re.fullmatch(r"[A-Z]{2}", country or ""):
-            problems.append(Problem(path.name, f"{place}, country", repr(country), "an ISO 3166-1 alpha-2 code"))
-        if not re.fullmatch(r"(0(\.[0-9]{1,12})?|1(\.0{1,12})?)", rate or ""):
-            problems.append(Problem(path.name, f"{place}, rate", repr(rate), "a fraction from 0 to 1, such as 0.20"))
-        if len(name or "") > LONGEST["name"]:
-            problems.append(
-                Problem(path.name, f"{place}, name", f"{len(name)} characters", f"at most {LONGEST['name']}")
-            )
-        if not name:
-            problems.append(Problem(path.name, f"{place}, name", "nothing", "the name of the tax"))
-        try:
-            # the standard library reads 20260101 and weeks as well
-            date.fromisoformat(since if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", since or "") else "")
-        except ValueError:
-            problems.append(Problem(path.name, f"{place}, effective_from", repr(since), "a date, YYYY-MM-DD"))
-    keys = frame.select(pl.col("country", "region", "name", "effective_from"))
-    for row in keys.with_row_index(offset=1).filter(keys.is_duplicated())["index"]:
-        problems.append(Problem(path.name, f"row {row}", "another row of the same place, name and date", "each once"))
-    if problems:
-        raise RefusedError(f"{path}: the tax table is refused", problems)
-    return frame.with_columns(
-        region=pl.when(pl.col("region") != "").then("region"),
-        rate=pl.col("rate").cast(RATE),
-        effective_from=pl.col("effective_from").str.to_date("%Y-%m-%d"),
-    ).sort("country", "region", "name", "effective_from")
 
 
 __all__ = ["INSTANT", "Inputs", "end_of_day", "parse_instant", "read_inputs"]

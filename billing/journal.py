@@ -46,7 +46,8 @@ def write_journal(business: Business) -> list[str]:
     documents = business.register.documents().select(
         "number", "account_id", "issued_on", "billing_month", "total", "tax"
     )
-    days = [documents["issued_on"].min(), documents["issued_on"].max(), business.payments["on"].max()]
+    paid_on = business.payments["on"]
+    days = [documents["issued_on"].min(), documents["issued_on"].max(), paid_on.min(), paid_on.max()]
     known = [day for day in days if isinstance(day, date)]
     today = max([business.as_of, *known])
     months = months_between(f"{min(known):%Y-%m}", f"{today:%Y-%m}") if known else []

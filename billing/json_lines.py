@@ -32,11 +32,13 @@ def read_json_lines(path: Path, members: Sequence[str]) -> pl.DataFrame:
     OSError
         When the file cannot be read.
     """
-    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors="replace").split("\n")
+    content = path.read_bytes().decode("utf-8", errors="replace")
+    # a carriage return cannot stand in JSON text, so where there is no other line end it is one
+    lines = content.split("\n" if "\n" in content else "\r")
     frame = (
         pl.DataFrame({"text": lines}, schema={"text": pl.String})
         .with_row_index("row", offset=1)
-        .select(pl.col("row").cast(pl.Int64), pl.col("text").str.strip_chars_end("\r"))
+        .select(pl.col("row").cast(pl.Int64), pl.col("text").str.strip_chars_start("\ufeff").str.strip_chars_end("\r"))
         .filter(pl.col("text").str.strip_chars() != "")
     )
     chunks = [_decoded(chunk, members) for chunk in frame.iter_slices(_CHUNK)]

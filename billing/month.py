@@ -13,6 +13,7 @@ from pathlib import Path
 
 import polars as pl
 
+from billing.balances import money_sent_back
 from billing.business import Business
 from billing.calendar import first_day, midnight, month_of, months_after, months_between
 from billing.cards import contains_card_number
@@ -23,6 +24,7 @@ from billing.differences import open_differences
 from billing.documents import Drafts, Issued, draft_ranges, with_notes
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
+from billing.given_back import by_billing_document
 from billing.home import (
     Home,
     file_hash,
@@ -73,6 +75,7 @@ from billing.tables import (
     USAGE,
     Table,
 )
+from billing.tax import running_taxes
 from billing.usage import levels_at_close, month_levels, month_usage, month_usage_with_more
 
 _LONGEST_REASON = 500
@@ -396,14 +399,16 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
     differences = month_differences(business, month, months_after(month, 1))
     if accounts:
         differences = differences.filter(pl.col("account_id").is_in(accounts))
+    documents = business.register.documents([month])
+    documents = documents.join(differences, on=["subscription_id", "billing_date"], how="semi", maintain_order="left")
     return correction_notes(
         month,
         _with_settlements(business, differences),
         reason,
         _billed_subscriptions(business),
         _required(business, PACKAGES, month),
-        business.register.documents([month]),
-        business.register.taxes([month]),
+        documents,
+        _running_taxes(business, documents["number"]),
         business.inputs.accounts,
         business.catalogue,
     )
@@ -666,6 +671,8 @@ def _rated(business: Business, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
     rated, parked = _rated(business, month)
+    open_ones = month_differences(business, business.first_month or month, month)
+    differences = by_billing_document(_with_settlements(business, open_ones), _billed_lines(business, open_ones))
     change = pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("outcome") == "approved")
     return draft_ranges(
         month,
@@ -675,10 +682,10 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         _required(business, DECISIONS, month, change),
         rated,
         _required(business, DUES, month),
-        _with_settlements(business, month_differences(business, business.first_month or month, month)),
+        differences,
         business.inputs.accounts,
         business.inputs.tax_rates,
-        _issued(business, month, rows),
+        _issued(business, month, rows, differences["gives_back"]),
         business.catalogue,
     )
 
@@ -686,15 +693,27 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
 def _with_settlements(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
     """The differences with what their lines say of the earlier cycles, as `with_settlements`."""
     months = differences.select(month_of(pl.col("billing_date")).unique().sort()).to_series().to_list()
-    accounts = differences["account_id"].unique().sort().to_list()
-    since, until = differences.select(pl.col("billing_date").min(), last=pl.col("billing_date").max()).row(0)
     return with_settlements(
         differences,
         business.scan_months(CHARGES, months),
         business.scan_months(CYCLES, months),
-        business.register.lines_of_accounts(accounts, since, until),
+        _billed_lines(business, differences),
         business.terms,
         business.catalogue,
+    )
+
+
+def _billed_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
+    """As `Register.lines_of_accounts`, of the accounts and dates of the differences."""
+    accounts = differences["account_id"].unique().sort().to_list()
+    since, until = differences.select(pl.col("billing_date").min(), last=pl.col("billing_date").max()).row(0)
+    return business.register.lines_of_accounts(accounts, since, until)
+
+
+def _running_taxes(business: Business, numbers: pl.Series) -> pl.DataFrame:
+    """As `running_taxes`, of documents."""
+    return running_taxes(
+        *business.register.taxes_of(numbers.drop_nulls().unique().sort().to_list()), business.catalogue
     )
 
 
@@ -817,14 +836,16 @@ def _asked_after_the_close(business: Business) -> pl.DataFrame:
 
 
 def _refund_notes(business: Business, month: str, rows: IssuedRows) -> Drafts:
+    refunds = approved_refunds(business)
+    numbers = rows.documents.join(refunds, on="subscription_id", how="semi")["number"]
     return refund_notes(
         month,
-        approved_refunds(business),
+        refunds,
         business.lives.subscriptions,
         _required(business, PACKAGES, month),
         rows.documents,
         rows.lines,
-        rows.taxes,
+        _running_taxes(business, numbers),
         business.inputs.accounts,
         business.catalogue,
     )
@@ -839,20 +860,22 @@ def approved_refunds(business: Business) -> pl.DataFrame:
 
 
 def _refund_amounts(business: Business) -> pl.DataFrame:
-    """subscription_id, refunded: what credit notes of refunds pay back, with tax."""
-    if approved_refunds(business).is_empty():
+    """subscription_id, refunded: what refunds send back, with tax, once their credit notes are issued."""
+    refunds = approved_refunds(business)
+    if refunds.is_empty():
         return pl.DataFrame(schema={"subscription_id": pl.String, "refunded": MONEY})
-    numbers = business.register.lines().filter(pl.col("kind") == "refund").select("number").unique()
-    notes = business.register.documents().join(numbers, on="number", how="semi")
-    return notes.group_by("subscription_id").agg(refunded=-pl.col("total").sum())
+    documents = business.register.documents().join(refunds, on="subscription_id", how="semi")
+    numbers = business.register.lines(numbers=documents["number"].to_list()).filter(pl.col("kind") == "refund")
+    return money_sent_back(documents, documents.join(numbers, on="number", how="semi"), business.payments, refunds)
 
 
-def _issued(business: Business, month: str, rows: IssuedRows) -> Issued:
+def _issued(business: Business, month: str, rows: IssuedRows, given_back: pl.Series) -> Issued:
     register, before = business.register, months_after(month, -1)
     return Issued(
         closed=register.closed_dates().select("subscription_id", "billing_date"),
         documents=pl.concat([register.documents([before]), rows.documents]).sort("number"),
         lines=pl.concat([register.lines([before]), rows.lines]).sort("number", "line"),
+        taxes=_running_taxes(business, given_back),
         closed_through=register.closed_through(month),
         closed_through_before=register.closed_through(before),
     )

@@ -363,7 +363,7 @@ def _corrections(now: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
 def _receivables(business: Business, month: str, on: date) -> pl.DataFrame:
     """What was owed at the end of `on`, of the documents of the month and those before it."""
     documents = business.register.documents().filter(pl.col("billing_month") <= month)
-    payments = business.payments.filter(pl.col("on") <= on)
+    payments = business.payments.filter((pl.col("on") <= on) & pl.col("document").is_in(documents["number"].implode()))
     no_cards = business.requests.head(0)
     found = amounts_to_collect(documents, payments, no_cards, on).group_by("age")
     order = {age: place for place, age in enumerate(AGES)}

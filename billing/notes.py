@@ -7,7 +7,7 @@ from billing.differences import in_words
 from billing.document_content import contents, line_list, tax_list
 from billing.documents import Drafts, drafts_of
 from billing.tables import MONEY
-from billing.tax import taxes_of_note
+from billing.tax import taxes_given_back
 
 _KEYS = ["account_id", "subscription_id", "billing_date"]
 
@@ -31,8 +31,10 @@ def refund_notes(
         subscription_id of approved refunds.
     packages
         The table PACKAGES of the month.
-    documents, lines, taxes
+    documents, lines
         Issued in the month: only a document that has been issued can be refunded, and only once.
+    taxes
+        As `running_taxes`, of the documents.
     """
     refunded = documents.join(lines.filter(pl.col("kind") == "refund"), on="number", how="semi")
     first = (
@@ -88,8 +90,10 @@ def correction_notes(
         a difference waits for the subscription's next document.
     packages
         The table PACKAGES of the month.
-    documents, taxes
+    documents
         Issued in the month.
+    taxes
+        As `running_taxes`, of the documents.
     """
     corrected = documents.filter(pl.col("corrects").is_null()).join(
         differences, on=["subscription_id", "billing_date"], how="semi", maintain_order="left"
@@ -123,11 +127,13 @@ def _notes(
     catalogue: Catalogue,
 ) -> Drafts:
     """A note for each of the `corrected` documents that has lines; they carry the `number` they correct."""
+    lines = lines.with_columns(gives_back=pl.lit(None, pl.String))
     notes = corrected.join(
         lines.group_by("number").agg(_net=pl.col("amount").sum()), on="number", maintain_order="left"
     ).with_columns(net="_net")
     # a note uses the rates of the document it corrects (rule 24)
-    note_taxes = taxes_of_note(notes, taxes, catalogue)
+    # that the note corrects it stands on the note, so its taxes need not name it again
+    note_taxes = taxes_given_back(notes, taxes, catalogue).with_columns(taxed_as=pl.lit(None, pl.String))
     notes = (
         notes.drop("tax", "total")
         .join(note_taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum()), on=_KEYS, how="left", maintain_order="left")

@@ -5,7 +5,8 @@ from typing import Final
 
 import polars as pl
 
-from billing.balances import account_balances, amounts_to_collect, with_status
+from billing.allocations import allocate, with_open_amounts
+from billing.balances import account_balances, amounts_to_collect
 from billing.business import Business
 from billing.calendar import midnight, month_of, months_after, months_between
 from billing.charges import rated_usage
@@ -20,8 +21,13 @@ _ZERO: Final = pl.lit(0).cast(MONEY)
 
 def balances(business: Business) -> pl.DataFrame:
     """The table BALANCES: documents are facts, payments count up to the as-of day."""
-    documents = with_status(business.register.documents(), business.payments)
+    documents = with_open_amounts(business.register.documents(), business.payments)
     return account_balances(documents, business.payments, business.catalogue.currency)
+
+
+def allocations(business: Business) -> pl.DataFrame:
+    """The table ALLOCATIONS: which payments and credits pay which document."""
+    return allocate(business.register.documents(), business.payments)
 
 
 def collections(business: Business) -> pl.DataFrame:
@@ -165,7 +171,7 @@ def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -
 
 def _history(business: Business) -> pl.DataFrame:
     """account_id, payment_history (newest first), previous_amount, previous_date: of the last invoice."""
-    documents = with_status(business.register.documents(), business.payments).sort(
+    documents = with_open_amounts(business.register.documents(), business.payments).sort(
         "billing_date", "issued_on", "number", descending=True
     )
     entry = pl.struct(

@@ -229,6 +229,38 @@ class Register:
         frame = self._frame(query, schema).with_columns(_from_integers("taxable", "amount"))
         return frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
 
+    def taxes_of(self, numbers: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The taxes of documents, and what has been given back of them so far.
+
+        Returns
+        -------
+        tuple of polars.DataFrame
+            The columns of TAXES: of the documents, of their notes, and of lines of later documents that are taxed as
+            they were, by the `number` of the document that billed; and number, amount of lines of later documents that
+            give back what it billed and are taxed together with lines of their own.
+        """
+        schema: dict[str, Any] = {column.name: _raw_type(column.name, TAXES.schema) for column in TAXES.columns}
+        lines = {"number": pl.String, "amount": pl.Int64}
+        found, together = [pl.DataFrame(schema=schema)], [pl.DataFrame(schema=lines)]
+        tax, line, document = stored.taxes.c, stored.lines.c, stored.documents.c
+        apart = sa.exists().where(tax.number == line.number, tax.taxed_as == line.gives_back)
+        for start in range(0, len(numbers), _ACCOUNTS_PER_QUERY):
+            some = numbers[start : start + _ACCOUNTS_PER_QUERY]
+            for billed_by, condition in (
+                (tax.number, tax.number.in_(some) & tax.taxed_as.is_(None)),
+                (document.corrects, document.corrects.in_(some)),
+                (tax.taxed_as, tax.taxed_as.in_(some) & document.corrects.is_(None)),
+            ):
+                columns = [billed_by, *(tax[name] for name in schema if name != "number")]
+                found.append(self._frame(sa.select(*columns).join(stored.documents).where(condition), schema))
+            query = sa.select(line.gives_back, line.amount).where(line.gives_back.in_(some), ~apart)
+            together.append(self._frame(query, lines))
+        taxes = pl.concat(found).with_columns(_from_integers("taxable", "amount"))
+        return (
+            taxes.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names),
+            pl.concat(together).with_columns(_from_integers("amount")),
+        )
+
     def rows(self, month: str) -> IssuedRows:
         """The documents of a billing month with their lines and taxes."""
         return IssuedRows(self.documents([month]), self.lines([month]), self.taxes([month]))
@@ -251,12 +283,13 @@ class Register:
         Returns
         -------
         polars.DataFrame
-            The columns of LINES, due_on, due_kind, subscription_id and issued_on; in the order in which the documents
-            were issued, as far as their days tell: what was billed on the date itself comes first.
+            The columns of LINES, due_on, due_kind, and of its document subscription_id, issued_on and corrects; in the
+            order in which the documents were issued, as far as their days tell: what was billed on the date itself
+            comes first.
         """
         schema: dict[str, Any] = {column.name: _raw_type(column.name, LINES.schema) for column in LINES.columns}
         schema |= {"due_on": pl.Date, "due_kind": pl.String}
-        document = {"subscription_id": pl.String, "issued_on": pl.Date}
+        document = {"subscription_id": pl.String, "issued_on": pl.Date, "corrects": pl.String}
         found = [pl.DataFrame(schema=schema | document)]
         for start in range(0, len(accounts), _ACCOUNTS_PER_QUERY):
             query = (
@@ -406,7 +439,9 @@ class Register:
         """Triggers by which the database itself keeps what was issued, that are not there; sorted."""
         # migrations load Alembic, which nothing else here needs
         from billing.register_migrations.versions.r0002_guards import guards
+        from billing.register_migrations.versions.r0004_recorded_facts import KEPT
 
+        recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")}
         with self._engine.connect() as connection:
             dialect = connection.dialect.name
             found = connection.exec_driver_sql(
@@ -414,7 +449,7 @@ class Register:
                 if dialect == "sqlite"
                 else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
             )
-            return sorted({guard.name for guard in guards(dialect)} - set(found.scalars()))
+            return sorted(({guard.name for guard in guards(dialect)} | recorded) - set(found.scalars()))
 
     def wrongly_scheduled(self) -> list[str]:
         """The numbers of documents that correct another and count as scheduled, or the other way round; sorted."""

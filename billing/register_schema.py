@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "3"
+REVISION: Final = "4"
 """The last of the migrations in `billing.register_migrations`."""
 
 # text sorts by its code points everywhere, not by the habits of a server's language
@@ -72,6 +72,8 @@ lines = sa.Table(
     sa.Column("unit_price", _TEXT),
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("description", _LONG_TEXT, nullable=False),
+    # the document whose billing the line gives back
+    sa.Column("gives_back", _TEXT),
 )
 taxes = sa.Table(
     "taxes",
@@ -85,6 +87,8 @@ taxes = sa.Table(
     sa.Column("taxable", sa.BigInteger, nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("reason", _TEXT, nullable=False),
+    # the document whose taxes are given back
+    sa.Column("taxed_as", _TEXT),
 )
 closed_dates = sa.Table(
     "closed_dates",
@@ -118,4 +122,37 @@ files = sa.Table(
     sa.Column("number", _TEXT, _a_document(), primary_key=True),
     sa.Column("sha256", _TEXT, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
+)
+begun_subscriptions = sa.Table(
+    "begun_subscriptions",
+    metadata,
+    sa.Column("subscription_id", _TEXT, primary_key=True),
+    sa.Column("account_id", _TEXT, nullable=False),
+    sa.Column("request_id", _TEXT, nullable=False),
+)
+passed_dates = sa.Table(
+    "passed_dates",
+    metadata,
+    sa.Column("account_id", _TEXT, primary_key=True),
+    sa.Column("billing_month", _TEXT, primary_key=True),
+    sa.Column("passed_through", sa.Date, primary_key=True),
+)
+measured_deliveries = sa.Table(
+    "measured_deliveries",
+    metadata,
+    sa.Column("delivery_day", sa.Date, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("digest", _TEXT, nullable=False),
+    sa.Column("files", _LONG_TEXT, nullable=False),
+)
+accepted_losses = sa.Table(
+    "accepted_losses",
+    metadata,
+    sa.Column("delivery_day", sa.Date, primary_key=True),
+    sa.Column("file", _TEXT, primary_key=True),
+    sa.Column("sha256", _TEXT, primary_key=True),
+    sa.Column("first_day", sa.Date, nullable=False),
+    sa.Column("last_day", sa.Date, nullable=False),
+    sa.Column("accepted_on", sa.Date, nullable=False),
+    sa.Column("reason", _LONG_TEXT, nullable=False),
 )

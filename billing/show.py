@@ -5,16 +5,17 @@ from typing import Final
 
 import polars as pl
 
-from billing.balances import with_status
+from billing.allocations import with_open_amounts
 from billing.business import Business
 from billing.calendar import first_day
 from billing.errors import RefusedError
 from billing.home import read_frame, scan_frames
 from billing.ingest import event_files
 from billing.month_checks import surges
-from billing.profiles import account_profiles, balances, collections
+from billing.profiles import account_profiles, allocations, balances, collections
 from billing.scratch import bring_up_to_date, scratch_copy
 from billing.tables import (
+    ALLOCATIONS,
     BALANCES,
     COLLECTIONS,
     DOCUMENTS,
@@ -52,8 +53,8 @@ def read_table(
     Parameters
     ----------
     looks_elsewhere
-        The business is as of another day than the last run: profile, balances, collections and drafts are computed
-        without being written, other tables are known as of the last run only.
+        The business is as of another day than the last run: profile, balances, allocations, collections and drafts are
+        computed without being written, other tables are known as of the last run only.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def _stored(business: Business, table: Table, month: str | None) -> pl.DataFrame
         return _registered(business, table, month)
     if table is SURGES:
         return surges(business, month)
-    if table in (PROFILE, BALANCES, COLLECTIONS):
+    if table in (PROFILE, BALANCES, COLLECTIONS, ALLOCATIONS):
         return read_frame(business.home.whole(table), table)
     return _in_lake(business, table, month)
 
@@ -90,6 +91,8 @@ def _computed(business: Business, table: Table, month: str | None) -> pl.DataFra
         return balances(business)
     if table is COLLECTIONS:
         return collections(business)
+    if table is ALLOCATIONS:
+        return allocations(business)
     if table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES):
         with scratch_copy(business, business.as_of) as scratch:
             bring_up_to_date(scratch, month or business.as_of.strftime("%Y-%m"))
@@ -101,9 +104,12 @@ def _computed(business: Business, table: Table, month: str | None) -> pl.DataFra
 
 
 def _registered(business: Business, table: Table, month: str | None) -> pl.DataFrame:
-    months = None if month is None else [month]
     if table is DOCUMENTS:
-        return with_status(business.register.documents(months), business.payments).select(DOCUMENTS.column_names)
+        # an account's credit pays documents of any month
+        documents = with_open_amounts(business.register.documents(), business.payments)
+        of_month = documents if month is None else documents.filter(pl.col("billing_month") == month)
+        return of_month.select(DOCUMENTS.column_names)
+    months = None if month is None else [month]
     read = {LINES.name: business.register.lines, TAXES.name: business.register.taxes}[table.name]
     return read(months).select(table.column_names)
 

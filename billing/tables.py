@@ -126,6 +126,9 @@ _TAX = (
     Column("reason", pl.String, "charged, exempt or reverse_charge"),
 )
 
+_GIVES_BACK = Column("gives_back", pl.String, "The document whose billing a prior_cycle line gives back; else null")
+_TAXED_AS = Column("taxed_as", pl.String, "The document whose tax is given back with its lines; null for an own tax")
+
 _DRAFT_IDENTITY = (
     Column("kind", pl.String, "invoice, credit_note or debit_note"),
     _ACCOUNT,
@@ -143,7 +146,7 @@ DOCUMENTS = Table(
         Column("issued_on", pl.Date, "As-of day of the run that issued it"),
         _CURRENCY,
         *_DOCUMENT_MONEY,
-        Column("status", pl.String, "open, paid or refunded: derived from payments when read"),
+        Column("status", pl.String, "open, paid, credited or refunded: derived from payments and credits when read"),
         Column("corrects", pl.String, "The number of the document this note corrects, or null"),
         Column("content_hash", pl.String, "SHA-256 of the stored content, which holds everything the page shows"),
     ),
@@ -167,7 +170,7 @@ DRAFTS = Table(
     rows_at_once=10_000,
 )
 
-LINES = Table("lines", "A line of an issued document.", (_NUMBER, *_LINE), ("number", "line"))
+LINES = Table("lines", "A line of an issued document.", (_NUMBER, *_LINE, _GIVES_BACK), ("number", "line"))
 
 DRAFT_LINES = Table(
     "draft_lines",
@@ -182,6 +185,7 @@ DRAFT_LINES = Table(
             "due_on", pl.Date, "The billing date on which the amount fell due: an earlier one on a prior_cycle line"
         ),
         Column("due_kind", pl.String, "package_fee, hold_fee or overage, also where the line's kind is prior_cycle"),
+        _GIVES_BACK,
     ),
     ("billing_date", "account_id", "subscription_id", "line"),
 )
@@ -189,11 +193,16 @@ DRAFT_LINES = Table(
 DRAFT_TAXES = Table(
     "draft_taxes",
     "A tax of a draft.",
-    (_ACCOUNT, _SUBSCRIPTION, _MONTH, _BILLING_DATE, *_TAX),
-    ("billing_date", "account_id", "subscription_id", "name", "rate", "region"),
+    (_ACCOUNT, _SUBSCRIPTION, _MONTH, _BILLING_DATE, *_TAX, _TAXED_AS),
+    ("billing_date", "account_id", "subscription_id", "name", "rate", "region", "taxed_as"),
 )
 
-TAXES = Table("taxes", "A tax of an issued document.", (_NUMBER, *_TAX), ("number", "name", "rate", "region"))
+TAXES = Table(
+    "taxes",
+    "A tax of an issued document.",
+    (_NUMBER, *_TAX, _TAXED_AS),
+    ("number", "name", "rate", "region", "taxed_as"),
+)
 
 CYCLES = Table(
     "cycles",
@@ -466,6 +475,20 @@ BALANCES = Table(
     ("account_id", "currency"),
 )
 
+ALLOCATIONS = Table(
+    "allocations",
+    "What pays a document: a part of a payment or of a credit.",
+    (
+        Column("source", pl.String, "The payment_id, or the number of the credit note"),
+        Column("source_kind", pl.String, "payment or credit"),
+        _NUMBER,
+        _ACCOUNT,
+        Column("amount", MONEY, "What it pays of the document"),
+        Column("on", pl.Date, "The day of the payment or credit, or of the document where that is later"),
+    ),
+    ("account_id", "number", "on", "source"),
+)
+
 COLLECTIONS = Table(
     "collections",
     "What to charge to which card: a row per unpaid document, for a payment provider.",
@@ -473,14 +496,14 @@ COLLECTIONS = Table(
         _ACCOUNT,
         _NUMBER,
         _CURRENCY,
-        Column("amount_due", MONEY, "Total and corrections, less what was paid and kept"),
+        Column("amount_due", MONEY, "What is still owed on the document after payments and credits"),
         Column("due_on", pl.Date, "Documents are due on issue"),
         Column("days_overdue", pl.Int64, "Days from due_on to the as-of day"),
         Column("age", pl.String, "not_due, 1_to_30, 31_to_60, 61_to_90 or over_90 days"),
         Column("card_brand", pl.String, "Brand of the account's latest card"),
         Column("card_last4", pl.String, "Its last four digits; nothing else of a card is ever stored"),
         Column("attempts_failed", pl.Boolean, "Whether the latest attempt to pay failed; null when there was none"),
-        Column("idempotency_key", pl.String, "The same for the same document and amount"),
+        Column("idempotency_key", pl.String, "The same until an attempt to pay has an outcome or the amount moves"),
     ),
     ("account_id", "number"),
 )
@@ -583,6 +606,7 @@ TABLES: Final[Mapping[str, Table]] = {
         UNBILLED,
         PARKED,
         BALANCES,
+        ALLOCATIONS,
         COLLECTIONS,
         JOURNAL,
         PROFILE,

@@ -9,10 +9,14 @@ from stdnum.exceptions import ValidationError
 
 from billing.catalogue import Catalogue
 from billing.money import round_fraction
+from billing.regions import with_region_keys
 from billing.tables import MONEY, RATE
 
 _RATE_UNIT: Final = 10**12
 _MONEY_UNIT: Final = 10**4
+_KEYS: Final = ("account_id", "subscription_id", "billing_date")
+_IDENTITY: Final = ("name", "country", "region", "rate", "reason")
+_NOTHING: Final = pl.lit(0).cast(MONEY)
 
 
 def document_taxes(
@@ -20,7 +24,8 @@ def document_taxes(
 ) -> pl.DataFrame:
     """Every tax of every document.
 
-    Rule 24: by jurisdiction and billing date; an exemption or a foreign tax id suppresses it.
+    Rule 24: by jurisdiction and billing date; an exemption suppresses it, and so does a foreign tax id, unless the
+    customer is in the seller's country. Regions are compared by `region_key`.
 
     Parameters
     ----------
@@ -35,17 +40,22 @@ def document_taxes(
         account_id, subscription_id, billing_date, name, country, region, rate, taxable, amount, reason.
         Rows of different names add up; a regional row replaces the country's of the same name (rule 24).
     """
-    placed = documents.join(
-        accounts.select("account_id", "country", customer_region="region", exempt="tax_exempt", tax_id="tax_id"),
-        on="account_id",
-        how="left",
-    )
+    rates = with_region_keys(tax_rates, "rated_in")
+    regional = accounts["country"].is_in(rates.filter(pl.col("region").is_not_null())["country"].implode())
+    customers = accounts.select("account_id", "country", "region", exempt="tax_exempt", tax_id="tax_id")
+    placed = pl.concat(
+        [
+            with_region_keys(customers.filter(regional), "lives_in"),
+            customers.filter(~regional.fill_null(False)).with_columns(lives_in=pl.lit(None, pl.String)),
+        ]
+    ).drop("region")
     effective = (
-        placed.join(tax_rates, on="country")
+        documents.join(placed, on="account_id", how="left")
+        .join(rates, on="country")
         .filter(pl.col("effective_from") <= pl.col("billing_date"))
-        .filter(pl.col("region").is_null() | (pl.col("region") == pl.col("customer_region")))
+        .filter(pl.col("rated_in").is_null() | (pl.col("rated_in") == pl.col("lives_in")))
         .sort("effective_from")
-        .group_by("subscription_id", "billing_date", "name", "region", maintain_order=True)
+        .group_by("subscription_id", "billing_date", "name", "rated_in", maintain_order=True)
         .last()
         # the regional row goes before the country's of the same name
         .sort(pl.col("region").is_null(), maintain_order=True)
@@ -79,25 +89,99 @@ def document_taxes(
     )
 
 
-def taxes_of_note(notes: pl.DataFrame, taxes: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """The taxes of notes, at the rates of the documents they correct (rule 24).
+def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The taxes of what is given back, or charged again, at the rates of the document that billed it (rule 24).
+
+    Each is the difference of the document's rounded tax after and before: all of a document given back in parts is the
+    document, to the cent.
 
     Parameters
     ----------
-    notes
-        account_id, subscription_id, billing_date, number (of the corrected document), net.
-    taxes
-        The corrected documents' taxes.
+    parts
+        account_id, subscription_id, billing_date, number (the document that billed it), net (MONEY).
+    running
+        number, name, country, region, rate, reason, taxable, amount: the taxes of these documents, less what has been
+        given back of them so far.
+
+    Returns
+    -------
+    polars.DataFrame
+        As `document_taxes`, and taxed_as: `number`.
     """
-    keys = ["account_id", "subscription_id", "billing_date"]
+    after = _tax_amount("taxable", catalogue)
     charged = pl.col("reason") == "charged"
     return (
-        taxes.drop("taxable", "amount")
-        .join(notes.select(*keys, "number", "net"), on="number")
-        .with_columns(amount=pl.when(charged).then(_tax_amount("net", catalogue)).otherwise(pl.lit(0).cast(MONEY)))
-        .rename({"net": "taxable"})
-        .drop("number")
-        .sort(*keys, "name", "rate", "region")
+        running.rename({"taxable": "taxable_before", "amount": "amount_before"})
+        .join(parts.select(*_KEYS, "number", "net"), on="number")
+        .with_columns(taxable=(pl.col("taxable_before") + pl.col("net")).cast(MONEY))
+        .with_columns(amount=pl.when(charged).then(after - pl.col("amount_before")).otherwise(_NOTHING).cast(MONEY))
+        .select(
+            *_KEYS,
+            *_IDENTITY[:-1],
+            taxable="net",
+            amount="amount",
+            reason="reason",
+            taxed_as="number",
+        )
+        .sort(*_KEYS, "name", "rate", "region", "taxed_as")
+    )
+
+
+def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """What is left of the taxes of documents, for `taxes_given_back`.
+
+    Parameters
+    ----------
+    taxes, lines
+        As `Register.taxes_of`.
+    """
+    keys = ["number", *_IDENTITY]
+    share = pl.when(pl.col("reason") == "charged").then(_tax_amount("back", catalogue)).otherwise(_NOTHING)
+    return (
+        taxes.group_by(keys)
+        .agg(pl.col("taxable", "amount").sum().cast(MONEY))
+        .join(lines.group_by("number").agg(back=pl.col("amount").sum().cast(MONEY)), on="number", how="left")
+        .with_columns(pl.col("back").fill_null(_NOTHING))
+        .with_columns(
+            taxable=(pl.col("taxable") + pl.col("back")).cast(MONEY),
+            # the tax of a line that is taxed together with others is a share of theirs
+            amount=(pl.col("amount") + share).cast(MONEY),
+        )
+        .select(*keys, "taxable", "amount")
+        .sort(keys)
+    )
+
+
+def joined_taxes(own: pl.DataFrame, given_back: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The taxes of documents that bill and give back: the same tax stands once, on the net of both (rule 4).
+
+    Parameters
+    ----------
+    own
+        As `document_taxes`, of the lines that bill.
+    given_back
+        As `taxes_given_back`, of the lines that give back.
+
+    Returns
+    -------
+    polars.DataFrame
+        As `given_back`; taxed_as is null on an own tax.
+    """
+    own = own.with_columns(taxed_as=pl.lit(None, pl.String))
+    if given_back.is_empty():
+        return own
+    same = [*_KEYS, *_IDENTITY]
+    back = given_back.join(own, on=same, how="semi", nulls_equal=True).group_by(same).agg(back=pl.col("taxable").sum())
+    charged = pl.col("reason") == "charged"
+    moved = (
+        own.join(back, on=same, how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(taxable=(pl.col("taxable") + pl.col("back").fill_null(_NOTHING)).cast(MONEY))
+        .with_columns(amount=pl.when(charged).then(_tax_amount("taxable", catalogue)).otherwise("amount").cast(MONEY))
+        .select(own.columns)
+    )
+    rest = given_back.join(own, on=same, how="anti", nulls_equal=True).select(own.columns)
+    return pl.concat([moved, rest]).sort(
+        "billing_date", "account_id", "subscription_id", "name", "region", "taxed_as", maintain_order=True
     )
 
 
@@ -111,8 +195,8 @@ def _tax_amount(net: str, catalogue: Catalogue) -> pl.Expr:
 
 
 def _foreign_tax_ids(accounts: pl.DataFrame, seller_country: str) -> pl.Series:
-    """Accounts whose tax id is valid in form and checksum and belongs to another country than the seller's."""
-    with_id = accounts.filter(pl.col("tax_id").is_not_null())
+    """Accounts outside of the seller's country with a valid tax id of another country than the seller's."""
+    with_id = accounts.filter(pl.col("tax_id").is_not_null() & (pl.col("country") != seller_country))
     owner = (
         with_id.select(pl.struct("country", "tax_id").alias("_id"))
         .to_series()

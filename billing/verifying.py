@@ -16,10 +16,11 @@ from billing.journal import receivable_differences, unbalanced_entries
 from billing.last_run import last_as_of, profiles_built_from
 from billing.plain_values import plain_rows
 from billing.printed import PrintedRows, printed_rows
-from billing.profiles import account_profiles, balances, collections
+from billing.profiles import account_profiles, allocations, balances, collections
 from billing.register import hash_contents
 from billing.scratch import STEPS_OF_A_MONTH, scratch_copy
 from billing.tables import (
+    ALLOCATIONS,
     BALANCES,
     CHARGES,
     COLLECTIONS,
@@ -308,7 +309,12 @@ def _standing(business: Business) -> Iterator[str]:
     view = next((view for view in _views(business)[1:] if profiles_fingerprint(view) == built_from), None)
     if view is None:
         return
-    tables = {BALANCES: balances(view), COLLECTIONS: collections(view), PROFILE: account_profiles(view, view.as_of)}
+    tables = {
+        BALANCES: balances(view),
+        ALLOCATIONS: allocations(view),
+        COLLECTIONS: collections(view),
+        PROFILE: account_profiles(view, view.as_of),
+    }
     for table, frame in tables.items():
         path = business.home.whole(table)
         if not read_frame(path, table).equals(table.conform(frame)):

@@ -154,6 +154,10 @@ class Place:
         """Whether a mapping stands here."""
         return isinstance(self._node, yaml.MappingNode)
 
+    def is_empty_mapping(self) -> bool:
+        """Whether a mapping without keys stands here."""
+        return isinstance(self._node, yaml.MappingNode) and not self._node.value
+
     def text(self, default: str, *, empty: bool = False) -> str:
         """A text; with `empty`, nothing at all is fine and reads as the default."""
         if (self._missing() or self.is_null()) and empty:
@@ -252,6 +256,18 @@ class Place:
         except (ZoneInfoNotFoundError, ValueError, OSError, ComputeError):
             self.problem("the IANA name of a time zone, such as Europe/Berlin")
             return "UTC"
+        return value
+
+    def encoding(self) -> str:
+        """The name of a text encoding."""
+        value = self.text("utf-8")
+        try:
+            # codecs that turn bytes into bytes are no encodings of text
+            if not isinstance(b"a".decode(value, errors="replace"), str):
+                raise LookupError
+        except (LookupError, UnicodeError):
+            self.problem("the name of a text encoding, such as cp1252 or latin-1")
+            return "utf-8"
         return value
 
     def country(self) -> str:

@@ -68,7 +68,7 @@ preview_job = dg.define_asset_job(
 )
 profiles_job = dg.define_asset_job(
     "profiles",
-    selection=dg.AssetSelection.assets("profile", "balances", "collections", "journal"),
+    selection=dg.AssetSelection.assets("profile", "balances", "allocations", "collections", "journal"),
     tags=SERIAL,
     description="Billing profiles, balances, amounts to collect and the journal, as of a day.",
 )

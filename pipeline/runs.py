@@ -32,6 +32,7 @@ from billing.plain_values import plain_rows
 from billing.preview import Preview, preview_month
 from billing.reviewing import issued_business, review_of, reviewed_business
 from billing.tables import DRAFTS, PARKED
+from billing.unread import not_read
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 from pipeline.records import opened
@@ -116,7 +117,11 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         )
         months = billed_months(business, month)
         _finish(business, months, resource, instance, say)
-    problems = [*parked(business, [month]), *without_pdf(business, month)]
+    problems = [
+        *not_read(business.home, business.inputs, business.as_of),
+        *parked(business, [month]),
+        *without_pdf(business, month),
+    ]
     return Outcome(business.register.count() - before, problems)
 
 

@@ -17,12 +17,11 @@ from billing.business import Business
 from billing.causes import record_given
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.home import Home, remove_scratch_files, scan_frames, write_bytes, write_frame
-from billing.ingest.landing import delivered_files
-from billing.ingest.state import read_state
 from billing.last_run import profiles_built_from, record_run
 from billing.month import billed_months, days_to_ingest, documents_to_render, refuse_lost_documents
 from billing.show import set_aside
 from billing.tables import PARKED, REJECTS
+from billing.unread import not_read
 from billing.words import counted
 from pipeline.settings import bring_up_to_date, instance_folder
 
@@ -154,19 +153,7 @@ def outcome(business: Business, months: Sequence[str], issued: int, say: Say) ->
     if rows := set_aside(business):
         are_set_aside = "is set aside, with its reason" if rows == 1 else "are set aside, with their reasons"
         say(f"{counted(rows, 'row')} {are_set_aside}: overage show rejects --home {business.home.root}")
-    return Outcome(issued, [*_unreadable(business), *parked(business, months)])
-
-
-def _unreadable(business: Business) -> list[str]:
-    """Files that are there and cannot be read; one that has vanished is not (rule 22)."""
-    state = read_state(business.home)
-    delivered = {(file.day, file.name) for file in delivered_files(business.home, business.as_of).files}
-    return [
-        f"{day}/{name} could not be read: {file.unreadable}"
-        for day, found in (state.days.items() if state else ())
-        for name, file in found.files.items()
-        if file.unreadable and (day, name) in delivered
-    ]
+    return Outcome(issued, [*not_read(business.home, business.inputs, business.as_of), *parked(business, months)])
 
 
 def without_pdf(business: Business, month: str) -> list[str]:

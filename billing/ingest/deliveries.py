@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
 import polars as pl
@@ -44,6 +44,7 @@ from billing.ingest.state import (
     write_accounts,
     write_state,
 )
+from billing.ingest.unusable import STRAY, unusable_deliveries
 from billing.tables import BASE_QUANTITY, INGEST, REJECTS
 
 Progress = Callable[[str, int, int], None]
@@ -73,7 +74,7 @@ class IngestOutcome:
     warnings
         Files whose bytes changed after they were ingested (rule 22), and what else a person should know.
     unreadable_files
-        Delivered files, and names in landing/usage, that cannot be read, with the reason.
+        As `unusable_deliveries`.
     """
 
     days_changed: tuple[date, ...]
@@ -227,6 +228,10 @@ class _Ingest:
     def _current_versions(self, known: Mapping[tuple[date, str], str]) -> dict[tuple[date, str], str]:
         """The hash of every file that counts now: as delivered, or as it was when it vanished (rule 22)."""
         current = dict(known)
+        if "" in known.values():
+            # an earlier version took a folder inside of a day for a file that cannot be read
+            folders = {(day, str(each)) for day, name in self.delivered for each in PurePosixPath(name).parents}
+            current = {key: digest for key, digest in known.items() if digest or key not in folders}
         settled = settled_before(self.home)
         found: dict[tuple[date, str], tuple[int, ...] | None] = {}
         for key, file in self.delivered.items():
@@ -617,7 +622,7 @@ class _Ingest:
             remove_file(path)
             return
         rejects = pl.DataFrame({"file": list(self.landing.strays)}).with_columns(
-            reason=pl.lit(UNREADABLE_FILE), text=pl.format("usage/{}: {}", "file", pl.lit(_STRAY))
+            reason=pl.lit(UNREADABLE_FILE), text=pl.format("usage/{}: {}", "file", pl.lit(STRAY))
         )
         rejects = pl.concat([REJECTS.empty(), rejects], how="diagonal")
         if not read_frame(path, REJECTS).equals(REJECTS.conform(rejects)):
@@ -635,25 +640,17 @@ class _Ingest:
                 path.unlink(missing_ok=True)
 
     def _outcome(self, state: State, days: tuple[date, ...], read: int) -> IngestOutcome:
-        files = [
-            (day, name, file) for day, found in sorted(state.days.items()) for name, file in sorted(found.files.items())
-        ]
-        # one that has vanished since is still set aside, but nothing is left that could be read (rule 22)
-        unreadable = [
-            f"usage/{day}/{file.unreadable}"
-            for day, name, file in files
-            if file.unreadable and (day, name) in self.delivered
-        ]
+        files = [file for found in state.days.values() for file in found.files.values()]
         return IngestOutcome(
             days_changed=days,
             files_read=read,
             files_skipped=max(0, len(files) - read),
-            rows=sum(file.rows for _, _, file in files),
-            counted=sum(file.counted for _, _, file in files),
-            duplicates=sum(file.duplicates for _, _, file in files),
-            rejected=sum(file.rejected for _, _, file in files),
+            rows=sum(file.rows for file in files),
+            counted=sum(file.counted for file in files),
+            duplicates=sum(file.duplicates for file in files),
+            rejected=sum(file.rejected for file in files),
             warnings=tuple(self.warnings),
-            unreadable_files=(*(f"usage/{name}: {_STRAY}" for name in self.landing.strays), *unreadable),
+            unreadable_files=tuple(unusable_deliveries(self.home, self.landing)),
         )
 
 
@@ -680,9 +677,6 @@ def _digest(file: DeliveredFile) -> str | None:
         return None if file.fault else file_hash(file.path)
     except OSError:
         return None
-
-
-_STRAY: Final = "found in place of a delivery day, expected folders named YYYY-MM-DD"
 
 
 def _as_series(accounts: pl.Series | AbstractSet[str]) -> pl.Series:

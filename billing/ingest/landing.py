@@ -6,15 +6,21 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
+from operator import attrgetter
 from pathlib import Path
 from typing import Final, Literal
 
 from billing.cards import mask_card_numbers
-from billing.home import Home
+from billing.home import Home, read_frame
+from billing.tables import INGEST
 
 Format = Literal["json", "csv", "parquet", "unknown"]
 
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_YEAR: Final = re.compile(r"\d{4}", re.ASCII)
+_TWO_DIGITS: Final = re.compile(r"\d{2}", re.ASCII)
+_HIVE: Final = "day="
+_FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
 _FORMATS: Final[dict[str, Format]] = {
     ".jsonl": "json",
     ".ndjson": "json",
@@ -24,7 +30,12 @@ _FORMATS: Final[dict[str, Format]] = {
 }
 COMPRESSIONS: Final = (".gz", ".zst")
 EXPECTED_ENDINGS: Final = ".jsonl, .ndjson, .json, .csv or .parquet, plain or followed by .gz or .zst"
-_UNFINISHED: Final = (".tmp", ".part")
+EXPECTED_DAYS: Final = "folders named YYYY-MM-DD, day=YYYY-MM-DD or YYYY/MM/DD, from 1970 to 2099"
+_UNFINISHED: Final = (".tmp", ".part", ".crdownload", ".filepart", ".inprogress")
+_CHECKSUMS: Final = (".md5", ".crc", ".sha1", ".sha256", ".sha512")
+_OF_THE_SYSTEM: Final = ("thumbs.db", "desktop.ini", "lost+found")
+# a manifest lists delivered files; .csv, .jsonl and .parquet hold rows, whatever they are called
+_MANIFEST: Final = re.compile(r"(.*[-_.])?manifest(\.json|\.txt|\.xml|\.checksum)?(\.gz)?")
 
 
 @dataclass(frozen=True, order=True)
@@ -57,68 +68,205 @@ class Landing:
     strays: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _DayFolder:
+    """A folder of a delivery day; `name` is its path below usage/, `is_plain` says that it is named YYYY-MM-DD."""
+
+    day: date
+    name: str
+    path: str
+    is_plain: bool
+    fault: str
+
+
+_LINK_OUT: Final = "is a link that leads out of landing/usage, and was not followed"
+
+
 def delivered_files(home: Home, through: date | None) -> Landing:
     """List landing/usage.
 
-    Names that begin with "." or "_" or end in ".tmp" or ".part" are ignored: writers use them for what is not
-    finished. Anything else directly in usage/ must be a folder named by a day, YYYY-MM-DD; what is not is listed as
-    a stray. Anything else in a day's folder counts as a delivered file, even when it turns out to be unreadable: what
-    is no regular file, or a link to what was not delivered, is never opened.
+    A delivery day is a folder YYYY-MM-DD, day=YYYY-MM-DD or YYYY/MM/DD; every file in it or in a folder inside of it
+    is a delivered file, named by its path below the day's folder, even when it turns out to be unreadable. What is no
+    regular file, or a link to what was not delivered, is never opened. What lies elsewhere in usage/ is a stray. Names
+    that are left alone (`is_left_alone`) are neither.
+
+    Where two folders of a day hold the same name, the folder YYYY-MM-DD goes first, and the name of the other file
+    begins with the path of its folder.
     """
-    files: list[DeliveredFile] = []
-    strays: list[str] = []
     usage = home.landing / "usage"
-    for entry in _entries(usage):
-        day = delivery_day(entry.name)
-        if day is None or not entry.is_dir():
+    folders, strays = _day_folders(usage)
+    by_day: dict[date, list[_DayFolder]] = {}
+    for folder in folders:
+        if through is None or folder.day <= through:
+            by_day.setdefault(folder.day, []).append(folder)
+    files: list[DeliveredFile] = []
+    for day, found in by_day.items():
+        files += _files_of_day(home, day, sorted(found, key=lambda each: (not each.is_plain, each.name)), usage)
+    # compared by key: an order over the whole of each takes ten times as long
+    return Landing(tuple(sorted(files, key=attrgetter("day", "name"))), tuple(sorted(strays)))
+
+
+def delivery_days(home: Home) -> list[date]:
+    """The days that have a folder in landing/usage, sorted; no folder of a day is looked into."""
+    return sorted({folder.day for folder in _day_folders(home.landing / "usage")[0]})
+
+
+def is_left_alone(name: str) -> bool:
+    """Whether a name is that of no delivery: hidden, unfinished, a checksum, a manifest or the operating system's."""
+    lower = name.lower()
+    return (
+        name.startswith((".", "_"))
+        or lower.endswith((*_UNFINISHED, *_CHECKSUMS))
+        or lower in _OF_THE_SYSTEM
+        or ("manifest" in lower and _MANIFEST.fullmatch(lower) is not None)
+    )
+
+
+def _day_folders(usage: Path) -> tuple[list[_DayFolder], list[str]]:
+    """The folders of delivery days, and the names below usage/ that are none and lie in none."""
+    folders: list[_DayFolder] = []
+    strays: list[str] = []
+    for entry in _entries(str(usage)):
+        day = delivery_day(entry.name.removeprefix(_HIVE))
+        if day is not None and _is_folder(entry):
+            folders.append(_day_folder(day, entry, entry.name, usage))
+        elif _YEAR.fullmatch(entry.name) and _is_folder(entry) and not entry.is_symlink():
+            try:
+                _add_days_of_year(entry, usage, folders, strays)
+            except OSError:
+                strays.append(entry.name)
+        else:
             strays.append(readable_name(entry.name))
-        elif through is None or day <= through:
-            files += _named(day, entry, usage)
-    return Landing(tuple(sorted(files)), tuple(sorted(strays)))
+    return folders, strays
 
 
-def _named(day: date, folder: "os.DirEntry[str]", usage: Path) -> Iterator[DeliveredFile]:
+def _add_days_of_year(year: "os.DirEntry[str]", usage: Path, folders: list[_DayFolder], strays: list[str]) -> None:
+    """Add the days of a folder YYYY/MM/DD, and what lies in it and is none.
+
+    Raises
+    ------
+    OSError
+        When a folder cannot be read.
+    """
+    for month in _entries(year.path):
+        if not _TWO_DIGITS.fullmatch(month.name) or not _is_folder(month) or month.is_symlink():
+            strays.append(readable_name(f"{year.name}/{month.name}"))
+            continue
+        for entry in _entries(month.path):
+            name = f"{year.name}/{month.name}/{entry.name}"
+            day = delivery_day(name.replace("/", "-"))
+            if day is not None and _is_folder(entry):
+                folders.append(_day_folder(day, entry, name, usage))
+            else:
+                strays.append(readable_name(name))
+
+
+def _day_folder(day: date, entry: "os.DirEntry[str]", name: str, usage: Path) -> _DayFolder:
+    fault = _LINK_OUT if _leads_out(entry, usage) else ""
+    return _DayFolder(day, name, entry.path, _DAY.fullmatch(name) is not None, fault)
+
+
+def _files_of_day(home: Home, day: date, folders: list[_DayFolder], usage: Path) -> Iterator[DeliveredFile]:
     """The files of a day; where two names differ in a card number only, the later one begins with 2~."""
-    leads_out = _leads_out(folder, usage)
+    taken: set[str] = set()
     seen: Counter[str] = Counter()
-    for entry in sorted(_entries(Path(folder.path)), key=lambda entry: entry.name):
-        name = readable_name(entry.name)
-        seen[name] += 1
-        fault = ""
-        if leads_out or _leads_out(entry, usage):
-            fault = "is a link that leads out of landing/usage, and was not followed"
-        elif not entry.is_file():
-            # a pipe would be waited for, for ever
-            fault = "is no file"
-        yield DeliveredFile(day, name if seen[name] == 1 else f"{seen[name]}~{name}", Path(entry.path), fault)
+    for folder in folders:
+        # a name once given stays: the file that had the shorter one may be gone by now
+        told_apart = set() if folder.is_plain else _names_told_apart(home, day, folder)
+        for below, path, fault in sorted(_below(folder, usage)):
+            name = readable_name(below)
+            whole = readable_name(f"{folder.name}/{below}")
+            if not folder.is_plain and (name in taken or whole in told_apart):
+                name = whole
+            seen[name] += 1
+            if seen[name] > 1:
+                name = f"{seen[name]}~{name}"
+            yield DeliveredFile(day, name, Path(path), fault)
+        taken = set(seen)
+
+
+def _names_told_apart(home: Home, day: date, folder: _DayFolder) -> set[str]:
+    """The ingested names of a day that begin with the path of a folder."""
+    names = read_frame(home.delivery(INGEST, day), INGEST, ["file"])["file"]
+    return set(names.filter(names.str.starts_with(readable_name(folder.name) + "/")))
+
+
+def _below(folder: _DayFolder, usage: Path) -> Iterator[tuple[str, str, str]]:
+    """Of every file in a folder of a day: its path below it, where it stands, and why it must not be opened."""
+    waiting = [("", folder.path)]
+    while waiting:
+        prefix, path = waiting.pop()
+        try:
+            entries = _entries(path)
+        except OSError as error:
+            yield prefix.removesuffix("/") or folder.name, path, f"cannot be read ({error.strerror})"
+            continue
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append((f"{prefix}{entry.name}/", entry.path))
+            else:
+                yield f"{prefix}{entry.name}", entry.path, folder.fault or _fault(entry, usage)
+
+
+def _fault(entry: "os.DirEntry[str]", usage: Path) -> str:
+    """Why what is no folder must not be opened, or nothing."""
+    if _leads_out(entry, usage):
+        return _LINK_OUT
+    if entry.is_symlink() and _is_folder(entry):
+        return "is a link to a folder, and was not followed"
+    try:
+        # a pipe would be waited for, for ever
+        return "" if entry.is_file() else "is no file"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
 
 
 def _leads_out(entry: "os.DirEntry[str]", usage: Path) -> bool:
     """Whether an entry is a link to what does not stand in landing/usage."""
-    return entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(usage.resolve())
+    if not entry.is_symlink():
+        return False
+    try:
+        return not Path(entry.path).resolve().is_relative_to(usage.resolve())
+    except (OSError, RuntimeError):
+        # a link that leads to itself leads nowhere
+        return False
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def delivery_day(name: str) -> date | None:
-    """The day a folder is named by, or None when it is none."""
+    """The day a folder is named by, YYYY-MM-DD from 1970 to 2099, or None when it is none."""
     if not _DAY.fullmatch(name):
         return None
     try:
-        return date.fromisoformat(name)
+        day = date.fromisoformat(name)
     except ValueError:
         return None
+    return day if _FIRST_DAY <= day <= _LAST_DAY else None
 
 
 def readable_name(name: str) -> str:
     """A file's name as text, bytes that are not UTF-8 written as escapes, card numbers masked (rule 11)."""
-    return mask_card_numbers(os.fsencode(name).decode("utf-8", errors="backslashreplace"))
+    if not name.isascii():
+        name = os.fsencode(name).decode("utf-8", errors="backslashreplace")
+    return mask_card_numbers(name)
 
 
-def _entries(folder: Path) -> list["os.DirEntry[str]"]:
-    if not folder.is_dir():
+def _entries(folder: str) -> list["os.DirEntry[str]"]:
+    """What a folder holds, but for what is left alone; nothing where there is no folder.
+
+    Raises
+    ------
+    OSError
+        When the folder is there and cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return [entry for entry in entries if not is_left_alone(entry.name)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    with os.scandir(folder) as entries:
-        return [
-            entry
-            for entry in entries
-            if not entry.name.startswith((".", "_")) and not entry.name.lower().endswith(_UNFINISHED)
-        ]

@@ -108,7 +108,7 @@ def read_pieces(delivered: DeliveredFile, types: EventTypes) -> Iterator[Piece]:
     UnreadableFileError
         When the file cannot be read as a whole.
     """
-    if delivered.format == "unknown":
+    if delivered.format == "unknown" and not delivered.fault:
         raise UnreadableFileError(f"found an unknown ending, expected {EXPECTED_ENDINGS}")
     with open_delivered(delivered) as file:
         if delivered.format == "json":

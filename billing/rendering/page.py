@@ -321,10 +321,12 @@ def _tax(row: Fields, out: Print, sign: int) -> dict[str, object]:
     reason = row.text("reason")
     if reason not in ("charged", "exempt", "reverse_charge"):
         raise ContentError(f"{row.place('reason')}: found {reason!r}, expected charged, exempt or reverse_charge")
-    place = (row.optional_text("country"), row.optional_text("region"))
+    # what is given back is taxed as it was billed, and names the document that billed it (rule 24)
+    billed_on = f"as on {row.text('taxed_as')}" if row.holds("taxed_as") else ""
+    place = " ".join(part for part in (row.optional_text("country"), row.optional_text("region")) if part)
     return {
         "name": row.text("name"),
-        "place": " ".join(part for part in place if part),
+        "place": ", ".join(part for part in (place, billed_on) if part),
         "rate": out.percent(row.decimal("rate")),
         "taxable": out.money(row.decimal("taxable") * sign, row.place("taxable")),
         "amount": out.money(row.decimal("amount") * sign, row.place("amount")),

@@ -64,6 +64,7 @@ TAX_RATES: Final = (
     ("US", "CA", "0.0725", "Sales tax"),
     ("US", "NY", "0.04", "Sales tax"),
     ("US", "TX", "0.0625", "Sales tax"),
+    ("US", "OR", "0", "Sales tax"),
     ("GB", "", "0.20", "VAT"),
     ("DE", "", "0.19", "USt"),
     ("FR", "", "0.20", "TVA"),

@@ -440,3 +440,54 @@ def test_an_agreement_from_before_the_first_version_holds_from_that_version_on(r
 
 def test_the_starting_catalogue_is_good(read: Read) -> None:
     assert [package.name for package in read(starter_catalogue()).packages] == ["starter", "silver", "gold", "platinum"]
+
+
+AGREED = "agreements:\n  - {account_id: ' acme ', package: basic, effective_from: 2026-03-01, %s}\n"
+
+
+def with_agreement(text: str) -> str:
+    return SMALL[: SMALL.index("agreements:")] + AGREED % text
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "expected"),
+    [
+        ("price: null", ".price", "what is agreed, or no such key"),
+        ("price: {}", ".price", "what is agreed, or no such key"),
+        ("allowances: null", ".allowances", "what is agreed, or no such key"),
+        ("allowances: {}, price: {monthly: 1}", ".allowances", "what is agreed, or no such key"),
+        ("overage:", ".overage", "what is agreed, or no such key"),
+        ("price: {monthly: null}", ".price.monthly", "a plain decimal number"),
+        ("until: 2026-04-01", "agreements[0]", "at least one of price, allowances, overage"),
+        ("until: null, price: {monthly: 1}", ".until", "a date, YYYY-MM-DD"),
+        ("until: 2026-03-01, price: {monthly: 1}", ".until", "a date after effective_from, 2026-03-01"),
+        ("until: 2026-02-01, price: {monthly: 1}", ".until", "a date after effective_from, 2026-03-01"),
+    ],
+)
+def test_an_agreement_that_agrees_on_nothing_is_refused(read: Read, text: str, place: str, expected: str) -> None:
+    (problem,) = problems_of(read, with_agreement(text))
+    assert problem.place.endswith(place) and expected in problem.expected
+
+
+def test_an_agreement_holds_until_the_day_before_it_ends(read: Read) -> None:
+    catalogue = read(with_agreement("until: 2026-05-01, price: {monthly: 1}"))
+    assert catalogue.agreements[0].account_id == "acme"
+    theirs = [each for each in terms_periods(catalogue) if (each.account_id, each.package) == ("acme", "basic")]
+    packages = [each for each in terms_periods(catalogue) if (each.account_id, each.package) == ("", "basic")]
+    (listed,) = {each.terms.monthly for each in packages}
+    assert [(each.since, each.until, each.terms.monthly) for each in theirs][-2:] == [
+        (date(2026, 3, 1), date(2026, 5, 1), Decimal(1)),
+        (date(2026, 5, 1), None, listed),
+    ]
+
+
+@pytest.mark.parametrize("name", ["cp1252", "latin-1", "utf-16", "shift_jis"])
+def test_the_encoding_of_csv_inputs_is_named(catalogue_file: Callable[[str], Path], name: str) -> None:
+    catalogue = load_catalogue(catalogue_file(starter_catalogue() + f"\nencoding: {name}\n"))
+    assert catalogue.encoding == name
+
+
+@pytest.mark.parametrize("name", ["windows", "rot13", "base64", "zlib", "null", "''"])
+def test_what_is_no_encoding_of_text_is_refused(catalogue_file: Callable[[str], Path], name: str) -> None:
+    with pytest.raises(RefusedError, match="encoding: found"):
+        load_catalogue(catalogue_file(starter_catalogue() + f"\nencoding: {name}\n"))

@@ -1,7 +1,8 @@
 """Accounts, requests, payments and tax rates: good rows are read, bad ones set aside with reason and place."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -161,18 +162,179 @@ def test_accounts_are_read_and_what_they_leave_out_is_unknown(landing: Landing) 
 @pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
 def test_accounts_come_as_csv_json_lines_or_parquet(landing: Landing, ending: str) -> None:
     (landing.home.landing / "accounts.csv").unlink()
-    rows = pl.DataFrame({"account_id": ["b", "a"], "name": ["B", "Ä"], "tax_exempt": [True, False]})
-    path = landing.home.landing / f"accounts.{ending}"
-    if ending == "csv":
-        rows.write_csv(path)
-    elif ending == "jsonl":
-        rows.write_ndjson(path)
-    else:
-        rows.write_parquet(path)
+    put_table(
+        landing,
+        f"accounts.{ending}",
+        [
+            {"account_id": "b", "name": "B", "tax_exempt": True},
+            {"account_id": "a", "name": "Ä", "tax_exempt": False},
+        ],
+    )
     assert landing.read().accounts.select("account_id", "name", "tax_exempt").rows() == [
         ("a", "Ä", False),
         ("b", "B", True),
     ]
+
+
+ENDINGS = ["csv", "jsonl", "parquet"]
+
+
+def put_table(landing: Landing, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows in the form that the name's ending says."""
+    path = landing.home.landing / name
+    path.parent.mkdir(exist_ok=True)
+    frame = pl.DataFrame(rows)
+    if path.suffix == ".csv":
+        frame.write_csv(path)
+    elif path.suffix == ".jsonl":
+        frame.write_ndjson(path)
+    else:
+        frame.write_parquet(path)
+
+
+@pytest.mark.parametrize("one", ENDINGS)
+@pytest.mark.parametrize("other", ENDINGS)
+def test_each_table_is_a_file_and_a_folder_of_files_in_any_form(landing: Landing, one: str, other: str) -> None:
+    (landing.home.landing / "accounts.csv").unlink()
+    for name, first, second in (
+        ("accounts", {"account_id": "acme"}, {"account_id": "globex"}),
+        ("requests", request("r1"), request("r2", trial_days=14)),
+        ("payments", payment("p1"), payment("p2", amount="3.00")),
+    ):
+        put_table(landing, f"{name}.{one}", [first])
+        put_table(landing, f"{name}/b.{other}", [second])
+    found = landing.read()
+    assert (found.warnings, found.unusable, found.rejects.height) == ((), (), 0)
+    assert found.accounts["account_id"].to_list() == ["acme", "globex"]
+    assert dict(found.requests.select("request_id", "trial_days").iter_rows()) == {"r1": 0, "r2": 14}
+    assert dict(found.payments.select("payment_id", "amount").iter_rows()) == {"p1": Decimal(99), "p2": Decimal(3)}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_of_which_no_row_counts_is_named_with_its_reasons(landing: Landing, ending: str) -> None:
+    put_table(landing, f"payments/bad.{ending}", [payment("p1", account_id="nobody"), payment("p2", status="lost")])
+    put_table(landing, f"payments/good.{ending}", [payment("p3"), payment("p4", status="lost")])
+    put_table(landing, f"payments/repeated.{ending}", [payment("p3")])
+    landing.put("requests.jsonl", "")
+    (told,) = landing.read().unusable
+    assert told == f"payments/bad.{ending}: none of its rows counts: impossible_value 1, unknown_account 1"
+
+
+MUELLER = "account_id,name,city\nacme,Müller AG,Köln\nglobex,Größe,Łódź\n"
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le-bom", "utf-16-be-bom"])
+def test_a_csv_says_by_its_bytes_how_it_is_written_and_where_lines_end(
+    landing: Landing, encoding: str, ends: str
+) -> None:
+    mark = "\ufeff" if encoding.endswith("-bom") else ""
+    text = (mark + MUELLER).replace("\n", ends)
+    landing.put("accounts.csv", text.encode(encoding.removesuffix("-bom")))
+    found = landing.read()
+    assert found.accounts.select("account_id", "name", "city").rows() == [
+        ("acme", "Müller AG", "Köln"),
+        ("globex", "Größe", "Łódź"),
+    ]
+    assert (found.warnings, found.rejects.height) == ((), 0)
+
+
+def test_a_csv_that_is_not_utf_8_is_refused_naming_line_and_byte(landing: Landing) -> None:
+    landing.put("accounts.csv", "account_id,name\nacme,Acme\nglobex,Müller AG\n".encode("cp1252"))
+    with pytest.raises(RefusedError) as refused:
+        landing.read()
+    assert str(refused.value).endswith(
+        "accounts.csv: this file cannot be read: line 3: found the byte 0xfc (byte 35 of the file), expected UTF-8 "
+        "(or a key `encoding` in the catalogue, such as cp1252)"
+    )
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16-le", "iso2022_jp"])
+def test_the_catalogue_names_the_encoding_of_what_is_not_utf_8(tmp_path: Path, ref_1: Catalogue, encoding: str) -> None:
+    landing = Landing(tmp_path, replace(ref_1, encoding=encoding))
+    name = "東京" if encoding == "iso2022_jp" else "Müller AG"
+    landing.put("accounts.csv", f"account_id,name\nacme,{name}\n".encode(encoding))
+    landing.put("tax_rates.csv", f"country,region,rate,name,effective_from\nDE,,0.19,{name},2026-01-01\n")
+    landing.put("requests.csv", "request_id,account_id\n".encode(encoding))
+    found = landing.read()
+    # what is UTF-8 stays UTF-8
+    assert (found.accounts["name"].item(), found.tax_rates["name"].item()) == (name, name)
+
+
+def test_a_nul_in_a_utf_8_file_makes_no_other_encoding_of_it(tmp_path: Path, ref_1: Catalogue) -> None:
+    landing = Landing(tmp_path, replace(ref_1, encoding="cp1252"))
+    landing.put("accounts.csv", "account_id,name\nacme,Müller\nb,\0\n")
+    assert landing.read().accounts["name"].to_list() == ["Müller"]
+
+
+def test_what_is_not_in_the_named_encoding_either_is_refused(tmp_path: Path, ref_1: Catalogue) -> None:
+    landing = Landing(tmp_path, replace(ref_1, encoding="cp1252"))
+    landing.put("accounts.csv", b"account_id,name\nacme,M\x81ller\n")
+    with pytest.raises(RefusedError, match=r"line 2: found the byte 0x81 .* expected cp1252, which `encoding`"):
+        landing.read()
+
+
+@pytest.mark.parametrize(
+    "rows", ["\ufeffacme,A\n\ufeffglobex,G\n", '\ufeff"acme",A\r\n"globex",G\r\n', "\u00a0acme ,A\n globex\t,G"]
+)
+def test_byte_order_marks_of_lines_and_blanks_around_ids_are_no_part_of_them(landing: Landing, rows: str) -> None:
+    landing.put("accounts.csv", f"\ufeff\ufeffaccount_id , name\n{rows}")
+    landing.put(
+        "requests.jsonl", "".join(f"\ufeff{json.dumps(request(f' r{each}', account_id='acme '))}\n" for each in "12")
+    )
+    landing.put(
+        "payments.csv",
+        "payment_id,account_id,document,at,amount,currency,status\r"
+        "\ufeffp1, acme , INV-1 ,2026-01-10T00:00:00Z,1,USD,failed\r",
+    )
+    found = landing.read()
+    assert (found.accounts["account_id"].to_list(), found.rejects.height) == (["acme", "globex"], 0)
+    assert found.requests.select("request_id", "account_id").rows() == [("r1", "acme"), ("r2", "acme")]
+    assert found.payments.select("payment_id", "account_id", "document").rows() == [("p1", "acme", "INV-1")]
+
+
+def test_json_lines_may_end_in_carriage_returns(landing: Landing) -> None:
+    landing.put("requests.jsonl", "\r".join(json.dumps(request(each)) for each in ("r1", "r2")))
+    assert landing.read().requests["request_id"].to_list() == ["r1", "r2"]
+
+
+def test_a_line_end_between_quotation_marks_is_part_of_the_value(landing: Landing) -> None:
+    landing.put("accounts.csv", 'account_id,name,address_line1\racme,A,"one\ntwo"\rglobex,G,"a\rb"\r')
+    found = landing.read().accounts
+    assert dict(found.select("account_id", "address_line1").iter_rows()) == {"acme": "one\ntwo", "globex": "a\rb"}
+
+
+CONTROLS = ["\0", "\x07", "\x1b", "\x7f", "\x9f"]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_ids_and_names_with_control_characters_are_set_aside(landing: Landing, control: str) -> None:
+    landing.put("accounts.csv", f"account_id,name\nacme,Acme\nglo{control}bex,G\ninitech,In{control}itech\n")
+    landing.put_lines(
+        "requests.jsonl", request(f"r{control}1"), request("r2", account_id=f"ac{control}me"), request("r3")
+    )
+    landing.put_lines(
+        "payments.jsonl", payment(f"p{control}1"), payment("p2", document=f"INV{control}1"), payment("p3")
+    )
+    found = landing.read()
+    assert found.accounts["account_id"].to_list() == ["acme"]
+    assert (found.requests["request_id"].to_list(), found.payments["payment_id"].to_list()) == (["r3"], ["p3"])
+    assert set(found.rejects["reason"]) == {"impossible_value"}
+    assert details(found) == [
+        f"{column}: found the control character U+{ord(control):04X}, expected text"
+        for column in ("account_id", "name", "payment_id", "document", "request_id", "account_id")
+    ]
+
+
+def test_nul_is_set_aside_in_every_column_and_a_line_end_in_free_text_is_none(landing: Landing) -> None:
+    landing.put_lines(
+        "requests.jsonl",
+        request("r1", kind="refund", channel="support", reason="two\nlines\tof it"),
+        request("r2", kind="refund", channel="support", reason="not\0kept"),
+    )
+    found = landing.read()
+    assert found.requests["reason"].to_list() == ["two\nlines\tof it"]
+    assert details(found) == ["reason: found the control character U+0000, expected text"]
 
 
 def test_of_an_accounts_rows_the_last_one_holds_with_a_warning(landing: Landing) -> None:
@@ -191,6 +353,24 @@ def test_accounts_without_a_country_are_named_where_there_are_taxes(landing: Lan
     assert "found no country of acme, globex, expected one in the column country" in warning
     landing.put("accounts.csv", "account_id,name,country\nacme,A,US\nglobex,G,de\n")
     assert landing.read().warnings == ()
+
+
+def test_accounts_whose_region_has_no_rate_are_named_where_the_country_has_regional_rates(landing: Landing) -> None:
+    landing.put(
+        "tax_rates.csv", TAXES + "CA,,0.05,GST,2020-01-01\nCA,QC,0.09975,QST,2020-01-01\nDE,,0.19,VAT,2020-01-01\n"
+    )
+    landing.put("accounts.csv", "account_id,country,region\nacme,CA,Kebek\nb,CA,Quebec\nc,ca,\nd,CA,qc\ne,DE,Bayern\n")
+    assert landing.read().warnings == (
+        "accounts: found no rate for the region of acme ('Kebek'), c (no region), expected one of the regions of CA in "
+        "the tax table (QC): they pay the rates of the whole country only",
+    )
+
+
+@pytest.mark.parametrize("other", ["qc", "CA-QC", "Quebec"])
+def test_a_region_stands_once_in_the_tax_table_however_it_is_spelt(landing: Landing, other: str) -> None:
+    landing.put("tax_rates.csv", TAXES + f"CA,QC,0.1,QST,2020-01-01\nCA,{other},0.2,QST,2020-01-01\n")
+    with pytest.raises(RefusedError, match="another row of the same place, name and date"):
+        landing.read()
 
 
 def test_of_many_accounts_without_a_country_the_first_are_named(landing: Landing) -> None:

@@ -588,6 +588,25 @@ def test_the_version_in_force_on_a_date_is_the_latest_that_has_begun(versioned: 
     ]
 
 
+def test_of_agreements_that_overlap_the_earlier_one_holds_again_when_the_later_ends(versioned: Catalogue) -> None:
+    promotion = replace(
+        versioned.agreements[0], effective_from=date(2026, 3, 10), monthly=Decimal("10.00"), until=date(2026, 4, 10)
+    )
+    ending = replace(versioned.agreements[0], until=date(2026, 5, 1))
+    catalogue = replace(versioned, agreements=(ending, promotion))
+    days = [
+        date(2026, 3, 9),
+        date(2026, 3, 10),
+        date(2026, 4, 9),
+        date(2026, 4, 10),
+        date(2026, 4, 30),
+        date(2026, 5, 1),
+    ]
+    assert monthly_fees(catalogue, [("acme", "starter", day) for day in days]) == [
+        Decimal(fee) for fee in ("80.00", "10.00", "10.00", "80.00", "80.00", "109.00")
+    ]
+
+
 def test_an_agreement_holds_for_its_account_and_package_from_its_date_through_later_versions(
     versioned: Catalogue,
 ) -> None:

@@ -3,17 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
 
 import polars as pl
+import pycountry
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.catalogue import Catalogue
-from billing.inputs import TAX_SCHEMA
+from billing.regions import region_key
 from billing.tables import MONEY, RATE
-from billing.tax import document_taxes, tax_id_country, taxes_of_note
+from billing.tax import document_taxes, joined_taxes, running_taxes, tax_id_country, taxes_given_back
+from billing.tax_table import TAX_SCHEMA
 
 DAY = date(2026, 2, 10)
 RateRow = tuple[str, str | None, str, str, str]
@@ -99,6 +102,48 @@ def test_a_rate_holds_from_its_date_until_the_next_one(ref_1: Catalogue) -> None
     ]
     assert charged(taxes(ref_1, rates)) == [("T", None, Decimal("2.00"))]
     assert charged(taxes(ref_1, rates[:1])) == []
+
+
+@pytest.mark.parametrize("written", ["QC", "qc", "Quebec", "QUÉBEC", "Que\u0301bec", "CA-QC", "ca-qc", " Qc. "])
+@pytest.mark.parametrize("rated", ["QC", "quebec", "CA-QC"])
+def test_regions_are_compared_like_countries_by_code_or_by_name(ref_1: Catalogue, written: str, rated: str) -> None:
+    rates: list[RateRow] = [
+        ("CA", None, "0.05", "GST", "2020-01-01"),
+        ("CA", rated, "0.09975", "QST", "2020-01-01"),
+        ("CA", "ON", "0.08", "PST", "2020-01-01"),
+    ]
+    found = taxes(ref_1, rates, "99.00", country="CA", region=written)
+    assert charged(found) == [("GST", None, Decimal("4.95")), ("QST", rated, Decimal("9.88"))]
+    assert found["amount"].sum() == Decimal("14.83")
+
+
+def test_the_latest_rate_of_a_region_holds_however_it_is_spelt(ref_1: Catalogue) -> None:
+    rates: list[RateRow] = [("CA", "QC", "0.09", "QST", "2020-01-01"), ("CA", "Quebec", "0.10", "QST", "2021-01-01")]
+    assert charged(taxes(ref_1, rates, country="CA", region="qc")) == [("QST", "Quebec", Decimal("10.00"))]
+
+
+@pytest.mark.parametrize(
+    ("country", "region", "key"),
+    [
+        ("CA", "QC", "QC"),
+        ("US", "new  york", "NY"),
+        ("US", "US-NY", "NY"),
+        ("ES", "Illes Balears", "illes balears"),  # a province and an autonomous community
+        ("ES", "La Coruna", "C"),
+        ("DE", "by", "BY"),
+        ("DE", "Baden Württemberg", "BW"),
+        ("US", "QC", "qc"),
+        ("ZZ", "Somewhere", "somewhere"),
+    ],
+)
+def test_a_region_is_known_by_its_code_and_its_names(country: str, region: str, key: str) -> None:
+    assert region_key(country, region) == key
+
+
+def test_every_code_and_every_name_of_a_region_that_no_other_has_is_that_region() -> None:
+    for each in pycountry.subdivisions:
+        code = each.code.partition("-")[2]
+        assert {region_key(each.country_code, text) for text in (code, code.lower(), each.code)} == {code}
 
 
 @pytest.mark.parametrize("countrys_since", ["2019-01-01", "2020-01-01", "2025-01-01"])
@@ -194,7 +239,8 @@ def test_an_exempt_account_is_shown_the_tax_that_it_does_not_pay(ref_1: Catalogu
         ("DE", GERMAN_VAT, "US", "reverse_charge"),
         ("DE", "de 136 695 976", "US", "reverse_charge"),
         ("DE", GERMAN_VAT, "DE", "charged"),  # at home
-        ("DE", FRENCH_VAT, "DE", "reverse_charge"),
+        ("DE", FRENCH_VAT, "DE", "charged"),  # at home, too
+        ("FR", GERMAN_VAT, "US", "reverse_charge"),
         ("DE", "DE136695977", "US", "charged"),  # the checksum is wrong
         ("DE", "136695976x", "US", "charged"),
         ("DE", None, "US", "charged"),
@@ -251,18 +297,25 @@ def test_whatever_is_given_for_a_tax_id_it_belongs_to_a_country_or_to_none(tax_i
     assert owner is None or (len(owner) == 2 and owner.isupper())
 
 
+def nothing_left(taxes: pl.DataFrame) -> pl.DataFrame:
+    """The taxes of documents of which everything was given back."""
+    return taxes.drop("account_id", "subscription_id", "billing_date").with_columns(
+        pl.col("taxable", "amount") - pl.col("taxable", "amount")
+    )
+
+
 def test_a_note_uses_the_rates_of_the_document_it_corrects(ref_1: Catalogue) -> None:
     rates: list[RateRow] = [("US", None, "0.06", "T", "2020-01-01"), ("US", None, "0.02", "U", "2020-01-01")]
     paid = taxes(ref_1, rates).with_columns(number=pl.lit("INV-2026-000001"))
     notes = paid.select("account_id", "subscription_id", "billing_date", "number").unique()
     notes = notes.with_columns(net=pl.lit(Decimal("-10.25")).cast(MONEY))
-    found = taxes_of_note(notes, paid.drop("account_id", "subscription_id", "billing_date"), ref_1)
+    found = taxes_given_back(notes, nothing_left(paid), ref_1)
     assert found.select("name", "taxable", "amount").rows() == [
         ("T", Decimal("-10.25"), Decimal("-0.62")),
         ("U", Decimal("-10.25"), Decimal("-0.21")),
     ]
     exempt = taxes(ref_1, rates, exempt=True).with_columns(number=pl.lit("INV-2026-000001"))
-    found = taxes_of_note(notes, exempt.drop("account_id", "subscription_id", "billing_date"), ref_1)
+    found = taxes_given_back(notes, nothing_left(exempt), ref_1)
     assert found["amount"].to_list() == [Decimal(0)] * 2
 
 
@@ -279,7 +332,7 @@ def test_notes_are_taxed_in_one_order_whatever_the_order_of_the_documents(ref_1:
         rows,
         schema={"number": pl.String, "name": pl.String, "country": pl.String, "region": pl.String, "rate": RATE},
         orient="row",
-    ).with_columns(taxable=pl.lit(None).cast(MONEY), amount=pl.lit(None).cast(MONEY), reason=pl.lit("charged"))
+    ).with_columns(taxable=pl.lit(0).cast(MONEY), amount=pl.lit(0).cast(MONEY), reason=pl.lit("charged"))
     notes = pl.DataFrame(
         [
             ("beta", "beta/1", DAY, "INV-3", Decimal(-1)),
@@ -295,7 +348,7 @@ def test_notes_are_taxed_in_one_order_whatever_the_order_of_the_documents(ref_1:
         },
         orient="row",
     )
-    found = taxes_of_note(notes, taxed, ref_1)
+    found = taxes_given_back(notes, taxed, ref_1)
     assert found.select("account_id", "billing_date", "name", "region", "rate", "taxable", "amount").rows() == [
         ("acme", DAY, "A", None, Decimal("0.07"), -3, Decimal("-0.21")),
         ("acme", DAY, "T", "CA", Decimal("0.05"), -3, Decimal("-0.15")),
@@ -305,3 +358,70 @@ def test_notes_are_taxed_in_one_order_whatever_the_order_of_the_documents(ref_1:
         ("beta", DAY, "T", None, Decimal("0.05"), -1, Decimal("-0.05")),
     ]
     assert "number" not in found.columns
+
+
+OWN_TAX = {"name": "VAT", "country": "DE", "region": None, "rate": Decimal("0.05"), "reason": "charged"}
+TAX_ROW: dict[str, Any] = {
+    "name": pl.String,
+    "country": pl.String,
+    "region": pl.String,
+    "rate": RATE,
+    "reason": pl.String,
+}
+PART = {"account_id": "acme", "subscription_id": "acme/1", "billing_date": DAY, "number": "INV-1"}
+
+
+def tax_of(net: Decimal, amount: Decimal) -> pl.DataFrame:
+    """The one tax of INV-1."""
+    row = {"number": "INV-1", **OWN_TAX, "taxable": net, "amount": amount}
+    return pl.DataFrame([row], schema={"number": pl.String, **TAX_ROW, "taxable": MONEY, "amount": MONEY})
+
+
+def given_back_in_turn(net: Decimal, parts: list[Decimal], catalogue: Catalogue) -> list[Decimal]:
+    """The tax of each part of a document of a 5 percent tax, given back one after the other."""
+    taxes, nothing = tax_of(net, rounded_tax(net)), pl.DataFrame(schema={"number": pl.String, "amount": MONEY})
+    found = []
+    for part in parts:
+        row = pl.DataFrame([{**PART, "net": part}], schema_overrides={"net": MONEY})
+        note = taxes_given_back(row, running_taxes(taxes, nothing, catalogue), catalogue)
+        found.append(note["amount"].item())
+        taxes = pl.concat([taxes, tax_of(part, note["amount"].item())])
+    return found
+
+
+def rounded_tax(net: Decimal) -> Decimal:
+    return (net * Decimal("0.05")).quantize(Decimal("0.01"), ROUND_HALF_UP)
+
+
+def test_three_notes_give_back_the_tax_of_the_document_and_no_cent_more(ref_1: Catalogue) -> None:
+    parts = [Decimal("-1.10")] * 3
+    assert given_back_in_turn(Decimal("3.30"), parts, ref_1) == [Decimal("-0.06"), Decimal("-0.05"), Decimal("-0.06")]
+
+
+@settings(max_examples=50)
+@given(cents=st.lists(st.integers(1, 5000), min_size=1, max_size=6), again=st.integers(0, 5000))
+def test_however_a_document_is_given_back_the_parts_are_its_tax(ref_1: Catalogue, cents: list[int], again: int) -> None:
+    parts = [Decimal(-each) / 100 for each in cents]
+    # charged once more by a debit note, and given back with the rest
+    parts = [Decimal(again) / 100, *parts, Decimal(-again) / 100]
+    net = -sum(parts, Decimal(0))
+    assert sum(given_back_in_turn(net, parts, ref_1), Decimal(0)) == -rounded_tax(net)
+
+
+def test_the_same_tax_stands_once_on_a_document_that_bills_and_gives_back(ref_1: Catalogue) -> None:
+    own = (
+        tax_of(Decimal("99.00"), Decimal("4.95"))
+        .drop("number")
+        .with_columns(*(pl.lit(value).alias(name) for name, value in PART.items() if name != "number"))
+    )
+    given_back = pl.DataFrame([{**PART, "net": Decimal("-3.30")}], schema_overrides={"net": MONEY})
+    same = taxes_given_back(given_back, tax_of(Decimal("3.30"), Decimal("0.17")), ref_1)
+    assert joined_taxes(own, same, ref_1).select("taxable", "amount", "taxed_as").rows() == [
+        (Decimal("95.70"), Decimal("4.79"), None)
+    ]
+    lower = tax_of(Decimal("3.30"), Decimal("0.13")).with_columns(rate=pl.lit(Decimal("0.04")).cast(RATE))
+    other = taxes_given_back(given_back, lower, ref_1)
+    assert joined_taxes(own, other, ref_1).select("taxable", "amount", "taxed_as").rows() == [
+        (Decimal("99.00"), Decimal("4.95"), None),
+        (Decimal("-3.30"), Decimal("-0.13"), "INV-1"),
+    ]

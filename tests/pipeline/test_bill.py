@@ -324,6 +324,31 @@ def test_an_unreadable_file_is_named_and_everything_else_is_billed(landing: Land
     assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16010"
 
 
+def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is_billed(landing: Landing) -> None:
+    for name in ("usage/20260121/a.jsonl", "usage/a.jsonl", "payment.csv", "payments/a.txt"):
+        (landing.folder / name).parent.mkdir(exist_ok=True)
+        (landing.folder / name).write_text("anything\n")
+    landing.deliver([event("e", "nobody", "email.sent", {"count": 5}, "2026-01-21T12:00:00Z")], "2026-01-21", "b.jsonl")
+    day = landing.folder / "usage" / "day=2026-01-22"
+    (landing.folder / "usage" / "2026-01-20").rename(day)
+    expected = [
+        "payment.csv is not read",
+        "payments/a.txt is not read",
+        "usage/20260121: found in place of a delivery day",
+        "usage/a.jsonl: found in place of a delivery day",
+    ]
+    checked = overage("check", "--home", landing.root)
+    assert checked.status == 1
+    for _ in range(2):
+        ended = bill(landing.root, "2026-02", "2026-02-28")
+        assert ended.status == 1
+        said = [line.removeprefix("not done: ") for line in ended.messages.splitlines() if "not done: " in line]
+        assert len(said) == 5 and said[4] == "usage/2026-01-21/b.jsonl none of its rows counts: unknown_account 1"
+        for told, begins in zip(said, expected, strict=False):
+            assert told.startswith(begins) and told in checked.output
+    assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]
+
+
 def test_an_account_that_cannot_be_billed_is_parked_and_everyone_else_is_billed(landing: Landing) -> None:
     landing.customer("globex", "bronze")
     landing.use("globex", emails=7)

@@ -1,0 +1,153 @@
+"""Cases in which money was wrong in billing engines that people use; REF-1, bought 2026-01-10 unless said otherwise."""
+
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+import yaml
+
+from billing.business import Business
+from billing.month import issue_corrections
+from billing.scratch import bring_up_to_date
+from tests.by_steps import bill_by_steps, rows
+from tests.pipeline.outside import Landing
+
+GERMANY = """country,region,rate,name,effective_from
+DE,,0.19,VAT,2020-01-01
+DE,,0.25,VAT,2026-03-01
+AT,,0.20,VAT,2020-01-01
+"""
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    return Landing(tmp_path / "home")
+
+
+def agreement(landing: Landing, account: str, since: str, price: str) -> None:
+    """One account's own monthly price of the starter package."""
+    path = landing.folder / "catalogue.yaml"
+    catalogue = yaml.safe_load(path.read_text())
+    own = {"account_id": account, "package": "starter", "effective_from": since, "price": {"monthly": price}}
+    catalogue["agreements"] = [*(catalogue.get("agreements") or []), own]
+    path.write_text(yaml.safe_dump(catalogue))
+
+
+def account_row(landing: Landing, name: str, **changes: str) -> None:
+    """Change the row of an account."""
+    path = landing.folder / "accounts.csv"
+    header, *lines = path.read_text().splitlines()
+    columns = header.split(",")
+    changed = []
+    for line in lines:
+        values = dict(zip(columns, line.split(","), strict=True))
+        changed.append(",".join((values | changes if values["account_id"] == name else values).values()))
+    path.write_text("\n".join([header, *changed]) + "\n")
+
+
+def correct(home: Path, month: str, as_of: str, reason: str = "as agreed") -> Business:
+    """Correct a month at once."""
+    business = Business.load(home, date.fromisoformat(as_of), issues=False)
+    bring_up_to_date(business, month)
+    issue_corrections(business, month, reason)
+    return business
+
+
+def test_what_is_given_back_is_taxed_as_it_was_billed(landing: Landing) -> None:
+    (landing.folder / "tax_rates.csv").write_text(GERMANY)
+    for name, country in (("de", "DE"), ("at-id", "AT"), ("at-exempt", "AT")):
+        landing.account(name, country=country)
+        landing.request(name, "subscribe", "2026-01-10T09:00:00Z", "self_service", package="starter")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    billed = rows(business, "documents", "account_id", "total", billing_month="2026-02")
+    assert sorted(billed) == [("at-exempt", "118.80"), ("at-id", "118.80"), ("de", "117.81")]
+    for name in ("de", "at-id", "at-exempt"):
+        landing.request(name, "cancel", "2026-01-25T09:00:00Z", "email")
+    account_row(landing, "at-id", tax_id="ATU13585627")
+    account_row(landing, "at-exempt", tax_exempt="true")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    given_back = rows(business, "documents", "account_id", "kind", "net", "total", billing_month="2026-03")
+    assert sorted(given_back) == [
+        ("at-exempt", "credit_note", "-99.00", "-118.80"),
+        ("at-id", "credit_note", "-99.00", "-118.80"),
+        ("de", "credit_note", "-99.00", "-117.81"),
+    ]
+    named = {number: corrected for number, corrected in rows(business, "taxes", "number", "taxed_as") if corrected}
+    billed_by = dict(rows(business, "documents", "account_id", "number", billing_month="2026-02"))
+    notes = dict(rows(business, "documents", "number", "account_id", billing_month="2026-03"))
+    assert named == {number: billed_by[account] for number, account in notes.items()}
+
+
+def test_a_live_document_bills_at_todays_rate_and_gives_back_at_the_old_one(landing: Landing) -> None:
+    (landing.folder / "tax_rates.csv").write_text(GERMANY)
+    landing.account("de", country="DE")
+    landing.request("de", "subscribe", "2026-01-10T09:00:00Z", "self_service", package="starter")
+    path = landing.deliver(["."], "2026-01-20")
+    path.unlink()
+    landing.use("de", emails=18_000)
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert rows(business, "documents", "net", "tax", billing_month="2026-02") == [("108.00", "20.52")]
+    path.write_text("")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    assert rows(business, "taxes", "rate", "taxable", "amount", "taxed_as", number="INV-2026-000003") == [
+        ("0.19", "-9.00", "-1.71", "INV-2026-000002"),
+        ("0.25", "99.00", "24.75", None),
+    ]
+    assert rows(business, "lines", "kind", "amount", "gives_back", number="INV-2026-000003") == [
+        ("package_fee", "99.00", None),
+        ("prior_cycle", "-9.00", "INV-2026-000002"),
+    ]
+
+
+def test_notes_of_a_document_never_give_back_more_than_it_billed(landing: Landing) -> None:
+    (landing.folder / "tax_rates.csv").write_text("country,region,rate,name,effective_from\nUS,,0.05,Tax,2020-01-01\n")
+    agreement(landing, "acme", "2026-01-01", "3.30")
+    landing.customer("acme")
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    text = (landing.folder / "catalogue.yaml").read_text()
+    for price in ("2.20", "1.10", "0.00"):
+        (landing.folder / "catalogue.yaml").write_text(text.replace("3.30", price))
+        business = correct(landing.root, "2026-01", "2026-01-11")
+    totals = [Decimal(total) for (total,) in rows(business, "documents", "total")]
+    assert sorted(totals) == [Decimal("-1.16"), Decimal("-1.16"), Decimal("-1.15"), Decimal("3.47")]
+    assert sum(totals) == 0
+
+
+def test_a_credited_document_suspends_nobody(landing: Landing) -> None:
+    landing.customer("acme")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    landing.pay("acme", "INV-2026-000001", "99.00", "2026-01-10T10:00:00Z")
+    landing.pay("acme", "INV-2026-000002", "99.00", "2026-02-10T10:00:00Z", "failed")
+    text = (landing.folder / "catalogue.yaml").read_text()
+    agreement(landing, "acme", "2026-02-10", "0.00")
+    correct(landing.root, "2026-02", "2026-02-15")
+    (landing.folder / "catalogue.yaml").write_text(text)
+    agreement(landing, "acme", "2026-02-10", "0.00")
+    agreement(landing, "acme", "2026-03-10", "99.00")
+    landing.use("acme", "2026-02-20", emails=20_000)
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    states = dict(rows(business, "documents", "number", "status"))
+    assert states["INV-2026-000002"] == "credited"
+    assert rows(business, "documents", "total", billing_month="2026-03") == [("114.00",)]
+    assert rows(business, "unbilled", "reason", account_id="acme") == []
+
+
+def test_what_a_refund_sends_back_is_what_was_paid(landing: Landing) -> None:
+    payments = {"part": "40.00", "whole": "99.00", "nothing": None}
+    for name in payments:
+        landing.customer(name)
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    numbers = dict(rows(business, "documents", "account_id", "number"))
+    for name, paid in payments.items():
+        if paid:
+            landing.pay(name, numbers[name], paid, "2026-01-12T10:00:00Z")
+        landing.request(name, "refund", "2026-01-15T09:00:00Z")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-15")
+    assert sorted(rows(business, "decisions", "account_id", "amount", kind="refund")) == [
+        ("nothing", "0.00"),
+        ("part", "40.00"),
+        ("whole", "99.00"),
+    ]
+    # the whole fee is credited all the same
+    assert [total for (total,) in rows(business, "documents", "total", kind="credit_note")] == ["-99.00"] * 3

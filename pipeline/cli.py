@@ -372,12 +372,14 @@ def _print_explanation(line: dict[str, Any]) -> None:
 def verify(home: Path) -> int:
     """Read register, documents and tables again and report any disagreement."""
     from billing.business import Business
-    from billing.verifying import disagreements, moved_months
+    from billing.verifying import disagreements, moved_months, redrawn_documents
 
     business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
     found = disagreements(business)
     for disagreement in found:
         click.echo(disagreement)
+    for told in redrawn_documents(business):
+        say(told)
     for month, inputs in [] if found else moved_months(business):
         say(f"{month}: its tables were not computed again (moved since: {', '.join(inputs)})")
     documents = business.register.count()

@@ -62,7 +62,7 @@ from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
 from billing.register import SERIES, Issue, IssuedRows, Register
-from billing.rendering import Job, RenderedFile, Undrawn, render_files
+from billing.rendering import Job, RenderedFile, Undrawn, drawing_libraries, render_files
 from billing.settlements import with_settlements
 from billing.tables import (
     CHARGES,
@@ -542,10 +542,17 @@ def accept_losses(business: Business, reason: str) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Rendered:
-    """The PDFs that were drawn, and the documents that could not be."""
+    """The PDFs that were drawn, and the documents that could not be.
+
+    Attributes
+    ----------
+    redrawn
+        Numbers of those that have other bytes than when they were issued: they are recorded beside them.
+    """
 
     files: Sequence[RenderedFile]
     undrawn: Sequence[Undrawn]
+    redrawn: Sequence[str]
 
 
 def documents_to_render(business: Business, month: str) -> list[str]:
@@ -564,7 +571,8 @@ def render_documents(
 ) -> Rendered:
     """Render the PDF of every document of the month that has none yet, from stored content only (rule 19).
 
-    A document that cannot be drawn is told of, and the others are drawn.
+    A document that cannot be drawn is told of, and the others are drawn. Where a library that draws is not the
+    one that a document was issued with, its file may have other bytes: the register says so.
     """
     home, register = business.home, business.register
     known = register.filed(month)
@@ -589,7 +597,15 @@ def render_documents(
             register.record_files(unrecorded)
             unrecorded = []
     register.record_files(unrecorded)
-    return Rendered(rendered, undrawn)
+    other = [file for file in rendered if known[file.path.stem] not in (None, file.sha256)]
+    if other:
+        rows = [(file.path.stem, file.sha256, known[file.path.stem], file.bytes) for file in other]
+        names = ["number", "redrawn_sha256", "sha256", "bytes"]
+        found = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+            redrawn_on=pl.lit(business.as_of), drawn_with=pl.lit(drawing_libraries())
+        )
+        register.record_redrawn_files(found)
+    return Rendered(rendered, undrawn, [file.path.stem for file in other])
 
 
 def write_unbilled(business: Business, month: str) -> pl.DataFrame:

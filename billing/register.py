@@ -532,9 +532,10 @@ class Register:
         # migrations load Alembic, which nothing else here needs
         from billing.register_migrations.versions.r0002_guards import guards
         from billing.register_migrations.versions.r0004_recorded_facts import KEPT
+        from billing.register_migrations.versions.r0005_redrawn_files import GUARDS
         from billing.register_migrations.versions.r0006_settings import guards as guards_of_settings
 
-        recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")}
+        recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")} | set(GUARDS)
         with self._engine.connect() as connection:
             dialect = connection.dialect.name
             found = connection.exec_driver_sql(
@@ -748,6 +749,28 @@ class Register:
             return
         with self._made.begin() as connection:
             _insert(connection, stored.files, pl.DataFrame(files, schema=["number", "sha256", "bytes"]))
+
+    def redrawn_files(self) -> pl.DataFrame:
+        """PDFs that were drawn again with other bytes than they were issued with, sorted.
+
+        Returns
+        -------
+        polars.DataFrame
+            number, redrawn_sha256, redrawn_on (as-of day of the run), sha256 (as issued), bytes, drawn_with.
+        """
+        columns = list(stored.redrawn_files.columns)
+        schema: dict[str, Any] = dict.fromkeys((column.name for column in columns), pl.String)
+        schema |= {"redrawn_on": pl.Date, "bytes": pl.Int64}
+        query = sa.select(*columns).order_by(stored.redrawn_files.c.number, stored.redrawn_files.c.redrawn_sha256)
+        return self._frame(query, schema)
+
+    def record_redrawn_files(self, files: pl.DataFrame) -> None:
+        """Record PDFs that were drawn again with other bytes, as `redrawn_files`; known ones are not again."""
+        known = self.redrawn_files().select("number", "redrawn_sha256")
+        new = files.join(known, on=["number", "redrawn_sha256"], how="anti", maintain_order="left")
+        if not new.is_empty():
+            with self._made.begin() as connection:
+                _insert(connection, stored.redrawn_files, new)
 
     def _wait_for_others(self, connection: sa.Connection) -> None:
         """One transaction at a time gives numbers: SQLite sees to it when a transaction begins."""

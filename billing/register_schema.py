@@ -129,6 +129,16 @@ settings = sa.Table(
     sa.Column("name", _TEXT, primary_key=True),
     sa.Column("value", _TEXT, nullable=False),
 )
+redrawn_files = sa.Table(
+    "redrawn_files",
+    metadata,
+    sa.Column("number", _TEXT, _a_document(), primary_key=True),
+    sa.Column("redrawn_sha256", _TEXT, primary_key=True),
+    sa.Column("redrawn_on", sa.Date, nullable=False),
+    sa.Column("sha256", _TEXT, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("drawn_with", _LONG_TEXT, nullable=False),
+)
 begun_subscriptions = sa.Table(
     "begun_subscriptions",
     metadata,

@@ -69,6 +69,24 @@ def disagreements(business: Business) -> list[str]:
     ]
 
 
+def redrawn_documents(business: Business) -> list[str]:
+    """The documents whose PDF was drawn again with other bytes than it was issued with, in words."""
+    found = business.register.redrawn_files().join(
+        business.register.documents().select("number", "billing_month"), on="number", maintain_order="left"
+    )
+    said = []
+    for number, sha256, day, original, with_what, month in found.select(
+        "number", "redrawn_sha256", "redrawn_on", "sha256", "drawn_with", "billing_month"
+    ).iter_rows():
+        path = business.home.document_file(month, number)
+        if path.exists() and file_hash(path) == sha256:
+            said.append(
+                f"{path}: the PDF of {number} was drawn again on {day} with other bytes than it was issued with "
+                f"({original[:12]}, now {sha256[:12]}, by {with_what}): put the original back if a backup has it"
+            )
+    return said
+
+
 def moved_months(business: Business) -> list[tuple[str, list[str]]]:
     """Built months whose tables `disagreements` does not compute again, and which of their inputs have moved."""
     views = _views(business)
@@ -229,6 +247,7 @@ def _unlike(both: pl.DataFrame, name: str, keys: list[str], decimals: int) -> It
 def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
     """The PDFs on disk against the hashes recorded when they were rendered."""
     recorded = dict(business.register.files().select("number", "sha256").iter_rows())
+    redrawn = set(business.register.redrawn_files().select("number", "redrawn_sha256").iter_rows())
     known: set[Path] = set()
     for number, month in documents.select("number", "billing_month").iter_rows():
         path = business.home.document_file(month, number)
@@ -237,7 +256,7 @@ def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
             yield f"{path}: the PDF of {number} is missing: `overage bill` renders it again, with the same bytes"
         elif number not in recorded:
             yield f"{path}: the PDF of {number} is not recorded: `overage bill` renders and records it"
-        elif file_hash(path) != recorded[number]:
+        elif (sha256 := file_hash(path)) != recorded[number] and (number, sha256) not in redrawn:
             yield (
                 f"{path}: the PDF of {number} has other bytes than when it was issued: take it away, and "
                 "`overage bill` renders it again"

@@ -448,12 +448,14 @@ def _print_explanation(line: dict[str, Any]) -> None:
 def verify(home: Path) -> int:
     """Read register, documents and tables again and report any disagreement."""
     from billing.business import Business
-    from billing.verifying import disagreements, moved_months
+    from billing.verifying import disagreements, moved_months, redrawn_documents
 
     business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
     found = disagreements(business)
     for disagreement in found:
         click.echo(disagreement)
+    for told in redrawn_documents(business):
+        say(told)
     for month, inputs in [] if found else moved_months(business):
         say(f"{month}: its tables were not computed again (moved since: {', '.join(inputs)})")
     documents = business.register.count()
@@ -464,13 +466,23 @@ def verify(home: Path) -> int:
 @main.command()
 @click.option("--port", type=int, default=3000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--read-only", is_flag=True, help="Let nobody start or change anything; no schedule runs.")
+@click.option("--new-user", metavar="NAME", help="Ask for a password, print the user for OVERAGE_UI_USERS, and end.")
 @home_option
 @exit_status
-def ui(port: int, host: str, home: Path) -> int:
-    """Open the Dagster UI on these assets (webserver and daemon, until you stop it)."""
+def ui(port: int, host: str, read_only: bool, new_user: str | None, home: Path) -> int:
+    """Open the Dagster UI on these assets (webserver and daemon, until you stop it).
+
+    With $OVERAGE_UI_USERS it asks for a user name and a password.
+    """
+    if new_user is not None:
+        from pipeline.web_users import new_user as made
+
+        click.echo(made(new_user, click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
+        return DONE
     from pipeline.ui import serve
 
-    return serve(home, host, port, say)
+    return serve(home, host, port, say, read_only)
 
 
 def print_rows(rows: list[dict[str, Any]], columns: list[str], style: str) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.dialects import postgresql
 from billing.register_migrations.versions.r0002_guards import Guard
 
 revision = "6"
-down_revision = "4"
+down_revision = "5"
 
 TEXT = sa.String().with_variant(postgresql.VARCHAR(collation="C"), "postgresql")
 

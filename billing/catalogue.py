@@ -221,6 +221,24 @@ def load_catalogue(path: Path) -> Catalogue:
     return catalogue
 
 
+def billing_calendar(path: Path) -> tuple[date, str]:
+    """The month in which billing starts, by its first day, and the time zone, of any catalogue there may be.
+
+    What is missing or wrong is as in a catalogue that says nothing of it: `load_catalogue` tells what is wrong.
+    """
+    default = Policy().billing_start
+    root = read_yaml(path.name, path.read_bytes(), []) if path.is_file() else None
+    if root is None:
+        return default, "UTC"
+    start = root.at("policy").at("billing_start").date(default)
+    return start.replace(day=1) if _can_be_first(start) else default, root.at("time_zone").time_zone()
+
+
+def _can_be_first(day: date) -> bool:
+    """Whether billing can start in the year of a day: calendars of years far away would have no end."""
+    return 1970 <= day.year <= 2099
+
+
 def _each_once(problems: list[Problem]) -> list[Problem]:
     """The problems, each once: a metric that is unknown, or lacks its allowance, is told at the first of its places."""
     unknown = {problem.found.removeprefix(_UNKNOWN) for problem in problems if problem.found.startswith(_UNKNOWN)}
@@ -306,8 +324,8 @@ def _policy(place: Place) -> Policy:
         longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
         largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),
     )
-    if policy.billing_start.day != 1:
-        place.at("billing_start").problem("the first day of a month, YYYY-MM-01")
+    if policy.billing_start.day != 1 or not _can_be_first(policy.billing_start):
+        place.at("billing_start").problem("the first day of a month, YYYY-MM-01, from 1970 to 2099")
     return policy
 
 
@@ -578,6 +596,7 @@ __all__ = [
     "Terms",
     "TermsPeriod",
     "Tier",
+    "billing_calendar",
     "load_catalogue",
     "terms_periods",
 ]

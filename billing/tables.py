@@ -232,6 +232,13 @@ CYCLES = Table(
             "status", pl.String, "Of the subscription at the billing date: active, held, suspended, cancelled, refunded"
         ),
         Column("is_last", pl.Boolean, "Whether the subscription ends here: no cycle starts"),
+        Column(
+            "late_fee_on",
+            pl.Date,
+            "The day on which access comes back and a yearly fee that a suspension kept falls due; else null",
+        ),
+        Column("late_term_start", pl.Date, "The date of that fee: the first day of the term it pays for; else null"),
+        Column("late_term_end", pl.Date, "The day after that term; else null"),
     ),
     ("billing_date", "account_id", "subscription_id"),
 )

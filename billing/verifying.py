@@ -14,6 +14,7 @@ from billing.home import file_hash, read_frame
 from billing.ingest.state import read_state
 from billing.journal import receivable_differences, unbalanced_entries
 from billing.last_run import last_as_of, profiles_built_from
+from billing.measured_deliveries import in_words, lost_deliveries
 from billing.plain_values import plain_rows
 from billing.printed import PrintedRows, printed_rows
 from billing.profiles import account_profiles, allocations, balances, collections
@@ -68,6 +69,24 @@ def disagreements(business: Business) -> list[str]:
     ]
 
 
+def redrawn_documents(business: Business) -> list[str]:
+    """The documents whose PDF was drawn again with other bytes than it was issued with, in words."""
+    found = business.register.redrawn_files().join(
+        business.register.documents().select("number", "billing_month"), on="number", maintain_order="left"
+    )
+    said = []
+    for number, sha256, day, original, with_what, month in found.select(
+        "number", "redrawn_sha256", "redrawn_on", "sha256", "drawn_with", "billing_month"
+    ).iter_rows():
+        path = business.home.document_file(month, number)
+        if path.exists() and file_hash(path) == sha256:
+            said.append(
+                f"{path}: the PDF of {number} was drawn again on {day} with other bytes than it was issued with "
+                f"({original[:12]}, now {sha256[:12]}, by {with_what}): put the original back if a backup has it"
+            )
+    return said
+
+
 def moved_months(business: Business) -> list[tuple[str, list[str]]]:
     """Built months whose tables `disagreements` does not compute again, and which of their inputs have moved."""
     views = _views(business)
@@ -86,6 +105,10 @@ def _views(business: Business) -> list[Business]:
 
 def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
     yield from _lake(business, documents, lines, taxes)
+    lost = lost_deliveries(replace(business, as_of=last_as_of(business.home.root) or business.as_of))
+    if not lost.is_empty():
+        yield f"usage: {in_words(lost)}: put their archive back, or accept the loss by `overage accept-loss`"
+        return
     ingested = list(_ingested(business))
     yield from ingested
     yield from _journal(business)
@@ -142,10 +165,13 @@ def _kept_apart(business: Business, documents: pl.DataFrame, lines: pl.DataFrame
     dated = lines.join(
         documents.select("number", "subscription_id", "billing_date"), on="number", maintain_order="left"
     )
+    # rule 16: a yearly fee may fall due later, on the day access came back
+    is_late = (due_kind == "package_fee") & pl.col("due_on").is_between("cycle_start", "cycle_end", closed="left")
+    is_late &= (pl.col("cycle_end") - pl.col("cycle_start")).dt.total_days() > 31
     is_other = (
         (scheduled & ((due_kind != kind) | (pl.col("due_on") != pl.col("billing_date"))))
         | ((due_kind == "overage") != pl.col("metric").is_not_null())
-        | (pl.col("due_on") != due_on)
+        | ((pl.col("due_on") != due_on) & ~is_late)
     )
     for number, line, day, what in dated.filter(is_other).select("number", "line", "due_on", "due_kind").iter_rows():
         yield f"{number} line {line}: the register has it as {what} due on {day}, but it is of another date or kind"
@@ -221,6 +247,7 @@ def _unlike(both: pl.DataFrame, name: str, keys: list[str], decimals: int) -> It
 def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
     """The PDFs on disk against the hashes recorded when they were rendered."""
     recorded = dict(business.register.files().select("number", "sha256").iter_rows())
+    redrawn = set(business.register.redrawn_files().select("number", "redrawn_sha256").iter_rows())
     known: set[Path] = set()
     for number, month in documents.select("number", "billing_month").iter_rows():
         path = business.home.document_file(month, number)
@@ -229,7 +256,7 @@ def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
             yield f"{path}: the PDF of {number} is missing: `overage bill` renders it again, with the same bytes"
         elif number not in recorded:
             yield f"{path}: the PDF of {number} is not recorded: `overage bill` renders and records it"
-        elif file_hash(path) != recorded[number]:
+        elif (sha256 := file_hash(path)) != recorded[number] and (number, sha256) not in redrawn:
             yield (
                 f"{path}: the PDF of {number} has other bytes than when it was issued: take it away, and "
                 "`overage bill` renders it again"
@@ -246,7 +273,7 @@ def _unreadable(business: Business) -> Iterator[str]:
             pl.read_parquet_schema(path)
         except (OSError, PolarsError) as error:
             reason = str(error).splitlines()[0]
-            yield f"{path}: not readable as Parquet ({reason}): take the lake away, and `overage bill` makes it again"
+            yield f"{path}: not readable as Parquet ({reason}): `overage repair`, then `overage bill` makes it again"
 
 
 def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:

@@ -7,14 +7,23 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from billing.errors import RefusedError
 from billing.home import Home
 from pipeline.instance import use_instance_of
+from pipeline.web_users import read_users
+
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
-def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> int:
+def serve(root: Path, host: str, port: int, say: Callable[[str], None], read_only: bool = False) -> int:
     """Run webserver and daemon on the home; both end when either does, or on a signal.
+
+    Parameters
+    ----------
+    read_only
+        Nothing can be started or changed: no daemon runs, and so no schedule.
 
     Returns
     -------
@@ -24,21 +33,24 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None]) -> int:
     Raises
     ------
     RefusedError
-        When there is no home to show.
+        When there is no home to show, or OVERAGE_UI_USERS is not understood.
     """
     home = Home(root.resolve())
     if not home.landing.is_dir():
         raise RefusedError(
             f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
         )
+    if not read_users(os.environ.get("OVERAGE_UI_USERS", "")) and host not in _LOOPBACK and not read_only:
+        say(f"warning: everybody who reaches {host} may bill and issue: set OVERAGE_UI_USERS (--new-user makes a user)")
     use_instance_of(home, say)
     # people look at these calendars: months that are years ahead would only look missing
     environment = {"OVERAGE_MONTHS_AHEAD": "1"} | os.environ | {"OVERAGE_HOME": str(home.root)}
-    module = ["-m", "pipeline.definitions"]
-    commands = [
-        [sys.executable, "-m", "dagster_webserver", *module, "--host", host, "--port", str(port)],
-        [sys.executable, "-m", "dagster._daemon", "run", *module],
-    ]
+    webserver = [sys.executable, "-m", "pipeline.webserver", "--host", host, "--port", str(port)]
+    commands = (
+        [[*webserver, "--read-only"]]
+        if read_only
+        else [webserver, [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions"]]
+    )
     # the commands are this program's own, none of their words comes from data
     processes = [subprocess.Popen(command, env=environment) for command in commands]  # noqa: S603
     say(f"http://{host}:{port} shows {home.root}; stop it with Ctrl-C")

@@ -61,15 +61,18 @@ def parsed_file(
     vanished: it may hold less than the delivered bytes would have given. `beyond` names the one that says that the
     file goes beyond these limits: under others it is read again.
     """
+    digest = event_types_digest(types, PARSER_VERSION)
+    limits = f".beyond-{beyond.key}" if beyond else ""
+    name = f"{parsed_name(version)}.{digest}{'.kept' if kept else ''}{limits}.parquet"
+    return parsed_files_folder(home, version.day) / name
+
+
+def parsed_name(version: FileVersion) -> str:
+    """How the names of all parsed files of one version of a delivered file begin."""
     safe = quote(version.name.encode(), safe="")
     if len(safe) > _LONGEST_NAME:
         safe = f"{safe[:_LONGEST_NAME]}~{hashlib.sha256(version.name.encode()).hexdigest()[:12]}"
-    digest = event_types_digest(types, PARSER_VERSION)
-    limits = f".beyond-{beyond.key}" if beyond else ""
-    return (
-        parsed_files_folder(home, version.day)
-        / f"{safe}.{version.sha256[:16]}.{digest}{'.kept' if kept else ''}{limits}.parquet"
-    )
+    return f"{safe}.{version.sha256[:16]}"
 
 
 def parse_delivered(

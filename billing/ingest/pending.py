@@ -9,7 +9,7 @@ from billing.catalogue import Metric
 from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home, file_hash
 from billing.ingest.judging import Rules
-from billing.ingest.landing import DeliveredFile, delivered_files
+from billing.ingest.landing import DeliveredFile, Landing, delivered_files
 from billing.ingest.state import State, accounts_digest, configuration_digest, read_state, settled_before, stamp
 
 
@@ -44,6 +44,15 @@ def pending_days(
         return sorted({file.day for file in files})
     settled = settled_before(home)
     return sorted({file.day for file in files if _moved(file, state, settled, by_content)})
+
+
+def moved_files(home: Home, landing: Landing) -> list[DeliveredFile]:
+    """The delivered files that are new or have changed since the last ingest; those that were only touched are not."""
+    state = read_state(home)
+    if state is None:
+        return list(landing.files)
+    settled = settled_before(home)
+    return [file for file in landing.files if _moved(file, state, settled, by_content=True)]
 
 
 def _moved(file: DeliveredFile, state: State, settled: int, by_content: bool) -> bool:

@@ -32,6 +32,12 @@ from tests.postgresql import Server, register_rows
 FEBRUARY = date(2026, 2, 10)
 
 
+def redrawn(number: str, sha256: str) -> pl.DataFrame:
+    """A PDF that another library drew again."""
+    row = {"number": number, "redrawn_sha256": sha256, "sha256": "0", "bytes": 2, "drawn_with": "weasyprint 71.0"}
+    return pl.DataFrame(row).with_columns(redrawn_on=pl.lit(date(2026, 3, 1)))
+
+
 def filled(table: Table, **columns: object) -> pl.DataFrame:
     """A row of a table; what is not given is null."""
     values = {name: [columns.get(name)] for name in table.column_names}
@@ -113,6 +119,8 @@ def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
     opened = Register.open(Home(tmp_path), register_url)
     issue(opened, "acme", "beta")
     opened.record_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
+    opened.keep_settings({"time_zone": "UTC"})
+    opened.record_redrawn_files(redrawn("INV-2026-000001", "1"))
     yield opened
     opened.close()
 
@@ -159,7 +167,11 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
         ("DELETE FROM closed_decisions", "closed_decisions: what has been issued stays"),
         ("UPDATE files SET sha256 = '1'", "files: what has been issued never changes"),
         ("DELETE FROM files", "files: what has been issued stays"),
+        ("UPDATE redrawn_files SET sha256 = '1'", "what has been"),
+        ("DELETE FROM redrawn_files", "stay"),
         ("DELETE FROM issued_months", "issued_months: a day that was closed stays closed"),
+        ("UPDATE settings SET value = 'Asia/Tokyo'", "the settings under which something was issued stay"),
+        ("DELETE FROM settings", "the settings under which something was issued stay"),
         ("UPDATE issued_months SET closed_through = '2026-02-01'", "a day that was closed stays closed"),
         (by_hand("INV-2026-000004", 4), "the next number of its series was expected"),
         (by_hand("INV-2026-3"), "its number is not that of its series, year and sequence"),
@@ -378,6 +390,18 @@ def test_the_migrations_make_the_tables_that_the_program_knows(database: sa.Engi
     assert scripts.get_current_head() == REVISION
 
 
+def test_settings_are_recorded_anew_until_a_billing_date_is_closed(tmp_path: Path) -> None:
+    with closing(Register.open(Home(tmp_path))) as register:
+        for zone in ("UTC", "Asia/Tokyo"):
+            register.keep_settings({"time_zone": zone})
+            assert register.settings() == {"time_zone": zone}
+
+
+def test_settings_under_which_a_billing_date_was_closed_stay(register: Register) -> None:
+    register.keep_settings({"time_zone": "Asia/Tokyo", "policy.billing_anchor": "signup_day"})
+    assert register.settings() == {"time_zone": "UTC", "policy.billing_anchor": "signup_day"}
+
+
 def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_path: Path) -> None:
     with closing(Register.open(Home(tmp_path))) as register:
         issue(register, "acme", "beta")
@@ -387,7 +411,7 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("DROP TABLE alembic_version")
         connection.execute("DROP INDEX ix_documents_issued_on")
-        for table in KEPT:
+        for table in (*KEPT, "redrawn_files"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
         connection.execute("ALTER TABLE taxes DROP COLUMN taxed_as")
@@ -406,6 +430,14 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
     with pytest.raises(sa.exc.IntegrityError, match="stays"), engine.begin() as connection_of_today:
         connection_of_today.execute(sa.delete(documents))
     engine.dispose()
+
+
+def test_a_file_that_was_drawn_again_is_recorded_once(register: Register) -> None:
+    for _ in range(2):
+        register.record_redrawn_files(redrawn("INV-2026-000001", "1"))
+    both = pl.concat([redrawn("INV-2026-000001", "1"), redrawn("INV-2026-000002", "1")])
+    register.record_redrawn_files(both)
+    assert register.redrawn_files().equals(both.select(register.redrawn_files().columns))
 
 
 def test_a_register_of_a_newer_version_is_refused(register: Register, database: sa.Engine, register_url: str) -> None:

@@ -1,12 +1,16 @@
 """A document that cannot be drawn is told of by number and account, and stops nobody."""
 
+import hashlib
 from collections.abc import Iterable, Iterator
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from billing.home import Home
+from billing.register import Register
 from billing.rendering import Job, RenderedFile, Undrawn
-from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show
+from tests.pipeline.outside import Landing, bill, blank_files, blank_page, overage, show
 
 
 def test_a_document_that_cannot_be_drawn_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,3 +42,47 @@ def test_a_document_that_cannot_be_drawn_stops_no_other(tmp_path: Path, monkeypa
     ended = bill(landing.root, "2026-02", "2026-02-28", paper=True)
     assert ended.status == 0, ended.messages
     assert len(list((landing.root / "documents").rglob("*.pdf"))) == 6
+
+
+def test_a_pdf_that_another_library_draws_otherwise_is_recorded_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = Landing(tmp_path / "home")
+    for account in ("a", "b"):
+        landing.customer(account)
+    library = {"bytes": ""}
+
+    def draw(jobs: Iterable[Job], **_: object) -> Iterator[RenderedFile | Undrawn]:
+        yield from blank_files(Job(f"{job.content}{library['bytes']}", job.path, job.sha256) for job in jobs)
+
+    monkeypatch.setattr("billing.month.render_files", draw)
+    monkeypatch.setattr("billing.month_report_page.draw_page", blank_page)
+    assert bill(landing.root, "2026-01", "2026-01-31", paper=True).status == 0
+    lost, kept = sorted((landing.root / "documents").rglob("*.pdf"))
+    originals = lost.read_bytes(), kept.read_bytes()
+    lost.unlink()
+    library["bytes"] = "% drawn by a newer one"
+    ended = bill(landing.root, "2026-01", "2026-02-05", paper=True)
+    assert (ended.status, kept.read_bytes()) == (0, originals[1])
+    assert f"warning: {lost.stem}: drawn again with other bytes than it was issued with" in ended.messages
+    register = Register.open(Home(landing.root))
+    row = register.redrawn_files().row(0, named=True)
+    assert (row["number"], row["redrawn_on"], row["bytes"]) == (lost.stem, date(2026, 2, 5), lost.stat().st_size)
+    assert row["sha256"] == hashlib.sha256(originals[0]).hexdigest()
+    assert row["redrawn_sha256"] == hashlib.sha256(lost.read_bytes()).hexdigest()
+    assert "weasyprint" in row["drawn_with"]
+    verified = overage("verify", "--home", landing.root)
+    assert verified.status == 0, verified.output
+    assert f"the PDF of {lost.stem} was drawn again on 2026-02-05 with other bytes" in verified.messages
+    # the original is put back, or drawn by the library that it was issued with
+    lost.unlink()
+    library["bytes"] = ""
+    assert bill(landing.root, "2026-01", "2026-02-06", paper=True).status == 0
+    assert lost.read_bytes() == originals[0]
+    verified = overage("verify", "--home", landing.root)
+    assert (verified.status, "drawn again" in verified.messages) == (0, False)
+    assert register.redrawn_files().height == 1
+    register.close()
+    # anything else is no document that was drawn
+    lost.write_bytes(b"something else")
+    assert overage("verify", "--home", landing.root).status == 1

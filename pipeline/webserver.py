@@ -1,0 +1,127 @@
+"""Dagster's web app behind what guards it, with the home's pages beside it: `python -m pipeline.webserver`.
+
+OVERAGE_UI_USERS
+    Who may use it (`pipeline.web_users`).
+OVERAGE_UI_URL
+    Where people reach it, when that is another address than it listens on: a proxy's.
+OVERAGE_UI_HOSTS
+    Further names by which it may be asked, with commas between them.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import click
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.responses import Response
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
+
+from billing.errors import RefusedError
+from billing.home import Home
+from pipeline.web_guard import SameOriginMiddleware
+from pipeline.web_users import Login, ask_to_log_in, read_users
+
+FILES: Final = "/overage"
+"""Below it are the pages of the home: reports, documents and profiles."""
+
+_LOCAL: Final = ("localhost", "127.0.0.1", "[::1]", "::1")
+_ANY: Final = ("0.0.0.0", "::", "")  # noqa: S104  # what is looked for, not what is listened on
+
+
+def guarded(app: ASGIApp, home: Home, host: str, environment: Mapping[str, str]) -> Starlette:
+    """The app and the files of a home, for those who may see them.
+
+    Raises
+    ------
+    RefusedError
+        When OVERAGE_UI_USERS is not understood.
+    """
+    users = read_users(environment.get("OVERAGE_UI_USERS", ""))
+    address = environment.get("OVERAGE_UI_URL", "")
+    given = [name.strip() for name in environment.get("OVERAGE_UI_HOSTS", "").split(",")]
+    hosts = {*_LOCAL, host, urlsplit(address).hostname or "", *given} - set(_ANY)
+    return Starlette(
+        routes=[
+            *(
+                Mount(f"{FILES}/{folder.name}", HomeFiles(directory=folder, check_dir=False, html=True))
+                for folder in (home.reports, home.documents, home.profiles)
+            ),
+            Mount("/", app),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts), www_redirect=False),
+            Middleware(SameOriginMiddleware, address=address),
+            *([Middleware(AuthenticationMiddleware, backend=Login(users), on_error=ask_to_log_in)] if users else []),
+        ],
+        lifespan=_until_stopped,
+    )
+
+
+class HomeFiles(StaticFiles):
+    """Files of a folder of the home; a page among them shows itself and nothing else."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file, kept by no proxy; what is being written is not there yet."""
+        if any(part.startswith(".") and part != "." for part in Path(path).parts):
+            return Response("Not Found", 404)
+        response = await super().get_response(path, scope)
+        response.headers["Cache-Control"] = "private, no-cache"
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; base-uri 'none'"
+        )
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+@asynccontextmanager
+async def _until_stopped(_: Starlette) -> AsyncIterator[None]:
+    with suppress(asyncio.exceptions.CancelledError):
+        yield
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", type=int, default=3000, show_default=True)
+@click.option("--read-only", is_flag=True, help="Let nobody start or change anything.")
+def main(host: str, port: int, read_only: bool) -> None:
+    """Serve the UI of $OVERAGE_HOME, with the runs of $DAGSTER_HOME."""
+    import uvicorn
+    from dagster import DagsterInstance
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import ModuleTarget
+    from dagster._utils.interrupts import setup_interrupt_handlers
+    from dagster_webserver.app import create_app_from_workspace_process_context
+    from dagster_webserver.version import __version__
+
+    home = Home(Path(os.environ.get("OVERAGE_HOME") or "data").resolve())
+    # told before anything is started
+    try:
+        read_users(os.environ.get("OVERAGE_UI_USERS", ""))
+    except RefusedError as error:
+        raise click.ClickException(str(error)) from error
+    setup_interrupt_handlers()
+    target = ModuleTarget(
+        module_name="pipeline.definitions", attribute=None, working_directory=None, location_name=None
+    )
+    with DagsterInstance.get() as instance:
+        # as Dagster's own command: seconds that a statement may take, that a connection is kept, connections besides
+        instance.optimize_for_webserver(15_000, 3_600, 20)
+        with WorkspaceProcessContext(
+            instance, workspace_load_target=target, version=__version__, read_only=read_only
+        ) as context:
+            app = create_app_from_workspace_process_context(context, live_data_poll_rate=2_000)
+            uvicorn.run(guarded(app, home, host, os.environ), host=host, port=port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

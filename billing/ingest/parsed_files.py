@@ -5,7 +5,6 @@ changed, and is kept when the delivered file vanishes (rule 22).
 """
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -145,9 +144,7 @@ def read_pieces(opened: Delivered, types: EventTypes, limits: Limits = DEFAULT_L
     elif opened.kind == "csv":
         yield from csv_pieces(content, types, limits)
     elif content.peek(1):  # an empty file withdraws a delivery (rule 22)
-        if content.raw is not None:
-            content.raw.seek(0)
-        yield from parquet_pieces(content.raw or io.BytesIO(content.whole()), types)
+        yield from parquet_pieces(content, types)
 
 
 def read_texts(

@@ -71,7 +71,7 @@ def parquet(good: bool = False, **columns: pa.Array) -> bytes:
         "value": [1, 1],
     }
     buffer = io.BytesIO()
-    pq.write_table(pa.table(table | columns), buffer)
+    pq.write_table(pa.table(table | columns), buffer, compression="zstd", write_statistics=False)
     return buffer.getvalue()
 
 
@@ -245,6 +245,12 @@ UNREADABLE = (
         "a record of 20 MiB in an array",
         "a.json.gz",
         lambda: gzip.compress(b'[{"a":"' + b"x" * 20 * 2**20 + b'"}]'),
+        None,
+    ),
+    Shape(
+        "Parquet whose pages unpack to much",
+        "a.parquet",
+        lambda: parquet(note=pa.array(["x" * 2**25, "y" * 2**26])),
         None,
     ),
     Shape("lines that unpack to 500 times as many", "a.jsonl.zst", lambda: zstandard.compress(LONG_LINE * 80), None),

@@ -233,6 +233,8 @@ def _events_of_metrics(rows: pl.DataFrame, day: date, name: str, metrics: Mappin
 
 
 def _rejects(rows: pl.DataFrame, day: date, file: ParsedVersion, rules: Rules, texts: Texts) -> pl.DataFrame:
+    if rows.is_empty():
+        return REJECTS.empty()
     wanted = rows.filter(pl.col("text").is_null())["row"]
     if len(wanted):
         found = texts(file, wanted).unique("row", keep="first")

@@ -14,6 +14,7 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
@@ -32,7 +33,11 @@ from billing.ingest.kept_hashes import keep_hashes, keep_missing_hashes, remove_
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
 from billing.ingest.measured import FLAT_VALUE
 from billing.ingest.memory import blocks_kept
-from billing.ingest.parsed_rows import PARSED
+from billing.ingest.parquet_pieces import row_groups
+from billing.ingest.parsed_places import ParsedFolder, Place, write_shared
+from billing.ingest.parsed_rows import PARSED, with_details
+from billing.ingest.small_files import SMALL, ParsedTogether, parse_together
+from billing.ingest.sources import Source, sources_of
 from billing.ingest.state import (
     DayState,
     State,
@@ -56,6 +61,13 @@ _RESOLVED_TOGETHER: Final = 1_000_000
 _JUDGED_TOGETHER: Final = 2_000_000
 _WORTH_SHARING: Final = 8 * 1024 * 1024
 """From so many delivered bytes on files are worked on some at a time."""
+
+_MANY: Final = 16
+"""From so many small files of a day on they are parsed together, and share parsed files."""
+_PARSED_TOGETHER: Final = 4_000
+_MOST_SMALL: Final = 64
+"""So many parsed files of few rows stand in a delivery day before they are brought together."""
+_FEW_ROWS: Final = 5_000
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
@@ -158,6 +170,8 @@ class _Ingest:
         self.hashes: dict[Path, pl.Series] = {}
         self.stamps: dict[str, tuple[int, ...]] = dict(self.state.stamps) if self.state else {}
         self.sizes: dict[tuple[date, str], int] = {}
+        self.folders: dict[date, ParsedFolder] = {}
+        self.types_digest = parsing.types_digest(rules.types)
 
     def run(self) -> IngestOutcome:
         for folder in ("parsed_files", "events", "rejects", "ingest", "repeats"):
@@ -215,11 +229,10 @@ class _Ingest:
             }
         for folder in sorted((self.home.lake / "parsed_files").glob("delivery_day=*")):
             day = delivery_day(folder.name.partition("=")[2])
-            if day is None:
-                continue
-            for path in sorted(folder.glob("*.parquet")):
-                metadata = pl.read_parquet_metadata(path)
-                known.setdefault((day, metadata["file"]), metadata["sha256"])
+            if day is not None:
+                known |= {
+                    (day, name): sha256 for name, sha256 in self._folder(day).versions() if (day, name) not in known
+                }
         for path in sorted((self.home.lake / INGEST.name).glob(f"delivery_day=*/{INGEST.name}.parquet")):
             manifest = read_frame(path, INGEST)
             known |= {
@@ -267,18 +280,65 @@ class _Ingest:
 
     def _parse(self, current: Mapping[tuple[date, str], str]) -> int:
         """Parse what is delivered and not parsed yet; the number of files that were."""
-        wanted = []
-        for key, digest in current.items():
-            version = parsing.FileVersion(*key, digest)
-            if self._parsed_path(version) is None:
-                path = parsing.parsed_file(self.home, version, self.rules.types, kept=key not in self.delivered)
-                wanted.append((version, path))
-        if not wanted:
-            return 0
-        days = {version.day for version, _ in wanted}
-        for done, _ in enumerate(self._each(lambda job: self._parse_one(*job), wanted, days)):
-            self.progress("parsing deliveries", done, len(wanted))
-        return len(wanted)
+        wanted: dict[date, list[parsing.FileVersion]] = {}
+        for (day, name), digest in current.items():
+            version = parsing.FileVersion(day, name, digest)
+            if self._place(version) is None:
+                wanted.setdefault(day, []).append(version)
+        jobs = [job for day, versions in sorted(wanted.items()) for job in self._jobs(versions)]
+        total = sum(map(len, wanted.values()))
+        done = 0
+        for read in self._each(lambda job: job(), jobs, wanted.keys()):
+            self.progress("parsing deliveries", done, total)
+            done += read
+        for day in wanted:
+            self.folders.pop(day, None)
+            self._bring_together(
+                day, [parsing.FileVersion(*key, current[key]) for key in sorted(current) if key[0] == day]
+            )
+        return total
+
+    def _bring_together(self, day: date, versions: Sequence[parsing.FileVersion]) -> None:
+        """Write the rows of many small parsed files of a day into one, where deliveries came a few at a time."""
+        if len(self._folder(day).paths) < _MOST_SMALL:
+            return
+        placed = {version: place for version in versions if (place := self._place(version)) is not None}
+        rows = {path: sum(row_groups(path)) for path in {place.path for place in placed.values()}}
+        small = {version: place for version, place in placed.items() if rows[place.path] <= _FEW_ROWS}
+        if len({place.path for place in small.values()}) < _MOST_SMALL:
+            return
+        alike: dict[tuple[bool, tuple[str, ...]], list[tuple[parsing.FileVersion, pl.DataFrame]]] = {}
+        frames: dict[Path, pl.DataFrame] = {}
+        for version, place in small.items():
+            if place.path not in frames:
+                frames[place.path] = with_details(pl.read_parquet(place.path, glob=False, hive_partitioning=False))
+            own = frames[place.path].slice(place.start, place.rows)
+            alike.setdefault((place.kept, tuple(own.columns)), []).append((version, own))
+        for (kept, _), found in alike.items():
+            files = [(version, len(own)) for version, own in found]
+            write_shared(self.home, day, pl.concat(own for _, own in found), files, self.rules.types, kept)
+        self.folders.pop(day)
+
+    def _jobs(self, versions: Sequence[parsing.FileVersion]) -> Iterator[Callable[[], int]]:
+        """What parses some files of a day and tells how many: small ones together, where there are many."""
+        delivered = [version for version in versions if (version.day, version.name) in self.delivered]
+        archived = [version for version in versions if (version.day, version.name) not in self.delivered]
+        small = [version for version in delivered if self.sizes.get((version.day, version.name), 0) <= SMALL]
+        again = [version for version in archived if self._is_small(version)]
+        together: set[parsing.FileVersion] = set()
+        for few, parse in ((small, self._parse_together), (again, self._parse_again_together)):
+            if len(few) >= _MANY:
+                together.update(few)
+                for start in range(0, len(few), _PARSED_TOGETHER):
+                    yield partial(parse, few[start : start + _PARSED_TOGETHER])
+        for version in versions:
+            if version not in together:
+                yield partial(self._parse_one, version)
+
+    def _is_small(self, version: parsing.FileVersion) -> bool:
+        """Whether the parsed rows of an archived file are few."""
+        place = self._folder(version.day).find_any(version)
+        return place is not None and (place.rows is not None or place.path.stat().st_size <= SMALL)
 
     def _each(self, work: Callable[[Job], Done], jobs: Sequence[Job], days: AbstractSet[date]) -> Iterator[Done]:
         """Do every job, in turn or some at a time; what comes of them, in order.
@@ -295,28 +355,67 @@ class _Ingest:
         with ThreadPoolExecutor(self.workers) as pool:
             yield from pool.map(work, jobs)
 
-    def _parsed_path(self, version: parsing.FileVersion) -> Path | None:
-        """Where the rows of a file stand; None when they have yet to be read."""
-        path = parsing.parsed_file(self.home, version, self.rules.types)
-        if path.exists():
-            return path
-        kept = parsing.parsed_file(self.home, version, self.rules.types, kept=True)
-        return kept if kept.exists() and (version.day, version.name) not in self.delivered else None
+    def _folder(self, day: date) -> ParsedFolder:
+        if day not in self.folders:
+            self.folders[day] = ParsedFolder(self.home, day)
+        return self.folders[day]
 
-    def _parse_one(self, version: parsing.FileVersion, path: Path) -> None:
+    def _place(self, version: parsing.FileVersion) -> Place | None:
+        """Where the rows of a file stand; None when they have yet to be read."""
+        is_archived = (version.day, version.name) not in self.delivered
+        return self._folder(version.day).find(version, self.types_digest, is_archived)
+
+    def _parse_one(self, version: parsing.FileVersion) -> int:
         file = self.delivered.get((version.day, version.name))
+        path = parsing.parsed_file(self.home, version, self.rules.types, kept=file is None)
         if file is not None:
             try:
                 parsing.write_parsed(path, self._parsed_rows(file, path), version)
             except UnreadableFileError as error:
                 self._require_unchanged(file)
                 parsing.write_parsed(path, [parsing.unreadable_file(file, self.rules.types, error)], version)
-            return
-        older = parsing.other_parsed_file(self.home, version)
+            return 1
+        older = self._folder(version.day).find_any(version)
         if older is not None:
-            before = pl.read_parquet(older, glob=False, hive_partitioning=False)
-            flat = FLAT_VALUE in before.columns
-            parsing.write_parsed(path, [parsing.parse_again(before, self.rules.types, flat)], version)
+            parsing.write_parsed(path, [self._parsed_again(older.scan().collect())], version)
+        return 1
+
+    def _parsed_again(self, before: pl.DataFrame) -> pl.DataFrame:
+        return parsing.parse_again(before, self.rules.types, FLAT_VALUE in before.columns)
+
+    def _parse_again_together(self, versions: Sequence[parsing.FileVersion]) -> int:
+        """Make the rows of small archived files of a day from what was parsed of them before."""
+        day, frames = versions[0].day, dict[Path, pl.DataFrame]()
+        by_schema: dict[tuple[str, ...], list[ParsedTogether]] = {}
+        for version in versions:
+            place = self._folder(day).find_any(version)
+            if place is None:
+                continue
+            if place.path not in frames:
+                frames[place.path] = pl.read_parquet(place.path, glob=False, hive_partitioning=False)
+            rows = self._parsed_again(frames[place.path].slice(place.start, place.rows))
+            by_schema.setdefault(tuple(rows.columns), []).append(ParsedTogether(rows, [(version, len(rows))]))
+        for found in by_schema.values():
+            files = [file for each in found for file in each.files]
+            write_shared(self.home, day, pl.concat(each.rows for each in found), files, self.rules.types, kept=True)
+        return len(versions)
+
+    def _parse_together(self, versions: Sequence[parsing.FileVersion]) -> int:
+        """Parse small files of a day into as few files as there are schemas."""
+        day = versions[0].day
+        jobs = [(version, self.delivered[(day, version.name)]) for version in versions]
+        by_schema: dict[tuple[str, ...], list[ParsedTogether]] = {}
+        for parsed in parse_together(jobs, self.rules.types):
+            if len(parsed.files) == 1:
+                self._require_unchanged(self.delivered[(day, parsed.files[0][0].name)])
+            by_schema.setdefault(tuple(parsed.rows.columns), []).append(parsed)
+        for found in by_schema.values():
+            rows, files = pl.concat(each.rows for each in found), [file for each in found for file in each.files]
+            path = write_shared(self.home, day, rows, files, self.rules.types, kept=False)
+            hashes = rows.select(hash=identity_hash(), valid=self.rules.is_valid(day, len(rows)))
+            self.hashes[path] = hashes.select(pl.when("valid").then("hash")).to_series()
+            keep_hashes(path, hashes["hash"])
+        return len(versions)
 
     def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
         """The rows of a delivered file, some at a time; what is to be found out of them is, while they are at hand."""
@@ -353,27 +452,33 @@ class _Ingest:
             raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
 
     def _write_day(self, day: date, files: Sequence[ParsedVersion], marks: pl.DataFrame) -> DayState:
-        def valid(file: ParsedVersion) -> pl.Series:
-            return self._valid_hashes(file, day).is_not_null()
+        sources = {source.path: source for source in sources_of(files)}
 
-        return write_day(self.home, day, files, marks, self.rules, self._find_texts(day), valid)
+        def valid(path: Path) -> pl.Series:
+            return self._valid_hashes(sources[path], day).is_not_null()
 
-    def _find_texts(self, day: date) -> Callable[[ParsedVersion, pl.Series], pl.DataFrame]:
+        return write_day(self.home, day, files, marks, self.rules, self._find_texts(day, files), valid)
+
+    def _find_texts(self, day: date, files: Sequence[ParsedVersion]) -> Callable[[pl.DataFrame], pl.DataFrame]:
         """Texts of rows: as kept by the last ingest of the same bytes, or from the delivered file."""
         manifest = read_frame(self.home.delivery(INGEST, day), INGEST)
-        kept = read_frame(self.home.delivery(REJECTS, day), REJECTS).select("file", "row", "text")
-        versions = dict(manifest.select("file", "sha256").iter_rows())
+        before = dict(manifest.select("file", "sha256").iter_rows())
+        same = [file.name for file in files if before.get(file.name) == file.sha256]
+        kept = (
+            read_frame(self.home.delivery(REJECTS, day), REJECTS)
+            .filter(pl.col("row").is_not_null() & pl.col("file").is_in(same))
+            .select("file", "row", "text")
+        )
 
-        def find(file: ParsedVersion, rows: pl.Series) -> pl.DataFrame:
-            found = [pl.DataFrame(schema={"row": pl.Int64, "text": pl.String})]
-            if versions.get(file.name) == file.sha256:
-                found.append(
-                    kept.filter((pl.col("file") == file.name) & pl.col("row").is_not_null()).select("row", "text")
-                )
-            missing = rows.filter(~rows.is_in(pl.concat(found)["row"].implode()))
-            delivered = self.delivered.get((day, file.name))
-            if len(missing) and delivered is not None:
-                found.append(parsing.read_texts(delivered, missing, self.rules.types))
+        def find(wanted: pl.DataFrame) -> pl.DataFrame:
+            known = kept.join(wanted, on=["file", "row"], how="semi")
+            found = [known]
+            missing = wanted.join(known, on=["file", "row"], how="anti")
+            for (name,), rows in missing.group_by("file", maintain_order=True):
+                delivered = self.delivered.get((day, str(name)))
+                if delivered is not None:
+                    texts = parsing.read_texts(delivered, rows["row"], self.rules.types)
+                    found.append(texts.select(pl.lit(str(name)).alias("file"), "row", "text"))
             return pl.concat(found)
 
         return find
@@ -381,16 +486,14 @@ class _Ingest:
     def _files_by_day(self, current: Mapping[tuple[date, str], str]) -> dict[date, list[ParsedVersion]]:
         files: dict[date, list[ParsedVersion]] = {}
         for (day, name), digest in sorted(current.items()):
-            path = self._parsed_path(parsing.FileVersion(day, name, digest))
-            if path is None:
+            place = self._place(parsing.FileVersion(day, name, digest))
+            if place is None:
                 self.warnings.append(f"usage/{_label(day, name)}: vanished, with its parsed rows: nothing of it counts")
                 continue
             size = self.sizes.get((day, name))
             if size is None:
                 size = self._last_size(day, name)
-            files.setdefault(day, []).append(
-                ParsedVersion(name, digest, size, path, path.name.endswith(".kept.parquet"))
-            )
+            files.setdefault(day, []).append(ParsedVersion(name, digest, size, place))
         return files
 
     def _last_size(self, day: date, name: str) -> int:
@@ -408,7 +511,7 @@ class _Ingest:
         changed = set(state.pending)
         for day in set(files) | set(state.days):
             before = state.days.get(day, DayState({}, {}))
-            now = {file.name: (file.sha256, file.kept) for file in files.get(day, ())}
+            now = {file.name: (file.sha256, file.place.kept) for file in files.get(day, ())}
             if now != {name: (file.sha256, file.kept) for name, file in before.files.items()} or not self._stand(
                 before
             ):
@@ -454,7 +557,8 @@ class _Ingest:
                 if aside["account_id"].is_in(added.implode()).any():
                     found.add(day)
             if len(gone) and any(
-                self._parsed(file, ["subject"])["subject"].is_in(gone.implode()).any() for file in files[day]
+                self._parsed(source.path, ["subject"])["subject"].is_in(gone.implode()).any()
+                for source in sources_of(files[day])
             ):
                 found.add(day)
         return found
@@ -471,28 +575,27 @@ class _Ingest:
         hashes = []
         for done, day in enumerate(sorted(changed)):
             self.progress("finding repeated events", done, len(changed))
-            hashes += [self._valid_hashes(file, day) for file in files.get(day, ())]
-        others = sorted(set(files) - changed)
-        related = self._rows_elsewhere(files, changed, others)
+            hashes += [self._valid_hashes(source, day) for source in sources_of(files.get(day, ()))]
+        others = [(day, source) for day in sorted(set(files) - changed) for source in sources_of(files[day])]
+        related = self._rows_elsewhere(changed, others)
         shared = pl.concat([shared_hashes(hashes), related["hash"]]).unique()
         slices = max(1, len(shared) // _RESOLVED_TOGETHER)
         decided = [resolve(pl.DataFrame(schema=CANDIDATE)).with_columns(pl.col("delivery_day").cast(pl.Date))]
         for part in range(slices):
             wanted = shared.filter(shared % slices == part)
 
-            def suspected(job: tuple[date, ParsedVersion], wanted: pl.Series = wanted) -> pl.DataFrame:
-                day, file = job
-                return self._candidates(file, day, self._suspects(file, day, wanted))
+            def suspected(job: tuple[date, Source], wanted: pl.Series = wanted) -> pl.DataFrame:
+                day, source = job
+                suspects = self._valid_hashes(source, day).is_in(wanted.implode()).fill_null(False)
+                return self._candidates(source, day, suspects.arg_true())
 
-            delivered = [(day, file) for day in sorted(changed) for file in files.get(day, ())]
+            delivered = [(day, source) for day in sorted(changed) for source in sources_of(files.get(day, ()))]
             candidates = list(self._each(suspected, delivered, changed))
             candidates += [
-                self._candidates(file, day, found["row"])
-                for (day, name), found in related.filter(pl.col("hash") % slices == part)
-                .partition_by("delivery_day", "file", as_dict=True)
+                self._candidates(others[other][1], others[other][0], found["place"])
+                for (other,), found in related.filter(pl.col("hash") % slices == part)
+                .partition_by("source", as_dict=True)
                 .items()
-                for file in files[day]
-                if file.name == name
             ]
             if candidates:
                 decided.append(resolve(pl.concat(candidates)))
@@ -516,11 +619,16 @@ class _Ingest:
                     alike.add(day)
         return touched, alike
 
-    def _rows_elsewhere(
-        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date], others: Sequence[date]
-    ) -> pl.DataFrame:
-        """Rows on days that have not changed, of events that a changed day delivers or delivered."""
-        empty = pl.DataFrame(schema={"delivery_day": pl.Date, "file": pl.String, "row": pl.Int64, "hash": pl.UInt64})
+    def _rows_elsewhere(self, changed: AbstractSet[date], others: Sequence[tuple[date, Source]]) -> pl.DataFrame:
+        """Rows on days that have not changed, of events that a changed day delivers or delivered.
+
+        Returns
+        -------
+        polars.DataFrame
+            delivery_day, file, row, hash, source (the place in `others`) and place (of the row in the parsed file).
+        """
+        schema = {"delivery_day": pl.Date, "file": pl.String, "row": pl.Int64, "hash": pl.UInt64}
+        empty = pl.DataFrame(schema=schema | {"source": pl.Int64, "place": pl.UInt32})
         if not others:
             return empty
         # every version on disk, so that what a replaced file delivered is looked at as well
@@ -532,59 +640,49 @@ class _Ingest:
         if not own:
             return empty
         moved = pl.concat(own).drop_nulls().unique().collect()
-        delivered = [(day, file) for day in others for file in files[day]]
-        for _, file in delivered:
-            keep_missing_hashes(file.parsed)
+        for _, source in others:
+            keep_missing_hashes(source.path)
         found = (
             pl.concat(
-                scan_hashes(file.parsed).with_columns(delivery=pl.lit(delivery, pl.Int64))
-                for delivery, (_, file) in enumerate(delivered)
+                scan_hashes(source.path).with_columns(source=pl.lit(place, pl.Int64))
+                for place, (_, source) in enumerate(others)
             )
             .join(moved.lazy(), on="hash", how="semi")
             .collect(engine="streaming")
         )
-        return pl.concat(
-            [
-                empty,
-                *(
-                    part.select(
-                        delivery_day=pl.lit(delivered[delivery][0]),
-                        file=pl.lit(delivered[delivery][1].name),
-                        row=self._parsed(delivered[delivery][1], ["row"])["row"].gather(part["place"]),
-                        hash="hash",
-                    )
-                    for (delivery,), part in found.partition_by("delivery", as_dict=True).items()
-                ),
-            ]
-        )
+        parts = [empty]
+        for (place,), part in found.partition_by("source", as_dict=True).items():
+            day, source = others[place]
+            rows = self._parsed(source.path, ["row"])["row"].gather(part["place"])
+            named = part.with_columns(rows, source.files_at(part["place"]), delivery_day=pl.lit(day))
+            parts.append(named.drop_nulls("file").select(empty.columns))
+        return pl.concat(parts)
 
-    def _valid_hashes(self, file: ParsedVersion, day: date) -> pl.Series:
-        """The identity hash of every row of a file; null where the row cannot count, whatever others deliver."""
-        found = self.hashes.get(file.parsed)
+    def _valid_hashes(self, source: Source, day: date) -> pl.Series:
+        """The identity hash of every row of a parsed file; null where the row cannot count, whatever others deliver."""
+        found = self.hashes.get(source.path)
         if found is None:
-            rows = self._parsed(file, ["source", "id", "reason", "subject", "type", "time"])
+            rows = self._parsed(source.path, ["source", "id", "reason", "subject", "type", "time"])
             valid = self.rules.is_valid(day, len(rows))
             found = rows.select(pl.when(valid).then(identity_hash()).alias("hash"))["hash"]
-            self.hashes[file.parsed] = found
-        return found
+            self.hashes[source.path] = found
+        counts = source.holds(len(found))
+        return found if counts is None else found.set(~counts, None)
 
-    def _parsed(self, file: ParsedVersion, columns: Sequence[str]) -> pl.DataFrame:
-        return pl.read_parquet(file.parsed, columns=list(columns), glob=False, hive_partitioning=False)
+    def _parsed(self, path: Path, columns: Sequence[str]) -> pl.DataFrame:
+        return pl.read_parquet(path, columns=list(columns), glob=False, hive_partitioning=False)
 
-    def _suspects(self, file: ParsedVersion, day: date, wanted: pl.Series) -> pl.Series:
-        """The numbers of a file's valid rows whose event may have been delivered more than once."""
-        suspects = self._valid_hashes(file, day).is_in(wanted.implode()).fill_null(False)
-        return self._parsed(file, ["row"])["row"].filter(suspects)
-
-    def _candidates(self, file: ParsedVersion, day: date, numbers: pl.Series) -> pl.DataFrame:
-        """CANDIDATE: of some rows of a file those that are valid."""
+    def _candidates(self, source: Source, day: date, places: pl.Series) -> pl.DataFrame:
+        """CANDIDATE: of the rows at some places of a parsed file those that are valid."""
+        if places.is_empty():
+            return pl.DataFrame(schema=CANDIDATE)
         rows = (
-            pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
-            .filter(pl.col("row").is_in(numbers.implode()))
+            pl.scan_parquet(source.path, glob=False, hive_partitioning=False, row_index_name="place")
+            .filter(pl.col("place").is_in(places.implode()))
             .collect()
         )
-        rows = rows.filter(self.rules.is_valid(day, len(rows)))
-        values = [name for name in rows.columns if name not in PARSED]
+        rows = rows.with_columns(source.files_at(rows["place"])).filter(self.rules.is_valid(day, len(rows)))
+        values = [name for name in rows.columns if name not in (*PARSED, "place", "file")]
         parts = [pl.DataFrame(schema=CANDIDATE)]
         for event in self.rules.types:
             measured, measuring = [], [pl.lit(None, pl.String)]
@@ -603,7 +701,7 @@ class _Ingest:
             parts.append(
                 rows.filter(pl.col("type") == event).select(
                     delivery_day=pl.lit(day),
-                    file=pl.lit(file.name),
+                    file="file",
                     row="row",
                     source="source",
                     id="id",
@@ -634,8 +732,8 @@ class _Ingest:
         """Remove parsed files that nothing is made from any more, and that nothing is compared with."""
         current = {parsing.FileVersion(day, file.name, file.sha256) for day, found in files.items() for file in found}
         wanted = {file.parsed for found in files.values() for file in found}
-        compared = [parsing.other_parsed_file(self.home, version) for version in set(self.kept) - current]
-        wanted.update(path for path in compared if path is not None)
+        compared = [self._folder(version.day).find_any(version) for version in set(self.kept) - current]
+        wanted.update(place.path for place in compared if place is not None)
         for path in (self.home.lake / "parsed_files").glob("delivery_day=*/*.parquet"):
             if path not in wanted:
                 remove_hashes(path)

@@ -58,9 +58,13 @@ def parsed_file(home: Home, version: FileVersion, types: EventTypes, kept: bool 
     `kept` names the one that was made from an earlier parsed file (`parse_again`), because the delivered file had
     vanished: it may hold less than the delivered bytes would have given.
     """
-    digest = event_types_digest(types, PARSER_VERSION)
-    name = f"{parsed_name(version)}.{digest}{'.kept' if kept else ''}.parquet"
+    name = f"{parsed_name(version)}.{types_digest(types)}{'.kept' if kept else ''}.parquet"
     return parsed_files_folder(home, version.day) / name
+
+
+def types_digest(types: EventTypes) -> str:
+    """What stands in the names of all parsed files that were read with these event types, by this parser."""
+    return event_types_digest(types, PARSER_VERSION)
 
 
 def parsed_name(version: FileVersion) -> str:
@@ -232,14 +236,3 @@ def _with_kept_fields(fields: pl.DataFrame, kept: pl.DataFrame, broken: pl.Serie
 def no_rows(types: EventTypes, flat: bool) -> pl.DataFrame:
     """A parsed file of an empty file."""
     return pl.DataFrame(schema=PARSED | dict.fromkeys(value_columns(types, flat), pl.String))
-
-
-def other_parsed_file(home: Home, version: FileVersion) -> Path | None:
-    """A parsed file of the same bytes, read with other event types, or None."""
-    paths = parsed_files_folder(home, version.day).glob("*.parquet")
-    # what was read from the bytes goes before what was made from such a file
-    for path in sorted(paths, key=lambda path: (path.name.endswith(".kept.parquet"), path.name)):
-        metadata = pl.read_parquet_metadata(path)
-        if metadata.get("file") == version.name and metadata.get("sha256") == version.sha256:
-            return path
-    return None

@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from billing.home import Home
-from billing.ingest.delivered_bytes import UnreadableFileError
+from billing.ingest.compression import UnreadableFileError
 from billing.ingest.judging import FUTURE_DATED, TOO_LATE, UNKNOWN_ACCOUNT, UNKNOWN_TYPE, Rules
 from billing.ingest.landing import DeliveredFile, Landing
 from billing.ingest.parsed_files import parse_delivered

@@ -14,6 +14,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from billing.errors import Problem, RefusedError
+from billing.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
 from billing.money import MAXIMUM_AMOUNT, minor_units
 from billing.yaml_reader import Place, decimals, read_yaml
 
@@ -138,6 +139,13 @@ class Policy:
     issue_after_days: int = 0
     auto_issue: bool = True
     accepted_cards: tuple[str, ...] = CARD_BRANDS
+    longest_record_mib: int = DEFAULT_LIMITS.longest_record // MEBIBYTE
+    largest_ratio: int = DEFAULT_LIMITS.largest_ratio
+
+    @property
+    def limits(self) -> Limits:
+        """How much one usage file may make of itself."""
+        return Limits(self.longest_record_mib * MEBIBYTE, self.largest_ratio)
 
 
 @dataclass(frozen=True)
@@ -313,6 +321,8 @@ def _policy(place: Place) -> Policy:
         issue_after_days=place.at("issue_after_days").integer(default.issue_after_days, 0, 3660),
         auto_issue=place.at("auto_issue").boolean(default.auto_issue),
         accepted_cards=cards if place.has("accepted_cards") else default.accepted_cards,
+        longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
+        largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),
     )
     if policy.billing_start.day != 1 or not _can_be_first(policy.billing_start):
         place.at("billing_start").problem("the first day of a month, YYYY-MM-01, from 1970 to 2099")

@@ -48,6 +48,7 @@ REQUEST_MEMBERS: Final = (
     "reason",
     "brand",
     "last4",
+    "withdraws",
 )
 REQUEST_KINDS: Final = (
     "subscribe",
@@ -60,6 +61,7 @@ REQUEST_KINDS: Final = (
     "change_card",
     "transfer",
     "split_payment",
+    "withdraw",
 )
 CHANNELS: Final = ("self_service", "support", "email")
 PAYMENT_MEMBERS: Final = (
@@ -90,6 +92,7 @@ LONGEST: Final = {
     "tax_id": 100,
     "locale": 100,
     "request_id": 200,
+    "withdraws": 200,
     "package": 200,
     "reason": 1_000,
     "brand": 100,
@@ -122,7 +125,7 @@ class Inputs:
         ACCOUNT_COLUMNS as text; tax_exempt Boolean. One row per account, sorted.
     requests
         request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
-        brand, last4; sorted by at, request_id.
+        brand, last4, withdraws; sorted by at, request_id.
     payments
         payment_id, account_id, document, at (UTC), on (local date), amount (MONEY), currency, status, card_brand,
         card_last4; sorted by at, payment_id.
@@ -168,8 +171,13 @@ class _Noticed:
         ]
 
 
-def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
+def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = None) -> Inputs:
     """Read everything in the landing folder that is no usage and no catalogue.
+
+    Parameters
+    ----------
+    billed
+        account_id: accounts to which something was issued. Their requests and payments count without a row, too.
 
     Raises
     ------
@@ -180,8 +188,9 @@ def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
     accounts = _accounts(home, catalogue, noticed)
     tax_rates = read_tax_rates(home.landing / "tax_rates.csv", catalogue.encoding)
     noticed.warnings += [*_untaxed(accounts, tax_rates), *_without_regional_rate(accounts, tax_rates)]
-    requests = _requests(home, catalogue, accounts, noticed)
-    payments = _payments(home, catalogue, accounts, noticed)
+    known = known_accounts(accounts, billed)
+    requests = _requests(home, catalogue, known, noticed)
+    payments = _payments(home, catalogue, known, noticed)
     return Inputs(
         accounts=accounts,
         requests=requests,
@@ -191,6 +200,12 @@ def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
         warnings=tuple(noticed.warnings),
         unusable=tuple(noticed.unusable),
     )
+
+
+def known_accounts(accounts: pl.DataFrame, billed: pl.Series | None) -> pl.Series:
+    """account_id, sorted: accounts with a row, and those to which something was issued."""
+    ids = accounts["account_id"]
+    return ids if billed is None else pl.concat([ids, billed]).unique().sort()
 
 
 def end_of_day(day: date, catalogue: Catalogue) -> datetime:
@@ -282,7 +297,7 @@ def _without_regional_rate(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> l
 def _requests(
     home: Home,
     catalogue: Catalogue,
-    accounts: pl.DataFrame,
+    known: pl.Series,
     noticed: _Noticed,
 ) -> pl.DataFrame:
     frame = read_rows(
@@ -305,6 +320,11 @@ def _requests(
             kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
             pl.format("package: found nothing, expected the name of a package: the kind is {}", "kind"),
         ),
+        (
+            "missing_field",
+            (kind == "withdraw") & pl.col("withdraws").is_null(),
+            pl.lit("withdraws: found nothing, expected the request_id of the request that is taken back"),
+        ),
         _too_long(REQUEST_MEMBERS),
         *_not_an_instant(),
         _one_of("kind", REQUEST_KINDS),
@@ -321,7 +341,7 @@ def _requests(
             _found("last4", "the last four digits of a card"),
         ),
         _card_number(),
-        _unknown_account(accounts),
+        _unknown_account(known),
     )
     frame = _resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
     noticed.set_aside(frame, "request_id")
@@ -340,6 +360,7 @@ def _requests(
             reason=pl.col("stated_reason"),
             brand="brand",
             last4="last4",
+            withdraws="withdraws",
         )
         .sort("at", "request_id")
     )
@@ -348,7 +369,7 @@ def _requests(
 def _payments(
     home: Home,
     catalogue: Catalogue,
-    accounts: pl.DataFrame,
+    known: pl.Series,
     noticed: _Noticed,
 ) -> pl.DataFrame:
     frame = read_rows(
@@ -377,7 +398,7 @@ def _payments(
         _one_of("status", PAYMENT_STATUSES),
         _one_of("currency", [catalogue.currency]),
         _card_number(),
-        _unknown_account(accounts),
+        _unknown_account(known),
     )
     frame = _resolve_identity(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
     noticed.set_aside(frame, "payment_id")
@@ -472,8 +493,8 @@ def _one_of(column: str, options: Sequence[str], value: pl.Expr | None = None) -
     return "impossible_value", wrong, _found(column, f"one of: {', '.join(options)}" if options[1:] else options[0])
 
 
-def _unknown_account(accounts: pl.DataFrame) -> _Rule:
-    wrong = ~pl.col("account_id").is_in(accounts["account_id"].implode())
+def _unknown_account(known: pl.Series) -> _Rule:
+    wrong = ~pl.col("account_id").is_in(known.implode())
     return "unknown_account", wrong, _found("account_id", "an account_id of the accounts file")
 
 

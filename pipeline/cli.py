@@ -198,9 +198,15 @@ def repair(home: Path) -> int:
 @click.option("--through", metavar="MONTH", help="Bill the following months, too, up to this one.")
 @as_of_option
 @click.option("--draft", is_flag=True, help="Compute everything, issue nothing.")
+@click.option(
+    "--accept-missing-accounts",
+    "accept_missing",
+    is_flag=True,
+    help="Bill although the accounts file lacks many accounts with live subscriptions: they are parked.",
+)
 @home_option
 @exit_status
-def bill(month: str, through: str | None, as_of: date | None, draft: bool, home: Path) -> int:
+def bill(month: str, through: str | None, as_of: date | None, draft: bool, accept_missing: bool, home: Path) -> int:
     """Bill a month: ingest what is new, compute, issue what has fallen due, render.
 
     Earlier months are brought up to date first, in order.
@@ -212,6 +218,8 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
 
     last = through or month
     business = standing.load(home, as_of or today(home), issues=not draft)
+    if not accept_missing:
+        business.refuse_lacking_accounts()
     outcome = standing.done_already(business, month, last, draft, say)
     if outcome is None:
         # Dagster, and what needs it, takes a second to load
@@ -224,6 +232,30 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
         say(f"not done: {problem}")
     say(f"{counted(outcome.issued, 'document')} issued" + (" (a draft issues none)" if draft else ""))
     return PARTLY if outcome.is_partial else DONE
+
+
+@main.command("accept-loss")
+@click.option("--reason", required=True, help="Why they are given up: recorded.")
+@as_of_option
+@home_option
+@exit_status
+def accept_loss(reason: str, as_of: date | None, home: Path) -> None:
+    """Go on without deliveries that usage was measured from and that are neither in landing nor in the lake.
+
+    What was issued from them stands; cycles that are still open are measured from what there is. It cannot be taken
+    back: put the archive back instead, if there is one.
+    """
+    from assets.clock import today
+    from billing.month import accept_losses, ingest_usage
+    from pipeline import standing
+
+    business = standing.load(home, as_of or today(home), issues=False)
+    with business.alone():
+        ingest_usage(business)
+        lost = accept_losses(business, reason)
+    for day, file, counted_rows in lost.select("delivery_day", "file", "counted").iter_rows():
+        click.echo(f"usage/{day}/{file}: {counted(counted_rows, 'row')} counted, given up")
+    say(f"{counted(lost.height, 'file')} given up" if lost.height else "nothing is lost")
 
 
 @main.command()

@@ -98,6 +98,7 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         As `bill`.
     """
     business = load(root, date.max, issues=False)
+    business.refuse_lacking_accounts()
     check_month(business, month)
     issued_before = issued_business(business, month, reviewed)
     if issued_before is not None:
@@ -135,6 +136,7 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
         When the month or the account is unknown, or the register is older than the documents.
     """
     business = load(root, as_of, issues=False)
+    business.refuse_lacking_accounts()
     check_month(business, month)
     _check_accounts(business, [account] if account else [])
     # where nothing was billed yet there is nothing to be alone with, and no trace is left
@@ -160,6 +162,7 @@ def correct(
         As `bill`.
     """
     business = load(root, as_of, issues=False)
+    business.refuse_lacking_accounts()
     check_month(business, month)
     reason = correction_reason(reason)
     _check_accounts(business, accounts)
@@ -226,7 +229,12 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
         records = use_instance_of(home, say)
         warn(business, say)
         resource = BillingHome(
-            folder=str(home.root), as_of=business.as_of.isoformat(), draft=not business.issues, in_order=True
+            folder=str(home.root),
+            as_of=business.as_of.isoformat(),
+            draft=not business.issues,
+            in_order=True,
+            # the command has looked already, or was told to go on
+            accept_missing_accounts=True,
         )
         preload(resource, business)
         with marked(home), opened(records) as instance:
@@ -339,6 +347,7 @@ def _run(
                     "as_of": resource.as_of,
                     "draft": resource.draft,
                     "in_order": resource.in_order,
+                    "accept_missing_accounts": resource.accept_missing_accounts,
                 }
             }
         },
@@ -414,4 +423,4 @@ def _draft_count(business: Business, month: str) -> int:
 
 
 def _parked_by_requests(business: Business, month: str) -> pl.DataFrame:
-    return business.lives.parked.with_columns(billing_month=pl.lit(month)).select(PARKED.column_names)
+    return business.parked.with_columns(billing_month=pl.lit(month)).select(PARKED.column_names)

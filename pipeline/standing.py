@@ -176,6 +176,6 @@ def parked(business: Business, months: Sequence[str]) -> list[str]:
     """Accounts that could not be billed, each with the first reason found."""
     files = [path for month in months if (path := business.home.partition(PARKED, month)).exists()]
     found = pl.concat(
-        [business.lives.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]
+        [business.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]
     ).unique("account_id", keep="first", maintain_order=True)
     return [f"account {account} is parked: {detail}" for account, _, detail in found.iter_rows()]

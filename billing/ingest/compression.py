@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Final, cast
 import pyarrow as pa
 from isal import igzip, isal_zlib
 
-from billing.ingest.limits import EXEMPT_FROM_RATIO, Limits
+from billing.file_limits import EXEMPT_FROM_RATIO, Limits
 
 DAMAGED: Final[tuple[type[Exception], ...]] = (
     EOFError,

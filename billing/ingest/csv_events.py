@@ -7,12 +7,12 @@ from typing import BinaryIO, Final, Literal, cast
 
 import polars as pl
 
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.ingest.compression import Content, Pieces, UnreadableFileError, pieces_of
 from billing.ingest.delivered_bytes import line_blocks, split_lines
 from billing.ingest.file_kind import BYTE_ORDER_MARK, COLUMNS
 from billing.ingest.flat_columns import value_places
 from billing.ingest.instants import parse_instants
-from billing.ingest.limits import DEFAULT_LIMITS, Limits
 from billing.ingest.measured import EventTypes
 from billing.ingest.parsed_rows import Piece
 
@@ -42,7 +42,6 @@ def csv_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
     UnreadableFileError
         When a column is missing.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), limits.longest_record))
     is_plain = content.raw is not None
     header: list[str] | None = None
     places: dict[str, int] = {}

@@ -11,9 +11,10 @@ from typing import Final
 import polars as pl
 
 from billing.calendar import first_day, months_after, months_between
+from billing.cards import mask_card_number_column
 from billing.catalogue import Metric
 from billing.home import Home, file_hash, remove_file, scan_frames, write_frame
-from billing.ingest.demands import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE
+from billing.ingest.demands import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE, shown
 from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.judging import Rules
 from billing.ingest.measured import read_column
@@ -93,6 +94,7 @@ def write_day(
                 rejects.append(_rejects(rejected, day, rules, texts))
                 for part, name in ((rows, "rows"), (counting, "counted"), (rejected, "rejected")):
                     tallies.append(_tally(part, name, names))
+                tallies.append(_rounded(counting, rules))
                 unreadable = rejected.filter(pl.col("reason") == UNREADABLE_FILE)
                 tallies.append(unreadable.select("file", unreadable=pl.col("text").fill_null("")))
             if events:
@@ -116,7 +118,7 @@ def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame
 
 def _states(files: Sequence[ParsedVersion], tallies: Sequence[pl.DataFrame], day: date) -> dict[str, FileState]:
     """What became of the rows of each file."""
-    names = ["rows", "counted", "duplicates", "rejected"]
+    names = ["rows", "counted", "duplicates", "rejected", "rounded"]
     schema = {"file": pl.String, **dict.fromkeys(names, pl.Int64), "unreadable": pl.String}
     found = (
         pl.concat([pl.DataFrame(schema=schema), *tallies], how="diagonal")
@@ -126,12 +128,11 @@ def _states(files: Sequence[ParsedVersion], tallies: Sequence[pl.DataFrame], day
     told = {file: numbers for file, *numbers in found.iter_rows()}
     states = {}
     for file in files:
-        rows, counted, duplicates, rejected, unreadable = told.get(file.name, [0, 0, 0, 0, ""])
-        states[file.name] = _conserved(
-            FileState(file.sha256, file.bytes, rows, counted, duplicates, rejected, unreadable, file.place.kept),
-            day,
-            file.name,
+        rows, counted, duplicates, rejected, rounded, unreadable = told.get(file.name, [0, 0, 0, 0, 0, ""])
+        state = FileState(
+            file.sha256, file.bytes, rows, counted, duplicates, rejected, unreadable, file.place.kept, rounded
         )
+        states[file.name] = _conserved(state, day, file.name)
     return states
 
 
@@ -255,6 +256,30 @@ def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
     return read_column(metric.value, columns)
 
 
+def _rounded(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """How many rows of each file have a quantity of more than nine decimals: it is rounded half-even to nine (rule 27).
+
+    Returns
+    -------
+    polars.DataFrame
+        file, rounded; files without such rows are left out.
+    """
+    long: dict[str, list[str]] = {}
+    for metric in rules.metrics:
+        column = measured_column(metric, rows.columns)
+        if column is not None and metric.measure != "unique":
+            long.setdefault(column, []).append(metric.event)
+    # few columns hold a text that is long enough
+    lengths = rows.select(pl.col(column).str.len_bytes().max() for column in long).row(0) if long else ()
+    is_rounded = [
+        pl.col("type").is_in(events) & pl.col(column).str.contains(_ROUNDED)
+        for (column, events), length in zip(long.items(), lengths, strict=True)
+        if (length or 0) > _LONGEST_UNROUNDED
+    ]
+    found = rows.filter(pl.any_horizontal(is_rounded)) if is_rounded else rows.clear()
+    return found.group_by("file").agg(rounded=pl.len().cast(pl.Int64))
+
+
 def _events(rows: pl.DataFrame, day: date, rules: Rules) -> pl.DataFrame:
     """EVENTS of the rows that count: one for each metric that measures the row's type; sorted by EVENTS.key."""
     metrics: dict[str, list[Metric]] = {}
@@ -319,7 +344,11 @@ def _rejects(rows: pl.DataFrame, day: date, rules: Rules, texts: Texts) -> pl.Da
             known = pl.col(column).str.contains(PLAIN_DECIMAL) & (pl.col("reason") != IMPOSSIBLE_VALUE)
             own = pl.when(known).then(column).cast(BASE_QUANTITY)
         quantity = pl.when(of_metric).then(_in_units(own, metric.unit_size)).otherwise(quantity)
-    return rows.select(
+    conflicting = pl.format(
+        "id: found {} again with other content, expected the same account, type, time and values, or an id of its own",
+        shown(pl.col("id")),
+    )
+    rejects = rows.select(
         delivery_day=pl.lit(day),
         file="file",
         row="row",
@@ -330,8 +359,12 @@ def _rejects(rows: pl.DataFrame, day: date, rules: Rules, texts: Texts) -> pl.Da
         account_id="subject",
         metric=names,
         quantity=quantity,
-        detail=pl.lit(None, pl.String),
+        detail=pl.when(pl.col("reason") == CONFLICTING)
+        .then(conflicting)
+        .otherwise(pl.coalesce("detail", rules.words(day))),
     )
+    # rule 11: in what counts the test looks at none of these
+    return rejects.with_columns(map(mask_card_number_column, rejects[["text", "source", "id", "account_id", "detail"]]))
 
 
 def _in_units(quantity: pl.Expr, unit_size: Decimal) -> pl.Expr:
@@ -368,6 +401,7 @@ def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
                 "counted": state.counted,
                 "duplicates": state.duplicates,
                 "rejected": state.rejected,
+                "rounded": state.rounded,
             }
             for name, state in states.items()
         ],

@@ -12,10 +12,10 @@ import polars as pl
 import pyarrow as pa
 from polars.exceptions import ComputeError
 
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.ingest.compression import DAMAGED, Content, TooLargeError, UnreadableFileError
 from billing.ingest.file_kind import BYTE_ORDER_MARK, kind_of
 from billing.ingest.landing import DeliveredFile, Format
-from billing.ingest.limits import DEFAULT_LIMITS, Limits
 
 _BLOCK: Final = 16 * 1024 * 1024
 """Each block takes a certain number of steps, whatever its size, and while it is parsed several times its memory."""

@@ -22,9 +22,10 @@ import polars as pl
 
 from billing.catalogue import Metric
 from billing.errors import InterruptedRunError
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
-from billing.ingest.compression import UnreadableFileError
+from billing.ingest.compression import TooLargeError, UnreadableFileError
 from billing.ingest.day_tables import ParsedVersion, measured_column, read_repeats, rewrite_repeats, write_day
 from billing.ingest.demands import UNREADABLE_FILE
 from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
@@ -112,6 +113,7 @@ def ingest_deliveries(
     through: date | None = None,
     workers: int = 2,
     kept: Sequence[parsing.FileVersion] = (),
+    limits: Limits = DEFAULT_LIMITS,
 ) -> IngestOutcome:
     """Bring events, rejects and the ingest manifest up to date with landing/usage.
 
@@ -135,13 +137,15 @@ def ingest_deliveries(
         Files parsed, and days written, at the same time where there is much of them; each takes some 100 MB.
     kept
         Versions of delivered files that are still compared with what replaced them: their parsed files stay.
+    limits
+        How much one file may make of itself; what goes beyond is unreadable, until they change.
 
     Raises
     ------
     InterruptedRunError
         When a delivered file changes while it is read.
     """
-    rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days)
+    rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days, limits)
     with blocks_kept():
         return _Ingest(home, rules, progress or _silent, through, workers, kept).run()
 
@@ -302,7 +306,11 @@ class _Ingest:
         """Write the rows of many small parsed files of a day into one, where deliveries came a few at a time."""
         if len(self._folder(day).paths) < _MOST_SMALL:
             return
-        placed = {version: place for version in versions if (place := self._place(version)) is not None}
+        placed = {
+            version: place
+            for version in versions
+            if (place := self._place(version)) is not None and not parsing.is_beyond_limits(place.path)
+        }
         rows = {path: sum(row_groups(path)) for path in {place.path for place in placed.values()}}
         small = {version: place for version, place in placed.items() if rows[place.path] <= _FEW_ROWS}
         if len({place.path for place in small.values()}) < _MOST_SMALL:
@@ -363,7 +371,7 @@ class _Ingest:
     def _place(self, version: parsing.FileVersion) -> Place | None:
         """Where the rows of a file stand; None when they have yet to be read."""
         is_archived = (version.day, version.name) not in self.delivered
-        return self._folder(version.day).find(version, self.types_digest, is_archived)
+        return self._folder(version.day).find(version, self.types_digest, is_archived, self.rules.limits)
 
     def _parse_one(self, version: parsing.FileVersion) -> int:
         file = self.delivered.get((version.day, version.name))
@@ -373,6 +381,8 @@ class _Ingest:
                 parsing.write_parsed(path, self._parsed_rows(file, path), version)
             except UnreadableFileError as error:
                 self._require_unchanged(file)
+                if isinstance(error, TooLargeError):
+                    path = parsing.parsed_file(self.home, version, self.rules.types, beyond=self.rules.limits)
                 parsing.write_parsed(path, [parsing.unreadable_file(file, self.rules.types, error)], version)
             return 1
         older = self._folder(version.day).find_any(version)
@@ -405,7 +415,7 @@ class _Ingest:
         day = versions[0].day
         jobs = [(version, self.delivered[(day, version.name)]) for version in versions]
         by_schema: dict[tuple[str, ...], list[ParsedTogether]] = {}
-        for parsed in parse_together(jobs, self.rules.types):
+        for parsed in parse_together(jobs, self.rules.types, self.rules.limits):
             if len(parsed.files) == 1:
                 self._require_unchanged(self.delivered[(day, parsed.files[0][0].name)])
             by_schema.setdefault(tuple(parsed.rows.columns), []).append(parsed)
@@ -415,7 +425,9 @@ class _Ingest:
             hashes = rows.select(hash=identity_hash(), valid=self.rules.is_valid(day, len(rows)))
             self.hashes[path] = hashes.select(pl.when("valid").then("hash")).to_series()
             keep_hashes(path, hashes["hash"])
-        return len(versions)
+        parsed_files = {version for found in by_schema.values() for each in found for version, _ in each.files}
+        # one that goes beyond the limits is told so in a parsed file of its own
+        return len(parsed_files) + sum(self._parse_one(version) for version in versions if version not in parsed_files)
 
     def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
         """The rows of a delivered file, some at a time; what is to be found out of them is, while they are at hand."""
@@ -428,7 +440,7 @@ class _Ingest:
             valid = pl.col("valid_if_known") & ~self.rules.is_of_unknown_account(len(rows))
             judged.append(rows.select("hash", valid_hash=pl.when(valid).then("hash")))
 
-        for rows in parsing.parse_delivered(file, self.rules.types):
+        for rows in parsing.parse_delivered(file, self.rules.types, self.rules.limits):
             # accounts are looked for sooner by many rows together; as a copy, a text does not hold the block around it
             known = rows.select(
                 hash=identity_hash(),
@@ -477,7 +489,7 @@ class _Ingest:
             for (name,), rows in missing.group_by("file", maintain_order=True):
                 delivered = self.delivered.get((day, str(name)))
                 if delivered is not None:
-                    texts = parsing.read_texts(delivered, rows["row"], self.rules.types)
+                    texts = parsing.read_texts(delivered, rows["row"], self.rules.types, self.rules.limits)
                     found.append(texts.select(pl.lit(str(name)).alias("file"), "row", "text"))
             return pl.concat(found)
 
@@ -722,7 +734,9 @@ class _Ingest:
             remove_file(path)
             return
         rejects = pl.DataFrame({"file": list(self.landing.strays)}).with_columns(
-            reason=pl.lit(UNREADABLE_FILE), text=pl.format("usage/{}: {}", "file", pl.lit(STRAY))
+            reason=pl.lit(UNREADABLE_FILE),
+            text=pl.format("usage/{}: {}", "file", pl.lit(STRAY)),
+            detail=pl.lit(f"file: {STRAY}"),
         )
         rejects = pl.concat([REJECTS.empty(), rejects], how="diagonal")
         if not read_frame(path, REJECTS).equals(REJECTS.conform(rejects)):

@@ -18,6 +18,8 @@ UNREADABLE_FILE: Final = "unreadable_file"
 PLAIN_DECIMAL: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]+)?$"
 """At most 18 digits before the point, zeros aside; decimals beyond the ninth are rounded when the value is read."""
 BELOW_ZERO: Final = r"^-.*[1-9]"
+TOO_LARGE: Final = r"^-?0*9{18}\.9{9}[5-9]"
+"""What rounding would make a number of 19 digits."""
 CONTROL: Final = r"\p{Cc}"
 IDENTIFIERS: Final = ("id", "source", "type", "subject")
 
@@ -162,7 +164,7 @@ def _impossible(demands: Sequence[Demand], spoilt: Sequence[str]) -> pl.Expr:
         if demand.column is None or demand.content == "text":
             continue
         text = pl.col(demand.column)
-        wrong = ~text.str.contains(PLAIN_DECIMAL)
+        wrong = ~text.str.contains(PLAIN_DECIMAL) | text.str.contains(TOO_LARGE)
         if demand.content == "unsigned":
             wrong |= text.str.contains(BELOW_ZERO)
         words = pl.format(

@@ -19,11 +19,11 @@ from typing import BinaryIO, Final, cast
 import polars as pl
 from polars.exceptions import ComputeError
 
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.ingest.compression import Content
 from billing.ingest.delivered_bytes import FIRST_LINE, Lines, count_lines, decoded_lines, line_blocks, split_lines
 from billing.ingest.instants import parse_instants
 from billing.ingest.json_records import holds_records, record_lines
-from billing.ingest.limits import DEFAULT_LIMITS, Limits
 from billing.ingest.line_layout import LineLayout, cut_lines, layout_of
 from billing.ingest.measured import EventTypes, measured_paths, member_column
 from billing.ingest.parsed_rows import Piece

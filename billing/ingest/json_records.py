@@ -133,7 +133,8 @@ def _end_of_broken(text: str, start: int, found: _Found, is_last: bool) -> int |
         return None
     # what was expected may be missing before a line end or comma
     place = start + len(text[start : found.fault].rstrip(_BLANK + ","))
-    following = _NEXT.search(text, place)
+    # the end of its last object may be an end of another kind
+    following = _NEXT.search(text, place - 1 if place - start > 1 and text[place - 1] == "}" else place)
     if following is None:
         return len(text) if is_last else None
     return following.start() + (following.group()[0] == "}")

@@ -18,6 +18,7 @@ import polars as pl
 from polars.exceptions import PanicException
 
 from billing.cards import mask_card_number_column
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home, write_file
 from billing.ingest.compression import UnreadableFileError
 from billing.ingest.csv_events import csv_pieces
@@ -25,7 +26,6 @@ from billing.ingest.delivered_bytes import Delivered, open_delivered
 from billing.ingest.demands import UNFINISHED_LINE, UNPARSEABLE, UNREADABLE_FILE
 from billing.ingest.json_events import fields_of_lines, json_pieces, json_texts
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.limits import DEFAULT_LIMITS, Limits
 from billing.ingest.measured import EventTypes, event_types_digest, measured_paths
 from billing.ingest.parquet_events import parquet_pieces
 from billing.ingest.parquet_pieces import write_pieces
@@ -35,6 +35,7 @@ PARSER_VERSION: Final = 1
 """Raised whenever the same bytes would be parsed to other rows: every file still in landing is then read again."""
 
 _LONGEST_NAME: Final = 80
+_BEYOND: Final = ".beyond-"
 _LONGEST_FAULT: Final = 200
 
 
@@ -52,14 +53,23 @@ def parsed_files_folder(home: Home, day: date) -> Path:
     return home.lake / "parsed_files" / f"delivery_day={day.isoformat()}"
 
 
-def parsed_file(home: Home, version: FileVersion, types: EventTypes, kept: bool = False) -> Path:
+def parsed_file(
+    home: Home, version: FileVersion, types: EventTypes, kept: bool = False, beyond: Limits | None = None
+) -> Path:
     """The parsed file of one version of a delivered file, read with these event types.
 
     `kept` names the one that was made from an earlier parsed file (`parse_again`), because the delivered file had
-    vanished: it may hold less than the delivered bytes would have given.
+    vanished: it may hold less than the delivered bytes would have given. `beyond` names the one that says that the
+    file goes beyond these limits: under others it is read again.
     """
-    name = f"{parsed_name(version)}.{types_digest(types)}{'.kept' if kept else ''}.parquet"
+    limits = f"{_BEYOND}{beyond.key}" if beyond else ""
+    name = f"{parsed_name(version)}.{types_digest(types)}{'.kept' if kept else ''}{limits}.parquet"
     return parsed_files_folder(home, version.day) / name
+
+
+def is_beyond_limits(path: Path) -> bool:
+    """Whether a parsed file only says that the delivered one goes beyond some limits."""
+    return _BEYOND in path.name
 
 
 def types_digest(types: EventTypes) -> str:

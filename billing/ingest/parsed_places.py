@@ -6,6 +6,7 @@ footer of a shared file says which versions it holds, and where.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -15,6 +16,7 @@ from typing import Final
 
 import polars as pl
 
+from billing.file_limits import Limits
 from billing.home import Home, write_file
 from billing.ingest.measured import EventTypes
 from billing.ingest.parquet_pieces import write_pieces
@@ -23,6 +25,8 @@ from billing.ingest.parsed_files import FileVersion, parsed_files_folder, parsed
 _SHARED: Final = "+"
 """How the names of shared files begin: no name of a delivered file does, as it is quoted."""
 _KEPT: Final = ".kept.parquet"
+_ENDING: Final = re.compile(r"\.[0-9a-f]+(\.kept)?(\.beyond-[^.]*)?\.parquet$")
+"""How the names of parsed files end, after that of the version."""
 _ROWS_TOGETHER: Final = 100_000
 
 
@@ -57,7 +61,7 @@ class ParsedFolder:
         self._names = {path.name for path in self.paths}
         self._has_own = not all(map(is_shared, self.paths))
 
-    def find(self, version: FileVersion, types_digest: str, is_archived: bool) -> Place | None:
+    def find(self, version: FileVersion, types_digest: str, is_archived: bool, limits: Limits) -> Place | None:
         """Where the rows of a version, read with these event types, stand; None when they have yet to be read.
 
         Parameters
@@ -66,15 +70,17 @@ class ParsedFolder:
             As `types_digest` of the event types.
         is_archived
             The delivered file is gone: what was made from an earlier parsed file will do.
+        limits
+            A parsed file that says that the delivered one goes beyond these will do.
         """
-        for kept in (False, True) if is_archived else (False,):
-            ending = f".{types_digest}{_KEPT if kept else '.parquet'}"
+        begins, beyond = f".{types_digest}", f".{types_digest}.beyond-{limits.key}.parquet"
+        for ending in (f"{begins}.parquet", beyond, *([f"{begins}{_KEPT}"] if is_archived else [])):
             for place in self._shared.get((version.name, version.sha256), ()):
                 if place.path.name.endswith(ending):
                     return place
             own = f"{parsed_name(version)}{ending}" if self._has_own else ""
             if own in self._names:
-                return Place(self._folder / own, kept)
+                return Place(self._folder / own, ending.endswith(_KEPT))
         return None
 
     def find_any(self, version: FileVersion) -> Place | None:
@@ -103,7 +109,7 @@ class ParsedFolder:
         found: dict[str, list[Path]] = {}
         for path in self.paths:
             if not is_shared(path):
-                begins, _, _ = path.name.removesuffix(".parquet").removesuffix(".kept").rpartition(".")
+                begins = _ENDING.sub("", path.name)
                 found.setdefault(begins, []).append(path)
         return found
 

@@ -15,6 +15,7 @@ from billing.ingest.demands import (
     IMPOSSIBLE_VALUE,
     MISSING_FIELD,
     PLAIN_DECIMAL,
+    TOO_LARGE,
     UNFINISHED_LINE,
     UNPARSEABLE,
     UNREADABLE_FILE,
@@ -161,7 +162,7 @@ def _reason(piece: Piece, fields: pl.DataFrame, demands: Sequence[Demand], spoil
         numbers = [demand.event for demand in asked if demand.content != "text"]
         unsigned = [demand.event for demand in asked if demand.content == "unsigned"]
         if column not in integers:
-            impossible |= of_type(numbers) & ~text.str.contains(PLAIN_DECIMAL)
+            impossible |= of_type(numbers) & (~text.str.contains(PLAIN_DECIMAL) | text.str.contains(TOO_LARGE))
             impossible |= of_type(unsigned) & text.str.contains(BELOW_ZERO)
         elif (is_below_zero := integers[column] < 0).any():
             impossible |= of_type(unsigned) & pl.lit(is_below_zero)
@@ -209,7 +210,9 @@ def with_details(rows: pl.DataFrame) -> pl.DataFrame:
 
 def unreadable(message: str) -> pl.DataFrame:
     """The one row that stands for a file that cannot be read (rule 27)."""
-    return pl.DataFrame({"reason": [UNREADABLE_FILE], "text": [message]}).select(
-        pl.col(name).cast(dtype) if name in ("reason", "text") else pl.lit(None, dtype).alias(name)
-        for name, dtype in PARSED.items()
+    found = "" if "found " in message else "found what cannot be read: "
+    expected = "" if ", expected " in message else ", expected a file that is whole"
+    told = {"reason": [UNREADABLE_FILE], "text": [message], "detail": [f"file: {found}{message}{expected}"]}
+    return pl.DataFrame(told).select(
+        pl.col(name).cast(dtype) if name in told else pl.lit(None, dtype).alias(name) for name, dtype in PARSED.items()
     )

@@ -6,6 +6,7 @@ from datetime import date
 import polars as pl
 
 from billing.catalogue import Metric
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home, file_hash
 from billing.ingest.judging import Rules
 from billing.ingest.landing import DeliveredFile, Landing, delivered_files
@@ -20,6 +21,7 @@ def pending_days(
     lateness_days: int,
     through: date,
     by_content: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> list[date]:
     """Delivery days with new or changed files; all of them when the catalogue or the accounts moved; sorted.
 
@@ -27,8 +29,10 @@ def pending_days(
     ----------
     by_content
         Read a file that was only copied or touched, and leave it out.
+    limits
+        How much one file may make of itself.
     """
-    rules = Rules.of(metrics, accounts, time_zone, lateness_days)
+    rules = Rules.of(metrics, accounts, time_zone, lateness_days, limits)
     files = delivered_files(home, through).files
     state = read_state(home)
     if (

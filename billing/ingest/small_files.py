@@ -13,10 +13,10 @@ from typing import Final
 import polars as pl
 
 from billing.errors import InterruptedRunError
-from billing.ingest.compression import Content, UnreadableFileError
+from billing.file_limits import DEFAULT_LIMITS, Limits
+from billing.ingest.compression import Content, TooLargeError, UnreadableFileError
 from billing.ingest.json_events import json_pieces
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.limits import DEFAULT_LIMITS, Limits
 from billing.ingest.measured import EventTypes
 from billing.ingest.parsed_files import (
     FileVersion,
@@ -46,6 +46,8 @@ class ParsedTogether:
 def parse_together(jobs: Sequence[Job], types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[ParsedTogether]:
     """Parse small delivered files, each as `parse_delivered` does; a file that cannot be read is one reject.
 
+    One that goes beyond the limits is left out.
+
     Raises
     ------
     InterruptedRunError
@@ -68,6 +70,8 @@ def parse_together(jobs: Sequence[Job], types: EventTypes, limits: Limits = DEFA
     for version, file in alone:
         try:
             rows = pl.concat(parse_delivered(file, types, limits))
+        except TooLargeError:
+            continue
         except UnreadableFileError as error:
             rows = unreadable_file(file, types, error)
         yield ParsedTogether(rows, [(version, len(rows))])

@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from billing.catalogue import Metric
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home
 from billing.ingest import IngestOutcome, ingest_deliveries, scan_events
 from billing.ingest.judging import Rules
@@ -71,6 +72,7 @@ class Business:
     metrics: tuple[Metric, ...] = METRICS
     time_zone: str = "UTC"
     lateness_days: int = 90
+    limits: Limits = DEFAULT_LIMITS
 
     def deliver(self, content: bytes | str | Iterable[str], day: str = "2026-01-02", name: str = "a.jsonl") -> Path:
         path = self.home.landing / "usage" / day / name
@@ -83,7 +85,13 @@ class Business:
 
     def ingest(self, through: date | None = None) -> IngestOutcome:
         return ingest_deliveries(
-            self.home, self.metrics, self.accounts, self.time_zone, self.lateness_days, through=through
+            self.home,
+            self.metrics,
+            self.accounts,
+            self.time_zone,
+            self.lateness_days,
+            through=through,
+            limits=self.limits,
         )
 
     def rules(self) -> Rules:

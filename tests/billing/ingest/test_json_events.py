@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
+from billing.file_limits import DEFAULT_LIMITS
 from billing.ingest.compression import Content
 from billing.ingest.delivered_bytes import FIRST_LINE
 from billing.ingest.json_events import _Decoder, json_pieces
-from billing.ingest.limits import DEFAULT_LIMITS
 from billing.ingest.line_layout import cut_lines, layout_of
 from billing.ingest.measured import EventTypes, Member
 

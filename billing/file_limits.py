@@ -24,7 +24,7 @@ class Limits:
     @property
     def key(self) -> str:
         """What tells these limits from others."""
-        return f"{self.longest_record}/{self.largest_ratio}"
+        return f"{self.longest_record}-{self.largest_ratio}"
 
 
 DEFAULT_LIMITS: Final = Limits()

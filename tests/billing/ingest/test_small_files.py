@@ -12,7 +12,8 @@ import pytest
 import zstandard
 
 from billing.errors import InterruptedRunError
-from billing.ingest import deliveries, small_files
+from billing.file_limits import Limits
+from billing.ingest import compression, deliveries, small_files
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.measured import event_types
 from billing.ingest.parsed_files import FileVersion, parse_delivered
@@ -182,6 +183,32 @@ def test_a_small_file_that_changes_while_it_is_read_is_read_again_by_the_next_ru
     with pytest.raises(InterruptedRunError, match=r"05\.json was changed while it was read"):
         business.ingest()
     assert business.ingest().counted == 21
+
+
+def test_a_small_file_that_goes_beyond_a_limit_is_read_again_when_the_limit_is_raised(
+    pair: tuple[Business, Business], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compression, "EXEMPT_FROM_RATIO", 0)
+    for business in pair:
+        for each in range(30):
+            business.deliver(line(f"e{each}"), name=f"{each}.json")
+        business.deliver(gzip.compress(b"".join(f"{line('same')}\n".encode() for _ in range(400))), name="bomb.json.gz")
+        business.limits = Limits(largest_ratio=2)
+    assert_alike(pair)
+    (told,) = pair[0].ingest().unreadable_files
+    assert "largest_ratio" in told
+    for business in pair:
+        business.limits = Limits(largest_ratio=1_000)
+    assert_alike(pair)
+    assert pair[0].ingest().unreadable_files == ()
+
+
+def test_quantities_that_are_rounded_are_counted_by_file(pair: tuple[Business, Business]) -> None:
+    for business in pair:
+        for each in range(20):
+            business.deliver(line(f"e{each}", data={"count": f"1.{'1' * (each % 12 + 1)}"}), name=f"{each}.json")
+    assert_alike(pair)
+    assert pair[0].table("ingest")["rounded"].sum() == 3
 
 
 def test_deliveries_of_a_file_at_a_time_leave_a_bounded_number_of_files(

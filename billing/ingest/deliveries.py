@@ -14,35 +14,29 @@ from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Final, TypeVar
+from typing import Final
 
 import polars as pl
 
 from billing.catalogue import Metric
-from billing.errors import InterruptedRunError
 from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
-from billing.ingest.compression import TooLargeError, UnreadableFileError
-from billing.ingest.day_tables import ParsedVersion, measured_column, read_repeats, rewrite_repeats, write_day
+from billing.ingest.day_tables import ParsedVersion, rewrite_repeats, write_day
 from billing.ingest.demands import UNREADABLE_FILE
-from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
-from billing.ingest.kept_hashes import keep_hashes, keep_missing_hashes, remove_hashes, scan_hashes
+from billing.ingest.kept_hashes import remove_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
-from billing.ingest.measured import FLAT_VALUE
+from billing.ingest.marking import Marking, read_columns
 from billing.ingest.memory import blocks_kept
-from billing.ingest.parquet_pieces import row_groups
-from billing.ingest.parsed_places import ParsedFolder, Place, write_shared
-from billing.ingest.parsed_rows import PARSED, with_details
-from billing.ingest.small_files import SMALL, ParsedTogether, parse_together
-from billing.ingest.sources import Source, sources_of
+from billing.ingest.parsed_deliveries import Done, Job, ParsedDeliveries, Progress
+from billing.ingest.sources import sources_of
 from billing.ingest.state import (
     DayState,
     State,
     configuration_digest,
+    delivery_label,
     read_accounts,
     read_state,
     remove_other_accounts,
@@ -53,25 +47,10 @@ from billing.ingest.state import (
     write_state,
 )
 from billing.ingest.unusable import STRAY, unusable_deliveries
-from billing.tables import BASE_QUANTITY, INGEST, REJECTS
+from billing.tables import INGEST, REJECTS
 
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
-
-_RESOLVED_TOGETHER: Final = 1_000_000
-_JUDGED_TOGETHER: Final = 2_000_000
 _WORTH_SHARING: Final = 8 * 1024 * 1024
 """From so many delivered bytes on files are worked on some at a time."""
-
-_MANY: Final = 16
-"""From so many small files of a day on they are parsed together, and share parsed files."""
-_PARSED_TOGETHER: Final = 4_000
-_MOST_SMALL: Final = 64
-"""So many parsed files of few rows stand in a delivery day before they are brought together."""
-_FEW_ROWS: Final = 5_000
-
-Job = TypeVar("Job")
-Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -171,18 +150,17 @@ class _Ingest:
         self.delivered = {(file.day, file.name): file for file in self.landing.files}
         self.state = read_state(home)
         self.warnings: list[str] = []
-        self.hashes: dict[Path, pl.Series] = {}
         self.stamps: dict[str, tuple[int, ...]] = dict(self.state.stamps) if self.state else {}
         self.sizes: dict[tuple[date, str], int] = {}
-        self.folders: dict[date, ParsedFolder] = {}
-        self.types_digest = parsing.types_digest(rules.types)
+        self.parsed = ParsedDeliveries(home, rules, self.delivered, self.stamps, self.sizes, self._each, progress)
+        self.marking = Marking(home, rules, self.parsed, self._each, progress)
 
     def run(self) -> IngestOutcome:
         for folder in ("parsed_files", "events", "rejects", "ingest", "repeats"):
             remove_scratch_files(self.home.lake / folder)
         known = self._known_versions()
         current = self._current_versions(known)
-        read = self._parse(current)
+        read = self.parsed.bring_up_to_date(current)
         self._write_strays()
         files = self._files_by_day(current)
         changed = self._changed_days(files)
@@ -193,7 +171,7 @@ class _Ingest:
         if state is None:
             state = State(configuration_digest(self.rules), accounts)
         if changed:
-            touched, alike = self._marks(files, changed)
+            touched, alike = self.marking.decide(files, changed)
             if self.state is not None:
                 write_state(self.home, with_pending(self.state, frozenset(touched)))
         days = dict(state.days)
@@ -235,7 +213,9 @@ class _Ingest:
             day = delivery_day(folder.name.partition("=")[2])
             if day is not None:
                 known |= {
-                    (day, name): sha256 for name, sha256 in self._folder(day).versions() if (day, name) not in known
+                    (day, name): sha256
+                    for name, sha256 in self.parsed.folder(day).versions()
+                    if (day, name) not in known
                 }
         for path in sorted((self.home.lake / INGEST.name).glob(f"delivery_day=*/{INGEST.name}.parquet")):
             manifest = read_frame(path, INGEST)
@@ -257,13 +237,13 @@ class _Ingest:
             now = _stamp(file)
             if now is not None:
                 self.sizes[key] = now[0]
-                if key in known and self.stamps.get(_label(*key)) == now and now[2] < settled:
+                if key in known and self.stamps.get(delivery_label(*key)) == now and now[2] < settled:
                     continue
             found[key] = now
         digests = self._each(lambda key: _digest(self.delivered[key]), list(found), {day for day, _ in found})
         for done, ((key, now), digest) in enumerate(zip(found.items(), digests, strict=True)):
             self.progress("looking at deliveries", done, len(found))
-            label = _label(*key)
+            label = delivery_label(*key)
             if now is None or digest is None:
                 # what cannot be read is not known to have changed
                 self.stamps.pop(label, None)
@@ -276,77 +256,9 @@ class _Ingest:
                     "is settled like late usage"
                 )
             current[key] = digest
-        for label in set(self.stamps) - {_label(day, name) for day, name in self.delivered}:
+        for label in set(self.stamps) - {delivery_label(day, name) for day, name in self.delivered}:
             del self.stamps[label]
         return current
-
-    # --- layer one --------------------------------------------------------------------------------------------------
-
-    def _parse(self, current: Mapping[tuple[date, str], str]) -> int:
-        """Parse what is delivered and not parsed yet; the number of files that were."""
-        wanted: dict[date, list[parsing.FileVersion]] = {}
-        for (day, name), digest in current.items():
-            version = parsing.FileVersion(day, name, digest)
-            if self._place(version) is None:
-                wanted.setdefault(day, []).append(version)
-        jobs = [job for day, versions in sorted(wanted.items()) for job in self._jobs(versions)]
-        total = sum(map(len, wanted.values()))
-        done = 0
-        for read in self._each(lambda job: job(), jobs, wanted.keys()):
-            self.progress("parsing deliveries", done, total)
-            done += read
-        for day in wanted:
-            self.folders.pop(day, None)
-            self._bring_together(
-                day, [parsing.FileVersion(*key, current[key]) for key in sorted(current) if key[0] == day]
-            )
-        return total
-
-    def _bring_together(self, day: date, versions: Sequence[parsing.FileVersion]) -> None:
-        """Write the rows of many small parsed files of a day into one, where deliveries came a few at a time."""
-        if len(self._folder(day).paths) < _MOST_SMALL:
-            return
-        placed = {
-            version: place
-            for version in versions
-            if (place := self._place(version)) is not None and not parsing.is_beyond_limits(place.path)
-        }
-        rows = {path: sum(row_groups(path)) for path in {place.path for place in placed.values()}}
-        small = {version: place for version, place in placed.items() if rows[place.path] <= _FEW_ROWS}
-        if len({place.path for place in small.values()}) < _MOST_SMALL:
-            return
-        alike: dict[tuple[bool, tuple[str, ...]], list[tuple[parsing.FileVersion, pl.DataFrame]]] = {}
-        frames: dict[Path, pl.DataFrame] = {}
-        for version, place in small.items():
-            if place.path not in frames:
-                frames[place.path] = with_details(pl.read_parquet(place.path, glob=False, hive_partitioning=False))
-            own = frames[place.path].slice(place.start, place.rows)
-            alike.setdefault((place.kept, tuple(own.columns)), []).append((version, own))
-        for (kept, _), found in alike.items():
-            files = [(version, len(own)) for version, own in found]
-            write_shared(self.home, day, pl.concat(own for _, own in found), files, self.rules.types, kept)
-        self.folders.pop(day)
-
-    def _jobs(self, versions: Sequence[parsing.FileVersion]) -> Iterator[Callable[[], int]]:
-        """What parses some files of a day and tells how many: small ones together, where there are many."""
-        delivered = [version for version in versions if (version.day, version.name) in self.delivered]
-        archived = [version for version in versions if (version.day, version.name) not in self.delivered]
-        small = [version for version in delivered if self.sizes.get((version.day, version.name), 0) <= SMALL]
-        again = [version for version in archived if self._is_small(version)]
-        together: set[parsing.FileVersion] = set()
-        for few, parse in ((small, self._parse_together), (again, self._parse_again_together)):
-            if len(few) >= _MANY:
-                together.update(few)
-                for start in range(0, len(few), _PARSED_TOGETHER):
-                    yield partial(parse, few[start : start + _PARSED_TOGETHER])
-        for version in versions:
-            if version not in together:
-                yield partial(self._parse_one, version)
-
-    def _is_small(self, version: parsing.FileVersion) -> bool:
-        """Whether the parsed rows of an archived file are few."""
-        place = self._folder(version.day).find_any(version)
-        return place is not None and (place.rows is not None or place.path.stat().st_size <= SMALL)
 
     def _each(self, work: Callable[[Job], Done], jobs: Sequence[Job], days: AbstractSet[date]) -> Iterator[Done]:
         """Do every job, in turn or some at a time; what comes of them, in order.
@@ -363,111 +275,11 @@ class _Ingest:
         with ThreadPoolExecutor(self.workers) as pool:
             yield from pool.map(work, jobs)
 
-    def _folder(self, day: date) -> ParsedFolder:
-        if day not in self.folders:
-            self.folders[day] = ParsedFolder(self.home, day)
-        return self.folders[day]
-
-    def _place(self, version: parsing.FileVersion) -> Place | None:
-        """Where the rows of a file stand; None when they have yet to be read."""
-        is_archived = (version.day, version.name) not in self.delivered
-        return self._folder(version.day).find(version, self.types_digest, is_archived, self.rules.limits)
-
-    def _parse_one(self, version: parsing.FileVersion) -> int:
-        file = self.delivered.get((version.day, version.name))
-        path = parsing.parsed_file(self.home, version, self.rules.types, kept=file is None)
-        if file is not None:
-            try:
-                parsing.write_parsed(path, self._parsed_rows(file, path), version)
-            except UnreadableFileError as error:
-                self._require_unchanged(file)
-                if isinstance(error, TooLargeError):
-                    path = parsing.parsed_file(self.home, version, self.rules.types, beyond=self.rules.limits)
-                parsing.write_parsed(path, [parsing.unreadable_file(file, self.rules.types, error)], version)
-            return 1
-        older = self._folder(version.day).find_any(version)
-        if older is not None:
-            parsing.write_parsed(path, [self._parsed_again(older.scan().collect())], version)
-        return 1
-
-    def _parsed_again(self, before: pl.DataFrame) -> pl.DataFrame:
-        return parsing.parse_again(before, self.rules.types, FLAT_VALUE in before.columns)
-
-    def _parse_again_together(self, versions: Sequence[parsing.FileVersion]) -> int:
-        """Make the rows of small archived files of a day from what was parsed of them before."""
-        day, frames = versions[0].day, dict[Path, pl.DataFrame]()
-        by_schema: dict[tuple[str, ...], list[ParsedTogether]] = {}
-        for version in versions:
-            place = self._folder(day).find_any(version)
-            if place is None:
-                continue
-            if place.path not in frames:
-                frames[place.path] = pl.read_parquet(place.path, glob=False, hive_partitioning=False)
-            rows = self._parsed_again(frames[place.path].slice(place.start, place.rows))
-            by_schema.setdefault(tuple(rows.columns), []).append(ParsedTogether(rows, [(version, len(rows))]))
-        for found in by_schema.values():
-            files = [file for each in found for file in each.files]
-            write_shared(self.home, day, pl.concat(each.rows for each in found), files, self.rules.types, kept=True)
-        return len(versions)
-
-    def _parse_together(self, versions: Sequence[parsing.FileVersion]) -> int:
-        """Parse small files of a day into as few files as there are schemas."""
-        day = versions[0].day
-        jobs = [(version, self.delivered[(day, version.name)]) for version in versions]
-        by_schema: dict[tuple[str, ...], list[ParsedTogether]] = {}
-        for parsed in parse_together(jobs, self.rules.types, self.rules.limits):
-            if len(parsed.files) == 1:
-                self._require_unchanged(self.delivered[(day, parsed.files[0][0].name)])
-            by_schema.setdefault(tuple(parsed.rows.columns), []).append(parsed)
-        for found in by_schema.values():
-            rows, files = pl.concat(each.rows for each in found), [file for each in found for file in each.files]
-            path = write_shared(self.home, day, rows, files, self.rules.types, kept=False)
-            hashes = rows.select(hash=identity_hash(), valid=self.rules.is_valid(day, len(rows)))
-            self.hashes[path] = hashes.select(pl.when("valid").then("hash")).to_series()
-            keep_hashes(path, hashes["hash"])
-        parsed_files = {version for found in by_schema.values() for each in found for version, _ in each.files}
-        # one that goes beyond the limits is told so in a parsed file of its own
-        return len(parsed_files) + sum(self._parse_one(version) for version in versions if version not in parsed_files)
-
-    def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
-        """The rows of a delivered file, some at a time; what is to be found out of them is, while they are at hand."""
-        judged: list[pl.DataFrame] = []
-        waiting: list[pl.DataFrame] = []
-
-        def judge() -> None:
-            rows = pl.concat(waiting)
-            waiting.clear()
-            valid = pl.col("valid_if_known") & ~self.rules.is_of_unknown_account(len(rows))
-            judged.append(rows.select("hash", valid_hash=pl.when(valid).then("hash")))
-
-        for rows in parsing.parse_delivered(file, self.rules.types, self.rules.limits):
-            # accounts are looked for sooner by many rows together; as a copy, a text does not hold the block around it
-            known = rows.select(
-                hash=identity_hash(),
-                valid_if_known=self.rules.is_valid_if_known(file.day),
-                subject=pl.col("subject") + "",
-            )
-            waiting.append(known)
-            if sum(map(len, waiting)) >= _JUDGED_TOGETHER:
-                judge()
-            yield rows
-        if waiting:
-            judge()
-        self._require_unchanged(file)
-        whole = pl.concat(judged)
-        self.hashes[path] = whole["valid_hash"]
-        keep_hashes(path, whole["hash"])
-
-    def _require_unchanged(self, file: DeliveredFile) -> None:
-        label = _label(file.day, file.name)
-        if label in self.stamps and self.stamps[label] != stamp(file):
-            raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
-
     def _write_day(self, day: date, files: Sequence[ParsedVersion], marks: pl.DataFrame) -> DayState:
         sources = {source.path: source for source in sources_of(files)}
 
         def valid(path: Path) -> pl.Series:
-            return self._valid_hashes(sources[path], day).is_not_null()
+            return self.marking.valid_hashes(sources[path], day).is_not_null()
 
         return write_day(self.home, day, files, marks, self.rules, self._find_texts(day, files), valid)
 
@@ -498,9 +310,11 @@ class _Ingest:
     def _files_by_day(self, current: Mapping[tuple[date, str], str]) -> dict[date, list[ParsedVersion]]:
         files: dict[date, list[ParsedVersion]] = {}
         for (day, name), digest in sorted(current.items()):
-            place = self._place(parsing.FileVersion(day, name, digest))
+            place = self.parsed.place(parsing.FileVersion(day, name, digest))
             if place is None:
-                self.warnings.append(f"usage/{_label(day, name)}: vanished, with its parsed rows: nothing of it counts")
+                self.warnings.append(
+                    f"usage/{delivery_label(day, name)}: vanished, with its parsed rows: nothing of it counts"
+                )
                 continue
             size = self.sizes.get((day, name))
             if size is None:
@@ -569,161 +383,11 @@ class _Ingest:
                 if aside["account_id"].is_in(added.implode()).any():
                     found.add(day)
             if len(gone) and any(
-                self._parsed(source.path, ["subject"])["subject"].is_in(gone.implode()).any()
+                read_columns(source.path, ["subject"])["subject"].is_in(gone.implode()).any()
                 for source in sources_of(files[day])
             ):
                 found.add(day)
         return found
-
-    # --- layer two --------------------------------------------------------------------------------------------------
-
-    def _marks(
-        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
-    ) -> tuple[dict[date, pl.DataFrame], set[date]]:
-        """REPEATS of every day to be written: the changed ones, and those on whose events they bear.
-
-        Also says on which of these days the same rows count as before, so that nothing else of them is to be written.
-        """
-        hashes = []
-        for done, day in enumerate(sorted(changed)):
-            self.progress("finding repeated events", done, len(changed))
-            hashes += [self._valid_hashes(source, day) for source in sources_of(files.get(day, ()))]
-        others = [(day, source) for day in sorted(set(files) - changed) for source in sources_of(files[day])]
-        related = self._rows_elsewhere(changed, others)
-        shared = pl.concat([shared_hashes(hashes), related["hash"]]).unique()
-        slices = max(1, len(shared) // _RESOLVED_TOGETHER)
-        decided = [resolve(pl.DataFrame(schema=CANDIDATE)).with_columns(pl.col("delivery_day").cast(pl.Date))]
-        for part in range(slices):
-            wanted = shared.filter(shared % slices == part)
-
-            def suspected(job: tuple[date, Source], wanted: pl.Series = wanted) -> pl.DataFrame:
-                day, source = job
-                suspects = self._valid_hashes(source, day).is_in(wanted.implode()).fill_null(False)
-                return self._candidates(source, day, suspects.arg_true())
-
-            delivered = [(day, source) for day in sorted(changed) for source in sources_of(files.get(day, ()))]
-            candidates = list(self._each(suspected, delivered, changed))
-            candidates += [
-                self._candidates(others[other][1], others[other][0], found["place"])
-                for (other,), found in related.filter(pl.col("hash") % slices == part)
-                .partition_by("source", as_dict=True)
-                .items()
-            ]
-            if candidates:
-                decided.append(resolve(pl.concat(candidates)))
-        marks = pl.concat(decided)
-        touched = {
-            day: marks.filter(pl.col("delivery_day") == day).drop("delivery_day").sort(REPEATS.key) for day in changed
-        }
-        alike = set()
-        for day in sorted(set(related["delivery_day"]) - changed):
-            before = read_repeats(self.home, day)
-            resolved = related.filter(pl.col("delivery_day") == day).select("file", "row")
-            now = pl.concat(
-                [
-                    before.join(resolved, on=["file", "row"], how="anti"),
-                    marks.filter(pl.col("delivery_day") == day).select(REPEATS.column_names),
-                ]
-            ).sort(REPEATS.key)
-            if not now.equals(before):
-                touched[day] = now
-                if _set_aside(now).equals(_set_aside(before)):
-                    alike.add(day)
-        return touched, alike
-
-    def _rows_elsewhere(self, changed: AbstractSet[date], others: Sequence[tuple[date, Source]]) -> pl.DataFrame:
-        """Rows on days that have not changed, of events that a changed day delivers or delivered.
-
-        Returns
-        -------
-        polars.DataFrame
-            delivery_day, file, row, hash, source (the place in `others`) and place (of the row in the parsed file).
-        """
-        schema = {"delivery_day": pl.Date, "file": pl.String, "row": pl.Int64, "hash": pl.UInt64}
-        empty = pl.DataFrame(schema=schema | {"source": pl.Int64, "place": pl.UInt32})
-        if not others:
-            return empty
-        # every version on disk, so that what a replaced file delivered is looked at as well
-        own = [
-            scan_hashes(path).select("hash")
-            for day in sorted(changed)
-            for path in sorted(parsing.parsed_files_folder(self.home, day).glob("*.parquet"))
-        ]
-        if not own:
-            return empty
-        moved = pl.concat(own).drop_nulls().unique().collect()
-        for _, source in others:
-            keep_missing_hashes(source.path)
-        found = (
-            pl.concat(
-                scan_hashes(source.path).with_columns(source=pl.lit(place, pl.Int64))
-                for place, (_, source) in enumerate(others)
-            )
-            .join(moved.lazy(), on="hash", how="semi")
-            .collect(engine="streaming")
-        )
-        parts = [empty]
-        for (place,), part in found.partition_by("source", as_dict=True).items():
-            day, source = others[place]
-            rows = self._parsed(source.path, ["row"])["row"].gather(part["place"])
-            named = part.with_columns(rows, source.files_at(part["place"]), delivery_day=pl.lit(day))
-            parts.append(named.drop_nulls("file").select(empty.columns))
-        return pl.concat(parts)
-
-    def _valid_hashes(self, source: Source, day: date) -> pl.Series:
-        """The identity hash of every row of a parsed file; null where the row cannot count, whatever others deliver."""
-        found = self.hashes.get(source.path)
-        if found is None:
-            rows = self._parsed(source.path, ["source", "id", "reason", "subject", "type", "time"])
-            valid = self.rules.is_valid(day, len(rows))
-            found = rows.select(pl.when(valid).then(identity_hash()).alias("hash"))["hash"]
-            self.hashes[source.path] = found
-        counts = source.holds(len(found))
-        return found if counts is None else found.set(~counts, None)
-
-    def _parsed(self, path: Path, columns: Sequence[str]) -> pl.DataFrame:
-        return pl.read_parquet(path, columns=list(columns), glob=False, hive_partitioning=False)
-
-    def _candidates(self, source: Source, day: date, places: pl.Series) -> pl.DataFrame:
-        """CANDIDATE: of the rows at some places of a parsed file those that are valid."""
-        if places.is_empty():
-            return pl.DataFrame(schema=CANDIDATE)
-        rows = (
-            pl.scan_parquet(source.path, glob=False, hive_partitioning=False, row_index_name="place")
-            .filter(pl.col("place").is_in(places.implode()))
-            .collect()
-        )
-        rows = rows.with_columns(source.files_at(rows["place"])).filter(self.rules.is_valid(day, len(rows)))
-        values = [name for name in rows.columns if name not in (*PARSED, "place", "file")]
-        parts = [pl.DataFrame(schema=CANDIDATE)]
-        for event in self.rules.types:
-            measured, measuring = [], [pl.lit(None, pl.String)]
-            for metric in self.rules.metrics:
-                if metric.event != event:
-                    continue
-                column = measured_column(metric, values)
-                if column is not None:
-                    text = pl.col(column)
-                    same = text if metric.measure == "unique" else text.cast(BASE_QUANTITY).cast(pl.String)
-                    measured.append(same.alias(metric.name))
-                    measuring.append(pl.when(text.is_not_null()).then(pl.lit(metric.name)))
-                elif metric.measure == "count":
-                    measuring.append(pl.lit(metric.name))
-            content = pl.struct("subject", "type", pl.col("time").to_physical(), *measured).struct.json_encode()
-            parts.append(
-                rows.filter(pl.col("type") == event).select(
-                    delivery_day=pl.lit(day),
-                    file="file",
-                    row="row",
-                    source="source",
-                    id="id",
-                    content=content,
-                    account_id="subject",
-                    time="time",
-                    metrics=pl.concat_list(measuring).list.drop_nulls(),
-                )
-            )
-        return pl.concat(parts)
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
@@ -746,7 +410,7 @@ class _Ingest:
         """Remove parsed files that nothing is made from any more, and that nothing is compared with."""
         current = {parsing.FileVersion(day, file.name, file.sha256) for day, found in files.items() for file in found}
         wanted = {file.parsed for found in files.values() for file in found}
-        compared = [self._folder(version.day).find_any(version) for version in set(self.kept) - current]
+        compared = [self.parsed.folder(version.day).find_any(version) for version in set(self.kept) - current]
         wanted.update(place.path for place in compared if place is not None)
         for path in (self.home.lake / "parsed_files").glob("delivery_day=*/*.parquet"):
             if path not in wanted:
@@ -766,15 +430,6 @@ class _Ingest:
             warnings=tuple(self.warnings),
             unreadable_files=tuple(unusable_deliveries(self.home, self.landing)),
         )
-
-
-def _set_aside(repeats: pl.DataFrame) -> pl.DataFrame:
-    """The rows of REPEATS that do not count."""
-    return repeats.filter(pl.col("mark") != FIRST)
-
-
-def _label(day: date, name: str) -> str:
-    return f"{day.isoformat()}/{name}"
 
 
 def _stamp(file: DeliveredFile) -> tuple[int, ...] | None:

@@ -13,7 +13,7 @@ import zstandard
 
 from billing.errors import InterruptedRunError
 from billing.file_limits import Limits
-from billing.ingest import compression, deliveries, small_files
+from billing.ingest import compression, parsed_deliveries, small_files
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.measured import event_types
 from billing.ingest.parsed_files import FileVersion, parse_delivered
@@ -60,14 +60,14 @@ def name_of(each: int) -> str:
 @pytest.fixture
 def pair(new_business: NewBusiness, monkeypatch: pytest.MonkeyPatch) -> tuple[Business, Business]:
     """Two businesses that get the same deliveries; files are parsed together in the first only."""
-    monkeypatch.setattr(deliveries, "_PARSED_TOGETHER", 11)
+    monkeypatch.setattr(parsed_deliveries, "_PARSED_TOGETHER", 11)
     together, alone = new_business("together"), new_business("alone")
     original = Business.ingest
 
     def ingest(self: Business, through: date | None = None) -> object:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(deliveries, "_MANY", 2 if self is together else 10**9)
-            patch.setattr(deliveries, "_MOST_SMALL", 4 if self is together else 10**9)
+            patch.setattr(parsed_deliveries, "_MANY", 2 if self is together else 10**9)
+            patch.setattr(parsed_deliveries, "_MOST_SMALL", 4 if self is together else 10**9)
             return original(self, through)
 
     monkeypatch.setattr(Business, "ingest", ingest)
@@ -214,7 +214,7 @@ def test_quantities_that_are_rounded_are_counted_by_file(pair: tuple[Business, B
 def test_deliveries_of_a_file_at_a_time_leave_a_bounded_number_of_files(
     business: Business, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliveries, "_MOST_SMALL", 5)
+    monkeypatch.setattr(parsed_deliveries, "_MOST_SMALL", 5)
     for each in range(23):
         business.deliver(line(f"e{each}"), name=f"{each}.json")
         assert business.ingest().counted == each + 1

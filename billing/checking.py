@@ -81,7 +81,6 @@ def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
 def _usage(home: Home, inputs: Inputs, catalogue: Catalogue, every_row: bool) -> list[str]:
     landing = delivered_files(home, date.max)
     strays = [f"usage/{name}: {STRAY}" for name in landing.strays]
-    rules = Rules.of(
-        catalogue.metrics, inputs.accounts["account_id"], catalogue.time_zone, catalogue.policy.lateness_days
-    )
+    policy, ids = catalogue.policy, inputs.accounts["account_id"]
+    rules = Rules.of(catalogue.metrics, ids, catalogue.time_zone, policy.lateness_days, policy.limits)
     return [*strays, *usage_that_would_be_set_aside(home, landing, rules, every_row)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
+from assets.refusals import told_in_words
 from billing.business import Business
 from billing.home import Home
 from billing.inputs import INPUTS
@@ -47,7 +48,8 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type
         key = (self.root, as_of, self.draft, register, _stamps(self.root))
         if key not in _loaded:
             _loaded.clear()
-            _loaded[key] = Business.load(self.root, as_of, register, issues=not self.draft)
+            with told_in_words():
+                _loaded[key] = Business.load(self.root, as_of, register, issues=not self.draft)
         return _loaded[key]
 
 

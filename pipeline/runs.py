@@ -386,8 +386,10 @@ def _failure(result: Any, partition: str | None) -> str:
             )
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            cause = error
+            in_words = event.step_failure_data.user_failure_data
+            if in_words is not None and in_words.description:
+                return f"{where}{event.step_key} failed: {in_words.description}"
+            cause = event.step_failure_data.error
             while cause.cause is not None:
                 cause = cause.cause
             if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:

@@ -12,15 +12,14 @@ import os
 import warnings
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import dagster as dg
-import yaml
 
+from billing.catalogue import billing_calendar
 from billing.home import Home
 from billing.ingest.landing import delivery_days as landed_days
 
-DEFAULT_BILLING_START = date(2024, 1, 1)
 FUTURE_MONTHS = 120
 FUTURE_DAYS = 400
 # deliveries may begin before the first month that is billed: levels of gauges carry on
@@ -30,33 +29,6 @@ DAYS_BEFORE_START = 366
 def home_folder() -> Path:
     """The billing home: $OVERAGE_HOME, else ./data."""
     return Path(os.environ.get("OVERAGE_HOME") or "data")
-
-
-def billing_start(home: Path) -> date:
-    """The catalogue's `billing_start`; the default when there is no catalogue that says one.
-
-    Definitions have to load without a home and with a broken catalogue: the assets then fail with its message.
-    """
-    policy = _catalogue(home).get("policy")
-    start = policy.get("billing_start") if isinstance(policy, dict) else None
-    return start.replace(day=1) if type(start) is date else DEFAULT_BILLING_START
-
-
-def billing_time_zone(home: Path) -> str:
-    """The catalogue's time zone; UTC when there is no catalogue that says one."""
-    name = _catalogue(home).get("time_zone", "UTC")
-    try:
-        return ZoneInfo(str(name)).key
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        return "UTC"
-
-
-def _catalogue(home: Path) -> dict[str, object]:
-    try:
-        content = yaml.safe_load((home / "landing" / "catalogue.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _names_of(folder: Path, prefix: str = "") -> list[str]:
@@ -86,9 +58,10 @@ def _months(key: str) -> int:
     return int(key[:4]) * 12 + int(key[5:7])
 
 
-_START = billing_start(home_folder())
+# definitions load without a home and with a broken catalogue: the assets then fail with its message
+_START, BILLING_TIME_ZONE = billing_calendar(Home(home_folder()).landing / "catalogue.yaml")
 _FIRST_DAY, _MONTHS_AHEAD, _DAYS_AHEAD = calendar_reach(
-    home_folder(), _START, datetime.now(ZoneInfo(billing_time_zone(home_folder()))).date()
+    home_folder(), _START, datetime.now(ZoneInfo(BILLING_TIME_ZONE)).date()
 )
 
 billing_months = dg.TimeWindowPartitionsDefinition(

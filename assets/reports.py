@@ -11,7 +11,7 @@ from assets.ingest import PATIENCE_SECONDS
 from assets.links import link
 from assets.metadata import amount_sum, chart, definition_metadata, in_words, markdown_table, money_type, summary
 from assets.months import computed
-from assets.partitions import billing_months, billing_time_zone, home_folder
+from assets.partitions import BILLING_TIME_ZONE, billing_months
 from assets.resources import BillingHome
 from billing.business import Business
 from billing.causes import record_given
@@ -49,7 +49,7 @@ from billing.tables import (
     kinds={"html", "pdf"},
     # the schedule complete_month runs at six on the 2nd: at noon the month before should stand there
     freshness_policy=dg.FreshnessPolicy.cron(
-        "0 12 2 * *", lower_bound_delta=timedelta(hours=36), timezone=billing_time_zone(home_folder())
+        "0 12 2 * *", lower_bound_delta=timedelta(hours=36), timezone=BILLING_TIME_ZONE
     ),
     description="The month in one page, to read and to pass on: totals by package and metric, what changed and why.",
     check_specs=[

@@ -29,12 +29,16 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type
     in_order
         Whoever runs this brings every earlier month up to date first. Otherwise nothing is issued in a month as long as
         an earlier one has to be built again.
+    accept_missing_accounts
+        Park accounts whose rows are missing, however many they are. Otherwise an accounts file that lacks too many of
+        the accounts with live subscriptions is refused.
     """
 
     folder: str = ""
     as_of: str = ""
     draft: bool = False
     in_order: bool = False
+    accept_missing_accounts: bool = False
 
     @property
     def root(self) -> Path:
@@ -49,7 +53,10 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type
         if key not in _loaded:
             _loaded.clear()
             with told_in_words():
-                _loaded[key] = Business.load(self.root, as_of, register, issues=not self.draft)
+                business = Business.load(self.root, as_of, register, issues=not self.draft)
+                if not self.accept_missing_accounts:
+                    business.refuse_lacking_accounts()
+            _loaded[key] = business
         return _loaded[key]
 
 

@@ -73,7 +73,7 @@ def money_sent_back(
 ) -> pl.DataFrame:
     """What approved refunds send back.
 
-    Rule 14: what was paid on the document by the day of the approval. A credit note first lowers what is unpaid.
+    By rule 14 what was paid on the document by the day of the approval. A credit note first lowers what is unpaid.
 
     Parameters
     ----------

@@ -14,12 +14,15 @@ from billing.balances import SUSPENSION_SCHEMA, suspensions
 from billing.calendar import first_day, midnight, months_after
 from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
+from billing.held_back import accounts_without_row, refuse_lacking_accounts, subscriptions_without_request
 from billing.home import Home, lock, scan_frames
-from billing.inputs import Inputs, read_inputs
+from billing.inputs import Inputs, known_accounts, read_inputs
+from billing.issued_settings import refuse_moved_settings
 from billing.rating import TermsFrames, terms_frames
-from billing.register import Register
+from billing.register import BEGUN_SCHEMA, Register
 from billing.subscriptions import Lives, read_lives
 from billing.tables import REJECTS, Table
+from billing.withdrawals import without_withdrawn
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ class Business:
                 f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
             )
         catalogue = load_catalogue(home.landing / "catalogue.yaml")
-        inputs = read_inputs(home, catalogue)
         register = Register.open(home, register_url)
+        refuse_moved_settings(register, catalogue)
+        inputs = read_inputs(home, catalogue, register.billed_accounts())
         # policy auto_issue false: runs stop at drafts until someone issues
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
 
@@ -97,10 +101,60 @@ class Business:
 
     @cached_property
     def lives(self) -> Lives:
-        """The subscriptions that the requests made, without those of parked accounts (rule 28)."""
-        lives = read_lives(self.requests, self.catalogue, self.terms)
-        parked = lives.parked["account_id"].implode()
-        return Lives(lives.subscriptions.filter(~pl.col("account_id").is_in(parked)), lives.answers, lives.parked)
+        """The subscriptions that the requests made, without those of parked accounts (rule 28).
+
+        An account that has lost its row keeps them: its past stands as it was computed.
+        """
+        takes_back = (self.requests["kind"] == "withdraw").any()
+        decided = self.register.closed_decision_ids() if takes_back else pl.Series(dtype=pl.String)
+        requests, taken_back = without_withdrawn(self.requests, decided)
+        lives = read_lives(requests, self.catalogue, self.terms)
+        made = lives.subscriptions.select("subscription_id")
+        closed = self.register.closed_subscriptions().join(made, on="subscription_id", how="anti")
+        missing = subscriptions_without_request(
+            closed,
+            self.register.begun_subscriptions() if closed.height else pl.DataFrame(schema=BEGUN_SCHEMA),
+            self.inputs.requests,
+            self.inputs.rejects,
+        )
+        stopped = pl.concat([lives.parked, missing]).unique("account_id", keep="first", maintain_order=True)
+        return Lives(
+            lives.subscriptions.join(stopped, on="account_id", how="anti", maintain_order="left"),
+            pl.concat([lives.answers, taken_back], how="diagonal").sort("at", "request_id"),
+            stopped.sort("account_id"),
+        )
+
+    @cached_property
+    def without_row(self) -> pl.DataFrame:
+        """As `accounts_without_row`: parked, while everything that was issued to them stands (rule 28)."""
+        return accounts_without_row(self.billed_accounts, self.inputs.accounts, self.inputs.rejects)
+
+    @property
+    def parked(self) -> pl.DataFrame:
+        """account_id, reason, detail: the accounts that cannot be billed, whatever the month; sorted."""
+        found = pl.concat([self.without_row, self.lives.parked])
+        return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
+
+    @cached_property
+    def billed_accounts(self) -> pl.Series:
+        """account_id, sorted: to which something had been issued when the inputs were read."""
+        return self.register.billed_accounts()
+
+    @cached_property
+    def known_accounts(self) -> pl.Series:
+        """account_id, sorted: whose usage counts."""
+        return known_accounts(self.inputs.accounts, self.billed_accounts)
+
+    def refuse_lacking_accounts(self) -> None:
+        """As `refuse_lacking_accounts`, of this business.
+
+        Raises
+        ------
+        RefusedError
+            When the accounts file lacks too many of the accounts with live subscriptions.
+        """
+        if not self.without_row.is_empty():
+            refuse_lacking_accounts(self.register.live_accounts(), self.without_row)
 
     @property
     def payments(self) -> pl.DataFrame:

@@ -13,7 +13,12 @@ _BETWEEN: Final = (
 MAYBE_CARD_NUMBER: Final = rf"\d(?:[{_BETWEEN}]?\d){{12}}"
 """A pattern of what is worth a closer look: thirteen digits of any script, with at most one separator between two."""
 
+# Where a text is masked, and no row refused for it, dots, slashes and underscores of every kind as well.
+_BETWEEN_MASKED: Final = f"{_BETWEEN}./_\u00b7\u2022\u2027\u2044\u2215\u2219\u22c5\u3002\u30fb\uff0e\uff0f\uff3f"
+_MAYBE_MASKED: Final = rf"\d(?:[{_BETWEEN_MASKED}]?\d){{12}}|\\(?:u[0-9a-fA-F]{{4}}|/)"
 _RUN: Final = re.compile(rf"\d(?:[{_BETWEEN}]?\d)*")
+_MASKED_RUN: Final = re.compile(rf"\d(?:[{_BETWEEN_MASKED}]?\d)*")
+_LETTER: Final = re.compile(r"\\u([0-9a-fA-F]{4})|\\/|.", re.DOTALL)
 _SHORTEST: Final = 13
 _LONGEST: Final = 19
 _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
@@ -21,7 +26,7 @@ _DOUBLED: Final = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
 
 def contains_card_number(text: str) -> bool:
     """Whether `text` holds a card number: an accepted brand's prefix and length, and a valid Luhn digit (rule 11)."""
-    return mask_card_numbers(text) != text
+    return _RUN.sub(_mask_run, text) != text
 
 
 def mask_card_numbers(text: str) -> str:
@@ -29,15 +34,29 @@ def mask_card_numbers(text: str) -> str:
 
     Rule 11: only the brand and the last four digits of a card are ever kept.
 
-    Spaces and hyphens inside the number stay where they are, and digits count in whatever script they are written.
-    The brands are those that can be accepted: visa, mastercard, discover and amex.
+    Spaces, hyphens, dots, slashes and underscores inside the number stay where they are, and digits count in whatever
+    script they are written, and as JSON escapes (a backslash, u0034). The brands are those that can be accepted: visa,
+    mastercard, discover and amex.
     """
-    return _RUN.sub(_mask_run, text)
+    masked = _MASKED_RUN.sub(_mask_run, text)
+    return _mask_escaped(masked) if "\\" in masked else masked
+
+
+def _mask_escaped(text: str) -> str:
+    """A text whose card numbers, or what stands between their digits, are written as JSON escapes, masked."""
+    letters = list(_LETTER.finditer(text))
+    plain = "".join(chr(int(letter[1], 16)) if letter[1] else letter[0][-1] for letter in letters)
+    masked = _MASKED_RUN.sub(_mask_run, plain)
+    if masked == plain:
+        return text
+    return "".join(
+        letter[0] if before == after else after for letter, before, after in zip(letters, plain, masked, strict=True)
+    )
 
 
 def mask_card_number_column(texts: pl.Series) -> pl.Series:
     """The texts with their card numbers masked (rule 11); nulls stay null."""
-    suspects = texts.str.contains(MAYBE_CARD_NUMBER).fill_null(False)
+    suspects = texts.str.contains(_MAYBE_MASKED).fill_null(False)
     if not suspects.any():
         return texts
     masked = pl.Series(texts.name, [mask_card_numbers(text) for text in texts.filter(suspects)], dtype=pl.String)

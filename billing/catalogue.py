@@ -14,6 +14,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from billing.errors import Problem, RefusedError
+from billing.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
 from billing.money import MAXIMUM_AMOUNT, minor_units
 from billing.yaml_reader import Place, decimals, read_yaml
 
@@ -138,6 +139,13 @@ class Policy:
     issue_after_days: int = 0
     auto_issue: bool = True
     accepted_cards: tuple[str, ...] = CARD_BRANDS
+    longest_record_mib: int = DEFAULT_LIMITS.longest_record // MEBIBYTE
+    largest_ratio: int = DEFAULT_LIMITS.largest_ratio
+
+    @property
+    def limits(self) -> Limits:
+        """How much one usage file may make of itself."""
+        return Limits(self.longest_record_mib * MEBIBYTE, self.largest_ratio)
 
 
 @dataclass(frozen=True)
@@ -211,6 +219,24 @@ def load_catalogue(path: Path) -> Catalogue:
     if problems or catalogue is None:
         raise RefusedError(f"{path}: the catalogue is refused", _each_once(problems))
     return catalogue
+
+
+def billing_calendar(path: Path) -> tuple[date, str]:
+    """The month in which billing starts, by its first day, and the time zone, of any catalogue there may be.
+
+    What is missing or wrong is as in a catalogue that says nothing of it: `load_catalogue` tells what is wrong.
+    """
+    default = Policy().billing_start
+    root = read_yaml(path.name, path.read_bytes(), []) if path.is_file() else None
+    if root is None:
+        return default, "UTC"
+    start = root.at("policy").at("billing_start").date(default)
+    return start.replace(day=1) if _can_be_first(start) else default, root.at("time_zone").time_zone()
+
+
+def _can_be_first(day: date) -> bool:
+    """Whether billing can start in the year of a day: calendars of years far away would have no end."""
+    return 1970 <= day.year <= 2099
 
 
 def _each_once(problems: list[Problem]) -> list[Problem]:
@@ -295,9 +321,11 @@ def _policy(place: Place) -> Policy:
         issue_after_days=place.at("issue_after_days").integer(default.issue_after_days, 0, 3660),
         auto_issue=place.at("auto_issue").boolean(default.auto_issue),
         accepted_cards=cards if place.has("accepted_cards") else default.accepted_cards,
+        longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
+        largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),
     )
-    if policy.billing_start.day != 1:
-        place.at("billing_start").problem("the first day of a month, YYYY-MM-01")
+    if policy.billing_start.day != 1 or not _can_be_first(policy.billing_start):
+        place.at("billing_start").problem("the first day of a month, YYYY-MM-01, from 1970 to 2099")
     return policy
 
 
@@ -568,6 +596,7 @@ __all__ = [
     "Terms",
     "TermsPeriod",
     "Tier",
+    "billing_calendar",
     "load_catalogue",
     "terms_periods",
 ]

@@ -83,10 +83,10 @@ def _unsettled(business: Business) -> pl.Series:
     """The ids of accounts with a difference that waits, or that are parked and may have one."""
     built = built_months(business)
     if not built or business.first_month is None:
-        return business.lives.parked["account_id"]
+        return business.parked["account_id"]
     differences = month_differences(business, business.first_month, months_after(built[-1], 1))
     parked = business.scan_months(PARKED, built).select("account_id").collect()
-    return pl.concat([differences["account_id"], parked["account_id"], business.lives.parked["account_id"]])
+    return pl.concat([differences["account_id"], parked["account_id"], business.parked["account_id"]])
 
 
 def _settled(

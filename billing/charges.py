@@ -54,6 +54,7 @@ def month_dues(
     ).join(first_packages, on="subscription_id", how="left", maintain_order="left")
     fees = [
         _package_fees(dated, terms, catalogue),
+        _late_yearly_fees(dated, terms, catalogue),
         _yearly_upgrades(dated, terms, catalogue),
         _hold_fees(dated, catalogue),
         _overages(dated, rated, catalogue),
@@ -95,6 +96,46 @@ def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue)
             .then(pl.format(", {} of {} days", "fee_share_numerator", "fee_share_denominator"))
             .otherwise(pl.lit("")),
         ),
+    )
+
+
+def _late_yearly_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+    """A yearly fee that a suspension kept, on the day access comes back, at the version of that day (rule 16)."""
+    late = with_late_dates(dated).with_columns(package=pl.coalesce("opening_package", "closing_package"))
+    priced = with_terms(late, terms, on="billing_date").join(
+        terms.packages, on=["terms_key", "package", "since"], how="left", maintain_order="left"
+    )
+    fee = round_fraction(pl.col("yearly").to_physical(), _PRICE_UNIT, catalogue.minor_units)
+    return _line(
+        priced.with_columns(amount=fee, cycle_end=pl.col("late_term_end")),
+        kind="package_fee",
+        cycle_start=pl.col("late_term_start"),
+        description=pl.format("{}, yearly fee", _title("package", catalogue)),
+    )
+
+
+def with_late_dates(dated: pl.DataFrame) -> pl.DataFrame:
+    """The dates on which late yearly fees fall due, as billing dates of their own: the other columns of `dated`.
+
+    Parameters
+    ----------
+    dated
+        subscription_id, billing_date, next_billing_date, late_fee_on, opening_package, closing_package, of a month.
+
+    Returns
+    -------
+    polars.DataFrame
+        billing_date is the day the fee falls due, next_billing_date the regular one after it, and both packages are
+        the one in force on the day.
+    """
+    back = pl.col("late_fee_on")
+    is_before = back < pl.col("billing_date")
+    in_force = pl.when(is_before).then("closing_package").otherwise("opening_package")
+    return dated.filter(back.is_not_null()).with_columns(
+        billing_date=back,
+        next_billing_date=pl.when(is_before).then("billing_date").otherwise("next_billing_date"),
+        closing_package=in_force,
+        opening_package=in_force,
     )
 
 

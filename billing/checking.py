@@ -8,17 +8,27 @@ import polars as pl
 from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
 from billing.home import Home
-from billing.ingest.landing import EXPECTED_ENDINGS, delivered_files
+from billing.ingest.judging import Rules
+from billing.ingest.landing import delivered_files
+from billing.ingest.trying import usage_that_would_be_set_aside
 from billing.ingest.unusable import STRAY
 from billing.inputs import Inputs, read_inputs
+from billing.issued_settings import refuse_moved_settings
 from billing.rating import terms_frames
+from billing.register import Register
 from billing.rendering import check_rendering_environment
 from billing.subscriptions import read_lives
+from billing.tax_and_locale_checks import tax_and_locale_warnings
 from billing.unread import names_not_read
 
 
-def problems_of(root: Path) -> list[str]:
+def problems_of(root: Path, register_url: str | None = None, every_row: bool = False) -> list[str]:
     """Every problem, in words that name file, place, what was found and what was expected.
+
+    Parameters
+    ----------
+    every_row
+        Read all usage there is; else the first rows of files that are new or have changed.
 
     Raises
     ------
@@ -33,6 +43,8 @@ def problems_of(root: Path) -> list[str]:
     try:
         catalogue = load_catalogue(home.landing / "catalogue.yaml")
         inputs = read_inputs(home, catalogue)
+        register = Register.open(home, register_url)
+        refuse_moved_settings(register, catalogue)
     except RefusedError as error:
         return [str(problem) for problem in error.problems] or [error.message]
     return [
@@ -40,8 +52,9 @@ def problems_of(root: Path) -> list[str]:
         *_rejected(inputs),
         *_cannot_be_billed(inputs, catalogue),
         *_unknown_agreements(inputs, catalogue),
+        *tax_and_locale_warnings(inputs, catalogue),
         *names_not_read(home),
-        *_usage_files(home),
+        *_usage(home, inputs, catalogue, every_row),
         *check_rendering_environment(),
     ]
 
@@ -65,12 +78,10 @@ def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
     ]
 
 
-def _usage_files(home: Home) -> list[str]:
+def _usage(home: Home, inputs: Inputs, catalogue: Catalogue, every_row: bool) -> list[str]:
     landing = delivered_files(home, date.max)
     strays = [f"usage/{name}: {STRAY}" for name in landing.strays]
-    unknown = [
-        f"usage/{file.day}/{file.name}: expected a name that ends in {EXPECTED_ENDINGS}"
-        for file in landing.files
-        if file.format == "unknown"
-    ]
-    return [*strays, *unknown]
+    rules = Rules.of(
+        catalogue.metrics, inputs.accounts["account_id"], catalogue.time_zone, catalogue.policy.lateness_days
+    )
+    return [*strays, *usage_that_would_be_set_aside(home, landing, rules, every_row)]

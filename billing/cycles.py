@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.calendar import Grid, first_day, midnight, month_number, months_after
+from billing.calendar import Grid, first_day, midnight, month_number, month_of, months_after
 from billing.catalogue import Catalogue
 from billing.tables import CYCLES, INSTANT
 
@@ -58,6 +58,7 @@ def month_cycles(
         dated.join(first_and_last, on="subscription_id", how="left")
         .join(suspended, on="subscription_id", how="left")
         .join(_paused_at_billing_date(dated), on="subscription_id", how="left")
+        .join(_late_yearly_fees(month, dated, suspensions, catalogue), on="subscription_id", how="left")
         .with_columns(pl.col("is_suspended", "is_paused").fill_null(False))
         .with_columns(**_fee_columns(catalogue))
     )
@@ -197,6 +198,31 @@ def _suspended_at_billing_date(dated: pl.DataFrame, suspensions: pl.DataFrame) -
         )
         .select("subscription_id", is_suspended=pl.lit(True))
         .unique()
+    )
+
+
+def _late_yearly_fees(month: str, dated: pl.DataFrame, suspensions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """subscription_id, late_fee_on, late_term_start, late_term_end: yearly fees that fall due as access comes back.
+
+    By rule 16 a yearly fee whose date falls into a suspension is due on the day access comes back, for the term from
+    its date. A monthly one is not: the fee that was paid late pays for the access that follows.
+    """
+    grid, zone = Grid.of(catalogue.policy), catalogue.time_zone
+    back, start = pl.col("late_fee_on"), pl.col("grid_start")
+    term = (grid.next_index(start, back) - 1) // 12 * 12
+    kept = dated.filter((pl.col("term") == "yearly") & pl.lit(not catalogue.policy.charge_while_suspended))
+    return (
+        kept.join(suspensions, on="account_id")
+        .with_columns(late_fee_on=pl.col("suspended_until").dt.convert_time_zone(zone).dt.date())
+        .filter((month_of(back) == month) & (back >= start))
+        .with_columns(late_term_start=grid.date(start, term), late_term_end=grid.date(start, term + 12))
+        .with_columns(fee_instant=midnight(pl.col("late_term_start"), zone))
+        .filter(
+            (pl.col("suspended_from") <= pl.col("fee_instant")) & (pl.col("suspended_until") > pl.col("fee_instant"))
+        )
+        # a subscription that has ended meanwhile gets no access back
+        .filter((back < pl.col("fees_until")).fill_null(True) & (back <= pl.col("access_last")).fill_null(True))
+        .select("subscription_id", "late_fee_on", "late_term_start", "late_term_end")
     )
 
 

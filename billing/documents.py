@@ -12,6 +12,7 @@ import polars as pl
 
 from billing.calendar import Grid, first_day, month_number
 from billing.catalogue import Catalogue
+from billing.charges import with_late_dates
 from billing.differences import in_words
 from billing.document_content import change_list, comparison, contents, line_list, tax_list, usage_list
 from billing.register import hash_contents
@@ -21,12 +22,14 @@ from billing.tax import document_taxes, joined_taxes, taxes_given_back
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _OF_SUBSCRIPTIONS: Final = ["account_id", "subscription_id", "grid_start", "last_billing_date", "started_on", "term"]
 _OF_CYCLES: Final = [
+    "account_id",
     "subscription_id",
     "billing_date",
     "billing_index",
     "cycle_start",
     "next_billing_date",
     "is_last",
+    "late_fee_on",
 ]
 # subscriptions that are drafted at once: a page takes several times its text until it is one
 _RANGE: Final = 50_000
@@ -53,6 +56,8 @@ class Issued:
         Documents (without status) and lines of this month and the month before.
     taxes
         As `running_taxes`, of the documents whose billing is given back.
+    passed
+        As `Register.passed_dates`, of the month.
     closed_through, closed_through_before
         The day up to which this month, and the month before, were closed; None when never.
     """
@@ -61,6 +66,7 @@ class Issued:
     documents: pl.DataFrame
     lines: pl.DataFrame
     taxes: pl.DataFrame
+    passed: pl.DataFrame
     closed_through: Any
     closed_through_before: Any
 
@@ -109,7 +115,7 @@ def draft_ranges(
     by_account = [_Parted(frame, of_accounts) for frame in (accounts, issued.documents)]
     numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
     issued_lines = _Parted(issued.lines, numbers.select("number", "range"))
-    of_register = issued.taxes, issued.closed_through, issued.closed_through_before
+    of_register = issued.taxes, issued.passed, issued.closed_through, issued.closed_through_before
     del whole, subscriptions, cycles, packages, decisions, rated, dues, differences, accounts, issued
     for each in range(ranges):
         subscribed, dated, packed, decided, used, due, different, closed = (frame.take(each) for frame in frames)
@@ -183,8 +189,9 @@ def draft_month(
     differences
         As `with_settlements` and `by_billing_document`, of all months before.
     """
-    open_dates = cycles.join(issued.closed, on=["subscription_id", "billing_date"], how="anti")
-    own = dues.join(issued.closed, on=["subscription_id", "billing_date"], how="anti").with_columns(
+    dates = ["subscription_id", "billing_date"]
+    open_dates = open_to_documents(cycles.join(issued.closed, on=dates, how="anti"), issued.passed)
+    own = open_to_documents(dues.join(issued.closed, on=dates, how="anti"), issued.passed).with_columns(
         due_on="billing_date", due_kind="kind"
     )
     prior = _prior_lines(month, subscriptions, open_dates, differences, issued, catalogue)
@@ -225,8 +232,42 @@ def draft_month(
         tax_list(taxes, catalogue),
         comparison(documents, lines, issued.documents, issued.lines, catalogue),
     ]
-    content = contents(documents, parts, subscriptions, cycles, packages, accounts, catalogue)
+    content = contents(
+        documents, parts, subscriptions, *_with_late_dates(cycles, packages), accounts=accounts, catalogue=catalogue
+    )
     return drafts_of(month, documents, lines, taxes, content)
+
+
+def _with_late_dates(cycles: pl.DataFrame, packages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Cycles and packages of the regular billing dates, and of those on which a late yearly fee falls due."""
+    if not cycles["late_fee_on"].is_not_null().any():
+        return cycles, packages
+    keys = ["subscription_id", "billing_date"]
+    named = packages.select(*keys, "closing_package", "opening_package")
+    late = with_late_dates(cycles.join(named, on=keys)).join(cycles, on=keys, how="anti")
+    late = late.with_columns(is_last=pl.lit(False))
+    return (
+        pl.concat([cycles, late.select(cycles.columns)]),
+        pl.concat([packages, late.select(*keys, "closing_package", "opening_package")], how="diagonal"),
+    )
+
+
+def open_to_documents(dates: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:
+    """Billing dates less those that went by while their account was parked: these are settled as earlier cycles.
+
+    Parameters
+    ----------
+    dates
+        account_id, billing_date.
+    passed
+        account_id, passed_through.
+    """
+    if passed.is_empty():
+        return dates
+    went_by = (pl.col("billing_date") <= pl.col("passed_through")).fill_null(False)
+    return (
+        dates.join(passed, on="account_id", how="left", maintain_order="left").filter(~went_by).drop("passed_through")
+    )
 
 
 def with_notes(scheduled: Iterator[Drafts], notes: Drafts) -> Iterator[Drafts]:

@@ -17,12 +17,13 @@ import polars as pl
 from billing import __version__
 from billing.business import Business
 from billing.calendar import first_day, month_of, months_after, months_between
-from billing.home import file_hash, write_bytes
+from billing.held_back import CONTRADICTION
+from billing.home import file_hash, read_frame, write_bytes
 from billing.ingest import events_fingerprint
 from billing.month import approved_refunds, event_months
-from billing.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, Table
+from billing.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, PARKED, Table
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """Raised when the tables of a month would come out differently for equal input."""
 
 STEPS: Final[Mapping[str, tuple[str, ...]]] = {
@@ -70,9 +71,14 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
             ("answers", month),
             lambda: business.lives.answers.filter(pl.max_horizontal(month_of(pl.col("on")), first) == month),
         ),
+        # a credit note ends a suspension, too
+        "suspensions": _frame_hash(business.suspensions.filter(pl.col("suspended_from").dt.date() <= last_day)),
         # a refund corrects the first document, whenever it is asked for
         "refunds": _frame_hash(_refunds_of(business, month)),
         "first_month": str(business.first_month),
+        "accepted losses": str(business.register.accepted_losses().height),
+        # a month in which something contradicted itself is looked at again
+        "contradictions": "0",
         "levels of the month before": _file(business, LEVELS, before),
         "packages of the month before": _file(business, PACKAGES, before),
         "closed dates": _frame_hash(business.register.closed_dates(month)),
@@ -80,7 +86,11 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         "documents issued": str(business.register.count(month, since=month)),
         "closed through": str(closed_through),
     }
-    if closed_through is None or closed_through < last_day:
+    passed = business.register.passed_dates(month)
+    is_closed = closed_through is not None and closed_through >= last_day
+    parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked
+    inputs["parked"] = _frame_hash(pl.concat([parked.select("account_id"), passed.select("account_id")]))
+    if not is_closed:
         earlier = months_between(business.first_month or month, before)
         inputs |= {
             "as of": f"{min(business.as_of, last_day)}, {'issue' if business.issues else 'draft'} through "
@@ -150,7 +160,9 @@ def record_when_complete(business: Business, month: str) -> bool:
 
 def record_fingerprint(business: Business, month: str) -> None:
     """Remember what the month was built from, once everything in it is written."""
-    content = json.dumps(month_fingerprint(business, month), indent=1, sort_keys=True) + "\n"
+    parked = read_frame(business.home.partition(PARKED, month), PARKED, ["reason"])
+    found = {"contradictions": str(int((parked["reason"] == CONTRADICTION).sum()))}
+    content = json.dumps(month_fingerprint(business, month) | found, indent=1, sort_keys=True) + "\n"
     write_bytes(_path(business, month), content.encode())
 
 

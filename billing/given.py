@@ -204,7 +204,10 @@ def _rows(frame: pl.DataFrame, kind: str, key: str, members: tuple[str, ...]) ->
         "account_id",
         kind=pl.lit(kind),
         key=pl.col(key),
-        content=pl.struct(pl.col(name).cast(pl.String) for name in members).struct.json_encode(),
+        # members that earlier versions did not know are left out where they hold nothing
+        content=pl.struct(pl.col(name).cast(pl.String) for name in members)
+        .struct.json_encode()
+        .str.replace(',"withdraws":null', "", literal=True),
     )
 
 

@@ -192,10 +192,19 @@ def remove_file(path: Path) -> None:
 
 
 def read_frame(path: Path, table: Table, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """A table's file, or some of its columns; no rows where it was never written."""
+    """A table's file, or some of its columns; no rows where it was never written.
+
+    A column that a file of an earlier version lacks is null.
+    """
+    wanted = columns or table.column_names
     if not path.exists():
-        return table.empty().select(columns or table.column_names)
-    return pl.read_parquet(path, columns=list(columns) if columns else None, hive_partitioning=False, glob=False)
+        return table.empty().select(wanted)
+    there = pl.read_parquet_schema(path)
+    found = pl.read_parquet(
+        path, columns=[name for name in wanted if name in there], hive_partitioning=False, glob=False
+    )
+    lacking = [pl.lit(None, table.schema[name]).alias(name) for name in wanted if name not in there]
+    return found.with_columns(lacking).select(wanted) if lacking else found
 
 
 def scan_frames(paths: list[Path], table: Table) -> pl.LazyFrame:

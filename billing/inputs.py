@@ -4,6 +4,7 @@ A row that is wrong is set aside with its reason and never stops the rest. A fil
 wrong tax table, is refused before anything is computed: a cancellation or a tax left out is money that is wrong.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -47,6 +48,7 @@ REQUEST_MEMBERS: Final = (
     "reason",
     "brand",
     "last4",
+    "withdraws",
 )
 REQUEST_KINDS: Final = (
     "subscribe",
@@ -59,6 +61,7 @@ REQUEST_KINDS: Final = (
     "change_card",
     "transfer",
     "split_payment",
+    "withdraw",
 )
 CHANNELS: Final = ("self_service", "support", "email")
 PAYMENT_MEMBERS: Final = (
@@ -89,6 +92,7 @@ LONGEST: Final = {
     "tax_id": 100,
     "locale": 100,
     "request_id": 200,
+    "withdraws": 200,
     "package": 200,
     "reason": 1_000,
     "brand": 100,
@@ -102,6 +106,8 @@ LONGEST: Final = {
 # a reason, when it holds, and in words the field at fault, what was found and what was expected
 _Rule = tuple[str, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
+_BEHIND_ESCAPES: Final = "(a card number behind escapes: not kept)"
+_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 _CODE_POINTS: Final = {chr(each): f"U+{each:04X}" for each in (*range(0x20), *range(0x7F, 0xA0))}
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
 # an escape may hide a digit of a value, and an exponent stand for its last ones; all other digits stand in the text
@@ -119,7 +125,7 @@ class Inputs:
         ACCOUNT_COLUMNS as text; tax_exempt Boolean. One row per account, sorted.
     requests
         request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
-        brand, last4; sorted by at, request_id.
+        brand, last4, withdraws; sorted by at, request_id.
     payments
         payment_id, account_id, document, at (UTC), on (local date), amount (MONEY), currency, status, card_brand,
         card_last4; sorted by at, payment_id.
@@ -165,8 +171,13 @@ class _Noticed:
         ]
 
 
-def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
+def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = None) -> Inputs:
     """Read everything in the landing folder that is no usage and no catalogue.
+
+    Parameters
+    ----------
+    billed
+        account_id: accounts to which something was issued. Their requests and payments count without a row, too.
 
     Raises
     ------
@@ -177,8 +188,9 @@ def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
     accounts = _accounts(home, catalogue, noticed)
     tax_rates = read_tax_rates(home.landing / "tax_rates.csv", catalogue.encoding)
     noticed.warnings += [*_untaxed(accounts, tax_rates), *_without_regional_rate(accounts, tax_rates)]
-    requests = _requests(home, catalogue, accounts, noticed)
-    payments = _payments(home, catalogue, accounts, noticed)
+    known = known_accounts(accounts, billed)
+    requests = _requests(home, catalogue, known, noticed)
+    payments = _payments(home, catalogue, known, noticed)
     return Inputs(
         accounts=accounts,
         requests=requests,
@@ -188,6 +200,12 @@ def read_inputs(home: Home, catalogue: Catalogue) -> Inputs:
         warnings=tuple(noticed.warnings),
         unusable=tuple(noticed.unusable),
     )
+
+
+def known_accounts(accounts: pl.DataFrame, billed: pl.Series | None) -> pl.Series:
+    """account_id, sorted: accounts with a row, and those to which something was issued."""
+    ids = accounts["account_id"]
+    return ids if billed is None else pl.concat([ids, billed]).unique().sort()
 
 
 def end_of_day(day: date, catalogue: Catalogue) -> datetime:
@@ -279,7 +297,7 @@ def _without_regional_rate(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> l
 def _requests(
     home: Home,
     catalogue: Catalogue,
-    accounts: pl.DataFrame,
+    known: pl.Series,
     noticed: _Noticed,
 ) -> pl.DataFrame:
     frame = read_rows(
@@ -302,6 +320,11 @@ def _requests(
             kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
             pl.format("package: found nothing, expected the name of a package: the kind is {}", "kind"),
         ),
+        (
+            "missing_field",
+            (kind == "withdraw") & pl.col("withdraws").is_null(),
+            pl.lit("withdraws: found nothing, expected the request_id of the request that is taken back"),
+        ),
         _too_long(REQUEST_MEMBERS),
         *_not_an_instant(),
         _one_of("kind", REQUEST_KINDS),
@@ -318,7 +341,7 @@ def _requests(
             _found("last4", "the last four digits of a card"),
         ),
         _card_number(),
-        _unknown_account(accounts),
+        _unknown_account(known),
     )
     frame = _resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
     noticed.set_aside(frame, "request_id")
@@ -337,6 +360,7 @@ def _requests(
             reason=pl.col("stated_reason"),
             brand="brand",
             last4="last4",
+            withdraws="withdraws",
         )
         .sort("at", "request_id")
     )
@@ -345,7 +369,7 @@ def _requests(
 def _payments(
     home: Home,
     catalogue: Catalogue,
-    accounts: pl.DataFrame,
+    known: pl.Series,
     noticed: _Noticed,
 ) -> pl.DataFrame:
     frame = read_rows(
@@ -374,7 +398,7 @@ def _payments(
         _one_of("status", PAYMENT_STATUSES),
         _one_of("currency", [catalogue.currency]),
         _card_number(),
-        _unknown_account(accounts),
+        _unknown_account(known),
     )
     frame = _resolve_identity(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
     noticed.set_aside(frame, "payment_id")
@@ -469,8 +493,8 @@ def _one_of(column: str, options: Sequence[str], value: pl.Expr | None = None) -
     return "impossible_value", wrong, _found(column, f"one of: {', '.join(options)}" if options[1:] else options[0])
 
 
-def _unknown_account(accounts: pl.DataFrame) -> _Rule:
-    wrong = ~pl.col("account_id").is_in(accounts["account_id"].implode())
+def _unknown_account(known: pl.Series) -> _Rule:
+    wrong = ~pl.col("account_id").is_in(known.implode())
     return "unknown_account", wrong, _found("account_id", "an account_id of the accounts file")
 
 
@@ -529,26 +553,32 @@ def _resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]
 def _set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
     """Rejected rows as REJECTS, card numbers masked."""
     rejected = frame.filter(pl.col("reason").is_not_null())
-    hidden = (pl.col("reason") == "card_number") & (pl.col("_masked") == pl.col("text"))
-
-    def as_far_as_known(column: str) -> pl.Expr:
-        known = pl.Series(column, mask_card_number_column(rejected[column]))
-        return pl.when(pl.col("reason") != "card_number").then(known)
-
-    return rejected.with_columns(_masked=mask_card_number_column(rejected["text"])).select(
+    masked = {name: mask_card_number_column(rejected[name]) for name in ("text", "account_id", "detail")}
+    places = rejected["has_card_number"].arg_true()
+    before, after = rejected["text"].gather(places), masked["text"].gather(places)
+    # an escape hides the number from masking, not from whoever reads it
+    hidden = [
+        one == other or contains_card_number(_without_escapes(other)) for one, other in zip(before, after, strict=True)
+    ]
+    text = masked["text"].scatter(places.filter(pl.Series(hidden, dtype=pl.Boolean)), _BEHIND_ESCAPES)
+    return rejected.select(
         delivery_day=pl.lit(None, pl.Date),
         file="file",
         row="row",
         reason="reason",
-        # an escape hides the number from masking, not from whoever reads it
-        text=pl.when(~hidden).then("_masked").otherwise(pl.lit("(a card number behind escapes: not kept)")),
+        text=text,
         source=pl.lit(None, pl.String),
-        id=as_far_as_known(id_column) if id_column else pl.lit(None, pl.String),
-        account_id=as_far_as_known("account_id"),
+        id=mask_card_number_column(rejected[id_column]) if id_column else pl.lit(None, pl.String),
+        account_id=masked["account_id"],
         metric=pl.lit(None, pl.String),
         quantity=pl.lit(None, REJECTS.schema["quantity"]),
-        detail=pl.Series("detail", mask_card_number_column(rejected["detail"])).str.slice(0, _LONGEST_DETAIL),
+        detail=masked["detail"].str.slice(0, _LONGEST_DETAIL),
     )
+
+
+def _without_escapes(text: str) -> str:
+    """JSON text with the characters that escapes such as \\u0034 stand for."""
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
 
 
 def _local_date(column: str, catalogue: Catalogue) -> pl.Expr:

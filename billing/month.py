@@ -25,6 +25,7 @@ from billing.documents import Drafts, Issued, draft_ranges, with_notes
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
 from billing.given_back import by_billing_document
+from billing.held_back import CONTRADICTION, PASSES_DATES
 from billing.home import (
     Home,
     file_hash,
@@ -48,7 +49,15 @@ from billing.ingest import (
     scan_event_parts,
     scan_events,
 )
+from billing.issued_settings import keep_settings
+from billing.measured_deliveries import lost_deliveries, newly_measured, refuse_lost_deliveries
 from billing.measured_usage import added_events, measuring_digest, record_measured
+from billing.month_checks import (
+    answers_not_given_once,
+    dates_not_billed_once,
+    not_adding_up,
+    quantities_not_charged_once,
+)
 from billing.notes import correction_notes, refund_notes
 from billing.packages import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rating import in_units, unit_billionths
@@ -101,11 +110,12 @@ def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
     return pending_days(
         business.home,
         catalogue.metrics,
-        business.inputs.accounts["account_id"],
+        business.known_accounts,
         catalogue.time_zone,
         catalogue.policy.lateness_days,
         business.as_of,
         by_content,
+        catalogue.policy.limits,
     )
 
 
@@ -115,12 +125,13 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
     return ingest_deliveries(
         business.home,
         catalogue.metrics,
-        business.inputs.accounts["account_id"],
+        business.known_accounts,
         catalogue.time_zone,
         catalogue.policy.lateness_days,
         progress=progress,
         through=business.as_of,
         kept=recorded_deliveries(business.home),
+        limits=catalogue.policy.limits,
     )
 
 
@@ -141,6 +152,7 @@ def write_levels(business: Business, month: str) -> pl.DataFrame:
     """
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
+    refuse_lost_deliveries(business, month, date.min if is_first else None)
     previous = None if is_first else _required(business, LEVELS, before)
     earlier = event_months(business.home, before) if is_first else []
     levels = month_levels(
@@ -156,6 +168,7 @@ def write_levels(business: Business, month: str) -> pl.DataFrame:
 
 def write_usage(business: Business, month: str) -> pl.DataFrame:
     """What was used in the cycles that close in the month: USAGE."""
+    refuse_lost_deliveries(business, month)
     home, cycles, levels = business.home, _cycles(business, month), _required(business, LEVELS, month)
     months, as_of = [months_after(month, -1), month], business.as_of
     files = event_hashes(home, months, as_of)
@@ -216,10 +229,15 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
 
 def write_charges(business: Business, month: str) -> pl.DataFrame:
     """What the closed cycles cost and what falls due on the month's billing dates: CHARGES, DUES and PARKED."""
-    rated, parked = _rated(business, month)
+    parked = _parked(business, month)
+    rated = _without(_rated(business, month), parked)
+    charges = month_charges(rated)
+    unmatched = quantities_not_charged_once(_without(_required(business, USAGE, month), parked), charges)
+    if not unmatched.is_empty():
+        parked = _as_parked(month, parked, _contradictory(unmatched))
+        rated, charges = _without(rated, parked), _without(charges, parked)
     cycles = _without(_required(business, CYCLES, month), parked)
     packages = _required(business, PACKAGES, month)
-    charges = month_charges(rated)
     first_packages = _first_packages(business, cycles)
     dues = month_dues(month, cycles, packages, first_packages, rated, business.terms, business.catalogue)
     write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
@@ -229,7 +247,35 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
 
 
 def write_drafts(business: Business, month: str) -> Drafts:
-    """The documents of the month's open billing dates: DRAFTS (returned without content), DRAFT_LINES, DRAFT_TAXES."""
+    """The documents of the month's open billing dates: DRAFTS (returned without content), DRAFT_LINES, DRAFT_TAXES.
+
+    An account whose documents contradict themselves is parked, and the others are drafted without it (rule 28).
+    """
+    unanswered = answers_not_given_once(business, month)
+    if not unanswered.is_empty():
+        park(business, month, unanswered.select("account_id", detail=pl.format("{}: {}", "id", "problem")))
+    drafts = _write_drafts(business, month)
+    problems = _problems_of_drafts(business, month, drafts)
+    if not problems.is_empty():
+        park(business, month, problems)
+        drafts = _write_drafts(business, month)
+    return drafts
+
+
+def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.DataFrame:
+    """account_id, detail: accounts whose drafts do not add up, or that are not billed once on each date."""
+    keys = ["account_id", "subscription_id", "billing_date"]
+    wrong = not_adding_up(drafts.documents, drafts.lines, drafts.taxes, keys).with_columns(
+        problem=pl.lit("its draft does not add up")
+    )
+    found = pl.concat([wrong, dates_not_billed_once(business, month)], how="diagonal")
+    return found.select(
+        "account_id",
+        detail=pl.format("{} on {}: {}", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d"), "problem"),
+    )
+
+
+def _write_drafts(business: Business, month: str) -> Drafts:
     seen = business.register.state()
     rows = business.register.rows(month)
     scheduled, notes = _drafts(business, month, rows), _refund_notes(business, month, rows)
@@ -288,6 +334,7 @@ def issue_documents(business: Business, month: str, only_drafts: bool = False) -
         if is_due or _was_issued_since(business, month):
             if is_due and not is_issued:
                 refuse_lost_documents(business)
+                keep_settings(register, business.catalogue)
                 new = register.issue(issue)
                 # known here: of a large month the closed dates are not read back either
                 closed = pl.concat(
@@ -447,12 +494,50 @@ def month_differences(business: Business, since: str, before: str, refunded_by: 
     if refunded_by is not None:
         is_refund = pl.col("kind") == "refund"
         amounts = pl.concat([amounts.filter(~is_refund), refunded_by.issued_amounts(*days).filter(is_refund)])
-    return open_differences(
+    differences = open_differences(
         business.scan_months(DUES, months),
         business.scan_months(PARKED, months),
         register.closed_dates().select("subscription_id", "billing_date"),
         amounts,
     )
+    return _without_accepted_losses(differences, register.accepted_losses())
+
+
+def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) -> pl.DataFrame:
+    """Overages of cycles whose usage is lost in part stand as they were issued (rule 22)."""
+    if losses.is_empty() or differences.is_empty():
+        return differences
+    spans = losses.select("first_day", "last_day").unique()
+    touched = (
+        differences.filter(pl.col("kind") == "overage")
+        .select("cycle_start", "cycle_end")
+        .unique()
+        .join_where(spans, pl.col("cycle_start") <= pl.col("last_day"), pl.col("cycle_end") > pl.col("first_day"))
+        .select("cycle_start", "cycle_end", is_touched=pl.lit(True))
+        .unique()
+    )
+    return (
+        differences.join(touched, on=["cycle_start", "cycle_end"], how="left", maintain_order="left")
+        .filter((pl.col("kind") != "overage") | pl.col("is_touched").is_null())
+        .drop("is_touched")
+    )
+
+
+def accept_losses(business: Business, reason: str) -> pl.DataFrame:
+    """Record that lost deliveries are given up, and return them: LOST_SCHEMA (rule 22).
+
+    Cycles that were measured from them stand as they were issued; others are measured from what there is.
+
+    Raises
+    ------
+    RefusedError
+        When the reason cannot be kept, as `correction_reason`.
+    """
+    reason = correction_reason(reason)
+    lost = lost_deliveries(business)
+    if not lost.is_empty():
+        business.register.accept_losses(lost.with_columns(accepted_on=pl.lit(business.as_of), reason=pl.lit(reason)))
+    return lost
 
 
 @dataclass(frozen=True)
@@ -543,13 +628,13 @@ def conserved(business: Business, month: str) -> pl.DataFrame:
     return _once(business, "conserved", month, [month], [unbilled], lambda: _conserved(business, month))
 
 
-def _conserved(business: Business, month: str) -> pl.DataFrame:
+def _conserved(business: Business, month: str, keys: Sequence[str] = ("metric",)) -> pl.DataFrame:
     zone = business.catalogue.time_zone
     bounds = pl.select(
         start=midnight(pl.lit(first_day(month)), zone), end=midnight(pl.lit(first_day(months_after(month, 1))), zone)
     ).row(0)
     events = scan_events(business.home, [month], business.as_of).select("account_id", "metric", "time")
-    counted = events.group_by("metric").agg(counted=pl.len().cast(pl.Int64)).collect(engine="streaming")
+    counted = events.group_by(keys).agg(counted=pl.len().cast(pl.Int64)).collect(engine="streaming")
     parts = []
     for name, closing in (("closed", month), ("open", months_after(month, 1))):
         spans = closing_spans(closing, business.lives.subscriptions, business.suspensions, business.catalogue)
@@ -558,16 +643,16 @@ def _conserved(business: Business, month: str) -> pl.DataFrame:
             .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))
             .filter((pl.col("time") >= bounds[0]) & (pl.col("time") < bounds[1]))
         )
-        parts.append(inside.group_by("metric").agg(pl.len().cast(pl.Int64).alias(name)).collect(engine="streaming"))
+        parts.append(inside.group_by(keys).agg(pl.len().cast(pl.Int64).alias(name)).collect(engine="streaming"))
     unbilled = (
         read_frame(business.home.partition(UNBILLED, month), UNBILLED)
-        .group_by("metric")
+        .group_by(keys)
         .agg(unbilled=pl.col("events").sum())
     )
     result = counted
     for part in (*parts, unbilled):
-        result = result.join(part, on="metric", how="full", coalesce=True)
-    return result.with_columns(pl.col("counted", "closed", "open", "unbilled").fill_null(0)).sort("metric")
+        result = result.join(part, on=list(keys), how="full", coalesce=True)
+    return result.with_columns(pl.col("counted", "closed", "open", "unbilled").fill_null(0)).sort(keys)
 
 
 def _cycles(business: Business, month: str) -> MonthCycles:
@@ -669,24 +754,55 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _rated(business: Business, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The rated usage of accounts that can be billed, and PARKED."""
-    rated = rated_usage(
+def _rated(business: Business, month: str) -> pl.DataFrame:
+    """The rated usage of all accounts."""
+    return rated_usage(
         _required(business, USAGE, month), _required(business, PACKAGES, month), business.terms, business.catalogue
     )
-    parked = PARKED.conform(
-        pl.concat(
-            [
-                business.lives.parked.with_columns(billing_month=pl.lit(month)).select(PARKED.column_names),
-                parked_by_rating(rated, month).select(PARKED.column_names),
-            ]
-        )
+
+
+def _parked(business: Business, month: str) -> pl.DataFrame:
+    """The accounts that cannot be billed, as far as is known before anything is drafted: PARKED."""
+    cycles, packages = _required(business, CYCLES, month), _required(business, PACKAGES, month)
+    without_package = cycles.join(packages, on="subscription_id", how="anti").select(
+        "account_id",
+        detail=pl.format("the package in force of {} is not known: bill the month before again", "subscription_id"),
     )
-    return _without(rated, parked), parked
+    return _as_parked(
+        month,
+        business.parked,
+        parked_by_rating(_rated(business, month), month),
+        _contradictory(without_package),
+    )
+
+
+def _as_parked(month: str, *found: pl.DataFrame) -> pl.DataFrame:
+    """PARKED of account_id, reason, detail: one row for an account and a reason."""
+    columns = ["account_id", "reason", "detail"]
+    rows = pl.concat([frame.select(columns) for frame in found]).unique(columns[:2], keep="first", maintain_order=True)
+    return PARKED.conform(rows.with_columns(billing_month=pl.lit(month)))
+
+
+def _contradictory(problems: pl.DataFrame) -> pl.DataFrame:
+    """account_id, reason, detail of accounts of which two things are said that cannot both be."""
+    return problems.drop_nulls("account_id").select(
+        "account_id",
+        reason=pl.lit(CONTRADICTION),
+        detail=pl.format("{}; the others are billed, and it is looked at again by every run", "detail"),
+    )
+
+
+def park(business: Business, month: str, problems: pl.DataFrame) -> pl.DataFrame:
+    """Park accounts of which a contradiction was found (rule 28): account_id, detail. Returns PARKED as it is now."""
+    known = _required(business, PARKED, month)
+    parked = _as_parked(month, known, _contradictory(problems))
+    write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
+    return parked
 
 
 def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
-    rated, parked = _rated(business, month)
+    parked = _required(business, PARKED, month)
+    rated = _without(_rated(business, month), parked)
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(_with_settlements(business, open_ones), _billed_lines(business, open_ones))
     change = pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("outcome") == "approved")
@@ -697,7 +813,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         _required(business, PACKAGES, month),
         _required(business, DECISIONS, month, change),
         rated,
-        _required(business, DUES, month),
+        _without(_required(business, DUES, month), parked),
         differences,
         business.inputs.accounts,
         business.inputs.tax_rates,
@@ -809,6 +925,7 @@ def _issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Is
             closing,
             DECISIONS.empty(),
             seen,
+            measured=newly_measured(business),
         )
     )
 
@@ -892,6 +1009,7 @@ def _issued(business: Business, month: str, rows: IssuedRows, given_back: pl.Ser
         documents=pl.concat([register.documents([before]), rows.documents]).sort("number"),
         lines=pl.concat([register.lines([before]), rows.lines]).sort("number", "line"),
         taxes=_running_taxes(business, given_back),
+        passed=register.passed_dates(month),
         closed_through=register.closed_through(month),
         closed_through_before=register.closed_through(before),
     )
@@ -903,6 +1021,10 @@ def _issue(business: Business, month: str, through: date) -> Issue:
     parked = _required(business, PARKED, month)
     pages = scan_frames([business.home.partition(DRAFTS, month)], DRAFTS)
     pages = pages.head(_reached(pages, through))
+    lost = accounts_that_lost_events(business, month)
+    if not lost.is_empty():
+        parked = park(business, month, lost)
+        pages = pages.join(parked.lazy(), on="account_id", how="anti", maintain_order="left")
     drafts = pages.drop("content").collect()
     packages = _without(_required(business, PACKAGES, month), parked)
     columns = ["account_id", *CLOSED_SCHEMA]
@@ -919,12 +1041,57 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         as_of=business.as_of,
         closed_through=through,
         drafts=pages,
-        lines=_required(business, DRAFT_LINES, month, reached),
-        taxes=_required(business, DRAFT_TAXES, month, reached),
+        lines=_without(_required(business, DRAFT_LINES, month, reached), parked),
+        taxes=_without(_required(business, DRAFT_TAXES, month, reached), parked),
         closing=pl.concat([closing, settled]),
         decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
         seen=_drafted_from(business, month).read_text().splitlines()[0],
+        begun=_newly_begun(business, closing),
+        measured=newly_measured(business),
+        passed=parked.filter(
+            pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.billed_accounts.implode())
+        )["account_id"],
     )
+
+
+def _newly_begun(business: Business, closing: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id, account_id, request_id of subscriptions that are issued to for the first time.
+
+    Earlier versions recorded none: then of all that have closed dates.
+    """
+    began = business.lives.answers.filter(
+        pl.col("kind").is_in(["subscribe", "resume"]) & pl.col("reason").is_in(["subscribed", "new_subscription"])
+    ).select("subscription_id", "account_id", "request_id")
+    first = closing.filter(pl.col("closing_package").is_null()).select("subscription_id")
+    if not business.register.has_begun_subscriptions():
+        first = pl.concat([first, business.register.closed_subscriptions().select("subscription_id")])
+    return began.join(first, on="subscription_id", how="semi")
+
+
+def accounts_that_lost_events(business: Business, month: str) -> pl.DataFrame:
+    """account_id, detail: accounts with counted events that are in no cycle and not unbilled, or in two (rule 27)."""
+    totals = conserved(business, month)
+    if totals.filter(_is_lost()).is_empty():
+        return pl.DataFrame(schema={"account_id": pl.String, "detail": pl.String})
+    return (
+        _conserved(business, month, ["account_id", "metric"])
+        .filter(_is_lost())
+        .select(
+            "account_id",
+            detail=pl.format(
+                "{} {} events of {} are counted, {} are in cycles and {} bill nothing",
+                "counted",
+                "metric",
+                pl.lit(month),
+                pl.col("closed") + pl.col("open"),
+                "unbilled",
+            ),
+        )
+    )
+
+
+def _is_lost() -> pl.Expr:
+    return pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled")
 
 
 def _unbilled(business: Business, month: str) -> pl.DataFrame:

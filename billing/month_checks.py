@@ -10,6 +10,7 @@ import polars as pl
 
 from billing.business import Business
 from billing.calendar import month_of, months_between
+from billing.documents import open_to_documents
 from billing.home import read_frame
 from billing.tables import CYCLES, DECISIONS, DRAFTS, DUES, PACKAGES, PARKED, SURGES, Table
 
@@ -20,33 +21,36 @@ _DATE: Final = ["subscription_id", "billing_date"]
 
 
 def dates_not_billed_once(business: Business, month: str) -> pl.DataFrame:
-    """Every active account is billed once: subscription_id, billing_date, problem where it is not (rules 6 and 19).
+    """Every active account is billed once: account_id, subscription_id, billing_date, problem where not (rules 6, 19).
 
-    A cycle that starts with a fee has that fee; an open date on which something falls due has a draft; and no date has
-    two documents, drafted or issued.
+    A cycle that starts with a fee has that fee; an open date on which something falls due has a draft, or went by while
+    the account was parked; and no date has two documents, drafted or issued.
     """
     parked = _read(business, PARKED, month).select("account_id").unique()
     cycles = _read(business, CYCLES, month).join(parked, on="account_id", how="anti")
-    dues = _read(business, DUES, month)
+    dues = _read(business, DUES, month).join(parked, on="account_id", how="anti")
     starting = cycles.filter((pl.col("fee_share_numerator") > 0) & ~pl.col("is_last"))
     fees = dues.filter(pl.col("kind") == "package_fee")
-    drafted = read_frame(business.home.partition(DRAFTS, month), DRAFTS, [*_DATE, "corrects"])
-    drafts = drafted.filter(pl.col("corrects").is_null()).select(_DATE)
-    issued = business.register.documents([month]).filter(pl.col("corrects").is_null()).select(_DATE)
-    due = dues.filter(pl.col("amount") != 0).select(_DATE).unique()
+    drafted = read_frame(business.home.partition(DRAFTS, month), DRAFTS, ["account_id", *_DATE, "corrects"])
+    drafts = drafted.filter(pl.col("corrects").is_null()).select("account_id", *_DATE)
+    issued = business.register.documents([month]).filter(pl.col("corrects").is_null()).select("account_id", *_DATE)
+    due = dues.filter(pl.col("amount") != 0).select("account_id", *_DATE).unique()
+    due = open_to_documents(due, business.register.passed_dates(month))
     closed = business.register.closed_dates(month).select(_DATE)
     both = pl.concat([drafts, issued])
     return pl.concat(
         [
-            starting.join(fees, on=_DATE, how="anti").select(*_DATE, problem=pl.lit("no fee")),
-            due.join(pl.concat([closed, drafts]), on=_DATE, how="anti").select(*_DATE, problem=pl.lit("no draft")),
-            both.filter(both.is_duplicated()).unique().select(*_DATE, problem=pl.lit("billed twice")),
+            starting.join(fees, on=_DATE, how="anti").select("account_id", *_DATE, problem=pl.lit("no fee")),
+            due.join(pl.concat([closed, drafts.select(_DATE)]), on=_DATE, how="anti").select(
+                "account_id", *_DATE, problem=pl.lit("no draft")
+            ),
+            both.filter(both.is_duplicated()).unique().select("account_id", *_DATE, problem=pl.lit("billed twice")),
         ]
     ).sort(_DATE)
 
 
 def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
-    """Decisions are complete: id, problem of what was not answered once (rule 17).
+    """Decisions are complete: account_id, id, problem of what was not answered once (rule 17).
 
     A request that has an answer has one decision, and every change of package has the decision that made it. A package
     change that waits for its cycle to close has none yet.
@@ -55,9 +59,9 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
     until_now = business.scan_months(DECISIONS, months_between(first, month))
     twice = (
         until_now.group_by("decision_id")
-        .agg(times=pl.len(), here=(pl.col("billing_month") == month).any())
+        .agg(pl.col("account_id").last(), times=pl.len(), here=(pl.col("billing_month") == month).any())
         .filter((pl.col("times") > 1) & pl.col("here"))
-        .select(id="decision_id", problem=pl.lit("answered twice"))
+        .select("account_id", id="decision_id", problem=pl.lit("answered twice"))
         .collect()
     )
     folders = sorted((business.home.lake / DECISIONS.name).glob("billing_month=*"))
@@ -66,7 +70,7 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
         (pl.col("outcome") != "pending") & (pl.max_horizontal(month_of(pl.col("on")), pl.lit(first)) == month)
     )
     unanswered = asked.join(known.select("request_id").collect(), on="request_id", how="anti").select(
-        id="request_id", problem=pl.lit("no answer")
+        "account_id", id="request_id", problem=pl.lit("no answer")
     )
     changed = _read(business, PACKAGES, month).filter(
         pl.col("change_reason").is_not_null() & (pl.col("billing_date") <= business.as_of)
@@ -79,9 +83,25 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
         .collect()
     )
     undecided = changed.join(decided, on=made, how="anti").select(
-        id="subscription_id", problem=pl.lit("a change of package without its decision")
+        "account_id", id="subscription_id", problem=pl.lit("a change of package without its decision")
     )
     return pl.concat([twice, unanswered, undecided]).sort("id", "problem")
+
+
+def quantities_not_charged_once(usage: pl.DataFrame, charges: pl.DataFrame) -> pl.DataFrame:
+    """Every measured quantity has one charge: account_id, detail where it has none or a charge has no quantity.
+
+    Parameters
+    ----------
+    usage, charges
+        The tables USAGE and CHARGES of a month, of the same accounts.
+    """
+    keys = ["account_id", "subscription_id", "cycle_start", "metric", "quantity"]
+    counted = [frame.group_by(keys).agg(times=pl.len()) for frame in (usage, charges)]
+    other = [one.join(two, on=[*keys, "times"], how="anti") for one, two in (counted, reversed(counted))]
+    return pl.concat(other).select(
+        "account_id", detail=pl.format("{} of {}: its quantity has not one charge", "metric", "subscription_id")
+    )
 
 
 def surges(business: Business, month: str | None = None) -> pl.DataFrame:

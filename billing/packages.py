@@ -7,7 +7,6 @@ import polars as pl
 
 from billing.rating import TermsFrames, with_terms
 from billing.tables import DECISIONS, MEASUREMENT, PACKAGES
-from billing.words import counted
 
 CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subscription_id": pl.String,
@@ -65,10 +64,16 @@ def decide_packages(
         As `Lives.answers`; the pending package changes are decided here.
     closed
         CLOSED_SCHEMA: billing dates that have been closed keep what was decided (rule 9).
+
+    Returns
+    -------
+    PackageMonth
+        Without subscriptions whose package in force is not known: the month before was not billed with them.
     """
     keys = ["subscription_id", "billing_date"]
     open_dates = cycles.join(closed, on=keys, how="anti", maintain_order="left")
     state = _state(open_dates, previous, first_packages, _held_within(open_dates, answers))
+    state = state.filter(pl.col("current").is_not_null())
     asked = answers.filter(pl.col("outcome") == "pending").select(
         "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
     )
@@ -82,7 +87,7 @@ def decide_packages(
     decided = state.join(changes, on="subscription_id", how="left").with_columns(
         closed=pl.lit(False), **_new_packages()
     )
-    kept = cycles.join(closed, on=keys).with_columns(closed=pl.lit(True))
+    kept = _kept(cycles.join(closed, on=keys), previous, first_packages)
     columns = [name for name in PACKAGES.column_names if name != "billing_month"]
     packages = pl.concat([decided.select(columns), kept.select(columns)]).with_columns(billing_month=pl.lit(month))
     return PackageMonth(PACKAGES.conform(packages), decisions)
@@ -104,7 +109,7 @@ def _state(
     cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame, held: pl.DataFrame
 ) -> pl.DataFrame:
     """The open billing dates with the package in force until then."""
-    state = (
+    return (
         cycles.join(previous, on="subscription_id", how="left")
         .join(first_packages, on="subscription_id", how="left")
         .join(held, on="subscription_id", how="left")
@@ -118,14 +123,34 @@ def _state(
         )
         .drop("opening_package", "first_package")
     )
-    lost = state.filter(pl.col("current").is_null())
-    if not lost.is_empty():
-        names = ", ".join(lost["subscription_id"].head(5))
-        raise LookupError(
-            f"the package in force is not known for {counted(lost.height, 'subscription')} ({names}): "
-            "the month before was not billed with them"
+
+
+def _kept(dates: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
+    """Closed billing dates with the packages that were decided there.
+
+    A date that was closed when the subscription counted as ended has no package: the one in force goes on, and changes
+    at the next open date only (rule 9).
+    """
+    goes_on = ~pl.col("is_last")
+    in_force = pl.coalesce("closing_package", pl.when(pl.col("billing_index") > 0).then("before"))
+    return (
+        dates.join(
+            previous.select("subscription_id", before="opening_package"),
+            on="subscription_id",
+            how="left",
+            maintain_order="left",
         )
-    return state
+        .join(first_packages, on="subscription_id", how="left", maintain_order="left")
+        .with_columns(
+            closing_package=pl.when(goes_on & pl.col("opening_package").is_null())
+            .then(in_force)
+            .otherwise("closing_package"),
+            opening_package=pl.when(goes_on)
+            .then(pl.coalesce("opening_package", in_force, "first_package"))
+            .otherwise("opening_package"),
+            closed=pl.lit(True),
+        )
+    )
 
 
 def _new_packages() -> dict[str, pl.Expr]:

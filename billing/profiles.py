@@ -84,7 +84,7 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
             how="left",
         )
         .join(_suspended(business), on="account_id", how="left")
-        .join(business.lives.parked.select("account_id", is_parked=pl.lit(True)), on="account_id", how="left")
+        .join(business.parked.select("account_id", is_parked=pl.lit(True)), on="account_id", how="left")
         .join(_last_packages(business), on="subscription_id", how="left")
     )
     status = (

@@ -43,6 +43,7 @@ _DOCUMENT_SCHEMA: Final = {
     "corrects": pl.String,
     "content_hash": pl.String,
 }
+BEGUN_SCHEMA: Final = {"subscription_id": pl.String, "account_id": pl.String, "request_id": pl.String}
 # how the content of a draft says that it has neither number nor day
 _NOT_ISSUED: Final = '"number":null,"issued_on":null'
 _BULK = 10_000
@@ -72,6 +73,12 @@ class Issue:
         As the table DECISIONS: those that are final with the closing.
     seen
         The state of the register (`Register.state`) that the drafts were made from.
+    begun
+        subscription_id, account_id, request_id: of subscriptions of which no request is recorded yet.
+    passed
+        account_id: of parked accounts whose billing dates go by.
+    measured
+        As `newly_measured`: from which deliveries usage was measured.
     """
 
     month: str
@@ -83,6 +90,9 @@ class Issue:
     closing: pl.DataFrame
     decisions: pl.DataFrame
     seen: str
+    begun: pl.DataFrame | None = None
+    passed: pl.Series | None = None
+    measured: pl.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -368,6 +378,88 @@ class Register:
             query = query.where(stored.closed_dates.c.billing_month == month)
         return self._frame(query, {name: pl.Date if name == "billing_date" else pl.String for name in names})
 
+    def billed_accounts(self) -> pl.Series:
+        """account_id, sorted: the accounts to which anything was issued, or whose billing dates were closed."""
+        begun, documents = stored.begun_subscriptions, stored.documents
+        query = sa.union(sa.select(begun.c.account_id), sa.select(documents.c.account_id))
+        return self._frame(query, {"account_id": pl.String})["account_id"].sort()
+
+    def live_accounts(self) -> pl.Series:
+        """account_id, sorted: of accounts with a subscription whose latest closed billing date starts a cycle."""
+        closed = stored.closed_dates.c
+        latest = (
+            sa.select(closed.subscription_id, sa.func.max(closed.billing_date).label("billing_date"))
+            .group_by(closed.subscription_id)
+            .subquery()
+        )
+        query = (
+            sa.select(closed.account_id)
+            .join(
+                latest,
+                (latest.c.subscription_id == closed.subscription_id) & (latest.c.billing_date == closed.billing_date),
+            )
+            .where(closed.opening_package.is_not(None))
+            .distinct()
+        )
+        return self._frame(query, {"account_id": pl.String})["account_id"].sort()
+
+    def begun_subscriptions(self) -> pl.DataFrame:
+        """subscription_id, account_id, request_id: which request began each subscription that was issued to."""
+        columns = [stored.begun_subscriptions.c[name] for name in BEGUN_SCHEMA]
+        return self._frame(sa.select(*columns).order_by(columns[0]), BEGUN_SCHEMA)
+
+    def has_begun_subscriptions(self) -> bool:
+        """Whether the requests that began subscriptions are recorded: not by earlier versions."""
+        with self._engine.connect() as connection:
+            query = sa.select(stored.begun_subscriptions.c.subscription_id).limit(1)
+            return connection.execute(query).first() is not None
+
+    def passed_dates(self, month: str) -> pl.DataFrame:
+        """account_id, passed_through: the day up to which billing dates of a month went by while it was parked."""
+        table = stored.passed_dates.c
+        query = (
+            sa.select(table.account_id, sa.func.max(table.passed_through, type_=sa.Date))
+            .where(table.billing_month == month)
+            .group_by(table.account_id)
+            .order_by(table.account_id)
+        )
+        return self._frame(query, {"account_id": pl.String, "passed_through": pl.Date})
+
+    def measured_digests(self) -> pl.DataFrame:
+        """delivery_day, version, digest: the latest record of each day's deliveries (see `measured_deliveries`)."""
+        table = stored.measured_deliveries.c
+        latest = (
+            sa.select(table.delivery_day, sa.func.max(table.version).label("version"))
+            .group_by(table.delivery_day)
+            .subquery()
+        )
+        query = (
+            sa.select(table.delivery_day, table.version, table.digest)
+            .join(latest, (latest.c.delivery_day == table.delivery_day) & (latest.c.version == table.version))
+            .order_by(table.delivery_day)
+        )
+        return self._frame(query, {"delivery_day": pl.Date, "version": pl.Int64, "digest": pl.String})
+
+    def measured_files(self, records: Sequence[tuple[date, int]]) -> Iterator[tuple[date, str]]:
+        """(delivery_day, files) of records, by day and version."""
+        table = stored.measured_deliveries.c
+        for day, version in records:
+            query = sa.select(table.files).where(table.delivery_day == day, table.version == version)
+            with self._engine.connect() as connection:
+                yield day, connection.execute(query).scalar_one()
+
+    def accepted_losses(self) -> pl.DataFrame:
+        """delivery_day, file, sha256, first_day, last_day, accepted_on, reason of deliveries that were given up."""
+        dates = ("delivery_day", "first_day", "last_day", "accepted_on")
+        columns = list(stored.accepted_losses.columns)
+        schema = {column.name: pl.Date if column.name in dates else pl.String for column in columns}
+        return self._frame(sa.select(*columns).order_by(*columns[:3]), schema)
+
+    def accept_losses(self, lost: pl.DataFrame) -> None:
+        """Record that the loss of deliveries was accepted: the columns of `accepted_losses`."""
+        with self._made.begin() as connection:
+            _insert(connection, stored.accepted_losses, lost.select(stored.accepted_losses.columns.keys()))
+
     def closed_subscriptions(self) -> pl.DataFrame:
         """account_id, subscription_id, first and last closed billing date; sorted by subscription."""
         table = stored.closed_dates.c
@@ -441,6 +533,7 @@ class Register:
         from billing.register_migrations.versions.r0002_guards import guards
         from billing.register_migrations.versions.r0004_recorded_facts import KEPT
         from billing.register_migrations.versions.r0005_redrawn_files import GUARDS
+        from billing.register_migrations.versions.r0006_settings import guards as guards_of_settings
 
         recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")} | set(GUARDS)
         with self._engine.connect() as connection:
@@ -450,7 +543,8 @@ class Register:
                 if dialect == "sqlite"
                 else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
             )
-            return sorted(({guard.name for guard in guards(dialect)} | recorded) - set(found.scalars()))
+            names = {guard.name for guard in (*guards(dialect), *guards_of_settings())} | recorded
+            return sorted(names - set(found.scalars()))
 
     def wrongly_scheduled(self) -> list[str]:
         """The numbers of documents that correct another and count as scheduled, or the other way round; sorted."""
@@ -470,6 +564,23 @@ class Register:
         """The latest as-of day of a run that issued anything."""
         with self._engine.connect() as connection:
             return connection.execute(sa.select(sa.func.max(stored.documents.c.issued_on))).scalar()
+
+    def settings(self) -> dict[str, str]:
+        """The settings under which billing dates were first closed, by name; none where none were recorded."""
+        with self._engine.connect() as connection:
+            found = connection.execute(sa.select(stored.settings.c.name, stored.settings.c.value))
+            return {row.name: row.value for row in found}
+
+    def keep_settings(self, settings: Mapping[str, str]) -> None:
+        """Record settings: anew as long as no billing date was closed, later those of which nothing is recorded."""
+        with self._made.begin() as connection:
+            self._wait_for_others(connection)
+            if connection.execute(sa.select(stored.issued_months.c.billing_month).limit(1)).scalar() is None:
+                connection.execute(sa.delete(stored.settings))
+            known = set(connection.execute(sa.select(stored.settings.c.name)).scalars())
+            new = [{"name": name, "value": value} for name, value in settings.items() if name not in known]
+            if new:
+                connection.execute(sa.insert(stored.settings), new)
 
     def state(self) -> str:
         """What tells whether anything was issued or closed since: nothing is ever taken away."""
@@ -565,6 +676,12 @@ class Register:
             )
             _insert(connection, stored.closed_dates, closing)
             _insert(connection, stored.closed_decisions, _decision_rows(issue.decisions))
+            if issue.begun is not None:
+                _insert(connection, stored.begun_subscriptions, issue.begun.sort("subscription_id"))
+            if issue.measured is not None:
+                _insert(connection, stored.measured_deliveries, issue.measured)
+            if issue.passed is not None:
+                _insert(connection, stored.passed_dates, self._newly_passed(connection, issue, issue.passed))
             closed = {"closed_through": issue.closed_through}
             month = stored.issued_months.c.billing_month == issue.month
             if not connection.execute(sa.update(stored.issued_months).where(month).values(closed)).rowcount:
@@ -575,6 +692,21 @@ class Register:
             .sort("number"),
             lines.select(*LINES.column_names, "due_on", "due_kind"),
             taxes.select(TAXES.column_names),
+        )
+
+    def _newly_passed(self, connection: sa.Connection, issue: Issue, accounts: pl.Series) -> pl.DataFrame:
+        """The rows of passed_dates that are not there yet, sorted."""
+        table = stored.passed_dates.c
+        query = sa.select(table.account_id).where(
+            table.billing_month == issue.month, table.passed_through == issue.closed_through
+        )
+        known = pl.Series(list(connection.execute(query).scalars()), dtype=pl.String)
+        return (
+            accounts.unique()
+            .sort()
+            .to_frame("account_id")
+            .filter(~pl.col("account_id").is_in(known.implode()))
+            .with_columns(billing_month=pl.lit(issue.month), passed_through=pl.lit(issue.closed_through))
         )
 
     def contents(self, numbers: Sequence[str]) -> Iterable[tuple[str, str]]:
@@ -672,7 +804,7 @@ class Register:
             issued_on=pl.lit(issue.as_of),
         ).with_columns(number=pl.format("{}-{}-{}", "series", "year", pl.col("sequence").cast(pl.String).str.zfill(6)))
 
-    def _frame(self, query: sa.Select[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
+    def _frame(self, query: sa.Select[Any] | sa.CompoundSelect[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
         """What a query finds, of the rows that the driver gives: an object a row costs more than to find it."""
         with self._engine.connect() as connection:
             dates_are_text = connection.dialect.name == "sqlite"

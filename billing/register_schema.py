@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "5"
+REVISION: Final = "6"
 """The last of the migrations in `billing.register_migrations`."""
 
 # text sorts by its code points everywhere, not by the habits of a server's language
@@ -122,6 +122,12 @@ files = sa.Table(
     sa.Column("number", _TEXT, _a_document(), primary_key=True),
     sa.Column("sha256", _TEXT, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
+)
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("name", _TEXT, primary_key=True),
+    sa.Column("value", _TEXT, nullable=False),
 )
 redrawn_files = sa.Table(
     "redrawn_files",

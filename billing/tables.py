@@ -232,6 +232,13 @@ CYCLES = Table(
             "status", pl.String, "Of the subscription at the billing date: active, held, suspended, cancelled, refunded"
         ),
         Column("is_last", pl.Boolean, "Whether the subscription ends here: no cycle starts"),
+        Column(
+            "late_fee_on",
+            pl.Date,
+            "The day on which access comes back and a yearly fee that a suspension kept falls due; else null",
+        ),
+        Column("late_term_start", pl.Date, "The date of that fee: the first day of the term it pays for; else null"),
+        Column("late_term_end", pl.Date, "The day after that term; else null"),
     ),
     ("billing_date", "account_id", "subscription_id"),
 )
@@ -407,9 +414,7 @@ REJECTS = Table(
         Column("account_id", pl.String, "As far as known"),
         Column("metric", pl.String, "As far as known"),
         Column("quantity", QUANTITY, "Its value in the metric's unit, as far as known"),
-        Column(
-            "detail", pl.String, "Of accounts, requests and payments: the field at fault, what was found and expected"
-        ),
+        Column("detail", pl.String, "The field at fault, what was found and what was expected"),
     ),
     ("delivery_day", "file", "row"),
 )
@@ -426,6 +431,7 @@ INGEST = Table(
         Column("counted", pl.Int64, "Rows that became an event"),
         Column("duplicates", pl.Int64, "Rows that repeat an event with the same content"),
         Column("rejected", pl.Int64, "Rows set aside"),
+        Column("rounded", pl.Int64, "Rows that became an event of which a quantity was rounded to nine decimals"),
     ),
     ("delivery_day", "file"),
 )

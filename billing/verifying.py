@@ -14,6 +14,7 @@ from billing.home import file_hash, read_frame
 from billing.ingest.state import read_state
 from billing.journal import receivable_differences, unbalanced_entries
 from billing.last_run import last_as_of, profiles_built_from
+from billing.measured_deliveries import in_words, lost_deliveries
 from billing.plain_values import plain_rows
 from billing.printed import PrintedRows, printed_rows
 from billing.profiles import account_profiles, allocations, balances, collections
@@ -104,6 +105,10 @@ def _views(business: Business) -> list[Business]:
 
 def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
     yield from _lake(business, documents, lines, taxes)
+    lost = lost_deliveries(replace(business, as_of=last_as_of(business.home.root) or business.as_of))
+    if not lost.is_empty():
+        yield f"usage: {in_words(lost)}: put their archive back, or accept the loss by `overage accept-loss`"
+        return
     ingested = list(_ingested(business))
     yield from ingested
     yield from _journal(business)
@@ -160,10 +165,13 @@ def _kept_apart(business: Business, documents: pl.DataFrame, lines: pl.DataFrame
     dated = lines.join(
         documents.select("number", "subscription_id", "billing_date"), on="number", maintain_order="left"
     )
+    # rule 16: a yearly fee may fall due later, on the day access came back
+    is_late = (due_kind == "package_fee") & pl.col("due_on").is_between("cycle_start", "cycle_end", closed="left")
+    is_late &= (pl.col("cycle_end") - pl.col("cycle_start")).dt.total_days() > 31
     is_other = (
         (scheduled & ((due_kind != kind) | (pl.col("due_on") != pl.col("billing_date"))))
         | ((due_kind == "overage") != pl.col("metric").is_not_null())
-        | (pl.col("due_on") != due_on)
+        | ((pl.col("due_on") != due_on) & ~is_late)
     )
     for number, line, day, what in dated.filter(is_other).select("number", "line", "due_on", "due_kind").iter_rows():
         yield f"{number} line {line}: the register has it as {what} due on {day}, but it is of another date or kind"
@@ -265,7 +273,7 @@ def _unreadable(business: Business) -> Iterator[str]:
             pl.read_parquet_schema(path)
         except (OSError, PolarsError) as error:
             reason = str(error).splitlines()[0]
-            yield f"{path}: not readable as Parquet ({reason}): take the lake away, and `overage bill` makes it again"
+            yield f"{path}: not readable as Parquet ({reason}): `overage repair`, then `overage bill` makes it again"
 
 
 def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:

@@ -56,11 +56,33 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(DONE)
         except OSError as error:
-            say(f"interrupted: {error.filename or ''}: {error.strerror or error}\n{_AGAIN}")
+            # what the system refuses has a number; what a file holds has none
+            damage = "" if error.errno is not None else _damage(kwargs.get("home"))
+            say(damage or f"interrupted: {error.filename or ''}: {error.strerror or error}\n{_AGAIN}")
+            sys.exit(PARTLY)
+        except (SystemExit, click.ClickException, click.exceptions.Exit):
+            raise
+        # a native library that panics over a damaged file raises what is no Exception
+        except BaseException:
+            damage = _damage(kwargs.get("home"))
+            if not damage:
+                raise
+            say(damage)
             sys.exit(PARTLY)
         sys.exit(status or DONE)
 
     return run
+
+
+def _damage(home: Path | None) -> str:
+    """What is damaged in the lake of a home and what to do, in words; nothing where every file of it can be read."""
+    if home is None or not (home / "lake").is_dir():
+        return ""
+    from billing.home import Home
+    from billing.repairing import damage_in_words
+
+    damage = damage_in_words(Home(home))
+    return f"interrupted: {damage}" if damage else ""
 
 
 class Day(click.ParamType[date]):
@@ -136,13 +158,14 @@ def sample(directory: Path, accounts: int, months: int, events_per_account_day: 
 
 
 @main.command()
+@click.option("--all", "every_row", is_flag=True, help="Read all usage, not only the first rows of new files.")
 @home_option
 @exit_status
-def check(home: Path) -> int:
-    """Validate the catalogue and the inputs; compute nothing."""
+def check(every_row: bool, home: Path) -> int:
+    """Validate the catalogue and the inputs, and read the first rows of new usage files; compute nothing."""
     from billing.checking import problems_of
 
-    problems = problems_of(home)
+    problems = problems_of(home, os.environ.get("OVERAGE_REGISTER_URL") or None, every_row)
     for problem in problems:
         click.echo(problem)
     say(f"{home}: {len(problems)} found" if problems else f"{home}: nothing to complain about")
@@ -150,13 +173,40 @@ def check(home: Path) -> int:
 
 
 @main.command()
+@home_option
+@exit_status
+def repair(home: Path) -> int:
+    """Take damaged files out of the lake: the next `bill` makes them again from landing and the register."""
+    from billing import repairing
+    from billing.home import Home, lock
+
+    target = Home(home)
+    if not target.lake.is_dir():
+        raise RefusedError(f"{home}: there is no lake to repair: expected a billing home that was billed")
+    with lock(target):
+        removed, left = repairing.repair(target)
+    for damage in removed:
+        click.echo(f"{damage.path}: taken away ({damage.reason})")
+    for damage in left:
+        click.echo(f"{damage.path}: its delivery is in landing no more, restore either from a backup ({damage.reason})")
+    say(f"{counted(len(removed), 'file')} taken away" + (": now run overage bill" if removed else ""))
+    return PARTLY if left else DONE
+
+
+@main.command()
 @click.argument("month")
 @click.option("--through", metavar="MONTH", help="Bill the following months, too, up to this one.")
 @as_of_option
 @click.option("--draft", is_flag=True, help="Compute everything, issue nothing.")
+@click.option(
+    "--accept-missing-accounts",
+    "accept_missing",
+    is_flag=True,
+    help="Bill although the accounts file lacks many accounts with live subscriptions: they are parked.",
+)
 @home_option
 @exit_status
-def bill(month: str, through: str | None, as_of: date | None, draft: bool, home: Path) -> int:
+def bill(month: str, through: str | None, as_of: date | None, draft: bool, accept_missing: bool, home: Path) -> int:
     """Bill a month: ingest what is new, compute, issue what has fallen due, render.
 
     Earlier months are brought up to date first, in order.
@@ -168,6 +218,8 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
 
     last = through or month
     business = standing.load(home, as_of or today(home), issues=not draft)
+    if not accept_missing:
+        business.refuse_lacking_accounts()
     outcome = standing.done_already(business, month, last, draft, say)
     if outcome is None:
         # Dagster, and what needs it, takes a second to load
@@ -180,6 +232,30 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, home:
         say(f"not done: {problem}")
     say(f"{counted(outcome.issued, 'document')} issued" + (" (a draft issues none)" if draft else ""))
     return PARTLY if outcome.is_partial else DONE
+
+
+@main.command("accept-loss")
+@click.option("--reason", required=True, help="Why they are given up: recorded.")
+@as_of_option
+@home_option
+@exit_status
+def accept_loss(reason: str, as_of: date | None, home: Path) -> None:
+    """Go on without deliveries that usage was measured from and that are neither in landing nor in the lake.
+
+    What was issued from them stands; cycles that are still open are measured from what there is. It cannot be taken
+    back: put the archive back instead, if there is one.
+    """
+    from assets.clock import today
+    from billing.month import accept_losses, ingest_usage
+    from pipeline import standing
+
+    business = standing.load(home, as_of or today(home), issues=False)
+    with business.alone():
+        ingest_usage(business)
+        lost = accept_losses(business, reason)
+    for day, file, counted_rows in lost.select("delivery_day", "file", "counted").iter_rows():
+        click.echo(f"usage/{day}/{file}: {counted(counted_rows, 'row')} counted, given up")
+    say(f"{counted(lost.height, 'file')} given up" if lost.height else "nothing is lost")
 
 
 @main.command()

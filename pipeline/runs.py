@@ -17,7 +17,7 @@ from billing.business import Business
 from billing.calendar import first_day
 from billing.errors import InterruptedRunError, RefusedError
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
-from billing.home import read_frame, write_frame
+from billing.home import Home, read_frame, write_frame
 from billing.last_run import profiles_built_from
 from billing.month import (
     billed_months,
@@ -30,6 +30,7 @@ from billing.month import (
 )
 from billing.plain_values import plain_rows
 from billing.preview import Preview, preview_month
+from billing.repairing import damage_in_words
 from billing.reviewing import issued_business, review_of, reviewed_business
 from billing.tables import DRAFTS, PARKED
 from billing.unread import not_read
@@ -97,6 +98,7 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         As `bill`.
     """
     business = load(root, date.max, issues=False)
+    business.refuse_lacking_accounts()
     check_month(business, month)
     issued_before = issued_business(business, month, reviewed)
     if issued_before is not None:
@@ -134,6 +136,7 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
         When the month or the account is unknown, or the register is older than the documents.
     """
     business = load(root, as_of, issues=False)
+    business.refuse_lacking_accounts()
     check_month(business, month)
     _check_accounts(business, [account] if account else [])
     # where nothing was billed yet there is nothing to be alone with, and no trace is left
@@ -159,6 +162,7 @@ def correct(
         As `bill`.
     """
     business = load(root, as_of, issues=False)
+    business.refuse_lacking_accounts()
     check_month(business, month)
     reason = correction_reason(reason)
     _check_accounts(business, accounts)
@@ -225,7 +229,12 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
         records = use_instance_of(home, say)
         warn(business, say)
         resource = BillingHome(
-            folder=str(home.root), as_of=business.as_of.isoformat(), draft=not business.issues, in_order=True
+            folder=str(home.root),
+            as_of=business.as_of.isoformat(),
+            draft=not business.issues,
+            in_order=True,
+            # the command has looked already, or was told to go on
+            accept_missing_accounts=True,
         )
         preload(resource, business)
         with marked(home), opened(records) as instance:
@@ -261,7 +270,8 @@ def check_month(business: Business, month: str) -> None:
     """Refuse what is no billing month of this business."""
     business.refuse_unknown_month(month)
     if not billing_months.has_partition_key(month):
-        raise RefusedError(f"unknown month: found {month}, which is too far in the future")
+        first, last = billing_months.get_first_partition_key(), billing_months.get_last_partition_key()
+        raise RefusedError(f"unknown month: found {month}, expected a month of the calendar, {first} to {last}")
 
 
 def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> None:
@@ -337,6 +347,7 @@ def _run(
                     "as_of": resource.as_of,
                     "draft": resource.draft,
                     "in_order": resource.in_order,
+                    "accept_missing_accounts": resource.accept_missing_accounts,
                 }
             }
         },
@@ -354,7 +365,8 @@ def _run(
             for warning in _warnings(evaluation):
                 say(f"warning: {warning}")
     if not result.success:
-        raise InterruptedRunError(_failure(result, partition))
+        damage = damage_in_words(Home(resource.root)) if _is_broken(result) else ""
+        raise InterruptedRunError(damage or _failure(result, partition))
 
 
 def _warnings(evaluation: dg.AssetCheckEvaluation) -> list[str]:
@@ -377,6 +389,19 @@ def _sentence(evaluation: dg.AssetCheckEvaluation) -> str:
     return f"check {evaluation.check_name} does not hold ({details})"
 
 
+def _is_broken(result: Any) -> bool:
+    """Whether a step ended with an error that nobody has put in words, as over a damaged file."""
+    failures = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
+    told = (RefusedError.__name__, InterruptedRunError.__name__, dg.DagsterExecutionInterruptedError.__name__)
+    return any(_cause(error).cls_name not in told for error in failures if error is not None)
+
+
+def _cause(error: Any) -> Any:
+    while error.cause is not None:
+        error = error.cause
+    return error
+
+
 def _failure(result: Any, partition: str | None) -> str:
     where = f"{partition}: " if partition else ""
     for evaluation in result.get_asset_check_evaluations():
@@ -389,9 +414,7 @@ def _failure(result: Any, partition: str | None) -> str:
             in_words = event.step_failure_data.user_failure_data
             if in_words is not None and in_words.description:
                 return f"{where}{event.step_key} failed: {in_words.description}"
-            cause = event.step_failure_data.error
-            while cause.cause is not None:
-                cause = cause.cause
+            cause = _cause(event.step_failure_data.error)
             if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return f"{where}stopped by the keyboard or a signal at {event.step_key}"
             return f"{where}{event.step_key} failed: {cause.message.strip()}"
@@ -403,4 +426,4 @@ def _draft_count(business: Business, month: str) -> int:
 
 
 def _parked_by_requests(business: Business, month: str) -> pl.DataFrame:
-    return business.lives.parked.with_columns(billing_month=pl.lit(month)).select(PARKED.column_names)
+    return business.parked.with_columns(billing_month=pl.lit(month)).select(PARKED.column_names)

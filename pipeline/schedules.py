@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from assets.partitions import billing_months, billing_time_zone, home_folder
+from assets.partitions import BILLING_TIME_ZONE, billing_months, home_folder
 from billing.calendar import first_day, months_after
 from billing.expected_deliveries import missing_deliveries
 from billing.home import Home
@@ -18,7 +18,7 @@ from billing.words import counted
 from pipeline.jobs import billing_month_job
 from pipeline.moved import load, months_to_run
 
-ZONE = billing_time_zone(home_folder())
+ZONE = BILLING_TIME_ZONE
 
 
 def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:

@@ -17,6 +17,7 @@ from billing.business import Business
 from billing.causes import record_given
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.home import Home, remove_scratch_files, scan_frames, write_bytes, write_frame
+from billing.issued_settings import keep_settings
 from billing.last_run import profiles_built_from, record_run
 from billing.month import billed_months, days_to_ingest, documents_to_render, refuse_lost_documents
 from billing.show import set_aside
@@ -109,6 +110,9 @@ def begin(business: Business, draft: bool) -> None:
     home = business.home
     if not draft:
         refuse_lost_documents(business)
+        if business.register.issued_months() and not business.register.settings():
+            # billed by a version that recorded none
+            keep_settings(business.register, business.catalogue)
     for folder in (home.lake, home.documents, home.profiles, home.reports):
         remove_scratch_files(folder)
 
@@ -172,6 +176,6 @@ def parked(business: Business, months: Sequence[str]) -> list[str]:
     """Accounts that could not be billed, each with the first reason found."""
     files = [path for month in months if (path := business.home.partition(PARKED, month)).exists()]
     found = pl.concat(
-        [business.lives.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]
+        [business.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]
     ).unique("account_id", keep="first", maintain_order=True)
     return [f"account {account} is parked: {detail}" for account, _, detail in found.iter_rows()]

@@ -11,19 +11,23 @@ from typing import Final
 import polars as pl
 
 from billing.calendar import first_day, months_after, months_between
+from billing.cards import mask_card_number_column
 from billing.catalogue import Metric
 from billing.home import Home, file_hash, remove_file, scan_frames, write_frame
+from billing.ingest.demands import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE, shown
 from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.judging import Rules
-from billing.ingest.measured import FLAT_VALUE, member_column
+from billing.ingest.measured import read_column
 from billing.ingest.parquet_pieces import row_groups, write_table
-from billing.ingest.parsed_rows import IMPOSSIBLE_VALUE, PARSED, UNREADABLE_FILE
+from billing.ingest.parsed_rows import PARSED, with_details
 from billing.ingest.state import DayState, FileState
 from billing.tables import BASE_QUANTITY, EVENTS, INGEST, QUANTITY, REJECTS, Table
 
 _MONTH: Final = "event_month"
 _HELD_TOGETHER: Final = 100_000
-_PLAIN_VALUE: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]{1,9}0*)?$"
+_LONGEST_UNROUNDED: Final = len("0.123456789")
+_ROUNDED: Final = r"\.[0-9]{9}[0-9]*[1-9]"
+"""More than nine decimals, zeros at the end aside."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +79,14 @@ def write_day(
         for file in files:
             marked = marks.filter(pl.col("file") == file.name)
             all_valid = valid(file)
-            counted, aside, duplicates = 0, [], 0
+            counted, aside, duplicates, rounded = 0, [], 0, 0
             for rows, are_valid in _some_at_a_time(file, all_valid):
                 own = marked.filter(pl.col("row").is_between(rows["row"].min(), rows["row"].max()))
                 counting, rejected, repeated = _parted(rows, are_valid, own, rules, day)
                 yield _events(counting, day, file.name, rules)
                 aside.append(rejected)
                 counted, duplicates = counted + len(counting), duplicates + repeated
+                rounded += _rounded(counting, rules)
             rejected = pl.concat(aside)
             rejects.append(_rejects(rejected, day, file, rules, texts))
             states[file.name] = _conserved(
@@ -94,6 +99,7 @@ def write_day(
                     rejected=len(rejected),
                     unreadable="; ".join(rejected.filter(pl.col("reason") == UNREADABLE_FILE)["text"]),
                     kept=file.kept,
+                    rounded=rounded,
                 ),
                 day,
                 file.name,
@@ -120,7 +126,7 @@ def _some_at_a_time(file: ParsedVersion, valid: pl.Series) -> Iterator[tuple[pl.
     start = 0
     # rows that were written together are read together: a part of them would take as long
     for length in row_groups(file.parsed) or [0]:
-        together = rows.slice(start, length).collect()
+        together = with_details(rows.slice(start, length).collect())
         for place in range(0, max(1, length), _HELD_TOGETHER):
             part = together.slice(place, _HELD_TOGETHER)
             yield part, valid.slice(start + place, len(part))
@@ -161,8 +167,24 @@ def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
     """The column of a parsed file that holds what a metric measures; None when the file does not hold it."""
     if metric.measure == "count" or metric.value is None:
         return None
-    column = FLAT_VALUE if FLAT_VALUE in columns else member_column(metric.value)
-    return column if column in columns else None
+    return read_column(metric.value, columns)
+
+
+def _rounded(rows: pl.DataFrame, rules: Rules) -> int:
+    """How many rows have a quantity of more than nine decimals: it is rounded half-even to nine (rule 27)."""
+    long: dict[str, list[str]] = {}
+    for metric in rules.metrics:
+        column = measured_column(metric, rows.columns)
+        if column is not None and metric.measure != "unique":
+            long.setdefault(column, []).append(metric.event)
+    # few columns hold a text that is long enough
+    lengths = rows.select(pl.col(column).str.len_bytes().max() for column in long).row(0) if long else ()
+    is_rounded = [
+        pl.col("type").is_in(events) & pl.col(column).str.contains(_ROUNDED)
+        for (column, events), length in zip(long.items(), lengths, strict=True)
+        if (length or 0) > _LONGEST_UNROUNDED
+    ]
+    return int(rows.select(pl.any_horizontal(is_rounded).sum()).item()) if is_rounded else 0
 
 
 def _events(rows: pl.DataFrame, day: date, name: str, rules: Rules) -> pl.DataFrame:
@@ -226,10 +248,14 @@ def _rejects(rows: pl.DataFrame, day: date, file: ParsedVersion, rules: Rules, t
         names = pl.when(of_metric).then(pl.lit(metric.name)).otherwise(names)
         own = pl.lit(Decimal(1) if metric.measure == "count" else None, QUANTITY)
         if column is not None and metric.measure != "unique":
-            known = pl.col(column).str.contains(_PLAIN_VALUE) & (pl.col("reason") != IMPOSSIBLE_VALUE)
+            known = pl.col(column).str.contains(PLAIN_DECIMAL) & (pl.col("reason") != IMPOSSIBLE_VALUE)
             own = pl.when(known).then(column).cast(BASE_QUANTITY)
         quantity = pl.when(of_metric).then(_in_units(own, metric.unit_size)).otherwise(quantity)
-    return rows.select(
+    conflicting = pl.format(
+        "id: found {} again with other content, expected the same account, type, time and values, or an id of its own",
+        shown(pl.col("id")),
+    )
+    rejects = rows.select(
         delivery_day=pl.lit(day),
         file=pl.lit(file.name),
         row="row",
@@ -240,8 +266,12 @@ def _rejects(rows: pl.DataFrame, day: date, file: ParsedVersion, rules: Rules, t
         account_id="subject",
         metric=names,
         quantity=quantity,
-        detail=pl.lit(None, pl.String),
+        detail=pl.when(pl.col("reason") == CONFLICTING)
+        .then(conflicting)
+        .otherwise(pl.coalesce("detail", rules.words(day))),
     )
+    # rule 11: in what counts the test looks at none of these
+    return rejects.with_columns(map(mask_card_number_column, rejects[["text", "source", "id", "account_id", "detail"]]))
 
 
 def _in_units(quantity: pl.Expr, unit_size: Decimal) -> pl.Expr:
@@ -278,6 +308,7 @@ def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
                 "counted": state.counted,
                 "duplicates": state.duplicates,
                 "rejected": state.rejected,
+                "rounded": state.rounded,
             }
             for name, state in states.items()
         ],

@@ -1,125 +1,99 @@
-"""The bytes of a delivered file, decompressed in bounded blocks of whole lines."""
+"""The bytes of a delivered file, unpacked, in bounded blocks of whole lines."""
 
-import gzip
 import io
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, BinaryIO, Final, cast
+from typing import BinaryIO, Final
 
 import polars as pl
 import pyarrow as pa
-import zstandard
-from isal import igzip, isal_zlib
 from polars.exceptions import ComputeError
 
-from billing.ingest.landing import DeliveredFile
+from billing.file_limits import DEFAULT_LIMITS, Limits
+from billing.ingest.compression import DAMAGED, Content, TooLargeError, UnreadableFileError
+from billing.ingest.file_kind import BYTE_ORDER_MARK, kind_of
+from billing.ingest.landing import DeliveredFile, Format
 
-_DAMAGED: Final[tuple[type[Exception], ...]] = (
-    EOFError,
-    gzip.BadGzipFile,
-    cast(type[Exception], isal_zlib.error),  # its stub has an instance there
-    zstandard.ZstdError,
-)
 _BLOCK: Final = 16 * 1024 * 1024
 """Each block takes a certain number of steps, whatever its size, and while it is parsed several times its memory."""
 _PIECE: Final = 256 * 1024
-"""What is decompressed at once: few enough bytes to stay in the processor's cache until they are gathered."""
-_COMPRESSED_PIECE: Final = 128 * 1024
-_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+"""What is unpacked at once: few enough bytes to stay in the processor's cache until they are gathered."""
 
 MOST_PIECES: Final = 100
 FIRST_LINE: Final = b",".join([b"-"] * MOST_PIECES) + b"\n"
 """Stands before lines that are to be cut at their commas: the first line's pieces are the most there are."""
 
 
-class UnreadableFileError(Exception):
-    """A delivered file cannot be read as a whole: it becomes one reject that names it (rule 27)."""
+@dataclass(frozen=True)
+class Delivered:
+    """A delivered file that is open: what it holds, unpacked, and how its rows are written."""
+
+    content: Content
+    kind: Format
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is not compressed: then nothing but its last line end says that it is whole."""
+        return self.content.raw is not None
 
 
 @contextmanager
-def open_delivered(delivered: DeliveredFile) -> Iterator[BinaryIO]:
-    """Open a delivered file for reading, decompressed.
+def open_delivered(delivered: DeliveredFile, limits: Limits = DEFAULT_LIMITS) -> Iterator[Delivered]:
+    """Open a delivered file for reading, unpacked; compression and kind are told by its first bytes.
 
     Raises
     ------
     UnreadableFileError
-        When the file cannot be opened, read or decompressed, now or while it is read.
+        When the file cannot be opened, read or unpacked, now or while it is read, or is of no known kind.
     """
     if delivered.fault:
         raise UnreadableFileError(delivered.fault)
     try:
         with delivered.path.open("rb") as raw:
-            if delivered.compression == ".gz":
-                with igzip.IGzipFile(fileobj=raw) as file:  # type: ignore[no-untyped-call]
-                    yield cast(BinaryIO, file)
-            elif delivered.compression == ".zst":
-                yield cast(BinaryIO, _ZstandardFile(raw))
-            else:
-                yield raw
-    except _DAMAGED as error:
+            content = Content(raw, os.fstat(raw.fileno()).st_size, limits)
+            yield Delivered(content, kind_of(delivered, content))
+    except DAMAGED as error:
         raise UnreadableFileError(f"the compressed data is damaged or cut off ({error})") from error
     except OSError as error:
+        # the libraries that unpack raise it too, without a number
+        if error.errno is None:
+            raise UnreadableFileError(f"the compressed data is damaged or cut off ({error})") from error
         raise UnreadableFileError(f"cannot be read ({error.strerror or error})") from error
 
 
-class _ZstandardFile(io.RawIOBase):
-    """Zstandard frames, one after the other, whose end is checked.
-
-    The library's own reader takes a file that is cut off for a complete one.
-    """
-
-    def __init__(self, raw: BinaryIO) -> None:
-        self._raw = raw
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._inside_frame = False
-        self._waiting = memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there is something; 0 at the end of the file."""
-        while not self._waiting:
-            compressed = self._raw.read(_COMPRESSED_PIECE)
-            if not compressed:
-                if self._inside_frame:
-                    raise EOFError("it ends inside a frame")
-                return 0
-            self._waiting = memoryview(self._decompress(compressed))
-        count = min(len(buffer), len(self._waiting))
-        buffer[:count] = self._waiting[:count]
-        self._waiting = self._waiting[count:]
-        return count
-
-    def _decompress(self, compressed: bytes) -> bytes:
-        pieces = []
-        while compressed:
-            self._inside_frame = True
-            pieces.append(self._frame.decompress(compressed))
-            compressed = b""
-            if self._frame.eof:
-                compressed = self._frame.unused_data
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-                self._inside_frame = False
-        return b"".join(pieces)
-
-
-def line_blocks(file: BinaryIO, ahead: bytes = b"", size: int = _BLOCK) -> Iterator[bytes]:
+def line_blocks(
+    file: BinaryIO, ahead: bytes = b"", size: int = _BLOCK, longest: int = DEFAULT_LIMITS.longest_record
+) -> Iterator[bytes]:
     """Blocks of whole lines, a byte order mark at the start taken off; the last line may lack its newline.
 
-    Each block begins with `ahead`, which does not come from the file. What is decompressed is gathered from a small
-    buffer that stays in the processor's cache.
+    Each block begins with `ahead`, which does not come from the file. What is unpacked is gathered from a small buffer
+    that stays in the processor's cache.
+
+    Raises
+    ------
+    TooLargeError
+        When a line is longer than `longest` bytes.
     """
     buffer = bytearray(min(_PIECE, size))
     block = io.BytesIO()
     held = block.write(ahead)
-    is_first = True
+    place = line = 0
     with memoryview(buffer) as view:
         while read := _fill(file, view):
-            start = len(_BYTE_ORDER_MARK) if is_first and buffer.startswith(_BYTE_ORDER_MARK) else 0
-            is_first = False
-            cut = buffer.rfind(b"\n", start, read) + 1 if held + read >= size else 0
+            start = len(BYTE_ORDER_MARK) if place == 0 and buffer.startswith(BYTE_ORDER_MARK) else 0
+            end = buffer.find(b"\n", 0, read)
+            if place + (end if end >= 0 else read) - line > longest:
+                raise TooLargeError(
+                    f"found a line of more than {longest:,} bytes (it begins at byte {line + 1:,}), expected shorter "
+                    "ones: if they are wanted, raise longest_record_mib in the catalogue's policy"
+                )
+            end = buffer.rfind(b"\n", 0, read)
+            line = place + end + 1 if end >= 0 else line
+            place += read
+            cut = end + 1 if held + read >= size else 0
             if cut:
                 block.write(view[start:cut])
                 yield block.getvalue()

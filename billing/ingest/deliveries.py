@@ -21,16 +21,19 @@ import polars as pl
 
 from billing.catalogue import Metric
 from billing.errors import InterruptedRunError
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
+from billing.ingest.compression import TooLargeError, UnreadableFileError
 from billing.ingest.day_tables import ParsedVersion, measured_column, read_repeats, rewrite_repeats, write_day
-from billing.ingest.delivered_bytes import UnreadableFileError
+from billing.ingest.demands import UNREADABLE_FILE
 from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
 from billing.ingest.kept_hashes import keep_hashes, keep_missing_hashes, remove_hashes, scan_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
+from billing.ingest.measured import FLAT_VALUE
 from billing.ingest.memory import blocks_kept
-from billing.ingest.parsed_rows import PARSED, UNREADABLE_FILE
+from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import (
     DayState,
     State,
@@ -98,6 +101,7 @@ def ingest_deliveries(
     through: date | None = None,
     workers: int = 2,
     kept: Sequence[parsing.FileVersion] = (),
+    limits: Limits = DEFAULT_LIMITS,
 ) -> IngestOutcome:
     """Bring events, rejects and the ingest manifest up to date with landing/usage.
 
@@ -121,13 +125,15 @@ def ingest_deliveries(
         Files parsed, and days written, at the same time where there is much of them; each takes some 100 MB.
     kept
         Versions of delivered files that are still compared with what replaced them: their parsed files stay.
+    limits
+        How much one file may make of itself; what goes beyond is unreadable, until they change.
 
     Raises
     ------
     InterruptedRunError
         When a delivered file changes while it is read.
     """
-    rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days)
+    rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days, limits)
     with blocks_kept():
         return _Ingest(home, rules, progress or _silent, through, workers, kept).run()
 
@@ -295,9 +301,10 @@ class _Ingest:
 
     def _parsed_path(self, version: parsing.FileVersion) -> Path | None:
         """Where the rows of a file stand; None when they have yet to be read."""
-        path = parsing.parsed_file(self.home, version, self.rules.types)
-        if path.exists():
-            return path
+        for limits in (None, self.rules.limits):
+            path = parsing.parsed_file(self.home, version, self.rules.types, beyond=limits)
+            if path.exists():
+                return path
         kept = parsing.parsed_file(self.home, version, self.rules.types, kept=True)
         return kept if kept.exists() and (version.day, version.name) not in self.delivered else None
 
@@ -308,12 +315,14 @@ class _Ingest:
                 parsing.write_parsed(path, self._parsed_rows(file, path), version)
             except UnreadableFileError as error:
                 self._require_unchanged(file)
+                if isinstance(error, TooLargeError):
+                    path = parsing.parsed_file(self.home, version, self.rules.types, beyond=self.rules.limits)
                 parsing.write_parsed(path, [parsing.unreadable_file(file, self.rules.types, error)], version)
             return
         older = parsing.other_parsed_file(self.home, version)
         if older is not None:
-            flat = DeliveredFile(version.day, version.name, Path(version.name)).format != "json"
             before = pl.read_parquet(older, glob=False, hive_partitioning=False)
+            flat = FLAT_VALUE in before.columns
             parsing.write_parsed(path, [parsing.parse_again(before, self.rules.types, flat)], version)
 
     def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
@@ -327,7 +336,7 @@ class _Ingest:
             valid = pl.col("valid_if_known") & ~self.rules.is_of_unknown_account(len(rows))
             judged.append(rows.select("hash", valid_hash=pl.when(valid).then("hash")))
 
-        for rows in parsing.parse_delivered(file, self.rules.types):
+        for rows in parsing.parse_delivered(file, self.rules.types, self.rules.limits):
             # accounts are looked for sooner by many rows together; as a copy, a text does not hold the block around it
             known = rows.select(
                 hash=identity_hash(),
@@ -371,7 +380,7 @@ class _Ingest:
             missing = rows.filter(~rows.is_in(pl.concat(found)["row"].implode()))
             delivered = self.delivered.get((day, file.name))
             if len(missing) and delivered is not None:
-                found.append(parsing.read_texts(delivered, missing))
+                found.append(parsing.read_texts(delivered, missing, self.rules.types, self.rules.limits))
             return pl.concat(found)
 
         return find
@@ -622,7 +631,9 @@ class _Ingest:
             remove_file(path)
             return
         rejects = pl.DataFrame({"file": list(self.landing.strays)}).with_columns(
-            reason=pl.lit(UNREADABLE_FILE), text=pl.format("usage/{}: {}", "file", pl.lit(STRAY))
+            reason=pl.lit(UNREADABLE_FILE),
+            text=pl.format("usage/{}: {}", "file", pl.lit(STRAY)),
+            detail=pl.lit(f"file: {STRAY}"),
         )
         rejects = pl.concat([REJECTS.empty(), rejects], how="diagonal")
         if not read_frame(path, REJECTS).equals(REJECTS.conform(rejects)):

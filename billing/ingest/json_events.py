@@ -1,4 +1,6 @@
-"""CloudEvents as JSON lines: text to columns.
+"""CloudEvents as JSON: text to columns.
+
+Files that are no JSON lines are brought to lines first (`json_records`).
 
 Lines that share a layout are cut into members at their commas (`line_layout`). Of the others, many are
 decoded at a time. That reader is fast but lenient and inexact in places (it takes numbers with a
@@ -12,13 +14,16 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import polars as pl
 from polars.exceptions import ComputeError
 
+from billing.file_limits import DEFAULT_LIMITS, Limits
+from billing.ingest.compression import Content
 from billing.ingest.delivered_bytes import FIRST_LINE, Lines, count_lines, decoded_lines, line_blocks, split_lines
 from billing.ingest.instants import parse_instants
+from billing.ingest.json_records import holds_records, record_lines
 from billing.ingest.line_layout import LineLayout, cut_lines, layout_of
 from billing.ingest.measured import EventTypes, measured_paths, member_column
 from billing.ingest.parsed_rows import Piece
@@ -44,12 +49,14 @@ Path = tuple[str, ...]
 Json = Mapping[str, "Json"] | Sequence["Json"] | str | bool | None
 
 
-def json_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
-    """Read CloudEvents 1.0, one per line, in bounded pieces.
+def json_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Piece]:
+    """Read CloudEvents 1.0, one per line or as JSON records of any other arrangement, in bounded pieces.
 
     `row` is the number of the line in the file, blank lines included, so that a person finds it; blank lines are no
-    rows. An array or object where text or a number should stand counts as missing. Of a repeated member the first
-    holds. A number is taken as the decimal it denotes: 1e3 is 1000.
+    rows. In an array, or where objects are pretty-printed or follow each other on a line, it is the record's place
+    from 1. A last line without line end counts if it is a whole record. An array or object where text or a number
+    should stand counts as missing. Of a repeated member the first holds. A number is taken as the decimal it denotes:
+    1e3 is 1000.
 
     Yields
     ------
@@ -59,12 +66,14 @@ def json_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
     paths = measured_paths(types)
     layouts = _Layouts(paths)
     row = 1
-    for framed in line_blocks(file, FIRST_LINE):
+    lines, may_be_cut = _as_lines(content, limits)
+    for framed in line_blocks(lines, FIRST_LINE, longest=limits.longest_record):
         found = Lines(framed)
         decoded, others = layouts.decode(found, row)
         fields = _fields(decoded, others, paths)
         count = found.count
-        piece = Piece(fields, partial(_texts, found, fields["row"] - row))
+        is_cut = may_be_cut and not framed.endswith(b"\n") and bool(fields["unparseable"].tail(1).any())
+        piece = Piece(fields, partial(_texts, found, fields["row"] - row), row + count - 1 if is_cut else None)
         # what is not held here is let go before the next block is read
         del framed, found, decoded, others, fields
         if len(piece.fields):
@@ -73,17 +82,25 @@ def json_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
         row += count
 
 
-def json_texts(file: BinaryIO, rows: pl.Series) -> pl.DataFrame:
+def _as_lines(content: Content, limits: Limits) -> tuple[BinaryIO, bool]:
+    """A file with a record on each line, and whether it may end in the middle of one unnoticed."""
+    if holds_records(content, limits.longest_record):
+        return record_lines(content, limits.longest_record), True
+    return cast(BinaryIO, content), content.raw is not None
+
+
+def json_texts(content: Content, rows: pl.Series, limits: Limits = DEFAULT_LIMITS) -> pl.DataFrame:
     """The texts (row, text) of some rows of a file, undecoded; rows that are not there are left out."""
     wanted = rows.sort().to_list()
     pieces: list[bytes] = []
     row = 1
-    for block in line_blocks(file, size=_SMALL_BLOCK):
+    lines, _ = _as_lines(content, limits)
+    for block in line_blocks(lines, size=_SMALL_BLOCK, longest=limits.longest_record):
         first, row = row, row + count_lines(block)
         found = bisect_left(wanted, row, lo=len(pieces))
         if found > len(pieces):
-            lines = block.split(b"\n")
-            pieces += [lines[number - first] for number in wanted[len(pieces) : found]]
+            parted = block.split(b"\n")
+            pieces += [parted[number - first] for number in wanted[len(pieces) : found]]
         if found == len(wanted):
             break
     found_rows = pl.Series("row", wanted[: len(pieces)], dtype=pl.Int64)
@@ -102,7 +119,8 @@ def fields_of_lines(frame: pl.DataFrame, paths: Sequence[Path]) -> pl.DataFrame:
 def _fields(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, paths: Sequence[Path]) -> pl.DataFrame:
     """FIELDS of lines, of which some are decoded already; in the order of the file."""
     text = pl.col("text")
-    others = others.filter(text.str.contains(r"[^ \t\r\n]"))
+    # parts of a file that were joined may have byte order marks of their own
+    others = others.with_columns(text.str.strip_chars_start("\ufeff")).filter(text.str.contains(r"[^ \t\r\n]"))
     plain = others.select(
         text.str.starts_with("{") & text.str.ends_with("}") & ~pl.col("broken") & ~text.str.contains(_INEXACT)
     ).to_series()
@@ -116,9 +134,13 @@ def _fields(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, paths: Sequen
         found = found.sort("row")
     if len(found) != sum(map(len, decoded)) + len(others):
         raise AssertionError("rows were lost or invented while decoding JSON lines")
-    return found.with_columns(
-        parse_instants(found["time"]), incomplete=pl.col("specversion").fill_null("") != "1.0"
-    ).drop("specversion")
+    found = found.with_columns(parse_instants(found["time"]), incomplete=pl.col("specversion").fill_null("") != "1.0")
+    if decoder.faults:
+        details = pl.DataFrame(
+            list(decoder.faults.items()), schema={"row": pl.Int64, "detail": pl.String}, orient="row"
+        )
+        found = found.join(details, on="row", how="left", maintain_order="left")
+    return found
 
 
 class _Layouts:
@@ -249,6 +271,8 @@ class _Decoder:
         self.paths = list(paths)
         self.shape = _shape([(name,) for name in _ENVELOPE] + self.paths)
         self.columns = _columns(self.paths)
+        self.faults: dict[int, str] = {}
+        """What was found in place of an object, by row."""
 
     def many(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Decode lines together; the ones the fast reader fails, one by one."""
@@ -263,10 +287,12 @@ class _Decoder:
 
     def one_by_one(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Decode lines one at a time, exactly."""
-        objects = [
-            None if broken else _decode(text)
-            for text, broken in zip(frame["text"].to_list(), frame["broken"].to_list(), strict=True)
-        ]
+        objects: list[Mapping[str, Json] | None] = []
+        for row, text, broken in frame.select("row", "text", "broken").iter_rows():
+            decoded = "bytes that are no UTF-8" if broken else _decode(text)
+            objects.append(None if isinstance(decoded, str) else decoded)
+            if isinstance(decoded, str):
+                self.faults[row] = f"row: found {decoded}, expected one JSON object"
         found = {name: [_scalar(event, path) for event in objects] for name, path in self.columns}
         return pl.DataFrame(
             {"row": frame["row"], "unparseable": [event is None for event in objects], **found},
@@ -335,8 +361,8 @@ def _at(path: Path) -> pl.Expr:
     return expression
 
 
-def _decode(line: str) -> Mapping[str, Json] | None:
-    """One line as an object whose numbers are text; None when it is not one JSON object."""
+def _decode(line: str) -> Mapping[str, Json] | str:
+    """One line as an object whose numbers are text; where it is not one JSON object, what it is."""
     try:
         line.encode()
         found = json.loads(
@@ -346,9 +372,13 @@ def _decode(line: str) -> Mapping[str, Json] | None:
             parse_int=_plain_integer,
             parse_constant=_refuse_constant,
         )
-    except (ValueError, RecursionError):
-        return None
-    return found if isinstance(found, dict) else None
+    except json.JSONDecodeError as error:
+        return f"no JSON ({error.msg} at character {error.pos + 1})"
+    except RecursionError:
+        return "JSON that is nested too deeply"
+    except ValueError as error:
+        return f"no JSON ({error})"
+    return found if isinstance(found, dict) else "JSON that is no object"
 
 
 def _first_of_each(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
@@ -362,7 +392,7 @@ def _plain_integer(text: str) -> str:
 def _plain_decimal(text: str) -> str:
     """A JSON number with a point or exponent as a plain decimal; unchanged when that would be very long."""
     mantissa, _, exponent = text.lower().partition("e")
-    if len(mantissa) > _LONGEST_PLAIN or len(exponent) > 3 or abs(int(exponent or "0")) > _LONGEST_PLAIN:
+    if len(mantissa) > _LONGEST_PLAIN or len(exponent) > 4 or int(exponent or "0") > _LONGEST_PLAIN:
         return text
     plain = f"{Decimal(text):f}"
     return plain.rstrip("0").rstrip(".") if "." in plain else plain

@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo
 import polars as pl
 
 from billing.catalogue import Metric
+from billing.file_limits import DEFAULT_LIMITS, Limits
+from billing.ingest.demands import shown
 from billing.ingest.measured import EventTypes, event_types
 from billing.tables import INSTANT
 
@@ -17,6 +19,8 @@ UNKNOWN_ACCOUNT: Final = "unknown_account"
 UNKNOWN_TYPE: Final = "unknown_type"
 FUTURE_DATED: Final = "future_dated"
 TOO_LATE: Final = "too_late"
+
+_LONGEST_LIST: Final = 200
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,28 @@ class Rules:
         The billing time zone: an event's date is its date there.
     lateness_days
         How many days an event may be older than its delivery.
+    limits
+        How much one file may make of itself.
     """
 
     metrics: tuple[Metric, ...]
     accounts: pl.Series
     time_zone: str
     lateness_days: int
+    limits: Limits = DEFAULT_LIMITS
 
     @classmethod
-    def of(cls, metrics: Sequence[Metric], accounts: pl.Series, time_zone: str, lateness_days: int) -> "Rules":
+    def of(
+        cls,
+        metrics: Sequence[Metric],
+        accounts: pl.Series,
+        time_zone: str,
+        lateness_days: int,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> "Rules":
         """Rules with metrics and accounts in order."""
         ids = accounts.cast(pl.String).drop_nulls().unique().sort().rename("account_id")
-        return cls(tuple(sorted(metrics, key=lambda metric: metric.name)), ids, time_zone, lateness_days)
+        return cls(tuple(sorted(metrics, key=lambda metric: metric.name)), ids, time_zone, lateness_days, limits)
 
     @cached_property
     def types(self) -> EventTypes:
@@ -94,6 +108,24 @@ class Rules:
             FUTURE_DATED: pl.col("time") >= after,
             TOO_LATE: pl.col("time") < first,
         }
+
+    def words(self, day: date) -> pl.Expr:
+        """What is wrong with rows delivered on `day` whose `reason` this module gives; null of others."""
+        known = ", ".join(self.types)
+        types = known if len(known) <= _LONGEST_LIST else f"{len(self.types)} of the catalogue"
+        time = pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%S%.fZ")
+        first, last = day - timedelta(days=self.lateness_days), day + timedelta(days=1)
+        expected = {
+            UNKNOWN_ACCOUNT: ("subject", pl.col("subject"), "the id of a known account"),
+            UNKNOWN_TYPE: ("type", pl.col("type"), f"one of the event types {types}"),
+            FUTURE_DATED: ("time", time, f"a day no later than {last}, the one after the delivery"),
+            TOO_LATE: ("time", time, f"{first} or later, {self.lateness_days} days before the delivery"),
+        }
+        told = pl.lit(None, pl.String)
+        for reason, (field, found, wanted) in expected.items():
+            fault = pl.format("{}: found {}, expected {}", pl.lit(field), shown(found), pl.lit(wanted))
+            told = pl.when(pl.col("reason") == reason).then(fault).otherwise(told)
+        return told
 
     def midnight(self, day: date) -> pl.Expr:
         """The first instant of a day of the billing time zone."""

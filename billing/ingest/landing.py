@@ -28,8 +28,8 @@ _FORMATS: Final[dict[str, Format]] = {
     ".csv": "csv",
     ".parquet": "parquet",
 }
-COMPRESSIONS: Final = (".gz", ".zst")
-EXPECTED_ENDINGS: Final = ".jsonl, .ndjson, .json, .csv or .parquet, plain or followed by .gz or .zst"
+COMPRESSIONS: Final = (".gz", ".zst", ".zstd", ".bz2", ".xz", ".lz4")
+EXPECTED_ENDINGS: Final = ".jsonl, .ndjson, .json, .csv or .parquet, plain or followed by .gz, .zst, .bz2, .xz or .lz4"
 EXPECTED_DAYS: Final = "folders named YYYY-MM-DD, day=YYYY-MM-DD or YYYY/MM/DD, from 1970 to 2099"
 _UNFINISHED: Final = (".tmp", ".part", ".crdownload", ".filepart", ".inprogress")
 _CHECKSUMS: Final = (".md5", ".crc", ".sha1", ".sha256", ".sha512")
@@ -49,13 +49,13 @@ class DeliveredFile:
 
     @property
     def compression(self) -> str:
-        """ ".gz", ".zst" or nothing, by the name's ending in any case."""
+        """One of COMPRESSIONS or nothing, by the name's ending in any case: a hint, the first bytes decide."""
         ending = Path(self.name).suffix.lower()
         return ending if ending in COMPRESSIONS else ""
 
     @property
     def format(self) -> Format:
-        """How the rows are written, by the name's ending in any case."""
+        """How the rows are written, by the name's ending in any case: a hint, the first bytes decide."""
         name = self.name.lower()
         return _FORMATS.get(Path(name.removesuffix(self.compression)).suffix, "unknown")
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -72,12 +72,16 @@ def event_types_digest(types: EventTypes, version: int) -> str:
     return hashlib.sha256(json.dumps([version, plain], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def flat_content(members: Sequence[Member]) -> Content | None:
-    """What the one `value` column of a flat file must hold for an event type; None when nothing is measured."""
-    content: Content | None = None
-    for member in members:
-        content = member.content if content is None else _stricter(content, member.content)
-    return content
+def read_column(path: tuple[str, ...], columns: Collection[str]) -> str | None:
+    """The column of a parsed file that holds the text at a path; None when the file does not hold it.
+
+    Where a flat file has no column named by the path, that is its one value column: it stands for the path of types
+    that measure no other (`parsed_rows` sets rows of others aside).
+    """
+    own = member_column(path)
+    if own in columns:
+        return own
+    return FLAT_VALUE if FLAT_VALUE in columns else None
 
 
 def _content(metric: Metric) -> Content:

@@ -7,6 +7,7 @@ changed, and is kept when the delivered file vanishes (rule 22).
 import hashlib
 import io
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,29 +15,27 @@ from typing import Final
 from urllib.parse import quote
 
 import polars as pl
+from polars.exceptions import PanicException
 
 from billing.cards import mask_card_number_column
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home, write_file
-from billing.ingest.delivered_bytes import UnreadableFileError, open_delivered
-from billing.ingest.flat_events import csv_pieces, parquet_pieces
+from billing.ingest.compression import UnreadableFileError
+from billing.ingest.csv_events import csv_pieces
+from billing.ingest.delivered_bytes import Delivered, open_delivered
+from billing.ingest.demands import UNFINISHED_LINE, UNPARSEABLE, UNREADABLE_FILE
 from billing.ingest.json_events import fields_of_lines, json_pieces, json_texts
-from billing.ingest.landing import EXPECTED_ENDINGS, DeliveredFile
+from billing.ingest.landing import DeliveredFile
 from billing.ingest.measured import EventTypes, event_types_digest, measured_paths
+from billing.ingest.parquet_events import parquet_pieces
 from billing.ingest.parquet_pieces import write_pieces
-from billing.ingest.parsed_rows import (
-    PARSED,
-    UNPARSEABLE,
-    UNREADABLE_FILE,
-    Piece,
-    set_aside,
-    unreadable,
-    value_columns,
-)
+from billing.ingest.parsed_rows import PARSED, Piece, set_aside, unreadable, value_columns, with_details
 
 PARSER_VERSION: Final = 1
 """Raised whenever the same bytes would be parsed to other rows: every file still in landing is then read again."""
 
 _LONGEST_NAME: Final = 80
+_LONGEST_FAULT: Final = 200
 
 
 @dataclass(frozen=True, order=True)
@@ -53,23 +52,32 @@ def parsed_files_folder(home: Home, day: date) -> Path:
     return home.lake / "parsed_files" / f"delivery_day={day.isoformat()}"
 
 
-def parsed_file(home: Home, version: FileVersion, types: EventTypes, kept: bool = False) -> Path:
+def parsed_file(
+    home: Home, version: FileVersion, types: EventTypes, kept: bool = False, beyond: Limits | None = None
+) -> Path:
     """The parsed file of one version of a delivered file, read with these event types.
 
     `kept` names the one that was made from an earlier parsed file (`parse_again`), because the delivered file had
-    vanished: it may hold less than the delivered bytes would have given.
+    vanished: it may hold less than the delivered bytes would have given. `beyond` names the one that says that the
+    file goes beyond these limits: under others it is read again.
     """
+    digest = event_types_digest(types, PARSER_VERSION)
+    limits = f".beyond-{beyond.key}" if beyond else ""
+    name = f"{parsed_name(version)}.{digest}{'.kept' if kept else ''}{limits}.parquet"
+    return parsed_files_folder(home, version.day) / name
+
+
+def parsed_name(version: FileVersion) -> str:
+    """How the names of all parsed files of one version of a delivered file begin."""
     safe = quote(version.name.encode(), safe="")
     if len(safe) > _LONGEST_NAME:
         safe = f"{safe[:_LONGEST_NAME]}~{hashlib.sha256(version.name.encode()).hexdigest()[:12]}"
-    digest = event_types_digest(types, PARSER_VERSION)
-    return (
-        parsed_files_folder(home, version.day)
-        / f"{safe}.{version.sha256[:16]}.{digest}{'.kept' if kept else ''}.parquet"
-    )
+    return f"{safe}.{version.sha256[:16]}"
 
 
-def parse_delivered(delivered: DeliveredFile, types: EventTypes) -> Iterator[pl.DataFrame]:
+def parse_delivered(
+    delivered: DeliveredFile, types: EventTypes, limits: Limits = DEFAULT_LIMITS
+) -> Iterator[pl.DataFrame]:
     """Every row of a delivered file: its fields, or why it is set aside (rule 27); some rows at a time.
 
     Yields
@@ -80,17 +88,40 @@ def parse_delivered(delivered: DeliveredFile, types: EventTypes) -> Iterator[pl.
     Raises
     ------
     UnreadableFileError
-        When the file cannot be read as a whole: then nothing of it counts.
+        When the file cannot be read as a whole, whatever went wrong: then nothing of it counts.
     """
-    flat = delivered.format != "json"
-    nothing = no_rows(types, flat)
+    with concerning_one_file(), open_delivered(delivered, limits) as opened:
+        flat = opened.kind != "json"
+        nothing = no_rows(types, flat)
+        is_first = True
+        for piece in read_pieces(opened, types, limits):
+            rows = set_aside(piece, types, flat)
+            if is_first:
+                # one schema, whatever columns the file has
+                nothing = pl.concat([nothing, rows.clear()], how="diagonal")
+                yield nothing
+            is_first = False
+            yield pl.concat([nothing, rows], how="diagonal")
+        if is_first:
+            yield nothing
 
-    def judged(piece: Piece) -> pl.DataFrame:
-        # one schema, whatever columns the file has
-        return pl.concat([nothing, set_aside(piece, types, flat)], how="diagonal")
 
-    yield nothing
-    yield from map(judged, read_pieces(delivered, types))
+@contextmanager
+def concerning_one_file() -> Iterator[None]:
+    """Turn whatever goes wrong in reading a file into UnreadableFileError: it must not stop the others.
+
+    Raises
+    ------
+    UnreadableFileError
+        In place of any exception, panics of native libraries included, which are none of Python's.
+    """
+    try:
+        yield
+    except UnreadableFileError:
+        raise
+    except (Exception, PanicException) as error:
+        words = str(error).splitlines() or [""]
+        raise UnreadableFileError(f"cannot be read ({type(error).__name__}: {words[0][:_LONGEST_FAULT]})") from error
 
 
 def unreadable_file(delivered: DeliveredFile, types: EventTypes, error: UnreadableFileError) -> pl.DataFrame:
@@ -100,7 +131,7 @@ def unreadable_file(delivered: DeliveredFile, types: EventTypes, error: Unreadab
     )
 
 
-def read_pieces(delivered: DeliveredFile, types: EventTypes) -> Iterator[Piece]:
+def read_pieces(opened: Delivered, types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Piece]:
     """What stands in a delivered file, piece by piece, before anything is judged.
 
     Raises
@@ -108,20 +139,20 @@ def read_pieces(delivered: DeliveredFile, types: EventTypes) -> Iterator[Piece]:
     UnreadableFileError
         When the file cannot be read as a whole.
     """
-    if delivered.format == "unknown" and not delivered.fault:
-        raise UnreadableFileError(f"found an unknown ending, expected {EXPECTED_ENDINGS}")
-    with open_delivered(delivered) as file:
-        if delivered.format == "json":
-            yield from json_pieces(file, types)
-        elif delivered.format == "csv":
-            yield from csv_pieces(file)
-        else:
-            whole = io.BytesIO(file.read()) if delivered.compression else file
-            if whole.read(1):  # an empty file withdraws a delivery (rule 22)
-                yield from parquet_pieces(whole)
+    content = opened.content
+    if opened.kind == "json":
+        yield from json_pieces(content, types, limits)
+    elif opened.kind == "csv":
+        yield from csv_pieces(content, types, limits)
+    elif content.peek(1):  # an empty file withdraws a delivery (rule 22)
+        if content.raw is not None:
+            content.raw.seek(0)
+        yield from parquet_pieces(content.raw or io.BytesIO(content.whole()), types)
 
 
-def read_texts(delivered: DeliveredFile, rows: pl.Series) -> pl.DataFrame:
+def read_texts(
+    delivered: DeliveredFile, rows: pl.Series, types: EventTypes, limits: Limits = DEFAULT_LIMITS
+) -> pl.DataFrame:
     """The texts of some rows of a delivered file as delivered, card numbers masked.
 
     Returns
@@ -130,18 +161,28 @@ def read_texts(delivered: DeliveredFile, rows: pl.Series) -> pl.DataFrame:
         row and text; rows that are not there, or cannot be read any more, are left out.
     """
     found = [pl.DataFrame(schema={"row": pl.Int64, "text": pl.String})]
+    wanted = rows.sort()
     try:
-        if delivered.format == "json":
-            with open_delivered(delivered) as file:
-                found.append(json_texts(file, rows))
-        else:
-            for piece in read_pieces(delivered, {}):
-                wanted = piece.fields["row"].is_in(rows.implode()).arg_true()
-                found.append(pl.DataFrame([piece.fields["row"].gather(wanted), piece.texts(wanted).alias("text")]))
+        with concerning_one_file(), open_delivered(delivered, limits) as opened:
+            if opened.kind == "json":
+                found.append(json_texts(opened.content, wanted, limits))
+            else:
+                for piece in read_pieces(opened, types, limits):
+                    found.append(_texts_of_piece(piece, wanted))
     except UnreadableFileError:
         pass
     texts = pl.concat(found)
     return texts.with_columns(mask_card_number_column(texts["text"]))
+
+
+def _texts_of_piece(piece: Piece, wanted: pl.Series) -> pl.DataFrame:
+    """The texts (row, text) of the rows of a piece that are among the wanted ones, which are sorted."""
+    own = piece.fields["row"]
+    if own.is_empty():
+        return pl.DataFrame(schema={"row": pl.Int64, "text": pl.String})
+    near = wanted.filter(wanted.is_between(own[0], own[-1]))
+    places = own.is_in(near.implode()).arg_true()
+    return pl.DataFrame([own.gather(places), piece.texts(places).alias("text")])
 
 
 def write_parsed(path: Path, rows: Iterable[pl.DataFrame], version: FileVersion) -> None:
@@ -164,6 +205,7 @@ def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFra
     (flat files). Rows that were good keep the values that were measured then: what a metric added later would have
     measured in them was not stored.
     """
+    rows = with_details(rows)
     if rows["reason"].eq_missing(pl.Series([UNREADABLE_FILE])).any():
         return rows
     if flat:
@@ -171,9 +213,10 @@ def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFra
         fields = rows.filter(doubtful).with_columns(
             unparseable=pl.lit(False), incomplete=pl.lit(False), time_fault=pl.lit(None, pl.String)
         )
-        read = set_aside(Piece(fields.drop("reason", "text"), fields["text"].gather), types, flat)
+        read = set_aside(Piece(fields.drop("reason", "text", "detail"), fields["text"].gather), types, flat)
     else:
-        doubtful = rows["text"].is_not_null()
+        # the end of a line that is cut off is not to be had any more
+        doubtful = rows["text"].is_not_null() & rows["reason"].ne_missing(pl.Series([UNFINISHED_LINE]))
         kept = rows.filter(doubtful)
         broken = kept["reason"].eq_missing(pl.Series([UNPARSEABLE]))
         lines = kept.select("row", "text", broken=broken)

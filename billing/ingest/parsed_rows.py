@@ -5,15 +5,27 @@ from dataclasses import dataclass
 from typing import Final
 
 import polars as pl
+import pyarrow as pa
 
 from billing.cards import mask_card_number_column
-from billing.ingest.measured import FLAT_VALUE, Content, EventTypes, flat_content, member_column
+from billing.ingest.demands import (
+    BELOW_ZERO,
+    CONTROL,
+    IDENTIFIERS,
+    IMPOSSIBLE_VALUE,
+    MISSING_FIELD,
+    PLAIN_DECIMAL,
+    TOO_LARGE,
+    UNFINISHED_LINE,
+    UNPARSEABLE,
+    UNREADABLE_FILE,
+    Demand,
+    demands_of,
+    fault_words,
+    of_type,
+)
+from billing.ingest.measured import FLAT_VALUE, EventTypes
 from billing.tables import INSTANT
-
-UNPARSEABLE: Final = "unparseable"
-MISSING_FIELD: Final = "missing_field"
-IMPOSSIBLE_VALUE: Final = "impossible_value"
-UNREADABLE_FILE: Final = "unreadable_file"
 
 FIELDS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "row": pl.Int64,
@@ -25,8 +37,14 @@ FIELDS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subject": pl.String,
     "time": INSTANT,
     "time_fault": pl.String,
+    "time_found": pl.String,
+    "specversion": pl.String,
+    "detail": pl.String,
 }
-"""What a reader yields, besides its value columns: `incomplete` says that a member outside this list is missing."""
+"""What a reader yields, besides its value columns: `incomplete` says that a member outside this list is missing.
+
+The last three may be left away: texts for the words that tell what is wrong. `detail` tells it of unparseable rows.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,10 +57,13 @@ class Piece:
         FIELDS and the value columns, all text as delivered.
     texts
         The rows at some places of `fields`, as they were delivered: few are ever asked for.
+    unfinished
+        The row that the file's last line belongs to, where that may be cut off.
     """
 
     fields: pl.DataFrame
     texts: Callable[[pl.Series], pl.Series]
+    unfinished: int | None = None
 
 
 PARSED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -54,21 +75,20 @@ PARSED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subject": pl.String,
     "time": INSTANT,
     "text": pl.String,
+    "detail": pl.String,
 }
-"""The columns of a parsed file, besides its value columns.
+"""The columns of a parsed file, besides its value columns; files of earlier versions have no `detail`.
 
 `reason` is the first reason of rule 27 that a row's own content gives, or null. `text` is the row as delivered, card
 numbers masked, where there is a reason or the event type is unknown; a good row's text is not kept (rule 11).
 """
 
-# At most 18 digits before the point and 9 after it, zeros at either end aside.
-_PLAIN_DECIMAL: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]{1,9}0*)?$"
-_BELOW_ZERO: Final = r"^-.*[1-9]"
 _MOST_DIGITS: Final = 18
+_SEEN: Final = (ord("!"), ord("~"))
 
 
 def value_columns(types: EventTypes, flat: bool) -> list[str]:
-    """The value columns of a parsed file: one for each measured member, or the one of flat files."""
+    """The value columns of a parsed file: one for each measured member; of flat files one in any case."""
     if flat:
         return [FLAT_VALUE]
     return sorted({member.column for members in types.values() for member in members})
@@ -77,41 +97,76 @@ def value_columns(types: EventTypes, flat: bool) -> list[str]:
 def set_aside(piece: Piece, types: EventTypes, flat: bool) -> pl.DataFrame:
     """Rows of a parsed file, from what a reader found in a delivered one.
 
-    Rule 27: what is wrong is set aside with the first reason that applies, and its original text.
+    Rule 27: what is wrong is set aside with the first reason that applies, its original text, and what was found and
+    expected in which field.
 
     Returns
     -------
     polars.DataFrame
         PARSED and the value columns, in the order given.
     """
-    values = [column for column in piece.fields.columns if column not in FIELDS]
-    rows = piece.fields.with_columns(reason=_reason(piece.fields, types, values, flat))
+    fields, spoilt = _trimmed(piece.fields)
+    values = [column for column in fields.columns if column not in FIELDS]
+    demands = demands_of(types, flat, values)
+    rows = fields.with_columns(reason=_reason(piece, fields, demands, spoilt))
     is_of_no_use = pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(False)
     places = rows.select(is_of_no_use.arg_true()).to_series()
     texts = pl.Series("text", [None], dtype=pl.String).new_from_index(0, len(rows))
+    details = texts.alias("detail")
     if len(places):
         texts = texts.scatter(places, mask_card_number_column(piece.texts(places)))
-    return rows.with_columns(texts).select(*PARSED, *values)
+        found = rows[places].select(fault_words(rows.columns, demands, spoilt)).to_series()
+        details = details.scatter(places, mask_card_number_column(found))
+    return rows.with_columns(texts, details).select(*PARSED, *values)
 
 
-def _reason(fields: pl.DataFrame, types: EventTypes, values: Sequence[str], flat: bool) -> pl.Expr:
+def _trimmed(fields: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+    """Identifiers without blanks around them, which are no part of them; and those that may hold control characters."""
+    others = [name for name in IDENTIFIERS if not _is_plain(fields[name])]
+    fields = fields.with_columns(pl.col(name).str.strip_chars() for name in others)
+    spoilt = fields.select(pl.col(name).str.contains(CONTROL).any() for name in others)
+    return fields, [name for name in others if spoilt[name].item()]
+
+
+def _is_plain(texts: pl.Series) -> bool:
+    """Whether all letters of all texts are ASCII and visible.
+
+    They are looked at as bytes: half a million ids take 3 ms, by a regular expression 21.
+    """
+    array = texts.to_arrow()
+    letters = array.buffers()[2]
+    if letters is None or letters.size == 0:
+        return True
+    values = pl.Series(pl.from_arrow(pa.Array.from_buffers(pa.uint8(), letters.size, [None, letters])))
+    lowest, highest = _SEEN
+    return bool(values.min() >= lowest and values.max() <= highest)  # type: ignore[operator]  # bytes are numbers
+
+
+def _reason(piece: Piece, fields: pl.DataFrame, demands: Sequence[Demand], spoilt: Sequence[str]) -> pl.Expr:
     absent = pl.col("incomplete") | (pl.col("time").is_null() & pl.col("time_fault").is_null())
-    for name in ("id", "source", "type", "subject"):
+    for name in IDENTIFIERS:
         absent |= pl.col(name).is_null() | (pl.col(name) == "")
     impossible = pl.lit(False)
-    demands = {column: demand for column, demand in _demands(types, flat).items() if column in values}
-    integers = _short_integers(fields.select(list(demands)))
-    for column, (needed, numbers, unsigned) in demands.items():
+    for name in spoilt:
+        impossible |= pl.col(name).str.contains(CONTROL)
+    by_column: dict[str, list[Demand]] = {}
+    for demand in demands:
+        if demand.column is None:
+            absent |= pl.col("type") == demand.event
+        elif demand.column in fields.columns:
+            by_column.setdefault(demand.column, []).append(demand)
+    integers = _short_integers(fields.select(list(by_column)))
+    for column, asked in by_column.items():
         text = pl.col(column)
-        absent |= _of_type(needed) & (text.is_null() | (text == ""))
-        if column in integers:
-            is_below_zero = integers[column] < 0
-            if is_below_zero.any():
-                impossible |= _of_type(unsigned) & pl.lit(is_below_zero)
-            continue
-        impossible |= _of_type(numbers) & ~text.str.contains(_PLAIN_DECIMAL)
-        impossible |= _of_type(unsigned) & text.str.contains(_BELOW_ZERO)
-    return (
+        absent |= of_type([demand.event for demand in asked]) & (text.is_null() | (text == ""))
+        numbers = [demand.event for demand in asked if demand.content != "text"]
+        unsigned = [demand.event for demand in asked if demand.content == "unsigned"]
+        if column not in integers:
+            impossible |= of_type(numbers) & (~text.str.contains(PLAIN_DECIMAL) | text.str.contains(TOO_LARGE))
+            impossible |= of_type(unsigned) & text.str.contains(BELOW_ZERO)
+        elif (is_below_zero := integers[column] < 0).any():
+            impossible |= of_type(unsigned) & pl.lit(is_below_zero)
+    reason = (
         pl.when("unparseable")
         .then(pl.lit(UNPARSEABLE))
         .when(absent.fill_null(True))
@@ -120,6 +175,9 @@ def _reason(fields: pl.DataFrame, types: EventTypes, values: Sequence[str], flat
         .then(pl.lit(IMPOSSIBLE_VALUE))
         .otherwise("time_fault")
     )
+    if piece.unfinished is None:
+        return reason
+    return pl.when(pl.col("row") == piece.unfinished).then(pl.lit(UNFINISHED_LINE)).otherwise(reason)
 
 
 def _short_integers(texts: pl.DataFrame) -> dict[str, pl.Series]:
@@ -145,38 +203,16 @@ def _short_integers(texts: pl.DataFrame) -> dict[str, pl.Series]:
     }
 
 
-def _demands(types: EventTypes, flat: bool) -> dict[str, tuple[list[str], list[str], list[str]]]:
-    """By value column: the event types that need it, need a number in it, need a number not below zero in it."""
-    demands: dict[str, tuple[list[str], list[str], list[str]]] = {}
-
-    def add(column: str, event: str, content: Content) -> None:
-        needed, numbers, unsigned = demands.setdefault(column, ([], [], []))
-        needed.append(event)
-        if content != "text":
-            numbers.append(event)
-        if content == "unsigned":
-            unsigned.append(event)
-
-    for event, members in types.items():
-        if flat:
-            content = flat_content(members)
-            if content is not None:
-                add(FLAT_VALUE, event, content)
-        else:
-            for member in members:
-                add(member_column(member.path), event, member.content)
-    return demands
-
-
-def _of_type(events: Sequence[str]) -> pl.Expr:
-    if len(events) == 1:
-        return pl.col("type") == events[0]
-    return pl.col("type").is_in(list(events))
+def with_details(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows of a parsed file with `detail`, null where an earlier version has written them."""
+    return rows if "detail" in rows.columns else rows.with_columns(detail=pl.lit(None, pl.String))
 
 
 def unreadable(message: str) -> pl.DataFrame:
     """The one row that stands for a file that cannot be read (rule 27)."""
-    return pl.DataFrame({"reason": [UNREADABLE_FILE], "text": [message]}).select(
-        pl.col(name).cast(dtype) if name in ("reason", "text") else pl.lit(None, dtype).alias(name)
-        for name, dtype in PARSED.items()
+    found = "" if "found " in message else "found what cannot be read: "
+    expected = "" if ", expected " in message else ", expected a file that is whole"
+    told = {"reason": [UNREADABLE_FILE], "text": [message], "detail": [f"file: {found}{message}{expected}"]}
+    return pl.DataFrame(told).select(
+        pl.col(name).cast(dtype) if name in told else pl.lit(None, dtype).alias(name) for name, dtype in PARSED.items()
     )

@@ -6,9 +6,10 @@ from datetime import date
 import polars as pl
 
 from billing.catalogue import Metric
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home, file_hash
 from billing.ingest.judging import Rules
-from billing.ingest.landing import DeliveredFile, delivered_files
+from billing.ingest.landing import DeliveredFile, Landing, delivered_files
 from billing.ingest.state import State, accounts_digest, configuration_digest, read_state, settled_before, stamp
 
 
@@ -20,6 +21,7 @@ def pending_days(
     lateness_days: int,
     through: date,
     by_content: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> list[date]:
     """Delivery days with new or changed files; all of them when the catalogue or the accounts moved; sorted.
 
@@ -27,8 +29,10 @@ def pending_days(
     ----------
     by_content
         Read a file that was only copied or touched, and leave it out.
+    limits
+        How much one file may make of itself.
     """
-    rules = Rules.of(metrics, accounts, time_zone, lateness_days)
+    rules = Rules.of(metrics, accounts, time_zone, lateness_days, limits)
     files = delivered_files(home, through).files
     state = read_state(home)
     if (
@@ -40,6 +44,15 @@ def pending_days(
         return sorted({file.day for file in files})
     settled = settled_before(home)
     return sorted({file.day for file in files if _moved(file, state, settled, by_content)})
+
+
+def moved_files(home: Home, landing: Landing) -> list[DeliveredFile]:
+    """The delivered files that are new or have changed since the last ingest; those that were only touched are not."""
+    state = read_state(home)
+    if state is None:
+        return list(landing.files)
+    settled = settled_before(home)
+    return [file for file in landing.files if _moved(file, state, settled, by_content=True)]
 
 
 def _moved(file: DeliveredFile, state: State, settled: int, by_content: bool) -> bool:

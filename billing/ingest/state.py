@@ -14,6 +14,7 @@ from typing import Final
 
 import polars as pl
 
+from billing.file_limits import DEFAULT_LIMITS
 from billing.home import Home, write_bytes, write_file
 from billing.ingest.judging import Rules
 from billing.ingest.landing import DeliveredFile
@@ -36,6 +37,7 @@ class FileState:
     rejected: int = 0
     unreadable: str = ""
     kept: bool = False
+    rounded: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def configuration_digest(rules: Rules) -> str:
         [metric.name, metric.event, metric.kind, metric.measure, metric.value, metric.carries, str(metric.unit_size)]
         for metric in rules.metrics
     ]
-    plain = json.dumps([INGEST_VERSION, metrics, rules.time_zone, rules.lateness_days])
+    limits = [] if rules.limits == DEFAULT_LIMITS else [rules.limits.key]
+    plain = json.dumps([INGEST_VERSION, metrics, rules.time_zone, rules.lateness_days, *limits])
     return hashlib.sha256(plain.encode()).hexdigest()
 
 

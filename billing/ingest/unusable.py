@@ -15,8 +15,8 @@ STRAY: Final = f"found in place of a delivery day, expected {EXPECTED_DAYS}"
 def unusable_deliveries(home: Home, landing: Landing) -> list[str]:
     """What is no delivery, cannot be read, or holds rows of which none counts, in words with the reason.
 
-    Rule 22: a file whose rows are all rejected is told like one that cannot be read. An empty file, one whose rows are
-    duplicates, and one that has vanished since are not.
+    By rule 22 a file whose rows are all rejected is told like one that cannot be read. An empty file, one whose rows
+    are duplicates, and one that has vanished since are not.
     """
     state = read_state(home)
     delivered = {(file.day, file.name) for file in landing.files}

@@ -91,6 +91,17 @@ def locale_named(name: str) -> "Locale":
     return locale if covered_by_inter(_written(Decimal("-1234567.89"), locale)) else Locale.parse("en_US")
 
 
+def knows_locale(name: str) -> bool:
+    """Whether a locale is one that Babel knows."""
+    from babel import Locale, UnknownLocaleError
+
+    try:
+        Locale.parse(name.replace("-", "_"))
+    except (UnknownLocaleError, ValueError):
+        return False
+    return True
+
+
 @cache
 def _locale_for_dates(name: str) -> "Locale":
     """The locale, unless its months are written in a script that is set in another face than the digits beside them."""

@@ -145,10 +145,11 @@ def test_how_memory_is_taken_is_settled_before_polars_is_loaded(module: str) -> 
     assert done.stdout == "True\n"
 
 
-def test_the_calendars_are_those_of_the_home(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", ["2025-05-17", '"2025-05-17"', "'2025-05-01'"])
+def test_the_calendars_are_those_of_the_home(tmp_path: Path, start: str) -> None:
     landing = tmp_path / "home" / "landing"
     landing.mkdir(parents=True)
-    (landing / "catalogue.yaml").write_text("time_zone: America/New_York\npolicy: {billing_start: 2025-05-17}\n")
+    (landing / "catalogue.yaml").write_text(f"time_zone: America/New_York\npolicy: {{billing_start: {start}}}\n")
     assert loaded(tmp_path / "home", tmp_path) == {"first": "2025-05", "zone": "America/New_York", "heavy": []}
 
 
@@ -167,6 +168,8 @@ def test_calendars_for_people_end_after_the_open_month_and_hold_whatever_was_del
     monkeypatch.setenv("OVERAGE_MONTHS_AHEAD", "1")
     assert calendar_reach(tmp_path, start, today) == (start, 2, 1), "the open month and one more; today"
     (tmp_path / "landing" / "usage" / "2025-12-30").mkdir(parents=True)
-    (tmp_path / "landing" / "usage" / "2026-11-27").mkdir()
+    (tmp_path / "landing" / "usage" / "2026" / "11" / "27").mkdir(parents=True)
+    for name in ("0001-01-01", "20261128", "9999-12-31", "2027"):
+        (tmp_path / "landing" / "usage" / name).mkdir()
     (tmp_path / "lake" / "fingerprints" / "billing_month=2027-01").mkdir(parents=True)
     assert calendar_reach(tmp_path, start, today) == (date(2025, 12, 30), 4, 3)

@@ -53,7 +53,6 @@ def test_a_card_number_keeps_its_last_four_digits(text: str, masked: str) -> Non
         "1234567812345670",  # no accepted brand
         "30569309025904",  # a brand that cannot be accepted
         "4111  1111  1111  1111",
-        "4111.1111.1111.1111",
         "4111\n1111\n1111\n1111",  # four values
         "411111111111111²",  # no digit
         "2026-01-01T12:00:00.123456789Z",
@@ -64,6 +63,30 @@ def test_a_card_number_keeps_its_last_four_digits(text: str, masked: str) -> Non
 def test_what_is_no_card_number_is_left_alone(text: str) -> None:
     assert not contains_card_number(text)
     assert mask_card_numbers(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("4111.1111.1111.1111", "****.****.****.1111"),
+        ("4111/1111/1111/1111", "****/****/****/1111"),
+        ("4111_1111_1111_1111", "****_****_****_1111"),
+        ("4111\u00b71111\u00b71111\u00b71111", "****\u00b7****\u00b7****\u00b71111"),
+        ("3782.822463.10005", "****.******.*0005"),
+        (r"\u0034111111111111111", r"************1111"),
+        ("".join(rf"\u003{digit}" for digit in "4111111111111111"), "*" * 12 + r"\u0031" * 4),
+        (r"\u0034111\u002d1111\u002d1111\u002d1111", r"****\u002d****\u002d****\u002d1111"),
+        (r"4111\/1111\/1111\/1111", r"****\/****\/****\/1111"),
+        (r"\uff14\uFF11\uff11\uff11 1111 1111 1111", "**** **** **** 1111"),
+        (r"caf\u00e9 4111111111111111", r"caf\u00e9 ************1111"),
+        (r"a\\b \u12 4", r"a\\b \u12 4"),
+    ],
+)
+def test_what_is_shown_is_masked_with_anything_between_and_as_escapes(text: str, masked: str) -> None:
+    assert not contains_card_number(text) or masked == r"caf\u00e9 ************1111"
+    found = mask_card_numbers(text)
+    assert found == masked
+    assert mask_card_number_column(pl.Series([text])).to_list() == [found]
 
 
 def test_a_column_is_masked_row_by_row_and_nulls_stay() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing.catalogue import Catalogue, Policy, Tariff, Tier, load_catalogue, terms_periods
+from billing.catalogue import Catalogue, Policy, Tariff, Tier, billing_calendar, load_catalogue, terms_periods
 from billing.errors import Problem, RefusedError
 from billing.rating import terms_frames
 from billing.starter import starter_catalogue
@@ -440,6 +440,30 @@ def test_an_agreement_from_before_the_first_version_holds_from_that_version_on(r
 
 def test_the_starting_catalogue_is_good(read: Read) -> None:
     assert [package.name for package in read(starter_catalogue()).packages] == ["starter", "silver", "gold", "platinum"]
+
+
+@pytest.mark.parametrize("written", ["2014-03-01", '"2014-03-01"', "'2014-03-01'"])
+def test_the_start_of_billing_is_the_same_to_every_reader(catalogue_file: Callable[[str], Path], written: str) -> None:
+    path = catalogue_file(SMALL.replace("  lateness_days: 30", f"  billing_start: {written}"))
+    assert load_catalogue(path).policy.billing_start == date(2014, 3, 1)
+    assert billing_calendar(path) == (date(2014, 3, 1), "Europe/Berlin")
+
+
+@pytest.mark.parametrize("written", ["1969-12-01", "0001-01-01", "2100-01-01", "2014-03-02", "soon", "null"])
+def test_a_start_of_billing_that_cannot_be_is_refused_and_the_calendars_are_as_without_it(
+    catalogue_file: Callable[[str], Path], written: str
+) -> None:
+    path = catalogue_file(SMALL.replace("  lateness_days: 30", f"  billing_start: {written}"))
+    with pytest.raises(RefusedError, match=r"policy\.billing_start"):
+        load_catalogue(path)
+    start, _ = billing_calendar(path)
+    assert start in (Policy().billing_start, date(2014, 3, 1))
+
+
+@pytest.mark.parametrize("text", ["", "[", "policy: []", "time_zone: Mars", "\0", "a: &a [*a]"])
+def test_calendars_are_made_of_any_catalogue(catalogue_file: Callable[[str], Path], text: str) -> None:
+    assert billing_calendar(catalogue_file(text)) == (Policy().billing_start, "UTC")
+    assert billing_calendar(Path("nowhere")) == (Policy().billing_start, "UTC")
 
 
 AGREED = "agreements:\n  - {account_id: ' acme ', package: basic, effective_from: 2026-03-01, %s}\n"

@@ -624,6 +624,8 @@ def test_equal_payments_count_once_and_another_amount_conflicts(landing: Landing
         f'{{"request_id": "r1", "note": "{CARD}"',
         json.dumps(request()).replace('"starter"', '"\\u0034' + CARD[1:] + '"'),
         json.dumps(request()).replace('"starter"', '"' + CARD[:8] + "\\u0031" + CARD[9:] + '"'),
+        # one in sight and one behind escapes, in a row that is set aside for another reason
+        json.dumps(request(reason=CARD, channel="fax")).replace('"starter"', '"\\u0034' + CARD[1:] + '"'),
         # fifteen places further: 4200000000000000
         json.dumps(request()).replace('"starter"', "4.2e15"),
     ],
@@ -638,6 +640,17 @@ def test_a_card_number_stands_in_nothing_that_is_kept(landing: Landing, row: Map
     assert CARD not in text
     assert CARD[1:] not in text
     assert "378282246310005" not in text
+
+
+@pytest.mark.parametrize("column", ["request_id", "account_id", "reason"])
+def test_of_a_row_with_a_card_number_every_column_is_told_as_far_as_it_may_be(landing: Landing, column: str) -> None:
+    landing.put_lines("requests.jsonl", request() | {column: f"x {CARD}"})
+    (kept,) = landing.read().rejects.iter_rows(named=True)
+    assert (kept["id"], kept["account_id"]) == (
+        f"x {'*' * 12}1111" if column == "request_id" else "r1",
+        f"x {'*' * 12}1111" if column == "account_id" else "acme",
+    )
+    assert kept["text"] == json.dumps(request() | {column: f"x {'*' * 12}1111"})
 
 
 def test_a_number_that_is_no_card_is_kept(landing: Landing) -> None:

@@ -119,6 +119,7 @@ def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
     opened = Register.open(Home(tmp_path), register_url)
     issue(opened, "acme", "beta")
     opened.record_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
+    opened.keep_settings({"time_zone": "UTC"})
     opened.record_redrawn_files(redrawn("INV-2026-000001", "1"))
     yield opened
     opened.close()
@@ -169,6 +170,8 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
         ("UPDATE redrawn_files SET sha256 = '1'", "what has been"),
         ("DELETE FROM redrawn_files", "stay"),
         ("DELETE FROM issued_months", "issued_months: a day that was closed stays closed"),
+        ("UPDATE settings SET value = 'Asia/Tokyo'", "the settings under which something was issued stay"),
+        ("DELETE FROM settings", "the settings under which something was issued stay"),
         ("UPDATE issued_months SET closed_through = '2026-02-01'", "a day that was closed stays closed"),
         (by_hand("INV-2026-000004", 4), "the next number of its series was expected"),
         (by_hand("INV-2026-3"), "its number is not that of its series, year and sequence"),
@@ -385,6 +388,18 @@ def test_the_migrations_make_the_tables_that_the_program_knows(database: sa.Engi
         assert context.get_current_revision() == REVISION
     scripts = ScriptDirectory(str(Path(register_migrations.__file__).parent))
     assert scripts.get_current_head() == REVISION
+
+
+def test_settings_are_recorded_anew_until_a_billing_date_is_closed(tmp_path: Path) -> None:
+    with closing(Register.open(Home(tmp_path))) as register:
+        for zone in ("UTC", "Asia/Tokyo"):
+            register.keep_settings({"time_zone": zone})
+            assert register.settings() == {"time_zone": zone}
+
+
+def test_settings_under_which_a_billing_date_was_closed_stay(register: Register) -> None:
+    register.keep_settings({"time_zone": "Asia/Tokyo", "policy.billing_anchor": "signup_day"})
+    assert register.settings() == {"time_zone": "UTC", "policy.billing_anchor": "signup_day"}
 
 
 def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_path: Path) -> None:

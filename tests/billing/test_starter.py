@@ -21,7 +21,7 @@ REF_1 = {
 POLICY_KEYS = [
     *("billing_start", "billing_anchor", "first_cycle", "cancellation_notice_days", "refund_window_days"),
     *("access_after_cancellation", "charge_while_suspended", "hold_fee", "lateness_days", "issue_after_days"),
-    *("auto_issue", "accepted_cards"),
+    *("auto_issue", "accepted_cards", "longest_record_mib", "largest_ratio"),
 ]
 
 

@@ -349,6 +349,30 @@ def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is
     assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]
 
 
+def test_damaged_tables_are_named_repaired_and_made_again_to_the_byte(landing: Landing) -> None:
+    bill(landing.root, "2026-02", "2026-02-28")
+    before, lake = content_of(landing.root), landing.root / "lake"
+    damaged = [
+        *(lake / "usage" / "billing_month=2026-02" / "usage.parquet", lake / "balances" / "balances.parquet"),
+        *(lake / "fingerprints" / "billing_month=2026-02" / "usage.json", *lake.glob("events/*/*.parquet")),
+    ]
+    for path in damaged:
+        path.write_bytes(path.read_bytes()[:-20])
+    for ended in (overage("show", "usage", "--home", landing.root), bill(landing.root, "2026-02", "2026-02-28")):
+        assert ended.status == 1 and ended.output == ""
+        assert "interrupted: found a damaged table: " in ended.messages
+        assert f"overage repair --home {landing.root}" in ended.messages
+    ended = overage("repair", "--home", landing.root)
+    assert ended.status == 0
+    assert [line.partition(": taken away")[0] for line in ended.output.splitlines()] == sorted(map(str, damaged))
+    again = bill(landing.root, "2026-02", "2026-02-28")
+    assert again.status == 0 and again.messages.endswith("0 documents issued\n")
+    after, records = content_of(landing.root), "lake/fingerprints/"
+    assert {name for name in {*before, *after} if before.get(name) != after.get(name)} <= {
+        name for name in after if name.startswith(records)
+    }
+
+
 def test_an_account_that_cannot_be_billed_is_parked_and_everyone_else_is_billed(landing: Landing) -> None:
     landing.customer("globex", "bronze")
     landing.use("globex", emails=7)

@@ -10,6 +10,7 @@ import yaml
 from billing.business import Business
 from billing.month import issue_corrections
 from billing.scratch import bring_up_to_date
+from billing.verifying import disagreements
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing
 
@@ -151,3 +152,42 @@ def test_what_a_refund_sends_back_is_what_was_paid(landing: Landing) -> None:
     ]
     # the whole fee is credited all the same
     assert [total for (total,) in rows(business, "documents", "total", kind="credit_note")] == ["-99.00"] * 3
+
+
+def test_a_yearly_fee_waits_until_access_comes_back(landing: Landing) -> None:
+    landing.customer("acme", term="yearly")
+    landing.use("acme", "2026-11-20", emails=15_001)
+    business = bill_by_steps(landing.root, "2026-12", "2026-12-31")
+    (overage,) = rows(business, "documents", "number", billing_month="2026-12")
+    landing.pay("acme", "INV-2026-000001", "990.00", "2026-01-10T10:00:00Z")
+    landing.pay("acme", overage[0], "3.00", "2026-12-15T10:00:00Z", "failed")
+    business = bill_by_steps(landing.root, "2027-01", "2027-01-19")
+    assert rows(business, "documents", "total", billing_month="2027-01") == []
+    landing.pay("acme", overage[0], "3.00", "2027-01-20T10:00:00Z")
+    business = bill_by_steps(landing.root, "2027-01", "2027-01-31")
+    assert rows(business, "documents", "billing_date", "total", billing_month="2027-01") == [
+        (date(2027, 1, 20), "990.00")
+    ]
+    assert rows(business, "lines", "kind", "cycle_start", "cycle_end", number="INV-2027-000001") == [
+        ("package_fee", date(2027, 1, 10), date(2028, 1, 10))
+    ]
+    # nothing more falls due in the term, and the next fee on its date
+    business = bill_by_steps(landing.root, "2028-01", "2028-01-31")
+    assert rows(business, "documents", "billing_date", "total", billing_month="2028-01") == [
+        (date(2028, 1, 10), "990.00")
+    ]
+    assert business.register.count() == 4
+    found = disagreements(business)
+    assert [words for words in found if "the PDF of" not in words] == []
+
+
+def test_a_monthly_fee_that_a_suspension_kept_is_never_charged(landing: Landing) -> None:
+    landing.customer("acme")
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-01T10:00:00Z", "failed")
+    landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-20T10:00:00Z")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    assert rows(business, "documents", "billing_date", "total") == [
+        (date(2026, 1, 10), "99.00"),
+        (date(2026, 3, 10), "99.00"),
+    ]

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -235,3 +236,15 @@ def test_a_run_that_breaks_at_any_step_is_completed_by_the_next(
     assert bill(landing.root, "2026-01", "2026-01-31").status == 0
 
     assert {table: show(landing.root, table) for table in undisturbed} == undisturbed
+
+
+def test_another_time_zone_is_refused_once_something_was_issued(landing: Landing) -> None:
+    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
+    catalogue = landing.folder / "catalogue.yaml"
+    catalogue.write_text(re.sub("(?m)^time_zone: UTC", "time_zone: America/New_York", catalogue.read_text()))
+    before = content_of(landing.root)
+    said = refusal(bill(landing.root, "2026-02", "2026-02-28"))
+    assert "time_zone: found 'America/New_York', expected 'UTC' as before" in said
+    assert content_of(landing.root) == before
+    checked = overage("check", "--home", landing.root)
+    assert checked.status == 1 and "time_zone: found 'America/New_York'" in checked.output

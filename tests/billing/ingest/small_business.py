@@ -10,8 +10,10 @@ from pathlib import Path
 import polars as pl
 
 from billing.catalogue import Metric
+from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home
 from billing.ingest import IngestOutcome, ingest_deliveries, scan_events
+from billing.ingest.judging import Rules
 from billing.tables import INGEST, REJECTS
 
 Json = Mapping[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -70,6 +72,7 @@ class Business:
     metrics: tuple[Metric, ...] = METRICS
     time_zone: str = "UTC"
     lateness_days: int = 90
+    limits: Limits = DEFAULT_LIMITS
 
     def deliver(self, content: bytes | str | Iterable[str], day: str = "2026-01-02", name: str = "a.jsonl") -> Path:
         path = self.home.landing / "usage" / day / name
@@ -82,8 +85,17 @@ class Business:
 
     def ingest(self, through: date | None = None) -> IngestOutcome:
         return ingest_deliveries(
-            self.home, self.metrics, self.accounts, self.time_zone, self.lateness_days, through=through
+            self.home,
+            self.metrics,
+            self.accounts,
+            self.time_zone,
+            self.lateness_days,
+            through=through,
+            limits=self.limits,
         )
+
+    def rules(self) -> Rules:
+        return Rules.of(self.metrics, pl.Series(sorted(self.accounts)), self.time_zone, self.lateness_days)
 
     def table(self, name: str) -> pl.DataFrame:
         table = {"rejects": REJECTS, "ingest": INGEST}[name]

@@ -82,3 +82,47 @@ def test_one_text_of_another_form_changes_no_other() -> None:
 )
 def test_years_are_1970_to_2199(text: str, instant: datetime | None) -> None:
     assert parse_instants(pl.Series([text]))["time"].to_list() == [instant]
+
+
+@pytest.mark.parametrize(
+    ("text", "instant"),
+    [
+        ("2026-03-11 00:00:00+00", "2026-03-11 00:00:00"),
+        ("2026-03-11 00:00:00.123456+00", "2026-03-11 00:00:00.123456"),
+        ("2026-03-11 00:00:00-0330", "2026-03-11 03:30:00"),
+        ("2026-03-11 00:00:00+0000", "2026-03-11 00:00:00"),
+        ("2026-03-11 00:00:00 +0100", "2026-03-10 23:00:00"),
+        ("2026-03-11 00:00:00 +0000 UTC", "2026-03-11 00:00:00"),
+        ("2026-03-11 00:00:00 UTC", "2026-03-11 00:00:00"),
+        ("2026-03-11 00:00:00.000001 UTC", "2026-03-11 00:00:00.000001"),
+        ("2026-03-11 00:00:00 Z", "2026-03-11 00:00:00"),
+        ("2026-03-11T00:00Z", "2026-03-11 00:00:00"),
+        ("2026-03-11 00:00+01:00", "2026-03-10 23:00:00"),
+        ("2026-03-11t00:00:00z", "2026-03-11 00:00:00"),
+    ],
+)
+def test_times_are_read_as_databases_and_languages_write_them(text: str, instant: str) -> None:
+    found = parse_instants(pl.Series([text]))
+    assert found["time"].dt.to_string("%Y-%m-%d %H:%M:%S%.f").to_list() == [instant]
+    assert found["time_fault"].to_list() == found["time_found"].to_list() == [None]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("2026-03-11 00:00:00", "time_without_zone"),
+        ("2026-03-11T00:00", "time_without_zone"),
+        ("2026-03-11", "time_without_zone"),
+        ("2026-03-11 00:00:00+0", "invalid_time"),
+        ("2026-03-11 00:00:00+00:", "invalid_time"),
+        ("2026-03-11 00:00:00+24", "invalid_time"),
+        ("2026-03-11 00:00:00  UTC", "invalid_time"),
+        ("2026-03-11 00:00:00 CET", "invalid_time"),
+        ("2026-03-11 00:00:00 UTC+1", "invalid_time"),
+        ("2026-03-11 0:00:00Z", "invalid_time"),
+        ("2026-02-30 00:00:00+00", "invalid_time"),
+        ("1767225600", "invalid_time"),
+    ],
+)
+def test_what_names_no_instant_is_told_as_it_was_found(text: str, fault: str) -> None:
+    assert parse_instants(pl.Series([text])).rows() == [(None, fault, text)]

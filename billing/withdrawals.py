@@ -1,0 +1,65 @@
+"""Requests that are taken back: as if they had never been made (rule 17)."""
+
+from typing import Final
+
+import polars as pl
+
+_COLUMNS: Final = ["request_id", "account_id", "at", "on", "kind", "package"]
+
+
+def without_withdrawn(requests: pl.DataFrame, decided: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The requests that stand, and the answers to those that take one back or were taken back.
+
+    A withdrawal is made through support and names an earlier or later request of the same account. A package change
+    that was decided when its cycle closed stands.
+
+    Parameters
+    ----------
+    requests
+        As `Inputs.requests`, cut at the as-of day.
+    decided
+        The ids of the requests that were decided when a billing date closed.
+
+    Returns
+    -------
+    tuple of polars.DataFrame
+        The requests without withdrawals and what they take back; and request_id, account_id, at, on, kind, package,
+        outcome, reason of these.
+    """
+    is_withdrawal = pl.col("kind") == "withdraw"
+    others, asked = requests.filter(~is_withdrawal), requests.filter(is_withdrawal)
+    of_account = others.select("account_id", withdraws="request_id", is_there=pl.lit(True))
+    refusal = pl.coalesce(
+        pl.when(pl.col("channel") != "support").then(pl.lit("wrong_channel")),
+        pl.when(pl.col("is_there").is_null()).then(pl.lit("unknown_request")),
+        pl.when(pl.col("withdraws").is_in(decided.implode())).then(pl.lit("known_after_the_close")),
+    )
+    judged = (
+        asked.join(of_account, on=["account_id", "withdraws"], how="left", maintain_order="left")
+        .with_columns(refusal=refusal)
+        .sort("at", "request_id")
+    )
+    is_first = pl.int_range(pl.len()).over("withdraws") == 0
+    judged = pl.concat(
+        [
+            judged.filter(pl.col("refusal").is_not_null()),
+            judged.filter(pl.col("refusal").is_null()).with_columns(
+                refusal=pl.when(~is_first).then(pl.lit("already_withdrawn"))
+            ),
+        ]
+    )
+    withdrawn = judged.filter(pl.col("refusal").is_null()).select(request_id="withdraws")
+    approved = pl.col("refusal").is_null()
+    answers = pl.concat(
+        [
+            judged.select(
+                *_COLUMNS,
+                outcome=pl.when(approved).then(pl.lit("approved")).otherwise(pl.lit("refused")),
+                reason=pl.col("refusal").fill_null("taken_back"),
+            ),
+            others.join(withdrawn, on="request_id", how="semi").select(
+                *_COLUMNS, outcome=pl.lit("superseded"), reason=pl.lit("withdrawn")
+            ),
+        ]
+    )
+    return others.join(withdrawn, on="request_id", how="anti", maintain_order="left"), answers

@@ -1,0 +1,39 @@
+"""Homes that earlier versions billed go on with the same documents, and what they issued keeps its bytes (rule 19)."""
+
+import json
+import tarfile
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from billing.business import Business
+from billing.preview import preview_month
+from billing.verifying import disagreements
+from tests import golden
+from tests.by_steps import bill_by_steps, rows
+from tests.golden.__main__ import BILLED, BILLED_ON, COLUMNS, NEXT, NEXT_ON
+from tests.pipeline.outside import content_of
+
+ARCHIVES = sorted(Path(golden.__file__).parent.glob("*.tar.xz"))
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
+def test_a_home_of_an_earlier_version_goes_on_as_it_would_have(archive: Path, tmp_path: Path) -> None:
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    expected = [tuple(row[name] for name in COLUMNS) for row in json.loads((tmp_path / "expected.json").read_text())]
+    pages = {name: found for name, found in content_of(tmp_path).items() if name.startswith("documents/")}
+    assert pages
+
+    business = Business.load(tmp_path, date.fromisoformat(BILLED_ON))
+    assert disagreements(business) == []
+    previewed = preview_month(business, BILLED)
+    assert previewed.changes.is_empty()
+
+    register = business.register.documents()
+    business = bill_by_steps(tmp_path, NEXT, NEXT_ON)
+    found = rows(business, "documents", *COLUMNS, billing_month=NEXT)
+    assert [tuple(str(value) if isinstance(value, date) else value for value in row) for row in found] == expected
+    assert business.register.documents().head(register.height).equals(register)
+    assert {name: content_of(tmp_path)[name] for name in pages} == pages

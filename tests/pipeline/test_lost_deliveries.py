@@ -1,0 +1,80 @@
+"""Deliveries that are gone are noticed, and what was measured from them is not given back (rule 22)."""
+
+import shutil
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from billing.business import Business
+from billing.errors import InterruptedRunError
+from billing.measured_deliveries import lost_deliveries
+from billing.verifying import disagreements
+from tests.by_steps import bill_by_steps, rows
+from tests.pipeline.outside import Landing, bill, overage
+
+
+@pytest.fixture
+def billed(tmp_path: Path, register_url: str | None) -> tuple[Landing, str | None]:
+    """January and February are billed with overages of January, and January's deliveries are archived."""
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", emails=18_000, leads=2_000)
+    landing.use("acme", "2026-01-25", bytes=51 * 10**9)
+    landing.use("acme", "2026-02-12", emails=15_001)
+    bill_by_steps(landing.root, "2026-02", "2026-02-28", register=register_url)
+    for folder in (landing.folder / "usage").glob("2026-01-*"):
+        folder.rename(tmp_path / folder.name)
+    return landing, register_url
+
+
+def test_archiving_alone_changes_nothing(billed: tuple[Landing, str | None]) -> None:
+    landing, register = billed
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
+    assert lost_deliveries(business).is_empty()
+    assert rows(business, "documents", "total", billing_month="2026-03") == [("102.00",)]
+
+
+def test_without_archive_and_lake_nothing_is_given_back(billed: tuple[Landing, str | None]) -> None:
+    landing, register = billed
+    shutil.rmtree(landing.root / "lake")
+    ended = bill(landing.root, "2026-03", "2026-03-31", register=register)
+    assert ended.status == 1
+    assert "usage/2026-01-20/usage.jsonl, usage/2026-01-25/usage.jsonl (3 rows counted)" in ended.messages
+    assert "overage accept-loss --reason TEXT" in ended.messages
+    business = Business.load(landing.root, date(2026, 3, 31), register)
+    assert business.register.count() == 2
+    assert any("2 deliveries it was measured from are neither" in words for words in disagreements(business))
+    # with the archive the run goes on as if nothing had been
+    for folder in landing.root.parent.glob("2026-01-*"):
+        folder.rename(landing.folder / "usage" / folder.name)
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
+    assert [total for (total,) in rows(business, "documents", "total")] == ["99.00", "108.50", "102.00"]
+
+
+def test_an_accepted_loss_is_recorded_and_leaves_what_was_issued(billed: tuple[Landing, str | None]) -> None:
+    landing, register = billed
+    shutil.rmtree(landing.root / "lake")
+    with pytest.raises(InterruptedRunError, match="neither in landing nor in the lake"):
+        bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
+    told = ["--reason", "the archive burnt", "--as-of", "2026-03-31", "--home", landing.root]
+    ended = overage("accept-loss", *told, register=register)
+    assert (ended.status, ended.messages.strip()) == (0, "2 files given up")
+    assert "nothing is lost" in overage("accept-loss", *told, register=register).messages
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
+    assert business.register.accepted_losses()["reason"].unique().to_list() == ["the archive burnt"]
+    assert rows(business, "documents", "total", billing_month="2026-03") == [("102.00",)]
+    # by steps nothing is drawn
+    found = disagreements(Business.load(landing.root, date(2026, 3, 31), register))
+    assert [words for words in found if "the PDF of" not in words] == []
+
+
+def test_a_record_names_hash_rows_and_sums_and_is_written_once(billed: tuple[Landing, str | None]) -> None:
+    landing, register = billed
+    business = Business.load(landing.root, date(2026, 2, 28), register)
+    digests = business.register.measured_digests()
+    assert digests["delivery_day"].to_list() == [date(2026, 1, 20), date(2026, 1, 25), date(2026, 2, 12)]
+    assert digests["version"].to_list() == [1, 1, 1]
+    landing.use("acme", "2026-01-20", emails=10, delivered="2026-02-12")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
+    assert business.register.measured_digests()["version"].to_list() == [1, 1, 2]

@@ -6,6 +6,7 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
+from assets.links import link
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months
@@ -38,10 +39,17 @@ from billing.words import counted
 _KINDS = {"parquet", "polars"}
 
 
-def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS) -> dg.AssetSpec:
+ISSUES = (
+    "**Materializing this issues invoices**: every billing date up to the run's day that was not issued yet gets its "
+    "number, for good. To look at them first, run the job `draft_month`, or set `auto_issue: false` in the catalogue's "
+    "policy: then nothing is issued but what was reviewed (`issue_documents`)."
+)
+
+
+def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS, warning: str = "") -> dg.AssetSpec:
     return dg.AssetSpec(
         table.name,
-        description=table.description,
+        description="\n\n".join(filter(None, [table.description, warning])),
         deps=deps,
         kinds=kinds,
         metadata=definition_metadata(table),
@@ -160,9 +168,11 @@ class Issuing(dg.Config):
     partitions_def=billing_months,
     specs=[
         # usage is proven complete before anything is issued
-        _table(DOCUMENTS, [DRAFTS.name, DRAFT_LINES.name, DRAFT_TAXES.name, UNBILLED.name], {"sqlite", "parquet"}),
-        _table(LINES, [DRAFT_LINES.name], {"sqlite", "parquet"}),
-        _table(TAXES, [DRAFT_TAXES.name], {"sqlite", "parquet"}),
+        _table(
+            DOCUMENTS, [DRAFTS.name, DRAFT_LINES.name, DRAFT_TAXES.name, UNBILLED.name], {"sqlite", "parquet"}, ISSUES
+        ),
+        _table(LINES, [DRAFT_LINES.name], {"sqlite", "parquet"}, ISSUES),
+        _table(TAXES, [DRAFT_TAXES.name], {"sqlite", "parquet"}, ISSUES),
     ],
     check_specs=[
         dg.AssetCheckSpec(
@@ -292,6 +302,11 @@ def invoice_files(
             "files": len(accounts) - len(missing),
             "rendered now": len(rendered.files),
             "folder": dg.MetadataValue.path(str(folder.resolve())),
+            **(
+                {"first of them": link(business.home, min(standing))}
+                if (standing := sorted(folder.glob("*.pdf")))
+                else {}
+            ),
         }
     )
     yield dg.AssetCheckResult(

@@ -10,6 +10,7 @@ import polars as pl
 from assets.ingest import PATIENCE_SECONDS, ingest
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.partitions import billing_months, month_before
+from assets.refusals import refuse_month_to_come, told_in_words
 from assets.resources import BillingHome
 from billing import month as steps
 from billing.business import Business
@@ -30,11 +31,15 @@ def computed(
 ) -> tuple[Business, Result]:
     """Run one step for the run's month, alone in the home, and remember what it was computed from."""
     business, month, name = billing_home.business(), context.partition_key, context.op_execution_context.op.name
-    with business.alone(PATIENCE_SECONDS):
-        result = step(business, month)
-        if name in STEPS:
-            record_step(business, month, name)
-        return business, result
+    with told_in_words():
+        # the command line says by itself how far it goes, and issues nothing of a month that has not begun
+        if not billing_home.in_order:
+            refuse_month_to_come(business, month)
+        with business.alone(PATIENCE_SECONDS):
+            result = step(business, month)
+            if name in STEPS:
+                record_step(business, month, name)
+            return business, result
 
 
 def monthly(

@@ -8,6 +8,7 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS
+from assets.links import link
 from assets.metadata import amount_sum, chart, definition_metadata, in_words, markdown_table, money_type, summary
 from assets.months import computed
 from assets.partitions import BILLING_TIME_ZONE, billing_months
@@ -184,7 +185,7 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
         asset_key=PROFILE.name,
         metadata={
             **summary(by_status, accounts=found[PROFILE].height, pages_written=pages),
-            "pages": dg.MetadataValue.path(str((business.home.profiles / "index.html").resolve())),
+            "pages": link(business.home, business.home.profiles / "index.html"),
         },
     )
     yield dg.MaterializeResult(
@@ -244,6 +245,7 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
             drafts=report.drafts,
             **figures,
         ),
-        "report": dg.MetadataValue.path(str(page.resolve())),
-        "report as PDF": dg.MetadataValue.path(str(pdf.resolve())),
+        "report": link(business.home, page),
+        "report as PDF": link(business.home, pdf),
+        "file of the report": dg.MetadataValue.path(str(page.resolve())),
     }

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
+from assets.refusals import told_in_words
 from billing.business import Business
 from billing.home import Home
 from billing.inputs import INPUTS
@@ -51,9 +52,10 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type
         key = (self.root, as_of, self.draft, register, _stamps(self.root))
         if key not in _loaded:
             _loaded.clear()
-            business = Business.load(self.root, as_of, register, issues=not self.draft)
-            if not self.accept_missing_accounts:
-                business.refuse_lacking_accounts()
+            with told_in_words():
+                business = Business.load(self.root, as_of, register, issues=not self.draft)
+                if not self.accept_missing_accounts:
+                    business.refuse_lacking_accounts()
             _loaded[key] = business
         return _loaded[key]
 

@@ -8,7 +8,16 @@ import dagster as dg
 from assets import corrections, documents, ingest, journal, months, previews, reports
 from assets.resources import BillingHome
 from pipeline.executors import executor
-from pipeline.jobs import billing_month_job, correct_job, ingest_job, issue_job, look_job, preview_job, profiles_job
+from pipeline.jobs import (
+    billing_month_job,
+    correct_job,
+    draft_job,
+    ingest_job,
+    issue_job,
+    look_job,
+    preview_job,
+    profiles_job,
+)
 from pipeline.schedules import complete_month, issue_daily
 from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_failed
 
@@ -38,7 +47,7 @@ defs = dg.Definitions(
     assets=_owned(),
     asset_checks=[reports.every_month_is_up_to_date],
     resources={"billing_home": BillingHome()},
-    jobs=[ingest_job, billing_month_job, issue_job, correct_job, preview_job, profiles_job, look_job],
+    jobs=[ingest_job, billing_month_job, draft_job, issue_job, correct_job, preview_job, profiles_job, look_job],
     schedules=[complete_month, issue_daily],
     sensors=[new_deliveries, roll_forward, run_failed, month_is_ready],
     executor=executor(),

@@ -28,6 +28,9 @@ MONTHLY = (
     "billing_report",
 )
 
+# what is computed before anything is issued
+DRAFTED = MONTHLY[: MONTHLY.index("documents")]
+
 # what issuing brings forth: everything after the drafts
 ISSUED = MONTHLY[MONTHLY.index("documents") :]
 
@@ -44,7 +47,16 @@ billing_month_job = dg.define_asset_job(
     "billing_month",
     selection=dg.AssetSelection.assets(*MONTHLY) - _looking,
     tags=SERIAL,
-    description="Bill a month: ingest what is new, measure, decide, charge, issue what has fallen due, render.",
+    description="Bill a month and ISSUE its invoices: ingest what is new, measure, decide, charge, issue what has "
+    "fallen due up to the run's day, render. What is issued stays issued. To see it first: draft_month, which issues "
+    "nothing.",
+)
+draft_job = dg.define_asset_job(
+    "draft_month",
+    selection=dg.AssetSelection.assets(*DRAFTED),
+    tags=SERIAL,
+    config={"resources": {"billing_home": {"config": {"draft": True}}}},
+    description="Compute a month up to its drafts and issue nothing; the page of drafts says how to issue these.",
 )
 # as a run's Launchpad shows it: what is to be filled in stands there
 issue_job = dg.define_asset_job(
@@ -52,13 +64,13 @@ issue_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*ISSUED) - _looking,
     tags=SERIAL,
     config={"ops": {"documents": {"config": {"reviewed": "what the page of drafts shows as reviewed"}}}},
-    description="Issue exactly the drafts of a month that were reviewed; refused if anything moved since.",
+    description="ISSUE exactly the drafts of a month that were reviewed; refused if anything moved since.",
 )
 correct_job = dg.define_asset_job(
     "correct",
     selection=dg.AssetSelection.assets("corrections"),
     tags=SERIAL,
-    description="Correct an issued month at once with credit and debit notes; the configuration takes the reason.",
+    description="Correct an issued month at once: ISSUE credit and debit notes; the configuration takes the reason.",
 )
 preview_job = dg.define_asset_job(
     "preview_month",

@@ -411,6 +411,9 @@ def _failure(result: Any, partition: str | None) -> str:
             )
     for event in result.all_events:
         if event.is_step_failure:
+            in_words = event.step_failure_data.user_failure_data
+            if in_words is not None and in_words.description:
+                return f"{where}{event.step_key} failed: {in_words.description}"
             cause = _cause(event.step_failure_data.error)
             if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return f"{where}stopped by the keyboard or a signal at {event.step_key}"

@@ -21,18 +21,21 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import Response
-from starlette.routing import Mount
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
+from assets.links import FILES
 from billing.errors import RefusedError
 from billing.home import Home
 from pipeline.web_guard import SameOriginMiddleware
 from pipeline.web_users import Login, ask_to_log_in, read_users
 
-FILES: Final = "/overage"
-"""Below it are the pages of the home: reports, documents and profiles."""
+MODULE: Final = "pipeline.definitions"
+FIRST_PAGE: Final = f"/locations/{MODULE}/jobs/billing_month?expanded=global@global:documents"
+"""The lineage of a month with its documents opened, beside what billing one does and the button that does it."""
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "[::1]", "::1")
 _ANY: Final = ("0.0.0.0", "::", "")  # noqa: S104  # what is looked for, not what is listened on
@@ -56,6 +59,7 @@ def guarded(app: ASGIApp, home: Home, host: str, environment: Mapping[str, str])
                 Mount(f"{FILES}/{folder.name}", HomeFiles(directory=folder, check_dir=False, html=True))
                 for folder in (home.reports, home.documents, home.profiles)
             ),
+            Route("/", _first_page),
             Mount("/", app),
         ],
         middleware=[
@@ -65,6 +69,10 @@ def guarded(app: ASGIApp, home: Home, host: str, environment: Mapping[str, str])
         ],
         lifespan=_until_stopped,
     )
+
+
+async def _first_page(_: Request) -> Response:
+    return RedirectResponse(FIRST_PAGE)
 
 
 class HomeFiles(StaticFiles):
@@ -110,9 +118,7 @@ def main(host: str, port: int, read_only: bool) -> None:
     except RefusedError as error:
         raise click.ClickException(str(error)) from error
     setup_interrupt_handlers()
-    target = ModuleTarget(
-        module_name="pipeline.definitions", attribute=None, working_directory=None, location_name=None
-    )
+    target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=None, location_name=None)
     with DagsterInstance.get() as instance:
         # as Dagster's own command: seconds that a statement may take, that a connection is kept, connections besides
         instance.optimize_for_webserver(15_000, 3_600, 20)

@@ -276,3 +276,42 @@ def test_after_a_broken_check_the_next_run_issues_what_is_due(january: Landing) 
         assert bill(january.root, "2026-02", "2026-02-28").status == 1
     assert bill(january.root, "2026-02", "2026-02-28").status == 0
     assert [row["total"] for row in show(january.root, "documents")] == ["99.00", "102.00"]
+
+
+def test_a_month_that_has_not_begun_is_refused_before_anything_runs(landing: Landing) -> None:
+    for job in ("billing_month", "draft_month"):
+        (failure, *others) = failures(run(job, landing.root, "2026-03-31", "2026-04"))
+        assert not others
+        assert failure.endswith(
+            "2026-04 has not begun: this run is as of 2026-03-31; expected 2026-03 or an earlier month. "
+            "Nothing was computed or issued"
+        )
+    assert not (landing.root / "lake").exists()
+    assert not (landing.root / "register.db").exists()
+
+
+def test_a_refused_catalogue_is_told_by_its_sentence_and_its_list(landing: Landing) -> None:
+    catalogue = landing.root / "landing" / "catalogue.yaml"
+    catalogue.write_text(
+        catalogue.read_text().replace("currency: USD", "currency: DOLLARS").replace("rank: 1", "rank: x")
+    )
+    result = run("billing_month", landing.root, "2026-03-31", "2026-03")
+    (failure,) = (event.step_failure_data for event in result.all_events if event.is_step_failure)
+    assert failure.user_failure_data is not None
+    sentence, *problems = str(failure.user_failure_data.description).splitlines()
+    assert sentence.endswith("the catalogue is refused")
+    assert len(problems) == 2
+    assert "currency: found 'DOLLARS'" in problems[0]
+
+
+def test_a_month_can_be_looked_at_without_issuing_it(landing: Landing) -> None:
+    assert run("draft_month", landing.root, "2026-01-31", "2026-01").success
+    assert not (landing.root / "register.db").exists()
+    assert [row["total"] for row in show(landing.root, "drafts")] == ["99.00"]
+
+
+def test_what_issues_says_so_where_it_is_started() -> None:
+    assert "ISSUE" in (defs.resolve_job_def("billing_month").description or "")
+    graph = defs.resolve_asset_graph()
+    for name in ("documents", "lines", "taxes"):
+        assert "**Materializing this issues invoices**" in (graph.get(dg.AssetKey(name)).description or "")

@@ -66,8 +66,13 @@ class Asked:
             scope["subprotocols"] = ["graphql-ws"]
         sent: list[Message] = []
 
+        received: list[Message] = [
+            {"type": "websocket.connect"} if kind == "websocket" else {"type": "http.request", "body": b"{}"}
+        ]
+
         async def receive() -> Message:
-            return {"type": "websocket.connect"} if kind == "websocket" else {"type": "http.request", "body": b"{}"}
+            # whoever asked stays until the answer is there
+            return received.pop() if received else await asyncio.Future()
 
         async def send(message: Message) -> None:
             sent.append(message)
@@ -168,6 +173,12 @@ def test_behind_a_proxy_the_address_that_people_use_is_its_own(tmp_path: Path) -
     assert asked("POST", **JSON, host="127.0.0.1:3000", origin="https://billing.example.com")[0] == 200
     assert asked("POST", **JSON, host="billing.example.com", origin="http://billing.example.com")[0] == 403
     assert asked("POST", **JSON, host="billing.example.com", origin="https://b.example.com")[0] == 403
+
+
+def test_the_first_page_is_the_month(asked: Asked) -> None:
+    status, _, headers = asked(path="/")
+    assert (status, asked.reached) == (307, 0)
+    assert headers["location"].startswith("/locations/pipeline.definitions/jobs/billing_month?expanded=global@")
 
 
 def basic(name: str, password: str) -> dict[str, str]:

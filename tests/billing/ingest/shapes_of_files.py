@@ -185,7 +185,7 @@ READ = (
         1,
     ),
     Shape(
-        "a decimal of a million digits beside", "a.jsonl", lambda: lines("1") + b'{"a":1.' + b"1" * 10**6 + b"}\n", 1, 1
+        "a decimal of 100,000 digits beside", "a.jsonl", lambda: lines("1") + b'{"a":1.' + b"1" * 10**5 + b"}\n", 1, 1
     ),
 )
 """Files that are read, and the rows of them that count and that are set aside."""

@@ -62,7 +62,7 @@ class TestValueColumns:
         business.ingest()
         assert business.events().select("metric", "value").rows() == [("emails", Decimal(3))]
         reject = business.table("rejects").row(0, named=True)
-        assert reject["reason"] == "missing_field"
+        assert (reject["reason"], reject["quantity"]) == ("missing_field", None)
         assert reject["detail"] == (
             "data.bytes, data.ms: found no such column, expected one: several values are measured of served, so the "
             "column value could be any of them"

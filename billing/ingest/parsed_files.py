@@ -39,7 +39,8 @@ from billing.ingest.parquet_pieces import write_pieces
 from billing.ingest.parsed_rows import PARSED, Piece, set_aside, unreadable, value_columns, with_details
 
 PARSER_VERSION: Final = 1
-"""Raised whenever the same bytes would be parsed to other rows: every file still in landing is then read again."""
+"""Raised when every file still in landing must be read again. A new reading rule does not ask for it: a file that was
+read keeps its rows while its bytes are unchanged (rule 27)."""
 
 _LONGEST_NAME: Final = 80
 _BEYOND: Final = ".beyond-"

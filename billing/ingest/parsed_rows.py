@@ -228,12 +228,14 @@ def with_details(rows: pl.DataFrame) -> pl.DataFrame:
     return rows if "detail" in rows.columns else rows.with_columns(detail=pl.lit(None, pl.String))
 
 
-def unreadable(message: str) -> pl.DataFrame:
-    """The one row that stands for a file that cannot be read (rule 27).
+def harmless(message: str) -> str:
+    """A message that may quote a file: cut, without control characters, card numbers masked (rule 11)."""
+    return mask_card_numbers(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", message[:_LONGEST_MESSAGE]))
 
-    The message may quote the file: it is cut, and holds no control characters and no card number (rule 11).
-    """
-    message = mask_card_numbers(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", message[:_LONGEST_MESSAGE]))
+
+def unreadable(message: str) -> pl.DataFrame:
+    """The one row that stands for a file that cannot be read (rule 27)."""
+    message = harmless(message)
     found = "" if "found " in message else "found what cannot be read: "
     expected = "" if ", expected " in message else ", expected a file that is whole"
     told = {"reason": [UNREADABLE_FILE], "text": [message], "detail": [f"file: {found}{message}{expected}"]}

@@ -10,6 +10,14 @@ from billing.ingest.judging import Rules
 from billing.ingest.landing import delivered_files
 from tests.billing.ingest.small_business import Business, line
 
+UNKNOWN = "subject: found 'nobody', expected the id of a known account"
+NO_JSON = "row: found no JSON (Expecting value at character 1), expected one JSON object"
+TYPES = "the event types bandwidth.served, email.sent, leads.changed, login, page.viewed"
+TOO_LATE = "time: found '2025-01-01T00:00:00Z', expected 2025-10-04 or later, 90 days before the delivery"
+FUTURE = "time: found '2026-02-01T00:00:00Z', expected a day no later than 2026-01-03, the one after the delivery"
+NUMBER = "a decimal number not below zero, of at most 18 digits before the point"
+INSTANT = "an instant such as 2026-01-31T12:00:00Z of the years 1970 to 2199"
+
 
 def tried(business: Business, every_row: bool = False) -> list[str]:
     rules = Rules.of(business.metrics, pl.Series(sorted(business.accounts)), business.time_zone, business.lateness_days)
@@ -23,21 +31,16 @@ def test_every_reason_is_told_with_its_rows_and_what_was_found_first(business: B
     business.deliver([line("5", time="2025-01-01T00:00:00Z"), line("6", time="2026-02-01T00:00:00Z")], name="b.jsonl")
     business.deliver([line("7", data={"count": "many"}), line("8", time="noon")], name="c.jsonl")
     assert tried(business) == [
-        "usage/2026-01-02/a.jsonl: 2 of the first 5 rows would be set aside: unknown_account, first in row 2: subject "
-        "nobody",
-        "usage/2026-01-02/a.jsonl: 1 of the first 5 rows would be set aside: unparseable, first in row 4: no JSON",
-        "usage/2026-01-02/a.jsonl: 1 of the first 5 rows would be set aside: unknown_type, first in row 5: type x",
-        "usage/2026-01-02/b.jsonl: 1 of the first 2 rows would be set aside: too_late, first in row 1: time "
-        "2025-01-01 00:00:00.000000000+00:00",
-        "usage/2026-01-02/b.jsonl: 1 of the first 2 rows would be set aside: future_dated, first in row 2: time "
-        "2026-02-01 00:00:00.000000000+00:00",
-        *(
-            f"usage/2026-01-02/c.jsonl: 1 of the first 2 rows would be set aside: {reason}, first in row {row}: {text}"
-            for row, reason, text in (
-                (1, "impossible_value", line("7", data={"count": "many"})[:120]),
-                (2, "invalid_time", line("8", time="noon")[:120]),
-            )
-        ),
+        f"usage/2026-01-02/{file}: {told} rows would be set aside: {reason}, first in row {row}: {words}"
+        for file, told, reason, row, words in (
+            ("a.jsonl", "2 of the first 5", "unknown_account", 2, UNKNOWN),
+            ("a.jsonl", "1 of the first 5", "unparseable", 4, NO_JSON),
+            ("a.jsonl", "1 of the first 5", "unknown_type", 5, f"type: found 'x', expected one of {TYPES}"),
+            ("b.jsonl", "1 of the first 2", "too_late", 1, TOO_LATE),
+            ("b.jsonl", "1 of the first 2", "future_dated", 2, FUTURE),
+            ("c.jsonl", "1 of the first 2", "impossible_value", 1, f"data.count: found 'many', expected {NUMBER}"),
+            ("c.jsonl", "1 of the first 2", "invalid_time", 2, f"time: found 'noon', expected {INSTANT}"),
+        )
     ]
     assert not business.home.lake.exists()
 
@@ -46,6 +49,14 @@ def test_what_cannot_be_read_is_told(business: Business) -> None:
     business.deliver(gzip.compress(line().encode())[:-3], name="a.jsonl.gz")
     (told,) = tried(business)
     assert told.startswith("usage/2026-01-02/a.jsonl.gz: cannot be read: ")
+
+
+def test_no_card_number_is_told(business: Business) -> None:
+    card = "4111 1111 1111 1111"
+    business.deliver([line("1", subject=card), line("2", time=card)])
+    business.deliver(f"id,{card}\n", name="b.csv")
+    told = " ".join(tried(business))
+    assert card not in told and told.count("**** **** **** 1111") == 3
 
 
 def test_first_rows_of_new_files_are_read_unless_all_is_asked_for(

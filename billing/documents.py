@@ -191,8 +191,13 @@ def draft_month(
     """
     dates = ["subscription_id", "billing_date"]
     open_dates = open_to_documents(cycles.join(issued.closed, on=dates, how="anti"), issued.passed)
-    own = open_to_documents(dues.join(issued.closed, on=dates, how="anti"), issued.passed).with_columns(
-        due_on="billing_date", due_kind="kind"
+    due = dues.join(issued.closed, on=dates, how="anti").with_columns(due_on="billing_date", due_kind="kind")
+    # a late yearly fee has a date of its own, which closes with its document only
+    own = pl.concat(
+        [
+            open_to_documents(due.join(cycles, on=dates, how="semi"), issued.passed),
+            due.join(cycles, on=dates, how="anti"),
+        ]
     )
     prior = _prior_lines(month, subscriptions, open_dates, differences, issued, catalogue)
     lines = _numbered_lines(pl.concat([own, prior], how="diagonal").select(prior.columns), catalogue)

@@ -156,7 +156,8 @@ def test_a_withdrawn_delivery_that_only_repeated_is_no_cause(tmp_path: Path) -> 
     given = landing.folder / "usage" / "2026-01-20" / "usage.jsonl"
     copies = [landing.deliver([given.read_text().strip()], day, "again.jsonl") for day in ("2026-01-19", "2026-01-21")]
     other = landing.deliver([given.read_text().strip().replace("16000", "19000")], "2026-01-22", "other.jsonl")
-    assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
+    # a file all of whose rows contradict others is told
+    assert bill(tmp_path, "2026-02", "2026-02-15").status == 1
     landing.use("late", "2026-01-25", emails=2_000, delivered="2026-02-20")
     # the first of the three counted, and the second counts in its place
     for copy in (*copies, other):

@@ -61,7 +61,7 @@ def write_profile_pages(
         if before.get(row["account_id"]) != row or path.name not in standing:
             shown = page.render(style=style, **_shown(row, names.get(row["account_id"]), catalogue))
             written += write_bytes(path, shown.encode())
-    listed = [row | {"page": quote(pages[row["account_id"]])} for row in rows]
+    listed = [row | {"name": names.get(row["account_id"]), "page": quote(pages[row["account_id"]])} for row in rows]
     as_of = rows[0]["as_of"] if rows else ""
     whole = index.render(style=style, profiles=listed, as_of=as_of, currency=catalogue.currency)
     written += write_bytes(home.profiles / "index.html", whole.encode())

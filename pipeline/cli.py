@@ -154,12 +154,23 @@ def init(directory: Path | None, home: Path) -> None:
 @click.option("--months", type=click.IntRange(1, 120), default=3, show_default=True)
 @click.option("--events-per-account-day", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--payments", is_flag=True, help="Of a sample that was billed: add payments of what has been issued.")
 @click.option("--home", hidden=True, expose_value=False, help="Every command takes it; this one writes DIRECTORY.")
 @exit_status
-def sample(directory: Path, accounts: int, months: int, events_per_account_day: float, seed: int) -> None:
+def sample(
+    directory: Path, accounts: int, months: int, events_per_account_day: float, seed: int, payments: bool
+) -> None:
     """Write a synthetic business: the same arguments give the same bytes."""
-    from billing.sample import write_sample
+    from billing.sample import write_sample, write_sample_payments
 
+    if payments:
+        from billing.business import Business
+
+        register = os.environ.get("OVERAGE_REGISTER_URL") or None
+        documents = Business.load(directory, date.max, register, issues=False).register.documents()
+        found = write_sample_payments(directory, documents)
+        say(f"{directory}: {counted(f'{found:,}', 'payment')} of {counted(f'{documents.height:,}', 'document')}")
+        return
     summary = write_sample(directory, accounts, months, events_per_account_day, seed)
     rows = summary.counted + summary.duplicates + summary.rejected
     say(f"{directory}: {counted(accounts, 'account')}, {counted(months, 'month')}, {counted(f'{rows:,}', 'row')}")
@@ -309,8 +320,10 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
     from billing.plain_values import without_controls
     from billing.preview import CHANGES
     from pipeline import runs
+    from pipeline.progress import progress_display
 
-    found = runs.preview(home, month, as_of or today(home), account)
+    with progress_display():
+        found = runs.preview(home, month, as_of or today(home), account)
     if style == "json":
         click.echo(without_controls(json.dumps(found.as_plain(), ensure_ascii=False, indent=1)))
         return

@@ -14,7 +14,8 @@ from billing.fingerprint import built_months
 from billing.given import Moved, moved_given, record_moved
 from billing.home import Home
 from billing.ingest.events import scan_delivered_events, scan_events
-from billing.ingest.parsed_files import FileVersion, other_parsed_file
+from billing.ingest.parsed_files import FileVersion
+from billing.ingest.parsed_places import ParsedFolder
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import read_state
 from billing.month import month_differences
@@ -233,10 +234,9 @@ def _moved_rows(version: dict[str, Any], business: Business, scratch: Business) 
     parts = [pl.LazyFrame(schema=PARSED | {"versions": pl.Int32})]
     for home, digest, sign in ((business.home, version["before"], -1), (scratch.home, version["now"], 1)):
         named = FileVersion(version["delivery_day"], version["file"], digest)
-        path = other_parsed_file(home, named) if digest else None
-        if path is not None:
-            rows = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-            parts.append(rows.with_columns(versions=pl.lit(sign, pl.Int32)))
+        place = ParsedFolder(home, named.day).find_any(named) if digest else None
+        if place is not None:
+            parts.append(place.scan().with_columns(versions=pl.lit(sign, pl.Int32)))
     content = pl.exclude("row", "reason", "text", "versions")
     moved = (
         pl.concat(parts, how="diagonal")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
+from billing.business import Business
 from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
 from billing.home import Home
@@ -14,10 +15,8 @@ from billing.ingest.trying import usage_that_would_be_set_aside
 from billing.ingest.unusable import STRAY
 from billing.inputs import Inputs, read_inputs
 from billing.issued_settings import refuse_moved_settings
-from billing.rating import terms_frames
 from billing.register import Register
 from billing.rendering import check_rendering_environment
-from billing.subscriptions import read_lives
 from billing.tax_and_locale_checks import tax_and_locale_warnings
 from billing.unread import names_not_read
 
@@ -42,19 +41,20 @@ def problems_of(root: Path, register_url: str | None = None, every_row: bool = F
         )
     try:
         catalogue = load_catalogue(home.landing / "catalogue.yaml")
-        inputs = read_inputs(home, catalogue)
         register = Register.open(home, register_url)
+        inputs = read_inputs(home, catalogue, register.billed_accounts())
         refuse_moved_settings(register, catalogue)
     except RefusedError as error:
         return [str(problem) for problem in error.problems] or [error.message]
+    business = Business(home, catalogue, inputs, register, as_of=date.max)
     return [
         *inputs.warnings,
         *_rejected(inputs),
-        *_cannot_be_billed(inputs, catalogue),
+        *_cannot_be_billed(business),
         *_unknown_agreements(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
         *names_not_read(home),
-        *_usage(home, inputs, catalogue, every_row),
+        *_usage(business, every_row),
         *check_rendering_environment(),
     ]
 
@@ -64,9 +64,13 @@ def _rejected(inputs: Inputs) -> list[str]:
     return [f"{file}: row {row}: {reason}: {detail}: {text}" for file, row, reason, detail, text in rows]
 
 
-def _cannot_be_billed(inputs: Inputs, catalogue: Catalogue) -> list[str]:
-    parked = read_lives(inputs.requests, catalogue, terms_frames(catalogue)).parked
-    return [f"account {account} cannot be billed: {detail}" for account, _, detail in parked.iter_rows()]
+def _cannot_be_billed(business: Business) -> list[str]:
+    problems = [f"account {account} cannot be billed: {detail}" for account, _, detail in business.parked.iter_rows()]
+    try:
+        business.refuse_lacking_accounts()
+    except RefusedError as error:
+        problems.append(error.message)
+    return problems
 
 
 def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
@@ -78,10 +82,9 @@ def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
     ]
 
 
-def _usage(home: Home, inputs: Inputs, catalogue: Catalogue, every_row: bool) -> list[str]:
-    landing = delivered_files(home, date.max)
+def _usage(business: Business, every_row: bool) -> list[str]:
+    landing, catalogue = delivered_files(business.home, date.max), business.catalogue
     strays = [f"usage/{name}: {STRAY}" for name in landing.strays]
-    rules = Rules.of(
-        catalogue.metrics, inputs.accounts["account_id"], catalogue.time_zone, catalogue.policy.lateness_days
-    )
-    return [*strays, *usage_that_would_be_set_aside(home, landing, rules, every_row)]
+    policy, ids = catalogue.policy, business.known_accounts
+    rules = Rules.of(catalogue.metrics, ids, catalogue.time_zone, policy.lateness_days, policy.limits)
+    return [*strays, *usage_that_would_be_set_aside(business.home, landing, rules, every_row)]

@@ -5,7 +5,7 @@ archived since: these are named and left alone.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -18,6 +18,7 @@ from billing.home import Home, remove_file
 from billing.ingest.kept_hashes import remove_hashes
 from billing.ingest.landing import delivered_files, delivery_day
 from billing.ingest.parsed_files import FileVersion, parsed_name
+from billing.ingest.parsed_places import is_shared
 from billing.ingest.state import read_state, write_state
 from billing.last_run import last_as_of, record_run
 
@@ -36,9 +37,9 @@ class Damage:
 
 def damaged_files(home: Home) -> list[Damage]:
     """Every damaged file of the lake, sorted by path; each file is read to its end."""
-    gone = _archived(home)
+    archived = _archived(home)
     return [
-        Damage(path, reason, path.parent.parent.name != "parsed_files" or not path.name.startswith(gone))
+        Damage(path, reason, not _holds_archived(path, archived))
         for path in sorted(home.lake.rglob("*"))
         if path.suffix in (".parquet", ".json") and not path.name.startswith(".")
         for reason in _faults(path)
@@ -98,15 +99,27 @@ def _faults(path: Path) -> Iterator[str]:
         yield str(error).splitlines()[0][:200]
 
 
-def _archived(home: Home) -> tuple[str, ...]:
-    """How the names of parsed files begin whose delivered files are in landing no more."""
+def _archived(home: Home) -> list[FileVersion]:
+    """The versions of delivered files that were ingested and are in landing no more."""
     state = read_state(home)
     delivered = {(file.day, file.name) for file in delivered_files(home, None).files}
-    return tuple(
-        f"{parsed_name(FileVersion(day, name, file.sha256))}."
+    return [
+        FileVersion(day, name, file.sha256)
         for day, found in (state.days.items() if state else ())
         for name, file in found.files.items()
         if (day, name) not in delivered
+    ]
+
+
+def _holds_archived(path: Path, archived: Sequence[FileVersion]) -> bool:
+    """Whether a file may hold the only rows there are of an archived delivery."""
+    if path.parent.parent.name != "parsed_files":
+        return False
+    day = _delivery_day(path)
+    # which files share a damaged one cannot be known
+    return any(
+        version.day == day and (is_shared(path) or path.name.startswith(f"{parsed_name(version)}."))
+        for version in archived
     )
 
 

@@ -46,7 +46,13 @@ TECHNICAL: Final = {
 
 
 def read_table(
-    business: Business, name: str, month: str | None = None, account: str | None = None, looks_elsewhere: bool = False
+    business: Business,
+    name: str,
+    month: str | None = None,
+    account: str | None = None,
+    looks_elsewhere: bool = False,
+    reason: str | None = None,
+    file: str | None = None,
 ) -> pl.DataFrame:
     """The rows of a table, of one billing month or account if asked for, sorted by the table's key.
 
@@ -55,15 +61,21 @@ def read_table(
     looks_elsewhere
         The business is as of another day than the last run: profile, balances, allocations, collections and drafts are
         computed without being written, other tables are known as of the last run only.
+    reason, file
+        Of rejects: those of one reason, and of one file, named as in the table or by its path below landing/.
 
     Raises
     ------
     RefusedError
-        When there is no such table or account, the month is none, or the table cannot be had as of that day.
+        When there is no such table or account, the month is none, the table has no such column, or it cannot be had as
+        of that day.
     """
     if name not in TABLES:
         raise RefusedError(f"unknown table: found {name!r}, expected one of: {', '.join(sorted(TABLES))}")
     table = TABLES[name]
+    for option, column, wanted in (("--reason", "reason", reason), ("--file", "file", file)):
+        if wanted is not None and table not in ((REJECTS,) if column == "reason" else (REJECTS, INGEST)):
+            raise RefusedError(f"{name} has no rows of one {column}: leave {option} out")
     if account is not None and account not in business.inputs.accounts["account_id"]:
         raise RefusedError(f"unknown account: found {account!r}, expected an account_id of the accounts file")
     if month is not None:
@@ -71,6 +83,10 @@ def read_table(
     frame = _computed(business, table, month) if looks_elsewhere else _stored(business, table, month)
     if account is not None:
         frame = _of_account(business, table, frame, account)
+    if reason is not None:
+        frame = frame.filter(pl.col("reason") == reason)
+    if file is not None:
+        frame = frame.filter((pl.col("file") == file) | (_path() == file))
     return frame.sort(table.key, maintain_order=True)
 
 
@@ -143,10 +159,25 @@ def _delivered_by_now(business: Business, table: Table) -> pl.LazyFrame:
     return frame.filter(pl.col("delivery_day").is_null() | (pl.col("delivery_day") <= business.as_of))
 
 
-def set_aside(business: Business) -> int:
-    """How many rows the table REJECTS holds, those of every month and of no delivery day."""
-    count: int = _delivered_by_now(business, REJECTS).select(pl.len()).collect().item()
-    return count
+def set_aside(business: Business) -> pl.DataFrame:
+    """How many rows the table REJECTS holds, those of every month and of no delivery day.
+
+    Returns
+    -------
+    polars.DataFrame
+        reason, path (below landing/) and rows; the most frequent first.
+    """
+    counts = _delivered_by_now(business, REJECTS).group_by("reason", path=_path()).agg(rows=pl.len())
+    return counts.sort("rows", "path", "reason", descending=[True, False, False]).collect()
+
+
+def _path() -> pl.Expr:
+    """The path below landing/ of the file that a row of REJECTS or INGEST is of."""
+    return (
+        pl.when(pl.col("delivery_day").is_not_null())
+        .then(pl.format("usage/{}/{}", pl.col("delivery_day").dt.to_string("%Y-%m-%d"), "file"))
+        .otherwise("file")
+    )
 
 
 def _of_account(business: Business, table: Table, frame: pl.DataFrame, account: str) -> pl.DataFrame:

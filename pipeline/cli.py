@@ -390,24 +390,41 @@ def _signed_lines(lines: list[dict[str, Any]]) -> list[str]:
 @click.argument("table")
 @click.option("--month", metavar="MONTH", help="Of one billing month only (delivery month for ingest and rejects).")
 @click.option("--account", help="Of one account only.")
+@click.option("--reason", help="Of rejects: those of one reason only.")
+@click.option("--file", "file", help="Of rejects and ingest: those of one file only, such as usage/2026-01-31/a.jsonl.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many rows.")
 @as_of_option
 @format_option
 @click.option("--raw", is_flag=True, help="As CSV without apostrophes before what a spreadsheet takes for formulas.")
 @home_option
 @exit_status
 def show(
-    table: str, month: str | None, account: str | None, as_of: date | None, style: str, raw: bool, home: Path
+    table: str,
+    month: str | None,
+    account: str | None,
+    reason: str | None,
+    file: str | None,
+    limit: int | None,
+    as_of: date | None,
+    style: str,
+    raw: bool,
+    home: Path,
 ) -> None:
     """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
     from billing.business import Business
     from billing.last_run import last_as_of
     from billing.plain_values import plain_rows
     from billing.show import read_table
+    from billing.words import counted
 
     last = last_as_of(home)
     day = as_of or last or date.max
     business = Business.load(home, day, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
-    frame = read_table(business, table, month, account, looks_elsewhere=last is not None and day != last)
+    looks_elsewhere = last is not None and day != last
+    frame = read_table(business, table, month, account, looks_elsewhere, reason, file)
+    if limit is not None and frame.height > limit:
+        click.echo(f"the first {limit:,} of {counted(frame.height, 'row')}", err=True)
+        frame = frame.head(limit)
     types = {name: str(dtype) == "String" for name, dtype in frame.schema.items()}
     print_rows(plain_rows(frame, business.catalogue.minor_units), frame.columns, style, raw, types)
 

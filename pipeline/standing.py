@@ -29,6 +29,7 @@ from pipeline.settings import bring_up_to_date, instance_folder
 Say = Callable[[str], None]
 
 _MARK: Final = "command_at_work"
+_MOST_FILES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,14 @@ def remember(business: Business, months: Sequence[str], built_from: str) -> None
 
 def outcome(business: Business, months: Sequence[str], issued: int, say: Say) -> Outcome:
     """How a run ended; rows that are set aside are told of."""
-    if rows := set_aside(business):
+    found = set_aside(business)
+    if rows := int(found["rows"].sum()):
         are_set_aside = "is set aside, with its reason" if rows == 1 else "are set aside, with their reasons"
         say(f"{counted(rows, 'row')} {are_set_aside}: overage show rejects --home {business.home.root}")
+        for reason, path, count in found.head(_MOST_FILES).iter_rows():
+            say(f"  {reason}: {counted(count, 'row')} of {path}")
+        if others := found[_MOST_FILES:]["rows"].to_list():
+            say(f"  and {counted(sum(others), 'row')} more, of {len(others)} other reasons and files")
     return Outcome(issued, [*not_read(business.home, business.inputs, business.as_of), *parked(business, months)])
 
 

@@ -1,6 +1,6 @@
 """Usage in: from delivered files to counted events, and every row that does not count set aside with its reason."""
 
-from billing.ingest.deliveries import IngestOutcome, Progress, ingest_deliveries
+from billing.ingest.deliveries import IngestOutcome, ingest_deliveries
 from billing.ingest.events import (
     accounts_of_events,
     event_files,
@@ -10,6 +10,7 @@ from billing.ingest.events import (
     scan_event_parts,
     scan_events,
 )
+from billing.ingest.parsed_deliveries import Progress
 from billing.ingest.pending import pending_days
 
 __all__ = [

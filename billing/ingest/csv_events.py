@@ -2,19 +2,19 @@
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import BinaryIO, Final, Literal, cast
 
 import polars as pl
 
 from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.ingest.compression import Content, Pieces, UnreadableFileError, pieces_of
-from billing.ingest.delivered_bytes import line_blocks, split_lines
+from billing.ingest.delivered_bytes import line_blocks, numbers_of, split_lines
 from billing.ingest.file_kind import BYTE_ORDER_MARK, COLUMNS
 from billing.ingest.flat_columns import value_places
 from billing.ingest.instants import parse_instants
 from billing.ingest.measured import EventTypes
-from billing.ingest.parsed_rows import Piece
+from billing.ingest.parsed_rows import Letters, Piece
 
 _LONGEST_RECORD: Final = 200
 """Lines that one quoted CSV record may span; an opening quote that is not closed within them is a broken line."""
@@ -50,6 +50,7 @@ def csv_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
     is_finished = True
     for block in line_blocks(_with_newlines(content), longest=limits.longest_record):
         frame = _without_marks(split_lines(block), block)
+        lines, was_open = len(frame), len(open_record) > 0
         if header is None:
             filled = frame["text"].str.contains(_FILLED).arg_true()
             if len(filled) == 0:
@@ -63,7 +64,8 @@ def csv_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
         records, open_record = _records(
             pl.concat([open_record, frame.select("row", "text", "broken")]), limits.longest_record, last=False
         )
-        yield _csv_columns(records, header, places, is_finished or len(open_record) > 0)
+        letters: Letters = "any" if was_open else _letters(block, lines)
+        yield _csv_columns(records, header, places, is_finished or len(open_record) > 0, letters)
     if header is not None:
         records, _ = _records(open_record, limits.longest_record, last=True)
         yield _csv_columns(records, header, places, is_finished)
@@ -80,9 +82,20 @@ def _with_newlines(content: Content) -> BinaryIO:
 
 def _without_marks(frame: pl.DataFrame, block: bytes) -> pl.DataFrame:
     """Lines without the byte order marks that they begin with: parts of a file that were joined have their own."""
-    if BYTE_ORDER_MARK not in block:
+    if block.isascii() or BYTE_ORDER_MARK not in block:
         return frame
     return frame.with_columns(pl.col("text").str.strip_chars_start("\ufeff"))
+
+
+def _letters(block: bytes, lines: int) -> Letters:
+    """What all fields of a block are made of at least; quoted ones may hold line ends."""
+    if not block.isascii() or b"\x7f" in block or b'"' in block:
+        return "any"
+    controls = int((numbers_of(block) < ord(" ")).sum())
+    ends = lines - (not block.endswith(b"\n")) + (block.count(b"\r\n") if b"\r" in block else 0)
+    if controls != ends:
+        return "any"
+    return "printable" if b" " in block else "visible"
 
 
 def _header(line: str) -> list[str]:
@@ -179,45 +192,45 @@ def _split(record: str) -> list[str] | str:
     return fields[0] if len(fields) == 1 else "a line end outside of quotation marks"
 
 
-def _csv_columns(records: pl.DataFrame, header: Sequence[str], places: dict[str, int], is_finished: bool) -> Piece:
+def _csv_columns(
+    records: pl.DataFrame, header: Sequence[str], places: dict[str, int], is_finished: bool, letters: Letters = "any"
+) -> Piece:
     commas = records["text"].str.count_matches(",", literal=True)
     quoted = records["text"].str.contains('"', literal=True) | records["text"].str.contains("[\r\0]")
     columns = {name: header.index(name) for name in COLUMNS} | places
     plain = ~quoted & ~records["broken"] & (commas == len(header) - 1)
-    texts = dict.fromkeys(columns, pl.String)
-    schema = {"row": pl.Int64, "unparseable": pl.Boolean, **texts, "detail": pl.String}
-    nothing = pl.lit(None, pl.String)
     split = records.filter(plain).select("row", parts=pl.col("text").str.split_exact(",", len(header) - 1))
-    simple = split.select(
+    rows = split.select(
         "row",
         pl.lit(False).alias("unparseable"),
         *(
-            (pl.col("parts").struct.field(f"field_{place}") if place >= 0 else nothing).alias(name)
+            (pl.col("parts").struct.field(f"field_{place}") if place >= 0 else pl.lit(None, pl.String)).alias(name)
             for name, place in columns.items()
         ),
-        nothing.alias("detail"),
     )
     others = records.filter(~plain)
+    if len(others):
+        rows = pl.concat([rows, _difficult(others, columns, len(header))], how="diagonal").sort("row")
+    fields = _with_empties_null(rows).with_columns(parse_instants(rows["time"]), incomplete=pl.lit(False))
+    unfinished = None if is_finished or records.is_empty() else records["row"][-1]
+    return Piece(fields, records["text"].gather, unfinished, letters)
+
+
+def _difficult(others: pl.DataFrame, columns: Mapping[str, int], count: int) -> pl.DataFrame:
+    """Records read one by one: those with quotation marks, and those that are none."""
     found = [
-        _fields_or_fault(text, broken, len(header))
+        _fields_or_fault(text, broken, count)
         for text, broken in zip(others["text"].to_list(), others["broken"].to_list(), strict=True)
     ]
     good = [fields if isinstance(fields, list) else None for fields in found]
-    difficult = pl.DataFrame(
-        {"row": others["row"], "unparseable": [fields is None for fields in good]}
-        | {
-            name: [fields[place] if fields and place >= 0 else None for fields in good]
-            for name, place in columns.items()
-        }
-        | {"detail": [fault if isinstance(fault, str) else None for fault in found]},
-        schema=schema,
+    texts = {
+        name: [fields[place] if fields and place >= 0 else None for fields in good] for name, place in columns.items()
+    }
+    faults = [fault if isinstance(fault, str) else None for fault in found]
+    return pl.DataFrame(
+        {"row": others["row"], "unparseable": [fields is None for fields in good], **texts, "detail": faults},
+        schema={"row": pl.Int64, "unparseable": pl.Boolean, **dict.fromkeys(texts, pl.String), "detail": pl.String},
     )
-    rows = pl.concat([simple, difficult])
-    if len(others):
-        rows = rows.sort("row")
-    fields = _with_empties_null(rows).with_columns(parse_instants(rows["time"]), incomplete=pl.lit(False))
-    unfinished = None if is_finished or records.is_empty() else records["row"][-1]
-    return Piece(fields, records["text"].gather, unfinished)
 
 
 def _fields_or_fault(text: str, broken: bool, count: int) -> list[str] | str:

@@ -19,6 +19,7 @@ from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.judging import Rules
 from billing.ingest.measured import read_column
 from billing.ingest.parquet_pieces import row_groups, write_table
+from billing.ingest.parsed_places import Place
 from billing.ingest.parsed_rows import PARSED, with_details
 from billing.ingest.state import DayState, FileState
 from billing.tables import BASE_QUANTITY, EVENTS, INGEST, QUANTITY, REJECTS, Table
@@ -32,20 +33,24 @@ _ROUNDED: Final = r"\.[0-9]{9}[0-9]*[1-9]"
 
 @dataclass(frozen=True)
 class ParsedVersion:
-    """A delivered file of the day as it counts now, and its parsed rows on disk."""
+    """A delivered file of the day as it counts now, and where its parsed rows stand."""
 
     name: str
     sha256: str
     bytes: int
-    parsed: Path
-    kept: bool = False
+    place: Place
+
+    @property
+    def parsed(self) -> Path:
+        """The parsed file with its rows, and perhaps those of other small files."""
+        return self.place.path
 
 
-Texts = Callable[[ParsedVersion, pl.Series], pl.DataFrame]
-"""Finds the texts (row, text) of rows that were set aside for what they meet, not for what they are."""
+Texts = Callable[[pl.DataFrame], pl.DataFrame]
+"""Finds the texts (file, row, text) of rows (file, row) that were set aside for what they meet, not what they are."""
 
 
-Valid = Callable[[ParsedVersion], pl.Series]
+Valid = Callable[[Path], pl.Series]
 """Tells of each row of a parsed file whether it can count, whatever other deliveries hold."""
 
 
@@ -76,34 +81,25 @@ def write_day(
     states: dict[str, FileState] = {}
 
     def counting_rows() -> Iterator[pl.DataFrame]:
-        for file in files:
-            marked = marks.filter(pl.col("file") == file.name)
-            all_valid = valid(file)
-            counted, aside, duplicates, rounded = 0, [], 0, 0
-            for rows, are_valid in _some_at_a_time(file, all_valid):
-                own = marked.filter(pl.col("row").is_between(rows["row"].min(), rows["row"].max()))
-                counting, rejected, repeated = _parted(rows, are_valid, own, rules, day)
-                yield _events(counting, day, file.name, rules)
-                aside.append(rejected)
-                counted, duplicates = counted + len(counting), duplicates + repeated
-                rounded += _rounded(counting, rules)
-            rejected = pl.concat(aside)
-            rejects.append(_rejects(rejected, day, file, rules, texts))
-            states[file.name] = _conserved(
-                FileState(
-                    sha256=file.sha256,
-                    bytes=file.bytes,
-                    rows=len(all_valid),
-                    counted=counted,
-                    duplicates=duplicates,
-                    rejected=len(rejected),
-                    unreadable="; ".join(rejected.filter(pl.col("reason") == UNREADABLE_FILE)["text"]),
-                    kept=file.kept,
-                    rounded=rounded,
-                ),
-                day,
-                file.name,
-            )
+        for together in read_together(files):
+            names = [file.name for file in together]
+            marked = marks.filter(pl.col("file").is_in(names))
+            tallies = [_tally(marked.filter(pl.col("mark") == DUPLICATE), "duplicates", names)]
+            events = []
+            for rows, are_valid in _some_at_a_time(together, valid):
+                counting, rejected, _ = _parted(rows, are_valid, marked, rules, day)
+                events.append(_events(counting, day, rules))
+                if len(names) == 1:
+                    yield events.pop()
+                rejects.append(_rejects(rejected, day, rules, texts))
+                for part, name in ((rows, "rows"), (counting, "counted"), (rejected, "rejected")):
+                    tallies.append(_tally(part, name, names))
+                tallies.append(_rounded(counting, rules))
+                unreadable = rejected.filter(pl.col("reason") == UNREADABLE_FILE)
+                tallies.append(unreadable.select("file", unreadable=pl.col("text").fill_null("")))
+            if events:
+                yield pl.concat(events).sort(EVENTS.key) if len(events) > 1 else events[0]
+            states.update(_states(together, tallies, day))
 
     outputs = _write_by_month(home, EVENTS, day, counting_rows(), rules)
     outputs += _write_or_remove(home.delivery(REJECTS, day), pl.concat([REJECTS.empty(), *rejects]), REJECTS)
@@ -120,17 +116,90 @@ def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame
     return replace(before, outputs=kept | _described(home, outputs))
 
 
-def _some_at_a_time(file: ParsedVersion, valid: pl.Series) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
-    """The rows of a parsed file, some at a time, each with whether it is valid."""
+def _states(files: Sequence[ParsedVersion], tallies: Sequence[pl.DataFrame], day: date) -> dict[str, FileState]:
+    """What became of the rows of each file."""
+    names = ["rows", "counted", "duplicates", "rejected", "rounded"]
+    schema = {"file": pl.String, **dict.fromkeys(names, pl.Int64), "unreadable": pl.String}
+    found = (
+        pl.concat([pl.DataFrame(schema=schema), *tallies], how="diagonal")
+        .group_by("file")
+        .agg(pl.col(names).sum(), pl.col("unreadable").drop_nulls().str.join("; "))
+    )
+    told = {file: numbers for file, *numbers in found.iter_rows()}
+    states = {}
+    for file in files:
+        rows, counted, duplicates, rejected, rounded, unreadable = told.get(file.name, [0, 0, 0, 0, 0, ""])
+        state = FileState(
+            file.sha256, file.bytes, rows, counted, duplicates, rejected, unreadable, file.place.kept, rounded
+        )
+        states[file.name] = _conserved(state, day, file.name)
+    return states
+
+
+def _tally(rows: pl.DataFrame, name: str, files: Sequence[str]) -> pl.DataFrame:
+    """How many rows of each of these files there are, as the column `name`."""
+    if len(files) == 1:
+        return pl.DataFrame({"file": files, name: [len(rows)]})
+    return rows.group_by("file").agg(pl.len().cast(pl.Int64).alias(name))
+
+
+def read_together(files: Sequence[ParsedVersion]) -> Iterator[list[ParsedVersion]]:
+    """The files in their order, those of few rows that follow each other together."""
+    held: list[ParsedVersion] = []
+    rows = 0
+    for file in files:
+        own = file.place.rows
+        if held and (own is None or rows + own > _HELD_TOGETHER):
+            yield held
+            held, rows = [], 0
+        if own is None:
+            yield [file]
+        else:
+            held.append(file)
+            rows += own
+    if held:
+        yield held
+
+
+def _some_at_a_time(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+    """The parsed rows of files, with `file`, some of one schema at a time, each with whether it is valid."""
+    if files[0].place.rows is not None:
+        yield from _of_shared(files, valid)
+        return
+    file = files[0]
     rows = pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
-    start = 0
+    start, is_valid = 0, valid(file.parsed)
     # rows that were written together are read together: a part of them would take as long
     for length in row_groups(file.parsed) or [0]:
-        together = with_details(rows.slice(start, length).collect())
+        together = with_details(rows.slice(start, length).collect()).with_columns(file=pl.lit(file.name))
         for place in range(0, max(1, length), _HELD_TOGETHER):
             part = together.slice(place, _HELD_TOGETHER)
-            yield part, valid.slice(start + place, len(part))
+            yield part, is_valid.slice(start + place, len(part))
         start += length
+
+
+def _of_shared(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+    """The rows of files that share parsed files: those of one schema together, in the order of the files."""
+    by_schema: dict[tuple[str, ...], list[pl.DataFrame]] = {}
+    parts = pl.DataFrame(
+        [(str(file.parsed), file.name, turn, file.place.start, file.place.rows) for turn, file in enumerate(files)],
+        schema={"path": pl.String, "file": pl.String, "turn": pl.Int64, "start": pl.Int64, "length": pl.Int64},
+        orient="row",
+    )
+    for (path,), own in parts.group_by("path", maintain_order=True):
+        places = own.select(
+            "file", "turn", place=pl.int_ranges("start", pl.col("start") + pl.col("length"), dtype=pl.Int64)
+        ).explode("place", empty_as_null=False)
+        rows = with_details(pl.read_parquet(str(path), glob=False, hive_partitioning=False)[places["place"]])
+        is_valid = valid(Path(str(path))).gather(places["place"]).alias("is_valid")
+        by_schema.setdefault(tuple(rows.columns), []).append(
+            rows.with_columns(places["file"], places["turn"], is_valid)
+        )
+    for frames in by_schema.values():
+        rows = pl.concat(frames)
+        if len(frames) > 1:
+            rows = rows.sort("turn", "row")
+        yield rows.drop("turn", "is_valid"), rows["is_valid"]
 
 
 def day_file(home: Home, table: Table, month: str, day: date) -> Path:
@@ -152,15 +221,32 @@ def read_repeats(home: Home, day: date) -> pl.DataFrame:
 def _parted(
     rows: pl.DataFrame, valid: pl.Series, marks: pl.DataFrame, rules: Rules, day: date
 ) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """The parsed rows that count; those that are set aside, with `reason`; the number of duplicates."""
-    # rows stand in the order of their numbers, and only valid ones are marked
-    places = rows["row"].search_sorted(marks["row"])
-    is_first, is_conflicting = marks["mark"] == FIRST, marks["mark"] == CONFLICTING
-    counted = rows.filter(valid.clone().scatter(places.filter(~is_first), False))
-    contradictions = rows[places.filter(is_conflicting)].with_columns(reason=pl.lit(CONFLICTING))
+    """The parsed rows that count; those that are set aside, with `reason`; the number of duplicates.
+
+    Parameters
+    ----------
+    rows
+        With `file`; sorted by file and row.
+    """
+    places, mark = _marked(rows, marks)
+    counted = rows.filter(valid.clone().scatter(places.filter(mark != FIRST), False))
+    contradictions = rows[places.filter(mark == CONFLICTING)].with_columns(reason=pl.lit(CONFLICTING))
     faults = rows.filter(~valid)
-    rejected = pl.concat([faults.with_columns(reason=rules.reason(day, len(faults))), contradictions]).sort("row")
-    return counted, rejected, int((marks["mark"] == DUPLICATE).sum())
+    rejected = pl.concat([faults.with_columns(reason=rules.reason(day, len(faults))), contradictions])
+    return counted, rejected.sort("file", "row"), int((mark == DUPLICATE).sum())
+
+
+def _marked(rows: pl.DataFrame, marks: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
+    """The places of the rows that are marked, and their marks; only valid rows are."""
+    if rows.is_empty() or marks.is_empty():
+        return pl.Series(dtype=pl.UInt32), pl.Series(dtype=pl.String)
+    if rows["file"][0] == rows["file"][-1]:
+        # rows stand in the order of their numbers
+        own = marks.filter(pl.col("row").is_between(rows["row"][0], rows["row"][-1]), pl.col("file") == rows["file"][0])
+        return rows["row"].search_sorted(own["row"]), own["mark"]
+    key = ["file", "row"]
+    found = rows.select(key).with_row_index("place").join(marks.select(*key, "mark"), on=key)
+    return found["place"], found["mark"]
 
 
 def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
@@ -170,8 +256,14 @@ def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
     return read_column(metric.value, columns)
 
 
-def _rounded(rows: pl.DataFrame, rules: Rules) -> int:
-    """How many rows have a quantity of more than nine decimals: it is rounded half-even to nine (rule 27)."""
+def _rounded(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """How many rows of each file have a quantity of more than nine decimals: it is rounded half-even to nine (rule 27).
+
+    Returns
+    -------
+    polars.DataFrame
+        file, rounded; files without such rows are left out.
+    """
     long: dict[str, list[str]] = {}
     for metric in rules.metrics:
         column = measured_column(metric, rows.columns)
@@ -184,10 +276,11 @@ def _rounded(rows: pl.DataFrame, rules: Rules) -> int:
         for (column, events), length in zip(long.items(), lengths, strict=True)
         if (length or 0) > _LONGEST_UNROUNDED
     ]
-    return int(rows.select(pl.any_horizontal(is_rounded).sum()).item()) if is_rounded else 0
+    found = rows.filter(pl.any_horizontal(is_rounded)) if is_rounded else rows.clear()
+    return found.group_by("file").agg(rounded=pl.len().cast(pl.Int64))
 
 
-def _events(rows: pl.DataFrame, day: date, name: str, rules: Rules) -> pl.DataFrame:
+def _events(rows: pl.DataFrame, day: date, rules: Rules) -> pl.DataFrame:
     """EVENTS of the rows that count: one for each metric that measures the row's type; sorted by EVENTS.key."""
     metrics: dict[str, list[Metric]] = {}
     for metric in rules.metrics:
@@ -195,13 +288,13 @@ def _events(rows: pl.DataFrame, day: date, name: str, rules: Rules) -> pl.DataFr
     most = max(map(len, metrics.values()), default=0)
     # the metrics of an event's type in turn: mostly there is one
     found = [
-        _events_of_metrics(rows, day, name, {event: own[turn] for event, own in metrics.items() if turn < len(own)})
+        _events_of_metrics(rows, day, {event: own[turn] for event, own in metrics.items() if turn < len(own)})
         for turn in range(most)
     ]
     return found[0] if most == 1 else pl.concat([EVENTS.empty(), *found]).sort(EVENTS.key)
 
 
-def _events_of_metrics(rows: pl.DataFrame, day: date, name: str, metrics: Mapping[str, Metric]) -> pl.DataFrame:
+def _events_of_metrics(rows: pl.DataFrame, day: date, metrics: Mapping[str, Metric]) -> pl.DataFrame:
     """EVENTS of the rows that count, each measured by the one metric of its type; in the order of the rows."""
     nothing = pl.lit(None, pl.String)
     value, member, measured = nothing, nothing, pl.lit(False)
@@ -227,17 +320,19 @@ def _events_of_metrics(rows: pl.DataFrame, day: date, name: str, metrics: Mappin
         source="source",
         id="id",
         delivery_day=pl.lit(day),
-        file=pl.lit(name),
+        file="file",
         row="row",
     )
 
 
-def _rejects(rows: pl.DataFrame, day: date, file: ParsedVersion, rules: Rules, texts: Texts) -> pl.DataFrame:
-    wanted = rows.filter(pl.col("text").is_null())["row"]
+def _rejects(rows: pl.DataFrame, day: date, rules: Rules, texts: Texts) -> pl.DataFrame:
+    if rows.is_empty():
+        return REJECTS.empty()
+    wanted = rows.filter(pl.col("text").is_null()).select("file", "row")
     if len(wanted):
-        found = texts(file, wanted).unique("row", keep="first")
+        found = texts(wanted).unique(["file", "row"], keep="first")
         rows = (
-            rows.join(found.rename({"text": "found"}), on="row", how="left", maintain_order="left")
+            rows.join(found.rename({"text": "found"}), on=["file", "row"], how="left", maintain_order="left")
             .with_columns(text=pl.coalesce("text", "found", _text_of_fields(rows)))
             .drop("found")
         )
@@ -257,7 +352,7 @@ def _rejects(rows: pl.DataFrame, day: date, file: ParsedVersion, rules: Rules, t
     )
     rejects = rows.select(
         delivery_day=pl.lit(day),
-        file=pl.lit(file.name),
+        file="file",
         row="row",
         reason="reason",
         text="text",
@@ -282,7 +377,7 @@ def _in_units(quantity: pl.Expr, unit_size: Decimal) -> pl.Expr:
 
 def _text_of_fields(rows: pl.DataFrame) -> pl.Expr:
     """A row whose file has vanished, written from the fields that are kept of it."""
-    kept = [name for name in rows.columns if name not in (*PARSED, "mark")]
+    kept = [name for name in rows.columns if name not in (*PARSED, "file", "mark")]
     fields = [pl.col(name) for name in ("id", "source", "type", "subject", *kept)]
     return pl.struct(*fields, pl.col("time").dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")).struct.json_encode()
 

@@ -16,6 +16,7 @@ from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.ingest.compression import DAMAGED, Content, TooLargeError, UnreadableFileError
 from billing.ingest.file_kind import BYTE_ORDER_MARK, kind_of
 from billing.ingest.landing import DeliveredFile, Format
+from billing.ingest.parsed_rows import Letters
 
 _BLOCK: Final = 16 * 1024 * 1024
 """Each block takes a certain number of steps, whatever its size, and while it is parsed several times its memory."""
@@ -164,9 +165,17 @@ class Lines:
             len(self._controls) - len(self._newlines),
         )
 
+    @property
+    def letters(self) -> Letters:
+        """What all texts in it are made of at least, supposed that an escape may stand for anything."""
+        _, _, escapes, controls = self.marks
+        if escapes or controls or not self.framed.isascii() or b"\x7f" in self.framed:
+            return "any"
+        return "printable" if b" " in self.framed else "visible"
+
     @cached_property
     def _values(self) -> pl.Series:
-        return _numbers(self.framed, len(FIRST_LINE))
+        return numbers_of(self.framed, len(FIRST_LINE))
 
     @cached_property
     def _controls(self) -> pl.Series:
@@ -188,10 +197,10 @@ class Lines:
 
 def count_lines(block: bytes) -> int:
     """How many lines a block has; the last one may lack its newline."""
-    return int((_numbers(block) == ord("\n")).sum()) + (not block.endswith(b"\n"))
+    return int((numbers_of(block) == ord("\n")).sum()) + (not block.endswith(b"\n"))
 
 
-def _numbers(block: bytes, start: int = 0) -> pl.Series:
+def numbers_of(block: bytes, start: int = 0) -> pl.Series:
     """The bytes of a block from `start` on as numbers, without a copy."""
     found = pa.Array.from_buffers(pa.uint8(), len(block) - start, [None, pa.py_buffer(block)], offset=start)
     return pl.Series(pl.from_arrow(found))

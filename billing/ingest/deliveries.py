@@ -15,29 +15,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
-from typing import Final, TypeVar
+from typing import Final
 
 import polars as pl
 
 from billing.catalogue import Metric
-from billing.errors import InterruptedRunError
 from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
-from billing.ingest.compression import TooLargeError, UnreadableFileError
-from billing.ingest.day_tables import ParsedVersion, measured_column, read_repeats, rewrite_repeats, write_day
+from billing.ingest.day_tables import ParsedVersion, rewrite_repeats, write_day
 from billing.ingest.demands import UNREADABLE_FILE
-from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
-from billing.ingest.kept_hashes import keep_hashes, keep_missing_hashes, remove_hashes, scan_hashes
+from billing.ingest.kept_hashes import remove_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
-from billing.ingest.measured import FLAT_VALUE
+from billing.ingest.marking import Marking, read_columns
 from billing.ingest.memory import blocks_kept
-from billing.ingest.parsed_rows import PARSED
+from billing.ingest.parsed_deliveries import Done, Job, ParsedDeliveries, Progress
+from billing.ingest.sources import sources_of
 from billing.ingest.state import (
     DayState,
     State,
     configuration_digest,
+    delivery_label,
     read_accounts,
     read_state,
     remove_other_accounts,
@@ -48,18 +47,10 @@ from billing.ingest.state import (
     write_state,
 )
 from billing.ingest.unusable import STRAY, unusable_deliveries
-from billing.tables import BASE_QUANTITY, INGEST, REJECTS
+from billing.tables import INGEST, REJECTS
 
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
-
-_RESOLVED_TOGETHER: Final = 1_000_000
-_JUDGED_TOGETHER: Final = 2_000_000
 _WORTH_SHARING: Final = 8 * 1024 * 1024
 """From so many delivered bytes on files are worked on some at a time."""
-
-Job = TypeVar("Job")
-Done = TypeVar("Done")
 
 
 @dataclass(frozen=True)
@@ -159,16 +150,17 @@ class _Ingest:
         self.delivered = {(file.day, file.name): file for file in self.landing.files}
         self.state = read_state(home)
         self.warnings: list[str] = []
-        self.hashes: dict[Path, pl.Series] = {}
         self.stamps: dict[str, tuple[int, ...]] = dict(self.state.stamps) if self.state else {}
         self.sizes: dict[tuple[date, str], int] = {}
+        self.parsed = ParsedDeliveries(home, rules, self.delivered, self.stamps, self.sizes, self._each, progress)
+        self.marking = Marking(home, rules, self.parsed, self._each, progress)
 
     def run(self) -> IngestOutcome:
         for folder in ("parsed_files", "events", "rejects", "ingest", "repeats"):
             remove_scratch_files(self.home.lake / folder)
         known = self._known_versions()
         current = self._current_versions(known)
-        read = self._parse(current)
+        read = self.parsed.bring_up_to_date(current)
         self._write_strays()
         files = self._files_by_day(current)
         changed = self._changed_days(files)
@@ -179,7 +171,7 @@ class _Ingest:
         if state is None:
             state = State(configuration_digest(self.rules), accounts)
         if changed:
-            touched, alike = self._marks(files, changed)
+            touched, alike = self.marking.decide(files, changed)
             if self.state is not None:
                 write_state(self.home, with_pending(self.state, frozenset(touched)))
         days = dict(state.days)
@@ -219,11 +211,12 @@ class _Ingest:
             }
         for folder in sorted((self.home.lake / "parsed_files").glob("delivery_day=*")):
             day = delivery_day(folder.name.partition("=")[2])
-            if day is None:
-                continue
-            for path in sorted(folder.glob("*.parquet")):
-                metadata = pl.read_parquet_metadata(path)
-                known.setdefault((day, metadata["file"]), metadata["sha256"])
+            if day is not None:
+                known |= {
+                    (day, name): sha256
+                    for name, sha256 in self.parsed.folder(day).versions()
+                    if (day, name) not in known
+                }
         for path in sorted((self.home.lake / INGEST.name).glob(f"delivery_day=*/{INGEST.name}.parquet")):
             manifest = read_frame(path, INGEST)
             known |= {
@@ -244,13 +237,13 @@ class _Ingest:
             now = _stamp(file)
             if now is not None:
                 self.sizes[key] = now[0]
-                if key in known and self.stamps.get(_label(*key)) == now and now[2] < settled:
+                if key in known and self.stamps.get(delivery_label(*key)) == now and now[2] < settled:
                     continue
             found[key] = now
         digests = self._each(lambda key: _digest(self.delivered[key]), list(found), {day for day, _ in found})
         for done, ((key, now), digest) in enumerate(zip(found.items(), digests, strict=True)):
             self.progress("looking at deliveries", done, len(found))
-            label = _label(*key)
+            label = delivery_label(*key)
             if now is None or digest is None:
                 # what cannot be read is not known to have changed
                 self.stamps.pop(label, None)
@@ -263,26 +256,9 @@ class _Ingest:
                     "is settled like late usage"
                 )
             current[key] = digest
-        for label in set(self.stamps) - {_label(day, name) for day, name in self.delivered}:
+        for label in set(self.stamps) - {delivery_label(day, name) for day, name in self.delivered}:
             del self.stamps[label]
         return current
-
-    # --- layer one --------------------------------------------------------------------------------------------------
-
-    def _parse(self, current: Mapping[tuple[date, str], str]) -> int:
-        """Parse what is delivered and not parsed yet; the number of files that were."""
-        wanted = []
-        for key, digest in current.items():
-            version = parsing.FileVersion(*key, digest)
-            if self._parsed_path(version) is None:
-                path = parsing.parsed_file(self.home, version, self.rules.types, kept=key not in self.delivered)
-                wanted.append((version, path))
-        if not wanted:
-            return 0
-        days = {version.day for version, _ in wanted}
-        for done, _ in enumerate(self._each(lambda job: self._parse_one(*job), wanted, days)):
-            self.progress("parsing deliveries", done, len(wanted))
-        return len(wanted)
 
     def _each(self, work: Callable[[Job], Done], jobs: Sequence[Job], days: AbstractSet[date]) -> Iterator[Done]:
         """Do every job, in turn or some at a time; what comes of them, in order.
@@ -299,88 +275,34 @@ class _Ingest:
         with ThreadPoolExecutor(self.workers) as pool:
             yield from pool.map(work, jobs)
 
-    def _parsed_path(self, version: parsing.FileVersion) -> Path | None:
-        """Where the rows of a file stand; None when they have yet to be read."""
-        for limits in (None, self.rules.limits):
-            path = parsing.parsed_file(self.home, version, self.rules.types, beyond=limits)
-            if path.exists():
-                return path
-        kept = parsing.parsed_file(self.home, version, self.rules.types, kept=True)
-        return kept if kept.exists() and (version.day, version.name) not in self.delivered else None
-
-    def _parse_one(self, version: parsing.FileVersion, path: Path) -> None:
-        file = self.delivered.get((version.day, version.name))
-        if file is not None:
-            try:
-                parsing.write_parsed(path, self._parsed_rows(file, path), version)
-            except UnreadableFileError as error:
-                self._require_unchanged(file)
-                if isinstance(error, TooLargeError):
-                    path = parsing.parsed_file(self.home, version, self.rules.types, beyond=self.rules.limits)
-                parsing.write_parsed(path, [parsing.unreadable_file(file, self.rules.types, error)], version)
-            return
-        older = parsing.other_parsed_file(self.home, version)
-        if older is not None:
-            before = pl.read_parquet(older, glob=False, hive_partitioning=False)
-            flat = FLAT_VALUE in before.columns
-            parsing.write_parsed(path, [parsing.parse_again(before, self.rules.types, flat)], version)
-
-    def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
-        """The rows of a delivered file, some at a time; what is to be found out of them is, while they are at hand."""
-        judged: list[pl.DataFrame] = []
-        waiting: list[pl.DataFrame] = []
-
-        def judge() -> None:
-            rows = pl.concat(waiting)
-            waiting.clear()
-            valid = pl.col("valid_if_known") & ~self.rules.is_of_unknown_account(len(rows))
-            judged.append(rows.select("hash", valid_hash=pl.when(valid).then("hash")))
-
-        for rows in parsing.parse_delivered(file, self.rules.types, self.rules.limits):
-            # accounts are looked for sooner by many rows together; as a copy, a text does not hold the block around it
-            known = rows.select(
-                hash=identity_hash(),
-                valid_if_known=self.rules.is_valid_if_known(file.day),
-                subject=pl.col("subject") + "",
-            )
-            waiting.append(known)
-            if sum(map(len, waiting)) >= _JUDGED_TOGETHER:
-                judge()
-            yield rows
-        if waiting:
-            judge()
-        self._require_unchanged(file)
-        whole = pl.concat(judged)
-        self.hashes[path] = whole["valid_hash"]
-        keep_hashes(path, whole["hash"])
-
-    def _require_unchanged(self, file: DeliveredFile) -> None:
-        label = _label(file.day, file.name)
-        if label in self.stamps and self.stamps[label] != stamp(file):
-            raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
-
     def _write_day(self, day: date, files: Sequence[ParsedVersion], marks: pl.DataFrame) -> DayState:
-        def valid(file: ParsedVersion) -> pl.Series:
-            return self._valid_hashes(file, day).is_not_null()
+        sources = {source.path: source for source in sources_of(files)}
 
-        return write_day(self.home, day, files, marks, self.rules, self._find_texts(day), valid)
+        def valid(path: Path) -> pl.Series:
+            return self.marking.valid_hashes(sources[path], day).is_not_null()
 
-    def _find_texts(self, day: date) -> Callable[[ParsedVersion, pl.Series], pl.DataFrame]:
+        return write_day(self.home, day, files, marks, self.rules, self._find_texts(day, files), valid)
+
+    def _find_texts(self, day: date, files: Sequence[ParsedVersion]) -> Callable[[pl.DataFrame], pl.DataFrame]:
         """Texts of rows: as kept by the last ingest of the same bytes, or from the delivered file."""
         manifest = read_frame(self.home.delivery(INGEST, day), INGEST)
-        kept = read_frame(self.home.delivery(REJECTS, day), REJECTS).select("file", "row", "text")
-        versions = dict(manifest.select("file", "sha256").iter_rows())
+        before = dict(manifest.select("file", "sha256").iter_rows())
+        same = [file.name for file in files if before.get(file.name) == file.sha256]
+        kept = (
+            read_frame(self.home.delivery(REJECTS, day), REJECTS)
+            .filter(pl.col("row").is_not_null() & pl.col("file").is_in(same))
+            .select("file", "row", "text")
+        )
 
-        def find(file: ParsedVersion, rows: pl.Series) -> pl.DataFrame:
-            found = [pl.DataFrame(schema={"row": pl.Int64, "text": pl.String})]
-            if versions.get(file.name) == file.sha256:
-                found.append(
-                    kept.filter((pl.col("file") == file.name) & pl.col("row").is_not_null()).select("row", "text")
-                )
-            missing = rows.filter(~rows.is_in(pl.concat(found)["row"].implode()))
-            delivered = self.delivered.get((day, file.name))
-            if len(missing) and delivered is not None:
-                found.append(parsing.read_texts(delivered, missing, self.rules.types, self.rules.limits))
+        def find(wanted: pl.DataFrame) -> pl.DataFrame:
+            known = kept.join(wanted, on=["file", "row"], how="semi")
+            found = [known]
+            missing = wanted.join(known, on=["file", "row"], how="anti")
+            for (name,), rows in missing.group_by("file", maintain_order=True):
+                delivered = self.delivered.get((day, str(name)))
+                if delivered is not None:
+                    texts = parsing.read_texts(delivered, rows["row"], self.rules.types, self.rules.limits)
+                    found.append(texts.select(pl.lit(str(name)).alias("file"), "row", "text"))
             return pl.concat(found)
 
         return find
@@ -388,16 +310,16 @@ class _Ingest:
     def _files_by_day(self, current: Mapping[tuple[date, str], str]) -> dict[date, list[ParsedVersion]]:
         files: dict[date, list[ParsedVersion]] = {}
         for (day, name), digest in sorted(current.items()):
-            path = self._parsed_path(parsing.FileVersion(day, name, digest))
-            if path is None:
-                self.warnings.append(f"usage/{_label(day, name)}: vanished, with its parsed rows: nothing of it counts")
+            place = self.parsed.place(parsing.FileVersion(day, name, digest))
+            if place is None:
+                self.warnings.append(
+                    f"usage/{delivery_label(day, name)}: vanished, with its parsed rows: nothing of it counts"
+                )
                 continue
             size = self.sizes.get((day, name))
             if size is None:
                 size = self._last_size(day, name)
-            files.setdefault(day, []).append(
-                ParsedVersion(name, digest, size, path, path.name.endswith(".kept.parquet"))
-            )
+            files.setdefault(day, []).append(ParsedVersion(name, digest, size, place))
         return files
 
     def _last_size(self, day: date, name: str) -> int:
@@ -415,7 +337,7 @@ class _Ingest:
         changed = set(state.pending)
         for day in set(files) | set(state.days):
             before = state.days.get(day, DayState({}, {}))
-            now = {file.name: (file.sha256, file.kept) for file in files.get(day, ())}
+            now = {file.name: (file.sha256, file.place.kept) for file in files.get(day, ())}
             if now != {name: (file.sha256, file.kept) for name, file in before.files.items()} or not self._stand(
                 before
             ):
@@ -461,166 +383,11 @@ class _Ingest:
                 if aside["account_id"].is_in(added.implode()).any():
                     found.add(day)
             if len(gone) and any(
-                self._parsed(file, ["subject"])["subject"].is_in(gone.implode()).any() for file in files[day]
+                read_columns(source.path, ["subject"])["subject"].is_in(gone.implode()).any()
+                for source in sources_of(files[day])
             ):
                 found.add(day)
         return found
-
-    # --- layer two --------------------------------------------------------------------------------------------------
-
-    def _marks(
-        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
-    ) -> tuple[dict[date, pl.DataFrame], set[date]]:
-        """REPEATS of every day to be written: the changed ones, and those on whose events they bear.
-
-        Also says on which of these days the same rows count as before, so that nothing else of them is to be written.
-        """
-        hashes = []
-        for done, day in enumerate(sorted(changed)):
-            self.progress("finding repeated events", done, len(changed))
-            hashes += [self._valid_hashes(file, day) for file in files.get(day, ())]
-        others = sorted(set(files) - changed)
-        related = self._rows_elsewhere(files, changed, others)
-        shared = pl.concat([shared_hashes(hashes), related["hash"]]).unique()
-        slices = max(1, len(shared) // _RESOLVED_TOGETHER)
-        decided = [resolve(pl.DataFrame(schema=CANDIDATE)).with_columns(pl.col("delivery_day").cast(pl.Date))]
-        for part in range(slices):
-            wanted = shared.filter(shared % slices == part)
-
-            def suspected(job: tuple[date, ParsedVersion], wanted: pl.Series = wanted) -> pl.DataFrame:
-                day, file = job
-                return self._candidates(file, day, self._suspects(file, day, wanted))
-
-            delivered = [(day, file) for day in sorted(changed) for file in files.get(day, ())]
-            candidates = list(self._each(suspected, delivered, changed))
-            candidates += [
-                self._candidates(file, day, found["row"])
-                for (day, name), found in related.filter(pl.col("hash") % slices == part)
-                .partition_by("delivery_day", "file", as_dict=True)
-                .items()
-                for file in files[day]
-                if file.name == name
-            ]
-            if candidates:
-                decided.append(resolve(pl.concat(candidates)))
-        marks = pl.concat(decided)
-        touched = {
-            day: marks.filter(pl.col("delivery_day") == day).drop("delivery_day").sort(REPEATS.key) for day in changed
-        }
-        alike = set()
-        for day in sorted(set(related["delivery_day"]) - changed):
-            before = read_repeats(self.home, day)
-            resolved = related.filter(pl.col("delivery_day") == day).select("file", "row")
-            now = pl.concat(
-                [
-                    before.join(resolved, on=["file", "row"], how="anti"),
-                    marks.filter(pl.col("delivery_day") == day).select(REPEATS.column_names),
-                ]
-            ).sort(REPEATS.key)
-            if not now.equals(before):
-                touched[day] = now
-                if _set_aside(now).equals(_set_aside(before)):
-                    alike.add(day)
-        return touched, alike
-
-    def _rows_elsewhere(
-        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date], others: Sequence[date]
-    ) -> pl.DataFrame:
-        """Rows on days that have not changed, of events that a changed day delivers or delivered."""
-        empty = pl.DataFrame(schema={"delivery_day": pl.Date, "file": pl.String, "row": pl.Int64, "hash": pl.UInt64})
-        if not others:
-            return empty
-        # every version on disk, so that what a replaced file delivered is looked at as well
-        own = [
-            scan_hashes(path).select("hash")
-            for day in sorted(changed)
-            for path in sorted(parsing.parsed_files_folder(self.home, day).glob("*.parquet"))
-        ]
-        if not own:
-            return empty
-        moved = pl.concat(own).drop_nulls().unique().collect()
-        delivered = [(day, file) for day in others for file in files[day]]
-        for _, file in delivered:
-            keep_missing_hashes(file.parsed)
-        found = (
-            pl.concat(
-                scan_hashes(file.parsed).with_columns(delivery=pl.lit(delivery, pl.Int64))
-                for delivery, (_, file) in enumerate(delivered)
-            )
-            .join(moved.lazy(), on="hash", how="semi")
-            .collect(engine="streaming")
-        )
-        return pl.concat(
-            [
-                empty,
-                *(
-                    part.select(
-                        delivery_day=pl.lit(delivered[delivery][0]),
-                        file=pl.lit(delivered[delivery][1].name),
-                        row=self._parsed(delivered[delivery][1], ["row"])["row"].gather(part["place"]),
-                        hash="hash",
-                    )
-                    for (delivery,), part in found.partition_by("delivery", as_dict=True).items()
-                ),
-            ]
-        )
-
-    def _valid_hashes(self, file: ParsedVersion, day: date) -> pl.Series:
-        """The identity hash of every row of a file; null where the row cannot count, whatever others deliver."""
-        found = self.hashes.get(file.parsed)
-        if found is None:
-            rows = self._parsed(file, ["source", "id", "reason", "subject", "type", "time"])
-            valid = self.rules.is_valid(day, len(rows))
-            found = rows.select(pl.when(valid).then(identity_hash()).alias("hash"))["hash"]
-            self.hashes[file.parsed] = found
-        return found
-
-    def _parsed(self, file: ParsedVersion, columns: Sequence[str]) -> pl.DataFrame:
-        return pl.read_parquet(file.parsed, columns=list(columns), glob=False, hive_partitioning=False)
-
-    def _suspects(self, file: ParsedVersion, day: date, wanted: pl.Series) -> pl.Series:
-        """The numbers of a file's valid rows whose event may have been delivered more than once."""
-        suspects = self._valid_hashes(file, day).is_in(wanted.implode()).fill_null(False)
-        return self._parsed(file, ["row"])["row"].filter(suspects)
-
-    def _candidates(self, file: ParsedVersion, day: date, numbers: pl.Series) -> pl.DataFrame:
-        """CANDIDATE: of some rows of a file those that are valid."""
-        rows = (
-            pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
-            .filter(pl.col("row").is_in(numbers.implode()))
-            .collect()
-        )
-        rows = rows.filter(self.rules.is_valid(day, len(rows)))
-        values = [name for name in rows.columns if name not in PARSED]
-        parts = [pl.DataFrame(schema=CANDIDATE)]
-        for event in self.rules.types:
-            measured, measuring = [], [pl.lit(None, pl.String)]
-            for metric in self.rules.metrics:
-                if metric.event != event:
-                    continue
-                column = measured_column(metric, values)
-                if column is not None:
-                    text = pl.col(column)
-                    same = text if metric.measure == "unique" else text.cast(BASE_QUANTITY).cast(pl.String)
-                    measured.append(same.alias(metric.name))
-                    measuring.append(pl.when(text.is_not_null()).then(pl.lit(metric.name)))
-                elif metric.measure == "count":
-                    measuring.append(pl.lit(metric.name))
-            content = pl.struct("subject", "type", pl.col("time").to_physical(), *measured).struct.json_encode()
-            parts.append(
-                rows.filter(pl.col("type") == event).select(
-                    delivery_day=pl.lit(day),
-                    file=pl.lit(file.name),
-                    row="row",
-                    source="source",
-                    id="id",
-                    content=content,
-                    account_id="subject",
-                    time="time",
-                    metrics=pl.concat_list(measuring).list.drop_nulls(),
-                )
-            )
-        return pl.concat(parts)
 
     # --- the rest ---------------------------------------------------------------------------------------------------
 
@@ -643,8 +410,8 @@ class _Ingest:
         """Remove parsed files that nothing is made from any more, and that nothing is compared with."""
         current = {parsing.FileVersion(day, file.name, file.sha256) for day, found in files.items() for file in found}
         wanted = {file.parsed for found in files.values() for file in found}
-        compared = [parsing.other_parsed_file(self.home, version) for version in set(self.kept) - current]
-        wanted.update(path for path in compared if path is not None)
+        compared = [self.parsed.folder(version.day).find_any(version) for version in set(self.kept) - current]
+        wanted.update(place.path for place in compared if place is not None)
         for path in (self.home.lake / "parsed_files").glob("delivery_day=*/*.parquet"):
             if path not in wanted:
                 remove_hashes(path)
@@ -663,15 +430,6 @@ class _Ingest:
             warnings=tuple(self.warnings),
             unreadable_files=tuple(unusable_deliveries(self.home, self.landing)),
         )
-
-
-def _set_aside(repeats: pl.DataFrame) -> pl.DataFrame:
-    """The rows of REPEATS that do not count."""
-    return repeats.filter(pl.col("mark") != FIRST)
-
-
-def _label(day: date, name: str) -> str:
-    return f"{day.isoformat()}/{name}"
 
 
 def _stamp(file: DeliveredFile) -> tuple[int, ...] | None:

@@ -73,7 +73,8 @@ def json_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LI
         fields = _fields(decoded, others, paths)
         count = found.count
         is_cut = may_be_cut and not framed.endswith(b"\n") and bool(fields["unparseable"].tail(1).any())
-        piece = Piece(fields, partial(_texts, found, fields["row"] - row), row + count - 1 if is_cut else None)
+        unfinished = row + count - 1 if is_cut else None
+        piece = Piece(fields, partial(_texts, found, fields["row"] - row), unfinished, found.letters)
         # what is not held here is let go before the next block is read
         del framed, found, decoded, others, fields
         if len(piece.fields):
@@ -135,6 +136,8 @@ def _fields(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, paths: Sequen
     if len(found) != sum(map(len, decoded)) + len(others):
         raise AssertionError("rows were lost or invented while decoding JSON lines")
     found = found.with_columns(parse_instants(found["time"]), incomplete=pl.col("specversion").fill_null("") != "1.0")
+    if not found["incomplete"].any():
+        found = found.drop("specversion")
     if decoder.faults:
         details = pl.DataFrame(
             list(decoder.faults.items()), schema={"row": pl.Int64, "detail": pl.String}, orient="row"

@@ -13,6 +13,7 @@ from typing import BinaryIO, Final, NamedTuple, cast
 from billing.ingest.compression import Content, Pieces, TooLargeError, pieces_of
 
 _HEAD: Final = 64 * 1024
+_LET_GO: Final = 128 * 1024
 _BLANK: Final = " \t\r\n\ufeff"
 _BETWEEN: Final = re.compile(r"[\s\ufeff,\[\]]*")
 # Where a record may begin after one that is not well formed: on a line of its own, or after the end of another.
@@ -114,6 +115,9 @@ def _record_lines(content: Content, longest: int) -> Iterator[bytes]:
                 depth = 0
             lines.append(_line(text[place:end], longest))
             place = end
+            if place > _LET_GO:
+                # an error counts the lines before it
+                text, place = text[place:], 0
         yield b"".join(lines[:-1] if is_cut else lines)
         text = text[place:]
         tried = len(text)

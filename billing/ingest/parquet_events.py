@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import BinaryIO, Final
 
 import polars as pl
@@ -11,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from billing.ingest.compression import UnreadableFileError
+from billing.ingest.demands import IDENTIFIERS
 from billing.ingest.file_kind import COLUMNS
 from billing.ingest.flat_columns import value_places
 from billing.ingest.instants import INVALID, WITHOUT_ZONE, parse_instants
 from billing.ingest.measured import EventTypes
-from billing.ingest.parsed_rows import Piece
+from billing.ingest.parsed_rows import Piece, are_visible
 from billing.tables import INSTANT
 
 _BATCH: Final = 65_536
@@ -77,7 +79,28 @@ def _columns(table: pa.Table, first_row: int, places: dict[str, int]) -> Piece:
         | {name: _texts(table.column(names.index(name))) for name in COLUMNS if name != "time"}
         | {name: _texts(table.column(place)) if place >= 0 else nothing for name, place in places.items()}
     ).with_columns(_instants(table.column(names.index("time"))))
-    return Piece(fields, lambda wanted: _json_rows(table, wanted.cast(pl.Int64)))
+    visible = all(_is_visible(table.column(names.index(name))) for name in IDENTIFIERS)
+    return Piece(fields, partial(_json_rows, table), letters="visible" if visible else "any")
+
+
+def _is_visible(column: pa.ChunkedArray) -> bool:
+    """Whether a column is known to hold visible letters only, without looking at each text."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
+    return all(are_visible(_letters(chunk)) for chunk in column.chunks)
+
+
+def _letters(chunk: pa.Array) -> pa.Buffer | None:
+    """The letters of the texts of a chunk, which may be a slice of a longer one."""
+    _, ends, letters = chunk.buffers()
+    if letters is None or len(chunk) == 0:
+        return None
+    width = 8 if pa.types.is_large_string(chunk.type) else 4
+    first, last = (
+        int.from_bytes(ends.slice(place * width, width).to_pybytes(), "little")
+        for place in (chunk.offset, chunk.offset + len(chunk))
+    )
+    return letters.slice(first, last - first)
 
 
 def _texts(column: pa.ChunkedArray) -> pl.Series:
@@ -187,8 +210,9 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_it(kind) for is_it in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
-def _json_rows(table: pa.Table, wanted: pl.Series) -> pl.Series:
+def _json_rows(table: pa.Table, places: pl.Series) -> pl.Series:
     """Some rows of a table, each as one JSON object of all its columns."""
+    wanted = places.cast(pl.Int64)
     seen: Counter[str] = Counter()
     columns = []
     for name, column in zip(table.column_names, table.columns, strict=True):

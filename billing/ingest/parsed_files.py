@@ -35,6 +35,7 @@ PARSER_VERSION: Final = 1
 """Raised whenever the same bytes would be parsed to other rows: every file still in landing is then read again."""
 
 _LONGEST_NAME: Final = 80
+_BEYOND: Final = ".beyond-"
 _LONGEST_FAULT: Final = 200
 
 
@@ -61,10 +62,19 @@ def parsed_file(
     vanished: it may hold less than the delivered bytes would have given. `beyond` names the one that says that the
     file goes beyond these limits: under others it is read again.
     """
-    digest = event_types_digest(types, PARSER_VERSION)
-    limits = f".beyond-{beyond.key}" if beyond else ""
-    name = f"{parsed_name(version)}.{digest}{'.kept' if kept else ''}{limits}.parquet"
+    limits = f"{_BEYOND}{beyond.key}" if beyond else ""
+    name = f"{parsed_name(version)}.{types_digest(types)}{'.kept' if kept else ''}{limits}.parquet"
     return parsed_files_folder(home, version.day) / name
+
+
+def is_beyond_limits(path: Path) -> bool:
+    """Whether a parsed file only says that the delivered one goes beyond some limits."""
+    return _BEYOND in path.name
+
+
+def types_digest(types: EventTypes) -> str:
+    """What stands in the names of all parsed files that were read with these event types, by this parser."""
+    return event_types_digest(types, PARSER_VERSION)
 
 
 def parsed_name(version: FileVersion) -> str:
@@ -236,14 +246,3 @@ def _with_kept_fields(fields: pl.DataFrame, kept: pl.DataFrame, broken: pl.Serie
 def no_rows(types: EventTypes, flat: bool) -> pl.DataFrame:
     """A parsed file of an empty file."""
     return pl.DataFrame(schema=PARSED | dict.fromkeys(value_columns(types, flat), pl.String))
-
-
-def other_parsed_file(home: Home, version: FileVersion) -> Path | None:
-    """A parsed file of the same bytes, read with other event types, or None."""
-    paths = parsed_files_folder(home, version.day).glob("*.parquet")
-    # what was read from the bytes goes before what was made from such a file
-    for path in sorted(paths, key=lambda path: (path.name.endswith(".kept.parquet"), path.name)):
-        metadata = pl.read_parquet_metadata(path)
-        if metadata.get("file") == version.name and metadata.get("sha256") == version.sha256:
-            return path
-    return None

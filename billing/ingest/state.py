@@ -157,6 +157,11 @@ def remove_other_accounts(home: Home, digest: str) -> None:
             path.unlink(missing_ok=True)
 
 
+def delivery_label(day: date, name: str) -> str:
+    """A delivered file by its day and name, as it is told to people and as its stamp is kept."""
+    return f"{day.isoformat()}/{name}"
+
+
 def stamp(file: DeliveredFile) -> tuple[int, ...]:
     """What the file system says of a delivered file: it changes whenever the bytes do.
 

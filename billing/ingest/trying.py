@@ -62,7 +62,7 @@ def _tried(file: DeliveredFile, rules: Rules, every_row: bool) -> _Tried:
         When it cannot be read as a whole.
     """
     read, parts = 0, []
-    for rows in parse_delivered(file, rules.types):
+    for rows in parse_delivered(file, rules.types, rules.limits):
         part = rows if every_row else rows.head(FIRST_ROWS - read)
         read += len(part)
         parts.append(_set_aside(part, rules, file))

@@ -65,6 +65,25 @@ def test_parsed_rows_of_an_archived_delivery_are_named_and_left_alone(business: 
     assert (removed, [damage.path for damage in left], path.exists()) == ([], [path], True)
 
 
+@pytest.mark.parametrize("is_archived", [False, True])
+def test_what_small_files_share_is_made_again_unless_one_of_them_is_archived(
+    business: Business, is_archived: bool
+) -> None:
+    names = [f"{each}.json" for each in range(20)]
+    paths = [business.deliver(line(name), day="2026-01-04", name=name) for name in names]
+    business.ingest()
+    before = business.lake()
+    (shared,) = business.home.lake.glob("parsed_files/delivery_day=2026-01-04/*.parquet")
+    if is_archived:
+        paths[3].unlink()
+    cut(shared)
+    removed, left = repair(business.home)
+    assert (len(removed), len(left), shared.exists()) == ((0, 1, True) if is_archived else (1, 0, False))
+    if not is_archived:
+        business.ingest()
+        assert business.lake() == before
+
+
 def test_a_whole_lake_has_nothing_to_repair(business: Business) -> None:
     before = {path: path.stat().st_mtime_ns for path in business.home.lake.rglob("*")}
     assert (damage_in_words(business.home), repair(business.home)) == ("", ([], []))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from billing.business import Business
+from billing.checking import problems_of
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill
 
@@ -144,3 +145,15 @@ def test_a_cancellation_that_is_taken_back_blocks_nobody(landing: Landing) -> No
     # the fee of February is due again, that of March was never billed
     assert account_totals(business)["acme"] == ["-99.00", "99.00", "99.00", "297.00"]
     assert len(account_totals(business)["fine"]) == 4
+
+
+def test_check_says_what_a_run_would_park_or_refuse(landing: Landing) -> None:
+    for name in ("acme", "beta"):
+        landing.customer(name)
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    whole = without(landing.folder / "accounts.csv", "acme,")
+    (problem,) = [words for words in problems_of(landing.root) if "cannot be billed" in words]
+    assert problem.startswith("account acme cannot be billed: documents were issued to it and it has no row")
+    (landing.folder / "accounts.csv").write_text(whole)
+    without(landing.folder / "accounts.csv", "acme,", "beta,")
+    assert any("--accept-missing-accounts" in words for words in problems_of(landing.root))

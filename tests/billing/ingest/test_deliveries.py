@@ -28,6 +28,7 @@ from billing.ingest import (
     events_fingerprint,
     json_events,
     parquet_pieces,
+    parsed_deliveries,
     parsed_files,
     scan_event_parts,
     scan_events,
@@ -381,7 +382,7 @@ class TestOrder:
 
         monkeypatch.setattr(deliveries, "write_day", write_day)
         monkeypatch.setattr(deliveries, "_WORTH_SHARING", 0)
-        monkeypatch.setattr(deliveries, "_JUDGED_TOGETHER", 5)
+        monkeypatch.setattr(parsed_deliveries, "_JUDGED_TOGETHER", 5)
         monkeypatch.setattr(day_tables, "_HELD_TOGETHER", 3)
         read_small_blocks(monkeypatch)
         pieces.ingest()

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import tracemalloc
 from collections.abc import Iterator
 
@@ -57,7 +58,6 @@ def test_records_are_the_same_however_they_are_arranged_and_read(
     content = arranged(texts).encode()  # type: ignore[operator]
     assert holds_records(opened(content), DEFAULT_LIMITS.longest_record)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compression, "_STEP", piece)
         patch.setattr(compression.pieces_of, "__defaults__", (piece,))
         found = records(content)
     assert [json.loads(text) for text in found if text] == [json.loads(text) for text in texts]
@@ -121,6 +121,39 @@ def test_a_bad_record_bears_on_no_other(business: Business, bad: str, arrangemen
     outcome = business.ingest()
     assert (outcome.counted, outcome.rejected) == (3, BAD[bad])
     assert business.table("rejects")["detail"].str.contains("found .+, expected ").all()
+
+
+fragments = some.sampled_from(
+    [
+        '{"a":1}',
+        '{"a":',
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        '"',
+        "\n",
+        " ",
+        "x",
+        "12",
+        "\\",
+        '{"a":"b"c"}',
+        '{"a":[{"b":1},{"c":2}]}',
+    ]
+)
+
+
+@given(text=some.lists(fragments, max_size=30).map("".join), piece=some.integers(1, 30))
+@settings(max_examples=300, deadline=None)
+def test_what_is_not_well_formed_is_told_apart_alike_however_it_is_read(text: str, piece: int) -> None:
+    together = records(text.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compression.pieces_of, "__defaults__", (piece,))
+        assert records(text.encode()) == together
+    # nothing is lost but what stands between records
+    told = b"".join(each for each in together if not each.startswith(b"[ the file ends here")).decode()
+    assert re.sub(r"[\s\[\],]", "", told) == re.sub(r"[\s\[\],]", "", text)
 
 
 def test_an_array_that_is_cut_is_told_as_unfinished(business: Business) -> None:

@@ -1,0 +1,51 @@
+"""Parsed files as they are read: each once, whether it holds one delivered file or what many small ones share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import polars as pl
+
+from billing.ingest.day_tables import ParsedVersion
+
+
+@dataclass(frozen=True)
+class Source:
+    """A parsed file, and the delivered files whose rows in it count now."""
+
+    path: Path
+    files: Sequence[ParsedVersion]
+
+    def files_at(self, places: pl.Series) -> pl.Series:
+        """file: the name of the delivered file whose row stands at each place; null where the row counts no more."""
+        if self.files[0].place.rows is None:
+            return pl.Series("file", [self.files[0].name], dtype=pl.String).new_from_index(0, len(places))
+        parts = self._parts
+        part = parts["start"].search_sorted(places.cast(pl.Int64), side="right").cast(pl.Int64) - 1
+        found = parts[part.clip(lower_bound=0)]
+        return found.select(
+            file=pl.when(pl.Series(part >= 0), pl.Series(places.cast(pl.Int64)) < found["end"]).then("file")
+        ).to_series()
+
+    def holds(self, rows: int) -> pl.Series | None:
+        """Of each of so many rows whether it counts now; None where all do."""
+        if self.files[0].place.rows is None or self._parts["length"].sum() == rows:
+            return None
+        return self.files_at(pl.int_range(rows, dtype=pl.Int64, eager=True)).is_not_null()
+
+    @cached_property
+    def _parts(self) -> pl.DataFrame:
+        rows = [(file.name, file.place.start, file.place.rows) for file in self.files if file.place.rows]
+        parts = pl.DataFrame(
+            rows, schema={"file": pl.String, "start": pl.Int64, "length": pl.Int64}, orient="row"
+        ).sort("start")
+        return parts.with_columns(end=pl.col("start") + pl.col("length"))
+
+
+def sources_of(files: Sequence[ParsedVersion]) -> list[Source]:
+    """The parsed files that hold the rows of some delivered files, in the order in which they are met."""
+    found: dict[Path, list[ParsedVersion]] = {}
+    for file in files:
+        found.setdefault(file.parsed, []).append(file)
+    return [Source(path, tuple(own)) for path, own in found.items()]

@@ -1,0 +1,76 @@
+"""Whichever call of disk or database fails: one message, and the next run completes with the same bytes."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.cli import PARTLY, REFUSED, exit_status
+from tests.by_steps import bill_by_steps
+from tests.pipeline.faults import counted_calls
+from tests.pipeline.outside import Landing, content_of
+from tests.postgresql import register_rows
+
+FAULTS = int(os.environ.get("FAULTS", "24"))
+"""How many calls fail, spread over a run; 0 means every one."""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three accounts billed in January: one will be upgraded, one has usage that came late, one asks for a refund."""
+    landing = Landing(tmp_path_factory.mktemp("prepared") / "home")
+    for name in ("acme", "grows", "leaves"):
+        landing.customer(name)
+    landing.use("acme", emails=16_000)
+    landing.use("grows", leads=2_600)
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    landing.request("leaves", "refund", "2026-02-01T10:00:00Z", reason="not needed")
+    landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-05")
+    return landing.root
+
+
+def run(home: Path) -> None:
+    bill_by_steps(home, "2026-02", "2026-02-28")
+
+
+def ended(command: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """The exit status and the messages of a command, as the command line gives them."""
+    with pytest.raises(SystemExit) as stopped:
+        exit_status(command)()
+    return int(str(stopped.value.code)), capsys.readouterr().err
+
+
+def what_is_left(home: Path) -> dict[str, object]:
+    """Every file of the home, and every row of the register, by name."""
+    found: dict[str, object] = {name: hashed for name, hashed in content_of(home).items() if name != "register.db"}
+    # stamps are those of the file system, and drafts that were made after issuing say so
+    found = {name: each for name, each in found.items() if not name.endswith(("ingest_state.json", "drafted_from.txt"))}
+    return found | register_rows(f"sqlite:///{home / 'register.db'}")
+
+
+def test_whichever_call_fails_the_next_run_completes_it(
+    prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reference = tmp_path / "reference"
+    shutil.copytree(prepared, reference)
+    with counted_calls(reference) as whole:
+        run(reference)
+    expected = what_is_left(reference)
+    step = max(1, len(whole.made) // FAULTS) if FAULTS else 1
+    for fails in range(1, len(whole.made) + 1, step):
+        home = tmp_path / "home"
+        shutil.copytree(prepared, home)
+        with counted_calls(home, fails) as calls:
+            status, messages = ended(lambda home=home: run(home), capsys)  # type: ignore[misc] # bound on purpose
+        failed = f"call {fails}: {calls.made[fails - 1]}"
+        if status:
+            assert status in (PARTLY, REFUSED), failed
+            assert messages.count("interrupted: ") + messages.count("refused: ") == 1, f"{failed}: {messages}"
+            assert "Traceback" not in messages, failed
+        run(home)
+        left = what_is_left(home)
+        other = {name for name in {*left, *expected} if left.get(name) != expected.get(name)}
+        assert not other, f"{failed}: {messages}"
+        shutil.rmtree(home)

@@ -199,7 +199,7 @@ def read_frame(path: Path, table: Table, columns: Sequence[str] | None = None) -
     wanted = columns or table.column_names
     if not path.exists():
         return table.empty().select(wanted)
-    there = pl.read_parquet_schema(path)
+    there = pl.scan_parquet(path, hive_partitioning=False, glob=False).collect_schema()
     found = pl.read_parquet(
         path, columns=[name for name in wanted if name in there], hive_partitioning=False, glob=False
     )

@@ -270,7 +270,7 @@ def _unreadable(business: Business) -> Iterator[str]:
     """The tables in the lake whose files are cut off or overwritten."""
     for path in sorted(business.home.lake.rglob("*.parquet")):
         try:
-            pl.read_parquet_schema(path)
+            pl.scan_parquet(path, hive_partitioning=False, glob=False).collect_schema()
         except (OSError, PolarsError) as error:
             reason = str(error).splitlines()[0]
             yield f"{path}: not readable as Parquet ({reason}): `overage repair`, then `overage bill` makes it again"

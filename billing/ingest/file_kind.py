@@ -45,7 +45,7 @@ def kind_of(delivered: DeliveredFile, content: Content) -> Format:
     found = _skipped(head)
     if _JSON.match(found):
         return "json"
-    if _is_flat_header(re.split(rb"[\r\n]", found, maxsplit=1)[0]):
+    if is_flat_header(re.split(rb"[\r\n]", found, maxsplit=1)[0]):
         return "csv"
     other = next((name for magic, name in _OTHERS if head.startswith(magic)), None)
     if other is not None:
@@ -69,7 +69,7 @@ def _skipped(head: bytes) -> bytes:
         head = shorter
 
 
-def _is_flat_header(line: bytes) -> bool:
+def is_flat_header(line: bytes) -> bool:
     """Whether a line names every column that flat files have."""
     try:
         names = {name.strip() for name in next(csv.reader([line.decode()], strict=True), [])}

@@ -1,7 +1,7 @@
 """Parsing many small delivered files together: a file alone takes a hundred times as long as its few rows.
 
-Only what cannot depend on the file it stands in is read together: whole JSON lines of which every one turns out good.
-Everything else is parsed file by file, with the same result.
+Only what cannot depend on the file it stands in is read together: whole lines of JSON, and of CSV without quotation
+marks under the same header. Everything else is parsed file by file, with the same result.
 """
 
 import hashlib
@@ -15,7 +15,11 @@ import polars as pl
 from billing.errors import InterruptedRunError
 from billing.file_limits import DEFAULT_LIMITS, Limits
 from billing.ingest.compression import Content, TooLargeError, UnreadableFileError
+from billing.ingest.csv_events import csv_pieces
+from billing.ingest.demands import UNFINISHED_LINE, UNPARSEABLE
+from billing.ingest.file_kind import BYTE_ORDER_MARK, is_flat_header
 from billing.ingest.json_events import json_pieces
+from billing.ingest.json_records import holds_records
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.measured import EventTypes
 from billing.ingest.parsed_files import (
@@ -54,19 +58,21 @@ def parse_together(jobs: Sequence[Job], types: EventTypes, limits: Limits = DEFA
         When a file has other bytes than its version.
     """
     alone: list[Job] = []
-    waiting: list[tuple[Job, bytes]] = []
-    held = 0
+    waiting: dict[bytes, list[_Lines]] = {}
+    held: dict[bytes, int] = {}
     for job in jobs:
         lines = _whole_lines(job, limits)
         if lines is None:
             alone.append(job)
             continue
-        waiting.append((job, lines))
-        held += len(lines)
-        if held >= _UNPACKED_TOGETHER:
-            yield from _parsed_lines(waiting, types, limits, alone)
-            waiting, held = [], 0
-    yield from _parsed_lines(waiting, types, limits, alone)
+        alike = waiting.setdefault(lines.header, [])
+        alike.append(lines)
+        held[lines.header] = held.get(lines.header, 0) + len(lines.body)
+        if held[lines.header] >= _UNPACKED_TOGETHER:
+            held.pop(lines.header)
+            yield from _parsed_lines(waiting.pop(lines.header), types, limits, alone)
+    for alike in waiting.values():
+        yield from _parsed_lines(alike, types, limits, alone)
     for version, file in alone:
         try:
             rows = pl.concat(parse_delivered(file, types, limits))
@@ -77,8 +83,22 @@ def parse_together(jobs: Sequence[Job], types: EventTypes, limits: Limits = DEFA
         yield ParsedTogether(rows, [(version, len(rows))])
 
 
-def _whole_lines(job: Job, limits: Limits) -> bytes | None:
-    """The lines of a file, each an object and none blank, without the last line end; None where it is not so plain."""
+@dataclass(frozen=True)
+class _Lines:
+    """A file of whole lines: `header` is that of a CSV file and empty for JSON, `body` lacks the last line end."""
+
+    job: Job
+    header: bytes
+    body: bytes
+
+    @property
+    def count(self) -> int:
+        """How many lines there are besides the header."""
+        return self.body.count(b"\n") + 1
+
+
+def _whole_lines(job: Job, limits: Limits) -> _Lines | None:
+    """The lines of a file, each a JSON object or an unquoted CSV record; None where the file is not so plain."""
     version, file = job
     if file.fault:
         return None
@@ -94,49 +114,58 @@ def _whole_lines(job: Job, limits: Limits) -> bytes | None:
             text = delivered if content.raw is not None else content.whole()
     except UnreadableFileError:
         return None
-    lines = text.removesuffix(b"\n")
-    is_plain = (
-        lines.startswith(b'{"')
-        and lines.endswith(b"}")
-        and b"\r" not in lines
-        and lines.count(b"\n") == lines.count(b'}\n{"')
-        and len(lines) <= min(_UNPACKED_TOGETHER, limits.longest_record)
-    )
-    return lines if is_plain else None
+    text = text.replace(b"\r\n", b"\n")
+    if b"\r" in text or len(text) > min(_UNPACKED_TOGETHER, limits.longest_record):
+        return None
+    body = text.removesuffix(b"\n")
+    if body.startswith(b'{"'):
+        is_plain = body.endswith(b"}") and body.count(b"\n") == body.count(b'}\n{"')
+        return _Lines(job, b"", body) if is_plain else None
+    header, _, body = body.partition(b"\n")
+    # without a line end the last record may be cut off; a quotation mark may hold a line end
+    is_whole = len(body) > 0 and text.endswith(b"\n") and not body.startswith(b"\n") and b"\n\n" not in text
+    is_plain = is_whole and b'"' not in text and BYTE_ORDER_MARK not in text and header[:1].isalpha()
+    return _Lines(job, header, body) if is_plain and is_flat_header(header) else None
 
 
 def _parsed_lines(
-    files: Sequence[tuple[Job, bytes]], types: EventTypes, limits: Limits, alone: list[Job]
+    files: Sequence[_Lines], types: EventTypes, limits: Limits, alone: list[Job]
 ) -> Iterator[ParsedTogether]:
-    """The files whose lines are all good; the others are added to `alone`."""
-    if not files:
-        return
-    counts = [lines.count(b"\n") + 1 for _, lines in files]
-    rows = _rows_of_lines(b"\n".join(lines for _, lines in files), sum(counts), types, limits)
+    """The files of which every line is what it looks like; the others are added to `alone`."""
+    rows = _rows_of_lines(files, types, limits)
     if rows is None:
-        alone += [job for job, _ in files]
+        # one of them spoils it
+        if len(files) == 1:
+            alone.append(files[0].job)
+            return
+        half = len(files) // 2
+        yield from _parsed_lines(files[:half], types, limits, alone)
+        yield from _parsed_lines(files[half:], types, limits, alone)
         return
-    lengths = pl.Series(counts, dtype=pl.Int64)
+    lengths = pl.Series([each.count for each in files], dtype=pl.Int64)
     ends = lengths.cum_sum()
     places = pl.int_range(len(files), dtype=pl.Int64, eager=True).repeat_by(lengths).explode(empty_as_null=False)
-    doubtful = places.filter(rows["reason"].is_not_null()).unique()
-    good = ~places.is_in(doubtful.implode())
-    # rows are numbered in their own file
-    numbered = rows.with_columns(row=pl.col("row") - (ends - lengths).gather(places)).filter(good)
-    left = set(doubtful)
-    alone += [job for place, (job, _) in enumerate(files) if place in left]
-    kept = [(job[0], counts[place]) for place, (job, _) in enumerate(files) if place not in left]
+    left = set(places.filter(rows["reason"].is_in([UNPARSEABLE, UNFINISHED_LINE]).fill_null(False)))
+    alone += [each.job for place, each in enumerate(files) if place in left]
+    kept = [(each.job[0], each.count) for place, each in enumerate(files) if place not in left]
     if kept:
-        yield ParsedTogether(numbered, kept)
+        # rows are numbered in their own file
+        numbered = rows.with_columns(row=pl.col("row") - (ends - lengths).gather(places))
+        yield ParsedTogether(numbered.filter(~places.is_in(sorted(left))), kept)
 
 
-def _rows_of_lines(lines: bytes, count: int, types: EventTypes, limits: Limits) -> pl.DataFrame | None:
-    """A row for each of so many lines of several files; None where it is not plain which row is whose."""
-    nothing = no_rows(types, flat=False)
+def _rows_of_lines(files: Sequence[_Lines], types: EventTypes, limits: Limits) -> pl.DataFrame | None:
+    """A row for each line of several files with one header; None where it is not plain which row is whose."""
+    header, count = files[0].header, sum(each.count for each in files)
+    text = b"\n".join([*([header] if header else []), *(each.body for each in files), b""])
+    nothing = no_rows(types, flat=bool(header))
+    read = csv_pieces if header else json_pieces
     try:
         with concerning_one_file():
-            content = Content(io.BytesIO(lines + b"\n"), len(lines) + 1, limits)
-            pieces = [set_aside(piece, types, flat=False) for piece in json_pieces(content, types, limits)]
+            content = Content(io.BytesIO(text), len(text), limits)
+            if not header and holds_records(content, limits.longest_record):
+                return None
+            pieces = [set_aside(piece, types, flat=bool(header)) for piece in read(content, types, limits)]
     except UnreadableFileError:
         return None
     rows = pl.concat([nothing, *pieces], how="diagonal")

@@ -6,22 +6,22 @@ from typing import Final
 
 import polars as pl
 
+from billing.cards import mask_card_number_column
 from billing.home import Home
 from billing.ingest.compression import UnreadableFileError
-from billing.ingest.judging import FUTURE_DATED, TOO_LATE, UNKNOWN_ACCOUNT, UNKNOWN_TYPE, Rules
+from billing.ingest.judging import Rules
 from billing.ingest.landing import DeliveredFile, Landing
 from billing.ingest.parsed_files import parse_delivered
 from billing.ingest.pending import moved_files
 from billing.words import counted
 
 FIRST_ROWS: Final = 1_000
-_LONGEST_TEXT: Final = 120
-_FOUND_IN: Final = {UNKNOWN_ACCOUNT: "subject", UNKNOWN_TYPE: "type", FUTURE_DATED: "time", TOO_LATE: "time"}
+_LONGEST_TEXT: Final = 200
 
 
 @dataclass(frozen=True)
 class _Tried:
-    """rows read, and reason, told (rows), row (the first) and found (in that row) of those that would be set aside."""
+    """rows read, and reason, told (rows), row (the first) and found (what is wrong in it) of those to be set aside."""
 
     rows: int
     aside: pl.DataFrame
@@ -80,15 +80,9 @@ def _tried(file: DeliveredFile, rules: Rules, every_row: bool) -> _Tried:
 def _set_aside(rows: pl.DataFrame, rules: Rules, file: DeliveredFile) -> pl.DataFrame:
     """reason, told, row, found of the rows that cannot count."""
     judged = rows.with_columns(reason=rules.reason(file.day, len(rows))).filter(pl.col("reason").is_not_null())
-    found = pl.coalesce(
-        *(
-            pl.when(pl.col("reason") == reason).then(pl.format(f"{column} {{}}", pl.col(column).cast(pl.String)))
-            for reason, column in _FOUND_IN.items()
-        ),
-        "text",
-    )
+    found = judged.select(pl.coalesce("detail", rules.words(file.day), "text").alias("found")).to_series()
     return (
-        judged.with_columns(found=found.str.slice(0, _LONGEST_TEXT))
+        judged.with_columns(mask_card_number_column(found).str.slice(0, _LONGEST_TEXT))
         .group_by("reason", maintain_order=True)
         .agg(told=pl.len(), row=pl.col("row").first(), found=pl.col("found").first())
     )

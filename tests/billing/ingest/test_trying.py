@@ -58,3 +58,22 @@ def test_first_rows_of_new_files_are_read_unless_all_is_asked_for(
     business.deliver([line("4", subject="nobody")], name="b.jsonl")
     assert [each.partition(":")[0] for each in tried(business)] == ["usage/2026-01-02/b.jsonl"]
     assert len(tried(business, every_row=True)) == 2
+
+
+@pytest.mark.parametrize("every_row", [False, True])
+def test_of_many_small_files_the_same_is_told_as_of_each_alone(
+    business: Business, monkeypatch: pytest.MonkeyPatch, every_row: bool
+) -> None:
+    monkeypatch.setattr(trying, "FIRST_ROWS", 2)
+    for each in range(40):
+        rows = [
+            [line(f"e{each}")],
+            [line(f"e{each}", subject="nobody"), "no JSON"],
+            [line(f"e{each}"), line(f"f{each}", type="x"), line(f"g{each}", type="x")],
+            [line(f"e{each}", data={"count": -1}), line(f"f{each}", time="2025-01-01T00:00:00Z")],
+            ["PK\x03\x04 a workbook"],
+        ][each % 5]
+        business.deliver(rows, day=f"2026-01-0{2 + each % 2}", name=f"{each:02d}.json")
+    together = tried(business, every_row)
+    monkeypatch.setattr(trying, "_MANY", 10**9)
+    assert (len(together), together) == (48, tried(business, every_row))

@@ -69,8 +69,12 @@ demo: $(VENV)/.libraries  ## a made-up business of 200 accounts, billed for thre
 	@rm -rf $(DEMO)
 	$(BIN)/overage sample $(DEMO) --accounts $(ACCOUNTS) --months $(MONTHS)
 	@set -e; \
-	read -r month as_of < <($(BIN)/python -c 'from billing.sample import billing_hint; print(*billing_hint($(MONTHS)))'); \
-	echo "$(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO)"; \
+	for months in $$(seq 1 $(MONTHS)); do \
+	  read -r month as_of < <($(BIN)/python -c "from billing.sample import billing_hint; print(*billing_hint($$months))"); \
+	  echo "$(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO)"; \
+	  $(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO); \
+	  $(BIN)/overage sample $(DEMO) --payments; \
+	done; \
 	$(BIN)/overage bill $$month --as-of $$as_of --home $(DEMO); \
 	example=$$($(BIN)/overage show lines --month $$month --home $(DEMO) --format csv 2>/dev/null | grep ,overage,emails, | cut -d , -f 1 | head -n 1 || true); \
 	echo; \
@@ -81,6 +85,7 @@ demo: $(VENV)/.libraries  ## a made-up business of 200 accounts, billed for thre
 	echo; \
 	echo "  $(BIN)/overage show documents --month $$month --home $(DEMO)    what was issued"; \
 	echo "  $(BIN)/overage show decisions --month $$month --home $(DEMO)    who was upgraded or refused, and why"; \
+	echo "  $(BIN)/overage show balances --home $(DEMO)                     who owes what: paid, failed, refunded, disputed"; \
 	echo "  $(BIN)/overage show rejects --month $$month --home $(DEMO)      rows that were set aside, and why"; \
 	echo "  $(BIN)/overage verify --home $(DEMO)                            does everything still agree?"; \
 	echo; \

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.measuring import exponent, run_measured, write_result
-from benchmarks.month_of_usage import make_month
+from benchmarks.month_of_usage import made_month
 from billing import month as steps
 from billing.business import Business
 from billing.calendar import first_day, months_after, months_between
@@ -37,7 +37,7 @@ def measure(options: Sequence[str]) -> int:
     with tempfile.TemporaryDirectory(prefix="overage-benchmark-") as folder:
         home = Path(folder) / "home"
         print(f"making {days[-1]} days of {given.events_per_day:,} events ...", flush=True)
-        make_month(home, given.events_per_day * days[-1], given.accounts, days=days[-1])
+        made_month(home, given.events_per_day * days[-1], given.accounts, days=days[-1])
         for end, before in zip(ends, days, strict=True):
             run = {"days": before} | _month(home, end)
             found.append(run)

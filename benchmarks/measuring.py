@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import threading
@@ -39,6 +40,7 @@ def run_measured(
     SystemExit
         When it fails: a benchmark with a failed part has no result.
     """
+    held = _largest_mb(resource.getrusage(resource.RUSAGE_SELF))
     started = time.perf_counter()
     command = [sys.executable, "-m", *arguments]
     with subprocess.Popen(command, cwd=_ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -51,17 +53,23 @@ def run_measured(
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{' '.join(arguments)} failed with status {process.returncode}")
-    largest = usage.ru_maxrss // (1024 * 1024 if sys.platform == "darwin" else 1024)
+    # a process begins with the peak of the one that started it: below that the kernel's figure is not its own
+    largest = _largest_mb(usage)
     cost = Cost(
         cpu_seconds=round(usage.ru_utime + usage.ru_stime, 2),
-        peak_mb=max(largest, watch.peak_mb),
+        peak_mb=max(largest, watch.peak_mb) if largest > held else watch.peak_mb or largest,
         seconds=round(seconds, 2),
     )
     return json.loads(output), cost
 
 
+def _largest_mb(usage: "resource.struct_rusage") -> int:
+    # macOS counts bytes here
+    return usage.ru_maxrss // (1024 * 1024 if sys.platform == "darwin" else 1024)
+
+
 class _Watch(threading.Thread):
-    """Looks at the memory of a process tree again and again, where it is more than one process."""
+    """Looks at the memory of a process tree again and again."""
 
     def __init__(self, root: int, seconds_between_looks: float) -> None:
         super().__init__(daemon=True)
@@ -74,8 +82,8 @@ class _Watch(threading.Thread):
         while not self._ended.wait(self._seconds):
             tree = _tree(self.root)
             # of a single process the kernel keeps the peak itself, and asking for shares would hold it up
-            if len(tree) > 1:
-                self.peak_mb = max(self.peak_mb, sum(map(_proportional_kilobytes, tree)) // 1024)
+            kilobytes = sum(map(_proportional_kilobytes, tree)) if len(tree) > 1 else _peak_kilobytes(self.root)
+            self.peak_mb = max(self.peak_mb, kilobytes // 1024)
 
     def stop(self) -> None:
         self._ended.set()
@@ -93,6 +101,15 @@ def _tree(root: int) -> list[int]:
         except OSError:  # it has ended
             continue
     return found
+
+
+def _peak_kilobytes(process: int) -> int:
+    """What the process itself has held at most so far."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 def _proportional_kilobytes(process: int) -> int:
@@ -147,3 +164,7 @@ def exponent(sizes: Sequence[int], values: Sequence[float]) -> float:
     middle, height = sum(across) / len(across), sum(up) / len(up)
     slope = sum((x - middle) * (y - height) for x, y in zip(across, up, strict=True))
     return round(slope / sum((x - middle) ** 2 for x in across), 2)
+
+
+if __name__ == "__main__":
+    print(json.dumps(machine()))

@@ -7,6 +7,8 @@ seven reasons. The same arguments give the same bytes.
 
 import gzip
 import io
+import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +16,8 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 import pyarrow as pa
+
+from benchmarks.measuring import run_measured
 
 DAYS: Final = 31
 MONTH: Final = "2026-01"
@@ -86,6 +90,13 @@ class Month:
     def usage(self) -> Path:
         """The folder of delivery days."""
         return self.home / "landing" / "usage"
+
+
+def made_month(home: Path, events: int, accounts: int | None = None, seed: int = 1, days: int = DAYS) -> Month:
+    """As `make_month`, in a process of its own: what it holds is no part of what is measured afterwards."""
+    month = Month(home, events, accounts or max(10, events // EVENTS_PER_ACCOUNT), days)
+    run_measured(["benchmarks.month_of_usage", str(home), *map(str, (events, month.accounts, seed, days))])
+    return month
 
 
 def make_month(home: Path, events: int, accounts: int | None = None, seed: int = 1, days: int = DAYS) -> Month:
@@ -268,3 +279,8 @@ def _gzipped(content: bytes) -> bytes:
     with gzip.GzipFile(filename="", mode="wb", compresslevel=6, fileobj=buffer, mtime=0) as file:
         file.write(content)
     return buffer.getvalue()
+
+
+if __name__ == "__main__":
+    made = make_month(Path(sys.argv[1]), *map(int, sys.argv[2:]))
+    print(json.dumps({"events": made.events}))

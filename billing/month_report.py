@@ -39,14 +39,17 @@ CAUSES: Final = (
     "moved to a larger package",
     "moved to a smaller package",
     "fee of the same package",
+    "fees of yearly terms",
     "overage",
     "corrections and refunds",
     "tax",
 )
 AGES: Final = ("not_due", "1_to_30", "31_to_60", "61_to_90", "over_90")
 _MOVEMENTS: Final = 10
+_LONGEST_NAME: Final = 60
 _ZERO: Final = pl.lit(0).cast(MONEY)
 _AMOUNTS: Final = ("fees", "overage", "other", "tax", "total")
+_COMPARED: Final = (*_AMOUNTS, "yearly")
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class MonthReport:
     causes
         cause, accounts, change: they add up to the change of the total.
     movements
-        account_id, before, now, change: the accounts whose total changed most.
+        account_id, name, before, now, change: the accounts whose total changed most.
     decisions
         kind, outcome, decisions.
     flow
@@ -126,8 +129,8 @@ def month_report(business: Business, month: str) -> MonthReport:
         drafts=now.filter("is_draft").height,
         by_package=_by_package(now, then, business),
         by_metric=_by_metric(business, month, before),
-        causes=_causes(now, then, business),
-        movements=_movements(now, then),
+        causes=_causes(now, then, business, month),
+        movements=_movements(now, then, business),
         decisions=_read(business, DECISIONS, month)
         .group_by("kind", "outcome")
         .agg(decisions=pl.len())
@@ -149,9 +152,13 @@ def month_report(business: Business, month: str) -> MonthReport:
 
 
 def _billed(business: Business, month: str) -> pl.DataFrame:
-    """A row per document or draft: account_id, package, kind, is_draft, corrects and the amounts."""
+    """A row per document or draft: account_id, package, kind, is_draft, corrects and the amounts.
+
+    `yearly` is what of the fees is for a year: it comes once in twelve months.
+    """
     keys = ["subscription_id", "billing_date", "number"]
-    lines = _lines(business, month)
+    terms = business.lives.subscriptions.select("subscription_id", "term").unique("subscription_id")
+    lines = _lines(business, month).join(terms, on="subscription_id", how="left", maintain_order="left")
     amount, kind = pl.col("amount"), pl.col("kind")
     is_fee, is_overage = kind.is_in(["package_fee", "hold_fee"]), kind == "overage"
     sums = lines.group_by(keys).agg(
@@ -160,6 +167,7 @@ def _billed(business: Business, month: str) -> pl.DataFrame:
             pl.col("package").drop_nulls().first(),
         ),
         fees=amount.filter(is_fee).sum(),
+        yearly=amount.filter(is_fee & (pl.col("term") == "yearly")).sum(),
         overage=amount.filter(is_overage).sum(),
         other=amount.filter(~is_fee & ~is_overage).sum(),
     )
@@ -172,7 +180,7 @@ def _billed(business: Business, month: str) -> pl.DataFrame:
         ]
     )
     return documents.join(sums, on=keys, how="left", nulls_equal=True).with_columns(
-        pl.col("fees", "overage", "other").fill_null(_ZERO), package=pl.col("package").fill_null("")
+        pl.col("fees", "yearly", "overage", "other").fill_null(_ZERO), package=pl.col("package").fill_null("")
     )
 
 
@@ -221,7 +229,7 @@ def _by_metric(business: Business, month: str, before: str) -> pl.DataFrame:
 
 def _by_account(billed: pl.DataFrame) -> pl.DataFrame:
     return billed.group_by("account_id").agg(
-        pl.col("package").filter(pl.col("fees") != 0).first(), pl.col(_AMOUNTS).sum()
+        pl.col("package").filter(pl.col("fees") != 0).first(), pl.col(_COMPARED).sum()
     )
 
 
@@ -230,31 +238,38 @@ def _compared(now: pl.DataFrame, then: pl.DataFrame) -> pl.DataFrame:
     earlier = _by_account(then).with_columns(was_then=pl.lit(True))
     return both.join(earlier, on="account_id", how="full", coalesce=True, suffix="_before").with_columns(
         pl.col("is_now", "was_then").fill_null(False),
-        pl.col(*_AMOUNTS, *(f"{name}_before" for name in _AMOUNTS)).fill_null(_ZERO),
+        pl.col(*_COMPARED, *(f"{name}_before" for name in _COMPARED)).fill_null(_ZERO),
     )
 
 
-def _causes(now: pl.DataFrame, then: pl.DataFrame, business: Business) -> pl.DataFrame:
-    """Why the total differs from the month before: of every account each cause with its part."""
+def _causes(now: pl.DataFrame, then: pl.DataFrame, business: Business, month: str) -> pl.DataFrame:
+    """Why the total differs from the month before: of every account each cause with its part.
+
+    Like is compared with like: the fee of a year comes once in twelve months, and a customer who has no bill in a month
+    because nothing falls due is a customer all the same.
+    """
     ranks = {package.name: package.rank for package in business.catalogue.packages}
     compared = _compared(now, then)
-    both = compared.filter(pl.col("is_now") & pl.col("was_then")).with_columns(
+    lives_on = _yearly_customers(business, month)
+    stays = pl.col("account_id").is_in(lives_on.implode())
+    is_new, is_gone = ~pl.col("was_then") & ~stays, ~pl.col("is_now") & ~stays
+    both = compared.filter(~is_new & ~is_gone).with_columns(
         rise=_rank("package", ranks) - _rank("package_before", ranks)
     )
     parts = [
-        compared.filter(~pl.col("was_then")).select(cause=pl.lit(CAUSES[0]), change="total"),
-        compared.filter(~pl.col("is_now")).select(cause=pl.lit(CAUSES[1]), change=-pl.col("total_before")),
+        compared.filter(is_new).select(cause=pl.lit(CAUSES[0]), change="total"),
+        compared.filter(is_gone).select(cause=pl.lit(CAUSES[1]), change=-pl.col("total_before")),
         both.select(
             cause=pl.when(pl.col("rise") > 0)
             .then(pl.lit(CAUSES[2]))
             .when(pl.col("rise") < 0)
             .then(pl.lit(CAUSES[3]))
             .otherwise(pl.lit(CAUSES[4])),
-            change=pl.col("fees") - pl.col("fees_before"),
+            change=pl.col("fees") - pl.col("yearly") - pl.col("fees_before") + pl.col("yearly_before"),
         ),
         *(
             both.select(cause=pl.lit(cause), change=pl.col(name) - pl.col(f"{name}_before"))
-            for cause, name in zip(CAUSES[5:], ("overage", "other", "tax"), strict=True)
+            for cause, name in zip(CAUSES[5:], ("yearly", "overage", "other", "tax"), strict=True)
         ),
     ]
     order = {cause: place for place, cause in enumerate(CAUSES)}
@@ -267,11 +282,20 @@ def _causes(now: pl.DataFrame, then: pl.DataFrame, business: Business) -> pl.Dat
     )
 
 
+def _yearly_customers(business: Business, month: str) -> pl.Series:
+    """The accounts with a yearly subscription that was there before the month's billing date and goes on after it."""
+    packages = _read(business, PACKAGES, month).filter(
+        pl.col("closing_package").is_not_null() & pl.col("opening_package").is_not_null()
+    )
+    yearly = business.lives.subscriptions.filter(pl.col("term") == "yearly")
+    return packages.join(yearly, on="subscription_id", how="semi")["account_id"].unique()
+
+
 def _rank(column: str, ranks: dict[str, int]) -> pl.Expr:
     return pl.col(column).replace_strict(ranks, default=None, return_dtype=pl.Int64)
 
 
-def _movements(now: pl.DataFrame, then: pl.DataFrame) -> pl.DataFrame:
+def _movements(now: pl.DataFrame, then: pl.DataFrame, business: Business) -> pl.DataFrame:
     change = pl.col("total") - pl.col("total_before")
     return (
         _compared(now, then)
@@ -279,6 +303,8 @@ def _movements(now: pl.DataFrame, then: pl.DataFrame) -> pl.DataFrame:
         .filter(pl.col("change") != 0)
         .sort(pl.col("change").abs(), "account_id", descending=[True, False])
         .head(_MOVEMENTS)
+        .join(business.inputs.accounts.select("account_id", "name"), on="account_id", how="left", maintain_order="left")
+        .select("account_id", pl.col("name").fill_null("").str.slice(0, _LONGEST_NAME), "before", "now", "change")
     )
 
 

@@ -169,7 +169,7 @@ def _tables(catalogue: Catalogue, report: MonthReport, money: Callable[[Any], st
         _table(
             "Top movements",
             report.movements,
-            {"account_id": str, "before": money, "now": money, "change": signed},
+            {"account_id": str, "name": str, "before": money, "now": money, "change": signed},
         ),
         _table(
             "Decisions", report.decisions, {"kind": words, "outcome": str, "decisions": _count}, sums=("decisions",)

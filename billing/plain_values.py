@@ -1,14 +1,17 @@
 """Frames as plain values: decimals and dates as text, exactly, for JSON, CSV and pages."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from billing.tables import MONEY
+
+_CONTROLS: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def plain_rows(frame: pl.DataFrame, decimals: int) -> list[dict[str, Any]]:
@@ -57,7 +60,12 @@ def _instant(value: datetime) -> str:
     return f"{text}Z"
 
 
+def without_controls(text: str) -> str:
+    """JSON whose control characters are all escaped: a terminal takes some that JSON may hold for commands."""
+    return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
 def as_json(rows: Sequence[dict[str, Any]]) -> str:
     """A list of objects, one to a line."""
-    lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    lines = ",\n".join(without_controls(json.dumps(row, ensure_ascii=False)) for row in rows)
     return f"[\n{lines}\n]" if rows else "[]"

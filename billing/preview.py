@@ -4,6 +4,7 @@ Nothing of the home is changed. Old and new stand side by side, each with its ca
 part of the catalogue that moved since the last run (rules 19 to 22).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
@@ -123,7 +124,7 @@ class Preview:
         }
 
 
-def preview_month(business: Business, month: str) -> Preview:
+def preview_month(business: Business, month: str, progress: Callable[[str, int, int], None] | None = None) -> Preview:
     """What `bill` would change for a month and all before it, as of the business's day.
 
     A day before the latest `issued_on` is looked back to: nothing could be issued then, drafts and differences show.
@@ -138,8 +139,8 @@ def preview_month(business: Business, month: str) -> Preview:
     if issues:
         refuse_lost_documents(business)
     with scratch_copy(business, business.as_of, issues=issues) as scratch:
-        ingest_usage(scratch)
-        moved = bring_up_to_date(scratch, month)
+        ingest_usage(scratch, progress)
+        moved = bring_up_to_date(scratch, month, progress)
         months = billed_months(scratch, month)
         # compared with what has really been issued, before the scratch copy issued anything
         known = replace(scratch, register=business.register)

@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from billing import register_schema as stored
 from billing.errors import InterruptedRunError, RefusedError
 from billing.home import Home
+from billing.register_address import read_address, shown
 from billing.register_migrations import migrate
 from billing.tables import DECISIONS, LINES, MONEY, TAXES
 
@@ -128,7 +129,7 @@ class Register:
             When it cannot be reached or written.
         """
         try:
-            address = sa.engine.make_url(url) if url else sa.URL.create("sqlite", database=str(home.register_path))
+            address = read_address(url) if url else sa.URL.create("sqlite", database=str(home.register_path))
             # a run that issues keeps others waiting for as long as its one transaction takes
             patience = {"timeout": 60} if address.drivername.startswith("sqlite") else {}
             engine = sa.create_engine(address, connect_args=patience)
@@ -173,7 +174,7 @@ class Register:
         try:
             migrate(self._opened)
         except (sa.exc.SQLAlchemyError, InterruptedRunError) as error:
-            name, cause = self._opened.url.render_as_string(), _cause(error.__cause__ or error)
+            name, cause = shown(self._opened.url), _cause(error.__cause__ or error)
             raise RefusedError(
                 f"{name}: the register cannot be opened ({cause}): expected a database that can be reached and written"
             ) from error
@@ -603,7 +604,7 @@ class Register:
         RefusedError
             When another run holds the lock, or the server cannot be reached.
         """
-        name = self._opened.url.render_as_string()
+        name = shown(self._opened.url)
         if self._opened.dialect.name != "postgresql" or name in _held:
             yield
             return
@@ -991,7 +992,7 @@ def _name_lost_registers(engine: sa.Engine) -> None:
         is_damaged = type(error) is sa.exc.DatabaseError
         if context.is_disconnect or is_damaged or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
             raise InterruptedRunError(
-                f"{engine.url.render_as_string()}: the register cannot be used any more ({_cause(error or context)})"
+                f"{shown(engine.url)}: the register cannot be used any more ({_cause(error or context)})"
             ) from error
 
 

@@ -68,7 +68,9 @@ def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Itera
                 register.close()
 
 
-def bring_up_to_date(business: Business, through: str) -> dict[str, list[str]]:
+def bring_up_to_date(
+    business: Business, through: str, progress: Callable[[str, int, int], None] | None = None
+) -> dict[str, list[str]]:
     """Compute every month up to `through` whose inputs moved, drafts included; issue where the business does.
 
     Returns
@@ -77,7 +79,10 @@ def bring_up_to_date(business: Business, through: str) -> dict[str, list[str]]:
         By month: the names of the inputs that had moved.
     """
     moved = {}
-    for month in billed_months(business, through):
+    months = billed_months(business, through)
+    for done, month in enumerate(months):
+        if progress is not None:
+            progress("computing months", done, len(months))
         names = moved_inputs(business, month)
         if names:
             moved[month] = names

@@ -6,7 +6,8 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from datetime import date
 from decimal import Decimal
 from functools import wraps
@@ -19,6 +20,8 @@ from billing import __version__
 from billing.errors import InterruptedRunError, RefusedError
 from billing.words import counted
 from pipeline.keyboard import heard_once
+from pipeline.private_files import private_files
+from pipeline.terminal import csv_cell, printable, printable_cell
 
 # heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
 
@@ -31,7 +34,12 @@ _AGAIN = "What was done stays done: mend what is named, if anything, and run the
 
 def say(message: str) -> None:
     """A message to the person: standard error."""
-    click.echo(message, err=True)
+    click.echo(printable(message), err=True)
+
+
+def tell(result: str) -> None:
+    """A line of a result: standard output."""
+    click.echo(printable(result))
 
 
 def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
@@ -40,7 +48,8 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            with heard_once():
+            # what is written to start from is for others to write into
+            with heard_once(), nullcontext() if command.__name__ in ("init", "sample") else private_files():
                 status = command(*args, **kwargs)
         except RefusedError as error:
             say(f"refused: {error}")
@@ -135,7 +144,7 @@ def init(directory: Path | None, home: Path) -> None:
 
     target = directory or home
     for path in write_starter_home(target):
-        click.echo(path)
+        tell(str(path))
     say(f"Edit {target / 'landing' / 'catalogue.yaml'}, then run: overage check --home {target}")
 
 
@@ -145,12 +154,23 @@ def init(directory: Path | None, home: Path) -> None:
 @click.option("--months", type=click.IntRange(1, 120), default=3, show_default=True)
 @click.option("--events-per-account-day", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--payments", is_flag=True, help="Of a sample that was billed: add payments of what has been issued.")
 @click.option("--home", hidden=True, expose_value=False, help="Every command takes it; this one writes DIRECTORY.")
 @exit_status
-def sample(directory: Path, accounts: int, months: int, events_per_account_day: float, seed: int) -> None:
+def sample(
+    directory: Path, accounts: int, months: int, events_per_account_day: float, seed: int, payments: bool
+) -> None:
     """Write a synthetic business: the same arguments give the same bytes."""
-    from billing.sample import write_sample
+    from billing.sample import write_sample, write_sample_payments
 
+    if payments:
+        from billing.business import Business
+
+        register = os.environ.get("OVERAGE_REGISTER_URL") or None
+        documents = Business.load(directory, date.max, register, issues=False).register.documents()
+        found = write_sample_payments(directory, documents)
+        say(f"{directory}: {counted(f'{found:,}', 'payment')} of {counted(f'{documents.height:,}', 'document')}")
+        return
     summary = write_sample(directory, accounts, months, events_per_account_day, seed)
     rows = summary.counted + summary.duplicates + summary.rejected
     say(f"{directory}: {counted(accounts, 'account')}, {counted(months, 'month')}, {counted(f'{rows:,}', 'row')}")
@@ -167,7 +187,7 @@ def check(every_row: bool, home: Path) -> int:
 
     problems = problems_of(home, os.environ.get("OVERAGE_REGISTER_URL") or None, every_row)
     for problem in problems:
-        click.echo(problem)
+        tell(str(problem))
     say(f"{home}: {len(problems)} found" if problems else f"{home}: nothing to complain about")
     return PARTLY if problems else DONE
 
@@ -186,9 +206,9 @@ def repair(home: Path) -> int:
     with lock(target):
         removed, left = repairing.repair(target)
     for damage in removed:
-        click.echo(f"{damage.path}: taken away ({damage.reason})")
+        tell(f"{damage.path}: taken away ({damage.reason})")
     for damage in left:
-        click.echo(f"{damage.path}: its delivery is in landing no more, restore either from a backup ({damage.reason})")
+        tell(f"{damage.path}: its delivery is in landing no more, restore either from a backup ({damage.reason})")
     say(f"{counted(len(removed), 'file')} taken away" + (": now run overage bill" if removed else ""))
     return PARTLY if left else DONE
 
@@ -254,7 +274,7 @@ def accept_loss(reason: str, as_of: date | None, home: Path) -> None:
         ingest_usage(business)
         lost = accept_losses(business, reason)
     for day, file, counted_rows in lost.select("delivery_day", "file", "counted").iter_rows():
-        click.echo(f"usage/{day}/{file}: {counted(counted_rows, 'row')} counted, given up")
+        tell(f"usage/{day}/{file}: {counted(counted_rows, 'row')} counted, given up")
     say(f"{counted(lost.height, 'file')} given up" if lost.height else "nothing is lost")
 
 
@@ -297,12 +317,15 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
     """
     os.environ["OVERAGE_HOME"] = str(home)
     from assets.clock import today
+    from billing.plain_values import without_controls
     from billing.preview import CHANGES
     from pipeline import runs
+    from pipeline.progress import progress_display
 
-    found = runs.preview(home, month, as_of or today(home), account)
+    with progress_display():
+        found = runs.preview(home, month, as_of or today(home), account)
     if style == "json":
-        click.echo(json.dumps(found.as_plain(), ensure_ascii=False, indent=1))
+        click.echo(without_controls(json.dumps(found.as_plain(), ensure_ascii=False, indent=1)))
         return
     # what is given in `item` and by the day needs no columns of its own where a person reads
     left_out = {"subscription_id", "billing_month"} if style == "table" else set()
@@ -372,6 +395,7 @@ def _signed_lines(lines: list[dict[str, Any]]) -> list[str]:
 @click.option("--limit", type=click.IntRange(1), help="At most so many rows.")
 @as_of_option
 @format_option
+@click.option("--raw", is_flag=True, help="As CSV without apostrophes before what a spreadsheet takes for formulas.")
 @home_option
 @exit_status
 def show(
@@ -383,6 +407,7 @@ def show(
     limit: int | None,
     as_of: date | None,
     style: str,
+    raw: bool,
     home: Path,
 ) -> None:
     """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
@@ -400,7 +425,8 @@ def show(
     if limit is not None and frame.height > limit:
         click.echo(f"the first {limit:,} of {counted(frame.height, 'row')}", err=True)
         frame = frame.head(limit)
-    print_rows(plain_rows(frame, business.catalogue.minor_units), frame.columns, style)
+    types = {name: str(dtype) == "String" for name, dtype in frame.schema.items()}
+    print_rows(plain_rows(frame, business.catalogue.minor_units), frame.columns, style, raw, types)
 
 
 @main.command()
@@ -442,22 +468,22 @@ def _print_explanation(line: dict[str, Any]) -> None:
     place = "no line" if line["line"] is None else f"line {line['line']}"
     # in front, since the description of a line that settles something ends with an amount, too
     amount = "" if line["amount"] is None else f": {line['amount']}"
-    click.echo(f"{line['number']} {place}{amount}: {line['description']}")
+    tell(f"{line['number']} {place}{amount}: {line['description']}")
     if line["cycle_start"] and line["package"]:
-        click.echo(f"  {line['package']}, cycle {line['cycle_start']} to {line['cycle_end']} (not included)")
+        tell(f"  {line['package']}, cycle {line['cycle_start']} to {line['cycle_end']} (not included)")
     for step in line["arithmetic"]:
-        click.echo(f"  {step}")
+        tell(f"  {step}")
     for day in line["days"]:
-        click.echo(f"    {day['day']}  {day['quantity']:>16}  in {counted(day['events'], 'event')}")
+        tell(f"    {day['day']}  {day['quantity']:>16}  in {counted(day['events'], 'event')}")
     printed = line["events"][:10]
     for event in printed:
         place = f"{event['delivery_day']}/{event['file']} row {event['row']}"
         time, quantity = event["time"] or "", event["quantity"] or ""
-        click.echo(f"      {time}  {quantity:>12}  {event['source'] or ''} {event['id'] or ''}  ({place})")
+        tell(f"      {time}  {quantity:>12}  {event['source'] or ''} {event['id'] or ''}  ({place})")
     total = line["events_total"]
     if total > len(printed):
         words = "--format json" if total == len(line["events"]) else f"--format json --events {total}"
-        click.echo(f"      and {total - len(printed)} more: {words} lists them")
+        tell(f"      and {total - len(printed)} more: {words} lists them")
 
 
 @main.command()
@@ -471,7 +497,7 @@ def verify(home: Path) -> int:
     business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
     found = disagreements(business)
     for disagreement in found:
-        click.echo(disagreement)
+        tell(disagreement)
     for told in redrawn_documents(business):
         say(told)
     for month, inputs in [] if found else moved_months(business):
@@ -503,8 +529,22 @@ def ui(port: int, host: str, read_only: bool, new_user: str | None, home: Path) 
     return serve(home, host, port, say, read_only)
 
 
-def print_rows(rows: list[dict[str, Any]], columns: list[str], style: str) -> None:
-    """Print rows as a table for people, as JSON, or as CSV."""
+def print_rows(
+    rows: list[dict[str, Any]],
+    columns: list[str],
+    style: str,
+    raw: bool = False,
+    types: Mapping[str, bool] | None = None,
+) -> None:
+    """Print rows as a table for people, as JSON, or as CSV.
+
+    Parameters
+    ----------
+    raw
+        As CSV just as they are: control characters, and cells that a spreadsheet takes for formulas.
+    types
+        Of columns: whether they hold text.
+    """
     from billing.plain_values import as_json
     from billing.show import TECHNICAL
 
@@ -514,13 +554,14 @@ def print_rows(rows: list[dict[str, Any]], columns: list[str], style: str) -> No
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
-        writer.writerows([_csv_cell(row[column]) for column in columns] for row in rows)
+        cell = _raw_cell if raw else csv_cell
+        writer.writerows([cell(row[column], (types or {}).get(column)) for column in columns] for row in rows)
         click.echo(text.getvalue(), nl=False)
     else:
         _print_table(rows, [column for column in columns if column not in TECHNICAL])
 
 
-def _csv_cell(value: Any) -> Any:
+def _raw_cell(value: Any, _: bool | None) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 
@@ -554,4 +595,4 @@ def _table_cell(value: Any) -> str:
         return "\n".join(_table_cell(item) for item in value)
     if isinstance(value, dict):
         return " ".join(_table_cell(item) for item in value.values() if item is not None)
-    return str(value)
+    return printable_cell(str(value))

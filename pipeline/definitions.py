@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import os
 
 import dagster as dg
 
@@ -18,12 +19,16 @@ from pipeline.jobs import (
     preview_job,
     profiles_job,
 )
+from pipeline.private_files import umask_of
 from pipeline.schedules import complete_month, issue_daily
 from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_failed
 
 # everything goes at once when the process ends: Python would look several times for circles among all that Dagster has
 # loaded, which takes almost as long as to load it
 atexit.register(gc.freeze)
+
+# processes of Dagster that carry out runs; a command sees to it by itself
+os.umask(umask_of(os.environ))
 
 FINANCE = "team:finance"
 OWNERS = {"landing": "team:data", "ingest": "team:data"}

@@ -3,24 +3,31 @@
 Configured from the environment:
 
 OVERAGE_SMTP_URL
-    `smtp://user:password@host:587` (STARTTLS where the server offers it) or `smtps://host:465`.
+    `smtp://user:password@host:587` (STARTTLS) or `smtps://host:465`. A name and a password go over an encrypted
+    connection only, unless `?insecure=1` stands behind it.
 OVERAGE_MAIL_FROM, OVERAGE_MAIL_TO
     The sender, and the recipients with commas between them.
 OVERAGE_WEBHOOK_URL
-    Gets the notice as JSON by POST: id, subject, text, facts.
+    Gets the notice as JSON by POST: id, subject, text, facts. A redirect is not followed.
+OVERAGE_WEBHOOK_SECRET
+    Signs what the web hook gets, as https://www.standardwebhooks.com says: headers webhook-id, webhook-timestamp and
+    webhook-signature (`v1,` and the HMAC-SHA256 of `id.timestamp.body` as base64). `whsec_` and base64, or any text.
 OVERAGE_UI_URL
     Where people reach the Dagster UI; default http://127.0.0.1:3000.
 """
 
+import base64
 import hashlib
+import hmac
 import json
 import smtplib
 import ssl
+import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from email.message import EmailMessage
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import dagster as dg
 import polars as pl
@@ -124,6 +131,12 @@ def send(
             continue
         try:
             deliver(notice, text, environment)
+        except PlainConnectionError:
+            warn(
+                f"the {channel} about {notice.subject!r} was not sent: the server offers no encryption, and a password "
+                "goes over none (?insecure=1 behind OVERAGE_SMTP_URL lets it)"
+            )
+            continue
         except (OSError, smtplib.SMTPException, ValueError) as error:
             # the address may hold a password: only the kind of error is said
             warn(f"the {channel} about {notice.subject!r} could not be sent ({type(error).__name__})")
@@ -157,9 +170,13 @@ def _send_mail(notice: Notice, text: str, environment: Mapping[str, str]) -> Non
     )
     with server:
         server.ehlo()
-        if url.scheme == "smtp" and server.has_extn("starttls"):
+        is_encrypted = url.scheme == "smtps"
+        if not is_encrypted and server.has_extn("starttls"):
             server.starttls(context=context)
             server.ehlo()
+            is_encrypted = True
+        if url.username and not is_encrypted and parse_qs(url.query).get("insecure") != ["1"]:
+            raise PlainConnectionError
         if url.username:
             server.login(unquote(url.username), unquote(url.password or ""))
         server.send_message(message)
@@ -170,8 +187,42 @@ def _call_hook(notice: Notice, text: str, environment: Mapping[str, str]) -> Non
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("OVERAGE_WEBHOOK_URL: expected http:// or https://")
     content = {"id": notice.id, "subject": notice.subject, "text": text, "facts": dict(notice.facts)}
-    request = urllib.request.Request(  # noqa: S310  # the scheme was looked at
-        url, json.dumps(content).encode(), {"Content-Type": "application/json", "Idempotency-Key": notice.id}
-    )
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS):  # noqa: S310  # the scheme was looked at
+    body = json.dumps(content).encode()
+    headers = {"Content-Type": "application/json", "Idempotency-Key": notice.id}
+    if secret := environment.get("OVERAGE_WEBHOOK_SECRET"):
+        headers |= signature(secret, notice.id, str(int(time.time())), body)
+    request = urllib.request.Request(url, body, headers)  # noqa: S310  # the scheme was looked at
+    with urllib.request.build_opener(_NoRedirect).open(request, timeout=_TIMEOUT_SECONDS):
         pass
+
+
+def signature(secret: str, identity: str, timestamp: str, body: bytes) -> dict[str, str]:
+    """The headers by which a receiver knows who sent it, and when: an old one may have been recorded and sent again.
+
+    Raises
+    ------
+    ValueError
+        When what follows `whsec_` is no base64.
+    """
+    key = (
+        base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        if secret.startswith("whsec_")
+        else secret.encode()
+    )
+    signed = hmac.digest(key, b".".join((identity.encode(), timestamp.encode(), body)), "sha256")
+    return {
+        "webhook-id": identity,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+    }
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """What is meant for one receiver goes to no other; a redirect is an error then."""
+
+    def redirect_request(self, *_: object) -> None:
+        """None: follow no redirect."""
+
+
+class PlainConnectionError(Exception):
+    """A password would travel over a connection that is not encrypted."""

@@ -12,6 +12,7 @@ import polars as pl
 
 from assets.ingest import ingest
 from assets.partitions import billing_months, delivery_days
+from assets.progress import report
 from assets.resources import BillingHome, preload
 from billing.business import Business
 from billing.calendar import first_day
@@ -141,7 +142,7 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
     _check_accounts(business, [account] if account else [])
     # where nothing was billed yet there is nothing to be alone with, and no trace is left
     with business.alone() if business.home.lake.exists() else nullcontext():
-        found = preview_month(business, month)
+        found = preview_month(business, month, report)
     return replace(found, changes=found.changes.filter(pl.col("account_id") == account)) if account else found
 
 
@@ -174,7 +175,8 @@ def correct(
         # nothing is issued but the notes
         computing = resource.model_copy(update={"draft": True})
         months = billed_months(business, month if draft else max(month, *built_months(business)))
-        for each in months:
+        for done, each in enumerate(months):
+            report("bringing months up to date", done, len(months))
             _bill_month(business, each, computing, instance, say)
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)

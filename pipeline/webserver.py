@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Scope
 from assets.links import FILES
 from billing.errors import RefusedError
 from billing.home import Home
+from pipeline.private_files import umask_of
 from pipeline.web_guard import SameOriginMiddleware
 from pipeline.web_users import Login, ask_to_log_in, read_users
 
@@ -117,6 +118,7 @@ def main(host: str, port: int, read_only: bool) -> None:
         read_users(os.environ.get("OVERAGE_UI_USERS", ""))
     except RefusedError as error:
         raise click.ClickException(str(error)) from error
+    os.umask(umask_of(os.environ))
     setup_interrupt_handlers()
     target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=None, location_name=None)
     with DagsterInstance.get() as instance:

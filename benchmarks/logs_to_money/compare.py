@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from benchmarks.logs_to_money.with_postgresql import PROGRAMS
 from benchmarks.measuring import Cost, median, run_measured, write_result
-from benchmarks.month_of_usage import Month, make_month
+from benchmarks.month_of_usage import Month, made_month
 
 PAIRS: Final = {1_000_000: 5, 10_000_000: 5, 50_000_000: 3}
 """How often Overage and DuckDB take turns, by number of events."""
@@ -31,7 +31,7 @@ def compare(arguments: Sequence[str]) -> int:
         for events in given.events or PAIRS:
             home = (given.folder or Path(scratch)) / f"{events // 1_000_000}m"
             print(f"making {events:,} events ...", flush=True)
-            month = make_month(home, events)
+            month = made_month(home, events)
             result = _compared(month, given.pairs or PAIRS.get(events, 3), Path(scratch))
             agreed = agreed and result["agreed"]
             write_result(f"logs_to_money_{events // 1_000_000}m", result)
@@ -65,6 +65,9 @@ def _compared(month: Month, pairs: int, scratch: Path) -> dict[str, Any]:
         "accounts": month.accounts,
         "agreed": agreed,
         "answer": answers["overage"],
+        # figures of other calls were taken on another day, and on a machine in another state
+        "ran_in_one_call": list(dict.fromkeys(turns)),
+        "turns": turns,
         "runs": {name: [vars(cost) for cost in costs] for name, costs in runs.items()},
         "overage_to_peer": {name: _ratios(runs["overage"], costs) for name, costs in runs.items() if name != "overage"},
     }

@@ -128,12 +128,22 @@ class Content(io.RawIOBase):
         count = int(self._file.readinto(buffer))  # type: ignore[attr-defined]
         if self.raw is None:
             self._unpacked += count
-            if self._unpacked > max(EXEMPT_FROM_RATIO, self._size * self._limits.largest_ratio):
-                raise TooLargeError(
-                    f"found {self._size:,} bytes that unpack to more than {self._limits.largest_ratio} times as many, "
-                    "expected fewer: if they are wanted, raise largest_ratio in the catalogue's policy"
-                )
+            self.require_ratio(self._unpacked)
         return count
+
+    def require_ratio(self, unpacked: int) -> None:
+        """Hold so many unpacked bytes against the size of the file.
+
+        Raises
+        ------
+        TooLargeError
+            When they are more than the largest ratio allows.
+        """
+        if unpacked > max(EXEMPT_FROM_RATIO, self._size * self._limits.largest_ratio):
+            raise TooLargeError(
+                f"found {self._size:,} bytes that unpack to more than {self._limits.largest_ratio} times as many, "
+                "expected fewer: if they are wanted, raise largest_ratio in the catalogue's policy"
+            )
 
 
 class Pieces(io.RawIOBase):

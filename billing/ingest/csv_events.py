@@ -49,7 +49,8 @@ def csv_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
     open_record = _no_lines()
     is_finished = True
     for block in line_blocks(_with_newlines(content), longest=limits.longest_record):
-        frame = _without_marks(split_lines(block), block)
+        is_ascii = block.isascii()
+        frame = split_lines(block) if is_ascii else _without_marks(split_lines(block), block)
         lines, was_open = len(frame), len(open_record) > 0
         if header is None:
             filled = frame["text"].str.contains(_FILLED).arg_true()
@@ -64,7 +65,7 @@ def csv_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
         records, open_record = _records(
             pl.concat([open_record, frame.select("row", "text", "broken")]), limits.longest_record, last=False
         )
-        letters: Letters = "any" if was_open else _letters(block, lines)
+        letters = "any" if was_open or not is_ascii else _letters(block, lines)
         yield _csv_columns(records, header, places, is_finished or len(open_record) > 0, letters)
     if header is not None:
         records, _ = _records(open_record, limits.longest_record, last=True)
@@ -82,14 +83,14 @@ def _with_newlines(content: Content) -> BinaryIO:
 
 def _without_marks(frame: pl.DataFrame, block: bytes) -> pl.DataFrame:
     """Lines without the byte order marks that they begin with: parts of a file that were joined have their own."""
-    if block.isascii() or BYTE_ORDER_MARK not in block:
+    if BYTE_ORDER_MARK not in block:
         return frame
     return frame.with_columns(pl.col("text").str.strip_chars_start("\ufeff"))
 
 
 def _letters(block: bytes, lines: int) -> Letters:
-    """What all fields of a block are made of at least; quoted ones may hold line ends."""
-    if not block.isascii() or b"\x7f" in block or b'"' in block:
+    """What all fields of a block of ASCII are made of at least, but for quoted ones, which may hold line ends."""
+    if b"\x7f" in block:
         return "any"
     controls = int((numbers_of(block) < ord(" ")).sum())
     ends = lines - (not block.endswith(b"\n")) + (block.count(b"\r\n") if b"\r" in block else 0)
@@ -213,7 +214,7 @@ def _csv_columns(
         rows = pl.concat([rows, _difficult(others, columns, len(header))], how="diagonal").sort("row")
     fields = _with_empties_null(rows).with_columns(parse_instants(rows["time"]), incomplete=pl.lit(False))
     unfinished = None if is_finished or records.is_empty() else records["row"][-1]
-    return Piece(fields, records["text"].gather, unfinished, letters)
+    return Piece(fields, records["text"].gather, unfinished, "any" if quoted.any() else letters)
 
 
 def _difficult(others: pl.DataFrame, columns: Mapping[str, int], count: int) -> pl.DataFrame:

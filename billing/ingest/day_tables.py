@@ -17,7 +17,7 @@ from billing.home import Home, file_hash, remove_file, scan_frames, write_frame
 from billing.ingest.demands import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE, shown
 from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.judging import Rules
-from billing.ingest.measured import read_column
+from billing.ingest.measured import FLAT_VALUE, read_column
 from billing.ingest.parquet_pieces import row_groups, write_table
 from billing.ingest.parsed_places import Place
 from billing.ingest.parsed_rows import PARSED, with_details
@@ -342,6 +342,9 @@ def _rejects(rows: pl.DataFrame, day: date, rules: Rules, texts: Texts) -> pl.Da
         of_metric = pl.col("type") == metric.event
         names = pl.when(of_metric).then(pl.lit(metric.name)).otherwise(names)
         own = pl.lit(Decimal(1) if metric.measure == "count" else None, QUANTITY)
+        if column == FLAT_VALUE and len(rules.types[metric.event]) > 1:
+            # it could be the value of another metric
+            column = None
         if column is not None and metric.measure != "unique":
             known = pl.col(column).str.contains(PLAIN_DECIMAL) & (pl.col("reason") != IMPOSSIBLE_VALUE)
             own = pl.when(known).then(column).cast(BASE_QUANTITY)

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import polars as pl
+
 from billing.ingest.compression import UnreadableFileError
 from billing.ingest.file_kind import COLUMNS
 from billing.ingest.measured import FLAT_VALUE, EventTypes, measured_paths, member_column
@@ -28,3 +30,32 @@ def value_places(names: Sequence[str], types: EventTypes, where: str) -> dict[st
         raise UnreadableFileError(f"{where}: found {shown}, {expected}")
     places = {FLAT_VALUE: names.index(FLAT_VALUE) if FLAT_VALUE in found else -1}
     return places | {member_column(path): names.index(name) for name, path in paths.items() if name in found}
+
+
+def value_as_read_before(rows: pl.DataFrame, types: EventTypes, before: EventTypes) -> pl.DataFrame:
+    """Parsed rows of a flat file, the one value of each type that has got further ones in a column of its own.
+
+    What is measured only now was not stored: it is null. So no value is taken for what it never was.
+
+    Parameters
+    ----------
+    types, before
+        The event types of now, and those that the rows were read with.
+    """
+    meant = {
+        event: members[0].column
+        for event, members in before.items()
+        if len(members) == 1 and len(types.get(event, ())) > 1 and members[0].column not in rows.columns
+    }
+    if not meant:
+        return rows
+    alone = {event: members[0].column for event, members in types.items() if len(members) == 1}
+    columns = {member.column for event in meant for member in types[event]} - set(rows.columns)
+    value = pl.col(FLAT_VALUE)
+    return rows.with_columns(
+        pl.when(pl.col("type").is_in([event for event, own in (alone | meant).items() if own == column]))
+        .then(value)
+        .otherwise(pl.lit(None, pl.String))
+        .alias(column)
+        for column in sorted(columns)
+    ).with_columns(pl.when(~pl.col("type").is_in(list(meant)).fill_null(False)).then(value).alias(FLAT_VALUE))

@@ -7,18 +7,20 @@ twice for a file of lines: its first record is looked at, and no other.
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Final, NamedTuple, cast
 
 from billing.ingest.compression import Content, Pieces, TooLargeError, pieces_of
 
 _HEAD: Final = 64 * 1024
 _LET_GO: Final = 128 * 1024
+_MOST_BYTES: Final = 4
+"""So many bytes a character takes in UTF-8 at most."""
 _BLANK: Final = " \t\r\n\ufeff"
 _BETWEEN: Final = re.compile(r"[\s\ufeff,\[\]]*")
 # Where a record may begin after one that is not well formed: on a line of its own, or after the end of another.
 _NEXT: Final = re.compile(r"\n[ \t]*(?=\{)|\}[ \t\r\n]*(?:,[ \t\r\n]*)?(?=\{)")
-_LINE_END: Final = re.compile(rb"[\r\n]+[ \t]*")
+_LINE_END: Final = re.compile(r"[\r\n]+[ \t]*")
 _ENDS_INSIDE: Final = b"[ the file ends here, inside of an array"
 _NEAR_THE_END: Final = 12
 """An error so few characters before the end of a text may be due to the end: a number or word that is cut."""
@@ -97,34 +99,37 @@ def _record_lines(content: Content, longest: int) -> Iterator[bytes]:
         # a long record is tried again when it has doubled, so that it takes linear time
         if not is_last and len(text) < 2 * tried:
             continue
-        lines: list[bytes] = []
+        records: list[str] = []
         place = 0
         while True:
             start = place
             place = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]  # it matches nothing at least
-            depth += text.count("[", start, place) - text.count("]", start, place)
+            if text[start:place] != ",":
+                depth += text.count("[", start, place) - text.count("]", start, place)
             if place == len(text):
                 break
             found = _value(text, place)
-            end = found.end if found.end is not None else _end_of_broken(text, place, found, is_last)
-            if end is None or (end == len(text) and not is_last and text[place] != "{"):
+            end = found.end
+            if end is None:
+                end = _end_of_broken(text, place, found, is_last)
+                if end is None:
+                    break
+                if end == len(text):
+                    # the ends of arrays are part of what is broken
+                    is_cut, depth = found.is_cut, 0
+            elif end == len(text) and not is_last and text[place] != "{":
+                # a number may go on
                 break
-            is_cut = found.end is None and found.is_cut and end == len(text)
-            if found.end is None and end == len(text):
-                # the ends of arrays are part of what is broken
-                depth = 0
-            lines.append(_line(text[place:end], longest))
+            records.append(text[place:end])
             place = end
             if place > _LET_GO:
                 # an error counts the lines before it
                 text, place = text[place:], 0
-        yield b"".join(lines[:-1] if is_cut else lines)
+        yield _lines(records, longest).removesuffix(b"\n" if is_cut else b"")
         text = text[place:]
         tried = len(text)
         _require_shorter(tried, longest)
-    if is_cut:
-        yield lines[-1].removesuffix(b"\n")
-    elif depth > 0:
+    if depth > 0:
         yield _ENDS_INSIDE
 
 
@@ -144,10 +149,13 @@ def _end_of_broken(text: str, start: int, found: _Found, is_last: bool) -> int |
     return following.start() + (following.group()[0] == "}")
 
 
-def _line(record: str, longest: int) -> bytes:
-    line = record.encode("utf-8", "surrogateescape")
-    _require_shorter(len(line), longest)
-    return _LINE_END.sub(b" ", line) + b"\n" if b"\n" in line or b"\r" in line else line + b"\n"
+def _lines(records: Sequence[str], longest: int) -> bytes:
+    if max(map(len, records), default=0) * _MOST_BYTES > longest:
+        _require_shorter(max(len(record.encode("utf-8", "surrogateescape")) for record in records), longest)
+    joined = "\n".join(records)
+    if "\r" in joined or joined.count("\n") >= len(records):
+        joined = "\n".join(_LINE_END.sub(" ", record) for record in records)
+    return f"{joined}\n".encode("utf-8", "surrogateescape") if records else b""
 
 
 def _require_shorter(size: int, longest: int) -> None:

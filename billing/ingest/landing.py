@@ -29,7 +29,6 @@ _FORMATS: Final[dict[str, Format]] = {
     ".parquet": "parquet",
 }
 COMPRESSIONS: Final = (".gz", ".zst", ".zstd", ".bz2", ".xz", ".lz4")
-EXPECTED_ENDINGS: Final = ".jsonl, .ndjson, .json, .csv or .parquet, plain or followed by .gz, .zst, .bz2, .xz or .lz4"
 EXPECTED_DAYS: Final = "folders named YYYY-MM-DD, day=YYYY-MM-DD or YYYY/MM/DD, from 1970 to 2099"
 _UNFINISHED: Final = (".tmp", ".part", ".crdownload", ".filepart", ".inprogress")
 _CHECKSUMS: Final = (".md5", ".crc", ".sha1", ".sha256", ".sha512")

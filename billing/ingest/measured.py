@@ -68,8 +68,24 @@ def measured_paths(types: EventTypes) -> list[tuple[str, ...]]:
 
 def event_types_digest(types: EventTypes, version: int) -> str:
     """A short hash of the event types and of the version of the code that reads them."""
-    plain = {event: [[list(member.path), member.content] for member in members] for event, members in types.items()}
-    return hashlib.sha256(json.dumps([version, plain], sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([version, _plain(types)], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _plain(types: EventTypes) -> dict[str, list[list[object]]]:
+    return {event: [[list(member.path), member.content] for member in members] for event, members in types.items()}
+
+
+def event_types_text(types: EventTypes) -> str:
+    """Event types as they stand in the metadata of parsed files."""
+    return json.dumps(_plain(types), sort_keys=True)
+
+
+def event_types_of(text: str) -> dict[str, tuple[Member, ...]]:
+    """The event types that `event_types_text` wrote."""
+    return {
+        event: tuple(Member(tuple(path), content) for path, content in members)
+        for event, members in json.loads(text).items()
+    }
 
 
 def read_column(path: tuple[str, ...], columns: Collection[str]) -> str | None:

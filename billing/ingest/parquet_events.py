@@ -1,17 +1,18 @@
 """Usage as Parquet: rows to columns of text."""
 
+import io
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
-from typing import BinaryIO, Final
+from typing import Final
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from billing.ingest.compression import UnreadableFileError
+from billing.ingest.compression import Content, UnreadableFileError
 from billing.ingest.demands import IDENTIFIERS
 from billing.ingest.file_kind import COLUMNS
 from billing.ingest.flat_columns import value_places
@@ -27,7 +28,7 @@ _SECONDS_UNTIL_2200: Final = 7_258_118_400
 _UUID: Final = "arrow.uuid"
 
 
-def parquet_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
+def parquet_pieces(content: Content, types: EventTypes) -> Iterator[Piece]:
     """Read Parquet in bounded batches.
 
     `row` is the row's position from 1. `time` is a timestamp with a zone, or text; a timestamp without zone is no
@@ -43,8 +44,11 @@ def parquet_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
     Raises
     ------
     UnreadableFileError
-        When it is no Parquet or a column is missing.
+        When it is no Parquet, a column is missing, or its pages unpack to more than the largest ratio allows.
     """
+    if content.raw is not None:
+        content.raw.seek(0)
+    file = content.raw or io.BytesIO(content.whole())
     try:
         reader = pq.ParquetFile(file)
         names = reader.schema_arrow.names
@@ -53,6 +57,7 @@ def parquet_pieces(file: BinaryIO, types: EventTypes) -> Iterator[Piece]:
             reader.metadata.num_rows,
             sum(reader.metadata.row_group(group).total_byte_size for group in range(reader.metadata.num_row_groups)),
         )
+        content.require_ratio(size)
         # rows of many bytes are read fewer at a time
         batch_size = max(1, min(_BATCH, _BATCH_BYTES * max(rows, 1) // max(size, 1)))
         row = 1

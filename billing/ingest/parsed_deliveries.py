@@ -126,20 +126,24 @@ class ParsedDeliveries:
         path = parsing.parsed_file(self.home, version, self.rules.types, kept=file is None)
         if file is not None:
             try:
-                parsing.write_parsed(path, self._parsed_rows(file, path), version)
+                parsing.write_parsed(path, self._parsed_rows(file, path), version, self.rules.types)
             except UnreadableFileError as error:
                 self._require_unchanged(file)
                 if isinstance(error, TooLargeError):
                     path = parsing.parsed_file(self.home, version, self.rules.types, beyond=self.rules.limits)
-                parsing.write_parsed(path, [parsing.unreadable_file(file, self.rules.types, error)], version)
+                rows = parsing.unreadable_file(file, self.rules.types, error)
+                parsing.write_parsed(path, [rows], version, self.rules.types)
             return 1
         older = self.folder(version.day).find_any(version)
         if older is not None:
-            parsing.write_parsed(path, [self._parsed_again(older.scan().collect())], version)
+            rows = self._parsed_again(older.scan().collect(), older.path)
+            parsing.write_parsed(path, [rows], version, self.rules.types)
         return 1
 
-    def _parsed_again(self, before: pl.DataFrame) -> pl.DataFrame:
-        return parsing.parse_again(before, self.rules.types, FLAT_VALUE in before.columns)
+    def _parsed_again(self, rows: pl.DataFrame, parsed: Path) -> pl.DataFrame:
+        flat = FLAT_VALUE in rows.columns
+        before = parsing.parsed_with(parsed, self.rules.types) if flat else None
+        return parsing.parse_again(rows, self.rules.types, flat, before)
 
     def _parse_again_together(self, versions: Sequence[parsing.FileVersion]) -> int:
         """Make the rows of small archived files of a day from what was parsed of them before."""
@@ -151,7 +155,7 @@ class ParsedDeliveries:
                 continue
             if place.path not in frames:
                 frames[place.path] = pl.read_parquet(place.path, glob=False, hive_partitioning=False)
-            rows = self._parsed_again(frames[place.path].slice(place.start, place.rows))
+            rows = self._parsed_again(frames[place.path].slice(place.start, place.rows), place.path)
             by_schema.setdefault(tuple(rows.columns), []).append(ParsedTogether(rows, [(version, len(rows))]))
         for found in by_schema.values():
             files = [file for each in found for file in each.files]

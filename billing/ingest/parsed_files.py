@@ -5,11 +5,11 @@ changed, and is kept when the delivered file vanishes (rule 22).
 """
 
 import hashlib
-import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
+from itertools import product
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -24,9 +24,16 @@ from billing.ingest.compression import UnreadableFileError
 from billing.ingest.csv_events import csv_pieces
 from billing.ingest.delivered_bytes import Delivered, open_delivered
 from billing.ingest.demands import UNFINISHED_LINE, UNPARSEABLE, UNREADABLE_FILE
+from billing.ingest.flat_columns import value_as_read_before
 from billing.ingest.json_events import fields_of_lines, json_pieces, json_texts
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.measured import EventTypes, event_types_digest, measured_paths
+from billing.ingest.measured import (
+    EventTypes,
+    event_types_digest,
+    event_types_of,
+    event_types_text,
+    measured_paths,
+)
 from billing.ingest.parquet_events import parquet_pieces
 from billing.ingest.parquet_pieces import write_pieces
 from billing.ingest.parsed_rows import PARSED, Piece, set_aside, unreadable, value_columns, with_details
@@ -37,6 +44,10 @@ PARSER_VERSION: Final = 1
 _LONGEST_NAME: Final = 80
 _BEYOND: Final = ".beyond-"
 _LONGEST_FAULT: Final = 200
+_MOST_TRIED: Final = 4
+
+EVENT_TYPES: Final = "event_types"
+"""The key of the metadata of parsed files that holds the event types they were read with."""
 
 
 @dataclass(frozen=True, order=True)
@@ -155,9 +166,7 @@ def read_pieces(opened: Delivered, types: EventTypes, limits: Limits = DEFAULT_L
     elif opened.kind == "csv":
         yield from csv_pieces(content, types, limits)
     elif content.peek(1):  # an empty file withdraws a delivery (rule 22)
-        if content.raw is not None:
-            content.raw.seek(0)
-        yield from parquet_pieces(content.raw or io.BytesIO(content.whole()), types)
+        yield from parquet_pieces(content, types)
 
 
 def read_texts(
@@ -195,7 +204,7 @@ def _texts_of_piece(piece: Piece, wanted: pl.Series) -> pl.DataFrame:
     return pl.DataFrame([own.gather(places), piece.texts(places).alias("text")])
 
 
-def write_parsed(path: Path, rows: Iterable[pl.DataFrame], version: FileVersion) -> None:
+def write_parsed(path: Path, rows: Iterable[pl.DataFrame], version: FileVersion, types: EventTypes) -> None:
     """Write a parsed file, with the version it came from in its metadata; a frame of rows is held at a time.
 
     Parameters
@@ -204,12 +213,39 @@ def write_parsed(path: Path, rows: Iterable[pl.DataFrame], version: FileVersion)
         One frame at least, all of one schema.
     """
 
-    metadata = {"file": version.name, "sha256": version.sha256, "delivery_day": version.day.isoformat()}
+    metadata = {
+        "file": version.name,
+        "sha256": version.sha256,
+        "delivery_day": version.day.isoformat(),
+        EVENT_TYPES: event_types_text(types),
+    }
     write_file(path, lambda scratch: write_pieces(scratch, rows, metadata))
 
 
-def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFrame:
+def parsed_with(path: Path, types: EventTypes) -> EventTypes | None:
+    """The event types that a parsed file was read with; None where that is not known.
+
+    Those of files that an earlier version wrote are told by the digest in their name, if they differ from `types` in
+    fewer values of some types only.
+    """
+    text = pl.read_parquet_metadata(path).get(EVENT_TYPES)
+    if text is not None:
+        return event_types_of(text)
+    several = [event for event, members in types.items() if len(members) > 1][:_MOST_TRIED]
+    for chosen in product(*([types[event], *((member,) for member in types[event])] for event in several)):
+        tried = {**types, **dict(zip(several, chosen, strict=True))}
+        if f".{types_digest(tried)}." in path.name:
+            return tried
+    return None
+
+
+def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool, before: EventTypes | None) -> pl.DataFrame:
     """The rows of a parsed file whose delivered file has vanished, under other event types.
+
+    Parameters
+    ----------
+    before
+        The event types that they were read with, if known.
 
     Rows that were set aside, or whose event type was unknown, are judged again from their kept text (JSON) or values
     (flat files). Rows that were good keep the values that were measured then: what a metric added later would have
@@ -219,6 +255,7 @@ def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool) -> pl.DataFra
     if rows["reason"].eq_missing(pl.Series([UNREADABLE_FILE])).any():
         return rows
     if flat:
+        rows = value_as_read_before(rows, types, before or {})
         doubtful = rows["text"].is_not_null() & rows["reason"].is_null()
         fields = rows.filter(doubtful).with_columns(
             unparseable=pl.lit(False), incomplete=pl.lit(False), time_fault=pl.lit(None, pl.String)

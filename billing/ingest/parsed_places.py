@@ -18,9 +18,9 @@ import polars as pl
 
 from billing.file_limits import Limits
 from billing.home import Home, write_file
-from billing.ingest.measured import EventTypes
+from billing.ingest.measured import EventTypes, event_types_text
 from billing.ingest.parquet_pieces import write_pieces
-from billing.ingest.parsed_files import FileVersion, parsed_files_folder, parsed_name, types_digest
+from billing.ingest.parsed_files import EVENT_TYPES, FileVersion, parsed_files_folder, parsed_name, types_digest
 
 _SHARED: Final = "+"
 """How the names of shared files begin: no name of a delivered file does, as it is quoted."""
@@ -147,7 +147,7 @@ def write_shared(
     begins = f"{_SHARED}{hashlib.sha256(index.encode()).hexdigest()[:16]}.{types_digest(types)}"
     path = parsed_files_folder(home, day) / f"{begins}{_KEPT if kept else '.parquet'}"
     pieces = [rows.clear(), *rows.iter_slices(_ROWS_TOGETHER)]
-    metadata = {"files": index, "delivery_day": day.isoformat()}
+    metadata = {"files": index, "delivery_day": day.isoformat(), EVENT_TYPES: event_types_text(types)}
     write_file(path, lambda scratch: write_pieces(scratch, pieces, metadata))
     return path
 

@@ -1,5 +1,6 @@
 """The rows of a parsed file: its columns, and which rows are set aside by their own content."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -7,7 +8,7 @@ from typing import Final, Literal
 import polars as pl
 import pyarrow as pa
 
-from billing.cards import mask_card_number_column
+from billing.cards import mask_card_number_column, mask_card_numbers
 from billing.ingest.demands import (
     BELOW_ZERO,
     CONTROL,
@@ -91,6 +92,8 @@ numbers masked, where there is a reason or the event type is unknown; a good row
 """
 
 _MOST_DIGITS: Final = 18
+_LONGEST_MESSAGE: Final = 1_000
+_CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SEEN: Final = (ord("!"), ord("~"))
 
 
@@ -226,7 +229,11 @@ def with_details(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def unreadable(message: str) -> pl.DataFrame:
-    """The one row that stands for a file that cannot be read (rule 27)."""
+    """The one row that stands for a file that cannot be read (rule 27).
+
+    The message may quote the file: it is cut, and holds no control characters and no card number (rule 11).
+    """
+    message = mask_card_numbers(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", message[:_LONGEST_MESSAGE]))
     found = "" if "found " in message else "found what cannot be read: "
     expected = "" if ", expected " in message else ", expected a file that is whole"
     told = {"reason": [UNREADABLE_FILE], "text": [message], "detail": [f"file: {found}{message}{expected}"]}

@@ -10,6 +10,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from billing.errors import RefusedError
+from billing.register_address import shown
 from billing.register_schema import REVISION
 
 _version: Final = sa.Table("alembic_version", sa.MetaData(), sa.Column("version_num", sa.String))
@@ -43,7 +44,7 @@ def migrate(engine: sa.Engine) -> None:
             command.upgrade(config, "head")
         except CommandError as error:
             raise RefusedError(
-                f"{engine.url.render_as_string()}: this register was written by a newer version of the program "
+                f"{shown(engine.url)}: this register was written by a newer version of the program "
                 f"(its tables are of revision {revision}): expected revision {REVISION} or earlier"
             ) from error
 

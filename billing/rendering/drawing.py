@@ -5,7 +5,7 @@ import re
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import localcontext
 from functools import cache
@@ -18,6 +18,7 @@ from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
 from billing.rendering.faces import FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
 from billing.rendering.wording import EXACT
+from billing.temporary import temporary_folder
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -171,6 +172,8 @@ class Engine:
         self._page = Page
         self._new_faces = FontConfiguration
         self._fetcher = Bundle(allowed_protocols=(), allow_redirects=False)
+        self._open = ExitStack()
+        self._folder = self._open.enter_context(temporary_folder("overage-faces-"))
         self._styles: dict[tuple[str, ...], tuple[Any, list[object]]] = {}
         self._images: dict[str, object] = {}
         self._templates: dict[str, Template] = {}
@@ -202,6 +205,9 @@ class Engine:
         if sheets not in self._styles:
             with only_bundled_faces():
                 faces = self._new_faces()
+            # a folder of WeasyPrint's own would outlive a process that is killed, for good
+            faces._folder = self._folder / str(len(self._styles))
+            faces._folder.mkdir()
             parsed = [
                 self._weasyprint.CSS(
                     string=(TEMPLATES / sheet).read_text("utf-8"), font_config=faces, url_fetcher=self._fetcher
@@ -235,6 +241,7 @@ class Engine:
             faces.__del__()
             faces._folder = None
         self._styles.clear()
+        self._open.close()
 
 
 @cache

@@ -17,13 +17,15 @@ from typing import Final
 import polars as pl
 
 from billing.errors import RefusedError
+from billing.home import write_bytes
 from billing.sample.customers import PACKAGES, TAX_RATES, customers_of
 from billing.sample.delivery import DIRT_PER_MILLION, DUPLICATES, REJECTED, write_usage
 from billing.sample.files import lines
+from billing.sample.payments import payments_of
 from billing.sample.requests import requests_of
 from billing.starter import SCRATCH_LANDING, refuse_existing_landing, starter_catalogue
 
-__all__ = ["DIRT_PER_MILLION", "SampleSummary", "billing_hint", "write_sample"]
+__all__ = ["DIRT_PER_MILLION", "SampleSummary", "billing_hint", "write_sample", "write_sample_payments"]
 
 MAXIMUM_ACCOUNTS: Final = 2**24
 MAXIMUM_EVENTS_PER_ACCOUNT_DAY: Final = 10_000
@@ -100,8 +102,8 @@ def write_sample(
     """Write a synthetic business into `directory`/landing; equal arguments give equal bytes.
 
     Customers sign up over the whole time, many on the first days and some on the last days of a month. Their usage is
-    spread log-normally; leads grow until several outgrow their package. Payments stay empty: they would have to name
-    documents that do not exist before billing.
+    spread log-normally; leads grow until several outgrow their package. Payments stay empty: they have to name
+    documents, and are added after billing by `write_sample_payments`.
 
     Parameters
     ----------
@@ -172,6 +174,32 @@ def write_sample(
         closing_month=f"{closing_day:%Y-%m}",
         closing_as_of=_last_day_of_month(closing_day),
     )
+
+
+def write_sample_payments(directory: Path, documents: pl.DataFrame) -> int:
+    """Write payments of what has been issued to a sample: earlier ones are the same again, so nothing is taken away.
+
+    Parameters
+    ----------
+    documents
+        As `payments_of`: all that have been issued.
+
+    Returns
+    -------
+    int
+        How many payments there are.
+
+    Raises
+    ------
+    RefusedError
+        When `directory` has no landing area.
+    """
+    landing = directory / "landing"
+    if not landing.is_dir():
+        raise RefusedError(f"{directory}: found no landing area, expected a sample that was billed")
+    payments = payments_of(documents)
+    write_bytes(landing / "payments.jsonl", lines(payments))
+    return payments.len()
 
 
 def _catalogue(customers: pl.DataFrame, first_day: date) -> str:

@@ -939,6 +939,30 @@ def test_a_process_that_has_drawn_leaves_nothing_behind_and_ends_silently(tmp_pa
     assert (done.stdout.strip(), done.stderr, list(tmp_path.iterdir())) == ("1", "", [])
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_process_that_is_ended_while_it_draws_leaves_nothing_that_the_next_does_not_remove(
+    tmp_path: Path, end: signal.Signals
+) -> None:
+    program = (
+        "import json, sys, time; sys.path.insert(0, sys.argv[1]); from billing.rendering import render_pdf; "
+        "from pathlib import Path; render_pdf(json.loads(Path(sys.argv[2]).read_text('utf-8'))); "
+        "print('drawn', flush=True); time.sleep(float(sys.argv[3]))"
+    )
+    command = [sys.executable, "-c", program, str(ROOT), str(ROOT / "invoice_templates" / "sample.json")]
+    surroundings = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(
+        [*command, "60"], env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as drawing_one:
+        assert drawing_one.stdout is not None
+        assert drawing_one.stdout.readline() == "drawn\n"
+        drawing_one.send_signal(end)
+    assert not list(tmp_path.glob("weasyprint-*"))
+    if end == signal.SIGINT:
+        assert not list(tmp_path.iterdir())
+    subprocess.run([*command, "0"], env=surroundings, check=True, capture_output=True)
+    assert not list(tmp_path.iterdir())
+
+
 def test_this_machine_can_draw() -> None:
     assert check_rendering_environment() == []
 

@@ -23,6 +23,7 @@ from billing.errors import RefusedError
 from billing.home import Home
 from billing.inputs import read_inputs
 from billing.sample import DIRT_PER_MILLION, SampleSummary, billing_hint, write_sample
+from billing.sample.payments import payments_of
 from billing.starter import StarterError, write_starter_home
 
 DELIVERED = {"id": pl.String, "source": pl.String, "type": pl.String, "subject": pl.String, "time": pl.String}
@@ -276,3 +277,43 @@ def test_arguments_out_of_range_are_refused_before_anything_is_written(
     with pytest.raises(RefusedError, match="expected"):
         write_sample(tmp_path, accounts, months, events, first_month=first_month)
     assert list(tmp_path.iterdir()) == []
+
+
+def issued(count: int) -> pl.DataFrame:
+    """Invoices of 99.00 each, and credit notes that give some of them back."""
+    numbers = [f"INV-2026-{number:06d}" for number in range(1, count + 1)]
+    invoices = pl.DataFrame({"number": numbers, "kind": "invoice", "total": "99.00"}).with_columns(
+        corrects=pl.lit(None, pl.String), account_id=pl.col("number")
+    )
+    notes = invoices.head(20).with_columns(
+        number=pl.col("number").str.replace("INV", "CN"),
+        kind=pl.lit("credit_note"),
+        total=pl.lit("-40.00"),
+        corrects="number",
+    )
+    return pl.concat([invoices, notes]).with_columns(
+        pl.col("total").cast(pl.Decimal(18, 4)), issued_on=pl.lit(date(2026, 1, 31)), currency=pl.lit("USD")
+    )
+
+
+def test_what_was_issued_is_paid_fails_is_refunded_and_disputed() -> None:
+    rows = [json.loads(line) for line in payments_of(issued(300))]
+    statuses = Counter(row["status"] for row in rows)
+    assert statuses["disputed"] == 1
+    assert statuses["succeeded"] > 200
+    assert 10 < statuses["failed"] < 60
+    assert 5 < statuses["refunded"] <= 20
+    assert len({row["document"] for row in rows}) < 300, "of some nothing is heard"
+    assert len({row["payment_id"] for row in rows}) == len(rows)
+    assert [row["at"] for row in rows] == sorted(row["at"] for row in rows)
+    assert {row["amount"] for row in rows if row["status"] == "refunded"} == {"40.00"}
+    paid = Counter(row["document"] for row in rows if row["status"] == "succeeded")
+    assert set(paid.values()) == {1}
+
+
+def test_payments_are_the_same_again_when_more_is_issued() -> None:
+    before, after = payments_of(issued(100)), payments_of(issued(150))
+    assert set(before.to_list()) <= set(after.to_list())
+    assert before.to_list() == payments_of(issued(100)).to_list()
+    assert before.to_list() != payments_of(issued(100), seed=2).to_list()
+    assert payments_of(issued(300).clear()).is_empty()

@@ -160,3 +160,31 @@ def test_charts_escape_what_they_are_given() -> None:
         assert "<title>" not in svg.replace("<tspan", "")
         assert "&lt;title&gt;" in svg
         assert "<label>" not in svg
+
+
+def test_a_yearly_customer_is_one_in_the_months_without_a_fee(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("year", term="yearly")
+    landing.customer("over", term="yearly")
+    landing.customer("month")
+    landing.use("over", "2026-02-20", emails=17_000)
+    assert bill(landing.root, "2026-03", "2026-03-31").status == 0
+
+    def causes(month: str) -> list[tuple[str, int, str]]:
+        report = report_of(landing, month, "2026-03-31")
+        assert report.causes["change"].sum() == report.by_package["change"].sum()
+        return [(cause, accounts, f"{change:.2f}") for cause, accounts, change in report.causes.rows()]
+
+    assert causes("2026-02") == [("fees of yearly terms", 2, "-1980.00")]
+    # nobody is new who only had nothing to pay
+    assert causes("2026-03") == [("overage", 1, "6.00")]
+
+
+def test_a_name_stands_beside_the_id(landing: Landing) -> None:
+    names = dict(
+        Business.load(landing.root, date(2026, 2, 28)).inputs.accounts.select("account_id", "name").iter_rows()
+    )
+    assert all(row["name"] == names[row["account_id"]] for row in report_of(landing).movements.to_dicts())
+    page = (landing.root / "profiles" / "index.html").read_text()
+    assert "<th>Name</th>" in page
+    assert all(f"<td>{name}</td>" in page for name in names.values())

@@ -1,8 +1,12 @@
 """Notices to people, sent to a real mail server and a real web server: what they say, and that they say it once."""
 
+import base64
+import hashlib
+import hmac
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from email import message_from_bytes, policy
 from email.message import EmailMessage
@@ -17,6 +21,7 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from pipeline import sensors
 from pipeline.definitions import defs
+from pipeline.notices import signature
 from pipeline.sensors import month_is_ready, run_failed
 from tests.pipeline.outside import Landing, blank_files, blank_page
 
@@ -63,6 +68,8 @@ class HookServer:
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.bodies: list[bytes] = []
         self.status = 200
         outer = self
 
@@ -70,7 +77,16 @@ class HookServer:
             def do_POST(self) -> None:  # http.server's
                 content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.calls.append(content | {"key": self.headers["Idempotency-Key"]})
+                outer.headers.append(dict(self.headers))
+                outer.bodies.append(json.dumps(content).encode())
                 self.send_response(outer.status)
+                if outer.status == 302:
+                    self.send_header("Location", "/elsewhere")
+                self.end_headers()
+
+            def do_GET(self) -> None:  # http.server's
+                outer.calls.append({"followed": self.path})
+                self.send_response(200)
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:
@@ -273,10 +289,14 @@ def test_mail_is_sent_with_the_name_and_password_of_the_setting(
     configure(monkeypatch, mail, hook)
     (landing.folder / "catalogue.yaml").write_text("nothing")
     result = run(instance, landing, "2026-01-31")
-    set_environment(monkeypatch, SMTP_URL=mail.url("billing:wrong@"))
+    # this server offers no encryption: a password does not go there
+    set_environment(monkeypatch, SMTP_URL=mail.url("billing:s%20e%2Fcret@"))
+    tell(run_failed, instance, result, "PIPELINE_FAILURE")
+    assert (mail.names, mail.mails) == ([], [])
+    set_environment(monkeypatch, SMTP_URL=f"{mail.url('billing:wrong@')}?insecure=1")
     tell(run_failed, instance, result, "PIPELINE_FAILURE")
     assert mail.mails == []
-    set_environment(monkeypatch, SMTP_URL=mail.url("billing:s%20e%2Fcret@"))
+    set_environment(monkeypatch, SMTP_URL=f"{mail.url('billing:s%20e%2Fcret@')}?insecure=1")
     tell(run_failed, instance, result, "PIPELINE_FAILURE")
     assert (mail.names, len(mail.mails)) == (["billing", "billing"], 1)
 
@@ -287,3 +307,32 @@ def test_nobody_is_told_where_nothing_is_configured(
     (landing.folder / "catalogue.yaml").write_text("nothing")
     tell(run_failed, instance, run(instance, landing, "2026-01-31"), "PIPELINE_FAILURE")
     assert (mail.mails, hook.calls) == ([], [])
+
+
+def test_a_web_hook_is_signed_and_follows_no_redirect(
+    landing: Landing, instance: dg.DagsterInstance, mail: MailServer, hook: HookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_environment(monkeypatch, WEBHOOK_URL=hook.url, WEBHOOK_SECRET="whsec_c2VjcmV0")  # noqa: S106
+    (landing.folder / "catalogue.yaml").write_text("nothing")
+    result = run(instance, landing, "2026-01-31")
+    hook.status = 302
+    tell(run_failed, instance, result, "PIPELINE_FAILURE")
+    assert [call.get("followed") for call in hook.calls] == [None]
+    hook.status = 200
+    tell(run_failed, instance, result, "PIPELINE_FAILURE")
+    assert len(hook.calls) == 2, "it was not taken the first time"
+    headers = {name.lower(): value for name, value in hook.headers[1].items()}
+    signed = b".".join((headers["webhook-id"].encode(), headers["webhook-timestamp"].encode(), hook.bodies[1]))
+    expected = base64.b64encode(hmac.new(b"secret", signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    assert abs(int(headers["webhook-timestamp"]) - time.time()) < 300
+    assert headers["webhook-id"] == hook.calls[1]["id"]
+
+
+def test_a_signature_is_that_of_the_standard() -> None:
+    # the example of the specification of Standard Webhooks
+    headers = signature(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}'
+    )
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert signature("any text", "1", "2", b"")["webhook-signature"] != headers["webhook-signature"]

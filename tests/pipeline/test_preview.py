@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 import yaml
 
+from assets.progress import listening
 from billing.business import Business
 from billing.scratch import scratch_copy
+from pipeline import runs
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, Row, bill, blank_files, blank_page, content_of, one, overage, show
 
@@ -441,3 +443,14 @@ def test_a_preview_may_look_back_and_name_one_account(business: Landing, tmp_pat
 def test_what_is_unknown_is_refused(business: Landing, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     ended = overage("preview", *arguments, "--as-of", "2026-02-21", "--home", tmp_path)
     assert (ended.status, said in ended.messages) == (2, True)
+
+
+def test_a_preview_says_how_far_it_has_come(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    told: list[tuple[str, int, int]] = []
+    with listening(lambda *said: told.append(said)):
+        runs.preview(landing.root, "2026-03", date(2026, 3, 31))
+    assert [said for said in told if said[0] == "computing months"] == [
+        ("computing months", done, 3) for done in range(3)
+    ]

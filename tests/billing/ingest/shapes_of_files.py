@@ -71,7 +71,7 @@ def parquet(good: bool = False, **columns: pa.Array) -> bytes:
         "value": [1, 1],
     }
     buffer = io.BytesIO()
-    pq.write_table(pa.table(table | columns), buffer)
+    pq.write_table(pa.table(table | columns), buffer, compression="zstd", write_statistics=False)
     return buffer.getvalue()
 
 
@@ -185,7 +185,7 @@ READ = (
         1,
     ),
     Shape(
-        "a decimal of a million digits beside", "a.jsonl", lambda: lines("1") + b'{"a":1.' + b"1" * 10**6 + b"}\n", 1, 1
+        "a decimal of 100,000 digits beside", "a.jsonl", lambda: lines("1") + b'{"a":1.' + b"1" * 10**5 + b"}\n", 1, 1
     ),
 )
 """Files that are read, and the rows of them that count and that are set aside."""
@@ -245,6 +245,12 @@ UNREADABLE = (
         "a record of 20 MiB in an array",
         "a.json.gz",
         lambda: gzip.compress(b'[{"a":"' + b"x" * 20 * 2**20 + b'"}]'),
+        None,
+    ),
+    Shape(
+        "Parquet whose pages unpack to much",
+        "a.parquet",
+        lambda: parquet(note=pa.array(["x" * 2**25, "y" * 2**26])),
         None,
     ),
     Shape("lines that unpack to 500 times as many", "a.jsonl.zst", lambda: zstandard.compress(LONG_LINE * 80), None),

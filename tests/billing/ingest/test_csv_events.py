@@ -62,7 +62,7 @@ class TestValueColumns:
         business.ingest()
         assert business.events().select("metric", "value").rows() == [("emails", Decimal(3))]
         reject = business.table("rejects").row(0, named=True)
-        assert reject["reason"] == "missing_field"
+        assert (reject["reason"], reject["quantity"]) == ("missing_field", None)
         assert reject["detail"] == (
             "data.bytes, data.ms: found no such column, expected one: several values are measured of served, so the "
             "column value could be any of them"
@@ -118,6 +118,33 @@ class TestValueColumns:
             *(Decimal(4), Decimal("-0.123456789")),
         ]
         assert business.table("ingest")["rounded"].to_list() == [4]
+
+
+@pytest.mark.parametrize("by_earlier_version", [False, True])
+@pytest.mark.parametrize("files", [1, 20])
+def test_a_value_read_for_one_metric_is_none_of_another_that_comes_later(
+    business: Business, by_earlier_version: bool, files: int
+) -> None:
+    business.metrics = (TWO_VALUES[0], TWO_VALUES[2])
+    paths = [
+        business.deliver(HEADER + row(f"{file}", "5", type="served") + row(f"m{file}", "3"), name=f"{file}.csv")
+        for file in range(files)
+    ]
+    business.ingest()
+    before = business.events()
+    for path in paths:
+        path.unlink()
+    if by_earlier_version:
+        for path in business.home.lake.glob("parsed_files/*/*.parquet"):
+            metadata = {key: text for key, text in pl.read_parquet_metadata(path).items() if key != "event_types"}
+            pl.read_parquet(path, hive_partitioning=False).write_parquet(path, metadata=metadata)
+    business.metrics = TWO_VALUES
+    business.ingest()
+    assert business.events().equals(before)
+    business.metrics = (*TWO_VALUES, metric("calls", "call.made", "data.seconds"))
+    business.ingest()
+    assert business.events().equals(before)
+    assert len(business.table("rejects")) == 0
 
 
 def test_decimals_of_json_are_rounded_and_counted_too(business: Business) -> None:

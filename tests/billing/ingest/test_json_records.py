@@ -168,7 +168,7 @@ def test_an_array_that_is_cut_is_told_as_unfinished(business: Business) -> None:
 
 def test_an_array_of_any_length_on_one_line_takes_a_block_of_memory() -> None:
     one = line("1", note="x" * 200).encode()
-    size = 64 * 1024 * 1024
+    size = 32 * 1024 * 1024
 
     def pieces() -> Iterator[bytes]:
         yield b"["

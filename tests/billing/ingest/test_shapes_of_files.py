@@ -75,6 +75,14 @@ def test_a_panic_of_a_library_concerns_the_file_that_it_was_reading(
     assert good_events(business).equals(events_alone)
 
 
+def test_the_words_about_an_unreadable_file_are_short_and_harmless(business: Business) -> None:
+    business.deliver(b"id,4111 1111 1111 1111,\x1b[2J" + b"," * 10_000 + b"\n", name="a.csv")
+    (words,) = business.ingest().unreadable_files
+    shown = " ".join([words, *business.table("rejects").select("text", "detail").row(0)])
+    assert "**** **** **** 1111" in shown and "4111 1111" not in shown
+    assert shown.isprintable() and len(shown) < 5_000
+
+
 def test_a_failing_disk_is_not_taken_for_an_unreadable_file(
     business: Business, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from billing.catalogue import Catalogue
 from billing.errors import RefusedError
@@ -218,6 +220,24 @@ def test_a_file_of_which_no_row_counts_is_named_with_its_reasons(landing: Landin
     landing.put("requests.jsonl", "")
     (told,) = landing.read().unusable
     assert told == f"payments/bad.{ending}: none of its rows counts: impossible_value 1, unknown_account 1"
+
+
+NAMES = st.text(st.characters(codec="cp1252", exclude_categories=["Cc", "Cf"], exclude_characters='",'), min_size=1)
+
+
+@settings(max_examples=60)
+@given(
+    names=st.lists(NAMES.map(str.strip).filter(bool), min_size=1, max_size=5),
+    ends=st.sampled_from(["\n", "\r\n", "\r"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+)
+def test_names_are_the_same_in_every_encoding_and_with_every_line_end(
+    tmp_path_factory: pytest.TempPathFactory, ref_1: Catalogue, names: list[str], ends: str, encoding: str
+) -> None:
+    landing = Landing(tmp_path_factory.mktemp("home"), ref_1)
+    rows = [f"a{place},{name}" for place, name in enumerate(names)]
+    landing.put("accounts.csv", "".join(f"{row}{ends}" for row in ["account_id,name", *rows]).encode(encoding))
+    assert landing.read().accounts.sort(pl.col("account_id").str.slice(1).cast(pl.Int64))["name"].to_list() == names
 
 
 MUELLER = "account_id,name,city\nacme,Müller AG,Köln\nglobex,Größe,Łódź\n"

@@ -1,11 +1,15 @@
 """Where delivered files may lie, what is left alone, and what is named because nothing is billed from it (rule 22)."""
 
 import os
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from billing.home import Home
 from billing.ingest.landing import delivered_files, delivery_days, is_left_alone
 from tests.billing.ingest.small_business import Business, line
 
@@ -151,3 +155,37 @@ def test_a_file_of_which_no_row_counts_is_told_with_its_reasons(business: Busine
     )
     business.accounts.add("nobody")
     assert business.ingest().unreadable_files == ()
+
+
+PARTS = st.sampled_from(
+    [
+        *("2026-01-02", "day=2026-01-02", "2026", "01", "02", "99", "20260102", "0001-01-01", "edge"),
+        *("a.jsonl", "b.csv", "x.parquet.gz", "data", ".hidden", "_SUCCESS", "a.part", "manifest.json", "\u00fc.jsonl"),
+    ]
+)
+
+
+@settings(max_examples=80)
+@given(st.sets(st.lists(PARTS, min_size=1, max_size=6).map(tuple), min_size=1, max_size=12))
+def test_every_file_is_read_named_or_left_alone_and_no_two_share_a_name(
+    tmp_path_factory: pytest.TempPathFactory, tree: set[tuple[str, ...]]
+) -> None:
+    home = Home(tmp_path_factory.mktemp("home"))
+    usage = home.landing / "usage"
+    written = []
+    for parts in sorted(tree):
+        path = usage.joinpath(*parts)
+        with suppress(FileExistsError, NotADirectoryError, IsADirectoryError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch(exist_ok=False)
+            written.append(path)
+    found = delivered_files(home, None)
+    read = {file.path for file in found.files}
+    for path in written:
+        below = path.relative_to(usage)
+        is_named = any(str(each) in found.strays for each in (below, *below.parents))
+        is_alone = any(map(is_left_alone, below.parts))
+        assert (path in read) + is_named + (is_alone and path not in read and not is_named) == 1, below
+        assert not (is_alone and path in read)
+    assert read <= set(written)
+    assert len({(file.day, file.name) for file in found.files}) == len(found.files)

@@ -624,11 +624,17 @@ def conserved(business: Business, month: str) -> pl.DataFrame:
         metric, counted, closed (in cycles that end in the month), open (in cycles that end after it), unbilled,
         events each; sorted by metric. counted = closed + open + unbilled unless events were lost or used twice.
     """
-    unbilled = business.home.partition(UNBILLED, month)
-    return _once(business, "conserved", month, [month], [unbilled], lambda: _conserved(business, month))
+    path = business.home.partition(UNBILLED, month)
+
+    def compute() -> pl.DataFrame:
+        return _conserved(business, month, read_frame(path, UNBILLED))
+
+    return _once(business, "conserved", month, [month], [path], compute)
 
 
-def _conserved(business: Business, month: str, keys: Sequence[str] = ("metric",)) -> pl.DataFrame:
+def _conserved(
+    business: Business, month: str, unbilled: pl.DataFrame, keys: Sequence[str] = ("metric",)
+) -> pl.DataFrame:
     zone = business.catalogue.time_zone
     bounds = pl.select(
         start=midnight(pl.lit(first_day(month)), zone), end=midnight(pl.lit(first_day(months_after(month, 1))), zone)
@@ -644,13 +650,8 @@ def _conserved(business: Business, month: str, keys: Sequence[str] = ("metric",)
             .filter((pl.col("time") >= bounds[0]) & (pl.col("time") < bounds[1]))
         )
         parts.append(inside.group_by(keys).agg(pl.len().cast(pl.Int64).alias(name)).collect(engine="streaming"))
-    unbilled = (
-        read_frame(business.home.partition(UNBILLED, month), UNBILLED)
-        .group_by(keys)
-        .agg(unbilled=pl.col("events").sum())
-    )
     result = counted
-    for part in (*parts, unbilled):
+    for part in (*parts, unbilled.group_by(keys).agg(unbilled=pl.col("events").sum())):
         result = result.join(part, on=list(keys), how="full", coalesce=True)
     return result.with_columns(pl.col("counted", "closed", "open", "unbilled").fill_null(0)).sort(keys)
 
@@ -1074,7 +1075,8 @@ def accounts_that_lost_events(business: Business, month: str) -> pl.DataFrame:
     if totals.filter(_is_lost()).is_empty():
         return pl.DataFrame(schema={"account_id": pl.String, "detail": pl.String})
     return (
-        _conserved(business, month, ["account_id", "metric"])
+        # the table may be of an earlier run: a preview does not write it
+        _conserved(business, month, _unbilled(business, month), ["account_id", "metric"])
         .filter(_is_lost())
         .select(
             "account_id",

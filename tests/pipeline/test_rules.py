@@ -426,8 +426,8 @@ def test_rule_14_the_fee_goes_back_with_its_tax_and_only_once(story: Story) -> N
     first = one(story("documents", account_id="refunded-with-tax", billing_date="2026-01-10", kind="invoice"))
     assert (note["corrects"], note["billing_month"]) == (first["number"], "2026-01")
     refund = one(story("decisions", account_id="refunded-with-tax", kind="refund", outcome="approved"))
-    # approved on a Saturday: the fifth business day is the Friday after, the tenth a week later
-    assert (refund["amount"], refund["expected_from"], refund["expected_by"]) == ("117.81", "2026-02-13", "2026-02-20")
+    # nothing had been paid; approved on a Saturday: the fifth business day is the Friday after, the tenth a week later
+    assert (refund["amount"], refund["expected_from"], refund["expected_by"]) == ("0.00", "2026-02-13", "2026-02-20")
     assert FEB not in totals(story, "refunded-with-tax"), "no further fee"
 
 

@@ -9,6 +9,8 @@ from billing.money import round_fraction
 from billing.rating import PRICE_SCALE, TermsFrames, rate, with_terms
 from billing.tables import CHARGES, DUES, MONEY, PRICE, QUANTITY
 
+OUT_OF_RANGE: Final = "quantity_out_of_range"
+
 _PRICE_UNIT: Final = pl.lit(PRICE_SCALE, pl.Int128)
 
 
@@ -148,6 +150,8 @@ def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalog
         & (pl.col("fee_reason") == "term")
         # the difference is a fee: a billing date while suspended has none (rule 16)
         & ((pl.col("status") != "suspended") | pl.lit(catalogue.policy.charge_while_suspended))
+        # a late fee of the same day is that of the higher package, whole
+        & pl.col("late_fee_on").ne_missing(pl.col("billing_date"))
     )
     price = terms.packages.select("terms_key", "since", "package", "yearly")
     both = with_terms(upgraded.with_columns(package="opening_package"), terms, on="billing_date").join(
@@ -254,7 +258,7 @@ def parked_by_rating(rated: pl.DataFrame, month: str) -> pl.DataFrame:
     return beyond.select(
         "account_id",
         billing_month=pl.lit(month),
-        reason=pl.lit("quantity_out_of_range"),
+        reason=pl.lit(OUT_OF_RANGE),
         detail=pl.format(
             "{} of {} in the cycle from {} is {} base units: more than can be rated exactly; correct the events",
             "metric",

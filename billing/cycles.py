@@ -221,7 +221,10 @@ def _late_yearly_fees(month: str, dated: pl.DataFrame, suspensions: pl.DataFrame
             (pl.col("suspended_from") <= pl.col("fee_instant")) & (pl.col("suspended_until") > pl.col("fee_instant"))
         )
         # a subscription that has ended meanwhile gets no access back
-        .filter((back < pl.col("fees_until")).fill_null(True) & (back <= pl.col("access_last")).fill_null(True))
+        .filter(
+            (pl.col("late_term_start") < pl.col("fees_until")).fill_null(True)
+            & (back <= pl.col("access_last")).fill_null(True)
+        )
         .select("subscription_id", "late_fee_on", "late_term_start", "late_term_end")
     )
 

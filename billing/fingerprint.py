@@ -17,6 +17,7 @@ import polars as pl
 from billing import __version__
 from billing.business import Business
 from billing.calendar import first_day, month_of, months_after, months_between
+from billing.charges import OUT_OF_RANGE
 from billing.held_back import CONTRADICTION
 from billing.home import file_hash, read_frame, write_bytes
 from billing.ingest import events_fingerprint
@@ -40,6 +41,8 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
 
 # issuing moves these itself, after the steps have read them
 _MOVED_BY_ISSUING: Final = ("closed dates", "documents issued", "closed through")
+# the step that computes charges moves this itself
+_MOVED_BY_STEPS: Final = ("parked no more",)
 
 
 def month_fingerprint(business: Business, month: str) -> dict[str, str]:
@@ -79,6 +82,8 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         "accepted losses": str(business.register.accepted_losses().height),
         # a month in which something contradicted itself is looked at again
         "contradictions": "0",
+        # so is one whose dues are left out for an account that was parked then, and is no more
+        "parked no more": _parked_no_more(business, month),
         "levels of the month before": _file(business, LEVELS, before),
         "packages of the month before": _file(business, PACKAGES, before),
         "closed dates": _frame_hash(business.register.closed_dates(month)),
@@ -136,7 +141,9 @@ def recorded_fingerprint(business: Business, month: str) -> dict[str, str] | Non
 def record_step(business: Business, month: str, step: str) -> None:
     """Remember what one of STEPS has just been computed from: the month's inputs, and the steps it read."""
     current = {
-        name: value for name, value in month_fingerprint(business, month).items() if name not in _MOVED_BY_ISSUING
+        name: value
+        for name, value in month_fingerprint(business, month).items()
+        if name not in (*_MOVED_BY_ISSUING, *_MOVED_BY_STEPS)
     }
     content = {"inputs": current, "from": {each: _step_digest(business, month, each) for each in STEPS[step]}}
     write_bytes(_step_path(business, month, step), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
@@ -199,6 +206,13 @@ def _refunds_of(business: Business, month: str) -> pl.DataFrame:
     """The approved refunds of subscriptions whose first document belongs to the month."""
     first = business.lives.subscriptions.filter(month_of(pl.col("grid_start")) == month)
     return approved_refunds(business).join(first, on="subscription_id", how="semi").sort("request_id")
+
+
+def _parked_no_more(business: Business, month: str) -> str:
+    """How many accounts the month's tables leave out as parked that are not parked any more."""
+    found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason"])
+    standing = found.filter(~pl.col("reason").is_in([CONTRADICTION, OUT_OF_RANGE]))
+    return str(standing.join(business.parked, on="account_id", how="anti").height)
 
 
 def _event_months(business: Business, month: str) -> list[str]:

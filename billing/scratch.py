@@ -22,6 +22,7 @@ from billing.month import (
     write_drafts,
     write_levels,
     write_packages,
+    write_unbilled,
     write_usage,
 )
 from billing.temporary import temporary_folder
@@ -86,7 +87,7 @@ def bring_up_to_date(
         names = moved_inputs(business, month)
         if names:
             moved[month] = names
-            for step in (*STEPS_OF_A_MONTH, write_drafts, issue_documents):
+            for step in (*STEPS_OF_A_MONTH, write_unbilled, write_drafts, issue_documents):
                 step(business, month)
             record_fingerprint(business, month)
     return moved

@@ -9,6 +9,7 @@ import pytest
 
 from billing.business import Business
 from billing.checking import problems_of
+from billing.verifying import disagreements
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill
 
@@ -157,3 +158,17 @@ def test_check_says_what_a_run_would_park_or_refuse(landing: Landing) -> None:
     (landing.folder / "accounts.csv").write_text(whole)
     without(landing.folder / "accounts.csv", "acme,", "beta,")
     assert any("--accept-missing-accounts" in words for words in problems_of(landing.root))
+
+
+def test_late_usage_of_a_customer_without_a_row_is_billed_when_the_row_is_back(landing: Landing) -> None:
+    for name in ("gone", "fine"):
+        landing.customer(name)
+    bill_by_steps(landing.root, "2026-03", "2026-03-15")
+    whole = without(landing.folder / "accounts.csv", "gone,")
+    # February is over: it is computed again without the customer, and again when the row is back
+    landing.use("gone", "2026-02-05", emails=20_000, delivered="2026-03-16")
+    bill_by_steps(landing.root, "2026-03", "2026-03-20")
+    (landing.folder / "accounts.csv").write_text(whole)
+    business = bill_by_steps(landing.root, "2026-04", "2026-04-10")
+    assert account_totals(business)["gone"] == ["99.00", "99.00", "99.00", "114.00"]
+    assert [words for words in disagreements(business) if "the PDF of" not in words] == []

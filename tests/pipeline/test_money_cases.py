@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from billing.business import Business
-from billing.month import issue_corrections
+from billing.month import ingest_usage, issue_corrections
 from billing.scratch import bring_up_to_date
 from billing.verifying import disagreements
 from tests.by_steps import bill_by_steps, rows
@@ -179,6 +179,40 @@ def test_a_yearly_fee_waits_until_access_comes_back(landing: Landing) -> None:
     assert business.register.count() == 4
     found = disagreements(business)
     assert [words for words in found if "the PDF of" not in words] == []
+
+
+def test_a_late_yearly_fee_of_the_day_of_an_upgrade_is_charged_once(landing: Landing) -> None:
+    landing.customer("acme", term="yearly")
+    landing.use("acme", "2026-11-20", emails=15_001)
+    business = bill_by_steps(landing.root, "2026-12", "2026-12-31")
+    (overage,) = rows(business, "documents", "number", billing_month="2026-12")
+    landing.pay("acme", overage[0], "3.00", "2026-12-15T10:00:00Z", "failed")
+    landing.request("acme", "upgrade", "2027-01-25T10:00:00Z", package="silver")
+    bill_by_steps(landing.root, "2027-01", "2027-01-31")
+    # the usage was delivered by mistake: its credit brings access back as the billing date begins
+    (landing.folder / "usage/2026-11-20/usage.jsonl").write_text("")
+    ingest_usage(Business.load(landing.root, date(2027, 2, 10), issues=False))
+    correct(landing.root, "2026-12", "2027-02-10")
+    business = bill_by_steps(landing.root, "2027-02", "2027-02-28")
+    assert rows(business, "lines", "description", "amount", number="INV-2027-000001") == [
+        ("Silver, yearly fee", "1990.00")
+    ]
+
+
+def test_a_late_yearly_fee_is_due_where_a_late_cancellation_keeps_the_year(landing: Landing) -> None:
+    path = landing.folder / "catalogue.yaml"
+    path.write_text(path.read_text().replace("ends_at_once #", "end_of_paid_cycle #"))
+    landing.customer("acme", term="yearly")
+    landing.use("acme", "2026-11-20", emails=15_001)
+    business = bill_by_steps(landing.root, "2026-12", "2026-12-31")
+    (overage,) = rows(business, "documents", "number", billing_month="2026-12")
+    landing.pay("acme", overage[0], "3.00", "2026-12-15T10:00:00Z", "failed")
+    landing.request("acme", "cancel", "2027-01-05T10:00:00Z", "email")
+    landing.pay("acme", overage[0], "3.00", "2027-01-20T10:00:00Z")
+    business = bill_by_steps(landing.root, "2027-02", "2027-02-28")
+    assert rows(business, "documents", "billing_date", "total", billing_month="2027-01") == [
+        (date(2027, 1, 20), "990.00")
+    ]
 
 
 def test_a_monthly_fee_that_a_suspension_kept_is_never_charged(landing: Landing) -> None:

@@ -52,6 +52,8 @@ def test_a_month_that_was_never_billed_is_previewed_without_a_trace(tmp_path: Pa
     landing = Landing(tmp_path)
     landing.customer("acme")
     landing.use("acme", emails=16_000)
+    # usage that bills nothing keeps its account from nothing
+    landing.use("acme", "2026-01-09", emails=1)
     before = content_of(tmp_path)
     found = preview(tmp_path, "2026-02", "2026-02-15")
     assert show(tmp_path, "documents") == []

@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # How Polars takes memory is settled as soon as it is loaded. Of each piece of work the next one uses the memory again;
 # given back in between, as it is by default, it would cost a tenth of the time. Arenas by processor would hold more.

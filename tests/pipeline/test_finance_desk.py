@@ -183,7 +183,7 @@ def test_four_months_are_billed_from_the_page_in_order_and_one_after_the_other(
     assert [path.name for path in sorted((landing.root / "documents").rglob("*.pdf"))] == [
         f"INV-2026-00000{number}.pdf" for number in (1, 2, 3, 4)
     ]
-    link = page.get_by_text(f"{landing.root}/reports/{MONTHS[0]}.pdf")
+    link = page.get_by_text(f"/overage/reports/{MONTHS[0]}.pdf")
     visit(page, f"{desk}/assets/billing_report?view=partitions&partition={MONTHS[0]}", link)
     check_of_the_report(page, desk, "Passed")
 

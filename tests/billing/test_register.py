@@ -493,7 +493,7 @@ def test_a_server_that_vanishes_ends_the_run_and_is_good_again_afterwards(tmp_pa
         ("postgresql+psycopg://overage:secret@/nowhere?host=/nonexistent", "the register cannot be opened"),
         ("postgresql+psycopg://overage:secret@127.0.0.1:1/nowhere", "the register cannot be opened"),
         ("mysql+mysqldb://overage:secret@localhost/register", "cannot be used"),
-        ("postgres:secret", "cannot be used"),
+        ("postgres:secret", "no URL of a database"),
         ("postgresql+nothing://overage:secret@localhost/register", "cannot be used"),
     ],
 )

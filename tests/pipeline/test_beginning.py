@@ -94,7 +94,7 @@ def test_check_names_accounts_that_cannot_be_billed(landing: Landing) -> None:
 def test_check_names_files_that_do_not_belong_to_usage(landing: Landing) -> None:
     landing.use("acme", emails=1)
     (landing.folder / "usage" / "January").mkdir()
-    (landing.folder / "usage" / "2026-01-20" / "usage.xlsx").write_text("")
+    (landing.folder / "usage" / "2026-01-20" / "usage.xlsx").write_bytes(b"PK\x03\x04 a workbook")
     assert [problem.split(": ")[0] for problem in found_by_check(landing)] == [
         "usage/January",
         "usage/2026-01-20/usage.xlsx",

@@ -132,7 +132,8 @@ def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(tmp_path: Pat
         writes = killer.run(*arguments, "--home", start, kept=kept).writes
         places = sorted(int(path.name) for path in kept.iterdir())
         # inside of a transaction, and while a file is put in place
-        for place in (writes.index("commit"), next(each for each in reversed(places) if "rename" in writes[each])):
+        committing = next(each for each in places if writes[each] == "commit")
+        for place in (committing, next(each for each in reversed(places) if "rename" in writes[each])):
             home = shutil.copytree(killed, tmp_path / str(place))
             assert killer.run(*arguments, "--home", home, kill_at=place).status is None
             assert left(home) == left(kept / str(place))

@@ -327,7 +327,7 @@ def test_s15_the_profile_says_what_comes_next(tmp_path: Path) -> None:
     }
     over = {row["metric"]: row["excess"] for row in profile["usage"] if row["excess"] != "0"}
     assert over == {"leads": "100", "emails": "3000"}
-    page = (tmp_path / "profiles" / "s15.html").read_text()
+    page = (tmp_path / "profiles" / "a-s15.html").read_text()
     assert "208.00" in page
     # another day is computed without being written
     earlier = one(show(tmp_path, "profile", "--as-of", "2026-02-11"))

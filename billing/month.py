@@ -443,14 +443,14 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
     accounts
         Of these accounts only; none means all.
     """
-    differences = month_differences(business, month, months_after(month, 1))
+    differences = month_differences(business, business.first_month or month, months_after(month, 1))
     if accounts:
         differences = differences.filter(pl.col("account_id").is_in(accounts))
     documents = business.register.documents([month])
-    documents = documents.join(differences, on=["subscription_id", "billing_date"], how="semi", maintain_order="left")
+    documents = documents.join(differences, on="subscription_id", how="semi", maintain_order="left")
     return correction_notes(
         month,
-        _with_settlements(business, differences),
+        by_billing_document(_with_settlements(business, differences), _billed_lines(business, differences)),
         reason,
         _billed_subscriptions(business),
         _required(business, PACKAGES, month),
@@ -844,9 +844,11 @@ def _billed_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame
 
 def _running_taxes(business: Business, numbers: pl.Series) -> pl.DataFrame:
     """As `running_taxes`, of documents."""
-    return running_taxes(
-        *business.register.taxes_of(numbers.drop_nulls().unique().sort().to_list()), business.catalogue
-    )
+    register, wanted = business.register, numbers.drop_nulls().unique().sort()
+    _, lines = register.taxes_of(wanted.to_list())
+    both = pl.concat([wanted.rename("number"), lines["number"]]).unique().sort()
+    found = running_taxes(*register.taxes_of(both.to_list()), business.catalogue)
+    return found.filter(pl.col("number").is_in(wanted.implode()))
 
 
 def _keep_drafts_after(business: Business, month: str, through: date) -> None:

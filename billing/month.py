@@ -50,7 +50,7 @@ from billing.ingest import (
     scan_events,
 )
 from billing.issued_settings import keep_settings
-from billing.measured_deliveries import lost_deliveries, newly_measured, refuse_lost_deliveries
+from billing.measured_deliveries import losses_that_stand, lost_deliveries, newly_measured, refuse_lost_deliveries
 from billing.measured_usage import added_events, measuring_digest, record_measured
 from billing.month_checks import (
     answers_not_given_once,
@@ -500,7 +500,7 @@ def month_differences(business: Business, since: str, before: str, refunded_by: 
         register.closed_dates().select("subscription_id", "billing_date"),
         amounts,
     )
-    return _without_accepted_losses(differences, register.accepted_losses())
+    return _without_accepted_losses(differences, losses_that_stand(business))
 
 
 def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) -> pl.DataFrame:

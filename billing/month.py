@@ -494,6 +494,7 @@ def month_differences(business: Business, since: str, before: str, refunded_by: 
     if refunded_by is not None:
         is_refund = pl.col("kind") == "refund"
         amounts = pl.concat([amounts.filter(~is_refund), refunded_by.issued_amounts(*days).filter(is_refund)])
+    amounts = _with_refunds_taken_back(business, amounts)
     differences = open_differences(
         business.scan_months(DUES, months),
         business.scan_months(PARKED, months),
@@ -501,6 +502,27 @@ def month_differences(business: Business, since: str, before: str, refunded_by: 
         amounts,
     )
     return _without_accepted_losses(differences, losses_that_stand(business))
+
+
+def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:
+    """What was billed, less what was paid back by refunds that a request took back: that fee is due again (rule 17)."""
+    taken_back = business.lives.answers.filter((pl.col("kind") == "refund") & (pl.col("reason") == "withdrawn"))
+    if taken_back.is_empty():
+        return amounts
+    is_undone = (
+        (pl.col("kind") == "refund")
+        & pl.col("account_id").is_in(taken_back["account_id"].implode())
+        & ~pl.col("subscription_id").is_in(approved_refunds(business)["subscription_id"].implode())
+    )
+    fee = pl.when(is_undone).then(pl.lit("package_fee")).otherwise("kind")
+    keys = ["account_id", "subscription_id", "billing_date", "kind", "metric"]
+    others = [name for name in amounts.columns if name not in (*keys, "issued")]
+    return (
+        amounts.with_columns(kind=fee)
+        .group_by(keys, maintain_order=True)
+        .agg(pl.col("issued").sum().cast(MONEY), pl.col(others).first())
+        .select(amounts.columns)
+    )
 
 
 def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) -> pl.DataFrame:

@@ -177,6 +177,21 @@ def test_what_a_refund_sends_back_is_what_was_paid(landing: Landing) -> None:
     assert [total for (total,) in rows(business, "documents", "total", kind="credit_note")] == ["-99.00"] * 3
 
 
+def test_a_refund_that_is_taken_back_is_due_again(landing: Landing) -> None:
+    landing.customer("acme")
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    refund = landing.request("acme", "refund", "2026-01-15T09:00:00Z")
+    bill_by_steps(landing.root, "2026-01", "2026-01-15")
+    landing.request("acme", "withdraw", "2026-01-20T09:00:00Z", withdraws=refund)
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert rows(business, "documents", "billing_date", "total", kind="invoice") == [
+        (date(2026, 1, 10), "99.00"),
+        (date(2026, 2, 10), "198.00"),
+    ]
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    assert rows(business, "documents", "total", billing_month="2026-03") == [("99.00",)]
+
+
 def test_a_yearly_fee_waits_until_access_comes_back(landing: Landing) -> None:
     landing.customer("acme", term="yearly")
     landing.use("acme", "2026-11-20", emails=15_001)

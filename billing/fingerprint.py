@@ -21,6 +21,7 @@ from billing.charges import OUT_OF_RANGE
 from billing.held_back import CONTRADICTION
 from billing.home import file_hash, read_frame, write_bytes
 from billing.ingest import events_fingerprint
+from billing.measured_deliveries import losses_that_stand
 from billing.month import approved_refunds, event_months
 from billing.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, PARKED, Table
 
@@ -79,7 +80,7 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
         # a refund corrects the first document, whenever it is asked for
         "refunds": _frame_hash(_refunds_of(business, month)),
         "first_month": str(business.first_month),
-        "accepted losses": str(business.register.accepted_losses().height),
+        "accepted losses": str(losses_that_stand(business).height),
         # a month in which something contradicted itself is looked at again
         "contradictions": "0",
         # so is one whose dues are left out for an account that was parked then, and is no more

@@ -83,6 +83,19 @@ def lost_deliveries(business: Business) -> pl.DataFrame:
     )
 
 
+def losses_that_stand(business: Business) -> pl.DataFrame:
+    """The accepted losses of deliveries that have not come back: the columns of `Register.accepted_losses`."""
+    losses = business.register.accepted_losses()
+    if losses.is_empty():
+        return losses
+    state = read_state(business.home)
+    there = [
+        (day, file) for day, found in sorted((state.days if state else {}).items()) for file in sorted(found.files)
+    ]
+    known = pl.DataFrame(there, schema={"delivery_day": pl.Date, "file": pl.String}, orient="row")
+    return losses.join(known, on=["delivery_day", "file"], how="anti", maintain_order="left")
+
+
 def refuse_lost_deliveries(business: Business, month: str, since: date | None = None) -> None:
     """Do not compute again what was measured from lost deliveries.
 

@@ -50,7 +50,7 @@ from billing.ingest import (
     scan_events,
 )
 from billing.issued_settings import keep_settings
-from billing.measured_deliveries import lost_deliveries, newly_measured, refuse_lost_deliveries
+from billing.measured_deliveries import losses_that_stand, lost_deliveries, newly_measured, refuse_lost_deliveries
 from billing.measured_usage import added_events, measuring_digest, record_measured
 from billing.month_checks import (
     answers_not_given_once,
@@ -443,14 +443,14 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
     accounts
         Of these accounts only; none means all.
     """
-    differences = month_differences(business, month, months_after(month, 1))
+    differences = month_differences(business, business.first_month or month, months_after(month, 1))
     if accounts:
         differences = differences.filter(pl.col("account_id").is_in(accounts))
     documents = business.register.documents([month])
-    documents = documents.join(differences, on=["subscription_id", "billing_date"], how="semi", maintain_order="left")
+    documents = documents.join(differences, on="subscription_id", how="semi", maintain_order="left")
     return correction_notes(
         month,
-        _with_settlements(business, differences),
+        by_billing_document(_with_settlements(business, differences), _billed_lines(business, differences)),
         reason,
         _billed_subscriptions(business),
         _required(business, PACKAGES, month),
@@ -494,13 +494,35 @@ def month_differences(business: Business, since: str, before: str, refunded_by: 
     if refunded_by is not None:
         is_refund = pl.col("kind") == "refund"
         amounts = pl.concat([amounts.filter(~is_refund), refunded_by.issued_amounts(*days).filter(is_refund)])
+    amounts = _with_refunds_taken_back(business, amounts)
     differences = open_differences(
         business.scan_months(DUES, months),
         business.scan_months(PARKED, months),
         register.closed_dates().select("subscription_id", "billing_date"),
         amounts,
     )
-    return _without_accepted_losses(differences, register.accepted_losses())
+    return _without_accepted_losses(differences, losses_that_stand(business))
+
+
+def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:
+    """What was billed, less what was paid back by refunds that a request took back: that fee is due again (rule 17)."""
+    taken_back = business.lives.answers.filter((pl.col("kind") == "refund") & (pl.col("reason") == "withdrawn"))
+    if taken_back.is_empty():
+        return amounts
+    is_undone = (
+        (pl.col("kind") == "refund")
+        & pl.col("account_id").is_in(taken_back["account_id"].implode())
+        & ~pl.col("subscription_id").is_in(approved_refunds(business)["subscription_id"].implode())
+    )
+    fee = pl.when(is_undone).then(pl.lit("package_fee")).otherwise("kind")
+    keys = ["account_id", "subscription_id", "billing_date", "kind", "metric"]
+    others = [name for name in amounts.columns if name not in (*keys, "issued")]
+    return (
+        amounts.with_columns(kind=fee)
+        .group_by(keys, maintain_order=True)
+        .agg(pl.col("issued").sum().cast(MONEY), pl.col(others).first())
+        .select(amounts.columns)
+    )
 
 
 def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) -> pl.DataFrame:
@@ -845,9 +867,11 @@ def _billed_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame
 
 def _running_taxes(business: Business, numbers: pl.Series) -> pl.DataFrame:
     """As `running_taxes`, of documents."""
-    return running_taxes(
-        *business.register.taxes_of(numbers.drop_nulls().unique().sort().to_list()), business.catalogue
-    )
+    register, wanted = business.register, numbers.drop_nulls().unique().sort()
+    _, lines = register.taxes_of(wanted.to_list())
+    both = pl.concat([wanted.rename("number"), lines["number"]]).unique().sort()
+    found = running_taxes(*register.taxes_of(both.to_list()), business.catalogue)
+    return found.filter(pl.col("number").is_in(wanted.implode()))
 
 
 def _keep_drafts_after(business: Business, month: str, through: date) -> None:

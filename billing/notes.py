@@ -81,13 +81,15 @@ def correction_notes(
     accounts: pl.DataFrame,
     catalogue: Catalogue,
 ) -> Drafts:
-    """Rule 21: a credit or debit note per document of the month whose billing date has an open difference.
+    """Rule 21: a credit or debit note per document of the month whose billing differs from what is due.
+
+    A note gives back what its document billed, of earlier cycles too, and charges what is due beside it on its date.
 
     Parameters
     ----------
     differences
-        As `with_settlements`, of the month. Where nothing was issued on the date there is no document to correct: such
-        a difference waits for the subscription's next document.
+        As `with_settlements` and `by_billing_document`, of this month and those before. Where nothing was issued on
+        the date there is no document to correct: such a difference waits for the subscription's next document.
     packages
         The table PACKAGES of the month.
     documents
@@ -95,23 +97,27 @@ def correction_notes(
     taxes
         As `running_taxes`, of the documents.
     """
-    corrected = documents.filter(pl.col("corrects").is_null()).join(
-        differences, on=["subscription_id", "billing_date"], how="semi", maintain_order="left"
-    )
+    scheduled = documents.filter(pl.col("corrects").is_null())
+    on_its_date = scheduled.select("subscription_id", "billing_date", own="number")
+    is_earlier = pl.col("due_on") != pl.col("billing_date")
     adjusted = (
-        differences.join(
-            corrected.select("subscription_id", "billing_date", "number"), on=["subscription_id", "billing_date"]
-        )
-        .sort("number", "kind", "metric", "cycle_start", descending=[False, True, False, False])
-        .with_columns(description=in_words(catalogue))
+        differences.join(on_its_date, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
+        .rename({"billing_date": "due_on"})
+        .with_columns(number=pl.coalesce("gives_back", "own"))
+        .join(scheduled.select("number", "billing_date"), on="number", maintain_order="left")
+        .sort("number", "due_on", "kind", "metric", "cycle_start", descending=[False, True, True, False, False])
         .with_columns(
-            due_on="billing_date",
+            description=pl.when(is_earlier)
+            .then(in_words(catalogue, " of an earlier cycle"))
+            .otherwise(in_words(catalogue))
+        )
+        .with_columns(
             due_kind="kind",
             kind=pl.lit("adjustment"),
-            amount=pl.col("due") - pl.col("issued"),
             line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
         )
     )
+    corrected = scheduled.join(adjusted, on="number", how="semi", maintain_order="left")
     return _notes(month, corrected, adjusted, taxes, reason, subscriptions, packages, accounts, catalogue)
 
 

@@ -246,15 +246,15 @@ class Register:
         Returns
         -------
         tuple of polars.DataFrame
-            The columns of TAXES: of the documents, of their notes, and of lines of later documents that are taxed as
-            they were, by the `number` of the document that billed; and number, amount of lines of later documents that
-            give back what it billed and are taxed together with lines of their own.
+            The columns of TAXES and `by`: of the documents, of their notes, and of lines of later documents that are
+            taxed as they were; `number` is the document that billed and `by` the one that has the row. And number, by,
+            amount: what lines of `by` give back of what `number` billed, where either is one of the documents.
         """
         schema: dict[str, Any] = {column.name: _raw_type(column.name, TAXES.schema) for column in TAXES.columns}
-        lines = {"number": pl.String, "amount": pl.Int64}
-        found, together = [pl.DataFrame(schema=schema)], [pl.DataFrame(schema=lines)]
+        schema["by"] = pl.String
+        lines = {"number": pl.String, "by": pl.String, "amount": pl.Int64}
+        found, given = [pl.DataFrame(schema=schema)], [pl.DataFrame(schema=lines)]
         tax, line, document = stored.taxes.c, stored.lines.c, stored.documents.c
-        apart = sa.exists().where(tax.number == line.number, tax.taxed_as == line.gives_back)
         for start in range(0, len(numbers), _ACCOUNTS_PER_QUERY):
             some = numbers[start : start + _ACCOUNTS_PER_QUERY]
             for billed_by, condition in (
@@ -262,14 +262,17 @@ class Register:
                 (document.corrects, document.corrects.in_(some)),
                 (tax.taxed_as, tax.taxed_as.in_(some) & document.corrects.is_(None)),
             ):
-                columns = [billed_by, *(tax[name] for name in schema if name != "number")]
+                columns = [billed_by, *(tax[name] for name in schema if name not in ("number", "by")), tax.number]
                 found.append(self._frame(sa.select(*columns).join(stored.documents).where(condition), schema))
-            query = sa.select(line.gives_back, line.amount).where(line.gives_back.in_(some), ~apart)
-            together.append(self._frame(query, lines))
+            query = sa.select(line.gives_back, line.number, line.amount)
+            for condition in (line.gives_back.in_(some), line.number.in_(some) & line.gives_back.is_not(None)):
+                given.append(self._frame(query.where(condition), lines))
         taxes = pl.concat(found).with_columns(_from_integers("taxable", "amount"))
+        pairs = pl.concat([part.group_by("number", "by").agg(pl.col("amount").sum()) for part in given])
         return (
             taxes.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names),
-            pl.concat(together).with_columns(_from_integers("amount")),
+            # a pair of which both are asked for is found twice
+            pairs.unique().with_columns(_from_integers("amount")),
         )
 
     def rows(self, month: str) -> IssuedRows:

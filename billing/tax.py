@@ -133,21 +133,34 @@ def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue
     Parameters
     ----------
     taxes, lines
-        As `Register.taxes_of`.
+        As `Register.taxes_of`, of the documents and of those that their lines give back.
     """
     keys = ["number", *_IDENTITY]
-    share = pl.when(pl.col("reason") == "charged").then(_tax_amount("back", catalogue)).otherwise(_NOTHING)
-    return (
-        taxes.group_by(keys)
-        .agg(pl.col("taxable", "amount").sum().cast(MONEY))
-        .join(lines.group_by("number").agg(back=pl.col("amount").sum().cast(MONEY)), on="number", how="left")
-        .with_columns(pl.col("back").fill_null(_NOTHING))
+    own = taxes.filter(pl.col("taxed_as").is_null())
+    apart = taxes.filter(pl.col("taxed_as").is_not_null()).select(*keys, "by")
+    # what is taxed together with lines of its own document has a share of their tax: it moves from one to the other
+    together = (
+        own.select(keys)
+        .unique()
+        .join(lines, on="number")
+        .join(apart, on=[*keys, "by"], how="anti", nulls_equal=True)
         .with_columns(
-            taxable=(pl.col("taxable") + pl.col("back")).cast(MONEY),
-            # the tax of a line that is taxed together with others is a share of theirs
-            amount=(pl.col("amount") + share).cast(MONEY),
+            moved=pl.when(pl.col("reason") == "charged").then(_tax_amount("amount", catalogue)).otherwise(_NOTHING)
         )
-        .select(*keys, "taxable", "amount")
+    )
+    parts = [
+        taxes.select(*keys, "taxable", "amount"),
+        together.select(*keys, taxable="amount", amount="moved"),
+        together.select(
+            *(pl.col("by").alias(name) if name == "number" else pl.col(name) for name in keys),
+            taxable=-pl.col("amount"),
+            amount=-pl.col("moved"),
+        ),
+    ]
+    return (
+        pl.concat([part.cast({"taxable": MONEY, "amount": MONEY}) for part in parts])
+        .group_by(keys)
+        .agg(pl.col("taxable", "amount").sum().cast(MONEY))
         .sort(keys)
     )
 
@@ -170,6 +183,9 @@ def joined_taxes(own: pl.DataFrame, given_back: pl.DataFrame, catalogue: Catalog
     own = own.with_columns(taxed_as=pl.lit(None, pl.String))
     if given_back.is_empty():
         return own
+    # beside lines that come to nothing, each document gets back its own tax to the cent
+    comes_to_nothing = own.filter(pl.col("taxable") == 0).join(given_back, on=list(_KEYS), how="semi")
+    own = own.join(comes_to_nothing, on=list(_KEYS), how="anti", maintain_order="left")
     same = [*_KEYS, *_IDENTITY]
     back = given_back.join(own, on=same, how="semi", nulls_equal=True).group_by(same).agg(back=pl.col("taxable").sum())
     charged = pl.col("reason") == "charged"

@@ -368,6 +368,7 @@ TAX_ROW: dict[str, Any] = {
     "rate": RATE,
     "reason": pl.String,
 }
+GIVES_BACK = pl.Schema({"number": pl.String(), "by": pl.String(), "amount": MONEY})
 PART = {"account_id": "acme", "subscription_id": "acme/1", "billing_date": DAY, "number": "INV-1"}
 
 
@@ -379,14 +380,18 @@ def tax_of(net: Decimal, amount: Decimal) -> pl.DataFrame:
 
 def given_back_in_turn(net: Decimal, parts: list[Decimal], catalogue: Catalogue) -> list[Decimal]:
     """The tax of each part of a document of a 5 percent tax, given back one after the other."""
-    taxes, nothing = tax_of(net, rounded_tax(net)), pl.DataFrame(schema={"number": pl.String, "amount": MONEY})
+    taxes, nothing = tax_of(net, rounded_tax(net)), pl.DataFrame(schema=GIVES_BACK)
     found = []
     for part in parts:
         row = pl.DataFrame([{**PART, "net": part}], schema_overrides={"net": MONEY})
-        note = taxes_given_back(row, running_taxes(taxes, nothing, catalogue), catalogue)
+        note = taxes_given_back(row, running_taxes(with_places(taxes), nothing, catalogue), catalogue)
         found.append(note["amount"].item())
         taxes = pl.concat([taxes, tax_of(part, note["amount"].item())])
     return found
+
+
+def with_places(taxes: pl.DataFrame) -> pl.DataFrame:
+    return taxes.with_columns(by=pl.col("number"), taxed_as=pl.lit(None, pl.String))
 
 
 def rounded_tax(net: Decimal) -> Decimal:
@@ -408,6 +413,25 @@ def test_however_a_document_is_given_back_the_parts_are_its_tax(ref_1: Catalogue
     assert sum(given_back_in_turn(net, parts, ref_1), Decimal(0)) == -rounded_tax(net)
 
 
+@settings(max_examples=50)
+@given(own=st.integers(0, 5000), given_back=st.lists(st.tuples(st.sampled_from("AB"), st.integers(1, 900)), max_size=4))
+def test_what_is_taxed_together_is_told_apart_to_the_cent(
+    ref_1: Catalogue, own: int, given_back: list[tuple[str, int]]
+) -> None:
+    """Documents A and B are given back in part on documents of other lines: what is left of all is what was charged."""
+    rows = [tax_of(Decimal(50), Decimal("2.50")).with_columns(number=pl.lit(name)) for name in "AB"]
+    for place, (_, cents) in enumerate(given_back):
+        net = Decimal(own - cents) / 100
+        rows.append(tax_of(net, rounded_tax(net)).with_columns(number=pl.lit(f"C{place}")))
+    pairs = [(name, f"C{place}", Decimal(-cents) / 100) for place, (name, cents) in enumerate(given_back)]
+    taxes = with_places(pl.concat(rows))
+    left = running_taxes(taxes, pl.DataFrame(pairs, schema=GIVES_BACK, orient="row"), ref_1)
+    assert left["amount"].sum() == taxes["amount"].sum()
+    sums = {name: sum((net for each, _, net in pairs if each == name), Decimal(50)) for name in "AB"}
+    found = dict(left.select("number", "taxable").iter_rows())
+    assert found == sums | {f"C{place}": Decimal(own) / 100 for place in range(len(given_back))}
+
+
 def test_the_same_tax_stands_once_on_a_document_that_bills_and_gives_back(ref_1: Catalogue) -> None:
     own = (
         tax_of(Decimal("99.00"), Decimal("4.95"))
@@ -418,6 +442,11 @@ def test_the_same_tax_stands_once_on_a_document_that_bills_and_gives_back(ref_1:
     same = taxes_given_back(given_back, tax_of(Decimal("3.30"), Decimal("0.17")), ref_1)
     assert joined_taxes(own, same, ref_1).select("taxable", "amount", "taxed_as").rows() == [
         (Decimal("95.70"), Decimal("4.79"), None)
+    ]
+    # beside lines that come to nothing the document's own tax is given back, to the cent
+    nothing = own.with_columns(taxable=pl.lit(0).cast(MONEY), amount=pl.lit(0).cast(MONEY))
+    assert joined_taxes(nothing, same, ref_1).select("taxable", "amount", "taxed_as").rows() == [
+        (Decimal("-3.30"), Decimal("-0.17"), "INV-1")
     ]
     lower = tax_of(Decimal("3.30"), Decimal("0.13")).with_columns(rate=pl.lit(Decimal("0.04")).cast(RATE))
     other = taxes_given_back(given_back, lower, ref_1)

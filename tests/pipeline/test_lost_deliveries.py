@@ -69,6 +69,22 @@ def test_an_accepted_loss_is_recorded_and_leaves_what_was_issued(billed: tuple[L
     assert [words for words in found if "the PDF of" not in words] == []
 
 
+def test_a_delivery_that_was_given_up_counts_again_when_it_is_back(billed: tuple[Landing, str | None]) -> None:
+    landing, register = billed
+    shutil.rmtree(landing.root / "lake")
+    told = ["--reason", "the archive burnt", "--as-of", "2026-03-31", "--home", landing.root]
+    assert overage("accept-loss", *told, register=register).status == 0
+    # what comes late of a cycle whose usage is lost in part cannot be rated
+    landing.use("acme", "2026-01-21", emails=3_000, delivered="2026-03-02")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
+    assert rows(business, "documents", "total", billing_month="2026-03") == [("102.00",)]
+    for folder in landing.root.parent.glob("2026-01-*"):
+        folder.rename(landing.folder / "usage" / folder.name)
+    business = bill_by_steps(landing.root, "2026-04", "2026-04-30", register=register)
+    # 21,000 e-mails where 18,000 were billed
+    assert rows(business, "documents", "total", billing_month="2026-04") == [("108.00",)]
+
+
 def test_a_record_names_hash_rows_and_sums_and_is_written_once(billed: tuple[Landing, str | None]) -> None:
     landing, register = billed
     business = Business.load(landing.root, date(2026, 2, 28), register)

@@ -115,6 +115,29 @@ def test_notes_of_a_document_never_give_back_more_than_it_billed(landing: Landin
     assert sum(totals) == 0
 
 
+def test_a_correction_gives_back_of_a_document_what_that_document_billed(landing: Landing) -> None:
+    (landing.folder / "tax_rates.csv").write_text(
+        "country,region,rate,name,effective_from\nUS,,0.05,Tax,2020-01-01\nUS,,0.06,Tax,2026-02-01\n"
+    )
+    agreement(landing, "acme", "2026-01-01", "2.20")
+    landing.customer("acme")
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    text = (landing.folder / "catalogue.yaml").read_text()
+    (landing.folder / "catalogue.yaml").write_text(text.replace("2.20", "9.99"))
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    # February's invoice bills January's difference, too
+    assert [net for (net,) in rows(business, "documents", "net")] == ["2.20", "17.78"]
+    (landing.folder / "catalogue.yaml").write_text(text.replace("2.20", "3.33"))
+    business = correct(landing.root, "2026-01", "2026-02-11")
+    assert rows(business, "documents", "net", kind="credit_note") == []
+    business = correct(landing.root, "2026-02", "2026-02-12")
+    assert rows(business, "documents", "corrects", "net", "tax", kind="credit_note") == [
+        ("INV-2026-000002", "-13.32", "-0.80")
+    ]
+    assert correct(landing.root, "2026-02", "2026-02-12").register.count() == 3
+    assert [words for words in disagreements(business) if "the PDF of" not in words] == []
+
+
 def test_a_credited_document_suspends_nobody(landing: Landing) -> None:
     landing.customer("acme")
     bill_by_steps(landing.root, "2026-02", "2026-02-10")
@@ -152,6 +175,21 @@ def test_what_a_refund_sends_back_is_what_was_paid(landing: Landing) -> None:
     ]
     # the whole fee is credited all the same
     assert [total for (total,) in rows(business, "documents", "total", kind="credit_note")] == ["-99.00"] * 3
+
+
+def test_a_refund_that_is_taken_back_is_due_again(landing: Landing) -> None:
+    landing.customer("acme")
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    refund = landing.request("acme", "refund", "2026-01-15T09:00:00Z")
+    bill_by_steps(landing.root, "2026-01", "2026-01-15")
+    landing.request("acme", "withdraw", "2026-01-20T09:00:00Z", withdraws=refund)
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert rows(business, "documents", "billing_date", "total", kind="invoice") == [
+        (date(2026, 1, 10), "99.00"),
+        (date(2026, 2, 10), "198.00"),
+    ]
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    assert rows(business, "documents", "total", billing_month="2026-03") == [("99.00",)]
 
 
 def test_a_yearly_fee_waits_until_access_comes_back(landing: Landing) -> None:

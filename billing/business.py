@@ -16,7 +16,7 @@ from billing.catalogue import Catalogue, load_catalogue
 from billing.errors import RefusedError
 from billing.held_back import accounts_without_row, refuse_lacking_accounts, subscriptions_without_request
 from billing.home import Home, lock, scan_frames
-from billing.inputs import Inputs, known_accounts, read_inputs
+from billing.inputs import Inputs, read_inputs
 from billing.issued_settings import refuse_moved_settings
 from billing.rating import TermsFrames, terms_frames
 from billing.register import BEGUN_SCHEMA, Register
@@ -127,23 +127,13 @@ class Business:
     @cached_property
     def without_row(self) -> pl.DataFrame:
         """As `accounts_without_row`: parked, while everything that was issued to them stands (rule 28)."""
-        return accounts_without_row(self.billed_accounts, self.inputs.accounts, self.inputs.rejects)
+        return accounts_without_row(self.inputs.known_accounts, self.inputs.accounts, self.inputs.rejects)
 
     @property
     def parked(self) -> pl.DataFrame:
         """account_id, reason, detail: the accounts that cannot be billed, whatever the month; sorted."""
         found = pl.concat([self.without_row, self.lives.parked])
         return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
-
-    @cached_property
-    def billed_accounts(self) -> pl.Series:
-        """account_id, sorted: to which something had been issued when the inputs were read."""
-        return self.register.billed_accounts()
-
-    @cached_property
-    def known_accounts(self) -> pl.Series:
-        """account_id, sorted: whose usage counts."""
-        return known_accounts(self.inputs.accounts, self.billed_accounts)
 
     def refuse_lacking_accounts(self) -> None:
         """As `refuse_lacking_accounts`, of this business.

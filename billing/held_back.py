@@ -21,13 +21,13 @@ PASSES_DATES: Final = (ACCOUNT_MISSING, ACCOUNT_SET_ASIDE, REQUEST_MISSING)
 _FEWEST, _SHARE = 10, 10
 
 
-def accounts_without_row(billed: pl.Series, accounts: pl.DataFrame, rejects: pl.DataFrame) -> pl.DataFrame:
+def accounts_without_row(known: pl.Series, accounts: pl.DataFrame, rejects: pl.DataFrame) -> pl.DataFrame:
     """Accounts that were billed and have no valid row in the accounts file.
 
     Parameters
     ----------
-    billed
-        account_id: of accounts to which anything was issued.
+    known
+        account_id: accounts with a row, and those to which anything was issued.
     accounts, rejects
         As in `Inputs`.
 
@@ -36,7 +36,7 @@ def accounts_without_row(billed: pl.Series, accounts: pl.DataFrame, rejects: pl.
     polars.DataFrame
         account_id, reason, detail; sorted.
     """
-    missing = billed.to_frame("account_id").join(accounts, on="account_id", how="anti")
+    missing = known.to_frame("account_id").join(accounts, on="account_id", how="anti")
     aside = (
         rejects.filter(pl.col("file").str.starts_with("accounts"))
         .group_by("account_id", maintain_order=True)

@@ -135,6 +135,8 @@ class Inputs:
         As the table REJECTS.
     unusable
         The files that hold rows of which none counts, in words.
+    known_accounts
+        account_id, sorted: accounts with a row, and those to which something was issued.
     """
 
     accounts: pl.DataFrame
@@ -144,6 +146,7 @@ class Inputs:
     rejects: pl.DataFrame
     warnings: tuple[str, ...]
     unusable: tuple[str, ...] = ()
+    known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
 
 
 @dataclass
@@ -188,7 +191,8 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
     accounts = _accounts(home, catalogue, noticed)
     tax_rates = read_tax_rates(home.landing / "tax_rates.csv", catalogue.encoding)
     noticed.warnings += [*_untaxed(accounts, tax_rates), *_without_regional_rate(accounts, tax_rates)]
-    known = known_accounts(accounts, billed)
+    ids = accounts["account_id"]
+    known = ids if billed is None else pl.concat([ids, billed]).unique().sort()
     requests = _requests(home, catalogue, known, noticed)
     payments = _payments(home, catalogue, known, noticed)
     return Inputs(
@@ -199,13 +203,8 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
         rejects=REJECTS.conform(pl.concat([REJECTS.empty(), *noticed.rejects])),
         warnings=tuple(noticed.warnings),
         unusable=tuple(noticed.unusable),
+        known_accounts=known,
     )
-
-
-def known_accounts(accounts: pl.DataFrame, billed: pl.Series | None) -> pl.Series:
-    """account_id, sorted: accounts with a row, and those to which something was issued."""
-    ids = accounts["account_id"]
-    return ids if billed is None else pl.concat([ids, billed]).unique().sort()
 
 
 def end_of_day(day: date, catalogue: Catalogue) -> datetime:

@@ -110,7 +110,7 @@ def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
     return pending_days(
         business.home,
         catalogue.metrics,
-        business.known_accounts,
+        business.inputs.known_accounts,
         catalogue.time_zone,
         catalogue.policy.lateness_days,
         business.as_of,
@@ -125,7 +125,7 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
     return ingest_deliveries(
         business.home,
         catalogue.metrics,
-        business.known_accounts,
+        business.inputs.known_accounts,
         catalogue.time_zone,
         catalogue.policy.lateness_days,
         progress=progress,
@@ -1073,9 +1073,7 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         seen=_drafted_from(business, month).read_text().splitlines()[0],
         begun=_newly_begun(business, closing),
         measured=newly_measured(business),
-        passed=parked.filter(
-            pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.billed_accounts.implode())
-        )["account_id"],
+        passed=parked.filter(pl.col("reason").is_in(PASSES_DATES))["account_id"],
     )
 
 

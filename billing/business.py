@@ -135,6 +135,20 @@ class Business:
         found = pl.concat([self.without_row, self.lives.parked])
         return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
 
+    def parked_in(self, month: str) -> pl.DataFrame:
+        """As `parked`, of a month: where all billing dates are closed, what was computed before a row went stands.
+
+        Accounts whose dates went by while they were parked stay so until their row is back.
+        """
+        last_day = date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1)
+        through = self.register.closed_through(month)
+        if through is None or through < last_day:
+            return self.parked
+        passed = self.register.passed_dates(month)
+        held = self.without_row.join(passed, on="account_id", how="semi")
+        found = pl.concat([held, self.lives.parked])
+        return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
+
     def refuse_lacking_accounts(self) -> None:
         """As `refuse_lacking_accounts`, of this business.
 

@@ -94,7 +94,7 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
     }
     passed = business.register.passed_dates(month)
     is_closed = closed_through is not None and closed_through >= last_day
-    parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked
+    parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked_in(month)
     inputs["parked"] = _frame_hash(pl.concat([parked.select("account_id"), passed.select("account_id")]))
     if not is_closed:
         earlier = months_between(business.first_month or month, before)
@@ -213,7 +213,7 @@ def _parked_no_more(business: Business, month: str) -> str:
     """How many accounts the month's tables leave out as parked that are not parked any more."""
     found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason"])
     standing = found.filter(~pl.col("reason").is_in([CONTRADICTION, OUT_OF_RANGE]))
-    return str(standing.join(business.parked, on="account_id", how="anti").height)
+    return str(standing.join(business.parked_in(month), on="account_id", how="anti").height)
 
 
 def _event_months(business: Business, month: str) -> list[str]:

@@ -793,7 +793,7 @@ def _parked(business: Business, month: str) -> pl.DataFrame:
     )
     return _as_parked(
         month,
-        business.parked,
+        business.parked_in(month),
         parked_by_rating(_rated(business, month), month),
         _contradictory(without_package),
     )

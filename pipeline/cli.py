@@ -508,7 +508,7 @@ def verify(home: Path) -> int:
 
 
 @main.command()
-@click.option("--port", type=int, default=3000, show_default=True)
+@click.option("--port", type=click.IntRange(1, 65_535), default=3000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--read-only", is_flag=True, help="Let nobody start or change anything; no schedule runs.")
 @click.option("--new-user", metavar="NAME", help="Ask for a password, print the user for OVERAGE_UI_USERS, and end.")

@@ -35,6 +35,7 @@ from billing.repairing import damage_in_words
 from billing.reviewing import issued_business, review_of, reviewed_business
 from billing.tables import DRAFTS, PARKED
 from billing.unread import not_read
+from billing.words import counted
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 from pipeline.records import opened
@@ -76,12 +77,17 @@ def bill(business: Business, month: str, through: str, draft: bool, say: Say) ->
         if not months:
             write_frame(business.home.partition(PARKED, through), _parked_by_requests(business, through), PARKED)
         undrawn: list[str] = []
-        for each in months:
-            undrawn += _bill_month(business, each, resource, instance, say)
-            if not business.catalogue.policy.auto_issue:
-                _say_what_to_review(business, each, say)
-        issued = business.register.count(through) - before
-        _finish(business, months, resource, instance, say)
+        try:
+            for each in months:
+                undrawn += _bill_month(business, each, resource, instance, say)
+                if not business.catalogue.policy.auto_issue:
+                    _say_what_to_review(business, each, say)
+            issued = business.register.count(through) - before
+            _finish(business, months, resource, instance, say)
+        except InterruptedRunError:
+            if done := business.register.count(through) - before:
+                say(f"{counted(done, 'document')} issued before the run was interrupted")
+            raise
     found = outcome(business, months, issued, say)
     return replace(found, problems=[*found.problems, *undrawn])
 

@@ -172,3 +172,19 @@ def test_late_usage_of_a_customer_without_a_row_is_billed_when_the_row_is_back(l
     business = bill_by_steps(landing.root, "2026-04", "2026-04-10")
     assert account_totals(business)["gone"] == ["99.00", "99.00", "99.00", "114.00"]
     assert [words for words in disagreements(business) if "the PDF of" not in words] == []
+
+
+def test_verify_finds_nothing_while_an_account_is_parked_or_a_payment_came_later(landing: Landing) -> None:
+    for name in ("acme", "beta"):
+        landing.customer(name)
+        landing.use(name, "2026-01-20", emails=15_001)
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    without(landing.folder / "accounts.csv", "acme,")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    assert business.parked["account_id"].to_list() == ["acme"]
+    found = disagreements(Business.load(landing.root, date(2026, 3, 31)))
+    assert [words for words in found if "the PDF of" not in words] == []
+    # late usage computes the closed months again: what is due of the parked account stays as it is
+    landing.use("acme", "2026-01-21", emails=5_000, delivered="2026-03-01")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    assert len(rows(business, "charges", "account_id", account_id="acme")) > 0

@@ -84,12 +84,20 @@ def bill(business: Business, month: str, through: str, draft: bool, say: Say) ->
                     _say_what_to_review(business, each, say)
             issued = business.register.count(through) - before
             _finish(business, months, resource, instance, say)
-        except InterruptedRunError:
-            if done := business.register.count(through) - before:
-                say(f"{counted(done, 'document')} issued before the run was interrupted")
-            raise
+        except InterruptedRunError as error:
+            raise InterruptedRunError(_with_issued(str(error), business, through, before)) from error
     found = outcome(business, months, issued, say)
     return replace(found, problems=[*found.problems, *undrawn])
+
+
+def _with_issued(message: str, business: Business, through: str, before: int) -> str:
+    """The message of a run that was interrupted, and how many documents it had issued."""
+    try:
+        issued = business.register.count(through) - before
+    except InterruptedRunError:
+        # the register itself is what was lost
+        return message
+    return f"{message} ({counted(issued, 'document')} issued before that)" if issued else message
 
 
 def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:

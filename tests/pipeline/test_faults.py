@@ -13,7 +13,7 @@ from tests.pipeline.faults import counted_calls
 from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import register_rows
 
-FAULTS = int(os.environ.get("FAULTS", "24"))
+FAULTS = int(os.environ.get("FAULTS", "40"))
 """How many calls fail, spread over a run; 0 means every one."""
 
 

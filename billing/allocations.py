@@ -243,6 +243,7 @@ def _matched(claims: pl.DataFrame, sources: pl.DataFrame, by: str) -> pl.DataFra
     polars.DataFrame
         group, account_id, number, source, source_kind, on (the later of the source's and the document's day), amount.
     """
+    # `by` may be `group` itself, which is carried along too
     claims, sources = (frame.with_columns(_by=by) for frame in (claims, sources))
     by = "_by"
     ends = [
@@ -252,7 +253,7 @@ def _matched(claims: pl.DataFrame, sources: pl.DataFrame, by: str) -> pl.DataFra
         for frame, other, amount in ((claims, sources, "claim"), (sources, claims, "amount"))
     ]
     claimed, paying = ends
-    # every place where a claim or a source ends begins a new piece; after the last end of either, nothing meets
+    # Cut both at every cumulative sum: each piece belongs to one claim and one source.
     pieces = (
         pl.concat([frame.select(by, "end") for frame in ends])
         .unique()

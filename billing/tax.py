@@ -138,7 +138,7 @@ def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue
     keys = ["number", *_IDENTITY]
     own = taxes.filter(pl.col("taxed_as").is_null())
     apart = taxes.filter(pl.col("taxed_as").is_not_null()).select(*keys, "by")
-    # what is taxed together with lines of its own document has a share of their tax: it moves from one to the other
+    # A line taxed together with others has no tax row: move its rounded share to the document that billed it.
     together = (
         own.select(keys)
         .unique()

@@ -867,10 +867,11 @@ def _billed_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame
 
 def _running_taxes(business: Business, numbers: pl.Series) -> pl.DataFrame:
     """As `running_taxes`, of documents."""
-    register, wanted = business.register, numbers.drop_nulls().unique().sort()
-    _, lines = register.taxes_of(wanted.to_list())
-    both = pl.concat([wanted.rename("number"), lines["number"]]).unique().sort()
-    found = running_taxes(*register.taxes_of(both.to_list()), business.catalogue)
+    wanted = numbers.drop_nulls().unique().sort()
+    pairs = business.register.given_back(wanted.to_list())
+    pairs = business.register.given_back(pl.concat([wanted, pairs["by"]]).unique().sort().to_list())
+    all_of_them = pl.concat([wanted, pairs["by"], pairs["number"]]).unique().sort().to_list()
+    found = running_taxes(business.register.taxes_of(all_of_them), pairs, business.catalogue)
     return found.filter(pl.col("number").is_in(wanted.implode()))
 
 

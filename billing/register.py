@@ -51,7 +51,7 @@ _BULK = 10_000
 _ROWS_PER_STATEMENT = 200
 # a statement of SQLite before 3.32 has at most 999 values, later ones and PostgreSQL more than 30,000
 _VALUES_OF_OLDER_SQLITE: Final = 999
-_ACCOUNTS_PER_QUERY = 900
+_VALUES_PER_QUERY = 900
 # keys of the server's locks: one for a run, one for the transaction that gives numbers
 _RUN_LOCK: Final = 7_281_002
 _ISSUE_LOCK: Final = 7_281_003
@@ -240,23 +240,20 @@ class Register:
         frame = self._frame(query, schema).with_columns(_from_integers("taxable", "amount"))
         return frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
 
-    def taxes_of(self, numbers: Sequence[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def taxes_of(self, numbers: Sequence[str]) -> pl.DataFrame:
         """The taxes of documents, and what has been given back of them so far.
 
         Returns
         -------
-        tuple of polars.DataFrame
+        polars.DataFrame
             The columns of TAXES and `by`: of the documents, of their notes, and of lines of later documents that are
-            taxed as they were; `number` is the document that billed and `by` the one that has the row. And number, by,
-            amount: what lines of `by` give back of what `number` billed, where either is one of the documents.
+            taxed as they were; `number` is the document that billed and `by` the one that has the row.
         """
         schema: dict[str, Any] = {column.name: _raw_type(column.name, TAXES.schema) for column in TAXES.columns}
         schema["by"] = pl.String
-        lines = {"number": pl.String, "by": pl.String, "amount": pl.Int64}
-        found, given = [pl.DataFrame(schema=schema)], [pl.DataFrame(schema=lines)]
-        tax, line, document = stored.taxes.c, stored.lines.c, stored.documents.c
-        for start in range(0, len(numbers), _ACCOUNTS_PER_QUERY):
-            some = numbers[start : start + _ACCOUNTS_PER_QUERY]
+        found = [pl.DataFrame(schema=schema)]
+        tax, document = stored.taxes.c, stored.documents.c
+        for some in _portions(numbers):
             for billed_by, condition in (
                 (tax.number, tax.number.in_(some) & tax.taxed_as.is_(None)),
                 (document.corrects, document.corrects.in_(some)),
@@ -264,16 +261,21 @@ class Register:
             ):
                 columns = [billed_by, *(tax[name] for name in schema if name not in ("number", "by")), tax.number]
                 found.append(self._frame(sa.select(*columns).join(stored.documents).where(condition), schema))
-            query = sa.select(line.gives_back, line.number, line.amount)
-            for condition in (line.gives_back.in_(some), line.number.in_(some) & line.gives_back.is_not(None)):
-                given.append(self._frame(query.where(condition), lines))
         taxes = pl.concat(found).with_columns(_from_integers("taxable", "amount"))
-        pairs = pl.concat([part.group_by("number", "by").agg(pl.col("amount").sum()) for part in given])
-        return (
-            taxes.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names),
-            # a pair of which both are asked for is found twice
-            pairs.unique().with_columns(_from_integers("amount")),
-        )
+        return taxes.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
+
+    def given_back(self, numbers: Sequence[str]) -> pl.DataFrame:
+        """number, by, amount: what lines of `by` give back of what `number` billed, where either is one of these."""
+        schema = {"number": pl.String, "by": pl.String, "amount": pl.Int64}
+        line = stored.lines.c
+        query = sa.select(line.gives_back, line.number, line.amount)
+        found = [pl.DataFrame(schema=schema)]
+        for some in _portions(numbers):
+            for condition in (line.gives_back.in_(some), line.number.in_(some) & line.gives_back.is_not(None)):
+                part = self._frame(query.where(condition), schema)
+                found.append(part.group_by("number", "by").agg(pl.col("amount").sum()))
+        # a pair of which both are asked for is found twice
+        return pl.concat(found).unique().sort("number", "by").with_columns(_from_integers("amount"))
 
     def rows(self, month: str) -> IssuedRows:
         """The documents of a billing month with their lines and taxes."""
@@ -305,11 +307,11 @@ class Register:
         schema |= {"due_on": pl.Date, "due_kind": pl.String}
         document = {"subscription_id": pl.String, "issued_on": pl.Date, "corrects": pl.String}
         found = [pl.DataFrame(schema=schema | document)]
-        for start in range(0, len(accounts), _ACCOUNTS_PER_QUERY):
+        for some in _portions(accounts):
             query = (
                 sa.select(*(stored.lines.c[name] for name in schema), *(stored.documents.c[name] for name in document))
                 .join(stored.documents)
-                .where(stored.documents.c.account_id.in_(accounts[start : start + _ACCOUNTS_PER_QUERY]))
+                .where(stored.documents.c.account_id.in_(some))
                 .where(stored.lines.c.due_on >= due_from, stored.lines.c.due_on <= due_to)
             )
             found.append(self._frame(query, schema | document))
@@ -1018,3 +1020,8 @@ def _use_immediate_transactions(engine: sa.Engine) -> None:
 
 def _cause(error: object) -> str:
     return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
+def _portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Parts of `values` that a query can name one by one."""
+    return (values[start : start + _VALUES_PER_QUERY] for start in range(0, len(values), _VALUES_PER_QUERY))

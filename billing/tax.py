@@ -130,22 +130,36 @@ def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Cata
 def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """What is left of the taxes of documents, for `taxes_given_back`.
 
+    A tax that stands once on a document that bills and gives back (rule 4) is told apart to the cent: what is left of
+    all documents is what they charged.
+
     Parameters
     ----------
     taxes, lines
-        As `Register.taxes_of`, of the documents and of those that their lines give back.
+        As `Register.taxes_of`, of the documents, of those whose lines give them back, and of all that these give back.
     """
     keys = ["number", *_IDENTITY]
     own = taxes.filter(pl.col("taxed_as").is_null())
     apart = taxes.filter(pl.col("taxed_as").is_not_null()).select(*keys, "by")
-    # A line taxed together with others has no tax row: move its rounded share to the document that billed it.
+    # A line taxed together with others has no tax row: move what it changed in the rounded tax of its document.
+    before = pl.col("others") + (pl.col("amount").cum_sum() - pl.col("amount")).over("by", *_IDENTITY)
     together = (
         own.select(keys)
         .unique()
         .join(lines, on="number")
         .join(apart, on=[*keys, "by"], how="anti", nulls_equal=True)
+        .join(
+            own.filter(pl.col("number") == pl.col("by")).select("by", *_IDENTITY, whole="taxable"),
+            on=["by", *_IDENTITY],
+            nulls_equal=True,
+        )
+        .sort("by", *_IDENTITY, "number")
+        .with_columns(others=pl.col("whole") - pl.col("amount").sum().over("by", *_IDENTITY))
+        .with_columns(before=before.cast(MONEY), after=(before + pl.col("amount")).cast(MONEY))
         .with_columns(
-            moved=pl.when(pl.col("reason") == "charged").then(_tax_amount("amount", catalogue)).otherwise(_NOTHING)
+            moved=pl.when(pl.col("reason") == "charged")
+            .then(_tax_amount("after", catalogue) - _tax_amount("before", catalogue))
+            .otherwise(_NOTHING)
         )
     )
     parts = [

@@ -414,22 +414,43 @@ def test_however_a_document_is_given_back_the_parts_are_its_tax(ref_1: Catalogue
 
 
 @settings(max_examples=50)
-@given(own=st.integers(0, 5000), given_back=st.lists(st.tuples(st.sampled_from("AB"), st.integers(1, 900)), max_size=4))
+@given(
+    own=st.integers(0, 5000),
+    given_back=st.lists(
+        st.tuples(st.sampled_from("CDE"), st.sampled_from("AB"), st.integers(1, 900)),
+        unique_by=lambda part: part[:2],
+        max_size=6,
+    ),
+    first_note=st.integers(0, 400),
+)
 def test_what_is_taxed_together_is_told_apart_to_the_cent(
-    ref_1: Catalogue, own: int, given_back: list[tuple[str, int]]
+    ref_1: Catalogue, own: int, given_back: list[tuple[str, str, int]], first_note: int
 ) -> None:
-    """Documents A and B are given back in part on documents of other lines: what is left of all is what was charged."""
-    rows = [tax_of(Decimal(50), Decimal("2.50")).with_columns(number=pl.lit(name)) for name in "AB"]
-    for place, (_, cents) in enumerate(given_back):
-        net = Decimal(own - cents) / 100
-        rows.append(tax_of(net, rounded_tax(net)).with_columns(number=pl.lit(f"C{place}")))
-    pairs = [(name, f"C{place}", Decimal(-cents) / 100) for place, (name, cents) in enumerate(given_back)]
-    taxes = with_places(pl.concat(rows))
-    left = running_taxes(taxes, pl.DataFrame(pairs, schema=GIVES_BACK, orient="row"), ref_1)
+    """Documents A and B are given back in part on C, D and E, and the rest by notes: nothing is left of any tax."""
+    nets = {"A": Decimal(50), "B": Decimal(50)}
+    for by in "CDE":
+        parts = [cents for each, _, cents in given_back if each == by]
+        nets[by] = Decimal(own - sum(parts)) / 100
+    taxes = pl.concat([tax_of(net, rounded_tax(net)).with_columns(number=pl.lit(name)) for name, net in nets.items()])
+    pairs = pl.DataFrame(
+        [(number, by, Decimal(-cents) / 100) for by, number, cents in given_back], schema=GIVES_BACK, orient="row"
+    )
+    left = running_taxes(with_places(taxes), pairs, ref_1)
     assert left["amount"].sum() == taxes["amount"].sum()
-    sums = {name: sum((net for each, _, net in pairs if each == name), Decimal(50)) for name in "AB"}
-    found = dict(left.select("number", "taxable").iter_rows())
-    assert found == sums | {f"C{place}": Decimal(own) / 100 for place in range(len(given_back))}
+    found = dict(left.select("number", pl.struct("taxable", "amount")).iter_rows())
+    for by in "CDE":
+        assert found[by] == {"taxable": Decimal(own) / 100, "amount": rounded_tax(Decimal(own) / 100)}
+    for name in "AB":
+        given = -sum(cents for _, each, cents in given_back if each == name)
+        rest = Decimal(50) + Decimal(given) / 100
+        assert found[name]["taxable"] == rest
+        notes = [Decimal(-first_note) / 100, Decimal(first_note) / 100 - rest]
+        running = left.filter(number=name)
+        for note in notes:
+            row = pl.DataFrame([{**PART, "number": name, "net": note}], schema_overrides={"net": MONEY})
+            tax = taxes_given_back(row, running, ref_1)["amount"].item()
+            running = running.with_columns((pl.col("taxable") + note).cast(MONEY), (pl.col("amount") + tax).cast(MONEY))
+        assert running.select("taxable", "amount").row(0) == (0, 0)
 
 
 def test_the_same_tax_stands_once_on_a_document_that_bills_and_gives_back(ref_1: Catalogue) -> None:

@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from billing.calendar import month_of
 from billing.errors import RefusedError
 from billing.words import counted
 
@@ -118,6 +119,44 @@ def subscriptions_without_request(
                 where,
             ),
         )
+    )
+
+
+def while_parked(dates: pl.DataFrame, gone_by: pl.DataFrame, day: str = "billing_date") -> pl.DataFrame:
+    """Those of some billing dates that went by while their account was parked: they are settled later (rule 28).
+
+    Parameters
+    ----------
+    dates
+        account_id and `day`, a billing date; its columns are kept.
+    gone_by
+        As `Register.dates_gone_by`.
+    """
+    months = dates.with_columns(_month=month_of(pl.col(day)))
+    return (
+        months.join(
+            gone_by, left_on=["account_id", "_month"], right_on=["account_id", "billing_month"], maintain_order="left"
+        )
+        .filter(pl.col(day) <= pl.col("passed_through"))
+        .drop("_month", "passed_through")
+    )
+
+
+def that_waited(
+    dates: pl.DataFrame, gone_by: pl.DataFrame, issued: pl.DataFrame, day: str = "billing_date"
+) -> pl.DataFrame:
+    """As `while_parked`, of which nothing was billed since.
+
+    Parameters
+    ----------
+    dates
+        account_id, subscription_id and `day`.
+    issued
+        As `Register.issued_amounts`.
+    """
+    billed = issued.select("subscription_id", pl.col("billing_date").alias(day))
+    return while_parked(dates, gone_by, day).join(
+        billed, on=["subscription_id", day], how="anti", maintain_order="left"
     )
 
 

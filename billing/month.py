@@ -25,7 +25,7 @@ from billing.documents import Drafts, Issued, draft_ranges, with_notes
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
 from billing.given_back import by_billing_document
-from billing.held_back import CONTRADICTION, PASSES_DATES
+from billing.held_back import CONTRADICTION, PASSES_DATES, while_parked
 from billing.home import (
     Home,
     file_hash,
@@ -480,25 +480,28 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     return issued
 
 
-def month_differences(business: Business, since: str, before: str, refunded_by: Register | None = None) -> pl.DataFrame:
+def month_differences(business: Business, since: str, before: str, later: Register | None = None) -> pl.DataFrame:
     """As `open_differences`, of the months from `since` to the one before `before`, all of them up to date.
 
     Parameters
     ----------
-    refunded_by
-        A later state of the register: a fee that it has paid back is left alone, too.
+    later
+        A later state of the register: a fee that it has paid back is left alone, too, and a date that it has closed and
+        that went by while its account was parked counts as closed.
     """
     months = months_between(since, months_after(before, -1))
     register, days = business.register, (first_day(since), first_day(before))
-    amounts = register.issued_amounts(*days)
-    if refunded_by is not None:
+    amounts, closed = register.issued_amounts(*days), register.closed_dates()
+    if later is not None:
         is_refund = pl.col("kind") == "refund"
-        amounts = pl.concat([amounts.filter(~is_refund), refunded_by.issued_amounts(*days).filter(is_refund)])
+        amounts = pl.concat([amounts.filter(~is_refund), later.issued_amounts(*days).filter(is_refund)])
+        came_back = while_parked(later.closed_dates(), register.dates_gone_by())
+        closed = pl.concat([closed, came_back])
     amounts = _with_refunds_taken_back(business, amounts)
     differences = open_differences(
         business.scan_months(DUES, months),
         business.scan_months(PARKED, months),
-        register.closed_dates().select("subscription_id", "billing_date"),
+        closed.select("subscription_id", "billing_date").unique(),
         amounts,
     )
     return _without_accepted_losses(differences, losses_that_stand(business))

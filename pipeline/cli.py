@@ -367,8 +367,6 @@ def correct(
         shown = [row | {"lines": _signed_lines(row["lines"])} for row in rows] if style == "table" else rows
         print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
     if not rows:
-        whose = f" of {', '.join(accounts)}" if accounts else ""
-        say(f"nothing to correct: no document of {month}{whose} differs from what is due")
         return
     for kind, words in (("debit_note", "more due"), ("credit_note", "less due")):
         notes = [row for row in rows if row["kind"] == kind]

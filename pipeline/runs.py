@@ -16,6 +16,7 @@ from assets.progress import report
 from assets.resources import BillingHome, preload
 from billing.business import Business
 from billing.calendar import first_day
+from billing.correctable import nothing_to_correct
 from billing.errors import InterruptedRunError, RefusedError
 from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.home import Home, read_frame, write_frame
@@ -194,6 +195,8 @@ def correct(
             _bill_month(business, each, computing, instance, say)
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
+            if notes.documents.is_empty():
+                _say_what_differs(business, month, accounts, months, computing, instance, say)
             keys = ["account_id", "subscription_id", "billing_date"]
             return _notes(notes.documents.with_columns(number=pl.lit(None, pl.String)), notes.lines, keys, business)
         before = register.documents([month])
@@ -212,7 +215,26 @@ def correct(
     for problem in without_pdf(business, month):
         say(f"not done: {problem}")
     issued = register.documents([month]).join(before, on="number", how="anti")
+    if issued.is_empty():
+        say(nothing_to_correct(business, month, months[-1], accounts))
     return _notes(issued, register.lines([month]), ["number"], business)
+
+
+def _say_what_differs(
+    business: Business,
+    month: str,
+    accounts: Sequence[str],
+    months: Sequence[str],
+    computing: BillingHome,
+    instance: dg.DagsterInstance,
+    say: Say,
+) -> None:
+    """Of a month that has nothing to correct: which have, when those that were built are up to date, too."""
+    through = max(month, *built_months(business))
+    for each in billed_months(business, through):
+        if each not in months and moved_inputs(business, each):
+            _bill_month(business, each, computing, instance, say)
+    say(nothing_to_correct(business, month, through, accounts))
 
 
 def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], business: Business) -> list[dict[str, Any]]:

@@ -307,6 +307,19 @@ def test_what_is_set_aside_is_told_by_reason_and_file_and_shown_of_one(landing: 
     assert len(show(landing.root, "ingest", "--file", second)) == 1
     limited = overage("show", "rejects", "--limit", "2", "--home", landing.root)
     assert "the first 2 of 15 rows\n" in limited.messages
+    for option, value, there_are in (
+        ("--reason", "unparsable", "unknown_account (13 rows), unparseable (2 rows)"),
+        ("--file", "usage/2026-01-21/usage.json", f"{first}, {second}"),
+    ):
+        mistyped = overage("show", "rejects", option, value, "--home", landing.root)
+        assert (mistyped.status, mistyped.output) == (2, "")
+        assert f"unknown {option[2:]}: found {value!r}" in mistyped.messages and mistyped.messages.endswith(
+            f"{there_are}\n"
+        )
+    # a reason that no row has now, and a file without such rows, are no mistakes
+    assert show(landing.root, "rejects", "--reason", "too_late") == []
+    assert show(landing.root, "rejects", "--file", "accounts.csv") == []
+    assert show(landing.root, "rejects", "--file", "usage/2026-01-20/usage.jsonl") == []
     refused = overage("show", "documents", "--reason", "unparseable", "--home", landing.root)
     assert (refused.status, "leave --reason out" in refused.messages) == (2, True)
 
@@ -361,7 +374,7 @@ def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is
     expected = [
         "payment.csv is not read",
         "payments/a.txt is not read",
-        "usage/20260121: found in place of a delivery day",
+        "usage/20260121/: found in place of a delivery day",
         "usage/a.jsonl: found in place of a delivery day",
     ]
     checked = overage("check", "--home", landing.root)
@@ -370,7 +383,7 @@ def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is
         ended = bill(landing.root, "2026-02", "2026-02-28")
         assert ended.status == 1
         said = [line.removeprefix("not done: ") for line in ended.messages.splitlines() if "not done: " in line]
-        assert len(said) == 5 and said[4] == "usage/2026-01-21/b.jsonl none of its rows counts: unknown_account 1"
+        assert len(said) == 5 and said[4] == "usage/2026-01-21/b.jsonl: none of its rows counts: unknown_account 1"
         for told, begins in zip(said, expected, strict=False):
             assert told.startswith(begins) and told in checked.output
     assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]

@@ -1076,7 +1076,10 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         seen=_drafted_from(business, month).read_text().splitlines()[0],
         begun=_newly_begun(business, closing),
         measured=newly_measured(business),
-        passed=parked.filter(pl.col("reason").is_in(PASSES_DATES))["account_id"],
+        # of an account that was never billed no date has gone by: each is billed by an invoice of its own
+        passed=parked.filter(
+            pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
+        )["account_id"],
     )
 
 

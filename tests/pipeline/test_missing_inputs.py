@@ -16,6 +16,7 @@ from billing.month import ingest_usage
 from billing.preview import preview_month
 from billing.profiles import account_profiles
 from billing.verifying import disagreements
+from pipeline.standing import parked
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill
 
@@ -125,6 +126,29 @@ def test_a_preview_and_the_profile_show_what_waited_while_an_account_was_parked(
     assert previewed(business, "2026-04", "gone") == [("cycle", emails, "6.00", "9.00", late)]
     profiles = account_profiles(business, date(2026, 5, 2)).filter(pl.col("account_id") == "gone")
     assert profiles["upcoming_amount"].to_list() == [Decimal("99.00")]
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(",US,,,", ",US,,flase,"), ("Springfield", "S" * 201)])
+def test_a_customer_that_was_never_billed_and_whose_row_is_set_aside_is_parked_until_it_is_mended(
+    landing: Landing, right: str, wrong: str
+) -> None:
+    for name in ("fine", "new"):
+        landing.customer(name)
+    landing.account("asks-nothing")
+    accounts = landing.folder / "accounts.csv"
+    whole = accounts.read_text()
+    before, new = whole.split("new,")
+    accounts.write_text(f"{before}new,{new.replace(right, wrong)}")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-20")
+    ((account, detail),) = rows(business, "parked", "account_id", "detail", billing_month="2026-02")
+    assert account == "new" and detail.startswith("accounts.csv row 2 is set aside (")
+    # a row of nobody who bought anything is merely set aside (the exit status is 0)
+    assert parked(business, ["2026-01", "2026-02"]) == [f"account new is parked: {detail}"]
+    accounts.write_text(whole)
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    # nothing of it had gone by: each date has its invoice
+    assert account_totals(business) == {"fine": ["99.00", "99.00"], "new": ["99.00", "99.00"]}
+    assert parked(business, ["2026-01", "2026-02"]) == []
 
 
 @pytest.mark.parametrize("left", [0, 18])

@@ -240,6 +240,7 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, accep
     business = standing.load(home, as_of or today(home), issues=not draft)
     if not accept_missing:
         business.refuse_lacking_accounts()
+    standing.say_what_has_not_begun(business, month, last, say)
     outcome = standing.done_already(business, month, last, draft, say)
     if outcome is None:
         # Dagster, and what needs it, takes a second to load

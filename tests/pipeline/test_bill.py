@@ -51,6 +51,29 @@ def test_a_run_brings_earlier_months_up_to_date_first_and_says_so(landing: Landi
     ]
 
 
+@pytest.mark.parametrize(
+    ("through", "said"),
+    [
+        ("2026-02", "2026-02 has not begun as of 2026-01-31: nothing is issued there, only drafts are made"),
+        (
+            "2026-03",
+            "2026-02 to 2026-03 have not begun as of 2026-01-31: nothing is issued there, only drafts are made",
+        ),
+    ],
+)
+def test_a_month_that_has_not_begun_is_drafted_and_the_run_says_that_nothing_is_issued(
+    landing: Landing, through: str, said: str
+) -> None:
+    for again in (False, True):
+        ended = bill(landing.root, "2026-01", "2026-01-31", "--through", through)
+        assert (ended.status, ended.messages.splitlines()[0]) == (0, said)
+        assert [row[1] for row in issued(landing.root)] == ["2026-01-10"]
+        assert ("0 documents issued" in ended.messages) == again
+    assert show(landing.root, "drafts")[0]["billing_date"] == "2026-02-10"
+    ended = bill(landing.root, "2026-01", "2026-01-31")
+    assert "begun" not in ended.messages
+
+
 def test_a_second_run_changes_nothing(landing: Landing) -> None:
     bill(landing.root, "2026-02", "2026-02-28")
     before = content_of(landing.root)

@@ -86,6 +86,7 @@ from billing.tables import (
 )
 from billing.tax import running_taxes
 from billing.usage import levels_at_close, month_levels, month_usage, month_usage_with_more
+from billing.words import counted
 
 _LONGEST_REASON = 500
 _NUMBER = re.compile(rf"(?P<series>(?:{'|'.join(SERIES.values())})-\d{{4}})-(?P<sequence>\d{{6,}})")
@@ -390,8 +391,9 @@ def refuse_lost_documents(business: Business) -> None:
     )
     if lost:
         raise RefusedError(
-            f"{lost[0]}: found the PDF of a document that the register does not know ({len(lost)} such PDFs), expected "
-            "none: the register is older than what was issued, and would give these numbers and bill these dates again."
+            f"{lost[0]}: found the PDF of a document that the register does not know ({counted(len(lost), 'such PDF')}),"
+            " expected none: the register is older than what was issued, and would give these numbers and bill these "
+            "dates again."
             " Put the latest register back; where it is lost, settle these documents first, then move their PDFs away "
             "(docs/operations.md, Restore)"
         )
@@ -416,7 +418,8 @@ def correction_reason(text: str) -> str:
         )
     if not reason or len(reason) > _LONGEST_REASON:
         raise RefusedError(
-            f"--reason: found {len(reason)} characters, expected 1 to {_LONGEST_REASON} that can be printed on a note"
+            f"--reason: found {counted(len(reason), 'character')}, expected 1 to {_LONGEST_REASON} that can be "
+            "printed on a note"
         )
     return reason
 

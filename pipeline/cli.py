@@ -26,6 +26,8 @@ from pipeline.terminal import csv_cell, printable, printable_cell
 # heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
 
 DONE, PARTLY, REFUSED = 0, 1, 2
+_WIDTH, _BETWEEN_COLUMNS = 240, 3
+_READS = ("show", "explain", "preview", "verify", "check")
 _OBJECTS_BETWEEN_LOOKS = 50_000
 # a mistyped century would compute a subscription's billing dates for hundreds of years, or before there are calendars
 _FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
@@ -66,14 +68,14 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
             sys.exit(DONE)
         except OSError as error:
             # what the system refuses has a number; what a file holds has none
-            damage = "" if error.errno is not None else _damage(kwargs.get("home"))
+            damage = "" if error.errno is not None else _damage(command.__name__, kwargs.get("home"))
             say(damage or f"interrupted: {error.filename or ''}: {error.strerror or error}\n{_AGAIN}")
             sys.exit(PARTLY)
         except (SystemExit, click.ClickException, click.exceptions.Exit):
             raise
         # a native library that panics over a damaged file raises what is no Exception
         except BaseException:
-            damage = _damage(kwargs.get("home"))
+            damage = _damage(command.__name__, kwargs.get("home"))
             if not damage:
                 raise
             say(damage)
@@ -83,7 +85,7 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
     return run
 
 
-def _damage(home: Path | None) -> str:
+def _damage(command: str, home: Path | None) -> str:
     """What is damaged in the lake of a home and what to do, in words; nothing where every file of it can be read."""
     if home is None or not (home / "lake").is_dir():
         return ""
@@ -91,7 +93,8 @@ def _damage(home: Path | None) -> str:
     from billing.repairing import damage_in_words
 
     damage = damage_in_words(Home(home))
-    return f"interrupted: {damage}" if damage else ""
+    # who only reads has begun nothing that could be interrupted
+    return f"interrupted: {damage}" if damage and command not in _READS else damage
 
 
 class Day(click.ParamType[date]):
@@ -572,15 +575,28 @@ def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     # a column in which nothing stands says nothing
     shown = [column for column in columns if not rows or any(row[column] not in (None, [], "") for row in rows)]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in shown:
+    cells = [[_table_cell(row[column]) for column in shown] for row in rows]
+    words = [max(_longest_word(line[place]) for line in [shown, *cells]) for place in range(len(shown))]
+    needed = sum(words) + _BETWEEN_COLUMNS * len(shown)
+    console = Console(highlight=False, markup=False)
+    if not sys.stdout.isatty():
+        console = Console(width=max(_WIDTH, needed), highlight=False, markup=False)
+    for column, longest in zip(shown, words, strict=True):
         values = [row[column] for row in rows if row[column] is not None]
         is_number = bool(values) and all(_is_number(value) for value in values)
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_table_cell(row[column]) for column in shown))
-    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+        # only where the words have room: else each column folds in proportion
+        least = longest if needed <= console.width else None
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold", min_width=least)
+    for line in cells:
+        table.add_row(*line)
     console.print(table)
     say(counted(len(rows), "row"))
+
+
+def _longest_word(text: str) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, text.split()), default=0)
 
 
 def _is_number(value: Any) -> bool:

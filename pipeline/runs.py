@@ -348,9 +348,9 @@ def _bill_month(
         _run("billing_month", resource, instance, say, partition=month)
     issued = business.register.count(month) - before
     drafts = _draft_count(business, month)
-    said = [f"{issued} issued" if issued else "nothing to issue", *([f"{drafts} drafts"] if drafts else [])]
+    said = [f"{issued} issued" if issued else "nothing to issue", *([counted(drafts, "draft")] if drafts else [])]
     if gone:
-        said.append(f"{gone} PDFs drawn again")
+        said.append(f"{counted(gone, 'PDF')} drawn again")
     say(f"{month}: {', '.join(said)}")
     return without_pdf(business, month)
 
@@ -361,7 +361,9 @@ def _say_what_to_review(business: Business, month: str, say: Say) -> None:
     if through < first_day(month) or (closed is not None and closed >= through):
         return
     review, home = review_of(business, month), business.home.root
-    say(f"{month}: {review.documents} drafts to review, {review.total} {business.catalogue.currency} in all:")
+    say(
+        f"{month}: {counted(review.documents, 'draft')} to review, {review.total} {business.catalogue.currency} in all:"
+    )
     say(f"  overage show drafts --month {month} --home {home}")
     say(f"  overage issue {month} --reviewed {review.identity} --home {home}    issues exactly these")
 

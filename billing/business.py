@@ -141,6 +141,10 @@ class Business:
         found = pl.concat([self.without_row, self.lives.parked, new])
         return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
 
+    def knows(self, account: str) -> bool:
+        """Whether an account has a row in the accounts file, was billed, or is parked as its row is set aside."""
+        return account in self.inputs.known_accounts or account in self.parked["account_id"]
+
     def parked_in(self, month: str) -> pl.DataFrame:
         """As `parked`, of a month: where all billing dates are closed, what was computed before a row went stands.
 

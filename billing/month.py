@@ -390,8 +390,9 @@ def refuse_lost_documents(business: Business) -> None:
         if (number := _NUMBER.fullmatch(path.stem)) and int(number["sequence"]) > last.get(number["series"], 0)
     )
     if lost:
+        such = counted(len(lost), "such PDF")
         raise RefusedError(
-            f"{lost[0]}: found the PDF of a document that the register does not know ({counted(len(lost), 'such PDF')}),"
+            f"{lost[0]}: found the PDF of a document that the register does not know ({such}),"
             " expected none: the register is older than what was issued, and would give these numbers and bill these "
             "dates again."
             " Put the latest register back; where it is lost, settle these documents first, then move their PDFs away "

@@ -80,7 +80,7 @@ def read_table(
     for option, column, wanted in (("--reason", "reason", reason), ("--file", "file", file)):
         if wanted is not None and table not in ((REJECTS,) if column == "reason" else (REJECTS, INGEST)):
             raise RefusedError(f"{name} has no rows of one {column}: leave {option} out")
-    if account is not None and account not in business.inputs.accounts["account_id"]:
+    if account is not None and not business.knows(account):
         raise RefusedError(f"unknown account: found {account!r}, expected an account_id of the accounts file")
     if month is not None:
         _check_month(business, table, month)

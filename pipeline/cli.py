@@ -191,7 +191,7 @@ def check(every_row: bool, home: Path) -> int:
     problems = problems_of(home, os.environ.get("OVERAGE_REGISTER_URL") or None, every_row)
     for problem in problems:
         tell(str(problem))
-    say(f"{home}: {len(problems)} found" if problems else f"{home}: nothing to complain about")
+    say(f"{home}: {counted(len(problems), 'problem')} found" if problems else f"{home}: nothing to complain about")
     return PARTLY if problems else DONE
 
 
@@ -212,7 +212,8 @@ def repair(home: Path) -> int:
         tell(f"{damage.path}: taken away ({damage.reason})")
     for damage in left:
         tell(f"{damage.path}: its delivery is in landing no more, restore either from a backup ({damage.reason})")
-    say(f"{counted(len(removed), 'file')} taken away" + (": now run overage bill" if removed else ""))
+    taken = f"{counted(len(removed), 'file')} taken away: now run overage bill" if removed else "nothing was taken away"
+    say(taken if removed or left else "nothing is damaged")
     return PARTLY if left else DONE
 
 

@@ -247,7 +247,7 @@ def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], busine
 
 
 def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
-    unknown = sorted(set(accounts) - set(business.inputs.accounts["account_id"]))
+    unknown = sorted(account for account in set(accounts) if not business.knows(account))
     if unknown:
         raise RefusedError(f"unknown account: found {unknown[0]!r}, expected an account_id of the accounts file")
 

@@ -15,6 +15,7 @@ from billing.checking import problems_of
 from billing.month import ingest_usage
 from billing.preview import preview_month
 from billing.profiles import account_profiles
+from billing.show import read_table
 from billing.verifying import disagreements
 from pipeline.standing import parked
 from tests.by_steps import bill_by_steps, rows
@@ -64,6 +65,9 @@ def test_a_customer_without_a_row_is_parked_and_settled_when_the_row_is_back(lan
     parked = sorted(rows(business, "parked", "account_id", "reason", billing_month="2026-03"))
     assert parked == [("gone", "account_missing"), ("typo", "account_set_aside")]
     assert rows(business, "documents", "number", kind="credit_note") == []
+    # without a row it is no unknown account
+    assert set(read_table(business, "parked", account="gone")["reason"]) == {"account_missing"}
+    assert [business.knows(name) for name in ("typo", "nobody")] == [True, False]
 
     accounts.write_text(whole)
     business = bill_by_steps(landing.root, "2026-04", "2026-04-30")

@@ -25,7 +25,7 @@ from billing.documents import Drafts, Issued, draft_ranges, with_notes
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
 from billing.given_back import by_billing_document
-from billing.held_back import CONTRADICTION, PASSES_DATES
+from billing.held_back import CONTRADICTION, PASSES_DATES, while_parked
 from billing.home import (
     Home,
     file_hash,
@@ -86,6 +86,7 @@ from billing.tables import (
 )
 from billing.tax import running_taxes
 from billing.usage import levels_at_close, month_levels, month_usage, month_usage_with_more
+from billing.words import counted
 
 _LONGEST_REASON = 500
 _NUMBER = re.compile(rf"(?P<series>(?:{'|'.join(SERIES.values())})-\d{{4}})-(?P<sequence>\d{{6,}})")
@@ -389,9 +390,11 @@ def refuse_lost_documents(business: Business) -> None:
         if (number := _NUMBER.fullmatch(path.stem)) and int(number["sequence"]) > last.get(number["series"], 0)
     )
     if lost:
+        such = counted(len(lost), "such PDF")
         raise RefusedError(
-            f"{lost[0]}: found the PDF of a document that the register does not know ({len(lost)} such PDFs), expected "
-            "none: the register is older than what was issued, and would give these numbers and bill these dates again."
+            f"{lost[0]}: found the PDF of a document that the register does not know ({such}),"
+            " expected none: the register is older than what was issued, and would give these numbers and bill these "
+            "dates again."
             " Put the latest register back; where it is lost, settle these documents first, then move their PDFs away "
             "(docs/operations.md, Restore)"
         )
@@ -416,7 +419,8 @@ def correction_reason(text: str) -> str:
         )
     if not reason or len(reason) > _LONGEST_REASON:
         raise RefusedError(
-            f"--reason: found {len(reason)} characters, expected 1 to {_LONGEST_REASON} that can be printed on a note"
+            f"--reason: found {counted(len(reason), 'character')}, expected 1 to {_LONGEST_REASON} that can be "
+            "printed on a note"
         )
     return reason
 
@@ -480,25 +484,28 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     return issued
 
 
-def month_differences(business: Business, since: str, before: str, refunded_by: Register | None = None) -> pl.DataFrame:
+def month_differences(business: Business, since: str, before: str, later: Register | None = None) -> pl.DataFrame:
     """As `open_differences`, of the months from `since` to the one before `before`, all of them up to date.
 
     Parameters
     ----------
-    refunded_by
-        A later state of the register: a fee that it has paid back is left alone, too.
+    later
+        A later state of the register: a fee that it has paid back is left alone, too, and a date that it has closed and
+        that went by while its account was parked counts as closed.
     """
     months = months_between(since, months_after(before, -1))
     register, days = business.register, (first_day(since), first_day(before))
-    amounts = register.issued_amounts(*days)
-    if refunded_by is not None:
+    amounts, closed = register.issued_amounts(*days), register.closed_dates()
+    if later is not None:
         is_refund = pl.col("kind") == "refund"
-        amounts = pl.concat([amounts.filter(~is_refund), refunded_by.issued_amounts(*days).filter(is_refund)])
+        amounts = pl.concat([amounts.filter(~is_refund), later.issued_amounts(*days).filter(is_refund)])
+        came_back = while_parked(later.closed_dates(), register.dates_gone_by())
+        closed = pl.concat([closed, came_back])
     amounts = _with_refunds_taken_back(business, amounts)
     differences = open_differences(
         business.scan_months(DUES, months),
         business.scan_months(PARKED, months),
-        register.closed_dates().select("subscription_id", "billing_date"),
+        closed.select("subscription_id", "billing_date").unique(),
         amounts,
     )
     return _without_accepted_losses(differences, losses_that_stand(business))
@@ -1074,7 +1081,10 @@ def _issue(business: Business, month: str, through: date) -> Issue:
         seen=_drafted_from(business, month).read_text().splitlines()[0],
         begun=_newly_begun(business, closing),
         measured=newly_measured(business),
-        passed=parked.filter(pl.col("reason").is_in(PASSES_DATES))["account_id"],
+        # of an account that was never billed no date has gone by: each is billed by an invoice of its own
+        passed=parked.filter(
+            pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
+        )["account_id"],
     )
 
 

@@ -21,7 +21,7 @@ from billing.charges import month_charges, month_dues, parked_by_rating, rated_u
 from billing.cycles import MonthCycles, access_spans, closing_spans, month_cycles
 from billing.decisions import month_decisions
 from billing.differences import open_differences
-from billing.documents import Drafts, Issued, draft_ranges, with_notes
+from billing.documents import Drafts, Issued, draft_ranges, open_to_documents, with_notes
 from billing.errors import RefusedError
 from billing.given import recorded_deliveries
 from billing.given_back import by_billing_document
@@ -480,28 +480,42 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     return issued
 
 
-def month_differences(business: Business, since: str, before: str, refunded_by: Register | None = None) -> pl.DataFrame:
+def month_differences(business: Business, since: str, before: str, later: Register | None = None) -> pl.DataFrame:
     """As `open_differences`, of the months from `since` to the one before `before`, all of them up to date.
 
     Parameters
     ----------
-    refunded_by
-        A later state of the register: a fee that it has paid back is left alone, too.
+    later
+        A later state of the register: a fee that it has paid back is left alone, and a date that went by while its
+        account was parked, and that it has closed, is open.
     """
     months = months_between(since, months_after(before, -1))
     register, days = business.register, (first_day(since), first_day(before))
     amounts = register.issued_amounts(*days)
-    if refunded_by is not None:
+    closed = register.closed_dates().select("subscription_id", "billing_date")
+    if later is not None:
         is_refund = pl.col("kind") == "refund"
-        amounts = pl.concat([amounts.filter(~is_refund), refunded_by.issued_amounts(*days).filter(is_refund)])
+        amounts = pl.concat([amounts.filter(~is_refund), later.issued_amounts(*days).filter(is_refund)])
+        closed = pl.concat([closed, _gone_by(closed, later)])
     amounts = _with_refunds_taken_back(business, amounts)
     differences = open_differences(
         business.scan_months(DUES, months),
         business.scan_months(PARKED, months),
-        register.closed_dates().select("subscription_id", "billing_date"),
+        closed,
         amounts,
     )
     return _without_accepted_losses(differences, losses_that_stand(business))
+
+
+def _gone_by(closed: pl.DataFrame, later: Register) -> pl.DataFrame:
+    """subscription_id, billing_date: closed by a later state of the register, without a document of their own."""
+    dates = later.closed_dates().join(closed, on=closed.columns, how="anti")
+    months = dates.with_columns(month=month_of(pl.col("billing_date"))).partition_by("month", as_dict=True)
+    gone = [
+        found.join(open_to_documents(found, later.passed_dates(str(month))), on=closed.columns, how="anti")
+        for (month,), found in sorted(months.items())
+    ]
+    return pl.concat([closed.clear(), *(found.select(closed.columns) for found in gone)])
 
 
 def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:

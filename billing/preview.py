@@ -145,7 +145,7 @@ def preview_month(business: Business, month: str, progress: Callable[[str, int, 
         # compared with what has really been issued, before the scratch copy issued anything
         known = replace(scratch, register=business.register)
         since, before = scratch.first_month or month, months_after(month, 1)
-        differences = month_differences(known, since, before, refunded_by=scratch.register)
+        differences = month_differences(known, since, before, later=scratch.register)
         parts = [
             _documents(business, scratch),
             _drafts(business, scratch, months),

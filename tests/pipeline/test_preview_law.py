@@ -10,13 +10,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from billing.business import Business
+from billing.explaining import explain_document
 from billing.held_back import PASSES_DATES
+from billing.profiles import balances, collections
 from billing.show import read_table
 from tests.by_steps import bill_by_steps
-from tests.pipeline.outside import Landing, Row, event, overage, show
+from tests.pipeline.outside import Landing, Row, bill, event, overage, show
 from tests.pipeline.test_preview import preview
 
 STORIES = int(os.environ.get("PREVIEW_STORIES", "2"))
@@ -184,7 +188,6 @@ def test_billing_does_what_was_previewed(rounds: list[tuple[int, list[tuple[str,
             business = bill_by_steps(home, month, as_of)
             # what is missing parks an account, and nothing contradicts itself
             assert set(read_table(business, "parked")["reason"]) <= set(PASSES_DATES)
-            business.register.close()
             after = preview(home, month, as_of)
             issued = {row["number"]: row for row in show(home, "documents") if row["number"] not in had}
             lines = [row for row in show(home, "lines") if row["number"] in issued]
@@ -203,3 +206,23 @@ def test_billing_does_what_was_previewed(rounds: list[tuple[int, list[tuple[str,
             assert settled_by_account(gone, "difference") == settled_by_account(prior, "amount")
             unexplained = [row for row in of_kind(before, "cycle", "document", "line", "decision") if not row["causes"]]
             assert not unexplained, unexplained
+            for number in issued:
+                check_explained(business, number, [row for row in lines if row["number"] == number])
+            asked_for = collections(business).group_by("account_id").agg(asked=pl.col("amount_due").sum())
+            owed = balances(business).join(asked_for, on="account_id", how="left")
+            assert owed.filter(pl.max_horizontal("outstanding", 0) != pl.col("asked").fill_null(0)).is_empty()
+            business.register.close()
+        # the same by commands, with what steps leave out: documents, profiles and the journal
+        assert bill(home, f"{today:%Y-%m}", today.isoformat()).status in (0, 1)
+        verified = overage("verify", "--home", home)
+        assert verified.status == 0, verified.output
+
+
+def check_explained(business: Business, number: str, lines: list[Row]) -> None:
+    """A document that was just issued is explained line by line: its amounts, and usage that adds up."""
+    explained = explain_document(business, number)
+    assert [(row["line"], row["amount"]) for row in explained] == [(row["line"], row["amount"]) for row in lines]
+    for row in explained:
+        # what an earlier cycle was billed by is another quantity than what is known now
+        if row["kind"] == "overage" and row["metric"] == "emails":
+            assert sum(Decimal(day["quantity"]) for day in row["days"]) == Decimal(row["quantity"]), row["arithmetic"]

@@ -78,7 +78,8 @@ def happen(landing: Landing, what: str, account: str, today: date, draw: int) ->
     elif what == "withdraw":
         asked = [json.loads(row) for row in (landing.folder / "requests.jsonl").read_text().splitlines()]
         own = [request["request_id"] for request in asked if request["account_id"] == account]
-        landing.request(account, what, at, withdraws=own[-1 - draw % 2] if len(own) > 1 else own[0])
+        if own:
+            landing.request(account, what, at, withdraws=own[-1 - draw % len(own)])
     elif what in ("row missing", "row set aside", "first request missing"):
         damage(landing, what, account)
     elif what in ("paid", "failed", "sent back"):

@@ -189,7 +189,9 @@ def correct(
     with _at_work(business, draft, say) as (resource, instance):
         # nothing is issued but the notes
         computing = resource.model_copy(update={"draft": True})
-        months = billed_months(business, month if draft else max(month, *built_months(business)))
+        # the journal holds what was issued of every month, also where the lake was lost
+        issued_months = [] if draft else [*built_months(business), *register.issued_months()]
+        months = billed_months(business, max([month, *issued_months]))
         for done, each in enumerate(months):
             report("bringing months up to date", done, len(months))
             _bill_month(business, each, computing, instance, say)

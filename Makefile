@@ -113,7 +113,7 @@ format: $(VENV)/.installed  ## let ruff fix and format what it can
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed  ## write docs/tables.md again, from billing/tables.py
+docs: $(VENV)/.installed  ## write docs/tables.md again, from billing/model/tables.py
 	$(BIN)/python docs/tables.py
 
 $(VENV)/.bench: benchmarks/requirements.lock $(VENV)/.libraries

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from billing.tables import (
+from billing.model.columns import Table
+from billing.model.tables import (
     BALANCES,
     CHARGES,
     COLLECTIONS,
@@ -20,7 +21,6 @@ from billing.tables import (
     PACKAGES,
     TAXES,
     USAGE,
-    Table,
 )
 
 Sources = Sequence[tuple[Table, str]]

@@ -16,9 +16,9 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from billing.catalogue import billing_calendar
-from billing.home import Home
 from billing.ingest.landing import delivery_days as landed_days
+from billing.inputs.catalogue_file import billing_calendar
+from billing.store.home import Home
 
 FUTURE_MONTHS = 120
 FUTURE_DAYS = 400

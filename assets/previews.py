@@ -7,8 +7,8 @@ from assets.metadata import bullets, money_type, summary
 from assets.months import computed
 from assets.partitions import billing_months
 from assets.resources import BillingHome
-from billing.preview import preview_month
-from billing.tables import DOCUMENTS, DRAFTS
+from billing.model.tables import DOCUMENTS, DRAFTS
+from billing.reports.preview import preview_month
 
 
 @dg.asset(

@@ -13,22 +13,7 @@ from assets.metadata import amount_sum, chart, definition_metadata, in_words, ma
 from assets.months import computed
 from assets.partitions import BILLING_TIME_ZONE, billing_months
 from assets.resources import BillingHome
-from billing.business import Business
-from billing.causes import record_given
-from billing.fingerprint import (
-    built_months,
-    first_moved_before,
-    is_up_to_date,
-    moved_inputs,
-    record_when_complete,
-)
-from billing.home import read_frame, write_frame
-from billing.month import days_to_ingest
-from billing.month_report import MonthReport, month_report
-from billing.month_report_page import month_charts, package_titles, write_report
-from billing.profile_pages import write_profile_pages
-from billing.profiles import account_profiles, allocations, balances, collections
-from billing.tables import (
+from billing.model.tables import (
     ALLOCATIONS,
     BALANCES,
     CHARGES,
@@ -40,6 +25,21 @@ from billing.tables import (
     PROFILE,
     UNBILLED,
 )
+from billing.month.business import Business
+from billing.month.fingerprint import (
+    built_months,
+    first_moved_before,
+    is_up_to_date,
+    moved_inputs,
+    record_when_complete,
+)
+from billing.month.steps import days_to_ingest
+from billing.reports.month_report import MonthReport, month_report
+from billing.reports.month_report_page import month_charts, package_titles, write_report
+from billing.reports.preview_causes import record_given
+from billing.reports.profile_pages import write_profile_pages
+from billing.reports.profiles import account_profiles, allocations, balances, collections
+from billing.store.frames import read_frame, write_frame
 
 
 @dg.asset(

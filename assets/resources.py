@@ -8,9 +8,9 @@ import dagster as dg
 
 from assets.clock import today
 from assets.refusals import told_in_words
-from billing.business import Business
-from billing.home import Home
-from billing.inputs import INPUTS
+from billing.inputs.reading import INPUTS
+from billing.month.business import Business
+from billing.store.home import Home
 
 _loaded: dict[tuple[object, ...], Business] = {}
 

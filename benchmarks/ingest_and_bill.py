@@ -16,9 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from billing import month as steps
-from billing.business import Business
 from billing.ingest import ingest_deliveries
+from billing.month import steps
+from billing.month.business import Business
+from billing.month.drafting import write_drafts
+from billing.month.issuing import issue_documents
+from billing.month.unbilled import conserved, write_unbilled
 from billing.sample import write_sample
 
 MONTH_STEPS: Final[tuple[tuple[str, Callable[[Business, str], object]], ...]] = (
@@ -28,10 +31,10 @@ MONTH_STEPS: Final[tuple[tuple[str, Callable[[Business, str], object]], ...]] = 
     ("packages", steps.write_packages),
     ("decisions", steps.write_decisions),
     ("charges", steps.write_charges),
-    ("unbilled", steps.write_unbilled),
-    ("conservation check", steps.conserved),
-    ("drafts", steps.write_drafts),
-    ("issue", steps.issue_documents),
+    ("unbilled", write_unbilled),
+    ("conservation check", conserved),
+    ("drafts", write_drafts),
+    ("issue", issue_documents),
 )
 """The steps of a billing month in the order in which the pipeline takes them; drawing is left out."""
 

@@ -17,9 +17,9 @@ from typing import Any
 import click
 
 from billing import __version__
-from billing.errors import InterruptedRunError, RefusedError
-from billing.words import counted
-from pipeline.keyboard import heard_once
+from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.text import counted
+from pipeline.interrupts import heard_once
 from pipeline.private_files import private_files
 from pipeline.terminal import csv_cell, printable, printable_cell
 
@@ -87,8 +87,8 @@ def _damage(home: Path | None) -> str:
     """What is damaged in the lake of a home and what to do, in words; nothing where every file of it can be read."""
     if home is None or not (home / "lake").is_dir():
         return ""
-    from billing.home import Home
-    from billing.repairing import damage_in_words
+    from billing.reports.repair import damage_in_words
+    from billing.store.home import Home
 
     damage = damage_in_words(Home(home))
     return f"interrupted: {damage}" if damage else ""
@@ -164,7 +164,7 @@ def sample(
     from billing.sample import write_sample, write_sample_payments
 
     if payments:
-        from billing.business import Business
+        from billing.month.business import Business
 
         register = os.environ.get("OVERAGE_REGISTER_URL") or None
         documents = Business.load(directory, date.max, register, issues=False).register.documents()
@@ -183,7 +183,7 @@ def sample(
 @exit_status
 def check(every_row: bool, home: Path) -> int:
     """Validate the catalogue and the inputs, and read the first rows of new usage files; compute nothing."""
-    from billing.checking import problems_of
+    from billing.reports.check import problems_of
 
     problems = problems_of(home, os.environ.get("OVERAGE_REGISTER_URL") or None, every_row)
     for problem in problems:
@@ -197,8 +197,9 @@ def check(every_row: bool, home: Path) -> int:
 @exit_status
 def repair(home: Path) -> int:
     """Take damaged files out of the lake: the next `bill` makes them again from landing and the register."""
-    from billing import repairing
-    from billing.home import Home, lock
+    from billing.reports import repair as repairing
+    from billing.store.home import Home
+    from billing.store.lock import lock
 
     target = Home(home)
     if not target.lake.is_dir():
@@ -234,7 +235,7 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, accep
     # the partitions are those of this home: they are made when the definitions are imported
     os.environ["OVERAGE_HOME"] = str(home)
     from assets.clock import today
-    from pipeline import standing
+    from pipeline import run_state as standing
 
     last = through or month
     business = standing.load(home, as_of or today(home), issues=not draft)
@@ -266,8 +267,9 @@ def accept_loss(reason: str, as_of: date | None, home: Path) -> None:
     back: put the archive back instead, if there is one.
     """
     from assets.clock import today
-    from billing.month import accept_losses, ingest_usage
-    from pipeline import standing
+    from billing.month.lost_deliveries import accept_losses
+    from billing.month.steps import ingest_usage
+    from pipeline import run_state as standing
 
     business = standing.load(home, as_of or today(home), issues=False)
     with business.alone():
@@ -317,8 +319,8 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
     """
     os.environ["OVERAGE_HOME"] = str(home)
     from assets.clock import today
-    from billing.plain_values import without_controls
-    from billing.preview import CHANGES
+    from billing.model.text import without_controls
+    from billing.reports.preview import CHANGES
     from pipeline import runs
     from pipeline.progress import progress_display
 
@@ -411,11 +413,10 @@ def show(
     home: Path,
 ) -> None:
     """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
-    from billing.business import Business
-    from billing.last_run import last_as_of
-    from billing.plain_values import plain_rows
-    from billing.show import read_table
-    from billing.words import counted
+    from billing.model.text import counted, plain_rows
+    from billing.month.business import Business
+    from billing.month.last_run import last_as_of
+    from billing.reports.show import read_table
 
     last = last_as_of(home)
     day = as_of or last or date.max
@@ -443,9 +444,9 @@ def show(
 @exit_status
 def explain(number: str, line: int | None, events: int, everything: bool, style: str, home: Path) -> None:
     """Explain a document: from its lines to the arithmetic, usage by day, and the events behind it."""
-    from billing.business import Business
-    from billing.explaining import explain_document, is_more_than_lines
-    from billing.plain_values import as_json
+    from billing.model.text import as_json
+    from billing.month.business import Business
+    from billing.reports.explain import explain_document, is_more_than_lines
 
     business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
     found = explain_document(business, number, line, events, everything)
@@ -491,8 +492,8 @@ def _print_explanation(line: dict[str, Any]) -> None:
 @exit_status
 def verify(home: Path) -> int:
     """Read register, documents and tables again and report any disagreement."""
-    from billing.business import Business
-    from billing.verifying import disagreements, moved_months, redrawn_documents
+    from billing.month.business import Business
+    from billing.reports.verify import disagreements, moved_months, redrawn_documents
 
     business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
     found = disagreements(business)
@@ -545,8 +546,8 @@ def print_rows(
     types
         Of columns: whether they hold text.
     """
-    from billing.plain_values import as_json
-    from billing.show import TECHNICAL
+    from billing.model.text import as_json
+    from billing.reports.show import TECHNICAL
 
     if style == "json":
         click.echo(as_json(rows))

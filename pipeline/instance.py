@@ -10,7 +10,8 @@ from typing import Final
 
 import dagster as dg
 
-from billing.home import SCRATCH_PREFIX, Home, write_bytes
+from billing.store.files import SCRATCH_PREFIX, write_bytes
+from billing.store.home import Home
 from pipeline.settings import bring_up_to_date, instance_folder, settings
 
 BY_COMMAND_LINE = {"overage/by": "command line"}

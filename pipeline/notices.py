@@ -32,10 +32,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import dagster as dg
 import polars as pl
 
-from billing.business import Business
-from billing.calendar import first_day, months_after
-from billing.reviewing import review_of
-from billing.words import counted
+from billing.model.calendar import first_day, months_after
+from billing.model.text import counted
+from billing.month.business import Business
+from billing.month.review import review_of
 
 _TIMEOUT_SECONDS = 10
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from billing.errors import RefusedError
+from billing.model.errors import RefusedError
 
 
 def umask_of(environment: Mapping[str, str]) -> int:

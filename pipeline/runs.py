@@ -14,32 +14,27 @@ from assets.ingest import ingest
 from assets.partitions import billing_months, delivery_days
 from assets.progress import report
 from assets.resources import BillingHome, preload
-from billing.business import Business
-from billing.calendar import first_day
-from billing.errors import InterruptedRunError, RefusedError
-from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
-from billing.home import Home, read_frame, write_frame
-from billing.last_run import profiles_built_from
-from billing.month import (
-    billed_months,
-    correction_drafts,
-    correction_reason,
-    days_to_ingest,
-    documents_to_render,
-    refuse_lost_documents,
-    refuse_unissued_month,
-)
-from billing.plain_values import plain_rows
-from billing.preview import Preview, preview_month
-from billing.repairing import damage_in_words
-from billing.reviewing import issued_business, review_of, reviewed_business
-from billing.tables import DRAFTS, PARKED
-from billing.unread import not_read
-from billing.words import counted
+from billing.model.calendar import first_day
+from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.tables import DRAFTS, PARKED
+from billing.model.text import counted, plain_rows
+from billing.month.business import Business
+from billing.month.corrections import correction_drafts, refuse_unissued_month
+from billing.month.fingerprint import built_months, moved_inputs, profiles_fingerprint
+from billing.month.issuing import refuse_lost_documents
+from billing.month.last_run import profiles_built_from
+from billing.month.pdf_files import documents_to_render
+from billing.month.reasons import printable_reason
+from billing.month.review import issued_business, review_of, reviewed_business
+from billing.month.steps import billed_months, days_to_ingest
+from billing.month.unread_files import not_read
+from billing.reports.preview import Preview, preview_month
+from billing.reports.repair import damage_in_words
+from billing.store.frames import read_frame, write_frame
+from billing.store.home import Home
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
-from pipeline.records import opened
-from pipeline.standing import (
+from pipeline.run_state import (
     Outcome,
     Say,
     begin,
@@ -52,6 +47,7 @@ from pipeline.standing import (
     warn,
     without_pdf,
 )
+from pipeline.sqlite_storage import opened
 
 # the first two are said at the end; the last is for those who watch schedules: a person at a terminal knows what came
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
@@ -179,7 +175,7 @@ def correct(
     business = load(root, as_of, issues=False)
     business.refuse_lacking_accounts()
     check_month(business, month)
-    reason = correction_reason(reason)
+    reason = printable_reason(reason)
     _check_accounts(business, accounts)
     # told first: a register that was lost has issued nothing of any month
     refuse_lost_documents(business)

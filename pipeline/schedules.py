@@ -11,12 +11,12 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from assets.partitions import BILLING_TIME_ZONE, billing_months, home_folder
-from billing.calendar import first_day, months_after
-from billing.expected_deliveries import missing_deliveries
-from billing.home import Home
-from billing.words import counted
+from billing.ingest.missing_deliveries import missing_deliveries
+from billing.model.calendar import first_day, months_after
+from billing.model.text import counted
+from billing.store.home import Home
 from pipeline.jobs import billing_month_job
-from pipeline.moved import load, months_to_run
+from pipeline.months_to_run import load, months_to_run
 
 ZONE = BILLING_TIME_ZONE
 

@@ -12,13 +12,13 @@ import dagster as dg
 
 from assets.clock import today
 from assets.partitions import delivery_days, home_folder
-from billing.errors import RefusedError
-from billing.fingerprint import built_months, month_fingerprint, moved_inputs
-from billing.home import Home
 from billing.ingest.landing import delivered_files
-from billing.month import billed_months
+from billing.model.errors import RefusedError
+from billing.month.fingerprint import built_months, month_fingerprint, moved_inputs
+from billing.month.steps import billed_months
+from billing.store.home import Home
 from pipeline.jobs import SERIAL, billing_month_job, correct_job, ingest_job, issue_job, profiles_job
-from pipeline.moved import load
+from pipeline.months_to_run import load
 from pipeline.notices import failure_notice, is_configured, ready_notice, send
 from pipeline.schedules import as_of_config
 

@@ -8,7 +8,8 @@ from typing import Final
 
 import yaml
 
-from billing.home import Home, file_hash, write_bytes
+from billing.store.files import file_hash, write_bytes
+from billing.store.home import Home
 
 # every dagster.yaml that a version has written into homes, the present one last
 WRITTEN: Final = (

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from billing.errors import RefusedError
-from billing.home import Home
+from billing.model.errors import RefusedError
+from billing.store.home import Home
 from pipeline.instance import use_instance_of
 from pipeline.web_users import read_users
 

@@ -28,8 +28,8 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from assets.links import FILES
-from billing.errors import RefusedError
-from billing.home import Home
+from billing.model.errors import RefusedError
+from billing.store.home import Home
 from pipeline.private_files import umask_of
 from pipeline.web_guard import SameOriginMiddleware
 from pipeline.web_users import Login, ask_to_log_in, read_users

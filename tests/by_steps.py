@@ -6,10 +6,10 @@ from typing import Any
 
 import polars as pl
 
-from billing.business import Business
-from billing.month import ingest_usage
-from billing.scratch import bring_up_to_date
-from billing.show import read_table
+from billing.month.business import Business
+from billing.month.scratch_copy import bring_up_to_date
+from billing.month.steps import ingest_usage
+from billing.reports.show import read_table
 
 
 def bill_by_steps(home: Path, month: str, as_of: str, issues: bool = True, register: str | None = None) -> Business:

@@ -10,7 +10,7 @@ from zipfile import ZipFile
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
-from billing.catalogue import TARIFF_MODELS, Policy
+from billing.model.catalogue import TARIFF_MODELS, Policy
 from pipeline.cli import main
 
 ROOT = Path(__file__).parents[1]

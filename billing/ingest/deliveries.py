@@ -19,17 +19,13 @@ from typing import Final
 
 import polars as pl
 
-from billing.catalogue import Metric
-from billing.file_limits import DEFAULT_LIMITS, Limits
-from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_tables import ParsedVersion, rewrite_repeats, write_day
 from billing.ingest.demands import UNREADABLE_FILE
-from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
-from billing.ingest.kept_hashes import remove_hashes
+from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
+from billing.ingest.malloc import blocks_kept
 from billing.ingest.marking import Marking, read_columns
-from billing.ingest.memory import blocks_kept
 from billing.ingest.parsed_deliveries import Done, Job, ParsedDeliveries, Progress
 from billing.ingest.sources import sources_of
 from billing.ingest.state import (
@@ -47,7 +43,13 @@ from billing.ingest.state import (
     write_state,
 )
 from billing.ingest.unusable import STRAY, unusable_deliveries
-from billing.tables import INGEST, REJECTS
+from billing.ingest.validation import UNKNOWN_ACCOUNT, Rules
+from billing.model.catalogue import Metric
+from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.tables import INGEST, REJECTS
+from billing.store.files import file_hash, remove_file, remove_scratch_files
+from billing.store.frames import read_frame, write_frame
+from billing.store.home import Home
 
 _WORTH_SHARING: Final = 8 * 1024 * 1024
 """From so many delivered bytes on files are worked on some at a time."""

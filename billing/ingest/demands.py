@@ -6,7 +6,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest.instants import WITHOUT_ZONE
+from billing.ingest.formats.instants import WITHOUT_ZONE
 from billing.ingest.measured import FLAT_VALUE, Content, EventTypes, member_column
 
 UNPARSEABLE: Final = "unparseable"

@@ -8,13 +8,16 @@ from typing import Final
 
 import polars as pl
 
-from billing.home import Home, file_hash, scan_frames
 from billing.ingest.day_tables import month_folder
-from billing.ingest.identity import REPEATS
+from billing.ingest.deduplication import REPEATS
+from billing.ingest.formats.parquet_pieces import row_groups
 from billing.ingest.landing import delivery_day
-from billing.ingest.parquet_pieces import row_groups
 from billing.ingest.state import read_accounts, read_state
-from billing.tables import EVENTS, Table
+from billing.model.columns import Table
+from billing.model.tables import EVENTS
+from billing.store.files import file_hash
+from billing.store.frames import scan_frames
+from billing.store.home import Home
 
 _READ_TOGETHER: Final = 10_000_000
 

@@ -8,16 +8,16 @@ from typing import Final
 
 import polars as pl
 
-from billing.home import Home
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_tables import ParsedVersion, measured_column, read_repeats
-from billing.ingest.identity import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
-from billing.ingest.judging import Rules
-from billing.ingest.kept_hashes import keep_missing_hashes, scan_hashes
+from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
+from billing.ingest.hash_cache import keep_missing_hashes, scan_hashes
 from billing.ingest.parsed_deliveries import Each, ParsedDeliveries, Progress
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.sources import Source, sources_of
-from billing.tables import BASE_QUANTITY
+from billing.ingest.validation import Rules
+from billing.model.columns import BASE_QUANTITY
+from billing.store.home import Home
 
 _RESOLVED_TOGETHER: Final = 1_000_000
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from billing.catalogue import Metric
+from billing.model.catalogue import Metric
 
 FLAT_VALUE: Final = "value"
 """The one value column of CSV and Parquet files, and the name its text has in parsed files."""

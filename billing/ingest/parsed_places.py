@@ -16,11 +16,12 @@ from typing import Final
 
 import polars as pl
 
-from billing.file_limits import Limits
-from billing.home import Home, write_file
+from billing.ingest.formats.parquet_pieces import write_pieces
 from billing.ingest.measured import EventTypes, event_types_text
-from billing.ingest.parquet_pieces import write_pieces
 from billing.ingest.parsed_files import EVENT_TYPES, FileVersion, parsed_files_folder, parsed_name, types_digest
+from billing.model.file_limits import Limits
+from billing.store.files import write_file
+from billing.store.home import Home
 
 _SHARED: Final = "+"
 """How the names of shared files begin: no name of a delivered file does, as it is quoted."""

@@ -8,7 +8,6 @@ from typing import Final, Literal
 import polars as pl
 import pyarrow as pa
 
-from billing.cards import mask_card_number_column, mask_card_numbers
 from billing.ingest.demands import (
     BELOW_ZERO,
     CONTROL,
@@ -26,7 +25,8 @@ from billing.ingest.demands import (
     of_type,
 )
 from billing.ingest.measured import FLAT_VALUE, EventTypes
-from billing.tables import INSTANT
+from billing.model.card_numbers import mask_card_number_column, mask_card_numbers
+from billing.model.columns import INSTANT
 
 FIELDS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "row": pl.Int64,

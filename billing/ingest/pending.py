@@ -5,12 +5,13 @@ from datetime import date
 
 import polars as pl
 
-from billing.catalogue import Metric
-from billing.file_limits import DEFAULT_LIMITS, Limits
-from billing.home import Home, file_hash
-from billing.ingest.judging import Rules
 from billing.ingest.landing import DeliveredFile, Landing, delivered_files
 from billing.ingest.state import State, accounts_digest, configuration_digest, read_state, settled_before, stamp
+from billing.ingest.validation import Rules
+from billing.model.catalogue import Metric
+from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.store.files import file_hash
+from billing.store.home import Home
 
 
 def pending_days(

@@ -14,10 +14,11 @@ from typing import Final
 
 import polars as pl
 
-from billing.file_limits import DEFAULT_LIMITS
-from billing.home import Home, write_bytes, write_file
-from billing.ingest.judging import Rules
 from billing.ingest.landing import DeliveredFile
+from billing.ingest.validation import Rules
+from billing.model.file_limits import DEFAULT_LIMITS
+from billing.store.files import write_bytes, write_file
+from billing.store.home import Home
 
 INGEST_VERSION: Final = 3
 """Raised whenever the same parsed files would give other tables: every day is then derived anew."""

@@ -6,17 +6,17 @@ from typing import Final
 
 import polars as pl
 
-from billing.cards import mask_card_number_column
-from billing.home import Home
-from billing.ingest.compression import UnreadableFileError
 from billing.ingest.demands import UNREADABLE_FILE
-from billing.ingest.judging import Rules
+from billing.ingest.formats.compression import UnreadableFileError
 from billing.ingest.landing import DeliveredFile, Landing
 from billing.ingest.parsed_files import FileVersion, parse_delivered
 from billing.ingest.parsed_rows import harmless
 from billing.ingest.pending import moved_files
 from billing.ingest.small_files import SMALL, parse_together
-from billing.words import counted
+from billing.ingest.validation import Rules
+from billing.model.card_numbers import mask_card_number_column
+from billing.model.text import counted
+from billing.store.home import Home
 
 FIRST_ROWS: Final = 1_000
 _MANY: Final = 16

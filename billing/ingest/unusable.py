@@ -4,10 +4,11 @@ from typing import Final
 
 import polars as pl
 
-from billing.home import Home, read_frame
 from billing.ingest.landing import EXPECTED_DAYS, Landing
 from billing.ingest.state import FileState, read_state
-from billing.tables import REJECTS
+from billing.model.tables import REJECTS
+from billing.store.frames import read_frame
+from billing.store.home import Home
 
 STRAY: Final = f"found in place of a delivery day, expected {EXPECTED_DAYS}"
 

@@ -18,7 +18,7 @@ from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
 from billing.rendering.faces import FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
 from billing.rendering.wording import EXACT
-from billing.temporary import temporary_folder
+from billing.store.temporary_folder import temporary_folder
 
 if TYPE_CHECKING:
     from jinja2 import Template

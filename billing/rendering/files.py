@@ -12,7 +12,7 @@ from billing.rendering.drawing import Drawn, draw
 from billing.rendering.errors import MachineError, RenderingError
 from billing.rendering.plainer import is_beyond_paper, plainer
 
-# `billing.home` removes what a killed run left under this prefix; it is not imported because it brings Polars along.
+# `billing.store.home` removes what a killed run left under this prefix; it is not imported because it brings Polars along.
 SCRATCH_PREFIX = ".writing-"
 
 

@@ -25,7 +25,7 @@ from billing.rendering.errors import MachineError, RenderingError, WorkerDiedErr
 from billing.rendering.faces import TEMPLATES
 from billing.rendering.files import Job, RenderedFile, Undrawn, read_content, render_file, scratch_of
 from billing.rendering.plainer import plainer
-from billing.temporary import temporary_folder
+from billing.store.temporary_folder import temporary_folder
 
 SECONDS_TO_START = 120.0
 BYTES_PER_WORKER = 3 * 1024**3

@@ -16,14 +16,14 @@ from typing import Final
 
 import polars as pl
 
-from billing.errors import RefusedError
-from billing.home import write_bytes
+from billing.model.errors import RefusedError
 from billing.sample.customers import PACKAGES, TAX_RATES, customers_of
 from billing.sample.delivery import DIRT_PER_MILLION, DUPLICATES, REJECTED, write_usage
 from billing.sample.files import lines
 from billing.sample.payments import payments_of
 from billing.sample.requests import requests_of
 from billing.starter import SCRATCH_LANDING, refuse_existing_landing, starter_catalogue
+from billing.store.files import write_bytes
 
 __all__ = ["DIRT_PER_MILLION", "SampleSummary", "billing_hint", "write_sample", "write_sample_payments"]
 

@@ -14,7 +14,7 @@ from unittest import mock
 import dagster as dg
 import pytest
 
-from billing.home import Home
+from billing.store.home import Home
 from pipeline.instance import use_instance_of
 from pipeline.settings import WRITTEN
 from tests.pipeline.killing import KILLS, Killer

@@ -10,8 +10,8 @@ from unittest import mock
 import dagster as dg
 import pytest
 
-from billing.home import file_hash
-from billing.measured_usage import RECORD
+from billing.month.measured_usage import RECORD
+from billing.store.files import file_hash
 from pipeline.definitions import defs
 from tests.pipeline.killing import KILLS, Killer
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, content_of, overage
@@ -156,8 +156,8 @@ def test_what_dagster_retries_of_a_run_that_was_killed_while_it_issued_is_done_t
     for place in places[step // 2 :: step]:
         put_back(home, kept / str(place))
         with (
-            mock.patch("billing.month.render_files", blank_files),
-            mock.patch("billing.month_report_page.draw_page", blank_page),
+            mock.patch("billing.month.pdf_files.render_files", blank_files),
+            mock.patch("billing.reports.month_report_page.draw_page", blank_page),
             # a process of its own has read nothing yet
             mock.patch.dict("assets.resources._loaded", clear=True),
             dg.DagsterInstance.ephemeral() as instance,

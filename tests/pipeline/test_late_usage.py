@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing import month as steps
-from billing.business import Business
-from billing.measured_usage import RECORD
-from billing.tables import USAGE
+from billing.model.tables import USAGE
+from billing.month import steps
+from billing.month.business import Business
+from billing.month.measured_usage import RECORD
 from tests.pipeline.outside import Landing, event
 
 MONTHS = ("2026-01", "2026-02", "2026-03")

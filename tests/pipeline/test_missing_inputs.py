@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from billing.business import Business
-from billing.checking import problems_of
-from billing.verifying import disagreements
+from billing.month.business import Business
+from billing.reports.check import problems_of
+from billing.reports.verify import disagreements
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill
 

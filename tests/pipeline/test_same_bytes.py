@@ -13,13 +13,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from billing.business import Business
-from billing.documents import Drafts, with_notes
-from billing.home import read_frame
-from billing.month import ingest_usage, write_packages
+from billing.documents.drafts import Drafts, with_notes
+from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PACKAGES
+from billing.month.business import Business
+from billing.month.scratch_copy import bring_up_to_date
+from billing.month.steps import ingest_usage, write_packages
 from billing.sample import billing_hint, write_sample
-from billing.scratch import bring_up_to_date
-from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PACKAGES
+from billing.store.frames import read_frame
 from tests.pipeline.outside import content_of, overage
 from tests.postgresql import register_rows
 
@@ -87,8 +87,8 @@ def test_documents_are_the_same_however_few_are_drafted_written_and_issued_at_on
     whole = drafted_and_issued(tmp_path / "whole")
     drafts = pl.read_parquet(tmp_path / "drafts.parquet")
     assert 0 < drafts["corrects"].count() < drafts.height - 7, "notes and more than one range"
-    monkeypatch.setattr("billing.documents._RANGE", 7)
-    monkeypatch.setattr("billing.register._BULK", 11)
+    monkeypatch.setattr("billing.documents.drafts._RANGE", 7)
+    monkeypatch.setattr("billing.register.register._BULK", 11)
     assert drafted_and_issued(tmp_path / "in parts") == whole
 
 

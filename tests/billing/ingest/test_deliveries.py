@@ -16,28 +16,27 @@ from typing import Any
 import polars as pl
 import pytest
 
-from billing import home as homes
-from billing.errors import InterruptedRunError
 from billing.ingest import (
     accounts_of_events,
     day_tables,
-    delivered_bytes,
     deliveries,
     event_files,
     events,
     events_fingerprint,
-    json_events,
-    parquet_pieces,
     parsed_deliveries,
     parsed_files,
     scan_event_parts,
     scan_events,
     state,
 )
-from billing.ingest.delivered_bytes import line_blocks
-from billing.ingest.judging import Rules
+from billing.ingest.formats import delivered_bytes, json_events, parquet_pieces
+from billing.ingest.formats.delivered_bytes import line_blocks
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import DayState
+from billing.ingest.validation import Rules
+from billing.model.errors import InterruptedRunError
+from billing.store import files, frames
+from billing.store.files import SCRATCH_PREFIX, write_file
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
 
 NewBusiness = Callable[[str], Business]
@@ -719,17 +718,17 @@ class TestKilled:
 def kill_at_write(patch: pytest.MonkeyPatch, number: int) -> list[Path]:
     """End the process just before the `number`-th file is put in place."""
     seen: list[Path] = []
-    original = homes.write_file
+    original = write_file
 
     def write(path: Path, fill: Callable[[Path], None]) -> bool:
         seen.append(path)
         if len(seen) == number:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fill(path.with_name(f"{homes.SCRATCH_PREFIX}left-{path.name}"))
+            fill(path.with_name(f"{SCRATCH_PREFIX}left-{path.name}"))
             raise KilledError
         return original(path, fill)
 
-    for module in (homes, state, parsed_files, parquet_pieces):
+    for module in (files, frames, state, parsed_files, parquet_pieces):
         patch.setattr(module, "write_file", write)
     return seen
 

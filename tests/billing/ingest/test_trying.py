@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from billing.ingest import trying
-from billing.ingest.judging import Rules
 from billing.ingest.landing import delivered_files
+from billing.ingest.validation import Rules
 from tests.billing.ingest.small_business import Business, line
 
 

@@ -18,7 +18,8 @@ from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
 from billing.month.issued_settings import refuse_moved_settings
-from billing.register.register import BEGUN_SCHEMA, Register
+from billing.register.recorded_facts import BEGUN_SCHEMA
+from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
 from billing.rules.held_back import accounts_without_row, refuse_lacking_accounts, subscriptions_without_request
 from billing.rules.subscriptions import Lives, read_lives

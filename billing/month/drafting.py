@@ -23,7 +23,7 @@ from billing.month.true_ups import (
     month_differences,
     taxes_left,
 )
-from billing.register.register import IssuedRows
+from billing.register.issued_documents import IssuedRows
 from billing.rules.given_back import by_billing_document
 from billing.store.files import write_bytes, write_file
 from billing.store.frames import scan_frames, write_frame, write_frames, write_rows

@@ -34,7 +34,8 @@ from billing.month.parking import park
 from billing.month.steps import decided_packages, write_decisions, write_packages
 from billing.month.true_ups import approved_refunds
 from billing.month.unbilled import accounts_that_lost_events
-from billing.register.register import SERIES, Issue, IssuedRows
+from billing.register.issued_documents import IssuedRows
+from billing.register.register import SERIES, Issue
 from billing.rules.held_back import PASSES_DATES
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.frames import scan_frames, write_frame

@@ -22,7 +22,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> bool:
         Whatever `write` raises (disk full, read-only folder); `path` is as it was and no scratch file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f"{SCRATCH_PREFIX}{os.getpid()}-{path.name}")
+    scratch = scratch_path(path, os.getpid())
     try:
         write(scratch)
         if path.exists() and _same_bytes(scratch, path):
@@ -43,6 +43,11 @@ def write_bytes(path: Path, content: bytes) -> bool:
         scratch.write_bytes(content)
 
     return write_file(path, write)
+
+
+def scratch_path(path: Path, process: int) -> Path:
+    """Where a process writes what it then puts in place of `path`."""
+    return path.with_name(f"{SCRATCH_PREFIX}{process}-{path.name}")
 
 
 def remove_file(path: Path) -> None:

@@ -37,6 +37,7 @@ from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
 from billing.store import files, frames
 from billing.store.files import SCRATCH_PREFIX, write_file
+from billing.store.home import Home
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
 
 NewBusiness = Callable[[str], Business]
@@ -505,7 +506,7 @@ class TestLandingIsTheTruth:
         written: list[date] = []
         original = day_tables.write_day
 
-        def write_day(home: homes.Home, day: date, *others: Any) -> DayState:
+        def write_day(home: Home, day: date, *others: Any) -> DayState:
             written.append(day)
             return original(home, day, *others)
 

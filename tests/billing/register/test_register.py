@@ -23,8 +23,9 @@ from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.model.tables import DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, PACKAGES
 from billing.register import migrations as register_migrations
+from billing.register.issued_documents import IssuedRows
 from billing.register.migrations.versions.r0004_recorded_facts import KEPT
-from billing.register.register import Issue, IssuedRows, Register
+from billing.register.register import Issue, Register
 from billing.register.schema import REVISION, documents, metadata
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.home import Home

@@ -41,6 +41,7 @@ from billing.rendering import (
 )
 from billing.rendering import files as files_module
 from billing.rendering.plainer import LONGEST_WORD, is_beyond_paper, plainer
+from billing.store.files import scratch_path
 
 ROOT = Path(__file__).resolve().parents[3]
 Content = dict[str, object]
@@ -821,7 +822,7 @@ def test_a_killed_worker_is_reported_and_leaves_nothing(tmp_path: Path, pool_for
     worker = pool_for_all._idle[-1]
     slow = json.dumps(sample(number="INV-2026-000009", lines=[emails() for _ in range(400)]))
     target = tmp_path / "INV-2026-000009.pdf"
-    files_module.scratch_of(target, worker._process.pid).write_bytes(b"half a page")
+    scratch_path(target, worker._process.pid).write_bytes(b"half a page")
     killer = threading.Timer(0.3, worker._process.kill)
     killer.start()
     started = time.monotonic()
@@ -841,7 +842,7 @@ def test_a_worker_that_died_waiting_is_reported_and_not_used_again(tmp_path: Pat
     worker = pool_for_all._idle[-1]
     worker._process.kill()
     worker._process.wait()
-    files_module.scratch_of(path, worker._process.pid).write_bytes(b"half a page")
+    scratch_path(path, worker._process.pid).write_bytes(b"half a page")
     with pytest.raises(RenderingError, match="INV-2026-000000: its worker was killed by SIGKILL"):
         pool_for_all.render(job)
     assert list(tmp_path.iterdir()) == [path]

@@ -105,6 +105,7 @@ check: lint types test  ## everything that CI runs: lint, format, types, tests
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format: $(VENV)/.installed  ## let ruff fix and format what it can
 	$(BIN)/ruff check --fix

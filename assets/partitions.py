@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from assets.environment import home_folder, months_ahead
 from billing.ingest.landing import delivery_days as landed_days
 from billing.inputs.catalogue_file import billing_calendar
 from billing.store.home import Home
@@ -24,11 +25,6 @@ FUTURE_MONTHS = 120
 FUTURE_DAYS = 400
 # deliveries may begin before the first month that is billed: levels of gauges carry on
 DAYS_BEFORE_START = 366
-
-
-def home_folder() -> Path:
-    """The billing home: $OVERAGE_HOME, else ./data."""
-    return Path(os.environ.get("OVERAGE_HOME") or "data")
 
 
 def _names_of(folder: Path, prefix: str = "") -> list[str]:
@@ -41,8 +37,8 @@ def _names_of(folder: Path, prefix: str = "") -> list[str]:
 
 def calendar_reach(home: Path, start: date, today: date) -> tuple[date, int, int]:
     """The first delivery day, and how many months and days the calendars go on after the present ones."""
-    asked = os.environ.get("OVERAGE_MONTHS_AHEAD", "")
-    if not asked.isdecimal():
+    ahead = months_ahead()
+    if ahead is None:
         return start - timedelta(days=DAYS_BEFORE_START), FUTURE_MONTHS, FUTURE_DAYS
     built = _names_of(home / "lake" / "fingerprints", "billing_month=")
     delivered = [day.isoformat() for day in landed_days(Home(home))]
@@ -51,7 +47,7 @@ def calendar_reach(home: Path, start: date, today: date) -> tuple[date, int, int
     months = _months(max([*built, last[:7]])) - _months(day)
     days = (date.fromisoformat(last) - today).days
     # 1 is the open month, which Dagster leaves out by itself, and today
-    return date.fromisoformat(first), months + 1 + int(asked), days + 1
+    return date.fromisoformat(first), months + 1 + ahead, days + 1
 
 
 def _months(key: str) -> int:

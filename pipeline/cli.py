@@ -1,7 +1,6 @@
 """The command line. Results go to standard output, messages to standard error."""
 
 import csv
-import gc
 import io
 import json
 import os
@@ -16,17 +15,18 @@ from typing import Any
 
 import click
 
+from assets.environment import home_folder, register_url, use_home
 from billing import __version__
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.model.text import counted
 from pipeline.interrupts import heard_once
 from pipeline.private_files import private_files
+from pipeline.process_settings import collect_less_often
 from pipeline.terminal import csv_cell, printable, printable_cell
 
 # heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
 
 DONE, PARTLY, REFUSED = 0, 1, 2
-_OBJECTS_BETWEEN_LOOKS = 50_000
 # a mistyped century would compute a subscription's billing dates for hundreds of years, or before there are calendars
 _FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
 _AGAIN = "What was done stays done: mend what is named, if anything, and run the same command again."
@@ -115,7 +115,7 @@ class Day(click.ParamType[date]):
 home_option = click.option(
     "--home",
     type=click.Path(path_type=Path),
-    default=lambda: Path(os.environ.get("OVERAGE_HOME") or "data"),
+    default=home_folder,
     show_default="$OVERAGE_HOME, else ./data",
     help="The billing home: one folder per business.",
 )
@@ -130,8 +130,7 @@ def main() -> None:
 
     Exit status: 0 done; 1 done in part, or `check` and `verify` found something; 2 refused before anything was written.
     """
-    # a command makes objects that stay: looking for circles among them as often as Python does takes a tenth of a run
-    gc.set_threshold(_OBJECTS_BETWEEN_LOOKS)
+    collect_less_often()
 
 
 @main.command()
@@ -166,7 +165,7 @@ def sample(
     if payments:
         from billing.month.business import Business
 
-        register = os.environ.get("OVERAGE_REGISTER_URL") or None
+        register = register_url()
         documents = Business.load(directory, date.max, register, issues=False).register.documents()
         found = write_sample_payments(directory, documents)
         say(f"{directory}: {counted(f'{found:,}', 'payment')} of {counted(f'{documents.height:,}', 'document')}")
@@ -185,7 +184,7 @@ def check(every_row: bool, home: Path) -> int:
     """Validate the catalogue and the inputs, and read the first rows of new usage files; compute nothing."""
     from billing.reports.check import problems_of
 
-    problems = problems_of(home, os.environ.get("OVERAGE_REGISTER_URL") or None, every_row)
+    problems = problems_of(home, register_url(), every_row)
     for problem in problems:
         tell(str(problem))
     say(f"{home}: {len(problems)} found" if problems else f"{home}: nothing to complain about")
@@ -233,7 +232,7 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, accep
     Earlier months are brought up to date first, in order.
     """
     # the partitions are those of this home: they are made when the definitions are imported
-    os.environ["OVERAGE_HOME"] = str(home)
+    use_home(home)
     from assets.clock import today
     from pipeline import run_state as standing
 
@@ -293,7 +292,7 @@ def issue(month: str, reviewed: str, home: Path) -> int:
     For homes with the policy `auto_issue: false`, where `bill` stops at drafts. Refused when the drafts are others now,
     or an input moved since they were made.
     """
-    os.environ["OVERAGE_HOME"] = str(home)
+    use_home(home)
     from pipeline import runs
     from pipeline.progress import progress_display
 
@@ -317,7 +316,7 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
 
     Documents that would be issued with their lines, closed cycles whose amount due moved, packages, decisions.
     """
-    os.environ["OVERAGE_HOME"] = str(home)
+    use_home(home)
     from assets.clock import today
     from billing.model.text import without_controls
     from billing.reports.preview import CHANGES
@@ -357,7 +356,7 @@ def correct(
     Without it, differences come as lines on the next documents. A second correction of the same issues nothing.
     """
     # the partitions are those of this home: they are made when the definitions are imported
-    os.environ["OVERAGE_HOME"] = str(home)
+    use_home(home)
     from assets.clock import today
     from pipeline import runs
     from pipeline.progress import progress_display
@@ -420,7 +419,7 @@ def show(
 
     last = last_as_of(home)
     day = as_of or last or date.max
-    business = Business.load(home, day, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
+    business = Business.load(home, day, register_url(), issues=False)
     looks_elsewhere = last is not None and day != last
     frame = read_table(business, table, month, account, looks_elsewhere, reason, file)
     if limit is not None and frame.height > limit:
@@ -448,7 +447,7 @@ def explain(number: str, line: int | None, events: int, everything: bool, style:
     from billing.month.business import Business
     from billing.reports.explain import explain_document, is_more_than_lines
 
-    business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
+    business = Business.load(home, date.max, register_url(), issues=False)
     found = explain_document(business, number, line, events, everything)
     if style == "json":
         click.echo(as_json(found))
@@ -495,7 +494,7 @@ def verify(home: Path) -> int:
     from billing.month.business import Business
     from billing.reports.verify import disagreements, moved_months, redrawn_documents
 
-    business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
+    business = Business.load(home, date.max, register_url(), issues=False)
     found = disagreements(business)
     for disagreement in found:
         tell(disagreement)

@@ -1,12 +1,11 @@
 """Everything Dagster loads. It needs no home: with a missing or broken catalogue the assets fail with its message."""
 
-import atexit
-import gc
 import os
 
 import dagster as dg
 
 from assets import corrections, documents, ingest, journal, months, previews, reports
+from assets.environment import variables
 from assets.resources import BillingHome
 from pipeline.executors import executor
 from pipeline.jobs import (
@@ -20,15 +19,14 @@ from pipeline.jobs import (
     profiles_job,
 )
 from pipeline.private_files import umask_of
+from pipeline.process_settings import skip_last_collection
 from pipeline.schedules import complete_month, issue_daily
 from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_failed
 
-# everything goes at once when the process ends: Python would look several times for circles among all that Dagster has
-# loaded, which takes almost as long as to load it
-atexit.register(gc.freeze)
+skip_last_collection()
 
 # processes of Dagster that carry out runs; a command sees to it by itself
-os.umask(umask_of(os.environ))
+os.umask(umask_of(variables()))
 
 FINANCE = "team:finance"
 OWNERS = {"landing": "team:data", "ingest": "team:data"}

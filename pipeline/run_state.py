@@ -3,7 +3,6 @@
 Imports neither Dagster nor the assets: where nothing has moved, neither is loaded.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Final
 
 import polars as pl
 
+from assets.environment import register_url
 from billing.model.tables import PARKED, REJECTS
 from billing.model.text import counted
 from billing.month.business import Business
@@ -57,7 +57,7 @@ class Outcome:
 
 def load(root: Path, as_of: date, issues: bool) -> Business:
     """As `Business.load`, with the register that the environment names."""
-    return Business.load(root, as_of, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=issues)
+    return Business.load(root, as_of, register_url(), issues=issues)
 
 
 def done_already(business: Business, month: str, through: str, draft: bool, say: Say) -> Outcome | None:

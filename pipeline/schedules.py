@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from assets.partitions import BILLING_TIME_ZONE, billing_months, home_folder
+from assets.environment import home_folder
+from assets.partitions import BILLING_TIME_ZONE, billing_months
 from billing.ingest.missing_deliveries import missing_deliveries
 from billing.model.calendar import first_day, months_after
 from billing.model.text import counted

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from itertools import pairwise
@@ -11,7 +10,8 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
-from assets.partitions import delivery_days, home_folder
+from assets.environment import home_folder, variables
+from assets.partitions import delivery_days
 from billing.ingest.landing import delivered_files
 from billing.model.errors import RefusedError
 from billing.month.fingerprint import built_months, month_fingerprint, moved_inputs
@@ -140,11 +140,11 @@ _TOLD = [billing_month_job, ingest_job, issue_job, correct_job, profiles_job]
 )
 def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
     """Tell that a run failed, unless it is run again by itself."""
-    if not is_configured(os.environ):
+    if not is_configured(variables()):
         return dg.SkipReason("no mail and no web hook is configured")
     if context.dagster_run.tags.get("dagster/will_retry") == "true":
         return dg.SkipReason("it is run again")
-    send(failure_notice(context.dagster_run, context.instance), context.instance, os.environ, context.log.warning)
+    send(failure_notice(context.dagster_run, context.instance), context.instance, variables(), context.log.warning)
     return None
 
 
@@ -157,12 +157,12 @@ def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
 )
 def month_is_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
     """Tell that everything of a month is issued, or drafted where somebody reviews first."""
-    if not is_configured(os.environ):
+    if not is_configured(variables()):
         return dg.SkipReason("no mail and no web hook is configured")
     root, month = home_folder(), context.dagster_run.tags.get("dagster/partition")
     business = load(root, date.max) if month else None
     notice = ready_notice(context.dagster_run, business, month) if business and month else None
     if notice is None:
         return dg.SkipReason("the month is not complete")
-    send(notice, context.instance, os.environ, context.log.warning)
+    send(notice, context.instance, variables(), context.log.warning)
     return None

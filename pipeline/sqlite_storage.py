@@ -5,7 +5,6 @@ which tables there are: a third of what a run cost that had little to do. The fi
 stands in them: servers and daemon go on with Dagster's own classes.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine
 
+from assets.environment import set_default
 from billing.store.files import write_bytes
 
 _DAGSTERS_OWN: Final = (SqliteEventLogStorage.__name__, SqliteRunStorage.__name__)
@@ -35,7 +35,7 @@ def opened(folder: Path) -> dg.DagsterInstance:
     if events is None or runs is None or (events.class_name, runs.class_name) != _DAGSTERS_OWN:
         return dg.DagsterInstance.from_ref(found)
     # what is planned for all steps of a run is one transaction
-    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _MOST_EVENTS_AT_ONCE)
+    set_default("DAGSTER_EVENT_BATCH_SIZE", _MOST_EVENTS_AT_ONCE)
     ours = found._replace(
         storage_data=None,
         event_storage_data=ConfigurableClassData(__name__, KeptEventLog.__name__, events.config_yaml),

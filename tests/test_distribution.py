@@ -91,5 +91,7 @@ def test_the_wheel_carries_what_the_program_reads(tmp_path: Path) -> None:
         "pipeline/cli.py",
         "pipeline/dagster.yaml",
         "assets/months.py",
+        "billing/py.typed",
+        "overage_command/__init__.py",
     } <= carried
     assert not {name for name in carried if name.startswith(("tests/", "benchmarks/", "docs/"))}

@@ -1,4 +1,7 @@
-"""The content of a document: all that its page says, as JSON (rule 23)."""
+"""The content of a document: everything its page shows, stored when it is issued (rule 19).
+
+Rule 23: it says what exceeded, at which price and why, and answers "why is it higher this month?" on its own.
+"""
 
 from collections.abc import Sequence
 from typing import Final

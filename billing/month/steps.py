@@ -1,4 +1,8 @@
-"""The steps of a month, from usage to charges: each reads tables of the lake and writes one."""
+"""The steps of a billing month: each reads the tables it needs, computes one table and writes it.
+
+Each is a pure function of the landing folder, the register and the tables of this month and the one before; running it
+again on unchanged input writes nothing.
+"""
 
 from datetime import date
 

@@ -1,4 +1,7 @@
-"""Explain a document: from its lines to the arithmetic, the terms, the events and their files."""
+"""Explain a document: from a line back to its arithmetic, to usage by day, to files and events.
+
+A line is explained by what counted when it was issued: deliveries and requests up to the day of issue.
+"""
 
 import json
 from collections.abc import Iterator

@@ -136,7 +136,7 @@ importlib.import_module(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("module", ["billing.store.home", "pipeline.definitions", "pipeline.runs", "pipeline.notices"])
+@pytest.mark.parametrize("module", ["pipeline.cli", "pipeline.definitions", "pipeline.runs", "pipeline.notices"])
 def test_how_memory_is_taken_is_settled_before_polars_is_loaded(module: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
     done = subprocess.run(

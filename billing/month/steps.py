@@ -34,6 +34,7 @@ from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.decisions import month_decisions
 from billing.rules.gauges import levels_at_close
 from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
+from billing.rules.refusals import refused_after_close, without_decided_voids
 from billing.rules.usage import month_levels, month_usage, month_usage_with_more
 from billing.store.frames import read_frame, scan_frames, write_frame
 from billing.store.home import Home
@@ -156,12 +157,10 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
     answers = business.lives.answers.filter(
         (pl.col("outcome") != "pending") | pl.col("request_id").is_in(changes["request_id"].drop_nulls().implode())
     )
-    answers = pl.concat([answers, _asked_after_the_close(business)])
-    # one answer stands: a cancellation or hold learnt after the close voids no change that was decided there (rule 9)
-    voided = pl.col("outcome") == "superseded"
-    if not answers.filter(voided).is_empty():
-        decided_before = business.register.closed_decision_ids().implode()
-        answers = answers.filter(~(voided & pl.col("request_id").is_in(decided_before)))
+    if business.lives.answers["outcome"].is_in(["pending", "superseded"]).any():
+        decided_before = business.register.closed_decision_ids()
+        late = refused_after_close(business.lives.answers, business.register.closed_dates(), decided_before)
+        answers = without_decided_voids(pl.concat([answers, late]), decided_before)
     decisions = month_decisions(
         month,
         pl.concat([closed, DECISIONS.conform(changes)]),
@@ -257,17 +256,4 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
         begun.join(last, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
         .join(subscribed, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
         .select("subscription_id", first_package=pl.coalesce("first_package", "old_package", "subscribed_package"))
-    )
-
-
-def _asked_after_the_close(business: Business) -> pl.DataFrame:
-    """Package changes that became known when the billing date they were meant for had been closed (rules 9 and 17)."""
-    pending = business.lives.answers.filter(pl.col("outcome") == "pending")
-    if pending.is_empty():
-        return pending
-    closed = business.register.closed_dates().select("subscription_id", effective_on="billing_date")
-    late = pending.join(closed, on=["subscription_id", "effective_on"], how="semi", maintain_order="left")
-    decided = business.register.closed_decision_ids().implode()
-    return late.filter(~pl.col("request_id").is_in(decided)).with_columns(
-        outcome=pl.lit("refused"), reason=pl.lit("known_after_the_close"), effective_on=pl.lit(None, pl.Date)
     )

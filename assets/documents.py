@@ -33,9 +33,9 @@ from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.checks import dates_not_billed_once, not_adding_up, surges
 from billing.month.drafting import write_drafts
-from billing.month.fingerprint import first_moved_before
 from billing.month.issuing import complete_issue, issue_documents
 from billing.month.pdf_files import Rendered, render_documents
+from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.review import issued_business, review_of, reviewed_business
 
 _KINDS = {"parquet", "polars"}

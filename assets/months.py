@@ -19,7 +19,7 @@ from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKA
 from billing.month import steps
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, quantities_not_charged_once
-from billing.month.fingerprint import STEPS, record_step
+from billing.month.recorded_inputs.months import STEPS, record_step
 from billing.month.unbilled import accounts_that_lost_events, conserved, write_unbilled
 from billing.store.frames import read_frame
 

@@ -26,7 +26,7 @@ from billing.model.tables import (
     UNBILLED,
 )
 from billing.month.business import Business
-from billing.month.fingerprint import (
+from billing.month.recorded_inputs.months import (
     built_months,
     first_moved_before,
     is_up_to_date,

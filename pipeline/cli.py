@@ -414,7 +414,7 @@ def show(
     """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
     from billing.model.text import counted, plain_rows
     from billing.month.business import Business
-    from billing.month.last_run import last_as_of
+    from billing.month.recorded_inputs.runs import last_as_of
     from billing.reports.show import read_table
 
     last = last_as_of(home)

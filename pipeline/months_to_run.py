@@ -7,7 +7,7 @@ from assets.environment import register_url
 from billing.model.calendar import months_after
 from billing.model.errors import RefusedError
 from billing.month.business import Business
-from billing.month.fingerprint import moved_inputs
+from billing.month.recorded_inputs.months import moved_inputs
 from billing.month.steps import billed_months, days_to_ingest
 
 

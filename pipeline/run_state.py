@@ -16,11 +16,11 @@ from assets.environment import register_url
 from billing.model.tables import PARKED, REJECTS
 from billing.model.text import counted
 from billing.month.business import Business
-from billing.month.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.month.issued_settings import keep_settings
 from billing.month.issuing import refuse_lost_documents
-from billing.month.last_run import profiles_built_from, record_run
 from billing.month.pdf_files import documents_to_render
+from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
+from billing.month.recorded_inputs.runs import profiles_built_from, record_run
 from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
 from billing.reports.preview_causes import record_given
@@ -82,7 +82,7 @@ def done_already(business: Business, month: str, through: str, draft: bool, say:
         warn(business, say)
         for each in months:
             say(f"{each}: nothing moved")
-        remember(business, months, profiles_fingerprint(business))
+        remember(business, months, profiles_digest(business))
     return outcome(business, months, 0, say)
 
 
@@ -94,7 +94,7 @@ def _nothing_moved(business: Business, months: Sequence[str]) -> bool:
         and (instance_folder(home) / "dagster.yaml").exists()
         and not days_to_ingest(business)
         and not any(moved_inputs(business, each) or documents_to_render(business, each) for each in months)
-        and profiles_fingerprint(business) == profiles_built_from(home.root)
+        and profiles_digest(business) == profiles_built_from(home.root)
     )
 
 
@@ -147,7 +147,7 @@ def remember(business: Business, months: Sequence[str], built_from: str) -> None
     Parameters
     ----------
     built_from
-        As `profiles_fingerprint`: what the profiles were built from.
+        As `profiles_digest`: what the profiles were built from.
     """
     rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
     write_frame(business.home.whole(REJECTS), rejects, REJECTS)

@@ -20,11 +20,11 @@ from billing.model.tables import DRAFTS, PARKED
 from billing.model.text import counted, plain_rows
 from billing.month.business import Business
 from billing.month.corrections import correction_drafts, refuse_unissued_month
-from billing.month.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.month.issuing import refuse_lost_documents
-from billing.month.last_run import profiles_built_from
 from billing.month.pdf_files import documents_to_render
 from billing.month.reasons import printable_reason
+from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
+from billing.month.recorded_inputs.runs import profiles_built_from
 from billing.month.review import issued_business, review_of, reviewed_business
 from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
@@ -114,9 +114,9 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
     issued_before = issued_business(business, month, reviewed)
     if issued_before is not None:
         say(f"{month}: exactly these drafts have been issued already")
-        business = replace(issued_before, issues=False)
+        business = issued_before.at(issued_before.as_of, issues=False)
     else:
-        business = replace(business, as_of=review_of(business, month).as_of, hashes={}, _by_count={})
+        business = business.at(review_of(business, month).as_of)
         reviewed_business(business, month, reviewed)
     with _at_work(business, draft=False, say=say) as (resource, instance):
         before = business.register.count()
@@ -259,7 +259,7 @@ def _finish(
     business: Business, months: Sequence[str], resource: BillingHome, instance: dg.DagsterInstance, say: Say
 ) -> None:
     """Bring profiles, balances and the set-aside rows of everything but usage up to date."""
-    built_from = profiles_fingerprint(business)
+    built_from = profiles_digest(business)
     if built_from != profiles_built_from(business.home.root):
         _run("profiles", resource, instance, say)
     remember(business, months, built_from)

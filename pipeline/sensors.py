@@ -14,7 +14,7 @@ from assets.environment import home_folder, variables
 from assets.partitions import delivery_days
 from billing.ingest.landing import delivered_files
 from billing.model.errors import RefusedError
-from billing.month.fingerprint import built_months, month_fingerprint, moved_inputs
+from billing.month.recorded_inputs.months import built_months, month_inputs, moved_inputs
 from billing.month.steps import billed_months
 from billing.store.home import Home
 from pipeline.jobs import SERIAL, billing_month_job, correct_job, ingest_job, issue_job, profiles_job
@@ -121,7 +121,7 @@ def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
     if not moved:
         yield dg.SkipReason("every month is built from what there is")
     for month in moved:
-        built_from = json.dumps(month_fingerprint(business, month), sort_keys=True)
+        built_from = json.dumps(month_inputs(business, month), sort_keys=True)
         yield dg.RunRequest(
             run_key=f"{month} from {hashlib.sha256(built_from.encode()).hexdigest()[:16]}",
             partition_key=month,

@@ -23,7 +23,7 @@ from billing.month.business import Business
 from billing.month.context import required_table, without_parked
 from billing.month.drafting import (
     drafted_as_of,
-    drafted_from_path,
+    drafted_from,
     drafted_refund_notes,
     keep_drafts_after,
     rows_through,
@@ -161,7 +161,7 @@ def _was_issued_since(business: Business, month: str) -> bool:
 
     A month that was drafted as of another day holds what this run does not know.
     """
-    seen = drafted_from_path(business, month).read_text().splitlines()[0]
+    seen = drafted_from(business, month)
     return seen != business.register.state() and drafted_as_of(business, month) == business.as_of
 
 
@@ -235,7 +235,7 @@ def issue_of_month(business: Business, month: str, through: date) -> Issue:
         taxes=without_parked(required_table(business, DRAFT_TAXES, month, reached), parked),
         closing=pl.concat([closing, settled]),
         decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
-        seen=drafted_from_path(business, month).read_text().splitlines()[0],
+        seen=drafted_from(business, month),
         begun=_newly_begun(business, closing),
         measured=newly_measured(business),
         passed=parked.filter(pl.col("reason").is_in(PASSES_DATES))["account_id"],

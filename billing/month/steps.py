@@ -19,15 +19,17 @@ from billing.ingest import (
     scan_event_parts,
     scan_events,
 )
+from billing.ingest.state import state_path
 from billing.model.calendar import months_after, months_between
 from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, EVENTS, LEVELS, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
+from billing.month.computed import file_stamp
 from billing.month.context import computed_once, rated_charges, required_table, without_parked
-from billing.month.given import recorded_deliveries
 from billing.month.lost_deliveries import refuse_lost_deliveries
-from billing.month.measured_usage import added_events, measuring_digest, record_measured
 from billing.month.parking import as_parked, contradictory_accounts, parked_accounts
+from billing.month.recorded_inputs.rows import recorded_deliveries
+from billing.month.recorded_inputs.usage import added_events, measuring_digest, record_measured
 from billing.month.true_ups import refund_amounts
 from billing.rules.charges import month_charges, month_dues
 from billing.rules.cycles import MonthCycles, month_cycles
@@ -170,6 +172,7 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
         business.catalogue,
     )
     write_frame(business.home.partition(DECISIONS, month), decisions, DECISIONS, in_order=True)
+    business.computed.forget(("packages", month))
     return decisions
 
 
@@ -197,7 +200,24 @@ def cycles_of_month(business: Business, month: str) -> MonthCycles:
 
 
 def decided_packages(business: Business, month: str, closed: pl.DataFrame | None = None) -> PackageMonth:
-    """What is decided; `closed` is what the register holds of the month, where that is known without asking it."""
+    """What is decided; `closed` is what the register holds of the month, where that is known without asking it.
+
+    Computed once for PACKAGES and DECISIONS.
+    """
+    home = business.home
+    files = [state_path(home), *(home.partition(table, month) for table in (CYCLES, USAGE, LEVELS))]
+    resumed = business.lives.subscriptions["resumed_from"].is_not_null().any()
+    # the package of one that was resumed is looked for in all months, this one included
+    files += [
+        path
+        for path in sorted((home.lake / PACKAGES.name).glob("*/*.parquet"))
+        if resumed or month not in path.parent.name
+    ]
+    key = (business.register.revision(), *map(file_stamp, files))
+    return business.computed.once(("packages", month), key, lambda: _decided_packages(business, month, closed))
+
+
+def _decided_packages(business: Business, month: str, closed: pl.DataFrame | None) -> PackageMonth:
     cycles = required_table(business, CYCLES, month)
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month

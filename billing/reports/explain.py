@@ -5,7 +5,6 @@ A line is explained by what counted when it was issued: deliveries and requests 
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -57,7 +56,7 @@ def explain_document(
         raise RefusedError(f"unknown line: {number} has the lines 1 to {lines.height}, found {line}")
     shown = {entry["line"]: entry for entry in content["lines"]}
     # what counted then: nothing that was delivered or asked for after the day of issue
-    then = replace(business, as_of=document["issued_on"], issues=False, _by_count={})
+    then = business.at(document["issued_on"], issues=False)
     known = AccountEvents(business, document)
     explained = [
         explained_line(then, document, known, row, shown[row["line"]], most_events)

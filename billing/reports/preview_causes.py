@@ -16,8 +16,8 @@ from billing.ingest.state import read_state
 from billing.model.calendar import month_of, months_after
 from billing.model.tables import CYCLES, PACKAGES, PARKED
 from billing.month.business import Business
-from billing.month.fingerprint import built_months
-from billing.month.given import Moved, moved_given, record_moved
+from billing.month.recorded_inputs.months import built_months
+from billing.month.recorded_inputs.rows import Moved, moved_rows, record_rows
 from billing.month.true_ups import month_differences
 from billing.store.home import Home
 
@@ -37,9 +37,9 @@ def record_given(business: Business) -> None:
     latest = business.register.latest_issued_on()
     if latest is not None and business.as_of < latest:
         return
-    moved = moved_given(business.home, business)
+    moved = moved_rows(business.home, business)
     if moved.inputs.height or moved.groups.height:
-        record_moved(business, moved, _unsettled(business))
+        record_rows(business, moved, _unsettled(business))
 
 
 def with_causes(
@@ -60,7 +60,7 @@ def with_causes(
     polars.DataFrame
         `changes` with `causes`, sorted words: what moved, or that the billing date has come where nothing had to.
     """
-    moved = moved_given(business.home, scratch)
+    moved = moved_rows(business.home, scratch)
     rows = changes.with_row_index("row")
     settled = _settled(rows, differences, moved, business, scratch)
     redone = rows.filter(pl.col("comes").is_null() & (pl.col("settles").list.len() == 0))

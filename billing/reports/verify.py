@@ -1,7 +1,6 @@
 """Reading everything again: does the register agree with itself, with the PDFs on disk and with the lake?"""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,9 +30,9 @@ from billing.model.tables import (
 )
 from billing.model.text import plain_rows
 from billing.month.business import Business
-from billing.month.fingerprint import built_months, moved_inputs, profiles_fingerprint
-from billing.month.last_run import last_as_of, profiles_built_from
 from billing.month.lost_deliveries import in_words, lost_deliveries
+from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
+from billing.month.recorded_inputs.runs import last_as_of, profiles_built_from
 from billing.month.scratch_copy import STEPS_OF_A_MONTH, scratch_copy
 from billing.register.stored_pages import PrintedRows, printed_rows
 from billing.reports.journal import receivable_differences, unbalanced_entries
@@ -99,13 +98,13 @@ def _views(business: Business) -> list[Business]:
     last = last_as_of(business.home.root)
     if last is None:
         return [business]
-    of_last_run = (replace(business, as_of=last, issues=issues, _by_count={}, hashes={}) for issues in (True, False))
+    of_last_run = (business.at(last, issues=issues) for issues in (True, False))
     return [business, *of_last_run]
 
 
 def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
     yield from _lake(business, documents, lines, taxes)
-    lost = lost_deliveries(replace(business, as_of=last_as_of(business.home.root) or business.as_of))
+    lost = lost_deliveries(business.at(last_as_of(business.home.root) or business.as_of))
     if not lost.is_empty():
         yield f"usage: {in_words(lost)}: put their archive back, or accept the loss by `overage accept-loss`"
         return
@@ -333,7 +332,7 @@ def _months_computed_again(business: Business, copy: Business, months: Sequence[
 def _standing(business: Business) -> Iterator[str]:
     """What everybody owes, is to be charged and has, if nothing has moved since the last run."""
     built_from = profiles_built_from(business.home.root)
-    view = next((view for view in _views(business)[1:] if profiles_fingerprint(view) == built_from), None)
+    view = next((view for view in _views(business)[1:] if profiles_digest(view) == built_from), None)
     if view is None:
         return
     tables = {

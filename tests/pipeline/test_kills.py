@@ -10,7 +10,7 @@ from unittest import mock
 import dagster as dg
 import pytest
 
-from billing.month.measured_usage import RECORD
+from billing.month.recorded_inputs.usage import RECORD
 from billing.store.files import file_hash
 from pipeline.definitions import defs
 from tests.pipeline.killing import KILLS, Killer
@@ -269,7 +269,7 @@ def made_from(path: Path) -> object:
     A step that is repeated when its month has been closed names only what can still move the month.
     """
     said = json.loads(path.read_text())
-    if path.name in ("fingerprint.json", RECORD):
+    if path.name in ("fingerprint.json", f"{RECORD}.json"):
         return said
     counts = json.loads(path.with_name("fingerprint.json").read_text())
     assert said["from"] == {step: file_hash(path.with_name(f"{step}.json")) for step in said["from"]}

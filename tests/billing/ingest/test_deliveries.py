@@ -22,7 +22,7 @@ from billing.ingest import (
     deliveries,
     event_files,
     events,
-    events_fingerprint,
+    events_digest,
     parsed_deliveries,
     parsed_files,
     scan_event_parts,
@@ -783,14 +783,14 @@ class TestReading:
     def test_the_fingerprint_moves_with_the_events_of_its_months_only(self, business: Business) -> None:
         business.deliver(line("1"), day="2026-01-02")
         business.ingest()
-        before = events_fingerprint(business.home, ["2026-01"])
+        before = events_digest(business.home, ["2026-01"])
         business.deliver(line("2", time="2026-02-01T00:00:00Z"), day="2026-02-02")
         business.ingest()
-        assert events_fingerprint(business.home, ["2026-01"]) == before
+        assert events_digest(business.home, ["2026-01"]) == before
         business.deliver(line("3"), day="2026-01-03")
         business.ingest()
-        assert events_fingerprint(business.home, ["2026-01"]) != before
-        assert events_fingerprint(business.home, ["2026-01"], date(2026, 1, 2)) == before
+        assert events_digest(business.home, ["2026-01"]) != before
+        assert events_digest(business.home, ["2026-01"], date(2026, 1, 2)) == before
 
     def test_a_file_that_changes_while_it_is_read_is_read_again_by_the_next_run(
         self, business: Business, monkeypatch: pytest.MonkeyPatch

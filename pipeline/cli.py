@@ -170,7 +170,9 @@ def sample(
         found = write_sample_payments(directory, documents)
         say(f"{directory}: {counted(f'{found:,}', 'payment')} of {counted(f'{documents.height:,}', 'document')}")
         return
-    summary = write_sample(directory, accounts, months, events_per_account_day, seed)
+    summary = write_sample(
+        directory, accounts=accounts, months=months, events_per_account_day=events_per_account_day, seed=seed
+    )
     rows = summary.counted + summary.duplicates + summary.rejected
     say(f"{directory}: {counted(accounts, 'account')}, {counted(months, 'month')}, {counted(f'{rows:,}', 'row')}")
     say(f"Bill it: overage bill {summary.bill_month} --as-of {summary.bill_as_of} --home {directory}")
@@ -421,7 +423,9 @@ def show(
     day = as_of or last or date.max
     business = Business.load(home, day, register_url(), issues=False)
     looks_elsewhere = last is not None and day != last
-    frame = read_table(business, table, month, account, looks_elsewhere, reason, file)
+    frame = read_table(
+        business, name=table, month=month, account=account, looks_elsewhere=looks_elsewhere, reason=reason, file=file
+    )
     if limit is not None and frame.height > limit:
         click.echo(f"the first {limit:,} of {counted(frame.height, 'row')}", err=True)
         frame = frame.head(limit)

@@ -122,9 +122,9 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         before = business.register.count()
         _run(
             "issue_documents",
-            resource,
-            instance,
-            say,
+            resource=resource,
+            instance=instance,
+            say=say,
             partition=month,
             operations={"documents": {"config": {"reviewed": reviewed}}},
         )
@@ -195,9 +195,9 @@ def correct(
         before = register.documents([month])
         _run(
             "correct",
-            computing,
-            instance,
-            say,
+            resource=computing,
+            instance=instance,
+            say=say,
             partition=month,
             operations={"corrections": {"config": {"reason": reason, "accounts": list(accounts)}}},
         )
@@ -261,7 +261,7 @@ def _finish(
     """Bring profiles, balances and the set-aside rows of everything but usage up to date."""
     built_from = profiles_digest(business)
     if built_from != profiles_built_from(business.home.root):
-        _run("profiles", resource, instance, say)
+        _run("profiles", resource=resource, instance=instance, say=say)
     remember(business, months, built_from)
 
 
@@ -303,7 +303,7 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
         "dagster/asset_partition_range_start": known[0].isoformat(),
         "dagster/asset_partition_range_end": known[-1].isoformat(),
     }
-    _run("ingest", resource, instance, say, tags=bounds)
+    _run("ingest", resource=resource, instance=instance, say=say, tags=bounds)
 
 
 def _bill_month(
@@ -316,10 +316,10 @@ def _bill_month(
         say(f"{month}: nothing moved")
         return []
     before, payments = business.register.count(month), business.payments
-    _run("billing_month", resource, instance, say, partition=month)
+    _run("billing_month", resource=resource, instance=instance, say=say, partition=month)
     if not business.payments.equals(payments):
         # payments of documents that were issued just now may suspend access in this very month
-        _run("billing_month", resource, instance, say, partition=month)
+        _run("billing_month", resource=resource, instance=instance, say=say, partition=month)
     issued = business.register.count(month) - before
     drafts = _draft_count(business, month)
     said = [f"{issued} issued" if issued else "nothing to issue", *([f"{drafts} drafts"] if drafts else [])]
@@ -342,6 +342,7 @@ def _say_what_to_review(business: Business, month: str, say: Say) -> None:
 
 def _run(
     job: str,
+    *,
     resource: BillingHome,
     instance: dg.DagsterInstance,
     say: Say,

@@ -21,6 +21,7 @@ _NOT_SAID: Final = (',"settles":null', ',"part":null', ',"bounds":null', ',"give
 
 def contents(
     documents: pl.DataFrame,
+    *,
     parts: list[pl.DataFrame],
     subscriptions: pl.DataFrame,
     cycles: pl.DataFrame | None,

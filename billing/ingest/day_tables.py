@@ -59,6 +59,7 @@ Valid = Callable[[Path], pl.Series]
 
 def write_day(
     home: Home,
+    *,
     day: date,
     files: Sequence[ParsedVersion],
     marks: pl.DataFrame,

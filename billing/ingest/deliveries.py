@@ -86,6 +86,7 @@ class IngestOutcome:
 
 def ingest_deliveries(
     home: Home,
+    *,
     metrics: Sequence[Metric],
     accounts: pl.Series | AbstractSet[str],
     time_zone: str,
@@ -154,7 +155,15 @@ class _Ingest:
         self.warnings: list[str] = []
         self.stamps: dict[str, tuple[int, ...]] = dict(self.state.stamps) if self.state else {}
         self.sizes: dict[tuple[date, str], int] = {}
-        self.parsed = ParsedDeliveries(home, rules, self.delivered, self.stamps, self.sizes, self._each, progress)
+        self.parsed = ParsedDeliveries(
+            home,
+            rules=rules,
+            delivered=self.delivered,
+            stamps=self.stamps,
+            sizes=self.sizes,
+            each=self._each,
+            progress=progress,
+        )
         self.marking = Marking(home, rules, self.parsed, self._each, progress)
 
     def run(self) -> IngestOutcome:
@@ -283,7 +292,15 @@ class _Ingest:
         def valid(path: Path) -> pl.Series:
             return self.marking.valid_hashes(sources[path], day).is_not_null()
 
-        return write_day(self.home, day, files, marks, self.rules, self._find_texts(day, files), valid)
+        return write_day(
+            self.home,
+            day=day,
+            files=files,
+            marks=marks,
+            rules=self.rules,
+            texts=self._find_texts(day, files),
+            valid=valid,
+        )
 
     def _find_texts(self, day: date, files: Sequence[ParsedVersion]) -> Callable[[pl.DataFrame], pl.DataFrame]:
         """Texts of rows: as kept by the last ingest of the same bytes, or from the delivered file."""

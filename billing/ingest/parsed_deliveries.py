@@ -61,6 +61,7 @@ class ParsedDeliveries:
     def __init__(
         self,
         home: Home,
+        *,
         rules: Rules,
         delivered: Mapping[tuple[date, str], DeliveredFile],
         stamps: Mapping[str, tuple[int, ...]],

@@ -8,7 +8,7 @@ from typing import Final
 import polars as pl
 
 from billing.documents.credit_notes import refund_notes
-from billing.documents.drafts import Drafts, Issued, draft_ranges, with_notes
+from billing.documents.drafts import Drafts, Issued, ToDraft, draft_ranges, with_notes
 from billing.model.calendar import months_after
 from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED
 from billing.month.business import Business
@@ -124,20 +124,19 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
     change = pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("outcome") == "approved")
-    return draft_ranges(
-        month,
-        without_parked(billed_subscriptions(business), parked),
-        without_parked(required_table(business, CYCLES, month), parked),
-        required_table(business, PACKAGES, month),
-        required_table(business, DECISIONS, month, change),
-        rated,
-        without_parked(required_table(business, DUES, month), parked),
-        differences,
-        business.inputs.accounts,
-        business.inputs.tax_rates,
-        issued_so_far(business, month, rows, differences["gives_back"]),
-        business.catalogue,
+    given = ToDraft(
+        subscriptions=without_parked(billed_subscriptions(business), parked),
+        cycles=without_parked(required_table(business, CYCLES, month), parked),
+        packages=required_table(business, PACKAGES, month),
+        decisions=required_table(business, DECISIONS, month, change),
+        rated=rated,
+        dues=without_parked(required_table(business, DUES, month), parked),
+        differences=differences,
+        accounts=business.inputs.accounts,
+        tax_rates=business.inputs.tax_rates,
     )
+    issued = issued_so_far(business, month, rows, differences["gives_back"])
+    return draft_ranges(month, given, issued, business.catalogue)
 
 
 def keep_drafts_after(business: Business, month: str, through: date) -> None:
@@ -160,14 +159,14 @@ def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Dr
     numbers = rows.documents.join(refunds, on="subscription_id", how="semi")["number"]
     return refund_notes(
         month,
-        refunds,
-        business.lives.subscriptions,
-        required_table(business, PACKAGES, month),
-        rows.documents,
-        rows.lines,
-        taxes_left(business, numbers),
-        business.inputs.accounts,
-        business.catalogue,
+        refunds=refunds,
+        subscriptions=business.lives.subscriptions,
+        packages=required_table(business, PACKAGES, month),
+        documents=rows.documents,
+        lines=rows.lines,
+        taxes=taxes_left(business, numbers),
+        accounts=business.inputs.accounts,
+        catalogue=business.catalogue,
     )
 
 

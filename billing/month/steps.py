@@ -37,7 +37,7 @@ from billing.rules.decisions import month_decisions
 from billing.rules.gauges import levels_at_close
 from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rules.refusals import refused_after_close, without_decided_voids
-from billing.rules.usage import month_levels, month_usage, month_usage_with_more
+from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
 from billing.store.frames import read_frame, scan_frames, write_frame
 from billing.store.home import Home
 
@@ -59,13 +59,13 @@ def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
     catalogue = business.catalogue
     return pending_days(
         business.home,
-        catalogue.metrics,
-        business.inputs.known_accounts,
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
-        business.as_of,
-        by_content,
-        catalogue.policy.limits,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.known_accounts,
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
+        through=business.as_of,
+        by_content=by_content,
+        limits=catalogue.policy.limits,
     )
 
 
@@ -74,10 +74,10 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
     catalogue = business.catalogue
     return ingest_deliveries(
         business.home,
-        catalogue.metrics,
-        business.inputs.known_accounts,
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.known_accounts,
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
         progress=progress,
         through=business.as_of,
         kept=recorded_deliveries(business.home),
@@ -123,23 +123,22 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
     months, as_of = [months_after(month, -1), month], business.as_of
     files = event_hashes(home, months, as_of)
     digest = measuring_digest(cycles, levels, business.catalogue.metrics)
-    inputs = (
-        month,
-        cycles.spans,
-        cycles.cycles,
-        levels,
-        scan_event_parts(home, months, as_of),
-        repeated_events(home, months, as_of),
-        accounts_of_events(home),
-        business.catalogue,
+    inputs = UsageInputs(
+        month=month,
+        spans=cycles.spans,
+        cycles=cycles.cycles,
+        levels=levels,
+        events=scan_event_parts(home, months, as_of),
+        repeated=repeated_events(home, months, as_of),
+        accounts=accounts_of_events(home),
+        catalogue=business.catalogue,
     )
     added = added_events(home, month, digest, files)
     if added is None:
-        usage = month_usage(*inputs)
+        usage = month_usage(inputs)
     else:
-        usage = month_usage_with_more(
-            read_frame(home.partition(USAGE, month), USAGE), scan_frames(added, EVENTS), *inputs
-        )
+        before = read_frame(home.partition(USAGE, month), USAGE)
+        usage = month_usage_with_more(inputs, before=before, added=scan_frames(added, EVENTS))
     write_frame(home.partition(USAGE, month), usage, USAGE, in_order=True)
     record_measured(home, month, digest, files)
     return usage
@@ -188,7 +187,15 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
     cycles = without_parked(required_table(business, CYCLES, month), parked)
     packages = required_table(business, PACKAGES, month)
     first_packages = _first_packages(business, cycles)
-    dues = month_dues(month, cycles, packages, first_packages, rated, business.terms, business.catalogue)
+    dues = month_dues(
+        month,
+        cycles=cycles,
+        packages=packages,
+        first_packages=first_packages,
+        rated=rated,
+        terms=business.terms,
+        catalogue=business.catalogue,
+    )
     write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
     write_frame(business.home.partition(DUES, month), dues, DUES, in_order=True)
     write_frame(business.home.partition(CHARGES, month), charges, CHARGES, in_order=True)
@@ -224,14 +231,14 @@ def _decided_packages(business: Business, month: str, closed: pl.DataFrame | Non
     previous = PACKAGES.empty() if is_first else required_table(business, PACKAGES, before)
     return decide_packages(
         month,
-        cycles,
-        required_table(business, USAGE, month),
-        _levels_of_downgrades(business, cycles, month),
-        previous.select("subscription_id", "opening_package", "waiting_package"),
-        _first_packages(business, cycles),
-        business.lives.answers,
-        business.register.closed_dates(month).select(list(CLOSED_SCHEMA)) if closed is None else closed,
-        business.terms,
+        cycles=cycles,
+        usage=required_table(business, USAGE, month),
+        levels=_levels_of_downgrades(business, cycles, month),
+        previous=previous.select("subscription_id", "opening_package", "waiting_package"),
+        first_packages=_first_packages(business, cycles),
+        answers=business.lives.answers,
+        closed=business.register.closed_dates(month).select(list(CLOSED_SCHEMA)) if closed is None else closed,
+        terms=business.terms,
     )
 
 

@@ -18,7 +18,7 @@ from billing.month.business import Business
 from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.gauges import gauges_of, level_before, level_path
 from billing.rules.measurement import account_key
-from billing.rules.usage import month_usage
+from billing.rules.usage import UsageInputs, month_usage
 from billing.store.frames import read_frame
 
 _REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
@@ -198,16 +198,17 @@ def _quantity_now(
     """What the deliveries and requests that are known now measure of the line's cycle, in units; 0 where it is none."""
     month = line["due_on"].strftime("%Y-%m")
     cycles = _own_cycles(business, document, month)
-    usage = month_usage(
-        month,
-        cycles.spans,
-        cycles.cycles,
-        read_frame(business.home.partition(LEVELS, month), LEVELS),
-        [known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)],
-        _NOT_REPEATED,
-        cycles.spans["account_id"],
-        business.catalogue,
+    inputs = UsageInputs(
+        month=month,
+        spans=cycles.spans,
+        cycles=cycles.cycles,
+        levels=read_frame(business.home.partition(LEVELS, month), LEVELS),
+        events=[known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)],
+        repeated=_NOT_REPEATED,
+        accounts=cycles.spans["account_id"],
+        catalogue=business.catalogue,
     )
+    usage = month_usage(inputs)
     found = usage.filter(
         (pl.col("subscription_id") == document["subscription_id"])
         & (pl.col("cycle_start") == line["cycle_start"])

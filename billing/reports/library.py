@@ -42,7 +42,7 @@ def read_table(business: Business, name: str, month: str | None = None, account:
     RefusedError
         When there is no such table or account, or the month is none.
     """
-    return read_table_of(business, name, month, account)
+    return read_table_of(business, name=name, month=month, account=account)
 
 
 def explain(business: Business, number: str, line: int | None = None) -> list[dict[str, Any]]:

@@ -276,7 +276,9 @@ def _packages(business: Business, scratch: Business, months: list[str]) -> pl.Da
         pl.format(" ({})", "status"),
     )
     keys, comes = ["subscription_id", "billing_date"], pl.format("billing date {} has come", "billing_date")
-    changed = _compared(business, scratch, months, PACKAGES, keys, text, "package", comes)
+    changed = _compared(
+        business, scratch=scratch, months=months, table=PACKAGES, keys=keys, text=text, what="package", comes=comes
+    )
     # a package that comes back to a closed date was away while its account was parked
     closed = business.register.closed_dates().select(*keys, was_closed=pl.lit(True))
     return changed.join(closed, on=keys, how="left", maintain_order="left").with_columns(
@@ -294,19 +296,31 @@ def _decisions(business: Business, scratch: Business, months: list[str]) -> pl.D
     )
     is_automatic = pl.col("request_id").is_null()
     comes = pl.when(is_automatic).then(pl.format("billing date {} has come", "decided_on"))
-    changed = _compared(business, scratch, months, DECISIONS, ["decision_id"], text, "decision", comes)
+    changed = _compared(
+        business,
+        scratch=scratch,
+        months=months,
+        table=DECISIONS,
+        keys=["decision_id"],
+        text=text,
+        what="decision",
+        comes=comes,
+    )
     item = pl.concat_str(pl.col("kind").str.replace("_", " "), pl.format(" {}", "request_id"), ignore_nulls=True)
     return changed.with_columns(billing_date="decided_on", item=item)
 
 
 def _parked(business: Business, scratch: Business, months: list[str]) -> pl.DataFrame:
     keys, reason, nothing = ["billing_month", "account_id"], pl.col("reason"), pl.lit(None, pl.String)
-    changed = _compared(business, scratch, months, PARKED, keys, reason, "parked", nothing)
+    changed = _compared(
+        business, scratch=scratch, months=months, table=PARKED, keys=keys, text=reason, what="parked", comes=nothing
+    )
     return changed.with_columns(subscription_id=pl.lit(None, pl.String), billing_date=pl.lit(None, pl.Date))
 
 
 def _compared(
     business: Business,
+    *,
     scratch: Business,
     months: list[str],
     table: Any,

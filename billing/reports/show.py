@@ -47,6 +47,7 @@ TECHNICAL: Final = {
 
 def read_table(
     business: Business,
+    *,
     name: str,
     month: str | None = None,
     account: str | None = None,

@@ -41,6 +41,7 @@ class PackageMonth:
 
 def decide_packages(
     month: str,
+    *,
     cycles: pl.DataFrame,
     usage: pl.DataFrame,
     levels: pl.DataFrame,

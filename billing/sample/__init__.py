@@ -92,6 +92,7 @@ def billing_hint(months: int, first_month: str = "2026-01") -> tuple[str, date]:
 
 def write_sample(
     directory: Path,
+    *,
     accounts: int = 200,
     months: int = 3,
     events_per_account_day: Decimal | float = 10,

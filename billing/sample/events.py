@@ -59,7 +59,7 @@ def rare_changes(customers: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 
 def events_of_day(
-    users: pl.DataFrame, rare: pl.DataFrame, day: int, part: int, parts: int, first_day: date, seed: int
+    users: pl.DataFrame, *, rare: pl.DataFrame, day: int, part: int, parts: int, first_day: date, seed: int
 ) -> pl.DataFrame:
     """Return one file's events of one day, in order of time.
 

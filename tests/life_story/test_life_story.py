@@ -152,10 +152,10 @@ def _bill(home: Path, as_of: date) -> Business:
     catalogue = business.catalogue
     ingest_deliveries(
         business.home,
-        catalogue.metrics,
-        business.inputs.accounts["account_id"],
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.accounts["account_id"],
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
         through=as_of,
     )
     assert business.lives.parked.is_empty()

@@ -376,9 +376,9 @@ class TestOrder:
         worked: set[int] = set()
         original = day_tables.write_day
 
-        def write_day(*arguments: Any) -> DayState:  # passed on as they are
+        def write_day(*arguments: Any, **named: Any) -> DayState:  # passed on as they are
             worked.add(threading.get_ident())
-            return original(*arguments)
+            return original(*arguments, **named)
 
         monkeypatch.setattr(deliveries, "write_day", write_day)
         monkeypatch.setattr(deliveries, "_WORTH_SHARING", 0)
@@ -506,9 +506,9 @@ class TestLandingIsTheTruth:
         written: list[date] = []
         original = day_tables.write_day
 
-        def write_day(home: Home, day: date, *others: Any) -> DayState:
+        def write_day(home: Home, *, day: date, **others: Any) -> DayState:
             written.append(day)
-            return original(home, day, *others)
+            return original(home, day=day, **others)
 
         monkeypatch.setattr(deliveries, "write_day", write_day)
         first, second = date(2026, 1, 2), date(2026, 1, 3)

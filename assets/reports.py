@@ -13,18 +13,8 @@ from assets.metadata import amount_sum, chart, definition_metadata, in_words, ma
 from assets.months import computed
 from assets.partitions import BILLING_TIME_ZONE, billing_months
 from assets.resources import BillingHome
-from billing.model.tables import (
-    ALLOCATIONS,
-    BALANCES,
-    CHARGES,
-    COLLECTIONS,
-    DECISIONS,
-    DOCUMENTS,
-    DUES,
-    PARKED,
-    PROFILE,
-    UNBILLED,
-)
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, PROFILE
+from billing.model.tables import CHARGES, DECISIONS, DOCUMENTS, DUES, PARKED, UNBILLED
 from billing.month.business import Business
 from billing.month.recorded_inputs.months import (
     built_months,

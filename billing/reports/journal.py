@@ -13,11 +13,12 @@ from typing import Final
 
 import polars as pl
 
+from billing.model.account_tables import JOURNAL
 from billing.model.calendar import first_day, months_after, months_between
 from billing.model.columns import MONEY
 from billing.model.errors import InterruptedRunError
 from billing.model.money import round_fraction
-from billing.model.tables import JOURNAL, LINES
+from billing.model.tables import LINES
 from billing.month.business import Business
 from billing.month.recorded_inputs.record import Record, read_record, write_record
 from billing.store.frames import scan_frames, write_frame

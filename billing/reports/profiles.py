@@ -5,9 +5,10 @@ from typing import Final
 
 import polars as pl
 
+from billing.model.account_tables import PROFILE
 from billing.model.calendar import midnight, month_of, months_after, months_between
 from billing.model.columns import MONEY, Table
-from billing.model.tables import CYCLES, DUES, PACKAGES, PROFILE, USAGE
+from billing.model.tables import CYCLES, DUES, PACKAGES, USAGE
 from billing.month.business import Business
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.rules.allocations import allocate, with_open_amounts

@@ -6,13 +6,11 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import event_files
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, PROFILE
 from billing.model.calendar import first_day
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import (
-    ALLOCATIONS,
-    BALANCES,
-    COLLECTIONS,
     DOCUMENTS,
     DRAFT_LINES,
     DRAFT_TAXES,
@@ -20,7 +18,6 @@ from billing.model.tables import (
     EVENTS,
     INGEST,
     LINES,
-    PROFILE,
     REJECTS,
     SURGES,
     TABLES,

@@ -8,23 +8,19 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from billing.ingest.state import read_state
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, PROFILE
 from billing.model.columns import MONEY, Table
 from billing.model.hashes import hash_contents
 from billing.model.tables import (
-    ALLOCATIONS,
-    BALANCES,
     CHARGES,
-    COLLECTIONS,
     CYCLES,
     DECISIONS,
     DOCUMENTS,
     DUES,
-    JOURNAL,
     LEVELS,
     LINES,
     PACKAGES,
     PARKED,
-    PROFILE,
     TAXES,
     USAGE,
 )

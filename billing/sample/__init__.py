@@ -90,6 +90,20 @@ def billing_hint(months: int, first_month: str = "2026-01") -> tuple[str, date]:
     return f"{last:%Y-%m}", _last_day_of_month(last)
 
 
+def _checked_sizes(accounts: int, months: int, events_per_account_day: Decimal | float) -> Decimal:
+    daily_events = Decimal(str(events_per_account_day))
+    if not 1 <= accounts <= MAXIMUM_ACCOUNTS:
+        raise RefusedError(f"accounts is {accounts}: expected 1 to {MAXIMUM_ACCOUNTS:,}")
+    if not 1 <= months <= 120:
+        raise RefusedError(f"months is {months}: expected 1 to 120")
+    if not (daily_events.is_finite() and 0 < daily_events <= MAXIMUM_EVENTS_PER_ACCOUNT_DAY):
+        raise RefusedError(
+            f"events per account and day is {events_per_account_day}: "
+            f"expected more than 0, at most {MAXIMUM_EVENTS_PER_ACCOUNT_DAY:,}"
+        )
+    return daily_events
+
+
 def write_sample(
     directory: Path,
     *,
@@ -126,16 +140,7 @@ def write_sample(
     OSError
         The folder cannot be written; no landing area is left behind.
     """
-    daily_events = Decimal(str(events_per_account_day))
-    if not 1 <= accounts <= MAXIMUM_ACCOUNTS:
-        raise RefusedError(f"accounts is {accounts}: expected 1 to {MAXIMUM_ACCOUNTS:,}")
-    if not 1 <= months <= 120:
-        raise RefusedError(f"months is {months}: expected 1 to 120")
-    if not (daily_events.is_finite() and 0 < daily_events <= MAXIMUM_EVENTS_PER_ACCOUNT_DAY):
-        raise RefusedError(
-            f"events per account and day is {events_per_account_day}: "
-            f"expected more than 0, at most {MAXIMUM_EVENTS_PER_ACCOUNT_DAY:,}"
-        )
+    daily_events = _checked_sizes(accounts, months, events_per_account_day)
     refuse_existing_landing(directory)
 
     first_day = _first_day(first_month)

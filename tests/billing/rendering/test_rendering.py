@@ -732,7 +732,7 @@ def test_calls_below_a_page_take_no_memory_from_the_system_again_and_again() -> 
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     taken = back_and_forth()
-    drawing.with_room_for_calls(back_and_forth)
+    drawing.with_one_stack_chunk(back_and_forth)
     assert back_and_forth() < taken / 10
 
 

@@ -46,7 +46,7 @@ def what_is_left(home: Path) -> dict[str, object]:
     """Every file of the home, and every row of the register, by name."""
     found: dict[str, object] = {name: hashed for name, hashed in content_of(home).items() if name != "register.db"}
     # stamps are those of the file system, and drafts that were made after issuing say so
-    found = {name: each for name, each in found.items() if not name.endswith(("ingest_state.json", "drafted_from.txt"))}
+    found = {name: each for name, each in found.items() if not name.endswith(("ingest_state.json", "drafted.json"))}
     return found | register_rows(f"sqlite:///{home / 'register.db'}")
 
 

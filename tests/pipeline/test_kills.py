@@ -251,9 +251,6 @@ def facts(home: Path, register: str | None = None) -> dict[str, object]:
     found: dict[str, object] = {name: digest for name, digest in files.items() if not name.startswith(records)}
     for path in sorted((home / records).rglob("*.json")):
         found[str(path.relative_to(home))] = made_from(path)
-    # a repaired run has drafted once more, from a register that had moved: which one it was is no fact of the business
-    for path in (home / records).rglob("drafted_from.txt"):
-        found[str(path.relative_to(home))] = path.read_text().splitlines()[1:]
     found.pop("register.db", None)
     # when a delivered file was last changed, and where the file system keeps it, differs from copy to copy
     state = json.loads((home / "lake" / "ingest_state.json").read_bytes())
@@ -271,6 +268,11 @@ def made_from(path: Path) -> object:
     said = json.loads(path.read_text())
     if path.name in ("fingerprint.json", f"{RECORD}.json"):
         return said
-    counts = json.loads(path.with_name("fingerprint.json").read_text())
-    assert said["from"] == {step: file_hash(path.with_name(f"{step}.json")) for step in said["from"]}
-    return {name: value for name, value in said["inputs"].items() if name in counts}
+    inputs = said["inputs"]
+    # a repaired run has drafted once more, from a register that had moved: which one it was is no fact of the business
+    if path.name == "drafted.json":
+        return inputs["as of"]
+    counts = json.loads(path.with_name("fingerprint.json").read_text())["inputs"]
+    for step in (name for name in inputs if name.startswith("step ")):
+        assert inputs[step] == file_hash(path.with_name(f"{step.removeprefix('step ')}.json"))
+    return {name: value for name, value in inputs.items() if name in counts}

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from assets.metadata import amount_sum, money_type, summary
 from assets.months import computed
-from assets.partitions import billing_months
 from assets.resources import BillingHome
 from billing.model.calendar import months_after
 from billing.model.errors import RefusedError
@@ -39,7 +38,6 @@ class Correction(dg.Config):
 
 @dg.asset(
     group_name="documents",
-    partitions_def=billing_months,
     deps=[DOCUMENTS.name, LINES.name, TAXES.name, DUES.name],
     kinds={"sqlite", "pdf"},
     description="Credit and debit notes that correct an issued month at once: what is due now less what was issued.",

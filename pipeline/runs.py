@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import ingest
-from assets.partitions import billing_months, delivery_days
+from assets.partitions import calendars
 from assets.progress import report
 from assets.resources import BillingHome, preload
 from billing.model.calendar import first_day
@@ -281,8 +281,9 @@ def _end_killed_runs(instance: dg.DagsterInstance) -> None:
 def check_month(business: Business, month: str) -> None:
     """Refuse what is no billing month of this business."""
     business.refuse_unknown_month(month)
-    if not billing_months.has_partition_key(month):
-        first, last = billing_months.get_first_partition_key(), billing_months.get_last_partition_key()
+    months = calendars().months
+    if not months.has_partition_key(month):
+        first, last = months.get_first_partition_key(), months.get_last_partition_key()
         raise RefusedError(f"unknown month: found {month}, expected a month of the calendar, {first} to {last}")
 
 
@@ -291,7 +292,7 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
     if not days:
         return
     say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))
-    keys = delivery_days.get_partition_keys()
+    keys = calendars().days.get_partition_keys()
     first, last = (date.fromisoformat(key) for key in (keys[0], keys[-1]))
     known = [day for day in days if first <= day <= last]
     if not known:

@@ -11,7 +11,7 @@ import dagster as dg
 
 from assets.clock import today
 from assets.environment import home_folder, variables
-from assets.partitions import delivery_days
+from assets.partitions import calendars
 from billing.ingest.landing import delivered_files
 from billing.model.errors import RefusedError
 from billing.month.recorded_inputs.months import built_months, month_inputs, moved_inputs
@@ -48,7 +48,7 @@ def new_deliveries(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
     before: dict[str, str] = json.loads(context.cursor or "{}")
     now = _stamps_by_day(root, day)
     moved = sorted(date.fromisoformat(each) for each, stamp in now.items() if before.get(each) != stamp)
-    known = [each for each in moved if delivery_days.has_partition_key(each.isoformat())]
+    known = [each for each in moved if calendars().days.has_partition_key(each.isoformat())]
     cursor = json.dumps(now, separators=(",", ":"))
     if not known:
         return dg.SensorResult(skip_reason="nothing new was delivered", cursor=cursor)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -74,10 +75,10 @@ class Business:
         # policy auto_issue false: runs stop at drafts until someone issues
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
 
-    def at(self, as_of: date, issues: bool | None = None) -> "Business":
-        """This business as of another day, or issuing or not where it did otherwise."""
+    def at(self, as_of: date, issues: bool | None = None, **others: Any) -> "Business":
+        """This business as of another day, issuing or not, or with another home or register: nothing computed yet."""
         issues = self.issues if issues is None else issues
-        return replace(self, as_of=as_of, issues=issues, computed=Computed())
+        return replace(self, as_of=as_of, issues=issues, computed=Computed(), **others)
 
     @contextmanager
     def alone(self, patience: float = 0) -> Iterator[None]:

@@ -4,7 +4,6 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -64,7 +63,7 @@ def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Itera
                 # who may only read the lake writes into the copy all the same, and removes it
                 for folder, _, _ in os.walk(root / "lake"):
                     Path(folder).chmod(0o700)
-            yield replace(business.at(as_of, issues=issues), home=Home(root), register=register)
+            yield business.at(as_of, issues=issues, home=Home(root), register=register)
         finally:
             if issues:
                 register.close()

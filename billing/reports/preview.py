@@ -5,7 +5,7 @@ part of the catalogue that moved since the last run (rules 19 to 22).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
@@ -140,7 +140,7 @@ def preview_month(business: Business, month: str, progress: Callable[[str, int, 
         moved = bring_up_to_date(scratch, month, progress)
         months = billed_months(scratch, month)
         # compared with what has really been issued, before the scratch copy issued anything
-        known = replace(scratch, register=business.register)
+        known = scratch.at(scratch.as_of, register=business.register)
         since, before = scratch.first_month or month, months_after(month, 1)
         differences = month_differences(known, since, before, refunded_by=scratch.register)
         parts = [

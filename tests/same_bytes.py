@@ -22,7 +22,7 @@ WITHOUT_TIMES = ("ingest_state.json",)
 def overage(*words: object) -> None:
     """Run a command, and show whatever it prints."""
     ended = subprocess.run([Path(sys.executable).with_name("overage"), *map(str, words)], check=False)
-    sys.stderr.write(f"{words} exit {ended.returncode}\n")
+    print(*words, "exit", ended.returncode, file=sys.stderr)
 
 
 def hashes_of(home: Path) -> dict[str, str]:

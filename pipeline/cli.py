@@ -27,6 +27,8 @@ from pipeline.terminal import csv_cell, printable, printable_cell
 # heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
 
 DONE, PARTLY, REFUSED = 0, 1, 2
+_WIDTH, _BETWEEN_COLUMNS = 240, 3
+_READS = ("show", "explain", "preview", "verify", "check")
 # a mistyped century would compute a subscription's billing dates for hundreds of years, or before there are calendars
 _FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
 _AGAIN = "What was done stays done: mend what is named, if anything, and run the same command again."
@@ -66,14 +68,14 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
             sys.exit(DONE)
         except OSError as error:
             # what the system refuses has a number; what a file holds has none
-            damage = "" if error.errno is not None else _damage(kwargs.get("home"))
+            damage = "" if error.errno is not None else _damage(command.__name__, kwargs.get("home"))
             say(damage or f"interrupted: {error.filename or ''}: {error.strerror or error}\n{_AGAIN}")
             sys.exit(PARTLY)
         except (SystemExit, click.ClickException, click.exceptions.Exit):
             raise
         # a native library that panics over a damaged file raises what is no Exception
         except BaseException:
-            damage = _damage(kwargs.get("home"))
+            damage = _damage(command.__name__, kwargs.get("home"))
             if not damage:
                 raise
             say(damage)
@@ -83,7 +85,7 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
     return run
 
 
-def _damage(home: Path | None) -> str:
+def _damage(command: str, home: Path | None) -> str:
     """What is damaged in the lake of a home and what to do, in words; nothing where every file of it can be read."""
     if home is None or not (home / "lake").is_dir():
         return ""
@@ -91,7 +93,8 @@ def _damage(home: Path | None) -> str:
     from billing.store.home import Home
 
     damage = damage_in_words(Home(home))
-    return f"interrupted: {damage}" if damage else ""
+    # who only reads has begun nothing that could be interrupted
+    return f"interrupted: {damage}" if damage and command not in _READS else damage
 
 
 class Day(click.ParamType[date]):
@@ -189,7 +192,7 @@ def check(every_row: bool, home: Path) -> int:
     problems = problems_of(home, register_url(), every_row)
     for problem in problems:
         tell(str(problem))
-    say(f"{home}: {len(problems)} found" if problems else f"{home}: nothing to complain about")
+    say(f"{home}: {counted(len(problems), 'problem')} found" if problems else f"{home}: nothing to complain about")
     return PARTLY if problems else DONE
 
 
@@ -211,7 +214,8 @@ def repair(home: Path) -> int:
         tell(f"{damage.path}: taken away ({damage.reason})")
     for damage in left:
         tell(f"{damage.path}: its delivery is in landing no more, restore either from a backup ({damage.reason})")
-    say(f"{counted(len(removed), 'file')} taken away" + (": now run overage bill" if removed else ""))
+    taken = f"{counted(len(removed), 'file')} taken away: now run overage bill" if removed else "nothing was taken away"
+    say(taken if removed or left else "nothing is damaged")
     return PARTLY if left else DONE
 
 
@@ -242,6 +246,7 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, accep
     business = standing.load(home, as_of or today(home), issues=not draft)
     if not accept_missing:
         business.refuse_lacking_accounts()
+    standing.say_what_has_not_begun(business, month, last, say)
     outcome = standing.done_already(business, month, last, draft, say)
     if outcome is None:
         # Dagster, and what needs it, takes a second to load
@@ -370,8 +375,6 @@ def correct(
         shown = [row | {"lines": _signed_lines(row["lines"])} for row in rows] if style == "table" else rows
         print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
     if not rows:
-        whose = f" of {', '.join(accounts)}" if accounts else ""
-        say(f"nothing to correct: no document of {month}{whose} differs from what is due")
         return
     for kind, words in (("debit_note", "more due"), ("credit_note", "less due")):
         notes = [row for row in rows if row["kind"] == kind]
@@ -577,15 +580,28 @@ def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     # a column in which nothing stands says nothing
     shown = [column for column in columns if not rows or any(row[column] not in (None, [], "") for row in rows)]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in shown:
+    cells = [[_table_cell(row[column]) for column in shown] for row in rows]
+    words = [max(_longest_word(line[place]) for line in [shown, *cells]) for place in range(len(shown))]
+    needed = sum(words) + _BETWEEN_COLUMNS * len(shown)
+    console = Console(highlight=False, markup=False)
+    if not sys.stdout.isatty():
+        console = Console(width=max(_WIDTH, needed), highlight=False, markup=False)
+    for column, longest in zip(shown, words, strict=True):
         values = [row[column] for row in rows if row[column] is not None]
         is_number = bool(values) and all(_is_number(value) for value in values)
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_table_cell(row[column]) for column in shown))
-    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
+        # only where the words have room: else each column folds in proportion
+        least = longest if needed <= console.width else None
+        table.add_column(column, justify="right" if is_number else "left", overflow="fold", min_width=least)
+    for line in cells:
+        table.add_row(*line)
     console.print(table)
     say(counted(len(rows), "row"))
+
+
+def _longest_word(text: str) -> int:
+    from rich.cells import cell_len
+
+    return max(map(cell_len, text.split()), default=0)
 
 
 def _is_number(value: Any) -> bool:

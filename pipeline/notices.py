@@ -114,7 +114,9 @@ def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice |
         "total": f"{review.total} {currency}",
         "issue exactly these": f"overage issue {month} --reviewed {review.identity}",
     }
-    return Notice(f"review {review.identity}", f"{month}: {review.documents} drafts to review", facts, run.run_id)
+    return Notice(
+        f"review {review.identity}", f"{month}: {counted(review.documents, 'draft')} to review", facts, run.run_id
+    )
 
 
 def send(

@@ -13,6 +13,7 @@ from typing import Final
 import polars as pl
 
 from assets.environment import register_url
+from billing.model.calendar import months_after
 from billing.model.tables import PARKED, REJECTS
 from billing.model.text import counted
 from billing.month.business import Business
@@ -84,6 +85,22 @@ def done_already(business: Business, month: str, through: str, draft: bool, say:
             say(f"{each}: nothing moved")
         remember(business, months, profiles_digest(business))
     return outcome(business, months, 0, say)
+
+
+def say_what_has_not_begun(business: Business, month: str, through: str, say: Say) -> None:
+    """Of months that begin after the as-of day nothing is issued: they are computed ahead, as drafts.
+
+    Raises
+    ------
+    RefusedError
+        When a month is unknown.
+    """
+    for given in (month, through):
+        business.refuse_unknown_month(given)
+    begins_first = max(month, months_after(f"{business.as_of:%Y-%m}", 1))
+    if begins_first <= through:
+        has = f"{through} has" if begins_first == through else f"{begins_first} to {through} have"
+        say(f"{has} not begun as of {business.as_of}: nothing is issued there, only drafts are made")
 
 
 def _nothing_moved(business: Business, months: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ from billing.model.errors import InterruptedRunError, RefusedError
 from billing.model.tables import DRAFTS, PARKED
 from billing.model.text import counted, plain_rows
 from billing.month.business import Business
+from billing.month.correctable import nothing_to_correct
 from billing.month.corrections import correction_drafts, refuse_unissued_month
 from billing.month.issuing import refuse_lost_documents
 from billing.month.pdf_files import documents_to_render
@@ -184,12 +185,16 @@ def correct(
     with _at_work(business, draft, say) as (resource, instance):
         # nothing is issued but the notes
         computing = resource.model_copy(update={"draft": True})
-        months = billed_months(business, month if draft else max(month, *built_months(business)))
+        # the journal holds what was issued of every month, also where the lake was lost
+        issued_months = [] if draft else [*built_months(business), *register.issued_months()]
+        months = billed_months(business, max([month, *issued_months]))
         for done, each in enumerate(months):
             report("bringing months up to date", done, len(months))
             _bill_month(business, each, computing, instance, say)
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
+            if notes.documents.is_empty():
+                _say_what_differs(business, month, accounts, months, computing, instance, say)
             keys = ["account_id", "subscription_id", "billing_date"]
             return _notes(notes.documents.with_columns(number=pl.lit(None, pl.String)), notes.lines, keys, business)
         before = register.documents([month])
@@ -208,7 +213,26 @@ def correct(
     for problem in without_pdf(business, month):
         say(f"not done: {problem}")
     issued = register.documents([month]).join(before, on="number", how="anti")
+    if issued.is_empty():
+        say(nothing_to_correct(business, month, months[-1], accounts))
     return _notes(issued, register.lines([month]), ["number"], business)
+
+
+def _say_what_differs(
+    business: Business,
+    month: str,
+    accounts: Sequence[str],
+    months: Sequence[str],
+    computing: BillingHome,
+    instance: dg.DagsterInstance,
+    say: Say,
+) -> None:
+    """Of a month that has nothing to correct: which have, when those that were built are up to date, too."""
+    through = max(month, *built_months(business))
+    for each in billed_months(business, through):
+        if each not in months and moved_inputs(business, each):
+            _bill_month(business, each, computing, instance, say)
+    say(nothing_to_correct(business, month, through, accounts))
 
 
 def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], business: Business) -> list[dict[str, Any]]:
@@ -221,7 +245,7 @@ def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], busine
 
 
 def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
-    unknown = sorted(set(accounts) - set(business.inputs.accounts["account_id"]))
+    unknown = sorted(account for account in set(accounts) if not business.knows(account))
     if unknown:
         raise RefusedError(f"unknown account: found {unknown[0]!r}, expected an account_id of the accounts file")
 
@@ -323,9 +347,9 @@ def _bill_month(
         _run("billing_month", resource=resource, instance=instance, say=say, partition=month)
     issued = business.register.count(month) - before
     drafts = _draft_count(business, month)
-    said = [f"{issued} issued" if issued else "nothing to issue", *([f"{drafts} drafts"] if drafts else [])]
+    said = [f"{issued} issued" if issued else "nothing to issue", *([counted(drafts, "draft")] if drafts else [])]
     if gone:
-        said.append(f"{gone} PDFs drawn again")
+        said.append(f"{counted(gone, 'PDF')} drawn again")
     say(f"{month}: {', '.join(said)}")
     return without_pdf(business, month)
 
@@ -336,7 +360,9 @@ def _say_what_to_review(business: Business, month: str, say: Say) -> None:
     if through < first_day(month) or (closed is not None and closed >= through):
         return
     review, home = review_of(business, month), business.home.root
-    say(f"{month}: {review.documents} drafts to review, {review.total} {business.catalogue.currency} in all:")
+    say(
+        f"{month}: {counted(review.documents, 'draft')} to review, {review.total} {business.catalogue.currency} in all:"
+    )
     say(f"  overage show drafts --month {month} --home {home}")
     say(f"  overage issue {month} --reviewed {review.identity} --home {home}    issues exactly these")
 

@@ -416,9 +416,9 @@ class _Ingest:
         if not self.landing.strays:
             remove_file(path)
             return
-        rejects = pl.DataFrame({"file": list(self.landing.strays)}).with_columns(
+        rejects = pl.DataFrame({"file": [f"usage/{path}" for path in self.landing.strays]}).with_columns(
             reason=pl.lit(UNREADABLE_FILE),
-            text=pl.format("usage/{}: {}", "file", pl.lit(STRAY)),
+            text=pl.format("{}: {}", "file", pl.lit(STRAY)),
             detail=pl.lit(f"file: {STRAY}"),
         )
         rejects = pl.concat([REJECTS.empty(), rejects], how="diagonal")

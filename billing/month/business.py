@@ -23,7 +23,12 @@ from billing.month.issued_settings import refuse_moved_settings
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
-from billing.rules.held_back import accounts_without_row, refuse_lacking_accounts, subscriptions_without_request
+from billing.rules.held_back import (
+    accounts_without_row,
+    new_accounts_set_aside,
+    refuse_lacking_accounts,
+    subscriptions_without_request,
+)
 from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import TermsFrames, terms_frames
 from billing.rules.withdrawals import without_withdrawn
@@ -140,8 +145,13 @@ class Business:
     @property
     def parked(self) -> pl.DataFrame:
         """account_id, reason, detail: the accounts that cannot be billed, whatever the month; sorted."""
-        found = pl.concat([self.without_row, self.lives.parked])
+        new = new_accounts_set_aside(self.inputs.known_accounts, self.inputs.rejects)
+        found = pl.concat([self.without_row, self.lives.parked, new])
         return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
+
+    def knows(self, account: str) -> bool:
+        """Whether an account has a row in the accounts file, was billed, or is parked as its row is set aside."""
+        return account in self.inputs.known_accounts or account in self.parked["account_id"]
 
     def parked_in(self, month: str) -> pl.DataFrame:
         """As `parked`, of a month: where all billing dates are closed, what was computed before a row went stands.

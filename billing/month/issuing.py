@@ -19,6 +19,7 @@ from billing.model.tables import (
     PARKED,
     TAXES,
 )
+from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.context import required_table, without_parked
 from billing.month.drafting import (
@@ -126,9 +127,11 @@ def refuse_lost_documents(business: Business) -> None:
         if (number := _NUMBER.fullmatch(path.stem)) and int(number["sequence"]) > last.get(number["series"], 0)
     )
     if lost:
+        such = counted(len(lost), "such PDF")
         raise RefusedError(
-            f"{lost[0]}: found the PDF of a document that the register does not know ({len(lost)} such PDFs), expected "
-            "none: the register is older than what was issued, and would give these numbers and bill these dates again."
+            f"{lost[0]}: found the PDF of a document that the register does not know ({such}),"
+            " expected none: the register is older than what was issued, and would give these numbers and bill these "
+            "dates again."
             " Put the latest register back; where it is lost, settle these documents first, then move their PDFs away "
             "(docs/operations.md, Restore)"
         )
@@ -238,7 +241,10 @@ def issue_of_month(business: Business, month: str, through: date) -> Issue:
         seen=drafted_from(business, month),
         begun=_newly_begun(business, closing),
         measured=newly_measured(business),
-        passed=parked.filter(pl.col("reason").is_in(PASSES_DATES))["account_id"],
+        # of an account that was never billed no date has gone by: each is billed by an invoice of its own
+        passed=parked.filter(
+            pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
+        )["account_id"],
     )
 
 

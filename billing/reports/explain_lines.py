@@ -15,6 +15,7 @@ from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import LEVELS
 from billing.model.text import counted, plain_number, plain_rows
 from billing.month.business import Business
+from billing.month.lost_deliveries import missing_usage
 from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.gauges import gauges_of, level_before, level_path
 from billing.rules.measurement import account_key
@@ -170,7 +171,7 @@ def _measured(
         for each in (line["quantity"], _quantity_now(business, document, known, line, metric))
     )
     # what came or went since, of deliveries up to the day of issue
-    moved = None if now == then else f"deliveries up to {document['issued_on']}, or requests, have changed since: "
+    moved = None if now == then else _what_moved(business, document, line)
     if metric.kind == "counter":
         one, several = {
             "sum": ("adds up to", "add up to"),
@@ -190,6 +191,14 @@ def _measured(
     if moved is None:
         return [carried, f"{words}: {now}"]
     return [f"{words} when this was issued: {then}", f"{moved}{carried}, {words} {now}"]
+
+
+def _what_moved(business: Business, document: dict[str, Any], line: dict[str, Any]) -> str:
+    """Why the events that are known now measure something else than the document says."""
+    missing = missing_usage(business, line["cycle_start"], line["due_on"])
+    if missing:
+        return f"{missing}; of what is left "
+    return f"deliveries up to {document['issued_on']}, or requests, have changed since: "
 
 
 def _quantity_now(

@@ -77,7 +77,9 @@ class Preview:
 
     def totals(self) -> dict[str, Any]:
         """How many changes of each kind, and what they come to: documents, drafts and cycles in money."""
-        sums = self.changes.group_by("what").agg(changes=pl.len(), difference=pl.col("difference").sum())
+        # an account is parked month by month, and is one
+        changes = pl.when(pl.col("what") == "parked").then(pl.col("account_id").n_unique()).otherwise(pl.len()).first()
+        sums = self.changes.group_by("what").agg(changes=changes, difference=pl.col("difference").sum())
         found = {row["what"]: row for row in plain_rows(sums, self.decimals)}
         nothing = plain_rows(pl.DataFrame({"difference": [0]}).cast(MONEY), self.decimals)[0]
         empty = {"changes": 0, **nothing}
@@ -142,7 +144,7 @@ def preview_month(business: Business, month: str, progress: Callable[[str, int, 
         # compared with what has really been issued, before the scratch copy issued anything
         known = scratch.at(scratch.as_of, register=business.register)
         since, before = scratch.first_month or month, months_after(month, 1)
-        differences = month_differences(known, since, before, refunded_by=scratch.register)
+        differences = month_differences(known, since, before, later=scratch.register)
         parts = [
             _documents(business, scratch),
             _drafts(business, scratch, months),
@@ -315,7 +317,8 @@ def _parked(business: Business, scratch: Business, months: list[str]) -> pl.Data
     changed = _compared(
         business, scratch=scratch, months=months, table=PARKED, keys=keys, text=reason, what="parked", comes=nothing
     )
-    return changed.with_columns(subscription_id=pl.lit(None, pl.String), billing_date=pl.lit(None, pl.Date))
+    nobodys = {"subscription_id": pl.lit(None, pl.String), "billing_date": pl.lit(None, pl.Date)}
+    return changed.with_columns(**nobodys, item=pl.col("billing_month"))
 
 
 def _compared(

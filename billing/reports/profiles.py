@@ -1,6 +1,6 @@
 """The billing profile of every account as of a date (rule 25)."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 import polars as pl
@@ -14,6 +14,7 @@ from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.rules.allocations import allocate, with_open_amounts
 from billing.rules.balances import account_balances, amounts_to_collect
 from billing.rules.charges import rated_usage
+from billing.rules.held_back import that_waited, while_parked
 from billing.rules.tax import document_taxes
 from billing.store.frames import read_frame
 
@@ -63,7 +64,7 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
     latest = subscriptions.sort("started_on").group_by("account_id", maintain_order=True).last()
     upcoming = (
         _of_months(business, PACKAGES, months)
-        .join(_of_months(business, CYCLES, months).select(*_KEYS, "billing_index"), on=_KEYS)
+        .join(_of_months(business, CYCLES, months).select(*_KEYS, "billing_index", "cycle_start"), on=_KEYS)
         .join(latest.select("subscription_id"), on="subscription_id", how="semi")
         .filter(pl.col("billing_date") > as_of)
         .sort("billing_date")
@@ -136,9 +137,10 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
 
 
 def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:
-    """subscription_id, upcoming_amount: the next fee and the overages so far, with tax."""
+    """subscription_id, upcoming_amount: the next fee, the overages so far and what waited while parked, with tax."""
+    due = _of_months(business, DUES, months).select(*_KEYS, "amount")
     nets = (
-        _of_months(business, DUES, months)
+        pl.concat([due, _waiting(business, upcoming)])
         .join(upcoming.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="semi")
         .group_by(_KEYS)
         .agg(net=pl.col("amount").sum())
@@ -147,6 +149,29 @@ def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[s
     return nets.join(taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum()), on=_KEYS, how="left").select(
         "subscription_id", upcoming_amount=(pl.col("net") + pl.col("tax").fill_null(_ZERO)).cast(MONEY)
     )
+
+
+def _waiting(business: Business, upcoming: pl.DataFrame) -> pl.DataFrame:
+    """_KEYS of the next document, amount: of dates that went by while their account was parked, never billed since."""
+    register = business.register
+    gone_by = register.dates_gone_by()
+    months = gone_by["billing_month"].unique().sort().to_list()
+    due = business.scan_months(DUES, months).select(*_KEYS, "amount").collect()
+    first, last = due["billing_date"].min(), due["billing_date"].max()
+    if not isinstance(first, date) or not isinstance(last, date):
+        return due
+    issued = register.issued_amounts(first, last + timedelta(days=1))
+    waited = that_waited(due, gone_by, issued).drop("billing_date")
+    # where an earlier date is still open, its document bills them
+    before = upcoming.select(*_KEYS, before="cycle_start")
+    closed = register.closed_dates().select("subscription_id", before="billing_date")
+    follows = pl.concat(
+        [
+            before.join(closed, on=["subscription_id", "before"], how="semi"),
+            while_parked(before, gone_by, "before"),
+        ]
+    ).unique()
+    return waited.join(follows, on=["account_id", "subscription_id"]).select(*_KEYS, "amount")
 
 
 def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:

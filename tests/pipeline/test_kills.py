@@ -13,8 +13,9 @@ import pytest
 from billing.month.recorded_inputs.usage import RECORD
 from billing.store.files import file_hash
 from pipeline.definitions import defs
+from tests.by_steps import bill_by_steps
 from tests.pipeline.killing import KILLS, Killer
-from tests.pipeline.outside import Landing, bill, blank_files, blank_page, content_of, overage
+from tests.pipeline.outside import Landing, bill, blank_files, blank_page, content_of, event, overage
 from tests.postgresql import Server, register_rows
 
 Command = tuple[str, ...]
@@ -42,7 +43,7 @@ def first_bills(root: Path) -> Command:
 def late_delivery(root: Path) -> Command:
     """Usage of a cycle that was billed: a line on the next invoice."""
     landing = business(root)
-    assert bill(root, "2026-02", "2026-02-15").status == 0
+    bill_by_steps(root, "2026-02", "2026-02-15")
     deliver_late(landing)
     return BILL
 
@@ -57,7 +58,7 @@ def everything_moves(root: Path) -> Command:
     landing.customer("ends")
     landing.use("ends", emails=17_000, delivered="2026-01-21")
     landing.use("ends", "2026-02-01", bytes=60 * 10**9)
-    assert bill(root, "2026-02", "2026-02-15").status == 0
+    bill_by_steps(root, "2026-02", "2026-02-15")
     first = landing.folder / "usage" / "2026-01-20" / "usage.jsonl"
     first.write_text(first.read_text().replace("16000", "19500"))
     (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
@@ -69,10 +70,31 @@ def everything_moves(root: Path) -> Command:
     return BILL
 
 
+def what_came_back(root: Path) -> Command:
+    """A row that was missing is there again, a refund is taken back, payments went back, a delivery is given up."""
+    landing = business(root)
+    landing.customer("returns")
+    bill_by_steps(root, "2026-01", "2026-01-31")
+    accounts = landing.folder / "accounts.csv"
+    whole = accounts.read_text()
+    accounts.write_text("".join(row for row in whole.splitlines(True) if not row.startswith("returns,")))
+    bill_by_steps(root, "2026-02", "2026-02-15")
+    accounts.write_text(whole)
+    landing.request("leaves", "withdraw", "2026-02-20T10:00:00Z", withdraws="request-6")
+    for amount, status in (("150.00", "succeeded"), ("60.00", "disputed"), ("10.00", "refunded")):
+        landing.pay("acme", "INV-2026-000001", amount, "2026-02-20T10:00:00Z", status)
+    sent = event("event-x", "acme", "email.sent", {"count": "15000.0000000005000001"}, "2026-02-20T12:00:00Z")
+    landing.deliver([sent], "2026-02-20")
+    (landing.folder / "usage" / "2026-01-20" / "usage.jsonl").unlink()
+    shutil.rmtree(root / "lake")
+    assert overage("accept-loss", "--reason", "burnt", "--as-of", "2026-02-20", "--home", root).status == 0
+    return BILL
+
+
 def roll_forward(root: Path) -> Command:
     """Two months more at once, the first of them built again."""
     landing = business(root)
-    assert bill(root, "2026-02", "2026-02-15").status == 0
+    bill_by_steps(root, "2026-02", "2026-02-15")
     deliver_late(landing)
     landing.request("grows", "downgrade", "2026-02-25T10:00:00Z", package="starter")
     landing.use("grows", "2026-02-24", leads=-1_000)
@@ -101,6 +123,7 @@ STORIES: dict[str, Callable[[Path], Command]] = {
     "bill": first_bills,
     "bill again": late_delivery,
     "bill what moved": everything_moves,
+    "bill what came back": what_came_back,
     "bill through": roll_forward,
     "issue": reviewed_drafts,
     "correct": corrections,

@@ -215,10 +215,10 @@ def _refunds_of(business: Business, month: str) -> pl.DataFrame:
 
 
 def _parked_no_more(business: Business, month: str) -> str:
-    """How many accounts the month's tables leave out as parked that are not parked any more."""
-    found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason"])
+    """How many accounts the month's tables leave out as parked that are not parked any more, or for another reason."""
+    found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason", "detail"])
     standing = found.filter(~pl.col("reason").is_in([CONTRADICTION, OUT_OF_RANGE]))
-    return str(standing.join(business.parked_in(month), on="account_id", how="anti").height)
+    return str(standing.join(business.parked_in(month), on=standing.columns, how="anti").height)
 
 
 def _event_months(business: Business, month: str) -> list[str]:

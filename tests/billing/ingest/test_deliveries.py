@@ -35,7 +35,7 @@ from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import DayState
 from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
-from billing.store import files, frames
+from billing.store import home as homes
 from billing.store.files import SCRATCH_PREFIX, write_file
 from billing.store.home import Home
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
@@ -729,7 +729,7 @@ def kill_at_write(patch: pytest.MonkeyPatch, number: int) -> list[Path]:
             raise KilledError
         return original(path, fill)
 
-    for module in (files, frames, state, parsed_files, parquet_pieces):
+    for module in (homes, state, parsed_files, parquet_pieces):
         patch.setattr(module, "write_file", write)
     return seen
 

@@ -1,15 +1,8 @@
 """The command line. Results go to standard output, messages to standard error."""
 
-import csv
-import io
 import json
-import os
-import sys
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from datetime import date
 from decimal import Decimal
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -17,84 +10,14 @@ import click
 
 from assets.environment import home_folder, register_url, use_home
 from billing import __version__
-from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.errors import RefusedError
 from billing.model.text import counted
-from pipeline.interrupts import heard_once
-from pipeline.private_files import private_files
+from pipeline.exit_status import DONE, PARTLY, exit_status
+from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.process_settings import collect_less_often
-from pipeline.terminal import csv_cell, printable, printable_cell
 
-# heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
-
-DONE, PARTLY, REFUSED = 0, 1, 2
-_WIDTH, _BETWEEN_COLUMNS = 240, 3
-_READS = ("show", "explain", "preview", "verify", "check")
 # a mistyped century would compute a subscription's billing dates for hundreds of years, or before there are calendars
 _FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
-_AGAIN = "What was done stays done: mend what is named, if anything, and run the same command again."
-
-
-def say(message: str) -> None:
-    """A message to the person: standard error."""
-    click.echo(printable(message), err=True)
-
-
-def tell(result: str) -> None:
-    """A line of a result: standard output."""
-    click.echo(printable(result))
-
-
-def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
-    """Turn what a command returns or raises into its exit status and one clear message."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            # what is written to start from is for others to write into
-            with heard_once(), nullcontext() if command.__name__ in ("init", "sample") else private_files():
-                status = command(*args, **kwargs)
-        except RefusedError as error:
-            say(f"refused: {error}")
-            sys.exit(REFUSED)
-        except InterruptedRunError as error:
-            say(f"interrupted: {error}\n{_AGAIN}")
-            sys.exit(PARTLY)
-        except KeyboardInterrupt:
-            say(f"interrupted by the keyboard\n{_AGAIN}")
-            sys.exit(PARTLY)
-        except BrokenPipeError:
-            # the reader of a pipe went away: nothing more can be said to it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(DONE)
-        except OSError as error:
-            # what the system refuses has a number; what a file holds has none
-            damage = "" if error.errno is not None else _damage(command.__name__, kwargs.get("home"))
-            say(damage or f"interrupted: {error.filename or ''}: {error.strerror or error}\n{_AGAIN}")
-            sys.exit(PARTLY)
-        except (SystemExit, click.ClickException, click.exceptions.Exit):
-            raise
-        # a native library that panics over a damaged file raises what is no Exception
-        except BaseException:
-            damage = _damage(command.__name__, kwargs.get("home"))
-            if not damage:
-                raise
-            say(damage)
-            sys.exit(PARTLY)
-        sys.exit(status or DONE)
-
-    return run
-
-
-def _damage(command: str, home: Path | None) -> str:
-    """What is damaged in the lake of a home and what to do, in words; nothing where every file of it can be read."""
-    if home is None or not (home / "lake").is_dir():
-        return ""
-    from billing.reports.repair import damage_in_words
-    from billing.store.home import Home
-
-    damage = damage_in_words(Home(home))
-    # who only reads has begun nothing that could be interrupted
-    return f"interrupted: {damage}" if damage and command not in _READS else damage
 
 
 class Day(click.ParamType[date]):
@@ -122,7 +45,9 @@ home_option = click.option(
     show_default="$OVERAGE_HOME, else ./data",
     help="The billing home: one folder per business.",
 )
+
 as_of_option = click.option("--as-of", type=Day(), help="The movable clock: nothing after this day exists yet.")
+
 format_option = click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table")
 
 
@@ -372,7 +297,7 @@ def correct(
         rows = runs.correct(home, month, accounts, reason, as_of or today(home), draft, say)
     if rows or style != "table":
         columns = ["kind", "account_id", "subscription_id", "billing_date", "corrects"]
-        shown = [row | {"lines": _signed_lines(row["lines"])} for row in rows] if style == "table" else rows
+        shown = [row | {"lines": signed_lines(row["lines"])} for row in rows] if style == "table" else rows
         print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
     if not rows:
         return
@@ -383,13 +308,6 @@ def correct(
             say(f"{kind.replace('_', ' ')}s: {len(notes)}, {notes[0]['currency']} {total:f} {words}")
     found = counted(len(rows), "note")
     say(f"{found} would be issued (a draft issues none)" if draft else f"{found} issued")
-
-
-def _signed_lines(lines: list[dict[str, Any]]) -> list[str]:
-    """Lines of a note for a person: first what it charges (+) or gives back (-), then why."""
-    signed = [f"+{amount}" if not amount.startswith("-") else amount for amount in (line["amount"] for line in lines)]
-    width = max(map(len, signed), default=0)
-    return [f"{amount:>{width}}  {line['description']}" for amount, line in zip(signed, lines, strict=True)]
 
 
 @main.command()
@@ -464,33 +382,11 @@ def explain(number: str, line: int | None, events: int, everything: bool, style:
         print_rows(rows, columns, style)
     else:
         for each in found:
-            _print_explanation(each)
+            print_explanation(each)
         if not everything and is_more_than_lines(business, number):
             say(
                 f"Why other metrics cost nothing, and where late or rejected usage went: overage explain {number} --all"
             )
-
-
-def _print_explanation(line: dict[str, Any]) -> None:
-    place = "no line" if line["line"] is None else f"line {line['line']}"
-    # in front, since the description of a line that settles something ends with an amount, too
-    amount = "" if line["amount"] is None else f": {line['amount']}"
-    tell(f"{line['number']} {place}{amount}: {line['description']}")
-    if line["cycle_start"] and line["package"]:
-        tell(f"  {line['package']}, cycle {line['cycle_start']} to {line['cycle_end']} (not included)")
-    for step in line["arithmetic"]:
-        tell(f"  {step}")
-    for day in line["days"]:
-        tell(f"    {day['day']}  {day['quantity']:>16}  in {counted(day['events'], 'event')}")
-    printed = line["events"][:10]
-    for event in printed:
-        place = f"{event['delivery_day']}/{event['file']} row {event['row']}"
-        time, quantity = event["time"] or "", event["quantity"] or ""
-        tell(f"      {time}  {quantity:>12}  {event['source'] or ''} {event['id'] or ''}  ({place})")
-    total = line["events_total"]
-    if total > len(printed):
-        words = "--format json" if total == len(line["events"]) else f"--format json --events {total}"
-        tell(f"      and {total - len(printed)} more: {words} lists them")
 
 
 @main.command()
@@ -534,85 +430,3 @@ def ui(port: int, host: str, read_only: bool, new_user: str | None, home: Path) 
     from pipeline.ui import serve
 
     return serve(home, host, port, say, read_only)
-
-
-def print_rows(
-    rows: list[dict[str, Any]],
-    columns: list[str],
-    style: str,
-    raw: bool = False,
-    types: Mapping[str, bool] | None = None,
-) -> None:
-    """Print rows as a table for people, as JSON, or as CSV.
-
-    Parameters
-    ----------
-    raw
-        As CSV just as they are: control characters, and cells that a spreadsheet takes for formulas.
-    types
-        Of columns: whether they hold text.
-    """
-    from billing.model.text import as_json
-    from billing.reports.show import TECHNICAL
-
-    if style == "json":
-        click.echo(as_json(rows))
-    elif style == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        cell = _raw_cell if raw else csv_cell
-        writer.writerows([cell(row[column], (types or {}).get(column)) for column in columns] for row in rows)
-        click.echo(text.getvalue(), nl=False)
-    else:
-        _print_table(rows, [column for column in columns if column not in TECHNICAL])
-
-
-def _raw_cell(value: Any, _: bool | None) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
-
-
-def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    # a column in which nothing stands says nothing
-    shown = [column for column in columns if not rows or any(row[column] not in (None, [], "") for row in rows)]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    cells = [[_table_cell(row[column]) for column in shown] for row in rows]
-    words = [max(_longest_word(line[place]) for line in [shown, *cells]) for place in range(len(shown))]
-    needed = sum(words) + _BETWEEN_COLUMNS * len(shown)
-    console = Console(highlight=False, markup=False)
-    if not sys.stdout.isatty():
-        console = Console(width=max(_WIDTH, needed), highlight=False, markup=False)
-    for column, longest in zip(shown, words, strict=True):
-        values = [row[column] for row in rows if row[column] is not None]
-        is_number = bool(values) and all(_is_number(value) for value in values)
-        # only where the words have room: else each column folds in proportion
-        least = longest if needed <= console.width else None
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold", min_width=least)
-    for line in cells:
-        table.add_row(*line)
-    console.print(table)
-    say(counted(len(rows), "row"))
-
-
-def _longest_word(text: str) -> int:
-    from rich.cells import cell_len
-
-    return max(map(cell_len, text.split()), default=0)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").replace(".", "", 1).isdigit())
-
-
-def _table_cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return "\n".join(_table_cell(item) for item in value)
-    if isinstance(value, dict):
-        return " ".join(_table_cell(item) for item in value.values() if item is not None)
-    return printable_cell(str(value))

@@ -1,5 +1,6 @@
 """Usage in: from delivered files to counted events, and every row that does not count set aside with its reason."""
 
+from billing.ingest.days_to_ingest import pending_days
 from billing.ingest.deliveries import IngestOutcome, ingest_deliveries
 from billing.ingest.events import (
     accounts_of_events,
@@ -11,7 +12,6 @@ from billing.ingest.events import (
     scan_events,
 )
 from billing.ingest.parsed_deliveries import Progress
-from billing.ingest.pending import pending_days
 
 __all__ = [
     "IngestOutcome",

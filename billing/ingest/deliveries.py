@@ -21,13 +21,13 @@ import polars as pl
 
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_tables import ParsedVersion, rewrite_repeats, write_day
-from billing.ingest.demands import UNREADABLE_FILE
+from billing.ingest.duplicates import Marking, read_columns
 from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
 from billing.ingest.malloc import blocks_kept
-from billing.ingest.marking import Marking, read_columns
 from billing.ingest.parsed_deliveries import Done, Job, ParsedDeliveries, Progress
-from billing.ingest.sources import sources_of
+from billing.ingest.parsed_sources import sources_of
+from billing.ingest.required_columns import UNREADABLE_FILE
 from billing.ingest.state import (
     DayState,
     State,
@@ -42,7 +42,7 @@ from billing.ingest.state import (
     write_accounts,
     write_state,
 )
-from billing.ingest.unusable import STRAY, unusable_deliveries
+from billing.ingest.unusable_files import STRAY, unusable_deliveries
 from billing.ingest.validation import UNKNOWN_ACCOUNT, Rules
 from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS, Limits

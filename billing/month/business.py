@@ -23,7 +23,7 @@ from billing.month.issued_settings import refuse_moved_settings
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
-from billing.rules.held_back import (
+from billing.rules.missing_accounts import (
     accounts_without_row,
     new_accounts_set_aside,
     refuse_lacking_accounts,

@@ -7,7 +7,7 @@ import polars as pl
 from billing.model.calendar import months_after
 from billing.month.business import Business
 from billing.month.true_ups import month_differences
-from billing.rules.given_back import by_billing_document
+from billing.rules.credited_documents import by_billing_document
 
 
 def months_to_correct(business: Business, through: str, accounts: Sequence[str] = ()) -> tuple[list[str], bool]:

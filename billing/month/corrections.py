@@ -19,7 +19,7 @@ from billing.month.true_ups import (
     month_differences,
     taxes_left,
 )
-from billing.rules.given_back import by_billing_document
+from billing.rules.credited_documents import by_billing_document
 
 
 def refuse_unissued_month(business: Business, month: str) -> None:

@@ -25,7 +25,7 @@ from billing.month.true_ups import (
     taxes_left,
 )
 from billing.register.issued_documents import IssuedRows
-from billing.rules.given_back import by_billing_document
+from billing.rules.credited_documents import by_billing_document
 from billing.store.files import write_file
 from billing.store.frames import scan_frames, write_frame, write_frames, write_rows
 

@@ -37,7 +37,7 @@ from billing.month.true_ups import approved_refunds
 from billing.month.unbilled import accounts_that_lost_events
 from billing.register.issued_documents import IssuedRows
 from billing.register.register import SERIES, Issue
-from billing.rules.held_back import PASSES_DATES
+from billing.rules.missing_accounts import PASSES_DATES
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.frames import scan_frames, write_frame
 

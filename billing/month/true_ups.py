@@ -10,7 +10,7 @@ from billing.month.business import Business
 from billing.month.lost_deliveries import losses_that_stand
 from billing.register.register import Register
 from billing.rules.balances import money_sent_back
-from billing.rules.held_back import while_parked
+from billing.rules.missing_accounts import while_parked
 from billing.rules.tax import running_taxes
 from billing.rules.true_ups import open_differences
 

@@ -13,11 +13,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from xml.etree import ElementTree
 
-from billing.rendering.editions import EDITIONS, Edition, edition_of
 from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
-from billing.rendering.faces import FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
-from billing.rendering.wording import EXACT
+from billing.rendering.fonts import FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
+from billing.rendering.locale_formats import EXACT
+from billing.rendering.template_versions import EDITIONS, Edition, edition_of
 from billing.store.temporary_folder import temporary_folder
 
 if TYPE_CHECKING:

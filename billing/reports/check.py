@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
+from billing.ingest.dry_run import usage_that_would_be_set_aside
 from billing.ingest.landing import delivered_files
-from billing.ingest.trying import usage_that_would_be_set_aside
-from billing.ingest.unusable import STRAY
+from billing.ingest.unusable_files import STRAY
 from billing.ingest.validation import Rules
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs, read_inputs

@@ -11,7 +11,7 @@ import polars as pl
 
 from billing.ingest.events import scan_delivered_events, scan_events
 from billing.ingest.parsed_files import FileVersion
-from billing.ingest.parsed_places import ParsedFolder
+from billing.ingest.parsed_locations import ParsedFolder
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import read_state
 from billing.model.calendar import month_of, months_after
@@ -20,7 +20,7 @@ from billing.month.business import Business
 from billing.month.recorded_inputs.months import built_months
 from billing.month.recorded_inputs.rows import Moved, moved_rows, record_rows
 from billing.month.true_ups import month_differences
-from billing.rules.held_back import that_waited
+from billing.rules.missing_accounts import that_waited
 from billing.store.home import Home
 
 SETTLES: Final = ["due_on", "due_kind", "metric"]

@@ -14,7 +14,7 @@ from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.rules.allocations import allocate, with_open_amounts
 from billing.rules.balances import account_balances, amounts_to_collect
 from billing.rules.charges import rated_usage
-from billing.rules.held_back import that_waited, while_parked
+from billing.rules.missing_accounts import that_waited, while_parked
 from billing.rules.tax import document_taxes
 from billing.store.frames import read_frame
 
@@ -90,26 +90,11 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
         .join(business.parked.select("account_id", is_parked=pl.lit(True)), on="account_id", how="left")
         .join(_last_packages(business), on="subscription_id", how="left")
     )
-    status = (
-        pl.when("is_parked")
-        .then(pl.lit("parked"))
-        .when(pl.col("subscription_id").is_null())
-        .then(pl.lit("none"))
-        .when(pl.col("end").is_not_null())
-        .then("end")
-        .when(pl.col("held_on").is_not_null())
-        .then(pl.lit("held"))
-        .when(pl.col("grid_start") > as_of)
-        .then(pl.lit("trial"))
-        .when("is_suspended")
-        .then(pl.lit("suspended"))
-        .otherwise(pl.lit("active"))
-    )
     package = pl.coalesce(
         "closing_package", pl.when(pl.col("grid_start") > as_of).then("first_package"), "last_package", "first_package"
     )
     profile = (
-        accounts.with_columns(status=status, package=package)
+        accounts.with_columns(status=_status(as_of), package=package)
         .join(_upcoming_amounts(business, upcoming, months), on="subscription_id", how="left")
         .join(_open_usage(business, upcoming, months), on="subscription_id", how="left")
         .join(_history(business), on="account_id", how="left")
@@ -133,6 +118,25 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
             pending_change=pl.when(changes).then(pending),
             payment_history=pl.col("payment_history").fill_null([]),
         )
+    )
+
+
+def _status(as_of: date) -> pl.Expr:
+    """What an account is as of a day: parked, none, cancelled, refunded, held, trial, suspended or active."""
+    return (
+        pl.when("is_parked")
+        .then(pl.lit("parked"))
+        .when(pl.col("subscription_id").is_null())
+        .then(pl.lit("none"))
+        .when(pl.col("end").is_not_null())
+        .then("end")
+        .when(pl.col("held_on").is_not_null())
+        .then(pl.lit("held"))
+        .when(pl.col("grid_start") > as_of)
+        .then(pl.lit("trial"))
+        .when("is_suspended")
+        .then(pl.lit("suspended"))
+        .otherwise(pl.lit("active"))
     )
 
 

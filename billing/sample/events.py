@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.sample.chance import draw_bits
+from billing.sample.random_bits import draw_bits
 
 EMAILS: Final = 0
 BANDWIDTH: Final = 1

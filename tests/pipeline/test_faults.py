@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import PARTLY, REFUSED, exit_status
+from pipeline.exit_status import PARTLY, REFUSED, exit_status
 from tests.by_steps import bill_by_steps
 from tests.pipeline.faults import counted_calls, lost_connections
 from tests.pipeline.outside import Landing, content_of

@@ -18,7 +18,7 @@ from billing.month.business import Business
 from billing.reports.explain import explain_document
 from billing.reports.profiles import balances, collections
 from billing.reports.show import read_table
-from billing.rules.held_back import PASSES_DATES
+from billing.rules.missing_accounts import PASSES_DATES
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, Row, bill, event, overage, show
 from tests.pipeline.test_preview import preview

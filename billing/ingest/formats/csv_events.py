@@ -12,7 +12,7 @@ from billing.ingest.formats.delivered_bytes import line_blocks, numbers_of, spli
 from billing.ingest.formats.file_kind import BYTE_ORDER_MARK, COLUMNS
 from billing.ingest.formats.flat_columns import value_places
 from billing.ingest.formats.instants import parse_instants
-from billing.ingest.measured import EventTypes
+from billing.ingest.metric_members import EventTypes
 from billing.ingest.parsed_rows import Letters, Piece
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 from billing.model.text import counted

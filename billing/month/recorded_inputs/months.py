@@ -27,7 +27,7 @@ from billing.month.recorded_inputs.record import Record, month_record, read_reco
 from billing.month.steps import event_months
 from billing.month.true_ups import approved_refunds
 from billing.rules.charges import OUT_OF_RANGE
-from billing.rules.held_back import CONTRADICTION
+from billing.rules.missing_accounts import CONTRADICTION
 from billing.store.files import file_hash
 from billing.store.frames import read_frame
 

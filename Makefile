@@ -105,6 +105,7 @@ check: lint types test  ## everything that CI runs: lint, format, types, tests
 lint: $(VENV)/.installed
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format: $(VENV)/.installed  ## let ruff fix and format what it can
 	$(BIN)/ruff check --fix
@@ -113,7 +114,7 @@ format: $(VENV)/.installed  ## let ruff fix and format what it can
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed  ## write docs/tables.md again, from billing/tables.py
+docs: $(VENV)/.installed  ## write docs/tables.md again, from billing/model/tables.py
 	$(BIN)/python docs/tables.py
 
 $(VENV)/.bench: benchmarks/requirements.lock $(VENV)/.libraries

@@ -3,8 +3,8 @@
 from datetime import date, datetime
 from pathlib import Path
 
-from billing.catalogue import load_catalogue
-from billing.home import Home
+from billing.inputs.catalogue_file import load_catalogue
+from billing.store.home import Home
 
 
 def today(root: Path) -> date:

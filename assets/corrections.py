@@ -8,16 +8,17 @@ from pydantic import Field
 
 from assets.metadata import amount_sum, money_type, summary
 from assets.months import computed
-from assets.partitions import billing_months
 from assets.resources import BillingHome
-from billing import month as steps
-from billing.business import Business
-from billing.calendar import months_after
-from billing.errors import RefusedError
-from billing.fingerprint import moved_inputs, record_fingerprint
-from billing.month_report import month_report
-from billing.month_report_page import write_report
-from billing.tables import DOCUMENTS, DUES, LINES, TAXES
+from billing.model.calendar import months_after
+from billing.model.errors import RefusedError
+from billing.model.tables import DOCUMENTS, DUES, LINES, TAXES
+from billing.month.business import Business
+from billing.month.corrections import correction_drafts, issue_corrections, refuse_unissued_month
+from billing.month.pdf_files import render_documents
+from billing.month.reasons import printable_reason
+from billing.month.recorded_inputs.months import moved_inputs, record_month
+from billing.reports.month_report import month_report
+from billing.reports.month_report_page import write_report
 
 
 class Correction(dg.Config):
@@ -37,7 +38,6 @@ class Correction(dg.Config):
 
 @dg.asset(
     group_name="documents",
-    partitions_def=billing_months,
     deps=[DOCUMENTS.name, LINES.name, TAXES.name, DUES.name],
     kinds={"sqlite", "pdf"},
     description="Credit and debit notes that correct an issued month at once: what is due now less what was issued.",
@@ -53,18 +53,18 @@ def corrections(
     context: dg.AssetExecutionContext, config: Correction, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Issue the notes, once: a second time there is nothing left to correct."""
-    reason = steps.correction_reason(config.reason)
+    reason = printable_reason(config.reason)
 
     def step(business: Business, month: str) -> pl.DataFrame:
-        steps.refuse_unissued_month(business, month)
+        refuse_unissued_month(business, month)
         moved = moved_inputs(business, month)
         if moved:
             raise RefusedError(f"{month} is not up to date ({', '.join(moved)}): bill it first, then correct it")
-        issued = steps.issue_corrections(business, month, reason, config.accounts)
-        steps.render_documents(business, month)
+        issued = issue_corrections(business, month, reason, config.accounts)
+        render_documents(business, month)
         if issued.height:
             write_report(business, month_report(business, month))
-        record_fingerprint(business, month)
+        record_month(business, month)
         return issued
 
     business, issued = computed(context, billing_home, step)
@@ -80,7 +80,7 @@ def corrections(
             "reason": reason,
         }
     )
-    left = steps.correction_drafts(business, month, reason, config.accounts).documents.height
+    left = correction_drafts(business, month, reason, config.accounts).documents.height
     yield dg.AssetCheckResult(
         check_name="corrected_documents_agree_with_what_is_due",
         passed=left == 0,

@@ -9,16 +9,11 @@ import polars as pl
 from assets.links import link
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.months import computed
-from assets.partitions import billing_months
 from assets.progress import report
 from assets.resources import BillingHome
-from billing import month as steps
-from billing.business import Business
-from billing.errors import InterruptedRunError
-from billing.fingerprint import first_moved_before
-from billing.month_checks import dates_not_billed_once, not_adding_up, surges
-from billing.reviewing import issued_business, review_of, reviewed_business
-from billing.tables import (
+from billing.model.columns import Table
+from billing.model.errors import InterruptedRunError
+from billing.model.tables import (
     CHARGES,
     CYCLES,
     DECISIONS,
@@ -32,9 +27,15 @@ from billing.tables import (
     PARKED,
     TAXES,
     UNBILLED,
-    Table,
 )
-from billing.words import counted
+from billing.model.text import counted
+from billing.month.business import Business
+from billing.month.checks import dates_not_billed_once, not_adding_up, surges
+from billing.month.drafting import write_drafts
+from billing.month.issuing import complete_issue, issue_documents
+from billing.month.pdf_files import Rendered, render_documents
+from billing.month.recorded_inputs.months import first_moved_before
+from billing.month.review import issued_business, review_of, reviewed_business
 
 _KINDS = {"parquet", "polars"}
 
@@ -59,7 +60,6 @@ def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS, warning: str
 @dg.multi_asset(
     name="drafts",
     group_name="documents",
-    partitions_def=billing_months,
     specs=[
         _table(
             DRAFTS,
@@ -92,7 +92,7 @@ def drafts(
     context: dg.AssetExecutionContext, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Draft the documents of the open billing dates."""
-    business, drafted = computed(context, billing_home, steps.write_drafts)
+    business, drafted = computed(context, billing_home, write_drafts)
     month, totals = context.partition_key, drafted.documents
     review = review_of(business, month)
     metadata = summary(
@@ -165,7 +165,6 @@ class Issuing(dg.Config):
 @dg.multi_asset(
     name="documents",
     group_name="documents",
-    partitions_def=billing_months,
     specs=[
         # usage is proven complete before anything is issued
         _table(
@@ -204,8 +203,8 @@ def documents(
         if config.reviewed:
             issued_before = issued_business(business, month, config.reviewed)
             if issued_before is not None:
-                return steps.complete_issue(issued_before, month)
-            return steps.issue_documents(reviewed_business(business, month, config.reviewed), month, only_drafts=True)
+                return complete_issue(issued_before, month)
+            return issue_documents(reviewed_business(business, month, config.reviewed), month, only_drafts=True)
         if business.issues and not billing_home.in_order:
             first = first_moved_before(business, month)
             if first is not None:
@@ -213,7 +212,7 @@ def documents(
                     f"{month}: nothing was issued, because {first} has to be built first: run the job billing_month "
                     f"from {first} on, month by month"
                 )
-        return steps.issue_documents(business, month)
+        return issue_documents(business, month)
 
     business, issued = computed(context, billing_home, step)
     register, month = business.register, context.partition_key
@@ -254,7 +253,6 @@ def documents(
 
 @dg.asset(
     group_name="documents",
-    partitions_def=billing_months,
     deps=[DOCUMENTS.name, LINES.name, TAXES.name],
     kinds={"pdf"},
     description="The PDF of every issued document, rendered once from what was stored when it was issued.",
@@ -273,8 +271,8 @@ def invoice_files(
     """Render what has no PDF yet."""
     month = context.partition_key
 
-    def step(business: Business, month: str) -> steps.Rendered:
-        return steps.render_documents(business, month, progress=partial(report, f"rendering {month}"))
+    def step(business: Business, month: str) -> Rendered:
+        return render_documents(business, month, progress=partial(report, f"rendering {month}"))
 
     business, rendered = computed(context, billing_home, step)
     unprintable = sorted({character for file in rendered.files for character in file.unprintable})

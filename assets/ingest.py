@@ -7,15 +7,14 @@ import dagster as dg
 import polars as pl
 
 from assets.metadata import definition_metadata, first_of, summary
-from assets.partitions import delivery_days
 from assets.progress import report
 from assets.resources import BillingHome
-from billing.business import Business
-from billing.home import scan_frames
 from billing.ingest import IngestOutcome
-from billing.month import ingest_usage
-from billing.tables import EVENTS, INGEST, REJECTS
-from billing.unread import names_not_read
+from billing.model.tables import EVENTS, INGEST, REJECTS
+from billing.month.business import Business
+from billing.month.steps import ingest_usage
+from billing.month.unread_files import names_not_read
+from billing.store.frames import scan_frames
 
 PATIENCE_SECONDS = 3_600
 
@@ -31,7 +30,6 @@ _landing = [dg.AssetKey("usage_logs"), dg.AssetKey("accounts"), dg.AssetKey("cat
 @dg.multi_asset(
     name="ingest_deliveries",
     group_name="ingest",
-    partitions_def=delivery_days,
     backfill_policy=dg.BackfillPolicy.single_run(),
     specs=[
         dg.AssetSpec(

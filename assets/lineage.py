@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from billing.tables import (
-    BALANCES,
+from billing.model.account_tables import BALANCES, COLLECTIONS, JOURNAL
+from billing.model.columns import Table
+from billing.model.tables import (
     CHARGES,
-    COLLECTIONS,
     CYCLES,
     DOCUMENTS,
     DRAFT_LINES,
@@ -14,13 +14,11 @@ from billing.tables import (
     DRAFTS,
     DUES,
     EVENTS,
-    JOURNAL,
     LEVELS,
     LINES,
     PACKAGES,
     TAXES,
     USAGE,
-    Table,
 )
 
 Sources = Sequence[tuple[Table, str]]

@@ -5,7 +5,7 @@ from typing import Final
 
 import dagster as dg
 
-from billing.home import Home
+from billing.store.home import Home
 
 FILES: Final = "/overage"
 """Below it `overage ui` serves reports, documents and profiles of the home."""

@@ -9,8 +9,8 @@ import dagster as dg
 import polars as pl
 
 from assets.lineage import sources_of
-from billing.business import Business
-from billing.tables import Table
+from billing.model.columns import Table
+from billing.month.business import Business
 
 # what stands on a page is kept with every run: a table of thousands belongs into a file or a command
 _MOST_ROWS: Final = 30

@@ -9,17 +9,19 @@ import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS, ingest
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
-from assets.partitions import billing_months, month_before
+from assets.partitions import month_before
 from assets.refusals import refuse_month_to_come, told_in_words
 from assets.resources import BillingHome
-from billing import month as steps
-from billing.business import Business
-from billing.calendar import first_day, months_after
-from billing.expected_deliveries import missing_deliveries
-from billing.fingerprint import STEPS, record_step
-from billing.home import read_frame
-from billing.month_checks import answers_not_given_once, quantities_not_charged_once
-from billing.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE, Table
+from billing.ingest.missing_deliveries import missing_deliveries
+from billing.model.calendar import first_day, months_after
+from billing.model.columns import Table
+from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE
+from billing.month import steps
+from billing.month.business import Business
+from billing.month.checks import answers_not_given_once, quantities_not_charged_once
+from billing.month.recorded_inputs.months import STEPS, record_step
+from billing.month.unbilled import accounts_that_lost_events, conserved, write_unbilled
+from billing.store.frames import read_frame
 
 _KINDS = {"parquet", "polars"}
 Result = TypeVar("Result")
@@ -55,7 +57,6 @@ def monthly(
         group_name=group,
         description=description,
         deps=deps,
-        partitions_def=billing_months,
         kinds={"parquet", "polars"},
         metadata=definition_metadata(table),
         check_specs=check_specs,
@@ -203,7 +204,6 @@ def decisions(
 @dg.multi_asset(
     name="charges",
     group_name="charges",
-    partitions_def=billing_months,
     specs=[
         dg.AssetSpec(
             CHARGES.name,
@@ -302,14 +302,14 @@ def unbilled(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Say where usage went that nobody is billed for, and prove that none is lost."""
     month = context.partition_key
-    business, frame = computed(context, billing_home, steps.write_unbilled)
-    found = steps.conserved(business, month)
+    business, frame = computed(context, billing_home, write_unbilled)
+    found = conserved(business, month)
     by_reason = frame.group_by("metric", "reason").agg(
         accounts=pl.len(), events=pl.col("events").sum(), quantity=pl.col("quantity").sum().cast(pl.Decimal(38, 3))
     )
     yield dg.MaterializeResult(metadata=summary(by_reason.sort("metric", "reason"), events=int(frame["events"].sum())))
     lost = found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled"))
-    accounts = steps.accounts_that_lost_events(business, month)["account_id"].drop_nulls().n_unique()
+    accounts = accounts_that_lost_events(business, month)["account_id"].drop_nulls().n_unique()
     yield dg.AssetCheckResult(
         check_name="no_event_is_lost",
         # accounts that can be named are parked, and the others go on

@@ -5,15 +5,13 @@ import polars as pl
 
 from assets.metadata import bullets, money_type, summary
 from assets.months import computed
-from assets.partitions import billing_months
 from assets.resources import BillingHome
-from billing.preview import preview_month
-from billing.tables import DOCUMENTS, DRAFTS
+from billing.model.tables import DOCUMENTS, DRAFTS
+from billing.reports.preview import preview_month
 
 
 @dg.asset(
     group_name="reports",
-    partitions_def=billing_months,
     deps=[DOCUMENTS.name, DRAFTS.name, "usage_logs", "requests", "payments", "accounts", "catalogue", "tax_rates"],
     kinds={"markdown"},
     description="What issuing or re-running the month would change, and why. It changes nothing itself.",

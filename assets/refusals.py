@@ -5,9 +5,9 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from billing.business import Business
-from billing.calendar import first_day
-from billing.errors import InterruptedRunError, RefusedError
+from billing.model.calendar import first_day
+from billing.model.errors import InterruptedRunError, RefusedError
+from billing.month.business import Business
 
 
 @contextmanager

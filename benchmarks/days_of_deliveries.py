@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from benchmarks.measuring import exponent, run_measured, write_result
 from benchmarks.month_of_usage import made_month
-from billing import month as steps
-from billing.business import Business
-from billing.calendar import first_day, months_after, months_between
+from billing.model.calendar import first_day, months_after, months_between
+from billing.month import steps
+from billing.month.business import Business
 
 ACCOUNTS, EVENTS_PER_DAY, MONTHS = 10_000, 20_000, 12
 _FIRST: Final = "2026-01"

@@ -17,7 +17,7 @@ import polars as pl
 from benchmarks.ingest_and_bill import cpu_seconds, peak_megabytes
 from benchmarks.measuring import run_measured, write_result
 from benchmarks.month_of_usage import DAYS
-from billing.ingest.identity import identity_hash, shared_hashes
+from billing.ingest.deduplication import identity_hash, shared_hashes
 
 EVENTS: Final = 50_000_000
 _ONE_REPEATS_OF: Final = 200

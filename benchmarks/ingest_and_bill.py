@@ -16,9 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from billing import month as steps
-from billing.business import Business
 from billing.ingest import ingest_deliveries
+from billing.month import steps
+from billing.month.business import Business
+from billing.month.drafting import write_drafts
+from billing.month.issuing import issue_documents
+from billing.month.unbilled import conserved, write_unbilled
 from billing.sample import write_sample
 
 MONTH_STEPS: Final[tuple[tuple[str, Callable[[Business, str], object]], ...]] = (
@@ -28,10 +31,10 @@ MONTH_STEPS: Final[tuple[tuple[str, Callable[[Business, str], object]], ...]] = 
     ("packages", steps.write_packages),
     ("decisions", steps.write_decisions),
     ("charges", steps.write_charges),
-    ("unbilled", steps.write_unbilled),
-    ("conservation check", steps.conserved),
-    ("drafts", steps.write_drafts),
-    ("issue", steps.issue_documents),
+    ("unbilled", write_unbilled),
+    ("conservation check", conserved),
+    ("drafts", write_drafts),
+    ("issue", issue_documents),
 )
 """The steps of a billing month in the order in which the pipeline takes them; drawing is left out."""
 
@@ -48,7 +51,7 @@ class Cost(NamedTuple):
 
 def make_home(home: Path, accounts: int, months: int, events_per_account_day: Decimal) -> int:
     """Write the synthetic business and return its number of usage rows."""
-    return write_sample(home, accounts, months, events_per_account_day).rows
+    return write_sample(home, accounts=accounts, months=months, events_per_account_day=events_per_account_day).rows
 
 
 def ingest_and_bill(home: Path, last: str, as_of: date) -> tuple[list[Cost], int]:
@@ -69,10 +72,10 @@ def ingest_and_bill(home: Path, last: str, as_of: date) -> tuple[list[Cost], int
         None,
         lambda: ingest_deliveries(
             business.home,
-            catalogue.metrics,
-            business.inputs.accounts["account_id"],
-            catalogue.time_zone,
-            catalogue.policy.lateness_days,
+            metrics=catalogue.metrics,
+            accounts=business.inputs.accounts["account_id"],
+            time_zone=catalogue.time_zone,
+            lateness_days=catalogue.policy.lateness_days,
             through=as_of,
         ),
     )

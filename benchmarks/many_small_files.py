@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.measuring import run_measured, write_result
-from billing import month as steps
-from billing.business import Business
+from billing.month import steps
+from billing.month.business import Business
 from billing.starter import starter_catalogue
 
 FILES, ACCOUNTS = 100_000, 100

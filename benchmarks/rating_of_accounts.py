@@ -16,9 +16,11 @@ import polars as pl
 
 from benchmarks.measuring import run_measured, write_result
 from benchmarks.month_of_usage import CATALOGUE
-from billing.catalogue import load_catalogue
-from billing.rating import BILLIONTHS, in_units, rate, terms_frames
-from billing.tables import BASE_QUANTITY
+from billing.inputs.catalogue_file import load_catalogue
+from billing.model.columns import BASE_QUANTITY
+from billing.model.quantities import BILLIONTHS, in_units
+from billing.rules.rating import rate
+from billing.rules.terms import terms_frames
 
 ACCOUNTS: Final = 1_000_000
 RUNS: Final = 3

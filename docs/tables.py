@@ -1,4 +1,4 @@
-"""Write docs/tables.md from billing/tables.py, the one place where tables and columns are described."""
+"""Write docs/tables.md from billing/model/tables.py, the one place where tables and columns are described."""
 
 from pathlib import Path
 from typing import Final
@@ -6,8 +6,9 @@ from typing import Final
 import polars as pl
 from polars.datatypes import DataTypeClass
 
-from billing.show import TECHNICAL
-from billing.tables import TABLES, Column, Table
+from billing.model.columns import Column, Table
+from billing.model.tables import TABLES
+from billing.reports.show import TECHNICAL
 
 PAGE: Final = Path(__file__).with_suffix(".md")
 

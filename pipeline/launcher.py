@@ -14,8 +14,9 @@ import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from billing.errors import RefusedError
-from billing.home import Home, lock
+from billing.model.errors import RefusedError
+from billing.store.home import Home
+from billing.store.lock import lock
 from pipeline.instance import BY_COMMAND_LINE
 
 _AT_WORK = CheckRunHealthResult(WorkerStatus.RUNNING)

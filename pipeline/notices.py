@@ -25,17 +25,17 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.message import EmailMessage
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import dagster as dg
 import polars as pl
 
-from billing.business import Business
-from billing.calendar import first_day, months_after
-from billing.reviewing import review_of
-from billing.words import counted
+from billing.model.calendar import first_day, months_after
+from billing.model.text import counted
+from billing.month.business import Business
+from billing.month.review import review_of
 
 _TIMEOUT_SECONDS = 10
 
@@ -106,7 +106,7 @@ def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice |
         )
     if business.catalogue.policy.auto_issue:
         return None
-    review = review_of(replace(business, issues=False), month)
+    review = review_of(business.at(business.as_of, issues=False), month)
     if review.through.toordinal() < last_day:
         return None
     facts = {

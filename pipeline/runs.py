@@ -11,36 +11,31 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import ingest
-from assets.partitions import billing_months, delivery_days
+from assets.partitions import calendars
 from assets.progress import report
 from assets.resources import BillingHome, preload
-from billing.business import Business
-from billing.calendar import first_day
-from billing.correctable import nothing_to_correct
-from billing.errors import InterruptedRunError, RefusedError
-from billing.fingerprint import built_months, moved_inputs, profiles_fingerprint
-from billing.home import Home, read_frame, write_frame
-from billing.last_run import profiles_built_from
-from billing.month import (
-    billed_months,
-    correction_drafts,
-    correction_reason,
-    days_to_ingest,
-    documents_to_render,
-    refuse_lost_documents,
-    refuse_unissued_month,
-)
-from billing.plain_values import plain_rows
-from billing.preview import Preview, preview_month
-from billing.repairing import damage_in_words
-from billing.reviewing import issued_business, review_of, reviewed_business
-from billing.tables import DRAFTS, PARKED
-from billing.unread import not_read
-from billing.words import counted
+from billing.model.calendar import first_day
+from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.tables import DRAFTS, PARKED
+from billing.model.text import counted, plain_rows
+from billing.month.business import Business
+from billing.month.correctable import nothing_to_correct
+from billing.month.corrections import correction_drafts, refuse_unissued_month
+from billing.month.issuing import refuse_lost_documents
+from billing.month.pdf_files import documents_to_render
+from billing.month.reasons import printable_reason
+from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
+from billing.month.recorded_inputs.runs import profiles_built_from
+from billing.month.review import issued_business, review_of, reviewed_business
+from billing.month.steps import billed_months, days_to_ingest
+from billing.month.unread_files import not_read
+from billing.reports.preview import Preview, preview_month
+from billing.reports.repair import damage_in_words
+from billing.store.frames import read_frame, write_frame
+from billing.store.home import Home
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
-from pipeline.records import opened
-from pipeline.standing import (
+from pipeline.run_state import (
     Outcome,
     Say,
     begin,
@@ -53,6 +48,7 @@ from pipeline.standing import (
     warn,
     without_pdf,
 )
+from pipeline.sqlite_storage import opened
 
 # the first two are said at the end; the last is for those who watch schedules: a person at a terminal knows what came
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
@@ -119,17 +115,17 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
     issued_before = issued_business(business, month, reviewed)
     if issued_before is not None:
         say(f"{month}: exactly these drafts have been issued already")
-        business = replace(issued_before, issues=False)
+        business = issued_before.at(issued_before.as_of, issues=False)
     else:
-        business = replace(business, as_of=review_of(business, month).as_of, hashes={}, _by_count={})
+        business = business.at(review_of(business, month).as_of)
         reviewed_business(business, month, reviewed)
     with _at_work(business, draft=False, say=say) as (resource, instance):
         before = business.register.count()
         _run(
             "issue_documents",
-            resource,
-            instance,
-            say,
+            resource=resource,
+            instance=instance,
+            say=say,
             partition=month,
             operations={"documents": {"config": {"reviewed": reviewed}}},
         )
@@ -180,7 +176,7 @@ def correct(
     business = load(root, as_of, issues=False)
     business.refuse_lacking_accounts()
     check_month(business, month)
-    reason = correction_reason(reason)
+    reason = printable_reason(reason)
     _check_accounts(business, accounts)
     # told first: a register that was lost has issued nothing of any month
     refuse_lost_documents(business)
@@ -204,9 +200,9 @@ def correct(
         before = register.documents([month])
         _run(
             "correct",
-            computing,
-            instance,
-            say,
+            resource=computing,
+            instance=instance,
+            say=say,
             partition=month,
             operations={"corrections": {"config": {"reason": reason, "accounts": list(accounts)}}},
         )
@@ -287,9 +283,9 @@ def _finish(
     business: Business, months: Sequence[str], resource: BillingHome, instance: dg.DagsterInstance, say: Say
 ) -> None:
     """Bring profiles, balances and the set-aside rows of everything but usage up to date."""
-    built_from = profiles_fingerprint(business)
+    built_from = profiles_digest(business)
     if built_from != profiles_built_from(business.home.root):
-        _run("profiles", resource, instance, say)
+        _run("profiles", resource=resource, instance=instance, say=say)
     remember(business, months, built_from)
 
 
@@ -309,8 +305,9 @@ def _end_killed_runs(instance: dg.DagsterInstance) -> None:
 def check_month(business: Business, month: str) -> None:
     """Refuse what is no billing month of this business."""
     business.refuse_unknown_month(month)
-    if not billing_months.has_partition_key(month):
-        first, last = billing_months.get_first_partition_key(), billing_months.get_last_partition_key()
+    months = calendars().months
+    if not months.has_partition_key(month):
+        first, last = months.get_first_partition_key(), months.get_last_partition_key()
         raise RefusedError(f"unknown month: found {month}, expected a month of the calendar, {first} to {last}")
 
 
@@ -319,7 +316,7 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
     if not days:
         return
     say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))
-    keys = delivery_days.get_partition_keys()
+    keys = calendars().days.get_partition_keys()
     first, last = (date.fromisoformat(key) for key in (keys[0], keys[-1]))
     known = [day for day in days if first <= day <= last]
     if not known:
@@ -331,7 +328,7 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
         "dagster/asset_partition_range_start": known[0].isoformat(),
         "dagster/asset_partition_range_end": known[-1].isoformat(),
     }
-    _run("ingest", resource, instance, say, tags=bounds)
+    _run("ingest", resource=resource, instance=instance, say=say, tags=bounds)
 
 
 def _bill_month(
@@ -344,10 +341,10 @@ def _bill_month(
         say(f"{month}: nothing moved")
         return []
     before, payments = business.register.count(month), business.payments
-    _run("billing_month", resource, instance, say, partition=month)
+    _run("billing_month", resource=resource, instance=instance, say=say, partition=month)
     if not business.payments.equals(payments):
         # payments of documents that were issued just now may suspend access in this very month
-        _run("billing_month", resource, instance, say, partition=month)
+        _run("billing_month", resource=resource, instance=instance, say=say, partition=month)
     issued = business.register.count(month) - before
     drafts = _draft_count(business, month)
     said = [f"{issued} issued" if issued else "nothing to issue", *([counted(drafts, "draft")] if drafts else [])]
@@ -372,6 +369,7 @@ def _say_what_to_review(business: Business, month: str, say: Say) -> None:
 
 def _run(
     job: str,
+    *,
     resource: BillingHome,
     instance: dg.DagsterInstance,
     say: Say,

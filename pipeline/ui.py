@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from billing.errors import RefusedError
-from billing.home import Home
+from assets.environment import variables
+from billing.model.errors import RefusedError
+from billing.store.home import Home
 from pipeline.instance import use_instance_of
 from pipeline.web_users import read_users
+from pipeline.webserver import PROGRAM
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -42,18 +44,15 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], read_onl
         raise RefusedError(
             f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
         )
-    if not read_users(os.environ.get("OVERAGE_UI_USERS", "")) and host not in _LOOPBACK and not read_only:
+    if not read_users(variables().get("OVERAGE_UI_USERS", "")) and host not in _LOOPBACK and not read_only:
         say(f"warning: everybody who reaches {host} may bill and issue: set OVERAGE_UI_USERS (--new-user makes a user)")
     _refuse_busy_port(host, port)
     use_instance_of(home, say)
     # people look at these calendars: months that are years ahead would only look missing
-    environment = {"OVERAGE_MONTHS_AHEAD": "1"} | os.environ | {"OVERAGE_HOME": str(home.root)}
+    environment = {"OVERAGE_MONTHS_AHEAD": "1"} | dict(variables()) | {"OVERAGE_HOME": str(home.root)}
     webserver = [sys.executable, "-m", "pipeline.webserver", "--host", host, "--port", str(port)]
-    commands = (
-        [[*webserver, "--read-only"]]
-        if read_only
-        else [webserver, [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions"]]
-    )
+    daemon = [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions", "-d", str(PROGRAM)]
+    commands = [[*webserver, "--read-only"]] if read_only else [webserver, daemon]
     # Ctrl-C goes to a whole group: in one of their own they are stopped by this process alone, in order.
     # The commands are this program's own, none of their words comes from data
     processes = [subprocess.Popen(command, env=environment, process_group=0) for command in commands]  # noqa: S603

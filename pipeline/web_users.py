@@ -19,8 +19,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response
 
-from billing.errors import RefusedError
-from billing.words import counted
+from billing.model.errors import RefusedError
+from billing.model.text import counted
 
 # 16 MB and a twentieth of a second for each guess
 _COST, _BLOCK, _PARALLEL = 2**14, 8, 1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from billing.register_schema import metadata
+from billing.register.schema import metadata
 
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"))
 MISSING = "PostgreSQL is not installed: its tests are skipped"

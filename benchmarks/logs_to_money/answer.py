@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 
-from billing.cards import mask_card_number_column
+from billing.model.card_numbers import mask_card_number_column
 
 _CENT = Decimal("0.01")
 

@@ -7,10 +7,10 @@ import polars as pl
 
 from benchmarks.logs_to_money.answer import Answer, run
 from benchmarks.month_of_usage import BILLED_MONTH, MONTH
-from billing import month as steps
-from billing.business import Business
-from billing.home import scan_frames
-from billing.tables import REJECTS
+from billing.model.tables import REJECTS
+from billing.month import steps
+from billing.month.business import Business
+from billing.store.frames import scan_frames
 
 
 def bill(home: Path, folder: Path) -> Answer:

@@ -10,19 +10,22 @@ from typing import Final
 
 import polars as pl
 
-from billing.calendar import first_day, months_after, months_between
-from billing.cards import mask_card_number_column
-from billing.catalogue import Metric
-from billing.home import Home, file_hash, remove_file, scan_frames, write_frame
-from billing.ingest.demands import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE, shown
-from billing.ingest.identity import CONFLICTING, DUPLICATE, FIRST, REPEATS
-from billing.ingest.judging import Rules
-from billing.ingest.measured import FLAT_VALUE, read_column
-from billing.ingest.parquet_pieces import row_groups, write_table
-from billing.ingest.parsed_places import Place
+from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
+from billing.ingest.formats.parquet_pieces import row_groups, write_table
+from billing.ingest.metric_members import FLAT_VALUE, read_column
+from billing.ingest.parsed_locations import Place
 from billing.ingest.parsed_rows import PARSED, with_details
+from billing.ingest.required_columns import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE, shown
 from billing.ingest.state import DayState, FileState
-from billing.tables import BASE_QUANTITY, EVENTS, INGEST, QUANTITY, REJECTS, Table
+from billing.ingest.validation import Rules
+from billing.model.calendar import first_day, months_after, months_between
+from billing.model.card_numbers import mask_card_number_column
+from billing.model.catalogue import Metric
+from billing.model.columns import BASE_QUANTITY, QUANTITY, Table
+from billing.model.tables import EVENTS, INGEST, REJECTS
+from billing.store.files import file_hash, remove_file
+from billing.store.frames import scan_frames, write_frame
+from billing.store.home import Home
 
 _MONTH: Final = "event_month"
 _HELD_TOGETHER: Final = 100_000
@@ -56,6 +59,7 @@ Valid = Callable[[Path], pl.Series]
 
 def write_day(
     home: Home,
+    *,
     day: date,
     files: Sequence[ParsedVersion],
     marks: pl.DataFrame,

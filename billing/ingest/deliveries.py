@@ -19,19 +19,15 @@ from typing import Final
 
 import polars as pl
 
-from billing.catalogue import Metric
-from billing.file_limits import DEFAULT_LIMITS, Limits
-from billing.home import Home, file_hash, read_frame, remove_file, remove_scratch_files, write_frame
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_tables import ParsedVersion, rewrite_repeats, write_day
-from billing.ingest.demands import UNREADABLE_FILE
-from billing.ingest.judging import UNKNOWN_ACCOUNT, Rules
-from billing.ingest.kept_hashes import remove_hashes
+from billing.ingest.duplicates import Marking, read_columns
+from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
-from billing.ingest.marking import Marking, read_columns
-from billing.ingest.memory import blocks_kept
+from billing.ingest.malloc import blocks_kept
 from billing.ingest.parsed_deliveries import Done, Job, ParsedDeliveries, Progress
-from billing.ingest.sources import sources_of
+from billing.ingest.parsed_sources import sources_of
+from billing.ingest.required_columns import UNREADABLE_FILE
 from billing.ingest.state import (
     DayState,
     State,
@@ -46,8 +42,14 @@ from billing.ingest.state import (
     write_accounts,
     write_state,
 )
-from billing.ingest.unusable import STRAY, unusable_deliveries
-from billing.tables import INGEST, REJECTS
+from billing.ingest.unusable_files import STRAY, unusable_deliveries
+from billing.ingest.validation import UNKNOWN_ACCOUNT, Rules
+from billing.model.catalogue import Metric
+from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.tables import INGEST, REJECTS
+from billing.store.files import file_hash, remove_file, remove_scratch_files
+from billing.store.frames import read_frame, write_frame
+from billing.store.home import Home
 
 _WORTH_SHARING: Final = 8 * 1024 * 1024
 """From so many delivered bytes on files are worked on some at a time."""
@@ -84,6 +86,7 @@ class IngestOutcome:
 
 def ingest_deliveries(
     home: Home,
+    *,
     metrics: Sequence[Metric],
     accounts: pl.Series | AbstractSet[str],
     time_zone: str,
@@ -152,7 +155,15 @@ class _Ingest:
         self.warnings: list[str] = []
         self.stamps: dict[str, tuple[int, ...]] = dict(self.state.stamps) if self.state else {}
         self.sizes: dict[tuple[date, str], int] = {}
-        self.parsed = ParsedDeliveries(home, rules, self.delivered, self.stamps, self.sizes, self._each, progress)
+        self.parsed = ParsedDeliveries(
+            home,
+            rules=rules,
+            delivered=self.delivered,
+            stamps=self.stamps,
+            sizes=self.sizes,
+            each=self._each,
+            progress=progress,
+        )
         self.marking = Marking(home, rules, self.parsed, self._each, progress)
 
     def run(self) -> IngestOutcome:
@@ -281,7 +292,15 @@ class _Ingest:
         def valid(path: Path) -> pl.Series:
             return self.marking.valid_hashes(sources[path], day).is_not_null()
 
-        return write_day(self.home, day, files, marks, self.rules, self._find_texts(day, files), valid)
+        return write_day(
+            self.home,
+            day=day,
+            files=files,
+            marks=marks,
+            rules=self.rules,
+            texts=self._find_texts(day, files),
+            valid=valid,
+        )
 
     def _find_texts(self, day: date, files: Sequence[ParsedVersion]) -> Callable[[pl.DataFrame], pl.DataFrame]:
         """Texts of rows: as kept by the last ingest of the same bytes, or from the delivered file."""

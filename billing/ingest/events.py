@@ -8,13 +8,16 @@ from typing import Final
 
 import polars as pl
 
-from billing.home import Home, file_hash, scan_frames
 from billing.ingest.day_tables import month_folder
-from billing.ingest.identity import REPEATS
+from billing.ingest.deduplication import REPEATS
+from billing.ingest.formats.parquet_pieces import row_groups
 from billing.ingest.landing import delivery_day
-from billing.ingest.parquet_pieces import row_groups
 from billing.ingest.state import read_accounts, read_state
-from billing.tables import EVENTS, Table
+from billing.model.columns import Table
+from billing.model.tables import EVENTS
+from billing.store.files import file_hash
+from billing.store.frames import scan_frames
+from billing.store.home import Home
 
 _READ_TOGETHER: Final = 10_000_000
 
@@ -78,7 +81,7 @@ def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None
     )
 
 
-def events_fingerprint(home: Home, months: Sequence[str], as_of: date | None = None) -> str:
+def events_digest(home: Home, months: Sequence[str], as_of: date | None = None) -> str:
     """A hash that changes whenever `scan_events` or `repeated_events` would give other rows."""
     paths = event_files(home, months, as_of) + _day_files(home, REPEATS, months, as_of)
     fingerprint = hashlib.sha256()

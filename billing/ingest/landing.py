@@ -10,9 +10,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final, Literal
 
-from billing.cards import mask_card_numbers
-from billing.home import Home, read_frame
-from billing.tables import INGEST
+from billing.model.card_numbers import mask_card_numbers
+from billing.model.tables import INGEST
+from billing.store.frames import read_frame
+from billing.store.home import Home
 
 Format = Literal["json", "csv", "parquet", "unknown"]
 

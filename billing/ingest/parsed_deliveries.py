@@ -12,20 +12,20 @@ from typing import Final, Protocol, TypeVar
 
 import polars as pl
 
-from billing.errors import InterruptedRunError
-from billing.home import Home
 from billing.ingest import parsed_files as parsing
-from billing.ingest.compression import TooLargeError, UnreadableFileError
-from billing.ingest.identity import identity_hash
-from billing.ingest.judging import Rules
-from billing.ingest.kept_hashes import keep_hashes
+from billing.ingest.deduplication import identity_hash
+from billing.ingest.formats.compression import TooLargeError, UnreadableFileError
+from billing.ingest.formats.parquet_pieces import row_groups
+from billing.ingest.hash_cache import keep_hashes
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.measured import FLAT_VALUE
-from billing.ingest.parquet_pieces import row_groups
-from billing.ingest.parsed_places import ParsedFolder, Place, write_shared
+from billing.ingest.metric_members import FLAT_VALUE
+from billing.ingest.parsed_locations import ParsedFolder, Place, write_shared
 from billing.ingest.parsed_rows import with_details
 from billing.ingest.small_files import SMALL, ParsedTogether, parse_together
 from billing.ingest.state import delivery_label, stamp
+from billing.ingest.validation import Rules
+from billing.model.errors import InterruptedRunError
+from billing.store.home import Home
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is."""
@@ -61,6 +61,7 @@ class ParsedDeliveries:
     def __init__(
         self,
         home: Home,
+        *,
         rules: Rules,
         delivered: Mapping[tuple[date, str], DeliveredFile],
         stamps: Mapping[str, tuple[int, ...]],

@@ -17,26 +17,27 @@ from urllib.parse import quote
 import polars as pl
 from polars.exceptions import PanicException
 
-from billing.cards import mask_card_number_column
-from billing.file_limits import DEFAULT_LIMITS, Limits
-from billing.home import Home, write_file
-from billing.ingest.compression import UnreadableFileError
-from billing.ingest.csv_events import csv_pieces
-from billing.ingest.delivered_bytes import Delivered, open_delivered
-from billing.ingest.demands import UNFINISHED_LINE, UNPARSEABLE, UNREADABLE_FILE
-from billing.ingest.flat_columns import value_as_read_before
-from billing.ingest.json_events import fields_of_lines, json_pieces, json_texts
+from billing.ingest.formats.compression import UnreadableFileError
+from billing.ingest.formats.csv_events import csv_pieces
+from billing.ingest.formats.delivered_bytes import Delivered, open_delivered
+from billing.ingest.formats.flat_columns import value_as_read_before
+from billing.ingest.formats.json_events import fields_of_lines, json_pieces, json_texts
+from billing.ingest.formats.parquet_events import parquet_pieces
+from billing.ingest.formats.parquet_pieces import write_pieces
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.measured import (
+from billing.ingest.metric_members import (
     EventTypes,
     event_types_digest,
     event_types_of,
     event_types_text,
     measured_paths,
 )
-from billing.ingest.parquet_events import parquet_pieces
-from billing.ingest.parquet_pieces import write_pieces
 from billing.ingest.parsed_rows import PARSED, Piece, set_aside, unreadable, value_columns, with_details
+from billing.ingest.required_columns import UNFINISHED_LINE, UNPARSEABLE, UNREADABLE_FILE
+from billing.model.card_numbers import mask_card_number_column
+from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.store.files import write_file
+from billing.store.home import Home
 
 PARSER_VERSION: Final = 1
 """Raised when every file still in landing must be read again. A new reading rule does not ask for it: a file that was

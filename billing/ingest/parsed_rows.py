@@ -8,8 +8,8 @@ from typing import Final, Literal
 import polars as pl
 import pyarrow as pa
 
-from billing.cards import mask_card_number_column, mask_card_numbers
-from billing.ingest.demands import (
+from billing.ingest.metric_members import FLAT_VALUE, EventTypes
+from billing.ingest.required_columns import (
     BELOW_ZERO,
     CONTROL,
     IDENTIFIERS,
@@ -25,8 +25,8 @@ from billing.ingest.demands import (
     fault_words,
     of_type,
 )
-from billing.ingest.measured import FLAT_VALUE, EventTypes
-from billing.tables import INSTANT
+from billing.model.card_numbers import mask_card_number_column, mask_card_numbers
+from billing.model.columns import INSTANT
 
 FIELDS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "row": pl.Int64,

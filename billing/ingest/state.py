@@ -9,15 +9,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from billing.file_limits import DEFAULT_LIMITS
-from billing.home import Home, write_bytes, write_file
-from billing.ingest.judging import Rules
 from billing.ingest.landing import DeliveredFile
+from billing.ingest.validation import Rules
+from billing.model.file_limits import DEFAULT_LIMITS
+from billing.store.files import write_bytes, write_file
+from billing.store.home import Home
 
 INGEST_VERSION: Final = 3
 """Raised whenever the same parsed files would give other tables: every day is then derived anew."""
@@ -75,7 +77,17 @@ def state_path(home: Home) -> Path:
 def read_state(home: Home) -> State | None:
     """The state, or None when there is none to rely on."""
     try:
-        content = json.loads(state_path(home).read_bytes())
+        found = state_path(home).stat()
+    except OSError:
+        return None
+    return _read_state(state_path(home), found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_state(path: Path, *_: int) -> State | None:
+    """The state in a file as it stands: a run asks for it dozens of times, and it is only ever replaced."""
+    try:
+        content = json.loads(path.read_bytes())
         if content["version"] != INGEST_VERSION:
             return None
         return State(

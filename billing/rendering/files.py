@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,8 @@ from typing import NamedTuple
 
 from billing.rendering.drawing import Drawn, draw
 from billing.rendering.errors import MachineError, RenderingError
-from billing.rendering.plainer import is_beyond_paper, plainer
-
-# `billing.home` removes what a killed run left under this prefix; it is not imported because it brings Polars along.
-SCRATCH_PREFIX = ".writing-"
+from billing.rendering.simplified_content import is_beyond_paper, plainer
+from billing.store.files import write_bytes
 
 
 class Job(NamedTuple):
@@ -69,7 +66,7 @@ def render_file(job: Job) -> RenderedFile:
     if sha256 != job.sha256 and job.sha256 is not None and _stands(job.path, job.sha256):
         sha256 = job.sha256
     else:
-        write_file(job.path, drawn.pdf)
+        _put_in_place(job.path, drawn.pdf)
     return RenderedFile(job.path, sha256, len(drawn.pdf), drawn.pages, drawn.unprintable, shortened)
 
 
@@ -115,27 +112,9 @@ def read_content(text: str, path: Path) -> dict[str, object]:
     return content
 
 
-def scratch_of(path: Path, process: int) -> Path:
-    return path.with_name(f"{SCRATCH_PREFIX}{process}-{path.name}")
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Put `content` in place of `path` at once, and make that last before it is reported."""
-    scratch = scratch_of(path, os.getpid())
+def _put_in_place(path: Path, content: bytes) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with scratch.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_bytes(path, content)
     except OSError as error:
         # a full disk reports no file name, and "No space left on device" alone helps nobody
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -22,10 +22,11 @@ from pathlib import Path
 
 from billing.rendering.drawing import number_of, render_pdf, seconds_allowed
 from billing.rendering.errors import MachineError, RenderingError, WorkerDiedError
-from billing.rendering.faces import TEMPLATES
-from billing.rendering.files import Job, RenderedFile, Undrawn, read_content, render_file, scratch_of
-from billing.rendering.plainer import plainer
-from billing.temporary import temporary_folder
+from billing.rendering.files import Job, RenderedFile, Undrawn, read_content, render_file
+from billing.rendering.fonts import TEMPLATES
+from billing.rendering.simplified_content import plainer
+from billing.store.files import scratch_path
+from billing.store.temporary_folder import temporary_folder
 
 SECONDS_TO_START = 120.0
 BYTES_PER_WORKER = 3 * 1024**3
@@ -222,7 +223,7 @@ class Worker:
             raise kind(number, self._last_words()) from error
         finally:
             if not self.alive:
-                scratch_of(job.path, self._process.pid).unlink(missing_ok=True)
+                scratch_path(job.path, self._process.pid).unlink(missing_ok=True)
         self.rendered += 1
         if not isinstance(answer, RenderedFile):
             raise RenderingError(number, f"found {answer!r} from a worker, expected a file")

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from billing.errors import RefusedError
+from billing.model.errors import RefusedError
 
 STARTER_HOME: Final = Path(__file__).parent / "home"
 SCRATCH_LANDING: Final = ".writing-landing"

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from assets.metadata import first_of, markdown_table
-from billing import tables
+from billing.model import tables
+from billing.model.columns import Table
 from billing.starter import starter_catalogue
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, blank_files, blank_page, event
@@ -75,8 +76,8 @@ def said(landing: Landing) -> list[Said]:
     found: list[Said] = []
     resources = {"billing_home": {"config": {"folder": str(landing.root), "as_of": "2026-02-28"}}}
     with ExitStack() as stack:
-        stack.enter_context(mock.patch("billing.month.render_files", blank_files))
-        stack.enter_context(mock.patch("billing.month_report_page.draw_page", blank_page))
+        stack.enter_context(mock.patch("billing.month.pdf_files.render_files", blank_files))
+        stack.enter_context(mock.patch("billing.reports.month_report_page.draw_page", blank_page))
         instance = stack.enter_context(dg.DagsterInstance.ephemeral())
 
         def run(job: str, partition: str | None, **operations: object) -> None:
@@ -142,9 +143,7 @@ def test_money_on_a_page_has_its_currency(said: list[Said]) -> None:
 
 
 def test_columns_come_from_columns_of_assets_above() -> None:
-    columns = {
-        table.name: set(table.column_names) for table in vars(tables).values() if isinstance(table, tables.Table)
-    }
+    columns = {table.name: set(table.column_names) for table in vars(tables).values() if isinstance(table, Table)}
     graph = defs.resolve_asset_graph()
     came = {
         (node.key.to_user_string(), column): {

@@ -12,12 +12,13 @@ import pytest
 
 from assets import ingest
 from assets.resources import BillingHome
-from billing import month as steps
-from billing.business import Business
-from billing.charges import month_charges
-from billing.documents import Drafts
+from billing.documents.drafts import Drafts
 from billing.ingest import IngestOutcome
-from billing.tables import INGEST
+from billing.model.tables import INGEST
+from billing.month import steps
+from billing.month.business import Business
+from billing.month.drafting import write_drafts
+from billing.rules.charges import month_charges
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show
 
@@ -37,8 +38,8 @@ def landing(tmp_path: Path) -> Landing:
 @pytest.fixture(autouse=True)
 def no_paper() -> Iterator[None]:
     with (
-        mock.patch("billing.month.render_files", blank_files),
-        mock.patch("billing.month_report_page.draw_page", blank_page),
+        mock.patch("billing.month.pdf_files.render_files", blank_files),
+        mock.patch("billing.reports.month_report_page.draw_page", blank_page),
     ):
         yield
 
@@ -242,7 +243,7 @@ def january(landing: Landing) -> Landing:
 
 
 def test_an_amount_that_does_not_add_up_stops_the_month(january: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = steps.write_drafts
+    real = write_drafts
 
     def spoilt(business: Business, month: str) -> Drafts:
         drafts = real(business, month)
@@ -272,7 +273,7 @@ def test_a_file_whose_rows_do_not_add_up_stops_before_any_month(
 
 
 def test_after_a_broken_check_the_next_run_issues_what_is_due(january: Landing) -> None:
-    with mock.patch("billing.month.month_charges", lambda rated: month_charges(rated).head(0)):
+    with mock.patch("billing.month.steps.month_charges", lambda rated: month_charges(rated).head(0)):
         assert bill(january.root, "2026-02", "2026-02-28").status == 1
     assert bill(january.root, "2026-02", "2026-02-28").status == 0
     assert [row["total"] for row in show(january.root, "documents")] == ["99.00", "102.00"]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from billing.catalogue import Catalogue, Policy, load_catalogue
+from billing.inputs.catalogue_file import load_catalogue
+from billing.model.catalogue import Catalogue, Policy
 from billing.starter import starter_catalogue
 
 

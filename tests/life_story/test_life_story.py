@@ -16,25 +16,24 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from billing.business import Business
-from billing.fingerprint import moved_inputs, record_fingerprint
-from billing.home import read_frame
 from billing.ingest import ingest_deliveries
-from billing.month import (
+from billing.model.tables import DECISIONS, PACKAGES
+from billing.month.business import Business
+from billing.month.drafting import write_drafts
+from billing.month.issuing import issue_documents
+from billing.month.recorded_inputs.months import moved_inputs, record_month
+from billing.month.steps import (
     billed_months,
-    conserved,
-    issue_documents,
     write_charges,
     write_cycles,
     write_decisions,
-    write_drafts,
     write_levels,
     write_packages,
-    write_unbilled,
     write_usage,
 )
-from billing.profiles import account_profiles, balances
-from billing.tables import DECISIONS, PACKAGES
+from billing.month.unbilled import conserved, write_unbilled
+from billing.reports.profiles import account_profiles, balances
+from billing.store.frames import read_frame
 from tests.life_story.business import TAX_IDS, Json, Row, Story, story
 from tests.life_story.oracle import Answer, Document, Oracle
 
@@ -153,10 +152,10 @@ def _bill(home: Path, as_of: date) -> Business:
     catalogue = business.catalogue
     ingest_deliveries(
         business.home,
-        catalogue.metrics,
-        business.inputs.accounts["account_id"],
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.accounts["account_id"],
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
         through=as_of,
     )
     assert business.lives.parked.is_empty()
@@ -177,7 +176,7 @@ def _bill(home: Path, as_of: date) -> Business:
             step(business, month)
         found = conserved(business, month)
         assert found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled")).is_empty()
-        record_fingerprint(business, month)
+        record_month(business, month)
     return business
 
 

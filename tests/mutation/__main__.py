@@ -30,13 +30,14 @@ from click import echo
 from mutmut.mutation.file_mutation import create_mutations
 
 TESTS: Final[Mapping[str, Sequence[str]]] = {
-    "money": ["test_money", "test_rating"],
-    "tax": ["test_tax"],
-    "decisions": ["test_decisions"],
-    "cycles": ["test_cycles", "test_subscriptions"],
-    "rating": ["test_rating", "test_packages"],
-    "packages": ["test_packages"],
-    "subscriptions": ["test_subscriptions"],
+    "model.money": ["model/test_money", "rules/test_rating"],
+    "rules.tax": ["rules/test_tax"],
+    "rules.decisions": ["rules/test_decisions"],
+    "rules.cycles": ["rules/test_cycles", "rules/test_subscriptions"],
+    "rules.rating": ["rules/test_rating", "rules/test_package_changes"],
+    "rules.terms": ["rules/test_rating", "rules/test_package_changes"],
+    "rules.package_changes": ["rules/test_package_changes"],
+    "rules.subscriptions": ["rules/test_subscriptions"],
 }
 """The modules of rules, and the tests that speak of each."""
 ENOUGH: Final = 90
@@ -64,7 +65,7 @@ class Mutant:
 
 def mutants_of(module: str) -> Iterator[Mutant]:
     """All mutants of a module of billing, in the order of its text."""
-    path = _ROOT / "billing" / f"{module}.py"
+    path = _ROOT / "billing" / f"{module.replace('.', '/')}.py"
     _, mutations, *_ = create_mutations(str(path), path.read_text())
     numbers: Counter[str] = Counter()
     for mutation in mutations:

@@ -175,8 +175,8 @@ def _run(
     status = 1
     try:
         with (
-            mock.patch("billing.month.render_files", _drawn),
-            mock.patch("billing.month_report_page.draw_page", blank_page),
+            mock.patch("billing.month.pdf_files.render_files", _drawn),
+            mock.patch("billing.reports.month_report_page.draw_page", blank_page),
             nullcontext() if records else in_memory(),
         ):
             main(arguments, standalone_mode=True)
@@ -205,8 +205,8 @@ def _drawn(jobs: Iterable[tuple[str, Path, str | None]], **_: object) -> Iterato
     """Stands in for the renderer, whose own processes would outlive a kill: the content, put in place at once."""
     import hashlib  # as above
 
-    from billing.home import write_bytes  # as above
     from billing.rendering import RenderedFile  # as above
+    from billing.store.files import write_bytes  # as above
 
     for text, path, _sha256 in jobs:
         content = text.encode()

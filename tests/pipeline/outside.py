@@ -143,8 +143,8 @@ def overage(*arguments: object, paper: bool = False, register: str | None = None
             os.environ["OVERAGE_REGISTER_URL"] = register
         stack.enter_context(in_memory())
         if not paper:
-            stack.enter_context(mock.patch("billing.month.render_files", blank_files))
-            stack.enter_context(mock.patch("billing.month_report_page.draw_page", blank_page))
+            stack.enter_context(mock.patch("billing.month.pdf_files.render_files", blank_files))
+            stack.enter_context(mock.patch("billing.reports.month_report_page.draw_page", blank_page))
         found = CliRunner().invoke(main, [str(argument) for argument in arguments], catch_exceptions=False)
     return Ended(found.exit_code, found.stdout, found.stderr)
 

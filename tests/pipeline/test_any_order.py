@@ -19,8 +19,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from billing.home import Home
-from billing.register import Register
+from billing.register.register import Register
+from billing.store.home import Home
 from tests.pipeline.killing import Killer
 from tests.pipeline.outside import Landing, bill, overage, show
 from tests.pipeline.test_preview import preview

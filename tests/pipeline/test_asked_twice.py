@@ -4,19 +4,11 @@ from datetime import date
 from pathlib import Path
 from unittest import mock
 
-from billing.business import Business
-from billing.home import write_frame
-from billing.month import (
-    conserved,
-    ingest_usage,
-    write_cycles,
-    write_decisions,
-    write_levels,
-    write_packages,
-    write_unbilled,
-    write_usage,
-)
-from billing.tables import UNBILLED
+from billing.model.tables import UNBILLED
+from billing.month.business import Business
+from billing.month.steps import ingest_usage, write_cycles, write_decisions, write_levels, write_packages, write_usage
+from billing.month.unbilled import conserved, write_unbilled
+from billing.store.frames import write_frame
 from tests.pipeline.outside import Landing
 
 MONTH = "2026-02"
@@ -37,7 +29,7 @@ def test_where_usage_went_is_looked_at_again_when_usage_or_what_is_unbilled_move
     ingest_usage(business)
     write_unbilled(business, "2026-01")
     assert counted(business) == (2, 1)
-    with mock.patch("billing.month.scan_events") as read:
+    with mock.patch("billing.month.steps.scan_events") as read:
         assert counted(business) == (2, 1)
     read.assert_not_called()
     write_frame(business.home.partition(UNBILLED, "2026-01"), UNBILLED.empty(), UNBILLED)
@@ -64,7 +56,7 @@ def test_a_downgrade_is_answered_by_the_levels_of_today_however_often_it_was_ans
     for step in (write_cycles, write_levels, write_usage, write_packages):
         step(business, "2026-01")
     assert [outcome for outcome, _ in decided(business)] == ["approved"]
-    with mock.patch("billing.month.levels_at_close") as computed:
+    with mock.patch("billing.month.steps.levels_at_close") as computed:
         assert [outcome for outcome, _ in decided(business)] == ["approved"]
     computed.assert_not_called()
     landing.use("acme", "2026-02-03", leads=4_000)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from billing.profile_pages import page_name
+from billing.reports.profile_pages import page_name
 from tests.pipeline import outside
 from tests.pipeline.outside import Landing, bill, event, one, overage, show
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from billing.words import counted
+from billing.model.text import counted
 from tests.pipeline.outside import Landing, bill, content_of, overage, show, total_of
 
 ROOT = Path(__file__).parents[2]

@@ -10,9 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from billing.home import Home
 from billing.starter import starter_catalogue
-from pipeline.standing import marked
+from billing.store.home import Home
+from pipeline.run_state import marked
 from tests.pipeline.outside import GB, Landing, bill, content_of, event, one, overage, show, total_of
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,9 @@ from unittest import mock
 
 import pytest
 
-from billing import month
-from billing.business import Business
-from billing.correctable import months_to_correct
+from billing.month.business import Business
+from billing.month.correctable import months_to_correct
+from billing.month.issuing import issue_notes
 from tests.pipeline.outside import Ended, Landing, Row, bill, content_of, one, overage, show
 
 REASON = "The mail log of January came late."
@@ -204,13 +204,13 @@ def test_where_no_document_was_issued_the_difference_waits_for_the_next_one(tmp_
 
 def test_a_run_that_is_killed_after_the_notes_is_completed_by_the_next(business: Landing, tmp_path: Path) -> None:
     deliver_late(business)
-    issue = month._issue_notes
+    issue = issue_notes
 
     def issue_and_die(*arguments: Any) -> None:
         issue(*arguments)
         raise OSError(28, "No space left on device")
 
-    with mock.patch("billing.month._issue_notes", side_effect=issue_and_die):
+    with mock.patch("billing.month.issuing.issue_notes", side_effect=issue_and_die):
         assert correct(tmp_path, "2026-02", "2026-02-21").status == 1
     assert one(show(tmp_path, "documents", kind="debit_note"))["number"] == "DN-2026-000001"
     assert not (tmp_path / "documents" / "2026-02" / "DN-2026-000001.pdf").exists()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import PARTLY, REFUSED, exit_status
+from pipeline.exit_status import PARTLY, REFUSED, exit_status
 from tests.by_steps import bill_by_steps
 from tests.pipeline.faults import counted_calls, lost_connections
 from tests.pipeline.outside import Landing, content_of
@@ -58,7 +58,7 @@ def what_is_left(home: Path, register: str | None = None) -> dict[str, object]:
     """Every file of the home, and every row of the register, by name."""
     found: dict[str, object] = {name: hashed for name, hashed in content_of(home).items() if name != "register.db"}
     # stamps are those of the file system, and drafts that were made after issuing say so
-    found = {name: each for name, each in found.items() if not name.endswith(("ingest_state.json", "drafted_from.txt"))}
+    found = {name: each for name, each in found.items() if not name.endswith(("ingest_state.json", "drafted.json"))}
     return found | register_rows(register or f"sqlite:///{home / 'register.db'}")
 
 

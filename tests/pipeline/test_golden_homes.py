@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from billing.business import Business
-from billing.preview import preview_month
-from billing.verifying import disagreements
+from billing.month.business import Business
+from billing.reports.preview import preview_month
+from billing.reports.verify import disagreements
 from tests import golden
 from tests.by_steps import bill_by_steps, rows
 from tests.golden.__main__ import BILLED, BILLED_ON, COLUMNS, NEXT, NEXT_ON

@@ -18,14 +18,16 @@ from typing import Any, Final
 import polars as pl
 import pytest
 
-from billing.errors import RefusedError
-from billing.inputs import ACCOUNT_COLUMNS, PAYMENT_MEMBERS, REQUEST_MEMBERS
+from billing.inputs.accounts import ACCOUNT_COLUMNS
+from billing.inputs.payments import PAYMENT_MEMBERS
+from billing.inputs.requests import REQUEST_MEMBERS
+from billing.inputs.tax_rates import TAX_COLUMNS, read_tax_rates
+from billing.model.errors import RefusedError
 from billing.rendering.drawing import engine, render_pdf
-from billing.rendering.editions import edition_of
-from billing.rendering.plainer import plainer
-from billing.rendering.wording import EXACT
-from billing.tax_table import TAX_COLUMNS, read_tax_rates
-from pipeline.cli import DONE, PARTLY
+from billing.rendering.locale_formats import EXACT
+from billing.rendering.simplified_content import plainer
+from billing.rendering.template_versions import edition_of
+from pipeline.exit_status import DONE, PARTLY
 from tests.pipeline.outside import Landing, bill, overage
 from tests.postgresql import register_rows
 

@@ -14,7 +14,7 @@ from unittest import mock
 import dagster as dg
 import pytest
 
-from billing.home import Home
+from billing.store.home import Home
 from pipeline.instance import use_instance_of
 from pipeline.settings import WRITTEN
 from tests.pipeline.killing import KILLS, Killer
@@ -23,7 +23,7 @@ from tests.pipeline.outside import Landing
 OPEN = """
 from pathlib import Path
 import sys
-from billing.home import Home
+from billing.store.home import Home
 from pipeline.instance import use_instance_of
 import dagster as dg
 

@@ -10,8 +10,8 @@ from unittest import mock
 import dagster as dg
 import pytest
 
-from billing.home import file_hash
-from billing.measured_usage import RECORD
+from billing.month.recorded_inputs.usage import RECORD
+from billing.store.files import file_hash
 from pipeline.definitions import defs
 from tests.by_steps import bill_by_steps
 from tests.pipeline.killing import KILLS, Killer
@@ -179,8 +179,8 @@ def test_what_dagster_retries_of_a_run_that_was_killed_while_it_issued_is_done_t
     for place in places[step // 2 :: step]:
         put_back(home, kept / str(place))
         with (
-            mock.patch("billing.month.render_files", blank_files),
-            mock.patch("billing.month_report_page.draw_page", blank_page),
+            mock.patch("billing.month.pdf_files.render_files", blank_files),
+            mock.patch("billing.reports.month_report_page.draw_page", blank_page),
             # a process of its own has read nothing yet
             mock.patch.dict("assets.resources._loaded", clear=True),
             dg.DagsterInstance.ephemeral() as instance,
@@ -274,9 +274,6 @@ def facts(home: Path, register: str | None = None) -> dict[str, object]:
     found: dict[str, object] = {name: digest for name, digest in files.items() if not name.startswith(records)}
     for path in sorted((home / records).rglob("*.json")):
         found[str(path.relative_to(home))] = made_from(path)
-    # a repaired run has drafted once more, from a register that had moved: which one it was is no fact of the business
-    for path in (home / records).rglob("drafted_from.txt"):
-        found[str(path.relative_to(home))] = path.read_text().splitlines()[1:]
     found.pop("register.db", None)
     # when a delivered file was last changed, and where the file system keeps it, differs from copy to copy
     state = json.loads((home / "lake" / "ingest_state.json").read_bytes())
@@ -292,8 +289,13 @@ def made_from(path: Path) -> object:
     A step that is repeated when its month has been closed names only what can still move the month.
     """
     said = json.loads(path.read_text())
-    if path.name in ("fingerprint.json", RECORD):
+    if path.name in ("fingerprint.json", f"{RECORD}.json"):
         return said
-    counts = json.loads(path.with_name("fingerprint.json").read_text())
-    assert said["from"] == {step: file_hash(path.with_name(f"{step}.json")) for step in said["from"]}
-    return {name: value for name, value in said["inputs"].items() if name in counts}
+    inputs = said["inputs"]
+    # a repaired run has drafted once more, from a register that had moved: which one it was is no fact of the business
+    if path.name == "drafted.json":
+        return inputs["as of"]
+    counts = json.loads(path.with_name("fingerprint.json").read_text())["inputs"]
+    for step in (name for name in inputs if name.startswith("step ")):
+        assert inputs[step] == file_hash(path.with_name(f"{step.removeprefix('step ')}.json"))
+    return {name: value for name, value in inputs.items() if name in counts}

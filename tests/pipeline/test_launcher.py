@@ -14,7 +14,7 @@ import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 
-from billing.home import Home
+from billing.store.home import Home
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 from pipeline.launcher import WatchingRunLauncher

@@ -17,11 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from assets.ingest import ingest
-from billing.business import Business
-from billing.home import read_frame, scan_frames
-from billing.month import conserved, write_unbilled
-from billing.scratch import bring_up_to_date
-from billing.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, INGEST, PACKAGES, UNBILLED, USAGE, Table
+from billing.model.columns import Table
+from billing.model.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, INGEST, PACKAGES, UNBILLED, USAGE
+from billing.month.business import Business
+from billing.month.scratch_copy import bring_up_to_date
+from billing.month.unbilled import conserved, write_unbilled
+from billing.store.frames import read_frame, scan_frames
 from tests.pipeline.outside import Landing, bill, event, show
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 3, 20)

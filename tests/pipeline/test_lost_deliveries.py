@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from billing.business import Business
-from billing.errors import InterruptedRunError
-from billing.measured_deliveries import lost_deliveries
-from billing.verifying import disagreements
+from billing.model.errors import InterruptedRunError
+from billing.month.business import Business
+from billing.month.lost_deliveries import lost_deliveries
+from billing.reports.verify import disagreements
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill, overage
 

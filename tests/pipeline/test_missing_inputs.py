@@ -9,15 +9,15 @@ from typing import Any
 import polars as pl
 import pytest
 
-from billing.business import Business
-from billing.causes import record_given
-from billing.checking import problems_of
-from billing.month import ingest_usage
-from billing.preview import preview_month
-from billing.profiles import account_profiles
-from billing.show import read_table
-from billing.verifying import disagreements
-from pipeline.standing import parked
+from billing.month.business import Business
+from billing.month.steps import ingest_usage
+from billing.reports.check import problems_of
+from billing.reports.preview import preview_month
+from billing.reports.preview_causes import record_given
+from billing.reports.profiles import account_profiles
+from billing.reports.show import read_table
+from billing.reports.verify import disagreements
+from pipeline.run_state import parked
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill
 
@@ -66,7 +66,7 @@ def test_a_customer_without_a_row_is_parked_and_settled_when_the_row_is_back(lan
     assert parked == [("gone", "account_missing"), ("typo", "account_set_aside")]
     assert rows(business, "documents", "number", kind="credit_note") == []
     # without a row it is no unknown account
-    assert set(read_table(business, "parked", account="gone")["reason"]) == {"account_missing"}
+    assert set(read_table(business, name="parked", account="gone")["reason"]) == {"account_missing"}
     assert [business.knows(name) for name in ("typo", "nobody")] == [True, False]
 
     accounts.write_text(whole)

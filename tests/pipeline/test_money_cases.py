@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from billing.business import Business
-from billing.month import ingest_usage, issue_corrections
-from billing.scratch import bring_up_to_date
-from billing.verifying import disagreements
+from billing.month.business import Business
+from billing.month.corrections import issue_corrections
+from billing.month.scratch_copy import bring_up_to_date
+from billing.month.steps import ingest_usage
+from billing.reports.verify import disagreements
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing
 

@@ -6,11 +6,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from billing.charges import month_charges, month_dues
-from billing.cycles import _closing_spans as closing_spans
-from billing.decisions import month_decisions
-from billing.documents import Drafts, draft_month
-from billing.tables import DUES, MONEY
+from billing.documents.drafts import Drafts, draft_month
+from billing.model.columns import MONEY
+from billing.model.tables import DUES
+from billing.rules.charges import month_charges, month_dues
+from billing.rules.cycles import _closing_spans as closing_spans
+from billing.rules.decisions import month_decisions
 from tests.pipeline.outside import Landing, bill, overage, show
 
 
@@ -38,7 +39,10 @@ def parked_with(landing: Landing, *parked: str) -> str:
 
 def test_a_fee_that_is_left_out_parks_its_account(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     forgetful = pl.col("account_id") != "bolt"
-    monkeypatch.setattr("billing.month.month_dues", lambda *given: DUES.conform(month_dues(*given).filter(forgetful)))
+    monkeypatch.setattr(
+        "billing.month.steps.month_dues",
+        lambda *given, **named: DUES.conform(month_dues(*given, **named).filter(forgetful)),
+    )
     assert "bolt/2026-01-12 on 2026-02-12: no fee" in parked_with(landing, "bolt")
 
 
@@ -52,7 +56,7 @@ def test_a_draft_that_is_left_out_parks_its_account_until_it_is_there(
         return Drafts(drafts.documents.filter(kept), drafts.lines.filter(kept), drafts.taxes.filter(kept))
 
     with monkeypatch.context() as broken:
-        broken.setattr("billing.documents.draft_month", forgetful)
+        broken.setattr("billing.documents.drafts.draft_month", forgetful)
         assert "no draft" in parked_with(landing, "bolt")
     assert bill(landing.root, "2026-02", "2026-02-28").status == 0
     assert [row["account_id"] for row in show(landing.root, "documents", "--month", "2026-02")] == ["acme", "bolt"]
@@ -66,13 +70,13 @@ def test_an_amount_that_does_not_add_up_parks_its_account(landing: Landing, monk
         net = (pl.col("net") + more).cast(MONEY)
         return Drafts(drafts.documents.with_columns(net=net), drafts.lines, drafts.taxes)
 
-    monkeypatch.setattr("billing.documents.draft_month", spoilt)
+    monkeypatch.setattr("billing.documents.drafts.draft_month", spoilt)
     assert "its draft does not add up" in parked_with(landing, "bolt")
 
 
 def test_a_quantity_without_its_charge_parks_its_account(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     forgotten = (pl.col("metric") == "emails") & (pl.col("account_id") == "bolt")
-    monkeypatch.setattr("billing.month.month_charges", lambda rated: month_charges(rated).filter(~forgotten))
+    monkeypatch.setattr("billing.month.steps.month_charges", lambda rated: month_charges(rated).filter(~forgotten))
     assert "emails of bolt/2026-01-12: its quantity has not one charge" in parked_with(landing, "bolt")
 
 
@@ -86,7 +90,7 @@ def test_usage_that_no_cycle_and_no_reason_holds_parks_its_account(
         return spans.with_columns(pl.col("span_end") - pl.duration(days=15))
 
     # of the cycles as they are measured, and as the check looks for them
-    monkeypatch.setattr("billing.cycles._closing_spans", end_too_early)
+    monkeypatch.setattr("billing.rules.cycles._closing_spans", end_too_early)
     assert "1 emails events of 2026-02 are counted" in parked_with(landing, "acme")
 
 
@@ -94,14 +98,17 @@ def test_a_change_of_package_without_its_decision_parks_its_account(
     landing: Landing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     automatic = pl.col("kind") == "auto_upgrade"
-    monkeypatch.setattr("billing.month.month_decisions", lambda *given: month_decisions(*given).filter(~automatic))
+    monkeypatch.setattr(
+        "billing.month.steps.month_decisions", lambda *given: month_decisions(*given).filter(~automatic)
+    )
     assert "a change of package without its decision" in parked_with(landing, "acme")
 
 
 def test_a_request_without_an_answer_parks_its_account(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     landing.request("acme", "transfer", "2026-02-05T09:00:00Z")
     monkeypatch.setattr(
-        "billing.month.month_decisions", lambda *given: month_decisions(*given).filter(pl.col("kind") != "transfer")
+        "billing.month.steps.month_decisions",
+        lambda *given: month_decisions(*given).filter(pl.col("kind") != "transfer"),
     )
     assert "no answer" in parked_with(landing, "acme")
 

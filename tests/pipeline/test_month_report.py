@@ -10,11 +10,11 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from billing.business import Business
-from billing.charts import bars, columns, flows
-from billing.month_report import MonthReport, month_report
-from billing.month_report_page import report_page
+from billing.month.business import Business
 from billing.rendering import draw_page
+from billing.reports.month_report import MonthReport, month_report
+from billing.reports.month_report_page import report_page
+from billing.reports.svg_charts import bars, columns, flows
 from billing.sample import write_sample
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show, total_of
@@ -127,10 +127,10 @@ def test_the_pdf_is_drawn_from_the_page_and_the_same_each_time(landing: Landing)
 
 
 def test_no_customer_is_named_on_any_page_and_no_page_is_heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("billing.month.render_files", blank_files)
-    monkeypatch.setattr("billing.month_report_page.draw_page", blank_page)
+    monkeypatch.setattr("billing.month.pdf_files.render_files", blank_files)
+    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     home = tmp_path / "home"
-    write_sample(home, 40, 2, 4)
+    write_sample(home, accounts=40, months=2, events_per_account_day=4)
     accounts = pl.read_csv(home / "landing" / "accounts.csv", infer_schema=False)
     secrets = {
         text for name in ("account_id", "name", "email") for text in accounts[name].drop_nulls() if len(text) > 3

@@ -180,7 +180,7 @@ def test_a_month_that_is_complete_is_told_once_by_mail_and_web_hook(
 ) -> None:
     configure(monkeypatch, mail, hook)
     with monkeypatch.context() as paper:
-        paper.setattr("billing.month.render_files", blank_files)
+        paper.setattr("billing.month.pdf_files.render_files", blank_files)
         runs = []
         for as_of in ("2026-01-20", "2026-01-31", "2026-01-31"):
             runs.append(run(instance, landing, as_of))
@@ -217,8 +217,8 @@ def test_a_month_is_complete_with_the_last_day_of_a_year_or_a_leap_day_and_not_b
     landing = Landing(tmp_path / "home")
     landing.customer("acme", on=bought)
     monkeypatch.setattr(sensors, "home_folder", lambda: landing.root)
-    monkeypatch.setattr("billing.month.render_files", blank_files)
-    monkeypatch.setattr("billing.month_report_page.draw_page", blank_page)
+    monkeypatch.setattr("billing.month.pdf_files.render_files", blank_files)
+    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     told = []
     for as_of in (early, last):
         tell(month_is_ready, instance, run(instance, landing, as_of, last[:7]), "PIPELINE_SUCCESS")

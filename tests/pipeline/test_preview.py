@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from assets.progress import listening
-from billing.business import Business
-from billing.scratch import scratch_copy
+from billing.month.business import Business
+from billing.month.scratch_copy import scratch_copy
 from pipeline import runs
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, Row, bill, blank_files, blank_page, content_of, one, overage, show
@@ -128,8 +128,8 @@ def test_a_late_delivery_is_named_with_what_it_changes(business: Landing, tmp_pa
 
 
 def test_what_was_billed_from_the_pages_of_dagster_is_no_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("billing.month.render_files", blank_files)
-    monkeypatch.setattr("billing.month_report_page.draw_page", blank_page)
+    monkeypatch.setattr("billing.month.pdf_files.render_files", blank_files)
+    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     landing = Landing(tmp_path)
     landing.customer("late")
     landing.use("late", emails=16_000)

@@ -14,11 +14,11 @@ import polars as pl
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from billing.business import Business
-from billing.explaining import explain_document
-from billing.held_back import PASSES_DATES
-from billing.profiles import balances, collections
-from billing.show import read_table
+from billing.month.business import Business
+from billing.reports.explain import explain_document
+from billing.reports.profiles import balances, collections
+from billing.reports.show import read_table
+from billing.rules.missing_accounts import PASSES_DATES
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, Row, bill, event, overage, show
 from tests.pipeline.test_preview import preview
@@ -188,7 +188,7 @@ def test_billing_does_what_was_previewed(rounds: list[tuple[int, list[tuple[str,
             before = preview(home, month, as_of)
             business = bill_by_steps(home, month, as_of)
             # what is missing parks an account, and nothing contradicts itself
-            assert set(read_table(business, "parked")["reason"]) <= set(PASSES_DATES)
+            assert set(read_table(business, name="parked")["reason"]) <= set(PASSES_DATES)
             after = preview(home, month, as_of)
             issued = {row["number"]: row for row in show(home, "documents") if row["number"] not in had}
             lines = [row for row in show(home, "lines") if row["number"] in issued]

@@ -227,7 +227,7 @@ def test_a_run_that_breaks_at_any_step_is_completed_by_the_next(
         raise OSError(5, "Input/output error", "/somewhere")
 
     with monkeypatch.context() as patched:
-        patched.setattr(f"billing.month.{step}", breaks)
+        patched.setattr(f"billing.month.steps.{step}", breaks)
         ended = bill(landing.root, "2026-01", "2026-01-31")
     assert ended.status == 1
     assert ended.messages.splitlines()[-2].startswith("interrupted: 2026-01: ")

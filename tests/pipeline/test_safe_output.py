@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.errors import RefusedError
-from billing.home import Home
-from billing.plain_values import as_json, without_controls
-from billing.register import Register
+from billing.model.errors import RefusedError
+from billing.model.text import as_json, without_controls
+from billing.register.register import Register
+from billing.store.home import Home
 from pipeline.private_files import umask_of
 from pipeline.terminal import csv_cell, printable, printable_cell
 from tests.pipeline.outside import Landing, bill, overage
@@ -157,7 +157,7 @@ def test_no_part_of_a_password_of_a_register_is_told(tmp_path: Path, url: str) -
 
 
 def test_a_page_of_every_account_has_a_file_of_its_own_on_any_disk() -> None:
-    from billing.profile_pages import page_names
+    from billing.reports.profile_pages import page_names
 
     ids = [
         "index",
@@ -185,7 +185,7 @@ def test_a_page_of_every_account_has_a_file_of_its_own_on_any_disk() -> None:
 
 @given(st.lists(st.text("aAbB%.~/ é4_", min_size=1, max_size=6), unique=True, max_size=8))
 def test_pages_never_share_a_file(ids: list[str]) -> None:
-    from billing.profile_pages import page_names
+    from billing.reports.profile_pages import page_names
 
     names = page_names(ids).values()
     assert len({name.casefold() for name in names}) == len(ids)

@@ -13,13 +13,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from billing.business import Business
-from billing.documents import Drafts, with_notes
-from billing.home import read_frame
-from billing.month import ingest_usage, write_packages
+from billing.documents.drafts import Drafts, with_notes
+from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PACKAGES
+from billing.month.business import Business
+from billing.month.scratch_copy import bring_up_to_date
+from billing.month.steps import ingest_usage, write_packages
 from billing.sample import billing_hint, write_sample
-from billing.scratch import bring_up_to_date
-from billing.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PACKAGES
+from billing.store.frames import read_frame
 from tests.pipeline.outside import content_of, overage
 from tests.postgresql import register_rows
 
@@ -57,7 +57,7 @@ def test_tables_pages_and_documents_are_the_same_bytes_wherever_they_are_made(tm
 
 def drafted_and_issued(home: Path) -> list[dict[str, object]]:
     """Every file, and the register, of a made-up business after its drafts and after they were issued."""
-    write_sample(home, 120, 2, Decimal("0.2"))
+    write_sample(home, accounts=120, months=2, events_per_account_day=Decimal("0.2"))
     found: list[dict[str, object]] = []
     subscribed = [json.loads(line) for line in (home / "landing" / "requests.jsonl").read_text().splitlines()]
     with (home / "landing" / "requests.jsonl").open("a") as requests:
@@ -87,8 +87,8 @@ def test_documents_are_the_same_however_few_are_drafted_written_and_issued_at_on
     whole = drafted_and_issued(tmp_path / "whole")
     drafts = pl.read_parquet(tmp_path / "drafts.parquet")
     assert 0 < drafts["corrects"].count() < drafts.height - 7, "notes and more than one range"
-    monkeypatch.setattr("billing.documents._RANGE", 7)
-    monkeypatch.setattr("billing.register._BULK", 11)
+    monkeypatch.setattr("billing.documents.drafts._RANGE", 7)
+    monkeypatch.setattr("billing.register.register._BULK", 11)
     assert drafted_and_issued(tmp_path / "in parts") == whole
 
 
@@ -111,7 +111,7 @@ def test_notes_stand_where_the_order_of_the_table_has_them_whatever_the_ranges()
 
 
 def test_what_has_just_been_closed_is_written_as_the_register_tells_it_later(tmp_path: Path) -> None:
-    write_sample(tmp_path, 120, 2, Decimal("0.2"))
+    write_sample(tmp_path, accounts=120, months=2, events_per_account_day=Decimal("0.2"))
     for as_of, closed in ((date(2026, 2, 10), {False, True}), (date(2026, 2, 28), {True})):
         business = Business.load(tmp_path, as_of)
         ingest_usage(business)

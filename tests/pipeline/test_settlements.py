@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 import yaml
 
-from billing.business import Business
-from billing.document_content import SETTLES
+from billing.documents.content_lists import SETTLES
+from billing.month.business import Business
 from tests.pipeline.outside import Landing, Row, bill, one, overage, show
 
 TIERS: list[dict[str, Any]] = [{"up_to": 1000, "unit_price": "0.003"}, {"up_to": None, "unit_price": "0.002"}]
@@ -371,7 +371,7 @@ def test_a_document_that_an_earlier_version_issued_is_still_explained(tmp_path: 
         nothing = {"tariff": None, "settles": pl.lit(None, SETTLES), "billed_units": None, "unit_price": None}
         return differences.with_columns(**nothing)
 
-    with mock.patch("billing.month._with_settlements", silent):
+    with mock.patch("billing.month.true_ups.differences_with_lines", silent):
         bill(tmp_path, "2026-03", "2026-03-15")
     more, less = (
         one([line for line in explained(tmp_path, document["number"]) if line["kind"] == "prior_cycle"])

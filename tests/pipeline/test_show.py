@@ -11,9 +11,9 @@ import polars as pl
 import pytest
 import yaml
 
-from billing.show import TECHNICAL
-from billing.tables import TABLES
-from billing.words import counted
+from billing.model.tables import TABLES
+from billing.model.text import counted
+from billing.reports.show import TECHNICAL
 from tests.pipeline.outside import GB, Ended, Landing, bill, content_of, event, one, overage, show
 
 # what is promised to those who read the tables; there may be more columns

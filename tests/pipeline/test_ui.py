@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from billing.errors import RefusedError
+from billing.model.errors import RefusedError
 from pipeline import ui
 from tests.pipeline.outside import Landing
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from billing.home import Home
-from billing.register import Register
+from billing.register.register import Register
 from billing.rendering import Job, RenderedFile, Undrawn
+from billing.store.home import Home
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, overage, show
 
 
@@ -26,8 +26,8 @@ def test_a_document_that_cannot_be_drawn_stops_no_other(tmp_path: Path, monkeypa
             else:
                 yield from blank_files([job])
 
-    monkeypatch.setattr("billing.month.render_files", draw)
-    monkeypatch.setattr("billing.month_report_page.draw_page", blank_page)
+    monkeypatch.setattr("billing.month.pdf_files.render_files", draw)
+    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     ended = bill(landing.root, "2026-01", "2026-01-31", paper=True)
     assert ended.status == 1, ended.messages
     assert "warning: INV-2026-000002: the document of account b could not be drawn: not drawn within" in ended.messages
@@ -55,8 +55,8 @@ def test_a_pdf_that_another_library_draws_otherwise_is_recorded_and_told(
     def draw(jobs: Iterable[Job], **_: object) -> Iterator[RenderedFile | Undrawn]:
         yield from blank_files(Job(f"{job.content}{library['bytes']}", job.path, job.sha256) for job in jobs)
 
-    monkeypatch.setattr("billing.month.render_files", draw)
-    monkeypatch.setattr("billing.month_report_page.draw_page", blank_page)
+    monkeypatch.setattr("billing.month.pdf_files.render_files", draw)
+    monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     assert bill(landing.root, "2026-01", "2026-01-31", paper=True).status == 0
     lost, kept = sorted((landing.root / "documents").rglob("*.pdf"))
     originals = lost.read_bytes(), kept.read_bytes()

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
-from billing.errors import RefusedError
-from billing.home import Home
+from billing.model.errors import RefusedError
+from billing.store.home import Home
 from pipeline.web_users import Login, new_user, read_users
 from pipeline.webserver import guarded
 

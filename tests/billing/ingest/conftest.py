@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from billing.home import Home
+from billing.store.home import Home
 from tests.billing.ingest.small_business import Business
 
 

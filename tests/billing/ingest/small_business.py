@@ -9,12 +9,12 @@ from pathlib import Path
 
 import polars as pl
 
-from billing.catalogue import Metric
-from billing.file_limits import DEFAULT_LIMITS, Limits
-from billing.home import Home
 from billing.ingest import IngestOutcome, ingest_deliveries, scan_events
-from billing.ingest.judging import Rules
-from billing.tables import INGEST, REJECTS
+from billing.ingest.validation import Rules
+from billing.model.catalogue import Metric
+from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.tables import INGEST, REJECTS
+from billing.store.home import Home
 
 Json = Mapping[str, "Json"] | list["Json"] | str | int | float | bool | None
 
@@ -86,10 +86,10 @@ class Business:
     def ingest(self, through: date | None = None) -> IngestOutcome:
         return ingest_deliveries(
             self.home,
-            self.metrics,
-            self.accounts,
-            self.time_zone,
-            self.lateness_days,
+            metrics=self.metrics,
+            accounts=self.accounts,
+            time_zone=self.time_zone,
+            lateness_days=self.lateness_days,
             through=through,
             limits=self.limits,
         )

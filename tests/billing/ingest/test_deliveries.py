@@ -16,28 +16,28 @@ from typing import Any
 import polars as pl
 import pytest
 
-from billing import home as homes
-from billing.errors import InterruptedRunError
 from billing.ingest import (
     accounts_of_events,
     day_tables,
-    delivered_bytes,
     deliveries,
     event_files,
     events,
-    events_fingerprint,
-    json_events,
-    parquet_pieces,
+    events_digest,
     parsed_deliveries,
     parsed_files,
     scan_event_parts,
     scan_events,
     state,
 )
-from billing.ingest.delivered_bytes import line_blocks
-from billing.ingest.judging import Rules
+from billing.ingest.formats import delivered_bytes, json_events, parquet_pieces
+from billing.ingest.formats.delivered_bytes import line_blocks
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import DayState
+from billing.ingest.validation import Rules
+from billing.model.errors import InterruptedRunError
+from billing.store import home as homes
+from billing.store.files import SCRATCH_PREFIX, write_file
+from billing.store.home import Home
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
 
 NewBusiness = Callable[[str], Business]
@@ -376,9 +376,9 @@ class TestOrder:
         worked: set[int] = set()
         original = day_tables.write_day
 
-        def write_day(*arguments: Any) -> DayState:  # passed on as they are
+        def write_day(*arguments: Any, **named: Any) -> DayState:  # passed on as they are
             worked.add(threading.get_ident())
-            return original(*arguments)
+            return original(*arguments, **named)
 
         monkeypatch.setattr(deliveries, "write_day", write_day)
         monkeypatch.setattr(deliveries, "_WORTH_SHARING", 0)
@@ -506,9 +506,9 @@ class TestLandingIsTheTruth:
         written: list[date] = []
         original = day_tables.write_day
 
-        def write_day(home: homes.Home, day: date, *others: Any) -> DayState:
+        def write_day(home: Home, *, day: date, **others: Any) -> DayState:
             written.append(day)
-            return original(home, day, *others)
+            return original(home, day=day, **others)
 
         monkeypatch.setattr(deliveries, "write_day", write_day)
         first, second = date(2026, 1, 2), date(2026, 1, 3)
@@ -719,13 +719,13 @@ class TestKilled:
 def kill_at_write(patch: pytest.MonkeyPatch, number: int) -> list[Path]:
     """End the process just before the `number`-th file is put in place."""
     seen: list[Path] = []
-    original = homes.write_file
+    original = write_file
 
     def write(path: Path, fill: Callable[[Path], None]) -> bool:
         seen.append(path)
         if len(seen) == number:
             path.parent.mkdir(parents=True, exist_ok=True)
-            fill(path.with_name(f"{homes.SCRATCH_PREFIX}left-{path.name}"))
+            fill(path.with_name(f"{SCRATCH_PREFIX}left-{path.name}"))
             raise KilledError
         return original(path, fill)
 
@@ -783,14 +783,14 @@ class TestReading:
     def test_the_fingerprint_moves_with_the_events_of_its_months_only(self, business: Business) -> None:
         business.deliver(line("1"), day="2026-01-02")
         business.ingest()
-        before = events_fingerprint(business.home, ["2026-01"])
+        before = events_digest(business.home, ["2026-01"])
         business.deliver(line("2", time="2026-02-01T00:00:00Z"), day="2026-02-02")
         business.ingest()
-        assert events_fingerprint(business.home, ["2026-01"]) == before
+        assert events_digest(business.home, ["2026-01"]) == before
         business.deliver(line("3"), day="2026-01-03")
         business.ingest()
-        assert events_fingerprint(business.home, ["2026-01"]) != before
-        assert events_fingerprint(business.home, ["2026-01"], date(2026, 1, 2)) == before
+        assert events_digest(business.home, ["2026-01"]) != before
+        assert events_digest(business.home, ["2026-01"], date(2026, 1, 2)) == before
 
     def test_a_file_that_changes_while_it_is_read_is_read_again_by_the_next_run(
         self, business: Business, monkeypatch: pytest.MonkeyPatch

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from billing.file_limits import DEFAULT_LIMITS
-from billing.ingest.compression import Content
-from billing.ingest.csv_events import csv_pieces
-from billing.ingest.json_events import json_pieces
-from billing.ingest.measured import EventTypes, Member
-from billing.ingest.parquet_events import parquet_pieces
+from billing.ingest.formats.compression import Content
+from billing.ingest.formats.csv_events import csv_pieces
+from billing.ingest.formats.json_events import json_pieces
+from billing.ingest.formats.parquet_events import parquet_pieces
+from billing.ingest.metric_members import EventTypes, Member
 from billing.ingest.parsed_rows import Piece, set_aside
+from billing.model.file_limits import DEFAULT_LIMITS
 
 TYPES: EventTypes = {"email.sent": (Member(("data", "count"), "unsigned"),)}
 NAMES = ("id", "source", "type", "subject", "time", "value")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.home import Home
 from billing.ingest.landing import delivered_files, delivery_days, is_left_alone
+from billing.store.home import Home
 from tests.billing.ingest.small_business import Business, line
 
 DAY = date(2026, 1, 2)

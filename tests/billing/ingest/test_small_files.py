@@ -11,12 +11,13 @@ import polars as pl
 import pytest
 import zstandard
 
-from billing.errors import InterruptedRunError
-from billing.file_limits import Limits
-from billing.ingest import compression, parsed_deliveries, small_files
+from billing.ingest import parsed_deliveries, small_files
+from billing.ingest.formats import compression
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.measured import event_types
+from billing.ingest.metric_members import event_types
 from billing.ingest.parsed_files import FileVersion, parse_delivered
+from billing.model.errors import InterruptedRunError
+from billing.model.file_limits import Limits
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
 
 NewBusiness = Callable[[str], Business]

@@ -1,0 +1,1 @@
+"""Documents: drafts, their lines, taxes, content and notes."""

@@ -1,0 +1,188 @@
+"""Notes: credit and debit notes that correct an issued document, with its tax rates (rules 14, 19 and 21)."""
+
+import polars as pl
+
+from billing.documents.content import contents
+from billing.documents.content_lists import line_list, tax_list
+from billing.documents.drafts import Drafts, drafts_of
+from billing.model.catalogue import Catalogue
+from billing.model.columns import MONEY
+from billing.rules.tax import taxes_given_back
+from billing.rules.true_ups import in_words
+
+_KEYS = ["account_id", "subscription_id", "billing_date"]
+
+
+def refund_notes(
+    month: str,
+    *,
+    refunds: pl.DataFrame,
+    subscriptions: pl.DataFrame,
+    packages: pl.DataFrame,
+    documents: pl.DataFrame,
+    lines: pl.DataFrame,
+    taxes: pl.DataFrame,
+    accounts: pl.DataFrame,
+    catalogue: Catalogue,
+) -> Drafts:
+    """Credit notes for approved refunds: the package fee of the first document with its tax (rule 14).
+
+    Parameters
+    ----------
+    refunds
+        subscription_id of approved refunds.
+    packages
+        The table PACKAGES of the month.
+    documents, lines
+        Issued in the month: only a document that has been issued can be refunded, and only once.
+    taxes
+        As `running_taxes`, of the documents.
+    """
+    refunded = documents.join(lines.filter(pl.col("kind") == "refund"), on="number", how="semi")
+    first = (
+        documents.filter(pl.col("corrects").is_null())
+        .join(
+            subscriptions.select("subscription_id", billing_date="grid_start"), on=["subscription_id", "billing_date"]
+        )
+        .join(refunds.select("subscription_id"), on="subscription_id", how="semi")
+        .join(refunded.select(number="corrects"), on="number", how="anti")
+    )
+    # a fee that has been corrected since is paid back as corrected
+    corrections = lines.filter((pl.col("kind") == "adjustment") & (pl.col("due_kind") == "package_fee"))
+    corrected = (
+        documents.join(corrections.select("number", correction="amount"), on="number")
+        .group_by(number="corrects")
+        .agg(pl.col("correction").sum())
+    )
+    fee_lines = (
+        lines.filter(pl.col("kind") == "package_fee")
+        .join(first.select(*_KEYS, "number"), on="number")
+        .join(corrected, on="number", how="left", maintain_order="left")
+        .with_columns(line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"))
+    )
+    correction = pl.when(pl.col("line") == 1).then("correction").fill_null(0).cast(MONEY)
+    paid_back = fee_lines.with_columns(
+        kind=pl.lit("refund"),
+        due_kind=pl.lit("refund"),
+        amount=-(pl.col("amount") + correction),
+        description=pl.format("Refund of {}", "description"),
+    ).filter(pl.col("amount") != 0)
+    return _notes(
+        month,
+        corrected=first,
+        lines=paid_back,
+        taxes=taxes,
+        reason="Refund within the refund window.",
+        subscriptions=subscriptions,
+        packages=packages,
+        accounts=accounts,
+        catalogue=catalogue,
+    )
+
+
+def correction_notes(
+    month: str,
+    *,
+    differences: pl.DataFrame,
+    reason: str,
+    subscriptions: pl.DataFrame,
+    packages: pl.DataFrame,
+    documents: pl.DataFrame,
+    taxes: pl.DataFrame,
+    accounts: pl.DataFrame,
+    catalogue: Catalogue,
+) -> Drafts:
+    """Rule 21: a credit or debit note per document of the month whose billing differs from what is due.
+
+    A note gives back what its document billed, of earlier cycles too, and charges what is due beside it on its date.
+
+    Parameters
+    ----------
+    differences
+        As `with_settlements` and `by_billing_document`, of this month and those before. Where nothing was issued on
+        the date there is no document to correct: such a difference waits for the subscription's next document.
+    packages
+        The table PACKAGES of the month.
+    documents
+        Issued in the month.
+    taxes
+        As `running_taxes`, of the documents.
+    """
+    scheduled = documents.filter(pl.col("corrects").is_null())
+    on_its_date = scheduled.select("subscription_id", "billing_date", own="number")
+    is_earlier = pl.col("due_on") != pl.col("billing_date")
+    adjusted = (
+        differences.join(on_its_date, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
+        .rename({"billing_date": "due_on"})
+        .with_columns(number=pl.coalesce("gives_back", "own"))
+        .join(scheduled.select("number", "billing_date"), on="number", maintain_order="left")
+        .sort("number", "due_on", "kind", "metric", "cycle_start", descending=[False, True, True, False, False])
+        .with_columns(
+            description=pl.when(is_earlier)
+            .then(in_words(catalogue, " of an earlier cycle"))
+            .otherwise(in_words(catalogue))
+        )
+        .with_columns(
+            due_kind="kind",
+            kind=pl.lit("adjustment"),
+            line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
+        )
+    )
+    corrected = scheduled.join(adjusted, on="number", how="semi", maintain_order="left")
+    return _notes(
+        month,
+        corrected=corrected,
+        lines=adjusted,
+        taxes=taxes,
+        reason=reason,
+        subscriptions=subscriptions,
+        packages=packages,
+        accounts=accounts,
+        catalogue=catalogue,
+    )
+
+
+def _notes(
+    month: str,
+    *,
+    corrected: pl.DataFrame,
+    lines: pl.DataFrame,
+    taxes: pl.DataFrame,
+    reason: str,
+    subscriptions: pl.DataFrame,
+    packages: pl.DataFrame,
+    accounts: pl.DataFrame,
+    catalogue: Catalogue,
+) -> Drafts:
+    """A note for each of the `corrected` documents that has lines; they carry the `number` they correct."""
+    lines = lines.with_columns(gives_back=pl.lit(None, pl.String))
+    notes = corrected.join(
+        lines.group_by("number").agg(_net=pl.col("amount").sum()), on="number", maintain_order="left"
+    ).with_columns(net="_net")
+    # a note uses the rates of the document it corrects (rule 24)
+    # that the note corrects it stands on the note, so its taxes need not name it again
+    note_taxes = taxes_given_back(notes, taxes, catalogue).with_columns(taxed_as=pl.lit(None, pl.String))
+    notes = (
+        notes.drop("tax", "total")
+        .join(note_taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum()), on=_KEYS, how="left", maintain_order="left")
+        .with_columns(pl.col("tax").fill_null(0).cast(MONEY))
+        .with_columns(
+            total=pl.col("net") + pl.col("tax"),
+            kind=pl.when(pl.col("net") > 0).then(pl.lit("debit_note")).otherwise(pl.lit("credit_note")),
+            billing_month=pl.lit(month),
+            issued_on=pl.lit(None, pl.Date),
+            corrects="number",
+            reason=pl.lit(reason),
+        )
+    )
+    parts = [line_list(lines, None, catalogue), tax_list(note_taxes, catalogue)]
+    content = contents(
+        notes,
+        parts=parts,
+        subscriptions=subscriptions,
+        cycles=None,
+        packages=packages,
+        accounts=accounts,
+        catalogue=catalogue,
+    )
+    return drafts_of(month, notes, lines, note_taxes, content)

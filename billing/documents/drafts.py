@@ -1,0 +1,380 @@
+"""Drafts: the documents that are due on the open billing dates of a month, with everything their pages show.
+
+A draft bills what fell due on its own date and, as prior-cycle lines, every difference between what is due and what
+has been issued for dates that are closed (rules 19, 20, 23 and 24).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import polars as pl
+
+from billing.documents.content import contents
+from billing.documents.content_lists import change_list, comparison, line_list, tax_list, usage_list
+from billing.model.calendar import first_day, month_number
+from billing.model.catalogue import Catalogue
+from billing.model.columns import MONEY
+from billing.model.hashes import hash_contents
+from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PART_OF_A_FEE
+from billing.rules.billing_dates import Grid
+from billing.rules.charges import with_late_dates
+from billing.rules.tax import document_taxes, joined_taxes, taxes_given_back
+from billing.rules.true_ups import in_words
+
+_KEYS: Final = ["account_id", "subscription_id", "billing_date"]
+_OF_SUBSCRIPTIONS: Final = ["account_id", "subscription_id", "grid_start", "last_billing_date", "started_on", "term"]
+_OF_CYCLES: Final = [
+    "account_id",
+    "subscription_id",
+    "billing_date",
+    "billing_index",
+    "cycle_start",
+    "next_billing_date",
+    "is_last",
+    "late_fee_on",
+]
+# subscriptions that are drafted at once: a page takes several times its text until it is one
+_RANGE: Final = 50_000
+_BY_SUBSCRIPTION: Final = ("subscriptions", "cycles", "packages", "decisions", "rated", "dues", "differences")
+
+
+@dataclass(frozen=True)
+class Drafts:
+    """The tables DRAFTS, DRAFT_LINES and DRAFT_TAXES of a month."""
+
+    documents: pl.DataFrame
+    lines: pl.DataFrame
+    taxes: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Issued:
+    """What the register knows when a month is drafted.
+
+    Attributes
+    ----------
+    closed
+        subscription_id, billing_date: of all months up to this one.
+    documents, lines
+        Documents (without status) and lines of this month and the month before.
+    taxes
+        As `running_taxes`, of the documents whose billing is given back.
+    passed
+        As `Register.passed_dates`, of the month.
+    closed_through, closed_through_before
+        The day up to which this month, and the month before, were closed; None when never.
+    """
+
+    closed: pl.DataFrame
+    documents: pl.DataFrame
+    lines: pl.DataFrame
+    taxes: pl.DataFrame
+    passed: pl.DataFrame
+    closed_through: Any
+    closed_through_before: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToDraft:
+    """What the documents of a month are drafted from, parked accounts left out.
+
+    Attributes
+    ----------
+    subscriptions
+        Those there are, and those that were issued to and are no more.
+    cycles, packages, decisions, dues
+        The tables of the month; of the decisions the approved changes of packages.
+    rated
+        As `rated_usage`.
+    differences
+        As `with_settlements` and `by_billing_document`, of all months before.
+    accounts, tax_rates
+        As in `Inputs`.
+    """
+
+    subscriptions: pl.DataFrame
+    cycles: pl.DataFrame
+    packages: pl.DataFrame
+    decisions: pl.DataFrame
+    rated: pl.DataFrame
+    dues: pl.DataFrame
+    differences: pl.DataFrame
+    accounts: pl.DataFrame
+    tax_rates: pl.DataFrame
+
+
+def draft_ranges(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> Iterator[Drafts]:
+    """As `draft_month`, range by range: together they are the same tables, documents in the order of their key.
+
+    What is due to a subscription depends on no other, so memory holds the pages of one range at a time.
+    """
+    # of the widest tables no more than drafts say: each row is copied into its range
+    given = replace(
+        given, subscriptions=given.subscriptions.select(_OF_SUBSCRIPTIONS), cycles=given.cycles.select(_OF_CYCLES)
+    )
+    places = _places(month, given.subscriptions, given.dues, catalogue)
+    ranges = len(places["range"].unique())
+    if ranges < 2:
+        yield draft_month(month, given, issued, catalogue)
+        return
+    of_accounts = places.select("account_id", "range").unique()
+    of_subscriptions = places.select("subscription_id", "range")
+    by_range = {"accounts": of_accounts} | dict.fromkeys(_BY_SUBSCRIPTION, of_subscriptions)
+    frames = {name: _Parted(getattr(given, name), where) for name, where in by_range.items()}
+    tax_rates, closed = given.tax_rates, _Parted(issued.closed, of_subscriptions)
+    numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
+    documents, issued_lines = _Parted(issued.documents, of_accounts), _Parted(issued.lines, numbers.drop("account_id"))
+    of_register = issued.taxes, issued.passed, issued.closed_through, issued.closed_through_before
+    del given, issued
+    for each in range(ranges):
+        part = ToDraft(tax_rates=tax_rates, **{name: frame.take(each) for name, frame in frames.items()})
+        known = Issued(closed.take(each), documents.take(each), issued_lines.take(each), *of_register)
+        yield draft_month(month, part, known, catalogue)
+
+
+class _Parted:
+    """A frame by `range`, of which every part is taken once."""
+
+    def __init__(self, frame: pl.DataFrame, places: pl.DataFrame) -> None:
+        """`places`: a key of the frame, and the ranges it belongs to."""
+        self._nothing = frame.clear()
+        found = frame.join(places, on=places.columns[0], maintain_order="left")
+        self._parts = found.partition_by("range", maintain_order=True, include_key=False, as_dict=True)
+
+    def take(self, each: int) -> pl.DataFrame:
+        return self._parts.pop((each,), self._nothing)
+
+
+def _places(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """account_id, subscription_id, range: from 0, in the order in which documents of the month are sorted."""
+    k = month_number(pl.lit(first_day(month))) - month_number(pl.col("grid_start"))
+    dates = subscriptions.select(
+        "account_id", "subscription_id", billing_date=Grid.of(catalogue.policy).date(pl.col("grid_start"), k)
+    )
+    return (
+        pl.concat([dues.select("account_id", "subscription_id", "billing_date"), dates])
+        .unique("subscription_id", keep="first", maintain_order=True)
+        .sort("billing_date", "account_id", "subscription_id")
+        .select("account_id", "subscription_id", range=pl.int_range(pl.len()) // _RANGE)
+    )
+
+
+def draft_month(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> Drafts:
+    """The drafts of a month's open billing dates, and of the settlement dates of subscriptions that have ended."""
+    lines = _drafted_lines(month, given, issued, catalogue)
+    documents = (
+        lines.group_by(_KEYS, maintain_order=True)
+        .agg(net=pl.col("amount").sum(), _billable=(pl.col("amount") != 0).any())
+        # nothing due: no document
+        .filter("_billable")
+        .drop("_billable")
+    )
+    lines = lines.join(documents.select(_KEYS), on=_KEYS, how="semi", maintain_order="left")
+    taxes = _drafted_taxes(lines, given, issued, catalogue)
+    tax_sums = taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum())
+    documents = (
+        documents.join(tax_sums, on=_KEYS, how="left", maintain_order="left")
+        .with_columns(pl.col("tax").fill_null(0).cast(MONEY))
+        .with_columns(
+            total=pl.col("net") + pl.col("tax"),
+            # a negative document is a credit note
+            kind=pl.when(pl.col("net") < 0).then(pl.lit("credit_note")).otherwise(pl.lit("invoice")),
+            billing_month=pl.lit(month),
+            issued_on=pl.lit(None, pl.Date),
+            currency=pl.lit(catalogue.currency),
+            corrects=pl.lit(None, pl.String),
+            reason=pl.lit(None, pl.String),
+        )
+    )
+    parts = [
+        line_list(lines, given.rated, catalogue),
+        usage_list(documents, given.rated, catalogue),
+        change_list(given.packages, given.decisions, catalogue),
+        tax_list(taxes, catalogue),
+        comparison(documents, lines, issued.documents, issued.lines, catalogue),
+    ]
+    cycles, packages = _with_late_dates(given.cycles, given.packages)
+    content = contents(
+        documents,
+        parts=parts,
+        subscriptions=given.subscriptions,
+        cycles=cycles,
+        packages=packages,
+        accounts=given.accounts,
+        catalogue=catalogue,
+    )
+    return drafts_of(month, documents, lines, taxes, content)
+
+
+def _drafted_lines(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> pl.DataFrame:
+    """What is due on open dates and what settles earlier cycles, numbered."""
+    dates, cycles = ["subscription_id", "billing_date"], given.cycles
+    open_dates = open_to_documents(cycles.join(issued.closed, on=dates, how="anti"), issued.passed)
+    due = given.dues.join(issued.closed, on=dates, how="anti").with_columns(due_on="billing_date", due_kind="kind")
+    # a late yearly fee has a date of its own, which closes with its document only
+    own = pl.concat(
+        [
+            open_to_documents(due.join(cycles, on=dates, how="semi"), issued.passed),
+            due.join(cycles, on=dates, how="anti"),
+        ]
+    )
+    prior = _prior_lines(month, given.subscriptions, open_dates, given.differences, issued, catalogue)
+    return _numbered_lines(pl.concat([own, prior], how="diagonal").select(prior.columns), catalogue)
+
+
+def _drafted_taxes(lines: pl.DataFrame, given: ToDraft, issued: Issued, catalogue: Catalogue) -> pl.DataFrame:
+    """Taxes of what is billed and of what is given back (rules 4 and 24)."""
+    is_own = pl.col("gives_back").is_null()
+    own = lines.filter(is_own).group_by(_KEYS, maintain_order=True).agg(net=pl.col("amount").sum())
+    back = lines.filter(~is_own).group_by(*_KEYS, number="gives_back").agg(net=pl.col("amount").sum())
+    billed = document_taxes(own, given.accounts, given.tax_rates, catalogue)
+    return joined_taxes(billed, taxes_given_back(back, issued.taxes, catalogue), catalogue)
+
+
+def _with_late_dates(cycles: pl.DataFrame, packages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Cycles and packages of the regular billing dates, and of those on which a late yearly fee falls due."""
+    if not cycles["late_fee_on"].is_not_null().any():
+        return cycles, packages
+    keys = ["subscription_id", "billing_date"]
+    named = packages.select(*keys, "closing_package", "opening_package")
+    late = with_late_dates(cycles.join(named, on=keys)).join(cycles, on=keys, how="anti")
+    late = late.with_columns(is_last=pl.lit(False))
+    return (
+        pl.concat([cycles, late.select(cycles.columns)]),
+        pl.concat([packages, late.select(*keys, "closing_package", "opening_package")], how="diagonal"),
+    )
+
+
+def open_to_documents(dates: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:
+    """Billing dates less those that went by while their account was parked: these are settled as earlier cycles.
+
+    Parameters
+    ----------
+    dates
+        account_id, billing_date.
+    passed
+        account_id, passed_through.
+    """
+    if passed.is_empty():
+        return dates
+    went_by = (pl.col("billing_date") <= pl.col("passed_through")).fill_null(False)
+    return (
+        dates.join(passed, on="account_id", how="left", maintain_order="left").filter(~went_by).drop("passed_through")
+    )
+
+
+def with_notes(scheduled: Iterator[Drafts], notes: Drafts) -> Iterator[Drafts]:
+    """The scheduled documents of a month, range by range, and its notes where the order of the table has them."""
+    key, left = list(DRAFTS.key), notes.documents
+    for drafts in scheduled:
+        documents = drafts.documents
+        if not left.is_empty() and not documents.is_empty():
+            last = documents.select(key).tail(1).with_columns(is_last=pl.lit(True))
+            order = pl.concat([left.select(key).with_columns(is_last=pl.lit(False)), last]).sort(*key, "is_last")
+            before = order["is_last"].arg_max() or 0
+            documents, left = pl.concat([documents, left.head(before)]), left.slice(before)
+        yield Drafts(documents, drafts.lines, drafts.taxes)
+    yield Drafts(left, notes.lines, notes.taxes)
+
+
+def drafts_of(
+    month: str, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, content: pl.DataFrame
+) -> Drafts:
+    """The tables of drafts from frames that hold their columns, and `content` by account, subscription and date."""
+    documents = documents.drop("content_hash", strict=False).join(
+        content.with_columns(hash_contents(content["content"])), on=_KEYS, how="left", maintain_order="left"
+    )
+    return Drafts(
+        DRAFTS.conform(documents),
+        DRAFT_LINES.conform(lines.with_columns(billing_month=pl.lit(month))),
+        DRAFT_TAXES.conform(taxes.with_columns(billing_month=pl.lit(month))),
+    )
+
+
+def _prior_lines(
+    month: str,
+    subscriptions: pl.DataFrame,
+    open_dates: pl.DataFrame,
+    differences: pl.DataFrame,
+    issued: Issued,
+    catalogue: Catalogue,
+) -> pl.DataFrame:
+    """The open differences, as lines on each subscription's next open document."""
+    targets = _next_open_dates(month, subscriptions, open_dates, issued, catalogue)
+    return differences.join(targets, on="subscription_id", maintain_order="left").select(
+        "account_id",
+        "subscription_id",
+        billing_date="target",
+        kind=pl.lit("prior_cycle"),
+        due_on="billing_date",
+        due_kind="kind",
+        metric="metric",
+        package="package",
+        cycle_start="cycle_start",
+        cycle_end="cycle_end",
+        quantity="quantity",
+        allowance="allowance",
+        excess="excess",
+        billed_units="billed_units",
+        unit_price="unit_price",
+        amount="amount",
+        gives_back="gives_back",
+        description=in_words(catalogue, " of an earlier cycle"),
+        tariff="tariff",
+        settles="settles",
+        **{column.name: column.name for column in PART_OF_A_FEE},
+    )
+
+
+def _next_open_dates(
+    month: str, subscriptions: pl.DataFrame, open_dates: pl.DataFrame, issued: Issued, catalogue: Catalogue
+) -> pl.DataFrame:
+    """subscription_id, target: the month's date on which differences are billed, where it is the next open one.
+
+    A subscription that has ended is settled on what would have been its later billing dates (rule 20).
+    """
+    closed = issued.closed.select("subscription_id", previous="billing_date", was_closed=pl.lit(True))
+    live = (
+        open_dates.select("subscription_id", "billing_index", target="billing_date", previous="cycle_start")
+        .join(closed, on=["subscription_id", "previous"], how="left")
+        .filter((pl.col("billing_index") == 0) | pl.col("was_closed"))
+        .select("subscription_id", "target")
+    )
+    grid = Grid.of(catalogue.policy)
+    start = pl.col("grid_start")
+    k = month_number(pl.lit(first_day(month))) - month_number(start)
+    settled = (
+        subscriptions.with_columns(target=grid.date(start, k), previous=grid.date(start, k - 1))
+        .filter(pl.col("target") > pl.col("last_billing_date"))
+        .filter((pl.col("target") > pl.lit(issued.closed_through, pl.Date)).fill_null(True))
+        .join(closed, on=["subscription_id", "previous"], how="left")
+        .filter(
+            pl.col("was_closed").fill_null(False)
+            | (
+                (pl.col("previous") > pl.col("last_billing_date"))
+                & (pl.col("previous") <= pl.lit(issued.closed_through_before, pl.Date)).fill_null(False)
+            )
+        )
+        .select("subscription_id", "target")
+    )
+    return pl.concat([live, settled])
+
+
+def _numbered_lines(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """Lines in the order of the page: fee first, overages as the catalogue lists metrics, earlier cycles last."""
+    kinds = {"package_fee": 0, "hold_fee": 1, "overage": 2, "prior_cycle": 3}
+    metrics = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
+    place = pl.int_range(pl.len(), dtype=pl.Int32)
+    begins = pl.any_horizontal(pl.col(key).ne_missing(pl.col(key).shift()) for key in _KEYS)
+    return (
+        lines.with_columns(
+            _kind=pl.col("kind").replace_strict(kinds, return_dtype=pl.Int32),
+            _metric=pl.col("metric").replace_strict(metrics, default=-1, return_dtype=pl.Int32),
+            _due_kind=pl.col("due_kind").replace_strict(kinds, return_dtype=pl.Int32),
+        )
+        .sort("billing_date", "account_id", "subscription_id", "_kind", "due_on", "_due_kind", "_metric", "cycle_start")
+        # sorted by document: its lines are counted from where it begins
+        .with_columns(line=place - pl.when(begins).then(place).forward_fill() + 1)
+        .drop("_kind", "_metric", "_due_kind")
+    )

@@ -1,0 +1,125 @@
+"""Reading delivered usage without ingesting it: which rows would be set aside, and why (rule 27)."""
+
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+import polars as pl
+
+from billing.ingest.days_to_ingest import moved_files
+from billing.ingest.formats.compression import UnreadableFileError
+from billing.ingest.landing import DeliveredFile, Landing
+from billing.ingest.parsed_files import FileVersion, parse_delivered
+from billing.ingest.parsed_rows import harmless
+from billing.ingest.required_columns import UNREADABLE_FILE
+from billing.ingest.small_files import SMALL, parse_together
+from billing.ingest.validation import Rules
+from billing.model.card_numbers import mask_card_number_column
+from billing.model.text import counted
+from billing.store.home import Home
+
+FIRST_ROWS: Final = 1_000
+_MANY: Final = 16
+_TOGETHER: Final = 4_000
+_LONGEST_TEXT: Final = 200
+
+
+def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, every_row: bool) -> list[str]:
+    """Of delivered files, in words: that one cannot be read, or how many rows would be set aside for which reason.
+
+    Rows that repeat or contradict events of other rows are not looked for.
+
+    Parameters
+    ----------
+    every_row
+        Of every file all rows are read; else the first rows of those that are new or have changed.
+    """
+    files = landing.files if every_row else moved_files(home, landing)
+    told: dict[DeliveredFile, list[str]] = {}
+    small = [file for file in files if _is_small(file)]
+    if len(small) >= _MANY:
+        for start in range(0, len(small), _TOGETHER):
+            told |= _of_small(small[start : start + _TOGETHER], rules, every_row)
+    for file in files:
+        if file not in told:
+            told[file] = _of_one(file, rules, every_row)
+    return [words for file in files for words in told[file]]
+
+
+def _is_small(file: DeliveredFile) -> bool:
+    try:
+        return not file.fault and file.path.stat().st_size <= SMALL
+    except OSError:
+        return False
+
+
+def _of_small(files: Sequence[DeliveredFile], rules: Rules, every_row: bool) -> dict[DeliveredFile, list[str]]:
+    """What is told of small files, which are read together; those that go beyond the limits are left out."""
+    by_version = {FileVersion(file.day, file.name, ""): file for file in files}
+    told: dict[DeliveredFile, list[str]] = {}
+    for part in parse_together(list(by_version.items()), rules.types, rules.limits):
+        names = pl.Series("version", range(len(part.files)), dtype=pl.Int64)
+        lengths = pl.Series([length for _, length in part.files], dtype=pl.Int64)
+        rows = part.rows.with_columns(names.repeat_by(lengths).explode(empty_as_null=False))
+        rows = rows if every_row else rows.filter(pl.col("row").fill_null(0) <= FIRST_ROWS)
+        read = dict(rows.group_by("version").len().iter_rows())
+        told |= {by_version[version]: [] for version, _ in part.files}
+        # the rules of a day are the same for all of its files
+        days = pl.Series("day", [version.day for version, _ in part.files], dtype=pl.Date).gather(rows["version"])
+        for (day,), own in rows.with_columns(days).group_by("day", maintain_order=True):
+            aside = _set_aside(own.drop("day"), rules, day)
+            for (place,), found in aside.group_by("version", maintain_order=True):
+                file = by_version[part.files[place][0]]
+                told[file] = _in_words(file, read[place], found.drop("version"), every_row)
+    return told
+
+
+def _of_one(file: DeliveredFile, rules: Rules, every_row: bool) -> list[str]:
+    read, parts = 0, []
+    try:
+        for rows in parse_delivered(file, rules.types, rules.limits):
+            part = rows if every_row else rows.head(FIRST_ROWS - read)
+            read += len(part)
+            parts.append(_set_aside(part.with_columns(version=pl.lit(0, pl.Int64)), rules, file.day))
+            if not every_row and read >= FIRST_ROWS:
+                break
+    except UnreadableFileError as error:
+        return [f"{_label(file)}: cannot be read: {harmless(str(error))}"]
+    aside = (
+        pl.concat(parts)
+        .sort("row")
+        .group_by("reason", maintain_order=True)
+        .agg(pl.col("told").sum(), pl.col("row").first(), pl.col("found").first())
+    )
+    return _in_words(file, read, aside, every_row)
+
+
+def _in_words(file: DeliveredFile, read: int, aside: pl.DataFrame, every_row: bool) -> list[str]:
+    """A line for each reason (reason, told, row, found), in the order of the first row of each."""
+    of_rows = f"of {'its' if every_row else 'the first'} {counted(read, 'row')}"
+    return [
+        f"{_label(file)}: cannot be read: {found.removeprefix(f'{file.name}: ')}"
+        if reason == UNREADABLE_FILE
+        else f"{_label(file)}: {told} {of_rows} would be set aside: {reason}, first in row {row}: {found}"
+        for reason, told, row, found in aside.sort("row").select("reason", "told", "row", "found").iter_rows()
+    ]
+
+
+def _label(file: DeliveredFile) -> str:
+    return f"usage/{file.day}/{file.name}"
+
+
+def _set_aside(rows: pl.DataFrame, rules: Rules, day: date) -> pl.DataFrame:
+    """version, reason, told (rows), row (the first) and found (what is wrong in it) of the rows that cannot count."""
+    judged = rows.with_columns(reason=rules.reason(day, len(rows))).filter(pl.col("reason").is_not_null())
+    words = (
+        pl.when(pl.col("reason") == UNREADABLE_FILE)
+        .then("text")
+        .otherwise(pl.coalesce("detail", rules.words(day), "text"))
+    )
+    found = judged.select(words.alias("found")).to_series()
+    return (
+        judged.with_columns(mask_card_number_column(found).str.slice(0, _LONGEST_TEXT))
+        .group_by("version", "reason", maintain_order=True)
+        .agg(told=pl.len(), row=pl.col("row").first(), found=pl.col("found").first())
+    )

@@ -1,0 +1,1 @@
+"""The formats of usage files, one module each."""

@@ -1,0 +1,61 @@
+"""Which columns of a flat file hold the values that metrics read."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from billing.ingest.formats.compression import UnreadableFileError
+from billing.ingest.formats.file_kind import COLUMNS
+from billing.ingest.metric_members import FLAT_VALUE, EventTypes, measured_paths, member_column
+
+
+def value_places(names: Sequence[str], types: EventTypes, where: str) -> dict[str, int]:
+    """The value columns of the parsed file, each with the place of its column in a flat file, -1 for none.
+
+    FLAT_VALUE is among them always, and the column of each member that a column is named by (`data.bytes`).
+
+    Raises
+    ------
+    UnreadableFileError
+        When a column that every flat file has is missing, or stands there twice; so does one for the values.
+    """
+    paths = {".".join(path): path for path in measured_paths(types)}
+    read = {*COLUMNS, FLAT_VALUE, *paths}
+    found = [name for name in names if name in read]
+    has_values = FLAT_VALUE in found or any(name in paths for name in found)
+    if len(found) != len(set(found)) or not set(COLUMNS) <= set(found) or not has_values:
+        shown = ", ".join(names) or "nothing"
+        others = f" (in place of {FLAT_VALUE}: {', '.join(paths)})" if paths else ""
+        expected = f"expected each of {', '.join((*COLUMNS, FLAT_VALUE))} once{others}"
+        raise UnreadableFileError(f"{where}: found {shown}, {expected}")
+    places = {FLAT_VALUE: names.index(FLAT_VALUE) if FLAT_VALUE in found else -1}
+    return places | {member_column(path): names.index(name) for name, path in paths.items() if name in found}
+
+
+def value_as_read_before(rows: pl.DataFrame, types: EventTypes, before: EventTypes) -> pl.DataFrame:
+    """Parsed rows of a flat file, the one value of each type that has got further ones in a column of its own.
+
+    What is measured only now was not stored: it is null. So no value is taken for what it never was.
+
+    Parameters
+    ----------
+    types, before
+        The event types of now, and those that the rows were read with.
+    """
+    meant = {
+        event: members[0].column
+        for event, members in before.items()
+        if len(members) == 1 and len(types.get(event, ())) > 1 and members[0].column not in rows.columns
+    }
+    if not meant:
+        return rows
+    alone = {event: members[0].column for event, members in types.items() if len(members) == 1}
+    columns = {member.column for event in meant for member in types[event]} - set(rows.columns)
+    value = pl.col(FLAT_VALUE)
+    return rows.with_columns(
+        pl.when(pl.col("type").is_in([event for event, own in (alone | meant).items() if own == column]))
+        .then(value)
+        .otherwise(pl.lit(None, pl.String))
+        .alias(column)
+        for column in sorted(columns)
+    ).with_columns(pl.when(~pl.col("type").is_in(list(meant)).fill_null(False)).then(value).alias(FLAT_VALUE))

@@ -1,0 +1,433 @@
+"""CloudEvents as JSON: text to columns.
+
+Files that are no JSON lines are brought to lines first (`json_records`).
+
+Lines that share a layout are cut into members at their commas (`line_layout`). Of the others, many are
+decoded at a time. That reader is fast but lenient and inexact in places (it takes numbers with a
+point through binary floats, lone surrogates for zeros, two objects on a line for two lines, and fails all lines at
+one bad one). Lines that could meet such a place, and lines that it fails, are decoded one by one instead, with the
+same result wherever both can.
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import partial
+from typing import BinaryIO, Final, cast
+
+import polars as pl
+from polars.exceptions import ComputeError
+
+from billing.ingest.formats.compression import Content
+from billing.ingest.formats.delivered_bytes import (
+    FIRST_LINE,
+    Lines,
+    count_lines,
+    decoded_lines,
+    line_blocks,
+    split_lines,
+)
+from billing.ingest.formats.instants import parse_instants
+from billing.ingest.formats.json_records import holds_records, record_lines
+from billing.ingest.formats.line_layout import LineLayout, cut_lines, layout_of
+from billing.ingest.metric_members import EventTypes, measured_paths, member_column
+from billing.ingest.parsed_rows import Piece
+from billing.model.file_limits import DEFAULT_LIMITS, Limits
+
+_ENVELOPE: Final = ("specversion", "id", "source", "type", "subject", "time")
+_LINE: Final = "overage line"
+"""A member put first into every line, so that the decoder's rows can be told to be the lines they should be."""
+
+# A number that a binary float may not hold exactly (17 characters or more, or an exponent), or half a surrogate pair.
+_INEXACT: Final = r'":\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]'
+_ONE_BY_ONE: Final = 128
+_SMALL_BLOCK: Final = 512 * 1024
+"""Where a few texts are looked for, only the blocks that hold one are parted into lines."""
+_LONGEST_PLAIN: Final = 60
+_MOST_LAYOUTS: Final = 8
+_STRAY_SHARE: Final = 0.02
+"""Lines of further layouts that are fewer than this share of a block are left to the decoder."""
+_SAMPLES: Final = 5
+_MARKS: Final = ('"', ",", r"\\", r"[\x00-\x1F]")
+"""Quotation marks, commas, escapes and control characters, as regular expressions; in the order of `Lines.marks`."""
+
+Path = tuple[str, ...]
+Json = Mapping[str, "Json"] | Sequence["Json"] | str | bool | None
+
+
+def json_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Piece]:
+    """Read CloudEvents 1.0, one per line or as JSON records of any other arrangement, in bounded pieces.
+
+    `row` is the number of the line in the file, blank lines included, so that a person finds it; blank lines are no
+    rows. In an array, or where objects are pretty-printed or follow each other on a line, it is the record's place
+    from 1. A last line without line end counts if it is a whole record. An array or object where text or a number
+    should stand counts as missing. Of a repeated member the first holds. A number is taken as the decimal it denotes:
+    1e3 is 1000.
+
+    Yields
+    ------
+    Piece
+        With a value column for each member of `types`.
+    """
+    paths = measured_paths(types)
+    layouts = _Layouts(paths)
+    row = 1
+    lines, may_be_cut = _as_lines(content, limits)
+    for framed in line_blocks(lines, FIRST_LINE, longest=limits.longest_record):
+        found = Lines(framed)
+        decoded, others = layouts.decode(found, row)
+        fields = _fields(decoded, others, paths)
+        count = found.count
+        is_cut = may_be_cut and not framed.endswith(b"\n") and bool(fields["unparseable"].tail(1).any())
+        unfinished = row + count - 1 if is_cut else None
+        piece = Piece(fields, partial(_texts, found, fields["row"] - row), unfinished, found.letters)
+        # what is not held here is let go before the next block is read
+        del framed, found, decoded, others, fields
+        if len(piece.fields):
+            yield piece
+        del piece
+        row += count
+
+
+def _as_lines(content: Content, limits: Limits) -> tuple[BinaryIO, bool]:
+    """A file with a record on each line, and whether it may end in the middle of one unnoticed."""
+    if holds_records(content, limits.longest_record):
+        return record_lines(content, limits.longest_record), True
+    return cast(BinaryIO, content), content.raw is not None
+
+
+def json_texts(content: Content, rows: pl.Series, limits: Limits = DEFAULT_LIMITS) -> pl.DataFrame:
+    """The texts (row, text) of some rows of a file, undecoded; rows that are not there are left out."""
+    wanted = rows.sort().to_list()
+    pieces: list[bytes] = []
+    row = 1
+    lines, _ = _as_lines(content, limits)
+    for block in line_blocks(lines, size=_SMALL_BLOCK, longest=limits.longest_record):
+        first, row = row, row + count_lines(block)
+        found = bisect_left(wanted, row, lo=len(pieces))
+        if found > len(pieces):
+            parted = block.split(b"\n")
+            pieces += [parted[number - first] for number in wanted[len(pieces) : found]]
+        if found == len(wanted):
+            break
+    found_rows = pl.Series("row", wanted[: len(pieces)], dtype=pl.Int64)
+    return pl.DataFrame([found_rows, decoded_lines(pieces)["text"]])
+
+
+def _texts(lines: Lines, places: pl.Series, wanted: pl.Series) -> pl.Series:
+    return lines.texts(places.gather(wanted))["text"]
+
+
+def fields_of_lines(frame: pl.DataFrame, paths: Sequence[Path]) -> pl.DataFrame:
+    """Decode lines (row, text, broken) into FIELDS and the value columns of `paths`."""
+    return _fields([], frame, paths)
+
+
+def _fields(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, paths: Sequence[Path]) -> pl.DataFrame:
+    """FIELDS of lines, of which some are decoded already; in the order of the file."""
+    text = pl.col("text")
+    # parts of a file that were joined may have byte order marks of their own
+    others = others.with_columns(text.str.strip_chars_start("\ufeff")).filter(text.str.contains(r"[^ \t\r\n]"))
+    plain = others.select(
+        text.str.starts_with("{") & text.str.ends_with("}") & ~pl.col("broken") & ~text.str.contains(_INEXACT)
+    ).to_series()
+    decoder = _Decoder(paths)
+    if decoder.shape is None:
+        plain = pl.repeat(False, len(others), eager=True, dtype=pl.Boolean)
+    parts = [*decoded, decoder.many(others.filter(plain)), decoder.one_by_one(others.filter(~plain))]
+    found = pl.concat([decoder.empty(), *(part for part in parts if len(part))])
+    # rows leave in the order of the file, however they were decoded
+    if not found["row"].is_sorted():
+        found = found.sort("row")
+    if len(found) != sum(map(len, decoded)) + len(others):
+        raise AssertionError("rows were lost or invented while decoding JSON lines")
+    found = found.with_columns(parse_instants(found["time"]), incomplete=pl.col("specversion").fill_null("") != "1.0")
+    if not found["incomplete"].any():
+        found = found.drop("specversion")
+    if decoder.faults:
+        details = pl.DataFrame(
+            list(decoder.faults.items()), schema={"row": pl.Int64, "detail": pl.String}, orient="row"
+        )
+        found = found.join(details, on="row", how="left", maintain_order="left")
+    return found
+
+
+class _Layouts:
+    """The line layouts seen so far in a file, and decoding by them."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.columns = _columns(paths)
+        self.known: list[LineLayout] = []
+
+    def decode(self, lines: Lines, row: int) -> tuple[list[pl.DataFrame], pl.DataFrame]:
+        """Decode the lines of a block that have a layout which many of them share.
+
+        Parameters
+        ----------
+        row
+            The number of the block's first line.
+
+        Returns
+        -------
+        tuple[list[polars.DataFrame], polars.DataFrame]
+            What was decoded, and the other lines (row, text, broken).
+        """
+        cut, matches = self._matches(lines) if lines.is_text else (None, [])
+        if cut is None:
+            return [], _numbered(split_lines(lines.block), row)
+        others = lines.texts(_of_none(matches).arg_true())
+        if not _add_up(lines, matches, others):
+            matches = _counted_one_by_one(lines, matches)
+            others = lines.texts(_of_none(matches).arg_true())
+        rows = pl.int_range(row, row + lines.count, dtype=pl.Int64, eager=True).alias("row")
+        cut = cut.insert_column(0, rows)
+        decoded = [layout.read(cut.filter(matching), self.columns) for layout, matching in matches]
+        return decoded, pl.DataFrame([rows.filter(_of_none(matches)), *others])
+
+    def _matches(self, lines: Lines) -> tuple[pl.DataFrame | None, list[tuple[LineLayout, pl.Series]]]:
+        """The lines cut at their commas, and the layouts with the lines that seem to have them, each line in one.
+
+        None where no layout is known, or where the lines cannot be told apart by cutting.
+        """
+        learned = None
+        if not self.known:
+            learned = self._learn(lines, pl.int_range(0, min(lines.count, _SAMPLES), eager=True))
+        while self.known:
+            try:
+                cut = cut_lines(lines.framed, max(len(layout.fields) for layout in self.known))
+            except ComputeError:
+                break
+            if len(cut) != lines.count:
+                break
+            free = pl.repeat(True, lines.count, eager=True, dtype=pl.Boolean)
+            matches = []
+            for layout in self.known:
+                matching = cut.select(layout.matches()).to_series() & free
+                matches.append((layout, matching))
+                free &= ~matching
+            strays = lines.count * _STRAY_SHARE
+            if learned is not None and matches[-1][1].sum() < strays:
+                self.known.pop()
+                if not self.known:
+                    break
+                return cut, matches[:-1]
+            learned = self._learn(lines, free.arg_true().head(_SAMPLES)) if free.sum() > strays else None
+            if learned is None:
+                return cut, matches
+        return None, []
+
+    def _learn(self, lines: Lines, places: pl.Series) -> LineLayout | None:
+        """Remember the layout of the first of some lines that has one that is new."""
+        if len(self.known) < _MOST_LAYOUTS:
+            for text in lines.texts(places)["text"]:
+                layout = layout_of(text)
+                if layout is not None and layout not in self.known:
+                    self.known.append(layout)
+                    return layout
+        return None
+
+
+def _of_none(matches: Sequence[tuple[LineLayout, pl.Series]]) -> pl.Series:
+    free = ~matches[0][1]
+    for _, matching in matches[1:]:
+        free &= ~matching
+    return free
+
+
+def _add_up(lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]], others: pl.DataFrame) -> bool:
+    """Whether the lines that seem to have a layout hold not one mark more than it takes.
+
+    Each holds those at least, so all of them hold just those if the sum is right; and escapes and control characters,
+    which none may hold, stand in the other lines only.
+    """
+    marks = others.select(pl.col("text").str.count_matches(mark).sum().alias(mark) for mark in _MARKS).row(0)
+    quotes = sum(layout.quotes * int(matching.sum()) for layout, matching in matches)
+    commas = sum(layout.commas * int(matching.sum()) for layout, matching in matches)
+    return lines.marks == (marks[0] + quotes, marks[1] + commas, marks[2], marks[3])
+
+
+def _counted_one_by_one(
+    lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]]
+) -> list[tuple[LineLayout, pl.Series]]:
+    """The matches that hold for each line by itself."""
+    quote, comma, escape, control = (pl.col("text").str.count_matches(mark) for mark in _MARKS)
+    counts = split_lines(lines.block).select(quotes=quote, commas=comma, forbidden=escape + control)
+    return [
+        (
+            layout,
+            matching
+            & (counts["quotes"] == layout.quotes)
+            & (counts["commas"] == layout.commas)
+            & (counts["forbidden"] == 0),
+        )
+        for layout, matching in matches
+    ]
+
+
+def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
+    return frame.with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
+
+
+def _columns(paths: Sequence[Path]) -> list[tuple[str, Path]]:
+    """The columns to be decoded, with the path of each."""
+    return [*((name, (name,)) for name in _ENVELOPE), *((member_column(path), path) for path in paths)]
+
+
+class _Decoder:
+    """Decodes lines to the envelope and the value columns of some paths, all as text."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = list(paths)
+        self.shape = _shape([(name,) for name in _ENVELOPE] + self.paths)
+        self.columns = _columns(self.paths)
+        self.faults: dict[int, str] = {}
+        """What was found in place of an object, by row."""
+
+    def many(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Decode lines together; the ones the fast reader fails, one by one."""
+        if len(frame) == 0:
+            return self.empty()
+        decoded = self._together(frame)
+        if decoded is not None:
+            return decoded
+        if len(frame) <= _ONE_BY_ONE:
+            return self.one_by_one(frame)
+        return pl.concat([self.many(part) for part in frame.iter_slices(max(len(frame) // 16, _ONE_BY_ONE))])
+
+    def one_by_one(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Decode lines one at a time, exactly."""
+        objects: list[Mapping[str, Json] | None] = []
+        for row, text, broken in frame.select("row", "text", "broken").iter_rows():
+            decoded = "bytes that are no UTF-8" if broken else _decode(text)
+            objects.append(None if isinstance(decoded, str) else decoded)
+            if isinstance(decoded, str):
+                self.faults[row] = f"row: found {decoded}, expected one JSON object"
+        found = {name: [_scalar(event, path) for event in objects] for name, path in self.columns}
+        return pl.DataFrame(
+            {"row": frame["row"], "unparseable": [event is None for event in objects], **found},
+            schema=self._schema(),
+        )
+
+    def _together(self, frame: pl.DataFrame) -> pl.DataFrame | None:
+        numbers = pl.col("row").cast(pl.String)
+        # one copy of the line, with its number as first member
+        numbered = frame.select(
+            pl.concat_str(pl.lit(f'{{"{_LINE}":'), numbers, pl.lit(","), pl.col("text").str.slice(1))
+        )
+        try:
+            objects = numbered.to_series().str.json_decode(self.shape)
+        except ComputeError:
+            return None
+        if len(objects) != len(frame):
+            return None
+        root = pl.col("object").struct
+        decoded = pl.DataFrame({"row": frame["row"], "object": objects}).select(
+            "row",
+            pl.lit(False).alias("unparseable"),
+            *(_at(path).alias(name) for name, path in self.columns),
+            same=(root.field(_LINE) == pl.col("row").cast(pl.String)),
+        )
+        return decoded.drop("same") if decoded["same"].fill_null(False).all() else None
+
+    def _schema(self) -> Mapping[str, type[pl.DataType]]:
+        return {"row": pl.Int64, "unparseable": pl.Boolean} | {name: pl.String for name, _ in self.columns}
+
+    def empty(self) -> pl.DataFrame:
+        """No lines."""
+        return pl.DataFrame(schema=self._schema())
+
+
+def _shape(paths: Sequence[Path]) -> pl.Struct | None:
+    """The Polars type of an object with text at these paths; None when one path leads through another's text."""
+    leaf: dict[str, object] = {}
+    tree: dict[str, object] = {_LINE: leaf}
+    for path in paths:
+        node = tree
+        for name in path[:-1]:
+            below = node.setdefault(name, {})
+            if below is leaf or not isinstance(below, dict):
+                return None
+            node = below
+        if node.setdefault(path[-1], leaf) is not leaf:
+            return None
+
+    def dtype(node: dict[str, object]) -> pl.Struct:
+        return pl.Struct(
+            {
+                name: pl.String() if below is leaf else dtype(below)
+                for name, below in node.items()
+                if isinstance(below, dict)
+            }
+        )
+
+    return dtype(tree)
+
+
+def _at(path: Path) -> pl.Expr:
+    expression = pl.col("object")
+    for name in path:
+        expression = expression.struct.field(name)
+    return expression
+
+
+def _decode(line: str) -> Mapping[str, Json] | str:
+    """One line as an object whose numbers are text; where it is not one JSON object, what it is."""
+    try:
+        line.encode()
+        found = json.loads(
+            line,
+            object_pairs_hook=_first_of_each,
+            parse_float=_plain_decimal,
+            parse_int=_plain_integer,
+            parse_constant=_refuse_constant,
+        )
+    except json.JSONDecodeError as error:
+        return f"no JSON ({error.msg} at character {error.pos + 1})"
+    except RecursionError:
+        return "JSON that is nested too deeply"
+    except ValueError as error:
+        return f"no JSON ({error})"
+    return found if isinstance(found, dict) else "JSON that is no object"
+
+
+def _first_of_each(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    return dict(reversed(pairs))
+
+
+def _plain_integer(text: str) -> str:
+    return "0" if text == "-0" else text
+
+
+def _plain_decimal(text: str) -> str:
+    """A JSON number with a point or exponent as a plain decimal; unchanged when that would be very long."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(mantissa) > _LONGEST_PLAIN or len(exponent) > 4 or int(exponent or "0") > _LONGEST_PLAIN:
+        return text
+    plain = f"{Decimal(text):f}"
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def _refuse_constant(text: str) -> str:
+    raise ValueError(f"{text} is no JSON")
+
+
+def _scalar(event: Json, path: Path) -> str | None:
+    for name in path:
+        if not isinstance(event, dict):
+            return None
+        event = event.get(name)
+    if isinstance(event, bool):
+        return "true" if event else "false"
+    if not isinstance(event, str) or not _is_text(event):
+        return None
+    return event
+
+
+def _is_text(text: str) -> bool:
+    """Whether there is no half of a surrogate pair in it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

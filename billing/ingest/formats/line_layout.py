@@ -1,0 +1,288 @@
+"""The layout that a producer's JSON lines share, and reading members by their place in it.
+
+A producer writes the same members in the same order on every line, with other content. Cut at its commas, such a line
+falls into fields of a known beginning and end, and what stands between them is a member's value: numbers stay the text
+they are, and nothing is decoded. That this is all there is to a line is seen by counting: a block whose lines have the
+fields they should have, and not one comma or quotation mark more than those take, holds no other. Lines of no known
+layout are left to the decoder; for the others both give the same.
+"""
+
+import json
+import re
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+import polars as pl
+
+from billing.ingest.formats.delivered_bytes import MOST_PIECES
+
+_SCALAR: Final = r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null)"
+_TOKEN: Final = re.compile(rf"[{{}}:,]|{_SCALAR}|[ \t]+", re.ASCII)
+_STRUCTURE: Final = "{}:"
+
+
+@dataclass(frozen=True)
+class _Field:
+    """One member of a line: what stands before its value, and after it up to the comma or the end of the line.
+
+    Where names may differ from line to line, `before` ends ahead of the name, and `between` stands from the name's
+    quotation mark to the value; else `between` is empty.
+    """
+
+    path: tuple[str, ...]
+    before: str
+    between: str
+    after: str
+    is_text: bool
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the member has this name on every line."""
+        return not self.between
+
+    @cached_property
+    def quotes(self) -> int:
+        """Quotation marks in it."""
+        return f"{self.before}{self.between}{self.after}".count('"')
+
+    def matches(self, column: str) -> pl.Expr:
+        """Whether a piece of a line is this member, supposed that it holds no further quotation mark."""
+        piece = pl.col(column)
+        if self.is_fixed and self.is_text:
+            return (
+                piece.str.starts_with(self.before)
+                & piece.str.ends_with(self.after)
+                & (piece.str.len_bytes() >= len(self.before.encode()) + len(self.after))
+            )
+        name = "" if self.is_fixed else '[^"]*' + re.escape(self.between)
+        value = '[^"]*' if self.is_text else _SCALAR
+        return piece.str.contains(f"^{re.escape(self.before)}{name}{value}{re.escape(self.after)}$")
+
+    def opening(self, name: str) -> str:
+        """What stands before the value where the member bears this name."""
+        return self.before if self.is_fixed else f"{self.before}{name}{self.between}"
+
+    def may_be_odd(self, column: str) -> pl.Expr:
+        """Whether the bare value in a piece of a line may be other than the text to be read; see `_plain_scalars`."""
+        piece = pl.col(column)
+        return (
+            piece.str.contains(".", literal=True)
+            | piece.str.ends_with(f"null{self.after}")
+            | piece.str.ends_with(f"-0{self.after}")
+        )
+
+    def value(self, column: str, name: str) -> pl.Expr:
+        """What stands where the value should be, supposed that the member bears this name."""
+        text = pl.col(column).str.slice(len(self.opening(name)))
+        return text.str.head(-len(self.after)) if self.after else text
+
+
+@dataclass(frozen=True)
+class LineLayout:
+    """How a line is built: its members, in order."""
+
+    fields: tuple[_Field, ...]
+
+    @property
+    def quotes(self) -> int:
+        """Quotation marks on a line."""
+        return sum(field.quotes for field in self.fields)
+
+    @property
+    def commas(self) -> int:
+        """Commas on a line."""
+        return len(self.fields) - 1
+
+    def matches(self) -> pl.Expr:
+        """Whether a line cut at its commas (`cut_lines`) has this layout, supposed that `quotes` and `commas` hold."""
+        return pl.all_horizontal(field.matches(_column(place)) for place, field in enumerate(self.fields)).fill_null(
+            False
+        )
+
+    def places_of(self, path: tuple[str, ...]) -> list[int]:
+        """Which fields may hold the value at `path`."""
+        return [
+            place
+            for place, field in enumerate(self.fields)
+            if field.path[:-1] == path[:-1] and (not field.is_fixed or field.path[-1] == path[-1])
+        ]
+
+    def read(self, cut: pl.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> pl.DataFrame:
+        """The texts at some paths of lines of this layout, in columns of the given names.
+
+        Parameters
+        ----------
+        cut
+            row, and the lines as `cut_lines` cuts them.
+
+        Returns
+        -------
+        polars.DataFrame
+            row, unparseable (false) and the columns.
+        """
+        bare = {place for _, path in columns for place in self.places_of(path) if not self.fields[place].is_text}
+        odd = cut.select(self.fields[place].may_be_odd(_column(place)).any() for place in sorted(bare))
+        odd_places = {place for place in bare if odd[_column(place)].item()}
+        texts = (self._texts(path, odd_places).alias(name) for name, path in columns)
+        return cut.select("row", pl.lit(False).alias("unparseable"), *texts)
+
+    def _texts(self, path: tuple[str, ...], odd_places: Set[int]) -> pl.Expr:
+        """The texts at a path; null where there is nothing, of a repeated member the first."""
+        found = pl.lit(None, pl.String)
+        for place in reversed(self.places_of(path)):
+            field, column = self.fields[place], _column(place)
+            value = field.value(column, path[-1])
+            if place in odd_places:
+                value = _plain_scalars(value)
+            if field.is_fixed:
+                return value
+            found = pl.when(pl.col(column).str.starts_with(field.opening(path[-1]))).then(value).otherwise(found)
+        return found
+
+
+def layout_of(line: str) -> LineLayout | None:
+    """The layout of a line: an object of text, numbers and further objects; None where it is built otherwise."""
+    if "\\" in line:
+        return None
+    try:
+        json.loads(line)
+        return _Reader(line).layout()
+    except (ValueError, IndexError, RecursionError):
+        return None
+
+
+def cut_lines(framed: bytes, width: int) -> pl.DataFrame:
+    """The lines of a block cut at their commas, one row per line, blank lines left out.
+
+    A line of fewer pieces than `width` is filled up with anything, of a longer one the rest is cut off.
+
+    Parameters
+    ----------
+    framed
+        FIRST_LINE, and the lines: the reader takes the width of the first line for the greatest.
+    """
+    return pl.read_csv(
+        framed,
+        has_header=False,
+        separator=",",
+        quote_char=None,
+        truncate_ragged_lines=True,
+        extra_columns="ignore",
+        empty_string_is_null=False,
+        schema={_column(piece): pl.String for piece in range(width)},
+    ).slice(1)
+
+
+def _column(piece: int) -> str:
+    return f"piece {piece}"
+
+
+def _plain_scalars(text: pl.Expr) -> pl.Expr:
+    """Bare values as texts: numbers without needless zeros, null for null."""
+    shortened = text.str.replace(r"(\.[0-9]*?)0+$", "$1").str.strip_suffix(".")
+    plain = pl.when(text.str.contains(".", literal=True)).then(shortened).otherwise(text)
+    return pl.when(text == "-0").then(pl.lit("0")).when(text != "null").then(plain)
+
+
+class _Reader:
+    """Reads one line into its layout; raises ValueError where it has none."""
+
+    def __init__(self, line: str) -> None:
+        self.tokens: list[tuple[int, str]] = []
+        self.strings = line.split('"')
+        for piece, text in enumerate(self.strings):
+            if piece % 2:
+                if "," in text:
+                    raise ValueError
+                self.tokens.append((piece, '"'))
+            else:
+                self._split(piece, text)
+        self.place = 0
+        self.fields: list[_Field] = []
+        self.literal = ""
+        self.found: tuple[tuple[str, ...], str, str, bool] | None = None
+
+    def layout(self) -> LineLayout:
+        self._object((), free_names=False)
+        self._space()
+        self._end_field()
+        if self.place != len(self.tokens) or len(self.fields) > MOST_PIECES:
+            raise ValueError
+        return LineLayout(tuple(self.fields))
+
+    def _split(self, piece: int, text: str) -> None:
+        position = 0
+        while position < len(text):
+            found = _TOKEN.match(text, position)
+            if found is None:
+                raise ValueError
+            self.tokens.append((piece, found.group()))
+            position = found.end()
+
+    def _object(self, path: tuple[str, ...], free_names: bool) -> None:
+        names: set[str] = set()
+        self._take("{")
+        while True:
+            name = self.strings[self._take('"')]
+            if name in names:
+                raise ValueError
+            names.add(name)
+            before = self.literal + '"'
+            self.literal = '"' if free_names else f'{before}{name}"'
+            self._take(":")
+            self._value((*path, name), before if free_names else None)
+            if self._peek() != ",":
+                break
+            self._take(",")
+            self._end_field()
+        self._take("}")
+
+    def _value(self, path: tuple[str, ...], before: str | None) -> None:
+        kind = self._peek()
+        if kind == "{":
+            self._object(path, free_names=self._is_flat())
+            return
+        self._take(kind)
+        is_text = kind == '"'
+        opening = self.literal + ('"' if is_text else "")
+        self.found = (path, opening, "", is_text) if before is None else (path, before, opening, is_text)
+        self.literal = '"' if is_text else ""
+
+    def _end_field(self) -> None:
+        """Close the member that was found last: what came after it belongs to it."""
+        if self.found is None:
+            raise ValueError
+        path, before, between, is_text = self.found
+        self.fields.append(_Field(path, before, between, self.literal, is_text))
+        self.found, self.literal = None, ""
+
+    def _is_flat(self) -> bool:
+        """Whether the object that starts here holds no further one: then its members may have any names."""
+        for _, mark in self.tokens[self.place + 1 :]:
+            if mark in "{}":
+                return mark == "}"
+        return False
+
+    def _peek(self) -> str:
+        place = self.place
+        while self.tokens[place][1].isspace():
+            place += 1
+        return self.tokens[place][1]
+
+    def _take(self, expected: str) -> int:
+        """Go past a token and the space before it; all but names, values and commas is kept as literal text."""
+        self._space()
+        piece, token = self.tokens[self.place]
+        if token != expected:
+            raise ValueError
+        if expected in _STRUCTURE:
+            self.literal += expected
+        self.place += 1
+        return piece
+
+    def _space(self) -> None:
+        while self.place < len(self.tokens) and self.tokens[self.place][1].isspace():
+            self.literal += self.tokens[self.place][1]
+            self.place += 1

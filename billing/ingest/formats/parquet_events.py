@@ -1,0 +1,268 @@
+"""Usage as Parquet: rows to columns of text."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from functools import partial
+from typing import Final
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from billing.ingest.formats.compression import Content, UnreadableFileError
+from billing.ingest.formats.file_kind import COLUMNS
+from billing.ingest.formats.flat_columns import value_places
+from billing.ingest.formats.instants import INVALID, WITHOUT_ZONE, parse_instants
+from billing.ingest.metric_members import EventTypes
+from billing.ingest.parsed_rows import Piece, are_visible
+from billing.ingest.required_columns import IDENTIFIERS
+from billing.model.columns import INSTANT
+
+_BATCH: Final = 65_536
+_BATCH_BYTES: Final = 64 * 1024 * 1024
+_OFFSETS_1970_TO_2199: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+_SECONDS_UNTIL_2200: Final = 7_258_118_400
+_UUID: Final = "arrow.uuid"
+
+
+def parquet_pieces(content: Content, types: EventTypes) -> Iterator[Piece]:
+    """Read Parquet in bounded batches.
+
+    `row` is the row's position from 1. `time` is a timestamp with a zone, or text; a timestamp without zone is no
+    instant. A value may be an integer, a decimal of any width, text or a binary float, which counts as the shortest
+    decimal that denotes it. A UUID is its usual text, a fixed number of 16 bytes its hexadecimal digits. Columns may
+    stand in any order; others show in the text of a row that is set aside and nowhere else.
+
+    Yields
+    ------
+    Piece
+        With the value columns of `flat_columns.value_places`.
+
+    Raises
+    ------
+    UnreadableFileError
+        When it is no Parquet, a column is missing, or its pages unpack to more than the largest ratio allows.
+    """
+    if content.raw is not None:
+        content.raw.seek(0)
+    file = content.raw or io.BytesIO(content.whole())
+    try:
+        reader = pq.ParquetFile(file)
+        names = reader.schema_arrow.names
+        places = value_places(names, types, "columns")
+        rows, size = (
+            reader.metadata.num_rows,
+            sum(reader.metadata.row_group(group).total_byte_size for group in range(reader.metadata.num_row_groups)),
+        )
+        content.require_ratio(size)
+        # rows of many bytes are read fewer at a time
+        batch_size = max(1, min(_BATCH, _BATCH_BYTES * max(rows, 1) // max(size, 1)))
+        row = 1
+        for batch in reader.iter_batches(batch_size=batch_size):
+            yield _columns(pa.Table.from_batches([batch]), row, places)
+            row += batch.num_rows
+    except (pa.ArrowException, pl.exceptions.PolarsError) as error:
+        raise UnreadableFileError(f"not readable as Parquet ({str(error).splitlines()[0]})") from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise UnreadableFileError(f"not readable as Parquet ({str(error).splitlines()[0]})") from error
+
+
+def _columns(table: pa.Table, first_row: int, places: dict[str, int]) -> Piece:
+    names = table.column_names
+    nothing = pl.repeat(None, table.num_rows, dtype=pl.String, eager=True)
+    fields = pl.DataFrame(
+        {
+            "row": pl.int_range(first_row, first_row + table.num_rows, eager=True),
+            "unparseable": pl.repeat(False, table.num_rows, dtype=pl.Boolean, eager=True),
+            "incomplete": pl.repeat(False, table.num_rows, dtype=pl.Boolean, eager=True),
+        }
+        | {name: _texts(table.column(names.index(name))) for name in COLUMNS if name != "time"}
+        | {name: _texts(table.column(place)) if place >= 0 else nothing for name, place in places.items()}
+    ).with_columns(_instants(table.column(names.index("time"))))
+    visible = all(_is_visible(table.column(names.index(name))) for name in IDENTIFIERS)
+    return Piece(fields, partial(_json_rows, table), letters="visible" if visible else "any")
+
+
+def _is_visible(column: pa.ChunkedArray) -> bool:
+    """Whether a column is known to hold visible letters only, without looking at each text."""
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        return False
+    return all(are_visible(_letters(chunk)) for chunk in column.chunks)
+
+
+def _letters(chunk: pa.Array) -> pa.Buffer | None:
+    """The letters of the texts of a chunk, which may be a slice of a longer one."""
+    _, ends, letters = chunk.buffers()
+    if letters is None or len(chunk) == 0:
+        return None
+    width = 8 if pa.types.is_large_string(chunk.type) else 4
+    first, last = (
+        int.from_bytes(ends.slice(place * width, width).to_pybytes(), "little")
+        for place in (chunk.offset, chunk.offset + len(chunk))
+    )
+    return letters.slice(first, last - first)
+
+
+def _texts(column: pa.ChunkedArray) -> pl.Series:
+    """A column of scalars as plain text; what is no scalar, or bytes that are no text, is null."""
+    column = _of_plain_type(column)
+    kind = column.type
+    if pa.types.is_nested(kind):
+        return pl.repeat(None, len(column), dtype=pl.String, eager=True)
+    if _is_wide_decimal(kind):
+        return _plain_numbers(pl.Series(pl.from_arrow(column.cast(pa.large_string()))))
+    series = pl.Series(pl.from_arrow(column))
+    if series.dtype == pl.Binary:
+        return _decoded(series)
+    texts = series.cast(pl.String, strict=False)
+    return _plain_numbers(texts).str.replace(r"\.0$", "") if series.dtype.is_float() else texts
+
+
+def _of_plain_type(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column without dictionaries, extensions, half floats and bytes of a fixed number at the top."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type)
+        kind = column.type
+    is_uuid = isinstance(kind, pa.BaseExtensionType) and kind.extension_name == _UUID
+    if isinstance(kind, pa.BaseExtensionType):
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind.storage_type)
+        kind = column.type
+    if pa.types.is_float16(kind):
+        return column.cast(pa.float32())
+    if pa.types.is_fixed_size_binary(kind):
+        raw = pl.Series(pl.from_arrow(column.cast(pa.large_binary())))
+        if kind.byte_width != 16:
+            return pa.chunked_array([_decoded(raw).to_arrow()])
+        return pa.chunked_array([_hexadecimal(raw, is_uuid).to_arrow()])
+    return column
+
+
+def _decoded(raw: pl.Series, instead: Callable[[bytes], str | None] = lambda _: None) -> pl.Series:
+    """Bytes as the text they are in UTF-8; `instead` of those that are none."""
+
+    def text(value: bytes | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return instead(value)
+
+    try:
+        return raw.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return pl.Series(raw.name, map(text, raw.to_list()), dtype=pl.String)
+
+
+def _hexadecimal(raw: pl.Series, is_uuid: bool) -> pl.Series:
+    digits = raw.bin.encode("hex")
+    if not is_uuid:
+        return digits
+    parts = [
+        pl.col("digits").str.slice(start, length) for start, length in ((0, 8), (8, 4), (12, 4), (16, 4), (20, 12))
+    ]
+    return digits.to_frame("digits").select(pl.concat_str(parts, separator="-")).to_series()
+
+
+def _is_wide_decimal(kind: pa.DataType) -> bool:
+    """Whether it is a decimal that Polars does not know."""
+    return bool(pa.types.is_decimal(kind)) and not pa.types.is_decimal128(kind)
+
+
+def _plain_numbers(texts: pl.Series) -> pl.Series:
+    """Numbers without their exponents: 1e16 is 10000000000000000."""
+    shifted = texts.str.contains(r"^-?[0-9.]+[eE][+-]?[0-9]{1,3}$").fill_null(False)
+    if shifted.any():
+        plain = [f"{Decimal(text):f}" for text in texts.filter(shifted).to_list()]
+        texts = texts.scatter(shifted.arg_true(), plain)
+    return texts
+
+
+def _instants(column: pa.ChunkedArray) -> pl.DataFrame:
+    """time, time_fault and time_found, as `parse_instants`."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        per_second = _OFFSETS_1970_TO_2199[kind.unit]
+        ticks = pl.Series("ticks", pl.from_arrow(column.cast(pa.int64())), dtype=pl.Int64)
+        inside = (pl.col("ticks") >= 0) & (pl.col("ticks") < _SECONDS_UNTIL_2200 * per_second)
+        if kind.tz is None:
+            inside = pl.lit(False)
+        nanoseconds = pl.when(inside).then("ticks") * (10**9 // per_second)
+        fault = WITHOUT_ZONE if kind.tz is None else INVALID
+        is_faulty = pl.col("ticks").is_not_null() & ~inside
+        return pl.DataFrame({"ticks": ticks}).select(
+            time=nanoseconds.cast(INSTANT),
+            time_fault=pl.when(is_faulty).then(pl.lit(fault)),
+            time_found=pl.when(is_faulty).then(pl.format("the timestamp {} {}", "ticks", pl.lit(kind.unit))),
+        )
+    texts = _texts(column)
+    if _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        return parse_instants(texts)
+    return pl.DataFrame({"text": texts}).select(
+        time=pl.lit(None, INSTANT),
+        time_fault=pl.when(pl.col("text").is_not_null()).then(pl.lit(INVALID)),
+        time_found="text",
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return any(is_it(kind) for is_it in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
+
+
+def _json_rows(table: pa.Table, places: pl.Series) -> pl.Series:
+    """Some rows of a table, each as one JSON object of all its columns."""
+    wanted = places.cast(pl.Int64)
+    seen: Counter[str] = Counter()
+    columns = []
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        seen[name] += 1
+        unique = name if seen[name] == 1 else f"{name} ({seen[name]})"
+        columns.append(_shown(column, wanted).alias(unique))
+    return pl.DataFrame(columns).select(pl.struct(pl.all()).struct.json_encode()).to_series()
+
+
+def _shown(column: pa.ChunkedArray, wanted: pl.Series) -> pl.Series:
+    """The values of a column at some places as a column that can be written as JSON."""
+    if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+        # Arrow takes no rows of these
+        series = pl.Series(pl.from_arrow(column)).gather(wanted)
+    else:
+        column = column.take(wanted.to_arrow())
+        if pa.types.is_nested(column.type) and not _is_encodable(column.type):
+            texts = [json.dumps(value, default=_plain_value, ensure_ascii=False) for value in column.to_pylist()]
+            return pl.Series(texts, dtype=pl.String)
+        if not _is_encodable(column.type):
+            column = _of_plain_type(column)
+        if _is_wide_decimal(column.type):
+            return _texts(column)
+        series = pl.Series(pl.from_arrow(column))
+    return _decoded(series, bytes.hex) if series.dtype == pl.Binary else series
+
+
+def _is_encodable(kind: pa.DataType, nested: bool = False) -> bool:
+    """Whether Polars reads a column of this type and writes it as JSON."""
+    if isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind) or _is_wide_decimal(kind):
+        return False
+    if pa.types.is_struct(kind):
+        fields = [kind.field(place) for place in range(kind.num_fields)]
+        return len({field.name for field in fields}) == len(fields) and all(
+            _is_encodable(field.type, True) for field in fields
+        )
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _is_encodable(kind.value_type, True)
+    if pa.types.is_dictionary(kind):
+        return not nested and _is_text(kind.value_type)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return not nested
+    return not (pa.types.is_nested(kind) or pa.types.is_float16(kind) or pa.types.is_binary_view(kind))
+
+
+def _plain_value(value: object) -> object:
+    """What JSON has no form for: bytes as hexadecimal digits, all else as text."""
+    return value.hex() if isinstance(value, bytes) else str(value)

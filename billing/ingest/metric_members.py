@@ -1,0 +1,111 @@
+"""What the catalogue's metrics ask of an event: which members must be there, and which must be numbers."""
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from billing.model.catalogue import Metric
+
+FLAT_VALUE: Final = "value"
+"""The one value column of CSV and Parquet files, and the name its text has in parsed files."""
+
+Content = Literal["text", "number", "unsigned"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """A member of an event that a metric measures.
+
+    Attributes
+    ----------
+    path
+        From the event's root, such as ("data", "bytes").
+    content
+        "text" (any scalar: a `unique` metric tells them apart), "number" (gauges) or "unsigned" (counters).
+    """
+
+    path: tuple[str, ...]
+    content: Content
+
+    @property
+    def column(self) -> str:
+        """The column of a parsed JSON file that holds its text."""
+        return member_column(self.path)
+
+
+EventTypes = Mapping[str, tuple[Member, ...]]
+"""Every event type of the catalogue with the members its metrics measure."""
+
+
+def member_column(path: tuple[str, ...]) -> str:
+    """The column of a parsed JSON file that holds the text at `path`."""
+    return f"{FLAT_VALUE}:{'.'.join(path)}"
+
+
+def event_types(metrics: Sequence[Metric]) -> dict[str, tuple[Member, ...]]:
+    """Every event type with the members that an event of it must carry, strictest demand first.
+
+    Several metrics may measure one event. Counting metrics ask for no member.
+    """
+    types: dict[str, dict[tuple[str, ...], Content]] = {}
+    for metric in sorted(metrics, key=lambda metric: metric.name):
+        members = types.setdefault(metric.event, {})
+        if metric.measure == "count" or metric.value is None:
+            continue
+        members[metric.value] = _stricter(members.get(metric.value, "text"), _content(metric))
+    return {
+        event: tuple(Member(path, content) for path, content in sorted(members.items()))
+        for event, members in sorted(types.items())
+    }
+
+
+def measured_paths(types: EventTypes) -> list[tuple[str, ...]]:
+    """Every path that some metric measures, sorted."""
+    return sorted({member.path for members in types.values() for member in members})
+
+
+def event_types_digest(types: EventTypes, version: int) -> str:
+    """A short hash of the event types and of the version of the code that reads them."""
+    return hashlib.sha256(json.dumps([version, _plain(types)], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _plain(types: EventTypes) -> dict[str, list[list[object]]]:
+    return {event: [[list(member.path), member.content] for member in members] for event, members in types.items()}
+
+
+def event_types_text(types: EventTypes) -> str:
+    """Event types as they stand in the metadata of parsed files."""
+    return json.dumps(_plain(types), sort_keys=True)
+
+
+def event_types_of(text: str) -> dict[str, tuple[Member, ...]]:
+    """The event types that `event_types_text` wrote."""
+    return {
+        event: tuple(Member(tuple(path), content) for path, content in members)
+        for event, members in json.loads(text).items()
+    }
+
+
+def read_column(path: tuple[str, ...], columns: Collection[str]) -> str | None:
+    """The column of a parsed file that holds the text at a path; None when the file does not hold it.
+
+    Where a flat file has no column named by the path, that is its one value column: it stands for the path of types
+    that measure no other (`parsed_rows` sets rows of others aside).
+    """
+    own = member_column(path)
+    if own in columns:
+        return own
+    return FLAT_VALUE if FLAT_VALUE in columns else None
+
+
+def _content(metric: Metric) -> Content:
+    if metric.measure == "unique":
+        return "text"
+    return "unsigned" if metric.kind == "counter" else "number"
+
+
+def _stricter(one: Content, other: Content) -> Content:
+    order: tuple[Content, ...] = ("text", "number", "unsigned")
+    return max(one, other, key=order.index)

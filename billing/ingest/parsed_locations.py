@@ -1,0 +1,158 @@
+"""Where parsed rows stand: a parsed file of their own, or a part of one that small delivered files share.
+
+Some of a hundred thousand files with an event each would take longer to write, and to find, than their rows. The
+footer of a shared file says which versions it holds, and where.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from billing.ingest.formats.parquet_pieces import write_pieces
+from billing.ingest.metric_members import EventTypes, event_types_text
+from billing.ingest.parsed_files import EVENT_TYPES, FileVersion, parsed_files_folder, parsed_name, types_digest
+from billing.model.file_limits import Limits
+from billing.store.files import write_file
+from billing.store.home import Home
+
+_SHARED: Final = "+"
+"""How the names of shared files begin: no name of a delivered file does, as it is quoted."""
+_KEPT: Final = ".kept.parquet"
+_ENDING: Final = re.compile(r"\.[0-9a-f]+(\.kept)?(\.beyond-[^.]*)?\.parquet$")
+"""How the names of parsed files end, after that of the version."""
+_ROWS_TOGETHER: Final = 100_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the parsed rows of one version of a delivered file stand.
+
+    Attributes
+    ----------
+    kept
+        Whether they were made from an earlier parsed file: see `parsed_files.parsed_file`.
+    start, rows
+        The part of the file that is theirs; all of it where `rows` is None.
+    """
+
+    path: Path
+    kept: bool = False
+    start: int = 0
+    rows: int | None = None
+
+    def scan(self) -> pl.LazyFrame:
+        """The rows, in the order of the delivered file."""
+        return pl.scan_parquet(self.path, glob=False, hive_partitioning=False).slice(self.start, self.rows)
+
+
+class ParsedFolder:
+    """The parsed files of a delivery day, as they are when it is made."""
+
+    def __init__(self, home: Home, day: date) -> None:
+        self._folder = parsed_files_folder(home, day)
+        self.paths = sorted(self._folder.glob("*.parquet")) if self._folder.is_dir() else []
+        self._names = {path.name for path in self.paths}
+        self._has_own = not all(map(is_shared, self.paths))
+
+    def find(self, version: FileVersion, types_digest: str, is_archived: bool, limits: Limits) -> Place | None:
+        """Where the rows of a version, read with these event types, stand; None when they have yet to be read.
+
+        Parameters
+        ----------
+        types_digest
+            As `types_digest` of the event types.
+        is_archived
+            The delivered file is gone: what was made from an earlier parsed file will do.
+        limits
+            A parsed file that says that the delivered one goes beyond these will do.
+        """
+        begins, beyond = f".{types_digest}", f".{types_digest}.beyond-{limits.key}.parquet"
+        for ending in (f"{begins}.parquet", beyond, *([f"{begins}{_KEPT}"] if is_archived else [])):
+            for place in self._shared.get((version.name, version.sha256), ()):
+                if place.path.name.endswith(ending):
+                    return place
+            own = f"{parsed_name(version)}{ending}" if self._has_own else ""
+            if own in self._names:
+                return Place(self._folder / own, ending.endswith(_KEPT))
+        return None
+
+    def find_any(self, version: FileVersion) -> Place | None:
+        """Where rows of the same bytes stand, read with whatever event types, or None."""
+        shared = list(self._shared.get((version.name, version.sha256), ()))
+        own = [
+            Place(path, path.name.endswith(_KEPT))
+            for path in self._own.get(parsed_name(version), ())
+            if pl.read_parquet_metadata(path).get("sha256") == version.sha256
+        ]
+        # what was read from the bytes goes before what was made from such a file
+        return min([*shared, *own], key=lambda place: (place.kept, place.path.name), default=None)
+
+    def versions(self) -> list[tuple[str, str]]:
+        """Name and hash of every version whose rows stand here, by the name of the parsed file."""
+        found = []
+        for path in self.paths:
+            if not is_shared(path):
+                metadata = pl.read_parquet_metadata(path)
+                found.append((metadata["file"], metadata["sha256"]))
+        return [*self._shared, *found]
+
+    @cached_property
+    def _own(self) -> Mapping[str, Sequence[Path]]:
+        """The parsed files of one version each, by how their names begin."""
+        found: dict[str, list[Path]] = {}
+        for path in self.paths:
+            if not is_shared(path):
+                begins = _ENDING.sub("", path.name)
+                found.setdefault(begins, []).append(path)
+        return found
+
+    @cached_property
+    def _shared(self) -> Mapping[tuple[str, str], Sequence[Place]]:
+        found: dict[tuple[str, str], list[Place]] = {}
+        sizes: dict[Path, int] = {}
+        for path in self.paths:
+            if is_shared(path):
+                kept, start = path.name.endswith(_KEPT), 0
+                for name, sha256, rows in json.loads(pl.read_parquet_metadata(path)["files"]):
+                    found.setdefault((name, sha256), []).append(Place(path, kept, start, rows))
+                    start += rows
+                sizes[path] = start
+        # of files that were brought together, the one they were brought into
+        return {
+            version: sorted(places, key=lambda place: (-sizes[place.path], place.path))
+            for version, places in found.items()
+        }
+
+
+def write_shared(
+    home: Home, day: date, rows: pl.DataFrame, files: Sequence[tuple[FileVersion, int]], types: EventTypes, kept: bool
+) -> Path:
+    """Write a parsed file that several delivered files share, and return its path.
+
+    Parameters
+    ----------
+    rows
+        Of all of them, one after the other.
+    files
+        Each version, and how many of the rows are its.
+    """
+    index = json.dumps([(version.name, version.sha256, length) for version, length in files])
+    begins = f"{_SHARED}{hashlib.sha256(index.encode()).hexdigest()[:16]}.{types_digest(types)}"
+    path = parsed_files_folder(home, day) / f"{begins}{_KEPT if kept else '.parquet'}"
+    pieces = [rows.clear(), *rows.iter_slices(_ROWS_TOGETHER)]
+    metadata = {"files": index, "delivery_day": day.isoformat(), EVENT_TYPES: event_types_text(types)}
+    write_file(path, lambda scratch: write_pieces(scratch, pieces, metadata))
+    return path
+
+
+def is_shared(path: Path) -> bool:
+    """Whether a parsed file is one that several delivered files share."""
+    return path.name.startswith(_SHARED)

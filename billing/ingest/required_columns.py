@@ -1,0 +1,174 @@
+"""What each event type needs in the columns of a file, and the words for what is wrong with a row (rule 27)."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from billing.ingest.formats.instants import WITHOUT_ZONE
+from billing.ingest.metric_members import FLAT_VALUE, Content, EventTypes, member_column
+
+UNPARSEABLE: Final = "unparseable"
+UNFINISHED_LINE: Final = "unfinished_line"
+MISSING_FIELD: Final = "missing_field"
+IMPOSSIBLE_VALUE: Final = "impossible_value"
+UNREADABLE_FILE: Final = "unreadable_file"
+
+PLAIN_DECIMAL: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]+)?$"
+"""At most 18 digits before the point, zeros aside; decimals beyond the ninth are rounded when the value is read."""
+BELOW_ZERO: Final = r"^-.*[1-9]"
+TOO_LARGE: Final = r"^-?0*9{18}\.9{9}[5-9]"
+"""What rounding would make a number of 19 digits."""
+CONTROL: Final = r"\p{Cc}"
+IDENTIFIERS: Final = ("id", "source", "type", "subject")
+
+_LONGEST_FOUND: Final = 100
+_EXPECTED: Final[dict[Content, str]] = {
+    "text": "a value",
+    "number": "a decimal number of at most 18 digits before the point",
+    "unsigned": "a decimal number not below zero, of at most 18 digits before the point",
+}
+_MEANS: Final = {
+    "id": "the id of the event",
+    "source": "the source of the event",
+    "type": "an event type",
+    "subject": "an account id",
+    "time": "an instant such as 2026-01-31T12:00:00Z",
+}
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What an event of a type must hold.
+
+    Attributes
+    ----------
+    path
+        As the catalogue writes it: `data.bytes`.
+    column
+        Where it stands in the parsed file; None where a flat file has no column for it.
+    """
+
+    event: str
+    path: str
+    content: Content
+    column: str | None
+
+    @property
+    def field(self) -> str:
+        """The name by which a person finds it in the file."""
+        return FLAT_VALUE if self.column == FLAT_VALUE else self.path
+
+
+def demands_of(types: EventTypes, flat: bool, columns: Collection[str]) -> list[Demand]:
+    """What every event type needs, and where it stands.
+
+    A flat file's one column `value` stands for the path of a type that measures no other; of a type with several it
+    could be either, so those need columns of their own, named by their paths.
+    """
+    found = []
+    for event, members in types.items():
+        for member in members:
+            own = member_column(member.path)
+            column: str | None = own
+            if flat and own not in columns:
+                column = FLAT_VALUE if len(members) == 1 else None
+            found.append(Demand(event, ".".join(member.path), member.content, column))
+    return found
+
+
+def of_type(events: Sequence[str]) -> pl.Expr:
+    """Whether a row is of one of these types."""
+    if len(events) == 1:
+        return pl.col("type") == events[0]
+    return pl.col("type").is_in(list(events))
+
+
+def shown(text: pl.Expr) -> pl.Expr:
+    """What was found, as it can be shown: in quotes, cut, without control characters."""
+    return pl.format("'{}'", text.str.slice(0, _LONGEST_FOUND).str.replace_all(CONTROL, "\N{REPLACEMENT CHARACTER}"))
+
+
+def fault_words(columns: Collection[str], demands: Sequence[Demand], spoilt: Sequence[str]) -> pl.Expr:
+    """Which field is at fault, what was found there and what was expected; null where there is no reason.
+
+    Parameters
+    ----------
+    columns
+        Those of the rows: `parsed_rows.FIELDS` as far as the reader gives them, the value columns and reason.
+    spoilt
+        Identifiers that may hold control characters.
+    """
+    reason = pl.col("reason")
+    told = pl.col("detail") if "detail" in columns else pl.lit(None, pl.String)
+    no_record = pl.coalesce(told, pl.lit("row: found no record, expected one"))
+    cut = pl.lit("row: found a last line without a line end, expected one: the file may be cut off")
+    found = pl.col("time_found") if "time_found" in columns else pl.lit("another", pl.String)
+    zone = pl.format("time: found {}, expected an offset after it, such as Z or +01:00", shown(found))
+    instant = pl.format("time: found {}, expected {} of the years 1970 to 2199", shown(found), pl.lit(_MEANS["time"]))
+    return (
+        pl.when(reason == UNFINISHED_LINE)
+        .then(cut)
+        .when(reason == UNPARSEABLE)
+        .then(no_record)
+        .when(reason == MISSING_FIELD)
+        .then(_missing(columns, demands))
+        .when(reason == IMPOSSIBLE_VALUE)
+        .then(_impossible(demands, spoilt))
+        .when(reason == WITHOUT_ZONE)
+        .then(zone)
+        .when(reason.is_not_null())
+        .then(instant)
+    )
+
+
+def _missing(columns: Collection[str], demands: Sequence[Demand]) -> pl.Expr:
+    version = pl.col("specversion") if "specversion" in columns else pl.lit(None, pl.String)
+    faults = [
+        pl.when(pl.col("incomplete")).then(
+            pl.format("specversion: found {}, expected '1.0'", pl.coalesce(shown(version), pl.lit("nothing")))
+        )
+    ]
+    faults += [
+        pl.when(pl.col(name).fill_null("") == "").then(pl.lit(f"{name}: found nothing, expected {_MEANS[name]}"))
+        for name in IDENTIFIERS
+    ]
+    faults.append(pl.when(pl.col("time").is_null()).then(pl.lit(f"time: found nothing, expected {_MEANS['time']}")))
+    unplaced: dict[str, list[str]] = {}
+    for demand in demands:
+        if demand.column is None:
+            unplaced.setdefault(demand.event, []).append(demand.path)
+    for event, paths in unplaced.items():
+        words = (
+            f"{', '.join(paths)}: found no such column, expected one: several values are measured of {event}, so the "
+            f"column {FLAT_VALUE} could be any of them"
+        )
+        faults.append(pl.when(pl.col("type") == event).then(pl.lit(words)))
+    for demand in demands:
+        if demand.column is not None:
+            words = f"{demand.field}: found nothing, expected {_EXPECTED[demand.content]}"
+            absent = pl.col(demand.column).fill_null("") == ""
+            faults.append(pl.when((pl.col("type") == demand.event) & absent).then(pl.lit(words)))
+    return pl.coalesce(*faults)
+
+
+def _impossible(demands: Sequence[Demand], spoilt: Sequence[str]) -> pl.Expr:
+    faults = [
+        pl.when(pl.col(name).str.contains(CONTROL)).then(
+            pl.format("{}: found {}, expected no control characters", pl.lit(name), shown(pl.col(name)))
+        )
+        for name in spoilt
+    ]
+    for demand in demands:
+        if demand.column is None or demand.content == "text":
+            continue
+        text = pl.col(demand.column)
+        wrong = ~text.str.contains(PLAIN_DECIMAL) | text.str.contains(TOO_LARGE)
+        if demand.content == "unsigned":
+            wrong |= text.str.contains(BELOW_ZERO)
+        words = pl.format(
+            "{}: found {}, expected {}", pl.lit(demand.field), shown(text), pl.lit(_EXPECTED[demand.content])
+        )
+        faults.append(pl.when((pl.col("type") == demand.event) & wrong).then(words))
+    return pl.coalesce(*faults, pl.lit(None, pl.String))

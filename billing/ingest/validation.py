@@ -1,0 +1,138 @@
+"""Which parsed rows can count, given the accounts, the catalogue and the day of delivery (rules 22 and 27)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from functools import cached_property, lru_cache
+from typing import Final
+from zoneinfo import ZoneInfo
+
+import polars as pl
+
+from billing.ingest.metric_members import EventTypes, event_types
+from billing.ingest.required_columns import shown
+from billing.model.catalogue import Metric
+from billing.model.columns import INSTANT
+from billing.model.file_limits import DEFAULT_LIMITS, Limits
+
+UNKNOWN_ACCOUNT: Final = "unknown_account"
+UNKNOWN_TYPE: Final = "unknown_type"
+FUTURE_DATED: Final = "future_dated"
+TOO_LATE: Final = "too_late"
+
+_LONGEST_LIST: Final = 200
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What rows are judged by.
+
+    Attributes
+    ----------
+    accounts
+        Known account ids, sorted, each once.
+    time_zone
+        The billing time zone: an event's date is its date there.
+    lateness_days
+        How many days an event may be older than its delivery.
+    limits
+        How much one file may make of itself.
+    """
+
+    metrics: tuple[Metric, ...]
+    accounts: pl.Series
+    time_zone: str
+    lateness_days: int
+    limits: Limits = DEFAULT_LIMITS
+
+    @classmethod
+    def of(
+        cls,
+        metrics: Sequence[Metric],
+        accounts: pl.Series,
+        time_zone: str,
+        lateness_days: int,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> "Rules":
+        """Rules with metrics and accounts in order."""
+        ids = accounts.cast(pl.String).drop_nulls().unique().sort().rename("account_id")
+        return cls(tuple(sorted(metrics, key=lambda metric: metric.name)), ids, time_zone, lateness_days, limits)
+
+    @cached_property
+    def types(self) -> EventTypes:
+        """The event types of the catalogue and what they must carry."""
+        return event_types(self.metrics)
+
+    def reason(self, day: date, rows: int) -> pl.Expr:
+        """Why parsed rows (PARSED) delivered on `day` cannot count, or null; the first reason of rule 27.
+
+        Parameters
+        ----------
+        rows
+            How many rows are judged: only how long it takes depends on it.
+        """
+        reason = pl.lit(None, pl.String)
+        for fault, holds in reversed(self._faults(day, rows).items()):
+            reason = pl.when(holds).then(pl.lit(fault)).otherwise(reason)
+        return pl.when(pl.col("reason").is_not_null()).then("reason").otherwise(reason)
+
+    def is_valid(self, day: date, rows: int) -> pl.Expr:
+        """Whether `reason` would be null: found sooner than the reason."""
+        return self.is_valid_if_known(day) & ~self.is_of_unknown_account(rows).fill_null(False)
+
+    def is_valid_if_known(self, day: date) -> pl.Expr:
+        """Whether `reason` would be null or "unknown_account"."""
+        faults = self._faults_but_the_account(day)
+        return pl.col("reason").is_null() & ~pl.any_horizontal(*faults.values()).fill_null(False)
+
+    def is_of_unknown_account(self, rows: int) -> pl.Expr:
+        """Whether the subject of each of so many rows is no known account."""
+        if rows > len(self.accounts):
+            # a set, built for these rows, is searched sooner than a dictionary that is built once
+            return ~pl.col("subject").is_in(self.accounts.implode())
+        return self._in_no_dictionary
+
+    @cached_property
+    def _in_no_dictionary(self) -> pl.Expr:
+        return pl.col("subject").cast(pl.Enum(self.accounts), strict=False).is_null()
+
+    def _faults(self, day: date, rows: int) -> dict[str, pl.Expr]:
+        """What is wrong with a row that is well formed, by reason, in the order of rule 27."""
+        return {UNKNOWN_ACCOUNT: self.is_of_unknown_account(rows), **self._faults_but_the_account(day)}
+
+    def _faults_but_the_account(self, day: date) -> dict[str, pl.Expr]:
+        first = self.midnight(day - timedelta(days=self.lateness_days))
+        after = self.midnight(day + timedelta(days=2))
+        return {
+            UNKNOWN_TYPE: ~pl.col("type").is_in(list(self.types)),
+            FUTURE_DATED: pl.col("time") >= after,
+            TOO_LATE: pl.col("time") < first,
+        }
+
+    def words(self, day: date) -> pl.Expr:
+        """What is wrong with rows delivered on `day` whose `reason` this module gives; null of others."""
+        known = ", ".join(self.types)
+        types = known if len(known) <= _LONGEST_LIST else f"{len(self.types)} of the catalogue"
+        time = pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%S%.fZ")
+        first, last = day - timedelta(days=self.lateness_days), day + timedelta(days=1)
+        expected = {
+            UNKNOWN_ACCOUNT: ("subject", pl.col("subject"), "the id of a known account"),
+            UNKNOWN_TYPE: ("type", pl.col("type"), f"one of the event types {types}"),
+            FUTURE_DATED: ("time", time, f"a day no later than {last}, the one after the delivery"),
+            TOO_LATE: ("time", time, f"{first} or later, {self.lateness_days} days before the delivery"),
+        }
+        told = pl.lit(None, pl.String)
+        for reason, (field, found, wanted) in expected.items():
+            fault = pl.format("{}: found {}, expected {}", pl.lit(field), shown(found), pl.lit(wanted))
+            told = pl.when(pl.col("reason") == reason).then(fault).otherwise(told)
+        return told
+
+    def midnight(self, day: date) -> pl.Expr:
+        """The first instant of a day of the billing time zone."""
+        return _midnight(self.time_zone, day)
+
+
+@lru_cache(maxsize=256)
+def _midnight(time_zone: str, day: date) -> pl.Expr:
+    local = datetime.combine(day, time(), ZoneInfo(time_zone))
+    return pl.lit(local.astimezone(ZoneInfo("UTC"))).cast(INSTANT)

@@ -1,0 +1,111 @@
+"""Read accounts: who is billed, and where (rule 28)."""
+
+from typing import Final
+
+import polars as pl
+
+from billing.inputs.input_files import input_files, read_rows
+from billing.inputs.row_checks import (
+    RowsRead,
+    card_number_rule,
+    control_characters_rule,
+    first_wrong_rule,
+    hides_card_number,
+    missing_rule,
+    one_of_rule,
+    too_long_rule,
+    unparseable_rule,
+)
+from billing.model.catalogue import Catalogue
+from billing.model.errors import RefusedError
+from billing.model.regions import with_region_keys
+from billing.model.text import counted
+from billing.store.home import Home
+
+ACCOUNT_COLUMNS: Final = (
+    "account_id",
+    "name",
+    "email",
+    "address_line1",
+    "address_line2",
+    "city",
+    "region",
+    "postal_code",
+    "country",
+    "tax_id",
+    "tax_exempt",
+    "locale",
+)
+
+
+def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.DataFrame:
+    files = input_files(home, "accounts")
+    if not files:
+        raise RefusedError(
+            f"{home.landing}: there are no accounts: expected accounts.csv, accounts.parquet or accounts.jsonl, or a "
+            "folder accounts of such files"
+        )
+    frame = read_rows(files, ACCOUNT_COLUMNS, "account_id", home, catalogue.encoding, noticed.warnings)
+    exempt = pl.col("tax_exempt").str.to_lowercase()
+    frame = first_wrong_rule(
+        frame.with_columns(hides_card_number(frame)),
+        unparseable_rule(),
+        missing_rule("account_id"),
+        *control_characters_rule(("account_id", "name"), ACCOUNT_COLUMNS),
+        too_long_rule(ACCOUNT_COLUMNS),
+        one_of_rule("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
+        card_number_rule(),
+    )
+    noticed.set_aside(frame, id_column=None)
+    account = pl.col("account_id")
+    valid = frame.filter(pl.col("reason").is_null()).sort(account, maintain_order=True)
+    repeated = valid.filter(account == account.shift())["account_id"].unique().sort()
+    noticed.warnings += [
+        f"{files[0].name}: account {account_id} has more than one row: the last one holds"
+        for account_id in repeated[:20]
+    ]
+    if len(repeated) > 20:
+        noticed.warnings.append(
+            f"{files[0].name}: {counted(len(repeated) - 20, 'more account')} with more than one row"
+        )
+    return (
+        valid.filter(account.ne_missing(account.shift(-1)))
+        .select(
+            *(pl.col(column) for column in ACCOUNT_COLUMNS if column not in ("country", "tax_exempt")),
+            pl.col("country").str.to_uppercase(),
+            exempt.is_in(["true", "1", "yes"]).fill_null(False).alias("tax_exempt"),
+        )
+        .select(ACCOUNT_COLUMNS)
+    )
+
+
+def untaxed_accounts(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
+    """Say which accounts no tax can be charged to, when there are taxes and an account has no country."""
+    nowhere = accounts.filter(pl.col("country").is_null())["account_id"]
+    if tax_rates.is_empty() or nowhere.is_empty():
+        return []
+    further = f" and {len(nowhere) - 5} more" if len(nowhere) > 5 else ""
+    return [
+        f"accounts: found no country of {', '.join(nowhere[:5])}{further}, expected one in the column country: "
+        "no tax is charged to them"
+    ]
+
+
+def accounts_without_regional_rate(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
+    """Say, per country that has regional rates, which accounts are in none of these regions."""
+    rated = with_region_keys(tax_rates.filter(pl.col("region").is_not_null()), "key").select("country", "region", "key")
+    placed = with_region_keys(accounts.join(rated, on="country", how="semi"), "key")
+    found = []
+    outside = placed.join(rated, on=["country", "key"], how="anti").sort("country", "account_id")
+    for (country,), there in outside.group_by("country", maintain_order=True):
+        told = [
+            f"{account_id} ({'no region' if region is None else repr(region)})"
+            for account_id, region in there.select("account_id", "region").head(5).iter_rows()
+        ]
+        further = f" and {len(there) - 5} more" if len(there) > 5 else ""
+        regions = rated.filter(pl.col("country") == country)["region"].unique().sort()
+        found.append(
+            f"accounts: found no rate for the region of {', '.join(told)}{further}, expected one of the regions of "
+            f"{country} in the tax table ({', '.join(regions)}): they pay the rates of the whole country only"
+        )
+    return found

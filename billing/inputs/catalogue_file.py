@@ -1,0 +1,380 @@
+"""Read catalogue.yaml: what is measured, what is sold, at which price, under which policy (rules 5 and 28).
+
+What is not understood is refused, naming line, place, what was found and what was expected. Numbers are read as
+written: no binary float ever exists.
+"""
+
+import hashlib
+from dataclasses import replace
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+from billing.inputs.yaml_reader import Place, decimals, read_yaml
+from billing.model.catalogue import (
+    CARD_BRANDS,
+    COUNTER_MEASURES,
+    GAUGE_MEASURES,
+    MAXIMUM_QUANTITY,
+    TARIFF_MODELS,
+    Agreement,
+    Catalogue,
+    Metric,
+    Package,
+    Policy,
+    Seller,
+    Tariff,
+    Terms,
+    Tier,
+    terms_periods,
+)
+from billing.model.errors import Problem, RefusedError
+from billing.model.money import minor_units
+
+_UNKNOWN = "the unknown metric "
+_LACKS_ALLOWANCE = "an allowance for the metric "
+"""Allowances and tier bounds, in base units, stay below this; so does any single event (see `billing.rules.rating`)."""
+
+
+def load_catalogue(path: Path) -> Catalogue:
+    """Read and validate a catalogue.
+
+    Rule 28: what is unknown, broken or not supported is refused before anything is computed.
+
+    Raises
+    ------
+    RefusedError
+        Listing every problem found, when the file is missing, is no YAML, or breaks a rule (rules 5 and 28).
+    """
+    if not path.is_file():
+        raise RefusedError(
+            f"{path}: there is no catalogue: expected a file catalogue.yaml in the landing folder of the billing home "
+            "(`overage init` writes one to start from)"
+        )
+    content = path.read_bytes()
+    problems: list[Problem] = []
+    root = read_yaml(path.name, content, problems)
+    catalogue = _catalogue(root, hashlib.sha256(content).hexdigest()) if root is not None else None
+    if root is not None and catalogue is not None and not problems:
+        _refuse_silent_agreements(root.at("agreements"), catalogue)
+    if problems or catalogue is None:
+        raise RefusedError(f"{path}: the catalogue is refused", _each_once(problems))
+    return catalogue
+
+
+def billing_calendar(path: Path) -> tuple[date, str]:
+    """The month in which billing starts, by its first day, and the time zone, of any catalogue there may be.
+
+    What is missing or wrong is as in a catalogue that says nothing of it: `load_catalogue` tells what is wrong.
+    """
+    default = Policy().billing_start
+    root = read_yaml(path.name, path.read_bytes(), []) if path.is_file() else None
+    if root is None:
+        return default, "UTC"
+    start = root.at("policy").at("billing_start").date(default)
+    return start.replace(day=1) if _can_be_first(start) else default, root.at("time_zone").time_zone()
+
+
+def _can_be_first(day: date) -> bool:
+    """Whether billing can start in the year of a day: calendars of years far away would have no end."""
+    return 1970 <= day.year <= 2099
+
+
+def _each_once(problems: list[Problem]) -> list[Problem]:
+    """The problems, each once: a metric that is unknown, or lacks its allowance, is told at the first of its places."""
+    unknown = {problem.found.removeprefix(_UNKNOWN) for problem in problems if problem.found.startswith(_UNKNOWN)}
+    told: dict[object, list[Problem]] = {}
+    for problem in dict.fromkeys(problems):
+        if problem.found.startswith(_UNKNOWN):
+            told.setdefault(problem.found, []).append(problem)
+        elif problem.expected.startswith(_LACKS_ALLOWANCE):
+            told.setdefault(problem.expected, []).append(problem)
+        elif ".auto_upgrade_on[" not in problem.place or problem.found.strip("'") not in unknown:
+            told[problem] = [problem]
+    return [
+        replace(first, place=f"{first.place}, and {len(further)} more places") if further else first
+        for first, *further in told.values()
+    ]
+
+
+def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
+    root.keys(
+        required=("currency", "seller", "metrics", "packages"),
+        optional=("time_zone", "policy", "agreements", "encoding"),
+    )
+    currency = root.at("currency").text("USD")
+    exponent = minor_units(currency)
+    if exponent is None:
+        root.at("currency").problem("an ISO 4217 currency code with a minor unit, such as USD")
+    zone = root.at("time_zone").time_zone() if root.has("time_zone") else "UTC"
+    seller = _seller(root.at("seller"))
+    policy = _policy(root.at("policy"))
+    metrics = tuple(_metric(name, place) for name, place in root.at("metrics").named())
+    root.at("metrics").keys(required=(), optional=[metric.name for metric in metrics], what="metric")
+    if not metrics:
+        # nothing that names a metric can be judged
+        if root.has("metrics"):
+            root.at("metrics").problem("at least one metric")
+        return None
+    packages = _packages(root.at("packages"), metrics)
+    if not packages:
+        if root.has("packages"):
+            root.at("packages").problem("at least one package")
+        return None
+    agreements = tuple(_agreement(place, packages, metrics) for place in root.at("agreements").items())
+    _refuse_repeated(
+        root.at("agreements"), [(a.account_id, a.package, a.effective_from) for a in agreements], "agreement"
+    )
+    encoding = root.at("encoding").encoding() if root.has("encoding") else ""
+    return Catalogue(
+        currency, exponent or 0, zone, seller, policy, metrics, packages, agreements, content_hash, encoding
+    )
+
+
+def _seller(place: Place) -> Seller:
+    place.keys(required=("name", "address", "country"), optional=("tax_id", "support_email", "billing_policy_url"))
+    return Seller(
+        name=place.at("name").text(""),
+        address=tuple(item.text("") for item in place.at("address").items()),
+        country=place.at("country").country(),
+        tax_id=place.at("tax_id").text("", empty=True),
+        support_email=place.at("support_email").text("", empty=True),
+        billing_policy_url=place.at("billing_policy_url").text("", empty=True),
+    )
+
+
+def _policy(place: Place) -> Policy:
+    default = Policy()
+    place.keys(required=(), optional=tuple(Policy.__dataclass_fields__))
+    cards = tuple(item.choice(CARD_BRANDS) for item in place.at("accepted_cards").items())
+    policy = Policy(
+        billing_start=place.at("billing_start").date(default.billing_start),
+        billing_anchor=place.at("billing_anchor").choice(("signup_day", "first_of_month"), default.billing_anchor),
+        first_cycle=place.at("first_cycle").choice(("prorated", "full"), default.first_cycle),
+        cancellation_notice_days=place.at("cancellation_notice_days").integer(default.cancellation_notice_days, 0, 365),
+        refund_window_days=place.at("refund_window_days").integer(default.refund_window_days, 0, 366),
+        access_after_cancellation=place.at("access_after_cancellation").choice(
+            ("ends_at_once", "end_of_paid_cycle"), default.access_after_cancellation
+        ),
+        charge_while_suspended=place.at("charge_while_suspended").boolean(default.charge_while_suspended),
+        hold_fee=place.at("hold_fee").amount(default.hold_fee),
+        lateness_days=place.at("lateness_days").integer(default.lateness_days, 0, 3660),
+        issue_after_days=place.at("issue_after_days").integer(default.issue_after_days, 0, 3660),
+        auto_issue=place.at("auto_issue").boolean(default.auto_issue),
+        accepted_cards=cards if place.has("accepted_cards") else default.accepted_cards,
+        longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
+        largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),
+    )
+    if policy.billing_start.day != 1 or not _can_be_first(policy.billing_start):
+        place.at("billing_start").problem("the first day of a month, YYYY-MM-01, from 1970 to 2099")
+    return policy
+
+
+def _metric(name: str, place: Place) -> Metric:
+    place.keys(required=("event", "kind"), optional=("measure", "value", "carries", "unit", "unit_size", "title"))
+    kind = place.at("kind").choice(("counter", "gauge"), "gauge" if place.has("carries") else "counter")
+    measures = GAUGE_MEASURES if kind == "gauge" else COUNTER_MEASURES
+    measure = place.at("measure").choice(measures, "peak" if kind == "gauge" else None)
+    value = place.at("value").text("", empty=True)
+    if not value and measure != "count":
+        place.problem(f"a key `value` naming the member that holds the value ({measure} needs one)", found="none")
+    if any(not part for part in value.split(".")) and value:
+        place.at("value").problem("a path such as data.bytes")
+    carries = None
+    if kind == "gauge":
+        if place.has("carries"):
+            carries = place.at("carries").choice(("delta", "level"))
+        else:
+            place.problem("a key `carries`: delta or level (a gauge needs it)", found="none")
+    elif place.has("carries"):
+        place.at("carries").problem("no key `carries` on a counter")
+    unit_size = place.at("unit_size").decimal(Decimal(1))
+    # a unit smaller than the base unit would leave a large quantity without room for its decimals
+    if not 1 <= unit_size <= 10**15 or decimals(unit_size) > 9:
+        place.at("unit_size").problem("a number from 1 to 10^15, of at most 9 decimals")
+        unit_size = Decimal(1)
+    if place.has("unit_size") and not place.has("unit"):
+        place.problem("a key `unit` beside `unit_size`", found="none")
+    return Metric(
+        name=name,
+        event=place.at("event").text(""),
+        kind=kind,  # type: ignore[arg-type] # `choice` has checked it against the two literals
+        measure=measure,  # type: ignore[arg-type] # likewise
+        value=tuple(value.split(".")) if value and measure != "count" else None,
+        carries=carries,  # type: ignore[arg-type] # likewise
+        unit=place.at("unit").text("", empty=True) or None,
+        unit_size=unit_size,
+        title=place.at("title").text("", empty=True) or name.replace("_", " ").capitalize(),
+    )
+
+
+def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]:
+    packages: list[Package] = []
+    for place in places.items():
+        place.keys(required=("name", "rank", "versions"), optional=("title",))
+        name = place.at("name").text("")
+        versions = [_version(version, metrics) for version in place.at("versions").items()]
+        if not versions and place.has("versions"):
+            place.at("versions").problem("at least one version")
+        _refuse_repeated(place.at("versions"), [version.effective_from for version in versions], "effective_from")
+        packages.append(
+            Package(
+                name=name,
+                rank=place.at("rank").integer(0, -(10**6), 10**6),
+                title=place.at("title").text("", empty=True) or name.capitalize(),
+                versions=tuple(sorted(versions, key=lambda version: version.effective_from)),
+            )
+        )
+    _refuse_repeated(places, [package.name for package in packages], "name")
+    _refuse_repeated(places, [package.rank for package in packages], "rank")
+    return tuple(sorted(packages, key=lambda package: package.rank))
+
+
+def _version(place: Place, metrics: tuple[Metric, ...]) -> Terms:
+    place.keys(required=("effective_from", "price", "allowances"), optional=("overage", "auto_upgrade_on"))
+    price = place.at("price")
+    price.keys(required=("monthly",), optional=("yearly",))
+    allowances = _allowances(place.at("allowances"), metrics)
+    overage = _overage(place.at("overage"), metrics)
+    names = [metric.name for metric in metrics]
+    triggers = tuple(item.choice(names) for item in place.at("auto_upgrade_on").items())
+    for metric in metrics if place.has("allowances") else ():
+        # Rule 5: every metric stands in every package's allowances
+        if metric.name not in allowances:
+            place.at("allowances").problem(
+                f"{_LACKS_ALLOWANCE}{metric.name} (a number, or null for unlimited)", found="none"
+            )
+        # rule 5: a finite allowance with neither tariff nor trigger must say that its excess is free
+        elif allowances[metric.name] is not None and metric.name not in overage and metric.name not in triggers:
+            place.problem(
+                f"a tariff for {metric.name} in `overage`, or `none` there, or its name in `auto_upgrade_on`",
+                found="none",
+            )
+    return Terms(
+        effective_from=place.at("effective_from").date(date(1970, 1, 1)),
+        monthly=price.at("monthly").amount(Decimal(0)),
+        yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,
+        allowances=allowances,
+        overage=overage,
+        auto_upgrade_on=triggers,
+    )
+
+
+def _allowances(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Decimal | None]:
+    by_name = {metric.name: metric for metric in metrics}
+    place.keys(required=(), optional=tuple(by_name), what="metric")
+    allowances: dict[str, Decimal | None] = {}
+    for name, item in place.named():
+        if name in by_name:
+            before = item.reported()
+            quantity = None if item.is_null() else item.quantity(by_name[name].unit_size, MAXIMUM_QUANTITY)
+            # of what cannot be read nothing follows
+            allowances[name] = quantity if item.reported() == before else None
+    return allowances
+
+
+def _overage(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Tariff | None]:
+    by_name = {metric.name: metric for metric in metrics}
+    place.keys(required=(), optional=tuple(by_name), what="metric")
+    return {
+        name: None if item.is_text("none") else _tariff(item, by_name[name])
+        for name, item in place.named()
+        if name in by_name
+    }
+
+
+def _tariff(place: Place, metric: Metric) -> Tariff:
+    if not place.is_mapping():
+        place.problem('`none`, or a tariff such as {model: block, size: 1000, price: "3.00"}')
+        return Tariff("block", Decimal(1), Decimal(0))
+    model = place.at("model").choice(TARIFF_MODELS, "graduated" if place.has("tiers") else "block")
+    limits = ("minimum", "maximum")
+    minimum = place.at("minimum").amount(Decimal(0)) if place.has("minimum") else None
+    maximum = place.at("maximum").amount(Decimal(0)) if place.has("maximum") else None
+    if minimum is not None and maximum is not None and minimum > maximum:
+        place.at("minimum").problem(f"at most the maximum, {maximum}")
+    if model == "block":
+        place.keys(required=("model", "size", "price"), optional=limits)
+        before = place.reported()
+        size = place.at("size").quantity(metric.unit_size, MAXIMUM_QUANTITY)
+        if size <= 0:
+            if place.has("size") and place.reported() == before:
+                place.at("size").problem("a block size above 0")
+            size = Decimal(1)
+        return Tariff("block", size, place.at("price").amount(Decimal(0)), (), minimum, maximum)
+    place.keys(required=("model", "tiers"), optional=limits)
+    before = place.reported()
+    tiers = tuple(_tier(item, model, metric) for item in place.at("tiers").items())
+    if not place.has("tiers") or place.reported() > before:
+        return Tariff("block", Decimal(1), Decimal(0))
+    bounds = [tier.up_to for tier in tiers]
+    finite = [bound for bound in bounds if bound is not None]
+    # rule 5: the last tier is open
+    if not tiers or bounds[-1] is not None or len(finite) != len(bounds) - 1:
+        place.at("tiers").problem("tiers of which the last, and only the last, is open (`up_to: null`)")
+    elif finite != sorted(set(finite)) or any(bound <= 0 for bound in finite):
+        place.at("tiers").problem("tiers whose `up_to` rise, from above 0")
+    return Tariff(model, None, None, tiers, minimum, maximum)  # type: ignore[arg-type] # `choice` has checked the model
+
+
+def _tier(place: Place, model: str, metric: Metric) -> Tier:
+    if model == "stairstep":
+        place.keys(required=("up_to", "flat"), optional=())
+    else:
+        place.keys(required=("up_to", "unit_price"), optional=("flat",))
+    up_to = place.at("up_to")
+    return Tier(
+        up_to=None if up_to.is_null() else up_to.quantity(metric.unit_size, MAXIMUM_QUANTITY),
+        unit_price=place.at("unit_price").amount(Decimal(0)),
+        flat=place.at("flat").amount(Decimal(0)),
+    )
+
+
+def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metric, ...]) -> Agreement:
+    parts = ("price", "allowances", "overage")
+    place.keys(required=("account_id", "package", "effective_from"), optional=("until", *parts))
+    if not any(place.has(part) for part in parts):
+        place.problem(f"at least one of {', '.join(parts)}", found="an agreement that names nothing")
+    for part in parts:
+        # what is null or empty changes nothing, and looks as if it did
+        if place.has(part) and (place.at(part).is_null() or place.at(part).is_empty_mapping()):
+            place.at(part).problem("what is agreed, or no such key")
+    price = place.at("price")
+    price.keys(required=(), optional=("monthly", "yearly"))
+    since = place.at("effective_from").date(date(1970, 1, 1))
+    until = place.at("until").date(date.max) if place.has("until") else None
+    if until is not None and until <= since:
+        place.at("until").problem(f"a date after effective_from, {since}: on that day it holds no more")
+    return Agreement(
+        account_id=place.at("account_id").text("").strip(),
+        package=place.at("package").choice([package.name for package in packages], packages[0].name),
+        effective_from=since,
+        monthly=price.at("monthly").amount(Decimal(0)) if price.has("monthly") else None,
+        yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,
+        allowances=_allowances(place.at("allowances"), metrics),
+        overage=_overage(place.at("overage"), metrics),
+        until=until,
+    )
+
+
+def _refuse_silent_agreements(places: Place, catalogue: Catalogue) -> None:
+    """Agreements keep rule 5 too: an allowance that ends needs a tariff, a trigger or the word `none`."""
+    periods = terms_periods(catalogue)
+    for place, agreement in zip(places.items(), catalogue.agreements, strict=True):
+        theirs = [
+            period.terms
+            for period in periods
+            if (period.account_id, period.package) == (agreement.account_id, agreement.package)
+            and agreement.holds_on(period.since)
+        ]
+        for name in agreement.allowances:
+            if any(
+                terms.allowances[name] is not None and name not in terms.overage and name not in terms.auto_upgrade_on
+                for terms in theirs
+            ):
+                place.problem(f"a tariff for {name} in the agreement's `overage`, or `none` there", found="none")
+
+
+def _refuse_repeated(place: Place, values: list[object], what: str) -> None:
+    for value in sorted({str(value) for value in values if values.count(value) > 1}):
+        place.problem(f"every {what} once", found=f"{value} more than once")

@@ -1,0 +1,97 @@
+"""Read payments: charges and what became of them (rules 16 and 28)."""
+
+from typing import Final
+
+import polars as pl
+
+from billing.inputs.input_files import input_files, read_rows
+from billing.inputs.row_checks import (
+    RowsRead,
+    card_number_rule,
+    control_characters_rule,
+    first_wrong_rule,
+    found_text,
+    hides_card_number,
+    local_date,
+    missing_rule,
+    not_an_instant_rule,
+    one_of_rule,
+    parse_instant,
+    resolve_identity,
+    too_long_rule,
+    unknown_account_rule,
+    unparseable_rule,
+)
+from billing.model.catalogue import Catalogue
+from billing.model.columns import MONEY
+from billing.store.home import Home
+
+PAYMENT_MEMBERS: Final = (
+    "payment_id",
+    "account_id",
+    "document",
+    "at",
+    "amount",
+    "currency",
+    "status",
+    "card_brand",
+    "card_last4",
+)
+PAYMENT_STATUSES: Final = ("succeeded", "failed", "refunded", "disputed")
+
+
+def read_payments(
+    home: Home,
+    catalogue: Catalogue,
+    known: pl.Series,
+    noticed: RowsRead,
+) -> pl.DataFrame:
+    frame = read_rows(
+        input_files(home, "payments"), PAYMENT_MEMBERS, "payment_id", home, catalogue.encoding, noticed.warnings
+    )
+    is_amount = pl.col("amount").str.contains(r"^\d{1,15}(\.\d{1,4})?$")
+    frame = frame.with_columns(
+        hides_card_number(frame),
+        instant=parse_instant("at"),
+        money=pl.when(is_amount).then(pl.col("amount")).cast(MONEY, strict=False),
+    )
+    smallest = 10 ** (4 - catalogue.minor_units)
+    amount = f"an amount in {catalogue.currency}, not below 0, of at most {catalogue.minor_units} decimals"
+    frame = first_wrong_rule(
+        frame,
+        unparseable_rule(),
+        missing_rule("payment_id", "account_id", "document", "at", "amount", "currency", "status"),
+        *control_characters_rule(("payment_id", "account_id", "document"), PAYMENT_MEMBERS),
+        too_long_rule(PAYMENT_MEMBERS),
+        *not_an_instant_rule(),
+        (
+            "impossible_value",
+            pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0),
+            found_text("amount", amount),
+        ),
+        one_of_rule("status", PAYMENT_STATUSES),
+        one_of_rule("currency", [catalogue.currency]),
+        card_number_rule(),
+        unknown_account_rule(known),
+    )
+    frame = resolve_identity(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
+    noticed.set_aside(frame, "payment_id")
+    return (
+        frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
+        .select(
+            "payment_id",
+            "account_id",
+            "document",
+            at="instant",
+            on=local_date("instant", catalogue),
+            amount="money",
+            currency="currency",
+            status="status",
+            card_brand="card_brand",
+            card_last4="card_last4",
+            file="file",
+            row="row",
+            text="text",
+        )
+        .sort("at", "payment_id")
+    )

@@ -1,0 +1,89 @@
+"""Read what is given beside usage: accounts, requests, payments and tax rates (rules 11, 24, 26 and 27).
+
+A row that is wrong is set aside with its reason and never stops the rest. A file that cannot be read at all, or a
+wrong tax table, is refused before anything is computed: a cancellation or a tax left out is money that is wrong.
+"""
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import polars as pl
+
+from billing.inputs.accounts import accounts_without_regional_rate, read_accounts, untaxed_accounts
+from billing.inputs.payments import read_payments
+from billing.inputs.requests import read_requests
+from billing.inputs.row_checks import RowsRead
+from billing.inputs.tax_rates import read_tax_rates
+from billing.model.catalogue import Catalogue
+from billing.model.tables import REJECTS
+from billing.store.home import Home
+
+INPUTS: Final = ("accounts", "requests", "payments")
+"""The tables that are one file or a folder of them."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The valid rows, what was set aside, and what to tell.
+
+    Attributes
+    ----------
+    accounts
+        ACCOUNT_COLUMNS as text; tax_exempt Boolean. One row per account, sorted.
+    requests
+        request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
+        brand, last4, withdraws; sorted by at, request_id.
+    payments
+        payment_id, account_id, document, at (UTC), on (local date), amount (MONEY), currency, status, card_brand,
+        card_last4; sorted by at, payment_id.
+    tax_rates
+        country, region (null: the whole country), rate (RATE), name, effective_from; sorted.
+    rejects
+        As the table REJECTS.
+    unusable
+        The files that hold rows of which none counts, in words.
+    known_accounts
+        account_id, sorted: accounts with a row, and those to which something was issued.
+    """
+
+    accounts: pl.DataFrame
+    requests: pl.DataFrame
+    payments: pl.DataFrame
+    tax_rates: pl.DataFrame
+    rejects: pl.DataFrame
+    warnings: tuple[str, ...]
+    unusable: tuple[str, ...] = ()
+    known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
+
+
+def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = None) -> Inputs:
+    """Read everything in the landing folder that is no usage and no catalogue.
+
+    Parameters
+    ----------
+    billed
+        account_id: accounts to which something was issued. Their requests and payments count without a row, too.
+
+    Raises
+    ------
+    RefusedError
+        When there is no accounts file, a file cannot be read, or the tax table is wrong; every problem is named.
+    """
+    noticed = RowsRead()
+    accounts = read_accounts(home, catalogue, noticed)
+    tax_rates = read_tax_rates(home.landing / "tax_rates.csv", catalogue.encoding)
+    noticed.warnings += [*untaxed_accounts(accounts, tax_rates), *accounts_without_regional_rate(accounts, tax_rates)]
+    ids = accounts["account_id"]
+    known = ids if billed is None else pl.concat([ids, billed]).unique().sort()
+    requests = read_requests(home, catalogue, known, noticed)
+    payments = read_payments(home, catalogue, known, noticed)
+    return Inputs(
+        accounts=accounts,
+        requests=requests,
+        payments=payments,
+        tax_rates=tax_rates,
+        rejects=REJECTS.conform(pl.concat([REJECTS.empty(), *noticed.rejects])),
+        warnings=tuple(noticed.warnings),
+        unusable=tuple(noticed.unusable),
+        known_accounts=known,
+    )

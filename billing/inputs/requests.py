@@ -1,0 +1,127 @@
+"""Read requests: what customers asked for, and when (rule 28)."""
+
+from typing import Final
+
+import polars as pl
+
+from billing.inputs.input_files import input_files, read_rows
+from billing.inputs.row_checks import (
+    RowsRead,
+    card_number_rule,
+    control_characters_rule,
+    first_wrong_rule,
+    found_text,
+    hides_card_number,
+    local_date,
+    missing_rule,
+    not_an_instant_rule,
+    one_of_rule,
+    parse_instant,
+    resolve_identity,
+    too_long_rule,
+    unknown_account_rule,
+    unparseable_rule,
+)
+from billing.model.catalogue import Catalogue
+from billing.store.home import Home
+
+REQUEST_MEMBERS: Final = (
+    "request_id",
+    "account_id",
+    "at",
+    "kind",
+    "channel",
+    "package",
+    "term",
+    "trial_days",
+    "reason",
+    "brand",
+    "last4",
+    "withdraws",
+)
+REQUEST_KINDS: Final = (
+    "subscribe",
+    "upgrade",
+    "downgrade",
+    "cancel",
+    "hold",
+    "resume",
+    "refund",
+    "change_card",
+    "transfer",
+    "split_payment",
+    "withdraw",
+)
+CHANNELS: Final = ("self_service", "support", "email")
+
+
+def read_requests(
+    home: Home,
+    catalogue: Catalogue,
+    known: pl.Series,
+    noticed: RowsRead,
+) -> pl.DataFrame:
+    frame = read_rows(
+        input_files(home, "requests"), REQUEST_MEMBERS, "request_id", home, catalogue.encoding, noticed.warnings
+    )
+    frame = frame.with_columns(
+        hides_card_number(frame),
+        instant=parse_instant("at"),
+        days=pl.col("trial_days").cast(pl.Int32, strict=False),
+        term=pl.col("term").fill_null("monthly"),
+    )
+    kind = pl.col("kind")
+    frame = first_wrong_rule(
+        frame,
+        unparseable_rule(),
+        missing_rule("request_id", "account_id", "at", "kind", "channel"),
+        *control_characters_rule(("request_id", "account_id"), REQUEST_MEMBERS),
+        (
+            "missing_field",
+            kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
+            pl.format("package: found nothing, expected the name of a package: the kind is {}", "kind"),
+        ),
+        (
+            "missing_field",
+            (kind == "withdraw") & pl.col("withdraws").is_null(),
+            pl.lit("withdraws: found nothing, expected the request_id of the request that is taken back"),
+        ),
+        too_long_rule(REQUEST_MEMBERS),
+        *not_an_instant_rule(),
+        one_of_rule("kind", REQUEST_KINDS),
+        one_of_rule("channel", CHANNELS),
+        one_of_rule("term", ["monthly", "yearly"]),
+        (
+            "impossible_value",
+            pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(False),
+            found_text("trial_days", "a whole number from 0 to 3660"),
+        ),
+        (
+            "impossible_value",
+            pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^[0-9]{4}$"),
+            found_text("last4", "the last four digits of a card"),
+        ),
+        card_number_rule(),
+        unknown_account_rule(known),
+    )
+    frame = resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
+    noticed.set_aside(frame, "request_id")
+    return (
+        frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
+        .select(
+            "request_id",
+            "account_id",
+            at="instant",
+            on=local_date("instant", catalogue),
+            kind="kind",
+            channel="channel",
+            package="package",
+            term="term",
+            trial_days=pl.col("days").fill_null(0),
+            reason=pl.col("stated_reason"),
+            brand="brand",
+            last4="last4",
+            withdraws="withdraws",
+        )
+        .sort("at", "request_id")
+    )

@@ -1,0 +1,248 @@
+"""Checks of rows that are shared: a wrong row is set aside with its reason (rule 27)."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
+from typing import Final
+
+import polars as pl
+
+from billing.model.card_numbers import MAYBE_CARD_NUMBER, contains_card_number, mask_card_number_column
+from billing.model.catalogue import Catalogue
+from billing.model.tables import REJECTS
+
+LONGEST: Final = {
+    "account_id": 200,
+    "name": 500,
+    "email": 320,
+    "address_line1": 300,
+    "address_line2": 300,
+    "city": 200,
+    "region": 100,
+    "postal_code": 40,
+    "country": 100,
+    "tax_id": 100,
+    "locale": 100,
+    "request_id": 200,
+    "withdraws": 200,
+    "package": 200,
+    "reason": 1_000,
+    "brand": 100,
+    "payment_id": 200,
+    "document": 200,
+    "card_brand": 100,
+    "card_last4": 100,
+}
+"""Characters that a text may have, so that it fits the pages and the names of files."""
+
+# a reason, when it holds, and in words the field at fault, what was found and what was expected
+_Rule = tuple[str, pl.Expr, pl.Expr]
+_LONGEST_DETAIL: Final = 300
+_BEHIND_ESCAPES: Final = "(a card number behind escapes: not kept)"
+_ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
+_CODE_POINTS: Final = {chr(each): f"U+{each:04X}" for each in (*range(0x20), *range(0x7F, 0xA0))}
+_RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
+# an escape may hide a digit of a value, and an exponent stand for its last ones; all other digits stand in the text
+_MAYBE_HIDES_CARD_NUMBER: Final = rf"{MAYBE_CARD_NUMBER}|\\|[:,\[]\s*-?[0-9][0-9.]*[eE]"
+_ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
+
+
+@dataclass
+class RowsRead:
+    """What is told of the rows beside what they hold."""
+
+    rejects: list[pl.DataFrame] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+
+    def set_aside(self, frame: pl.DataFrame, id_column: str | None) -> None:
+        """Set the rejected rows of `frame` aside, and name the files that have no other rows (rule 22)."""
+        rejects = set_aside(frame, id_column)
+        self.rejects.append(rejects)
+        reasons = rejects.group_by("file", "reason").agg(told=pl.len()).sort("file", "reason")
+        files = (
+            reasons.group_by("file", maintain_order=True)
+            .agg(rejected=pl.col("told").sum(), why=pl.format("{} {}", "reason", "told").str.join(", "))
+            .join(frame.group_by("file").agg(rows=pl.len()), on="file", maintain_order="left")
+            .filter(pl.col("rows") == pl.col("rejected"))
+        )
+        self.unusable += [
+            f"{file}: none of its rows counts: {why}"
+            for file, why, rows in files.select("file", "why", "rows").iter_rows()
+        ]
+
+
+def end_of_day(day: date, catalogue: Catalogue) -> datetime:
+    """The instant at which a local day ends in the billing time zone; what happens from then on is after it."""
+    return datetime.combine(day + timedelta(days=1), time.min, tzinfo=catalogue.zone)
+
+
+def parse_instant(column: str) -> pl.Expr:
+    """RFC 3339 text as an instant, exact to the nanosecond; null where it is none."""
+    text = pl.col(column).str.to_uppercase().str.replace(" ", "T", literal=True)
+    return pl.when(text.str.contains(_RFC3339)).then(
+        text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_zone="UTC", time_unit="ns", strict=False)
+    )
+
+
+def first_wrong_rule(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
+    """`frame` with `reason` and `detail` of the first rule whose condition holds, else null."""
+    names = pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(name)) for name, condition, _ in rules)
+    details = pl.coalesce(pl.when(condition.fill_null(False)).then(detail) for _, condition, detail in rules)
+    nothing = pl.lit(None, pl.String)
+    if frame.is_empty():
+        return frame.with_columns(reason=nothing, detail=nothing)
+    judged = frame.with_columns(reason=names, detail=nothing)
+    is_wrong = judged["reason"].is_not_null()
+    if not is_wrong.any():
+        return judged
+    # few rows are wrong: only these are put in words
+    words = judged.filter(is_wrong).select(details.alias("detail")).to_series()
+    return judged.with_columns(judged["detail"].scatter(is_wrong.arg_true(), words))
+
+
+def unparseable_rule() -> _Rule:
+    is_json = pl.col("file").str.ends_with(".jsonl")
+    what = pl.when(is_json).then(pl.lit("one JSON object a line")).otherwise(pl.lit("one field a column"))
+    return "unparseable", ~pl.col("parsed"), pl.format("found a row that cannot be read, expected {}", what)
+
+
+def missing_rule(*columns: str) -> _Rule:
+    absent = pl.concat_str(
+        [pl.when(pl.col(column).is_null()).then(pl.lit(column)) for column in columns],
+        separator=", ",
+        ignore_nulls=True,
+    )
+    condition = pl.any_horizontal(pl.col(columns).is_null())
+    return "missing_field", condition, pl.format("{}: found nothing, expected a value", absent)
+
+
+def control_characters_rule(names: Sequence[str], columns: Sequence[str]) -> list[_Rule]:
+    """No control character may stand in ids and names; NUL, which a server's register cannot hold, in no column."""
+    rules: list[_Rule] = []
+    for column in ("stated_reason" if each == "reason" else each for each in columns):
+        found = pl.col(column).str.extract(r"(\p{Cc})" if column in names else r"(\x00)")
+        name = pl.lit(column.removeprefix("stated_"))
+        detail = pl.format("{}: found the control character {}, expected text", name, found.replace(_CODE_POINTS))
+        rules.append(("impossible_value", found.is_not_null(), detail))
+    return rules
+
+
+def too_long_rule(columns: Sequence[str]) -> _Rule:
+    # `reason` is taken by the reason for setting a row aside
+    read = {"stated_reason" if column == "reason" else column: column for column in columns if column in LONGEST}
+    lengths = {name: pl.col(name).str.len_chars() for name in read}
+    beyond = {name: length > LONGEST[read[name]] for name, length in lengths.items()}
+    details = [
+        pl.when(beyond[name]).then(
+            pl.format(f"{read[name]}: found {{}} characters, expected at most {LONGEST[read[name]]}", length)
+        )
+        for name, length in lengths.items()
+    ]
+    return "too_long", pl.any_horizontal(*(each.fill_null(False) for each in beyond.values())), pl.coalesce(details)
+
+
+def not_an_instant_rule() -> list[_Rule]:
+    detail = found_text("at", "a time with its offset, such as 2026-01-31T09:00:00Z")
+    return [
+        ("time_without_zone", pl.col("at").str.contains(_ZONELESS), detail),
+        ("invalid_time", pl.col("instant").is_null(), detail),
+    ]
+
+
+def one_of_rule(column: str, options: Sequence[str], value: pl.Expr | None = None) -> _Rule:
+    wrong = ~(pl.col(column) if value is None else value).is_in(options)
+    return "impossible_value", wrong, found_text(column, f"one of: {', '.join(options)}" if options[1:] else options[0])
+
+
+def unknown_account_rule(known: pl.Series) -> _Rule:
+    wrong = ~pl.col("account_id").is_in(known.implode())
+    return "unknown_account", wrong, found_text("account_id", "an account_id of the accounts file")
+
+
+def found_text(column: str, expected: str) -> pl.Expr:
+    return pl.format(f"{column}: found '{{}}', expected {{}}", pl.col(column), pl.lit(expected))
+
+
+def card_number_rule() -> _Rule:
+    detail = pl.lit("found what is a card number, expected the brand and the last four digits at most")
+    return "card_number", pl.col("has_card_number"), detail
+
+
+def hides_card_number(frame: pl.DataFrame) -> pl.Series:
+    """has_card_number: whether a row carries what is a card number (rule 11)."""
+    values = pl.concat_str(pl.exclude("_place", "row", "text", "parsed", "file"), separator="\n", ignore_nulls=True)
+    suspects = (
+        frame.with_row_index("_place")
+        .filter(pl.col("text").str.contains(_MAYBE_HIDES_CARD_NUMBER))
+        .select("_place", whole=pl.concat_str("text", values, separator="\n", ignore_nulls=True))
+        .filter(pl.col("whole").str.contains(MAYBE_CARD_NUMBER))
+    )
+    found = suspects.filter(pl.Series(map(contains_card_number, suspects["whole"]), dtype=pl.Boolean))
+    nowhere = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
+    return nowhere.scatter(found["_place"], True).alias("has_card_number")
+
+
+def resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:
+    """Mark repeats of an identity (rule 26): the first valid row holds, an equal one repeats it, another conflicts."""
+    renamed = ["stated_reason" if column == "reason" else column for column in content]
+    compared = ["instant" if column == "at" else "money" if column == "amount" else column for column in renamed]
+    valid = pl.col("reason").is_null()
+    # few rows repeat an identity: only these are compared, which takes far longer than to find them
+    key = pl.when(valid).then(identity)
+    repeated = frame.with_row_index("_place").filter(valid & key.is_duplicated())
+    first = pl.struct(compared).first().over(identity, order_by="_place")
+    is_first = pl.int_range(pl.len()).over(identity, order_by="_place") == 0
+    judged = repeated.select(
+        "_place",
+        _repeats=~is_first & pl.struct(compared).eq_missing(first),
+        _conflicts=~is_first & pl.struct(compared).ne_missing(first),
+    )
+    return (
+        frame.with_row_index("_place")
+        .join(judged, on="_place", how="left", maintain_order="left")
+        .with_columns(
+            duplicate=pl.col("_repeats").fill_null(False),
+            reason=pl.when("_conflicts").then(pl.lit("conflicting")).otherwise("reason"),
+            detail=pl.when("_conflicts")
+            .then(pl.format(f"{identity}: found '{{}}' again with other content, expected each once", identity))
+            .otherwise("detail"),
+        )
+        .drop("_place", "_repeats", "_conflicts")
+    )
+
+
+def set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
+    """Rejected rows as REJECTS, card numbers masked."""
+    rejected = frame.filter(pl.col("reason").is_not_null())
+    masked = {name: mask_card_number_column(rejected[name]) for name in ("text", "account_id", "detail")}
+    places = rejected["has_card_number"].arg_true()
+    before, after = rejected["text"].gather(places), masked["text"].gather(places)
+    # an escape hides the number from masking, not from whoever reads it
+    hidden = [
+        one == other or contains_card_number(_without_escapes(other)) for one, other in zip(before, after, strict=True)
+    ]
+    text = masked["text"].scatter(places.filter(pl.Series(hidden, dtype=pl.Boolean)), _BEHIND_ESCAPES)
+    return rejected.select(
+        delivery_day=pl.lit(None, pl.Date),
+        file="file",
+        row="row",
+        reason="reason",
+        text=text,
+        source=pl.lit(None, pl.String),
+        id=mask_card_number_column(rejected[id_column]) if id_column else pl.lit(None, pl.String),
+        account_id=masked["account_id"],
+        metric=pl.lit(None, pl.String),
+        quantity=pl.lit(None, REJECTS.schema["quantity"]),
+        detail=masked["detail"].str.slice(0, _LONGEST_DETAIL),
+    )
+
+
+def _without_escapes(text: str) -> str:
+    """JSON text with the characters that escapes such as \\u0034 stand for."""
+    return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
+
+
+def local_date(column: str, catalogue: Catalogue) -> pl.Expr:
+    return pl.col(column).dt.convert_time_zone(catalogue.time_zone).dt.date()

@@ -1,0 +1,76 @@
+"""Reading the tax table, landing/tax_rates.csv (rules 24 and 28)."""
+
+import csv
+import re
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from billing.inputs.input_files import read_csv
+from billing.model.columns import RATE
+from billing.model.errors import Problem, RefusedError
+from billing.model.regions import with_region_keys
+
+TAX_COLUMNS: Final = ("country", "region", "rate", "name", "effective_from")
+
+TAX_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "country": pl.String,
+    "region": pl.String,
+    "rate": RATE,
+    "name": pl.String,
+    "effective_from": pl.Date,
+}
+
+LONGEST_NAME: Final = 500
+"""Characters that the name of a tax may have, so that it fits a page."""
+
+
+def read_tax_rates(path: Path, encoding: str) -> pl.DataFrame:
+    """The tax table, refused as a whole when a row is wrong (rules 24 and 28)."""
+    if not path.is_file():
+        return pl.DataFrame(schema=TAX_SCHEMA)
+    problems: list[Problem] = []
+    try:
+        frame = read_csv(path, encoding)
+    except (OSError, PolarsError, ValueError, csv.Error) as error:
+        raise RefusedError(f"{path}: the tax table cannot be read ({str(error).splitlines()[0]})") from error
+    missing = [column for column in TAX_COLUMNS if column not in frame.columns]
+    if missing:
+        raise RefusedError(
+            f"{path}: the tax table is refused: found the columns {', '.join(frame.columns[:-1])}, "
+            f"expected {', '.join(TAX_COLUMNS)}"
+        )
+    whole = frame["_parsed"].to_list()
+    frame = frame.select(pl.col(column).str.strip_chars() for column in TAX_COLUMNS)
+    for row, (country, _, rate, name, since) in enumerate(frame.iter_rows(), start=1):
+        place = f"row {row}"
+        if not whole[row - 1]:
+            problems.append(Problem(path.name, place, "more or fewer fields than columns", "one field per column"))
+            continue
+        if not re.fullmatch(r"[A-Z]{2}", country or ""):
+            problems.append(Problem(path.name, f"{place}, country", repr(country), "an ISO 3166-1 alpha-2 code"))
+        if not re.fullmatch(r"(0(\.[0-9]{1,12})?|1(\.0{1,12})?)", rate or ""):
+            problems.append(Problem(path.name, f"{place}, rate", repr(rate), "a fraction from 0 to 1, such as 0.20"))
+        if len(name or "") > LONGEST_NAME:
+            problems.append(Problem(path.name, f"{place}, name", f"{len(name)} characters", f"at most {LONGEST_NAME}"))
+        if not name:
+            problems.append(Problem(path.name, f"{place}, name", "nothing", "the name of the tax"))
+        try:
+            # the standard library reads 20260101 and weeks as well
+            date.fromisoformat(since if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", since or "") else "")
+        except ValueError:
+            problems.append(Problem(path.name, f"{place}, effective_from", repr(since), "a date, YYYY-MM-DD"))
+    placed = with_region_keys(frame.with_columns(region=pl.when(pl.col("region") != "").then("region")), "rated_in")
+    keys = placed.select("country", "rated_in", "name", "effective_from")
+    for row in keys.with_row_index(offset=1).filter(keys.is_duplicated())["index"]:
+        problems.append(Problem(path.name, f"row {row}", "another row of the same place, name and date", "each once"))
+    if problems:
+        raise RefusedError(f"{path}: the tax table is refused", problems)
+    return frame.with_columns(
+        region=pl.when(pl.col("region") != "").then("region"),
+        rate=pl.col("rate").cast(RATE),
+        effective_from=pl.col("effective_from").str.to_date("%Y-%m-%d"),
+    ).sort("country", "region", "name", "effective_from")

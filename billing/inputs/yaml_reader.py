@@ -1,0 +1,293 @@
+"""Reading a YAML file so that every complaint about it names the line, the place, what was found and what was expected.
+
+Plain numbers with a point stay the text that was written, so 99.10 never becomes a binary float.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal, localcontext
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import polars as pl
+import yaml
+from polars.exceptions import ComputeError
+
+from billing.model.errors import Problem
+from billing.model.money import MAXIMUM_AMOUNT
+
+_DECIMAL = re.compile(r"-?\d+(\.\d+)?")
+# what a line of a page can show, and any pattern
+LONGEST_TEXT = 2_000
+_MISSING = yaml.ScalarNode("tag:yaml.org,2002:null", "")
+_NULL = "tag:yaml.org,2002:null"
+
+
+def decimals(value: Decimal) -> int:
+    """How many decimals a number needs: 1 for 3.10, 0 for 3000."""
+    _, digits, exponent = value.as_tuple()
+    zeros = next((zeros for zeros, digit in enumerate(reversed(digits)) if digit != 0), len(digits))
+    return max(0, -int(exponent) - zeros)
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """The known name that a misspelt one looks like."""
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None)
+
+
+def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | None":
+    """The root of a YAML document; problems found while reading are added to `problems`."""
+    try:
+        node = yaml.compose(content, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        problems.append(Problem(file, where, f"what YAML cannot read ({error.problem})", "a YAML document"))
+        return None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        problems.append(Problem(file, "", f"what YAML cannot read ({error})", "a YAML document in UTF-8"))
+        return None
+    except RecursionError:
+        problems.append(Problem(file, "", "brackets within brackets without end", "a YAML document"))
+        return None
+    if not isinstance(node, yaml.MappingNode):
+        problems.append(Problem(file, "", "no mapping", "a mapping of keys, as `overage init` writes it"))
+        return None
+    return Place(file, "", node, problems)
+
+
+class Place:
+    """A place in the document: reads its value, or reports what is wrong with it and returns a stand-in."""
+
+    def __init__(
+        self, file: str, path: str, node: yaml.Node, problems: list[Problem], nearest: yaml.Node | None = None
+    ) -> None:
+        self._file = file
+        self._path = path
+        self._node = node
+        self._problems = problems
+        # what is missing has no line of its own: it is reported at the mapping it is missing from
+        self._nearest = nearest or node
+
+    def problem(self, expected: str, found: str | None = None) -> None:
+        """Report this place."""
+        mark = self._nearest.start_mark
+        line = f"line {mark.line + 1}, " if mark else ""
+        self._problems.append(
+            Problem(self._file, f"{line}{self._path or 'the document'}", found or self._found(), expected)
+        )
+
+    def keys(self, required: Sequence[str], optional: Sequence[str], what: str = "key") -> None:
+        """Report missing, unknown and repeated keys.
+
+        An unknown key that looks like one that is missing is that one, misspelt: it is told once, and read as such.
+        """
+        if self._missing() or self.is_null():
+            entries: list[tuple[yaml.Node, yaml.Node]] = []
+        elif isinstance(self._node, yaml.MappingNode):
+            entries = self._node.value
+        else:
+            self.problem("a mapping of keys")
+            return
+        known = [*required, *optional]
+        missing = [name for name in known if name not in {str(key.value) for key, _ in entries}]
+        seen: set[str] = set()
+        for key, _ in entries:
+            name = str(key.value)
+            if name in seen:
+                self.at(name).problem(f"the {what} once", found=f"{name} twice")
+            elif name not in known:
+                self.at(name).problem(f"one of: {', '.join(known)}", found=f"the unknown {what} {name}")
+                meant = nearest(name, missing)
+                if meant is not None:
+                    missing.remove(meant)
+                    key.value = name = meant
+            seen.add(name)
+        for name in required:
+            if name not in seen:
+                self.problem(f"a {what} `{name}`", found="none")
+
+    def reported(self) -> int:
+        """How many problems of the document have been reported so far."""
+        return len(self._problems)
+
+    def has(self, key: str) -> bool:
+        """Whether the mapping has the key."""
+        return not self.at(key)._missing()
+
+    def at(self, key: str) -> "Place":
+        """The place of a key; a missing one reads as null."""
+        node = _MISSING
+        if isinstance(self._node, yaml.MappingNode):
+            node = next((value for name, value in self._node.value if name.value == key), _MISSING)
+        nearest = self._nearest if node is _MISSING else node
+        return Place(self._file, f"{self._path}.{key}" if self._path else key, node, self._problems, nearest)
+
+    def items(self) -> Iterator["Place"]:
+        """The places of a list's items."""
+        if self._missing() or self.is_null():
+            return
+        if not isinstance(self._node, yaml.SequenceNode):
+            self.problem("a list")
+            return
+        for index, node in enumerate(self._node.value):
+            yield Place(self._file, f"{self._path}[{index}]", node, self._problems)
+
+    def named(self) -> Iterator[tuple[str, "Place"]]:
+        """The keys of a mapping and their places."""
+        if isinstance(self._node, yaml.MappingNode):
+            for key, _ in self._node.value:
+                yield str(key.value), self.at(str(key.value))
+        elif not self._missing() and not self.is_null():
+            self.problem("a mapping of keys")
+
+    def is_null(self) -> bool:
+        """Whether null stands here."""
+        return bool(self._node.tag == _NULL)
+
+    def is_text(self, text: str) -> bool:
+        """Whether exactly this text stands here."""
+        return isinstance(self._node, yaml.ScalarNode) and self._node.value == text
+
+    def is_mapping(self) -> bool:
+        """Whether a mapping stands here."""
+        return isinstance(self._node, yaml.MappingNode)
+
+    def is_empty_mapping(self) -> bool:
+        """Whether a mapping without keys stands here."""
+        return isinstance(self._node, yaml.MappingNode) and not self._node.value
+
+    def text(self, default: str, *, empty: bool = False) -> str:
+        """A text; with `empty`, nothing at all is fine and reads as the default."""
+        if (self._missing() or self.is_null()) and empty:
+            return default
+        value = self._scalar()
+        if value is None or self.is_null() or not (value.strip() or empty):
+            if not self._missing():
+                self.problem("a text")
+            return default
+        if len(value) > LONGEST_TEXT:
+            self.problem(f"a text of at most {LONGEST_TEXT:,} characters", found=f"{len(value):,} characters")
+            return default
+        return value
+
+    def choice(self, options: Sequence[str], default: str | None = None) -> str:
+        """One of the options."""
+        if self._missing() and default is not None:
+            return default
+        value = self._scalar()
+        if value is None or value not in options or self.is_null():
+            self.problem(f"one of: {', '.join(options)}", found="none" if self._missing() else None)
+            # a misspelt one is read as the one that is meant, so that nothing that follows from it is told as well
+            return nearest(value or "", options) or default or (options[0] if options else "")
+        return value
+
+    def integer(self, default: int, least: int, most: int) -> int:
+        """A whole number within bounds."""
+        value = self._scalar()
+        if self._missing():
+            return default
+        if value is None or not re.fullmatch(r"-?\d{1,18}", value) or not least <= int(value) <= most:
+            self.problem(f"a whole number from {least} to {most}")
+            return default
+        return int(value)
+
+    def boolean(self, default: bool) -> bool:
+        """true or false."""
+        if self._missing():
+            return default
+        if self._node.tag != "tag:yaml.org,2002:bool":
+            self.problem("true or false")
+            return default
+        return str(self._node.value).lower() in ("true", "yes", "on")
+
+    def date(self, default: date) -> date:
+        """A date, YYYY-MM-DD."""
+        value = self._scalar()
+        if self._missing():
+            return default
+        try:
+            # the standard library reads weeks (2026-W01-1) too, which are as long
+            if value is None or not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+                raise ValueError
+            return date.fromisoformat(value)
+        except ValueError:
+            self.problem("a date, YYYY-MM-DD")
+            return default
+
+    def decimal(self, default: Decimal) -> Decimal:
+        """A plain decimal number, exactly as written."""
+        value = self._scalar()
+        if self._missing():
+            return default
+        if value is None or not _DECIMAL.fullmatch(value):
+            self.problem('a plain decimal number such as "3.00"')
+            return default
+        return Decimal(value)
+
+    def amount(self, default: Decimal) -> Decimal:
+        """An amount of money: not negative, below 10^14, of at most 12 decimals."""
+        value = self.decimal(default)
+        if not 0 <= value < MAXIMUM_AMOUNT or decimals(value) > 12:
+            self.problem("an amount from 0 to below 10^14, of at most 12 decimals")
+            return default
+        return value
+
+    def quantity(self, unit_size: Decimal, maximum: Decimal) -> Decimal:
+        """A quantity in units, exact to 18 decimals of the unit and 9 of the base unit."""
+        value = self.decimal(Decimal(0))
+        with localcontext(prec=100):  # the default would round the product of two long numbers
+            base = value * unit_size
+        if value < 0 or base >= maximum or decimals(value) > 18 or decimals(base) > 9:
+            self.problem(
+                "a quantity from 0, below 10^18 base units, of at most 9 decimals of the base unit and 18 of the unit"
+            )
+            return Decimal(0)
+        return value
+
+    def time_zone(self) -> str:
+        """The IANA name of a time zone."""
+        value = self.text("UTC")
+        try:
+            ZoneInfo(value)
+            # a few names are known to one of the two only ("localtime"), and both compute dates
+            pl.Series([0], dtype=pl.Datetime("ns", "UTC")).dt.convert_time_zone(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError, ComputeError):
+            self.problem("the IANA name of a time zone, such as Europe/Berlin")
+            return "UTC"
+        return value
+
+    def encoding(self) -> str:
+        """The name of a text encoding."""
+        value = self.text("utf-8")
+        try:
+            # codecs that turn bytes into bytes are no encodings of text
+            if not isinstance(b"a".decode(value, errors="replace"), str):
+                raise LookupError
+        except (LookupError, UnicodeError):
+            self.problem("the name of a text encoding, such as cp1252 or latin-1")
+            return "utf-8"
+        return value
+
+    def country(self) -> str:
+        """An ISO 3166-1 alpha-2 code."""
+        value = self.text("US")
+        if not re.fullmatch(r"[A-Z]{2}", value):
+            self.problem("an ISO 3166-1 alpha-2 country code, such as US")
+        return value
+
+    def _scalar(self) -> str | None:
+        return str(self._node.value) if isinstance(self._node, yaml.ScalarNode) else None
+
+    def _missing(self) -> bool:
+        return self._node is _MISSING
+
+    def _found(self) -> str:
+        if isinstance(self._node, yaml.MappingNode):
+            return "a mapping"
+        if isinstance(self._node, yaml.SequenceNode):
+            return "a list"
+        if self._missing():
+            return "none"
+        return "null" if self.is_null() else repr(str(self._node.value))

@@ -1,0 +1,228 @@
+"""The catalogue as it is validated: packages, tariffs, agreements, metrics, policy and seller."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from billing.model.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
+
+COUNTER_MEASURES = ("sum", "count", "unique", "max")
+GAUGE_MEASURES = ("peak", "last", "time_weighted")
+TARIFF_MODELS = ("block", "graduated", "volume", "stairstep")
+CARD_BRANDS = ("visa", "mastercard", "discover", "amex")
+MAXIMUM_QUANTITY = Decimal(10) ** 18
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is measured (rule section 1).
+
+    Attributes
+    ----------
+    value
+        Path of the value from the event's root; None on a counting metric that needs none.
+    unit_size
+        Base units in one unit: 1000000000 where the unit is GB and events count bytes.
+    """
+
+    name: str
+    event: str
+    kind: Literal["counter", "gauge"]
+    measure: Literal["sum", "count", "unique", "max", "peak", "last", "time_weighted"]
+    value: tuple[str, ...] | None
+    carries: Literal["delta", "level"] | None
+    unit: str | None
+    unit_size: Decimal
+    title: str
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One tier of a tariff; `up_to` counts units of the excess, cumulative and inclusive; None is open."""
+
+    up_to: Decimal | None
+    unit_price: Decimal
+    flat: Decimal
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """The price of an excess (rule 3). `size` and `price` are the block model's, `tiers` the others'."""
+
+    model: Literal["block", "graduated", "volume", "stairstep"]
+    size: Decimal | None = None
+    price: Decimal | None = None
+    tiers: tuple[Tier, ...] = ()
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a package gives and costs from a date on: a version of the catalogue, agreements laid over it.
+
+    Attributes
+    ----------
+    allowances
+        In units, for every metric; None is unlimited.
+    overage
+        A tariff for a metric, or None where the excess is free.
+    """
+
+    effective_from: date
+    monthly: Decimal
+    yearly: Decimal | None
+    allowances: Mapping[str, Decimal | None]
+    overage: Mapping[str, Tariff | None]
+    auto_upgrade_on: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Package:
+    """A package that is sold; a larger `rank` is a larger package."""
+
+    name: str
+    rank: int
+    title: str
+    versions: tuple[Terms, ...]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One account's own price, allowances or overage of a package, from a date, and up to another if there is one.
+
+    What it leaves out stays as the package has it. On the day `until` it holds no more.
+    """
+
+    account_id: str
+    package: str
+    effective_from: date
+    monthly: Decimal | None
+    yearly: Decimal | None
+    allowances: Mapping[str, Decimal | None]
+    overage: Mapping[str, Tariff | None]
+    until: date | None = None
+
+    def holds_on(self, day: date) -> bool:
+        """Whether it is in force on a day."""
+        return self.effective_from <= day and (self.until is None or day < self.until)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules a business may set for itself; the defaults are those of the contract."""
+
+    billing_start: date = date(2024, 1, 1)
+    billing_anchor: str = "signup_day"
+    first_cycle: str = "prorated"
+    cancellation_notice_days: int = 10
+    refund_window_days: int = 30
+    access_after_cancellation: str = "ends_at_once"
+    charge_while_suspended: bool = False
+    hold_fee: Decimal = Decimal("0.00")
+    lateness_days: int = 90
+    issue_after_days: int = 0
+    auto_issue: bool = True
+    accepted_cards: tuple[str, ...] = CARD_BRANDS
+    longest_record_mib: int = DEFAULT_LIMITS.longest_record // MEBIBYTE
+    largest_ratio: int = DEFAULT_LIMITS.largest_ratio
+
+    @property
+    def limits(self) -> Limits:
+        """How much one usage file may make of itself."""
+        return Limits(self.longest_record_mib * MEBIBYTE, self.largest_ratio)
+
+
+@dataclass(frozen=True)
+class Seller:
+    """Who sells; stands on every document."""
+
+    name: str
+    address: tuple[str, ...]
+    country: str
+    tax_id: str
+    support_email: str
+    billing_policy_url: str
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A validated catalogue.
+
+    Attributes
+    ----------
+    encoding
+        Of CSV inputs that are not UTF-8; empty where none is named.
+    """
+
+    currency: str
+    minor_units: int
+    time_zone: str
+    seller: Seller
+    policy: Policy
+    metrics: tuple[Metric, ...]
+    packages: tuple[Package, ...]
+    agreements: tuple[Agreement, ...]
+    content_hash: str
+    encoding: str = ""
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The billing time zone."""
+        return ZoneInfo(self.time_zone)
+
+    def metric(self, name: str) -> Metric:
+        """The metric of that name."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
+    def package(self, name: str) -> Package:
+        """The package of that name."""
+        return next(package for package in self.packages if package.name == name)
+
+
+@dataclass(frozen=True)
+class TermsPeriod:
+    """The terms of a package over `[since, until)`, for everybody (`account_id` empty) or for one account."""
+
+    account_id: str
+    package: str
+    rank: int
+    since: date
+    until: date | None
+    terms: Terms = field(repr=False)
+
+
+def terms_periods(catalogue: Catalogue) -> list[TermsPeriod]:
+    """Every package's terms by date; an account with an agreement on a package has a history of its own there.
+
+    Agreements in force are laid over the package's version, the latest last: each changes only what it names. When one
+    ends, what it named is again as it would be without it.
+    """
+    periods: list[TermsPeriod] = []
+    for package in catalogue.packages:
+        own = [agreement for agreement in catalogue.agreements if agreement.package == package.name]
+        for account_id in ["", *sorted({agreement.account_id for agreement in own})]:
+            theirs = sorted((a for a in own if a.account_id == account_id), key=lambda a: a.effective_from)
+            first = package.versions[0].effective_from
+            bounds = {day for agreement in theirs for day in (agreement.effective_from, agreement.until) if day}
+            starts = sorted({v.effective_from for v in package.versions} | {max(day, first) for day in bounds})
+            for since, until in zip(starts, [*starts[1:], None], strict=True):
+                terms = next(v for v in reversed(package.versions) if v.effective_from <= since)
+                for agreement in theirs:
+                    if agreement.holds_on(since):
+                        terms = _with_agreement(terms, agreement)
+                periods.append(TermsPeriod(account_id, package.name, package.rank, since, until, terms))
+    return periods
+
+
+def _with_agreement(terms: Terms, agreement: Agreement) -> Terms:
+    return replace(
+        terms,
+        monthly=terms.monthly if agreement.monthly is None else agreement.monthly,
+        yearly=terms.yearly if agreement.yearly is None else agreement.yearly,
+        allowances={**terms.allowances, **agreement.allowances},
+        overage={**terms.overage, **agreement.overage},
+    )

@@ -1,0 +1,47 @@
+"""Currencies and the one place where money is rounded (rule 4)."""
+
+from decimal import Decimal
+
+import iso4217
+import polars as pl
+
+from billing.model.columns import MONEY
+
+MAXIMUM_AMOUNT = Decimal(10) ** 14
+"""No price, flat fee, minimum or maximum of a catalogue may reach this; amounts then fit every column with room."""
+
+
+def minor_units(currency: str) -> int | None:
+    """Decimals of a currency's minor unit (ISO 4217 exponent: JPY 0, USD 2, KWD 3).
+
+    Returns
+    -------
+    int or None
+        None when ISO 4217 does not know the code, or gives it no exponent (gold, test codes).
+    """
+    try:
+        exponent = iso4217.Currency(currency).exponent
+    except ValueError:
+        return None
+    return None if exponent is None else int(exponent)
+
+
+def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> pl.Expr:
+    """The fraction rounded to `decimals` places, as MONEY.
+
+    Rule 4: half away from zero, once, to the currency's minor unit.
+
+    Parameters
+    ----------
+    numerator, denominator
+        Int128; the denominator is positive. The caller vouches for
+        ``2 x |numerator| x 10^decimals + denominator < 2^127`` (see `billing.rules.rating`).
+    """
+    rounded = (numerator.abs() * (2 * 10**decimals) + denominator) // (denominator * 2) * numerator.sign()
+    return scaled_to_decimal(rounded * 10 ** (MONEY.scale - decimals), MONEY.scale)
+
+
+def scaled_to_decimal(scaled: pl.Expr, decimals: int) -> pl.Expr:
+    """An Int128 that counts units of 10^-decimals, as an exact Decimal(38, decimals)."""
+    # a cast would multiply by the scale first, and a large integer has no room for that
+    return scaled.reinterpret(dtype=pl.Decimal(38, decimals))

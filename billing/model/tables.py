@@ -1,0 +1,413 @@
+"""Every table of the lake: its columns, their types, units and meaning, and the key it is sorted by.
+
+This is the one place where a column is described. Parquet files carry these descriptions, Dagster's pages show
+them, and readers are checked against them.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+import polars as pl
+
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, PROFILE
+from billing.model.columns import (
+    ACCOUNT,
+    BASE_QUANTITY,
+    BILLING_DATE,
+    CURRENCY,
+    CYCLE_END,
+    CYCLE_START,
+    DOCUMENT_MONEY,
+    DRAFT_IDENTITY,
+    GIVES_BACK,
+    INSTANT,
+    LINE,
+    MEASUREMENT,
+    METRIC,
+    MONEY,
+    MONTH,
+    NUMBER,
+    PRICE,
+    QUANTITY,
+    SUBSCRIPTION,
+    TAX,
+    TAXED_AS,
+    Column,
+    Table,
+)
+
+DOCUMENTS = Table(
+    "documents",
+    "An issued document. It never changes again.",
+    (
+        NUMBER,
+        *DRAFT_IDENTITY,
+        Column("issued_on", pl.Date, "As-of day of the run that issued it"),
+        CURRENCY,
+        *DOCUMENT_MONEY,
+        Column("status", pl.String, "open, paid, credited or refunded: derived from payments and credits when read"),
+        Column("corrects", pl.String, "The number of the document this note corrects, or null"),
+        Column("content_hash", pl.String, "SHA-256 of the stored content, which holds everything the page shows"),
+    ),
+    ("number",),
+)
+
+DRAFTS = Table(
+    "drafts",
+    "A document that is due but not issued yet.",
+    (
+        *DRAFT_IDENTITY,
+        Column("issued_on", pl.Date, "Always null: it is not issued"),
+        CURRENCY,
+        *DOCUMENT_MONEY,
+        Column("corrects", pl.String, "The number of the document this note corrects, or null"),
+        Column("content_hash", pl.String, "SHA-256 of the content as it would be issued, without number and date"),
+        Column("content", pl.String, "Everything the page would show, as JSON"),
+    ),
+    ("billing_date", "account_id", "subscription_id", "kind"),
+    # a page takes more than a kilobyte
+    rows_at_once=10_000,
+)
+
+LINES = Table("lines", "A line of an issued document.", (NUMBER, *LINE, GIVES_BACK), ("number", "line"))
+
+DRAFT_LINES = Table(
+    "draft_lines",
+    "A line of a draft.",
+    (
+        ACCOUNT,
+        SUBSCRIPTION,
+        MONTH,
+        BILLING_DATE,
+        *LINE,
+        Column(
+            "due_on", pl.Date, "The billing date on which the amount fell due: an earlier one on a prior_cycle line"
+        ),
+        Column("due_kind", pl.String, "package_fee, hold_fee or overage, also where the line's kind is prior_cycle"),
+        GIVES_BACK,
+    ),
+    ("billing_date", "account_id", "subscription_id", "line"),
+)
+
+DRAFT_TAXES = Table(
+    "draft_taxes",
+    "A tax of a draft.",
+    (ACCOUNT, SUBSCRIPTION, MONTH, BILLING_DATE, *TAX, TAXED_AS),
+    ("billing_date", "account_id", "subscription_id", "name", "rate", "region", "taxed_as"),
+)
+
+TAXES = Table(
+    "taxes",
+    "A tax of an issued document.",
+    (NUMBER, *TAX, TAXED_AS),
+    ("number", "name", "rate", "region", "taxed_as"),
+)
+
+CYCLES = Table(
+    "cycles",
+    "A billing date of a subscription: the cycle that ends there and the one that starts there.",
+    (
+        ACCOUNT,
+        SUBSCRIPTION,
+        MONTH,
+        BILLING_DATE,
+        Column("billing_index", pl.Int32, "k of billing date k; 0 is the start of the paid subscription"),
+        Column("started_on", pl.Date, "Local date on which the subscription started"),
+        Column("term", pl.String, "monthly or yearly"),
+        Column("cycle_start", pl.Date, "First day of the cycle that ends at the billing date; null at billing date 0"),
+        Column("cycle_end", pl.Date, "The billing date, where a cycle ends there; else null"),
+        Column("next_billing_date", pl.Date, "End of the cycle that starts at the billing date"),
+        Column("access_start", INSTANT, "First instant of the closing cycle with access; null when there was none"),
+        Column("access_end", INSTANT, "The instant at which access in the closing cycle ended"),
+        Column("following_term", pl.Date, "The first date after the billing date on which a term's fee falls due"),
+        Column("term_end", pl.Date, "The first date on or after the billing date on which a term's fee falls due"),
+        Column(
+            "fee_share_numerator", pl.Int32, "Days of a prorated first cycle; 1 when the full fee is due, 0 when none"
+        ),
+        Column("fee_share_denominator", pl.Int32, "Days of that calendar month; 1 when not prorated"),
+        Column("fee_reason", pl.String, "Why the fee is due or not: due, term, cancelled, held, refunded, suspended"),
+        Column("hold_fee_due", pl.Boolean, "Whether the hold fee is due instead of the package fee"),
+        Column(
+            "status", pl.String, "Of the subscription at the billing date: active, held, suspended, cancelled, refunded"
+        ),
+        Column("is_last", pl.Boolean, "Whether the subscription ends here: no cycle starts"),
+        Column(
+            "late_fee_on",
+            pl.Date,
+            "The day on which access comes back and a yearly fee that a suspension kept falls due; else null",
+        ),
+        Column("late_term_start", pl.Date, "The date of that fee: the first day of the term it pays for; else null"),
+        Column("late_term_end", pl.Date, "The day after that term; else null"),
+    ),
+    ("billing_date", "account_id", "subscription_id"),
+)
+
+LEVELS = Table(
+    "levels",
+    "The level of every gauge of an account at the start of the month before and of this billing month.",
+    (
+        ACCOUNT,
+        MONTH,
+        METRIC,
+        Column("opening_level", BASE_QUANTITY, "Level at the first instant of the month before, in base units"),
+        Column("closing_level", BASE_QUANTITY, "Level at the first instant of the billing month, in base units"),
+    ),
+    ("account_id", "metric"),
+)
+
+USAGE = Table(
+    "usage",
+    "What an account used of a metric in the cycle that closes in the billing month.",
+    (
+        ACCOUNT,
+        SUBSCRIPTION,
+        MONTH,
+        CYCLE_START,
+        CYCLE_END,
+        METRIC,
+        Column("quantity", QUANTITY, "The metric's measure over the access in the cycle, in its unit"),
+        Column("closing_level", QUANTITY, "Level of a gauge at the end of the access, in its unit; null on counters"),
+        Column("events", pl.Int64, "Events counted"),
+        Column("duplicates", pl.Int64, "Further deliveries of those events, counted once"),
+        Column("base_quantity", BASE_QUANTITY, "The quantity in base units, exact"),
+        Column("event_sum", BASE_QUANTITY, "Plain sum of the events' values in base units, for conservation"),
+        Column("lowest_level", QUANTITY, "Lowest level of a gauge where it fell below zero, in its unit; else null"),
+    ),
+    ("account_id", "subscription_id", "cycle_start", "metric"),
+)
+
+PACKAGES = Table(
+    "packages",
+    "The life of a subscription month by month: the package of the cycle that ended and of the one that starts.",
+    (
+        ACCOUNT,
+        SUBSCRIPTION,
+        MONTH,
+        BILLING_DATE,
+        Column("closing_package", pl.String, "Package of the cycle that ended; null at the start"),
+        Column("opening_package", pl.String, "Package of the cycle that starts; null at the end"),
+        Column("status", pl.String, "active, held, suspended, cancelled or refunded after the billing date"),
+        Column("closed", pl.Boolean, "Whether the billing date has been closed: its packages never change again"),
+        Column(
+            "change_reason", pl.String, "Why the package changes here: auto_upgrade, upgrade or downgrade; else null"
+        ),
+        Column("waiting_package", pl.String, "A lower package that waits for the end of a yearly term, or null"),
+    ),
+    ("account_id", "subscription_id", "billing_date"),
+)
+
+DECISIONS = Table(
+    "decisions",
+    "The one answer to a request, or an automatic upgrade, with the evidence beside it.",
+    (
+        Column("decision_id", pl.String, "The request's id, or `<subscription_id>/<billing date>/auto_upgrade`"),
+        MONTH,
+        Column("request_id", pl.String, "The request answered; null when the decision is automatic"),
+        ACCOUNT,
+        SUBSCRIPTION,
+        Column("kind", pl.String, "auto_upgrade, subscribe, upgrade, downgrade, cancel, hold, resume, refund, ..."),
+        Column("outcome", pl.String, "approved, refused or superseded"),
+        Column("reason", pl.String, "Reason code"),
+        Column("explanation", pl.String, "The reason in words a customer understands"),
+        Column("from_package", pl.String, "Package in force"),
+        Column("to_package", pl.String, "Package asked for or chosen"),
+        Column("decided_on", pl.Date, "Local date of the answer"),
+        Column("effective_on", pl.Date, "Local date from which it holds; null when refused or superseded"),
+        Column("evidence", MEASUREMENT, "Metric, quantity and allowance that the decision rests on, in units"),
+        Column("flags", pl.List(pl.String), "exceeds_catalogue, voids_waiting_downgrade"),
+        Column("amount", MONEY, "Money the decision moves (a refund), with tax; else null"),
+        Column("expected_from", pl.Date, "First day on which refunded money is expected to arrive"),
+        Column("expected_by", pl.Date, "Last such day"),
+    ),
+    ("decided_on", "account_id", "decision_id"),
+)
+
+CHARGES = Table(
+    "charges",
+    "What a metric of a closed cycle costs; within the allowance too, at 0.00.",
+    (
+        ACCOUNT,
+        SUBSCRIPTION,
+        MONTH,
+        CYCLE_START,
+        CYCLE_END,
+        Column("package", pl.String, "Package in force in the cycle"),
+        METRIC,
+        Column("quantity", QUANTITY, "Measured, in the metric's unit"),
+        Column("allowance", QUANTITY, "Included, in the metric's unit; null is unlimited"),
+        Column("excess", QUANTITY, "quantity - allowance where over, else 0, in the metric's unit"),
+        Column("billed_units", QUANTITY, "Started blocks (block model), else the excess, in the metric's unit"),
+        Column("amount", MONEY, "Tariff of the excess, rounded half-up to the minor unit"),
+    ),
+    ("account_id", "subscription_id", "cycle_start", "metric"),
+)
+
+PART_OF_A_FEE: Final = (
+    Column("whole_fee", PRICE, "Where a part of a fee is due: the fee of the whole month or year; else null"),
+    Column("replaced_fee", PRICE, "The lower yearly fee whose place it takes within the term; else null"),
+    Column("fee_part", pl.Int32, "The days of the month, or the whole cycles of the year, it is due for; else null"),
+    Column("fee_parts", pl.Int32, "The days of that month, or the cycles of a year; else null"),
+)
+
+DUES = Table(
+    "dues",
+    "What is due on a billing date: the fee of the cycle that starts and the overages of the one that ended there.",
+    (
+        ACCOUNT,
+        SUBSCRIPTION,
+        MONTH,
+        BILLING_DATE,
+        Column("kind", pl.String, "package_fee, hold_fee or overage"),
+        *(column for column in LINE if column.name not in ("line", "kind")),
+        *PART_OF_A_FEE,
+    ),
+    ("account_id", "subscription_id", "billing_date", "kind", "metric"),
+)
+
+EVENTS = Table(
+    "events",
+    "A counted usage event.",
+    (
+        ACCOUNT,
+        METRIC,
+        Column("time", INSTANT, "The instant of the usage"),
+        Column("value", BASE_QUANTITY, "Its numeric value in base units; null where the metric only counts"),
+        Column("member", pl.String, "What a `unique` metric tells apart; null elsewhere"),
+        Column("source", pl.String, "Where the event came from; identifies it together with id"),
+        Column("id", pl.String, "The event's id within its source"),
+        Column("delivery_day", pl.Date, "Day of delivery"),
+        Column("file", pl.String, "File within the delivery day"),
+        Column("row", pl.Int64, "Row in the file, from 1"),
+    ),
+    ("delivery_day", "file", "row", "metric"),
+)
+
+SURGES = Table(
+    "surges",
+    "A bill ten times the account's last one, without a change of package that would explain it. Computed when shown.",
+    (
+        ACCOUNT,
+        SUBSCRIPTION,
+        MONTH,
+        BILLING_DATE,
+        Column("number", pl.String, "The invoice; null while it is a draft"),
+        Column("total", MONEY, "Its total, with tax"),
+        Column("last_number", pl.String, "The account's invoice before; null when that is a draft"),
+        Column("last_billing_date", pl.Date, "Its billing date"),
+        Column("last_total", MONEY, "Its total, with tax"),
+    ),
+    ("billing_date", "account_id", "subscription_id"),
+)
+
+REJECT_REASONS: Final = (
+    "unreadable_file",
+    "unfinished_line",
+    "unparseable",
+    "missing_field",
+    "impossible_value",
+    "time_without_zone",
+    "invalid_time",
+    "unknown_account",
+    "unknown_type",
+    "future_dated",
+    "too_late",
+    "conflicting",
+    "card_number",
+    "unknown_document",
+    "too_long",
+)
+"""What the column `reason` of REJECTS may hold."""
+
+REJECTS = Table(
+    "rejects",
+    "A delivered row that was set aside, with the reason and its text.",
+    (
+        Column("delivery_day", pl.Date, "Day of delivery; null for requests, payments and accounts"),
+        Column("file", pl.String, "The file, relative to the delivery day (usage) or to landing/"),
+        Column("row", pl.Int64, "Row in the file, from 1; null when the whole file could not be read"),
+        Column("reason", pl.String, "The first reason that applies"),
+        Column("text", pl.String, "The row as delivered, card numbers masked to the last four digits"),
+        Column("source", pl.String, "As far as known"),
+        Column("id", pl.String, "As far as known"),
+        Column("account_id", pl.String, "As far as known"),
+        Column("metric", pl.String, "As far as known"),
+        Column("quantity", QUANTITY, "Its value in the metric's unit, as far as known"),
+        Column("detail", pl.String, "The field at fault, what was found and what was expected"),
+    ),
+    ("delivery_day", "file", "row"),
+)
+
+INGEST = Table(
+    "ingest",
+    "A delivered file: rows = counted + duplicates + rejected.",
+    (
+        Column("delivery_day", pl.Date, "Day of delivery"),
+        Column("file", pl.String, "File within the delivery day"),
+        Column("bytes", pl.Int64, "Size as delivered"),
+        Column("sha256", pl.String, "Hash of the bytes as delivered"),
+        Column("rows", pl.Int64, "Rows, without blank lines and header"),
+        Column("counted", pl.Int64, "Rows that became an event"),
+        Column("duplicates", pl.Int64, "Rows that repeat an event with the same content"),
+        Column("rejected", pl.Int64, "Rows set aside"),
+        Column("rounded", pl.Int64, "Rows that became an event of which a quantity was rounded to nine decimals"),
+    ),
+    ("delivery_day", "file"),
+)
+
+UNBILLED = Table(
+    "unbilled",
+    "Counted usage that bills nothing, with the reason.",
+    (
+        ACCOUNT,
+        Column("billing_month", pl.String, "Calendar month of the events in the billing time zone, YYYY-MM"),
+        METRIC,
+        Column("reason", pl.String, "no_subscription, before_start, trial, access_ended, held, suspended or parked"),
+        Column(
+            "quantity", QUANTITY, "Sum of the events' values (their number on counting metrics), in the metric's unit"
+        ),
+        Column("events", pl.Int64, "Events"),
+    ),
+    ("account_id", "metric", "reason"),
+)
+
+PARKED = Table(
+    "parked",
+    "An account that could not be billed, with the reason. The others were billed.",
+    (
+        ACCOUNT,
+        MONTH,
+        Column("reason", pl.String, "Reason code"),
+        Column("detail", pl.String, "What was found, what was expected, and what to do"),
+    ),
+    ("account_id", "reason"),
+)
+
+TABLES: Final[Mapping[str, Table]] = {
+    table.name: table
+    for table in (
+        DOCUMENTS,
+        DRAFTS,
+        LINES,
+        DRAFT_LINES,
+        DRAFT_TAXES,
+        TAXES,
+        CYCLES,
+        LEVELS,
+        USAGE,
+        PACKAGES,
+        DECISIONS,
+        CHARGES,
+        DUES,
+        EVENTS,
+        REJECTS,
+        SURGES,
+        INGEST,
+        UNBILLED,
+        PARKED,
+        BALANCES,
+        ALLOCATIONS,
+        COLLECTIONS,
+        JOURNAL,
+        PROFILE,
+    )
+}

@@ -1,0 +1,256 @@
+"""A business as of a day: its home, what was given, and the register. Every computation starts from one."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from billing.inputs.catalogue_file import load_catalogue
+from billing.inputs.reading import Inputs, read_inputs
+from billing.model.calendar import first_day, midnight, months_after
+from billing.model.catalogue import Catalogue
+from billing.model.columns import Table
+from billing.model.errors import RefusedError
+from billing.model.tables import REJECTS
+from billing.month.computed import Computed
+from billing.month.issued_settings import refuse_moved_settings
+from billing.register.recorded_facts import BEGUN_SCHEMA
+from billing.register.register import Register
+from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
+from billing.rules.missing_accounts import (
+    accounts_without_row,
+    new_accounts_set_aside,
+    refuse_lacking_accounts,
+    subscriptions_without_request,
+)
+from billing.rules.subscriptions import Lives, read_lives
+from billing.rules.terms import TermsFrames, terms_frames
+from billing.rules.withdrawals import without_withdrawn
+from billing.store.frames import scan_frames
+from billing.store.home import Home
+from billing.store.lock import lock
+
+
+@dataclass(frozen=True)
+class Business:
+    """Everything a run reads, as of the end of a local day.
+
+    Attributes
+    ----------
+    as_of
+        The movable clock: deliveries, requests and payments after this day do not exist yet.
+    issues
+        Whether the run may issue; a draft run computes only.
+    computed
+        What several steps ask for and is computed once.
+    """
+
+    home: Home
+    catalogue: Catalogue
+    inputs: Inputs
+    register: Register
+    as_of: date
+    issues: bool = True
+    computed: Computed = field(default_factory=Computed, compare=False)
+
+    @classmethod
+    def load(cls, root: Path, as_of: date, register_url: str | None = None, issues: bool = True) -> "Business":
+        """Read and validate everything, before anything is computed or written (rule 28).
+
+        Raises
+        ------
+        RefusedError
+            Naming what is missing or wrong, and where.
+        """
+        home = Home(root)
+        if not home.landing.is_dir():
+            raise RefusedError(
+                f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
+            )
+        catalogue = load_catalogue(home.landing / "catalogue.yaml")
+        register = Register.open(home, register_url)
+        refuse_moved_settings(register, catalogue)
+        inputs = read_inputs(home, catalogue, register.billed_accounts())
+        # policy auto_issue false: runs stop at drafts until someone issues
+        return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
+
+    def at(self, as_of: date, issues: bool | None = None, **others: Any) -> "Business":
+        """This business as of another day, issuing or not, or with another home or register: nothing computed yet."""
+        issues = self.issues if issues is None else issues
+        return replace(self, as_of=as_of, issues=issues, computed=Computed(), **others)
+
+    @contextmanager
+    def alone(self, patience: float = 0) -> Iterator[None]:
+        """One run at a time in the home and with the register, from the command line and Dagster alike.
+
+        Parameters
+        ----------
+        patience
+            Seconds to wait for another run to end.
+
+        Raises
+        ------
+        RefusedError
+            When another run is at work, or the home or the register cannot be used.
+        """
+        with lock(self.home, patience), self.register.alone(patience):
+            yield
+
+    @cached_property
+    def terms(self) -> TermsFrames:
+        """The catalogue's terms as frames."""
+        return terms_frames(self.catalogue)
+
+    @cached_property
+    def requests(self) -> pl.DataFrame:
+        """The requests made up to the as-of day."""
+        return self.inputs.requests.filter(pl.col("on") <= self.as_of)
+
+    @cached_property
+    def lives(self) -> Lives:
+        """The subscriptions that the requests made, without those of parked accounts (rule 28).
+
+        An account that has lost its row keeps them: its past stands as it was computed.
+        """
+        takes_back = (self.requests["kind"] == "withdraw").any()
+        decided = self.register.closed_decision_ids() if takes_back else pl.Series(dtype=pl.String)
+        requests, taken_back = without_withdrawn(self.requests, decided)
+        lives = read_lives(requests, self.catalogue, self.terms)
+        made = lives.subscriptions.select("subscription_id")
+        closed = self.register.closed_subscriptions().join(made, on="subscription_id", how="anti")
+        missing = subscriptions_without_request(
+            closed,
+            self.register.begun_subscriptions() if closed.height else pl.DataFrame(schema=BEGUN_SCHEMA),
+            self.inputs.requests,
+            self.inputs.rejects,
+        )
+        stopped = pl.concat([lives.parked, missing]).unique("account_id", keep="first", maintain_order=True)
+        return Lives(
+            lives.subscriptions.join(stopped, on="account_id", how="anti", maintain_order="left"),
+            pl.concat([lives.answers, taken_back], how="diagonal").sort("at", "request_id"),
+            stopped.sort("account_id"),
+        )
+
+    @cached_property
+    def without_row(self) -> pl.DataFrame:
+        """As `accounts_without_row`: parked, while everything that was issued to them stands (rule 28)."""
+        return accounts_without_row(self.inputs.known_accounts, self.inputs.accounts, self.inputs.rejects)
+
+    @property
+    def parked(self) -> pl.DataFrame:
+        """account_id, reason, detail: the accounts that cannot be billed, whatever the month; sorted."""
+        new = new_accounts_set_aside(self.inputs.known_accounts, self.inputs.rejects)
+        found = pl.concat([self.without_row, self.lives.parked, new])
+        return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
+
+    def knows(self, account: str) -> bool:
+        """Whether an account has a row in the accounts file, was billed, or is parked as its row is set aside."""
+        return account in self.inputs.known_accounts or account in self.parked["account_id"]
+
+    def parked_in(self, month: str) -> pl.DataFrame:
+        """As `parked`, of a month: where all billing dates are closed, what was computed before a row went stands.
+
+        Accounts whose dates went by while they were parked stay so until their row is back.
+        """
+        last_day = date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1)
+        through = self.register.closed_through(month)
+        if through is None or through < last_day:
+            return self.parked
+        passed = self.register.passed_dates(month)
+        held = self.without_row.join(passed, on="account_id", how="semi")
+        found = pl.concat([held, self.lives.parked])
+        return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
+
+    def refuse_lacking_accounts(self) -> None:
+        """As `refuse_lacking_accounts`, of this business.
+
+        Raises
+        ------
+        RefusedError
+            When the accounts file lacks too many of the accounts with live subscriptions.
+        """
+        if not self.without_row.is_empty():
+            refuse_lacking_accounts(self.register.live_accounts(), self.without_row)
+
+    @property
+    def payments(self) -> pl.DataFrame:
+        """The payments made up to the as-of day, of documents that have been issued to their account."""
+        return self._paid[0]
+
+    @property
+    def unknown_payments(self) -> pl.DataFrame:
+        """The payments of no known document, set aside until the register knows it (rule 27): as the table REJECTS."""
+        return self._paid[1]
+
+    @property
+    def suspensions(self) -> pl.DataFrame:
+        """account_id, suspended_from, suspended_until: when access was suspended by a failed payment (rule 16)."""
+        return self._paid[2]
+
+    @property
+    def _paid(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """Payments, unknown payments and suspensions, read again when documents have been issued since."""
+        return self.computed.once("payments", self.register.count(), self._match_payments)
+
+    def _match_payments(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        given = self.inputs.payments.filter(pl.col("on") <= self.as_of)
+        if given.is_empty():
+            return given, REJECTS.empty(), pl.DataFrame(schema=SUSPENSION_SCHEMA)
+        documents = self.register.documents().with_columns(
+            credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone)
+        )
+        known = given.join(
+            documents,
+            left_on=["document", "account_id"],
+            right_on=["number", "account_id"],
+            how="semi",
+            maintain_order="left",
+        )
+        unknown = given.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
+            reason=pl.lit("unknown_document"),
+            id="payment_id",
+            detail=pl.format(
+                "document: found '{}', expected the number of a document that was issued to the account", "document"
+            ),
+        )
+        columns = ["file", "row", "reason", "text", "id", "account_id", "detail"]
+        rejects = pl.concat([REJECTS.empty(), unknown.select(columns)], how="diagonal")
+        return known, REJECTS.conform(rejects), suspensions(known, documents)
+
+    @cached_property
+    def first_month(self) -> str | None:
+        """The month of the first billing date there is or was; None when nobody has subscribed."""
+        starts = [self.lives.subscriptions["started_on"].min(), self.register.first_closed_date()]
+        return min((f"{start:%Y-%m}" for start in starts if isinstance(start, date)), default=None)
+
+    def refuse_unknown_month(self, month: str) -> None:
+        """Refuse what is no billing month of this business.
+
+        Raises
+        ------
+        RefusedError
+            Unless it is a month YYYY-MM, from the first that may be billed.
+        """
+        start = self.catalogue.policy.billing_start
+        if not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", month):
+            raise RefusedError(f"unknown month: found {month!r}, expected a billing month such as {start:%Y-%m}")
+        if first_day(month) < start:
+            raise RefusedError(
+                f"unknown month: found {month}, expected {start:%Y-%m} or later (policy.billing_start of the catalogue)"
+            )
+
+    def scan_months(self, table: Table, months: Sequence[str]) -> pl.LazyFrame:
+        """A monthly table of the lake, of those months that have been computed."""
+        paths = [self.home.partition(table, month) for month in months]
+        return scan_frames([path for path in paths if path.exists()], table)
+
+    def closes_through(self, month: str) -> date:
+        """The day up to which billing dates of the month may be issued: `issue_after_days` before the as-of day."""
+        last_day = first_day(months_after(month, 1)).toordinal() - 1
+        return date.fromordinal(min(last_day, self.as_of.toordinal() - self.catalogue.policy.issue_after_days))

@@ -1,0 +1,153 @@
+"""Statements about a computed month that must hold before money moves, and rows that a person should look at.
+
+Each function returns the rows that contradict the statement: none when it holds.
+"""
+
+from decimal import Decimal
+from typing import Final
+
+import polars as pl
+
+from billing.documents.drafts import open_to_documents
+from billing.model.calendar import month_of, months_between
+from billing.model.columns import Table
+from billing.model.tables import CYCLES, DECISIONS, DRAFTS, DUES, PACKAGES, PARKED, SURGES
+from billing.month.business import Business
+from billing.store.frames import read_frame
+
+SURGE: Final = 10
+"""A bill this many times the account's last one is looked at."""
+
+_DATE: Final = ["subscription_id", "billing_date"]
+
+
+def dates_not_billed_once(business: Business, month: str) -> pl.DataFrame:
+    """Every active account is billed once: account_id, subscription_id, billing_date, problem where not (rules 6, 19).
+
+    A cycle that starts with a fee has that fee; an open date on which something falls due has a draft, or went by while
+    the account was parked; and no date has two documents, drafted or issued.
+    """
+    parked = _read(business, PARKED, month).select("account_id").unique()
+    cycles = _read(business, CYCLES, month).join(parked, on="account_id", how="anti")
+    dues = _read(business, DUES, month).join(parked, on="account_id", how="anti")
+    starting = cycles.filter((pl.col("fee_share_numerator") > 0) & ~pl.col("is_last"))
+    fees = dues.filter(pl.col("kind") == "package_fee")
+    drafted = read_frame(business.home.partition(DRAFTS, month), DRAFTS, ["account_id", *_DATE, "corrects"])
+    drafts = drafted.filter(pl.col("corrects").is_null()).select("account_id", *_DATE)
+    issued = business.register.documents([month]).filter(pl.col("corrects").is_null()).select("account_id", *_DATE)
+    due = dues.filter(pl.col("amount") != 0).select("account_id", *_DATE).unique()
+    due = open_to_documents(due, business.register.passed_dates(month))
+    closed = business.register.closed_dates(month).select(_DATE)
+    both = pl.concat([drafts, issued])
+    return pl.concat(
+        [
+            starting.join(fees, on=_DATE, how="anti").select("account_id", *_DATE, problem=pl.lit("no fee")),
+            due.join(pl.concat([closed, drafts.select(_DATE)]), on=_DATE, how="anti").select(
+                "account_id", *_DATE, problem=pl.lit("no draft")
+            ),
+            both.filter(both.is_duplicated()).unique().select("account_id", *_DATE, problem=pl.lit("billed twice")),
+        ]
+    ).sort(_DATE)
+
+
+def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
+    """Decisions are complete: account_id, id, problem of what was not answered once (rule 17).
+
+    A request that has an answer has one decision, and every change of package has the decision that made it. A package
+    change that waits for its cycle to close has none yet.
+    """
+    first = business.first_month or month
+    until_now = business.scan_months(DECISIONS, months_between(first, month))
+    twice = (
+        until_now.group_by("decision_id")
+        .agg(pl.col("account_id").last(), times=pl.len(), here=(pl.col("billing_month") == month).any())
+        .filter((pl.col("times") > 1) & pl.col("here"))
+        .select("account_id", id="decision_id", problem=pl.lit("answered twice"))
+        .collect()
+    )
+    folders = sorted((business.home.lake / DECISIONS.name).glob("billing_month=*"))
+    known = business.scan_months(DECISIONS, [folder.name.removeprefix("billing_month=") for folder in folders])
+    asked = business.lives.answers.filter(
+        (pl.col("outcome") != "pending") & (pl.max_horizontal(month_of(pl.col("on")), pl.lit(first)) == month)
+    )
+    unanswered = asked.join(known.select("request_id").collect(), on="request_id", how="anti").select(
+        "account_id", id="request_id", problem=pl.lit("no answer")
+    )
+    changed = _read(business, PACKAGES, month).filter(
+        pl.col("change_reason").is_not_null() & (pl.col("billing_date") <= business.as_of)
+    )
+    # a lower package that waited for the end of a yearly term was decided in an earlier month (rule 18)
+    made = ["subscription_id", "opening_package", "billing_date"]
+    decided = (
+        until_now.filter(pl.col("outcome") == "approved")
+        .select("subscription_id", opening_package="to_package", billing_date="effective_on")
+        .collect()
+    )
+    undecided = changed.join(decided, on=made, how="anti").select(
+        "account_id", id="subscription_id", problem=pl.lit("a change of package without its decision")
+    )
+    return pl.concat([twice, unanswered, undecided]).sort("id", "problem")
+
+
+def quantities_not_charged_once(usage: pl.DataFrame, charges: pl.DataFrame) -> pl.DataFrame:
+    """Every measured quantity has one charge: account_id, detail where it has none or a charge has no quantity.
+
+    Parameters
+    ----------
+    usage, charges
+        The tables USAGE and CHARGES of a month, of the same accounts.
+    """
+    keys = ["account_id", "subscription_id", "cycle_start", "metric", "quantity"]
+    counted = [frame.group_by(keys).agg(times=pl.len()) for frame in (usage, charges)]
+    other = [one.join(two, on=[*keys, "times"], how="anti") for one, two in (counted, reversed(counted))]
+    return pl.concat(other).select(
+        "account_id", detail=pl.format("{} of {}: its quantity has not one charge", "metric", "subscription_id")
+    )
+
+
+def surges(business: Business, month: str | None = None) -> pl.DataFrame:
+    """Bills of a month, or of all, that are SURGE times the account's last one without a change of package: SURGES.
+
+    A change of package stands on the document with its reason; nothing explains these but usage and price.
+    """
+    columns = ["account_id", "subscription_id", "billing_month", "billing_date", "number", "total"]
+    folders = sorted((business.home.lake / DRAFTS.name).glob("billing_month=*"))
+    months = [folder.name.removeprefix("billing_month=") for folder in folders]
+    drafts = business.scan_months(DRAFTS, months).filter(pl.col("kind") == "invoice").drop("content").collect()
+    issued = business.register.documents().filter(pl.col("kind") == "invoice")
+    bills = pl.concat(
+        [issued.select(columns), drafts.with_columns(number=pl.lit(None, pl.String)).select(columns)]
+    ).sort("account_id", "billing_date", "number", nulls_last=True)
+    compared = bills.with_columns(
+        pl.col(name).shift(1).over("account_id").alias(f"last_{name}") for name in ("number", "billing_date", "total")
+    )
+    noted = (
+        business.scan_months(PACKAGES, months)
+        .filter(pl.col("change_reason").is_not_null())
+        .select("subscription_id", "billing_date")
+        .collect()
+    )
+    found = compared.filter(
+        (pl.col("last_total") > 0) & (pl.col("total") >= pl.col("last_total") * pl.lit(Decimal(SURGE)))
+    ).join(noted, on=["subscription_id", "billing_date"], how="anti")
+    return SURGES.conform(found if month is None else found.filter(pl.col("billing_month") == month))
+
+
+def not_adding_up(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """Documents or drafts of which lines are not net, taxes not tax, or net + tax not total; `keys` identify them."""
+    nothing = pl.lit(Decimal(0))
+    sums = (
+        documents.join(lines.group_by(keys).agg(lines_sum=pl.col("amount").sum()), on=keys, how="left")
+        .join(taxes.group_by(keys).agg(taxes_sum=pl.col("amount").sum()), on=keys, how="left")
+        .with_columns(pl.col("lines_sum", "taxes_sum").fill_null(nothing))
+    )
+    adds_up = (
+        (pl.col("lines_sum") == pl.col("net"))
+        & (pl.col("taxes_sum") == pl.col("tax"))
+        & (pl.col("net") + pl.col("tax") == pl.col("total"))
+    )
+    return sums.filter(~adds_up).select(keys)
+
+
+def _read(business: Business, table: Table, month: str) -> pl.DataFrame:
+    return read_frame(business.home.partition(table, month), table)

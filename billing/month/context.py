@@ -1,0 +1,64 @@
+"""What the steps of a month share: tables already computed, and answers that are asked more than once."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from billing.ingest import (
+    events_digest,
+)
+from billing.model.columns import Table
+from billing.model.tables import PACKAGES, USAGE
+from billing.month.business import Business
+from billing.rules.charges import rated_usage
+from billing.store.files import file_hash
+from billing.store.frames import read_frame, scan_frames
+
+
+def computed_once(
+    business: Business,
+    what: str,
+    month: str,
+    events_of: Sequence[str],
+    tables: Sequence[Path],
+    compute: Callable[[], pl.DataFrame],
+    *given: object,
+) -> pl.DataFrame:
+    """A small frame of a month that several steps ask for: computed once, as long as nothing moves that it is made of.
+
+    Parameters
+    ----------
+    events_of
+        The months of the events that are read.
+    tables
+        The files of the tables that are read.
+    given
+        Whatever else it is made of, but for the business as it was given and what was paid on issued documents.
+    """
+    events = events_digest(business.home, events_of, business.as_of)
+    hashes = [path.exists() and file_hash(path) for path in tables]
+    key = (business.register.count(), events, *hashes, *given)
+    return business.computed.once((what, month), key, compute)
+
+
+def rated_charges(business: Business, month: str) -> pl.DataFrame:
+    """The rated usage of all accounts."""
+    return rated_usage(
+        required_table(business, USAGE, month),
+        required_table(business, PACKAGES, month),
+        business.terms,
+        business.catalogue,
+    )
+
+
+def required_table(business: Business, table: Table, month: str, rows: pl.Expr | None = None) -> pl.DataFrame:
+    """The table of the month, or only these rows of it."""
+    path = business.home.partition(table, month)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: {table.name} of {month} has not been computed: bill that month first")
+    return read_frame(path, table) if rows is None else scan_frames([path], table).filter(rows).collect()
+
+
+def without_parked(frame: pl.DataFrame, parked: pl.DataFrame) -> pl.DataFrame:
+    return frame.join(parked.select("account_id"), on="account_id", how="anti", maintain_order="left")

@@ -1,0 +1,83 @@
+"""Correct an issued month: a note per document whose amounts moved (rule 21)."""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from billing.documents.credit_notes import correction_notes
+from billing.documents.drafts import Drafts
+from billing.model.calendar import months_after
+from billing.model.errors import RefusedError
+from billing.model.tables import PACKAGES
+from billing.month.business import Business
+from billing.month.context import required_table
+from billing.month.issuing import NOTHING_ISSUED, issue_notes, refuse_lost_documents, write_issued
+from billing.month.true_ups import (
+    billed_lines,
+    billed_subscriptions,
+    differences_with_lines,
+    month_differences,
+    taxes_left,
+)
+from billing.rules.credited_documents import by_billing_document
+
+
+def refuse_unissued_month(business: Business, month: str) -> None:
+    """A month of which nothing was ever issued holds no document to correct (rule 21).
+
+    Raises
+    ------
+    RefusedError
+        When no billing date of the month has been closed.
+    """
+    months = business.register.issued_months()
+    if month not in months:
+        expected = f"a month from {months[0]} to {months[-1]}" if months else "a month that was issued: none was yet"
+        raise RefusedError(f"unknown month: found {month}, of which nothing was issued, expected {expected}")
+
+
+def correction_drafts(business: Business, month: str, reason: str, accounts: Sequence[str] = ()) -> Drafts:
+    """The credit and debit notes that correct the month's documents now, not issued (rule 21).
+
+    Parameters
+    ----------
+    accounts
+        Of these accounts only; none means all.
+    """
+    differences = month_differences(business, business.first_month or month, months_after(month, 1))
+    if accounts:
+        differences = differences.filter(pl.col("account_id").is_in(accounts))
+    documents = business.register.documents([month])
+    documents = documents.join(differences, on="subscription_id", how="semi", maintain_order="left")
+    return correction_notes(
+        month,
+        differences=by_billing_document(
+            differences_with_lines(business, differences), billed_lines(business, differences)
+        ),
+        reason=reason,
+        subscriptions=billed_subscriptions(business),
+        packages=required_table(business, PACKAGES, month),
+        documents=documents,
+        taxes=taxes_left(business, documents["number"]),
+        accounts=business.inputs.accounts,
+        catalogue=business.catalogue,
+    )
+
+
+def issue_corrections(business: Business, month: str, reason: str, accounts: Sequence[str] = ()) -> pl.DataFrame:
+    """Issue the corrections of the month, and write DOCUMENTS, LINES and TAXES of the month (rule 21).
+
+    Returns
+    -------
+    polars.DataFrame
+        number, kind, account_id, subscription_id, billing_date of the notes.
+    """
+    refuse_lost_documents(business)
+    seen = business.register.state()
+    notes = correction_drafts(business, month, reason, accounts)
+    rows, issued = business.register.rows(month), NOTHING_ISSUED
+    if not notes.documents.is_empty():
+        new = issue_notes(business, month, notes, seen)
+        rows, issued = rows.and_then(new), new.documents.select(NOTHING_ISSUED.columns)
+    write_issued(business, month, rows)
+    return issued

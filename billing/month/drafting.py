@@ -1,0 +1,183 @@
+"""Draft the documents of a month (rule 19)."""
+
+from collections.abc import Iterator, Mapping
+from datetime import date
+from functools import partial
+from typing import Final
+
+import polars as pl
+
+from billing.documents.credit_notes import refund_notes
+from billing.documents.drafts import Drafts, Issued, ToDraft, draft_ranges, with_notes
+from billing.model.calendar import months_after
+from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED
+from billing.month.business import Business
+from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up
+from billing.month.context import rated_charges, required_table, without_parked
+from billing.month.parking import park
+from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
+from billing.month.true_ups import (
+    approved_refunds,
+    billed_lines,
+    billed_subscriptions,
+    differences_with_lines,
+    month_differences,
+    taxes_left,
+)
+from billing.register.issued_documents import IssuedRows
+from billing.rules.credited_documents import by_billing_document
+from billing.store.files import write_file
+from billing.store.frames import scan_frames, write_frame, write_frames, write_rows
+
+_DRAFTED: Final = "drafted"
+
+
+def write_drafts(business: Business, month: str) -> Drafts:
+    """The documents of the month's open billing dates: DRAFTS (returned without content), DRAFT_LINES, DRAFT_TAXES.
+
+    An account whose documents contradict themselves is parked, and the others are drafted without it (rule 28).
+    """
+    unanswered = answers_not_given_once(business, month)
+    if not unanswered.is_empty():
+        park(business, month, unanswered.select("account_id", detail=pl.format("{}: {}", "id", "problem")))
+    drafts = _write_drafts(business, month)
+    problems = _problems_of_drafts(business, month, drafts)
+    if not problems.is_empty():
+        park(business, month, problems)
+        drafts = _write_drafts(business, month)
+    return drafts
+
+
+def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.DataFrame:
+    """account_id, detail: accounts whose drafts do not add up, or that are not billed once on each date."""
+    keys = ["account_id", "subscription_id", "billing_date"]
+    wrong = not_adding_up(drafts.documents, drafts.lines, drafts.taxes, keys).with_columns(
+        problem=pl.lit("its draft does not add up")
+    )
+    found = pl.concat([wrong, dates_not_billed_once(business, month)], how="diagonal")
+    return found.select(
+        "account_id",
+        detail=pl.format("{} on {}: {}", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d"), "problem"),
+    )
+
+
+def _write_drafts(business: Business, month: str) -> Drafts:
+    seen = business.register.state()
+    rows = business.register.rows(month)
+    scheduled, notes = _drafts(business, month, rows), drafted_refund_notes(business, month, rows)
+    parts: list[Drafts] = []
+
+    def pages() -> Iterator[pl.DataFrame]:
+        for drafts in with_notes(scheduled, notes):
+            # the contents are large: each is written and forgotten
+            parts.append(Drafts(drafts.documents.drop("content"), drafts.lines, drafts.taxes))
+            yield drafts.documents
+
+    write_frames(business.home.partition(DRAFTS, month), pages(), DRAFTS)
+    drafts = Drafts(
+        pl.concat(part.documents for part in parts),
+        pl.concat(part.lines for part in parts),
+        pl.concat(part.taxes for part in parts),
+    )
+    for table, frame in ((DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
+        write_frame(business.home.partition(table, month), frame, table)
+    # last: drafts that a killed run left beside an older state are never issued
+    write_record(
+        month_record(business.home, month, _DRAFTED), Record({"register": seen, "as of": business.as_of.isoformat()})
+    )
+    return drafts
+
+
+def drafted_as_of(business: Business, month: str) -> date | None:
+    """The as-of day of the run that made the month's drafts; None when there are none."""
+    inputs = _drafted_inputs(business, month)
+    return date.fromisoformat(inputs["as of"]) if inputs else None
+
+
+def drafted_from(business: Business, month: str) -> str:
+    """The state of the register that the month's drafts were made from.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there are none.
+    """
+    inputs = _drafted_inputs(business, month)
+    if not inputs:
+        raise FileNotFoundError(f"drafts of {month} have not been computed: bill that month first")
+    return inputs["register"]
+
+
+def _drafted_inputs(business: Business, month: str) -> Mapping[str, str]:
+    path = month_record(business.home, month, _DRAFTED)
+    record, before = read_record(path), path.with_name("drafted_from.txt")
+    if record is None and before.exists():
+        # versions before 0.3 wrote two lines
+        register, day = before.read_text().splitlines()
+        return {"register": register, "as of": day.removeprefix("as of ")}
+    return record.inputs if record else {}
+
+
+def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
+    parked = required_table(business, PARKED, month)
+    rated = without_parked(rated_charges(business, month), parked)
+    open_ones = month_differences(business, business.first_month or month, month)
+    differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
+    change = pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("outcome") == "approved")
+    given = ToDraft(
+        subscriptions=without_parked(billed_subscriptions(business), parked),
+        cycles=without_parked(required_table(business, CYCLES, month), parked),
+        packages=required_table(business, PACKAGES, month),
+        decisions=required_table(business, DECISIONS, month, change),
+        rated=rated,
+        dues=without_parked(required_table(business, DUES, month), parked),
+        differences=differences,
+        accounts=business.inputs.accounts,
+        tax_rates=business.inputs.tax_rates,
+    )
+    issued = issued_so_far(business, month, rows, differences["gives_back"])
+    return draft_ranges(month, given, issued, business.catalogue)
+
+
+def keep_drafts_after(business: Business, month: str, through: date) -> None:
+    """Take away the drafts that have been issued: those up to a day, the first of the table."""
+    for table in (DRAFT_LINES, DRAFT_TAXES):
+        left = required_table(business, table, month, pl.col("billing_date") > through)
+        write_frame(business.home.partition(table, month), left, table, in_order=True)
+    path = business.home.partition(DRAFTS, month)
+    pages = scan_frames([path], DRAFTS)
+    write_file(path, partial(write_rows, rows=pages.slice(rows_through(pages, through)), table=DRAFTS))
+
+
+def rows_through(pages: pl.LazyFrame, through: date) -> int:
+    """How many rows of DRAFTS, which is sorted by billing date, are up to a day."""
+    return int(pages.select((pl.col("billing_date") <= through).sum()).collect().item())
+
+
+def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Drafts:
+    refunds = approved_refunds(business)
+    numbers = rows.documents.join(refunds, on="subscription_id", how="semi")["number"]
+    return refund_notes(
+        month,
+        refunds=refunds,
+        subscriptions=business.lives.subscriptions,
+        packages=required_table(business, PACKAGES, month),
+        documents=rows.documents,
+        lines=rows.lines,
+        taxes=taxes_left(business, numbers),
+        accounts=business.inputs.accounts,
+        catalogue=business.catalogue,
+    )
+
+
+def issued_so_far(business: Business, month: str, rows: IssuedRows, given_back: pl.Series) -> Issued:
+    register, before = business.register, months_after(month, -1)
+    return Issued(
+        closed=register.closed_dates().select("subscription_id", "billing_date"),
+        documents=pl.concat([register.documents([before]), rows.documents]).sort("number"),
+        lines=pl.concat([register.lines([before]), rows.lines]).sort("number", "line"),
+        taxes=taxes_left(business, given_back),
+        passed=register.passed_dates(month),
+        closed_through=register.closed_through(month),
+        closed_through_before=register.closed_through(before),
+    )

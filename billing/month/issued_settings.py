@@ -1,0 +1,82 @@
+"""The settings under which billing dates were closed: what would move closed dates is refused.
+
+A closed date stands (rule 9). Under another time zone or billing anchor, or a later billing start, the same
+subscriptions would have other dates, and what was issued would be billed again and given back.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+import polars as pl
+
+from billing.model.calendar import first_day
+from billing.model.catalogue import Catalogue
+from billing.model.errors import Problem, RefusedError
+from billing.register.register import Register
+
+_FILE: Final = "catalogue.yaml"
+# changes of clocks before and after are not billed here
+_FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+
+
+def settings_of(catalogue: Catalogue) -> Mapping[str, str]:
+    """The settings that billing dates depend on, by their place in the catalogue."""
+    return {
+        "time_zone": catalogue.time_zone,
+        "policy.billing_anchor": catalogue.policy.billing_anchor,
+        "policy.billing_start": catalogue.policy.billing_start.isoformat(),
+    }
+
+
+def keep_settings(register: Register, catalogue: Catalogue) -> None:
+    """Record the settings that are about to close billing dates; those that closed the first ones stay.
+
+    A home that was billed by a version that recorded none takes those of its first run from then on.
+    """
+    register.keep_settings(settings_of(catalogue))
+
+
+def refuse_moved_settings(register: Register, catalogue: Catalogue) -> None:
+    """Refuse a catalogue under which closed billing dates would be others.
+
+    Raises
+    ------
+    RefusedError
+        Naming each setting, its old value and why it cannot change.
+    """
+    problems = moved_settings(register, catalogue)
+    if problems:
+        raise RefusedError("landing/catalogue.yaml: the catalogue is refused: billing dates have been closed", problems)
+
+
+def moved_settings(register: Register, catalogue: Catalogue) -> list[Problem]:
+    """The settings that would move closed billing dates; none where nothing was issued yet."""
+    months = register.issued_months()
+    if not months:
+        return []
+    before, problems = register.settings(), []
+    now = settings_of(catalogue)
+    zone = before.get("time_zone", catalogue.time_zone)
+    if zone != catalogue.time_zone and not _is_the_same_clock(zone, catalogue.time_zone):
+        why = "documents were issued under it: under another one their days and cycles would begin at other instants"
+        problems.append(Problem(_FILE, "time_zone", repr(catalogue.time_zone), f"{zone!r} as before ({why})"))
+    anchor = before.get("policy.billing_anchor", catalogue.policy.billing_anchor)
+    if anchor != catalogue.policy.billing_anchor:
+        place, found = "policy.billing_anchor", repr(catalogue.policy.billing_anchor)
+        why = "documents were issued under it: under another one subscriptions would have other billing dates"
+        problems.append(Problem(_FILE, place, found, f"{anchor!r} as before ({why})"))
+    start = catalogue.policy.billing_start
+    if start > first_day(months[0]):
+        old = before.get("policy.billing_start", now["policy.billing_start"])
+        earlier = f"{old} as before" if old < start.isoformat() else f"{first_day(months[0])} or earlier"
+        why = f"documents of {months[0]} were issued: under a later start that month would not exist"
+        problems.append(Problem(_FILE, "policy.billing_start", start.isoformat(), f"{earlier} ({why})"))
+    return problems
+
+
+def _is_the_same_clock(zone: str, other: str) -> bool:
+    """Whether two names of time zones stand for the same local times, as an old and a new name of one do."""
+    instants = pl.datetime_range(_FIRST, _LAST, "1h", time_zone="UTC", eager=True)
+    one, another = (instants.dt.convert_time_zone(name).dt.replace_time_zone(None) for name in (zone, other))
+    return bool((one == another).all())

@@ -1,0 +1,262 @@
+"""Issue documents: numbers, notes, and completing an issue that was interrupted (rule 19)."""
+
+import re
+from datetime import date
+
+import polars as pl
+
+from billing.documents.drafts import Drafts
+from billing.model.calendar import first_day
+from billing.model.errors import RefusedError
+from billing.model.tables import (
+    DECISIONS,
+    DOCUMENTS,
+    DRAFT_LINES,
+    DRAFT_TAXES,
+    DRAFTS,
+    LINES,
+    PACKAGES,
+    PARKED,
+    TAXES,
+)
+from billing.model.text import counted
+from billing.month.business import Business
+from billing.month.context import required_table, without_parked
+from billing.month.drafting import (
+    drafted_as_of,
+    drafted_from,
+    drafted_refund_notes,
+    keep_drafts_after,
+    rows_through,
+)
+from billing.month.issued_settings import keep_settings
+from billing.month.lost_deliveries import newly_measured
+from billing.month.parking import park
+from billing.month.steps import decided_packages, write_decisions, write_packages
+from billing.month.true_ups import approved_refunds
+from billing.month.unbilled import accounts_that_lost_events
+from billing.register.issued_documents import IssuedRows
+from billing.register.register import SERIES, Issue
+from billing.rules.missing_accounts import PASSES_DATES
+from billing.rules.package_changes import CLOSED_SCHEMA
+from billing.store.frames import scan_frames, write_frame
+
+_NUMBER = re.compile(rf"(?P<series>(?:{'|'.join(SERIES.values())})-\d{{4}})-(?P<sequence>\d{{6,}})")
+NOTHING_ISSUED = DOCUMENTS.empty().select("number", "kind", "account_id", "subscription_id", "billing_date")
+
+
+def issue_documents(business: Business, month: str, only_drafts: bool = False) -> pl.DataFrame:
+    """Issue the drafts that have fallen due, close their dates, and write DOCUMENTS, LINES and TAXES of the month.
+
+    Parameters
+    ----------
+    only_drafts
+        Nothing but the drafts; else also the refunds of first documents that are issued here.
+
+    Returns
+    -------
+    polars.DataFrame
+        number, kind, account_id, subscription_id, billing_date of what this call issued.
+    """
+    register = business.register
+    through = business.closes_through(month)
+    # read before and added to: of a large month what was issued is not read back
+    rows, issued = register.rows(month), NOTHING_ISSUED
+    closed: pl.DataFrame | None = None
+    if business.issues and through >= first_day(month):
+        issue = issue_of_month(business, month, through)
+        before = register.closed_through(month)
+        is_due = not issue.closing.is_empty() or not issue.lines.is_empty() or before is None or before < through
+        is_issued = is_due and _is_issued(business, month, issue)
+        # a run that was killed after it had issued did not come to the rest
+        if is_due or _was_issued_since(business, month):
+            if is_due and not is_issued:
+                refuse_lost_documents(business)
+                keep_settings(register, business.catalogue)
+                new = register.issue(issue)
+                # known here: of a large month the closed dates are not read back either
+                closed = pl.concat(
+                    frame.select(list(CLOSED_SCHEMA))
+                    for frame in (required_table(business, PACKAGES, month, pl.col("closed")), issue.closing)
+                )
+                rows, issued = rows.and_then(new), new.documents.select(NOTHING_ISSUED.columns)
+            # the contents are large
+            del issue
+            # a first document that has just been issued may have been refunded since
+            if not only_drafts and not approved_refunds(business).is_empty():
+                seen = register.state()
+                notes = drafted_refund_notes(business, month, rows)
+                if not notes.documents.is_empty():
+                    refunds = issue_notes(business, month, notes, seen)
+                    rows = rows.and_then(refunds)
+                    issued = pl.concat([issued, refunds.documents.select(NOTHING_ISSUED.columns)])
+            _write_what_issuing_moved(business, month, through, closed)
+    write_issued(business, month, rows)
+    return issued
+
+
+def complete_issue(business: Business, month: str) -> pl.DataFrame:
+    """Write what a run that was killed after it had issued the month's drafts did not come to.
+
+    Returns
+    -------
+    polars.DataFrame
+        As `issue_documents`: no rows, as nothing is issued here.
+    """
+    if _was_issued_since(business, month):
+        _write_what_issuing_moved(business, month, business.closes_through(month))
+    write_issued(business, month, business.register.rows(month))
+    return NOTHING_ISSUED
+
+
+def refuse_lost_documents(business: Business) -> None:
+    """Nothing is issued where PDFs stand whose numbers the register has not given yet (rule 19).
+
+    Such a register is older than what was issued (restored from a backup, deleted, another database): it would give
+    the same numbers, and bill the same dates, a second time.
+
+    Raises
+    ------
+    RefusedError
+        When there are such PDFs, with the first of them.
+    """
+    last = business.register.last_numbers()
+    lost = sorted(
+        path
+        for path in business.home.documents.glob("*/*.pdf")
+        if (number := _NUMBER.fullmatch(path.stem)) and int(number["sequence"]) > last.get(number["series"], 0)
+    )
+    if lost:
+        such = counted(len(lost), "such PDF")
+        raise RefusedError(
+            f"{lost[0]}: found the PDF of a document that the register does not know ({such}),"
+            " expected none: the register is older than what was issued, and would give these numbers and bill these "
+            "dates again."
+            " Put the latest register back; where it is lost, settle these documents first, then move their PDFs away "
+            "(docs/operations.md, Restore)"
+        )
+
+
+def _is_issued(business: Business, month: str, issue: Issue) -> bool:
+    """Whether exactly this has been issued already: by a run that was killed before it wrote that down in the lake."""
+    register = business.register
+    before = register.closed_through(month)
+    if register.state() == issue.seen or before is None or before < issue.closed_through:
+        return False
+    keys = ["subscription_id", "billing_date"]
+    if not issue.closing.join(register.closed_dates(month), on=keys, how="anti").is_empty():
+        return False
+    same = ["account_id", *keys, "kind", "corrects"]
+    documents = register.documents([month]).filter(pl.col("issued_on") == issue.as_of)
+    drafts = (
+        issue.drafts.drop("content")
+        .collect()
+        .join(documents.select(*same, "number"), on=same, how="left", nulls_equal=True)
+    )
+    if drafts["number"].null_count():
+        return False
+    drafted = register.drafted_hashes(drafts["number"].to_list())
+    return all(drafted[number] == found for number, found in drafts.select("number", "content_hash").iter_rows())
+
+
+def _was_issued_since(business: Business, month: str) -> bool:
+    """Whether anything was issued since the month was drafted as of this day.
+
+    A month that was drafted as of another day holds what this run does not know.
+    """
+    seen = drafted_from(business, month)
+    return seen != business.register.state() and drafted_as_of(business, month) == business.as_of
+
+
+def _write_what_issuing_moved(
+    business: Business, month: str, through: date, closed: pl.DataFrame | None = None
+) -> None:
+    """Write the drafts that are left, and PACKAGES and DECISIONS with the dates that are closed now."""
+    keep_drafts_after(business, month, through)
+    decided = decided_packages(business, month, closed)
+    write_packages(business, month, decided)
+    write_decisions(business, month, decided)
+
+
+def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> IssuedRows:
+    """Issue notes, which close no billing date; returns what `Register.issue` does."""
+    closing = PACKAGES.empty().select("account_id", *CLOSED_SCHEMA)
+    through = business.register.closed_through(month) or first_day(month)
+    return business.register.issue(
+        Issue(
+            month,
+            business.as_of,
+            through,
+            notes.documents.lazy(),
+            notes.lines,
+            notes.taxes,
+            closing,
+            DECISIONS.empty(),
+            seen,
+            measured=newly_measured(business),
+        )
+    )
+
+
+def write_issued(business: Business, month: str, rows: IssuedRows) -> None:
+    """Write DOCUMENTS, LINES and TAXES of the month: what the register holds, for those who read the lake."""
+    for table, frame in (
+        (DOCUMENTS, rows.documents.with_columns(status=pl.lit("open"))),
+        (LINES, rows.lines),
+        (TAXES, rows.taxes),
+    ):
+        write_frame(business.home.partition(table, month), frame, table)
+
+
+def issue_of_month(business: Business, month: str, through: date) -> Issue:
+    """The drafts up to `through`, and the billing dates up to it that are still open."""
+    reached = pl.col("billing_date") <= through
+    parked = required_table(business, PARKED, month)
+    pages = scan_frames([business.home.partition(DRAFTS, month)], DRAFTS)
+    pages = pages.head(rows_through(pages, through))
+    lost = accounts_that_lost_events(business, month)
+    if not lost.is_empty():
+        parked = park(business, month, lost)
+        pages = pages.join(parked.lazy(), on="account_id", how="anti", maintain_order="left")
+    drafts = pages.drop("content").collect()
+    packages = without_parked(required_table(business, PACKAGES, month), parked)
+    columns = ["account_id", *CLOSED_SCHEMA]
+    settled = drafts.join(packages, on=["subscription_id", "billing_date"], how="anti").select(
+        pl.col(name) if name in drafts.columns else pl.lit(None, pl.String).alias(name) for name in columns
+    )
+    final = required_table(business, DECISIONS, month).filter(
+        pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("decided_on") <= through)
+    )
+    known = business.register.closed_decisions(month)
+    closing = packages.filter(reached & ~pl.col("closed")).select(columns)
+    return Issue(
+        month=month,
+        as_of=business.as_of,
+        closed_through=through,
+        drafts=pages,
+        lines=without_parked(required_table(business, DRAFT_LINES, month, reached), parked),
+        taxes=without_parked(required_table(business, DRAFT_TAXES, month, reached), parked),
+        closing=pl.concat([closing, settled]),
+        decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
+        seen=drafted_from(business, month),
+        begun=_newly_begun(business, closing),
+        measured=newly_measured(business),
+        # of an account that was never billed no date has gone by: each is billed by an invoice of its own
+        passed=parked.filter(
+            pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
+        )["account_id"],
+    )
+
+
+def _newly_begun(business: Business, closing: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id, account_id, request_id of subscriptions that are issued to for the first time.
+
+    Earlier versions recorded none: then of all that have closed dates.
+    """
+    began = business.lives.answers.filter(
+        pl.col("kind").is_in(["subscribe", "resume"]) & pl.col("reason").is_in(["subscribed", "new_subscription"])
+    ).select("subscription_id", "account_id", "request_id")
+    first = closing.filter(pl.col("closing_package").is_null()).select("subscription_id")
+    if not business.register.has_begun_subscriptions():
+        first = pl.concat([first, business.register.closed_subscriptions().select("subscription_id")])
+    return began.join(first, on="subscription_id", how="semi")

@@ -1,0 +1,49 @@
+"""Accounts that cannot be billed this month are parked; the others go on (rule 28)."""
+
+import polars as pl
+
+from billing.model.tables import CYCLES, PACKAGES, PARKED
+from billing.month.business import Business
+from billing.month.context import rated_charges, required_table
+from billing.rules.charges import parked_by_rating
+from billing.rules.missing_accounts import CONTRADICTION
+from billing.store.frames import write_frame
+
+
+def parked_accounts(business: Business, month: str) -> pl.DataFrame:
+    """The accounts that cannot be billed, as far as is known before anything is drafted: PARKED."""
+    cycles, packages = required_table(business, CYCLES, month), required_table(business, PACKAGES, month)
+    without_package = cycles.join(packages, on="subscription_id", how="anti").select(
+        "account_id",
+        detail=pl.format("the package in force of {} is not known: bill the month before again", "subscription_id"),
+    )
+    return as_parked(
+        month,
+        business.parked_in(month),
+        parked_by_rating(rated_charges(business, month), month),
+        contradictory_accounts(without_package),
+    )
+
+
+def as_parked(month: str, *found: pl.DataFrame) -> pl.DataFrame:
+    """PARKED of account_id, reason, detail: one row for an account and a reason."""
+    columns = ["account_id", "reason", "detail"]
+    rows = pl.concat([frame.select(columns) for frame in found]).unique(columns[:2], keep="first", maintain_order=True)
+    return PARKED.conform(rows.with_columns(billing_month=pl.lit(month)))
+
+
+def contradictory_accounts(problems: pl.DataFrame) -> pl.DataFrame:
+    """account_id, reason, detail of accounts of which two things are said that cannot both be."""
+    return problems.drop_nulls("account_id").select(
+        "account_id",
+        reason=pl.lit(CONTRADICTION),
+        detail=pl.format("{}; the others are billed, and it is looked at again by every run", "detail"),
+    )
+
+
+def park(business: Business, month: str, problems: pl.DataFrame) -> pl.DataFrame:
+    """Park accounts of which a contradiction was found (rule 28): account_id, detail. Returns PARKED as it is now."""
+    known = required_table(business, PARKED, month)
+    parked = as_parked(month, known, contradictory_accounts(problems))
+    write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
+    return parked

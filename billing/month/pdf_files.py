@@ -1,0 +1,77 @@
+"""Draw the PDFs of issued documents."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from billing.month.business import Business
+from billing.rendering import Job, RenderedFile, Undrawn, drawing_libraries, render_files
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """The PDFs that were drawn, and the documents that could not be.
+
+    Attributes
+    ----------
+    redrawn
+        Numbers of those that have other bytes than when they were issued: they are recorded beside them.
+    """
+
+    files: Sequence[RenderedFile]
+    undrawn: Sequence[Undrawn]
+    redrawn: Sequence[str]
+
+
+def documents_to_render(business: Business, month: str) -> list[str]:
+    """The numbers of the month's documents whose PDF is not there, or is not known to be theirs; sorted.
+
+    A PDF that is not recorded is rendered again: a killed run left it, or it is not what was issued.
+    """
+    standing = {path.stem for path in (business.home.documents / month).glob("*.pdf")}
+    return [
+        number for number, sha256 in business.register.filed(month).items() if sha256 is None or number not in standing
+    ]
+
+
+def render_documents(
+    business: Business, month: str, workers: int = 2, progress: Callable[[int, int], None] | None = None
+) -> Rendered:
+    """Render the PDF of every document of the month that has none yet, from stored content only (rule 19).
+
+    A document that cannot be drawn is told of, and the others are drawn. Where a library that draws is not the
+    one that a document was issued with, its file may have other bytes: the register says so.
+    """
+    home, register = business.home, business.register
+    known = register.filed(month)
+    missing = documents_to_render(business, month)
+    jobs = (
+        Job(content, home.document_file(month, number), known[number]) for number, content in register.contents(missing)
+    )
+    rendered: list[RenderedFile] = []
+    undrawn: list[Undrawn] = []
+    unrecorded: list[dict[str, object]] = []
+    for file in render_files(jobs, workers=workers):
+        if isinstance(file, Undrawn):
+            undrawn.append(file)
+            continue
+        number = file.path.stem
+        if known[number] is None:
+            unrecorded.append({"number": number, "sha256": file.sha256, "bytes": file.bytes})
+        rendered.append(file)
+        if progress is not None:
+            progress(len(rendered), len(missing))
+        if len(unrecorded) == 500:
+            register.record_files(unrecorded)
+            unrecorded = []
+    register.record_files(unrecorded)
+    other = [file for file in rendered if known[file.path.stem] not in (None, file.sha256)]
+    if other:
+        rows = [(file.path.stem, file.sha256, known[file.path.stem], file.bytes) for file in other]
+        names = ["number", "redrawn_sha256", "sha256", "bytes"]
+        found = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+            redrawn_on=pl.lit(business.as_of), drawn_with=pl.lit(drawing_libraries())
+        )
+        register.record_redrawn_files(found)
+    return Rendered(rendered, undrawn, [file.path.stem for file in other])

@@ -1,0 +1,280 @@
+"""The recorded inputs of months: a month in which nothing moved is not built again.
+
+They cover everything that the month's tables depend on. Once all of its billing dates are closed, later accounts, tax
+rates and earlier dues can change nothing in it and are left out.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from datetime import date
+from functools import lru_cache
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from billing import __version__
+from billing.ingest import events_digest
+from billing.ingest.state import state_path
+from billing.model.calendar import first_day, month_of, months_after, months_between
+from billing.model.columns import Table
+from billing.model.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, PARKED
+from billing.month.business import Business
+from billing.month.computed import file_stamp
+from billing.month.lost_deliveries import losses_that_stand
+from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
+from billing.month.steps import event_months
+from billing.month.true_ups import approved_refunds
+from billing.rules.charges import OUT_OF_RANGE
+from billing.rules.missing_accounts import CONTRADICTION
+from billing.store.files import file_hash
+from billing.store.frames import read_frame
+
+FORMAT: Final = 3
+"""Raised when the tables of a month would come out differently for equal input."""
+
+STEPS: Final[Mapping[str, tuple[str, ...]]] = {
+    "cycles": (),
+    "levels": (),
+    "usage": ("levels",),
+    "packages": ("cycles", "levels", "usage"),
+    "decisions": ("cycles", "levels", "usage"),
+    "charges": ("cycles", "usage", "packages"),
+    "unbilled": (),
+    "drafts": ("cycles", "usage", "packages", "decisions", "charges"),
+}
+"""The steps of a month that compute, each with the steps whose tables it reads."""
+
+# issuing moves these itself, after the steps have read them
+_MOVED_BY_ISSUING: Final = ("closed dates", "documents issued", "closed through")
+# the step that computes charges moves this itself
+_MOVED_BY_STEPS: Final = ("parked no more",)
+
+
+def month_inputs(business: Business, month: str) -> dict[str, str]:
+    """What the month would be made from now: a hash or a plain value by the name of each input."""
+    home, before = business.home, months_after(month, -1)
+    earlier = {*months_between(business.first_month or month, before), before}
+    tables = (LEVELS, PACKAGES, DUES, CHARGES, CYCLES)
+    files = [home.partition(table, each) for each in sorted(earlier) for table in tables]
+    key = (
+        business.register.revision(),
+        *map(file_stamp, [state_path(home), home.partition(PARKED, month), *files]),
+    )
+    return dict(business.computed.once(("inputs", month), key, lambda: _month_inputs(business, month)))
+
+
+def _month_inputs(business: Business, month: str) -> dict[str, str]:
+    before = months_after(month, -1)
+    last_day = date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1)
+    closed_through = business.register.closed_through(month)
+    first = pl.lit(business.first_month or month)
+    inputs = {
+        "format": f"{__version__}/{FORMAT}",
+        "catalogue": business.catalogue.content_hash,
+        "usage": events_digest(business.home, _event_months(business, month), business.as_of),
+        # what is asked for after the month cannot change a billing date in it
+        "requests": _kept(business, ("requests", last_day), lambda: business.requests.filter(pl.col("on") <= last_day)),
+        "payments": _kept(
+            business,
+            ("payments", last_day, business.register.count()),
+            lambda: business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text"),
+        ),
+        # a cancellation or hold of a later month voids what was asked for in this one, and answers it
+        "answers": _kept(
+            business,
+            ("answers", month),
+            lambda: business.lives.answers.filter(pl.max_horizontal(month_of(pl.col("on")), first) == month),
+        ),
+        # a credit note ends a suspension, too
+        "suspensions": _frame_hash(business.suspensions.filter(pl.col("suspended_from").dt.date() <= last_day)),
+        # a refund corrects the first document, whenever it is asked for
+        "refunds": _frame_hash(_refunds_of(business, month)),
+        "first_month": str(business.first_month),
+        "accepted losses": str(losses_that_stand(business).height),
+        # a month in which something contradicted itself is looked at again
+        "contradictions": "0",
+        # so is one whose dues are left out for an account that was parked then, and is no more
+        "parked no more": _parked_no_more(business, month),
+        "levels of the month before": _file(business, LEVELS, before),
+        "packages of the month before": _file(business, PACKAGES, before),
+        "closed dates": _frame_hash(business.register.closed_dates(month)),
+        # a correction adds a note to a month that is over
+        "documents issued": str(business.register.count(month, since=month)),
+        "closed through": str(closed_through),
+    }
+    passed = business.register.passed_dates(month)
+    is_closed = closed_through is not None and closed_through >= last_day
+    parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked_in(month)
+    inputs["parked"] = _frame_hash(pl.concat([parked.select("account_id"), passed.select("account_id")]))
+    if not is_closed:
+        earlier = months_between(business.first_month or month, before)
+        inputs |= {
+            "as of": f"{min(business.as_of, last_day)}, {'issue' if business.issues else 'draft'} through "
+            f"{business.closes_through(month)}",
+            "accounts": _kept(business, ("accounts",), lambda: business.inputs.accounts),
+            "tax rates": _kept(business, ("tax rates",), lambda: business.inputs.tax_rates),
+            # what settles an earlier cycle says how its amount comes about
+            "dues of earlier months": _digest(
+                [_file(business, table, each) for each in earlier for table in (DUES, CHARGES, CYCLES)]
+            ),
+            "documents of earlier months": str(business.register.count(before)),
+        }
+    return inputs
+
+
+def profiles_digest(business: Business) -> str:
+    """A hash of what profiles and balances as of the as-of day depend on."""
+    month = business.as_of.strftime("%Y-%m")
+    return _digest(
+        [
+            *(json.dumps(month_inputs(business, each), sort_keys=True) for each in (month, months_after(month, 1))),
+            _frame_hash(business.inputs.accounts),
+            _frame_hash(business.inputs.tax_rates),
+            _frame_hash(business.payments.drop("file", "row", "text")),
+            str(business.register.count()),
+            str(business.as_of),
+        ]
+    )
+
+
+def recorded_month(business: Business, month: str) -> Record | None:
+    """What the month was made from; None when it was never built to the end."""
+    return read_record(_path(business, month))
+
+
+def record_step(business: Business, month: str, step: str) -> None:
+    """Record what one of STEPS has just been computed from: the month's inputs, and the steps it read."""
+    current = {
+        name: value
+        for name, value in month_inputs(business, month).items()
+        if name not in (*_MOVED_BY_ISSUING, *_MOVED_BY_STEPS)
+    }
+    write_record(month_record(business.home, month, step), Record(current | _steps_read(business, month, step)))
+
+
+def steps_to_run(business: Business, month: str) -> list[str]:
+    """The steps of a month whose tables were not computed from the present inputs and the present tables before them.
+
+    One step alone can be run in Dagster, as of another day too: what it wrote then does not agree with the rest.
+    """
+    return _steps_to_run(business, month, month_inputs(business, month))
+
+
+def record_when_complete(business: Business, month: str) -> bool:
+    """`record_month`, if every step of the month was computed from what there is now; returns whether it was."""
+    complete = not steps_to_run(business, month)
+    if complete:
+        record_month(business, month)
+    return complete
+
+
+def record_month(business: Business, month: str) -> None:
+    """Remember what the month was built from, once everything in it is written."""
+    parked = read_frame(business.home.partition(PARKED, month), PARKED, ["reason"])
+    found = {"contradictions": str(int((parked["reason"] == CONTRADICTION).sum()))}
+    write_record(_path(business, month), Record(month_inputs(business, month) | found))
+
+
+def moved_inputs(business: Business, month: str) -> list[str]:
+    """Names of the inputs that moved since the month was built; `everything` when it was never built."""
+    recorded = recorded_month(business, month)
+    if recorded is None:
+        return ["everything"]
+    current = month_inputs(business, month)
+    steps = [
+        f"step {step}"
+        for step in _steps_to_run(business, month, current)
+        if month_record(business.home, month, step).exists()
+    ]
+    return recorded.moved(current) or steps
+
+
+def first_moved_before(business: Business, month: str) -> str | None:
+    """The first month before `month` that has to be built, or built again; None when all are up to date."""
+    earlier = months_between(business.first_month or month, months_after(month, -1))
+    return next((each for each in earlier if moved_inputs(business, each)), None)
+
+
+def is_up_to_date(business: Business, month: str) -> bool:
+    """Whether a month is the last that was built, and every month before it is up to date."""
+    return month == max(built_months(business), default="") and first_moved_before(business, month) is None
+
+
+def built_months(business: Business) -> list[str]:
+    """The months that have been built."""
+    folder = business.home.lake / "fingerprints"
+    return sorted(path.parent.name.removeprefix("billing_month=") for path in folder.glob("*/fingerprint.json"))
+
+
+def _refunds_of(business: Business, month: str) -> pl.DataFrame:
+    """The approved refunds of subscriptions whose first document belongs to the month."""
+    first = business.lives.subscriptions.filter(month_of(pl.col("grid_start")) == month)
+    return approved_refunds(business).join(first, on="subscription_id", how="semi").sort("request_id")
+
+
+def _parked_no_more(business: Business, month: str) -> str:
+    """How many accounts the month's tables leave out as parked that are not parked any more, or for another reason."""
+    found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason", "detail"])
+    standing = found.filter(~pl.col("reason").is_in([CONTRADICTION, OUT_OF_RANGE]))
+    return str(standing.join(business.parked_in(month), on=standing.columns, how="anti").height)
+
+
+def _event_months(business: Business, month: str) -> list[str]:
+    """Months whose events a month reads: its own, the one before, and in the first month all there are before."""
+    before = months_after(month, -1)
+    is_first = business.first_month is None or month <= business.first_month
+    return [*(event_months(business.home, before) if is_first else []), before, month]
+
+
+def _path(business: Business, month: str) -> Path:
+    return month_record(business.home, month, "fingerprint")
+
+
+def _steps_to_run(business: Business, month: str, current: Mapping[str, str]) -> list[str]:
+    return [step for step in STEPS if not _is_current(business, month, step, current)]
+
+
+def _is_current(business: Business, month: str, step: str, current: Mapping[str, str]) -> bool:
+    record = read_record(month_record(business.home, month, step))
+    if record is None:
+        return False
+    # inputs that count no more once the month is closed are in the record still
+    now = {**current, **_steps_read(business, month, step)}
+    return all(now.get(name, value) == value for name, value in record.inputs.items())
+
+
+def _steps_read(business: Business, month: str, step: str) -> dict[str, str]:
+    """The digests of the records of the steps whose tables a step reads."""
+    return {f"step {each}": _step_digest(business, month, each) for each in STEPS[step]}
+
+
+def _step_digest(business: Business, month: str, step: str) -> str:
+    path = month_record(business.home, month, step)
+    return file_hash(path) if path.exists() else "none"
+
+
+def _file(business: Business, table: Table, month: str) -> str:
+    path = business.home.partition(table, month)
+    stamp = file_stamp(path)
+    return "none" if stamp is None else _hash_once(path, *stamp)
+
+
+@lru_cache(maxsize=10_000)
+def _hash_once(path: Path, *_: int) -> str:
+    """The hash of a file in a state: earlier months are asked for at every step, and a file is only ever replaced."""
+    return file_hash(path)
+
+
+def _kept(business: Business, what: tuple[object, ...], frame: Callable[[], pl.DataFrame]) -> str:
+    """The hash of something that was given: a business never reads it again, so it is taken once."""
+    return business.computed.once(("hash", *what), None, lambda: _frame_hash(frame()))
+
+
+def _frame_hash(frame: pl.DataFrame) -> str:
+    return hashlib.sha256(frame.write_json().encode()).hexdigest()
+
+
+def _digest(values: list[str]) -> str:
+    return hashlib.sha256("\n".join(values).encode()).hexdigest()

@@ -1,0 +1,313 @@
+"""What was given to the last run, and when an account was settled: kept, so that a preview can say which input moved.
+
+An account is settled when all that is due of its closed billing dates has been issued. One that is not (the difference
+waits for its next document, or was left out of a correction) goes on being compared with what was given when it was.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from billing.ingest.parsed_files import FileVersion
+from billing.ingest.state import read_state
+from billing.inputs.accounts import ACCOUNT_COLUMNS
+from billing.inputs.requests import REQUEST_MEMBERS
+from billing.model.catalogue import Agreement, Terms
+from billing.month.business import Business
+from billing.store.files import remove_file, write_file
+from billing.store.home import Home
+
+_GIVEN: Final = pl.Schema(
+    {
+        "kind": pl.String(),
+        "key": pl.String(),
+        "account_id": pl.String(),
+        "package": pl.String(),
+        "delivery_day": pl.Date(),
+        "file": pl.String(),
+        "content": pl.String(),
+    }
+)
+_PAYMENT: Final = ("payment_id", "account_id", "document", "at", "amount", "currency", "status")
+
+
+_GROUPS: Final = pl.Schema(
+    {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
+)
+# how contents begin that name their parts
+_PARTED: Final = '{"since": '
+_ENTRY: Final = ["account_id", "package", "delivery_day", "file"]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What was given otherwise before.
+
+    Attributes
+    ----------
+    groups
+        account_id, group: the accounts that are not settled, by the time at which they were. Group 0, of all others, is
+        compared with the last run.
+    inputs
+        group, kind (delivery, request, payment, account, catalogue, tax_rates), key, account_id (null where it is not
+        one account's), package (of a part of the catalogue), delivery_day, file, before and now (the contents; null
+        where there was, or is, none), cause (words), and of a version, an agreement and the metrics the parts (as
+        `part_of`) that are others and the day since which they hold (both null elsewhere); sorted.
+    """
+
+    groups: pl.DataFrame
+    inputs: pl.DataFrame
+
+
+def moved_rows(home: Home, now: Business) -> Moved:
+    """What moved between what was recorded in a home and what is given `now`."""
+    given, groups = rows_now(now), _read(_groups_path(home), _GROUPS).with_row_index("group", offset=1)
+    keys, place = ["kind", "key"], pl.col("group").cast(pl.Int32)
+    last = given.join(_read(_given_path(home), _GIVEN), on=keys, how="full", coalesce=True, suffix="_before")
+    since_last = last.filter(pl.col("content").ne_missing(pl.col("content_before"))).select(
+        *keys,
+        *(pl.coalesce(name, f"{name}_before") for name in _ENTRY),
+        before="content_before",
+        now="content",
+        group=pl.lit(0, pl.Int32),
+    )
+    accounts = groups.select(place, account_id="accounts").explode("account_id", empty_as_null=False)
+    recorded = (
+        groups.select(place, "before")
+        .explode("before", empty_as_null=False)
+        .unnest("before")
+        .with_columns(pl.col("delivery_day").str.to_date("%Y-%m-%d"))
+        .rename({"content": "before"})
+        .join(given.select(*keys, now="content"), on=keys, how="left")
+    )
+    # what moved since the last run moved since an earlier day, too; what is recorded of that day goes before
+    later = since_last.drop("group").join(groups.select(place), how="cross")
+    later = _bearing_on(accounts, later.join(recorded, on=["group", *keys], how="anti"))
+    change = (
+        pl.when(pl.col("before").is_null())
+        .then(pl.lit("is new"))
+        .when(pl.col("now").is_null())
+        .then(pl.lit("is gone"))
+        .otherwise(pl.lit("has changed"))
+    )
+    inputs = (
+        pl.concat([since_last, recorded.select(since_last.columns), later.select(since_last.columns)])
+        .filter(pl.col("before").ne_missing(pl.col("now")) & _is_comparable())
+        .with_columns(cause=pl.format("{} {} {}", pl.col("kind").str.replace("_", " "), "key", change))
+        .sort("group", "kind", "key")
+    )
+    return Moved(accounts.select("account_id", "group"), _with_parts(inputs))
+
+
+def record_rows(business: Business, moved: Moved, unsettled: pl.Series) -> None:
+    """Remember what is given now, in the lake: every month is built from it; and what was when accounts were settled.
+
+    Parameters
+    ----------
+    moved
+        As `moved_rows` of this business.
+    unsettled
+        The ids of the accounts that are not settled.
+    """
+    members = (
+        pl.DataFrame({"account_id": unsettled.unique()})
+        .join(moved.groups, on="account_id", how="left")
+        .with_columns(pl.col("group").fill_null(0))
+    )
+    entries = (
+        _bearing_on(members, moved.inputs)
+        .sort("group", "kind", "key")
+        .rename({"before": "content"})
+        .select("group", before=pl.struct(pl.col(name).cast(pl.String) for name in _GIVEN))
+    )
+    groups = (
+        members.sort("account_id")
+        .group_by("group", maintain_order=True)
+        .agg(accounts="account_id")
+        .join(entries.group_by("group", maintain_order=True).agg("before"), on="group", how="left")
+        .with_columns(pl.col("before").fill_null([]), is_new=pl.col("group") == 0)
+        .sort("is_new", "group")
+        .select(*_GROUPS)
+    )
+    path = _groups_path(business.home)
+    # first: as long as the rest still tells of the last run, the same is found again
+    if groups.is_empty():
+        remove_file(path)
+    else:
+        write_file(path, groups.write_parquet)
+    write_file(_given_path(business.home), rows_now(business).write_parquet)
+
+
+def recorded_deliveries(home: Home) -> list[FileVersion]:
+    """The deliveries as they were at the last run, and when accounts that are not settled were."""
+    groups = _read(_groups_path(home), _GROUPS).select(entry="before").explode("entry", empty_as_null=False)
+    names = {"day": pl.col("delivery_day"), "name": pl.col("file"), "sha256": pl.col("content")}
+    last = _read(_given_path(home), _GIVEN).filter(pl.col("kind") == "delivery").select(**names)
+    before = (
+        groups.unnest("entry")
+        .filter((pl.col("kind") == "delivery") & pl.col("content").is_not_null())
+        .with_columns(pl.col("delivery_day").str.to_date("%Y-%m-%d"))
+        .select(**names)
+    )
+    return [FileVersion(*row) for row in pl.concat([last, before]).unique().sort("day", "name", "sha256").iter_rows()]
+
+
+def _bearing_on(accounts: pl.DataFrame, inputs: pl.DataFrame) -> pl.DataFrame:
+    """Those of the inputs that are everybody's, or one of the accounts' of their group."""
+    own = inputs.join(accounts, on=["group", "account_id"], how="semi")
+    return pl.concat([inputs.filter(pl.col("account_id").is_null()), own])
+
+
+def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
+    return pl.read_parquet(path) if path.exists() else pl.DataFrame(schema=schema)
+
+
+def _given_path(home: Home) -> Path:
+    return home.lake / "given.parquet"
+
+
+def _groups_path(home: Home) -> Path:
+    return home.lake / "unsettled.parquet"
+
+
+def rows_now(business: Business) -> pl.DataFrame:
+    """kind, key, account_id, package, delivery_day, file, content of everything that is given up to the as-of day."""
+    inputs = business.inputs
+    parts = [
+        _deliveries(business),
+        _rows(business.requests, "request", "request_id", REQUEST_MEMBERS),
+        _rows(inputs.payments.filter(pl.col("on") <= business.as_of), "payment", "payment_id", _PAYMENT),
+        _rows(inputs.accounts, "account", "account_id", ACCOUNT_COLUMNS),
+        _catalogue(business),
+        pl.DataFrame({"kind": "tax_rates", "key": "table", "content": inputs.tax_rates.write_json()}),
+    ]
+    return pl.concat([pl.DataFrame(schema=_GIVEN), *parts], how="diagonal").sort("kind", "key")
+
+
+def _deliveries(business: Business) -> pl.DataFrame:
+    state = read_state(business.home)
+    rows = [
+        {"delivery_day": day, "file": name, "content": file.sha256}
+        for day, found in (state.days.items() if state else ())
+        for name, file in found.files.items()
+        if day <= business.as_of
+    ]
+    frame = pl.DataFrame(rows, schema={"delivery_day": pl.Date, "file": pl.String, "content": pl.String})
+    return frame.with_columns(kind=pl.lit("delivery"), key=pl.format("{}/{}", "delivery_day", "file"))
+
+
+def _rows(frame: pl.DataFrame, kind: str, key: str, members: tuple[str, ...]) -> pl.DataFrame:
+    return frame.select(
+        "account_id",
+        kind=pl.lit(kind),
+        key=pl.col(key),
+        # members that earlier versions did not know are left out where they hold nothing
+        content=pl.struct(pl.col(name).cast(pl.String) for name in members)
+        .struct.json_encode()
+        .str.replace(',"withdraws":null', "", literal=True),
+    )
+
+
+def part_of(due_kind: str, metric: str | None) -> str:
+    """The part of a version, an agreement or the metrics that decides on what is due of a closed date."""
+    return due_kind if metric is None else f"{due_kind} of {metric}"
+
+
+def _terms(terms: Terms | Agreement) -> dict[str, object]:
+    """Their parts, as `part_of` names them."""
+    metrics = sorted({*terms.allowances, *terms.overage})
+    return {part_of("package_fee", None): (terms.monthly, terms.yearly)} | {
+        part_of("overage", metric): [each.get(metric, "as it is") for each in (terms.allowances, terms.overage)]
+        for metric in metrics
+    }
+
+
+def _agreed(agreement: Agreement) -> dict[str, object]:
+    """The parts of an agreement, each with the day on which it ends, if there is one."""
+    if agreement.until is None:
+        return _terms(agreement)
+    return {name: [part, f"until {agreement.until}"] for name, part in _terms(agreement).items()}
+
+
+def _as_parts(parts: Mapping[str, object], since: date | None = None) -> str:
+    return json.dumps({"since": None if since is None else since.isoformat(), "parts": parts}, default=repr)
+
+
+def _is_of_an_earlier_version(column: str) -> pl.Expr:
+    """Whether a content of the catalogue was recorded before Overage told its parts apart."""
+    return (pl.col(column).is_not_null() & ~pl.col(column).str.starts_with(_PARTED)).fill_null(False)
+
+
+def _is_comparable() -> pl.Expr:
+    """What an earlier version has recorded of a version of the catalogue says nothing of what it is now."""
+    is_parted = pl.col("now").str.starts_with(_PARTED).fill_null(False)
+    return ~((pl.col("kind") == "catalogue") & is_parted & _is_of_an_earlier_version("before"))
+
+
+def _with_parts(inputs: pl.DataFrame) -> pl.DataFrame:
+    """`inputs` with parts (which of them are others now; null where it has none) and since (when it takes effect)."""
+    is_parted = pl.col("package").is_not_null() | pl.col("account_id").is_not_null() | (pl.col("key") == "metrics")
+    contents = (
+        inputs.filter((pl.col("kind") == "catalogue") & is_parted & ~_is_of_an_earlier_version("before"))
+        .select("before", "now")
+        .unique()
+    )
+    rows = []
+    for before, now in contents.iter_rows():
+        one, other = (json.loads(content) if content else {"parts": {}} for content in (before, now))
+        names = {*one["parts"], *other["parts"]}
+        moved = sorted(name for name in names if one["parts"].get(name) != other["parts"].get(name))
+        rows.append((before, now, moved, other.get("since") or one.get("since")))
+    parted = pl.DataFrame(
+        rows,
+        schema={"before": pl.String, "now": pl.String, "parts": pl.List(pl.String), "since": pl.String},
+        orient="row",
+    )
+    return inputs.join(
+        parted.with_columns(pl.col("since").str.to_date()),
+        on=["before", "now"],
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
+    )
+
+
+def _catalogue(business: Business) -> pl.DataFrame:
+    """The parts of the catalogue: each version of a package, each agreement, and what holds for everyone."""
+    catalogue = business.catalogue
+    versions = [
+        {
+            "key": f"package {package.name}, version of {terms.effective_from}",
+            "package": package.name,
+            "content": _as_parts(
+                _terms(terms) | {"upgrades": [package.rank, *terms.auto_upgrade_on]}, terms.effective_from
+            ),
+        }
+        for package in catalogue.packages
+        for terms in package.versions
+    ]
+    agreements = [
+        {
+            "key": f"agreement of {agreement.account_id} on {agreement.package} from {agreement.effective_from}",
+            "account_id": agreement.account_id,
+            "content": _as_parts(_agreed(agreement), agreement.effective_from),
+        }
+        for agreement in catalogue.agreements
+    ]
+    metrics = {part_of("overage", metric.name): metric for metric in catalogue.metrics}
+    common = [
+        {"key": "metrics", "content": _as_parts(metrics)},
+        {"key": "policy", "content": repr(catalogue.policy)},
+        {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
+        {"key": "seller", "content": repr(catalogue.seller)},
+    ]
+    frame = pl.DataFrame(
+        [*versions, *agreements, *common],
+        schema={"key": pl.String, "package": pl.String, "account_id": pl.String, "content": pl.String},
+    )
+    return frame.with_columns(kind=pl.lit("catalogue"))

@@ -1,0 +1,100 @@
+"""A scratch copy of a home: to compute as of another day, or what would change, without writing into the home."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+from billing.month.business import Business
+from billing.month.drafting import write_drafts
+from billing.month.issuing import issue_documents
+from billing.month.recorded_inputs.months import moved_inputs, record_month
+from billing.month.recorded_inputs.usage import RECORD
+from billing.month.steps import (
+    billed_months,
+    write_charges,
+    write_cycles,
+    write_decisions,
+    write_levels,
+    write_packages,
+    write_usage,
+)
+from billing.month.unbilled import write_unbilled
+from billing.store.home import Home
+from billing.store.temporary_folder import temporary_folder
+
+STEPS_OF_A_MONTH: Final[tuple[Callable[[Business, str], Any], ...]] = (
+    write_cycles,
+    write_levels,
+    write_usage,
+    write_packages,
+    write_decisions,
+    write_charges,
+)
+"""What is computed of a month before its documents, in order."""
+
+
+@contextmanager
+def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Iterator[Business]:
+    """The business as of a day in a copy of its lake, gone afterwards.
+
+    Files of the lake are never changed in place, so the copy is made of links where the file system allows.
+
+    Parameters
+    ----------
+    issues
+        Whether the copy issues, into a register that is a copy, too.
+    """
+    with temporary_folder("overage-scratch-") as root:
+        register = business.register.copied_to(root / "register.db") if issues else business.register
+        try:
+            (root / "landing").symlink_to(business.home.landing.resolve())
+            if business.home.lake.is_dir():
+                # usage is measured anew, so that a copy checks what was added to it delivery by delivery
+                shutil.copytree(
+                    business.home.lake,
+                    root / "lake",
+                    copy_function=_link,
+                    ignore=shutil.ignore_patterns(f"{RECORD}.json"),
+                )
+                # who may only read the lake writes into the copy all the same, and removes it
+                for folder, _, _ in os.walk(root / "lake"):
+                    Path(folder).chmod(0o700)
+            yield business.at(as_of, issues=issues, home=Home(root), register=register)
+        finally:
+            if issues:
+                register.close()
+
+
+def bring_up_to_date(
+    business: Business, through: str, progress: Callable[[str, int, int], None] | None = None
+) -> dict[str, list[str]]:
+    """Compute every month up to `through` whose inputs moved, drafts included; issue where the business does.
+
+    Returns
+    -------
+    dict
+        By month: the names of the inputs that had moved.
+    """
+    moved = {}
+    months = billed_months(business, through)
+    for done, month in enumerate(months):
+        if progress is not None:
+            progress("computing months", done, len(months))
+        names = moved_inputs(business, month)
+        if names:
+            moved[month] = names
+            for step in (*STEPS_OF_A_MONTH, write_unbilled, write_drafts, issue_documents):
+                step(business, month)
+            record_month(business, month)
+    return moved
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,286 @@
+"""The steps of a billing month: each reads the tables it needs, computes one table and writes it.
+
+Each is a pure function of the landing folder, the register and the tables of this month and the one before; running it
+again on unchanged input writes nothing.
+"""
+
+from datetime import date
+
+import polars as pl
+
+from billing.ingest import (
+    IngestOutcome,
+    Progress,
+    accounts_of_events,
+    event_hashes,
+    ingest_deliveries,
+    pending_days,
+    repeated_events,
+    scan_event_parts,
+    scan_events,
+)
+from billing.ingest.state import state_path
+from billing.model.calendar import months_after, months_between
+from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, EVENTS, LEVELS, PACKAGES, PARKED, USAGE
+from billing.month.business import Business
+from billing.month.checks import quantities_not_charged_once
+from billing.month.computed import file_stamp
+from billing.month.context import computed_once, rated_charges, required_table, without_parked
+from billing.month.lost_deliveries import refuse_lost_deliveries
+from billing.month.parking import as_parked, contradictory_accounts, parked_accounts
+from billing.month.recorded_inputs.rows import recorded_deliveries
+from billing.month.recorded_inputs.usage import added_events, measuring_digest, record_measured
+from billing.month.true_ups import refund_amounts
+from billing.rules.charges import month_charges, month_dues
+from billing.rules.cycles import MonthCycles, month_cycles
+from billing.rules.decisions import month_decisions
+from billing.rules.gauges import levels_at_close
+from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
+from billing.rules.refusals import refused_after_close, without_decided_voids
+from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
+from billing.store.frames import read_frame, scan_frames, write_frame
+from billing.store.home import Home
+
+
+def billed_months(business: Business, through: str) -> list[str]:
+    """The months from that of the first subscription to `through`."""
+    return [] if business.first_month is None else months_between(business.first_month, through)
+
+
+def event_months(home: Home, before: str) -> list[str]:
+    """The calendar months before `before` in which there are events."""
+    files = (home.lake / "events").glob("event_month=*/*.parquet")
+    months = {path.parent.name.removeprefix("event_month=") for path in files}
+    return sorted(month for month in months if month < before)
+
+
+def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
+    """As `pending_days`, up to the as-of day."""
+    catalogue = business.catalogue
+    return pending_days(
+        business.home,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.known_accounts,
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
+        through=business.as_of,
+        by_content=by_content,
+        limits=catalogue.policy.limits,
+    )
+
+
+def ingest_usage(business: Business, progress: Progress | None = None) -> IngestOutcome:
+    """Ingest what has been delivered up to the as-of day and is new or changed."""
+    catalogue = business.catalogue
+    return ingest_deliveries(
+        business.home,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.known_accounts,
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
+        progress=progress,
+        through=business.as_of,
+        kept=recorded_deliveries(business.home),
+        limits=catalogue.policy.limits,
+    )
+
+
+def write_cycles(business: Business, month: str) -> pl.DataFrame:
+    """The billing dates of the month: CYCLES."""
+    cycles = cycles_of_month(business, month).cycles
+    write_frame(business.home.partition(CYCLES, month), cycles, CYCLES, in_order=True)
+    return cycles
+
+
+def write_levels(business: Business, month: str) -> pl.DataFrame:
+    """The gauges' levels at the start of the month before and of this one: LEVELS.
+
+    Raises
+    ------
+    FileNotFoundError
+        When the month before has not been billed: a level cannot be guessed.
+    """
+    before = months_after(month, -1)
+    is_first = business.first_month is None or month <= business.first_month
+    refuse_lost_deliveries(business, month, date.min if is_first else None)
+    previous = None if is_first else required_table(business, LEVELS, before)
+    earlier = event_months(business.home, before) if is_first else []
+    levels = month_levels(
+        month,
+        previous,
+        scan_events(business.home, [before], business.as_of),
+        scan_events(business.home, earlier, business.as_of),
+        business.catalogue,
+    )
+    write_frame(business.home.partition(LEVELS, month), levels, LEVELS)
+    return levels
+
+
+def write_usage(business: Business, month: str) -> pl.DataFrame:
+    """What was used in the cycles that close in the month: USAGE."""
+    refuse_lost_deliveries(business, month)
+    home, cycles, levels = business.home, cycles_of_month(business, month), required_table(business, LEVELS, month)
+    months, as_of = [months_after(month, -1), month], business.as_of
+    files = event_hashes(home, months, as_of)
+    digest = measuring_digest(cycles, levels, business.catalogue.metrics)
+    inputs = UsageInputs(
+        month=month,
+        spans=cycles.spans,
+        cycles=cycles.cycles,
+        levels=levels,
+        events=scan_event_parts(home, months, as_of),
+        repeated=repeated_events(home, months, as_of),
+        accounts=accounts_of_events(home),
+        catalogue=business.catalogue,
+    )
+    added = added_events(home, month, digest, files)
+    if added is None:
+        usage = month_usage(inputs)
+    else:
+        before = read_frame(home.partition(USAGE, month), USAGE)
+        usage = month_usage_with_more(inputs, before=before, added=scan_frames(added, EVENTS))
+    write_frame(home.partition(USAGE, month), usage, USAGE, in_order=True)
+    record_measured(home, month, digest, files)
+    return usage
+
+
+def write_packages(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
+    """The package of every cycle that starts in the month: PACKAGES, as decided here or before."""
+    packages = (decided or decided_packages(business, month)).packages
+    write_frame(business.home.partition(PACKAGES, month), packages, PACKAGES, in_order=True)
+    return packages
+
+
+def write_decisions(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
+    """The answers to requests and the automatic upgrades of the month, those decided by the as-of day: DECISIONS."""
+    changes = (decided or decided_packages(business, month)).decisions.filter(pl.col("decided_on") <= business.as_of)
+    closed = business.register.closed_decisions(month)
+    answers = business.lives.answers.filter(
+        (pl.col("outcome") != "pending") | pl.col("request_id").is_in(changes["request_id"].drop_nulls().implode())
+    )
+    if business.lives.answers["outcome"].is_in(["pending", "superseded"]).any():
+        decided_before = business.register.closed_decision_ids()
+        late = refused_after_close(business.lives.answers, business.register.closed_dates(), decided_before)
+        answers = without_decided_voids(pl.concat([answers, late]), decided_before)
+    decisions = month_decisions(
+        month,
+        pl.concat([closed, DECISIONS.conform(changes)]),
+        answers,
+        refund_amounts(business),
+        business.first_month or month,
+        business.catalogue,
+    )
+    write_frame(business.home.partition(DECISIONS, month), decisions, DECISIONS, in_order=True)
+    business.computed.forget(("packages", month))
+    return decisions
+
+
+def write_charges(business: Business, month: str) -> pl.DataFrame:
+    """What the closed cycles cost and what falls due on the month's billing dates: CHARGES, DUES and PARKED."""
+    parked = parked_accounts(business, month)
+    rated = without_parked(rated_charges(business, month), parked)
+    charges = month_charges(rated)
+    unmatched = quantities_not_charged_once(without_parked(required_table(business, USAGE, month), parked), charges)
+    if not unmatched.is_empty():
+        parked = as_parked(month, parked, contradictory_accounts(unmatched))
+        rated, charges = without_parked(rated, parked), without_parked(charges, parked)
+    cycles = without_parked(required_table(business, CYCLES, month), parked)
+    packages = required_table(business, PACKAGES, month)
+    first_packages = _first_packages(business, cycles)
+    dues = month_dues(
+        month,
+        cycles=cycles,
+        packages=packages,
+        first_packages=first_packages,
+        rated=rated,
+        terms=business.terms,
+        catalogue=business.catalogue,
+    )
+    write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
+    write_frame(business.home.partition(DUES, month), dues, DUES, in_order=True)
+    write_frame(business.home.partition(CHARGES, month), charges, CHARGES, in_order=True)
+    return charges
+
+
+def cycles_of_month(business: Business, month: str) -> MonthCycles:
+    return month_cycles(month, business.lives.subscriptions, business.suspensions, business.catalogue)
+
+
+def decided_packages(business: Business, month: str, closed: pl.DataFrame | None = None) -> PackageMonth:
+    """What is decided; `closed` is what the register holds of the month, where that is known without asking it.
+
+    Computed once for PACKAGES and DECISIONS.
+    """
+    home = business.home
+    files = [state_path(home), *(home.partition(table, month) for table in (CYCLES, USAGE, LEVELS))]
+    resumed = business.lives.subscriptions["resumed_from"].is_not_null().any()
+    # the package of one that was resumed is looked for in all months, this one included
+    files += [
+        path
+        for path in sorted((home.lake / PACKAGES.name).glob("*/*.parquet"))
+        if resumed or month not in path.parent.name
+    ]
+    key = (business.register.revision(), *map(file_stamp, files))
+    return business.computed.once(("packages", month), key, lambda: _decided_packages(business, month, closed))
+
+
+def _decided_packages(business: Business, month: str, closed: pl.DataFrame | None) -> PackageMonth:
+    cycles = required_table(business, CYCLES, month)
+    before = months_after(month, -1)
+    is_first = business.first_month is None or month <= business.first_month
+    previous = PACKAGES.empty() if is_first else required_table(business, PACKAGES, before)
+    return decide_packages(
+        month,
+        cycles=cycles,
+        usage=required_table(business, USAGE, month),
+        levels=_levels_of_downgrades(business, cycles, month),
+        previous=previous.select("subscription_id", "opening_package", "waiting_package"),
+        first_packages=_first_packages(business, cycles),
+        answers=business.lives.answers,
+        closed=business.register.closed_dates(month).select(list(CLOSED_SCHEMA)) if closed is None else closed,
+        terms=business.terms,
+    )
+
+
+def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) -> pl.DataFrame:
+    """The levels at the close where a downgrade is asked for, as `levels_at_close`."""
+    asked = business.lives.answers.filter((pl.col("outcome") == "pending") & (pl.col("kind") == "downgrade"))
+    dates = cycles.join(
+        asked, left_on=["subscription_id", "billing_date"], right_on=["subscription_id", "effective_on"], how="semi"
+    )
+    months = [months_after(month, -1), month] if dates.height else []
+    at = tuple(dates.select("account_id", "subscription_id", "billing_date").iter_rows())
+
+    def compute() -> pl.DataFrame:
+        events = scan_events(business.home, months, business.as_of)
+        accounts = accounts_of_events(business.home) if months else dates["account_id"]
+        return levels_at_close(dates, required_table(business, LEVELS, month), events, accounts, business.catalogue)
+
+    levels = business.home.partition(LEVELS, month)
+    return computed_once(business, "levels at the close", month, months, [levels], compute, at)
+
+
+def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id, first_package of subscriptions that begin; one that was resumed goes on with its old package."""
+    begun = business.lives.subscriptions.select("subscription_id", "first_package", "resumed_from").join(
+        cycles.filter(pl.col("billing_index") == 0).select("subscription_id"), on="subscription_id", how="semi"
+    )
+    resumed = begun.filter(pl.col("resumed_from").is_not_null()).select("subscription_id", "resumed_from")
+    if resumed.is_empty():
+        return begun.select("subscription_id", "first_package")
+    files = sorted((business.home.lake / PACKAGES.name).glob("billing_month=*/*.parquet"))
+    last = (
+        scan_frames(files, PACKAGES)
+        .join(resumed.lazy().select(subscription_id="resumed_from").unique(), on="subscription_id", how="semi")
+        .sort("billing_date")
+        .group_by("subscription_id", maintain_order=True)
+        .agg(old_package=pl.coalesce("opening_package", "closing_package").last())
+        .collect()
+    )
+    # one that was put on hold in its trial never had a cycle: its package is the one that was subscribed to
+    subscribed = business.lives.subscriptions.select("subscription_id", subscribed_package="first_package")
+    return (
+        begun.join(last, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
+        .join(subscribed, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
+        .select("subscription_id", first_package=pl.coalesce("first_package", "old_package", "subscribed_package"))
+    )

@@ -1,0 +1,146 @@
+"""What was issued against what is due: differences, refunds, and the taxes of what is given back (rules 20 and 24)."""
+
+import polars as pl
+
+from billing.documents.true_up_lines import with_settlements
+from billing.model.calendar import first_day, month_of, months_after, months_between
+from billing.model.columns import MONEY
+from billing.model.tables import CHARGES, CYCLES, DUES, PARKED
+from billing.month.business import Business
+from billing.month.lost_deliveries import losses_that_stand
+from billing.register.register import Register
+from billing.rules.balances import money_sent_back
+from billing.rules.missing_accounts import while_parked
+from billing.rules.tax import running_taxes
+from billing.rules.true_ups import open_differences
+
+
+def month_differences(business: Business, since: str, before: str, later: Register | None = None) -> pl.DataFrame:
+    """As `open_differences`, of the months from `since` to the one before `before`, all of them up to date.
+
+    Parameters
+    ----------
+    later
+        A later state of the register: a fee that it has paid back is left alone, too, and a date that it has closed and
+        that went by while its account was parked counts as closed.
+    """
+    months = months_between(since, months_after(before, -1))
+    register, days = business.register, (first_day(since), first_day(before))
+    amounts, closed = register.issued_amounts(*days), register.closed_dates()
+    if later is not None:
+        is_refund = pl.col("kind") == "refund"
+        amounts = pl.concat([amounts.filter(~is_refund), later.issued_amounts(*days).filter(is_refund)])
+        came_back = while_parked(later.closed_dates(), register.dates_gone_by())
+        closed = pl.concat([closed, came_back])
+    amounts = _with_refunds_taken_back(business, amounts)
+    differences = open_differences(
+        business.scan_months(DUES, months),
+        business.scan_months(PARKED, months),
+        closed.select("subscription_id", "billing_date").unique(),
+        amounts,
+    )
+    return _without_accepted_losses(differences, losses_that_stand(business))
+
+
+def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:
+    """What was billed, less what was paid back by refunds that a request took back: that fee is due again (rule 17)."""
+    taken_back = business.lives.answers.filter((pl.col("kind") == "refund") & (pl.col("reason") == "withdrawn"))
+    if taken_back.is_empty():
+        return amounts
+    is_undone = (
+        (pl.col("kind") == "refund")
+        & pl.col("account_id").is_in(taken_back["account_id"].implode())
+        & ~pl.col("subscription_id").is_in(approved_refunds(business)["subscription_id"].implode())
+    )
+    fee = pl.when(is_undone).then(pl.lit("package_fee")).otherwise("kind")
+    keys = ["account_id", "subscription_id", "billing_date", "kind", "metric"]
+    others = [name for name in amounts.columns if name not in (*keys, "issued")]
+    return (
+        amounts.with_columns(kind=fee)
+        .group_by(keys, maintain_order=True)
+        .agg(pl.col("issued").sum().cast(MONEY), pl.col(others).first())
+        .select(amounts.columns)
+    )
+
+
+def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) -> pl.DataFrame:
+    """Overages of cycles whose usage is lost in part stand as they were issued (rule 22)."""
+    if losses.is_empty() or differences.is_empty():
+        return differences
+    spans = losses.select("first_day", "last_day").unique()
+    touched = (
+        differences.filter(pl.col("kind") == "overage")
+        .select("cycle_start", "cycle_end")
+        .unique()
+        .join_where(spans, pl.col("cycle_start") <= pl.col("last_day"), pl.col("cycle_end") > pl.col("first_day"))
+        .select("cycle_start", "cycle_end", is_touched=pl.lit(True))
+        .unique()
+    )
+    return (
+        differences.join(touched, on=["cycle_start", "cycle_end"], how="left", maintain_order="left")
+        .filter((pl.col("kind") != "overage") | pl.col("is_touched").is_null())
+        .drop("is_touched")
+    )
+
+
+def differences_with_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
+    """The differences with what their lines say of the earlier cycles, as `with_settlements`."""
+    months = differences.select(month_of(pl.col("billing_date")).unique().sort()).to_series().to_list()
+    return with_settlements(
+        differences,
+        business.scan_months(CHARGES, months),
+        business.scan_months(CYCLES, months),
+        billed_lines(business, differences),
+        business.terms,
+        business.catalogue,
+    )
+
+
+def billed_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
+    """As `Register.lines_of_accounts`, of the accounts and dates of the differences."""
+    accounts = differences["account_id"].unique().sort().to_list()
+    since, until = differences.select(pl.col("billing_date").min(), last=pl.col("billing_date").max()).row(0)
+    return business.register.lines_of_accounts(accounts, since, until)
+
+
+def taxes_left(business: Business, numbers: pl.Series) -> pl.DataFrame:
+    """As `running_taxes`, of documents."""
+    wanted = numbers.drop_nulls().unique().sort()
+    pairs = business.register.given_back(wanted.to_list())
+    pairs = business.register.given_back(pl.concat([wanted, pairs["by"]]).unique().sort().to_list())
+    all_of_them = pl.concat([wanted, pairs["by"], pairs["number"]]).unique().sort().to_list()
+    found = running_taxes(business.register.taxes_of(all_of_them), pairs, business.catalogue)
+    return found.filter(pl.col("number").is_in(wanted.implode()))
+
+
+def billed_subscriptions(business: Business) -> pl.DataFrame:
+    """The subscriptions, and those that were issued to and are no more, as a request that was learnt late undid them.
+
+    What was issued to the latter is settled like that of a subscription that has ended (rule 20).
+    """
+    lives = business.lives
+    gone = (
+        business.register.closed_subscriptions()
+        .join(lives.subscriptions, on="subscription_id", how="anti", maintain_order="left")
+        .join(lives.parked, on="account_id", how="anti", maintain_order="left")
+        .select("account_id", "subscription_id", grid_start="first", last_billing_date="last")
+    )
+    return pl.concat([lives.subscriptions, gone], how="diagonal")
+
+
+def approved_refunds(business: Business) -> pl.DataFrame:
+    """request_id, subscription_id, on of the refunds approved by the as-of day."""
+    answers = business.lives.answers
+    return answers.filter((pl.col("kind") == "refund") & (pl.col("outcome") == "approved")).select(
+        "request_id", "subscription_id", "on"
+    )
+
+
+def refund_amounts(business: Business) -> pl.DataFrame:
+    """subscription_id, refunded: what refunds send back, with tax, once their credit notes are issued."""
+    refunds = approved_refunds(business)
+    if refunds.is_empty():
+        return pl.DataFrame(schema={"subscription_id": pl.String, "refunded": MONEY})
+    documents = business.register.documents().join(refunds, on="subscription_id", how="semi")
+    numbers = business.register.lines(numbers=documents["number"].to_list()).filter(pl.col("kind") == "refund")
+    return money_sent_back(documents, documents.join(numbers, on="number", how="semi"), business.payments, refunds)

@@ -1,0 +1,65 @@
+"""What lies in the landing folder and is not read, or of which nothing counts: named by `check` and by every run."""
+
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from billing.ingest.landing import delivered_files, is_left_alone, readable_name
+from billing.ingest.unusable_files import unusable_deliveries
+from billing.inputs.input_files import ENDINGS, EXPECTED_FILES
+from billing.inputs.reading import INPUTS, Inputs
+from billing.store.home import Home
+
+_READ: Final = ("catalogue.yaml", "tax_rates.csv", "usage")
+_NOT_SUPPORTED: Final = frozenset(
+    {
+        "aliases",
+        "opening_balances",
+        "one_off_charges",
+        "credit_grants",
+        "exchange_rates",
+        "translations",
+        "templates",
+        "logo",
+    }
+)
+
+
+def not_read(home: Home, inputs: Inputs, as_of: date) -> list[str]:
+    """All that was given up to a day and is not read, or holds rows of which none counts, in words (rule 22)."""
+    return [*names_not_read(home), *inputs.unusable, *unusable_deliveries(home, delivered_files(home, as_of))]
+
+
+def names_not_read(home: Home) -> list[str]:
+    """The names beside usage/ that nothing reads, in words, sorted."""
+    found = []
+    for path in _names(home.landing):
+        name = readable_name(path.name)
+        if path.name in INPUTS and path.is_dir():
+            found += [
+                f"{name}/{readable_name(inside.name)} is not read: expected {EXPECTED_FILES}"
+                for inside in _names(path)
+                if inside.suffix not in ENDINGS or not inside.is_file()
+            ]
+        elif not _is_read(path):
+            found.append(f"{name} is not read: {_why(path)}")
+    return found
+
+
+def _is_read(path: Path) -> bool:
+    if path.name in _READ:
+        return path.is_dir() if path.name == "usage" else path.is_file()
+    return path.stem in INPUTS and path.suffix in ENDINGS and path.is_file()
+
+
+def _why(path: Path) -> str:
+    if path.name.split(".")[0] in _NOT_SUPPORTED:
+        return "this version does not know it"
+    if path.name.split(".")[0].lower() in INPUTS:
+        return f"expected {EXPECTED_FILES}"
+    return f"expected one of {', '.join(_READ)}, {', '.join(INPUTS)} (each of the last {EXPECTED_FILES})"
+
+
+def _names(folder: Path) -> Iterator[Path]:
+    yield from sorted(path for path in folder.iterdir() if not is_left_alone(path.name))

@@ -1,0 +1,1 @@
+"""The register of issued documents: a database whose rows never change."""

@@ -1,0 +1,325 @@
+"""Issued documents: what the register says of them, and the hashes of their PDFs."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any, Final
+
+import polars as pl
+import sqlalchemy as sa
+
+from billing.model.hashes import hash_content
+from billing.model.tables import LINES, TAXES
+from billing.register import schema as stored
+from billing.register.connection import Connection
+from billing.register.rows import (
+    as_drafted,
+    from_integers,
+    insert_rows,
+    portions,
+    raw_type,
+)
+
+DOCUMENT_SCHEMA: Final = {
+    "number": pl.String,
+    "kind": pl.String,
+    "account_id": pl.String,
+    "subscription_id": pl.String,
+    "billing_month": pl.String,
+    "billing_date": pl.Date,
+    "issued_on": pl.Date,
+    "currency": pl.String,
+    "net": pl.Int64,
+    "tax": pl.Int64,
+    "total": pl.Int64,
+    "corrects": pl.String,
+    "content_hash": pl.String,
+}
+
+
+_BULK = 10_000
+
+
+@dataclass(frozen=True)
+class IssuedRows:
+    """Issued documents with their lines and taxes: as `Register.documents`, `lines` and `taxes` give them."""
+
+    documents: pl.DataFrame
+    lines: pl.DataFrame
+    taxes: pl.DataFrame
+
+    def and_then(self, later: "IssuedRows") -> "IssuedRows":
+        """These and those that were issued after them."""
+        return IssuedRows(
+            pl.concat([self.documents, later.documents]),
+            pl.concat([self.lines, later.lines]),
+            pl.concat([self.taxes, later.taxes]),
+        )
+
+
+class IssuedDocuments(Connection):
+    """Documents with their lines and taxes, as they were issued."""
+
+    def documents(self, months: Sequence[str] | None = None, number: str | None = None) -> pl.DataFrame:
+        """Issued documents without their content: the table DOCUMENTS less `status`, sorted by number.
+
+        All of them, or those of some billing months, or the one with a number.
+        """
+        columns = [stored.documents.c[name] for name in DOCUMENT_SCHEMA]
+        query = sa.select(*columns).order_by(stored.documents.c.number)
+        if months is not None:
+            query = query.where(stored.documents.c.billing_month.in_(months))
+        if number is not None:
+            query = query.where(stored.documents.c.number == number)
+        return self._frame(query, DOCUMENT_SCHEMA).with_columns(from_integers("net", "tax", "total"))
+
+    def lines(self, months: Sequence[str] | None = None, numbers: Sequence[str] | None = None) -> pl.DataFrame:
+        """Lines of issued documents: the table LINES with due_on and due_kind, sorted by number and line.
+
+        All of them, or those of some billing months, or of some numbers.
+        """
+        schema: dict[str, Any] = {column.name: raw_type(column.name, LINES.schema) for column in LINES.columns}
+        schema |= {"due_on": pl.Date, "due_kind": pl.String}
+        query = sa.select(*(stored.lines.c[name] for name in schema)).order_by(
+            stored.lines.c.number, stored.lines.c.line
+        )
+        if months is not None:
+            query = query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
+        if numbers is not None:
+            query = query.where(stored.lines.c.number.in_(numbers))
+        frame = self._frame(query, schema).with_columns(from_integers("amount"))
+        return frame.with_columns(pl.col(name).cast(LINES.schema[name]) for name in LINES.column_names)
+
+    def taxes(self, months: Sequence[str] | None = None) -> pl.DataFrame:
+        """Taxes of issued documents: the table TAXES, sorted."""
+        schema: dict[str, Any] = {column.name: raw_type(column.name, TAXES.schema) for column in TAXES.columns}
+        query = sa.select(*(stored.taxes.c[name] for name in schema)).order_by(
+            stored.taxes.c.number, stored.taxes.c.position
+        )
+        if months is not None:
+            query = query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
+        frame = self._frame(query, schema).with_columns(from_integers("taxable", "amount"))
+        return frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
+
+    def taxes_of(self, numbers: Sequence[str]) -> pl.DataFrame:
+        """The taxes of documents, and what has been given back of them so far.
+
+        Returns
+        -------
+        polars.DataFrame
+            The columns of TAXES and `by`: of the documents, of their notes, and of lines of later documents that are
+            taxed as they were; `number` is the document that billed and `by` the one that has the row.
+        """
+        schema: dict[str, Any] = {column.name: raw_type(column.name, TAXES.schema) for column in TAXES.columns}
+        schema["by"] = pl.String
+        found = [pl.DataFrame(schema=schema)]
+        tax, document = stored.taxes.c, stored.documents.c
+        for some in portions(numbers):
+            for billed_by, condition in (
+                (tax.number, tax.number.in_(some) & tax.taxed_as.is_(None)),
+                (document.corrects, document.corrects.in_(some)),
+                (tax.taxed_as, tax.taxed_as.in_(some) & document.corrects.is_(None)),
+            ):
+                columns = [billed_by, *(tax[name] for name in schema if name not in ("number", "by")), tax.number]
+                found.append(self._frame(sa.select(*columns).join(stored.documents).where(condition), schema))
+        taxes = pl.concat(found).with_columns(from_integers("taxable", "amount"))
+        return taxes.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
+
+    def given_back(self, numbers: Sequence[str]) -> pl.DataFrame:
+        """number, by, amount: what lines of `by` give back of what `number` billed, where either is one of these."""
+        schema = {"number": pl.String, "by": pl.String, "amount": pl.Int64}
+        line = stored.lines.c
+        query = sa.select(line.gives_back, line.number, line.amount)
+        found = [pl.DataFrame(schema=schema)]
+        for some in portions(numbers):
+            for condition in (line.gives_back.in_(some), line.number.in_(some) & line.gives_back.is_not(None)):
+                part = self._frame(query.where(condition), schema)
+                found.append(part.group_by("number", "by").agg(pl.col("amount").sum()))
+        # a pair of which both are asked for is found twice
+        return pl.concat(found).unique().sort("number", "by").with_columns(from_integers("amount"))
+
+    def rows(self, month: str) -> IssuedRows:
+        """The documents of a billing month with their lines and taxes."""
+        return IssuedRows(self.documents([month]), self.lines([month]), self.taxes([month]))
+
+    def lines_due(self, subscription_id: str, due_on: date) -> pl.DataFrame:
+        """The lines of issued documents that bill what fell due on a billing date, as the table LINES."""
+        numbers = (
+            sa.select(stored.lines.c.number)
+            .join(stored.documents)
+            .where(stored.documents.c.subscription_id == subscription_id, stored.lines.c.due_on == due_on)
+            .distinct()
+        )
+        with self._engine.connect() as connection:
+            found = list(connection.execute(numbers).scalars())
+        return self.lines(numbers=found).filter(pl.col("due_on") == due_on)
+
+    def lines_of_accounts(self, accounts: Sequence[str], due_from: date, due_to: date) -> pl.DataFrame:
+        """The lines of some accounts that bill what fell due in `[due_from, due_to]`.
+
+        Returns
+        -------
+        polars.DataFrame
+            The columns of LINES, due_on, due_kind, and of its document subscription_id, issued_on and corrects; in the
+            order in which the documents were issued, as far as their days tell: what was billed on the date itself
+            comes first.
+        """
+        schema: dict[str, Any] = {column.name: raw_type(column.name, LINES.schema) for column in LINES.columns}
+        schema |= {"due_on": pl.Date, "due_kind": pl.String}
+        document = {"subscription_id": pl.String, "issued_on": pl.Date, "corrects": pl.String}
+        found = [pl.DataFrame(schema=schema | document)]
+        for some in portions(accounts):
+            query = (
+                sa.select(*(stored.lines.c[name] for name in schema), *(stored.documents.c[name] for name in document))
+                .join(stored.documents)
+                .where(stored.documents.c.account_id.in_(some))
+                .where(stored.lines.c.due_on >= due_from, stored.lines.c.due_on <= due_to)
+            )
+            found.append(self._frame(query, schema | document))
+        frame = pl.concat(found).with_columns(from_integers("amount"))
+        settles = pl.col("kind").is_in(["prior_cycle", "adjustment", "refund"])
+        return frame.with_columns(pl.col(name).cast(LINES.schema[name]) for name in LINES.column_names).sort(
+            "issued_on", settles, "number", "line"
+        )
+
+    def issued_amounts(self, due_from: date, due_to: date) -> pl.DataFrame:
+        """What has been billed of what fell due in `[due_from, due_to)`.
+
+        Returns
+        -------
+        polars.DataFrame
+            account_id, subscription_id, billing_date, kind (package_fee, hold_fee, overage, refund), metric (null on
+            fees), issued (MONEY), and package, cycle_start, cycle_end as on the first line.
+        """
+        query = (
+            sa.select(
+                stored.documents.c.account_id,
+                stored.documents.c.subscription_id,
+                stored.lines.c.due_on,
+                stored.lines.c.due_kind,
+                stored.lines.c.metric,
+                sa.cast(sa.func.sum(stored.lines.c.amount), sa.BigInteger),
+                sa.func.min(stored.lines.c.package),
+                sa.func.min(stored.lines.c.cycle_start, type_=sa.Date),
+                sa.func.min(stored.lines.c.cycle_end, type_=sa.Date),
+            )
+            .join(stored.documents)
+            .where(stored.lines.c.due_on >= due_from, stored.lines.c.due_on < due_to)
+            .where(stored.lines.c.due_kind.in_(["package_fee", "hold_fee", "overage", "refund"]))
+            .group_by(
+                stored.documents.c.account_id,
+                stored.documents.c.subscription_id,
+                stored.lines.c.due_on,
+                stored.lines.c.due_kind,
+                stored.lines.c.metric,
+            )
+        )
+        schema = {
+            "account_id": pl.String,
+            "subscription_id": pl.String,
+            "billing_date": pl.Date,
+            "kind": pl.String,
+            "metric": pl.String,
+            "issued": pl.Int64,
+            "package": pl.String,
+            "cycle_start": pl.Date,
+            "cycle_end": pl.Date,
+        }
+        return self._frame(query, schema).with_columns(from_integers("issued"))
+
+    def count(self, through_month: str | None = None, since: str | None = None) -> int:
+        """How many documents have been issued, for all billing months or those from `since` to `through_month`."""
+        query = sa.select(sa.func.count()).select_from(stored.documents)
+        if through_month is not None:
+            query = query.where(stored.documents.c.billing_month <= through_month)
+        if since is not None:
+            query = query.where(stored.documents.c.billing_month >= since)
+        with self._engine.connect() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def number_gaps(self) -> list[str]:
+        """Series and years whose numbers do not run from 1 without a gap, such as INV-2026; rule 19 has none."""
+        highest, count = sa.func.max(stored.documents.c.sequence), sa.func.count()
+        query = (
+            sa.select(stored.documents.c.series, stored.documents.c.year)
+            .group_by(stored.documents.c.series, stored.documents.c.year)
+            .having(highest != count)
+            .order_by(stored.documents.c.series, stored.documents.c.year)
+        )
+        with self._engine.connect() as connection:
+            return [f"{series}-{year}" for series, year in connection.execute(query)]
+
+    def last_numbers(self) -> dict[str, int]:
+        """The last number given of every series and year, such as INV-2026: 41."""
+        columns = (stored.documents.c.series, stored.documents.c.year)
+        query = sa.select(*columns, sa.func.max(stored.documents.c.sequence)).group_by(*columns)
+        with self._engine.connect() as connection:
+            return {f"{series}-{year}": int(last) for series, year, last in connection.execute(query)}
+
+    def latest_issued_on(self) -> date | None:
+        """The latest as-of day of a run that issued anything."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.max(stored.documents.c.issued_on))).scalar()
+
+    def contents(self, numbers: Sequence[str]) -> Iterable[tuple[str, str]]:
+        """(number, content) of documents, in the order of their numbers."""
+        for start in range(0, len(numbers), _BULK):
+            query = (
+                sa.select(stored.documents.c.number, stored.documents.c.content)
+                .where(stored.documents.c.number.in_(numbers[start : start + _BULK]))
+                .order_by(stored.documents.c.number)
+            )
+            with self._engine.connect() as connection:
+                rows = connection.execute(query).all()
+            yield from ((number, content) for number, content in rows)
+
+    def drafted_hashes(self, numbers: Sequence[str]) -> dict[str, str]:
+        """By the number of a document: the hash of its content as it was drafted, without number and day."""
+        return {number: hash_content(as_drafted(number, content)) for number, content in self.contents(numbers)}
+
+    def files(self) -> pl.DataFrame:
+        """number, sha256, bytes of the PDFs that were rendered."""
+        schema = {"number": pl.String, "sha256": pl.String, "bytes": pl.Int64}
+        return self._frame(
+            sa.select(*(stored.files.c[name] for name in schema)).order_by(stored.files.c.number), schema
+        )
+
+    def filed(self, month: str) -> dict[str, str | None]:
+        """The numbers of a month's documents, sorted, and of each the hash of its PDF; None where none is recorded."""
+        query = (
+            sa.select(stored.documents.c.number, stored.files.c.sha256)
+            .outerjoin(stored.files, stored.files.c.number == stored.documents.c.number)
+            .where(stored.documents.c.billing_month == month)
+            .order_by(stored.documents.c.number)
+        )
+        with self._engine.connect() as connection:
+            return dict(tuple(row) for row in connection.execute(query))
+
+    def record_files(self, files: Sequence[Mapping[str, object]]) -> None:
+        """Record the hash and size of rendered PDFs: number, sha256, bytes."""
+        if not files:
+            return
+        with self._made.begin() as connection:
+            insert_rows(connection, stored.files, pl.DataFrame(files, schema=["number", "sha256", "bytes"]))
+
+    def redrawn_files(self) -> pl.DataFrame:
+        """PDFs that were drawn again with other bytes than they were issued with, sorted.
+
+        Returns
+        -------
+        polars.DataFrame
+            number, redrawn_sha256, redrawn_on (as-of day of the run), sha256 (as issued), bytes, drawn_with.
+        """
+        columns = list(stored.redrawn_files.columns)
+        schema: dict[str, Any] = dict.fromkeys((column.name for column in columns), pl.String)
+        schema |= {"redrawn_on": pl.Date, "bytes": pl.Int64}
+        query = sa.select(*columns).order_by(stored.redrawn_files.c.number, stored.redrawn_files.c.redrawn_sha256)
+        return self._frame(query, schema)
+
+    def record_redrawn_files(self, files: pl.DataFrame) -> None:
+        """Record PDFs that were drawn again with other bytes, as `redrawn_files`; known ones are not again."""
+        known = self.redrawn_files().select("number", "redrawn_sha256")
+        new = files.join(known, on=["number", "redrawn_sha256"], how="anti", maintain_order="left")
+        if not new.is_empty():
+            with self._made.begin() as connection:
+                insert_rows(connection, stored.redrawn_files, new)

@@ -1,0 +1,235 @@
+"""The register of issued documents: what has been issued is a fact, and is kept here (rule 19).
+
+Issuing is one transaction: it gives gap-free numbers, writes documents with everything their pages show, and closes
+the billing dates. Amounts are whole ten-thousandths of the currency, so no database ever sees a binary float.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+import sqlalchemy as sa
+
+from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.tables import LINES, TAXES
+from billing.register import schema as stored
+from billing.register.connection import state_of
+from billing.register.issued_documents import DOCUMENT_SCHEMA, IssuedDocuments, IssuedRows
+from billing.register.recorded_facts import RecordedFacts
+from billing.register.rows import (
+    decision_rows,
+    document_rows,
+    from_integers,
+    insert_rows,
+    line_rows,
+    numbered_taxes,
+    tax_rows,
+    with_contents,
+)
+
+SERIES: Final = {"invoice": "INV", "credit_note": "CN", "debit_note": "DN"}
+
+
+_BULK = 10_000
+
+
+@dataclass(frozen=True)
+class Issue:
+    """What one run issues for a billing month.
+
+    Attributes
+    ----------
+    drafts
+        As the table DRAFTS, sorted by its key, which is the order of the numbers: contents are read some at a time.
+    lines, taxes
+        As the tables DRAFT_LINES and DRAFT_TAXES.
+    closing
+        account_id, subscription_id, billing_date, closing_package, opening_package, change_reason, waiting_package:
+        the billing dates to close, whether they have a document or not.
+    decisions
+        As the table DECISIONS: those that are final with the closing.
+    seen
+        The state of the register (`Register.state`) that the drafts were made from.
+    begun
+        subscription_id, account_id, request_id: of subscriptions of which no request is recorded yet.
+    passed
+        account_id: of parked accounts whose billing dates go by.
+    measured
+        As `newly_measured`: from which deliveries usage was measured.
+    """
+
+    month: str
+    as_of: date
+    closed_through: date
+    drafts: pl.LazyFrame
+    lines: pl.DataFrame
+    taxes: pl.DataFrame
+    closing: pl.DataFrame
+    decisions: pl.DataFrame
+    seen: str
+    begun: pl.DataFrame | None = None
+    passed: pl.Series | None = None
+    measured: pl.DataFrame | None = None
+
+
+class Register(IssuedDocuments, RecordedFacts):
+    """The register of a home: SQLite in the home, or a server by URL."""
+
+    def copied_to(self, path: Path) -> "Register":
+        """A copy in a new SQLite file, without the stored contents: to try out what issuing would do."""
+        engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
+        copy = _ScratchRegister(engine)
+        with self._engine.connect() as source, copy._made.begin() as target:
+            for table in stored.metadata.sorted_tables:
+                columns = [
+                    sa.literal("").label(column.name) if column is stored.documents.c.content else column
+                    for column in table.columns
+                ]
+                for rows in (
+                    source.execution_options(yield_per=_BULK).execute(sa.select(*columns)).mappings().partitions()
+                ):
+                    target.execute(sa.insert(table), [dict(row) for row in rows])
+        return copy
+
+    def missing_guards(self) -> list[str]:
+        """Triggers by which the database itself keeps what was issued, that are not there; sorted."""
+        # migrations load Alembic, which nothing else here needs
+        from billing.register.migrations.versions.r0002_guards import guards
+        from billing.register.migrations.versions.r0004_recorded_facts import KEPT
+        from billing.register.migrations.versions.r0005_redrawn_files import GUARDS
+        from billing.register.migrations.versions.r0006_settings import guards as guards_of_settings
+
+        recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")} | set(GUARDS)
+        with self._engine.connect() as connection:
+            dialect = connection.dialect.name
+            found = connection.exec_driver_sql(
+                "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+                if dialect == "sqlite"
+                else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
+            )
+            names = {guard.name for guard in (*guards(dialect), *guards_of_settings())} | recorded
+            return sorted(names - set(found.scalars()))
+
+    def wrongly_scheduled(self) -> list[str]:
+        """The numbers of documents that correct another and count as scheduled, or the other way round; sorted."""
+        corrects = stored.documents.c.corrects.is_not(None)
+        query = sa.select(stored.documents.c.number).where(stored.documents.c.is_scheduled == corrects)
+        with self._engine.connect() as connection:
+            return list(connection.execute(query.order_by(stored.documents.c.number)).scalars())
+
+    def issue(self, issue: Issue) -> IssuedRows:
+        """Number and write documents, and close billing dates, in one transaction.
+
+        Rule 19: what is issued never changes.
+
+        Numbers count per series and year of the as-of day, in the order of billing date, account, subscription, kind.
+
+        Returns
+        -------
+        IssuedRows
+            What was issued, as it can be read from now on.
+
+        Raises
+        ------
+        RefusedError
+            When something was issued with a later as-of: numbers and dates never run backwards.
+        InterruptedRunError
+            When the register has moved since `issue.seen`: what was drafted may have been issued by another run.
+        """
+        with self._made.begin() as connection:
+            self._wait_for_others(connection)
+            if (found := state_of(connection)) != issue.seen:
+                raise InterruptedRunError(
+                    f"{issue.month}: nothing was issued, because the register has moved since these drafts were made "
+                    f"(then {issue.seen}, now {found})"
+                )
+            latest = connection.execute(sa.select(sa.func.max(stored.documents.c.issued_on))).scalar()
+            if latest is not None and latest > issue.as_of:
+                raise RefusedError(
+                    f"nothing can be issued as of {issue.as_of}: documents were issued as of {latest}; "
+                    f"expected an as-of day of {latest} or later (a draft may look back)"
+                )
+            numbered = self._numbered(connection, issue)
+            keys = ["account_id", "subscription_id", "billing_date"]
+            numbers = numbered.select(*keys, "number")
+            # a document comes after its lines and taxes, and agrees with them: the database sees to both
+            lines = issue.lines.join(numbers, on=keys, maintain_order="left").sort("number", "line")
+            taxes = numbered_taxes(issue.taxes.join(numbers, on=keys, maintain_order="left"))
+            insert_rows(connection, stored.lines, line_rows(lines))
+            insert_rows(connection, stored.taxes, tax_rows(taxes))
+            documents = []
+            # the contents of a month are large: they are finished in pieces
+            for start in range(0, numbered.height, _BULK):
+                rows = document_rows(with_contents(numbered.slice(start, _BULK), issue.drafts.slice(start, _BULK)))
+                insert_rows(connection, stored.documents, rows)
+                documents.append(rows.select(list(DOCUMENT_SCHEMA)))
+            closing = issue.closing.with_columns(billing_month=pl.lit(issue.month), closed_on=pl.lit(issue.as_of)).sort(
+                "subscription_id", "billing_date"
+            )
+            insert_rows(connection, stored.closed_dates, closing)
+            insert_rows(connection, stored.closed_decisions, decision_rows(issue.decisions))
+            if issue.begun is not None:
+                insert_rows(connection, stored.begun_subscriptions, issue.begun.sort("subscription_id"))
+            if issue.measured is not None:
+                insert_rows(connection, stored.measured_deliveries, issue.measured)
+            if issue.passed is not None:
+                insert_rows(connection, stored.passed_dates, self._newly_passed(connection, issue, issue.passed))
+            closed = {"closed_through": issue.closed_through}
+            month = stored.issued_months.c.billing_month == issue.month
+            if not connection.execute(sa.update(stored.issued_months).where(month).values(closed)).rowcount:
+                connection.execute(sa.insert(stored.issued_months).values(billing_month=issue.month, **closed))
+        return IssuedRows(
+            pl.concat([pl.DataFrame(schema=DOCUMENT_SCHEMA), *documents])
+            .with_columns(from_integers("net", "tax", "total"))
+            .sort("number"),
+            lines.select(*LINES.column_names, "due_on", "due_kind"),
+            taxes.select(TAXES.column_names),
+        )
+
+    def _newly_passed(self, connection: sa.Connection, issue: Issue, accounts: pl.Series) -> pl.DataFrame:
+        """The rows of passed_dates that are not there yet, sorted."""
+        table = stored.passed_dates.c
+        query = sa.select(table.account_id).where(
+            table.billing_month == issue.month, table.passed_through == issue.closed_through
+        )
+        known = pl.Series(list(connection.execute(query).scalars()), dtype=pl.String)
+        return (
+            accounts.unique()
+            .sort()
+            .to_frame("account_id")
+            .filter(~pl.col("account_id").is_in(known.implode()))
+            .with_columns(billing_month=pl.lit(issue.month), passed_through=pl.lit(issue.closed_through))
+        )
+
+    def _numbered(self, connection: sa.Connection, issue: Issue) -> pl.DataFrame:
+        year = issue.as_of.year
+        taken = connection.execute(
+            sa.select(stored.documents.c.series, sa.func.max(stored.documents.c.sequence))
+            .where(stored.documents.c.year == year)
+            .group_by(stored.documents.c.series)
+        ).all()
+        last = {series: int(sequence) for series, sequence in taken}
+        series = pl.col("kind").replace_strict(SERIES, return_dtype=pl.String)
+        ordered = (
+            issue.drafts.drop("content", "content_hash")
+            .collect()
+            .sort("billing_date", "account_id", "subscription_id", "kind", maintain_order=True)
+            .with_columns(series=series)
+        )
+        first = pl.col("series").replace_strict(
+            {code: last.get(code, 0) for code in SERIES.values()}, return_dtype=pl.Int64
+        )
+        return ordered.with_columns(
+            sequence=first + pl.int_range(1, pl.len() + 1).over("series"),
+            year=pl.lit(year),
+            issued_on=pl.lit(issue.as_of),
+        ).with_columns(number=pl.format("{}-{}-{}", "series", "year", pl.col("sequence").cast(pl.String).str.zfill(6)))
+
+
+class _ScratchRegister(Register):
+    """A register that is thrown away: the tables alone."""
+
+    def _make(self) -> None:
+        stored.metadata.create_all(self._opened)

@@ -1,0 +1,161 @@
+"""Register rows: documents, lines, taxes and decisions as integers and text, and how they are inserted."""
+
+import re
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, count
+from typing import Any, Final
+
+import polars as pl
+import sqlalchemy as sa
+
+from billing.model.columns import MONEY
+from billing.model.errors import InterruptedRunError
+from billing.model.hashes import hash_contents
+from billing.model.tables import DECISIONS
+from billing.register import schema as stored
+
+# how the content of a draft says that it has neither number nor day
+_NOT_ISSUED: Final = '"number":null,"issued_on":null'
+_ROWS_PER_STATEMENT = 200
+# a statement of SQLite before 3.32 has at most 999 values, later ones and PostgreSQL more than 30,000
+_VALUES_OF_OLDER_SQLITE: Final = 999
+_VALUES_PER_QUERY = 900
+
+
+def with_contents(numbered: pl.DataFrame, drafts: pl.LazyFrame) -> pl.DataFrame:
+    """Numbered documents with the content of their drafts.
+
+    Raises
+    ------
+    InterruptedRunError
+        When these are no longer the drafts that were numbered.
+    """
+    names = ["billing_date", "account_id", "subscription_id", "kind", "total"]
+    found = drafts.select(*names, "content").collect()
+    if not found.select(names).equals(numbered.select(names)):
+        raise InterruptedRunError(
+            "nothing was issued, because the drafts have changed while they were issued: run again"
+        )
+    return numbered.with_columns(found["content"])
+
+
+def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
+    """The rows of documents, whose content now says their number and day."""
+    filled = pl.format('"number":"{}","issued_on":"{}"', "number", pl.col("issued_on").dt.to_string("%Y-%m-%d"))
+    content = pl.col("content").str.replace(_NOT_ISSUED, filled, literal=True)
+    rows = numbered.with_columns(_to_integers("net", "tax", "total"), content=content)
+    columns = [column.name for column in stored.documents.columns]
+    return rows.with_columns(hash_contents(rows["content"]), is_scheduled=pl.col("corrects").is_null()).select(columns)
+
+
+def as_drafted(number: str, content: str) -> str:
+    return re.sub(rf'"number":"{number}","issued_on":"[0-9-]{{10}}"', _NOT_ISSUED, content, count=1)
+
+
+def line_rows(lines: pl.DataFrame) -> pl.DataFrame:
+    texts = ["quantity", "allowance", "excess", "billed_units", "unit_price"]
+    return lines.with_columns(*_to_integers("amount"), *(pl.col(name).cast(pl.String) for name in texts)).select(
+        [column.name for column in stored.lines.columns]
+    )
+
+
+def numbered_taxes(taxes: pl.DataFrame) -> pl.DataFrame:
+    """The taxes with their position on the document, sorted."""
+    return taxes.with_columns(position=pl.int_range(1, pl.len() + 1).over("number")).sort("number", "position")
+
+
+def tax_rows(taxes: pl.DataFrame) -> pl.DataFrame:
+    return taxes.with_columns(*_to_integers("taxable", "amount"), pl.col("rate").cast(pl.String)).select(
+        [column.name for column in stored.taxes.columns]
+    )
+
+
+def decision_rows(decisions: pl.DataFrame) -> pl.DataFrame:
+    shape = json_shape(DECISIONS.schema)
+    return decisions.sort("decision_id").select(
+        "decision_id",
+        "billing_month",
+        decision=pl.struct(pl.col(name).cast(dtype) for name, dtype in shape.items()).struct.json_encode(),
+    )
+
+
+def json_shape(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema with decimals and dates as text, which JSON keeps exactly."""
+    return {name: _as_text(dtype) for name, dtype in schema.items()}
+
+
+def _as_text(dtype: Any) -> Any:
+    if isinstance(dtype, pl.List):
+        return pl.List(_as_text(dtype.inner))
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({field.name: _as_text(field.dtype) for field in dtype.fields})
+    return pl.String if dtype == pl.Date or isinstance(dtype, pl.Decimal) else dtype
+
+
+def raw_type(name: str, schema: Mapping[str, Any]) -> Any:
+    """The type a column has in the database: integers for money, text for other decimals."""
+    dtype = schema[name]
+    if dtype == MONEY:
+        return pl.Int64
+    return pl.String if isinstance(dtype, pl.Decimal) else dtype
+
+
+def _to_integers(*names: str) -> list[pl.Expr]:
+    return [pl.col(name).cast(MONEY).to_physical().cast(pl.Int64) for name in names]
+
+
+def from_integers(*names: str) -> list[pl.Expr]:
+    # an Int64 of ten-thousandths has room for the point: its whole part and its rest are cast on their own
+    unit = pl.lit(10_000, pl.Int64)
+    return [
+        ((pl.col(name) // unit).cast(MONEY) + (pl.col(name) % unit).cast(MONEY) * pl.lit("0.0001").cast(MONEY)).alias(
+            name
+        )
+        for name in names
+    ]
+
+
+def insert_rows(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> None:
+    """Give rows to the driver in bulk: what guards could take back is noted once a statement, not once a row."""
+    if rows.is_empty():
+        return
+    is_sqlite = connection.dialect.name == "sqlite"
+    most = _ROWS_PER_STATEMENT
+    if is_sqlite:
+        rows = rows.with_columns(pl.col(pl.Date).dt.to_string("%Y-%m-%d"))
+        if sqlite3.sqlite_version_info < (3, 32):
+            most = min(most, _VALUES_OF_OLDER_SQLITE // rows.width)
+    # most of the work is handing over the values: SQLite can take what all rows share once a statement
+    shared = _shared_columns(rows) if is_sqlite else []
+    once = rows.select(shared).row(0) if shared else ()
+    own = rows.drop(shared)
+    head = f"INSERT INTO {table.name} ({', '.join(rows.columns)}) VALUES "  # noqa: S608 # our own names
+    statement = ""
+    for some in own.iter_slices(most):
+        if some.height < most or not statement:
+            statement = head + ", ".join(_places(rows.columns, shared, some.height, is_sqlite))
+        # columns become objects faster than rows do
+        values = chain.from_iterable(zip(*(column.to_list() for column in some.iter_columns()), strict=True))
+        connection.exec_driver_sql(statement, (*once, *values))
+
+
+def _shared_columns(rows: pl.DataFrame) -> list[str]:
+    """Columns with one value in all rows, of which there are some."""
+    same = rows.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
+    return [name for name, is_shared in same.items() if is_shared]
+
+
+def _places(columns: Sequence[str], shared: Sequence[str], height: int, is_sqlite: bool) -> list[str]:
+    """Each row's places of values in a statement: first stand the values that are shared, then those of row by row."""
+    numbered = {name: f"?{number}" for number, name in enumerate(shared, start=1)}
+    own = count(len(shared) + 1)
+    # a place without a number is the one after the highest before it
+    first = [numbered.get(name) or (f"?{next(own)}" if is_sqlite else "%s") for name in columns]
+    other = [numbered.get(name, "?" if is_sqlite else "%s") for name in columns]
+    return [f"({', '.join(first)})", *[f"({', '.join(other)})"] * (height - 1)]
+
+
+def portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Parts of `values` that a query can name one by one."""
+    return (values[start : start + _VALUES_PER_QUERY] for start in range(0, len(values), _VALUES_PER_QUERY))

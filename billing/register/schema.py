@@ -1,0 +1,174 @@
+"""The tables of the register, as its migrations have made them (rule 19)."""
+
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+REVISION: Final = "6"
+"""The last of the migrations in `billing.register.migrations`."""
+
+# text sorts by its code points everywhere, not by the habits of a server's language
+_TEXT: Final = sa.String().with_variant(postgresql.VARCHAR(collation="C"), "postgresql")
+_LONG_TEXT: Final = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+
+
+def _a_document() -> sa.ForeignKey:
+    """A document, at the latest when the transaction ends: its lines are written before it."""
+    return sa.ForeignKey("documents.number", deferrable=True, initially="DEFERRED")
+
+
+metadata = sa.MetaData()
+documents = sa.Table(
+    "documents",
+    metadata,
+    sa.Column("number", _TEXT, primary_key=True),
+    sa.Column("series", _TEXT, nullable=False),
+    sa.Column("year", sa.Integer, nullable=False),
+    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("kind", _TEXT, nullable=False),
+    sa.Column("is_scheduled", sa.Boolean, nullable=False),
+    sa.Column("account_id", _TEXT, nullable=False, index=True),
+    sa.Column("subscription_id", _TEXT, nullable=False),
+    sa.Column("billing_month", _TEXT, nullable=False, index=True),
+    sa.Column("billing_date", sa.Date, nullable=False),
+    sa.Column("issued_on", sa.Date, nullable=False, index=True),
+    sa.Column("currency", _TEXT, nullable=False),
+    sa.Column("net", sa.BigInteger, nullable=False),
+    sa.Column("tax", sa.BigInteger, nullable=False),
+    sa.Column("total", sa.BigInteger, nullable=False),
+    sa.Column("corrects", _TEXT, _a_document(), index=True),
+    sa.Column("content", _LONG_TEXT, nullable=False),
+    sa.Column("content_hash", _TEXT, nullable=False),
+    sa.UniqueConstraint("series", "year", "sequence"),
+    sa.CheckConstraint("total = net + tax", name="total_is_net_and_tax"),
+    sa.CheckConstraint("sequence > 0", name="sequence_counts_from_one"),
+)
+# one scheduled document per subscription and billing date
+sa.Index(
+    "one_scheduled_document",
+    documents.c.subscription_id,
+    documents.c.billing_date,
+    unique=True,
+    sqlite_where=documents.c.is_scheduled,
+    postgresql_where=documents.c.is_scheduled,
+)
+lines = sa.Table(
+    "lines",
+    metadata,
+    sa.Column("number", _TEXT, _a_document(), primary_key=True),
+    sa.Column("line", sa.Integer, primary_key=True),
+    sa.Column("kind", _TEXT, nullable=False),
+    sa.Column("due_on", sa.Date, nullable=False, index=True),
+    sa.Column("due_kind", _TEXT, nullable=False),
+    sa.Column("metric", _TEXT),
+    sa.Column("package", _TEXT),
+    sa.Column("cycle_start", sa.Date),
+    sa.Column("cycle_end", sa.Date),
+    sa.Column("quantity", _TEXT),
+    sa.Column("allowance", _TEXT),
+    sa.Column("excess", _TEXT),
+    sa.Column("billed_units", _TEXT),
+    sa.Column("unit_price", _TEXT),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("description", _LONG_TEXT, nullable=False),
+    # the document whose billing the line gives back
+    sa.Column("gives_back", _TEXT),
+)
+taxes = sa.Table(
+    "taxes",
+    metadata,
+    sa.Column("number", _TEXT, _a_document(), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("name", _TEXT, nullable=False),
+    sa.Column("country", _TEXT, nullable=False),
+    sa.Column("region", _TEXT),
+    sa.Column("rate", _TEXT, nullable=False),
+    sa.Column("taxable", sa.BigInteger, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("reason", _TEXT, nullable=False),
+    # the document whose taxes are given back
+    sa.Column("taxed_as", _TEXT),
+)
+closed_dates = sa.Table(
+    "closed_dates",
+    metadata,
+    sa.Column("subscription_id", _TEXT, primary_key=True),
+    sa.Column("billing_date", sa.Date, primary_key=True),
+    sa.Column("account_id", _TEXT, nullable=False),
+    sa.Column("billing_month", _TEXT, nullable=False, index=True),
+    sa.Column("closing_package", _TEXT),
+    sa.Column("opening_package", _TEXT),
+    sa.Column("change_reason", _TEXT),
+    sa.Column("waiting_package", _TEXT),
+    sa.Column("closed_on", sa.Date, nullable=False),
+)
+closed_decisions = sa.Table(
+    "closed_decisions",
+    metadata,
+    sa.Column("decision_id", _TEXT, primary_key=True),
+    sa.Column("billing_month", _TEXT, nullable=False, index=True),
+    sa.Column("decision", _LONG_TEXT, nullable=False),
+)
+issued_months = sa.Table(
+    "issued_months",
+    metadata,
+    sa.Column("billing_month", _TEXT, primary_key=True),
+    sa.Column("closed_through", sa.Date, nullable=False),
+)
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("number", _TEXT, _a_document(), primary_key=True),
+    sa.Column("sha256", _TEXT, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+)
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("name", _TEXT, primary_key=True),
+    sa.Column("value", _TEXT, nullable=False),
+)
+redrawn_files = sa.Table(
+    "redrawn_files",
+    metadata,
+    sa.Column("number", _TEXT, _a_document(), primary_key=True),
+    sa.Column("redrawn_sha256", _TEXT, primary_key=True),
+    sa.Column("redrawn_on", sa.Date, nullable=False),
+    sa.Column("sha256", _TEXT, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+    sa.Column("drawn_with", _LONG_TEXT, nullable=False),
+)
+begun_subscriptions = sa.Table(
+    "begun_subscriptions",
+    metadata,
+    sa.Column("subscription_id", _TEXT, primary_key=True),
+    sa.Column("account_id", _TEXT, nullable=False),
+    sa.Column("request_id", _TEXT, nullable=False),
+)
+passed_dates = sa.Table(
+    "passed_dates",
+    metadata,
+    sa.Column("account_id", _TEXT, primary_key=True),
+    sa.Column("billing_month", _TEXT, primary_key=True),
+    sa.Column("passed_through", sa.Date, primary_key=True),
+)
+measured_deliveries = sa.Table(
+    "measured_deliveries",
+    metadata,
+    sa.Column("delivery_day", sa.Date, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("digest", _TEXT, nullable=False),
+    sa.Column("files", _LONG_TEXT, nullable=False),
+)
+accepted_losses = sa.Table(
+    "accepted_losses",
+    metadata,
+    sa.Column("delivery_day", sa.Date, primary_key=True),
+    sa.Column("file", _TEXT, primary_key=True),
+    sa.Column("sha256", _TEXT, primary_key=True),
+    sa.Column("first_day", sa.Date, nullable=False),
+    sa.Column("last_day", sa.Date, nullable=False),
+    sa.Column("accepted_on", sa.Date, nullable=False),
+    sa.Column("reason", _LONG_TEXT, nullable=False),
+)

@@ -1,0 +1,74 @@
+"""What issued pages say: their stored content, read back as the tables of the register."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import polars as pl
+
+from billing.model.tables import DOCUMENTS, LINES, TAXES
+
+_HEAD: Final = {
+    name: dtype
+    for name, dtype in DOCUMENTS.schema.items()
+    if name not in ("account_id", "subscription_id", "status", "content_hash")
+}
+_LINE: Final = {name: dtype for name, dtype in LINES.schema.items() if name != "number"}
+_TAX: Final = {name: dtype for name, dtype in TAXES.schema.items() if name != "number"}
+
+
+class PrintedRows(NamedTuple):
+    """The tables DOCUMENTS (less status and content_hash), LINES and TAXES, as pages say them."""
+
+    documents: pl.DataFrame
+    lines: pl.DataFrame
+    taxes: pl.DataFrame
+
+
+def printed_rows(contents: pl.DataFrame) -> PrintedRows:
+    """The rows that pages say.
+
+    Parameters
+    ----------
+    contents
+        number, content: of issued documents, as the register keeps it.
+
+    Returns
+    -------
+    PrintedRows
+        Each with `number` as in `contents`, and documents with `page_number`, as the page says it. A text that is no
+        value of its column is null.
+    """
+    written = pl.Struct(
+        {
+            **_as_text(_HEAD),
+            "customer": pl.Struct({"account_id": pl.String}),
+            "subscription": pl.Struct({"subscription_id": pl.String}),
+            "lines": pl.List(pl.Struct(_as_text(_LINE))),
+            "taxes": pl.List(pl.Struct(_as_text(_TAX))),
+        }
+    )
+    pages = contents.select(_of="number", page=pl.col("content").str.json_decode(written)).unnest("page")
+    documents = pages.select(
+        pl.col("customer").struct.field("account_id"),
+        pl.col("subscription").struct.field("subscription_id"),
+        *_values(_HEAD),
+        _of="_of",
+    ).rename({"number": "page_number", "_of": "number"})
+    return PrintedRows(documents, _listed(pages, "lines", _LINE), _listed(pages, "taxes", _TAX))
+
+
+def _listed(pages: pl.DataFrame, name: str, schema: Mapping[str, Any]) -> pl.DataFrame:
+    rows = pages.select("_of", row=name).explode("row").drop_nulls("row").unnest("row")
+    return rows.select(*_values(schema), number="_of")
+
+
+def _as_text(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Dates and decimals stand as text on a page."""
+    return {name: dtype if dtype.is_integer() else pl.String() for name, dtype in schema.items()}
+
+
+def _values(schema: Mapping[str, Any]) -> list[pl.Expr]:
+    return [
+        pl.col(name).str.to_date(strict=False) if dtype == pl.Date else pl.col(name).cast(dtype, strict=False)
+        for name, dtype in schema.items()
+    ]

@@ -1,0 +1,121 @@
+"""Numbers and dates as the customer's locale writes them."""
+
+from datetime import date, timedelta
+from decimal import Context, Decimal
+from functools import cache
+from typing import TYPE_CHECKING
+
+from billing.rendering.errors import ContentError
+from billing.rendering.fonts import covered_by_inter
+
+if TYPE_CHECKING:
+    from babel import Locale
+
+# Babel resolves aliases into data that locales share, so some forms depend on the locales used before: abbreviated and
+# stand-alone months in many languages, long dates in these only (tried for every locale of Babel 2.18)
+UNSTABLE_DATES = frozenset({"yo"})
+EXACT = Context(prec=100)  # Babel rounds to the context's precision, and paper must not round
+
+
+class Print:
+    """Writes numbers and dates as the customer's locale does; call it under the context `EXACT`."""
+
+    def __init__(self, locale: str, currency: str, minor_units: int) -> None:
+        self.locale = locale_named(locale)
+        self.date_locale = _locale_for_dates(locale)
+        self.currency = currency
+        self.minor_units = minor_units
+
+    def money(self, value: Decimal, place: str) -> str:
+        """An amount, in the currency's minor units. Rounding is the business of rating (rule 4), not of paper."""
+        if _decimals(value) > self.minor_units:
+            raise ContentError(f"{place}: found {value}, expected at most {self.minor_units} decimals")
+        return _written(value, self.locale, self.minor_units)
+
+    def money_with_currency(self, value: Decimal, place: str) -> str:
+        return f"{self.currency}\N{NO-BREAK SPACE}{self.money(value, place)}"
+
+    def change_of_money(self, value: Decimal, place: str) -> str:
+        return f"+{self.money(value, place)}" if value > 0 else self.money(value, place)
+
+    def unit_price(self, value: Decimal) -> str:
+        """A price with all its decimals: 0.003 a unit must not read 0.00."""
+        return _written(value, self.locale, self.minor_units)
+
+    def quantity(self, value: Decimal, unit: str) -> str:
+        number = _written(value, self.locale)
+        return f"{number}\N{NO-BREAK SPACE}{unit}" if unit else number
+
+    def percent(self, rate: Decimal) -> str:
+        return f"{_written(rate * 100, self.locale)}%"
+
+    def day(self, value: date) -> str:
+        from babel.dates import format_date
+
+        return format_date(value, "long", self.date_locale)
+
+    def month(self, value: date) -> str:
+        from babel.dates import format_date
+
+        return format_date(value, "MMMM y", self.date_locale)
+
+    def cycle(self, start: date, end: date) -> str:
+        """A half-open cycle as people read it: the first and the last day that belong to it."""
+        return f"{self.day(start)} \N{EN DASH} {self.day(max(start, end - timedelta(days=1)))}"
+
+
+def _written(value: Decimal, locale: "Locale", least: int = 0) -> str:
+    """Every decimal of a number, and at least so many, in the locale's digits and groups."""
+    from babel.numbers import NumberPattern, parse_pattern
+
+    decimals = max(least, _decimals(value))
+    fraction = f".{'0' * decimals}" if decimals else ""
+    pattern: NumberPattern = parse_pattern(f"{_grouping(locale)}{fraction}")
+    written: str = pattern.apply(value if value else Decimal(0), locale)  # zero has no sign on paper
+    return written
+
+
+def _decimals(value: Decimal) -> int:
+    exponent = value.normalize().as_tuple().exponent
+    return max(0, -exponent) if isinstance(exponent, int) else 0
+
+
+@cache
+def locale_named(name: str) -> "Locale":
+    from babel import Locale, UnknownLocaleError
+
+    try:
+        locale = Locale.parse(name.replace("-", "_"))
+    except (UnknownLocaleError, ValueError):
+        return Locale.parse("en_US")
+    return locale if covered_by_inter(_written(Decimal("-1234567.89"), locale)) else Locale.parse("en_US")
+
+
+def knows_locale(name: str) -> bool:
+    """Whether a locale is one that Babel knows."""
+    from babel import Locale, UnknownLocaleError
+
+    try:
+        Locale.parse(name.replace("-", "_"))
+    except (UnknownLocaleError, ValueError):
+        return False
+    return True
+
+
+@cache
+def _locale_for_dates(name: str) -> "Locale":
+    """The locale, unless its months are written in a script that is set in another face than the digits beside them."""
+    from babel import Locale
+    from babel.dates import format_date
+
+    locale = locale_named(name)
+    months = [date(2024, month, 1) for month in range(1, 13)]
+    written = "".join(format_date(day, style, locale) for day in months for style in ("long", "MMMM y"))
+    return locale if covered_by_inter(written) and locale.language not in UNSTABLE_DATES else Locale.parse("en_US")
+
+
+@cache
+def _grouping(locale: "Locale") -> str:
+    """The whole part of the locale's number pattern: `#,##0`, or `#,##,##0` in India."""
+    pattern: str = locale.decimal_formats[None].pattern
+    return pattern.split(";")[0].split(".")[0]

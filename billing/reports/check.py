@@ -1,0 +1,91 @@
+"""Checking a home: everything wrong with the catalogue and the inputs, without computing anything."""
+
+from datetime import date
+from pathlib import Path
+
+import polars as pl
+
+from billing.ingest.dry_run import usage_that_would_be_set_aside
+from billing.ingest.landing import delivered_files
+from billing.ingest.unusable_files import STRAY
+from billing.ingest.validation import Rules
+from billing.inputs.catalogue_file import load_catalogue
+from billing.inputs.reading import Inputs, read_inputs
+from billing.model.catalogue import Catalogue
+from billing.model.errors import RefusedError
+from billing.month.business import Business
+from billing.month.issued_settings import refuse_moved_settings
+from billing.month.unread_files import names_not_read
+from billing.register.register import Register
+from billing.rendering import check_rendering_environment
+from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
+from billing.store.home import Home
+
+
+def problems_of(root: Path, register_url: str | None = None, every_row: bool = False) -> list[str]:
+    """Every problem, in words that name file, place, what was found and what was expected.
+
+    Parameters
+    ----------
+    every_row
+        Read all usage there is; else the first rows of files that are new or have changed.
+
+    Raises
+    ------
+    RefusedError
+        When there is no billing home.
+    """
+    home = Home(root)
+    if not home.landing.is_dir():
+        raise RefusedError(
+            f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
+        )
+    try:
+        catalogue = load_catalogue(home.landing / "catalogue.yaml")
+        register = Register.open(home, register_url)
+        inputs = read_inputs(home, catalogue, register.billed_accounts())
+        refuse_moved_settings(register, catalogue)
+    except RefusedError as error:
+        return [str(problem) for problem in error.problems] or [error.message]
+    business = Business(home, catalogue, inputs, register, as_of=date.max)
+    return [
+        *inputs.warnings,
+        *_rejected(inputs),
+        *_cannot_be_billed(business),
+        *_unknown_agreements(inputs, catalogue),
+        *tax_and_locale_warnings(inputs, catalogue),
+        *names_not_read(home),
+        *_usage(business, every_row),
+        *check_rendering_environment(),
+    ]
+
+
+def _rejected(inputs: Inputs) -> list[str]:
+    rows = inputs.rejects.select("file", "row", "reason", "detail", "text").iter_rows()
+    return [f"{file}: row {row}: {reason}: {detail}: {text}" for file, row, reason, detail, text in rows]
+
+
+def _cannot_be_billed(business: Business) -> list[str]:
+    problems = [f"account {account} cannot be billed: {detail}" for account, _, detail in business.parked.iter_rows()]
+    try:
+        business.refuse_lacking_accounts()
+    except RefusedError as error:
+        problems.append(error.message)
+    return problems
+
+
+def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
+    known = inputs.accounts.select(pl.col("account_id").implode()).item()
+    return [
+        f"catalogue.yaml: agreements: found the account {account_id}, expected an account_id of the accounts file"
+        for account_id in sorted({agreement.account_id for agreement in catalogue.agreements})
+        if account_id not in known
+    ]
+
+
+def _usage(business: Business, every_row: bool) -> list[str]:
+    landing, catalogue = delivered_files(business.home, date.max), business.catalogue
+    strays = [f"usage/{path}: {STRAY}" for path in landing.strays]
+    policy, ids = catalogue.policy, business.inputs.known_accounts
+    rules = Rules.of(catalogue.metrics, ids, catalogue.time_zone, policy.lateness_days, policy.limits)
+    return [*strays, *usage_that_would_be_set_aside(business.home, landing, rules, every_row)]

@@ -1,0 +1,288 @@
+"""The journal for accounting: what was issued and paid as balanced postings, by the calendar month they belong to.
+
+A document is posted on the day it was issued and a payment on the day it was made, so a month of the books that is
+over never changes because a later run issued something for it. Fees are paid in advance: they are deferred, and
+released day by day over the cycle they pay for.
+"""
+
+import hashlib
+import shutil
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from billing.model.account_tables import JOURNAL
+from billing.model.calendar import first_day, months_after, months_between
+from billing.model.columns import MONEY
+from billing.model.errors import InterruptedRunError
+from billing.model.money import round_fraction
+from billing.model.tables import LINES
+from billing.month.business import Business
+from billing.month.recorded_inputs.record import Record, read_record, write_record
+from billing.store.frames import scan_frames, write_frame
+from billing.store.home import Home
+
+LEDGER_ACCOUNTS: Final = ("receivable", "cash", "deferred_revenue", "revenue", "credits", "tax")
+FORMAT: Final = 1
+"""Raised when the journal of a month would come out differently for equal input."""
+
+_MONEY_UNIT: Final = 10**4
+
+
+def write_journal(business: Business) -> list[str]:
+    """Bring the journal up to date: JOURNAL, a file for every calendar month up to the as-of day.
+
+    A month is written again only if a document was issued or a payment was made in it since, or it has ended.
+
+    Returns
+    -------
+    list of str
+        The months that were looked at again.
+
+    Raises
+    ------
+    InterruptedRunError
+        When the lake does not have the lines of an issued document yet.
+    """
+    home = business.home
+    documents = business.register.documents().select(
+        "number", "account_id", "issued_on", "billing_month", "total", "tax"
+    )
+    paid_on = business.payments["on"]
+    days = [documents["issued_on"].min(), documents["issued_on"].max(), paid_on.min(), paid_on.max()]
+    known = [day for day in days if isinstance(day, date)]
+    today = max([business.as_of, *known])
+    months = months_between(f"{min(known):%Y-%m}", f"{today:%Y-%m}") if known else []
+    _remove_other_months(home, months)
+    written = []
+    for month in months:
+        built_from = _built_from(business, documents, month, today)
+        path = home.partition(JOURNAL, month).with_name("built_from.json")
+        record = Record({"postings": built_from})
+        if read_record(path) == record and home.partition(JOURNAL, month).exists():
+            continue
+        write_frame(home.partition(JOURNAL, month), _month_postings(business, documents, month, today), JOURNAL)
+        write_record(path, record)
+        written.append(month)
+    return written
+
+
+def trial_balance(business: Business) -> pl.DataFrame:
+    """billing_month, ledger_account, debit, credit (MONEY): the sums of the journal, sorted."""
+    return (
+        _whole(business.home)
+        .group_by("billing_month", "ledger_account")
+        .agg(pl.col("debit", "credit").sum().cast(MONEY))
+        .sort("billing_month", "ledger_account")
+        .collect()
+    )
+
+
+def unbalanced_entries(home: Home) -> pl.DataFrame:
+    """billing_month, entry, debit, credit: entries whose debits are not their credits; there should be none."""
+    return (
+        _whole(home)
+        .group_by("billing_month", "kind", "entry")
+        .agg(pl.col("debit", "credit").sum())
+        .filter(pl.col("debit") != pl.col("credit"))
+        .select("billing_month", "entry", "debit", "credit")
+        .sort("billing_month", "entry")
+        .collect()
+    )
+
+
+def receivable_differences(home: Home, balances: pl.DataFrame) -> pl.DataFrame:
+    """account_id, receivable, outstanding: accounts whose receivable is not their balance; there should be none.
+
+    Parameters
+    ----------
+    balances
+        The table BALANCES.
+    """
+    receivable = (
+        _whole(home)
+        .filter(pl.col("ledger_account") == "receivable")
+        .group_by("account_id")
+        .agg(receivable=pl.col("debit").sum() - pl.col("credit").sum())
+        .collect()
+    )
+    nothing = pl.lit(0).cast(MONEY)
+    return (
+        receivable.join(balances.select("account_id", "outstanding"), on="account_id", how="full", coalesce=True)
+        .with_columns(pl.col("receivable", "outstanding").fill_null(nothing))
+        .filter(pl.col("receivable") != pl.col("outstanding"))
+        .sort("account_id")
+    )
+
+
+def _month_postings(business: Business, documents: pl.DataFrame, month: str, today: date) -> pl.DataFrame:
+    """The postings of one calendar month: the table JOURNAL."""
+    start, end = first_day(month), _last_day(month)
+    minor_units = business.catalogue.minor_units
+    issued = documents.filter(pl.col("issued_on") <= end)
+    lines = (
+        scan_frames(_files_of(business.home, issued["billing_month"].unique().sort().to_list()), LINES)
+        .select("number", "metric", "cycle_start", "cycle_end", "amount")
+        .join(issued.lazy(), on="number")
+        .with_columns(
+            # an overage is earned when it is billed, a fee over the cycle that it pays for
+            is_deferred=pl.col("metric").is_null() & pl.col("cycle_end").is_not_null()
+        )
+        .filter((pl.col("issued_on") >= start) | (pl.col("is_deferred") & (pl.col("cycle_end") > start)))
+        .collect()
+    )
+    now = issued.filter(pl.col("issued_on") >= start)
+    if not (without := now.join(lines, on="number", how="anti")).is_empty():
+        raise InterruptedRunError(
+            f"lake/{LINES.name}: the lines of {without['number'][0]} are missing: an earlier run did not end; bill "
+            f"{without['billing_month'][0]} again"
+        )
+    entries = [
+        _document_entries(now, lines.filter(pl.col("issued_on") >= start)),
+        _payment_entries(business.payments.filter(pl.col("on").is_between(start, end))),
+    ]
+    if end <= today:
+        # a month's release is posted when the month is over
+        entries.append(_release_entries(lines.filter("is_deferred"), start, end, minor_units))
+    nothing = pl.lit(0).cast(MONEY)
+    amount = pl.col("amount")
+    return JOURNAL.conform(
+        pl.concat(entries)
+        .filter(amount != 0)
+        .with_columns(
+            billing_month=pl.lit(month),
+            currency=pl.lit(business.catalogue.currency),
+            debit=pl.when(amount > 0).then(amount).otherwise(nothing),
+            credit=pl.when(amount < 0).then(-amount).otherwise(nothing),
+        )
+    )
+
+
+# Each of the following returns posted_on, kind, entry, ledger_account, account_id, number, amount: debits are positive.
+
+
+def _document_entries(documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
+    """A document: what the customer owes, against what was earned, deferred, given back, and owed as tax."""
+    head = {"posted_on": "issued_on", "entry": "number"}
+    per_line = lines.with_columns(
+        ledger_account=pl.when("is_deferred").then(pl.lit("deferred_revenue")).otherwise(_earned()),
+        amount=-pl.col("amount"),
+    )
+    sides = [
+        documents.with_columns(ledger_account=pl.lit("receivable"), amount="total"),
+        documents.with_columns(ledger_account=pl.lit("tax"), amount=-pl.col("tax")),
+        per_line,
+    ]
+    keys = ["posted_on", "kind", "entry", "ledger_account", "account_id", "number"]
+    return pl.concat(
+        [
+            side.with_columns(kind=pl.lit("document"), **{new: pl.col(old) for new, old in head.items()})
+            .group_by(keys, maintain_order=True)
+            .agg(pl.col("amount").sum().cast(MONEY))
+            for side in sides
+        ]
+    )
+
+
+def _release_entries(lines: pl.DataFrame, start: date, end: date, minor_units: int) -> pl.DataFrame:
+    """What the days of the month have earned of fees that were deferred, and what a late document catches up on.
+
+    Rounded on the running sum, so that the releases of a fee add up to it.
+    """
+    released = _released_through(end, minor_units) - pl.when(pl.col("issued_on") >= start).then(
+        pl.lit(0).cast(MONEY)
+    ).otherwise(_released_through(start - timedelta(days=1), minor_units))
+    sides = lines.with_columns(released=released).select(
+        "number",
+        "account_id",
+        posted_on=pl.lit(end),
+        kind=pl.lit("release"),
+        entry="number",
+        earned=_earned(),
+        released="released",
+    )
+    keys = ["posted_on", "kind", "entry", "ledger_account", "account_id", "number"]
+    return pl.concat(
+        [
+            side.group_by(keys, maintain_order=True).agg(pl.col("amount").sum().cast(MONEY))
+            for side in (
+                sides.with_columns(ledger_account=pl.lit("deferred_revenue"), amount="released"),
+                sides.with_columns(ledger_account="earned", amount=-pl.col("released")),
+            )
+        ]
+    )
+
+
+def _payment_entries(payments: pl.DataFrame) -> pl.DataFrame:
+    """Money that came in, and money that went back (refunded or disputed); a failed attempt moves none."""
+    came = pl.col("status") == "succeeded"
+    moved = payments.filter(came | pl.col("status").is_in(["refunded", "disputed"])).select(
+        "account_id",
+        number="document",
+        posted_on="on",
+        kind=pl.lit("payment"),
+        entry="payment_id",
+        amount=pl.when(came).then("amount").otherwise(-pl.col("amount")).cast(MONEY),
+    )
+    columns = ["posted_on", "kind", "entry", "ledger_account", "account_id", "number", "amount"]
+    return pl.concat(
+        [
+            moved.with_columns(ledger_account=pl.lit("cash")).select(columns),
+            moved.with_columns(ledger_account=pl.lit("receivable"), amount=-pl.col("amount")).select(columns),
+        ]
+    )
+
+
+def _earned() -> pl.Expr:
+    """Where a line's amount is earned; what is given back stands apart, so that revenue can be read gross and net."""
+    return pl.when(pl.col("amount") < 0).then(pl.lit("credits")).otherwise(pl.lit("revenue"))
+
+
+def _released_through(day: date, minor_units: int) -> pl.Expr:
+    """What of the line's amount has been earned by the end of a day: by days of its cycle, half-up, as MONEY."""
+    whole = (pl.col("cycle_end") - pl.col("cycle_start")).dt.total_days()
+    # a line without a span is earned at once
+    passed = (pl.lit(day) - pl.col("cycle_start")).dt.total_days() + 1
+    share = pl.when(whole > 0).then(passed.clip(0, whole)).otherwise(1).cast(pl.Int128)
+    days = pl.when(whole > 0).then(whole).otherwise(1).cast(pl.Int128)
+    # amounts are below 10^14 x 10^4 and a term has at most 366 days: far from 2^127 in round_fraction
+    return round_fraction(pl.col("amount").to_physical().cast(pl.Int128) * share, days * _MONEY_UNIT, minor_units)
+
+
+def _built_from(business: Business, documents: pl.DataFrame, month: str, today: date) -> str:
+    """What a month's postings depend on: documents never change, so their number tells them apart."""
+    start, end = first_day(month), _last_day(month)
+    payments = business.payments.filter(pl.col("on").is_between(start, end)).select(
+        "payment_id", "document", "account_id", "on", "amount", "status"
+    )
+    issued = documents.filter(pl.col("issued_on") <= end).height
+    return "\n".join(
+        [
+            f"format {FORMAT}, {business.catalogue.currency}",
+            f"{issued} documents",
+            f"payments {hashlib.sha256(payments.write_json().encode()).hexdigest()}",
+            "over" if end <= today else "open",
+            "",
+        ]
+    )
+
+
+def _whole(home: Home) -> pl.LazyFrame:
+    return scan_frames(sorted((home.lake / JOURNAL.name).glob("billing_month=*/journal.parquet")), JOURNAL)
+
+
+def _files_of(home: Home, months: list[str]) -> list[Path]:
+    return [path for month in months if (path := home.partition(LINES, month)).exists()]
+
+
+def _remove_other_months(home: Home, months: list[str]) -> None:
+    """Months that an earlier run reached with payments that are no more, or with a later clock."""
+    for folder in sorted((home.lake / JOURNAL.name).glob("billing_month=*")):
+        if folder.name.removeprefix("billing_month=") not in months:
+            shutil.rmtree(folder)
+
+
+def _last_day(month: str) -> date:
+    return first_day(months_after(month, 1)) - timedelta(days=1)

@@ -1,0 +1,442 @@
+"""A billing month in numbers, for those who answer for it: totals, what changed and why, decisions, corrections.
+
+Everything is said as of the month's last day, or the as-of day before it, so that the report of a past month comes out
+the same whenever it is written. Documents that are drafted and not issued yet are part of it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import polars as pl
+
+from billing.ingest import event_files, scan_events
+from billing.model.calendar import first_day, months_after, months_between
+from billing.model.columns import MONEY, Table
+from billing.model.quantities import in_units, unit_billionths
+from billing.model.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, EVENTS, PACKAGES, PARKED, REJECTS
+from billing.model.text import counted
+from billing.month.business import Business
+from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up, surges
+from billing.month.unbilled import conserved
+from billing.rules.balances import amounts_to_collect
+from billing.store.frames import read_frame, scan_frames
+
+CAUSES: Final = (
+    "new customers",
+    "customers without a bill now",
+    "moved to a larger package",
+    "moved to a smaller package",
+    "fee of the same package",
+    "fees of yearly terms",
+    "overage",
+    "corrections and refunds",
+    "tax",
+)
+AGES: Final = ("not_due", "1_to_30", "31_to_60", "61_to_90", "over_90")
+_MOVEMENTS: Final = 10
+_LONGEST_NAME: Final = 60
+_ZERO: Final = pl.lit(0).cast(MONEY)
+_AMOUNTS: Final = ("fees", "overage", "other", "tax", "total")
+_COMPARED: Final = (*_AMOUNTS, "yearly")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """Something that must be true of the month; `detail` says what is wrong, or how much was looked at."""
+
+    text: str
+    holds: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class MonthReport:
+    """The frames of a report; money is MONEY, quantities are in the metric's unit.
+
+    Attributes
+    ----------
+    on
+        The day of which receivables are said.
+    by_package
+        package, accounts, fees, overage, other, tax, total, before, change: a document belongs to the package whose fee
+        stands on it. Sorted by the packages' rank.
+    by_metric
+        metric, accounts_over, excess, overage, before, change.
+    causes
+        cause, accounts, change: they add up to the change of the total.
+    movements
+        account_id, name, before, now, change: the accounts whose total changed most.
+    decisions
+        kind, outcome, decisions.
+    flow
+        from_package, to_package, subscriptions: the changes of package.
+    by_day
+        day, events, late: late is what was delivered later than the day after.
+    late
+        metric, events, quantity, settled: late usage that was delivered in the month; settled is what lines of earlier
+        cycles bill of the metric.
+    rejected
+        reason, metric, rows, quantity: usage that was set aside in the month.
+    corrections
+        what, documents, total: notes, and lines of earlier cycles.
+    receivables
+        age, documents, amount_due.
+    spread
+        bound, documents: how many documents are up to an amount and over the bound before it.
+    """
+
+    month: str
+    on: date
+    documents: int
+    drafts: int
+    by_package: pl.DataFrame
+    by_metric: pl.DataFrame
+    causes: pl.DataFrame
+    movements: pl.DataFrame
+    decisions: pl.DataFrame
+    flow: pl.DataFrame
+    by_day: pl.DataFrame
+    late: pl.DataFrame
+    rejected: pl.DataFrame
+    corrections: pl.DataFrame
+    receivables: pl.DataFrame
+    spread: pl.DataFrame
+    checks: tuple[Statement, ...]
+
+
+def month_report(business: Business, month: str) -> MonthReport:
+    """The report of a month that has been computed."""
+    before = months_after(month, -1)
+    on = min(business.as_of, date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1))
+    now, then = _billed(business, month), _billed(business, before)
+    lines = _lines(business, month)
+    return MonthReport(
+        month=month,
+        on=on,
+        documents=now.filter(~pl.col("is_draft")).height,
+        drafts=now.filter("is_draft").height,
+        by_package=_by_package(now, then, business),
+        by_metric=_by_metric(business, month, before),
+        causes=_causes(now, then, business, month),
+        movements=_movements(now, then, business),
+        decisions=_read(business, DECISIONS, month)
+        .group_by("kind", "outcome")
+        .agg(decisions=pl.len())
+        .sort("kind", "outcome"),
+        flow=_read(business, PACKAGES, month)
+        # what changed before the first cycle, in a trial, changed from nothing that was billed
+        .filter(pl.all_horizontal(pl.col("change_reason", "closing_package", "opening_package").is_not_null()))
+        .group_by(from_package="closing_package", to_package="opening_package")
+        .agg(subscriptions=pl.len())
+        .sort("from_package", "to_package"),
+        by_day=_by_day(business, month),
+        late=_late(business, month, lines),
+        rejected=_rejected(business, month),
+        corrections=_corrections(now, lines),
+        receivables=_receivables(business, month, on),
+        spread=_spread(now),
+        checks=tuple(_checks(business, month)),
+    )
+
+
+def _billed(business: Business, month: str) -> pl.DataFrame:
+    """A row per document or draft: account_id, package, kind, is_draft, corrects and the amounts.
+
+    `yearly` is what of the fees is for a year: it comes once in twelve months.
+    """
+    keys = ["subscription_id", "billing_date", "number"]
+    terms = business.lives.subscriptions.select("subscription_id", "term").unique("subscription_id")
+    lines = _lines(business, month).join(terms, on="subscription_id", how="left", maintain_order="left")
+    amount, kind = pl.col("amount"), pl.col("kind")
+    is_fee, is_overage = kind.is_in(["package_fee", "hold_fee"]), kind == "overage"
+    sums = lines.group_by(keys).agg(
+        package=pl.coalesce(
+            pl.col("package").filter(is_fee & pl.col("package").is_not_null()).first(),
+            pl.col("package").drop_nulls().first(),
+        ),
+        fees=amount.filter(is_fee).sum(),
+        yearly=amount.filter(is_fee & (pl.col("term") == "yearly")).sum(),
+        overage=amount.filter(is_overage).sum(),
+        other=amount.filter(~is_fee & ~is_overage).sum(),
+    )
+    columns = ["account_id", "subscription_id", "billing_date", "kind", "corrects", "tax", "total"]
+    drafts = _read(business, DRAFTS, month, columns)
+    documents = pl.concat(
+        [
+            business.register.documents([month]).select(*columns, "number", is_draft=pl.lit(False)),
+            drafts.select(*columns, number=pl.lit(None, pl.String), is_draft=pl.lit(True)),
+        ]
+    )
+    return documents.join(sums, on=keys, how="left", nulls_equal=True).with_columns(
+        pl.col("fees", "yearly", "overage", "other").fill_null(_ZERO), package=pl.col("package").fill_null("")
+    )
+
+
+def _lines(business: Business, month: str) -> pl.DataFrame:
+    """The lines of documents and drafts: number (null on a draft), subscription_id, billing_date, and of the line."""
+    columns = ["subscription_id", "billing_date", "number", "kind", "metric", "package", "amount"]
+    dated = business.register.documents([month]).select("number", "subscription_id", "billing_date")
+    issued = business.register.lines([month]).join(dated, on="number", maintain_order="left")
+    drafted = _read(business, DRAFT_LINES, month).with_columns(number=pl.lit(None, pl.String))
+    return pl.concat([issued.select(columns), drafted.select(columns)])
+
+
+def _by_package(now: pl.DataFrame, then: pl.DataFrame, business: Business) -> pl.DataFrame:
+    sums = now.group_by("package").agg(pl.col("account_id").n_unique().alias("accounts"), pl.col(_AMOUNTS).sum())
+    earlier = then.group_by("package").agg(before=pl.col("total").sum())
+    ranks = {package.name: package.rank for package in business.catalogue.packages}
+    return (
+        sums.join(earlier, on="package", how="full", coalesce=True)
+        .with_columns(pl.col("accounts").fill_null(0), pl.col(*_AMOUNTS, "before").fill_null(_ZERO))
+        .with_columns(change=pl.col("total") - pl.col("before"))
+        .sort(pl.col("package").replace_strict(ranks, default=0, return_dtype=pl.Int64), "package")
+    )
+
+
+def _by_metric(business: Business, month: str, before: str) -> pl.DataFrame:
+    def of(each: str) -> pl.DataFrame:
+        return (
+            _read(business, CHARGES, each)
+            .group_by("metric")
+            .agg(
+                accounts_over=(pl.col("excess") > 0).sum().cast(pl.Int64),
+                excess=pl.col("excess").sum(),
+                overage=pl.col("amount").sum(),
+            )
+        )
+
+    order = {metric.name: place for place, metric in enumerate(business.catalogue.metrics)}
+    return (
+        of(month)
+        .join(of(before).select("metric", before="overage"), on="metric", how="left")
+        .with_columns(pl.col("before").fill_null(_ZERO))
+        .with_columns(change=pl.col("overage") - pl.col("before"))
+        .sort(pl.col("metric").replace_strict(order, default=len(order), return_dtype=pl.Int64), "metric")
+    )
+
+
+def _by_account(billed: pl.DataFrame) -> pl.DataFrame:
+    return billed.group_by("account_id").agg(
+        pl.col("package").filter(pl.col("fees") != 0).first(), pl.col(_COMPARED).sum()
+    )
+
+
+def _compared(now: pl.DataFrame, then: pl.DataFrame) -> pl.DataFrame:
+    both = _by_account(now).with_columns(is_now=pl.lit(True))
+    earlier = _by_account(then).with_columns(was_then=pl.lit(True))
+    return both.join(earlier, on="account_id", how="full", coalesce=True, suffix="_before").with_columns(
+        pl.col("is_now", "was_then").fill_null(False),
+        pl.col(*_COMPARED, *(f"{name}_before" for name in _COMPARED)).fill_null(_ZERO),
+    )
+
+
+def _causes(now: pl.DataFrame, then: pl.DataFrame, business: Business, month: str) -> pl.DataFrame:
+    """Why the total differs from the month before: of every account each cause with its part.
+
+    Like is compared with like: the fee of a year comes once in twelve months, and a customer who has no bill in a month
+    because nothing falls due is a customer all the same.
+    """
+    ranks = {package.name: package.rank for package in business.catalogue.packages}
+    compared = _compared(now, then)
+    lives_on = _yearly_customers(business, month)
+    stays = pl.col("account_id").is_in(lives_on.implode())
+    is_new, is_gone = ~pl.col("was_then") & ~stays, ~pl.col("is_now") & ~stays
+    both = compared.filter(~is_new & ~is_gone).with_columns(
+        rise=_rank("package", ranks) - _rank("package_before", ranks)
+    )
+    parts = [
+        compared.filter(is_new).select(cause=pl.lit(CAUSES[0]), change="total"),
+        compared.filter(is_gone).select(cause=pl.lit(CAUSES[1]), change=-pl.col("total_before")),
+        both.select(
+            cause=pl.when(pl.col("rise") > 0)
+            .then(pl.lit(CAUSES[2]))
+            .when(pl.col("rise") < 0)
+            .then(pl.lit(CAUSES[3]))
+            .otherwise(pl.lit(CAUSES[4])),
+            change=pl.col("fees") - pl.col("yearly") - pl.col("fees_before") + pl.col("yearly_before"),
+        ),
+        *(
+            both.select(cause=pl.lit(cause), change=pl.col(name) - pl.col(f"{name}_before"))
+            for cause, name in zip(CAUSES[5:], ("yearly", "overage", "other", "tax"), strict=True)
+        ),
+    ]
+    order = {cause: place for place, cause in enumerate(CAUSES)}
+    return (
+        pl.concat(parts)
+        .filter(pl.col("change") != 0)
+        .group_by("cause")
+        .agg(accounts=pl.len(), change=pl.col("change").sum())
+        .sort(pl.col("cause").replace_strict(order, return_dtype=pl.Int64))
+    )
+
+
+def _yearly_customers(business: Business, month: str) -> pl.Series:
+    """The accounts with a yearly subscription that was there before the month's billing date and goes on after it."""
+    packages = _read(business, PACKAGES, month).filter(
+        pl.col("closing_package").is_not_null() & pl.col("opening_package").is_not_null()
+    )
+    yearly = business.lives.subscriptions.filter(pl.col("term") == "yearly")
+    return packages.join(yearly, on="subscription_id", how="semi")["account_id"].unique()
+
+
+def _rank(column: str, ranks: dict[str, int]) -> pl.Expr:
+    return pl.col(column).replace_strict(ranks, default=None, return_dtype=pl.Int64)
+
+
+def _movements(now: pl.DataFrame, then: pl.DataFrame, business: Business) -> pl.DataFrame:
+    change = pl.col("total") - pl.col("total_before")
+    return (
+        _compared(now, then)
+        .select("account_id", before="total_before", now="total", change=change)
+        .filter(pl.col("change") != 0)
+        .sort(pl.col("change").abs(), "account_id", descending=[True, False])
+        .head(_MOVEMENTS)
+        .join(business.inputs.accounts.select("account_id", "name"), on="account_id", how="left", maintain_order="left")
+        .select("account_id", pl.col("name").fill_null("").str.slice(0, _LONGEST_NAME), "before", "now", "change")
+    )
+
+
+def _by_day(business: Business, month: str) -> pl.DataFrame:
+    first, last = first_day(month), first_day(months_after(month, 1))
+    days = pl.select(day=pl.date_range(first, last, closed="left"))
+    found = (
+        _dated(scan_events(business.home, [month], business.as_of), business)
+        .group_by("day")
+        .agg(events=pl.len().cast(pl.Int64), late=pl.col("is_late").sum().cast(pl.Int64))
+        .collect(engine="streaming")
+    )
+    return days.join(found, on="day", how="left").with_columns(pl.col("events", "late").fill_null(0)).sort("day")
+
+
+def _dated(events: pl.LazyFrame, business: Business) -> pl.LazyFrame:
+    """Events with their local day, and whether they came later than the day after it."""
+    day = pl.col("time").dt.convert_time_zone(business.catalogue.time_zone).dt.date()
+    return events.with_columns(day=day).with_columns(
+        is_late=(pl.col("delivery_day") - pl.col("day")).dt.total_days() > 1
+    )
+
+
+def _late(business: Business, month: str, lines: pl.DataFrame) -> pl.DataFrame:
+    """Late usage by the month of its delivery, and what lines of earlier cycles bill."""
+    policy = business.catalogue.policy
+    earliest = date.fromordinal(first_day(month).toordinal() - policy.lateness_days)
+    months = months_between(f"{earliest:%Y-%m}", month)
+    units = pl.DataFrame(
+        {
+            "metric": [metric.name for metric in business.catalogue.metrics],
+            "unit": [unit_billionths(metric) for metric in business.catalogue.metrics],
+        },
+        schema={"metric": pl.String, "unit": pl.Int128},
+    )
+    # files bear the name of their day of delivery: only those of the month are read
+    delivered = [path for path in event_files(business.home, months, business.as_of) if path.stem.startswith(month)]
+    late = (
+        _dated(scan_frames(delivered, EVENTS), business)
+        .filter("is_late")
+        .group_by("metric")
+        .agg(events=pl.len().cast(pl.Int64), total=pl.col("value").sum())
+        .collect(engine="streaming")
+        .join(units, on="metric")
+        .select("metric", "events", quantity=in_units(pl.col("total").to_physical(), pl.col("unit")))
+    )
+    settled = lines.filter((pl.col("kind") == "prior_cycle") & pl.col("metric").is_not_null())
+    amounts = settled.group_by("metric").agg(settled=pl.col("amount").sum())
+    return (
+        late.join(amounts, on="metric", how="full", coalesce=True)
+        .with_columns(pl.col("events").fill_null(0), pl.col("settled").fill_null(_ZERO))
+        .sort("metric")
+    )
+
+
+def _rejected(business: Business, month: str) -> pl.DataFrame:
+    files = sorted((business.home.lake / REJECTS.name).glob(f"delivery_day={month}-*/{REJECTS.name}.parquet"))
+    return (
+        scan_frames(files, REJECTS)
+        .filter(pl.col("delivery_day") <= business.as_of)
+        .group_by("reason", "metric")
+        .agg(rows=pl.len(), quantity=pl.col("quantity").sum())
+        .sort("reason", "metric", nulls_last=True)
+        .collect()
+    )
+
+
+def _corrections(now: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
+    notes = (
+        now.filter(pl.col("corrects").is_not_null())
+        .group_by(what=pl.col("kind").str.replace("_", " "))
+        .agg(documents=pl.len(), total=pl.col("total").sum())
+        .sort("what")
+    )
+    earlier = lines.filter(pl.col("kind") == "prior_cycle")
+    settled = earlier.select(
+        what=pl.lit("lines of earlier cycles, before tax"), documents=pl.len(), total=pl.col("amount").sum()
+    )
+    return pl.concat([notes, settled.filter(pl.col("documents") > 0)])
+
+
+def _receivables(business: Business, month: str, on: date) -> pl.DataFrame:
+    """What was owed at the end of `on`, of the documents of the month and those before it."""
+    documents = business.register.documents().filter(pl.col("billing_month") <= month)
+    payments = business.payments.filter((pl.col("on") <= on) & pl.col("document").is_in(documents["number"].implode()))
+    no_cards = business.requests.head(0)
+    found = amounts_to_collect(documents, payments, no_cards, on).group_by("age")
+    order = {age: place for place, age in enumerate(AGES)}
+    return found.agg(documents=pl.len(), amount_due=pl.col("amount_due").sum()).sort(
+        pl.col("age").replace_strict(order, return_dtype=pl.Int64)
+    )
+
+
+def _spread(now: pl.DataFrame) -> pl.DataFrame:
+    """Documents by total, in six parts between nothing and the largest, rounded up to something readable."""
+    totals = now.filter(pl.col("total") > 0)["total"]
+    if totals.is_empty():
+        return pl.DataFrame(schema={"bound": pl.Int64, "documents": pl.Int64})
+    # half of the documents are below the median: the last bar takes whatever is far above
+    middle = int(totals.sort()[totals.len() // 2])
+    width = _readable(middle // 2 + 1)
+    bounds = [width * each for each in range(1, 7)]
+    edges = [0, *bounds[:-1]]
+    counts = [
+        int(((totals > low) & ((totals <= high) if high != bounds[-1] else totals.is_not_null())).sum())
+        for low, high in zip(edges, bounds, strict=True)
+    ]
+    return pl.DataFrame({"bound": bounds, "documents": counts}, schema={"bound": pl.Int64, "documents": pl.Int64})
+
+
+def _readable(number: int) -> int:
+    """The next number of the kind 1, 2, 5, 10, 20, 50 and so on."""
+    power: int = 10 ** (len(str(number)) - 1)
+    return next(each for each in (power, 2 * power, 5 * power, 10 * power) if each >= number)
+
+
+def _checks(business: Business, month: str) -> Sequence[Statement]:
+    register = business.register
+    documents, lines, taxes = register.documents([month]), register.lines([month]), register.taxes([month])
+    wrong = not_adding_up(documents, lines, taxes, ["number"]).height
+    gaps = register.number_gaps()
+    missing = [number for number in documents["number"] if not business.home.document_file(month, number).exists()]
+    found = conserved(business, month)
+    lost = found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled"))
+    unbilled, unanswered = dates_not_billed_once(business, month).height, answers_not_given_once(business, month).height
+    parked, large = _read(business, PARKED, month).height, surges(business, month).height
+    events = int(found["counted"].sum())
+    return (
+        Statement("No event is lost", lost.is_empty(), f"{counted(f'{events:,}', 'event')} counted"),
+        Statement("Every active account is billed once", not unbilled, f"{unbilled} dates are not"),
+        Statement("Lines and taxes add up to documents", not wrong, counted(f"{documents.height:,}", "document")),
+        Statement("Decisions are complete", not unanswered, f"{unanswered} are missing"),
+        Statement("Numbers have no gap", not gaps, ", ".join(gaps) or "of every series and year"),
+        Statement("Every document has its PDF", not missing, f"{len(missing)} without a file"),
+        Statement("Every account could be billed", not parked, f"{parked} parked: overage show parked --month {month}"),
+        Statement(
+            "No bill is ten times the last without a note",
+            not large,
+            f"{large} are: overage show surges --month {month}",
+        ),
+    )
+
+
+def _read(business: Business, table: Table, month: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    return read_frame(business.home.partition(table, month), table, columns)

@@ -1,0 +1,242 @@
+"""The report of a month as one self-contained HTML page and as a PDF: `reports/<month>.html` and `.pdf`."""
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from billing.model.catalogue import Catalogue
+from billing.model.text import counted, plain_number
+from billing.month.business import Business
+from billing.rendering import draw_page
+from billing.reports.month_report import AGES, MonthReport
+from billing.reports.svg_charts import bars, columns, flows
+from billing.store.files import write_bytes
+from billing.store.home import Home
+
+_NAMES: Final = ("month_report.html.j2", "month_report.css")
+_AGES: Final = dict(
+    zip(AGES, ("not due", "1 to 30 days", "31 to 60 days", "61 to 90 days", "over 90 days"), strict=True)
+)
+# a chart of more than so many bars or bands says nothing, and stands in the records of every run
+_MOST_DRAWN: Final = 15
+
+
+def write_report(business: Business, report: MonthReport) -> tuple[Path, Path]:
+    """Write both files where they changed; equal reports give equal bytes.
+
+    Returns
+    -------
+    tuple
+        The paths of the page and of the PDF.
+    """
+    page, pdf = report_paths(business.home, report.month)
+    html = report_page(business.catalogue, report)
+    # drawing takes a second: the page is written after its PDF, so that a page that is as it was has been drawn
+    if not pdf.exists() or not page.exists() or page.read_bytes() != html.encode():
+        write_bytes(pdf, draw_page(html, "month_report_print.css"))
+        write_bytes(page, html.encode())
+    return page, pdf
+
+
+def report_paths(home: Home, month: str) -> tuple[Path, Path]:
+    """Where the page and the PDF of a month stand."""
+    return home.reports / f"{month}.html", home.reports / f"{month}.pdf"
+
+
+def report_page(catalogue: Catalogue, report: MonthReport) -> str:
+    """The page: every value a text, every chart an SVG inside it, nothing fetched from anywhere."""
+    from jinja2 import FunctionLoader, StrictUndefined
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+    from markupsafe import Markup
+
+    texts = {name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in _NAMES}
+    environment = ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(texts.__getitem__),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    money = partial(_money, catalogue.minor_units)
+    # the charts write out their labels as text, escaped
+    charts = {name: Markup(svg) for name, svg in month_charts(catalogue, report).items()}  # noqa: S704
+    return environment.get_template(_NAMES[0]).render(
+        style=Markup(texts["month_report.css"]),  # noqa: S704  # part of the program
+        seller=catalogue.seller.name,
+        currency=catalogue.currency,
+        month=report.month,
+        on=report.on.isoformat(),
+        documents=f"{report.documents:,}",
+        drafts=report.drafts,
+        total=money(_sum(report.by_package, "total")),
+        before=money(_sum(report.by_package, "before")),
+        change=_signed(money)(_sum(report.by_package, "change")),
+        charts=charts,
+        statements=[(each.text, each.holds, each.detail) for each in report.checks],
+        tables=_tables(catalogue, report, money),
+    )
+
+
+def month_charts(catalogue: Catalogue, report: MonthReport) -> dict[str, str]:
+    """The charts as SVG: spread, flow, overage and days; those that have something to show."""
+    titles = package_titles(catalogue)
+    metrics = {metric.name: metric.title for metric in catalogue.metrics}
+    by_metric = report.by_metric.select("metric", pl.col("overage").cast(pl.Decimal(38, catalogue.minor_units)))
+    charts = {
+        "days": columns(
+            f"Usage by day of {report.month}, events",
+            [f"{day.day}" for day in report.by_day["day"]],
+            report.by_day["events"].to_list(),
+            report.by_day["late"].to_list(),
+            "late",
+        )
+    }
+    if report.spread.height:
+        bounds = report.spread["bound"].to_list()
+        labels = [f"up to {bound:,}" for bound in bounds[:-1]] + [f"over {bounds[-2]:,}"]
+        charts["spread"] = bars(
+            f"Documents by total, {catalogue.currency}",
+            labels,
+            [Decimal(count) for count in report.spread["documents"]],
+        )
+    if report.flow.height:
+        frequent = report.flow.sort("subscriptions", descending=True, maintain_order=True).head(_MOST_DRAWN)
+        moves = {(titles.get(one, one), titles.get(other, other)): count for one, other, count in frequent.iter_rows()}
+        order = list(dict.fromkeys([*titles.values(), *(name for move in moves for name in move)]))
+        left_out = report.flow.height - frequent.height
+        title = f"the {_MOST_DRAWN} most frequent of {report.flow.height:,}" if left_out else "subscriptions"
+        charts["flow"] = flows(f"Changes of package, {title}", moves, order)
+    if report.by_metric.height:
+        overage = [(metrics.get(name, name), amount) for name, amount in by_metric.iter_rows()]
+        if len(overage) > _MOST_DRAWN:
+            greatest = sorted(overage, key=lambda each: each[1], reverse=True)
+            others = greatest[_MOST_DRAWN:]
+            rest = sum((amount for _, amount in others), Decimal(0))
+            overage = [*greatest[:_MOST_DRAWN], (counted(f"{len(others):,}", "other"), rest)]
+        names, amounts = zip(*overage, strict=True)
+        charts["overage"] = bars(f"Overage by metric, {catalogue.currency}", names, amounts)
+    return charts
+
+
+def package_titles(catalogue: Catalogue) -> dict[str, str]:
+    """What packages are called, in the order of their ranks."""
+    ordered = sorted(catalogue.packages, key=lambda package: package.rank)
+    return {package.name: package.title for package in ordered}
+
+
+def _tables(catalogue: Catalogue, report: MonthReport, money: Callable[[Any], str]) -> list[dict[str, Any]]:
+    """heading, note, columns (name, whether a number), rows, total: what the page shows, in its order."""
+    titles = package_titles(catalogue) | {"": "none"}
+    metrics = {
+        metric.name: f"{metric.title}{f', {metric.unit}' if metric.unit else ''}" for metric in catalogue.metrics
+    }
+    signed = _signed(money)
+    amounts = ("fees", "overage", "other", "tax", "total", "before", "change")
+    by_package: dict[str, Callable[[Any], str | None]] = {
+        "package": titles.get,
+        "accounts": _count,
+        **dict.fromkeys(amounts[:-1], money),
+        "change": signed,
+    }
+
+    def named(name: str | None) -> str:
+        return metrics.get(name or "", name or "")
+
+    def words(text: str) -> str:
+        return text.replace("_", " ")
+
+    return [
+        _table("Totals by package", report.by_package, by_package, sums=("accounts", *amounts)),
+        _table("Why it changed", report.causes, {"cause": str, "accounts": _count, "change": signed}, sums=("change",)),
+        _table(
+            "Overage by metric",
+            report.by_metric,
+            {
+                "metric": named,
+                "accounts_over": _count,
+                "excess": _quantity,
+                "overage": money,
+                "before": money,
+                "change": signed,
+            },
+            sums=("overage", "before", "change"),
+        ),
+        _table(
+            "Top movements",
+            report.movements,
+            {"account_id": str, "name": str, "before": money, "now": money, "change": signed},
+        ),
+        _table(
+            "Decisions", report.decisions, {"kind": words, "outcome": str, "decisions": _count}, sums=("decisions",)
+        ),
+        _table(
+            "Late usage delivered in the month",
+            report.late,
+            {"metric": named, "events": _count, "quantity": _quantity, "settled": money},
+            note="Late: delivered later than the day after it happened. Settled: billed on lines of earlier cycles.",
+        ),
+        _table(
+            "Usage set aside in the month",
+            report.rejected,
+            {"reason": words, "metric": named, "rows": _count, "quantity": _quantity},
+            sums=("rows",),
+            note=f"Every row with its text: overage show rejects --month {report.month}",
+        ),
+        _table("Corrections", report.corrections, {"what": str, "documents": _count, "total": signed}),
+        _table(
+            f"Receivables on {report.on.isoformat()}, by days overdue",
+            report.receivables,
+            {"age": _AGES.get, "documents": _count, "amount_due": money},
+            sums=("documents", "amount_due"),
+        ),
+    ]
+
+
+def _table(
+    heading: str,
+    frame: pl.DataFrame,
+    writers: Mapping[str, Callable[[Any], str | None]],
+    sums: tuple[str, ...] = (),
+    note: str = "",
+) -> dict[str, Any]:
+    shown = frame.select(list(writers))
+    total = []
+    if sums and shown.height > 1:
+        total = [writers[name](_sum(shown, name)) if name in sums else "" for name in writers]
+        total[0] = "Total"
+    return {
+        "heading": heading,
+        "note": note,
+        "columns": [(name.replace("_", " "), shown.schema[name].is_numeric()) for name in writers],
+        "rows": [
+            ["" if value is None else writers[name](value) or "" for name, value in zip(writers, row, strict=True)]
+            for row in shown.iter_rows()
+        ],
+        "total": total,
+    }
+
+
+def _sum(frame: pl.DataFrame, column: str) -> Decimal:
+    return Decimal(frame[column].sum())
+
+
+def _money(places: int, amount: Decimal) -> str:
+    return f"{amount:,.{places}f}"
+
+
+def _signed(money: Callable[[Decimal], str]) -> Callable[[Decimal], str]:
+    return lambda amount: f"+{money(amount)}" if amount > 0 else money(amount)
+
+
+def _count(number: int | Decimal) -> str:
+    return f"{int(number):,}"
+
+
+def _quantity(quantity: Decimal) -> str:
+    whole, _, part = plain_number(quantity).partition(".")
+    return f"{int(whole):,}" + (f".{part[:3]}" if part else "")

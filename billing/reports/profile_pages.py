@@ -1,0 +1,137 @@
+"""A page per account that shows its billing profile, and an index of them (rule 25)."""
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from importlib.resources import files
+from typing import Any, Final
+from urllib.parse import quote
+
+import polars as pl
+from jinja2 import FunctionLoader, StrictUndefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from billing.model.catalogue import Catalogue
+from billing.model.text import plain_rows
+from billing.store.files import write_bytes
+from billing.store.home import Home
+
+_TEMPLATES: Final = ("profile.html.j2", "profiles.html.j2", "profile.css")
+# file systems hold 255 bytes; the ending and the name of a scratch file need some of them
+_LONGEST_NAME: Final = 200
+_SAFE: Final = " @+,=()&$!'~"
+
+
+def write_profile_pages(
+    home: Home, profiles: pl.DataFrame, previous: pl.DataFrame, names: dict[str, str | None], catalogue: Catalogue
+) -> int:
+    """Write the pages of accounts whose profile changed, and the index.
+
+    Parameters
+    ----------
+    profiles, previous
+        The table PROFILE now, and as it was when the pages were written.
+    names
+        What to call the accounts.
+
+    Returns
+    -------
+    int
+        How many pages were written.
+    """
+    texts = {name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in _TEMPLATES}
+    state = home.lake / "profile_pages.json"
+    made_with = json.dumps([texts, catalogue.content_hash])
+    is_known = state.exists() and state.read_text() == made_with
+    environment = ImmutableSandboxedEnvironment(
+        loader=FunctionLoader(texts.__getitem__), autoescape=True, undefined=StrictUndefined
+    )
+    page, index = environment.get_template("profile.html.j2"), environment.get_template("profiles.html.j2")
+    style = texts["profile.css"]
+    rows = plain_rows(profiles, catalogue.minor_units)
+    before = {row["account_id"]: row for row in plain_rows(previous, catalogue.minor_units)} if is_known else {}
+    written = 0
+    pages = page_names([row["account_id"] for row in rows])
+    standing = {entry.name for entry in os.scandir(home.profiles)} if home.profiles.is_dir() else set()
+    for row in rows:
+        path = home.profiles / pages[row["account_id"]]
+        if before.get(row["account_id"]) != row or path.name not in standing:
+            shown = page.render(style=style, **_shown(row, names.get(row["account_id"]), catalogue))
+            written += write_bytes(path, shown.encode())
+    listed = [row | {"name": names.get(row["account_id"]), "page": quote(pages[row["account_id"]])} for row in rows]
+    as_of = rows[0]["as_of"] if rows else ""
+    whole = index.render(style=style, profiles=listed, as_of=as_of, currency=catalogue.currency)
+    written += write_bytes(home.profiles / "index.html", whole.encode())
+    _remove_former_pages(home, pages, standing)
+    write_bytes(state, made_with.encode())
+    return written
+
+
+def page_names(account_ids: Sequence[str]) -> dict[str, str]:
+    """The file of each account's page: `a-` and its id, with what a file name cannot hold written as %XX.
+
+    Where ids differ in nothing but capital letters, these are written as %XX, too: some disks do not tell them apart.
+    """
+    alike = Counter(account_id.casefold() for account_id in account_ids)
+    return {each: page_name(each, alike[each.casefold()] > 1) for each in account_ids}
+
+
+def page_name(account_id: str, is_alike: bool = False) -> str:
+    """As `page_names`, of one account; `is_alike`: another one differs in capital letters only.
+
+    An id too long for a file name is cut and followed by `%~` and its hash: no other id is written with `%~`.
+    """
+    name = quote(account_id, safe=_SAFE)
+    if is_alike:
+        name = re.sub("(%[0-9A-F]{2})|([A-Z])", lambda found: found[1] or f"%{ord(found[2]):02X}", name)
+    return f"a-{_shortened(name, account_id)}.html"
+
+
+def _shortened(name: str, account_id: str) -> str:
+    if len(name) <= _LONGEST_NAME:
+        return name
+    return f"{name[:_LONGEST_NAME]}%~{hashlib.sha256(account_id.encode()).hexdigest()[:16]}"
+
+
+def _remove_former_pages(home: Home, pages: Mapping[str, str], standing: set[str]) -> None:
+    """Remove the pages of accounts under the names that earlier versions gave them, or that they have no more."""
+    # on a disk that does not tell capital letters apart these are the names of one file
+    kept = {name.casefold() for name in pages.values()} | {"index.html"}
+    for account_id in pages:
+        former = quote(account_id, safe=_SAFE)
+        if account_id == "index" or account_id.startswith("."):
+            former = f"%{ord(former[0]):02X}{former[1:]}"
+        names = (f"{_shortened(former, account_id)}.html", page_name(account_id), page_name(account_id, is_alike=True))
+        for name in names:
+            if name in standing and name.casefold() not in kept:
+                (home.profiles / name).unlink(missing_ok=True)
+
+
+def _shown(row: dict[str, Any], name: str | None, catalogue: Catalogue) -> dict[str, Any]:
+    titles = {package.name: package.title for package in catalogue.packages}
+    pending = row["pending_change"]
+    return {
+        "profile": row,
+        "name": name,
+        "currency": catalogue.currency,
+        "package_title": titles.get(row["package"], row["package"]),
+        "pending_title": titles.get(pending["to_package"], pending["to_package"]) if pending else None,
+        "usage": [_usage_row(usage, catalogue) for usage in row["usage"]],
+    }
+
+
+def _usage_row(usage: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+    metric = catalogue.metric(usage["metric"])
+    quantity, excess = Decimal(usage["quantity"] or 0), Decimal(usage["excess"] or 0)
+    allowance = None if usage["allowance"] is None else Decimal(usage["allowance"])
+    whole = max(quantity, allowance or Decimal(0)) or Decimal(1)
+    within = Decimal(0) if allowance is None else (quantity - excess) * 100 / whole
+    return usage | {
+        "title": f"{metric.title}, {metric.unit}" if metric.unit else metric.title,
+        "within": f"{within:.1f}",
+        "over": f"{excess * 100 / whole:.1f}",
+    }

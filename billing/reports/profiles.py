@@ -1,0 +1,246 @@
+"""The billing profile of every account as of a date (rule 25)."""
+
+from datetime import date, timedelta
+from typing import Final
+
+import polars as pl
+
+from billing.model.account_tables import PROFILE
+from billing.model.calendar import midnight, month_of, months_after, months_between
+from billing.model.columns import MONEY, Table
+from billing.model.tables import CYCLES, DUES, PACKAGES, USAGE
+from billing.month.business import Business
+from billing.month.scratch_copy import bring_up_to_date, scratch_copy
+from billing.rules.allocations import allocate, with_open_amounts
+from billing.rules.balances import account_balances, amounts_to_collect
+from billing.rules.charges import rated_usage
+from billing.rules.missing_accounts import that_waited, while_parked
+from billing.rules.tax import document_taxes
+from billing.store.frames import read_frame
+
+_KEYS: Final = ["account_id", "subscription_id", "billing_date"]
+_ZERO: Final = pl.lit(0).cast(MONEY)
+
+
+def balances(business: Business) -> pl.DataFrame:
+    """The table BALANCES: documents are facts, payments count up to the as-of day."""
+    documents = with_open_amounts(business.register.documents(), business.payments)
+    return account_balances(documents, business.payments, business.catalogue.currency)
+
+
+def allocations(business: Business) -> pl.DataFrame:
+    """The table ALLOCATIONS: which payments and credits pay which document."""
+    return allocate(business.register.documents(), business.payments)
+
+
+def collections(business: Business) -> pl.DataFrame:
+    """The table COLLECTIONS: what to charge to which card."""
+    approved = business.lives.answers.filter((pl.col("kind") == "change_card") & (pl.col("outcome") == "approved"))
+    changes = business.requests.join(approved.select("request_id"), on="request_id", how="semi")
+    return amounts_to_collect(business.register.documents(), business.payments, changes, business.as_of)
+
+
+def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
+    """Rule 25: the table PROFILE, every account, whether it ever subscribed or not.
+
+    The next document is computed as if its cycle closed with the usage so far, in a scratch copy of the home.
+    """
+    month = as_of.strftime("%Y-%m")
+    with scratch_copy(business, as_of) as scratch:
+        subscriptions = scratch.lives.subscriptions
+        on_trial = subscriptions.filter(
+            (pl.col("grid_start") > as_of) & pl.all_horizontal(pl.col("end", "held_on").is_null())
+        )
+        # the first billing date of a trial may be months away
+        last = max([months_after(month, 1), *on_trial.select(month_of(pl.col("grid_start"))).to_series()])
+        months = months_between(month, last)
+        bring_up_to_date(scratch, last)
+        return _profiles(scratch, months)
+
+
+def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
+    as_of = business.as_of
+    subscriptions = business.lives.subscriptions
+    latest = subscriptions.sort("started_on").group_by("account_id", maintain_order=True).last()
+    upcoming = (
+        _of_months(business, PACKAGES, months)
+        .join(_of_months(business, CYCLES, months).select(*_KEYS, "billing_index", "cycle_start"), on=_KEYS)
+        .join(latest.select("subscription_id"), on="subscription_id", how="semi")
+        .filter(pl.col("billing_date") > as_of)
+        .sort("billing_date")
+        .group_by("subscription_id", maintain_order=True)
+        .first()
+    )
+    accounts = (
+        business.inputs.accounts.select("account_id")
+        .join(latest, on="account_id", how="left")
+        .join(
+            upcoming.select(
+                "subscription_id",
+                "billing_date",
+                "closing_package",
+                "opening_package",
+                "change_reason",
+                "waiting_package",
+            ),
+            on="subscription_id",
+            how="left",
+        )
+        .join(_suspended(business), on="account_id", how="left")
+        .join(business.parked.select("account_id", is_parked=pl.lit(True)), on="account_id", how="left")
+        .join(_last_packages(business), on="subscription_id", how="left")
+    )
+    package = pl.coalesce(
+        "closing_package", pl.when(pl.col("grid_start") > as_of).then("first_package"), "last_package", "first_package"
+    )
+    profile = (
+        accounts.with_columns(status=_status(as_of), package=package)
+        .join(_upcoming_amounts(business, upcoming, months), on="subscription_id", how="left")
+        .join(_open_usage(business, upcoming, months), on="subscription_id", how="left")
+        .join(_history(business), on="account_id", how="left")
+        .join(balances(business).select("account_id", "outstanding"), on="account_id", how="left")
+    )
+    goes_on = pl.col("status").is_in(["active", "suspended", "trial"])
+    changes = goes_on & (pl.col("opening_package") != pl.col("package"))
+    pending = pl.struct(
+        from_package="package",
+        to_package="opening_package",
+        effective_on="billing_date",
+        reason=pl.coalesce("change_reason", pl.lit("upgrade")),
+    )
+    return PROFILE.conform(
+        profile.with_columns(
+            as_of=pl.lit(as_of),
+            next_billing_date=pl.when(goes_on).then("billing_date"),
+            upcoming_amount=pl.col("upcoming_amount").fill_null(_ZERO),
+            outstanding=pl.col("outstanding").fill_null(_ZERO),
+            usage=pl.col("usage").fill_null([]),
+            pending_change=pl.when(changes).then(pending),
+            payment_history=pl.col("payment_history").fill_null([]),
+        )
+    )
+
+
+def _status(as_of: date) -> pl.Expr:
+    """What an account is as of a day: parked, none, cancelled, refunded, held, trial, suspended or active."""
+    return (
+        pl.when("is_parked")
+        .then(pl.lit("parked"))
+        .when(pl.col("subscription_id").is_null())
+        .then(pl.lit("none"))
+        .when(pl.col("end").is_not_null())
+        .then("end")
+        .when(pl.col("held_on").is_not_null())
+        .then(pl.lit("held"))
+        .when(pl.col("grid_start") > as_of)
+        .then(pl.lit("trial"))
+        .when("is_suspended")
+        .then(pl.lit("suspended"))
+        .otherwise(pl.lit("active"))
+    )
+
+
+def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:
+    """subscription_id, upcoming_amount: the next fee, the overages so far and what waited while parked, with tax."""
+    due = _of_months(business, DUES, months).select(*_KEYS, "amount")
+    nets = (
+        pl.concat([due, _waiting(business, upcoming)])
+        .join(upcoming.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="semi")
+        .group_by(_KEYS)
+        .agg(net=pl.col("amount").sum())
+    )
+    taxes = document_taxes(nets, business.inputs.accounts, business.inputs.tax_rates, business.catalogue)
+    return nets.join(taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum()), on=_KEYS, how="left").select(
+        "subscription_id", upcoming_amount=(pl.col("net") + pl.col("tax").fill_null(_ZERO)).cast(MONEY)
+    )
+
+
+def _waiting(business: Business, upcoming: pl.DataFrame) -> pl.DataFrame:
+    """_KEYS of the next document, amount: of dates that went by while their account was parked, never billed since."""
+    register = business.register
+    gone_by = register.dates_gone_by()
+    months = gone_by["billing_month"].unique().sort().to_list()
+    due = business.scan_months(DUES, months).select(*_KEYS, "amount").collect()
+    first, last = due["billing_date"].min(), due["billing_date"].max()
+    if not isinstance(first, date) or not isinstance(last, date):
+        return due
+    issued = register.issued_amounts(first, last + timedelta(days=1))
+    waited = that_waited(due, gone_by, issued).drop("billing_date")
+    # where an earlier date is still open, its document bills them
+    before = upcoming.select(*_KEYS, before="cycle_start")
+    closed = register.closed_dates().select("subscription_id", before="billing_date")
+    follows = pl.concat(
+        [
+            before.join(closed, on=["subscription_id", "before"], how="semi"),
+            while_parked(before, gone_by, "before"),
+        ]
+    ).unique()
+    return waited.join(follows, on=["account_id", "subscription_id"]).select(*_KEYS, "amount")
+
+
+def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:
+    """subscription_id, usage: every metric of the open cycle so far against its allowance."""
+    order = {metric.name: position for position, metric in enumerate(business.catalogue.metrics)}
+    usage = _of_months(business, USAGE, months).join(
+        upcoming.select("subscription_id", cycle_end="billing_date"), on=["subscription_id", "cycle_end"], how="semi"
+    )
+    rated = rated_usage(usage, upcoming, business.terms, business.catalogue)
+    entry = pl.struct(
+        metric="metric",
+        quantity="quantity",
+        allowance="allowance_units",
+        excess="excess",
+        overage_amount="amount",
+    )
+    return (
+        rated.with_columns(_order=pl.col("metric").replace_strict(order, return_dtype=pl.Int32))
+        .sort("subscription_id", "_order")
+        .group_by("subscription_id", maintain_order=True)
+        .agg(usage=entry)
+    )
+
+
+def _history(business: Business) -> pl.DataFrame:
+    """account_id, payment_history (newest first), previous_amount, previous_date: of the last invoice."""
+    documents = with_open_amounts(business.register.documents(), business.payments).sort(
+        "billing_date", "issued_on", "number", descending=True
+    )
+    entry = pl.struct(
+        number="number",
+        kind="kind",
+        date="billing_date",
+        total="total",
+        status="status",
+        document=pl.format("documents/{}/{}.pdf", "billing_month", "number"),
+    )
+    is_invoice = pl.col("kind") == "invoice"
+    return documents.group_by("account_id", maintain_order=True).agg(
+        payment_history=entry,
+        previous_amount=pl.col("total").filter(is_invoice).first(),
+        previous_date=pl.col("billing_date").filter(is_invoice).first(),
+    )
+
+
+def _suspended(business: Business) -> pl.DataFrame:
+    """account_id, is_suspended: at the end of the as-of day."""
+    end = midnight(pl.lit(business.as_of) + pl.duration(days=1), business.catalogue.time_zone)
+    return (
+        business.suspensions.filter(
+            (pl.col("suspended_from") < end)
+            & (pl.col("suspended_until").is_null() | (pl.col("suspended_until") >= end))
+        )
+        .select("account_id", is_suspended=pl.lit(True))
+        .unique()
+    )
+
+
+def _last_packages(business: Business) -> pl.DataFrame:
+    """subscription_id, last_package: of its last billing date so far; a date of settlement has none."""
+    closed = business.register.closed_dates().filter(pl.col("billing_date") <= business.as_of).sort("billing_date")
+    return closed.group_by("subscription_id", maintain_order=True).agg(
+        last_package=pl.coalesce("opening_package", "closing_package").drop_nulls().last()
+    )
+
+
+def _of_months(business: Business, table: Table, months: list[str]) -> pl.DataFrame:
+    return pl.concat([read_frame(business.home.partition(table, month), table) for month in months])

@@ -1,0 +1,370 @@
+"""Reading everything again: does the register agree with itself, with the PDFs on disk and with the lake?"""
+
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+from polars.exceptions import PolarsError
+
+from billing.ingest.state import read_state
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, PROFILE
+from billing.model.columns import MONEY, Table
+from billing.model.hashes import hash_contents
+from billing.model.tables import (
+    CHARGES,
+    CYCLES,
+    DECISIONS,
+    DOCUMENTS,
+    DUES,
+    LEVELS,
+    LINES,
+    PACKAGES,
+    PARKED,
+    TAXES,
+    USAGE,
+)
+from billing.model.text import money_in_words, plain_rows
+from billing.month.business import Business
+from billing.month.lost_deliveries import in_words, lost_deliveries
+from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
+from billing.month.recorded_inputs.runs import last_as_of, profiles_built_from
+from billing.month.scratch_copy import STEPS_OF_A_MONTH, scratch_copy
+from billing.register.stored_pages import PrintedRows, printed_rows
+from billing.reports.journal import receivable_differences, unbalanced_entries
+from billing.reports.profiles import account_profiles, allocations, balances, collections
+from billing.store.files import file_hash
+from billing.store.frames import read_frame
+
+_KEYS = ["number"]
+_PRINTED: Final = "_printed"
+# a page takes several times its text while it is read
+_PAGES_AT_ONCE: Final = 10_000
+_COMPUTED = (CYCLES, LEVELS, USAGE, PACKAGES, DECISIONS, CHARGES, DUES, PARKED)
+
+
+def disagreements(business: Business) -> list[str]:
+    """Every disagreement found, in words; none is what there should be."""
+    documents = business.register.documents()
+    lines, taxes = business.register.lines(), business.register.taxes()
+    unreadable = list(_unreadable(business))
+    return [
+        *unreadable,
+        *(
+            f"register: the numbers of {series} do not run from 1 without a gap"
+            for series in business.register.number_gaps()
+        ),
+        *_sums(documents, lines, taxes, _amount(business)),
+        *_twice(documents),
+        *_kept_apart(business, documents, lines),
+        *_without_document(documents, lines, taxes),
+        *_contents(business, documents, lines, taxes),
+        *_files(business, documents),
+        *([] if unreadable else _tables(business, documents, lines, taxes)),
+    ]
+
+
+def redrawn_documents(business: Business) -> list[str]:
+    """The documents whose PDF was drawn again with other bytes than it was issued with, in words."""
+    found = business.register.redrawn_files().join(
+        business.register.documents().select("number", "billing_month"), on="number", maintain_order="left"
+    )
+    said = []
+    for number, sha256, day, original, with_what, month in found.select(
+        "number", "redrawn_sha256", "redrawn_on", "sha256", "drawn_with", "billing_month"
+    ).iter_rows():
+        path = business.home.document_file(month, number)
+        if path.exists() and file_hash(path) == sha256:
+            said.append(
+                f"{path}: the PDF of {number} was drawn again on {day} with other bytes than it was issued with "
+                f"({original[:12]}, now {sha256[:12]}, by {with_what}): put the original back if a backup has it"
+            )
+    return said
+
+
+def moved_months(business: Business) -> list[tuple[str, list[str]]]:
+    """Built months whose tables `disagreements` does not compute again, and which of their inputs have moved."""
+    views = _views(business)
+    months = [(month, [moved_inputs(view, month) for view in views]) for month in built_months(business)]
+    return [(month, min(inputs, key=len)) for month, inputs in months if all(inputs)]
+
+
+def _views(business: Business) -> list[Business]:
+    """The business as months may have been built: whenever they were over, or as of the last run, issuing or not."""
+    last = last_as_of(business.home.root)
+    if last is None:
+        return [business]
+    of_last_run = (business.at(last, issues=issues) for issues in (True, False))
+    return [business, *of_last_run]
+
+
+def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+    yield from _lake(business, documents, lines, taxes)
+    lost = lost_deliveries(business.at(last_as_of(business.home.root) or business.as_of))
+    if not lost.is_empty():
+        yield f"usage: {in_words(lost)}: put their archive back, or accept the loss by `overage accept-loss`"
+        return
+    ingested = list(_ingested(business))
+    yield from ingested
+    yield from _journal(business)
+    if not ingested:
+        yield from _computed_again(business)
+        yield from _standing(business)
+
+
+def _without_document(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+    for what, frame in (("lines", lines), ("taxes", taxes)):
+        for number in frame.join(documents, on=_KEYS, how="anti")["number"].unique().sort():
+            yield f"{number}: the register has {what} of it and no such document"
+
+
+def _sums(
+    documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, amount: Callable[[Decimal], str]
+) -> Iterator[str]:
+    zero = pl.lit(0).cast(MONEY)
+    summed = (
+        documents.join(lines.group_by(_KEYS).agg(lines=pl.col("amount").sum()), on=_KEYS, how="left")
+        .join(taxes.group_by(_KEYS).agg(taxes=pl.col("amount").sum()), on=_KEYS, how="left")
+        .with_columns(pl.col("lines", "taxes").fill_null(zero))
+        .sort("number")
+    )
+    for number, lines_sum, net in (
+        summed.filter(pl.col("lines") != pl.col("net")).select("number", "lines", "net").iter_rows()
+    ):
+        yield f"{number}: its lines add up to {amount(lines_sum)}, its net says {amount(net)}"
+    for number, tax_sum, tax in (
+        summed.filter(pl.col("taxes") != pl.col("tax")).select("number", "taxes", "tax").iter_rows()
+    ):
+        yield f"{number}: its taxes add up to {amount(tax_sum)}, its tax says {amount(tax)}"
+    wrong = summed.filter(pl.col("net") + pl.col("tax") != pl.col("total"))
+    for number, total in wrong.select("number", "total").iter_rows():
+        yield f"{number}: net and tax do not add up to its total {amount(total)}"
+
+
+def _amount(business: Business) -> Callable[[Decimal], str]:
+    return partial(money_in_words, decimals=business.catalogue.minor_units)
+
+
+def _twice(documents: pl.DataFrame) -> Iterator[str]:
+    scheduled = documents.filter(pl.col("corrects").is_null())
+    twice = scheduled.filter(pl.struct("subscription_id", "billing_date").is_duplicated())
+    for number, subscription, day in twice.select("number", "subscription_id", "billing_date").iter_rows():
+        yield f"{number}: {subscription} has more than one scheduled document for {day}"
+
+
+def _kept_apart(business: Business, documents: pl.DataFrame, lines: pl.DataFrame) -> Iterator[str]:
+    """What no page says, but what is billed next depends on: which date and fee a line is of, and what is closed."""
+    register = business.register
+    if missing := register.missing_guards() if len(documents) else []:
+        yield f"register: the database no longer guards what was issued: it lacks {', '.join(missing)}"
+    for number in register.wrongly_scheduled():
+        yield f"{number}: the register has it as scheduled and as a correction, or as neither"
+    kind, due_kind = pl.col("kind"), pl.col("due_kind")
+    scheduled = kind.is_in(["package_fee", "hold_fee", "overage"])
+    # rules 2 and 6: a fee falls due where its cycle starts, an overage where its cycle ends
+    due_on = pl.when(due_kind == "overage").then("cycle_end").when(due_kind == "package_fee").then("cycle_start")
+    dated = lines.join(
+        documents.select("number", "subscription_id", "billing_date"), on="number", maintain_order="left"
+    )
+    # rule 16: a yearly fee may fall due later, on the day access came back
+    is_late = (due_kind == "package_fee") & pl.col("due_on").is_between("cycle_start", "cycle_end", closed="left")
+    is_late &= (pl.col("cycle_end") - pl.col("cycle_start")).dt.total_days() > 31
+    is_other = (
+        (scheduled & ((due_kind != kind) | (pl.col("due_on") != pl.col("billing_date"))))
+        | ((due_kind == "overage") != pl.col("metric").is_not_null())
+        | ((pl.col("due_on") != due_on) & ~is_late)
+    )
+    for number, line, day, what in dated.filter(is_other).select("number", "line", "due_on", "due_kind").iter_rows():
+        yield f"{number} line {line}: the register has it as {what} due on {day}, but it is of another date or kind"
+    closed = register.closed_dates()
+    keys = ["subscription_id", "billing_date"]
+    of_dates = dated.filter(scheduled).join(closed, on=keys, how="left", suffix="_closed", maintain_order="left")
+    for number in of_dates.filter(pl.col("account_id").is_null())["number"].unique(maintain_order=True):
+        yield f"{number}: the register does not have its billing date as closed"
+    for side, of_kind in (("opening_package", "package_fee"), ("closing_package", "overage")):
+        other = of_dates.filter((kind == of_kind) & (pl.col(side) != pl.col("package")))
+        for number, line, package, has in other.select("number", "line", "package", side).iter_rows():
+            yield f"{number} line {line}: it bills the package {package}, the closed billing date says {has}"
+    for month in register.issued_months():
+        through = register.closed_through(month)
+        later = register.closed_dates(month).filter(pl.col("billing_date") > through)
+        for subscription, day in later.select(keys).iter_rows():
+            yield f"register: {month} is closed through {through}, and {day} of {subscription} is closed"
+
+
+def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+    """The stored contents against their hashes, and every row of the register against its page."""
+    for part in documents.iter_slices(_PAGES_AT_ONCE):
+        stored = list(business.register.contents(part["number"].to_list()))
+        contents = pl.DataFrame(stored, schema={"number": pl.String, "content": pl.String}, orient="row")
+        hashed = contents.with_columns(hash_contents(contents["content"]).alias("hash")).join(
+            part.select("number", "content_hash"), on="number", maintain_order="left"
+        )
+        is_whole = pl.col("hash") == pl.col("content_hash")
+        for number in hashed.filter(~is_whole)["number"]:
+            yield f"{number}: its stored content does not have the hash it was issued with"
+        pages = hashed.filter(is_whole).select([*_KEYS, "content"])
+        own = PrintedRows(*(frame.join(pages, on=_KEYS, how="semi") for frame in (part, lines, taxes)))
+        yield from _unlike_their_pages(own, printed_rows(pages), business.catalogue.minor_units)
+
+
+def _unlike_their_pages(register: PrintedRows, printed: PrintedRows, decimals: int) -> Iterator[str]:
+    """What rows of the register and their pages say differently."""
+    heads = register.documents.with_columns(page_number="number").join(
+        printed.documents, on=_KEYS, suffix=_PRINTED, maintain_order="left"
+    )
+    for name in printed.documents.columns:
+        what = name.removeprefix("page_").replace("_", " ")
+        for number, here, there in _unlike(heads, name, _KEYS, decimals) if name not in _KEYS else ():
+            yield f"{number}: its page says {what} {there}, the register says {here}"
+    on_page = printed.lines.with_columns(is_printed=True)
+    both = (
+        register.lines.with_columns(is_there=True)
+        .join(on_page, on=list(LINES.key), how="full", coalesce=True, suffix=_PRINTED)
+        .sort(LINES.key)
+    )
+    for number, line in both.filter(pl.col("is_printed").is_null()).select(LINES.key).iter_rows():
+        yield f"{number} line {line}: is in the register and not on its page"
+    for number, line in both.filter(pl.col("is_there").is_null()).select(LINES.key).iter_rows():
+        yield f"{number} line {line}: is on its page and not in the register"
+    known = both.filter(pl.col("is_there") & pl.col("is_printed"))
+    for name in [name for name in LINES.column_names if name not in LINES.key]:
+        for number, line, here, there in _unlike(known, name, list(LINES.key), decimals):
+            yield f"{number} line {line}: its page says {name.replace('_', ' ')} {there}, the register says {here}"
+    rows = [frame.select(TAXES.column_names) for frame in (register.taxes, printed.taxes)]
+    other = [one.join(two, on=TAXES.column_names, how="anti", nulls_equal=True) for one, two in (rows, reversed(rows))]
+    for number in pl.concat(other)["number"].unique().sort():
+        yield f"{number}: the taxes on its page are not those in the register"
+
+
+def _unlike(both: pl.DataFrame, name: str, keys: list[str], decimals: int) -> Iterator[tuple[Any, ...]]:
+    """The keys of rows in which the register and the page differ, and what each of them says, as text."""
+    differ = both.filter(pl.col(name).ne_missing(pl.col(f"{name}{_PRINTED}")))
+    for row in plain_rows(differ.select(*keys, name, f"{name}{_PRINTED}"), decimals):
+        *key, here, there = row.values()
+        yield *key, *("nothing" if value is None else repr(value) for value in (here, there))
+
+
+def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
+    """The PDFs on disk against the hashes recorded when they were rendered."""
+    recorded = dict(business.register.files().select("number", "sha256").iter_rows())
+    redrawn = set(business.register.redrawn_files().select("number", "redrawn_sha256").iter_rows())
+    known: set[Path] = set()
+    for number, month in documents.select("number", "billing_month").iter_rows():
+        path = business.home.document_file(month, number)
+        known.add(path)
+        if not path.exists():
+            yield f"{path}: the PDF of {number} is missing: `overage bill` renders it again, with the same bytes"
+        elif number not in recorded:
+            yield f"{path}: the PDF of {number} is not recorded: `overage bill` renders and records it"
+        elif (sha256 := file_hash(path)) != recorded[number] and (number, sha256) not in redrawn:
+            yield (
+                f"{path}: the PDF of {number} has other bytes than when it was issued: take it away, and "
+                "`overage bill` renders it again"
+            )
+    for path in sorted(business.home.documents.rglob("*.pdf")):
+        if path not in known:
+            yield f"{path}: the register knows no such document"
+
+
+def _unreadable(business: Business) -> Iterator[str]:
+    """The tables in the lake whose files are cut off or overwritten."""
+    for path in sorted(business.home.lake.rglob("*.parquet")):
+        try:
+            pl.scan_parquet(path, hive_partitioning=False, glob=False).collect_schema()
+        except (OSError, PolarsError) as error:
+            reason = str(error).splitlines()[0]
+            yield f"{path}: not readable as Parquet ({reason}): `overage repair`, then `overage bill` makes it again"
+
+
+def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+    """The tables in the lake that repeat the register."""
+    months = documents.select("number", "billing_month")
+    for table, frame in ((DOCUMENTS, documents.drop("status", strict=False)), (LINES, lines), (TAXES, taxes)):
+        names = [name for name in table.column_names if name != "status"]
+        # a line without its document belongs to no month
+        by_month = frame.join(months, on="number", suffix="_of") if table is not DOCUMENTS else frame
+        parts = {str(month): part for (month,), part in by_month.group_by("billing_month")}
+        there = {path.parent.name.removeprefix("billing_month=") for path in _partitions(business, table)}
+        for month in sorted({*parts, *there}):
+            stored = read_frame(business.home.partition(table, month), table)
+            if not _equal(stored.select(names), parts.get(month, by_month.clear()).select(names), table):
+                yield f"lake/{table.name} of {month}: the register says otherwise: bill that month again"
+
+
+def _partitions(business: Business, table: Table) -> Iterator[Path]:
+    return (business.home.lake / table.name).glob(f"billing_month=*/{table.name}.parquet")
+
+
+def _ingested(business: Business) -> Iterator[str]:
+    """What was ingested (events, repeats, rejects, manifests) against the hashes recorded then."""
+    state = read_state(business.home)
+    # what an interrupted run left half rewritten is derived anew by the next
+    whole = [made for day, made in state.days.items() if day not in state.pending] if state else []
+    outputs = sorted(output for made in whole for output in made.outputs.items())
+    for name, (_, digest) in outputs:
+        path = business.home.lake / name
+        if not path.exists() or file_hash(path) != digest:
+            what = "has other bytes than when its deliveries were ingested" if path.exists() else "is missing"
+            yield f"{path}: {what}: take the lake away, and `overage bill` makes it again"
+
+
+def _computed_again(business: Business) -> Iterator[str]:
+    """The tables of months in which no input has moved, against what they come to when they are computed again."""
+    left = built_months(business)
+    for view in _views(business):
+        months = [month for month in left if not moved_inputs(view, month)]
+        left = [month for month in left if month not in months]
+        if months:
+            with scratch_copy(view, view.as_of, view.issues) as copy:
+                yield from _months_computed_again(business, copy, months)
+
+
+def _months_computed_again(business: Business, copy: Business, months: Sequence[str]) -> Iterator[str]:
+    for month in months:
+        for step in STEPS_OF_A_MONTH:
+            step(copy, month)
+        for table in _COMPUTED:
+            path = business.home.partition(table, month)
+            again = copy.home.partition(table, month)
+            if not path.exists() or file_hash(path) != file_hash(again):
+                yield f"{path}: has other rows than its inputs give: take the lake away, and bill that month again"
+
+
+def _standing(business: Business) -> Iterator[str]:
+    """What everybody owes, is to be charged and has, if nothing has moved since the last run."""
+    built_from = profiles_built_from(business.home.root)
+    view = next((view for view in _views(business)[1:] if profiles_digest(view) == built_from), None)
+    if view is None:
+        return
+    tables = {
+        BALANCES: balances(view),
+        ALLOCATIONS: allocations(view),
+        COLLECTIONS: collections(view),
+        PROFILE: account_profiles(view, view.as_of),
+    }
+    for table, frame in tables.items():
+        path = business.home.whole(table)
+        if not read_frame(path, table).equals(table.conform(frame)):
+            yield f"{path}: has other rows than register and payments give: take it away, and bill the last month again"
+
+
+def _journal(business: Business) -> Iterator[str]:
+    """The journal against itself and against what is owed."""
+    for month, entry in unbalanced_entries(business.home).select("billing_month", "entry").iter_rows():
+        yield f"lake/journal of {month}: the debits of {entry} are not its credits: bill that month again"
+    # the journal was written as of the last run: payments that come later are not in it
+    owed, amount = balances(_views(business)[-1]), _amount(business)
+    if (business.home.lake / JOURNAL.name).exists():
+        for account, receivable, outstanding in receivable_differences(business.home, owed).iter_rows():
+            yield (
+                f"lake/journal: {account} owes {amount(receivable)} there, and its balance is {amount(outstanding)}: "
+                "bill the latest month again"
+            )
+
+
+def _equal(one: pl.DataFrame, other: pl.DataFrame, table: Table) -> bool:
+    keys = list(table.key)
+    return one.sort(keys).equals(other.select(one.columns).cast(pl.Schema(one.schema)).sort(keys))

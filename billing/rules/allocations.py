@@ -1,0 +1,276 @@
+"""Allocations: which payments and credits pay which document (rules 15, 16 and 25).
+
+Amounts owed, statuses, collections and suspensions all come from here, so they cannot disagree.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from billing.model.account_tables import ALLOCATIONS
+from billing.model.columns import MONEY
+
+DEBITS: Final = ("invoice", "debit_note")
+_ZERO: Final = pl.lit(0).cast(MONEY)
+
+
+def allocate(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
+    """Match what was paid and credited with what is owed, account by account: the table ALLOCATIONS.
+
+    A credit note goes to the document it corrects, a payment to the document it names, less what was sent back of it.
+    What is over is credit of the account and goes to its oldest open document first.
+
+    Parameters
+    ----------
+    documents
+        number, account_id, kind, issued_on, total, corrects: all documents of the accounts.
+    payments
+        payment_id, account_id, document, at, on, amount, status: of these documents.
+    """
+    found = _allocated(
+        _claims(documents, payments).with_columns(group="account_id"),
+        _sources(documents, payments).with_columns(group="account_id"),
+    )
+    return ALLOCATIONS.conform(found)
+
+
+def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
+    """`documents` with open (MONEY: what is still owed, 0 on credit notes) and status.
+
+    Status is `paid` where nothing is owed any more, `credited` where credits alone cover the document, `refunded` where
+    everything that was paid on it went back, else `open`. The amounts of `open` of an account add up to what it owes,
+    or to 0 where it is in credit.
+
+    Parameters
+    ----------
+    documents, payments
+        As in `allocate`; what is added stands in the order of `documents`.
+    """
+    covered = (
+        allocate(documents, payments)
+        .group_by("number")
+        .agg(
+            covered=pl.col("amount").sum().cast(MONEY),
+            by_payments=pl.col("amount").filter(pl.col("source_kind") == "payment").sum().cast(MONEY),
+        )
+    )
+    claims = _claims(documents, payments).select("number", "claim")
+    returned = paid_amounts(payments).select("number", "paid", "returned", "last_returned")
+    known = (
+        documents.join(claims, on="number", how="left", maintain_order="left")
+        .join(covered, on="number", how="left", maintain_order="left")
+        .join(returned, on="number", how="left", maintain_order="left")
+        .with_columns(pl.col("claim", "covered", "by_payments", "paid", "returned").fill_null(_ZERO))
+        .with_columns(open=(pl.col("claim") - pl.col("covered")).cast(MONEY))
+    )
+    sent_back = (pl.col("returned") > 0) & (pl.col("paid") <= pl.col("returned"))
+    # a charge that the customer's bank took back is owed again
+    is_owed_again = (pl.col("open") > 0) & (pl.col("last_returned") == "disputed")
+    status = (
+        pl.when(sent_back & ~is_owed_again.fill_null(False))
+        .then(pl.lit("refunded"))
+        .when((pl.col("total") < 0) | (pl.col("open") > 0))
+        .then(pl.lit("open"))
+        .when((pl.col("covered") > 0) & (pl.col("by_payments") == 0))
+        .then(pl.lit("credited"))
+        .otherwise(pl.lit("paid"))
+    )
+    return known.with_columns(status=status).select(*documents.columns, "open", "status")
+
+
+def paid_amounts(payments: pl.DataFrame) -> pl.DataFrame:
+    """What was paid on each document.
+
+    Returns
+    -------
+    polars.DataFrame
+        number, paid (succeeded), returned (refunded or disputed), last_returned (status of the latest of those),
+        last_attempt (status of the latest attempt that succeeded or failed), outcomes (attempts with an outcome).
+    """
+    amount, status = pl.col("amount"), pl.col("status")
+    is_returned = status.is_in(["refunded", "disputed"])
+    return (
+        payments.sort("at", "payment_id")
+        .group_by(pl.col("document").alias("number"), maintain_order=True)
+        .agg(
+            paid=amount.filter(status == "succeeded").sum().cast(MONEY),
+            returned=amount.filter(is_returned).sum().cast(MONEY),
+            last_returned=status.filter(is_returned).last(),
+            last_attempt=status.filter(status.is_in(["succeeded", "failed"])).last(),
+            outcomes=pl.len().cast(pl.Int64),
+        )
+    )
+
+
+def open_at_moments(moments: pl.DataFrame, documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
+    """What was still owed on each document at some instants, by what had been paid and credited until then.
+
+    Parameters
+    ----------
+    moments
+        account_id, moment: few, of few accounts.
+    documents
+        As in `allocate`, and credited_at: the instant from which a credit note counts. An invoice or a debit note is
+        owed whenever it is looked at.
+    payments
+        As in `allocate`.
+
+    Returns
+    -------
+    polars.DataFrame
+        account_id, moment, number, open (MONEY).
+    """
+    group = pl.format("{}@{}", "account_id", pl.col("moment").to_physical())
+    known = moments.join(documents, on="account_id").filter(
+        pl.col("kind").is_in(DEBITS) & (pl.col("total") >= 0) | (pl.col("credited_at") <= pl.col("moment"))
+    )
+    paid = moments.join(payments, on="account_id").filter(pl.col("at") <= pl.col("moment"))
+    keyed, keyed_payments = known.with_columns(group=group), paid.with_columns(group=group)
+    claims = _claims(keyed, keyed_payments, ["group"])
+    covered = (
+        _allocated(claims, _sources(keyed, keyed_payments, ["group"]))
+        .group_by("group", "number")
+        .agg(covered=pl.col("amount").sum())
+    )
+    return (
+        claims.join(covered, on=["group", "number"], how="left")
+        .join(keyed.select("group", "number", "moment"), on=["group", "number"])
+        .select(
+            "account_id", "moment", "number", open=(pl.col("claim") - pl.col("covered").fill_null(_ZERO)).cast(MONEY)
+        )
+    )
+
+
+def _kept(payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """keys, document, returned, paid: sums by document."""
+    amount, status = pl.col("amount"), pl.col("status")
+    return payments.group_by(*keys, "document").agg(
+        paid=amount.filter(status == "succeeded").sum().cast(MONEY),
+        returned=amount.filter(status.is_in(["refunded", "disputed"])).sum().cast(MONEY),
+    )
+
+
+def _claims(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | None = None) -> pl.DataFrame:
+    """What is owed, by document: group keys, account_id, number, issued_on, claim (MONEY).
+
+    More sent back of a document than was paid on it is owed, too.
+    """
+    keys = keys or []
+    sums = _kept(payments, keys).rename({"document": "number"})
+    too_much = (pl.col("returned") - pl.col("paid")).fill_null(_ZERO).clip(lower_bound=0)
+    own = pl.when(pl.col("kind").is_in(DEBITS)).then(pl.col("total").clip(lower_bound=0)).otherwise(_ZERO)
+    return (
+        documents.join(sums, on=[*keys, "number"], how="left", maintain_order="left")
+        .select(*keys, "account_id", "number", "issued_on", claim=(own + too_much).cast(MONEY))
+        .filter(pl.col("claim") > 0)
+    )
+
+
+def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | None = None) -> pl.DataFrame:
+    """What pays: keys, account_id, source, source_kind, on, own (the document it is meant for), amount (MONEY)."""
+    keys = keys or []
+    credits = documents.filter(pl.col("total") < 0).select(
+        *keys,
+        "account_id",
+        source="number",
+        source_kind=pl.lit("credit"),
+        on="issued_on",
+        own="corrects",
+        amount=-pl.col("total"),
+    )
+    returned = _kept(payments, keys).select(*keys, "document", "returned")
+    # what was sent back is taken off the latest payments of the document
+    by_document = [*keys, "document"]
+    kept = (
+        payments.filter(pl.col("status") == "succeeded")
+        .sort("at", "payment_id", descending=True)
+        .join(returned, on=by_document, how="left", maintain_order="left")
+        .with_columns(later=(pl.col("amount").cum_sum().over(by_document) - pl.col("amount")).cast(MONEY))
+        .with_columns(taken=(pl.col("returned") - pl.col("later")).clip(lower_bound=0))
+        .with_columns(amount=(pl.col("amount") - pl.min_horizontal("taken", "amount")).cast(MONEY))
+        .filter(pl.col("amount") > 0)
+        .select(
+            *keys,
+            "account_id",
+            source="payment_id",
+            source_kind=pl.lit("payment"),
+            on="on",
+            own="document",
+            amount="amount",
+        )
+    )
+    return pl.concat([credits, kept])
+
+
+def _allocated(claims: pl.DataFrame, sources: pl.DataFrame) -> pl.DataFrame:
+    """The columns of ALLOCATIONS, and `group`.
+
+    First every source pays its own document, then what is over pays the oldest open ones.
+
+    Parameters
+    ----------
+    claims, sources
+        As `_claims` and `_sources`, with `group`: amounts are matched within it only.
+    """
+    if claims.is_empty() or sources.is_empty():
+        return ALLOCATIONS.empty().with_columns(group=pl.lit(None, pl.String))
+    order = ["on", "source_kind", "source"]
+    targets = claims.with_columns(target=pl.format("{}/{}", "group", "number"))
+    meant = sources.with_columns(target=pl.format("{}/{}", "group", "own"))
+    first = _matched(targets.sort("issued_on", "number"), meant.sort(order), "target")
+    used = [first.group_by("group", name).agg(used=pl.col("amount").sum()) for name in ("number", "source")]
+    left_claims = (
+        claims.join(used[0], on=["group", "number"], how="left")
+        .with_columns(claim=(pl.col("claim") - pl.col("used").fill_null(_ZERO)).cast(MONEY))
+        .filter(pl.col("claim") > 0)
+        .sort("issued_on", "number")
+    )
+    left_sources = (
+        sources.join(used[1], on=["group", "source"], how="left")
+        .with_columns(amount=(pl.col("amount") - pl.col("used").fill_null(_ZERO)).cast(MONEY))
+        .filter(pl.col("amount") > 0)
+        .sort(order)
+    )
+    rest = _matched(left_claims, left_sources, "group")
+    keys = ["group", "account_id", "source", "source_kind", "number", "on"]
+    return pl.concat([first, rest]).group_by(keys).agg(pl.col("amount").sum().cast(MONEY))
+
+
+def _matched(claims: pl.DataFrame, sources: pl.DataFrame, by: str) -> pl.DataFrame:
+    """Lay claims and sources of a group side by side, each in its order: what overlaps is allocated.
+
+    Returns
+    -------
+    polars.DataFrame
+        group, account_id, number, source, source_kind, on (the later of the source's and the document's day), amount.
+    """
+    # `by` may be `group` itself, which is carried along too
+    claims, sources = (frame.with_columns(_by=by) for frame in (claims, sources))
+    by = "_by"
+    ends = [
+        frame.join(other.select(by).unique(), on=by, how="semi", maintain_order="left").with_columns(
+            end=pl.col(amount).cum_sum().over(by).cast(MONEY)
+        )
+        for frame, other, amount in ((claims, sources, "claim"), (sources, claims, "amount"))
+    ]
+    claimed, paying = ends
+    # Cut both at every cumulative sum: each piece belongs to one claim and one source.
+    pieces = (
+        pl.concat([frame.select(by, "end") for frame in ends])
+        .unique()
+        .sort(by, "end")
+        .with_columns(start=pl.col("end").shift(1).over(by).fill_null(_ZERO))
+        .join(claimed.select(by, "end", "group", "account_id", "number", "issued_on"), on=[by, "end"], how="left")
+        .join(paying.select(by, "end", "source", "source_kind", "on"), on=[by, "end"], how="left")
+        .sort(by, "end")
+        .with_columns(pl.exclude(by, "end", "start").backward_fill().over(by))
+    )
+    return pieces.drop_nulls(["number", "source"]).select(
+        "group",
+        "account_id",
+        "number",
+        "source",
+        "source_kind",
+        on=pl.max_horizontal("on", "issued_on"),
+        amount=(pl.col("end") - pl.col("start")).cast(MONEY),
+    )

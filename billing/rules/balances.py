@@ -1,0 +1,214 @@
+"""Money owed: what was paid on each document, what that makes of it, and what is to be collected (rules 15, 16, 25)."""
+
+import hashlib
+from datetime import date
+from typing import Final
+
+import polars as pl
+
+from billing.model.account_tables import BALANCES, COLLECTIONS
+from billing.model.columns import INSTANT, MONEY
+from billing.rules.allocations import DEBITS, open_at_moments, paid_amounts, with_open_amounts
+
+SUSPENSION_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "account_id": pl.String,
+    "suspended_from": INSTANT,
+    "suspended_until": INSTANT,
+}
+
+
+def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """When access was suspended.
+
+    Rule 16: from the instant of a failed payment until no document whose latest attempt failed is unpaid. What payments
+    and credits cover is paid.
+
+    Parameters
+    ----------
+    payments
+        Of known documents, as in `Inputs`.
+    documents
+        number, account_id, kind, issued_on, total, corrects, credited_at (the start of issued_on, as an instant).
+
+    Returns
+    -------
+    polars.DataFrame
+        account_id, suspended_from, suspended_until (UTC; null is open), sorted.
+    """
+    failing = payments.filter(pl.col("status") == "failed").select("account_id").unique()
+    payments = payments.join(failing, on="account_id", how="semi")
+    documents = documents.join(failing, on="account_id", how="semi")
+    credited = documents.filter(pl.col("total") < 0).select("account_id", moment=pl.col("credited_at").cast(INSTANT))
+    moments = (
+        pl.concat([payments.select("account_id", moment=pl.col("at").cast(INSTANT)), credited])
+        .unique()
+        .sort("account_id", "moment")
+    )
+    attempts = (
+        payments.filter(pl.col("status").is_in(["succeeded", "failed"]))
+        .sort("at", "payment_id")
+        .group_by("document", "at", maintain_order=True)
+        .agg(pl.col("status").last())
+        .select(number="document", moment=pl.col("at").cast(INSTANT), latest="status")
+    )
+    blocking = (
+        open_at_moments(moments, documents, payments)
+        .filter(pl.col("open") > 0)
+        .sort("moment")
+        .join_asof(attempts.sort("moment"), on="moment", by="number", strategy="backward", check_sortedness=False)
+        .filter(pl.col("latest") == "failed")
+        .select("account_id", "moment", blocks=pl.lit(True))
+        .unique()
+    )
+    spans = (
+        moments.join(blocking, on=["account_id", "moment"], how="left", maintain_order="left")
+        .with_columns(is_suspended=pl.col("blocks").fill_null(False))
+        .filter(pl.col("is_suspended") != pl.col("is_suspended").shift(1).over("account_id").fill_null(False))
+        .with_columns(until=pl.col("moment").shift(-1).over("account_id"))
+    )
+    return spans.filter("is_suspended").select("account_id", suspended_from="moment", suspended_until="until")
+
+
+def money_sent_back(
+    documents: pl.DataFrame, notes: pl.DataFrame, payments: pl.DataFrame, refunds: pl.DataFrame
+) -> pl.DataFrame:
+    """What approved refunds send back.
+
+    By rule 14 what was paid on the document by the day of the approval. A credit note first lowers what is unpaid.
+
+    Parameters
+    ----------
+    documents
+        Issued documents of the refunded subscriptions.
+    notes
+        Those of them that are credit notes of refunds.
+    payments
+        As in `Inputs`.
+    refunds
+        subscription_id, on (the day of the approval).
+
+    Returns
+    -------
+    polars.DataFrame
+        subscription_id, refunded (MONEY).
+    """
+    days = refunds.select("subscription_id", "on")
+    kept = (
+        payments.join(documents.select(document="number", subscription_id="subscription_id"), on="document")
+        .join(days, on="subscription_id", suffix="_refund")
+        .filter((pl.col("on") <= pl.col("on_refund")) & pl.col("status").is_in(["succeeded", "disputed"]))
+        .group_by(number="document")
+        .agg(paid=pl.when(pl.col("status") == "succeeded").then("amount").otherwise(-pl.col("amount")).sum())
+    )
+    numbered = notes.select("number", "corrects", "subscription_id", back=-pl.col("total"))
+    # what other notes have lowered the document by
+    others = (
+        documents.join(notes, on="number", how="anti")
+        .filter(pl.col("corrects").is_not_null())
+        .group_by(number="corrects")
+        .agg(lowered=pl.col("total").sum())
+    )
+    billed = documents.select("number", billed="total")
+    nothing = pl.lit(0).cast(MONEY)
+    unpaid = (pl.col("billed") + pl.col("lowered").fill_null(nothing) - pl.col("paid").fill_null(nothing)).clip(
+        lower_bound=0
+    )
+    return (
+        numbered.rename({"number": "note", "corrects": "number"})
+        .join(billed, on="number", how="left")
+        .join(others, on="number", how="left")
+        .join(kept, on="number", how="left")
+        .group_by("subscription_id")
+        .agg(refunded=(pl.col("back") - pl.min_horizontal(unpaid, "back")).sum().cast(MONEY))
+    )
+
+
+def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: str) -> pl.DataFrame:
+    """What every account with a document owes: the table BALANCES.
+
+    Rule 15: debts survive cancelling, so nothing here asks whether the account is still a customer.
+
+    Parameters
+    ----------
+    documents
+        Issued documents with `open`, see `with_open_amounts`.
+    payments
+        Of known documents.
+    """
+    total, is_debit = pl.col("total"), pl.col("kind").is_in(DEBITS)
+    billed = documents.group_by("account_id").agg(
+        invoiced=total.filter(is_debit).sum().cast(MONEY),
+        credited=-total.filter(~is_debit).sum().cast(MONEY),
+        oldest_unpaid_on=pl.col("issued_on").filter(pl.col("open") > 0).min(),
+    )
+    amount, status = pl.col("amount"), pl.col("status")
+    moved = payments.group_by("account_id").agg(
+        paid=amount.filter(status == "succeeded").sum().cast(MONEY),
+        refunded=amount.filter(status.is_in(["refunded", "disputed"])).sum().cast(MONEY),
+    )
+    balances = billed.join(moved, on="account_id", how="left").with_columns(
+        pl.col("paid", "refunded").fill_null(0).cast(MONEY)
+    )
+    outstanding = pl.col("invoiced") - pl.col("credited") - (pl.col("paid") - pl.col("refunded"))
+    return BALANCES.conform(
+        balances.with_columns(currency=pl.lit(currency), outstanding=outstanding).with_columns(
+            status=pl.when(pl.col("outstanding") > 0)
+            .then(pl.lit("owing"))
+            .when(pl.col("outstanding") < 0)
+            .then(pl.lit("in_credit"))
+            .otherwise(pl.lit("settled"))
+        )
+    )
+
+
+def amounts_to_collect(
+    documents: pl.DataFrame, payments: pl.DataFrame, card_changes: pl.DataFrame, as_of: date
+) -> pl.DataFrame:
+    """What to charge to which card: a row per unpaid document, the table COLLECTIONS.
+
+    The idempotency key stays the same until an attempt to pay has an outcome or the amount moves, so that a payment
+    provider can be asked twice and charges once.
+
+    Parameters
+    ----------
+    documents
+        Issued documents, all of the accounts.
+    card_changes
+        account_id, at, brand, last4: approved changes of card.
+    """
+    due = (
+        with_open_amounts(documents, payments)
+        .filter(pl.col("open") > 0)
+        .join(paid_amounts(payments), on="number", how="left", maintain_order="left")
+        .with_columns(amount_due="open", outcomes=pl.col("outcomes").fill_null(0))
+    )
+    used = payments.filter(pl.col("card_last4").is_not_null()).select(
+        "account_id", "at", brand="card_brand", last4="card_last4"
+    )
+    cards = (
+        pl.concat([used, card_changes.select("account_id", "at", "brand", "last4")])
+        .sort("at")
+        .group_by("account_id", maintain_order=True)
+        .last()
+        .select("account_id", card_brand="brand", card_last4="last4")
+    )
+    days = (pl.lit(as_of) - pl.col("issued_on")).dt.total_days()
+    age = (
+        pl.when(days <= 0)
+        .then(pl.lit("not_due"))
+        .when(days <= 30)
+        .then(pl.lit("1_to_30"))
+        .when(days <= 60)
+        .then(pl.lit("31_to_60"))
+        .when(days <= 90)
+        .then(pl.lit("61_to_90"))
+        .otherwise(pl.lit("over_90"))
+    )
+    rows = due.join(cards, on="account_id", how="left").with_columns(
+        due_on="issued_on", days_overdue=days, age=age, attempts_failed=pl.col("last_attempt") == "failed"
+    )
+    keys = [
+        hashlib.sha256(f"{number}/{amount}/{outcomes}".encode()).hexdigest()[:32]
+        for number, amount, outcomes in rows.select("number", "amount_due", "outcomes").iter_rows()
+    ]
+    return COLLECTIONS.conform(rows.with_columns(pl.Series("idempotency_key", keys, pl.String)))

@@ -1,0 +1,46 @@
+"""The billing dates of a subscription: monthly or yearly from a first day (rule 18)."""
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from billing.model.calendar import month_number
+from billing.model.catalogue import Policy
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The billing dates of a subscription: date 0 is where the grid starts, date k falls k months later.
+
+    With `first_of_month` every date but the first is the first of its month (policy `billing_anchor`).
+    """
+
+    first_of_month: bool
+
+    @classmethod
+    def of(cls, policy: Policy) -> "Grid":
+        """The grid that a policy asks for."""
+        return cls(policy.billing_anchor == "first_of_month")
+
+    def date(self, start: pl.Expr, k: pl.Expr) -> pl.Expr:
+        """Billing date k of a grid that starts on `start`: its anchor day, or the month's last day if earlier."""
+        # an offset in months keeps the day or takes the month's last one; written once, as copies of an expression
+        # within an expression multiply
+        months = pl.format("{}mo", k)
+        if self.first_of_month:
+            return pl.when(k == 0).then(start).otherwise(start.dt.month_start().dt.offset_by(months))
+        return start.dt.offset_by(months)
+
+    def next_index(self, start: pl.Expr, day: pl.Expr) -> pl.Expr:
+        """The k of the first billing date after `day`: a billing date belongs to the cycle that it starts."""
+        k = (month_number(day) - month_number(start)).clip(lower_bound=0)
+        return k + (self.date(start, k) <= day).cast(pl.Int32)
+
+    def next_date(self, start: pl.Expr, day: pl.Expr) -> pl.Expr:
+        """The first billing date after `day`."""
+        return self.date(start, self.next_index(start, day))
+
+    def next_fee_date(self, start: pl.Expr, term: pl.Expr, day: pl.Expr) -> pl.Expr:
+        """The first date after `day` on which a package fee falls due: every twelfth one of a yearly term (rule 18)."""
+        k = self.next_index(start, day)
+        return self.date(start, pl.when(term == "yearly").then((k + 11) // 12 * 12).otherwise(k))

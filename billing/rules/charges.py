@@ -1,0 +1,272 @@
+"""Charges and dues: what closed cycles cost, and what falls due on each billing date (rules 1 to 6 and 18)."""
+
+from typing import Final
+
+import polars as pl
+
+from billing.model.catalogue import Catalogue
+from billing.model.columns import MONEY, PRICE, QUANTITY
+from billing.model.money import round_fraction
+from billing.model.tables import CHARGES, DUES
+from billing.rules.rating import rate
+from billing.rules.terms import PRICE_SCALE, TermsFrames, with_terms
+
+OUT_OF_RANGE: Final = "quantity_out_of_range"
+
+_PRICE_UNIT: Final = pl.lit(PRICE_SCALE, pl.Int128)
+
+
+def rated_usage(usage: pl.DataFrame, packages: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+    """Every measured quantity with its tariff and amount: the package as closed, the version at the cycle's start.
+
+    Returns
+    -------
+    polars.DataFrame
+        The columns of USAGE, package, and those of `rate`; `out_of_range` marks what cannot be rated.
+    """
+    in_force = packages.select("subscription_id", package="closing_package")
+    keyed = with_terms(usage.join(in_force, on="subscription_id", maintain_order="left"), terms, on="cycle_start")
+    return rate(keyed, terms)
+
+
+def month_charges(rated: pl.DataFrame) -> pl.DataFrame:
+    """The table CHARGES: within the allowance, too, at 0."""
+    return CHARGES.conform(rated.rename({"allowance_units": "allowance"}))
+
+
+def month_dues(
+    month: str,
+    *,
+    cycles: pl.DataFrame,
+    packages: pl.DataFrame,
+    first_packages: pl.DataFrame,
+    rated: pl.DataFrame,
+    terms: TermsFrames,
+    catalogue: Catalogue,
+) -> pl.DataFrame:
+    """What falls due on the month's billing dates: the table DUES.
+
+    Rule 6: a fee that is due stands there whatever its amount and whatever the usage; an overage where it costs
+    something.
+
+    Parameters
+    ----------
+    first_packages
+        subscription_id, first_package: of subscriptions that begin in the month.
+    """
+    dated = cycles.join(
+        packages.select("subscription_id", "closing_package", "opening_package", "change_reason"), on="subscription_id"
+    ).join(first_packages, on="subscription_id", how="left", maintain_order="left")
+    fees = [
+        _package_fees(dated, terms, catalogue),
+        _late_yearly_fees(dated, terms, catalogue),
+        _yearly_upgrades(dated, terms, catalogue),
+        _hold_fees(dated, catalogue),
+        _overages(dated, rated, catalogue),
+    ]
+    columns = [name for name in DUES.column_names if name != "billing_month"]
+    own = [fee.select(name for name in columns if name in fee.columns) for fee in fees]
+    return DUES.conform(pl.concat(own, how="diagonal").with_columns(billing_month=pl.lit(month)))
+
+
+def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+    """The fee of the cycle that starts, at the version effective on the billing date (rule 2)."""
+    due = with_terms(
+        dated.filter((pl.col("fee_share_numerator") > 0) & pl.col("opening_package").is_not_null()).with_columns(
+            package="opening_package"
+        ),
+        terms,
+        on="billing_date",
+    )
+    priced = due.join(terms.packages, on=["terms_key", "package", "since"], how="left", maintain_order="left")
+    is_yearly = pl.col("term") == "yearly"
+    price = pl.when(is_yearly).then("yearly").otherwise("monthly").to_physical()
+    denominator = pl.col("fee_share_denominator").cast(pl.Int128) * _PRICE_UNIT
+    fee = round_fraction(price * pl.col("fee_share_numerator").cast(pl.Int128), denominator, catalogue.minor_units)
+    partly = pl.col("fee_share_denominator") > 1
+    return _line(
+        priced.with_columns(
+            amount=fee,
+            cycle_end=pl.when(is_yearly).then("following_term").otherwise("next_billing_date"),
+            whole_fee=pl.when(partly).then("monthly"),
+            fee_part=pl.when(partly).then("fee_share_numerator"),
+            fee_parts=pl.when(partly).then("fee_share_denominator"),
+        ),
+        kind="package_fee",
+        cycle_start=pl.col("billing_date"),
+        description=pl.concat_str(
+            _title("package", catalogue),
+            pl.when(is_yearly).then(pl.lit(", yearly fee")).otherwise(pl.lit(", monthly fee")),
+            pl.when(partly)
+            .then(pl.format(", {} of {} days", "fee_share_numerator", "fee_share_denominator"))
+            .otherwise(pl.lit("")),
+        ),
+    )
+
+
+def _late_yearly_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+    """A yearly fee that a suspension kept, on the day access comes back, at the version of that day (rule 16)."""
+    late = with_late_dates(dated).with_columns(package=pl.coalesce("opening_package", "closing_package"))
+    priced = with_terms(late, terms, on="billing_date").join(
+        terms.packages, on=["terms_key", "package", "since"], how="left", maintain_order="left"
+    )
+    fee = round_fraction(pl.col("yearly").to_physical(), _PRICE_UNIT, catalogue.minor_units)
+    return _line(
+        priced.with_columns(amount=fee, cycle_end=pl.col("late_term_end")),
+        kind="package_fee",
+        cycle_start=pl.col("late_term_start"),
+        description=pl.format("{}, yearly fee", _title("package", catalogue)),
+    )
+
+
+def with_late_dates(dated: pl.DataFrame) -> pl.DataFrame:
+    """The dates on which late yearly fees fall due, as billing dates of their own: the other columns of `dated`.
+
+    Parameters
+    ----------
+    dated
+        subscription_id, billing_date, next_billing_date, late_fee_on, opening_package, closing_package, of a month.
+
+    Returns
+    -------
+    polars.DataFrame
+        billing_date is the day the fee falls due, next_billing_date the regular one after it, and both packages are
+        the one in force on the day.
+    """
+    back = pl.col("late_fee_on")
+    is_before = back < pl.col("billing_date")
+    in_force = pl.when(is_before).then("closing_package").otherwise("opening_package")
+    return dated.filter(back.is_not_null()).with_columns(
+        billing_date=back,
+        next_billing_date=pl.when(is_before).then("billing_date").otherwise("next_billing_date"),
+        closing_package=in_force,
+        opening_package=in_force,
+    )
+
+
+def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+    """A higher package inside a yearly term: the difference of the fees for the whole cycles left (rule 18)."""
+    upgraded = dated.filter(
+        (pl.col("term") == "yearly")
+        & (pl.col("billing_index") % 12 != 0)
+        & pl.col("change_reason").is_in(["auto_upgrade", "upgrade"])
+        & (pl.col("fee_reason") == "term")
+        # the difference is a fee: a billing date while suspended has none (rule 16)
+        & ((pl.col("status") != "suspended") | pl.lit(catalogue.policy.charge_while_suspended))
+        # a late fee of the same day is that of the higher package, whole
+        & pl.col("late_fee_on").ne_missing(pl.col("billing_date"))
+    )
+    price = terms.packages.select("terms_key", "since", "package", "yearly")
+    both = with_terms(upgraded.with_columns(package="opening_package"), terms, on="billing_date").join(
+        price, on=["terms_key", "package", "since"], how="left", maintain_order="left"
+    )
+    both = with_terms(both.drop("terms_key", "since"), terms, on="billing_date", package="closing_package").join(
+        price.rename({"package": "closing_package", "yearly": "yearly_before"}),
+        on=["terms_key", "closing_package", "since"],
+        how="left",
+        maintain_order="left",
+    )
+    left = 12 - pl.col("billing_index") % 12
+    difference = pl.col("yearly").to_physical() - pl.col("yearly_before").to_physical()
+    amount = round_fraction(
+        difference * left.cast(pl.Int128), pl.lit(12 * PRICE_SCALE, pl.Int128), catalogue.minor_units
+    )
+    return _line(
+        both.with_columns(
+            amount=amount,
+            cycle_end=pl.col("term_end"),
+            whole_fee="yearly",
+            replaced_fee="yearly_before",
+            fee_part=left,
+            fee_parts=pl.lit(12, pl.Int32),
+        ),
+        kind="package_fee",
+        cycle_start=pl.col("billing_date"),
+        description=pl.format(
+            "{} instead of {}, difference of the yearly fees for {} of 12 cycles",
+            _title("opening_package", catalogue),
+            _title("closing_package", catalogue),
+            left,
+        ),
+    )
+
+
+def _hold_fees(dated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """A held subscription keeps its billing dates where the policy has a hold fee (rule 13)."""
+    fee = pl.lit(catalogue.policy.hold_fee).cast(PRICE).to_physical()
+    return _line(
+        dated.filter("hold_fee_due").with_columns(
+            # one that was put on hold in its trial and ends before its second date never had a cycle
+            package=pl.coalesce("opening_package", "closing_package", "first_package"),
+            amount=round_fraction(fee, _PRICE_UNIT, catalogue.minor_units),
+            cycle_end=pl.col("next_billing_date"),
+        ),
+        kind="hold_fee",
+        cycle_start=pl.col("billing_date"),
+        description=pl.lit("Subscription on hold"),
+    )
+
+
+def _overages(dated: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The overages of the cycle that ended, each with its arithmetic."""
+    over = rated.filter(pl.col("amount") != 0).join(
+        dated.select("subscription_id", "billing_date"), on="subscription_id"
+    )
+    titles = {metric.name: metric.title for metric in catalogue.metrics}
+    return over.select(
+        "account_id",
+        "subscription_id",
+        "billing_date",
+        "metric",
+        "package",
+        "cycle_start",
+        "cycle_end",
+        "quantity",
+        "excess",
+        "billed_units",
+        "unit_price",
+        "amount",
+        kind=pl.lit("overage"),
+        allowance="allowance_units",
+        description=pl.format(
+            "{} over the allowance of {}", pl.col("metric").replace(titles), _title("package", catalogue)
+        ),
+    )
+
+
+def _line(frame: pl.DataFrame, kind: str, cycle_start: pl.Expr, description: pl.Expr) -> pl.DataFrame:
+    nothing = pl.lit(None, QUANTITY)
+    return frame.with_columns(
+        kind=pl.lit(kind),
+        metric=pl.lit(None, pl.String),
+        cycle_start=cycle_start,
+        quantity=nothing,
+        allowance=nothing,
+        excess=nothing,
+        billed_units=nothing,
+        unit_price=pl.lit(None, PRICE),
+        amount=pl.col("amount").cast(MONEY),
+        description=description,
+        package=pl.col("package"),
+    )
+
+
+def _title(column: str, catalogue: Catalogue) -> pl.Expr:
+    return pl.col(column).replace({package.name: package.title for package in catalogue.packages})
+
+
+def parked_by_rating(rated: pl.DataFrame, month: str) -> pl.DataFrame:
+    """account_id, billing_month, reason, detail: accounts with a quantity that cannot be measured or rated exactly."""
+    beyond = rated.filter(pl.col("quantity").is_null() | pl.col("out_of_range").fill_null(False))
+    return beyond.select(
+        "account_id",
+        billing_month=pl.lit(month),
+        reason=pl.lit(OUT_OF_RANGE),
+        detail=pl.format(
+            "{} of {} in the cycle from {} is {} base units: more than can be rated exactly; correct the events",
+            "metric",
+            "subscription_id",
+            pl.col("cycle_start").dt.to_string("%Y-%m-%d"),
+            pl.col("base_quantity").cast(pl.String),
+        ),
+    ).unique("account_id", keep="first", maintain_order=True)

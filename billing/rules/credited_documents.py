@@ -1,0 +1,66 @@
+"""Which document billed what a settlement gives back: its taxes hold for it (rules 20 and 24)."""
+
+from typing import Final
+
+import polars as pl
+
+from billing.model.columns import MONEY
+
+_KEYS: Final = ["subscription_id", "billing_date", "kind", "metric"]
+_NOTHING: Final = pl.lit(0).cast(MONEY)
+
+
+def by_billing_document(differences: pl.DataFrame, billed: pl.DataFrame) -> pl.DataFrame:
+    """`differences` with amount and gives_back: a row for each document whose billing a difference gives back.
+
+    What was billed last is given back first. Most differences are given back of one document.
+
+    Parameters
+    ----------
+    differences
+        As `open_differences`.
+    billed
+        As `Register.lines_of_accounts`, of their accounts and dates.
+
+    Returns
+    -------
+    polars.DataFrame
+        In the order of `differences`; amount (MONEY) is what is due less what was issued, or a part of that; gives_back
+        is null where more is due than was issued.
+    """
+    whole = differences.with_row_index("_place").with_columns(amount=(pl.col("due") - pl.col("issued")).cast(MONEY))
+    less = whole.filter(pl.col("amount") < 0).select("_place", *_KEYS, give=-pl.col("amount"))
+    left = (
+        billed.select(
+            "subscription_id",
+            "issued_on",
+            "metric",
+            "amount",
+            billing_date="due_on",
+            kind="due_kind",
+            gives_back=pl.coalesce("gives_back", "corrects", "number"),
+        )
+        .join(less, on=_KEYS, nulls_equal=True)
+        .group_by("_place", "give", "gives_back")
+        .agg(pl.col("amount").sum().cast(MONEY), pl.col("issued_on").min())
+        .filter(pl.col("amount") > 0)
+        .sort("_place", "issued_on", "gives_back", descending=[False, True, True])
+    )
+    taken = (
+        left.with_columns(before=(pl.col("amount").cum_sum() - pl.col("amount")).over("_place"))
+        .with_columns(part=pl.min_horizontal("amount", pl.col("give") - pl.col("before")).cast(MONEY))
+        .filter(pl.col("part") > 0)
+        .select("_place", "gives_back", "part")
+    )
+    # what no line of the register has billed, of a register that was changed by hand
+    rest = (
+        less.join(taken.group_by("_place").agg(pl.col("part").sum()), on="_place", how="left")
+        .select("_place", gives_back=pl.lit(None, pl.String), part=pl.col("give") - pl.col("part").fill_null(_NOTHING))
+        .filter(pl.col("part") > 0)
+    )
+    parts = pl.concat([taken, rest.select(taken.columns).cast(pl.Schema(taken.schema))])
+    return (
+        whole.join(parts, on="_place", how="left", maintain_order="left_right")
+        .with_columns(amount=pl.coalesce(-pl.col("part"), "amount").cast(MONEY))
+        .drop("_place", "part")
+    )

@@ -1,0 +1,453 @@
+"""Package changes: one pure function decides them when a cycle closes (rules 7 to 10 and 18)."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+from billing.model.columns import MEASUREMENT
+from billing.model.tables import DECISIONS, PACKAGES
+from billing.rules.refusals import first_that_holds, refusal_at_close
+from billing.rules.terms import TermsFrames, with_terms
+
+CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "subscription_id": pl.String,
+    "billing_date": pl.Date,
+    "closing_package": pl.String,
+    "opening_package": pl.String,
+    "change_reason": pl.String,
+    "waiting_package": pl.String,
+}
+VOIDS_WAITING: Final = "voids_waiting_downgrade"
+_NO_FLAGS: Final = pl.lit([], pl.List(pl.String))
+_NO_EVIDENCE: Final = pl.lit([], MEASUREMENT)
+
+
+@dataclass(frozen=True)
+class PackageMonth:
+    """The packages of a month and the decisions that made them.
+
+    Attributes
+    ----------
+    packages
+        As the table PACKAGES.
+    decisions
+        As the table DECISIONS, without explanation: package changes decided at billing dates that are still open.
+    """
+
+    packages: pl.DataFrame
+    decisions: pl.DataFrame
+
+
+def decide_packages(
+    month: str,
+    *,
+    cycles: pl.DataFrame,
+    usage: pl.DataFrame,
+    levels: pl.DataFrame,
+    previous: pl.DataFrame,
+    first_packages: pl.DataFrame,
+    answers: pl.DataFrame,
+    closed: pl.DataFrame,
+    terms: TermsFrames,
+) -> PackageMonth:
+    """The package of every cycle that starts in the month.
+
+    Parameters
+    ----------
+    cycles, usage
+        The tables CYCLES and USAGE of the month.
+    levels
+        As `levels_at_close`: of subscriptions that have asked for a downgrade.
+    previous
+        subscription_id, opening_package, waiting_package: of the month before.
+    first_packages
+        subscription_id, first_package: of subscriptions that begin in the month.
+    answers
+        As `Lives.answers`; the pending package changes are decided here.
+    closed
+        CLOSED_SCHEMA: billing dates that have been closed keep what was decided (rule 9).
+
+    Returns
+    -------
+    PackageMonth
+        Without subscriptions whose package in force is not known: the month before was not billed with them.
+    """
+    keys = ["subscription_id", "billing_date"]
+    open_dates = cycles.join(closed, on=keys, how="anti", maintain_order="left")
+    state = _state(open_dates, previous, first_packages, _held_within(open_dates, answers))
+    state = state.filter(pl.col("current").is_not_null())
+    asked = answers.filter(pl.col("outcome") == "pending").select(
+        "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
+    )
+    deciding = state.filter("may_change")
+    automatic = _automatic_upgrades(deciding, usage, terms)
+    requested = _requested_changes(deciding, asked, automatic, usage, levels, terms)
+    decisions = _flagged(_settle(automatic, requested, month), deciding)
+    changes = decisions.filter(pl.col("outcome") == "approved").select(
+        "subscription_id", "to_package", "effective_on", change_kind="kind"
+    )
+    decided = state.join(changes, on="subscription_id", how="left").with_columns(
+        closed=pl.lit(False), **_new_packages()
+    )
+    kept = _kept(cycles.join(closed, on=keys), previous, first_packages)
+    columns = [name for name in PACKAGES.column_names if name != "billing_month"]
+    packages = pl.concat([decided.select(columns), kept.select(columns)]).with_columns(billing_month=pl.lit(month))
+    return PackageMonth(PACKAGES.conform(packages), decisions)
+
+
+def _held_within(cycles: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id and was_held: put on hold within the closing cycle, whether it was undone or not."""
+    holds = answers.filter((pl.col("outcome") == "approved") & (pl.col("kind") == "hold"))
+    return (
+        cycles.select("subscription_id", "cycle_start", "billing_date")
+        .join(holds.select("subscription_id", "on"), on="subscription_id")
+        .filter((pl.col("cycle_start") <= pl.col("on")) & (pl.col("on") < pl.col("billing_date")))
+        .select("subscription_id", was_held=pl.lit(True))
+        .unique()
+    )
+
+
+def _state(
+    cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame, held: pl.DataFrame
+) -> pl.DataFrame:
+    """The open billing dates with the package in force until then."""
+    return (
+        cycles.join(previous, on="subscription_id", how="left")
+        .join(first_packages, on="subscription_id", how="left")
+        .join(held, on="subscription_id", how="left")
+        .with_columns(
+            current=pl.when(pl.col("billing_index") == 0).then("first_package").otherwise("opening_package"),
+            closing_package=pl.when(pl.col("billing_index") > 0).then("opening_package"),
+            # after a cancellation or on hold a pending change is void, and nothing is upgraded
+            may_change=pl.col("status").is_in(["active", "suspended"]) & ~pl.col("is_last"),
+            # a hold voids what waits for the end of a yearly term, even one that was undone (rule 13)
+            waiting_package=pl.when(pl.col("was_held").is_null()).then("waiting_package"),
+        )
+        .drop("opening_package", "first_package")
+    )
+
+
+def _kept(dates: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
+    """Closed billing dates with the packages that were decided there.
+
+    A date that was closed when the subscription counted as ended has no package: the one in force goes on, and changes
+    at the next open date only (rule 9).
+    """
+    goes_on = ~pl.col("is_last")
+    in_force = pl.coalesce("closing_package", pl.when(pl.col("billing_index") > 0).then("before"))
+    return (
+        dates.join(
+            previous.select("subscription_id", before="opening_package"),
+            on="subscription_id",
+            how="left",
+            maintain_order="left",
+        )
+        .join(first_packages, on="subscription_id", how="left", maintain_order="left")
+        .with_columns(
+            closing_package=pl.when(goes_on & pl.col("opening_package").is_null())
+            .then(in_force)
+            .otherwise("closing_package"),
+            opening_package=pl.when(goes_on)
+            .then(pl.coalesce("opening_package", in_force, "first_package"))
+            .otherwise("opening_package"),
+            closed=pl.lit(True),
+        )
+    )
+
+
+def _new_packages() -> dict[str, pl.Expr]:
+    """opening_package, change_reason and waiting_package."""
+    takes_effect = pl.col("effective_on") == pl.col("billing_date")
+    is_term_date = (pl.col("term") == "monthly") | (pl.col("billing_index") % 12 == 0)
+    # a cancellation voids what waits for the end of a yearly term, too (rule 12)
+    waited = is_term_date & pl.col("waiting_package").is_not_null() & pl.col("may_change")
+    opening = (
+        pl.when(pl.col("is_last"))
+        .then(None)
+        .when(takes_effect)
+        .then("to_package")
+        .when(waited)
+        .then("waiting_package")
+        .otherwise("current")
+    )
+    waiting = (
+        pl.when(takes_effect | waited | ~pl.col("may_change"))
+        .then(None)
+        .otherwise(pl.coalesce("to_package", "waiting_package"))
+    )
+    reason = pl.when(takes_effect).then("change_kind").when(waited).then(pl.lit("downgrade"))
+    return {"opening_package": opening, "change_reason": reason, "waiting_package": waiting}
+
+
+def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """Rule 7: a row per subscription whose trigger metrics outgrew its package.
+
+    Returns
+    -------
+    polars.DataFrame
+        subscription_id, account_id, billing_date, current, rank, target, target_rank, exceeds_catalogue, evidence.
+    """
+    triggers = _trigger_usage(deciding, usage, terms)
+    outgrown = triggers.group_by("subscription_id", maintain_order=True).agg(
+        is_over=(pl.col("base_quantity") > pl.col("allowance")).any(), evidence=_evidence()
+    )
+    over = deciding.join(outgrown.filter("is_over"), on="subscription_id", maintain_order="left").join(
+        _ranks(terms).rename({"package": "current", "rank": "current_rank"}), on="current", maintain_order="left"
+    )
+    candidates = _candidates(over, terms)
+    # the smallest package whose allowance, in the version at the billing date, fits every trigger metric
+    fitting = (
+        _allowances(candidates, terms)
+        .join(triggers.select("subscription_id", "metric", "base_quantity"), on=["subscription_id", "metric"])
+        .group_by("subscription_id", "package", "rank")
+        .agg(fits=(pl.col("base_quantity") <= pl.col("allowance")).fill_null(True).all())
+        .filter("fits")
+        .sort("rank")
+        .group_by("subscription_id", maintain_order=True)
+        .first()
+        .select("subscription_id", fitting="package", fitting_rank="rank")
+    )
+    largest = (
+        candidates.sort("rank")
+        .group_by("subscription_id", maintain_order=True)
+        .last()
+        .select("subscription_id", largest="package", largest_rank="rank")
+    )
+    return (
+        over.join(fitting, on="subscription_id", how="left", maintain_order="left")
+        .join(largest, on="subscription_id", how="left", maintain_order="left")
+        # a new version of the same package may fit what the closing one did not
+        .filter(pl.col("fitting").is_null() | (pl.col("fitting") != pl.col("current")))
+        .select(
+            "subscription_id",
+            "account_id",
+            "billing_date",
+            "current",
+            "current_rank",
+            target=pl.coalesce("fitting", "largest", "current"),
+            target_rank=pl.coalesce("fitting_rank", "largest_rank", "current_rank"),
+            exceeds_catalogue=pl.col("fitting").is_null(),
+            evidence="evidence",
+        )
+    )
+
+
+def _trigger_usage(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """Usage of the trigger metrics of the package in force, against the closing cycle's version."""
+    closing = deciding.filter(pl.col("cycle_start").is_not_null()).select(
+        "account_id", "subscription_id", "cycle_start", package="current"
+    )
+    allowances = _allowances(with_terms(closing, terms, on="cycle_start"), terms).filter("is_trigger")
+    return allowances.join(
+        usage.select("subscription_id", "cycle_start", "metric", "quantity", "base_quantity"),
+        on=["subscription_id", "cycle_start", "metric"],
+    ).sort("subscription_id", "metric")
+
+
+def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """The current package and every larger one that is sold at the billing date, with its terms.
+
+    An upgrade of a yearly term skips packages without a yearly price (rule 18).
+    """
+    packages = _ranks(terms)
+    pairs = (
+        over.select("account_id", "subscription_id", "billing_date", "term", "current_rank")
+        .join(packages, how="cross")
+        .filter(pl.col("rank") >= pl.col("current_rank"))
+    )
+    sold = terms.packages.select("terms_key", "package", "since", "yearly")
+    return (
+        with_terms(pairs, terms, on="billing_date")
+        .filter(pl.col("terms_key").is_not_null())
+        .join(sold, on=["terms_key", "package", "since"], how="left")
+        .filter((pl.col("term") == "monthly") | pl.col("yearly").is_not_null())
+    )
+
+
+def _requested_changes(
+    deciding: pl.DataFrame,
+    asked: pl.DataFrame,
+    automatic: pl.DataFrame,
+    usage: pl.DataFrame,
+    levels: pl.DataFrame,
+    terms: TermsFrames,
+) -> pl.DataFrame:
+    """Every requested change with `refusal` (null: valid), rank and evidence.
+
+    Rule 8: it takes effect on the next billing date, where it is larger than the package in force.
+    """
+    ranks = _ranks(terms)
+    requests = (
+        asked.join(
+            deciding.select(
+                "account_id",
+                "subscription_id",
+                "billing_date",
+                "cycle_start",
+                "term",
+                "current",
+                "billing_index",
+                "term_end",
+            ),
+            on=["subscription_id", "billing_date"],
+            maintain_order="left",
+        )
+        .join(ranks, on="package", how="left", maintain_order="left")
+        .join(
+            ranks.rename({"package": "current", "rank": "current_rank"}),
+            on="current",
+            how="left",
+            maintain_order="left",
+        )
+        .join(
+            automatic.filter(pl.col("target") != pl.col("current")).select("subscription_id", upgraded=pl.lit(True)),
+            on="subscription_id",
+            how="left",
+            maintain_order="left",
+        )
+    )
+    sold = terms.packages.select("terms_key", "package", "since", "yearly")
+    requests = with_terms(requests, terms, on="billing_date").join(
+        sold, on=["terms_key", "package", "since"], how="left", maintain_order="left"
+    )
+    fits = _fit(requests.filter(pl.col("kind") == "downgrade"), usage, levels, terms)
+    requests = requests.join(fits, on="request_id", how="left", maintain_order="left")
+    return requests.with_columns(refusal=refusal_at_close(), evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
+
+
+def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """request_id, fits, evidence: the metrics that block a downgrade, or all of them when none does.
+
+    Rule 10: usage must fit every allowance of the target.
+
+    Gauges count by their latest level at the close, whatever access there was; counters by the closing cycle. At the
+    limit is a fit.
+    """
+    compared = (
+        _allowances(downgrades.filter(pl.col("terms_key").is_not_null()), terms)
+        .join(
+            usage.select("subscription_id", "cycle_start", "metric", "quantity"),
+            on=["subscription_id", "cycle_start", "metric"],
+            how="left",
+        )
+        .join(levels, on=["subscription_id", "metric"], how="left")
+        .with_columns(quantity=pl.coalesce("level", "quantity"))
+        .with_columns(pl.col("quantity").fill_null(0).cast(usage.schema["quantity"]), limit="allowance_units")
+        .with_columns(blocks=(pl.col("quantity") > pl.col("limit")).fill_null(False))
+        .sort("request_id", "metric")
+    )
+    return compared.group_by("request_id", maintain_order=True).agg(
+        fits=~pl.col("blocks").any(),
+        evidence=pl.struct("metric", "quantity", allowance="limit").filter(pl.col("blocks") | ~pl.col("blocks").any()),
+    )
+
+
+def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.DataFrame:
+    """An answer for everything asked (rule 17); of several requests the latest valid one counts (rule 8).
+
+    Rule 9: of an automatic and a requested change one is made, the higher.
+    """
+    latest = (
+        requested.filter(pl.col("refusal").is_null())
+        .sort("at", "request_id")
+        .group_by("subscription_id", maintain_order=True)
+        .last()
+        .select("subscription_id", latest_request="request_id", latest_kind="kind", latest_rank="rank")
+    )
+    changing = automatic.filter(pl.col("target") != pl.col("current")).select(
+        "subscription_id", automatic_rank="target_rank"
+    )
+    requested = requested.join(latest, on="subscription_id", how="left", maintain_order="left").join(
+        changing, on="subscription_id", how="left", maintain_order="left"
+    )
+    automatic = automatic.join(latest, on="subscription_id", how="left", maintain_order="left").with_columns(
+        automatic_rank="target_rank"
+    )
+    asked_higher = (pl.col("latest_kind") == "upgrade") & (pl.col("latest_rank") >= pl.col("automatic_rank"))
+    of_request = [
+        (pl.col("request_id") != pl.col("latest_request"), "superseded", "superseded_by_later_request"),
+        (pl.col("automatic_rank").is_not_null() & ~asked_higher, "superseded", "satisfied_by_higher"),
+        (pl.col("kind") == "upgrade", "approved", "requested"),
+        (pl.lit(True), "approved", "usage_fits"),
+    ]
+    by_itself = [
+        (pl.col("target") == pl.col("current"), "refused", "no_larger_package"),
+        (asked_higher, "superseded", "satisfied_by_higher"),
+        (pl.lit(True), "approved", "usage_over_allowance"),
+    ]
+    refused = pl.when(pl.col("refusal").is_not_null())
+    outcome, reason = (first_that_holds([(when, answer[place]) for when, *answer in of_request]) for place in (0, 1))
+    requested = requested.with_columns(
+        outcome=refused.then(pl.lit("refused")).otherwise(outcome), reason=refused.then("refusal").otherwise(reason)
+    )
+    outcome, reason = (first_that_holds([(when, answer[place]) for when, *answer in by_itself]) for place in (0, 1))
+    automatic = automatic.with_columns(outcome=outcome, reason=reason)
+    return pl.concat([DECISIONS.conform(rows) for rows in _as_decisions(requested, automatic, month)])
+
+
+def _as_decisions(requested: pl.DataFrame, automatic: pl.DataFrame, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What was answered, with the other columns of DECISIONS."""
+    approved = pl.col("outcome") == "approved"
+    # a lower package waits for the end of a yearly term (rule 18)
+    waits = (pl.col("kind") == "downgrade") & (pl.col("term") == "yearly") & (pl.col("billing_index") % 12 != 0)
+    shared = {
+        "billing_month": pl.lit(month),
+        "from_package": pl.col("current"),
+        "decided_on": pl.col("billing_date"),
+        "explanation": None,
+        "amount": None,
+        "expected_from": None,
+        "expected_by": None,
+    }
+    return (
+        requested.with_columns(
+            **shared,
+            decision_id="request_id",
+            to_package="package",
+            effective_on=pl.when(approved).then(pl.when(waits).then("term_end").otherwise("billing_date")),
+            flags=_NO_FLAGS,
+        ),
+        automatic.with_columns(
+            **shared,
+            decision_id=pl.format(
+                "{}/{}/auto_upgrade", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d")
+            ),
+            request_id=None,
+            kind=pl.lit("auto_upgrade"),
+            to_package="target",
+            effective_on=pl.when(approved).then("billing_date"),
+            flags=pl.when("exceeds_catalogue").then(pl.lit(["exceeds_catalogue"])).otherwise(_NO_FLAGS),
+        ),
+    )
+
+
+def _flagged(decisions: pl.DataFrame, deciding: pl.DataFrame) -> pl.DataFrame:
+    """`decisions`, with a flag on a change that takes the place of a lower package that waits for the term's end.
+
+    The answer that approved what waited is not changed: an answer is given once (rules 9 and 17).
+    """
+    waiting = deciding.filter(pl.col("waiting_package").is_not_null()).select("subscription_id", _waits=pl.lit(True))
+    takes_its_place = (pl.col("outcome") == "approved") & pl.col("_waits").is_not_null()
+    flagged = decisions.join(waiting, on="subscription_id", how="left", maintain_order="left").with_columns(
+        flags=pl.when(takes_its_place)
+        .then(pl.concat_list("flags", pl.lit([VOIDS_WAITING], pl.List(pl.String))))
+        .otherwise("flags")
+    )
+    return flagged.drop("_waits")
+
+
+def _ranks(terms: TermsFrames) -> pl.DataFrame:
+    return terms.packages.select("package", "rank").unique().sort("rank")
+
+
+def _allowances(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """`frame` (terms_key, package, since) with metric, allowance, allowance_units and is_trigger: a row per metric."""
+    return frame.join(
+        terms.metrics.select("terms_key", "package", "since", "metric", "allowance", "allowance_units", "is_trigger"),
+        on=["terms_key", "package", "since"],
+    )
+
+
+def _evidence() -> pl.Expr:
+    return pl.struct("metric", "quantity", allowance="allowance_units")

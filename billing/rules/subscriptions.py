@@ -1,0 +1,387 @@
+"""The lives of subscriptions, and the answers to the requests that shape them (rules 8 and 11 to 17).
+
+An account's requests are a story that must be read in order. All accounts read theirs at once: a round answers the
+next requests of every account from the account's state, up to the first one that moves the state on. So there are as
+many rounds as one account has changes, and no loop over accounts.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from billing.model.catalogue import Catalogue, Policy
+from billing.rules.billing_dates import Grid
+from billing.rules.refusals import refusal_when_asked, voided
+from billing.rules.terms import TermsFrames, with_terms
+
+# the state of an account's latest subscription, and so the columns of `Lives.subscriptions`
+_STATE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "account_id": pl.String,
+    "subscription_id": pl.String,
+    "started_on": pl.Date,
+    "grid_start": pl.Date,
+    "term": pl.String,
+    "first_package": pl.String,
+    "resumed_from": pl.String,
+    "is_refundable": pl.Boolean,
+    "access_from": pl.Date,
+    "access_last": pl.Date,
+    "fees_until": pl.Date,
+    "hold_fees_until": pl.Date,
+    "paid_until": pl.Date,
+    "held_on": pl.Date,
+    "ended_on": pl.Date,
+    "end": pl.String,
+    "last_billing_date": pl.Date,
+    "pauses": pl.List(pl.Struct({"first": pl.Date, "until": pl.Date})),
+}
+_ANSWER: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "request_id": pl.String,
+    "account_id": pl.String,
+    "subscription_id": pl.String,
+    "at": pl.Datetime("ns", "UTC"),
+    "on": pl.Date,
+    "kind": pl.String,
+    "package": pl.String,
+    "outcome": pl.String,
+    "reason": pl.String,
+    "effective_on": pl.Date,
+}
+# whatever is answered to these, the subscription stays as it is; a package change is decided at the end of its cycle
+_MOVES_NOTHING: Final = ("upgrade", "downgrade", "change_card", "transfer", "split_payment")
+_TURNS: Final = 10
+_ONE_DAY: Final = pl.duration(days=1)
+
+
+@dataclass(frozen=True)
+class Lives:
+    """What the requests made of the subscriptions.
+
+    Attributes
+    ----------
+    subscriptions
+        One row per subscription, sorted by account and start: started_on (local date), grid_start (billing date 0:
+        the start, or the end of the trial), term, first_package (null when it goes on from `resumed_from`),
+        access_from and access_last (first and last local day with access; null is open), fees_until (a package fee
+        falls due only before it), hold_fees_until (likewise for hold fees), held_on (last day before the hold that
+        is on, or null), ended_on and end (cancelled or refunded), last_billing_date (null is open) and pauses (the
+        local days without access in a hold that was undone: first included, until excluded).
+    answers
+        One row per request: outcome is approved, refused, or pending for a package change, which the close of its
+        cycle decides; superseded for a package change that a later cancellation or hold voided.
+    parked
+        account_id, reason, detail: accounts that cannot be billed (rule 28).
+    """
+
+    subscriptions: pl.DataFrame
+    answers: pl.DataFrame
+    parked: pl.DataFrame
+
+
+def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames) -> Lives:
+    """Read all requests in order, account by account.
+
+    Parameters
+    ----------
+    requests
+        As `Inputs.requests`, cut at the as-of day.
+    """
+    may_move = ~pl.col("kind").is_in(_MOVES_NOTHING)
+    asked = with_terms(requests.sort("at", "request_id"), terms, on="on")
+    asked = asked.with_columns(
+        # one request that may move the state in each turn, and the many of a very busy account in the last
+        turn=_counted_before(asked, may_move).clip(upper_bound=_TURNS),
+        known_package=pl.col("package").is_in([package.name for package in catalogue.packages]),
+    )
+    sold = terms.packages.select("terms_key", "package", "since", sells_yearly=pl.col("yearly").is_not_null())
+    asked = asked.join(sold, on=["terms_key", "package", "since"], how="left", maintain_order="left")
+    state = pl.DataFrame(schema=_STATE)
+    ended: list[pl.DataFrame] = []
+    answers: list[pl.DataFrame] = [pl.DataFrame(schema=_ANSWER)]
+    parked: list[pl.DataFrame] = [
+        pl.DataFrame(schema={"account_id": pl.String, "reason": pl.String, "detail": pl.String})
+    ]
+    for turn in asked.sort("turn", maintain_order=True).partition_by("turn", maintain_order=True):
+        open_ = turn
+        while not open_.is_empty():
+            answered = _answered(
+                open_.join(state, on="account_id", how="left", suffix="_held", maintain_order="left"), catalogue
+            )
+            moves = pl.col("refusal").is_null() & may_move
+            # what comes after a move waits for the state that the move leaves behind
+            answered = answered.with_columns(waits=_counted_before(answered, moves) > 0)
+            round_ = answered.filter(~pl.col("waits"))
+            answers.append(round_.select(pl.col(name).cast(dtype) for name, dtype in _ANSWER.items()))
+            parked.append(_parked(round_, catalogue))
+            renewed = round_.filter(pl.col("starts_new") & pl.col("started_on").is_not_null())
+            ended += [_closed_for_new(renewed, catalogue), state.join(open_, on="account_id", how="anti")]
+            state = _moved(round_.filter(pl.col("account_id").is_last_distinct()), catalogue)
+            open_ = answered.filter("waits").select(turn.columns)
+    lives = pl.concat([*ended, state]).filter(pl.col("started_on").is_not_null())
+    stopped = pl.concat(parked).unique("account_id", keep="first", maintain_order=True).sort("account_id")
+    return Lives(
+        subscriptions=lives.sort("account_id", "started_on"),
+        answers=voided(pl.concat(answers)).sort("at", "request_id"),
+        parked=stopped,
+    )
+
+
+def _counted_before(requests: pl.DataFrame, flag: pl.Expr) -> pl.Series:
+    """For how many of the account's earlier requests the flag holds."""
+    # most accounts have one request, and looking at every account by itself takes far longer than finding these
+    several = requests.select("account_id", flag=flag.cast(pl.UInt32)).with_row_index("place")
+    several = several.filter(pl.col("account_id").is_duplicated())
+    before = several.select("place", before=(pl.col("flag").cum_sum() - pl.col("flag")).over("account_id"))
+    places = pl.DataFrame({"place": pl.int_range(requests.height, dtype=pl.UInt32, eager=True)})
+    counted = places.join(before, on="place", how="left", maintain_order="left")
+    return counted["before"].fill_null(0)
+
+
+def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The round with outcome, reason and what moving the state needs; `starts_new` where a subscription begins."""
+    policy = catalogue.policy
+    grid = Grid.of(policy)
+    day, start, term = pl.col("on"), pl.col("grid_start"), pl.col("term_held")
+    fee_date = grid.next_fee_date(start, term, day)
+    round_ = round_.with_columns(
+        billing_date=grid.next_date(start, day),
+        fee_date=fee_date,
+        in_time=(fee_date - day).dt.total_days() >= policy.cancellation_notice_days,
+        in_trial=day < start,
+    ).with_columns(
+        # "no further fee", or one more: the paid cycle ends with the next fee date, or with the one after it
+        paid_end=pl.when("in_time").then("fee_date").otherwise(grid.next_fee_date(start, term, pl.col("fee_date"))),
+        after_fee_date=grid.next_date(start, pl.col("fee_date")),
+        second_billing_date=grid.date(start, pl.lit(1, pl.Int32)),
+    )
+    exists = pl.col("started_on").is_not_null()
+    is_held = exists & pl.col("held_on").is_not_null() & pl.col("end").is_null()
+    hold_has_ended_it = is_held & (day >= pl.col("paid_until")) & pl.lit(policy.hold_fee == 0)
+    keeps_access = pl.col("end").is_not_null() & (pl.col("access_last") > day)
+    is_active = exists & pl.col("end").is_null() & ~hold_has_ended_it
+    blocks_new = (exists & (is_active | keeps_access)) | (pl.col("started_on") == day)
+    round_ = round_.with_columns(
+        is_held=is_held, is_active=is_active.fill_null(False), blocks_new=blocks_new.fill_null(False)
+    )
+    kind = pl.col("kind")
+    round_ = round_.with_columns(refusal=refusal_when_asked(policy))
+    approved = pl.col("refusal").is_null()
+    # Rule 13: resuming within the paid cycle undoes a hold, later it starts a new subscription
+    undoes = pl.col("on") < pl.col("paid_until")
+    starts_new = approved & ((kind == "subscribe") | ((kind == "resume") & ~undoes))
+    return round_.with_columns(
+        starts_new=starts_new.fill_null(False),
+        outcome=pl.when(~approved)
+        .then(pl.lit("refused"))
+        .when(kind.is_in(["upgrade", "downgrade"]))
+        .then(pl.lit("pending"))
+        .otherwise(pl.lit("approved")),
+        reason=pl.coalesce("refusal", _approval(undoes)),
+        effective_on=pl.when(approved).then(
+            pl.when(kind.is_in(["upgrade", "downgrade"])).then("billing_date").otherwise("on")
+        ),
+        subscription_id=pl.when(starts_new)
+        .then(pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")))
+        .otherwise("subscription_id"),
+        previous_id="subscription_id",
+    )
+
+
+def _approval(undoes_hold: pl.Expr) -> pl.Expr:
+    kind = pl.col("kind")
+    notice = pl.when("in_time").then(pl.lit("in_time")).otherwise(pl.lit("late_notice"))
+    return (
+        pl.when(kind == "subscribe")
+        .then(pl.lit("subscribed"))
+        .when((kind == "cancel") & pl.col("in_trial"))
+        .then(pl.lit("cancelled_in_trial"))
+        .when(kind.is_in(["cancel", "hold"]))
+        .then(notice)
+        .when((kind == "resume") & undoes_hold)
+        .then(pl.lit("hold_undone"))
+        .when(kind == "resume")
+        .then(pl.lit("new_subscription"))
+        .when(kind == "refund")
+        .then(pl.lit("within_refund_window"))
+        .when(kind == "change_card")
+        .then(pl.lit("card_changed"))
+        .otherwise(pl.lit("pending"))
+    )
+
+
+def _moved(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The state of the round's accounts after their request."""
+    kind, approved = pl.col("kind"), pl.col("refusal").is_null()
+    new, undone = pl.col("starts_new"), approved & (kind == "resume") & ~pl.col("starts_new")
+    cancelled, held, refunded = (approved & (kind == name) for name in ("cancel", "hold", "refund"))
+    moves = _Moves(new, undone, cancelled, held, refunded, cancelled & pl.col("in_trial"))
+    values = {
+        "account_id": pl.col("account_id"),
+        "subscription_id": pl.col("subscription_id"),
+        **_beginning(moves),
+        **_access(moves, catalogue.policy),
+        **_fees(moves),
+        **_end(moves, catalogue.policy),
+    }
+    return round_.select(values[name].cast(dtype).alias(name) for name, dtype in _STATE.items())
+
+
+class _Moves(NamedTuple):
+    """Which requests move the state of their account, and how."""
+
+    new: pl.Expr
+    undone: pl.Expr
+    cancelled: pl.Expr
+    held: pl.Expr
+    refunded: pl.Expr
+    in_trial_cancel: pl.Expr
+
+
+def _beginning(moves: _Moves) -> dict[str, pl.Expr]:
+    """What a subscription is from its start on."""
+    day, subscribed = pl.col("on"), moves.new & (pl.col("kind") == "subscribe")
+    no_text = pl.lit(None, pl.String)
+    trial_end = day + pl.duration(days=pl.col("trial_days"))
+    return {
+        "started_on": pl.when(moves.new).then(day).otherwise("started_on"),
+        "grid_start": pl.when(subscribed).then(trial_end).when(moves.new).then(day).otherwise("grid_start"),
+        "term": pl.when(subscribed).then("term").otherwise("term_held"),
+        "first_package": pl.when(subscribed).then("package").when(moves.new).then(no_text).otherwise("first_package"),
+        "resumed_from": pl.when(moves.new & ~subscribed)
+        .then("previous_id")
+        .when(moves.new)
+        .then(no_text)
+        .otherwise("resumed_from"),
+        "is_refundable": pl.when(moves.new).then(subscribed).otherwise("is_refundable"),
+    }
+
+
+def _access(moves: _Moves, policy: Policy) -> dict[str, pl.Expr]:
+    """Rule 12: access ends with the day of the request, or is paid for; on hold it has ended already."""
+    day, no_date, restarts = pl.col("on"), pl.lit(None, pl.Date), moves.new | moves.undone
+    at_once = policy.access_after_cancellation == "ends_at_once"
+    last_day = day if at_once else pl.col("paid_end") - _ONE_DAY
+    pause = pl.concat_list(pl.struct(first=pl.col("held_on") + _ONE_DAY, until=day))
+    return {
+        # usage of a day that two subscriptions share belongs to the old one
+        "access_from": pl.when(moves.new)
+        .then(pl.max_horizontal(day, pl.col("access_last") + _ONE_DAY))
+        .otherwise("access_from"),
+        "access_last": pl.when(restarts)
+        .then(no_date)
+        .when(moves.in_trial_cancel | moves.refunded | moves.held)
+        .then(pl.min_horizontal(day, "access_last"))
+        .when(moves.cancelled)
+        .then(pl.min_horizontal(last_day, "access_last"))
+        .otherwise("access_last"),
+        "pauses": pl.when(moves.new)
+        .then(pl.lit([], _STATE["pauses"]))
+        .when(moves.undone)
+        .then(pl.concat_list(pl.col("pauses").fill_null([]), pause))
+        .otherwise(pl.col("pauses").fill_null([])),
+    }
+
+
+def _fees(moves: _Moves) -> dict[str, pl.Expr]:
+    """With the notice no further fee falls due, else one more (rules 12 and 13)."""
+    day, no_date, restarts = pl.col("on"), pl.lit(None, pl.Date), moves.new | moves.undone
+    fees_end = pl.when("in_time").then("fee_date").otherwise(pl.col("fee_date") + _ONE_DAY)
+    hold_fees_end = pl.when("in_time").then("billing_date").otherwise(pl.col("billing_date") + _ONE_DAY)
+    return {
+        "fees_until": pl.when(restarts)
+        .then(no_date)
+        .when(moves.in_trial_cancel)
+        .then("grid_start")
+        .when(moves.refunded)
+        .then(pl.min_horizontal(day + _ONE_DAY, "fees_until"))
+        .when(moves.cancelled | moves.held)
+        .then(pl.min_horizontal(fees_end, "fees_until"))
+        .otherwise("fees_until"),
+        "hold_fees_until": pl.when(restarts)
+        .then(no_date)
+        .when(moves.refunded)
+        .then(day + _ONE_DAY)
+        .when(moves.cancelled)
+        .then(hold_fees_end)
+        .otherwise("hold_fees_until"),
+        "paid_until": pl.when(restarts).then(no_date).when(moves.held).then("paid_end").otherwise("paid_until"),
+    }
+
+
+def _end(moves: _Moves, policy: Policy) -> dict[str, pl.Expr]:
+    """How and when it ends, and its last billing date."""
+    day, no_date, restarts = pl.col("on"), pl.lit(None, pl.Date), moves.new | moves.undone
+    last_if_cancelled: pl.Expr = pl.col("paid_end")
+    if policy.access_after_cancellation == "ends_at_once":
+        last_if_cancelled = pl.when("in_time").then("billing_date").otherwise("after_fee_date")
+    return {
+        "held_on": pl.when(restarts | moves.refunded).then(no_date).when(moves.held).then(day).otherwise("held_on"),
+        "ended_on": pl.when(moves.new)
+        .then(no_date)
+        .when(moves.cancelled | moves.refunded)
+        .then(day)
+        .otherwise("ended_on"),
+        "end": pl.when(moves.new)
+        .then(pl.lit(None, pl.String))
+        .when(moves.cancelled)
+        .then(pl.lit("cancelled"))
+        .when(moves.refunded)
+        .then(pl.lit("refunded"))
+        .otherwise("end"),
+        "last_billing_date": pl.when(restarts)
+        .then(no_date)
+        # cancelled in a trial: there is no billing date at all
+        .when(moves.in_trial_cancel)
+        .then(pl.col("grid_start") - _ONE_DAY)
+        .when(moves.refunded)
+        .then("billing_date")
+        .when(moves.cancelled & pl.col("is_held"))
+        .then(pl.coalesce("last_billing_date", "billing_date"))
+        .when(moves.cancelled)
+        .then(last_if_cancelled)
+        .when(moves.held & pl.lit(policy.hold_fee == Decimal(0)))
+        .then("paid_end")
+        .otherwise("last_billing_date"),
+    }
+
+
+def _closed_for_new(renewed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The finished subscriptions of accounts that begin a new one in this round."""
+    grid = Grid.of(catalogue.policy)
+    start, day = pl.col("grid_start"), pl.col("on")
+    # a hold with a hold fee keeps its billing dates until the day on which something new begins
+    latest = grid.date(start, (grid.next_index(start, day) - 1).clip(lower_bound=0))
+    columns: dict[str, pl.Expr] = {name: pl.col(name) for name in _STATE} | {
+        "subscription_id": pl.col("previous_id"),
+        "term": pl.col("term_held"),
+        "last_billing_date": pl.coalesce("last_billing_date", latest),
+        # the fee of what begins pays for its first day
+        "hold_fees_until": pl.when("is_held")
+        .then(pl.min_horizontal("hold_fees_until", day))
+        .otherwise("hold_fees_until"),
+    }
+    return renewed.select(expression.cast(_STATE[name]).alias(name) for name, expression in columns.items())
+
+
+def _parked(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """Accounts whose subscription cannot be understood (rule 28)."""
+    names = ", ".join(package.name for package in catalogue.packages)
+    start = catalogue.policy.billing_start
+    details = {
+        "unknown_package": f"this package is not in the catalogue: expected one of {names}",
+        "package_not_sold_yet": "no version of it is effective on that date: expected an earlier effective_from",
+        "before_billing_start": f"the first billing month there can be is later: expected {start} or after",
+    }
+    return round_.filter((pl.col("kind") == "subscribe") & pl.col("refusal").is_in(list(details))).select(
+        "account_id",
+        reason="refusal",
+        detail=pl.format(
+            "request {} subscribes to {} on {}: {}",
+            "request_id",
+            "package",
+            pl.col("on").dt.to_string("%Y-%m-%d"),
+            pl.col("refusal").replace_strict(details, return_dtype=pl.String),
+        ),
+    )

@@ -1,0 +1,255 @@
+"""Taxes of a document, by jurisdiction and billing date (rules 4 and 24)."""
+
+from typing import Final
+
+import polars as pl
+import stdnum
+from stdnum.eu import vat as eu_vat
+from stdnum.exceptions import ValidationError
+
+from billing.model.catalogue import Catalogue
+from billing.model.columns import MONEY, RATE
+from billing.model.money import round_fraction
+from billing.model.regions import with_region_keys
+
+_RATE_UNIT: Final = 10**12
+_MONEY_UNIT: Final = 10**4
+_KEYS: Final = ("account_id", "subscription_id", "billing_date")
+_IDENTITY: Final = ("name", "country", "region", "rate", "reason")
+_NOTHING: Final = pl.lit(0).cast(MONEY)
+
+
+def document_taxes(
+    documents: pl.DataFrame, accounts: pl.DataFrame, tax_rates: pl.DataFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """Every tax of every document.
+
+    Rule 24: by jurisdiction and billing date; an exemption suppresses it, and so does a foreign tax id, unless the
+    customer is in the seller's country. Regions are compared by `region_key`.
+
+    Parameters
+    ----------
+    documents
+        account_id, subscription_id, billing_date, net (MONEY).
+    accounts, tax_rates
+        As in `Inputs`.
+
+    Returns
+    -------
+    polars.DataFrame
+        account_id, subscription_id, billing_date, name, country, region, rate, taxable, amount, reason.
+        Rows of different names add up; a regional row replaces the country's of the same name (rule 24).
+    """
+    rates = with_region_keys(tax_rates, "rated_in")
+    regional = accounts["country"].is_in(rates.filter(pl.col("region").is_not_null())["country"].implode())
+    customers = accounts.select("account_id", "country", "region", exempt="tax_exempt", tax_id="tax_id")
+    placed = pl.concat(
+        [
+            with_region_keys(customers.filter(regional), "lives_in"),
+            customers.filter(~regional.fill_null(False)).with_columns(lives_in=pl.lit(None, pl.String)),
+        ]
+    ).drop("region")
+    effective = (
+        documents.join(placed, on="account_id", how="left")
+        .join(rates, on="country")
+        .filter(pl.col("effective_from") <= pl.col("billing_date"))
+        .filter(pl.col("rated_in").is_null() | (pl.col("rated_in") == pl.col("lives_in")))
+        .sort("effective_from")
+        .group_by("subscription_id", "billing_date", "name", "rated_in", maintain_order=True)
+        .last()
+        # the regional row goes before the country's of the same name
+        .sort(pl.col("region").is_null(), maintain_order=True)
+        .group_by("subscription_id", "billing_date", "name", maintain_order=True)
+        .first()
+    )
+    foreign = _foreign_tax_ids(effective.select("account_id", "country", "tax_id").unique(), catalogue.seller.country)
+    reason = (
+        pl.when("exempt")
+        .then(pl.lit("exempt"))
+        .when(pl.col("account_id").is_in(foreign.implode()))
+        .then(pl.lit("reverse_charge"))
+        .otherwise(pl.lit("charged"))
+    )
+    amount = _tax_amount("net", catalogue)
+    return (
+        effective.with_columns(reason=reason)
+        .select(
+            "account_id",
+            "subscription_id",
+            "billing_date",
+            "name",
+            "country",
+            "region",
+            pl.col("rate").cast(RATE),
+            taxable="net",
+            amount=pl.when(pl.col("reason") == "charged").then(amount).otherwise(pl.lit(0).cast(MONEY)),
+            reason="reason",
+        )
+        .sort("billing_date", "account_id", "subscription_id", "name", "region")
+    )
+
+
+def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The taxes of what is given back, or charged again, at the rates of the document that billed it (rule 24).
+
+    Each is the difference of the document's rounded tax after and before: all of a document given back in parts is the
+    document, to the cent.
+
+    Parameters
+    ----------
+    parts
+        account_id, subscription_id, billing_date, number (the document that billed it), net (MONEY).
+    running
+        number, name, country, region, rate, reason, taxable, amount: the taxes of these documents, less what has been
+        given back of them so far.
+
+    Returns
+    -------
+    polars.DataFrame
+        As `document_taxes`, and taxed_as: `number`.
+    """
+    after = _tax_amount("taxable", catalogue)
+    charged = pl.col("reason") == "charged"
+    return (
+        running.rename({"taxable": "taxable_before", "amount": "amount_before"})
+        .join(parts.select(*_KEYS, "number", "net"), on="number")
+        .with_columns(taxable=(pl.col("taxable_before") + pl.col("net")).cast(MONEY))
+        .with_columns(amount=pl.when(charged).then(after - pl.col("amount_before")).otherwise(_NOTHING).cast(MONEY))
+        .select(
+            *_KEYS,
+            *_IDENTITY[:-1],
+            taxable="net",
+            amount="amount",
+            reason="reason",
+            taxed_as="number",
+        )
+        .sort(*_KEYS, "name", "rate", "region", "taxed_as")
+    )
+
+
+def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """What is left of the taxes of documents, for `taxes_given_back`.
+
+    A tax that stands once on a document that bills and gives back (rule 4) is told apart to the cent: what is left of
+    all documents is what they charged.
+
+    Parameters
+    ----------
+    taxes, lines
+        As `Register.taxes_of`, of the documents, of those whose lines give them back, and of all that these give back.
+    """
+    keys = ["number", *_IDENTITY]
+    own = taxes.filter(pl.col("taxed_as").is_null())
+    apart = taxes.filter(pl.col("taxed_as").is_not_null()).select(*keys, "by")
+    # A line taxed together with others has no tax row: move what it changed in the rounded tax of its document.
+    before = pl.col("others") + (pl.col("amount").cum_sum() - pl.col("amount")).over("by", *_IDENTITY)
+    together = (
+        own.select(keys)
+        .unique()
+        .join(lines, on="number")
+        .join(apart, on=[*keys, "by"], how="anti", nulls_equal=True)
+        .join(
+            own.filter(pl.col("number") == pl.col("by")).select("by", *_IDENTITY, whole="taxable"),
+            on=["by", *_IDENTITY],
+            nulls_equal=True,
+        )
+        .sort("by", *_IDENTITY, "number")
+        .with_columns(others=pl.col("whole") - pl.col("amount").sum().over("by", *_IDENTITY))
+        .with_columns(before=before.cast(MONEY), after=(before + pl.col("amount")).cast(MONEY))
+        .with_columns(
+            moved=pl.when(pl.col("reason") == "charged")
+            .then(_tax_amount("after", catalogue) - _tax_amount("before", catalogue))
+            .otherwise(_NOTHING)
+        )
+    )
+    parts = [
+        taxes.select(*keys, "taxable", "amount"),
+        together.select(*keys, taxable="amount", amount="moved"),
+        together.select(
+            *(pl.col("by").alias(name) if name == "number" else pl.col(name) for name in keys),
+            taxable=-pl.col("amount"),
+            amount=-pl.col("moved"),
+        ),
+    ]
+    return (
+        pl.concat([part.cast({"taxable": MONEY, "amount": MONEY}) for part in parts])
+        .group_by(keys)
+        .agg(pl.col("taxable", "amount").sum().cast(MONEY))
+        .sort(keys)
+    )
+
+
+def joined_taxes(own: pl.DataFrame, given_back: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The taxes of documents that bill and give back: the same tax stands once, on the net of both (rule 4).
+
+    Parameters
+    ----------
+    own
+        As `document_taxes`, of the lines that bill.
+    given_back
+        As `taxes_given_back`, of the lines that give back.
+
+    Returns
+    -------
+    polars.DataFrame
+        As `given_back`; taxed_as is null on an own tax.
+    """
+    own = own.with_columns(taxed_as=pl.lit(None, pl.String))
+    if given_back.is_empty():
+        return own
+    # beside lines that come to nothing, each document gets back its own tax to the cent
+    comes_to_nothing = own.filter(pl.col("taxable") == 0).join(given_back, on=list(_KEYS), how="semi")
+    own = own.join(comes_to_nothing, on=list(_KEYS), how="anti", maintain_order="left")
+    same = [*_KEYS, *_IDENTITY]
+    back = given_back.join(own, on=same, how="semi", nulls_equal=True).group_by(same).agg(back=pl.col("taxable").sum())
+    charged = pl.col("reason") == "charged"
+    moved = (
+        own.join(back, on=same, how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(taxable=(pl.col("taxable") + pl.col("back").fill_null(_NOTHING)).cast(MONEY))
+        .with_columns(amount=pl.when(charged).then(_tax_amount("taxable", catalogue)).otherwise("amount").cast(MONEY))
+        .select(own.columns)
+    )
+    rest = given_back.join(own, on=same, how="anti", nulls_equal=True).select(own.columns)
+    return pl.concat([moved, rest]).sort(
+        "billing_date", "account_id", "subscription_id", "name", "region", "taxed_as", maintain_order=True
+    )
+
+
+def _tax_amount(net: str, catalogue: Catalogue) -> pl.Expr:
+    """rate x net, half-up, once per tax and document (rule 4)."""
+    return round_fraction(
+        pl.col(net).to_physical() * pl.col("rate").to_physical(),
+        pl.lit(_RATE_UNIT * _MONEY_UNIT, pl.Int128),
+        catalogue.minor_units,
+    )
+
+
+def _foreign_tax_ids(accounts: pl.DataFrame, seller_country: str) -> pl.Series:
+    """Accounts outside of the seller's country with a valid tax id of another country than the seller's."""
+    with_id = accounts.filter(pl.col("tax_id").is_not_null() & (pl.col("country") != seller_country))
+    owner = (
+        with_id.select(pl.struct("country", "tax_id").alias("_id"))
+        .to_series()
+        .map_elements(lambda row: tax_id_country(row["tax_id"], row["country"]), return_dtype=pl.String)
+    )
+    return with_id.filter((owner != seller_country).fill_null(False))["account_id"]
+
+
+def tax_id_country(tax_id: str, country: str) -> str | None:
+    """The country a valid tax id belongs to; None when it is not valid in form and checksum (rule 24).
+
+    A European VAT number says its country itself; any other is tried in the customer's country.
+    """
+    if _is_valid(eu_vat, tax_id):
+        prefix = eu_vat.compact(tax_id)[:2]
+        return {"EL": "GR", "XI": "GB"}.get(prefix, prefix)
+    modules = (stdnum.get_cc_module(country.lower(), name) for name in ("vat", "tin"))
+    return country if any(module is not None and _is_valid(module, tax_id) for module in modules) else None
+
+
+def _is_valid(module: object, tax_id: str) -> bool:
+    try:
+        module.validate(tax_id)  # type: ignore[attr-defined] # stdnum's modules share this function without a type
+    except ValidationError:
+        return False
+    return True

@@ -1,0 +1,253 @@
+"""The catalogue's terms as frames: a row per terms, metric and time, with the tariff as integers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from math import gcd
+from typing import NamedTuple
+
+import polars as pl
+
+from billing.model.catalogue import Catalogue, Metric, Tariff, terms_periods
+from billing.model.columns import BASE_QUANTITY, PRICE, QUANTITY
+from billing.model.money import MAXIMUM_AMOUNT
+from billing.model.quantities import INTEGER, exactly, unit_billionths
+
+PRICE_SCALE = 10**12
+TERMS_OF_A_METRIC = ("terms_key", "package", "since", "metric")
+_OPEN = 2**126
+NARROW_MOST = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class TermsFrames:
+    """The catalogue's terms as frames to join.
+
+    Attributes
+    ----------
+    packages
+        terms_key, package, rank, since, until (null is open), monthly, yearly (PRICE, null where not sold).
+        `terms_key` is empty, or the account id for an account with an agreement on that package.
+    metrics
+        The same key and, per metric: unit_billionths, allowance (BASE_QUANTITY), allowance_units (QUANTITY; null is
+        unlimited), is_trigger, has_tariff, and the tariff's integers: block_size (null where the model has no blocks),
+        divisor, minimum, maximum (null where there is none), limit, narrow, first_tier, upper_0, upper_1 ... (how far
+        each tier but the last reaches).
+    tiers
+        price and fixed (what `units` in this tier cost, in minor units: units x price + fixed, over the divisor and
+        rounded down: half of it is in `fixed`, `minimum` and `maximum` already), unit_price (PRICE; null where no one
+        price holds for all units).
+    own_terms
+        account_id, package: who has terms of their own.
+    minor_units
+        Decimals of the currency's minor unit.
+    """
+
+    packages: pl.DataFrame
+    metrics: pl.DataFrame
+    tiers: pl.DataFrame
+    own_terms: pl.DataFrame
+    minor_units: int
+
+
+class _Tier(NamedTuple):
+    price: int
+    fixed: int
+    unit_price: Decimal | None
+
+
+class _Integers(NamedTuple):
+    """A tariff over one common divisor; `uppers` and what it counts are billionths of a base unit, or blocks."""
+
+    block_size: int | None
+    divisor: int
+    minimum: int | None
+    maximum: int | None
+    limit: int | None
+    narrow: int
+    uppers: Sequence[int]
+    tiers: Sequence[_Tier]
+
+
+_METRIC_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    "terms_key": pl.String,
+    "package": pl.String,
+    "since": pl.Date,
+    "metric": pl.String,
+    "unit_billionths": INTEGER,
+    "allowance": BASE_QUANTITY,
+    "allowance_units": QUANTITY,
+    "is_trigger": pl.Boolean,
+    "has_tariff": pl.Boolean,
+    "block_size": INTEGER,
+    "divisor": INTEGER,
+    "minimum": INTEGER,
+    "maximum": INTEGER,
+    "limit": INTEGER,
+    "narrow": INTEGER,
+    "first_tier": pl.UInt32,
+}
+NONE = pl.lit(Decimal(0)).cast(QUANTITY)
+# where nothing can become due
+_NOTHING = _Integers(None, 1, None, None, None, 0, (), (_Tier(0, 0, None),))
+
+
+def terms_frames(catalogue: Catalogue) -> TermsFrames:
+    """The terms of every package by date, with one row per tariff and one per tier."""
+    periods = terms_periods(catalogue)
+    tariffs = [tariff for period in periods for tariff in period.terms.overage.values() if tariff is not None]
+    bounds = max([1, *(len(tariff.tiers) for tariff in tariffs)]) - 1
+    packages = pl.DataFrame(
+        [(p.account_id, p.package, p.rank, p.since, p.until, p.terms.monthly, p.terms.yearly) for p in periods],
+        schema={
+            "terms_key": pl.String,
+            "package": pl.String,
+            "rank": pl.Int64,
+            "since": pl.Date,
+            "until": pl.Date,
+            "monthly": PRICE,
+            "yearly": PRICE,
+        },
+        orient="row",
+    )
+    rows: list[tuple[object, ...]] = []
+    tiers: list[_Tier] = []
+    for period in periods:
+        for metric in catalogue.metrics:
+            allowance = period.terms.allowances[metric.name]
+            tariff = period.terms.overage.get(metric.name)
+            integers = _NOTHING if tariff is None else _tariff_integers(tariff, metric, catalogue.minor_units)
+            rows.append(
+                (
+                    *(period.account_id, period.package, period.since, metric.name, unit_billionths(metric)),
+                    None if allowance is None else exactly(allowance, metric.unit_size),
+                    allowance,
+                    metric.name in period.terms.auto_upgrade_on,
+                    tariff is not None,
+                    *integers[:6],
+                    len(tiers),
+                    *(*integers.uppers, *[_OPEN] * bounds)[:bounds],
+                )
+            )
+            tiers += integers.tiers
+    own_terms = packages.filter(pl.col("terms_key") != "").select(account_id="terms_key", package="package").unique()
+    return TermsFrames(
+        packages,
+        pl.DataFrame(rows, schema=_METRIC_SCHEMA | {f"upper_{k}": INTEGER for k in range(bounds)}, orient="row"),
+        pl.DataFrame(tiers, schema={"price": INTEGER, "fixed": INTEGER, "unit_price": PRICE}, orient="row"),
+        own_terms.sort("account_id", "package"),
+        catalogue.minor_units,
+    )
+
+
+def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = "package") -> pl.DataFrame:
+    """`frame` with `terms_key` and `since`: which terms of its package hold for its account on a date.
+
+    Rule 2: usage is rated by the version at the start of its cycle, the fee is that of the version at the billing date.
+
+    Parameters
+    ----------
+    frame
+        account_id and the columns named by `on` (date) and `package` (both may be null: no terms then).
+
+    Returns
+    -------
+    polars.DataFrame
+        In the order of `frame`; terms_key and since are null where the package has no terms on that date.
+    """
+    own = terms.own_terms.rename({"package": package}).with_columns(_own=pl.lit(True))
+    keyed = (
+        frame.with_row_index("_row")
+        .join(own, on=["account_id", package], how="left", maintain_order="left")
+        .with_columns(_key=pl.when(pl.col("_own")).then("account_id").otherwise(pl.lit("")))
+    )
+    since = terms.packages.select(
+        _key="terms_key", **{package: pl.col("package")}, terms_key="terms_key", since="since"
+    ).sort("since")
+    found = (
+        keyed.select("_row", "_key", package, on)
+        .filter(pl.col(on).is_not_null() & pl.col(package).is_not_null())
+        .sort(on)
+        .join_asof(
+            since,
+            left_on=on,
+            right_on="since",
+            by=["_key", package],
+            check_sortedness=False,
+        )
+    )
+    return (
+        keyed.drop("_own", "_key")
+        .join(found.select("_row", "terms_key", "since"), on="_row", how="left", maintain_order="left")
+        .drop("_row")
+    )
+
+
+def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers:
+    unit = unit_billionths(metric)
+    counted, block = unit, None
+    uppers = [_billionths(t.up_to, metric) for t in tariff.tiers if t.up_to is not None]
+    listed, flats = [t.unit_price for t in tariff.tiers], [_scaled(t.flat) * unit for t in tariff.tiers]
+    if tariff.size is not None and tariff.price is not None:
+        # one open tier, counted in blocks
+        counted, block = 1, _billionths(tariff.size, metric)
+        listed, flats = [tariff.price], [0]
+    # an amount is (sum of units x price + flats x counted) / (counted x PRICE_SCALE), cancelled down
+    prices = [_scaled(price) for price in listed]
+    minimum = _scaled(tariff.minimum or Decimal(0)) * counted
+    maximum = None if tariff.maximum is None else _scaled(tariff.maximum) * counted
+    denominator = counted * PRICE_SCALE
+    common = gcd(denominator, minimum, maximum or 0, *prices, *flats)
+    denominator, minimum = denominator // common, minimum // common
+    prices, flats = [price // common for price in prices], [flat // common for flat in flats]
+    # rounding needs 2 x numerator x 10^decimals + denominator < 2^126, and an amount stays below 10^14
+    twice = 2 * 10**decimals
+    room = min((_OPEN - denominator) // twice, int(MAXIMUM_AMOUNT) * denominator)
+    fixed, dearest = max(minimum, sum(flats)), max(prices)
+    if fixed > room:  # not even the smallest excess can be computed, and no such number may reach a column
+        return _NOTHING._replace(block_size=block, limit=0)
+    limit = min(_OPEN, _reach(room - fixed, dearest, block))
+    # half-up in minor units: (numerator x times + half) / (2 x half) rounded down; times <= twice, half <= denominator
+    times = twice // gcd(denominator, twice)
+    half = denominator * times // twice
+    # the same below 2^63. What a tier starts from, added or taken off, is at most what an excess that reaches it costs
+    # at the dearest price, flats included; counting started blocks adds one less than a block
+    narrow_room = min(room, (NARROW_MOST - half) // times)
+    narrow = min(limit, NARROW_MOST - (block or 0), _reach(narrow_room - fixed, dearest, block))
+    if fixed > narrow_room or 2 * half > NARROW_MOST:
+        narrow = 0
+    tiers: list[_Tier] = []
+    below = 0
+    for lower, price, flat, list_price in zip([0, *uppers], prices, flats, listed, strict=True):
+        if lower > limit:  # it is never reached, and its numbers might not fit
+            break
+        if tariff.model == "graduated":
+            # what the tiers below cost in full, and the units from `lower` on
+            below += flat + lower * ((tiers[-1].price if tiers else 0) - price)
+            tiers.append(_Tier(price, below, list_price if len(listed) == 1 and price else None))
+        else:
+            tiers.append(_Tier(price, flat, None if tariff.model == "stairstep" else list_price))
+    return _Integers(
+        block,
+        2 * half,
+        minimum * times + half if minimum else None,
+        # an amount stays within the room by itself
+        None if maximum is None else min(room, maximum // common) * times + half,
+        limit,
+        max(0, narrow),
+        uppers,
+        [tier._replace(price=tier.price * times, fixed=tier.fixed * times + half) for tier in tiers],
+    )
+
+
+def _reach(room: int, dearest: int, block: int | None) -> int:
+    """The largest excess of which every unit, or block, at the dearest price still leaves room."""
+    return _OPEN if dearest == 0 else room // dearest * (block or 1)
+
+
+def _billionths(quantity: Decimal, metric: Metric) -> int:
+    return int(exactly(quantity, unit_billionths(metric)))
+
+
+def _scaled(price: Decimal) -> int:
+    return int(exactly(price, PRICE_SCALE))

@@ -1,0 +1,91 @@
+"""Open differences: what is due less what has been issued, of billing dates that are closed (rule 20)."""
+
+import polars as pl
+
+from billing.model.calendar import month_of
+from billing.model.catalogue import Catalogue
+from billing.model.columns import MONEY
+from billing.model.tables import DUES, PART_OF_A_FEE
+
+_KEYS = ["account_id", "subscription_id", "billing_date", "kind", "metric"]
+
+
+def open_differences(
+    dues: pl.LazyFrame, parked: pl.LazyFrame, closed: pl.DataFrame, amounts: pl.DataFrame
+) -> pl.DataFrame:
+    """Where what is due now differs from what has been issued, per billing date and metric.
+
+    Rule 20: due less issued is settled, however old the cycle.
+
+    Rounded amounts are compared, so that unchanged input gives none. The fee of a refunded cycle stays as it was paid
+    back, and an account that is parked in a month is left alone there.
+
+    Parameters
+    ----------
+    dues, parked
+        The tables DUES and PARKED of the months that are looked at.
+    closed
+        subscription_id, billing_date of the closed dates.
+    amounts
+        As `Register.issued_amounts` of the same months.
+
+    Returns
+    -------
+    polars.DataFrame
+        account_id, subscription_id, billing_date, kind (package_fee, hold_fee, overage), metric, due, issued, package,
+        cycle_start, cycle_end, and as due: quantity, allowance, excess, billed_units, unit_price, description and
+        PART_OF_A_FEE; sorted.
+    """
+    due = dues.join(closed.lazy(), on=["subscription_id", "billing_date"], how="semi").select(DUES.column_names)
+    of_a_fee = [column.name for column in PART_OF_A_FEE]
+    measured = ("quantity", "allowance", "excess", "billed_units", "unit_price", "description", *of_a_fee)
+    details = ("package", "cycle_start", "cycle_end", *measured)
+    due_sum = (
+        due.group_by(_KEYS, maintain_order=True)
+        .agg(pl.col("amount").sum().alias("due"), *(pl.col(name).first() for name in details))
+        .collect()
+    )
+    is_refund = pl.col("kind") == "refund"
+    refunded = amounts.filter(is_refund).select("subscription_id", "billing_date", kind=pl.lit("package_fee"))
+    nothing = pl.lit(0).cast(MONEY)
+    both = (
+        due_sum.join(
+            amounts.filter(~is_refund), on=_KEYS, how="full", coalesce=True, nulls_equal=True, suffix="_issued"
+        )
+        .with_columns(pl.col("due", "issued").fill_null(nothing))
+        .filter(pl.col("due") != pl.col("issued"))
+        .join(refunded, on=["subscription_id", "billing_date", "kind"], how="anti")
+        .with_columns(billing_month=month_of(pl.col("billing_date")))
+    )
+    both = both.join(
+        parked.select("account_id", "billing_month").collect(), on=["account_id", "billing_month"], how="anti"
+    )
+    return both.select(
+        *_KEYS,
+        "due",
+        "issued",
+        *(pl.coalesce(name, f"{name}_issued") for name in ("package", "cycle_start", "cycle_end")),
+        *measured,
+    ).sort(_KEYS)
+
+
+def in_words(catalogue: Catalogue, where: str = "") -> pl.Expr:
+    """An open difference in words: "Emails: 39.00 due, 36.00 billed before"; `where` follows the name."""
+    return pl.format(
+        "{}{}: {} due, {} billed before",
+        what_is_due(catalogue),
+        pl.lit(where),
+        _amount_text("due", catalogue),
+        _amount_text("issued", catalogue),
+    )
+
+
+def what_is_due(catalogue: Catalogue) -> pl.Expr:
+    """What an open difference is of: a metric's title (its name, where it was removed), Hold fee or Package fee."""
+    titles = {metric.name: metric.title for metric in catalogue.metrics}
+    fee = pl.when(pl.col("kind") == "hold_fee").then(pl.lit("Hold fee")).otherwise(pl.lit("Package fee"))
+    return pl.when(pl.col("kind") == "overage").then(pl.col("metric").replace(titles)).otherwise(fee)
+
+
+def _amount_text(column: str, catalogue: Catalogue) -> pl.Expr:
+    return pl.col(column).cast(pl.Decimal(38, catalogue.minor_units)).cast(pl.String)

@@ -1,0 +1,207 @@
+"""Usage of each cycle and metric, from counted events (rules 1 and 29)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from billing.model.catalogue import Catalogue, Metric
+from billing.model.columns import BASE_QUANTITY
+from billing.model.quantities import in_units, unit_billionths
+from billing.model.tables import LEVELS, USAGE
+from billing.rules.gauges import measured_gauges
+from billing.rules.measurement import (
+    EXTREME_QUANTITY,
+    ZERO,
+    account_key,
+    added_up,
+    as_measured,
+    measured_counters,
+    within_spans,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class UsageInputs:
+    """What the usage of a month is measured from.
+
+    Attributes
+    ----------
+    spans
+        As `MonthCycles.spans`: usage outside of them is not billed.
+    cycles
+        As the table CYCLES.
+    levels
+        As the table LEVELS of this month: `opening_level` is the level at the start of the month before.
+    events
+        As the table EVENTS, all of the month and the month before, in one part or in several: what adds up is measured
+        of one after the other.
+    repeated
+        account_id, metric, time, repeats of those of them that were delivered more than once.
+    accounts
+        Ids of all accounts that the events name, and maybe of others.
+    """
+
+    month: str
+    spans: pl.DataFrame
+    cycles: pl.DataFrame
+    levels: pl.DataFrame
+    events: Sequence[pl.LazyFrame]
+    repeated: pl.LazyFrame
+    accounts: pl.Series
+    catalogue: Catalogue
+
+
+def month_usage(inputs: UsageInputs) -> pl.DataFrame:
+    """The usage of every cycle that closes, of every metric, used or not: the table USAGE (rules 1 and 6)."""
+    spans, events, closing = inputs.spans, inputs.events, _closing(inputs.cycles)
+    key = account_key(inputs.accounts, spans["account_id"], closing["account_id"])
+    counters, gauges = _of_kind(inputs.catalogue, "counter"), _of_kind(inputs.catalogue, "gauge")
+    measured = pl.concat(
+        [
+            measured_counters(spans, events, counters, key),
+            measured_gauges(spans, pl.concat(events), inputs.levels, closing, gauges, key),
+        ],
+    )
+    return _usage(inputs.month, closing, measured, within_spans(inputs.repeated, spans, key), inputs.catalogue)
+
+
+def month_usage_with_more(inputs: UsageInputs, *, before: pl.DataFrame, added: pl.LazyFrame) -> pl.DataFrame:
+    """As `month_usage`, the same rows, from what was measured before some of the events were there.
+
+    Parameters
+    ----------
+    before
+        As `month_usage`, of the events without `added` and of otherwise the same.
+    added
+        Those of the events that are new.
+    """
+    spans, events, closing = inputs.spans, inputs.events, _closing(inputs.cycles)
+    key = account_key(inputs.accounts, spans["account_id"], closing["account_id"])
+    counters, gauges = _of_kind(inputs.catalogue, "counter"), _of_kind(inputs.catalogue, "gauge")
+    distinct = [metric for metric in counters if metric.measure == "unique"]
+    additive = [metric for metric in counters if metric.measure != "unique"]
+    is_gauge = pl.col("metric").is_in([metric.name for metric in gauges])
+    moved = added.filter(is_gauge).select("account_id").unique().collect()["account_id"]
+    is_moved = pl.col("account_id").is_in(moved.implode())
+    measured = pl.concat(
+        [
+            added_up([as_measured(before, additive), measured_counters(spans, [added], additive, key)], additive),
+            measured_counters(spans, events, distinct, key),
+            measured_gauges(spans, pl.concat(events), inputs.levels, closing.filter(is_moved), gauges, key),
+        ]
+    )
+    usage = _usage(inputs.month, closing, measured, within_spans(inputs.repeated, spans, key), inputs.catalogue)
+    # the path of a gauge is its account's own affair
+    stays = is_gauge & ~is_moved
+    keys = ["subscription_id", "cycle_start", "metric"]
+    stayed = before.filter(stays).drop("duplicates").join(usage.select(*keys, "duplicates"), on=keys)
+    return USAGE.conform(pl.concat([usage.filter(~stays), stayed.select(usage.columns)]))
+
+
+def _closing(cycles: pl.DataFrame) -> pl.DataFrame:
+    return cycles.filter(pl.col("cycle_start").is_not_null()).select(
+        "account_id", "subscription_id", "cycle_start", "cycle_end"
+    )
+
+
+def _of_kind(catalogue: Catalogue, kind: str) -> list[Metric]:
+    return [metric for metric in catalogue.metrics if metric.kind == kind]
+
+
+def _usage(
+    month: str, closing: pl.DataFrame, measured: pl.DataFrame, repeated: pl.LazyFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """USAGE of the cycles that close, from MEASURED and the repeated events inside of their spans."""
+    units_of_metrics = [unit_billionths(metric) for metric in catalogue.metrics]
+    metrics = pl.DataFrame(
+        {"metric": [metric.name for metric in catalogue.metrics], "_unit": units_of_metrics},
+        schema={"metric": pl.String, "_unit": pl.Int128},
+    )
+    keys = ["subscription_id", "cycle_start", "metric"]
+    duplicates = repeated.group_by(keys).agg(duplicates=pl.col("repeats").sum()).collect()
+    usage = closing.join(metrics, how="cross").join(measured, on=keys, how="left").join(duplicates, on=keys, how="left")
+
+    def units(column: str) -> pl.Expr:
+        measured = pl.when(pl.col(column).abs() < EXTREME_QUANTITY).then(pl.col(column).to_physical())
+        return in_units(measured, pl.col("_unit"), units_of_metrics)
+
+    return USAGE.conform(
+        usage.with_columns(
+            billing_month=pl.lit(month),
+            base_quantity=pl.col("base_quantity").fill_null(ZERO),
+            events=pl.col("events").fill_null(0),
+            duplicates=pl.col("duplicates").fill_null(0),
+            event_sum=pl.col("event_sum").fill_null(ZERO),
+        ).with_columns(
+            quantity=units("base_quantity"),
+            closing_level=units("closing_base"),
+            lowest_level=units("lowest_base"),
+        )
+    )
+
+
+def month_levels(
+    month: str, previous: pl.DataFrame | None, events: pl.LazyFrame, earlier: pl.LazyFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """The levels of all gauges at the start of the month before and of the month.
+
+    Parameters
+    ----------
+    previous
+        LEVELS of the month before; None in the first month of the business.
+    events
+        EVENTS of the month before.
+    earlier
+        EVENTS of all months before that one; read in the first month of the business only.
+
+    Returns
+    -------
+    polars.DataFrame
+        As the table LEVELS; an account and metric without any event has no row, its level is 0.
+    """
+    gauges = [metric for metric in catalogue.metrics if metric.kind == "gauge"]
+    nothing = pl.DataFrame(schema={"account_id": pl.String, "metric": pl.String, "level": BASE_QUANTITY})
+    if previous is not None:
+        opening = previous.select("account_id", "metric", level="closing_level")
+    else:
+        opening = _levels_after(nothing, earlier, gauges)
+    closing = _levels_after(opening, events, gauges)
+    return LEVELS.conform(
+        closing.join(opening, on=["account_id", "metric"], how="left", suffix="_opening").select(
+            "account_id",
+            billing_month=pl.lit(month),
+            metric="metric",
+            opening_level=pl.col("level_opening").fill_null(ZERO),
+            closing_level="level",
+        )
+    )
+
+
+def _levels_after(opening: pl.DataFrame, events: pl.LazyFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
+    """account_id, metric, level: `opening` moved on by the events."""
+    deltas = [metric.name for metric in gauges if metric.carries == "delta"]
+    levels = [metric.name for metric in gauges if metric.carries == "level"]
+    changed = (
+        events.filter(pl.col("metric").is_in(deltas))
+        .group_by("account_id", "metric")
+        .agg(change=pl.col("value").sum())
+        .collect(engine="streaming")
+    )
+    replaced = pl.DataFrame(schema={"account_id": pl.String, "metric": pl.String, "new_level": BASE_QUANTITY})
+    if levels:
+        # of several levels at one instant the last by (source, id) holds
+        replaced = (
+            events.filter(pl.col("metric").is_in(levels))
+            .group_by("account_id", "metric")
+            .agg(new_level=pl.col("value").sort_by("time", "source", "id").last())
+            .collect(engine="streaming")
+        )
+    moved = opening.join(changed, on=["account_id", "metric"], how="full", coalesce=True).join(
+        replaced, on=["account_id", "metric"], how="full", coalesce=True
+    )
+    return moved.select(
+        "account_id",
+        "metric",
+        level=pl.coalesce("new_level", pl.col("level").fill_null(ZERO) + pl.col("change").fill_null(ZERO)),
+    ).sort("account_id", "metric")

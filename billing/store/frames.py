@@ -1,0 +1,106 @@
+"""Write and read tables of the lake as Parquet."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import polars as pl
+from polars.exceptions import PolarsError
+from polars.io.plugins import register_io_source
+
+from billing.model.columns import Table
+from billing.store.files import write_file
+
+
+def write_frame(path: Path, frame: pl.DataFrame, table: Table, in_order: bool = False) -> bool:
+    """Write a frame as the table's Parquet file: its columns, sorted by its key, with descriptions and statistics.
+
+    Equal frames give equal bytes. See `write_file`.
+
+    Parameters
+    ----------
+    in_order
+        The frame is sorted by the table's key already.
+    """
+    conformed = table.fit(frame) if in_order else table.conform(frame)
+
+    def write(scratch: Path) -> None:
+        conformed.write_parquet(
+            scratch,
+            compression="zstd",
+            compression_level=1,
+            statistics=True,
+            metadata=descriptions(table),
+            row_group_size=table.rows_at_once,
+        )
+
+    return write_file(path, write)
+
+
+def write_frames(path: Path, frames: Iterator[pl.DataFrame], table: Table) -> bool:
+    """As `write_frame`, of frames that follow each other in the order of the table's key: one at a time is held.
+
+    However the rows are parted among the frames, the bytes are the same.
+    """
+    failed: list[BaseException] = []
+
+    def source(*_: object) -> Iterator[pl.DataFrame]:
+        # what comes out of Polars again would be another error
+        try:
+            yield from (table.conform(frame) for frame in frames)
+        except BaseException as error:
+            failed.append(error)
+            raise
+
+    def write(scratch: Path) -> None:
+        try:
+            write_rows(scratch, register_io_source(source, schema=table.schema), table)
+        except PolarsError:
+            if failed:
+                raise failed[0] from None
+            raise
+
+    return write_file(path, write)
+
+
+def write_rows(path: Path, rows: pl.LazyFrame, table: Table) -> None:
+    """Write rows that have the table's columns and order as its Parquet file, some at a time; see `write_file`."""
+    rows.sink_parquet(
+        path,
+        compression="zstd",
+        compression_level=1,
+        statistics=True,
+        metadata=descriptions(table),
+        row_group_size=table.rows_at_once,
+    )
+
+
+def descriptions(table: Table) -> dict[str, str]:
+    """What a table and its columns hold, as it stands in the metadata of its files."""
+    columns = {f"column:{column.name}": column.description for column in table.columns}
+    return {"table": table.name, "description": table.description} | columns
+
+
+def read_frame(path: Path, table: Table, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """A table's file, or some of its columns; no rows where it was never written.
+
+    A column that a file of an earlier version lacks is null.
+    """
+    wanted = columns or table.column_names
+    if not path.exists():
+        return table.empty().select(wanted)
+    there = pl.scan_parquet(path, hive_partitioning=False, glob=False).collect_schema()
+    found = pl.read_parquet(
+        path, columns=[name for name in wanted if name in there], hive_partitioning=False, glob=False
+    )
+    lacking = [pl.lit(None, table.schema[name]).alias(name) for name in wanted if name not in there]
+    return found.with_columns(lacking).select(wanted) if lacking else found
+
+
+def scan_frames(paths: list[Path], table: Table) -> pl.LazyFrame:
+    """Several files of one table as one lazy frame; no rows when there are none.
+
+    A column that files of earlier versions lack is null there.
+    """
+    if not paths:
+        return table.empty().lazy()
+    return pl.scan_parquet(paths, hive_partitioning=False, glob=False, schema=table.schema, missing_columns="insert")

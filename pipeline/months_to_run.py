@@ -1,0 +1,33 @@
+"""Which months have to be built: found before any run starts, so that a run is made for these only."""
+
+from datetime import date, timedelta
+from pathlib import Path
+
+from assets.environment import register_url
+from billing.model.calendar import months_after
+from billing.model.errors import RefusedError
+from billing.month.business import Business
+from billing.month.recorded_inputs.months import moved_inputs
+from billing.month.steps import billed_months, days_to_ingest
+
+
+def load(root: Path, as_of: date) -> Business | None:
+    """The business as of a day; None when there is none or its inputs are refused (the runs then say why)."""
+    try:
+        return Business.load(root, as_of, register_url())
+    except RefusedError:
+        return None
+
+
+def months_to_run(business: Business | None, through: str) -> list[str]:
+    """The months to run, in order: `through`, the one before it, and every earlier one that may have moved.
+
+    What is delivered and not ingested yet may hold usage as old as the policy's lateness allows.
+    """
+    months = {months_after(through, -1), through}
+    if business is not None:
+        billed = billed_months(business, through)
+        pending = days_to_ingest(business)
+        reached = min(pending, default=date.max) - timedelta(days=business.catalogue.policy.lateness_days)
+        months |= {each for each in billed if (pending and each >= f"{reached:%Y-%m}") or moved_inputs(business, each)}
+    return sorted(months)

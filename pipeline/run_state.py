@@ -1,0 +1,208 @@
+"""What stands before a run from the command line, and after it; known without Dagster, whose start takes longer.
+
+Imports neither Dagster nor the assets: where nothing has moved, neither is loaded.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from assets.environment import register_url
+from billing.model.calendar import months_after
+from billing.model.tables import PARKED, REJECTS
+from billing.model.text import counted
+from billing.month.business import Business
+from billing.month.issued_settings import keep_settings
+from billing.month.issuing import refuse_lost_documents
+from billing.month.pdf_files import documents_to_render
+from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
+from billing.month.recorded_inputs.runs import profiles_built_from, record_run
+from billing.month.steps import billed_months, days_to_ingest
+from billing.month.unread_files import not_read
+from billing.reports.preview_causes import record_given
+from billing.reports.show import set_aside
+from billing.store.files import remove_scratch_files, write_bytes
+from billing.store.frames import scan_frames, write_frame
+from billing.store.home import Home
+from pipeline.settings import bring_up_to_date, instance_folder
+
+Say = Callable[[str], None]
+
+_MARK: Final = "command_at_work"
+_MOST_FILES: Final = 10
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended.
+
+    Attributes
+    ----------
+    is_partial
+        Everything was done except for what is said in `problems`.
+    """
+
+    issued: int
+    problems: Sequence[str]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether an account was parked, a file could not be read, or a document not be drawn."""
+        return bool(self.problems)
+
+
+def load(root: Path, as_of: date, issues: bool) -> Business:
+    """As `Business.load`, with the register that the environment names."""
+    return Business.load(root, as_of, register_url(), issues=issues)
+
+
+def done_already(business: Business, month: str, through: str, draft: bool, say: Say) -> Outcome | None:
+    """The outcome of billing some months again when nothing has moved; None when there is anything to do, or to refuse.
+
+    Raises
+    ------
+    RefusedError
+        When a month is unknown, or another run is at work.
+    """
+    for given in (month, through):
+        business.refuse_unknown_month(given)
+    months = billed_months(business, through)
+    is_built = bool(months) and {month, through, *months} <= set(built_months(business))
+    if not is_built or through < month or not business.catalogue.policy.auto_issue or runs_backwards(business, draft):
+        return None
+    with business.alone():
+        if not _nothing_moved(business, months):
+            return None
+        begin(business, draft)
+        bring_up_to_date(business.home, say)
+        warn(business, say)
+        for each in months:
+            say(f"{each}: nothing moved")
+        remember(business, months, profiles_digest(business))
+    return outcome(business, months, 0, say)
+
+
+def say_what_has_not_begun(business: Business, month: str, through: str, say: Say) -> None:
+    """Of months that begin after the as-of day nothing is issued: they are computed ahead, as drafts.
+
+    Raises
+    ------
+    RefusedError
+        When a month is unknown.
+    """
+    for given in (month, through):
+        business.refuse_unknown_month(given)
+    begins_first = max(month, months_after(f"{business.as_of:%Y-%m}", 1))
+    if begins_first <= through:
+        has = f"{through} has" if begins_first == through else f"{begins_first} to {through} have"
+        say(f"{has} not begun as of {business.as_of}: nothing is issued there, only drafts are made")
+
+
+def _nothing_moved(business: Business, months: Sequence[str]) -> bool:
+    home = business.home
+    return (
+        # Dagster still has to be told of runs that ended with a command that was killed
+        not (home.lake / _MARK).exists()
+        and (instance_folder(home) / "dagster.yaml").exists()
+        and not days_to_ingest(business)
+        and not any(moved_inputs(business, each) or documents_to_render(business, each) for each in months)
+        and profiles_digest(business) == profiles_built_from(home.root)
+    )
+
+
+def runs_backwards(business: Business, draft: bool) -> bool:
+    """Whether documents were issued as of a later day than this run would issue as of (rule 19)."""
+    latest = business.register.latest_issued_on()
+    return not draft and latest is not None and business.as_of < latest
+
+
+def begin(business: Business, draft: bool) -> None:
+    """What every run does first, alone in the home.
+
+    Raises
+    ------
+    RefusedError
+        When the register is older than what was issued.
+    """
+    home = business.home
+    if not draft:
+        refuse_lost_documents(business)
+        if business.register.issued_months() and not business.register.settings():
+            # billed by a version that recorded none
+            keep_settings(business.register, business.catalogue)
+    for folder in (home.lake, home.documents, home.profiles, home.reports):
+        remove_scratch_files(folder)
+
+
+def warn(business: Business, say: Say) -> None:
+    """Say what was noticed when the inputs were read."""
+    for warning in business.inputs.warnings:
+        say(f"warning: {warning}")
+
+
+@contextmanager
+def marked(home: Home) -> Iterator[None]:
+    """Leave a mark in the home that only a command that is killed does not take away."""
+    mark = home.lake / _MARK
+    write_bytes(mark, b"A command is at work here, or was killed.\n")
+    try:
+        yield
+    except Exception:
+        mark.unlink(missing_ok=True)
+        raise
+    mark.unlink(missing_ok=True)
+
+
+def remember(business: Business, months: Sequence[str], built_from: str) -> None:
+    """Write the set-aside rows of everything but usage, and what this run was of.
+
+    Parameters
+    ----------
+    built_from
+        As `profiles_digest`: what the profiles were built from.
+    """
+    rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
+    write_frame(business.home.whole(REJECTS), rejects, REJECTS)
+    record_run(business.home.root, business.as_of, built_from)
+    # as long as a later month waits to be built again, what moved since it was built must not be forgotten
+    if months and months[-1] >= max(built_months(business), default=""):
+        record_given(business)
+
+
+def outcome(business: Business, months: Sequence[str], issued: int, say: Say) -> Outcome:
+    """How a run ended; rows that are set aside are told of."""
+    found = set_aside(business)
+    if rows := int(found["rows"].sum()):
+        are_set_aside = "is set aside, with its reason" if rows == 1 else "are set aside, with their reasons"
+        say(f"{counted(rows, 'row')} {are_set_aside}: overage show rejects --home {business.home.root}")
+        for reason, path, count in found.head(_MOST_FILES).iter_rows():
+            say(f"  {reason}: {counted(count, 'row')} of {path}")
+        if others := found[_MOST_FILES:]["rows"].to_list():
+            say(f"  and {counted(sum(others), 'row')} more, of {len(others)} other reasons and files")
+    return Outcome(issued, [*not_read(business.home, business.inputs, business.as_of), *parked(business, months)])
+
+
+def without_pdf(business: Business, month: str) -> list[str]:
+    """Issued documents that could not be drawn, in words; the run has told why."""
+    missing = documents_to_render(business, month)
+    if not missing:
+        return []
+    found = business.register.documents([month]).filter(pl.col("number").is_in(missing))
+    return [
+        f"{number} of account {account} has no PDF: it is issued as it is, and each run tries to draw it"
+        for number, account in found.select("number", "account_id").iter_rows()
+    ]
+
+
+def parked(business: Business, months: Sequence[str]) -> list[str]:
+    """Accounts that could not be billed, each with the first reason found."""
+    files = [path for month in months if (path := business.home.partition(PARKED, month)).exists()]
+    found = pl.concat(
+        [business.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]
+    ).unique("account_id", keep="first", maintain_order=True)
+    return [f"account {account} is parked: {detail}" for account, _, detail in found.iter_rows()]

@@ -1,0 +1,72 @@
+"""`check` names wrong tax ids, taxes without the seller's tax id, and locales that nobody knows."""
+
+from dataclasses import replace
+
+import polars as pl
+import pytest
+
+from billing.inputs.accounts import ACCOUNT_COLUMNS
+from billing.inputs.reading import Inputs
+from billing.inputs.tax_rates import TAX_SCHEMA
+from billing.model.catalogue import Catalogue
+from billing.model.tables import REJECTS
+from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
+
+
+def inputs(*accounts: dict[str, str], rate: str | None = None) -> Inputs:
+    """Accounts with these columns, and a tax of Germany."""
+    schema: dict[str, pl.DataType | type[pl.DataType]] = dict.fromkeys(ACCOUNT_COLUMNS, pl.String)
+    rates = pl.DataFrame({"country": ["DE"], "rate": [rate], "name": ["USt"]}) if rate else pl.DataFrame()
+    frame = pl.DataFrame([{"account_id": f"a{each}"} | row for each, row in enumerate(accounts)], schema=schema)
+    taxes = pl.DataFrame(schema=TAX_SCHEMA)
+    if rate:
+        taxes = rates.select(
+            pl.col(name).cast(dtype) if name in rates.columns else pl.lit(None, dtype).alias(name)
+            for name, dtype in TAX_SCHEMA.items()
+        )
+    nothing = pl.DataFrame()
+    return Inputs(frame, nothing, nothing, taxes, REJECTS.empty(), ())
+
+
+@pytest.mark.parametrize(
+    ("country", "tax_id", "is_wrong"),
+    [
+        ("DE", "DE136695976", False),
+        ("DE", "DE136695977", True),
+        ("DE", "FR40303265045", False),
+        ("US", "12", True),
+        ("US", "93-0000042", False),
+        ("CH", "CHE-107.787.577 IVA", False),
+        ("CH", "CHE-107.787.578 IVA", True),
+        ("AQ", "anything", False),  # nobody knows the form of such ids
+    ],
+)
+def test_a_tax_id_that_is_not_valid_is_named(ref_1: Catalogue, country: str, tax_id: str, is_wrong: bool) -> None:
+    said = [f"accounts: a0: tax_id: found {tax_id!r}, expected a tax id that is valid in form and checksum"]
+    found = tax_and_locale_warnings(inputs({"country": country, "tax_id": tax_id}), ref_1)
+    assert [each.partition(": it suppresses")[0] for each in found] == (said if is_wrong else [])
+
+
+@pytest.mark.parametrize(("rate", "tax_id", "said"), [("0.19", "", "found none"), ("0.19", "1", "found '1'")])
+def test_who_charges_tax_has_a_valid_tax_id(ref_1: Catalogue, rate: str, tax_id: str, said: str) -> None:
+    catalogue = replace(ref_1, seller=replace(ref_1.seller, tax_id=tax_id))
+    (found,) = tax_and_locale_warnings(inputs(rate=rate), catalogue)
+    assert found.startswith(f"catalogue.yaml: seller.tax_id: {said}, expected")
+
+
+@pytest.mark.parametrize("rate", ["0", None])
+def test_who_charges_no_tax_needs_no_tax_id(ref_1: Catalogue, rate: str | None) -> None:
+    catalogue = replace(ref_1, seller=replace(ref_1.seller, tax_id=""))
+    assert tax_and_locale_warnings(inputs(rate=rate), catalogue) == []
+
+
+@pytest.mark.parametrize("locale", ["xx_YY", "german", "de_DE_", "deDE!"])
+def test_an_unknown_locale_is_named_and_a_known_one_is_not(ref_1: Catalogue, locale: str) -> None:
+    known = [{"locale": name} for name in ("de_DE", "de-DE", "en", "zh_Hant_TW")]
+    (found,) = tax_and_locale_warnings(inputs(*known, {"locale": locale}), ref_1)
+    assert found.startswith(f"accounts: a4: locale: found {locale!r}, expected a locale such as de_DE")
+
+
+def test_of_many_accounts_the_first_are_named_and_the_others_counted(ref_1: Catalogue) -> None:
+    found = tax_and_locale_warnings(inputs(*[{"locale": "xx"}] * 9), ref_1)
+    assert found[5:] == ["accounts: locale: 4 more like these"]

@@ -1,5 +1,6 @@
 """Property tests draw the same examples on every machine and every run, and may take their time on a busy one."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -11,6 +12,14 @@ settings.register_profile(
     "overage", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("overage")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """Homes of tests do not have to outlive a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")

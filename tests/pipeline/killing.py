@@ -73,8 +73,7 @@ class Killer:
         register
             The URL of a register on a server; without it the register is in the home.
         records
-            Count the writes of Dagster's records in the home, and not those of the business. Otherwise these records
-            stay in memory.
+            Count the writes of Dagster's records in the home, and not those of the business. Otherwise there are none.
         """
         asked = self._pipe(self._process.stdin)
         wanted = {
@@ -120,7 +119,8 @@ def _run(
     import sqlalchemy as sa  # as above
 
     from pipeline.cli import main  # as above
-    from tests.pipeline.outside import blank_page, in_memory  # as above
+    from tests.pipeline.outside import blank_page  # as above
+    from tests.pipeline.plain_runs import plain_runs  # as above
 
     count = 0
     home = arguments[arguments.index("--home") + 1]
@@ -177,7 +177,7 @@ def _run(
         with (
             mock.patch("billing.month.pdf_files.render_files", _drawn),
             mock.patch("billing.reports.month_report_page.draw_page", blank_page),
-            nullcontext() if records else in_memory(),
+            nullcontext() if records else plain_runs(),
         ):
             main(arguments, standalone_mode=True)
     except SystemExit as ended:

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 from billing.rendering import Job, RenderedFile
 from billing.starter import starter_catalogue
 from pipeline.cli import main
+from tests.pipeline.plain_runs import plain_runs
 
 ACCOUNT_HEADER = (
     "account_id,name,email,address_line1,address_line2,city,region,postal_code,country,tax_id,tax_exempt,locale"
@@ -124,16 +125,18 @@ class Ended:
     messages: str
 
 
-def overage(*arguments: object, paper: bool = False, register: str | None = None) -> Ended:
+def overage(*arguments: object, paper: bool = False, dagster: bool = False, register: str | None = None) -> Ended:
     """Run a command as a person would, in this process but with an environment of its own.
 
     Parameters
     ----------
+    paper
+        Draw PDFs. Without it a file stands in for each, at which the command does not look.
+    dagster
+        Run jobs through Dagster, with its records in memory. Without it their steps are called one after the other,
+        which takes a third of the time.
     register
         The URL of a register on a server; without it the register is in the home.
-    paper
-        Draw PDFs. Without it a file stands in for each; and always Dagster's own records stay in memory. A month then
-        takes a quarter of its time, and neither is looked at by the command.
     """
     with ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ))
@@ -141,7 +144,7 @@ def overage(*arguments: object, paper: bool = False, register: str | None = None
             os.environ.pop(name, None)
         if register is not None:
             os.environ["OVERAGE_REGISTER_URL"] = register
-        stack.enter_context(in_memory())
+        stack.enter_context(in_memory() if dagster else plain_runs())
         if not paper:
             stack.enter_context(mock.patch("billing.month.pdf_files.render_files", blank_files))
             stack.enter_context(mock.patch("billing.reports.month_report_page.draw_page", blank_page))
@@ -159,11 +162,9 @@ def in_memory() -> Iterator[None]:
         yield
 
 
-def bill(
-    home: Path, month: str, as_of: str, *arguments: str, paper: bool = False, register: str | None = None
-) -> Ended:
-    """`overage bill`, as of a day."""
-    return overage("bill", month, "--as-of", as_of, "--home", home, *arguments, paper=paper, register=register)
+def bill(home: Path, month: str, as_of: str, *arguments: str, **how: Any) -> Ended:
+    """`overage bill`, as of a day; `how` as `overage`."""
+    return overage("bill", month, "--as-of", as_of, "--home", home, *arguments, **how)
 
 
 def show(home: Path, table: str, *arguments: str, **wanted: object) -> list[Row]:

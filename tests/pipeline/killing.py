@@ -22,7 +22,9 @@ from types import TracebackType
 from typing import IO, Any
 from unittest import mock
 
-KILLS = int(os.environ.get("KILLS", "2"))
+from tests.sizes import sized
+
+KILLS = sized(usual=2, long=0)
 """How many places are tried, spread over a run; 0 means every one."""
 
 _FILES = {"os.rename", "os.remove", "os.mkdir", "os.link", "os.rmdir", "os.truncate"}

@@ -12,7 +12,7 @@ from tests.pipeline.outside import Landing, bill, overage, show
 # the interruption comes once, after the first document was issued: while a connection is closed, as the pool would
 # print it; or while Python tidies up, where it cannot pass it on
 PRESS = """
-from billing import month
+from billing.month import issuing as month
 from sqlalchemy.engine.default import DefaultDialect
 
 issue, close = month.issue_documents, DefaultDialect.do_close

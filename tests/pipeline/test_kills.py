@@ -16,6 +16,7 @@ from pipeline.definitions import defs
 from tests.pipeline.killing import KILLS, Killer
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, content_of, overage
 from tests.postgresql import Server, register_rows
+from tests.sizes import spread
 
 Command = tuple[str, ...]
 BILL = ("bill", "2026-03", "--as-of", "2026-03-15")
@@ -116,8 +117,7 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path
     assert done.status == 0
     wanted = facts(home)
     places = sorted(int(path.name) for path in kept.iterdir())
-    step = max(1, len(places) // KILLS) if KILLS else 1
-    for place in places[step // 2 :: step]:
+    for place in (places[each] for each in spread(len(places), KILLS)):
         put_back(home, kept / str(place))
         ended = overage(*arguments)
         assert ended.status == 0, f"killed just before write {place}: {done.writes[place]}: {ended.messages}"
@@ -152,8 +152,7 @@ def test_what_dagster_retries_of_a_run_that_was_killed_while_it_issued_is_done_t
     first, last = writes.index("commit", inserted), writes.index("os.mkdir /reports")
     places = [place for place in sorted(int(path.name) for path in kept.iterdir()) if first < place <= last]
     assert len(places) > 10
-    step = max(1, len(places) // KILLS) if KILLS else 1
-    for place in places[step // 2 :: step]:
+    for place in (places[each] for each in spread(len(places), KILLS)):
         put_back(home, kept / str(place))
         with (
             mock.patch("billing.month.pdf_files.render_files", blank_files),
@@ -192,8 +191,7 @@ def test_a_command_that_is_killed_while_it_changes_a_register_on_a_server_is_com
         assert done.status == 0
         wanted = facts(home, register)
         places = [place for place, what in enumerate(done.writes) if "/" not in what]
-        step = max(1, len(places) // KILLS) if KILLS else 1
-        for place in places[step // 2 :: step]:
+        for place in (places[each] for each in spread(len(places), KILLS)):
             home, register = again(f"killed-{place}")
             killed = killer.run(*BILL, "--home", home, kill_at=place, register=register)
             assert killed.status is None, done.writes[place]

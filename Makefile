@@ -21,10 +21,10 @@ CI_PACKAGES    := chromium postgresql systemd nginx-light openssl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo ui test check lint format types docs bench mutation lock clean
+.PHONY: help demo ui test test-long check lint format types docs bench mutation lock clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 # --- set-up ---------------------------------------------------------------------------------------------------------
 
@@ -99,6 +99,9 @@ ui: $(VENV)/.libraries  ## the Dagster UI on the demo's home
 
 test: $(VENV)/.test-packages  ## the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-long: $(VENV)/.test-packages  ## the tests, searching as long as it takes: every kill, many seeds (hours)
+	$(BIN)/python -m pytest --long -n 2 --dist load
 
 check: lint types test  ## everything that CI runs: lint, format, types, tests
 

@@ -1,16 +1,45 @@
 """Property tests draw the same examples on every machine and every run, and may take their time on a busy one."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import sizes
 from tests.postgresql import Server
 
 settings.register_profile(
     "overage", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("overage")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--long", action="store_true", help="Search as long as it takes: every kill, many seeds (hours).")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    sizes.LONG = bool(config.getoption("--long"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a long run, property tests draw more examples."""
+    if not config.getoption("--long"):
+        return
+    for function in {getattr(getattr(item, "obj", None), "__func__", getattr(item, "obj", None)) for item in items}:
+        current = getattr(function, "_hypothesis_internal_use_settings", None)
+        if current is not None:
+            more = settings(current, max_examples=current.max_examples * sizes.MORE_EXAMPLES)
+            setattr(function, "_hypothesis_internal_use_settings", more)  # noqa: B010  # mypy knows no such attribute
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks() -> Iterator[None]:
+    """Homes of tests do not have to outlive a power cut."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
 
 
 @pytest.fixture(scope="session")

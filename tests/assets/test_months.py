@@ -119,7 +119,7 @@ def test_a_broken_catalogue_fails_the_run_with_its_own_message(landing: Landing)
     result = run("billing_month", landing.root, "2026-01-31", "2026-01")
     assert not result.success
     (failure,) = failures(result)
-    assert failure.startswith("cycles: billing.errors.RefusedError: ")
+    assert failure.startswith("cycles: billing.model.errors.RefusedError: ")
     assert "GOLD" in failure
 
 

@@ -1,10 +1,9 @@
 """The product and an independent oracle bill the same business, day after day, and must agree on everything.
 
-The default is what every change can wait for. For more: ``LIFE_STORY_SEEDS=1,2,3,4 LIFE_STORY_MONTHS=24
-LIFE_STORY_ACCOUNTS=40 pytest tests/life_story``. A failure names its seed, the day and the account.
+The default is what every change can wait for; `pytest --long tests/life_story` tells more and longer stories. A failure
+names its seed, the day and the account.
 """
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
@@ -36,10 +35,11 @@ from billing.reports.profiles import account_profiles, balances
 from billing.store.frames import read_frame
 from tests.life_story.business import TAX_IDS, Json, Row, Story, story
 from tests.life_story.oracle import Answer, Document, Oracle
+from tests.sizes import sized
 
-SEEDS: Final = [int(seed) for seed in os.environ.get("LIFE_STORY_SEEDS", "1,2").split(",")]
-ACCOUNTS: Final = int(os.environ.get("LIFE_STORY_ACCOUNTS", "25"))
-MONTHS: Final = int(os.environ.get("LIFE_STORY_MONTHS", "14"))
+SEEDS: Final = sized(usual=range(1, 3), long=range(1, 13))
+ACCOUNTS: Final = sized(usual=25, long=40)
+MONTHS: Final = sized(usual=14, long=24)
 Views = dict[str, list[tuple[object, ...]]]
 
 

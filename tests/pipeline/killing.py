@@ -22,7 +22,9 @@ from types import TracebackType
 from typing import IO, Any
 from unittest import mock
 
-KILLS = int(os.environ.get("KILLS", "2"))
+from tests.sizes import sized
+
+KILLS = sized(usual=2, long=0)
 """How many places are tried, spread over a run; 0 means every one."""
 
 _FILES = {"os.rename", "os.remove", "os.mkdir", "os.link", "os.rmdir", "os.truncate"}
@@ -73,8 +75,7 @@ class Killer:
         register
             The URL of a register on a server; without it the register is in the home.
         records
-            Count the writes of Dagster's records in the home, and not those of the business. Otherwise these records
-            stay in memory.
+            Count the writes of Dagster's records in the home, and not those of the business. Otherwise there are none.
         """
         asked = self._pipe(self._process.stdin)
         wanted = {
@@ -120,7 +121,8 @@ def _run(
     import sqlalchemy as sa  # as above
 
     from pipeline.cli import main  # as above
-    from tests.pipeline.outside import blank_page, in_memory  # as above
+    from tests.pipeline.outside import blank_page  # as above
+    from tests.pipeline.plain_runs import plain_runs  # as above
 
     count = 0
     home = arguments[arguments.index("--home") + 1]
@@ -177,7 +179,7 @@ def _run(
         with (
             mock.patch("billing.month.pdf_files.render_files", _drawn),
             mock.patch("billing.reports.month_report_page.draw_page", blank_page),
-            nullcontext() if records else in_memory(),
+            nullcontext() if records else plain_runs(),
         ):
             main(arguments, standalone_mode=True)
     except SystemExit as ended:

@@ -29,7 +29,7 @@ def test_where_usage_went_is_looked_at_again_when_usage_or_what_is_unbilled_move
     ingest_usage(business)
     write_unbilled(business, "2026-01")
     assert counted(business) == (2, 1)
-    with mock.patch("billing.month.steps.scan_events") as read:
+    with mock.patch("billing.month.unbilled.scan_events") as read:
         assert counted(business) == (2, 1)
     read.assert_not_called()
     write_frame(business.home.partition(UNBILLED, "2026-01"), UNBILLED.empty(), UNBILLED)

@@ -13,7 +13,8 @@ import pytest
 from billing.starter import starter_catalogue
 from billing.store.home import Home
 from pipeline.run_state import marked
-from tests.pipeline.outside import GB, Landing, bill, content_of, event, one, overage, show, total_of
+from tests.by_steps import bill_by_steps
+from tests.pipeline.outside import GB, Landing, bill, bill_once, content_of, event, one, overage, show, total_of
 
 ROOT = Path(__file__).parents[2]
 NOTHING_MOVED = "2026-01: nothing moved\n2026-02: nothing moved\n0 documents issued\n"
@@ -75,7 +76,7 @@ def test_a_month_that_has_not_begun_is_drafted_and_the_run_says_that_nothing_is_
 
 
 def test_a_second_run_changes_nothing(landing: Landing) -> None:
-    bill(landing.root, "2026-02", "2026-02-28")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     before = content_of(landing.root)
     ended = bill(landing.root, "2026-02", "2026-02-28")
     assert (ended.status, ended.messages) == (0, NOTHING_MOVED)
@@ -84,7 +85,7 @@ def test_a_second_run_changes_nothing(landing: Landing) -> None:
 
 def test_where_nothing_moved_dagster_is_not_even_loaded(landing: Landing) -> None:
     arguments = ["bill", "2026-02", "--as-of", "2026-02-28", "--home", str(landing.root)]
-    bill(landing.root, "2026-02", "2026-02-28")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     command = f"""
 import sys
 from pipeline.cli import main
@@ -105,7 +106,7 @@ def test_dagster_is_told_of_a_killed_command_also_where_nothing_moved(
     landing: Landing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[object] = []
-    bill(landing.root, "2026-02", "2026-02-28")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     with pytest.raises(SystemExit), marked(Home(landing.root)):
         raise SystemExit("as a kill does, this leaves the mark")
     monkeypatch.setattr("pipeline.runs._end_killed_runs", told.append)
@@ -146,10 +147,10 @@ def test_a_draft_computes_everything_and_issues_nothing(landing: Landing) -> Non
 
 
 def test_billing_dates_after_the_as_of_day_stay_drafts(landing: Landing) -> None:
-    bill(landing.root, "2026-02", "2026-02-09")
+    bill_by_steps(landing.root, "2026-02", "2026-02-09")
     assert [row[1] for row in issued(landing.root)] == ["2026-01-10"]
     assert [row["billing_date"] for row in show(landing.root, "drafts")] == ["2026-02-10"]
-    bill(landing.root, "2026-02", "2026-02-10")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
     assert [row[1] for row in issued(landing.root)] == ["2026-01-10", "2026-02-10"]
     assert {row["issued_on"] for row in show(landing.root, "documents", billing_date="2026-02-10")} == {"2026-02-10"}
 
@@ -158,24 +159,24 @@ def test_issuing_waits_as_many_days_as_the_policy_says(tmp_path: Path) -> None:
     patient = starter_catalogue().replace("issue_after_days: 0", "issue_after_days: 3")
     landing = Landing(tmp_path, patient)
     landing.customer("acme")
-    bill(landing.root, "2026-01", "2026-01-12")
+    bill_by_steps(landing.root, "2026-01", "2026-01-12")
     assert issued(landing.root) == []
-    bill(landing.root, "2026-01", "2026-01-13")
+    bill_by_steps(landing.root, "2026-01", "2026-01-13")
     assert issued(landing.root) == [("INV-2026-000001", "2026-01-10", "99.00")]
 
 
 def test_what_is_delivered_after_the_as_of_day_does_not_exist_yet(landing: Landing) -> None:
     landing.use("acme", "2026-02-09", emails=2_000, delivered="2026-02-11")
-    bill(landing.root, "2026-02", "2026-02-10")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
     assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16000"
     assert [row["delivery_day"] for row in show(landing.root, "ingest")] == ["2026-01-20"]
 
 
 def test_late_usage_is_billed_on_the_next_document_and_the_issued_one_stays(landing: Landing) -> None:
     landing.use("acme", "2026-02-09", emails=2_000, delivered="2026-02-11")
-    bill(landing.root, "2026-02", "2026-02-10")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
     before = show(landing.root, "documents")
-    bill(landing.root, "2026-03", "2026-03-31")
+    bill_by_steps(landing.root, "2026-03", "2026-03-31")
     assert show(landing.root, "documents")[:2] == before
     # 18,000 emails are 3 started blocks over 15,000; 16,000 were 1
     fee, late = show(landing.root, "lines", number="INV-2026-000003")
@@ -187,14 +188,14 @@ def test_late_usage_is_billed_on_the_next_document_and_the_issued_one_stays(land
 def test_a_request_made_after_the_as_of_day_does_not_exist_yet(landing: Landing) -> None:
     landing.request("acme", "upgrade", "2026-02-09T23:59:59Z", "self_service", package="gold")
     landing.request("acme", "upgrade", "2026-02-10T00:00:00Z", "self_service", package="platinum")
-    bill(landing.root, "2026-02", "2026-02-10")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
     assert [row["opening_package"] for row in show(landing.root, "packages")] == ["starter", "gold"]
-    assert bill(landing.root, "2026-03", "2026-03-10").status == 0
+    bill_by_steps(landing.root, "2026-03", "2026-03-10")
     assert [row["opening_package"] for row in show(landing.root, "packages")] == ["starter", "gold", "platinum"]
 
 
 def test_issuing_never_looks_back_behind_what_was_issued(landing: Landing) -> None:
-    bill(landing.root, "2026-02", "2026-02-20")
+    bill_once(landing.root, "2026-02", "2026-02-20")
     before = content_of(landing.root)
     ended = bill(landing.root, "2026-02", "2026-02-19")
     assert (ended.status, ended.output) == (2, "")
@@ -205,7 +206,7 @@ def test_issuing_never_looks_back_behind_what_was_issued(landing: Landing) -> No
 
 
 def test_a_draft_may_look_back_and_issued_documents_stay_in_sight(landing: Landing) -> None:
-    bill(landing.root, "2026-02", "2026-02-20")
+    bill_once(landing.root, "2026-02", "2026-02-20")
     before = show(landing.root, "documents")
     assert bill(landing.root, "2026-02", "2026-01-15", "--draft").status == 0
     assert show(landing.root, "documents") == before
@@ -219,9 +220,9 @@ def test_numbers_begin_anew_with_the_year_of_issue(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme", on="2026-12-10")
     landing.customer("globex", on="2026-12-20")
-    bill(landing.root, "2026-12", "2026-12-15")
+    bill_by_steps(landing.root, "2026-12", "2026-12-15")
     # the second document is of December but issued in January
-    bill(landing.root, "2027-01", "2027-01-31")
+    bill_by_steps(landing.root, "2027-01", "2027-01-31")
     assert issued(landing.root) == [
         ("INV-2026-000001", "2026-12-10", "99.00"),
         ("INV-2027-000001", "2026-12-20", "99.00"),
@@ -235,7 +236,7 @@ def test_numbers_have_no_gap_however_many_runs_issue_them(tmp_path: Path) -> Non
     for day in range(5, 9):
         landing.customer(f"customer-{day}", on=f"2026-01-{day:02d}")
     for day in range(5, 9):
-        bill(landing.root, "2026-01", f"2026-01-{day:02d}")
+        bill_by_steps(landing.root, "2026-01", f"2026-01-{day:02d}")
     assert [row[0] for row in issued(landing.root)] == [f"INV-2026-{n:06d}" for n in range(1, 5)]
 
 
@@ -243,7 +244,7 @@ def test_tax_of_the_customers_country_is_added_once_per_document(landing: Landin
     (landing.folder / "tax_rates.csv").write_text(
         "country,region,rate,name,effective_from\nUS,,0.0825,Sales tax,2024-01-01\n"
     )
-    bill(landing.root, "2026-02", "2026-02-10")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
     # 8.25 % of 99.00 + 3.00 are 8.415
     document = one(show(landing.root, "documents", billing_date="2026-02-10"))
     assert (document["net"], document["tax"], document["total"]) == ("102.00", "8.42", "110.42")
@@ -350,7 +351,7 @@ def test_what_is_set_aside_is_told_by_reason_and_file_and_shown_of_one(landing: 
 def test_rejects_that_an_earlier_version_wrote_without_a_column_are_read(landing: Landing) -> None:
     landing.deliver(["no JSON at all"], "2026-01-21")
     landing.request("acme", "upgrade", "2026-01-20T10:00:00Z")
-    bill(landing.root, "2026-02", "2026-02-28")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     before = show(landing.root, "rejects")
     (path,) = (landing.root / "lake" / "rejects").glob("delivery_day=2026-01-21/*.parquet")
     pl.read_parquet(path, hive_partitioning=False).drop("detail").write_parquet(path)
@@ -413,7 +414,7 @@ def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is
 
 
 def test_damaged_tables_are_named_repaired_and_made_again_to_the_byte(landing: Landing) -> None:
-    bill(landing.root, "2026-02", "2026-02-28")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     before, lake = content_of(landing.root), landing.root / "lake"
     damaged = [
         *(lake / "usage" / "billing_month=2026-02" / "usage.parquet", lake / "balances" / "balances.parquet"),
@@ -470,7 +471,7 @@ def test_usage_that_bills_nothing_is_listed_with_its_reason(tmp_path: Path) -> N
     landing.customer("paused", on="2026-01-10")
     landing.request("paused", "hold", "2026-01-20T10:00:00Z")
     landing.use("paused", "2026-01-21", emails=5)
-    bill(landing.root, "2026-01", "2026-01-31")
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
     assert {(row["account_id"], row["reason"], row["quantity"]) for row in show(landing.root, "unbilled")} == {
         ("nobody", "no_subscription", "1"),
         ("early", "before_start", "2"),
@@ -484,7 +485,7 @@ def test_what_is_counted_is_used_in_a_cycle_or_listed_as_unbilled(landing: Landi
     landing.use("acme", "2026-01-09", emails=100, bytes=GB)
     landing.use("acme", "2026-02-09", emails=10)
     landing.use("acme", "2026-02-10", emails=1)
-    bill(landing.root, "2026-03", "2026-03-31")
+    bill_by_steps(landing.root, "2026-03", "2026-03-31")
     counted = total_of(show(landing.root, "events", metric="emails"), "value")
     used = total_of(show(landing.root, "usage", metric="emails"), "quantity")
     unbilled = total_of(show(landing.root, "unbilled", metric="emails"), "quantity")
@@ -512,7 +513,7 @@ def test_the_first_of_the_month_can_be_everyones_billing_date(tmp_path: Path) ->
     calendar = starter_catalogue().replace("billing_anchor: signup_day", "billing_anchor: first_of_month")
     landing = Landing(tmp_path, calendar)
     landing.customer("acme", on="2026-01-10")
-    bill(landing.root, "2026-02", "2026-02-28")
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
     # 22 of January's 31 days
     short = (Decimal("99.00") * 22 / 31).quantize(Decimal("0.01"))
     assert [row[1:] for row in issued(landing.root)] == [("2026-01-10", str(short)), ("2026-02-01", "99.00")]
@@ -526,7 +527,7 @@ def test_a_month_before_anyone_subscribed_has_nothing_to_issue(landing: Landing)
 
 
 def test_paper_stands_beside_every_document(landing: Landing) -> None:
-    bill(landing.root, "2026-02", "2026-02-28")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     files = sorted(
         path.relative_to(landing.root / "documents").as_posix() for path in (landing.root / "documents").rglob("*.pdf")
     )
@@ -542,7 +543,7 @@ def test_a_hold_fee_names_the_package_though_no_cycle_ever_began(tmp_path: Path)
     landing.customer("acme", trial_days=30)
     landing.request("acme", "hold", "2026-01-15T10:00:00Z")
     landing.request("acme", "resume", "2026-02-20T10:00:00Z")
-    bill(landing.root, "2026-02", "2026-02-28")
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
     assert [(row["kind"], row["package"], row["amount"]) for row in show(landing.root, "lines")] == [
         ("hold_fee", "starter", "5.00"),
         ("package_fee", "starter", "99.00"),

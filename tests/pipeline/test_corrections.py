@@ -11,7 +11,7 @@ import pytest
 from billing.month.business import Business
 from billing.month.correctable import months_to_correct
 from billing.month.issuing import issue_notes
-from tests.pipeline.outside import Ended, Landing, Row, bill, content_of, one, overage, show
+from tests.pipeline.outside import Ended, Landing, Row, bill, bill_once, content_of, one, overage, show
 
 REASON = "The mail log of January came late."
 
@@ -35,7 +35,7 @@ def business(tmp_path: Path) -> Landing:
     for name in ("late", "other"):
         landing.customer(name)
         landing.use(name, emails=16_000)
-    assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
+    assert bill_once(tmp_path, "2026-02", "2026-02-15").status == 0
     return landing
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_is_killed_after_the_notes_is_completed_by_the_next(business:
         issue(*arguments)
         raise OSError(28, "No space left on device")
 
-    with mock.patch("billing.month.issuing.issue_notes", side_effect=issue_and_die):
+    with mock.patch("billing.month.corrections.issue_notes", side_effect=issue_and_die):
         assert correct(tmp_path, "2026-02", "2026-02-21").status == 1
     assert one(show(tmp_path, "documents", kind="debit_note"))["number"] == "DN-2026-000001"
     assert not (tmp_path / "documents" / "2026-02" / "DN-2026-000001.pdf").exists()

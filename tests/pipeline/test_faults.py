@@ -1,6 +1,5 @@
 """Whichever call of disk or database fails: one message, and the next run completes with the same bytes."""
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,8 +11,9 @@ from tests.by_steps import bill_by_steps
 from tests.pipeline.faults import counted_calls, lost_connections
 from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import Server, register_rows
+from tests.sizes import sized
 
-FAULTS = int(os.environ.get("FAULTS", "40"))
+FAULTS = sized(usual=40, long=0)
 """How many calls fail, spread over a run, and an eighth as many of a server; 0 means every one."""
 
 

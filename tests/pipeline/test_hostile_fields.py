@@ -7,7 +7,6 @@ them. `HOSTILE=0` takes all of them, draws every document, and bills each file a
 import csv
 import io
 import json
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,8 +29,9 @@ from billing.rendering.template_versions import edition_of
 from pipeline.exit_status import DONE, PARTLY
 from tests.pipeline.outside import Landing, bill, overage
 from tests.postgresql import register_rows
+from tests.sizes import sized
 
-EVERY = os.environ.get("HOSTILE") == "0"
+EVERY = sized(usual=False, long=True)
 """Whether every value is tried in every field, and not a third of them."""
 
 OTHERS: Final = ("acme", "beta")

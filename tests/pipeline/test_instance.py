@@ -19,6 +19,7 @@ from pipeline.instance import use_instance_of
 from pipeline.settings import WRITTEN
 from tests.pipeline.killing import KILLS, Killer
 from tests.pipeline.outside import Landing
+from tests.sizes import spread
 
 OPEN = """
 from pathlib import Path
@@ -78,8 +79,7 @@ def test_records_whose_making_is_killed_at_any_write_are_made_whole_by_the_next(
         killer.run(*command, records=True, kept=kept, kill_at=settings + 3)
     places = sorted(int(path.name) for path in kept.iterdir())
     assert len(places) > 50
-    step = max(1, len(places) // KILLS) if KILLS else 1
-    for place in places[step // 2 :: step]:
+    for place in (places[each] for each in spread(len(places), KILLS)):
         shutil.copytree(kept / str(place), again)
         with mock.patch.dict(os.environ):
             os.environ.pop("DAGSTER_HOME", None)

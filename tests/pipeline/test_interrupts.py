@@ -13,7 +13,7 @@ from tests.pipeline.outside import Landing, bill, overage, show
 # print it; while Python tidies up, where it cannot pass it on; or, as in a terminal, at every process of the group
 PRESS = """
 import os, signal
-from billing import month
+from billing.month import issuing as month
 from sqlalchemy.engine.default import DefaultDialect
 
 issue, close = month.issue_documents, DefaultDialect.do_close

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.pipeline.outside import Landing, bill, overage, show
+from tests.pipeline.outside import Landing, bill, bill_once, overage, show
 
 STARTER = "99.00"
 
@@ -35,7 +35,7 @@ def postings(home: Path, month: str) -> dict[tuple[str, str, str], Decimal]:
 
 
 def test_a_fee_is_deferred_and_released_by_the_days_of_its_cycle(landing: Landing) -> None:
-    bill(landing.root, "2026-02", "2026-03-01")
+    bill_once(landing.root, "2026-02", "2026-03-01")
     # issued on 1 March, when the cycle [01-10, 02-10) has passed and 19 of the 28 days of [02-10, 03-10) have
     assert postings(landing.root, "2026-03") == {
         ("document", "INV-2026-000001", "receivable"): Decimal("99.00"),
@@ -54,7 +54,7 @@ def test_a_fee_is_deferred_and_released_by_the_days_of_its_cycle(landing: Landin
 
 
 def test_a_cycle_over_two_months_is_earned_in_both(landing: Landing) -> None:
-    bill(landing.root, "2026-01", "2026-01-31")
+    bill_once(landing.root, "2026-01", "2026-01-31")
     # 10 to 31 January are 22 of 31 days: 99.00 x 22 / 31 = 70.258...
     assert postings(landing.root, "2026-01") == {
         ("document", "INV-2026-000001", "receivable"): Decimal("99.00"),
@@ -72,7 +72,7 @@ def test_a_cycle_over_two_months_is_earned_in_both(landing: Landing) -> None:
 def test_a_yearly_fee_is_earned_over_the_year_and_to_the_cent(tmp_path: Path) -> None:
     landing = Landing(tmp_path / "home")
     landing.customer("acme", term="yearly")
-    bill(landing.root, "2026-01", "2026-01-10")
+    bill_once(landing.root, "2026-01", "2026-01-10")
     bill(landing.root, "2026-12", "2027-01-09")
     released = [
         -postings(landing.root, f"2026-{month:02}")["release", "INV-2026-000001", "revenue"] for month in range(1, 13)
@@ -92,7 +92,7 @@ def test_overage_is_earned_at_once_and_tax_is_owed(tmp_path: Path) -> None:
         "country,region,rate,name,effective_from\nUS,,0.10,Sales tax,2026-01-01\n"
     )
     landing.use("acme", emails=16_000)
-    bill(landing.root, "2026-01", "2026-01-31")
+    bill_once(landing.root, "2026-01", "2026-01-31")
     bill(landing.root, "2026-02", "2026-02-10")
     # 99.00 + 1 x 3.00, 10 percent tax on 102.00
     assert postings(landing.root, "2026-02") == {
@@ -105,7 +105,7 @@ def test_overage_is_earned_at_once_and_tax_is_owed(tmp_path: Path) -> None:
 
 def test_what_is_given_back_stands_apart_from_revenue(landing: Landing) -> None:
     landing.use("acme", emails=16_000)
-    bill(landing.root, "2026-01", "2026-01-31")
+    bill_once(landing.root, "2026-01", "2026-01-31")
     bill(landing.root, "2026-02", "2026-02-10")
     # the log is replaced by an empty one: 3.00 come back, at once
     (landing.folder / "usage" / "2026-01-20" / "usage.jsonl").write_text("")
@@ -119,7 +119,7 @@ def test_what_is_given_back_stands_apart_from_revenue(landing: Landing) -> None:
 
 
 def test_a_refunded_fee_is_earned_no_further(landing: Landing) -> None:
-    bill(landing.root, "2026-01", "2026-01-20")
+    bill_once(landing.root, "2026-01", "2026-01-20")
     landing.request("acme", "refund", "2026-01-25T09:00:00Z")
     bill(landing.root, "2026-02", "2026-02-28")
     found = postings(landing.root, "2026-02")
@@ -132,7 +132,7 @@ def test_a_refunded_fee_is_earned_no_further(landing: Landing) -> None:
 
 
 def test_money_that_moves_is_cash_against_what_is_owed(landing: Landing) -> None:
-    bill(landing.root, "2026-01", "2026-01-31")
+    bill_once(landing.root, "2026-01", "2026-01-31")
     landing.pay("acme", "INV-2026-000001", STARTER, "2026-02-01T10:00:00Z", "failed")
     landing.pay("acme", "INV-2026-000001", STARTER, "2026-02-02T10:00:00Z")
     landing.pay("acme", "INV-2026-000001", "9.00", "2026-02-03T10:00:00Z", "refunded")
@@ -151,7 +151,7 @@ def test_money_that_moves_is_cash_against_what_is_owed(landing: Landing) -> None
 
 
 def test_a_month_of_the_books_that_is_over_is_not_changed_by_what_is_issued_later(landing: Landing) -> None:
-    bill(landing.root, "2026-02", "2026-02-28")
+    bill_once(landing.root, "2026-02", "2026-02-28")
     path = landing.root / "lake" / "journal" / "billing_month=2026-02" / "journal.parquet"
     before = path.read_bytes(), path.stat().st_mtime_ns
     landing.use("acme", "2026-01-20", emails=20_000, delivered="2026-03-05")
@@ -161,7 +161,7 @@ def test_a_month_of_the_books_that_is_over_is_not_changed_by_what_is_issued_late
 
 
 def test_a_journal_that_does_not_agree_is_found(landing: Landing) -> None:
-    bill(landing.root, "2026-01", "2026-01-31", paper=True)
+    bill_once(landing.root, "2026-01", "2026-01-31", paper=True)
     assert overage("verify", "--home", landing.root).status == 0
     (landing.root / "lake" / "journal" / "billing_month=2026-01" / "journal.parquet").unlink()
     ended = overage("verify", "--home", landing.root)
@@ -172,7 +172,7 @@ def test_a_journal_that_does_not_agree_is_found(landing: Landing) -> None:
 @pytest.mark.parametrize("table", ["charges", "documents", "events"])
 def test_a_table_that_cannot_be_read_is_named_and_made_again(landing: Landing, table: str) -> None:
     landing.use("acme", "2026-01-20", emails=20_000)
-    bill(landing.root, "2026-01", "2026-01-31", paper=True)
+    bill_once(landing.root, "2026-01", "2026-01-31")
     lake = landing.root / "lake"
     (damaged,) = (lake / table).rglob("*.parquet")
     damaged.write_bytes(damaged.read_bytes()[:-9])
@@ -180,18 +180,30 @@ def test_a_table_that_cannot_be_read_is_named_and_made_again(landing: Landing, t
     assert ended.status == 1
     assert f"{damaged}: not readable as Parquet" in ended.output
     shutil.rmtree(lake)
-    bill(landing.root, "2026-01", "2026-01-31", paper=True)
+    bill(landing.root, "2026-01", "2026-01-31")
     assert overage("verify", "--home", landing.root).status == 0
 
 
 def test_ingested_usage_that_was_changed_by_hand_is_named(landing: Landing) -> None:
     landing.use("acme", "2026-01-20", emails=20_000)
-    bill(landing.root, "2026-01", "2026-01-31", paper=True)
+    bill_once(landing.root, "2026-01", "2026-01-31")
     (events,) = (landing.root / "lake" / "events").rglob("*.parquet")
     pl.read_parquet(events).with_columns(pl.col("value") + 1).write_parquet(events)
     ended = overage("verify", "--home", landing.root)
     assert ended.status == 1
     assert f"{events}: has other bytes than when its deliveries were ingested" in ended.output
+
+
+@pytest.fixture(scope="module")
+def agreeing(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two months that were billed and verified."""
+    landing = Landing(tmp_path_factory.mktemp("agreeing"))
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", emails=20_000)
+    landing.use("acme", "2026-01-20", leads=1)
+    bill(landing.root, "2026-02", "2026-02-28")
+    assert overage("verify", "--home", landing.root).output == ""
+    return landing.root
 
 
 @pytest.mark.parametrize(
@@ -205,22 +217,21 @@ def test_ingested_usage_that_was_changed_by_hand_is_named(landing: Landing) -> N
         ("levels", pl.col("closing_level") + 1),
     ],
 )
-def test_what_was_computed_and_then_changed_by_hand_is_named(landing: Landing, table: str, change: pl.Expr) -> None:
-    landing.use("acme", "2026-01-20", emails=20_000)
-    landing.use("acme", "2026-01-20", leads=1)
-    bill(landing.root, "2026-02", "2026-02-28", paper=True)
-    assert overage("verify", "--home", landing.root).output == ""
-    path = landing.root / "lake" / table / "billing_month=2026-02" / f"{table}.parquet"
+def test_what_was_computed_and_then_changed_by_hand_is_named(
+    agreeing: Path, tmp_path: Path, table: str, change: pl.Expr
+) -> None:
+    home = shutil.copytree(agreeing, tmp_path / "home")
+    path = home / "lake" / table / "billing_month=2026-02" / f"{table}.parquet"
     changed = pl.read_parquet(path, hive_partitioning=False).with_columns(change)
     assert len(changed)
     changed.write_parquet(path)
-    ended = overage("verify", "--home", landing.root)
+    ended = overage("verify", "--home", home)
     assert ended.status == 1
     assert f"{path}: has other rows than its inputs give" in ended.output
 
 
 def test_a_register_that_is_damaged_is_named(landing: Landing) -> None:
-    bill(landing.root, "2026-01", "2026-01-31")
+    bill_once(landing.root, "2026-01", "2026-01-31")
     register = landing.root / "register.db"
     with closing(sqlite3.connect(register)) as connection:
         (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'documents'").fetchone()
@@ -234,7 +245,7 @@ def test_a_register_that_is_damaged_is_named(landing: Landing) -> None:
 
 
 def test_the_export_is_csv_with_its_columns(landing: Landing) -> None:
-    bill(landing.root, "2026-01", "2026-01-31")
+    bill_once(landing.root, "2026-01", "2026-01-31")
     ended = overage("show", "journal", "--month", "2026-01", "--format", "csv", "--home", landing.root)
     assert ended.output.splitlines()[:2] == [
         "billing_month,posted_on,kind,entry,ledger_account,account_id,number,currency,debit,credit",

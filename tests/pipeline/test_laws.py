@@ -23,6 +23,7 @@ from billing.month.business import Business
 from billing.month.scratch_copy import bring_up_to_date
 from billing.month.unbilled import conserved, write_unbilled
 from billing.store.frames import read_frame, scan_frames
+from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, bill, event, show
 
 FIRST, LAST = date(2026, 1, 1), date(2026, 3, 20)
@@ -160,7 +161,10 @@ def test_issued_documents_do_not_depend_on_how_usage_was_delivered(tmp_path: Pat
         landing.customer("acme")
         for day, rows in delivery.items():
             landing.deliver(rows, day)
-        assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+        if name == "at once":
+            assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+        else:
+            bill_by_steps(landing.root, "2026-02", "2026-02-10")
         issued[name] = show(landing.root, "documents")
     # 12 x 1,601 are 19,212 emails: 4,212 over, 5 started blocks of 3.00
     assert [row["total"] for row in issued["at once"]] == ["99.00", "114.00"]

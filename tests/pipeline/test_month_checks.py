@@ -12,7 +12,7 @@ from billing.model.tables import DUES
 from billing.rules.charges import month_charges, month_dues
 from billing.rules.cycles import _closing_spans as closing_spans
 from billing.rules.decisions import month_decisions
-from tests.pipeline.outside import Landing, bill, overage, show
+from tests.pipeline.outside import Landing, bill, bill_once, overage, show
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def landing(tmp_path: Path) -> Landing:
     landing.customer("acme")
     landing.customer("bolt", on="2026-01-12")
     landing.use("acme", "2026-01-20", leads=3_000)
-    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
+    assert bill_once(landing.root, "2026-01", "2026-01-31").status == 0
     return landing
 
 

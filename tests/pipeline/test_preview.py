@@ -15,7 +15,18 @@ from billing.month.business import Business
 from billing.month.scratch_copy import scratch_copy
 from pipeline import runs
 from pipeline.definitions import defs
-from tests.pipeline.outside import Landing, Row, bill, blank_files, blank_page, content_of, one, overage, show
+from tests.pipeline.outside import (
+    Landing,
+    Row,
+    bill,
+    bill_once,
+    blank_files,
+    blank_page,
+    content_of,
+    one,
+    overage,
+    show,
+)
 
 EMAILS = "Emails, cycle 2026-01-10 to 2026-02-10"
 
@@ -44,7 +55,7 @@ def business(tmp_path: Path) -> Landing:
     for name in ("late", "other"):
         landing.customer(name)
         landing.use(name, emails=16_000)
-    assert bill(tmp_path, "2026-02", "2026-02-15").status == 0
+    assert bill_once(tmp_path, "2026-02", "2026-02-15").status == 0
     return landing
 
 
@@ -358,7 +369,7 @@ def test_a_delivery_is_the_cause_only_where_its_rows_moved(business: Landing, tm
 
 
 def test_a_cycle_names_the_delivery_of_its_own_usage(business: Landing, tmp_path: Path) -> None:
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill_once(tmp_path, "2026-03", "2026-03-15")
     business.use("late", "2026-01-25", emails=2_000, delivered="2026-03-16")
     business.use("late", "2026-02-25", emails=17_000, domains=3, delivered="2026-03-17")
     assert causes(preview(tmp_path, "2026-03", "2026-03-18"), "late") == {
@@ -369,7 +380,7 @@ def test_a_cycle_names_the_delivery_of_its_own_usage(business: Landing, tmp_path
 
 
 def test_the_level_that_is_carried_in_is_a_cause_of_later_cycles(business: Landing, tmp_path: Path) -> None:
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill_once(tmp_path, "2026-03", "2026-03-15")
     business.use("late", "2026-02-08", domains=3, delivered="2026-03-16")
     delivery = ["delivery 2026-03-16/usage.jsonl is new"]
     assert causes(preview(tmp_path, "2026-03", "2026-03-17"), "late") == {

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from pipeline.definitions import defs
-from tests.pipeline.outside import Ended, Landing, bill, content_of, overage, show
+from tests.pipeline.outside import Ended, Landing, bill, bill_once, content_of, overage, show
 
 
 @pytest.fixture
@@ -80,26 +80,26 @@ def refused(landing: Landing, month: str, reviewed: str, because: str) -> None:
 
 
 def test_drafts_that_came_out_otherwise_since_are_not_issued(landing: Landing) -> None:
-    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
     landing.customer("cone", on="2026-01-15")
     assert bill(landing.root, "2026-01", "2026-01-31").status == 0
     refused(landing, "2026-01", reviewed, "the drafts there are now are not those that were reviewed")
 
 
 def test_a_delivery_that_arrived_since_the_drafts_were_made_forbids_to_issue_them(landing: Landing) -> None:
-    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
     landing.use("bolt", "2026-01-21", emails=20_000)
     refused(landing, "2026-01", reviewed, "inputs moved since these drafts were made (usage)")
 
 
 def test_a_request_that_became_known_since_the_drafts_were_made_forbids_to_issue_them(landing: Landing) -> None:
-    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
     landing.request("bolt", "upgrade", "2026-01-20T09:00:00Z", package="silver")
     refused(landing, "2026-01", reviewed, "inputs moved since these drafts were made (answers, requests)")
 
 
 def test_a_delivery_of_a_later_day_does_not(landing: Landing) -> None:
-    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
     landing.use("bolt", "2026-01-21", emails=20_000, delivered="2026-02-01")
     assert issue(landing.root, "2026-01", reviewed).status == 0
 
@@ -116,7 +116,7 @@ def test_months_are_issued_in_order(landing: Landing) -> None:
 
 
 def test_what_was_issued_is_not_issued_again(landing: Landing) -> None:
-    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
     assert issue(landing.root, "2026-01", reviewed).status == 0
     before = content_of(landing.root)
     ended = issue(landing.root, "2026-01", reviewed)
@@ -126,7 +126,7 @@ def test_what_was_issued_is_not_issued_again(landing: Landing) -> None:
 
 
 def test_a_correction_of_the_same_day_does_not_hide_what_was_issued(landing: Landing) -> None:
-    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
     assert issue(landing.root, "2026-01", reviewed).status == 0
     catalogue = landing.folder / "catalogue.yaml"
     catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))

@@ -88,7 +88,8 @@ def test_documents_are_the_same_however_few_are_drafted_written_and_issued_at_on
     drafts = pl.read_parquet(tmp_path / "drafts.parquet")
     assert 0 < drafts["corrects"].count() < drafts.height - 7, "notes and more than one range"
     monkeypatch.setattr("billing.documents.drafts._RANGE", 7)
-    monkeypatch.setattr("billing.register.register._BULK", 11)
+    for module in ("connection", "issued_documents", "register"):
+        monkeypatch.setattr(f"billing.register.{module}._BULK", 11)
     assert drafted_and_issued(tmp_path / "in parts") == whole
 
 

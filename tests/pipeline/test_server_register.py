@@ -64,7 +64,7 @@ def test_a_server_that_vanishes_interrupts_the_run_and_a_second_one_completes_it
         server.stop()
 
     # just before the second month is issued
-    with mock.patch("billing.register.rows.insert_rows", side_effect=stop):
+    with mock.patch("billing.register.register.insert_rows", side_effect=stop):
         ended = bill(landing.root, "2026-02", "2026-02-10", register=url)
     assert ended.status == 1
     assert "interrupted: 2026-02" in ended.messages

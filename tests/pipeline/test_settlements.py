@@ -11,6 +11,7 @@ import yaml
 
 from billing.documents.content_lists import SETTLES
 from billing.month.business import Business
+from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, Row, bill, one, overage, show
 
 TIERS: list[dict[str, Any]] = [{"up_to": 1000, "unit_price": "0.003"}, {"up_to": None, "unit_price": "0.002"}]
@@ -161,7 +162,7 @@ def learnt(tmp_path_factory: pytest.TempPathFactory) -> Landing:
         landing.customer(name)
         day = "2026-01-21" if name == "less" else "2026-01-20"
         landing.use(name, day, emails=15_000 if name == "minimum" else 16_000)
-    assert bill(landing.root, "2026-02", "2026-02-15").status == 0
+    bill_by_steps(landing.root, "2026-02", "2026-02-15")
     for name in (*TARIFFS, "usage and price"):
         landing.use(name, "2026-01-25", emails=2_500, delivered="2026-02-20")
     (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
@@ -225,7 +226,7 @@ def test_a_note_shows_its_arithmetic_and_a_later_line_what_both_documents_billed
         landing.customer(name)
         landing.use(name, "2026-01-20", emails=emails, delivered=f"2026-01-2{len(name)}")
         landing.use(name, "2026-01-22", emails=1_000, delivered=f"2026-01-2{5 + (name == 'less')}")
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     landing.use("more", "2026-01-25", emails=1_000, delivered="2026-02-20")
     (landing.folder / "usage" / "2026-01-26" / "usage.jsonl").write_text("")
     assert (
@@ -272,12 +273,12 @@ def test_a_fee_that_is_another_now_says_in_words_what_moved(tmp_path: Path) -> N
     landing = Landing(tmp_path)
     for name in ("cheaper", "cancelled", "undone"):
         landing.customer(name, on="2026-01-10")
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     agree(landing, {"cheaper": {"price": {"monthly": "89.00"}}})
     landing.request("cancelled", "cancel", "2026-01-25T10:00:00Z", "email")
     # it becomes known that the account had bought earlier: the purchase of 2026-01-10 was none
     landing.request("undone", "subscribe", "2026-01-05T09:00:00Z", "self_service", package="starter")
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill_by_steps(tmp_path, "2026-03", "2026-03-15")
 
     def settled(account: str, date: str) -> list[list[str]]:
         number = one(show(tmp_path, "documents", account_id=account, billing_date=date))["number"]
@@ -311,9 +312,9 @@ def test_a_prorated_first_cycle_names_its_days_now_and_then(tmp_path: Path) -> N
     text = path.read_text().replace("billing_anchor: signup_day", "billing_anchor: first_of_month")
     path.write_text(text.replace("first_cycle: prorated", "first_cycle: full"))
     landing.customer("acme")
-    bill(tmp_path, "2026-01", "2026-01-15")
+    bill_by_steps(tmp_path, "2026-01", "2026-01-15")
     path.write_text(text)
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     number = one(show(tmp_path, "documents", billing_date="2026-02-01"))["number"]
     line = one([line for line in explained(tmp_path, number) if line["kind"] == "prior_cycle"])
     assert line["arithmetic"] == [
@@ -349,9 +350,9 @@ def test_a_part_of_a_fee_names_its_factors(tmp_path: Path) -> None:
 def test_a_refund_names_what_it_pays_back(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme")
-    bill(tmp_path, "2026-01", "2026-01-15")
+    bill_by_steps(tmp_path, "2026-01", "2026-01-15")
     landing.request("acme", "refund", "2026-01-20T10:00:00Z", reason="not needed")
-    bill(tmp_path, "2026-01", "2026-01-21")
+    bill_by_steps(tmp_path, "2026-01", "2026-01-21")
     assert one(explained(tmp_path, "CN-2026-000001"))["arithmetic"] == [
         "billed before: 99.00 on INV-2026-000001 line 1: Starter, monthly fee",
         "paid back: -99.00",
@@ -363,7 +364,7 @@ def test_a_document_that_an_earlier_version_issued_is_still_explained(tmp_path: 
     for name, day in (("acme", "2026-01-20"), ("less", "2026-01-21")):
         landing.customer(name)
         landing.use(name, day, emails=16_000)
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")
     (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
 
@@ -371,7 +372,7 @@ def test_a_document_that_an_earlier_version_issued_is_still_explained(tmp_path: 
         nothing = {"tariff": None, "settles": pl.lit(None, SETTLES), "billed_units": None, "unit_price": None}
         return differences.with_columns(**nothing)
 
-    with mock.patch("billing.month.true_ups.differences_with_lines", silent):
+    with mock.patch("billing.month.drafting.differences_with_lines", silent):
         bill(tmp_path, "2026-03", "2026-03-15")
     more, less = (
         one([line for line in explained(tmp_path, document["number"]) if line["kind"] == "prior_cycle"])
@@ -394,7 +395,7 @@ def test_a_block_tariff_with_a_minimum_does_not_claim_a_product_that_is_wrong(tm
     agree(landing, {"acme": {"overage": {"emails": TARIFFS["minimum"]}}})
     landing.customer("acme")
     landing.use("acme", emails=16_000)
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     line = one([line for line in explained(tmp_path, "INV-2026-000002") if line["kind"] == "overage"])
     assert line["arithmetic"][2:] == [
         "1 started block of 1000",

@@ -14,6 +14,7 @@ import yaml
 from billing.model.tables import TABLES
 from billing.model.text import counted
 from billing.reports.show import TECHNICAL
+from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import GB, Ended, Landing, bill, content_of, event, one, overage, show
 
 # what is promised to those who read the tables; there may be more columns
@@ -236,9 +237,9 @@ def test_explain_all_says_why_the_rest_costs_nothing_and_where_late_and_rejected
     landing.deliver(
         [event("broken", "acme", "email.sent", {"count": -1}, "2026-01-20T00:00:00Z")], "2026-01-20", "b.jsonl"
     )
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill_by_steps(tmp_path, "2026-03", "2026-03-15")
     ended = overage("explain", "INV-2026-000002", "--all", "--format", "json", "--home", tmp_path)
     assert ended.status == 0
     found = json.loads(ended.output)
@@ -272,7 +273,7 @@ def test_explain_refers_to_all_only_where_it_adds_something(tmp_path: Path) -> N
     catalogue.write_text(
         catalogue.read_text().replace("leads: none", 'leads: {model: block, size: 1000, price: "1.00"}')
     )
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-20")
     assert overage("correct", "2026-02", "--reason", "late", "--as-of", "2026-02-21", "--home", tmp_path).status == 0
     numbers = {
@@ -295,7 +296,7 @@ def test_explain_refers_to_all_only_where_it_adds_something(tmp_path: Path) -> N
     assert not refers("full", "invoice", "2026-02-10")
     # what is known now is more than what was billed
     landing.use("full", "2026-01-25", emails=2_000, delivered="2026-02-22")
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill_by_steps(tmp_path, "2026-03", "2026-03-15")
     assert refers("full", "invoice", "2026-02-10")
 
 
@@ -306,7 +307,7 @@ def test_explain_counts_the_events_that_it_does_not_print(tmp_path: Path) -> Non
         [event(f"e-{number}", "acme", "email.sent", {"count": 2_000}, "2026-01-20T12:00:00Z") for number in range(12)],
         "2026-01-21",
     )
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     words = ("explain", "INV-2026-000002", "--line", "2", "--home", tmp_path)
     for options, more in (
         ((), "and 2 more: --format json lists them"),
@@ -336,7 +337,7 @@ def test_a_line_of_a_metric_that_was_removed_is_explained(tmp_path: Path) -> Non
     landing = Landing(tmp_path)
     landing.customer("acme")
     landing.use("acme", emails=16_000)
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     path = landing.folder / "catalogue.yaml"
     catalogue = yaml.safe_load(path.read_text())
     del catalogue["metrics"]["emails"]
@@ -354,7 +355,7 @@ def test_a_line_of_a_metric_that_was_removed_is_explained(tmp_path: Path) -> Non
         "1 x 3.00 = 3.00",
     ]
     # what was billed for it is given back, and the line says why
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill_by_steps(tmp_path, "2026-03", "2026-03-15")
     ended = overage("explain", "INV-2026-000003", "--line", "2", "--format", "json", "--home", tmp_path)
     assert one(json.loads(ended.output))["arithmetic"][-2:] == [
         "0.00 due now - 3.00 billed before = -3.00",
@@ -366,7 +367,7 @@ def test_explain_all_says_what_became_of_a_fee_that_was_issued(tmp_path: Path) -
     landing = Landing(tmp_path)
     for name in ("acme", "paid-back"):
         landing.customer(name)
-    bill(tmp_path, "2026-01", "2026-01-15")
+    bill_by_steps(tmp_path, "2026-01", "2026-01-15")
     numbers = {row["account_id"]: row["number"] for row in show(tmp_path, "documents")}
 
     def late(account: str, number: str | None = None) -> list[list[str]]:
@@ -379,14 +380,14 @@ def test_explain_all_says_what_became_of_a_fee_that_was_issued(tmp_path: Path) -
     landing.request("paid-back", "refund", "2026-01-20T10:00:00Z", reason="not needed")
     catalogue = landing.folder / "catalogue.yaml"
     catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
-    bill(tmp_path, "2026-01", "2026-01-21")
+    bill_by_steps(tmp_path, "2026-01", "2026-01-21")
     since = f"after {numbers['acme']} was issued"
     assert late("acme") == [[f"Package fee: due {since}", "settled by no document yet: -10.00, see `overage preview`"]]
     credit = one(show(tmp_path, "documents", account_id="paid-back", kind="credit_note"))["number"]
     assert late("paid-back") == [
         [f"Package fee: settled after {numbers['paid-back']} was issued", f"paid back by {credit} line 1: -99.00"]
     ]
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     second = one(show(tmp_path, "documents", account_id="acme", billing_date="2026-02-10"))["number"]
     assert late("acme") == [[f"Package fee: settled {since}", f"settled by {second} line 2: -10.00"]]
     assert late("acme", second) == late("acme", credit) == []
@@ -402,13 +403,13 @@ def test_explain_does_not_mix_what_was_known_at_issue_with_what_is_known_now(tmp
     ):
         landing.customer(account)
         landing.use(account, day, emails=emails, domains=domains)
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     # written after the document was issued, into a day before
     landing.use("backfilled", "2026-01-25", emails=2_000, delivered="2026-02-14")
     landing.use("level", "2026-01-25", domains=2, delivered="2026-02-14")
     landing.use("within", "2026-01-25", emails=500, delivered="2026-02-20")
     (landing.folder / "usage" / "2026-01-21" / "usage.jsonl").write_text("")
-    bill(tmp_path, "2026-02", "2026-02-20", "--draft")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-20", issues=False)
 
     def found(account: str, metric: str) -> dict[str, list[str]]:
         number = one(show(tmp_path, "documents", account_id=account, billing_date="2026-02-10"))["number"]

@@ -229,7 +229,8 @@ def test_a_month_that_is_issued_and_read_in_pieces_is_whole(
     register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("billing.register.rows._ROWS_PER_STATEMENT", 2)
-    monkeypatch.setattr("billing.register.register._BULK", 3)
+    for module in ("connection", "issued_documents", "register"):
+        monkeypatch.setattr(f"billing.register.{module}._BULK", 3)
     said = issue(register, "c", "d", "e", "f", "g")
     numbers = [f"INV-2026-{number:06}" for number in range(1, 8)]
     assert register.documents()["number"].to_list() == numbers

@@ -13,7 +13,7 @@ import pytest
 from billing.month.measured_usage import RECORD
 from billing.store.files import file_hash
 from pipeline.definitions import defs
-from tests.pipeline.killing import KILLS, Killer
+from tests.pipeline.killing import EVERY, KILLS, Killer
 from tests.pipeline.outside import Landing, bill, bill_once, blank_files, blank_page, content_of, overage
 from tests.postgresql import Server, register_rows
 from tests.sizes import spread
@@ -113,7 +113,7 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path
     home, kept = tmp_path / "home", tmp_path / "kept"
     arguments = (*STORIES[story](home), "--home", home)
     with Killer() as killer:
-        done = killer.run(*arguments, kept=kept)
+        done = killer.run(*arguments, kept=kept, every=EVERY)
     assert done.status == 0
     wanted = facts(home)
     places = sorted(int(path.name) for path in kept.iterdir())

@@ -1,5 +1,6 @@
 """Property tests draw the same examples on every machine and every run, and may take their time on a busy one."""
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -34,6 +35,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     sizes.LONG = bool(config.getoption("--long"))
+
+
+def pytest_collection_finish() -> None:
+    """What was loaded stays: do not look through it again and again for what could be freed."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -13,7 +13,7 @@ from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import register_rows
 from tests.sizes import sized
 
-FAULTS = sized(usual=40, long=0)
+FAULTS = sized(usual=20, long=0)
 """How many calls fail, spread over a run; 0 means every one."""
 
 

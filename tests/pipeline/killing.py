@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -103,7 +104,9 @@ class Killer:
 
 
 def _serve() -> None:
-    import dagster  # noqa: F401 # loaded by the process that is forked, not by the tests
+    # loaded by the process that is forked, not by the tests
+    for name in ("alembic.command", "dagster", "dagster._core.storage.event_log", "sqlalchemy.dialects.sqlite"):
+        import_module(name)
 
     for line in sys.stdin:
         read, write = os.pipe()

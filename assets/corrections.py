@@ -8,16 +8,15 @@ from pydantic import Field
 
 from assets.metadata import amount_sum, money_type, summary
 from assets.months import computed
-from assets.partitions import billing_months
 from assets.resources import BillingHome
 from billing.model.calendar import months_after
 from billing.model.errors import RefusedError
 from billing.model.tables import DOCUMENTS, DUES, LINES, TAXES
 from billing.month.business import Business
 from billing.month.corrections import correction_drafts, issue_corrections, refuse_unissued_month
-from billing.month.fingerprint import moved_inputs, record_fingerprint
 from billing.month.pdf_files import render_documents
 from billing.month.reasons import printable_reason
+from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.reports.month_report import month_report
 from billing.reports.month_report_page import write_report
 
@@ -39,7 +38,6 @@ class Correction(dg.Config):
 
 @dg.asset(
     group_name="documents",
-    partitions_def=billing_months,
     deps=[DOCUMENTS.name, LINES.name, TAXES.name, DUES.name],
     kinds={"sqlite", "pdf"},
     description="Credit and debit notes that correct an issued month at once: what is due now less what was issued.",
@@ -66,7 +64,7 @@ def corrections(
         render_documents(business, month)
         if issued.height:
             write_report(business, month_report(business, month))
-        record_fingerprint(business, month)
+        record_month(business, month)
         return issued
 
     business, issued = computed(context, billing_home, step)

@@ -9,7 +9,6 @@ import polars as pl
 from assets.links import link
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.months import computed
-from assets.partitions import billing_months
 from assets.progress import report
 from assets.resources import BillingHome
 from billing.model.columns import Table
@@ -33,9 +32,9 @@ from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.checks import dates_not_billed_once, not_adding_up, surges
 from billing.month.drafting import write_drafts
-from billing.month.fingerprint import first_moved_before
 from billing.month.issuing import complete_issue, issue_documents
 from billing.month.pdf_files import Rendered, render_documents
+from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.review import issued_business, review_of, reviewed_business
 
 _KINDS = {"parquet", "polars"}
@@ -61,7 +60,6 @@ def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS, warning: str
 @dg.multi_asset(
     name="drafts",
     group_name="documents",
-    partitions_def=billing_months,
     specs=[
         _table(
             DRAFTS,
@@ -167,7 +165,6 @@ class Issuing(dg.Config):
 @dg.multi_asset(
     name="documents",
     group_name="documents",
-    partitions_def=billing_months,
     specs=[
         # usage is proven complete before anything is issued
         _table(
@@ -256,7 +253,6 @@ def documents(
 
 @dg.asset(
     group_name="documents",
-    partitions_def=billing_months,
     deps=[DOCUMENTS.name, LINES.name, TAXES.name],
     kinds={"pdf"},
     description="The PDF of every issued document, rendered once from what was stored when it was issued.",

@@ -7,7 +7,6 @@ import dagster as dg
 import polars as pl
 
 from assets.metadata import definition_metadata, first_of, summary
-from assets.partitions import delivery_days
 from assets.progress import report
 from assets.resources import BillingHome
 from billing.ingest import IngestOutcome
@@ -31,7 +30,6 @@ _landing = [dg.AssetKey("usage_logs"), dg.AssetKey("accounts"), dg.AssetKey("cat
 @dg.multi_asset(
     name="ingest_deliveries",
     group_name="ingest",
-    partitions_def=delivery_days,
     backfill_policy=dg.BackfillPolicy.single_run(),
     specs=[
         dg.AssetSpec(

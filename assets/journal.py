@@ -9,7 +9,8 @@ import polars as pl
 from assets.ingest import PATIENCE_SECONDS
 from assets.metadata import definition_metadata, money_type, summary
 from assets.resources import BillingHome
-from billing.model.tables import BALANCES, DOCUMENTS, JOURNAL, LINES, TAXES
+from billing.model.account_tables import BALANCES, JOURNAL
+from billing.model.tables import DOCUMENTS, LINES, TAXES
 from billing.reports.journal import (
     LEDGER_ACCOUNTS,
     receivable_differences,

@@ -3,11 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from billing.model.account_tables import BALANCES, COLLECTIONS, JOURNAL
 from billing.model.columns import Table
 from billing.model.tables import (
-    BALANCES,
     CHARGES,
-    COLLECTIONS,
     CYCLES,
     DOCUMENTS,
     DRAFT_LINES,
@@ -15,7 +14,6 @@ from billing.model.tables import (
     DRAFTS,
     DUES,
     EVENTS,
-    JOURNAL,
     LEVELS,
     LINES,
     PACKAGES,

@@ -9,7 +9,7 @@ import polars as pl
 
 from assets.ingest import PATIENCE_SECONDS, ingest
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
-from assets.partitions import billing_months, month_before
+from assets.partitions import month_before
 from assets.refusals import refuse_month_to_come, told_in_words
 from assets.resources import BillingHome
 from billing.ingest.missing_deliveries import missing_deliveries
@@ -19,7 +19,7 @@ from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKA
 from billing.month import steps
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, quantities_not_charged_once
-from billing.month.fingerprint import STEPS, record_step
+from billing.month.recorded_inputs.months import STEPS, record_step
 from billing.month.unbilled import accounts_that_lost_events, conserved, write_unbilled
 from billing.store.frames import read_frame
 
@@ -57,7 +57,6 @@ def monthly(
         group_name=group,
         description=description,
         deps=deps,
-        partitions_def=billing_months,
         kinds={"parquet", "polars"},
         metadata=definition_metadata(table),
         check_specs=check_specs,
@@ -205,7 +204,6 @@ def decisions(
 @dg.multi_asset(
     name="charges",
     group_name="charges",
-    partitions_def=billing_months,
     specs=[
         dg.AssetSpec(
             CHARGES.name,

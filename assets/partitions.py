@@ -11,11 +11,14 @@ delivered or built is always among them.
 import os
 import warnings
 from datetime import date, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from assets.environment import home_folder, months_ahead
 from billing.ingest.landing import delivery_days as landed_days
 from billing.inputs.catalogue_file import billing_calendar
 from billing.store.home import Home
@@ -26,11 +29,6 @@ FUTURE_DAYS = 400
 DAYS_BEFORE_START = 366
 
 
-def home_folder() -> Path:
-    """The billing home: $OVERAGE_HOME, else ./data."""
-    return Path(os.environ.get("OVERAGE_HOME") or "data")
-
-
 def _names_of(folder: Path, prefix: str = "") -> list[str]:
     """The names of folders such as 2026-01 or 2026-01-31, without their prefix, sorted."""
     if not folder.is_dir():
@@ -39,10 +37,9 @@ def _names_of(folder: Path, prefix: str = "") -> list[str]:
     return sorted(name for name in names if name.replace("-", "").isdecimal())
 
 
-def calendar_reach(home: Path, start: date, today: date) -> tuple[date, int, int]:
+def calendar_reach(home: Path, start: date, today: date, ahead: int | None) -> tuple[date, int, int]:
     """The first delivery day, and how many months and days the calendars go on after the present ones."""
-    asked = os.environ.get("OVERAGE_MONTHS_AHEAD", "")
-    if not asked.isdecimal():
+    if ahead is None:
         return start - timedelta(days=DAYS_BEFORE_START), FUTURE_MONTHS, FUTURE_DAYS
     built = _names_of(home / "lake" / "fingerprints", "billing_month=")
     delivered = [day.isoformat() for day in landed_days(Home(home))]
@@ -51,23 +48,46 @@ def calendar_reach(home: Path, start: date, today: date) -> tuple[date, int, int
     months = _months(max([*built, last[:7]])) - _months(day)
     days = (date.fromisoformat(last) - today).days
     # 1 is the open month, which Dagster leaves out by itself, and today
-    return date.fromisoformat(first), months + 1 + int(asked), days + 1
+    return date.fromisoformat(first), months + 1 + ahead, days + 1
 
 
 def _months(key: str) -> int:
     return int(key[:4]) * 12 + int(key[5:7])
 
 
-# definitions load without a home and with a broken catalogue: the assets then fail with its message
-_START, BILLING_TIME_ZONE = billing_calendar(Home(home_folder()).landing / "catalogue.yaml")
-_FIRST_DAY, _MONTHS_AHEAD, _DAYS_AHEAD = calendar_reach(
-    home_folder(), _START, datetime.now(ZoneInfo(BILLING_TIME_ZONE)).date()
-)
+class Calendars(NamedTuple):
+    """The partitions of the graph: billing months, days of delivery, and the time zone that both are in."""
 
-billing_months = dg.TimeWindowPartitionsDefinition(
-    start=_START.strftime("%Y-%m"), cron_schedule="0 0 1 * *", fmt="%Y-%m", end_offset=_MONTHS_AHEAD
-)
-delivery_days = dg.DailyPartitionsDefinition(start_date=_FIRST_DAY.isoformat(), end_offset=_DAYS_AHEAD)
+    months: dg.TimeWindowPartitionsDefinition
+    days: dg.DailyPartitionsDefinition
+    time_zone: str
+
+
+def calendars_of(home: Path, ahead: int | None) -> Calendars:
+    """The calendars of a home; without one, or with a broken catalogue, those of the default policy.
+
+    Parameters
+    ----------
+    ahead
+        How many months after the open one there are; None means all.
+    """
+    start, time_zone = billing_calendar(Home(home).landing / "catalogue.yaml")
+    first_day, months, days = calendar_reach(home, start, datetime.now(ZoneInfo(time_zone)).date(), ahead)
+    return Calendars(
+        dg.TimeWindowPartitionsDefinition(
+            start=start.strftime("%Y-%m"), cron_schedule="0 0 1 * *", fmt="%Y-%m", end_offset=months
+        ),
+        dg.DailyPartitionsDefinition(start_date=first_day.isoformat(), end_offset=days),
+        time_zone,
+    )
+
+
+@cache
+def calendars() -> Calendars:
+    """The calendars of the home that the environment names, made when they are first asked for."""
+    return calendars_of(home_folder(), months_ahead())
+
+
 with warnings.catch_warnings():
     # the parameter is in beta: without it the first month could have no month before it
     warnings.simplefilter("ignore", dg.BetaWarning)

@@ -5,7 +5,6 @@ import polars as pl
 
 from assets.metadata import bullets, money_type, summary
 from assets.months import computed
-from assets.partitions import billing_months
 from assets.resources import BillingHome
 from billing.model.tables import DOCUMENTS, DRAFTS
 from billing.reports.preview import preview_month
@@ -13,7 +12,6 @@ from billing.reports.preview import preview_month
 
 @dg.asset(
     group_name="reports",
-    partitions_def=billing_months,
     deps=[DOCUMENTS.name, DRAFTS.name, "usage_logs", "requests", "payments", "accounts", "catalogue", "tax_rates"],
     kinds={"markdown"},
     description="What issuing or re-running the month would change, and why. It changes nothing itself.",

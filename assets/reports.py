@@ -1,7 +1,7 @@
 """Reports: what the month came to, and what it was built from."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -11,22 +11,11 @@ from assets.ingest import PATIENCE_SECONDS
 from assets.links import link
 from assets.metadata import amount_sum, chart, definition_metadata, in_words, markdown_table, money_type, summary
 from assets.months import computed
-from assets.partitions import BILLING_TIME_ZONE, billing_months
 from assets.resources import BillingHome
-from billing.model.tables import (
-    ALLOCATIONS,
-    BALANCES,
-    CHARGES,
-    COLLECTIONS,
-    DECISIONS,
-    DOCUMENTS,
-    DUES,
-    PARKED,
-    PROFILE,
-    UNBILLED,
-)
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, PROFILE
+from billing.model.tables import CHARGES, DECISIONS, DOCUMENTS, DUES, PARKED, UNBILLED
 from billing.month.business import Business
-from billing.month.fingerprint import (
+from billing.month.recorded_inputs.months import (
     built_months,
     first_moved_before,
     is_up_to_date,
@@ -44,13 +33,8 @@ from billing.store.frames import read_frame, write_frame
 
 @dg.asset(
     group_name="reports",
-    partitions_def=billing_months,
     deps=[DOCUMENTS.name, "invoice_files", CHARGES.name, DUES.name, DECISIONS.name, UNBILLED.name, PARKED.name],
     kinds={"html", "pdf"},
-    # the schedule complete_month runs at six on the 2nd: at noon the month before should stand there
-    freshness_policy=dg.FreshnessPolicy.cron(
-        "0 12 2 * *", lower_bound_delta=timedelta(hours=36), timezone=BILLING_TIME_ZONE
-    ),
     description="The month in one page, to read and to pass on: totals by package and metric, what changed and why.",
     check_specs=[
         dg.AssetCheckSpec(

@@ -1,12 +1,12 @@
 """The one resource: the business as of a day."""
 
-import os
 from datetime import date
 from pathlib import Path
 
 import dagster as dg
 
 from assets.clock import today
+from assets.environment import home_folder, register_url
 from assets.refusals import told_in_words
 from billing.inputs.reading import INPUTS
 from billing.month.business import Business
@@ -43,11 +43,11 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type
     @property
     def root(self) -> Path:
         """The folder of the billing home."""
-        return Path(self.folder or os.environ.get("OVERAGE_HOME") or "data")
+        return Path(self.folder) if self.folder else home_folder()
 
     def business(self) -> Business:
         """The business, read again only when something in the landing folder moved."""
-        register = os.environ.get("OVERAGE_REGISTER_URL") or None
+        register = register_url()
         as_of = date.fromisoformat(self.as_of) if self.as_of else today(self.root)
         key = (self.root, as_of, self.draft, register, _stamps(self.root))
         if key not in _loaded:
@@ -62,7 +62,7 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type
 
 def preload(resource: BillingHome, business: Business) -> None:
     """Let a resource give this business, which the same process has loaded already."""
-    register = os.environ.get("OVERAGE_REGISTER_URL") or None
+    register = register_url()
     _loaded.clear()
     _loaded[(resource.root, business.as_of, resource.draft, register, _stamps(resource.root))] = business
 

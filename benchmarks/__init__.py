@@ -1,3 +1,3 @@
 """What billing costs: time, processor and memory, measured on generated homes."""
 
-import billing as billing  # ahead of Polars: it settles how memory is taken
+import pipeline as pipeline  # ahead of Polars: it settles how memory is taken

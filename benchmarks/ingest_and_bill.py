@@ -51,7 +51,7 @@ class Cost(NamedTuple):
 
 def make_home(home: Path, accounts: int, months: int, events_per_account_day: Decimal) -> int:
     """Write the synthetic business and return its number of usage rows."""
-    return write_sample(home, accounts, months, events_per_account_day).rows
+    return write_sample(home, accounts=accounts, months=months, events_per_account_day=events_per_account_day).rows
 
 
 def ingest_and_bill(home: Path, last: str, as_of: date) -> tuple[list[Cost], int]:
@@ -72,10 +72,10 @@ def ingest_and_bill(home: Path, last: str, as_of: date) -> tuple[list[Cost], int
         None,
         lambda: ingest_deliveries(
             business.home,
-            catalogue.metrics,
-            business.inputs.accounts["account_id"],
-            catalogue.time_zone,
-            catalogue.policy.lateness_days,
+            metrics=catalogue.metrics,
+            accounts=business.inputs.accounts["account_id"],
+            time_zone=catalogue.time_zone,
+            lateness_days=catalogue.policy.lateness_days,
             through=as_of,
         ),
     )

@@ -145,8 +145,8 @@ def _content(number: int, times: int) -> dict[str, Any]:
 
 def _words(content: Mapping[str, Any]) -> dict[str, Any]:
     """What stands on the page: every peer prints the same words."""
-    from billing.rendering.page import page_of
-    from billing.rendering.wording import EXACT
+    from billing.rendering.locale_formats import EXACT
+    from billing.rendering.page_text import page_of
 
     with localcontext(EXACT):
         return page_of(content)

@@ -1,3 +1,6 @@
 """Definitions, jobs, schedules and the command line."""
 
-import billing as billing  # ahead of Polars: it settles how memory is taken
+from pipeline.process_settings import set_memory_and_threads
+
+# before Polars, Arrow and NumPy are loaded: they read these settings once
+set_memory_and_threads()

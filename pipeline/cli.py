@@ -1,97 +1,23 @@
 """The command line. Results go to standard output, messages to standard error."""
 
-import csv
-import gc
-import io
 import json
-import os
-import sys
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from datetime import date
 from decimal import Decimal
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
+from assets.environment import home_folder, register_url, use_home
 from billing import __version__
-from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.errors import RefusedError
 from billing.model.text import counted
-from pipeline.interrupts import heard_once
-from pipeline.private_files import private_files
-from pipeline.terminal import csv_cell, printable, printable_cell
+from pipeline.exit_status import DONE, PARTLY, exit_status
+from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
+from pipeline.process_settings import collect_less_often
 
-# heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
-
-DONE, PARTLY, REFUSED = 0, 1, 2
-_OBJECTS_BETWEEN_LOOKS = 50_000
 # a mistyped century would compute a subscription's billing dates for hundreds of years, or before there are calendars
 _FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
-_AGAIN = "What was done stays done: mend what is named, if anything, and run the same command again."
-
-
-def say(message: str) -> None:
-    """A message to the person: standard error."""
-    click.echo(printable(message), err=True)
-
-
-def tell(result: str) -> None:
-    """A line of a result: standard output."""
-    click.echo(printable(result))
-
-
-def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
-    """Turn what a command returns or raises into its exit status and one clear message."""
-
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            # what is written to start from is for others to write into
-            with heard_once(), nullcontext() if command.__name__ in ("init", "sample") else private_files():
-                status = command(*args, **kwargs)
-        except RefusedError as error:
-            say(f"refused: {error}")
-            sys.exit(REFUSED)
-        except InterruptedRunError as error:
-            say(f"interrupted: {error}\n{_AGAIN}")
-            sys.exit(PARTLY)
-        except KeyboardInterrupt:
-            say(f"interrupted by the keyboard\n{_AGAIN}")
-            sys.exit(PARTLY)
-        except BrokenPipeError:
-            # the reader of a pipe went away: nothing more can be said to it
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(DONE)
-        except OSError as error:
-            # what the system refuses has a number; what a file holds has none
-            damage = "" if error.errno is not None else _damage(kwargs.get("home"))
-            say(damage or f"interrupted: {error.filename or ''}: {error.strerror or error}\n{_AGAIN}")
-            sys.exit(PARTLY)
-        except (SystemExit, click.ClickException, click.exceptions.Exit):
-            raise
-        # a native library that panics over a damaged file raises what is no Exception
-        except BaseException:
-            damage = _damage(kwargs.get("home"))
-            if not damage:
-                raise
-            say(damage)
-            sys.exit(PARTLY)
-        sys.exit(status or DONE)
-
-    return run
-
-
-def _damage(home: Path | None) -> str:
-    """What is damaged in the lake of a home and what to do, in words; nothing where every file of it can be read."""
-    if home is None or not (home / "lake").is_dir():
-        return ""
-    from billing.reports.repair import damage_in_words
-    from billing.store.home import Home
-
-    damage = damage_in_words(Home(home))
-    return f"interrupted: {damage}" if damage else ""
 
 
 class Day(click.ParamType[date]):
@@ -115,11 +41,13 @@ class Day(click.ParamType[date]):
 home_option = click.option(
     "--home",
     type=click.Path(path_type=Path),
-    default=lambda: Path(os.environ.get("OVERAGE_HOME") or "data"),
+    default=home_folder,
     show_default="$OVERAGE_HOME, else ./data",
     help="The billing home: one folder per business.",
 )
+
 as_of_option = click.option("--as-of", type=Day(), help="The movable clock: nothing after this day exists yet.")
+
 format_option = click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table")
 
 
@@ -130,8 +58,7 @@ def main() -> None:
 
     Exit status: 0 done; 1 done in part, or `check` and `verify` found something; 2 refused before anything was written.
     """
-    # a command makes objects that stay: looking for circles among them as often as Python does takes a tenth of a run
-    gc.set_threshold(_OBJECTS_BETWEEN_LOOKS)
+    collect_less_often()
 
 
 @main.command()
@@ -166,12 +93,14 @@ def sample(
     if payments:
         from billing.month.business import Business
 
-        register = os.environ.get("OVERAGE_REGISTER_URL") or None
+        register = register_url()
         documents = Business.load(directory, date.max, register, issues=False).register.documents()
         found = write_sample_payments(directory, documents)
         say(f"{directory}: {counted(f'{found:,}', 'payment')} of {counted(f'{documents.height:,}', 'document')}")
         return
-    summary = write_sample(directory, accounts, months, events_per_account_day, seed)
+    summary = write_sample(
+        directory, accounts=accounts, months=months, events_per_account_day=events_per_account_day, seed=seed
+    )
     rows = summary.counted + summary.duplicates + summary.rejected
     say(f"{directory}: {counted(accounts, 'account')}, {counted(months, 'month')}, {counted(f'{rows:,}', 'row')}")
     say(f"Bill it: overage bill {summary.bill_month} --as-of {summary.bill_as_of} --home {directory}")
@@ -185,10 +114,10 @@ def check(every_row: bool, home: Path) -> int:
     """Validate the catalogue and the inputs, and read the first rows of new usage files; compute nothing."""
     from billing.reports.check import problems_of
 
-    problems = problems_of(home, os.environ.get("OVERAGE_REGISTER_URL") or None, every_row)
+    problems = problems_of(home, register_url(), every_row)
     for problem in problems:
         tell(str(problem))
-    say(f"{home}: {len(problems)} found" if problems else f"{home}: nothing to complain about")
+    say(f"{home}: {counted(len(problems), 'problem')} found" if problems else f"{home}: nothing to complain about")
     return PARTLY if problems else DONE
 
 
@@ -210,7 +139,8 @@ def repair(home: Path) -> int:
         tell(f"{damage.path}: taken away ({damage.reason})")
     for damage in left:
         tell(f"{damage.path}: its delivery is in landing no more, restore either from a backup ({damage.reason})")
-    say(f"{counted(len(removed), 'file')} taken away" + (": now run overage bill" if removed else ""))
+    taken = f"{counted(len(removed), 'file')} taken away: now run overage bill" if removed else "nothing was taken away"
+    say(taken if removed or left else "nothing is damaged")
     return PARTLY if left else DONE
 
 
@@ -233,7 +163,7 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, accep
     Earlier months are brought up to date first, in order.
     """
     # the partitions are those of this home: they are made when the definitions are imported
-    os.environ["OVERAGE_HOME"] = str(home)
+    use_home(home)
     from assets.clock import today
     from pipeline import run_state as standing
 
@@ -241,6 +171,7 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, accep
     business = standing.load(home, as_of or today(home), issues=not draft)
     if not accept_missing:
         business.refuse_lacking_accounts()
+    standing.say_what_has_not_begun(business, month, last, say)
     outcome = standing.done_already(business, month, last, draft, say)
     if outcome is None:
         # Dagster, and what needs it, takes a second to load
@@ -293,7 +224,7 @@ def issue(month: str, reviewed: str, home: Path) -> int:
     For homes with the policy `auto_issue: false`, where `bill` stops at drafts. Refused when the drafts are others now,
     or an input moved since they were made.
     """
-    os.environ["OVERAGE_HOME"] = str(home)
+    use_home(home)
     from pipeline import runs
     from pipeline.progress import progress_display
 
@@ -317,7 +248,7 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
 
     Documents that would be issued with their lines, closed cycles whose amount due moved, packages, decisions.
     """
-    os.environ["OVERAGE_HOME"] = str(home)
+    use_home(home)
     from assets.clock import today
     from billing.model.text import without_controls
     from billing.reports.preview import CHANGES
@@ -357,7 +288,7 @@ def correct(
     Without it, differences come as lines on the next documents. A second correction of the same issues nothing.
     """
     # the partitions are those of this home: they are made when the definitions are imported
-    os.environ["OVERAGE_HOME"] = str(home)
+    use_home(home)
     from assets.clock import today
     from pipeline import runs
     from pipeline.progress import progress_display
@@ -366,11 +297,9 @@ def correct(
         rows = runs.correct(home, month, accounts, reason, as_of or today(home), draft, say)
     if rows or style != "table":
         columns = ["kind", "account_id", "subscription_id", "billing_date", "corrects"]
-        shown = [row | {"lines": _signed_lines(row["lines"])} for row in rows] if style == "table" else rows
+        shown = [row | {"lines": signed_lines(row["lines"])} for row in rows] if style == "table" else rows
         print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
     if not rows:
-        whose = f" of {', '.join(accounts)}" if accounts else ""
-        say(f"nothing to correct: no document of {month}{whose} differs from what is due")
         return
     for kind, words in (("debit_note", "more due"), ("credit_note", "less due")):
         notes = [row for row in rows if row["kind"] == kind]
@@ -379,13 +308,6 @@ def correct(
             say(f"{kind.replace('_', ' ')}s: {len(notes)}, {notes[0]['currency']} {total:f} {words}")
     found = counted(len(rows), "note")
     say(f"{found} would be issued (a draft issues none)" if draft else f"{found} issued")
-
-
-def _signed_lines(lines: list[dict[str, Any]]) -> list[str]:
-    """Lines of a note for a person: first what it charges (+) or gives back (-), then why."""
-    signed = [f"+{amount}" if not amount.startswith("-") else amount for amount in (line["amount"] for line in lines)]
-    width = max(map(len, signed), default=0)
-    return [f"{amount:>{width}}  {line['description']}" for amount, line in zip(signed, lines, strict=True)]
 
 
 @main.command()
@@ -415,14 +337,16 @@ def show(
     """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
     from billing.model.text import counted, plain_rows
     from billing.month.business import Business
-    from billing.month.last_run import last_as_of
+    from billing.month.recorded_inputs.runs import last_as_of
     from billing.reports.show import read_table
 
     last = last_as_of(home)
     day = as_of or last or date.max
-    business = Business.load(home, day, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
+    business = Business.load(home, day, register_url(), issues=False)
     looks_elsewhere = last is not None and day != last
-    frame = read_table(business, table, month, account, looks_elsewhere, reason, file)
+    frame = read_table(
+        business, name=table, month=month, account=account, looks_elsewhere=looks_elsewhere, reason=reason, file=file
+    )
     if limit is not None and frame.height > limit:
         click.echo(f"the first {limit:,} of {counted(frame.height, 'row')}", err=True)
         frame = frame.head(limit)
@@ -448,7 +372,7 @@ def explain(number: str, line: int | None, events: int, everything: bool, style:
     from billing.month.business import Business
     from billing.reports.explain import explain_document, is_more_than_lines
 
-    business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
+    business = Business.load(home, date.max, register_url(), issues=False)
     found = explain_document(business, number, line, events, everything)
     if style == "json":
         click.echo(as_json(found))
@@ -458,33 +382,11 @@ def explain(number: str, line: int | None, events: int, everything: bool, style:
         print_rows(rows, columns, style)
     else:
         for each in found:
-            _print_explanation(each)
+            print_explanation(each)
         if not everything and is_more_than_lines(business, number):
             say(
                 f"Why other metrics cost nothing, and where late or rejected usage went: overage explain {number} --all"
             )
-
-
-def _print_explanation(line: dict[str, Any]) -> None:
-    place = "no line" if line["line"] is None else f"line {line['line']}"
-    # in front, since the description of a line that settles something ends with an amount, too
-    amount = "" if line["amount"] is None else f": {line['amount']}"
-    tell(f"{line['number']} {place}{amount}: {line['description']}")
-    if line["cycle_start"] and line["package"]:
-        tell(f"  {line['package']}, cycle {line['cycle_start']} to {line['cycle_end']} (not included)")
-    for step in line["arithmetic"]:
-        tell(f"  {step}")
-    for day in line["days"]:
-        tell(f"    {day['day']}  {day['quantity']:>16}  in {counted(day['events'], 'event')}")
-    printed = line["events"][:10]
-    for event in printed:
-        place = f"{event['delivery_day']}/{event['file']} row {event['row']}"
-        time, quantity = event["time"] or "", event["quantity"] or ""
-        tell(f"      {time}  {quantity:>12}  {event['source'] or ''} {event['id'] or ''}  ({place})")
-    total = line["events_total"]
-    if total > len(printed):
-        words = "--format json" if total == len(line["events"]) else f"--format json --events {total}"
-        tell(f"      and {total - len(printed)} more: {words} lists them")
 
 
 @main.command()
@@ -495,7 +397,7 @@ def verify(home: Path) -> int:
     from billing.month.business import Business
     from billing.reports.verify import disagreements, moved_months, redrawn_documents
 
-    business = Business.load(home, date.max, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=False)
+    business = Business.load(home, date.max, register_url(), issues=False)
     found = disagreements(business)
     for disagreement in found:
         tell(disagreement)
@@ -528,72 +430,3 @@ def ui(port: int, host: str, read_only: bool, new_user: str | None, home: Path) 
     from pipeline.ui import serve
 
     return serve(home, host, port, say, read_only)
-
-
-def print_rows(
-    rows: list[dict[str, Any]],
-    columns: list[str],
-    style: str,
-    raw: bool = False,
-    types: Mapping[str, bool] | None = None,
-) -> None:
-    """Print rows as a table for people, as JSON, or as CSV.
-
-    Parameters
-    ----------
-    raw
-        As CSV just as they are: control characters, and cells that a spreadsheet takes for formulas.
-    types
-        Of columns: whether they hold text.
-    """
-    from billing.model.text import as_json
-    from billing.reports.show import TECHNICAL
-
-    if style == "json":
-        click.echo(as_json(rows))
-    elif style == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        cell = _raw_cell if raw else csv_cell
-        writer.writerows([cell(row[column], (types or {}).get(column)) for column in columns] for row in rows)
-        click.echo(text.getvalue(), nl=False)
-    else:
-        _print_table(rows, [column for column in columns if column not in TECHNICAL])
-
-
-def _raw_cell(value: Any, _: bool | None) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
-
-
-def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    # a column in which nothing stands says nothing
-    shown = [column for column in columns if not rows or any(row[column] not in (None, [], "") for row in rows)]
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in shown:
-        values = [row[column] for row in rows if row[column] is not None]
-        is_number = bool(values) and all(_is_number(value) for value in values)
-        table.add_column(column, justify="right" if is_number else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(_table_cell(row[column]) for column in shown))
-    console = Console(width=None if sys.stdout.isatty() else 240, highlight=False, markup=False)
-    console.print(table)
-    say(counted(len(rows), "row"))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int) or (isinstance(value, str) and value.lstrip("-").replace(".", "", 1).isdigit())
-
-
-def _table_cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return "\n".join(_table_cell(item) for item in value)
-    if isinstance(value, dict):
-        return " ".join(_table_cell(item) for item in value.values() if item is not None)
-    return printable_cell(str(value))

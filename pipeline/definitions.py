@@ -1,15 +1,18 @@
 """Everything Dagster loads. It needs no home: with a missing or broken catalogue the assets fail with its message."""
 
-import atexit
-import gc
 import os
+from datetime import timedelta
 
 import dagster as dg
 
 from assets import corrections, documents, ingest, journal, months, previews, reports
+from assets.environment import variables
+from assets.partitions import Calendars, calendars
 from assets.resources import BillingHome
 from pipeline.executors import executor
 from pipeline.jobs import (
+    BY_MONTH,
+    INGESTED,
     billing_month_job,
     correct_job,
     draft_job,
@@ -20,40 +23,53 @@ from pipeline.jobs import (
     profiles_job,
 )
 from pipeline.private_files import umask_of
-from pipeline.schedules import complete_month, issue_daily
+from pipeline.process_settings import skip_last_collection
+from pipeline.schedules import schedules_in
 from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_failed
 
-# everything goes at once when the process ends: Python would look several times for circles among all that Dagster has
-# loaded, which takes almost as long as to load it
-atexit.register(gc.freeze)
+skip_last_collection()
 
 # processes of Dagster that carry out runs; a command sees to it by itself
-os.umask(umask_of(os.environ))
+os.umask(umask_of(variables()))
 
 FINANCE = "team:finance"
 OWNERS = {"landing": "team:data", "ingest": "team:data"}
 
 
-def _owned() -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """Every asset, with whom to ask about it."""
+def _assets(partitions: Calendars) -> list[dg.AssetsDefinition | dg.AssetSpec]:
+    """Every asset, with its partitions and whom to ask about it."""
+    by_name = dict.fromkeys(BY_MONTH, partitions.months) | dict.fromkeys(INGESTED, partitions.days)
+    # the schedule complete_month runs at six on the 2nd: at noon the month before should stand there
+    at_noon = dg.FreshnessPolicy.cron(
+        "0 12 2 * *", lower_bound_delta=timedelta(hours=36), timezone=partitions.time_zone
+    )
 
-    def owned(spec: dg.AssetSpec) -> dg.AssetSpec:
-        return spec.replace_attributes(owners=[OWNERS.get(spec.group_name or "", FINANCE)])
+    def completed(spec: dg.AssetSpec) -> dg.AssetSpec:
+        spec = spec.replace_attributes(owners=[OWNERS.get(spec.group_name or "", FINANCE)])
+        name = spec.key.to_user_string()
+        if name in by_name:
+            spec = spec.replace_attributes(partitions_def=by_name[name])
+        return spec.replace_attributes(freshness_policy=at_noon) if name == "billing_report" else spec
 
     modules = [ingest, months, documents, corrections, previews, reports, journal]
     found = dg.load_assets_from_modules(modules)
     return [
-        *map(owned, ingest.landing_assets),
-        *(each.map_asset_specs(owned) for each in found if isinstance(each, dg.AssetsDefinition)),
+        *map(completed, ingest.landing_assets),
+        *(each.map_asset_specs(completed) for each in found if isinstance(each, dg.AssetsDefinition)),
     ]
 
 
-defs = dg.Definitions(
-    assets=_owned(),
-    asset_checks=[reports.every_month_is_up_to_date],
-    resources={"billing_home": BillingHome()},
-    jobs=[ingest_job, billing_month_job, draft_job, issue_job, correct_job, preview_job, profiles_job, look_job],
-    schedules=[complete_month, issue_daily],
-    sensors=[new_deliveries, roll_forward, run_failed, month_is_ready],
-    executor=executor(),
-)
+def definitions(partitions: Calendars) -> dg.Definitions:
+    """Everything Dagster loads, in the calendars of a home."""
+    return dg.Definitions(
+        assets=_assets(partitions),
+        asset_checks=[reports.every_month_is_up_to_date],
+        resources={"billing_home": BillingHome()},
+        jobs=[ingest_job, billing_month_job, draft_job, issue_job, correct_job, preview_job, profiles_job, look_job],
+        schedules=schedules_in(partitions.time_zone),
+        sensors=[new_deliveries, roll_forward, run_failed, month_is_ready],
+        executor=executor(),
+    )
+
+
+defs = definitions(calendars())

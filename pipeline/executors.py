@@ -1,8 +1,8 @@
-"""Where the steps of a run are carried out: chosen here, from the environment, and nowhere else."""
-
-import os
+"""Where the steps of a run are carried out: chosen here, and nowhere else."""
 
 import dagster as dg
+
+from assets.environment import executor_name
 
 
 def executor() -> dg.ExecutorDefinition:
@@ -13,7 +13,7 @@ def executor() -> dg.ExecutorDefinition:
     ValueError
         When the name is not known.
     """
-    name = os.environ.get("OVERAGE_EXECUTOR", "multiprocess")
+    name = executor_name()
     if name == "multiprocess":
         # months never overlap and a month's steps mostly wait for each other: two at a time fill a small machine
         return dg.multiprocess_executor.configured({"max_concurrent": 2})

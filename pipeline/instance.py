@@ -10,6 +10,7 @@ from typing import Final
 
 import dagster as dg
 
+from assets.environment import use_dagster_home
 from billing.store.files import SCRATCH_PREFIX, write_bytes
 from billing.store.home import Home
 from pipeline.settings import bring_up_to_date, instance_folder, settings
@@ -40,7 +41,7 @@ def use_instance_of(home: Home, say: Callable[[str], None]) -> Path:
             _make(folder, scratch)
         else:
             bring_up_to_date(home, say)
-        os.environ["DAGSTER_HOME"] = str(folder)
+        use_dagster_home(folder)
         if not all((folder / name).exists() for name in _DATABASES):
             dg.DagsterInstance.get().dispose()
     return folder
@@ -53,7 +54,7 @@ def _make(folder: Path, scratch: Path) -> None:
     records apart, and of an older version.
     """
     write_bytes(scratch / "dagster.yaml", settings())
-    os.environ["DAGSTER_HOME"] = str(scratch)
+    use_dagster_home(scratch)
     dg.DagsterInstance.get().dispose()
     for made in (scratch / "history", scratch / "schedules", scratch / "dagster.yaml"):
         if made.exists() and not (folder / made.name).exists():

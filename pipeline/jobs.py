@@ -28,6 +28,9 @@ MONTHLY = (
     "billing_report",
 )
 
+BY_MONTH = (*MONTHLY, "corrections", "preview")
+"""The assets with a partition for each billing month; those of INGESTED have one for each day of delivery."""
+
 # what is computed before anything is issued
 DRAFTED = MONTHLY[: MONTHLY.index("documents")]
 

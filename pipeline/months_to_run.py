@@ -1,20 +1,20 @@
 """Which months have to be built: found before any run starts, so that a run is made for these only."""
 
-import os
 from datetime import date, timedelta
 from pathlib import Path
 
+from assets.environment import register_url
 from billing.model.calendar import months_after
 from billing.model.errors import RefusedError
 from billing.month.business import Business
-from billing.month.fingerprint import moved_inputs
+from billing.month.recorded_inputs.months import moved_inputs
 from billing.month.steps import billed_months, days_to_ingest
 
 
 def load(root: Path, as_of: date) -> Business | None:
     """The business as of a day; None when there is none or its inputs are refused (the runs then say why)."""
     try:
-        return Business.load(root, as_of, os.environ.get("OVERAGE_REGISTER_URL") or None)
+        return Business.load(root, as_of, register_url())
     except RefusedError:
         return None
 

@@ -25,7 +25,7 @@ import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from email.message import EmailMessage
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -106,7 +106,7 @@ def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice |
         )
     if business.catalogue.policy.auto_issue:
         return None
-    review = review_of(replace(business, issues=False), month)
+    review = review_of(business.at(business.as_of, issues=False), month)
     if review.through.toordinal() < last_day:
         return None
     facts = {
@@ -114,7 +114,9 @@ def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice |
         "total": f"{review.total} {currency}",
         "issue exactly these": f"overage issue {month} --reviewed {review.identity}",
     }
-    return Notice(f"review {review.identity}", f"{month}: {review.documents} drafts to review", facts, run.run_id)
+    return Notice(
+        f"review {review.identity}", f"{month}: {counted(review.documents, 'draft')} to review", facts, run.run_id
+    )
 
 
 def send(

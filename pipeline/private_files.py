@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
+from assets.environment import variables
 from billing.model.errors import RefusedError
 
 
@@ -30,7 +31,7 @@ def umask_of(environment: Mapping[str, str]) -> int:
 @contextmanager
 def private_files() -> Iterator[None]:
     """Make files and folders for the owner only, or for whom OVERAGE_UMASK names."""
-    before = os.umask(umask_of(os.environ))
+    before = os.umask(umask_of(variables()))
     try:
         yield
     finally:

@@ -3,7 +3,6 @@
 Imports neither Dagster nor the assets: where nothing has moved, neither is loaded.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,14 +12,16 @@ from typing import Final
 
 import polars as pl
 
+from assets.environment import register_url
+from billing.model.calendar import months_after
 from billing.model.tables import PARKED, REJECTS
 from billing.model.text import counted
 from billing.month.business import Business
-from billing.month.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.month.issued_settings import keep_settings
 from billing.month.issuing import refuse_lost_documents
-from billing.month.last_run import profiles_built_from, record_run
 from billing.month.pdf_files import documents_to_render
+from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
+from billing.month.recorded_inputs.runs import profiles_built_from, record_run
 from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
 from billing.reports.preview_causes import record_given
@@ -57,7 +58,7 @@ class Outcome:
 
 def load(root: Path, as_of: date, issues: bool) -> Business:
     """As `Business.load`, with the register that the environment names."""
-    return Business.load(root, as_of, os.environ.get("OVERAGE_REGISTER_URL") or None, issues=issues)
+    return Business.load(root, as_of, register_url(), issues=issues)
 
 
 def done_already(business: Business, month: str, through: str, draft: bool, say: Say) -> Outcome | None:
@@ -82,8 +83,24 @@ def done_already(business: Business, month: str, through: str, draft: bool, say:
         warn(business, say)
         for each in months:
             say(f"{each}: nothing moved")
-        remember(business, months, profiles_fingerprint(business))
+        remember(business, months, profiles_digest(business))
     return outcome(business, months, 0, say)
+
+
+def say_what_has_not_begun(business: Business, month: str, through: str, say: Say) -> None:
+    """Of months that begin after the as-of day nothing is issued: they are computed ahead, as drafts.
+
+    Raises
+    ------
+    RefusedError
+        When a month is unknown.
+    """
+    for given in (month, through):
+        business.refuse_unknown_month(given)
+    begins_first = max(month, months_after(f"{business.as_of:%Y-%m}", 1))
+    if begins_first <= through:
+        has = f"{through} has" if begins_first == through else f"{begins_first} to {through} have"
+        say(f"{has} not begun as of {business.as_of}: nothing is issued there, only drafts are made")
 
 
 def _nothing_moved(business: Business, months: Sequence[str]) -> bool:
@@ -94,7 +111,7 @@ def _nothing_moved(business: Business, months: Sequence[str]) -> bool:
         and (instance_folder(home) / "dagster.yaml").exists()
         and not days_to_ingest(business)
         and not any(moved_inputs(business, each) or documents_to_render(business, each) for each in months)
-        and profiles_fingerprint(business) == profiles_built_from(home.root)
+        and profiles_digest(business) == profiles_built_from(home.root)
     )
 
 
@@ -147,7 +164,7 @@ def remember(business: Business, months: Sequence[str], built_from: str) -> None
     Parameters
     ----------
     built_from
-        As `profiles_fingerprint`: what the profiles were built from.
+        As `profiles_digest`: what the profiles were built from.
     """
     rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
     write_frame(business.home.whole(REJECTS), rejects, REJECTS)

@@ -11,7 +11,7 @@ import dagster as dg
 import polars as pl
 
 from assets.ingest import ingest
-from assets.partitions import billing_months, delivery_days
+from assets.partitions import calendars
 from assets.progress import report
 from assets.resources import BillingHome, preload
 from billing.model.calendar import first_day
@@ -19,12 +19,13 @@ from billing.model.errors import InterruptedRunError, RefusedError
 from billing.model.tables import DRAFTS, PARKED
 from billing.model.text import counted, plain_rows
 from billing.month.business import Business
+from billing.month.correctable import nothing_to_correct
 from billing.month.corrections import correction_drafts, refuse_unissued_month
-from billing.month.fingerprint import built_months, moved_inputs, profiles_fingerprint
 from billing.month.issuing import refuse_lost_documents
-from billing.month.last_run import profiles_built_from
 from billing.month.pdf_files import documents_to_render
 from billing.month.reasons import printable_reason
+from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
+from billing.month.recorded_inputs.runs import profiles_built_from
 from billing.month.review import issued_business, review_of, reviewed_business
 from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
@@ -114,17 +115,17 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
     issued_before = issued_business(business, month, reviewed)
     if issued_before is not None:
         say(f"{month}: exactly these drafts have been issued already")
-        business = replace(issued_before, issues=False)
+        business = issued_before.at(issued_before.as_of, issues=False)
     else:
-        business = replace(business, as_of=review_of(business, month).as_of, hashes={}, _by_count={})
+        business = business.at(review_of(business, month).as_of)
         reviewed_business(business, month, reviewed)
     with _at_work(business, draft=False, say=say) as (resource, instance):
         before = business.register.count()
         _run(
             "issue_documents",
-            resource,
-            instance,
-            say,
+            resource=resource,
+            instance=instance,
+            say=say,
             partition=month,
             operations={"documents": {"config": {"reviewed": reviewed}}},
         )
@@ -184,20 +185,24 @@ def correct(
     with _at_work(business, draft, say) as (resource, instance):
         # nothing is issued but the notes
         computing = resource.model_copy(update={"draft": True})
-        months = billed_months(business, month if draft else max(month, *built_months(business)))
+        # the journal holds what was issued of every month, also where the lake was lost
+        issued_months = [] if draft else [*built_months(business), *register.issued_months()]
+        months = billed_months(business, max([month, *issued_months]))
         for done, each in enumerate(months):
             report("bringing months up to date", done, len(months))
             _bill_month(business, each, computing, instance, say)
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
+            if notes.documents.is_empty():
+                _say_what_differs(business, month, accounts, months, computing, instance, say)
             keys = ["account_id", "subscription_id", "billing_date"]
             return _notes(notes.documents.with_columns(number=pl.lit(None, pl.String)), notes.lines, keys, business)
         before = register.documents([month])
         _run(
             "correct",
-            computing,
-            instance,
-            say,
+            resource=computing,
+            instance=instance,
+            say=say,
             partition=month,
             operations={"corrections": {"config": {"reason": reason, "accounts": list(accounts)}}},
         )
@@ -208,7 +213,26 @@ def correct(
     for problem in without_pdf(business, month):
         say(f"not done: {problem}")
     issued = register.documents([month]).join(before, on="number", how="anti")
+    if issued.is_empty():
+        say(nothing_to_correct(business, month, months[-1], accounts))
     return _notes(issued, register.lines([month]), ["number"], business)
+
+
+def _say_what_differs(
+    business: Business,
+    month: str,
+    accounts: Sequence[str],
+    months: Sequence[str],
+    computing: BillingHome,
+    instance: dg.DagsterInstance,
+    say: Say,
+) -> None:
+    """Of a month that has nothing to correct: which have, when those that were built are up to date, too."""
+    through = max(month, *built_months(business))
+    for each in billed_months(business, through):
+        if each not in months and moved_inputs(business, each):
+            _bill_month(business, each, computing, instance, say)
+    say(nothing_to_correct(business, month, through, accounts))
 
 
 def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], business: Business) -> list[dict[str, Any]]:
@@ -221,7 +245,7 @@ def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], busine
 
 
 def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
-    unknown = sorted(set(accounts) - set(business.inputs.accounts["account_id"]))
+    unknown = sorted(account for account in set(accounts) if not business.knows(account))
     if unknown:
         raise RefusedError(f"unknown account: found {unknown[0]!r}, expected an account_id of the accounts file")
 
@@ -259,9 +283,9 @@ def _finish(
     business: Business, months: Sequence[str], resource: BillingHome, instance: dg.DagsterInstance, say: Say
 ) -> None:
     """Bring profiles, balances and the set-aside rows of everything but usage up to date."""
-    built_from = profiles_fingerprint(business)
+    built_from = profiles_digest(business)
     if built_from != profiles_built_from(business.home.root):
-        _run("profiles", resource, instance, say)
+        _run("profiles", resource=resource, instance=instance, say=say)
     remember(business, months, built_from)
 
 
@@ -281,8 +305,9 @@ def _end_killed_runs(instance: dg.DagsterInstance) -> None:
 def check_month(business: Business, month: str) -> None:
     """Refuse what is no billing month of this business."""
     business.refuse_unknown_month(month)
-    if not billing_months.has_partition_key(month):
-        first, last = billing_months.get_first_partition_key(), billing_months.get_last_partition_key()
+    months = calendars().months
+    if not months.has_partition_key(month):
+        first, last = months.get_first_partition_key(), months.get_last_partition_key()
         raise RefusedError(f"unknown month: found {month}, expected a month of the calendar, {first} to {last}")
 
 
@@ -291,7 +316,7 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
     if not days:
         return
     say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))
-    keys = delivery_days.get_partition_keys()
+    keys = calendars().days.get_partition_keys()
     first, last = (date.fromisoformat(key) for key in (keys[0], keys[-1]))
     known = [day for day in days if first <= day <= last]
     if not known:
@@ -303,7 +328,7 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
         "dagster/asset_partition_range_start": known[0].isoformat(),
         "dagster/asset_partition_range_end": known[-1].isoformat(),
     }
-    _run("ingest", resource, instance, say, tags=bounds)
+    _run("ingest", resource=resource, instance=instance, say=say, tags=bounds)
 
 
 def _bill_month(
@@ -316,15 +341,15 @@ def _bill_month(
         say(f"{month}: nothing moved")
         return []
     before, payments = business.register.count(month), business.payments
-    _run("billing_month", resource, instance, say, partition=month)
+    _run("billing_month", resource=resource, instance=instance, say=say, partition=month)
     if not business.payments.equals(payments):
         # payments of documents that were issued just now may suspend access in this very month
-        _run("billing_month", resource, instance, say, partition=month)
+        _run("billing_month", resource=resource, instance=instance, say=say, partition=month)
     issued = business.register.count(month) - before
     drafts = _draft_count(business, month)
-    said = [f"{issued} issued" if issued else "nothing to issue", *([f"{drafts} drafts"] if drafts else [])]
+    said = [f"{issued} issued" if issued else "nothing to issue", *([counted(drafts, "draft")] if drafts else [])]
     if gone:
-        said.append(f"{gone} PDFs drawn again")
+        said.append(f"{counted(gone, 'PDF')} drawn again")
     say(f"{month}: {', '.join(said)}")
     return without_pdf(business, month)
 
@@ -335,13 +360,16 @@ def _say_what_to_review(business: Business, month: str, say: Say) -> None:
     if through < first_day(month) or (closed is not None and closed >= through):
         return
     review, home = review_of(business, month), business.home.root
-    say(f"{month}: {review.documents} drafts to review, {review.total} {business.catalogue.currency} in all:")
+    say(
+        f"{month}: {counted(review.documents, 'draft')} to review, {review.total} {business.catalogue.currency} in all:"
+    )
     say(f"  overage show drafts --month {month} --home {home}")
     say(f"  overage issue {month} --reviewed {review.identity} --home {home}    issues exactly these")
 
 
 def _run(
     job: str,
+    *,
     resource: BillingHome,
     instance: dg.DagsterInstance,
     say: Say,

@@ -10,15 +10,14 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from assets.partitions import BILLING_TIME_ZONE, billing_months, home_folder
+from assets.environment import home_folder
+from assets.partitions import calendars
 from billing.ingest.missing_deliveries import missing_deliveries
 from billing.model.calendar import first_day, months_after
 from billing.model.text import counted
 from billing.store.home import Home
 from pipeline.jobs import billing_month_job
 from pipeline.months_to_run import load, months_to_run
-
-ZONE = BILLING_TIME_ZONE
 
 
 def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
@@ -36,7 +35,7 @@ def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
         )
     for each in months_to_run(load(root, as_of), month):
         # in the first month that is billed there is no month before it
-        if billing_months.has_partition_key(each):
+        if calendars().months.has_partition_key(each):
             yield dg.RunRequest(run_key=f"{each} as of {as_of}", partition_key=each, **config)
 
 
@@ -48,32 +47,38 @@ def as_of_config(as_of: date) -> dict[str, Any]:
     }
 
 
-def as_of_day(tick: datetime) -> date:
+def as_of_day(tick: datetime, time_zone: str) -> date:
     """The day before the tick, in the billing time zone."""
-    return tick.astimezone(ZoneInfo(ZONE)).date() - timedelta(days=1)
+    return tick.astimezone(ZoneInfo(time_zone)).date() - timedelta(days=1)
 
 
-@dg.schedule(
-    name="complete_month",
-    job=billing_month_job,
-    cron_schedule="0 6 2 * *",
-    execution_timezone=ZONE,
-    description="On the 2nd: complete the month before.",
-)
-def complete_month(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-    """Bill the month before the tick's."""
-    as_of = as_of_day(context.scheduled_execution_time)
-    yield from month_requests(months_after(as_of.strftime("%Y-%m"), -1), as_of)
+def schedules_in(time_zone: str) -> list[dg.ScheduleDefinition]:
+    """The schedules complete_month and issue_daily, in the billing time zone."""
 
+    def complete_month(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        as_of = as_of_day(context.scheduled_execution_time, time_zone)
+        yield from month_requests(months_after(as_of.strftime("%Y-%m"), -1), as_of)
 
-@dg.schedule(
-    name="issue_daily",
-    job=billing_month_job,
-    cron_schedule="0 5 * * *",
-    execution_timezone=ZONE,
-    description="Every day: ingest, and issue what fell due until the day before; customers are billed on their date.",
-)
-def issue_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-    """Bill the current month as of the day before the tick."""
-    as_of = as_of_day(context.scheduled_execution_time)
-    yield from month_requests(as_of.strftime("%Y-%m"), as_of)
+    def issue_daily(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        as_of = as_of_day(context.scheduled_execution_time, time_zone)
+        yield from month_requests(as_of.strftime("%Y-%m"), as_of)
+
+    return [
+        dg.ScheduleDefinition(
+            name="complete_month",
+            job=billing_month_job,
+            cron_schedule="0 6 2 * *",
+            execution_timezone=time_zone,
+            execution_fn=complete_month,
+            description="On the 2nd: complete the month before.",
+        ),
+        dg.ScheduleDefinition(
+            name="issue_daily",
+            job=billing_month_job,
+            cron_schedule="0 5 * * *",
+            execution_timezone=time_zone,
+            execution_fn=issue_daily,
+            description="Every day: ingest, and issue what fell due until the day before; customers are billed on "
+            "their date.",
+        ),
+    ]

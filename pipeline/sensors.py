@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator, Mapping
 from datetime import date, timedelta
 from itertools import pairwise
@@ -11,10 +10,11 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
-from assets.partitions import delivery_days, home_folder
+from assets.environment import home_folder, variables
+from assets.partitions import calendars
 from billing.ingest.landing import delivered_files
 from billing.model.errors import RefusedError
-from billing.month.fingerprint import built_months, month_fingerprint, moved_inputs
+from billing.month.recorded_inputs.months import built_months, month_inputs, moved_inputs
 from billing.month.steps import billed_months
 from billing.store.home import Home
 from pipeline.jobs import SERIAL, billing_month_job, correct_job, ingest_job, issue_job, profiles_job
@@ -48,7 +48,7 @@ def new_deliveries(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
     before: dict[str, str] = json.loads(context.cursor or "{}")
     now = _stamps_by_day(root, day)
     moved = sorted(date.fromisoformat(each) for each, stamp in now.items() if before.get(each) != stamp)
-    known = [each for each in moved if delivery_days.has_partition_key(each.isoformat())]
+    known = [each for each in moved if calendars().days.has_partition_key(each.isoformat())]
     cursor = json.dumps(now, separators=(",", ":"))
     if not known:
         return dg.SensorResult(skip_reason="nothing new was delivered", cursor=cursor)
@@ -121,7 +121,7 @@ def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
     if not moved:
         yield dg.SkipReason("every month is built from what there is")
     for month in moved:
-        built_from = json.dumps(month_fingerprint(business, month), sort_keys=True)
+        built_from = json.dumps(month_inputs(business, month), sort_keys=True)
         yield dg.RunRequest(
             run_key=f"{month} from {hashlib.sha256(built_from.encode()).hexdigest()[:16]}",
             partition_key=month,
@@ -140,11 +140,11 @@ _TOLD = [billing_month_job, ingest_job, issue_job, correct_job, profiles_job]
 )
 def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
     """Tell that a run failed, unless it is run again by itself."""
-    if not is_configured(os.environ):
+    if not is_configured(variables()):
         return dg.SkipReason("no mail and no web hook is configured")
     if context.dagster_run.tags.get("dagster/will_retry") == "true":
         return dg.SkipReason("it is run again")
-    send(failure_notice(context.dagster_run, context.instance), context.instance, os.environ, context.log.warning)
+    send(failure_notice(context.dagster_run, context.instance), context.instance, variables(), context.log.warning)
     return None
 
 
@@ -157,12 +157,12 @@ def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
 )
 def month_is_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
     """Tell that everything of a month is issued, or drafted where somebody reviews first."""
-    if not is_configured(os.environ):
+    if not is_configured(variables()):
         return dg.SkipReason("no mail and no web hook is configured")
     root, month = home_folder(), context.dagster_run.tags.get("dagster/partition")
     business = load(root, date.max) if month else None
     notice = ready_notice(context.dagster_run, business, month) if business and month else None
     if notice is None:
         return dg.SkipReason("the month is not complete")
-    send(notice, context.instance, os.environ, context.log.warning)
+    send(notice, context.instance, variables(), context.log.warning)
     return None

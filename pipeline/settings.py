@@ -1,6 +1,5 @@
 """The settings of a home's Dagster instance; read and brought up to date without Dagster."""
 
-import os
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Final
 
 import yaml
 
+from assets.environment import dagster_home
 from billing.store.files import file_hash, write_bytes
 from billing.store.home import Home
 
@@ -22,8 +22,7 @@ WRITTEN: Final = (
 
 def instance_folder(home: Home) -> Path:
     """The folder of the instance: that of $DAGSTER_HOME, or the home's own."""
-    set_by_user = os.environ.get("DAGSTER_HOME")
-    return Path(set_by_user) if set_by_user else home.root.resolve() / ".dagster"
+    return dagster_home() or home.root.resolve() / ".dagster"
 
 
 def bring_up_to_date(home: Home, say: Callable[[str], None]) -> None:
@@ -32,7 +31,7 @@ def bring_up_to_date(home: Home, say: Callable[[str], None]) -> None:
     Those of an instance that the user has set are the user's.
     """
     path, ours = instance_folder(home) / "dagster.yaml", settings()
-    if os.environ.get("DAGSTER_HOME") or not path.exists() or path.read_bytes() == ours:
+    if dagster_home() or not path.exists() or path.read_bytes() == ours:
         return
     if file_hash(path) in WRITTEN:
         write_bytes(path, ours)

@@ -1,11 +1,10 @@
 """Dagster's records on SQLite, written by a command through connections that stay open.
 
-Dagster's own classes make an engine and a connection for every event, put every statement into words anew and look up
-which tables there are: a third of what a run cost that had little to do. The files are the same, and so is what
-stands in them: servers and daemon go on with Dagster's own classes.
+Dagster's own classes open an engine and a connection for every event, compile every statement again and inspect the
+tables: a third of the processor time of a run with little to do (docs/performance.md). These write the same rows to the
+same files, so servers and the daemon go on with Dagster's own. Remove them once Dagster pools SQLite connections.
 """
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,25 +16,35 @@ from dagster._core.events.log import EventLogEntry
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.local_compute_log_manager import LocalComputeLogManager
+from dagster._core.storage.noop_compute_log_manager import NoOpComputeLogManager
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine
 
+from assets.environment import set_default
 from billing.store.files import write_bytes
 
 _DAGSTERS_OWN: Final = (SqliteEventLogStorage.__name__, SqliteRunStorage.__name__)
+_NO_CAPTURE: Final = ConfigurableClassData(NoOpComputeLogManager.__module__, NoOpComputeLogManager.__name__, "{}\n")
 _MOST_EVENTS_AT_ONCE: Final = "1000"
 
 
 def opened(folder: Path) -> dg.DagsterInstance:
-    """The instance of a folder; what it records on SQLite goes through connections that stay open."""
+    """The instance of a folder; what it records on SQLite goes through connections that stay open.
+
+    What steps print is not captured: a command prints on its own terminal. Dagster starts two processes a step to copy
+    it, which would answer Ctrl-C with tracebacks.
+    """
     found = InstanceRef.from_dir(str(folder))
+    if found.compute_logs_data.class_name == LocalComputeLogManager.__name__:
+        found = found._replace(compute_logs_data=_NO_CAPTURE)
     events, runs = found.event_storage_data, found.run_storage_data
     if events is None or runs is None or (events.class_name, runs.class_name) != _DAGSTERS_OWN:
         return dg.DagsterInstance.from_ref(found)
     # what is planned for all steps of a run is one transaction
-    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", _MOST_EVENTS_AT_ONCE)
+    set_default("DAGSTER_EVENT_BATCH_SIZE", _MOST_EVENTS_AT_ONCE)
     ours = found._replace(
         storage_data=None,
         event_storage_data=ConfigurableClassData(__name__, KeptEventLog.__name__, events.config_yaml),

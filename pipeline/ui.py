@@ -1,18 +1,22 @@
 """The Dagster UI of a home: webserver and daemon as two processes, until stopped."""
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from assets.environment import variables
 from billing.model.errors import RefusedError
 from billing.store.home import Home
 from pipeline.instance import use_instance_of
 from pipeline.web_users import read_users
+from pipeline.webserver import PROGRAM
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -33,28 +37,30 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], read_onl
     Raises
     ------
     RefusedError
-        When there is no home to show, or OVERAGE_UI_USERS is not understood.
+        When there is no home to show, the port is taken, or OVERAGE_UI_USERS is not understood.
     """
     home = Home(root.resolve())
     if not home.landing.is_dir():
         raise RefusedError(
             f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
         )
-    if not read_users(os.environ.get("OVERAGE_UI_USERS", "")) and host not in _LOOPBACK and not read_only:
+    if not read_users(variables().get("OVERAGE_UI_USERS", "")) and host not in _LOOPBACK and not read_only:
         say(f"warning: everybody who reaches {host} may bill and issue: set OVERAGE_UI_USERS (--new-user makes a user)")
+    _refuse_busy_port(host, port)
     use_instance_of(home, say)
     # people look at these calendars: months that are years ahead would only look missing
-    environment = {"OVERAGE_MONTHS_AHEAD": "1"} | os.environ | {"OVERAGE_HOME": str(home.root)}
+    environment = {"OVERAGE_MONTHS_AHEAD": "1"} | dict(variables()) | {"OVERAGE_HOME": str(home.root)}
     webserver = [sys.executable, "-m", "pipeline.webserver", "--host", host, "--port", str(port)]
-    commands = (
-        [[*webserver, "--read-only"]]
-        if read_only
-        else [webserver, [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions"]]
-    )
-    # the commands are this program's own, none of their words comes from data
-    processes = [subprocess.Popen(command, env=environment) for command in commands]  # noqa: S603
+    daemon = [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions", "-d", str(PROGRAM)]
+    commands = [[*webserver, "--read-only"]] if read_only else [webserver, daemon]
+    # Ctrl-C goes to a whole group: in one of their own they are stopped by this process alone, in order.
+    # The commands are this program's own, none of their words comes from data
+    processes = [subprocess.Popen(command, env=environment, process_group=0) for command in commands]  # noqa: S603
     say(f"http://{host}:{port} shows {home.root}; stop it with Ctrl-C")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # a terminal that is closed tells this group only; under nohup it is to go on
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
         while all(process.poll() is None for process in processes):
             time.sleep(0.2)
@@ -65,6 +71,38 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], read_onl
         return 0
     finally:
         _stop(processes)
+
+
+def _refuse_busy_port(host: str, port: int) -> None:
+    """Before anything is started: the webserver would find out only after it was announced.
+
+    Raises
+    ------
+    RefusedError
+        When nothing can listen there.
+    """
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError as error:
+        raise RefusedError(f"--host: found {host!r}, expected a name or address of this machine ({error})") from None
+    faults = [_fault(*each) for each in found]
+    # a name may have an address of a family that the machine does not use
+    if errno.EADDRINUSE in faults or all(faults):
+        fault = errno.EADDRINUSE if errno.EADDRINUSE in faults else faults[0]
+        why = "is in use" if fault == errno.EADDRINUSE else f"cannot be listened on ({os.strerror(fault)})"
+        raise RefusedError(f"port {port} of {host} {why}: choose another one with --port")
+
+
+def _fault(family: int, kind: int, protocol: int, _: str, address: Any) -> int:
+    """The number of the error with which the system refuses to listen on an address; 0 when it does not."""
+    try:
+        with socket.socket(family, kind, protocol) as listening:
+            # as the webserver: a port that a connection has just left is free
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return 0
 
 
 def _stop(processes: list[subprocess.Popen[bytes]]) -> None:

@@ -20,6 +20,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response
 
 from billing.model.errors import RefusedError
+from billing.model.text import counted
 
 # 16 MB and a twentieth of a second for each guess
 _COST, _BLOCK, _PARALLEL = 2**14, 8, 1
@@ -39,7 +40,7 @@ def new_user(name: str, password: str) -> str:
     if not _NAME.fullmatch(name):
         raise RefusedError(f"--new-user: found {name!r}, expected a name without blanks, colons and commas")
     if len(password) < 8:
-        raise RefusedError(f"the password has {len(password)} characters, expected 8 or more")
+        raise RefusedError(f"the password has {counted(len(password), 'character')}, expected 8 or more")
     salt = secrets.token_bytes(16)
     digest = _digest(password, salt, _COST, _BLOCK, _PARALLEL)
     return f"{name}:scrypt.{_COST}.{_BLOCK}.{_PARALLEL}.{salt.hex()}.{digest.hex()}"

@@ -27,6 +27,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
+from assets.environment import home_folder, variables
 from assets.links import FILES
 from billing.model.errors import RefusedError
 from billing.store.home import Home
@@ -35,6 +36,8 @@ from pipeline.web_guard import SameOriginMiddleware
 from pipeline.web_users import Login, ask_to_log_in, read_users
 
 MODULE: Final = "pipeline.definitions"
+PROGRAM = Path(__file__).parents[1]
+"""The folder that holds the packages of this program: Dagster imports from it, whatever lies where a command is run."""
 FIRST_PAGE: Final = f"/locations/{MODULE}/jobs/billing_month?expanded=global@global:documents"
 """The lineage of a month with its documents opened, beside what billing one does and the button that does it."""
 
@@ -112,15 +115,15 @@ def main(host: str, port: int, read_only: bool) -> None:
     from dagster_webserver.app import create_app_from_workspace_process_context
     from dagster_webserver.version import __version__
 
-    home = Home(Path(os.environ.get("OVERAGE_HOME") or "data").resolve())
+    home = Home(home_folder().resolve())
     # told before anything is started
     try:
-        read_users(os.environ.get("OVERAGE_UI_USERS", ""))
+        read_users(variables().get("OVERAGE_UI_USERS", ""))
     except RefusedError as error:
         raise click.ClickException(str(error)) from error
-    os.umask(umask_of(os.environ))
+    os.umask(umask_of(variables()))
     setup_interrupt_handlers()
-    target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=None, location_name=None)
+    target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=str(PROGRAM), location_name=None)
     with DagsterInstance.get() as instance:
         # as Dagster's own command: seconds that a statement may take, that a connection is kept, connections besides
         instance.optimize_for_webserver(15_000, 3_600, 20)
@@ -128,7 +131,7 @@ def main(host: str, port: int, read_only: bool) -> None:
             instance, workspace_load_target=target, version=__version__, read_only=read_only
         ) as context:
             app = create_app_from_workspace_process_context(context, live_data_poll_rate=2_000)
-            uvicorn.run(guarded(app, home, host, os.environ), host=host, port=port, log_level="warning")
+            uvicorn.run(guarded(app, home, host, variables()), host=host, port=port, log_level="warning")
 
 
 if __name__ == "__main__":

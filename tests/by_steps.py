@@ -22,7 +22,7 @@ def bill_by_steps(home: Path, month: str, as_of: str, issues: bool = True, regis
 
 def rows(business: Business, table: str, *columns: str, **wanted: Any) -> list[tuple[Any, ...]]:
     """The columns of a table's rows that have the wanted values, amounts as text."""
-    frame = read_table(business, table).filter(*(pl.col(name) == value for name, value in wanted.items()))
+    frame = read_table(business, name=table).filter(*(pl.col(name) == value for name, value in wanted.items()))
     amounts = [name for name in columns if isinstance(frame.schema[name], pl.Decimal)]
     in_cents = frame.select(columns).with_columns(pl.col(amounts).cast(pl.Decimal(38, 2)).cast(pl.String))
     return list(in_cents.iter_rows())

@@ -1,7 +1,10 @@
 """What is handed over: the package, the lock, and documents that say what the program does."""
 
+import os
 import re
 import runpy
+import subprocess
+import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
@@ -10,6 +13,7 @@ from zipfile import ZipFile
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+import billing
 from billing.model.catalogue import TARIFF_MODELS, Policy
 from pipeline.cli import main
 
@@ -91,5 +95,32 @@ def test_the_wheel_carries_what_the_program_reads(tmp_path: Path) -> None:
         "pipeline/cli.py",
         "pipeline/dagster.yaml",
         "assets/months.py",
+        "billing/py.typed",
+        "overage_command/__init__.py",
     } <= carried
     assert not {name for name in carried if name.startswith(("tests/", "benchmarks/", "docs/"))}
+
+
+INHERITS = """
+import subprocess, sys
+from overage_command import main
+try:
+    main()
+except SystemExit:
+    subprocess.run([sys.executable, "-c", "import os, pipeline.cli; print(os.path.dirname(pipeline.cli.__file__))"])
+"""
+
+
+def test_the_command_and_what_it_starts_go_before_anything_that_is_called_as_its_packages(tmp_path: Path) -> None:
+    (tmp_path / "assets").mkdir()
+    for name in ("pipeline.py", "billing.py", "assets/__init__.py"):
+        (tmp_path / name).write_text("raise SystemExit('not the program')")
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", INHERITS, "--version"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [f"overage, version {billing.__version__}", str(ROOT / "pipeline")]

@@ -1,4 +1,7 @@
-"""The content of a document: all that its page says, as JSON (rule 23)."""
+"""The content of a document: everything its page shows, stored when it is issued (rule 19).
+
+Rule 23: it says what exceeded, at which price and why, and answers "why is it higher this month?" on its own.
+"""
 
 from collections.abc import Sequence
 from typing import Final
@@ -18,6 +21,7 @@ _NOT_SAID: Final = (',"settles":null', ',"part":null', ',"bounds":null', ',"give
 
 def contents(
     documents: pl.DataFrame,
+    *,
     parts: list[pl.DataFrame],
     subscriptions: pl.DataFrame,
     cycles: pl.DataFrame | None,
@@ -68,7 +72,14 @@ def contents(
             maintain_order="left",
         )
     )
-    text = pl.concat_str(
+    text = pl.concat_str(pl.lit("{"), _page(catalogue), pl.lit("}"))
+    written = [piece.select(*KEYS, content=text) for piece in frame.iter_slices(PIECE)]
+    return pl.concat([frame.clear().select(*KEYS, content=pl.lit("")), *written])
+
+
+def _page(catalogue: Catalogue) -> pl.Expr:
+    """All members of a page's JSON object, in their order."""
+    return pl.concat_str(
         _members(
             number=pl.lit(None, pl.String),
             issued_on=pl.lit(None, pl.String),
@@ -84,21 +95,7 @@ def contents(
         ),
         # the same on every page: written once
         pl.lit(pl.select(_seller(catalogue)).item()),
-        _members(
-            customer=pl.struct(
-                account_id="account_id",
-                name=pl.coalesce("name", "account_id"),
-                email=pl.col("email").fill_null(""),
-                # what is null is left out, too
-                address=pl.concat_list(
-                    "address_line1",
-                    "address_line2",
-                    pl.concat_str("postal_code", "city", "region", separator=" ", ignore_nulls=True),
-                ).list.filter(pl.element() != ""),
-                country=pl.col("country").fill_null(""),
-                tax_id=pl.col("tax_id").fill_null(""),
-            )
-        ),
+        _customer(),
         _members(
             subscription=pl.struct(
                 subscription_id="subscription_id",
@@ -125,9 +122,24 @@ def contents(
         ),
         separator=",",
     )
-    text = pl.concat_str(pl.lit("{"), text, pl.lit("}"))
-    written = [piece.select(*KEYS, content=text) for piece in frame.iter_slices(PIECE)]
-    return pl.concat([frame.clear().select(*KEYS, content=pl.lit("")), *written])
+
+
+def _customer() -> pl.Expr:
+    return _members(
+        customer=pl.struct(
+            account_id="account_id",
+            name=pl.coalesce("name", "account_id"),
+            email=pl.col("email").fill_null(""),
+            # what is null is left out, too
+            address=pl.concat_list(
+                "address_line1",
+                "address_line2",
+                pl.concat_str("postal_code", "city", "region", separator=" ", ignore_nulls=True),
+            ).list.filter(pl.element() != ""),
+            country=pl.col("country").fill_null(""),
+            tax_id=pl.col("tax_id").fill_null(""),
+        )
+    )
 
 
 def _seller(catalogue: Catalogue) -> pl.Expr:

@@ -220,6 +220,27 @@ def comparison(
         )
         .filter(pl.col("number").is_not_null())
     )
+    movements = _movements(found, lines, issued_lines, catalogue)
+    return (
+        found.join(movements, on=KEYS, how="left")
+        .with_columns(difference=pl.col("total") - pl.col("previous_total"))
+        .select(
+            *KEYS,
+            comparison=pl.struct(
+                previous_number="number",
+                previous_date=day("previous_date"),
+                previous_total=money_text("previous_total", catalogue),
+                difference=money_text("difference", catalogue),
+                movements=pl.col("movements").fill_null([]),
+            ),
+        )
+    )
+
+
+def _movements(
+    found: pl.DataFrame, lines: pl.DataFrame, issued_lines: pl.DataFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """By document: what moved against the one before, fee, metrics, earlier cycles and tax."""
     label = (
         pl.when(pl.col("kind") == "prior_cycle")
         .then(pl.lit("Earlier cycles"))
@@ -239,7 +260,7 @@ def comparison(
         *KEYS, label=label, current=nothing, previous="amount"
     )
     tax = found.select(*KEYS, label=pl.lit("Tax"), current="tax", previous="previous_tax")
-    movements = (
+    return (
         pl.concat([now, then, tax])
         .group_by(*KEYS, "label")
         .agg(pl.col("current").sum(), pl.col("previous").sum())
@@ -254,20 +275,6 @@ def comparison(
                 current=money_text("current", catalogue),
                 difference=money_text("difference", catalogue),
             )
-        )
-    )
-    return (
-        found.join(movements, on=KEYS, how="left")
-        .with_columns(difference=pl.col("total") - pl.col("previous_total"))
-        .select(
-            *KEYS,
-            comparison=pl.struct(
-                previous_number="number",
-                previous_date=day("previous_date"),
-                previous_total=money_text("previous_total", catalogue),
-                difference=money_text("difference", catalogue),
-                movements=pl.col("movements").fill_null([]),
-            ),
         )
     )
 

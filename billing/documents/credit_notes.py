@@ -15,6 +15,7 @@ _KEYS = ["account_id", "subscription_id", "billing_date"]
 
 def refund_notes(
     month: str,
+    *,
     refunds: pl.DataFrame,
     subscriptions: pl.DataFrame,
     packages: pl.DataFrame,
@@ -67,12 +68,21 @@ def refund_notes(
         description=pl.format("Refund of {}", "description"),
     ).filter(pl.col("amount") != 0)
     return _notes(
-        month, first, paid_back, taxes, "Refund within the refund window.", subscriptions, packages, accounts, catalogue
+        month,
+        corrected=first,
+        lines=paid_back,
+        taxes=taxes,
+        reason="Refund within the refund window.",
+        subscriptions=subscriptions,
+        packages=packages,
+        accounts=accounts,
+        catalogue=catalogue,
     )
 
 
 def correction_notes(
     month: str,
+    *,
     differences: pl.DataFrame,
     reason: str,
     subscriptions: pl.DataFrame,
@@ -119,11 +129,22 @@ def correction_notes(
         )
     )
     corrected = scheduled.join(adjusted, on="number", how="semi", maintain_order="left")
-    return _notes(month, corrected, adjusted, taxes, reason, subscriptions, packages, accounts, catalogue)
+    return _notes(
+        month,
+        corrected=corrected,
+        lines=adjusted,
+        taxes=taxes,
+        reason=reason,
+        subscriptions=subscriptions,
+        packages=packages,
+        accounts=accounts,
+        catalogue=catalogue,
+    )
 
 
 def _notes(
     month: str,
+    *,
     corrected: pl.DataFrame,
     lines: pl.DataFrame,
     taxes: pl.DataFrame,
@@ -155,5 +176,13 @@ def _notes(
         )
     )
     parts = [line_list(lines, None, catalogue), tax_list(note_taxes, catalogue)]
-    content = contents(notes, parts, subscriptions, None, packages, accounts, catalogue)
+    content = contents(
+        notes,
+        parts=parts,
+        subscriptions=subscriptions,
+        cycles=None,
+        packages=packages,
+        accounts=accounts,
+        catalogue=catalogue,
+    )
     return drafts_of(month, notes, lines, note_taxes, content)

@@ -5,7 +5,7 @@ has been issued for dates that are closed (rules 19, 20, 23 and 24).
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import polars as pl
@@ -36,6 +36,7 @@ _OF_CYCLES: Final = [
 ]
 # subscriptions that are drafted at once: a page takes several times its text until it is one
 _RANGE: Final = 50_000
+_BY_SUBSCRIPTION: Final = ("subscriptions", "cycles", "packages", "decisions", "rated", "dues", "differences")
 
 
 @dataclass(frozen=True)
@@ -74,70 +75,62 @@ class Issued:
     closed_through_before: Any
 
 
-def draft_ranges(
-    month: str,
-    subscriptions: pl.DataFrame,
-    cycles: pl.DataFrame,
-    packages: pl.DataFrame,
-    decisions: pl.DataFrame,
-    rated: pl.DataFrame,
-    dues: pl.DataFrame,
-    differences: pl.DataFrame,
-    accounts: pl.DataFrame,
-    tax_rates: pl.DataFrame,
-    issued: Issued,
-    catalogue: Catalogue,
-) -> Iterator[Drafts]:
+@dataclass(frozen=True, kw_only=True)
+class ToDraft:
+    """What the documents of a month are drafted from, parked accounts left out.
+
+    Attributes
+    ----------
+    subscriptions
+        Those there are, and those that were issued to and are no more.
+    cycles, packages, decisions, dues
+        The tables of the month; of the decisions the approved changes of packages.
+    rated
+        As `rated_usage`.
+    differences
+        As `with_settlements` and `by_billing_document`, of all months before.
+    accounts, tax_rates
+        As in `Inputs`.
+    """
+
+    subscriptions: pl.DataFrame
+    cycles: pl.DataFrame
+    packages: pl.DataFrame
+    decisions: pl.DataFrame
+    rated: pl.DataFrame
+    dues: pl.DataFrame
+    differences: pl.DataFrame
+    accounts: pl.DataFrame
+    tax_rates: pl.DataFrame
+
+
+def draft_ranges(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> Iterator[Drafts]:
     """As `draft_month`, range by range: together they are the same tables, documents in the order of their key.
 
     What is due to a subscription depends on no other, so memory holds the pages of one range at a time.
     """
     # of the widest tables no more than drafts say: each row is copied into its range
-    subscriptions, cycles = subscriptions.select(_OF_SUBSCRIPTIONS), cycles.select(_OF_CYCLES)
-    places = _places(month, subscriptions, dues, catalogue)
+    given = replace(
+        given, subscriptions=given.subscriptions.select(_OF_SUBSCRIPTIONS), cycles=given.cycles.select(_OF_CYCLES)
+    )
+    places = _places(month, given.subscriptions, given.dues, catalogue)
     ranges = len(places["range"].unique())
     if ranges < 2:
-        yield draft_month(
-            month,
-            subscriptions,
-            cycles,
-            packages,
-            decisions,
-            rated,
-            dues,
-            differences,
-            accounts,
-            tax_rates,
-            issued,
-            catalogue,
-        )
+        yield draft_month(month, given, issued, catalogue)
         return
-    whole = (subscriptions, cycles, packages, decisions, rated, dues, differences, issued.closed)
-    frames = [_Parted(frame, places.select("subscription_id", "range")) for frame in whole]
     of_accounts = places.select("account_id", "range").unique()
-    by_account = [_Parted(frame, of_accounts) for frame in (accounts, issued.documents)]
+    of_subscriptions = places.select("subscription_id", "range")
+    by_range = {"accounts": of_accounts} | dict.fromkeys(_BY_SUBSCRIPTION, of_subscriptions)
+    frames = {name: _Parted(getattr(given, name), where) for name, where in by_range.items()}
+    tax_rates, closed = given.tax_rates, _Parted(issued.closed, of_subscriptions)
     numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
-    issued_lines = _Parted(issued.lines, numbers.select("number", "range"))
+    documents, issued_lines = _Parted(issued.documents, of_accounts), _Parted(issued.lines, numbers.drop("account_id"))
     of_register = issued.taxes, issued.passed, issued.closed_through, issued.closed_through_before
-    del whole, subscriptions, cycles, packages, decisions, rated, dues, differences, accounts, issued
+    del given, issued
     for each in range(ranges):
-        subscribed, dated, packed, decided, used, due, different, closed = (frame.take(each) for frame in frames)
-        billed, documents = (frame.take(each) for frame in by_account)
-        known = Issued(closed, documents, issued_lines.take(each), *of_register)
-        yield draft_month(
-            month,
-            subscribed,
-            dated,
-            packed,
-            decided,
-            used,
-            due,
-            different,
-            billed,
-            tax_rates,
-            known,
-            catalogue,
-        )
+        part = ToDraft(tax_rates=tax_rates, **{name: frame.take(each) for name, frame in frames.items()})
+        known = Issued(closed.take(each), documents.take(each), issued_lines.take(each), *of_register)
+        yield draft_month(month, part, known, catalogue)
 
 
 class _Parted:
@@ -167,43 +160,9 @@ def _places(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalog
     )
 
 
-def draft_month(
-    month: str,
-    subscriptions: pl.DataFrame,
-    cycles: pl.DataFrame,
-    packages: pl.DataFrame,
-    decisions: pl.DataFrame,
-    rated: pl.DataFrame,
-    dues: pl.DataFrame,
-    differences: pl.DataFrame,
-    accounts: pl.DataFrame,
-    tax_rates: pl.DataFrame,
-    issued: Issued,
-    catalogue: Catalogue,
-) -> Drafts:
-    """The drafts of a month's open billing dates, and of the settlement dates of subscriptions that have ended.
-
-    Parameters
-    ----------
-    subscriptions
-        Those there are, and those that were issued to and are no more.
-    dues
-        The table DUES of the month.
-    differences
-        As `with_settlements` and `by_billing_document`, of all months before.
-    """
-    dates = ["subscription_id", "billing_date"]
-    open_dates = open_to_documents(cycles.join(issued.closed, on=dates, how="anti"), issued.passed)
-    due = dues.join(issued.closed, on=dates, how="anti").with_columns(due_on="billing_date", due_kind="kind")
-    # a late yearly fee has a date of its own, which closes with its document only
-    own = pl.concat(
-        [
-            open_to_documents(due.join(cycles, on=dates, how="semi"), issued.passed),
-            due.join(cycles, on=dates, how="anti"),
-        ]
-    )
-    prior = _prior_lines(month, subscriptions, open_dates, differences, issued, catalogue)
-    lines = _numbered_lines(pl.concat([own, prior], how="diagonal").select(prior.columns), catalogue)
+def draft_month(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> Drafts:
+    """The drafts of a month's open billing dates, and of the settlement dates of subscriptions that have ended."""
+    lines = _drafted_lines(month, given, issued, catalogue)
     documents = (
         lines.group_by(_KEYS, maintain_order=True)
         .agg(net=pl.col("amount").sum(), _billable=(pl.col("amount") != 0).any())
@@ -212,12 +171,7 @@ def draft_month(
         .drop("_billable")
     )
     lines = lines.join(documents.select(_KEYS), on=_KEYS, how="semi", maintain_order="left")
-    is_own = pl.col("gives_back").is_null()
-    own = lines.filter(is_own).group_by(_KEYS, maintain_order=True).agg(net=pl.col("amount").sum())
-    back = lines.filter(~is_own).group_by(*_KEYS, number="gives_back").agg(net=pl.col("amount").sum())
-    taxes = joined_taxes(
-        document_taxes(own, accounts, tax_rates, catalogue), taxes_given_back(back, issued.taxes, catalogue), catalogue
-    )
+    taxes = _drafted_taxes(lines, given, issued, catalogue)
     tax_sums = taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum())
     documents = (
         documents.join(tax_sums, on=_KEYS, how="left", maintain_order="left")
@@ -234,16 +188,48 @@ def draft_month(
         )
     )
     parts = [
-        line_list(lines, rated, catalogue),
-        usage_list(documents, rated, catalogue),
-        change_list(packages, decisions, catalogue),
+        line_list(lines, given.rated, catalogue),
+        usage_list(documents, given.rated, catalogue),
+        change_list(given.packages, given.decisions, catalogue),
         tax_list(taxes, catalogue),
         comparison(documents, lines, issued.documents, issued.lines, catalogue),
     ]
+    cycles, packages = _with_late_dates(given.cycles, given.packages)
     content = contents(
-        documents, parts, subscriptions, *_with_late_dates(cycles, packages), accounts=accounts, catalogue=catalogue
+        documents,
+        parts=parts,
+        subscriptions=given.subscriptions,
+        cycles=cycles,
+        packages=packages,
+        accounts=given.accounts,
+        catalogue=catalogue,
     )
     return drafts_of(month, documents, lines, taxes, content)
+
+
+def _drafted_lines(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> pl.DataFrame:
+    """What is due on open dates and what settles earlier cycles, numbered."""
+    dates, cycles = ["subscription_id", "billing_date"], given.cycles
+    open_dates = open_to_documents(cycles.join(issued.closed, on=dates, how="anti"), issued.passed)
+    due = given.dues.join(issued.closed, on=dates, how="anti").with_columns(due_on="billing_date", due_kind="kind")
+    # a late yearly fee has a date of its own, which closes with its document only
+    own = pl.concat(
+        [
+            open_to_documents(due.join(cycles, on=dates, how="semi"), issued.passed),
+            due.join(cycles, on=dates, how="anti"),
+        ]
+    )
+    prior = _prior_lines(month, given.subscriptions, open_dates, given.differences, issued, catalogue)
+    return _numbered_lines(pl.concat([own, prior], how="diagonal").select(prior.columns), catalogue)
+
+
+def _drafted_taxes(lines: pl.DataFrame, given: ToDraft, issued: Issued, catalogue: Catalogue) -> pl.DataFrame:
+    """Taxes of what is billed and of what is given back (rules 4 and 24)."""
+    is_own = pl.col("gives_back").is_null()
+    own = lines.filter(is_own).group_by(_KEYS, maintain_order=True).agg(net=pl.col("amount").sum())
+    back = lines.filter(~is_own).group_by(*_KEYS, number="gives_back").agg(net=pl.col("amount").sum())
+    billed = document_taxes(own, given.accounts, given.tax_rates, catalogue)
+    return joined_taxes(billed, taxes_given_back(back, issued.taxes, catalogue), catalogue)
 
 
 def _with_late_dates(cycles: pl.DataFrame, packages: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

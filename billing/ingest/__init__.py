@@ -1,17 +1,17 @@
 """Usage in: from delivered files to counted events, and every row that does not count set aside with its reason."""
 
+from billing.ingest.days_to_ingest import pending_days
 from billing.ingest.deliveries import IngestOutcome, ingest_deliveries
 from billing.ingest.events import (
     accounts_of_events,
     event_files,
     event_hashes,
-    events_fingerprint,
+    events_digest,
     repeated_events,
     scan_event_parts,
     scan_events,
 )
 from billing.ingest.parsed_deliveries import Progress
-from billing.ingest.pending import pending_days
 
 __all__ = [
     "IngestOutcome",
@@ -19,7 +19,7 @@ __all__ = [
     "accounts_of_events",
     "event_files",
     "event_hashes",
-    "events_fingerprint",
+    "events_digest",
     "ingest_deliveries",
     "pending_days",
     "repeated_events",

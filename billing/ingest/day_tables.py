@@ -11,11 +11,11 @@ from typing import Final
 import polars as pl
 
 from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
-from billing.ingest.demands import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE, shown
 from billing.ingest.formats.parquet_pieces import row_groups, write_table
-from billing.ingest.measured import FLAT_VALUE, read_column
-from billing.ingest.parsed_places import Place
+from billing.ingest.metric_members import FLAT_VALUE, read_column
+from billing.ingest.parsed_locations import Place
 from billing.ingest.parsed_rows import PARSED, with_details
+from billing.ingest.required_columns import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE, shown
 from billing.ingest.state import DayState, FileState
 from billing.ingest.validation import Rules
 from billing.model.calendar import first_day, months_after, months_between
@@ -59,6 +59,7 @@ Valid = Callable[[Path], pl.Series]
 
 def write_day(
     home: Home,
+    *,
     day: date,
     files: Sequence[ParsedVersion],
     marks: pl.DataFrame,

@@ -21,13 +21,13 @@ import polars as pl
 
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_tables import ParsedVersion, rewrite_repeats, write_day
-from billing.ingest.demands import UNREADABLE_FILE
+from billing.ingest.duplicates import Marking, read_columns
 from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
 from billing.ingest.malloc import blocks_kept
-from billing.ingest.marking import Marking, read_columns
 from billing.ingest.parsed_deliveries import Done, Job, ParsedDeliveries, Progress
-from billing.ingest.sources import sources_of
+from billing.ingest.parsed_sources import sources_of
+from billing.ingest.required_columns import UNREADABLE_FILE
 from billing.ingest.state import (
     DayState,
     State,
@@ -42,7 +42,7 @@ from billing.ingest.state import (
     write_accounts,
     write_state,
 )
-from billing.ingest.unusable import STRAY, unusable_deliveries
+from billing.ingest.unusable_files import STRAY, unusable_deliveries
 from billing.ingest.validation import UNKNOWN_ACCOUNT, Rules
 from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
@@ -86,6 +86,7 @@ class IngestOutcome:
 
 def ingest_deliveries(
     home: Home,
+    *,
     metrics: Sequence[Metric],
     accounts: pl.Series | AbstractSet[str],
     time_zone: str,
@@ -154,7 +155,15 @@ class _Ingest:
         self.warnings: list[str] = []
         self.stamps: dict[str, tuple[int, ...]] = dict(self.state.stamps) if self.state else {}
         self.sizes: dict[tuple[date, str], int] = {}
-        self.parsed = ParsedDeliveries(home, rules, self.delivered, self.stamps, self.sizes, self._each, progress)
+        self.parsed = ParsedDeliveries(
+            home,
+            rules=rules,
+            delivered=self.delivered,
+            stamps=self.stamps,
+            sizes=self.sizes,
+            each=self._each,
+            progress=progress,
+        )
         self.marking = Marking(home, rules, self.parsed, self._each, progress)
 
     def run(self) -> IngestOutcome:
@@ -283,7 +292,15 @@ class _Ingest:
         def valid(path: Path) -> pl.Series:
             return self.marking.valid_hashes(sources[path], day).is_not_null()
 
-        return write_day(self.home, day, files, marks, self.rules, self._find_texts(day, files), valid)
+        return write_day(
+            self.home,
+            day=day,
+            files=files,
+            marks=marks,
+            rules=self.rules,
+            texts=self._find_texts(day, files),
+            valid=valid,
+        )
 
     def _find_texts(self, day: date, files: Sequence[ParsedVersion]) -> Callable[[pl.DataFrame], pl.DataFrame]:
         """Texts of rows: as kept by the last ingest of the same bytes, or from the delivered file."""
@@ -399,9 +416,9 @@ class _Ingest:
         if not self.landing.strays:
             remove_file(path)
             return
-        rejects = pl.DataFrame({"file": list(self.landing.strays)}).with_columns(
+        rejects = pl.DataFrame({"file": [f"usage/{path}" for path in self.landing.strays]}).with_columns(
             reason=pl.lit(UNREADABLE_FILE),
-            text=pl.format("usage/{}: {}", "file", pl.lit(STRAY)),
+            text=pl.format("{}: {}", "file", pl.lit(STRAY)),
             detail=pl.lit(f"file: {STRAY}"),
         )
         rejects = pl.concat([REJECTS.empty(), rejects], how="diagonal")

@@ -81,7 +81,7 @@ def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None
     )
 
 
-def events_fingerprint(home: Home, months: Sequence[str], as_of: date | None = None) -> str:
+def events_digest(home: Home, months: Sequence[str], as_of: date | None = None) -> str:
     """A hash that changes whenever `scan_events` or `repeated_events` would give other rows."""
     paths = event_files(home, months, as_of) + _day_files(home, REPEATS, months, as_of)
     fingerprint = hashlib.sha256()

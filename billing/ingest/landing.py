@@ -62,7 +62,7 @@ class DeliveredFile:
 
 @dataclass(frozen=True)
 class Landing:
-    """The delivered files up to a day, sorted, and the names in landing/usage that are no delivery day."""
+    """The delivered files up to a day, and the paths below usage/ that are no delivery day (`folder/`, or a file)."""
 
     files: tuple[DeliveredFile, ...]
     strays: tuple[str, ...]
@@ -134,9 +134,9 @@ def _day_folders(usage: Path) -> tuple[list[_DayFolder], list[str]]:
             try:
                 _add_days_of_year(entry, usage, folders, strays)
             except OSError:
-                strays.append(entry.name)
+                strays.append(f"{entry.name}/")
         else:
-            strays.append(readable_name(entry.name))
+            strays.append(_path_below(entry, entry.name))
     return folders, strays
 
 
@@ -150,7 +150,7 @@ def _add_days_of_year(year: "os.DirEntry[str]", usage: Path, folders: list[_DayF
     """
     for month in _entries(year.path):
         if not _TWO_DIGITS.fullmatch(month.name) or not _is_folder(month) or month.is_symlink():
-            strays.append(readable_name(f"{year.name}/{month.name}"))
+            strays.append(_path_below(month, f"{year.name}/{month.name}"))
             continue
         for entry in _entries(month.path):
             name = f"{year.name}/{month.name}/{entry.name}"
@@ -158,7 +158,11 @@ def _add_days_of_year(year: "os.DirEntry[str]", usage: Path, folders: list[_DayF
             if day is not None and _is_folder(entry):
                 folders.append(_day_folder(day, entry, name, usage))
             else:
-                strays.append(readable_name(name))
+                strays.append(_path_below(entry, name))
+
+
+def _path_below(entry: "os.DirEntry[str]", name: str) -> str:
+    return readable_name(name) + ("/" if _is_folder(entry) and not entry.is_symlink() else "")
 
 
 def _day_folder(day: date, entry: "os.DirEntry[str]", name: str, usage: Path) -> _DayFolder:

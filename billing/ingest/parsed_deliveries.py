@@ -18,8 +18,8 @@ from billing.ingest.formats.compression import TooLargeError, UnreadableFileErro
 from billing.ingest.formats.parquet_pieces import row_groups
 from billing.ingest.hash_cache import keep_hashes
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.measured import FLAT_VALUE
-from billing.ingest.parsed_places import ParsedFolder, Place, write_shared
+from billing.ingest.metric_members import FLAT_VALUE
+from billing.ingest.parsed_locations import ParsedFolder, Place, write_shared
 from billing.ingest.parsed_rows import with_details
 from billing.ingest.small_files import SMALL, ParsedTogether, parse_together
 from billing.ingest.state import delivery_label, stamp
@@ -61,6 +61,7 @@ class ParsedDeliveries:
     def __init__(
         self,
         home: Home,
+        *,
         rules: Rules,
         delivered: Mapping[tuple[date, str], DeliveredFile],
         stamps: Mapping[str, tuple[int, ...]],

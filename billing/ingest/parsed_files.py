@@ -17,7 +17,6 @@ from urllib.parse import quote
 import polars as pl
 from polars.exceptions import PanicException
 
-from billing.ingest.demands import UNFINISHED_LINE, UNPARSEABLE, UNREADABLE_FILE
 from billing.ingest.formats.compression import UnreadableFileError
 from billing.ingest.formats.csv_events import csv_pieces
 from billing.ingest.formats.delivered_bytes import Delivered, open_delivered
@@ -26,7 +25,7 @@ from billing.ingest.formats.json_events import fields_of_lines, json_pieces, jso
 from billing.ingest.formats.parquet_events import parquet_pieces
 from billing.ingest.formats.parquet_pieces import write_pieces
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.measured import (
+from billing.ingest.metric_members import (
     EventTypes,
     event_types_digest,
     event_types_of,
@@ -34,6 +33,7 @@ from billing.ingest.measured import (
     measured_paths,
 )
 from billing.ingest.parsed_rows import PARSED, Piece, set_aside, unreadable, value_columns, with_details
+from billing.ingest.required_columns import UNFINISHED_LINE, UNPARSEABLE, UNREADABLE_FILE
 from billing.model.card_numbers import mask_card_number_column
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 from billing.store.files import write_file

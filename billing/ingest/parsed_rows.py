@@ -8,7 +8,8 @@ from typing import Final, Literal
 import polars as pl
 import pyarrow as pa
 
-from billing.ingest.demands import (
+from billing.ingest.metric_members import FLAT_VALUE, EventTypes
+from billing.ingest.required_columns import (
     BELOW_ZERO,
     CONTROL,
     IDENTIFIERS,
@@ -24,7 +25,6 @@ from billing.ingest.demands import (
     fault_words,
     of_type,
 )
-from billing.ingest.measured import FLAT_VALUE, EventTypes
 from billing.model.card_numbers import mask_card_number_column, mask_card_numbers
 from billing.model.columns import INSTANT
 

@@ -12,14 +12,13 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest.demands import UNFINISHED_LINE, UNPARSEABLE
 from billing.ingest.formats.compression import Content, TooLargeError, UnreadableFileError
 from billing.ingest.formats.csv_events import csv_pieces
 from billing.ingest.formats.file_kind import BYTE_ORDER_MARK, is_flat_header
 from billing.ingest.formats.json_events import json_pieces
 from billing.ingest.formats.json_records import holds_records
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.measured import EventTypes
+from billing.ingest.metric_members import EventTypes
 from billing.ingest.parsed_files import (
     FileVersion,
     concerning_one_file,
@@ -28,6 +27,7 @@ from billing.ingest.parsed_files import (
     unreadable_file,
 )
 from billing.ingest.parsed_rows import set_aside
+from billing.ingest.required_columns import UNFINISHED_LINE, UNPARSEABLE
 from billing.model.errors import InterruptedRunError
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 

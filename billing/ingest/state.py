@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -76,7 +77,17 @@ def state_path(home: Home) -> Path:
 def read_state(home: Home) -> State | None:
     """The state, or None when there is none to rely on."""
     try:
-        content = json.loads(state_path(home).read_bytes())
+        found = state_path(home).stat()
+    except OSError:
+        return None
+    return _read_state(state_path(home), found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+@lru_cache(maxsize=4)
+def _read_state(path: Path, *_: int) -> State | None:
+    """The state in a file as it stands: a run asks for it dozens of times, and it is only ever replaced."""
+    try:
+        content = json.loads(path.read_bytes())
         if content["version"] != INGEST_VERSION:
             return None
         return State(

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from billing.ingest.demands import shown
-from billing.ingest.measured import EventTypes, event_types
+from billing.ingest.metric_members import EventTypes, event_types
+from billing.ingest.required_columns import shown
 from billing.model.catalogue import Metric
 from billing.model.columns import INSTANT
 from billing.model.file_limits import DEFAULT_LIMITS, Limits

@@ -1,4 +1,8 @@
-"""Read catalogue.yaml: versioned packages, tariffs, agreements, metrics and policy (rules 5 and 28)."""
+"""Read catalogue.yaml: what is measured, what is sold, at which price, under which policy (rules 5 and 28).
+
+What is not understood is refused, naming line, place, what was found and what was expected. Numbers are read as
+written: no binary float ever exists.
+"""
 
 import hashlib
 from dataclasses import replace

@@ -141,6 +141,8 @@ def read_csv(path: Path, encoding: str) -> pl.DataFrame:
         When two columns have the same name, or the file is written in no encoding that is known.
     """
     text = _text_lines(_decoded(path.read_bytes(), encoding))
+    if not text.strip():
+        raise ValueError("found an empty file, expected a first line with the names of the columns")
     header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")), [])]
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:

@@ -1,4 +1,8 @@
-"""Read accounts, requests, payments and the tax table of a landing folder (rule 28)."""
+"""Read what is given beside usage: accounts, requests, payments and tax rates (rules 11, 24, 26 and 27).
+
+A row that is wrong is set aside with its reason and never stops the rest. A file that cannot be read at all, or a
+wrong tax table, is refused before anything is computed: a cancellation or a tax left out is money that is wrong.
+"""
 
 from dataclasses import dataclass, field
 from typing import Final

@@ -45,6 +45,12 @@ def _writer(dtype: Any, decimals: int) -> Callable[[Any], Any]:
     return lambda value: value
 
 
+def money_in_words(value: Decimal, decimals: int) -> str:
+    """An amount with the decimals of its currency, more only where it has more."""
+    rounded = f"{value:.{decimals}f}"
+    return rounded if Decimal(rounded) == value else plain_number(value)
+
+
 def plain_number(value: Decimal) -> str:
     """A decimal without trailing zeros and without an exponent: 61.2, 27350, 0."""
     text = f"{value:f}"

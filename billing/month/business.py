@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -17,11 +18,17 @@ from billing.model.catalogue import Catalogue
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
+from billing.month.computed import Computed
 from billing.month.issued_settings import refuse_moved_settings
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
-from billing.rules.held_back import accounts_without_row, refuse_lacking_accounts, subscriptions_without_request
+from billing.rules.missing_accounts import (
+    accounts_without_row,
+    new_accounts_set_aside,
+    refuse_lacking_accounts,
+    subscriptions_without_request,
+)
 from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import TermsFrames, terms_frames
 from billing.rules.withdrawals import without_withdrawn
@@ -40,10 +47,8 @@ class Business:
         The movable clock: deliveries, requests and payments after this day do not exist yet.
     issues
         Whether the run may issue; a draft run computes only.
-    hashes
-        Of parts of what was given, kept by `billing.month.fingerprint`.
-    found
-        Small frames by all that they were computed from, kept by `billing.month.steps`.
+    computed
+        What several steps ask for and is computed once.
     """
 
     home: Home
@@ -52,9 +57,7 @@ class Business:
     register: Register
     as_of: date
     issues: bool = True
-    _by_count: dict[int, tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]] = field(default_factory=dict, compare=False)
-    hashes: dict[tuple[object, ...], str] = field(default_factory=dict, compare=False)
-    found: dict[tuple[object, ...], pl.DataFrame] = field(default_factory=dict, compare=False)
+    computed: Computed = field(default_factory=Computed, compare=False)
 
     @classmethod
     def load(cls, root: Path, as_of: date, register_url: str | None = None, issues: bool = True) -> "Business":
@@ -76,6 +79,11 @@ class Business:
         inputs = read_inputs(home, catalogue, register.billed_accounts())
         # policy auto_issue false: runs stop at drafts until someone issues
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
+
+    def at(self, as_of: date, issues: bool | None = None, **others: Any) -> "Business":
+        """This business as of another day, issuing or not, or with another home or register: nothing computed yet."""
+        issues = self.issues if issues is None else issues
+        return replace(self, as_of=as_of, issues=issues, computed=Computed(), **others)
 
     @contextmanager
     def alone(self, patience: float = 0) -> Iterator[None]:
@@ -137,8 +145,13 @@ class Business:
     @property
     def parked(self) -> pl.DataFrame:
         """account_id, reason, detail: the accounts that cannot be billed, whatever the month; sorted."""
-        found = pl.concat([self.without_row, self.lives.parked])
+        new = new_accounts_set_aside(self.inputs.known_accounts, self.inputs.rejects)
+        found = pl.concat([self.without_row, self.lives.parked, new])
         return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
+
+    def knows(self, account: str) -> bool:
+        """Whether an account has a row in the accounts file, was billed, or is parked as its row is set aside."""
+        return account in self.inputs.known_accounts or account in self.parked["account_id"]
 
     def parked_in(self, month: str) -> pl.DataFrame:
         """As `parked`, of a month: where all billing dates are closed, what was computed before a row went stands.
@@ -183,11 +196,7 @@ class Business:
     @property
     def _paid(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         """Payments, unknown payments and suspensions, read again when documents have been issued since."""
-        issued = self.register.count()
-        if issued not in self._by_count:
-            self._by_count.clear()
-            self._by_count[issued] = self._match_payments()
-        return self._by_count[issued]
+        return self.computed.once("payments", self.register.count(), self._match_payments)
 
     def _match_payments(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         given = self.inputs.payments.filter(pl.col("on") <= self.as_of)

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from billing.ingest import (
-    events_fingerprint,
+    events_digest,
 )
 from billing.model.columns import Table
 from billing.model.tables import PACKAGES, USAGE
@@ -36,16 +36,10 @@ def computed_once(
     given
         Whatever else it is made of, but for the business as it was given and what was paid on issued documents.
     """
-    register = business.register
-    events = events_fingerprint(business.home, events_of, business.as_of)
+    events = events_digest(business.home, events_of, business.as_of)
     hashes = [path.exists() and file_hash(path) for path in tables]
-    key = (what, month, id(register), register.count(), business.home.root, business.as_of, events, *hashes, *given)
-    if key not in business.found:
-        # what it was before is not asked for again
-        for other in [each for each in business.found if each[:2] == key[:2]]:
-            del business.found[other]
-        business.found[key] = compute()
-    return business.found[key]
+    key = (business.register.count(), events, *hashes, *given)
+    return business.computed.once((what, month), key, compute)
 
 
 def rated_charges(business: Business, month: str) -> pl.DataFrame:

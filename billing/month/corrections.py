@@ -19,7 +19,7 @@ from billing.month.true_ups import (
     month_differences,
     taxes_left,
 )
-from billing.rules.given_back import by_billing_document
+from billing.rules.credited_documents import by_billing_document
 
 
 def refuse_unissued_month(business: Business, month: str) -> None:
@@ -51,14 +51,16 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
     documents = documents.join(differences, on="subscription_id", how="semi", maintain_order="left")
     return correction_notes(
         month,
-        by_billing_document(differences_with_lines(business, differences), billed_lines(business, differences)),
-        reason,
-        billed_subscriptions(business),
-        required_table(business, PACKAGES, month),
-        documents,
-        taxes_left(business, documents["number"]),
-        business.inputs.accounts,
-        business.catalogue,
+        differences=by_billing_document(
+            differences_with_lines(business, differences), billed_lines(business, differences)
+        ),
+        reason=reason,
+        subscriptions=billed_subscriptions(business),
+        packages=required_table(business, PACKAGES, month),
+        documents=documents,
+        taxes=taxes_left(business, documents["number"]),
+        accounts=business.inputs.accounts,
+        catalogue=business.catalogue,
     )
 
 

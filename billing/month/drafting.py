@@ -1,20 +1,21 @@
 """Draft the documents of a month (rule 19)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date
 from functools import partial
-from pathlib import Path
+from typing import Final
 
 import polars as pl
 
 from billing.documents.credit_notes import refund_notes
-from billing.documents.drafts import Drafts, Issued, draft_ranges, with_notes
+from billing.documents.drafts import Drafts, Issued, ToDraft, draft_ranges, with_notes
 from billing.model.calendar import months_after
 from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up
 from billing.month.context import rated_charges, required_table, without_parked
 from billing.month.parking import park
+from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.month.true_ups import (
     approved_refunds,
     billed_lines,
@@ -24,9 +25,11 @@ from billing.month.true_ups import (
     taxes_left,
 )
 from billing.register.issued_documents import IssuedRows
-from billing.rules.given_back import by_billing_document
-from billing.store.files import write_bytes, write_file
+from billing.rules.credited_documents import by_billing_document
+from billing.store.files import write_file
 from billing.store.frames import scan_frames, write_frame, write_frames, write_rows
+
+_DRAFTED: Final = "drafted"
 
 
 def write_drafts(business: Business, month: str) -> Drafts:
@@ -79,15 +82,40 @@ def _write_drafts(business: Business, month: str) -> Drafts:
     for table, frame in ((DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
         write_frame(business.home.partition(table, month), frame, table)
     # last: drafts that a killed run left beside an older state are never issued
-    write_bytes(drafted_from_path(business, month), f"{seen}\nas of {business.as_of}\n".encode())
+    write_record(
+        month_record(business.home, month, _DRAFTED), Record({"register": seen, "as of": business.as_of.isoformat()})
+    )
     return drafts
 
 
 def drafted_as_of(business: Business, month: str) -> date | None:
     """The as-of day of the run that made the month's drafts; None when there are none."""
-    path = drafted_from_path(business, month)
-    said = path.read_text().splitlines() if path.exists() else []
-    return date.fromisoformat(said[1].removeprefix("as of ")) if len(said) > 1 else None
+    inputs = _drafted_inputs(business, month)
+    return date.fromisoformat(inputs["as of"]) if inputs else None
+
+
+def drafted_from(business: Business, month: str) -> str:
+    """The state of the register that the month's drafts were made from.
+
+    Raises
+    ------
+    FileNotFoundError
+        When there are none.
+    """
+    inputs = _drafted_inputs(business, month)
+    if not inputs:
+        raise FileNotFoundError(f"drafts of {month} have not been computed: bill that month first")
+    return inputs["register"]
+
+
+def _drafted_inputs(business: Business, month: str) -> Mapping[str, str]:
+    path = month_record(business.home, month, _DRAFTED)
+    record, before = read_record(path), path.with_name("drafted_from.txt")
+    if record is None and before.exists():
+        # versions before 0.3 wrote two lines
+        register, day = before.read_text().splitlines()
+        return {"register": register, "as of": day.removeprefix("as of ")}
+    return record.inputs if record else {}
 
 
 def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
@@ -96,20 +124,19 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
     change = pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("outcome") == "approved")
-    return draft_ranges(
-        month,
-        without_parked(billed_subscriptions(business), parked),
-        without_parked(required_table(business, CYCLES, month), parked),
-        required_table(business, PACKAGES, month),
-        required_table(business, DECISIONS, month, change),
-        rated,
-        without_parked(required_table(business, DUES, month), parked),
-        differences,
-        business.inputs.accounts,
-        business.inputs.tax_rates,
-        issued_so_far(business, month, rows, differences["gives_back"]),
-        business.catalogue,
+    given = ToDraft(
+        subscriptions=without_parked(billed_subscriptions(business), parked),
+        cycles=without_parked(required_table(business, CYCLES, month), parked),
+        packages=required_table(business, PACKAGES, month),
+        decisions=required_table(business, DECISIONS, month, change),
+        rated=rated,
+        dues=without_parked(required_table(business, DUES, month), parked),
+        differences=differences,
+        accounts=business.inputs.accounts,
+        tax_rates=business.inputs.tax_rates,
     )
+    issued = issued_so_far(business, month, rows, differences["gives_back"])
+    return draft_ranges(month, given, issued, business.catalogue)
 
 
 def keep_drafts_after(business: Business, month: str, through: date) -> None:
@@ -127,24 +154,19 @@ def rows_through(pages: pl.LazyFrame, through: date) -> int:
     return int(pages.select((pl.col("billing_date") <= through).sum()).collect().item())
 
 
-def drafted_from_path(business: Business, month: str) -> Path:
-    """The file that keeps the state of the register which the month's drafts were made from."""
-    return business.home.lake / "fingerprints" / f"billing_month={month}" / "drafted_from.txt"
-
-
 def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Drafts:
     refunds = approved_refunds(business)
     numbers = rows.documents.join(refunds, on="subscription_id", how="semi")["number"]
     return refund_notes(
         month,
-        refunds,
-        business.lives.subscriptions,
-        required_table(business, PACKAGES, month),
-        rows.documents,
-        rows.lines,
-        taxes_left(business, numbers),
-        business.inputs.accounts,
-        business.catalogue,
+        refunds=refunds,
+        subscriptions=business.lives.subscriptions,
+        packages=required_table(business, PACKAGES, month),
+        documents=rows.documents,
+        lines=rows.lines,
+        taxes=taxes_left(business, numbers),
+        accounts=business.inputs.accounts,
+        catalogue=business.catalogue,
     )
 
 

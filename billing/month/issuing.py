@@ -19,11 +19,12 @@ from billing.model.tables import (
     PARKED,
     TAXES,
 )
+from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.context import required_table, without_parked
 from billing.month.drafting import (
     drafted_as_of,
-    drafted_from_path,
+    drafted_from,
     drafted_refund_notes,
     keep_drafts_after,
     rows_through,
@@ -36,7 +37,7 @@ from billing.month.true_ups import approved_refunds
 from billing.month.unbilled import accounts_that_lost_events
 from billing.register.issued_documents import IssuedRows
 from billing.register.register import SERIES, Issue
-from billing.rules.held_back import PASSES_DATES
+from billing.rules.missing_accounts import PASSES_DATES
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.frames import scan_frames, write_frame
 
@@ -126,9 +127,11 @@ def refuse_lost_documents(business: Business) -> None:
         if (number := _NUMBER.fullmatch(path.stem)) and int(number["sequence"]) > last.get(number["series"], 0)
     )
     if lost:
+        such = counted(len(lost), "such PDF")
         raise RefusedError(
-            f"{lost[0]}: found the PDF of a document that the register does not know ({len(lost)} such PDFs), expected "
-            "none: the register is older than what was issued, and would give these numbers and bill these dates again."
+            f"{lost[0]}: found the PDF of a document that the register does not know ({such}),"
+            " expected none: the register is older than what was issued, and would give these numbers and bill these "
+            "dates again."
             " Put the latest register back; where it is lost, settle these documents first, then move their PDFs away "
             "(docs/operations.md, Restore)"
         )
@@ -161,7 +164,7 @@ def _was_issued_since(business: Business, month: str) -> bool:
 
     A month that was drafted as of another day holds what this run does not know.
     """
-    seen = drafted_from_path(business, month).read_text().splitlines()[0]
+    seen = drafted_from(business, month)
     return seen != business.register.state() and drafted_as_of(business, month) == business.as_of
 
 
@@ -235,10 +238,13 @@ def issue_of_month(business: Business, month: str, through: date) -> Issue:
         taxes=without_parked(required_table(business, DRAFT_TAXES, month, reached), parked),
         closing=pl.concat([closing, settled]),
         decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
-        seen=drafted_from_path(business, month).read_text().splitlines()[0],
+        seen=drafted_from(business, month),
         begun=_newly_begun(business, closing),
         measured=newly_measured(business),
-        passed=parked.filter(pl.col("reason").is_in(PASSES_DATES))["account_id"],
+        # of an account that was never billed no date has gone by: each is billed by an invoice of its own
+        passed=parked.filter(
+            pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
+        )["account_id"],
     )
 
 

@@ -15,8 +15,10 @@ from typing import Final
 
 import polars as pl
 
+from billing.ingest.landing import delivered_files
 from billing.ingest.state import DayState, read_state
 from billing.model.calendar import first_day, months_after
+from billing.model.card_numbers import mask_card_numbers
 from billing.model.errors import InterruptedRunError
 from billing.model.tables import EVENTS
 from billing.model.text import counted
@@ -79,6 +81,24 @@ def lost_deliveries(business: Business) -> pl.DataFrame:
 
     Those whose loss was accepted are left out.
     """
+    accepted = business.register.accepted_losses()
+    unread = _not_in_lake(business).join(accepted, on=["delivery_day", "file", "sha256"], how="anti")
+    return unread.filter(~_in_landing(business, unread)).sort("delivery_day", "file")
+
+
+def missing_usage(business: Business, first: date, last: date) -> str:
+    """Of the deliveries with usage of these local days those that the lake has not, in words; nothing if it has all."""
+    unread = _not_in_lake(business).filter((pl.col("last_day") >= first) & (pl.col("first_day") <= last))
+    lost = unread.filter(~_in_landing(business, unread)).sort("delivery_day", "file")
+    if not lost.is_empty():
+        return in_words(lost, "with usage of these days")
+    if unread.is_empty():
+        return ""
+    return f"the lake lacks {counted(unread.height, 'delivered file')}, which `overage bill` reads again"
+
+
+def _not_in_lake(business: Business) -> pl.DataFrame:
+    """Recorded deliveries up to the as-of day that the lake has not: LOST_SCHEMA."""
     state = read_state(business.home)
     days = state.days if state else {}
     recorded = business.register.measured_digests().filter(pl.col("delivery_day") <= business.as_of)
@@ -87,19 +107,23 @@ def lost_deliveries(business: Business) -> pl.DataFrame:
         for day, version, digest in recorded.iter_rows()
         if day not in days or _digest(days[day]) != digest
     ]
-    lost = [
+    found = [
         (day, file["file"], file["sha256"], file["counted"], file["first"], file["last"])
         for day, packed in business.register.measured_files(moved)
         for file in _unpacked(packed)
         if day not in days or file["file"] not in days[day].files
     ]
-    frame = pl.DataFrame(lost, schema=LOST_SCHEMA | {"first_day": pl.String, "last_day": pl.String}, orient="row")
-    accepted = business.register.accepted_losses()
-    return (
-        frame.with_columns(pl.col("first_day", "last_day").str.to_date("%Y-%m-%d"))
-        .join(accepted, on=["delivery_day", "file", "sha256"], how="anti")
-        .sort("delivery_day", "file")
-    )
+    frame = pl.DataFrame(found, schema=LOST_SCHEMA | {"first_day": pl.String, "last_day": pl.String}, orient="row")
+    return frame.with_columns(pl.col("first_day", "last_day").str.to_date("%Y-%m-%d"))
+
+
+def _in_landing(business: Business, deliveries: pl.DataFrame) -> pl.Series:
+    """Whether landing has files of these days and names: they are read by the next run."""
+    # to list a large landing folder takes seconds
+    landed = [] if deliveries.is_empty() else delivered_files(business.home, business.as_of).files
+    there = {(file.day, mask_card_numbers(file.name)) for file in landed}
+    found = [key in there for key in deliveries.select("delivery_day", "file").iter_rows()]
+    return pl.Series(found, dtype=pl.Boolean)
 
 
 def losses_that_stand(business: Business) -> pl.DataFrame:
@@ -141,12 +165,12 @@ def refuse_lost_deliveries(business: Business, month: str, since: date | None = 
     )
 
 
-def in_words(lost: pl.DataFrame) -> str:
-    """Which deliveries are lost, and how much usage was counted from them."""
+def in_words(lost: pl.DataFrame, which: str = "it was measured from") -> str:
+    """Which deliveries are lost, and how much usage was counted from them; `which` says which deliveries are meant."""
     names = [f"usage/{day}/{file}" for day, file in lost.select("delivery_day", "file").head(_NAMED).iter_rows()]
     further = f" and {lost.height - _NAMED} more" if lost.height > _NAMED else ""
     events = counted(f"{lost['counted'].sum():,}", "row")
-    are = "delivery it was measured from is" if lost.height == 1 else "deliveries it was measured from are"
+    are = f"delivery {which} is" if lost.height == 1 else f"deliveries {which} are"
     return f"{lost.height} {are} neither in landing nor in the lake: {', '.join(names)}{further} ({events} counted)"
 
 

@@ -6,7 +6,7 @@ from billing.model.tables import CYCLES, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.context import rated_charges, required_table
 from billing.rules.charges import parked_by_rating
-from billing.rules.held_back import CONTRADICTION
+from billing.rules.missing_accounts import CONTRADICTION
 from billing.store.frames import write_frame
 
 

@@ -2,6 +2,7 @@
 
 from billing.model.card_numbers import contains_card_number
 from billing.model.errors import RefusedError
+from billing.model.text import counted
 
 _LONGEST_REASON = 500
 
@@ -25,6 +26,7 @@ def printable_reason(text: str) -> str:
         )
     if not reason or len(reason) > _LONGEST_REASON:
         raise RefusedError(
-            f"--reason: found {len(reason)} characters, expected 1 to {_LONGEST_REASON} that can be printed on a note"
+            f"--reason: found {counted(len(reason), 'character')}, expected 1 to {_LONGEST_REASON} that can be "
+            "printed on a note"
         )
     return reason

@@ -1,7 +1,7 @@
 """Issuing in two steps: somebody reviews the drafts, then exactly these are issued and nothing else."""
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
@@ -12,7 +12,7 @@ from billing.model.errors import RefusedError
 from billing.model.tables import DRAFTS
 from billing.month.business import Business
 from billing.month.drafting import drafted_as_of
-from billing.month.fingerprint import moved_inputs
+from billing.month.recorded_inputs.months import moved_inputs
 from billing.month.steps import days_to_ingest
 from billing.store.frames import read_frame
 
@@ -53,7 +53,7 @@ def review_of(business: Business, month: str) -> Review:
     as_of = drafted_as_of(business, month)
     if as_of is None:
         raise RefusedError(f"{month}: nothing has been drafted: bill it first, then review its drafts, then issue them")
-    through = replace(business, as_of=as_of).closes_through(month)
+    through = business.at(as_of).closes_through(month)
     drafts = read_frame(business.home.partition(DRAFTS, month), DRAFTS, [*_NAMES, "total"])
     due = drafts.filter(pl.col("billing_date") <= through)
     total = due.select(pl.col("total").sum().cast(pl.Decimal(38, business.catalogue.minor_units))).item()
@@ -69,7 +69,7 @@ def issued_business(business: Business, month: str, reviewed: str) -> Business |
         as_of = date.fromisoformat(reviewed.partition(".")[0])
     except ValueError:
         return None
-    then = replace(business, as_of=as_of, issues=True, _by_count={}, hashes={})
+    then = business.at(as_of, issues=True)
     register, through = business.register, then.closes_through(month)
     closed = register.closed_through(month)
     if closed is None or closed < through:
@@ -107,7 +107,7 @@ def reviewed_business(business: Business, month: str, reviewed: str) -> Business
             f"{month}: found the reviewed drafts {reviewed!r}, expected {review.identity!r}: the drafts there are now "
             "are not those that were reviewed; look at them, then issue them"
         )
-    then = replace(business, as_of=review.as_of, issues=False, _by_count={}, hashes={})
+    then = business.at(review.as_of, issues=False)
     moved = moved_inputs(then, month) or (["usage"] if days_to_ingest(then) else [])
     if moved:
         raise RefusedError(
@@ -118,4 +118,4 @@ def reviewed_business(business: Business, month: str, reviewed: str) -> Business
         closed, due = then.register.closed_through(earlier), then.closes_through(earlier)
         if due >= first_day(earlier) and (closed is None or closed < due):
             raise RefusedError(f"{month}: billing dates of {earlier} are open up to {due}: issue that month first")
-    return replace(then, issues=True, _by_count={}, hashes={})
+    return then.at(then.as_of, issues=True)

@@ -4,16 +4,15 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
 from billing.month.business import Business
 from billing.month.drafting import write_drafts
-from billing.month.fingerprint import moved_inputs, record_fingerprint
 from billing.month.issuing import issue_documents
-from billing.month.measured_usage import RECORD
+from billing.month.recorded_inputs.months import moved_inputs, record_month
+from billing.month.recorded_inputs.usage import RECORD
 from billing.month.steps import (
     billed_months,
     write_charges,
@@ -56,14 +55,15 @@ def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Itera
             if business.home.lake.is_dir():
                 # usage is measured anew, so that a copy checks what was added to it delivery by delivery
                 shutil.copytree(
-                    business.home.lake, root / "lake", copy_function=_link, ignore=shutil.ignore_patterns(RECORD)
+                    business.home.lake,
+                    root / "lake",
+                    copy_function=_link,
+                    ignore=shutil.ignore_patterns(f"{RECORD}.json"),
                 )
                 # who may only read the lake writes into the copy all the same, and removes it
                 for folder, _, _ in os.walk(root / "lake"):
                     Path(folder).chmod(0o700)
-            yield replace(
-                business, home=Home(root), register=register, as_of=as_of, issues=issues, _by_count={}, hashes={}
-            )
+            yield business.at(as_of, issues=issues, home=Home(root), register=register)
         finally:
             if issues:
                 register.close()
@@ -89,7 +89,7 @@ def bring_up_to_date(
             moved[month] = names
             for step in (*STEPS_OF_A_MONTH, write_unbilled, write_drafts, issue_documents):
                 step(business, month)
-            record_fingerprint(business, month)
+            record_month(business, month)
     return moved
 
 

@@ -1,4 +1,8 @@
-"""The steps of a month, from usage to charges: each reads tables of the lake and writes one."""
+"""The steps of a billing month: each reads the tables it needs, computes one table and writes it.
+
+Each is a pure function of the landing folder, the register and the tables of this month and the one before; running it
+again on unchanged input writes nothing.
+"""
 
 from datetime import date
 
@@ -15,22 +19,25 @@ from billing.ingest import (
     scan_event_parts,
     scan_events,
 )
+from billing.ingest.state import state_path
 from billing.model.calendar import months_after, months_between
 from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, EVENTS, LEVELS, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
+from billing.month.computed import file_stamp
 from billing.month.context import computed_once, rated_charges, required_table, without_parked
-from billing.month.given import recorded_deliveries
 from billing.month.lost_deliveries import refuse_lost_deliveries
-from billing.month.measured_usage import added_events, measuring_digest, record_measured
 from billing.month.parking import as_parked, contradictory_accounts, parked_accounts
+from billing.month.recorded_inputs.rows import recorded_deliveries
+from billing.month.recorded_inputs.usage import added_events, measuring_digest, record_measured
 from billing.month.true_ups import refund_amounts
 from billing.rules.charges import month_charges, month_dues
 from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.decisions import month_decisions
 from billing.rules.gauges import levels_at_close
 from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
-from billing.rules.usage import month_levels, month_usage, month_usage_with_more
+from billing.rules.refusals import refused_after_close, without_decided_voids
+from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
 from billing.store.frames import read_frame, scan_frames, write_frame
 from billing.store.home import Home
 
@@ -52,13 +59,13 @@ def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
     catalogue = business.catalogue
     return pending_days(
         business.home,
-        catalogue.metrics,
-        business.inputs.known_accounts,
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
-        business.as_of,
-        by_content,
-        catalogue.policy.limits,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.known_accounts,
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
+        through=business.as_of,
+        by_content=by_content,
+        limits=catalogue.policy.limits,
     )
 
 
@@ -67,10 +74,10 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
     catalogue = business.catalogue
     return ingest_deliveries(
         business.home,
-        catalogue.metrics,
-        business.inputs.known_accounts,
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.known_accounts,
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
         progress=progress,
         through=business.as_of,
         kept=recorded_deliveries(business.home),
@@ -116,23 +123,22 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
     months, as_of = [months_after(month, -1), month], business.as_of
     files = event_hashes(home, months, as_of)
     digest = measuring_digest(cycles, levels, business.catalogue.metrics)
-    inputs = (
-        month,
-        cycles.spans,
-        cycles.cycles,
-        levels,
-        scan_event_parts(home, months, as_of),
-        repeated_events(home, months, as_of),
-        accounts_of_events(home),
-        business.catalogue,
+    inputs = UsageInputs(
+        month=month,
+        spans=cycles.spans,
+        cycles=cycles.cycles,
+        levels=levels,
+        events=scan_event_parts(home, months, as_of),
+        repeated=repeated_events(home, months, as_of),
+        accounts=accounts_of_events(home),
+        catalogue=business.catalogue,
     )
     added = added_events(home, month, digest, files)
     if added is None:
-        usage = month_usage(*inputs)
+        usage = month_usage(inputs)
     else:
-        usage = month_usage_with_more(
-            read_frame(home.partition(USAGE, month), USAGE), scan_frames(added, EVENTS), *inputs
-        )
+        before = read_frame(home.partition(USAGE, month), USAGE)
+        usage = month_usage_with_more(inputs, before=before, added=scan_frames(added, EVENTS))
     write_frame(home.partition(USAGE, month), usage, USAGE, in_order=True)
     record_measured(home, month, digest, files)
     return usage
@@ -152,12 +158,10 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
     answers = business.lives.answers.filter(
         (pl.col("outcome") != "pending") | pl.col("request_id").is_in(changes["request_id"].drop_nulls().implode())
     )
-    answers = pl.concat([answers, _asked_after_the_close(business)])
-    # one answer stands: a cancellation or hold learnt after the close voids no change that was decided there (rule 9)
-    voided = pl.col("outcome") == "superseded"
-    if not answers.filter(voided).is_empty():
-        decided_before = business.register.closed_decision_ids().implode()
-        answers = answers.filter(~(voided & pl.col("request_id").is_in(decided_before)))
+    if business.lives.answers["outcome"].is_in(["pending", "superseded"]).any():
+        decided_before = business.register.closed_decision_ids()
+        late = refused_after_close(business.lives.answers, business.register.closed_dates(), decided_before)
+        answers = without_decided_voids(pl.concat([answers, late]), decided_before)
     decisions = month_decisions(
         month,
         pl.concat([closed, DECISIONS.conform(changes)]),
@@ -167,6 +171,7 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
         business.catalogue,
     )
     write_frame(business.home.partition(DECISIONS, month), decisions, DECISIONS, in_order=True)
+    business.computed.forget(("packages", month))
     return decisions
 
 
@@ -182,7 +187,15 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
     cycles = without_parked(required_table(business, CYCLES, month), parked)
     packages = required_table(business, PACKAGES, month)
     first_packages = _first_packages(business, cycles)
-    dues = month_dues(month, cycles, packages, first_packages, rated, business.terms, business.catalogue)
+    dues = month_dues(
+        month,
+        cycles=cycles,
+        packages=packages,
+        first_packages=first_packages,
+        rated=rated,
+        terms=business.terms,
+        catalogue=business.catalogue,
+    )
     write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
     write_frame(business.home.partition(DUES, month), dues, DUES, in_order=True)
     write_frame(business.home.partition(CHARGES, month), charges, CHARGES, in_order=True)
@@ -194,21 +207,38 @@ def cycles_of_month(business: Business, month: str) -> MonthCycles:
 
 
 def decided_packages(business: Business, month: str, closed: pl.DataFrame | None = None) -> PackageMonth:
-    """What is decided; `closed` is what the register holds of the month, where that is known without asking it."""
+    """What is decided; `closed` is what the register holds of the month, where that is known without asking it.
+
+    Computed once for PACKAGES and DECISIONS.
+    """
+    home = business.home
+    files = [state_path(home), *(home.partition(table, month) for table in (CYCLES, USAGE, LEVELS))]
+    resumed = business.lives.subscriptions["resumed_from"].is_not_null().any()
+    # the package of one that was resumed is looked for in all months, this one included
+    files += [
+        path
+        for path in sorted((home.lake / PACKAGES.name).glob("*/*.parquet"))
+        if resumed or month not in path.parent.name
+    ]
+    key = (business.register.revision(), *map(file_stamp, files))
+    return business.computed.once(("packages", month), key, lambda: _decided_packages(business, month, closed))
+
+
+def _decided_packages(business: Business, month: str, closed: pl.DataFrame | None) -> PackageMonth:
     cycles = required_table(business, CYCLES, month)
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
     previous = PACKAGES.empty() if is_first else required_table(business, PACKAGES, before)
     return decide_packages(
         month,
-        cycles,
-        required_table(business, USAGE, month),
-        _levels_of_downgrades(business, cycles, month),
-        previous.select("subscription_id", "opening_package", "waiting_package"),
-        _first_packages(business, cycles),
-        business.lives.answers,
-        business.register.closed_dates(month).select(list(CLOSED_SCHEMA)) if closed is None else closed,
-        business.terms,
+        cycles=cycles,
+        usage=required_table(business, USAGE, month),
+        levels=_levels_of_downgrades(business, cycles, month),
+        previous=previous.select("subscription_id", "opening_package", "waiting_package"),
+        first_packages=_first_packages(business, cycles),
+        answers=business.lives.answers,
+        closed=business.register.closed_dates(month).select(list(CLOSED_SCHEMA)) if closed is None else closed,
+        terms=business.terms,
     )
 
 
@@ -253,17 +283,4 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
         begun.join(last, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
         .join(subscribed, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
         .select("subscription_id", first_package=pl.coalesce("first_package", "old_package", "subscribed_package"))
-    )
-
-
-def _asked_after_the_close(business: Business) -> pl.DataFrame:
-    """Package changes that became known when the billing date they were meant for had been closed (rules 9 and 17)."""
-    pending = business.lives.answers.filter(pl.col("outcome") == "pending")
-    if pending.is_empty():
-        return pending
-    closed = business.register.closed_dates().select("subscription_id", effective_on="billing_date")
-    late = pending.join(closed, on=["subscription_id", "effective_on"], how="semi", maintain_order="left")
-    decided = business.register.closed_decision_ids().implode()
-    return late.filter(~pl.col("request_id").is_in(decided)).with_columns(
-        outcome=pl.lit("refused"), reason=pl.lit("known_after_the_close"), effective_on=pl.lit(None, pl.Date)
     )

@@ -10,29 +10,33 @@ from billing.month.business import Business
 from billing.month.lost_deliveries import losses_that_stand
 from billing.register.register import Register
 from billing.rules.balances import money_sent_back
+from billing.rules.missing_accounts import while_parked
 from billing.rules.tax import running_taxes
 from billing.rules.true_ups import open_differences
 
 
-def month_differences(business: Business, since: str, before: str, refunded_by: Register | None = None) -> pl.DataFrame:
+def month_differences(business: Business, since: str, before: str, later: Register | None = None) -> pl.DataFrame:
     """As `open_differences`, of the months from `since` to the one before `before`, all of them up to date.
 
     Parameters
     ----------
-    refunded_by
-        A later state of the register: a fee that it has paid back is left alone, too.
+    later
+        A later state of the register: a fee that it has paid back is left alone, too, and a date that it has closed and
+        that went by while its account was parked counts as closed.
     """
     months = months_between(since, months_after(before, -1))
     register, days = business.register, (first_day(since), first_day(before))
-    amounts = register.issued_amounts(*days)
-    if refunded_by is not None:
+    amounts, closed = register.issued_amounts(*days), register.closed_dates()
+    if later is not None:
         is_refund = pl.col("kind") == "refund"
-        amounts = pl.concat([amounts.filter(~is_refund), refunded_by.issued_amounts(*days).filter(is_refund)])
+        amounts = pl.concat([amounts.filter(~is_refund), later.issued_amounts(*days).filter(is_refund)])
+        came_back = while_parked(later.closed_dates(), register.dates_gone_by())
+        closed = pl.concat([closed, came_back])
     amounts = _with_refunds_taken_back(business, amounts)
     differences = open_differences(
         business.scan_months(DUES, months),
         business.scan_months(PARKED, months),
-        register.closed_dates().select("subscription_id", "billing_date"),
+        closed.select("subscription_id", "billing_date").unique(),
         amounts,
     )
     return _without_accepted_losses(differences, losses_that_stand(business))

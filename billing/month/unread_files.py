@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from billing.ingest.landing import delivered_files, is_left_alone, readable_name
-from billing.ingest.unusable import unusable_deliveries
+from billing.ingest.unusable_files import unusable_deliveries
 from billing.inputs.input_files import ENDINGS, EXPECTED_FILES
 from billing.inputs.reading import INPUTS, Inputs
 from billing.store.home import Home

@@ -146,6 +146,15 @@ class Connection:
             # registers of earlier versions look for a line's document at once
             connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
 
+    def revision(self) -> tuple[object, ...]:
+        """Moves whenever something is recorded that the tables of a month depend on; rows are never taken away."""
+        tables = (stored.documents, stored.closed_dates, stored.passed_dates, stored.accepted_losses)
+        counts = [sa.select(sa.func.count()).select_from(table).scalar_subquery() for table in tables]
+        months = stored.issued_months.c
+        through = sa.select(months.billing_month, months.closed_through).order_by(months.billing_month)
+        with self._engine.connect() as connection:
+            return (*connection.execute(sa.select(*counts)).one(), *map(tuple, connection.execute(through)))
+
     def _frame(self, query: sa.Select[Any] | sa.CompoundSelect[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
         """What a query finds, of the rows that the driver gives: an object a row costs more than to find it."""
         with self._engine.connect() as connection:

@@ -86,6 +86,16 @@ class RecordedFacts(Connection):
         )
         return self._frame(query, {"account_id": pl.String, "passed_through": pl.Date})
 
+    def dates_gone_by(self) -> pl.DataFrame:
+        """account_id, billing_month, passed_through: as `passed_dates`, of every month; sorted."""
+        table = stored.passed_dates.c
+        query = (
+            sa.select(table.account_id, table.billing_month, sa.func.max(table.passed_through, type_=sa.Date))
+            .group_by(table.account_id, table.billing_month)
+            .order_by(table.account_id, table.billing_month)
+        )
+        return self._frame(query, {"account_id": pl.String, "billing_month": pl.String, "passed_through": pl.Date})
+
     def measured_digests(self) -> pl.DataFrame:
         """delivery_day, version, digest: the latest record of each day's deliveries (see `measured_deliveries`)."""
         table = stored.measured_deliveries.c

@@ -6,7 +6,7 @@ import importlib.metadata
 from contextlib import suppress
 from dataclasses import dataclass
 
-from billing.rendering.faces import FACES, TEMPLATES
+from billing.rendering.fonts import FACES, TEMPLATES
 
 WEASYPRINT_VERSION = "70.0"
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from billing.rendering.drawing import Drawn, draw
 from billing.rendering.errors import MachineError, RenderingError
-from billing.rendering.plainer import is_beyond_paper, plainer
+from billing.rendering.simplified_content import is_beyond_paper, plainer
 from billing.store.files import write_bytes
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from billing.rendering.drawing import number_of, render_pdf, seconds_allowed
 from billing.rendering.errors import MachineError, RenderingError, WorkerDiedError
-from billing.rendering.faces import TEMPLATES
 from billing.rendering.files import Job, RenderedFile, Undrawn, read_content, render_file
-from billing.rendering.plainer import plainer
+from billing.rendering.fonts import TEMPLATES
+from billing.rendering.simplified_content import plainer
 from billing.store.files import scratch_path
 from billing.store.temporary_folder import temporary_folder
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import polars as pl
 
+from billing.ingest.dry_run import usage_that_would_be_set_aside
 from billing.ingest.landing import delivered_files
-from billing.ingest.trying import usage_that_would_be_set_aside
-from billing.ingest.unusable import STRAY
+from billing.ingest.unusable_files import STRAY
 from billing.ingest.validation import Rules
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs, read_inputs
@@ -85,7 +85,7 @@ def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
 
 def _usage(business: Business, every_row: bool) -> list[str]:
     landing, catalogue = delivered_files(business.home, date.max), business.catalogue
-    strays = [f"usage/{name}: {STRAY}" for name in landing.strays]
+    strays = [f"usage/{path}: {STRAY}" for path in landing.strays]
     policy, ids = catalogue.policy, business.inputs.known_accounts
     rules = Rules.of(catalogue.metrics, ids, catalogue.time_zone, policy.lateness_days, policy.limits)
     return [*strays, *usage_that_would_be_set_aside(business.home, landing, rules, every_row)]

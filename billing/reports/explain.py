@@ -1,8 +1,10 @@
-"""Explain a document: from its lines to the arithmetic, the terms, the events and their files."""
+"""Explain a document: from a line back to its arithmetic, to usage by day, to files and events.
+
+A line is explained by what counted when it was issued: deliveries and requests up to the day of issue.
+"""
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -54,7 +56,7 @@ def explain_document(
         raise RefusedError(f"unknown line: {number} has the lines 1 to {lines.height}, found {line}")
     shown = {entry["line"]: entry for entry in content["lines"]}
     # what counted then: nothing that was delivered or asked for after the day of issue
-    then = replace(business, as_of=document["issued_on"], issues=False, _by_count={})
+    then = business.at(document["issued_on"], issues=False)
     known = AccountEvents(business, document)
     explained = [
         explained_line(then, document, known, row, shown[row["line"]], most_events)

@@ -15,10 +15,11 @@ from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import LEVELS
 from billing.model.text import counted, plain_number, plain_rows
 from billing.month.business import Business
+from billing.month.lost_deliveries import missing_usage
 from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.gauges import gauges_of, level_before, level_path
 from billing.rules.measurement import account_key
-from billing.rules.usage import month_usage
+from billing.rules.usage import UsageInputs, month_usage
 from billing.store.frames import read_frame
 
 _REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
@@ -170,7 +171,7 @@ def _measured(
         for each in (line["quantity"], _quantity_now(business, document, known, line, metric))
     )
     # what came or went since, of deliveries up to the day of issue
-    moved = None if now == then else f"deliveries up to {document['issued_on']}, or requests, have changed since: "
+    moved = None if now == then else _what_moved(business, document, line)
     if metric.kind == "counter":
         one, several = {
             "sum": ("adds up to", "add up to"),
@@ -192,22 +193,31 @@ def _measured(
     return [f"{words} when this was issued: {then}", f"{moved}{carried}, {words} {now}"]
 
 
+def _what_moved(business: Business, document: dict[str, Any], line: dict[str, Any]) -> str:
+    """Why the events that are known now measure something else than the document says."""
+    missing = missing_usage(business, line["cycle_start"], line["due_on"])
+    if missing:
+        return f"{missing}; of what is left "
+    return f"deliveries up to {document['issued_on']}, or requests, have changed since: "
+
+
 def _quantity_now(
     business: Business, document: dict[str, Any], known: AccountEvents, line: dict[str, Any], metric: Metric
 ) -> Decimal:
     """What the deliveries and requests that are known now measure of the line's cycle, in units; 0 where it is none."""
     month = line["due_on"].strftime("%Y-%m")
     cycles = _own_cycles(business, document, month)
-    usage = month_usage(
-        month,
-        cycles.spans,
-        cycles.cycles,
-        read_frame(business.home.partition(LEVELS, month), LEVELS),
-        [known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)],
-        _NOT_REPEATED,
-        cycles.spans["account_id"],
-        business.catalogue,
+    inputs = UsageInputs(
+        month=month,
+        spans=cycles.spans,
+        cycles=cycles.cycles,
+        levels=read_frame(business.home.partition(LEVELS, month), LEVELS),
+        events=[known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)],
+        repeated=_NOT_REPEATED,
+        accounts=cycles.spans["account_id"],
+        catalogue=business.catalogue,
     )
+    usage = month_usage(inputs)
     found = usage.filter(
         (pl.col("subscription_id") == document["subscription_id"])
         & (pl.col("cycle_start") == line["cycle_start"])

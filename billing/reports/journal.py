@@ -13,13 +13,14 @@ from typing import Final
 
 import polars as pl
 
+from billing.model.account_tables import JOURNAL
 from billing.model.calendar import first_day, months_after, months_between
 from billing.model.columns import MONEY
 from billing.model.errors import InterruptedRunError
 from billing.model.money import round_fraction
-from billing.model.tables import JOURNAL, LINES
+from billing.model.tables import LINES
 from billing.month.business import Business
-from billing.store.files import write_bytes
+from billing.month.recorded_inputs.record import Record, read_record, write_record
 from billing.store.frames import scan_frames, write_frame
 from billing.store.home import Home
 
@@ -58,11 +59,12 @@ def write_journal(business: Business) -> list[str]:
     written = []
     for month in months:
         built_from = _built_from(business, documents, month, today)
-        path = home.partition(JOURNAL, month).with_name("built_from.txt")
-        if path.exists() and path.read_text() == built_from and home.partition(JOURNAL, month).exists():
+        path = home.partition(JOURNAL, month).with_name("built_from.json")
+        record = Record({"postings": built_from})
+        if read_record(path) == record and home.partition(JOURNAL, month).exists():
             continue
         write_frame(home.partition(JOURNAL, month), _month_postings(business, documents, month, today), JOURNAL)
-        write_bytes(path, built_from.encode())
+        write_record(path, record)
         written.append(month)
     return written
 

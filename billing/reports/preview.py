@@ -5,7 +5,7 @@ part of the catalogue that moved since the last run (rules 19 to 22).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 
@@ -77,7 +77,9 @@ class Preview:
 
     def totals(self) -> dict[str, Any]:
         """How many changes of each kind, and what they come to: documents, drafts and cycles in money."""
-        sums = self.changes.group_by("what").agg(changes=pl.len(), difference=pl.col("difference").sum())
+        # an account is parked month by month, and is one
+        changes = pl.when(pl.col("what") == "parked").then(pl.col("account_id").n_unique()).otherwise(pl.len()).first()
+        sums = self.changes.group_by("what").agg(changes=changes, difference=pl.col("difference").sum())
         found = {row["what"]: row for row in plain_rows(sums, self.decimals)}
         nothing = plain_rows(pl.DataFrame({"difference": [0]}).cast(MONEY), self.decimals)[0]
         empty = {"changes": 0, **nothing}
@@ -140,9 +142,9 @@ def preview_month(business: Business, month: str, progress: Callable[[str, int, 
         moved = bring_up_to_date(scratch, month, progress)
         months = billed_months(scratch, month)
         # compared with what has really been issued, before the scratch copy issued anything
-        known = replace(scratch, register=business.register)
+        known = scratch.at(scratch.as_of, register=business.register)
         since, before = scratch.first_month or month, months_after(month, 1)
-        differences = month_differences(known, since, before, refunded_by=scratch.register)
+        differences = month_differences(known, since, before, later=scratch.register)
         parts = [
             _documents(business, scratch),
             _drafts(business, scratch, months),
@@ -276,7 +278,9 @@ def _packages(business: Business, scratch: Business, months: list[str]) -> pl.Da
         pl.format(" ({})", "status"),
     )
     keys, comes = ["subscription_id", "billing_date"], pl.format("billing date {} has come", "billing_date")
-    changed = _compared(business, scratch, months, PACKAGES, keys, text, "package", comes)
+    changed = _compared(
+        business, scratch=scratch, months=months, table=PACKAGES, keys=keys, text=text, what="package", comes=comes
+    )
     # a package that comes back to a closed date was away while its account was parked
     closed = business.register.closed_dates().select(*keys, was_closed=pl.lit(True))
     return changed.join(closed, on=keys, how="left", maintain_order="left").with_columns(
@@ -294,19 +298,32 @@ def _decisions(business: Business, scratch: Business, months: list[str]) -> pl.D
     )
     is_automatic = pl.col("request_id").is_null()
     comes = pl.when(is_automatic).then(pl.format("billing date {} has come", "decided_on"))
-    changed = _compared(business, scratch, months, DECISIONS, ["decision_id"], text, "decision", comes)
+    changed = _compared(
+        business,
+        scratch=scratch,
+        months=months,
+        table=DECISIONS,
+        keys=["decision_id"],
+        text=text,
+        what="decision",
+        comes=comes,
+    )
     item = pl.concat_str(pl.col("kind").str.replace("_", " "), pl.format(" {}", "request_id"), ignore_nulls=True)
     return changed.with_columns(billing_date="decided_on", item=item)
 
 
 def _parked(business: Business, scratch: Business, months: list[str]) -> pl.DataFrame:
     keys, reason, nothing = ["billing_month", "account_id"], pl.col("reason"), pl.lit(None, pl.String)
-    changed = _compared(business, scratch, months, PARKED, keys, reason, "parked", nothing)
-    return changed.with_columns(subscription_id=pl.lit(None, pl.String), billing_date=pl.lit(None, pl.Date))
+    changed = _compared(
+        business, scratch=scratch, months=months, table=PARKED, keys=keys, text=reason, what="parked", comes=nothing
+    )
+    nobodys = {"subscription_id": pl.lit(None, pl.String), "billing_date": pl.lit(None, pl.Date)}
+    return changed.with_columns(**nobodys, item=pl.col("billing_month"))
 
 
 def _compared(
     business: Business,
+    *,
     scratch: Business,
     months: list[str],
     table: Any,

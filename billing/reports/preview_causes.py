@@ -4,21 +4,23 @@ What settles an earlier cycle, or parks an account, is judged by what was given 
 everything else by what was given to the last run.
 """
 
+from datetime import date, timedelta
 from typing import Any, Final
 
 import polars as pl
 
 from billing.ingest.events import scan_delivered_events, scan_events
 from billing.ingest.parsed_files import FileVersion
-from billing.ingest.parsed_places import ParsedFolder
+from billing.ingest.parsed_locations import ParsedFolder
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import read_state
 from billing.model.calendar import month_of, months_after
 from billing.model.tables import CYCLES, PACKAGES, PARKED
 from billing.month.business import Business
-from billing.month.fingerprint import built_months
-from billing.month.given import Moved, moved_given, record_moved
+from billing.month.recorded_inputs.months import built_months
+from billing.month.recorded_inputs.rows import Moved, moved_rows, record_rows
 from billing.month.true_ups import month_differences
+from billing.rules.missing_accounts import that_waited
 from billing.store.home import Home
 
 SETTLES: Final = ["due_on", "due_kind", "metric"]
@@ -37,9 +39,9 @@ def record_given(business: Business) -> None:
     latest = business.register.latest_issued_on()
     if latest is not None and business.as_of < latest:
         return
-    moved = moved_given(business.home, business)
+    moved = moved_rows(business.home, business)
     if moved.inputs.height or moved.groups.height:
-        record_moved(business, moved, _unsettled(business))
+        record_rows(business, moved, _unsettled(business))
 
 
 def with_causes(
@@ -60,7 +62,7 @@ def with_causes(
     polars.DataFrame
         `changes` with `causes`, sorted words: what moved, or that the billing date has come where nothing had to.
     """
-    moved = moved_given(business.home, scratch)
+    moved = moved_rows(business.home, scratch)
     rows = changes.with_row_index("row")
     settled = _settled(rows, differences, moved, business, scratch)
     redone = rows.filter(pl.col("comes").is_null() & (pl.col("settles").list.len() == 0))
@@ -116,6 +118,8 @@ def _settled(
     other_fee = places.filter(pl.col("replaced_fee").is_not_null()).select("place").join(_packages(inputs), how="cross")
     sold = pl.concat([sold, other_fee]).unique()
     caused = _caused(places.with_columns(day=day, part=part), sold, windows, inputs, business, scratch)
+    waited = _of_dates_that_waited(places, business)
+    caused = pl.concat([caused.join(waited, on="place", how="anti"), waited])
     names = places.select("place", "subscription_id", due_on="billing_date", due_kind="kind", metric="metric")
     behind = (
         rows.select("row", "subscription_id", "settles")
@@ -124,6 +128,18 @@ def _settled(
         .join(names, on=["subscription_id", *SETTLES], nulls_equal=True)
     )
     return behind.join(caused, on="place").select("row", "cause")
+
+
+def _of_dates_that_waited(places: pl.DataFrame, business: Business) -> pl.DataFrame:
+    """place, cause: of differences that are all of what a date came to, as its account was parked when it went by."""
+    first, last = places["billing_date"].min(), places["billing_date"].max()
+    gone_by = business.register.dates_gone_by()
+    if gone_by.is_empty() or not isinstance(first, date) or not isinstance(last, date):
+        return pl.DataFrame(schema={"place": pl.UInt32, "cause": pl.String})
+    issued = business.register.issued_amounts(first, last + timedelta(days=1))
+    return that_waited(places, gone_by, issued).select(
+        "place", cause=pl.format("billing date {} went by while the account was parked", "billing_date")
+    )
 
 
 def _of_redone(redone: pl.DataFrame, moved: Moved, business: Business, scratch: Business) -> pl.DataFrame:

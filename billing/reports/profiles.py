@@ -1,18 +1,20 @@
 """The billing profile of every account as of a date (rule 25)."""
 
-from datetime import date
+from datetime import date, timedelta
 from typing import Final
 
 import polars as pl
 
+from billing.model.account_tables import PROFILE
 from billing.model.calendar import midnight, month_of, months_after, months_between
 from billing.model.columns import MONEY, Table
-from billing.model.tables import CYCLES, DUES, PACKAGES, PROFILE, USAGE
+from billing.model.tables import CYCLES, DUES, PACKAGES, USAGE
 from billing.month.business import Business
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.rules.allocations import allocate, with_open_amounts
 from billing.rules.balances import account_balances, amounts_to_collect
 from billing.rules.charges import rated_usage
+from billing.rules.missing_accounts import that_waited, while_parked
 from billing.rules.tax import document_taxes
 from billing.store.frames import read_frame
 
@@ -62,7 +64,7 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
     latest = subscriptions.sort("started_on").group_by("account_id", maintain_order=True).last()
     upcoming = (
         _of_months(business, PACKAGES, months)
-        .join(_of_months(business, CYCLES, months).select(*_KEYS, "billing_index"), on=_KEYS)
+        .join(_of_months(business, CYCLES, months).select(*_KEYS, "billing_index", "cycle_start"), on=_KEYS)
         .join(latest.select("subscription_id"), on="subscription_id", how="semi")
         .filter(pl.col("billing_date") > as_of)
         .sort("billing_date")
@@ -88,26 +90,11 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
         .join(business.parked.select("account_id", is_parked=pl.lit(True)), on="account_id", how="left")
         .join(_last_packages(business), on="subscription_id", how="left")
     )
-    status = (
-        pl.when("is_parked")
-        .then(pl.lit("parked"))
-        .when(pl.col("subscription_id").is_null())
-        .then(pl.lit("none"))
-        .when(pl.col("end").is_not_null())
-        .then("end")
-        .when(pl.col("held_on").is_not_null())
-        .then(pl.lit("held"))
-        .when(pl.col("grid_start") > as_of)
-        .then(pl.lit("trial"))
-        .when("is_suspended")
-        .then(pl.lit("suspended"))
-        .otherwise(pl.lit("active"))
-    )
     package = pl.coalesce(
         "closing_package", pl.when(pl.col("grid_start") > as_of).then("first_package"), "last_package", "first_package"
     )
     profile = (
-        accounts.with_columns(status=status, package=package)
+        accounts.with_columns(status=_status(as_of), package=package)
         .join(_upcoming_amounts(business, upcoming, months), on="subscription_id", how="left")
         .join(_open_usage(business, upcoming, months), on="subscription_id", how="left")
         .join(_history(business), on="account_id", how="left")
@@ -134,10 +121,30 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
     )
 
 
+def _status(as_of: date) -> pl.Expr:
+    """What an account is as of a day: parked, none, cancelled, refunded, held, trial, suspended or active."""
+    return (
+        pl.when("is_parked")
+        .then(pl.lit("parked"))
+        .when(pl.col("subscription_id").is_null())
+        .then(pl.lit("none"))
+        .when(pl.col("end").is_not_null())
+        .then("end")
+        .when(pl.col("held_on").is_not_null())
+        .then(pl.lit("held"))
+        .when(pl.col("grid_start") > as_of)
+        .then(pl.lit("trial"))
+        .when("is_suspended")
+        .then(pl.lit("suspended"))
+        .otherwise(pl.lit("active"))
+    )
+
+
 def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:
-    """subscription_id, upcoming_amount: the next fee and the overages so far, with tax."""
+    """subscription_id, upcoming_amount: the next fee, the overages so far and what waited while parked, with tax."""
+    due = _of_months(business, DUES, months).select(*_KEYS, "amount")
     nets = (
-        _of_months(business, DUES, months)
+        pl.concat([due, _waiting(business, upcoming)])
         .join(upcoming.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="semi")
         .group_by(_KEYS)
         .agg(net=pl.col("amount").sum())
@@ -146,6 +153,29 @@ def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[s
     return nets.join(taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum()), on=_KEYS, how="left").select(
         "subscription_id", upcoming_amount=(pl.col("net") + pl.col("tax").fill_null(_ZERO)).cast(MONEY)
     )
+
+
+def _waiting(business: Business, upcoming: pl.DataFrame) -> pl.DataFrame:
+    """_KEYS of the next document, amount: of dates that went by while their account was parked, never billed since."""
+    register = business.register
+    gone_by = register.dates_gone_by()
+    months = gone_by["billing_month"].unique().sort().to_list()
+    due = business.scan_months(DUES, months).select(*_KEYS, "amount").collect()
+    first, last = due["billing_date"].min(), due["billing_date"].max()
+    if not isinstance(first, date) or not isinstance(last, date):
+        return due
+    issued = register.issued_amounts(first, last + timedelta(days=1))
+    waited = that_waited(due, gone_by, issued).drop("billing_date")
+    # where an earlier date is still open, its document bills them
+    before = upcoming.select(*_KEYS, before="cycle_start")
+    closed = register.closed_dates().select("subscription_id", before="billing_date")
+    follows = pl.concat(
+        [
+            before.join(closed, on=["subscription_id", "before"], how="semi"),
+            while_parked(before, gone_by, "before"),
+        ]
+    ).unique()
+    return waited.join(follows, on=["account_id", "subscription_id"]).select(*_KEYS, "amount")
 
 
 def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import delivered_files, delivery_day
 from billing.ingest.parsed_files import FileVersion, parsed_name
-from billing.ingest.parsed_places import is_shared
+from billing.ingest.parsed_locations import is_shared
 from billing.ingest.state import read_state, write_state
-from billing.month.last_run import last_as_of, record_run
+from billing.month.recorded_inputs.runs import last_as_of, record_run
 from billing.store.files import remove_file
 from billing.store.home import Home
 

@@ -6,13 +6,11 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import event_files
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, PROFILE
 from billing.model.calendar import first_day
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import (
-    ALLOCATIONS,
-    BALANCES,
-    COLLECTIONS,
     DOCUMENTS,
     DRAFT_LINES,
     DRAFT_TAXES,
@@ -20,18 +18,21 @@ from billing.model.tables import (
     EVENTS,
     INGEST,
     LINES,
-    PROFILE,
+    REJECT_REASONS,
     REJECTS,
     SURGES,
     TABLES,
     TAXES,
 )
+from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.checks import surges
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.reports.profiles import account_profiles, allocations, balances, collections
 from billing.rules.allocations import with_open_amounts
 from billing.store.frames import read_frame, scan_frames
+
+_MOST_NAMED: Final = 20
 
 # columns that are for programs: left out where a person reads
 TECHNICAL: Final = {
@@ -47,6 +48,7 @@ TECHNICAL: Final = {
 
 def read_table(
     business: Business,
+    *,
     name: str,
     month: str | None = None,
     account: str | None = None,
@@ -67,8 +69,8 @@ def read_table(
     Raises
     ------
     RefusedError
-        When there is no such table or account, the month is none, the table has no such column, or it cannot be had as
-        of that day.
+        When there is no such table, account, reason or file, the month is none, the table has no such column, or it
+        cannot be had as of that day.
     """
     if name not in TABLES:
         raise RefusedError(f"unknown table: found {name!r}, expected one of: {', '.join(sorted(TABLES))}")
@@ -76,7 +78,7 @@ def read_table(
     for option, column, wanted in (("--reason", "reason", reason), ("--file", "file", file)):
         if wanted is not None and table not in ((REJECTS,) if column == "reason" else (REJECTS, INGEST)):
             raise RefusedError(f"{name} has no rows of one {column}: leave {option} out")
-    if account is not None and account not in business.inputs.accounts["account_id"]:
+    if account is not None and not business.knows(account):
         raise RefusedError(f"unknown account: found {account!r}, expected an account_id of the accounts file")
     if month is not None:
         _check_month(business, table, month)
@@ -84,9 +86,11 @@ def read_table(
     if account is not None:
         frame = _of_account(business, table, frame, account)
     if reason is not None:
+        _refuse_unknown_reason(business, reason)
         frame = frame.filter(pl.col("reason") == reason)
     if file is not None:
-        frame = frame.filter((pl.col("file") == file) | (_path() == file))
+        _refuse_unknown_file(business, table, file)
+        frame = frame.filter(_is_file(file))
     return frame.sort(table.key, maintain_order=True)
 
 
@@ -178,6 +182,35 @@ def _path() -> pl.Expr:
         .then(pl.format("usage/{}/{}", pl.col("delivery_day").dt.to_string("%Y-%m-%d"), "file"))
         .otherwise("file")
     )
+
+
+def _is_file(file: str) -> pl.Expr:
+    return (pl.col("file") == file) | (_path() == file)
+
+
+def _refuse_unknown_reason(business: Business, reason: str) -> None:
+    """A reason that no row can have is a mistyped one."""
+    found = (
+        set_aside(business)
+        .group_by("reason")
+        .agg(pl.col("rows").sum())
+        .sort("rows", "reason", descending=[True, False])
+    )
+    if reason not in REJECT_REASONS and reason not in found["reason"]:
+        there_are = [f"{each} ({counted(rows, 'row')})" for each, rows in found.select("reason", "rows").iter_rows()]
+        expected = ", ".join(there_are) or f"nothing is set aside; reasons are {', '.join(REJECT_REASONS)}"
+        raise RefusedError(f"unknown reason: found {reason!r}, expected one of those there are: {expected}")
+
+
+def _refuse_unknown_file(business: Business, table: Table, file: str) -> None:
+    """A file that was given may have no rows that are set aside; one that is unknown is a mistyped one."""
+    wanted = [_delivered_by_now(business, each).filter(_is_file(file)).head(1).collect() for each in (REJECTS, INGEST)]
+    if any(found.height for found in wanted) or (business.home.landing / file).is_file():
+        return
+    named = _delivered_by_now(business, table).select(path=_path()).unique().sort("path").collect()["path"].to_list()
+    more = f" and {len(named) - _MOST_NAMED:,} more" if len(named) > _MOST_NAMED else ""
+    there_are = f"{', '.join(named[:_MOST_NAMED])}{more}" if named else "there is none"
+    raise RefusedError(f"unknown file: found {file!r}, expected one of those in {table.name}: {there_are}")
 
 
 def _of_account(business: Business, table: Table, frame: pl.DataFrame, account: str) -> pl.DataFrame:

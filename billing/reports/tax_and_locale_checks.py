@@ -8,7 +8,7 @@ import stdnum
 
 from billing.inputs.reading import Inputs
 from billing.model.catalogue import Catalogue
-from billing.rendering.wording import knows_locale
+from billing.rendering.locale_formats import knows_locale
 from billing.rules.tax import tax_id_country
 
 _MOST_TOLD: Final = 5

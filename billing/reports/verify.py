@@ -1,7 +1,8 @@
 """Reading everything again: does the register agree with itself, with the PDFs on disk and with the lake?"""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -9,31 +10,27 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from billing.ingest.state import read_state
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, PROFILE
 from billing.model.columns import MONEY, Table
 from billing.model.hashes import hash_contents
 from billing.model.tables import (
-    ALLOCATIONS,
-    BALANCES,
     CHARGES,
-    COLLECTIONS,
     CYCLES,
     DECISIONS,
     DOCUMENTS,
     DUES,
-    JOURNAL,
     LEVELS,
     LINES,
     PACKAGES,
     PARKED,
-    PROFILE,
     TAXES,
     USAGE,
 )
-from billing.model.text import plain_rows
+from billing.model.text import money_in_words, plain_rows
 from billing.month.business import Business
-from billing.month.fingerprint import built_months, moved_inputs, profiles_fingerprint
-from billing.month.last_run import last_as_of, profiles_built_from
 from billing.month.lost_deliveries import in_words, lost_deliveries
+from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
+from billing.month.recorded_inputs.runs import last_as_of, profiles_built_from
 from billing.month.scratch_copy import STEPS_OF_A_MONTH, scratch_copy
 from billing.register.stored_pages import PrintedRows, printed_rows
 from billing.reports.journal import receivable_differences, unbalanced_entries
@@ -59,7 +56,7 @@ def disagreements(business: Business) -> list[str]:
             f"register: the numbers of {series} do not run from 1 without a gap"
             for series in business.register.number_gaps()
         ),
-        *_sums(documents, lines, taxes),
+        *_sums(documents, lines, taxes, _amount(business)),
         *_twice(documents),
         *_kept_apart(business, documents, lines),
         *_without_document(documents, lines, taxes),
@@ -99,13 +96,13 @@ def _views(business: Business) -> list[Business]:
     last = last_as_of(business.home.root)
     if last is None:
         return [business]
-    of_last_run = (replace(business, as_of=last, issues=issues, _by_count={}, hashes={}) for issues in (True, False))
+    of_last_run = (business.at(last, issues=issues) for issues in (True, False))
     return [business, *of_last_run]
 
 
 def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
     yield from _lake(business, documents, lines, taxes)
-    lost = lost_deliveries(replace(business, as_of=last_as_of(business.home.root) or business.as_of))
+    lost = lost_deliveries(business.at(last_as_of(business.home.root) or business.as_of))
     if not lost.is_empty():
         yield f"usage: {in_words(lost)}: put their archive back, or accept the loss by `overage accept-loss`"
         return
@@ -123,7 +120,9 @@ def _without_document(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.Da
             yield f"{number}: the register has {what} of it and no such document"
 
 
-def _sums(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
+def _sums(
+    documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame, amount: Callable[[Decimal], str]
+) -> Iterator[str]:
     zero = pl.lit(0).cast(MONEY)
     summed = (
         documents.join(lines.group_by(_KEYS).agg(lines=pl.col("amount").sum()), on=_KEYS, how="left")
@@ -134,14 +133,18 @@ def _sums(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> 
     for number, lines_sum, net in (
         summed.filter(pl.col("lines") != pl.col("net")).select("number", "lines", "net").iter_rows()
     ):
-        yield f"{number}: its lines add up to {lines_sum:f}, its net says {net:f}"
+        yield f"{number}: its lines add up to {amount(lines_sum)}, its net says {amount(net)}"
     for number, tax_sum, tax in (
         summed.filter(pl.col("taxes") != pl.col("tax")).select("number", "taxes", "tax").iter_rows()
     ):
-        yield f"{number}: its taxes add up to {tax_sum:f}, its tax says {tax:f}"
+        yield f"{number}: its taxes add up to {amount(tax_sum)}, its tax says {amount(tax)}"
     wrong = summed.filter(pl.col("net") + pl.col("tax") != pl.col("total"))
     for number, total in wrong.select("number", "total").iter_rows():
-        yield f"{number}: net and tax do not add up to its total {total:f}"
+        yield f"{number}: net and tax do not add up to its total {amount(total)}"
+
+
+def _amount(business: Business) -> Callable[[Decimal], str]:
+    return partial(money_in_words, decimals=business.catalogue.minor_units)
 
 
 def _twice(documents: pl.DataFrame) -> Iterator[str]:
@@ -333,7 +336,7 @@ def _months_computed_again(business: Business, copy: Business, months: Sequence[
 def _standing(business: Business) -> Iterator[str]:
     """What everybody owes, is to be charged and has, if nothing has moved since the last run."""
     built_from = profiles_built_from(business.home.root)
-    view = next((view for view in _views(business)[1:] if profiles_fingerprint(view) == built_from), None)
+    view = next((view for view in _views(business)[1:] if profiles_digest(view) == built_from), None)
     if view is None:
         return
     tables = {
@@ -353,12 +356,12 @@ def _journal(business: Business) -> Iterator[str]:
     for month, entry in unbalanced_entries(business.home).select("billing_month", "entry").iter_rows():
         yield f"lake/journal of {month}: the debits of {entry} are not its credits: bill that month again"
     # the journal was written as of the last run: payments that come later are not in it
-    owed = balances(_views(business)[-1])
+    owed, amount = balances(_views(business)[-1]), _amount(business)
     if (business.home.lake / JOURNAL.name).exists():
         for account, receivable, outstanding in receivable_differences(business.home, owed).iter_rows():
             yield (
-                f"lake/journal: {account} owes {receivable:f} there, and its balance is {outstanding:f}: bill the "
-                "latest month again"
+                f"lake/journal: {account} owes {amount(receivable)} there, and its balance is {amount(outstanding)}: "
+                "bill the latest month again"
             )
 
 

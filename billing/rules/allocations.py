@@ -7,8 +7,8 @@ from typing import Final
 
 import polars as pl
 
+from billing.model.account_tables import ALLOCATIONS
 from billing.model.columns import MONEY
-from billing.model.tables import ALLOCATIONS
 
 DEBITS: Final = ("invoice", "debit_note")
 _ZERO: Final = pl.lit(0).cast(MONEY)

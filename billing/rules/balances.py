@@ -6,8 +6,8 @@ from typing import Final
 
 import polars as pl
 
+from billing.model.account_tables import BALANCES, COLLECTIONS
 from billing.model.columns import INSTANT, MONEY
-from billing.model.tables import BALANCES, COLLECTIONS
 from billing.rules.allocations import DEBITS, open_at_moments, paid_amounts, with_open_amounts
 
 SUSPENSION_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {

@@ -36,6 +36,7 @@ def month_charges(rated: pl.DataFrame) -> pl.DataFrame:
 
 def month_dues(
     month: str,
+    *,
     cycles: pl.DataFrame,
     packages: pl.DataFrame,
     first_packages: pl.DataFrame,

@@ -7,6 +7,7 @@ import polars as pl
 
 from billing.model.columns import MEASUREMENT
 from billing.model.tables import DECISIONS, PACKAGES
+from billing.rules.refusals import first_that_holds, refusal_at_close
 from billing.rules.terms import TermsFrames, with_terms
 
 CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -40,6 +41,7 @@ class PackageMonth:
 
 def decide_packages(
     month: str,
+    *,
     cycles: pl.DataFrame,
     usage: pl.DataFrame,
     levels: pl.DataFrame,
@@ -311,19 +313,7 @@ def _requested_changes(
     )
     fits = _fit(requests.filter(pl.col("kind") == "downgrade"), usage, levels, terms)
     requests = requests.join(fits, on="request_id", how="left", maintain_order="left")
-    kind = pl.col("kind")
-    rules: list[tuple[pl.Expr, str]] = [
-        (pl.col("rank").is_null(), "unknown_package"),
-        (pl.col("terms_key").is_null(), "package_not_sold_yet"),
-        ((pl.col("term") == "yearly") & pl.col("yearly").is_null(), "no_yearly_price"),
-        ((kind == "upgrade") & (pl.col("rank") <= pl.col("current_rank")), "not_an_upgrade"),
-        ((kind == "downgrade") & (pl.col("rank") >= pl.col("current_rank")), "not_a_downgrade"),
-        # an automatic upgrade in the same cycle refuses a downgrade
-        ((kind == "downgrade") & pl.col("upgraded"), "automatic_upgrade"),
-        ((kind == "downgrade") & ~pl.col("fits"), "usage_exceeds_package"),
-    ]
-    refusal = pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(code)) for condition, code in rules)
-    return requests.with_columns(refusal=refusal, evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
+    return requests.with_columns(refusal=refusal_at_close(), evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
 
 
 def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
@@ -368,46 +358,36 @@ def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.
     changing = automatic.filter(pl.col("target") != pl.col("current")).select(
         "subscription_id", automatic_rank="target_rank"
     )
-    asked_higher = (pl.col("latest_kind") == "upgrade") & (pl.col("latest_rank") >= pl.col("automatic_rank"))
-    answers = (
-        requested.join(latest, on="subscription_id", how="left", maintain_order="left")
-        .join(changing, on="subscription_id", how="left", maintain_order="left")
-        .with_columns(
-            outcome=pl.when(pl.col("refusal").is_not_null())
-            .then(pl.lit("refused"))
-            .when(pl.col("request_id") != pl.col("latest_request"))
-            .then(pl.lit("superseded"))
-            .when(pl.col("automatic_rank").is_not_null() & ~asked_higher)
-            .then(pl.lit("superseded"))
-            .otherwise(pl.lit("approved")),
-            reason=pl.when(pl.col("refusal").is_not_null())
-            .then("refusal")
-            .when(pl.col("request_id") != pl.col("latest_request"))
-            .then(pl.lit("superseded_by_later_request"))
-            .when(pl.col("automatic_rank").is_not_null() & ~asked_higher)
-            .then(pl.lit("satisfied_by_higher"))
-            .when(pl.col("kind") == "upgrade")
-            .then(pl.lit("requested"))
-            .otherwise(pl.lit("usage_fits")),
-        )
+    requested = requested.join(latest, on="subscription_id", how="left", maintain_order="left").join(
+        changing, on="subscription_id", how="left", maintain_order="left"
     )
-    own = automatic.join(latest, on="subscription_id", how="left", maintain_order="left").with_columns(
+    automatic = automatic.join(latest, on="subscription_id", how="left", maintain_order="left").with_columns(
         automatic_rank="target_rank"
     )
-    unchanged = pl.col("target") == pl.col("current")
-    satisfied = ~unchanged & asked_higher.fill_null(False)
-    by_itself = own.with_columns(
-        outcome=pl.when(unchanged)
-        .then(pl.lit("refused"))
-        .when(satisfied)
-        .then(pl.lit("superseded"))
-        .otherwise(pl.lit("approved")),
-        reason=pl.when(unchanged)
-        .then(pl.lit("no_larger_package"))
-        .when(satisfied)
-        .then(pl.lit("satisfied_by_higher"))
-        .otherwise(pl.lit("usage_over_allowance")),
+    asked_higher = (pl.col("latest_kind") == "upgrade") & (pl.col("latest_rank") >= pl.col("automatic_rank"))
+    of_request = [
+        (pl.col("request_id") != pl.col("latest_request"), "superseded", "superseded_by_later_request"),
+        (pl.col("automatic_rank").is_not_null() & ~asked_higher, "superseded", "satisfied_by_higher"),
+        (pl.col("kind") == "upgrade", "approved", "requested"),
+        (pl.lit(True), "approved", "usage_fits"),
+    ]
+    by_itself = [
+        (pl.col("target") == pl.col("current"), "refused", "no_larger_package"),
+        (asked_higher, "superseded", "satisfied_by_higher"),
+        (pl.lit(True), "approved", "usage_over_allowance"),
+    ]
+    refused = pl.when(pl.col("refusal").is_not_null())
+    outcome, reason = (first_that_holds([(when, answer[place]) for when, *answer in of_request]) for place in (0, 1))
+    requested = requested.with_columns(
+        outcome=refused.then(pl.lit("refused")).otherwise(outcome), reason=refused.then("refusal").otherwise(reason)
     )
+    outcome, reason = (first_that_holds([(when, answer[place]) for when, *answer in by_itself]) for place in (0, 1))
+    automatic = automatic.with_columns(outcome=outcome, reason=reason)
+    return pl.concat([DECISIONS.conform(rows) for rows in _as_decisions(requested, automatic, month)])
+
+
+def _as_decisions(requested: pl.DataFrame, automatic: pl.DataFrame, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What was answered, with the other columns of DECISIONS."""
     approved = pl.col("outcome") == "approved"
     # a lower package waits for the end of a yearly term (rule 18)
     waits = (pl.col("kind") == "downgrade") & (pl.col("term") == "yearly") & (pl.col("billing_index") % 12 != 0)
@@ -420,15 +400,15 @@ def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.
         "expected_from": None,
         "expected_by": None,
     }
-    rows = [
-        answers.with_columns(
+    return (
+        requested.with_columns(
             **shared,
             decision_id="request_id",
             to_package="package",
             effective_on=pl.when(approved).then(pl.when(waits).then("term_end").otherwise("billing_date")),
             flags=_NO_FLAGS,
         ),
-        by_itself.with_columns(
+        automatic.with_columns(
             **shared,
             decision_id=pl.format(
                 "{}/{}/auto_upgrade", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d")
@@ -439,8 +419,7 @@ def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.
             effective_on=pl.when(approved).then("billing_date"),
             flags=pl.when("exceeds_catalogue").then(pl.lit(["exceeds_catalogue"])).otherwise(_NO_FLAGS),
         ),
-    ]
-    return pl.concat([DECISIONS.conform(frame) for frame in rows])
+    )
 
 
 def _flagged(decisions: pl.DataFrame, deciding: pl.DataFrame) -> pl.DataFrame:

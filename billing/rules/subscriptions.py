@@ -7,12 +7,13 @@ many rounds as one account has changes, and no loop over accounts.
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Final, NamedTuple
 
 import polars as pl
 
-from billing.model.catalogue import Catalogue
+from billing.model.catalogue import Catalogue, Policy
 from billing.rules.billing_dates import Grid
+from billing.rules.refusals import refusal_when_asked, voided
 from billing.rules.terms import TermsFrames, with_terms
 
 # the state of an account's latest subscription, and so the columns of `Lives.subscriptions`
@@ -51,6 +52,7 @@ _ANSWER: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 # whatever is answered to these, the subscription stays as it is; a package change is decided at the end of its cycle
 _MOVES_NOTHING: Final = ("upgrade", "downgrade", "change_card", "transfer", "split_payment")
 _TURNS: Final = 10
+_ONE_DAY: Final = pl.duration(days=1)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
     stopped = pl.concat(parked).unique("account_id", keep="first", maintain_order=True).sort("account_id")
     return Lives(
         subscriptions=lives.sort("account_id", "started_on"),
-        answers=_void_pending(pl.concat(answers)).sort("at", "request_id"),
+        answers=voided(pl.concat(answers)).sort("at", "request_id"),
         parked=stopped,
     )
 
@@ -164,40 +166,7 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         is_held=is_held, is_active=is_active.fill_null(False), blocks_new=blocks_new.fill_null(False)
     )
     kind = pl.col("kind")
-    rules: list[tuple[str, pl.Expr, str]] = [
-        ("subscribe", pl.col("blocks_new"), "already_subscribed"),
-        ("subscribe", ~pl.col("known_package"), "unknown_package"),
-        ("subscribe", pl.col("terms_key").is_null(), "package_not_sold_yet"),
-        ("subscribe", day < policy.billing_start, "before_billing_start"),
-        ("subscribe", (pl.col("term") == "yearly") & pl.lit(grid.first_of_month), "yearly_not_offered"),
-        ("subscribe", (pl.col("term") == "yearly") & ~pl.col("sells_yearly"), "no_yearly_price"),
-        ("cancel", pl.col("channel") != "email", "wrong_channel"),
-        *(
-            (name, pl.col("channel") != "support", "wrong_channel")
-            for name in ("downgrade", "hold", "resume", "refund")
-        ),
-        ("cancel", pl.col("end").is_not_null(), "already_ended"),
-        ("hold", pl.col("is_held"), "already_held"),
-        ("resume", ~pl.col("is_held"), "not_held"),
-        # Rule 14: once, of a monthly subscription, in its first cycle and within the days of the window
-        ("refund", ~exists, "no_subscription"),
-        ("refund", pl.col("end") == "refunded", "already_refunded"),
-        ("refund", term == "yearly", "yearly_term"),
-        ("refund", pl.col("in_trial") | (pl.col("fees_until") <= start), "nothing_paid"),
-        ("refund", ~pl.col("is_refundable"), "no_refund_window"),
-        ("refund", day >= pl.col("second_billing_date"), "not_first_cycle"),
-        ("refund", (day - start).dt.total_days() > policy.refund_window_days, "refund_window_over"),
-        *((name, ~pl.col("is_active"), "no_live_subscription") for name in ("cancel", "hold", "upgrade", "downgrade")),
-        *((name, pl.col("is_held"), "on_hold") for name in ("upgrade", "downgrade")),
-        ("change_card", ~_brand().is_in(policy.accepted_cards).fill_null(False), "card_brand_not_accepted"),
-        ("change_card", pl.col("last4").is_null(), "card_digits_missing"),
-        ("transfer", pl.lit(True), "ownership_transfer_not_offered"),
-        ("split_payment", pl.lit(True), "split_payment_not_offered"),
-    ]
-    refusal = pl.coalesce(
-        pl.when((kind == name) & condition.fill_null(False)).then(pl.lit(code)) for name, condition, code in rules
-    )
-    round_ = round_.with_columns(refusal=refusal)
+    round_ = round_.with_columns(refusal=refusal_when_asked(policy))
     approved = pl.col("refusal").is_null()
     # Rule 13: resuming within the paid cycle undoes a hold, later it starts a new subscription
     undoes = pl.col("on") < pl.col("paid_until")
@@ -242,113 +211,140 @@ def _approval(undoes_hold: pl.Expr) -> pl.Expr:
     )
 
 
-def _brand() -> pl.Expr:
-    """A card brand in the catalogue's spelling, however it was spelt (rule 11)."""
-    letters = pl.col("brand").str.to_lowercase().str.replace_all("[^a-z]", "")
-    return letters.replace(
-        {"americanexpress": "amex", "mc": "mastercard", "discovercard": "discover", "visacard": "visa"}
-    )
-
-
 def _moved(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """The state of the round's accounts after their request."""
-    policy = catalogue.policy
     kind, approved = pl.col("kind"), pl.col("refusal").is_null()
     new, undone = pl.col("starts_new"), approved & (kind == "resume") & ~pl.col("starts_new")
     cancelled, held, refunded = (approved & (kind == name) for name in ("cancel", "hold", "refund"))
-    in_trial_cancel = cancelled & pl.col("in_trial")
-    at_once = policy.access_after_cancellation == "ends_at_once"
-    one_day = pl.duration(days=1)
-    day, no_date = pl.col("on"), pl.lit(None, pl.Date)
-    # Rule 12: with the notice no further fee, else one more; access ends with the day of the request, or is paid for.
-    # Of a subscription on hold, access has ended and the fees are settled already
-    fees_end = pl.when("in_time").then("fee_date").otherwise(pl.col("fee_date") + one_day)
-    cancel_access = day if at_once else pl.col("paid_end") - one_day
-    cancel_last = pl.when("in_time").then("billing_date").otherwise("after_fee_date") if at_once else pl.col("paid_end")
-    values: dict[str, pl.Expr] = {
+    moves = _Moves(new, undone, cancelled, held, refunded, cancelled & pl.col("in_trial"))
+    values = {
         "account_id": pl.col("account_id"),
         "subscription_id": pl.col("subscription_id"),
-        "started_on": pl.when(new).then(day).otherwise("started_on"),
-        "grid_start": pl.when(new & (kind == "subscribe"))
-        .then(day + pl.duration(days=pl.col("trial_days")))
-        .when(new)
-        .then(day)
-        .otherwise("grid_start"),
-        "term": pl.when(new & (kind == "subscribe")).then("term").otherwise("term_held"),
-        "first_package": pl.when(new & (kind == "subscribe"))
-        .then("package")
-        .when(new)
-        .then(pl.lit(None, pl.String))
-        .otherwise("first_package"),
-        "resumed_from": pl.when(new & (kind == "resume"))
+        **_beginning(moves),
+        **_access(moves, catalogue.policy),
+        **_fees(moves),
+        **_end(moves, catalogue.policy),
+    }
+    return round_.select(values[name].cast(dtype).alias(name) for name, dtype in _STATE.items())
+
+
+class _Moves(NamedTuple):
+    """Which requests move the state of their account, and how."""
+
+    new: pl.Expr
+    undone: pl.Expr
+    cancelled: pl.Expr
+    held: pl.Expr
+    refunded: pl.Expr
+    in_trial_cancel: pl.Expr
+
+
+def _beginning(moves: _Moves) -> dict[str, pl.Expr]:
+    """What a subscription is from its start on."""
+    day, subscribed = pl.col("on"), moves.new & (pl.col("kind") == "subscribe")
+    no_text = pl.lit(None, pl.String)
+    trial_end = day + pl.duration(days=pl.col("trial_days"))
+    return {
+        "started_on": pl.when(moves.new).then(day).otherwise("started_on"),
+        "grid_start": pl.when(subscribed).then(trial_end).when(moves.new).then(day).otherwise("grid_start"),
+        "term": pl.when(subscribed).then("term").otherwise("term_held"),
+        "first_package": pl.when(subscribed).then("package").when(moves.new).then(no_text).otherwise("first_package"),
+        "resumed_from": pl.when(moves.new & ~subscribed)
         .then("previous_id")
-        .when(new)
-        .then(pl.lit(None, pl.String))
+        .when(moves.new)
+        .then(no_text)
         .otherwise("resumed_from"),
-        "is_refundable": pl.when(new).then(kind == "subscribe").otherwise("is_refundable"),
+        "is_refundable": pl.when(moves.new).then(subscribed).otherwise("is_refundable"),
+    }
+
+
+def _access(moves: _Moves, policy: Policy) -> dict[str, pl.Expr]:
+    """Rule 12: access ends with the day of the request, or is paid for; on hold it has ended already."""
+    day, no_date, restarts = pl.col("on"), pl.lit(None, pl.Date), moves.new | moves.undone
+    at_once = policy.access_after_cancellation == "ends_at_once"
+    last_day = day if at_once else pl.col("paid_end") - _ONE_DAY
+    pause = pl.concat_list(pl.struct(first=pl.col("held_on") + _ONE_DAY, until=day))
+    return {
         # usage of a day that two subscriptions share belongs to the old one
-        "access_from": pl.when(new)
-        .then(pl.max_horizontal(day, pl.col("access_last") + one_day))
+        "access_from": pl.when(moves.new)
+        .then(pl.max_horizontal(day, pl.col("access_last") + _ONE_DAY))
         .otherwise("access_from"),
-        "access_last": pl.when(new | undone)
+        "access_last": pl.when(restarts)
         .then(no_date)
-        .when(in_trial_cancel | refunded | held)
+        .when(moves.in_trial_cancel | moves.refunded | moves.held)
         .then(pl.min_horizontal(day, "access_last"))
-        .when(cancelled)
-        .then(pl.min_horizontal(cancel_access, "access_last"))
+        .when(moves.cancelled)
+        .then(pl.min_horizontal(last_day, "access_last"))
         .otherwise("access_last"),
-        "fees_until": pl.when(new | undone)
-        .then(no_date)
-        .when(in_trial_cancel)
-        .then("grid_start")
-        .when(refunded)
-        .then(pl.min_horizontal(day + one_day, "fees_until"))
-        .when(cancelled | held)
-        .then(pl.min_horizontal(fees_end, "fees_until"))
-        .otherwise("fees_until"),
-        "hold_fees_until": pl.when(new | undone)
-        .then(no_date)
-        .when(refunded)
-        .then(day + one_day)
-        .when(cancelled)
-        .then(pl.when("in_time").then("billing_date").otherwise(pl.col("billing_date") + one_day))
-        .otherwise("hold_fees_until"),
-        "paid_until": pl.when(new | undone).then(no_date).when(held).then("paid_end").otherwise("paid_until"),
-        "held_on": pl.when(new | undone | refunded).then(no_date).when(held).then(day).otherwise("held_on"),
-        "ended_on": pl.when(new).then(no_date).when(cancelled | refunded).then(day).otherwise("ended_on"),
-        "end": pl.when(new)
-        .then(pl.lit(None, pl.String))
-        .when(cancelled)
-        .then(pl.lit("cancelled"))
-        .when(refunded)
-        .then(pl.lit("refunded"))
-        .otherwise("end"),
-        "last_billing_date": pl.when(new | undone)
-        .then(no_date)
-        # cancelled in a trial: there is no billing date at all
-        .when(in_trial_cancel)
-        .then(pl.col("grid_start") - one_day)
-        .when(refunded)
-        .then("billing_date")
-        .when(cancelled & pl.col("is_held"))
-        .then(pl.coalesce("last_billing_date", "billing_date"))
-        .when(cancelled)
-        .then(cancel_last)
-        .when(held & pl.lit(policy.hold_fee == Decimal(0)))
-        .then("paid_end")
-        .otherwise("last_billing_date"),
-        "pauses": pl.when(new)
+        "pauses": pl.when(moves.new)
         .then(pl.lit([], _STATE["pauses"]))
-        .when(undone)
-        .then(
-            pl.concat_list(
-                pl.col("pauses").fill_null([]),
-                pl.concat_list(pl.struct(first=pl.col("held_on") + one_day, until=day)),
-            )
-        )
+        .when(moves.undone)
+        .then(pl.concat_list(pl.col("pauses").fill_null([]), pause))
         .otherwise(pl.col("pauses").fill_null([])),
     }
-    return round_.select(expression.cast(_STATE[name]).alias(name) for name, expression in values.items())
+
+
+def _fees(moves: _Moves) -> dict[str, pl.Expr]:
+    """With the notice no further fee falls due, else one more (rules 12 and 13)."""
+    day, no_date, restarts = pl.col("on"), pl.lit(None, pl.Date), moves.new | moves.undone
+    fees_end = pl.when("in_time").then("fee_date").otherwise(pl.col("fee_date") + _ONE_DAY)
+    hold_fees_end = pl.when("in_time").then("billing_date").otherwise(pl.col("billing_date") + _ONE_DAY)
+    return {
+        "fees_until": pl.when(restarts)
+        .then(no_date)
+        .when(moves.in_trial_cancel)
+        .then("grid_start")
+        .when(moves.refunded)
+        .then(pl.min_horizontal(day + _ONE_DAY, "fees_until"))
+        .when(moves.cancelled | moves.held)
+        .then(pl.min_horizontal(fees_end, "fees_until"))
+        .otherwise("fees_until"),
+        "hold_fees_until": pl.when(restarts)
+        .then(no_date)
+        .when(moves.refunded)
+        .then(day + _ONE_DAY)
+        .when(moves.cancelled)
+        .then(hold_fees_end)
+        .otherwise("hold_fees_until"),
+        "paid_until": pl.when(restarts).then(no_date).when(moves.held).then("paid_end").otherwise("paid_until"),
+    }
+
+
+def _end(moves: _Moves, policy: Policy) -> dict[str, pl.Expr]:
+    """How and when it ends, and its last billing date."""
+    day, no_date, restarts = pl.col("on"), pl.lit(None, pl.Date), moves.new | moves.undone
+    last_if_cancelled: pl.Expr = pl.col("paid_end")
+    if policy.access_after_cancellation == "ends_at_once":
+        last_if_cancelled = pl.when("in_time").then("billing_date").otherwise("after_fee_date")
+    return {
+        "held_on": pl.when(restarts | moves.refunded).then(no_date).when(moves.held).then(day).otherwise("held_on"),
+        "ended_on": pl.when(moves.new)
+        .then(no_date)
+        .when(moves.cancelled | moves.refunded)
+        .then(day)
+        .otherwise("ended_on"),
+        "end": pl.when(moves.new)
+        .then(pl.lit(None, pl.String))
+        .when(moves.cancelled)
+        .then(pl.lit("cancelled"))
+        .when(moves.refunded)
+        .then(pl.lit("refunded"))
+        .otherwise("end"),
+        "last_billing_date": pl.when(restarts)
+        .then(no_date)
+        # cancelled in a trial: there is no billing date at all
+        .when(moves.in_trial_cancel)
+        .then(pl.col("grid_start") - _ONE_DAY)
+        .when(moves.refunded)
+        .then("billing_date")
+        .when(moves.cancelled & pl.col("is_held"))
+        .then(pl.coalesce("last_billing_date", "billing_date"))
+        .when(moves.cancelled)
+        .then(last_if_cancelled)
+        .when(moves.held & pl.lit(policy.hold_fee == Decimal(0)))
+        .then("paid_end")
+        .otherwise("last_billing_date"),
+    }
 
 
 def _closed_for_new(renewed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
@@ -389,24 +385,3 @@ def _parked(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             pl.col("refusal").replace_strict(details, return_dtype=pl.String),
         ),
     )
-
-
-def _void_pending(answers: pl.DataFrame) -> pl.DataFrame:
-    """A cancellation, hold or refund voids the package changes that were pending (rules 12, 13 and 14)."""
-    stops = (
-        answers.filter((pl.col("outcome") == "approved") & pl.col("kind").is_in(["cancel", "hold", "refund"]))
-        .sort("at", "request_id")
-        .select("subscription_id", stopped_at="at", stopped_on="on", stopped_by="kind")
-    )
-    found = answers.sort("at").join_asof(
-        stops, left_on="at", right_on="stopped_at", by="subscription_id", strategy="forward", check_sortedness=False
-    )
-    void = (pl.col("outcome") == "pending") & (pl.col("stopped_on") < pl.col("effective_on")).fill_null(False)
-    reasons = {"cancel": "voided_by_cancellation", "hold": "voided_by_hold", "refund": "voided_by_refund"}
-    return found.with_columns(
-        outcome=pl.when(void).then(pl.lit("superseded")).otherwise("outcome"),
-        reason=pl.when(void)
-        .then(pl.col("stopped_by").replace_strict(reasons, return_dtype=pl.String))
-        .otherwise("reason"),
-        effective_on=pl.when(~void).then("effective_on"),
-    ).select(list(_ANSWER))

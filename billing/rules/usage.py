@@ -1,6 +1,7 @@
 """Usage of each cycle and metric, from counted events (rules 1 and 29)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -20,19 +21,11 @@ from billing.rules.measurement import (
 )
 
 
-def month_usage(
-    month: str,
-    spans: pl.DataFrame,
-    cycles: pl.DataFrame,
-    levels: pl.DataFrame,
-    events: Sequence[pl.LazyFrame],
-    repeated: pl.LazyFrame,
-    accounts: pl.Series,
-    catalogue: Catalogue,
-) -> pl.DataFrame:
-    """The usage of every cycle that closes, of every metric, used or not (rules 1 and 6).
+@dataclass(frozen=True, kw_only=True)
+class UsageInputs:
+    """What the usage of a month is measured from.
 
-    Parameters
+    Attributes
     ----------
     spans
         As `MonthCycles.spans`: usage outside of them is not billed.
@@ -47,36 +40,33 @@ def month_usage(
         account_id, metric, time, repeats of those of them that were delivered more than once.
     accounts
         Ids of all accounts that the events name, and maybe of others.
-
-    Returns
-    -------
-    polars.DataFrame
-        As the table USAGE.
     """
-    closing = _closing(cycles)
-    key = account_key(accounts, spans["account_id"], closing["account_id"])
-    counters, gauges = _of_kind(catalogue, "counter"), _of_kind(catalogue, "gauge")
+
+    month: str
+    spans: pl.DataFrame
+    cycles: pl.DataFrame
+    levels: pl.DataFrame
+    events: Sequence[pl.LazyFrame]
+    repeated: pl.LazyFrame
+    accounts: pl.Series
+    catalogue: Catalogue
+
+
+def month_usage(inputs: UsageInputs) -> pl.DataFrame:
+    """The usage of every cycle that closes, of every metric, used or not: the table USAGE (rules 1 and 6)."""
+    spans, events, closing = inputs.spans, inputs.events, _closing(inputs.cycles)
+    key = account_key(inputs.accounts, spans["account_id"], closing["account_id"])
+    counters, gauges = _of_kind(inputs.catalogue, "counter"), _of_kind(inputs.catalogue, "gauge")
     measured = pl.concat(
         [
             measured_counters(spans, events, counters, key),
-            measured_gauges(spans, pl.concat(events), levels, closing, gauges, key),
+            measured_gauges(spans, pl.concat(events), inputs.levels, closing, gauges, key),
         ],
     )
-    return _usage(month, closing, measured, within_spans(repeated, spans, key), catalogue)
+    return _usage(inputs.month, closing, measured, within_spans(inputs.repeated, spans, key), inputs.catalogue)
 
 
-def month_usage_with_more(
-    before: pl.DataFrame,
-    added: pl.LazyFrame,
-    month: str,
-    spans: pl.DataFrame,
-    cycles: pl.DataFrame,
-    levels: pl.DataFrame,
-    events: Sequence[pl.LazyFrame],
-    repeated: pl.LazyFrame,
-    accounts: pl.Series,
-    catalogue: Catalogue,
-) -> pl.DataFrame:
+def month_usage_with_more(inputs: UsageInputs, *, before: pl.DataFrame, added: pl.LazyFrame) -> pl.DataFrame:
     """As `month_usage`, the same rows, from what was measured before some of the events were there.
 
     Parameters
@@ -84,11 +74,11 @@ def month_usage_with_more(
     before
         As `month_usage`, of the events without `added` and of otherwise the same.
     added
-        Those of `events` that are new.
+        Those of the events that are new.
     """
-    closing = _closing(cycles)
-    key = account_key(accounts, spans["account_id"], closing["account_id"])
-    counters, gauges = _of_kind(catalogue, "counter"), _of_kind(catalogue, "gauge")
+    spans, events, closing = inputs.spans, inputs.events, _closing(inputs.cycles)
+    key = account_key(inputs.accounts, spans["account_id"], closing["account_id"])
+    counters, gauges = _of_kind(inputs.catalogue, "counter"), _of_kind(inputs.catalogue, "gauge")
     distinct = [metric for metric in counters if metric.measure == "unique"]
     additive = [metric for metric in counters if metric.measure != "unique"]
     is_gauge = pl.col("metric").is_in([metric.name for metric in gauges])
@@ -98,10 +88,10 @@ def month_usage_with_more(
         [
             added_up([as_measured(before, additive), measured_counters(spans, [added], additive, key)], additive),
             measured_counters(spans, events, distinct, key),
-            measured_gauges(spans, pl.concat(events), levels, closing.filter(is_moved), gauges, key),
+            measured_gauges(spans, pl.concat(events), inputs.levels, closing.filter(is_moved), gauges, key),
         ]
     )
-    usage = _usage(month, closing, measured, within_spans(repeated, spans, key), catalogue)
+    usage = _usage(inputs.month, closing, measured, within_spans(inputs.repeated, spans, key), inputs.catalogue)
     # the path of a gauge is its account's own affair
     stays = is_gauge & ~is_moved
     keys = ["subscription_id", "cycle_start", "metric"]

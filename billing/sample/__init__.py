@@ -90,8 +90,37 @@ def billing_hint(months: int, first_month: str = "2026-01") -> tuple[str, date]:
     return f"{last:%Y-%m}", _last_day_of_month(last)
 
 
+def _write_inputs(folder: Path, customers: pl.DataFrame, first_day: date, last_day: date) -> int:
+    """Write everything but usage; returns the number of requests."""
+    requests = requests_of(customers, first_day, last_day)
+    (folder / "catalogue.yaml").write_text(_catalogue(customers, first_day), encoding="utf-8")
+    customers.select(
+        *("account_id", "name", "email", "address_line1", "address_line2", "city", "region"),
+        *("postal_code", "country", "tax_id", "tax_exempt", "locale"),
+    ).write_csv(folder / "accounts.csv")
+    (folder / "tax_rates.csv").write_text(_tax_rates(first_day), encoding="utf-8")
+    (folder / "requests.jsonl").write_bytes(lines(requests))
+    (folder / "payments.jsonl").write_bytes(b"")
+    return requests.len()
+
+
+def _checked_sizes(accounts: int, months: int, events_per_account_day: Decimal | float) -> Decimal:
+    daily_events = Decimal(str(events_per_account_day))
+    if not 1 <= accounts <= MAXIMUM_ACCOUNTS:
+        raise RefusedError(f"accounts is {accounts}: expected 1 to {MAXIMUM_ACCOUNTS:,}")
+    if not 1 <= months <= 120:
+        raise RefusedError(f"months is {months}: expected 1 to 120")
+    if not (daily_events.is_finite() and 0 < daily_events <= MAXIMUM_EVENTS_PER_ACCOUNT_DAY):
+        raise RefusedError(
+            f"events per account and day is {events_per_account_day}: "
+            f"expected more than 0, at most {MAXIMUM_EVENTS_PER_ACCOUNT_DAY:,}"
+        )
+    return daily_events
+
+
 def write_sample(
     directory: Path,
+    *,
     accounts: int = 200,
     months: int = 3,
     events_per_account_day: Decimal | float = 10,
@@ -125,16 +154,7 @@ def write_sample(
     OSError
         The folder cannot be written; no landing area is left behind.
     """
-    daily_events = Decimal(str(events_per_account_day))
-    if not 1 <= accounts <= MAXIMUM_ACCOUNTS:
-        raise RefusedError(f"accounts is {accounts}: expected 1 to {MAXIMUM_ACCOUNTS:,}")
-    if not 1 <= months <= 120:
-        raise RefusedError(f"months is {months}: expected 1 to 120")
-    if not (daily_events.is_finite() and 0 < daily_events <= MAXIMUM_EVENTS_PER_ACCOUNT_DAY):
-        raise RefusedError(
-            f"events per account and day is {events_per_account_day}: "
-            f"expected more than 0, at most {MAXIMUM_EVENTS_PER_ACCOUNT_DAY:,}"
-        )
+    daily_events = _checked_sizes(accounts, months, events_per_account_day)
     refuse_existing_landing(directory)
 
     first_day = _first_day(first_month)
@@ -145,15 +165,7 @@ def write_sample(
     try:
         scratch.mkdir(parents=True)
         customers = customers_of(accounts, first_day, last_day, float(daily_events), seed)
-        requests = requests_of(customers, first_day, last_day)
-        (scratch / "catalogue.yaml").write_text(_catalogue(customers, first_day), encoding="utf-8")
-        customers.select(
-            *("account_id", "name", "email", "address_line1", "address_line2", "city", "region"),
-            *("postal_code", "country", "tax_id", "tax_exempt", "locale"),
-        ).write_csv(scratch / "accounts.csv")
-        (scratch / "tax_rates.csv").write_text(_tax_rates(first_day), encoding="utf-8")
-        (scratch / "requests.jsonl").write_bytes(lines(requests))
-        (scratch / "payments.jsonl").write_bytes(b"")
+        requests = _write_inputs(scratch, customers, first_day, last_day)
         delivered = write_usage(scratch / "usage", customers, first_day, last_day, seed, progress)
         scratch.rename(directory / "landing")
     finally:
@@ -161,7 +173,7 @@ def write_sample(
     return SampleSummary(
         directory=directory,
         accounts=accounts,
-        requests=requests.len(),
+        requests=requests,
         events=delivered.events,
         rows=delivered.rows,
         files=delivered.files,

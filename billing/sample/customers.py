@@ -7,8 +7,8 @@ from typing import Final
 
 import polars as pl
 
-from billing.sample.chance import draw_bits, log_normal, pick
 from billing.sample.events import BANDWIDTH, EMAILS, LEADS, MAXIMUM_DAILY_EVENTS, MILLION, TYPE_PER_MILLE
+from billing.sample.random_bits import draw_bits, log_normal, pick
 from billing.sample.tax_numbers import british_vat_number, french_vat_number, german_vat_number
 
 

@@ -95,7 +95,9 @@ def write_usage(
             file_format = FORMATS[(day * 5 + part) % len(FORMATS)]
             pieces = []
             if day < days:
-                happened = events_of_day(users, rare, day, part, parts, first_day, seed)
+                happened = events_of_day(
+                    users, rare=rare, day=day, part=part, parts=parts, first_day=first_day, seed=seed
+                )
                 happened = _with_dirt(happened, file_format, seed)
                 events += happened.height
                 for kind, count in happened.get_column("dirt").drop_nulls().value_counts().iter_rows():

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.sample.chance import draw_bits
+from billing.sample.random_bits import draw_bits
 
 EMAILS: Final = 0
 BANDWIDTH: Final = 1
@@ -59,7 +59,7 @@ def rare_changes(customers: pl.DataFrame, seed: int) -> pl.DataFrame:
 
 
 def events_of_day(
-    users: pl.DataFrame, rare: pl.DataFrame, day: int, part: int, parts: int, first_day: date, seed: int
+    users: pl.DataFrame, *, rare: pl.DataFrame, day: int, part: int, parts: int, first_day: date, seed: int
 ) -> pl.DataFrame:
     """Return one file's events of one day, in order of time.
 
@@ -81,6 +81,30 @@ def events_of_day(
         .with_columns(sequence=pl.int_ranges(pl.col("count"), dtype=pl.Int64))
         .explode("sequence")
     )
+    daily = _with_values(daily, day, seed)
+    happened = pl.concat(
+        [daily, rare.filter(mine & (pl.col("day") == day)).select(daily.columns)],
+    )
+    key = _event_key(happened, day)
+    # An import comes before what is done with it, so rare changes stand in the first hour of the day.
+    span = (happened.get_column("sequence") >= RARE_SEQUENCE).cast(pl.UInt64) * (MILLISECONDS_PER_DAY // 24)
+    span = span + (happened.get_column("sequence") < RARE_SEQUENCE).cast(pl.UInt64) * MILLISECONDS_PER_DAY
+    millisecond = (draw_bits(key, seed, "time of day") % span).cast(pl.Int64)
+    midnight = int((first_day - date(1970, 1, 1)).days + day) * MILLISECONDS_PER_DAY
+    return happened.select(
+        # A number until it is written: a text would keep the texts of its whole file alive while a late row waits.
+        draw_bits(key, seed, "id").alias("id"),
+        "source",
+        "event_type",
+        pl.col("account_id").alias("subject"),
+        (millisecond + midnight).cast(pl.Datetime("ms")).alias("at"),
+        "value",
+        draw_bits(key, seed, "dirt").alias("bits"),
+    ).sort("at", "id")
+
+
+def _with_values(daily: pl.DataFrame, day: int, seed: int) -> pl.DataFrame:
+    """The events of a day with their type and value, drawn by chance."""
     key = _event_key(daily, day)
     kind = (draw_bits(key, seed, "event type") % 1000).cast(pl.Int64)
     bits = draw_bits(key, seed, "value")
@@ -88,7 +112,7 @@ def events_of_day(
     size = pl.col("size") * pl.col("jitter")
     # Leads are thousandths here, and a part of a lead is a lead by chance, so that small changes add up right.
     leads = (size // 1000 + pl.col("remainder")) // 1000
-    daily = (
+    return (
         daily.with_columns(jitter=jitter, remainder=(bits // 2**20 % 1000).cast(pl.Int64), sign=bits // 2**40 % 16)
         .with_columns(
             event_type=pl.when(pl.lit(kind) < TYPE_PER_MILLE[EMAILS])
@@ -116,25 +140,6 @@ def events_of_day(
         )
         .select("index", "account_id", "source", "event_type", "value", "sequence")
     )
-    happened = pl.concat(
-        [daily, rare.filter(mine & (pl.col("day") == day)).select(daily.columns)],
-    )
-    key = _event_key(happened, day)
-    # An import comes before what is done with it, so rare changes stand in the first hour of the day.
-    span = (happened.get_column("sequence") >= RARE_SEQUENCE).cast(pl.UInt64) * (MILLISECONDS_PER_DAY // 24)
-    span = span + (happened.get_column("sequence") < RARE_SEQUENCE).cast(pl.UInt64) * MILLISECONDS_PER_DAY
-    millisecond = (draw_bits(key, seed, "time of day") % span).cast(pl.Int64)
-    midnight = int((first_day - date(1970, 1, 1)).days + day) * MILLISECONDS_PER_DAY
-    return happened.select(
-        # A number until it is written: a text would keep the texts of its whole file alive while a late row waits.
-        draw_bits(key, seed, "id").alias("id"),
-        "source",
-        "event_type",
-        pl.col("account_id").alias("subject"),
-        (millisecond + midnight).cast(pl.Datetime("ms")).alias("at"),
-        "value",
-        draw_bits(key, seed, "dirt").alias("bits"),
-    ).sort("at", "id")
 
 
 def _event_key(events: pl.DataFrame, day: int) -> pl.Series:

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.sample.chance import draw_bits
+from billing.sample.random_bits import draw_bits
 from billing.sample.requests import CARDS
 
 PAID_PER_MILLE: Final = 860

@@ -60,6 +60,11 @@ def requests_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.
     ]
     end = datetime.combine(last_day + timedelta(days=1), datetime.min.time())
     requests = pl.concat(frames).filter(pl.col("at") < end).sort("at", "account_id", "kind").with_row_index("number", 1)
+    return _lines(requests)
+
+
+def _lines(requests: pl.DataFrame) -> pl.Series:
+    """Requests as lines of JSON."""
     members = [
         pl.concat_str(pl.lit(f', "{name}": "'), pl.col(name), pl.lit('"')).fill_null("")
         for name in REQUEST_MEMBERS

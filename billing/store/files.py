@@ -1,4 +1,7 @@
-"""Write files atomically: a reader sees the old bytes or the new ones."""
+"""Write files atomically: under a scratch name in the same folder, flushed to disk, then renamed into place.
+
+A reader sees the old bytes or the new ones and never a part. Equal content is not written again.
+"""
 
 import hashlib
 import os

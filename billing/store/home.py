@@ -1,4 +1,4 @@
-"""A billing home: landing folder, lake, documents, profiles and register."""
+"""A billing home: one folder per business. Its files and folders by name."""
 
 from dataclasses import dataclass
 from datetime import date

@@ -12,8 +12,8 @@ import dagster as dg
 import pytest
 from dagster._core.execution.asset_backfill import AssetBackfillData
 
-from assets.partitions import FUTURE_DAYS, FUTURE_MONTHS, calendar_reach
-from pipeline.definitions import defs
+from assets.partitions import FUTURE_DAYS, FUTURE_MONTHS, calendar_reach, calendars_of
+from pipeline.definitions import definitions, defs
 from pipeline.jobs import MONTHLY
 from tests.assets.graph_text import GRAPH, graph_text
 
@@ -95,10 +95,10 @@ import dagster as dg
 from assets.partitions import FUTURE_DAYS, FUTURE_MONTHS, calendar_reach
 from pipeline.definitions import defs
 dg.Definitions.validate_loadable(defs)
-from assets.partitions import billing_months
-from pipeline.schedules import ZONE
+from assets.partitions import calendars
 heavy = [name for name in ("weasyprint", "pyarrow.dataset", "dagster_webserver", "rich") if name in sys.modules]
-print(json.dumps({"first": billing_months.get_first_partition_key(), "zone": ZONE, "heavy": heavy}))
+months, _, zone = calendars()
+print(json.dumps({"first": months.get_first_partition_key(), "zone": zone, "heavy": heavy}))
 """
 
 
@@ -136,7 +136,7 @@ importlib.import_module(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("module", ["billing.store.home", "pipeline.definitions", "pipeline.runs", "pipeline.notices"])
+@pytest.mark.parametrize("module", ["pipeline.cli", "pipeline.definitions", "pipeline.runs", "pipeline.notices"])
 def test_how_memory_is_taken_is_settled_before_polars_is_loaded(module: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
     done = subprocess.run(
@@ -153,6 +153,19 @@ def test_the_calendars_are_those_of_the_home(tmp_path: Path, start: str) -> None
     assert loaded(tmp_path / "home", tmp_path) == {"first": "2025-05", "zone": "America/New_York", "heavy": []}
 
 
+def test_one_process_can_define_two_homes(tmp_path: Path) -> None:
+    first = {}
+    for start in ("2024-07-01", "2025-02-01"):
+        landing = tmp_path / start / "landing"
+        landing.mkdir(parents=True)
+        (landing / "catalogue.yaml").write_text(f"policy: {{billing_start: {start}}}\n")
+        graph = definitions(calendars_of(tmp_path / start, None)).resolve_asset_graph()
+        partitions = graph.get(dg.AssetKey("usage")).partitions_def
+        assert isinstance(partitions, dg.TimeWindowPartitionsDefinition)
+        first[start] = partitions.get_first_partition_key()
+    assert first == {"2024-07-01": "2024-07", "2025-02-01": "2025-02"}
+
+
 def test_the_definitions_load_with_a_broken_catalogue(tmp_path: Path) -> None:
     landing = tmp_path / "home" / "landing"
     landing.mkdir(parents=True)
@@ -161,15 +174,14 @@ def test_the_definitions_load_with_a_broken_catalogue(tmp_path: Path) -> None:
 
 
 def test_calendars_for_people_end_after_the_open_month_and_hold_whatever_was_delivered_or_built(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     start, today = date(2026, 1, 1), date(2026, 11, 25)
-    assert calendar_reach(tmp_path, start, today)[1:] == (FUTURE_MONTHS, FUTURE_DAYS), "unless it is asked for"
-    monkeypatch.setenv("OVERAGE_MONTHS_AHEAD", "1")
-    assert calendar_reach(tmp_path, start, today) == (start, 2, 1), "the open month and one more; today"
+    assert calendar_reach(tmp_path, start, today, None)[1:] == (FUTURE_MONTHS, FUTURE_DAYS), "unless it is asked for"
+    assert calendar_reach(tmp_path, start, today, 1) == (start, 2, 1), "the open month and one more; today"
     (tmp_path / "landing" / "usage" / "2025-12-30").mkdir(parents=True)
     (tmp_path / "landing" / "usage" / "2026" / "11" / "27").mkdir(parents=True)
     for name in ("0001-01-01", "20261128", "9999-12-31", "2027"):
         (tmp_path / "landing" / "usage" / name).mkdir()
     (tmp_path / "lake" / "fingerprints" / "billing_month=2027-01").mkdir(parents=True)
-    assert calendar_reach(tmp_path, start, today) == (date(2025, 12, 30), 4, 3)
+    assert calendar_reach(tmp_path, start, today, 1) == (date(2025, 12, 30), 4, 3)

@@ -19,8 +19,8 @@ from billing.ingest import ingest_deliveries
 from billing.model.tables import DECISIONS, PACKAGES
 from billing.month.business import Business
 from billing.month.drafting import write_drafts
-from billing.month.fingerprint import moved_inputs, record_fingerprint
 from billing.month.issuing import issue_documents
+from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.steps import (
     billed_months,
     write_charges,
@@ -152,10 +152,10 @@ def _bill(home: Path, as_of: date) -> Business:
     catalogue = business.catalogue
     ingest_deliveries(
         business.home,
-        catalogue.metrics,
-        business.inputs.accounts["account_id"],
-        catalogue.time_zone,
-        catalogue.policy.lateness_days,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.accounts["account_id"],
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
         through=as_of,
     )
     assert business.lives.parked.is_empty()
@@ -176,7 +176,7 @@ def _bill(home: Path, as_of: date) -> Business:
             step(business, month)
         found = conserved(business, month)
         assert found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled")).is_empty()
-        record_fingerprint(business, month)
+        record_month(business, month)
     return business
 
 

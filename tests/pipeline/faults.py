@@ -11,6 +11,8 @@ from typing import Any
 from unittest import mock
 
 import polars as pl
+import psycopg
+import sqlalchemy as sa
 from sqlalchemy.engine.default import DefaultDialect
 
 _ERRORS = (errno.EIO, errno.ENOSPC, errno.EINTR)
@@ -79,3 +81,43 @@ def _counting_database(real: Callable[..., Any], name: str, calls: Calls) -> Cal
         return real(dialect, connection, *given, **named)
 
     return asked
+
+
+@contextmanager
+def lost_connections(url: str, fails: int | None = None, answers: bool = True) -> Iterator[Calls]:
+    """Count what a server's register is asked, and let the server end the connection at one call.
+
+    Parameters
+    ----------
+    answers
+        False: what is asked is done, and the connection is lost before the answer comes.
+    """
+    calls = Calls()
+    server = sa.make_url(url).set(drivername="postgresql", database="postgres").render_as_string(hide_password=False)
+
+    def end(connection: Any) -> None:
+        own = getattr(connection, "driver_connection", connection)
+        with psycopg.connect(server, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(%s, 10000)", [own.info.backend_pid])
+
+    def losing(real: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def asked(dialect: Any, first: Any, *given: Any, **named: Any) -> Any:
+            statement = next((each for each in given if isinstance(each, str)), "")
+            calls.call(f"{name} {' '.join(statement.split())[:60]}".strip())
+            connection = first if name == "do_commit" else first.connection
+            is_lost = len(calls.made) == fails
+            if is_lost and answers:
+                end(connection)
+            done = real(dialect, first, *given, **named)
+            if is_lost:
+                end(connection)
+                # any answer is one too many: the driver asks once more and finds nobody
+                (connection if name == "do_commit" else first).cursor().execute("SELECT 1")
+            return done
+
+        return asked
+
+    with ExitStack() as stack:
+        for name in ("do_execute", "do_executemany", "do_commit"):
+            stack.enter_context(mock.patch.object(DefaultDialect, name, losing(getattr(DefaultDialect, name), name)))
+        yield calls

@@ -116,11 +116,11 @@ def test_a_pdf_that_was_not_recorded_is_drawn_again_and_not_believed(tmp_path: P
         for _, statement in made:
             register.execute(statement)
     page.write_bytes(b"the page of another document")
-    assert "1 PDFs drawn again" in bill(tmp_path, "2026-01", "2026-01-31").messages
+    assert "1 PDF drawn again" in bill(tmp_path, "2026-01", "2026-01-31").messages
     assert page.read_bytes() == drawn
     # and so is one that was taken away, also where nothing else moved
     page.unlink()
-    assert "1 PDFs drawn again" in bill(tmp_path, "2026-01", "2026-01-31").messages
+    assert "1 PDF drawn again" in bill(tmp_path, "2026-01", "2026-01-31").messages
     assert page.read_bytes() == drawn
     assert "nothing moved" in bill(tmp_path, "2026-01", "2026-01-31").messages
     assert overage("verify", "--home", tmp_path).status == 0

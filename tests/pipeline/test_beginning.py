@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from billing.model.text import counted
 from tests.pipeline.outside import Landing, bill, content_of, overage, show, total_of
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +58,7 @@ def found_by_check(landing: Landing) -> list[str]:
     assert content_of(landing.root) == before, "it computes and writes nothing"
     problems = ended.output.splitlines()
     assert ended.status == (1 if problems else 0)
-    assert (f"{len(problems)} found" if problems else "nothing to complain about") in ended.messages
+    assert (f"{counted(len(problems), 'problem')} found" if problems else "nothing to complain about") in ended.messages
     return problems
 
 
@@ -96,7 +97,7 @@ def test_check_names_files_that_do_not_belong_to_usage(landing: Landing) -> None
     (landing.folder / "usage" / "January").mkdir()
     (landing.folder / "usage" / "2026-01-20" / "usage.xlsx").write_bytes(b"PK\x03\x04 a workbook")
     assert [problem.split(": ")[0] for problem in found_by_check(landing)] == [
-        "usage/January",
+        "usage/January/",
         "usage/2026-01-20/usage.xlsx",
     ]
 

@@ -52,6 +52,29 @@ def test_a_run_brings_earlier_months_up_to_date_first_and_says_so(landing: Landi
     ]
 
 
+@pytest.mark.parametrize(
+    ("through", "said"),
+    [
+        ("2026-02", "2026-02 has not begun as of 2026-01-31: nothing is issued there, only drafts are made"),
+        (
+            "2026-03",
+            "2026-02 to 2026-03 have not begun as of 2026-01-31: nothing is issued there, only drafts are made",
+        ),
+    ],
+)
+def test_a_month_that_has_not_begun_is_drafted_and_the_run_says_that_nothing_is_issued(
+    landing: Landing, through: str, said: str
+) -> None:
+    for again in (False, True):
+        ended = bill(landing.root, "2026-01", "2026-01-31", "--through", through)
+        assert (ended.status, ended.messages.splitlines()[0]) == (0, said)
+        assert [row[1] for row in issued(landing.root)] == ["2026-01-10"]
+        assert ("0 documents issued" in ended.messages) == again
+    assert show(landing.root, "drafts")[0]["billing_date"] == "2026-02-10"
+    ended = bill(landing.root, "2026-01", "2026-01-31")
+    assert "begun" not in ended.messages
+
+
 def test_a_second_run_changes_nothing(landing: Landing) -> None:
     bill_once(landing.root, "2026-02", "2026-02-28")
     before = content_of(landing.root)
@@ -308,6 +331,19 @@ def test_what_is_set_aside_is_told_by_reason_and_file_and_shown_of_one(landing: 
     assert len(show(landing.root, "ingest", "--file", second)) == 1
     limited = overage("show", "rejects", "--limit", "2", "--home", landing.root)
     assert "the first 2 of 15 rows\n" in limited.messages
+    for option, value, there_are in (
+        ("--reason", "unparsable", "unknown_account (13 rows), unparseable (2 rows)"),
+        ("--file", "usage/2026-01-21/usage.json", f"{first}, {second}"),
+    ):
+        mistyped = overage("show", "rejects", option, value, "--home", landing.root)
+        assert (mistyped.status, mistyped.output) == (2, "")
+        assert f"unknown {option[2:]}: found {value!r}" in mistyped.messages and mistyped.messages.endswith(
+            f"{there_are}\n"
+        )
+    # a reason that no row has now, and a file without such rows, are no mistakes
+    assert show(landing.root, "rejects", "--reason", "too_late") == []
+    assert show(landing.root, "rejects", "--file", "accounts.csv") == []
+    assert show(landing.root, "rejects", "--file", "usage/2026-01-20/usage.jsonl") == []
     refused = overage("show", "documents", "--reason", "unparseable", "--home", landing.root)
     assert (refused.status, "leave --reason out" in refused.messages) == (2, True)
 
@@ -362,7 +398,7 @@ def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is
     expected = [
         "payment.csv is not read",
         "payments/a.txt is not read",
-        "usage/20260121: found in place of a delivery day",
+        "usage/20260121/: found in place of a delivery day",
         "usage/a.jsonl: found in place of a delivery day",
     ]
     checked = overage("check", "--home", landing.root)
@@ -371,7 +407,7 @@ def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is
         ended = bill(landing.root, "2026-02", "2026-02-28")
         assert ended.status == 1
         said = [line.removeprefix("not done: ") for line in ended.messages.splitlines() if "not done: " in line]
-        assert len(said) == 5 and said[4] == "usage/2026-01-21/b.jsonl none of its rows counts: unknown_account 1"
+        assert len(said) == 5 and said[4] == "usage/2026-01-21/b.jsonl: none of its rows counts: unknown_account 1"
         for told, begins in zip(said, expected, strict=False):
             assert told.startswith(begins) and told in checked.output
     assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]
@@ -386,9 +422,12 @@ def test_damaged_tables_are_named_repaired_and_made_again_to_the_byte(landing: L
     ]
     for path in damaged:
         path.write_bytes(path.read_bytes()[:-20])
-    for ended in (overage("show", "usage", "--home", landing.root), bill(landing.root, "2026-02", "2026-02-28")):
+    for ended, begins in (
+        (overage("show", "usage", "--home", landing.root), "found a damaged table: "),
+        (bill(landing.root, "2026-02", "2026-02-28"), "interrupted: found a damaged table: "),
+    ):
         assert ended.status == 1 and ended.output == ""
-        assert "interrupted: found a damaged table: " in ended.messages
+        assert any(line.startswith(begins) for line in ended.messages.splitlines())
         assert f"overage repair --home {landing.root}" in ended.messages
     ended = overage("repair", "--home", landing.root)
     assert ended.status == 0

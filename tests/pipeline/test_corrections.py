@@ -1,12 +1,15 @@
 """Corrections at once (rule 21): notes that name the document they correct, once, with its tax rates."""
 
 import json
+from datetime import date
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 
+from billing.month.business import Business
+from billing.month.correctable import months_to_correct
 from billing.month.issuing import issue_notes
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Ended, Landing, Row, bill, bill_once, content_of, one, overage, show
@@ -86,6 +89,21 @@ def test_a_second_correction_issues_nothing_and_says_so(business: Landing, tmp_p
     assert (ended.status, notes(ended)) == (0, [])
     assert "nothing to correct: no document of 2026-02 differs from what is due" in ended.messages
     assert content_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("draft", [True, False])
+def test_where_there_is_nothing_to_correct_the_months_that_differ_are_named(
+    business: Landing, tmp_path: Path, draft: bool
+) -> None:
+    # what happened in January was billed in February
+    deliver_late(business)
+    ended = correct(tmp_path, "2026-01", "2026-02-21", *(["--draft"] if draft else []))
+    said = "nothing to correct: no document of 2026-01 differs from what is due"
+    assert f"{said}; those of 2026-02 do: overage correct 2026-02" in ended.messages
+    business_now = Business.load(tmp_path, date(2026, 2, 21))
+    assert months_to_correct(business_now, "2026-02") == (["2026-02"], False)
+    assert months_to_correct(business_now, "2026-02", ["other"]) == ([], False)
+    assert months_to_correct(business_now, "2026-01") == ([], False)
 
 
 def test_what_is_corrected_is_not_billed_again(business: Landing, tmp_path: Path) -> None:

@@ -6,33 +6,37 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.cli import PARTLY, REFUSED, exit_status
+from pipeline.exit_status import PARTLY, REFUSED, exit_status
 from tests.by_steps import bill_by_steps
-from tests.pipeline.faults import counted_calls
+from tests.pipeline.faults import counted_calls, lost_connections
 from tests.pipeline.outside import Landing, content_of
-from tests.postgresql import register_rows
+from tests.postgresql import Server, register_rows
 from tests.sizes import sized
 
-FAULTS = sized(usual=20, long=0)
-"""How many calls fail, spread over a run; 0 means every one."""
+FAULTS = sized(usual=24, long=0)
+"""How many calls fail, spread over a run, and an eighth as many of a server; 0 means every one."""
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return home_of_three(tmp_path_factory.mktemp("prepared") / "home")
+
+
+def home_of_three(root: Path, register: str | None = None) -> Path:
     """Three accounts billed in January: one will be upgraded, one has usage that came late, one asks for a refund."""
-    landing = Landing(tmp_path_factory.mktemp("prepared") / "home")
+    landing = Landing(root)
     for name in ("acme", "grows", "leaves"):
         landing.customer(name)
     landing.use("acme", emails=16_000)
     landing.use("grows", leads=2_600)
-    bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    bill_by_steps(landing.root, "2026-01", "2026-01-31", register=register).register.close()
     landing.request("leaves", "refund", "2026-02-01T10:00:00Z", reason="not needed")
     landing.use("acme", "2026-01-25", emails=2_000, delivered="2026-02-05")
     return landing.root
 
 
-def run(home: Path) -> None:
-    bill_by_steps(home, "2026-02", "2026-02-28")
+def run(home: Path, register: str | None = None) -> None:
+    bill_by_steps(home, "2026-02", "2026-02-28", register=register).register.close()
 
 
 def ended(command: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
@@ -42,12 +46,20 @@ def ended(command: Callable[[], None], capsys: pytest.CaptureFixture[str]) -> tu
     return int(str(stopped.value.code)), capsys.readouterr().err
 
 
-def what_is_left(home: Path) -> dict[str, object]:
+def check_end(status: int, messages: str, failed: str) -> None:
+    """A run that failed says so once, and in words."""
+    if status:
+        assert status in (PARTLY, REFUSED), failed
+        assert messages.count("interrupted: ") + messages.count("refused: ") == 1, f"{failed}: {messages}"
+        assert "Traceback" not in messages, failed
+
+
+def what_is_left(home: Path, register: str | None = None) -> dict[str, object]:
     """Every file of the home, and every row of the register, by name."""
     found: dict[str, object] = {name: hashed for name, hashed in content_of(home).items() if name != "register.db"}
     # stamps are those of the file system, and drafts that were made after issuing say so
-    found = {name: each for name, each in found.items() if not name.endswith(("ingest_state.json", "drafted_from.txt"))}
-    return found | register_rows(f"sqlite:///{home / 'register.db'}")
+    found = {name: each for name, each in found.items() if not name.endswith(("ingest_state.json", "drafted.json"))}
+    return found | register_rows(register or f"sqlite:///{home / 'register.db'}")
 
 
 def test_whichever_call_fails_the_next_run_completes_it(
@@ -64,13 +76,47 @@ def test_whichever_call_fails_the_next_run_completes_it(
         shutil.copytree(prepared, home)
         with counted_calls(home, fails) as calls:
             status, messages = ended(lambda home=home: run(home), capsys)  # type: ignore[misc] # bound on purpose
-        failed = f"call {fails}: {calls.made[fails - 1]}"
-        if status:
-            assert status in (PARTLY, REFUSED), failed
-            assert messages.count("interrupted: ") + messages.count("refused: ") == 1, f"{failed}: {messages}"
-            assert "Traceback" not in messages, failed
+        is_made = fails <= len(calls.made)
+        # on a busy machine a run was seen to make fewer calls than the first: its last ones are not there to fail
+        assert is_made or fails > len(whole.made) - 10, f"only {len(calls.made)} of {len(whole.made)} calls were made"
+        failed = f"call {fails}: {calls.made[fails - 1] if is_made else 'not made'}"
+        check_end(status, messages, failed)
         run(home)
         left = what_is_left(home)
+        other = {name for name in {*left, *expected} if left.get(name) != expected.get(name)}
+        assert not other, f"{failed}: {messages}"
+        shutil.rmtree(home)
+
+
+def test_whichever_call_loses_the_connection_to_a_server_the_next_run_completes_it(
+    tmp_path: Path, postgresql: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    register = postgresql.new_database()
+    prepared = home_of_three(tmp_path / "prepared", register)
+
+    def again() -> tuple[Path, str]:
+        """The business as it was before the run."""
+        return shutil.copytree(prepared, tmp_path / "home"), postgresql.copy_of(register)
+
+    home, url = again()
+    with lost_connections(url) as whole:
+        run(home, url)
+    expected = what_is_left(home, url)
+    shutil.rmtree(home)
+    commits = [place for place, what in enumerate(whole.made, start=1) if what == "do_commit"]
+    step = max(1, 8 * len(whole.made) // FAULTS) if FAULTS else 1
+    lost = [(fails, True) for fails in range(1, len(whole.made) + 1, step)]
+    # a commit that was done and not answered for; of others the next run cannot tell
+    lost += [(fails, False) for fails in (commits[-1:] if FAULTS else commits)]
+    for fails, answers in lost:
+        home, url = again()
+        with lost_connections(url, fails, answers) as calls:
+            status, messages = ended(lambda home=home, url=url: run(home, url), capsys)  # type: ignore[misc] # as above
+        failed = f"call {fails} {'' if answers else 'not '}answered: {calls.made[fails - 1]}"
+        assert status, failed
+        check_end(status, messages, failed)
+        run(home, url)
+        left = what_is_left(home, url)
         other = {name for name in {*left, *expected} if left.get(name) != expected.get(name)}
         assert not other, f"{failed}: {messages}"
         shutil.rmtree(home)

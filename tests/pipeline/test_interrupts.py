@@ -10,8 +10,9 @@ import pytest
 from tests.pipeline.outside import Landing, bill, overage, show
 
 # the interruption comes once, after the first document was issued: while a connection is closed, as the pool would
-# print it; or while Python tidies up, where it cannot pass it on
+# print it; while Python tidies up, where it cannot pass it on; or, as in a terminal, at every process of the group
 PRESS = """
+import os, signal
 from billing.month import issuing as month
 from sqlalchemy.engine.default import DefaultDialect
 
@@ -34,7 +35,10 @@ def press(*arguments, **options):
         DefaultDialect.do_close = interrupted
     elif not pressed:
         pressed.append(True)
-        Tidied()
+        if where == "group":
+            os.killpg(0, signal.SIGINT)
+        else:
+            Tidied()
     return found
 
 month.issue_documents = press
@@ -43,7 +47,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("where", ["closing", "tidying"])
+@pytest.mark.parametrize("where", ["closing", "tidying", "group"])
 def test_the_keyboard_ends_a_run_with_one_message(tmp_path: Path, where: str) -> None:
     landing = Landing(tmp_path)
     for name in ("acme", "beta"):
@@ -57,6 +61,7 @@ def test_the_keyboard_ends_a_run_with_one_message(tmp_path: Path, where: str) ->
         text=True,
         timeout=300,
         check=False,
+        start_new_session=True,
     )
     assert (ended.returncode, "Traceback" in ended.stderr) == (1, False), ended.stderr
     assert ended.stderr.count("interrupted") == 1, ended.stderr

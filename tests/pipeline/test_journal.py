@@ -176,7 +176,7 @@ def test_a_journal_that_does_not_agree_is_found(landing: Landing) -> None:
     (landing.root / "lake" / "journal" / "billing_month=2026-01" / "journal.parquet").unlink()
     ended = overage("verify", "--home", landing.root)
     assert ended.status == 1
-    assert "acme owes 0.0000 there, and its balance is 99.0000" in ended.output + ended.messages
+    assert "acme owes 0.00 there, and its balance is 99.00: bill" in ended.output + ended.messages
 
 
 @pytest.mark.parametrize("table", ["charges", "documents", "events"])

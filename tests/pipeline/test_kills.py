@@ -10,11 +10,12 @@ from unittest import mock
 import dagster as dg
 import pytest
 
-from billing.month.measured_usage import RECORD
+from billing.month.recorded_inputs.usage import RECORD
 from billing.store.files import file_hash
 from pipeline.definitions import defs
+from tests.by_steps import bill_by_steps
 from tests.pipeline.killing import EVERY, KILLS, Killer
-from tests.pipeline.outside import Landing, bill, bill_once, blank_files, blank_page, content_of, overage
+from tests.pipeline.outside import Landing, bill, bill_once, blank_files, blank_page, content_of, event, overage
 from tests.postgresql import Server, register_rows
 from tests.sizes import spread
 
@@ -70,6 +71,27 @@ def everything_moves(root: Path) -> Command:
     return BILL
 
 
+def what_came_back(root: Path) -> Command:
+    """A row that was missing is there again, a refund is taken back, payments went back, a delivery is given up."""
+    landing = business(root)
+    landing.customer("returns")
+    bill_by_steps(root, "2026-01", "2026-01-31")
+    accounts = landing.folder / "accounts.csv"
+    whole = accounts.read_text()
+    accounts.write_text("".join(row for row in whole.splitlines(True) if not row.startswith("returns,")))
+    bill_by_steps(root, "2026-02", "2026-02-15")
+    accounts.write_text(whole)
+    landing.request("leaves", "withdraw", "2026-02-20T10:00:00Z", withdraws="request-6")
+    for amount, status in (("150.00", "succeeded"), ("60.00", "disputed"), ("10.00", "refunded")):
+        landing.pay("acme", "INV-2026-000001", amount, "2026-02-20T10:00:00Z", status)
+    sent = event("event-x", "acme", "email.sent", {"count": "15000.0000000005000001"}, "2026-02-20T12:00:00Z")
+    landing.deliver([sent], "2026-02-20")
+    (landing.folder / "usage" / "2026-01-20" / "usage.jsonl").unlink()
+    shutil.rmtree(root / "lake")
+    assert overage("accept-loss", "--reason", "burnt", "--as-of", "2026-02-20", "--home", root).status == 0
+    return BILL
+
+
 def roll_forward(root: Path) -> Command:
     """Two months more at once, the first of them built again."""
     landing = business(root)
@@ -102,6 +124,7 @@ STORIES: dict[str, Callable[[Path], Command]] = {
     "bill": first_bills,
     "bill again": late_delivery,
     "bill what moved": everything_moves,
+    "bill what came back": what_came_back,
     "bill through": roll_forward,
     "issue": reviewed_drafts,
     "correct": corrections,
@@ -250,9 +273,6 @@ def facts(home: Path, register: str | None = None) -> dict[str, object]:
     found: dict[str, object] = {name: digest for name, digest in files.items() if not name.startswith(records)}
     for path in sorted((home / records).rglob("*.json")):
         found[str(path.relative_to(home))] = made_from(path)
-    # a repaired run has drafted once more, from a register that had moved: which one it was is no fact of the business
-    for path in (home / records).rglob("drafted_from.txt"):
-        found[str(path.relative_to(home))] = path.read_text().splitlines()[1:]
     found.pop("register.db", None)
     # when a delivered file was last changed, and where the file system keeps it, differs from copy to copy
     state = json.loads((home / "lake" / "ingest_state.json").read_bytes())
@@ -268,8 +288,13 @@ def made_from(path: Path) -> object:
     A step that is repeated when its month has been closed names only what can still move the month.
     """
     said = json.loads(path.read_text())
-    if path.name in ("fingerprint.json", RECORD):
+    if path.name in ("fingerprint.json", f"{RECORD}.json"):
         return said
-    counts = json.loads(path.with_name("fingerprint.json").read_text())
-    assert said["from"] == {step: file_hash(path.with_name(f"{step}.json")) for step in said["from"]}
-    return {name: value for name, value in said["inputs"].items() if name in counts}
+    inputs = said["inputs"]
+    # a repaired run has drafted once more, from a register that had moved: which one it was is no fact of the business
+    if path.name == "drafted.json":
+        return inputs["as of"]
+    counts = json.loads(path.with_name("fingerprint.json").read_text())["inputs"]
+    for step in (name for name in inputs if name.startswith("step ")):
+        assert inputs[step] == file_hash(path.with_name(f"{step.removeprefix('step ')}.json"))
+    return {name: value for name, value in inputs.items() if name in counts}

@@ -16,6 +16,11 @@ from tests.pipeline.outside import Landing, bill, overage
 
 @pytest.fixture
 def billed(tmp_path: Path, register_url: str | None) -> tuple[Landing, str | None]:
+    """A home, with its register wherever it may be."""
+    return archived_home(tmp_path, register_url), register_url
+
+
+def archived_home(tmp_path: Path, register_url: str | None = None) -> Landing:
     """January and February are billed with overages of January, and January's deliveries are archived."""
     landing = Landing(tmp_path / "home")
     landing.customer("acme")
@@ -25,7 +30,12 @@ def billed(tmp_path: Path, register_url: str | None) -> tuple[Landing, str | Non
     bill_by_steps(landing.root, "2026-02", "2026-02-28", register=register_url)
     for folder in (landing.folder / "usage").glob("2026-01-*"):
         folder.rename(tmp_path / folder.name)
-    return landing, register_url
+    return landing
+
+
+def restore(landing: Landing) -> None:
+    for folder in landing.root.parent.glob("2026-01-*"):
+        folder.rename(landing.folder / "usage" / folder.name)
 
 
 def test_archiving_alone_changes_nothing(billed: tuple[Landing, str | None]) -> None:
@@ -46,8 +56,7 @@ def test_without_archive_and_lake_nothing_is_given_back(billed: tuple[Landing, s
     assert business.register.count() == 2
     assert any("2 deliveries it was measured from are neither" in words for words in disagreements(business))
     # with the archive the run goes on as if nothing had been
-    for folder in landing.root.parent.glob("2026-01-*"):
-        folder.rename(landing.folder / "usage" / folder.name)
+    restore(landing)
     business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
     assert [total for (total,) in rows(business, "documents", "total")] == ["99.00", "108.50", "102.00"]
 
@@ -78,8 +87,7 @@ def test_a_delivery_that_was_given_up_counts_again_when_it_is_back(billed: tuple
     landing.use("acme", "2026-01-21", emails=3_000, delivered="2026-03-02")
     business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
     assert rows(business, "documents", "total", billing_month="2026-03") == [("102.00",)]
-    for folder in landing.root.parent.glob("2026-01-*"):
-        folder.rename(landing.folder / "usage" / folder.name)
+    restore(landing)
     business = bill_by_steps(landing.root, "2026-04", "2026-04-30", register=register)
     # 21,000 e-mails where 18,000 were billed
     assert rows(business, "documents", "total", billing_month="2026-04") == [("108.00",)]
@@ -94,3 +102,61 @@ def test_a_record_names_hash_rows_and_sums_and_is_written_once(billed: tuple[Lan
     landing.use("acme", "2026-01-20", emails=10, delivered="2026-02-12")
     business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
     assert business.register.measured_digests()["version"].to_list() == [1, 1, 2]
+
+
+LOST = "usage/2026-01-20/usage.jsonl, usage/2026-01-25/usage.jsonl (3 rows counted)"
+
+
+def command(landing: Landing, *words: str) -> tuple[int, str]:
+    """The exit status of a command as of 03-01, and all that it said."""
+    dated = ["--as-of", "2026-03-01"] if words[0] in ("correct", "preview", "accept-loss") else []
+    ended = overage(*words, *dated, "--home", landing.root)
+    return ended.status, ended.output + ended.messages
+
+
+def test_every_command_names_what_is_lost_and_a_correction_issues_nothing(tmp_path: Path) -> None:
+    landing = archived_home(tmp_path)
+    shutil.rmtree(landing.root / "lake")
+    for asked in (("preview", "2026-02"), ("correct", "2026-01", "--reason", "x")):
+        status, said = command(landing, *asked)
+        assert (status, LOST in said, "overage accept-loss" in said) == (1, True, True), said
+    status, said = command(landing, "verify")
+    words = f"2 deliveries it was measured from are neither in landing nor in the lake: {LOST}"
+    assert (status, words in said) == (1, True), said
+    status, said = command(landing, "explain", "INV-2026-000002")
+    assert (status, "measured when this was issued: 18000" in said, LOST in said) == (0, True, True), said
+    assert "have changed since" not in said
+    assert Business.load(landing.root, date(2026, 3, 1)).register.count() == 2
+
+
+@pytest.mark.parametrize("is_found_again", [False, True])
+def test_a_correction_goes_on_without_what_was_given_up_and_with_the_archive(
+    tmp_path: Path, is_found_again: bool
+) -> None:
+    landing = archived_home(tmp_path)
+    shutil.rmtree(landing.root / "lake")
+    landing.use("acme", "2026-01-21", emails=3_000, delivered="2026-02-20")
+    if is_found_again:
+        restore(landing)
+    else:
+        assert command(landing, "accept-loss", "--reason", "the archive burnt")[0] == 0
+        # the month after it is made again, too: its documents are in the journal
+        status, said = command(landing, "correct", "2026-01", "--reason", "found late")
+        assert (status, "nothing to correct" in said) == (0, True), said
+    # 21,000 e-mails where 18,000 were billed, which only the whole archive can say
+    status, said = command(landing, "correct", "2026-02", "--reason", "found late")
+    assert (status, ("1 note issued" if is_found_again else "nothing to correct") in said) == (0, True), said
+    business = Business.load(landing.root, date(2026, 3, 1))
+    totals = sorted(total for (total,) in rows(business, "documents", "total"))
+    assert totals == ["108.50", *(["9.00"] if is_found_again else []), "99.00"]
+    assert command(landing, "verify") == (0, f"{landing.root}: {len(totals)} documents read again, no disagreements\n")
+
+
+def test_a_lake_that_is_gone_is_not_taken_for_lost_deliveries(tmp_path: Path) -> None:
+    landing = archived_home(tmp_path)
+    restore(landing)
+    shutil.rmtree(landing.root / "lake")
+    status, said = command(landing, "explain", "INV-2026-000002", "--line", "2")
+    words = "the lake lacks 2 delivered files, which `overage bill` reads again; of what is left 0 events add up to 0"
+    assert (status, words in said) == (0, True), said
+    assert "neither in landing" not in command(landing, "verify")[1]

@@ -4,12 +4,20 @@ import json
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
 from billing.month.business import Business
+from billing.month.steps import ingest_usage
 from billing.reports.check import problems_of
+from billing.reports.preview import preview_month
+from billing.reports.preview_causes import record_given
+from billing.reports.profiles import account_profiles
+from billing.reports.show import read_table
 from billing.reports.verify import disagreements
+from pipeline.run_state import parked
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill
 
@@ -57,6 +65,9 @@ def test_a_customer_without_a_row_is_parked_and_settled_when_the_row_is_back(lan
     parked = sorted(rows(business, "parked", "account_id", "reason", billing_month="2026-03"))
     assert parked == [("gone", "account_missing"), ("typo", "account_set_aside")]
     assert rows(business, "documents", "number", kind="credit_note") == []
+    # without a row it is no unknown account
+    assert set(read_table(business, name="parked", account="gone")["reason"]) == {"account_missing"}
+    assert [business.knows(name) for name in ("typo", "nobody")] == [True, False]
 
     accounts.write_text(whole)
     business = bill_by_steps(landing.root, "2026-04", "2026-04-30")
@@ -71,6 +82,77 @@ def test_a_customer_without_a_row_is_parked_and_settled_when_the_row_is_back(lan
         ]
     assert account_totals(business)["fine"] == ["99.00", "102.00", "99.00", "99.00"]
     assert bill_by_steps(landing.root, "2026-04", "2026-04-30").register.count() == business.register.count()
+
+
+def previewed(business: Business, month: str, account: str) -> list[tuple[Any, ...]]:
+    """what, item, old, new, causes of the account's changes that are of money or of being parked."""
+    found = preview_month(business, month).changes.filter(
+        (pl.col("account_id") == account) & pl.col("what").is_in(["document", "line", "draft", "cycle", "parked"])
+    )
+    return list(found.select("what", "item", "old", "new", "causes").iter_rows())
+
+
+@pytest.mark.parametrize("billed_again", [False, True])
+def test_a_preview_and_the_profile_show_what_waited_while_an_account_was_parked(
+    landing: Landing, billed_again: bool
+) -> None:
+    for name in ("gone", "fine"):
+        landing.customer(name)
+    record_given(bill_by_steps(landing.root, "2026-02", "2026-02-20"))
+    accounts = landing.folder / "accounts.csv"
+    whole = without(accounts, "gone,")
+    # what moves meanwhile bears on the date that waits, and is not why it is billed later
+    landing.use("gone", "2026-02-20", emails=15_001, delivered="2026-03-02")
+    landing.use("gone", "2026-02-21", emails=1_000, delivered="2026-03-20")
+    record_given(bill_by_steps(landing.root, "2026-03", "2026-03-25"))
+    accounts.write_text(whole)
+    fee, emails = "Package fee, cycle 2026-03-10 to 2026-04-10", "Emails, cycle 2026-02-10 to 2026-03-10"
+    waited = ["billing date 2026-03-10 went by while the account was parked"]
+    due = [("cycle", emails, "0.00", "6.00", waited), ("cycle", fee, "0.00", "99.00", waited)]
+    business = Business.load(landing.root, date(2026, 3, 31))
+    back = [("parked", f"2026-0{month}", "account_missing", None, ["account gone is new"]) for month in (2, 3)]
+    assert previewed(business, "2026-03", "gone") == [*due, *back]
+    if billed_again:
+        record_given(bill_by_steps(landing.root, "2026-03", "2026-03-31"))
+        business = Business.load(landing.root, date(2026, 3, 31))
+        assert previewed(business, "2026-03", "gone") == due
+    profiles = account_profiles(business, date(2026, 3, 31)).filter(pl.col("account_id") == "gone")
+    assert profiles["upcoming_amount"].to_list() == [Decimal("204.00")]
+    found = previewed(Business.load(landing.root, date(2026, 4, 30)), "2026-04", "gone")
+    assert [row[2:] for row in found if row[0] == "document"] == [(None, "204.00", waited)]
+    assert [row[4] for row in found if row[0] == "line"] == [["billing date 2026-04-10 has come"], waited, waited]
+    # once it is billed, late usage of that cycle is late usage as any other
+    record_given(bill_by_steps(landing.root, "2026-04", "2026-04-30"))
+    landing.use("gone", "2026-02-22", emails=1_000, delivered="2026-05-01")
+    business = Business.load(landing.root, date(2026, 5, 2))
+    ingest_usage(business)
+    late = ["delivery 2026-05-01/usage.jsonl is new"]
+    assert previewed(business, "2026-04", "gone") == [("cycle", emails, "6.00", "9.00", late)]
+    profiles = account_profiles(business, date(2026, 5, 2)).filter(pl.col("account_id") == "gone")
+    assert profiles["upcoming_amount"].to_list() == [Decimal("99.00")]
+
+
+@pytest.mark.parametrize(("right", "wrong"), [(",US,,,", ",US,,flase,"), ("Springfield", "S" * 201)])
+def test_a_customer_that_was_never_billed_and_whose_row_is_set_aside_is_parked_until_it_is_mended(
+    landing: Landing, right: str, wrong: str
+) -> None:
+    for name in ("fine", "new"):
+        landing.customer(name)
+    landing.account("asks-nothing")
+    accounts = landing.folder / "accounts.csv"
+    whole = accounts.read_text()
+    before, new = whole.split("new,")
+    accounts.write_text(f"{before}new,{new.replace(right, wrong)}")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-20")
+    ((account, detail),) = rows(business, "parked", "account_id", "detail", billing_month="2026-02")
+    assert account == "new" and detail.startswith("accounts.csv row 2 is set aside (")
+    # a row of nobody who bought anything is merely set aside (the exit status is 0)
+    assert parked(business, ["2026-01", "2026-02"]) == [f"account new is parked: {detail}"]
+    accounts.write_text(whole)
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    # nothing of it had gone by: each date has its invoice
+    assert account_totals(business) == {"fine": ["99.00", "99.00"], "new": ["99.00", "99.00"]}
+    assert parked(business, ["2026-01", "2026-02"]) == []
 
 
 @pytest.mark.parametrize("left", [0, 18])

@@ -40,7 +40,8 @@ def parked_with(landing: Landing, *parked: str) -> str:
 def test_a_fee_that_is_left_out_parks_its_account(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     forgetful = pl.col("account_id") != "bolt"
     monkeypatch.setattr(
-        "billing.month.steps.month_dues", lambda *given: DUES.conform(month_dues(*given).filter(forgetful))
+        "billing.month.steps.month_dues",
+        lambda *given, **named: DUES.conform(month_dues(*given, **named).filter(forgetful)),
     )
     assert "bolt/2026-01-12 on 2026-02-12: no fee" in parked_with(landing, "bolt")
 

@@ -234,7 +234,7 @@ def test_drafts_that_are_ready_to_review_are_told(
     path.write_text(path.read_text().replace("auto_issue: true", "auto_issue: false"))
     tell(month_is_ready, instance, run(instance, landing, "2026-01-31"), "PIPELINE_SUCCESS")
     (told,) = mail.mails
-    assert told["Subject"] == "2026-01: 1 drafts to review"
+    assert told["Subject"] == "2026-01: 1 draft to review"
     assert "issue exactly these: overage issue 2026-01 --reviewed 2026-01-31." in told.get_content()
 
 

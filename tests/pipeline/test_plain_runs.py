@@ -19,7 +19,7 @@ def said(ended: Ended, home: Path) -> tuple[int, str]:
 
 def facts(home: Path) -> dict[str, str]:
     """Every file but those that hold when they were written."""
-    own = ("register.db", "lake/ingest_state.json", "drafted_from.txt")
+    own = ("register.db", "lake/ingest_state.json", "drafted.json")
     return {name: found for name, found in content_of(home).items() if not name.endswith(own)}
 
 

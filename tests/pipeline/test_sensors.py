@@ -10,7 +10,7 @@ import pytest
 
 from pipeline import schedules, sensors
 from pipeline.definitions import defs
-from pipeline.schedules import issue_daily
+from pipeline.schedules import schedules_in
 from pipeline.sensors import new_deliveries, roll_forward
 from tests.pipeline.outside import Landing, bill, show
 
@@ -174,7 +174,7 @@ def scheduled(tick: str) -> list[dg.RunRequest]:
         scheduled_execution_time=datetime.fromisoformat(tick).replace(tzinfo=UTC),
         repository_def=defs.get_repository_def(),
     ) as context:
-        return list(issue_daily.evaluate_tick(context).run_requests or [])
+        return list(schedules_in("UTC")[1].evaluate_tick(context).run_requests or [])
 
 
 def test_the_daily_run_builds_older_months_that_moved_first(landing: Landing) -> None:

@@ -13,6 +13,7 @@ import yaml
 
 from billing.model.tables import TABLES
 from billing.model.text import counted
+from billing.reports.show import TECHNICAL
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import GB, Ended, Landing, bill, content_of, event, one, overage, show
 
@@ -93,6 +94,16 @@ def test_every_table_prints_in_every_format(home: Path, table: str) -> None:
         assert len(cell) == len(row)
     people = overage("show", table, "--format", "table", "--home", home)
     assert (people.status, people.messages.strip()) == (0, counted(len(rows), "row"))
+
+
+@pytest.mark.parametrize("table", sorted(TABLES))
+def test_a_table_for_people_breaks_no_word(home: Path, table: str) -> None:
+    printed = set(overage("show", table, "--home", home).output.split())
+    cells = overage("show", table, "--format", "csv", "--home", home)
+    header, *found = csv.reader(io.StringIO(cells.output))
+    lists = {name for name, dtype in TABLES[table].schema.items() if dtype.is_nested()}
+    shown = [place for place, name in enumerate(header) if name not in TECHNICAL | lists]
+    assert {word for row in found for place in shown for word in row[place].split()} <= printed
 
 
 def test_values_are_written_so_that_nothing_is_lost(home: Path) -> None:

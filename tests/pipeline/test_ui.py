@@ -1,6 +1,8 @@
 """`overage ui` keeps a webserver and a daemon, and ends with them."""
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from billing.model.errors import RefusedError
 from pipeline import ui
 from tests.pipeline.outside import Landing
 
@@ -18,25 +21,72 @@ Started = list[subprocess.Popen[bytes]]
 def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str, str], Started]]:
     """Let pieces of Python stand in for webserver and daemon."""
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
-    real, before = subprocess.Popen, signal.getsignal(signal.SIGTERM)
+    real = subprocess.Popen
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
     processes: Started = []
 
     def standing_in(webserver: str, daemon: str) -> Started:
-        def start(command: list[str], env: dict[str, str]) -> subprocess.Popen[bytes]:
+        def start(command: list[str], env: dict[str, str], process_group: int) -> subprocess.Popen[bytes]:
             code = daemon if "dagster._daemon" in command else webserver
-            processes.append(real([sys.executable, "-c", code], env=env))
+            processes.append(real([sys.executable, "-c", code], env=env, process_group=process_group))
             return processes[-1]
 
         monkeypatch.setattr(subprocess, "Popen", start)
         return processes
 
     yield standing_in
-    signal.signal(signal.SIGTERM, before)
+    for each, handler in before.items():
+        signal.signal(each, handler)
 
 
 STAYS = "import time; time.sleep(600)"
 ENDS = "pass"
 STOPS_US = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time.sleep(600)"
+HANGS_UP = STOPS_US.replace("SIGTERM", "SIGHUP")
+SERVES = """
+import sys
+from pathlib import Path
+from pipeline import ui
+
+ui._refuse_busy_port = lambda *_: None
+real = ui.subprocess.Popen
+waits = "import time\\ntime.sleep(600)"
+ui.subprocess.Popen = lambda command, **options: real([sys.executable, "-c", waits], **options)
+sys.exit(ui.serve(Path(sys.argv[1]), "127.0.0.1", 3000, lambda said: print(said, file=sys.stderr, flush=True)))
+"""
+
+
+def test_ctrl_c_in_a_terminal_stops_the_ui_without_a_traceback(tmp_path: Path) -> None:
+    home = Landing(tmp_path / "home").root
+    serving = subprocess.Popen(
+        [sys.executable, "-c", SERVES, str(home)],
+        env=os.environ | {"DAGSTER_HOME": str(tmp_path / "dagster")},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert serving.stderr is not None
+    while "stop it with Ctrl-C" not in serving.stderr.readline():
+        assert serving.poll() is None
+    os.killpg(serving.pid, signal.SIGINT)
+    assert (serving.communicate(timeout=120)[1], serving.returncode) == ("stopping\n", 0)
+
+
+def test_a_port_that_is_taken_is_refused_before_anything_is_announced_or_started(
+    tmp_path: Path, started: Callable[[str, str], Started]
+) -> None:
+    processes, told = started(STAYS, STAYS), list[str]()
+    home = Landing(tmp_path / "home").root
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(RefusedError, match=f"^port {port} of 127.0.0.1 is in use: choose another one with --port$"):
+            ui.serve(home, "127.0.0.1", port, told.append)
+    with pytest.raises(RefusedError, match=r"^port 3000 of 192.0.2.1 cannot be listened on \(.*\): .*--port$"):
+        ui.serve(home, "192.0.2.1", 3000, told.append, read_only=True)
+    assert (processes, told) == ([], [])
+    assert not (home / ".dagster").exists()
 
 
 @pytest.mark.parametrize(
@@ -45,15 +95,19 @@ STOPS_US = "import os, signal, time; os.kill(os.getppid(), signal.SIGTERM); time
         (STAYS, ENDS, 1, "webserver or daemon ended by itself: what it said stands above"),
         (ENDS, STAYS, 1, "webserver or daemon ended by itself: what it said stands above"),
         (STAYS, STOPS_US, 0, "stopping"),
+        (STAYS, HANGS_UP, 0, "stopping"),
     ],
-    ids=["daemon", "webserver", "signal"],
+    ids=["daemon", "webserver", "signal", "hangup"],
 )
 def test_both_end_when_either_does_or_on_a_signal(
     tmp_path: Path, started: Callable[[str, str], Started], webserver: str, daemon: str, status: int, said: str
 ) -> None:
     processes = started(webserver, daemon)
     told: list[str] = []
-    assert ui.serve(Landing(tmp_path / "home").root, "127.0.0.1", 3000, told.append) == status
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    assert ui.serve(Landing(tmp_path / "home").root, "127.0.0.1", port, told.append) == status
     assert told[-1] == said
     assert [process.poll() is not None for process in processes] == [True, True]
     assert -signal.SIGKILL not in [process.returncode for process in processes], "all are asked first"

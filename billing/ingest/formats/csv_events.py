@@ -12,9 +12,10 @@ from billing.ingest.formats.delivered_bytes import line_blocks, numbers_of, spli
 from billing.ingest.formats.file_kind import BYTE_ORDER_MARK, COLUMNS
 from billing.ingest.formats.flat_columns import value_places
 from billing.ingest.formats.instants import parse_instants
-from billing.ingest.measured import EventTypes
+from billing.ingest.metric_members import EventTypes
 from billing.ingest.parsed_rows import Letters, Piece
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.text import counted
 
 _LONGEST_RECORD: Final = 200
 """Lines that one quoted CSV record may span; an opening quote that is not closed within them is a broken line."""
@@ -242,7 +243,7 @@ def _fields_or_fault(text: str, broken: bool, count: int) -> list[str] | str:
     if isinstance(fields, str):
         return f"row: found no CSV record ({fields}), expected {count} fields"
     if len(fields) != count:
-        return f"row: found {len(fields)} fields, expected {count} as in the header"
+        return f"row: found {counted(len(fields), 'field')}, expected {count} as in the header"
     return fields
 
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from billing.ingest.formats.compression import UnreadableFileError
 from billing.ingest.formats.file_kind import COLUMNS
-from billing.ingest.measured import FLAT_VALUE, EventTypes, measured_paths, member_column
+from billing.ingest.metric_members import FLAT_VALUE, EventTypes, measured_paths, member_column
 
 
 def value_places(names: Sequence[str], types: EventTypes, where: str) -> dict[str, int]:

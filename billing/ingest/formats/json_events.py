@@ -31,7 +31,7 @@ from billing.ingest.formats.delivered_bytes import (
 from billing.ingest.formats.instants import parse_instants
 from billing.ingest.formats.json_records import holds_records, record_lines
 from billing.ingest.formats.line_layout import LineLayout, cut_lines, layout_of
-from billing.ingest.measured import EventTypes, measured_paths, member_column
+from billing.ingest.metric_members import EventTypes, measured_paths, member_column
 from billing.ingest.parsed_rows import Piece
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 

@@ -12,13 +12,13 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from billing.ingest.demands import IDENTIFIERS
 from billing.ingest.formats.compression import Content, UnreadableFileError
 from billing.ingest.formats.file_kind import COLUMNS
 from billing.ingest.formats.flat_columns import value_places
 from billing.ingest.formats.instants import INVALID, WITHOUT_ZONE, parse_instants
-from billing.ingest.measured import EventTypes
+from billing.ingest.metric_members import EventTypes
 from billing.ingest.parsed_rows import Piece, are_visible
+from billing.ingest.required_columns import IDENTIFIERS
 from billing.model.columns import INSTANT
 
 _BATCH: Final = 65_536

@@ -86,10 +86,10 @@ class Business:
     def ingest(self, through: date | None = None) -> IngestOutcome:
         return ingest_deliveries(
             self.home,
-            self.metrics,
-            self.accounts,
-            self.time_zone,
-            self.lateness_days,
+            metrics=self.metrics,
+            accounts=self.accounts,
+            time_zone=self.time_zone,
+            lateness_days=self.lateness_days,
             through=through,
             limits=self.limits,
         )

@@ -22,7 +22,7 @@ from billing.ingest import (
     deliveries,
     event_files,
     events,
-    events_fingerprint,
+    events_digest,
     parsed_deliveries,
     parsed_files,
     scan_event_parts,
@@ -35,7 +35,7 @@ from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import DayState
 from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
-from billing.store import files, frames
+from billing.store import home as homes
 from billing.store.files import SCRATCH_PREFIX, write_file
 from billing.store.home import Home
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
@@ -376,9 +376,9 @@ class TestOrder:
         worked: set[int] = set()
         original = day_tables.write_day
 
-        def write_day(*arguments: Any) -> DayState:  # passed on as they are
+        def write_day(*arguments: Any, **named: Any) -> DayState:  # passed on as they are
             worked.add(threading.get_ident())
-            return original(*arguments)
+            return original(*arguments, **named)
 
         monkeypatch.setattr(deliveries, "write_day", write_day)
         monkeypatch.setattr(deliveries, "_WORTH_SHARING", 0)
@@ -506,9 +506,9 @@ class TestLandingIsTheTruth:
         written: list[date] = []
         original = day_tables.write_day
 
-        def write_day(home: Home, day: date, *others: Any) -> DayState:
+        def write_day(home: Home, *, day: date, **others: Any) -> DayState:
             written.append(day)
-            return original(home, day, *others)
+            return original(home, day=day, **others)
 
         monkeypatch.setattr(deliveries, "write_day", write_day)
         first, second = date(2026, 1, 2), date(2026, 1, 3)
@@ -729,7 +729,7 @@ def kill_at_write(patch: pytest.MonkeyPatch, number: int) -> list[Path]:
             raise KilledError
         return original(path, fill)
 
-    for module in (files, frames, state, parsed_files, parquet_pieces):
+    for module in (homes, state, parsed_files, parquet_pieces):
         patch.setattr(module, "write_file", write)
     return seen
 
@@ -783,14 +783,14 @@ class TestReading:
     def test_the_fingerprint_moves_with_the_events_of_its_months_only(self, business: Business) -> None:
         business.deliver(line("1"), day="2026-01-02")
         business.ingest()
-        before = events_fingerprint(business.home, ["2026-01"])
+        before = events_digest(business.home, ["2026-01"])
         business.deliver(line("2", time="2026-02-01T00:00:00Z"), day="2026-02-02")
         business.ingest()
-        assert events_fingerprint(business.home, ["2026-01"]) == before
+        assert events_digest(business.home, ["2026-01"]) == before
         business.deliver(line("3"), day="2026-01-03")
         business.ingest()
-        assert events_fingerprint(business.home, ["2026-01"]) != before
-        assert events_fingerprint(business.home, ["2026-01"], date(2026, 1, 2)) == before
+        assert events_digest(business.home, ["2026-01"]) != before
+        assert events_digest(business.home, ["2026-01"], date(2026, 1, 2)) == before
 
     def test_a_file_that_changes_while_it_is_read_is_read_again_by_the_next_run(
         self, business: Business, monkeypatch: pytest.MonkeyPatch

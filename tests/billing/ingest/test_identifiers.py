@@ -15,7 +15,7 @@ from billing.ingest.formats.compression import Content
 from billing.ingest.formats.csv_events import csv_pieces
 from billing.ingest.formats.json_events import json_pieces
 from billing.ingest.formats.parquet_events import parquet_pieces
-from billing.ingest.measured import EventTypes, Member
+from billing.ingest.metric_members import EventTypes, Member
 from billing.ingest.parsed_rows import Piece, set_aside
 from billing.model.file_limits import DEFAULT_LIMITS
 

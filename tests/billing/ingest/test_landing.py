@@ -103,7 +103,7 @@ def test_what_lies_in_no_delivery_day_is_named_and_everything_else_is_read(busin
     assert outcome.counted == 1
     (told,) = outcome.unreadable_files
     folder = path.removesuffix("/a.jsonl")
-    assert told.startswith((f"usage/{folder}: found", f"usage/{path}: found", "usage/2026/13: found", "usage/2026/1:"))
+    assert told.startswith((f"usage/{folder}/: found", f"usage/{path}: found", "usage/2026/13/: ", "usage/2026/1/: "))
     assert "YYYY-MM-DD" in told
 
 
@@ -151,7 +151,7 @@ def test_a_file_of_which_no_row_counts_is_told_with_its_reasons(business: Busine
     business.deliver([line("3")], name="repeated.jsonl")
     business.deliver([], name="withdrawn.jsonl")
     assert business.ingest().unreadable_files == (
-        "usage/2026-01-02/refused.jsonl none of its rows counts: unknown_account 2, unparseable 1",
+        "usage/2026-01-02/refused.jsonl: none of its rows counts: unknown_account 2, unparseable 1",
     )
     business.accounts.add("nobody")
     assert business.ingest().unreadable_files == ()
@@ -183,7 +183,7 @@ def test_every_file_is_read_named_or_left_alone_and_no_two_share_a_name(
     read = {file.path for file in found.files}
     for path in written:
         below = path.relative_to(usage)
-        is_named = any(str(each) in found.strays for each in (below, *below.parents))
+        is_named = any({str(each), f"{each}/"} & set(found.strays) for each in (below, *below.parents))
         is_alone = any(map(is_left_alone, below.parts))
         assert (path in read) + is_named + (is_alone and path not in read and not is_named) == 1, below
         assert not (is_alone and path in read)

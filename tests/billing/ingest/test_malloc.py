@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[3]
 KEPT = """
 import os, threading
 from pathlib import Path
-from billing.ingest.memory import blocks_kept
+from billing.ingest.malloc import blocks_kept
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024**2

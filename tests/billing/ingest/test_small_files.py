@@ -14,7 +14,7 @@ import zstandard
 from billing.ingest import parsed_deliveries, small_files
 from billing.ingest.formats import compression
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.measured import event_types
+from billing.ingest.metric_members import event_types
 from billing.ingest.parsed_files import FileVersion, parse_delivered
 from billing.model.errors import InterruptedRunError
 from billing.model.file_limits import Limits

@@ -439,7 +439,8 @@ def test_a_wrong_account_is_set_aside_with_its_reason(landing: Landing, row: str
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("accounts.csv", "", "found the columns"),
+        ("accounts.csv", "", "found an empty file, expected a first line with the names of the columns"),
+        ("accounts.csv", "\n\n", "found an empty file"),
         ("accounts.csv", "id,name\n1,A\n", "found the columns id, name, expected account_id"),
         ("accounts.csv", "account_id,name,name\na,b,c\n", "found the column name more than once"),
         ("accounts.csv", "account_id,name\na," + "x" * 200_000 + ",y\n", "field larger than"),

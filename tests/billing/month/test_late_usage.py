@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from billing.model.tables import USAGE
 from billing.month import steps
 from billing.month.business import Business
-from billing.month.measured_usage import RECORD
+from billing.month.recorded_inputs.usage import RECORD
 from tests.landing import Landing, event
 
 MONTHS = ("2026-01", "2026-02", "2026-03")
@@ -41,7 +41,7 @@ def measure(root: Path) -> dict[str, bytes]:
             steps.write_usage(business, month)
     finally:
         business.register.close()
-    paths = sorted([*(root / "lake" / "usage").rglob("*.parquet"), *(root / "lake").rglob(RECORD)])
+    paths = sorted([*(root / "lake" / "usage").rglob("*.parquet"), *(root / "lake").rglob(f"{RECORD}.json")])
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
 
 
@@ -129,7 +129,7 @@ def test_another_span_of_access_is_measured_anew(measured: Landing) -> None:
     assert used(measured)["events"].sum() == 4
     measured.request("acme", "hold", "2026-01-15T09:00:00Z")
     expected = measure(measured.root)
-    for path in (measured.root / "lake").rglob(RECORD):
+    for path in (measured.root / "lake").rglob(f"{RECORD}.json"):
         path.unlink()
     assert measure(measured.root) == expected
     assert used(measured)["events"].sum() < 4

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from billing.rendering import Job, RenderedFile, drawing_libraries, render_files, render_pdf
-from billing.rendering.editions import EDITIONS
+from billing.rendering.template_versions import EDITIONS
 
 ROOT = Path(__file__).parents[3]
 TEMPLATES = ROOT / "invoice_templates"

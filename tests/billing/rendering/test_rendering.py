@@ -33,14 +33,14 @@ from billing.rendering import (
     check_rendering_environment,
     drawing,
     environment,
-    page,
     render_files,
     render_pdf,
-    wording,
     workers,
 )
 from billing.rendering import files as files_module
-from billing.rendering.plainer import LONGEST_WORD, is_beyond_paper, plainer
+from billing.rendering import locale_formats as wording
+from billing.rendering import page_text as page
+from billing.rendering.simplified_content import LONGEST_WORD, is_beyond_paper, plainer
 from billing.store.files import scratch_path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -500,7 +500,7 @@ def test_dates_do_not_depend_on_the_locales_used_before() -> None:
 import json, sys
 sys.path.insert(0, sys.argv[1])
 from datetime import date
-from billing.rendering.wording import Print
+from billing.rendering.locale_formats import Print
 names = sys.argv[2].split()
 out = {}
 for name in names:
@@ -732,7 +732,7 @@ def test_calls_below_a_page_take_no_memory_from_the_system_again_and_again() -> 
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
     taken = back_and_forth()
-    drawing.with_room_for_calls(back_and_forth)
+    drawing.with_one_stack_chunk(back_and_forth)
     assert back_and_forth() < taken / 10
 
 

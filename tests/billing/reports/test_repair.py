@@ -52,7 +52,9 @@ def test_what_the_deliveries_give_again_is_taken_away_and_ingested_again(
     removed, left = repair(business.home)
     assert ([damage.path for damage in removed], left, path.exists()) == ([path], [], False)
     accounts = pl.Series(sorted(business.accounts))
-    assert pending_days(business.home, METRICS, accounts, "UTC", 90, date(2026, 1, 31)), "the next run ingests"
+    assert pending_days(
+        business.home, metrics=METRICS, accounts=accounts, time_zone="UTC", lateness_days=90, through=date(2026, 1, 31)
+    ), "the next run ingests"
     business.ingest()
     assert (business.lake(), damaged_files(business.home)) == (before, [])
 

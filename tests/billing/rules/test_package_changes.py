@@ -72,26 +72,26 @@ def decide(
     packages = {"acme": "starter"} if packages is None else packages
     return decide_packages(
         "2026-02",
-        pl.DataFrame(list(cycles) or [cycle()], schema=CYCLES.schema),
-        pl.DataFrame(list(usage), schema=USAGE.schema),
-        pl.DataFrame(
+        cycles=pl.DataFrame(list(cycles) or [cycle()], schema=CYCLES.schema),
+        usage=pl.DataFrame(list(usage), schema=USAGE.schema),
+        levels=pl.DataFrame(
             [(ACME, metric, Decimal(level)) for metric, level in (levels or {}).items()],
             schema={"subscription_id": pl.String, "metric": pl.String, "level": QUANTITY},
             orient="row",
         ),
-        pl.DataFrame(
+        previous=pl.DataFrame(
             [(f"{name}/2026-01-10", package, (waiting or {}).get(name)) for name, package in packages.items()],
             schema={"subscription_id": pl.String, "opening_package": pl.String, "waiting_package": pl.String},
             orient="row",
         ),
-        pl.DataFrame(
+        first_packages=pl.DataFrame(
             [(f"{name}/2026-01-10", package) for name, package in (first or {}).items()],
             schema={"subscription_id": pl.String, "first_package": pl.String},
             orient="row",
         ),
-        pl.DataFrame(list(answers), schema=ANSWER),
-        pl.DataFrame(list(closed), schema=CLOSED_SCHEMA),
-        terms_frames(catalogue),
+        answers=pl.DataFrame(list(answers), schema=ANSWER),
+        closed=pl.DataFrame(list(closed), schema=CLOSED_SCHEMA),
+        terms=terms_frames(catalogue),
     )
 
 

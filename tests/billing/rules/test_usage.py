@@ -17,7 +17,7 @@ from billing.model.catalogue import Catalogue, Metric
 from billing.model.columns import INSTANT
 from billing.model.tables import CYCLES, EVENTS, LEVELS
 from billing.rules.measurement import EXTREME_QUANTITY
-from billing.rules.usage import month_levels, month_usage, month_usage_with_more
+from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
 
 CYCLE_START, CYCLE_END = date(2026, 3, 10), date(2026, 4, 10)
 START, END = datetime(2026, 3, 10, tzinfo=UTC), datetime(2026, 4, 10, tzinfo=UTC)
@@ -96,6 +96,21 @@ def cycles_frame() -> pl.DataFrame:
     return pl.DataFrame([row], schema=CYCLES.schema)
 
 
+def measured_from(frames: Sequence[pl.DataFrame], events: Sequence[Event], catalogue: Catalogue) -> UsageInputs:
+    """The inputs of April: spans, cycles and levels, and events."""
+    spans, cycles, levels = frames
+    return UsageInputs(
+        month="2026-04",
+        spans=spans,
+        cycles=cycles,
+        levels=levels,
+        events=event_parts(events),
+        repeated=repeated_frame(events),
+        accounts=ACCOUNTS,
+        catalogue=catalogue,
+    )
+
+
 def usage(
     catalogue: Catalogue,
     events: Sequence[Event],
@@ -103,16 +118,8 @@ def usage(
     opening: dict[str, Decimal] | None = None,
 ) -> dict[str, dict[str, object]]:
     """The rows of the usage table by metric."""
-    found = month_usage(
-        "2026-04",
-        spans_frame(spans),
-        cycles_frame(),
-        levels_frame(opening or {}),
-        event_parts(events),
-        repeated_frame(events),
-        ACCOUNTS,
-        catalogue,
-    )
+    frames = spans_frame(spans), cycles_frame(), levels_frame(opening or {})
+    found = month_usage(measured_from(frames, events, catalogue))
     return {row["metric"]: row for row in found.iter_rows(named=True)}
 
 
@@ -294,9 +301,9 @@ def test_what_comes_later_is_added_to_what_was_measured_before(
         )
 
     frames = of_both(spans_frame(spans)), of_both(cycles_frame()), of_both(levels_frame(opening))
-    before = month_usage("2026-04", *frames, event_parts(early), repeated_frame(early), ACCOUNTS, measuring)
-    inputs = ("2026-04", *frames, event_parts(events), repeated_frame(events), ACCOUNTS, measuring)
-    assert month_usage_with_more(before, events_frame(added), *inputs).equals(month_usage(*inputs))
+    before = month_usage(measured_from(frames, early, measuring))
+    inputs = measured_from(frames, events, measuring)
+    assert month_usage_with_more(inputs, before=before, added=events_frame(added)).equals(month_usage(inputs))
 
 
 def test_accounts_whose_hashes_are_the_same_stay_apart(measuring: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,16 +320,7 @@ def test_accounts_whose_hashes_are_the_same_stay_apart(measuring: Catalogue, mon
     ]
 
     def used() -> pl.DataFrame:
-        return month_usage(
-            "2026-04",
-            spans,
-            cycles,
-            levels_frame({}),
-            event_parts(events),
-            repeated_frame(events),
-            ACCOUNTS,
-            measuring,
-        )
+        return month_usage(measured_from((spans, cycles, levels_frame({})), events, measuring))
 
     expected = used()
     proper = pl.Expr.hash
@@ -422,11 +420,10 @@ def test_a_late_event_moves_each_measure_as_if_it_had_been_there(measuring: Cata
     early = [*of_all(5, 2, "x", "1"), *of_all(2, 9, "y", "2")]
     added = of_all(late, 4, "y", "3")
     frames = spans_frame([(START, END)]), cycles_frame(), levels_frame({})
-    before = month_usage("2026-04", *frames, event_parts(early), repeated_frame(early), ACCOUNTS, measuring)
-    events = [*early, *added]
-    inputs = ("2026-04", *frames, event_parts(events), repeated_frame(events), ACCOUNTS, measuring)
-    found = month_usage_with_more(before, events_frame(added), *inputs)
-    assert found.equals(month_usage(*inputs))
+    before = month_usage(measured_from(frames, early, measuring))
+    inputs = measured_from(frames, [*early, *added], measuring)
+    found = month_usage_with_more(inputs, before=before, added=events_frame(added))
+    assert found.equals(month_usage(inputs))
     quantities = dict(found.select("metric", pl.col("base_quantity").cast(pl.Int64)).iter_rows())
     assert {name: quantities[name] for name in (*COUNTERS, "delta_peak", "level_peak", "delta_last")} == {
         "sum": 7 + late,
@@ -480,9 +477,7 @@ def test_a_level_that_never_moves_weighs_what_it_is_also_where_the_clocks_change
         cycle_start_instant=pl.col("span_start"), cycle_end_instant=pl.col("span_end")
     )
     levels = levels_frame({"delta_time_weighted": Decimal(7)})
-    found = month_usage(
-        "2026-04", spans, cycles_frame(), levels, event_parts([]), repeated_frame([]), ACCOUNTS, catalogue
-    )
+    found = month_usage(measured_from((spans, cycles_frame(), levels), [], catalogue))
     assert found.filter(pl.col("metric") == "delta_time_weighted")["quantity"].item() == 7
 
 

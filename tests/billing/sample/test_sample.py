@@ -275,7 +275,7 @@ def test_arguments_out_of_range_are_refused_before_anything_is_written(
     accounts: int, months: int, events: int, first_month: str, tmp_path: Path
 ) -> None:
     with pytest.raises(RefusedError, match="expected"):
-        write_sample(tmp_path, accounts, months, events, first_month=first_month)
+        write_sample(tmp_path, accounts=accounts, months=months, events_per_account_day=events, first_month=first_month)
     assert list(tmp_path.iterdir()) == []
 
 

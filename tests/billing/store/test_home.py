@@ -120,7 +120,7 @@ def test_a_killed_run_leaves_only_a_scratch_file_which_the_next_one_removes(tmp_
     path = tmp_path / "lake" / "a.txt"
     write_bytes(path, b"old")
     script = (
-        "import os, signal, sys; from pathlib import Path; from billing.home import write_file\n"
+        "import os, signal, sys; from pathlib import Path; from billing.store.files import write_file\n"
         "def write(scratch):\n"
         "    scratch.write_bytes(b'half'); os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_file(Path(sys.argv[1]), write)"
@@ -204,9 +204,12 @@ def test_removing_what_is_not_there_is_nothing(tmp_path: Path) -> None:
     assert files(tmp_path) == []
 
 
-OTHER_RUN = (
-    "import sys; from pathlib import Path; from billing.home import Home, lock\nwith lock(Home(Path(sys.argv[1]))): "
-)
+OTHER_RUN = """
+import sys
+from pathlib import Path
+from billing.store.home import Home
+from billing.store.lock import lock
+with lock(Home(Path(sys.argv[1]))): """
 
 
 def run_beside(tmp_path: Path, what: str = "print('held')") -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,7 @@ from billing.store.temporary_folder import temporary_folder
 
 ENTER = """
 import os, sys
-from billing.temporary import temporary_folder
+from billing.store.temporary_folder import temporary_folder
 with temporary_folder("overage-test-") as folder:
     (folder / "copy").mkdir()
     print(folder, flush=True)

@@ -12,7 +12,7 @@ from billing.ingest.formats.compression import Content
 from billing.ingest.formats.delivered_bytes import FIRST_LINE
 from billing.ingest.formats.json_events import _Decoder, json_pieces
 from billing.ingest.formats.line_layout import cut_lines, layout_of
-from billing.ingest.measured import EventTypes, Member
+from billing.ingest.metric_members import EventTypes, Member
 from billing.model.file_limits import DEFAULT_LIMITS
 
 TYPES: EventTypes = {

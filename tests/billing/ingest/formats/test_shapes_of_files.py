@@ -8,7 +8,7 @@ import pytest
 
 from billing.ingest import parsed_files
 from billing.ingest.landing import DeliveredFile
-from billing.ingest.measured import EventTypes
+from billing.ingest.metric_members import EventTypes
 from billing.ingest.parsed_rows import Piece, set_aside
 from billing.store.home import Home
 from tests.billing.ingest.formats.shapes_of_files import READ, SPOILT, UNREADABLE, Shape, parquet, uuids

@@ -17,7 +17,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest.formats.parquet_pieces import write_pieces
-from billing.ingest.measured import EventTypes, event_types_text
+from billing.ingest.metric_members import EventTypes, event_types_text
 from billing.ingest.parsed_files import EVENT_TYPES, FileVersion, parsed_files_folder, parsed_name, types_digest
 from billing.model.file_limits import Limits
 from billing.store.files import write_file

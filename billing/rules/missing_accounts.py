@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from billing.model.calendar import month_of
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 
@@ -19,6 +20,7 @@ PASSES_DATES: Final = (ACCOUNT_MISSING, ACCOUNT_SET_ASIDE, REQUEST_MISSING)
 """Reasons for which an account is parked while its billing dates go by: they are settled on its next document."""
 
 _FEWEST, _SHARE = 10, 10
+_PLACE: Final = pl.format("{} row {} is set aside ({}: {})", "file", "row", "reason", "detail")
 
 
 def accounts_without_row(known: pl.Series, accounts: pl.DataFrame, rejects: pl.DataFrame) -> pl.DataFrame:
@@ -37,20 +39,13 @@ def accounts_without_row(known: pl.Series, accounts: pl.DataFrame, rejects: pl.D
         account_id, reason, detail; sorted.
     """
     missing = known.to_frame("account_id").join(accounts, on="account_id", how="anti")
-    aside = (
-        rejects.filter(pl.col("file").str.starts_with("accounts"))
-        .group_by("account_id", maintain_order=True)
-        .last()
-        .select("account_id", "file", "row", "reason", "detail")
-    )
-    place = pl.format("{} row {} is set aside ({}: {})", "file", "row", "reason", "detail")
-    found = missing.join(aside, on="account_id", how="left", maintain_order="left")
+    found = missing.join(_rows_set_aside(rejects), on="account_id", how="left", maintain_order="left")
     is_aside = pl.col("file").is_not_null()
     return found.select(
         "account_id",
         reason=pl.when(is_aside).then(pl.lit(ACCOUNT_SET_ASIDE)).otherwise(pl.lit(ACCOUNT_MISSING)),
         detail=pl.when(is_aside)
-        .then(pl.format("{}: nothing is billed and nothing is given back until it is mended", place))
+        .then(pl.format("{}: nothing is billed and nothing is given back until it is mended", _PLACE))
         .otherwise(
             pl.lit(
                 "documents were issued to it and it has no row in the accounts file: nothing is billed and nothing is "
@@ -58,6 +53,35 @@ def accounts_without_row(known: pl.Series, accounts: pl.DataFrame, rejects: pl.D
             )
         ),
     ).sort("account_id")
+
+
+def new_accounts_set_aside(known: pl.Series, rejects: pl.DataFrame) -> pl.DataFrame:
+    """Accounts that asked for something, were never billed, and whose row in the accounts file is set aside.
+
+    Parameters and result are those of `accounts_without_row`.
+    """
+    asked = rejects.filter(pl.col("file").str.starts_with("requests") & (pl.col("reason") == "unknown_account"))
+    return (
+        _rows_set_aside(rejects)
+        .join(known.to_frame("account_id"), on="account_id", how="anti")
+        .join(asked, on="account_id", how="semi")
+        .select(
+            "account_id",
+            reason=pl.lit(ACCOUNT_SET_ASIDE),
+            detail=pl.format("{}: nothing is billed until it is mended", _PLACE),
+        )
+        .sort("account_id")
+    )
+
+
+def _rows_set_aside(rejects: pl.DataFrame) -> pl.DataFrame:
+    """account_id, file, row, reason, detail: the last row of an account in the accounts file that is set aside."""
+    return (
+        rejects.filter(pl.col("file").str.starts_with("accounts") & pl.col("account_id").is_not_null())
+        .group_by("account_id", maintain_order=True)
+        .last()
+        .select("account_id", "file", "row", "reason", "detail")
+    )
 
 
 def subscriptions_without_request(
@@ -118,6 +142,44 @@ def subscriptions_without_request(
                 where,
             ),
         )
+    )
+
+
+def while_parked(dates: pl.DataFrame, gone_by: pl.DataFrame, day: str = "billing_date") -> pl.DataFrame:
+    """Those of some billing dates that went by while their account was parked: they are settled later (rule 28).
+
+    Parameters
+    ----------
+    dates
+        account_id and `day`, a billing date; its columns are kept.
+    gone_by
+        As `Register.dates_gone_by`.
+    """
+    months = dates.with_columns(_month=month_of(pl.col(day)))
+    return (
+        months.join(
+            gone_by, left_on=["account_id", "_month"], right_on=["account_id", "billing_month"], maintain_order="left"
+        )
+        .filter(pl.col(day) <= pl.col("passed_through"))
+        .drop("_month", "passed_through")
+    )
+
+
+def that_waited(
+    dates: pl.DataFrame, gone_by: pl.DataFrame, issued: pl.DataFrame, day: str = "billing_date"
+) -> pl.DataFrame:
+    """As `while_parked`, of which nothing was billed since.
+
+    Parameters
+    ----------
+    dates
+        account_id, subscription_id and `day`.
+    issued
+        As `Register.issued_amounts`.
+    """
+    billed = issued.select("subscription_id", pl.col("billing_date").alias(day))
+    return while_parked(dates, gone_by, day).join(
+        billed, on=["subscription_id", day], how="anti", maintain_order="left"
     )
 
 

@@ -17,14 +17,16 @@ from billing import __version__
 from billing.model.catalogue import Metric
 from billing.model.quantities import unit_billionths
 from billing.model.tables import USAGE
+from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.rules.cycles import MonthCycles
-from billing.store.files import file_hash, write_bytes
+from billing.store.files import file_hash
 from billing.store.home import Home
 
 FORMAT: Final = 1
 """Raised when equal input would be measured otherwise."""
 
-RECORD: Final = "usage_measured.json"
+RECORD: Final = "usage_measured"
+_MEASURED_BY: Final = "cycles, levels and metrics"
 
 _HASHED_TOGETHER: Final = 100_000
 
@@ -62,12 +64,15 @@ def added_events(home: Home, month: str, digest: str, events: Mapping[str, str])
         As `event_hashes` now.
     """
     try:
-        record = json.loads(_record(home, month).read_bytes())
-        known: dict[str, str] = record["events"]
-        stands = record["digest"] == digest and record["usage"] == file_hash(home.partition(USAGE, month))
-    except (OSError, ValueError, KeyError, TypeError):
+        record = read_record(month_record(home, month, RECORD))
+        if record is None:
+            return None
+        known = {name: content for name, content in record.inputs.items() if name != _MEASURED_BY}
+        made = file_hash(home.partition(USAGE, month))
+        stands = record.inputs.get(_MEASURED_BY) == digest and record.outputs.get(USAGE.name) == made
+    except OSError:
         return None
-    # what an event file that is gone, or is another now, has brought into the table cannot be told
+    # If an event file was removed or changed, its contribution is unknown: measure anew.
     if not stands or any(events.get(name) != content for name, content in known.items()):
         return None
     return [home.lake / name for name in events if name not in known]
@@ -75,9 +80,5 @@ def added_events(home: Home, month: str, digest: str, events: Mapping[str, str])
 
 def record_measured(home: Home, month: str, digest: str, events: Mapping[str, str]) -> None:
     """Remember what the month's table USAGE, as it stands, was measured from."""
-    content = {"usage": file_hash(home.partition(USAGE, month)), "digest": digest, "events": dict(events)}
-    write_bytes(_record(home, month), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
-
-
-def _record(home: Home, month: str) -> Path:
-    return home.lake / "fingerprints" / f"billing_month={month}" / RECORD
+    made = {USAGE.name: file_hash(home.partition(USAGE, month))}
+    write_record(month_record(home, month, RECORD), Record({_MEASURED_BY: digest, **events}, made))

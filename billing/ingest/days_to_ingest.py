@@ -16,6 +16,7 @@ from billing.store.home import Home
 
 def pending_days(
     home: Home,
+    *,
     metrics: Sequence[Metric],
     accounts: pl.Series,
     time_zone: str,

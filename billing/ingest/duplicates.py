@@ -14,7 +14,7 @@ from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, identity_has
 from billing.ingest.hash_cache import keep_missing_hashes, scan_hashes
 from billing.ingest.parsed_deliveries import Each, ParsedDeliveries, Progress
 from billing.ingest.parsed_rows import PARSED
-from billing.ingest.sources import Source, sources_of
+from billing.ingest.parsed_sources import Source, sources_of
 from billing.ingest.validation import Rules
 from billing.model.columns import BASE_QUANTITY
 from billing.store.home import Home

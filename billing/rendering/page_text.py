@@ -9,7 +9,7 @@ from unicodedata import east_asian_width
 
 from billing.rendering.content import Fields
 from billing.rendering.errors import ContentError
-from billing.rendering.wording import Print, locale_named
+from billing.rendering.locale_formats import Print, locale_named
 
 BAR_MILLIMETRES = Decimal(74)
 LABEL_WIDTHS = 44  # letters that surely fit where a comparison says what moved; a Chinese one is as wide as two

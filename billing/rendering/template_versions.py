@@ -10,7 +10,7 @@ from typing import Final
 
 from billing.rendering.content import Fields
 from billing.rendering.errors import ContentError
-from billing.rendering.page import page_of
+from billing.rendering.page_text import page_of
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def unusable_deliveries(home: Home, landing: Landing) -> list[str]:
     """
     state = read_state(home)
     delivered = {(file.day, file.name) for file in landing.files}
-    found = [f"usage/{name}: {STRAY}" for name in landing.strays]
+    found = [f"usage/{path}: {STRAY}" for path in landing.strays]
     for day, ingested in sorted(state.days.items()) if state else ():
         files = {
             name: file
@@ -30,10 +30,10 @@ def unusable_deliveries(home: Home, landing: Landing) -> list[str]:
         }
         reasons = _reasons(read_frame(home.delivery(REJECTS, day), REJECTS)) if files else {}
         for name, file in files.items():
-            words = f"could not be read: {file.unreadable}"
+            words = f" could not be read: {file.unreadable}"
             if not file.unreadable:
-                words = f"none of its rows counts: {reasons.get(name, 'see show rejects')}"
-            found.append(f"usage/{day}/{name} {words}")
+                words = f": none of its rows counts: {reasons.get(name, 'see show rejects')}"
+            found.append(f"usage/{day}/{name}{words}")
     return found
 
 

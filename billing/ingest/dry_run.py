@@ -6,12 +6,12 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest.demands import UNREADABLE_FILE
+from billing.ingest.days_to_ingest import moved_files
 from billing.ingest.formats.compression import UnreadableFileError
 from billing.ingest.landing import DeliveredFile, Landing
 from billing.ingest.parsed_files import FileVersion, parse_delivered
 from billing.ingest.parsed_rows import harmless
-from billing.ingest.pending import moved_files
+from billing.ingest.required_columns import UNREADABLE_FILE
 from billing.ingest.small_files import SMALL, parse_together
 from billing.ingest.validation import Rules
 from billing.model.card_numbers import mask_card_number_column

@@ -5,7 +5,7 @@ import gzip
 import polars as pl
 import pytest
 
-from billing.ingest import trying
+from billing.ingest import dry_run as trying
 from billing.ingest.landing import delivered_files
 from billing.ingest.validation import Rules
 from tests.billing.ingest.small_business import Business, line

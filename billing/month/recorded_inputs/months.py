@@ -1,7 +1,7 @@
-"""Fingerprints: what a month was built from, so that a month in which nothing moved is not built again.
+"""The recorded inputs of months: a month in which nothing moved is not built again.
 
-A month's fingerprint covers everything its tables depend on. Once all of its billing dates are closed, later accounts,
-tax rates and earlier dues can change nothing in it and are left out.
+They cover everything that the month's tables depend on. Once all of its billing dates are closed, later accounts, tax
+rates and earlier dues can change nothing in it and are left out.
 """
 
 import hashlib
@@ -15,17 +15,20 @@ from typing import Final
 import polars as pl
 
 from billing import __version__
-from billing.ingest import events_fingerprint
+from billing.ingest import events_digest
+from billing.ingest.state import state_path
 from billing.model.calendar import first_day, month_of, months_after, months_between
 from billing.model.columns import Table
 from billing.model.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, PARKED
 from billing.month.business import Business
+from billing.month.computed import file_stamp
 from billing.month.lost_deliveries import losses_that_stand
+from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.month.steps import event_months
 from billing.month.true_ups import approved_refunds
 from billing.rules.charges import OUT_OF_RANGE
-from billing.rules.held_back import CONTRADICTION
-from billing.store.files import file_hash, write_bytes
+from billing.rules.missing_accounts import CONTRADICTION
+from billing.store.files import file_hash
 from billing.store.frames import read_frame
 
 FORMAT: Final = 3
@@ -49,14 +52,20 @@ _MOVED_BY_ISSUING: Final = ("closed dates", "documents issued", "closed through"
 _MOVED_BY_STEPS: Final = ("parked no more",)
 
 
-def month_fingerprint(business: Business, month: str) -> dict[str, str]:
-    """What the month would be built from now, by the name of the input.
+def month_inputs(business: Business, month: str) -> dict[str, str]:
+    """What the month would be made from now: a hash or a plain value by the name of each input."""
+    home, before = business.home, months_after(month, -1)
+    earlier = {*months_between(business.first_month or month, before), before}
+    tables = (LEVELS, PACKAGES, DUES, CHARGES, CYCLES)
+    files = [home.partition(table, each) for each in sorted(earlier) for table in tables]
+    key = (
+        business.register.revision(),
+        *map(file_stamp, [state_path(home), home.partition(PARKED, month), *files]),
+    )
+    return dict(business.computed.once(("inputs", month), key, lambda: _month_inputs(business, month)))
 
-    Returns
-    -------
-    dict
-        A hash or a plain value for each input.
-    """
+
+def _month_inputs(business: Business, month: str) -> dict[str, str]:
     before = months_after(month, -1)
     last_day = date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1)
     closed_through = business.register.closed_through(month)
@@ -64,7 +73,7 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
     inputs = {
         "format": f"{__version__}/{FORMAT}",
         "catalogue": business.catalogue.content_hash,
-        "usage": events_fingerprint(business.home, _event_months(business, month), business.as_of),
+        "usage": events_digest(business.home, _event_months(business, month), business.as_of),
         # what is asked for after the month cannot change a billing date in it
         "requests": _kept(business, ("requests", last_day), lambda: business.requests.filter(pl.col("on") <= last_day)),
         "payments": _kept(
@@ -115,15 +124,12 @@ def month_fingerprint(business: Business, month: str) -> dict[str, str]:
     return inputs
 
 
-def profiles_fingerprint(business: Business) -> str:
+def profiles_digest(business: Business) -> str:
     """A hash of what profiles and balances as of the as-of day depend on."""
     month = business.as_of.strftime("%Y-%m")
     return _digest(
         [
-            *(
-                json.dumps(month_fingerprint(business, each), sort_keys=True)
-                for each in (month, months_after(month, 1))
-            ),
+            *(json.dumps(month_inputs(business, each), sort_keys=True) for each in (month, months_after(month, 1))),
             _frame_hash(business.inputs.accounts),
             _frame_hash(business.inputs.tax_rates),
             _frame_hash(business.payments.drop("file", "row", "text")),
@@ -133,24 +139,19 @@ def profiles_fingerprint(business: Business) -> str:
     )
 
 
-def recorded_fingerprint(business: Business, month: str) -> dict[str, str] | None:
-    """What the month was built from; None when it was never built to the end."""
-    path = _path(business, month)
-    if not path.exists():
-        return None
-    recorded: dict[str, str] = json.loads(path.read_text())
-    return recorded
+def recorded_month(business: Business, month: str) -> Record | None:
+    """What the month was made from; None when it was never built to the end."""
+    return read_record(_path(business, month))
 
 
 def record_step(business: Business, month: str, step: str) -> None:
-    """Remember what one of STEPS has just been computed from: the month's inputs, and the steps it read."""
+    """Record what one of STEPS has just been computed from: the month's inputs, and the steps it read."""
     current = {
         name: value
-        for name, value in month_fingerprint(business, month).items()
+        for name, value in month_inputs(business, month).items()
         if name not in (*_MOVED_BY_ISSUING, *_MOVED_BY_STEPS)
     }
-    content = {"inputs": current, "from": {each: _step_digest(business, month, each) for each in STEPS[step]}}
-    write_bytes(_step_path(business, month, step), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    write_record(month_record(business.home, month, step), Record(current | _steps_read(business, month, step)))
 
 
 def steps_to_run(business: Business, month: str) -> list[str]:
@@ -158,35 +159,36 @@ def steps_to_run(business: Business, month: str) -> list[str]:
 
     One step alone can be run in Dagster, as of another day too: what it wrote then does not agree with the rest.
     """
-    return _steps_to_run(business, month, month_fingerprint(business, month))
+    return _steps_to_run(business, month, month_inputs(business, month))
 
 
 def record_when_complete(business: Business, month: str) -> bool:
-    """`record_fingerprint`, if every step of the month was computed from what there is now; returns whether it was."""
+    """`record_month`, if every step of the month was computed from what there is now; returns whether it was."""
     complete = not steps_to_run(business, month)
     if complete:
-        record_fingerprint(business, month)
+        record_month(business, month)
     return complete
 
 
-def record_fingerprint(business: Business, month: str) -> None:
+def record_month(business: Business, month: str) -> None:
     """Remember what the month was built from, once everything in it is written."""
     parked = read_frame(business.home.partition(PARKED, month), PARKED, ["reason"])
     found = {"contradictions": str(int((parked["reason"] == CONTRADICTION).sum()))}
-    content = json.dumps(month_fingerprint(business, month) | found, indent=1, sort_keys=True) + "\n"
-    write_bytes(_path(business, month), content.encode())
+    write_record(_path(business, month), Record(month_inputs(business, month) | found))
 
 
 def moved_inputs(business: Business, month: str) -> list[str]:
     """Names of the inputs that moved since the month was built; `everything` when it was never built."""
-    recorded = recorded_fingerprint(business, month)
+    recorded = recorded_month(business, month)
     if recorded is None:
         return ["everything"]
-    current = month_fingerprint(business, month)
+    current = month_inputs(business, month)
     steps = [
-        f"step {step}" for step in _steps_to_run(business, month, current) if _step_path(business, month, step).exists()
+        f"step {step}"
+        for step in _steps_to_run(business, month, current)
+        if month_record(business.home, month, step).exists()
     ]
-    return _differences(recorded, current) or steps
+    return recorded.moved(current) or steps
 
 
 def first_moved_before(business: Business, month: str) -> str | None:
@@ -213,10 +215,10 @@ def _refunds_of(business: Business, month: str) -> pl.DataFrame:
 
 
 def _parked_no_more(business: Business, month: str) -> str:
-    """How many accounts the month's tables leave out as parked that are not parked any more."""
-    found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason"])
+    """How many accounts the month's tables leave out as parked that are not parked any more, or for another reason."""
+    found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason", "detail"])
     standing = found.filter(~pl.col("reason").is_in([CONTRADICTION, OUT_OF_RANGE]))
-    return str(standing.join(business.parked_in(month), on="account_id", how="anti").height)
+    return str(standing.join(business.parked_in(month), on=standing.columns, how="anti").height)
 
 
 def _event_months(business: Business, month: str) -> list[str]:
@@ -226,12 +228,8 @@ def _event_months(business: Business, month: str) -> list[str]:
     return [*(event_months(business.home, before) if is_first else []), before, month]
 
 
-def _differences(recorded: Mapping[str, str], current: Mapping[str, str]) -> list[str]:
-    return sorted(name for name in {*recorded, *current} if recorded.get(name) != current.get(name))
-
-
 def _path(business: Business, month: str) -> Path:
-    return business.home.lake / "fingerprints" / f"billing_month={month}" / "fingerprint.json"
+    return month_record(business.home, month, "fingerprint")
 
 
 def _steps_to_run(business: Business, month: str, current: Mapping[str, str]) -> list[str]:
@@ -239,30 +237,28 @@ def _steps_to_run(business: Business, month: str, current: Mapping[str, str]) ->
 
 
 def _is_current(business: Business, month: str, step: str, current: Mapping[str, str]) -> bool:
-    path = _step_path(business, month, step)
-    if not path.exists():
+    record = read_record(month_record(business.home, month, step))
+    if record is None:
         return False
-    recorded = json.loads(path.read_text())
     # inputs that count no more once the month is closed are in the record still
-    agrees = all(current.get(name, value) == value for name, value in recorded["inputs"].items())
-    return agrees and all(_step_digest(business, month, each) == digest for each, digest in recorded["from"].items())
+    now = {**current, **_steps_read(business, month, step)}
+    return all(now.get(name, value) == value for name, value in record.inputs.items())
+
+
+def _steps_read(business: Business, month: str, step: str) -> dict[str, str]:
+    """The digests of the records of the steps whose tables a step reads."""
+    return {f"step {each}": _step_digest(business, month, each) for each in STEPS[step]}
 
 
 def _step_digest(business: Business, month: str, step: str) -> str:
-    path = _step_path(business, month, step)
+    path = month_record(business.home, month, step)
     return file_hash(path) if path.exists() else "none"
-
-
-def _step_path(business: Business, month: str, step: str) -> Path:
-    return _path(business, month).with_name(f"{step}.json")
 
 
 def _file(business: Business, table: Table, month: str) -> str:
     path = business.home.partition(table, month)
-    if not path.exists():
-        return "none"
-    state = path.stat()
-    return _hash_once(path, state.st_ino, state.st_mtime_ns, state.st_size)
+    stamp = file_stamp(path)
+    return "none" if stamp is None else _hash_once(path, *stamp)
 
 
 @lru_cache(maxsize=10_000)
@@ -273,10 +269,7 @@ def _hash_once(path: Path, *_: int) -> str:
 
 def _kept(business: Business, what: tuple[object, ...], frame: Callable[[], pl.DataFrame]) -> str:
     """The hash of something that was given: a business never reads it again, so it is taken once."""
-    key = (id(business.register), business.as_of, *what)
-    if key not in business.hashes:
-        business.hashes[key] = _frame_hash(frame())
-    return business.hashes[key]
+    return business.computed.once(("hash", *what), None, lambda: _frame_hash(frame()))
 
 
 def _frame_hash(frame: pl.DataFrame) -> str:

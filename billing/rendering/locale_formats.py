@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from billing.rendering.errors import ContentError
-from billing.rendering.faces import covered_by_inter
+from billing.rendering.fonts import covered_by_inter
 
 if TYPE_CHECKING:
     from babel import Locale

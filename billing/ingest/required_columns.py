@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest.formats.instants import WITHOUT_ZONE
-from billing.ingest.measured import FLAT_VALUE, Content, EventTypes, member_column
+from billing.ingest.metric_members import FLAT_VALUE, Content, EventTypes, member_column
 
 UNPARSEABLE: Final = "unparseable"
 UNFINISHED_LINE: Final = "unfinished_line"

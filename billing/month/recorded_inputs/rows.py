@@ -64,9 +64,9 @@ class Moved:
     inputs: pl.DataFrame
 
 
-def moved_given(home: Home, now: Business) -> Moved:
+def moved_rows(home: Home, now: Business) -> Moved:
     """What moved between what was recorded in a home and what is given `now`."""
-    given, groups = given_now(now), _read(_groups_path(home), _GROUPS).with_row_index("group", offset=1)
+    given, groups = rows_now(now), _read(_groups_path(home), _GROUPS).with_row_index("group", offset=1)
     keys, place = ["kind", "key"], pl.col("group").cast(pl.Int32)
     last = given.join(_read(_given_path(home), _GIVEN), on=keys, how="full", coalesce=True, suffix="_before")
     since_last = last.filter(pl.col("content").ne_missing(pl.col("content_before"))).select(
@@ -104,13 +104,13 @@ def moved_given(home: Home, now: Business) -> Moved:
     return Moved(accounts.select("account_id", "group"), _with_parts(inputs))
 
 
-def record_moved(business: Business, moved: Moved, unsettled: pl.Series) -> None:
+def record_rows(business: Business, moved: Moved, unsettled: pl.Series) -> None:
     """Remember what is given now, in the lake: every month is built from it; and what was when accounts were settled.
 
     Parameters
     ----------
     moved
-        As `moved_given` of this business.
+        As `moved_rows` of this business.
     unsettled
         The ids of the accounts that are not settled.
     """
@@ -140,7 +140,7 @@ def record_moved(business: Business, moved: Moved, unsettled: pl.Series) -> None
         remove_file(path)
     else:
         write_file(path, groups.write_parquet)
-    write_file(_given_path(business.home), given_now(business).write_parquet)
+    write_file(_given_path(business.home), rows_now(business).write_parquet)
 
 
 def recorded_deliveries(home: Home) -> list[FileVersion]:
@@ -175,7 +175,7 @@ def _groups_path(home: Home) -> Path:
     return home.lake / "unsettled.parquet"
 
 
-def given_now(business: Business) -> pl.DataFrame:
+def rows_now(business: Business) -> pl.DataFrame:
     """kind, key, account_id, package, delivery_day, file, content of everything that is given up to the as-of day."""
     inputs = business.inputs
     parts = [

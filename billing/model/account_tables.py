@@ -1,0 +1,138 @@
+"""Tables of what accounts owe, pay and see: balances, allocations, collections, profiles and the journal."""
+
+import polars as pl
+
+from billing.model.columns import (
+    ACCOUNT,
+    CURRENCY,
+    MONEY,
+    NUMBER,
+    QUANTITY,
+    Column,
+    Table,
+)
+
+BALANCES = Table(
+    "balances",
+    "What an account owes in a currency.",
+    (
+        ACCOUNT,
+        CURRENCY,
+        Column("invoiced", MONEY, "Invoices and debit notes"),
+        Column("credited", MONEY, "Credit notes, as a positive amount"),
+        Column("paid", MONEY, "Successful payments"),
+        Column("refunded", MONEY, "Refunded and disputed payments"),
+        Column("outstanding", MONEY, "invoiced - credited - (paid - refunded); may be negative"),
+        Column("oldest_unpaid_on", pl.Date, "Issue date of the oldest unpaid document"),
+        Column("status", pl.String, "settled, owing or in_credit"),
+    ),
+    ("account_id", "currency"),
+)
+
+ALLOCATIONS = Table(
+    "allocations",
+    "What pays a document: a part of a payment or of a credit.",
+    (
+        Column("source", pl.String, "The payment_id, or the number of the credit note"),
+        Column("source_kind", pl.String, "payment or credit"),
+        NUMBER,
+        ACCOUNT,
+        Column("amount", MONEY, "What it pays of the document"),
+        Column("on", pl.Date, "The day of the payment or credit, or of the document where that is later"),
+    ),
+    ("account_id", "number", "on", "source"),
+)
+
+COLLECTIONS = Table(
+    "collections",
+    "What to charge to which card: a row per unpaid document, for a payment provider.",
+    (
+        ACCOUNT,
+        NUMBER,
+        CURRENCY,
+        Column("amount_due", MONEY, "What is still owed on the document after payments and credits"),
+        Column("due_on", pl.Date, "Documents are due on issue"),
+        Column("days_overdue", pl.Int64, "Days from due_on to the as-of day"),
+        Column("age", pl.String, "not_due, 1_to_30, 31_to_60, 61_to_90 or over_90 days"),
+        Column("card_brand", pl.String, "Brand of the account's latest card"),
+        Column("card_last4", pl.String, "Its last four digits; nothing else of a card is ever stored"),
+        Column("attempts_failed", pl.Boolean, "Whether the latest attempt to pay failed; null when there was none"),
+        Column("idempotency_key", pl.String, "The same until an attempt to pay has an outcome or the amount moves"),
+    ),
+    ("account_id", "number"),
+)
+
+_PAYMENT_HISTORY = pl.List(
+    pl.Struct(
+        {
+            "number": pl.String,
+            "kind": pl.String,
+            "date": pl.Date,
+            "total": MONEY,
+            "status": pl.String,
+            "document": pl.String,
+        }
+    )
+)
+
+PROFILE = Table(
+    "profile",
+    "The billing profile of an account as of a date.",
+    (
+        ACCOUNT,
+        Column("as_of", pl.Date, "The day at whose end the profile holds"),
+        Column("package", pl.String, "Package in force"),
+        Column("status", pl.String, "active, trial, held, suspended, cancelled, refunded or none"),
+        Column("next_billing_date", pl.Date, "Null when held or cancelled"),
+        Column("upcoming_amount", MONEY, "Fee decided for the next cycle + overages so far + tax"),
+        Column("previous_amount", MONEY, "Total of the last document; null before the first"),
+        Column("previous_date", pl.Date, "Its billing date"),
+        Column("outstanding", MONEY, "What the account owes"),
+        Column(
+            "usage",
+            pl.List(
+                pl.Struct(
+                    {
+                        "metric": pl.String,
+                        "quantity": QUANTITY,
+                        "allowance": QUANTITY,
+                        "excess": QUANTITY,
+                        "overage_amount": MONEY,
+                    }
+                )
+            ),
+            "Every metric so far in the open cycle, in units",
+        ),
+        Column(
+            "pending_change",
+            pl.Struct(
+                {"from_package": pl.String, "to_package": pl.String, "effective_on": pl.Date, "reason": pl.String}
+            ),
+            "The package change that will take effect, or null",
+        ),
+        Column("payment_history", _PAYMENT_HISTORY, "The account's documents, newest first"),
+    ),
+    ("account_id",),
+)
+
+JOURNAL = Table(
+    "journal",
+    "A posting for accounting. The postings of an entry balance: what they debit is what they credit.",
+    (
+        Column("billing_month", pl.String, "The calendar month of posted_on: the month of the books, YYYY-MM"),
+        Column("posted_on", pl.Date, "Day of issue or payment; the last day of the month for a release"),
+        Column("kind", pl.String, "document, release (of a fee that was deferred) or payment"),
+        Column("entry", pl.String, "The document's number, or the payment_id"),
+        Column(
+            "ledger_account",
+            pl.String,
+            "receivable, cash, deferred_revenue, revenue, credits (given back: less revenue) or tax",
+        ),
+        ACCOUNT,
+        Column("number", pl.String, "The document that it concerns"),
+        CURRENCY,
+        Column("debit", MONEY, "What the ledger account is debited, else 0"),
+        Column("credit", MONEY, "What it is credited, else 0"),
+    ),
+    ("posted_on", "kind", "entry", "ledger_account"),
+)

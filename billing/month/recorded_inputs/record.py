@@ -1,0 +1,55 @@
+"""The format of recorded inputs: a JSON file with inputs and outputs by name."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from billing.store.files import write_bytes
+from billing.store.home import Home
+
+
+@dataclass(frozen=True)
+class Record:
+    """From what something was made.
+
+    Attributes
+    ----------
+    inputs
+        A hash or a plain value by the name of each input.
+    outputs
+        The hash of what was made, by its name.
+    """
+
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    def moved(self, current: Mapping[str, str]) -> list[str]:
+        """The names of the inputs that are others now, sorted."""
+        return sorted(name for name in {*self.inputs, *current} if self.inputs.get(name) != current.get(name))
+
+
+def month_record(home: Home, month: str, what: str) -> Path:
+    """The file that records the inputs of something in a month."""
+    return home.lake / "fingerprints" / f"billing_month={month}" / f"{what}.json"
+
+
+def read_record(path: Path) -> Record | None:
+    """What is recorded; None where nothing is, or nothing that can be read."""
+    try:
+        content = json.loads(path.read_bytes())
+        inputs = content.get("inputs")
+        # versions before 0.3 wrote the inputs alone
+        if not isinstance(inputs, dict):
+            return Record({name.replace("_", " "): str(value) for name, value in content.items()})
+        return Record(inputs, content.get("outputs", {}))
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Record from what something was made, in place of what was recorded before."""
+    content: dict[str, Mapping[str, str]] = {"inputs": record.inputs}
+    if record.outputs:
+        content["outputs"] = record.outputs
+    write_bytes(path, (json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n").encode())

@@ -149,7 +149,8 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path
 
 def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(tmp_path: Path) -> None:
     start, kept = tmp_path / "start", tmp_path / "kept"
-    arguments = late_delivery(start)
+    business(start)
+    arguments = ("bill", "2026-01", "--as-of", "2026-01-31")
     killed = shutil.copytree(start, tmp_path / "killed")
     with Killer() as killer:
         writes = killer.run(*arguments, "--home", start, kept=kept).writes

@@ -81,7 +81,7 @@ def test_a_run_that_fails_is_told_the_same_with_and_without_dagster(
     for dagster in BOTH:
         home = tmp_path / str(dagster)
         landing_at(home)
-        told[dagster], made[dagster] = said(bill(home, "2026-02", "2026-02-15", dagster=dagster), home), facts(home)
+        told[dagster], made[dagster] = said(bill(home, "2026-01", "2026-01-31", dagster=dagster), home), facts(home)
     assert told[True] == told[False]
     assert told[True][0] == 1
     assert made[True] == made[False]

@@ -13,7 +13,7 @@ from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import Server, register_rows
 from tests.sizes import sized
 
-FAULTS = sized(usual=40, long=0)
+FAULTS = sized(usual=24, long=0)
 """How many calls fail, spread over a run, and an eighth as many of a server; 0 means every one."""
 
 

@@ -14,7 +14,7 @@ from billing.month.recorded_inputs.usage import RECORD
 from billing.store.files import file_hash
 from pipeline.definitions import defs
 from tests.by_steps import bill_by_steps
-from tests.pipeline.killing import KILLS, Killer
+from tests.pipeline.killing import EVERY, KILLS, Killer
 from tests.pipeline.outside import Landing, bill, bill_once, blank_files, blank_page, content_of, event, overage
 from tests.postgresql import Server, register_rows
 from tests.sizes import spread
@@ -136,7 +136,7 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path
     home, kept = tmp_path / "home", tmp_path / "kept"
     arguments = (*STORIES[story](home), "--home", home)
     with Killer() as killer:
-        done = killer.run(*arguments, kept=kept)
+        done = killer.run(*arguments, kept=kept, every=EVERY)
     assert done.status == 0
     wanted = facts(home)
     places = sorted(int(path.name) for path in kept.iterdir())
@@ -149,7 +149,8 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path
 
 def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(tmp_path: Path) -> None:
     start, kept = tmp_path / "start", tmp_path / "kept"
-    arguments = late_delivery(start)
+    business(start)
+    arguments = ("bill", "2026-01", "--as-of", "2026-01-31")
     killed = shutil.copytree(start, tmp_path / "killed")
     with Killer() as killer:
         writes = killer.run(*arguments, "--home", start, kept=kept).writes

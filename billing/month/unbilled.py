@@ -4,9 +4,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from billing.ingest import (
-    scan_events,
-)
+from billing.ingest import scan_events
 from billing.model.calendar import first_day, midnight, months_after
 from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import UNBILLED

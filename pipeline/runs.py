@@ -457,7 +457,10 @@ def _failure(result: Any, partition: str | None) -> str:
             cause = _cause(event.step_failure_data.error)
             if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return f"{where}stopped by the keyboard or a signal at {event.step_key}"
-            return f"{where}{event.step_key} failed: {cause.message.strip()}"
+            words = cause.message.strip()
+            if cause.cls_name in (RefusedError.__name__, InterruptedRunError.__name__):
+                words = words.partition(": ")[2]
+            return f"{where}{event.step_key} failed: {words}"
     return f"{where}the run failed"
 
 

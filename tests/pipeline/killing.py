@@ -25,7 +25,7 @@ from unittest import mock
 
 from tests.sizes import sized
 
-KILLS = sized(usual=2, long=0)
+KILLS = sized(usual=1, long=0)
 """How many places are tried, spread over a run; 0 means every one."""
 EVERY = sized(usual=8, long=1)
 """Of the homes from which places are chosen, one of how many is kept."""

@@ -180,16 +180,20 @@ def test_a_journal_that_does_not_agree_is_found(landing: Landing) -> None:
 
 
 @pytest.mark.parametrize("table", ["charges", "documents", "events"])
-def test_a_table_that_cannot_be_read_is_named_and_made_again(landing: Landing, table: str) -> None:
+def test_a_table_that_cannot_be_read_is_named(landing: Landing, table: str) -> None:
     landing.use("acme", "2026-01-20", emails=20_000)
     bill_once(landing.root, "2026-01", "2026-01-31")
-    lake = landing.root / "lake"
-    (damaged,) = (lake / table).rglob("*.parquet")
+    (damaged,) = (landing.root / "lake" / table).rglob("*.parquet")
     damaged.write_bytes(damaged.read_bytes()[:-9])
     ended = overage("verify", "--home", landing.root)
     assert ended.status == 1
     assert f"{damaged}: not readable as Parquet" in ended.output
-    shutil.rmtree(lake)
+
+
+def test_a_lake_that_was_taken_away_is_made_again(landing: Landing) -> None:
+    landing.use("acme", "2026-01-20", emails=20_000)
+    bill_once(landing.root, "2026-01", "2026-01-31")
+    shutil.rmtree(landing.root / "lake")
     bill(landing.root, "2026-01", "2026-01-31")
     assert overage("verify", "--home", landing.root).status == 0
 

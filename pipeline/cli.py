@@ -10,6 +10,7 @@ import click
 
 from assets.environment import home_folder, register_url, use_home
 from billing import __version__
+from billing.model.codes import DocumentKind
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
@@ -301,7 +302,7 @@ def correct(
         print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
     if not rows:
         return
-    for kind, words in (("debit_note", "more due"), ("credit_note", "less due")):
+    for kind, words in ((DocumentKind.DEBIT_NOTE, "more due"), (DocumentKind.CREDIT_NOTE, "less due")):
         notes = [row for row in rows if row["kind"] == kind]
         if notes:
             total = sum((abs(Decimal(row["total"])) for row in notes), Decimal(0))

@@ -12,13 +12,14 @@ import polars as pl
 from billing.ingest.metric_members import EventTypes, event_types
 from billing.ingest.required_columns import shown
 from billing.model.catalogue import Metric
+from billing.model.codes import RejectReason
 from billing.model.columns import INSTANT
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 
-UNKNOWN_ACCOUNT: Final = "unknown_account"
-UNKNOWN_TYPE: Final = "unknown_type"
-FUTURE_DATED: Final = "future_dated"
-TOO_LATE: Final = "too_late"
+UNKNOWN_ACCOUNT: Final = RejectReason.UNKNOWN_ACCOUNT.value
+UNKNOWN_TYPE: Final = RejectReason.UNKNOWN_TYPE.value
+FUTURE_DATED: Final = RejectReason.FUTURE_DATED.value
+TOO_LATE: Final = RejectReason.TOO_LATE.value
 
 _LONGEST_LIST: Final = 200
 

@@ -15,6 +15,7 @@ from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs, read_inputs
 from billing.model.calendar import first_day, midnight, months_after
 from billing.model.catalogue import Catalogue
+from billing.model.codes import DecisionKind, RejectReason
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
@@ -118,7 +119,7 @@ class Business:
 
         An account that has lost its row keeps them: its past stands as it was computed.
         """
-        takes_back = (self.requests["kind"] == "withdraw").any()
+        takes_back = (self.requests["kind"] == DecisionKind.WITHDRAW).any()
         decided = self.register.closed_decision_ids() if takes_back else pl.Series(dtype=pl.String)
         requests, taken_back = without_withdrawn(self.requests, decided)
         lives = read_lives(requests, self.catalogue, self.terms)
@@ -213,7 +214,7 @@ class Business:
             maintain_order="left",
         )
         unknown = given.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
-            reason=pl.lit("unknown_document"),
+            reason=pl.lit(RejectReason.UNKNOWN_DOCUMENT),
             id="payment_id",
             detail=pl.format(
                 "document: found '{}', expected the number of a document that was issued to the account", "document"

@@ -261,7 +261,7 @@ def open_to_documents(dates: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame
     """
     if passed.is_empty():
         return dates
-    went_by = (pl.col("billing_date") <= pl.col("passed_through")).fill_null(False)
+    went_by = (pl.col("billing_date") <= pl.col("passed_through")).fill_null(value=False)
     return (
         dates.join(passed, on="account_id", how="left", maintain_order="left").filter(~went_by).drop("passed_through")
     )
@@ -350,13 +350,13 @@ def _next_open_dates(
     settled = (
         subscriptions.with_columns(target=grid.date(start, k), previous=grid.date(start, k - 1))
         .filter(pl.col("target") > pl.col("last_billing_date"))
-        .filter((pl.col("target") > pl.lit(issued.closed_through, pl.Date)).fill_null(True))
+        .filter((pl.col("target") > pl.lit(issued.closed_through, pl.Date)).fill_null(value=True))
         .join(closed, on=["subscription_id", "previous"], how="left")
         .filter(
-            pl.col("was_closed").fill_null(False)
+            pl.col("was_closed").fill_null(value=False)
             | (
                 (pl.col("previous") > pl.col("last_billing_date"))
-                & (pl.col("previous") <= pl.lit(issued.closed_through_before, pl.Date)).fill_null(False)
+                & (pl.col("previous") <= pl.lit(issued.closed_through_before, pl.Date)).fill_null(value=False)
             )
         )
         .select("subscription_id", "target")

@@ -177,7 +177,7 @@ def _what_moved() -> pl.Expr:
         .when(model == "block")
         .then(unit_price.struct.field("unit_price").cast(PRICE) != pl.col("last_unit_price"))
     )
-    price = (is_other & (pl.col("excess") > 0)).fill_null(False) | (is_same & ~allowance)
+    price = (is_other & (pl.col("excess") > 0)).fill_null(value=False) | (is_same & ~allowance)
     moved = (
         pl.when(allowance & price)
         .then(pl.lit("allowance and price are others now"))

@@ -62,7 +62,7 @@ class Demand:
         return FLAT_VALUE if self.column == FLAT_VALUE else self.path
 
 
-def demands_of(types: EventTypes, flat: bool, columns: Collection[str]) -> list[Demand]:
+def demands_of(types: EventTypes, *, flat: bool, columns: Collection[str]) -> list[Demand]:
     """What every event type needs, and where it stands.
 
     A flat file's one column `value` stands for the path of a type that measures no other; of a type with several it

@@ -79,12 +79,12 @@ class Rules:
 
     def is_valid(self, day: date, rows: int) -> pl.Expr:
         """Whether `reason` would be null: found sooner than the reason."""
-        return self.is_valid_if_known(day) & ~self.is_of_unknown_account(rows).fill_null(False)
+        return self.is_valid_if_known(day) & ~self.is_of_unknown_account(rows).fill_null(value=False)
 
     def is_valid_if_known(self, day: date) -> pl.Expr:
         """Whether `reason` would be null or "unknown_account"."""
         faults = self._faults_but_the_account(day)
-        return pl.col("reason").is_null() & ~pl.any_horizontal(*faults.values()).fill_null(False)
+        return pl.col("reason").is_null() & ~pl.any_horizontal(*faults.values()).fill_null(value=False)
 
     def is_of_unknown_account(self, rows: int) -> pl.Expr:
         """Whether the subject of each of so many rows is no known account."""

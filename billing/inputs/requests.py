@@ -80,7 +80,7 @@ def read_requests(
         one_of_rule("term", tuple(Term)),
         (
             RejectReason.IMPOSSIBLE_VALUE,
-            pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(False),
+            pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(value=False),
             found_text("trial_days", "a whole number from 0 to 3660"),
         ),
         (

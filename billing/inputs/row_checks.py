@@ -89,8 +89,8 @@ def parse_instant(column: str) -> pl.Expr:
 
 def first_wrong_rule(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
     """`frame` with `reason` and `detail` of the first rule whose condition holds, else null."""
-    names = pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(name)) for name, condition, _ in rules)
-    details = pl.coalesce(pl.when(condition.fill_null(False)).then(detail) for _, condition, detail in rules)
+    names = pl.coalesce(pl.when(condition.fill_null(value=False)).then(pl.lit(name)) for name, condition, _ in rules)
+    details = pl.coalesce(pl.when(condition.fill_null(value=False)).then(detail) for _, condition, detail in rules)
     nothing = pl.lit(None, pl.String)
     if frame.is_empty():
         return frame.with_columns(reason=nothing, detail=nothing)
@@ -143,7 +143,7 @@ def too_long_rule(columns: Sequence[str]) -> _Rule:
     ]
     return (
         RejectReason.TOO_LONG,
-        pl.any_horizontal(*(each.fill_null(False) for each in beyond.values())),
+        pl.any_horizontal(*(each.fill_null(value=False) for each in beyond.values())),
         pl.coalesce(details),
     )
 
@@ -190,7 +190,7 @@ def hides_card_number(frame: pl.DataFrame) -> pl.Series:
     )
     found = suspects.filter(pl.Series(map(contains_card_number, suspects["whole"]), dtype=pl.Boolean))
     nowhere = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
-    return nowhere.scatter(found["_place"], True).alias("has_card_number")
+    return nowhere.scatter(found["_place"], values=True).alias("has_card_number")
 
 
 def resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:
@@ -212,7 +212,7 @@ def resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str])
         frame.with_row_index("_place")
         .join(judged, on="_place", how="left", maintain_order="left")
         .with_columns(
-            duplicate=pl.col("_repeats").fill_null(False),
+            duplicate=pl.col("_repeats").fill_null(value=False),
             reason=pl.when("_conflicts").then(pl.lit(RejectReason.CONFLICTING)).otherwise("reason"),
             detail=pl.when("_conflicts")
             .then(pl.format(f"{identity}: found '{{}}' again with other content, expected each once", identity))

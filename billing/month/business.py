@@ -61,7 +61,7 @@ class Business:
     computed: Computed = field(default_factory=Computed, compare=False)
 
     @classmethod
-    def load(cls, root: Path, as_of: date, register_url: str | None = None, issues: bool = True) -> "Business":
+    def load(cls, root: Path, as_of: date, register_url: str | None = None, *, issues: bool = True) -> "Business":
         """Read and validate everything, before anything is computed or written (rule 28).
 
         Raises
@@ -81,7 +81,7 @@ class Business:
         # policy auto_issue false: runs stop at drafts until someone issues
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
 
-    def at(self, as_of: date, issues: bool | None = None, **others: Any) -> "Business":
+    def at(self, as_of: date, *, issues: bool | None = None, **others: Any) -> "Business":
         """This business as of another day, issuing or not, or with another home or register: nothing computed yet."""
         issues = self.issues if issues is None else issues
         return replace(self, as_of=as_of, issues=issues, computed=Computed(), **others)

@@ -46,7 +46,7 @@ _NUMBER = re.compile(rf"(?P<series>(?:{'|'.join(SERIES.values())})-\d{{4}})-(?P<
 NOTHING_ISSUED = DOCUMENTS.empty().select("number", "kind", "account_id", "subscription_id", "billing_date")
 
 
-def issue_documents(business: Business, month: str, only_drafts: bool = False) -> pl.DataFrame:
+def issue_documents(business: Business, month: str, *, only_drafts: bool = False) -> pl.DataFrame:
     """Issue the drafts that have fallen due, close their dates, and write DOCUMENTS, LINES and TAXES of the month.
 
     Parameters

@@ -55,7 +55,7 @@ def event_months(home: Home, before: str) -> list[str]:
     return sorted(month for month in months if month < before)
 
 
-def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
+def days_to_ingest(business: Business, *, by_content: bool = False) -> list[date]:
     """As `pending_days`, up to the as-of day."""
     catalogue = business.catalogue
     return pending_days(

@@ -166,7 +166,7 @@ def _unbilled_reasons(outside: pl.DataFrame, business: Business) -> pl.DataFrame
         .select("event", is_paused=pl.lit(True))
         .unique()
     )
-    ended = (pl.col("time") >= pl.col("access_until")).fill_null(False)
+    ended = (pl.col("time") >= pl.col("access_until")).fill_null(value=False)
     return placed.join(paused, on="event", how="left").with_columns(
         reason=pl.when("is_parked")
         .then(pl.lit(UnbilledReason.PARKED))

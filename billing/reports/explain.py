@@ -29,7 +29,7 @@ from billing.store.frames import read_frame, scan_frames
 
 
 def explain_document(
-    business: Business, number: str, line: int | None = None, most_events: int = 1_000, everything: bool = False
+    business: Business, number: str, line: int | None = None, most_events: int = 1_000, *, everything: bool = False
 ) -> list[dict[str, Any]]:
     """Every line of a document (or one), explained.
 

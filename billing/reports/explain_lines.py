@@ -347,7 +347,7 @@ def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
 
 def _billed_before(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
     """The lines that billed the cycle before, and what is left."""
-    steps = [_billed_by(each, shown["unit"], shown["metric"] is not None) for each in settles["documents"]]
+    steps = [_billed_by(each, shown["unit"], is_overage=shown["metric"] is not None) for each in settles["documents"]]
     words = [] if settles["why"] is None else [settles["why"]]
     return [
         *steps,
@@ -356,7 +356,7 @@ def _billed_before(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
     ]
 
 
-def _billed_by(line: dict[str, Any], unit: str | None, is_overage: bool) -> str:
+def _billed_by(line: dict[str, Any], unit: str | None, *, is_overage: bool) -> str:
     what = f"{line['amount']} on {line['number']} line {line['line']}"
     if not is_overage:
         return f"billed before: {what}: {line['description']}"

@@ -228,7 +228,7 @@ def _compared(now: pl.DataFrame, then: pl.DataFrame) -> pl.DataFrame:
     both = _by_account(now).with_columns(is_now=pl.lit(True))
     earlier = _by_account(then).with_columns(was_then=pl.lit(True))
     return both.join(earlier, on="account_id", how="full", coalesce=True, suffix="_before").with_columns(
-        pl.col("is_now", "was_then").fill_null(False),
+        pl.col("is_now", "was_then").fill_null(value=False),
         pl.col(*_COMPARED, *(f"{name}_before" for name in _COMPARED)).fill_null(_ZERO),
     )
 

@@ -203,8 +203,8 @@ def _caused(
     shared = inputs.filter(pl.col("account_id").is_null() & (pl.col("kind") != "delivery"))
     groups = places.select("place", "group", "day", "part")
     everybodys = shared.filter(pl.col("package").is_null())
-    holds = (pl.col("since") <= pl.col("day")).fill_null(True)
-    is_of = pl.col("parts").list.contains(pl.col("part")).fill_null(True)
+    holds = (pl.col("since") <= pl.col("day")).fill_null(value=True)
+    is_of = pl.col("parts").list.contains(pl.col("part")).fill_null(value=True)
     bears = pl.col("part").is_null() | (holds & is_of)
     return pl.concat(
         [

@@ -326,7 +326,7 @@ def _computed_again(business: Business) -> Iterator[str]:
         months = [month for month in left if not moved_inputs(view, month)]
         left = [month for month in left if month not in months]
         if months:
-            with scratch_copy(view, view.as_of, view.issues) as copy:
+            with scratch_copy(view, view.as_of, issues=view.issues) as copy:
                 yield from _months_computed_again(business, copy, months)
 
 

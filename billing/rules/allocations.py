@@ -68,7 +68,7 @@ def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.Dat
     # a charge that the customer's bank took back is owed again
     is_owed_again = (pl.col("open") > 0) & (pl.col("last_returned") == PaymentStatus.DISPUTED)
     status = (
-        pl.when(sent_back & ~is_owed_again.fill_null(False))
+        pl.when(sent_back & ~is_owed_again.fill_null(value=False))
         .then(pl.lit(PaymentStatus.REFUNDED))
         .when((pl.col("total") < 0) | (pl.col("open") > 0))
         .then(pl.lit(DocumentStatus.OPEN))

@@ -63,8 +63,8 @@ def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
     )
     spans = (
         moments.join(blocking, on=["account_id", "moment"], how="left", maintain_order="left")
-        .with_columns(is_suspended=pl.col("blocks").fill_null(False))
-        .filter(pl.col("is_suspended") != pl.col("is_suspended").shift(1).over("account_id").fill_null(False))
+        .with_columns(is_suspended=pl.col("blocks").fill_null(value=False))
+        .filter(pl.col("is_suspended") != pl.col("is_suspended").shift(1).over("account_id").fill_null(value=False))
         .with_columns(until=pl.col("moment").shift(-1).over("account_id"))
     )
     return spans.filter("is_suspended").select("account_id", suspended_from="moment", suspended_until="until")

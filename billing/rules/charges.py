@@ -256,7 +256,7 @@ def _title(column: str, catalogue: Catalogue) -> pl.Expr:
 
 def parked_by_rating(rated: pl.DataFrame, month: str) -> pl.DataFrame:
     """account_id, billing_month, reason, detail: accounts with a quantity that cannot be measured or rated exactly."""
-    beyond = rated.filter(pl.col("quantity").is_null() | pl.col("out_of_range").fill_null(False))
+    beyond = rated.filter(pl.col("quantity").is_null() | pl.col("out_of_range").fill_null(value=False))
     return beyond.select(
         "account_id",
         billing_month=pl.lit(month),

@@ -62,7 +62,7 @@ def month_cycles(
         .join(suspended, on="subscription_id", how="left")
         .join(_paused_at_billing_date(dated), on="subscription_id", how="left")
         .join(_late_yearly_fees(month, dated, suspensions, catalogue), on="subscription_id", how="left")
-        .with_columns(pl.col("is_suspended", "is_paused").fill_null(False))
+        .with_columns(pl.col("is_suspended", "is_paused").fill_null(value=False))
         .with_columns(**_fee_columns(catalogue))
     )
     return MonthCycles(CYCLES.conform(cycles), spans)
@@ -225,8 +225,8 @@ def _late_yearly_fees(month: str, dated: pl.DataFrame, suspensions: pl.DataFrame
         )
         # a subscription that has ended meanwhile gets no access back
         .filter(
-            (pl.col("late_term_start") < pl.col("fees_until")).fill_null(True)
-            & (back <= pl.col("access_last")).fill_null(True)
+            (pl.col("late_term_start") < pl.col("fees_until")).fill_null(value=True)
+            & (back <= pl.col("access_last")).fill_null(value=True)
         )
         .select("subscription_id", "late_fee_on", "late_term_start", "late_term_end")
     )
@@ -294,18 +294,19 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
         .then(days - at.dt.day().cast(pl.Int32) + 1)
         .otherwise(1),
         "fee_share_denominator": pl.when(due & prorated).then(days).otherwise(1),
-        "hold_fee_due": hold_fee_due.fill_null(False),
-        "is_last": (at == pl.col("last_billing_date")).fill_null(False),
+        "hold_fee_due": hold_fee_due.fill_null(value=False),
+        "is_last": (at == pl.col("last_billing_date")).fill_null(value=False),
         # a hold that was undone or ended later was a hold on that day
         "status": pl.when(
-            (pl.col("held_on") < at).fill_null(False) & (pl.col("ended_on") >= at).fill_null(True) | pl.col("is_paused")
+            (pl.col("held_on") < at).fill_null(value=False) & (pl.col("ended_on") >= at).fill_null(value=True)
+            | pl.col("is_paused")
         )
         .then(pl.lit(SubscriptionStatus.HELD))
         .when(stopped & pl.col("end").is_not_null())
         .then("end")
         .when(pl.col("is_suspended"))
         .then(pl.lit(SubscriptionStatus.SUSPENDED))
-        .when((pl.col("ended_on") < at).fill_null(False))
+        .when((pl.col("ended_on") < at).fill_null(value=False))
         .then("end")
         .otherwise(pl.lit(SubscriptionStatus.ACTIVE)),
     }

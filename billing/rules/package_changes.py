@@ -202,7 +202,7 @@ def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: Term
         _allowances(candidates, terms)
         .join(triggers.select("subscription_id", "metric", "base_quantity"), on=["subscription_id", "metric"])
         .group_by("subscription_id", "package", "rank")
-        .agg(fits=(pl.col("base_quantity") <= pl.col("allowance")).fill_null(True).all())
+        .agg(fits=(pl.col("base_quantity") <= pl.col("allowance")).fill_null(value=True).all())
         .filter("fits")
         .sort("rank")
         .group_by("subscription_id", maintain_order=True)
@@ -335,7 +335,7 @@ def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, te
         .join(levels, on=["subscription_id", "metric"], how="left")
         .with_columns(quantity=pl.coalesce("level", "quantity"))
         .with_columns(pl.col("quantity").fill_null(0).cast(usage.schema["quantity"]), limit="allowance_units")
-        .with_columns(blocks=(pl.col("quantity") > pl.col("limit")).fill_null(False))
+        .with_columns(blocks=(pl.col("quantity") > pl.col("limit")).fill_null(value=False))
         .sort("request_id", "metric")
     )
     return compared.group_by("request_id", maintain_order=True).agg(

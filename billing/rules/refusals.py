@@ -24,7 +24,7 @@ _VOIDED_BY: Final = {
 
 def first_that_holds(rules: Sequence[tuple[pl.Expr, DecisionReason]] | Sequence[tuple[pl.Expr, Outcome]]) -> pl.Expr:
     """The text of the first condition that holds; null where none does."""
-    return pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(text)) for condition, text in rules)
+    return pl.coalesce(pl.when(condition.fill_null(value=False)).then(pl.lit(text)) for condition, text in rules)
 
 
 def refusal_when_asked(policy: Policy) -> pl.Expr:
@@ -71,7 +71,7 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
         *((name, pl.col("is_held"), DecisionReason.ON_HOLD) for name in (DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)),
         (
             DecisionKind.CHANGE_CARD,
-            ~_brand().is_in(policy.accepted_cards).fill_null(False),
+            ~_brand().is_in(policy.accepted_cards).fill_null(value=False),
             DecisionReason.CARD_BRAND_NOT_ACCEPTED,
         ),
         (DecisionKind.CHANGE_CARD, pl.col("last4").is_null(), DecisionReason.CARD_DIGITS_MISSING),
@@ -142,7 +142,9 @@ def voided(answers: pl.DataFrame) -> pl.DataFrame:
     found = answers.sort("at").join_asof(
         stops, left_on="at", right_on="stopped_at", by="subscription_id", strategy="forward", check_sortedness=False
     )
-    void = (pl.col("outcome") == Outcome.PENDING) & (pl.col("stopped_on") < pl.col("effective_on")).fill_null(False)
+    void = (pl.col("outcome") == Outcome.PENDING) & (pl.col("stopped_on") < pl.col("effective_on")).fill_null(
+        value=False
+    )
     return found.with_columns(
         outcome=pl.when(void).then(pl.lit(Outcome.SUPERSEDED)).otherwise("outcome"),
         reason=pl.when(void)

@@ -176,7 +176,7 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     is_active = exists & pl.col("end").is_null() & ~hold_has_ended_it
     blocks_new = (exists & (is_active | keeps_access)) | (pl.col("started_on") == day)
     round_ = round_.with_columns(
-        is_held=is_held, is_active=is_active.fill_null(False), blocks_new=blocks_new.fill_null(False)
+        is_held=is_held, is_active=is_active.fill_null(value=False), blocks_new=blocks_new.fill_null(value=False)
     )
     kind = pl.col("kind")
     round_ = round_.with_columns(refusal=refusal_when_asked(policy))
@@ -185,7 +185,7 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     undoes = pl.col("on") < pl.col("paid_until")
     starts_new = approved & ((kind == DecisionKind.SUBSCRIBE) | ((kind == DecisionKind.RESUME) & ~undoes))
     return round_.with_columns(
-        starts_new=starts_new.fill_null(False),
+        starts_new=starts_new.fill_null(value=False),
         outcome=pl.when(~approved)
         .then(pl.lit(Outcome.REFUSED))
         .when(kind.is_in(REQUESTED_CHANGES))

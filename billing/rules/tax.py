@@ -47,7 +47,7 @@ def document_taxes(
     placed = pl.concat(
         [
             with_region_keys(customers.filter(regional), "lives_in"),
-            customers.filter(~regional.fill_null(False)).with_columns(lives_in=pl.lit(None, pl.String)),
+            customers.filter(~regional.fill_null(value=False)).with_columns(lives_in=pl.lit(None, pl.String)),
         ]
     ).drop("region")
     effective = (
@@ -233,7 +233,7 @@ def _foreign_tax_ids(accounts: pl.DataFrame, seller_country: str) -> pl.Series:
         .to_series()
         .map_elements(lambda row: tax_id_country(row["tax_id"], row["country"]), return_dtype=pl.String)
     )
-    return with_id.filter((owner != seller_country).fill_null(False))["account_id"]
+    return with_id.filter((owner != seller_country).fill_null(value=False))["account_id"]
 
 
 def tax_id_country(tax_id: str, country: str) -> str | None:

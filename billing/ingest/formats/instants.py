@@ -98,7 +98,7 @@ def _usual_instants(texts: pl.Series) -> pl.Series | None:
 
 def _instants_of_any_form(texts: pl.Series) -> pl.DataFrame:
     frame = texts.to_frame("text")
-    shaped = frame.select(_TEXT.str.contains(_SHAPE).fill_null(False)).to_series()
+    shaped = frame.select(_TEXT.str.contains(_SHAPE).fill_null(value=False)).to_series()
     well_formed = texts
     if not shaped.all():
         others = (~shaped).arg_true()

@@ -241,12 +241,12 @@ def _as_parts(parts: Mapping[str, object], since: date | None = None) -> str:
 
 def _is_of_an_earlier_version(column: str) -> pl.Expr:
     """Whether a content of the catalogue was recorded before Overage told its parts apart."""
-    return (pl.col(column).is_not_null() & ~pl.col(column).str.starts_with(_PARTED)).fill_null(False)
+    return (pl.col(column).is_not_null() & ~pl.col(column).str.starts_with(_PARTED)).fill_null(value=False)
 
 
 def _is_comparable() -> pl.Expr:
     """What an earlier version has recorded of a version of the catalogue says nothing of what it is now."""
-    is_parted = pl.col("now").str.starts_with(_PARTED).fill_null(False)
+    is_parted = pl.col("now").str.starts_with(_PARTED).fill_null(value=False)
     return ~((pl.col("kind") == "catalogue") & is_parted & _is_of_an_earlier_version("before"))
 
 

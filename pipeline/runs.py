@@ -54,7 +54,7 @@ from pipeline.sqlite_storage import opened
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
 
 
-def bill(business: Business, month: str, through: str, draft: bool, say: Say) -> Outcome:
+def bill(business: Business, month: str, through: str, *, draft: bool, say: Say) -> Outcome:
     """Ingest what is new, then bring every month up to `through` up to date, in order.
 
     Raises
@@ -68,7 +68,7 @@ def bill(business: Business, month: str, through: str, draft: bool, say: Say) ->
         check_month(business, given)
     if through < month:
         raise RefusedError(f"--through: found {through}, expected {month} or a later month")
-    with _at_work(business, draft, say) as (resource, instance):
+    with _at_work(business, draft=draft, say=say) as (resource, instance):
         before = business.register.count(through)
         months = billed_months(business, through)
         if not months:
@@ -158,7 +158,7 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
 
 
 def correct(
-    root: Path, month: str, accounts: Sequence[str], reason: str, as_of: date, draft: bool, say: Say
+    root: Path, month: str, accounts: Sequence[str], reason: str, as_of: date, *, draft: bool, say: Say
 ) -> list[dict[str, Any]]:
     """Bring everything up to date without issuing, then correct a month at once (rule 21).
 
@@ -182,7 +182,7 @@ def correct(
     refuse_lost_documents(business)
     refuse_unissued_month(business, month)
     register = business.register
-    with _at_work(business, draft, say) as (resource, instance):
+    with _at_work(business, draft=draft, say=say) as (resource, instance):
         # nothing is issued but the notes
         computing = resource.model_copy(update={"draft": True})
         # the journal holds what was issued of every month, also where the lake was lost
@@ -251,9 +251,9 @@ def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
 
 
 @contextmanager
-def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[BillingHome, dg.DagsterInstance]]:
+def _at_work(business: Business, *, draft: bool, say: Say) -> Iterator[tuple[BillingHome, dg.DagsterInstance]]:
     """Alone in the home, with everything ingested that is new; refused where issuing would run backwards (rule 19)."""
-    if runs_backwards(business, draft):
+    if runs_backwards(business, draft=draft):
         latest = business.register.latest_issued_on()
         raise RefusedError(
             f"nothing can be issued as of {business.as_of}: documents were issued as of {latest}; expected --as-of "
@@ -261,7 +261,7 @@ def _at_work(business: Business, draft: bool, say: Say) -> Iterator[tuple[Billin
         )
     home = business.home
     with business.alone():
-        begin(business, draft)
+        begin(business, draft=draft)
         records = use_instance_of(home, say)
         warn(business, say)
         resource = BillingHome(

@@ -121,7 +121,7 @@ class KeptEventLog(SqliteEventLogStorage):
             self._initialized_dbs.add(shard)
         return self._engines[shard]
 
-    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:  # noqa: FBT001, FBT002 - Dagster's
         """Make the tables where there are none; those of a second run as they were made for the first."""
         path = Path(str(engine.url.database))
         if self._empty is not None and not path.exists():

@@ -24,7 +24,7 @@ _TOGETHER: Final = 4_000
 _LONGEST_TEXT: Final = 200
 
 
-def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, every_row: bool) -> list[str]:
+def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, *, every_row: bool) -> list[str]:
     """Of delivered files, in words: that one cannot be read, or how many rows would be set aside for which reason.
 
     Rows that repeat or contradict events of other rows are not looked for.
@@ -39,10 +39,10 @@ def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, ev
     small = [file for file in files if _is_small(file)]
     if len(small) >= _MANY:
         for start in range(0, len(small), _TOGETHER):
-            told |= _of_small(small[start : start + _TOGETHER], rules, every_row)
+            told |= _of_small(small[start : start + _TOGETHER], rules, every_row=every_row)
     for file in files:
         if file not in told:
-            told[file] = _of_one(file, rules, every_row)
+            told[file] = _of_one(file, rules, every_row=every_row)
     return [words for file in files for words in told[file]]
 
 
@@ -53,7 +53,7 @@ def _is_small(file: DeliveredFile) -> bool:
         return False
 
 
-def _of_small(files: Sequence[DeliveredFile], rules: Rules, every_row: bool) -> dict[DeliveredFile, list[str]]:
+def _of_small(files: Sequence[DeliveredFile], rules: Rules, *, every_row: bool) -> dict[DeliveredFile, list[str]]:
     """What is told of small files, which are read together; those that go beyond the limits are left out."""
     by_version = {FileVersion(file.day, file.name, ""): file for file in files}
     told: dict[DeliveredFile, list[str]] = {}
@@ -70,11 +70,11 @@ def _of_small(files: Sequence[DeliveredFile], rules: Rules, every_row: bool) -> 
             aside = _set_aside(own.drop("day"), rules, day)
             for (place,), found in aside.group_by("version", maintain_order=True):
                 file = by_version[part.files[place][0]]
-                told[file] = _in_words(file, read[place], found.drop("version"), every_row)
+                told[file] = _in_words(file, read[place], found.drop("version"), every_row=every_row)
     return told
 
 
-def _of_one(file: DeliveredFile, rules: Rules, every_row: bool) -> list[str]:
+def _of_one(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[str]:
     read, parts = 0, []
     try:
         for rows in parse_delivered(file, rules.types, rules.limits):
@@ -91,10 +91,10 @@ def _of_one(file: DeliveredFile, rules: Rules, every_row: bool) -> list[str]:
         .group_by("reason", maintain_order=True)
         .agg(pl.col("told").sum(), pl.col("row").first(), pl.col("found").first())
     )
-    return _in_words(file, read, aside, every_row)
+    return _in_words(file, read, aside, every_row=every_row)
 
 
-def _in_words(file: DeliveredFile, read: int, aside: pl.DataFrame, every_row: bool) -> list[str]:
+def _in_words(file: DeliveredFile, read: int, aside: pl.DataFrame, *, every_row: bool) -> list[str]:
     """A line for each reason (reason, told, row, found), in the order of the first row of each."""
     of_rows = f"of {'its' if every_row else 'the first'} {counted(read, 'row')}"
     return [

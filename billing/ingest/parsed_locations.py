@@ -62,7 +62,7 @@ class ParsedFolder:
         self._names = {path.name for path in self.paths}
         self._has_own = not all(map(is_shared, self.paths))
 
-    def find(self, version: FileVersion, types_digest: str, is_archived: bool, limits: Limits) -> Place | None:
+    def find(self, version: FileVersion, types_digest: str, *, is_archived: bool, limits: Limits) -> Place | None:
         """Where the rows of a version, read with these event types, stand; None when they have yet to be read.
 
         Parameters
@@ -133,7 +133,13 @@ class ParsedFolder:
 
 
 def write_shared(
-    home: Home, day: date, rows: pl.DataFrame, files: Sequence[tuple[FileVersion, int]], types: EventTypes, kept: bool
+    home: Home,
+    day: date,
+    rows: pl.DataFrame,
+    files: Sequence[tuple[FileVersion, int]],
+    types: EventTypes,
+    *,
+    kept: bool,
 ) -> Path:
     """Write a parsed file that several delivered files share, and return its path.
 

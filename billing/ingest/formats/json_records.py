@@ -111,7 +111,7 @@ def _record_lines(content: Content, longest: int) -> Iterator[bytes]:
             found = _value(text, place)
             end = found.end
             if end is None:
-                end = _end_of_broken(text, place, found, is_last)
+                end = _end_of_broken(text, place, found, is_last=is_last)
                 if end is None:
                     break
                 if end == len(text):
@@ -133,7 +133,7 @@ def _record_lines(content: Content, longest: int) -> Iterator[bytes]:
         yield _ENDS_INSIDE
 
 
-def _end_of_broken(text: str, start: int, found: _Found, is_last: bool) -> int | None:
+def _end_of_broken(text: str, start: int, found: _Found, *, is_last: bool) -> int | None:
     """Where a record ends that is not well formed; None where that is not known before more is read.
 
     It ends where the next one seems to begin, so that what is wrong with it bears on no other.

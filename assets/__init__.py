@@ -1,1 +1,1 @@
-"""Dagster assets: what each reads, which billing function it calls, what it reports."""
+"""Dagster assets: thin wrappers that read, call one billing function, and report metadata."""

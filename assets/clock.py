@@ -1,4 +1,4 @@
-"""The one place where a clock is read, below which nothing reads it."""
+"""The only reader of the clock: all other code gets the as-of day passed."""
 
 from datetime import date, datetime
 from pathlib import Path
@@ -8,5 +8,5 @@ from billing.store.home import Home
 
 
 def today(root: Path) -> date:
-    """The day in the billing time zone of the home's catalogue."""
+    """Today in the billing time zone of the home's catalogue."""
     return datetime.now(load_catalogue(Home(root).landing / "catalogue.yaml").zone).date()

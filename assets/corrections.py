@@ -1,4 +1,4 @@
-"""Corrections: credit and debit notes now, instead of a line on the next document."""
+"""Assets for corrections: credit and debit notes at once, instead of lines on the next document."""
 
 from collections.abc import Iterator
 
@@ -22,14 +22,14 @@ from billing.reports.month_report_page import write_report
 
 
 class Correction(dg.Config):
-    """Why a month is corrected, and for whom.
+    """Run configuration of a correction: reason and accounts.
 
     Attributes
     ----------
     reason
         Printed on every note.
     accounts
-        Of these accounts only; none means all.
+        Only these accounts; empty means all.
     """
 
     reason: str
@@ -52,7 +52,7 @@ class Correction(dg.Config):
 def corrections(
     context: dg.AssetExecutionContext, config: Correction, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Issue the notes, once: a second time there is nothing left to correct."""
+    """Issue the correction notes; idempotent: a second run finds nothing left to correct."""
     reason = printable_reason(config.reason)
 
     def step(business: Business, month: str) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Documents: drafts, issuing through the register, and the PDFs."""
+"""Assets for documents: drafts, issuing through the register, and PDFs."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -150,13 +150,13 @@ def drafts(
 
 
 class Issuing(dg.Config):
-    """What is issued.
+    """Run configuration of issuing.
 
     Attributes
     ----------
     reviewed
-        The drafts that were reviewed, as the page of `drafts` names them: exactly these are issued, also where the
-        policy `auto_issue` is off. Empty: what has fallen due, where the policy says so.
+        Identity of the reviewed drafts, as the page of `drafts` shows it: issues exactly these, even with the policy
+        `auto_issue` off. Empty: issue what is due, if the policy allows.
     """
 
     reviewed: str = ""
@@ -166,7 +166,7 @@ class Issuing(dg.Config):
     name="documents",
     group_name="documents",
     specs=[
-        # usage is proven complete before anything is issued
+        # Prove usage complete before issuing anything.
         _table(
             DOCUMENTS, [DRAFTS.name, DRAFT_LINES.name, DRAFT_TAXES.name, UNBILLED.name], {"sqlite", "parquet"}, ISSUES
         ),
@@ -197,7 +197,7 @@ class Issuing(dg.Config):
 def documents(
     context: dg.AssetExecutionContext, config: Issuing, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Issue what has fallen due: the one step that cannot be taken back."""
+    """Issue the documents that are due: the only irreversible step."""
 
     def step(business: Business, month: str) -> pl.DataFrame:
         if config.reviewed:
@@ -268,7 +268,7 @@ def documents(
 def invoice_files(
     context: dg.AssetExecutionContext, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Render what has no PDF yet."""
+    """Render the PDFs that are missing."""
     month = context.partition_key
 
     def step(business: Business, month: str) -> Rendered:
@@ -310,7 +310,7 @@ def invoice_files(
     yield dg.AssetCheckResult(
         check_name="every_document_has_its_pdf",
         passed=not missing and not warnings,
-        # rule 19: what was issued stands; one document that cannot be drawn stops no other
+        # rule 19: an issued document stays issued; one that cannot be drawn does not block the others
         severity=dg.AssetCheckSeverity.WARN if undrawn.keys() >= set(missing) else dg.AssetCheckSeverity.ERROR,
         metadata={
             "month": month,

@@ -1,4 +1,4 @@
-"""Ingest: from delivered files to counted events, by day of delivery."""
+"""Assets for ingest: delivered files to counted events, partitioned by delivery day."""
 
 from collections.abc import Iterator, Sequence
 from datetime import date
@@ -20,7 +20,7 @@ PATIENCE_SECONDS = 3_600
 
 
 def ingest(business: Business) -> IngestOutcome:
-    """Ingest what is new, and tell the person how far it is."""
+    """Ingest new deliveries, and report progress."""
     return ingest_usage(business, report)
 
 

@@ -1,4 +1,4 @@
-"""The journal for accounting, with the two facts it has to agree with."""
+"""Assets for the accounting journal, with its two consistency checks."""
 
 from collections.abc import Iterator
 from decimal import Decimal
@@ -47,7 +47,7 @@ _SHOWN_MONTHS = 12
     ],
 )
 def journal(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Bring the journal up to date and hold it against the balances."""
+    """Update the journal, and reconcile it with the balances."""
     business = billing_home.business()
     with business.alone(PATIENCE_SECONDS):
         written = write_journal(business)
@@ -71,7 +71,7 @@ def journal(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None] | 
 
 
 def _by_month(sums: pl.DataFrame, money: pl.Decimal) -> pl.DataFrame:
-    """A row per month, newest first: what each ledger account gained (receivable, cash: debits) or was credited."""
+    """One row per month, newest first: change of each ledger account (receivable, cash: debits; others: credits)."""
     gained = pl.col("debit") - pl.col("credit")
     normal = (
         pl.when(pl.col("ledger_account").is_in([LedgerAccount.RECEIVABLE, LedgerAccount.CASH, LedgerAccount.CREDITS]))

@@ -1,4 +1,4 @@
-"""Where the columns of the tables come from: from a posting of the journal back to the events."""
+"""Column lineage: from a posting of the journal back to the events."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -36,7 +36,7 @@ _SAME_NAMES: Final[Mapping[str, Table]] = {
     BALANCES.name: DOCUMENTS,
     COLLECTIONS.name: DOCUMENTS,
 }
-"""The table that the columns of the same name come from."""
+"""Default source table of a table: for columns with the same name."""
 
 _net, _tax, _total = (DRAFT_LINES, "amount"), (DRAFT_TAXES, "amount"), (DOCUMENTS, "total")
 _posted = [_total, (LINES, "amount"), (TAXES, "amount")]
@@ -64,11 +64,11 @@ _OTHERS: Final[Mapping[str, Mapping[str, Sources]]] = {
         "credit": _posted,
     },
 }
-"""The columns that come from elsewhere; from nowhere, if there is no source."""
+"""Columns with other sources; an empty list means no source."""
 
 
 def sources_of(table: Table) -> dict[str, Sources]:
-    """By column: the columns of other tables that it is copied or computed from; without those that have none."""
+    """Source columns by column: what it is copied or computed from; columns without sources are left out."""
     before = _SAME_NAMES.get(table.name)
     same = {name: [(before, name)] for name in table.column_names if before is not None and name in before.schema}
     return {name: sources for name, sources in (same | dict(_OTHERS.get(table.name, {}))).items() if sources}

@@ -1,4 +1,4 @@
-"""Links from Dagster's pages to the home's own pages, which the UI serves beside them."""
+"""Links from Dagster's pages to the home's own pages, which the UI serves too."""
 
 from pathlib import Path
 from typing import Final
@@ -8,9 +8,9 @@ import dagster as dg
 from billing.store.home import Home
 
 FILES: Final = "/overage"
-"""Below it `overage ui` serves reports, documents and profiles of the home."""
+"""URL path below which `overage ui` serves reports, documents and profiles of the home."""
 
 
 def link(home: Home, path: Path) -> dg.MetadataValue:
-    """A link that opens in whatever way the UI is reached: from this machine, or through a proxy."""
+    """A relative link: works whether the UI is reached directly or through a proxy."""
     return dg.MetadataValue.url(f"{FILES}/{path.relative_to(home.root).as_posix()}")

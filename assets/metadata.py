@@ -1,4 +1,4 @@
-"""What a finance person reads on an asset's page: meaning, columns, a summary, numbers. Never a customer's row."""
+"""Asset metadata for finance people: descriptions, columns, summaries and numbers, but no customer rows."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from assets.lineage import sources_of
 from billing.model.columns import Table
 from billing.month.business import Business
 
-# what stands on a page is kept with every run: a table of thousands belongs into a file or a command
+# Limit tables: metadata is stored with every run. Larger ones belong in files or commands.
 _MOST_ROWS: Final = 30
 _LONGEST_TEXT: Final = 300
 
 
 def definition_metadata(table: Table) -> dict[str, object]:
-    """Metadata of an asset that holds a table: its columns, what they mean and where they come from.
+    """Metadata of a table's asset: its columns, their descriptions and their sources.
 
-    Dagster's pages show no lineage of columns, so that the description of a column says it, too.
+    Dagster's pages do not show column lineage, so each column description names its sources too.
     """
     came = sources_of(table)
     columns = [
@@ -36,9 +36,9 @@ def definition_metadata(table: Table) -> dict[str, object]:
 
 
 def markdown_table(frame: pl.DataFrame, currency: str | None = None) -> str:
-    """The first rows of a frame as a Markdown table, numbers to the right, and how many more there are.
+    """The first rows of a frame as a Markdown table, numbers right-aligned, with a count of the remaining rows.
 
-    With a currency every column of decimals is money, and says so.
+    With a currency, all decimal columns are money and labelled with it.
     """
     numeric = [dtype.is_numeric() for dtype in frame.dtypes]
     names = [
@@ -53,23 +53,23 @@ def markdown_table(frame: pl.DataFrame, currency: str | None = None) -> str:
 
 
 def bullets(texts: Sequence[str]) -> dg.MarkdownMetadataValue:
-    """The first of many texts, one under the other."""
+    """The first of many texts as a Markdown list."""
     return dg.MetadataValue.md("\n".join(f"* {text}" for text in first_of(texts)) or "none")
 
 
 def in_words(texts: Sequence[str]) -> str:
-    """The first of many short texts, one after the other."""
+    """The first of many short texts, separated by commas."""
     return ", ".join(first_of(texts)) or "none"
 
 
 def first_of(texts: Sequence[str]) -> list[str]:
-    """The first of many texts, none of them long, and how many more there are."""
+    """The first of many texts, truncated, with a count of the remaining ones."""
     more = len(texts) - _MOST_ROWS
     return [*map(_cut, texts[:_MOST_ROWS]), *([f"and {more:,} more"] if more > 0 else [])]
 
 
 def summary(frame: pl.DataFrame, currency: str | None = None, **numbers: int | Decimal) -> dict[str, dg.MetadataValue]:
-    """A Markdown summary and plain numbers that Dagster plots over time, with the currency of what is money in them."""
+    """Metadata of a frame: a Markdown summary, numbers that Dagster plots over time, and the currency of amounts."""
     values: dict[str, dg.MetadataValue] = {
         name.replace("_", " "): dg.MetadataValue.int(value)
         if isinstance(value, int)
@@ -84,18 +84,18 @@ def summary(frame: pl.DataFrame, currency: str | None = None, **numbers: int | D
 
 
 def money_type(business: Business) -> pl.Decimal:
-    """Decimals as the business's currency has them."""
+    """Decimal type with the minor units of the business's currency."""
     return pl.Decimal(38, business.catalogue.minor_units)
 
 
 def amount_sum(frame: pl.DataFrame, business: Business, column: str = "amount") -> Decimal:
-    """The sum of a column of money, with the currency's decimals."""
+    """Sum of a money column, with the currency's decimals."""
     total: Decimal = frame.select(pl.col(column).sum().cast(money_type(business))).item()
     return total
 
 
 def chart(title: str, svg: str) -> str:
-    """A chart as a Markdown image, which Dagster's pages show."""
+    """A chart as a Markdown image, which Dagster's pages can show."""
     return f"![{title}](data:image/svg+xml;base64,{b64encode(svg.encode()).decode()})"
 
 
@@ -116,5 +116,5 @@ def _cut(text: str) -> str:
 
 
 def _plottable(value: Decimal) -> float:
-    # only for the plot on the page: no amount is ever read back from it
+    # Float is for the plot only: no amount is ever read back from it.
     return float(value)

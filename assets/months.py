@@ -1,4 +1,4 @@
-"""The monthly chain: cycles, levels, usage, packages, decisions, charges. Each asset bears the name of its table."""
+"""Assets of the monthly chain: cycles, levels, usage, packages, decisions, charges; each is named after its table."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -10,7 +10,7 @@ import polars as pl
 from assets.ingest import PATIENCE_SECONDS, ingest
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.partitions import month_before
-from assets.refusals import refuse_month_to_come, told_in_words
+from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome
 from billing.ingest.missing_deliveries import missing_deliveries
 from billing.model.calendar import first_day, months_after
@@ -32,10 +32,10 @@ Step = Callable[..., Any]
 def computed(
     context: dg.AssetExecutionContext, billing_home: BillingHome, step: Callable[[Business, str], Result]
 ) -> tuple[Business, Result]:
-    """Run one step for the run's month, alone in the home, and remember what it was computed from."""
+    """Run one step for the run's month under the home's lock, and record its inputs."""
     business, month, name = billing_home.business(), context.partition_key, context.op_execution_context.op.name
-    with told_in_words():
-        # the command line says by itself how far it goes, and issues nothing of a month that has not begun
+    with failures_in_words():
+        # The command line checks this itself, and issues nothing for a month that has not begun.
         if not billing_home.in_order:
             refuse_month_to_come(business, month)
         with business.alone(PATIENCE_SECONDS):
@@ -52,7 +52,7 @@ def monthly(
     deps: Sequence[str | dg.AssetDep],
     check_specs: Sequence[dg.AssetCheckSpec] = (),
 ) -> Callable[[Step], dg.AssetsDefinition]:
-    """The decorator of an asset that is one monthly table."""
+    """Decorator of an asset that is one monthly table."""
     return dg.asset(
         name=table.name,
         group_name=group,
@@ -65,7 +65,7 @@ def monthly(
 
 
 def from_month_before(table: Table) -> dg.AssetDep:
-    """The edge of a table to itself, one month back: the only way state moves between months."""
+    """Self-dependency of a table on the previous month: the only way state moves between months."""
     return dg.AssetDep(table.name, partition_mapping=month_before)
 
 
@@ -85,7 +85,7 @@ def from_month_before(table: Table) -> dg.AssetDep:
 def cycles(
     context: dg.AssetExecutionContext, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Ingest what is new, then find the month's billing dates."""
+    """Ingest new deliveries, then find the month's billing dates."""
     month = context.partition_key
 
     def step(business: Business, month: str) -> pl.DataFrame:
@@ -100,7 +100,7 @@ def cycles(
             subscriptions=frame.height,
         )
     )
-    # the cycles that close in the month began in the month before
+    # Cycles that close in this month started in the previous month.
     last = min(business.as_of, date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1))
     missing = missing_deliveries(business.home, first_day(months_after(month, -1)), last)
     yield dg.AssetCheckResult(
@@ -123,7 +123,7 @@ def cycles(
     ["events", from_month_before(LEVELS), CYCLES.name],
 )
 def levels(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
-    """Move the levels one month on."""
+    """Carry the gauge levels forward by one month."""
     _, frame = computed(context, billing_home, steps.write_levels)
     return dg.MaterializeResult(metadata=summary(pl.DataFrame(), levels=frame.height))
 
@@ -182,7 +182,7 @@ def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg
 def decisions(
     context: dg.AssetExecutionContext, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Report what was decided, and why."""
+    """Report decisions and their reasons."""
     month = context.partition_key
     business, frame = computed(context, billing_home, steps.write_decisions)
     by_kind = frame.group_by("kind", "outcome", "reason").agg(decisions=pl.len()).sort("kind", "outcome", "reason")
@@ -191,7 +191,7 @@ def decisions(
     problems = found["problem"].value_counts().sort("problem")
     yield dg.AssetCheckResult(
         check_name="decisions_are_complete",
-        # accounts that can be named are parked, and the others go on
+        # Accounts at fault are parked, and the others continue.
         passed=found["account_id"].null_count() == 0,
         metadata={
             "month": month,
@@ -243,7 +243,7 @@ def decisions(
 def charges(
     context: dg.AssetExecutionContext, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Rate usage against allowances and tariffs, and say what falls due."""
+    """Rate usage against allowances and tariffs, and list what is due."""
     month = context.partition_key
     business, frame = computed(context, billing_home, steps.write_charges)
     dues = read_frame(business.home.partition(DUES, month), DUES)
@@ -301,7 +301,7 @@ def charges(
 def unbilled(
     context: dg.AssetExecutionContext, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Say where usage went that nobody is billed for, and prove that none is lost."""
+    """Attribute usage that nobody is billed for, and prove that no event is lost."""
     month = context.partition_key
     business, frame = computed(context, billing_home, write_unbilled)
     found = conserved(business, month)
@@ -313,7 +313,7 @@ def unbilled(
     accounts = accounts_that_lost_events(business, month)["account_id"].drop_nulls().n_unique()
     yield dg.AssetCheckResult(
         check_name="no_event_is_lost",
-        # accounts that can be named are parked, and the others go on
+        # Accounts at fault are parked, and the others continue.
         passed=lost.is_empty() or accounts > 0,
         metadata={
             "accounts that are parked for it": accounts,

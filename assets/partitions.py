@@ -1,11 +1,9 @@
-"""The two calendars of the graph: days of delivery and billing months.
+"""Partition definitions: delivery days and billing months.
 
-Keys run from the catalogue's `billing_start` and, with a generous `end_offset`, far into the future: the open month
-and the movable clock need months that have not begun. Whether a month may be billed is not a matter of partitions.
-
-Where people look at the calendars, months that have not come yet only look as if they were missing: with
-$OVERAGE_MONTHS_AHEAD they end so many months after the open one, and days begin with the first delivery. What has been
-delivered or built is always among them.
+Keys start at the catalogue's `billing_start` and, by a large `end_offset`, reach far into the future: the open month
+and the as-of day need months that have not begun. Partitions do not decide whether a month may be billed.
+In the UI, future months would look missing: with $OVERAGE_MONTHS_AHEAD the keys end that many months after the open
+one, and days start at the first delivery. Delivered days and built months are always included.
 """
 
 import os
@@ -25,12 +23,12 @@ from billing.store.home import Home
 
 FUTURE_MONTHS = 120
 FUTURE_DAYS = 400
-# deliveries may begin before the first month that is billed: levels of gauges carry on
+# Include days before the first billed month: deliveries may precede it, as gauge levels carry over.
 DAYS_BEFORE_START = 366
 
 
 def _names_of(folder: Path, prefix: str = "") -> list[str]:
-    """The names of folders such as 2026-01 or 2026-01-31, without their prefix, sorted."""
+    """Names of folders such as 2026-01 or 2026-01-31, without their prefix, sorted."""
     if not folder.is_dir():
         return []
     names = (entry.name.removeprefix(prefix) for entry in os.scandir(folder))
@@ -38,7 +36,7 @@ def _names_of(folder: Path, prefix: str = "") -> list[str]:
 
 
 def calendar_reach(home: Path, start: date, today: date, ahead: int | None) -> tuple[date, int, int]:
-    """The first delivery day, and how many months and days the calendars go on after the present ones."""
+    """First delivery day, and how many months and days the calendars extend beyond today."""
     if ahead is None:
         return start - timedelta(days=DAYS_BEFORE_START), FUTURE_MONTHS, FUTURE_DAYS
     built = _names_of(home / "lake" / "fingerprints", "billing_month=")
@@ -47,7 +45,7 @@ def calendar_reach(home: Path, start: date, today: date, ahead: int | None) -> t
     last, first = max([*delivered, day]), min([*delivered, f"{start:%Y-%m-%d}"])
     months = _months(max([*built, last[:7]])) - _months(day)
     days = (date.fromisoformat(last) - today).days
-    # 1 is the open month, which Dagster leaves out by itself, and today
+    # Add 1 for today and for the open month, which Dagster leaves out by default.
     return date.fromisoformat(first), months + 1 + ahead, days + 1
 
 
@@ -56,7 +54,7 @@ def _months(key: str) -> int:
 
 
 class Calendars(NamedTuple):
-    """The partitions of the graph: billing months, days of delivery, and the time zone that both are in."""
+    """Partition definitions of the graph: billing months, delivery days, and their time zone."""
 
     months: dg.TimeWindowPartitionsDefinition
     days: dg.DailyPartitionsDefinition
@@ -64,12 +62,12 @@ class Calendars(NamedTuple):
 
 
 def calendars_of(home: Path, ahead: int | None) -> Calendars:
-    """The calendars of a home; without one, or with a broken catalogue, those of the default policy.
+    """Partition definitions of a home; the default policy's without a home or with a broken catalogue.
 
     Parameters
     ----------
     ahead
-        How many months after the open one there are; None means all.
+        Number of future months after the open one; None means all.
     """
     start, time_zone = billing_calendar(Home(home).landing / "catalogue.yaml")
     first_day, months, days = calendar_reach(home, start, datetime.now(ZoneInfo(time_zone)).date(), ahead)
@@ -84,12 +82,12 @@ def calendars_of(home: Path, ahead: int | None) -> Calendars:
 
 @cache
 def calendars() -> Calendars:
-    """The calendars of the home that the environment names, made when they are first asked for."""
+    """Partition definitions of the home that the environment names, created on first use and cached."""
     return calendars_of(home_folder(), months_ahead())
 
 
 with warnings.catch_warnings():
-    # the parameter is in beta: without it the first month could have no month before it
+    # The mapping parameter is in beta; without it the first month would depend on a missing partition.
     warnings.simplefilter("ignore", dg.BetaWarning)
     month_before = dg.TimeWindowPartitionMapping(
         start_offset=-1, end_offset=-1, allow_nonexistent_upstream_partitions=True

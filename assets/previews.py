@@ -1,4 +1,4 @@
-"""A preview: what running a month again would change, looked at before anything is done."""
+"""Asset for previews: a dry run of what billing a month again would change."""
 
 import dagster as dg
 import polars as pl
@@ -17,7 +17,7 @@ from billing.reports.preview import preview_month
     description="What issuing or re-running the month would change, and why. It changes nothing itself.",
 )
 def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
-    """Try the month out in a scratch copy; report counts and sums."""
+    """Run the month in a scratch copy; report counts and sums."""
     business, found = computed(context, billing_home, preview_month)
     by_kind = (
         found.changes.group_by("what")
@@ -31,7 +31,7 @@ def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.
         .group_by(cause="causes")
         .agg(accounts=pl.col("account_id").n_unique())
         .sort("accounts", "cause", descending=[True, False])
-        # an account's own causes are many, and its name stands in them
+        # Leave out causes that name a single account.
         .filter(pl.col("cause").str.starts_with("delivery") | pl.col("cause").str.starts_with("catalogue"))
         .head(20)
     )

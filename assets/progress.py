@@ -1,4 +1,4 @@
-"""How far long work has come, for whoever listens: the command line draws it, Dagster's pages do without."""
+"""Progress reporting to an optional listener: the command line draws a bar, Dagster's pages have none."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,14 +8,14 @@ _listeners: list[Listener] = []
 
 
 def report(doing: str, done: int, total: int) -> None:
-    """Tell the listener, if there is one, that `done` of `total` are done."""
+    """Report to the listener, if any, that `done` of `total` are done."""
     for listener in _listeners:
         listener(doing, done, total)
 
 
 @contextmanager
 def listening(listener: Listener) -> Iterator[None]:
-    """Let a listener hear of progress."""
+    """Register a progress listener inside the context."""
     _listeners.append(listener)
     try:
         yield

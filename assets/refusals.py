@@ -1,4 +1,4 @@
-"""What is refused, as Dagster's pages show it: a sentence and a list of what to mend, in place of a stack trace."""
+"""Refusals on Dagster's pages: a message with the list of problems, without a stack trace."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from billing.month.business import Business
 
 
 @contextmanager
-def told_in_words() -> Iterator[None]:
-    """Let a step fail with the words of what was refused or interrupted."""
+def failures_in_words() -> Iterator[None]:
+    """Convert a refusal or an interruption to a step failure with its message."""
     try:
         yield
     except (RefusedError, InterruptedRunError) as error:
@@ -20,12 +20,12 @@ def told_in_words() -> Iterator[None]:
 
 
 def refuse_month_to_come(business: Business, month: str) -> None:
-    """Refuse a month that has not begun on the run's day: a range of months is chosen with one click.
+    """Refuse a month that has not begun on the as-of day: the UI selects a range of months with one click.
 
     Raises
     ------
     RefusedError
-        Before anything of the month is computed.
+        Before any computation for the month.
     """
     if first_day(month) > business.as_of:
         raise RefusedError(

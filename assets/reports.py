@@ -1,4 +1,4 @@
-"""Reports: what the month came to, and what it was built from."""
+"""Assets for reports: the month report, profiles and freshness."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -47,15 +47,15 @@ from billing.store.frames import read_frame, write_frame
 def billing_report(
     context: dg.AssetExecutionContext, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    """Sum the month up and remember what it was built from."""
+    """Write the month report, and record the month's inputs."""
     month = context.partition_key
 
     def step(business: Business, month: str) -> tuple[MonthReport, Path, Path]:
         report = month_report(business, month)
         written = write_report(business, report)
-        # last: a month whose report is missing is not complete
+        # Record it last: a month without its report is incomplete.
         complete = record_when_complete(business, month)
-        # the command line remembers it once, after all its months
+        # The command line records it once, after all of its months.
         if complete and not billing_home.in_order and is_up_to_date(business, month):
             record_given(business)
         return report, *written
@@ -63,7 +63,7 @@ def billing_report(
     business, (report, page, pdf) = computed(context, billing_home, step)
     yield dg.MaterializeResult(metadata=_report_metadata(business, report, page, pdf))
     moved = moved_inputs(business, month)
-    # nothing is issued in a month as long as an earlier one has to be built again
+    # Issuing is blocked while an earlier month is stale.
     first = (first_moved_before(business, month) or month) if moved else month
     yield dg.AssetCheckResult(
         check_name="built_from_current_inputs",
@@ -82,7 +82,7 @@ def billing_report(
     "It looks when it is executed, here or by the job `look_for_moved_inputs`.",
 )
 def every_month_is_up_to_date(billing_home: BillingHome) -> dg.AssetCheckResult:
-    """Say which months have to be run again, and why."""
+    """Report the stale months, and why."""
     business = billing_home.business()
     days = days_to_ingest(business, by_content=True)
     moved = {month: names for month in built_months(business) if (names := moved_inputs(business, month))}
@@ -202,7 +202,7 @@ def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
 
 
 def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: Path) -> dict[str, dg.MetadataValue]:
-    """The month's figures, and one Markdown with the tables and charts of the report; no account is named."""
+    """The month's figures, and the tables and charts of the report as one Markdown; names no account."""
     money, currency = money_type(business), business.catalogue.currency
     titles = package_titles(business.catalogue)
     by_package = report.by_package.select(

@@ -1,4 +1,4 @@
-"""The one resource: the business as of a day."""
+"""Dagster resource: the business as of a day."""
 
 from datetime import date
 from pathlib import Path
@@ -7,7 +7,7 @@ import dagster as dg
 
 from assets.clock import today
 from assets.environment import home_folder, register_url
-from assets.refusals import told_in_words
+from assets.refusals import failures_in_words
 from billing.inputs.reading import INPUTS
 from billing.month.business import Business
 from billing.store.home import Home
@@ -15,23 +15,23 @@ from billing.store.home import Home
 _loaded: dict[tuple[object, ...], Business] = {}
 
 
-class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type variable is Dagster's own business
-    """Where a business lives, and as of which day it is computed.
+class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type variable is internal to Dagster.
+    """Configuration of a billing home and its as-of day.
 
     Attributes
     ----------
     folder
-        The billing home; empty: $OVERAGE_HOME, else ./data.
+        Path of the billing home; empty: $OVERAGE_HOME, else ./data.
     as_of
         YYYY-MM-DD; empty: today in the billing time zone.
     draft
-        Compute and issue nothing.
+        Compute, but issue nothing.
     in_order
-        Whoever runs this brings every earlier month up to date first. Otherwise nothing is issued in a month as long as
-        an earlier one has to be built again.
+        The caller updates every earlier month first. Otherwise nothing is issued in a month while an earlier one is
+        stale.
     accept_missing_accounts
-        Park accounts whose rows are missing, however many they are. Otherwise an accounts file that lacks too many of
-        the accounts with live subscriptions is refused.
+        Park accounts whose rows are missing, however many. Otherwise refuse an accounts file that lacks too many of the
+        accounts with live subscriptions.
     """
 
     folder: str = ""
@@ -42,17 +42,17 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type
 
     @property
     def root(self) -> Path:
-        """The folder of the billing home."""
+        """Path of the billing home."""
         return Path(self.folder) if self.folder else home_folder()
 
     def business(self) -> Business:
-        """The business, read again only when something in the landing folder moved."""
+        """The business, cached until a file in the landing folder changes."""
         register = register_url()
         as_of = date.fromisoformat(self.as_of) if self.as_of else today(self.root)
         key = (self.root, as_of, self.draft, register, _stamps(self.root))
         if key not in _loaded:
             _loaded.clear()
-            with told_in_words():
+            with failures_in_words():
                 business = Business.load(self.root, as_of, register, issues=not self.draft)
                 if not self.accept_missing_accounts:
                     business.refuse_lacking_accounts()
@@ -61,14 +61,14 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # the type
 
 
 def preload(resource: BillingHome, business: Business) -> None:
-    """Let a resource give this business, which the same process has loaded already."""
+    """Put a business that this process has already loaded into a resource's cache."""
     register = register_url()
     _loaded.clear()
     _loaded[(resource.root, business.as_of, resource.draft, register, _stamps(resource.root))] = business
 
 
 def _stamps(root: Path) -> tuple[object, ...]:
-    """What changes when an input other than usage is written."""
+    """Cache key: changes when an input other than usage is written."""
     landing = Home(root).landing
     files = sorted(path for pattern in ("*.*", *(f"{name}/*" for name in INPUTS)) for path in landing.glob(pattern))
     return tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files if path.is_file())

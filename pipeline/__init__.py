@@ -1,6 +1,6 @@
-"""Definitions, jobs, schedules and the command line."""
+"""Dagster definitions, jobs, schedules and the command line."""
 
 from pipeline.process_settings import set_memory_and_threads
 
-# before Polars, Arrow and NumPy are loaded: they read these settings once
+# Set before Polars, Arrow and NumPy are imported: they read these once.
 set_memory_and_threads()

@@ -1,4 +1,4 @@
-"""The command line. Results go to standard output, messages to standard error."""
+"""Command line. Results go to standard output, messages to standard error."""
 
 import json
 from datetime import date
@@ -17,7 +17,7 @@ from pipeline.exit_status import DONE, PARTLY, exit_status
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.process_settings import collect_less_often
 
-# a mistyped century would compute a subscription's billing dates for hundreds of years, or before there are calendars
+# Limit the range: a mistyped century would compute billing dates over hundreds of years.
 _FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
 
 
@@ -27,7 +27,7 @@ class Day(click.ParamType[date]):
     name = "date"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """Read the day."""
+        """Parse the day."""
         if isinstance(value, date):
             return value
         try:
@@ -163,7 +163,7 @@ def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, ac
 
     Earlier months are brought up to date first, in order.
     """
-    # the partitions are those of this home: they are made when the definitions are imported
+    # Set the home first: importing the definitions creates its partitions.
     use_home(home)
     from assets.clock import today
     from pipeline import run_state as standing
@@ -175,7 +175,7 @@ def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, ac
     standing.say_what_has_not_begun(business, month, last, say)
     outcome = standing.done_already(business, month, last, draft=draft, say=say)
     if outcome is None:
-        # Dagster, and what needs it, takes a second to load
+        # Import lazily: Dagster takes a second to load.
         from pipeline import runs
         from pipeline.progress import progress_display
 
@@ -261,7 +261,7 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
     if style == "json":
         click.echo(without_controls(json.dumps(found.as_plain(), ensure_ascii=False, indent=1)))
         return
-    # what is given in `item` and by the day needs no columns of its own where a person reads
+    # Drop columns in tables that `item` and the day already show.
     left_out = {"subscription_id", "billing_month"} if style == "table" else set()
     print_rows(found.rows(), [name for name in CHANGES if name not in left_out], style)
     for moved, inputs in found.moved.items():
@@ -288,7 +288,7 @@ def correct(
 
     Without it, differences come as lines on the next documents. A second correction of the same issues nothing.
     """
-    # the partitions are those of this home: they are made when the definitions are imported
+    # Set the home first: importing the definitions creates its partitions.
     use_home(home)
     from assets.clock import today
     from pipeline import runs

@@ -1,4 +1,4 @@
-"""Everything Dagster loads. It needs no home: with a missing or broken catalogue the assets fail with its message."""
+"""Dagster definitions. They load without a home: with a broken catalogue the assets fail with its message."""
 
 import os
 from datetime import timedelta
@@ -29,7 +29,7 @@ from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_f
 
 skip_last_collection()
 
-# processes of Dagster that carry out runs; a command sees to it by itself
+# For Dagster's run processes; a command sets its own umask.
 os.umask(umask_of(variables()))
 
 FINANCE = "team:finance"
@@ -37,9 +37,9 @@ OWNERS = {"landing": "team:data", "ingest": "team:data"}
 
 
 def _assets(partitions: Calendars) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """Every asset, with its partitions and whom to ask about it."""
+    """All assets, with their partitions and owners."""
     by_name = dict.fromkeys(BY_MONTH, partitions.months) | dict.fromkeys(INGESTED, partitions.days)
-    # the schedule complete_month runs at six on the 2nd: at noon the month before should stand there
+    # Expect the previous month at noon on the 2nd: the schedule complete_month runs at six.
     at_noon = dg.FreshnessPolicy.cron(
         "0 12 2 * *", lower_bound_delta=timedelta(hours=36), timezone=partitions.time_zone
     )
@@ -60,7 +60,7 @@ def _assets(partitions: Calendars) -> list[dg.AssetsDefinition | dg.AssetSpec]:
 
 
 def definitions(partitions: Calendars) -> dg.Definitions:
-    """Everything Dagster loads, in the calendars of a home."""
+    """All definitions, with the partitions of a home."""
     return dg.Definitions(
         assets=_assets(partitions),
         asset_checks=[reports.every_month_is_up_to_date],

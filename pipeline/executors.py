@@ -1,4 +1,4 @@
-"""Where the steps of a run are carried out: chosen here, and nowhere else."""
+"""Step executor: the only place that chooses it."""
 
 import dagster as dg
 
@@ -11,11 +11,11 @@ def executor() -> dg.ExecutorDefinition:
     Raises
     ------
     ValueError
-        When the name is not known.
+        When the name is unknown.
     """
     name = executor_name()
     if name == "multiprocess":
-        # months never overlap and a month's steps mostly wait for each other: two at a time fill a small machine
+        # Months never overlap, and the steps of a month mostly run in sequence: two processes are enough.
         return dg.multiprocess_executor.configured({"max_concurrent": 2})
     if name == "in_process":
         return dg.in_process_executor

@@ -1,4 +1,4 @@
-"""Exit status and one clear message of whatever a command returns or raises."""
+"""Exit status of a command, with one clear message."""
 
 import os
 import sys
@@ -15,22 +15,22 @@ from pipeline.interrupts import heard_once
 from pipeline.output import say
 from pipeline.private_files import private_files
 
-# heavy imports stay inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing
+# Keep heavy imports inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing.
 
 DONE, PARTLY, REFUSED = 0, 1, 2
 
 _READS = ("show", "explain", "preview", "verify", "check")
 
-_AGAIN = "What was done stays done: mend what is named, if anything, and run the same command again."
+_AGAIN = "Completed work is kept: fix what is named above, if anything, and run the same command again."
 
 
 def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
-    """Turn what a command returns or raises into its exit status and one clear message."""
+    """Convert the result or exception of a command to its exit status and one message."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            # what is written to start from is for others to write into
+            # Leave new homes and samples readable: others write their inputs.
             with heard_once(), nullcontext() if command.__name__ in ("init", "sample") else private_files():
                 status = command(*args, **kwargs)
         except RefusedError as error:
@@ -43,17 +43,17 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
             say(f"interrupted by the keyboard\n{_AGAIN}")
             sys.exit(PARTLY)
         except BrokenPipeError:
-            # the reader of a pipe went away: nothing more can be said to it
+            # The reader of the pipe closed it: discard further output.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(DONE)
         except OSError as error:
-            # what the system refuses has a number; what a file holds has none
+            # Operating system errors have an errno; damaged files do not.
             damage = "" if error.errno is not None else _damage(command.__name__, kwargs.get("home"))
             say(damage or f"interrupted: {error.filename or ''}: {error.strerror or error}\n{_AGAIN}")
             sys.exit(PARTLY)
         except (SystemExit, click.ClickException, click.exceptions.Exit):
             raise
-        # a native library that panics over a damaged file raises what is no Exception
+        # A native library panics on a damaged file with a BaseException.
         except BaseException:
             damage = _damage(command.__name__, kwargs.get("home"))
             if not damage:
@@ -66,12 +66,12 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
 
 
 def _damage(command: str, home: Path | None) -> str:
-    """What is damaged in the lake of a home and what to do, in words; nothing where every file of it can be read."""
+    """Damaged lake files and the fix, in words; empty when every file is readable."""
     if home is None or not (home / "lake").is_dir():
         return ""
     from billing.reports.repair import damage_in_words
     from billing.store.home import Home
 
     damage = damage_in_words(Home(home))
-    # who only reads has begun nothing that could be interrupted
+    # A read-only command has nothing to resume.
     return f"interrupted: {damage}" if damage and command not in _READS else damage

@@ -1,4 +1,4 @@
-"""The Dagster instance of a home: its runs and logs stay in the home, away from the program."""
+"""Dagster instance of a home: runs and logs are stored in the home, not beside the program."""
 
 import fcntl
 import os
@@ -16,25 +16,25 @@ from billing.store.home import Home
 from pipeline.settings import bring_up_to_date, instance_folder, settings
 
 BY_COMMAND_LINE = {"overage/by": "command line"}
-"""The tag of runs that a command made, in its own process."""
+"""Tag of runs that a command executes in its own process."""
 
 _DATABASES: Final = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
 
 def use_instance_of(home: Home, say: Callable[[str], None]) -> Path:
-    """Point $DAGSTER_HOME at the home's instance, made when it is not there; an instance set by the user stays.
+    """Point $DAGSTER_HOME at the home's instance, created if missing; an instance set by the user is used as it is.
 
-    Its settings are brought up to date, as `settings.bring_up_to_date` says.
+    Updates its settings, see `settings.bring_up_to_date`.
 
     Returns
     -------
     Path
-        The folder of the instance.
+        Folder of the instance.
     """
     folder = instance_folder(home)
     folder.mkdir(parents=True, exist_ok=True)
-    # two processes that make Dagster's databases in one instant leave them unusable for good
-    with _one_at_a_time(folder):
+    # Serialize creation: two processes that create Dagster's databases at once corrupt them for good.
+    with _creation_lock(folder):
         scratch = folder / f"{SCRATCH_PREFIX}instance"
         shutil.rmtree(scratch, ignore_errors=True)
         if not (folder / "dagster.yaml").exists():
@@ -48,10 +48,10 @@ def use_instance_of(home: Home, say: Callable[[str], None]) -> Path:
 
 
 def _make(folder: Path, scratch: Path) -> None:
-    """Make databases and settings elsewhere and put them in place, the settings last.
+    """Create databases and settings in a scratch folder and move them into place, the settings last.
 
-    Dagster goes on with databases whose making was killed as if they were whole: without the indexes that keep its
-    records apart, and of an older version.
+    Dagster would use a half-created database as if it were complete: without the indexes that keep its records unique,
+    and of an older schema.
     """
     write_bytes(scratch / "dagster.yaml", settings())
     use_dagster_home(scratch)
@@ -63,7 +63,7 @@ def _make(folder: Path, scratch: Path) -> None:
 
 
 @contextmanager
-def _one_at_a_time(folder: Path) -> Iterator[None]:
+def _creation_lock(folder: Path) -> Iterator[None]:
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)

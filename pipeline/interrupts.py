@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command with one message, wherever in the work of libraries it is pressed."""
+"""Ctrl-C handling: one message, wherever in a library the interrupt arrives."""
 
 import _thread
 import logging
@@ -7,29 +7,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# an interruption that nobody could pass on is made again after so many seconds
+# Seconds until a swallowed interrupt is raised again.
 _AGAIN_AFTER = 0.05
 
 
 @contextmanager
 def heard_once() -> Iterator[None]:
-    """Let an interruption by the keyboard come through, and be told once.
+    """Let a keyboard interrupt through, and report it once.
 
-    A pool of connections that is interrupted while it closes one would print a traceback and then pass the interruption
-    on. Where Python cannot pass it on (while it tidies up objects) it would print a traceback and lose it: the run
-    would go on.
+    A connection pool that is interrupted while it closes a connection prints a traceback, then re-raises. Inside a
+    finalizer Python prints a traceback and swallows the interrupt, and the run would continue: raise it again.
     """
     logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL + 1)
     before = sys.unraisablehook
 
-    def told(lost: "sys.UnraisableHookArgs") -> None:
-        # Dagster's own, while a step is at work
+    def report_unraisable(lost: "sys.UnraisableHookArgs") -> None:
+        # Dagster raises its own type while a step runs.
         if lost.exc_type.__name__ in ("KeyboardInterrupt", "DagsterExecutionInterruptedError"):
             threading.Timer(_AGAIN_AFTER, _thread.interrupt_main).start()
         else:
             before(lost)
 
-    sys.unraisablehook = told
+    sys.unraisablehook = report_unraisable
     try:
         yield
     finally:

@@ -1,10 +1,10 @@
-"""The jobs: ingest deliveries, bill a month."""
+"""Dagster jobs: ingest deliveries, bill a month, issue, correct, preview, profiles."""
 
 import dagster as dg
 
 from assets.reports import every_month_is_up_to_date
 
-# runs with this tag are taken one after another (see dagster.yaml): a month opens on the one before
+# Serialize runs with this tag (see dagster.yaml): a month depends on the previous one.
 SERIAL = {"overage/serial": "home"}
 
 INGESTED = ("parsed_files", "events", "rejects", "ingest")
@@ -29,15 +29,15 @@ MONTHLY = (
 )
 
 BY_MONTH = (*MONTHLY, "corrections", "preview")
-"""The assets with a partition for each billing month; those of INGESTED have one for each day of delivery."""
+"""Assets partitioned by billing month; those of INGESTED are partitioned by delivery day."""
 
-# what is computed before anything is issued
+# Assets computed before issuing.
 DRAFTED = MONTHLY[: MONTHLY.index("documents")]
 
-# what issuing brings forth: everything after the drafts
+# Assets from issuing on.
 ISSUED = MONTHLY[MONTHLY.index("documents") :]
 
-# asked for by itself: it looks at every month
+# Select this check only on request: it reads every month.
 _looking = dg.AssetSelection.checks(every_month_is_up_to_date)
 
 ingest_job = dg.define_asset_job(
@@ -61,7 +61,7 @@ draft_job = dg.define_asset_job(
     config={"resources": {"billing_home": {"config": {"draft": True}}}},
     description="Compute a month up to its drafts and issue nothing; the page of drafts says how to issue these.",
 )
-# as a run's Launchpad shows it: what is to be filled in stands there
+# Show a placeholder in the Launchpad for the value to fill in.
 issue_job = dg.define_asset_job(
     "issue_documents",
     selection=dg.AssetSelection.assets(*ISSUED) - _looking,

@@ -1,7 +1,7 @@
-"""What starts the runs that Dagster's daemon takes from its queue, and knows when one of them has died with everything.
+"""Run launcher for Dagster's daemon that detects dead runs.
 
-Dagster's own launcher learns of a run that dies from the process that started it. Where that process is killed too (a
-power cut, the end of a container) it would believe the run to be at work for hours, and let no other begin.
+Dagster's own launcher learns of a dead run from the process that started it. If that process is killed too (a power
+cut, the end of a container), Dagster considers the run alive for hours and starts no other.
 """
 
 import json
@@ -24,25 +24,25 @@ _DEAD = CheckRunHealthResult(WorkerStatus.FAILED, "the process of this run is go
 
 
 class WatchingRunLauncher(DefaultRunLauncher):
-    """Dagster's launcher for one machine, which also says whether a run is still at work."""
+    """Dagster's launcher for one machine, with a health check for runs."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """Let the daemon ask, as often as it monitors runs."""
+        """Enable the daemon's health checks."""
         return True
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
-        """A run is dead when nothing is left that could be its process; in doubt it is at work."""
+        """Report a run dead when no process of it can exist; when in doubt, report it alive."""
         if BY_COMMAND_LINE.items() <= run.tags.items():
             return _AT_WORK if _is_locked(run) else _DEAD
-        # a server somewhere else cannot be seen from here
+        # The process of a remote server is not visible from here.
         server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("socket")
-        if server is None or _answers(server) or any(_lives(process) for process in self._processes(run)):
+        if server is None or _answers(server) or any(_is_alive(process) for process in self._processes(run)):
             return _AT_WORK
         return _DEAD
 
     def _processes(self, run: dg.DagsterRun) -> set[int]:
-        """The processes of which the run has told."""
+        """Process ids that the run has reported."""
         told = self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
         events = [entry.dagster_event for entry in told if entry.dagster_event is not None]
         data: list[Any] = [event.engine_event_data for event in events]
@@ -50,7 +50,7 @@ class WatchingRunLauncher(DefaultRunLauncher):
 
 
 def _is_locked(run: dg.DagsterRun) -> bool:
-    """Whether some run is at work in the home: a command holds its lock from the first run to the last."""
+    """Whether the home is locked by some run: a command holds the lock for all of its runs."""
     config: Any = run.run_config
     folder = config.get("resources", {}).get("billing_home", {}).get("config", {}).get("folder")
     if not folder:
@@ -73,7 +73,7 @@ def _answers(server: str) -> bool:
     return True
 
 
-def _lives(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

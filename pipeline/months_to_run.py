@@ -1,4 +1,4 @@
-"""Which months have to be built: found before any run starts, so that a run is made for these only."""
+"""Selection of stale months, before any run starts: only these get a run."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from billing.month.steps import billed_months, days_to_ingest
 
 
 def load(root: Path, as_of: date) -> Business | None:
-    """The business as of a day; None when there is none or its inputs are refused (the runs then say why)."""
+    """The business as of a day; None when there is none or its inputs are refused (the runs then report why)."""
     try:
         return Business.load(root, as_of, register_url())
     except RefusedError:
@@ -20,9 +20,9 @@ def load(root: Path, as_of: date) -> Business | None:
 
 
 def months_to_run(business: Business | None, through: str) -> list[str]:
-    """The months to run, in order: `through`, the one before it, and every earlier one that may have moved.
+    """The months to run, in order: `through`, the previous one, and every earlier one that may be stale.
 
-    What is delivered and not ingested yet may hold usage as old as the policy's lateness allows.
+    Deliveries that are not ingested yet may hold usage as old as the policy's lateness allows.
     """
     months = {months_after(through, -1), through}
     if business is not None:

@@ -1,6 +1,6 @@
-"""Notices to people: that a run failed, that a month is ready. Counts and sums only, never a customer's row.
+"""Notifications: a run failed, a month is ready. Counts and sums only, never a customer's row.
 
-Configured from the environment:
+Environment variables:
 
 OVERAGE_SMTP_URL
     `smtp://user:password@host:587` (STARTTLS) or `smtps://host:465`. A name and a password go over an encrypted
@@ -42,14 +42,14 @@ _TIMEOUT_SECONDS = 10
 
 @dataclass(frozen=True)
 class Notice:
-    """What people are told.
+    """A notification.
 
     Attributes
     ----------
     event
-        Names what happened: one event is told once.
+        Unique key of the event: each event is sent once.
     run_id
-        The run to look at.
+        The run to link to.
     """
 
     event: str
@@ -59,17 +59,17 @@ class Notice:
 
     @property
     def id(self) -> str:
-        """The event as a short name: the same event has the same one, so that a receiver can tell repetitions."""
+        """Idempotency key: the same for repeated notices of one event, so that receivers can deduplicate."""
         return hashlib.sha256(self.event.encode()).hexdigest()[:32]
 
 
 def is_configured(environment: Mapping[str, str]) -> bool:
-    """Whether there is anybody to tell."""
+    """Whether any channel is configured."""
     return bool(environment.get("OVERAGE_SMTP_URL") or environment.get("OVERAGE_WEBHOOK_URL"))
 
 
 def failure_notice(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Notice:
-    """That a run failed: where, not with which words, because an error may quote what a customer's row says."""
+    """Notice of a failed run: where it failed, without the error message, which may quote a customer's row."""
     events = [entry.dagster_event for entry in instance.all_logs(run.run_id) if entry.dagster_event]
     steps = sorted({event.step_key for event in events if event.is_step_failure and event.step_key})
     checks = sorted(
@@ -93,7 +93,7 @@ def failure_notice(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Notice:
 
 
 def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice | None:
-    """That a month is complete, or its drafts ready to review; None while billing dates of it are to come."""
+    """Notice that a month is complete, or its drafts ready to review; None while it has billing dates ahead."""
     currency, places = business.catalogue.currency, business.catalogue.minor_units
     last_day = first_day(months_after(month, 1)).toordinal() - 1
     closed = business.register.closed_through(month)
@@ -122,11 +122,11 @@ def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice |
 def send(
     notice: Notice, instance: dg.DagsterInstance, environment: Mapping[str, str], warn: Callable[[str], None]
 ) -> None:
-    """Tell everybody who is configured, each once per event; what cannot be sent is a warning and nothing else."""
+    """Send a notice on every configured channel, once per event; a failure to send is only a warning."""
     text = _text(notice, environment)
     for channel, setting, deliver in (
         ("mail", "OVERAGE_SMTP_URL", _send_mail),
-        ("web hook", "OVERAGE_WEBHOOK_URL", _call_hook),
+        ("web hook", "OVERAGE_WEBHOOK_URL", _call_webhook),
     ):
         key = f"overage notice {channel} {notice.id}"
         if not environment.get(setting) or instance.daemon_cursor_storage.get_cursor_values({key}):
@@ -140,10 +140,10 @@ def send(
             )
             continue
         except (OSError, smtplib.SMTPException, ValueError) as error:
-            # the address may hold a password: only the kind of error is said
+            # Log only the error type: the address may hold a password.
             warn(f"the {channel} about {notice.subject!r} could not be sent ({type(error).__name__})")
             continue
-        # after it was sent: a notice that comes twice is better than one that never comes
+        # Record it after sending: at-least-once delivery.
         instance.daemon_cursor_storage.set_cursor_values({key: notice.subject})
 
 
@@ -184,7 +184,7 @@ def _send_mail(notice: Notice, text: str, environment: Mapping[str, str]) -> Non
         server.send_message(message)
 
 
-def _call_hook(notice: Notice, text: str, environment: Mapping[str, str]) -> None:
+def _call_webhook(notice: Notice, text: str, environment: Mapping[str, str]) -> None:
     url = environment["OVERAGE_WEBHOOK_URL"]
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError("OVERAGE_WEBHOOK_URL: expected http:// or https://")
@@ -193,18 +193,18 @@ def _call_hook(notice: Notice, text: str, environment: Mapping[str, str]) -> Non
     headers = {"Content-Type": "application/json", "Idempotency-Key": notice.id}
     if secret := environment.get("OVERAGE_WEBHOOK_SECRET"):
         headers |= signature(secret, notice.id, str(int(time.time())), body)
-    request = urllib.request.Request(url, body, headers)  # noqa: S310  # the scheme was looked at
+    request = urllib.request.Request(url, body, headers)  # noqa: S310  # The scheme was checked above.
     with urllib.request.build_opener(_NoRedirect).open(request, timeout=_TIMEOUT_SECONDS):
         pass
 
 
 def signature(secret: str, identity: str, timestamp: str, body: bytes) -> dict[str, str]:
-    """The headers by which a receiver knows who sent it, and when: an old one may have been recorded and sent again.
+    """Signature headers of a webhook: authenticate sender and time, so that a receiver can reject replays.
 
     Raises
     ------
     ValueError
-        When what follows `whsec_` is no base64.
+        When the text after `whsec_` is not base64.
     """
     key = (
         base64.b64decode(secret.removeprefix("whsec_"), validate=True)
@@ -220,11 +220,11 @@ def signature(secret: str, identity: str, timestamp: str, body: bytes) -> dict[s
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """What is meant for one receiver goes to no other; a redirect is an error then."""
+    """Treats redirects as errors: a notice goes to its configured receiver only."""
 
     def redirect_request(self, *_: object) -> None:
-        """None: follow no redirect."""
+        """Return None: follow no redirect."""
 
 
 class PlainConnectionError(Exception):
-    """A password would travel over a connection that is not encrypted."""
+    """A password would be sent over an unencrypted connection."""

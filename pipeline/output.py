@@ -1,4 +1,4 @@
-"""What the commands print: messages to standard error, results as a table, CSV or JSON to standard output."""
+"""Command output: messages to standard error, results as a table, CSV or JSON to standard output."""
 
 import csv
 import io
@@ -16,17 +16,17 @@ _WIDTH, _BETWEEN_COLUMNS = 240, 3
 
 
 def say(message: str) -> None:
-    """A message to the person: standard error."""
+    """Print a message to standard error."""
     click.echo(printable(message), err=True)
 
 
 def tell(result: str) -> None:
-    """A line of a result: standard output."""
+    """Print a line of a result to standard output."""
     click.echo(printable(result))
 
 
 def signed_lines(lines: list[dict[str, Any]]) -> list[str]:
-    """Lines of a note for a person: first what it charges (+) or gives back (-), then why."""
+    """Lines of a note for display: first its charges (+) and credits (-), then the reasons."""
     signed = [f"+{amount}" if not amount.startswith("-") else amount for amount in (line["amount"] for line in lines)]
     width = max(map(len, signed), default=0)
     return [f"{amount:>{width}}  {line['description']}" for amount, line in zip(signed, lines, strict=True)]
@@ -34,7 +34,7 @@ def signed_lines(lines: list[dict[str, Any]]) -> list[str]:
 
 def print_explanation(line: dict[str, Any]) -> None:
     place = "no line" if line["line"] is None else f"line {line['line']}"
-    # in front, since the description of a line that settles something ends with an amount, too
+    # Put the amount before the description: that of a settlement line ends with an amount too.
     amount = "" if line["amount"] is None else f": {line['amount']}"
     tell(f"{line['number']} {place}{amount}: {line['description']}")
     if line["cycle_start"] and line["package"]:
@@ -62,14 +62,14 @@ def print_rows(
     raw: bool = False,
     types: Mapping[str, bool] | None = None,
 ) -> None:
-    """Print rows as a table for people, as JSON, or as CSV.
+    """Print rows as a table, as JSON, or as CSV.
 
     Parameters
     ----------
     raw
-        As CSV just as they are: control characters, and cells that a spreadsheet takes for formulas.
+        CSV without escaping of control characters and of cells that a spreadsheet takes for formulas.
     types
-        Of columns: whether they hold text.
+        Per column, whether it holds text.
     """
     from billing.model.text import as_json
     from billing.reports.show import TECHNICAL
@@ -96,7 +96,7 @@ def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    # a column in which nothing stands says nothing
+    # Leave out empty columns.
     shown = [column for column in columns if not rows or any(row[column] not in (None, [], "") for row in rows)]
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     cells = [[_table_cell(row[column]) for column in shown] for row in rows]
@@ -108,7 +108,7 @@ def _print_table(rows: list[dict[str, Any]], columns: list[str]) -> None:
     for column, longest in zip(shown, words, strict=True):
         values = [row[column] for row in rows if row[column] is not None]
         is_number = bool(values) and all(_is_number(value) for value in values)
-        # only where the words have room: else each column folds in proportion
+        # Keep whole words only if there is room: otherwise all columns shrink in proportion.
         least = longest if needed <= console.width else None
         table.add_column(column, justify="right" if is_number else "left", overflow="fold", min_width=least)
     for line in cells:

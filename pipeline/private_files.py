@@ -1,8 +1,8 @@
-"""Files of a home are its owner's: invoices, names and amounts are nobody else's business.
+"""File permissions of a home: owner only by default, as it holds invoices, names and amounts.
 
 OVERAGE_UMASK
-    What others may not do with what is made, as octal digits: 077 (the default) nothing, 027 lets the group read,
-    007 lets it write.
+    Permissions to remove from new files, as octal digits: 077 (the default) all of group and others, 027 lets the
+    group read, 007 lets it write.
 """
 
 import os
@@ -15,12 +15,12 @@ from billing.model.errors import RefusedError
 
 
 def umask_of(environment: Mapping[str, str]) -> int:
-    """The mask for files that are made.
+    """Parse the umask for new files.
 
     Raises
     ------
     RefusedError
-        When it is no mask, or one that shuts the owner out.
+        When it is not a umask, or locks the owner out.
     """
     given = environment.get("OVERAGE_UMASK") or "077"
     if not re.fullmatch("0{0,2}[0-7]{1,2}", given):
@@ -30,7 +30,7 @@ def umask_of(environment: Mapping[str, str]) -> int:
 
 @contextmanager
 def private_files() -> Iterator[None]:
-    """Make files and folders for the owner only, or for whom OVERAGE_UMASK names."""
+    """Create files and folders with the umask of OVERAGE_UMASK, by default for the owner only."""
     before = os.umask(umask_of(variables()))
     try:
         yield

@@ -1,4 +1,4 @@
-"""Settings of the program's own processes: memory, threads and the garbage collector. A library sets none of them."""
+"""Process settings of the program: memory, threads and garbage collector. The library sets none of them."""
 
 import atexit
 import gc
@@ -11,8 +11,8 @@ _COLLECTION_THRESHOLD: Final = 50_000
 
 
 def set_memory_and_threads() -> None:
-    """Set what Polars, Arrow and NumPy read from the environment when they are loaded; what is set already stays."""
-    # Polars' jemalloc: keep freed pages for half a second (giving them back costs a tenth of ingest), few arenas
+    """Set the variables that Polars, Arrow and NumPy read on import; variables already set win."""
+    # Polars' jemalloc: keep freed pages for half a second (returning them costs a tenth of ingest), few arenas
     arenas = max(1, (os.cpu_count() or 1) // 2)
     set_default("_RJEM_MALLOC_CONF", f"narenas:{arenas},dirty_decay_ms:500,muzzy_decay_ms:0")
     # Arrow: the C library's allocator, which `ingest.malloc` tunes

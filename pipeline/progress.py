@@ -1,4 +1,4 @@
-"""A bar on the terminal while long work goes on; nothing where no person watches."""
+"""Progress bar on a terminal; nothing when standard error is not one."""
 
 import sys
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from assets.progress import listening
 
 @contextmanager
 def progress_display() -> Iterator[None]:
-    """Draw how far the work has come, on standard error, when that is a terminal."""
+    """Draw progress on standard error, if that is a terminal."""
     if not sys.stderr.isatty():
         yield
         return

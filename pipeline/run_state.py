@@ -1,6 +1,6 @@
-"""What stands before a run from the command line, and after it; known without Dagster, whose start takes longer.
+"""State before and after a command's run.
 
-Imports neither Dagster nor the assets: where nothing has moved, neither is loaded.
+Imports neither Dagster nor the assets: if nothing changed, neither is loaded.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,12 +39,12 @@ _MOST_FILES: Final = 10
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended.
+    """Result of a run.
 
     Attributes
     ----------
     is_partial
-        Everything was done except for what is said in `problems`.
+        Everything was done except for `problems`.
     """
 
     issued: int
@@ -52,7 +52,7 @@ class Outcome:
 
     @property
     def is_partial(self) -> bool:
-        """Whether an account was parked, a file could not be read, or a document not be drawn."""
+        """Whether an account is parked, a file could not be read, or a document could not be drawn."""
         return bool(self.problems)
 
 
@@ -62,7 +62,7 @@ def load(root: Path, as_of: date, *, issues: bool) -> Business:
 
 
 def done_already(business: Business, month: str, through: str, *, draft: bool, say: Say) -> Outcome | None:
-    """The outcome of billing some months again when nothing has moved; None when there is anything to do, or to refuse.
+    """Outcome of billing again when nothing changed since; None when there is work to do, or something to refuse.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def done_already(business: Business, month: str, through: str, *, draft: bool, s
     ):
         return None
     with business.alone():
-        if not _nothing_moved(business, months):
+        if not _is_up_to_date(business, months):
             return None
         begin(business, draft=draft)
         bring_up_to_date(business.home, say)
@@ -93,7 +93,7 @@ def done_already(business: Business, month: str, through: str, *, draft: bool, s
 
 
 def say_what_has_not_begun(business: Business, month: str, through: str, say: Say) -> None:
-    """Of months that begin after the as-of day nothing is issued: they are computed ahead, as drafts.
+    """Announce months that begin after the as-of day: they are computed ahead as drafts, and not issued.
 
     Raises
     ------
@@ -108,10 +108,10 @@ def say_what_has_not_begun(business: Business, month: str, through: str, say: Sa
         say(f"{has} not begun as of {business.as_of}: nothing is issued there, only drafts are made")
 
 
-def _nothing_moved(business: Business, months: Sequence[str]) -> bool:
+def _is_up_to_date(business: Business, months: Sequence[str]) -> bool:
     home = business.home
     return (
-        # Dagster still has to be told of runs that ended with a command that was killed
+        # Dagster does not yet know that runs of a killed command have ended.
         not (home.lake / _MARK).exists()
         and (instance_folder(home) / "dagster.yaml").exists()
         and not days_to_ingest(business)
@@ -121,38 +121,38 @@ def _nothing_moved(business: Business, months: Sequence[str]) -> bool:
 
 
 def runs_backwards(business: Business, *, draft: bool) -> bool:
-    """Whether documents were issued as of a later day than this run would issue as of (rule 19)."""
+    """Whether documents were issued with a later as-of day than this run's (rule 19)."""
     latest = business.register.latest_issued_on()
     return not draft and latest is not None and business.as_of < latest
 
 
 def begin(business: Business, *, draft: bool) -> None:
-    """What every run does first, alone in the home.
+    """First step of every run, under the home's lock.
 
     Raises
     ------
     RefusedError
-        When the register is older than what was issued.
+        When the register lacks issued documents.
     """
     home = business.home
     if not draft:
         refuse_lost_documents(business)
         if business.register.issued_months() and not business.register.settings():
-            # billed by a version that recorded none
+            # Documents of an earlier version: it recorded no settings.
             keep_settings(business.register, business.catalogue)
     for folder in (home.lake, home.documents, home.profiles, home.reports):
         remove_scratch_files(folder)
 
 
 def warn(business: Business, say: Say) -> None:
-    """Say what was noticed when the inputs were read."""
+    """Print the warnings from reading the inputs."""
     for warning in business.inputs.warnings:
         say(f"warning: {warning}")
 
 
 @contextmanager
 def marked(home: Home) -> Iterator[None]:
-    """Leave a mark in the home that only a command that is killed does not take away."""
+    """Write a marker file that stays only if the command is killed."""
     mark = home.lake / _MARK
     write_bytes(mark, b"A command is at work here, or was killed.\n")
     try:
@@ -164,23 +164,23 @@ def marked(home: Home) -> Iterator[None]:
 
 
 def remember(business: Business, months: Sequence[str], built_from: str) -> None:
-    """Write the set-aside rows of everything but usage, and what this run was of.
+    """Write the rejects of all inputs except usage, and record the run.
 
     Parameters
     ----------
     built_from
-        As `profiles_digest`: what the profiles were built from.
+        Fingerprint of the profiles' inputs, from `profiles_digest`.
     """
     rejects = pl.concat([business.inputs.rejects, business.unknown_payments])
     write_frame(business.home.whole(REJECTS), rejects, REJECTS)
     record_run(business.home.root, business.as_of, built_from)
-    # as long as a later month waits to be built again, what moved since it was built must not be forgotten
+    # Do not record the inputs while a later month is stale: its changes since the last build must stay visible.
     if months and months[-1] >= max(built_months(business), default=""):
         record_given(business)
 
 
 def outcome(business: Business, months: Sequence[str], issued: int, say: Say) -> Outcome:
-    """How a run ended; rows that are set aside are told of."""
+    """Result of a run; prints a summary of the rejects."""
     found = set_aside(business)
     if rows := int(found["rows"].sum()):
         are_set_aside = "is set aside, with its reason" if rows == 1 else "are set aside, with their reasons"
@@ -193,7 +193,7 @@ def outcome(business: Business, months: Sequence[str], issued: int, say: Say) ->
 
 
 def without_pdf(business: Business, month: str) -> list[str]:
-    """Issued documents that could not be drawn, in words; the run has told why."""
+    """Messages about issued documents without a PDF; the run has reported why."""
     missing = documents_to_render(business, month)
     if not missing:
         return []
@@ -205,7 +205,7 @@ def without_pdf(business: Business, month: str) -> list[str]:
 
 
 def parked(business: Business, months: Sequence[str]) -> list[str]:
-    """Accounts that could not be billed, each with the first reason found."""
+    """Messages about accounts that could not be billed, each with its first reason."""
     files = [path for month in months if (path := business.home.partition(PARKED, month)).exists()]
     found = pl.concat(
         [business.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]

@@ -1,4 +1,4 @@
-"""A billing run from the command line: the same jobs as in Dagster's UI, in order, in this process."""
+"""Billing runs from the command line: the same jobs as in Dagster's UI, in order, in this process."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -48,27 +48,27 @@ from pipeline.run_state import (
     warn,
     without_pdf,
 )
-from pipeline.sqlite_storage import opened
+from pipeline.sqlite_storage import open_instance
 
-# the first two are said at the end; the last is for those who watch schedules: a person at a terminal knows what came
+# Skip checks that are reported at the end (the first two), or that matter to schedules only (the last).
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
 
 
 def bill(business: Business, month: str, through: str, *, draft: bool, say: Say) -> Outcome:
-    """Ingest what is new, then bring every month up to `through` up to date, in order.
+    """Ingest new deliveries, then update every month up to `through`, in order.
 
     Raises
     ------
     RefusedError
-        Before anything is written: something given is wrong.
+        Before anything is written: an input is wrong.
     InterruptedRunError
-        A blocking check failed or a step broke; nothing was issued after that point.
+        A blocking check failed or a step broke; nothing was issued after that.
     """
     for given in (month, through):
         check_month(business, given)
     if through < month:
         raise RefusedError(f"--through: found {through}, expected {month} or a later month")
-    with _at_work(business, draft=draft, say=say) as (resource, instance):
+    with _locked_and_ingested(business, draft=draft, say=say) as (resource, instance):
         before = business.register.count(through)
         months = billed_months(business, through)
         if not months:
@@ -88,24 +88,24 @@ def bill(business: Business, month: str, through: str, *, draft: bool, say: Say)
 
 
 def _with_issued(message: str, business: Business, through: str, before: int) -> str:
-    """The message of a run that was interrupted, and how many documents it had issued."""
+    """The message of an interrupted run, with the number of documents it had issued."""
     try:
         issued = business.register.count(through) - before
     except InterruptedRunError:
-        # the register itself is what was lost
+        # The register itself is damaged.
         return message
     return f"{message} ({counted(issued, 'document')} issued before that)" if issued else message
 
 
 def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
-    """Issue exactly the drafts of a month that were reviewed, as of the day they were made.
+    """Issue exactly the reviewed drafts of a month, as of the day they were made.
 
-    Where they have been issued already, what is left of the work of that run is done.
+    If they are already issued, complete the rest of that run's work.
 
     Raises
     ------
     RefusedError
-        When they are not the drafts there are now, or anything moved since.
+        When the current drafts differ, or an input changed since.
     InterruptedRunError
         As `bill`.
     """
@@ -119,9 +119,9 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
     else:
         business = business.at(review_of(business, month).as_of)
         reviewed_business(business, month, reviewed)
-    with _at_work(business, draft=False, say=say) as (resource, instance):
+    with _locked_and_ingested(business, draft=False, say=say) as (resource, instance):
         before = business.register.count()
-        _run(
+        _execute_job(
             "issue_documents",
             resource=resource,
             instance=instance,
@@ -140,18 +140,18 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
 
 
 def preview(root: Path, month: str, as_of: date, account: str | None = None) -> Preview:
-    """What billing a month as of a day would change; of one account, if asked for. Nothing is changed.
+    """Dry run: what billing a month as of a day would change, for all accounts or one.
 
     Raises
     ------
     RefusedError
-        When the month or the account is unknown, or the register is older than the documents.
+        When the month or the account is unknown, or the register lacks issued documents.
     """
     business = load(root, as_of, issues=False)
     business.refuse_lacking_accounts()
     check_month(business, month)
     _check_accounts(business, [account] if account else [])
-    # where nothing was billed yet there is nothing to be alone with, and no trace is left
+    # No lake yet: no lock needed, and a preview must not create one.
     with business.alone() if business.home.lake.exists() else nullcontext():
         found = preview_month(business, month, report)
     return replace(found, changes=found.changes.filter(pl.col("account_id") == account)) if account else found
@@ -160,12 +160,12 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
 def correct(
     root: Path, month: str, accounts: Sequence[str], reason: str, as_of: date, *, draft: bool, say: Say
 ) -> list[dict[str, Any]]:
-    """Bring everything up to date without issuing, then correct a month at once (rule 21).
+    """Update everything without issuing, then correct a month at once (rule 21).
 
     Returns
     -------
     list of dict
-        The notes that were issued, or with `draft` would be: number (None on a draft), kind, account_id,
+        The issued notes, or with `draft` those that would be: number (None on a draft), kind, account_id,
         subscription_id, billing_date, corrects, currency, net, tax, total, lines (description, amount).
 
     Raises
@@ -178,14 +178,14 @@ def correct(
     check_month(business, month)
     reason = printable_reason(reason)
     _check_accounts(business, accounts)
-    # told first: a register that was lost has issued nothing of any month
+    # Check for a lost register first: it would look like a month without issued documents.
     refuse_lost_documents(business)
     refuse_unissued_month(business, month)
     register = business.register
-    with _at_work(business, draft=draft, say=say) as (resource, instance):
-        # nothing is issued but the notes
+    with _locked_and_ingested(business, draft=draft, say=say) as (resource, instance):
+        # Issue only the notes.
         computing = resource.model_copy(update={"draft": True})
-        # the journal holds what was issued of every month, also where the lake was lost
+        # Include all issued months: the journal covers them even if the lake was lost.
         issued_months = [] if draft else [*built_months(business), *register.issued_months()]
         months = billed_months(business, max([month, *issued_months]))
         for done, each in enumerate(months):
@@ -194,11 +194,11 @@ def correct(
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
             if notes.documents.is_empty():
-                _say_what_differs(business, month, accounts, months, computing, instance, say)
+                _say_which_months_differ(business, month, accounts, months, computing, instance, say)
             keys = ["account_id", "subscription_id", "billing_date"]
             return _notes(notes.documents.with_columns(number=pl.lit(None, pl.String)), notes.lines, keys, business)
         before = register.documents([month])
-        _run(
+        _execute_job(
             "correct",
             resource=computing,
             instance=instance,
@@ -218,7 +218,7 @@ def correct(
     return _notes(issued, register.lines([month]), ["number"], business)
 
 
-def _say_what_differs(
+def _say_which_months_differ(
     business: Business,
     month: str,
     accounts: Sequence[str],
@@ -227,7 +227,7 @@ def _say_what_differs(
     instance: dg.DagsterInstance,
     say: Say,
 ) -> None:
-    """Of a month that has nothing to correct: which have, when those that were built are up to date, too."""
+    """When a month has nothing to correct, name the months that have, if all built months are up to date."""
     through = max(month, *built_months(business))
     for each in billed_months(business, through):
         if each not in months and moved_inputs(business, each):
@@ -251,8 +251,10 @@ def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
 
 
 @contextmanager
-def _at_work(business: Business, *, draft: bool, say: Say) -> Iterator[tuple[BillingHome, dg.DagsterInstance]]:
-    """Alone in the home, with everything ingested that is new; refused where issuing would run backwards (rule 19)."""
+def _locked_and_ingested(
+    business: Business, *, draft: bool, say: Say
+) -> Iterator[tuple[BillingHome, dg.DagsterInstance]]:
+    """Hold the lock with everything new ingested; refuse issuing with an as-of day before the last one (rule 19)."""
     if runs_backwards(business, draft=draft):
         latest = business.register.latest_issued_on()
         raise RefusedError(
@@ -269,11 +271,11 @@ def _at_work(business: Business, *, draft: bool, say: Say) -> Iterator[tuple[Bil
             as_of=business.as_of.isoformat(),
             draft=not business.issues,
             in_order=True,
-            # the command has looked already, or was told to go on
+            # The command has already checked the accounts, or was expected to accept.
             accept_missing_accounts=True,
         )
         preload(resource, business)
-        with marked(home), opened(records) as instance:
+        with marked(home), open_instance(records) as instance:
             _end_killed_runs(instance)
             _ingest(business, resource, instance, say)
             yield resource, instance
@@ -282,18 +284,18 @@ def _at_work(business: Business, *, draft: bool, say: Say) -> Iterator[tuple[Bil
 def _finish(
     business: Business, months: Sequence[str], resource: BillingHome, instance: dg.DagsterInstance, say: Say
 ) -> None:
-    """Bring profiles, balances and the set-aside rows of everything but usage up to date."""
+    """Update profiles, balances and the rejects of all inputs except usage."""
     built_from = profiles_digest(business)
     if built_from != profiles_built_from(business.home.root):
-        _run("profiles", resource=resource, instance=instance, say=say)
+        _execute_job("profiles", resource=resource, instance=instance, say=say)
     remember(business, months, built_from)
 
 
 def _end_killed_runs(instance: dg.DagsterInstance) -> None:
-    """Report as failed what an earlier command left unfinished in Dagster's records when it was killed.
+    """Mark runs of killed commands as failed in Dagster's records.
 
-    The home's lock is held, so no other command is at work; left as they are, such runs would look alive for ever and
-    keep the schedules waiting.
+    Safe under the home's lock: no other command is running. Otherwise such runs would look alive forever and block the
+    schedules.
     """
     unfinished = dg.RunsFilter(
         statuses=[dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED], tags=BY_COMMAND_LINE
@@ -303,7 +305,7 @@ def _end_killed_runs(instance: dg.DagsterInstance) -> None:
 
 
 def check_month(business: Business, month: str) -> None:
-    """Refuse what is no billing month of this business."""
+    """Refuse an unknown billing month."""
     business.refuse_unknown_month(month)
     months = calendars().months
     if not months.has_partition_key(month):
@@ -320,7 +322,7 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
     first, last = (date.fromisoformat(key) for key in (keys[0], keys[-1]))
     known = [day for day in days if first <= day <= last]
     if not known:
-        # days that the calendar of the graph does not reach: the same work, without a page of its own
+        # Days outside the partitions: do the same work without a run.
         for warning in ingest(business).warnings:
             say(f"warning: {warning}")
         return
@@ -328,34 +330,34 @@ def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInsta
         "dagster/asset_partition_range_start": known[0].isoformat(),
         "dagster/asset_partition_range_end": known[-1].isoformat(),
     }
-    _run("ingest", resource=resource, instance=instance, say=say, tags=bounds)
+    _execute_job("ingest", resource=resource, instance=instance, say=say, tags=bounds)
 
 
 def _bill_month(
     business: Business, month: str, resource: BillingHome, instance: dg.DagsterInstance, say: Say
 ) -> list[str]:
-    """Run the jobs of a month in which anything moved; what is left undone of it, in words."""
-    # a PDF that is gone moves nothing, and is drawn again from what was issued
+    """Run the jobs of a stale month; returns what could not be done, in words."""
+    # A missing PDF does not make a month stale; draw it again.
     gone = len(documents_to_render(business, month))
     if not moved_inputs(business, month) and not gone:
         say(f"{month}: nothing moved")
         return []
     before, payments = business.register.count(month), business.payments
-    _run("billing_month", resource=resource, instance=instance, say=say, partition=month)
+    _execute_job("billing_month", resource=resource, instance=instance, say=say, partition=month)
     if not business.payments.equals(payments):
-        # payments of documents that were issued just now may suspend access in this very month
-        _run("billing_month", resource=resource, instance=instance, say=say, partition=month)
+        # Payments of the new documents may suspend access in this same month: run it again.
+        _execute_job("billing_month", resource=resource, instance=instance, say=say, partition=month)
     issued = business.register.count(month) - before
     drafts = _draft_count(business, month)
-    said = [f"{issued} issued" if issued else "nothing to issue", *([counted(drafts, "draft")] if drafts else [])]
+    parts = [f"{issued} issued" if issued else "nothing to issue", *([counted(drafts, "draft")] if drafts else [])]
     if gone:
-        said.append(f"{counted(gone, 'PDF')} drawn again")
-    say(f"{month}: {', '.join(said)}")
+        parts.append(f"{counted(gone, 'PDF')} drawn again")
+    say(f"{month}: {', '.join(parts)}")
     return without_pdf(business, month)
 
 
 def _say_what_to_review(business: Business, month: str, say: Say) -> None:
-    """Of a month that has billing dates to issue: what to look at, and how to issue exactly that."""
+    """Print what to review in a month with billing dates to issue, and the command that issues exactly that."""
     through, closed = business.closes_through(month), business.register.closed_through(month)
     if through < first_day(month) or (closed is not None and closed >= through):
         return
@@ -367,7 +369,7 @@ def _say_what_to_review(business: Business, month: str, say: Say) -> None:
     say(f"  overage issue {month} --reviewed {review.identity} --home {home}    issues exactly these")
 
 
-def _run(
+def _execute_job(
     job: str,
     *,
     resource: BillingHome,
@@ -377,7 +379,7 @@ def _run(
     tags: Mapping[str, str] | None = None,
     operations: Mapping[str, object] | None = None,
 ) -> None:
-    """Execute a job in this process; what it raises or finds wrong ends the run."""
+    """Execute a job in this process; raise on a failed step or blocking check."""
     config = {
         "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         "resources": {
@@ -410,17 +412,17 @@ def _run(
 
 
 def _warnings(evaluation: dg.AssetCheckEvaluation) -> list[str]:
-    """The warnings a check carries in words, else that it does not hold."""
+    """Warnings in a check's metadata, else a message that it failed."""
     if evaluation.check_name in _NOT_SAID:
         return []
-    said = evaluation.metadata.get("warnings")
-    if said is not None and isinstance(said.value, list):
-        return [str(warning) for warning in said.value]
+    warnings = evaluation.metadata.get("warnings")
+    if warnings is not None and isinstance(warnings.value, list):
+        return [str(warning) for warning in warnings.value]
     return [f"{evaluation.asset_key.to_user_string()}: {_sentence(evaluation)}"]
 
 
 def _sentence(evaluation: dg.AssetCheckEvaluation) -> str:
-    # tables are for the asset's page: a message is one line
+    # Leave out tables, which are for the asset's page: a message is one line.
     details = ", ".join(
         f"{name}: {value.value}"
         for name, value in evaluation.metadata.items()
@@ -430,10 +432,10 @@ def _sentence(evaluation: dg.AssetCheckEvaluation) -> str:
 
 
 def _is_broken(result: Any) -> bool:
-    """Whether a step ended with an error that nobody has put in words, as over a damaged file."""
+    """Whether a step failed with an unexpected error, for example on a damaged file."""
     failures = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
-    told = (RefusedError.__name__, InterruptedRunError.__name__, dg.DagsterExecutionInterruptedError.__name__)
-    return any(_cause(error).cls_name not in told for error in failures if error is not None)
+    expected = (RefusedError.__name__, InterruptedRunError.__name__, dg.DagsterExecutionInterruptedError.__name__)
+    return any(_cause(error).cls_name not in expected for error in failures if error is not None)
 
 
 def _cause(error: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The schedules: complete the month before, and issue every day what has fallen due.
+"""Dagster schedules: complete the previous month, and issue daily what is due.
 
-Both compute their month from the tick. The as-of is the day before the tick, so that the last day's logs are in.
+The month follows from the tick. The as-of day is the day before the tick, so that the last day's logs are included.
 """
 
 from collections.abc import Iterator
@@ -21,26 +21,26 @@ from pipeline.months_to_run import load, months_to_run
 
 
 def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
-    """A run for a month and, before it, for every earlier one that has to be built again, in order.
+    """Run requests for a month and every earlier stale month, in order.
 
-    The month before is always among them: some of its dates may fall due late.
+    Always includes the previous month: some of its dates may fall due late.
     """
     root = home_folder()
     config = as_of_config(as_of)
     missing = missing_deliveries(Home(root), first_day(months_after(month, -1)), as_of)
     if missing:
-        # a tag stands in the list of runs, before the run has issued anything
+        # Tag the run, so that the list of runs shows it before anything is issued.
         config["tags"]["overage/missing"] = (
             f"{counted(len(missing.days), 'day')}, {counted(len(missing.files), 'file')}"
         )
     for each in months_to_run(load(root, as_of), month):
-        # in the first month that is billed there is no month before it
+        # The first billed month has no previous partition.
         if calendars().months.has_partition_key(each):
             yield dg.RunRequest(run_key=f"{each} as of {as_of}", partition_key=each, **config)
 
 
 def as_of_config(as_of: date) -> dict[str, Any]:
-    """What makes a run one as of a day: its configuration, and a tag that a person can look for."""
+    """Run configuration for an as-of day, and a tag to search for."""
     return {
         "run_config": {"resources": {"billing_home": {"config": {"as_of": as_of.isoformat()}}}},
         "tags": {"overage/as_of": as_of.isoformat()},

@@ -1,4 +1,4 @@
-"""The sensors: see what was delivered, roll a correction forward, and tell people how runs ended."""
+"""Dagster sensors: detect deliveries, roll corrections forward, and send notices about runs."""
 
 import hashlib
 import json
@@ -22,7 +22,7 @@ from pipeline.months_to_run import load
 from pipeline.notices import failure_notice, is_configured, ready_notice, send
 from pipeline.schedules import as_of_config
 
-# more ranges of days than this in one tick are ingested as one
+# Ingest as one range if a tick finds more ranges of days than this.
 _MOST_RANGES = 12
 _IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
@@ -39,14 +39,14 @@ _IN_PROGRESS = [
     description="See files that were delivered or replaced, and ingest their days.",
 )
 def new_deliveries(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
-    """Compare what the file system says of every delivered file with what it said before; no file is read."""
+    """Compare the file system metadata of all delivered files with the cursor; reads no file."""
     root = home_folder()
     try:
         day = today(root)
     except RefusedError as error:
         return dg.SkipReason(f"the catalogue cannot be read: {error}")
     before: dict[str, str] = json.loads(context.cursor or "{}")
-    now = _stamps_by_day(root, day)
+    now = _fingerprints_by_day(root, day)
     moved = sorted(date.fromisoformat(each) for each, stamp in now.items() if before.get(each) != stamp)
     known = [each for each in moved if calendars().days.has_partition_key(each.isoformat())]
     cursor = json.dumps(now, separators=(",", ":"))
@@ -66,14 +66,14 @@ def new_deliveries(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.
     return dg.SensorResult(run_requests=requests, cursor=cursor)
 
 
-def _stamps_by_day(root: Path, through: date) -> Mapping[str, str]:
-    """By delivery day: a short hash of name, size and time of change of its files."""
+def _fingerprints_by_day(root: Path, through: date) -> Mapping[str, str]:
+    """By delivery day: a short hash of the name, size and modification time of its files."""
     lines: dict[str, list[str]] = {}
     for file in delivered_files(Home(root), through).files:
         try:
             found = file.path.stat()
         except OSError:
-            # it vanished just now: that changes nothing
+            # It vanished just now: that changes nothing (rule 22).
             continue
         stamp = f"{file.name} {found.st_size} {found.st_mtime_ns}"
         lines.setdefault(file.day.isoformat(), []).append(stamp)
@@ -81,7 +81,7 @@ def _stamps_by_day(root: Path, through: date) -> Mapping[str, str]:
 
 
 def _ranges(days: list[date]) -> list[tuple[date, date]]:
-    """First and last day of every stretch of days that follow each other."""
+    """First and last day of every run of consecutive days."""
     breaks = [(one, other) for one, other in pairwise(days) if other - one > timedelta(days=1)]
     if len(breaks) >= _MOST_RANGES:
         return [(days[0], days[-1])]
@@ -96,7 +96,7 @@ def _ranges(days: list[date]) -> list[tuple[date, date]]:
     description="Build months that were built before and whose inputs moved since again, in order, up to the latest.",
 )
 def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Ask for every built month that moved; what moves by that is found at the next tick."""
+    """Request a run for every stale month; months that become stale by it follow at the next tick."""
     root = home_folder()
     at_work = dg.RunsFilter(statuses=_IN_PROGRESS, tags=SERIAL)
     if context.instance.get_runs_count(at_work):
@@ -112,7 +112,7 @@ def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest 
         yield dg.SkipReason("there is no business to bill, or its inputs are refused: see `overage check`")
         return
     built = set(built_months(business))
-    # a new day alone moves nothing that was built: the open month is the daily schedule's
+    # A new day alone makes no month stale: the open month belongs to the daily schedule.
     moved = [
         each
         for each in billed_months(business, max(built, default=""))
@@ -139,7 +139,7 @@ _TOLD = [billing_month_job, ingest_job, issue_job, correct_job, profiles_job]
     description="Tell people that a run failed, by mail and web hook, where these are configured.",
 )
 def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-    """Tell that a run failed, unless it is run again by itself."""
+    """Send a notice of a failed run, unless Dagster retries it."""
     if not is_configured(variables()):
         return dg.SkipReason("no mail and no web hook is configured")
     if context.dagster_run.tags.get("dagster/will_retry") == "true":
@@ -156,7 +156,7 @@ def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
     description="Tell people that a month is complete, or its drafts ready to review, where that is configured.",
 )
 def month_is_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
-    """Tell that everything of a month is issued, or drafted where somebody reviews first."""
+    """Send a notice when a month is fully issued, or drafted if somebody reviews first."""
     if not is_configured(variables()):
         return dg.SkipReason("no mail and no web hook is configured")
     root, month = home_folder(), context.dagster_run.tags.get("dagster/partition")

@@ -1,4 +1,4 @@
-"""The settings of a home's Dagster instance; read and brought up to date without Dagster."""
+"""Settings of a home's Dagster instance; read and updated without importing Dagster."""
 
 from collections.abc import Callable
 from importlib.resources import files
@@ -11,7 +11,7 @@ from assets.environment import dagster_home
 from billing.store.files import file_hash, write_bytes
 from billing.store.home import Home
 
-# every dagster.yaml that a version has written into homes, the present one last
+# Hashes of every dagster.yaml that a release wrote into homes, the current one last.
 WRITTEN: Final = (
     "9bd30c71eabecf74cd8f602bb2447035b9d45bb2b25e757b74bf320e6c4febf4",
     "142d6c1d30484b9e8b2dcd0b69e1df34d653ede58f1fd2caf91e3843b27d7436",
@@ -21,14 +21,14 @@ WRITTEN: Final = (
 
 
 def instance_folder(home: Home) -> Path:
-    """The folder of the instance: that of $DAGSTER_HOME, or the home's own."""
+    """Folder of the instance: $DAGSTER_HOME, or the home's own."""
     return dagster_home() or home.root.resolve() / ".dagster"
 
 
 def bring_up_to_date(home: Home, say: Callable[[str], None]) -> None:
-    """Bring settings up to date that an earlier version wrote, or say what to add to those that somebody has changed.
+    """Update settings that an earlier version wrote, or report what to add to edited ones.
 
-    Those of an instance that the user has set are the user's.
+    Never touches an instance that the user has set.
     """
     path, ours = instance_folder(home) / "dagster.yaml", settings()
     if dagster_home() or not path.exists() or path.read_bytes() == ours:
@@ -37,11 +37,11 @@ def bring_up_to_date(home: Home, say: Callable[[str], None]) -> None:
         write_bytes(path, ours)
         say(f"{path}: brought up to date: it was as an earlier version of this program wrote it")
         return
-    # without it a run that went down with its machine would be waited for by all others
+    # Without the launcher, a run that died with its machine blocks all others.
     try:
         theirs, wanted = (yaml.safe_load(content) for content in (path.read_bytes(), ours))
     except yaml.YAMLError:
-        # Dagster refuses it and says where it is wrong
+        # Dagster refuses the file and says where it is wrong.
         return
     if not isinstance(theirs, dict) or "run_launcher" not in theirs:
         launcher = ", ".join(f"{name}: {value}" for name, value in wanted["run_launcher"].items())
@@ -52,6 +52,6 @@ def bring_up_to_date(home: Home, say: Callable[[str], None]) -> None:
 
 
 def settings() -> bytes:
-    """The dagster.yaml that comes with the program: beside this module when installed, else at the top."""
+    """Contents of the bundled dagster.yaml: beside this module when installed, else at the top of the repository."""
     installed = files("pipeline").joinpath("dagster.yaml")
     return installed.read_bytes() if installed.is_file() else (Path(__file__).parents[1] / "dagster.yaml").read_bytes()

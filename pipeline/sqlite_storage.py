@@ -1,8 +1,8 @@
-"""Dagster's records on SQLite, written by a command through connections that stay open.
+"""Dagster storage on SQLite with pooled connections, for commands.
 
-Dagster's own classes open an engine and a connection for every event, compile every statement again and inspect the
-tables: a third of the processor time of a run with little to do (docs/performance.md). These write the same rows to the
-same files, so servers and the daemon go on with Dagster's own. Remove them once Dagster pools SQLite connections.
+Dagster's classes open an engine and a connection per event, recompile every statement and inspect the tables: a third
+of the CPU time of a run with little to do (docs/performance.md). These write the same rows to the same files, so
+servers and the daemon keep Dagster's own. Remove them once Dagster pools SQLite connections.
 """
 
 import threading
@@ -31,11 +31,11 @@ _NO_CAPTURE: Final = ConfigurableClassData(NoOpComputeLogManager.__module__, NoO
 _MOST_EVENTS_AT_ONCE: Final = "1000"
 
 
-def opened(folder: Path) -> dg.DagsterInstance:
-    """The instance of a folder; what it records on SQLite goes through connections that stay open.
+def open_instance(folder: Path) -> dg.DagsterInstance:
+    """The instance in a folder, with pooled connections if it is stored in SQLite.
 
-    What steps print is not captured: a command prints on its own terminal. Dagster starts two processes a step to copy
-    it, which would answer Ctrl-C with tracebacks.
+    Does not capture the output of steps: a command prints to its own terminal. Dagster would start two processes per
+    step to copy it, which print tracebacks on Ctrl-C.
     """
     found = InstanceRef.from_dir(str(folder))
     if found.compute_logs_data.class_name == LocalComputeLogManager.__name__:
@@ -43,12 +43,12 @@ def opened(folder: Path) -> dg.DagsterInstance:
     events, runs = found.event_storage_data, found.run_storage_data
     if events is None or runs is None or (events.class_name, runs.class_name) != _DAGSTERS_OWN:
         return dg.DagsterInstance.from_ref(found)
-    # what is planned for all steps of a run is one transaction
+    # Write the planned events of all steps of a run in one transaction.
     set_default("DAGSTER_EVENT_BATCH_SIZE", _MOST_EVENTS_AT_ONCE)
     ours = found._replace(
         storage_data=None,
-        event_storage_data=ConfigurableClassData(__name__, KeptEventLog.__name__, events.config_yaml),
-        run_storage_data=ConfigurableClassData(__name__, KeptRuns.__name__, runs.config_yaml),
+        event_storage_data=ConfigurableClassData(__name__, PooledEventLogStorage.__name__, events.config_yaml),
+        run_storage_data=ConfigurableClassData(__name__, PooledRunStorage.__name__, runs.config_yaml),
     )
     return dg.DagsterInstance.from_ref(ours)
 
@@ -57,21 +57,21 @@ def _engine(address: str) -> Engine:
     return create_engine(address, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
 
 
-class KeptRuns(SqliteRunStorage):
-    """The runs of an instance."""
+class PooledRunStorage(SqliteRunStorage):
+    """Run storage with pooled connections."""
 
     def __init__(self, conn_string: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(conn_string, inst_data)
         self._engine = _engine(conn_string)
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "KeptRuns":
-        """As Dagster's own."""
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "PooledRunStorage":
+        """As in Dagster's class."""
         return cls.from_local(inst_data=inst_data, **config_value)
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        """A transaction."""
+        """Open a transaction."""
         with self._engine.begin() as connection:
             yield connection
 
@@ -81,8 +81,8 @@ class KeptRuns(SqliteRunStorage):
         super().dispose()
 
 
-class KeptEventLog(SqliteEventLogStorage):
-    """The events of an instance: a file a run, and an index of what concerns assets."""
+class PooledEventLogStorage(SqliteEventLogStorage):
+    """Event log storage with pooled connections: one file per run, and an index of asset events."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         self._engines: dict[str, Engine] = {}
@@ -93,8 +93,8 @@ class KeptEventLog(SqliteEventLogStorage):
         super().__init__(base_dir, inst_data)
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "KeptEventLog":
-        """As Dagster's own."""
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> "PooledEventLogStorage":
+        """As in Dagster's class."""
         return cls(inst_data=inst_data, **config_value)
 
     @contextmanager
@@ -112,7 +112,7 @@ class KeptEventLog(SqliteEventLogStorage):
 
     def _engine_of(self, shard: str) -> Engine:
         if shard not in self._engines:
-            # a command makes one run after the other
+            # Close other runs' files: a command executes one run after the other.
             for other in [each for each in self._engines if INDEX_SHARD_NAME not in (shard, each)]:
                 self._engines.pop(other).dispose()
             self._engines[shard] = _engine(self.conn_string_for_shard(shard))
@@ -122,7 +122,7 @@ class KeptEventLog(SqliteEventLogStorage):
         return self._engines[shard]
 
     def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:  # noqa: FBT001, FBT002 - Dagster's
-        """Make the tables where there are none; those of a second run as they were made for the first."""
+        """Create missing tables; copies the empty database of the first run for later ones."""
         path = Path(str(engine.url.database))
         if self._empty is not None and not path.exists():
             write_bytes(path, self._empty)
@@ -140,21 +140,21 @@ class KeptEventLog(SqliteEventLogStorage):
             super().store_event_batch(events)
 
     def has_table(self, table_name: str) -> bool:
-        """Whether there is a table."""
+        """Whether a table exists; cached once it does."""
         look = super().has_table
-        return self._stays(f"table {table_name}", lambda: look(table_name))
+        return self._cached_once_true(f"table {table_name}", lambda: look(table_name))
 
     def has_secondary_index(self, name: str) -> bool:
-        """Whether what an index of an earlier version lacked has been added to it."""
+        """Whether a secondary index has been built; cached once it is."""
         look = super().has_secondary_index
-        return self._stays(f"index {name}", lambda: look(name))
+        return self._cached_once_true(f"index {name}", lambda: look(name))
 
     def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
         look = super()._has_asset_key_col_on_connection
-        return self._stays(f"column {column_name}", lambda: look(conn, column_name))
+        return self._cached_once_true(f"column {column_name}", lambda: look(conn, column_name))
 
-    def _stays(self, what: str, look: Callable[[], bool]) -> bool:
-        """Whether something is there, which stays once it is."""
+    def _cached_once_true(self, what: str, look: Callable[[], bool]) -> bool:
+        """Look something up until it exists, and cache that it does."""
         if what not in self._known and look():
             self._known.add(what)
         return what in self._known

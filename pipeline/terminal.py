@@ -1,10 +1,10 @@
-"""What a person reads: text of others never commands the terminal, and no cell of a CSV file is a formula."""
+"""Output sanitizing: texts cannot send terminal commands, and CSV cells cannot be formulas."""
 
 import json
 import re
 from typing import Any, Final
 
-# controls of terminals, what turns a line over, and line ends that are none
+# Control characters, bidirectional controls, and unusual line ends.
 _CONTROLS: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 _IN_A_CELL: Final = re.compile(f"{_CONTROLS.pattern[:-1]}\t\n]")
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -12,7 +12,7 @@ _NUMBER: Final = re.compile(r"-?\d+(\.\d+)?")
 
 
 def printable(text: str) -> str:
-    """Text with control characters written as escapes; it keeps its lines."""
+    """Escape control characters; keeps line ends."""
     return _CONTROLS.sub(_escaped, text)
 
 
@@ -22,12 +22,12 @@ def printable_cell(text: str) -> str:
 
 
 def csv_cell(value: Any, *, is_text: bool | None = None) -> Any:
-    """A value for a CSV file: what a spreadsheet would take for a formula begins with an apostrophe.
+    """A value for a CSV file: prefixes an apostrophe if a spreadsheet would take it for a formula.
 
     Parameters
     ----------
     is_text
-        Whether the column holds text; None: what is written as a number is one.
+        Whether the column holds text; None: treat texts that look like numbers as numbers.
     """
     if isinstance(value, list | dict):
         value = json.dumps(value, ensure_ascii=False)
@@ -36,7 +36,7 @@ def csv_cell(value: Any, *, is_text: bool | None = None) -> Any:
     is_formula = (
         value.startswith(_FORMULA) and not (is_text is None and _NUMBER.fullmatch(value)) and is_text is not False
     )
-    # what a CSV file may hold between quotes stays: tabs and line ends
+    # Keep tabs and line ends, which a quoted CSV field may hold.
     written = re.sub(_CONTROLS, lambda found: found[0] if found[0] == "\r" else _escaped(found), value)
     return f"'{written}" if is_formula else written
 

@@ -1,4 +1,4 @@
-"""The Dagster UI of a home: webserver and daemon as two processes, until stopped."""
+"""Dagster UI of a home: webserver and daemon as two processes, until stopped."""
 
 import errno
 import os
@@ -27,17 +27,17 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
     Parameters
     ----------
     read_only
-        Nothing can be started or changed: no daemon runs, and so no schedule.
+        Disable all changes: no daemon runs, so no schedule does.
 
     Returns
     -------
     int
-        The exit status: 0 when it was stopped, 1 when one of them ended by itself.
+        Exit status: 0 when stopped, 1 when one of them ended unexpectedly.
 
     Raises
     ------
     RefusedError
-        When there is no home to show, the port is taken, or OVERAGE_UI_USERS is not understood.
+        When the home does not exist, the port is in use, or OVERAGE_UI_USERS is invalid.
     """
     home = Home(root.resolve())
     if not home.landing.is_dir():
@@ -48,17 +48,17 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
         say(f"warning: everybody who reaches {host} may bill and issue: set OVERAGE_UI_USERS (--new-user makes a user)")
     _refuse_busy_port(host, port)
     use_instance_of(home, say)
-    # people look at these calendars: months that are years ahead would only look missing
+    # Limit the calendars: months years ahead would look missing in the UI.
     environment = {"OVERAGE_MONTHS_AHEAD": "1"} | dict(variables()) | {"OVERAGE_HOME": str(home.root)}
     webserver = [sys.executable, "-m", "pipeline.webserver", "--host", host, "--port", str(port)]
     daemon = [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions", "-d", str(PROGRAM)]
     commands = [[*webserver, "--read-only"]] if read_only else [webserver, daemon]
-    # Ctrl-C goes to a whole group: in one of their own they are stopped by this process alone, in order.
-    # The commands are this program's own, none of their words comes from data
+    # Use own process groups: Ctrl-C must not reach them, this process stops them in order.
+    # The commands contain no data.
     processes = [subprocess.Popen(command, env=environment, process_group=0) for command in commands]  # noqa: S603
     say(f"http://{host}:{port} shows {home.root}; stop it with Ctrl-C")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # a terminal that is closed tells this group only; under nohup it is to go on
+    # Stop on SIGHUP when the terminal closes, but not under nohup.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
     try:
@@ -74,19 +74,19 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
 
 
 def _refuse_busy_port(host: str, port: int) -> None:
-    """Before anything is started: the webserver would find out only after it was announced.
+    """Check the port before starting anything: the webserver would fail only after the address was announced.
 
     Raises
     ------
     RefusedError
-        When nothing can listen there.
+        When the address cannot be bound.
     """
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
         raise RefusedError(f"--host: found {host!r}, expected a name or address of this machine ({error})") from None
     faults = [_fault(*each) for each in found]
-    # a name may have an address of a family that the machine does not use
+    # A name may resolve to an address family that the machine does not use.
     if errno.EADDRINUSE in faults or all(faults):
         fault = errno.EADDRINUSE if errno.EADDRINUSE in faults else faults[0]
         why = "is in use" if fault == errno.EADDRINUSE else f"cannot be listened on ({os.strerror(fault)})"
@@ -94,10 +94,10 @@ def _refuse_busy_port(host: str, port: int) -> None:
 
 
 def _fault(family: int, kind: int, protocol: int, _: str, address: Any) -> int:
-    """The number of the error with which the system refuses to listen on an address; 0 when it does not."""
+    """The errno of binding an address; 0 when it succeeds."""
     try:
         with socket.socket(family, kind, protocol) as listening:
-            # as the webserver: a port that a connection has just left is free
+            # As the webserver does: allow a port in TIME_WAIT.
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
     except OSError as error:

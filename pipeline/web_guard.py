@@ -1,7 +1,7 @@
-"""What stands between the world and Dagster's app: a page of somebody else must not command the UI.
+"""Cross-site request protection for Dagster's web app.
 
-A browser sends a request to this address for any page that the operator has open. Dagster's app asks neither where it
-comes from nor in which form: it would launch runs and delete them.
+A browser sends requests to the UI's address on behalf of any open page. Dagster's app checks neither origin nor content
+type, and would launch or delete runs.
 """
 
 from collections.abc import Iterable
@@ -18,12 +18,12 @@ _OWN: Final = ("same-origin", "none")
 
 
 class SameOriginMiddleware:
-    """Refuse what a page of another origin asks for, over HTTP and web sockets; following a link to a page is fine.
+    """Rejects cross-origin requests over HTTP and web sockets; links to pages are allowed.
 
     Parameters
     ----------
     address
-        Where people reach the UI (OVERAGE_UI_URL), when that is not the address it listens on.
+        Public address of the UI (OVERAGE_UI_URL), when it differs from the address it listens on.
     """
 
     def __init__(self, app: ASGIApp, address: str = "") -> None:
@@ -31,7 +31,7 @@ class SameOriginMiddleware:
         self._address = urlsplit(address.rstrip("/").lower())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request on, or reject it."""
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
@@ -70,25 +70,25 @@ class SameOriginMiddleware:
         if self._address.netloc and host == self._address.netloc:
             return (f"{self._address.scheme}://{self._address.netloc}",)
         own = [f"http://{host}", f"https://{host}"]
-        # a proxy that does not pass the name on by which it was asked
+        # Also allow the public address: a proxy may not forward the Host header.
         return [*own, f"{self._address.scheme}://{self._address.netloc}"] if self._address.netloc else own
 
 
 def _changes(scope: Scope) -> bool:
-    """Whether the query in an address is a mutation."""
+    """Whether the GraphQL query in a URL is a mutation."""
     query = QueryParams(scope.get("query_string", b"")).get("query")
     if query is None or scope["type"] != "http":
         return False
     try:
         found = parse(query, no_location=True).definitions
     except (GraphQLError, RecursionError):
-        # Dagster says what is wrong with it, and executes nothing
+        # An invalid query: Dagster reports the error and executes nothing.
         return False
     return any(isinstance(each, OperationDefinitionNode) and each.operation != OperationType.QUERY for each in found)
 
 
 def _without_frames(send: Send) -> Send:
-    """Let no other page show these pages in a frame, where a click on it would be a click here."""
+    """Forbid framing of the pages, against clickjacking."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,8 +1,8 @@
-"""Who may use the UI: names with hashes of their passwords, from the environment, checked at every request.
+"""Basic authentication for the UI: user names and password hashes from the environment, checked on every request.
 
 OVERAGE_UI_USERS
-    `name:hash` for each user, with commas between them; `overage ui --new-user NAME` makes one from a password. Without
-    it everybody who reaches the address may do everything.
+    `name:hash` per user, separated by commas; `overage ui --new-user NAME` makes one from a password. Without it,
+    everybody who can reach the address may do everything.
 """
 
 import base64
@@ -22,7 +22,7 @@ from starlette.responses import PlainTextResponse, Response
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 
-# 16 MB and a twentieth of a second for each guess
+# scrypt parameters: 16 MB and a twentieth of a second per guess.
 _COST, _BLOCK, _PARALLEL = 2**14, 8, 1
 _HASH: Final = re.compile(r"scrypt\.(\d{1,8})\.(\d{1,3})\.(\d{1,3})\.([0-9a-f]{16,128})\.([0-9a-f]{64})")
 _NAME: Final = re.compile(r"[^\s:,]{1,100}")
@@ -30,7 +30,7 @@ _KEPT: Final = 1_000
 
 
 def new_user(name: str, password: str) -> str:
-    """A name and the hash of its password, as OVERAGE_UI_USERS takes it.
+    """A name with its password hash, in the format of OVERAGE_UI_USERS.
 
     Raises
     ------
@@ -47,12 +47,12 @@ def new_user(name: str, password: str) -> str:
 
 
 def read_users(text: str) -> dict[str, str]:
-    """The hash of every user of OVERAGE_UI_USERS.
+    """Parse OVERAGE_UI_USERS to password hashes by user.
 
     Raises
     ------
     RefusedError
-        Naming the entry that is wrong, not what stands in it: it may be a password.
+        Names the position of an invalid entry, never its content: it may be a password.
     """
     users = {}
     for place, entry in enumerate(filter(None, map(str.strip, text.split(","))), start=1):
@@ -67,23 +67,23 @@ def read_users(text: str) -> dict[str, str]:
 
 
 class Login(AuthenticationBackend):
-    """HTTP Basic, for pages and web sockets alike."""
+    """HTTP Basic authentication, for pages and web sockets."""
 
     def __init__(self, users: Mapping[str, str]) -> None:
         self._users = users
-        # a page asks many times: what was right once is compared by a hash that costs nothing
-        self._right: dict[bytes, str] = {}
+        # Cache verified headers by a fast hash: a page sends many requests.
+        self._verified: dict[bytes, str] = {}
         self._nobody = new_user("nobody", secrets.token_hex(8)).partition(":")[2]
 
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, SimpleUser]:
-        """Whoever asks, by the header `Authorization`."""
+        """Authenticate a request by its header `Authorization`."""
         header = conn.headers.get("authorization", "")
         key = hashlib.sha256(header.encode()).digest()
-        name = self._right.get(key) or await run_in_threadpool(self._checked, header)
+        name = self._verified.get(key) or await run_in_threadpool(self._checked, header)
         if name is None:
             raise AuthenticationError("a user name and a password are needed")
-        if len(self._right) < _KEPT:
-            self._right[key] = name
+        if len(self._verified) < _KEPT:
+            self._verified[key] = name
         return AuthCredentials(["authenticated"]), SimpleUser(name)
 
     def _checked(self, header: str) -> str | None:
@@ -94,13 +94,13 @@ class Login(AuthenticationBackend):
             name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return None
-        # a name that is not known takes as long as one that is
+        # Compare in constant time for unknown names too.
         is_right = _matches(password, self._users.get(name, self._nobody))
         return name if is_right and name in self._users else None
 
 
 def ask_to_log_in(_: HTTPConnection, error: AuthenticationError) -> Response:
-    """Have the browser ask for name and password."""
+    """Answer 401, so that the browser asks for name and password."""
     return PlainTextResponse(f"{error}\n", 401, {"WWW-Authenticate": 'Basic realm="Overage", charset="UTF-8"'})
 
 

@@ -1,11 +1,11 @@
-"""Dagster's web app behind what guards it, with the home's pages beside it: `python -m pipeline.webserver`.
+"""Guarded web server for Dagster's UI and the home's pages: `python -m pipeline.webserver`.
 
 OVERAGE_UI_USERS
-    Who may use it (`pipeline.web_users`).
+    User names and password hashes (`pipeline.web_users`).
 OVERAGE_UI_URL
-    Where people reach it, when that is another address than it listens on: a proxy's.
+    Public address, when it differs from the one it listens on, such as a proxy's.
 OVERAGE_UI_HOSTS
-    Further names by which it may be asked, with commas between them.
+    Further allowed host names, separated by commas.
 """
 
 import asyncio
@@ -37,21 +37,21 @@ from pipeline.web_users import Login, ask_to_log_in, read_users
 
 MODULE: Final = "pipeline.definitions"
 PROGRAM = Path(__file__).parents[1]
-"""The folder that holds the packages of this program: Dagster imports from it, whatever lies where a command is run."""
+"""Root folder of the program: Dagster imports from it, whatever is in the current folder."""
 FIRST_PAGE: Final = f"/locations/{MODULE}/jobs/billing_month?expanded=global@global:documents"
-"""The lineage of a month with its documents opened, beside what billing one does and the button that does it."""
+"""Lineage of a month with its documents open, and the button that bills it."""
 
 _LOCAL: Final = ("localhost", "127.0.0.1", "[::1]", "::1")
-_ANY: Final = ("0.0.0.0", "::", "")  # noqa: S104  # what is looked for, not what is listened on
+_ANY: Final = ("0.0.0.0", "::", "")  # noqa: S104  # Compared with, not listened on.
 
 
 def guarded(app: ASGIApp, home: Home, host: str, environment: Mapping[str, str]) -> Starlette:
-    """The app and the files of a home, for those who may see them.
+    """The app and the files of a home, behind host check, origin check and login.
 
     Raises
     ------
     RefusedError
-        When OVERAGE_UI_USERS is not understood.
+        When OVERAGE_UI_USERS is invalid.
     """
     users = read_users(environment.get("OVERAGE_UI_USERS", ""))
     address = environment.get("OVERAGE_UI_URL", "")
@@ -80,10 +80,10 @@ async def _first_page(_: Request) -> Response:
 
 
 class HomeFiles(StaticFiles):
-    """Files of a folder of the home; a page among them shows itself and nothing else."""
+    """Files of a folder of the home; their pages may load nothing else."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file, kept by no proxy; what is being written is not there yet."""
+        """The file, never cached by proxies; scratch files are not found."""
         if any(part.startswith(".") and part != "." for part in Path(path).parts):
             return Response("Not Found", 404)
         response = await super().get_response(path, scope)
@@ -116,7 +116,7 @@ def main(host: str, port: int, *, read_only: bool) -> None:
     from dagster_webserver.version import __version__
 
     home = Home(home_folder().resolve())
-    # told before anything is started
+    # Fail early: check the users before starting anything.
     try:
         read_users(variables().get("OVERAGE_UI_USERS", ""))
     except RefusedError as error:
@@ -125,7 +125,7 @@ def main(host: str, port: int, *, read_only: bool) -> None:
     setup_interrupt_handlers()
     target = ModuleTarget(module_name=MODULE, attribute=None, working_directory=str(PROGRAM), location_name=None)
     with DagsterInstance.get() as instance:
-        # as Dagster's own command: seconds that a statement may take, that a connection is kept, connections besides
+        # As Dagster's own command: statement timeout, connection lifetime and pool size.
         instance.optimize_for_webserver(15_000, 3_600, 20)
         with WorkspaceProcessContext(
             instance, workspace_load_target=target, version=__version__, read_only=read_only

@@ -1,1 +1,1 @@
-"""Read what is given beside usage: catalogue, accounts, requests, payments and tax rates."""
+"""Readers of all inputs except usage: catalogue, accounts, requests, payments and tax rates."""

@@ -1,4 +1,4 @@
-"""Read accounts: who is billed, and where (rule 28)."""
+"""Reader of accounts: who is billed, and where (rule 28)."""
 
 from typing import Final
 
@@ -80,7 +80,7 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
 
 
 def untaxed_accounts(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
-    """Say which accounts no tax can be charged to, when there are taxes and an account has no country."""
+    """Warn about accounts that cannot be taxed: there are taxes, and the account has no country."""
     nowhere = accounts.filter(pl.col("country").is_null())["account_id"]
     if tax_rates.is_empty() or nowhere.is_empty():
         return []
@@ -92,20 +92,20 @@ def untaxed_accounts(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[st
 
 
 def accounts_without_regional_rate(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:
-    """Say, per country that has regional rates, which accounts are in none of these regions."""
+    """Warn, per country with regional rates, about accounts in none of these regions."""
     rated = with_region_keys(tax_rates.filter(pl.col("region").is_not_null()), "key").select("country", "region", "key")
     placed = with_region_keys(accounts.join(rated, on="country", how="semi"), "key")
     found = []
     outside = placed.join(rated, on=["country", "key"], how="anti").sort("country", "account_id")
     for (country,), there in outside.group_by("country", maintain_order=True):
-        told = [
+        examples = [
             f"{account_id} ({'no region' if region is None else repr(region)})"
             for account_id, region in there.select("account_id", "region").head(5).iter_rows()
         ]
         further = f" and {len(there) - 5} more" if len(there) > 5 else ""
         regions = rated.filter(pl.col("country") == country)["region"].unique().sort()
         found.append(
-            f"accounts: found no rate for the region of {', '.join(told)}{further}, expected one of the regions of "
+            f"accounts: found no rate for the region of {', '.join(examples)}{further}, expected one of the regions of "
             f"{country} in the tax table ({', '.join(regions)}): they pay the rates of the whole country only"
         )
     return found

@@ -1,7 +1,7 @@
-"""Read catalogue.yaml: what is measured, what is sold, at which price, under which policy (rules 5 and 28).
+"""Reader of catalogue.yaml: metrics, packages, prices and policy (rules 5 and 28).
 
-What is not understood is refused, naming line, place, what was found and what was expected. Numbers are read as
-written: no binary float ever exists.
+Refuses what it does not understand, with line, place, found and expected. Numbers are read as written, never as binary
+floats.
 """
 
 import hashlib
@@ -33,18 +33,18 @@ from billing.model.money import minor_units
 
 _UNKNOWN = "the unknown metric "
 _LACKS_ALLOWANCE = "an allowance for the metric "
-"""Allowances and tier bounds, in base units, stay below this; so does any single event (see `billing.rules.rating`)."""
+"""Upper bound in base units of allowances, tier bounds and single events (see `billing.rules.rating`)."""
 
 
 def load_catalogue(path: Path) -> Catalogue:
     """Read and validate a catalogue.
 
-    Rule 28: what is unknown, broken or not supported is refused before anything is computed.
+    Rule 28: refuse everything unknown, broken or unsupported before any computation.
 
     Raises
     ------
     RefusedError
-        Listing every problem found, when the file is missing, is no YAML, or breaks a rule (rules 5 and 28).
+        Listing every problem found: the file is missing, is not YAML, or breaks a rule (rules 5 and 28).
     """
     if not path.is_file():
         raise RefusedError(
@@ -56,16 +56,16 @@ def load_catalogue(path: Path) -> Catalogue:
     root = read_yaml(path.name, content, problems)
     catalogue = _catalogue(root, hashlib.sha256(content).hexdigest()) if root is not None else None
     if root is not None and catalogue is not None and not problems:
-        _refuse_silent_agreements(root.at("agreements"), catalogue)
+        _refuse_undeclared_excess(root.at("agreements"), catalogue)
     if problems or catalogue is None:
-        raise RefusedError(f"{path}: the catalogue is refused", _each_once(problems))
+        raise RefusedError(f"{path}: the catalogue is refused", _deduplicate(problems))
     return catalogue
 
 
 def billing_calendar(path: Path) -> tuple[date, str]:
-    """The month in which billing starts, by its first day, and the time zone, of any catalogue there may be.
+    """First month of billing (its first day) and time zone of the catalogue, if there is one.
 
-    What is missing or wrong is as in a catalogue that says nothing of it: `load_catalogue` tells what is wrong.
+    Falls back to the defaults for a missing or invalid value: `load_catalogue` reports what is wrong.
     """
     default = Policy().billing_start
     root = read_yaml(path.name, path.read_bytes(), []) if path.is_file() else None
@@ -76,12 +76,12 @@ def billing_calendar(path: Path) -> tuple[date, str]:
 
 
 def _can_be_first(day: date) -> bool:
-    """Whether billing can start in the year of a day: calendars of years far away would have no end."""
+    """Whether billing can start in the year of a day: the calendar of partitions must stay finite."""
     return 1970 <= day.year <= 2099
 
 
-def _each_once(problems: list[Problem]) -> list[Problem]:
-    """The problems, each once: a metric that is unknown, or lacks its allowance, is told at the first of its places."""
+def _deduplicate(problems: list[Problem]) -> list[Problem]:
+    """Deduplicate problems: report an unknown metric, or a missing allowance, at the first of its places only."""
     unknown = {problem.found.removeprefix(_UNKNOWN) for problem in problems if problem.found.startswith(_UNKNOWN)}
     told: dict[object, list[Problem]] = {}
     for problem in dict.fromkeys(problems):
@@ -112,7 +112,7 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     metrics = tuple(_metric(name, place) for name, place in root.at("metrics").named())
     root.at("metrics").keys(required=(), optional=[metric.name for metric in metrics], what="metric")
     if not metrics:
-        # nothing that names a metric can be judged
+        # Without valid metrics, nothing that names a metric can be validated.
         if root.has("metrics"):
             root.at("metrics").problem("at least one metric")
         return None
@@ -189,7 +189,7 @@ def _metric(name: str, place: Place) -> Metric:
     elif place.has("carries"):
         place.at("carries").problem("no key `carries` on a counter")
     unit_size = place.at("unit_size").decimal(Decimal(1))
-    # a unit smaller than the base unit would leave a large quantity without room for its decimals
+    # A unit below the base unit would leave no room for the decimals of a large quantity.
     if not 1 <= unit_size <= 10**15 or decimals(unit_size) > 9:
         place.at("unit_size").problem("a number from 1 to 10^15, of at most 9 decimals")
         unit_size = Decimal(1)
@@ -198,10 +198,10 @@ def _metric(name: str, place: Place) -> Metric:
     return Metric(
         name=name,
         event=place.at("event").text(""),
-        kind=kind,  # type: ignore[arg-type] # `choice` has checked it against the two literals
-        measure=measure,  # type: ignore[arg-type] # likewise
+        kind=kind,  # type: ignore[arg-type] # `choice` has checked it against the two literals.
+        measure=measure,  # type: ignore[arg-type] # As above.
         value=tuple(value.split(".")) if value and measure != "count" else None,
-        carries=carries,  # type: ignore[arg-type] # likewise
+        carries=carries,  # type: ignore[arg-type] # As above.
         unit=place.at("unit").text("", empty=True) or None,
         unit_size=unit_size,
         title=place.at("title").text("", empty=True) or name.replace("_", " ").capitalize(),
@@ -239,12 +239,12 @@ def _version(place: Place, metrics: tuple[Metric, ...]) -> Terms:
     names = [metric.name for metric in metrics]
     triggers = tuple(item.choice(names) for item in place.at("auto_upgrade_on").items())
     for metric in metrics if place.has("allowances") else ():
-        # Rule 5: every metric stands in every package's allowances
+        # Rule 5: every metric needs an allowance in every package.
         if metric.name not in allowances:
             place.at("allowances").problem(
                 f"{_LACKS_ALLOWANCE}{metric.name} (a number, or null for unlimited)", found="none"
             )
-        # rule 5: a finite allowance with neither tariff nor trigger must say that its excess is free
+        # rule 5: a finite allowance without tariff or trigger must be declared free
         elif allowances[metric.name] is not None and metric.name not in overage and metric.name not in triggers:
             place.problem(
                 f"a tariff for {metric.name} in `overage`, or `none` there, or its name in `auto_upgrade_on`",
@@ -268,7 +268,7 @@ def _allowances(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Decimal 
         if name in by_name:
             before = item.reported()
             quantity = None if item.is_null() else item.quantity(by_name[name].unit_size, MAXIMUM_QUANTITY)
-            # of what cannot be read nothing follows
+            # An unreadable value has no follow-up problems.
             allowances[name] = quantity if item.reported() == before else None
     return allowances
 
@@ -314,7 +314,7 @@ def _tariff(place: Place, metric: Metric) -> Tariff:
         place.at("tiers").problem("tiers of which the last, and only the last, is open (`up_to: null`)")
     elif finite != sorted(set(finite)) or any(bound <= 0 for bound in finite):
         place.at("tiers").problem("tiers whose `up_to` rise, from above 0")
-    return Tariff(model, None, None, tiers, minimum, maximum)  # type: ignore[arg-type] # `choice` has checked the model
+    return Tariff(model, None, None, tiers, minimum, maximum)  # type: ignore[arg-type] # `choice` has checked the model.
 
 
 def _tier(place: Place, model: str, metric: Metric) -> Tier:
@@ -336,7 +336,7 @@ def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metri
     if not any(place.has(part) for part in parts):
         place.problem(f"at least one of {', '.join(parts)}", found="an agreement that names nothing")
     for part in parts:
-        # what is null or empty changes nothing, and looks as if it did
+        # A null or empty part would change nothing, but looks as if it did.
         if place.has(part) and (place.at(part).is_null() or place.at(part).is_empty_mapping()):
             place.at(part).problem("what is agreed, or no such key")
     price = place.at("price")
@@ -357,8 +357,8 @@ def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metri
     )
 
 
-def _refuse_silent_agreements(places: Place, catalogue: Catalogue) -> None:
-    """Agreements keep rule 5 too: an allowance that ends needs a tariff, a trigger or the word `none`."""
+def _refuse_undeclared_excess(places: Place, catalogue: Catalogue) -> None:
+    """Agreements follow rule 5 too: an allowance that ends needs a tariff, a trigger or the word `none`."""
     periods = terms_periods(catalogue)
     for place, agreement in zip(places.items(), catalogue.agreements, strict=True):
         theirs = [

@@ -1,6 +1,6 @@
-"""The files of accounts, requests and payments: which there are, and their rows as text, whatever they are written in.
+"""Input files of accounts, requests and payments: discovery, and rows as text columns.
 
-A table is one file or a folder of them, CSV, JSON lines or Parquet.
+A table is one file or a folder of files: CSV, JSON lines or Parquet.
 """
 
 import codecs
@@ -23,7 +23,7 @@ from billing.store.home import Home
 ENDINGS: Final = (".csv", ".jsonl", ".parquet")
 EXPECTED_FILES: Final = "one file or a folder of files that end in .csv, .jsonl or .parquet"
 
-# a member's name in a line of JSON, with what follows it
+# Match a member's name in a line of JSON, up to the colon.
 _MEMBER = r'"[^"\\]{1,60}"[ \t]*:'
 _BYTE_ORDER_MARK: Final = "\ufeff"
 _BYTE_ORDER_MARKS: Final = (
@@ -34,7 +34,7 @@ _BYTE_ORDER_MARKS: Final = (
 
 
 def input_files(home: Home, name: str) -> list[Path]:
-    """The files of a table: that of its name, with each ending, then those of the folder of its name, sorted."""
+    """Files of a table: the one named after it, per extension, then those in the folder named after it, sorted."""
     folder = home.landing / name
     single = [home.landing / f"{name}{ending}" for ending in ENDINGS]
     inside = sorted(folder.iterdir()) if folder.is_dir() else []
@@ -51,14 +51,14 @@ def input_files(home: Home, name: str) -> list[Path]:
 def read_rows(
     files: Sequence[Path], columns: Sequence[str], identity: str, home: Home, encoding: str, warnings: list[str]
 ) -> pl.DataFrame:
-    """The rows of all files as text columns, with file, row, text and parsed; empty text is null.
+    """Rows of all files as text columns, with file, row, text and parsed; empty text is null.
 
-    A name that looks like that of a column which is not there is told in `warnings`: it may be misspelt.
+    An unknown column name that resembles a missing column is reported in `warnings` as a possible misspelling.
 
     Parameters
     ----------
     encoding
-        Of CSV files that are not UTF-8, as the catalogue names it; empty where it names none.
+        Encoding of CSV files that are not UTF-8, from the catalogue; empty when not set.
 
     Raises
     ------
@@ -81,12 +81,12 @@ def read_rows(
         .with_columns(pl.col(column).str.strip_chars() for column in columns)
         .with_columns(pl.when(pl.col(column) != "").then(column) for column in columns)
     )
-    # `reason` is taken by the reason for setting a row aside
+    # `reason` is the reject reason: rename the input's own column.
     return stripped.rename({"reason": "stated_reason"}) if "reason" in columns else stripped
 
 
 def _misspelt(names: Sequence[str], columns: Sequence[str]) -> list[str]:
-    """Of the names in a file those that are no column and look like one that is missing, in words."""
+    """Warnings about unknown names in a file that resemble a missing column."""
     missing = [column for column in columns if column not in names]
     found = []
     for name in names:
@@ -98,7 +98,7 @@ def _misspelt(names: Sequence[str], columns: Sequence[str]) -> list[str]:
 
 
 def _read_one(path: Path, columns: Sequence[str], identity: str, encoding: str) -> tuple[pl.DataFrame, list[str]]:
-    """row, text, parsed and the columns of one file, and the names of what stands in it.
+    """row, text, parsed and the columns of one file, and the column names it has.
 
     Raises
     ------
@@ -126,9 +126,9 @@ def _read_one(path: Path, columns: Sequence[str], identity: str, encoding: str) 
 
 
 def read_csv(path: Path, encoding: str) -> pl.DataFrame:
-    """A CSV file as text columns and `_parsed`: a row with more or fewer fields than the header is not parsed.
+    """A CSV file as text columns and `_parsed`: false for rows whose field count differs from the header.
 
-    Lines end in LF, CR LF or CR; a byte order mark at the start of a line is no part of it (rule 26).
+    Lines end in LF, CR LF or CR; a byte order mark at the start of a line is ignored (rule 26).
 
     Parameters
     ----------
@@ -138,7 +138,7 @@ def read_csv(path: Path, encoding: str) -> pl.DataFrame:
     Raises
     ------
     ValueError
-        When two columns have the same name, or the file is written in no encoding that is known.
+        When two columns have the same name, or no known encoding fits the file.
     """
     text = _text_lines(_decoded(path.read_bytes(), encoding))
     if not text.strip():
@@ -153,22 +153,22 @@ def read_csv(path: Path, encoding: str) -> pl.DataFrame:
         frame = pl.read_csv(text.encode(), infer_schema=False, glob=False)
     except (ComputeError, NoDataError):
         return _read_broken_csv(text)
-    # the fast reader fills what a short row lacks, and takes a blank line for one
+    # Polars pads short rows, and reads a blank line as a row.
     if frame.to_series(-1).null_count() and not _has_whole_rows(text, len(header)):
         return _read_broken_csv(text)
     return frame.rename(str.strip).with_columns(_parsed=pl.lit(True))
 
 
 def _decoded(content: bytes, encoding: str) -> str:
-    """The text of a CSV file: in the encoding of its byte order mark, else UTF-8, else what the catalogue names.
+    """Decode a CSV file: by its byte order mark, else as UTF-8, else in the encoding that the catalogue names.
 
     Raises
     ------
     ValueError
-        Naming line and byte of what cannot be read.
+        With line and byte of the first undecodable byte.
     """
     marked = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), None)
-    # what such an encoding writes can be taken for UTF-8, and has NUL or escape characters then
+    # Text in such an encoding can be valid UTF-8, but then has NUL or escape characters: try it first.
     named_first = _is_not_eight_bits(encoding) and (b"\0" in content or b"\x1b" in content)
     tried = [marked] if marked else [encoding] if named_first else ["utf-8", *([encoding] if encoding else [])]
     for name in tried:
@@ -187,33 +187,33 @@ def _decoded(content: bytes, encoding: str) -> str:
 
 
 def _is_not_eight_bits(encoding: str) -> bool:
-    """Whether an encoding writes more than a byte for "a", or all other letters in bytes of seven bits."""
+    """Whether an encoding is multi-byte for "a" (UTF-16), or writes other letters in bytes of seven bits (UTF-7)."""
     return bool(encoding) and ("a".encode(encoding) != b"a" or "é東Ж".encode(encoding, errors="ignore").isascii())
 
 
 def _text_lines(text: str) -> str:
-    """The text without byte order marks at the start of its lines, and with line ends that every reader knows."""
+    """The text with uniform line ends, and without byte order marks at the start of lines."""
     if _BYTE_ORDER_MARK in text:
         text = re.sub(rf"(\A|[\r\n]){_BYTE_ORDER_MARK}+", r"\1", text)
     if "\r" in text and ("\n" not in text or '"' not in text):
-        # between quotation marks a line end may be part of a value
+        # Leave line ends between quotation marks: they may be part of a value.
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     return text
 
 
 def _has_whole_rows(text: str, width: int) -> bool:
-    """Whether every line has all its fields; false where quotation marks leave that open."""
+    """Whether every line has all its fields; false when quotation marks make that uncertain."""
     return '"' not in text and bool(
         (pl.Series(text.rstrip("\r\n").split("\n")).str.count_matches(",", literal=True) == width - 1).all()
     )
 
 
 def _read_broken_csv(text: str) -> pl.DataFrame:
-    """As `read_csv`, row by row, so that one broken row costs that row only."""
+    """As `read_csv`, row by row: a broken row costs only itself."""
     rows = csv.reader(io.StringIO(text, newline=""))
     header = [name.strip() for name in next(rows, [])]
     width = len(header)
-    # a blank line is no row
+    # Skip blank lines.
     fields = [row for row in rows if row and row != [""]]
     return pl.DataFrame(
         [[*(row + [""] * width)[:width], len(row) == width] for row in fields],

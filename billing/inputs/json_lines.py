@@ -1,4 +1,4 @@
-"""Reading JSON lines into columns of text, bad lines kept apart."""
+"""JSON lines reader for small files: text columns, bad lines marked as not parsed."""
 
 import json
 import re
@@ -11,21 +11,20 @@ import polars as pl
 from polars.exceptions import ComputeError, ShapeError
 
 _CHUNK = 20_000
-# the fast reader fails a whole column at one bad line, reads a number through a binary float and half a surrogate as
-# nothing: it gets lines that begin as an object, in whole characters without escapes, whose numbers are short and whole
+# Polars fails a whole column at one bad line and reads numbers as floats: give it only lines that start an object,
+# without escapes or replacement characters, whose numbers are short integers.
 _NEEDS_CARE: Final = r"^\s*[^{\s]|\x{FFFD}|\\u|[\d.]{15,}|[:,\[]\s*-?[0-9]+[.eE]|[:,\[]\s*-0"
 _EXPONENT: Final = re.compile(r"[^eE]+[eE][+-]?[0-9]{1,2}")
 
 
 def read_json_lines(path: Path, members: Sequence[str]) -> pl.DataFrame:
-    """The objects of a file of JSON lines, each member as the text that was written.
+    """Read a file of JSON lines, each member as the text that was written.
 
     Returns
     -------
     polars.DataFrame
-        row (Int64, the line's number from 1), text (the line), parsed (Boolean) and a String column per member: a
-        number keeps its value, null and missing are null, a list or an object is its JSON text. Blank lines are no
-        rows.
+        row (Int64, line number from 1), text (the line), parsed (Boolean) and a String column per member: a number
+        keeps its value, null and missing are null, a list or an object is its JSON text. Blank lines are no rows.
 
     Raises
     ------
@@ -33,7 +32,7 @@ def read_json_lines(path: Path, members: Sequence[str]) -> pl.DataFrame:
         When the file cannot be read.
     """
     content = path.read_bytes().decode("utf-8", errors="replace")
-    # a carriage return cannot stand in JSON text, so where there is no other line end it is one
+    # JSON text cannot contain a raw carriage return: without newlines it must be the line end.
     lines = content.split("\n" if "\n" in content else "\r")
     frame = (
         pl.DataFrame({"text": lines}, schema={"text": pl.String})
@@ -41,23 +40,23 @@ def read_json_lines(path: Path, members: Sequence[str]) -> pl.DataFrame:
         .select(pl.col("row").cast(pl.Int64), pl.col("text").str.strip_chars_start("\ufeff").str.strip_chars_end("\r"))
         .filter(pl.col("text").str.strip_chars() != "")
     )
-    chunks = [_decoded(chunk, members) for chunk in frame.iter_slices(_CHUNK)]
+    chunks = [_decode(chunk, members) for chunk in frame.iter_slices(_CHUNK)]
     schema = {"row": pl.Int64, "text": pl.String, "parsed": pl.Boolean} | dict.fromkeys(members, pl.String)
     return pl.concat(chunks) if chunks else pl.DataFrame(schema=schema)
 
 
-def _decoded(chunk: pl.DataFrame, members: Sequence[str]) -> pl.DataFrame:
-    """The chunk decoded by the fast reader, or row by row; both must read a line alike, whatever stands beside it."""
+def _decode(chunk: pl.DataFrame, members: Sequence[str]) -> pl.DataFrame:
+    """Decode a chunk by Polars, or line by line; both must give the same result for a line."""
     if chunk.select(pl.col("text").str.contains(_NEEDS_CARE).any()).item():
-        return _decoded_one_by_one(chunk, members)
+        return _decode_one_by_one(chunk, members)
     shape = pl.Struct(dict.fromkeys(members, pl.String))
     try:
         return chunk.with_columns(parsed=pl.lit(True), _object=pl.col("text").str.json_decode(shape)).unnest("_object")
     except (ComputeError, ShapeError):
-        return _decoded_one_by_one(chunk, members)
+        return _decode_one_by_one(chunk, members)
 
 
-def _decoded_one_by_one(chunk: pl.DataFrame, members: Sequence[str]) -> pl.DataFrame:
+def _decode_one_by_one(chunk: pl.DataFrame, members: Sequence[str]) -> pl.DataFrame:
     nothing: list[str | None] = [None] * len(members)
     rows = [_members(text, members) for text in chunk["text"]]
     columns = zip(*(row or nothing for row in rows), strict=True)
@@ -68,18 +67,18 @@ def _decoded_one_by_one(chunk: pl.DataFrame, members: Sequence[str]) -> pl.DataF
 
 
 def _members(text: str, members: Sequence[str]) -> list[str | None] | None:
-    """The members of one object as text; None where the line is no object."""
+    """Members of one object as text; None when the line is no object."""
     if "\N{REPLACEMENT CHARACTER}" in text:
         return None
     try:
-        # numbers stay text: no float, no limit on digits
+        # Keep numbers as text: no float, no limit on digits.
         value = json.loads(
             text, parse_float=_plain, parse_int=str, parse_constant=_refuse, object_pairs_hook=_first_of_each
         )
         if not isinstance(value, dict):
             return None
         found = [_text(value.get(member)) for member in members]
-        # half of a surrogate pair is no character, and no column can hold it
+        # Reject lone surrogates: no column can hold them.
         "".join(member or "" for member in found).encode()
     except (ValueError, RecursionError):
         return None
@@ -87,7 +86,7 @@ def _members(text: str, members: Sequence[str]) -> list[str | None] | None:
 
 
 def _plain(number: str) -> str:
-    """1e2 as 100; an exponent out of all measure stays, and is no plain number to anyone."""
+    """Expand an exponent: 1e2 becomes 100; an excessive one stays and fails validation."""
     return format(Decimal(number), "f") if _EXPONENT.fullmatch(number) else number
 
 

@@ -1,4 +1,4 @@
-"""Read payments: charges and what became of them (rules 16 and 28)."""
+"""Reader of payments: charges and their outcomes (rules 16 and 28)."""
 
 from typing import Final
 

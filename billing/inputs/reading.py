@@ -1,7 +1,7 @@
-"""Read what is given beside usage: accounts, requests, payments and tax rates (rules 11, 24, 26 and 27).
+"""Reader of all inputs except usage: accounts, requests, payments and tax rates (rules 11, 24, 26 and 27).
 
-A row that is wrong is set aside with its reason and never stops the rest. A file that cannot be read at all, or a
-wrong tax table, is refused before anything is computed: a cancellation or a tax left out is money that is wrong.
+A wrong row is rejected with its reason, and the rest is read. An unreadable file or a wrong tax table is refused before
+any computation: a lost cancellation or tax would make amounts wrong.
 """
 
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from billing.model.tables import REJECTS
 from billing.store.home import Home
 
 INPUTS: Final = ("accounts", "requests", "payments")
-"""The tables that are one file or a folder of them."""
+"""Tables that are one file or a folder of files."""
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """The valid rows, what was set aside, and what to tell.
+    """Valid input rows, rejects and warnings.
 
     Attributes
     ----------
@@ -41,9 +41,9 @@ class Inputs:
     rejects
         As the table REJECTS.
     unusable
-        The files that hold rows of which none counts, in words.
+        Messages about files of which no row counts.
     known_accounts
-        account_id, sorted: accounts with a row, and those to which something was issued.
+        account_id, sorted: accounts with a row, and accounts with issued documents.
     """
 
     accounts: pl.DataFrame
@@ -57,17 +57,17 @@ class Inputs:
 
 
 def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = None) -> Inputs:
-    """Read everything in the landing folder that is no usage and no catalogue.
+    """Read everything in the landing folder except usage and catalogue.
 
     Parameters
     ----------
     billed
-        account_id: accounts to which something was issued. Their requests and payments count without a row, too.
+        account_id: accounts with issued documents. Their requests and payments count even without an account row.
 
     Raises
     ------
     RefusedError
-        When there is no accounts file, a file cannot be read, or the tax table is wrong; every problem is named.
+        When there is no accounts file, a file cannot be read, or the tax table is wrong; lists every problem.
     """
     noticed = RowsRead()
     accounts = read_accounts(home, catalogue, noticed)

@@ -1,4 +1,4 @@
-"""Read requests: what customers asked for, and when (rule 28)."""
+"""Reader of requests: what customers ask for, and when (rule 28)."""
 
 from typing import Final
 

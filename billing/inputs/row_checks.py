@@ -1,4 +1,4 @@
-"""Checks of rows that are shared: a wrong row is set aside with its reason (rule 27)."""
+"""Shared row checks: a wrong row is rejected with its reason (rule 27)."""
 
 import re
 from collections.abc import Sequence
@@ -35,30 +35,30 @@ LONGEST: Final = {
     "card_brand": 100,
     "card_last4": 100,
 }
-"""Characters that a text may have, so that it fits the pages and the names of files."""
+"""Longest texts in characters, so that they fit pages and file names."""
 
-# a reason, when it holds, and in words the field at fault, what was found and what was expected
+# Reason, condition, and detail: the field, what was found and what was expected.
 _Rule = tuple[RejectReason, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
 _BEHIND_ESCAPES: Final = "(a card number behind escapes: not kept)"
 _ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 _CODE_POINTS: Final = {chr(each): f"U+{each:04X}" for each in (*range(0x20), *range(0x7F, 0xA0))}
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
-# an escape may hide a digit of a value, and an exponent stand for its last ones; all other digits stand in the text
+# Look closer at rows with escapes, which may hide digits, and exponents, which may stand for trailing zeros.
 _MAYBE_HIDES_CARD_NUMBER: Final = rf"{MAYBE_CARD_NUMBER}|\\|[:,\[]\s*-?[0-9][0-9.]*[eE]"
 _ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
 
 
 @dataclass
 class RowsRead:
-    """What is told of the rows beside what they hold."""
+    """Collects rejects and warnings while rows are read."""
 
     rejects: list[pl.DataFrame] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
 
     def set_aside(self, frame: pl.DataFrame, id_column: str | None) -> None:
-        """Set the rejected rows of `frame` aside, and name the files that have no other rows (rule 22)."""
+        """Collect the rejects of `frame`, and report files of which no row counts (rule 22)."""
         rejects = set_aside(frame, id_column)
         self.rejects.append(rejects)
         reasons = rejects.group_by("file", "reason").agg(told=pl.len()).sort("file", "reason")
@@ -75,12 +75,12 @@ class RowsRead:
 
 
 def end_of_day(day: date, catalogue: Catalogue) -> datetime:
-    """The instant at which a local day ends in the billing time zone; what happens from then on is after it."""
+    """The instant at which a local day ends in the billing time zone, exclusive."""
     return datetime.combine(day + timedelta(days=1), time.min, tzinfo=catalogue.zone)
 
 
 def parse_instant(column: str) -> pl.Expr:
-    """RFC 3339 text as an instant, exact to the nanosecond; null where it is none."""
+    """Parse RFC 3339 text to an instant, exact to the nanosecond; null when invalid."""
     text = pl.col(column).str.to_uppercase().str.replace(" ", "T", literal=True)
     return pl.when(text.str.contains(_RFC3339)).then(
         text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_zone="UTC", time_unit="ns", strict=False)
@@ -88,19 +88,19 @@ def parse_instant(column: str) -> pl.Expr:
 
 
 def first_wrong_rule(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
-    """`frame` with `reason` and `detail` of the first rule whose condition holds, else null."""
+    """`frame` with `reason` and `detail` of the first rule whose condition is true, else null."""
     names = pl.coalesce(pl.when(condition.fill_null(value=False)).then(pl.lit(name)) for name, condition, _ in rules)
     details = pl.coalesce(pl.when(condition.fill_null(value=False)).then(detail) for _, condition, detail in rules)
     nothing = pl.lit(None, pl.String)
     if frame.is_empty():
         return frame.with_columns(reason=nothing, detail=nothing)
-    judged = frame.with_columns(reason=names, detail=nothing)
-    is_wrong = judged["reason"].is_not_null()
+    checked = frame.with_columns(reason=names, detail=nothing)
+    is_wrong = checked["reason"].is_not_null()
     if not is_wrong.any():
-        return judged
-    # few rows are wrong: only these are put in words
-    words = judged.filter(is_wrong).select(details.alias("detail")).to_series()
-    return judged.with_columns(judged["detail"].scatter(is_wrong.arg_true(), words))
+        return checked
+    # Format details only for wrong rows: they are few.
+    words = checked.filter(is_wrong).select(details.alias("detail")).to_series()
+    return checked.with_columns(checked["detail"].scatter(is_wrong.arg_true(), words))
 
 
 def unparseable_rule() -> _Rule:
@@ -120,7 +120,7 @@ def missing_rule(*columns: str) -> _Rule:
 
 
 def control_characters_rule(names: Sequence[str], columns: Sequence[str]) -> list[_Rule]:
-    """No control character may stand in ids and names; NUL, which a server's register cannot hold, in no column."""
+    """Reject control characters in ids and names; reject NUL, which PostgreSQL cannot store, in every column."""
     rules: list[_Rule] = []
     for column in ("stated_reason" if each == "reason" else each for each in columns):
         found = pl.col(column).str.extract(r"(\p{Cc})" if column in names else r"(\x00)")
@@ -131,7 +131,7 @@ def control_characters_rule(names: Sequence[str], columns: Sequence[str]) -> lis
 
 
 def too_long_rule(columns: Sequence[str]) -> _Rule:
-    # `reason` is taken by the reason for setting a row aside
+    # `reason` is the reject reason: the input's own column is `stated_reason`.
     read = {"stated_reason" if column == "reason" else column: column for column in columns if column in LONGEST}
     lengths = {name: pl.col(name).str.len_chars() for name in read}
     beyond = {name: length > LONGEST[read[name]] for name, length in lengths.items()}
@@ -180,7 +180,7 @@ def card_number_rule() -> _Rule:
 
 
 def hides_card_number(frame: pl.DataFrame) -> pl.Series:
-    """has_card_number: whether a row carries what is a card number (rule 11)."""
+    """has_card_number: whether a row holds a card number (rule 11)."""
     values = pl.concat_str(pl.exclude("_place", "row", "text", "parsed", "file"), separator="\n", ignore_nulls=True)
     suspects = (
         frame.with_row_index("_place")
@@ -194,23 +194,23 @@ def hides_card_number(frame: pl.DataFrame) -> pl.Series:
 
 
 def resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:
-    """Mark repeats of an identity (rule 26): the first valid row holds, an equal one repeats it, another conflicts."""
+    """Mark repeated identities (rule 26): the first valid row counts, equal ones are duplicates, others conflict."""
     renamed = ["stated_reason" if column == "reason" else column for column in content]
     compared = ["instant" if column == "at" else "money" if column == "amount" else column for column in renamed]
     valid = pl.col("reason").is_null()
-    # few rows repeat an identity: only these are compared, which takes far longer than to find them
+    # Compare contents only for repeated ids: finding them is cheap, comparing is not.
     key = pl.when(valid).then(identity)
     repeated = frame.with_row_index("_place").filter(valid & key.is_duplicated())
     first = pl.struct(compared).first().over(identity, order_by="_place")
     is_first = pl.int_range(pl.len()).over(identity, order_by="_place") == 0
-    judged = repeated.select(
+    checked = repeated.select(
         "_place",
         _repeats=~is_first & pl.struct(compared).eq_missing(first),
         _conflicts=~is_first & pl.struct(compared).ne_missing(first),
     )
     return (
         frame.with_row_index("_place")
-        .join(judged, on="_place", how="left", maintain_order="left")
+        .join(checked, on="_place", how="left", maintain_order="left")
         .with_columns(
             duplicate=pl.col("_repeats").fill_null(value=False),
             reason=pl.when("_conflicts").then(pl.lit(RejectReason.CONFLICTING)).otherwise("reason"),
@@ -223,12 +223,12 @@ def resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str])
 
 
 def set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
-    """Rejected rows as REJECTS, card numbers masked."""
+    """Rejected rows in the schema of REJECTS, card numbers masked."""
     rejected = frame.filter(pl.col("reason").is_not_null())
     masked = {name: mask_card_number_column(rejected[name]) for name in ("text", "account_id", "detail")}
     places = rejected["has_card_number"].arg_true()
     before, after = rejected["text"].gather(places), masked["text"].gather(places)
-    # an escape hides the number from masking, not from whoever reads it
+    # Decode escapes before masking: they hide a number from the pattern, but not from a reader.
     hidden = [
         one == other or contains_card_number(_without_escapes(other)) for one, other in zip(before, after, strict=True)
     ]
@@ -249,7 +249,7 @@ def set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:
 
 
 def _without_escapes(text: str) -> str:
-    """JSON text with the characters that escapes such as \\u0034 stand for."""
+    """JSON text with escapes such as \\u0034 decoded."""
     return _ESCAPE.sub(lambda escape: chr(int(escape[1], 16)), text)
 
 

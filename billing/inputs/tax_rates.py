@@ -1,4 +1,4 @@
-"""Reading the tax table, landing/tax_rates.csv (rules 24 and 28)."""
+"""Reader of the tax table, landing/tax_rates.csv (rules 24 and 28)."""
 
 import csv
 import re
@@ -25,11 +25,11 @@ TAX_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 }
 
 LONGEST_NAME: Final = 500
-"""Characters that the name of a tax may have, so that it fits a page."""
+"""Longest name of a tax in characters, so that it fits a page."""
 
 
 def read_tax_rates(path: Path, encoding: str) -> pl.DataFrame:
-    """The tax table, refused as a whole when a row is wrong (rules 24 and 28)."""
+    """Read the tax table; refuse all of it when a row is wrong (rules 24 and 28)."""
     if not path.is_file():
         return pl.DataFrame(schema=TAX_SCHEMA)
     problems: list[Problem] = []
@@ -59,7 +59,7 @@ def read_tax_rates(path: Path, encoding: str) -> pl.DataFrame:
         if not name:
             problems.append(Problem(path.name, f"{place}, name", "nothing", "the name of the tax"))
         try:
-            # the standard library reads 20260101 and weeks as well
+            # `fromisoformat` also accepts 20260101 and weeks.
             date.fromisoformat(since if re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", since or "") else "")
         except ValueError:
             problems.append(Problem(path.name, f"{place}, effective_from", repr(since), "a date, YYYY-MM-DD"))

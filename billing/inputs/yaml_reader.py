@@ -1,6 +1,6 @@
-"""Reading a YAML file so that every complaint about it names the line, the place, what was found and what was expected.
+"""Typed YAML reader: reports every problem with line, place, found and expected.
 
-Plain numbers with a point stay the text that was written, so 99.10 never becomes a binary float.
+Plain numbers with a point stay text, so 99.10 never becomes a binary float.
 """
 
 import difflib
@@ -18,26 +18,26 @@ from billing.model.errors import Problem
 from billing.model.money import MAXIMUM_AMOUNT
 
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?")
-# what a line of a page can show, and any pattern
+# Longest text that fits a line of a page, and any pattern.
 LONGEST_TEXT = 2_000
 _MISSING = yaml.ScalarNode("tag:yaml.org,2002:null", "")
 _NULL = "tag:yaml.org,2002:null"
 
 
 def decimals(value: Decimal) -> int:
-    """How many decimals a number needs: 1 for 3.10, 0 for 3000."""
+    """Number of decimals of a number: 1 for 3.10, 0 for 3000."""
     _, digits, exponent = value.as_tuple()
     zeros = next((zeros for zeros, digit in enumerate(reversed(digits)) if digit != 0), len(digits))
     return max(0, -int(exponent) - zeros)
 
 
 def nearest(name: str, known: Sequence[str]) -> str | None:
-    """The known name that a misspelt one looks like."""
+    """The known name closest to a misspelt one."""
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None)
 
 
 def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | None":
-    """The root of a YAML document; problems found while reading are added to `problems`."""
+    """Parse a YAML document and return its root; adds problems to `problems`."""
     try:
         node = yaml.compose(content, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -58,7 +58,7 @@ def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | No
 
 
 class Place:
-    """A place in the document: reads its value, or reports what is wrong with it and returns a stand-in."""
+    """A place in the document: reads its value, or reports a problem and returns a default."""
 
     def __init__(
         self, file: str, path: str, node: yaml.Node, problems: list[Problem], nearest: yaml.Node | None = None
@@ -67,11 +67,11 @@ class Place:
         self._path = path
         self._node = node
         self._problems = problems
-        # what is missing has no line of its own: it is reported at the mapping it is missing from
+        # Report a missing value at its mapping: it has no line of its own.
         self._nearest = nearest or node
 
     def problem(self, expected: str, found: str | None = None) -> None:
-        """Report this place."""
+        """Report a problem at this place."""
         mark = self._nearest.start_mark
         line = f"line {mark.line + 1}, " if mark else ""
         self._problems.append(
@@ -81,7 +81,7 @@ class Place:
     def keys(self, required: Sequence[str], optional: Sequence[str], what: str = "key") -> None:
         """Report missing, unknown and repeated keys.
 
-        An unknown key that looks like one that is missing is that one, misspelt: it is told once, and read as such.
+        Treat an unknown key that resembles a missing one as a misspelling: report it once, and read it.
         """
         if self._missing() or self.is_null():
             entries: list[tuple[yaml.Node, yaml.Node]] = []
@@ -109,7 +109,7 @@ class Place:
                 self.problem(f"a {what} `{name}`", found="none")
 
     def reported(self) -> int:
-        """How many problems of the document have been reported so far."""
+        """Number of problems reported in the document so far."""
         return len(self._problems)
 
     def has(self, key: str) -> bool:
@@ -117,7 +117,7 @@ class Place:
         return not self.at(key)._missing()
 
     def at(self, key: str) -> "Place":
-        """The place of a key; a missing one reads as null."""
+        """The place of a key; a missing key reads as null."""
         node = _MISSING
         if isinstance(self._node, yaml.MappingNode):
             node = next((value for name, value in self._node.value if name.value == key), _MISSING)
@@ -125,7 +125,7 @@ class Place:
         return Place(self._file, f"{self._path}.{key}" if self._path else key, node, self._problems, nearest)
 
     def items(self) -> Iterator["Place"]:
-        """The places of a list's items."""
+        """The places of the items of a list."""
         if self._missing() or self.is_null():
             return
         if not isinstance(self._node, yaml.SequenceNode):
@@ -135,7 +135,7 @@ class Place:
             yield Place(self._file, f"{self._path}[{index}]", node, self._problems)
 
     def named(self) -> Iterator[tuple[str, "Place"]]:
-        """The keys of a mapping and their places."""
+        """The keys of a mapping with their places."""
         if isinstance(self._node, yaml.MappingNode):
             for key, _ in self._node.value:
                 yield str(key.value), self.at(str(key.value))
@@ -143,23 +143,23 @@ class Place:
             self.problem("a mapping of keys")
 
     def is_null(self) -> bool:
-        """Whether null stands here."""
+        """Whether the value is null."""
         return bool(self._node.tag == _NULL)
 
     def is_text(self, text: str) -> bool:
-        """Whether exactly this text stands here."""
+        """Whether the value is exactly this text."""
         return isinstance(self._node, yaml.ScalarNode) and self._node.value == text
 
     def is_mapping(self) -> bool:
-        """Whether a mapping stands here."""
+        """Whether the value is a mapping."""
         return isinstance(self._node, yaml.MappingNode)
 
     def is_empty_mapping(self) -> bool:
-        """Whether a mapping without keys stands here."""
+        """Whether the value is a mapping without keys."""
         return isinstance(self._node, yaml.MappingNode) and not self._node.value
 
     def text(self, default: str, *, empty: bool = False) -> str:
-        """A text; with `empty`, nothing at all is fine and reads as the default."""
+        """Read a text; with `empty`, a missing value is valid and reads as the default."""
         if (self._missing() or self.is_null()) and empty:
             return default
         value = self._scalar()
@@ -173,18 +173,18 @@ class Place:
         return value
 
     def choice(self, options: Sequence[str], default: str | None = None) -> str:
-        """One of the options."""
+        """Read one of the options."""
         if self._missing() and default is not None:
             return default
         value = self._scalar()
         if value is None or value not in options or self.is_null():
             self.problem(f"one of: {', '.join(options)}", found="none" if self._missing() else None)
-            # a misspelt one is read as the one that is meant, so that nothing that follows from it is told as well
+            # Read a misspelt option as the one meant, to avoid follow-up problems.
             return nearest(value or "", options) or default or (options[0] if options else "")
         return value
 
     def integer(self, default: int, least: int, most: int) -> int:
-        """A whole number within bounds."""
+        """Read a whole number within bounds."""
         value = self._scalar()
         if self._missing():
             return default
@@ -194,7 +194,7 @@ class Place:
         return int(value)
 
     def boolean(self, *, default: bool) -> bool:
-        """true or false."""
+        """Read true or false."""
         if self._missing():
             return default
         if self._node.tag != "tag:yaml.org,2002:bool":
@@ -203,12 +203,12 @@ class Place:
         return str(self._node.value).lower() in ("true", "yes", "on")
 
     def date(self, default: date) -> date:
-        """A date, YYYY-MM-DD."""
+        """Read a date, YYYY-MM-DD."""
         value = self._scalar()
         if self._missing():
             return default
         try:
-            # the standard library reads weeks (2026-W01-1) too, which are as long
+            # `fromisoformat` also accepts weeks (2026-W01-1), which have the same length.
             if value is None or not re.fullmatch("[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
                 raise ValueError
             return date.fromisoformat(value)
@@ -217,7 +217,7 @@ class Place:
             return default
 
     def decimal(self, default: Decimal) -> Decimal:
-        """A plain decimal number, exactly as written."""
+        """Read a plain decimal number, exactly as written."""
         value = self._scalar()
         if self._missing():
             return default
@@ -227,7 +227,7 @@ class Place:
         return Decimal(value)
 
     def amount(self, default: Decimal) -> Decimal:
-        """An amount of money: not negative, below 10^14, of at most 12 decimals."""
+        """Read an amount of money: not negative, below 10^14, at most 12 decimals."""
         value = self.decimal(default)
         if not 0 <= value < MAXIMUM_AMOUNT or decimals(value) > 12:
             self.problem("an amount from 0 to below 10^14, of at most 12 decimals")
@@ -235,9 +235,9 @@ class Place:
         return value
 
     def quantity(self, unit_size: Decimal, maximum: Decimal) -> Decimal:
-        """A quantity in units, exact to 18 decimals of the unit and 9 of the base unit."""
+        """Read a quantity in units, exact to 18 decimals of the unit and 9 of the base unit."""
         value = self.decimal(Decimal(0))
-        with localcontext(prec=100):  # the default would round the product of two long numbers
+        with localcontext(prec=100):  # The default precision would round the product of two long numbers.
             base = value * unit_size
         if value < 0 or base >= maximum or decimals(value) > 18 or decimals(base) > 9:
             self.problem(
@@ -247,11 +247,11 @@ class Place:
         return value
 
     def time_zone(self) -> str:
-        """The IANA name of a time zone."""
+        """Read an IANA time zone name."""
         value = self.text("UTC")
         try:
             ZoneInfo(value)
-            # a few names are known to one of the two only ("localtime"), and both compute dates
+            # Polars and zoneinfo must both know the name ("localtime" is unknown to one): both compute dates.
             pl.Series([0], dtype=pl.Datetime("ns", "UTC")).dt.convert_time_zone(value)
         except (ZoneInfoNotFoundError, ValueError, OSError, ComputeError):
             self.problem("the IANA name of a time zone, such as Europe/Berlin")
@@ -259,10 +259,10 @@ class Place:
         return value
 
     def encoding(self) -> str:
-        """The name of a text encoding."""
+        """Read the name of a text encoding."""
         value = self.text("utf-8")
         try:
-            # codecs that turn bytes into bytes are no encodings of text
+            # Bytes-to-bytes codecs are not text encodings.
             if not isinstance(b"a".decode(value, errors="replace"), str):
                 raise LookupError
         except (LookupError, UnicodeError):
@@ -271,7 +271,7 @@ class Place:
         return value
 
     def country(self) -> str:
-        """An ISO 3166-1 alpha-2 code."""
+        """Read an ISO 3166-1 alpha-2 code."""
         value = self.text("US")
         if not re.fullmatch(r"[A-Z]{2}", value):
             self.problem("an ISO 3166-1 alpha-2 country code, such as US")

@@ -1,1 +1,1 @@
-"""What everything speaks of: money, quantities, days, columns, the catalogue, errors. Knows no other room."""
+"""Domain model: money, quantities, days, columns, the catalogue, errors. Imports no other room."""

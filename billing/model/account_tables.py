@@ -1,4 +1,4 @@
-"""Tables of what accounts owe, pay and see: balances, allocations, collections, profiles and the journal."""
+"""Table schemas of balances, allocations, collections, profiles and the journal."""
 
 import polars as pl
 

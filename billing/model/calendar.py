@@ -1,6 +1,6 @@
-"""Billing dates: expressions over columns of dates, in the billing time zone's calendar (rules section 1).
+"""Billing calendar: expressions over date columns, in the billing time zone (rules section 1).
 
-Days are calendar days. A billing date is always derived from the original anchor, so nothing drifts.
+Derive every billing date from the original anchor, so that none drifts.
 """
 
 from datetime import date
@@ -11,29 +11,29 @@ from billing.model.columns import INSTANT
 
 
 def month_number(day: pl.Expr) -> pl.Expr:
-    """Months since year 0, January being 0: differences of it count months."""
+    """Months since January of year 0; subtract two to count months."""
     return day.dt.year() * 12 + day.dt.month().cast(pl.Int32) - 1
 
 
 def month_of(day: pl.Expr) -> pl.Expr:
-    """The month of a date, YYYY-MM."""
+    """Month of a date, YYYY-MM."""
     return day.dt.strftime("%Y-%m")
 
 
 def first_day(month: str) -> date:
-    """The first day of a month YYYY-MM."""
+    """First day of a month YYYY-MM."""
     return date.fromisoformat(f"{month}-01")
 
 
 def months_after(month: str, count: int) -> str:
-    """The month `count` months after (before, when negative) a month YYYY-MM."""
+    """The month `count` months after (negative: before) a month YYYY-MM."""
     first = first_day(month)
     number = first.year * 12 + first.month - 1 + count
     return f"{number // 12:04d}-{number % 12 + 1:02d}"
 
 
 def months_between(first: str, last: str) -> list[str]:
-    """The months from `first` to `last`, both included; none when `last` is earlier."""
+    """Months from `first` to `last`, inclusive; empty when `last` is earlier."""
     months = [first]
     while months[-1] < last:
         months.append(months_after(months[-1], 1))
@@ -41,10 +41,9 @@ def months_between(first: str, last: str) -> list[str]:
 
 
 def midnight(day: pl.Expr, time_zone: str) -> pl.Expr:
-    """The first instant of a local day, in UTC; where clocks skip midnight, the first instant after the gap."""
+    """First instant of a local day, in UTC; where a clock change skips midnight, the first instant after the gap."""
     local = day.cast(pl.Datetime("ns"))
-    # half an hour to three hours are skipped where clocks change at midnight, a whole day where a place changed sides
-    # of the date line
+    # Clock changes at midnight skip half an hour to three hours; crossing the date line skips a whole day.
     candidates = [
         (local + pl.duration(minutes=minutes)).dt.replace_time_zone(
             time_zone, ambiguous="earliest", non_existent="null"

@@ -1,19 +1,19 @@
-"""Card numbers must not be kept: finding them in text and masking them (rule 11)."""
+"""Card number detection and masking in text (rule 11)."""
 
 import re
 from typing import Final
 
 import polars as pl
 
-# Spaces, hyphens and dashes of every width, and what cannot be seen; no line break, which parts two values.
+# Spaces, hyphens and dashes of every width, and invisible characters; no line break, which separates values.
 _BETWEEN: Final = (
     " \\-\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
     "\u2010-\u2015\u2212\ufe58\ufe63\uff0d\u00ad\u200b-\u200f\u2060\ufeff"
 )
 MAYBE_CARD_NUMBER: Final = rf"\d(?:[{_BETWEEN}]?\d){{12}}"
-"""A pattern of what is worth a closer look: thirteen digits of any script, with at most one separator between two."""
+"""Pattern of candidates: thirteen digits of any script, at most one separator between two."""
 
-# Where a text is masked, and no row refused for it, dots, slashes and underscores of every kind as well.
+# Masking accepts more separators than detection, as it rejects no row: dots, slashes and underscores of every kind.
 _BETWEEN_MASKED: Final = f"{_BETWEEN}./_\u00b7\u2022\u2027\u2044\u2215\u2219\u22c5\u3002\u30fb\uff0e\uff0f\uff3f"
 _MAYBE_MASKED: Final = rf"\d(?:[{_BETWEEN_MASKED}]?\d){{12}}|\\(?:u[0-9a-fA-F]{{4}}|/)"
 _RUN: Final = re.compile(rf"\d(?:[{_BETWEEN}]?\d)*")
@@ -30,20 +30,19 @@ def contains_card_number(text: str) -> bool:
 
 
 def mask_card_numbers(text: str) -> str:
-    """`text` with every digit of a card number but the last four replaced by `*`.
+    """Replace every digit of a card number but the last four by `*`.
 
-    Rule 11: only the brand and the last four digits of a card are ever kept.
+    Rule 11: only the brand and the last four digits of a card are ever stored.
 
-    Spaces, hyphens, dots, slashes and underscores inside the number stay where they are, and digits count in whatever
-    script they are written, and as JSON escapes (a backslash, u0034). The brands are those that can be accepted: visa,
-    mastercard, discover and amex.
+    Separators inside the number stay: spaces, hyphens, dots, slashes and underscores. Digits may be of any script, or
+    JSON escapes (a backslash, u0034). Brands are those accepted as cards: visa, mastercard, discover and amex.
     """
     masked = _MASKED_RUN.sub(_mask_run, text)
     return _mask_escaped(masked) if "\\" in masked else masked
 
 
 def _mask_escaped(text: str) -> str:
-    """A text whose card numbers, or what stands between their digits, are written as JSON escapes, masked."""
+    """Mask card numbers whose digits or separators are written as JSON escapes."""
     letters = list(_LETTER.finditer(text))
     plain = "".join(chr(int(letter[1], 16)) if letter[1] else letter[0][-1] for letter in letters)
     masked = _MASKED_RUN.sub(_mask_run, plain)
@@ -55,7 +54,7 @@ def _mask_escaped(text: str) -> str:
 
 
 def mask_card_number_column(texts: pl.Series) -> pl.Series:
-    """The texts with their card numbers masked (rule 11); nulls stay null."""
+    """Mask the card numbers in texts (rule 11); nulls stay null."""
     suspects = texts.str.contains(_MAYBE_MASKED).fill_null(value=False)
     if not suspects.any():
         return texts
@@ -66,7 +65,7 @@ def mask_card_number_column(texts: pl.Series) -> pl.Series:
 def _mask_run(run: re.Match[str]) -> str:
     """Mask the card numbers within one run of digits, spaces and hyphens.
 
-    Numbers may stand side by side ("4111 1111 1111 1111 2026"), so every group boundary may start or end one.
+    Numbers may be adjacent ("4111 1111 1111 1111 2026"), so check every group boundary as a start and an end.
     """
     text = run.group()
     places = [place for place, character in enumerate(text) if character.isdecimal()]

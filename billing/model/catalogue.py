@@ -1,4 +1,4 @@
-"""The catalogue as it is validated: packages, tariffs, agreements, metrics, policy and seller."""
+"""Validated catalogue: packages, tariffs, agreements, metrics, policy and seller."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,14 +18,14 @@ MAXIMUM_QUANTITY = Decimal(10) ** 18
 
 @dataclass(frozen=True)
 class Metric:
-    """What is measured (rule section 1).
+    """A metric: what is measured (rules section 1).
 
     Attributes
     ----------
     value
-        Path of the value from the event's root; None on a counting metric that needs none.
+        Path of the value from the event's root; None for a counting metric, which needs none.
     unit_size
-        Base units in one unit: 1000000000 where the unit is GB and events count bytes.
+        Base units per unit: 1000000000 when the unit is GB and events count bytes.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Tier:
-    """One tier of a tariff; `up_to` counts units of the excess, cumulative and inclusive; None is open."""
+    """A tier of a tariff; `up_to` is in units of the excess, cumulative and inclusive; None is open."""
 
     up_to: Decimal | None
     unit_price: Decimal
@@ -50,7 +50,7 @@ class Tier:
 
 @dataclass(frozen=True)
 class Tariff:
-    """The price of an excess (rule 3). `size` and `price` are the block model's, `tiers` the others'."""
+    """The price of an excess (rule 3). `size` and `price` belong to the block model, `tiers` to the others."""
 
     model: Literal["block", "graduated", "volume", "stairstep"]
     size: Decimal | None = None
@@ -62,14 +62,14 @@ class Tariff:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a package gives and costs from a date on: a version of the catalogue, agreements laid over it.
+    """Terms of a package from a date on: a version of the catalogue, with agreements applied.
 
     Attributes
     ----------
     allowances
-        In units, for every metric; None is unlimited.
+        In units, per metric; None is unlimited.
     overage
-        A tariff for a metric, or None where the excess is free.
+        Tariff per metric, or None when the excess is free.
     """
 
     effective_from: date
@@ -82,7 +82,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Package:
-    """A package that is sold; a larger `rank` is a larger package."""
+    """A package for sale; a larger `rank` is a larger package."""
 
     name: str
     rank: int
@@ -92,9 +92,9 @@ class Package:
 
 @dataclass(frozen=True)
 class Agreement:
-    """One account's own price, allowances or overage of a package, from a date, and up to another if there is one.
+    """An account's own price, allowances or overage for a package, in force over `[effective_from, until)`.
 
-    What it leaves out stays as the package has it. On the day `until` it holds no more.
+    Keys it leaves out are those of the package.
     """
 
     account_id: str
@@ -113,7 +113,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules a business may set for itself; the defaults are those of the contract."""
+    """Settings of a business; the defaults are those of the rules."""
 
     billing_start: date = date(2024, 1, 1)
     billing_anchor: str = "signup_day"
@@ -132,13 +132,13 @@ class Policy:
 
     @property
     def limits(self) -> Limits:
-        """How much one usage file may make of itself."""
+        """Limits on one usage file."""
         return Limits(self.longest_record_mib * MEBIBYTE, self.largest_ratio)
 
 
 @dataclass(frozen=True)
 class Seller:
-    """Who sells; stands on every document."""
+    """The seller, as printed on every document."""
 
     name: str
     address: tuple[str, ...]
@@ -155,7 +155,7 @@ class Catalogue:
     Attributes
     ----------
     encoding
-        Of CSV inputs that are not UTF-8; empty where none is named.
+        Encoding of CSV inputs that are not UTF-8; empty when not set.
     """
 
     currency: str
@@ -175,11 +175,11 @@ class Catalogue:
         return ZoneInfo(self.time_zone)
 
     def metric(self, name: str) -> Metric:
-        """The metric of that name."""
+        """Look up a metric by name."""
         return next(metric for metric in self.metrics if metric.name == name)
 
     def package(self, name: str) -> Package:
-        """The package of that name."""
+        """Look up a package by name."""
         return next(package for package in self.packages if package.name == name)
 
 
@@ -196,10 +196,10 @@ class TermsPeriod:
 
 
 def terms_periods(catalogue: Catalogue) -> list[TermsPeriod]:
-    """Every package's terms by date; an account with an agreement on a package has a history of its own there.
+    """Terms of every package by date; an account with an agreement on a package has its own history there.
 
-    Agreements in force are laid over the package's version, the latest last: each changes only what it names. When one
-    ends, what it named is again as it would be without it.
+    Apply the agreements in force to the package's version, the latest last: each overrides only the keys it names. When
+    one ends, its keys fall back to the values without it.
     """
     periods: list[TermsPeriod] = []
     for package in catalogue.packages:

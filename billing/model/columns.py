@@ -14,7 +14,7 @@ QUANTITY: Final = pl.Decimal(38, 18)
 MONEY: Final = pl.Decimal(38, 4)
 """An amount rounded to a currency's minor unit; no ISO 4217 currency has more than four decimals."""
 PRICE: Final = pl.Decimal(38, 12)
-"""A price of the catalogue, as written there."""
+"""A catalogue price, as written."""
 RATE: Final = pl.Decimal(38, 12)
 """A tax rate as a fraction: 0.2 is 20 percent."""
 INSTANT: Final = pl.Datetime("ns", "UTC")
@@ -23,7 +23,7 @@ MEASUREMENT: Final = pl.List(pl.Struct({"metric": pl.String, "quantity": QUANTIT
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, Polars type and meaning."""
+    """A column: name, Polars type and description."""
 
     name: str
     dtype: pl.DataType | type[pl.DataType]
@@ -32,14 +32,14 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the lake.
+    """A table of the lake.
 
     Attributes
     ----------
     key
-        The columns every file of the table is sorted by; together they identify a row.
+        Sort columns of every file of the table; together they identify a row.
     rows_at_once
-        The rows of a row group: what is written, and read where only a part of a file is, at once.
+        Rows per row group, the unit of a write and of a partial read.
     """
 
     name: str
@@ -55,15 +55,15 @@ class Table:
 
     @property
     def column_names(self) -> Sequence[str]:
-        """The columns in order."""
+        """Column names, in order."""
         return [column.name for column in self.columns]
 
     def empty(self) -> pl.DataFrame:
-        """No rows, all columns."""
+        """A frame with all columns and no rows."""
         return pl.DataFrame(schema=self.schema)
 
     def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """`frame` with exactly the table's columns, types and order, sorted by its key.
+        """Convert `frame` to exactly the table's columns, types and order, sorted by its key.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class Table:
         return self.fit(frame).sort(self.key)
 
     def fit(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """As `conform`, of a frame that is sorted already."""
+        """As `conform`, for a frame that is already sorted."""
         return frame.select(pl.col(column.name).cast(column.dtype) for column in self.columns)
 
 

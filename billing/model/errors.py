@@ -1,4 +1,4 @@
-"""Errors that a person can cause and mend."""
+"""Errors that users can cause and fix."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing wrong with what was given: file, place, what was found and what was expected."""
+    """One problem in the input: file, place, found and expected."""
 
     file: str
     place: str
@@ -19,7 +19,7 @@ class Problem:
 
 
 class RefusedError(Exception):
-    """Nothing was computed or written: what was given must be mended first (exit status 2)."""
+    """Invalid input: nothing was computed or written; fix it and run again (exit status 2)."""
 
     def __init__(self, message: str, problems: Sequence[Problem] = ()) -> None:
         self.message = message
@@ -28,4 +28,4 @@ class RefusedError(Exception):
 
 
 class InterruptedRunError(Exception):
-    """The work stopped part-way, and a plain second run completes it (exit status 1)."""
+    """An interrupted run: run again to complete it (exit status 1)."""

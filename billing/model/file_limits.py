@@ -1,4 +1,4 @@
-"""How much one delivered file may make of itself: settings of the catalogue's policy."""
+"""Limits on one delivered file, from the catalogue's policy."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,14 +8,14 @@ MEBIBYTE: Final = 1024 * 1024
 
 @dataclass(frozen=True)
 class Limits:
-    """The longest record, and how many times its own size a compressed file may unpack to.
+    """Largest record, and largest ratio of unpacked to compressed bytes.
 
     Attributes
     ----------
     longest_record
         Bytes of one line, CSV record or JSON record.
     largest_ratio
-        Unpacked bytes per delivered byte; held against files that unpack to more than 64 MiB.
+        Unpacked bytes per delivered byte; checked for files that unpack to more than 64 MiB.
     """
 
     longest_record: int = 16 * MEBIBYTE
@@ -23,10 +23,10 @@ class Limits:
 
     @property
     def key(self) -> str:
-        """What tells these limits from others."""
+        """Cache key of these limits."""
         return f"{self.longest_record}-{self.largest_ratio}"
 
 
 DEFAULT_LIMITS: Final = Limits()
 EXEMPT_FROM_RATIO: Final = 64 * MEBIBYTE
-"""Below this many unpacked bytes no ratio is held against a file: short repetitive files compress well."""
+"""Unpacked bytes up to which no ratio is checked: short repetitive files compress well."""

@@ -11,6 +11,6 @@ def hash_content(content: str) -> str:
 
 
 def hash_contents(contents: pl.Series) -> pl.Series:
-    """As `hash_content`, of many: content_hash."""
-    # a kernel that hashes text is not there; as bytes at least no text is made and encoded again for each
+    """SHA-256 of many contents: the series content_hash; see `hash_content`."""
+    # Polars has no SHA-256 kernel: cast to bytes to avoid a decode and encode per row.
     return pl.Series("content_hash", [hashlib.sha256(each).hexdigest() for each in contents.cast(pl.Binary)], pl.String)

@@ -1,4 +1,4 @@
-"""Currencies and the one place where money is rounded (rule 4)."""
+"""Currencies, and the one function that rounds money (rule 4)."""
 
 from decimal import Decimal
 
@@ -8,7 +8,7 @@ import polars as pl
 from billing.model.columns import MONEY
 
 MAXIMUM_AMOUNT = Decimal(10) ** 14
-"""No price, flat fee, minimum or maximum of a catalogue may reach this; amounts then fit every column with room."""
+"""Upper bound of every price, flat fee, minimum and maximum of a catalogue; leaves headroom in every column."""
 
 
 def minor_units(currency: str) -> int | None:
@@ -17,7 +17,7 @@ def minor_units(currency: str) -> int | None:
     Returns
     -------
     int or None
-        None when ISO 4217 does not know the code, or gives it no exponent (gold, test codes).
+        None when ISO 4217 does not list the code, or gives it no exponent (gold, test codes).
     """
     try:
         exponent = iso4217.Currency(currency).exponent
@@ -27,14 +27,14 @@ def minor_units(currency: str) -> int | None:
 
 
 def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> pl.Expr:
-    """The fraction rounded to `decimals` places, as MONEY.
+    """Round a fraction to `decimals` places, as MONEY.
 
     Rule 4: half away from zero, once, to the currency's minor unit.
 
     Parameters
     ----------
     numerator, denominator
-        Int128; the denominator is positive. The caller vouches for
+        Int128; the denominator is positive. The caller guarantees
         ``2 x |numerator| x 10^decimals + denominator < 2^127`` (see `billing.rules.rating`).
     """
     rounded = (numerator.abs() * (2 * 10**decimals) + denominator) // (denominator * 2) * numerator.sign()
@@ -42,6 +42,6 @@ def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> p
 
 
 def scaled_to_decimal(scaled: pl.Expr, decimals: int) -> pl.Expr:
-    """An Int128 that counts units of 10^-decimals, as an exact Decimal(38, decimals)."""
-    # a cast would multiply by the scale first, and a large integer has no room for that
+    """Reinterpret an Int128 of units of 10^-decimals as an exact Decimal(38, decimals)."""
+    # A cast multiplies by the scale first and overflows for large integers.
     return scaled.reinterpret(dtype=pl.Decimal(38, decimals))

@@ -1,4 +1,4 @@
-"""Regions of countries, told by code or by name in any spelling of letters (rule 24)."""
+"""Regions of countries, matched by code or by name in any spelling (rule 24)."""
 
 import re
 import unicodedata
@@ -9,10 +9,9 @@ import polars as pl
 
 
 def region_key(country: str, region: str) -> str:
-    """What two spellings of a region have in common: `qc`, `CA-QC`, `Quebec` and `Québec` of CA are `QC`.
+    """Canonical key of a region: `qc`, `CA-QC`, `Quebec` and `Québec` of CA are `QC`.
 
-    Codes and names are those of ISO 3166-2. A name that several regions of the country have, or that is unknown there,
-    is compared by its letters alone.
+    Codes and names are from ISO 3166-2. An unknown or ambiguous name is compared by its normalized letters only.
     """
     letters = _letters(region)
     known = _regions(country)
@@ -20,7 +19,7 @@ def region_key(country: str, region: str) -> str:
 
 
 def with_region_keys(frame: pl.DataFrame, name: str) -> pl.DataFrame:
-    """`frame` (country, region) with the column `name`: `region_key`, null where there is no region."""
+    """Add the column `name` to `frame` (country, region): `region_key`, null without a region."""
     pairs = frame.select("country", "region").unique().drop_nulls()
     keys = [region_key(country, region) for country, region in pairs.iter_rows()]
     return frame.join(
@@ -33,8 +32,8 @@ def with_region_keys(frame: pl.DataFrame, name: str) -> pl.DataFrame:
 
 @lru_cache(maxsize=256)
 def _regions(country: str) -> Mapping[str, str]:
-    """Codes of a country by the letters of codes and names; names that several have are left out."""
-    # the list of all regions takes a tenth of a second to load, and few homes have regional taxes
+    """Region codes of a country by normalized code and name; ambiguous names are left out."""
+    # Import lazily: loading the list takes a tenth of a second, and few homes have regional taxes.
     import pycountry
 
     codes: dict[str, str] = {}
@@ -42,13 +41,13 @@ def _regions(country: str) -> Mapping[str, str]:
     for each in pycountry.subdivisions.get(country_code=country) or ():  # type: ignore[no-untyped-call] # its own
         code = each.code.partition("-")[2]
         codes[_letters(code)] = code
-        # a second name stands in brackets, or after a stroke
+        # Alternative names follow in brackets or after a slash.
         for name in re.split(r"[\[\]()/]", each.name):
             names.setdefault(_letters(name), set()).add(code)
     return {name: next(iter(found)) for name, found in names.items() if len(found) == 1 and name} | codes
 
 
 def _letters(text: str) -> str:
-    """Letters and digits in lower case without accents, words parted by one blank."""
+    """Normalize a text: letters and digits in lower case without accents, words separated by one blank."""
     plain = "".join(each for each in unicodedata.normalize("NFKD", text) if not unicodedata.combining(each))
     return " ".join(re.findall(r"\w+", plain.casefold().replace("_", " ")))

@@ -1,7 +1,6 @@
-"""Every table of the lake: its columns, their types, units and meaning, and the key it is sorted by.
+"""Table schemas of the lake: columns, types, units, descriptions and sort keys.
 
-This is the one place where a column is described. Parquet files carry these descriptions, Dagster's pages show
-them, and readers are checked against them.
+The single source of column descriptions: Parquet metadata, Dagster's pages and the readers' checks use them.
 """
 
 from collections.abc import Mapping
@@ -65,7 +64,7 @@ DRAFTS = Table(
         Column("content", pl.String, "Everything the page would show, as JSON"),
     ),
     ("billing_date", "account_id", "subscription_id", "kind"),
-    # a page takes more than a kilobyte
+    # A page takes more than a kilobyte.
     rows_at_once=10_000,
 )
 

@@ -1,4 +1,4 @@
-"""Frames as plain values: decimals and dates as text, exactly, for JSON, CSV and pages."""
+"""Plain-text values: exact decimals and dates as text, for JSON, CSV and pages."""
 
 import json
 import re
@@ -20,14 +20,14 @@ def plain_rows(frame: pl.DataFrame, decimals: int) -> list[dict[str, Any]]:
     Parameters
     ----------
     decimals
-        Of the currency's minor unit: amounts have exactly these.
+        Decimals of the currency's minor unit: amounts have exactly these.
     """
-    writers = {name: _writer(dtype, decimals) for name, dtype in frame.schema.items()}
+    writers = {name: _formatter(dtype, decimals) for name, dtype in frame.schema.items()}
     return [{name: writers[name](value) for name, value in row.items()} for row in frame.iter_rows(named=True)]
 
 
-def _writer(dtype: Any, decimals: int) -> Callable[[Any], Any]:
-    """How a value of a type is written."""
+def _formatter(dtype: Any, decimals: int) -> Callable[[Any], Any]:
+    """Formatter for values of a type."""
     if dtype == MONEY:
         return lambda value: None if value is None else f"{value:.{decimals}f}"
     if isinstance(dtype, pl.Decimal):
@@ -37,22 +37,22 @@ def _writer(dtype: Any, decimals: int) -> Callable[[Any], Any]:
     if isinstance(dtype, pl.Datetime):
         return lambda value: None if value is None else _instant(value)
     if isinstance(dtype, pl.List):
-        inner = _writer(dtype.inner, decimals)
+        inner = _formatter(dtype.inner, decimals)
         return lambda values: None if values is None else [inner(value) for value in values]
     if isinstance(dtype, pl.Struct):
-        fields = {field.name: _writer(field.dtype, decimals) for field in dtype.fields}
+        fields = {field.name: _formatter(field.dtype, decimals) for field in dtype.fields}
         return lambda value: None if value is None else {name: write(value[name]) for name, write in fields.items()}
     return lambda value: value
 
 
 def money_in_words(value: Decimal, decimals: int) -> str:
-    """An amount with the decimals of its currency, more only where it has more."""
+    """Format an amount with the decimals of its currency, and more only when it has more."""
     rounded = f"{value:.{decimals}f}"
     return rounded if Decimal(rounded) == value else plain_number(value)
 
 
 def plain_number(value: Decimal) -> str:
-    """A decimal without trailing zeros and without an exponent: 61.2, 27350, 0."""
+    """Format a decimal without trailing zeros or exponent: 61.2, 27350, 0."""
     text = f"{value:f}"
     return (text.rstrip("0").rstrip(".") if "." in text else text) or "0"
 
@@ -67,16 +67,16 @@ def _instant(value: datetime) -> str:
 
 
 def without_controls(text: str) -> str:
-    """JSON whose control characters are all escaped: a terminal takes some that JSON may hold for commands."""
+    """Escape all control characters of a JSON text: a terminal may execute some that JSON allows."""
     return _CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def as_json(rows: Sequence[dict[str, Any]]) -> str:
-    """A list of objects, one to a line."""
+    """Format a JSON list, one object per line."""
     lines = ",\n".join(without_controls(json.dumps(row, ensure_ascii=False)) for row in rows)
     return f"[\n{lines}\n]" if rows else "[]"
 
 
 def counted(number: int | str, noun: str) -> str:
-    """So many of something: 1 event, 2 events, 1,200 events, no events."""
+    """Format a count with its noun: 1 event, 2 events, 1,200 events, no events."""
     return f"{number} {noun}" if str(number) == "1" else f"{number} {noun}s"

@@ -1,7 +1,8 @@
-"""Draws issued documents as PDF files, from their stored content and nothing else (rules 19 and 23).
+"""PDF renderer: draws issued documents from their stored content and nothing else (rules 19 and 23).
 
-The same content gives the same bytes in any process: faces come from `invoice_templates/fonts` only, the date in the
-file is the issue date, and nothing is fetched. Importing this package is cheap; WeasyPrint is loaded by the first page.
+Deterministic: the same content gives the same bytes in any process. Fonts come from `invoice_templates/fonts` only, the
+date in the file is the issue date, and nothing is fetched. Importing this package is cheap: WeasyPrint is loaded by the
+first page.
 """
 
 from billing.rendering.drawing import draw_page, render_pdf

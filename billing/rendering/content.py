@@ -1,4 +1,4 @@
-"""Reads the stored content of a document."""
+"""Typed reader of a document's stored content."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -8,7 +8,7 @@ from billing.rendering.errors import ContentError
 
 
 class Fields:
-    """An object of the stored content; every look-up names its place when the content is not as agreed."""
+    """An object of the stored content; each accessor names the place when a value has the wrong type."""
 
     def __init__(self, values: object, place: str = "") -> None:
         if not isinstance(values, Mapping):
@@ -28,7 +28,7 @@ class Fields:
         return self._value(key) is not None
 
     def holds(self, key: str) -> bool:
-        """Whether there is a value that earlier versions did not store."""
+        """Whether there is a value; earlier versions did not store all keys."""
         return self._values.get(key) is not None
 
     def text(self, key: str) -> str:
@@ -52,7 +52,7 @@ class Fields:
             value = Decimal(text)
         except DecimalException as error:
             raise ContentError(f"{self.place(key)}: found {text!r}, expected a decimal number") from error
-        # beyond 50 places nothing is money or usage, and writing 1e999999 out would take all memory
+        # Refuse more than 50 places: no amount or quantity needs them, and expanding 1e999999 would exhaust memory.
         if not value.is_finite() or len(value.as_tuple().digits) > 50 or abs(value.adjusted()) > 50:
             raise ContentError(
                 f"{self.place(key)}: found {text[:60]!r}, expected a decimal number of at most 50 places"

@@ -1,4 +1,4 @@
-"""Draws one page set with WeasyPrint, within a time limit, from files of the bundle only."""
+"""WeasyPrint engine: draws one document within a time limit, from bundled files only."""
 
 import atexit
 import re
@@ -33,11 +33,11 @@ BETWEEN_BLOCKS = re.compile(r">\s+<(?=/?(?:body|div|h2|head|html|meta|p|table|td
 SECONDS_PER_DOCUMENT = 30.0
 SECONDS_PER_LINE = 0.1
 
-# CPython allocates its frame stack in chunks of 16 kB, and frees one whenever a call returns over its start: hundreds
-# of times a page, 5 % of its time (`benchmarks invoice_documents`). A frame of this size gets one chunk of 1 MB.
+# One 1 MB chunk for CPython's frame stack: by default it allocates and frees 16 kB chunks hundreds of times a page,
+# 5 % of its time (`benchmarks invoice_documents`).
 VALUES_OF_HALF_A_MEGABYTE = 66_000
 
-_DRAWING = threading.Lock()  # Pango's font map serves one thread at a time
+_DRAWING = threading.Lock()  # Pango's font map serves one thread at a time.
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Drawn:
 def render_pdf(content: Mapping[str, object]) -> bytes:
     """Draw one document from its stored content (rules 19 and 23).
 
-    In the main thread a limit of processor time holds that grows with the number of lines. Other threads may call this
-    too, one at a time is drawn; no limit holds there.
+    In the main thread, a CPU time limit applies that grows with the number of lines. Other threads may call this too:
+    one at a time draws, without a limit.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def render_pdf(content: Mapping[str, object]) -> bytes:
     Raises
     ------
     RenderingError
-        Naming the document and the value of the content that cannot be printed, or what is missing on this machine.
+        Names the document and the value that cannot be printed, or what is missing on this machine.
     """
     return draw(content).pdf
 
@@ -88,7 +88,7 @@ def draw(content: Mapping[str, object]) -> Drawn:
 
 
 def draw_page(html: str, sheet: str) -> bytes:
-    """Draw a page that is whole as HTML already, with one style sheet of the bundle.
+    """Draw a complete HTML page with one style sheet of the bundle.
 
     Raises
     ------
@@ -113,13 +113,13 @@ def seconds_allowed(content: Mapping[str, object]) -> float:
 
 
 def with_one_stack_chunk(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """The function, with one chunk of the frame stack for all that it calls."""
+    """Run a function with one chunk of the frame stack for all of its calls."""
     function.__code__ = function.__code__.replace(co_stacksize=VALUES_OF_HALF_A_MEGABYTE)
     return function
 
 
 class Engine:
-    """WeasyPrint with everything that documents share: faces, style sheet, template, images. One page set at a time."""
+    """WeasyPrint with the resources that documents share: fonts, style sheets, templates, images. Not thread-safe."""
 
     def __init__(self) -> None:
         problems = check_rendering_environment()
@@ -134,11 +134,11 @@ class Engine:
             f"overage:fonts/{name}": (f"fonts/{name}", "font/ttf") for name in FACES
         }
 
-        class ForbiddenAddressError(FatalURLFetchingError):  # type: ignore[misc]  # WeasyPrint has no types
-            """A page asked for something that is not part of the bundle; other exceptions would only drop it."""
+        class ForbiddenAddressError(FatalURLFetchingError):  # type: ignore[misc]  # WeasyPrint has no types.
+            """A page requested a resource outside the bundle; WeasyPrint would ignore any other exception."""
 
-        class Bundle(URLFetcher):  # type: ignore[misc]  # WeasyPrint has no types
-            """Serves the files of the bundle by their exact names, and nothing else in the world."""
+        class Bundle(URLFetcher):  # type: ignore[misc]  # WeasyPrint has no types.
+            """Fetcher that serves only the files of the bundle, by exact name."""
 
             def fetch(self, url: str, headers: object = None) -> URLFetcherResponse:
                 if url not in allowed:
@@ -146,17 +146,16 @@ class Engine:
                 name, media_type = allowed[url]
                 return URLFetcherResponse(url, (TEMPLATES / name).read_bytes(), {"Content-Type": media_type})
 
-        class Page(weasyprint.HTML):  # type: ignore[misc]  # WeasyPrint has no types
-            """Well-formed HTML whose every rule stands in the style sheets of the bundle.
+        class Page(weasyprint.HTML):  # type: ignore[misc]  # WeasyPrint has no types.
+            """Well-formed HTML with all of its rules in the style sheets of the bundle.
 
-            To read a page as HTML that may be written anyhow, and to add WeasyPrint's rules for any HTML, cost a
-            third of the time of a page. What stands here is WeasyPrint's own affair, which is one more reason to draw
-            with one version of it only.
+            Skips the HTML5 parser and WeasyPrint's default style sheet, a third of the time of a page. Overrides
+            private methods, so the version of WeasyPrint is pinned.
             """
 
             def __init__(self, html: str, url_fetcher: URLFetcher) -> None:
                 try:
-                    root = ElementTree.fromstring(html)  # noqa: S314 # our own template, every value escaped
+                    root = ElementTree.fromstring(html)  # noqa: S314 # Our own template, every value escaped.
                 except ElementTree.ParseError as error:
                     raise ContentError(f"the page is not well-formed: {error}") from error
                 self.base_url, self.url_fetcher, self.media_type = None, url_fetcher, "print"
@@ -179,12 +178,12 @@ class Engine:
 
     def draw(self, page: Mapping[str, object], edition: Edition, seconds: float) -> Drawn:
         with _time_limit(seconds):
-            # white space between blocks would become boxes that are thrown away again
+            # Strip white space between blocks: WeasyPrint would make boxes of it and discard them.
             html = BETWEEN_BLOCKS.sub("><", self.template(edition).render(page))
             return self.draw_html(html, edition.sheets, edition.other_scripts)
 
     def template(self, edition: Edition) -> "Template":
-        """The page of a version; what it includes comes from its own folder."""
+        """Page template of a version; includes are resolved in its own folder."""
         if edition.folder not in self._templates:
             from jinja2 import FileSystemLoader, StrictUndefined
             from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -200,11 +199,11 @@ class Engine:
         return self._templates[edition.folder]
 
     def _style(self, sheets: tuple[str, ...]) -> tuple[Any, list[object]]:
-        """The sheets with the faces they name, which are loaded once."""
+        """Parsed style sheets with their fonts, cached: fonts are loaded once."""
         if sheets not in self._styles:
             with only_bundled_faces():
                 faces = self._new_faces()
-            # a folder of WeasyPrint's own would outlive a process that is killed, for good
+            # Use our temporary folder: WeasyPrint's own is never removed after a kill.
             faces._folder = self._folder / str(len(self._styles))
             faces._folder.mkdir()
             parsed = [
@@ -234,9 +233,9 @@ class Engine:
         return Drawn(pdf, len(document.pages), "".join(sorted(filter(stand_in, unprintable))))
 
     def close(self) -> None:
-        """Let WeasyPrint remove its copies of the faces while Python still runs; nothing can be drawn any more."""
+        """Remove WeasyPrint's copies of the fonts before the interpreter exits; the engine cannot draw afterwards."""
         for faces, _ in self._styles.values():
-            # to find all that is left of them in circles would mean to walk over everything that is loaded
+            # Finalize explicitly: a garbage collection would traverse every loaded object.
             faces.__del__()
             faces._folder = None
         self._styles.clear()
@@ -257,9 +256,9 @@ def _close_engine() -> None:
 
 @contextmanager
 def _time_limit(seconds: float) -> Iterator[None]:
-    """Stop after so many seconds of processor time: a machine that is busy with other things draws the same documents.
+    """Limit CPU time, not elapsed time: a busy machine draws the same documents.
 
-    Signals reach the main thread only, so elsewhere there is no limit.
+    Applies in the main thread only, as signals reach no other.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -269,7 +268,7 @@ def _time_limit(seconds: float) -> Iterator[None]:
         raise TimeLimitError(f"not drawn within {seconds:.0f} seconds of processor time")
 
     before = signal.signal(signal.SIGPROF, stop)
-    # again every second: WeasyPrint survives most exceptions that a resource raises
+    # Repeat every second: WeasyPrint catches most exceptions that are raised while it loads a resource.
     timer = signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)
     try:
         yield

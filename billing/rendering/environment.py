@@ -1,4 +1,4 @@
-"""What this machine must have before a document can be drawn: WeasyPrint, the libraries under it, the faces."""
+"""Rendering environment checks: WeasyPrint, its native libraries, and the fonts."""
 
 import ctypes
 import ctypes.util
@@ -13,7 +13,7 @@ WEASYPRINT_VERSION = "70.0"
 
 @dataclass(frozen=True)
 class Library:
-    """A library of the system that WeasyPrint draws with, and what brings it."""
+    """A native library of WeasyPrint, and the packages that provide it."""
 
     name: str
     files: tuple[str, ...]
@@ -63,7 +63,7 @@ LIBRARIES = (
 
 
 def drawing_libraries() -> str:
-    """What the bytes of a page depend on beside its content and template: names and versions, in one line."""
+    """Versions of the libraries that affect the bytes of a page, in one line."""
     found = [f"{name} {importlib.metadata.version(name)}" for name in ("weasyprint", "pydyf", "fonttools", "Babel")]
     for name, function, files in (
         ("Pango", "pango_version_string", LIBRARIES[0].files),
@@ -79,7 +79,7 @@ def drawing_libraries() -> str:
 
 
 def check_rendering_environment() -> list[str]:
-    """What keeps this machine from drawing documents: one sentence for each problem, with what to install."""
+    """Problems that prevent this machine from drawing documents: one sentence each, with the package to install."""
     problems = []
     try:
         installed = importlib.metadata.version("weasyprint")

@@ -1,15 +1,15 @@
-"""Why a document could not be drawn."""
+"""Rendering errors."""
 
 
 class RenderingError(Exception):
-    """A document could not be drawn; nothing stands under its name that was not there before.
+    """A document could not be drawn; its file is unchanged.
 
     Attributes
     ----------
     number
         Number of the document.
     cause
-        What went wrong, in words.
+        Cause in words.
     """
 
     def __init__(self, number: str, cause: str) -> None:
@@ -18,20 +18,20 @@ class RenderingError(Exception):
         super().__init__(f"{number}: {cause}")
 
     def __reduce__(self) -> tuple[type["RenderingError"], tuple[str, str]]:
-        """Errors travel from the workers; by default only the message would."""
+        """Pickle both arguments for the way from a worker; the default keeps only the message."""
         return type(self), (self.number, self.cause)
 
 
 class MachineError(RenderingError):
-    """No document can be drawn here: the fault is not that of the document."""
+    """No document can be drawn on this machine: the document is not at fault."""
 
 
 class WorkerDiedError(RenderingError):
-    """The worker that drew the document died of it, or was killed."""
+    """The worker crashed on the document, or was killed."""
 
 
 class ContentError(ValueError):
-    """A value of the stored content is not what the contract of a document says."""
+    """A value of the stored content violates the schema of documents."""
 
 
 class UnableError(Exception):
@@ -39,4 +39,4 @@ class UnableError(Exception):
 
 
 class TimeLimitError(Exception):
-    """Drawing took longer than a document of this length may."""
+    """Drawing exceeded the time limit for a document of this length."""

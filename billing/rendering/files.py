@@ -1,4 +1,4 @@
-"""Puts documents into files, each at once or not at all."""
+"""Rendered files: draws documents into files atomically."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from billing.store.files import write_bytes
 
 
 class Job(NamedTuple):
-    """A document to draw: its stored content as JSON text, where its PDF stands, and the hash it is known to have."""
+    """A document to draw: its stored content as JSON text, the path of its PDF, and its recorded hash, if any."""
 
     content: str
     path: Path
@@ -23,22 +23,22 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class RenderedFile:
-    """A PDF that stands on disk.
+    """A PDF on disk.
 
     Attributes
     ----------
     path
-        Where it stands.
+        Path of the PDF.
     sha256
-        Hash of its bytes, in hexadecimal.
+        SHA-256 of its bytes, in hexadecimal.
     bytes
         Its size.
     pages
         Number of pages.
     unprintable
-        Characters of the content that no face of the bundle covers, sorted; they print as an empty box.
+        Characters of the content that no bundled font covers, sorted; they print as an empty box.
     shortened
-        Why long words are broken and long texts cut on its pages; empty where nothing is.
+        Why long words are broken and long texts truncated on its pages; empty when none are.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class RenderedFile:
 
 @dataclass(frozen=True)
 class Undrawn:
-    """A document that cannot be drawn, not even plainer; nothing stands in its place that was not there before."""
+    """A document that cannot be drawn, not even simplified; its file is unchanged."""
 
     path: Path
     number: str
@@ -60,42 +60,42 @@ class Undrawn:
 
 def render_file(job: Job) -> RenderedFile:
     content = read_content(job.content, job.path)
-    drawn, shortened = _drawn(content, job.sha256)
+    drawn, shortened = _draw_with_fallback(content, job.sha256)
     sha256 = hashlib.sha256(drawn.pdf).hexdigest()
-    # rule 19: the original stays as long as it is there
-    if sha256 != job.sha256 and job.sha256 is not None and _stands(job.path, job.sha256):
+    # rule 19: the original is kept while it exists
+    if sha256 != job.sha256 and job.sha256 is not None and _has_hash(job.path, job.sha256):
         sha256 = job.sha256
     else:
         _put_in_place(job.path, drawn.pdf)
     return RenderedFile(job.path, sha256, len(drawn.pdf), drawn.pages, drawn.unprintable, shortened)
 
 
-def _drawn(content: Mapping[str, object], sha256: str | None) -> tuple[Drawn, str]:
-    """The page as it stands there, else plainer, and why; of both the one with the hash that is known."""
+def _draw_with_fallback(content: Mapping[str, object], sha256: str | None) -> tuple[Drawn, str]:
+    """Draw the page as it is, else simplified, and why; prefers the result with the recorded hash."""
     plain = plainer(content)
-    ways = [(content, ""), (plain, "")] if plain != content else [(content, "")]
+    attempts = [(content, ""), (plain, "")] if plain != content else [(content, "")]
     if is_beyond_paper(content):
-        ways = [(plain, "it holds texts that are longer than any page"), (content, "")]
+        attempts = [(plain, "it holds texts that are longer than any page"), (content, "")]
     found: tuple[Drawn, str] | None = None
     failed = RenderingError("", "")
-    for way, reason in ways:
+    for attempt, reason in attempts:
         try:
-            drawn = draw(way)
+            drawn = draw(attempt)
         except MachineError:
             raise
         except RenderingError as error:
             failed = failed if failed.cause else error
             continue
-        told = drawn, reason or (failed.cause if way is plain else "")
+        result = drawn, reason or (failed.cause if attempt is plain else "")
         if sha256 is None or hashlib.sha256(drawn.pdf).hexdigest() == sha256:
-            return told
-        found = found or told
+            return result
+        found = found or result
     if found is None:
         raise failed
     return found
 
 
-def _stands(path: Path, sha256: str) -> bool:
+def _has_hash(path: Path, sha256: str) -> bool:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
     except FileNotFoundError:
@@ -116,5 +116,5 @@ def _put_in_place(path: Path, content: bytes) -> None:
     try:
         write_bytes(path, content)
     except OSError as error:
-        # a full disk reports no file name, and "No space left on device" alone helps nobody
+        # Add the path: on a full disk the error has none.
         raise OSError(error.errno, error.strerror or str(error), str(path)) from error

@@ -1,4 +1,4 @@
-"""The faces that documents are set in, and the characters they cover."""
+"""Bundled fonts, and the characters they cover."""
 
 import os
 import unicodedata
@@ -24,13 +24,13 @@ FACES = (
 
 
 BOX = "\N{WHITE SQUARE}"
-# in a name they could turn the rest of a line over
+# Remove bidirectional controls: in a name they could reorder the rest of a line.
 DIRECTION_CONTROLS = frozenset(chain(range(0x202A, 0x202F), range(0x2066, 0x206A)))
 
 
 @cache
 def _characters(face: str) -> frozenset[int]:
-    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # fontTools has no types
+    from fontTools.ttLib import TTFont  # type: ignore[import-untyped]  # fontTools has no types.
 
     with TTFont(TEMPLATES / "fonts" / face, lazy=True) as font:
         return frozenset(font.getBestCmap())
@@ -43,24 +43,24 @@ def covered_by_inter(text: str) -> bool:
 @cache
 def _covered(faces: tuple[str, ...]) -> frozenset[str]:
     found = map(chr, frozenset().union(*map(_characters, faces)) - DIRECTION_CONTROLS)
-    # a face may map control characters, which no page may hold
+    # Exclude control characters, which a font may map but no page may hold.
     return frozenset(it for it in found if unicodedata.category(it) not in ("Cc", "Cs", "Cn")) | frozenset("\n\r\t")
 
 
 def uncovered(text: str) -> set[str]:
-    """The characters that no face covers; of a text that the first one covers the others are not even read."""
+    """Characters that no font covers; reads further fonts only if the first one does not cover the text."""
     others = set(text) - _covered(FACES[:1])
     return others - _covered(FACES) if others else others
 
 
 def stand_in(character: str) -> str:
-    """What prints in place of a character that no face covers: a neat box, or nothing where nothing is to be seen."""
+    """Replacement for a character that no font covers: an empty box, or nothing for an invisible one."""
     return "" if unicodedata.category(character) == "Cf" or "\ufe00" <= character <= "\ufe0f" else BOX
 
 
 @contextmanager
 def only_bundled_faces() -> Iterator[None]:
-    """Let fontconfig see the bundle only: its configuration is read from the environment, once, when it starts."""
+    """Restrict fontconfig to the bundle: it reads its configuration from the environment once, at start."""
     before = os.environ.get("FONTCONFIG_FILE")
     os.environ["FONTCONFIG_FILE"] = str(TEMPLATES / "fonts.conf")
     try:

@@ -1,4 +1,4 @@
-"""Numbers and dates as the customer's locale writes them."""
+"""Locale-aware number and date formats."""
 
 from datetime import date, timedelta
 from decimal import Context, Decimal
@@ -11,14 +11,14 @@ from billing.rendering.fonts import covered_by_inter
 if TYPE_CHECKING:
     from babel import Locale
 
-# Babel resolves aliases into data that locales share, so some forms depend on the locales used before: abbreviated and
-# stand-alone months in many languages, long dates in these only (tried for every locale of Babel 2.18)
+# Babel shares data between locales by alias, so some formats depend on the locales used before: abbreviated and
+# stand-alone months in many languages, long dates only in these (tried for every locale of Babel 2.18).
 UNSTABLE_DATES = frozenset({"yo"})
-EXACT = Context(prec=100)  # Babel rounds to the context's precision, and paper must not round
+EXACT = Context(prec=100)  # Babel rounds to the context's precision; printing must not round.
 
 
 class Print:
-    """Writes numbers and dates as the customer's locale does; call it under the context `EXACT`."""
+    """Formats numbers and dates in the customer's locale; use it under the context `EXACT`."""
 
     def __init__(self, locale: str, currency: str, minor_units: int) -> None:
         self.locale = locale_named(locale)
@@ -27,10 +27,10 @@ class Print:
         self.minor_units = minor_units
 
     def money(self, value: Decimal, place: str) -> str:
-        """An amount, in the currency's minor units. Rounding is the business of rating (rule 4), not of paper."""
+        """An amount in the currency's minor units. Refuses to round: only rating rounds (rule 4)."""
         if _decimals(value) > self.minor_units:
             raise ContentError(f"{place}: found {value}, expected at most {self.minor_units} decimals")
-        return _written(value, self.locale, self.minor_units)
+        return _format_number(value, self.locale, self.minor_units)
 
     def money_with_currency(self, value: Decimal, place: str) -> str:
         return f"{self.currency}\N{NO-BREAK SPACE}{self.money(value, place)}"
@@ -39,15 +39,15 @@ class Print:
         return f"+{self.money(value, place)}" if value > 0 else self.money(value, place)
 
     def unit_price(self, value: Decimal) -> str:
-        """A price with all its decimals: 0.003 a unit must not read 0.00."""
-        return _written(value, self.locale, self.minor_units)
+        """A price with all its decimals: 0.003 per unit must not print as 0.00."""
+        return _format_number(value, self.locale, self.minor_units)
 
     def quantity(self, value: Decimal, unit: str) -> str:
-        number = _written(value, self.locale)
+        number = _format_number(value, self.locale)
         return f"{number}\N{NO-BREAK SPACE}{unit}" if unit else number
 
     def percent(self, rate: Decimal) -> str:
-        return f"{_written(rate * 100, self.locale)}%"
+        return f"{_format_number(rate * 100, self.locale)}%"
 
     def day(self, value: date) -> str:
         from babel.dates import format_date
@@ -60,18 +60,18 @@ class Print:
         return format_date(value, "MMMM y", self.date_locale)
 
     def cycle(self, start: date, end: date) -> str:
-        """A half-open cycle as people read it: the first and the last day that belong to it."""
+        """A half-open cycle as an inclusive range of days."""
         return f"{self.day(start)} \N{EN DASH} {self.day(max(start, end - timedelta(days=1)))}"
 
 
-def _written(value: Decimal, locale: "Locale", least: int = 0) -> str:
-    """Every decimal of a number, and at least so many, in the locale's digits and groups."""
+def _format_number(value: Decimal, locale: "Locale", least: int = 0) -> str:
+    """A number with all its decimals, at least `least`, with the locale's digits and grouping."""
     from babel.numbers import NumberPattern, parse_pattern
 
     decimals = max(least, _decimals(value))
     fraction = f".{'0' * decimals}" if decimals else ""
     pattern: NumberPattern = parse_pattern(f"{_grouping(locale)}{fraction}")
-    written: str = pattern.apply(value if value else Decimal(0), locale)  # zero has no sign on paper
+    written: str = pattern.apply(value if value else Decimal(0), locale)  # Print no negative zero.
     return written
 
 
@@ -88,11 +88,11 @@ def locale_named(name: str) -> "Locale":
         locale = Locale.parse(name.replace("-", "_"))
     except (UnknownLocaleError, ValueError):
         return Locale.parse("en_US")
-    return locale if covered_by_inter(_written(Decimal("-1234567.89"), locale)) else Locale.parse("en_US")
+    return locale if covered_by_inter(_format_number(Decimal("-1234567.89"), locale)) else Locale.parse("en_US")
 
 
 def knows_locale(name: str) -> bool:
-    """Whether a locale is one that Babel knows."""
+    """Whether Babel knows a locale."""
     from babel import Locale, UnknownLocaleError
 
     try:
@@ -104,7 +104,7 @@ def knows_locale(name: str) -> bool:
 
 @cache
 def _locale_for_dates(name: str) -> "Locale":
-    """The locale, unless its months are written in a script that is set in another face than the digits beside them."""
+    """The locale for dates, or English when its month names need another font than the digits beside them."""
     from babel import Locale
     from babel.dates import format_date
 
@@ -116,6 +116,6 @@ def _locale_for_dates(name: str) -> "Locale":
 
 @cache
 def _grouping(locale: "Locale") -> str:
-    """The whole part of the locale's number pattern: `#,##0`, or `#,##,##0` in India."""
+    """Integer part of the locale's number pattern: `#,##0`, or `#,##,##0` in India."""
     pattern: str = locale.decimal_formats[None].pattern
     return pattern.split(";")[0].split(".")[0]

@@ -1,4 +1,4 @@
-"""What a page says: the stored content in words and numbers of the customer's locale, and the lengths of its bars."""
+"""Page text: the stored content as words and numbers of the customer's locale, and bar lengths."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from billing.rendering.errors import ContentError
 from billing.rendering.locale_formats import Print, locale_named
 
 BAR_MILLIMETRES = Decimal(74)
-LABEL_WIDTHS = 44  # letters that surely fit where a comparison says what moved; a Chinese one is as wide as two
+LABEL_WIDTHS = 44  # Letters that fit in the label column of a comparison; a Chinese one counts twice.
 NUMBER_WIDTHS = 14
-MOVEMENTS_KEPT_TOGETHER = 30  # so many fit below the letterhead; a box of more begins there and goes on overleaf
+MOVEMENTS_KEPT_TOGETHER = 30  # Rows that fit below the letterhead; a longer box may break across pages.
 
 
 def page_of(content: Mapping[str, object]) -> dict[str, object]:
-    """What the template prints: every value a text, except the lists, the flags and the lengths of the bars."""
+    """Template context of a page: every value is a text, except lists, flags and bar lengths."""
     document = Fields(content)
     kind = document.text("kind")
     if kind not in tuple(DocumentKind):
@@ -79,7 +79,7 @@ def _month(document: Fields) -> date:
 
 
 def _facts(document: Fields, subscription: Fields, out: Print) -> list[tuple[str, str]]:
-    """Name and value of what a page says beside the customer; the last value alone may be of any length."""
+    """Name and value of the facts beside the customer's address; only the last value may be of any length."""
     package = subscription.optional_text("package_title") or subscription.optional_text("package")
     term = subscription.optional_text("term")
     following = out.day(subscription.day("next_billing_date")) if subscription.has("next_billing_date") else ""
@@ -95,7 +95,7 @@ def _facts(document: Fields, subscription: Fields, out: Print) -> list[tuple[str
 
 
 def _address(party: Fields) -> list[str]:
-    """The address lines, with the country in words unless it stands there already."""
+    """Address lines, with the country name unless they already include it."""
     lines = [line for line in party.texts("address") if line.strip()]
     code = party.optional_text("country")
     country = locale_named("en_US").territories.get(code.upper(), code)
@@ -104,7 +104,7 @@ def _address(party: Fields) -> list[str]:
 
 
 def _link(scheme: str, target: str) -> str:
-    """A link for the reader to follow, when the target is one beyond doubt; else the page shows the bare text."""
+    """A link target, only if it is safe beyond doubt; otherwise the page shows plain text."""
     mail = re.fullmatch(r"[\w.+-]+@[\w-]+(\.[\w-]+)+", target, re.ASCII)
     page = re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[\w./%~+?=&#-]*)?", target, re.ASCII)
     return f"{scheme}{target}" if (mail if scheme else page) else ""
@@ -148,7 +148,7 @@ def _line(row: Fields, out: Print, sign: int) -> dict[str, object]:
 
 
 def _part(part: Fields, out: Print) -> str:
-    """How large a part of which fee: days of a month, or cycles of a year at the difference of two yearly fees."""
+    """The part of a fee: days of a month, or cycles of a year at the difference of two yearly fees."""
     share = f"{part.text('part')} / {part.text('parts')}"
     fee = out.unit_price(part.decimal("fee"))
     if not part.has("replaced"):
@@ -158,7 +158,7 @@ def _part(part: Fields, out: Print) -> str:
 
 
 def _settles(row: Fields, settles: Fields, out: Print) -> list[str]:
-    """What is due of an earlier cycle now, what billed it before, and what moved (rules 20 and 23)."""
+    """What is due now for an earlier cycle, which document billed it, and what changed (rules 20 and 23)."""
     unit = row.optional_text("unit")
     said = _bounds(settles, out)
     fee = settles.optional_text("fee")
@@ -175,7 +175,7 @@ def _settles(row: Fields, settles: Fields, out: Print) -> list[str]:
 
 
 def _charged(row: Fields, out: Print, unit: str) -> str:
-    """The units billed: blocks as a product (13 times 1,000), everything else as a quantity."""
+    """Billed units: blocks as a product (13 times 1,000), anything else as a quantity."""
     if not row.has("billed_units"):
         return ""
     billed = row.decimal("billed_units")
@@ -187,7 +187,7 @@ def _charged(row: Fields, out: Print, unit: str) -> str:
 
 
 def _tariff(row: Fields, out: Print) -> str:
-    """The tiers in words (rule 3). Blocks need none: the columns say how many, how large and what one costs."""
+    """The tiers in words (rule 3); none for blocks, whose columns show number, size and price."""
     if not row.has("tariff"):
         return ""
     tariff = row.fields("tariff")
@@ -217,7 +217,7 @@ def _tariff(row: Fields, out: Print) -> str:
 
 
 def _bounds(row: Fields, out: Print) -> list[str]:
-    """The tariff's minimum and maximum (rule 3): without them, the amount may be another than its prices give."""
+    """Minimum and maximum of the tariff (rule 3): they explain an amount that differs from its prices."""
     return [
         f"{words} {out.unit_price(row.decimal(bound))}"
         for bound, words in (("minimum", "At least"), ("maximum", "At most"))
@@ -226,7 +226,7 @@ def _bounds(row: Fields, out: Print) -> list[str]:
 
 
 def _usage(rows: Sequence[Fields], out: Print) -> list[dict[str, object]]:
-    """Usage by cycle and package, in the order of the content."""
+    """Usage rows grouped by cycle and package, in the order of the content."""
 
     def heading(row: Fields) -> tuple[str, str]:
         return out.cycle(row.day("cycle_start"), row.day("cycle_end")), row.text("package_title")
@@ -252,16 +252,16 @@ def _usage_row(row: Fields, out: Print) -> dict[str, object]:
 
 
 def bar(quantity: Decimal, allowance: Decimal) -> str:
-    """Millimetres of the bar beyond usage within the allowance; the bar shows the larger of both.
+    """Length in millimetres of the second part of a usage bar, which is scaled to the larger of usage and allowance.
 
-    They are the usage beyond the allowance where there is some, and otherwise the allowance that was left over.
+    The second part is the excess over the allowance, or else the unused allowance.
     """
     used = max(quantity, Decimal(0))
     scale = max(used, allowance)
     within = Decimal(0)
     if scale > 0:
         within = min(used, max(allowance, Decimal(0))) / scale * BAR_MILLIMETRES
-    # fixed-point on purpose: this is the only value of a document that reaches a style
+    # Format as fixed-point: this is the only value of a document that reaches a style attribute.
     return f"{BAR_MILLIMETRES - within:.2f}"
 
 
@@ -286,7 +286,7 @@ def _change(row: Fields, out: Print) -> dict[str, object]:
 
 
 def _comparison(document: Fields, out: Print, total: Decimal) -> dict[str, object]:
-    """Why it is higher, or lower, than last time (rule 23)."""
+    """Comparison with the last document: why the total is higher or lower (rule 23)."""
     comparison = document.fields("comparison")
     difference = comparison.decimal("difference")
     movements = [
@@ -312,7 +312,7 @@ def _comparison(document: Fields, out: Print, total: Decimal) -> dict[str, objec
 
 
 def is_one_line(movement: Mapping[str, str]) -> bool:
-    """Whether nothing of a movement wraps in its column, so that the lines of several columns stand side by side."""
+    """Whether a movement fits on one line in each column, so that its columns align."""
     label = movement["label"]
     widths = len(label) + sum(east_asian_width(character) in "WF" for character in label)
     numbers = [value for name, value in movement.items() if name != "label"]
@@ -323,7 +323,7 @@ def _tax(row: Fields, out: Print, sign: int) -> dict[str, object]:
     reason = row.text("reason")
     if reason not in tuple(TaxReason):
         raise ContentError(f"{row.place('reason')}: found {reason!r}, expected charged, exempt or reverse_charge")
-    # what is given back is taxed as it was billed, and names the document that billed it (rule 24)
+    # A correction is taxed as billed, and names the document that billed it (rule 24).
     billed_on = f"as on {row.text('taxed_as')}" if row.holds("taxed_as") else ""
     place = " ".join(part for part in (row.optional_text("country"), row.optional_text("region")) if part)
     return {

@@ -1,7 +1,6 @@
-"""The content of a document that could not be drawn as it is: long words broken, long texts cut.
+"""Simplified content for a document that cannot be drawn as it is: long words broken, long texts truncated.
 
-What an accounts file or a catalogue may hold fits the page and is drawn as it is; documents that were issued before
-there were such lengths may hold more.
+Today's inputs have length limits that fit a page; documents issued before these limits may hold longer texts.
 """
 
 from collections.abc import Mapping
@@ -9,18 +8,18 @@ from typing import Any, Final
 
 LONGEST_TEXT: Final = 1_000
 LONGEST_WORD: Final = 100
-# beyond it a page is not even tried: to break one word into lines takes time in proportion to its square
+# Do not try to draw longer texts: breaking one word into lines takes quadratic time.
 BEYOND_PAPER: Final = 5_000
 
 
 def plainer(content: Mapping[str, object]) -> dict[str, object]:
-    """The content with every text cut to what fits a page, and its words broken; equal where nothing is that long."""
+    """Truncate texts to what fits a page and break long words; returns equal content when nothing is too long."""
     shortened: dict[str, object] = _shortened(content)
     return shortened
 
 
 def is_beyond_paper(value: object) -> bool:
-    """Whether a text of the content is longer than any page can take."""
+    """Whether a text of the content is longer than any page can hold."""
     if isinstance(value, str):
         return len(value) > BEYOND_PAPER
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""The versions of the template: each an immutable folder with what makes its pages (rule 19).
+"""Template versions: immutable folders with everything that makes their pages (rule 19).
 
-A document is drawn by the version that is stored with it. A version never changes once it was released: what should
-look or read otherwise is a new one, with a folder of its own, and with functions of its own where its words differ.
+A document is drawn with the version stored with it. A released version never changes: any change of layout or wording
+is a new version, with its own folder and, where the wording differs, its own functions.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,16 +15,16 @@ from billing.rendering.page_text import page_of
 
 @dataclass(frozen=True)
 class Edition:
-    """A version of the template.
+    """A template version.
 
     Attributes
     ----------
     folder
         Below `invoice_templates`: page, sheets and the mark.
     page
-        Says in words what the stored content holds.
+        Function from stored content to the template context.
     sheets, other_scripts
-        Style sheets of pages in Latin, Greek and Cyrillic, and the one that others need besides.
+        Style sheets of pages in Latin, Greek and Cyrillic, and the additional one for other scripts.
     """
 
     folder: str
@@ -42,7 +42,7 @@ def edition_of(content: Mapping[str, object]) -> Edition:
     Raises
     ------
     ContentError
-        When this program has no such version.
+        When this release does not have the version.
     """
     version = Fields(content).text("template_version")
     if version not in EDITIONS:

@@ -1,7 +1,7 @@
-"""Draws many documents, by worker processes.
+"""Worker process pool that draws many documents.
 
-Those are fresh interpreters that load this package, not forks of the caller: a process that has used Polars or Pango
-runs threads, and a fork of it can wait for ever on a lock that one of those threads held.
+Workers are fresh interpreters, not forks: a process that has used Polars or Pango runs threads, and its fork can
+deadlock on a lock that one of them held.
 """
 
 import gc
@@ -30,11 +30,11 @@ from billing.store.temporary_folder import temporary_folder
 
 SECONDS_TO_START = 120.0
 BYTES_PER_WORKER = 3 * 1024**3
-DOCUMENTS_PER_WORKER = 2_000  # to start a worker costs as much as a dozen documents
+DOCUMENTS_PER_WORKER = 2_000  # Starting a worker costs as much as a dozen documents.
 DOCUMENTS_WITHOUT_WORKERS = 16
-# a document is drawn as it is and plainer, each within its limit; beyond both the system ends the worker
+# A document may be drawn twice (simplified), each within its limit; beyond both the kernel kills the worker.
 LIMITS_PER_DOCUMENT = 4
-# a worker that waits for ever uses no processor time: what a machine that is very busy never needs
+# Elapsed time limit, as a multiple of the CPU time limit: catches blocked workers, never a busy machine.
 BUSY_MACHINE = 20
 
 START_WORKER = (
@@ -45,30 +45,30 @@ START_WORKER = (
 def render_files(
     jobs: Iterable[Job], workers: int = 2, documents_per_worker: int = DOCUMENTS_PER_WORKER
 ) -> Iterator[RenderedFile | Undrawn]:
-    """Draw documents into files, each put in its place at once or not at all.
+    """Draw documents into files, each written atomically.
 
-    Works lazily: a bounded number of jobs is taken ahead of what has been yielded, so there may be any number of them.
-    A few documents are drawn in this process, which costs less than starting others; more by fresh interpreters. A
-    document that cannot be drawn within its limit of processor time is drawn plainer: long words broken, texts cut.
+    Lazy: takes a bounded number of jobs ahead of the results, so `jobs` may be of any length. Draws a few documents in
+    this process, which is cheaper than starting workers, and more in fresh interpreters. A document that exceeds its
+    CPU time limit is drawn simplified: long words broken, texts truncated.
 
     Parameters
     ----------
     jobs
-        Stored content as JSON text, the path of the PDF, and the hash that is recorded of it, if any.
+        Stored content as JSON text, the path of the PDF, and its recorded hash, if any.
     workers
         Number of processes.
     documents_per_worker
-        After so many documents a worker is replaced, because WeasyPrint does not give all memory back.
+        Replace a worker after so many documents: WeasyPrint does not free all memory.
 
     Yields
     ------
     RenderedFile or Undrawn
-        In the order of the jobs. A document that cannot be drawn, not even plainer, stops no other.
+        In the order of the jobs. A document that cannot be drawn, not even simplified, does not stop the others.
 
     Raises
     ------
     MachineError
-        When no document can be drawn on this machine. Documents before it have been yielded.
+        When this machine cannot draw any document. Earlier results have been yielded.
     OSError
         When a file cannot be written, with its path.
     ValueError
@@ -104,7 +104,7 @@ def _render_with_workers(
         while waiting:
             yield waiting.popleft().result()
     finally:
-        # also when the caller stops reading, or a document failed: nothing is left running, no scratch file remains
+        # Also when the caller stops iterating or a document fails: leave no process and no scratch file behind.
         for future in waiting:
             future.cancel()
         pool.stop()
@@ -117,7 +117,7 @@ def _render_with(pool: "Pool", job: Job) -> RenderedFile | Undrawn:
         try:
             return pool.render(job)
         except WorkerDiedError as error:
-            # killed by what else runs on the machine, or by this document: drawn again it is as plain as need be
+            # Killed by the machine or by this document: retry once, simplified.
             content = read_content(job.content, job.path)
             plain = plainer(content)
             rendered = pool.render(job._replace(content=json.dumps(plain, ensure_ascii=False)))
@@ -129,7 +129,7 @@ def _render_with(pool: "Pool", job: Job) -> RenderedFile | Undrawn:
 
 
 class Pool:
-    """The workers, each used by one thread of the caller at a time."""
+    """Pool of workers, each used by one caller thread at a time."""
 
     def __init__(self, documents_per_worker: int) -> None:
         self._documents_per_worker = documents_per_worker
@@ -166,9 +166,9 @@ class Pool:
         worker.close()
 
     def stop(self) -> None:
-        """End all workers: idle ones here, busy ones by the thread that uses them, which learns of their death.
+        """Stop all workers: idle ones here, busy ones through the thread that uses them, which sees them die.
 
-        A connection closed by two threads could close a file of somebody else, who was given the number in between.
+        Never close a connection from two threads: its file descriptor may be reused by another file in between.
         """
         with self._lock:
             self._stopped = True
@@ -194,16 +194,16 @@ class Worker:
         self._connection, theirs = Pipe()
         root = str(Path(__file__).resolve().parents[2])
         with theirs:
-            self._messages = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  closed with the worker
-            # the interpreter that runs this, with arguments from above: no word of a document is among them
+            self._messages = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115  Closed with the worker.
+            # Run our own interpreter with fixed arguments: they contain no text of a document.
             self._process = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-P", "-c", START_WORKER, root, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=self._messages,
                 stderr=self._messages,
-                # WeasyPrint keeps a copy of the faces in the folder for temporary files, which a killed worker leaves;
-                # in search of its libraries it would have Python ask a compiler, were one to be found
+                # Redirect TMPDIR: WeasyPrint copies fonts there, and a killed worker leaves them.
+                # Restrict PATH: looking up libraries would run a compiler if there is one.
                 env={**os.environ, "TMPDIR": scratch, "PATH": scratch},
             )
 
@@ -215,12 +215,12 @@ class Worker:
             content = read_content(job.content, job.path)
             number = number_of(content)
             self._connection.send(job)
-            # the worker keeps the limit of processor time itself; this one is for a worker that waits for ever
+            # The worker enforces its CPU time limit itself; this timeout catches a blocked worker.
             answer = self._receive(number, BUSY_MACHINE * seconds_allowed(content))
         except (EOFError, ConnectionError) as error:
             self.alive = False
             kind = WorkerDiedError if self._started else MachineError
-            raise kind(number, self._last_words()) from error
+            raise kind(number, self._exit_reason()) from error
         finally:
             if not self.alive:
                 scratch_path(job.path, self._process.pid).unlink(missing_ok=True)
@@ -232,7 +232,7 @@ class Worker:
     def _start(self, number: str) -> None:
         try:
             self._receive(number, SECONDS_TO_START)
-        except RenderingError as error:  # it names the sample, which the caller has never heard of
+        except RenderingError as error:  # It names the sample, which the caller does not know.
             self.alive = False
             raise MachineError(number, error.cause) from error
         self._started = True
@@ -246,7 +246,7 @@ class Worker:
             raise answer
         return answer
 
-    def _last_words(self) -> str:
+    def _exit_reason(self) -> str:
         try:
             status = self._process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -271,17 +271,17 @@ class Worker:
 
 
 def serve(handle: int) -> None:
-    """The life of a worker: load everything once, then draw what arrives until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the caller closes its workers
+    """Main loop of a worker: load the engine once, then draw jobs until the connection is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the caller closes its workers.
     with Connection(handle) as connection:
         try:
             _limit_memory()
             sample = json.loads((TEMPLATES / "sample.json").read_text("utf-8"))
-            render_pdf(sample)  # the first page loads what all others share
+            render_pdf(sample)  # The first page loads what all others share.
         except (RenderingError, OSError) as error:
             connection.send(error)
             return
-        # what is loaded now stays: collecting after every document must not walk over it again
+        # Exclude the loaded objects from later collections, which run after every document.
         gc.collect()
         gc.freeze()
         gc.disable()
@@ -302,7 +302,7 @@ def serve(handle: int) -> None:
 
 
 def _limit_processor_time(seconds: float) -> None:
-    """Have the system end this process when it does not keep the limit itself, in one call of a library."""
+    """Let the kernel kill this process if it exceeds the CPU time limit within one native call."""
     import resource
 
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -318,4 +318,4 @@ def _limit_memory() -> None:
     try:
         resource.setrlimit(resource.RLIMIT_AS, (BYTES_PER_WORKER, resource.getrlimit(resource.RLIMIT_AS)[1]))
     except (OSError, ValueError):
-        return  # macOS knows no such limit; a lower one set from outside stays
+        return  # macOS has no such limit; keep a lower limit set from outside.

@@ -1,7 +1,7 @@
-"""A synthetic business: made-up customers and a few months of their usage, with the dirt that real logs carry.
+"""Synthetic sample data: made-up customers and a few months of their usage, with the dirt of real logs.
 
-Everything is drawn from integers by a counter-based generator (splitmix64 over account, day and position), so equal
-arguments give equal bytes in any process, at any number of threads, and a day is made without looking at another.
+Deterministic: everything is derived from integers by a counter-based generator (splitmix64 over account, day and
+position). Equal arguments give equal bytes in any process, with any number of threads, and days are independent.
 Usage is written file by file; memory holds one file's rows and the rows that are delivered late.
 """
 
@@ -33,24 +33,24 @@ MAXIMUM_EVENTS_PER_ACCOUNT_DAY: Final = 10_000
 
 @dataclass(frozen=True)
 class SampleSummary:
-    """What `write_sample` wrote.
+    """Counts of what `write_sample` wrote.
 
     Attributes
     ----------
     accounts, requests
         Rows of accounts.csv and requests.jsonl.
     events
-        Events that happened, each counted once, whatever became of it in delivery.
+        Distinct events, whatever happened to them in delivery.
     rows, files
-        Rows and files under usage/, header lines not counted.
+        Rows and files under usage/, without header lines.
     dirt
-        How many rows carry each kind of `DIRT_PER_MILLION`; every kind is named, also with 0.
+        Number of rows with each kind of `DIRT_PER_MILLION`; lists every kind, also with 0.
     first_day, last_day, last_delivery_day
-        The span of the usage, and the last day on which something is delivered.
+        Span of the usage, and the last delivery day.
     bill_month, bill_as_of
-        What to bill for as many months of documents as there are months of usage.
+        Month and as-of day to bill for as many months of documents as there are months of usage.
     closing_month, closing_as_of
-        What to bill afterwards to close the last cycles and settle what was delivered late.
+        Month and as-of day to bill afterwards: closes the last cycles and settles late deliveries.
     """
 
     directory: Path
@@ -70,22 +70,22 @@ class SampleSummary:
 
     @property
     def duplicates(self) -> int:
-        """Rows that repeat an event, content and all (rule 26)."""
+        """Rows that repeat an event with the same content (rule 26)."""
         return sum(self.dirt[kind] for kind in DUPLICATES)
 
     @property
     def rejected(self) -> int:
-        """Rows that are to be set aside with a reason (rules 26 and 27)."""
+        """Rows expected to be rejected with a reason (rules 26 and 27)."""
         return sum(self.dirt[kind] for kind in REJECTED)
 
     @property
     def counted(self) -> int:
-        """Rows that are to count as usage once everything is delivered."""
+        """Rows expected to count as usage once everything is delivered."""
         return self.rows - self.duplicates - self.rejected
 
 
 def billing_hint(months: int, first_month: str = "2026-01") -> tuple[str, date]:
-    """Return the last billing month of a sample and its last day: what to bill to see `months` months of documents."""
+    """Last billing month of a sample and its last day: bill it to get `months` months of documents."""
     last = _month_after(_first_day(first_month), months - 1)
     return f"{last:%Y-%m}", _last_day_of_month(last)
 
@@ -130,9 +130,9 @@ def write_sample(
 ) -> SampleSummary:
     """Write a synthetic business into `directory`/landing; equal arguments give equal bytes.
 
-    Customers sign up over the whole time, many on the first days and some on the last days of a month. Their usage is
-    spread log-normally; leads grow until several outgrow their package. Payments stay empty: they have to name
-    documents, and are added after billing by `write_sample_payments`.
+    Customers sign up over the whole span, many on the first days and some on the last days of a month. Usage is
+    distributed log-normally; leads grow until several customers outgrow their package. Payments stay empty: they name
+    documents, so `write_sample_payments` adds them after billing.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def write_sample(
         1 to 16,777,216.
     months
         Calendar months of usage, from the first day of `first_month` (YYYY-MM) to the last day of the last.
-    events_per_account_day
+    Mean over accounts and days, more than 0 and at most 10,000; no account makes fewer than 0.01.
         On average over accounts and days, more than 0 and at most 10,000; no account makes fewer than 0.01.
     progress
         Called after each delivery day with the day and the number of rows so far.
@@ -148,7 +148,7 @@ def write_sample(
     Raises
     ------
     StarterError
-        There is a landing area in `directory` already.
+        `directory` already has a landing area.
     RefusedError
         An argument is out of range.
     OSError
@@ -189,17 +189,17 @@ def write_sample(
 
 
 def write_sample_payments(directory: Path, documents: pl.DataFrame) -> int:
-    """Write payments of what has been issued to a sample: earlier ones are the same again, so nothing is taken away.
+    """Write payments for the documents issued to a sample; earlier payments stay the same.
 
     Parameters
     ----------
     documents
-        As `payments_of`: all that have been issued.
+        All issued documents, as for `payments_of`.
 
     Returns
     -------
     int
-        How many payments there are.
+        Number of payments.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Who the customers are: name, address and country, what they buy and when, and how they use it."""
+"""Synthetic customers: name, address and country, purchases over time, and usage profile."""
 
 from calendar import monthrange
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ SOURCES: Final = ("/collector/eu-1", "/collector/us-1", "/collector/us-2")
 
 PACKAGES: Final = ("starter", "silver", "gold", "platinum")
 PACKAGE_PERCENT: Final = (55, 27, 13, 5)
-# What a typical customer of a package would fill; platinum's emails and bandwidth are unlimited: these are its habits.
+# Typical monthly usage by package; platinum's emails and bandwidth are unlimited.
 PACKAGE_LEADS: Final = (2_500, 12_500, 25_000, 50_000)
 PACKAGE_EMAILS: Final = (15_000, 100_000, 200_000, 400_000)
 PACKAGE_GIGABYTES: Final = (50, 250, 500, 800)
@@ -36,7 +36,7 @@ NAME_TRADES: Final = _words(
     "Instruments Labs Learning Logistics Media Music Outdoors Press Robotics Sports Studio Textiles Travel"
 )
 STREETS: Final = _words("Example Mill Harbour Station Orchard Church Market River School Garden")
-# country, legal form, street pattern, locale, share, then (city, region, postal code) choices
+# Country, legal form, street pattern, locale, share, then (city, region, postal code) choices.
 COUNTRIES: Final = (
     ("US", "Inc.", "Street", "en_US", 50),
     ("GB", "Ltd", "Road", "en_GB", 14),
@@ -86,21 +86,21 @@ STORY_PER_MILLE: Final[Mapping[str, int]] = {
     "split payment": 10,
     "change card": 40,
 }
-"""What happens to a subscription besides being used; one story per account, so that stories do not contradict."""
+"""Subscription stories by frequency; one per account, so that stories do not contradict each other."""
 ENDING_STORIES: Final = ("cancel", "hold", "hold and resume", "refund")
 
 
 def customers_of(
     accounts: int, first_day: date, last_day: date, events_per_account_day: float, seed: int
 ) -> pl.DataFrame:
-    """Return a row per account.
+    """Return one row per account.
 
     Columns: index (0 to accounts - 1), those of accounts.csv, source, and
 
     * the subscription: rank (of the package, from 0), term, trial_days, start_day, story, story_day, story_second,
       resume_day, quiet_from, card (days count from `first_day`);
-    * the habits: rate (events a day, in millionths), email_size, bandwidth_size (per event), leads_size (per event, in
-      thousandths), first_leads, domains.
+    * the usage profile: rate (events a day, in millionths), email_size, bandwidth_size (per event), leads_size
+      (per event, in thousandths), first_leads, domains.
     """
     key = pl.int_range(accounts, dtype=pl.UInt64, eager=True).alias("index")
     ranks = [rank for rank, share in enumerate(PACKAGE_PERCENT) for _ in range(share)]
@@ -183,7 +183,7 @@ def _subscriptions(key: pl.Series, first_day: date, last_day: date, seed: int) -
             term=pick(["yearly"] + ["monthly"] * 24, draw("term")),
             trial_days=pl.lit((draw("trial") % 12 == 0).cast(pl.Int64) * 14),
             story=pick(stories + quiet_life, draw("story")),
-            # Many start at once, and some on the last days of a month, so that later billing dates clamp (no drift).
+            # Many start on the first day, and some on the last days of a month, where later billing dates clamp.
             start_day=pl.when(pl.col("sign up") % 100 < 45)
             .then(some_day % 5)
             .when(pl.col("sign up") % 100 < 70)
@@ -196,7 +196,7 @@ def _subscriptions(key: pl.Series, first_day: date, last_day: date, seed: int) -
             .cast(pl.Int64),
         )
         .with_columns(
-            # Most refunds are asked for in time, inside the first cycle.
+            # Ask for most refunds in time, inside the first cycle.
             story_day=pl.col("start_day")
             + pl.when(pl.col("story") == "refund")
             .then(3 + pl.col("story day") % 24)
@@ -207,7 +207,7 @@ def _subscriptions(key: pl.Series, first_day: date, last_day: date, seed: int) -
             resume_day=pl.when(pl.col("story") == "hold and resume").then(
                 pl.col("story_day") + 8 + (pl.col("story day") // 64 % 40).cast(pl.Int64)
             ),
-            # Logs go on for two days after the end, as they do: that usage bills nothing.
+            # Continue logs for two days after the end: that usage is unbilled.
             quiet_from=pl.when(pl.col("story").is_in(ENDING_STORIES)).then(pl.col("story_day") + 3),
         )
         .drop("sign up", "sign up day", "story day")
@@ -215,7 +215,7 @@ def _subscriptions(key: pl.Series, first_day: date, last_day: date, seed: int) -
 
 
 def _habits(key: pl.Series, rank: pl.Series, events_per_account_day: float, seed: int) -> pl.DataFrame:
-    """Return how much each account does a day, and how much one of its events carries: enough to fill its package."""
+    """Return each account's events per day and its values per event, sized to fill its package."""
 
     def of_package(levels: Sequence[int]) -> pl.Series:
         return pl.Series(levels, dtype=pl.Int64).gather(rank)
@@ -223,7 +223,7 @@ def _habits(key: pl.Series, rank: pl.Series, events_per_account_day: float, seed
     def draw(purpose: str, choices: int) -> pl.Series:
         return (draw_bits(key, seed, purpose) % choices).cast(pl.Int64)
 
-    # Heavy-tailed: a few accounts make most of the events. Weights are whole numbers, so their sum is exact.
+    # Heavy-tailed: a few accounts make most events. Use integer weights, so that their sum is exact.
     weight = (log_normal(key, seed, "weight", 1.2) * 1000).round().cast(pl.Int64).clip(1)
     average = int(weight.sum()) / key.len()
     rate = (weight * (events_per_account_day * MILLION / average)).round().cast(pl.Int64)
@@ -233,7 +233,7 @@ def _habits(key: pl.Series, rank: pl.Series, events_per_account_day: float, seed
         events_a_month = rate.cast(pl.Float64) * (30 * TYPE_PER_MILLE[event_type]) / (1000 * MILLION)
         return (monthly / events_a_month).clip(upper_bound=1e15).round().cast(pl.Int64).alias(name)
 
-    # A month adds 5 to 24 percent of the package's leads, and for one account in ten six times that.
+    # Grow leads by 5 to 24 percent of the package's per month, six times that for one account in ten.
     growth = (5 + draw("growth", 20)) * (1 + 5 * (draw("fast growth", 10) == 0).cast(pl.Int64))
     leads = of_package(PACKAGE_LEADS)
     emails = of_package(PACKAGE_EMAILS) * log_normal(key, seed, "emails", 0.8) * 0.5

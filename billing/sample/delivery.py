@@ -1,4 +1,4 @@
-"""How usage arrives: spread over files and days, repeated, late, contradicted and broken, and how much of each."""
+"""Delivery of sample usage: split into files and days, with duplicates, late, conflicting and broken rows."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -15,16 +15,16 @@ from billing.sample.files import ROWS_PER_FILE, file_content
 DELIVERY_DAYS_AFTER_THE_END: Final = 5
 
 DIRT_PER_MILLION: Final[Mapping[str, int]] = {
-    # the same event once more
+    # Duplicates.
     "duplicate_same_day": 2000,
     "duplicate_later_day": 800,
     "conflicting_duplicate": 150,
-    # counted, but not where or how one expects them
+    # Counted, though unusual.
     "late": 1500,
     "card_number": 100,
     "number_as_string": 200,
     "members_reordered": 200,
-    # set aside
+    # Rejected.
     "too_old": 100,
     "malformed": 150,
     "missing_field": 100,
@@ -34,7 +34,7 @@ DIRT_PER_MILLION: Final[Mapping[str, int]] = {
     "unknown_type": 100,
     "future_dated": 100,
 }
-"""How many of a million events get which dirt; an event gets one kind at most."""
+"""Events per million with each kind of dirt; an event gets at most one."""
 
 DUPLICATES: Final = ("duplicate_same_day", "duplicate_later_day")
 REJECTED: Final = (
@@ -50,7 +50,7 @@ REJECTED: Final = (
 )
 ONLY_IN_JSON: Final = ("malformed", "card_number", "number_as_string", "members_reordered")
 
-# Mostly gzipped JSON lines, as collectors deliver them; every tenth file or so is of another kind.
+# Mostly gzipped JSON lines, as collectors deliver them; about every tenth file has another format.
 FORMATS: Final = (
     *("jsonl.gz", "jsonl.gz", "csv", "jsonl.gz", "parquet", "jsonl.gz"),
     *("jsonl.zst", "jsonl.gz", "jsonl.gz", "csv.gz", "jsonl.gz", "jsonl"),
@@ -61,7 +61,7 @@ DIRT_TABLE: Final = [kind for kind, count in DIRT_PER_MILLION.items() for _ in r
 
 @dataclass(frozen=True)
 class Delivered:
-    """What was delivered; `events` counts an event once, `dirt` the rows of each kind."""
+    """Counts of what was delivered: `events` counts distinct events, `dirt` the rows of each kind."""
 
     events: int
     rows: int
@@ -78,7 +78,7 @@ def write_usage(
     seed: int,
     progress: Callable[[date, int], None] | None,
 ) -> Delivered:
-    """Write every delivery day; rows that arrive on a later day wait in memory until then."""
+    """Write every delivery day; hold late rows in memory until their day."""
     days = (last_day - first_day).days + 1
     users = customers.select(
         *("index", "account_id", "source", "start_day", "quiet_from", "resume_day", "rate"),
@@ -102,8 +102,8 @@ def write_usage(
                 events += happened.height
                 for kind, count in happened.get_column("dirt").drop_nulls().value_counts().iter_rows():
                     dirt[kind] += count
-                pieces = [_arriving_at_once(happened)]
-                for delay, later in _arriving_later(happened, seed):
+                pieces = [_on_time_rows(happened)]
+                for delay, later in _late_rows(happened, seed):
                     arrival = min(day + delay, days - 1 + DELIVERY_DAYS_AFTER_THE_END)
                     waiting.setdefault(arrival, []).append(later)
             if part == 0:
@@ -121,7 +121,7 @@ def write_usage(
 
 
 def _with_dirt(events: pl.DataFrame, file_format: str, seed: int) -> pl.DataFrame:
-    """Add the column `dirt`: null, or the one thing that is wrong or unusual about the event in this kind of file."""
+    """Add the column `dirt`: null, or the one kind of dirt of the event, for this file format."""
     place = (events.get_column("bits") % MILLION).clip(0, len(DIRT_TABLE)).cast(pl.UInt32)
     impossible = [] if file_format.startswith("jsonl") else list(ONLY_IN_JSON)
     if file_format == "parquet":
@@ -134,8 +134,8 @@ def _with_dirt(events: pl.DataFrame, file_format: str, seed: int) -> pl.DataFram
     )
 
 
-def _arriving_at_once(events: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of the events' own file: what is not late, as it is delivered, and repetitions at the end."""
+def _on_time_rows(events: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows of the events' own file: events on time, followed by duplicates."""
     kind = pl.col("dirt")
     noise = (pl.col("bits") // MILLION % 60).cast(pl.Int64)
     rows = events.filter(kind.ne_missing("late")).with_columns(
@@ -155,8 +155,8 @@ def _arriving_at_once(events: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([rows, repeated]).drop("bits")
 
 
-def _arriving_later(events: pl.DataFrame, seed: int) -> list[tuple[int, pl.DataFrame]]:
-    """Return, by delay in days, what another day's delivery carries: late events, repetitions and contradictions."""
+def _late_rows(events: pl.DataFrame, seed: int) -> list[tuple[int, pl.DataFrame]]:
+    """Return, by delay in days, the rows that another day delivers: late events, duplicates and conflicts."""
     kind = pl.col("dirt")
     noise = (pl.col("bits") // MILLION).cast(pl.Int64)
     later = (

@@ -1,4 +1,4 @@
-"""What customers do: the events of a day, before anything goes wrong with their delivery."""
+"""Synthetic events of a day, before delivery."""
 
 from datetime import date, timedelta
 from typing import Final
@@ -23,7 +23,7 @@ RARE_SEQUENCE: Final = 2**25
 
 
 def rare_changes(customers: pl.DataFrame, seed: int) -> pl.DataFrame:
-    """Return what happens once: the leads imported at the start and every domain added, or removed again.
+    """Return events outside the daily routine: leads imported at the start, domains added or removed.
 
     Columns: index, account_id, source, day, event_type, value, sequence (RARE_SEQUENCE and up).
     """
@@ -38,7 +38,7 @@ def rare_changes(customers: pl.DataFrame, seed: int) -> pl.DataFrame:
     domains = base.with_columns(number=pl.int_ranges(pl.col("domains"), dtype=pl.Int64)).explode("number")
     chance = draw_bits(domains.get_column("index") * 64 + domains.get_column("number").cast(pl.UInt64), seed, "domain")
     domains = domains.with_columns(chance=chance).with_columns(
-        # The first domain comes with the sign-up, most others in the first weeks.
+        # Add the first domain at sign-up, most others in the first weeks.
         day=pl.col("start_day")
         + pl.when(pl.col("number") == 0).then(pl.lit(0)).otherwise(pl.col("chance") % 45).cast(pl.Int64)
     )
@@ -61,9 +61,9 @@ def rare_changes(customers: pl.DataFrame, seed: int) -> pl.DataFrame:
 def events_of_day(
     users: pl.DataFrame, *, rare: pl.DataFrame, day: int, part: int, parts: int, first_day: date, seed: int
 ) -> pl.DataFrame:
-    """Return one file's events of one day, in order of time.
+    """Return the events of one file and day, sorted by time.
 
-    Columns: id (64 bits), source, event_type, subject, at (milliseconds, UTC), value, bits (for what follows).
+    Columns: id (64 bits), source, event_type, subject, at (milliseconds, UTC), value, bits (random, for later draws).
     """
     mine = pl.col("index") % parts == part
     active = users.filter(
@@ -71,7 +71,7 @@ def events_of_day(
         & (pl.col("start_day") <= day)
         & (pl.col("quiet_from").is_null() | (pl.col("quiet_from") > day) | (pl.col("resume_day") <= day))
     )
-    # Business customers rest at weekends.
+    # Fewer events at weekends.
     per_mille = 600 if (first_day + timedelta(days=day)).weekday() >= 5 else 1160
     account_day = active.get_column("index") * 2**14 + day
     chance = (draw_bits(account_day, seed, "events of the day") % MILLION).cast(pl.Int64)
@@ -86,13 +86,13 @@ def events_of_day(
         [daily, rare.filter(mine & (pl.col("day") == day)).select(daily.columns)],
     )
     key = _event_key(happened, day)
-    # An import comes before what is done with it, so rare changes stand in the first hour of the day.
+    # Put rare changes into the first hour of the day: an import precedes its use.
     span = (happened.get_column("sequence") >= RARE_SEQUENCE).cast(pl.UInt64) * (MILLISECONDS_PER_DAY // 24)
     span = span + (happened.get_column("sequence") < RARE_SEQUENCE).cast(pl.UInt64) * MILLISECONDS_PER_DAY
     millisecond = (draw_bits(key, seed, "time of day") % span).cast(pl.Int64)
     midnight = int((first_day - date(1970, 1, 1)).days + day) * MILLISECONDS_PER_DAY
     return happened.select(
-        # A number until it is written: a text would keep the texts of its whole file alive while a late row waits.
+        # Keep ids as numbers until written: late text rows would hold the string buffer of their file in memory.
         draw_bits(key, seed, "id").alias("id"),
         "source",
         "event_type",
@@ -104,13 +104,13 @@ def events_of_day(
 
 
 def _with_values(daily: pl.DataFrame, day: int, seed: int) -> pl.DataFrame:
-    """The events of a day with their type and value, drawn by chance."""
+    """Draw type and value for the events of a day."""
     key = _event_key(daily, day)
     kind = (draw_bits(key, seed, "event type") % 1000).cast(pl.Int64)
     bits = draw_bits(key, seed, "value")
     jitter = 500 + (bits % 1001).cast(pl.Int64)
     size = pl.col("size") * pl.col("jitter")
-    # Leads are thousandths here, and a part of a lead is a lead by chance, so that small changes add up right.
+    # Leads are in thousandths: round the fraction up or down by chance, so that small changes add up.
     leads = (size // 1000 + pl.col("remainder")) // 1000
     return (
         daily.with_columns(jitter=jitter, remainder=(bits // 2**20 % 1000).cast(pl.Int64), sign=bits // 2**40 % 16)
@@ -143,6 +143,6 @@ def _with_values(daily: pl.DataFrame, day: int, seed: int) -> pl.DataFrame:
 
 
 def _event_key(events: pl.DataFrame, day: int) -> pl.Series:
-    """Return what no two events share: 24 bits of account, 14 of day, 26 of position in the day."""
+    """Return a unique key per event: 24 bits of account, 14 of day, 26 of position in the day."""
     account_day = events.get_column("index") * 2**14 + day
     return account_day * 2**26 + events.get_column("sequence").cast(pl.UInt64)

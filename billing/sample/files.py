@@ -1,4 +1,4 @@
-"""The bytes of a delivered file: CloudEvents lines, CSV or Parquet, plain or compressed."""
+"""Sample file writer: CloudEvents lines, CSV or Parquet, plain or compressed."""
 
 import gzip
 import io
@@ -12,11 +12,11 @@ from billing.sample.events import DATA_MEMBERS, EVENT_TYPES
 ROWS_PER_FILE: Final = 250_000
 
 CARD_NUMBER: Final = "4111 1111 1111 1111"
-"""The card networks' public test number: it passes every check and belongs to nobody."""
+"""The card networks' public test number: valid, and assigned to nobody."""
 
 
 def file_content(rows: pl.DataFrame, file_format: str) -> bytes:
-    """Return the bytes of one delivered file; nothing in them depends on when or where it is written."""
+    """Return the bytes of one delivered file; independent of time and place of writing."""
     kind, _, compression = file_format.partition(".")
     rows = rows.with_columns(pl.col("id").cast(pl.String))
     if kind == "parquet":
@@ -45,7 +45,7 @@ def _type_name() -> pl.Expr:
 
 
 def json_lines(rows: pl.DataFrame) -> pl.Series:
-    """Return CloudEvents, a line each."""
+    """Return CloudEvents, one per line."""
     kind = pl.col("dirt")
     time = pl.col("at").dt.to_string("%Y-%m-%dT%H:%M:%S%.3f")
     value = pl.col("value").cast(pl.String)
@@ -77,7 +77,7 @@ def json_lines(rows: pl.DataFrame) -> pl.Series:
 
 
 def _csv(rows: pl.DataFrame, offset: str) -> bytes:
-    """Return flat rows with a header; times carry the given offset."""
+    """Return flat rows with a header; times have the given offset."""
     ahead = pl.duration(hours=2 if offset == "+02:00" else 0)
     zone = pl.when(pl.col("dirt") == "time_without_zone").then(pl.lit("")).otherwise(pl.lit(offset))
     time = (pl.col("at") + ahead).dt.to_string("%Y-%m-%dT%H:%M:%S%.3f")

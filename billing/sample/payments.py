@@ -1,6 +1,6 @@
-"""How customers pay what was issued to them: the lines of payments.jsonl.
+"""Synthetic payments for issued documents: the lines of payments.jsonl.
 
-A payment names a document, so payments can only be made up after billing; equal documents give equal payments.
+A payment names a document, so payments are made after billing; equal documents give equal payments.
 """
 
 from typing import Final
@@ -12,16 +12,16 @@ from billing.sample.requests import CARDS
 
 PAID_PER_MILLE: Final = 860
 FAILED_PER_MILLE: Final = 90
-"""Of the rest nothing is heard."""
+"""Failed payments per thousand; documents without a payment stay open."""
 DAYS_UNTIL_AGAIN: Final = 6
 DAYS_UNTIL_DISPUTED: Final = 9
 
 
 def payments_of(documents: pl.DataFrame, seed: int = 1) -> pl.Series:
-    """Lines of payments.jsonl in order of time.
+    """Return the lines of payments.jsonl, sorted by time.
 
-    Most invoices are paid on the day of issue; some payments fail, and half of these succeed a few days later. What a
-    credit note gives back of a paid invoice is refunded, and one payment is disputed.
+    Most invoices are paid on the day of issue; some payments fail, and half of these succeed a few days later. A credit
+    note on a paid invoice is refunded, and one payment is disputed.
 
     Parameters
     ----------

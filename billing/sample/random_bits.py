@@ -1,4 +1,4 @@
-"""Reproducible chance: random bits as a pure function of a key, a seed and a purpose."""
+"""Deterministic random numbers: a pure function of key, seed and purpose."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ import polars as pl
 
 
 def draw_bits(key: pl.Series, seed: int, purpose: str) -> pl.Series:
-    """Return 64 random bits per key. For one purpose different keys give different bits, so these can serve as ids."""
+    """Return 64 random bits per key, distinct for distinct keys within a purpose: usable as ids."""
     offset = int.from_bytes(hashlib.sha256(f"{seed}/{purpose}".encode()).digest()[:8], "big")
     bits = key.cast(pl.UInt64) * _u64(0x9E3779B97F4A7C15) + _u64(offset)
     bits = (bits ^ (bits // 2**30)) * _u64(0xBF58476D1CE4E5B9)
@@ -20,7 +20,7 @@ def _u64(value: int) -> pl.Series:
 
 
 def pick(choices: Sequence[str | None], bits: pl.Series) -> pl.Series:
-    """Return one of the choices per row, all equally likely."""
+    """Return one choice per row, uniformly distributed."""
     return pl.Series(choices, dtype=pl.String).gather((bits % len(choices)).cast(pl.UInt32))
 
 
@@ -35,5 +35,5 @@ def _normal(key: pl.Series, seed: int, purpose: str) -> pl.Series:
 
 
 def log_normal(key: pl.Series, seed: int, purpose: str, sigma: float) -> pl.Series:
-    """Return log-normal factors with median 1, to six decimals, so that the last bit of `exp` decides nothing."""
+    """Return log-normal factors with median 1, rounded to six decimals: independent of the last bit of `exp`."""
     return (_normal(key, seed, purpose) * sigma).exp().round(6)

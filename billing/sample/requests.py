@@ -1,4 +1,4 @@
-"""What customers ask for: the lines of requests.jsonl."""
+"""Synthetic requests: the lines of requests.jsonl."""
 
 from datetime import date, datetime, timedelta
 from typing import Final
@@ -12,7 +12,7 @@ REQUEST_MEMBERS: Final = ("package", "term", "trial_days", "reason", "brand", "l
 
 
 def requests_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.Series:
-    """Return the lines of requests.jsonl in order of time; every row is valid, and some will be refused."""
+    """Return the lines of requests.jsonl, sorted by time; every row is valid, and some requests will be refused."""
     higher = pl.lit(pl.Series(PACKAGES)).gather((pl.col("rank") + 1).clip(0, 3))
     lower = pl.lit(pl.Series(PACKAGES)).gather((pl.col("rank") - 1).clip(0, 3))
     noise = pl.col("story_second")
@@ -22,7 +22,7 @@ def requests_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.
 
     def request(story: str | None, day: pl.Expr, kind: str, channel: str | pl.Expr, **members: pl.Expr) -> pl.DataFrame:
         rows = customers if story is None else customers.filter(pl.col("story") == story)
-        # Office hours, to the second; the last day's evening is still inside the span.
+        # Use office hours: the last day's evening is still inside the span.
         second = 8 * 3600 + noise % (10 * 3600)
         return rows.select(
             pl.col("account_id"),
@@ -64,7 +64,7 @@ def requests_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.
 
 
 def _lines(requests: pl.DataFrame) -> pl.Series:
-    """Requests as lines of JSON."""
+    """Requests as JSON lines."""
     members = [
         pl.concat_str(pl.lit(f', "{name}": "'), pl.col(name), pl.lit('"')).fill_null("")
         for name in REQUEST_MEMBERS

@@ -1,10 +1,10 @@
-"""Synthetic VAT numbers whose check digits are right."""
+"""Synthetic VAT numbers with valid check digits."""
 
 import polars as pl
 
 
 def german_vat_number(bits: pl.Series) -> pl.Series:
-    """Return nine digits whose last makes the number valid (ISO 7064 mod 11, 10)."""
+    """Return nine digits with a valid check digit (ISO 7064 mod 11, 10)."""
     digits = 10_000_000 + bits % 90_000_000
     product = pl.repeat(10, bits.len(), dtype=pl.UInt64, eager=True)
     for position in range(7, -1, -1):

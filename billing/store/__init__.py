@@ -1,1 +1,1 @@
-"""The only place that writes files: a home, its lake, atomic writes and the lock."""
+"""File store: the billing home, its lake, atomic writes and the lock. No other room writes files."""

@@ -1,6 +1,6 @@
-"""Write files atomically: under a scratch name in the same folder, flushed to disk, then renamed into place.
+"""Atomic file writes: to a scratch file in the same folder, synced to disk, then renamed into place.
 
-A reader sees the old bytes or the new ones and never a part. Equal content is not written again.
+A reader sees the old bytes or the new ones, never a part. Equal content is not written again.
 """
 
 import hashlib
@@ -12,17 +12,17 @@ SCRATCH_PREFIX = ".writing-"
 
 
 def write_file(path: Path, write: Callable[[Path], None]) -> bool:
-    """Let `write` fill a scratch file, then put it in place of `path` at once.
+    """Let `write` fill a scratch file, then atomically replace `path` with it.
 
     Returns
     -------
     bool
-        Whether `path` changed: a scratch file equal to what stands there is thrown away.
+        Whether `path` changed: a scratch file with equal bytes is discarded.
 
     Raises
     ------
     OSError, polars.exceptions.ComputeError
-        Whatever `write` raises (disk full, read-only folder); `path` is as it was and no scratch file remains.
+        Whatever `write` raises (disk full, read-only folder); `path` is unchanged and no scratch file remains.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = scratch_path(path, os.getpid())
@@ -40,7 +40,7 @@ def write_file(path: Path, write: Callable[[Path], None]) -> bool:
 
 
 def write_bytes(path: Path, content: bytes) -> bool:
-    """Put `content` in place of `path` at once; see `write_file`."""
+    """Atomically replace `path` with `content`; see `write_file`."""
 
     def write(scratch: Path) -> None:
         scratch.write_bytes(content)
@@ -49,25 +49,25 @@ def write_bytes(path: Path, content: bytes) -> bool:
 
 
 def scratch_path(path: Path, process: int) -> Path:
-    """Where a process writes what it then puts in place of `path`."""
+    """Path of the scratch file in which a process prepares `path`."""
     return path.with_name(f"{SCRATCH_PREFIX}{process}-{path.name}")
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file that may be missing, and make that last."""
+    """Remove a file, which may be missing, and sync its folder."""
     if path.exists():
         path.unlink()
         _sync_folder(path.parent)
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's bytes, read in pieces."""
+    """SHA-256 of a file's bytes, read in chunks."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def remove_scratch_files(folder: Path) -> list[Path]:
-    """Remove what a killed run left under a scratch name."""
+    """Remove scratch files that a killed run left behind."""
     left = sorted(folder.rglob(f"{SCRATCH_PREFIX}*")) if folder.exists() else []
     for path in left:
         path.unlink(missing_ok=True)

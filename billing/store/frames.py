@@ -1,4 +1,4 @@
-"""Write and read tables of the lake as Parquet."""
+"""Parquet files of the lake's tables: writers and readers."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def write_frame(path: Path, frame: pl.DataFrame, table: Table, *, in_order: bool
     Parameters
     ----------
     in_order
-        The frame is sorted by the table's key already.
+        The frame is already sorted by the table's key.
     """
     conformed = table.fit(frame) if in_order else table.conform(frame)
 
@@ -37,14 +37,14 @@ def write_frame(path: Path, frame: pl.DataFrame, table: Table, *, in_order: bool
 
 
 def write_frames(path: Path, frames: Iterator[pl.DataFrame], table: Table) -> bool:
-    """As `write_frame`, of frames that follow each other in the order of the table's key: one at a time is held.
+    """As `write_frame`, for frames sorted by the table's key one after the other; holds one in memory.
 
-    However the rows are parted among the frames, the bytes are the same.
+    The bytes do not depend on how the rows are split into frames.
     """
     failed: list[BaseException] = []
 
     def source(*_: object) -> Iterator[pl.DataFrame]:
-        # what comes out of Polars again would be another error
+        # Keep the original exception: Polars would wrap it in another one.
         try:
             yield from (table.conform(frame) for frame in frames)
         except BaseException as error:
@@ -63,7 +63,7 @@ def write_frames(path: Path, frames: Iterator[pl.DataFrame], table: Table) -> bo
 
 
 def write_rows(path: Path, rows: pl.LazyFrame, table: Table) -> None:
-    """Write rows that have the table's columns and order as its Parquet file, some at a time; see `write_file`."""
+    """Stream rows with the table's columns and order into its Parquet file; see `write_file`."""
     rows.sink_parquet(
         path,
         compression="zstd",
@@ -75,15 +75,15 @@ def write_rows(path: Path, rows: pl.LazyFrame, table: Table) -> None:
 
 
 def descriptions(table: Table) -> dict[str, str]:
-    """What a table and its columns hold, as it stands in the metadata of its files."""
+    """Descriptions of a table and its columns, for the metadata of its files."""
     columns = {f"column:{column.name}": column.description for column in table.columns}
     return {"table": table.name, "description": table.description} | columns
 
 
 def read_frame(path: Path, table: Table, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """A table's file, or some of its columns; no rows where it was never written.
+    """Read a table's file, or some of its columns; empty when the file does not exist.
 
-    A column that a file of an earlier version lacks is null.
+    A column missing from a file of an earlier version is null.
     """
     wanted = columns or table.column_names
     if not path.exists():
@@ -97,9 +97,9 @@ def read_frame(path: Path, table: Table, columns: Sequence[str] | None = None) -
 
 
 def scan_frames(paths: list[Path], table: Table) -> pl.LazyFrame:
-    """Several files of one table as one lazy frame; no rows when there are none.
+    """Scan several files of one table as one lazy frame; empty when there are none.
 
-    A column that files of earlier versions lack is null there.
+    A column missing from files of earlier versions is null.
     """
     if not paths:
         return table.empty().lazy()

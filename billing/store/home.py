@@ -1,4 +1,4 @@
-"""A billing home: one folder per business. Its files and folders by name."""
+"""Billing home: the folder of one business, and the paths of its files."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -9,13 +9,13 @@ from billing.model.columns import Table
 
 @dataclass(frozen=True)
 class Home:
-    """Where a business keeps what goes in and what comes out."""
+    """Paths of the inputs and outputs of one business."""
 
     root: Path
 
     @property
     def landing(self) -> Path:
-        """What others write; the pipeline only reads it."""
+        """Inputs; the pipeline only reads them."""
         return self.root / "landing"
 
     @property
@@ -25,36 +25,36 @@ class Home:
 
     @property
     def documents(self) -> Path:
-        """The issued PDFs, by billing month."""
+        """Issued PDFs, by billing month."""
         return self.root / "documents"
 
     @property
     def profiles(self) -> Path:
-        """One page per account."""
+        """Profile pages, one per account."""
         return self.root / "profiles"
 
     @property
     def reports(self) -> Path:
-        """A page and a PDF per billing month."""
+        """Month reports, a page and a PDF each."""
         return self.root / "reports"
 
     @property
     def register_path(self) -> Path:
-        """The register of issued documents, when it is not a server."""
+        """The SQLite register of issued documents, when no database server is configured."""
         return self.root / "register.db"
 
     def partition(self, table: Table, month: str) -> Path:
-        """The file of a monthly table for one billing month."""
+        """Path of a monthly table for one billing month."""
         return self.lake / table.name / f"billing_month={month}" / f"{table.name}.parquet"
 
     def whole(self, table: Table) -> Path:
-        """The file of a table that is not partitioned."""
+        """Path of an unpartitioned table."""
         return self.lake / table.name / f"{table.name}.parquet"
 
     def delivery(self, table: Table, day: date) -> Path:
-        """The file of a table by day of delivery (rejects, ingest)."""
+        """Path of a table for one delivery day (rejects, ingest)."""
         return self.lake / table.name / f"delivery_day={day.isoformat()}" / f"{table.name}.parquet"
 
     def document_file(self, month: str, number: str) -> Path:
-        """Where the PDF of an issued document stands."""
+        """Path of the PDF of an issued document."""
         return self.documents / month / f"{number}.pdf"

@@ -1,4 +1,4 @@
-"""One run at a time in a home."""
+"""Lock of a billing home: one run at a time."""
 
 import fcntl
 import time
@@ -15,7 +15,7 @@ from billing.store.home import Home
 def lock(home: Home, patience: float = 0) -> Iterator[None]:
     """Hold the home's lock: one run at a time, from the command line and Dagster alike.
 
-    The lock is the operating system's, so a killed run gives it back. A process that holds it may take it again.
+    An operating system lock: released when its process is killed, and reentrant within a process.
 
     Parameters
     ----------

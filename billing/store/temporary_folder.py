@@ -1,4 +1,4 @@
-"""Folders outside of the home that are needed while a process is at work, and that do not outlive it for long."""
+"""Temporary folders outside the home, with clean-up after killed processes."""
 
 import fcntl
 import os
@@ -14,14 +14,14 @@ IN_USE: Final = ".in-use"
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """A folder of one's own, gone afterwards; what a killed process left under the same prefix is removed first.
+    """Create a private folder, removed on exit; first removes folders of killed processes with the same prefix.
 
-    Who uses a folder holds a lock in it, which is the operating system's and ends with the process.
+    A folder in use holds an operating system lock, which ends with its process.
     """
     _remove_left(prefix)
     folder = Path(tempfile.mkdtemp(prefix=prefix))
     try:
-        # held before it has the name by which others look for it
+        # Take the lock before the file gets the name that other processes check.
         with (folder / f"{IN_USE}-soon").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             (folder / f"{IN_USE}-soon").rename(folder / IN_USE)
@@ -33,12 +33,12 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
 def _remove_left(prefix: str) -> None:
     for mark in Path(tempfile.gettempdir()).glob(f"{prefix}*/{IN_USE}"):
         try:
-            # in a folder that others write to, too, only what is ours is touched
+            # Touch only our own folders: other users write here too.
             if mark.parent.lstat().st_uid != os.getuid():
                 continue
             with mark.open("r") as file:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(mark.parent, ignore_errors=True)
         except OSError:
-            # it is in use, or its user has just removed it
+            # In use, or just removed by its owner.
             continue

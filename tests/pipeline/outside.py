@@ -72,7 +72,7 @@ def in_memory() -> Iterator[None]:
     """Dagster's records are kept in memory, and forgotten."""
     with (
         mock.patch("dagster.DagsterInstance.get", dg.DagsterInstance.ephemeral),
-        mock.patch("pipeline.runs.opened", lambda folder: dg.DagsterInstance.ephemeral()),
+        mock.patch("pipeline.runs.open_instance", lambda folder: dg.DagsterInstance.ephemeral()),
     ):
         yield
 

@@ -29,7 +29,7 @@ def plain_runs() -> Iterator[None]:
     """Let commands in this process run their jobs plainly, without records."""
     with (
         mock.patch("dagster.DagsterInstance.get", _NoRecords),
-        mock.patch("pipeline.runs.opened", lambda _: _NoRecords()),
+        mock.patch("pipeline.runs.open_instance", lambda _: _NoRecords()),
         mock.patch("pipeline.runs.defs.resolve_job_def", lambda name: SimpleNamespace(execute_in_process=_Job(name))),
     ):
         yield

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline.cli import main
-from pipeline.sqlite_storage import KeptEventLog, KeptRuns, opened
+from pipeline.sqlite_storage import PooledEventLogStorage, PooledRunStorage, open_instance
 from tests.pipeline.outside import Landing, blank_files, blank_page
 
 # what two commands that do the same have of their own
@@ -69,7 +69,7 @@ def test_a_command_records_what_dagsters_own_classes_record(landing: Landing, tm
     shutil.copytree(landing.root, other)
     for month, as_of in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-12")):
         billed(landing.root, month, as_of)
-        with mock.patch("pipeline.runs.opened", lambda folder: dg.DagsterInstance.get()):
+        with mock.patch("pipeline.runs.open_instance", lambda folder: dg.DagsterInstance.get()):
             billed(other, month, as_of)
     ours, theirs = recorded(landing.root), recorded(other)
     assert len(theirs["runs: runs"]) >= 5
@@ -81,9 +81,9 @@ def test_a_command_records_what_dagsters_own_classes_record(landing: Landing, tm
 def test_only_records_on_sqlite_are_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DAGSTER_EVENT_BATCH_SIZE", raising=False)
     (tmp_path / "sqlite").mkdir()
-    with opened(tmp_path / "sqlite") as instance:
-        assert type(instance.event_log_storage) is KeptEventLog
-        assert type(instance.run_storage) is KeptRuns
+    with open_instance(tmp_path / "sqlite") as instance:
+        assert type(instance.event_log_storage) is PooledEventLogStorage
+        assert type(instance.run_storage) is PooledRunStorage
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "dagster.yaml").write_text(f"""
 event_log_storage:
@@ -91,9 +91,9 @@ event_log_storage:
   class: ConsolidatedSqliteEventLogStorage
   config: {{base_dir: {tmp_path}/other/events}}
 """)
-    with opened(tmp_path / "other") as instance:
-        assert type(instance.event_log_storage) is not KeptEventLog
-        assert type(instance.run_storage) is not KeptRuns
+    with open_instance(tmp_path / "other") as instance:
+        assert type(instance.event_log_storage) is not PooledEventLogStorage
+        assert type(instance.run_storage) is not PooledRunStorage
 
 
 LAST = """

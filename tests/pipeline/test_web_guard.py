@@ -211,7 +211,7 @@ def test_who_has_a_password_may_enter_and_nobody_else(tmp_path: Path) -> None:
 def test_a_password_that_was_right_once_costs_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
     login = Login(read_users(new_user("anna", "correct horse")))
     assert login._checked(basic("anna", "correct horse")["authorization"]) == "anna"
-    login._right.clear()
+    login._verified.clear()
     checked: list[str] = []
 
     def check(header: str) -> str:

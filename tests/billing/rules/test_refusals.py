@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 import polars as pl
 
 from billing.model.catalogue import Catalogue
+from billing.model.codes import DecisionReason
 from billing.rules import decisions
 from billing.rules.refusals import (
     first_that_holds,
@@ -35,8 +36,8 @@ def at_close(**change: object) -> str | None:
 
 def test_the_first_rule_that_holds_gives_the_reason_and_a_rule_of_nothing_does_not() -> None:
     frame = pl.DataFrame({"a": [True, True, False, None], "b": [False, True, True, None]})
-    found = frame.select(first_that_holds([(pl.col("a"), "first"), (pl.col("b"), "second")])).to_series()
-    assert found.to_list() == ["first", "first", "second", None]
+    found = frame.select(first_that_holds([(pl.col("a"), DecisionReason.ON_HOLD), (pl.col("b"), DecisionReason.NOT_HELD)])).to_series()
+    assert found.to_list() == ["on_hold", "on_hold", "not_held", None]
 
 
 def test_a_package_change_is_refused_at_the_close_by_the_first_reason() -> None:

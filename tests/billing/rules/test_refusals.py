@@ -36,7 +36,9 @@ def at_close(**change: object) -> str | None:
 
 def test_the_first_rule_that_holds_gives_the_reason_and_a_rule_of_nothing_does_not() -> None:
     frame = pl.DataFrame({"a": [True, True, False, None], "b": [False, True, True, None]})
-    found = frame.select(first_that_holds([(pl.col("a"), DecisionReason.ON_HOLD), (pl.col("b"), DecisionReason.NOT_HELD)])).to_series()
+    found = frame.select(
+        first_that_holds([(pl.col("a"), DecisionReason.ON_HOLD), (pl.col("b"), DecisionReason.NOT_HELD)])
+    ).to_series()
     assert found.to_list() == ["on_hold", "on_hold", "not_held", None]
 
 

@@ -98,7 +98,7 @@ ui: $(VENV)/.libraries  ## the Dagster UI on the demo's home
 # --- what developers run --------------------------------------------------------------------------------------------
 
 test: $(VENV)/.test-packages  ## the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.test-packages  ## the tests, searching as long as it takes: every kill, many seeds (hours)
 	$(BIN)/python -m pytest --long -n 2 --dist load

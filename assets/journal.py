@@ -10,6 +10,7 @@ from assets.ingest import PATIENCE_SECONDS
 from assets.metadata import definition_metadata, money_type, summary
 from assets.resources import BillingHome
 from billing.model.account_tables import BALANCES, JOURNAL
+from billing.model.codes import LedgerAccount
 from billing.model.tables import DOCUMENTS, LINES, TAXES
 from billing.reports.journal import (
     LEDGER_ACCOUNTS,
@@ -72,7 +73,11 @@ def journal(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None] | 
 def _by_month(sums: pl.DataFrame, money: pl.Decimal) -> pl.DataFrame:
     """One row per month, newest first: change of each ledger account (receivable, cash: debits; others: credits)."""
     gained = pl.col("debit") - pl.col("credit")
-    normal = pl.when(pl.col("ledger_account").is_in(["receivable", "cash", "credits"])).then(gained).otherwise(-gained)
+    normal = (
+        pl.when(pl.col("ledger_account").is_in([LedgerAccount.RECEIVABLE, LedgerAccount.CASH, LedgerAccount.CREDITS]))
+        .then(gained)
+        .otherwise(-gained)
+    )
     months = sums["billing_month"].unique().sort(descending=True).head(_SHOWN_MONTHS)
     return (
         sums.filter(pl.col("billing_month").is_in(months.implode()))

@@ -14,6 +14,7 @@ from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome
 from billing.ingest.missing_deliveries import missing_deliveries
 from billing.model.calendar import first_day, months_after
+from billing.model.codes import LineKind
 from billing.model.columns import Table
 from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE
 from billing.month import steps
@@ -252,7 +253,7 @@ def charges(
     by_metric = frame.group_by("metric").agg(
         over=(pl.col("excess") > 0).sum(), overage=pl.col("amount").sum().cast(money_type(business))
     )
-    fees = dues.filter(pl.col("kind") != "overage")
+    fees = dues.filter(pl.col("kind") != LineKind.OVERAGE)
     by_package = fees.group_by("package").agg(
         subscriptions=pl.len(), fees=pl.col("amount").sum().cast(money_type(business))
     )

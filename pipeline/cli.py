@@ -10,6 +10,7 @@ import click
 
 from assets.environment import home_folder, register_url, use_home
 from billing import __version__
+from billing.model.codes import DocumentKind
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
@@ -85,7 +86,7 @@ def init(directory: Path | None, home: Path) -> None:
 @click.option("--home", hidden=True, expose_value=False, help="Every command takes it; this one writes DIRECTORY.")
 @exit_status
 def sample(
-    directory: Path, accounts: int, months: int, events_per_account_day: float, seed: int, payments: bool
+    directory: Path, accounts: int, months: int, events_per_account_day: float, seed: int, *, payments: bool
 ) -> None:
     """Write a synthetic business: the same arguments give the same bytes."""
     from billing.sample import write_sample, write_sample_payments
@@ -110,11 +111,11 @@ def sample(
 @click.option("--all", "every_row", is_flag=True, help="Read all usage, not only the first rows of new files.")
 @home_option
 @exit_status
-def check(every_row: bool, home: Path) -> int:
+def check(*, every_row: bool, home: Path) -> int:
     """Validate the catalogue and the inputs, and read the first rows of new usage files; compute nothing."""
     from billing.reports.check import problems_of
 
-    problems = problems_of(home, register_url(), every_row)
+    problems = problems_of(home, register_url(), every_row=every_row)
     for problem in problems:
         tell(str(problem))
     say(f"{home}: {counted(len(problems), 'problem')} found" if problems else f"{home}: nothing to complain about")
@@ -157,7 +158,7 @@ def repair(home: Path) -> int:
 )
 @home_option
 @exit_status
-def bill(month: str, through: str | None, as_of: date | None, draft: bool, accept_missing: bool, home: Path) -> int:
+def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, accept_missing: bool, home: Path) -> int:
     """Bill a month: ingest what is new, compute, issue what has fallen due, render.
 
     Earlier months are brought up to date first, in order.
@@ -172,14 +173,14 @@ def bill(month: str, through: str | None, as_of: date | None, draft: bool, accep
     if not accept_missing:
         business.refuse_lacking_accounts()
     standing.say_what_has_not_begun(business, month, last, say)
-    outcome = standing.done_already(business, month, last, draft, say)
+    outcome = standing.done_already(business, month, last, draft=draft, say=say)
     if outcome is None:
         # Import lazily: Dagster takes a second to load.
         from pipeline import runs
         from pipeline.progress import progress_display
 
         with progress_display():
-            outcome = runs.bill(business, month, last, draft, say)
+            outcome = runs.bill(business, month, last, draft=draft, say=say)
     for problem in outcome.problems:
         say(f"not done: {problem}")
     say(f"{counted(outcome.issued, 'document')} issued" + (" (a draft issues none)" if draft else ""))
@@ -281,7 +282,7 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
 @home_option
 @exit_status
 def correct(
-    month: str, accounts: tuple[str, ...], reason: str, as_of: date | None, draft: bool, style: str, home: Path
+    month: str, accounts: tuple[str, ...], reason: str, as_of: date | None, *, draft: bool, style: str, home: Path
 ) -> None:
     """Correct an issued month now: a credit or debit note per document that differs from what is due.
 
@@ -294,14 +295,14 @@ def correct(
     from pipeline.progress import progress_display
 
     with progress_display():
-        rows = runs.correct(home, month, accounts, reason, as_of or today(home), draft, say)
+        rows = runs.correct(home, month, accounts, reason, as_of or today(home), draft=draft, say=say)
     if rows or style != "table":
         columns = ["kind", "account_id", "subscription_id", "billing_date", "corrects"]
         shown = [row | {"lines": signed_lines(row["lines"])} for row in rows] if style == "table" else rows
         print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
     if not rows:
         return
-    for kind, words in (("debit_note", "more due"), ("credit_note", "less due")):
+    for kind, words in ((DocumentKind.DEBIT_NOTE, "more due"), (DocumentKind.CREDIT_NOTE, "less due")):
         notes = [row for row in rows if row["kind"] == kind]
         if notes:
             total = sum((abs(Decimal(row["total"])) for row in notes), Decimal(0))
@@ -331,6 +332,7 @@ def show(
     limit: int | None,
     as_of: date | None,
     style: str,
+    *,
     raw: bool,
     home: Path,
 ) -> None:
@@ -351,7 +353,7 @@ def show(
         click.echo(f"the first {limit:,} of {counted(frame.height, 'row')}", err=True)
         frame = frame.head(limit)
     types = {name: str(dtype) == "String" for name, dtype in frame.schema.items()}
-    print_rows(plain_rows(frame, business.catalogue.minor_units), frame.columns, style, raw, types)
+    print_rows(plain_rows(frame, business.catalogue.minor_units), frame.columns, style, raw=raw, types=types)
 
 
 @main.command()
@@ -366,14 +368,14 @@ def show(
 @format_option
 @home_option
 @exit_status
-def explain(number: str, line: int | None, events: int, everything: bool, style: str, home: Path) -> None:
+def explain(number: str, line: int | None, events: int, *, everything: bool, style: str, home: Path) -> None:
     """Explain a document: from its lines to the arithmetic, usage by day, and the events behind it."""
     from billing.model.text import as_json
     from billing.month.business import Business
     from billing.reports.explain import explain_document, is_more_than_lines
 
     business = Business.load(home, date.max, register_url(), issues=False)
-    found = explain_document(business, number, line, events, everything)
+    found = explain_document(business, number, line, events, everything=everything)
     if style == "json":
         click.echo(as_json(found))
     elif style == "csv":
@@ -417,7 +419,7 @@ def verify(home: Path) -> int:
 @click.option("--new-user", metavar="NAME", help="Ask for a password, print the user for OVERAGE_UI_USERS, and end.")
 @home_option
 @exit_status
-def ui(port: int, host: str, read_only: bool, new_user: str | None, home: Path) -> int:
+def ui(port: int, host: str, *, read_only: bool, new_user: str | None, home: Path) -> int:
     """Open the Dagster UI on these assets (webserver and daemon, until you stop it).
 
     With $OVERAGE_UI_USERS it asks for a user name and a password.
@@ -429,4 +431,4 @@ def ui(port: int, host: str, read_only: bool, new_user: str | None, home: Path) 
         return DONE
     from pipeline.ui import serve
 
-    return serve(home, host, port, say, read_only)
+    return serve(home, host, port, say, read_only=read_only)

@@ -58,6 +58,7 @@ def print_rows(
     rows: list[dict[str, Any]],
     columns: list[str],
     style: str,
+    *,
     raw: bool = False,
     types: Mapping[str, bool] | None = None,
 ) -> None:
@@ -80,13 +81,13 @@ def print_rows(
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(columns)
         cell = _raw_cell if raw else csv_cell
-        writer.writerows([cell(row[column], (types or {}).get(column)) for column in columns] for row in rows)
+        writer.writerows([cell(row[column], is_text=(types or {}).get(column)) for column in columns] for row in rows)
         click.echo(text.getvalue(), nl=False)
     else:
         _print_table(rows, [column for column in columns if column not in TECHNICAL])
 
 
-def _raw_cell(value: Any, _: bool | None) -> Any:
+def _raw_cell(value: Any, *, is_text: bool | None) -> Any:
     return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
 
 

@@ -56,12 +56,12 @@ class Outcome:
         return bool(self.problems)
 
 
-def load(root: Path, as_of: date, issues: bool) -> Business:
+def load(root: Path, as_of: date, *, issues: bool) -> Business:
     """As `Business.load`, with the register that the environment names."""
     return Business.load(root, as_of, register_url(), issues=issues)
 
 
-def done_already(business: Business, month: str, through: str, draft: bool, say: Say) -> Outcome | None:
+def done_already(business: Business, month: str, through: str, *, draft: bool, say: Say) -> Outcome | None:
     """Outcome of billing again when nothing changed since; None when there is work to do, or something to refuse.
 
     Raises
@@ -73,12 +73,17 @@ def done_already(business: Business, month: str, through: str, draft: bool, say:
         business.refuse_unknown_month(given)
     months = billed_months(business, through)
     is_built = bool(months) and {month, through, *months} <= set(built_months(business))
-    if not is_built or through < month or not business.catalogue.policy.auto_issue or runs_backwards(business, draft):
+    if (
+        not is_built
+        or through < month
+        or not business.catalogue.policy.auto_issue
+        or runs_backwards(business, draft=draft)
+    ):
         return None
     with business.alone():
         if not _is_up_to_date(business, months):
             return None
-        begin(business, draft)
+        begin(business, draft=draft)
         bring_up_to_date(business.home, say)
         warn(business, say)
         for each in months:
@@ -115,13 +120,13 @@ def _is_up_to_date(business: Business, months: Sequence[str]) -> bool:
     )
 
 
-def runs_backwards(business: Business, draft: bool) -> bool:
+def runs_backwards(business: Business, *, draft: bool) -> bool:
     """Whether documents were issued with a later as-of day than this run's (rule 19)."""
     latest = business.register.latest_issued_on()
     return not draft and latest is not None and business.as_of < latest
 
 
-def begin(business: Business, draft: bool) -> None:
+def begin(business: Business, *, draft: bool) -> None:
     """First step of every run, under the home's lock.
 
     Raises

@@ -54,7 +54,7 @@ from pipeline.sqlite_storage import open_instance
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
 
 
-def bill(business: Business, month: str, through: str, draft: bool, say: Say) -> Outcome:
+def bill(business: Business, month: str, through: str, *, draft: bool, say: Say) -> Outcome:
     """Ingest new deliveries, then update every month up to `through`, in order.
 
     Raises
@@ -68,7 +68,7 @@ def bill(business: Business, month: str, through: str, draft: bool, say: Say) ->
         check_month(business, given)
     if through < month:
         raise RefusedError(f"--through: found {through}, expected {month} or a later month")
-    with _locked_and_ingested(business, draft, say) as (resource, instance):
+    with _locked_and_ingested(business, draft=draft, say=say) as (resource, instance):
         before = business.register.count(through)
         months = billed_months(business, through)
         if not months:
@@ -158,7 +158,7 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
 
 
 def correct(
-    root: Path, month: str, accounts: Sequence[str], reason: str, as_of: date, draft: bool, say: Say
+    root: Path, month: str, accounts: Sequence[str], reason: str, as_of: date, *, draft: bool, say: Say
 ) -> list[dict[str, Any]]:
     """Update everything without issuing, then correct a month at once (rule 21).
 
@@ -182,7 +182,7 @@ def correct(
     refuse_lost_documents(business)
     refuse_unissued_month(business, month)
     register = business.register
-    with _locked_and_ingested(business, draft, say) as (resource, instance):
+    with _locked_and_ingested(business, draft=draft, say=say) as (resource, instance):
         # Issue only the notes.
         computing = resource.model_copy(update={"draft": True})
         # Include all issued months: the journal covers them even if the lake was lost.
@@ -251,9 +251,11 @@ def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
 
 
 @contextmanager
-def _locked_and_ingested(business: Business, draft: bool, say: Say) -> Iterator[tuple[BillingHome, dg.DagsterInstance]]:
+def _locked_and_ingested(
+    business: Business, *, draft: bool, say: Say
+) -> Iterator[tuple[BillingHome, dg.DagsterInstance]]:
     """Hold the lock with everything new ingested; refuse issuing with an as-of day before the last one (rule 19)."""
-    if runs_backwards(business, draft):
+    if runs_backwards(business, draft=draft):
         latest = business.register.latest_issued_on()
         raise RefusedError(
             f"nothing can be issued as of {business.as_of}: documents were issued as of {latest}; expected --as-of "
@@ -261,7 +263,7 @@ def _locked_and_ingested(business: Business, draft: bool, say: Say) -> Iterator[
         )
     home = business.home
     with business.alone():
-        begin(business, draft)
+        begin(business, draft=draft)
         records = use_instance_of(home, say)
         warn(business, say)
         resource = BillingHome(
@@ -457,7 +459,10 @@ def _failure(result: Any, partition: str | None) -> str:
             cause = _cause(event.step_failure_data.error)
             if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return f"{where}stopped by the keyboard or a signal at {event.step_key}"
-            return f"{where}{event.step_key} failed: {cause.message.strip()}"
+            words = cause.message.strip()
+            if cause.cls_name in (RefusedError.__name__, InterruptedRunError.__name__):
+                words = words.partition(": ")[2]
+            return f"{where}{event.step_key} failed: {words}"
     return f"{where}the run failed"
 
 

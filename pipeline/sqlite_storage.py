@@ -121,7 +121,7 @@ class PooledEventLogStorage(SqliteEventLogStorage):
             self._initialized_dbs.add(shard)
         return self._engines[shard]
 
-    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:  # noqa: FBT001, FBT002 - Dagster's
         """Create missing tables; copies the empty database of the first run for later ones."""
         path = Path(str(engine.url.database))
         if self._empty is not None and not path.exists():

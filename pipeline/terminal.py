@@ -21,7 +21,7 @@ def printable_cell(text: str) -> str:
     return _IN_A_CELL.sub(_escaped, text)
 
 
-def csv_cell(value: Any, is_text: bool | None = None) -> Any:
+def csv_cell(value: Any, *, is_text: bool | None = None) -> Any:
     """A value for a CSV file: prefixes an apostrophe if a spreadsheet would take it for a formula.
 
     Parameters

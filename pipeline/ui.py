@@ -21,7 +21,7 @@ from pipeline.webserver import PROGRAM
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
-def serve(root: Path, host: str, port: int, say: Callable[[str], None], read_only: bool = False) -> int:
+def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_only: bool = False) -> int:
     """Run webserver and daemon on the home; both end when either does, or on a signal.
 
     Parameters

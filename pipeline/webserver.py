@@ -105,7 +105,7 @@ async def _until_stopped(_: Starlette) -> AsyncIterator[None]:
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=3000, show_default=True)
 @click.option("--read-only", is_flag=True, help="Let nobody start or change anything.")
-def main(host: str, port: int, read_only: bool) -> None:
+def main(host: str, port: int, *, read_only: bool) -> None:
     """Serve the UI of $OVERAGE_HOME, with the runs of $DAGSTER_HOME."""
     import uvicorn
     from dagster import DagsterInstance

@@ -14,7 +14,7 @@ from billing.reports.show import read_table
 
 def bill_by_steps(home: Path, month: str, as_of: str, issues: bool = True, register: str | None = None) -> Business:
     """What `overage bill MONTH --as-of DAY` computes and issues; no PDFs, pages and records of Dagster."""
-    business = Business.load(home, date.fromisoformat(as_of), register, issues)
+    business = Business.load(home, date.fromisoformat(as_of), register, issues=issues)
     ingest_usage(business)
     bring_up_to_date(business, month)
     return business

@@ -103,7 +103,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
                 package_title=package_title("package", catalogue),
                 term="term",
                 started_on=day("started_on"),
-                next_billing_date=pl.when(pl.col("is_last").eq_missing(False)).then(day("next_billing_date")),
+                next_billing_date=pl.when(pl.col("is_last").eq_missing(other=False)).then(day("next_billing_date")),
             )
         ),
         _without(_NOT_SAID, _members(lines=pl.col("lines"))),

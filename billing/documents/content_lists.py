@@ -5,6 +5,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.catalogue import Catalogue, Tariff, terms_periods
+from billing.model.codes import PACKAGE_CHANGES, DocumentKind, LineKind, Outcome, TaxReason
 from billing.model.columns import MONEY
 from billing.model.tables import PART_OF_A_FEE
 
@@ -68,7 +69,7 @@ def line_list(lines: pl.DataFrame, rated: pl.DataFrame | None, catalogue: Catalo
             "subscription_id",
             "cycle_start",
             "metric",
-            kind=pl.lit("overage"),
+            kind=pl.lit(LineKind.OVERAGE),
             own_tariff="tariff",
             bounds=pl.when(has_bounds).then(pl.struct("minimum", "maximum")),
         ),
@@ -144,9 +145,9 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
 
 def change_list(packages: pl.DataFrame, decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """The package change of the billing date, and why (rule 23)."""
-    why = decisions.filter(
-        (pl.col("outcome") == "approved") & pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"])
-    ).select("subscription_id", "explanation", "evidence", billing_date="effective_on")
+    why = decisions.filter((pl.col("outcome") == Outcome.APPROVED) & pl.col("kind").is_in(PACKAGE_CHANGES)).select(
+        "subscription_id", "explanation", "evidence", billing_date="effective_on"
+    )
     changed = packages.filter(pl.col("change_reason").is_not_null() & pl.col("opening_package").is_not_null()).join(
         why, on=["subscription_id", "billing_date"], how="left", maintain_order="left"
     )
@@ -185,9 +186,9 @@ def tax_list(taxes: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         taxed_as="taxed_as",
     )
     note = (
-        pl.when((pl.col("reason") == "exempt").any())
+        pl.when((pl.col("reason") == TaxReason.EXEMPT).any())
         .then(pl.lit("Exempt from tax."))
-        .when((pl.col("reason") == "reverse_charge").any())
+        .when((pl.col("reason") == TaxReason.REVERSE_CHARGE).any())
         .then(pl.lit("Reverse charge: the customer accounts for the tax."))
     )
     return taxes.group_by(KEYS, maintain_order=True).agg(taxes=entry, tax_note=note)
@@ -202,7 +203,7 @@ def comparison(
 ) -> pl.DataFrame:
     """What moved since the account's document before: it answers "why is it higher this month?" (rule 23)."""
     earlier = (
-        issued_documents.filter(pl.col("kind") == "invoice")
+        issued_documents.filter(pl.col("kind") == DocumentKind.INVOICE)
         .select("account_id", "number", "tax", previous_date="billing_date", previous_total="total")
         .sort("previous_date", "number")
     )
@@ -242,11 +243,11 @@ def _movements(
 ) -> pl.DataFrame:
     """By document: what moved against the one before, fee, metrics, earlier cycles and tax."""
     label = (
-        pl.when(pl.col("kind") == "prior_cycle")
+        pl.when(pl.col("kind") == LineKind.PRIOR_CYCLE)
         .then(pl.lit("Earlier cycles"))
-        .when(pl.col("kind") == "hold_fee")
+        .when(pl.col("kind") == LineKind.HOLD_FEE)
         .then(pl.lit("Hold fee"))
-        .when(pl.col("kind") == "overage")
+        .when(pl.col("kind") == LineKind.OVERAGE)
         .then(_metric_text("metric", catalogue, "title"))
         .otherwise(pl.lit("Package fee"))
     )

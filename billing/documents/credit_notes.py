@@ -6,6 +6,7 @@ from billing.documents.content import contents
 from billing.documents.content_lists import line_list, tax_list
 from billing.documents.drafts import Drafts, drafts_of
 from billing.model.catalogue import Catalogue
+from billing.model.codes import DocumentKind, LineKind
 from billing.model.columns import MONEY
 from billing.rules.tax import taxes_given_back
 from billing.rules.true_ups import in_words
@@ -38,7 +39,7 @@ def refund_notes(
     taxes
         As `running_taxes`, of the documents.
     """
-    refunded = documents.join(lines.filter(pl.col("kind") == "refund"), on="number", how="semi")
+    refunded = documents.join(lines.filter(pl.col("kind") == LineKind.REFUND), on="number", how="semi")
     first = (
         documents.filter(pl.col("corrects").is_null())
         .join(
@@ -48,22 +49,22 @@ def refund_notes(
         .join(refunded.select(number="corrects"), on="number", how="anti")
     )
     # a fee that has been corrected since is paid back as corrected
-    corrections = lines.filter((pl.col("kind") == "adjustment") & (pl.col("due_kind") == "package_fee"))
+    corrections = lines.filter((pl.col("kind") == LineKind.ADJUSTMENT) & (pl.col("due_kind") == LineKind.PACKAGE_FEE))
     corrected = (
         documents.join(corrections.select("number", correction="amount"), on="number")
         .group_by(number="corrects")
         .agg(pl.col("correction").sum())
     )
     fee_lines = (
-        lines.filter(pl.col("kind") == "package_fee")
+        lines.filter(pl.col("kind") == LineKind.PACKAGE_FEE)
         .join(first.select(*_KEYS, "number"), on="number")
         .join(corrected, on="number", how="left", maintain_order="left")
         .with_columns(line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"))
     )
     correction = pl.when(pl.col("line") == 1).then("correction").fill_null(0).cast(MONEY)
     paid_back = fee_lines.with_columns(
-        kind=pl.lit("refund"),
-        due_kind=pl.lit("refund"),
+        kind=pl.lit(LineKind.REFUND),
+        due_kind=pl.lit(LineKind.REFUND),
         amount=-(pl.col("amount") + correction),
         description=pl.format("Refund of {}", "description"),
     ).filter(pl.col("amount") != 0)
@@ -124,7 +125,7 @@ def correction_notes(
         )
         .with_columns(
             due_kind="kind",
-            kind=pl.lit("adjustment"),
+            kind=pl.lit(LineKind.ADJUSTMENT),
             line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
         )
     )
@@ -168,7 +169,9 @@ def _notes(
         .with_columns(pl.col("tax").fill_null(0).cast(MONEY))
         .with_columns(
             total=pl.col("net") + pl.col("tax"),
-            kind=pl.when(pl.col("net") > 0).then(pl.lit("debit_note")).otherwise(pl.lit("credit_note")),
+            kind=pl.when(pl.col("net") > 0)
+            .then(pl.lit(DocumentKind.DEBIT_NOTE))
+            .otherwise(pl.lit(DocumentKind.CREDIT_NOTE)),
             billing_month=pl.lit(month),
             issued_on=pl.lit(None, pl.Date),
             corrects="number",

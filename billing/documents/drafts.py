@@ -14,6 +14,7 @@ from billing.documents.content import contents
 from billing.documents.content_lists import change_list, comparison, line_list, tax_list, usage_list
 from billing.model.calendar import first_day, month_number
 from billing.model.catalogue import Catalogue
+from billing.model.codes import SCHEDULED, DocumentKind, LineKind
 from billing.model.columns import MONEY
 from billing.model.hashes import hash_contents
 from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PART_OF_A_FEE
@@ -179,7 +180,9 @@ def draft_month(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue
         .with_columns(
             total=pl.col("net") + pl.col("tax"),
             # a negative document is a credit note
-            kind=pl.when(pl.col("net") < 0).then(pl.lit("credit_note")).otherwise(pl.lit("invoice")),
+            kind=pl.when(pl.col("net") < 0)
+            .then(pl.lit(DocumentKind.CREDIT_NOTE))
+            .otherwise(pl.lit(DocumentKind.INVOICE)),
             billing_month=pl.lit(month),
             issued_on=pl.lit(None, pl.Date),
             currency=pl.lit(catalogue.currency),
@@ -258,7 +261,7 @@ def open_to_documents(dates: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame
     """
     if passed.is_empty():
         return dates
-    went_by = (pl.col("billing_date") <= pl.col("passed_through")).fill_null(False)
+    went_by = (pl.col("billing_date") <= pl.col("passed_through")).fill_null(value=False)
     return (
         dates.join(passed, on="account_id", how="left", maintain_order="left").filter(~went_by).drop("passed_through")
     )
@@ -306,7 +309,7 @@ def _prior_lines(
         "account_id",
         "subscription_id",
         billing_date="target",
-        kind=pl.lit("prior_cycle"),
+        kind=pl.lit(LineKind.PRIOR_CYCLE),
         due_on="billing_date",
         due_kind="kind",
         metric="metric",
@@ -347,13 +350,13 @@ def _next_open_dates(
     settled = (
         subscriptions.with_columns(target=grid.date(start, k), previous=grid.date(start, k - 1))
         .filter(pl.col("target") > pl.col("last_billing_date"))
-        .filter((pl.col("target") > pl.lit(issued.closed_through, pl.Date)).fill_null(True))
+        .filter((pl.col("target") > pl.lit(issued.closed_through, pl.Date)).fill_null(value=True))
         .join(closed, on=["subscription_id", "previous"], how="left")
         .filter(
-            pl.col("was_closed").fill_null(False)
+            pl.col("was_closed").fill_null(value=False)
             | (
                 (pl.col("previous") > pl.col("last_billing_date"))
-                & (pl.col("previous") <= pl.lit(issued.closed_through_before, pl.Date)).fill_null(False)
+                & (pl.col("previous") <= pl.lit(issued.closed_through_before, pl.Date)).fill_null(value=False)
             )
         )
         .select("subscription_id", "target")
@@ -363,7 +366,7 @@ def _next_open_dates(
 
 def _numbered_lines(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """Lines in the order of the page: fee first, overages as the catalogue lists metrics, earlier cycles last."""
-    kinds = {"package_fee": 0, "hold_fee": 1, "overage": 2, "prior_cycle": 3}
+    kinds = {kind: place for place, kind in enumerate((*SCHEDULED, LineKind.PRIOR_CYCLE))}
     metrics = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
     place = pl.int_range(pl.len(), dtype=pl.Int32)
     begins = pl.any_horizontal(pl.col(key).ne_missing(pl.col(key).shift()) for key in _KEYS)

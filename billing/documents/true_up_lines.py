@@ -9,17 +9,18 @@ import polars as pl
 
 from billing.documents.content_lists import SETTLES, plain_text, tariffs
 from billing.model.catalogue import Catalogue
+from billing.model.codes import FeeReason, LineKind
 from billing.model.columns import PRICE
 from billing.rules.terms import TermsFrames, with_terms
 
 _KEYS: Final = ["subscription_id", "billing_date", "kind", "metric"]
 _MEASURED: Final = ("package", "cycle_start", "cycle_end", "quantity", "allowance", "excess")
 _NO_FEE: Final = {
-    "term": "No fee falls due on this date: it lies inside a term that is paid.",
-    "cancelled": "No fee is due on this date: the subscription is cancelled.",
-    "held": "No fee is due on this date: the subscription is on hold.",
-    "refunded": "No fee is due on this date: the subscription ended with a refund.",
-    "suspended": "No fee is due on this date: access was suspended.",
+    FeeReason.TERM: "No fee falls due on this date: it lies inside a term that is paid.",
+    FeeReason.CANCELLED: "No fee is due on this date: the subscription is cancelled.",
+    FeeReason.HELD: "No fee is due on this date: the subscription is on hold.",
+    FeeReason.REFUNDED: "No fee is due on this date: the subscription ended with a refund.",
+    FeeReason.SUSPENDED: "No fee is due on this date: access was suspended.",
 }
 
 
@@ -55,7 +56,12 @@ def with_settlements(
         )
     measured = (
         charges.select(
-            "subscription_id", "metric", *_MEASURED, billing_date="cycle_end", kind=pl.lit("overage"), _closed=True
+            "subscription_id",
+            "metric",
+            *_MEASURED,
+            billing_date="cycle_end",
+            kind=pl.lit(LineKind.OVERAGE),
+            _closed=True,
         )
         .join(differences.lazy().select(_KEYS), on=_KEYS, how="semi")
         .collect()
@@ -75,12 +81,12 @@ def with_settlements(
     )
     limits = tariffs(catalogue)
     rated = with_terms(
-        known.with_columns(_usage=pl.when(pl.col("kind") == "overage").then("cycle_start")), terms, on="_usage"
+        known.with_columns(_usage=pl.when(pl.col("kind") == LineKind.OVERAGE).then("cycle_start")), terms, on="_usage"
     ).join(limits, on=["terms_key", "package", "since", "metric"], how="left", maintain_order="left")
     settles = pl.struct(
         due=_amount("due", catalogue),
         billed=_amount("issued", catalogue),
-        fee=pl.when(pl.col("kind") != "overage").then("description"),
+        fee=pl.when(pl.col("kind") != LineKind.OVERAGE).then("description"),
         why=_why(catalogue),
         minimum="minimum",
         maximum="maximum",
@@ -120,12 +126,12 @@ def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: C
 def _why(catalogue: Catalogue) -> pl.Expr:
     """What moved, in words a customer understands; null where the amounts say it all."""
     is_metric = pl.col("metric").is_in([metric.name for metric in catalogue.metrics])
-    fee, was_billed = pl.col("kind") != "overage", pl.col("documents").is_not_null()
+    fee, was_billed = pl.col("kind") != LineKind.OVERAGE, pl.col("documents").is_not_null()
     gone = pl.col("description").is_null()
     return (
         pl.when(pl.col("_is_date").is_null())
         .then(pl.lit("This date is none of the subscription's billing dates any more: nothing is due on it."))
-        .when(fee & gone & (pl.col("kind") == "package_fee"))
+        .when(fee & gone & (pl.col("kind") == LineKind.PACKAGE_FEE))
         .then(
             pl.col("fee_reason").replace_strict(_NO_FEE, default="No fee is due on this date.", return_dtype=pl.String)
         )
@@ -171,7 +177,7 @@ def _what_moved() -> pl.Expr:
         .when(model == "block")
         .then(unit_price.struct.field("unit_price").cast(PRICE) != pl.col("last_unit_price"))
     )
-    price = (is_other & (pl.col("excess") > 0)).fill_null(False) | (is_same & ~allowance)
+    price = (is_other & (pl.col("excess") > 0)).fill_null(value=False) | (is_same & ~allowance)
     moved = (
         pl.when(allowance & price)
         .then(pl.lit("allowance and price are others now"))

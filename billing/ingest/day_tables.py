@@ -233,7 +233,7 @@ def _split_by_outcome(
         With `file`; sorted by file and row.
     """
     places, mark = _marked_rows(rows, marks)
-    counted = rows.filter(valid.clone().scatter(places.filter(mark != FIRST), False))
+    counted = rows.filter(valid.clone().scatter(places.filter(mark != FIRST), values=False))
     contradictions = rows[places.filter(mark == CONFLICTING)].with_columns(reason=pl.lit(CONFLICTING))
     faults = rows.filter(~valid)
     rejected = pl.concat([faults.with_columns(reason=rules.reason(day, len(faults))), contradictions])

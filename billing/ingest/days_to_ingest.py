@@ -45,7 +45,7 @@ def pending_days(
     ):
         return sorted({file.day for file in files})
     settled = settled_before(home)
-    return sorted({file.day for file in files if _is_changed(file, state, settled, by_content)})
+    return sorted({file.day for file in files if _is_changed(file, state, settled, by_content=by_content)})
 
 
 def moved_files(home: Home, landing: Landing) -> list[DeliveredFile]:
@@ -57,7 +57,7 @@ def moved_files(home: Home, landing: Landing) -> list[DeliveredFile]:
     return [file for file in landing.files if _is_changed(file, state, settled, by_content=True)]
 
 
-def _is_changed(file: DeliveredFile, state: State, settled: int, by_content: bool) -> bool:
+def _is_changed(file: DeliveredFile, state: State, settled: int, *, by_content: bool) -> bool:
     day = state.days.get(file.day)
     known = day.files.get(file.name) if day else None
     if known is None:

@@ -5,11 +5,12 @@ from typing import Final
 
 import polars as pl
 
+from billing.model.codes import RejectReason
 from billing.model.columns import INSTANT, Column, Table
 
 FIRST: Final = "first"
 DUPLICATE: Final = "duplicate"
-CONFLICTING: Final = "conflicting"
+CONFLICTING: Final = RejectReason.CONFLICTING.value
 
 REPEATS = Table(
     "repeats",

@@ -24,7 +24,7 @@ _TOGETHER: Final = 4_000
 _LONGEST_TEXT: Final = 200
 
 
-def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, every_row: bool) -> list[str]:
+def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, *, every_row: bool) -> list[str]:
     """One line per unreadable file, and per file and reason with the number of rows that would be rejected.
 
     Duplicates and conflicts between rows are not checked.
@@ -39,10 +39,10 @@ def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, ev
     small = [file for file in files if _is_small(file)]
     if len(small) >= _MANY:
         for start in range(0, len(small), _TOGETHER):
-            lines |= _check_small_files(small[start : start + _TOGETHER], rules, every_row)
+            lines |= _check_small_files(small[start : start + _TOGETHER], rules, every_row=every_row)
     for file in files:
         if file not in lines:
-            lines[file] = _check_file(file, rules, every_row)
+            lines[file] = _check_file(file, rules, every_row=every_row)
     return [words for file in files for words in lines[file]]
 
 
@@ -53,7 +53,9 @@ def _is_small(file: DeliveredFile) -> bool:
         return False
 
 
-def _check_small_files(files: Sequence[DeliveredFile], rules: Rules, every_row: bool) -> dict[DeliveredFile, list[str]]:
+def _check_small_files(
+    files: Sequence[DeliveredFile], rules: Rules, *, every_row: bool
+) -> dict[DeliveredFile, list[str]]:
     """Lines for small files, which are parsed in one batch; files beyond the limits are left out."""
     by_version = {FileVersion(file.day, file.name, ""): file for file in files}
     lines: dict[DeliveredFile, list[str]] = {}
@@ -70,11 +72,11 @@ def _check_small_files(files: Sequence[DeliveredFile], rules: Rules, every_row: 
             aside = _rejects(own.drop("day"), rules, day)
             for (place,), found in aside.group_by("version", maintain_order=True):
                 file = by_version[part.files[place][0]]
-                lines[file] = _lines_by_reason(file, read[place], found.drop("version"), every_row)
+                lines[file] = _lines_by_reason(file, read[place], found.drop("version"), every_row=every_row)
     return lines
 
 
-def _check_file(file: DeliveredFile, rules: Rules, every_row: bool) -> list[str]:
+def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[str]:
     read, parts = 0, []
     try:
         for rows in parse_delivered(file, rules.types, rules.limits):
@@ -91,10 +93,10 @@ def _check_file(file: DeliveredFile, rules: Rules, every_row: bool) -> list[str]
         .group_by("reason", maintain_order=True)
         .agg(pl.col("rejected").sum(), pl.col("row").first(), pl.col("found").first())
     )
-    return _lines_by_reason(file, read, aside, every_row)
+    return _lines_by_reason(file, read, aside, every_row=every_row)
 
 
-def _lines_by_reason(file: DeliveredFile, read: int, aside: pl.DataFrame, every_row: bool) -> list[str]:
+def _lines_by_reason(file: DeliveredFile, read: int, aside: pl.DataFrame, *, every_row: bool) -> list[str]:
     """A line per reason (reason, rejected, row, found), sorted by the first row of each."""
     of_rows = f"of {'its' if every_row else 'the first'} {counted(read, 'row')}"
     return [

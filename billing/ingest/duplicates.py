@@ -53,7 +53,7 @@ class Marking:
 
             def suspected(job: tuple[date, Source], wanted: pl.Series = wanted) -> pl.DataFrame:
                 day, source = job
-                suspects = self.valid_hashes(source, day).is_in(wanted.implode()).fill_null(False)
+                suspects = self.valid_hashes(source, day).is_in(wanted.implode()).fill_null(value=False)
                 return self._candidates(source, day, suspects.arg_true())
 
             delivered = [(day, source) for day in sorted(changed) for source in sources_of(files.get(day, ()))]

@@ -144,7 +144,7 @@ class ParsedDeliveries:
     def _reparse(self, rows: pl.DataFrame, parsed: Path) -> pl.DataFrame:
         flat = FLAT_VALUE in rows.columns
         before = parsing.parsed_with(parsed, self.rules.types) if flat else None
-        return parsing.parse_again(rows, self.rules.types, flat, before)
+        return parsing.parse_again(rows, self.rules.types, flat=flat, before=before)
 
     def _parse_again_together(self, versions: Sequence[parsing.FileVersion]) -> int:
         """Rebuild the rows of small archived files of a day from their earlier parsed files."""
@@ -238,7 +238,7 @@ class ParsedDeliveries:
             alike.setdefault((place.kept, tuple(own.columns)), []).append((version, own))
         for (kept, _), found in alike.items():
             files = [(version, len(own)) for version, own in found]
-            write_shared(self.home, day, pl.concat(own for _, own in found), files, self.rules.types, kept)
+            write_shared(self.home, day, pl.concat(own for _, own in found), files, self.rules.types, kept=kept)
         self.folders.pop(day)
 
     def folder(self, day: date) -> ParsedFolder:
@@ -249,4 +249,6 @@ class ParsedDeliveries:
     def place(self, version: parsing.FileVersion) -> Place | None:
         """Location of a file's parsed rows; None when it is not parsed yet."""
         is_archived = (version.day, version.name) not in self.delivered
-        return self.folder(version.day).find(version, self.types_digest, is_archived, self.rules.limits)
+        return self.folder(version.day).find(
+            version, self.types_digest, is_archived=is_archived, limits=self.rules.limits
+        )

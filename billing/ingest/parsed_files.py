@@ -67,7 +67,7 @@ def parsed_files_folder(home: Home, day: date) -> Path:
 
 
 def parsed_file(
-    home: Home, version: FileVersion, types: EventTypes, kept: bool = False, beyond: Limits | None = None
+    home: Home, version: FileVersion, types: EventTypes, *, kept: bool = False, beyond: Limits | None = None
 ) -> Path:
     """Path of the parsed file of one version of a delivered file, parsed with these event types.
 
@@ -115,10 +115,10 @@ def parse_delivered(
     """
     with concerning_one_file(), open_delivered(delivered, limits) as opened:
         flat = opened.kind != "json"
-        nothing = no_rows(types, flat)
+        nothing = no_rows(types, flat=flat)
         is_first = True
         for chunk in read_chunks(opened, types, limits):
-            rows = set_aside(chunk, types, flat)
+            rows = set_aside(chunk, types, flat=flat)
             if is_first:
                 # Use one schema, whatever columns the file has.
                 nothing = pl.concat([nothing, rows.clear()], how="diagonal")
@@ -150,7 +150,7 @@ def concerning_one_file() -> Iterator[None]:
 def unreadable_file(delivered: DeliveredFile, types: EventTypes, error: UnreadableFileError) -> pl.DataFrame:
     """Parsed file of an unreadable file: one row without number, with the reason "unreadable_file"."""
     return pl.concat(
-        [no_rows(types, delivered.format != "json"), unreadable(f"{delivered.name}: {error}")], how="diagonal"
+        [no_rows(types, flat=delivered.format != "json"), unreadable(f"{delivered.name}: {error}")], how="diagonal"
     )
 
 
@@ -241,7 +241,7 @@ def parsed_with(path: Path, types: EventTypes) -> EventTypes | None:
     return None
 
 
-def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool, before: EventTypes | None) -> pl.DataFrame:
+def parse_again(rows: pl.DataFrame, types: EventTypes, *, flat: bool, before: EventTypes | None) -> pl.DataFrame:
     """Rows of a parsed file under other event types, after the delivered file has vanished.
 
     Parameters
@@ -261,7 +261,7 @@ def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool, before: Event
         fields = rows.filter(doubtful).with_columns(
             unparseable=pl.lit(False), incomplete=pl.lit(False), time_fault=pl.lit(None, pl.String)
         )
-        read = set_aside(Chunk(fields.drop("reason", "text", "detail"), fields["text"].gather), types, flat)
+        read = set_aside(Chunk(fields.drop("reason", "text", "detail"), fields["text"].gather), types, flat=flat)
     else:
         # The rest of a truncated line is lost: leave it rejected.
         doubtful = rows["text"].is_not_null() & rows["reason"].ne_missing(pl.Series([UNFINISHED_LINE]))
@@ -269,7 +269,7 @@ def parse_again(rows: pl.DataFrame, types: EventTypes, flat: bool, before: Event
         broken = kept["reason"].eq_missing(pl.Series([UNPARSEABLE]))
         lines = kept.select("row", "text", broken=broken)
         fields = _with_kept_fields(fields_of_lines(lines, measured_paths(types)), kept, broken)
-        read = set_aside(Chunk(fields, kept["text"].gather), types, flat)
+        read = set_aside(Chunk(fields, kept["text"].gather), types, flat=flat)
     return pl.concat([rows.filter(~doubtful), read], how="diagonal").sort("row")
 
 
@@ -281,6 +281,6 @@ def _with_kept_fields(fields: pl.DataFrame, kept: pl.DataFrame, broken: pl.Serie
     )
 
 
-def no_rows(types: EventTypes, flat: bool) -> pl.DataFrame:
+def no_rows(types: EventTypes, *, flat: bool) -> pl.DataFrame:
     """The schema of a parsed file, without rows."""
-    return pl.DataFrame(schema=PARSED | dict.fromkeys(value_columns(types, flat), pl.String))
+    return pl.DataFrame(schema=PARSED | dict.fromkeys(value_columns(types, flat=flat), pl.String))

@@ -62,7 +62,7 @@ class ParsedFolder:
         self._names = {path.name for path in self.paths}
         self._has_own = not all(map(is_shared, self.paths))
 
-    def find(self, version: FileVersion, types_digest: str, is_archived: bool, limits: Limits) -> Place | None:
+    def find(self, version: FileVersion, types_digest: str, *, is_archived: bool, limits: Limits) -> Place | None:
         """Location of the rows of a version, parsed with these event types; None when not parsed yet.
 
         Parameters
@@ -133,7 +133,13 @@ class ParsedFolder:
 
 
 def write_shared(
-    home: Home, day: date, rows: pl.DataFrame, files: Sequence[tuple[FileVersion, int]], types: EventTypes, kept: bool
+    home: Home,
+    day: date,
+    rows: pl.DataFrame,
+    files: Sequence[tuple[FileVersion, int]],
+    types: EventTypes,
+    *,
+    kept: bool,
 ) -> Path:
     """Write a parsed file shared by several delivered files; returns its path.
 

@@ -98,14 +98,14 @@ _CONTROLS: Final = re.compile("[\x00-\x1f\x7f-\x9f]")
 _SEEN: Final = (ord("!"), ord("~"))
 
 
-def value_columns(types: EventTypes, flat: bool) -> list[str]:
+def value_columns(types: EventTypes, *, flat: bool) -> list[str]:
     """Value columns of a parsed file: one per measured member; flat files always have one."""
     if flat:
         return [FLAT_VALUE]
     return sorted({member.column for members in types.values() for member in members})
 
 
-def set_aside(chunk: Chunk, types: EventTypes, flat: bool) -> pl.DataFrame:
+def set_aside(chunk: Chunk, types: EventTypes, *, flat: bool) -> pl.DataFrame:
     """Rows of a parsed file, from the chunk that a reader yields.
 
     Rule 27: a wrong row is rejected with the first reason that applies, its original text, and which field was found
@@ -118,9 +118,9 @@ def set_aside(chunk: Chunk, types: EventTypes, flat: bool) -> pl.DataFrame:
     """
     fields, spoilt = _trim_identifiers(chunk)
     values = [column for column in fields.columns if column not in FIELDS]
-    demands = demands_of(types, flat, values)
+    demands = demands_of(types, flat=flat, columns=values)
     rows = fields.with_columns(reason=_reason(chunk, fields, demands, spoilt))
-    is_of_no_use = pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(False)
+    is_of_no_use = pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(value=False)
     places = rows.select(is_of_no_use.arg_true()).to_series()
     texts = pl.Series("text", [None], dtype=pl.String).new_from_index(0, len(rows))
     details = texts.alias("detail")
@@ -190,9 +190,9 @@ def _reason(chunk: Chunk, fields: pl.DataFrame, demands: Sequence[Demand], spoil
     reason = (
         pl.when("unparseable")
         .then(pl.lit(UNPARSEABLE))
-        .when(absent.fill_null(True))
+        .when(absent.fill_null(value=True))
         .then(pl.lit(MISSING_FIELD))
-        .when(impossible.fill_null(False))
+        .when(impossible.fill_null(value=False))
         .then(pl.lit(IMPOSSIBLE_VALUE))
         .otherwise("time_fault")
     )

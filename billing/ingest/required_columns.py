@@ -8,12 +8,13 @@ import polars as pl
 
 from billing.ingest.formats.instants import WITHOUT_ZONE
 from billing.ingest.metric_members import FLAT_VALUE, Content, EventTypes, member_column
+from billing.model.codes import RejectReason
 
-UNPARSEABLE: Final = "unparseable"
-UNFINISHED_LINE: Final = "unfinished_line"
-MISSING_FIELD: Final = "missing_field"
-IMPOSSIBLE_VALUE: Final = "impossible_value"
-UNREADABLE_FILE: Final = "unreadable_file"
+UNPARSEABLE: Final = RejectReason.UNPARSEABLE.value
+UNFINISHED_LINE: Final = RejectReason.UNFINISHED_LINE.value
+MISSING_FIELD: Final = RejectReason.MISSING_FIELD.value
+IMPOSSIBLE_VALUE: Final = RejectReason.IMPOSSIBLE_VALUE.value
+UNREADABLE_FILE: Final = RejectReason.UNREADABLE_FILE.value
 
 PLAIN_DECIMAL: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]+)?$"
 """At most 18 integer digits, leading zeros aside; digits after the ninth decimal are rounded when the value is read."""
@@ -61,7 +62,7 @@ class Demand:
         return FLAT_VALUE if self.column == FLAT_VALUE else self.path
 
 
-def demands_of(types: EventTypes, flat: bool, columns: Collection[str]) -> list[Demand]:
+def demands_of(types: EventTypes, *, flat: bool, columns: Collection[str]) -> list[Demand]:
     """Required members of every event type, and their columns.
 
     A flat file's one column `value` holds the path of a type that measures no other. For a type with several values it

@@ -145,7 +145,7 @@ def _parsed_lines(
     lengths = pl.Series([each.count for each in files], dtype=pl.Int64)
     ends = lengths.cum_sum()
     places = pl.int_range(len(files), dtype=pl.Int64, eager=True).repeat_by(lengths).explode(empty_as_null=False)
-    left = set(places.filter(rows["reason"].is_in([UNPARSEABLE, UNFINISHED_LINE]).fill_null(False)))
+    left = set(places.filter(rows["reason"].is_in([UNPARSEABLE, UNFINISHED_LINE]).fill_null(value=False)))
     alone += [each.job for place, each in enumerate(files) if place in left]
     kept = [(each.job[0], each.count) for place, each in enumerate(files) if place not in left]
     if kept:

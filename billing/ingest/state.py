@@ -78,7 +78,7 @@ def read_state(home: Home) -> State | None:
     """The state, or None when there is no usable one."""
     try:
         found = state_path(home).stat()
-    except OSError:
+    except FileNotFoundError:
         return None
     return _read_state(state_path(home), found.st_ino, found.st_mtime_ns, found.st_size)
 
@@ -103,7 +103,7 @@ def _read_state(path: Path, *_: int) -> State | None:
             },
             stamps={name: tuple(stamp) for name, stamp in content["stamps"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -12,13 +12,14 @@ import polars as pl
 from billing.ingest.metric_members import EventTypes, event_types
 from billing.ingest.required_columns import shown
 from billing.model.catalogue import Metric
+from billing.model.codes import RejectReason
 from billing.model.columns import INSTANT
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 
-UNKNOWN_ACCOUNT: Final = "unknown_account"
-UNKNOWN_TYPE: Final = "unknown_type"
-FUTURE_DATED: Final = "future_dated"
-TOO_LATE: Final = "too_late"
+UNKNOWN_ACCOUNT: Final = RejectReason.UNKNOWN_ACCOUNT.value
+UNKNOWN_TYPE: Final = RejectReason.UNKNOWN_TYPE.value
+FUTURE_DATED: Final = RejectReason.FUTURE_DATED.value
+TOO_LATE: Final = RejectReason.TOO_LATE.value
 
 _LONGEST_LIST: Final = 200
 
@@ -78,12 +79,12 @@ class Rules:
 
     def is_valid(self, day: date, rows: int) -> pl.Expr:
         """Whether `reason` would be null: faster than computing the reason."""
-        return self.is_valid_if_known(day) & ~self.is_of_unknown_account(rows).fill_null(False)
+        return self.is_valid_if_known(day) & ~self.is_of_unknown_account(rows).fill_null(value=False)
 
     def is_valid_if_known(self, day: date) -> pl.Expr:
         """Whether `reason` would be null or "unknown_account"."""
         faults = self._faults_but_the_account(day)
-        return pl.col("reason").is_null() & ~pl.any_horizontal(*faults.values()).fill_null(False)
+        return pl.col("reason").is_null() & ~pl.any_horizontal(*faults.values()).fill_null(value=False)
 
     def is_of_unknown_account(self, rows: int) -> pl.Expr:
         """Whether the subject of each of `rows` rows is no known account."""

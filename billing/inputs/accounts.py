@@ -73,7 +73,7 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
         .select(
             *(pl.col(column) for column in ACCOUNT_COLUMNS if column not in ("country", "tax_exempt")),
             pl.col("country").str.to_uppercase(),
-            exempt.is_in(["true", "1", "yes"]).fill_null(False).alias("tax_exempt"),
+            exempt.is_in(["true", "1", "yes"]).fill_null(value=False).alias("tax_exempt"),
         )
         .select(ACCOUNT_COLUMNS)
     )

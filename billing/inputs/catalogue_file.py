@@ -156,11 +156,11 @@ def _policy(place: Place) -> Policy:
         access_after_cancellation=place.at("access_after_cancellation").choice(
             ("ends_at_once", "end_of_paid_cycle"), default.access_after_cancellation
         ),
-        charge_while_suspended=place.at("charge_while_suspended").boolean(default.charge_while_suspended),
+        charge_while_suspended=place.at("charge_while_suspended").boolean(default=default.charge_while_suspended),
         hold_fee=place.at("hold_fee").amount(default.hold_fee),
         lateness_days=place.at("lateness_days").integer(default.lateness_days, 0, 3660),
         issue_after_days=place.at("issue_after_days").integer(default.issue_after_days, 0, 3660),
-        auto_issue=place.at("auto_issue").boolean(default.auto_issue),
+        auto_issue=place.at("auto_issue").boolean(default=default.auto_issue),
         accepted_cards=cards if place.has("accepted_cards") else default.accepted_cards,
         longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
         largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),

@@ -23,6 +23,7 @@ from billing.inputs.row_checks import (
     unparseable_rule,
 )
 from billing.model.catalogue import Catalogue
+from billing.model.codes import PaymentStatus, RejectReason
 from billing.model.columns import MONEY
 from billing.store.home import Home
 
@@ -37,7 +38,6 @@ PAYMENT_MEMBERS: Final = (
     "card_brand",
     "card_last4",
 )
-PAYMENT_STATUSES: Final = ("succeeded", "failed", "refunded", "disputed")
 
 
 def read_payments(
@@ -65,11 +65,11 @@ def read_payments(
         too_long_rule(PAYMENT_MEMBERS),
         *not_an_instant_rule(),
         (
-            "impossible_value",
+            RejectReason.IMPOSSIBLE_VALUE,
             pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0),
             found_text("amount", amount),
         ),
-        one_of_rule("status", PAYMENT_STATUSES),
+        one_of_rule("status", tuple(PaymentStatus)),
         one_of_rule("currency", [catalogue.currency]),
         card_number_rule(),
         unknown_account_rule(known),

@@ -23,6 +23,7 @@ from billing.inputs.row_checks import (
     unparseable_rule,
 )
 from billing.model.catalogue import Catalogue
+from billing.model.codes import REQUEST_KINDS, REQUESTED_CHANGES, Channel, DecisionKind, RejectReason, Term
 from billing.store.home import Home
 
 REQUEST_MEMBERS: Final = (
@@ -39,20 +40,6 @@ REQUEST_MEMBERS: Final = (
     "last4",
     "withdraws",
 )
-REQUEST_KINDS: Final = (
-    "subscribe",
-    "upgrade",
-    "downgrade",
-    "cancel",
-    "hold",
-    "resume",
-    "refund",
-    "change_card",
-    "transfer",
-    "split_payment",
-    "withdraw",
-)
-CHANNELS: Final = ("self_service", "support", "email")
 
 
 def read_requests(
@@ -68,7 +55,7 @@ def read_requests(
         hides_card_number(frame),
         instant=parse_instant("at"),
         days=pl.col("trial_days").cast(pl.Int32, strict=False),
-        term=pl.col("term").fill_null("monthly"),
+        term=pl.col("term").fill_null(Term.MONTHLY),
     )
     kind = pl.col("kind")
     frame = first_wrong_rule(
@@ -77,27 +64,27 @@ def read_requests(
         missing_rule("request_id", "account_id", "at", "kind", "channel"),
         *control_characters_rule(("request_id", "account_id"), REQUEST_MEMBERS),
         (
-            "missing_field",
-            kind.is_in(["subscribe", "upgrade", "downgrade"]) & pl.col("package").is_null(),
+            RejectReason.MISSING_FIELD,
+            kind.is_in([DecisionKind.SUBSCRIBE, *REQUESTED_CHANGES]) & pl.col("package").is_null(),
             pl.format("package: found nothing, expected the name of a package: the kind is {}", "kind"),
         ),
         (
-            "missing_field",
-            (kind == "withdraw") & pl.col("withdraws").is_null(),
+            RejectReason.MISSING_FIELD,
+            (kind == DecisionKind.WITHDRAW) & pl.col("withdraws").is_null(),
             pl.lit("withdraws: found nothing, expected the request_id of the request that is taken back"),
         ),
         too_long_rule(REQUEST_MEMBERS),
         *not_an_instant_rule(),
         one_of_rule("kind", REQUEST_KINDS),
-        one_of_rule("channel", CHANNELS),
-        one_of_rule("term", ["monthly", "yearly"]),
+        one_of_rule("channel", tuple(Channel)),
+        one_of_rule("term", tuple(Term)),
         (
-            "impossible_value",
-            pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(False),
+            RejectReason.IMPOSSIBLE_VALUE,
+            pl.col("trial_days").is_not_null() & ~pl.col("days").is_between(0, 3660).fill_null(value=False),
             found_text("trial_days", "a whole number from 0 to 3660"),
         ),
         (
-            "impossible_value",
+            RejectReason.IMPOSSIBLE_VALUE,
             pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^[0-9]{4}$"),
             found_text("last4", "the last four digits of a card"),
         ),

@@ -10,6 +10,7 @@ import polars as pl
 
 from billing.model.card_numbers import MAYBE_CARD_NUMBER, contains_card_number, mask_card_number_column
 from billing.model.catalogue import Catalogue
+from billing.model.codes import RejectReason
 from billing.model.tables import REJECTS
 
 LONGEST: Final = {
@@ -37,7 +38,7 @@ LONGEST: Final = {
 """Longest texts in characters, so that they fit pages and file names."""
 
 # Reason, condition, and detail: the field, what was found and what was expected.
-_Rule = tuple[str, pl.Expr, pl.Expr]
+_Rule = tuple[RejectReason, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
 _BEHIND_ESCAPES: Final = "(a card number behind escapes: not kept)"
 _ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -88,8 +89,8 @@ def parse_instant(column: str) -> pl.Expr:
 
 def first_wrong_rule(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
     """`frame` with `reason` and `detail` of the first rule whose condition is true, else null."""
-    names = pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(name)) for name, condition, _ in rules)
-    details = pl.coalesce(pl.when(condition.fill_null(False)).then(detail) for _, condition, detail in rules)
+    names = pl.coalesce(pl.when(condition.fill_null(value=False)).then(pl.lit(name)) for name, condition, _ in rules)
+    details = pl.coalesce(pl.when(condition.fill_null(value=False)).then(detail) for _, condition, detail in rules)
     nothing = pl.lit(None, pl.String)
     if frame.is_empty():
         return frame.with_columns(reason=nothing, detail=nothing)
@@ -105,7 +106,7 @@ def first_wrong_rule(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
 def unparseable_rule() -> _Rule:
     is_json = pl.col("file").str.ends_with(".jsonl")
     what = pl.when(is_json).then(pl.lit("one JSON object a line")).otherwise(pl.lit("one field a column"))
-    return "unparseable", ~pl.col("parsed"), pl.format("found a row that cannot be read, expected {}", what)
+    return RejectReason.UNPARSEABLE, ~pl.col("parsed"), pl.format("found a row that cannot be read, expected {}", what)
 
 
 def missing_rule(*columns: str) -> _Rule:
@@ -115,7 +116,7 @@ def missing_rule(*columns: str) -> _Rule:
         ignore_nulls=True,
     )
     condition = pl.any_horizontal(pl.col(columns).is_null())
-    return "missing_field", condition, pl.format("{}: found nothing, expected a value", absent)
+    return RejectReason.MISSING_FIELD, condition, pl.format("{}: found nothing, expected a value", absent)
 
 
 def control_characters_rule(names: Sequence[str], columns: Sequence[str]) -> list[_Rule]:
@@ -125,7 +126,7 @@ def control_characters_rule(names: Sequence[str], columns: Sequence[str]) -> lis
         found = pl.col(column).str.extract(r"(\p{Cc})" if column in names else r"(\x00)")
         name = pl.lit(column.removeprefix("stated_"))
         detail = pl.format("{}: found the control character {}, expected text", name, found.replace(_CODE_POINTS))
-        rules.append(("impossible_value", found.is_not_null(), detail))
+        rules.append((RejectReason.IMPOSSIBLE_VALUE, found.is_not_null(), detail))
     return rules
 
 
@@ -140,25 +141,33 @@ def too_long_rule(columns: Sequence[str]) -> _Rule:
         )
         for name, length in lengths.items()
     ]
-    return "too_long", pl.any_horizontal(*(each.fill_null(False) for each in beyond.values())), pl.coalesce(details)
+    return (
+        RejectReason.TOO_LONG,
+        pl.any_horizontal(*(each.fill_null(value=False) for each in beyond.values())),
+        pl.coalesce(details),
+    )
 
 
 def not_an_instant_rule() -> list[_Rule]:
     detail = found_text("at", "a time with its offset, such as 2026-01-31T09:00:00Z")
     return [
-        ("time_without_zone", pl.col("at").str.contains(_ZONELESS), detail),
-        ("invalid_time", pl.col("instant").is_null(), detail),
+        (RejectReason.TIME_WITHOUT_ZONE, pl.col("at").str.contains(_ZONELESS), detail),
+        (RejectReason.INVALID_TIME, pl.col("instant").is_null(), detail),
     ]
 
 
 def one_of_rule(column: str, options: Sequence[str], value: pl.Expr | None = None) -> _Rule:
     wrong = ~(pl.col(column) if value is None else value).is_in(options)
-    return "impossible_value", wrong, found_text(column, f"one of: {', '.join(options)}" if options[1:] else options[0])
+    return (
+        RejectReason.IMPOSSIBLE_VALUE,
+        wrong,
+        found_text(column, f"one of: {', '.join(options)}" if options[1:] else options[0]),
+    )
 
 
 def unknown_account_rule(known: pl.Series) -> _Rule:
     wrong = ~pl.col("account_id").is_in(known.implode())
-    return "unknown_account", wrong, found_text("account_id", "an account_id of the accounts file")
+    return RejectReason.UNKNOWN_ACCOUNT, wrong, found_text("account_id", "an account_id of the accounts file")
 
 
 def found_text(column: str, expected: str) -> pl.Expr:
@@ -167,7 +176,7 @@ def found_text(column: str, expected: str) -> pl.Expr:
 
 def card_number_rule() -> _Rule:
     detail = pl.lit("found what is a card number, expected the brand and the last four digits at most")
-    return "card_number", pl.col("has_card_number"), detail
+    return RejectReason.CARD_NUMBER, pl.col("has_card_number"), detail
 
 
 def hides_card_number(frame: pl.DataFrame) -> pl.Series:
@@ -181,7 +190,7 @@ def hides_card_number(frame: pl.DataFrame) -> pl.Series:
     )
     found = suspects.filter(pl.Series(map(contains_card_number, suspects["whole"]), dtype=pl.Boolean))
     nowhere = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
-    return nowhere.scatter(found["_place"], True).alias("has_card_number")
+    return nowhere.scatter(found["_place"], values=True).alias("has_card_number")
 
 
 def resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:
@@ -203,8 +212,8 @@ def resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str])
         frame.with_row_index("_place")
         .join(checked, on="_place", how="left", maintain_order="left")
         .with_columns(
-            duplicate=pl.col("_repeats").fill_null(False),
-            reason=pl.when("_conflicts").then(pl.lit("conflicting")).otherwise("reason"),
+            duplicate=pl.col("_repeats").fill_null(value=False),
+            reason=pl.when("_conflicts").then(pl.lit(RejectReason.CONFLICTING)).otherwise("reason"),
             detail=pl.when("_conflicts")
             .then(pl.format(f"{identity}: found '{{}}' again with other content, expected each once", identity))
             .otherwise("detail"),

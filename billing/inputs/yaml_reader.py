@@ -193,7 +193,7 @@ class Place:
             return default
         return int(value)
 
-    def boolean(self, default: bool) -> bool:
+    def boolean(self, *, default: bool) -> bool:
         """Read true or false."""
         if self._missing():
             return default

@@ -55,7 +55,7 @@ def _mask_escaped(text: str) -> str:
 
 def mask_card_number_column(texts: pl.Series) -> pl.Series:
     """Mask the card numbers in texts (rule 11); nulls stay null."""
-    suspects = texts.str.contains(_MAYBE_MASKED).fill_null(False)
+    suspects = texts.str.contains(_MAYBE_MASKED).fill_null(value=False)
     if not suspects.any():
         return texts
     masked = pl.Series(texts.name, [mask_card_numbers(text) for text in texts.filter(suspects)], dtype=pl.String)

@@ -298,25 +298,6 @@ SURGES = Table(
     ("billing_date", "account_id", "subscription_id"),
 )
 
-REJECT_REASONS: Final = (
-    "unreadable_file",
-    "unfinished_line",
-    "unparseable",
-    "missing_field",
-    "impossible_value",
-    "time_without_zone",
-    "invalid_time",
-    "unknown_account",
-    "unknown_type",
-    "future_dated",
-    "too_late",
-    "conflicting",
-    "card_number",
-    "unknown_document",
-    "too_long",
-)
-"""Values of the column `reason` of REJECTS."""
-
 REJECTS = Table(
     "rejects",
     "A delivered row that was set aside, with the reason and its text.",

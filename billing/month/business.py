@@ -15,6 +15,7 @@ from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs, read_inputs
 from billing.model.calendar import first_day, midnight, months_after
 from billing.model.catalogue import Catalogue
+from billing.model.codes import DecisionKind, RejectReason
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
@@ -60,7 +61,7 @@ class Business:
     computed: Computed = field(default_factory=Computed, compare=False)
 
     @classmethod
-    def load(cls, root: Path, as_of: date, register_url: str | None = None, issues: bool = True) -> "Business":
+    def load(cls, root: Path, as_of: date, register_url: str | None = None, *, issues: bool = True) -> "Business":
         """Read and validate everything, before anything is computed or written (rule 28).
 
         Raises
@@ -80,7 +81,7 @@ class Business:
         # policy auto_issue false: runs stop at drafts until someone issues
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
 
-    def at(self, as_of: date, issues: bool | None = None, **others: Any) -> "Business":
+    def at(self, as_of: date, *, issues: bool | None = None, **others: Any) -> "Business":
         """This business as of another day, issuing or not, or with another home or register: nothing computed yet."""
         issues = self.issues if issues is None else issues
         return replace(self, as_of=as_of, issues=issues, computed=Computed(), **others)
@@ -118,7 +119,7 @@ class Business:
 
         An account that has lost its row keeps them: its past stands as it was computed.
         """
-        takes_back = (self.requests["kind"] == "withdraw").any()
+        takes_back = (self.requests["kind"] == DecisionKind.WITHDRAW).any()
         decided = self.register.closed_decision_ids() if takes_back else pl.Series(dtype=pl.String)
         requests, taken_back = without_withdrawn(self.requests, decided)
         lives = read_lives(requests, self.catalogue, self.terms)
@@ -213,7 +214,7 @@ class Business:
             maintain_order="left",
         )
         unknown = given.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
-            reason=pl.lit("unknown_document"),
+            reason=pl.lit(RejectReason.UNKNOWN_DOCUMENT),
             id="payment_id",
             detail=pl.format(
                 "document: found '{}', expected the number of a document that was issued to the account", "document"

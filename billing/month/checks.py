@@ -10,6 +10,7 @@ import polars as pl
 
 from billing.documents.drafts import open_to_documents
 from billing.model.calendar import month_of, months_between
+from billing.model.codes import DocumentKind, LineKind, Outcome
 from billing.model.columns import Table
 from billing.model.tables import CYCLES, DECISIONS, DRAFTS, DUES, PACKAGES, PARKED, SURGES
 from billing.month.business import Business
@@ -31,7 +32,7 @@ def dates_not_billed_once(business: Business, month: str) -> pl.DataFrame:
     cycles = _read(business, CYCLES, month).join(parked, on="account_id", how="anti")
     dues = _read(business, DUES, month).join(parked, on="account_id", how="anti")
     starting = cycles.filter((pl.col("fee_share_numerator") > 0) & ~pl.col("is_last"))
-    fees = dues.filter(pl.col("kind") == "package_fee")
+    fees = dues.filter(pl.col("kind") == LineKind.PACKAGE_FEE)
     drafted = read_frame(business.home.partition(DRAFTS, month), DRAFTS, ["account_id", *_DATE, "corrects"])
     drafts = drafted.filter(pl.col("corrects").is_null()).select("account_id", *_DATE)
     issued = business.register.documents([month]).filter(pl.col("corrects").is_null()).select("account_id", *_DATE)
@@ -68,7 +69,7 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
     folders = sorted((business.home.lake / DECISIONS.name).glob("billing_month=*"))
     known = business.scan_months(DECISIONS, [folder.name.removeprefix("billing_month=") for folder in folders])
     asked = business.lives.answers.filter(
-        (pl.col("outcome") != "pending") & (pl.max_horizontal(month_of(pl.col("on")), pl.lit(first)) == month)
+        (pl.col("outcome") != Outcome.PENDING) & (pl.max_horizontal(month_of(pl.col("on")), pl.lit(first)) == month)
     )
     unanswered = asked.join(known.select("request_id").collect(), on="request_id", how="anti").select(
         "account_id", id="request_id", problem=pl.lit("no answer")
@@ -79,7 +80,7 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
     # a lower package that waited for the end of a yearly term was decided in an earlier month (rule 18)
     made = ["subscription_id", "opening_package", "billing_date"]
     decided = (
-        until_now.filter(pl.col("outcome") == "approved")
+        until_now.filter(pl.col("outcome") == Outcome.APPROVED)
         .select("subscription_id", opening_package="to_package", billing_date="effective_on")
         .collect()
     )
@@ -113,8 +114,10 @@ def surges(business: Business, month: str | None = None) -> pl.DataFrame:
     columns = ["account_id", "subscription_id", "billing_month", "billing_date", "number", "total"]
     folders = sorted((business.home.lake / DRAFTS.name).glob("billing_month=*"))
     months = [folder.name.removeprefix("billing_month=") for folder in folders]
-    drafts = business.scan_months(DRAFTS, months).filter(pl.col("kind") == "invoice").drop("content").collect()
-    issued = business.register.documents().filter(pl.col("kind") == "invoice")
+    drafts = (
+        business.scan_months(DRAFTS, months).filter(pl.col("kind") == DocumentKind.INVOICE).drop("content").collect()
+    )
+    issued = business.register.documents().filter(pl.col("kind") == DocumentKind.INVOICE)
     bills = pl.concat(
         [issued.select(columns), drafts.with_columns(number=pl.lit(None, pl.String)).select(columns)]
     ).sort("account_id", "billing_date", "number", nulls_last=True)

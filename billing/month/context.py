@@ -5,9 +5,7 @@ from pathlib import Path
 
 import polars as pl
 
-from billing.ingest import (
-    events_digest,
-)
+from billing.ingest import events_digest
 from billing.model.columns import Table
 from billing.model.tables import PACKAGES, USAGE
 from billing.month.business import Business

@@ -10,6 +10,7 @@ import polars as pl
 from billing.documents.credit_notes import refund_notes
 from billing.documents.drafts import Drafts, Issued, ToDraft, draft_ranges, with_notes
 from billing.model.calendar import months_after
+from billing.model.codes import PACKAGE_CHANGES, Outcome
 from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up
@@ -123,7 +124,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
     rated = without_parked(rated_charges(business, month), parked)
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
-    change = pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("outcome") == "approved")
+    change = pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("outcome") == Outcome.APPROVED)
     given = ToDraft(
         subscriptions=without_parked(billed_subscriptions(business), parked),
         cycles=without_parked(required_table(business, CYCLES, month), parked),

@@ -7,6 +7,7 @@ import polars as pl
 
 from billing.documents.drafts import Drafts
 from billing.model.calendar import first_day
+from billing.model.codes import PACKAGE_CHANGES, DecisionKind, DecisionReason, DocumentStatus
 from billing.model.errors import RefusedError
 from billing.model.tables import (
     DECISIONS,
@@ -45,7 +46,7 @@ _NUMBER = re.compile(rf"(?P<series>(?:{'|'.join(SERIES.values())})-\d{{4}})-(?P<
 NOTHING_ISSUED = DOCUMENTS.empty().select("number", "kind", "account_id", "subscription_id", "billing_date")
 
 
-def issue_documents(business: Business, month: str, only_drafts: bool = False) -> pl.DataFrame:
+def issue_documents(business: Business, month: str, *, only_drafts: bool = False) -> pl.DataFrame:
     """Issue the drafts that have fallen due, close their dates, and write DOCUMENTS, LINES and TAXES of the month.
 
     Parameters
@@ -201,7 +202,7 @@ def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Iss
 def write_issued(business: Business, month: str, rows: IssuedRows) -> None:
     """Write DOCUMENTS, LINES and TAXES of the month: what the register holds, for those who read the lake."""
     for table, frame in (
-        (DOCUMENTS, rows.documents.with_columns(status=pl.lit("open"))),
+        (DOCUMENTS, rows.documents.with_columns(status=pl.lit(DocumentStatus.OPEN))),
         (LINES, rows.lines),
         (TAXES, rows.taxes),
     ):
@@ -225,7 +226,7 @@ def issue_of_month(business: Business, month: str, through: date) -> Issue:
         pl.col(name) if name in drafts.columns else pl.lit(None, pl.String).alias(name) for name in columns
     )
     final = required_table(business, DECISIONS, month).filter(
-        pl.col("kind").is_in(["auto_upgrade", "upgrade", "downgrade"]) & (pl.col("decided_on") <= through)
+        pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("decided_on") <= through)
     )
     known = business.register.closed_decisions(month)
     closing = packages.filter(reached & ~pl.col("closed")).select(columns)
@@ -254,7 +255,8 @@ def _newly_begun(business: Business, closing: pl.DataFrame) -> pl.DataFrame:
     Earlier versions recorded none: then of all that have closed dates.
     """
     began = business.lives.answers.filter(
-        pl.col("kind").is_in(["subscribe", "resume"]) & pl.col("reason").is_in(["subscribed", "new_subscription"])
+        pl.col("kind").is_in([DecisionKind.SUBSCRIBE, DecisionKind.RESUME])
+        & pl.col("reason").is_in([DecisionReason.SUBSCRIBED, DecisionReason.NEW_SUBSCRIPTION])
     ).select("subscription_id", "account_id", "request_id")
     first = closing.filter(pl.col("closing_package").is_null()).select("subscription_id")
     if not business.register.has_begun_subscriptions():

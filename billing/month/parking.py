@@ -2,11 +2,11 @@
 
 import polars as pl
 
+from billing.model.codes import ParkedReason
 from billing.model.tables import CYCLES, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.context import rated_charges, required_table
 from billing.rules.charges import parked_by_rating
-from billing.rules.missing_accounts import CONTRADICTION
 from billing.store.frames import write_frame
 
 
@@ -36,7 +36,7 @@ def contradictory_accounts(problems: pl.DataFrame) -> pl.DataFrame:
     """account_id, reason, detail of accounts of which two things are said that cannot both be."""
     return problems.drop_nulls("account_id").select(
         "account_id",
-        reason=pl.lit(CONTRADICTION),
+        reason=pl.lit(ParkedReason.CONTRADICTION),
         detail=pl.format("{}; the others are billed, and it is looked at again by every run", "detail"),
     )
 

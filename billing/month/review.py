@@ -8,6 +8,7 @@ from decimal import Decimal
 import polars as pl
 
 from billing.model.calendar import first_day, months_after, months_between
+from billing.model.codes import LineKind
 from billing.model.errors import RefusedError
 from billing.model.tables import DRAFTS
 from billing.month.business import Business
@@ -75,7 +76,7 @@ def issued_business(business: Business, month: str, reviewed: str) -> Business |
     if closed is None or closed < through:
         return None
     # what finance corrected on the same day was no draft
-    corrections = register.lines([month]).filter(pl.col("kind") == "adjustment")
+    corrections = register.lines([month]).filter(pl.col("kind") == LineKind.ADJUSTMENT)
     issued = (
         register.documents([month])
         .filter((pl.col("issued_on") == as_of) & (pl.col("billing_date") <= through))

@@ -38,7 +38,7 @@ STEPS_OF_A_MONTH: Final[tuple[Callable[[Business, str], Any], ...]] = (
 
 
 @contextmanager
-def scratch_copy(business: Business, as_of: date, issues: bool = False) -> Iterator[Business]:
+def scratch_copy(business: Business, as_of: date, *, issues: bool = False) -> Iterator[Business]:
     """The business as of a day in a copy of its lake, gone afterwards.
 
     Files of the lake are never changed in place, so the copy is made of links where the file system allows.

@@ -21,6 +21,7 @@ from billing.ingest import (
 )
 from billing.ingest.state import state_path
 from billing.model.calendar import months_after, months_between
+from billing.model.codes import DecisionKind, Outcome
 from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, EVENTS, LEVELS, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
@@ -54,7 +55,7 @@ def event_months(home: Home, before: str) -> list[str]:
     return sorted(month for month in months if month < before)
 
 
-def days_to_ingest(business: Business, by_content: bool = False) -> list[date]:
+def days_to_ingest(business: Business, *, by_content: bool = False) -> list[date]:
     """As `pending_days`, up to the as-of day."""
     catalogue = business.catalogue
     return pending_days(
@@ -156,9 +157,10 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
     changes = (decided or decided_packages(business, month)).decisions.filter(pl.col("decided_on") <= business.as_of)
     closed = business.register.closed_decisions(month)
     answers = business.lives.answers.filter(
-        (pl.col("outcome") != "pending") | pl.col("request_id").is_in(changes["request_id"].drop_nulls().implode())
+        (pl.col("outcome") != Outcome.PENDING)
+        | pl.col("request_id").is_in(changes["request_id"].drop_nulls().implode())
     )
-    if business.lives.answers["outcome"].is_in(["pending", "superseded"]).any():
+    if business.lives.answers["outcome"].is_in([Outcome.PENDING, Outcome.SUPERSEDED]).any():
         decided_before = business.register.closed_decision_ids()
         late = refused_after_close(business.lives.answers, business.register.closed_dates(), decided_before)
         answers = without_decided_voids(pl.concat([answers, late]), decided_before)
@@ -244,7 +246,9 @@ def _decided_packages(business: Business, month: str, closed: pl.DataFrame | Non
 
 def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) -> pl.DataFrame:
     """The levels at the close where a downgrade is asked for, as `levels_at_close`."""
-    asked = business.lives.answers.filter((pl.col("outcome") == "pending") & (pl.col("kind") == "downgrade"))
+    asked = business.lives.answers.filter(
+        (pl.col("outcome") == Outcome.PENDING) & (pl.col("kind") == DecisionKind.DOWNGRADE)
+    )
     dates = cycles.join(
         asked, left_on=["subscription_id", "billing_date"], right_on=["subscription_id", "effective_on"], how="semi"
     )

@@ -4,6 +4,7 @@ import polars as pl
 
 from billing.documents.true_up_lines import with_settlements
 from billing.model.calendar import first_day, month_of, months_after, months_between
+from billing.model.codes import DecisionKind, DecisionReason, LineKind, Outcome
 from billing.model.columns import MONEY
 from billing.model.tables import CHARGES, CYCLES, DUES, PARKED
 from billing.month.business import Business
@@ -28,7 +29,7 @@ def month_differences(business: Business, since: str, before: str, later: Regist
     register, days = business.register, (first_day(since), first_day(before))
     amounts, closed = register.issued_amounts(*days), register.closed_dates()
     if later is not None:
-        is_refund = pl.col("kind") == "refund"
+        is_refund = pl.col("kind") == LineKind.REFUND
         amounts = pl.concat([amounts.filter(~is_refund), later.issued_amounts(*days).filter(is_refund)])
         came_back = while_parked(later.closed_dates(), register.dates_gone_by())
         closed = pl.concat([closed, came_back])
@@ -44,15 +45,17 @@ def month_differences(business: Business, since: str, before: str, later: Regist
 
 def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:
     """What was billed, less what was paid back by refunds that a request took back: that fee is due again (rule 17)."""
-    taken_back = business.lives.answers.filter((pl.col("kind") == "refund") & (pl.col("reason") == "withdrawn"))
+    taken_back = business.lives.answers.filter(
+        (pl.col("kind") == DecisionKind.REFUND) & (pl.col("reason") == DecisionReason.WITHDRAWN)
+    )
     if taken_back.is_empty():
         return amounts
     is_undone = (
-        (pl.col("kind") == "refund")
+        (pl.col("kind") == LineKind.REFUND)
         & pl.col("account_id").is_in(taken_back["account_id"].implode())
         & ~pl.col("subscription_id").is_in(approved_refunds(business)["subscription_id"].implode())
     )
-    fee = pl.when(is_undone).then(pl.lit("package_fee")).otherwise("kind")
+    fee = pl.when(is_undone).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise("kind")
     keys = ["account_id", "subscription_id", "billing_date", "kind", "metric"]
     others = [name for name in amounts.columns if name not in (*keys, "issued")]
     return (
@@ -69,7 +72,7 @@ def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) ->
         return differences
     spans = losses.select("first_day", "last_day").unique()
     touched = (
-        differences.filter(pl.col("kind") == "overage")
+        differences.filter(pl.col("kind") == LineKind.OVERAGE)
         .select("cycle_start", "cycle_end")
         .unique()
         .join_where(spans, pl.col("cycle_start") <= pl.col("last_day"), pl.col("cycle_end") > pl.col("first_day"))
@@ -78,7 +81,7 @@ def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) ->
     )
     return (
         differences.join(touched, on=["cycle_start", "cycle_end"], how="left", maintain_order="left")
-        .filter((pl.col("kind") != "overage") | pl.col("is_touched").is_null())
+        .filter((pl.col("kind") != LineKind.OVERAGE) | pl.col("is_touched").is_null())
         .drop("is_touched")
     )
 
@@ -131,7 +134,7 @@ def billed_subscriptions(business: Business) -> pl.DataFrame:
 def approved_refunds(business: Business) -> pl.DataFrame:
     """request_id, subscription_id, on of the refunds approved by the as-of day."""
     answers = business.lives.answers
-    return answers.filter((pl.col("kind") == "refund") & (pl.col("outcome") == "approved")).select(
+    return answers.filter((pl.col("kind") == DecisionKind.REFUND) & (pl.col("outcome") == Outcome.APPROVED)).select(
         "request_id", "subscription_id", "on"
     )
 
@@ -142,5 +145,5 @@ def refund_amounts(business: Business) -> pl.DataFrame:
     if refunds.is_empty():
         return pl.DataFrame(schema={"subscription_id": pl.String, "refunded": MONEY})
     documents = business.register.documents().join(refunds, on="subscription_id", how="semi")
-    numbers = business.register.lines(numbers=documents["number"].to_list()).filter(pl.col("kind") == "refund")
+    numbers = business.register.lines(numbers=documents["number"].to_list()).filter(pl.col("kind") == LineKind.REFUND)
     return money_sent_back(documents, documents.join(numbers, on="number", how="semi"), business.payments, refunds)

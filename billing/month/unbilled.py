@@ -4,10 +4,9 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from billing.ingest import (
-    scan_events,
-)
+from billing.ingest import scan_events
 from billing.model.calendar import first_day, midnight, months_after
+from billing.model.codes import UnbilledReason
 from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import UNBILLED
 from billing.month.business import Business
@@ -165,21 +164,21 @@ def _unbilled_reasons(outside: pl.DataFrame, business: Business) -> pl.DataFrame
         .select("event", is_paused=pl.lit(True))
         .unique()
     )
-    ended = (pl.col("time") >= pl.col("access_until")).fill_null(False)
+    ended = (pl.col("time") >= pl.col("access_until")).fill_null(value=False)
     return placed.join(paused, on="event", how="left").with_columns(
         reason=pl.when("is_parked")
-        .then(pl.lit("parked"))
+        .then(pl.lit(UnbilledReason.PARKED))
         .when(pl.col("subscribes").is_null())
-        .then(pl.lit("no_subscription"))
+        .then(pl.lit(UnbilledReason.NO_SUBSCRIPTION))
         .when(pl.col("begins").is_null())
-        .then(pl.lit("before_start"))
+        .then(pl.lit(UnbilledReason.BEFORE_START))
         .when(ended & pl.col("held_on").is_not_null() & pl.col("end").is_null())
-        .then(pl.lit("held"))
+        .then(pl.lit(UnbilledReason.HELD))
         .when(ended)
-        .then(pl.lit("access_ended"))
+        .then(pl.lit(UnbilledReason.ACCESS_ENDED))
         .when(pl.col("time") < pl.col("paid_from"))
-        .then(pl.lit("trial"))
+        .then(pl.lit(UnbilledReason.TRIAL))
         .when("is_paused")
-        .then(pl.lit("held"))
-        .otherwise(pl.lit("suspended"))
+        .then(pl.lit(UnbilledReason.HELD))
+        .otherwise(pl.lit(UnbilledReason.SUSPENDED))
     )

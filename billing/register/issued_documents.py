@@ -8,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 import sqlalchemy as sa
 
+from billing.model.codes import SCHEDULED, SETTLEMENTS, LineKind
 from billing.model.hashes import hash_content
 from billing.model.tables import LINES, TAXES
 from billing.register import schema as stored
@@ -177,7 +178,7 @@ class IssuedDocuments(Connection):
             )
             found.append(self._frame(query, schema | document))
         frame = pl.concat(found).with_columns(from_integers("amount"))
-        settles = pl.col("kind").is_in(["prior_cycle", "adjustment", "refund"])
+        settles = pl.col("kind").is_in(SETTLEMENTS)
         return frame.with_columns(pl.col(name).cast(LINES.schema[name]) for name in LINES.column_names).sort(
             "issued_on", settles, "number", "line"
         )
@@ -205,7 +206,7 @@ class IssuedDocuments(Connection):
             )
             .join(stored.documents)
             .where(stored.lines.c.due_on >= due_from, stored.lines.c.due_on < due_to)
-            .where(stored.lines.c.due_kind.in_(["package_fee", "hold_fee", "overage", "refund"]))
+            .where(stored.lines.c.due_kind.in_([*SCHEDULED, LineKind.REFUND]))
             .group_by(
                 stored.documents.c.account_id,
                 stored.documents.c.subscription_id,

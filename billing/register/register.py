@@ -12,6 +12,7 @@ from typing import Final
 import polars as pl
 import sqlalchemy as sa
 
+from billing.model.codes import DocumentKind
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.model.tables import LINES, TAXES
 from billing.register import schema as stored
@@ -29,7 +30,7 @@ from billing.register.rows import (
     with_contents,
 )
 
-SERIES: Final = {"invoice": "INV", "credit_note": "CN", "debit_note": "DN"}
+SERIES: Final = {DocumentKind.INVOICE: "INV", DocumentKind.CREDIT_NOTE: "CN", DocumentKind.DEBIT_NOTE: "DN"}
 
 
 _BULK = 10_000

@@ -134,7 +134,7 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) 
     statement = ""
     for some in own.iter_slices(most):
         if some.height < most or not statement:
-            statement = head + ", ".join(_places(rows.columns, shared, some.height, is_sqlite))
+            statement = head + ", ".join(_places(rows.columns, shared, some.height, is_sqlite=is_sqlite))
         # columns become objects faster than rows do
         values = chain.from_iterable(zip(*(column.to_list() for column in some.iter_columns()), strict=True))
         connection.exec_driver_sql(statement, (*once, *values))
@@ -146,7 +146,7 @@ def _shared_columns(rows: pl.DataFrame) -> list[str]:
     return [name for name, is_shared in same.items() if is_shared]
 
 
-def _places(columns: Sequence[str], shared: Sequence[str], height: int, is_sqlite: bool) -> list[str]:
+def _places(columns: Sequence[str], shared: Sequence[str], height: int, *, is_sqlite: bool) -> list[str]:
     """Each row's places of values in a statement: first stand the values that are shared, then those of row by row."""
     numbered = {name: f"?{number}" for number, name in enumerate(shared, start=1)}
     own = count(len(shared) + 1)

@@ -162,7 +162,7 @@ class Engine:
                 self.wrapper_element = cssselect2.ElementWrapper.from_html_root(root, content_language=None)
                 self.etree_element = self.wrapper_element.etree_element
 
-            def _ua_stylesheets(self, forms: bool = False) -> list[object]:
+            def _ua_stylesheets(self, forms: bool = False) -> list[object]:  # noqa: FBT001, FBT002 - WeasyPrint's
                 return []
 
         self._weasyprint = weasyprint

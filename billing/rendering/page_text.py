@@ -7,6 +7,7 @@ from decimal import Decimal
 from itertools import groupby
 from unicodedata import east_asian_width
 
+from billing.model.codes import DocumentKind, LineKind, TaxReason
 from billing.rendering.content import Fields
 from billing.rendering.errors import ContentError
 from billing.rendering.locale_formats import Print, locale_named
@@ -21,10 +22,11 @@ def page_of(content: Mapping[str, object]) -> dict[str, object]:
     """Template context of a page: every value is a text, except lists, flags and bar lengths."""
     document = Fields(content)
     kind = document.text("kind")
-    if kind not in ("invoice", "credit_note", "debit_note"):
+    if kind not in tuple(DocumentKind):
         raise ContentError(f"kind: found {kind!r}, expected invoice, credit_note or debit_note")
     out = Print(document.optional_text("locale"), document.text("currency"), document.integer("minor_units"))
-    sign = -1 if kind == "credit_note" else 1  # rule 19: a credit note is negative in the tables, positive on paper
+    # rule 19: a credit note is negative in the tables, positive on paper
+    sign = -1 if kind == DocumentKind.CREDIT_NOTE else 1
     total = document.decimal("total") * sign
     seller = document.fields("seller")
     customer = document.fields("customer")
@@ -83,7 +85,7 @@ def _facts(document: Fields, subscription: Fields, out: Print) -> list[tuple[str
     following = out.day(subscription.day("next_billing_date")) if subscription.has("next_billing_date") else ""
     facts = [
         ("Issued", out.day(document.day("issued_on"))),
-        ("Due", "" if document.text("kind") == "credit_note" else "Due on issue"),
+        ("Due", "" if document.text("kind") == DocumentKind.CREDIT_NOTE else "Due on issue"),
         ("Billing date", out.day(document.day("billing_date"))),
         ("Next billing date", following),
         ("Corrects", document.optional_text("corrects")),
@@ -129,7 +131,7 @@ def _line(row: Fields, out: Print, sign: int) -> dict[str, object]:
     unlimited = row.has("quantity") and not row.has("allowance")
     return {
         "title": title,
-        "earlier": row.text("kind") == "prior_cycle",
+        "earlier": row.text("kind") == LineKind.PRIOR_CYCLE,
         "details": [detail for detail in details if detail],
         "measured": row.has("metric") and row.has("quantity"),
         "quantity": out.quantity(row.decimal("quantity"), unit) if row.has("quantity") else "",
@@ -319,7 +321,7 @@ def is_one_line(movement: Mapping[str, str]) -> bool:
 
 def _tax(row: Fields, out: Print, sign: int) -> dict[str, object]:
     reason = row.text("reason")
-    if reason not in ("charged", "exempt", "reverse_charge"):
+    if reason not in tuple(TaxReason):
         raise ContentError(f"{row.place('reason')}: found {reason!r}, expected charged, exempt or reverse_charge")
     # A correction is taxed as billed, and names the document that billed it (rule 24).
     billed_on = f"as on {row.text('taxed_as')}" if row.holds("taxed_as") else ""

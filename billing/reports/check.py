@@ -22,7 +22,7 @@ from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
 from billing.store.home import Home
 
 
-def problems_of(root: Path, register_url: str | None = None, every_row: bool = False) -> list[str]:
+def problems_of(root: Path, register_url: str | None = None, *, every_row: bool = False) -> list[str]:
     """Every problem, in words that name file, place, what was found and what was expected.
 
     Parameters
@@ -55,7 +55,7 @@ def problems_of(root: Path, register_url: str | None = None, every_row: bool = F
         *_unknown_agreements(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
         *names_not_read(home),
-        *_usage(business, every_row),
+        *_usage(business, every_row=every_row),
         *check_rendering_environment(),
     ]
 
@@ -83,9 +83,9 @@ def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
     ]
 
 
-def _usage(business: Business, every_row: bool) -> list[str]:
+def _usage(business: Business, *, every_row: bool) -> list[str]:
     landing, catalogue = delivered_files(business.home, date.max), business.catalogue
     strays = [f"usage/{path}: {STRAY}" for path in landing.strays]
     policy, ids = catalogue.policy, business.inputs.known_accounts
     rules = Rules.of(catalogue.metrics, ids, catalogue.time_zone, policy.lateness_days, policy.limits)
-    return [*strays, *usage_that_would_be_set_aside(business.home, landing, rules, every_row)]
+    return [*strays, *usage_that_would_be_set_aside(business.home, landing, rules, every_row=every_row)]

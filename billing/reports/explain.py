@@ -12,6 +12,7 @@ import polars as pl
 
 from billing.model.calendar import months_between
 from billing.model.catalogue import Metric
+from billing.model.codes import SETTLEMENTS, LineKind
 from billing.model.errors import RefusedError
 from billing.model.tables import CHARGES, DUES, PARKED, REJECTS, UNBILLED
 from billing.model.text import counted, plain_number, plain_rows
@@ -28,7 +29,7 @@ from billing.store.frames import read_frame, scan_frames
 
 
 def explain_document(
-    business: Business, number: str, line: int | None = None, most_events: int = 1_000, everything: bool = False
+    business: Business, number: str, line: int | None = None, most_events: int = 1_000, *, everything: bool = False
 ) -> list[dict[str, Any]]:
     """Every line of a document (or one), explained.
 
@@ -75,7 +76,9 @@ def is_more_than_lines(business: Business, number: str) -> bool:
     document, lines, content = _issued(business, number)
     # a metric that costs nothing is there almost always, and is told without a look at the events
     used = {row["metric"] for row in content["usage"]} & {metric.name for metric in business.catalogue.metrics}
-    charged = set(_charges(business, document)["metric"]) - set(lines.filter(pl.col("kind") == "overage")["metric"])
+    charged = set(_charges(business, document)["metric"]) - set(
+        lines.filter(pl.col("kind") == LineKind.OVERAGE)["metric"]
+    )
     if used & charged:
         return document["corrects"] is None
     known = AccountEvents(business, document)
@@ -107,7 +110,7 @@ def _off_the_page(
         return
     # what the page says was used: the charges are those of what is known now
     used = {row["metric"]: row for row in content["usage"]}
-    billed = dict(lines.filter(pl.col("kind") == "overage").select("metric", "amount").iter_rows())
+    billed = dict(lines.filter(pl.col("kind") == LineKind.OVERAGE).select("metric", "amount").iter_rows())
     for charge in charges.iter_rows(named=True):
         line = charge | {"due_on": charge["cycle_end"], "number": document["number"], "line": None}
         metric = metric_named(business, charge["metric"])
@@ -150,15 +153,15 @@ def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFr
     )
     dues = business.scan_months(DUES, [month]).filter(of_date).collect()
     later = business.register.lines_due(document["subscription_id"], document["billing_date"]).filter(
-        pl.col("kind").is_in(["prior_cycle", "adjustment", "refund"])
+        pl.col("kind").is_in(SETTLEMENTS)
     )
     is_parked = document["account_id"] in read_frame(business.home.partition(PARKED, month), PARKED)["account_id"]
-    for kind, title in (("package_fee", "Package fee"), ("hold_fee", "Hold fee")):
-        paid_back = pl.col("kind") == "refund" if kind == "package_fee" else pl.lit(False)
+    for kind, title in ((LineKind.PACKAGE_FEE, "Package fee"), (LineKind.HOLD_FEE, "Hold fee")):
+        paid_back = pl.col("kind") == LineKind.REFUND if kind == LineKind.PACKAGE_FEE else pl.lit(False)
         settled = later.filter((pl.col("due_kind") == kind) | paid_back)
         billed, due = lines.filter(pl.col("kind") == kind), dues.filter(pl.col("kind") == kind)
         # the fee of a refunded cycle stays as it was paid back (rule 20), and a parked account is left alone
-        is_left = is_parked or not settled.filter(pl.col("kind") == "refund").is_empty()
+        is_left = is_parked or not settled.filter(pl.col("kind") == LineKind.REFUND).is_empty()
         due_now, billed_then, settled_since = (sum(each["amount"], Decimal(0)) for each in (due, billed, settled))
         open_amount = Decimal(0) if is_left else due_now - billed_then - settled_since
         if settled.is_empty() and not open_amount:
@@ -208,14 +211,16 @@ def _why_nothing(charge: dict[str, Any], metric: Metric) -> str:
 def _settled_by(business: Business, document: dict[str, Any], metric: str) -> pl.DataFrame:
     """The lines of later documents that settle the cycle."""
     lines = business.register.lines_due(document["subscription_id"], document["billing_date"])
-    return lines.filter((pl.col("metric") == metric) & pl.col("kind").is_in(["prior_cycle", "adjustment"]))
+    return lines.filter(
+        (pl.col("metric") == metric) & pl.col("kind").is_in([LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT])
+    )
 
 
 def _where_it_went(business: Business, settled: pl.DataFrame, open_amount: Decimal) -> list[str]:
     """The lines that settle what was learnt later of a cycle, and what none does yet."""
     decimals = business.catalogue.minor_units
     steps = [
-        f"{'paid back' if kind == 'refund' else 'settled'} by {number} line {line}: {amount:.{decimals}f}"
+        f"{'paid back' if kind == LineKind.REFUND else 'settled'} by {number} line {line}: {amount:.{decimals}f}"
         for kind, number, line, amount in settled.select("kind", "number", "line", "amount").iter_rows()
     ]
     if open_amount:

@@ -10,6 +10,7 @@ import polars as pl
 
 from billing.ingest import scan_events
 from billing.model.catalogue import Metric
+from billing.model.codes import LineKind
 from billing.model.columns import BASE_QUANTITY, INSTANT, QUANTITY
 from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import LEVELS
@@ -69,9 +70,9 @@ def explained_line(
     billed_then = _measured_then(business, document, line) if never_billed else []
     explained = row | {"description": line["description"], "arithmetic": _arithmetic(shown, billed_then)}
     nothing: dict[str, Any] = {"days": [], "events": [], "events_total": 0}
-    if line["kind"] == "refund":
+    if line["kind"] == LineKind.REFUND:
         explained["arithmetic"] = [*_paid_back(business, document, line), f"paid back: {shown['amount']}"]
-    if line["due_kind"] != "overage":
+    if line["due_kind"] != LineKind.OVERAGE:
         return explained | nothing
     metric = metric_named(business, line["metric"])
     if metric is None:
@@ -87,7 +88,7 @@ def _paid_back(business: Business, document: dict[str, Any], line: dict[str, Any
     """The fee that a refund pays back, as it was billed and corrected."""
     billed = business.register.lines_of_accounts([document["account_id"]], line["due_on"], line["due_on"])
     fee = billed.filter(
-        (pl.col("subscription_id") == document["subscription_id"]) & (pl.col("due_kind") == "package_fee")
+        (pl.col("subscription_id") == document["subscription_id"]) & (pl.col("due_kind") == LineKind.PACKAGE_FEE)
     )
     decimals = business.catalogue.minor_units
     return [
@@ -346,7 +347,7 @@ def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
 
 def _billed_before(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
     """The lines that billed the cycle before, and what is left."""
-    steps = [_billed_by(each, shown["unit"], shown["metric"] is not None) for each in settles["documents"]]
+    steps = [_billed_by(each, shown["unit"], is_overage=shown["metric"] is not None) for each in settles["documents"]]
     words = [] if settles["why"] is None else [settles["why"]]
     return [
         *steps,
@@ -355,7 +356,7 @@ def _billed_before(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
     ]
 
 
-def _billed_by(line: dict[str, Any], unit: str | None, is_overage: bool) -> str:
+def _billed_by(line: dict[str, Any], unit: str | None, *, is_overage: bool) -> str:
     what = f"{line['amount']} on {line['number']} line {line['line']}"
     if not is_overage:
         return f"billed before: {what}: {line['description']}"

@@ -15,6 +15,7 @@ import polars as pl
 
 from billing.model.account_tables import JOURNAL
 from billing.model.calendar import first_day, months_after, months_between
+from billing.model.codes import RETURNED, LedgerAccount, PaymentStatus, PostingKind
 from billing.model.columns import MONEY
 from billing.model.errors import InterruptedRunError
 from billing.model.money import round_fraction
@@ -24,7 +25,7 @@ from billing.month.recorded_inputs.record import Record, read_record, write_reco
 from billing.store.frames import scan_frames, write_frame
 from billing.store.home import Home
 
-LEDGER_ACCOUNTS: Final = ("receivable", "cash", "deferred_revenue", "revenue", "credits", "tax")
+LEDGER_ACCOUNTS: Final = tuple(LedgerAccount)
 FORMAT: Final = 1
 """Raised when the journal of a month would come out differently for equal input."""
 
@@ -103,7 +104,7 @@ def receivable_differences(home: Home, balances: pl.DataFrame) -> pl.DataFrame:
     """
     receivable = (
         _whole(home)
-        .filter(pl.col("ledger_account") == "receivable")
+        .filter(pl.col("ledger_account") == LedgerAccount.RECEIVABLE)
         .group_by("account_id")
         .agg(receivable=pl.col("debit").sum() - pl.col("credit").sum())
         .collect()
@@ -167,18 +168,18 @@ def _document_entries(documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFr
     """A document: what the customer owes, against what was earned, deferred, given back, and owed as tax."""
     head = {"posted_on": "issued_on", "entry": "number"}
     per_line = lines.with_columns(
-        ledger_account=pl.when("is_deferred").then(pl.lit("deferred_revenue")).otherwise(_earned()),
+        ledger_account=pl.when("is_deferred").then(pl.lit(LedgerAccount.DEFERRED_REVENUE)).otherwise(_earned()),
         amount=-pl.col("amount"),
     )
     sides = [
-        documents.with_columns(ledger_account=pl.lit("receivable"), amount="total"),
-        documents.with_columns(ledger_account=pl.lit("tax"), amount=-pl.col("tax")),
+        documents.with_columns(ledger_account=pl.lit(LedgerAccount.RECEIVABLE), amount="total"),
+        documents.with_columns(ledger_account=pl.lit(LedgerAccount.TAX), amount=-pl.col("tax")),
         per_line,
     ]
     keys = ["posted_on", "kind", "entry", "ledger_account", "account_id", "number"]
     return pl.concat(
         [
-            side.with_columns(kind=pl.lit("document"), **{new: pl.col(old) for new, old in head.items()})
+            side.with_columns(kind=pl.lit(PostingKind.DOCUMENT), **{new: pl.col(old) for new, old in head.items()})
             .group_by(keys, maintain_order=True)
             .agg(pl.col("amount").sum().cast(MONEY))
             for side in sides
@@ -198,7 +199,7 @@ def _release_entries(lines: pl.DataFrame, start: date, end: date, minor_units: i
         "number",
         "account_id",
         posted_on=pl.lit(end),
-        kind=pl.lit("release"),
+        kind=pl.lit(PostingKind.RELEASE),
         entry="number",
         earned=_earned(),
         released="released",
@@ -208,7 +209,7 @@ def _release_entries(lines: pl.DataFrame, start: date, end: date, minor_units: i
         [
             side.group_by(keys, maintain_order=True).agg(pl.col("amount").sum().cast(MONEY))
             for side in (
-                sides.with_columns(ledger_account=pl.lit("deferred_revenue"), amount="released"),
+                sides.with_columns(ledger_account=pl.lit(LedgerAccount.DEFERRED_REVENUE), amount="released"),
                 sides.with_columns(ledger_account="earned", amount=-pl.col("released")),
             )
         ]
@@ -217,27 +218,29 @@ def _release_entries(lines: pl.DataFrame, start: date, end: date, minor_units: i
 
 def _payment_entries(payments: pl.DataFrame) -> pl.DataFrame:
     """Money that came in, and money that went back (refunded or disputed); a failed attempt moves none."""
-    came = pl.col("status") == "succeeded"
-    moved = payments.filter(came | pl.col("status").is_in(["refunded", "disputed"])).select(
+    came = pl.col("status") == PaymentStatus.SUCCEEDED
+    moved = payments.filter(came | pl.col("status").is_in(RETURNED)).select(
         "account_id",
         number="document",
         posted_on="on",
-        kind=pl.lit("payment"),
+        kind=pl.lit(PostingKind.PAYMENT),
         entry="payment_id",
         amount=pl.when(came).then("amount").otherwise(-pl.col("amount")).cast(MONEY),
     )
     columns = ["posted_on", "kind", "entry", "ledger_account", "account_id", "number", "amount"]
     return pl.concat(
         [
-            moved.with_columns(ledger_account=pl.lit("cash")).select(columns),
-            moved.with_columns(ledger_account=pl.lit("receivable"), amount=-pl.col("amount")).select(columns),
+            moved.with_columns(ledger_account=pl.lit(LedgerAccount.CASH)).select(columns),
+            moved.with_columns(ledger_account=pl.lit(LedgerAccount.RECEIVABLE), amount=-pl.col("amount")).select(
+                columns
+            ),
         ]
     )
 
 
 def _earned() -> pl.Expr:
     """Where a line's amount is earned; what is given back stands apart, so that revenue can be read gross and net."""
-    return pl.when(pl.col("amount") < 0).then(pl.lit("credits")).otherwise(pl.lit("revenue"))
+    return pl.when(pl.col("amount") < 0).then(pl.lit(LedgerAccount.CREDITS)).otherwise(pl.lit(LedgerAccount.REVENUE))
 
 
 def _released_through(day: date, minor_units: int) -> pl.Expr:

@@ -13,6 +13,7 @@ import polars as pl
 
 from billing.ingest import event_files, scan_events
 from billing.model.calendar import first_day, months_after, months_between
+from billing.model.codes import Age, LineKind, Term
 from billing.model.columns import MONEY, Table
 from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, EVENTS, PACKAGES, PARKED, REJECTS
@@ -34,7 +35,7 @@ CAUSES: Final = (
     "corrections and refunds",
     "tax",
 )
-AGES: Final = ("not_due", "1_to_30", "31_to_60", "61_to_90", "over_90")
+AGES: Final = tuple(Age)
 _MOVEMENTS: Final = 10
 _LONGEST_NAME: Final = 60
 _ZERO: Final = pl.lit(0).cast(MONEY)
@@ -150,14 +151,14 @@ def _billed(business: Business, month: str) -> pl.DataFrame:
     terms = business.lives.subscriptions.select("subscription_id", "term").unique("subscription_id")
     lines = _lines(business, month).join(terms, on="subscription_id", how="left", maintain_order="left")
     amount, kind = pl.col("amount"), pl.col("kind")
-    is_fee, is_overage = kind.is_in(["package_fee", "hold_fee"]), kind == "overage"
+    is_fee, is_overage = kind.is_in([LineKind.PACKAGE_FEE, LineKind.HOLD_FEE]), kind == LineKind.OVERAGE
     sums = lines.group_by(keys).agg(
         package=pl.coalesce(
             pl.col("package").filter(is_fee & pl.col("package").is_not_null()).first(),
             pl.col("package").drop_nulls().first(),
         ),
         fees=amount.filter(is_fee).sum(),
-        yearly=amount.filter(is_fee & (pl.col("term") == "yearly")).sum(),
+        yearly=amount.filter(is_fee & (pl.col("term") == Term.YEARLY)).sum(),
         overage=amount.filter(is_overage).sum(),
         other=amount.filter(~is_fee & ~is_overage).sum(),
     )
@@ -227,7 +228,7 @@ def _compared(now: pl.DataFrame, then: pl.DataFrame) -> pl.DataFrame:
     both = _by_account(now).with_columns(is_now=pl.lit(True))
     earlier = _by_account(then).with_columns(was_then=pl.lit(True))
     return both.join(earlier, on="account_id", how="full", coalesce=True, suffix="_before").with_columns(
-        pl.col("is_now", "was_then").fill_null(False),
+        pl.col("is_now", "was_then").fill_null(value=False),
         pl.col(*_COMPARED, *(f"{name}_before" for name in _COMPARED)).fill_null(_ZERO),
     )
 
@@ -277,7 +278,7 @@ def _yearly_customers(business: Business, month: str) -> pl.Series:
     packages = _read(business, PACKAGES, month).filter(
         pl.col("closing_package").is_not_null() & pl.col("opening_package").is_not_null()
     )
-    yearly = business.lives.subscriptions.filter(pl.col("term") == "yearly")
+    yearly = business.lives.subscriptions.filter(pl.col("term") == Term.YEARLY)
     return packages.join(yearly, on="subscription_id", how="semi")["account_id"].unique()
 
 
@@ -341,7 +342,7 @@ def _late(business: Business, month: str, lines: pl.DataFrame) -> pl.DataFrame:
         .join(units, on="metric")
         .select("metric", "events", quantity=in_units(pl.col("total").to_physical(), pl.col("unit")))
     )
-    settled = lines.filter((pl.col("kind") == "prior_cycle") & pl.col("metric").is_not_null())
+    settled = lines.filter((pl.col("kind") == LineKind.PRIOR_CYCLE) & pl.col("metric").is_not_null())
     amounts = settled.group_by("metric").agg(settled=pl.col("amount").sum())
     return (
         late.join(amounts, on="metric", how="full", coalesce=True)
@@ -369,7 +370,7 @@ def _corrections(now: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
         .agg(documents=pl.len(), total=pl.col("total").sum())
         .sort("what")
     )
-    earlier = lines.filter(pl.col("kind") == "prior_cycle")
+    earlier = lines.filter(pl.col("kind") == LineKind.PRIOR_CYCLE)
     settled = earlier.select(
         what=pl.lit("lines of earlier cycles, before tax"), documents=pl.len(), total=pl.col("amount").sum()
     )

@@ -12,6 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from billing.model.calendar import month_of, months_after
+from billing.model.codes import LineKind, PostingKind
 from billing.model.columns import MONEY
 from billing.model.tables import DECISIONS, DRAFTS, PACKAGES, PARKED
 from billing.model.text import plain_rows
@@ -87,7 +88,7 @@ class Preview:
             "accounts": self.changes["account_id"].n_unique(),
             **{
                 what: {key: value for key, value in found.get(what, empty).items() if key != "what"}
-                if what in ("document", "draft", "cycle")
+                if what in (PostingKind.DOCUMENT, "draft", "cycle")
                 else found.get(what, empty)["changes"]
                 for what in _ORDER
                 if what != "line"
@@ -174,7 +175,7 @@ def _documents(business: Business, scratch: Business) -> pl.DataFrame:
     """Documents that would be issued; `old` is the total of the draft there is now."""
     issued = _newly_issued(business, scratch)
     months = issued["billing_month"].unique().to_list()
-    lines = scratch.register.lines(months).filter(pl.col("kind") == "prior_cycle")
+    lines = scratch.register.lines(months).filter(pl.col("kind") == LineKind.PRIOR_CYCLE)
     settling = lines.group_by("number").agg(settles=_SETTLED)
     drafts = _stored_drafts(business, months)
     documents = issued.join(drafts, on=["subscription_id", "billing_date", "corrects"], how="left", nulls_equal=True)
@@ -182,7 +183,7 @@ def _documents(business: Business, scratch: Business) -> pl.DataFrame:
         documents.join(settling, on="number", how="left")
         .with_columns(pl.col("settles").fill_null(_NOTHING))
         .with_columns(
-            what=pl.lit("document"),
+            what=pl.lit(PostingKind.DOCUMENT),
             item=pl.format("{} {}", "number", pl.col("kind").str.replace("_", " ")),
             old=_amount("draft_total", business),
             new=_amount("total", business),
@@ -239,7 +240,7 @@ def _lines(business: Business, scratch: Business) -> pl.DataFrame:
     issued = _newly_issued(business, scratch)
     lines = scratch.register.lines(issued["billing_month"].unique().to_list())
     keys = ["number", "account_id", "subscription_id", "billing_month", "billing_date", "comes"]
-    settles = pl.col("kind") == "prior_cycle"
+    settles = pl.col("kind") == LineKind.PRIOR_CYCLE
     return lines.join(issued.select(keys), on="number").with_columns(
         what=pl.lit("line"),
         item=pl.format("{} line {}: {}", "number", "line", "description"),

@@ -15,6 +15,7 @@ from billing.ingest.parsed_locations import ParsedFolder
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import read_state
 from billing.model.calendar import month_of, months_after
+from billing.model.codes import LineKind
 from billing.model.tables import CYCLES, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.recorded_inputs.months import built_months
@@ -107,11 +108,11 @@ def _settled(
     gauges = [metric.name for metric in scratch.catalogue.metrics if metric.kind == "gauge"]
     # the level of a gauge is carried in from before the cycle
     since = pl.when(~pl.col("metric").is_in(gauges)).then("cycle_start")
-    windows = places.filter(pl.col("kind") == "overage").select(
+    windows = places.filter(pl.col("kind") == LineKind.OVERAGE).select(
         "place", "account_id", "group", "metric", since=since, until="cycle_end"
     )
     # rule 2: usage is rated by the version at the start of its cycle, the fee is that of the version at its date
-    day = pl.when(pl.col("kind") == "overage").then("cycle_start").otherwise("billing_date")
+    day = pl.when(pl.col("kind") == LineKind.OVERAGE).then("cycle_start").otherwise("billing_date")
     part = pl.when(pl.col("metric").is_null()).then("kind").otherwise(pl.format("{} of {}", "kind", "metric"))
     sold = places.select("place", "package")
     # a difference of two fees is one of another package's fee, too
@@ -202,8 +203,8 @@ def _caused(
     shared = inputs.filter(pl.col("account_id").is_null() & (pl.col("kind") != "delivery"))
     groups = places.select("place", "group", "day", "part")
     everybodys = shared.filter(pl.col("package").is_null())
-    holds = (pl.col("since") <= pl.col("day")).fill_null(True)
-    is_of = pl.col("parts").list.contains(pl.col("part")).fill_null(True)
+    holds = (pl.col("since") <= pl.col("day")).fill_null(value=True)
+    is_of = pl.col("parts").list.contains(pl.col("part")).fill_null(value=True)
     bears = pl.col("part").is_null() | (holds & is_of)
     return pl.concat(
         [

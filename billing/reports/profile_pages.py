@@ -77,10 +77,10 @@ def page_names(account_ids: Sequence[str]) -> dict[str, str]:
     Where ids differ in nothing but capital letters, these are written as %XX, too: some disks do not tell them apart.
     """
     alike = Counter(account_id.casefold() for account_id in account_ids)
-    return {each: page_name(each, alike[each.casefold()] > 1) for each in account_ids}
+    return {each: page_name(each, is_alike=alike[each.casefold()] > 1) for each in account_ids}
 
 
-def page_name(account_id: str, is_alike: bool = False) -> str:
+def page_name(account_id: str, *, is_alike: bool = False) -> str:
     """As `page_names`, of one account; `is_alike`: another one differs in capital letters only.
 
     An id too long for a file name is cut and followed by `%~` and its hash: no other id is written with `%~`.

@@ -7,6 +7,7 @@ import polars as pl
 
 from billing.model.account_tables import PROFILE
 from billing.model.calendar import midnight, month_of, months_after, months_between
+from billing.model.codes import DecisionKind, DocumentKind, Outcome, SubscriptionStatus
 from billing.model.columns import MONEY, Table
 from billing.model.tables import CYCLES, DUES, PACKAGES, USAGE
 from billing.month.business import Business
@@ -35,7 +36,9 @@ def allocations(business: Business) -> pl.DataFrame:
 
 def collections(business: Business) -> pl.DataFrame:
     """The table COLLECTIONS: what to charge to which card."""
-    approved = business.lives.answers.filter((pl.col("kind") == "change_card") & (pl.col("outcome") == "approved"))
+    approved = business.lives.answers.filter(
+        (pl.col("kind") == DecisionKind.CHANGE_CARD) & (pl.col("outcome") == Outcome.APPROVED)
+    )
     changes = business.requests.join(approved.select("request_id"), on="request_id", how="semi")
     return amounts_to_collect(business.register.documents(), business.payments, changes, business.as_of)
 
@@ -100,13 +103,15 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
         .join(_history(business), on="account_id", how="left")
         .join(balances(business).select("account_id", "outstanding"), on="account_id", how="left")
     )
-    goes_on = pl.col("status").is_in(["active", "suspended", "trial"])
+    goes_on = pl.col("status").is_in(
+        [SubscriptionStatus.ACTIVE, SubscriptionStatus.SUSPENDED, SubscriptionStatus.TRIAL]
+    )
     changes = goes_on & (pl.col("opening_package") != pl.col("package"))
     pending = pl.struct(
         from_package="package",
         to_package="opening_package",
         effective_on="billing_date",
-        reason=pl.coalesce("change_reason", pl.lit("upgrade")),
+        reason=pl.coalesce("change_reason", pl.lit(DecisionKind.UPGRADE)),
     )
     return PROFILE.conform(
         profile.with_columns(
@@ -125,18 +130,18 @@ def _status(as_of: date) -> pl.Expr:
     """What an account is as of a day: parked, none, cancelled, refunded, held, trial, suspended or active."""
     return (
         pl.when("is_parked")
-        .then(pl.lit("parked"))
+        .then(pl.lit(SubscriptionStatus.PARKED))
         .when(pl.col("subscription_id").is_null())
-        .then(pl.lit("none"))
+        .then(pl.lit(SubscriptionStatus.NONE))
         .when(pl.col("end").is_not_null())
         .then("end")
         .when(pl.col("held_on").is_not_null())
-        .then(pl.lit("held"))
+        .then(pl.lit(SubscriptionStatus.HELD))
         .when(pl.col("grid_start") > as_of)
-        .then(pl.lit("trial"))
+        .then(pl.lit(SubscriptionStatus.TRIAL))
         .when("is_suspended")
-        .then(pl.lit("suspended"))
-        .otherwise(pl.lit("active"))
+        .then(pl.lit(SubscriptionStatus.SUSPENDED))
+        .otherwise(pl.lit(SubscriptionStatus.ACTIVE))
     )
 
 
@@ -213,7 +218,7 @@ def _history(business: Business) -> pl.DataFrame:
         status="status",
         document=pl.format("documents/{}/{}.pdf", "billing_month", "number"),
     )
-    is_invoice = pl.col("kind") == "invoice"
+    is_invoice = pl.col("kind") == DocumentKind.INVOICE
     return documents.group_by("account_id", maintain_order=True).agg(
         payment_history=entry,
         previous_amount=pl.col("total").filter(is_invoice).first(),

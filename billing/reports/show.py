@@ -8,6 +8,7 @@ import polars as pl
 from billing.ingest import event_files
 from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, PROFILE
 from billing.model.calendar import first_day
+from billing.model.codes import RejectReason
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import (
@@ -18,7 +19,6 @@ from billing.model.tables import (
     EVENTS,
     INGEST,
     LINES,
-    REJECT_REASONS,
     REJECTS,
     SURGES,
     TABLES,
@@ -196,9 +196,9 @@ def _refuse_unknown_reason(business: Business, reason: str) -> None:
         .agg(pl.col("rows").sum())
         .sort("rows", "reason", descending=[True, False])
     )
-    if reason not in REJECT_REASONS and reason not in found["reason"]:
+    if reason not in tuple(RejectReason) and reason not in found["reason"]:
         there_are = [f"{each} ({counted(rows, 'row')})" for each, rows in found.select("reason", "rows").iter_rows()]
-        expected = ", ".join(there_are) or f"nothing is set aside; reasons are {', '.join(REJECT_REASONS)}"
+        expected = ", ".join(there_are) or f"nothing is set aside; reasons are {', '.join(RejectReason)}"
         raise RefusedError(f"unknown reason: found {reason!r}, expected one of those there are: {expected}")
 
 

@@ -11,6 +11,7 @@ from polars.exceptions import PolarsError
 
 from billing.ingest.state import read_state
 from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, PROFILE
+from billing.model.codes import LineKind
 from billing.model.columns import MONEY, Table
 from billing.model.hashes import hash_contents
 from billing.model.tables import (
@@ -162,18 +163,25 @@ def _kept_apart(business: Business, documents: pl.DataFrame, lines: pl.DataFrame
     for number in register.wrongly_scheduled():
         yield f"{number}: the register has it as scheduled and as a correction, or as neither"
     kind, due_kind = pl.col("kind"), pl.col("due_kind")
-    scheduled = kind.is_in(["package_fee", "hold_fee", "overage"])
+    scheduled = kind.is_in([LineKind.PACKAGE_FEE, LineKind.HOLD_FEE, LineKind.OVERAGE])
     # rules 2 and 6: a fee falls due where its cycle starts, an overage where its cycle ends
-    due_on = pl.when(due_kind == "overage").then("cycle_end").when(due_kind == "package_fee").then("cycle_start")
+    due_on = (
+        pl.when(due_kind == LineKind.OVERAGE)
+        .then("cycle_end")
+        .when(due_kind == LineKind.PACKAGE_FEE)
+        .then("cycle_start")
+    )
     dated = lines.join(
         documents.select("number", "subscription_id", "billing_date"), on="number", maintain_order="left"
     )
     # rule 16: a yearly fee may fall due later, on the day access came back
-    is_late = (due_kind == "package_fee") & pl.col("due_on").is_between("cycle_start", "cycle_end", closed="left")
+    is_late = (due_kind == LineKind.PACKAGE_FEE) & pl.col("due_on").is_between(
+        "cycle_start", "cycle_end", closed="left"
+    )
     is_late &= (pl.col("cycle_end") - pl.col("cycle_start")).dt.total_days() > 31
     is_other = (
         (scheduled & ((due_kind != kind) | (pl.col("due_on") != pl.col("billing_date"))))
-        | ((due_kind == "overage") != pl.col("metric").is_not_null())
+        | ((due_kind == LineKind.OVERAGE) != pl.col("metric").is_not_null())
         | ((pl.col("due_on") != due_on) & ~is_late)
     )
     for number, line, day, what in dated.filter(is_other).select("number", "line", "due_on", "due_kind").iter_rows():
@@ -183,7 +191,7 @@ def _kept_apart(business: Business, documents: pl.DataFrame, lines: pl.DataFrame
     of_dates = dated.filter(scheduled).join(closed, on=keys, how="left", suffix="_closed", maintain_order="left")
     for number in of_dates.filter(pl.col("account_id").is_null())["number"].unique(maintain_order=True):
         yield f"{number}: the register does not have its billing date as closed"
-    for side, of_kind in (("opening_package", "package_fee"), ("closing_package", "overage")):
+    for side, of_kind in (("opening_package", LineKind.PACKAGE_FEE), ("closing_package", LineKind.OVERAGE)):
         other = of_dates.filter((kind == of_kind) & (pl.col(side) != pl.col("package")))
         for number, line, package, has in other.select("number", "line", "package", side).iter_rows():
             yield f"{number} line {line}: it bills the package {package}, the closed billing date says {has}"
@@ -318,7 +326,7 @@ def _computed_again(business: Business) -> Iterator[str]:
         months = [month for month in left if not moved_inputs(view, month)]
         left = [month for month in left if month not in months]
         if months:
-            with scratch_copy(view, view.as_of, view.issues) as copy:
+            with scratch_copy(view, view.as_of, issues=view.issues) as copy:
                 yield from _months_computed_again(business, copy, months)
 
 

@@ -8,9 +8,10 @@ from typing import Final
 import polars as pl
 
 from billing.model.account_tables import ALLOCATIONS
+from billing.model.codes import ATTEMPTS, RETURNED, AllocationSource, DocumentKind, DocumentStatus, PaymentStatus
 from billing.model.columns import MONEY
 
-DEBITS: Final = ("invoice", "debit_note")
+DEBITS: Final = (DocumentKind.INVOICE, DocumentKind.DEBIT_NOTE)
 _ZERO: Final = pl.lit(0).cast(MONEY)
 
 
@@ -51,7 +52,7 @@ def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.Dat
         .group_by("number")
         .agg(
             covered=pl.col("amount").sum().cast(MONEY),
-            by_payments=pl.col("amount").filter(pl.col("source_kind") == "payment").sum().cast(MONEY),
+            by_payments=pl.col("amount").filter(pl.col("source_kind") == AllocationSource.PAYMENT).sum().cast(MONEY),
         )
     )
     claims = _claims(documents, payments).select("number", "claim")
@@ -65,15 +66,15 @@ def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.Dat
     )
     sent_back = (pl.col("returned") > 0) & (pl.col("paid") <= pl.col("returned"))
     # a charge that the customer's bank took back is owed again
-    is_owed_again = (pl.col("open") > 0) & (pl.col("last_returned") == "disputed")
+    is_owed_again = (pl.col("open") > 0) & (pl.col("last_returned") == PaymentStatus.DISPUTED)
     status = (
-        pl.when(sent_back & ~is_owed_again.fill_null(False))
-        .then(pl.lit("refunded"))
+        pl.when(sent_back & ~is_owed_again.fill_null(value=False))
+        .then(pl.lit(PaymentStatus.REFUNDED))
         .when((pl.col("total") < 0) | (pl.col("open") > 0))
-        .then(pl.lit("open"))
+        .then(pl.lit(DocumentStatus.OPEN))
         .when((pl.col("covered") > 0) & (pl.col("by_payments") == 0))
-        .then(pl.lit("credited"))
-        .otherwise(pl.lit("paid"))
+        .then(pl.lit(DocumentStatus.CREDITED))
+        .otherwise(pl.lit(DocumentStatus.PAID))
     )
     return known.with_columns(status=status).select(*documents.columns, "open", "status")
 
@@ -88,15 +89,15 @@ def paid_amounts(payments: pl.DataFrame) -> pl.DataFrame:
         last_attempt (status of the latest attempt that succeeded or failed), outcomes (attempts with an outcome).
     """
     amount, status = pl.col("amount"), pl.col("status")
-    is_returned = status.is_in(["refunded", "disputed"])
+    is_returned = status.is_in(RETURNED)
     return (
         payments.sort("at", "payment_id")
         .group_by(pl.col("document").alias("number"), maintain_order=True)
         .agg(
-            paid=amount.filter(status == "succeeded").sum().cast(MONEY),
+            paid=amount.filter(status == PaymentStatus.SUCCEEDED).sum().cast(MONEY),
             returned=amount.filter(is_returned).sum().cast(MONEY),
             last_returned=status.filter(is_returned).last(),
-            last_attempt=status.filter(status.is_in(["succeeded", "failed"])).last(),
+            last_attempt=status.filter(status.is_in(ATTEMPTS)).last(),
             outcomes=pl.len().cast(pl.Int64),
         )
     )
@@ -145,8 +146,8 @@ def _kept(payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """keys, document, returned, paid: sums by document."""
     amount, status = pl.col("amount"), pl.col("status")
     return payments.group_by(*keys, "document").agg(
-        paid=amount.filter(status == "succeeded").sum().cast(MONEY),
-        returned=amount.filter(status.is_in(["refunded", "disputed"])).sum().cast(MONEY),
+        paid=amount.filter(status == PaymentStatus.SUCCEEDED).sum().cast(MONEY),
+        returned=amount.filter(status.is_in(RETURNED)).sum().cast(MONEY),
     )
 
 
@@ -173,7 +174,7 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
         *keys,
         "account_id",
         source="number",
-        source_kind=pl.lit("credit"),
+        source_kind=pl.lit(AllocationSource.CREDIT),
         on="issued_on",
         own="corrects",
         amount=-pl.col("total"),
@@ -182,7 +183,7 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
     # what was sent back is taken off the latest payments of the document
     by_document = [*keys, "document"]
     kept = (
-        payments.filter(pl.col("status") == "succeeded")
+        payments.filter(pl.col("status") == PaymentStatus.SUCCEEDED)
         .sort("at", "payment_id", descending=True)
         .join(returned, on=by_document, how="left", maintain_order="left")
         .with_columns(later=(pl.col("amount").cum_sum().over(by_document) - pl.col("amount")).cast(MONEY))
@@ -193,7 +194,7 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
             *keys,
             "account_id",
             source="payment_id",
-            source_kind=pl.lit("payment"),
+            source_kind=pl.lit(AllocationSource.PAYMENT),
             on="on",
             own="document",
             amount="amount",

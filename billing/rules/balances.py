@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.account_tables import BALANCES, COLLECTIONS
+from billing.model.codes import ATTEMPTS, RETURNED, Age, BalanceStatus, PaymentStatus
 from billing.model.columns import INSTANT, MONEY
 from billing.rules.allocations import DEBITS, open_at_moments, paid_amounts, with_open_amounts
 
@@ -35,7 +36,7 @@ def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
     polars.DataFrame
         account_id, suspended_from, suspended_until (UTC; null is open), sorted.
     """
-    failing = payments.filter(pl.col("status") == "failed").select("account_id").unique()
+    failing = payments.filter(pl.col("status") == PaymentStatus.FAILED).select("account_id").unique()
     payments = payments.join(failing, on="account_id", how="semi")
     documents = documents.join(failing, on="account_id", how="semi")
     credited = documents.filter(pl.col("total") < 0).select("account_id", moment=pl.col("credited_at").cast(INSTANT))
@@ -45,7 +46,7 @@ def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
         .sort("account_id", "moment")
     )
     attempts = (
-        payments.filter(pl.col("status").is_in(["succeeded", "failed"]))
+        payments.filter(pl.col("status").is_in(ATTEMPTS))
         .sort("at", "payment_id")
         .group_by("document", "at", maintain_order=True)
         .agg(pl.col("status").last())
@@ -56,14 +57,14 @@ def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
         .filter(pl.col("open") > 0)
         .sort("moment")
         .join_asof(attempts.sort("moment"), on="moment", by="number", strategy="backward", check_sortedness=False)
-        .filter(pl.col("latest") == "failed")
+        .filter(pl.col("latest") == PaymentStatus.FAILED)
         .select("account_id", "moment", blocks=pl.lit(True))
         .unique()
     )
     spans = (
         moments.join(blocking, on=["account_id", "moment"], how="left", maintain_order="left")
-        .with_columns(is_suspended=pl.col("blocks").fill_null(False))
-        .filter(pl.col("is_suspended") != pl.col("is_suspended").shift(1).over("account_id").fill_null(False))
+        .with_columns(is_suspended=pl.col("blocks").fill_null(value=False))
+        .filter(pl.col("is_suspended") != pl.col("is_suspended").shift(1).over("account_id").fill_null(value=False))
         .with_columns(until=pl.col("moment").shift(-1).over("account_id"))
     )
     return spans.filter("is_suspended").select("account_id", suspended_from="moment", suspended_until="until")
@@ -96,9 +97,14 @@ def money_sent_back(
     kept = (
         payments.join(documents.select(document="number", subscription_id="subscription_id"), on="document")
         .join(days, on="subscription_id", suffix="_refund")
-        .filter((pl.col("on") <= pl.col("on_refund")) & pl.col("status").is_in(["succeeded", "disputed"]))
+        .filter(
+            (pl.col("on") <= pl.col("on_refund"))
+            & pl.col("status").is_in([PaymentStatus.SUCCEEDED, PaymentStatus.DISPUTED])
+        )
         .group_by(number="document")
-        .agg(paid=pl.when(pl.col("status") == "succeeded").then("amount").otherwise(-pl.col("amount")).sum())
+        .agg(
+            paid=pl.when(pl.col("status") == PaymentStatus.SUCCEEDED).then("amount").otherwise(-pl.col("amount")).sum()
+        )
     )
     numbered = notes.select("number", "corrects", "subscription_id", back=-pl.col("total"))
     # what other notes have lowered the document by
@@ -143,8 +149,8 @@ def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: 
     )
     amount, status = pl.col("amount"), pl.col("status")
     moved = payments.group_by("account_id").agg(
-        paid=amount.filter(status == "succeeded").sum().cast(MONEY),
-        refunded=amount.filter(status.is_in(["refunded", "disputed"])).sum().cast(MONEY),
+        paid=amount.filter(status == PaymentStatus.SUCCEEDED).sum().cast(MONEY),
+        refunded=amount.filter(status.is_in(RETURNED)).sum().cast(MONEY),
     )
     balances = billed.join(moved, on="account_id", how="left").with_columns(
         pl.col("paid", "refunded").fill_null(0).cast(MONEY)
@@ -153,10 +159,10 @@ def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: 
     return BALANCES.conform(
         balances.with_columns(currency=pl.lit(currency), outstanding=outstanding).with_columns(
             status=pl.when(pl.col("outstanding") > 0)
-            .then(pl.lit("owing"))
+            .then(pl.lit(BalanceStatus.OWING))
             .when(pl.col("outstanding") < 0)
-            .then(pl.lit("in_credit"))
-            .otherwise(pl.lit("settled"))
+            .then(pl.lit(BalanceStatus.IN_CREDIT))
+            .otherwise(pl.lit(BalanceStatus.SETTLED))
         )
     )
 
@@ -195,17 +201,17 @@ def amounts_to_collect(
     days = (pl.lit(as_of) - pl.col("issued_on")).dt.total_days()
     age = (
         pl.when(days <= 0)
-        .then(pl.lit("not_due"))
+        .then(pl.lit(Age.NOT_DUE))
         .when(days <= 30)
-        .then(pl.lit("1_to_30"))
+        .then(pl.lit(Age.UP_TO_30))
         .when(days <= 60)
-        .then(pl.lit("31_to_60"))
+        .then(pl.lit(Age.UP_TO_60))
         .when(days <= 90)
-        .then(pl.lit("61_to_90"))
-        .otherwise(pl.lit("over_90"))
+        .then(pl.lit(Age.UP_TO_90))
+        .otherwise(pl.lit(Age.OVER_90))
     )
     rows = due.join(cards, on="account_id", how="left").with_columns(
-        due_on="issued_on", days_overdue=days, age=age, attempts_failed=pl.col("last_attempt") == "failed"
+        due_on="issued_on", days_overdue=days, age=age, attempts_failed=pl.col("last_attempt") == PaymentStatus.FAILED
     )
     keys = [
         hashlib.sha256(f"{number}/{amount}/{outcomes}".encode()).hexdigest()[:32]

@@ -6,6 +6,7 @@ import polars as pl
 
 from billing.model.calendar import month_number
 from billing.model.catalogue import Policy
+from billing.model.codes import Term
 
 
 @dataclass(frozen=True)
@@ -43,4 +44,4 @@ class Grid:
     def next_fee_date(self, start: pl.Expr, term: pl.Expr, day: pl.Expr) -> pl.Expr:
         """The first date after `day` on which a package fee falls due: every twelfth one of a yearly term (rule 18)."""
         k = self.next_index(start, day)
-        return self.date(start, pl.when(term == "yearly").then((k + 11) // 12 * 12).otherwise(k))
+        return self.date(start, pl.when(term == Term.YEARLY).then((k + 11) // 12 * 12).otherwise(k))

@@ -5,13 +5,12 @@ from typing import Final
 import polars as pl
 
 from billing.model.catalogue import Catalogue
+from billing.model.codes import UPGRADES, FeeReason, LineKind, ParkedReason, SubscriptionStatus, Term
 from billing.model.columns import MONEY, PRICE, QUANTITY
 from billing.model.money import round_fraction
 from billing.model.tables import CHARGES, DUES
 from billing.rules.rating import rate
 from billing.rules.terms import PRICE_SCALE, TermsFrames, with_terms
-
-OUT_OF_RANGE: Final = "quantity_out_of_range"
 
 _PRICE_UNIT: Final = pl.lit(PRICE_SCALE, pl.Int128)
 
@@ -79,7 +78,7 @@ def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue)
         on="billing_date",
     )
     priced = due.join(terms.packages, on=["terms_key", "package", "since"], how="left", maintain_order="left")
-    is_yearly = pl.col("term") == "yearly"
+    is_yearly = pl.col("term") == Term.YEARLY
     price = pl.when(is_yearly).then("yearly").otherwise("monthly").to_physical()
     denominator = pl.col("fee_share_denominator").cast(pl.Int128) * _PRICE_UNIT
     fee = round_fraction(price * pl.col("fee_share_numerator").cast(pl.Int128), denominator, catalogue.minor_units)
@@ -92,7 +91,7 @@ def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue)
             fee_part=pl.when(partly).then("fee_share_numerator"),
             fee_parts=pl.when(partly).then("fee_share_denominator"),
         ),
-        kind="package_fee",
+        kind=LineKind.PACKAGE_FEE,
         cycle_start=pl.col("billing_date"),
         description=pl.concat_str(
             _title("package", catalogue),
@@ -113,7 +112,7 @@ def _late_yearly_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalo
     fee = round_fraction(pl.col("yearly").to_physical(), _PRICE_UNIT, catalogue.minor_units)
     return _line(
         priced.with_columns(amount=fee, cycle_end=pl.col("late_term_end")),
-        kind="package_fee",
+        kind=LineKind.PACKAGE_FEE,
         cycle_start=pl.col("late_term_start"),
         description=pl.format("{}, yearly fee", _title("package", catalogue)),
     )
@@ -147,12 +146,12 @@ def with_late_dates(dated: pl.DataFrame) -> pl.DataFrame:
 def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
     """A higher package inside a yearly term: the difference of the fees for the whole cycles left (rule 18)."""
     upgraded = dated.filter(
-        (pl.col("term") == "yearly")
+        (pl.col("term") == Term.YEARLY)
         & (pl.col("billing_index") % 12 != 0)
-        & pl.col("change_reason").is_in(["auto_upgrade", "upgrade"])
-        & (pl.col("fee_reason") == "term")
+        & pl.col("change_reason").is_in(UPGRADES)
+        & (pl.col("fee_reason") == FeeReason.TERM)
         # the difference is a fee: a billing date while suspended has none (rule 16)
-        & ((pl.col("status") != "suspended") | pl.lit(catalogue.policy.charge_while_suspended))
+        & ((pl.col("status") != SubscriptionStatus.SUSPENDED) | pl.lit(catalogue.policy.charge_while_suspended))
         # a late fee of the same day is that of the higher package, whole
         & pl.col("late_fee_on").ne_missing(pl.col("billing_date"))
     )
@@ -180,7 +179,7 @@ def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalog
             fee_part=left,
             fee_parts=pl.lit(12, pl.Int32),
         ),
-        kind="package_fee",
+        kind=LineKind.PACKAGE_FEE,
         cycle_start=pl.col("billing_date"),
         description=pl.format(
             "{} instead of {}, difference of the yearly fees for {} of 12 cycles",
@@ -201,7 +200,7 @@ def _hold_fees(dated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             amount=round_fraction(fee, _PRICE_UNIT, catalogue.minor_units),
             cycle_end=pl.col("next_billing_date"),
         ),
-        kind="hold_fee",
+        kind=LineKind.HOLD_FEE,
         cycle_start=pl.col("billing_date"),
         description=pl.lit("Subscription on hold"),
     )
@@ -226,7 +225,7 @@ def _overages(dated: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) ->
         "billed_units",
         "unit_price",
         "amount",
-        kind=pl.lit("overage"),
+        kind=pl.lit(LineKind.OVERAGE),
         allowance="allowance_units",
         description=pl.format(
             "{} over the allowance of {}", pl.col("metric").replace(titles), _title("package", catalogue)
@@ -234,7 +233,7 @@ def _overages(dated: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) ->
     )
 
 
-def _line(frame: pl.DataFrame, kind: str, cycle_start: pl.Expr, description: pl.Expr) -> pl.DataFrame:
+def _line(frame: pl.DataFrame, kind: LineKind, cycle_start: pl.Expr, description: pl.Expr) -> pl.DataFrame:
     nothing = pl.lit(None, QUANTITY)
     return frame.with_columns(
         kind=pl.lit(kind),
@@ -257,11 +256,11 @@ def _title(column: str, catalogue: Catalogue) -> pl.Expr:
 
 def parked_by_rating(rated: pl.DataFrame, month: str) -> pl.DataFrame:
     """account_id, billing_month, reason, detail: accounts with a quantity that cannot be measured or rated exactly."""
-    beyond = rated.filter(pl.col("quantity").is_null() | pl.col("out_of_range").fill_null(False))
+    beyond = rated.filter(pl.col("quantity").is_null() | pl.col("out_of_range").fill_null(value=False))
     return beyond.select(
         "account_id",
         billing_month=pl.lit(month),
-        reason=pl.lit(OUT_OF_RANGE),
+        reason=pl.lit(ParkedReason.QUANTITY_OUT_OF_RANGE),
         detail=pl.format(
             "{} of {} in the cycle from {} is {} base units: more than can be rated exactly; correct the events",
             "metric",

@@ -9,6 +9,7 @@ import polars as pl
 
 from billing.model.calendar import first_day, midnight, month_number, month_of, months_after
 from billing.model.catalogue import Catalogue
+from billing.model.codes import FeeReason, SubscriptionStatus, Term
 from billing.model.columns import INSTANT
 from billing.model.tables import CYCLES
 from billing.rules.billing_dates import Grid
@@ -61,7 +62,7 @@ def month_cycles(
         .join(suspended, on="subscription_id", how="left")
         .join(_paused_at_billing_date(dated), on="subscription_id", how="left")
         .join(_late_yearly_fees(month, dated, suspensions, catalogue), on="subscription_id", how="left")
-        .with_columns(pl.col("is_suspended", "is_paused").fill_null(False))
+        .with_columns(pl.col("is_suspended", "is_paused").fill_null(value=False))
         .with_columns(**_fee_columns(catalogue))
     )
     return MonthCycles(CYCLES.conform(cycles), spans)
@@ -157,10 +158,10 @@ def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue
             cycle_start=pl.when(pl.col("billing_index") > 0).then(grid.date(start, pl.col("billing_index") - 1)),
             cycle_end=pl.when(pl.col("billing_index") > 0).then("billing_date"),
             next_billing_date=grid.date(start, pl.col("billing_index") + 1),
-            following_term=pl.when(pl.col("term") == "yearly")
+            following_term=pl.when(pl.col("term") == Term.YEARLY)
             .then(grid.date(start, pl.col("billing_index") // 12 * 12 + 12))
             .otherwise(grid.date(start, pl.col("billing_index") + 1)),
-            term_end=pl.when(pl.col("term") == "yearly")
+            term_end=pl.when(pl.col("term") == Term.YEARLY)
             .then(grid.date(start, (pl.col("billing_index") + 11) // 12 * 12))
             .otherwise("billing_date"),
         )
@@ -212,7 +213,7 @@ def _late_yearly_fees(month: str, dated: pl.DataFrame, suspensions: pl.DataFrame
     grid, zone = Grid.of(catalogue.policy), catalogue.time_zone
     back, start = pl.col("late_fee_on"), pl.col("grid_start")
     term = (grid.next_index(start, back) - 1) // 12 * 12
-    kept = dated.filter((pl.col("term") == "yearly") & pl.lit(not catalogue.policy.charge_while_suspended))
+    kept = dated.filter((pl.col("term") == Term.YEARLY) & pl.lit(not catalogue.policy.charge_while_suspended))
     return (
         kept.join(suspensions, on="account_id")
         .with_columns(late_fee_on=pl.col("suspended_until").dt.convert_time_zone(zone).dt.date())
@@ -224,8 +225,8 @@ def _late_yearly_fees(month: str, dated: pl.DataFrame, suspensions: pl.DataFrame
         )
         # a subscription that has ended meanwhile gets no access back
         .filter(
-            (pl.col("late_term_start") < pl.col("fees_until")).fill_null(True)
-            & (back <= pl.col("access_last")).fill_null(True)
+            (pl.col("late_term_start") < pl.col("fees_until")).fill_null(value=True)
+            & (back <= pl.col("access_last")).fill_null(value=True)
         )
         .select("subscription_id", "late_fee_on", "late_term_start", "late_term_end")
     )
@@ -249,7 +250,7 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
     policy = catalogue.policy
     at = pl.col("billing_date")
     # Rule 18: the fee of a yearly term falls due on every twelfth billing date
-    is_term_date = (pl.col("term") == "monthly") | (pl.col("billing_index") % 12 == 0)
+    is_term_date = (pl.col("term") == Term.MONTHLY) | (pl.col("billing_index") % 12 == 0)
     stopped = pl.col("fees_until").is_not_null() & (at >= pl.col("fees_until"))
     is_held = pl.col("held_on").is_not_null() & pl.col("end").is_null()
     hold_fee = pl.lit(policy.hold_fee > Decimal(0))
@@ -267,14 +268,14 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
             pl.when(pl.col("end").is_not_null())
             .then("end")
             .when(is_held)
-            .then(pl.lit("held"))
-            .otherwise(pl.lit("ended"))
+            .then(pl.lit(FeeReason.HELD))
+            .otherwise(pl.lit(FeeReason.ENDED))
         )
         .when(~is_term_date)
-        .then(pl.lit("term"))
+        .then(pl.lit(FeeReason.TERM))
         .when(suspended)
-        .then(pl.lit("suspended"))
-        .otherwise(pl.lit("due"))
+        .then(pl.lit(FeeReason.SUSPENDED))
+        .otherwise(pl.lit(FeeReason.DUE))
     )
     # policy first_of_month: the first cycle is short, its fee in proportion to the days of that calendar month
     days = at.dt.month_end().dt.day().cast(pl.Int32)
@@ -284,7 +285,7 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
         & (pl.col("billing_index") == 0)
         & pl.col("resumed_from").is_null()
     )
-    due = reason == "due"
+    due = reason == FeeReason.DUE
     return {
         "fee_reason": reason,
         "fee_share_numerator": pl.when(~due)
@@ -293,18 +294,19 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
         .then(days - at.dt.day().cast(pl.Int32) + 1)
         .otherwise(1),
         "fee_share_denominator": pl.when(due & prorated).then(days).otherwise(1),
-        "hold_fee_due": hold_fee_due.fill_null(False),
-        "is_last": (at == pl.col("last_billing_date")).fill_null(False),
+        "hold_fee_due": hold_fee_due.fill_null(value=False),
+        "is_last": (at == pl.col("last_billing_date")).fill_null(value=False),
         # a hold that was undone or ended later was a hold on that day
         "status": pl.when(
-            (pl.col("held_on") < at).fill_null(False) & (pl.col("ended_on") >= at).fill_null(True) | pl.col("is_paused")
+            (pl.col("held_on") < at).fill_null(value=False) & (pl.col("ended_on") >= at).fill_null(value=True)
+            | pl.col("is_paused")
         )
-        .then(pl.lit("held"))
+        .then(pl.lit(SubscriptionStatus.HELD))
         .when(stopped & pl.col("end").is_not_null())
         .then("end")
         .when(pl.col("is_suspended"))
-        .then(pl.lit("suspended"))
-        .when((pl.col("ended_on") < at).fill_null(False))
+        .then(pl.lit(SubscriptionStatus.SUSPENDED))
+        .when((pl.col("ended_on") < at).fill_null(value=False))
         .then("end")
-        .otherwise(pl.lit("active")),
+        .otherwise(pl.lit(SubscriptionStatus.ACTIVE)),
     }

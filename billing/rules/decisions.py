@@ -1,85 +1,100 @@
 """Decisions: the one answer to every request, and the automatic upgrades, in words a customer understands (rule 17)."""
 
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
 from billing.model.catalogue import Catalogue
+from billing.model.codes import DecisionFlag, DecisionKind, DecisionReason, Outcome
 from billing.model.columns import MEASUREMENT
 from billing.model.tables import DECISIONS
-from billing.rules.package_changes import VOIDS_WAITING
 
 _VOIDED: Final = " The smaller package that waited for the end of the term is void."
 
 # {from}, {to} and {effective} are filled in; a reason not listed for its kind is looked up under "*"
-_SENTENCES: Final[dict[tuple[str, str], str]] = {
-    ("auto_upgrade", "usage_over_allowance"): (
+_SENTENCES: Final[dict[tuple[DecisionKind | Literal["*"], DecisionReason], str]] = {
+    (DecisionKind.AUTO_UPGRADE, DecisionReason.USAGE_OVER_ALLOWANCE): (
         "Your usage in the last cycle was over the allowance of {from}, so your package is {to} from {effective}."
     ),
-    ("auto_upgrade", "no_larger_package"): (
+    (DecisionKind.AUTO_UPGRADE, DecisionReason.NO_LARGER_PACKAGE): (
         "Your usage in the last cycle was over the allowance of {from}. There is no larger package, so you stay on it."
     ),
-    ("auto_upgrade", "satisfied_by_higher"): (
+    (DecisionKind.AUTO_UPGRADE, DecisionReason.SATISFIED_BY_HIGHER): (
         "Your usage asked for {to}, and the change that you requested covers that."
     ),
-    ("*", "requested"): "As you asked, your package is {to} from {effective}.",
-    ("*", "usage_fits"): "Your usage fits {to}, so as you asked it is your package from {effective}.",
+    ("*", DecisionReason.REQUESTED): "As you asked, your package is {to} from {effective}.",
+    ("*", DecisionReason.USAGE_FITS): "Your usage fits {to}, so as you asked it is your package from {effective}.",
     (
         "*",
-        "superseded_by_later_request",
+        DecisionReason.SUPERSEDED_BY_LATER_REQUEST,
     ): "You asked for another change later in the same cycle, and the latest one counts.",
-    ("*", "satisfied_by_higher"): "Your usage moved you to a package at least as large as {to} in the same cycle.",
-    ("*", "unknown_package"): "There is no package called {to}.",
-    ("*", "package_not_sold_yet"): "{to} is not sold on that date.",
-    ("*", "no_yearly_price"): "{to} has no yearly price.",
-    ("*", "yearly_not_offered"): "Yearly terms are not offered.",
-    ("*", "before_billing_start"): "That date is before the first month that is billed.",
-    ("*", "not_an_upgrade"): "{to} is not larger than {from}, so this is no upgrade.",
-    ("*", "not_a_downgrade"): "{to} is not smaller than {from}, so this is no downgrade.",
-    ("*", "automatic_upgrade"): "Your usage outgrew {from} in the same cycle, so it does not fit {to}.",
-    ("*", "usage_exceeds_package"): "Your usage does not fit {to}: what stands in the way is listed with its limit.",
-    ("*", "voided_by_cancellation"): "The subscription was cancelled before the change took effect.",
-    ("*", "voided_by_hold"): "The subscription was put on hold before the change took effect.",
-    ("*", "voided_by_refund"): "The subscription was refunded before the change took effect.",
-    ("withdraw", "taken_back"): "The request that you named is taken back, as if it had never been made.",
-    ("*", "withdrawn"): "This request was taken back.",
-    ("*", "unknown_request"): "You have no request of that id.",
-    ("*", "already_withdrawn"): "That request was taken back already.",
-    ("*", "subscribed"): "Your subscription to {to} starts on {effective}.",
-    ("*", "already_subscribed"): "You already have a subscription.",
-    ("*", "no_live_subscription"): "There is no live subscription.",
-    ("*", "no_subscription"): "There is no subscription.",
-    ("*", "already_ended"): "The subscription has ended already.",
-    ("*", "on_hold"): "The subscription is on hold: resume it first.",
-    ("*", "already_held"): "The subscription is on hold already.",
-    ("*", "not_held"): "The subscription is not on hold.",
-    ("cancel", "wrong_channel"): "A cancellation has to be sent by e-mail.",
-    ("*", "wrong_channel"): "This has to be asked for through support.",
-    ("cancel", "in_time"): "Cancelled in time: no further package fee falls due.",
-    ("cancel", "late_notice"): "Cancelled with less than the notice asked for: one more package fee falls due.",
-    ("cancel", "cancelled_in_trial"): "Cancelled in the trial: nothing is charged.",
-    ("hold", "in_time"): "On hold in time: no package fee falls due while it lasts.",
-    ("hold", "late_notice"): "On hold with less than the notice asked for: one more package fee falls due.",
-    ("*", "hold_undone"): "Resumed within the paid cycle: the subscription goes on as before.",
     (
         "*",
-        "new_subscription",
+        DecisionReason.SATISFIED_BY_HIGHER,
+    ): "Your usage moved you to a package at least as large as {to} in the same cycle.",
+    ("*", DecisionReason.UNKNOWN_PACKAGE): "There is no package called {to}.",
+    ("*", DecisionReason.PACKAGE_NOT_SOLD_YET): "{to} is not sold on that date.",
+    ("*", DecisionReason.NO_YEARLY_PRICE): "{to} has no yearly price.",
+    ("*", DecisionReason.YEARLY_NOT_OFFERED): "Yearly terms are not offered.",
+    ("*", DecisionReason.BEFORE_BILLING_START): "That date is before the first month that is billed.",
+    ("*", DecisionReason.NOT_AN_UPGRADE): "{to} is not larger than {from}, so this is no upgrade.",
+    ("*", DecisionReason.NOT_A_DOWNGRADE): "{to} is not smaller than {from}, so this is no downgrade.",
+    ("*", DecisionReason.AUTOMATIC_UPGRADE): "Your usage outgrew {from} in the same cycle, so it does not fit {to}.",
+    (
+        "*",
+        DecisionReason.USAGE_EXCEEDS_PACKAGE,
+    ): "Your usage does not fit {to}: what stands in the way is listed with its limit.",
+    ("*", DecisionReason.VOIDED_BY_CANCELLATION): "The subscription was cancelled before the change took effect.",
+    ("*", DecisionReason.VOIDED_BY_HOLD): "The subscription was put on hold before the change took effect.",
+    ("*", DecisionReason.VOIDED_BY_REFUND): "The subscription was refunded before the change took effect.",
+    (
+        DecisionKind.WITHDRAW,
+        DecisionReason.TAKEN_BACK,
+    ): "The request that you named is taken back, as if it had never been made.",
+    ("*", DecisionReason.WITHDRAWN): "This request was taken back.",
+    ("*", DecisionReason.UNKNOWN_REQUEST): "You have no request of that id.",
+    ("*", DecisionReason.ALREADY_WITHDRAWN): "That request was taken back already.",
+    ("*", DecisionReason.SUBSCRIBED): "Your subscription to {to} starts on {effective}.",
+    ("*", DecisionReason.ALREADY_SUBSCRIBED): "You already have a subscription.",
+    ("*", DecisionReason.NO_LIVE_SUBSCRIPTION): "There is no live subscription.",
+    ("*", DecisionReason.NO_SUBSCRIPTION): "There is no subscription.",
+    ("*", DecisionReason.ALREADY_ENDED): "The subscription has ended already.",
+    ("*", DecisionReason.ON_HOLD): "The subscription is on hold: resume it first.",
+    ("*", DecisionReason.ALREADY_HELD): "The subscription is on hold already.",
+    ("*", DecisionReason.NOT_HELD): "The subscription is not on hold.",
+    (DecisionKind.CANCEL, DecisionReason.WRONG_CHANNEL): "A cancellation has to be sent by e-mail.",
+    ("*", DecisionReason.WRONG_CHANNEL): "This has to be asked for through support.",
+    (DecisionKind.CANCEL, DecisionReason.IN_TIME): "Cancelled in time: no further package fee falls due.",
+    (
+        DecisionKind.CANCEL,
+        DecisionReason.LATE_NOTICE,
+    ): "Cancelled with less than the notice asked for: one more package fee falls due.",
+    (DecisionKind.CANCEL, DecisionReason.CANCELLED_IN_TRIAL): "Cancelled in the trial: nothing is charged.",
+    (DecisionKind.HOLD, DecisionReason.IN_TIME): "On hold in time: no package fee falls due while it lasts.",
+    (
+        DecisionKind.HOLD,
+        DecisionReason.LATE_NOTICE,
+    ): "On hold with less than the notice asked for: one more package fee falls due.",
+    ("*", DecisionReason.HOLD_UNDONE): "Resumed within the paid cycle: the subscription goes on as before.",
+    (
+        "*",
+        DecisionReason.NEW_SUBSCRIPTION,
     ): "Resumed after the paid cycle: a new subscription to the same package starts on {effective}.",
-    ("*", "within_refund_window"): "The package fee is paid back with its tax; overages stay due.",
-    ("*", "known_after_the_close"): (
+    ("*", DecisionReason.WITHIN_REFUND_WINDOW): "The package fee is paid back with its tax; overages stay due.",
+    ("*", DecisionReason.KNOWN_AFTER_THE_CLOSE): (
         "The request became known after the billing date it was meant for had been closed: please ask again."
     ),
-    ("*", "already_refunded"): "This subscription was refunded already.",
-    ("*", "yearly_term"): "A yearly term is not refunded.",
-    ("*", "nothing_paid"): "No package fee was charged yet.",
-    ("*", "no_refund_window"): "A resumed subscription has no new refund window.",
-    ("*", "not_first_cycle"): "The first cycle is over.",
-    ("*", "refund_window_over"): "The refund window is over.",
-    ("*", "card_changed"): "The card was changed.",
-    ("*", "card_brand_not_accepted"): "This brand of card is not accepted.",
-    ("*", "card_digits_missing"): "The last four digits of the card are missing.",
-    ("*", "ownership_transfer_not_offered"): "An account cannot be transferred to another owner.",
-    ("*", "split_payment_not_offered"): "A document is paid by one card: payments cannot be split.",
+    ("*", DecisionReason.ALREADY_REFUNDED): "This subscription was refunded already.",
+    ("*", DecisionReason.YEARLY_TERM): "A yearly term is not refunded.",
+    ("*", DecisionReason.NOTHING_PAID): "No package fee was charged yet.",
+    ("*", DecisionReason.NO_REFUND_WINDOW): "A resumed subscription has no new refund window.",
+    ("*", DecisionReason.NOT_FIRST_CYCLE): "The first cycle is over.",
+    ("*", DecisionReason.REFUND_WINDOW_OVER): "The refund window is over.",
+    ("*", DecisionReason.CARD_CHANGED): "The card was changed.",
+    ("*", DecisionReason.CARD_BRAND_NOT_ACCEPTED): "This brand of card is not accepted.",
+    ("*", DecisionReason.CARD_DIGITS_MISSING): "The last four digits of the card are missing.",
+    ("*", DecisionReason.OWNERSHIP_TRANSFER_NOT_OFFERED): "An account cannot be transferred to another owner.",
+    ("*", DecisionReason.SPLIT_PAYMENT_NOT_OFFERED): "A document is paid by one card: payments cannot be split.",
 }
 
 
@@ -113,10 +128,12 @@ def month_decisions(
     """
     asked_in = pl.col("on").dt.to_string("%Y-%m")
     others = (
-        answers.filter((pl.col("outcome") != "pending") & (pl.max_horizontal(asked_in, pl.lit(first_month)) == month))
+        answers.filter(
+            (pl.col("outcome") != Outcome.PENDING) & (pl.max_horizontal(asked_in, pl.lit(first_month)) == month)
+        )
         .join(package_decisions.select("request_id").drop_nulls(), on="request_id", how="anti")
         .join(refunded, on="subscription_id", how="left", maintain_order="left")
-        .with_columns(is_refund=(pl.col("kind") == "refund") & (pl.col("outcome") == "approved"))
+        .with_columns(is_refund=(pl.col("kind") == DecisionKind.REFUND) & (pl.col("outcome") == Outcome.APPROVED))
         .select(
             decision_id="request_id",
             billing_month=pl.lit(month),
@@ -148,7 +165,7 @@ def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     titles = {package.name: package.title for package in catalogue.packages}
     reasons = pl.DataFrame(
         [(kind, reason, text) for (kind, reason), text in _SENTENCES.items()],
-        schema=["_kind", "_reason", "_sentence"],
+        schema={"_kind": pl.String, "_reason": pl.String, "_sentence": pl.String},
         orient="row",
     )
     own = reasons.filter(pl.col("_kind") != "*")
@@ -160,7 +177,11 @@ def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     found = decisions.join(
         own, left_on=["kind", "reason"], right_on=["_kind", "_reason"], how="left", maintain_order="left"
     ).join(general, left_on="reason", right_on="_reason", how="left", maintain_order="left")
-    voids = pl.when(pl.col("flags").list.contains(VOIDS_WAITING)).then(pl.lit(_VOIDED)).otherwise(pl.lit(""))
+    voids = (
+        pl.when(pl.col("flags").list.contains(DecisionFlag.VOIDS_WAITING_DOWNGRADE))
+        .then(pl.lit(_VOIDED))
+        .otherwise(pl.lit(""))
+    )
     day = pl.col("effective_on").fill_null(pl.col("decided_on")).dt.to_string("%Y-%m-%d")
     return found.with_columns(
         explanation=pl.coalesce("_sentence", "_general")

@@ -9,14 +9,11 @@ from typing import Final
 import polars as pl
 
 from billing.model.calendar import month_of
+from billing.model.codes import DecisionKind, ParkedReason, RejectReason
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 
-ACCOUNT_MISSING: Final = "account_missing"
-ACCOUNT_SET_ASIDE: Final = "account_set_aside"
-REQUEST_MISSING: Final = "request_missing"
-CONTRADICTION: Final = "contradiction"
-PASSES_DATES: Final = (ACCOUNT_MISSING, ACCOUNT_SET_ASIDE, REQUEST_MISSING)
+PASSES_DATES: Final = (ParkedReason.ACCOUNT_MISSING, ParkedReason.ACCOUNT_SET_ASIDE, ParkedReason.REQUEST_MISSING)
 """Reasons for which an account is parked while its billing dates go by: they are settled on its next document."""
 
 _FEWEST, _SHARE = 10, 10
@@ -43,7 +40,9 @@ def accounts_without_row(known: pl.Series, accounts: pl.DataFrame, rejects: pl.D
     is_aside = pl.col("file").is_not_null()
     return found.select(
         "account_id",
-        reason=pl.when(is_aside).then(pl.lit(ACCOUNT_SET_ASIDE)).otherwise(pl.lit(ACCOUNT_MISSING)),
+        reason=pl.when(is_aside)
+        .then(pl.lit(ParkedReason.ACCOUNT_SET_ASIDE))
+        .otherwise(pl.lit(ParkedReason.ACCOUNT_MISSING)),
         detail=pl.when(is_aside)
         .then(pl.format("{}: nothing is billed and nothing is given back until it is mended", _PLACE))
         .otherwise(
@@ -60,14 +59,16 @@ def new_accounts_set_aside(known: pl.Series, rejects: pl.DataFrame) -> pl.DataFr
 
     Parameters and result are those of `accounts_without_row`.
     """
-    asked = rejects.filter(pl.col("file").str.starts_with("requests") & (pl.col("reason") == "unknown_account"))
+    asked = rejects.filter(
+        pl.col("file").str.starts_with("requests") & (pl.col("reason") == RejectReason.UNKNOWN_ACCOUNT)
+    )
     return (
         _rows_set_aside(rejects)
         .join(known.to_frame("account_id"), on="account_id", how="anti")
         .join(asked, on="account_id", how="semi")
         .select(
             "account_id",
-            reason=pl.lit(ACCOUNT_SET_ASIDE),
+            reason=pl.lit(ParkedReason.ACCOUNT_SET_ASIDE),
             detail=pl.format("{}: nothing is billed until it is mended", _PLACE),
         )
         .sort("account_id")
@@ -105,7 +106,7 @@ def subscriptions_without_request(
     polars.DataFrame
         account_id, reason, detail; one row an account, sorted.
     """
-    begins = requests.filter(pl.col("kind").is_in(["subscribe", "resume"]))
+    begins = requests.filter(pl.col("kind").is_in([DecisionKind.SUBSCRIBE, DecisionKind.RESUME]))
     recorded = closed.join(begun.select("subscription_id", "request_id"), on="subscription_id", how="left")
     gone = pl.concat(
         [
@@ -133,7 +134,7 @@ def subscriptions_without_request(
         .unique("account_id", keep="first", maintain_order=True)
         .select(
             "account_id",
-            reason=pl.lit(REQUEST_MISSING),
+            reason=pl.lit(ParkedReason.REQUEST_MISSING),
             detail=pl.format(
                 "{}, which began {}, is {}, and documents were issued: nothing is billed and nothing is given back "
                 "until it is there again, or a request `withdraw` takes it back",
@@ -198,9 +199,9 @@ def refuse_lacking_accounts(live: pl.Series, without_row: pl.DataFrame) -> None:
     RefusedError
         When all of them, or at least ten and more than a tenth, have no row.
     """
-    lacking = without_row.filter((pl.col("reason") == ACCOUNT_MISSING) & pl.col("account_id").is_in(live.implode()))[
-        "account_id"
-    ]
+    lacking = without_row.filter(
+        (pl.col("reason") == ParkedReason.ACCOUNT_MISSING) & pl.col("account_id").is_in(live.implode())
+    )["account_id"]
     count = len(lacking)
     if count and (count == len(live) or (count >= _FEWEST and count * _SHARE > len(live))):
         named = ", ".join(lacking.head(5)) + (", ..." if count > 5 else "")

@@ -5,6 +5,7 @@ from typing import Final
 
 import polars as pl
 
+from billing.model.codes import DecisionFlag, DecisionKind, DecisionReason, Outcome, SubscriptionStatus, Term
 from billing.model.columns import MEASUREMENT
 from billing.model.tables import DECISIONS, PACKAGES
 from billing.rules.refusals import first_that_holds, refusal_at_close
@@ -18,7 +19,6 @@ CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "change_reason": pl.String,
     "waiting_package": pl.String,
 }
-VOIDS_WAITING: Final = "voids_waiting_downgrade"
 _NO_FLAGS: Final = pl.lit([], pl.List(pl.String))
 _NO_EVIDENCE: Final = pl.lit([], MEASUREMENT)
 
@@ -77,14 +77,14 @@ def decide_packages(
     open_dates = cycles.join(closed, on=keys, how="anti", maintain_order="left")
     state = _state(open_dates, previous, first_packages, _held_within(open_dates, answers))
     state = state.filter(pl.col("current").is_not_null())
-    asked = answers.filter(pl.col("outcome") == "pending").select(
+    asked = answers.filter(pl.col("outcome") == Outcome.PENDING).select(
         "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
     )
     deciding = state.filter("may_change")
     automatic = _automatic_upgrades(deciding, usage, terms)
     requested = _requested_changes(deciding, asked, automatic, usage, levels, terms)
     decisions = _flagged(_settle(automatic, requested, month), deciding)
-    changes = decisions.filter(pl.col("outcome") == "approved").select(
+    changes = decisions.filter(pl.col("outcome") == Outcome.APPROVED).select(
         "subscription_id", "to_package", "effective_on", change_kind="kind"
     )
     decided = state.join(changes, on="subscription_id", how="left").with_columns(
@@ -98,7 +98,7 @@ def decide_packages(
 
 def _held_within(cycles: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     """subscription_id and was_held: put on hold within the closing cycle, whether it was undone or not."""
-    holds = answers.filter((pl.col("outcome") == "approved") & (pl.col("kind") == "hold"))
+    holds = answers.filter((pl.col("outcome") == Outcome.APPROVED) & (pl.col("kind") == DecisionKind.HOLD))
     return (
         cycles.select("subscription_id", "cycle_start", "billing_date")
         .join(holds.select("subscription_id", "on"), on="subscription_id")
@@ -120,7 +120,8 @@ def _state(
             current=pl.when(pl.col("billing_index") == 0).then("first_package").otherwise("opening_package"),
             closing_package=pl.when(pl.col("billing_index") > 0).then("opening_package"),
             # after a cancellation or on hold a pending change is void, and nothing is upgraded
-            may_change=pl.col("status").is_in(["active", "suspended"]) & ~pl.col("is_last"),
+            may_change=pl.col("status").is_in([SubscriptionStatus.ACTIVE, SubscriptionStatus.SUSPENDED])
+            & ~pl.col("is_last"),
             # a hold voids what waits for the end of a yearly term, even one that was undone (rule 13)
             waiting_package=pl.when(pl.col("was_held").is_null()).then("waiting_package"),
         )
@@ -159,7 +160,7 @@ def _kept(dates: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFr
 def _new_packages() -> dict[str, pl.Expr]:
     """opening_package, change_reason and waiting_package."""
     takes_effect = pl.col("effective_on") == pl.col("billing_date")
-    is_term_date = (pl.col("term") == "monthly") | (pl.col("billing_index") % 12 == 0)
+    is_term_date = (pl.col("term") == Term.MONTHLY) | (pl.col("billing_index") % 12 == 0)
     # a cancellation voids what waits for the end of a yearly term, too (rule 12)
     waited = is_term_date & pl.col("waiting_package").is_not_null() & pl.col("may_change")
     opening = (
@@ -176,7 +177,7 @@ def _new_packages() -> dict[str, pl.Expr]:
         .then(None)
         .otherwise(pl.coalesce("to_package", "waiting_package"))
     )
-    reason = pl.when(takes_effect).then("change_kind").when(waited).then(pl.lit("downgrade"))
+    reason = pl.when(takes_effect).then("change_kind").when(waited).then(pl.lit(DecisionKind.DOWNGRADE))
     return {"opening_package": opening, "change_reason": reason, "waiting_package": waiting}
 
 
@@ -201,7 +202,7 @@ def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: Term
         _allowances(candidates, terms)
         .join(triggers.select("subscription_id", "metric", "base_quantity"), on=["subscription_id", "metric"])
         .group_by("subscription_id", "package", "rank")
-        .agg(fits=(pl.col("base_quantity") <= pl.col("allowance")).fill_null(True).all())
+        .agg(fits=(pl.col("base_quantity") <= pl.col("allowance")).fill_null(value=True).all())
         .filter("fits")
         .sort("rank")
         .group_by("subscription_id", maintain_order=True)
@@ -261,7 +262,7 @@ def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
         with_terms(pairs, terms, on="billing_date")
         .filter(pl.col("terms_key").is_not_null())
         .join(sold, on=["terms_key", "package", "since"], how="left")
-        .filter((pl.col("term") == "monthly") | pl.col("yearly").is_not_null())
+        .filter((pl.col("term") == Term.MONTHLY) | pl.col("yearly").is_not_null())
     )
 
 
@@ -311,7 +312,7 @@ def _requested_changes(
     requests = with_terms(requests, terms, on="billing_date").join(
         sold, on=["terms_key", "package", "since"], how="left", maintain_order="left"
     )
-    fits = _fit(requests.filter(pl.col("kind") == "downgrade"), usage, levels, terms)
+    fits = _fit(requests.filter(pl.col("kind") == DecisionKind.DOWNGRADE), usage, levels, terms)
     requests = requests.join(fits, on="request_id", how="left", maintain_order="left")
     return requests.with_columns(refusal=refusal_at_close(), evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
 
@@ -334,7 +335,7 @@ def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, te
         .join(levels, on=["subscription_id", "metric"], how="left")
         .with_columns(quantity=pl.coalesce("level", "quantity"))
         .with_columns(pl.col("quantity").fill_null(0).cast(usage.schema["quantity"]), limit="allowance_units")
-        .with_columns(blocks=(pl.col("quantity") > pl.col("limit")).fill_null(False))
+        .with_columns(blocks=(pl.col("quantity") > pl.col("limit")).fill_null(value=False))
         .sort("request_id", "metric")
     )
     return compared.group_by("request_id", maintain_order=True).agg(
@@ -364,33 +365,48 @@ def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.
     automatic = automatic.join(latest, on="subscription_id", how="left", maintain_order="left").with_columns(
         automatic_rank="target_rank"
     )
-    asked_higher = (pl.col("latest_kind") == "upgrade") & (pl.col("latest_rank") >= pl.col("automatic_rank"))
+    asked_higher = (pl.col("latest_kind") == DecisionKind.UPGRADE) & (pl.col("latest_rank") >= pl.col("automatic_rank"))
     of_request = [
-        (pl.col("request_id") != pl.col("latest_request"), "superseded", "superseded_by_later_request"),
-        (pl.col("automatic_rank").is_not_null() & ~asked_higher, "superseded", "satisfied_by_higher"),
-        (pl.col("kind") == "upgrade", "approved", "requested"),
-        (pl.lit(True), "approved", "usage_fits"),
+        (
+            pl.col("request_id") != pl.col("latest_request"),
+            Outcome.SUPERSEDED,
+            DecisionReason.SUPERSEDED_BY_LATER_REQUEST,
+        ),
+        (
+            pl.col("automatic_rank").is_not_null() & ~asked_higher,
+            Outcome.SUPERSEDED,
+            DecisionReason.SATISFIED_BY_HIGHER,
+        ),
+        (pl.col("kind") == DecisionKind.UPGRADE, Outcome.APPROVED, DecisionReason.REQUESTED),
+        (pl.lit(True), Outcome.APPROVED, DecisionReason.USAGE_FITS),
     ]
     by_itself = [
-        (pl.col("target") == pl.col("current"), "refused", "no_larger_package"),
-        (asked_higher, "superseded", "satisfied_by_higher"),
-        (pl.lit(True), "approved", "usage_over_allowance"),
+        (pl.col("target") == pl.col("current"), Outcome.REFUSED, DecisionReason.NO_LARGER_PACKAGE),
+        (asked_higher, Outcome.SUPERSEDED, DecisionReason.SATISFIED_BY_HIGHER),
+        (pl.lit(True), Outcome.APPROVED, DecisionReason.USAGE_OVER_ALLOWANCE),
     ]
     refused = pl.when(pl.col("refusal").is_not_null())
-    outcome, reason = (first_that_holds([(when, answer[place]) for when, *answer in of_request]) for place in (0, 1))
+    outcome = first_that_holds([(condition, outcome) for condition, outcome, _ in of_request])
+    reason = first_that_holds([(condition, reason) for condition, _, reason in of_request])
     requested = requested.with_columns(
-        outcome=refused.then(pl.lit("refused")).otherwise(outcome), reason=refused.then("refusal").otherwise(reason)
+        outcome=refused.then(pl.lit(Outcome.REFUSED)).otherwise(outcome),
+        reason=refused.then("refusal").otherwise(reason),
     )
-    outcome, reason = (first_that_holds([(when, answer[place]) for when, *answer in by_itself]) for place in (0, 1))
+    outcome = first_that_holds([(condition, outcome) for condition, outcome, _ in by_itself])
+    reason = first_that_holds([(condition, reason) for condition, _, reason in by_itself])
     automatic = automatic.with_columns(outcome=outcome, reason=reason)
     return pl.concat([DECISIONS.conform(rows) for rows in _as_decisions(requested, automatic, month)])
 
 
 def _as_decisions(requested: pl.DataFrame, automatic: pl.DataFrame, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What was answered, with the other columns of DECISIONS."""
-    approved = pl.col("outcome") == "approved"
+    approved = pl.col("outcome") == Outcome.APPROVED
     # a lower package waits for the end of a yearly term (rule 18)
-    waits = (pl.col("kind") == "downgrade") & (pl.col("term") == "yearly") & (pl.col("billing_index") % 12 != 0)
+    waits = (
+        (pl.col("kind") == DecisionKind.DOWNGRADE)
+        & (pl.col("term") == Term.YEARLY)
+        & (pl.col("billing_index") % 12 != 0)
+    )
     shared = {
         "billing_month": pl.lit(month),
         "from_package": pl.col("current"),
@@ -414,10 +430,12 @@ def _as_decisions(requested: pl.DataFrame, automatic: pl.DataFrame, month: str) 
                 "{}/{}/auto_upgrade", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d")
             ),
             request_id=None,
-            kind=pl.lit("auto_upgrade"),
+            kind=pl.lit(DecisionKind.AUTO_UPGRADE),
             to_package="target",
             effective_on=pl.when(approved).then("billing_date"),
-            flags=pl.when("exceeds_catalogue").then(pl.lit(["exceeds_catalogue"])).otherwise(_NO_FLAGS),
+            flags=pl.when("exceeds_catalogue")
+            .then(pl.lit([DecisionFlag.EXCEEDS_CATALOGUE], pl.List(pl.String)))
+            .otherwise(_NO_FLAGS),
         ),
     )
 
@@ -428,10 +446,10 @@ def _flagged(decisions: pl.DataFrame, deciding: pl.DataFrame) -> pl.DataFrame:
     The answer that approved what waited is not changed: an answer is given once (rules 9 and 17).
     """
     waiting = deciding.filter(pl.col("waiting_package").is_not_null()).select("subscription_id", _waits=pl.lit(True))
-    takes_its_place = (pl.col("outcome") == "approved") & pl.col("_waits").is_not_null()
+    takes_its_place = (pl.col("outcome") == Outcome.APPROVED) & pl.col("_waits").is_not_null()
     flagged = decisions.join(waiting, on="subscription_id", how="left", maintain_order="left").with_columns(
         flags=pl.when(takes_its_place)
-        .then(pl.concat_list("flags", pl.lit([VOIDS_WAITING], pl.List(pl.String))))
+        .then(pl.concat_list("flags", pl.lit([DecisionFlag.VOIDS_WAITING_DOWNGRADE], pl.List(pl.String))))
         .otherwise("flags")
     )
     return flagged.drop("_waits")

@@ -109,8 +109,8 @@ def _rated(piece: pl.DataFrame, lookup: _Lookup) -> pl.DataFrame:
         .with_columns(_excess=over)
         .with_columns(out_of_range=pl.col("has_tariff") & (excess > pl.col("limit")))
         .with_columns(
-            _narrow=(is_priced & is_narrow).fill_null(False),
-            _wide=(is_priced & ~is_narrow).fill_null(False),
+            _narrow=(is_priced & is_narrow).fill_null(value=False),
+            _wide=(is_priced & ~is_narrow).fill_null(value=False),
             excess=pl.when(excess > 0).then(pl.col("quantity") - pl.col("allowance_units")).otherwise(NONE),
         )
     )

@@ -11,15 +11,20 @@ from typing import Final
 import polars as pl
 
 from billing.model.catalogue import Policy
+from billing.model.codes import Channel, DecisionKind, DecisionReason, Outcome, SubscriptionStatus, Term
 from billing.rules.billing_dates import Grid
 
-ONLY_BY_SUPPORT: Final = ("downgrade", "hold", "resume", "refund")
-_VOIDED_BY: Final = {"cancel": "voided_by_cancellation", "hold": "voided_by_hold", "refund": "voided_by_refund"}
+ONLY_BY_SUPPORT: Final = (DecisionKind.DOWNGRADE, DecisionKind.HOLD, DecisionKind.RESUME, DecisionKind.REFUND)
+_VOIDED_BY: Final = {
+    DecisionKind.CANCEL: DecisionReason.VOIDED_BY_CANCELLATION,
+    DecisionKind.HOLD: DecisionReason.VOIDED_BY_HOLD,
+    DecisionKind.REFUND: DecisionReason.VOIDED_BY_REFUND,
+}
 
 
-def first_that_holds(rules: Sequence[tuple[pl.Expr, str]]) -> pl.Expr:
+def first_that_holds(rules: Sequence[tuple[pl.Expr, DecisionReason]] | Sequence[tuple[pl.Expr, Outcome]]) -> pl.Expr:
     """The text of the first condition that holds; null where none does."""
-    return pl.coalesce(pl.when(condition.fill_null(False)).then(pl.lit(text)) for condition, text in rules)
+    return pl.coalesce(pl.when(condition.fill_null(value=False)).then(pl.lit(text)) for condition, text in rules)
 
 
 def refusal_when_asked(policy: Policy) -> pl.Expr:
@@ -30,33 +35,48 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
     """
     day, start, kind = pl.col("on"), pl.col("grid_start"), pl.col("kind")
     exists = pl.col("started_on").is_not_null()
-    yearly_asked = pl.col("term") == "yearly"
-    rules: list[tuple[str, pl.Expr, str]] = [
-        ("subscribe", pl.col("blocks_new"), "already_subscribed"),
-        ("subscribe", ~pl.col("known_package"), "unknown_package"),
-        ("subscribe", pl.col("terms_key").is_null(), "package_not_sold_yet"),
-        ("subscribe", day < policy.billing_start, "before_billing_start"),
-        ("subscribe", yearly_asked & pl.lit(Grid.of(policy).first_of_month), "yearly_not_offered"),
-        ("subscribe", yearly_asked & ~pl.col("sells_yearly"), "no_yearly_price"),
-        ("cancel", pl.col("channel") != "email", "wrong_channel"),
-        *((name, pl.col("channel") != "support", "wrong_channel") for name in ONLY_BY_SUPPORT),
-        ("cancel", pl.col("end").is_not_null(), "already_ended"),
-        ("hold", pl.col("is_held"), "already_held"),
-        ("resume", ~pl.col("is_held"), "not_held"),
+    yearly_asked = pl.col("term") == Term.YEARLY
+    rules: list[tuple[DecisionKind, pl.Expr, DecisionReason]] = [
+        (DecisionKind.SUBSCRIBE, pl.col("blocks_new"), DecisionReason.ALREADY_SUBSCRIBED),
+        (DecisionKind.SUBSCRIBE, ~pl.col("known_package"), DecisionReason.UNKNOWN_PACKAGE),
+        (DecisionKind.SUBSCRIBE, pl.col("terms_key").is_null(), DecisionReason.PACKAGE_NOT_SOLD_YET),
+        (DecisionKind.SUBSCRIBE, day < policy.billing_start, DecisionReason.BEFORE_BILLING_START),
+        (
+            DecisionKind.SUBSCRIBE,
+            yearly_asked & pl.lit(Grid.of(policy).first_of_month),
+            DecisionReason.YEARLY_NOT_OFFERED,
+        ),
+        (DecisionKind.SUBSCRIBE, yearly_asked & ~pl.col("sells_yearly"), DecisionReason.NO_YEARLY_PRICE),
+        (DecisionKind.CANCEL, pl.col("channel") != Channel.EMAIL, DecisionReason.WRONG_CHANNEL),
+        *((name, pl.col("channel") != Channel.SUPPORT, DecisionReason.WRONG_CHANNEL) for name in ONLY_BY_SUPPORT),
+        (DecisionKind.CANCEL, pl.col("end").is_not_null(), DecisionReason.ALREADY_ENDED),
+        (DecisionKind.HOLD, pl.col("is_held"), DecisionReason.ALREADY_HELD),
+        (DecisionKind.RESUME, ~pl.col("is_held"), DecisionReason.NOT_HELD),
         # Rule 14: once, of a monthly subscription, in its first cycle and within the days of the window
-        ("refund", ~exists, "no_subscription"),
-        ("refund", pl.col("end") == "refunded", "already_refunded"),
-        ("refund", pl.col("term_held") == "yearly", "yearly_term"),
-        ("refund", pl.col("in_trial") | (pl.col("fees_until") <= start), "nothing_paid"),
-        ("refund", ~pl.col("is_refundable"), "no_refund_window"),
-        ("refund", day >= pl.col("second_billing_date"), "not_first_cycle"),
-        ("refund", (day - start).dt.total_days() > policy.refund_window_days, "refund_window_over"),
-        *((name, ~pl.col("is_active"), "no_live_subscription") for name in ("cancel", "hold", "upgrade", "downgrade")),
-        *((name, pl.col("is_held"), "on_hold") for name in ("upgrade", "downgrade")),
-        ("change_card", ~_brand().is_in(policy.accepted_cards).fill_null(False), "card_brand_not_accepted"),
-        ("change_card", pl.col("last4").is_null(), "card_digits_missing"),
-        ("transfer", pl.lit(True), "ownership_transfer_not_offered"),
-        ("split_payment", pl.lit(True), "split_payment_not_offered"),
+        (DecisionKind.REFUND, ~exists, DecisionReason.NO_SUBSCRIPTION),
+        (DecisionKind.REFUND, pl.col("end") == SubscriptionStatus.REFUNDED, DecisionReason.ALREADY_REFUNDED),
+        (DecisionKind.REFUND, pl.col("term_held") == Term.YEARLY, DecisionReason.YEARLY_TERM),
+        (DecisionKind.REFUND, pl.col("in_trial") | (pl.col("fees_until") <= start), DecisionReason.NOTHING_PAID),
+        (DecisionKind.REFUND, ~pl.col("is_refundable"), DecisionReason.NO_REFUND_WINDOW),
+        (DecisionKind.REFUND, day >= pl.col("second_billing_date"), DecisionReason.NOT_FIRST_CYCLE),
+        (
+            DecisionKind.REFUND,
+            (day - start).dt.total_days() > policy.refund_window_days,
+            DecisionReason.REFUND_WINDOW_OVER,
+        ),
+        *(
+            (name, ~pl.col("is_active"), DecisionReason.NO_LIVE_SUBSCRIPTION)
+            for name in (DecisionKind.CANCEL, DecisionKind.HOLD, DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)
+        ),
+        *((name, pl.col("is_held"), DecisionReason.ON_HOLD) for name in (DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)),
+        (
+            DecisionKind.CHANGE_CARD,
+            ~_brand().is_in(policy.accepted_cards).fill_null(value=False),
+            DecisionReason.CARD_BRAND_NOT_ACCEPTED,
+        ),
+        (DecisionKind.CHANGE_CARD, pl.col("last4").is_null(), DecisionReason.CARD_DIGITS_MISSING),
+        (DecisionKind.TRANSFER, pl.lit(True), DecisionReason.OWNERSHIP_TRANSFER_NOT_OFFERED),
+        (DecisionKind.SPLIT_PAYMENT, pl.lit(True), DecisionReason.SPLIT_PAYMENT_NOT_OFFERED),
     ]
     return first_that_holds([((kind == name) & condition, reason) for name, condition, reason in rules])
 
@@ -66,17 +86,17 @@ def refusal_at_close() -> pl.Expr:
 
     Of a frame with kind, term, terms_key, yearly, rank and current_rank of the packages, upgraded and fits.
     """
-    upgrade, downgrade = pl.col("kind") == "upgrade", pl.col("kind") == "downgrade"
+    upgrade, downgrade = pl.col("kind") == DecisionKind.UPGRADE, pl.col("kind") == DecisionKind.DOWNGRADE
     return first_that_holds(
         [
-            (pl.col("rank").is_null(), "unknown_package"),
-            (pl.col("terms_key").is_null(), "package_not_sold_yet"),
-            ((pl.col("term") == "yearly") & pl.col("yearly").is_null(), "no_yearly_price"),
-            (upgrade & (pl.col("rank") <= pl.col("current_rank")), "not_an_upgrade"),
-            (downgrade & (pl.col("rank") >= pl.col("current_rank")), "not_a_downgrade"),
+            (pl.col("rank").is_null(), DecisionReason.UNKNOWN_PACKAGE),
+            (pl.col("terms_key").is_null(), DecisionReason.PACKAGE_NOT_SOLD_YET),
+            ((pl.col("term") == Term.YEARLY) & pl.col("yearly").is_null(), DecisionReason.NO_YEARLY_PRICE),
+            (upgrade & (pl.col("rank") <= pl.col("current_rank")), DecisionReason.NOT_AN_UPGRADE),
+            (downgrade & (pl.col("rank") >= pl.col("current_rank")), DecisionReason.NOT_A_DOWNGRADE),
             # an automatic upgrade in the same cycle refuses a downgrade
-            (downgrade & pl.col("upgraded"), "automatic_upgrade"),
-            (downgrade & ~pl.col("fits"), "usage_exceeds_package"),
+            (downgrade & pl.col("upgraded"), DecisionReason.AUTOMATIC_UPGRADE),
+            (downgrade & ~pl.col("fits"), DecisionReason.USAGE_EXCEEDS_PACKAGE),
         ]
     )
 
@@ -98,7 +118,7 @@ def refused_after_close(answers: pl.DataFrame, closed: pl.DataFrame, decided: pl
     polars.DataFrame
         As `answers`: those rows, refused.
     """
-    pending = answers.filter(pl.col("outcome") == "pending")
+    pending = answers.filter(pl.col("outcome") == Outcome.PENDING)
     late = pending.join(
         closed.select("subscription_id", effective_on="billing_date"),
         on=["subscription_id", "effective_on"],
@@ -106,23 +126,27 @@ def refused_after_close(answers: pl.DataFrame, closed: pl.DataFrame, decided: pl
         maintain_order="left",
     )
     return late.filter(~pl.col("request_id").is_in(decided.implode())).with_columns(
-        outcome=pl.lit("refused"), reason=pl.lit("known_after_the_close"), effective_on=pl.lit(None, pl.Date)
+        outcome=pl.lit(Outcome.REFUSED),
+        reason=pl.lit(DecisionReason.KNOWN_AFTER_THE_CLOSE),
+        effective_on=pl.lit(None, pl.Date),
     )
 
 
 def voided(answers: pl.DataFrame) -> pl.DataFrame:
     """`answers`, with pending package changes superseded that a cancellation, hold or refund voids (rules 12 to 14)."""
     stops = (
-        answers.filter((pl.col("outcome") == "approved") & pl.col("kind").is_in(list(_VOIDED_BY)))
+        answers.filter((pl.col("outcome") == Outcome.APPROVED) & pl.col("kind").is_in(list(_VOIDED_BY)))
         .sort("at", "request_id")
         .select("subscription_id", stopped_at="at", stopped_on="on", stopped_by="kind")
     )
     found = answers.sort("at").join_asof(
         stops, left_on="at", right_on="stopped_at", by="subscription_id", strategy="forward", check_sortedness=False
     )
-    void = (pl.col("outcome") == "pending") & (pl.col("stopped_on") < pl.col("effective_on")).fill_null(False)
+    void = (pl.col("outcome") == Outcome.PENDING) & (pl.col("stopped_on") < pl.col("effective_on")).fill_null(
+        value=False
+    )
     return found.with_columns(
-        outcome=pl.when(void).then(pl.lit("superseded")).otherwise("outcome"),
+        outcome=pl.when(void).then(pl.lit(Outcome.SUPERSEDED)).otherwise("outcome"),
         reason=pl.when(void)
         .then(pl.col("stopped_by").replace_strict(_VOIDED_BY, return_dtype=pl.String))
         .otherwise("reason"),
@@ -132,7 +156,7 @@ def voided(answers: pl.DataFrame) -> pl.DataFrame:
 
 def without_decided_voids(answers: pl.DataFrame, decided: pl.Series) -> pl.DataFrame:
     """`answers` without voids of changes that were decided: one learnt after the close voids nothing (rule 9)."""
-    is_void = pl.col("outcome") == "superseded"
+    is_void = pl.col("outcome") == Outcome.SUPERSEDED
     return answers.filter(~(is_void & pl.col("request_id").is_in(decided.implode())))
 
 

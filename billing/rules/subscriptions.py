@@ -12,6 +12,14 @@ from typing import Final, NamedTuple
 import polars as pl
 
 from billing.model.catalogue import Catalogue, Policy
+from billing.model.codes import (
+    REQUESTED_CHANGES,
+    DecisionKind,
+    DecisionReason,
+    Outcome,
+    ParkedReason,
+    SubscriptionStatus,
+)
 from billing.rules.billing_dates import Grid
 from billing.rules.refusals import refusal_when_asked, voided
 from billing.rules.terms import TermsFrames, with_terms
@@ -50,7 +58,12 @@ _ANSWER: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "effective_on": pl.Date,
 }
 # whatever is answered to these, the subscription stays as it is; a package change is decided at the end of its cycle
-_MOVES_NOTHING: Final = ("upgrade", "downgrade", "change_card", "transfer", "split_payment")
+_MOVES_NOTHING: Final = (
+    *REQUESTED_CHANGES,
+    DecisionKind.CHANGE_CARD,
+    DecisionKind.TRANSFER,
+    DecisionKind.SPLIT_PAYMENT,
+)
 _TURNS: Final = 10
 _ONE_DAY: Final = pl.duration(days=1)
 
@@ -163,24 +176,24 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     is_active = exists & pl.col("end").is_null() & ~hold_has_ended_it
     blocks_new = (exists & (is_active | keeps_access)) | (pl.col("started_on") == day)
     round_ = round_.with_columns(
-        is_held=is_held, is_active=is_active.fill_null(False), blocks_new=blocks_new.fill_null(False)
+        is_held=is_held, is_active=is_active.fill_null(value=False), blocks_new=blocks_new.fill_null(value=False)
     )
     kind = pl.col("kind")
     round_ = round_.with_columns(refusal=refusal_when_asked(policy))
     approved = pl.col("refusal").is_null()
     # Rule 13: resuming within the paid cycle undoes a hold, later it starts a new subscription
     undoes = pl.col("on") < pl.col("paid_until")
-    starts_new = approved & ((kind == "subscribe") | ((kind == "resume") & ~undoes))
+    starts_new = approved & ((kind == DecisionKind.SUBSCRIBE) | ((kind == DecisionKind.RESUME) & ~undoes))
     return round_.with_columns(
-        starts_new=starts_new.fill_null(False),
+        starts_new=starts_new.fill_null(value=False),
         outcome=pl.when(~approved)
-        .then(pl.lit("refused"))
-        .when(kind.is_in(["upgrade", "downgrade"]))
-        .then(pl.lit("pending"))
-        .otherwise(pl.lit("approved")),
+        .then(pl.lit(Outcome.REFUSED))
+        .when(kind.is_in(REQUESTED_CHANGES))
+        .then(pl.lit(Outcome.PENDING))
+        .otherwise(pl.lit(Outcome.APPROVED)),
         reason=pl.coalesce("refusal", _approval(undoes)),
         effective_on=pl.when(approved).then(
-            pl.when(kind.is_in(["upgrade", "downgrade"])).then("billing_date").otherwise("on")
+            pl.when(kind.is_in(REQUESTED_CHANGES)).then("billing_date").otherwise("on")
         ),
         subscription_id=pl.when(starts_new)
         .then(pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")))
@@ -191,31 +204,33 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 
 def _approval(undoes_hold: pl.Expr) -> pl.Expr:
     kind = pl.col("kind")
-    notice = pl.when("in_time").then(pl.lit("in_time")).otherwise(pl.lit("late_notice"))
+    notice = pl.when("in_time").then(pl.lit(DecisionReason.IN_TIME)).otherwise(pl.lit(DecisionReason.LATE_NOTICE))
     return (
-        pl.when(kind == "subscribe")
-        .then(pl.lit("subscribed"))
-        .when((kind == "cancel") & pl.col("in_trial"))
-        .then(pl.lit("cancelled_in_trial"))
-        .when(kind.is_in(["cancel", "hold"]))
+        pl.when(kind == DecisionKind.SUBSCRIBE)
+        .then(pl.lit(DecisionReason.SUBSCRIBED))
+        .when((kind == DecisionKind.CANCEL) & pl.col("in_trial"))
+        .then(pl.lit(DecisionReason.CANCELLED_IN_TRIAL))
+        .when(kind.is_in([DecisionKind.CANCEL, DecisionKind.HOLD]))
         .then(notice)
-        .when((kind == "resume") & undoes_hold)
-        .then(pl.lit("hold_undone"))
-        .when(kind == "resume")
-        .then(pl.lit("new_subscription"))
-        .when(kind == "refund")
-        .then(pl.lit("within_refund_window"))
-        .when(kind == "change_card")
-        .then(pl.lit("card_changed"))
-        .otherwise(pl.lit("pending"))
+        .when((kind == DecisionKind.RESUME) & undoes_hold)
+        .then(pl.lit(DecisionReason.HOLD_UNDONE))
+        .when(kind == DecisionKind.RESUME)
+        .then(pl.lit(DecisionReason.NEW_SUBSCRIPTION))
+        .when(kind == DecisionKind.REFUND)
+        .then(pl.lit(DecisionReason.WITHIN_REFUND_WINDOW))
+        .when(kind == DecisionKind.CHANGE_CARD)
+        .then(pl.lit(DecisionReason.CARD_CHANGED))
+        .otherwise(pl.lit(DecisionReason.PENDING))
     )
 
 
 def _moved(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """The state of the round's accounts after their request."""
     kind, approved = pl.col("kind"), pl.col("refusal").is_null()
-    new, undone = pl.col("starts_new"), approved & (kind == "resume") & ~pl.col("starts_new")
-    cancelled, held, refunded = (approved & (kind == name) for name in ("cancel", "hold", "refund"))
+    new, undone = pl.col("starts_new"), approved & (kind == DecisionKind.RESUME) & ~pl.col("starts_new")
+    cancelled, held, refunded = (
+        approved & (kind == name) for name in (DecisionKind.CANCEL, DecisionKind.HOLD, DecisionKind.REFUND)
+    )
     moves = _Moves(new, undone, cancelled, held, refunded, cancelled & pl.col("in_trial"))
     values = {
         "account_id": pl.col("account_id"),
@@ -241,7 +256,7 @@ class _Moves(NamedTuple):
 
 def _beginning(moves: _Moves) -> dict[str, pl.Expr]:
     """What a subscription is from its start on."""
-    day, subscribed = pl.col("on"), moves.new & (pl.col("kind") == "subscribe")
+    day, subscribed = pl.col("on"), moves.new & (pl.col("kind") == DecisionKind.SUBSCRIBE)
     no_text = pl.lit(None, pl.String)
     trial_end = day + pl.duration(days=pl.col("trial_days"))
     return {
@@ -326,9 +341,9 @@ def _end(moves: _Moves, policy: Policy) -> dict[str, pl.Expr]:
         "end": pl.when(moves.new)
         .then(pl.lit(None, pl.String))
         .when(moves.cancelled)
-        .then(pl.lit("cancelled"))
+        .then(pl.lit(SubscriptionStatus.CANCELLED))
         .when(moves.refunded)
-        .then(pl.lit("refunded"))
+        .then(pl.lit(SubscriptionStatus.REFUNDED))
         .otherwise("end"),
         "last_billing_date": pl.when(restarts)
         .then(no_date)
@@ -370,11 +385,13 @@ def _parked(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     names = ", ".join(package.name for package in catalogue.packages)
     start = catalogue.policy.billing_start
     details = {
-        "unknown_package": f"this package is not in the catalogue: expected one of {names}",
-        "package_not_sold_yet": "no version of it is effective on that date: expected an earlier effective_from",
-        "before_billing_start": f"the first billing month there can be is later: expected {start} or after",
+        ParkedReason.UNKNOWN_PACKAGE: f"this package is not in the catalogue: expected one of {names}",
+        ParkedReason.PACKAGE_NOT_SOLD_YET: (
+            "no version of it is effective on that date: expected an earlier effective_from"
+        ),
+        ParkedReason.BEFORE_BILLING_START: f"the first billing month there can be is later: expected {start} or after",
     }
-    return round_.filter((pl.col("kind") == "subscribe") & pl.col("refusal").is_in(list(details))).select(
+    return round_.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("refusal").is_in(list(details))).select(
         "account_id",
         reason="refusal",
         detail=pl.format(

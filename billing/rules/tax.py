@@ -8,6 +8,7 @@ from stdnum.eu import vat as eu_vat
 from stdnum.exceptions import ValidationError
 
 from billing.model.catalogue import Catalogue
+from billing.model.codes import TaxReason
 from billing.model.columns import MONEY, RATE
 from billing.model.money import round_fraction
 from billing.model.regions import with_region_keys
@@ -46,7 +47,7 @@ def document_taxes(
     placed = pl.concat(
         [
             with_region_keys(customers.filter(regional), "lives_in"),
-            customers.filter(~regional.fill_null(False)).with_columns(lives_in=pl.lit(None, pl.String)),
+            customers.filter(~regional.fill_null(value=False)).with_columns(lives_in=pl.lit(None, pl.String)),
         ]
     ).drop("region")
     effective = (
@@ -65,10 +66,10 @@ def document_taxes(
     foreign = _foreign_tax_ids(effective.select("account_id", "country", "tax_id").unique(), catalogue.seller.country)
     reason = (
         pl.when("exempt")
-        .then(pl.lit("exempt"))
+        .then(pl.lit(TaxReason.EXEMPT))
         .when(pl.col("account_id").is_in(foreign.implode()))
-        .then(pl.lit("reverse_charge"))
-        .otherwise(pl.lit("charged"))
+        .then(pl.lit(TaxReason.REVERSE_CHARGE))
+        .otherwise(pl.lit(TaxReason.CHARGED))
     )
     amount = _tax_amount("net", catalogue)
     return (
@@ -82,7 +83,7 @@ def document_taxes(
             "region",
             pl.col("rate").cast(RATE),
             taxable="net",
-            amount=pl.when(pl.col("reason") == "charged").then(amount).otherwise(pl.lit(0).cast(MONEY)),
+            amount=pl.when(pl.col("reason") == TaxReason.CHARGED).then(amount).otherwise(pl.lit(0).cast(MONEY)),
             reason="reason",
         )
         .sort("billing_date", "account_id", "subscription_id", "name", "region")
@@ -109,7 +110,7 @@ def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Cata
         As `document_taxes`, and taxed_as: `number`.
     """
     after = _tax_amount("taxable", catalogue)
-    charged = pl.col("reason") == "charged"
+    charged = pl.col("reason") == TaxReason.CHARGED
     return (
         running.rename({"taxable": "taxable_before", "amount": "amount_before"})
         .join(parts.select(*_KEYS, "number", "net"), on="number")
@@ -157,7 +158,7 @@ def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue
         .with_columns(others=pl.col("whole") - pl.col("amount").sum().over("by", *_IDENTITY))
         .with_columns(before=before.cast(MONEY), after=(before + pl.col("amount")).cast(MONEY))
         .with_columns(
-            moved=pl.when(pl.col("reason") == "charged")
+            moved=pl.when(pl.col("reason") == TaxReason.CHARGED)
             .then(_tax_amount("after", catalogue) - _tax_amount("before", catalogue))
             .otherwise(_NOTHING)
         )
@@ -202,7 +203,7 @@ def joined_taxes(own: pl.DataFrame, given_back: pl.DataFrame, catalogue: Catalog
     own = own.join(comes_to_nothing, on=list(_KEYS), how="anti", maintain_order="left")
     same = [*_KEYS, *_IDENTITY]
     back = given_back.join(own, on=same, how="semi", nulls_equal=True).group_by(same).agg(back=pl.col("taxable").sum())
-    charged = pl.col("reason") == "charged"
+    charged = pl.col("reason") == TaxReason.CHARGED
     moved = (
         own.join(back, on=same, how="left", nulls_equal=True, maintain_order="left")
         .with_columns(taxable=(pl.col("taxable") + pl.col("back").fill_null(_NOTHING)).cast(MONEY))
@@ -232,7 +233,7 @@ def _foreign_tax_ids(accounts: pl.DataFrame, seller_country: str) -> pl.Series:
         .to_series()
         .map_elements(lambda row: tax_id_country(row["tax_id"], row["country"]), return_dtype=pl.String)
     )
-    return with_id.filter((owner != seller_country).fill_null(False))["account_id"]
+    return with_id.filter((owner != seller_country).fill_null(value=False))["account_id"]
 
 
 def tax_id_country(tax_id: str, country: str) -> str | None:

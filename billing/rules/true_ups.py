@@ -4,6 +4,7 @@ import polars as pl
 
 from billing.model.calendar import month_of
 from billing.model.catalogue import Catalogue
+from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.model.tables import DUES, PART_OF_A_FEE
 
@@ -45,8 +46,8 @@ def open_differences(
         .agg(pl.col("amount").sum().alias("due"), *(pl.col(name).first() for name in details))
         .collect()
     )
-    is_refund = pl.col("kind") == "refund"
-    refunded = amounts.filter(is_refund).select("subscription_id", "billing_date", kind=pl.lit("package_fee"))
+    is_refund = pl.col("kind") == LineKind.REFUND
+    refunded = amounts.filter(is_refund).select("subscription_id", "billing_date", kind=pl.lit(LineKind.PACKAGE_FEE))
     nothing = pl.lit(0).cast(MONEY)
     both = (
         due_sum.join(
@@ -83,8 +84,8 @@ def in_words(catalogue: Catalogue, where: str = "") -> pl.Expr:
 def what_is_due(catalogue: Catalogue) -> pl.Expr:
     """What an open difference is of: a metric's title (its name, where it was removed), Hold fee or Package fee."""
     titles = {metric.name: metric.title for metric in catalogue.metrics}
-    fee = pl.when(pl.col("kind") == "hold_fee").then(pl.lit("Hold fee")).otherwise(pl.lit("Package fee"))
-    return pl.when(pl.col("kind") == "overage").then(pl.col("metric").replace(titles)).otherwise(fee)
+    fee = pl.when(pl.col("kind") == LineKind.HOLD_FEE).then(pl.lit("Hold fee")).otherwise(pl.lit("Package fee"))
+    return pl.when(pl.col("kind") == LineKind.OVERAGE).then(pl.col("metric").replace(titles)).otherwise(fee)
 
 
 def _amount_text(column: str, catalogue: Catalogue) -> pl.Expr:

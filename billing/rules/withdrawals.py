@@ -4,6 +4,8 @@ from typing import Final
 
 import polars as pl
 
+from billing.model.codes import Channel, DecisionKind, DecisionReason, Outcome
+
 _COLUMNS: Final = ["request_id", "account_id", "at", "on", "kind", "package"]
 
 
@@ -26,13 +28,13 @@ def without_withdrawn(requests: pl.DataFrame, decided: pl.Series) -> tuple[pl.Da
         The requests without withdrawals and what they take back; and request_id, account_id, at, on, kind, package,
         outcome, reason of these.
     """
-    is_withdrawal = pl.col("kind") == "withdraw"
+    is_withdrawal = pl.col("kind") == DecisionKind.WITHDRAW
     others, asked = requests.filter(~is_withdrawal), requests.filter(is_withdrawal)
     of_account = others.select("account_id", withdraws="request_id", is_there=pl.lit(True))
     refusal = pl.coalesce(
-        pl.when(pl.col("channel") != "support").then(pl.lit("wrong_channel")),
-        pl.when(pl.col("is_there").is_null()).then(pl.lit("unknown_request")),
-        pl.when(pl.col("withdraws").is_in(decided.implode())).then(pl.lit("known_after_the_close")),
+        pl.when(pl.col("channel") != Channel.SUPPORT).then(pl.lit(DecisionReason.WRONG_CHANNEL)),
+        pl.when(pl.col("is_there").is_null()).then(pl.lit(DecisionReason.UNKNOWN_REQUEST)),
+        pl.when(pl.col("withdraws").is_in(decided.implode())).then(pl.lit(DecisionReason.KNOWN_AFTER_THE_CLOSE)),
     )
     judged = (
         asked.join(of_account, on=["account_id", "withdraws"], how="left", maintain_order="left")
@@ -44,7 +46,7 @@ def without_withdrawn(requests: pl.DataFrame, decided: pl.Series) -> tuple[pl.Da
         [
             judged.filter(pl.col("refusal").is_not_null()),
             judged.filter(pl.col("refusal").is_null()).with_columns(
-                refusal=pl.when(~is_first).then(pl.lit("already_withdrawn"))
+                refusal=pl.when(~is_first).then(pl.lit(DecisionReason.ALREADY_WITHDRAWN))
             ),
         ]
     )
@@ -54,11 +56,11 @@ def without_withdrawn(requests: pl.DataFrame, decided: pl.Series) -> tuple[pl.Da
         [
             judged.select(
                 *_COLUMNS,
-                outcome=pl.when(approved).then(pl.lit("approved")).otherwise(pl.lit("refused")),
-                reason=pl.col("refusal").fill_null("taken_back"),
+                outcome=pl.when(approved).then(pl.lit(Outcome.APPROVED)).otherwise(pl.lit(Outcome.REFUSED)),
+                reason=pl.col("refusal").fill_null(DecisionReason.TAKEN_BACK),
             ),
             others.join(withdrawn, on="request_id", how="semi").select(
-                *_COLUMNS, outcome=pl.lit("superseded"), reason=pl.lit("withdrawn")
+                *_COLUMNS, outcome=pl.lit(Outcome.SUPERSEDED), reason=pl.lit(DecisionReason.WITHDRAWN)
             ),
         ]
     )

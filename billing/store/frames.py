@@ -11,7 +11,7 @@ from billing.model.columns import Table
 from billing.store.files import write_file
 
 
-def write_frame(path: Path, frame: pl.DataFrame, table: Table, in_order: bool = False) -> bool:
+def write_frame(path: Path, frame: pl.DataFrame, table: Table, *, in_order: bool = False) -> bool:
     """Write a frame as the table's Parquet file: its columns, sorted by its key, with descriptions and statistics.
 
     Equal frames give equal bytes. See `write_file`.

@@ -10,17 +10,16 @@ import dagster as dg
 import polars as pl
 import pytest
 
-from assets import ingest
+from assets import documents, ingest
 from assets.resources import BillingHome
 from billing.documents.drafts import Drafts
 from billing.ingest import IngestOutcome
 from billing.model.tables import INGEST
-from billing.month import steps
 from billing.month.business import Business
 from billing.month.drafting import write_drafts
 from billing.rules.charges import month_charges
 from pipeline.definitions import defs
-from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show
+from tests.pipeline.outside import Landing, bill, bill_once, blank_files, blank_page, show
 
 DAY = {"dagster/asset_partition_range_start": "2026-01-25", "dagster/asset_partition_range_end": "2026-01-25"}
 
@@ -226,7 +225,7 @@ def test_nothing_is_issued_as_long_as_an_earlier_month_has_to_be_built_again(lan
 
 def interrupted_by(home: Path, check: str) -> None:
     """Billing ends with status 1, names the check, and has issued nothing."""
-    ended = bill(home, "2026-02", "2026-02-28")
+    ended = bill(home, "2026-02", "2026-02-28", dagster=True)
     assert ended.status == 1
     (message,) = [line for line in ended.messages.splitlines() if line.startswith("interrupted: ")]
     assert f"check {check} does not hold" in message
@@ -238,7 +237,7 @@ def interrupted_by(home: Path, check: str) -> None:
 @pytest.fixture
 def january(landing: Landing) -> Landing:
     """January billed; February is the month in which something goes wrong."""
-    assert bill(landing.root, "2026-01", "2026-01-31").status == 0
+    assert bill_once(landing.root, "2026-01", "2026-01-31").status == 0
     return landing
 
 
@@ -250,7 +249,7 @@ def test_an_amount_that_does_not_add_up_stops_the_month(january: Landing, monkey
         one_cent = pl.col("net") + pl.lit("0.01").str.to_decimal(scale=4)
         return Drafts(drafts.documents.with_columns(net=one_cent), drafts.lines, drafts.taxes)
 
-    monkeypatch.setattr(steps, "write_drafts", spoilt)
+    monkeypatch.setattr(documents, "write_drafts", spoilt)
     interrupted_by(january.root, "lines_add_up_to_documents")
 
 
@@ -266,7 +265,7 @@ def test_a_file_whose_rows_do_not_add_up_stops_before_any_month(
         return outcome
 
     monkeypatch.setattr(ingest, "ingest", spoilt)
-    ended = bill(landing.root, "2026-02", "2026-02-28")
+    ended = bill(landing.root, "2026-02", "2026-02-28", dagster=True)
     assert ended.status == 1
     assert "check every_row_is_counted_or_set_aside does not hold" in ended.messages
     assert show(landing.root, "documents") == []
@@ -274,7 +273,7 @@ def test_a_file_whose_rows_do_not_add_up_stops_before_any_month(
 
 def test_after_a_broken_check_the_next_run_issues_what_is_due(january: Landing) -> None:
     with mock.patch("billing.month.steps.month_charges", lambda rated: month_charges(rated).head(0)):
-        assert bill(january.root, "2026-02", "2026-02-28").status == 1
+        assert bill(january.root, "2026-02", "2026-02-28", dagster=True).status == 1
     assert bill(january.root, "2026-02", "2026-02-28").status == 0
     assert [row["total"] for row in show(january.root, "documents")] == ["99.00", "102.00"]
 

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -24,8 +25,10 @@ from unittest import mock
 
 from tests.sizes import sized
 
-KILLS = sized(usual=2, long=0)
+KILLS = sized(usual=1, long=0)
 """How many places are tried, spread over a run; 0 means every one."""
+EVERY = sized(usual=8, long=1)
+"""Of the homes from which places are chosen, one of how many is kept."""
 
 _FILES = {"os.rename", "os.remove", "os.mkdir", "os.link", "os.rmdir", "os.truncate"}
 _LANDING = ("landing",)
@@ -62,6 +65,7 @@ class Killer:
         *arguments: object,
         kill_at: int | None = None,
         kept: Path | None = None,
+        every: int = 1,
         register: str | None = None,
         records: bool = False,
     ) -> Died:
@@ -72,6 +76,8 @@ class Killer:
         kept
             A folder in which the home is kept as it is just before each write, by the number of the write, where it is
             another than before the last one; without its landing folder.
+        every
+            Keep only one of so many of these.
         register
             The URL of a register on a server; without it the register is in the home.
         records
@@ -82,6 +88,7 @@ class Killer:
             "arguments": [str(each) for each in arguments],
             "kill_at": kill_at,
             "kept": None if kept is None else str(kept),
+            "every": every,
             "register": register,
             "records": records,
         }
@@ -97,7 +104,9 @@ class Killer:
 
 
 def _serve() -> None:
-    import dagster  # noqa: F401 # loaded by the process that is forked, not by the tests
+    # loaded by the process that is forked, not by the tests
+    for name in ("alembic.command", "dagster", "dagster._core.storage.event_log", "sqlalchemy.dialects.sqlite"):
+        import_module(name)
 
     for line in sys.stdin:
         read, write = os.pipe()
@@ -115,7 +124,13 @@ def _serve() -> None:
 
 
 def _run(
-    arguments: list[str], kill_at: int | None, kept: str | None, register: str | None, records: bool, log: int
+    arguments: list[str],
+    kill_at: int | None,
+    kept: str | None,
+    every: int,
+    register: str | None,
+    records: bool,
+    log: int,
 ) -> None:
     """Run a command in this fork, and never return."""
     import sqlalchemy as sa  # as above
@@ -124,7 +139,7 @@ def _run(
     from tests.pipeline.outside import blank_page  # as above
     from tests.pipeline.plain_runs import plain_runs  # as above
 
-    count = 0
+    count = states = 0
     home = arguments[arguments.index("--home") + 1]
     seen: dict[str, tuple[int, ...]] | None = None
     is_keeping = False
@@ -133,14 +148,15 @@ def _run(
         return _LANDING if folder == home else ()
 
     def write(what: str) -> None:
-        nonlocal count, seen, is_keeping
+        nonlocal count, states, seen, is_keeping
         if count == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         os.write(log, (what.replace("\n", " ") + "\n").encode())
         if kept is not None:
             is_keeping = True
             found = _stamps(home)
-            if found != seen:
+            states += found != seen
+            if found != seen and states % every == 0:
                 shutil.copytree(home, Path(kept) / str(count), ignore=without_landing)
             seen, is_keeping = found, False
         count += 1

@@ -1,13 +1,13 @@
-"""What stands outside of the program: those who write the landing folder, and those who type commands."""
+"""What stands outside of the program: those who type commands, and those who write the landing folder."""
 
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -20,106 +20,15 @@ from click.testing import CliRunner
 from billing.ingest.landing import delivered_files
 from billing.ingest.state import delivery_label, read_state, stamp, write_state
 from billing.rendering import Job, RenderedFile
-from billing.starter import starter_catalogue
 from billing.store.home import Home
 from pipeline.cli import main
+from tests.landing import GB as GB
+from tests.landing import Landing as Landing
+from tests.landing import content_of as content_of
+from tests.landing import event as event
 from tests.pipeline.plain_runs import plain_runs
 
-ACCOUNT_HEADER = (
-    "account_id,name,email,address_line1,address_line2,city,region,postal_code,country,tax_id,tax_exempt,locale"
-)
-GB = 10**9
-
 Row = dict[str, Any]
-
-
-@dataclass
-class Landing:
-    """A billing home whose landing folder is filled by hand, file by file."""
-
-    root: Path
-    catalogue: str = field(default_factory=starter_catalogue)
-    written: int = 0
-
-    def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "catalogue.yaml").write_text(self.catalogue)
-        (self.folder / "accounts.csv").write_text(f"{ACCOUNT_HEADER}\n")
-
-    @property
-    def folder(self) -> Path:
-        return self.root / "landing"
-
-    def account(self, name: str, *, country: str = "US", tax_id: str = "") -> None:
-        with (self.folder / "accounts.csv").open("a") as file:
-            address = f"billing@{name}.example.com,1 Example Street,,Springfield,,00000"
-            file.write(f"{name},{name.title()} Inc.,{address},{country},{tax_id},,\n")
-
-    def request(self, account: str, kind: str, at: str, channel: str = "support", **members: str | int) -> str:
-        self.written += 1
-        request_id = f"request-{self.written}"
-        request = {"request_id": request_id, "account_id": account, "at": at, "kind": kind, "channel": channel}
-        self._append("requests.jsonl", json.dumps(request | members))
-        return request_id
-
-    def customer(self, name: str, package: str = "starter", on: str = "2026-01-10", **members: str | int) -> None:
-        """An account that buys a package at nine in the morning."""
-        self.account(name)
-        self.request(name, "subscribe", f"{on}T09:00:00Z", "self_service", package=package, **members)
-
-    def pay(self, account: str, document: str, amount: str, at: str, status: str = "succeeded") -> None:
-        self.written += 1
-        payment = {"payment_id": f"payment-{self.written}", "account_id": account, "document": document, "at": at}
-        self._append("payments.jsonl", json.dumps(payment | {"amount": amount, "currency": "USD", "status": status}))
-
-    def use(
-        self,
-        account: str,
-        on: str = "2026-01-20",
-        *,
-        leads: int = 0,
-        emails: int = 0,
-        bytes: int = 0,  # the event's own word
-        domains: int = 0,
-        delivered: str | None = None,
-    ) -> None:
-        """Usage at noon of a day, delivered the same day unless said otherwise."""
-        for type_, member, value in (
-            ("leads.changed", "delta", leads),
-            ("email.sent", "count", emails),
-            ("bandwidth.served", "bytes", bytes),
-            ("domains.changed", "delta", domains),
-        ):
-            if value:
-                self.written += 1
-                text = event(f"event-{self.written}", account, type_, {member: value}, f"{on}T12:00:00Z")
-                self.deliver([text], delivered or on)
-
-    def deliver(self, rows: Iterable[str], day: str, name: str = "usage.jsonl") -> Path:
-        """Append rows to a file of a delivery day."""
-        self._append(f"usage/{day}/{name}", *rows)
-        return self.folder / "usage" / day / name
-
-    def _append(self, name: str, *rows: str) -> None:
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a") as file:
-            file.writelines(f"{row}\n" for row in rows)
-
-
-def event(id_: str, account: str, type_: str, data: Mapping[str, object], time: str) -> str:
-    """A usage event as one line of CloudEvents JSON."""
-    return json.dumps(
-        {
-            "specversion": "1.0",
-            "id": id_,
-            "source": "/app",
-            "type": type_,
-            "subject": account,
-            "time": time,
-            "data": data,
-        }
-    )
 
 
 @dataclass(frozen=True)
@@ -224,15 +133,6 @@ def show(home: Path, table: str, *arguments: str, **wanted: object) -> list[Row]
 def one(rows: list[Row]) -> Row:
     (row,) = rows
     return row
-
-
-def content_of(home: Path) -> dict[str, str]:
-    """The hash of every file of a home, Dagster's own records left out."""
-    return {
-        path.relative_to(home).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(home.rglob("*"))
-        if path.is_file() and ".dagster" not in path.parts
-    }
 
 
 def total_of(rows: Iterable[Row], column: str = "amount") -> Decimal:

@@ -11,6 +11,7 @@ import pytest
 from billing.month.business import Business
 from billing.month.correctable import months_to_correct
 from billing.month.issuing import issue_notes
+from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Ended, Landing, Row, bill, bill_once, content_of, one, overage, show
 
 REASON = "The mail log of January came late."
@@ -108,7 +109,7 @@ def test_where_there_is_nothing_to_correct_the_months_that_differ_are_named(
 def test_what_is_corrected_is_not_billed_again(business: Landing, tmp_path: Path) -> None:
     deliver_late(business)
     correct(tmp_path, "2026-02", "2026-02-21")
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill_by_steps(tmp_path, "2026-03", "2026-03-15")
     assert show(tmp_path, "lines", kind="prior_cycle") == []
     assert one(show(tmp_path, "documents", account_id="late", billing_date="2026-03-10"))["net"] == "99.00"
 
@@ -169,14 +170,14 @@ def test_a_price_that_was_wrong_is_credited_on_every_document_of_the_month(busin
         ("CN-2026-000003", "2026-01-10", "-10.00"),
         ("CN-2026-000004", "2026-01-10", "-10.00"),
     ]
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill_by_steps(tmp_path, "2026-03", "2026-03-15")
     assert {row["net"] for row in show(tmp_path, "documents", billing_date="2026-03-10")} == {"89.00"}
 
 
 def test_a_refund_after_a_correction_pays_back_the_fee_as_corrected(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme")
-    bill(tmp_path, "2026-01", "2026-01-15")
+    bill_by_steps(tmp_path, "2026-01", "2026-01-15")
     catalogue = landing.folder / "catalogue.yaml"
     catalogue.write_text(catalogue.read_text().replace('"99.00"', '"89.00"'))
     assert one(notes(correct(tmp_path, "2026-01", "2026-01-16", "--format", "json")))["net"] == "-10.00"
@@ -195,10 +196,10 @@ def test_where_no_document_was_issued_the_difference_waits_for_the_next_one(tmp_
     landing.customer("acme")
     # cancelled in time: nothing is due on 2026-03-10
     landing.request("acme", "cancel", "2026-02-20T10:00:00Z", "email")
-    bill(tmp_path, "2026-03", "2026-03-15")
+    bill_by_steps(tmp_path, "2026-03", "2026-03-15")
     landing.use("acme", "2026-02-15", emails=16_000, delivered="2026-03-20")
     assert notes(correct(tmp_path, "2026-03", "2026-03-21", "--format", "json")) == []
-    bill(tmp_path, "2026-04", "2026-04-15")
+    bill_by_steps(tmp_path, "2026-04", "2026-04-15")
     assert one(show(tmp_path, "documents", billing_date="2026-04-10"))["net"] == "3.00"
 
 
@@ -266,7 +267,7 @@ def test_a_reason_must_be_fit_to_print(business: Landing, tmp_path: Path, reason
 def test_documents_of_a_subscription_that_a_late_request_undid_are_credited(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme", on="2026-02-05")
-    bill(tmp_path, "2026-02", "2026-02-15")
+    bill_by_steps(tmp_path, "2026-02", "2026-02-15")
     # it becomes known that the account had bought on 2026-01-20: the later purchase was none
     landing.request("acme", "subscribe", "2026-01-20T09:00:00Z", "self_service", package="starter")
     bill(tmp_path, "2026-03", "2026-03-25")

@@ -13,7 +13,7 @@ from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import Server, register_rows
 from tests.sizes import sized
 
-FAULTS = sized(usual=40, long=0)
+FAULTS = sized(usual=24, long=0)
 """How many calls fail, spread over a run, and an eighth as many of a server; 0 means every one."""
 
 
@@ -76,10 +76,7 @@ def test_whichever_call_fails_the_next_run_completes_it(
         shutil.copytree(prepared, home)
         with counted_calls(home, fails) as calls:
             status, messages = ended(lambda home=home: run(home), capsys)  # type: ignore[misc] # bound on purpose
-        is_made = fails <= len(calls.made)
-        # on a busy machine a run was seen to make fewer calls than the first: its last ones are not there to fail
-        assert is_made or fails > len(whole.made) - 10, f"only {len(calls.made)} of {len(whole.made)} calls were made"
-        failed = f"call {fails}: {calls.made[fails - 1] if is_made else 'not made'}"
+        failed = f"call {fails}: {calls.made[fails - 1]}"
         check_end(status, messages, failed)
         run(home)
         left = what_is_left(home)

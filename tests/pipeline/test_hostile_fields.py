@@ -1,7 +1,7 @@
 """Whatever one account's rows hold: no traceback, every other account gets the same bytes, and what counts is escaped.
 
 The hostile fields stand in one home, each at an account of its own: a third of them, each field and each value among
-them. `HOSTILE=0` takes all of them, draws every document, and bills each file alone.
+them. `pytest --long` takes all of them, draws every document, and bills each file alone.
 """
 
 import csv
@@ -251,7 +251,7 @@ def test_hostile_fields_change_no_byte_of_another_account_and_are_escaped(
     assert [found for text in pages for found in re.findall(MARKUP, text)] == []
 
 
-@pytest.mark.skipif(not EVERY, reason="each file alone: HOSTILE=0")
+@pytest.mark.skipif(not EVERY, reason="each file alone: pytest --long")
 @pytest.mark.parametrize("file", FILES)
 def test_hostile_fields_of_one_file_change_nothing_of_another_account(
     tmp_path: Path, undisturbed: dict[str, object], file: str

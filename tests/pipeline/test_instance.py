@@ -79,7 +79,7 @@ def test_records_whose_making_is_killed_at_any_write_are_made_whole_by_the_next(
         killer.run(*command, records=True, kept=kept, kill_at=settings + 3)
     places = sorted(int(path.name) for path in kept.iterdir())
     assert len(places) > 50
-    for place in (places[each] for each in spread(len(places), KILLS)):
+    for place in (places[each] for each in spread(len(places), 2 * KILLS)):
         shutil.copytree(kept / str(place), again)
         with mock.patch.dict(os.environ):
             os.environ.pop("DAGSTER_HOME", None)

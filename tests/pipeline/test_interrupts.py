@@ -53,7 +53,7 @@ def test_the_keyboard_ends_a_run_with_one_message(tmp_path: Path, where: str) ->
     for name in ("acme", "beta"):
         landing.customer(name)
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE", "DAGSTER"))}
-    arguments = ["bill", "2026-06", "--as-of", "2026-06-15", "--home", str(tmp_path)]
+    arguments = ["bill", "2026-03", "--as-of", "2026-03-15", "--home", str(tmp_path)]
     ended = subprocess.run(
         [sys.executable, "-c", f"where = {where!r}{PRESS}", *arguments],
         env=environment,
@@ -66,7 +66,7 @@ def test_the_keyboard_ends_a_run_with_one_message(tmp_path: Path, where: str) ->
     assert (ended.returncode, "Traceback" in ended.stderr) == (1, False), ended.stderr
     assert ended.stderr.count("interrupted") == 1, ended.stderr
     # it stopped there
-    assert {row["billing_month"] for row in show(tmp_path, "documents")} < {f"2026-0{month}" for month in range(1, 7)}
-    assert bill(tmp_path, "2026-06", "2026-06-15").status == 0
-    assert len(show(tmp_path, "documents")) == 12
+    assert {row["billing_month"] for row in show(tmp_path, "documents")} < {"2026-01", "2026-02", "2026-03"}
+    assert bill(tmp_path, "2026-03", "2026-03-15").status == 0
+    assert len(show(tmp_path, "documents")) == 6
     assert overage("verify", "--home", tmp_path).output == ""

@@ -14,10 +14,10 @@ from billing.month.recorded_inputs.usage import RECORD
 from billing.store.files import file_hash
 from pipeline.definitions import defs
 from tests.by_steps import bill_by_steps
-from tests.pipeline.killing import KILLS, Killer
+from tests.pipeline.killing import EVERY, KILLS, Killer
 from tests.pipeline.outside import Landing, bill, bill_once, blank_files, blank_page, content_of, event, overage
 from tests.postgresql import Server, register_rows
-from tests.sizes import spread
+from tests.sizes import sized, spread
 
 Command = tuple[str, ...]
 BILL = ("bill", "2026-03", "--as-of", "2026-03-15")
@@ -136,11 +136,13 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path
     home, kept = tmp_path / "home", tmp_path / "kept"
     arguments = (*STORIES[story](home), "--home", home)
     with Killer() as killer:
-        done = killer.run(*arguments, kept=kept)
+        done = killer.run(*arguments, kept=kept, every=EVERY)
     assert done.status == 0
     wanted = facts(home)
     places = sorted(int(path.name) for path in kept.iterdir())
-    for place in (places[each] for each in spread(len(places), KILLS)):
+    # in a usual run each story is killed at another part of its way
+    part = (2 * list(STORIES).index(story) + 1) * len(places) // (2 * len(STORIES))
+    for place in sized(usual=[places[part]], long=places):
         put_back(home, kept / str(place))
         ended = overage(*arguments)
         assert ended.status == 0, f"killed just before write {place}: {done.writes[place]}: {ended.messages}"
@@ -149,7 +151,8 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path
 
 def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(tmp_path: Path) -> None:
     start, kept = tmp_path / "start", tmp_path / "kept"
-    arguments = late_delivery(start)
+    business(start)
+    arguments = ("bill", "2026-01", "--as-of", "2026-01-31")
     killed = shutil.copytree(start, tmp_path / "killed")
     with Killer() as killer:
         writes = killer.run(*arguments, "--home", start, kept=kept).writes
@@ -175,7 +178,7 @@ def test_what_dagster_retries_of_a_run_that_was_killed_while_it_issued_is_done_t
     first, last = writes.index("commit", inserted), writes.index("os.mkdir /reports")
     places = [place for place in sorted(int(path.name) for path in kept.iterdir()) if first < place <= last]
     assert len(places) > 10
-    for place in (places[each] for each in spread(len(places), KILLS)):
+    for place in (places[each] for each in spread(len(places), 2 * KILLS)):
         put_back(home, kept / str(place))
         with (
             mock.patch("billing.month.pdf_files.render_files", blank_files),
@@ -236,7 +239,7 @@ def test_a_home_whose_making_is_killed_is_made_by_the_next(tmp_path: Path, comma
         done = killer.run(*arguments(undisturbed))
         assert done.status == 0
         wanted = content_of(undisturbed)
-        step = max(1, len(done.writes) // (2 * KILLS)) if KILLS else 1
+        step = max(1, len(done.writes) // (4 * KILLS)) if KILLS else 1
         for place in range(len(done.writes) - 1, -1, -step):
             home = tmp_path / str(place)
             assert killer.run(*arguments(home), kill_at=place).status is None

@@ -160,3 +160,15 @@ def test_a_lake_that_is_gone_is_not_taken_for_lost_deliveries(tmp_path: Path) ->
     words = "the lake lacks 2 delivered files, which `overage bill` reads again; of what is left 0 events add up to 0"
     assert (status, words in said) == (0, True), said
     assert "neither in landing" not in command(landing, "verify")[1]
+
+
+def test_an_early_month_billed_without_the_lake_names_the_later_month_that_has_to_be_billed(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    for month, day in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
+        bill_by_steps(landing.root, month, day)
+    shutil.rmtree(landing.root / "lake")
+    ended = bill(landing.root, "2026-01", "2026-02-28")
+    assert ended.status == 1
+    assert "bill 2026-02 again" in ended.messages and "billing.model" not in ended.messages, ended.messages
+    assert bill(landing.root, "2026-02", "2026-02-28").messages.endswith("0 documents issued\n")

@@ -14,7 +14,6 @@ from billing.month.business import Business
 from billing.rendering import draw_page
 from billing.reports.month_report import MonthReport, month_report
 from billing.reports.month_report_page import report_page
-from billing.reports.svg_charts import bars, columns, flows
 from billing.sample import write_sample
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show, total_of
@@ -148,18 +147,6 @@ def test_no_customer_is_named_on_any_page_and_no_page_is_heavy(tmp_path: Path, m
                 assert not [secret for secret in secrets if secret in text]
                 seen += 1
     assert seen > 60
-
-
-def test_charts_escape_what_they_are_given() -> None:
-    drawn = [
-        bars("<title>", ["<label>"], [Decimal(1)]),
-        columns("<title>", ["<1>"], [2], [1], "<late>"),
-        flows("<title>", {("<a>", "b"): 1}, ["<a>", "b"]),
-    ]
-    for svg in drawn:
-        assert "<title>" not in svg.replace("<tspan", "")
-        assert "&lt;title&gt;" in svg
-        assert "<label>" not in svg
 
 
 def test_a_yearly_customer_is_one_in_the_months_without_a_fee(tmp_path: Path) -> None:

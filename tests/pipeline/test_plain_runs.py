@@ -1,4 +1,4 @@
-"""What tests call in place of Dagster does what Dagster does: the same files, messages and exit status."""
+"""What tests do in place of Dagster and of billing again leaves the same: files, messages and exit status."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 from billing.model.errors import RefusedError
 from billing.rules.charges import month_charges
-from tests.pipeline.outside import Ended, Landing, bill, content_of, overage
+from tests.pipeline.outside import Ended, Landing, bill, bill_once, content_of, overage
 
 BOTH = (True, False)
 
@@ -19,7 +19,7 @@ def said(ended: Ended, home: Path) -> tuple[int, str]:
 
 def facts(home: Path) -> dict[str, str]:
     """Every file but those that hold when they were written."""
-    own = ("register.db", "lake/ingest_state.json", "drafted_from.txt")
+    own = ("register.db", "lake/ingest_state.json", "drafted.json")
     return {name: found for name, found in content_of(home).items() if not name.endswith(own)}
 
 
@@ -81,7 +81,22 @@ def test_a_run_that_fails_is_told_the_same_with_and_without_dagster(
     for dagster in BOTH:
         home = tmp_path / str(dagster)
         landing_at(home)
-        told[dagster], made[dagster] = said(bill(home, "2026-02", "2026-02-15", dagster=dagster), home), facts(home)
+        told[dagster], made[dagster] = said(bill(home, "2026-01", "2026-01-31", dagster=dagster), home), facts(home)
     assert told[True] == told[False]
     assert told[True][0] == 1
     assert made[True] == made[False]
+
+
+def test_a_home_that_is_copied_goes_on_as_the_one_that_was_billed(tmp_path: Path) -> None:
+    told, made = {}, {}
+    for name in ("billed", "copied"):
+        home = tmp_path / name
+        landing = landing_at(home)
+        first = bill_once(home, "2026-01", "2026-01-31")
+        again = bill(home, "2026-01", "2026-01-31")
+        assert "nothing moved" in again.messages
+        landing.use("bolt", "2026-01-26", emails=2_000, delivered="2026-02-03")
+        ended = [first, again, bill(home, "2026-02", "2026-02-15")]
+        told[name], made[name] = [said(each, home) for each in ended], facts(home)
+    assert told["billed"] == told["copied"]
+    assert made["billed"] == made["copied"]

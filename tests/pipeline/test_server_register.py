@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from tests.pipeline.outside import Landing, bill, content_of, overage
 from tests.postgresql import Server, register_rows
+from tests.sizes import sized
 
 COMMAND = [sys.executable, "-c", "from pipeline.cli import main; main()"]
 
@@ -78,8 +79,14 @@ def test_a_server_that_vanishes_interrupts_the_run_and_a_second_one_completes_it
     assert [row[0] for row in register_rows(url)["documents"]] == [f"INV-2026-00000{place}" for place in range(1, 7)]
 
 
-@pytest.mark.parametrize("on_a_server", [False, True])
-@pytest.mark.parametrize("months", [("2026-02", "2026-02"), ("2026-01", "2026-02")])
+# each of the two places and each of the two pairs of months; in a long run all of them with each other
+@pytest.mark.parametrize(
+    ("on_a_server", "months"),
+    sized(
+        usual=[(False, ("2026-02", "2026-02")), (True, ("2026-01", "2026-02"))],
+        long=[(place, ("2026-0" + first, "2026-02")) for place in (False, True) for first in "12"],
+    ),
+)
 def test_runs_that_are_started_together_issue_once(
     landing: Landing, request: pytest.FixtureRequest, on_a_server: bool, months: tuple[str, str]
 ) -> None:

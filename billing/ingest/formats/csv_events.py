@@ -67,10 +67,10 @@ def csv_chunks(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
             pl.concat([open_record, frame.select("row", "text", "broken")]), limits.longest_record, last=False
         )
         letters = "any" if was_open or not is_ascii else _letters(block, lines)
-        yield _csv_columns(records, header, places, is_finished or len(open_record) > 0, letters)
+        yield _csv_columns(records, header, places, is_finished=is_finished or len(open_record) > 0, letters=letters)
     if header is not None:
         records, _ = _records(open_record, limits.longest_record, last=True)
-        yield _csv_columns(records, header, places, is_finished)
+        yield _csv_columns(records, header, places, is_finished=is_finished)
 
 
 def _with_newlines(content: Content) -> BinaryIO:
@@ -111,7 +111,7 @@ def _no_lines() -> pl.DataFrame:
     return pl.DataFrame(schema={"row": pl.Int64, "text": pl.String, "broken": pl.Boolean})
 
 
-def _records(frame: pl.DataFrame, longest: int, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _records(frame: pl.DataFrame, longest: int, *, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Join the lines of multi-line records; also returns the lines of a record still open at the end.
 
     Returns
@@ -142,7 +142,7 @@ def _records(frame: pl.DataFrame, longest: int, last: bool) -> tuple[pl.DataFram
             broken = frame["broken"].to_list()
             for start, text in joined.items():
                 broken[start] = any(broken[start : start + text.count("\n") + 1])
-            keep = pl.Series([True]).new_from_index(0, len(frame)).scatter(drop, False)
+            keep = pl.Series([True]).new_from_index(0, len(frame)).scatter(drop, values=False)
             texts = frame["text"].scatter(list(joined), list(joined.values()))
             frame = frame.with_columns(texts, pl.Series("broken", broken, dtype=pl.Boolean)).filter(keep)
     return frame.filter(pl.col("text").str.contains(_FILLED)), rest
@@ -195,7 +195,7 @@ def _split(record: str) -> list[str] | str:
 
 
 def _csv_columns(
-    records: pl.DataFrame, header: Sequence[str], places: dict[str, int], is_finished: bool, letters: Letters = "any"
+    records: pl.DataFrame, header: Sequence[str], places: dict[str, int], *, is_finished: bool, letters: Letters = "any"
 ) -> Chunk:
     commas = records["text"].str.count_matches(",", literal=True)
     quoted = records["text"].str.contains('"', literal=True) | records["text"].str.contains("[\r\0]")
@@ -221,7 +221,7 @@ def _csv_columns(
 def _parse_one_by_one(others: pl.DataFrame, columns: Mapping[str, int], count: int) -> pl.DataFrame:
     """Parse records one by one: those with quotation marks, and malformed ones."""
     found = [
-        _fields_or_fault(text, broken, count)
+        _fields_or_fault(text, broken=broken, count=count)
         for text, broken in zip(others["text"].to_list(), others["broken"].to_list(), strict=True)
     ]
     good = [fields if isinstance(fields, list) else None for fields in found]
@@ -235,7 +235,7 @@ def _parse_one_by_one(others: pl.DataFrame, columns: Mapping[str, int], count: i
     )
 
 
-def _fields_or_fault(text: str, broken: bool, count: int) -> list[str] | str:
+def _fields_or_fault(text: str, *, broken: bool, count: int) -> list[str] | str:
     """The fields of a record, or its fault description."""
     if broken:
         return "row: found bytes that are no UTF-8, expected text"

@@ -58,4 +58,4 @@ def value_as_read_before(rows: pl.DataFrame, types: EventTypes, before: EventTyp
         .otherwise(pl.lit(None, pl.String))
         .alias(column)
         for column in sorted(columns)
-    ).with_columns(pl.when(~pl.col("type").is_in(list(meant)).fill_null(False)).then(value).alias(FLAT_VALUE))
+    ).with_columns(pl.when(~pl.col("type").is_in(list(meant)).fill_null(value=False)).then(value).alias(FLAT_VALUE))

@@ -7,10 +7,11 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from billing.model.codes import RejectReason
 from billing.model.columns import INSTANT
 
-WITHOUT_ZONE: Final = "time_without_zone"
-INVALID: Final = "invalid_time"
+WITHOUT_ZONE: Final = RejectReason.TIME_WITHOUT_ZONE.value
+INVALID: Final = RejectReason.INVALID_TIME.value
 
 # Check the shape first: Polars wraps silently outside 1678 to 2262, and accepts signs and surrounding space.
 _SHAPE: Final = (
@@ -97,7 +98,7 @@ def _usual_instants(texts: pl.Series) -> pl.Series | None:
 
 def _instants_of_any_form(texts: pl.Series) -> pl.DataFrame:
     frame = texts.to_frame("text")
-    shaped = frame.select(_TEXT.str.contains(_SHAPE).fill_null(False)).to_series()
+    shaped = frame.select(_TEXT.str.contains(_SHAPE).fill_null(value=False)).to_series()
     well_formed = texts
     if not shaped.all():
         others = (~shaped).arg_true()

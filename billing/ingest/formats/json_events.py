@@ -326,7 +326,7 @@ class _Decoder:
             *(_field_at(path).alias(name) for name, path in self.columns),
             same=(root.field(_LINE) == pl.col("row").cast(pl.String)),
         )
-        return decoded.drop("same") if decoded["same"].fill_null(False).all() else None
+        return decoded.drop("same") if decoded["same"].fill_null(value=False).all() else None
 
     def _schema(self) -> Mapping[str, type[pl.DataType]]:
         return {"row": pl.Int64, "unparseable": pl.Boolean} | {name: pl.String for name, _ in self.columns}

@@ -110,7 +110,7 @@ def _record_lines(content: Content, longest: int) -> Iterator[bytes]:
             found = _value(text, place)
             end = found.end
             if end is None:
-                end = _end_of_broken(text, place, found, is_last)
+                end = _end_of_broken(text, place, found, is_last=is_last)
                 if end is None:
                     break
                 if end == len(text):
@@ -132,7 +132,7 @@ def _record_lines(content: Content, longest: int) -> Iterator[bytes]:
         yield _ENDS_INSIDE
 
 
-def _end_of_broken(text: str, start: int, found: _Found, is_last: bool) -> int | None:
+def _end_of_broken(text: str, start: int, found: _Found, *, is_last: bool) -> int | None:
     """End of a malformed record; None when more text is needed to find it.
 
     It ends where the next record seems to start, so that the error affects no other record.

@@ -97,7 +97,7 @@ class LineLayout:
     def matches(self) -> pl.Expr:
         """Whether a line split at commas (`cut_lines`) has this layout, assuming that `quotes` and `commas` match."""
         return pl.all_horizontal(field.matches(_column(place)) for place, field in enumerate(self.fields)).fill_null(
-            False
+            value=False
         )
 
     def places_of(self, path: tuple[str, ...]) -> list[int]:
@@ -220,7 +220,7 @@ class _Reader:
             self.tokens.append((piece, found.group()))
             position = found.end()
 
-    def _object(self, path: tuple[str, ...], free_names: bool) -> None:
+    def _object(self, path: tuple[str, ...], *, free_names: bool) -> None:
         names: set[str] = set()
         self._take("{")
         while True:

@@ -139,7 +139,7 @@ def _of_plain_type(column: pa.ChunkedArray) -> pa.ChunkedArray:
         raw = pl.Series(pl.from_arrow(column.cast(pa.large_binary())))
         if kind.byte_width != 16:
             return pa.chunked_array([_decoded(raw).to_arrow()])
-        return pa.chunked_array([_hexadecimal(raw, is_uuid).to_arrow()])
+        return pa.chunked_array([_hexadecimal(raw, is_uuid=is_uuid).to_arrow()])
     return column
 
 
@@ -160,7 +160,7 @@ def _decoded(raw: pl.Series, instead: Callable[[bytes], str | None] = lambda _: 
         return pl.Series(raw.name, map(text, raw.to_list()), dtype=pl.String)
 
 
-def _hexadecimal(raw: pl.Series, is_uuid: bool) -> pl.Series:
+def _hexadecimal(raw: pl.Series, *, is_uuid: bool) -> pl.Series:
     digits = raw.bin.encode("hex")
     if not is_uuid:
         return digits
@@ -177,7 +177,7 @@ def _is_wide_decimal(kind: pa.DataType) -> bool:
 
 def _plain_numbers(texts: pl.Series) -> pl.Series:
     """Expand exponents: 1e16 becomes 10000000000000000."""
-    shifted = texts.str.contains(r"^-?[0-9.]+[eE][+-]?[0-9]{1,3}$").fill_null(False)
+    shifted = texts.str.contains(r"^-?[0-9.]+[eE][+-]?[0-9]{1,3}$").fill_null(value=False)
     if shifted.any():
         plain = [f"{Decimal(text):f}" for text in texts.filter(shifted).to_list()]
         texts = texts.scatter(shifted.arg_true(), plain)
@@ -245,17 +245,17 @@ def _encodable_values(column: pa.ChunkedArray, wanted: pl.Series) -> pl.Series:
     return _decoded(series, bytes.hex) if series.dtype == pl.Binary else series
 
 
-def _is_encodable(kind: pa.DataType, nested: bool = False) -> bool:
+def _is_encodable(kind: pa.DataType, *, nested: bool = False) -> bool:
     """Whether Polars can read a column of this type and encode it as JSON."""
     if isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind) or _is_wide_decimal(kind):
         return False
     if pa.types.is_struct(kind):
         fields = [kind.field(place) for place in range(kind.num_fields)]
         return len({field.name for field in fields}) == len(fields) and all(
-            _is_encodable(field.type, True) for field in fields
+            _is_encodable(field.type, nested=True) for field in fields
         )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _is_encodable(kind.value_type, True)
+        return _is_encodable(kind.value_type, nested=True)
     if pa.types.is_dictionary(kind):
         return not nested and _is_text(kind.value_type)
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):

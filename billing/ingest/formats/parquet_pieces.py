@@ -20,7 +20,7 @@ _ENCODINGS: Final = {"row": "DELTA_BINARY_PACKED", "time": "DELTA_BINARY_PACKED"
 
 
 def write_row_groups(
-    path: Path, frames: Iterable[pl.DataFrame], metadata: Mapping[str, str], statistics: bool = False
+    path: Path, frames: Iterable[pl.DataFrame], metadata: Mapping[str, str], *, statistics: bool = False
 ) -> None:
     """Write frames of one schema as a Parquet file, one row group each; empty frames are left out.
 

@@ -18,6 +18,7 @@ from billing import __version__
 from billing.ingest import events_digest
 from billing.ingest.state import state_path
 from billing.model.calendar import first_day, month_of, months_after, months_between
+from billing.model.codes import ParkedReason
 from billing.model.columns import Table
 from billing.model.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, PARKED
 from billing.month.business import Business
@@ -26,8 +27,6 @@ from billing.month.lost_deliveries import losses_that_stand
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.month.steps import event_months
 from billing.month.true_ups import approved_refunds
-from billing.rules.charges import OUT_OF_RANGE
-from billing.rules.missing_accounts import CONTRADICTION
 from billing.store.files import file_hash
 from billing.store.frames import read_frame
 
@@ -173,7 +172,7 @@ def record_when_complete(business: Business, month: str) -> bool:
 def record_month(business: Business, month: str) -> None:
     """Remember what the month was built from, once everything in it is written."""
     parked = read_frame(business.home.partition(PARKED, month), PARKED, ["reason"])
-    found = {"contradictions": str(int((parked["reason"] == CONTRADICTION).sum()))}
+    found = {"contradictions": str(int((parked["reason"] == ParkedReason.CONTRADICTION).sum()))}
     write_record(_path(business, month), Record(month_inputs(business, month) | found))
 
 
@@ -217,7 +216,7 @@ def _refunds_of(business: Business, month: str) -> pl.DataFrame:
 def _parked_no_more(business: Business, month: str) -> str:
     """How many accounts the month's tables leave out as parked that are not parked any more, or for another reason."""
     found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason", "detail"])
-    standing = found.filter(~pl.col("reason").is_in([CONTRADICTION, OUT_OF_RANGE]))
+    standing = found.filter(~pl.col("reason").is_in([ParkedReason.CONTRADICTION, ParkedReason.QUANTITY_OUT_OF_RANGE]))
     return str(standing.join(business.parked_in(month), on=standing.columns, how="anti").height)
 
 

@@ -18,6 +18,7 @@ from billing.ingest.state import read_state
 from billing.inputs.accounts import ACCOUNT_COLUMNS
 from billing.inputs.requests import REQUEST_MEMBERS
 from billing.model.catalogue import Agreement, Terms
+from billing.model.codes import LineKind
 from billing.month.business import Business
 from billing.store.files import remove_file, write_file
 from billing.store.home import Home
@@ -221,8 +222,8 @@ def part_of(due_kind: str, metric: str | None) -> str:
 def _terms(terms: Terms | Agreement) -> dict[str, object]:
     """Their parts, as `part_of` names them."""
     metrics = sorted({*terms.allowances, *terms.overage})
-    return {part_of("package_fee", None): (terms.monthly, terms.yearly)} | {
-        part_of("overage", metric): [each.get(metric, "as it is") for each in (terms.allowances, terms.overage)]
+    return {part_of(LineKind.PACKAGE_FEE, None): (terms.monthly, terms.yearly)} | {
+        part_of(LineKind.OVERAGE, metric): [each.get(metric, "as it is") for each in (terms.allowances, terms.overage)]
         for metric in metrics
     }
 
@@ -240,12 +241,12 @@ def _as_parts(parts: Mapping[str, object], since: date | None = None) -> str:
 
 def _is_of_an_earlier_version(column: str) -> pl.Expr:
     """Whether a content of the catalogue was recorded before Overage told its parts apart."""
-    return (pl.col(column).is_not_null() & ~pl.col(column).str.starts_with(_PARTED)).fill_null(False)
+    return (pl.col(column).is_not_null() & ~pl.col(column).str.starts_with(_PARTED)).fill_null(value=False)
 
 
 def _is_comparable() -> pl.Expr:
     """What an earlier version has recorded of a version of the catalogue says nothing of what it is now."""
-    is_parted = pl.col("now").str.starts_with(_PARTED).fill_null(False)
+    is_parted = pl.col("now").str.starts_with(_PARTED).fill_null(value=False)
     return ~((pl.col("kind") == "catalogue") & is_parted & _is_of_an_earlier_version("before"))
 
 
@@ -299,7 +300,7 @@ def _catalogue(business: Business) -> pl.DataFrame:
         }
         for agreement in catalogue.agreements
     ]
-    metrics = {part_of("overage", metric.name): metric for metric in catalogue.metrics}
+    metrics = {part_of(LineKind.OVERAGE, metric.name): metric for metric in catalogue.metrics}
     common = [
         {"key": "metrics", "content": _as_parts(metrics)},
         {"key": "policy", "content": repr(catalogue.policy)},

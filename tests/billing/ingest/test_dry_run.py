@@ -13,7 +13,9 @@ from tests.billing.ingest.small_business import Business, line
 
 def tried(business: Business, every_row: bool = False) -> list[str]:
     rules = Rules.of(business.metrics, pl.Series(sorted(business.accounts)), business.time_zone, business.lateness_days)
-    return trying.usage_that_would_be_set_aside(business.home, delivered_files(business.home, None), rules, every_row)
+    return trying.usage_that_would_be_set_aside(
+        business.home, delivered_files(business.home, None), rules, every_row=every_row
+    )
 
 
 def test_every_reason_is_told_with_its_rows_and_what_was_found_first(business: Business) -> None:

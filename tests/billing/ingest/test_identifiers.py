@@ -59,7 +59,7 @@ def content(whole: bytes) -> Content:
 
 
 def found(pieces: Iterator[Chunk], flat: bool) -> list[tuple[str | None, str | None, str | None]]:
-    rows = pl.concat([set_aside(piece, TYPES, flat) for piece in pieces])
+    rows = pl.concat([set_aside(chunk, TYPES, flat=flat) for chunk in pieces])
     return rows.select(pl.col("id", "subject").replace({"": None}), "reason").rows()
 
 

@@ -65,7 +65,7 @@ def test_a_panic_of_a_library_concerns_the_file_that_it_was_reading(
     def panics(piece: Chunk, types: EventTypes, flat: bool) -> pl.DataFrame:
         if "panics" in piece.fields["id"]:
             raise pl.exceptions.PanicException("not implemented: Decimal256")
-        return set_aside(piece, types, flat)
+        return set_aside(piece, types, flat=flat)
 
     monkeypatch.setattr(parsed_files, "set_aside", panics)
     business.deliver(line("panics"), name="a.jsonl")

@@ -13,7 +13,7 @@ from billing.month.scratch_copy import bring_up_to_date
 from billing.month.steps import ingest_usage
 from billing.reports.verify import disagreements
 from tests.by_steps import bill_by_steps, rows
-from tests.pipeline.outside import Landing
+from tests.landing import Landing
 
 GERMANY = """country,region,rate,name,effective_from
 DE,,0.19,VAT,2020-01-01

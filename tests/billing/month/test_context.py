@@ -9,7 +9,7 @@ from billing.month.business import Business
 from billing.month.steps import ingest_usage, write_cycles, write_decisions, write_levels, write_packages, write_usage
 from billing.month.unbilled import conserved, write_unbilled
 from billing.store.frames import write_frame
-from tests.pipeline.outside import Landing
+from tests.landing import Landing
 
 MONTH = "2026-02"
 

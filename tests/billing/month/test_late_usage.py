@@ -15,7 +15,7 @@ from billing.model.tables import USAGE
 from billing.month import steps
 from billing.month.business import Business
 from billing.month.recorded_inputs.usage import RECORD
-from tests.pipeline.outside import Landing, event
+from tests.landing import Landing, event
 
 MONTHS = ("2026-01", "2026-02", "2026-03")
 AS_OF = date(2026, 3, 20)

@@ -1,0 +1,299 @@
+"""Codes of the tables: kinds, outcomes, reasons and statuses. A misspelt code is a type error.
+
+The members are texts: they compare with, and are written as, the values of the columns. Polars makes an Enum column
+of a list of members, so name the type there: `pl.Series([member], dtype=pl.String)`.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+
+class DocumentKind(StrEnum):
+    """`kind` of DOCUMENTS and DRAFTS."""
+
+    INVOICE = "invoice"
+    CREDIT_NOTE = "credit_note"
+    DEBIT_NOTE = "debit_note"
+
+
+class DocumentStatus(StrEnum):
+    """`status` of DOCUMENTS (rule 16)."""
+
+    OPEN = "open"
+    PAID = "paid"
+    CREDITED = "credited"
+    REFUNDED = "refunded"
+
+
+class LineKind(StrEnum):
+    """`kind` of LINES, DRAFT_LINES and DUES, and their `due_kind`."""
+
+    PACKAGE_FEE = "package_fee"
+    HOLD_FEE = "hold_fee"
+    OVERAGE = "overage"
+    PRIOR_CYCLE = "prior_cycle"
+    REFUND = "refund"
+    ADJUSTMENT = "adjustment"
+
+
+FEES: Final = (LineKind.PACKAGE_FEE, LineKind.HOLD_FEE)
+SCHEDULED: Final = (*FEES, LineKind.OVERAGE)
+"""What falls due on a billing date: `kind` of DUES."""
+SETTLEMENTS: Final = (LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT, LineKind.REFUND)
+"""Lines that settle what an earlier document billed or left out."""
+
+
+class TaxReason(StrEnum):
+    """`reason` of TAXES and DRAFT_TAXES (rule 24)."""
+
+    CHARGED = "charged"
+    EXEMPT = "exempt"
+    REVERSE_CHARGE = "reverse_charge"
+
+
+class Term(StrEnum):
+    """`term` of CYCLES and of requests: how often the package fee falls due (rule 18)."""
+
+    MONTHLY = "monthly"
+    YEARLY = "yearly"
+
+
+class Channel(StrEnum):
+    """`channel` of requests."""
+
+    SELF_SERVICE = "self_service"
+    SUPPORT = "support"
+    EMAIL = "email"
+
+
+class DecisionKind(StrEnum):
+    """`kind` of requests and DECISIONS, and `change_reason` of PACKAGES."""
+
+    AUTO_UPGRADE = "auto_upgrade"
+    SUBSCRIBE = "subscribe"
+    UPGRADE = "upgrade"
+    DOWNGRADE = "downgrade"
+    CANCEL = "cancel"
+    HOLD = "hold"
+    RESUME = "resume"
+    REFUND = "refund"
+    CHANGE_CARD = "change_card"
+    TRANSFER = "transfer"
+    SPLIT_PAYMENT = "split_payment"
+    WITHDRAW = "withdraw"
+
+
+REQUEST_KINDS: Final = tuple(kind for kind in DecisionKind if kind is not DecisionKind.AUTO_UPGRADE)
+"""What a customer can ask for."""
+REQUESTED_CHANGES: Final = (DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)
+UPGRADES: Final = (DecisionKind.AUTO_UPGRADE, DecisionKind.UPGRADE)
+PACKAGE_CHANGES: Final = (DecisionKind.AUTO_UPGRADE, *REQUESTED_CHANGES)
+"""Decisions of a billing date: what changes the package there."""
+
+
+class Outcome(StrEnum):
+    """`outcome` of DECISIONS. A package change is PENDING until its cycle closes, and not in the table until then."""
+
+    APPROVED = "approved"
+    REFUSED = "refused"
+    SUPERSEDED = "superseded"
+    PENDING = "pending"
+
+
+class DecisionReason(StrEnum):
+    """`reason` of DECISIONS; `billing.rules.decisions` puts each in words (rule 17)."""
+
+    PENDING = "pending"
+    # package changes that are made
+    USAGE_OVER_ALLOWANCE = "usage_over_allowance"
+    REQUESTED = "requested"
+    USAGE_FITS = "usage_fits"
+    # package changes that are not
+    NO_LARGER_PACKAGE = "no_larger_package"
+    SATISFIED_BY_HIGHER = "satisfied_by_higher"
+    SUPERSEDED_BY_LATER_REQUEST = "superseded_by_later_request"
+    UNKNOWN_PACKAGE = "unknown_package"
+    PACKAGE_NOT_SOLD_YET = "package_not_sold_yet"
+    NO_YEARLY_PRICE = "no_yearly_price"
+    NOT_AN_UPGRADE = "not_an_upgrade"
+    NOT_A_DOWNGRADE = "not_a_downgrade"
+    AUTOMATIC_UPGRADE = "automatic_upgrade"
+    USAGE_EXCEEDS_PACKAGE = "usage_exceeds_package"
+    KNOWN_AFTER_THE_CLOSE = "known_after_the_close"
+    VOIDED_BY_CANCELLATION = "voided_by_cancellation"
+    VOIDED_BY_HOLD = "voided_by_hold"
+    VOIDED_BY_REFUND = "voided_by_refund"
+    # requests that are taken back
+    TAKEN_BACK = "taken_back"
+    WITHDRAWN = "withdrawn"
+    UNKNOWN_REQUEST = "unknown_request"
+    ALREADY_WITHDRAWN = "already_withdrawn"
+    # subscriptions
+    SUBSCRIBED = "subscribed"
+    ALREADY_SUBSCRIBED = "already_subscribed"
+    BEFORE_BILLING_START = "before_billing_start"
+    YEARLY_NOT_OFFERED = "yearly_not_offered"
+    NO_LIVE_SUBSCRIPTION = "no_live_subscription"
+    NO_SUBSCRIPTION = "no_subscription"
+    WRONG_CHANNEL = "wrong_channel"
+    # cancellations and holds
+    IN_TIME = "in_time"
+    LATE_NOTICE = "late_notice"
+    CANCELLED_IN_TRIAL = "cancelled_in_trial"
+    ALREADY_ENDED = "already_ended"
+    ON_HOLD = "on_hold"
+    ALREADY_HELD = "already_held"
+    NOT_HELD = "not_held"
+    HOLD_UNDONE = "hold_undone"
+    NEW_SUBSCRIPTION = "new_subscription"
+    # refunds
+    WITHIN_REFUND_WINDOW = "within_refund_window"
+    ALREADY_REFUNDED = "already_refunded"
+    YEARLY_TERM = "yearly_term"
+    NOTHING_PAID = "nothing_paid"
+    NO_REFUND_WINDOW = "no_refund_window"
+    NOT_FIRST_CYCLE = "not_first_cycle"
+    REFUND_WINDOW_OVER = "refund_window_over"
+    # cards and owners
+    CARD_CHANGED = "card_changed"
+    CARD_BRAND_NOT_ACCEPTED = "card_brand_not_accepted"
+    CARD_DIGITS_MISSING = "card_digits_missing"
+    OWNERSHIP_TRANSFER_NOT_OFFERED = "ownership_transfer_not_offered"
+    SPLIT_PAYMENT_NOT_OFFERED = "split_payment_not_offered"
+
+
+class DecisionFlag(StrEnum):
+    """An entry of `flags` of DECISIONS."""
+
+    EXCEEDS_CATALOGUE = "exceeds_catalogue"
+    VOIDS_WAITING_DOWNGRADE = "voids_waiting_downgrade"
+
+
+class SubscriptionStatus(StrEnum):
+    """`status` of CYCLES, PACKAGES and PROFILE; the last three are of a profile only."""
+
+    ACTIVE = "active"
+    HELD = "held"
+    SUSPENDED = "suspended"
+    CANCELLED = "cancelled"
+    REFUNDED = "refunded"
+    TRIAL = "trial"
+    NONE = "none"
+    PARKED = "parked"
+
+
+class FeeReason(StrEnum):
+    """`fee_reason` of CYCLES: why the package fee is due or not."""
+
+    DUE = "due"
+    TERM = "term"
+    CANCELLED = "cancelled"
+    HELD = "held"
+    REFUNDED = "refunded"
+    SUSPENDED = "suspended"
+    ENDED = "ended"
+
+
+class ParkedReason(StrEnum):
+    """`reason` of PARKED (rule 28)."""
+
+    ACCOUNT_MISSING = "account_missing"
+    ACCOUNT_SET_ASIDE = "account_set_aside"
+    REQUEST_MISSING = "request_missing"
+    CONTRADICTION = "contradiction"
+    QUANTITY_OUT_OF_RANGE = "quantity_out_of_range"
+    # of the first subscription, as it is refused
+    UNKNOWN_PACKAGE = DecisionReason.UNKNOWN_PACKAGE.value
+    PACKAGE_NOT_SOLD_YET = DecisionReason.PACKAGE_NOT_SOLD_YET.value
+    BEFORE_BILLING_START = DecisionReason.BEFORE_BILLING_START.value
+
+
+class RejectReason(StrEnum):
+    """`reason` of REJECTS (rules 22 and 27)."""
+
+    UNREADABLE_FILE = "unreadable_file"
+    UNFINISHED_LINE = "unfinished_line"
+    UNPARSEABLE = "unparseable"
+    MISSING_FIELD = "missing_field"
+    IMPOSSIBLE_VALUE = "impossible_value"
+    TIME_WITHOUT_ZONE = "time_without_zone"
+    INVALID_TIME = "invalid_time"
+    UNKNOWN_ACCOUNT = "unknown_account"
+    UNKNOWN_TYPE = "unknown_type"
+    FUTURE_DATED = "future_dated"
+    TOO_LATE = "too_late"
+    CONFLICTING = "conflicting"
+    CARD_NUMBER = "card_number"
+    UNKNOWN_DOCUMENT = "unknown_document"
+    TOO_LONG = "too_long"
+
+
+class UnbilledReason(StrEnum):
+    """`reason` of UNBILLED."""
+
+    NO_SUBSCRIPTION = "no_subscription"
+    BEFORE_START = "before_start"
+    TRIAL = "trial"
+    ACCESS_ENDED = "access_ended"
+    HELD = "held"
+    SUSPENDED = "suspended"
+    PARKED = "parked"
+
+
+class PaymentStatus(StrEnum):
+    """`status` of payments (rule 16)."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    REFUNDED = "refunded"
+    DISPUTED = "disputed"
+
+
+ATTEMPTS: Final = (PaymentStatus.SUCCEEDED, PaymentStatus.FAILED)
+"""What an attempt to pay ends with."""
+RETURNED: Final = (PaymentStatus.REFUNDED, PaymentStatus.DISPUTED)
+"""A payment that came back."""
+
+
+class BalanceStatus(StrEnum):
+    """`status` of BALANCES."""
+
+    SETTLED = "settled"
+    OWING = "owing"
+    IN_CREDIT = "in_credit"
+
+
+class Age(StrEnum):
+    """`age` of COLLECTIONS, in days."""
+
+    NOT_DUE = "not_due"
+    UP_TO_30 = "1_to_30"
+    UP_TO_60 = "31_to_60"
+    UP_TO_90 = "61_to_90"
+    OVER_90 = "over_90"
+
+
+class AllocationSource(StrEnum):
+    """`source_kind` of ALLOCATIONS."""
+
+    PAYMENT = "payment"
+    CREDIT = "credit"
+
+
+class PostingKind(StrEnum):
+    """`kind` of JOURNAL."""
+
+    DOCUMENT = "document"
+    RELEASE = "release"
+    PAYMENT = "payment"
+
+
+class LedgerAccount(StrEnum):
+    """`ledger_account` of JOURNAL."""
+
+    RECEIVABLE = "receivable"
+    CASH = "cash"
+    DEFERRED_REVENUE = "deferred_revenue"
+    REVENUE = "revenue"
+    CREDITS = "credits"
+    TAX = "tax"

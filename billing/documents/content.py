@@ -15,7 +15,7 @@ from billing.model.tables import CYCLES
 
 TEMPLATE_VERSION: Final = "1"
 
-# a line that settles nothing, is no part of a fee or has no bounds does not say so: documents keep their bytes
+# Leave out nulls of members that were added later: stored documents keep their bytes.
 _NOT_SAID: Final = (',"settles":null', ',"part":null', ',"bounds":null', ',"gives_back":null', ',"taxed_as":null')
 
 
@@ -31,7 +31,7 @@ def contents(
 ) -> pl.DataFrame:
     """The keys and `content`: everything the page shows, as one line of JSON that begins with number and issued_on.
 
-    `parts` hold lists of the page by the documents' keys; what no part brings is empty on the page.
+    `parts` are lists of the page, by the documents' keys; a missing list is empty on the page.
     """
     frame = documents
     for part in parts:
@@ -93,7 +93,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             corrects=pl.col("corrects"),
             reason=pl.col("reason"),
         ),
-        # the same on every page: written once
+        # Constant on every page: serialize it once.
         pl.lit(pl.select(_seller(catalogue)).item()),
         _customer(),
         _members(
@@ -130,7 +130,7 @@ def _customer() -> pl.Expr:
             account_id="account_id",
             name=pl.coalesce("name", "account_id"),
             email=pl.col("email").fill_null(""),
-            # what is null is left out, too
+            # Leave out nulls, too.
             address=pl.concat_list(
                 "address_line1",
                 "address_line2",
@@ -157,7 +157,7 @@ def _seller(catalogue: Catalogue) -> pl.Expr:
 
 
 def _members(**values: pl.Expr) -> pl.Expr:
-    """Members of a JSON object, without its braces: in parts they are written out faster than as one object."""
+    """Members of a JSON object, without braces: serializing them in parts is faster than one large struct."""
     named = [value.alias(name) for name, value in values.items()]
     return pl.struct(named).struct.json_encode().str.strip_prefix("{").str.strip_suffix("}")
 

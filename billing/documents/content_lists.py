@@ -9,7 +9,7 @@ from billing.model.codes import PACKAGE_CHANGES, DocumentKind, LineKind, Outcome
 from billing.model.columns import MONEY
 from billing.model.tables import PART_OF_A_FEE
 
-# documents that are written out at once: a page takes several times its text until it is one
+# Serialize in batches of so many documents: a page takes several times its size as frames.
 PIECE: Final = 20_000
 KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _TIER: Final = pl.Struct({"up_to": pl.String, "unit_price": pl.String, "flat": pl.String})
@@ -201,7 +201,7 @@ def comparison(
     issued_lines: pl.DataFrame,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
-    """What moved since the account's document before: it answers "why is it higher this month?" (rule 23)."""
+    """Comparison with the account's previous document: answers "why is it higher this month?" (rule 23)."""
     earlier = (
         issued_documents.filter(pl.col("kind") == DocumentKind.INVOICE)
         .select("account_id", "number", "tax", previous_date="billing_date", previous_total="total")
@@ -241,7 +241,7 @@ def comparison(
 def _movements(
     found: pl.DataFrame, lines: pl.DataFrame, issued_lines: pl.DataFrame, catalogue: Catalogue
 ) -> pl.DataFrame:
-    """By document: what moved against the one before, fee, metrics, earlier cycles and tax."""
+    """Changes per document against the previous one: fee, metrics, earlier cycles and tax."""
     label = (
         pl.when(pl.col("kind") == LineKind.PRIOR_CYCLE)
         .then(pl.lit("Earlier cycles"))
@@ -335,7 +335,7 @@ def plain_text(value: pl.Expr) -> pl.Expr:
 
 
 def money_text(column: str, catalogue: Catalogue) -> pl.Expr:
-    """An amount, rounded already, with the minor unit's decimals: 164.00."""
+    """A rounded amount as text, with the minor unit's decimals: 164.00."""
     return pl.col(column).cast(pl.Decimal(38, catalogue.minor_units)).cast(pl.String)
 
 

@@ -1,4 +1,4 @@
-"""Notes: credit and debit notes that correct an issued document, with its tax rates (rules 14, 19 and 21)."""
+"""Credit and debit notes: they correct an issued document, with its tax rates (rules 14, 19 and 21)."""
 
 import polars as pl
 
@@ -48,7 +48,7 @@ def refund_notes(
         .join(refunds.select("subscription_id"), on="subscription_id", how="semi")
         .join(refunded.select(number="corrects"), on="number", how="anti")
     )
-    # a fee that has been corrected since is paid back as corrected
+    # Refund a corrected fee at its corrected amount.
     corrections = lines.filter((pl.col("kind") == LineKind.ADJUSTMENT) & (pl.col("due_kind") == LineKind.PACKAGE_FEE))
     corrected = (
         documents.join(corrections.select("number", correction="amount"), on="number")
@@ -95,7 +95,7 @@ def correction_notes(
 ) -> Drafts:
     """Rule 21: a credit or debit note per document of the month whose billing differs from what is due.
 
-    A note gives back what its document billed, of earlier cycles too, and charges what is due beside it on its date.
+    A note credits what its document billed, of earlier cycles too, and charges what else is due on its date.
 
     Parameters
     ----------
@@ -160,8 +160,8 @@ def _notes(
     notes = corrected.join(
         lines.group_by("number").agg(_net=pl.col("amount").sum()), on="number", maintain_order="left"
     ).with_columns(net="_net")
-    # a note uses the rates of the document it corrects (rule 24)
-    # that the note corrects it stands on the note, so its taxes need not name it again
+    # A note uses the tax rates of the document it corrects (rule 24).
+    # The note itself names that document: leave taxed_as null.
     note_taxes = taxes_given_back(notes, taxes, catalogue).with_columns(taxed_as=pl.lit(None, pl.String))
     notes = (
         notes.drop("tax", "total")

@@ -35,7 +35,7 @@ _OF_CYCLES: Final = [
     "is_last",
     "late_fee_on",
 ]
-# subscriptions that are drafted at once: a page takes several times its text until it is one
+# Draft in batches of so many subscriptions: a page takes several times its size as frames.
 _RANGE: Final = 50_000
 _BY_SUBSCRIPTION: Final = ("subscriptions", "cycles", "packages", "decisions", "rated", "dues", "differences")
 
@@ -51,7 +51,7 @@ class Drafts:
 
 @dataclass(frozen=True)
 class Issued:
-    """What the register knows when a month is drafted.
+    """State of the register when a month is drafted.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Issued:
 
 @dataclass(frozen=True, kw_only=True)
 class ToDraft:
-    """What the documents of a month are drafted from, parked accounts left out.
+    """Inputs of the drafts of a month, without parked accounts.
 
     Attributes
     ----------
@@ -106,11 +106,11 @@ class ToDraft:
 
 
 def draft_ranges(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> Iterator[Drafts]:
-    """As `draft_month`, range by range: together they are the same tables, documents in the order of their key.
+    """Draft a month in batches of subscriptions: together they are the tables of `draft_month`, in key order.
 
-    What is due to a subscription depends on no other, so memory holds the pages of one range at a time.
+    Subscriptions are independent, so memory holds the pages of one batch at a time.
     """
-    # of the widest tables no more than drafts say: each row is copied into its range
+    # Select only the columns that drafts use: each row is copied into its batch.
     given = replace(
         given, subscriptions=given.subscriptions.select(_OF_SUBSCRIPTIONS), cycles=given.cycles.select(_OF_CYCLES)
     )
@@ -135,10 +135,10 @@ def draft_ranges(month: str, given: ToDraft, issued: Issued, catalogue: Catalogu
 
 
 class _Parted:
-    """A frame by `range`, of which every part is taken once."""
+    """A frame partitioned by `range`; each partition is taken, and freed, once."""
 
     def __init__(self, frame: pl.DataFrame, places: pl.DataFrame) -> None:
-        """`places`: a key of the frame, and the ranges it belongs to."""
+        """Partition `frame` by `places`: a key of the frame and its range."""
         self._nothing = frame.clear()
         found = frame.join(places, on=places.columns[0], maintain_order="left")
         self._parts = found.partition_by("range", maintain_order=True, include_key=False, as_dict=True)
@@ -167,7 +167,7 @@ def draft_month(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue
     documents = (
         lines.group_by(_KEYS, maintain_order=True)
         .agg(net=pl.col("amount").sum(), _billable=(pl.col("amount") != 0).any())
-        # nothing due: no document
+        # Nothing due: no document.
         .filter("_billable")
         .drop("_billable")
     )
@@ -179,7 +179,7 @@ def draft_month(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue
         .with_columns(pl.col("tax").fill_null(0).cast(MONEY))
         .with_columns(
             total=pl.col("net") + pl.col("tax"),
-            # a negative document is a credit note
+            # A negative document is a credit note.
             kind=pl.when(pl.col("net") < 0)
             .then(pl.lit(DocumentKind.CREDIT_NOTE))
             .otherwise(pl.lit(DocumentKind.INVOICE)),
@@ -215,7 +215,7 @@ def _drafted_lines(month: str, given: ToDraft, issued: Issued, catalogue: Catalo
     dates, cycles = ["subscription_id", "billing_date"], given.cycles
     open_dates = open_to_documents(cycles.join(issued.closed, on=dates, how="anti"), issued.passed)
     due = given.dues.join(issued.closed, on=dates, how="anti").with_columns(due_on="billing_date", due_kind="kind")
-    # a late yearly fee has a date of its own, which closes with its document only
+    # A late yearly fee has a date of its own, which closes only with its document.
     own = pl.concat(
         [
             open_to_documents(due.join(cycles, on=dates, how="semi"), issued.passed),
@@ -250,7 +250,7 @@ def _with_late_dates(cycles: pl.DataFrame, packages: pl.DataFrame) -> tuple[pl.D
 
 
 def open_to_documents(dates: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame:
-    """Billing dates less those that went by while their account was parked: these are settled as earlier cycles.
+    """Drop billing dates that passed while their account was parked: they are settled as earlier cycles.
 
     Parameters
     ----------
@@ -268,7 +268,7 @@ def open_to_documents(dates: pl.DataFrame, passed: pl.DataFrame) -> pl.DataFrame
 
 
 def with_notes(scheduled: Iterator[Drafts], notes: Drafts) -> Iterator[Drafts]:
-    """The scheduled documents of a month, range by range, and its notes where the order of the table has them."""
+    """Merge the notes of a month into its scheduled documents, batch by batch, in the order of the table."""
     key, left = list(DRAFTS.key), notes.documents
     for drafts in scheduled:
         documents = drafts.documents
@@ -377,7 +377,7 @@ def _numbered_lines(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             _due_kind=pl.col("due_kind").replace_strict(kinds, return_dtype=pl.Int32),
         )
         .sort("billing_date", "account_id", "subscription_id", "_kind", "due_on", "_due_kind", "_metric", "cycle_start")
-        # sorted by document: its lines are counted from where it begins
+        # Sorted by document: number the lines from the start of each document.
         .with_columns(line=place - pl.when(begins).then(place).forward_fill() + 1)
         .drop("_kind", "_metric", "_due_kind")
     )

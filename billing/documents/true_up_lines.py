@@ -1,6 +1,6 @@
-"""Settlements: what a line that settles an earlier cycle says of it, so that it answers "why am I billed this now?".
+"""True-up lines: the details of a line that settles an earlier cycle. They answer "why am I billed this now?".
 
-Rules 20 and 23: what is due now and how it comes about, what was billed before and for how much, and what moved.
+Rules 20 and 23: what is due now and its calculation, what was billed before and for how much, and what changed.
 """
 
 from typing import Final
@@ -32,7 +32,7 @@ def with_settlements(
     terms: TermsFrames,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
-    """`differences` with what their lines say.
+    """Add the details of their lines to `differences`.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: C
 
 
 def _why(catalogue: Catalogue) -> pl.Expr:
-    """What moved, in words a customer understands; null where the amounts say it all."""
+    """What changed, in words a customer understands; null where the amounts explain themselves."""
     is_metric = pl.col("metric").is_in([metric.name for metric in catalogue.metrics])
     fee, was_billed = pl.col("kind") != LineKind.OVERAGE, pl.col("documents").is_not_null()
     gone = pl.col("description").is_null()
@@ -158,7 +158,7 @@ def _why(catalogue: Catalogue) -> pl.Expr:
 
 
 def _what_moved() -> pl.Expr:
-    """Which of usage, allowance and price are others than when the cycle was billed last."""
+    """Which of usage, allowance and price changed since the cycle was billed last."""
     quantity, last = pl.col("quantity"), pl.col("last_quantity")
     usage = (
         pl.when(quantity > last)
@@ -170,7 +170,7 @@ def _what_moved() -> pl.Expr:
     is_same, allowance = quantity == last, pl.col("allowance").ne_missing(pl.col("last_allowance"))
     tariff = pl.col("tariff")
     model, unit_price = tariff.struct.field("model"), tariff.struct.field("tiers").list.first()
-    # a line of another model keeps the price of the tier that was reached, or none
+    # Lines of other tariff models store the price of the tier that was reached, or none.
     is_other = (
         pl.when(model.is_null())
         .then(pl.lit(True))

@@ -1,4 +1,4 @@
-"""A business as of a day: its home, what was given, and the register. Every computation starts from one."""
+"""A business as of a day: its home, its inputs and its register. Every computation starts from one."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -49,7 +49,7 @@ class Business:
     issues
         Whether the run may issue; a draft run computes only.
     computed
-        What several steps ask for and is computed once.
+        Cache of answers that several steps share.
     """
 
     home: Home
@@ -62,7 +62,7 @@ class Business:
 
     @classmethod
     def load(cls, root: Path, as_of: date, register_url: str | None = None, *, issues: bool = True) -> "Business":
-        """Read and validate everything, before anything is computed or written (rule 28).
+        """Load and validate all inputs, before anything is computed or written (rule 28).
 
         Raises
         ------
@@ -78,17 +78,17 @@ class Business:
         register = Register.open(home, register_url)
         refuse_moved_settings(register, catalogue)
         inputs = read_inputs(home, catalogue, register.billed_accounts())
-        # policy auto_issue false: runs stop at drafts until someone issues
+        # Policy auto_issue false: runs stop at drafts until someone issues.
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
 
     def at(self, as_of: date, *, issues: bool | None = None, **others: Any) -> "Business":
-        """This business as of another day, issuing or not, or with another home or register: nothing computed yet."""
+        """A copy as of another day, issuing or not, or with another home or register; its cache is empty."""
         issues = self.issues if issues is None else issues
         return replace(self, as_of=as_of, issues=issues, computed=Computed(), **others)
 
     @contextmanager
     def alone(self, patience: float = 0) -> Iterator[None]:
-        """One run at a time in the home and with the register, from the command line and Dagster alike.
+        """Lock the home and the register: one run at a time, from the command line and Dagster alike.
 
         Parameters
         ----------
@@ -115,9 +115,9 @@ class Business:
 
     @cached_property
     def lives(self) -> Lives:
-        """The subscriptions that the requests made, without those of parked accounts (rule 28).
+        """Subscriptions and answers from the requests, without parked accounts (rule 28).
 
-        An account that has lost its row keeps them: its past stands as it was computed.
+        An account whose row is missing keeps them: its past stays as computed.
         """
         takes_back = (self.requests["kind"] == DecisionKind.WITHDRAW).any()
         decided = self.register.closed_decision_ids() if takes_back else pl.Series(dtype=pl.String)
@@ -140,12 +140,12 @@ class Business:
 
     @cached_property
     def without_row(self) -> pl.DataFrame:
-        """As `accounts_without_row`: parked, while everything that was issued to them stands (rule 28)."""
+        """As `accounts_without_row`: they are parked, and what was issued to them stands (rule 28)."""
         return accounts_without_row(self.inputs.known_accounts, self.inputs.accounts, self.inputs.rejects)
 
     @property
     def parked(self) -> pl.DataFrame:
-        """account_id, reason, detail: the accounts that cannot be billed, whatever the month; sorted."""
+        """account_id, reason, detail: accounts that cannot be billed in any month; sorted."""
         new = new_accounts_set_aside(self.inputs.known_accounts, self.inputs.rejects)
         found = pl.concat([self.without_row, self.lives.parked, new])
         return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
@@ -155,9 +155,9 @@ class Business:
         return account in self.inputs.known_accounts or account in self.parked["account_id"]
 
     def parked_in(self, month: str) -> pl.DataFrame:
-        """As `parked`, of a month: where all billing dates are closed, what was computed before a row went stands.
+        """As `parked`, of a month. Once all billing dates are closed, a row that goes missing parks nobody.
 
-        Accounts whose dates went by while they were parked stay so until their row is back.
+        Accounts whose dates passed while they were parked stay parked until their row is back.
         """
         last_day = date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1)
         through = self.register.closed_through(month)
@@ -186,7 +186,7 @@ class Business:
 
     @property
     def unknown_payments(self) -> pl.DataFrame:
-        """The payments of no known document, set aside until the register knows it (rule 27): as the table REJECTS."""
+        """Payments of an unknown document, quarantined until the register has it (rule 27): as the table REJECTS."""
         return self._paid[1]
 
     @property
@@ -196,7 +196,7 @@ class Business:
 
     @property
     def _paid(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        """Payments, unknown payments and suspensions, read again when documents have been issued since."""
+        """Payments, unknown payments and suspensions; computed again after documents were issued."""
         return self.computed.once("payments", self.register.count(), self._match_payments)
 
     def _match_payments(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -226,12 +226,12 @@ class Business:
 
     @cached_property
     def first_month(self) -> str | None:
-        """The month of the first billing date there is or was; None when nobody has subscribed."""
+        """The month of the first billing date; None when nobody has subscribed."""
         starts = [self.lives.subscriptions["started_on"].min(), self.register.first_closed_date()]
         return min((f"{start:%Y-%m}" for start in starts if isinstance(start, date)), default=None)
 
     def refuse_unknown_month(self, month: str) -> None:
-        """Refuse what is no billing month of this business.
+        """Refuse a text that is not a billing month of this business.
 
         Raises
         ------

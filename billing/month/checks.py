@@ -1,6 +1,6 @@
-"""Statements about a computed month that must hold before money moves, and rows that a person should look at.
+"""Checks of a computed month that must pass before money moves, and rows to review.
 
-Each function returns the rows that contradict the statement: none when it holds.
+Each function returns the rows that fail its check: none when it passes.
 """
 
 from decimal import Decimal
@@ -25,7 +25,7 @@ _DATE: Final = ["subscription_id", "billing_date"]
 def dates_not_billed_once(business: Business, month: str) -> pl.DataFrame:
     """Every active account is billed once: account_id, subscription_id, billing_date, problem where not (rules 6, 19).
 
-    A cycle that starts with a fee has that fee; an open date on which something falls due has a draft, or went by while
+    A cycle that starts with a fee has that fee; an open date on which something falls due has a draft, or passed while
     the account was parked; and no date has two documents, drafted or issued.
     """
     parked = _read(business, PARKED, month).select("account_id").unique()
@@ -52,7 +52,7 @@ def dates_not_billed_once(business: Business, month: str) -> pl.DataFrame:
 
 
 def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
-    """Decisions are complete: account_id, id, problem of what was not answered once (rule 17).
+    """Every request is answered exactly once: account_id, id, problem where not (rule 17).
 
     A request that has an answer has one decision, and every change of package has the decision that made it. A package
     change that waits for its cycle to close has none yet.
@@ -77,7 +77,7 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
     changed = _read(business, PACKAGES, month).filter(
         pl.col("change_reason").is_not_null() & (pl.col("billing_date") <= business.as_of)
     )
-    # a lower package that waited for the end of a yearly term was decided in an earlier month (rule 18)
+    # A package that waited for the end of a yearly term was decided in an earlier month (rule 18).
     made = ["subscription_id", "opening_package", "billing_date"]
     decided = (
         until_now.filter(pl.col("outcome") == Outcome.APPROVED)

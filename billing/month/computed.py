@@ -1,4 +1,4 @@
-"""What is computed of a business once, and asked for by several steps."""
+"""Cache of answers that several steps of a business share."""
 
 from collections.abc import Callable, Hashable
 from pathlib import Path
@@ -8,16 +8,16 @@ T = TypeVar("T")
 
 
 class Computed:
-    """Keeps one answer per name, as long as the key, of all that it was made of, stays the same."""
+    """A cache with one entry per name, valid as long as its key, of all inputs, stays the same."""
 
     def __init__(self) -> None:
         self._answers: dict[Hashable, tuple[Hashable, Any]] = {}
 
     def once(self, name: Hashable, key: Hashable, compute: Callable[[], T]) -> T:
-        """The answer of this name, computed unless it was for the same key."""
+        """The cached answer of this name, or compute it when the key has changed."""
         known, answer = self._answers.get(name, (None, None))
         if name not in self._answers or known != key:
-            # free the old answer first: it can be large
+            # Free the stale entry first: it can be large.
             self._answers.pop(name, None)
             answer = compute()
             self._answers[name] = (key, answer)
@@ -25,12 +25,12 @@ class Computed:
         return found
 
     def forget(self, name: Hashable) -> None:
-        """Give back the memory of an answer that nobody asks for again."""
+        """Drop an entry that is not needed again."""
         self._answers.pop(name, None)
 
 
 def file_stamp(path: Path) -> tuple[int, ...] | None:
-    """What the file system says of a file of the lake, which is only ever replaced; None where there is none."""
+    """Cache key of a file of the lake, from its metadata: files are only ever replaced. None if it does not exist."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""What the steps of a month share: tables already computed, and answers that are asked more than once."""
+"""Shared by the steps of a month: tables computed before, and cached answers."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def computed_once(
     compute: Callable[[], pl.DataFrame],
     *given: object,
 ) -> pl.DataFrame:
-    """A small frame of a month that several steps ask for: computed once, as long as nothing moves that it is made of.
+    """Cache a small frame of a month that several steps need, until one of its inputs changes.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def computed_once(
     tables
         The files of the tables that are read.
     given
-        Whatever else it is made of, but for the business as it was given and what was paid on issued documents.
+        Other inputs, besides those of the business and the payments of issued documents.
     """
     events = events_digest(business.home, events_of, business.as_of)
     hashes = [path.exists() and file_hash(path) for path in tables]

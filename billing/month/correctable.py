@@ -1,4 +1,4 @@
-"""Which issued months differ from what is due, so that `overage correct` has something to correct there (rule 21)."""
+"""Find issued months that differ from what is due: `overage correct` can correct them (rule 21)."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from billing.rules.credited_documents import by_billing_document
 
 
 def months_to_correct(business: Business, through: str, accounts: Sequence[str] = ()) -> tuple[list[str], bool]:
-    """The billing months of the documents that differ from what is due, and whether anything is due beside documents.
+    """The billing months with documents that differ from what is due, and whether a difference has no document.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ from billing.rules.credited_documents import by_billing_document
 
 
 def refuse_unissued_month(business: Business, month: str) -> None:
-    """A month of which nothing was ever issued holds no document to correct (rule 21).
+    """Refuse to correct a month of which nothing was issued (rule 21).
 
     Raises
     ------

@@ -36,7 +36,7 @@ _DRAFTED: Final = "drafted"
 def write_drafts(business: Business, month: str) -> Drafts:
     """The documents of the month's open billing dates: DRAFTS (returned without content), DRAFT_LINES, DRAFT_TAXES.
 
-    An account whose documents contradict themselves is parked, and the others are drafted without it (rule 28).
+    Park an account whose documents are inconsistent, and draft the others (rule 28).
     """
     unanswered = answers_not_given_once(business, month)
     if not unanswered.is_empty():
@@ -70,7 +70,7 @@ def _write_drafts(business: Business, month: str) -> Drafts:
 
     def pages() -> Iterator[pl.DataFrame]:
         for drafts in with_notes(scheduled, notes):
-            # the contents are large: each is written and forgotten
+            # Contents are large: write each batch and free it.
             parts.append(Drafts(drafts.documents.drop("content"), drafts.lines, drafts.taxes))
             yield drafts.documents
 
@@ -82,7 +82,7 @@ def _write_drafts(business: Business, month: str) -> Drafts:
     )
     for table, frame in ((DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
         write_frame(business.home.partition(table, month), frame, table)
-    # last: drafts that a killed run left beside an older state are never issued
+    # Write the state last: drafts that a killed run left beside an older state are never issued.
     write_record(
         month_record(business.home, month, _DRAFTED), Record({"register": seen, "as of": business.as_of.isoformat()})
     )
@@ -113,7 +113,7 @@ def _drafted_inputs(business: Business, month: str) -> Mapping[str, str]:
     path = month_record(business.home, month, _DRAFTED)
     record, before = read_record(path), path.with_name("drafted_from.txt")
     if record is None and before.exists():
-        # versions before 0.3 wrote two lines
+        # Format of versions before 0.3: two lines.
         register, day = before.read_text().splitlines()
         return {"register": register, "as of": day.removeprefix("as of ")}
     return record.inputs if record else {}
@@ -141,7 +141,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
 
 
 def keep_drafts_after(business: Business, month: str, through: date) -> None:
-    """Take away the drafts that have been issued: those up to a day, the first of the table."""
+    """Remove issued drafts: those up to a day, at the start of the table."""
     for table in (DRAFT_LINES, DRAFT_TAXES):
         left = required_table(business, table, month, pl.col("billing_date") > through)
         write_frame(business.home.partition(table, month), left, table, in_order=True)

@@ -1,7 +1,7 @@
-"""The settings under which billing dates were closed: what would move closed dates is refused.
+"""Settings under which billing dates were closed; refuse changes that would move closed dates.
 
-A closed date stands (rule 9). Under another time zone or billing anchor, or a later billing start, the same
-subscriptions would have other dates, and what was issued would be billed again and given back.
+A closed date stands (rule 9). Another time zone, billing anchor or later billing start would give the same
+subscriptions other dates: everything issued would be credited and billed again.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from billing.model.errors import Problem, RefusedError
 from billing.register.register import Register
 
 _FILE: Final = "catalogue.yaml"
-# changes of clocks before and after are not billed here
+# Ignore clock changes before and after: nothing is billed there.
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
 
@@ -30,15 +30,15 @@ def settings_of(catalogue: Catalogue) -> Mapping[str, str]:
 
 
 def keep_settings(register: Register, catalogue: Catalogue) -> None:
-    """Record the settings that are about to close billing dates; those that closed the first ones stay.
+    """Record the settings before billing dates are closed; those of the first closing stay.
 
-    A home that was billed by a version that recorded none takes those of its first run from then on.
+    A home billed by a version that recorded none records those of its next run.
     """
     register.keep_settings(settings_of(catalogue))
 
 
 def refuse_moved_settings(register: Register, catalogue: Catalogue) -> None:
-    """Refuse a catalogue under which closed billing dates would be others.
+    """Refuse a catalogue that would move closed billing dates.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def moved_settings(register: Register, catalogue: Catalogue) -> list[Problem]:
 
 
 def _is_the_same_clock(zone: str, other: str) -> bool:
-    """Whether two names of time zones stand for the same local times, as an old and a new name of one do."""
+    """Whether two time zones have the same local times, such as an old and a new name of one zone."""
     instants = pl.datetime_range(_FIRST, _LAST, "1h", time_zone="UTC", eager=True)
     one, another = (instants.dt.convert_time_zone(name).dt.replace_time_zone(None) for name in (zone, other))
     return bool((one == another).all())

@@ -52,7 +52,7 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
     Parameters
     ----------
     only_drafts
-        Nothing but the drafts; else also the refunds of first documents that are issued here.
+        Issue the drafts only; else also refunds of first documents that are issued here.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
     """
     register = business.register
     through = business.closes_through(month)
-    # read before and added to: of a large month what was issued is not read back
+    # Read once and append what is issued: reading a large month back is expensive.
     rows, issued = register.rows(month), NOTHING_ISSUED
     closed: pl.DataFrame | None = None
     if business.issues and through >= first_day(month):
@@ -69,21 +69,21 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
         before = register.closed_through(month)
         is_due = not issue.closing.is_empty() or not issue.lines.is_empty() or before is None or before < through
         is_issued = is_due and _is_issued(business, month, issue)
-        # a run that was killed after it had issued did not come to the rest
+        # Complete a run that was killed after issuing.
         if is_due or _was_issued_since(business, month):
             if is_due and not is_issued:
                 refuse_lost_documents(business)
                 keep_settings(register, business.catalogue)
                 new = register.issue(issue)
-                # known here: of a large month the closed dates are not read back either
+                # Pass the closed dates on: reading a large month back is expensive.
                 closed = pl.concat(
                     frame.select(list(CLOSED_SCHEMA))
                     for frame in (required_table(business, PACKAGES, month, pl.col("closed")), issue.closing)
                 )
                 rows, issued = rows.and_then(new), new.documents.select(NOTHING_ISSUED.columns)
-            # the contents are large
+            # Free the contents: they are large.
             del issue
-            # a first document that has just been issued may have been refunded since
+            # A first document that was just issued may be refunded already.
             if not only_drafts and not approved_refunds(business).is_empty():
                 seen = register.state()
                 notes = drafted_refund_notes(business, month, rows)
@@ -97,7 +97,7 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
 
 
 def complete_issue(business: Business, month: str) -> pl.DataFrame:
-    """Write what a run that was killed after it had issued the month's drafts did not come to.
+    """Recover from a run that was killed after issuing: write the tables that it did not.
 
     Returns
     -------
@@ -111,10 +111,10 @@ def complete_issue(business: Business, month: str) -> pl.DataFrame:
 
 
 def refuse_lost_documents(business: Business) -> None:
-    """Nothing is issued where PDFs stand whose numbers the register has not given yet (rule 19).
+    """Refuse to issue when PDFs exist whose numbers the register has not assigned (rule 19).
 
-    Such a register is older than what was issued (restored from a backup, deleted, another database): it would give
-    the same numbers, and bill the same dates, a second time.
+    Such a register is stale (restored from a backup, deleted, another database): it would assign the same numbers, and
+    bill the same dates, a second time.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def refuse_lost_documents(business: Business) -> None:
 
 
 def _is_issued(business: Business, month: str, issue: Issue) -> bool:
-    """Whether exactly this has been issued already: by a run that was killed before it wrote that down in the lake."""
+    """Whether exactly these drafts are issued: by a run that was killed before it updated the lake."""
     register = business.register
     before = register.closed_through(month)
     if register.state() == issue.seen or before is None or before < issue.closed_through:
@@ -163,7 +163,7 @@ def _is_issued(business: Business, month: str, issue: Issue) -> bool:
 def _was_issued_since(business: Business, month: str) -> bool:
     """Whether anything was issued since the month was drafted as of this day.
 
-    A month that was drafted as of another day holds what this run does not know.
+    A month drafted as of another day may contain more than this run knows.
     """
     seen = drafted_from(business, month)
     return seen != business.register.state() and drafted_as_of(business, month) == business.as_of
@@ -172,7 +172,7 @@ def _was_issued_since(business: Business, month: str) -> bool:
 def _write_what_issuing_moved(
     business: Business, month: str, through: date, closed: pl.DataFrame | None = None
 ) -> None:
-    """Write the drafts that are left, and PACKAGES and DECISIONS with the dates that are closed now."""
+    """Write the remaining drafts, and PACKAGES and DECISIONS with the dates closed now."""
     keep_drafts_after(business, month, through)
     decided = decided_packages(business, month, closed)
     write_packages(business, month, decided)
@@ -200,7 +200,7 @@ def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Iss
 
 
 def write_issued(business: Business, month: str, rows: IssuedRows) -> None:
-    """Write DOCUMENTS, LINES and TAXES of the month: what the register holds, for those who read the lake."""
+    """Write DOCUMENTS, LINES and TAXES of the month: copies of the register, for readers of the lake."""
     for table, frame in (
         (DOCUMENTS, rows.documents.with_columns(status=pl.lit(DocumentStatus.OPEN))),
         (LINES, rows.lines),
@@ -242,7 +242,7 @@ def issue_of_month(business: Business, month: str, through: date) -> Issue:
         seen=drafted_from(business, month),
         begun=_newly_begun(business, closing),
         measured=newly_measured(business),
-        # of an account that was never billed no date has gone by: each is billed by an invoice of its own
+        # No date of an account that was never billed has passed: each gets an invoice of its own.
         passed=parked.filter(
             pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
         )["account_id"],
@@ -252,7 +252,7 @@ def issue_of_month(business: Business, month: str, through: date) -> Issue:
 def _newly_begun(business: Business, closing: pl.DataFrame) -> pl.DataFrame:
     """subscription_id, account_id, request_id of subscriptions that are issued to for the first time.
 
-    Earlier versions recorded none: then of all that have closed dates.
+    Earlier versions recorded none: then return all with closed dates.
     """
     began = business.lives.answers.filter(
         pl.col("kind").is_in([DecisionKind.SUBSCRIBE, DecisionKind.RESUME])

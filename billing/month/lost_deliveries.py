@@ -1,8 +1,7 @@
-"""From which deliveries usage was measured: recorded with every issue, so that a lost one is noticed (rule 22).
+"""Lost deliveries: every issue records the deliveries that usage was measured from (rule 22).
 
-A delivery that only vanishes from landing changes nothing, because its parsed rows stay in the lake. One that neither
-landing nor the lake has any more is lost: what was measured from it is not computed again, or its usage would be given
-back in silence.
+A delivery that only disappears from landing changes nothing: its parsed rows stay in the lake. One that is in neither
+is lost: do not compute again what was measured from it, or its usage would be credited silently.
 """
 
 import base64
@@ -28,9 +27,9 @@ from billing.store.frames import scan_frames
 
 
 def accept_losses(business: Business, reason: str) -> pl.DataFrame:
-    """Record that lost deliveries are given up, and return them: LOST_SCHEMA (rule 22).
+    """Accept the loss of deliveries, and return them: LOST_SCHEMA (rule 22).
 
-    Cycles that were measured from them stand as they were issued; others are measured from what there is.
+    Cycles measured from them stand as issued; others are measured from the remaining deliveries.
 
     Raises
     ------
@@ -57,7 +56,7 @@ _NAMED: Final = 5
 
 
 def newly_measured(business: Business) -> pl.DataFrame:
-    """The records of delivery days that are not recorded as they are now: RECORD_SCHEMA, sorted.
+    """Records of delivery days that are new or have changed: RECORD_SCHEMA, sorted.
 
     A day's record lists its files with counted rows: path, hash, counted, first and last local day of the usage, and
     the sum of every metric (the number of events where it has no value).
@@ -70,7 +69,7 @@ def newly_measured(business: Business) -> pl.DataFrame:
     for day, found in sorted(state.days.items()):
         version, digest = known.get(day, (0, ""))
         now = _digest(found)
-        # a day that never counted anything needs no record
+        # A day without counted events needs no record.
         if day <= business.as_of and now != digest and (version or any(file.counted for file in found.files.values())):
             records.append((day, version + 1, now, _packed(_measured(business, found))))
     return pl.DataFrame(records, schema=RECORD_SCHEMA, orient="row")
@@ -87,7 +86,7 @@ def lost_deliveries(business: Business) -> pl.DataFrame:
 
 
 def missing_usage(business: Business, first: date, last: date) -> str:
-    """Of the deliveries with usage of these local days those that the lake has not, in words; nothing if it has all."""
+    """Deliveries with usage of these local days that are missing in the lake, in words; empty if none."""
     unread = _not_in_lake(business).filter((pl.col("last_day") >= first) & (pl.col("first_day") <= last))
     lost = unread.filter(~_in_landing(business, unread)).sort("delivery_day", "file")
     if not lost.is_empty():
@@ -98,7 +97,7 @@ def missing_usage(business: Business, first: date, last: date) -> str:
 
 
 def _not_in_lake(business: Business) -> pl.DataFrame:
-    """Recorded deliveries up to the as-of day that the lake has not: LOST_SCHEMA."""
+    """Recorded deliveries up to the as-of day that are missing in the lake: LOST_SCHEMA."""
     state = read_state(business.home)
     days = state.days if state else {}
     recorded = business.register.measured_digests().filter(pl.col("delivery_day") <= business.as_of)
@@ -119,7 +118,7 @@ def _not_in_lake(business: Business) -> pl.DataFrame:
 
 def _in_landing(business: Business, deliveries: pl.DataFrame) -> pl.Series:
     """Whether landing has files of these days and names: they are read by the next run."""
-    # to list a large landing folder takes seconds
+    # Listing a large landing folder takes seconds: do it last.
     landed = [] if deliveries.is_empty() else delivered_files(business.home, business.as_of).files
     there = {(file.day, mask_card_numbers(file.name)) for file in landed}
     found = [key in there for key in deliveries.select("delivery_day", "file").iter_rows()]
@@ -140,7 +139,7 @@ def losses_that_stand(business: Business) -> pl.DataFrame:
 
 
 def refuse_lost_deliveries(business: Business, month: str, since: date | None = None) -> None:
-    """Do not compute again what was measured from lost deliveries.
+    """Refuse to compute again what was measured from lost deliveries.
 
     Parameters
     ----------
@@ -166,7 +165,7 @@ def refuse_lost_deliveries(business: Business, month: str, since: date | None = 
 
 
 def in_words(lost: pl.DataFrame, which: str = "it was measured from") -> str:
-    """Which deliveries are lost, and how much usage was counted from them; `which` says which deliveries are meant."""
+    """Describe lost deliveries and the usage counted from them; `which` names the selection."""
     names = [f"usage/{day}/{file}" for day, file in lost.select("delivery_day", "file").head(_NAMED).iter_rows()]
     further = f" and {lost.height - _NAMED} more" if lost.height > _NAMED else ""
     events = counted(f"{lost['counted'].sum():,}", "row")
@@ -217,14 +216,14 @@ def _measured(business: Business, day: DayState) -> list[dict[str, object]]:
 
 
 def _digest(day: DayState) -> str:
-    """A hash of what a day's deliveries are and have become."""
+    """A hash of a day's deliveries and what was counted from them."""
     files = [[name, file.sha256, file.counted] for name, file in sorted(day.files.items()) if file.counted]
     events = [[path, digest] for path, (_, digest) in sorted(day.outputs.items()) if path.startswith(f"{EVENTS.name}/")]
     return hashlib.sha256(json.dumps([files, events]).encode()).hexdigest()
 
 
 def _packed(files: Sequence[dict[str, object]]) -> str:
-    """The record of a day as text: a day may have many files."""
+    """The record of a day, compressed to text: a day may have many files."""
     return base64.b64encode(zlib.compress(json.dumps(files, sort_keys=True).encode(), 9)).decode()
 
 

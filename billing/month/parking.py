@@ -33,7 +33,7 @@ def as_parked(month: str, *found: pl.DataFrame) -> pl.DataFrame:
 
 
 def contradictory_accounts(problems: pl.DataFrame) -> pl.DataFrame:
-    """account_id, reason, detail of accounts of which two things are said that cannot both be."""
+    """account_id, reason, detail of accounts with contradictory data."""
     return problems.drop_nulls("account_id").select(
         "account_id",
         reason=pl.lit(ParkedReason.CONTRADICTION),
@@ -42,7 +42,7 @@ def contradictory_accounts(problems: pl.DataFrame) -> pl.DataFrame:
 
 
 def park(business: Business, month: str, problems: pl.DataFrame) -> pl.DataFrame:
-    """Park accounts of which a contradiction was found (rule 28): account_id, detail. Returns PARKED as it is now."""
+    """Park accounts with a contradiction (rule 28): account_id, detail. Return the updated PARKED."""
     known = required_table(business, PARKED, month)
     parked = as_parked(month, known, contradictory_accounts(problems))
     write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)

@@ -1,4 +1,4 @@
-"""A scratch copy of a home: to compute as of another day, or what would change, without writing into the home."""
+"""A scratch copy of a home: compute as of another day, or a preview, without writing into the home."""
 
 import os
 import shutil
@@ -39,28 +39,28 @@ STEPS_OF_A_MONTH: Final[tuple[Callable[[Business, str], Any], ...]] = (
 
 @contextmanager
 def scratch_copy(business: Business, as_of: date, *, issues: bool = False) -> Iterator[Business]:
-    """The business as of a day in a copy of its lake, gone afterwards.
+    """The business as of a day in a temporary copy of its lake.
 
-    Files of the lake are never changed in place, so the copy is made of links where the file system allows.
+    Files of the lake are never changed in place: use hard links where the file system allows.
 
     Parameters
     ----------
     issues
-        Whether the copy issues, into a register that is a copy, too.
+        Whether the copy issues, into a copy of the register.
     """
     with temporary_folder("overage-scratch-") as root:
         register = business.register.copied_to(root / "register.db") if issues else business.register
         try:
             (root / "landing").symlink_to(business.home.landing.resolve())
             if business.home.lake.is_dir():
-                # usage is measured anew, so that a copy checks what was added to it delivery by delivery
+                # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
                 shutil.copytree(
                     business.home.lake,
                     root / "lake",
                     copy_function=_link,
                     ignore=shutil.ignore_patterns(f"{RECORD}.json"),
                 )
-                # who may only read the lake writes into the copy all the same, and removes it
+                # Make the copy writable for users who may only read the lake.
                 for folder, _, _ in os.walk(root / "lake"):
                     Path(folder).chmod(0o700)
             yield business.at(as_of, issues=issues, home=Home(root), register=register)
@@ -72,12 +72,12 @@ def scratch_copy(business: Business, as_of: date, *, issues: bool = False) -> It
 def bring_up_to_date(
     business: Business, through: str, progress: Callable[[str, int, int], None] | None = None
 ) -> dict[str, list[str]]:
-    """Compute every month up to `through` whose inputs moved, drafts included; issue where the business does.
+    """Compute stale months up to `through`, drafts included; issue if the business does.
 
     Returns
     -------
     dict
-        By month: the names of the inputs that had moved.
+        By month: the names of the inputs that had changed.
     """
     moved = {}
     months = billed_months(business, through)

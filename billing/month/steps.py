@@ -1,7 +1,7 @@
 """The steps of a billing month: each reads the tables it needs, computes one table and writes it.
 
-Each is a pure function of the landing folder, the register and the tables of this month and the one before; running it
-again on unchanged input writes nothing.
+Steps are idempotent functions of the landing folder, the register and the tables of this month and the one before:
+a second run on unchanged input writes nothing.
 """
 
 from datetime import date
@@ -49,7 +49,7 @@ def billed_months(business: Business, through: str) -> list[str]:
 
 
 def event_months(home: Home, before: str) -> list[str]:
-    """The calendar months before `before` in which there are events."""
+    """The calendar months before `before` that have events."""
     files = (home.lake / "events").glob("event_month=*/*.parquet")
     months = {path.parent.name.removeprefix("event_month=") for path in files}
     return sorted(month for month in months if month < before)
@@ -71,7 +71,7 @@ def days_to_ingest(business: Business, *, by_content: bool = False) -> list[date
 
 
 def ingest_usage(business: Business, progress: Progress | None = None) -> IngestOutcome:
-    """Ingest what has been delivered up to the as-of day and is new or changed."""
+    """Ingest new and changed deliveries up to the as-of day."""
     catalogue = business.catalogue
     return ingest_deliveries(
         business.home,
@@ -209,14 +209,14 @@ def cycles_of_month(business: Business, month: str) -> MonthCycles:
 
 
 def decided_packages(business: Business, month: str, closed: pl.DataFrame | None = None) -> PackageMonth:
-    """What is decided; `closed` is what the register holds of the month, where that is known without asking it.
+    """The package changes of a month; pass `closed` (as in the register) if it is known already.
 
     Computed once for PACKAGES and DECISIONS.
     """
     home = business.home
     files = [state_path(home), *(home.partition(table, month) for table in (CYCLES, USAGE, LEVELS))]
     resumed = business.lives.subscriptions["resumed_from"].is_not_null().any()
-    # the package of one that was resumed is looked for in all months, this one included
+    # Search all months, this one included, for the package of a resumed subscription.
     files += [
         path
         for path in sorted((home.lake / PACKAGES.name).glob("*/*.parquet"))
@@ -281,7 +281,7 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
         .agg(old_package=pl.coalesce("opening_package", "closing_package").last())
         .collect()
     )
-    # one that was put on hold in its trial never had a cycle: its package is the one that was subscribed to
+    # Held during its trial: no cycle yet, so use the package subscribed to.
     subscribed = business.lives.subscriptions.select("subscription_id", subscribed_package="first_package")
     return (
         begun.join(last, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")

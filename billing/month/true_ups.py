@@ -1,4 +1,4 @@
-"""What was issued against what is due: differences, refunds, and the taxes of what is given back (rules 20 and 24)."""
+"""True-ups of a month: issued against due, refunds, and the taxes of what is given back (rules 20 and 24)."""
 
 import polars as pl
 
@@ -22,8 +22,8 @@ def month_differences(business: Business, since: str, before: str, later: Regist
     Parameters
     ----------
     later
-        A later state of the register: a fee that it has paid back is left alone, too, and a date that it has closed and
-        that went by while its account was parked counts as closed.
+        A later state of the register: also skip fees that it has refunded, and count dates as closed that it has
+        closed and that passed while the account was parked.
     """
     months = months_between(since, months_after(before, -1))
     register, days = business.register, (first_day(since), first_day(before))
@@ -44,7 +44,7 @@ def month_differences(business: Business, since: str, before: str, later: Regist
 
 
 def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:
-    """What was billed, less what was paid back by refunds that a request took back: that fee is due again (rule 17)."""
+    """Reverse refunds that a withdrawal took back: their fee is due again (rule 17)."""
     taken_back = business.lives.answers.filter(
         (pl.col("kind") == DecisionKind.REFUND) & (pl.col("reason") == DecisionReason.WITHDRAWN)
     )
@@ -67,7 +67,7 @@ def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.Da
 
 
 def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) -> pl.DataFrame:
-    """Overages of cycles whose usage is lost in part stand as they were issued (rule 22)."""
+    """Drop overages of cycles with accepted losses of usage: they stand as issued (rule 22)."""
     if losses.is_empty() or differences.is_empty():
         return differences
     spans = losses.select("first_day", "last_day").unique()
@@ -87,7 +87,7 @@ def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) ->
 
 
 def differences_with_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
-    """The differences with what their lines say of the earlier cycles, as `with_settlements`."""
+    """The differences with the details of their lines, as `with_settlements`."""
     months = differences.select(month_of(pl.col("billing_date")).unique().sort()).to_series().to_list()
     return with_settlements(
         differences,
@@ -117,9 +117,9 @@ def taxes_left(business: Business, numbers: pl.Series) -> pl.DataFrame:
 
 
 def billed_subscriptions(business: Business) -> pl.DataFrame:
-    """The subscriptions, and those that were issued to and are no more, as a request that was learnt late undid them.
+    """Subscriptions, and billed ones that no longer exist because a late request undid them.
 
-    What was issued to the latter is settled like that of a subscription that has ended (rule 20).
+    The latter are settled like subscriptions that have ended (rule 20).
     """
     lives = business.lives
     gone = (
@@ -140,7 +140,7 @@ def approved_refunds(business: Business) -> pl.DataFrame:
 
 
 def refund_amounts(business: Business) -> pl.DataFrame:
-    """subscription_id, refunded: what refunds send back, with tax, once their credit notes are issued."""
+    """subscription_id, refunded: money paid back by refunds, with tax, once their credit notes are issued."""
     refunds = approved_refunds(business)
     if refunds.is_empty():
         return pl.DataFrame(schema={"subscription_id": pl.String, "refunded": MONEY})

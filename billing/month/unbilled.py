@@ -69,7 +69,7 @@ def accounts_that_lost_events(business: Business, month: str) -> pl.DataFrame:
     if totals.filter(_is_lost()).is_empty():
         return pl.DataFrame(schema={"account_id": pl.String, "detail": pl.String})
     return (
-        # the table may be of an earlier run: a preview does not write it
+        # The table may be stale: a preview does not write it.
         conservation(business, month, _unbilled(business, month), ["account_id", "metric"])
         .filter(_is_lost())
         .select(
@@ -100,7 +100,7 @@ def _unbilled(business: Business, month: str) -> pl.DataFrame:
     )
     keys = ["account_id", "metric"]
     billed = inside.group_by(keys).agg(billed=pl.len().cast(pl.Int64))
-    # only accounts with usage outside of their access are looked at event by event
+    # Compare event by event only for accounts with usage outside of their access.
     touched = (
         events.group_by(keys)
         .agg(counted=pl.len().cast(pl.Int64))
@@ -133,7 +133,7 @@ def _unbilled(business: Business, month: str) -> pl.DataFrame:
 
 
 def _unbilled_reasons(outside: pl.DataFrame, business: Business) -> pl.DataFrame:
-    """`outside` with the reason why nobody is billed for the event."""
+    """Add the reason to events that are not billed."""
     zone = business.catalogue.time_zone
     lives = business.lives
     one_day = pl.duration(days=1)

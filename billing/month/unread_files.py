@@ -1,4 +1,4 @@
-"""What lies in the landing folder and is not read, or of which nothing counts: named by `check` and by every run."""
+"""Unread files of the landing folder, and files without a valid row: reported by `check` and by every run."""
 
 from collections.abc import Iterator
 from datetime import date
@@ -27,12 +27,12 @@ _NOT_SUPPORTED: Final = frozenset(
 
 
 def not_read(home: Home, inputs: Inputs, as_of: date) -> list[str]:
-    """All that was given up to a day and is not read, or holds rows of which none counts, in words (rule 22)."""
+    """Inputs up to a day that are not read, or have no valid row, in words (rule 22)."""
     return [*names_not_read(home), *inputs.unusable, *unusable_deliveries(home, delivered_files(home, as_of))]
 
 
 def names_not_read(home: Home) -> list[str]:
-    """The names beside usage/ that nothing reads, in words, sorted."""
+    """Names beside usage/ that are not read, in words, sorted."""
     found = []
     for path in _names(home.landing):
         name = readable_name(path.name)

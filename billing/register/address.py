@@ -1,4 +1,4 @@
-"""The address of a register on a server: read, and shown without any part of its password."""
+"""The URL of a register on a server: parse it, and mask its password in messages."""
 
 import sqlalchemy as sa
 
@@ -11,17 +11,17 @@ _EXPECTED = (
 
 
 def read_address(url: str) -> sa.URL:
-    """The address that a URL says.
+    """Parse the URL of a register.
 
     Raises
     ------
     RefusedError
-        When it is none, or an @ in a password would make the rest of it a name of a host. No part of it is repeated.
+        When it is invalid, or an unescaped @ in the password would be read as the host. No part of it is repeated.
     """
     try:
         address = sa.engine.make_url(url)
     except (sa.exc.ArgumentError, ValueError) as error:
-        # the error itself would be told with it, and may quote the URL
+        # Suppress the cause: its message may quote the URL.
         raise RefusedError(
             f"OVERAGE_REGISTER_URL: this is no URL of a database ({type(error).__name__}): {_EXPECTED}"
         ) from None
@@ -31,5 +31,5 @@ def read_address(url: str) -> sa.URL:
 
 
 def shown(address: sa.URL) -> str:
-    """The address for messages: without its password, and without what follows a question mark, which may hold one."""
+    """The address for messages: without password and query string, which may hold one."""
     return address.set(query={}).render_as_string(hide_password=True)

@@ -19,21 +19,21 @@ from billing.store.home import Home
 _BULK = 10_000
 
 
-# keys of the server's locks: one for a run, one for the transaction that gives numbers
+# Keys of PostgreSQL advisory locks: one for a run, one for the transaction that assigns numbers.
 _RUN_LOCK: Final = 7_281_002
 _ISSUE_LOCK: Final = 7_281_003
 _held: set[str] = set()
 
 
 class Connection:
-    """How a register is reached, and by whom: one run at a time."""
+    """Connection and locks of a register: one run at a time."""
 
     def __init__(self, engine: sa.Engine) -> None:
         self._opened = engine
 
     @classmethod
     def open(cls, home: Home, url: str | None = None) -> Self:
-        """The register; where there is none yet, it is made when something is first issued, and read as an empty one.
+        """Open the register. One that does not exist yet is created by the first issue, and reads as empty until then.
 
         Raises
         ------
@@ -42,7 +42,7 @@ class Connection:
         """
         try:
             address = read_address(url) if url else sa.URL.create("sqlite", database=str(home.register_path))
-            # a run that issues keeps others waiting for as long as its one transaction takes
+            # Others wait for the one transaction of an issuing run.
             patience = {"timeout": 60} if address.drivername.startswith("sqlite") else {}
             engine = sa.create_engine(address, connect_args=patience)
         except (sa.exc.ArgumentError, ModuleNotFoundError) as error:
@@ -59,20 +59,20 @@ class Connection:
         _name_lost_registers(engine)
         register = cls(engine)
         if url or home.register_path.exists():
-            # what cannot be reached or written is refused before anything is computed
+            # Fail before anything is computed if the register cannot be reached or written.
             _ = register._made
         return register
 
     @property
     def _engine(self) -> sa.Engine:
-        """What is read: looking at a register that is not there yet makes none."""
+        """The engine for reading: it creates no register that does not exist yet."""
         file = self._opened.url.database
         is_there = self._opened.dialect.name != "sqlite" or (file is not None and Path(file).exists())
         return self._made if is_there else self._empty
 
     @cached_property
     def _made(self) -> sa.Engine:
-        """What is written, made where it is not there yet."""
+        """The engine for writing: it creates the register if needed."""
         self._make()
         return self._opened
 
@@ -92,19 +92,19 @@ class Connection:
             ) from error
 
     def close(self) -> None:
-        """Give back the connections."""
+        """Close the connections."""
         self._opened.dispose()
 
     def state(self) -> str:
-        """What tells whether anything was issued or closed since: nothing is ever taken away."""
+        """A state that changes whenever something is issued or closed; the register only grows."""
         with self._engine.connect() as connection:
             return state_of(connection)
 
     @contextmanager
     def alone(self, patience: float = 0) -> Iterator[None]:
-        """Keep runs of other homes on the same server waiting; a register in the home is kept by the home's lock.
+        """Lock the register on a server against runs of other homes; the home's own lock covers a register in the home.
 
-        The lock is the server's and ends with the connection. A process that holds it may take it again.
+        A session-level advisory lock: it ends with the connection, and is reentrant within the process.
 
         Parameters
         ----------
@@ -128,26 +128,26 @@ class Connection:
                         f"{name}: another run is at work with this register: wait for it to end, then run again"
                     )
                 time.sleep(0.2)
-            # the lock belongs to the session, not to a transaction that would stay open for the whole run
+            # Session-level lock: a transaction would stay open for the whole run.
             connection.commit()
             _held.add(name)
             try:
                 yield
             finally:
                 _held.discard(name)
-                # not back into the pool: the lock ends with the connection
+                # Close instead of returning to the pool: the lock ends with the connection.
                 connection.invalidate()
 
     def _wait_for_others(self, connection: sa.Connection) -> None:
-        """One transaction at a time gives numbers: SQLite sees to it when a transaction begins."""
+        """Serialize the transactions that assign numbers; SQLite does so when a transaction begins."""
         if connection.dialect.name == "postgresql":
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_ISSUE_LOCK)))
         else:
-            # registers of earlier versions look for a line's document at once
+            # Constraints of registers of earlier versions are not deferred: they check a line's document at once.
             connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
 
     def revision(self) -> tuple[object, ...]:
-        """Moves whenever something is recorded that the tables of a month depend on; rows are never taken away."""
+        """Counts that change whenever something is recorded that tables of a month depend on."""
         tables = (stored.documents, stored.closed_dates, stored.passed_dates, stored.accepted_losses)
         counts = [sa.select(sa.func.count()).select_from(table).scalar_subquery() for table in tables]
         months = stored.issued_months.c
@@ -156,13 +156,13 @@ class Connection:
             return (*connection.execute(sa.select(*counts)).one(), *map(tuple, connection.execute(through)))
 
     def _frame(self, query: sa.Select[Any] | sa.CompoundSelect[Any], schema: Mapping[str, Any]) -> pl.DataFrame:
-        """What a query finds, of the rows that the driver gives: an object a row costs more than to find it."""
+        """Read a query into a frame from the driver's tuples: a row object costs more than the query."""
         with self._engine.connect() as connection:
             dates_are_text = connection.dialect.name == "sqlite"
             dates = [name for name, dtype in schema.items() if dtype == pl.Date] if dates_are_text else []
             given = {name: pl.String if name in dates else dtype for name, dtype in schema.items()}
             cursor: Any = connection.execute(query).cursor
-            # some at a time: as objects the rows of a month take several times their columns
+            # Fetch in chunks: rows as objects take several times the memory of columns.
             parts = [
                 pl.DataFrame(rows, schema=given, orient="row") for rows in iter(partial(cursor.fetchmany, _BULK), [])
             ]
@@ -179,12 +179,12 @@ def state_of(connection: sa.Connection) -> str:
 
 
 def _name_lost_registers(engine: sa.Engine) -> None:
-    """Say which register was lost, full or locked, where the database only says what happened to it."""
+    """Name the register in errors of the database: lost, full or locked."""
 
     @sa.event.listens_for(engine, "handle_error")
     def on_error(context: sa.engine.ExceptionContext) -> None:
         error = context.sqlalchemy_exception
-        # a database whose file is damaged says so by the general error, not by one of its kinds
+        # A damaged file raises the general DatabaseError, not a subclass.
         is_damaged = type(error) is sa.exc.DatabaseError
         if context.is_disconnect or is_damaged or isinstance(error, (sa.exc.OperationalError, sa.exc.InterfaceError)):
             raise InterruptedRunError(
@@ -199,9 +199,9 @@ def _use_immediate_transactions(engine: sa.Engine) -> None:
     def on_connect(connection: Any, _: object) -> None:
         connection.isolation_level = None
         connection.execute("PRAGMA foreign_keys = ON")
-        # what a guard could still take back is noted for every row: not in a file
+        # Triggers keep a statement journal per row: hold it in memory, not in a temporary file.
         connection.execute("PRAGMA temp_store = MEMORY")
-        # of a register that is made here: pages of 4096 bytes would hold two documents and a gap each
+        # Page size of a new register: 4096 bytes would hold two documents and waste the rest.
         connection.execute("PRAGMA page_size = 8192")
 
     @sa.event.listens_for(engine, "begin")

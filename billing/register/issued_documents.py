@@ -1,4 +1,4 @@
-"""Issued documents: what the register says of them, and the hashes of their PDFs."""
+"""Issued documents, their lines and taxes, and the hashes of their PDFs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ class IssuedRows:
     taxes: pl.DataFrame
 
     def and_then(self, later: "IssuedRows") -> "IssuedRows":
-        """These and those that were issued after them."""
+        """Append rows that were issued later."""
         return IssuedRows(
             pl.concat([self.documents, later.documents]),
             pl.concat([self.lines, later.lines]),
@@ -103,7 +103,7 @@ class IssuedDocuments(Connection):
         return frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
 
     def taxes_of(self, numbers: Sequence[str]) -> pl.DataFrame:
-        """The taxes of documents, and what has been given back of them so far.
+        """Taxes of documents, and the part given back so far.
 
         Returns
         -------
@@ -136,7 +136,7 @@ class IssuedDocuments(Connection):
             for condition in (line.gives_back.in_(some), line.number.in_(some) & line.gives_back.is_not(None)):
                 part = self._frame(query.where(condition), schema)
                 found.append(part.group_by("number", "by").agg(pl.col("amount").sum()))
-        # a pair of which both are asked for is found twice
+        # A pair is found twice if both of its documents are asked for.
         return pl.concat(found).unique().sort("number", "by").with_columns(from_integers("amount"))
 
     def rows(self, month: str) -> IssuedRows:
@@ -184,7 +184,7 @@ class IssuedDocuments(Connection):
         )
 
     def issued_amounts(self, due_from: date, due_to: date) -> pl.DataFrame:
-        """What has been billed of what fell due in `[due_from, due_to)`.
+        """Billed amounts by the date on which they fell due, in `[due_from, due_to)`.
 
         Returns
         -------

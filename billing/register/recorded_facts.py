@@ -19,7 +19,7 @@ BEGUN_SCHEMA: Final = {"subscription_id": pl.String, "account_id": pl.String, "r
 
 
 class RecordedFacts(Connection):
-    """What was closed, decided and measured when documents were issued."""
+    """Facts recorded with an issue: what was closed, decided and measured."""
 
     def closed_dates(self, month: str | None = None) -> pl.DataFrame:
         """Closed billing dates with their packages (`package_changes.CLOSED_SCHEMA`, and account_id)."""
@@ -76,7 +76,7 @@ class RecordedFacts(Connection):
             return connection.execute(query).first() is not None
 
     def passed_dates(self, month: str) -> pl.DataFrame:
-        """account_id, passed_through: the day up to which billing dates of a month went by while it was parked."""
+        """account_id, passed_through: the day up to which billing dates of a month passed while it was parked."""
         table = stored.passed_dates.c
         query = (
             sa.select(table.account_id, sa.func.max(table.passed_through, type_=sa.Date))
@@ -120,7 +120,7 @@ class RecordedFacts(Connection):
                 yield day, connection.execute(query).scalar_one()
 
     def accepted_losses(self) -> pl.DataFrame:
-        """delivery_day, file, sha256, first_day, last_day, accepted_on, reason of deliveries that were given up."""
+        """delivery_day, file, sha256, first_day, last_day, accepted_on, reason of accepted losses."""
         dates = ("delivery_day", "first_day", "last_day", "accepted_on")
         columns = list(stored.accepted_losses.columns)
         schema = {column.name: pl.Date if column.name in dates else pl.String for column in columns}
@@ -183,7 +183,7 @@ class RecordedFacts(Connection):
             return {row.name: row.value for row in found}
 
     def keep_settings(self, settings: Mapping[str, str]) -> None:
-        """Record settings: anew as long as no billing date was closed, later those of which nothing is recorded."""
+        """Record settings: replace them until a billing date is closed, then only add missing ones."""
         with self._made.begin() as connection:
             self._wait_for_others(connection)
             if connection.execute(sa.select(stored.issued_months.c.billing_month).limit(1)).scalar() is None:

@@ -1,7 +1,7 @@
-"""The register of issued documents: what has been issued is a fact, and is kept here (rule 19).
+"""The register of issued documents: an append-only database (rule 19).
 
-Issuing is one transaction: it gives gap-free numbers, writes documents with everything their pages show, and closes
-the billing dates. Amounts are whole ten-thousandths of the currency, so no database ever sees a binary float.
+Issuing is one transaction: it assigns gap-free numbers, writes documents with everything their pages show, and closes
+the billing dates. Amounts are integers, in ten-thousandths of the currency: no database ever sees a binary float.
 """
 
 from dataclasses import dataclass
@@ -79,7 +79,7 @@ class Register(IssuedDocuments, RecordedFacts):
     """The register of a home: SQLite in the home, or a server by URL."""
 
     def copied_to(self, path: Path) -> "Register":
-        """A copy in a new SQLite file, without the stored contents: to try out what issuing would do."""
+        """Copy into a new SQLite file, without stored contents, for a dry run of issuing."""
         engine = sa.create_engine(sa.URL.create("sqlite", database=str(path)))
         copy = _ScratchRegister(engine)
         with self._engine.connect() as source, copy._made.begin() as target:
@@ -95,8 +95,8 @@ class Register(IssuedDocuments, RecordedFacts):
         return copy
 
     def missing_guards(self) -> list[str]:
-        """Triggers by which the database itself keeps what was issued, that are not there; sorted."""
-        # migrations load Alembic, which nothing else here needs
+        """Missing triggers that protect issued rows from changes; sorted."""
+        # Import lazily: migrations load Alembic, which nothing else needs.
         from billing.register.migrations.versions.r0002_guards import guards
         from billing.register.migrations.versions.r0004_recorded_facts import KEPT
         from billing.register.migrations.versions.r0005_redrawn_files import GUARDS
@@ -155,13 +155,13 @@ class Register(IssuedDocuments, RecordedFacts):
             numbered = self._numbered(connection, issue)
             keys = ["account_id", "subscription_id", "billing_date"]
             numbers = numbered.select(*keys, "number")
-            # a document comes after its lines and taxes, and agrees with them: the database sees to both
+            # Insert documents after their lines and taxes: triggers compare the sums.
             lines = issue.lines.join(numbers, on=keys, maintain_order="left").sort("number", "line")
             taxes = numbered_taxes(issue.taxes.join(numbers, on=keys, maintain_order="left"))
             insert_rows(connection, stored.lines, line_rows(lines))
             insert_rows(connection, stored.taxes, tax_rows(taxes))
             documents = []
-            # the contents of a month are large: they are finished in pieces
+            # Contents of a month are large: complete and insert them in batches.
             for start in range(0, numbered.height, _BULK):
                 rows = document_rows(with_contents(numbered.slice(start, _BULK), issue.drafts.slice(start, _BULK)))
                 insert_rows(connection, stored.documents, rows)
@@ -230,7 +230,7 @@ class Register(IssuedDocuments, RecordedFacts):
 
 
 class _ScratchRegister(Register):
-    """A register that is thrown away: the tables alone."""
+    """A temporary register: tables without triggers."""
 
     def _make(self) -> None:
         stored.metadata.create_all(self._opened)

@@ -1,4 +1,4 @@
-"""Register rows: documents, lines, taxes and decisions as integers and text, and how they are inserted."""
+"""Register rows: serialize documents, lines, taxes and decisions to integers and text, and insert them in bulk."""
 
 import re
 import sqlite3
@@ -15,10 +15,10 @@ from billing.model.hashes import hash_contents
 from billing.model.tables import DECISIONS
 from billing.register import schema as stored
 
-# how the content of a draft says that it has neither number nor day
+# Start of a draft's content: number and day are null.
 _NOT_ISSUED: Final = '"number":null,"issued_on":null'
 _ROWS_PER_STATEMENT = 200
-# a statement of SQLite before 3.32 has at most 999 values, later ones and PostgreSQL more than 30,000
+# Limit of bound parameters: 999 in SQLite before 3.32, more than 30,000 in later versions and PostgreSQL.
 _VALUES_OF_OLDER_SQLITE: Final = 999
 _VALUES_PER_QUERY = 900
 
@@ -41,7 +41,7 @@ def with_contents(numbered: pl.DataFrame, drafts: pl.LazyFrame) -> pl.DataFrame:
 
 
 def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
-    """The rows of documents, whose content now says their number and day."""
+    """Rows of documents, with number and day filled into their content."""
     filled = pl.format('"number":"{}","issued_on":"{}"', "number", pl.col("issued_on").dt.to_string("%Y-%m-%d"))
     content = pl.col("content").str.replace(_NOT_ISSUED, filled, literal=True)
     rows = numbered.with_columns(_to_integers("net", "tax", "total"), content=content)
@@ -106,7 +106,7 @@ def _to_integers(*names: str) -> list[pl.Expr]:
 
 
 def from_integers(*names: str) -> list[pl.Expr]:
-    # an Int64 of ten-thousandths has room for the point: its whole part and its rest are cast on their own
+    # Cast whole part and fraction separately: both are exact, without a division of decimals.
     unit = pl.lit(10_000, pl.Int64)
     return [
         ((pl.col(name) // unit).cast(MONEY) + (pl.col(name) % unit).cast(MONEY) * pl.lit("0.0001").cast(MONEY)).alias(
@@ -117,7 +117,7 @@ def from_integers(*names: str) -> list[pl.Expr]:
 
 
 def insert_rows(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) -> None:
-    """Give rows to the driver in bulk: what guards could take back is noted once a statement, not once a row."""
+    """Insert many rows per statement: the statement journal of the triggers costs once per statement, not per row."""
     if rows.is_empty():
         return
     is_sqlite = connection.dialect.name == "sqlite"
@@ -126,7 +126,7 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) 
         rows = rows.with_columns(pl.col(pl.Date).dt.to_string("%Y-%m-%d"))
         if sqlite3.sqlite_version_info < (3, 32):
             most = min(most, _VALUES_OF_OLDER_SQLITE // rows.width)
-    # most of the work is handing over the values: SQLite can take what all rows share once a statement
+    # Binding values dominates the cost: in SQLite bind values shared by all rows once per statement.
     shared = _shared_columns(rows) if is_sqlite else []
     once = rows.select(shared).row(0) if shared else ()
     own = rows.drop(shared)
@@ -135,27 +135,27 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) 
     for some in own.iter_slices(most):
         if some.height < most or not statement:
             statement = head + ", ".join(_places(rows.columns, shared, some.height, is_sqlite=is_sqlite))
-        # columns become objects faster than rows do
+        # Column-wise `to_list()` is faster than `iter_rows()`.
         values = chain.from_iterable(zip(*(column.to_list() for column in some.iter_columns()), strict=True))
         connection.exec_driver_sql(statement, (*once, *values))
 
 
 def _shared_columns(rows: pl.DataFrame) -> list[str]:
-    """Columns with one value in all rows, of which there are some."""
+    """Constant columns of a frame that is not empty."""
     same = rows.select(pl.all().eq_missing(pl.all().first()).all()).row(0, named=True)
     return [name for name, is_shared in same.items() if is_shared]
 
 
 def _places(columns: Sequence[str], shared: Sequence[str], height: int, *, is_sqlite: bool) -> list[str]:
-    """Each row's places of values in a statement: first stand the values that are shared, then those of row by row."""
+    """Placeholders of each row in a statement: first the shared values, then those of each row."""
     numbered = {name: f"?{number}" for number, name in enumerate(shared, start=1)}
     own = count(len(shared) + 1)
-    # a place without a number is the one after the highest before it
+    # A placeholder without a number takes the highest number so far plus one.
     first = [numbered.get(name) or (f"?{next(own)}" if is_sqlite else "%s") for name in columns]
     other = [numbered.get(name, "?" if is_sqlite else "%s") for name in columns]
     return [f"({', '.join(first)})", *[f"({', '.join(other)})"] * (height - 1)]
 
 
 def portions(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Parts of `values` that a query can name one by one."""
+    """Split `values` into chunks that fit the parameter limit of a query."""
     return (values[start : start + _VALUES_PER_QUERY] for start in range(0, len(values), _VALUES_PER_QUERY))

@@ -1,4 +1,4 @@
-"""The tables of the register, as its migrations have made them (rule 19)."""
+"""The tables of the register, as of the latest migration (rule 19)."""
 
 from typing import Final
 
@@ -8,13 +8,13 @@ from sqlalchemy.dialects import postgresql
 REVISION: Final = "6"
 """The last of the migrations in `billing.register.migrations`."""
 
-# text sorts by its code points everywhere, not by the habits of a server's language
+# Sort text by code points everywhere, not by the collation of the server's locale.
 _TEXT: Final = sa.String().with_variant(postgresql.VARCHAR(collation="C"), "postgresql")
 _LONG_TEXT: Final = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
 
 
 def _a_document() -> sa.ForeignKey:
-    """A document, at the latest when the transaction ends: its lines are written before it."""
+    """A deferred foreign key to documents: lines are inserted before their document."""
     return sa.ForeignKey("documents.number", deferrable=True, initially="DEFERRED")
 
 
@@ -44,7 +44,7 @@ documents = sa.Table(
     sa.CheckConstraint("total = net + tax", name="total_is_net_and_tax"),
     sa.CheckConstraint("sequence > 0", name="sequence_counts_from_one"),
 )
-# one scheduled document per subscription and billing date
+# One scheduled document per subscription and billing date.
 sa.Index(
     "one_scheduled_document",
     documents.c.subscription_id,
@@ -72,7 +72,7 @@ lines = sa.Table(
     sa.Column("unit_price", _TEXT),
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("description", _LONG_TEXT, nullable=False),
-    # the document whose billing the line gives back
+    # The document whose billing the line gives back.
     sa.Column("gives_back", _TEXT),
 )
 taxes = sa.Table(
@@ -87,7 +87,7 @@ taxes = sa.Table(
     sa.Column("taxable", sa.BigInteger, nullable=False),
     sa.Column("amount", sa.BigInteger, nullable=False),
     sa.Column("reason", _TEXT, nullable=False),
-    # the document whose taxes are given back
+    # The document whose taxes are given back.
     sa.Column("taxed_as", _TEXT),
 )
 closed_dates = sa.Table(

@@ -1,4 +1,4 @@
-"""What issued pages say: their stored content, read back as the tables of the register."""
+"""Stored pages: parse the content of issued documents back into the tables of the register."""
 
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
@@ -17,7 +17,7 @@ _TAX: Final = {name: dtype for name, dtype in TAXES.schema.items() if name != "n
 
 
 class PrintedRows(NamedTuple):
-    """The tables DOCUMENTS (less status and content_hash), LINES and TAXES, as pages say them."""
+    """The tables DOCUMENTS (less status and content_hash), LINES and TAXES, parsed from stored pages."""
 
     documents: pl.DataFrame
     lines: pl.DataFrame
@@ -25,7 +25,7 @@ class PrintedRows(NamedTuple):
 
 
 def printed_rows(contents: pl.DataFrame) -> PrintedRows:
-    """The rows that pages say.
+    """Parse stored pages into rows.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def printed_rows(contents: pl.DataFrame) -> PrintedRows:
     Returns
     -------
     PrintedRows
-        Each with `number` as in `contents`, and documents with `page_number`, as the page says it. A text that is no
-        value of its column is null.
+        Each with `number` as in `contents`, and documents with `page_number`, as the page has it. Text that is not a
+        value of its column becomes null.
     """
     written = pl.Struct(
         {
@@ -63,7 +63,7 @@ def _listed(pages: pl.DataFrame, name: str, schema: Mapping[str, Any]) -> pl.Dat
 
 
 def _as_text(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """Dates and decimals stand as text on a page."""
+    """Dates and decimals are text on a page."""
     return {name: dtype if dtype.is_integer() else pl.String() for name, dtype in schema.items()}
 
 

@@ -16,10 +16,10 @@ _ZERO: Final = pl.lit(0).cast(MONEY)
 
 
 def allocate(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
-    """Match what was paid and credited with what is owed, account by account: the table ALLOCATIONS.
+    """Allocate payments and credits to the documents of each account: the table ALLOCATIONS.
 
-    A credit note goes to the document it corrects, a payment to the document it names, less what was sent back of it.
-    What is over is credit of the account and goes to its oldest open document first.
+    A credit note pays the document it corrects, a payment the document it names, less its refunds and disputes.
+    The surplus is the account's credit and pays its oldest open document first.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.Dat
         .with_columns(open=(pl.col("claim") - pl.col("covered")).cast(MONEY))
     )
     sent_back = (pl.col("returned") > 0) & (pl.col("paid") <= pl.col("returned"))
-    # a charge that the customer's bank took back is owed again
+    # a disputed payment is owed again
     is_owed_again = (pl.col("open") > 0) & (pl.col("last_returned") == PaymentStatus.DISPUTED)
     status = (
         pl.when(sent_back & ~is_owed_again.fill_null(value=False))
@@ -104,7 +104,7 @@ def paid_amounts(payments: pl.DataFrame) -> pl.DataFrame:
 
 
 def open_at_moments(moments: pl.DataFrame, documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
-    """What was still owed on each document at some instants, by what had been paid and credited until then.
+    """The amount open on each document at given instants, from payments and credits up to then.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def _kept(payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
 def _claims(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | None = None) -> pl.DataFrame:
     """What is owed, by document: group keys, account_id, number, issued_on, claim (MONEY).
 
-    More sent back of a document than was paid on it is owed, too.
+    Refunds and disputes beyond what was paid are owed, too.
     """
     keys = keys or []
     sums = _kept(payments, keys).rename({"document": "number"})
@@ -168,7 +168,7 @@ def _claims(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | N
 
 
 def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | None = None) -> pl.DataFrame:
-    """What pays: keys, account_id, source, source_kind, on, own (the document it is meant for), amount (MONEY)."""
+    """Payments and credits: keys, account_id, source, source_kind, on, own (the document it names), amount (MONEY)."""
     keys = keys or []
     credits = documents.filter(pl.col("total") < 0).select(
         *keys,
@@ -180,7 +180,7 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
         amount=-pl.col("total"),
     )
     returned = _kept(payments, keys).select(*keys, "document", "returned")
-    # what was sent back is taken off the latest payments of the document
+    # refunds and disputes reduce the latest payments of the document first
     by_document = [*keys, "document"]
     kept = (
         payments.filter(pl.col("status") == PaymentStatus.SUCCEEDED)
@@ -206,7 +206,7 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
 def _allocated(claims: pl.DataFrame, sources: pl.DataFrame) -> pl.DataFrame:
     """The columns of ALLOCATIONS, and `group`.
 
-    First every source pays its own document, then what is over pays the oldest open ones.
+    Every source pays its own document first; the surplus pays the oldest open documents.
 
     Parameters
     ----------
@@ -238,14 +238,14 @@ def _allocated(claims: pl.DataFrame, sources: pl.DataFrame) -> pl.DataFrame:
 
 
 def _matched(claims: pl.DataFrame, sources: pl.DataFrame, by: str) -> pl.DataFrame:
-    """Lay claims and sources of a group side by side, each in its order: what overlaps is allocated.
+    """Allocate the sources of a group to its claims, both in order (first in, first out).
 
     Returns
     -------
     polars.DataFrame
         group, account_id, number, source, source_kind, on (the later of the source's and the document's day), amount.
     """
-    # `by` may be `group` itself, which is carried along too
+    # `by` may be `group` itself, which is selected anyway
     claims, sources = (frame.with_columns(_by=by) for frame in (claims, sources))
     by = "_by"
     ends = [

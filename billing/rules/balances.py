@@ -1,4 +1,4 @@
-"""Money owed: what was paid on each document, what that makes of it, and what is to be collected (rules 15, 16, 25)."""
+"""Accounts receivable: suspensions, refunds, balances and collections (rules 15, 16, 25)."""
 
 import hashlib
 from datetime import date
@@ -73,9 +73,9 @@ def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
 def money_sent_back(
     documents: pl.DataFrame, notes: pl.DataFrame, payments: pl.DataFrame, refunds: pl.DataFrame
 ) -> pl.DataFrame:
-    """What approved refunds send back.
+    """Money that approved refunds pay back.
 
-    By rule 14 what was paid on the document by the day of the approval. A credit note first lowers what is unpaid.
+    It is what was paid on the document by the day of approval (rule 14). A credit note reduces the unpaid part first.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def money_sent_back(
         )
     )
     numbered = notes.select("number", "corrects", "subscription_id", back=-pl.col("total"))
-    # what other notes have lowered the document by
+    # reductions of the document by other notes
     others = (
         documents.join(notes, on="number", how="anti")
         .filter(pl.col("corrects").is_not_null())
@@ -130,9 +130,9 @@ def money_sent_back(
 
 
 def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: str) -> pl.DataFrame:
-    """What every account with a document owes: the table BALANCES.
+    """The balance of every account with a document: the table BALANCES.
 
-    Rule 15: debts survive cancelling, so nothing here asks whether the account is still a customer.
+    Rule 15: debts survive cancelling, so the status of the account is ignored.
 
     Parameters
     ----------

@@ -25,8 +25,8 @@ class Grid:
 
     def date(self, start: pl.Expr, k: pl.Expr) -> pl.Expr:
         """Billing date k of a grid that starts on `start`: its anchor day, or the month's last day if earlier."""
-        # an offset in months keeps the day or takes the month's last one; written once, as copies of an expression
-        # within an expression multiply
+        # Offset by months: Polars clamps to the last day of the month. Keep one copy of the expression: nested copies
+        # multiply
         months = pl.format("{}mo", k)
         if self.first_of_month:
             return pl.when(k == 0).then(start).otherwise(start.dt.month_start().dt.offset_by(months))

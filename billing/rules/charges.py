@@ -150,9 +150,9 @@ def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalog
         & (pl.col("billing_index") % 12 != 0)
         & pl.col("change_reason").is_in(UPGRADES)
         & (pl.col("fee_reason") == FeeReason.TERM)
-        # the difference is a fee: a billing date while suspended has none (rule 16)
+        # The difference is a fee: none falls due while suspended (rule 16).
         & ((pl.col("status") != SubscriptionStatus.SUSPENDED) | pl.lit(catalogue.policy.charge_while_suspended))
-        # a late fee of the same day is that of the higher package, whole
+        # A late fee on the same day is already the whole fee of the higher package.
         & pl.col("late_fee_on").ne_missing(pl.col("billing_date"))
     )
     price = terms.packages.select("terms_key", "since", "package", "yearly")
@@ -195,7 +195,7 @@ def _hold_fees(dated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     fee = pl.lit(catalogue.policy.hold_fee).cast(PRICE).to_physical()
     return _line(
         dated.filter("hold_fee_due").with_columns(
-            # one that was put on hold in its trial and ends before its second date never had a cycle
+            # Held during its trial and ended before the second date: it has no cycle, so no closing package.
             package=pl.coalesce("opening_package", "closing_package", "first_package"),
             amount=round_fraction(fee, _PRICE_UNIT, catalogue.minor_units),
             cycle_end=pl.col("next_billing_date"),

@@ -1,4 +1,6 @@
-"""Which document billed what a settlement gives back: its taxes hold for it (rules 20 and 24)."""
+"""Credited documents: which document billed the amount that a true-up gives back (rules 20 and 24).
+
+The taxes of that document apply to what is given back."""
 
 from typing import Final
 
@@ -11,9 +13,9 @@ _NOTHING: Final = pl.lit(0).cast(MONEY)
 
 
 def by_billing_document(differences: pl.DataFrame, billed: pl.DataFrame) -> pl.DataFrame:
-    """`differences` with amount and gives_back: a row for each document whose billing a difference gives back.
+    """Split `differences` by the document that billed them: adds amount and gives_back.
 
-    What was billed last is given back first. Most differences are given back of one document.
+    Last billed, first given back. Most differences concern one document.
 
     Parameters
     ----------
@@ -52,7 +54,7 @@ def by_billing_document(differences: pl.DataFrame, billed: pl.DataFrame) -> pl.D
         .filter(pl.col("part") > 0)
         .select("_place", "gives_back", "part")
     )
-    # what no line of the register has billed, of a register that was changed by hand
+    # Amounts that no line of the register bills: the register was changed by hand.
     rest = (
         less.join(taken.group_by("_place").agg(pl.col("part").sum()), on="_place", how="left")
         .select("_place", gives_back=pl.lit(None, pl.String), part=pl.col("give") - pl.col("part").fill_null(_NOTHING))

@@ -108,7 +108,7 @@ def access_spans(subscriptions: pl.DataFrame, suspensions: pl.DataFrame, catalog
 
 
 def _without(spans: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
-    """Spans less what is blocked (blocked intervals may overlap; a null end is open)."""
+    """Subtract blocked intervals from spans (they may overlap; a null end is open)."""
     touched = (
         blocked.filter(pl.col("blocked_until").is_null() | (pl.col("blocked_from") < pl.col("blocked_until")))
         .join(spans, on="subscription_id")
@@ -120,7 +120,7 @@ def _without(spans: pl.DataFrame, blocked: pl.DataFrame) -> pl.DataFrame:
         return spans
     far = pl.lit(date(2262, 1, 1)).cast(INSTANT)
     open_end = pl.col("blocked_until").fill_null(far)
-    # a gap runs from the furthest end so far to the next beginning; one more gap follows the last interval
+    # Gaps run from the cumulative maximum of ends to the next start, plus one after the last interval.
     reached = pl.max_horizontal("span_start", open_end.cum_max().over("subscription_id"))
     ordered = touched.with_columns(reached=reached)
     before = ordered.select(
@@ -223,7 +223,7 @@ def _late_yearly_fees(month: str, dated: pl.DataFrame, suspensions: pl.DataFrame
         .filter(
             (pl.col("suspended_from") <= pl.col("fee_instant")) & (pl.col("suspended_until") > pl.col("fee_instant"))
         )
-        # a subscription that has ended meanwhile gets no access back
+        # Access of an ended subscription does not come back.
         .filter(
             (pl.col("late_term_start") < pl.col("fees_until")).fill_null(value=True)
             & (back <= pl.col("access_last")).fill_null(value=True)
@@ -257,7 +257,7 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
     hold_fee_due = (
         hold_fee
         & pl.col("held_on").is_not_null()
-        # what is paid already, a late notice's extra cycle or year included, costs no hold fee on top
+        # No hold fee for a period that is paid, including the extra cycle or year of a late notice.
         & (at >= pl.col("paid_until"))
         & (pl.col("hold_fees_until").is_null() | (at < pl.col("hold_fees_until")))
     )
@@ -277,9 +277,9 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
         .then(pl.lit(FeeReason.SUSPENDED))
         .otherwise(pl.lit(FeeReason.DUE))
     )
-    # policy first_of_month: the first cycle is short, its fee in proportion to the days of that calendar month
+    # Policy first_of_month: proration of the first, short cycle by the days of its calendar month.
     days = at.dt.month_end().dt.day().cast(pl.Int32)
-    # a subscription that was resumed pays its fee in full (rule 13)
+    # No proration after a resume (rule 13).
     prorated = (
         pl.lit(policy.billing_anchor == "first_of_month" and policy.first_cycle == "prorated")
         & (pl.col("billing_index") == 0)
@@ -296,7 +296,7 @@ def _fee_columns(catalogue: Catalogue) -> dict[str, pl.Expr]:
         "fee_share_denominator": pl.when(due & prorated).then(days).otherwise(1),
         "hold_fee_due": hold_fee_due.fill_null(value=False),
         "is_last": (at == pl.col("last_billing_date")).fill_null(value=False),
-        # a hold that was undone or ended later was a hold on that day
+        # A hold that was undone or ended later still counts on the days it lasted.
         "status": pl.when(
             (pl.col("held_on") < at).fill_null(value=False) & (pl.col("ended_on") >= at).fill_null(value=True)
             | pl.col("is_paused")

@@ -11,7 +11,7 @@ from billing.model.tables import DECISIONS
 
 _VOIDED: Final = " The smaller package that waited for the end of the term is void."
 
-# {from}, {to} and {effective} are filled in; a reason not listed for its kind is looked up under "*"
+# Placeholders: {from}, {to}, {effective}. "*" is the fallback for any kind.
 _SENTENCES: Final[dict[tuple[DecisionKind | Literal["*"], DecisionReason], str]] = {
     (DecisionKind.AUTO_UPGRADE, DecisionReason.USAGE_OVER_ALLOWANCE): (
         "Your usage in the last cycle was over the allowance of {from}, so your package is {to} from {effective}."
@@ -106,7 +106,7 @@ def month_decisions(
     first_month: str,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
-    """Everything decided in a month: package changes at their billing date, other answers on their day.
+    """The decisions of a month: package changes at their billing date, other answers on their day.
 
     Rule 17: every request gets exactly one answer, and a package change none before its cycle closes.
 
@@ -151,7 +151,7 @@ def month_decisions(
             evidence=pl.lit([], MEASUREMENT),
             flags=pl.lit([], pl.List(pl.String)),
             amount=pl.when("is_refund").then("refunded"),
-            # refunded money arrives 5 to 10 business days after the approval (rule 14)
+            # Refunds arrive 5 to 10 business days after approval (rule 14).
             expected_from=pl.when("is_refund").then(pl.col("on").dt.add_business_days(5, roll="backward")),
             expected_by=pl.when("is_refund").then(pl.col("on").dt.add_business_days(10, roll="backward")),
         )

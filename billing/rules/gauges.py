@@ -56,7 +56,7 @@ def measured_gauges(
     gauges: Sequence[Metric],
     key: pl.Expr,
 ) -> pl.DataFrame:
-    """Gauges carry on: the level path of the account, cut by the access of the cycle."""
+    """Measure gauges: carry the level forward, and cut its path at the spans of access."""
     known = gauges_of(closing["account_id"], levels, gauges)
     path = level_path(events, known, gauges, key)
     spanned = spans.join(known, on="account_id", maintain_order="left").with_row_index("span")
@@ -126,7 +126,7 @@ def _averages(carried_in: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
         "span", "span_end", "subscription_id", "cycle_start", "metric", "cycle_start_instant", "cycle_end_instant"
     )
     points = points.join(ends, on="span", how="left", maintain_order="left")
-    # a level below zero is kept, and counts as 0
+    # Keep negative levels; measure them as 0.
     counted = pl.max_horizontal(pl.min_horizontal("level", EXTREME_QUANTITY), ZERO).to_physical()
     seconds = (
         pl.col("time").shift(-1).over("span").fill_null(pl.col("span_end")) - pl.col("time")
@@ -136,7 +136,7 @@ def _averages(carried_in: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
     return (
         points.with_columns(_counted=counted.cast(pl.Int128), _lasting=seconds.cast(pl.Int128))
         .with_columns(
-            # the integral in two parts, whole units and billionths: each sum stays far below 2^127
+            # Integrate whole units and billionths separately: each sum stays far below 2^127.
             _whole=(pl.col("_counted") // 10**9) * pl.col("_lasting"),
             _rest=(pl.col("_counted") % 10**9) * pl.col("_lasting"),
         )
@@ -158,7 +158,7 @@ def _averages(carried_in: pl.DataFrame, steps: pl.DataFrame) -> pl.DataFrame:
 
 
 def gauges_of(accounts: pl.Series, levels: pl.DataFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
-    """Every gauge of some accounts, numbered: joined and sorted by sooner than the texts that a number stands for.
+    """Number every gauge of some accounts: joining and sorting by an integer is faster than by two strings.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def level_path(events: pl.LazyFrame, known: pl.DataFrame, gauges: Sequence[Metri
         gauge, time, level (BASE_QUANTITY), events, event_sum; sorted by the first two.
     """
     names = [metric.name for metric in gauges]
-    # the gauges of an account are numbered one after the other, in this order
+    # The gauges of an account have consecutive numbers, in this order.
     first = known.filter(pl.col("metric").is_in(names[:1])).lazy().select(_account=key, _first="gauge")
     place = pl.col("metric").cast(pl.Enum(names)).to_physical()
     keyed = events.filter(pl.col("metric").is_in(names)).with_columns(_account=key)
@@ -215,17 +215,17 @@ def level_path(events: pl.LazyFrame, known: pl.DataFrame, gauges: Sequence[Metri
     columns = ["gauge", "time", "event_sum", "new_level", "events"]
     parts = []
     if deltas:
-        # all deltas of one instant apply together; what identifies each is not even read
+        # Sum the deltas of one instant: their order does not matter, so source and id are not read.
         summed = _at_instants(moved, deltas, new_level=pl.lit(None, BASE_QUANTITY))
         parts.append(summed.select(columns).collect(engine="streaming"))
     if absolute:
-        # of several levels at one instant the last by (source, id) holds
+        # Several levels at one instant: the last by (source, id) wins.
         last = _at_instants(moved, absolute, new_level=pl.col("value").sort_by("source", "id").last())
         parts.append(last.select(columns).collect(engine="streaming"))
     if not parts:
         return pl.DataFrame(schema=_PATH)
-    # one running sum over all gauges, less what it had come to before each; no event adds 10^27 billionths, so that a
-    # hundred thousand million of them stay below 10^38
+    # One cumulative sum over all gauges, minus its value before each. An event adds less than 10^27 billionths, so
+    # 10^11 events stay below 10^38.
     total, is_first = pl.col("event_sum").cum_sum(), pl.col("gauge").ne_missing(pl.col("gauge").shift())
     before = pl.when(is_first).then(total - pl.col("event_sum")).forward_fill()
     opening = pl.lit(known["opening_level"]).gather("gauge")
@@ -247,7 +247,7 @@ _PATH: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 
 
 def _at_instants(moved: pl.LazyFrame, metrics: Sequence[str], new_level: pl.Expr) -> pl.LazyFrame:
-    """What happened at each instant to each of these gauges."""
+    """Events per gauge and instant."""
     return (
         moved.filter(pl.col("metric").is_in(metrics))
         .group_by("gauge", "time")

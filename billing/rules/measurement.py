@@ -29,7 +29,7 @@ MEASURED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 def measured_counters(
     spans: pl.DataFrame, events: Sequence[pl.LazyFrame], counters: Sequence[Metric], key: pl.Expr
 ) -> pl.DataFrame:
-    """Counters add up within the access of the cycle, from zero."""
+    """Sum counters over the spans of access of each cycle."""
     if not counters:
         return pl.DataFrame(schema=MEASURED)
     counted, distinct_members, highest = (measured_by(counters, measure) for measure in ("count", "unique", "max"))
@@ -38,7 +38,7 @@ def measured_counters(
     is_counted = pl.col("metric").is_in(names.implode())
     inside = [within_spans(part.filter(is_counted), numbered, key) for part in events]
     keys = ["subscription_id", "cycle_start", "metric"]
-    # one number for span and metric: it is grouped by sooner than the texts that it stands for
+    # Group by one integer key per (span, metric): faster than grouping by two strings.
     place = pl.col("metric").cast(pl.Enum(names)).to_physical().cast(pl.UInt64)
     parts = [
         part.group_by(number=pl.col("span") * len(names) + place)
@@ -88,14 +88,14 @@ def measured_counters(
 
 
 def as_measured(usage: pl.DataFrame, counters: Sequence[Metric]) -> pl.DataFrame:
-    """USAGE of some counters as it was measured."""
+    """Turn rows of USAGE of counters back into MEASURED."""
     return usage.filter(pl.col("metric").is_in([m.name for m in counters]), pl.col("events") > 0).select(
         pl.lit(None, dtype).alias(name) if name.endswith("_base") else name for name, dtype in MEASURED.items()
     )
 
 
 def added_up(parts: Sequence[pl.DataFrame], counters: Sequence[Metric]) -> pl.DataFrame:
-    """MEASURED of counters that add up, or are the highest of their values, from parts of their events."""
+    """Combine MEASURED of counters from batches of events: sums are added, maxima compared."""
     is_highest = pl.col("metric").first().is_in(measured_by(counters, "max"))
     quantity = pl.col("base_quantity")
     return (
@@ -115,10 +115,10 @@ def measured_by(metrics: Sequence[Metric], measure: str) -> list[str]:
 
 
 def account_key(*accounts: pl.Series) -> pl.Expr:
-    """A 64-bit number of `account_id` that no two of some accounts share: joined on sooner than the texts."""
+    """A 64-bit hash of `account_id`, free of collisions among these accounts: joins faster than strings."""
     ids = pl.concat(each.alias("account_id") for each in accounts).unique().to_frame()
     keys = (pl.col("account_id").hash(seed) for seed in count())
-    # with ten million accounts one seed in some hundred thousand fails
+    # Retry with another seed on a collision: with 10 million accounts about one seed in 100,000 has one.
     return next(key for key in keys if ids.select(key.n_unique() == pl.len()).item())
 
 

@@ -1,7 +1,7 @@
-"""Accounts to which something was issued and of which something is missing now: nothing is undone (rule 28).
+"""Missing accounts: a billed account or request that is missing from the input is parked, never undone (rule 28).
 
-What is missing is no answer: an accounts file without a customer, or a requests file without the request that began a
-subscription, says nothing about what was issued.
+An accounts file without a customer, or a requests file without the request that began a subscription, does not change
+what was issued.
 """
 
 from typing import Final
@@ -111,7 +111,7 @@ def subscriptions_without_request(
     gone = pl.concat(
         [
             recorded.filter(pl.col("request_id").is_not_null()).join(requests, on="request_id", how="anti"),
-            # nobody recorded it: any request of the account that begins a subscription may say otherwise
+            # Not recorded by earlier versions: any request of the account that begins a subscription may replace it.
             recorded.filter(pl.col("request_id").is_null()).join(begins, on="account_id", how="anti"),
         ]
     )
@@ -147,7 +147,7 @@ def subscriptions_without_request(
 
 
 def while_parked(dates: pl.DataFrame, gone_by: pl.DataFrame, day: str = "billing_date") -> pl.DataFrame:
-    """Those of some billing dates that went by while their account was parked: they are settled later (rule 28).
+    """The billing dates that passed while their account was parked: they are settled later (rule 28).
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def while_parked(dates: pl.DataFrame, gone_by: pl.DataFrame, day: str = "billing
 def that_waited(
     dates: pl.DataFrame, gone_by: pl.DataFrame, issued: pl.DataFrame, day: str = "billing_date"
 ) -> pl.DataFrame:
-    """As `while_parked`, of which nothing was billed since.
+    """As `while_parked`, only dates that have not been billed since.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def that_waited(
 
 
 def refuse_lacking_accounts(live: pl.Series, without_row: pl.DataFrame) -> None:
-    """An accounts file that lacks too many of the accounts with live subscriptions is a wrong file (rule 28).
+    """Refuse an accounts file that lacks too many accounts with live subscriptions (rule 28).
 
     Parameters
     ----------

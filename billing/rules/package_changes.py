@@ -119,10 +119,10 @@ def _state(
         .with_columns(
             current=pl.when(pl.col("billing_index") == 0).then("first_package").otherwise("opening_package"),
             closing_package=pl.when(pl.col("billing_index") > 0).then("opening_package"),
-            # after a cancellation or on hold a pending change is void, and nothing is upgraded
+            # After a cancellation or on hold: pending changes are void, no automatic upgrade.
             may_change=pl.col("status").is_in([SubscriptionStatus.ACTIVE, SubscriptionStatus.SUSPENDED])
             & ~pl.col("is_last"),
-            # a hold voids what waits for the end of a yearly term, even one that was undone (rule 13)
+            # A hold, even one that was undone, voids the package that waits for the end of a yearly term (rule 13).
             waiting_package=pl.when(pl.col("was_held").is_null()).then("waiting_package"),
         )
         .drop("opening_package", "first_package")
@@ -132,7 +132,7 @@ def _state(
 def _kept(dates: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
     """Closed billing dates with the packages that were decided there.
 
-    A date that was closed when the subscription counted as ended has no package: the one in force goes on, and changes
+    A date closed while the subscription counted as ended has no package: carry the package in force forward. It changes
     at the next open date only (rule 9).
     """
     goes_on = ~pl.col("is_last")
@@ -161,7 +161,7 @@ def _new_packages() -> dict[str, pl.Expr]:
     """opening_package, change_reason and waiting_package."""
     takes_effect = pl.col("effective_on") == pl.col("billing_date")
     is_term_date = (pl.col("term") == Term.MONTHLY) | (pl.col("billing_index") % 12 == 0)
-    # a cancellation voids what waits for the end of a yearly term, too (rule 12)
+    # A cancellation voids the waiting package, too (rule 12).
     waited = is_term_date & pl.col("waiting_package").is_not_null() & pl.col("may_change")
     opening = (
         pl.when(pl.col("is_last"))
@@ -218,7 +218,7 @@ def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: Term
     return (
         over.join(fitting, on="subscription_id", how="left", maintain_order="left")
         .join(largest, on="subscription_id", how="left", maintain_order="left")
-        # a new version of the same package may fit what the closing one did not
+        # A new version of the same package may fit usage that the closing version did not.
         .filter(pl.col("fitting").is_null() | (pl.col("fitting") != pl.col("current")))
         .select(
             "subscription_id",
@@ -441,9 +441,9 @@ def _as_decisions(requested: pl.DataFrame, automatic: pl.DataFrame, month: str) 
 
 
 def _flagged(decisions: pl.DataFrame, deciding: pl.DataFrame) -> pl.DataFrame:
-    """`decisions`, with a flag on a change that takes the place of a lower package that waits for the term's end.
+    """Flag a change that replaces the lower package waiting for the end of the term.
 
-    The answer that approved what waited is not changed: an answer is given once (rules 9 and 17).
+    The earlier approval stays as it is: a request is answered once (rules 9 and 17).
     """
     waiting = deciding.filter(pl.col("waiting_package").is_not_null()).select("subscription_id", _waits=pl.lit(True))
     takes_its_place = (pl.col("outcome") == Outcome.APPROVED) & pl.col("_waits").is_not_null()

@@ -19,10 +19,10 @@ from billing.model.quantities import INTEGER
 from billing.rules.terms import NARROW_MOST, NONE, TERMS_OF_A_METRIC, TermsFrames
 
 _NARROW = pl.Int64
-# rows that are rated at once, so that what is joined to each takes little memory; lazily it took four times as long
+# Rate in batches of so many rows to bound the memory of the joins; the lazy engine took four times as long.
 _PIECE = 100_000
 _RATED = ("allowance_units", "excess", "billed_units", "unit_price", "amount", "out_of_range")
-# the line of what is not over
+# The line of a quantity within its allowance.
 _NO_LINE = pl.DataFrame(
     {"unit_price": [None], "amount": [Decimal(0)], "blocks": [None]},
     schema={"unit_price": PRICE, "amount": MONEY, "blocks": QUANTITY},
@@ -51,7 +51,7 @@ def rate(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
 
 
 class _Prices(NamedTuple):
-    """What lines are computed from, in one type of integers."""
+    """Integers of a tariff, in one type: narrow (Int64) or wide (Int128)."""
 
     integer: pl.DataType | type[pl.DataType]
     tariffs: pl.DataFrame
@@ -59,7 +59,7 @@ class _Prices(NamedTuple):
 
 
 class _Lookup(NamedTuple):
-    """The terms as rows that are taken by their number; the numbers themselves are joined once."""
+    """Terms as rows that are gathered by index; only the index is joined."""
 
     numbers: pl.DataFrame
     allowances: pl.DataFrame
@@ -71,11 +71,11 @@ class _Lookup(NamedTuple):
     def of(cls, terms: TermsFrames) -> Self:
         keyed = terms.metrics.with_row_index("_tariff")
         tariffs = keyed.select("block_size", "divisor", "minimum", "maximum", "first_tier", "^upper_.*$")
-        # what no tariff has is not looked at
+        # Skip columns that no tariff uses.
         tariffs = tariffs.drop(
             name for name in ("block_size", "minimum", "maximum") if tariffs[name].null_count() == len(tariffs)
         )
-        # what does not fit is a number of a tier, or a maximum, that no excess up to `narrow` reaches
+        # Values that do not fit belong to a tier or maximum that no excess up to `narrow` reaches.
         fitting = cs.by_dtype(INTEGER).clip(-NARROW_MOST, NARROW_MOST).cast(_NARROW)
         return cls(
             keyed.select(*TERMS_OF_A_METRIC, "_tariff"),

@@ -1,6 +1,6 @@
 """Who refuses a request: every reason for which one is refused, superseded or voided, in the order of the tables.
 
-A request is answered in three places of time: when it is made (`refusal_when_asked`), when the cycle of a package
+A request is answered at one of three times: when it is made (`refusal_when_asked`), when the cycle of a package
 change closes (`refusal_at_close`), and when it becomes known after that close (`refused_after_close`). A cancellation,
 hold or refund voids the package changes that were pending (`voided`). Reasons are texts of `DECISIONS.reason`.
 """
@@ -155,13 +155,13 @@ def voided(answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def without_decided_voids(answers: pl.DataFrame, decided: pl.Series) -> pl.DataFrame:
-    """`answers` without voids of changes that were decided: one learnt after the close voids nothing (rule 9)."""
+    """Drop voids of package changes that are decided: a void after the close has no effect (rule 9)."""
     is_void = pl.col("outcome") == Outcome.SUPERSEDED
     return answers.filter(~(is_void & pl.col("request_id").is_in(decided.implode())))
 
 
 def _brand() -> pl.Expr:
-    """A card brand in the catalogue's spelling, however it was spelt (rule 11)."""
+    """Normalize the spelling of a card brand to the catalogue's (rule 11)."""
     letters = pl.col("brand").str.to_lowercase().str.replace_all("[^a-z]", "")
     return letters.replace(
         {"americanexpress": "amex", "mc": "mastercard", "discovercard": "discover", "visacard": "visa"}

@@ -1,8 +1,8 @@
-"""The lives of subscriptions, and the answers to the requests that shape them (rules 8 and 11 to 17).
+"""Subscriptions as a state machine: apply requests in order, and answer each (rules 8 and 11 to 17).
 
-An account's requests are a story that must be read in order. All accounts read theirs at once: a round answers the
-next requests of every account from the account's state, up to the first one that moves the state on. So there are as
-many rounds as one account has changes, and no loop over accounts.
+All accounts are processed at once, in rounds: a round answers the next requests of every account from its state, up to
+and including the first one that changes the state. There are as many rounds as one account has state changes, and no
+loop over accounts.
 """
 
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from billing.rules.billing_dates import Grid
 from billing.rules.refusals import refusal_when_asked, voided
 from billing.rules.terms import TermsFrames, with_terms
 
-# the state of an account's latest subscription, and so the columns of `Lives.subscriptions`
+# State of an account's latest subscription; also the columns of `Lives.subscriptions`.
 _STATE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "account_id": pl.String,
     "subscription_id": pl.String,
@@ -57,7 +57,7 @@ _ANSWER: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "reason": pl.String,
     "effective_on": pl.Date,
 }
-# whatever is answered to these, the subscription stays as it is; a package change is decided at the end of its cycle
+# These leave the state as it is; a package change is decided when its cycle closes.
 _MOVES_NOTHING: Final = (
     *REQUESTED_CHANGES,
     DecisionKind.CHANGE_CARD,
@@ -70,7 +70,7 @@ _ONE_DAY: Final = pl.duration(days=1)
 
 @dataclass(frozen=True)
 class Lives:
-    """What the requests made of the subscriptions.
+    """Subscriptions, answers and parked accounts, after all requests.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Lives:
 
 
 def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames) -> Lives:
-    """Read all requests in order, account by account.
+    """Apply all requests in order, account by account.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
     may_move = ~pl.col("kind").is_in(_MOVES_NOTHING)
     asked = with_terms(requests.sort("at", "request_id"), terms, on="on")
     asked = asked.with_columns(
-        # one request that may move the state in each turn, and the many of a very busy account in the last
+        # One state-changing request per turn; the last turn holds the rest of very busy accounts.
         turn=_counted_before(asked, may_move).clip(upper_bound=_TURNS),
         known_package=pl.col("package").is_in([package.name for package in catalogue.packages]),
     )
@@ -123,7 +123,7 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
                 open_.join(state, on="account_id", how="left", suffix="_held", maintain_order="left"), catalogue
             )
             moves = pl.col("refusal").is_null() & may_move
-            # what comes after a move waits for the state that the move leaves behind
+            # Requests after a state change wait for the next round.
             answered = answered.with_columns(waits=_counted_before(answered, moves) > 0)
             round_ = answered.filter(~pl.col("waits"))
             answers.append(round_.select(pl.col(name).cast(dtype) for name, dtype in _ANSWER.items()))
@@ -142,8 +142,8 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
 
 
 def _counted_before(requests: pl.DataFrame, flag: pl.Expr) -> pl.Series:
-    """For how many of the account's earlier requests the flag holds."""
-    # most accounts have one request, and looking at every account by itself takes far longer than finding these
+    """Count the account's earlier requests for which the flag holds."""
+    # Most accounts have one request: window functions over the others only are far cheaper.
     several = requests.select("account_id", flag=flag.cast(pl.UInt32)).with_row_index("place")
     several = several.filter(pl.col("account_id").is_duplicated())
     before = several.select("place", before=(pl.col("flag").cum_sum() - pl.col("flag")).over("account_id"))
@@ -255,7 +255,7 @@ class _Moves(NamedTuple):
 
 
 def _beginning(moves: _Moves) -> dict[str, pl.Expr]:
-    """What a subscription is from its start on."""
+    """State that is fixed when a subscription starts."""
     day, subscribed = pl.col("on"), moves.new & (pl.col("kind") == DecisionKind.SUBSCRIBE)
     no_text = pl.lit(None, pl.String)
     trial_end = day + pl.duration(days=pl.col("trial_days"))
@@ -280,7 +280,7 @@ def _access(moves: _Moves, policy: Policy) -> dict[str, pl.Expr]:
     last_day = day if at_once else pl.col("paid_end") - _ONE_DAY
     pause = pl.concat_list(pl.struct(first=pl.col("held_on") + _ONE_DAY, until=day))
     return {
-        # usage of a day that two subscriptions share belongs to the old one
+        # Usage of a day shared by two subscriptions belongs to the old one.
         "access_from": pl.when(moves.new)
         .then(pl.max_horizontal(day, pl.col("access_last") + _ONE_DAY))
         .otherwise("access_from"),
@@ -366,13 +366,13 @@ def _closed_for_new(renewed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame
     """The finished subscriptions of accounts that begin a new one in this round."""
     grid = Grid.of(catalogue.policy)
     start, day = pl.col("grid_start"), pl.col("on")
-    # a hold with a hold fee keeps its billing dates until the day on which something new begins
+    # A hold with a hold fee keeps its billing dates until the new subscription begins.
     latest = grid.date(start, (grid.next_index(start, day) - 1).clip(lower_bound=0))
     columns: dict[str, pl.Expr] = {name: pl.col(name) for name in _STATE} | {
         "subscription_id": pl.col("previous_id"),
         "term": pl.col("term_held"),
         "last_billing_date": pl.coalesce("last_billing_date", latest),
-        # the fee of what begins pays for its first day
+        # The new subscription's fee pays for its first day.
         "hold_fees_until": pl.when("is_held")
         .then(pl.min_horizontal("hold_fees_until", day))
         .otherwise("hold_fees_until"),
@@ -381,7 +381,7 @@ def _closed_for_new(renewed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame
 
 
 def _parked(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """Accounts whose subscription cannot be understood (rule 28)."""
+    """Park accounts whose first subscription is refused (rule 28)."""
     names = ", ".join(package.name for package in catalogue.packages)
     start = catalogue.policy.billing_start
     details = {

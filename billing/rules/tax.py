@@ -58,7 +58,7 @@ def document_taxes(
         .sort("effective_from")
         .group_by("subscription_id", "billing_date", "name", "rated_in", maintain_order=True)
         .last()
-        # the regional row goes before the country's of the same name
+        # A regional row takes precedence over the country's row of the same name.
         .sort(pl.col("region").is_null(), maintain_order=True)
         .group_by("subscription_id", "billing_date", "name", maintain_order=True)
         .first()
@@ -198,7 +198,7 @@ def joined_taxes(own: pl.DataFrame, given_back: pl.DataFrame, catalogue: Catalog
     own = own.with_columns(taxed_as=pl.lit(None, pl.String))
     if given_back.is_empty():
         return own
-    # beside lines that come to nothing, each document gets back its own tax to the cent
+    # Where the lines net to zero, each document gets its own tax back to the cent.
     comes_to_nothing = own.filter(pl.col("taxable") == 0).join(given_back, on=list(_KEYS), how="semi")
     own = own.join(comes_to_nothing, on=list(_KEYS), how="anti", maintain_order="left")
     same = [*_KEYS, *_IDENTITY]
@@ -239,7 +239,7 @@ def _foreign_tax_ids(accounts: pl.DataFrame, seller_country: str) -> pl.Series:
 def tax_id_country(tax_id: str, country: str) -> str | None:
     """The country a valid tax id belongs to; None when it is not valid in form and checksum (rule 24).
 
-    A European VAT number says its country itself; any other is tried in the customer's country.
+    A European VAT number starts with its country; any other is validated as the customer's country.
     """
     if _is_valid(eu_vat, tax_id):
         prefix = eu_vat.compact(tax_id)[:2]

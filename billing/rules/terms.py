@@ -88,7 +88,7 @@ _METRIC_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "first_tier": pl.UInt32,
 }
 NONE = pl.lit(Decimal(0)).cast(QUANTITY)
-# where nothing can become due
+# Nothing can become due.
 _NOTHING = _Integers(None, 1, None, None, None, 0, (), (_Tier(0, 0, None),))
 
 
@@ -189,7 +189,7 @@ def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers
     uppers = [_billionths(t.up_to, metric) for t in tariff.tiers if t.up_to is not None]
     listed, flats = [t.unit_price for t in tariff.tiers], [_scaled(t.flat) * unit for t in tariff.tiers]
     if tariff.size is not None and tariff.price is not None:
-        # one open tier, counted in blocks
+        # One open-ended tier, counted in blocks.
         counted, block = 1, _billionths(tariff.size, metric)
         listed, flats = [tariff.price], [0]
     # an amount is (sum of units x price + flats x counted) / (counted x PRICE_SCALE), cancelled down
@@ -204,7 +204,7 @@ def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers
     twice = 2 * 10**decimals
     room = min((_OPEN - denominator) // twice, int(MAXIMUM_AMOUNT) * denominator)
     fixed, dearest = max(minimum, sum(flats)), max(prices)
-    if fixed > room:  # not even the smallest excess can be computed, and no such number may reach a column
+    if fixed > room:  # Not even the smallest excess can be computed: keep such numbers out of the columns.
         return _NOTHING._replace(block_size=block, limit=0)
     limit = min(_OPEN, _reach(room - fixed, dearest, block))
     # half-up in minor units: (numerator x times + half) / (2 x half) rounded down; times <= twice, half <= denominator
@@ -219,7 +219,7 @@ def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers
     tiers: list[_Tier] = []
     below = 0
     for lower, price, flat, list_price in zip([0, *uppers], prices, flats, listed, strict=True):
-        if lower > limit:  # it is never reached, and its numbers might not fit
+        if lower > limit:  # Never reached, and its numbers might not fit.
             break
         if tariff.model == "graduated":
             # what the tiers below cost in full, and the units from `lower` on
@@ -231,7 +231,7 @@ def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers
         block,
         2 * half,
         minimum * times + half if minimum else None,
-        # an amount stays within the room by itself
+        # The amount itself stays in range.
         None if maximum is None else min(room, maximum // common) * times + half,
         limit,
         max(0, narrow),

@@ -1,4 +1,4 @@
-"""Open differences: what is due less what has been issued, of billing dates that are closed (rule 20)."""
+"""True-ups: amounts due minus amounts issued, for closed billing dates (rule 20)."""
 
 import polars as pl
 
@@ -18,8 +18,8 @@ def open_differences(
 
     Rule 20: due less issued is settled, however old the cycle.
 
-    Rounded amounts are compared, so that unchanged input gives none. The fee of a refunded cycle stays as it was paid
-    back, and an account that is parked in a month is left alone there.
+    Compare rounded amounts, so that unchanged input gives no difference. Skip the fee of a refunded cycle, and accounts
+    that are parked in the month.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def in_words(catalogue: Catalogue, where: str = "") -> pl.Expr:
 
 
 def what_is_due(catalogue: Catalogue) -> pl.Expr:
-    """What an open difference is of: a metric's title (its name, where it was removed), Hold fee or Package fee."""
+    """The subject of a difference: a metric's title (its name, where it was removed), Hold fee or Package fee."""
     titles = {metric.name: metric.title for metric in catalogue.metrics}
     fee = pl.when(pl.col("kind") == LineKind.HOLD_FEE).then(pl.lit("Hold fee")).otherwise(pl.lit("Package fee"))
     return pl.when(pl.col("kind") == LineKind.OVERAGE).then(pl.col("metric").replace(titles)).otherwise(fee)

@@ -34,8 +34,8 @@ class UsageInputs:
     levels
         As the table LEVELS of this month: `opening_level` is the level at the start of the month before.
     events
-        As the table EVENTS, all of the month and the month before, in one part or in several: what adds up is measured
-        of one after the other.
+        As the table EVENTS, all of the month and the month before, in one batch or several: additive metrics are
+        measured batch by batch.
     repeated
         account_id, metric, time, repeats of those of them that were delivered more than once.
     accounts
@@ -67,7 +67,7 @@ def month_usage(inputs: UsageInputs) -> pl.DataFrame:
 
 
 def month_usage_with_more(inputs: UsageInputs, *, before: pl.DataFrame, added: pl.LazyFrame) -> pl.DataFrame:
-    """As `month_usage`, the same rows, from what was measured before some of the events were there.
+    """Update the usage of a month from new events: the same rows as `month_usage`, without measuring all again.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def month_usage_with_more(inputs: UsageInputs, *, before: pl.DataFrame, added: p
         ]
     )
     usage = _usage(inputs.month, closing, measured, within_spans(inputs.repeated, spans, key), inputs.catalogue)
-    # the path of a gauge is its account's own affair
+    # A gauge depends on events of its own account only: recompute the touched accounts.
     stays = is_gauge & ~is_moved
     keys = ["subscription_id", "cycle_start", "metric"]
     stayed = before.filter(stays).drop("duplicates").join(usage.select(*keys, "duplicates"), on=keys)
@@ -179,7 +179,7 @@ def month_levels(
 
 
 def _levels_after(opening: pl.DataFrame, events: pl.LazyFrame, gauges: Sequence[Metric]) -> pl.DataFrame:
-    """account_id, metric, level: `opening` moved on by the events."""
+    """account_id, metric, level: `opening` advanced by the events."""
     deltas = [metric.name for metric in gauges if metric.carries == "delta"]
     levels = [metric.name for metric in gauges if metric.carries == "level"]
     changed = (
@@ -190,7 +190,7 @@ def _levels_after(opening: pl.DataFrame, events: pl.LazyFrame, gauges: Sequence[
     )
     replaced = pl.DataFrame(schema={"account_id": pl.String, "metric": pl.String, "new_level": BASE_QUANTITY})
     if levels:
-        # of several levels at one instant the last by (source, id) holds
+        # Several levels at one instant: the last by (source, id) wins.
         replaced = (
             events.filter(pl.col("metric").is_in(levels))
             .group_by("account_id", "metric")

@@ -1,4 +1,4 @@
-"""Requests that are taken back: as if they had never been made (rule 17)."""
+"""Withdrawals: a withdrawn request counts as never made (rule 17)."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ _COLUMNS: Final = ["request_id", "account_id", "at", "on", "kind", "package"]
 
 
 def without_withdrawn(requests: pl.DataFrame, decided: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The requests that stand, and the answers to those that take one back or were taken back.
+    """Split off withdrawals and the requests that they withdraw, and answer both.
 
     A withdrawal is made through support and names an earlier or later request of the same account. A package change
     that was decided when its cycle closed stands.

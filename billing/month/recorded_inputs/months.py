@@ -1,7 +1,7 @@
-"""The recorded inputs of months: a month in which nothing moved is not built again.
+"""Recorded inputs of months: a month is rebuilt only when it is stale.
 
-They cover everything that the month's tables depend on. Once all of its billing dates are closed, later accounts, tax
-rates and earlier dues can change nothing in it and are left out.
+They cover everything that the month's tables depend on. Once all of its billing dates are closed, leave out accounts,
+tax rates and earlier dues: they cannot change it any more.
 """
 
 import hashlib
@@ -45,14 +45,14 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The steps of a month that compute, each with the steps whose tables it reads."""
 
-# issuing moves these itself, after the steps have read them
+# Issuing changes these itself, after the steps have read them.
 _MOVED_BY_ISSUING: Final = ("closed dates", "documents issued", "closed through")
-# the step that computes charges moves this itself
+# The step that computes charges changes this itself.
 _MOVED_BY_STEPS: Final = ("parked no more",)
 
 
 def month_inputs(business: Business, month: str) -> dict[str, str]:
-    """What the month would be made from now: a hash or a plain value by the name of each input."""
+    """Current inputs of the month: a hash or a plain value by name."""
     home, before = business.home, months_after(month, -1)
     earlier = {*months_between(business.first_month or month, before), before}
     tables = (LEVELS, PACKAGES, DUES, CHARGES, CYCLES)
@@ -73,33 +73,33 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         "format": f"{__version__}/{FORMAT}",
         "catalogue": business.catalogue.content_hash,
         "usage": events_digest(business.home, _event_months(business, month), business.as_of),
-        # what is asked for after the month cannot change a billing date in it
+        # Requests after the month cannot change a billing date in it.
         "requests": _kept(business, ("requests", last_day), lambda: business.requests.filter(pl.col("on") <= last_day)),
         "payments": _kept(
             business,
             ("payments", last_day, business.register.count()),
             lambda: business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text"),
         ),
-        # a cancellation or hold of a later month voids what was asked for in this one, and answers it
+        # But a later cancellation or hold voids, and so answers, a pending change of this month.
         "answers": _kept(
             business,
             ("answers", month),
             lambda: business.lives.answers.filter(pl.max_horizontal(month_of(pl.col("on")), first) == month),
         ),
-        # a credit note ends a suspension, too
+        # Credit notes can end a suspension.
         "suspensions": _frame_hash(business.suspensions.filter(pl.col("suspended_from").dt.date() <= last_day)),
-        # a refund corrects the first document, whenever it is asked for
+        # A refund corrects the first document, whenever it is requested.
         "refunds": _frame_hash(_refunds_of(business, month)),
         "first_month": str(business.first_month),
         "accepted losses": str(losses_that_stand(business).height),
-        # a month in which something contradicted itself is looked at again
+        # Recheck a month with contradictions.
         "contradictions": "0",
-        # so is one whose dues are left out for an account that was parked then, and is no more
+        # Rebuild a month without the dues of an account that is no longer parked.
         "parked no more": _parked_no_more(business, month),
         "levels of the month before": _file(business, LEVELS, before),
         "packages of the month before": _file(business, PACKAGES, before),
         "closed dates": _frame_hash(business.register.closed_dates(month)),
-        # a correction adds a note to a month that is over
+        # Corrections add notes to past months.
         "documents issued": str(business.register.count(month, since=month)),
         "closed through": str(closed_through),
     }
@@ -114,7 +114,7 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
             f"{business.closes_through(month)}",
             "accounts": _kept(business, ("accounts",), lambda: business.inputs.accounts),
             "tax rates": _kept(business, ("tax rates",), lambda: business.inputs.tax_rates),
-            # what settles an earlier cycle says how its amount comes about
+            # True-up lines contain the calculation of earlier cycles.
             "dues of earlier months": _digest(
                 [_file(business, table, each) for each in earlier for table in (DUES, CHARGES, CYCLES)]
             ),
@@ -139,12 +139,12 @@ def profiles_digest(business: Business) -> str:
 
 
 def recorded_month(business: Business, month: str) -> Record | None:
-    """What the month was made from; None when it was never built to the end."""
+    """The recorded inputs of a month; None when it was never completed."""
     return read_record(_path(business, month))
 
 
 def record_step(business: Business, month: str, step: str) -> None:
-    """Record what one of STEPS has just been computed from: the month's inputs, and the steps it read."""
+    """Record the inputs of one of STEPS after it ran: the month's inputs, and the steps it read."""
     current = {
         name: value
         for name, value in month_inputs(business, month).items()
@@ -154,15 +154,15 @@ def record_step(business: Business, month: str, step: str) -> None:
 
 
 def steps_to_run(business: Business, month: str) -> list[str]:
-    """The steps of a month whose tables were not computed from the present inputs and the present tables before them.
+    """The stale steps of a month: their tables were computed from other inputs or other earlier tables.
 
-    One step alone can be run in Dagster, as of another day too: what it wrote then does not agree with the rest.
+    Dagster can run a single step, even as of another day: its table is then inconsistent with the rest.
     """
     return _steps_to_run(business, month, month_inputs(business, month))
 
 
 def record_when_complete(business: Business, month: str) -> bool:
-    """`record_month`, if every step of the month was computed from what there is now; returns whether it was."""
+    """Call `record_month` if no step of the month is stale; return whether it did."""
     complete = not steps_to_run(business, month)
     if complete:
         record_month(business, month)
@@ -170,14 +170,14 @@ def record_when_complete(business: Business, month: str) -> bool:
 
 
 def record_month(business: Business, month: str) -> None:
-    """Remember what the month was built from, once everything in it is written."""
+    """Record the inputs of a month, once all of its tables are written."""
     parked = read_frame(business.home.partition(PARKED, month), PARKED, ["reason"])
     found = {"contradictions": str(int((parked["reason"] == ParkedReason.CONTRADICTION).sum()))}
     write_record(_path(business, month), Record(month_inputs(business, month) | found))
 
 
 def moved_inputs(business: Business, month: str) -> list[str]:
-    """Names of the inputs that moved since the month was built; `everything` when it was never built."""
+    """Names of the inputs that changed since the month was built; `everything` when it was never built."""
     recorded = recorded_month(business, month)
     if recorded is None:
         return ["everything"]
@@ -191,13 +191,13 @@ def moved_inputs(business: Business, month: str) -> list[str]:
 
 
 def first_moved_before(business: Business, month: str) -> str | None:
-    """The first month before `month` that has to be built, or built again; None when all are up to date."""
+    """The first missing or stale month before `month`; None when all are up to date."""
     earlier = months_between(business.first_month or month, months_after(month, -1))
     return next((each for each in earlier if moved_inputs(business, each)), None)
 
 
 def is_up_to_date(business: Business, month: str) -> bool:
-    """Whether a month is the last that was built, and every month before it is up to date."""
+    """Whether a month is the latest that was built, and all months before it are up to date."""
     return month == max(built_months(business), default="") and first_moved_before(business, month) is None
 
 
@@ -214,7 +214,7 @@ def _refunds_of(business: Business, month: str) -> pl.DataFrame:
 
 
 def _parked_no_more(business: Business, month: str) -> str:
-    """How many accounts the month's tables leave out as parked that are not parked any more, or for another reason."""
+    """Count accounts that were parked in the month and now are not, or for another reason."""
     found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason", "detail"])
     standing = found.filter(~pl.col("reason").is_in([ParkedReason.CONTRADICTION, ParkedReason.QUANTITY_OUT_OF_RANGE]))
     return str(standing.join(business.parked_in(month), on=standing.columns, how="anti").height)
@@ -239,7 +239,7 @@ def _is_current(business: Business, month: str, step: str, current: Mapping[str,
     record = read_record(month_record(business.home, month, step))
     if record is None:
         return False
-    # inputs that count no more once the month is closed are in the record still
+    # The record still has inputs that stopped counting when the month was closed.
     now = {**current, **_steps_read(business, month, step)}
     return all(now.get(name, value) == value for name, value in record.inputs.items())
 
@@ -262,12 +262,12 @@ def _file(business: Business, table: Table, month: str) -> str:
 
 @lru_cache(maxsize=10_000)
 def _hash_once(path: Path, *_: int) -> str:
-    """The hash of a file in a state: earlier months are asked for at every step, and a file is only ever replaced."""
+    """Cached hash of a file by its metadata: every step asks for earlier months, and files are only ever replaced."""
     return file_hash(path)
 
 
 def _kept(business: Business, what: tuple[object, ...], frame: Callable[[], pl.DataFrame]) -> str:
-    """The hash of something that was given: a business never reads it again, so it is taken once."""
+    """Cached hash of an input: a business loads it only once."""
     return business.computed.once(("hash", *what), None, lambda: _frame_hash(frame()))
 
 

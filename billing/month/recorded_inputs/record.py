@@ -11,7 +11,7 @@ from billing.store.home import Home
 
 @dataclass(frozen=True)
 class Record:
-    """From what something was made.
+    """Inputs and outputs of one computation.
 
     Attributes
     ----------
@@ -25,7 +25,7 @@ class Record:
     outputs: Mapping[str, str] = field(default_factory=dict)
 
     def moved(self, current: Mapping[str, str]) -> list[str]:
-        """The names of the inputs that are others now, sorted."""
+        """The names of the inputs that have changed, sorted."""
         return sorted(name for name in {*self.inputs, *current} if self.inputs.get(name) != current.get(name))
 
 
@@ -35,11 +35,11 @@ def month_record(home: Home, month: str, what: str) -> Path:
 
 
 def read_record(path: Path) -> Record | None:
-    """What is recorded; None where nothing is, or nothing that can be read."""
+    """Read a record; None if it is missing or unreadable."""
     try:
         content = json.loads(path.read_bytes())
         inputs = content.get("inputs")
-        # versions before 0.3 wrote the inputs alone
+        # Format of versions before 0.3: the inputs only.
         if not isinstance(inputs, dict):
             return Record({name.replace("_", " "): str(value) for name, value in content.items()})
         return Record(inputs, content.get("outputs", {}))
@@ -48,7 +48,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def write_record(path: Path, record: Record) -> None:
-    """Record from what something was made, in place of what was recorded before."""
+    """Write a record, replacing the previous one."""
     content: dict[str, Mapping[str, str]] = {"inputs": record.inputs}
     if record.outputs:
         content["outputs"] = record.outputs

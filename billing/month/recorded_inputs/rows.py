@@ -1,7 +1,7 @@
-"""What was given to the last run, and when an account was settled: kept, so that a preview can say which input moved.
+"""Input rows of the last run, and as of the last settlement of each account: a preview names the rows that changed.
 
-An account is settled when all that is due of its closed billing dates has been issued. One that is not (the difference
-waits for its next document, or was left out of a correction) goes on being compared with what was given when it was.
+An account is settled when everything due on its closed billing dates is issued. An unsettled one (a difference waits
+for its next document, or was left out of a correction) is compared with the inputs as of its last settlement.
 """
 
 import json
@@ -40,14 +40,14 @@ _PAYMENT: Final = ("payment_id", "account_id", "document", "at", "amount", "curr
 _GROUPS: Final = pl.Schema(
     {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
 )
-# how contents begin that name their parts
+# Prefix of contents that are divided into parts.
 _PARTED: Final = '{"since": '
 _ENTRY: Final = ["account_id", "package", "delivery_day", "file"]
 
 
 @dataclass(frozen=True)
 class Moved:
-    """What was given otherwise before.
+    """Inputs that changed.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Moved:
 
 
 def moved_rows(home: Home, now: Business) -> Moved:
-    """What moved between what was recorded in a home and what is given `now`."""
+    """Compare the recorded inputs of a home with those of `now`."""
     given, groups = rows_now(now), _read(_groups_path(home), _GROUPS).with_row_index("group", offset=1)
     keys, place = ["kind", "key"], pl.col("group").cast(pl.Int32)
     last = given.join(_read(_given_path(home), _GIVEN), on=keys, how="full", coalesce=True, suffix="_before")
@@ -86,7 +86,7 @@ def moved_rows(home: Home, now: Business) -> Moved:
         .rename({"content": "before"})
         .join(given.select(*keys, now="content"), on=keys, how="left")
     )
-    # what moved since the last run moved since an earlier day, too; what is recorded of that day goes before
+    # Changes since the last run are also changes since an earlier settlement; the record of the latter wins.
     later = since_last.drop("group").join(groups.select(place), how="cross")
     later = _bearing_on(accounts, later.join(recorded, on=["group", *keys], how="anti"))
     change = (
@@ -106,7 +106,7 @@ def moved_rows(home: Home, now: Business) -> Moved:
 
 
 def record_rows(business: Business, moved: Moved, unsettled: pl.Series) -> None:
-    """Remember what is given now, in the lake: every month is built from it; and what was when accounts were settled.
+    """Record the current inputs in the lake, and those as of the last settlement of unsettled accounts.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def record_rows(business: Business, moved: Moved, unsettled: pl.Series) -> None:
         .select(*_GROUPS)
     )
     path = _groups_path(business.home)
-    # first: as long as the rest still tells of the last run, the same is found again
+    # Write this file first: until the second is replaced, a crash leaves a recoverable state.
     if groups.is_empty():
         remove_file(path)
     else:
@@ -145,7 +145,7 @@ def record_rows(business: Business, moved: Moved, unsettled: pl.Series) -> None:
 
 
 def recorded_deliveries(home: Home) -> list[FileVersion]:
-    """The deliveries as they were at the last run, and when accounts that are not settled were."""
+    """Deliveries as of the last run, and as of the last settlement of unsettled accounts."""
     groups = _read(_groups_path(home), _GROUPS).select(entry="before").explode("entry", empty_as_null=False)
     names = {"day": pl.col("delivery_day"), "name": pl.col("file"), "sha256": pl.col("content")}
     last = _read(_given_path(home), _GIVEN).filter(pl.col("kind") == "delivery").select(**names)
@@ -159,7 +159,7 @@ def recorded_deliveries(home: Home) -> list[FileVersion]:
 
 
 def _bearing_on(accounts: pl.DataFrame, inputs: pl.DataFrame) -> pl.DataFrame:
-    """Those of the inputs that are everybody's, or one of the accounts' of their group."""
+    """Inputs that concern everybody, or an account of their group."""
     own = inputs.join(accounts, on=["group", "account_id"], how="semi")
     return pl.concat([inputs.filter(pl.col("account_id").is_null()), own])
 
@@ -177,7 +177,7 @@ def _groups_path(home: Home) -> Path:
 
 
 def rows_now(business: Business) -> pl.DataFrame:
-    """kind, key, account_id, package, delivery_day, file, content of everything that is given up to the as-of day."""
+    """kind, key, account_id, package, delivery_day, file, content of all inputs up to the as-of day."""
     inputs = business.inputs
     parts = [
         _deliveries(business),
@@ -207,7 +207,7 @@ def _rows(frame: pl.DataFrame, kind: str, key: str, members: tuple[str, ...]) ->
         "account_id",
         kind=pl.lit(kind),
         key=pl.col(key),
-        # members that earlier versions did not know are left out where they hold nothing
+        # Leave out members that earlier versions did not know if they are null.
         content=pl.struct(pl.col(name).cast(pl.String) for name in members)
         .struct.json_encode()
         .str.replace(',"withdraws":null', "", literal=True),
@@ -215,7 +215,7 @@ def _rows(frame: pl.DataFrame, kind: str, key: str, members: tuple[str, ...]) ->
 
 
 def part_of(due_kind: str, metric: str | None) -> str:
-    """The part of a version, an agreement or the metrics that decides on what is due of a closed date."""
+    """Name the part of the catalogue that determines what is due: a fee, or a metric's overage."""
     return due_kind if metric is None else f"{due_kind} of {metric}"
 
 
@@ -240,12 +240,12 @@ def _as_parts(parts: Mapping[str, object], since: date | None = None) -> str:
 
 
 def _is_of_an_earlier_version(column: str) -> pl.Expr:
-    """Whether a content of the catalogue was recorded before Overage told its parts apart."""
+    """Whether a version without parts recorded this content of the catalogue."""
     return (pl.col(column).is_not_null() & ~pl.col(column).str.starts_with(_PARTED)).fill_null(value=False)
 
 
 def _is_comparable() -> pl.Expr:
-    """What an earlier version has recorded of a version of the catalogue says nothing of what it is now."""
+    """False where an earlier version's record of the catalogue cannot be compared with the current one."""
     is_parted = pl.col("now").str.starts_with(_PARTED).fill_null(value=False)
     return ~((pl.col("kind") == "catalogue") & is_parted & _is_of_an_earlier_version("before"))
 

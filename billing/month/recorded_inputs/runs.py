@@ -1,4 +1,4 @@
-"""The last run: as of which day it was, and from what its profiles were made. What is shown holds as of that day."""
+"""The last run: its as-of day, and the inputs of its profiles. Tables are shown as of that day."""
 
 from datetime import date
 from pathlib import Path
@@ -17,12 +17,12 @@ def last_as_of(root: Path) -> date | None:
 
 
 def record_run(root: Path, as_of: date, profiles: str) -> None:
-    """Record the as-of day of this run, and what its profiles were made from."""
+    """Record the as-of day of this run, and the inputs of its profiles."""
     write_record(_path(root), Record({"as of": as_of.isoformat(), "profiles built from": profiles}))
 
 
 def profiles_built_from(root: Path) -> str | None:
-    """What the profiles of the last run were made from; None before the first."""
+    """The inputs of the profiles of the last run; None before the first."""
     record = read_record(_path(root))
     return record.inputs.get("profiles built from") if record else None
 

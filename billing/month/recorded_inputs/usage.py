@@ -1,7 +1,7 @@
-"""What a month's usage was measured from, so that a late delivery is added to it instead of measuring all of it again.
+"""Recorded inputs of a month's usage: a late delivery is added incrementally instead of measuring everything again.
 
-Kept beside the fingerprints of the month, written after the table. Whatever does not agree with it, to the last byte of
-the table, means that everything is measured anew.
+The record is written after the table. If anything differs from it, even one byte of the table, measure everything
+again.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _HASHED_TOGETHER: Final = 100_000
 
 
 def measuring_digest(cycles: MonthCycles, levels: pl.DataFrame, metrics: Sequence[Metric]) -> str:
-    """A hash of all that the usage of a month is measured from, its events aside.
+    """A hash of all inputs of a month's usage except its events.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def measuring_digest(cycles: MonthCycles, levels: pl.DataFrame, metrics: Sequenc
     for metric in metrics:
         told = (metric.name, metric.kind, metric.measure, metric.carries, str(unit_billionths(metric)))
         digest.update(json.dumps(told).encode())
-    # a gauge that first moves after it stood at zero, as one without a row does
+    # A gauge at level zero equals one without a row: leave it out of the hash.
     opening = levels.filter(pl.col("opening_level") != 0).select("account_id", "metric", "opening_level")
     for frame in (cycles.spans, cycles.cycles, opening):
         for piece in frame.iter_slices(_HASHED_TOGETHER):
@@ -54,7 +54,7 @@ def measuring_digest(cycles: MonthCycles, levels: pl.DataFrame, metrics: Sequenc
 
 
 def added_events(home: Home, month: str, digest: str, events: Mapping[str, str]) -> list[Path] | None:
-    """The files of events that the month's table USAGE does not know yet; None when it has to be measured anew.
+    """Event files that are not in the month's USAGE yet; None when it has to be measured again.
 
     Parameters
     ----------
@@ -72,13 +72,13 @@ def added_events(home: Home, month: str, digest: str, events: Mapping[str, str])
         stands = record.inputs.get(_MEASURED_BY) == digest and record.outputs.get(USAGE.name) == made
     except OSError:
         return None
-    # If an event file was removed or changed, its contribution is unknown: measure anew.
+    # If an event file was removed or changed, its contribution is unknown: measure everything again.
     if not stands or any(events.get(name) != content for name, content in known.items()):
         return None
     return [home.lake / name for name in events if name not in known]
 
 
 def record_measured(home: Home, month: str, digest: str, events: Mapping[str, str]) -> None:
-    """Remember what the month's table USAGE, as it stands, was measured from."""
+    """Record the inputs of the month's current USAGE."""
     made = {USAGE.name: file_hash(home.partition(USAGE, month))}
     write_record(month_record(home, month, RECORD), Record({_MEASURED_BY: digest, **events}, made))

@@ -108,7 +108,7 @@ class DecisionReason(StrEnum):
     USAGE_OVER_ALLOWANCE = "usage_over_allowance"
     REQUESTED = "requested"
     USAGE_FITS = "usage_fits"
-    # Refused package changes.
+    # Package changes that are refused or superseded.
     NO_LARGER_PACKAGE = "no_larger_package"
     SATISFIED_BY_HIGHER = "satisfied_by_higher"
     SUPERSEDED_BY_LATER_REQUEST = "superseded_by_later_request"

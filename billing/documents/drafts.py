@@ -114,7 +114,7 @@ def draft_ranges(month: str, given: ToDraft, issued: Issued, catalogue: Catalogu
     given = replace(
         given, subscriptions=given.subscriptions.select(_OF_SUBSCRIPTIONS), cycles=given.cycles.select(_OF_CYCLES)
     )
-    places = _places(month, given.subscriptions, given.dues, catalogue)
+    places = _batches(month, given.subscriptions, given.dues, catalogue)
     ranges = len(places["range"].unique())
     if ranges < 2:
         yield draft_month(month, given, issued, catalogue)
@@ -122,10 +122,13 @@ def draft_ranges(month: str, given: ToDraft, issued: Issued, catalogue: Catalogu
     of_accounts = places.select("account_id", "range").unique()
     of_subscriptions = places.select("subscription_id", "range")
     by_range = {"accounts": of_accounts} | dict.fromkeys(_BY_SUBSCRIPTION, of_subscriptions)
-    frames = {name: _Parted(getattr(given, name), where) for name, where in by_range.items()}
-    tax_rates, closed = given.tax_rates, _Parted(issued.closed, of_subscriptions)
+    frames = {name: _Partitions(getattr(given, name), where) for name, where in by_range.items()}
+    tax_rates, closed = given.tax_rates, _Partitions(issued.closed, of_subscriptions)
     numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
-    documents, issued_lines = _Parted(issued.documents, of_accounts), _Parted(issued.lines, numbers.drop("account_id"))
+    documents, issued_lines = (
+        _Partitions(issued.documents, of_accounts),
+        _Partitions(issued.lines, numbers.drop("account_id")),
+    )
     of_register = issued.taxes, issued.passed, issued.closed_through, issued.closed_through_before
     del given, issued
     for each in range(ranges):
@@ -134,7 +137,7 @@ def draft_ranges(month: str, given: ToDraft, issued: Issued, catalogue: Catalogu
         yield draft_month(month, part, known, catalogue)
 
 
-class _Parted:
+class _Partitions:
     """A frame partitioned by `range`; each partition is taken, and freed, once."""
 
     def __init__(self, frame: pl.DataFrame, places: pl.DataFrame) -> None:
@@ -147,7 +150,7 @@ class _Parted:
         return self._parts.pop((each,), self._nothing)
 
 
-def _places(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+def _batches(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """account_id, subscription_id, range: from 0, in the order in which documents of the month are sorted."""
     k = month_number(pl.lit(first_day(month))) - month_number(pl.col("grid_start"))
     dates = subscriptions.select(

@@ -55,8 +55,8 @@ def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.Da
     wrong = not_adding_up(drafts.documents, drafts.lines, drafts.taxes, keys).with_columns(
         problem=pl.lit("its draft does not add up")
     )
-    found = pl.concat([wrong, dates_not_billed_once(business, month)], how="diagonal")
-    return found.select(
+    problems = pl.concat([wrong, dates_not_billed_once(business, month)], how="diagonal")
+    return problems.select(
         "account_id",
         detail=pl.format("{} on {}: {}", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d"), "problem"),
     )

@@ -200,20 +200,20 @@ class Business:
         return self.computed.once("payments", self.register.count(), self._match_payments)
 
     def _match_payments(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        given = self.inputs.payments.filter(pl.col("on") <= self.as_of)
-        if given.is_empty():
-            return given, REJECTS.empty(), pl.DataFrame(schema=SUSPENSION_SCHEMA)
+        made = self.inputs.payments.filter(pl.col("on") <= self.as_of)
+        if made.is_empty():
+            return made, REJECTS.empty(), pl.DataFrame(schema=SUSPENSION_SCHEMA)
         documents = self.register.documents().with_columns(
             credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone)
         )
-        known = given.join(
+        known = made.join(
             documents,
             left_on=["document", "account_id"],
             right_on=["number", "account_id"],
             how="semi",
             maintain_order="left",
         )
-        unknown = given.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
+        unknown = made.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
             reason=pl.lit(RejectReason.UNKNOWN_DOCUMENT),
             id="payment_id",
             detail=pl.format(

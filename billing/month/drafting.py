@@ -125,7 +125,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
     change = pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("outcome") == Outcome.APPROVED)
-    given = ToDraft(
+    inputs = ToDraft(
         subscriptions=without_parked(billed_subscriptions(business), parked),
         cycles=without_parked(required_table(business, CYCLES, month), parked),
         packages=required_table(business, PACKAGES, month),
@@ -137,7 +137,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         tax_rates=business.inputs.tax_rates,
     )
     issued = issued_so_far(business, month, rows, differences["gives_back"])
-    return draft_ranges(month, given, issued, business.catalogue)
+    return draft_ranges(month, inputs, issued, business.catalogue)
 
 
 def keep_drafts_after(business: Business, month: str, through: date) -> None:

@@ -347,7 +347,10 @@ def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
 
 def _billed_before(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
     """The lines that billed the cycle before, and the remaining difference."""
-    steps = [_billed_by(each, shown["unit"], is_overage=shown["metric"] is not None) for each in settles["documents"]]
+    steps = [
+        _billed_by(document_line, shown["unit"], is_overage=shown["metric"] is not None)
+        for document_line in settles["documents"]
+    ]
     words = [] if settles["why"] is None else [settles["why"]]
     return [
         *steps,

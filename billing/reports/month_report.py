@@ -397,7 +397,7 @@ def _spread(now: pl.DataFrame) -> pl.DataFrame:
     # Derive the width from the median: the last bucket takes all outliers.
     middle = int(totals.sort()[totals.len() // 2])
     width = _readable(middle // 2 + 1)
-    bounds = [width * each for each in range(1, 7)]
+    bounds = [width * step for step in range(1, 7)]
     edges = [0, *bounds[:-1]]
     counts = [
         int(((totals > low) & ((totals <= high) if high != bounds[-1] else totals.is_not_null())).sum())
@@ -409,7 +409,7 @@ def _spread(now: pl.DataFrame) -> pl.DataFrame:
 def _readable(number: int) -> int:
     """The next number of the kind 1, 2, 5, 10, 20, 50 and so on."""
     power: int = 10 ** (len(str(number)) - 1)
-    return next(each for each in (power, 2 * power, 5 * power, 10 * power) if each >= number)
+    return next(bound for bound in (power, 2 * power, 5 * power, 10 * power) if bound >= number)
 
 
 def _checks(business: Business, month: str) -> Sequence[Statement]:

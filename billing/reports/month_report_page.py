@@ -77,7 +77,7 @@ def report_page(catalogue: Catalogue, report: MonthReport) -> str:
         before=money(_sum(report.by_package, "before")),
         change=_signed(money)(_sum(report.by_package, "change")),
         charts=charts,
-        statements=[(each.text, each.holds, each.detail) for each in report.checks],
+        statements=[(check.text, check.holds, check.detail) for check in report.checks],
         tables=_tables(catalogue, report, money),
     )
 

@@ -337,7 +337,7 @@ def _compared(
 
     `comes` is the cause of a row that appears although no input changed.
     """
-    old, new = (each.scan_months(table, months).with_columns(text=text).collect() for each in (business, scratch))
+    old, new = (view.scan_months(table, months).with_columns(text=text).collect() for view in (business, scratch))
     both = new.join(old, on=keys, how="full", coalesce=True, suffix="_old")
     rest = [name for name in new.columns if name not in (*keys, "text")]
     return (

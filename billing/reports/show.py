@@ -197,7 +197,7 @@ def _refuse_unknown_reason(business: Business, reason: str) -> None:
         .sort("rows", "reason", descending=[True, False])
     )
     if reason not in tuple(RejectReason) and reason not in found["reason"]:
-        there_are = [f"{each} ({counted(rows, 'row')})" for each, rows in found.select("reason", "rows").iter_rows()]
+        there_are = [f"{name} ({counted(rows, 'row')})" for name, rows in found.select("reason", "rows").iter_rows()]
         expected = ", ".join(there_are) or f"nothing is set aside; reasons are {', '.join(RejectReason)}"
         raise RefusedError(f"unknown reason: found {reason!r}, expected one of those there are: {expected}")
 

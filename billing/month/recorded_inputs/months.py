@@ -195,7 +195,7 @@ def moved_inputs(business: Business, month: str) -> list[str]:
 def first_moved_before(business: Business, month: str) -> str | None:
     """The first missing or stale month before `month`; None when all are up to date."""
     earlier = months_between(business.first_month or month, months_after(month, -1))
-    return next((each for each in earlier if moved_inputs(business, each)), None)
+    return next((earlier_month for earlier_month in earlier if moved_inputs(business, earlier_month)), None)
 
 
 def is_up_to_date(business: Business, month: str) -> bool:
@@ -250,7 +250,7 @@ def _is_current(business: Business, month: str, step: str, current: Mapping[str,
 
 def _steps_read(business: Business, month: str, step: str) -> dict[str, str]:
     """The digests of the records of the steps whose tables a step reads."""
-    return {f"step {each}": _step_digest(business, month, each) for each in STEPS[step]}
+    return {f"step {read_step}": _step_digest(business, month, read_step) for read_step in STEPS[step]}
 
 
 def _step_digest(business: Business, month: str, step: str) -> str:

@@ -207,7 +207,7 @@ def comparison(
         .select("account_id", "number", "tax", previous_date="billing_date", previous_total="total")
         .sort("previous_date", "number")
     )
-    found = (
+    compared = (
         documents.select(*KEYS, "total", "tax")
         .sort("billing_date")
         .join_asof(
@@ -221,9 +221,9 @@ def comparison(
         )
         .filter(pl.col("number").is_not_null())
     )
-    movements = _movements(found, lines, issued_lines, catalogue)
+    movements = _movements(compared, lines, issued_lines, catalogue)
     return (
-        found.join(movements, on=KEYS, how="left")
+        compared.join(movements, on=KEYS, how="left")
         .with_columns(difference=pl.col("total") - pl.col("previous_total"))
         .select(
             *KEYS,

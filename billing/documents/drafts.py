@@ -105,36 +105,39 @@ class ToDraft:
     tax_rates: pl.DataFrame
 
 
-def draft_ranges(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> Iterator[Drafts]:
+def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> Iterator[Drafts]:
     """Draft a month in batches of subscriptions: together they are the tables of `draft_month`, in key order.
 
     Subscriptions are independent, so memory holds the pages of one batch at a time.
     """
     # Select only the columns that drafts use: each row is copied into its batch.
-    given = replace(
-        given, subscriptions=given.subscriptions.select(_OF_SUBSCRIPTIONS), cycles=given.cycles.select(_OF_CYCLES)
+    inputs = replace(
+        inputs, subscriptions=inputs.subscriptions.select(_OF_SUBSCRIPTIONS), cycles=inputs.cycles.select(_OF_CYCLES)
     )
-    places = _places(month, given.subscriptions, given.dues, catalogue)
+    places = _batches(month, inputs.subscriptions, inputs.dues, catalogue)
     ranges = len(places["range"].unique())
     if ranges < 2:
-        yield draft_month(month, given, issued, catalogue)
+        yield draft_month(month, inputs, issued, catalogue)
         return
     of_accounts = places.select("account_id", "range").unique()
     of_subscriptions = places.select("subscription_id", "range")
     by_range = {"accounts": of_accounts} | dict.fromkeys(_BY_SUBSCRIPTION, of_subscriptions)
-    frames = {name: _Parted(getattr(given, name), where) for name, where in by_range.items()}
-    tax_rates, closed = given.tax_rates, _Parted(issued.closed, of_subscriptions)
+    frames = {name: _Partitions(getattr(inputs, name), where) for name, where in by_range.items()}
+    tax_rates, closed = inputs.tax_rates, _Partitions(issued.closed, of_subscriptions)
     numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
-    documents, issued_lines = _Parted(issued.documents, of_accounts), _Parted(issued.lines, numbers.drop("account_id"))
+    documents, issued_lines = (
+        _Partitions(issued.documents, of_accounts),
+        _Partitions(issued.lines, numbers.drop("account_id")),
+    )
     of_register = issued.taxes, issued.passed, issued.closed_through, issued.closed_through_before
-    del given, issued
-    for each in range(ranges):
-        part = ToDraft(tax_rates=tax_rates, **{name: frame.take(each) for name, frame in frames.items()})
-        known = Issued(closed.take(each), documents.take(each), issued_lines.take(each), *of_register)
+    del inputs, issued
+    for batch in range(ranges):
+        part = ToDraft(tax_rates=tax_rates, **{name: frame.take(batch) for name, frame in frames.items()})
+        known = Issued(closed.take(batch), documents.take(batch), issued_lines.take(batch), *of_register)
         yield draft_month(month, part, known, catalogue)
 
 
-class _Parted:
+class _Partitions:
     """A frame partitioned by `range`; each partition is taken, and freed, once."""
 
     def __init__(self, frame: pl.DataFrame, places: pl.DataFrame) -> None:
@@ -143,11 +146,11 @@ class _Parted:
         found = frame.join(places, on=places.columns[0], maintain_order="left")
         self._parts = found.partition_by("range", maintain_order=True, include_key=False, as_dict=True)
 
-    def take(self, each: int) -> pl.DataFrame:
-        return self._parts.pop((each,), self._nothing)
+    def take(self, batch: int) -> pl.DataFrame:
+        return self._parts.pop((batch,), self._nothing)
 
 
-def _places(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+def _batches(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """account_id, subscription_id, range: from 0, in the order in which documents of the month are sorted."""
     k = month_number(pl.lit(first_day(month))) - month_number(pl.col("grid_start"))
     dates = subscriptions.select(
@@ -161,9 +164,9 @@ def _places(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalog
     )
 
 
-def draft_month(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> Drafts:
+def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> Drafts:
     """The drafts of a month's open billing dates, and of the settlement dates of subscriptions that have ended."""
-    lines = _drafted_lines(month, given, issued, catalogue)
+    lines = _drafted_lines(month, inputs, issued, catalogue)
     documents = (
         lines.group_by(_KEYS, maintain_order=True)
         .agg(net=pl.col("amount").sum(), _billable=(pl.col("amount") != 0).any())
@@ -172,7 +175,7 @@ def draft_month(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue
         .drop("_billable")
     )
     lines = lines.join(documents.select(_KEYS), on=_KEYS, how="semi", maintain_order="left")
-    taxes = _drafted_taxes(lines, given, issued, catalogue)
+    taxes = _drafted_taxes(lines, inputs, issued, catalogue)
     tax_sums = taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum())
     documents = (
         documents.join(tax_sums, on=_KEYS, how="left", maintain_order="left")
@@ -191,30 +194,30 @@ def draft_month(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue
         )
     )
     parts = [
-        line_list(lines, given.rated, catalogue),
-        usage_list(documents, given.rated, catalogue),
-        change_list(given.packages, given.decisions, catalogue),
+        line_list(lines, inputs.rated, catalogue),
+        usage_list(documents, inputs.rated, catalogue),
+        change_list(inputs.packages, inputs.decisions, catalogue),
         tax_list(taxes, catalogue),
         comparison(documents, lines, issued.documents, issued.lines, catalogue),
     ]
-    cycles, packages = _with_late_dates(given.cycles, given.packages)
+    cycles, packages = _with_late_dates(inputs.cycles, inputs.packages)
     content = contents(
         documents,
         parts=parts,
-        subscriptions=given.subscriptions,
+        subscriptions=inputs.subscriptions,
         cycles=cycles,
         packages=packages,
-        accounts=given.accounts,
+        accounts=inputs.accounts,
         catalogue=catalogue,
     )
     return drafts_of(month, documents, lines, taxes, content)
 
 
-def _drafted_lines(month: str, given: ToDraft, issued: Issued, catalogue: Catalogue) -> pl.DataFrame:
+def _drafted_lines(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> pl.DataFrame:
     """What is due on open dates and what settles earlier cycles, numbered."""
-    dates, cycles = ["subscription_id", "billing_date"], given.cycles
+    dates, cycles = ["subscription_id", "billing_date"], inputs.cycles
     open_dates = open_to_documents(cycles.join(issued.closed, on=dates, how="anti"), issued.passed)
-    due = given.dues.join(issued.closed, on=dates, how="anti").with_columns(due_on="billing_date", due_kind="kind")
+    due = inputs.dues.join(issued.closed, on=dates, how="anti").with_columns(due_on="billing_date", due_kind="kind")
     # A late yearly fee has a date of its own, which closes only with its document.
     own = pl.concat(
         [
@@ -222,16 +225,16 @@ def _drafted_lines(month: str, given: ToDraft, issued: Issued, catalogue: Catalo
             due.join(cycles, on=dates, how="anti"),
         ]
     )
-    prior = _prior_lines(month, given.subscriptions, open_dates, given.differences, issued, catalogue)
+    prior = _prior_lines(month, inputs.subscriptions, open_dates, inputs.differences, issued, catalogue)
     return _numbered_lines(pl.concat([own, prior], how="diagonal").select(prior.columns), catalogue)
 
 
-def _drafted_taxes(lines: pl.DataFrame, given: ToDraft, issued: Issued, catalogue: Catalogue) -> pl.DataFrame:
+def _drafted_taxes(lines: pl.DataFrame, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> pl.DataFrame:
     """Taxes of what is billed and of what is given back (rules 4 and 24)."""
     is_own = pl.col("gives_back").is_null()
     own = lines.filter(is_own).group_by(_KEYS, maintain_order=True).agg(net=pl.col("amount").sum())
     back = lines.filter(~is_own).group_by(*_KEYS, number="gives_back").agg(net=pl.col("amount").sum())
-    billed = document_taxes(own, given.accounts, given.tax_rates, catalogue)
+    billed = document_taxes(own, inputs.accounts, inputs.tax_rates, catalogue)
     return joined_taxes(billed, taxes_given_back(back, issued.taxes, catalogue), catalogue)
 
 

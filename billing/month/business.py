@@ -147,8 +147,8 @@ class Business:
     def parked(self) -> pl.DataFrame:
         """account_id, reason, detail: accounts that cannot be billed in any month; sorted."""
         new = new_accounts_set_aside(self.inputs.known_accounts, self.inputs.rejects)
-        found = pl.concat([self.without_row, self.lives.parked, new])
-        return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
+        parked = pl.concat([self.without_row, self.lives.parked, new])
+        return parked.unique("account_id", keep="first", maintain_order=True).sort("account_id")
 
     def knows(self, account: str) -> bool:
         """Whether an account has a row in the accounts file, was billed, or is parked as its row is set aside."""
@@ -165,8 +165,8 @@ class Business:
             return self.parked
         passed = self.register.passed_dates(month)
         held = self.without_row.join(passed, on="account_id", how="semi")
-        found = pl.concat([held, self.lives.parked])
-        return found.unique("account_id", keep="first", maintain_order=True).sort("account_id")
+        all_parked = pl.concat([held, self.lives.parked])
+        return all_parked.unique("account_id", keep="first", maintain_order=True).sort("account_id")
 
     def refuse_lacking_accounts(self) -> None:
         """As `refuse_lacking_accounts`, of this business.
@@ -200,20 +200,20 @@ class Business:
         return self.computed.once("payments", self.register.count(), self._match_payments)
 
     def _match_payments(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        given = self.inputs.payments.filter(pl.col("on") <= self.as_of)
-        if given.is_empty():
-            return given, REJECTS.empty(), pl.DataFrame(schema=SUSPENSION_SCHEMA)
+        made = self.inputs.payments.filter(pl.col("on") <= self.as_of)
+        if made.is_empty():
+            return made, REJECTS.empty(), pl.DataFrame(schema=SUSPENSION_SCHEMA)
         documents = self.register.documents().with_columns(
             credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone)
         )
-        known = given.join(
+        known = made.join(
             documents,
             left_on=["document", "account_id"],
             right_on=["number", "account_id"],
             how="semi",
             maintain_order="left",
         )
-        unknown = given.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
+        unknown = made.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
             reason=pl.lit(RejectReason.UNKNOWN_DOCUMENT),
             id="payment_id",
             detail=pl.format(

@@ -32,7 +32,7 @@ class Computed:
 def file_stamp(path: Path) -> tuple[int, ...] | None:
     """Cache key of a file of the lake, from its metadata: files are only ever replaced. None if it does not exist."""
     try:
-        found = path.stat()
+        status = path.stat()
     except FileNotFoundError:
         return None
-    return (found.st_ino, found.st_mtime_ns, found.st_size)
+    return (status.st_ino, status.st_mtime_ns, status.st_size)

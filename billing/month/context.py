@@ -21,7 +21,7 @@ def computed_once(
     events_of: Sequence[str],
     tables: Sequence[Path],
     compute: Callable[[], pl.DataFrame],
-    *given: object,
+    *other_inputs: object,
 ) -> pl.DataFrame:
     """Cache a small frame of a month that several steps need, until one of its inputs changes.
 
@@ -31,12 +31,12 @@ def computed_once(
         The months of the events that are read.
     tables
         The files of the tables that are read.
-    given
+    other_inputs
         Other inputs, besides those of the business and the payments of issued documents.
     """
     events = events_digest(business.home, events_of, business.as_of)
     hashes = [path.exists() and file_hash(path) for path in tables]
-    key = (business.register.count(), events, *hashes, *given)
+    key = (business.register.count(), events, *hashes, *other_inputs)
     return business.computed.once((what, month), key, compute)
 
 

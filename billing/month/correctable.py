@@ -35,20 +35,20 @@ def months_to_correct(business: Business, through: str, accounts: Sequence[str] 
     billed = business.register.lines_of_accounts(of_accounts, days[0], days[-1])
     documents = business.register.documents().filter(pl.col("corrects").is_null())
     on_its_date = documents.select("subscription_id", "billing_date", own="number")
-    found = (
+    different = (
         by_billing_document(differences, billed)
         .join(on_its_date, on=["subscription_id", "billing_date"], how="left")
         .select(number=pl.coalesce("gives_back", "own"))
         .join(documents.select("number", "billing_month"), on="number", how="left")
     )["billing_month"]
-    return found.drop_nulls().unique().sort().to_list(), found.null_count() > 0
+    return different.drop_nulls().unique().sort().to_list(), different.null_count() > 0
 
 
 def nothing_to_correct(business: Business, month: str, through: str, accounts: Sequence[str] = ()) -> str:
     """Why a correction of a month issues nothing, in words, with the months that do differ."""
     whose = f" of {', '.join(accounts)}" if accounts else ""
-    said = f"nothing to correct: no document of {month}{whose} differs from what is due"
+    message = f"nothing to correct: no document of {month}{whose} differs from what is due"
     months, waits = months_to_correct(business, through, accounts)
     if months:
-        return f"{said}; those of {', '.join(months)} do: overage correct {months[0]}"
-    return f"{said}; what is due of dates without a document is settled on the next one" if waits else said
+        return f"{message}; those of {', '.join(months)} do: overage correct {months[0]}"
+    return f"{message}; what is due of dates without a document is settled on the next one" if waits else message

@@ -55,8 +55,8 @@ def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.Da
     wrong = not_adding_up(drafts.documents, drafts.lines, drafts.taxes, keys).with_columns(
         problem=pl.lit("its draft does not add up")
     )
-    found = pl.concat([wrong, dates_not_billed_once(business, month)], how="diagonal")
-    return found.select(
+    problems = pl.concat([wrong, dates_not_billed_once(business, month)], how="diagonal")
+    return problems.select(
         "account_id",
         detail=pl.format("{} on {}: {}", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d"), "problem"),
     )
@@ -125,7 +125,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
     change = pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("outcome") == Outcome.APPROVED)
-    given = ToDraft(
+    inputs = ToDraft(
         subscriptions=without_parked(billed_subscriptions(business), parked),
         cycles=without_parked(required_table(business, CYCLES, month), parked),
         packages=required_table(business, PACKAGES, month),
@@ -137,7 +137,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         tax_rates=business.inputs.tax_rates,
     )
     issued = issued_so_far(business, month, rows, differences["gives_back"])
-    return draft_ranges(month, given, issued, business.catalogue)
+    return draft_ranges(month, inputs, issued, business.catalogue)
 
 
 def keep_drafts_after(business: Business, month: str, through: date) -> None:

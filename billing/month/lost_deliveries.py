@@ -118,11 +118,11 @@ def _not_in_lake(business: Business) -> pl.DataFrame:
 
 def _in_landing(business: Business, deliveries: pl.DataFrame) -> pl.Series:
     """Whether landing has files of these days and names: they are read by the next run."""
-    # Listing a large landing folder takes seconds: do it last.
+    # Listing a large landing folder takes seconds: skip it when nothing is missing.
     landed = [] if deliveries.is_empty() else delivered_files(business.home, business.as_of).files
     there = {(file.day, mask_card_numbers(file.name)) for file in landed}
-    found = [key in there for key in deliveries.select("delivery_day", "file").iter_rows()]
-    return pl.Series(found, dtype=pl.Boolean)
+    is_there = [key in there for key in deliveries.select("delivery_day", "file").iter_rows()]
+    return pl.Series(is_there, dtype=pl.Boolean)
 
 
 def losses_that_stand(business: Business) -> pl.DataFrame:

@@ -11,12 +11,12 @@ from billing.rendering import Job, RenderedFile, Undrawn, drawing_libraries, ren
 
 @dataclass(frozen=True)
 class Rendered:
-    """The PDFs that were drawn, and the documents that could not be.
+    """Rendered PDFs, and the documents that failed.
 
     Attributes
     ----------
     redrawn
-        Numbers of those that have other bytes than when they were issued: they are recorded beside them.
+        Numbers of PDFs whose bytes differ from those issued; the register records both.
     """
 
     files: Sequence[RenderedFile]
@@ -25,9 +25,9 @@ class Rendered:
 
 
 def documents_to_render(business: Business, month: str) -> list[str]:
-    """The numbers of the month's documents whose PDF is not there, or is not known to be theirs; sorted.
+    """The numbers of the month's documents whose PDF is missing or not recorded; sorted.
 
-    A PDF that is not recorded is rendered again: a killed run left it, or it is not what was issued.
+    Render an unrecorded PDF again: a killed run left it, or it is not what was issued.
     """
     standing = {path.stem for path in (business.home.documents / month).glob("*.pdf")}
     return [
@@ -40,8 +40,8 @@ def render_documents(
 ) -> Rendered:
     """Render the PDF of every document of the month that has none yet, from stored content only (rule 19).
 
-    A document that cannot be drawn is told of, and the others are drawn. Where a library that draws is not the
-    one that a document was issued with, its file may have other bytes: the register says so.
+    Report a document that cannot be rendered, and render the others. With another version of a rendering library a
+    file may have other bytes: the register records that.
     """
     home, register = business.home, business.register
     known = register.filed(month)
@@ -70,8 +70,8 @@ def render_documents(
     if other:
         rows = [(file.path.stem, file.sha256, known[file.path.stem], file.bytes) for file in other]
         names = ["number", "redrawn_sha256", "sha256", "bytes"]
-        found = pl.DataFrame(rows, schema=names, orient="row").with_columns(
+        files = pl.DataFrame(rows, schema=names, orient="row").with_columns(
             redrawn_on=pl.lit(business.as_of), drawn_with=pl.lit(drawing_libraries())
         )
-        register.record_redrawn_files(found)
+        register.record_redrawn_files(files)
     return Rendered(rendered, undrawn, [file.path.stem for file in other])

@@ -1,4 +1,4 @@
-"""Reasons that are printed or kept: of corrections and of accepted losses."""
+"""Validate reasons that are printed or stored: of corrections and of accepted losses."""
 
 from billing.model.card_numbers import contains_card_number
 from billing.model.errors import RefusedError
@@ -8,7 +8,7 @@ _LONGEST_REASON = 500
 
 
 def printable_reason(text: str) -> str:
-    """The reason of a correction as it is printed on every note.
+    """Validate and normalize the reason of a correction, which is printed on every note.
 
     Raises
     ------

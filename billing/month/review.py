@@ -1,4 +1,4 @@
-"""Issuing in two steps: somebody reviews the drafts, then exactly these are issued and nothing else."""
+"""Two-step issuing: review the drafts, then issue exactly these."""
 
 import hashlib
 from dataclasses import dataclass
@@ -31,8 +31,7 @@ class Review:
     through
         The day up to which billing dates have fallen due.
     identity
-        Names exactly these drafts: as-of day and a hash of their contents. Another draft, another amount or another
-        word on a page gives another one.
+        Identifies exactly these drafts: as-of day and a hash of their contents. Any change of a page changes it.
     """
 
     month: str
@@ -44,7 +43,7 @@ class Review:
 
 
 def review_of(business: Business, month: str) -> Review:
-    """What `issue` would issue of a month, as it was drafted last.
+    """The latest drafts of a month, as `issue` would issue them.
 
     Raises
     ------
@@ -64,7 +63,7 @@ def review_of(business: Business, month: str) -> Review:
 def issued_business(business: Business, month: str, reviewed: str) -> Business | None:
     """The business as of the day of reviewed drafts that have been issued, exactly these; None when they have not.
 
-    A run that was killed after it had issued them is completed as of that day.
+    Recovery of a run that was killed after issuing them completes it as of that day.
     """
     try:
         as_of = date.fromisoformat(reviewed.partition(".")[0])
@@ -75,7 +74,7 @@ def issued_business(business: Business, month: str, reviewed: str) -> Business |
     closed = register.closed_through(month)
     if closed is None or closed < through:
         return None
-    # what finance corrected on the same day was no draft
+    # Corrections of the same day were no drafts: leave them out.
     corrections = register.lines([month]).filter(pl.col("kind") == LineKind.ADJUSTMENT)
     issued = (
         register.documents([month])
@@ -99,8 +98,8 @@ def reviewed_business(business: Business, month: str, reviewed: str) -> Business
     Raises
     ------
     RefusedError
-        When the drafts are others than those that were reviewed, an input of the month moved since they were made, or
-        an earlier month has billing dates that have to be closed first.
+        When the drafts differ from those reviewed, an input of the month changed since, or an earlier month has billing
+        dates that must be closed first.
     """
     review = review_of(business, month)
     if reviewed != review.identity:

@@ -112,8 +112,8 @@ def taxes_left(business: Business, numbers: pl.Series) -> pl.DataFrame:
     pairs = business.register.given_back(wanted.to_list())
     pairs = business.register.given_back(pl.concat([wanted, pairs["by"]]).unique().sort().to_list())
     all_of_them = pl.concat([wanted, pairs["by"], pairs["number"]]).unique().sort().to_list()
-    found = running_taxes(business.register.taxes_of(all_of_them), pairs, business.catalogue)
-    return found.filter(pl.col("number").is_in(wanted.implode()))
+    running = running_taxes(business.register.taxes_of(all_of_them), pairs, business.catalogue)
+    return running.filter(pl.col("number").is_in(wanted.implode()))
 
 
 def billed_subscriptions(business: Business) -> pl.DataFrame:

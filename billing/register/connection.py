@@ -160,13 +160,14 @@ class Connection:
         with self._engine.connect() as connection:
             dates_are_text = connection.dialect.name == "sqlite"
             dates = [name for name, dtype in schema.items() if dtype == pl.Date] if dates_are_text else []
-            given = {name: pl.String if name in dates else dtype for name, dtype in schema.items()}
+            driver_types = {name: pl.String if name in dates else dtype for name, dtype in schema.items()}
             cursor: Any = connection.execute(query).cursor
             # Fetch in chunks: rows as objects take several times the memory of columns.
             parts = [
-                pl.DataFrame(rows, schema=given, orient="row") for rows in iter(partial(cursor.fetchmany, _BULK), [])
+                pl.DataFrame(rows, schema=driver_types, orient="row")
+                for rows in iter(partial(cursor.fetchmany, _BULK), [])
             ]
-        frame = pl.concat([pl.DataFrame(schema=given), *parts], rechunk=True)
+        frame = pl.concat([pl.DataFrame(schema=driver_types), *parts], rechunk=True)
         return frame.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")) if dates else frame
 
 

@@ -113,7 +113,7 @@ class IssuedDocuments(Connection):
         """
         schema: dict[str, Any] = {column.name: raw_type(column.name, TAXES.schema) for column in TAXES.columns}
         schema["by"] = pl.String
-        found = [pl.DataFrame(schema=schema)]
+        batches = [pl.DataFrame(schema=schema)]
         tax, document = stored.taxes.c, stored.documents.c
         for some in portions(numbers):
             for billed_by, condition in (
@@ -122,8 +122,8 @@ class IssuedDocuments(Connection):
                 (tax.taxed_as, tax.taxed_as.in_(some) & document.corrects.is_(None)),
             ):
                 columns = [billed_by, *(tax[name] for name in schema if name not in ("number", "by")), tax.number]
-                found.append(self._frame(sa.select(*columns).join(stored.documents).where(condition), schema))
-        taxes = pl.concat(found).with_columns(from_integers("taxable", "amount"))
+                batches.append(self._frame(sa.select(*columns).join(stored.documents).where(condition), schema))
+        taxes = pl.concat(batches).with_columns(from_integers("taxable", "amount"))
         return taxes.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
 
     def given_back(self, numbers: Sequence[str]) -> pl.DataFrame:
@@ -131,13 +131,13 @@ class IssuedDocuments(Connection):
         schema = {"number": pl.String, "by": pl.String, "amount": pl.Int64}
         line = stored.lines.c
         query = sa.select(line.gives_back, line.number, line.amount)
-        found = [pl.DataFrame(schema=schema)]
+        batches = [pl.DataFrame(schema=schema)]
         for some in portions(numbers):
             for condition in (line.gives_back.in_(some), line.number.in_(some) & line.gives_back.is_not(None)):
                 part = self._frame(query.where(condition), schema)
-                found.append(part.group_by("number", "by").agg(pl.col("amount").sum()))
+                batches.append(part.group_by("number", "by").agg(pl.col("amount").sum()))
         # A pair is found twice if both of its documents are asked for.
-        return pl.concat(found).unique().sort("number", "by").with_columns(from_integers("amount"))
+        return pl.concat(batches).unique().sort("number", "by").with_columns(from_integers("amount"))
 
     def rows(self, month: str) -> IssuedRows:
         """The documents of a billing month with their lines and taxes."""
@@ -152,8 +152,8 @@ class IssuedDocuments(Connection):
             .distinct()
         )
         with self._engine.connect() as connection:
-            found = list(connection.execute(numbers).scalars())
-        return self.lines(numbers=found).filter(pl.col("due_on") == due_on)
+            due_numbers = list(connection.execute(numbers).scalars())
+        return self.lines(numbers=due_numbers).filter(pl.col("due_on") == due_on)
 
     def lines_of_accounts(self, accounts: Sequence[str], due_from: date, due_to: date) -> pl.DataFrame:
         """The lines of some accounts that bill what fell due in `[due_from, due_to]`.
@@ -168,7 +168,7 @@ class IssuedDocuments(Connection):
         schema: dict[str, Any] = {column.name: raw_type(column.name, LINES.schema) for column in LINES.columns}
         schema |= {"due_on": pl.Date, "due_kind": pl.String}
         document = {"subscription_id": pl.String, "issued_on": pl.Date, "corrects": pl.String}
-        found = [pl.DataFrame(schema=schema | document)]
+        batches = [pl.DataFrame(schema=schema | document)]
         for some in portions(accounts):
             query = (
                 sa.select(*(stored.lines.c[name] for name in schema), *(stored.documents.c[name] for name in document))
@@ -176,8 +176,8 @@ class IssuedDocuments(Connection):
                 .where(stored.documents.c.account_id.in_(some))
                 .where(stored.lines.c.due_on >= due_from, stored.lines.c.due_on <= due_to)
             )
-            found.append(self._frame(query, schema | document))
-        frame = pl.concat(found).with_columns(from_integers("amount"))
+            batches.append(self._frame(query, schema | document))
+        frame = pl.concat(batches).with_columns(from_integers("amount"))
         settles = pl.col("kind").is_in(SETTLEMENTS)
         return frame.with_columns(pl.col(name).cast(LINES.schema[name]) for name in LINES.column_names).sort(
             "issued_on", settles, "number", "line"

@@ -151,11 +151,11 @@ class RecordedFacts(Connection):
     def closed_decisions(self, month: str) -> pl.DataFrame:
         """The decisions that were final when billing dates of the month closed: the table DECISIONS."""
         query = sa.select(stored.closed_decisions.c.decision).where(stored.closed_decisions.c.billing_month == month)
-        found = self._frame(query.order_by(stored.closed_decisions.c.decision_id), {"decision": pl.String})
-        if found.is_empty():
+        stored_decisions = self._frame(query.order_by(stored.closed_decisions.c.decision_id), {"decision": pl.String})
+        if stored_decisions.is_empty():
             return DECISIONS.empty()
         shape = pl.Struct(json_shape(DECISIONS.schema))
-        decisions = found.select(pl.col("decision").str.json_decode(shape)).unnest("decision")
+        decisions = stored_decisions.select(pl.col("decision").str.json_decode(shape)).unnest("decision")
         dates = [name for name, dtype in DECISIONS.schema.items() if dtype == pl.Date]
         return DECISIONS.conform(decisions.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")))
 
@@ -179,8 +179,8 @@ class RecordedFacts(Connection):
     def settings(self) -> dict[str, str]:
         """The settings under which billing dates were first closed, by name; none where none were recorded."""
         with self._engine.connect() as connection:
-            found = connection.execute(sa.select(stored.settings.c.name, stored.settings.c.value))
-            return {row.name: row.value for row in found}
+            rows = connection.execute(sa.select(stored.settings.c.name, stored.settings.c.value))
+            return {row.name: row.value for row in rows}
 
     def keep_settings(self, settings: Mapping[str, str]) -> None:
         """Record settings: replace them until a billing date is closed, then only add missing ones."""

@@ -105,13 +105,13 @@ class Register(IssuedDocuments, RecordedFacts):
         recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")} | set(GUARDS)
         with self._engine.connect() as connection:
             dialect = connection.dialect.name
-            found = connection.exec_driver_sql(
+            existing = connection.exec_driver_sql(
                 "SELECT name FROM sqlite_master WHERE type = 'trigger'"
                 if dialect == "sqlite"
                 else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
             )
             names = {guard.name for guard in (*guards(dialect), *guards_of_settings())} | recorded
-            return sorted(names - set(found.scalars()))
+            return sorted(names - set(existing.scalars()))
 
     def wrongly_scheduled(self) -> list[str]:
         """The numbers of documents that correct another and count as scheduled, or the other way round; sorted."""

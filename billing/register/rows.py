@@ -32,12 +32,12 @@ def with_contents(numbered: pl.DataFrame, drafts: pl.LazyFrame) -> pl.DataFrame:
         When these are no longer the drafts that were numbered.
     """
     names = ["billing_date", "account_id", "subscription_id", "kind", "total"]
-    found = drafts.select(*names, "content").collect()
-    if not found.select(names).equals(numbered.select(names)):
+    identified = drafts.select(*names, "content").collect()
+    if not identified.select(names).equals(numbered.select(names)):
         raise InterruptedRunError(
             "nothing was issued, because the drafts have changed while they were issued: run again"
         )
-    return numbered.with_columns(found["content"])
+    return numbered.with_columns(identified["content"])
 
 
 def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
@@ -134,7 +134,7 @@ def insert_rows(connection: sa.Connection, table: sa.Table, rows: pl.DataFrame) 
     statement = ""
     for some in own.iter_slices(most):
         if some.height < most or not statement:
-            statement = head + ", ".join(_places(rows.columns, shared, some.height, is_sqlite=is_sqlite))
+            statement = head + ", ".join(_placeholders(rows.columns, shared, some.height, is_sqlite=is_sqlite))
         # Column-wise `to_list()` is faster than `iter_rows()`.
         values = chain.from_iterable(zip(*(column.to_list() for column in some.iter_columns()), strict=True))
         connection.exec_driver_sql(statement, (*once, *values))
@@ -146,7 +146,7 @@ def _shared_columns(rows: pl.DataFrame) -> list[str]:
     return [name for name, is_shared in same.items() if is_shared]
 
 
-def _places(columns: Sequence[str], shared: Sequence[str], height: int, *, is_sqlite: bool) -> list[str]:
+def _placeholders(columns: Sequence[str], shared: Sequence[str], height: int, *, is_sqlite: bool) -> list[str]:
     """Placeholders of each row in a statement: first the shared values, then those of each row."""
     numbered = {name: f"?{number}" for number, name in enumerate(shared, start=1)}
     own = count(len(shared) + 1)

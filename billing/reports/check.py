@@ -1,4 +1,4 @@
-"""Checking a home: everything wrong with the catalogue and the inputs, without computing anything."""
+"""Check a home: validate the catalogue and the inputs, without computing anything."""
 
 from datetime import date
 from pathlib import Path
@@ -23,12 +23,12 @@ from billing.store.home import Home
 
 
 def problems_of(root: Path, register_url: str | None = None, *, every_row: bool = False) -> list[str]:
-    """Every problem, in words that name file, place, what was found and what was expected.
+    """All problems, each with file, place, what was found and what was expected.
 
     Parameters
     ----------
     every_row
-        Read all usage there is; else the first rows of files that are new or have changed.
+        Read all usage; else only the first rows of new and changed files.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Explain a document: from a line back to its arithmetic, to usage by day, to files and events.
+"""Explain a document: trace a line back to its arithmetic, usage by day, files and events.
 
-A line is explained by what counted when it was issued: deliveries and requests up to the day of issue.
+Use what was known when it was issued: deliveries and requests up to the day of issue.
 """
 
 import json
@@ -36,9 +36,9 @@ def explain_document(
     Parameters
     ----------
     everything
-        Also what stands on no line (`line` is None): metrics that cost nothing (kind `not_charged`), what was delivered
-        or settled of the cycle after the document (`late`), usage that bills nothing (`unbilled`), and that was set
-        aside (`set_aside`).
+        Also what is on no line (`line` is None): metrics that cost nothing (kind `not_charged`), usage of the cycle
+        delivered or settled after the document (`late`), unbilled usage (`unbilled`), and quarantined rows
+        (`set_aside`).
 
     Returns
     -------
@@ -56,7 +56,7 @@ def explain_document(
     if line is not None and line not in lines["line"]:
         raise RefusedError(f"unknown line: {number} has the lines 1 to {lines.height}, found {line}")
     shown = {entry["line"]: entry for entry in content["lines"]}
-    # what counted then: nothing that was delivered or asked for after the day of issue
+    # As of the day of issue: ignore later deliveries and requests.
     then = business.at(document["issued_on"], issues=False)
     known = AccountEvents(business, document)
     explained = [
@@ -74,7 +74,7 @@ def explain_document(
 def is_more_than_lines(business: Business, number: str) -> bool:
     """Whether `explain_document` with `everything` adds to the lines of a document that has been issued."""
     document, lines, content = _issued(business, number)
-    # a metric that costs nothing is there almost always, and is told without a look at the events
+    # Cheap check first: a metric that costs nothing exists almost always and needs no events.
     used = {row["metric"] for row in content["usage"]} & {metric.name for metric in business.catalogue.metrics}
     charged = set(_charges(business, document)["metric"]) - set(
         lines.filter(pl.col("kind") == LineKind.OVERAGE)["metric"]
@@ -102,13 +102,13 @@ def _off_the_page(
     known: AccountEvents,
     most_events: int,
 ) -> Iterator[dict[str, Any]]:
-    """What the document does not charge, and why: of its fee, and of the cycle that ended on its billing date."""
+    """What the document does not charge, and why: fees, and usage of the cycle that ended on its billing date."""
     if document["corrects"] is None:
         yield from _fees_settled(business, document, lines)
     charges = _charges(business, document)
     if document["corrects"] is not None or charges.is_empty():
         return
-    # what the page says was used: the charges are those of what is known now
+    # Use the page's quantities: the charges reflect what is known now.
     used = {row["metric"]: row for row in content["usage"]}
     billed = dict(lines.filter(pl.col("kind") == LineKind.OVERAGE).select("metric", "amount").iter_rows())
     for charge in charges.iter_rows(named=True):
@@ -144,7 +144,7 @@ def _charges(business: Business, document: dict[str, Any]) -> pl.DataFrame:
 
 
 def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    """What became of the fees of the document's billing date after it was issued."""
+    """Later changes of the fees of the document's billing date."""
     month = document["billing_month"]
     if not business.home.partition(DUES, month).exists():
         return
@@ -160,7 +160,7 @@ def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFr
         paid_back = pl.col("kind") == LineKind.REFUND if kind == LineKind.PACKAGE_FEE else pl.lit(False)
         settled = later.filter((pl.col("due_kind") == kind) | paid_back)
         billed, due = lines.filter(pl.col("kind") == kind), dues.filter(pl.col("kind") == kind)
-        # the fee of a refunded cycle stays as it was paid back (rule 20), and a parked account is left alone
+        # Skip the fee of a refunded cycle (rule 20) and parked accounts: they are not settled.
         is_left = is_parked or not settled.filter(pl.col("kind") == LineKind.REFUND).is_empty()
         due_now, billed_then, settled_since = (sum(each["amount"], Decimal(0)) for each in (due, billed, settled))
         open_amount = Decimal(0) if is_left else due_now - billed_then - settled_since
@@ -217,7 +217,7 @@ def _settled_by(business: Business, document: dict[str, Any], metric: str) -> pl
 
 
 def _where_it_went(business: Business, settled: pl.DataFrame, open_amount: Decimal) -> list[str]:
-    """The lines that settle what was learnt later of a cycle, and what none does yet."""
+    """The lines that settle late usage of a cycle, and what is not settled yet."""
     decimals = business.catalogue.minor_units
     steps = [
         f"{'paid back' if kind == LineKind.REFUND else 'settled'} by {number} line {line}: {amount:.{decimals}f}"
@@ -229,12 +229,12 @@ def _where_it_went(business: Business, settled: pl.DataFrame, open_amount: Decim
 
 
 def _unbilled(business: Business, document: dict[str, Any], charges: pl.DataFrame) -> Iterator[dict[str, Any]]:
-    """Usage of the cycle's calendar months that bills nothing."""
+    """Unbilled usage of the cycle's calendar months."""
     cycle = charges.row(0, named=True)
     months = months_between(f"{cycle['cycle_start']:%Y-%m}", f"{cycle['cycle_end']:%Y-%m}")
-    found = business.scan_months(UNBILLED, months).filter(pl.col("account_id") == document["account_id"]).collect()
+    unbilled = business.scan_months(UNBILLED, months).filter(pl.col("account_id") == document["account_id"]).collect()
     line = {name: cycle[name] for name in ("cycle_start", "cycle_end")} | {"number": document["number"]}
-    for row in found.sort("billing_month", "metric", "reason").iter_rows(named=True):
+    for row in unbilled.sort("billing_month", "metric", "reason").iter_rows(named=True):
         metric = metric_named(business, row["metric"])
         if metric is None:
             continue
@@ -251,13 +251,13 @@ def _unbilled(business: Business, document: dict[str, Any], charges: pl.DataFram
 def _set_aside(
     business: Business, document: dict[str, Any], charges: pl.DataFrame, most_events: int
 ) -> Iterator[dict[str, Any]]:
-    """Rows of the account that were set aside, of the deliveries from the cycle's start to the day of issue."""
+    """Quarantined rows of the account, delivered from the cycle's start to the day of issue."""
     cycle = charges.row(0, named=True)
     days = pl.date_range(cycle["cycle_start"], document["issued_on"], eager=True)
     files = [path for day in days if (path := business.home.delivery(REJECTS, day)).exists()]
-    found = scan_frames(files, REJECTS).filter(pl.col("account_id") == document["account_id"]).collect()
+    rejects = scan_frames(files, REJECTS).filter(pl.col("account_id") == document["account_id"]).collect()
     line = {name: cycle[name] for name in ("cycle_start", "cycle_end")} | {"number": document["number"]}
-    for (reason,), rows in found.sort("reason", *REJECTS.key).group_by("reason", maintain_order=True):
+    for (reason,), rows in rejects.sort("reason", *REJECTS.key).group_by("reason", maintain_order=True):
         listed = rows.head(most_events).select(
             "source", "id", "file", "row", "delivery_day", pl.lit(None, pl.String).alias("time"), "quantity"
         )

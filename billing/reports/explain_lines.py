@@ -1,4 +1,4 @@
-"""What a line of an explanation says: its events, how they were measured, and the arithmetic."""
+"""Explain one line: its events, how they were measured, and the arithmetic."""
 
 import json
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ _NOT_REPEATED: Final = pl.LazyFrame(
 
 
 class AccountEvents:
-    """The events of the document's account: a calendar month is read once, since finding them costs the most."""
+    """Events of the document's account, cached by calendar month: the scan dominates the cost."""
 
     def __init__(self, business: Business, document: dict[str, Any]) -> None:
         self._home = business.home
@@ -85,7 +85,7 @@ def explained_line(
 
 
 def _paid_back(business: Business, document: dict[str, Any], line: dict[str, Any]) -> list[str]:
-    """The fee that a refund pays back, as it was billed and corrected."""
+    """The refunded fee, as billed and corrected."""
     billed = business.register.lines_of_accounts([document["account_id"]], line["due_on"], line["due_on"])
     fee = billed.filter(
         (pl.col("subscription_id") == document["subscription_id"]) & (pl.col("due_kind") == LineKind.PACKAGE_FEE)
@@ -98,7 +98,7 @@ def _paid_back(business: Business, document: dict[str, Any], line: dict[str, Any
 
 
 def _measured_then(business: Business, document: dict[str, Any], line: dict[str, Any]) -> list[str]:
-    """What the document of the cycle says was used, where it billed nothing of it."""
+    """The quantity on the page of the cycle's document, if it billed nothing for it."""
     scheduled = business.register.documents([f"{line['due_on']:%Y-%m}"]).filter(
         (pl.col("subscription_id") == document["subscription_id"])
         & (pl.col("billing_date") == line["due_on"])
@@ -162,16 +162,16 @@ def _measured(
     metric: Metric,
     events: pl.DataFrame,
 ) -> list[str]:
-    """How the quantity came from the events."""
+    """How the quantity was measured from the events."""
     if line["quantity"] is None:
-        # credits of earlier versions do not say what was measured, and a cycle that is no more measured nothing
+        # Credits of earlier versions have no quantity, nor has a cycle that no longer exists.
         are_known = "is known now" if events.height == 1 else "are known now"
         return [f"{counted(events.height, 'event')} of the cycle {are_known}"]
     then, now = (
         with_unit(plain_number(each), metric.unit)
         for each in (line["quantity"], _quantity_now(business, document, known, line, metric))
     )
-    # what came or went since, of deliveries up to the day of issue
+    # Changes since then, in deliveries up to the day of issue.
     moved = None if now == then else _what_moved(business, document, line)
     if metric.kind == "counter":
         one, several = {
@@ -195,7 +195,7 @@ def _measured(
 
 
 def _what_moved(business: Business, document: dict[str, Any], line: dict[str, Any]) -> str:
-    """Why the events that are known now measure something else than the document says."""
+    """Why the events known now give another quantity than the document."""
     missing = missing_usage(business, line["cycle_start"], line["due_on"])
     if missing:
         return f"{missing}; of what is left "
@@ -205,7 +205,7 @@ def _what_moved(business: Business, document: dict[str, Any], line: dict[str, An
 def _quantity_now(
     business: Business, document: dict[str, Any], known: AccountEvents, line: dict[str, Any], metric: Metric
 ) -> Decimal:
-    """What the deliveries and requests that are known now measure of the line's cycle, in units; 0 where it is none."""
+    """The quantity of the line's cycle as measured now, in units; 0 if the cycle no longer exists."""
     month = line["due_on"].strftime("%Y-%m")
     cycles = _own_cycles(business, document, month)
     inputs = UsageInputs(
@@ -246,9 +246,9 @@ def _carried_in(
 def _arithmetic(shown: dict[str, Any], billed_then: list[str]) -> list[str]:
     """The line's price, step by step, from what was stored when it was issued.
 
-    `billed_then` says what was billed before, where no line did.
+    `billed_then` is the amount billed before, if no line has it.
     """
-    # documents that were issued by earlier versions do not say what their lines settle
+    # Documents of earlier versions have no details of settlements.
     settles = shown.get("settles")
     if settles is not None:
         return [*_due_now(shown, settles), *billed_then, *_billed_before(shown, settles)]
@@ -259,7 +259,7 @@ def _arithmetic(shown: dict[str, Any], billed_then: list[str]) -> list[str]:
 
 
 def _part(shown: dict[str, Any], amount: str) -> list[str]:
-    """How a part of a fee comes about: of the days of a month (rule 1), or of the cycles of a year (rule 18)."""
+    """The proration of a fee: by days of a month (rule 1), or by cycles of a year (rule 18)."""
     part = shown.get("part")
     if part is None:
         return []
@@ -274,7 +274,7 @@ def _part(shown: dict[str, Any], amount: str) -> list[str]:
 
 
 def _over(shown: dict[str, Any]) -> list[str]:
-    """What is over the allowance."""
+    """The excess over the allowance."""
     if shown["quantity"] is None:
         return []
     unit, package = shown["unit"], shown["package"]
@@ -287,7 +287,7 @@ def _over(shown: dict[str, Any]) -> list[str]:
 
 
 def _priced(shown: dict[str, Any], amount: str, minimum: str | None = None, maximum: str | None = None) -> list[str]:
-    """From what is over to an amount, by the tariff."""
+    """The amount of the excess, by the tariff."""
     with localcontext(prec=60):
         *steps, (product, total) = _blocks(shown) if shown["tariff"]["model"] == "block" else _tiers(shown)
         rounded = total.quantize(Decimal(amount), rounding=ROUND_HALF_UP)
@@ -297,7 +297,7 @@ def _priced(shown: dict[str, Any], amount: str, minimum: str | None = None, maxi
     elif maximum is not None and total > Decimal(maximum):
         last = f"{found}, but at most {maximum} = {amount}"
     elif rounded != Decimal(amount):
-        # the lines of earlier versions keep neither of them
+        # Lines of earlier versions have neither.
         limit = "raised to the tariff's minimum" if rounded < Decimal(amount) else "lowered to the tariff's maximum"
         last = f"{found}, {limit} = {amount}"
     else:
@@ -332,7 +332,7 @@ def _tiers(shown: dict[str, Any]) -> list[Any]:
 
 
 def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
-    """What is due of the earlier cycle, by what was known when the line was issued."""
+    """What was due for the earlier cycle when the line was issued."""
     due = settles["due"]
     if settles["fee"] is not None:
         return [*_part(shown, due), f"due now: {settles['fee']} = {due}"]
@@ -346,8 +346,11 @@ def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
 
 
 def _billed_before(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
-    """The lines that billed the cycle before, and what is left."""
-    steps = [_billed_by(each, shown["unit"], is_overage=shown["metric"] is not None) for each in settles["documents"]]
+    """The lines that billed the cycle before, and the remaining difference."""
+    steps = [
+        _billed_by(document_line, shown["unit"], is_overage=shown["metric"] is not None)
+        for document_line in settles["documents"]
+    ]
     words = [] if settles["why"] is None else [settles["why"]]
     return [
         *steps,

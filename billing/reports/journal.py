@@ -35,7 +35,7 @@ _MONEY_UNIT: Final = 10**4
 def write_journal(business: Business) -> list[str]:
     """Bring the journal up to date: JOURNAL, a file for every calendar month up to the as-of day.
 
-    A month is written again only if a document was issued or a payment was made in it since, or it has ended.
+    Rewrite a month only if a document was issued or a payment was made in it since, or it has ended.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def _month_postings(business: Business, documents: pl.DataFrame, month: str, tod
         .select("number", "metric", "cycle_start", "cycle_end", "amount")
         .join(issued.lazy(), on="number")
         .with_columns(
-            # an overage is earned when it is billed, a fee over the cycle that it pays for
+            # Recognize an overage when it is billed, a fee over the cycle it pays for.
             is_deferred=pl.col("metric").is_null() & pl.col("cycle_end").is_not_null()
         )
         .filter((pl.col("issued_on") >= start) | (pl.col("is_deferred") & (pl.col("cycle_end") > start)))
@@ -145,7 +145,7 @@ def _month_postings(business: Business, documents: pl.DataFrame, month: str, tod
         _payment_entries(business.payments.filter(pl.col("on").is_between(start, end))),
     ]
     if end <= today:
-        # a month's release is posted when the month is over
+        # Post releases at the end of the month.
         entries.append(_release_entries(lines.filter("is_deferred"), start, end, minor_units))
     nothing = pl.lit(0).cast(MONEY)
     amount = pl.col("amount")
@@ -165,7 +165,7 @@ def _month_postings(business: Business, documents: pl.DataFrame, month: str, tod
 
 
 def _document_entries(documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
-    """A document: what the customer owes, against what was earned, deferred, given back, and owed as tax."""
+    """Postings of a document: receivable against revenue, deferred revenue, credits and tax."""
     head = {"posted_on": "issued_on", "entry": "number"}
     per_line = lines.with_columns(
         ledger_account=pl.when("is_deferred").then(pl.lit(LedgerAccount.DEFERRED_REVENUE)).otherwise(_earned()),
@@ -188,9 +188,9 @@ def _document_entries(documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFr
 
 
 def _release_entries(lines: pl.DataFrame, start: date, end: date, minor_units: int) -> pl.DataFrame:
-    """What the days of the month have earned of fees that were deferred, and what a late document catches up on.
+    """Release deferred revenue for the days of the month, with the catch-up of late documents.
 
-    Rounded on the running sum, so that the releases of a fee add up to it.
+    Round the running sum, so that the releases of a fee add up to it.
     """
     released = _released_through(end, minor_units) - pl.when(pl.col("issued_on") >= start).then(
         pl.lit(0).cast(MONEY)
@@ -217,7 +217,7 @@ def _release_entries(lines: pl.DataFrame, start: date, end: date, minor_units: i
 
 
 def _payment_entries(payments: pl.DataFrame) -> pl.DataFrame:
-    """Money that came in, and money that went back (refunded or disputed); a failed attempt moves none."""
+    """Postings of payments, and of refunded and disputed ones; a failed attempt has none."""
     came = pl.col("status") == PaymentStatus.SUCCEEDED
     moved = payments.filter(came | pl.col("status").is_in(RETURNED)).select(
         "account_id",
@@ -239,14 +239,14 @@ def _payment_entries(payments: pl.DataFrame) -> pl.DataFrame:
 
 
 def _earned() -> pl.Expr:
-    """Where a line's amount is earned; what is given back stands apart, so that revenue can be read gross and net."""
+    """The ledger account of a line's amount; credits are separate, so that revenue can be read gross and net."""
     return pl.when(pl.col("amount") < 0).then(pl.lit(LedgerAccount.CREDITS)).otherwise(pl.lit(LedgerAccount.REVENUE))
 
 
 def _released_through(day: date, minor_units: int) -> pl.Expr:
-    """What of the line's amount has been earned by the end of a day: by days of its cycle, half-up, as MONEY."""
+    """The part of a line's amount earned by the end of a day: by days of its cycle, half-up, as MONEY."""
     whole = (pl.col("cycle_end") - pl.col("cycle_start")).dt.total_days()
-    # a line without a span is earned at once
+    # Recognize a line without a span at once.
     passed = (pl.lit(day) - pl.col("cycle_start")).dt.total_days() + 1
     share = pl.when(whole > 0).then(passed.clip(0, whole)).otherwise(1).cast(pl.Int128)
     days = pl.when(whole > 0).then(whole).otherwise(1).cast(pl.Int128)
@@ -255,7 +255,7 @@ def _released_through(day: date, minor_units: int) -> pl.Expr:
 
 
 def _built_from(business: Business, documents: pl.DataFrame, month: str, today: date) -> str:
-    """What a month's postings depend on: documents never change, so their number tells them apart."""
+    """Inputs of a month's postings: documents never change, so their number identifies them."""
     start, end = first_day(month), _last_day(month)
     payments = business.payments.filter(pl.col("on").is_between(start, end)).select(
         "payment_id", "document", "account_id", "on", "amount", "status"
@@ -281,7 +281,7 @@ def _files_of(home: Home, months: list[str]) -> list[Path]:
 
 
 def _remove_other_months(home: Home, months: list[str]) -> None:
-    """Months that an earlier run reached with payments that are no more, or with a later clock."""
+    """Remove months of an earlier run: with payments that no longer exist, or a later as-of day."""
     for folder in sorted((home.lake / JOURNAL.name).glob("billing_month=*")):
         if folder.name.removeprefix("billing_month=") not in months:
             shutil.rmtree(folder)

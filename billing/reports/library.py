@@ -1,4 +1,4 @@
-"""What a notebook uses: load a home, read its tables, explain a document, preview a month. Nothing is written."""
+"""The library for notebooks: load a home, read its tables, explain a document, preview a month. Read-only."""
 
 from datetime import date
 from pathlib import Path

@@ -1,7 +1,7 @@
-"""A billing month in numbers, for those who answer for it: totals, what changed and why, decisions, corrections.
+"""Month report: totals, changes and their causes, decisions, corrections.
 
-Everything is said as of the month's last day, or the as-of day before it, so that the report of a past month comes out
-the same whenever it is written. Documents that are drafted and not issued yet are part of it.
+Everything is as of the month's last day, or an earlier as-of day: the report of a past month is the same whenever it is
+written. It includes drafts that are not issued yet.
 """
 
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ _COMPARED: Final = (*_AMOUNTS, "yearly")
 
 @dataclass(frozen=True)
 class Statement:
-    """Something that must be true of the month; `detail` says what is wrong, or how much was looked at."""
+    """A check of the month; `detail` is what is wrong, or how much was checked."""
 
     text: str
     holds: bool
@@ -127,7 +127,7 @@ def month_report(business: Business, month: str) -> MonthReport:
         .agg(decisions=pl.len())
         .sort("kind", "outcome"),
         flow=_read(business, PACKAGES, month)
-        # what changed before the first cycle, in a trial, changed from nothing that was billed
+        # A change in the trial has no billed package before it.
         .filter(pl.all_horizontal(pl.col("change_reason", "closing_package", "opening_package").is_not_null()))
         .group_by(from_package="closing_package", to_package="opening_package")
         .agg(subscriptions=pl.len())
@@ -145,7 +145,7 @@ def month_report(business: Business, month: str) -> MonthReport:
 def _billed(business: Business, month: str) -> pl.DataFrame:
     """A row per document or draft: account_id, package, kind, is_draft, corrects and the amounts.
 
-    `yearly` is what of the fees is for a year: it comes once in twelve months.
+    `yearly` is the part of the fees for yearly terms: due once in twelve months.
     """
     keys = ["subscription_id", "billing_date", "number"]
     terms = business.lives.subscriptions.select("subscription_id", "term").unique("subscription_id")
@@ -234,10 +234,10 @@ def _compared(now: pl.DataFrame, then: pl.DataFrame) -> pl.DataFrame:
 
 
 def _causes(now: pl.DataFrame, then: pl.DataFrame, business: Business, month: str) -> pl.DataFrame:
-    """Why the total differs from the month before: of every account each cause with its part.
+    """Causes of the change of the total against the month before, with their amounts per account.
 
-    Like is compared with like: the fee of a year comes once in twelve months, and a customer who has no bill in a month
-    because nothing falls due is a customer all the same.
+    Compare yearly fees separately: they fall due once in twelve months. A customer without a bill in a month, because
+    nothing fell due, has not left.
     """
     ranks = {package.name: package.rank for package in business.catalogue.packages}
     compared = _compared(now, then)
@@ -331,7 +331,7 @@ def _late(business: Business, month: str, lines: pl.DataFrame) -> pl.DataFrame:
         },
         schema={"metric": pl.String, "unit": pl.Int128},
     )
-    # files bear the name of their day of delivery: only those of the month are read
+    # Files are named by delivery day: read only those of the month.
     delivered = [path for path in event_files(business.home, months, business.as_of) if path.stem.startswith(month)]
     late = (
         _dated(scan_frames(delivered, EVENTS), business)
@@ -378,26 +378,26 @@ def _corrections(now: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
 
 
 def _receivables(business: Business, month: str, on: date) -> pl.DataFrame:
-    """What was owed at the end of `on`, of the documents of the month and those before it."""
+    """Accounts receivable at the end of `on`, of documents of the month and before."""
     documents = business.register.documents().filter(pl.col("billing_month") <= month)
     payments = business.payments.filter((pl.col("on") <= on) & pl.col("document").is_in(documents["number"].implode()))
     no_cards = business.requests.head(0)
-    found = amounts_to_collect(documents, payments, no_cards, on).group_by("age")
+    by_age = amounts_to_collect(documents, payments, no_cards, on).group_by("age")
     order = {age: place for place, age in enumerate(AGES)}
-    return found.agg(documents=pl.len(), amount_due=pl.col("amount_due").sum()).sort(
+    return by_age.agg(documents=pl.len(), amount_due=pl.col("amount_due").sum()).sort(
         pl.col("age").replace_strict(order, return_dtype=pl.Int64)
     )
 
 
 def _spread(now: pl.DataFrame) -> pl.DataFrame:
-    """Documents by total, in six parts between nothing and the largest, rounded up to something readable."""
+    """Histogram of document totals: six buckets with rounded bounds."""
     totals = now.filter(pl.col("total") > 0)["total"]
     if totals.is_empty():
         return pl.DataFrame(schema={"bound": pl.Int64, "documents": pl.Int64})
-    # half of the documents are below the median: the last bar takes whatever is far above
+    # Derive the width from the median: the last bucket takes all outliers.
     middle = int(totals.sort()[totals.len() // 2])
     width = _readable(middle // 2 + 1)
-    bounds = [width * each for each in range(1, 7)]
+    bounds = [width * step for step in range(1, 7)]
     edges = [0, *bounds[:-1]]
     counts = [
         int(((totals > low) & ((totals <= high) if high != bounds[-1] else totals.is_not_null())).sum())
@@ -409,7 +409,7 @@ def _spread(now: pl.DataFrame) -> pl.DataFrame:
 def _readable(number: int) -> int:
     """The next number of the kind 1, 2, 5, 10, 20, 50 and so on."""
     power: int = 10 ** (len(str(number)) - 1)
-    return next(each for each in (power, 2 * power, 5 * power, 10 * power) if each >= number)
+    return next(bound for bound in (power, 2 * power, 5 * power, 10 * power) if bound >= number)
 
 
 def _checks(business: Business, month: str) -> Sequence[Statement]:

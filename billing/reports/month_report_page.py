@@ -22,12 +22,12 @@ _NAMES: Final = ("month_report.html.j2", "month_report.css")
 _AGES: Final = dict(
     zip(AGES, ("not due", "1 to 30 days", "31 to 60 days", "61 to 90 days", "over 90 days"), strict=True)
 )
-# a chart of more than so many bars or bands says nothing, and stands in the records of every run
+# Limit the bars of a chart: more are unreadable, and Dagster stores the charts with every run.
 _MOST_DRAWN: Final = 15
 
 
 def write_report(business: Business, report: MonthReport) -> tuple[Path, Path]:
-    """Write both files where they changed; equal reports give equal bytes.
+    """Write both files if they changed; equal reports give equal bytes.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def write_report(business: Business, report: MonthReport) -> tuple[Path, Path]:
     """
     page, pdf = report_paths(business.home, report.month)
     html = report_page(business.catalogue, report)
-    # drawing takes a second: the page is written after its PDF, so that a page that is as it was has been drawn
+    # Rendering takes a second. Write the page after its PDF: an unchanged page then implies a current PDF.
     if not pdf.exists() or not page.exists() or page.read_bytes() != html.encode():
         write_bytes(pdf, draw_page(html, "month_report_print.css"))
         write_bytes(page, html.encode())
@@ -49,7 +49,7 @@ def report_paths(home: Home, month: str) -> tuple[Path, Path]:
 
 
 def report_page(catalogue: Catalogue, report: MonthReport) -> str:
-    """The page: every value a text, every chart an SVG inside it, nothing fetched from anywhere."""
+    """Render the page: self-contained, with charts as inline SVG."""
     from jinja2 import FunctionLoader, StrictUndefined
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
@@ -63,7 +63,7 @@ def report_page(catalogue: Catalogue, report: MonthReport) -> str:
         lstrip_blocks=True,
     )
     money = partial(_money, catalogue.minor_units)
-    # the charts write out their labels as text, escaped
+    # The charts escape their labels.
     charts = {name: Markup(svg) for name, svg in month_charts(catalogue, report).items()}  # noqa: S704
     return environment.get_template(_NAMES[0]).render(
         style=Markup(texts["month_report.css"]),  # noqa: S704  # part of the program
@@ -77,7 +77,7 @@ def report_page(catalogue: Catalogue, report: MonthReport) -> str:
         before=money(_sum(report.by_package, "before")),
         change=_signed(money)(_sum(report.by_package, "change")),
         charts=charts,
-        statements=[(each.text, each.holds, each.detail) for each in report.checks],
+        statements=[(check.text, check.holds, check.detail) for check in report.checks],
         tables=_tables(catalogue, report, money),
     )
 

@@ -1,7 +1,7 @@
-"""What issuing or re-running a month would change: tried out in a scratch copy, and compared with what there is.
+"""Preview: what billing a month would change, computed in a scratch copy and compared with the home.
 
-Nothing of the home is changed. Old and new stand side by side, each with its cause: the delivery, request, payment or
-part of the catalogue that moved since the last run (rules 19 to 22).
+The home is not changed. Every change has its old and new value and its cause: the delivery, request, payment or part of
+the catalogue that changed since the last run (rules 19 to 22).
 """
 
 from collections.abc import Callable
@@ -62,7 +62,7 @@ class Preview:
     Attributes
     ----------
     moved
-        By billing month: the inputs that moved since it was built.
+        By billing month: the inputs that changed since it was built.
     changes
         As CHANGES, sorted by account.
     currency, decimals
@@ -77,19 +77,19 @@ class Preview:
     decimals: int
 
     def totals(self) -> dict[str, Any]:
-        """How many changes of each kind, and what they come to: documents, drafts and cycles in money."""
-        # an account is parked month by month, and is one
+        """Count changes by kind, and sum documents, drafts and cycles in money."""
+        # Count a parked account once, not once per month.
         changes = pl.when(pl.col("what") == "parked").then(pl.col("account_id").n_unique()).otherwise(pl.len()).first()
         sums = self.changes.group_by("what").agg(changes=changes, difference=pl.col("difference").sum())
-        found = {row["what"]: row for row in plain_rows(sums, self.decimals)}
+        by_kind = {row["what"]: row for row in plain_rows(sums, self.decimals)}
         nothing = plain_rows(pl.DataFrame({"difference": [0]}).cast(MONEY), self.decimals)[0]
         empty = {"changes": 0, **nothing}
         return {
             "accounts": self.changes["account_id"].n_unique(),
             **{
-                what: {key: value for key, value in found.get(what, empty).items() if key != "what"}
+                what: {key: value for key, value in by_kind.get(what, empty).items() if key != "what"}
                 if what in (PostingKind.DOCUMENT, "draft", "cycle")
-                else found.get(what, empty)["changes"]
+                else by_kind.get(what, empty)["changes"]
                 for what in _ORDER
                 if what != "line"
             },
@@ -97,13 +97,13 @@ class Preview:
 
     def in_words(self) -> list[str]:
         """The totals that are not zero, for a person to read."""
-        found = []
+        texts = []
         for what, total in self.totals().items():
             count = total["changes"] if isinstance(total, dict) else total
             if count:
                 sums = f", {self.currency} {total['difference']} together" if isinstance(total, dict) else ""
-                found.append(f"{_IN_WORDS[what]}: {count}{sums}")
-        return found
+                texts.append(f"{_IN_WORDS[what]}: {count}{sums}")
+        return texts
 
     def rows(self) -> list[dict[str, Any]]:
         """The changes as plain values."""
@@ -127,12 +127,12 @@ class Preview:
 def preview_month(business: Business, month: str, progress: Callable[[str, int, int], None] | None = None) -> Preview:
     """What `bill` would change for a month and all before it, as of the business's day.
 
-    A day before the latest `issued_on` is looked back to: nothing could be issued then, drafts and differences show.
+    For a day before the latest `issued_on` nothing can be issued: show drafts and differences only.
 
     Raises
     ------
     RefusedError
-        When issuing would be: the register is older than the documents.
+        When issuing would be refused: the register is older than the documents.
     """
     latest = business.register.latest_issued_on()
     issues = latest is None or business.as_of >= latest
@@ -142,7 +142,7 @@ def preview_month(business: Business, month: str, progress: Callable[[str, int, 
         ingest_usage(scratch, progress)
         moved = bring_up_to_date(scratch, month, progress)
         months = billed_months(scratch, month)
-        # compared with what has really been issued, before the scratch copy issued anything
+        # Compare with the real register, before the scratch copy issues anything.
         known = scratch.at(scratch.as_of, register=business.register)
         since, before = scratch.first_month or month, months_after(month, 1)
         differences = month_differences(known, since, before, later=scratch.register)
@@ -158,7 +158,7 @@ def preview_month(business: Business, month: str, progress: Callable[[str, int, 
         rank = pl.col("what").replace_strict({what: place for place, what in enumerate(_ORDER)}, return_dtype=pl.Int8)
         columns = [*(name for name in CHANGES if name != "causes"), "settles", "comes"]
         changes = pl.concat(part.select(columns) for part in parts)
-        # a request that was known before is answered when its day has come
+        # A known request is answered when its day comes.
         answered = (pl.col("what") == "decision") & pl.col("old").is_null() & (pl.col("causes").list.len() == 0)
         has_come = pl.concat_list(pl.format("billing date {} has come", "billing_date"))
         caused = (
@@ -199,7 +199,7 @@ def _newly_issued(business: Business, scratch: Business) -> pl.DataFrame:
 
 
 def _with_what_comes(documents: pl.DataFrame, scratch: Business, words: str) -> pl.DataFrame:
-    """`documents` with `comes`: why there is one where nothing had to move, its billing date or a refund."""
+    """Add `comes` to `documents`: the cause when no input changed, a billing date or a refund."""
     refunds = approved_refunds(scratch).select("subscription_id", refund="request_id").unique("subscription_id")
     refund = pl.when(pl.col("corrects").is_not_null()).then(pl.format("request {} is new", "refund"))
     return documents.join(refunds, on="subscription_id", how="left", maintain_order="left").with_columns(
@@ -215,7 +215,7 @@ def _stored_drafts(business: Business, months: list[str]) -> pl.DataFrame:
 
 
 def _drafts(business: Business, scratch: Business, months: list[str]) -> pl.DataFrame:
-    """Drafts that would stay drafts, where they differ from those there are now."""
+    """Drafts that would stay drafts, if they differ from the current ones."""
     keys = ["subscription_id", "billing_date", "corrects"]
     now = _stored_drafts(business, months)
     then = _with_what_comes(
@@ -282,7 +282,7 @@ def _packages(business: Business, scratch: Business, months: list[str]) -> pl.Da
     changed = _compared(
         business, scratch=scratch, months=months, table=PACKAGES, keys=keys, text=text, what="package", comes=comes
     )
-    # a package that comes back to a closed date was away while its account was parked
+    # A package reappears on a closed date after its account was parked.
     closed = business.register.closed_dates().select(*keys, was_closed=pl.lit(True))
     return changed.join(closed, on=keys, how="left", maintain_order="left").with_columns(
         comes=pl.when(pl.col("was_closed").is_null()).then("comes")
@@ -333,11 +333,11 @@ def _compared(
     what: str,
     comes: pl.Expr,
 ) -> pl.DataFrame:
-    """Rows of a table whose `text` would be another, appear or go; their other columns as they would be, or were.
+    """Rows of a table whose `text` would change, or that would appear or disappear.
 
-    `comes` says why a row may appear though nothing moved.
+    `comes` is the cause of a row that appears although no input changed.
     """
-    old, new = (each.scan_months(table, months).with_columns(text=text).collect() for each in (business, scratch))
+    old, new = (view.scan_months(table, months).with_columns(text=text).collect() for view in (business, scratch))
     both = new.join(old, on=keys, how="full", coalesce=True, suffix="_old")
     rest = [name for name in new.columns if name not in (*keys, "text")]
     return (

@@ -1,7 +1,7 @@
-"""Why an account would be billed otherwise: what moved behind each change, as far as it bears on the account.
+"""Causes of a preview: the changed inputs behind each change of an account.
 
-What settles an earlier cycle, or parks an account, is judged by what was given when the account was settled last,
-everything else by what was given to the last run.
+Settlements of earlier cycles, and parking, are compared with the inputs as of the account's last settlement, everything
+else with the inputs of the last run.
 """
 
 from datetime import date, timedelta
@@ -27,15 +27,15 @@ from billing.store.home import Home
 SETTLES: Final = ["due_on", "due_kind", "metric"]
 """What names a difference of a subscription: billing date, kind (package_fee, hold_fee, overage) and metric."""
 
-# they bear on what is drafted, never on what is due of a closed billing date
+# These affect drafts, never amounts due on closed billing dates.
 _OF_DRAFTS_ONLY: Final = (pl.col("kind") == "tax_rates") | (pl.col("key") == "seller")
 _CAUSED: Final = ["place", "cause"]
 
 
 def record_given(business: Business) -> None:
-    """Remember what was given to a run that brought every month up to date, and which accounts it left unsettled.
+    """Record the inputs of a run that updated every month, and the accounts it left unsettled.
 
-    Looking back to a day before the latest documents leaves everything as it was remembered.
+    A run as of a day before the latest documents records nothing.
     """
     latest = business.register.latest_issued_on()
     if latest is not None and business.as_of < latest:
@@ -48,7 +48,7 @@ def record_given(business: Business) -> None:
 def with_causes(
     changes: pl.DataFrame, differences: pl.DataFrame, business: Business, scratch: Business
 ) -> pl.DataFrame:
-    """Say what moved behind every change.
+    """Add the causes of every change.
 
     Parameters
     ----------
@@ -61,14 +61,14 @@ def with_causes(
     Returns
     -------
     polars.DataFrame
-        `changes` with `causes`, sorted words: what moved, or that the billing date has come where nothing had to.
+        `changes` with `causes`, sorted texts: changed inputs, or the billing date that has come.
     """
     moved = moved_rows(business.home, scratch)
     rows = changes.with_row_index("row")
     settled = _settled(rows, differences, moved, business, scratch)
     redone = rows.filter(pl.col("comes").is_null() & (pl.col("settles").list.len() == 0))
     found = (
-        pl.concat([settled, _of_redone(redone, moved, business, scratch)])
+        pl.concat([settled, _causes_of_changed_rows(redone, moved, business, scratch)])
         .unique()
         .group_by("row")
         .agg(causes=pl.col("cause").sort())
@@ -102,24 +102,24 @@ def _settled(
         .join(moved.groups, on="account_id", how="left")
         .with_columns(pl.col("group").fill_null(0))
     )
-    # a row of an account that is another now changes nothing of what is due; one that is new lets its usage count
+    # A changed account row does not affect amounts due; a new one makes the account's usage valid.
     changed = (pl.col("kind") == "account") & pl.col("before").is_not_null() & pl.col("now").is_not_null()
     inputs = moved.inputs.filter(~_OF_DRAFTS_ONLY & ~changed)
     gauges = [metric.name for metric in scratch.catalogue.metrics if metric.kind == "gauge"]
-    # the level of a gauge is carried in from before the cycle
+    # The level of a gauge is carried forward from before the cycle.
     since = pl.when(~pl.col("metric").is_in(gauges)).then("cycle_start")
     windows = places.filter(pl.col("kind") == LineKind.OVERAGE).select(
         "place", "account_id", "group", "metric", since=since, until="cycle_end"
     )
-    # rule 2: usage is rated by the version at the start of its cycle, the fee is that of the version at its date
+    # rule 2: rate usage by the version at the start of its cycle, fees by the version at their date
     day = pl.when(pl.col("kind") == LineKind.OVERAGE).then("cycle_start").otherwise("billing_date")
     part = pl.when(pl.col("metric").is_null()).then("kind").otherwise(pl.format("{} of {}", "kind", "metric"))
     sold = places.select("place", "package")
-    # a difference of two fees is one of another package's fee, too
+    # The difference of two yearly fees depends on the other package's fee, too.
     other_fee = places.filter(pl.col("replaced_fee").is_not_null()).select("place").join(_packages(inputs), how="cross")
     sold = pl.concat([sold, other_fee]).unique()
     caused = _caused(places.with_columns(day=day, part=part), sold, windows, inputs, business, scratch)
-    waited = _of_dates_that_waited(places, business)
+    waited = _causes_of_passed_dates(places, business)
     caused = pl.concat([caused.join(waited, on="place", how="anti"), waited])
     names = places.select("place", "subscription_id", due_on="billing_date", due_kind="kind", metric="metric")
     behind = (
@@ -131,8 +131,8 @@ def _settled(
     return behind.join(caused, on="place").select("row", "cause")
 
 
-def _of_dates_that_waited(places: pl.DataFrame, business: Business) -> pl.DataFrame:
-    """place, cause: of differences that are all of what a date came to, as its account was parked when it went by."""
+def _causes_of_passed_dates(places: pl.DataFrame, business: Business) -> pl.DataFrame:
+    """place, cause: of differences of dates that passed while their account was parked."""
     first, last = places["billing_date"].min(), places["billing_date"].max()
     gone_by = business.register.dates_gone_by()
     if gone_by.is_empty() or not isinstance(first, date) or not isinstance(last, date):
@@ -143,9 +143,9 @@ def _of_dates_that_waited(places: pl.DataFrame, business: Business) -> pl.DataFr
     )
 
 
-def _of_redone(redone: pl.DataFrame, moved: Moved, business: Business, scratch: Business) -> pl.DataFrame:
-    """row, cause of the rows that the last run had computed otherwise."""
-    # an account that is parked is compared with what was given when it could be billed
+def _causes_of_changed_rows(redone: pl.DataFrame, moved: Moved, business: Business, scratch: Business) -> pl.DataFrame:
+    """row, cause: of rows that differ from those of the last run."""
+    # Compare a parked account with the inputs as of when it could be billed.
     is_parked = (pl.col("what") == "parked") & pl.col("new").is_not_null()
     parked = pl.when(is_parked).then("group").fill_null(0)
     places = redone.join(moved.groups, on="account_id", how="left", maintain_order="left").select(
@@ -168,7 +168,7 @@ def _of_redone(redone: pl.DataFrame, moved: Moved, business: Business, scratch: 
         .select("place", "account_id", "group", since="cycle_start", until="cycle_end")
         .join(metrics, how="cross")
     )
-    # any of them may be what an account that is parked lacks
+    # Any package may be what a parked account lacks.
     lacking = redone.filter(pl.col("what") == "parked").select(place="row").join(_packages(moved.inputs), how="cross")
     sold = pl.concat([names.explode("package", empty_as_null=False), lacking]).unique()
     caused = _caused(places, sold, windows, moved.inputs, business, scratch)
@@ -188,7 +188,7 @@ def _caused(
     business: Business,
     scratch: Business,
 ) -> pl.DataFrame:
-    """place, cause: of the inputs of its group those that bear on a place among the changes or differences.
+    """place, cause: the changed inputs of its group that affect a place among the changes or differences.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def _caused(
 
 
 def _deliveries(windows: pl.DataFrame, inputs: pl.DataFrame, business: Business, scratch: Business) -> pl.DataFrame:
-    """place, cause: the deliveries of which rows that count in a window have come, gone or changed."""
+    """place, cause: deliveries with added, removed or changed rows that count in a window."""
     keys = ["delivery_day", "file", "before", "now"]
     wanted = inputs.join(windows, on="group", how="semi").select("group", *keys, "cause")
     versions = wanted.select(keys).unique().sort(keys).with_row_index("version")
@@ -262,7 +262,7 @@ def _moved_rows(version: dict[str, Any], business: Business, scratch: Business) 
         .agg(pl.col("versions").sum())
         .filter(pl.col("versions") != 0)
     )
-    # a row that only repeats what another delivery holds, or comes too late, changes nothing
+    # Ignore duplicates of other deliveries and rows that are too late: they change nothing.
     event = ["source", "id"]
     counted = scan_delivered_events(scratch.home, version["delivery_day"], version["file"])
     came = moved.filter(pl.col("versions") > 0).join(counted, on=event, how="semi")
@@ -273,7 +273,7 @@ def _moved_rows(version: dict[str, Any], business: Business, scratch: Business) 
 
 
 def _is_of_the_last_run(version: dict[str, Any], home: Home) -> bool:
-    """Whether the events in the lake are those of what a delivery was before."""
+    """Whether the lake still has the events of the previous version of a delivery."""
     state = read_state(home)
     day = state.days.get(version["delivery_day"]) if state else None
     file = day.files.get(version["file"]) if day else None
@@ -281,7 +281,7 @@ def _is_of_the_last_run(version: dict[str, Any], home: Home) -> bool:
 
 
 def _counted_no_more(version: dict[str, Any], business: Business, scratch: Business) -> pl.LazyFrame:
-    """EVENTS that were counted from a delivery, and now are from none with that content."""
+    """EVENTS that were counted from a delivery and are in no delivery any more."""
     before = scan_delivered_events(business.home, version["delivery_day"], version["file"])
     day = pl.col("time").dt.convert_time_zone(business.catalogue.time_zone).dt.date()
     months = before.select(month_of(day).alias("month")).unique().collect()["month"].to_list()

@@ -21,7 +21,7 @@ from billing.store.files import write_bytes
 from billing.store.home import Home
 
 _TEMPLATES: Final = ("profile.html.j2", "profiles.html.j2", "profile.css")
-# file systems hold 255 bytes; the ending and the name of a scratch file need some of them
+# File names have at most 255 bytes, including the ending and the prefix of scratch files.
 _LONGEST_NAME: Final = 200
 _SAFE: Final = " @+,=()&$!'~"
 
@@ -29,7 +29,7 @@ _SAFE: Final = " @+,=()&$!'~"
 def write_profile_pages(
     home: Home, profiles: pl.DataFrame, previous: pl.DataFrame, names: dict[str, str | None], catalogue: Catalogue
 ) -> int:
-    """Write the pages of accounts whose profile changed, and the index.
+    """Write the pages of accounts whose profiles changed, and the index.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def write_profile_pages(
 def page_names(account_ids: Sequence[str]) -> dict[str, str]:
     """The file of each account's page: `a-` and its id, with what a file name cannot hold written as %XX.
 
-    Where ids differ in nothing but capital letters, these are written as %XX, too: some disks do not tell them apart.
+    Ids that differ in case only have their capitals escaped, too: some file systems are case-insensitive.
     """
     alike = Counter(account_id.casefold() for account_id in account_ids)
     return {each: page_name(each, is_alike=alike[each.casefold()] > 1) for each in account_ids}
@@ -83,7 +83,7 @@ def page_names(account_ids: Sequence[str]) -> dict[str, str]:
 def page_name(account_id: str, *, is_alike: bool = False) -> str:
     """As `page_names`, of one account; `is_alike`: another one differs in capital letters only.
 
-    An id too long for a file name is cut and followed by `%~` and its hash: no other id is written with `%~`.
+    An id too long for a file name is truncated and followed by `%~` and its hash; no other id contains `%~`.
     """
     name = quote(account_id, safe=_SAFE)
     if is_alike:
@@ -98,8 +98,8 @@ def _shortened(name: str, account_id: str) -> str:
 
 
 def _remove_former_pages(home: Home, pages: Mapping[str, str], standing: set[str]) -> None:
-    """Remove the pages of accounts under the names that earlier versions gave them, or that they have no more."""
-    # on a disk that does not tell capital letters apart these are the names of one file
+    """Remove stale pages: names of earlier versions, and of accounts whose page name changed."""
+    # On a case-insensitive file system these are one file.
     kept = {name.casefold() for name in pages.values()} | {"index.html"}
     for account_id in pages:
         former = quote(account_id, safe=_SAFE)

@@ -46,7 +46,7 @@ def collections(business: Business) -> pl.DataFrame:
 def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
     """Rule 25: the table PROFILE, every account, whether it ever subscribed or not.
 
-    The next document is computed as if its cycle closed with the usage so far, in a scratch copy of the home.
+    Compute the next document in a scratch copy, as if its cycle closed with the usage so far.
     """
     month = as_of.strftime("%Y-%m")
     with scratch_copy(business, as_of) as scratch:
@@ -54,7 +54,7 @@ def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
         on_trial = subscriptions.filter(
             (pl.col("grid_start") > as_of) & pl.all_horizontal(pl.col("end", "held_on").is_null())
         )
-        # the first billing date of a trial may be months away
+        # The first billing date after a trial may be months away.
         last = max([months_after(month, 1), *on_trial.select(month_of(pl.col("grid_start"))).to_series()])
         months = months_between(month, last)
         bring_up_to_date(scratch, last)
@@ -127,7 +127,7 @@ def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
 
 
 def _status(as_of: date) -> pl.Expr:
-    """What an account is as of a day: parked, none, cancelled, refunded, held, trial, suspended or active."""
+    """The status of an account as of a day: parked, none, cancelled, refunded, held, trial, suspended or active."""
     return (
         pl.when("is_parked")
         .then(pl.lit(SubscriptionStatus.PARKED))
@@ -161,7 +161,7 @@ def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[s
 
 
 def _waiting(business: Business, upcoming: pl.DataFrame) -> pl.DataFrame:
-    """_KEYS of the next document, amount: of dates that went by while their account was parked, never billed since."""
+    """_KEYS of the next document, amount: of unbilled dates that passed while their account was parked."""
     register = business.register
     gone_by = register.dates_gone_by()
     months = gone_by["billing_month"].unique().sort().to_list()
@@ -171,7 +171,7 @@ def _waiting(business: Business, upcoming: pl.DataFrame) -> pl.DataFrame:
         return due
     issued = register.issued_amounts(first, last + timedelta(days=1))
     waited = that_waited(due, gone_by, issued).drop("billing_date")
-    # where an earlier date is still open, its document bills them
+    # If an earlier date is still open, its document bills them.
     before = upcoming.select(*_KEYS, before="cycle_start")
     closed = register.closed_dates().select("subscription_id", before="billing_date")
     follows = pl.concat(

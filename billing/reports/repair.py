@@ -1,7 +1,7 @@
-"""Files of the lake that are cut off or overwritten: finding them, and taking away what the next run makes again.
+"""Repair: find truncated or overwritten files of the lake, and remove those that the next run rebuilds.
 
-Everything in the lake is made from landing and the register, but for the parsed rows of deliveries that have been
-archived since: these are named and left alone.
+The lake can be rebuilt from landing and the register, except for parsed rows of deliveries that were archived since:
+these are reported and left alone.
 """
 
 import json
@@ -29,7 +29,7 @@ _ROWS_AT_ONCE: Final = 65_536
 
 @dataclass(frozen=True)
 class Damage:
-    """A file of the lake that cannot be read, and why; whether landing and the register give it again."""
+    """An unreadable file of the lake, why, and whether it can be rebuilt."""
 
     path: Path
     reason: str
@@ -48,29 +48,29 @@ def damaged_files(home: Home) -> list[Damage]:
 
 
 def damage_in_words(home: Home) -> str:
-    """What is damaged and what to do about it; nothing where every file can be read."""
-    found = damaged_files(home)
-    if not found:
+    """What is damaged and what to do; empty if every file can be read."""
+    damaged = damaged_files(home)
+    if not damaged:
         return ""
-    told = ", ".join(f"{damage.path} ({damage.reason})" for damage in found[:_MOST_TOLD])
-    more = f" and {len(found) - _MOST_TOLD} more" if len(found) > _MOST_TOLD else ""
+    examples = ", ".join(f"{damage.path} ({damage.reason})" for damage in damaged[:_MOST_TOLD])
+    more = f" and {len(damaged) - _MOST_TOLD} more" if len(damaged) > _MOST_TOLD else ""
     return (
-        f"found a damaged table: {told}{more}, expected files as they were written. "
+        f"found a damaged table: {examples}{more}, expected files as they were written. "
         f"`overage repair --home {home.root}` takes away what can be made again, and the next `overage bill` makes it"
     )
 
 
 def repair(home: Home) -> tuple[list[Damage], list[Damage]]:
-    """Take away what is damaged and can be made again, and see to it that the next run makes it.
+    """Remove damaged files that can be rebuilt, and mark them for the next run.
 
     Returns
     -------
     tuple
-        What was taken away, and what cannot be made again and was left alone.
+        What was removed, and what cannot be rebuilt and was left alone.
     """
-    found = damaged_files(home)
-    removed = [damage for damage in found if damage.can_be_made_again]
-    # first: as long as a file stands, nothing takes its lack for a lack of rows
+    damaged = damaged_files(home)
+    removed = [damage for damage in damaged if damage.can_be_made_again]
+    # Invalidate first: until a file is removed, nothing mistakes its absence for no rows.
     _ingest_again(home, {day for damage in removed if (day := _delivery_day(damage.path)) is not None})
     for damage in removed:
         month = next((part for part in damage.path.parts if part.startswith("billing_month=")), None)
@@ -82,13 +82,13 @@ def repair(home: Home) -> tuple[list[Damage], list[Damage]]:
         remove_file(damage.path)
     as_of = last_as_of(home.root)
     if removed and as_of is not None:
-        # what stands for the whole home is made anew as well
+        # Rebuild what covers the whole home, too.
         record_run(home.root, as_of, "")
-    return removed, [damage for damage in found if not damage.can_be_made_again]
+    return removed, [damage for damage in damaged if not damage.can_be_made_again]
 
 
 def _faults(path: Path) -> Iterator[str]:
-    """Why a file cannot be read, or nothing."""
+    """Why a file cannot be read; empty if it can."""
     try:
         if path.suffix == ".json":
             json.loads(path.read_bytes())
@@ -117,7 +117,7 @@ def _holds_archived(path: Path, archived: Sequence[FileVersion]) -> bool:
     if path.parent.parent.name != "parsed_files":
         return False
     day = _delivery_day(path)
-    # which files share a damaged one cannot be known
+    # The deliveries that a damaged shared file holds are unknown.
     return any(
         version.day == day and (is_shared(path) or path.name.startswith(f"{parsed_name(version)}."))
         for version in archived
@@ -131,7 +131,7 @@ def _delivery_day(path: Path) -> date | None:
 
 
 def _ingest_again(home: Home, days: set[date]) -> None:
-    """Let the next ingest write the lake files of these days anew."""
+    """Make the next ingest rewrite the lake files of these days."""
     state = read_state(home)
     if state is not None and days:
         write_state(home, replace(state, pending=tuple(sorted(days | set(state.pending)))))

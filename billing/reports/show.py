@@ -1,4 +1,4 @@
-"""Reading the tables: what `overage show` prints, as frames and as plain values."""
+"""Read the tables for `overage show`, as frames and as plain values."""
 
 from pathlib import Path
 from typing import Final
@@ -34,7 +34,7 @@ from billing.store.frames import read_frame, scan_frames
 
 _MOST_NAMED: Final = 20
 
-# columns that are for programs: left out where a person reads
+# Technical columns: hidden in the table style.
 TECHNICAL: Final = {
     "content",
     "content_hash",
@@ -125,7 +125,7 @@ def _computed(business: Business, table: Table, month: str | None) -> pl.DataFra
 
 def _registered(business: Business, table: Table, month: str | None) -> pl.DataFrame:
     if table is DOCUMENTS:
-        # an account's credit pays documents of any month
+        # An account's credit pays documents of any month.
         documents = with_open_amounts(business.register.documents(), business.payments)
         of_month = documents if month is None else documents.filter(pl.col("billing_month") == month)
         return of_month.select(DOCUMENTS.column_names)
@@ -189,7 +189,7 @@ def _is_file(file: str) -> pl.Expr:
 
 
 def _refuse_unknown_reason(business: Business, reason: str) -> None:
-    """A reason that no row can have is a mistyped one."""
+    """Refuse a reason that no row can have: it is mistyped."""
     found = (
         set_aside(business)
         .group_by("reason")
@@ -197,13 +197,13 @@ def _refuse_unknown_reason(business: Business, reason: str) -> None:
         .sort("rows", "reason", descending=[True, False])
     )
     if reason not in tuple(RejectReason) and reason not in found["reason"]:
-        there_are = [f"{each} ({counted(rows, 'row')})" for each, rows in found.select("reason", "rows").iter_rows()]
+        there_are = [f"{name} ({counted(rows, 'row')})" for name, rows in found.select("reason", "rows").iter_rows()]
         expected = ", ".join(there_are) or f"nothing is set aside; reasons are {', '.join(RejectReason)}"
         raise RefusedError(f"unknown reason: found {reason!r}, expected one of those there are: {expected}")
 
 
 def _refuse_unknown_file(business: Business, table: Table, file: str) -> None:
-    """A file that was given may have no rows that are set aside; one that is unknown is a mistyped one."""
+    """Refuse an unknown file: it is mistyped. A known one may have no quarantined rows."""
     wanted = [_delivered_by_now(business, each).filter(_is_file(file)).head(1).collect() for each in (REJECTS, INGEST)]
     if any(found.height for found in wanted) or (business.home.landing / file).is_file():
         return

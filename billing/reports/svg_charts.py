@@ -80,7 +80,7 @@ def _cut(label: str) -> str:
 
 
 def _drawing(title: str, parts: Sequence[str], height: int) -> str:
-    # a ground of its own: pages may be dark
+    # Own background: pages may be dark.
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
         f'font-family="Inter, sans-serif" font-size="12" fill="{_INK}"><rect width="{WIDTH}" height="{height}" rx="6" '

@@ -1,4 +1,4 @@
-"""What `check` says of tax ids, of the seller who charges tax, and of locales: none of it stops a run (rule 24)."""
+"""Warnings of `check` about tax ids, the seller's tax id and locales; none stops a run (rule 24)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -15,7 +15,7 @@ _MOST_TOLD: Final = 5
 
 
 def tax_and_locale_warnings(inputs: Inputs, catalogue: Catalogue) -> list[str]:
-    """Tax ids that are wrong, taxes without the seller's tax id, and locales that nobody knows, in words."""
+    """Invalid tax ids, taxes without the seller's tax id, and unknown locales, in words."""
     return [*_seller(inputs, catalogue), *_wrong_tax_ids(inputs.accounts), *_unknown_locales(inputs.accounts)]
 
 
@@ -50,13 +50,13 @@ def _unknown_locales(accounts: pl.DataFrame) -> list[str]:
 
 
 def _is_wrong(tax_id: str, country: str | None) -> bool:
-    """Whether a tax id can be judged, by the form that ids of the country have, and is not valid."""
+    """Whether a tax id can be validated, by the format of its country, and is invalid."""
     modules = [stdnum.get_cc_module(country.lower(), name) for name in ("vat", "tin")] if country else []
     return any(modules) and tax_id_country(tax_id, country or "") is None
 
 
 def _told(rows: Iterable[Sequence[str]], column: str, expected: str) -> list[str]:
-    """A line for each of the first accounts, and one that counts the others."""
+    """One line for each of the first accounts, and one with the number of the others."""
     lines = [f"accounts: {account}: {column}: found {value!r}, {expected}" for account, value in rows]
     further = len(lines) - _MOST_TOLD
     return lines[:_MOST_TOLD] + ([f"accounts: {column}: {further} more like these"] if further > 0 else [])

@@ -1,4 +1,4 @@
-"""Reading everything again: does the register agree with itself, with the PDFs on disk and with the lake?"""
+"""Verify a home: is the register consistent with itself, with the PDFs on disk and with the lake?"""
 
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
@@ -41,13 +41,13 @@ from billing.store.frames import read_frame
 
 _KEYS = ["number"]
 _PRINTED: Final = "_printed"
-# a page takes several times its text while it is read
+# Read pages in batches: parsing takes several times their size.
 _PAGES_AT_ONCE: Final = 10_000
 _COMPUTED = (CYCLES, LEVELS, USAGE, PACKAGES, DECISIONS, CHARGES, DUES, PARKED)
 
 
 def disagreements(business: Business) -> list[str]:
-    """Every disagreement found, in words; none is what there should be."""
+    """All inconsistencies, in words; empty if there are none."""
     documents = business.register.documents()
     lines, taxes = business.register.lines(), business.register.taxes()
     unreadable = list(_unreadable(business))
@@ -59,7 +59,7 @@ def disagreements(business: Business) -> list[str]:
         ),
         *_sums(documents, lines, taxes, _amount(business)),
         *_twice(documents),
-        *_kept_apart(business, documents, lines),
+        *_unprinted_facts(business, documents, lines),
         *_without_document(documents, lines, taxes),
         *_contents(business, documents, lines, taxes),
         *_files(business, documents),
@@ -68,32 +68,32 @@ def disagreements(business: Business) -> list[str]:
 
 
 def redrawn_documents(business: Business) -> list[str]:
-    """The documents whose PDF was drawn again with other bytes than it was issued with, in words."""
-    found = business.register.redrawn_files().join(
+    """Documents whose PDF was rendered again with other bytes than issued, in words."""
+    redrawn = business.register.redrawn_files().join(
         business.register.documents().select("number", "billing_month"), on="number", maintain_order="left"
     )
-    said = []
-    for number, sha256, day, original, with_what, month in found.select(
+    lines = []
+    for number, sha256, day, original, with_what, month in redrawn.select(
         "number", "redrawn_sha256", "redrawn_on", "sha256", "drawn_with", "billing_month"
     ).iter_rows():
         path = business.home.document_file(month, number)
         if path.exists() and file_hash(path) == sha256:
-            said.append(
+            lines.append(
                 f"{path}: the PDF of {number} was drawn again on {day} with other bytes than it was issued with "
                 f"({original[:12]}, now {sha256[:12]}, by {with_what}): put the original back if a backup has it"
             )
-    return said
+    return lines
 
 
 def moved_months(business: Business) -> list[tuple[str, list[str]]]:
-    """Built months whose tables `disagreements` does not compute again, and which of their inputs have moved."""
+    """Stale months, which `disagreements` does not compute again, and their changed inputs."""
     views = _views(business)
     months = [(month, [moved_inputs(view, month) for view in views]) for month in built_months(business)]
     return [(month, min(inputs, key=len)) for month, inputs in months if all(inputs)]
 
 
 def _views(business: Business) -> list[Business]:
-    """The business as months may have been built: whenever they were over, or as of the last run, issuing or not."""
+    """The business as of the days on which months may have been built, issuing or not."""
     last = last_as_of(business.home.root)
     if last is None:
         return [business]
@@ -112,7 +112,7 @@ def _tables(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, ta
     yield from _journal(business)
     if not ingested:
         yield from _computed_again(business)
-        yield from _standing(business)
+        yield from _profiles_and_balances(business)
 
 
 def _without_document(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
@@ -155,8 +155,8 @@ def _twice(documents: pl.DataFrame) -> Iterator[str]:
         yield f"{number}: {subscription} has more than one scheduled document for {day}"
 
 
-def _kept_apart(business: Business, documents: pl.DataFrame, lines: pl.DataFrame) -> Iterator[str]:
-    """What no page says, but what is billed next depends on: which date and fee a line is of, and what is closed."""
+def _unprinted_facts(business: Business, documents: pl.DataFrame, lines: pl.DataFrame) -> Iterator[str]:
+    """Check facts that are on no page but determine later bills: the date and fee of a line, and closed dates."""
     register = business.register
     if missing := register.missing_guards() if len(documents) else []:
         yield f"register: the database no longer guards what was issued: it lacks {', '.join(missing)}"
@@ -203,7 +203,7 @@ def _kept_apart(business: Business, documents: pl.DataFrame, lines: pl.DataFrame
 
 
 def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
-    """The stored contents against their hashes, and every row of the register against its page."""
+    """Compare stored contents with their hashes, and rows of the register with their pages."""
     for part in documents.iter_slices(_PAGES_AT_ONCE):
         stored = list(business.register.contents(part["number"].to_list()))
         contents = pl.DataFrame(stored, schema={"number": pl.String, "content": pl.String}, orient="row")
@@ -219,7 +219,7 @@ def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, 
 
 
 def _unlike_their_pages(register: PrintedRows, printed: PrintedRows, decimals: int) -> Iterator[str]:
-    """What rows of the register and their pages say differently."""
+    """Differences between rows of the register and their pages."""
     heads = register.documents.with_columns(page_number="number").join(
         printed.documents, on=_KEYS, suffix=_PRINTED, maintain_order="left"
     )
@@ -248,7 +248,7 @@ def _unlike_their_pages(register: PrintedRows, printed: PrintedRows, decimals: i
 
 
 def _unlike(both: pl.DataFrame, name: str, keys: list[str], decimals: int) -> Iterator[tuple[Any, ...]]:
-    """The keys of rows in which the register and the page differ, and what each of them says, as text."""
+    """Keys of rows that differ between register and page, with both values as text."""
     differ = both.filter(pl.col(name).ne_missing(pl.col(f"{name}{_PRINTED}")))
     for row in plain_rows(differ.select(*keys, name, f"{name}{_PRINTED}"), decimals):
         *key, here, there = row.values()
@@ -256,7 +256,7 @@ def _unlike(both: pl.DataFrame, name: str, keys: list[str], decimals: int) -> It
 
 
 def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
-    """The PDFs on disk against the hashes recorded when they were rendered."""
+    """Compare the PDFs on disk with the hashes recorded when they were rendered."""
     recorded = dict(business.register.files().select("number", "sha256").iter_rows())
     redrawn = set(business.register.redrawn_files().select("number", "redrawn_sha256").iter_rows())
     known: set[Path] = set()
@@ -278,7 +278,7 @@ def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
 
 
 def _unreadable(business: Business) -> Iterator[str]:
-    """The tables in the lake whose files are cut off or overwritten."""
+    """Tables in the lake with truncated or overwritten files."""
     for path in sorted(business.home.lake.rglob("*.parquet")):
         try:
             pl.scan_parquet(path, hive_partitioning=False, glob=False).collect_schema()
@@ -288,11 +288,11 @@ def _unreadable(business: Business) -> Iterator[str]:
 
 
 def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
-    """The tables in the lake that repeat the register."""
+    """Compare the tables in the lake that copy the register."""
     months = documents.select("number", "billing_month")
     for table, frame in ((DOCUMENTS, documents.drop("status", strict=False)), (LINES, lines), (TAXES, taxes)):
         names = [name for name in table.column_names if name != "status"]
-        # a line without its document belongs to no month
+        # A line without its document belongs to no month.
         by_month = frame.join(months, on="number", suffix="_of") if table is not DOCUMENTS else frame
         parts = {str(month): part for (month,), part in by_month.group_by("billing_month")}
         there = {path.parent.name.removeprefix("billing_month=") for path in _partitions(business, table)}
@@ -307,9 +307,9 @@ def _partitions(business: Business, table: Table) -> Iterator[Path]:
 
 
 def _ingested(business: Business) -> Iterator[str]:
-    """What was ingested (events, repeats, rejects, manifests) against the hashes recorded then."""
+    """Compare ingested files (events, repeats, rejects, manifests) with their recorded hashes."""
     state = read_state(business.home)
-    # what an interrupted run left half rewritten is derived anew by the next
+    # Skip what an interrupted run left half written: the next run derives it again.
     whole = [made for day, made in state.days.items() if day not in state.pending] if state else []
     outputs = sorted(output for made in whole for output in made.outputs.items())
     for name, (_, digest) in outputs:
@@ -320,7 +320,7 @@ def _ingested(business: Business) -> Iterator[str]:
 
 
 def _computed_again(business: Business) -> Iterator[str]:
-    """The tables of months in which no input has moved, against what they come to when they are computed again."""
+    """Recompute the tables of months that are up to date, and compare."""
     left = built_months(business)
     for view in _views(business):
         months = [month for month in left if not moved_inputs(view, month)]
@@ -341,8 +341,8 @@ def _months_computed_again(business: Business, copy: Business, months: Sequence[
                 yield f"{path}: has other rows than its inputs give: take the lake away, and bill that month again"
 
 
-def _standing(business: Business) -> Iterator[str]:
-    """What everybody owes, is to be charged and has, if nothing has moved since the last run."""
+def _profiles_and_balances(business: Business) -> Iterator[str]:
+    """Recompute balances, allocations, collections and profiles, if no input changed since the last run."""
     built_from = profiles_built_from(business.home.root)
     view = next((view for view in _views(business)[1:] if profiles_digest(view) == built_from), None)
     if view is None:
@@ -360,10 +360,10 @@ def _standing(business: Business) -> Iterator[str]:
 
 
 def _journal(business: Business) -> Iterator[str]:
-    """The journal against itself and against what is owed."""
+    """Check that the journal balances and agrees with the balances."""
     for month, entry in unbalanced_entries(business.home).select("billing_month", "entry").iter_rows():
         yield f"lake/journal of {month}: the debits of {entry} are not its credits: bill that month again"
-    # the journal was written as of the last run: payments that come later are not in it
+    # The journal is as of the last run: later payments are not in it.
     owed, amount = balances(_views(business)[-1]), _amount(business)
     if (business.home.lake / JOURNAL.name).exists():
         for account, receivable, outstanding in receivable_differences(business.home, owed).iter_rows():

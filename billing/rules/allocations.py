@@ -28,11 +28,11 @@ def allocate(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
     payments
         payment_id, account_id, document, at, on, amount, status: of these documents.
     """
-    found = _allocated(
+    allocations = _allocated(
         _claims(documents, payments).with_columns(group="account_id"),
         _sources(documents, payments).with_columns(group="account_id"),
     )
-    return ALLOCATIONS.conform(found)
+    return ALLOCATIONS.conform(allocations)
 
 
 def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
@@ -142,7 +142,7 @@ def open_at_moments(moments: pl.DataFrame, documents: pl.DataFrame, payments: pl
     )
 
 
-def _kept(payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+def _paid_by_document(payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """keys, document, returned, paid: sums by document."""
     amount, status = pl.col("amount"), pl.col("status")
     return payments.group_by(*keys, "document").agg(
@@ -157,7 +157,7 @@ def _claims(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | N
     Refunds and disputes beyond what was paid are owed, too.
     """
     keys = keys or []
-    sums = _kept(payments, keys).rename({"document": "number"})
+    sums = _paid_by_document(payments, keys).rename({"document": "number"})
     too_much = (pl.col("returned") - pl.col("paid")).fill_null(_ZERO).clip(lower_bound=0)
     own = pl.when(pl.col("kind").is_in(DEBITS)).then(pl.col("total").clip(lower_bound=0)).otherwise(_ZERO)
     return (
@@ -179,7 +179,7 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
         own="corrects",
         amount=-pl.col("total"),
     )
-    returned = _kept(payments, keys).select(*keys, "document", "returned")
+    returned = _paid_by_document(payments, keys).select(*keys, "document", "returned")
     # refunds and disputes reduce the latest payments of the document first
     by_document = [*keys, "document"]
     kept = (

@@ -174,7 +174,7 @@ def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     def title(column: str) -> pl.Expr:
         return pl.col(column).replace(titles).fill_null("the package")
 
-    found = decisions.join(
+    worded = decisions.join(
         own, left_on=["kind", "reason"], right_on=["_kind", "_reason"], how="left", maintain_order="left"
     ).join(general, left_on="reason", right_on="_reason", how="left", maintain_order="left")
     voids = (
@@ -183,7 +183,7 @@ def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         .otherwise(pl.lit(""))
     )
     day = pl.col("effective_on").fill_null(pl.col("decided_on")).dt.to_string("%Y-%m-%d")
-    return found.with_columns(
+    return worded.with_columns(
         explanation=pl.coalesce("_sentence", "_general")
         .str.replace("{from}", title("from_package"), literal=True)
         .str.replace("{to}", title("to_package"), literal=True)

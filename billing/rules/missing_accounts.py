@@ -36,9 +36,9 @@ def accounts_without_row(known: pl.Series, accounts: pl.DataFrame, rejects: pl.D
         account_id, reason, detail; sorted.
     """
     missing = known.to_frame("account_id").join(accounts, on="account_id", how="anti")
-    found = missing.join(_rows_set_aside(rejects), on="account_id", how="left", maintain_order="left")
+    without_row = missing.join(_rows_set_aside(rejects), on="account_id", how="left", maintain_order="left")
     is_aside = pl.col("file").is_not_null()
-    return found.select(
+    return without_row.select(
         "account_id",
         reason=pl.when(is_aside)
         .then(pl.lit(ParkedReason.ACCOUNT_SET_ASIDE))
@@ -118,7 +118,7 @@ def subscriptions_without_request(
     aside = rejects.filter(pl.col("file").str.starts_with("requests")).select(
         "file", "row", request_id="id", aside="reason", detail="detail"
     )
-    found = gone.join(aside.unique("request_id", keep="last"), on="request_id", how="left")
+    without_request = gone.join(aside.unique("request_id", keep="last"), on="request_id", how="left")
     what = (
         pl.when(pl.col("request_id").is_null())
         .then(pl.lit("the request"))
@@ -130,7 +130,7 @@ def subscriptions_without_request(
         .otherwise(pl.format("set aside ({} row {}, {}: {})", "file", "row", "aside", "detail"))
     )
     return (
-        found.sort("account_id", "subscription_id")
+        without_request.sort("account_id", "subscription_id")
         .unique("account_id", keep="first", maintain_order=True)
         .select(
             "account_id",

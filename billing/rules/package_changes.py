@@ -90,7 +90,7 @@ def decide_packages(
     decided = state.join(changes, on="subscription_id", how="left").with_columns(
         closed=pl.lit(False), **_new_packages()
     )
-    kept = _kept(cycles.join(closed, on=keys), previous, first_packages)
+    kept = _closed_packages(cycles.join(closed, on=keys), previous, first_packages)
     columns = [name for name in PACKAGES.column_names if name != "billing_month"]
     packages = pl.concat([decided.select(columns), kept.select(columns)]).with_columns(billing_month=pl.lit(month))
     return PackageMonth(PACKAGES.conform(packages), decisions)
@@ -129,7 +129,7 @@ def _state(
     )
 
 
-def _kept(dates: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
+def _closed_packages(dates: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
     """Closed billing dates with the packages that were decided there.
 
     A date closed while the subscription counted as ended has no package: carry the package in force forward. It changes

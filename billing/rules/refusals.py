@@ -139,13 +139,13 @@ def voided(answers: pl.DataFrame) -> pl.DataFrame:
         .sort("at", "request_id")
         .select("subscription_id", stopped_at="at", stopped_on="on", stopped_by="kind")
     )
-    found = answers.sort("at").join_asof(
+    followed = answers.sort("at").join_asof(
         stops, left_on="at", right_on="stopped_at", by="subscription_id", strategy="forward", check_sortedness=False
     )
     void = (pl.col("outcome") == Outcome.PENDING) & (pl.col("stopped_on") < pl.col("effective_on")).fill_null(
         value=False
     )
-    return found.with_columns(
+    return followed.with_columns(
         outcome=pl.when(void).then(pl.lit(Outcome.SUPERSEDED)).otherwise("outcome"),
         reason=pl.when(void)
         .then(pl.col("stopped_by").replace_strict(_VOIDED_BY, return_dtype=pl.String))

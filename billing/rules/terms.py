@@ -164,7 +164,7 @@ def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = 
     since = terms.packages.select(
         _key="terms_key", **{package: pl.col("package")}, terms_key="terms_key", since="since"
     ).sort("since")
-    found = (
+    matched = (
         keyed.select("_row", "_key", package, on)
         .filter(pl.col(on).is_not_null() & pl.col(package).is_not_null())
         .sort(on)
@@ -178,7 +178,7 @@ def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = 
     )
     return (
         keyed.drop("_own", "_key")
-        .join(found.select("_row", "terms_key", "since"), on="_row", how="left", maintain_order="left")
+        .join(matched.select("_row", "terms_key", "since"), on="_row", how="left", maintain_order="left")
         .drop("_row")
     )
 

@@ -74,14 +74,16 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         "catalogue": business.catalogue.content_hash,
         "usage": events_digest(business.home, _event_months(business, month), business.as_of),
         # Requests after the month cannot change a billing date in it.
-        "requests": _kept(business, ("requests", last_day), lambda: business.requests.filter(pl.col("on") <= last_day)),
-        "payments": _kept(
+        "requests": _input_hash(
+            business, ("requests", last_day), lambda: business.requests.filter(pl.col("on") <= last_day)
+        ),
+        "payments": _input_hash(
             business,
             ("payments", last_day, business.register.count()),
             lambda: business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text"),
         ),
         # But a later cancellation or hold voids, and so answers, a pending change of this month.
-        "answers": _kept(
+        "answers": _input_hash(
             business,
             ("answers", month),
             lambda: business.lives.answers.filter(pl.max_horizontal(month_of(pl.col("on")), first) == month),
@@ -112,8 +114,8 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         inputs |= {
             "as of": f"{min(business.as_of, last_day)}, {'issue' if business.issues else 'draft'} through "
             f"{business.closes_through(month)}",
-            "accounts": _kept(business, ("accounts",), lambda: business.inputs.accounts),
-            "tax rates": _kept(business, ("tax rates",), lambda: business.inputs.tax_rates),
+            "accounts": _input_hash(business, ("accounts",), lambda: business.inputs.accounts),
+            "tax rates": _input_hash(business, ("tax rates",), lambda: business.inputs.tax_rates),
             # True-up lines contain the calculation of earlier cycles.
             "dues of earlier months": _digest(
                 [_file(business, table, each) for each in earlier for table in (DUES, CHARGES, CYCLES)]
@@ -193,7 +195,7 @@ def moved_inputs(business: Business, month: str) -> list[str]:
 def first_moved_before(business: Business, month: str) -> str | None:
     """The first missing or stale month before `month`; None when all are up to date."""
     earlier = months_between(business.first_month or month, months_after(month, -1))
-    return next((each for each in earlier if moved_inputs(business, each)), None)
+    return next((earlier_month for earlier_month in earlier if moved_inputs(business, earlier_month)), None)
 
 
 def is_up_to_date(business: Business, month: str) -> bool:
@@ -215,8 +217,10 @@ def _refunds_of(business: Business, month: str) -> pl.DataFrame:
 
 def _parked_no_more(business: Business, month: str) -> str:
     """Count accounts that were parked in the month and now are not, or for another reason."""
-    found = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason", "detail"])
-    standing = found.filter(~pl.col("reason").is_in([ParkedReason.CONTRADICTION, ParkedReason.QUANTITY_OUT_OF_RANGE]))
+    parked_then = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason", "detail"])
+    standing = parked_then.filter(
+        ~pl.col("reason").is_in([ParkedReason.CONTRADICTION, ParkedReason.QUANTITY_OUT_OF_RANGE])
+    )
     return str(standing.join(business.parked_in(month), on=standing.columns, how="anti").height)
 
 
@@ -246,7 +250,7 @@ def _is_current(business: Business, month: str, step: str, current: Mapping[str,
 
 def _steps_read(business: Business, month: str, step: str) -> dict[str, str]:
     """The digests of the records of the steps whose tables a step reads."""
-    return {f"step {each}": _step_digest(business, month, each) for each in STEPS[step]}
+    return {f"step {read_step}": _step_digest(business, month, read_step) for read_step in STEPS[step]}
 
 
 def _step_digest(business: Business, month: str, step: str) -> str:
@@ -266,7 +270,7 @@ def _hash_once(path: Path, *_: int) -> str:
     return file_hash(path)
 
 
-def _kept(business: Business, what: tuple[object, ...], frame: Callable[[], pl.DataFrame]) -> str:
+def _input_hash(business: Business, what: tuple[object, ...], frame: Callable[[], pl.DataFrame]) -> str:
     """Cached hash of an input: a business loads it only once."""
     return business.computed.once(("hash", *what), None, lambda: _frame_hash(frame()))
 

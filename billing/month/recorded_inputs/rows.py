@@ -67,9 +67,9 @@ class Moved:
 
 def moved_rows(home: Home, now: Business) -> Moved:
     """Compare the recorded inputs of a home with those of `now`."""
-    given, groups = rows_now(now), _read(_groups_path(home), _GROUPS).with_row_index("group", offset=1)
+    current, groups = rows_now(now), _read(_groups_path(home), _GROUPS).with_row_index("group", offset=1)
     keys, place = ["kind", "key"], pl.col("group").cast(pl.Int32)
-    last = given.join(_read(_given_path(home), _GIVEN), on=keys, how="full", coalesce=True, suffix="_before")
+    last = current.join(_read(_given_path(home), _GIVEN), on=keys, how="full", coalesce=True, suffix="_before")
     since_last = last.filter(pl.col("content").ne_missing(pl.col("content_before"))).select(
         *keys,
         *(pl.coalesce(name, f"{name}_before") for name in _ENTRY),
@@ -84,7 +84,7 @@ def moved_rows(home: Home, now: Business) -> Moved:
         .unnest("before")
         .with_columns(pl.col("delivery_day").str.to_date("%Y-%m-%d"))
         .rename({"content": "before"})
-        .join(given.select(*keys, now="content"), on=keys, how="left")
+        .join(current.select(*keys, now="content"), on=keys, how="left")
     )
     # Changes since the last run are also changes since an earlier settlement; the record of the latter wins.
     later = since_last.drop("group").join(groups.select(place), how="cross")

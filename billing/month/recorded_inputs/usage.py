@@ -41,8 +41,8 @@ def measuring_digest(cycles: MonthCycles, levels: pl.DataFrame, metrics: Sequenc
     """
     digest = hashlib.sha256(f"{__version__}/{FORMAT} {pl.__version__}\n".encode())
     for metric in metrics:
-        told = (metric.name, metric.kind, metric.measure, metric.carries, str(unit_billionths(metric)))
-        digest.update(json.dumps(told).encode())
+        definition = (metric.name, metric.kind, metric.measure, metric.carries, str(unit_billionths(metric)))
+        digest.update(json.dumps(definition).encode())
     # A gauge at level zero equals one without a row: leave it out of the hash.
     opening = levels.filter(pl.col("opening_level") != 0).select("account_id", "metric", "opening_level")
     for frame in (cycles.spans, cycles.cycles, opening):

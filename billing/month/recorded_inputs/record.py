@@ -35,16 +35,24 @@ def month_record(home: Home, month: str, what: str) -> Path:
 
 
 def read_record(path: Path) -> Record | None:
-    """Read a record; None if it is missing or unreadable."""
+    """What is recorded; None where nothing is, or where the file holds no record.
+
+    Raises
+    ------
+    ValueError
+        When the file is damaged: `overage repair` takes it away.
+    """
     try:
         content = json.loads(path.read_bytes())
-        inputs = content.get("inputs")
-        # Format of versions before 0.3: the inputs only.
-        if not isinstance(inputs, dict):
-            return Record({name.replace("_", " "): str(value) for name, value in content.items()})
-        return Record(inputs, content.get("outputs", {}))
-    except (FileNotFoundError, ValueError, AttributeError):
+    except FileNotFoundError:
         return None
+    if not isinstance(content, dict):
+        return None
+    inputs = content.get("inputs")
+    # Versions before 0.3 wrote the inputs alone.
+    if not isinstance(inputs, dict):
+        return Record({name.replace("_", " "): str(value) for name, value in content.items()})
+    return Record(inputs, content.get("outputs", {}))
 
 
 def write_record(path: Path, record: Record) -> None:

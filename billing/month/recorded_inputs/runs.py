@@ -9,8 +9,8 @@ from billing.store.home import Home
 
 def last_as_of(root: Path) -> date | None:
     """The as-of day of the last run; None before the first."""
-    record = read_record(_path(root))
     try:
+        record = read_record(_path(root))
         return date.fromisoformat(record.inputs["as of"]) if record else None
     except (ValueError, KeyError):
         return None
@@ -23,7 +23,10 @@ def record_run(root: Path, as_of: date, profiles: str) -> None:
 
 def profiles_built_from(root: Path) -> str | None:
     """The inputs of the profiles of the last run; None before the first."""
-    record = read_record(_path(root))
+    try:
+        record = read_record(_path(root))
+    except ValueError:
+        return None
     return record.inputs.get("profiles built from") if record else None
 
 

@@ -70,7 +70,7 @@ def added_events(home: Home, month: str, digest: str, events: Mapping[str, str])
         known = {name: content for name, content in record.inputs.items() if name != _MEASURED_BY}
         made = file_hash(home.partition(USAGE, month))
         stands = record.inputs.get(_MEASURED_BY) == digest and record.outputs.get(USAGE.name) == made
-    except OSError:
+    except (OSError, ValueError):
         return None
     # If an event file was removed or changed, its contribution is unknown: measure everything again.
     if not stands or any(events.get(name) != content for name, content in known.items()):

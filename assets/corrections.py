@@ -40,12 +40,12 @@ class Correction(dg.Config):
     group_name="documents",
     deps=[DOCUMENTS.name, LINES.name, TAXES.name, DUES.name],
     kinds={"sqlite", "pdf"},
-    description="Credit and debit notes that correct an issued month at once: what is due now less what was issued.",
+    description="Credit and debit notes that correct an issued month at once: amount due now minus amount issued.",
     check_specs=[
         dg.AssetCheckSpec(
             "corrected_documents_agree_with_what_is_due",
             asset="corrections",
-            description="No document of the month and the accounts that were asked for differs from what is due.",
+            description="Every document of the month, for the selected accounts, matches what is due.",
         )
     ],
 )

@@ -73,18 +73,18 @@ def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS, warning: str
             "lines_add_up_to_documents",
             asset=DRAFTS.name,
             blocking=True,
-            description="Of every draft: lines = net, taxes = tax, net + tax = total.",
+            description="For every draft: lines = net, taxes = tax, net + tax = total.",
         ),
         dg.AssetCheckSpec(
             "every_active_account_is_billed_once",
             asset=DRAFTS.name,
             blocking=True,
-            description="Every cycle that starts has its fee, every open date its draft, and no date two documents.",
+            description="Every starting cycle has a fee, every open billing date a draft, and no date two documents.",
         ),
         dg.AssetCheckSpec(
             "no_bill_is_ten_times_the_last_without_a_note",
             asset=DRAFTS.name,
-            description="No bill is ten times the account's last one, unless its package changed: then it says why.",
+            description="No bill is ten times the account's last one, unless a package change explains it.",
         ),
     ],
 )
@@ -178,7 +178,7 @@ class Issuing(dg.Config):
             "documents_add_up",
             asset=DOCUMENTS.name,
             blocking=True,
-            description="Of every issued document: lines = net, taxes = tax, net + tax = total.",
+            description="For every issued document: lines = net, taxes = tax, net + tax = total.",
         ),
         dg.AssetCheckSpec(
             "numbers_have_no_gap",
@@ -255,13 +255,13 @@ def documents(
     group_name="documents",
     deps=[DOCUMENTS.name, LINES.name, TAXES.name],
     kinds={"pdf"},
-    description="The PDF of every issued document, rendered once from what was stored when it was issued.",
+    description="The PDF of every issued document, rendered once from the content stored at issue.",
     check_specs=[
         dg.AssetCheckSpec(
             "every_document_has_its_pdf",
             asset="invoice_files",
             blocking=True,
-            description="Every issued document of the month has its file; one that cannot be drawn is named.",
+            description="Every issued document of the month has a PDF; documents that cannot be drawn are named.",
         )
     ],
 )

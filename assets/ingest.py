@@ -36,27 +36,27 @@ _landing = [dg.AssetKey("usage_logs"), dg.AssetKey("accounts"), dg.AssetKey("cat
             "parsed_files",
             deps=_landing,
             kinds={"parquet", "polars"},
-            description="Every delivered file, row by row: what could be read of it, and the text of what could not.",
+            description="Every delivered file parsed to rows, with the text of rows that could not be parsed.",
         ),
         dg.AssetSpec(
             "events",
             deps=["parsed_files"],
             kinds={"parquet", "polars"},
-            description="The usage events that count, each identity once over all deliveries.",
+            description="Counted usage events, deduplicated over all deliveries.",
             metadata=definition_metadata(EVENTS),
         ),
         dg.AssetSpec(
             "rejects",
             deps=["parsed_files"],
             kinds={"parquet", "polars"},
-            description="Delivered rows that were set aside, with the reason and their text.",
+            description="Rejected rows, with reason and text.",
             metadata=definition_metadata(REJECTS),
         ),
         dg.AssetSpec(
             "ingest",
             deps=["parsed_files"],
             kinds={"parquet", "polars"},
-            description="A line per delivered file: rows = counted + duplicates + rejected.",
+            description="Manifest: one row per delivered file, rows = counted + duplicates + rejected.",
             metadata=definition_metadata(INGEST),
         ),
     ],
@@ -65,17 +65,17 @@ _landing = [dg.AssetKey("usage_logs"), dg.AssetKey("accounts"), dg.AssetKey("cat
             "every_row_is_counted_or_set_aside",
             asset="ingest",
             blocking=True,
-            description="Of every file: rows = counted + duplicates + rejected (rule 27).",
+            description="For every file: rows = counted + duplicates + rejected (rule 27).",
         ),
         dg.AssetCheckSpec(
             "every_file_could_be_read",
             asset="ingest",
-            description="Everything given is read, and no file is unreadable as a whole.",
+            description="All inputs are read, and no file is unreadable.",
         ),
         dg.AssetCheckSpec(
             "no_ingested_file_has_changed",
             asset="ingest",
-            description="No delivered file has other bytes than when it was ingested before (rule 22).",
+            description="No delivered file has changed since it was ingested (rule 22).",
         ),
     ],
 )
@@ -129,11 +129,11 @@ def _listed(name: str, warnings: Sequence[str]) -> dict[str, int | list[str]]:
 landing_assets = [
     dg.AssetSpec(name, group_name="landing", kinds={kind}, description=text)
     for name, kind, text in (
-        ("usage_logs", "file", "Raw usage logs as they were delivered, by day of delivery. Others write them."),
-        ("accounts", "csv", "Who is billed, and where. Others write it."),
-        ("requests", "json", "What customers asked for: subscriptions, changes, cancellations. Append-only."),
-        ("payments", "json", "What was paid, failed, refunded or disputed. Append-only."),
-        ("catalogue", "yaml", "What is measured and sold, at which price, under which policy. Finance edits it."),
+        ("usage_logs", "file", "Raw usage logs as delivered, by delivery day. Written by other systems."),
+        ("accounts", "csv", "Who is billed, and where. Written by other systems."),
+        ("requests", "json", "Customer requests: subscriptions, changes, cancellations. Append-only."),
+        ("payments", "json", "Payments: succeeded, failed, refunded or disputed. Append-only."),
+        ("catalogue", "yaml", "Metrics, packages, prices and policy. Finance edits it."),
         ("tax_rates", "csv", "Tax rates by jurisdiction and date. Finance edits it."),
     )
 ]

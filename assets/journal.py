@@ -42,7 +42,7 @@ _SHOWN_MONTHS = 12
             "receivable_equals_balances",
             asset=JOURNAL.name,
             blocking=True,
-            description="What the journal says every account owes is its balance.",
+            description="The receivable of every account in the journal equals its balance.",
         ),
     ],
 )

@@ -78,7 +78,7 @@ def from_month_before(table: Table) -> dg.AssetDep:
         dg.AssetCheckSpec(
             "expected_deliveries_are_there",
             asset=CYCLES.name,
-            description="Usage came on every day since the first, and no file that came every day has stopped.",
+            description="Usage was delivered on every day since the first, and no daily file has stopped.",
         )
     ],
 )
@@ -119,7 +119,7 @@ def cycles(
 @monthly(
     LEVELS,
     "usage",
-    "The level of every gauge at the start of the month before and of this one: what carries on.",
+    "The level of every gauge at the start of the previous month and of this one: the carried-over state.",
     ["events", from_month_before(LEVELS), CYCLES.name],
 )
 def levels(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
@@ -131,7 +131,7 @@ def levels(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.M
 @monthly(
     USAGE,
     "usage",
-    "What every account used of every metric in the cycle that closes in the month.",
+    "Usage by account and metric in the cycle that closes in the month.",
     ["events", CYCLES.name, LEVELS.name],
 )
 def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
@@ -149,7 +149,7 @@ def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.Ma
 @monthly(
     PACKAGES,
     "packages",
-    "The package of every subscription: of the cycle that ended and of the one that starts.",
+    "The package of every subscription: in the cycle that ended and in the one that starts.",
     [USAGE.name, CYCLES.name, "requests", "catalogue", from_month_before(PACKAGES)],
 )
 def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
@@ -168,14 +168,14 @@ def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg
 @monthly(
     DECISIONS,
     "packages",
-    "The one answer to every request and every automatic upgrade, with the evidence beside it.",
+    "The decision on every request, and every automatic upgrade, with the evidence.",
     [PACKAGES.name, USAGE.name, "requests"],
     check_specs=[
         dg.AssetCheckSpec(
             "decisions_are_complete",
             asset=DECISIONS.name,
             blocking=True,
-            description="Every request has one answer, every change of package the decision that made it (rule 17).",
+            description="Every request has one decision, and every package change a decision behind it (rule 17).",
         )
     ],
 )
@@ -208,14 +208,14 @@ def decisions(
     specs=[
         dg.AssetSpec(
             CHARGES.name,
-            description="What every metric of the closed cycles costs, within the allowance too.",
+            description="The cost of every metric of the closed cycles, including 0 within the allowance.",
             deps=[USAGE.name, PACKAGES.name, "catalogue"],
             kinds=_KINDS,
             metadata=definition_metadata(CHARGES),
         ),
         dg.AssetSpec(
             DUES.name,
-            description="What falls due on the month's billing dates: fees and overages.",
+            description="Amounts due on the month's billing dates: fees and overages.",
             deps=[CYCLES.name, PACKAGES.name, CHARGES.name],
             kinds=_KINDS,
             metadata=definition_metadata(DUES),

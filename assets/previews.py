@@ -14,7 +14,7 @@ from billing.reports.preview import preview_month
     group_name="reports",
     deps=[DOCUMENTS.name, DRAFTS.name, "usage_logs", "requests", "payments", "accounts", "catalogue", "tax_rates"],
     kinds={"markdown"},
-    description="What issuing or re-running the month would change, and why. It changes nothing itself.",
+    description="Dry run: what issuing or re-running the month would change, and why.",
 )
 def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
     """Run the month in a scratch copy; report counts and sums."""

@@ -35,12 +35,12 @@ from billing.store.frames import read_frame, write_frame
     group_name="reports",
     deps=[DOCUMENTS.name, "invoice_files", CHARGES.name, DUES.name, DECISIONS.name, UNBILLED.name, PARKED.name],
     kinds={"html", "pdf"},
-    description="The month in one page, to read and to pass on: totals by package and metric, what changed and why.",
+    description="Month report on one page: totals by package and metric, changes and their reasons.",
     check_specs=[
         dg.AssetCheckSpec(
             "built_from_current_inputs",
             asset="billing_report",
-            description="Nothing the month depends on has moved since it was built.",
+            description="No input of the month has changed since it was built.",
         )
     ],
 )
@@ -78,7 +78,7 @@ def billing_report(
 
 @dg.asset_check(
     asset="billing_report",
-    description="Nothing has been delivered or changed since that a month which was built depends on. "
+    description="No input of a built month has been delivered or changed since. "
     "It looks when it is executed, here or by the job `look_for_moved_inputs`.",
 )
 def every_month_is_up_to_date(billing_home: BillingHome) -> dg.AssetCheckResult:
@@ -110,7 +110,7 @@ def _what_to_do(days: Sequence[date], moved: Mapping[str, Sequence[str]]) -> str
     specs=[
         dg.AssetSpec(
             PROFILE.name,
-            description="The billing profile of every account: package, usage so far, what comes next and what was.",
+            description="The billing profile of every account: package, usage so far, next and previous bills.",
             deps=[DOCUMENTS.name, "payments", "accounts", "events"],
             kinds={"parquet", "polars"},
             metadata=definition_metadata(PROFILE),

@@ -1,6 +1,6 @@
-"""The console script: its own packages come first, whatever else is called `pipeline` or `assets` on the path.
+"""Console script `overage`: puts its own packages first on the path, before others named `pipeline` or `assets`.
 
-Processes that it starts (daemon, webserver, workers) inherit this by the environment.
+Child processes (daemon, webserver, workers) inherit this through the environment.
 """
 
 import os
@@ -14,7 +14,7 @@ def main() -> None:
     sys.path.insert(0, root)
     others = os.environ.get("PYTHONPATH", "")
     os.environ["PYTHONPATH"] = os.pathsep.join([root, others] if others else [root])
-    # no folder in which a command happens to be run comes before them
+    # Keep the current folder off the path.
     os.environ["PYTHONSAFEPATH"] = "1"
     from pipeline.cli import main as overage
 

@@ -47,7 +47,7 @@ home_option = click.option(
     help="The billing home: one folder per business.",
 )
 
-as_of_option = click.option("--as-of", type=Day(), help="The movable clock: nothing after this day exists yet.")
+as_of_option = click.option("--as-of", type=Day(), help="The as-of day: ignore everything after it.")
 
 format_option = click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table")
 
@@ -82,8 +82,8 @@ def init(directory: Path | None, home: Path) -> None:
 @click.option("--months", type=click.IntRange(1, 120), default=3, show_default=True)
 @click.option("--events-per-account-day", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=1, show_default=True)
-@click.option("--payments", is_flag=True, help="Of a sample that was billed: add payments of what has been issued.")
-@click.option("--home", hidden=True, expose_value=False, help="Every command takes it; this one writes DIRECTORY.")
+@click.option("--payments", is_flag=True, help="Add payments to a billed sample, for its issued documents.")
+@click.option("--home", hidden=True, expose_value=False, help="Accepted by every command; this one writes DIRECTORY.")
 @exit_status
 def sample(
     directory: Path, accounts: int, months: int, events_per_account_day: float, seed: int, *, payments: bool
@@ -126,7 +126,7 @@ def check(*, every_row: bool, home: Path) -> int:
 @home_option
 @exit_status
 def repair(home: Path) -> int:
-    """Take damaged files out of the lake: the next `bill` makes them again from landing and the register."""
+    """Remove damaged files from the lake: the next `bill` rebuilds them from landing and the register."""
     from billing.reports import repair as repairing
     from billing.store.home import Home
     from billing.store.lock import lock
@@ -147,21 +147,21 @@ def repair(home: Path) -> int:
 
 @main.command()
 @click.argument("month")
-@click.option("--through", metavar="MONTH", help="Bill the following months, too, up to this one.")
+@click.option("--through", metavar="MONTH", help="Bill the following months too, up to this one.")
 @as_of_option
 @click.option("--draft", is_flag=True, help="Compute everything, issue nothing.")
 @click.option(
     "--accept-missing-accounts",
     "accept_missing",
     is_flag=True,
-    help="Bill although the accounts file lacks many accounts with live subscriptions: they are parked.",
+    help="Bill although the accounts file lacks many accounts with live subscriptions, and park these.",
 )
 @home_option
 @exit_status
 def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, accept_missing: bool, home: Path) -> int:
-    """Bill a month: ingest what is new, compute, issue what has fallen due, render.
+    """Bill a month: ingest new deliveries, compute, issue what is due, render.
 
-    Earlier months are brought up to date first, in order.
+    Earlier stale months are billed first, in order.
     """
     # Set the home first: importing the definitions creates its partitions.
     use_home(home)
@@ -188,15 +188,15 @@ def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, ac
 
 
 @main.command("accept-loss")
-@click.option("--reason", required=True, help="Why they are given up: recorded.")
+@click.option("--reason", required=True, help="Why the loss is accepted; recorded.")
 @as_of_option
 @home_option
 @exit_status
 def accept_loss(reason: str, as_of: date | None, home: Path) -> None:
-    """Go on without deliveries that usage was measured from and that are neither in landing nor in the lake.
+    """Accept the loss of deliveries that usage was measured from and that are neither in landing nor in the lake.
 
-    What was issued from them stands; cycles that are still open are measured from what there is. It cannot be taken
-    back: put the archive back instead, if there is one.
+    Issued documents stay as they are; open cycles are measured from the remaining deliveries. This is irreversible:
+    restore the deliveries from an archive instead, if there is one.
     """
     from assets.clock import today
     from billing.month.lost_deliveries import accept_losses
@@ -220,10 +220,10 @@ def accept_loss(reason: str, as_of: date | None, home: Path) -> None:
 @home_option
 @exit_status
 def issue(month: str, reviewed: str, home: Path) -> int:
-    """Issue exactly the drafts of a month that were reviewed, as of the day they were made.
+    """Issue exactly the reviewed drafts of a month, as of the day they were made.
 
-    For homes with the policy `auto_issue: false`, where `bill` stops at drafts. Refused when the drafts are others now,
-    or an input moved since they were made.
+    For homes with the policy `auto_issue: false`, where `bill` stops at drafts. Refused if the drafts or
+    an input changed since.
     """
     use_home(home)
     from pipeline import runs
@@ -239,15 +239,15 @@ def issue(month: str, reviewed: str, home: Path) -> int:
 
 @main.command()
 @click.argument("month")
-@click.option("--account", help="Of one account only.")
+@click.option("--account", help="Only one account.")
 @as_of_option
 @format_option
 @home_option
 @exit_status
 def preview(month: str, account: str | None, as_of: date | None, style: str, home: Path) -> None:
-    """Show what billing a month would change, account by account, and why; change nothing.
+    """Dry run: show what billing a month would change, account by account, and why.
 
-    Documents that would be issued with their lines, closed cycles whose amount due moved, packages, decisions.
+    Shows documents with their lines, closed cycles whose amount due changed, packages and decisions.
     """
     use_home(home)
     from assets.clock import today
@@ -274,7 +274,7 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
 
 @main.command()
 @click.argument("month")
-@click.option("--account", "accounts", multiple=True, metavar="ACCOUNT", help="Of this account only; may be repeated.")
+@click.option("--account", "accounts", multiple=True, metavar="ACCOUNT", help="Only this account; may be repeated.")
 @click.option("--reason", required=True, help="Why: printed on every note.")
 @as_of_option
 @click.option("--draft", is_flag=True, help="Show the notes, issue none.")
@@ -286,7 +286,7 @@ def correct(
 ) -> None:
     """Correct an issued month now: a credit or debit note per document that differs from what is due.
 
-    Without it, differences come as lines on the next documents. A second correction of the same issues nothing.
+    Without it, differences become lines on the next documents. Idempotent: a second correction issues nothing.
     """
     # Set the home first: importing the definitions creates its partitions.
     use_home(home)
@@ -313,14 +313,14 @@ def correct(
 
 @main.command()
 @click.argument("table")
-@click.option("--month", metavar="MONTH", help="Of one billing month only (delivery month for ingest and rejects).")
-@click.option("--account", help="Of one account only.")
-@click.option("--reason", help="Of rejects: those of one reason only.")
-@click.option("--file", "file", help="Of rejects and ingest: those of one file only, such as usage/2026-01-31/a.jsonl.")
-@click.option("--limit", type=click.IntRange(1), help="At most so many rows.")
+@click.option("--month", metavar="MONTH", help="Only one billing month (delivery month for ingest and rejects).")
+@click.option("--account", help="Only one account.")
+@click.option("--reason", help="For rejects: only one reason.")
+@click.option("--file", "file", help="For rejects and ingest: only one file, such as usage/2026-01-31/a.jsonl.")
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of rows.")
 @as_of_option
 @format_option
-@click.option("--raw", is_flag=True, help="As CSV without apostrophes before what a spreadsheet takes for formulas.")
+@click.option("--raw", is_flag=True, help="CSV without apostrophes before cells that a spreadsheet takes for formulas.")
 @home_option
 @exit_status
 def show(
@@ -360,10 +360,10 @@ def show(
 @click.argument("number")
 @click.option("--line", type=click.IntRange(1), help="One line only.")
 @click.option(
-    "--events", type=click.IntRange(0), default=1_000, show_default=True, help="At most so many events a line."
+    "--events", type=click.IntRange(0), default=1_000, show_default=True, help="Maximum number of events per line."
 )
 @click.option(
-    "--all", "everything", is_flag=True, help="Also what costs nothing and why, late usage, and what was set aside."
+    "--all", "everything", is_flag=True, help="Include metrics that cost nothing and why, late usage, and rejects."
 )
 @format_option
 @home_option
@@ -395,7 +395,7 @@ def explain(number: str, line: int | None, events: int, *, everything: bool, sty
 @home_option
 @exit_status
 def verify(home: Path) -> int:
-    """Read register, documents and tables again and report any disagreement."""
+    """Recompute tables, check register and documents, and report any disagreement."""
     from billing.month.business import Business
     from billing.reports.verify import disagreements, moved_months, redrawn_documents
 
@@ -415,7 +415,7 @@ def verify(home: Path) -> int:
 @main.command()
 @click.option("--port", type=click.IntRange(1, 65_535), default=3000, show_default=True)
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--read-only", is_flag=True, help="Let nobody start or change anything; no schedule runs.")
+@click.option("--read-only", is_flag=True, help="Disable all actions in the UI; run no schedule.")
 @click.option("--new-user", metavar="NAME", help="Ask for a password, print the user for OVERAGE_UI_USERS, and end.")
 @home_option
 @exit_status

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from billing.model.errors import InterruptedRunError, RefusedError
-from pipeline.interrupts import heard_once
+from pipeline.interrupts import report_interrupt_once
 from pipeline.output import say
 from pipeline.private_files import private_files
 
@@ -31,7 +31,7 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             # Leave new homes and samples readable: others write their inputs.
-            with heard_once(), nullcontext() if command.__name__ in ("init", "sample") else private_files():
+            with report_interrupt_once(), nullcontext() if command.__name__ in ("init", "sample") else private_files():
                 status = command(*args, **kwargs)
         except RefusedError as error:
             say(f"refused: {error}")

@@ -12,7 +12,7 @@ _AGAIN_AFTER = 0.05
 
 
 @contextmanager
-def heard_once() -> Iterator[None]:
+def report_interrupt_once() -> Iterator[None]:
     """Let a keyboard interrupt through, and report it once.
 
     A connection pool that is interrupted while it closes a connection prints a traceback, then re-raises. Inside a

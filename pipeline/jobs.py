@@ -44,7 +44,7 @@ ingest_job = dg.define_asset_job(
     "ingest",
     selection=dg.AssetSelection.assets(*INGESTED),
     tags=SERIAL,
-    description="Ingest what was delivered on some days, and everything else that is new.",
+    description="Ingest the deliveries of some days, and all other new deliveries.",
 )
 billing_month_job = dg.define_asset_job(
     "billing_month",
@@ -67,7 +67,7 @@ issue_job = dg.define_asset_job(
     selection=dg.AssetSelection.assets(*ISSUED) - _looking,
     tags=SERIAL,
     config={"ops": {"documents": {"config": {"reviewed": "what the page of drafts shows as reviewed"}}}},
-    description="ISSUE exactly the drafts of a month that were reviewed; refused if anything moved since.",
+    description="ISSUE exactly the reviewed drafts of a month; refused if anything changed since.",
 )
 correct_job = dg.define_asset_job(
     "correct",
@@ -79,7 +79,7 @@ preview_job = dg.define_asset_job(
     "preview_month",
     selection=dg.AssetSelection.assets("preview"),
     tags=SERIAL,
-    description="See what issuing or re-running a month would change; nothing is changed.",
+    description="Dry run: show what issuing or re-running a month would change.",
 )
 profiles_job = dg.define_asset_job(
     "profiles",
@@ -90,5 +90,5 @@ profiles_job = dg.define_asset_job(
 look_job = dg.define_asset_job(
     "look_for_moved_inputs",
     selection=_looking,
-    description="Look whether anything has been delivered or changed that a month which was built depends on.",
+    description="Check whether an input of a built month has been delivered or changed.",
 )

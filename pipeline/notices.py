@@ -4,16 +4,16 @@ Environment variables:
 
 OVERAGE_SMTP_URL
     `smtp://user:password@host:587` (STARTTLS) or `smtps://host:465`. A name and a password go over an encrypted
-    connection only, unless `?insecure=1` stands behind it.
+    connection only, unless the URL ends in `?insecure=1`.
 OVERAGE_MAIL_FROM, OVERAGE_MAIL_TO
-    The sender, and the recipients with commas between them.
+    Sender, and recipients separated by commas.
 OVERAGE_WEBHOOK_URL
-    Gets the notice as JSON by POST: id, subject, text, facts. A redirect is not followed.
+    Receives the notice as JSON by POST: id, subject, text, facts. Redirects are not followed.
 OVERAGE_WEBHOOK_SECRET
-    Signs what the web hook gets, as https://www.standardwebhooks.com says: headers webhook-id, webhook-timestamp and
+    Signs webhook requests as in https://www.standardwebhooks.com: headers webhook-id, webhook-timestamp and
     webhook-signature (`v1,` and the HMAC-SHA256 of `id.timestamp.body` as base64). `whsec_` and base64, or any text.
 OVERAGE_UI_URL
-    Where people reach the Dagster UI; default http://127.0.0.1:3000.
+    Public address of the Dagster UI; default http://127.0.0.1:3000.
 """
 
 import base64

@@ -15,9 +15,9 @@ def set_memory_and_threads() -> None:
     # Polars' jemalloc: keep freed pages for half a second (returning them costs a tenth of ingest), few arenas
     arenas = max(1, (os.cpu_count() or 1) // 2)
     set_default("_RJEM_MALLOC_CONF", f"narenas:{arenas},dirty_decay_ms:500,muzzy_decay_ms:0")
-    # Arrow: the C library's allocator, which `ingest.malloc` tunes
+    # Arrow: use the C library's allocator, which `ingest.malloc` tunes.
     set_default("ARROW_DEFAULT_MEMORY_POOL", "system")
-    # NumPy is loaded by Arrow only: its BLAS threads would spin without work
+    # NumPy is loaded by Arrow only: its BLAS threads would spin without work.
     set_default("OPENBLAS_NUM_THREADS", "1")
 
 

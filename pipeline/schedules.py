@@ -70,7 +70,7 @@ def schedules_in(time_zone: str) -> list[dg.ScheduleDefinition]:
             cron_schedule="0 6 2 * *",
             execution_timezone=time_zone,
             execution_fn=complete_month,
-            description="On the 2nd: complete the month before.",
+            description="On the 2nd: complete the previous month.",
         ),
         dg.ScheduleDefinition(
             name="issue_daily",
@@ -78,7 +78,7 @@ def schedules_in(time_zone: str) -> list[dg.ScheduleDefinition]:
             cron_schedule="0 5 * * *",
             execution_timezone=time_zone,
             execution_fn=issue_daily,
-            description="Every day: ingest, and issue what fell due until the day before; customers are billed on "
+            description="Every day: ingest, and issue what was due by the previous day; customers are billed on "
             "their date.",
         ),
     ]

@@ -36,7 +36,7 @@ _IN_PROGRESS = [
     name="new_deliveries",
     job=ingest_job,
     minimum_interval_seconds=60,
-    description="See files that were delivered or replaced, and ingest their days.",
+    description="Detect new or replaced delivered files, and ingest their days.",
 )
 def new_deliveries(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Compare the file system metadata of all delivered files with the cursor; reads no file."""
@@ -93,7 +93,7 @@ def _ranges(days: list[date]) -> list[tuple[date, date]]:
     name="roll_forward",
     job=billing_month_job,
     minimum_interval_seconds=120,
-    description="Build months that were built before and whose inputs moved since again, in order, up to the latest.",
+    description="Rebuild stale months, in order, up to the latest.",
 )
 def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Request a run for every stale month; months that become stale by it follow at the next tick."""
@@ -136,7 +136,7 @@ _TOLD = [billing_month_job, ingest_job, issue_job, correct_job, profiles_job]
     name="run_failed",
     monitored_jobs=_TOLD,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tell people that a run failed, by mail and web hook, where these are configured.",
+    description="Send a notice of a failed run, by mail and web hook, if configured.",
 )
 def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
     """Send a notice of a failed run, unless Dagster retries it."""
@@ -153,7 +153,7 @@ def run_failed(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
     name="month_is_ready",
     monitored_jobs=[billing_month_job, issue_job],
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Tell people that a month is complete, or its drafts ready to review, where that is configured.",
+    description="Send a notice that a month is complete, or its drafts ready to review, if configured.",
 )
 def month_is_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
     """Send a notice when a month is fully issued, or drafted if somebody reviews first."""

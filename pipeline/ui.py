@@ -64,7 +64,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
     try:
         while all(process.poll() is None for process in processes):
             time.sleep(0.2)
-        say("webserver or daemon ended by itself: what it said stands above")
+        say("webserver or daemon ended unexpectedly: see its output above")
         return 1
     except KeyboardInterrupt:
         say("stopping")

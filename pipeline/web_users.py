@@ -26,7 +26,7 @@ from billing.model.text import counted
 _COST, _BLOCK, _PARALLEL = 2**14, 8, 1
 _HASH: Final = re.compile(r"scrypt\.(\d{1,8})\.(\d{1,3})\.(\d{1,3})\.([0-9a-f]{16,128})\.([0-9a-f]{64})")
 _NAME: Final = re.compile(r"[^\s:,]{1,100}")
-_KEPT: Final = 1_000
+_MOST_CACHED: Final = 1_000
 
 
 def new_user(name: str, password: str) -> str:
@@ -79,14 +79,14 @@ class Login(AuthenticationBackend):
         """Authenticate a request by its header `Authorization`."""
         header = conn.headers.get("authorization", "")
         key = hashlib.sha256(header.encode()).digest()
-        name = self._verified.get(key) or await run_in_threadpool(self._checked, header)
+        name = self._verified.get(key) or await run_in_threadpool(self._verify, header)
         if name is None:
             raise AuthenticationError("a user name and a password are needed")
-        if len(self._verified) < _KEPT:
+        if len(self._verified) < _MOST_CACHED:
             self._verified[key] = name
         return AuthCredentials(["authenticated"]), SimpleUser(name)
 
-    def _checked(self, header: str) -> str | None:
+    def _verify(self, header: str) -> str | None:
         scheme, _, encoded = header.partition(" ")
         if scheme.lower() != "basic":
             return None
@@ -94,7 +94,7 @@ class Login(AuthenticationBackend):
             name, _, password = base64.b64decode(encoded, validate=True).decode().partition(":")
         except (binascii.Error, UnicodeDecodeError):
             return None
-        # Compare in constant time for unknown names too.
+        # Verify a dummy hash for unknown names, so that they take as long as known ones.
         is_right = _matches(password, self._users.get(name, self._nobody))
         return name if is_right and name in self._users else None
 

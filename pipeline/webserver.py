@@ -104,7 +104,7 @@ async def _until_stopped(_: Starlette) -> AsyncIterator[None]:
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", type=int, default=3000, show_default=True)
-@click.option("--read-only", is_flag=True, help="Let nobody start or change anything.")
+@click.option("--read-only", is_flag=True, help="Disable all actions in the UI.")
 def main(host: str, port: int, *, read_only: bool) -> None:
     """Serve the UI of $OVERAGE_HOME, with the runs of $DAGSTER_HOME."""
     import uvicorn

@@ -1,4 +1,4 @@
-"""Usage in: from delivered files to counted events, and every row that does not count set aside with its reason."""
+"""Usage ingest: delivered files to deduplicated events; every row that does not count is rejected with its reason."""
 
 from billing.ingest.days_to_ingest import pending_days
 from billing.ingest.deliveries import IngestOutcome, ingest_deliveries

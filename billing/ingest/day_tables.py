@@ -1,4 +1,4 @@
-"""The lake files made from the deliveries of one day: events by month, rejects, repeats and the manifest."""
+"""The lake files of one delivery day: events by month, rejects, repeats and the manifest."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,12 +31,12 @@ _MONTH: Final = "event_month"
 _HELD_TOGETHER: Final = 100_000
 _LONGEST_UNROUNDED: Final = len("0.123456789")
 _ROUNDED: Final = r"\.[0-9]{9}[0-9]*[1-9]"
-"""More than nine decimals, zeros at the end aside."""
+"""More than nine decimals, trailing zeros aside."""
 
 
 @dataclass(frozen=True)
 class ParsedVersion:
-    """A delivered file of the day as it counts now, and where its parsed rows stand."""
+    """A delivered file of the day in its current version, and the location of its parsed rows."""
 
     name: str
     sha256: str
@@ -45,16 +45,16 @@ class ParsedVersion:
 
     @property
     def parsed(self) -> Path:
-        """The parsed file with its rows, and perhaps those of other small files."""
+        """The parsed file with its rows; a shared file holds rows of other small files too."""
         return self.place.path
 
 
 Texts = Callable[[pl.DataFrame], pl.DataFrame]
-"""Finds the texts (file, row, text) of rows (file, row) that were set aside for what they meet, not what they are."""
+"""Looks up the texts (file, row, text) of rows (file, row) that only other rows or the accounts make rejects."""
 
 
 Valid = Callable[[Path], pl.Series]
-"""Tells of each row of a parsed file whether it can count, whatever other deliveries hold."""
+"""Returns for each row of a parsed file whether it is valid, before duplicates are resolved."""
 
 
 def write_day(
@@ -67,14 +67,14 @@ def write_day(
     texts: Texts,
     valid: Valid,
 ) -> DayState:
-    """Write everything the lake holds of one day's deliveries; files that would be empty are removed.
+    """Write every lake file of one delivery day; remove files that would be empty.
 
     Parameters
     ----------
     files
         Sorted by name.
     marks
-        REPEATS of this day: what `identity.resolve` decided.
+        REPEATS of this day, as `deduplication.resolve` marks them.
 
     Raises
     ------
@@ -90,8 +90,8 @@ def write_day(
             marked = marks.filter(pl.col("file").is_in(names))
             tallies = [_tally(marked.filter(pl.col("mark") == DUPLICATE), "duplicates", names)]
             events = []
-            for rows, are_valid in _some_at_a_time(together, valid):
-                counting, rejected, _ = _parted(rows, are_valid, marked, rules, day)
+            for rows, are_valid in _read_chunks(together, valid):
+                counting, rejected, _ = _split_by_outcome(rows, are_valid, marked, rules, day)
                 events.append(_events(counting, day, rules))
                 if len(names) == 1:
                     yield events.pop()
@@ -108,20 +108,20 @@ def write_day(
     outputs = _write_by_month(home, EVENTS, day, counting_rows(), rules)
     outputs += _write_or_remove(home.delivery(REJECTS, day), pl.concat([REJECTS.empty(), *rejects]), REJECTS)
     outputs += _write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
-    # the manifest names the versions that the other files were made from, so it comes after them
+    # Write the manifest last: it lists the versions that the other files were made from.
     outputs += _write_or_remove(home.delivery(INGEST, day), _manifest(day, states), INGEST)
     return DayState(files=states, outputs=_described(home, outputs))
 
 
 def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame, rules: Rules) -> DayState:
-    """Write the marks of a day of which the same rows count as before; all else of the day stays as it is."""
+    """Write the marks of a day whose counted rows are unchanged; leave its other files as they are."""
     outputs = _write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
     kept = {path: output for path, output in before.outputs.items() if not path.startswith(f"{REPEATS.name}/")}
     return replace(before, outputs=kept | _described(home, outputs))
 
 
 def _states(files: Sequence[ParsedVersion], tallies: Sequence[pl.DataFrame], day: date) -> dict[str, FileState]:
-    """What became of the rows of each file."""
+    """Row counts of each file by outcome."""
     names = ["rows", "counted", "duplicates", "rejected", "rounded"]
     schema = {"file": pl.String, **dict.fromkeys(names, pl.Int64), "unreadable": pl.String}
     found = (
@@ -141,14 +141,14 @@ def _states(files: Sequence[ParsedVersion], tallies: Sequence[pl.DataFrame], day
 
 
 def _tally(rows: pl.DataFrame, name: str, files: Sequence[str]) -> pl.DataFrame:
-    """How many rows of each of these files there are, as the column `name`."""
+    """Count the rows of each of these files, as the column `name`."""
     if len(files) == 1:
         return pl.DataFrame({"file": files, name: [len(rows)]})
     return rows.group_by("file").agg(pl.len().cast(pl.Int64).alias(name))
 
 
 def read_together(files: Sequence[ParsedVersion]) -> Iterator[list[ParsedVersion]]:
-    """The files in their order, those of few rows that follow each other together."""
+    """Batches of the files in their order: consecutive small files share a batch."""
     held: list[ParsedVersion] = []
     rows = 0
     for file in files:
@@ -165,15 +165,15 @@ def read_together(files: Sequence[ParsedVersion]) -> Iterator[list[ParsedVersion
         yield held
 
 
-def _some_at_a_time(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
-    """The parsed rows of files, with `file`, some of one schema at a time, each with whether it is valid."""
+def _read_chunks(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+    """Parsed rows of files with `file`, in chunks of one schema, each with whether its rows are valid."""
     if files[0].place.rows is not None:
-        yield from _of_shared(files, valid)
+        yield from _read_shared(files, valid)
         return
     file = files[0]
     rows = pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
     start, is_valid = 0, valid(file.parsed)
-    # rows that were written together are read together: a part of them would take as long
+    # Read whole row groups: slicing one costs a full read.
     for length in row_groups(file.parsed) or [0]:
         together = with_details(rows.slice(start, length).collect()).with_columns(file=pl.lit(file.name))
         for place in range(0, max(1, length), _HELD_TOGETHER):
@@ -182,8 +182,8 @@ def _some_at_a_time(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tu
         start += length
 
 
-def _of_shared(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
-    """The rows of files that share parsed files: those of one schema together, in the order of the files."""
+def _read_shared(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+    """Rows of files that share parsed files: one chunk per schema, in the order of the files."""
     by_schema: dict[tuple[str, ...], list[pl.DataFrame]] = {}
     parts = pl.DataFrame(
         [(str(file.parsed), file.name, turn, file.place.start, file.place.rows) for turn, file in enumerate(files)],
@@ -207,32 +207,32 @@ def _of_shared(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tuple[p
 
 
 def day_file(home: Home, table: Table, month: str, day: date) -> Path:
-    """Where the rows of EVENTS or REPEATS of a calendar month and a delivery day stand."""
+    """Path of the EVENTS or REPEATS rows of a calendar month and a delivery day."""
     return month_folder(home, table, month) / f"{day.isoformat()}.parquet"
 
 
 def month_folder(home: Home, table: Table, month: str) -> Path:
-    """Where EVENTS or REPEATS of a calendar month of the billing time zone stand, one file per delivery day."""
+    """Folder of EVENTS or REPEATS of a calendar month (billing time zone), one file per delivery day."""
     return home.lake / table.name / f"{_MONTH}={month}"
 
 
 def read_repeats(home: Home, day: date) -> pl.DataFrame:
-    """REPEATS of a delivery day, of whatever months its events are."""
+    """REPEATS of a delivery day, of all months of its events."""
     paths = sorted((home.lake / REPEATS.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"))
     return scan_frames(paths, REPEATS).sort(REPEATS.key).collect()
 
 
-def _parted(
+def _split_by_outcome(
     rows: pl.DataFrame, valid: pl.Series, marks: pl.DataFrame, rules: Rules, day: date
 ) -> tuple[pl.DataFrame, pl.DataFrame, int]:
-    """The parsed rows that count; those that are set aside, with `reason`; the number of duplicates.
+    """Split parsed rows: those that count; rejects, with `reason`; the number of duplicates.
 
     Parameters
     ----------
     rows
         With `file`; sorted by file and row.
     """
-    places, mark = _marked(rows, marks)
+    places, mark = _marked_rows(rows, marks)
     counted = rows.filter(valid.clone().scatter(places.filter(mark != FIRST), values=False))
     contradictions = rows[places.filter(mark == CONFLICTING)].with_columns(reason=pl.lit(CONFLICTING))
     faults = rows.filter(~valid)
@@ -240,12 +240,12 @@ def _parted(
     return counted, rejected.sort("file", "row"), int((mark == DUPLICATE).sum())
 
 
-def _marked(rows: pl.DataFrame, marks: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
-    """The places of the rows that are marked, and their marks; only valid rows are."""
+def _marked_rows(rows: pl.DataFrame, marks: pl.DataFrame) -> tuple[pl.Series, pl.Series]:
+    """Positions and marks of the marked rows; only valid rows are marked."""
     if rows.is_empty() or marks.is_empty():
         return pl.Series(dtype=pl.UInt32), pl.Series(dtype=pl.String)
     if rows["file"][0] == rows["file"][-1]:
-        # rows stand in the order of their numbers
+        # Rows are sorted by number: filter the marks by range before the join.
         own = marks.filter(pl.col("row").is_between(rows["row"][0], rows["row"][-1]), pl.col("file") == rows["file"][0])
         return rows["row"].search_sorted(own["row"]), own["mark"]
     key = ["file", "row"]
@@ -254,14 +254,14 @@ def _marked(rows: pl.DataFrame, marks: pl.DataFrame) -> tuple[pl.Series, pl.Seri
 
 
 def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
-    """The column of a parsed file that holds what a metric measures; None when the file does not hold it."""
+    """The column of a parsed file that holds a metric's value; None when the file has none."""
     if metric.measure == "count" or metric.value is None:
         return None
     return read_column(metric.value, columns)
 
 
 def _rounded(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """How many rows of each file have a quantity of more than nine decimals: it is rounded half-even to nine (rule 27).
+    """Count per file the quantities with more than nine decimals: rounded half-even to nine (rule 27).
 
     Returns
     -------
@@ -273,7 +273,7 @@ def _rounded(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
         column = measured_column(metric, rows.columns)
         if column is not None and metric.measure != "unique":
             long.setdefault(column, []).append(metric.event)
-    # few columns hold a text that is long enough
+    # Skip the regular expression for columns without a text long enough.
     lengths = rows.select(pl.col(column).str.len_bytes().max() for column in long).row(0) if long else ()
     is_rounded = [
         pl.col("type").is_in(events) & pl.col(column).str.contains(_ROUNDED)
@@ -285,12 +285,12 @@ def _rounded(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
 
 
 def _events(rows: pl.DataFrame, day: date, rules: Rules) -> pl.DataFrame:
-    """EVENTS of the rows that count: one for each metric that measures the row's type; sorted by EVENTS.key."""
+    """EVENTS of the counted rows: one per metric of the row's type; sorted by EVENTS.key."""
     metrics: dict[str, list[Metric]] = {}
     for metric in rules.metrics:
         metrics.setdefault(metric.event, []).append(metric)
     most = max(map(len, metrics.values()), default=0)
-    # the metrics of an event's type in turn: mostly there is one
+    # Take the metrics of a type in turn: most types have one.
     found = [
         _events_of_metrics(rows, day, {event: own[turn] for event, own in metrics.items() if turn < len(own)})
         for turn in range(most)
@@ -299,13 +299,13 @@ def _events(rows: pl.DataFrame, day: date, rules: Rules) -> pl.DataFrame:
 
 
 def _events_of_metrics(rows: pl.DataFrame, day: date, metrics: Mapping[str, Metric]) -> pl.DataFrame:
-    """EVENTS of the rows that count, each measured by the one metric of its type; in the order of the rows."""
+    """EVENTS of the counted rows, each measured by the one metric of its type; in the order of the rows."""
     nothing = pl.lit(None, pl.String)
     value, member, measured = nothing, nothing, pl.lit(False)
     for event, metric in metrics.items():
         column, of_type = measured_column(metric, rows.columns), pl.col("type") == event
         if column is not None:
-            # a file that vanished before the metric came to be holds nothing for it
+            # A file archived before the metric was added holds no value for it.
             measured |= of_type & pl.col(column).is_not_null()
             if metric.measure == "unique":
                 member = pl.when(of_type).then(column).otherwise(member)
@@ -347,7 +347,7 @@ def _rejects(rows: pl.DataFrame, day: date, rules: Rules, texts: Texts) -> pl.Da
         names = pl.when(of_metric).then(pl.lit(metric.name)).otherwise(names)
         own = pl.lit(Decimal(1) if metric.measure == "count" else None, QUANTITY)
         if column == FLAT_VALUE and len(rules.types[metric.event]) > 1:
-            # it could be the value of another metric
+            # Leave it empty: the value could belong to another metric.
             column = None
         if column is not None and metric.measure != "unique":
             known = pl.col(column).str.contains(PLAIN_DECIMAL) & (pl.col("reason") != IMPOSSIBLE_VALUE)
@@ -372,7 +372,7 @@ def _rejects(rows: pl.DataFrame, day: date, rules: Rules, texts: Texts) -> pl.Da
         .then(conflicting)
         .otherwise(pl.coalesce("detail", rules.words(day))),
     )
-    # rule 11: in what counts the test looks at none of these
+    # Mask card numbers (rule 11): the check of counted rows skips these columns.
     return rejects.with_columns(map(mask_card_number_column, rejects[["text", "source", "id", "account_id", "detail"]]))
 
 
@@ -383,7 +383,7 @@ def _in_units(quantity: pl.Expr, unit_size: Decimal) -> pl.Expr:
 
 
 def _text_of_fields(rows: pl.DataFrame) -> pl.Expr:
-    """A row whose file has vanished, written from the fields that are kept of it."""
+    """The text of a row whose delivered file is gone, rebuilt from its stored fields."""
     kept = [name for name in rows.columns if name not in (*PARSED, "file", "mark")]
     fields = [pl.col(name) for name in ("id", "source", "type", "subject", *kept)]
     return pl.struct(*fields, pl.col("time").dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")).struct.json_encode()
@@ -419,7 +419,7 @@ def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
 
 
 def _by_month(rows: pl.DataFrame, rules: Rules) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Rows with a `time` by their calendar months of the billing time zone, in their order."""
+    """Rows with a `time`, grouped by calendar month of the billing time zone, order preserved."""
     if rows.is_empty():
         return
     ends = pl.Series([rows["time"].min(), rows["time"].max()]).dt.convert_time_zone(rules.time_zone)
@@ -433,10 +433,10 @@ def _by_month(rows: pl.DataFrame, rules: Rules) -> Iterator[tuple[str, pl.DataFr
 
 
 def _write_by_month(home: Home, table: Table, day: date, frames: Iterator[pl.DataFrame], rules: Rules) -> list[Path]:
-    """Write a day's rows by month, and remove months it no longer reaches.
+    """Write a day's rows by month, and remove the files of months without rows.
 
-    The rows of all frames are sorted by the table's key. Most are of the month of the day: of that a row group is held
-    at a time, of others all.
+    All frames together are sorted by the table's key. Rows of the delivery's own month, the bulk, are streamed by row
+    group; rows of other months are held in memory.
     """
     own_month = f"{day:%Y-%m}"
     others: dict[str, list[pl.DataFrame]] = {}
@@ -463,7 +463,7 @@ def _write_by_month(home: Home, table: Table, day: date, frames: Iterator[pl.Dat
 
 
 def _described(home: Home, outputs: Sequence[Path]) -> dict[str, tuple[int, str]]:
-    """Size and hash of lake files, by their paths in the lake."""
+    """Size and hash of lake files, by their paths relative to the lake."""
     return {str(path.relative_to(home.lake)): (path.stat().st_size, file_hash(path)) for path in outputs}
 
 

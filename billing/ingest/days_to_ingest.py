@@ -1,4 +1,4 @@
-"""Which delivery days an ingest would look at: found without reading what has not moved."""
+"""Delivery days that an ingest would process, found without reading unchanged files."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -25,14 +25,14 @@ def pending_days(
     by_content: bool = False,
     limits: Limits = DEFAULT_LIMITS,
 ) -> list[date]:
-    """Delivery days with new or changed files; all of them when the catalogue or the accounts moved; sorted.
+    """Delivery days with new or changed files; every day when the catalogue or the accounts changed; sorted.
 
     Parameters
     ----------
     by_content
-        Read a file that was only copied or touched, and leave it out.
+        Hash a file whose stamp changed, and leave it out when its bytes did not.
     limits
-        How much one file may make of itself.
+        Limits on one file.
     """
     rules = Rules.of(metrics, accounts, time_zone, lateness_days, limits)
     files = delivered_files(home, through).files
@@ -45,19 +45,19 @@ def pending_days(
     ):
         return sorted({file.day for file in files})
     settled = settled_before(home)
-    return sorted({file.day for file in files if _moved(file, state, settled, by_content=by_content)})
+    return sorted({file.day for file in files if _is_changed(file, state, settled, by_content=by_content)})
 
 
 def moved_files(home: Home, landing: Landing) -> list[DeliveredFile]:
-    """The delivered files that are new or have changed since the last ingest; those that were only touched are not."""
+    """Delivered files that are new or changed since the last ingest; a touched file with the same bytes is neither."""
     state = read_state(home)
     if state is None:
         return list(landing.files)
     settled = settled_before(home)
-    return [file for file in landing.files if _moved(file, state, settled, by_content=True)]
+    return [file for file in landing.files if _is_changed(file, state, settled, by_content=True)]
 
 
-def _moved(file: DeliveredFile, state: State, settled: int, *, by_content: bool) -> bool:
+def _is_changed(file: DeliveredFile, state: State, settled: int, *, by_content: bool) -> bool:
     day = state.days.get(file.day)
     known = day.files.get(file.name) if day else None
     if known is None:

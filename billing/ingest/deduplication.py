@@ -1,4 +1,4 @@
-"""One event, however often it was delivered: identity is (source, id) over all deliveries (rule 26)."""
+"""Event deduplication: identity is (source, id) over all deliveries (rule 26)."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -40,48 +40,48 @@ CANDIDATE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "time": INSTANT,
     "metrics": pl.List(pl.String),
 }
-"""Rows to be resolved; `content` is equal where account, type, instant and measured values are."""
+"""Rows to deduplicate; `content` is equal when account, type, instant and measured values are."""
 
 
 def identity_hash() -> pl.Expr:
-    """A 64-bit hash of (source, id). Rows that share none have no twin; rows that share one may have.
+    """A 64-bit hash of (source, id): rows with a unique hash have no duplicate, rows that share one may have.
 
-    It is never stored and orders nothing: it differs between versions of Polars.
+    A cache key only, never stored in a table or used to sort: it differs between versions of Polars.
     """
     return pl.col("source").hash(1) ^ (pl.col("id").hash(2) * 3)
 
 
 def shared_hashes(hashes: Sequence[pl.Series]) -> pl.Series:
-    """The hashes that occur more than once, each once, in order; nulls are none.
+    """Hashes that occur more than once, distinct and sorted; nulls are ignored.
 
-    Takes them a slice of the hash space at a time, so that memory stays small.
+    Processes one partition of the hash space at a time to bound memory.
     """
     total = sum(len(series) for series in hashes)
     bits = max(0, (total // _SORTED_TOGETHER).bit_length())
     found = [_no_hashes()]
     for part in range(2**bits) if hashes else ():
-        column = pl.concat([_slice(series, part, bits) for series in hashes]).drop_nulls().sort()
-        # equal ones stand next to each other
+        column = pl.concat([_partition(series, part, bits) for series in hashes]).drop_nulls().sort()
+        # Equal hashes are adjacent after the sort.
         found.append(column.filter(column == column.shift(1)).unique(maintain_order=True))
     return pl.concat(found)
 
 
-def _slice(hashes: pl.Series, part: int, bits: int) -> pl.Series:
-    """The hashes whose highest bits are `part`."""
+def _partition(hashes: pl.Series, part: int, bits: int) -> pl.Series:
+    """The hashes whose highest bits are `part`, a partition of the hash space."""
     width = 2 ** (64 - bits)
     return hashes.filter(hashes.is_between(part * width, (part + 1) * width - 1)) if bits else hashes
 
 
 def resolve(candidates: pl.DataFrame) -> pl.DataFrame:
-    """Decide which of several deliveries of an event counts.
+    """Mark which of several deliveries of an event counts.
 
-    Rule 26: the first by delivery day, file and row counts. Another with its content is a duplicate, with other content
-    is conflicting.
+    Rule 26: the first by delivery day, file and row counts. A later row with the same content is a duplicate, with
+    other content it is conflicting.
 
     Parameters
     ----------
     candidates
-        CANDIDATE: every valid row of the events in question.
+        CANDIDATE: every valid row of the events to resolve.
 
     Returns
     -------

@@ -1,11 +1,10 @@
-"""Bringing the lake up to date with landing/usage.
+"""Incremental ingest of landing/usage into the lake.
 
-Layer one parses every delivered file by itself (`parsed_files`). Layer two judges the rows, decides which delivery of
-an event counts, and writes the tables of each delivery day (`day_tables`). Both do only what has changed: a day is
-written again when its files, the accounts or the catalogue's metrics moved, or when a delivery on another day bears on
-an event of it.
+Layer one parses every delivered file on its own (`parsed_files`). Layer two validates and deduplicates the rows, and
+writes the tables of each delivery day (`day_tables`). Both are incremental: a day is rewritten when its files, the
+accounts or the catalogue's metrics change, or when another day's delivery affects one of its events.
 
-A killed run is healed by the next: the days to be rewritten are noted before the first of them is touched, and the
+A killed run is recovered by the next: the days to rewrite are recorded as pending before the first is touched, and the
 state is written last.
 """
 
@@ -24,7 +23,7 @@ from billing.ingest.day_tables import ParsedVersion, rewrite_repeats, write_day
 from billing.ingest.duplicates import Marking, read_columns
 from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
-from billing.ingest.malloc import blocks_kept
+from billing.ingest.malloc import reuse_freed_blocks
 from billing.ingest.parsed_deliveries import Done, Job, ParsedDeliveries, Progress
 from billing.ingest.parsed_sources import sources_of
 from billing.ingest.required_columns import UNREADABLE_FILE
@@ -52,25 +51,25 @@ from billing.store.frames import read_frame, write_frame
 from billing.store.home import Home
 
 _WORTH_SHARING: Final = 8 * 1024 * 1024
-"""From so many delivered bytes on files are worked on some at a time."""
+"""Delivered bytes from which on files are processed in parallel."""
 
 
 @dataclass(frozen=True)
 class IngestOutcome:
-    """What an ingest did, and what the lake holds after it.
+    """Result of an ingest, and the totals of the lake after it.
 
     Attributes
     ----------
     days_changed
-        Delivery days whose lake files were written again.
+        Delivery days whose lake files were rewritten.
     files_read, files_skipped
-        Delivered files that were parsed, and those whose rows were there already.
+        Delivered files that were parsed, and files whose parsed rows were cached.
     rows, counted, duplicates, rejected
         Of every delivered file in the lake: rows = counted + duplicates + rejected.
     warnings
-        Files whose bytes changed after they were ingested (rule 22), and what else a person should know.
+        Files whose bytes changed after they were ingested (rule 22), and other warnings.
     unreadable_files
-        As `unusable_deliveries`.
+        As `unusable_deliveries` returns them.
     """
 
     days_changed: tuple[date, ...]
@@ -97,13 +96,13 @@ def ingest_deliveries(
     kept: Sequence[parsing.FileVersion] = (),
     limits: Limits = DEFAULT_LIMITS,
 ) -> IngestOutcome:
-    """Bring events, rejects and the ingest manifest up to date with landing/usage.
+    """Update events, rejects and the ingest manifest from landing/usage.
 
-    Rule 22: the landing area is the truth. A file whose bytes change is ingested again; one that vanishes changes
-    nothing.
+    Rule 22: the landing area is the truth. A file whose bytes change is ingested again; a file that vanishes stays
+    ingested.
 
-    Equal landing, metrics and accounts give equal tables, byte for byte, in whatever order and however many calls the
-    deliveries came in. A second call on unchanged input writes nothing.
+    Deterministic and idempotent: the same landing, metrics and accounts give the same tables, byte for byte, whatever
+    the order and number of calls. A second call on unchanged input writes nothing.
 
     Parameters
     ----------
@@ -112,15 +111,15 @@ def ingest_deliveries(
     time_zone
         The billing time zone (IANA name).
     lateness_days
-        Events older than this many days on their delivery day are set aside.
+        Reject events older than this many days on their delivery day.
     through
-        The as-of day: later delivery days are not looked at. What is in the lake of them stays; readers cut it off.
+        The as-of day: skip later delivery days. Their rows already in the lake stay; readers filter them.
     workers
-        Files parsed, and days written, at the same time where there is much of them; each takes some 100 MB.
+        Files parsed, and days written, in parallel where there is enough work; each takes some 100 MB.
     kept
-        Versions of delivered files that are still compared with what replaced them: their parsed files stay.
+        Versions of delivered files that are still compared with their replacements: do not remove their parsed files.
     limits
-        How much one file may make of itself; what goes beyond is unreadable, until they change.
+        Limits on one file; a file beyond them is unreadable until they change.
 
     Raises
     ------
@@ -128,7 +127,7 @@ def ingest_deliveries(
         When a delivered file changes while it is read.
     """
     rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days, limits)
-    with blocks_kept():
+    with reuse_freed_blocks():
         return _Ingest(home, rules, progress or _silent, through, workers, kept).run()
 
 
@@ -161,10 +160,10 @@ class _Ingest:
             delivered=self.delivered,
             stamps=self.stamps,
             sizes=self.sizes,
-            each=self._each,
+            each=self._run_jobs,
             progress=progress,
         )
-        self.marking = Marking(home, rules, self.parsed, self._each, progress)
+        self.marking = Marking(home, rules, self.parsed, self._run_jobs, progress)
 
     def run(self) -> IngestOutcome:
         for folder in ("parsed_files", "events", "rejects", "ingest", "repeats"):
@@ -193,12 +192,12 @@ class _Ingest:
             return self._write_day(day, files.get(day, []), touched[day])
 
         order = sorted(touched)
-        for done, written in enumerate(self._each(write, order, touched.keys())):
+        for done, written in enumerate(self._run_jobs(write, order, touched.keys())):
             self.progress("writing events", done, len(order))
             days[order[done]] = written
         days = {day: written for day, written in days.items() if written.files}
-        # accounts may have changed without bearing on any row
-        if self._accounts_moved():
+        # The accounts may have changed without affecting any row.
+        if self._accounts_changed():
             accounts = write_accounts(self.home, self.rules.accounts)
         final = State(configuration_digest(self.rules), accounts, (), days, self.stamps)
         if final != self.state:
@@ -207,10 +206,10 @@ class _Ingest:
             self._remove_superseded(files)
         return self._outcome(final, tuple(sorted(touched)), read)
 
-    # --- what is delivered ------------------------------------------------------------------------------------------
+    # --- delivered files --------------------------------------------------------------------------------------------
 
     def _known_versions(self) -> dict[tuple[date, str], str]:
-        """The hash of every file in the lake, by day and name: from the state, else from the manifests."""
+        """Hash of every file in the lake, by day and name: from the state, else from the manifests."""
         if self.state is not None and not self.state.pending:
             return {
                 (day, name): file.sha256 for day, found in self.state.days.items() for name, file in found.files.items()
@@ -236,10 +235,10 @@ class _Ingest:
         return known
 
     def _current_versions(self, known: Mapping[tuple[date, str], str]) -> dict[tuple[date, str], str]:
-        """The hash of every file that counts now: as delivered, or as it was when it vanished (rule 22)."""
+        """Hash of the current version of every file: as delivered, or as last seen before it vanished (rule 22)."""
         current = dict(known)
         if "" in known.values():
-            # an earlier version took a folder inside of a day for a file that cannot be read
+            # An earlier version recorded a folder inside a day as an unreadable file.
             folders = {(day, str(each)) for day, name in self.delivered for each in PurePosixPath(name).parents}
             current = {key: digest for key, digest in known.items() if digest or key not in folders}
         settled = settled_before(self.home)
@@ -251,12 +250,12 @@ class _Ingest:
                 if key in known and self.stamps.get(delivery_label(*key)) == now and now[2] < settled:
                     continue
             found[key] = now
-        digests = self._each(lambda key: _digest(self.delivered[key]), list(found), {day for day, _ in found})
+        digests = self._run_jobs(lambda key: _digest(self.delivered[key]), list(found), {day for day, _ in found})
         for done, ((key, now), digest) in enumerate(zip(found.items(), digests, strict=True)):
             self.progress("looking at deliveries", done, len(found))
             label = delivery_label(*key)
             if now is None or digest is None:
-                # what cannot be read is not known to have changed
+                # An unreadable file is not known to have changed.
                 self.stamps.pop(label, None)
                 current.setdefault(key, "")
                 continue
@@ -271,13 +270,13 @@ class _Ingest:
             del self.stamps[label]
         return current
 
-    def _each(self, work: Callable[[Job], Done], jobs: Sequence[Job], days: AbstractSet[date]) -> Iterator[Done]:
-        """Do every job, in turn or some at a time; what comes of them, in order.
+    def _run_jobs(self, work: Callable[[Job], Done], jobs: Sequence[Job], days: AbstractSet[date]) -> Iterator[Done]:
+        """Run every job, in parallel where that pays; yields the results in order.
 
         Parameters
         ----------
         days
-            Those whose files are worked on: few bytes are not worth a thread.
+            Days whose files are processed: few bytes are not worth a thread.
         """
         size = sum(self.sizes.get((file.day, file.name), 0) for file in self.landing.files if file.day in days)
         if self.workers == 1 or size < _WORTH_SHARING:
@@ -303,7 +302,7 @@ class _Ingest:
         )
 
     def _find_texts(self, day: date, files: Sequence[ParsedVersion]) -> Callable[[pl.DataFrame], pl.DataFrame]:
-        """Texts of rows: as kept by the last ingest of the same bytes, or from the delivered file."""
+        """Look up texts of rows: from the last ingest of the same bytes, else from the delivered file."""
         manifest = read_frame(self.home.delivery(INGEST, day), INGEST)
         before = dict(manifest.select("file", "sha256").iter_rows())
         same = [file.name for file in files if before.get(file.name) == file.sha256]
@@ -347,7 +346,7 @@ class _Ingest:
         manifest = read_frame(self.home.delivery(INGEST, day), INGEST).filter(pl.col("file") == name)
         return int(manifest["bytes"][0]) if len(manifest) else 0
 
-    # --- what has moved ---------------------------------------------------------------------------------------------
+    # --- changes ----------------------------------------------------------------------------------------------------
 
     def _changed_days(self, files: Mapping[date, Sequence[ParsedVersion]]) -> set[date]:
         state = self.state
@@ -357,35 +356,35 @@ class _Ingest:
         for day in set(files) | set(state.days):
             before = state.days.get(day, DayState({}, {}))
             now = {file.name: (file.sha256, file.place.kept) for file in files.get(day, ())}
-            if now != {name: (file.sha256, file.kept) for name, file in before.files.items()} or not self._stand(
-                before
-            ):
+            if now != {
+                name: (file.sha256, file.kept) for name, file in before.files.items()
+            } or not self._lake_files_exist(before):
                 changed.add(day)
-        return changed | self._days_of_moved_accounts(files, changed)
+        return changed | self._days_of_changed_accounts(files, changed)
 
     def _days_in_lake(self) -> set[date]:
         names = {path.parent.name.partition("=")[2] for path in self.home.lake.glob("*/delivery_day=*/*.parquet")}
         names |= {path.stem for path in self.home.lake.glob("events/event_month=*/*.parquet")}
         return {day for name in names if (day := delivery_day(name)) is not None}
 
-    def _stand(self, day: DayState) -> bool:
-        """Whether the lake files of a day are there, in the size they were written in."""
+    def _lake_files_exist(self, day: DayState) -> bool:
+        """Whether the lake files of a day exist with their recorded sizes."""
         try:
             return all((self.home.lake / path).stat().st_size == size for path, (size, _) in day.outputs.items())
         except OSError:
             return False
 
-    def _accounts_moved(self) -> bool:
+    def _accounts_changed(self) -> bool:
         if self.state is None:
             return False
         before = read_accounts(self.home, self.state.accounts)
         return before is None or not before.equals(self.rules.accounts)
 
-    def _days_of_moved_accounts(
+    def _days_of_changed_accounts(
         self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
     ) -> set[date]:
-        """Days with rows of accounts that came to be known, or are known no more."""
-        if not self._accounts_moved() or self.state is None:
+        """Days with rows of accounts that were added or removed since the last ingest."""
+        if not self._accounts_changed() or self.state is None:
             return set()
         before = read_accounts(self.home, self.state.accounts)
         if before is None:
@@ -408,10 +407,10 @@ class _Ingest:
                 found.add(day)
         return found
 
-    # --- the rest ---------------------------------------------------------------------------------------------------
+    # --- strays, clean-up, result -----------------------------------------------------------------------------------
 
     def _write_strays(self) -> None:
-        """Names in landing/usage that are no delivery day: one reject each."""
+        """Write one reject for each name in landing/usage that is no delivery day."""
         path = self.home.lake / REJECTS.name / "delivery_day=none" / f"{REJECTS.name}.parquet"
         if not self.landing.strays:
             remove_file(path)
@@ -426,7 +425,7 @@ class _Ingest:
             write_frame(path, rejects, REJECTS)
 
     def _remove_superseded(self, files: Mapping[date, Sequence[ParsedVersion]]) -> None:
-        """Remove parsed files that nothing is made from any more, and that nothing is compared with."""
+        """Remove stale parsed files: no table is made from them, and nothing is compared with them."""
         current = {parsing.FileVersion(day, file.name, file.sha256) for day, found in files.items() for file in found}
         wanted = {file.parsed for found in files.values() for file in found}
         compared = [self.parsed.folder(version.day).find_any(version) for version in set(self.kept) - current]
@@ -452,7 +451,7 @@ class _Ingest:
 
 
 def _stamp(file: DeliveredFile) -> tuple[int, ...] | None:
-    """As `state.stamp`; None where the file cannot be read."""
+    """As `state.stamp`; None when the file cannot be read."""
     try:
         return None if file.fault else stamp(file)
     except OSError:
@@ -460,7 +459,7 @@ def _stamp(file: DeliveredFile) -> tuple[int, ...] | None:
 
 
 def _digest(file: DeliveredFile) -> str | None:
-    """SHA-256 of a delivered file; None where it cannot be read."""
+    """SHA-256 of a delivered file; None when it cannot be read."""
     try:
         return None if file.fault else file_hash(file.path)
     except OSError:
@@ -472,4 +471,4 @@ def _as_series(accounts: pl.Series | AbstractSet[str]) -> pl.Series:
 
 
 def _silent(doing: str, done: int, total: int) -> None:
-    """Nobody wants to know."""
+    """The default progress callback: does nothing."""

@@ -1,4 +1,4 @@
-"""Reading delivered usage without ingesting it: which rows would be set aside, and why (rule 27)."""
+"""Dry run of an ingest: which delivered rows would be rejected, and why (rule 27)."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -25,25 +25,25 @@ _LONGEST_TEXT: Final = 200
 
 
 def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, *, every_row: bool) -> list[str]:
-    """Of delivered files, in words: that one cannot be read, or how many rows would be set aside for which reason.
+    """One line per unreadable file, and per file and reason with the number of rows that would be rejected.
 
-    Rows that repeat or contradict events of other rows are not looked for.
+    Duplicates and conflicts between rows are not checked.
 
     Parameters
     ----------
     every_row
-        Of every file all rows are read; else the first rows of those that are new or have changed.
+        Read all rows of every file; otherwise only the first rows of new or changed files.
     """
     files = landing.files if every_row else moved_files(home, landing)
-    told: dict[DeliveredFile, list[str]] = {}
+    lines: dict[DeliveredFile, list[str]] = {}
     small = [file for file in files if _is_small(file)]
     if len(small) >= _MANY:
         for start in range(0, len(small), _TOGETHER):
-            told |= _of_small(small[start : start + _TOGETHER], rules, every_row=every_row)
+            lines |= _check_small_files(small[start : start + _TOGETHER], rules, every_row=every_row)
     for file in files:
-        if file not in told:
-            told[file] = _of_one(file, rules, every_row=every_row)
-    return [words for file in files for words in told[file]]
+        if file not in lines:
+            lines[file] = _check_file(file, rules, every_row=every_row)
+    return [words for file in files for words in lines[file]]
 
 
 def _is_small(file: DeliveredFile) -> bool:
@@ -53,34 +53,36 @@ def _is_small(file: DeliveredFile) -> bool:
         return False
 
 
-def _of_small(files: Sequence[DeliveredFile], rules: Rules, *, every_row: bool) -> dict[DeliveredFile, list[str]]:
-    """What is told of small files, which are read together; those that go beyond the limits are left out."""
+def _check_small_files(
+    files: Sequence[DeliveredFile], rules: Rules, *, every_row: bool
+) -> dict[DeliveredFile, list[str]]:
+    """Lines for small files, which are parsed in one batch; files beyond the limits are left out."""
     by_version = {FileVersion(file.day, file.name, ""): file for file in files}
-    told: dict[DeliveredFile, list[str]] = {}
+    lines: dict[DeliveredFile, list[str]] = {}
     for part in parse_together(list(by_version.items()), rules.types, rules.limits):
         names = pl.Series("version", range(len(part.files)), dtype=pl.Int64)
         lengths = pl.Series([length for _, length in part.files], dtype=pl.Int64)
         rows = part.rows.with_columns(names.repeat_by(lengths).explode(empty_as_null=False))
         rows = rows if every_row else rows.filter(pl.col("row").fill_null(0) <= FIRST_ROWS)
         read = dict(rows.group_by("version").len().iter_rows())
-        told |= {by_version[version]: [] for version, _ in part.files}
-        # the rules of a day are the same for all of its files
+        lines |= {by_version[version]: [] for version, _ in part.files}
+        # Validate by day: all files of a day share the same rules.
         days = pl.Series("day", [version.day for version, _ in part.files], dtype=pl.Date).gather(rows["version"])
         for (day,), own in rows.with_columns(days).group_by("day", maintain_order=True):
-            aside = _set_aside(own.drop("day"), rules, day)
+            aside = _rejects(own.drop("day"), rules, day)
             for (place,), found in aside.group_by("version", maintain_order=True):
                 file = by_version[part.files[place][0]]
-                told[file] = _in_words(file, read[place], found.drop("version"), every_row=every_row)
-    return told
+                lines[file] = _lines_by_reason(file, read[place], found.drop("version"), every_row=every_row)
+    return lines
 
 
-def _of_one(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[str]:
+def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[str]:
     read, parts = 0, []
     try:
         for rows in parse_delivered(file, rules.types, rules.limits):
             part = rows if every_row else rows.head(FIRST_ROWS - read)
             read += len(part)
-            parts.append(_set_aside(part.with_columns(version=pl.lit(0, pl.Int64)), rules, file.day))
+            parts.append(_rejects(part.with_columns(version=pl.lit(0, pl.Int64)), rules, file.day))
             if not every_row and read >= FIRST_ROWS:
                 break
     except UnreadableFileError as error:
@@ -89,19 +91,19 @@ def _of_one(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[str]:
         pl.concat(parts)
         .sort("row")
         .group_by("reason", maintain_order=True)
-        .agg(pl.col("told").sum(), pl.col("row").first(), pl.col("found").first())
+        .agg(pl.col("rejected").sum(), pl.col("row").first(), pl.col("found").first())
     )
-    return _in_words(file, read, aside, every_row=every_row)
+    return _lines_by_reason(file, read, aside, every_row=every_row)
 
 
-def _in_words(file: DeliveredFile, read: int, aside: pl.DataFrame, *, every_row: bool) -> list[str]:
-    """A line for each reason (reason, told, row, found), in the order of the first row of each."""
+def _lines_by_reason(file: DeliveredFile, read: int, aside: pl.DataFrame, *, every_row: bool) -> list[str]:
+    """A line per reason (reason, rejected, row, found), sorted by the first row of each."""
     of_rows = f"of {'its' if every_row else 'the first'} {counted(read, 'row')}"
     return [
         f"{_label(file)}: cannot be read: {found.removeprefix(f'{file.name}: ')}"
         if reason == UNREADABLE_FILE
-        else f"{_label(file)}: {told} {of_rows} would be set aside: {reason}, first in row {row}: {found}"
-        for reason, told, row, found in aside.sort("row").select("reason", "told", "row", "found").iter_rows()
+        else f"{_label(file)}: {rejected} {of_rows} would be set aside: {reason}, first in row {row}: {found}"
+        for reason, rejected, row, found in aside.sort("row").select("reason", "rejected", "row", "found").iter_rows()
     ]
 
 
@@ -109,17 +111,17 @@ def _label(file: DeliveredFile) -> str:
     return f"usage/{file.day}/{file.name}"
 
 
-def _set_aside(rows: pl.DataFrame, rules: Rules, day: date) -> pl.DataFrame:
-    """version, reason, told (rows), row (the first) and found (what is wrong in it) of the rows that cannot count."""
-    judged = rows.with_columns(reason=rules.reason(day, len(rows))).filter(pl.col("reason").is_not_null())
+def _rejects(rows: pl.DataFrame, rules: Rules, day: date) -> pl.DataFrame:
+    """Rejects by reason: version, reason, rejected (rows), row and found (the first row, and what is wrong in it)."""
+    rejects = rows.with_columns(reason=rules.reason(day, len(rows))).filter(pl.col("reason").is_not_null())
     words = (
         pl.when(pl.col("reason") == UNREADABLE_FILE)
         .then("text")
         .otherwise(pl.coalesce("detail", rules.words(day), "text"))
     )
-    found = judged.select(words.alias("found")).to_series()
+    found = rejects.select(words.alias("found")).to_series()
     return (
-        judged.with_columns(mask_card_number_column(found).str.slice(0, _LONGEST_TEXT))
+        rejects.with_columns(mask_card_number_column(found).str.slice(0, _LONGEST_TEXT))
         .group_by("version", "reason", maintain_order=True)
-        .agg(told=pl.len(), row=pl.col("row").first(), found=pl.col("found").first())
+        .agg(rejected=pl.len(), row=pl.col("row").first(), found=pl.col("found").first())
     )

@@ -1,4 +1,4 @@
-"""Which deliveries of an event count, when some days have changed (rule 26)."""
+"""Incremental deduplication: which deliveries of an event count after some days changed (rule 26)."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -11,7 +11,7 @@ import polars as pl
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_tables import ParsedVersion, measured_column, read_repeats
 from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
-from billing.ingest.hash_cache import keep_missing_hashes, scan_hashes
+from billing.ingest.hash_cache import cache_missing_hashes, scan_hashes
 from billing.ingest.parsed_deliveries import Each, ParsedDeliveries, Progress
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.parsed_sources import Source, sources_of
@@ -23,7 +23,7 @@ _RESOLVED_TOGETHER: Final = 1_000_000
 
 
 class Marking:
-    """Finds the rows of changed days, and of others, whose event was delivered more than once."""
+    """Finds rows whose event was delivered more than once, on changed days and on days that share events with them."""
 
     def __init__(self, home: Home, rules: Rules, deliveries: ParsedDeliveries, each: Each, progress: Progress) -> None:
         self.home = home
@@ -35,9 +35,9 @@ class Marking:
     def decide(
         self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
     ) -> tuple[dict[date, pl.DataFrame], set[date]]:
-        """REPEATS of every day to be written: the changed ones, and those on whose events they bear.
+        """REPEATS of every day to rewrite: the changed days, and days that share events with them.
 
-        Also says on which of these days the same rows count as before, so that nothing else of them is to be written.
+        Also returns the days whose counted rows are unchanged: only their marks need rewriting.
         """
         hashes = []
         for done, day in enumerate(sorted(changed)):
@@ -87,18 +87,18 @@ class Marking:
         return touched, alike
 
     def _rows_elsewhere(self, changed: AbstractSet[date], others: Sequence[tuple[date, Source]]) -> pl.DataFrame:
-        """Rows on days that have not changed, of events that a changed day delivers or delivered.
+        """Rows on unchanged days, of events that a changed day delivers or delivered before.
 
         Returns
         -------
         polars.DataFrame
-            delivery_day, file, row, hash, source (the place in `others`) and place (of the row in the parsed file).
+            delivery_day, file, row, hash, source (index into `others`) and place (row index in the parsed file).
         """
         schema = {"delivery_day": pl.Date, "file": pl.String, "row": pl.Int64, "hash": pl.UInt64}
         empty = pl.DataFrame(schema=schema | {"source": pl.Int64, "place": pl.UInt32})
         if not others:
             return empty
-        # every version on disk, so that what a replaced file delivered is looked at as well
+        # Take every version on disk: rows of a replaced file matter too.
         own = [
             scan_hashes(path).select("hash")
             for day in sorted(changed)
@@ -108,7 +108,7 @@ class Marking:
             return empty
         moved = pl.concat(own).drop_nulls().unique().collect()
         for _, source in others:
-            keep_missing_hashes(source.path)
+            cache_missing_hashes(source.path)
         found = (
             pl.concat(
                 scan_hashes(source.path).with_columns(source=pl.lit(place, pl.Int64))
@@ -126,7 +126,7 @@ class Marking:
         return pl.concat(parts)
 
     def valid_hashes(self, source: Source, day: date) -> pl.Series:
-        """The identity hash of every row of a parsed file; null where the row cannot count, whatever others deliver."""
+        """The identity hash of every row of a parsed file; null for invalid rows."""
         found = self.deliveries.hashes.get(source.path)
         if found is None:
             rows = read_columns(source.path, ["source", "id", "reason", "subject", "type", "time"])
@@ -137,7 +137,7 @@ class Marking:
         return found if counts is None else found.set(~counts, None)
 
     def _candidates(self, source: Source, day: date, places: pl.Series) -> pl.DataFrame:
-        """CANDIDATE: of the rows at some places of a parsed file those that are valid."""
+        """CANDIDATE: the valid rows among those at some positions of a parsed file."""
         if places.is_empty():
             return pl.DataFrame(schema=CANDIDATE)
         rows = (
@@ -184,5 +184,5 @@ def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
 
 
 def set_aside_rows(repeats: pl.DataFrame) -> pl.DataFrame:
-    """The rows of REPEATS that do not count."""
+    """The rows of REPEATS that do not count: duplicates and conflicts."""
     return repeats.filter(pl.col("mark") != FIRST)

@@ -1,4 +1,4 @@
-"""Reading the counted events of calendar months."""
+"""Readers of the counted events of calendar months."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _READ_TOGETHER: Final = 10_000_000
 
 
 def event_files(home: Home, months: Sequence[str], as_of: date | None = None) -> list[Path]:
-    """The files with the events of some calendar months (YYYY-MM, billing time zone), delivered up to a day; sorted."""
+    """Event files of some calendar months (YYYY-MM, billing time zone), delivered up to a day; sorted."""
     return _day_files(home, EVENTS, months, as_of)
 
 
@@ -36,7 +36,7 @@ def scan_events(home: Home, months: Sequence[str], as_of: date | None = None) ->
 
 
 def scan_event_parts(home: Home, months: Sequence[str], as_of: date | None = None) -> list[pl.LazyFrame]:
-    """As `scan_events`, in parts of some millions of rows: one at least."""
+    """As `scan_events`, in batches of a few million rows; at least one."""
     parts: list[list[Path]] = [[]]
     rows = 0
     for path in event_files(home, months, as_of):
@@ -49,7 +49,7 @@ def scan_event_parts(home: Home, months: Sequence[str], as_of: date | None = Non
 
 
 def accounts_of_events(home: Home) -> pl.Series:
-    """Ids of all accounts that events in the lake name, and of others that were known when they were ingested."""
+    """Ids of all accounts with events in the lake, and of accounts that were known when they were ingested."""
     state = read_state(home)
     known = None if state is None or state.pending else read_accounts(home, state.accounts)
     if known is not None:
@@ -59,18 +59,18 @@ def accounts_of_events(home: Home) -> pl.Series:
 
 
 def scan_delivered_events(home: Home, day: date, file: str) -> pl.LazyFrame:
-    """EVENTS that are counted from one delivered file, of whatever months they are."""
+    """EVENTS counted from one delivered file, of all months."""
     paths = sorted((home.lake / EVENTS.name).glob(f"*/{day.isoformat()}.parquet"))
     return scan_frames(paths, EVENTS).filter(pl.col("file") == file)
 
 
 def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None) -> pl.LazyFrame:
-    """Which of `scan_events` were delivered more than once with the same content, and how often (rule 26).
+    """Duplicate counts: which of `scan_events` were delivered more than once with the same content (rule 26).
 
     Returns
     -------
     polars.LazyFrame
-        account_id, metric, time, repeats: further deliveries up to the last ingest, later than `as_of` too.
+        account_id, metric, time, repeats: further deliveries up to the last ingest, also after `as_of`.
     """
     return (
         scan_frames(_day_files(home, REPEATS, months, as_of), REPEATS)
@@ -82,7 +82,7 @@ def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None
 
 
 def events_digest(home: Home, months: Sequence[str], as_of: date | None = None) -> str:
-    """A hash that changes whenever `scan_events` or `repeated_events` would give other rows."""
+    """Fingerprint of the events: changes whenever `scan_events` or `repeated_events` would return other rows."""
     paths = event_files(home, months, as_of) + _day_files(home, REPEATS, months, as_of)
     fingerprint = hashlib.sha256()
     for name, digest in _hashes(home, paths).items():
@@ -91,7 +91,7 @@ def events_digest(home: Home, months: Sequence[str], as_of: date | None = None) 
 
 
 def event_hashes(home: Home, months: Sequence[str], as_of: date | None = None) -> dict[str, str]:
-    """The hash of every file that `scan_events` reads, by its path in the lake; in their order."""
+    """Hash of every file that `scan_events` reads, by path relative to the lake; in their order."""
     return _hashes(home, event_files(home, months, as_of))
 
 

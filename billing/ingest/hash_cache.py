@@ -1,8 +1,8 @@
-"""The identity hashes of large parsed files, kept beside them.
+"""Cache of the identity hashes of large parsed files.
 
-Which earlier deliveries hold an event is then found without reading every id that was ever delivered. A hash is good
-for the function only that made it, and another version of Polars or another processor may have another: the function's
-own answer to some texts is part of the file's name. What is not there, or is damaged, is computed again.
+Finds earlier deliveries of an event without reading every id ever delivered. Another version of Polars or another
+processor may hash differently: a digest of the hashes of some fixed texts is part of the file name. A missing or
+damaged cache is recomputed.
 """
 
 import hashlib
@@ -17,15 +17,15 @@ from billing.ingest.deduplication import identity_hash
 from billing.ingest.formats.parquet_pieces import row_groups
 from billing.store.files import remove_file, write_file
 
-_WORTH_KEEPING: Final = 10_000
+_WORTH_CACHING: Final = 10_000
 _TEXTS: Final = ("", "1", "/collectors/eu-1", "520df8a4-7a69-93e0-3a81-2b0088cafe11", "überlang " * 40)
 
 
-def keep_hashes(parsed: Path, hashes: pl.Series) -> None:
-    """Keep the hash of every row of a parsed file, where there are many."""
-    if len(hashes) >= _WORTH_KEEPING:
+def cache_hashes(parsed: Path, hashes: pl.Series) -> None:
+    """Cache the hash of every row of a parsed file, if it has enough rows."""
+    if len(hashes) >= _WORTH_CACHING:
         frame = hashes.to_frame("hash")
-        write_file(_kept(parsed), lambda scratch: frame.write_ipc(scratch, compression="uncompressed"))
+        write_file(_cache_path(parsed), lambda scratch: frame.write_ipc(scratch, compression="uncompressed"))
 
 
 def scan_hashes(parsed: Path) -> pl.LazyFrame:
@@ -34,41 +34,41 @@ def scan_hashes(parsed: Path) -> pl.LazyFrame:
     Returns
     -------
     polars.LazyFrame
-        place (of the row in the file, from 0) and hash (null where source or id is).
+        place (row index in the file, from 0) and hash (null where source or id is null).
     """
-    if _is_kept(parsed):
-        return pl.scan_ipc(_kept(parsed), glob=False, hive_partitioning=False).with_row_index("place")
+    if _is_cached(parsed):
+        return pl.scan_ipc(_cache_path(parsed), glob=False, hive_partitioning=False).with_row_index("place")
     identities = pl.scan_parquet(parsed, glob=False, hive_partitioning=False).select(hash=identity_hash())
     return identities.with_row_index("place")
 
 
-def keep_missing_hashes(parsed: Path) -> None:
-    """Keep the hashes of a parsed file that an earlier version, or another machine, has written, or are damaged."""
-    if sum(row_groups(parsed)) >= _WORTH_KEEPING and not _is_kept(parsed):
-        keep_hashes(parsed, scan_hashes(parsed).select("hash").collect().to_series())
+def cache_missing_hashes(parsed: Path) -> None:
+    """Cache hashes that are missing or damaged, or that another version or machine wrote."""
+    if sum(row_groups(parsed)) >= _WORTH_CACHING and not _is_cached(parsed):
+        cache_hashes(parsed, scan_hashes(parsed).select("hash").collect().to_series())
 
 
 def remove_hashes(parsed: Path) -> None:
-    """Remove what is kept of a parsed file, whatever function made it."""
-    for kept in parsed.parent.glob(f"{parsed.stem}.*.hashes"):
-        remove_file(kept)
+    """Remove the cached hashes of a parsed file, of every hash function."""
+    for cached in parsed.parent.glob(f"{parsed.stem}.*.hashes"):
+        remove_file(cached)
 
 
-def _is_kept(parsed: Path) -> bool:
-    """Whether a hash of every row is kept: a file that is cut off, or another's, is as good as none."""
+def _is_cached(parsed: Path) -> bool:
+    """Whether the cache has a hash of every row: a truncated or foreign file counts as missing."""
     try:
-        hashes = pl.scan_ipc(_kept(parsed), glob=False, hive_partitioning=False).select(pl.len()).collect().item()
+        hashes = pl.scan_ipc(_cache_path(parsed), glob=False, hive_partitioning=False).select(pl.len()).collect().item()
     except (OSError, PolarsError):
         return False
     return bool(hashes == sum(row_groups(parsed)))
 
 
-def _kept(parsed: Path) -> Path:
-    return parsed.with_suffix(f".{_function()}.hashes")
+def _cache_path(parsed: Path) -> Path:
+    return parsed.with_suffix(f".{_hash_function_digest()}.hashes")
 
 
 @cache
-def _function() -> str:
+def _hash_function_digest() -> str:
     texts = pl.DataFrame({"source": _TEXTS, "id": _TEXTS[::-1]})
     answers = texts.select(identity_hash()).to_series().to_list()
     return hashlib.sha256(repr(answers).encode()).hexdigest()[:12]

@@ -1,4 +1,4 @@
-"""What stands in landing/usage: delivered files by day of delivery, and what does not belong there."""
+"""Listing of landing/usage: delivered files by delivery day, and stray paths."""
 
 import os
 import re
@@ -34,13 +34,13 @@ EXPECTED_DAYS: Final = "folders named YYYY-MM-DD, day=YYYY-MM-DD or YYYY/MM/DD, 
 _UNFINISHED: Final = (".tmp", ".part", ".crdownload", ".filepart", ".inprogress")
 _CHECKSUMS: Final = (".md5", ".crc", ".sha1", ".sha256", ".sha512")
 _OF_THE_SYSTEM: Final = ("thumbs.db", "desktop.ini", "lost+found")
-# a manifest lists delivered files; .csv, .jsonl and .parquet hold rows, whatever they are called
+# A manifest lists delivered files; .csv, .jsonl and .parquet hold rows, whatever their name.
 _MANIFEST: Final = re.compile(r"(.*[-_.])?manifest(\.json|\.txt|\.xml|\.checksum)?(\.gz)?")
 
 
 @dataclass(frozen=True, order=True)
 class DeliveredFile:
-    """A file of a delivery day, by its name there; `fault` says why it must not be opened, or nothing."""
+    """A file of a delivery day, by its name there; `fault` is the reason not to open it, or empty."""
 
     day: date
     name: str
@@ -49,20 +49,20 @@ class DeliveredFile:
 
     @property
     def compression(self) -> str:
-        """One of COMPRESSIONS or nothing, by the name's ending in any case: a hint, the first bytes decide."""
+        """One of COMPRESSIONS or empty, by the file extension in any case: a hint, the first bytes decide."""
         ending = Path(self.name).suffix.lower()
         return ending if ending in COMPRESSIONS else ""
 
     @property
     def format(self) -> Format:
-        """How the rows are written, by the name's ending in any case: a hint, the first bytes decide."""
+        """Format of the rows, by the file extension in any case: a hint, the first bytes decide."""
         name = self.name.lower()
         return _FORMATS.get(Path(name.removesuffix(self.compression)).suffix, "unknown")
 
 
 @dataclass(frozen=True)
 class Landing:
-    """The delivered files up to a day, and the paths below usage/ that are no delivery day (`folder/`, or a file)."""
+    """Delivered files up to a day, and stray paths below usage/ that are no delivery day (`folder/`, or a file)."""
 
     files: tuple[DeliveredFile, ...]
     strays: tuple[str, ...]
@@ -70,7 +70,7 @@ class Landing:
 
 @dataclass(frozen=True)
 class _DayFolder:
-    """A folder of a delivery day; `name` is its path below usage/, `is_plain` says that it is named YYYY-MM-DD."""
+    """A folder of a delivery day; `name` is its path below usage/, `is_plain` whether it is named YYYY-MM-DD."""
 
     day: date
     name: str
@@ -85,13 +85,13 @@ _LINK_OUT: Final = "is a link that leads out of landing/usage, and was not follo
 def delivered_files(home: Home, through: date | None) -> Landing:
     """List landing/usage.
 
-    A delivery day is a folder YYYY-MM-DD, day=YYYY-MM-DD or YYYY/MM/DD; every file in it or in a folder inside of it
-    is a delivered file, named by its path below the day's folder, even when it turns out to be unreadable. What is no
-    regular file, or a link to what was not delivered, is never opened. What lies elsewhere in usage/ is a stray. Names
-    that are left alone (`is_left_alone`) are neither.
+    A delivery day is a folder YYYY-MM-DD, day=YYYY-MM-DD or YYYY/MM/DD. Every file in it, or in a folder inside it, is
+    a delivered file, named by its path below the day's folder, even if it turns out to be unreadable. Never open what
+    is no regular file, or a link out of landing/usage. Any other path in usage/ is a stray. Ignored names
+    (`is_left_alone`) are neither.
 
-    Where two folders of a day hold the same name, the folder YYYY-MM-DD goes first, and the name of the other file
-    begins with the path of its folder.
+    If two folders of a day hold the same name, the folder YYYY-MM-DD goes first, and the name of the other file begins
+    with the path of its folder.
     """
     usage = home.landing / "usage"
     folders, strays = _day_folders(usage)
@@ -102,17 +102,17 @@ def delivered_files(home: Home, through: date | None) -> Landing:
     files: list[DeliveredFile] = []
     for day, found in by_day.items():
         files += _files_of_day(home, day, sorted(found, key=lambda each: (not each.is_plain, each.name)), usage)
-    # compared by key: an order over the whole of each takes ten times as long
+    # Sort by key: comparing whole dataclasses takes ten times as long.
     return Landing(tuple(sorted(files, key=attrgetter("day", "name"))), tuple(sorted(strays)))
 
 
 def delivery_days(home: Home) -> list[date]:
-    """The days that have a folder in landing/usage, sorted; no folder of a day is looked into."""
+    """Days with a folder in landing/usage, sorted; does not list the folders of the days."""
     return sorted({folder.day for folder in _day_folders(home.landing / "usage")[0]})
 
 
 def is_left_alone(name: str) -> bool:
-    """Whether a name is that of no delivery: hidden, unfinished, a checksum, a manifest or the operating system's."""
+    """Whether to ignore a name: hidden, unfinished, a checksum, a manifest or the operating system's."""
     lower = name.lower()
     return (
         name.startswith((".", "_"))
@@ -123,7 +123,7 @@ def is_left_alone(name: str) -> bool:
 
 
 def _day_folders(usage: Path) -> tuple[list[_DayFolder], list[str]]:
-    """The folders of delivery days, and the names below usage/ that are none and lie in none."""
+    """Folders of delivery days, and stray names below usage/."""
     folders: list[_DayFolder] = []
     strays: list[str] = []
     for entry in _entries(str(usage)):
@@ -141,7 +141,7 @@ def _day_folders(usage: Path) -> tuple[list[_DayFolder], list[str]]:
 
 
 def _add_days_of_year(year: "os.DirEntry[str]", usage: Path, folders: list[_DayFolder], strays: list[str]) -> None:
-    """Add the days of a folder YYYY/MM/DD, and what lies in it and is none.
+    """Add the delivery days of a folder YYYY, laid out as YYYY/MM/DD, and the strays in it.
 
     Raises
     ------
@@ -171,16 +171,16 @@ def _day_folder(day: date, entry: "os.DirEntry[str]", name: str, usage: Path) ->
 
 
 def _files_of_day(home: Home, day: date, folders: list[_DayFolder], usage: Path) -> Iterator[DeliveredFile]:
-    """The files of a day; where two names differ in a card number only, the later one begins with 2~."""
+    """Files of a day; of names that differ only in a masked card number, later ones begin with 2~, 3~ and so on."""
     taken: set[str] = set()
     seen: Counter[str] = Counter()
     for folder in folders:
-        # a name once given stays: the file that had the shorter one may be gone by now
-        told_apart = set() if folder.is_plain else _names_told_apart(home, day, folder)
-        for below, path, fault in sorted(_below(folder, usage)):
+        # Names are stable: keep an assigned name even if the file with the shorter one is gone.
+        prefixed = set() if folder.is_plain else _prefixed_names(home, day, folder)
+        for below, path, fault in sorted(_files_below(folder, usage)):
             name = readable_name(below)
             whole = readable_name(f"{folder.name}/{below}")
-            if not folder.is_plain and (name in taken or whole in told_apart):
+            if not folder.is_plain and (name in taken or whole in prefixed):
                 name = whole
             seen[name] += 1
             if seen[name] > 1:
@@ -189,14 +189,14 @@ def _files_of_day(home: Home, day: date, folders: list[_DayFolder], usage: Path)
         taken = set(seen)
 
 
-def _names_told_apart(home: Home, day: date, folder: _DayFolder) -> set[str]:
-    """The ingested names of a day that begin with the path of a folder."""
+def _prefixed_names(home: Home, day: date, folder: _DayFolder) -> set[str]:
+    """Ingested names of a day that begin with the path of a folder."""
     names = read_frame(home.delivery(INGEST, day), INGEST, ["file"])["file"]
     return set(names.filter(names.str.starts_with(readable_name(folder.name) + "/")))
 
 
-def _below(folder: _DayFolder, usage: Path) -> Iterator[tuple[str, str, str]]:
-    """Of every file in a folder of a day: its path below it, where it stands, and why it must not be opened."""
+def _files_below(folder: _DayFolder, usage: Path) -> Iterator[tuple[str, str, str]]:
+    """For every file below a folder of a day: its name relative to the folder, its path, and its fault."""
     waiting = [("", folder.path)]
     while waiting:
         prefix, path = waiting.pop()
@@ -213,26 +213,26 @@ def _below(folder: _DayFolder, usage: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _fault(entry: "os.DirEntry[str]", usage: Path) -> str:
-    """Why what is no folder must not be opened, or nothing."""
+    """The reason not to open an entry that is no folder, or empty."""
     if _leads_out(entry, usage):
         return _LINK_OUT
     if entry.is_symlink() and _is_folder(entry):
         return "is a link to a folder, and was not followed"
     try:
-        # a pipe would be waited for, for ever
+        # Never open a pipe: the read would block forever.
         return "" if entry.is_file() else "is no file"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
 
 
 def _leads_out(entry: "os.DirEntry[str]", usage: Path) -> bool:
-    """Whether an entry is a link to what does not stand in landing/usage."""
+    """Whether an entry is a link to a target outside landing/usage."""
     if not entry.is_symlink():
         return False
     try:
         return not Path(entry.path).resolve().is_relative_to(usage.resolve())
     except (OSError, RuntimeError):
-        # a link that leads to itself leads nowhere
+        # A link to itself has no target.
         return False
 
 
@@ -244,7 +244,7 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
 
 
 def delivery_day(name: str) -> date | None:
-    """The day a folder is named by, YYYY-MM-DD from 1970 to 2099, or None when it is none."""
+    """The day that names a folder, YYYY-MM-DD from 1970 to 2099; None for any other name."""
     if not _DAY.fullmatch(name):
         return None
     try:
@@ -255,19 +255,19 @@ def delivery_day(name: str) -> date | None:
 
 
 def readable_name(name: str) -> str:
-    """A file's name as text, bytes that are not UTF-8 written as escapes, card numbers masked (rule 11)."""
+    """A file name as text: bytes that are not UTF-8 escaped, card numbers masked (rule 11)."""
     if not name.isascii():
         name = os.fsencode(name).decode("utf-8", errors="backslashreplace")
     return mask_card_numbers(name)
 
 
 def _entries(folder: str) -> list["os.DirEntry[str]"]:
-    """What a folder holds, but for what is left alone; nothing where there is no folder.
+    """Entries of a folder except ignored names; empty when there is no such folder.
 
     Raises
     ------
     OSError
-        When the folder is there and cannot be read.
+        When the folder exists and cannot be read.
     """
     try:
         with os.scandir(folder) as entries:

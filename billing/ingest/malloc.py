@@ -1,7 +1,7 @@
-"""The memory of blocks of bytes: kept for the next ones while files are worked on, given back at the end.
+"""glibc malloc settings: reuse freed blocks during an ingest, return them to the system at the end.
 
-Python and Arrow ask the C library for them. GNU's gives each block back to the system and asks for the next page by
-page, and what a thread kept when it ended it keeps for good. Others have no such settings, and are left alone.
+By default glibc returns each large block to the system and faults in the next page by page, and a thread's arena
+keeps its free memory after the thread ends. Other C libraries have no such settings and are left as they are.
 """
 
 import ctypes
@@ -10,14 +10,14 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 _LARGEST_BLOCK: Final = 32 * 1024 * 1024
-# as malloc.h has them
+# Values from malloc.h.
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 
 
 @contextmanager
-def blocks_kept() -> Iterator[None]:
-    """What is freed serves the next block; at the end nothing that is free is kept."""
+def reuse_freed_blocks() -> Iterator[None]:
+    """Keep freed blocks for reuse inside the context; release all free memory at its end."""
     with suppress(OSError, AttributeError):
         library = ctypes.CDLL(None)
         library.mallopt(_TRIM_THRESHOLD, 2 * _LARGEST_BLOCK)

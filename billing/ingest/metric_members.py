@@ -1,4 +1,4 @@
-"""What the catalogue's metrics ask of an event: which members must be there, and which must be numbers."""
+"""Event members that the catalogue's metrics require: which must be present, and which must be numbers."""
 
 import hashlib
 import json
@@ -9,7 +9,7 @@ from typing import Final, Literal
 from billing.model.catalogue import Metric
 
 FLAT_VALUE: Final = "value"
-"""The one value column of CSV and Parquet files, and the name its text has in parsed files."""
+"""Name of the one value column of CSV and Parquet files, and of its text in parsed files."""
 
 Content = Literal["text", "number", "unsigned"]
 
@@ -23,7 +23,7 @@ class Member:
     path
         From the event's root, such as ("data", "bytes").
     content
-        "text" (any scalar: a `unique` metric tells them apart), "number" (gauges) or "unsigned" (counters).
+        "text" (any scalar: a `unique` metric counts distinct ones), "number" (gauges) or "unsigned" (counters).
     """
 
     path: tuple[str, ...]
@@ -31,23 +31,23 @@ class Member:
 
     @property
     def column(self) -> str:
-        """The column of a parsed JSON file that holds its text."""
+        """Name of the column of a parsed JSON file that holds its text."""
         return member_column(self.path)
 
 
 EventTypes = Mapping[str, tuple[Member, ...]]
-"""Every event type of the catalogue with the members its metrics measure."""
+"""Event types of the catalogue with the members that their metrics measure."""
 
 
 def member_column(path: tuple[str, ...]) -> str:
-    """The column of a parsed JSON file that holds the text at `path`."""
+    """Name of the column of a parsed JSON file that holds the text at `path`."""
     return f"{FLAT_VALUE}:{'.'.join(path)}"
 
 
 def event_types(metrics: Sequence[Metric]) -> dict[str, tuple[Member, ...]]:
-    """Every event type with the members that an event of it must carry, strictest demand first.
+    """Event types with the members that an event must carry, strictest requirement first.
 
-    Several metrics may measure one event. Counting metrics ask for no member.
+    Several metrics may measure one event type. Counting metrics require no member.
     """
     types: dict[str, dict[tuple[str, ...], Content]] = {}
     for metric in sorted(metrics, key=lambda metric: metric.name):
@@ -62,12 +62,12 @@ def event_types(metrics: Sequence[Metric]) -> dict[str, tuple[Member, ...]]:
 
 
 def measured_paths(types: EventTypes) -> list[tuple[str, ...]]:
-    """Every path that some metric measures, sorted."""
+    """All measured paths, sorted."""
     return sorted({member.path for members in types.values() for member in members})
 
 
 def event_types_digest(types: EventTypes, version: int) -> str:
-    """A short hash of the event types and of the version of the code that reads them."""
+    """A short hash of the event types and of the parser version."""
     return hashlib.sha256(json.dumps([version, _plain(types)], sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -76,12 +76,12 @@ def _plain(types: EventTypes) -> dict[str, list[list[object]]]:
 
 
 def event_types_text(types: EventTypes) -> str:
-    """Event types as they stand in the metadata of parsed files."""
+    """Event types serialized for the metadata of parsed files."""
     return json.dumps(_plain(types), sort_keys=True)
 
 
 def event_types_of(text: str) -> dict[str, tuple[Member, ...]]:
-    """The event types that `event_types_text` wrote."""
+    """Event types parsed from the text of `event_types_text`."""
     return {
         event: tuple(Member(tuple(path), content) for path, content in members)
         for event, members in json.loads(text).items()
@@ -89,10 +89,10 @@ def event_types_of(text: str) -> dict[str, tuple[Member, ...]]:
 
 
 def read_column(path: tuple[str, ...], columns: Collection[str]) -> str | None:
-    """The column of a parsed file that holds the text at a path; None when the file does not hold it.
+    """Name of the column of a parsed file that holds the text at a path; None when there is none.
 
-    Where a flat file has no column named by the path, that is its one value column: it stands for the path of types
-    that measure no other (`parsed_rows` sets rows of others aside).
+    If a flat file has no column named by the path, use its one value column: it holds the path of types that measure
+    no other (`parsed_rows` rejects rows of other types).
     """
     own = member_column(path)
     if own in columns:

@@ -1,7 +1,7 @@
-"""Deliveries that could be expected and are not there: a day without any, and a file that came every day and stopped.
+"""Detection of missing deliveries: days without files, and daily files that stopped.
 
-Expected is a delivery on every day since the first one, and every file that came on each of the seven days before.
-Neither day nor ending of a name tell files apart: `mail-2026-01-10.jsonl` and `mail-2026-01-11.csv.gz` are one.
+A delivery is expected on every day since the first one, and every file that came on each of the seven days before.
+Names are compared without day and extension: `mail-2026-01-10.jsonl` and `mail-2026-01-11.csv.gz` are one.
 """
 
 import re
@@ -20,12 +20,12 @@ _ENDING: Final = re.compile(r"\.(jsonl|ndjson|json|csv|parquet)(\.(gz|zst))?$", 
 
 @dataclass(frozen=True)
 class MissingDeliveries:
-    """What is missing, in the order of the days.
+    """Missing days and files, sorted by day.
 
     Attributes
     ----------
     days
-        Days on which nothing was delivered.
+        Days without any delivery.
     files
         Day and name of files that came on each of the seven days before, and not on this one.
     """
@@ -37,7 +37,7 @@ class MissingDeliveries:
         return bool(self.days or self.files)
 
     def in_words(self, most: int = 10) -> list[str]:
-        """A line each, the latest `most` of them, and how many there are besides."""
+        """One line each, the latest `most` of them, and a count of the earlier ones."""
         lines = [(day, f"{day}: nothing was delivered") for day in self.days]
         lines += [(day, f"{day}: {name} did not come, as it did on every day before") for day, name in self.files]
         found = [text for _, text in sorted(lines)]
@@ -46,7 +46,7 @@ class MissingDeliveries:
 
 
 def missing_deliveries(home: Home, since: date, through: date) -> MissingDeliveries:
-    """What could be expected from `since` to `through` and neither stands in landing/usage nor was ever ingested."""
+    """Expected deliveries from `since` to `through` that are neither in landing/usage nor ever ingested."""
     names = _names_by_day(home, through)
     if not names:
         return MissingDeliveries((), ())
@@ -61,16 +61,16 @@ def missing_deliveries(home: Home, since: date, through: date) -> MissingDeliver
 
 
 def _names_by_day(home: Home, through: date) -> Mapping[date, frozenset[str]]:
-    """The names of the files that came on each day, without day and ending; also of those that were archived since."""
+    """File names of each day, without day and extension; includes files archived since."""
     state = read_state(home)
     found: dict[date, set[str]] = {}
     for day, known in state.days.items() if state else ():
         if day <= through:
-            found.setdefault(day, set()).update(_lasting_name(name, day) for name in known.files)
+            found.setdefault(day, set()).update(_name_without_day(name, day) for name in known.files)
     for file in delivered_files(home, through).files:
-        found.setdefault(file.day, set()).add(_lasting_name(file.name, file.day))
+        found.setdefault(file.day, set()).add(_name_without_day(file.name, file.day))
     return {day: frozenset(names) for day, names in found.items()}
 
 
-def _lasting_name(name: str, day: date) -> str:
+def _name_without_day(name: str, day: date) -> str:
     return _ENDING.sub("", name).replace(day.isoformat(), "<day>").replace(f"{day:%Y%m%d}", "<day>")

@@ -1,6 +1,6 @@
-"""Layer one of ingest: the parsed rows of every delivered file, made where they are missing.
+"""Layer one of ingest: parses delivered files whose rows are not cached yet.
 
-Large files are parsed each into a file of its own, some at a time. Of many small ones of a day the rows share files.
+Each large file gets its own parsed file, in parallel; many small files of a day share parsed files.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from billing.ingest import parsed_files as parsing
 from billing.ingest.deduplication import identity_hash
 from billing.ingest.formats.compression import TooLargeError, UnreadableFileError
 from billing.ingest.formats.parquet_pieces import row_groups
-from billing.ingest.hash_cache import keep_hashes
+from billing.ingest.hash_cache import cache_hashes
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.metric_members import FLAT_VALUE
 from billing.ingest.parsed_locations import ParsedFolder, Place, write_shared
@@ -28,34 +28,34 @@ from billing.model.errors import InterruptedRunError
 from billing.store.home import Home
 
 Progress = Callable[[str, int, int], None]
-"""Told what is being done, how much of it is done, and how much there is."""
+"""Progress callback: what is being done, how much is done, and the total."""
 
 Job = TypeVar("Job")
 Done = TypeVar("Done")
 
-_JUDGED_TOGETHER: Final = 2_000_000
+_VALIDATION_BATCH: Final = 2_000_000
 _MANY: Final = 16
-"""From so many small files of a day on they are parsed together, and share parsed files."""
+"""Small files of a day from which on they are parsed in a batch and share parsed files."""
 _PARSED_TOGETHER: Final = 4_000
 _MOST_SMALL: Final = 64
-"""So many parsed files of few rows stand in a delivery day before they are brought together."""
+"""Small parsed files of a delivery day from which on they are compacted into one."""
 _FEW_ROWS: Final = 5_000
 
 
 class Each(Protocol):
-    """Does every job, in turn or some at a time, and gives what comes of them in order."""
+    """Runs every job, in parallel where that pays, and yields the results in order."""
 
     def __call__(self, work: Callable[[Job], Done], jobs: Sequence[Job], days: AbstractSet[date]) -> Iterator[Done]:
-        """Do the work of every job; `days` are those whose files are worked on."""
+        """Run every job; `days` are those whose files are processed."""
 
 
 class ParsedDeliveries:
-    """The parsed rows of delivered files.
+    """Parsed rows of delivered files.
 
     Attributes
     ----------
     hashes
-        By parsed file: the identity hash of every row, null where the row cannot count; of files parsed here.
+        By parsed file: the identity hash of every row, null for invalid rows; only of files parsed in this run.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ParsedDeliveries:
         each: Each,
         progress: Progress,
     ) -> None:
-        """`stamps` and `sizes` are those of the files that were looked at: they are read when files are parsed."""
+        """`stamps` and `sizes` of the listed files are read when files are parsed."""
         self.home = home
         self.rules = rules
         self.delivered = delivered
@@ -82,7 +82,7 @@ class ParsedDeliveries:
         self.types_digest = parsing.types_digest(rules.types)
 
     def bring_up_to_date(self, current: Mapping[tuple[date, str], str]) -> int:
-        """Parse what is delivered and not parsed yet; the number of files that were."""
+        """Parse delivered files that are not parsed yet; returns how many were."""
         wanted: dict[date, list[parsing.FileVersion]] = {}
         of_day: dict[date, list[parsing.FileVersion]] = {}
         for (day, name), digest in sorted(current.items()):
@@ -98,11 +98,11 @@ class ParsedDeliveries:
             done += read
         for day in wanted:
             self.folders.pop(day, None)
-            self._bring_together(day, of_day[day])
+            self._compact(day, of_day[day])
         return total
 
     def _jobs(self, versions: Sequence[parsing.FileVersion]) -> Iterator[Callable[[], int]]:
-        """What parses some files of a day and tells how many: small ones together, where there are many."""
+        """Jobs that parse files of a day and return how many they parsed: small files in batches."""
         delivered = [version for version in versions if (version.day, version.name) in self.delivered]
         archived = [version for version in versions if (version.day, version.name) not in self.delivered]
         small = [version for version in delivered if self.sizes.get((version.day, version.name), 0) <= SMALL]
@@ -118,7 +118,7 @@ class ParsedDeliveries:
                 yield partial(self._parse_one, version)
 
     def _is_small(self, version: parsing.FileVersion) -> bool:
-        """Whether the parsed rows of an archived file are few."""
+        """Whether an archived file has few parsed rows."""
         place = self.folder(version.day).find_any(version)
         return place is not None and (place.rows is not None or place.path.stat().st_size <= SMALL)
 
@@ -137,17 +137,17 @@ class ParsedDeliveries:
             return 1
         older = self.folder(version.day).find_any(version)
         if older is not None:
-            rows = self._parsed_again(older.scan().collect(), older.path)
+            rows = self._reparse(older.scan().collect(), older.path)
             parsing.write_parsed(path, [rows], version, self.rules.types)
         return 1
 
-    def _parsed_again(self, rows: pl.DataFrame, parsed: Path) -> pl.DataFrame:
+    def _reparse(self, rows: pl.DataFrame, parsed: Path) -> pl.DataFrame:
         flat = FLAT_VALUE in rows.columns
         before = parsing.parsed_with(parsed, self.rules.types) if flat else None
         return parsing.parse_again(rows, self.rules.types, flat=flat, before=before)
 
     def _parse_again_together(self, versions: Sequence[parsing.FileVersion]) -> int:
-        """Make the rows of small archived files of a day from what was parsed of them before."""
+        """Rebuild the rows of small archived files of a day from their earlier parsed files."""
         day, frames = versions[0].day, dict[Path, pl.DataFrame]()
         by_schema: dict[tuple[str, ...], list[ParsedTogether]] = {}
         for version in versions:
@@ -156,7 +156,7 @@ class ParsedDeliveries:
                 continue
             if place.path not in frames:
                 frames[place.path] = pl.read_parquet(place.path, glob=False, hive_partitioning=False)
-            rows = self._parsed_again(frames[place.path].slice(place.start, place.rows), place.path)
+            rows = self._reparse(frames[place.path].slice(place.start, place.rows), place.path)
             by_schema.setdefault(tuple(rows.columns), []).append(ParsedTogether(rows, [(version, len(rows))]))
         for found in by_schema.values():
             files = [file for each in found for file in each.files]
@@ -164,7 +164,7 @@ class ParsedDeliveries:
         return len(versions)
 
     def _parse_together(self, versions: Sequence[parsing.FileVersion]) -> int:
-        """Parse small files of a day into as few files as there are schemas."""
+        """Parse small files of a day into one file per schema."""
         day = versions[0].day
         jobs = [(version, self.delivered[(day, version.name)]) for version in versions]
         by_schema: dict[tuple[str, ...], list[ParsedTogether]] = {}
@@ -177,47 +177,47 @@ class ParsedDeliveries:
             path = write_shared(self.home, day, rows, files, self.rules.types, kept=False)
             hashes = rows.select(hash=identity_hash(), valid=self.rules.is_valid(day, len(rows)))
             self.hashes[path] = hashes.select(pl.when("valid").then("hash")).to_series()
-            keep_hashes(path, hashes["hash"])
+            cache_hashes(path, hashes["hash"])
         parsed_files = {version for found in by_schema.values() for each in found for version, _ in each.files}
-        # one that goes beyond the limits is told so in a parsed file of its own
+        # A file beyond the limits gets a parsed file of its own that says so.
         return len(parsed_files) + sum(self._parse_one(version) for version in versions if version not in parsed_files)
 
     def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
-        """The rows of a delivered file, some at a time; what is to be found out of them is, while they are at hand."""
-        judged: list[pl.DataFrame] = []
+        """Rows of a delivered file in chunks; validates, hashes and looks up accounts while a chunk is in memory."""
+        validated: list[pl.DataFrame] = []
         waiting: list[pl.DataFrame] = []
 
-        def judge() -> None:
+        def validate() -> None:
             rows = pl.concat(waiting)
             waiting.clear()
             valid = pl.col("valid_if_known") & ~self.rules.is_of_unknown_account(len(rows))
-            judged.append(rows.select("hash", valid_hash=pl.when(valid).then("hash")))
+            validated.append(rows.select("hash", valid_hash=pl.when(valid).then("hash")))
 
         for rows in parsing.parse_delivered(file, self.rules.types, self.rules.limits):
-            # accounts are looked for sooner by many rows together; as a copy, a text does not hold the block around it
+            # Look up accounts of many rows at once; copy texts, as a slice keeps its whole block in memory.
             known = rows.select(
                 hash=identity_hash(),
                 valid_if_known=self.rules.is_valid_if_known(file.day),
                 subject=pl.col("subject") + "",
             )
             waiting.append(known)
-            if sum(map(len, waiting)) >= _JUDGED_TOGETHER:
-                judge()
+            if sum(map(len, waiting)) >= _VALIDATION_BATCH:
+                validate()
             yield rows
         if waiting:
-            judge()
+            validate()
         self._require_unchanged(file)
-        whole = pl.concat(judged)
+        whole = pl.concat(validated)
         self.hashes[path] = whole["valid_hash"]
-        keep_hashes(path, whole["hash"])
+        cache_hashes(path, whole["hash"])
 
     def _require_unchanged(self, file: DeliveredFile) -> None:
         label = delivery_label(file.day, file.name)
         if label in self.stamps and self.stamps[label] != stamp(file):
             raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
 
-    def _bring_together(self, day: date, versions: Sequence[parsing.FileVersion]) -> None:
-        """Write the rows of many small parsed files of a day into one, where deliveries came a few at a time."""
+    def _compact(self, day: date, versions: Sequence[parsing.FileVersion]) -> None:
+        """Compact the small parsed files of a day into one, where deliveries came a few at a time."""
         if len(self.folder(day).paths) < _MOST_SMALL:
             return
         placed = {
@@ -247,7 +247,7 @@ class ParsedDeliveries:
         return self.folders[day]
 
     def place(self, version: parsing.FileVersion) -> Place | None:
-        """Where the rows of a file stand; None when they have yet to be read."""
+        """Location of a file's parsed rows; None when it is not parsed yet."""
         is_archived = (version.day, version.name) not in self.delivered
         return self.folder(version.day).find(
             version, self.types_digest, is_archived=is_archived, limits=self.rules.limits

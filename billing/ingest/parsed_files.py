@@ -1,7 +1,7 @@
-"""The first layer of ingest: every delivered file as one Parquet file of rows, a pure function of its bytes.
+"""Layer one of ingest: one Parquet file of rows per delivered file, a pure function of its bytes.
 
-A parsed file is named by the delivered file, the hash of its bytes and the event types it was read with, is never
-changed, and is kept when the delivered file vanishes (rule 22).
+A parsed file is named by the delivered file, the hash of its bytes and the event types it was parsed with. It is
+immutable, and stays when the delivered file vanishes (rule 22).
 """
 
 import hashlib
@@ -18,12 +18,12 @@ import polars as pl
 from polars.exceptions import PanicException
 
 from billing.ingest.formats.compression import UnreadableFileError
-from billing.ingest.formats.csv_events import csv_pieces
+from billing.ingest.formats.csv_events import csv_chunks
 from billing.ingest.formats.delivered_bytes import Delivered, open_delivered
 from billing.ingest.formats.flat_columns import value_as_read_before
-from billing.ingest.formats.json_events import fields_of_lines, json_pieces, json_texts
-from billing.ingest.formats.parquet_events import parquet_pieces
-from billing.ingest.formats.parquet_pieces import write_pieces
+from billing.ingest.formats.json_events import fields_of_lines, json_chunks, json_texts
+from billing.ingest.formats.parquet_events import parquet_chunks
+from billing.ingest.formats.parquet_pieces import write_row_groups
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.metric_members import (
     EventTypes,
@@ -32,7 +32,7 @@ from billing.ingest.metric_members import (
     event_types_text,
     measured_paths,
 )
-from billing.ingest.parsed_rows import PARSED, Piece, set_aside, unreadable, value_columns, with_details
+from billing.ingest.parsed_rows import PARSED, Chunk, set_aside, unreadable, value_columns, with_details
 from billing.ingest.required_columns import UNFINISHED_LINE, UNPARSEABLE, UNREADABLE_FILE
 from billing.model.card_numbers import mask_card_number_column
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
@@ -40,8 +40,8 @@ from billing.store.files import write_file
 from billing.store.home import Home
 
 PARSER_VERSION: Final = 1
-"""Raised when every file still in landing must be read again. A new reading rule does not ask for it: a file that was
-read keeps its rows while its bytes are unchanged (rule 27)."""
+"""Raise it only to parse every file in landing again. A new parsing rule does not need it: a parsed file keeps its
+rows while the delivered bytes are unchanged (rule 27)."""
 
 _LONGEST_NAME: Final = 80
 _BEYOND: Final = ".beyond-"
@@ -49,7 +49,7 @@ _LONGEST_FAULT: Final = 200
 _MOST_TRIED: Final = 4
 
 EVENT_TYPES: Final = "event_types"
-"""The key of the metadata of parsed files that holds the event types they were read with."""
+"""Metadata key of parsed files: the event types they were parsed with."""
 
 
 @dataclass(frozen=True, order=True)
@@ -62,18 +62,18 @@ class FileVersion:
 
 
 def parsed_files_folder(home: Home, day: date) -> Path:
-    """Where the parsed files of a delivery day stand."""
+    """Folder of the parsed files of a delivery day."""
     return home.lake / "parsed_files" / f"delivery_day={day.isoformat()}"
 
 
 def parsed_file(
     home: Home, version: FileVersion, types: EventTypes, *, kept: bool = False, beyond: Limits | None = None
 ) -> Path:
-    """The parsed file of one version of a delivered file, read with these event types.
+    """Path of the parsed file of one version of a delivered file, parsed with these event types.
 
-    `kept` names the one that was made from an earlier parsed file (`parse_again`), because the delivered file had
-    vanished: it may hold less than the delivered bytes would have given. `beyond` names the one that says that the
-    file goes beyond these limits: under others it is read again.
+    `kept`: made from an earlier parsed file (`parse_again`) because the delivered file had vanished; it may hold less
+    than the delivered bytes would give. `beyond`: a marker that the file exceeds these limits; under other limits the
+    file is parsed again.
     """
     limits = f"{_BEYOND}{beyond.key}" if beyond else ""
     name = f"{parsed_name(version)}.{types_digest(types)}{'.kept' if kept else ''}{limits}.parquet"
@@ -81,17 +81,17 @@ def parsed_file(
 
 
 def is_beyond_limits(path: Path) -> bool:
-    """Whether a parsed file only says that the delivered one goes beyond some limits."""
+    """Whether a parsed file is only a marker that the delivered file exceeds some limits."""
     return _BEYOND in path.name
 
 
 def types_digest(types: EventTypes) -> str:
-    """What stands in the names of all parsed files that were read with these event types, by this parser."""
+    """Cache key of the event types and the parser version, part of the name of every parsed file."""
     return event_types_digest(types, PARSER_VERSION)
 
 
 def parsed_name(version: FileVersion) -> str:
-    """How the names of all parsed files of one version of a delivered file begin."""
+    """Common prefix of the names of all parsed files of one version of a delivered file."""
     safe = quote(version.name.encode(), safe="")
     if len(safe) > _LONGEST_NAME:
         safe = f"{safe[:_LONGEST_NAME]}~{hashlib.sha256(version.name.encode()).hexdigest()[:12]}"
@@ -101,26 +101,26 @@ def parsed_name(version: FileVersion) -> str:
 def parse_delivered(
     delivered: DeliveredFile, types: EventTypes, limits: Limits = DEFAULT_LIMITS
 ) -> Iterator[pl.DataFrame]:
-    """Every row of a delivered file: its fields, or why it is set aside (rule 27); some rows at a time.
+    """Parse a delivered file in chunks: the fields of every row, or its reject reason (rule 27).
 
     Yields
     ------
     polars.DataFrame
-        `parsed_rows.PARSED` and the value columns, in the order of the file; first one without rows.
+        `parsed_rows.PARSED` and the value columns, in the order of the file; the first frame has no rows.
 
     Raises
     ------
     UnreadableFileError
-        When the file cannot be read as a whole, whatever went wrong: then nothing of it counts.
+        When the file cannot be read as a whole, for any cause: then none of its rows count.
     """
     with concerning_one_file(), open_delivered(delivered, limits) as opened:
         flat = opened.kind != "json"
         nothing = no_rows(types, flat=flat)
         is_first = True
-        for piece in read_pieces(opened, types, limits):
-            rows = set_aside(piece, types, flat=flat)
+        for chunk in read_chunks(opened, types, limits):
+            rows = set_aside(chunk, types, flat=flat)
             if is_first:
-                # one schema, whatever columns the file has
+                # Use one schema, whatever columns the file has.
                 nothing = pl.concat([nothing, rows.clear()], how="diagonal")
                 yield nothing
             is_first = False
@@ -131,12 +131,12 @@ def parse_delivered(
 
 @contextmanager
 def concerning_one_file() -> Iterator[None]:
-    """Turn whatever goes wrong in reading a file into UnreadableFileError: it must not stop the others.
+    """Turn any failure of reading a file into UnreadableFileError: one file must not stop the others.
 
     Raises
     ------
     UnreadableFileError
-        In place of any exception, panics of native libraries included, which are none of Python's.
+        Instead of any exception, including panics of native libraries, which are no `Exception`.
     """
     try:
         yield
@@ -148,14 +148,14 @@ def concerning_one_file() -> Iterator[None]:
 
 
 def unreadable_file(delivered: DeliveredFile, types: EventTypes, error: UnreadableFileError) -> pl.DataFrame:
-    """The parsed file of one that cannot be read: one row without number, with the reason "unreadable_file"."""
+    """Parsed file of an unreadable file: one row without number, with the reason "unreadable_file"."""
     return pl.concat(
         [no_rows(types, flat=delivered.format != "json"), unreadable(f"{delivered.name}: {error}")], how="diagonal"
     )
 
 
-def read_pieces(opened: Delivered, types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Piece]:
-    """What stands in a delivered file, piece by piece, before anything is judged.
+def read_chunks(opened: Delivered, types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Chunk]:
+    """Read a delivered file in chunks, before validation.
 
     Raises
     ------
@@ -164,22 +164,22 @@ def read_pieces(opened: Delivered, types: EventTypes, limits: Limits = DEFAULT_L
     """
     content = opened.content
     if opened.kind == "json":
-        yield from json_pieces(content, types, limits)
+        yield from json_chunks(content, types, limits)
     elif opened.kind == "csv":
-        yield from csv_pieces(content, types, limits)
-    elif content.peek(1):  # an empty file withdraws a delivery (rule 22)
-        yield from parquet_pieces(content, types)
+        yield from csv_chunks(content, types, limits)
+    elif content.peek(1):  # An empty file withdraws a delivery (rule 22).
+        yield from parquet_chunks(content, types)
 
 
 def read_texts(
     delivered: DeliveredFile, rows: pl.Series, types: EventTypes, limits: Limits = DEFAULT_LIMITS
 ) -> pl.DataFrame:
-    """The texts of some rows of a delivered file as delivered, card numbers masked.
+    """Texts of some rows of a delivered file as delivered, card numbers masked.
 
     Returns
     -------
     polars.DataFrame
-        row and text; rows that are not there, or cannot be read any more, are left out.
+        row and text; rows that are missing or no longer readable are left out.
     """
     found = [pl.DataFrame(schema={"row": pl.Int64, "text": pl.String})]
     wanted = rows.sort()
@@ -188,31 +188,31 @@ def read_texts(
             if opened.kind == "json":
                 found.append(json_texts(opened.content, wanted, limits))
             else:
-                for piece in read_pieces(opened, types, limits):
-                    found.append(_texts_of_piece(piece, wanted))
+                for chunk in read_chunks(opened, types, limits):
+                    found.append(_texts_of_chunk(chunk, wanted))
     except UnreadableFileError:
         pass
     texts = pl.concat(found)
     return texts.with_columns(mask_card_number_column(texts["text"]))
 
 
-def _texts_of_piece(piece: Piece, wanted: pl.Series) -> pl.DataFrame:
-    """The texts (row, text) of the rows of a piece that are among the wanted ones, which are sorted."""
-    own = piece.fields["row"]
+def _texts_of_chunk(chunk: Chunk, wanted: pl.Series) -> pl.DataFrame:
+    """Texts (row, text) of the rows of a chunk that are among the wanted ones, which are sorted."""
+    own = chunk.fields["row"]
     if own.is_empty():
         return pl.DataFrame(schema={"row": pl.Int64, "text": pl.String})
     near = wanted.filter(wanted.is_between(own[0], own[-1]))
     places = own.is_in(near.implode()).arg_true()
-    return pl.DataFrame([own.gather(places), piece.texts(places).alias("text")])
+    return pl.DataFrame([own.gather(places), chunk.texts(places).alias("text")])
 
 
 def write_parsed(path: Path, rows: Iterable[pl.DataFrame], version: FileVersion, types: EventTypes) -> None:
-    """Write a parsed file, with the version it came from in its metadata; a frame of rows is held at a time.
+    """Write a parsed file with its version in the metadata; holds one frame at a time.
 
     Parameters
     ----------
     rows
-        One frame at least, all of one schema.
+        At least one frame, all of one schema.
     """
 
     metadata = {
@@ -221,14 +221,14 @@ def write_parsed(path: Path, rows: Iterable[pl.DataFrame], version: FileVersion,
         "delivery_day": version.day.isoformat(),
         EVENT_TYPES: event_types_text(types),
     }
-    write_file(path, lambda scratch: write_pieces(scratch, rows, metadata))
+    write_file(path, lambda scratch: write_row_groups(scratch, rows, metadata))
 
 
 def parsed_with(path: Path, types: EventTypes) -> EventTypes | None:
-    """The event types that a parsed file was read with; None where that is not known.
+    """The event types that a parsed file was parsed with; None when unknown.
 
-    Those of files that an earlier version wrote are told by the digest in their name, if they differ from `types` in
-    fewer values of some types only.
+    Files of earlier versions have no metadata: match the digest in the name, for event types that differ from `types`
+    only by fewer values of some types.
     """
     text = pl.read_parquet_metadata(path).get(EVENT_TYPES)
     if text is not None:
@@ -242,16 +242,15 @@ def parsed_with(path: Path, types: EventTypes) -> EventTypes | None:
 
 
 def parse_again(rows: pl.DataFrame, types: EventTypes, *, flat: bool, before: EventTypes | None) -> pl.DataFrame:
-    """The rows of a parsed file whose delivered file has vanished, under other event types.
+    """Rows of a parsed file under other event types, after the delivered file has vanished.
 
     Parameters
     ----------
     before
-        The event types that they were read with, if known.
+        The event types that they were parsed with, if known.
 
-    Rows that were set aside, or whose event type was unknown, are judged again from their kept text (JSON) or values
-    (flat files). Rows that were good keep the values that were measured then: what a metric added later would have
-    measured in them was not stored.
+    Validate rejected rows and rows of an unknown event type again, from their stored text (JSON) or values (flat
+    files). Rows that were valid keep the values measured then: values of a metric added later were not stored.
     """
     rows = with_details(rows)
     if rows["reason"].eq_missing(pl.Series([UNREADABLE_FILE])).any():
@@ -262,20 +261,20 @@ def parse_again(rows: pl.DataFrame, types: EventTypes, *, flat: bool, before: Ev
         fields = rows.filter(doubtful).with_columns(
             unparseable=pl.lit(False), incomplete=pl.lit(False), time_fault=pl.lit(None, pl.String)
         )
-        read = set_aside(Piece(fields.drop("reason", "text", "detail"), fields["text"].gather), types, flat=flat)
+        read = set_aside(Chunk(fields.drop("reason", "text", "detail"), fields["text"].gather), types, flat=flat)
     else:
-        # the end of a line that is cut off is not to be had any more
+        # The rest of a truncated line is lost: leave it rejected.
         doubtful = rows["text"].is_not_null() & rows["reason"].ne_missing(pl.Series([UNFINISHED_LINE]))
         kept = rows.filter(doubtful)
         broken = kept["reason"].eq_missing(pl.Series([UNPARSEABLE]))
         lines = kept.select("row", "text", broken=broken)
         fields = _with_kept_fields(fields_of_lines(lines, measured_paths(types)), kept, broken)
-        read = set_aside(Piece(fields, kept["text"].gather), types, flat=flat)
+        read = set_aside(Chunk(fields, kept["text"].gather), types, flat=flat)
     return pl.concat([rows.filter(~doubtful), read], how="diagonal").sort("row")
 
 
 def _with_kept_fields(fields: pl.DataFrame, kept: pl.DataFrame, broken: pl.Series) -> pl.DataFrame:
-    """Fields read from kept texts, in which a card number is masked: what was stored of a row goes before its text."""
+    """Fields parsed from stored texts, where card numbers are masked: prefer the stored field over its text."""
     stored = [pl.coalesce(kept[name], name).alias(name) for name in ("source", "id", "type", "subject", "time")]
     return fields.with_columns(
         *stored, unparseable=broken, incomplete=pl.col("incomplete") & ~(pl.col("unparseable") & ~broken)
@@ -283,5 +282,5 @@ def _with_kept_fields(fields: pl.DataFrame, kept: pl.DataFrame, broken: pl.Serie
 
 
 def no_rows(types: EventTypes, *, flat: bool) -> pl.DataFrame:
-    """A parsed file of an empty file."""
+    """The schema of a parsed file, without rows."""
     return pl.DataFrame(schema=PARSED | dict.fromkeys(value_columns(types, flat=flat), pl.String))

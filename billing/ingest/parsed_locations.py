@@ -1,7 +1,7 @@
-"""Where parsed rows stand: a parsed file of their own, or a part of one that small delivered files share.
+"""Locations of parsed rows: an own parsed file, or a slice of a shared one.
 
-Some of a hundred thousand files with an event each would take longer to write, and to find, than their rows. The
-footer of a shared file says which versions it holds, and where.
+Small delivered files share parsed files: writing and opening a file per delivery costs more than its rows, with a
+hundred thousand files of one event each. The footer of a shared file maps versions to slices.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest.formats.parquet_pieces import write_pieces
+from billing.ingest.formats.parquet_pieces import write_row_groups
 from billing.ingest.metric_members import EventTypes, event_types_text
 from billing.ingest.parsed_files import EVENT_TYPES, FileVersion, parsed_files_folder, parsed_name, types_digest
 from billing.model.file_limits import Limits
@@ -24,23 +24,23 @@ from billing.store.files import write_file
 from billing.store.home import Home
 
 _SHARED: Final = "+"
-"""How the names of shared files begin: no name of a delivered file does, as it is quoted."""
+"""Prefix of shared files: no name of a delivered file starts with it, as names are quoted."""
 _KEPT: Final = ".kept.parquet"
 _ENDING: Final = re.compile(r"\.[0-9a-f]+(\.kept)?(\.beyond-[^.]*)?\.parquet$")
-"""How the names of parsed files end, after that of the version."""
+"""Suffix of parsed files, after the name of the version."""
 _ROWS_TOGETHER: Final = 100_000
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the parsed rows of one version of a delivered file stand.
+    """Location of the parsed rows of one version of a delivered file.
 
     Attributes
     ----------
     kept
         Whether they were made from an earlier parsed file: see `parsed_files.parsed_file`.
     start, rows
-        The part of the file that is theirs; all of it where `rows` is None.
+        The slice of the file; the whole file when `rows` is None.
     """
 
     path: Path
@@ -49,12 +49,12 @@ class Place:
     rows: int | None = None
 
     def scan(self) -> pl.LazyFrame:
-        """The rows, in the order of the delivered file."""
+        """Scan the rows, in the order of the delivered file."""
         return pl.scan_parquet(self.path, glob=False, hive_partitioning=False).slice(self.start, self.rows)
 
 
 class ParsedFolder:
-    """The parsed files of a delivery day, as they are when it is made."""
+    """Index of the parsed files of a delivery day, as listed at construction."""
 
     def __init__(self, home: Home, day: date) -> None:
         self._folder = parsed_files_folder(home, day)
@@ -63,16 +63,16 @@ class ParsedFolder:
         self._has_own = not all(map(is_shared, self.paths))
 
     def find(self, version: FileVersion, types_digest: str, *, is_archived: bool, limits: Limits) -> Place | None:
-        """Where the rows of a version, read with these event types, stand; None when they have yet to be read.
+        """Location of the rows of a version, parsed with these event types; None when not parsed yet.
 
         Parameters
         ----------
         types_digest
-            As `types_digest` of the event types.
+            Key from `parsed_files.types_digest`.
         is_archived
-            The delivered file is gone: what was made from an earlier parsed file will do.
+            The delivered file is gone: accept rows made from an earlier parsed file.
         limits
-            A parsed file that says that the delivered one goes beyond these will do.
+            Accept a marker that the delivered file exceeds these limits.
         """
         begins, beyond = f".{types_digest}", f".{types_digest}.beyond-{limits.key}.parquet"
         for ending in (f"{begins}.parquet", beyond, *([f"{begins}{_KEPT}"] if is_archived else [])):
@@ -85,18 +85,18 @@ class ParsedFolder:
         return None
 
     def find_any(self, version: FileVersion) -> Place | None:
-        """Where rows of the same bytes stand, read with whatever event types, or None."""
+        """Location of rows of the same bytes, parsed with any event types, or None."""
         shared = list(self._shared.get((version.name, version.sha256), ()))
         own = [
             Place(path, path.name.endswith(_KEPT))
             for path in self._own.get(parsed_name(version), ())
             if pl.read_parquet_metadata(path).get("sha256") == version.sha256
         ]
-        # what was read from the bytes goes before what was made from such a file
+        # Prefer rows parsed from the bytes over rows made from an earlier parsed file.
         return min([*shared, *own], key=lambda place: (place.kept, place.path.name), default=None)
 
     def versions(self) -> list[tuple[str, str]]:
-        """Name and hash of every version whose rows stand here, by the name of the parsed file."""
+        """Name and hash of every version with rows here, by the name of the parsed file."""
         found = []
         for path in self.paths:
             if not is_shared(path):
@@ -106,7 +106,7 @@ class ParsedFolder:
 
     @cached_property
     def _own(self) -> Mapping[str, Sequence[Path]]:
-        """The parsed files of one version each, by how their names begin."""
+        """Parsed files of one version each, by the prefix of their names."""
         found: dict[str, list[Path]] = {}
         for path in self.paths:
             if not is_shared(path):
@@ -125,7 +125,7 @@ class ParsedFolder:
                     found.setdefault((name, sha256), []).append(Place(path, kept, start, rows))
                     start += rows
                 sizes[path] = start
-        # of files that were brought together, the one they were brought into
+        # After a compaction, use the compacted file.
         return {
             version: sorted(places, key=lambda place: (-sizes[place.path], place.path))
             for version, places in found.items()
@@ -141,24 +141,24 @@ def write_shared(
     *,
     kept: bool,
 ) -> Path:
-    """Write a parsed file that several delivered files share, and return its path.
+    """Write a parsed file shared by several delivered files; returns its path.
 
     Parameters
     ----------
     rows
-        Of all of them, one after the other.
+        Rows of all files, one file after the other.
     files
-        Each version, and how many of the rows are its.
+        Each version and its number of rows.
     """
     index = json.dumps([(version.name, version.sha256, length) for version, length in files])
     begins = f"{_SHARED}{hashlib.sha256(index.encode()).hexdigest()[:16]}.{types_digest(types)}"
     path = parsed_files_folder(home, day) / f"{begins}{_KEPT if kept else '.parquet'}"
-    pieces = [rows.clear(), *rows.iter_slices(_ROWS_TOGETHER)]
+    chunks = [rows.clear(), *rows.iter_slices(_ROWS_TOGETHER)]
     metadata = {"files": index, "delivery_day": day.isoformat(), EVENT_TYPES: event_types_text(types)}
-    write_file(path, lambda scratch: write_pieces(scratch, pieces, metadata))
+    write_file(path, lambda scratch: write_row_groups(scratch, chunks, metadata))
     return path
 
 
 def is_shared(path: Path) -> bool:
-    """Whether a parsed file is one that several delivered files share."""
+    """Whether a parsed file is shared by several delivered files."""
     return path.name.startswith(_SHARED)

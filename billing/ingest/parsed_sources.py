@@ -1,4 +1,4 @@
-"""Parsed files as they are read: each once, whether it holds one delivered file or what many small ones share."""
+"""Parsed files to read, each once, whether it holds one delivered file or is shared by many small ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from billing.ingest.day_tables import ParsedVersion
 
 @dataclass(frozen=True)
 class Source:
-    """A parsed file, and the delivered files whose rows in it count now."""
+    """A parsed file, and the delivered files whose current rows it holds."""
 
     path: Path
     files: Sequence[ParsedVersion]
 
     def files_at(self, places: pl.Series) -> pl.Series:
-        """file: the name of the delivered file whose row stands at each place; null where the row counts no more."""
+        """file: name of the delivered file for the row at each position; null for stale rows."""
         if self.files[0].place.rows is None:
             return pl.Series("file", [self.files[0].name], dtype=pl.String).new_from_index(0, len(places))
         parts = self._parts
@@ -29,7 +29,7 @@ class Source:
         ).to_series()
 
     def holds(self, rows: int) -> pl.Series | None:
-        """Of each of so many rows whether it counts now; None where all do."""
+        """For each of `rows` rows, whether it is current; None when all are."""
         if self.files[0].place.rows is None or self._parts["length"].sum() == rows:
             return None
         return self.files_at(pl.int_range(rows, dtype=pl.Int64, eager=True)).is_not_null()
@@ -44,7 +44,7 @@ class Source:
 
 
 def sources_of(files: Sequence[ParsedVersion]) -> list[Source]:
-    """The parsed files that hold the rows of some delivered files, in the order in which they are met."""
+    """Parsed files that hold the rows of some delivered files, in order of first use."""
     found: dict[Path, list[ParsedVersion]] = {}
     for file in files:
         found.setdefault(file.parsed, []).append(file)

@@ -1,4 +1,4 @@
-"""What each event type needs in the columns of a file, and the words for what is wrong with a row (rule 27)."""
+"""Required columns and values per event type, and the fault descriptions of rejected rows (rule 27)."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ IMPOSSIBLE_VALUE: Final = RejectReason.IMPOSSIBLE_VALUE.value
 UNREADABLE_FILE: Final = RejectReason.UNREADABLE_FILE.value
 
 PLAIN_DECIMAL: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]+)?$"
-"""At most 18 digits before the point, zeros aside; decimals beyond the ninth are rounded when the value is read."""
+"""At most 18 integer digits, leading zeros aside; digits after the ninth decimal are rounded when the value is read."""
 BELOW_ZERO: Final = r"^-.*[1-9]"
 TOO_LARGE: Final = r"^-?0*9{18}\.9{9}[5-9]"
-"""What rounding would make a number of 19 digits."""
+"""A number that rounding would give 19 integer digits."""
 CONTROL: Final = r"\p{Cc}"
 IDENTIFIERS: Final = ("id", "source", "type", "subject")
 
@@ -41,14 +41,14 @@ _MEANS: Final = {
 
 @dataclass(frozen=True)
 class Demand:
-    """What an event of a type must hold.
+    """A required member of an event type.
 
     Attributes
     ----------
     path
         As the catalogue writes it: `data.bytes`.
     column
-        Where it stands in the parsed file; None where a flat file has no column for it.
+        Its column in the parsed file; None when a flat file has no column for it.
     """
 
     event: str
@@ -58,15 +58,15 @@ class Demand:
 
     @property
     def field(self) -> str:
-        """The name by which a person finds it in the file."""
+        """The name by which users find it in the file."""
         return FLAT_VALUE if self.column == FLAT_VALUE else self.path
 
 
 def demands_of(types: EventTypes, *, flat: bool, columns: Collection[str]) -> list[Demand]:
-    """What every event type needs, and where it stands.
+    """Required members of every event type, and their columns.
 
-    A flat file's one column `value` stands for the path of a type that measures no other; of a type with several it
-    could be either, so those need columns of their own, named by their paths.
+    A flat file's one column `value` holds the path of a type that measures no other. For a type with several values it
+    would be ambiguous: these need columns of their own, named by their paths.
     """
     found = []
     for event, members in types.items():
@@ -80,30 +80,30 @@ def demands_of(types: EventTypes, *, flat: bool, columns: Collection[str]) -> li
 
 
 def of_type(events: Sequence[str]) -> pl.Expr:
-    """Whether a row is of one of these types."""
+    """Whether a row has one of these types."""
     if len(events) == 1:
         return pl.col("type") == events[0]
     return pl.col("type").is_in(list(events))
 
 
 def shown(text: pl.Expr) -> pl.Expr:
-    """What was found, as it can be shown: in quotes, cut, without control characters."""
+    """A found value for display: quoted, truncated, without control characters."""
     return pl.format("'{}'", text.str.slice(0, _LONGEST_FOUND).str.replace_all(CONTROL, "\N{REPLACEMENT CHARACTER}"))
 
 
 def fault_words(columns: Collection[str], demands: Sequence[Demand], spoilt: Sequence[str]) -> pl.Expr:
-    """Which field is at fault, what was found there and what was expected; null where there is no reason.
+    """Fault description of a row: field, found value and expected value; null without a reason.
 
     Parameters
     ----------
     columns
-        Those of the rows: `parsed_rows.FIELDS` as far as the reader gives them, the value columns and reason.
+        Columns of the rows: `parsed_rows.FIELDS` as far as the reader yields them, the value columns and reason.
     spoilt
         Identifiers that may hold control characters.
     """
     reason = pl.col("reason")
-    told = pl.col("detail") if "detail" in columns else pl.lit(None, pl.String)
-    no_record = pl.coalesce(told, pl.lit("row: found no record, expected one"))
+    detail = pl.col("detail") if "detail" in columns else pl.lit(None, pl.String)
+    no_record = pl.coalesce(detail, pl.lit("row: found no record, expected one"))
     cut = pl.lit("row: found a last line without a line end, expected one: the file may be cut off")
     found = pl.col("time_found") if "time_found" in columns else pl.lit("another", pl.String)
     zone = pl.format("time: found {}, expected an offset after it, such as Z or +01:00", shown(found))

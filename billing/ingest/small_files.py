@@ -1,7 +1,7 @@
-"""Parsing many small delivered files together: a file alone takes a hundred times as long as its few rows.
+"""Batch parsing of small delivered files: one file alone costs a hundred times its few rows.
 
-Only what cannot depend on the file it stands in is read together: whole lines of JSON, and of CSV without quotation
-marks under the same header. Everything else is parsed file by file, with the same result.
+Only lines that are independent of their file are parsed together: whole lines of JSON, and of CSV without quotation
+marks under the same header. All other files are parsed one by one, with the same result.
 """
 
 import hashlib
@@ -13,9 +13,9 @@ from typing import Final
 import polars as pl
 
 from billing.ingest.formats.compression import Content, TooLargeError, UnreadableFileError
-from billing.ingest.formats.csv_events import csv_pieces
+from billing.ingest.formats.csv_events import csv_chunks
 from billing.ingest.formats.file_kind import BYTE_ORDER_MARK, is_flat_header
-from billing.ingest.formats.json_events import json_pieces
+from billing.ingest.formats.json_events import json_chunks
 from billing.ingest.formats.json_records import holds_records
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.metric_members import EventTypes
@@ -32,7 +32,7 @@ from billing.model.errors import InterruptedRunError
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 
 SMALL: Final = 64 * 1024
-"""Delivered files of at most so many bytes are parsed together."""
+"""Largest size in bytes of a file that is parsed in a batch."""
 
 _UNPACKED_TOGETHER: Final = 4 * 1024 * 1024
 
@@ -41,21 +41,21 @@ Job = tuple[FileVersion, DeliveredFile]
 
 @dataclass(frozen=True)
 class ParsedTogether:
-    """Rows of some delivered files, one file after the other, and how many each has; all have the same columns."""
+    """Rows of several delivered files, one file after the other, with the row count of each; one schema."""
 
     rows: pl.DataFrame
     files: Sequence[tuple[FileVersion, int]]
 
 
 def parse_together(jobs: Sequence[Job], types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[ParsedTogether]:
-    """Parse small delivered files, each as `parse_delivered` does; a file that cannot be read is one reject.
+    """Parse small delivered files, each with the result of `parse_delivered`; an unreadable file is one reject.
 
-    One that goes beyond the limits is left out.
+    A file beyond the limits is left out.
 
     Raises
     ------
     InterruptedRunError
-        When a file has other bytes than its version.
+        When the bytes of a file differ from its version.
     """
     alone: list[Job] = []
     waiting: dict[bytes, list[_Lines]] = {}
@@ -85,7 +85,7 @@ def parse_together(jobs: Sequence[Job], types: EventTypes, limits: Limits = DEFA
 
 @dataclass(frozen=True)
 class _Lines:
-    """A file of whole lines: `header` is that of a CSV file and empty for JSON, `body` lacks the last line end."""
+    """A file of whole lines: `header` is the CSV header, empty for JSON; `body` lacks the last line end."""
 
     job: Job
     header: bytes
@@ -93,12 +93,12 @@ class _Lines:
 
     @property
     def count(self) -> int:
-        """How many lines there are besides the header."""
+        """Number of lines besides the header."""
         return self.body.count(b"\n") + 1
 
 
 def _whole_lines(job: Job, limits: Limits) -> _Lines | None:
-    """The lines of a file, each a JSON object or an unquoted CSV record; None where the file is not so plain."""
+    """The lines of a file, each a JSON object or an unquoted CSV record; None for any other file."""
     version, file = job
     if file.fault:
         return None
@@ -122,7 +122,7 @@ def _whole_lines(job: Job, limits: Limits) -> _Lines | None:
         is_plain = body.endswith(b"}") and body.count(b"\n") == body.count(b'}\n{"')
         return _Lines(job, b"", body) if is_plain else None
     header, _, body = body.partition(b"\n")
-    # without a line end the last record may be cut off; a quotation mark may hold a line end
+    # Reject a last line without a line end (maybe truncated) and quotation marks (maybe a line end inside).
     is_whole = len(body) > 0 and text.endswith(b"\n") and not body.startswith(b"\n") and b"\n\n" not in text
     is_plain = is_whole and b'"' not in text and BYTE_ORDER_MARK not in text and header[:1].isalpha()
     return _Lines(job, header, body) if is_plain and is_flat_header(header) else None
@@ -131,10 +131,10 @@ def _whole_lines(job: Job, limits: Limits) -> _Lines | None:
 def _parsed_lines(
     files: Sequence[_Lines], types: EventTypes, limits: Limits, alone: list[Job]
 ) -> Iterator[ParsedTogether]:
-    """The files of which every line is what it looks like; the others are added to `alone`."""
+    """Parse files with one record per line; files that turn out otherwise are added to `alone`."""
     rows = _rows_of_lines(files, types, limits)
     if rows is None:
-        # one of them spoils it
+        # One file of the batch breaks it: find it by bisection.
         if len(files) == 1:
             alone.append(files[0].job)
             return
@@ -149,25 +149,25 @@ def _parsed_lines(
     alone += [each.job for place, each in enumerate(files) if place in left]
     kept = [(each.job[0], each.count) for place, each in enumerate(files) if place not in left]
     if kept:
-        # rows are numbered in their own file
+        # Number the rows per file.
         numbered = rows.with_columns(row=pl.col("row") - (ends - lengths).gather(places))
         yield ParsedTogether(numbered.filter(~places.is_in(sorted(left))), kept)
 
 
 def _rows_of_lines(files: Sequence[_Lines], types: EventTypes, limits: Limits) -> pl.DataFrame | None:
-    """A row for each line of several files with one header; None where it is not plain which row is whose."""
+    """One row per line of several files with one header; None when rows cannot be mapped to files."""
     header, count = files[0].header, sum(each.count for each in files)
     text = b"\n".join([*([header] if header else []), *(each.body for each in files), b""])
     nothing = no_rows(types, flat=bool(header))
-    read = csv_pieces if header else json_pieces
+    read = csv_chunks if header else json_chunks
     try:
         with concerning_one_file():
             content = Content(io.BytesIO(text), len(text), limits)
             if not header and holds_records(content, limits.longest_record):
                 return None
-            pieces = [set_aside(piece, types, flat=bool(header)) for piece in read(content, types, limits)]
+            chunks = [set_aside(chunk, types, flat=bool(header)) for chunk in read(content, types, limits)]
     except UnreadableFileError:
         return None
-    rows = pl.concat([nothing, *pieces], how="diagonal")
+    rows = pl.concat([nothing, *chunks], how="diagonal")
     numbers = pl.int_range(1, count + 1, dtype=pl.Int64, eager=True)
     return rows if len(rows) == count and (rows["row"] == numbers).all() else None

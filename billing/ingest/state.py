@@ -1,7 +1,7 @@
-"""What the lake holds of usage, and from what it was made.
+"""Ingest state: what the lake holds of usage, and the inputs it was made from.
 
-The state is written last, so whatever it says has happened. It says nothing that cannot be found out again: when it
-is missing, unreadable or of another version, everything is derived anew from landing and the parsed files.
+Written last, so everything it records has happened. It is a cache: when it is missing, unreadable or of another
+version, everything is recomputed from landing and the parsed files.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from billing.store.files import write_bytes, write_file
 from billing.store.home import Home
 
 INGEST_VERSION: Final = 3
-"""Raised whenever the same parsed files would give other tables: every day is then derived anew."""
+"""Raise it when the same parsed files would give other tables: every day is then recomputed."""
 
 _SETTLED_NANOSECONDS: Final = 2_000_000_000
 
 
 @dataclass(frozen=True)
 class FileState:
-    """A delivered file as it was last ingested; `kept` when its rows came from an earlier parsed file."""
+    """A delivered file as last ingested; `kept` when its rows came from an earlier parsed file."""
 
     sha256: str
     bytes: int
@@ -44,7 +44,7 @@ class FileState:
 
 @dataclass(frozen=True)
 class DayState:
-    """The delivered files of a day, and size and hash of every lake file made from them (path relative to lake/)."""
+    """Delivered files of a day, and size and hash of every lake file made from them (path relative to lake/)."""
 
     files: Mapping[str, FileState]
     outputs: Mapping[str, tuple[int, str]]
@@ -52,14 +52,14 @@ class DayState:
 
 @dataclass(frozen=True)
 class State:
-    """Everything known from the last complete ingest.
+    """State of the last complete ingest.
 
     Attributes
     ----------
     pending
-        Days whose lake files may be half rewritten: they are derived anew whatever else the state says.
+        Days whose lake files may be partly rewritten: recompute them in any case.
     stamps
-        By "day/name": what the file system said of a delivered file when it was hashed.
+        By "day/name": the file system metadata of a delivered file when it was hashed.
     """
 
     configuration: str
@@ -70,22 +70,22 @@ class State:
 
 
 def state_path(home: Home) -> Path:
-    """Where the state stands."""
+    """Path of the state file."""
     return home.lake / "ingest_state.json"
 
 
 def read_state(home: Home) -> State | None:
-    """The state, or None when there is none to rely on."""
+    """The state, or None when there is no usable one."""
     try:
         found = state_path(home).stat()
-    except OSError:
+    except FileNotFoundError:
         return None
     return _read_state(state_path(home), found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(maxsize=4)
 def _read_state(path: Path, *_: int) -> State | None:
-    """The state in a file as it stands: a run asks for it dozens of times, and it is only ever replaced."""
+    """Parse the state file, cached by its stamp: a run reads it dozens of times, and it is only ever replaced."""
     try:
         content = json.loads(path.read_bytes())
         if content["version"] != INGEST_VERSION:
@@ -103,12 +103,12 @@ def _read_state(path: Path, *_: int) -> State | None:
             },
             stamps={name: tuple(stamp) for name, stamp in content["stamps"].items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
 def write_state(home: Home, state: State) -> None:
-    """Put the state in place of the last one."""
+    """Replace the state file atomically."""
     content = {
         "version": INGEST_VERSION,
         "configuration": state.configuration,
@@ -127,12 +127,12 @@ def write_state(home: Home, state: State) -> None:
 
 
 def with_pending(state: State, days: frozenset[date]) -> State:
-    """The state while the lake files of `days` are being rewritten."""
+    """The state with `days` marked as pending, while their lake files are rewritten."""
     return replace(state, pending=tuple(sorted(days | set(state.pending))))
 
 
 def configuration_digest(rules: Rules) -> str:
-    """A hash of all that rows are judged by and events are made with, the accounts aside."""
+    """Fingerprint of the configuration that rows are validated with and events are made with, without the accounts."""
     metrics = [
         [metric.name, metric.event, metric.kind, metric.measure, metric.value, metric.carries, str(metric.unit_size)]
         for metric in rules.metrics
@@ -143,12 +143,12 @@ def configuration_digest(rules: Rules) -> str:
 
 
 def accounts_digest(accounts: pl.Series) -> str:
-    """A hash of the account ids that rows are judged by."""
+    """Fingerprint of the account ids that rows are validated with."""
     return hashlib.sha256("\n".join(accounts.to_list()).encode()).hexdigest()
 
 
 def write_accounts(home: Home, accounts: pl.Series) -> str:
-    """Keep the account ids that rows are judged by; returns their hash, which names the file."""
+    """Store the account ids that rows are validated with; returns their hash, which names the file."""
     digest = accounts_digest(accounts)
     path = _accounts_path(home, digest)
     if not path.exists():
@@ -157,7 +157,7 @@ def write_accounts(home: Home, accounts: pl.Series) -> str:
 
 
 def read_accounts(home: Home, digest: str) -> pl.Series | None:
-    """The account ids kept under a hash, or None when they are gone."""
+    """The account ids stored under a hash, or None when they are missing."""
     path = _accounts_path(home, digest)
     return pl.read_parquet(path)["account_id"] if path.exists() else None
 
@@ -170,26 +170,26 @@ def remove_other_accounts(home: Home, digest: str) -> None:
 
 
 def delivery_label(day: date, name: str) -> str:
-    """A delivered file by its day and name, as it is told to people and as its stamp is kept."""
+    """Label of a delivered file, day/name: used in messages and as the key of its stamp."""
     return f"{day.isoformat()}/{name}"
 
 
 def stamp(file: DeliveredFile) -> tuple[int, ...]:
-    """What the file system says of a delivered file: it changes whenever the bytes do.
+    """File system metadata of a delivered file; changes whenever the bytes do.
 
     Raises
     ------
     OSError
-        When the file is not there.
+        When the file does not exist.
     """
     found = file.path.stat()
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
 
 
 def settled_before(home: Home) -> int:
-    """Stamps with a change time before this instant, by the file system's own clock, can be relied on.
+    """Change time before which stamps are reliable, by the clock of the file system.
 
-    A file that was changed in the moment in which it was hashed might keep its stamp.
+    A file that changes in the moment it is hashed might keep its stamp.
     """
     try:
         return state_path(home).stat().st_mtime_ns - _SETTLED_NANOSECONDS

@@ -1,4 +1,4 @@
-"""What lies in landing/usage and of which nothing is billed: each is named by every run (rule 22)."""
+"""Files in landing/usage that contribute nothing to billing; every run lists them (rule 22)."""
 
 from typing import Final
 
@@ -14,10 +14,10 @@ STRAY: Final = f"found in place of a delivery day, expected {EXPECTED_DAYS}"
 
 
 def unusable_deliveries(home: Home, landing: Landing) -> list[str]:
-    """What is no delivery, cannot be read, or holds rows of which none counts, in words with the reason.
+    """Messages for stray paths, unreadable files, and files of which every row is rejected.
 
-    By rule 22 a file whose rows are all rejected is told like one that cannot be read. An empty file, one whose rows
-    are duplicates, and one that has vanished since are not.
+    By rule 22 a file whose rows are all rejected is reported like an unreadable one. An empty file, a file of
+    duplicates only, and a file that has vanished since are not.
     """
     state = read_state(home)
     delivered = {(file.day, file.name) for file in landing.files}
@@ -42,7 +42,7 @@ def _all_rejected(file: FileState) -> bool:
 
 
 def _reasons(rejects: pl.DataFrame) -> dict[str, str]:
-    """By file: how many rows were set aside for which reason, in words, the most frequent first."""
+    """By file: the number of rejected rows per reason, in words, the most frequent first."""
     words = (
         rejects.group_by("file", "reason")
         .agg(rows=pl.len())

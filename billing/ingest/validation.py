@@ -1,4 +1,4 @@
-"""Which parsed rows can count, given the accounts, the catalogue and the day of delivery (rules 22 and 27)."""
+"""Validation of parsed rows against accounts, catalogue and delivery day (rules 22 and 27)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _LONGEST_LIST: Final = 200
 
 @dataclass(frozen=True)
 class Rules:
-    """What rows are judged by.
+    """The configuration that rows are validated with.
 
     Attributes
     ----------
@@ -35,9 +35,9 @@ class Rules:
     time_zone
         The billing time zone: an event's date is its date there.
     lateness_days
-        How many days an event may be older than its delivery.
+        Largest age of an event in days at its delivery.
     limits
-        How much one file may make of itself.
+        Limits on one file.
     """
 
     metrics: tuple[Metric, ...]
@@ -55,22 +55,22 @@ class Rules:
         lateness_days: int,
         limits: Limits = DEFAULT_LIMITS,
     ) -> "Rules":
-        """Rules with metrics and accounts in order."""
+        """Rules from metrics and accounts, sorted."""
         ids = accounts.cast(pl.String).drop_nulls().unique().sort().rename("account_id")
         return cls(tuple(sorted(metrics, key=lambda metric: metric.name)), ids, time_zone, lateness_days, limits)
 
     @cached_property
     def types(self) -> EventTypes:
-        """The event types of the catalogue and what they must carry."""
+        """The event types of the catalogue with their required members."""
         return event_types(self.metrics)
 
     def reason(self, day: date, rows: int) -> pl.Expr:
-        """Why parsed rows (PARSED) delivered on `day` cannot count, or null; the first reason of rule 27.
+        """The first reason of rule 27 why a parsed row (PARSED) delivered on `day` is invalid, or null.
 
         Parameters
         ----------
         rows
-            How many rows are judged: only how long it takes depends on it.
+            Number of rows to validate: affects only the speed.
         """
         reason = pl.lit(None, pl.String)
         for fault, holds in reversed(self._faults(day, rows).items()):
@@ -78,7 +78,7 @@ class Rules:
         return pl.when(pl.col("reason").is_not_null()).then("reason").otherwise(reason)
 
     def is_valid(self, day: date, rows: int) -> pl.Expr:
-        """Whether `reason` would be null: found sooner than the reason."""
+        """Whether `reason` would be null: faster than computing the reason."""
         return self.is_valid_if_known(day) & ~self.is_of_unknown_account(rows).fill_null(value=False)
 
     def is_valid_if_known(self, day: date) -> pl.Expr:
@@ -87,9 +87,9 @@ class Rules:
         return pl.col("reason").is_null() & ~pl.any_horizontal(*faults.values()).fill_null(value=False)
 
     def is_of_unknown_account(self, rows: int) -> pl.Expr:
-        """Whether the subject of each of so many rows is no known account."""
+        """Whether the subject of each of `rows` rows is no known account."""
         if rows > len(self.accounts):
-            # a set, built for these rows, is searched sooner than a dictionary that is built once
+            # For more rows than accounts, build a set per batch: faster than the cached dictionary.
             return ~pl.col("subject").is_in(self.accounts.implode())
         return self._in_no_dictionary
 
@@ -98,7 +98,7 @@ class Rules:
         return pl.col("subject").cast(pl.Enum(self.accounts), strict=False).is_null()
 
     def _faults(self, day: date, rows: int) -> dict[str, pl.Expr]:
-        """What is wrong with a row that is well formed, by reason, in the order of rule 27."""
+        """Faults of a well-formed row, by reason, in the order of rule 27."""
         return {UNKNOWN_ACCOUNT: self.is_of_unknown_account(rows), **self._faults_but_the_account(day)}
 
     def _faults_but_the_account(self, day: date) -> dict[str, pl.Expr]:
@@ -111,7 +111,7 @@ class Rules:
         }
 
     def words(self, day: date) -> pl.Expr:
-        """What is wrong with rows delivered on `day` whose `reason` this module gives; null of others."""
+        """Fault description of rows delivered on `day` whose `reason` this module assigns; null for others."""
         known = ", ".join(self.types)
         types = known if len(known) <= _LONGEST_LIST else f"{len(self.types)} of the catalogue"
         time = pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%S%.fZ")
@@ -129,7 +129,7 @@ class Rules:
         return told
 
     def midnight(self, day: date) -> pl.Expr:
-        """The first instant of a day of the billing time zone."""
+        """The first instant of a day in the billing time zone."""
         return _midnight(self.time_zone, day)
 
 

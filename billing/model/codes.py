@@ -1,7 +1,7 @@
 """Codes of the tables: kinds, outcomes, reasons and statuses. A misspelt code is a type error.
 
-The members are texts: they compare with, and are written as, the values of the columns. Polars makes an Enum column
-of a list of members, so name the type there: `pl.Series([member], dtype=pl.String)`.
+The members are strings: they equal the values of the columns. Polars infers an Enum column from a list of members, so
+give the type there: `pl.Series([member], dtype=pl.String)`.
 """
 
 from enum import StrEnum
@@ -38,9 +38,9 @@ class LineKind(StrEnum):
 
 FEES: Final = (LineKind.PACKAGE_FEE, LineKind.HOLD_FEE)
 SCHEDULED: Final = (*FEES, LineKind.OVERAGE)
-"""What falls due on a billing date: `kind` of DUES."""
+"""Lines due on a billing date: `kind` of DUES."""
 SETTLEMENTS: Final = (LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT, LineKind.REFUND)
-"""Lines that settle what an earlier document billed or left out."""
+"""Lines that settle an earlier document."""
 
 
 class TaxReason(StrEnum):
@@ -52,7 +52,7 @@ class TaxReason(StrEnum):
 
 
 class Term(StrEnum):
-    """`term` of CYCLES and of requests: how often the package fee falls due (rule 18)."""
+    """`term` of CYCLES and of requests: how often the package fee is due (rule 18)."""
 
     MONTHLY = "monthly"
     YEARLY = "yearly"
@@ -84,11 +84,11 @@ class DecisionKind(StrEnum):
 
 
 REQUEST_KINDS: Final = tuple(kind for kind in DecisionKind if kind is not DecisionKind.AUTO_UPGRADE)
-"""What a customer can ask for."""
+"""Kinds of requests."""
 REQUESTED_CHANGES: Final = (DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)
 UPGRADES: Final = (DecisionKind.AUTO_UPGRADE, DecisionKind.UPGRADE)
 PACKAGE_CHANGES: Final = (DecisionKind.AUTO_UPGRADE, *REQUESTED_CHANGES)
-"""Decisions of a billing date: what changes the package there."""
+"""Kinds of decisions that change the package at a billing date."""
 
 
 class Outcome(StrEnum):
@@ -101,14 +101,14 @@ class Outcome(StrEnum):
 
 
 class DecisionReason(StrEnum):
-    """`reason` of DECISIONS; `billing.rules.decisions` puts each in words (rule 17)."""
+    """`reason` of DECISIONS; `billing.rules.decisions` has the explanation of each (rule 17)."""
 
     PENDING = "pending"
-    # package changes that are made
+    # Approved package changes.
     USAGE_OVER_ALLOWANCE = "usage_over_allowance"
     REQUESTED = "requested"
     USAGE_FITS = "usage_fits"
-    # package changes that are not
+    # Package changes that are refused or superseded.
     NO_LARGER_PACKAGE = "no_larger_package"
     SATISFIED_BY_HIGHER = "satisfied_by_higher"
     SUPERSEDED_BY_LATER_REQUEST = "superseded_by_later_request"
@@ -123,12 +123,12 @@ class DecisionReason(StrEnum):
     VOIDED_BY_CANCELLATION = "voided_by_cancellation"
     VOIDED_BY_HOLD = "voided_by_hold"
     VOIDED_BY_REFUND = "voided_by_refund"
-    # requests that are taken back
+    # Withdrawn requests.
     TAKEN_BACK = "taken_back"
     WITHDRAWN = "withdrawn"
     UNKNOWN_REQUEST = "unknown_request"
     ALREADY_WITHDRAWN = "already_withdrawn"
-    # subscriptions
+    # Subscriptions.
     SUBSCRIBED = "subscribed"
     ALREADY_SUBSCRIBED = "already_subscribed"
     BEFORE_BILLING_START = "before_billing_start"
@@ -136,7 +136,7 @@ class DecisionReason(StrEnum):
     NO_LIVE_SUBSCRIPTION = "no_live_subscription"
     NO_SUBSCRIPTION = "no_subscription"
     WRONG_CHANNEL = "wrong_channel"
-    # cancellations and holds
+    # Cancellations and holds.
     IN_TIME = "in_time"
     LATE_NOTICE = "late_notice"
     CANCELLED_IN_TRIAL = "cancelled_in_trial"
@@ -146,7 +146,7 @@ class DecisionReason(StrEnum):
     NOT_HELD = "not_held"
     HOLD_UNDONE = "hold_undone"
     NEW_SUBSCRIPTION = "new_subscription"
-    # refunds
+    # Refunds.
     WITHIN_REFUND_WINDOW = "within_refund_window"
     ALREADY_REFUNDED = "already_refunded"
     YEARLY_TERM = "yearly_term"
@@ -154,7 +154,7 @@ class DecisionReason(StrEnum):
     NO_REFUND_WINDOW = "no_refund_window"
     NOT_FIRST_CYCLE = "not_first_cycle"
     REFUND_WINDOW_OVER = "refund_window_over"
-    # cards and owners
+    # Cards and owners.
     CARD_CHANGED = "card_changed"
     CARD_BRAND_NOT_ACCEPTED = "card_brand_not_accepted"
     CARD_DIGITS_MISSING = "card_digits_missing"
@@ -202,7 +202,7 @@ class ParkedReason(StrEnum):
     REQUEST_MISSING = "request_missing"
     CONTRADICTION = "contradiction"
     QUANTITY_OUT_OF_RANGE = "quantity_out_of_range"
-    # of the first subscription, as it is refused
+    # Refusals of the first subscription.
     UNKNOWN_PACKAGE = DecisionReason.UNKNOWN_PACKAGE.value
     PACKAGE_NOT_SOLD_YET = DecisionReason.PACKAGE_NOT_SOLD_YET.value
     BEFORE_BILLING_START = DecisionReason.BEFORE_BILLING_START.value
@@ -250,9 +250,9 @@ class PaymentStatus(StrEnum):
 
 
 ATTEMPTS: Final = (PaymentStatus.SUCCEEDED, PaymentStatus.FAILED)
-"""What an attempt to pay ends with."""
+"""Outcomes of an attempt to pay."""
 RETURNED: Final = (PaymentStatus.REFUNDED, PaymentStatus.DISPUTED)
-"""A payment that came back."""
+"""Statuses of returned payments."""
 
 
 class BalanceStatus(StrEnum):

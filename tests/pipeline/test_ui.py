@@ -92,8 +92,8 @@ def test_a_port_that_is_taken_is_refused_before_anything_is_announced_or_started
 @pytest.mark.parametrize(
     ("webserver", "daemon", "status", "said"),
     [
-        (STAYS, ENDS, 1, "webserver or daemon ended by itself: what it said stands above"),
-        (ENDS, STAYS, 1, "webserver or daemon ended by itself: what it said stands above"),
+        (STAYS, ENDS, 1, "webserver or daemon ended unexpectedly: see its output above"),
+        (ENDS, STAYS, 1, "webserver or daemon ended unexpectedly: see its output above"),
         (STAYS, STOPS_US, 0, "stopping"),
         (STAYS, HANGS_UP, 0, "stopping"),
     ],

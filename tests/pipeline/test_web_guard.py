@@ -210,7 +210,7 @@ def test_who_has_a_password_may_enter_and_nobody_else(tmp_path: Path) -> None:
 
 def test_a_password_that_was_right_once_costs_nothing_again(monkeypatch: pytest.MonkeyPatch) -> None:
     login = Login(read_users(new_user("anna", "correct horse")))
-    assert login._checked(basic("anna", "correct horse")["authorization"]) == "anna"
+    assert login._verify(basic("anna", "correct horse")["authorization"]) == "anna"
     login._verified.clear()
     checked: list[str] = []
 
@@ -218,7 +218,7 @@ def test_a_password_that_was_right_once_costs_nothing_again(monkeypatch: pytest.
         checked.append(header)
         return "anna"
 
-    monkeypatch.setattr(login, "_checked", check)
+    monkeypatch.setattr(login, "_verify", check)
 
     class Connection:
         headers = basic("anna", "correct horse")
@@ -241,8 +241,8 @@ def test_only_the_same_password_is_right(one: str, other: str) -> None:
     with mock.patch("pipeline.web_users._COST", 2):
         user = new_user("anna", one)
     login = Login(read_users(user))
-    assert login._checked(basic("anna", one)["authorization"]) == "anna"
-    assert (login._checked(basic("anna", other)["authorization"]) == "anna") == (one == other)
+    assert login._verify(basic("anna", one)["authorization"]) == "anna"
+    assert (login._verify(basic("anna", other)["authorization"]) == "anna") == (one == other)
 
 
 def test_pages_of_the_home_are_served_and_nothing_else_of_it(tmp_path: Path) -> None:

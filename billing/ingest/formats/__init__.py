@@ -1,1 +1,1 @@
-"""The formats of usage files, one module each."""
+"""Readers of usage files, one module per format."""

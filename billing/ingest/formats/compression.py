@@ -1,4 +1,4 @@
-"""Unpacking a delivered file in bounded steps; the compression is told by the first bytes, not by the name."""
+"""Streaming decompression of a delivered file; detects the compression by magic bytes, not by name."""
 
 import bz2
 import gzip
@@ -17,20 +17,20 @@ from billing.model.file_limits import EXEMPT_FROM_RATIO, Limits
 DAMAGED: Final[tuple[type[Exception], ...]] = (
     EOFError,
     gzip.BadGzipFile,
-    cast(type[Exception], isal_zlib.error),  # its stub has an instance there
+    cast(type[Exception], isal_zlib.error),  # The stub declares an instance.
     lzma.LZMAError,
 )
 _DEEPEST: Final = 2
-"""Layers of compression: gzip within gzip is seen, a file made of layers is not unpacked."""
+"""Most layers of compression: unpack gzip within gzip, but no file of nested layers."""
 _STEP: Final = 1024 * 1024
 
 
 class UnreadableFileError(Exception):
-    """A delivered file cannot be read as a whole: it becomes one reject that names it (rule 27)."""
+    """A delivered file that cannot be read as a whole: it becomes one reject that names it (rule 27)."""
 
 
 class TooLargeError(UnreadableFileError):
-    """A delivered file goes beyond a setting of `Limits`: it is read again when the setting changes."""
+    """A delivered file beyond a setting of `Limits`: it is read again when the setting changes."""
 
 
 def _gzip(raw: BinaryIO) -> BinaryIO:
@@ -46,13 +46,13 @@ def _xz(raw: BinaryIO) -> BinaryIO:
 
 
 def _arrow(codec: str) -> Callable[[BinaryIO], BinaryIO]:
-    # unlike zstandard's own reader it works in bounded steps and tells a file that is cut off
+    # Unlike zstandard's reader, it works in bounded steps and detects a truncated file.
     return lambda raw: cast(BinaryIO, pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), codec))
 
 
 _OPENERS: Final[tuple[tuple[re.Pattern[bytes], Callable[[BinaryIO], BinaryIO]], ...]] = (
     (re.compile(rb"\x1f\x8b\x08"), _gzip),
-    # the second form is a frame to be skipped, which parallel compressors begin with
+    # The second pattern is a skippable frame: parallel compressors start with one.
     (re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18"), _arrow("zstd")),
     (re.compile(rb"\x04\x22\x4d\x18"), _arrow("lz4")),
     (re.compile(rb"BZh[1-9](?:1AY&SY|\x17\x72\x45\x38\x50\x90)"), _bzip2),
@@ -62,12 +62,12 @@ _MAGIC: Final = 10
 
 
 class Content(io.RawIOBase):
-    """What a delivered file holds, unpacked, read once from its start; what comes next can be seen before it is read.
+    """The decompressed content of a delivered file: a forward-only stream with `peek`.
 
     Attributes
     ----------
     raw
-        The file as delivered where it is not compressed, else None.
+        The file as delivered when it is not compressed, else None.
     """
 
     def __init__(self, raw: BinaryIO, size: int, limits: Limits) -> None:
@@ -86,15 +86,15 @@ class Content(io.RawIOBase):
                 raw.seek(0)
                 self._file = opener(raw)
             else:
-                self._file = opener(cast(BinaryIO, Pieces(chain([bytes(self._ahead)], pieces_of(self._file)))))
+                self._file = opener(cast(BinaryIO, ChunkStream(chain([bytes(self._ahead)], chunks_of(self._file)))))
             self.raw, self._ahead, self._unpacked = None, memoryview(b""), 0
 
     def readable(self) -> bool:
-        """Whether it can be read."""
+        """Whether the stream is readable."""
         return True
 
     def peek(self, size: int) -> bytes:
-        """The next bytes, `size` of them unless the file ends before; they are still to be read."""
+        """The next `size` bytes, fewer at the end of the file, without consuming them."""
         missing = size - len(self._ahead)
         if missing > 0:
             buffer = bytearray(missing)
@@ -106,7 +106,7 @@ class Content(io.RawIOBase):
         return bytes(self._ahead[:size])
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there is something; 0 at the end of the file.
+        """Read into a buffer; returns the number of bytes, 0 at the end of the file.
 
         Raises
         ------
@@ -121,8 +121,8 @@ class Content(io.RawIOBase):
         return self._fill(buffer)
 
     def whole(self) -> bytes:
-        """All that is left."""
-        return b"".join(pieces_of(cast(BinaryIO, self)))
+        """Read the rest of the file."""
+        return b"".join(chunks_of(cast(BinaryIO, self)))
 
     def _fill(self, buffer: Any) -> int:
         count = int(self._file.readinto(buffer))  # type: ignore[attr-defined]
@@ -132,7 +132,7 @@ class Content(io.RawIOBase):
         return count
 
     def require_ratio(self, unpacked: int) -> None:
-        """Hold so many unpacked bytes against the size of the file.
+        """Check the number of unpacked bytes against the size of the file.
 
         Raises
         ------
@@ -146,32 +146,32 @@ class Content(io.RawIOBase):
             )
 
 
-class Pieces(io.RawIOBase):
-    """Pieces of bytes, read as one file."""
+class ChunkStream(io.RawIOBase):
+    """Chunks of bytes as a readable stream."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
         self._waiting = memoryview(b"")
 
     def readable(self) -> bool:
-        """Whether it can be read."""
+        """Whether the stream is readable."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer as far as there is something; 0 at the end of the last piece."""
+        """Read into a buffer; returns the number of bytes, 0 after the last chunk."""
         while not self._waiting:
-            piece = next(self._pieces, None)
-            if piece is None:
+            chunk = next(self._chunks, None)
+            if chunk is None:
                 return 0
-            self._waiting = memoryview(piece)
+            self._waiting = memoryview(chunk)
         count = min(len(buffer), len(self._waiting))
         buffer[:count] = self._waiting[:count]
         self._waiting = self._waiting[count:]
         return count
 
 
-def pieces_of(file: BinaryIO, size: int = _STEP) -> Iterator[bytes]:
-    """What is left of a file, some bytes at a time."""
+def chunks_of(file: BinaryIO, size: int = _STEP) -> Iterator[bytes]:
+    """Read the rest of a file in chunks of `size` bytes."""
     buffer = bytearray(size)
     with memoryview(buffer) as view:
         while count := file.readinto(view):  # type: ignore[attr-defined]

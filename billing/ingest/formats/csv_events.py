@@ -1,4 +1,4 @@
-"""Usage as CSV: rows to columns of text."""
+"""CSV reader for usage: rows to text columns."""
 
 import csv
 import io
@@ -7,35 +7,35 @@ from typing import BinaryIO, Final, Literal, cast
 
 import polars as pl
 
-from billing.ingest.formats.compression import Content, Pieces, UnreadableFileError, pieces_of
+from billing.ingest.formats.compression import ChunkStream, Content, UnreadableFileError, chunks_of
 from billing.ingest.formats.delivered_bytes import line_blocks, numbers_of, split_lines
 from billing.ingest.formats.file_kind import BYTE_ORDER_MARK, COLUMNS
 from billing.ingest.formats.flat_columns import value_places
 from billing.ingest.formats.instants import parse_instants
 from billing.ingest.metric_members import EventTypes
-from billing.ingest.parsed_rows import Letters, Piece
+from billing.ingest.parsed_rows import Chunk, Letters
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 from billing.model.text import counted
 
 _LONGEST_RECORD: Final = 200
-"""Lines that one quoted CSV record may span; an opening quote that is not closed within them is a broken line."""
+"""Most lines of one quoted CSV record; an opening quote not closed within them makes a broken line."""
 _LOOKED_AT: Final = 64 * 1024
 _FILLED: Final = r"[^ \t\r\n]"
 _ENDS_INSIDE: Final = "unexpected end of data"
 _State = Literal["closed", "open", "broken"]
 
 
-def csv_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Piece]:
-    """Read CSV with a header, comma-separated, quoted as RFC 4180 has it, in bounded pieces.
+def csv_chunks(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Chunk]:
+    """Read CSV with a header, comma-separated, quoted as in RFC 4180, in bounded chunks.
 
-    `row` is the number of the line a record starts on, counted after the header, blank lines included; blank lines
-    are no rows. Columns may stand in any order and others are ignored. A record of another length than the header is
-    unparseable. Lines may end in CR alone. The last line of a file that is not compressed is unfinished when it has no
-    line end.
+    `row` is the number of the line that a record starts on, counted after the header, including blank lines; blank
+    lines are no rows. Columns may be in any order; unknown ones are ignored. A record whose length differs from the
+    header is unparseable. Lines may end in CR alone. The last line of an uncompressed file without a line end is
+    unfinished.
 
     Yields
     ------
-    Piece
+    Chunk
         With the value columns of `flat_columns.value_places`.
 
     Raises
@@ -74,23 +74,23 @@ def csv_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
 
 
 def _with_newlines(content: Content) -> BinaryIO:
-    """A file whose lines end in CR alone with newlines in their place; others as they are."""
+    """Replace CR by newline in a file whose lines end in CR alone; pass other files through."""
     head = content.peek(_LOOKED_AT)
     file = cast(BinaryIO, content)
     if b"\n" in head or b"\r" not in head:
         return file
-    return cast(BinaryIO, Pieces(piece.replace(b"\r", b"\n") for piece in pieces_of(file)))
+    return cast(BinaryIO, ChunkStream(chunk.replace(b"\r", b"\n") for chunk in chunks_of(file)))
 
 
 def _without_marks(frame: pl.DataFrame, block: bytes) -> pl.DataFrame:
-    """Lines without the byte order marks that they begin with: parts of a file that were joined have their own."""
+    """Strip a byte order mark from the start of every line: concatenated files have one each."""
     if BYTE_ORDER_MARK not in block:
         return frame
     return frame.with_columns(pl.col("text").str.strip_chars_start("\ufeff"))
 
 
 def _letters(block: bytes, lines: int) -> Letters:
-    """What all fields of a block of ASCII are made of at least, but for quoted ones, which may hold line ends."""
+    """Character class of all fields of an ASCII block, except quoted fields, which may hold line ends."""
     if b"\x7f" in block:
         return "any"
     controls = int((numbers_of(block) < ord(" ")).sum())
@@ -112,12 +112,12 @@ def _no_lines() -> pl.DataFrame:
 
 
 def _records(frame: pl.DataFrame, longest: int, *, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Join the lines of records that span several; hand back the lines of one that is still open at the end.
+    """Join the lines of multi-line records; also returns the lines of a record still open at the end.
 
     Returns
     -------
     tuple[polars.DataFrame, polars.DataFrame]
-        Records (row, text, broken), without blank ones, and the lines to start the next piece with.
+        Records (row, text, broken) without blank ones, and the lines to prepend to the next chunk.
     """
     suspects = (frame["text"].str.count_matches('"', literal=True) % 2 == 1).arg_true().to_list()
     rest = frame.clear()
@@ -149,7 +149,7 @@ def _records(frame: pl.DataFrame, longest: int, *, last: bool) -> tuple[pl.DataF
 
 
 class _Lines:
-    """Lines of which some begin a record that goes on in the next ones; each is read once."""
+    """Lines of which some start a multi-line record; parses each line at most once."""
 
     def __init__(self, texts: list[str], longest: int) -> None:
         self.texts = texts
@@ -157,9 +157,9 @@ class _Lines:
         self._inside: dict[int, _State] = {}
 
     def record_length(self, start: int) -> int | None:
-        """How many lines the record takes that begins with one; None where the lines end before it does.
+        """Number of lines of the record that starts at a line; None when the lines end before the record does.
 
-        1 where it is not well formed, or longer than records may be: then it is a line like others.
+        1 when it is malformed or longer than the limits: then it is treated as a single line.
         """
         if _state(self.texts[start]) != "open":
             return 1
@@ -168,7 +168,7 @@ class _Lines:
         for place in range(start + 1, end):
             size += len(self.texts[place]) + 1
             if place not in self._inside:
-                # as the field's quotation mark stands on an earlier line
+                # Prepend a quotation mark: the field was opened on an earlier line.
                 self._inside[place] = _state('"' + self.texts[place])
             if size > self._longest or self._inside[place] == "broken":
                 return 1
@@ -178,7 +178,7 @@ class _Lines:
 
 
 def _state(text: str) -> "_State":
-    """Whether a line is a whole record, or one that goes on in a quoted field, or none."""
+    """Whether a line is a complete record, one that continues in a quoted field, or malformed."""
     found = _split(text)
     if isinstance(found, list):
         return "closed"
@@ -186,7 +186,7 @@ def _state(text: str) -> "_State":
 
 
 def _split(record: str) -> list[str] | str:
-    """The fields of a record, or what is wrong with it."""
+    """The fields of a record, or the error message."""
     try:
         fields = list(csv.reader(io.StringIO(record, newline=""), strict=True))
     except csv.Error as error:
@@ -196,7 +196,7 @@ def _split(record: str) -> list[str] | str:
 
 def _csv_columns(
     records: pl.DataFrame, header: Sequence[str], places: dict[str, int], *, is_finished: bool, letters: Letters = "any"
-) -> Piece:
+) -> Chunk:
     commas = records["text"].str.count_matches(",", literal=True)
     quoted = records["text"].str.contains('"', literal=True) | records["text"].str.contains("[\r\0]")
     columns = {name: header.index(name) for name in COLUMNS} | places
@@ -212,14 +212,14 @@ def _csv_columns(
     )
     others = records.filter(~plain)
     if len(others):
-        rows = pl.concat([rows, _difficult(others, columns, len(header))], how="diagonal").sort("row")
+        rows = pl.concat([rows, _parse_one_by_one(others, columns, len(header))], how="diagonal").sort("row")
     fields = _with_empties_null(rows).with_columns(parse_instants(rows["time"]), incomplete=pl.lit(False))
     unfinished = None if is_finished or records.is_empty() else records["row"][-1]
-    return Piece(fields, records["text"].gather, unfinished, "any" if quoted.any() else letters)
+    return Chunk(fields, records["text"].gather, unfinished, "any" if quoted.any() else letters)
 
 
-def _difficult(others: pl.DataFrame, columns: Mapping[str, int], count: int) -> pl.DataFrame:
-    """Records read one by one: those with quotation marks, and those that are none."""
+def _parse_one_by_one(others: pl.DataFrame, columns: Mapping[str, int], count: int) -> pl.DataFrame:
+    """Parse records one by one: those with quotation marks, and malformed ones."""
     found = [
         _fields_or_fault(text, broken=broken, count=count)
         for text, broken in zip(others["text"].to_list(), others["broken"].to_list(), strict=True)
@@ -236,7 +236,7 @@ def _difficult(others: pl.DataFrame, columns: Mapping[str, int], count: int) -> 
 
 
 def _fields_or_fault(text: str, *, broken: bool, count: int) -> list[str] | str:
-    """The fields of a record, or what was found in their place."""
+    """The fields of a record, or its fault description."""
     if broken:
         return "row: found bytes that are no UTF-8, expected text"
     fields = _split(text)

@@ -1,4 +1,4 @@
-"""The bytes of a delivered file, unpacked, in bounded blocks of whole lines."""
+"""Decompressed bytes of a delivered file, in bounded blocks of whole lines."""
 
 import io
 import os
@@ -19,36 +19,36 @@ from billing.ingest.parsed_rows import Letters
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 
 _BLOCK: Final = 16 * 1024 * 1024
-"""Each block takes a certain number of steps, whatever its size, and while it is parsed several times its memory."""
+"""Block size: each block costs a fixed number of calls, and several times its size in memory while parsed."""
 _PIECE: Final = 256 * 1024
-"""What is unpacked at once: few enough bytes to stay in the processor's cache until they are gathered."""
+"""Decompression buffer: small enough to stay in the CPU cache until it is copied."""
 
-MOST_PIECES: Final = 100
-FIRST_LINE: Final = b",".join([b"-"] * MOST_PIECES) + b"\n"
-"""Stands before lines that are to be cut at their commas: the first line's pieces are the most there are."""
+MOST_FIELDS: Final = 100
+FIRST_LINE: Final = b",".join([b"-"] * MOST_FIELDS) + b"\n"
+"""Header line for lines split at commas: the reader takes its field count as the maximum."""
 
 
 @dataclass(frozen=True)
 class Delivered:
-    """A delivered file that is open: what it holds, unpacked, and how its rows are written."""
+    """An open delivered file: its decompressed content and its format."""
 
     content: Content
     kind: Format
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is not compressed: then nothing but its last line end says that it is whole."""
+        """Whether the file is uncompressed: then only its last line end shows that it is complete."""
         return self.content.raw is not None
 
 
 @contextmanager
 def open_delivered(delivered: DeliveredFile, limits: Limits = DEFAULT_LIMITS) -> Iterator[Delivered]:
-    """Open a delivered file for reading, unpacked; compression and kind are told by its first bytes.
+    """Open a delivered file for reading, decompressed; detects compression and format by its first bytes.
 
     Raises
     ------
     UnreadableFileError
-        When the file cannot be opened, read or unpacked, now or while it is read, or is of no known kind.
+        When the file cannot be opened, read or decompressed, now or during reading, or has no known format.
     """
     if delivered.fault:
         raise UnreadableFileError(delivered.fault)
@@ -59,7 +59,7 @@ def open_delivered(delivered: DeliveredFile, limits: Limits = DEFAULT_LIMITS) ->
     except DAMAGED as error:
         raise UnreadableFileError(f"the compressed data is damaged or cut off ({error})") from error
     except OSError as error:
-        # the libraries that unpack raise it too, without a number
+        # Decompressors raise OSError too, without an errno.
         if error.errno is None:
             raise UnreadableFileError(f"the compressed data is damaged or cut off ({error})") from error
         raise UnreadableFileError(f"cannot be read ({error.strerror or error})") from error
@@ -68,10 +68,10 @@ def open_delivered(delivered: DeliveredFile, limits: Limits = DEFAULT_LIMITS) ->
 def line_blocks(
     file: BinaryIO, ahead: bytes = b"", size: int = _BLOCK, longest: int = DEFAULT_LIMITS.longest_record
 ) -> Iterator[bytes]:
-    """Blocks of whole lines, a byte order mark at the start taken off; the last line may lack its newline.
+    """Read blocks of whole lines, without a leading byte order mark; the last line may lack its newline.
 
-    Each block begins with `ahead`, which does not come from the file. What is unpacked is gathered from a small buffer
-    that stays in the processor's cache.
+    Each block starts with `ahead`, which is not part of the file. Fill blocks from a small buffer that stays in the
+    CPU cache.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def line_blocks(
 
 
 def _fill(file: BinaryIO, view: memoryview) -> int:
-    """Read into a buffer to its end, or to the end of the file; the number of bytes read."""
+    """Fill a buffer until it is full or the file ends; returns the number of bytes read."""
     end = 0
     while end < len(view) and (count := file.readinto(view[end:])):  # type: ignore[attr-defined]
         end += count
@@ -114,12 +114,12 @@ def _fill(file: BinaryIO, view: memoryview) -> int:
 
 
 class Lines:
-    """The lines of a block; their texts are made when they are asked for.
+    """The lines of a block; texts are created on request.
 
     Attributes
     ----------
     framed
-        FIRST_LINE, and whole lines after it; the last one may lack its newline.
+        FIRST_LINE, followed by whole lines; the last one may lack its newline.
     """
 
     def __init__(self, framed: bytes) -> None:
@@ -127,17 +127,17 @@ class Lines:
 
     @property
     def block(self) -> bytes:
-        """A copy of the lines alone."""
+        """A copy of the lines without FIRST_LINE."""
         return self.framed[len(FIRST_LINE) :]
 
     @cached_property
     def count(self) -> int:
-        """How many there are, blank ones included."""
+        """Number of lines, including blank ones."""
         return len(self._ends) - 1
 
     @cached_property
     def is_text(self) -> bool:
-        """Whether all of it is UTF-8."""
+        """Whether the block is valid UTF-8."""
         if self.framed.isascii():
             return True
         try:
@@ -147,7 +147,7 @@ class Lines:
         return True
 
     def texts(self, places: pl.Series) -> pl.DataFrame:
-        """The texts of the lines at some places, counted from 0, in the order given; see `split_lines`."""
+        """Texts of the lines at some positions, from 0, in that order; see `split_lines`."""
         first = len(FIRST_LINE)
         before, ends = (self._ends.gather(each).to_list() for each in (places, places + 1))
         return decoded_lines(
@@ -156,7 +156,7 @@ class Lines:
 
     @cached_property
     def marks(self) -> tuple[int, int, int, int]:
-        """How many quotation marks, commas, backslashes and control characters there are; line ends are none."""
+        """Counts of quotation marks, commas, backslashes and control characters, line ends excluded."""
         values = self._values
         return (
             int((values == ord('"')).sum()),
@@ -167,7 +167,7 @@ class Lines:
 
     @property
     def letters(self) -> Letters:
-        """What all texts in it are made of at least, supposed that an escape may stand for anything."""
+        """Character class of all texts, assuming that an escape may denote any character."""
         _, _, escapes, controls = self.marks
         if escapes or controls or not self.framed.isascii() or b"\x7f" in self.framed:
             return "any"
@@ -179,7 +179,7 @@ class Lines:
 
     @cached_property
     def _controls(self) -> pl.Series:
-        """The places of all control characters, newlines too."""
+        """Positions of all control characters, including newlines."""
         return (self._values < ord(" ")).arg_true()
 
     @cached_property
@@ -188,7 +188,7 @@ class Lines:
 
     @cached_property
     def _ends(self) -> pl.Series:
-        """Where each line ends: the place of its newline, or the end of the block; first, where the one before does."""
+        """End of each line: position of its newline, or the end of the block; preceded by the end of FIRST_LINE."""
         ends = [pl.Series([-1], dtype=pl.Int64), self._newlines.cast(pl.Int64)]
         if not self.framed.endswith(b"\n"):
             ends.append(pl.Series([len(self._values)], dtype=pl.Int64))
@@ -196,23 +196,23 @@ class Lines:
 
 
 def count_lines(block: bytes) -> int:
-    """How many lines a block has; the last one may lack its newline."""
+    """Number of lines of a block; the last one may lack its newline."""
     return int((numbers_of(block) == ord("\n")).sum()) + (not block.endswith(b"\n"))
 
 
 def numbers_of(block: bytes, start: int = 0) -> pl.Series:
-    """The bytes of a block from `start` on as numbers, without a copy."""
+    """The bytes of a block from `start` on as integers, zero-copy."""
     found = pa.Array.from_buffers(pa.uint8(), len(block) - start, [None, pa.py_buffer(block)], offset=start)
     return pl.Series(pl.from_arrow(found))
 
 
 def split_lines(block: bytes) -> pl.DataFrame:
-    """The lines of a block, without line ends.
+    """Split a block into lines, without line ends.
 
     Returns
     -------
     polars.DataFrame
-        text (String) and broken (Boolean: not UTF-8; the bytes in question are replaced by U+FFFD).
+        text (String) and broken (Boolean: not UTF-8; invalid bytes are replaced by U+FFFD).
     """
     try:
         texts = pl.scan_lines(block, name="text").collect()
@@ -221,9 +221,9 @@ def split_lines(block: bytes) -> pl.DataFrame:
     return texts.with_columns(broken=pl.lit(False))
 
 
-def decoded_lines(pieces: list[bytes]) -> pl.DataFrame:
-    """Lines given as bytes without their newlines; as `split_lines`."""
-    pieces = [piece.removesuffix(b"\r") for piece in pieces]
-    decoded = [piece.decode("utf-8", errors="replace") for piece in pieces]
-    broken = [text.encode() != piece for text, piece in zip(decoded, pieces, strict=True)]
+def decoded_lines(lines: list[bytes]) -> pl.DataFrame:
+    """Decode lines from bytes without newlines; as `split_lines`."""
+    lines = [line.removesuffix(b"\r") for line in lines]
+    decoded = [line.decode("utf-8", errors="replace") for line in lines]
+    broken = [text.encode() != line for text, line in zip(decoded, lines, strict=True)]
     return pl.DataFrame({"text": decoded, "broken": broken}, schema={"text": pl.String, "broken": pl.Boolean})

@@ -1,4 +1,4 @@
-"""What kind of file a delivered one is: told by its first bytes, by the name's ending where they do not tell."""
+"""File format detection: by magic bytes, then by file extension."""
 
 import csv
 import re
@@ -8,7 +8,7 @@ from billing.ingest.formats.compression import Content, UnreadableFileError
 from billing.ingest.landing import COMPRESSIONS, DeliveredFile, Format
 
 COLUMNS: Final = ("id", "source", "type", "subject", "time")
-"""What every flat file has, besides its values."""
+"""Columns that every flat file has, besides its values."""
 BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 
 _LOOKED_AT: Final = 64 * 1024
@@ -32,12 +32,12 @@ _EXPECTED: Final = (
 
 
 def kind_of(delivered: DeliveredFile, content: Content) -> Format:
-    """How the rows of a delivered file are written.
+    """Format of the rows of a delivered file.
 
     Raises
     ------
     UnreadableFileError
-        When neither its first bytes nor its name tell, or they tell of something else.
+        When neither magic bytes nor extension identify a known format, or they identify another one.
     """
     head = content.peek(_LOOKED_AT)
     if head.startswith(b"PAR1"):
@@ -61,7 +61,7 @@ def kind_of(delivered: DeliveredFile, content: Content) -> Format:
 
 
 def _skipped(head: bytes) -> bytes:
-    """What follows byte order marks and blanks."""
+    """The bytes after byte order marks and blanks."""
     while True:
         shorter = head.lstrip().removeprefix(BYTE_ORDER_MARK)
         if shorter == head:
@@ -70,7 +70,7 @@ def _skipped(head: bytes) -> bytes:
 
 
 def is_flat_header(line: bytes) -> bool:
-    """Whether a line names every column that flat files have."""
+    """Whether a line names every required column of flat files."""
     try:
         names = {name.strip() for name in next(csv.reader([line.decode()], strict=True), [])}
     except (UnicodeDecodeError, csv.Error):

@@ -1,4 +1,4 @@
-"""Which columns of a flat file hold the values that metrics read."""
+"""Value columns of flat files: which columns hold the values that metrics measure."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ from billing.ingest.metric_members import FLAT_VALUE, EventTypes, measured_paths
 
 
 def value_places(names: Sequence[str], types: EventTypes, where: str) -> dict[str, int]:
-    """The value columns of the parsed file, each with the place of its column in a flat file, -1 for none.
+    """Map the value columns of the parsed file to column positions in a flat file, -1 for none.
 
-    FLAT_VALUE is among them always, and the column of each member that a column is named by (`data.bytes`).
+    Always contains FLAT_VALUE, and the column of each member that has one named by its path (`data.bytes`).
 
     Raises
     ------
     UnreadableFileError
-        When a column that every flat file has is missing, or stands there twice; so does one for the values.
+        When a required column is missing or repeated, or there is no column for the values.
     """
     paths = {".".join(path): path for path in measured_paths(types)}
     read = {*COLUMNS, FLAT_VALUE, *paths}
@@ -33,14 +33,14 @@ def value_places(names: Sequence[str], types: EventTypes, where: str) -> dict[st
 
 
 def value_as_read_before(rows: pl.DataFrame, types: EventTypes, before: EventTypes) -> pl.DataFrame:
-    """Parsed rows of a flat file, the one value of each type that has got further ones in a column of its own.
+    """Parsed rows of a flat file after a type got more values: moves its one value to a column of its own.
 
-    What is measured only now was not stored: it is null. So no value is taken for what it never was.
+    Newly measured values were not stored: they are null, so no value is read as another metric's.
 
     Parameters
     ----------
     types, before
-        The event types of now, and those that the rows were read with.
+        The current event types, and those that the rows were parsed with.
     """
     meant = {
         event: members[0].column

@@ -1,4 +1,4 @@
-"""Instants as they are written in usage: RFC 3339 text to nanoseconds UTC."""
+"""Instant parser: RFC 3339 text to nanoseconds UTC."""
 
 from datetime import UTC, datetime
 from typing import Final
@@ -13,7 +13,7 @@ from billing.model.columns import INSTANT
 WITHOUT_ZONE: Final = RejectReason.TIME_WITHOUT_ZONE.value
 INVALID: Final = RejectReason.INVALID_TIME.value
 
-# Polars wraps silently outside 1678 to 2262 and accepts signs and surrounding space, so the shape is checked first.
+# Check the shape first: Polars wraps silently outside 1678 to 2262, and accepts signs and surrounding space.
 _SHAPE: Final = (
     r"^(?:19[7-9][0-9]|2[01][0-9]{2})-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:(?:[0-5][0-9]|60)"
     r"(?:\.[0-9]{1,9})?(?:Z|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])$"
@@ -25,12 +25,12 @@ _IS_USUAL: Final = (
     & (_TEXT.str.slice(10, 1) == "T")
     & _TEXT.str.len_bytes().is_between(len("2026-01-01T00:00:00Z"), len("2026-01-01T00:00:00.123456789Z"))
 )
-"""Whether a text may be an instant in UTC with `T` and `Z`, the usual form."""
+"""Matches texts in the usual form: UTC with `T` and `Z`."""
 _WRITTEN: Final = (
     r"^([0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9})[0-9]*)?)?"
     r" ?(?:[Zz]|UTC|([+-][0-9]{2})(?::?([0-9]{2}))?(?: UTC)?)$"
 )
-"""What tools write: PostgreSQL's `+00`, BigQuery's ` UTC`, `+0000`, ` +0000 UTC`, no seconds; and RFC 3339 itself."""
+"""RFC 3339, and what tools write: PostgreSQL's `+00`, BigQuery's ` UTC`, `+0000`, ` +0000 UTC`, no seconds."""
 _PARTS: Final = _TEXT.str.extract_groups(_WRITTEN).struct
 _DAY, _MINUTE, _SECOND, _FRACTION, _HOURS, _MINUTES = (_PARTS[place] for place in range(6))
 _UNIFIED: Final = pl.when(_DAY.is_not_null()).then(
@@ -54,19 +54,19 @@ _FORMAT: Final = "%Y-%m-%dT%H:%M:%S%.f%#z"
 
 
 def parse_instants(texts: pl.Series) -> pl.DataFrame:
-    """Instants of RFC 3339 texts (rule 27), and of those that databases and languages write in its place.
+    """Parse instants in RFC 3339 (rule 27), and in the variants that databases and languages write.
 
-    Years 1970 to 2199, any offset, `T` and `Z` in either case or a space for `T`; digits beyond nanoseconds are cut;
-    a leap second is the second after it. Offsets may be `+00`, `+0000` or ` UTC`, one space may stand before them, and
-    seconds may be left out.
+    Years 1970 to 2199, any offset, `T` and `Z` in either case or a space for `T`; digits beyond nanoseconds are
+    truncated; a leap second is the second after it. Offsets may be `+00`, `+0000` or ` UTC`, one space may precede
+    them, and seconds may be omitted.
 
     Returns
     -------
     polars.DataFrame
-        time (nanoseconds, UTC), time_fault ("time_without_zone", "invalid_time" or null) and time_found (the text
-        where there is a fault), all null where the text is null or empty.
+        time (nanoseconds, UTC), time_fault ("time_without_zone", "invalid_time" or null) and time_found (the text of
+        a fault), all null where the text is null or empty.
     """
-    # of nulls there is nothing to be told apart
+    # Null texts match neither form and stay null.
     others = texts.to_frame("text").select((~_IS_USUAL).arg_true()).to_series()
     time = _usual_instants(texts.clone().scatter(others, None) if len(others) else texts)
     if time is None:
@@ -85,9 +85,9 @@ def _no_faults(rows: int) -> tuple[pl.Series, pl.Series]:
 
 
 def _usual_instants(texts: pl.Series) -> pl.Series | None:
-    """Instants of texts that may be in the usual form; None when one is not.
+    """Parse texts that may be in the usual form; None when one is not.
 
-    What Arrow reads of such texts has the shape of `_SHAPE`, years aside: all other forms that it knows are shorter.
+    Texts that Arrow accepts have the shape of `_SHAPE`, years aside: its other forms are shorter.
     """
     try:
         found = pl.Series(pl.from_arrow(pc.cast(texts.to_arrow(), pa.timestamp("ns", "UTC")))).cast(INSTANT)
@@ -115,9 +115,9 @@ def _instants_of_any_form(texts: pl.Series) -> pl.DataFrame:
 
 
 def _instants(texts: pl.Series) -> pl.Series:
-    """Instants of texts that have the shape of one; null where there is no such day."""
+    """Parse texts that have the shape of an instant; null for days that do not exist."""
     try:
-        # ten times as fast, and of the same mind about every text of that shape but for leap seconds, which it refuses
+        # Use Arrow: ten times as fast as Polars, with the same results except for leap seconds, which it rejects.
         found = pc.cast(texts.to_arrow(), pa.timestamp("ns", "UTC"))
     except pa.ArrowInvalid:
         return texts.str.to_datetime(_FORMAT, time_unit="ns", time_zone="UTC", strict=False).cast(INSTANT)

@@ -1,12 +1,11 @@
-"""CloudEvents as JSON: text to columns.
+"""JSON reader for CloudEvents: text to columns.
 
-Files that are no JSON lines are brought to lines first (`json_records`).
+Files other than JSON lines are converted to lines first (`json_records`).
 
-Lines that share a layout are cut into members at their commas (`line_layout`). Of the others, many are
-decoded at a time. That reader is fast but lenient and inexact in places (it takes numbers with a
-point through binary floats, lone surrogates for zeros, two objects on a line for two lines, and fails all lines at
-one bad one). Lines that could meet such a place, and lines that it fails, are decoded one by one instead, with the
-same result wherever both can.
+Fast path: lines that share a layout are split into members at their commas (`line_layout`). The rest is decoded in
+batches by Polars, which is fast but lenient and inexact: it reads decimals as binary floats, lone surrogates as zeros
+and two objects on a line as two lines, and one bad line fails the batch. Lines that could hit one of these, and lines
+that fail, are decoded one by one, with the same result wherever both paths apply.
 """
 
 import json
@@ -32,43 +31,42 @@ from billing.ingest.formats.instants import parse_instants
 from billing.ingest.formats.json_records import holds_records, record_lines
 from billing.ingest.formats.line_layout import LineLayout, cut_lines, layout_of
 from billing.ingest.metric_members import EventTypes, measured_paths, member_column
-from billing.ingest.parsed_rows import Piece
+from billing.ingest.parsed_rows import Chunk
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 
 _ENVELOPE: Final = ("specversion", "id", "source", "type", "subject", "time")
 _LINE: Final = "overage line"
-"""A member put first into every line, so that the decoder's rows can be told to be the lines they should be."""
+"""Name of a line number inserted first into every line, to check that decoded rows match their lines."""
 
-# A number that a binary float may not hold exactly (17 characters or more, or an exponent), or half a surrogate pair.
+# Match numbers that a binary float may not hold (17 characters or more, or an exponent), and half surrogate pairs.
 _INEXACT: Final = r'":\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]'
 _ONE_BY_ONE: Final = 128
 _SMALL_BLOCK: Final = 512 * 1024
-"""Where a few texts are looked for, only the blocks that hold one are parted into lines."""
+"""Block size for looking up a few texts: only blocks with a wanted row are split into lines."""
 _LONGEST_PLAIN: Final = 60
 _MOST_LAYOUTS: Final = 8
 _STRAY_SHARE: Final = 0.02
-"""Lines of further layouts that are fewer than this share of a block are left to the decoder."""
+"""Share of a block below which lines of a new layout go to the decoder."""
 _SAMPLES: Final = 5
 _MARKS: Final = ('"', ",", r"\\", r"[\x00-\x1F]")
-"""Quotation marks, commas, escapes and control characters, as regular expressions; in the order of `Lines.marks`."""
+"""Quotation marks, commas, escapes and control characters as regular expressions, in the order of `Lines.marks`."""
 
 Path = tuple[str, ...]
 Json = Mapping[str, "Json"] | Sequence["Json"] | str | bool | None
 
 
-def json_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Piece]:
-    """Read CloudEvents 1.0, one per line or as JSON records of any other arrangement, in bounded pieces.
+def json_chunks(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[Chunk]:
+    """Read CloudEvents 1.0, one per line or as JSON records in any other arrangement, in bounded chunks.
 
-    `row` is the number of the line in the file, blank lines included, so that a person finds it; blank lines are no
-    rows. In an array, or where objects are pretty-printed or follow each other on a line, it is the record's place
-    from 1. A last line without line end counts if it is a whole record. An array or object where text or a number
-    should stand counts as missing. Of a repeated member the first holds. A number is taken as the decimal it denotes:
-    1e3 is 1000.
+    `row` is the line number in the file, including blank lines; blank lines are no rows. In an array, or where objects
+    are pretty-printed or share a line, it is the position of the record, from 1. A last line without a line end counts
+    if it is a complete record. An array or object in place of text or a number counts as missing. The first of repeated
+    members counts. Numbers are read as exact decimals: 1e3 is 1000.
 
     Yields
     ------
-    Piece
-        With a value column for each member of `types`.
+    Chunk
+        With one value column per member of `types`.
     """
     paths = measured_paths(types)
     layouts = _Layouts(paths)
@@ -81,38 +79,38 @@ def json_pieces(content: Content, types: EventTypes, limits: Limits = DEFAULT_LI
         count = found.count
         is_cut = may_be_cut and not framed.endswith(b"\n") and bool(fields["unparseable"].tail(1).any())
         unfinished = row + count - 1 if is_cut else None
-        piece = Piece(fields, partial(_texts, found, fields["row"] - row), unfinished, found.letters)
-        # what is not held here is let go before the next block is read
+        chunk = Chunk(fields, partial(_texts, found, fields["row"] - row), unfinished, found.letters)
+        # Free the block's frames before reading the next one.
         del framed, found, decoded, others, fields
-        if len(piece.fields):
-            yield piece
-        del piece
+        if len(chunk.fields):
+            yield chunk
+        del chunk
         row += count
 
 
 def _as_lines(content: Content, limits: Limits) -> tuple[BinaryIO, bool]:
-    """A file with a record on each line, and whether it may end in the middle of one unnoticed."""
+    """A file with one record per line, and whether it may be truncated without a decoding error."""
     if holds_records(content, limits.longest_record):
         return record_lines(content, limits.longest_record), True
     return cast(BinaryIO, content), content.raw is not None
 
 
 def json_texts(content: Content, rows: pl.Series, limits: Limits = DEFAULT_LIMITS) -> pl.DataFrame:
-    """The texts (row, text) of some rows of a file, undecoded; rows that are not there are left out."""
+    """Original texts (row, text) of some rows of a file; missing rows are left out."""
     wanted = rows.sort().to_list()
-    pieces: list[bytes] = []
+    lines_found: list[bytes] = []
     row = 1
     lines, _ = _as_lines(content, limits)
     for block in line_blocks(lines, size=_SMALL_BLOCK, longest=limits.longest_record):
         first, row = row, row + count_lines(block)
-        found = bisect_left(wanted, row, lo=len(pieces))
-        if found > len(pieces):
+        found = bisect_left(wanted, row, lo=len(lines_found))
+        if found > len(lines_found):
             parted = block.split(b"\n")
-            pieces += [parted[number - first] for number in wanted[len(pieces) : found]]
+            lines_found += [parted[number - first] for number in wanted[len(lines_found) : found]]
         if found == len(wanted):
             break
-    found_rows = pl.Series("row", wanted[: len(pieces)], dtype=pl.Int64)
-    return pl.DataFrame([found_rows, decoded_lines(pieces)["text"]])
+    found_rows = pl.Series("row", wanted[: len(lines_found)], dtype=pl.Int64)
+    return pl.DataFrame([found_rows, decoded_lines(lines_found)["text"]])
 
 
 def _texts(lines: Lines, places: pl.Series, wanted: pl.Series) -> pl.Series:
@@ -125,9 +123,9 @@ def fields_of_lines(frame: pl.DataFrame, paths: Sequence[Path]) -> pl.DataFrame:
 
 
 def _fields(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, paths: Sequence[Path]) -> pl.DataFrame:
-    """FIELDS of lines, of which some are decoded already; in the order of the file."""
+    """Merge decoded lines with the FIELDS of the other lines; in the order of the file."""
     text = pl.col("text")
-    # parts of a file that were joined may have byte order marks of their own
+    # Concatenated files have byte order marks of their own.
     others = others.with_columns(text.str.strip_chars_start("\ufeff")).filter(text.str.contains(r"[^ \t\r\n]"))
     plain = others.select(
         text.str.starts_with("{") & text.str.ends_with("}") & ~pl.col("broken") & ~text.str.contains(_INEXACT)
@@ -137,7 +135,7 @@ def _fields(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, paths: Sequen
         plain = pl.repeat(False, len(others), eager=True, dtype=pl.Boolean)
     parts = [*decoded, decoder.many(others.filter(plain)), decoder.one_by_one(others.filter(~plain))]
     found = pl.concat([decoder.empty(), *(part for part in parts if len(part))])
-    # rows leave in the order of the file, however they were decoded
+    # Restore the order of the file.
     if not found["row"].is_sorted():
         found = found.sort("row")
     if len(found) != sum(map(len, decoded)) + len(others):
@@ -154,41 +152,41 @@ def _fields(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, paths: Sequen
 
 
 class _Layouts:
-    """The line layouts seen so far in a file, and decoding by them."""
+    """Line layouts learned so far in a file; decodes the lines that match one."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self.columns = _columns(paths)
         self.known: list[LineLayout] = []
 
     def decode(self, lines: Lines, row: int) -> tuple[list[pl.DataFrame], pl.DataFrame]:
-        """Decode the lines of a block that have a layout which many of them share.
+        """Decode the lines of a block that match a common layout.
 
         Parameters
         ----------
         row
-            The number of the block's first line.
+            Number of the block's first line.
 
         Returns
         -------
         tuple[list[polars.DataFrame], polars.DataFrame]
-            What was decoded, and the other lines (row, text, broken).
+            Decoded lines, and the remaining lines (row, text, broken).
         """
         cut, matches = self._matches(lines) if lines.is_text else (None, [])
         if cut is None:
             return [], _numbered(split_lines(lines.block), row)
-        others = lines.texts(_of_none(matches).arg_true())
-        if not _add_up(lines, matches, others):
-            matches = _counted_one_by_one(lines, matches)
-            others = lines.texts(_of_none(matches).arg_true())
+        others = lines.texts(_unmatched(matches).arg_true())
+        if not _has_only_layout_marks(lines, matches, others):
+            matches = _check_each_line(lines, matches)
+            others = lines.texts(_unmatched(matches).arg_true())
         rows = pl.int_range(row, row + lines.count, dtype=pl.Int64, eager=True).alias("row")
         cut = cut.insert_column(0, rows)
         decoded = [layout.read(cut.filter(matching), self.columns) for layout, matching in matches]
-        return decoded, pl.DataFrame([rows.filter(_of_none(matches)), *others])
+        return decoded, pl.DataFrame([rows.filter(_unmatched(matches)), *others])
 
     def _matches(self, lines: Lines) -> tuple[pl.DataFrame | None, list[tuple[LineLayout, pl.Series]]]:
-        """The lines cut at their commas, and the layouts with the lines that seem to have them, each line in one.
+        """Lines split at commas, and per layout the lines that seem to match it, each line at most once.
 
-        None where no layout is known, or where the lines cannot be told apart by cutting.
+        None when no layout is known, or when splitting cannot distinguish the lines.
         """
         learned = None
         if not self.known:
@@ -218,7 +216,7 @@ class _Layouts:
         return None, []
 
     def _learn(self, lines: Lines, places: pl.Series) -> LineLayout | None:
-        """Remember the layout of the first of some lines that has one that is new."""
+        """Learn the layout of the first line that has a new one."""
         if len(self.known) < _MOST_LAYOUTS:
             for text in lines.texts(places)["text"]:
                 layout = layout_of(text)
@@ -228,18 +226,18 @@ class _Layouts:
         return None
 
 
-def _of_none(matches: Sequence[tuple[LineLayout, pl.Series]]) -> pl.Series:
+def _unmatched(matches: Sequence[tuple[LineLayout, pl.Series]]) -> pl.Series:
     free = ~matches[0][1]
     for _, matching in matches[1:]:
         free &= ~matching
     return free
 
 
-def _add_up(lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]], others: pl.DataFrame) -> bool:
-    """Whether the lines that seem to have a layout hold not one mark more than it takes.
+def _has_only_layout_marks(lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]], others: pl.DataFrame) -> bool:
+    """Whether the matched lines hold exactly the marks that their layouts need.
 
-    Each holds those at least, so all of them hold just those if the sum is right; and escapes and control characters,
-    which none may hold, stand in the other lines only.
+    Each line holds at least those, so a matching sum proves that none holds more; escapes and control characters,
+    which no layout allows, must be in the other lines only.
     """
     marks = others.select(pl.col("text").str.count_matches(mark).sum().alias(mark) for mark in _MARKS).row(0)
     quotes = sum(layout.quotes * int(matching.sum()) for layout, matching in matches)
@@ -247,10 +245,10 @@ def _add_up(lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]], other
     return lines.marks == (marks[0] + quotes, marks[1] + commas, marks[2], marks[3])
 
 
-def _counted_one_by_one(
+def _check_each_line(
     lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]]
 ) -> list[tuple[LineLayout, pl.Series]]:
-    """The matches that hold for each line by itself."""
+    """Matches that hold when each line is checked on its own."""
     quote, comma, escape, control = (pl.col("text").str.count_matches(mark) for mark in _MARKS)
     counts = split_lines(lines.block).select(quotes=quote, commas=comma, forbidden=escape + control)
     return [
@@ -270,7 +268,7 @@ def _numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
 
 
 def _columns(paths: Sequence[Path]) -> list[tuple[str, Path]]:
-    """The columns to be decoded, with the path of each."""
+    """Columns to decode, with their paths."""
     return [*((name, (name,)) for name in _ENVELOPE), *((member_column(path), path) for path in paths)]
 
 
@@ -282,13 +280,13 @@ class _Decoder:
         self.shape = _shape([(name,) for name in _ENVELOPE] + self.paths)
         self.columns = _columns(self.paths)
         self.faults: dict[int, str] = {}
-        """What was found in place of an object, by row."""
+        """Fault by row: what was found instead of an object."""
 
     def many(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Decode lines together; the ones the fast reader fails, one by one."""
+        """Decode lines in a batch; lines that fail it, one by one."""
         if len(frame) == 0:
             return self.empty()
-        decoded = self._together(frame)
+        decoded = self._decode_batch(frame)
         if decoded is not None:
             return decoded
         if len(frame) <= _ONE_BY_ONE:
@@ -309,9 +307,9 @@ class _Decoder:
             schema=self._schema(),
         )
 
-    def _together(self, frame: pl.DataFrame) -> pl.DataFrame | None:
+    def _decode_batch(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         numbers = pl.col("row").cast(pl.String)
-        # one copy of the line, with its number as first member
+        # Copy each line once, with its number as the first member.
         numbered = frame.select(
             pl.concat_str(pl.lit(f'{{"{_LINE}":'), numbers, pl.lit(","), pl.col("text").str.slice(1))
         )
@@ -325,7 +323,7 @@ class _Decoder:
         decoded = pl.DataFrame({"row": frame["row"], "object": objects}).select(
             "row",
             pl.lit(False).alias("unparseable"),
-            *(_at(path).alias(name) for name, path in self.columns),
+            *(_field_at(path).alias(name) for name, path in self.columns),
             same=(root.field(_LINE) == pl.col("row").cast(pl.String)),
         )
         return decoded.drop("same") if decoded["same"].fill_null(value=False).all() else None
@@ -334,12 +332,12 @@ class _Decoder:
         return {"row": pl.Int64, "unparseable": pl.Boolean} | {name: pl.String for name, _ in self.columns}
 
     def empty(self) -> pl.DataFrame:
-        """No lines."""
+        """An empty frame with the decoder's schema."""
         return pl.DataFrame(schema=self._schema())
 
 
 def _shape(paths: Sequence[Path]) -> pl.Struct | None:
-    """The Polars type of an object with text at these paths; None when one path leads through another's text."""
+    """Polars type of an object with text at these paths; None when a path leads through another's text."""
     leaf: dict[str, object] = {}
     tree: dict[str, object] = {_LINE: leaf}
     for path in paths:
@@ -364,7 +362,7 @@ def _shape(paths: Sequence[Path]) -> pl.Struct | None:
     return dtype(tree)
 
 
-def _at(path: Path) -> pl.Expr:
+def _field_at(path: Path) -> pl.Expr:
     expression = pl.col("object")
     for name in path:
         expression = expression.struct.field(name)
@@ -372,7 +370,7 @@ def _at(path: Path) -> pl.Expr:
 
 
 def _decode(line: str) -> Mapping[str, Json] | str:
-    """One line as an object whose numbers are text; where it is not one JSON object, what it is."""
+    """Decode one line to an object with numbers as text; a fault description when it is no JSON object."""
     try:
         line.encode()
         found = json.loads(
@@ -400,7 +398,7 @@ def _plain_integer(text: str) -> str:
 
 
 def _plain_decimal(text: str) -> str:
-    """A JSON number with a point or exponent as a plain decimal; unchanged when that would be very long."""
+    """A JSON number with a point or exponent as a plain decimal; unchanged when the result would be very long."""
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > _LONGEST_PLAIN or len(exponent) > 4 or int(exponent or "0") > _LONGEST_PLAIN:
         return text
@@ -425,7 +423,7 @@ def _scalar(event: Json, path: Path) -> str | None:
 
 
 def _is_text(text: str) -> bool:
-    """Whether there is no half of a surrogate pair in it."""
+    """Whether a text has no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,6 @@
-"""JSON as people have it: arrays, and objects that are pretty-printed or follow each other without line ends.
+"""JSON record reader: converts arrays, pretty-printed objects and concatenated objects to JSON lines.
 
-The records of such a file are brought to one line each, so that all that reads lines reads them. Nothing is decoded
-twice for a file of lines: its first record is looked at, and no other.
+Every record becomes one line for the line reader. For files of lines only the first record is parsed here.
 """
 
 import codecs
@@ -10,29 +9,29 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, Final, NamedTuple, cast
 
-from billing.ingest.formats.compression import Content, Pieces, TooLargeError, pieces_of
+from billing.ingest.formats.compression import ChunkStream, Content, TooLargeError, chunks_of
 
 _HEAD: Final = 64 * 1024
 _LET_GO: Final = 128 * 1024
 _MOST_BYTES: Final = 4
-"""So many bytes a character takes in UTF-8 at most."""
+"""Most bytes of a character in UTF-8."""
 _BLANK: Final = " \t\r\n\ufeff"
 _BETWEEN: Final = re.compile(r"[\s\ufeff,\[\]]*")
-# Where a record may begin after one that is not well formed: on a line of its own, or after the end of another.
+# Resynchronize after a malformed record: at an object on a new line, or after the end of another object.
 _NEXT: Final = re.compile(r"\n[ \t]*(?=\{)|\}[ \t\r\n]*(?:,[ \t\r\n]*)?(?=\{)")
 _LINE_END: Final = re.compile(r"[\r\n]+[ \t]*")
 _ENDS_INSIDE: Final = b"[ the file ends here, inside of an array"
 _NEAR_THE_END: Final = 12
-"""An error so few characters before the end of a text may be due to the end: a number or word that is cut."""
+"""Errors within so many characters of the end may be a truncated number or word."""
 
-# Numbers stay text: a long one must not be turned into a number to find its end.
+# Keep numbers as text: finding the end of a number needs no conversion.
 _DECODER: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
 
 
 def holds_records(content: Content, longest: int) -> bool:
-    """Whether a JSON file is read record by record; else every line is a record.
+    """Whether a JSON file is read record by record; otherwise every line is a record.
 
-    It is where it begins with an array, where its first object spans lines, or where another follows on its line.
+    True when it starts with an array, when its first object spans lines, or when another object follows on its line.
     """
     size = _HEAD
     while True:
@@ -53,7 +52,7 @@ def holds_records(content: Content, longest: int) -> bool:
 
 
 class _Found(NamedTuple):
-    """Where a value ends, or where its text goes wrong and whether that may be because the text ends."""
+    """End of a value, or position of its fault and whether truncation may be the cause."""
 
     end: int | None
     fault: int = 0
@@ -72,38 +71,38 @@ def _value(text: str, start: int) -> _Found:
 
 
 def record_lines(content: Content, longest: int) -> BinaryIO:
-    """A file of JSON records as lines: each record on a line of its own, line ends inside of it as blanks.
+    """Convert a file of JSON records to lines: one record per line, line ends inside it replaced by blanks.
 
-    The last line has no line end where the file ends inside an array or a record.
+    The last line has no line end when the file ends inside an array or a record.
     """
-    return cast(BinaryIO, Pieces(_record_lines(content, longest)))
+    return cast(BinaryIO, ChunkStream(_record_lines(content, longest)))
 
 
 def _texts(content: Content) -> Iterator[str]:
-    """The text of a file, piece by piece; bytes that are no UTF-8 as lone surrogates, so that none is lost."""
+    """Text of a file in chunks; bytes that are not UTF-8 become lone surrogates, so none is lost."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    yield from map(decoder.decode, pieces_of(cast(BinaryIO, content)))
+    yield from map(decoder.decode, chunks_of(cast(BinaryIO, content)))
     yield decoder.decode(b"", final=True)
 
 
 def _record_lines(content: Content, longest: int) -> Iterator[bytes]:
-    """Lines of the records of a file; the last one lacks its newline where the file ends inside an array or record."""
+    """Lines of the records of a file; the last one lacks its newline when the file ends inside an array or record."""
     text = ""
     depth = tried = 0
     is_last = is_cut = False
-    pieces = _texts(content)
+    chunks = _texts(content)
     while not is_last:
-        piece = next(pieces, None)
-        is_last = piece is None
-        text += piece or ""
-        # a long record is tried again when it has doubled, so that it takes linear time
+        chunk = next(chunks, None)
+        is_last = chunk is None
+        text += chunk or ""
+        # Retry a long record only after its text has doubled: linear time in total.
         if not is_last and len(text) < 2 * tried:
             continue
         records: list[str] = []
         place = 0
         while True:
             start = place
-            place = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]  # it matches nothing at least
+            place = _BETWEEN.match(text, start).end()  # type: ignore[union-attr]  # It always matches, maybe nothing.
             if text[start:place] != ",":
                 depth += text.count("[", start, place) - text.count("]", start, place)
             if place == len(text):
@@ -115,15 +114,15 @@ def _record_lines(content: Content, longest: int) -> Iterator[bytes]:
                 if end is None:
                     break
                 if end == len(text):
-                    # the ends of arrays are part of what is broken
+                    # Treat closing brackets as part of the malformed text.
                     is_cut, depth = found.is_cut, 0
             elif end == len(text) and not is_last and text[place] != "{":
-                # a number may go on
+                # The number may continue in the next chunk.
                 break
             records.append(text[place:end])
             place = end
             if place > _LET_GO:
-                # an error counts the lines before it
+                # Drop consumed text: the decoder counts the lines before an error.
                 text, place = text[place:], 0
         yield _lines(records, longest).removesuffix(b"\n" if is_cut else b"")
         text = text[place:]
@@ -134,15 +133,15 @@ def _record_lines(content: Content, longest: int) -> Iterator[bytes]:
 
 
 def _end_of_broken(text: str, start: int, found: _Found, *, is_last: bool) -> int | None:
-    """Where a record ends that is not well formed; None where that is not known before more is read.
+    """End of a malformed record; None when more text is needed to find it.
 
-    It ends where the next one seems to begin, so that what is wrong with it bears on no other.
+    It ends where the next record seems to start, so that the error affects no other record.
     """
     if found.is_cut and not is_last:
         return None
-    # what was expected may be missing before a line end or comma
+    # What the decoder expected may be missing before a line end or comma.
     place = start + len(text[start : found.fault].rstrip(_BLANK + ","))
-    # the end of its last object may be an end of another kind
+    # The closing brace of its last object may also end the record.
     following = _NEXT.search(text, place - 1 if place - start > 1 and text[place - 1] == "}" else place)
     if following is None:
         return len(text) if is_last else None

@@ -1,10 +1,9 @@
-"""The layout that a producer's JSON lines share, and reading members by their place in it.
+"""Line layouts: reads members of JSON lines by position, without decoding.
 
-A producer writes the same members in the same order on every line, with other content. Cut at its commas, such a line
-falls into fields of a known beginning and end, and what stands between them is a member's value: numbers stay the text
-they are, and nothing is decoded. That this is all there is to a line is seen by counting: a block whose lines have the
-fields they should have, and not one comma or quotation mark more than those take, holds no other. Lines of no known
-layout are left to the decoder; for the others both give the same.
+A producer writes the same members in the same order on every line. Split at commas, such a line has fields with a known
+prefix and suffix; the text between is the value, and numbers stay text. Counting proves that a line has no other
+members: its fields match, and the block has no comma or quotation mark beyond those of the layouts. Lines of unknown
+layout go to the decoder; both give the same result for all others.
 """
 
 import json
@@ -16,7 +15,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest.formats.delivered_bytes import MOST_PIECES
+from billing.ingest.formats.delivered_bytes import MOST_FIELDS
 
 _SCALAR: Final = r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null)"
 _TOKEN: Final = re.compile(rf"[{{}}:,]|{_SCALAR}|[ \t]+", re.ASCII)
@@ -25,10 +24,10 @@ _STRUCTURE: Final = "{}:"
 
 @dataclass(frozen=True)
 class _Field:
-    """One member of a line: what stands before its value, and after it up to the comma or the end of the line.
+    """One member of a line: the text before its value, and after it up to the comma or the end of the line.
 
-    Where names may differ from line to line, `before` ends ahead of the name, and `between` stands from the name's
-    quotation mark to the value; else `between` is empty.
+    When names vary between lines, `before` ends before the name, and `between` is the text from the name's closing
+    quotation mark to the value; otherwise `between` is empty.
     """
 
     path: tuple[str, ...]
@@ -44,65 +43,65 @@ class _Field:
 
     @cached_property
     def quotes(self) -> int:
-        """Quotation marks in it."""
+        """Number of quotation marks in the field."""
         return f"{self.before}{self.between}{self.after}".count('"')
 
     def matches(self, column: str) -> pl.Expr:
-        """Whether a piece of a line is this member, supposed that it holds no further quotation mark."""
-        piece = pl.col(column)
+        """Whether a field of a line is this member, assuming it has no further quotation mark."""
+        text = pl.col(column)
         if self.is_fixed and self.is_text:
             return (
-                piece.str.starts_with(self.before)
-                & piece.str.ends_with(self.after)
-                & (piece.str.len_bytes() >= len(self.before.encode()) + len(self.after))
+                text.str.starts_with(self.before)
+                & text.str.ends_with(self.after)
+                & (text.str.len_bytes() >= len(self.before.encode()) + len(self.after))
             )
         name = "" if self.is_fixed else '[^"]*' + re.escape(self.between)
         value = '[^"]*' if self.is_text else _SCALAR
-        return piece.str.contains(f"^{re.escape(self.before)}{name}{value}{re.escape(self.after)}$")
+        return text.str.contains(f"^{re.escape(self.before)}{name}{value}{re.escape(self.after)}$")
 
     def opening(self, name: str) -> str:
-        """What stands before the value where the member bears this name."""
+        """The text before the value when the member has this name."""
         return self.before if self.is_fixed else f"{self.before}{name}{self.between}"
 
     def may_be_odd(self, column: str) -> pl.Expr:
-        """Whether the bare value in a piece of a line may be other than the text to be read; see `_plain_scalars`."""
-        piece = pl.col(column)
+        """Whether the bare value in a field may differ from the text to read; see `_plain_scalars`."""
+        text = pl.col(column)
         return (
-            piece.str.contains(".", literal=True)
-            | piece.str.ends_with(f"null{self.after}")
-            | piece.str.ends_with(f"-0{self.after}")
+            text.str.contains(".", literal=True)
+            | text.str.ends_with(f"null{self.after}")
+            | text.str.ends_with(f"-0{self.after}")
         )
 
     def value(self, column: str, name: str) -> pl.Expr:
-        """What stands where the value should be, supposed that the member bears this name."""
+        """The text at the position of the value, assuming the member has this name."""
         text = pl.col(column).str.slice(len(self.opening(name)))
         return text.str.head(-len(self.after)) if self.after else text
 
 
 @dataclass(frozen=True)
 class LineLayout:
-    """How a line is built: its members, in order."""
+    """Layout of a line: its members, in order."""
 
     fields: tuple[_Field, ...]
 
     @property
     def quotes(self) -> int:
-        """Quotation marks on a line."""
+        """Number of quotation marks on a line."""
         return sum(field.quotes for field in self.fields)
 
     @property
     def commas(self) -> int:
-        """Commas on a line."""
+        """Number of commas on a line."""
         return len(self.fields) - 1
 
     def matches(self) -> pl.Expr:
-        """Whether a line cut at its commas (`cut_lines`) has this layout, supposed that `quotes` and `commas` hold."""
+        """Whether a line split at commas (`cut_lines`) has this layout, assuming that `quotes` and `commas` match."""
         return pl.all_horizontal(field.matches(_column(place)) for place, field in enumerate(self.fields)).fill_null(
             value=False
         )
 
     def places_of(self, path: tuple[str, ...]) -> list[int]:
-        """Which fields may hold the value at `path`."""
+        """Indexes of the fields that may hold the value at `path`."""
         return [
             place
             for place, field in enumerate(self.fields)
@@ -110,12 +109,12 @@ class LineLayout:
         ]
 
     def read(self, cut: pl.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> pl.DataFrame:
-        """The texts at some paths of lines of this layout, in columns of the given names.
+        """Read the texts at some paths of lines of this layout, into columns of the given names.
 
         Parameters
         ----------
         cut
-            row, and the lines as `cut_lines` cuts them.
+            row, and the lines as `cut_lines` splits them.
 
         Returns
         -------
@@ -129,7 +128,7 @@ class LineLayout:
         return cut.select("row", pl.lit(False).alias("unparseable"), *texts)
 
     def _texts(self, path: tuple[str, ...], odd_places: Set[int]) -> pl.Expr:
-        """The texts at a path; null where there is nothing, of a repeated member the first."""
+        """Texts at a path; null when missing, the first of repeated members."""
         found = pl.lit(None, pl.String)
         for place in reversed(self.places_of(path)):
             field, column = self.fields[place], _column(place)
@@ -143,7 +142,7 @@ class LineLayout:
 
 
 def layout_of(line: str) -> LineLayout | None:
-    """The layout of a line: an object of text, numbers and further objects; None where it is built otherwise."""
+    """Layout of a line: an object of text, numbers and nested objects; None for any other line."""
     if "\\" in line:
         return None
     try:
@@ -154,14 +153,14 @@ def layout_of(line: str) -> LineLayout | None:
 
 
 def cut_lines(framed: bytes, width: int) -> pl.DataFrame:
-    """The lines of a block cut at their commas, one row per line, blank lines left out.
+    """Split the lines of a block at commas, one row per line, blank lines left out.
 
-    A line of fewer pieces than `width` is filled up with anything, of a longer one the rest is cut off.
+    Shorter lines are padded with arbitrary values to `width` fields, longer ones are truncated.
 
     Parameters
     ----------
     framed
-        FIRST_LINE, and the lines: the reader takes the width of the first line for the greatest.
+        FIRST_LINE, and the lines: the reader takes the width of the first line as the maximum.
     """
     return pl.read_csv(
         framed,
@@ -180,14 +179,14 @@ def _column(piece: int) -> str:
 
 
 def _plain_scalars(text: pl.Expr) -> pl.Expr:
-    """Bare values as texts: numbers without needless zeros, null for null."""
+    """Bare values as text: numbers without redundant zeros, null for null."""
     shortened = text.str.replace(r"(\.[0-9]*?)0+$", "$1").str.strip_suffix(".")
     plain = pl.when(text.str.contains(".", literal=True)).then(shortened).otherwise(text)
     return pl.when(text == "-0").then(pl.lit("0")).when(text != "null").then(plain)
 
 
 class _Reader:
-    """Reads one line into its layout; raises ValueError where it has none."""
+    """Parses one line into its layout; raises ValueError when it has none."""
 
     def __init__(self, line: str) -> None:
         self.tokens: list[tuple[int, str]] = []
@@ -208,7 +207,7 @@ class _Reader:
         self._object((), free_names=False)
         self._space()
         self._end_field()
-        if self.place != len(self.tokens) or len(self.fields) > MOST_PIECES:
+        if self.place != len(self.tokens) or len(self.fields) > MOST_FIELDS:
             raise ValueError
         return LineLayout(tuple(self.fields))
 
@@ -251,7 +250,7 @@ class _Reader:
         self.literal = '"' if is_text else ""
 
     def _end_field(self) -> None:
-        """Close the member that was found last: what came after it belongs to it."""
+        """Close the last member: the text after it is its suffix."""
         if self.found is None:
             raise ValueError
         path, before, between, is_text = self.found
@@ -259,7 +258,7 @@ class _Reader:
         self.found, self.literal = None, ""
 
     def _is_flat(self) -> bool:
-        """Whether the object that starts here holds no further one: then its members may have any names."""
+        """Whether the object that starts here is flat: then its members may have any names."""
         for _, mark in self.tokens[self.place + 1 :]:
             if mark in "{}":
                 return mark == "}"
@@ -272,7 +271,7 @@ class _Reader:
         return self.tokens[place][1]
 
     def _take(self, expected: str) -> int:
-        """Go past a token and the space before it; all but names, values and commas is kept as literal text."""
+        """Consume a token and the space before it; everything except names, values and commas becomes literal text."""
         self._space()
         piece, token = self.tokens[self.place]
         if token != expected:

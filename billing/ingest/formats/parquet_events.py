@@ -1,4 +1,4 @@
-"""Usage as Parquet: rows to columns of text."""
+"""Parquet reader for usage: rows to text columns."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from billing.ingest.formats.file_kind import COLUMNS
 from billing.ingest.formats.flat_columns import value_places
 from billing.ingest.formats.instants import INVALID, WITHOUT_ZONE, parse_instants
 from billing.ingest.metric_members import EventTypes
-from billing.ingest.parsed_rows import Piece, are_visible
+from billing.ingest.parsed_rows import Chunk, are_visible
 from billing.ingest.required_columns import IDENTIFIERS
 from billing.model.columns import INSTANT
 
@@ -28,23 +28,23 @@ _SECONDS_UNTIL_2200: Final = 7_258_118_400
 _UUID: Final = "arrow.uuid"
 
 
-def parquet_pieces(content: Content, types: EventTypes) -> Iterator[Piece]:
+def parquet_chunks(content: Content, types: EventTypes) -> Iterator[Chunk]:
     """Read Parquet in bounded batches.
 
-    `row` is the row's position from 1. `time` is a timestamp with a zone, or text; a timestamp without zone is no
-    instant. A value may be an integer, a decimal of any width, text or a binary float, which counts as the shortest
-    decimal that denotes it. A UUID is its usual text, a fixed number of 16 bytes its hexadecimal digits. Columns may
-    stand in any order; others show in the text of a row that is set aside and nowhere else.
+    `row` is the position of the row, from 1. `time` is a timestamp with a zone, or text; a timestamp without a zone is
+    no instant. A value may be an integer, a decimal of any width, text or a binary float, read as the shortest decimal
+    that denotes it. A UUID is read in its usual form, other binary of 16 bytes as hexadecimal digits. Columns may be in
+    any order; unknown ones appear only in the text of rejected rows.
 
     Yields
     ------
-    Piece
+    Chunk
         With the value columns of `flat_columns.value_places`.
 
     Raises
     ------
     UnreadableFileError
-        When it is no Parquet, a column is missing, or its pages unpack to more than the largest ratio allows.
+        When it is not Parquet, a column is missing, or its pages decompress to more than the largest ratio allows.
     """
     if content.raw is not None:
         content.raw.seek(0)
@@ -58,7 +58,7 @@ def parquet_pieces(content: Content, types: EventTypes) -> Iterator[Piece]:
             sum(reader.metadata.row_group(group).total_byte_size for group in range(reader.metadata.num_row_groups)),
         )
         content.require_ratio(size)
-        # rows of many bytes are read fewer at a time
+        # Shrink the batch for wide rows.
         batch_size = max(1, min(_BATCH, _BATCH_BYTES * max(rows, 1) // max(size, 1)))
         row = 1
         for batch in reader.iter_batches(batch_size=batch_size):
@@ -72,7 +72,7 @@ def parquet_pieces(content: Content, types: EventTypes) -> Iterator[Piece]:
         raise UnreadableFileError(f"not readable as Parquet ({str(error).splitlines()[0]})") from error
 
 
-def _columns(table: pa.Table, first_row: int, places: dict[str, int]) -> Piece:
+def _columns(table: pa.Table, first_row: int, places: dict[str, int]) -> Chunk:
     names = table.column_names
     nothing = pl.repeat(None, table.num_rows, dtype=pl.String, eager=True)
     fields = pl.DataFrame(
@@ -85,18 +85,18 @@ def _columns(table: pa.Table, first_row: int, places: dict[str, int]) -> Piece:
         | {name: _texts(table.column(place)) if place >= 0 else nothing for name, place in places.items()}
     ).with_columns(_instants(table.column(names.index("time"))))
     visible = all(_is_visible(table.column(names.index(name))) for name in IDENTIFIERS)
-    return Piece(fields, partial(_json_rows, table), letters="visible" if visible else "any")
+    return Chunk(fields, partial(_json_rows, table), letters="visible" if visible else "any")
 
 
 def _is_visible(column: pa.ChunkedArray) -> bool:
-    """Whether a column is known to hold visible letters only, without looking at each text."""
+    """Whether a column holds only visible ASCII, by its buffers, without a look at each text."""
     if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
         return False
     return all(are_visible(_letters(chunk)) for chunk in column.chunks)
 
 
 def _letters(chunk: pa.Array) -> pa.Buffer | None:
-    """The letters of the texts of a chunk, which may be a slice of a longer one."""
+    """The character buffer of a chunk, which may be a slice of a longer one."""
     _, ends, letters = chunk.buffers()
     if letters is None or len(chunk) == 0:
         return None
@@ -109,7 +109,7 @@ def _letters(chunk: pa.Array) -> pa.Buffer | None:
 
 
 def _texts(column: pa.ChunkedArray) -> pl.Series:
-    """A column of scalars as plain text; what is no scalar, or bytes that are no text, is null."""
+    """A column of scalars as plain text; nested values and bytes that are not UTF-8 are null."""
     column = _of_plain_type(column)
     kind = column.type
     if pa.types.is_nested(kind):
@@ -124,7 +124,7 @@ def _texts(column: pa.ChunkedArray) -> pl.Series:
 
 
 def _of_plain_type(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column without dictionaries, extensions, half floats and bytes of a fixed number at the top."""
+    """A column with dictionary, extension, half-float and fixed-size binary types resolved at the top level."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         column = pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type)
@@ -144,7 +144,7 @@ def _of_plain_type(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def _decoded(raw: pl.Series, instead: Callable[[bytes], str | None] = lambda _: None) -> pl.Series:
-    """Bytes as the text they are in UTF-8; `instead` of those that are none."""
+    """Decode bytes as UTF-8; `instead` converts bytes that are not."""
 
     def text(value: bytes | None) -> str | None:
         if value is None:
@@ -171,12 +171,12 @@ def _hexadecimal(raw: pl.Series, *, is_uuid: bool) -> pl.Series:
 
 
 def _is_wide_decimal(kind: pa.DataType) -> bool:
-    """Whether it is a decimal that Polars does not know."""
+    """Whether a type is a decimal that Polars does not support."""
     return bool(pa.types.is_decimal(kind)) and not pa.types.is_decimal128(kind)
 
 
 def _plain_numbers(texts: pl.Series) -> pl.Series:
-    """Numbers without their exponents: 1e16 is 10000000000000000."""
+    """Expand exponents: 1e16 becomes 10000000000000000."""
     shifted = texts.str.contains(r"^-?[0-9.]+[eE][+-]?[0-9]{1,3}$").fill_null(value=False)
     if shifted.any():
         plain = [f"{Decimal(text):f}" for text in texts.filter(shifted).to_list()]
@@ -185,7 +185,7 @@ def _plain_numbers(texts: pl.Series) -> pl.Series:
 
 
 def _instants(column: pa.ChunkedArray) -> pl.DataFrame:
-    """time, time_fault and time_found, as `parse_instants`."""
+    """Columns time, time_fault and time_found, as `parse_instants`."""
     kind = column.type
     if pa.types.is_timestamp(kind):
         per_second = _OFFSETS_1970_TO_2199[kind.unit]
@@ -223,14 +223,14 @@ def _json_rows(table: pa.Table, places: pl.Series) -> pl.Series:
     for name, column in zip(table.column_names, table.columns, strict=True):
         seen[name] += 1
         unique = name if seen[name] == 1 else f"{name} ({seen[name]})"
-        columns.append(_shown(column, wanted).alias(unique))
+        columns.append(_encodable_values(column, wanted).alias(unique))
     return pl.DataFrame(columns).select(pl.struct(pl.all()).struct.json_encode()).to_series()
 
 
-def _shown(column: pa.ChunkedArray, wanted: pl.Series) -> pl.Series:
-    """The values of a column at some places as a column that can be written as JSON."""
+def _encodable_values(column: pa.ChunkedArray, wanted: pl.Series) -> pl.Series:
+    """Values of a column at some positions, as a column that can be encoded as JSON."""
     if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
-        # Arrow takes no rows of these
+        # Arrow has no take for view types.
         series = pl.Series(pl.from_arrow(column)).gather(wanted)
     else:
         column = column.take(wanted.to_arrow())
@@ -246,7 +246,7 @@ def _shown(column: pa.ChunkedArray, wanted: pl.Series) -> pl.Series:
 
 
 def _is_encodable(kind: pa.DataType, *, nested: bool = False) -> bool:
-    """Whether Polars reads a column of this type and writes it as JSON."""
+    """Whether Polars can read a column of this type and encode it as JSON."""
     if isinstance(kind, pa.BaseExtensionType) or pa.types.is_fixed_size_binary(kind) or _is_wide_decimal(kind):
         return False
     if pa.types.is_struct(kind):
@@ -264,5 +264,5 @@ def _is_encodable(kind: pa.DataType, *, nested: bool = False) -> bool:
 
 
 def _plain_value(value: object) -> object:
-    """What JSON has no form for: bytes as hexadecimal digits, all else as text."""
+    """Fallback for values without a JSON form: bytes as hexadecimal digits, anything else as text."""
     return value.hex() if isinstance(value, bytes) else str(value)

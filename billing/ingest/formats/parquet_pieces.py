@@ -1,4 +1,4 @@
-"""Writing Parquet of which only a piece is held at a time, each column as what it holds is kept best."""
+"""Streaming Parquet writer: holds one row group at a time, with an encoding per column."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
@@ -13,24 +13,24 @@ from billing.store.files import write_file
 from billing.store.frames import descriptions
 
 _NEWEST: Final = pl.CompatLevel.newest()
-"""Texts are handed over as Polars holds them, and not copied."""
+"""Hand texts over in the layout of Polars, zero-copy."""
 
 _ENCODINGS: Final = {"row": "DELTA_BINARY_PACKED", "time": "DELTA_BINARY_PACKED", "id": "DELTA_LENGTH_BYTE_ARRAY"}
-"""Columns of which no two rows need hold the same: no dictionary is tried for them, and no extremes are kept."""
+"""Columns of mostly distinct values: write no dictionary and no statistics."""
 
 
-def write_pieces(
+def write_row_groups(
     path: Path, frames: Iterable[pl.DataFrame], metadata: Mapping[str, str], *, statistics: bool = False
 ) -> None:
-    """Write frames of one schema as a Parquet file, a row group each; those without rows are left out.
+    """Write frames of one schema as a Parquet file, one row group each; empty frames are left out.
 
     Parameters
     ----------
     frames
-        One at least.
+        At least one.
     """
-    pieces = iter(frames)
-    first = next(pieces)
+    groups = iter(frames)
+    first = next(groups)
     others = [name for name in first.columns if name not in _ENCODINGS]
     with pq.ParquetWriter(
         path,
@@ -42,31 +42,31 @@ def write_pieces(
         write_statistics=others if statistics else False,
         store_schema=False,
     ) as writer:
-        for frame in chain([first], pieces):
+        for frame in chain([first], groups):
             if len(frame):
                 writer.write_table(frame.to_arrow(compat_level=_NEWEST))
-            del frame  # before the next is made
+            del frame  # Free it before the next is made.
         writer.add_key_value_metadata(dict(metadata))
 
 
 def write_table(path: Path, frames: Iterable[pl.DataFrame], table: Table) -> bool:
-    """As `home.write_frame`, of frames that follow each other in the order of the table's key; a row group is held.
+    """As `frames.write_frame`, for frames sorted by the table's key one after the other; holds one row group in memory.
 
-    However the rows are parted among the frames, the bytes are the same.
+    The bytes do not depend on how the rows are split into frames.
     """
     fitting = (table.fit(frame) for frame in frames)
-    groups = _of_length(fitting, table.rows_at_once)
-    return write_file(path, lambda scratch: write_pieces(scratch, groups, descriptions(table), statistics=True))
+    groups = _rebatch(fitting, table.rows_at_once)
+    return write_file(path, lambda scratch: write_row_groups(scratch, groups, descriptions(table), statistics=True))
 
 
 def row_groups(path: Path) -> list[int]:
-    """How many rows each row group of a Parquet file has."""
+    """Row count of each row group of a Parquet file."""
     metadata = pq.read_metadata(path)
     return [metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)]
 
 
-def _of_length(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
-    """The rows of frames in frames of so many rows, the last one aside."""
+def _rebatch(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
+    """Rebatch frames to frames of `rows` rows, the last one aside."""
     held: list[pl.DataFrame] = []
     for frame in frames:
         held.append(frame)

@@ -43,7 +43,7 @@ def read_record(path: Path) -> Record | None:
         if not isinstance(inputs, dict):
             return Record({name.replace("_", " "): str(value) for name, value in content.items()})
         return Record(inputs, content.get("outputs", {}))
-    except (OSError, ValueError, AttributeError):
+    except (FileNotFoundError, ValueError, AttributeError):
         return None
 
 

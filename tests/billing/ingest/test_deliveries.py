@@ -35,7 +35,7 @@ from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import DayState
 from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
-from billing.store import home as homes
+from billing.store import frames
 from billing.store.files import SCRATCH_PREFIX, write_file
 from billing.store.home import Home
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
@@ -382,7 +382,7 @@ class TestOrder:
 
         monkeypatch.setattr(deliveries, "write_day", write_day)
         monkeypatch.setattr(deliveries, "_WORTH_SHARING", 0)
-        monkeypatch.setattr(parsed_deliveries, "_JUDGED_TOGETHER", 5)
+        monkeypatch.setattr(parsed_deliveries, "_VALIDATION_BATCH", 5)
         monkeypatch.setattr(day_tables, "_HELD_TOGETHER", 3)
         read_small_blocks(monkeypatch)
         pieces.ingest()
@@ -729,7 +729,7 @@ def kill_at_write(patch: pytest.MonkeyPatch, number: int) -> list[Path]:
             raise KilledError
         return original(path, fill)
 
-    for module in (homes, state, parsed_files, parquet_pieces):
+    for module in (frames, state, parsed_files, parquet_pieces):
         patch.setattr(module, "write_file", write)
     return seen
 
@@ -822,13 +822,13 @@ class TestReading:
         assert not list(business.home.lake.rglob(".writing-*"))
 
     def test_a_broken_conservation_stops_everything(self, business: Business, monkeypatch: pytest.MonkeyPatch) -> None:
-        original = day_tables._parted
+        original = day_tables._split_by_outcome
 
         def losing(*arguments: Any) -> tuple[pl.DataFrame, pl.DataFrame, int]:  # passed on as they are
             counted, rejected, duplicates = original(*arguments)
             return counted.clear(), rejected, duplicates
 
-        monkeypatch.setattr(day_tables, "_parted", losing)
+        monkeypatch.setattr(day_tables, "_split_by_outcome", losing)
         business.deliver(line("1"))
         with pytest.raises(AssertionError, match=r"1 rows, but 0 counted"):
             business.ingest()

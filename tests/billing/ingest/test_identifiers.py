@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from billing.ingest.formats.compression import Content
-from billing.ingest.formats.csv_events import csv_pieces
-from billing.ingest.formats.json_events import json_pieces
-from billing.ingest.formats.parquet_events import parquet_pieces
+from billing.ingest.formats.csv_events import csv_chunks
+from billing.ingest.formats.json_events import json_chunks
+from billing.ingest.formats.parquet_events import parquet_chunks
 from billing.ingest.metric_members import EventTypes, Member
-from billing.ingest.parsed_rows import Piece, set_aside
+from billing.ingest.parsed_rows import Chunk, set_aside
 from billing.model.file_limits import DEFAULT_LIMITS
 
 TYPES: EventTypes = {"email.sent": (Member(("data", "count"), "unsigned"),)}
@@ -36,30 +36,30 @@ def whole(id: str, subject: str) -> dict[str, str]:
     return dict(zip(NAMES, (id, "/s", "email.sent", subject, "2026-01-01T00:00:00Z", "1"), strict=True))
 
 
-def as_json(rows: list[Row]) -> Iterator[Piece]:
+def as_json(rows: list[Row]) -> Iterator[Chunk]:
     texts = [
         json.dumps({"specversion": "1.0"} | whole(*row) | {"data": {"count": 1}}, ensure_ascii=False) for row in rows
     ]
-    return json_pieces(content("".join(f"{text}\n" for text in texts).encode()), TYPES)
+    return json_chunks(content("".join(f"{text}\n" for text in texts).encode()), TYPES)
 
 
-def as_csv(rows: list[Row]) -> Iterator[Piece]:
+def as_csv(rows: list[Row]) -> Iterator[Chunk]:
     texts = [",".join(NAMES), *(",".join(whole(*row).values()) for row in rows)]
-    return csv_pieces(content("".join(f"{text}\n" for text in texts).encode()), TYPES)
+    return csv_chunks(content("".join(f"{text}\n" for text in texts).encode()), TYPES)
 
 
-def as_parquet(rows: list[Row]) -> Iterator[Piece]:
+def as_parquet(rows: list[Row]) -> Iterator[Chunk]:
     buffer = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([whole(*row) for row in rows]), buffer)
-    return parquet_pieces(content(buffer.getvalue()), TYPES)
+    return parquet_chunks(content(buffer.getvalue()), TYPES)
 
 
 def content(whole: bytes) -> Content:
     return Content(io.BytesIO(whole), len(whole), DEFAULT_LIMITS)
 
 
-def found(pieces: Iterator[Piece], flat: bool) -> list[tuple[str | None, str | None, str | None]]:
-    rows = pl.concat([set_aside(piece, TYPES, flat=flat) for piece in pieces])
+def found(pieces: Iterator[Chunk], flat: bool) -> list[tuple[str | None, str | None, str | None]]:
+    rows = pl.concat([set_aside(chunk, TYPES, flat=flat) for chunk in pieces])
     return rows.select(pl.col("id", "subject").replace({"": None}), "reason").rows()
 
 

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[3]
 KEPT = """
 import os, threading
 from pathlib import Path
-from billing.ingest.malloc import blocks_kept
+from billing.ingest.malloc import reuse_freed_blocks
 
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") // 1024**2
@@ -23,7 +23,7 @@ def work():
     kept.append(last)
 
 kept, before = [], resident()
-with blocks_kept():
+with reuse_freed_blocks():
     worker = threading.Thread(target=work)
     worker.start()
     worker.join()

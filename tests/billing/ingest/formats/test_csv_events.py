@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from billing.ingest.formats.compression import Content
-from billing.ingest.formats.csv_events import _split, csv_pieces
+from billing.ingest.formats.csv_events import _split, csv_chunks
 from billing.model.file_limits import DEFAULT_LIMITS
 from tests.billing.ingest.small_business import Business, line, metric
 
@@ -237,7 +237,7 @@ pieces_of_lines = some.lists(
 def test_records_end_where_reading_on_line_by_line_ends_them(lines: list[str]) -> None:
     content = (HEADER + "".join(f"{text}\n" for text in lines)).encode()
     opened = Content(io.BytesIO(content), len(content), DEFAULT_LIMITS)
-    found = [number for piece in csv_pieces(opened, {}) for number in piece.fields["row"].to_list()]
+    found = [number for piece in csv_chunks(opened, {}) for number in piece.fields["row"].to_list()]
     assert found == starts_of_records(lines)
 
 
@@ -261,7 +261,7 @@ def test_lines_with_odd_quotation_marks_take_linear_time(text: str) -> None:
     def seconds(rows: int) -> float:
         content = (HEADER + f"{text}\n" * rows).encode()
         start = time.process_time()
-        for piece in csv_pieces(Content(io.BytesIO(content), len(content), DEFAULT_LIMITS), {}):
+        for piece in csv_chunks(Content(io.BytesIO(content), len(content), DEFAULT_LIMITS), {}):
             assert len(piece.fields) >= 0
         return time.process_time() - start
 

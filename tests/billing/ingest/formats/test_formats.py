@@ -297,7 +297,7 @@ class TestUnreadableFiles:
         path = business.deliver(line(), day=day)
         outcome = business.ingest()
         assert (outcome.rows, len(outcome.unreadable_files)) == (0, 1)
-        assert business.table("rejects").select("delivery_day", "file").rows() == [(None, day)]
+        assert business.table("rejects").select("delivery_day", "file").rows() == [(None, f"usage/{day}/")]
         path.unlink()
         path.parent.rmdir()
         assert business.ingest().unreadable_files == ()

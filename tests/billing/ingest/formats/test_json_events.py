@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 
 from billing.ingest.formats.compression import Content
 from billing.ingest.formats.delivered_bytes import FIRST_LINE
-from billing.ingest.formats.json_events import _Decoder, json_pieces
+from billing.ingest.formats.json_events import _Decoder, json_chunks
 from billing.ingest.formats.line_layout import cut_lines, layout_of
 from billing.ingest.metric_members import EventTypes, Member
 from billing.model.file_limits import DEFAULT_LIMITS
@@ -168,4 +168,4 @@ def test_a_short_line_first_does_not_shorten_the_others() -> None:
 
 def _fields(content: bytes, types: EventTypes) -> pl.DataFrame:
     opened = Content(io.BytesIO(content), len(content), DEFAULT_LIMITS)
-    return pl.concat([piece.fields for piece in json_pieces(opened, types)], how="diagonal")
+    return pl.concat([piece.fields for piece in json_chunks(opened, types)], how="diagonal")

@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 
 from billing.ingest.formats import compression
 from billing.ingest.formats.compression import Content, TooLargeError
-from billing.ingest.formats.json_events import json_pieces
+from billing.ingest.formats.json_events import json_chunks
 from billing.ingest.formats.json_records import holds_records, record_lines
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 from tests.billing.ingest.small_business import Business, event, line
@@ -23,7 +23,7 @@ def opened(content: bytes) -> Content:
 
 
 def records(content: bytes, longest: int = DEFAULT_LIMITS.longest_record) -> list[bytes]:
-    return b"".join(compression.pieces_of(record_lines(opened(content), longest))).split(b"\n")
+    return b"".join(compression.chunks_of(record_lines(opened(content), longest))).split(b"\n")
 
 
 ARRANGED = {
@@ -58,7 +58,7 @@ def test_records_are_the_same_however_they_are_arranged_and_read(
     content = arranged(texts).encode()  # type: ignore[operator]
     assert holds_records(opened(content), DEFAULT_LIMITS.longest_record)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compression.pieces_of, "__defaults__", (piece,))
+        patch.setattr(compression.chunks_of, "__defaults__", (piece,))
         found = records(content)
     assert [json.loads(text) for text in found if text] == [json.loads(text) for text in texts]
 
@@ -149,7 +149,7 @@ fragments = some.sampled_from(
 def test_what_is_not_well_formed_is_told_apart_alike_however_it_is_read(text: str, piece: int) -> None:
     together = records(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compression.pieces_of, "__defaults__", (piece,))
+        patch.setattr(compression.chunks_of, "__defaults__", (piece,))
         assert records(text.encode()) == together
     # nothing is lost but what stands between records
     told = b"".join(each for each in together if not each.startswith(b"[ the file ends here")).decode()
@@ -176,10 +176,10 @@ def test_an_array_of_any_length_on_one_line_takes_a_block_of_memory() -> None:
             yield (one + b",") * 100
         yield one + b"]"
 
-    file = compression.Pieces(pieces())
+    file = compression.ChunkStream(pieces())
     content = Content(file, size, DEFAULT_LIMITS)  # type: ignore[arg-type]
     tracemalloc.start()
-    lines = sum(piece.count(b"\n") for piece in compression.pieces_of(record_lines(content, 2**24)))
+    lines = sum(piece.count(b"\n") for piece in compression.chunks_of(record_lines(content, 2**24)))
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert lines == size // (len(one) * 100) * 100 + 1
@@ -196,7 +196,7 @@ def test_a_line_that_is_too_long_is_one_in_whatever_blocks_it_is_read() -> None:
     limits = Limits(longest_record=2**20)
     for length, fits in ((2**20, True), (2**20 + 1, False)):
         content = b"{}\n" * 1000 + b"x" * length + b"\n" + b"{}\n" * 1000
-        pieces = json_pieces(opened(content), {}, limits)
+        pieces = json_chunks(opened(content), {}, limits)
         if fits:
             assert sum(len(piece.fields) for piece in pieces) == 2001
         else:

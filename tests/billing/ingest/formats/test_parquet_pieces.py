@@ -6,7 +6,7 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from billing.ingest.formats.parquet_pieces import row_groups, write_pieces, write_table
+from billing.ingest.formats.parquet_pieces import row_groups, write_row_groups, write_table
 from billing.model.tables import EVENTS
 
 TABLE = replace(EVENTS, rows_at_once=3)
@@ -40,7 +40,7 @@ def test_a_table_tells_what_its_columns_hold_and_between_which_values(tmp_path: 
 
 
 def test_pieces_without_rows_are_a_file_without_rows(tmp_path: Path) -> None:
-    write_pieces(tmp_path / "none.parquet", [events(0), events(0)], {"of": "nothing"})
+    write_row_groups(tmp_path / "none.parquet", [events(0), events(0)], {"of": "nothing"})
     assert row_groups(tmp_path / "none.parquet") == []
     assert pl.read_parquet(tmp_path / "none.parquet").equals(events(0))
 

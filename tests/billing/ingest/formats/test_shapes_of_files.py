@@ -9,7 +9,7 @@ import pytest
 from billing.ingest import parsed_files
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.metric_members import EventTypes
-from billing.ingest.parsed_rows import Piece, set_aside
+from billing.ingest.parsed_rows import Chunk, set_aside
 from billing.store.home import Home
 from tests.billing.ingest.formats.shapes_of_files import READ, SPOILT, UNREADABLE, Shape, parquet, uuids
 from tests.billing.ingest.small_business import Business, line
@@ -62,7 +62,7 @@ def test_an_unreadable_file_is_one_reject_and_keeps_no_other_from_counting(
 def test_a_panic_of_a_library_concerns_the_file_that_it_was_reading(
     business: Business, events_alone: pl.DataFrame, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def panics(piece: Piece, types: EventTypes, flat: bool) -> pl.DataFrame:
+    def panics(piece: Chunk, types: EventTypes, flat: bool) -> pl.DataFrame:
         if "panics" in piece.fields["id"]:
             raise pl.exceptions.PanicException("not implemented: Decimal256")
         return set_aside(piece, types, flat=flat)
@@ -89,7 +89,7 @@ def test_a_failing_disk_is_not_taken_for_an_unreadable_file(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(parsed_files, "write_pieces", full)
+    monkeypatch.setattr(parsed_files, "write_row_groups", full)
     business.deliver(line("1"))
     with pytest.raises(OSError, match="No space left"):
         business.ingest()

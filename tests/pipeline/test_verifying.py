@@ -58,8 +58,8 @@ def test_rows_of_the_register_that_were_changed_by_hand_are_named_by_their_pages
         "UPDATE lines SET number = 'INV-2026-000009' WHERE number = 'INV-2026-000003' AND line = 1",
     )
     assert [text for text in found if text.startswith("INV-")] == [
-        "INV-2026-000002: its lines add up to 108.0000, its net says 109.0000",
-        "INV-2026-000003: its lines add up to 6.0000, its net says 205.0000",
+        "INV-2026-000002: its lines add up to 108.00, its net says 109.00",
+        "INV-2026-000003: its lines add up to 6.00, its net says 205.00",
         "INV-2026-000009: the register has lines of it and no such document",
         "INV-2026-000001: its stored content does not have the hash it was issued with",
         "INV-2026-000002: its page says account id 'acme', the register says 'other'",

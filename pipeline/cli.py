@@ -166,14 +166,13 @@ def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, ac
     # Set the home first: importing the definitions creates its partitions.
     use_home(home)
     from assets.clock import today
-    from pipeline import run_state as standing
+    from pipeline import run_state
 
     last = through or month
-    business = standing.load(home, as_of or today(home), issues=not draft)
+    business = run_state.load(home, as_of or today(home), issues=not draft)
     if not accept_missing:
         business.refuse_lacking_accounts()
-    standing.say_what_has_not_begun(business, month, last, say)
-    outcome = standing.done_already(business, month, last, draft=draft, say=say)
+    outcome = run_state.done_already(business, month, last, draft=draft, say=say)
     if outcome is None:
         # Import lazily: Dagster takes a second to load.
         from pipeline import runs
@@ -201,9 +200,9 @@ def accept_loss(reason: str, as_of: date | None, home: Path) -> None:
     from assets.clock import today
     from billing.month.lost_deliveries import accept_losses
     from billing.month.steps import ingest_usage
-    from pipeline import run_state as standing
+    from pipeline import run_state
 
-    business = standing.load(home, as_of or today(home), issues=False)
+    business = run_state.load(home, as_of or today(home), issues=False)
     with business.alone():
         ingest_usage(business)
         lost = accept_losses(business, reason)

@@ -83,6 +83,7 @@ def done_already(business: Business, month: str, through: str, *, draft: bool, s
     with business.alone():
         if not _is_up_to_date(business, months):
             return None
+        say_what_has_not_begun(business, month, through, say)
         begin(business, draft=draft)
         bring_up_to_date(business.home, say)
         warn(business, say)
@@ -93,15 +94,7 @@ def done_already(business: Business, month: str, through: str, *, draft: bool, s
 
 
 def say_what_has_not_begun(business: Business, month: str, through: str, say: Say) -> None:
-    """Announce months that begin after the as-of day: they are computed ahead as drafts, and not issued.
-
-    Raises
-    ------
-    RefusedError
-        When a month is unknown.
-    """
-    for given in (month, through):
-        business.refuse_unknown_month(given)
+    """Announce months that begin after the as-of day: they are computed ahead as drafts, and not issued."""
     begins_first = max(month, months_after(f"{business.as_of:%Y-%m}", 1))
     if begins_first <= through:
         has = f"{through} has" if begins_first == through else f"{begins_first} to {through} have"

@@ -45,6 +45,7 @@ from pipeline.run_state import (
     parked,
     remember,
     runs_backwards,
+    say_what_has_not_begun,
     warn,
     without_pdf,
 )
@@ -68,6 +69,7 @@ def bill(business: Business, month: str, through: str, *, draft: bool, say: Say)
         check_month(business, given)
     if through < month:
         raise RefusedError(f"--through: found {through}, expected {month} or a later month")
+    say_what_has_not_begun(business, month, through, say)
     with _locked_and_ingested(business, draft=draft, say=say) as (resource, instance):
         before = business.register.count(through)
         months = billed_months(business, through)

@@ -53,15 +53,17 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
     webserver = [sys.executable, "-m", "pipeline.webserver", "--host", host, "--port", str(port)]
     daemon = [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions", "-d", str(PROGRAM)]
     commands = [[*webserver, "--read-only"]] if read_only else [webserver, daemon]
-    # Use own process groups: Ctrl-C must not reach them, this process stops them in order.
-    # The commands contain no data.
-    processes = [subprocess.Popen(command, env=environment, process_group=0) for command in commands]  # noqa: S603
-    say(f"http://{host}:{port} shows {home.root}; stop it with Ctrl-C")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     # Stop on SIGHUP when the terminal closes, but not under nohup.
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
         signal.signal(signal.SIGHUP, signal.default_int_handler)
+    processes: list[subprocess.Popen[bytes]] = []
     try:
+        for command in commands:
+            # Use own process groups: Ctrl-C must not reach them, this process stops them in order.
+            # The commands contain no data.
+            processes.append(subprocess.Popen(command, env=environment, process_group=0))  # noqa: S603
+        say(f"http://{host}:{port} shows {home.root}; stop it with Ctrl-C")
         while all(process.poll() is None for process in processes):
             time.sleep(0.2)
         say("webserver or daemon ended unexpectedly: see its output above")

@@ -78,7 +78,7 @@ def read_state(home: Home) -> State | None:
     """The state, or None when there is no usable one."""
     try:
         found = state_path(home).stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return _read_state(state_path(home), found.st_ino, found.st_mtime_ns, found.st_size)
 

@@ -33,6 +33,6 @@ def file_stamp(path: Path) -> tuple[int, ...] | None:
     """Cache key of a file of the lake, from its metadata: files are only ever replaced. None if it does not exist."""
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return (status.st_ino, status.st_mtime_ns, status.st_size)

@@ -44,7 +44,7 @@ def read_record(path: Path) -> Record | None:
     """
     try:
         content = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     if not isinstance(content, dict):
         return None

@@ -110,7 +110,8 @@ def runs_of(page: Page, desk: str) -> list[dict[str, Any]]:
 
 def launch(page: Page, months: str, count: int, desk: str) -> list[dict[str, Any]]:
     """In the open dialog choose months and launch; returns all runs when there are so many, all of them ended."""
-    dialog = page.get_by_role("dialog").last
+    # Lists that drop down are dialogs, too.
+    dialog = page.get_by_role("dialog").filter(has=page.get_by_role("button", name="Launch")).last
     field = dialog.get_by_placeholder("ex: ")
     if not field.is_visible():
         # a month that is chosen already has a list instead of a line to write in

@@ -250,7 +250,7 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
     """
     use_home(home)
     from assets.clock import today
-    from billing.model.text import without_controls
+    from billing.model.plain_rows import without_controls
     from billing.reports.preview import CHANGES
     from pipeline import runs
     from pipeline.progress import progress_display
@@ -336,7 +336,8 @@ def show(
     home: Path,
 ) -> None:
     """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
-    from billing.model.text import counted, plain_rows
+    from billing.model.plain_rows import plain_rows
+    from billing.model.text import counted
     from billing.month.business import Business
     from billing.month.recorded_inputs.runs import last_as_of
     from billing.reports.show import read_table
@@ -369,7 +370,7 @@ def show(
 @exit_status
 def explain(number: str, line: int | None, events: int, *, everything: bool, style: str, home: Path) -> None:
     """Explain a document: from its lines to the arithmetic, usage by day, and the events behind it."""
-    from billing.model.text import as_json
+    from billing.model.plain_rows import as_json
     from billing.month.business import Business
     from billing.reports.explain import explain_document, is_more_than_lines
 

@@ -71,7 +71,7 @@ def print_rows(
     types
         Per column, whether it holds text.
     """
-    from billing.model.text import as_json
+    from billing.model.plain_rows import as_json
     from billing.reports.show import TECHNICAL
 
     if style == "json":

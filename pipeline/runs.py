@@ -16,8 +16,9 @@ from assets.progress import report
 from assets.resources import BillingHome, preload
 from billing.model.calendar import first_day
 from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.plain_rows import plain_rows
 from billing.model.tables import DRAFTS, PARKED
-from billing.model.text import counted, plain_rows
+from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.correctable import nothing_to_correct
 from billing.month.corrections import correction_drafts, refuse_unissued_month

@@ -14,8 +14,9 @@ from billing.model.calendar import months_between
 from billing.model.catalogue import Metric
 from billing.model.codes import SETTLEMENTS, LineKind
 from billing.model.errors import RefusedError
+from billing.model.plain_rows import plain_number, plain_rows
 from billing.model.tables import CHARGES, DUES, PARKED, REJECTS, UNBILLED
-from billing.model.text import counted, plain_number, plain_rows
+from billing.model.text import counted
 from billing.month.business import Business
 from billing.reports.explain_lines import (
     AccountEvents,

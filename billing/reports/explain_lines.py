@@ -12,9 +12,10 @@ from billing.ingest import scan_events
 from billing.model.catalogue import Metric
 from billing.model.codes import LineKind
 from billing.model.columns import BASE_QUANTITY, INSTANT, QUANTITY
+from billing.model.plain_rows import plain_number, plain_rows
 from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import LEVELS
-from billing.model.text import counted, plain_number, plain_rows
+from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.lost_deliveries import missing_usage
 from billing.rules.cycles import MonthCycles, month_cycles

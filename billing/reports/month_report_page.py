@@ -10,7 +10,8 @@ from typing import Any, Final
 import polars as pl
 
 from billing.model.catalogue import Catalogue
-from billing.model.text import counted, plain_number
+from billing.model.plain_rows import plain_number
+from billing.model.text import counted
 from billing.month.business import Business
 from billing.rendering import draw_page
 from billing.reports.month_report import AGES, MonthReport

@@ -14,8 +14,8 @@ import polars as pl
 from billing.model.calendar import month_of, months_after
 from billing.model.codes import LineKind, PostingKind
 from billing.model.columns import MONEY
+from billing.model.plain_rows import plain_rows
 from billing.model.tables import DECISIONS, DRAFTS, PACKAGES, PARKED
-from billing.model.text import plain_rows
 from billing.month.business import Business
 from billing.month.issuing import refuse_lost_documents
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy

@@ -16,7 +16,7 @@ from jinja2 import FunctionLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from billing.model.catalogue import Catalogue
-from billing.model.text import plain_rows
+from billing.model.plain_rows import plain_rows
 from billing.store.files import write_bytes
 from billing.store.home import Home
 

@@ -14,6 +14,7 @@ from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOU
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY, Table
 from billing.model.hashes import hash_contents
+from billing.model.plain_rows import money_in_words, plain_rows
 from billing.model.tables import (
     CHARGES,
     CYCLES,
@@ -27,7 +28,6 @@ from billing.model.tables import (
     TAXES,
     USAGE,
 )
-from billing.model.text import money_in_words, plain_rows
 from billing.month.business import Business
 from billing.month.lost_deliveries import in_words, lost_deliveries
 from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest

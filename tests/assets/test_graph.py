@@ -136,7 +136,7 @@ importlib.import_module(sys.argv[1])
 """
 
 
-@pytest.mark.parametrize("module", ["pipeline.cli", "pipeline.definitions", "pipeline.runs", "pipeline.notices"])
+@pytest.mark.parametrize("module", ["pipeline.run_state", "pipeline.definitions", "pipeline.runs", "pipeline.notices"])
 def test_how_memory_is_taken_is_settled_before_polars_is_loaded(module: str) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "_RJEM_MALLOC_CONF"}
     done = subprocess.run(
@@ -185,3 +185,9 @@ def test_calendars_for_people_end_after_the_open_month_and_hold_whatever_was_del
         (tmp_path / "landing" / "usage" / name).mkdir()
     (tmp_path / "lake" / "fingerprints" / "billing_month=2027-01").mkdir(parents=True)
     assert calendar_reach(tmp_path, start, today, 1) == (date(2025, 12, 30), 4, 3)
+
+
+def test_the_command_line_starts_without_polars_and_dagster() -> None:
+    script = "import sys, pipeline.cli; print(sorted({'polars', 'dagster', 'sqlalchemy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.model.errors import RefusedError
-from billing.model.text import as_json, without_controls
+from billing.model.plain_rows import as_json, without_controls
 from billing.register.register import Register
 from billing.store.home import Home
 from pipeline.private_files import umask_of

@@ -13,8 +13,8 @@ from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import Server, register_rows
 from tests.sizes import sized
 
-FAULTS = sized(usual=24, long=0)
-"""How many calls fail, spread over a run, and an eighth as many of a server; 0 means every one."""
+EVERY = sized(usual=10, long=1)
+"""A tenth of the calls of a run fails, and an eighth of that of a server; in a long run every one."""
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +70,7 @@ def test_whichever_call_fails_the_next_run_completes_it(
     with counted_calls(reference) as whole:
         run(reference)
     expected = what_is_left(reference)
-    step = max(1, len(whole.made) // FAULTS) if FAULTS else 1
-    for fails in range(1, len(whole.made) + 1, step):
+    for fails in range(1, len(whole.made) + 1, EVERY):
         home = tmp_path / "home"
         shutil.copytree(prepared, home)
         with counted_calls(home, fails) as calls:
@@ -101,10 +100,10 @@ def test_whichever_call_loses_the_connection_to_a_server_the_next_run_completes_
     expected = what_is_left(home, url)
     shutil.rmtree(home)
     commits = [place for place, what in enumerate(whole.made, start=1) if what == "do_commit"]
-    step = max(1, 8 * len(whole.made) // FAULTS) if FAULTS else 1
+    step = 1 if EVERY == 1 else 8 * EVERY
     lost = [(fails, True) for fails in range(1, len(whole.made) + 1, step)]
     # a commit that was done and not answered for; of others the next run cannot tell
-    lost += [(fails, False) for fails in (commits[-1:] if FAULTS else commits)]
+    lost += [(fails, False) for fails in (commits if EVERY == 1 else commits[-1:])]
     for fails, answers in lost:
         home, url = again()
         with lost_connections(url, fails, answers) as calls:

@@ -324,6 +324,7 @@ def correct(
 @exit_status
 def show(
     table: str,
+    *,
     month: str | None,
     account: str | None,
     reason: str | None,
@@ -331,7 +332,6 @@ def show(
     limit: int | None,
     as_of: date | None,
     style: str,
-    *,
     raw: bool,
     home: Path,
 ) -> None:

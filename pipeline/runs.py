@@ -197,7 +197,9 @@ def correct(
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
             if notes.documents.is_empty():
-                _say_which_months_differ(business, month, accounts, months, computing, instance, say)
+                _say_which_months_differ(
+                    business, month, accounts, months=months, computing=computing, instance=instance, say=say
+                )
             keys = ["account_id", "subscription_id", "billing_date"]
             return _notes(notes.documents.with_columns(number=pl.lit(None, pl.String)), notes.lines, keys, business)
         before = register.documents([month])
@@ -225,6 +227,7 @@ def _say_which_months_differ(
     business: Business,
     month: str,
     accounts: Sequence[str],
+    *,
     months: Sequence[str],
     computing: BillingHome,
     instance: dg.DagsterInstance,

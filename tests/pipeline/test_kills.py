@@ -294,7 +294,7 @@ def made_from(path: Path) -> object:
     if path.name in ("fingerprint.json", f"{RECORD}.json"):
         return said
     inputs = said["inputs"]
-    # a repaired run has drafted once more, from a register that had moved: which one it was is no fact of the business
+    # A repaired run drafts again from a newer register state: compare the as-of day only.
     if path.name == "drafted.json":
         return inputs["as of"]
     counts = json.loads(path.with_name("fingerprint.json").read_text())["inputs"]

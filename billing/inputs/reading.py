@@ -32,7 +32,7 @@ class Inputs:
         ACCOUNT_COLUMNS as text; tax_exempt Boolean. One row per account, sorted.
     requests
         request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
-        brand, last4, withdraws; sorted by at, request_id.
+        brand, last4, withdraws, billed_through, usage_from (dates); sorted by at, request_id.
     payments
         payment_id, account_id, document, at (UTC), on (local date), amount (MONEY), currency, status, card_brand,
         card_last4; sorted by at, payment_id.

@@ -1,7 +1,7 @@
 """Shared row checks: a wrong row is rejected with its reason (rule 27)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Final
@@ -32,6 +32,9 @@ LONGEST: Final = {
     "brand": 100,
     "payment_id": 200,
     "document": 200,
+    "reference": 200,
+    "billed_through": 40,
+    "usage_from": 40,
     "card_brand": 100,
     "card_last4": 100,
 }
@@ -46,6 +49,7 @@ _CODE_POINTS: Final = {chr(each): f"U+{each:04X}" for each in (*range(0x20), *ra
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
 # Look closer at rows with escapes, which may hide digits, and exponents, which may stand for trailing zeros.
 _MAYBE_HIDES_CARD_NUMBER: Final = rf"{MAYBE_CARD_NUMBER}|\\|[:,\[]\s*-?[0-9][0-9.]*[eE]"
+_DAY = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d$"
 _ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
 
 
@@ -85,6 +89,12 @@ def parse_instant(column: str) -> pl.Expr:
     return pl.when(text.str.contains(_RFC3339)).then(
         text.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%#z", time_zone="UTC", time_unit="ns", strict=False)
     )
+
+
+def parse_day(column: str) -> pl.Expr:
+    """Parse a date YYYY-MM-DD; null when invalid."""
+    text = pl.col(column)
+    return pl.when(text.str.contains(_DAY)).then(text.str.to_date("%Y-%m-%d", strict=False))
 
 
 def first_wrong_rule(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
@@ -153,6 +163,18 @@ def not_an_instant_rule() -> list[_Rule]:
     return [
         (RejectReason.TIME_WITHOUT_ZONE, pl.col("at").str.contains(_ZONELESS), detail),
         (RejectReason.INVALID_TIME, pl.col("instant").is_null(), detail),
+    ]
+
+
+def not_a_day_rule(days: Mapping[str, str]) -> list[_Rule]:
+    """Reject a date that is none, by column: the name of its column of parsed dates."""
+    return [
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            pl.col(column).is_not_null() & pl.col(parsed).is_null(),
+            found_text(column, "a date such as 2026-01-31"),
+        )
+        for column, parsed in days.items()
     ]
 
 

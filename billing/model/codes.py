@@ -136,6 +136,7 @@ class DecisionReason(StrEnum):
     NO_LIVE_SUBSCRIPTION = "no_live_subscription"
     NO_SUBSCRIPTION = "no_subscription"
     WRONG_CHANNEL = "wrong_channel"
+    BEFORE_MOVE = "before_move"
     # Cancellations and holds.
     IN_TIME = "in_time"
     LATE_NOTICE = "late_notice"
@@ -154,6 +155,7 @@ class DecisionReason(StrEnum):
     NO_REFUND_WINDOW = "no_refund_window"
     NOT_FIRST_CYCLE = "not_first_cycle"
     REFUND_WINDOW_OVER = "refund_window_over"
+    BILLED_ELSEWHERE = "billed_elsewhere"
     # Cards and owners.
     CARD_CHANGED = "card_changed"
     CARD_BRAND_NOT_ACCEPTED = "card_brand_not_accepted"
@@ -234,6 +236,7 @@ class UnbilledReason(StrEnum):
     NO_SUBSCRIPTION = "no_subscription"
     BEFORE_START = "before_start"
     TRIAL = "trial"
+    BILLED_ELSEWHERE = "billed_elsewhere"
     ACCESS_ENDED = "access_ended"
     HELD = "held"
     SUSPENDED = "suspended"

@@ -226,8 +226,9 @@ class Business:
 
     @cached_property
     def first_month(self) -> str | None:
-        """The month of the first billing date; None when nobody has subscribed."""
-        starts = [self.lives.subscriptions["started_on"].min(), self.register.first_closed_date()]
+        """The month of the first billing date here; None when nobody has subscribed."""
+        begins = pl.when(pl.col("billed_through").is_null()).then("started_on").otherwise("first_billing_date")
+        starts = [self.lives.subscriptions.select(begins.min()).item(), self.register.first_closed_date()]
         return min((f"{start:%Y-%m}" for start in starts if isinstance(start, date)), default=None)
 
     def refuse_unknown_month(self, month: str) -> None:

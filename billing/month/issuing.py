@@ -258,7 +258,9 @@ def _newly_begun(business: Business, closing: pl.DataFrame) -> pl.DataFrame:
         pl.col("kind").is_in([DecisionKind.SUBSCRIBE, DecisionKind.RESUME])
         & pl.col("reason").is_in([DecisionReason.SUBSCRIBED, DecisionReason.NEW_SUBSCRIPTION])
     ).select("subscription_id", "account_id", "request_id")
-    first = closing.filter(pl.col("closing_package").is_null()).select("subscription_id")
+    begins = business.lives.subscriptions.select("subscription_id", billing_date="first_billing_date")
+    dates = closing.join(begins, on=["subscription_id", "billing_date"], how="semi")
+    first = pl.concat([closing.filter(pl.col("closing_package").is_null()), dates]).select("subscription_id").unique()
     if not business.register.has_begun_subscriptions():
         first = pl.concat([first, business.register.closed_subscriptions().select("subscription_id")])
     return began.join(first, on="subscription_id", how="semi")

@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.account_tables import PROFILE
-from billing.model.calendar import midnight, month_of, months_after, months_between
+from billing.model.calendar import midnight, months_after, months_between
 from billing.model.codes import DecisionKind, DocumentKind, Outcome, SubscriptionStatus
 from billing.model.columns import MONEY, Table
 from billing.model.tables import CYCLES, DUES, PACKAGES, USAGE
@@ -54,8 +54,10 @@ def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
         on_trial = subscriptions.filter(
             (pl.col("grid_start") > as_of) & pl.all_horizontal(pl.col("end", "held_on").is_null())
         )
-        # The first billing date after a trial may be months away.
-        last = max([months_after(month, 1), *on_trial.select(month_of(pl.col("grid_start"))).to_series()])
+        moving_in = subscriptions.filter(pl.col("billed_through") > as_of)
+        # The first billing date after a trial, or here after a move, may be months away.
+        dates = [*on_trial["grid_start"], *moving_in["first_billing_date"]]
+        last = max([months_after(month, 1), *(f"{day:%Y-%m}" for day in dates)])
         months = months_between(month, last)
         bring_up_to_date(scratch, last)
         return _profiles(scratch, months)

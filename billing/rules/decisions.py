@@ -37,6 +37,8 @@ _SENTENCES: Final[dict[tuple[DecisionKind | Literal["*"], DecisionReason], str]]
     ("*", DecisionReason.NO_YEARLY_PRICE): "{to} has no yearly price.",
     ("*", DecisionReason.YEARLY_NOT_OFFERED): "Yearly terms are not offered.",
     ("*", DecisionReason.BEFORE_BILLING_START): "That date is before the first month that is billed.",
+    ("*", DecisionReason.BEFORE_MOVE): "The request was made before the subscription was billed here.",
+    ("*", DecisionReason.BILLED_ELSEWHERE): "The package fee was billed by another system, which gives it back.",
     ("*", DecisionReason.NOT_AN_UPGRADE): "{to} is not larger than {from}, so this is no upgrade.",
     ("*", DecisionReason.NOT_A_DOWNGRADE): "{to} is not smaller than {from}, so this is no downgrade.",
     ("*", DecisionReason.AUTOMATIC_UPGRADE): "Your usage outgrew {from} in the same cycle, so it does not fit {to}.",

@@ -37,6 +37,7 @@ _GIVEN: Final = pl.Schema(
 _PAYMENT: Final = ("payment_id", "account_id", "document", "at", "amount", "currency", "status")
 
 
+_UNKNOWN_EARLIER: Final = ',"(?:withdraws|billed_through|usage_from)":null'
 _GROUPS: Final = pl.Schema(
     {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
 )
@@ -210,7 +211,7 @@ def _rows(frame: pl.DataFrame, kind: str, key: str, members: tuple[str, ...]) ->
         # Leave out members that earlier versions did not know if they are null.
         content=pl.struct(pl.col(name).cast(pl.String) for name in members)
         .struct.json_encode()
-        .str.replace(',"withdraws":null', "", literal=True),
+        .str.replace_all(_UNKNOWN_EARLIER, ""),
     )
 
 

@@ -10,6 +10,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+from billing.inputs.numbering import read_numbering
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
 from billing.model.catalogue import (
     CARD_BRANDS,
@@ -100,7 +101,7 @@ def _deduplicate(problems: list[Problem]) -> list[Problem]:
 def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     root.keys(
         required=("currency", "seller", "metrics", "packages"),
-        optional=("time_zone", "policy", "agreements", "encoding"),
+        optional=("time_zone", "policy", "agreements", "encoding", "numbering"),
     )
     currency = root.at("currency").text("USD")
     exponent = minor_units(currency)
@@ -127,7 +128,17 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     )
     encoding = root.at("encoding").encoding() if root.has("encoding") else ""
     return Catalogue(
-        currency, exponent or 0, zone, seller, policy, metrics, packages, agreements, content_hash, encoding
+        currency=currency,
+        minor_units=exponent or 0,
+        time_zone=zone,
+        seller=seller,
+        policy=policy,
+        metrics=metrics,
+        packages=packages,
+        agreements=agreements,
+        content_hash=content_hash,
+        encoding=encoding,
+        numbering=read_numbering(root.at("numbering")),
     )
 
 
@@ -211,7 +222,7 @@ def _metric(name: str, place: Place) -> Metric:
 def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]:
     packages: list[Package] = []
     for place in places.items():
-        place.keys(required=("name", "rank", "versions"), optional=("title",))
+        place.keys(required=("name", "rank", "versions"), optional=("title", "hidden"))
         name = place.at("name").text("")
         versions = [_version(version, metrics) for version in place.at("versions").items()]
         if not versions and place.has("versions"):
@@ -223,6 +234,7 @@ def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]
                 rank=place.at("rank").integer(0, -(10**6), 10**6),
                 title=place.at("title").text("", empty=True) or name.capitalize(),
                 versions=tuple(sorted(versions, key=lambda version: version.effective_from)),
+                hidden=place.at("hidden").boolean(default=False),
             )
         )
     _refuse_repeated(places, [package.name for package in packages], "name")

@@ -114,6 +114,7 @@ class DecisionReason(StrEnum):
     SUPERSEDED_BY_LATER_REQUEST = "superseded_by_later_request"
     UNKNOWN_PACKAGE = "unknown_package"
     PACKAGE_NOT_SOLD_YET = "package_not_sold_yet"
+    PACKAGE_HIDDEN = "package_hidden"
     NO_YEARLY_PRICE = "no_yearly_price"
     NOT_AN_UPGRADE = "not_an_upgrade"
     NOT_A_DOWNGRADE = "not_a_downgrade"
@@ -289,6 +290,7 @@ class PostingKind(StrEnum):
     DOCUMENT = "document"
     RELEASE = "release"
     PAYMENT = "payment"
+    OPENING_BALANCE = "opening_balance"
 
 
 class LedgerAccount(StrEnum):
@@ -300,3 +302,4 @@ class LedgerAccount(StrEnum):
     REVENUE = "revenue"
     CREDITS = "credits"
     TAX = "tax"
+    OPENING_BALANCES = "opening_balances"

@@ -15,7 +15,6 @@ _READ: Final = ("catalogue.yaml", "tax_rates.csv", "usage")
 _NOT_SUPPORTED: Final = frozenset(
     {
         "aliases",
-        "opening_balances",
         "one_off_charges",
         "credit_grants",
         "exchange_rates",

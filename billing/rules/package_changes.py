@@ -257,9 +257,11 @@ def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     """
     packages = _ranks(terms)
     pairs = (
-        over.select("account_id", "subscription_id", "billing_date", "term", "current_rank")
+        over.select("account_id", "subscription_id", "billing_date", "term", "current", "current_rank")
         .join(packages, how="cross")
         .filter(pl.col("rank") >= pl.col("current_rank"))
+        .filter((pl.col("package") == pl.col("current")) | ~pl.col("package").is_in(terms.hidden))
+        .drop("current")
     )
     sold = terms.packages.select("terms_key", "package", "since", "yearly")
     return (
@@ -318,6 +320,7 @@ def _requested_changes(
     )
     fits = _fit(requests.filter(pl.col("kind") == DecisionKind.DOWNGRADE), usage, levels, terms)
     requests = requests.join(fits, on="request_id", how="left", maintain_order="left")
+    requests = requests.with_columns(is_hidden=pl.col("package").is_in(terms.hidden))
     return requests.with_columns(refusal=refusal_at_close(), evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
 
 

@@ -39,8 +39,8 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
     """Why a request is refused on the day it is made; null where it is not (rules 11 to 18).
 
     Of a frame with the columns of requests, those of the account's latest subscription, and billing_date,
-    second_billing_date, first_date, paid_fee_date, in_trial, blocks_new, is_active, is_held, known_package, terms_key,
-    sells_yearly, term_held.
+    second_billing_date, first_date, paid_fee_date, in_trial, blocks_new, is_active, is_held, known_package, is_hidden,
+    terms_key, sells_yearly, term_held.
     """
     day, start, kind = pl.col("on"), pl.col("grid_start"), pl.col("kind")
     exists = pl.col("started_on").is_not_null()
@@ -48,6 +48,7 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
     rules: list[tuple[DecisionKind, pl.Expr, DecisionReason]] = [
         (DecisionKind.SUBSCRIBE, pl.col("blocks_new"), DecisionReason.ALREADY_SUBSCRIBED),
         (DecisionKind.SUBSCRIBE, ~pl.col("known_package"), DecisionReason.UNKNOWN_PACKAGE),
+        (DecisionKind.SUBSCRIBE, pl.col("is_hidden"), DecisionReason.PACKAGE_HIDDEN),
         (DecisionKind.SUBSCRIBE, pl.col("terms_key").is_null(), DecisionReason.PACKAGE_NOT_SOLD_YET),
         (
             DecisionKind.SUBSCRIBE,
@@ -105,12 +106,13 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
 def refusal_at_close() -> pl.Expr:
     """Why a package change is refused when its cycle closes; null where it is not (rules 8 to 10 and 18).
 
-    Of a frame with kind, term, terms_key, yearly, rank and current_rank of the packages, upgraded and fits.
+    Of a frame with kind, term, terms_key, yearly, rank and current_rank of the packages, is_hidden, upgraded and fits.
     """
     upgrade, downgrade = pl.col("kind") == DecisionKind.UPGRADE, pl.col("kind") == DecisionKind.DOWNGRADE
     return first_that_holds(
         [
             (pl.col("rank").is_null(), DecisionReason.UNKNOWN_PACKAGE),
+            (pl.col("is_hidden"), DecisionReason.PACKAGE_HIDDEN),
             (pl.col("terms_key").is_null(), DecisionReason.PACKAGE_NOT_SOLD_YET),
             ((pl.col("term") == Term.YEARLY) & pl.col("yearly").is_null(), DecisionReason.NO_YEARLY_PRICE),
             (upgrade & (pl.col("rank") <= pl.col("current_rank")), DecisionReason.NOT_AN_UPGRADE),

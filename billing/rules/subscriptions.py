@@ -97,13 +97,17 @@ class Lives:
     parked: pl.DataFrame
 
 
-def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames) -> Lives:
+def read_lives(
+    requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames, inside: pl.Series | None = None
+) -> Lives:
     """Apply all requests in order, account by account.
 
     Parameters
     ----------
     requests
         As `Inputs.requests`, cut at the as-of day.
+    inside
+        request_id: subscriptions to hidden packages that began before these were hidden.
     """
     may_move = ~pl.col("kind").is_in(_MOVES_NOTHING)
     has_moved = pl.col("billed_through").is_not_null()
@@ -114,6 +118,9 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
         # One state-changing request per turn; the last turn holds the rest of very busy accounts.
         turn=_counted_before(asked, may_move).clip(upper_bound=_TURNS),
         known_package=pl.col("package").is_in([package.name for package in catalogue.packages]),
+        is_hidden=pl.col("package").is_in(terms.hidden)
+        & ~has_moved
+        & ~pl.col("request_id").is_in([] if inside is None else inside.to_list()),
     )
     sold = terms.packages.select("terms_key", "package", "since", sells_yearly=pl.col("yearly").is_not_null())
     asked = asked.join(sold, on=["terms_key", "package", "since"], how="left", maintain_order="left")

@@ -41,6 +41,8 @@ class TermsFrames:
         account_id, package: who has terms of their own.
     minor_units
         Decimals of the currency's minor unit.
+    hidden
+        Names of packages that nobody can get into.
     """
 
     packages: pl.DataFrame
@@ -48,6 +50,7 @@ class TermsFrames:
     tiers: pl.DataFrame
     own_terms: pl.DataFrame
     minor_units: int
+    hidden: Sequence[str] = ()
 
 
 class _Tier(NamedTuple):
@@ -137,6 +140,7 @@ def terms_frames(catalogue: Catalogue) -> TermsFrames:
         pl.DataFrame(tiers, schema={"price": INTEGER, "fixed": INTEGER, "unit_price": PRICE}, orient="row"),
         own_terms.sort("account_id", "package"),
         catalogue.minor_units,
+        [package.name for package in catalogue.packages if package.hidden],
     )
 
 

@@ -10,6 +10,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+from billing.inputs.source_entries import read_sources
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
 from billing.model.catalogue import (
     CARD_BRANDS,
@@ -100,7 +101,7 @@ def _deduplicate(problems: list[Problem]) -> list[Problem]:
 def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     root.keys(
         required=("currency", "seller", "metrics", "packages"),
-        optional=("time_zone", "policy", "agreements", "encoding"),
+        optional=("time_zone", "policy", "agreements", "encoding", "sources"),
     )
     currency = root.at("currency").text("USD")
     exponent = minor_units(currency)
@@ -125,9 +126,18 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     _refuse_repeated(
         root.at("agreements"), [(a.account_id, a.package, a.effective_from) for a in agreements], "agreement"
     )
-    encoding = root.at("encoding").encoding() if root.has("encoding") else ""
     return Catalogue(
-        currency, exponent or 0, zone, seller, policy, metrics, packages, agreements, content_hash, encoding
+        currency=currency,
+        minor_units=exponent or 0,
+        time_zone=zone,
+        seller=seller,
+        policy=policy,
+        metrics=metrics,
+        packages=packages,
+        agreements=agreements,
+        content_hash=content_hash,
+        encoding=root.at("encoding").encoding() if root.has("encoding") else "",
+        sources=read_sources(root.at("sources"), metrics),
     )
 
 

@@ -10,15 +10,17 @@ from typing import Final
 import polars as pl
 
 from billing.inputs.accounts import accounts_without_regional_rate, read_accounts, untaxed_accounts
+from billing.inputs.aliases import read_aliases
 from billing.inputs.payments import read_payments
 from billing.inputs.requests import read_requests
 from billing.inputs.row_checks import RowsRead
 from billing.inputs.tax_rates import read_tax_rates
 from billing.model.catalogue import Catalogue
+from billing.model.sources import ALIASES
 from billing.model.tables import REJECTS
 from billing.store.home import Home
 
-INPUTS: Final = ("accounts", "requests", "payments")
+INPUTS: Final = ("accounts", "requests", "payments", "aliases")
 """Tables that are one file or a folder of files."""
 
 
@@ -44,6 +46,8 @@ class Inputs:
         Messages about files of which no row counts.
     known_accounts
         account_id, sorted: accounts with a row, and accounts with issued documents.
+    aliases
+        As ALIASES, sorted.
     """
 
     accounts: pl.DataFrame
@@ -53,6 +57,7 @@ class Inputs:
     rejects: pl.DataFrame
     warnings: tuple[str, ...]
     unusable: tuple[str, ...] = ()
+    aliases: pl.DataFrame = field(default_factory=ALIASES.empty)
     known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
 
 
@@ -77,6 +82,7 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
     known = ids if billed is None else pl.concat([ids, billed]).unique().sort()
     requests = read_requests(home, catalogue, known, noticed)
     payments = read_payments(home, catalogue, known, noticed)
+    aliases = read_aliases(home, catalogue, noticed)
     return Inputs(
         accounts=accounts,
         requests=requests,
@@ -85,5 +91,6 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
         rejects=REJECTS.conform(pl.concat([REJECTS.empty(), *noticed.rejects])),
         warnings=tuple(noticed.warnings),
         unusable=tuple(noticed.unusable),
+        aliases=aliases,
         known_accounts=known,
     )

@@ -8,6 +8,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from billing.model.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
+from billing.model.sources import Source
 
 COUNTER_MEASURES = ("sum", "count", "unique", "max")
 GAUGE_MEASURES = ("peak", "last", "time_weighted")
@@ -156,6 +157,8 @@ class Catalogue:
     ----------
     encoding
         Encoding of CSV inputs that are not UTF-8; empty when not set.
+    sources
+        How raw logs are read; the first that matches a file reads it.
     """
 
     currency: str
@@ -168,6 +171,7 @@ class Catalogue:
     agreements: tuple[Agreement, ...]
     content_hash: str
     encoding: str = ""
+    sources: tuple[Source, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:

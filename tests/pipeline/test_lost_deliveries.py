@@ -14,6 +14,8 @@ from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill, overage
 from tests.postgresql import Server
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 Billed = tuple[Landing, str | None]
 """A home, and the URL of its register; None: in the home."""
 

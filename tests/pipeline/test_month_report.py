@@ -19,6 +19,9 @@ from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show, total_of
 
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
+
 @pytest.fixture(scope="module")
 def landing(tmp_path_factory: pytest.TempPathFactory) -> Landing:
     """In February acme outgrows its package, bolt sends more mails, cone is new and dale has left."""

@@ -18,7 +18,6 @@ from billing.sample import write_sample
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show, total_of
 
-
 pytestmark = pytest.mark.usefixtures("profiles")
 
 

@@ -12,7 +12,6 @@ import polars as pl
 
 from billing.ingest.aliases import ALIAS
 from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
-from billing.ingest.formats.parquet_pieces import row_groups, write_table
 from billing.ingest.metric_members import FLAT_VALUE, read_column
 from billing.ingest.parsed_locations import Place
 from billing.ingest.parsed_rows import IGNORED, PARSED, with_details
@@ -28,6 +27,7 @@ from billing.model.tables import EVENTS, INGEST, REJECTS
 from billing.store.files import file_hash, remove_file
 from billing.store.frames import scan_frames, write_frame
 from billing.store.home import Home
+from billing.store.parquet_writer import row_groups, write_table
 
 _MONTH: Final = "event_month"
 _HELD_TOGETHER: Final = 100_000

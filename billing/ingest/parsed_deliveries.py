@@ -15,7 +15,6 @@ import polars as pl
 from billing.ingest import parsed_files as parsing
 from billing.ingest.deduplication import identity_hash
 from billing.ingest.formats.compression import TooLargeError, UnreadableFileError
-from billing.ingest.formats.parquet_pieces import row_groups
 from billing.ingest.hash_cache import cache_hashes
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.metric_members import FLAT_VALUE
@@ -27,6 +26,7 @@ from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
 from billing.model.sources import Source
 from billing.store.home import Home
+from billing.store.parquet_writer import row_groups
 
 Progress = Callable[[str, int, int], None]
 """Progress callback: what is being done, how much is done, and the total."""

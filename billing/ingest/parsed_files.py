@@ -23,7 +23,6 @@ from billing.ingest.formats.delivered_bytes import Delivered, open_content, open
 from billing.ingest.formats.flat_columns import value_as_read_before
 from billing.ingest.formats.json_events import fields_of_lines, json_chunks, json_texts
 from billing.ingest.formats.parquet_events import parquet_chunks
-from billing.ingest.formats.parquet_pieces import write_row_groups
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.metric_members import (
     EventTypes,
@@ -56,6 +55,7 @@ from billing.model.file_limits import DEFAULT_LIMITS, Limits
 from billing.model.sources import Source
 from billing.store.files import file_hash, write_file
 from billing.store.home import Home
+from billing.store.parquet_writer import write_row_groups
 
 PARSER_VERSION: Final = 1
 """Raise it only to parse every file in landing again. A new parsing rule does not need it: a parsed file keeps its

@@ -16,12 +16,12 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest.formats.parquet_pieces import write_row_groups
 from billing.ingest.metric_members import EventTypes, event_types_text
 from billing.ingest.parsed_files import EVENT_TYPES, FileVersion, parsed_files_folder, parsed_name, source_metadata
 from billing.model.file_limits import Limits
 from billing.store.files import write_file
 from billing.store.home import Home
+from billing.store.parquet_writer import write_row_groups
 
 _SHARED: Final = "+"
 """Prefix of shared files: no name of a delivered file starts with it, as names are quoted."""

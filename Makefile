@@ -97,8 +97,9 @@ ui: $(VENV)/.libraries  ## the Dagster UI on the demo's home
 
 # --- what developers run --------------------------------------------------------------------------------------------
 
+# Frames of a few rows: a second thread of Polars costs a sixth and helps nobody; a third process fills what the others wait.
 test: $(VENV)/.test-packages  ## the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	POLARS_MAX_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-long: $(VENV)/.test-packages  ## the tests, searching as long as it takes: every kill, many seeds (hours)
 	$(BIN)/python -m pytest --long -n 2 --dist load

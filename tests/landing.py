@@ -1,7 +1,9 @@
 """A billing home as those outside of the program write it: its landing folder, filled by hand, file by file."""
 
+import copy
 import hashlib
 import json
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,12 @@ class Landing:
     @property
     def folder(self) -> Path:
         return self.root / "landing"
+
+    def copied(self, root: Path) -> "Landing":
+        """The same business in another folder."""
+        twin = copy.copy(self)
+        twin.root = shutil.copytree(self.root, root)
+        return twin
 
     def account(self, name: str, *, country: str = "US", tax_id: str = "") -> None:
         with (self.folder / "accounts.csv").open("a") as file:

@@ -10,22 +10,24 @@ from typing import Final
 
 import polars as pl
 
+from billing.ingest.aliases import ALIAS
 from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
-from billing.ingest.formats.parquet_pieces import row_groups, write_table
 from billing.ingest.metric_members import FLAT_VALUE, read_column
 from billing.ingest.parsed_locations import Place
-from billing.ingest.parsed_rows import PARSED, with_details
-from billing.ingest.required_columns import IMPOSSIBLE_VALUE, PLAIN_DECIMAL, UNREADABLE_FILE, shown
+from billing.ingest.parsed_rows import IGNORED, PARSED, with_details
+from billing.ingest.required_columns import IMPOSSIBLE_VALUE, OF_A_WHOLE_FILE, PLAIN_DECIMAL, shown
 from billing.ingest.state import DayState, FileState
 from billing.ingest.validation import Rules
 from billing.model.calendar import first_day, months_after, months_between
 from billing.model.card_numbers import mask_card_number_column
 from billing.model.catalogue import Metric
 from billing.model.columns import BASE_QUANTITY, QUANTITY, Table
+from billing.model.sources import Source
 from billing.model.tables import EVENTS, INGEST, REJECTS
 from billing.store.files import file_hash, remove_file
 from billing.store.frames import scan_frames, write_frame
 from billing.store.home import Home
+from billing.store.parquet_writer import row_groups, write_table
 
 _MONTH: Final = "event_month"
 _HELD_TOGETHER: Final = 100_000
@@ -36,12 +38,13 @@ _ROUNDED: Final = r"\.[0-9]{9}[0-9]*[1-9]"
 
 @dataclass(frozen=True)
 class ParsedVersion:
-    """A delivered file of the day in its current version, and the location of its parsed rows."""
+    """A delivered file of the day in its current version, the location of its parsed rows, and what reads it."""
 
     name: str
     sha256: str
     bytes: int
     place: Place
+    source: Source | None = None
 
     @property
     def parsed(self) -> Path:
@@ -79,7 +82,7 @@ def write_day(
     Raises
     ------
     AssertionError
-        When a file's rows are not counted + duplicates + rejected (rule 27).
+        When a file's rows are not counted + duplicates + rejected + ignored (rules 27 and 39).
     """
     rejects = []
     states: dict[str, FileState] = {}
@@ -90,16 +93,18 @@ def write_day(
             marked = marks.filter(pl.col("file").is_in(names))
             tallies = [_tally(marked.filter(pl.col("mark") == DUPLICATE), "duplicates", names)]
             events = []
-            for rows, are_valid in _read_chunks(together, valid):
-                counting, rejected, _ = _split_by_outcome(rows, are_valid, marked, rules, day)
+            for rows, are_valid in _read_chunks(together, valid, rules):
+                counting, aside, _ = _split_by_outcome(rows, are_valid, marked, rules, day)
+                ignored = aside.filter(pl.col("reason") == IGNORED)
+                rejected = aside.filter(pl.col("reason") != IGNORED) if len(ignored) else aside
                 events.append(_events(counting, day, rules))
                 if len(names) == 1:
                     yield events.pop()
                 rejects.append(_rejects(rejected, day, rules, texts))
-                for part, name in ((rows, "rows"), (counting, "counted"), (rejected, "rejected")):
-                    tallies.append(_tally(part, name, names))
+                outcomes = {"rows": rows, "counted": counting, "rejected": rejected, "ignored": ignored}
+                tallies += [_tally(part, name, names) for name, part in outcomes.items()]
                 tallies.append(_rounded(counting, rules))
-                unreadable = rejected.filter(pl.col("reason") == UNREADABLE_FILE)
+                unreadable = rejected.filter(pl.col("reason").is_in(OF_A_WHOLE_FILE))
                 tallies.append(unreadable.select("file", unreadable=pl.col("text").fill_null("")))
             if events:
                 yield pl.concat(events).sort(EVENTS.key) if len(events) > 1 else events[0]
@@ -122,7 +127,7 @@ def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame
 
 def _states(files: Sequence[ParsedVersion], tallies: Sequence[pl.DataFrame], day: date) -> dict[str, FileState]:
     """Row counts of each file by outcome."""
-    names = ["rows", "counted", "duplicates", "rejected", "rounded"]
+    names = ["rows", "counted", "duplicates", "rejected", "ignored", "rounded"]
     schema = {"file": pl.String, **dict.fromkeys(names, pl.Int64), "unreadable": pl.String}
     found = (
         pl.concat([pl.DataFrame(schema=schema), *tallies], how="diagonal")
@@ -132,9 +137,20 @@ def _states(files: Sequence[ParsedVersion], tallies: Sequence[pl.DataFrame], day
     told = {file: numbers for file, *numbers in found.iter_rows()}
     states = {}
     for file in files:
-        rows, counted, duplicates, rejected, rounded, unreadable = told.get(file.name, [0, 0, 0, 0, 0, ""])
+        rows, counted, duplicates, rejected, ignored, rounded, unreadable = told.get(file.name, [0] * 6 + [""])
         state = FileState(
-            file.sha256, file.bytes, rows, counted, duplicates, rejected, unreadable, file.place.kept, rounded
+            sha256=file.sha256,
+            bytes=file.bytes,
+            rows=rows,
+            counted=counted,
+            duplicates=duplicates,
+            rejected=rejected,
+            unreadable=unreadable,
+            kept=file.place.kept,
+            rounded=rounded,
+            ignored=ignored,
+            source=file.source.digest if file.source else "",
+            source_name=file.source.name if file.source else "",
         )
         states[file.name] = _conserved(state, day, file.name)
     return states
@@ -165,19 +181,22 @@ def read_together(files: Sequence[ParsedVersion]) -> Iterator[list[ParsedVersion
         yield held
 
 
-def _read_chunks(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
+def _read_chunks(
+    files: Sequence[ParsedVersion], valid: Valid, rules: Rules
+) -> Iterator[tuple[pl.DataFrame, pl.Series]]:
     """Parsed rows of files with `file`, in chunks of one schema, each with whether its rows are valid."""
     if files[0].place.rows is not None:
-        yield from _read_shared(files, valid)
+        for rows, are_valid in _read_shared(files, valid):
+            yield rules.with_accounts(rows), are_valid
         return
     file = files[0]
-    rows = pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
+    parsed = pl.scan_parquet(file.parsed, glob=False, hive_partitioning=False)
     start, is_valid = 0, valid(file.parsed)
     # Read whole row groups: slicing one costs a full read.
     for length in row_groups(file.parsed) or [0]:
-        together = with_details(rows.slice(start, length).collect()).with_columns(file=pl.lit(file.name))
+        together = with_details(parsed.slice(start, length).collect()).with_columns(file=pl.lit(file.name))
         for place in range(0, max(1, length), _HELD_TOGETHER):
-            part = together.slice(place, _HELD_TOGETHER)
+            part = rules.with_accounts(together.slice(place, _HELD_TOGETHER))
             yield part, is_valid.slice(start + place, len(part))
         start += length
 
@@ -370,7 +389,7 @@ def _rejects(rows: pl.DataFrame, day: date, rules: Rules, texts: Texts) -> pl.Da
         quantity=quantity,
         detail=pl.when(pl.col("reason") == CONFLICTING)
         .then(conflicting)
-        .otherwise(pl.coalesce("detail", rules.words(day))),
+        .otherwise(pl.coalesce("detail", rules.words(day, looked_up=ALIAS in rows.columns))),
     )
     # Mask card numbers (rule 11): the check of counted rows skips these columns.
     return rejects.with_columns(map(mask_card_number_column, rejects[["text", "source", "id", "account_id", "detail"]]))
@@ -390,10 +409,10 @@ def _text_of_fields(rows: pl.DataFrame) -> pl.Expr:
 
 
 def _conserved(state: FileState, day: date, name: str) -> FileState:
-    if state.rows != state.counted + state.duplicates + state.rejected:
+    if state.rows != state.counted + state.duplicates + state.rejected + state.ignored:
         raise AssertionError(
-            f"{day}/{name}: {state.rows} rows, but {state.counted} counted, {state.duplicates} duplicates "
-            f"and {state.rejected} rejected"
+            f"{day}/{name}: {state.rows} rows, but {state.counted} counted, {state.duplicates} duplicates, "
+            f"{state.rejected} rejected and {state.ignored} ignored"
         )
     return state
 
@@ -411,6 +430,8 @@ def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
                 "duplicates": state.duplicates,
                 "rejected": state.rejected,
                 "rounded": state.rounded,
+                "source_name": state.source_name or None,
+                "ignored": state.ignored,
             }
             for name, state in states.items()
         ],

@@ -6,10 +6,19 @@ from datetime import date
 import polars as pl
 
 from billing.ingest.landing import DeliveredFile, Landing, delivered_files
-from billing.ingest.state import State, accounts_digest, configuration_digest, read_state, settled_before, stamp
+from billing.ingest.state import (
+    State,
+    accounts_digest,
+    aliases_digest,
+    configuration_digest,
+    read_state,
+    settled_before,
+    stamp,
+)
 from billing.ingest.validation import Rules
 from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.sources import Source, source_of
 from billing.store.files import file_hash
 from billing.store.home import Home
 
@@ -24,6 +33,8 @@ def pending_days(
     through: date,
     by_content: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    sources: Sequence[Source] = (),
+    aliases: pl.DataFrame | None = None,
 ) -> list[date]:
     """Delivery days with new or changed files; every day when the catalogue or the accounts changed; sorted.
 
@@ -33,8 +44,10 @@ def pending_days(
         Hash a file whose stamp changed, and leave it out when its bytes did not.
     limits
         Limits on one file.
+    sources, aliases
+        As of `ingest_deliveries`.
     """
-    rules = Rules.of(metrics, accounts, time_zone, lateness_days, limits)
+    rules = Rules.of(metrics, accounts, time_zone, lateness_days, limits, sources, aliases)
     files = delivered_files(home, through).files
     state = read_state(home)
     if (
@@ -42,25 +55,32 @@ def pending_days(
         or state.pending
         or state.configuration != configuration_digest(rules)
         or state.accounts != accounts_digest(rules.accounts)
+        or state.aliases != aliases_digest(rules.aliases)
     ):
         return sorted({file.day for file in files})
     settled = settled_before(home)
-    return sorted({file.day for file in files if _is_changed(file, state, settled, by_content=by_content)})
+    return sorted({file.day for file in files if _is_changed(file, state, settled, sources, by_content=by_content)})
 
 
-def moved_files(home: Home, landing: Landing) -> list[DeliveredFile]:
-    """Delivered files that are new or changed since the last ingest; a touched file with the same bytes is neither."""
+def moved_files(home: Home, landing: Landing, sources: Sequence[Source] = ()) -> list[DeliveredFile]:
+    """Delivered files that are new or changed since the last ingest, or read by a source that is.
+
+    A touched file with the same bytes is neither.
+    """
     state = read_state(home)
     if state is None:
         return list(landing.files)
     settled = settled_before(home)
-    return [file for file in landing.files if _is_changed(file, state, settled, by_content=True)]
+    return [file for file in landing.files if _is_changed(file, state, settled, sources, by_content=True)]
 
 
-def _is_changed(file: DeliveredFile, state: State, settled: int, *, by_content: bool) -> bool:
+def _is_changed(
+    file: DeliveredFile, state: State, settled: int, sources: Sequence[Source], *, by_content: bool
+) -> bool:
     day = state.days.get(file.day)
     known = day.files.get(file.name) if day else None
-    if known is None:
+    source = source_of(file.name, sources)
+    if known is None or known.source != (source.digest if source else ""):
         return True
     if file.fault:
         return False

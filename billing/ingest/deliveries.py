@@ -19,32 +19,40 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import parsed_files as parsing
+from billing.ingest.aliases import changed_names
 from billing.ingest.day_tables import ParsedVersion, rewrite_repeats, write_day
 from billing.ingest.duplicates import Marking, read_columns
 from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
 from billing.ingest.malloc import reuse_freed_blocks
 from billing.ingest.parsed_deliveries import Done, Job, ParsedDeliveries, Progress
+from billing.ingest.parsed_rows import ALIAS_KIND
+from billing.ingest.parsed_sources import Source as ParsedSource
 from billing.ingest.parsed_sources import sources_of
 from billing.ingest.required_columns import UNREADABLE_FILE
 from billing.ingest.state import (
     DayState,
     State,
+    aliases_digest,
     configuration_digest,
     delivery_label,
     read_accounts,
+    read_aliases,
     read_state,
     remove_other_accounts,
+    remove_other_aliases,
     settled_before,
     stamp,
     with_pending,
     write_accounts,
+    write_aliases,
     write_state,
 )
 from billing.ingest.unusable_files import STRAY, unusable_deliveries
 from billing.ingest.validation import UNKNOWN_ACCOUNT, Rules
 from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.sources import Source
 from billing.model.tables import INGEST, REJECTS
 from billing.store.files import file_hash, remove_file, remove_scratch_files
 from billing.store.frames import read_frame, write_frame
@@ -64,8 +72,8 @@ class IngestOutcome:
         Delivery days whose lake files were rewritten.
     files_read, files_skipped
         Delivered files that were parsed, and files whose parsed rows were cached.
-    rows, counted, duplicates, rejected
-        Of every delivered file in the lake: rows = counted + duplicates + rejected.
+    rows, counted, duplicates, rejected, ignored
+        Of every delivered file in the lake: rows = counted + duplicates + rejected + ignored.
     warnings
         Files whose bytes changed after they were ingested (rule 22), and other warnings.
     unreadable_files
@@ -81,6 +89,7 @@ class IngestOutcome:
     rejected: int
     warnings: tuple[str, ...]
     unreadable_files: tuple[str, ...]
+    ignored: int = 0
 
 
 def ingest_deliveries(
@@ -95,6 +104,8 @@ def ingest_deliveries(
     workers: int = 2,
     kept: Sequence[parsing.FileVersion] = (),
     limits: Limits = DEFAULT_LIMITS,
+    sources: Sequence[Source] = (),
+    aliases: pl.DataFrame | None = None,
 ) -> IngestOutcome:
     """Update events, rejects and the ingest manifest from landing/usage.
 
@@ -120,13 +131,17 @@ def ingest_deliveries(
         Versions of delivered files that are still compared with their replacements: do not remove their parsed files.
     limits
         Limits on one file; a file beyond them is unreadable until they change.
+    sources
+        How raw logs are read. A source that changed reads its files again.
+    aliases
+        ALIASES: the accounts behind names in raw logs.
 
     Raises
     ------
     InterruptedRunError
         When a delivered file changes while it is read.
     """
-    rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days, limits)
+    rules = Rules.of(metrics, _as_series(accounts), time_zone, lateness_days, limits, sources, aliases)
     with reuse_freed_blocks():
         return _Ingest(home, rules, progress or _silent, through, workers, kept).run()
 
@@ -178,6 +193,7 @@ class _Ingest:
         alike: set[date] = set()
         state = self.state
         accounts = write_accounts(self.home, self.rules.accounts) if changed or state is None else state.accounts
+        names = write_aliases(self.home, self.rules.aliases)
         if state is None:
             state = State(configuration_digest(self.rules), accounts)
         if changed:
@@ -199,10 +215,11 @@ class _Ingest:
         # The accounts may have changed without affecting any row.
         if self._accounts_changed():
             accounts = write_accounts(self.home, self.rules.accounts)
-        final = State(configuration_digest(self.rules), accounts, (), days, self.stamps)
+        final = State(configuration_digest(self.rules), accounts, (), days, self.stamps, names)
         if final != self.state:
             write_state(self.home, final)
             remove_other_accounts(self.home, accounts)
+            remove_other_aliases(self.home, names)
             self._remove_superseded(files)
         return self._outcome(final, tuple(sorted(touched)), read)
 
@@ -319,7 +336,8 @@ class _Ingest:
             for (name,), rows in missing.group_by("file", maintain_order=True):
                 delivered = self.delivered.get((day, str(name)))
                 if delivered is not None:
-                    texts = parsing.read_texts(delivered, rows["row"], self.rules.types, self.rules.limits)
+                    source = self.rules.source_of(str(name))
+                    texts = parsing.read_texts(delivered, rows["row"], self.rules.types, self.rules.limits, source)
                     found.append(texts.select(pl.lit(str(name)).alias("file"), "row", "text"))
             return pl.concat(found)
 
@@ -337,7 +355,7 @@ class _Ingest:
             size = self.sizes.get((day, name))
             if size is None:
                 size = self._last_size(day, name)
-            files.setdefault(day, []).append(ParsedVersion(name, digest, size, place))
+            files.setdefault(day, []).append(ParsedVersion(name, digest, size, place, self.rules.source_of(name)))
         return files
 
     def _last_size(self, day: date, name: str) -> int:
@@ -355,12 +373,40 @@ class _Ingest:
         changed = set(state.pending)
         for day in set(files) | set(state.days):
             before = state.days.get(day, DayState({}, {}))
-            now = {file.name: (file.sha256, file.place.kept) for file in files.get(day, ())}
+            now = {
+                file.name: (file.sha256, file.place.kept, file.source.digest if file.source else "")
+                for file in files.get(day, ())
+            }
             if now != {
-                name: (file.sha256, file.kept) for name, file in before.files.items()
+                name: (file.sha256, file.kept, file.source) for name, file in before.files.items()
             } or not self._lake_files_exist(before):
                 changed.add(day)
+        changed |= self._days_of_changed_aliases(files, changed)
         return changed | self._days_of_changed_accounts(files, changed)
+
+    def _days_of_changed_aliases(
+        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
+    ) -> set[date]:
+        """Days with rows that carry a name whose account has changed since the last ingest."""
+        if self.state is None or self.state.aliases == aliases_digest(self.rules.aliases):
+            return set()
+        before = read_aliases(self.home, self.state.aliases)
+        names = None if before is None else changed_names(before, self.rules.aliases)
+        found = set()
+        for day in set(files) - changed:
+            for source in sources_of([file for file in files[day] if file.source and file.source.subject.alias]):
+                there = read_columns(source.path, ["subject"], [ALIAS_KIND])
+                if ALIAS_KIND in there.columns and (
+                    names is None
+                    or not there.join(
+                        names,
+                        left_on=[ALIAS_KIND, pl.col("subject").str.strip_chars()],
+                        right_on=["kind", "alias"],
+                        how="semi",
+                    ).is_empty()
+                ):
+                    found.add(day)
+        return found
 
     def _days_in_lake(self) -> set[date]:
         names = {path.parent.name.partition("=")[2] for path in self.home.lake.glob("*/delivery_day=*/*.parquet")}
@@ -401,11 +447,16 @@ class _Ingest:
                 if aside["account_id"].is_in(added.implode()).any():
                     found.add(day)
             if len(gone) and any(
-                read_columns(source.path, ["subject"])["subject"].is_in(gone.implode()).any()
-                for source in sources_of(files[day])
+                self._accounts_of(source).is_in(gone.implode()).any() for source in sources_of(files[day])
             ):
                 found.add(day)
         return found
+
+    def _accounts_of(self, source: ParsedSource) -> pl.Series:
+        """The accounts of the rows of a parsed file."""
+        if not any(file.source and file.source.subject.alias for file in source.files):
+            return read_columns(source.path, ["subject"])["subject"]
+        return self.rules.with_accounts(read_columns(source.path, ["subject", "time"], [ALIAS_KIND]))["subject"]
 
     # --- strays, clean-up, result -----------------------------------------------------------------------------------
 
@@ -445,6 +496,7 @@ class _Ingest:
             counted=sum(file.counted for file in files),
             duplicates=sum(file.duplicates for file in files),
             rejected=sum(file.rejected for file in files),
+            ignored=sum(file.ignored for file in files),
             warnings=tuple(self.warnings),
             unreadable_files=tuple(unusable_deliveries(self.home, self.landing)),
         )

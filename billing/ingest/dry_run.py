@@ -6,12 +6,13 @@ from typing import Final
 
 import polars as pl
 
+from billing.ingest.aliases import ALIAS
 from billing.ingest.days_to_ingest import moved_files
 from billing.ingest.formats.compression import UnreadableFileError
 from billing.ingest.landing import DeliveredFile, Landing
 from billing.ingest.parsed_files import FileVersion, parse_delivered
-from billing.ingest.parsed_rows import harmless
-from billing.ingest.required_columns import UNREADABLE_FILE
+from billing.ingest.parsed_rows import IGNORED, harmless
+from billing.ingest.required_columns import OF_A_WHOLE_FILE
 from billing.ingest.small_files import SMALL, parse_together
 from billing.ingest.validation import Rules
 from billing.model.card_numbers import mask_card_number_column
@@ -22,6 +23,8 @@ FIRST_ROWS: Final = 1_000
 _MANY: Final = 16
 _TOGETHER: Final = 4_000
 _LONGEST_TEXT: Final = 200
+_QUARTER_NANOSECONDS: Final = 900 * 10**9
+_DAY_NANOSECONDS: Final = 96 * _QUARTER_NANOSECONDS
 
 
 def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, *, every_row: bool) -> list[str]:
@@ -34,7 +37,7 @@ def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, *,
     every_row
         Read all rows of every file; otherwise only the first rows of new or changed files.
     """
-    files = landing.files if every_row else moved_files(home, landing)
+    files = landing.files if every_row else moved_files(home, landing, rules.sources)
     lines: dict[DeliveredFile, list[str]] = {}
     small = [file for file in files if _is_small(file)]
     if len(small) >= _MANY:
@@ -59,7 +62,7 @@ def _check_small_files(
     """Lines for small files, which are parsed in one batch; files beyond the limits are left out."""
     by_version = {FileVersion(file.day, file.name, ""): file for file in files}
     lines: dict[DeliveredFile, list[str]] = {}
-    for part in parse_together(list(by_version.items()), rules.types, rules.limits):
+    for part in parse_together(list(by_version.items()), rules.types, rules.limits, rules.source_of):
         names = pl.Series("version", range(len(part.files)), dtype=pl.Int64)
         lengths = pl.Series([length for _, length in part.files], dtype=pl.Int64)
         rows = part.rows.with_columns(names.repeat_by(lengths).explode(empty_as_null=False))
@@ -77,11 +80,13 @@ def _check_small_files(
 
 
 def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[str]:
-    read, parts = 0, []
+    read, parts, has_days_only = 0, [], False
     try:
-        for rows in parse_delivered(file, rules.types, rules.limits):
+        for rows in parse_delivered(file, rules.types, rules.limits, rules.source_of(file.name)):
             part = rows if every_row else rows.head(FIRST_ROWS - read)
             read += len(part)
+            at = part["time"].drop_nulls()
+            has_days_only = len(at) > 1 and (read == len(part) or has_days_only) and _are_midnights(at)
             parts.append(_rejects(part.with_columns(version=pl.lit(0, pl.Int64)), rules, file.day))
             if not every_row and read >= FIRST_ROWS:
                 break
@@ -93,7 +98,20 @@ def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[s
         .group_by("reason", maintain_order=True)
         .agg(pl.col("rejected").sum(), pl.col("row").first(), pl.col("found").first())
     )
-    return _lines_by_reason(file, read, aside, every_row=every_row)
+    lines = _lines_by_reason(file, read, aside, every_row=every_row)
+    source = rules.source_of(file.name)
+    if source is not None and source.id.kind == "content" and source.time.has_time_of_day and has_days_only:
+        lines.append(
+            f"{_label(file)}: found no time that is finer than a day, expected one or an id of its own: the source "
+            f"{source.name} takes equal records of a day in two files for one"
+        )
+    return lines
+
+
+def _are_midnights(at: pl.Series) -> bool:
+    """Whether all times are midnights of one offset: their logs tell the day only."""
+    rest = at.dt.epoch("ns") % _DAY_NANOSECONDS
+    return rest.n_unique() == 1 and rest[0] % _QUARTER_NANOSECONDS == 0 and at.n_unique() < len(at)
 
 
 def _lines_by_reason(file: DeliveredFile, read: int, aside: pl.DataFrame, *, every_row: bool) -> list[str]:
@@ -101,7 +119,7 @@ def _lines_by_reason(file: DeliveredFile, read: int, aside: pl.DataFrame, *, eve
     of_rows = f"of {'its' if every_row else 'the first'} {counted(read, 'row')}"
     return [
         f"{_label(file)}: cannot be read: {found.removeprefix(f'{file.name}: ')}"
-        if reason == UNREADABLE_FILE
+        if reason in OF_A_WHOLE_FILE
         else f"{_label(file)}: {rejected} {of_rows} would be set aside: {reason}, first in row {row}: {found}"
         for reason, rejected, row, found in aside.sort("row").select("reason", "rejected", "row", "found").iter_rows()
     ]
@@ -113,11 +131,13 @@ def _label(file: DeliveredFile) -> str:
 
 def _rejects(rows: pl.DataFrame, rules: Rules, day: date) -> pl.DataFrame:
     """Rejects by reason: version, reason, rejected (rows), row and found (the first row, and what is wrong in it)."""
-    rejects = rows.with_columns(reason=rules.reason(day, len(rows))).filter(pl.col("reason").is_not_null())
+    rows = rules.with_accounts(rows)
+    reason = pl.col("reason")
+    rejects = rows.with_columns(reason=rules.reason(day, len(rows))).filter(reason.is_not_null() & (reason != IGNORED))
     words = (
-        pl.when(pl.col("reason") == UNREADABLE_FILE)
+        pl.when(reason.is_in(OF_A_WHOLE_FILE))
         .then("text")
-        .otherwise(pl.coalesce("detail", rules.words(day), "text"))
+        .otherwise(pl.coalesce("detail", rules.words(day, looked_up=ALIAS in rows.columns), "text"))
     )
     found = rejects.select(words.alias("found")).to_series()
     return (

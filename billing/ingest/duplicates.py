@@ -13,7 +13,7 @@ from billing.ingest.day_tables import ParsedVersion, measured_column, read_repea
 from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.hash_cache import cache_missing_hashes, scan_hashes
 from billing.ingest.parsed_deliveries import Each, ParsedDeliveries, Progress
-from billing.ingest.parsed_rows import PARSED
+from billing.ingest.parsed_rows import ALIAS_KIND, PARSED
 from billing.ingest.parsed_sources import Source, sources_of
 from billing.ingest.validation import Rules
 from billing.model.columns import BASE_QUANTITY
@@ -129,7 +129,8 @@ class Marking:
         """The identity hash of every row of a parsed file; null for invalid rows."""
         found = self.deliveries.hashes.get(source.path)
         if found is None:
-            rows = read_columns(source.path, ["source", "id", "reason", "subject", "type", "time"])
+            names = ["source", "id", "reason", "subject", "type", "time"]
+            rows = self.rules.with_accounts(read_columns(source.path, names, [ALIAS_KIND]))
             valid = self.rules.is_valid(day, len(rows))
             found = rows.select(pl.when(valid).then(identity_hash()).alias("hash"))["hash"]
             self.deliveries.hashes[source.path] = found
@@ -145,7 +146,8 @@ class Marking:
             .filter(pl.col("place").is_in(places.implode()))
             .collect()
         )
-        rows = rows.with_columns(source.files_at(rows["place"])).filter(self.rules.is_valid(day, len(rows)))
+        rows = self.rules.with_accounts(rows.with_columns(source.files_at(rows["place"])))
+        rows = rows.filter(self.rules.is_valid(day, len(rows)))
         values = [name for name in rows.columns if name not in (*PARSED, "place", "file")]
         parts = [pl.DataFrame(schema=CANDIDATE)]
         for event in self.rules.types:
@@ -178,9 +180,11 @@ class Marking:
         return pl.concat(parts)
 
 
-def read_columns(path: Path, columns: Sequence[str]) -> pl.DataFrame:
-    """Some columns of a parsed file."""
-    return pl.read_parquet(path, columns=list(columns), glob=False, hive_partitioning=False)
+def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pl.DataFrame:
+    """Some columns of a parsed file; the optional ones as far as it has them."""
+    there = pl.read_parquet_schema(path) if optional else {}
+    wanted = [*columns, *(name for name in optional if name in there)]
+    return pl.read_parquet(path, columns=wanted, glob=False, hive_partitioning=False)
 
 
 def set_aside_rows(repeats: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,6 @@ import polars as pl
 
 from billing.ingest.day_tables import month_folder
 from billing.ingest.deduplication import REPEATS
-from billing.ingest.formats.parquet_pieces import row_groups
 from billing.ingest.landing import delivery_day
 from billing.ingest.state import read_accounts, read_state
 from billing.model.columns import Table
@@ -18,6 +17,7 @@ from billing.model.tables import EVENTS
 from billing.store.files import file_hash
 from billing.store.frames import scan_frames
 from billing.store.home import Home
+from billing.store.parquet_writer import row_groups
 
 _READ_TOGETHER: Final = 10_000_000
 

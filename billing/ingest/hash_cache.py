@@ -14,8 +14,8 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from billing.ingest.deduplication import identity_hash
-from billing.ingest.formats.parquet_pieces import row_groups
 from billing.store.files import remove_file, write_file
+from billing.store.parquet_writer import row_groups
 
 _WORTH_CACHING: Final = 10_000
 _TEXTS: Final = ("", "1", "/collectors/eu-1", "520df8a4-7a69-93e0-3a81-2b0088cafe11", "überlang " * 40)

@@ -15,7 +15,6 @@ import polars as pl
 from billing.ingest import parsed_files as parsing
 from billing.ingest.deduplication import identity_hash
 from billing.ingest.formats.compression import TooLargeError, UnreadableFileError
-from billing.ingest.formats.parquet_pieces import row_groups
 from billing.ingest.hash_cache import cache_hashes
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.metric_members import FLAT_VALUE
@@ -25,7 +24,9 @@ from billing.ingest.small_files import SMALL, ParsedTogether, parse_together
 from billing.ingest.state import delivery_label, stamp
 from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
+from billing.model.sources import Source
 from billing.store.home import Home
+from billing.store.parquet_writer import row_groups
 
 Progress = Callable[[str, int, int], None]
 """Progress callback: what is being done, how much is done, and the total."""
@@ -79,7 +80,7 @@ class ParsedDeliveries:
         self.progress = progress
         self.hashes: dict[Path, pl.Series] = {}
         self.folders: dict[date, ParsedFolder] = {}
-        self.types_digest = parsing.types_digest(rules.types)
+        self._keys: dict[str, str] = {}
 
     def bring_up_to_date(self, current: Mapping[tuple[date, str], str]) -> int:
         """Parse delivered files that are not parsed yet; returns how many were."""
@@ -124,32 +125,34 @@ class ParsedDeliveries:
 
     def _parse_one(self, version: parsing.FileVersion) -> int:
         file = self.delivered.get((version.day, version.name))
-        path = parsing.parsed_file(self.home, version, self.rules.types, kept=file is None)
+        types, source = self.rules.types, self.rules.source_of(version.name)
+        path = parsing.parsed_file(self.home, version, types, source=source, kept=file is None)
         if file is not None:
+            digest = source.digest if source else ""
             try:
-                parsing.write_parsed(path, self._parsed_rows(file, path), version, self.rules.types)
+                parsing.write_parsed(path, self._parsed_rows(file, path, source), version, types, digest)
             except UnreadableFileError as error:
                 self._require_unchanged(file)
                 if isinstance(error, TooLargeError):
-                    path = parsing.parsed_file(self.home, version, self.rules.types, beyond=self.rules.limits)
-                rows = parsing.unreadable_file(file, self.rules.types, error)
-                parsing.write_parsed(path, [rows], version, self.rules.types)
+                    path = parsing.parsed_file(self.home, version, types, source=source, beyond=self.rules.limits)
+                rows = parsing.unreadable_file(file, types, error, source)
+                parsing.write_parsed(path, [rows], version, types, digest)
             return 1
         older = self.folder(version.day).find_any(version)
         if older is not None:
             rows = self._reparse(older.scan().collect(), older.path)
-            parsing.write_parsed(path, [rows], version, self.rules.types)
+            parsing.write_parsed(path, [rows], version, types, parsing.source_digest(older.path))
         return 1
 
     def _reparse(self, rows: pl.DataFrame, parsed: Path) -> pl.DataFrame:
-        flat = FLAT_VALUE in rows.columns
+        flat, by_source = FLAT_VALUE in rows.columns, parsing.source_digest(parsed) != ""
         before = parsing.parsed_with(parsed, self.rules.types) if flat else None
-        return parsing.parse_again(rows, self.rules.types, flat=flat, before=before)
+        return parsing.parse_again(rows, self.rules.types, flat=flat, before=before, by_source=by_source)
 
     def _parse_again_together(self, versions: Sequence[parsing.FileVersion]) -> int:
         """Rebuild the rows of small archived files of a day from their earlier parsed files."""
         day, frames = versions[0].day, dict[Path, pl.DataFrame]()
-        by_schema: dict[tuple[str, ...], list[ParsedTogether]] = {}
+        alike: dict[tuple[str, str, tuple[str, ...]], list[ParsedTogether]] = {}
         for version in versions:
             place = self.folder(day).find_any(version)
             if place is None:
@@ -157,32 +160,37 @@ class ParsedDeliveries:
             if place.path not in frames:
                 frames[place.path] = pl.read_parquet(place.path, glob=False, hive_partitioning=False)
             rows = self._reparse(frames[place.path].slice(place.start, place.rows), place.path)
-            by_schema.setdefault(tuple(rows.columns), []).append(ParsedTogether(rows, [(version, len(rows))]))
-        for found in by_schema.values():
-            files = [file for each in found for file in each.files]
-            write_shared(self.home, day, pl.concat(each.rows for each in found), files, self.rules.types, kept=True)
+            kind = (self._key(version), parsing.source_digest(place.path), tuple(rows.columns))
+            alike.setdefault(kind, []).append(ParsedTogether(rows, [(version, len(rows))]))
+        for (key, source, _), found in alike.items():
+            rows, files = pl.concat(each.rows for each in found), [file for each in found for file in each.files]
+            write_shared(self.home, day, rows, files, self.rules.types, key=key, source=source, kept=True)
         return len(versions)
 
     def _parse_together(self, versions: Sequence[parsing.FileVersion]) -> int:
         """Parse small files of a day into one file per schema."""
         day = versions[0].day
         jobs = [(version, self.delivered[(day, version.name)]) for version in versions]
-        by_schema: dict[tuple[str, ...], list[ParsedTogether]] = {}
-        for parsed in parse_together(jobs, self.rules.types, self.rules.limits):
+        alike: dict[tuple[str, str, tuple[str, ...]], list[ParsedTogether]] = {}
+        for parsed in parse_together(jobs, self.rules.types, self.rules.limits, self.rules.source_of):
+            first = parsed.files[0][0]
             if len(parsed.files) == 1:
-                self._require_unchanged(self.delivered[(day, parsed.files[0][0].name)])
-            by_schema.setdefault(tuple(parsed.rows.columns), []).append(parsed)
-        for found in by_schema.values():
+                self._require_unchanged(self.delivered[(day, first.name)])
+            source = self.rules.source_of(first.name)
+            kind = (self._key(first), source.digest if source else "", tuple(parsed.rows.columns))
+            alike.setdefault(kind, []).append(parsed)
+        for (key, digest, _), found in alike.items():
             rows, files = pl.concat(each.rows for each in found), [file for each in found for file in each.files]
-            path = write_shared(self.home, day, rows, files, self.rules.types, kept=False)
+            path = write_shared(self.home, day, rows, files, self.rules.types, key=key, source=digest, kept=False)
+            rows = self.rules.with_accounts(rows)
             hashes = rows.select(hash=identity_hash(), valid=self.rules.is_valid(day, len(rows)))
             self.hashes[path] = hashes.select(pl.when("valid").then("hash")).to_series()
             cache_hashes(path, hashes["hash"])
-        parsed_files = {version for found in by_schema.values() for each in found for version, _ in each.files}
+        parsed_files = {version for found in alike.values() for each in found for version, _ in each.files}
         # A file beyond the limits gets a parsed file of its own that says so.
         return len(parsed_files) + sum(self._parse_one(version) for version in versions if version not in parsed_files)
 
-    def _parsed_rows(self, file: DeliveredFile, path: Path) -> Iterator[pl.DataFrame]:
+    def _parsed_rows(self, file: DeliveredFile, path: Path, source: Source | None) -> Iterator[pl.DataFrame]:
         """Rows of a delivered file in chunks; validates, hashes and looks up accounts while a chunk is in memory."""
         validated: list[pl.DataFrame] = []
         waiting: list[pl.DataFrame] = []
@@ -193,9 +201,9 @@ class ParsedDeliveries:
             valid = pl.col("valid_if_known") & ~self.rules.is_of_unknown_account(len(rows))
             validated.append(rows.select("hash", valid_hash=pl.when(valid).then("hash")))
 
-        for rows in parsing.parse_delivered(file, self.rules.types, self.rules.limits):
+        for rows in parsing.parse_delivered(file, self.rules.types, self.rules.limits, source):
             # Look up accounts of many rows at once; copy texts, as a slice keeps its whole block in memory.
-            known = rows.select(
+            known = self.rules.with_accounts(rows).select(
                 hash=identity_hash(),
                 valid_if_known=self.rules.is_valid_if_known(file.day),
                 subject=pl.col("subject") + "",
@@ -229,16 +237,17 @@ class ParsedDeliveries:
         small = {version: place for version, place in placed.items() if rows[place.path] <= _FEW_ROWS}
         if len({place.path for place in small.values()}) < _MOST_SMALL:
             return
-        alike: dict[tuple[bool, tuple[str, ...]], list[tuple[parsing.FileVersion, pl.DataFrame]]] = {}
+        alike: dict[tuple[bool, str, str, tuple[str, ...]], list[tuple[parsing.FileVersion, pl.DataFrame]]] = {}
         frames: dict[Path, pl.DataFrame] = {}
         for version, place in small.items():
             if place.path not in frames:
                 frames[place.path] = with_details(pl.read_parquet(place.path, glob=False, hive_partitioning=False))
             own = frames[place.path].slice(place.start, place.rows)
-            alike.setdefault((place.kept, tuple(own.columns)), []).append((version, own))
-        for (kept, _), found in alike.items():
-            files = [(version, len(own)) for version, own in found]
-            write_shared(self.home, day, pl.concat(own for _, own in found), files, self.rules.types, kept=kept)
+            kind = (place.kept, self._key(version), parsing.source_digest(place.path), tuple(own.columns))
+            alike.setdefault(kind, []).append((version, own))
+        for (kept, key, source, _), found in alike.items():
+            rows_of_files, files = pl.concat(own for _, own in found), [(version, len(own)) for version, own in found]
+            write_shared(self.home, day, rows_of_files, files, self.rules.types, key=key, source=source, kept=kept)
         self.folders.pop(day)
 
     def folder(self, day: date) -> ParsedFolder:
@@ -250,5 +259,13 @@ class ParsedDeliveries:
         """Location of a file's parsed rows; None when it is not parsed yet."""
         is_archived = (version.day, version.name) not in self.delivered
         return self.folder(version.day).find(
-            version, self.types_digest, is_archived=is_archived, limits=self.rules.limits
+            version, self._key(version), is_archived=is_archived, limits=self.rules.limits
         )
+
+    def _key(self, version: parsing.FileVersion) -> str:
+        """Cache key of the parsed rows of a file."""
+        source = self.rules.source_of(version.name)
+        digest = source.digest if source else ""
+        if digest not in self._keys:
+            self._keys[digest] = parsing.parse_key(self.rules.types, source)
+        return self._keys[digest]

@@ -16,12 +16,12 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest.formats.parquet_pieces import write_row_groups
 from billing.ingest.metric_members import EventTypes, event_types_text
-from billing.ingest.parsed_files import EVENT_TYPES, FileVersion, parsed_files_folder, parsed_name, types_digest
+from billing.ingest.parsed_files import EVENT_TYPES, FileVersion, parsed_files_folder, parsed_name, source_metadata
 from billing.model.file_limits import Limits
 from billing.store.files import write_file
 from billing.store.home import Home
+from billing.store.parquet_writer import write_row_groups
 
 _SHARED: Final = "+"
 """Prefix of shared files: no name of a delivered file starts with it, as names are quoted."""
@@ -62,19 +62,19 @@ class ParsedFolder:
         self._names = {path.name for path in self.paths}
         self._has_own = not all(map(is_shared, self.paths))
 
-    def find(self, version: FileVersion, types_digest: str, *, is_archived: bool, limits: Limits) -> Place | None:
-        """Location of the rows of a version, parsed with these event types; None when not parsed yet.
+    def find(self, version: FileVersion, key: str, *, is_archived: bool, limits: Limits) -> Place | None:
+        """Location of the rows of a version, parsed with some event types and source; None when not parsed yet.
 
         Parameters
         ----------
-        types_digest
-            Key from `parsed_files.types_digest`.
+        key
+            From `parsed_files.parse_key`.
         is_archived
             The delivered file is gone: accept rows made from an earlier parsed file.
         limits
             Accept a marker that the delivered file exceeds these limits.
         """
-        begins, beyond = f".{types_digest}", f".{types_digest}.beyond-{limits.key}.parquet"
+        begins, beyond = f".{key}", f".{key}.beyond-{limits.key}.parquet"
         for ending in (f"{begins}.parquet", beyond, *([f"{begins}{_KEPT}"] if is_archived else [])):
             for place in self._shared.get((version.name, version.sha256), ()):
                 if place.path.name.endswith(ending):
@@ -139,6 +139,8 @@ def write_shared(
     files: Sequence[tuple[FileVersion, int]],
     types: EventTypes,
     *,
+    key: str,
+    source: str,
     kept: bool,
 ) -> Path:
     """Write a parsed file shared by several delivered files; returns its path.
@@ -149,12 +151,17 @@ def write_shared(
         Rows of all files, one file after the other.
     files
         Each version and its number of rows.
+    key
+        Cache key of the rows, from `parsed_files.parse_key`.
+    source
+        Digest of the source that read the files; empty: none did.
     """
     index = json.dumps([(version.name, version.sha256, length) for version, length in files])
-    begins = f"{_SHARED}{hashlib.sha256(index.encode()).hexdigest()[:16]}.{types_digest(types)}"
+    begins = f"{_SHARED}{hashlib.sha256(index.encode()).hexdigest()[:16]}.{key}"
     path = parsed_files_folder(home, day) / f"{begins}{_KEPT if kept else '.parquet'}"
     chunks = [rows.clear(), *rows.iter_slices(_ROWS_TOGETHER)]
     metadata = {"files": index, "delivery_day": day.isoformat(), EVENT_TYPES: event_types_text(types)}
+    metadata |= source_metadata(source)
     write_file(path, lambda scratch: write_row_groups(scratch, chunks, metadata))
     return path
 

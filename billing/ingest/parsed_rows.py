@@ -1,8 +1,8 @@
 """Schema of a parsed file, and the rows that are rejected by their own content."""
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import polars as pl
@@ -18,6 +18,7 @@ from billing.ingest.required_columns import (
     PLAIN_DECIMAL,
     TOO_LARGE,
     UNFINISHED_LINE,
+    UNKNOWN_TYPE,
     UNPARSEABLE,
     UNREADABLE_FILE,
     Demand,
@@ -41,10 +42,13 @@ FIELDS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "time_found": pl.String,
     "specversion": pl.String,
     "detail": pl.String,
+    "ignored": pl.Boolean,
+    "unmapped": pl.Boolean,
 }
 """Columns that a reader yields besides its value columns; `incomplete`: a member outside this list is missing.
 
-The last three are optional: texts for the fault description. `detail` describes unparseable rows.
+From `time_found` on they are optional. `detail` describes unparseable rows, and those whose type is `unmapped`: a value
+that the file's source does not map to one. `ignored` rows are those that the source does not keep.
 """
 
 
@@ -66,13 +70,25 @@ class Chunk:
         Number of the last row, when it may be truncated.
     letters
         Character class of the identifiers, as far as the reader knows: checking a block of bytes costs almost nothing.
+    labels
+        What to call a part of the event in messages, where the file's source takes it from another field.
+    expected_time
+        What a time should look like, in words; empty: as in CloudEvents.
     """
 
     fields: pl.DataFrame
     texts: Callable[[pl.Series], pl.Series]
     unfinished: int | None = None
     letters: Letters = "any"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    expected_time: str = ""
 
+
+IGNORED: Final = "ignored"
+"""In place of a reason: a record that its source does not keep (rule 39)."""
+
+ALIAS_KIND: Final = "alias_kind"
+"""Column of parsed files whose source looks accounts up: `subject` is a name of this kind, not an account id."""
 
 PARSED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "row": pl.Int64,
@@ -121,14 +137,26 @@ def set_aside(chunk: Chunk, types: EventTypes, *, flat: bool) -> pl.DataFrame:
     demands = demands_of(types, flat=flat, columns=values)
     rows = fields.with_columns(reason=_reason(chunk, fields, demands, spoilt))
     is_of_no_use = pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(value=False)
+    if "ignored" in fields.columns:
+        is_of_no_use &= pl.col("reason").ne_missing(pl.lit(IGNORED))
     places = rows.select(is_of_no_use.arg_true()).to_series()
     texts = pl.Series("text", [None], dtype=pl.String).new_from_index(0, len(rows))
     details = texts.alias("detail")
     if len(places):
         texts = texts.scatter(places, mask_card_number_column(chunk.texts(places)))
-        found = rows[places].select(fault_words(rows.columns, demands, spoilt)).to_series()
+        words = fault_words(rows.columns, demands, spoilt, chunk.expected_time)
+        found = rows[places].select(_with_labels(words, chunk.labels)).to_series()
         details = details.scatter(places, mask_card_number_column(found))
     return rows.with_columns(texts, details).select(*PARSED, *values)
+
+
+def _with_labels(words: pl.Expr, labels: Mapping[str, str]) -> pl.Expr:
+    """Fault descriptions that name the field of the record, too."""
+    told = words
+    for name, label in labels.items():
+        named = pl.concat_str(pl.lit(f"{label}: "), words.str.slice(len(name) + 2))
+        told = pl.when(words.str.starts_with(f"{name}: ")).then(named).otherwise(told)
+    return told
 
 
 def _trim_identifiers(chunk: Chunk) -> tuple[pl.DataFrame, list[str]]:
@@ -196,6 +224,10 @@ def _reason(chunk: Chunk, fields: pl.DataFrame, demands: Sequence[Demand], spoil
         .then(pl.lit(IMPOSSIBLE_VALUE))
         .otherwise("time_fault")
     )
+    if "unmapped" in fields.columns:
+        reason = pl.coalesce(reason, pl.when("unmapped").then(pl.lit(UNKNOWN_TYPE)))
+    if "ignored" in fields.columns:
+        reason = pl.when("ignored").then(pl.lit(IGNORED)).otherwise(reason)
     if chunk.unfinished is None:
         return reason
     return pl.when(pl.col("row") == chunk.unfinished).then(pl.lit(UNFINISHED_LINE)).otherwise(reason)
@@ -234,12 +266,12 @@ def harmless(message: str) -> str:
     return mask_card_numbers(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", message[:_LONGEST_MESSAGE]))
 
 
-def unreadable(message: str) -> pl.DataFrame:
+def unreadable(message: str, reason: str = UNREADABLE_FILE) -> pl.DataFrame:
     """The one row that represents an unreadable file (rule 27)."""
     message = harmless(message)
     found = "" if "found " in message else "found what cannot be read: "
     expected = "" if ", expected " in message else ", expected a file that is whole"
-    values = {"reason": [UNREADABLE_FILE], "text": [message], "detail": [f"file: {found}{message}{expected}"]}
+    values = {"reason": [reason], "text": [message], "detail": [f"file: {found}{message}{expected}"]}
     return pl.DataFrame(values).select(
         pl.col(name).cast(dtype) if name in values else pl.lit(None, dtype).alias(name)
         for name, dtype in PARSED.items()

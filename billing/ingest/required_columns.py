@@ -15,6 +15,10 @@ UNFINISHED_LINE: Final = RejectReason.UNFINISHED_LINE.value
 MISSING_FIELD: Final = RejectReason.MISSING_FIELD.value
 IMPOSSIBLE_VALUE: Final = RejectReason.IMPOSSIBLE_VALUE.value
 UNREADABLE_FILE: Final = RejectReason.UNREADABLE_FILE.value
+TOO_MANY_SET_ASIDE: Final = RejectReason.TOO_MANY_SET_ASIDE.value
+UNKNOWN_TYPE: Final = RejectReason.UNKNOWN_TYPE.value
+OF_A_WHOLE_FILE: Final = (UNREADABLE_FILE, TOO_MANY_SET_ASIDE)
+"""Reasons of the one row that represents a file of which nothing counts."""
 
 PLAIN_DECIMAL: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]+)?$"
 """At most 18 integer digits, leading zeros aside; digits after the ninth decimal are rounded when the value is read."""
@@ -91,7 +95,9 @@ def shown(text: pl.Expr) -> pl.Expr:
     return pl.format("'{}'", text.str.slice(0, _LONGEST_FOUND).str.replace_all(CONTROL, "\N{REPLACEMENT CHARACTER}"))
 
 
-def fault_words(columns: Collection[str], demands: Sequence[Demand], spoilt: Sequence[str]) -> pl.Expr:
+def fault_words(
+    columns: Collection[str], demands: Sequence[Demand], spoilt: Sequence[str], expected_time: str = ""
+) -> pl.Expr:
     """Fault description of a row: field, found value and expected value; null without a reason.
 
     Parameters
@@ -100,6 +106,8 @@ def fault_words(columns: Collection[str], demands: Sequence[Demand], spoilt: Seq
         Columns of the rows: `parsed_rows.FIELDS` as far as the reader yields them, the value columns and reason.
     spoilt
         Identifiers that may hold control characters.
+    expected_time
+        What a time should look like, in words; empty: as in CloudEvents.
     """
     reason = pl.col("reason")
     detail = pl.col("detail") if "detail" in columns else pl.lit(None, pl.String)
@@ -107,7 +115,8 @@ def fault_words(columns: Collection[str], demands: Sequence[Demand], spoilt: Seq
     cut = pl.lit("row: found a last line without a line end, expected one: the file may be cut off")
     found = pl.col("time_found") if "time_found" in columns else pl.lit("another", pl.String)
     zone = pl.format("time: found {}, expected an offset after it, such as Z or +01:00", shown(found))
-    instant = pl.format("time: found {}, expected {} of the years 1970 to 2199", shown(found), pl.lit(_MEANS["time"]))
+    means = expected_time or _MEANS["time"]
+    instant = pl.format("time: found {}, expected {} of the years 1970 to 2199", shown(found), pl.lit(means))
     return (
         pl.when(reason == UNFINISHED_LINE)
         .then(cut)
@@ -119,6 +128,8 @@ def fault_words(columns: Collection[str], demands: Sequence[Demand], spoilt: Seq
         .then(_impossible(demands, spoilt))
         .when(reason == WITHOUT_ZONE)
         .then(zone)
+        .when(reason == UNKNOWN_TYPE)
+        .then(detail)
         .when(reason.is_not_null())
         .then(instant)
     )

@@ -6,7 +6,7 @@ marks under the same header. All other files are parsed one by one, with the sam
 
 import hashlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +30,7 @@ from billing.ingest.parsed_rows import set_aside
 from billing.ingest.required_columns import UNFINISHED_LINE, UNPARSEABLE
 from billing.model.errors import InterruptedRunError
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.sources import Source
 
 SMALL: Final = 64 * 1024
 """Largest size in bytes of a file that is parsed in a batch."""
@@ -47,10 +48,15 @@ class ParsedTogether:
     files: Sequence[tuple[FileVersion, int]]
 
 
-def parse_together(jobs: Sequence[Job], types: EventTypes, limits: Limits = DEFAULT_LIMITS) -> Iterator[ParsedTogether]:
+def parse_together(
+    jobs: Sequence[Job],
+    types: EventTypes,
+    limits: Limits = DEFAULT_LIMITS,
+    source_of: Callable[[str], Source | None] = lambda _: None,
+) -> Iterator[ParsedTogether]:
     """Parse small delivered files, each with the result of `parse_delivered`; an unreadable file is one reject.
 
-    A file beyond the limits is left out.
+    A file beyond the limits is left out. `source_of` says by which source a file of some name is read.
 
     Raises
     ------
@@ -61,7 +67,7 @@ def parse_together(jobs: Sequence[Job], types: EventTypes, limits: Limits = DEFA
     waiting: dict[bytes, list[_Lines]] = {}
     held: dict[bytes, int] = {}
     for job in jobs:
-        lines = _whole_lines(job, limits)
+        lines = None if source_of(job[0].name) else _whole_lines(job, limits)
         if lines is None:
             alone.append(job)
             continue
@@ -75,11 +81,11 @@ def parse_together(jobs: Sequence[Job], types: EventTypes, limits: Limits = DEFA
         yield from _parsed_lines(alike, types, limits, alone)
     for version, file in alone:
         try:
-            rows = pl.concat(parse_delivered(file, types, limits))
+            rows = pl.concat(parse_delivered(file, types, limits, source_of(version.name)))
         except TooLargeError:
             continue
         except UnreadableFileError as error:
-            rows = unreadable_file(file, types, error)
+            rows = unreadable_file(file, types, error, source_of(version.name))
         yield ParsedTogether(rows, [(version, len(rows))])
 
 

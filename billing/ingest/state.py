@@ -18,6 +18,7 @@ import polars as pl
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.validation import Rules
 from billing.model.file_limits import DEFAULT_LIMITS
+from billing.model.sources import ALIASES
 from billing.store.files import write_bytes, write_file
 from billing.store.home import Home
 
@@ -25,11 +26,15 @@ INGEST_VERSION: Final = 3
 """Raise it when the same parsed files would give other tables: every day is then recomputed."""
 
 _SETTLED_NANOSECONDS: Final = 2_000_000_000
+_OF_SOURCES: Final = ("ignored", "source", "source_name")
 
 
 @dataclass(frozen=True)
 class FileState:
-    """A delivered file as last ingested; `kept` when its rows came from an earlier parsed file."""
+    """A delivered file as last ingested; `kept` when its rows came from an earlier parsed file.
+
+    `source` is the digest of the source that it is read by, empty where none is.
+    """
 
     sha256: str
     bytes: int
@@ -40,6 +45,9 @@ class FileState:
     unreadable: str = ""
     kept: bool = False
     rounded: int = 0
+    ignored: int = 0
+    source: str = ""
+    source_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,8 @@ class State:
         Days whose lake files may be partly rewritten: recompute them in any case.
     stamps
         By "day/name": the file system metadata of a delivered file when it was hashed.
+    aliases
+        Hash of the aliases that accounts were looked up with.
     """
 
     configuration: str
@@ -67,6 +77,7 @@ class State:
     pending: tuple[date, ...] = ()
     days: Mapping[date, DayState] = field(default_factory=dict)
     stamps: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    aliases: str = ""
 
 
 def state_path(home: Home) -> Path:
@@ -102,6 +113,7 @@ def _read_state(path: Path, *_: int) -> State | None:
                 for day, found in content["days"].items()
             },
             stamps={name: tuple(stamp) for name, stamp in content["stamps"].items()},
+            aliases=content.get("aliases", ""),
         )
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -116,14 +128,20 @@ def write_state(home: Home, state: State) -> None:
         "pending": [day.isoformat() for day in state.pending],
         "days": {
             day.isoformat(): {
-                "files": {name: asdict(file) for name, file in sorted(found.files.items())},
+                "files": {name: _plain(file) for name, file in sorted(found.files.items())},
                 "outputs": dict(sorted(found.outputs.items())),
             }
             for day, found in sorted(state.days.items())
         },
         "stamps": dict(sorted(state.stamps.items())),
+        **({"aliases": state.aliases} if state.aliases else {}),
     }
     write_bytes(state_path(home), json.dumps(content, ensure_ascii=False, indent=1).encode())
+
+
+def _plain(file: FileState) -> dict[str, object]:
+    """A file for the state file, without what only sources have: thousands of files have no source."""
+    return {name: value for name, value in asdict(file).items() if value or name not in _OF_SOURCES}
 
 
 def with_pending(state: State, days: frozenset[date]) -> State:
@@ -167,6 +185,39 @@ def remove_other_accounts(home: Home, digest: str) -> None:
     for path in home.lake.glob("ingest_accounts.*.parquet"):
         if path != _accounts_path(home, digest):
             path.unlink(missing_ok=True)
+
+
+def aliases_digest(aliases: pl.DataFrame) -> str:
+    """Fingerprint of the aliases that accounts are looked up with; empty when there are none."""
+    return hashlib.sha256(aliases.write_json().encode()).hexdigest() if len(aliases) else ""
+
+
+def write_aliases(home: Home, aliases: pl.DataFrame) -> str:
+    """Store the aliases that accounts are looked up with; returns their hash, which names the file."""
+    digest = aliases_digest(aliases)
+    path = _aliases_path(home, digest)
+    if digest and not path.exists():
+        write_file(path, lambda scratch: aliases.write_parquet(scratch))
+    return digest
+
+
+def read_aliases(home: Home, digest: str) -> pl.DataFrame | None:
+    """The aliases stored under a hash, or None when they are missing."""
+    if not digest:
+        return ALIASES.empty()
+    path = _aliases_path(home, digest)
+    return pl.read_parquet(path) if path.exists() else None
+
+
+def remove_other_aliases(home: Home, digest: str) -> None:
+    """Remove the aliases of earlier states."""
+    for path in home.lake.glob("ingest_aliases.*.parquet"):
+        if path != _aliases_path(home, digest):
+            path.unlink(missing_ok=True)
+
+
+def _aliases_path(home: Home, digest: str) -> Path:
+    return home.lake / f"ingest_aliases.{digest[:16]}.parquet"
 
 
 def delivery_label(day: date, name: str) -> str:

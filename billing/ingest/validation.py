@@ -1,7 +1,7 @@
 """Validation of parsed rows against accounts, catalogue and delivery day (rules 22 and 27)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from functools import cached_property, lru_cache
 from typing import Final
@@ -9,12 +9,14 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
+from billing.ingest.aliases import alias_words, with_accounts
 from billing.ingest.metric_members import EventTypes, event_types
 from billing.ingest.required_columns import shown
 from billing.model.catalogue import Metric
 from billing.model.codes import RejectReason
 from billing.model.columns import INSTANT
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.sources import ALIASES, Source, source_of
 
 UNKNOWN_ACCOUNT: Final = RejectReason.UNKNOWN_ACCOUNT.value
 UNKNOWN_TYPE: Final = RejectReason.UNKNOWN_TYPE.value
@@ -38,6 +40,10 @@ class Rules:
         Largest age of an event in days at its delivery.
     limits
         Limits on one file.
+    sources
+        How raw logs are read.
+    aliases
+        ALIASES: the accounts behind names in raw logs.
     """
 
     metrics: tuple[Metric, ...]
@@ -45,6 +51,8 @@ class Rules:
     time_zone: str
     lateness_days: int
     limits: Limits = DEFAULT_LIMITS
+    sources: tuple[Source, ...] = ()
+    aliases: pl.DataFrame = field(default_factory=ALIASES.empty)
 
     @classmethod
     def of(
@@ -54,10 +62,22 @@ class Rules:
         time_zone: str,
         lateness_days: int,
         limits: Limits = DEFAULT_LIMITS,
+        sources: Sequence[Source] = (),
+        aliases: pl.DataFrame | None = None,
     ) -> "Rules":
         """Rules from metrics and accounts, sorted."""
         ids = accounts.cast(pl.String).drop_nulls().unique().sort().rename("account_id")
-        return cls(tuple(sorted(metrics, key=lambda metric: metric.name)), ids, time_zone, lateness_days, limits)
+        names = ALIASES.empty() if aliases is None else ALIASES.conform(aliases)
+        by_name = tuple(sorted(metrics, key=lambda metric: metric.name))
+        return cls(by_name, ids, time_zone, lateness_days, limits, tuple(sources), names)
+
+    def source_of(self, name: str) -> Source | None:
+        """The source that reads a delivered file of some name; None: it holds CloudEvents or flat columns."""
+        return source_of(name, self.sources)
+
+    def with_accounts(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Parsed rows with the accounts that names in `subject` stand for; see `aliases.with_accounts`."""
+        return with_accounts(rows, self.aliases, self.time_zone)
 
     @cached_property
     def types(self) -> EventTypes:
@@ -90,7 +110,7 @@ class Rules:
         """Whether the subject of each of `rows` rows is no known account."""
         if rows > len(self.accounts):
             # For more rows than accounts, build a set per batch: faster than the cached dictionary.
-            return ~pl.col("subject").is_in(self.accounts.implode())
+            return ~pl.col("subject").is_in(self.accounts.implode()).fill_null(value=False)
         return self._in_no_dictionary
 
     @cached_property
@@ -110,8 +130,14 @@ class Rules:
             TOO_LATE: pl.col("time") < first,
         }
 
-    def words(self, day: date) -> pl.Expr:
-        """Fault description of rows delivered on `day` whose `reason` this module assigns; null for others."""
+    def words(self, day: date, *, looked_up: bool = False) -> pl.Expr:
+        """Fault description of rows delivered on `day` whose `reason` this module assigns; null for others.
+
+        Parameters
+        ----------
+        looked_up
+            Whether the accounts of the rows were looked up by names.
+        """
         known = ", ".join(self.types)
         types = known if len(known) <= _LONGEST_LIST else f"{len(self.types)} of the catalogue"
         time = pl.col("time").dt.to_string("%Y-%m-%dT%H:%M:%S%.fZ")
@@ -123,10 +149,10 @@ class Rules:
             TOO_LATE: ("time", time, f"{first} or later, {self.lateness_days} days before the delivery"),
         }
         told = pl.lit(None, pl.String)
-        for reason, (field, found, wanted) in expected.items():
-            fault = pl.format("{}: found {}, expected {}", pl.lit(field), shown(found), pl.lit(wanted))
+        for reason, (name, found, wanted) in expected.items():
+            fault = pl.format("{}: found {}, expected {}", pl.lit(name), shown(found), pl.lit(wanted))
             told = pl.when(pl.col("reason") == reason).then(fault).otherwise(told)
-        return told
+        return pl.coalesce(alias_words(), told) if looked_up else told
 
     def midnight(self, day: date) -> pl.Expr:
         """The first instant of a day in the billing time zone."""

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from billing.inputs.numbering import read_numbering
+from billing.inputs.source_entries import read_sources
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
 from billing.model.catalogue import (
     CARD_BRANDS,
@@ -101,7 +102,7 @@ def _deduplicate(problems: list[Problem]) -> list[Problem]:
 def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     root.keys(
         required=("currency", "seller", "metrics", "packages"),
-        optional=("time_zone", "policy", "agreements", "encoding", "numbering"),
+        optional=("time_zone", "policy", "agreements", "encoding", "numbering", "sources"),
     )
     currency = root.at("currency").text("USD")
     exponent = minor_units(currency)
@@ -126,7 +127,6 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
     _refuse_repeated(
         root.at("agreements"), [(a.account_id, a.package, a.effective_from) for a in agreements], "agreement"
     )
-    encoding = root.at("encoding").encoding() if root.has("encoding") else ""
     return Catalogue(
         currency=currency,
         minor_units=exponent or 0,
@@ -137,7 +137,8 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
         packages=packages,
         agreements=agreements,
         content_hash=content_hash,
-        encoding=encoding,
+        encoding=root.at("encoding").encoding() if root.has("encoding") else "",
+        sources=read_sources(root.at("sources"), metrics),
         numbering=read_numbering(root.at("numbering")),
     )
 

@@ -10,16 +10,18 @@ from typing import Final
 import polars as pl
 
 from billing.inputs.accounts import accounts_without_regional_rate, read_accounts, untaxed_accounts
+from billing.inputs.aliases import read_aliases
 from billing.inputs.opening_balances import OPENING_SCHEMA, read_opening_balances
 from billing.inputs.payments import read_payments
 from billing.inputs.requests import read_requests
 from billing.inputs.row_checks import RowsRead
 from billing.inputs.tax_rates import read_tax_rates
 from billing.model.catalogue import Catalogue
+from billing.model.sources import ALIASES
 from billing.model.tables import REJECTS
 from billing.store.home import Home
 
-INPUTS: Final = ("accounts", "requests", "payments", "opening_balances")
+INPUTS: Final = ("accounts", "requests", "payments", "aliases", "opening_balances")
 """Tables that are one file or a folder of files."""
 
 
@@ -45,6 +47,8 @@ class Inputs:
         Messages about files of which no row counts.
     known_accounts
         account_id, sorted: accounts with a row, and accounts with issued documents.
+    aliases
+        As ALIASES, sorted.
     opening_balances
         account_id, currency, reference, amount (MONEY; below 0: in credit), on; sorted.
     """
@@ -56,6 +60,7 @@ class Inputs:
     rejects: pl.DataFrame
     warnings: tuple[str, ...]
     unusable: tuple[str, ...] = ()
+    aliases: pl.DataFrame = field(default_factory=ALIASES.empty)
     known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
     opening_balances: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPENING_SCHEMA))
 
@@ -81,6 +86,7 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
     known = ids if billed is None else pl.concat([ids, billed]).unique().sort()
     requests = read_requests(home, catalogue, known, noticed)
     payments = read_payments(home, catalogue, known, noticed)
+    aliases = read_aliases(home, catalogue, noticed)
     opening_balances = read_opening_balances(home, catalogue, known, noticed)
     return Inputs(
         accounts=accounts,
@@ -90,6 +96,7 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
         rejects=REJECTS.conform(pl.concat([REJECTS.empty(), *noticed.rejects])),
         warnings=tuple(noticed.warnings),
         unusable=tuple(noticed.unusable),
+        aliases=aliases,
         known_accounts=known,
         opening_balances=opening_balances,
     )

@@ -142,6 +142,17 @@ class Place:
         elif not self._missing() and not self.is_null():
             self.problem("a mapping of keys")
 
+    def items_or_one(self) -> Iterator["Place"]:
+        """As `items`; a single value is a list of one."""
+        if isinstance(self._node, yaml.ScalarNode) and not self._missing():
+            yield self
+        else:
+            yield from self.items()
+
+    def has_value(self) -> bool:
+        """Whether there is a value here, null or not."""
+        return not self._missing()
+
     def is_null(self) -> bool:
         """Whether the value is null."""
         return bool(self._node.tag == _NULL)
@@ -169,6 +180,16 @@ class Place:
             return default
         if len(value) > LONGEST_TEXT:
             self.problem(f"a text of at most {LONGEST_TEXT:,} characters", found=f"{len(value):,} characters")
+            return default
+        return value
+
+    def written(self, default: str) -> str:
+        """Read a scalar as it is written, whatever YAML makes of it: null, no and 0 are texts."""
+        value = self._scalar()
+        if self._missing():
+            return default
+        if value is None or len(value) > LONGEST_TEXT:
+            self.problem("a text")
             return default
         return value
 

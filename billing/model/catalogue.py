@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from billing.model.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
 from billing.model.numbering import Numbering
+from billing.model.sources import Source
 
 COUNTER_MEASURES = ("sum", "count", "unique", "max")
 GAUGE_MEASURES = ("peak", "last", "time_weighted")
@@ -158,6 +159,8 @@ class Catalogue:
     ----------
     encoding
         Encoding of CSV inputs that are not UTF-8; empty when not set.
+    sources
+        How raw logs are read; the first that matches a file reads it.
     """
 
     currency: str
@@ -170,6 +173,7 @@ class Catalogue:
     agreements: tuple[Agreement, ...]
     content_hash: str
     encoding: str = ""
+    sources: tuple[Source, ...] = ()
     numbering: Numbering = field(default_factory=Numbering)
 
     @property

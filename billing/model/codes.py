@@ -215,6 +215,7 @@ class RejectReason(StrEnum):
     """`reason` of REJECTS (rules 22 and 27)."""
 
     UNREADABLE_FILE = "unreadable_file"
+    TOO_MANY_SET_ASIDE = "too_many_set_aside"
     UNFINISHED_LINE = "unfinished_line"
     UNPARSEABLE = "unparseable"
     MISSING_FIELD = "missing_field"

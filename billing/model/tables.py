@@ -319,7 +319,7 @@ REJECTS = Table(
 
 INGEST = Table(
     "ingest",
-    "A delivered file: rows = counted + duplicates + rejected.",
+    "A delivered file: rows = counted + duplicates + rejected + ignored.",
     (
         Column("delivery_day", pl.Date, "Day of delivery"),
         Column("file", pl.String, "File within the delivery day"),
@@ -330,6 +330,8 @@ INGEST = Table(
         Column("duplicates", pl.Int64, "Rows that repeat an event with the same content"),
         Column("rejected", pl.Int64, "Rows set aside"),
         Column("rounded", pl.Int64, "Rows that became an event of which a quantity was rounded to nine decimals"),
+        Column("source_name", pl.String, "The source of the catalogue that read the file; null where none did"),
+        Column("ignored", pl.Int64, "Rows that the source does not keep"),
     ),
     ("delivery_day", "file"),
 )

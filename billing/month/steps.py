@@ -67,6 +67,8 @@ def days_to_ingest(business: Business, *, by_content: bool = False) -> list[date
         through=business.as_of,
         by_content=by_content,
         limits=catalogue.policy.limits,
+        sources=catalogue.sources,
+        aliases=business.inputs.aliases,
     )
 
 
@@ -83,6 +85,8 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
         through=business.as_of,
         kept=recorded_deliveries(business.home),
         limits=catalogue.policy.limits,
+        sources=catalogue.sources,
+        aliases=business.inputs.aliases,
     )
 
 

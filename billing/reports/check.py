@@ -18,6 +18,7 @@ from billing.month.issued_settings import refuse_moved_settings
 from billing.month.unread_files import names_not_read
 from billing.register.register import Register
 from billing.rendering import check_rendering_environment
+from billing.reports.source_checks import source_warnings
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
 from billing.rules.opening_balances import changed_rows
 from billing.store.home import Home
@@ -58,6 +59,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *_rejected(inputs),
         *_cannot_be_billed(business),
         *_unknown_agreements(inputs, catalogue),
+        *source_warnings(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
         *names_not_read(home),
         *_usage(business, every_row=every_row),
@@ -92,5 +94,13 @@ def _usage(business: Business, *, every_row: bool) -> list[str]:
     landing, catalogue = delivered_files(business.home, date.max), business.catalogue
     strays = [f"usage/{path}: {STRAY}" for path in landing.strays]
     policy, ids = catalogue.policy, business.inputs.known_accounts
-    rules = Rules.of(catalogue.metrics, ids, catalogue.time_zone, policy.lateness_days, policy.limits)
+    rules = Rules.of(
+        catalogue.metrics,
+        ids,
+        catalogue.time_zone,
+        policy.lateness_days,
+        policy.limits,
+        catalogue.sources,
+        business.inputs.aliases,
+    )
     return [*strays, *usage_that_would_be_set_aside(business.home, landing, rules, every_row=every_row)]

@@ -6,7 +6,7 @@ command is told of a job is the same: the checks, the words of a failure, and th
 
 import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -25,12 +25,16 @@ _RANGE = "dagster/asset_partition_range_"
 
 
 @contextmanager
-def plain_runs() -> Iterator[None]:
-    """Let commands in this process run their jobs plainly, without records."""
+def plain_runs(left_out: Sequence[str] = ()) -> Iterator[None]:
+    """Let commands in this process run their jobs plainly, without records; jobs that are left out do nothing."""
+
+    def job(name: str) -> SimpleNamespace:
+        return SimpleNamespace(execute_in_process=(lambda **_: _Result()) if name in left_out else _Job(name))
+
     with (
         mock.patch("dagster.DagsterInstance.get", _NoRecords),
         mock.patch("pipeline.runs.open_instance", lambda _: _NoRecords()),
-        mock.patch("pipeline.runs.defs.resolve_job_def", lambda name: SimpleNamespace(execute_in_process=_Job(name))),
+        mock.patch("pipeline.runs.defs.resolve_job_def", job),
     ):
         yield
 

@@ -24,6 +24,7 @@ def test_a_day_outside_of_any_calendar_of_billing_is_refused(tmp_path: Path, day
         assert f"found '{day}', expected a day from 1970-01-01 to 2099-12-31" in ended.messages
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_a_run_that_is_killed_while_it_draws_is_completed_by_the_next(tmp_path: Path) -> None:
     homes = [tmp_path / "killed", tmp_path / "undisturbed"]
     for root in homes:
@@ -63,6 +64,7 @@ def told_or_kept(home: Path, *endings: outside.Ended) -> list[str]:
     return kept + [text for ended in endings for text in (ended.output, ended.messages) if CARD in text]
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_nothing_is_issued_on_a_register_that_is_older_than_the_documents(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("first")
@@ -89,6 +91,7 @@ def test_nothing_is_issued_on_a_register_that_is_older_than_the_documents(tmp_pa
     assert overage("verify", "--home", tmp_path).status == 0
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_a_pdf_that_was_not_recorded_is_drawn_again_and_not_believed(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("first")

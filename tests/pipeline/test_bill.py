@@ -282,6 +282,7 @@ def test_every_delivered_row_is_counted_a_duplicate_or_set_aside(landing: Landin
     assert one(show(landing.root, "usage", metric="emails"))["quantity"] == "16005"
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_of_one_it_is_told_in_the_singular(landing: Landing) -> None:
     landing.deliver(["no JSON at all"], "2026-01-21")
     ended = bill(landing.root, "2026-01", "2026-01-22")
@@ -413,6 +414,7 @@ def test_what_is_given_and_not_read_is_named_by_every_run_and_everything_else_is
     assert [row[2] for row in issued(landing.root)] == ["99.00", "102.00"]
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_damaged_tables_are_named_repaired_and_made_again_to_the_byte(landing: Landing) -> None:
     bill_once(landing.root, "2026-02", "2026-02-28")
     before, lake = content_of(landing.root), landing.root / "lake"

@@ -44,6 +44,7 @@ def deliver_late(landing: Landing, account: str = "late", emails: int = 2_000) -
     landing.use(account, "2026-01-25", emails=emails, delivered="2026-02-20")
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_late_usage_becomes_a_debit_note_at_the_rates_of_the_document(business: Landing, tmp_path: Path) -> None:
     deliver_late(business)
     # a rate that is in force only since the document was issued changes nothing of the note
@@ -174,6 +175,7 @@ def test_a_price_that_was_wrong_is_credited_on_every_document_of_the_month(busin
     assert {row["net"] for row in show(tmp_path, "documents", billing_date="2026-03-10")} == {"89.00"}
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_a_refund_after_a_correction_pays_back_the_fee_as_corrected(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme")
@@ -203,6 +205,7 @@ def test_where_no_document_was_issued_the_difference_waits_for_the_next_one(tmp_
     assert one(show(tmp_path, "documents", billing_date="2026-04-10"))["net"] == "3.00"
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_a_run_that_is_killed_after_the_notes_is_completed_by_the_next(business: Landing, tmp_path: Path) -> None:
     deliver_late(business)
     issue = issue_notes
@@ -264,6 +267,7 @@ def test_a_reason_must_be_fit_to_print(business: Landing, tmp_path: Path, reason
     assert "4111 1111" not in ended.messages
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_documents_of_a_subscription_that_a_late_request_undid_are_credited(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme", on="2026-02-05")

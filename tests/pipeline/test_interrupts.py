@@ -9,6 +9,8 @@ import pytest
 
 from tests.pipeline.outside import Landing, bill, overage, show
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 # the interruption comes once, after the first document was issued: while a connection is closed, as the pool would
 # print it; while Python tidies up, where it cannot pass it on; or, as in a terminal, at every process of the group
 PRESS = """
@@ -43,6 +45,7 @@ def press(*arguments, **options):
 
 month.issue_documents = press
 from pipeline.cli import main
+
 main()
 """
 

@@ -15,6 +15,8 @@ from billing.reports.profiles import balances
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, bill, bill_once, overage, show
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 STARTER = "99.00"
 
 

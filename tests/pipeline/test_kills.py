@@ -19,6 +19,8 @@ from tests.pipeline.outside import Landing, bill, bill_once, blank_files, blank_
 from tests.postgresql import Server, register_rows
 from tests.sizes import sized, spread
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 Command = tuple[str, ...]
 BILL = ("bill", "2026-03", "--as-of", "2026-03-15")
 CORRECT = ("correct", "2026-02", "--as-of", "2026-03-16", "--reason", "The mail log came late.")

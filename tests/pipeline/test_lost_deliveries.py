@@ -12,22 +12,55 @@ from billing.month.lost_deliveries import lost_deliveries
 from billing.reports.verify import disagreements
 from tests.by_steps import bill_by_steps, rows
 from tests.pipeline.outside import Landing, bill, overage
+from tests.postgresql import Server
+
+pytestmark = pytest.mark.usefixtures("profiles")
+
+Billed = tuple[Landing, str | None]
+"""A home, and the URL of its register; None: in the home."""
 
 
-@pytest.fixture
-def billed(tmp_path: Path, register_url: str | None) -> tuple[Landing, str | None]:
-    """A home, with its register wherever it may be."""
-    return archived_home(tmp_path, register_url), register_url
+@pytest.fixture(scope="module")
+def in_home(tmp_path_factory: pytest.TempPathFactory) -> Landing:
+    """January and February are billed with overages of January."""
+    return two_months(tmp_path_factory.mktemp("in-home") / "home", None)
 
 
-def archived_home(tmp_path: Path, register_url: str | None = None) -> Landing:
-    """January and February are billed with overages of January, and January's deliveries are archived."""
-    landing = Landing(tmp_path / "home")
+@pytest.fixture(scope="module")
+def on_server(tmp_path_factory: pytest.TempPathFactory, postgresql: Server) -> tuple[Landing, str]:
+    """The same with the register on a server."""
+    register = postgresql.new_database()
+    return two_months(tmp_path_factory.mktemp("on-server") / "home", register), register
+
+
+def two_months(home: Path, register: str | None) -> Landing:
+    landing = Landing(home)
     landing.customer("acme")
     landing.use("acme", "2026-01-20", emails=18_000, leads=2_000)
     landing.use("acme", "2026-01-25", bytes=51 * 10**9)
     landing.use("acme", "2026-02-12", emails=15_001)
-    bill_by_steps(landing.root, "2026-02", "2026-02-28", register=register_url)
+    bill_by_steps(home, "2026-02", "2026-02-28", register=register).register.close()
+    return landing
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def billed(request: pytest.FixtureRequest, tmp_path: Path) -> Billed:
+    """A home of its own for a test, January's deliveries archived, with its register wherever it may be."""
+    if request.param == "sqlite":
+        return archived(request.getfixturevalue("in_home"), tmp_path), None
+    prepared, register = request.getfixturevalue("on_server")
+    server: Server = request.getfixturevalue("postgresql")
+    return archived(prepared, tmp_path), server.copy_of(register)
+
+
+@pytest.fixture
+def landing(in_home: Landing, tmp_path: Path) -> Landing:
+    """The same with its register in the home."""
+    return archived(in_home, tmp_path)
+
+
+def archived(prepared: Landing, tmp_path: Path) -> Landing:
+    landing = prepared.copied(tmp_path / "home")
     for folder in (landing.folder / "usage").glob("2026-01-*"):
         folder.rename(tmp_path / folder.name)
     return landing
@@ -38,14 +71,14 @@ def restore(landing: Landing) -> None:
         folder.rename(landing.folder / "usage" / folder.name)
 
 
-def test_archiving_alone_changes_nothing(billed: tuple[Landing, str | None]) -> None:
+def test_archiving_alone_changes_nothing(billed: Billed) -> None:
     landing, register = billed
     business = bill_by_steps(landing.root, "2026-03", "2026-03-31", register=register)
     assert lost_deliveries(business).is_empty()
     assert rows(business, "documents", "total", billing_month="2026-03") == [("102.00",)]
 
 
-def test_without_archive_and_lake_nothing_is_given_back(billed: tuple[Landing, str | None]) -> None:
+def test_without_archive_and_lake_nothing_is_given_back(billed: Billed) -> None:
     landing, register = billed
     shutil.rmtree(landing.root / "lake")
     ended = bill(landing.root, "2026-03", "2026-03-31", register=register)
@@ -61,7 +94,7 @@ def test_without_archive_and_lake_nothing_is_given_back(billed: tuple[Landing, s
     assert [total for (total,) in rows(business, "documents", "total")] == ["99.00", "108.50", "102.00"]
 
 
-def test_an_accepted_loss_is_recorded_and_leaves_what_was_issued(billed: tuple[Landing, str | None]) -> None:
+def test_an_accepted_loss_is_recorded_and_leaves_what_was_issued(billed: Billed) -> None:
     landing, register = billed
     shutil.rmtree(landing.root / "lake")
     with pytest.raises(InterruptedRunError, match="neither in landing nor in the lake"):
@@ -78,7 +111,7 @@ def test_an_accepted_loss_is_recorded_and_leaves_what_was_issued(billed: tuple[L
     assert [words for words in found if "the PDF of" not in words] == []
 
 
-def test_a_delivery_that_was_given_up_counts_again_when_it_is_back(billed: tuple[Landing, str | None]) -> None:
+def test_a_delivery_that_was_given_up_counts_again_when_it_is_back(billed: Billed) -> None:
     landing, register = billed
     shutil.rmtree(landing.root / "lake")
     told = ["--reason", "the archive burnt", "--as-of", "2026-03-31", "--home", landing.root]
@@ -93,7 +126,7 @@ def test_a_delivery_that_was_given_up_counts_again_when_it_is_back(billed: tuple
     assert rows(business, "documents", "total", billing_month="2026-04") == [("108.00",)]
 
 
-def test_a_record_names_hash_rows_and_sums_and_is_written_once(billed: tuple[Landing, str | None]) -> None:
+def test_a_record_names_hash_rows_and_sums_and_is_written_once(billed: Billed) -> None:
     landing, register = billed
     business = Business.load(landing.root, date(2026, 2, 28), register)
     digests = business.register.measured_digests()
@@ -114,8 +147,7 @@ def command(landing: Landing, *words: str) -> tuple[int, str]:
     return ended.status, ended.output + ended.messages
 
 
-def test_every_command_names_what_is_lost_and_a_correction_issues_nothing(tmp_path: Path) -> None:
-    landing = archived_home(tmp_path)
+def test_every_command_names_what_is_lost_and_a_correction_issues_nothing(landing: Landing) -> None:
     shutil.rmtree(landing.root / "lake")
     for asked in (("preview", "2026-02"), ("correct", "2026-01", "--reason", "x")):
         status, said = command(landing, *asked)
@@ -131,9 +163,8 @@ def test_every_command_names_what_is_lost_and_a_correction_issues_nothing(tmp_pa
 
 @pytest.mark.parametrize("is_found_again", [False, True])
 def test_a_correction_goes_on_without_what_was_given_up_and_with_the_archive(
-    tmp_path: Path, is_found_again: bool
+    landing: Landing, is_found_again: bool
 ) -> None:
-    landing = archived_home(tmp_path)
     shutil.rmtree(landing.root / "lake")
     landing.use("acme", "2026-01-21", emails=3_000, delivered="2026-02-20")
     if is_found_again:
@@ -152,8 +183,7 @@ def test_a_correction_goes_on_without_what_was_given_up_and_with_the_archive(
     assert command(landing, "verify") == (0, f"{landing.root}: {len(totals)} documents read again, no disagreements\n")
 
 
-def test_a_lake_that_is_gone_is_not_taken_for_lost_deliveries(tmp_path: Path) -> None:
-    landing = archived_home(tmp_path)
+def test_a_lake_that_is_gone_is_not_taken_for_lost_deliveries(landing: Landing) -> None:
     restore(landing)
     shutil.rmtree(landing.root / "lake")
     status, said = command(landing, "explain", "INV-2026-000002", "--line", "2")

@@ -152,6 +152,7 @@ def test_a_bill_just_under_ten_times_the_last_is_not_pointed_out(landing: Landin
     assert show(landing.root, "surges") == []
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_a_bill_that_says_why_it_is_higher_is_not_pointed_out(landing: Landing) -> None:
     landing.use("acme", "2026-01-21", emails=400_000)
     assert "ten times" not in bill(landing.root, "2026-02", "2026-02-28").messages

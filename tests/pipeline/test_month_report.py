@@ -18,6 +18,8 @@ from billing.sample import write_sample
 from pipeline.definitions import defs
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, show, total_of
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 
 @pytest.fixture(scope="module")
 def landing(tmp_path_factory: pytest.TempPathFactory) -> Landing:

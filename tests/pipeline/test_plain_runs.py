@@ -10,6 +10,8 @@ from billing.model.errors import RefusedError
 from billing.rules.charges import month_charges
 from tests.pipeline.outside import Ended, Landing, bill, bill_once, content_of, overage
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 BOTH = (True, False)
 
 

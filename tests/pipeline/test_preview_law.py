@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from billing.rules.missing_accounts import PASSES_DATES
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, Row, bill, event, overage, show
 from tests.pipeline.test_preview import preview
+
+pytestmark = pytest.mark.usefixtures("profiles")
 
 ACCOUNTS = ("acme", "beta")
 PRICES = ("99.00", "89.00", "109.00")

@@ -33,6 +33,7 @@ def issue(home: Path, month: str, reviewed: str) -> Ended:
     return overage("issue", month, "--reviewed", reviewed, "--home", home)
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_a_run_stops_at_drafts_and_says_how_to_issue_exactly_these(landing: Landing) -> None:
     ended = bill(landing.root, "2026-01", "2026-01-31")
     assert ended.status == 0
@@ -125,6 +126,7 @@ def test_what_was_issued_is_not_issued_again(landing: Landing) -> None:
     assert content_of(landing.root) == before
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_a_correction_of_the_same_day_does_not_hide_what_was_issued(landing: Landing) -> None:
     reviewed = named(bill_once(landing.root, "2026-01", "2026-01-31"), "2026-01")
     assert issue(landing.root, "2026-01", reviewed).status == 0

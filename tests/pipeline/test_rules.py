@@ -12,6 +12,8 @@ import pytest
 
 from tests.pipeline.outside import GB, Landing, Row, bill, one, show
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 USD = Decimal
 FEB, MAR, APR, MAY = "2026-02-10", "2026-03-10", "2026-04-10", "2026-05-10"
 TABLES = ("documents", "lines", "taxes", "decisions", "packages", "unbilled", "profile", "balances", "collections")

@@ -22,6 +22,8 @@ from pipeline.private_files import umask_of
 from pipeline.terminal import csv_cell, printable, printable_cell
 from tests.pipeline.outside import Landing, bill, overage
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 EVIL = "\x1b]0;title\x07\x9b31m\u202egnp"
 
 

@@ -309,6 +309,7 @@ def test_s13_refunded_on_day_30_the_fee_goes_back_and_overages_are_still_billed(
     assert (refund["expected_from"], refund["expected_by"]) == ("2026-02-16", "2026-02-23")
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_s15_the_profile_says_what_comes_next(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("s15", "starter")

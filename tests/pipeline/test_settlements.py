@@ -14,6 +14,8 @@ from billing.month.business import Business
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import Landing, Row, bill, one, overage, show
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 TIERS: list[dict[str, Any]] = [{"up_to": 1000, "unit_price": "0.003"}, {"up_to": None, "unit_price": "0.002"}]
 STEPS = [{"up_to": 1000, "flat": "5.00"}, {"up_to": None, "flat": "9.00"}]
 BLOCK = {"model": "block", "size": 1000, "price": "3.00"}

@@ -17,6 +17,8 @@ from billing.reports.show import TECHNICAL
 from tests.by_steps import bill_by_steps
 from tests.pipeline.outside import GB, Ended, Landing, bill, content_of, event, one, overage, show
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 # what is promised to those who read the tables; there may be more columns
 PROMISED = {
     "documents": "number kind account_id subscription_id billing_month billing_date issued_on currency net tax total "

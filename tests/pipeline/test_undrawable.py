@@ -12,6 +12,8 @@ from billing.rendering import Job, RenderedFile, Undrawn
 from billing.store.home import Home
 from tests.pipeline.outside import Landing, bill, blank_files, blank_page, overage, show
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 
 def test_a_document_that_cannot_be_drawn_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     landing = Landing(tmp_path / "home")

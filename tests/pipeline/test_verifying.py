@@ -10,6 +10,8 @@ import pytest
 
 from tests.pipeline.outside import Landing, bill, overage
 
+pytestmark = pytest.mark.usefixtures("profiles")
+
 
 @pytest.fixture(scope="module")
 def billed(tmp_path_factory: pytest.TempPathFactory) -> Path:

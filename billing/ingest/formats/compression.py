@@ -74,7 +74,7 @@ class Content(io.RawIOBase):
         self.raw: BinaryIO | None = raw
         self._file = raw
         self._ahead = memoryview(b"")
-        self._size = size
+        self._size = self.delivered_bytes = size
         self._unpacked = 0
         self._limits = limits
         for _ in range(_DEEPEST):

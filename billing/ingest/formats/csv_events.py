@@ -47,11 +47,11 @@ def csv_chunks(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
     header: list[str] | None = None
     places: dict[str, int] = {}
     row = 1
-    open_record = _no_lines()
+    open_record = no_lines()
     is_finished = True
-    for block in line_blocks(_with_newlines(content), longest=limits.longest_record):
+    for block in line_blocks(with_newlines(content), longest=limits.longest_record):
         is_ascii = block.isascii()
-        frame = split_lines(block) if is_ascii else _without_marks(split_lines(block), block)
+        frame = split_lines(block) if is_ascii else without_marks(split_lines(block), block)
         lines, was_open = len(frame), len(open_record) > 0
         if header is None:
             filled = frame["text"].str.contains(_FILLED).arg_true()
@@ -63,17 +63,17 @@ def csv_chunks(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
         is_finished = block.endswith(b"\n") or not frame["text"].tail(1).str.contains(_FILLED).any() or not is_plain
         frame = frame.with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
         row += len(frame)
-        records, open_record = _records(
+        records, open_record = whole_records(
             pl.concat([open_record, frame.select("row", "text", "broken")]), limits.longest_record, last=False
         )
         letters = "any" if was_open or not is_ascii else _letters(block, lines)
         yield _csv_columns(records, header, places, is_finished=is_finished or len(open_record) > 0, letters=letters)
     if header is not None:
-        records, _ = _records(open_record, limits.longest_record, last=True)
+        records, _ = whole_records(open_record, limits.longest_record, last=True)
         yield _csv_columns(records, header, places, is_finished=is_finished)
 
 
-def _with_newlines(content: Content) -> BinaryIO:
+def with_newlines(content: Content) -> BinaryIO:
     """Replace CR by newline in a file whose lines end in CR alone; pass other files through."""
     head = content.peek(_LOOKED_AT)
     file = cast(BinaryIO, content)
@@ -82,7 +82,7 @@ def _with_newlines(content: Content) -> BinaryIO:
     return cast(BinaryIO, ChunkStream(chunk.replace(b"\r", b"\n") for chunk in chunks_of(file)))
 
 
-def _without_marks(frame: pl.DataFrame, block: bytes) -> pl.DataFrame:
+def without_marks(frame: pl.DataFrame, block: bytes) -> pl.DataFrame:
     """Strip a byte order mark from the start of every line: concatenated files have one each."""
     if BYTE_ORDER_MARK not in block:
         return frame
@@ -107,11 +107,13 @@ def _header(line: str) -> list[str]:
         raise UnreadableFileError(f"the header is not readable as CSV ({error})") from error
 
 
-def _no_lines() -> pl.DataFrame:
+def no_lines() -> pl.DataFrame:
     return pl.DataFrame(schema={"row": pl.Int64, "text": pl.String, "broken": pl.Boolean})
 
 
-def _records(frame: pl.DataFrame, longest: int, *, last: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
+def whole_records(
+    frame: pl.DataFrame, longest: int, *, last: bool, separator: str = ","
+) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Join the lines of multi-line records; also returns the lines of a record still open at the end.
 
     Returns
@@ -122,7 +124,7 @@ def _records(frame: pl.DataFrame, longest: int, *, last: bool) -> tuple[pl.DataF
     suspects = (frame["text"].str.count_matches('"', literal=True) % 2 == 1).arg_true().to_list()
     rest = frame.clear()
     if suspects:
-        lines = _Lines(frame["text"].to_list(), longest)
+        lines = _Lines(frame["text"].to_list(), longest, separator)
         drop: list[int] = []
         joined: dict[int, str] = {}
         end = 0
@@ -151,8 +153,9 @@ def _records(frame: pl.DataFrame, longest: int, *, last: bool) -> tuple[pl.DataF
 class _Lines:
     """Lines of which some start a multi-line record; parses each line at most once."""
 
-    def __init__(self, texts: list[str], longest: int) -> None:
+    def __init__(self, texts: list[str], longest: int, separator: str) -> None:
         self.texts = texts
+        self._separator = separator
         self._longest = longest
         self._inside: dict[int, _State] = {}
 
@@ -161,7 +164,7 @@ class _Lines:
 
         1 when it is malformed or longer than the limits: then it is treated as a single line.
         """
-        if _state(self.texts[start]) != "open":
+        if _state(self.texts[start], self._separator) != "open":
             return 1
         size = len(self.texts[start])
         end = min(start + _LONGEST_RECORD, len(self.texts))
@@ -169,7 +172,7 @@ class _Lines:
             size += len(self.texts[place]) + 1
             if place not in self._inside:
                 # Prepend a quotation mark: the field was opened on an earlier line.
-                self._inside[place] = _state('"' + self.texts[place])
+                self._inside[place] = _state('"' + self.texts[place], self._separator)
             if size > self._longest or self._inside[place] == "broken":
                 return 1
             if self._inside[place] == "closed":
@@ -177,18 +180,18 @@ class _Lines:
         return 1 if end - start == _LONGEST_RECORD else None
 
 
-def _state(text: str) -> "_State":
+def _state(text: str, separator: str) -> "_State":
     """Whether a line is a complete record, one that continues in a quoted field, or malformed."""
-    found = _split(text)
+    found = split_record(text, separator)
     if isinstance(found, list):
         return "closed"
     return "open" if found == _ENDS_INSIDE else "broken"
 
 
-def _split(record: str) -> list[str] | str:
+def split_record(record: str, separator: str = ",") -> list[str] | str:
     """The fields of a record, or the error message."""
     try:
-        fields = list(csv.reader(io.StringIO(record, newline=""), strict=True))
+        fields = list(csv.reader(io.StringIO(record, newline=""), delimiter=separator, strict=True))
     except csv.Error as error:
         return str(error)
     return fields[0] if len(fields) == 1 else "a line end outside of quotation marks"
@@ -239,7 +242,7 @@ def _fields_or_fault(text: str, *, broken: bool, count: int) -> list[str] | str:
     """The fields of a record, or its fault description."""
     if broken:
         return "row: found bytes that are no UTF-8, expected text"
-    fields = _split(text)
+    fields = split_record(text)
     if isinstance(fields, str):
         return f"row: found no CSV record ({fields}), expected {count} fields"
     if len(fields) != count:

@@ -50,12 +50,24 @@ def open_delivered(delivered: DeliveredFile, limits: Limits = DEFAULT_LIMITS) ->
     UnreadableFileError
         When the file cannot be opened, read or decompressed, now or during reading, or has no known format.
     """
+    with open_content(delivered, limits) as content:
+        yield Delivered(content, kind_of(delivered, content))
+
+
+@contextmanager
+def open_content(delivered: DeliveredFile, limits: Limits = DEFAULT_LIMITS) -> Iterator[Content]:
+    """Open a delivered file for reading, decompressed, whatever its format.
+
+    Raises
+    ------
+    UnreadableFileError
+        When the file cannot be opened, read or decompressed, now or during reading.
+    """
     if delivered.fault:
         raise UnreadableFileError(delivered.fault)
     try:
         with delivered.path.open("rb") as raw:
-            content = Content(raw, os.fstat(raw.fileno()).st_size, limits)
-            yield Delivered(content, kind_of(delivered, content))
+            yield Content(raw, os.fstat(raw.fileno()).st_size, limits)
     except DAMAGED as error:
         raise UnreadableFileError(f"the compressed data is damaged or cut off ({error})") from error
     except OSError as error:

@@ -16,6 +16,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest.formats.delivered_bytes import MOST_FIELDS
+from billing.model.json_paths import Path
 
 _SCALAR: Final = r"(?:-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?|true|false|null)"
 _TOKEN: Final = re.compile(rf"[{{}}:,]|{_SCALAR}|[ \t]+", re.ASCII)
@@ -100,15 +101,15 @@ class LineLayout:
             value=False
         )
 
-    def places_of(self, path: tuple[str, ...]) -> list[int]:
-        """Indexes of the fields that may hold the value at `path`."""
+    def places_of(self, path: Path) -> list[int]:
+        """Indexes of the fields that may hold the value at `path`; none where it leads into a list."""
         return [
             place
             for place, field in enumerate(self.fields)
             if field.path[:-1] == path[:-1] and (not field.is_fixed or field.path[-1] == path[-1])
         ]
 
-    def read(self, cut: pl.DataFrame, columns: Sequence[tuple[str, tuple[str, ...]]]) -> pl.DataFrame:
+    def read(self, cut: pl.DataFrame, columns: Sequence[tuple[str, Path]]) -> pl.DataFrame:
         """Read the texts at some paths of lines of this layout, into columns of the given names.
 
         Parameters
@@ -127,17 +128,17 @@ class LineLayout:
         texts = (self._texts(path, odd_places).alias(name) for name, path in columns)
         return cut.select("row", pl.lit(False).alias("unparseable"), *texts)
 
-    def _texts(self, path: tuple[str, ...], odd_places: Set[int]) -> pl.Expr:
+    def _texts(self, path: Path, odd_places: Set[int]) -> pl.Expr:
         """Texts at a path; null when missing, the first of repeated members."""
         found = pl.lit(None, pl.String)
         for place in reversed(self.places_of(path)):
             field, column = self.fields[place], _column(place)
-            value = field.value(column, path[-1])
+            value = field.value(column, str(path[-1]))
             if place in odd_places:
                 value = _plain_scalars(value)
             if field.is_fixed:
                 return value
-            found = pl.when(pl.col(column).str.starts_with(field.opening(path[-1]))).then(value).otherwise(found)
+            found = pl.when(pl.col(column).str.starts_with(field.opening(str(path[-1])))).then(value).otherwise(found)
         return found
 
 

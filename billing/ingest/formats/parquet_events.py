@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from functools import partial
-from typing import Final
+from typing import BinaryIO, Final
 
 import polars as pl
 import pyarrow as pa
@@ -46,13 +46,28 @@ def parquet_chunks(content: Content, types: EventTypes) -> Iterator[Chunk]:
     UnreadableFileError
         When it is not Parquet, a column is missing, or its pages decompress to more than the largest ratio allows.
     """
+    tables = parquet_tables(content)
+    names = next(tables)[0].column_names
+    places = value_places(names, types, "columns")
+    for table, row in tables:
+        yield _columns(table, row, places)
+
+
+def parquet_tables(content: Content) -> Iterator[tuple[pa.Table, int]]:
+    """Read Parquet in bounded batches, each with the number of its first row; the first table has no rows.
+
+    Raises
+    ------
+    UnreadableFileError
+        When it is not Parquet, or its pages decompress to more than the largest ratio allows.
+    """
     if content.raw is not None:
         content.raw.seek(0)
-    file = content.raw or io.BytesIO(content.whole())
+    file: BinaryIO = content.raw or io.BytesIO(content.whole())
     try:
-        reader = pq.ParquetFile(file)
-        names = reader.schema_arrow.names
-        places = value_places(names, types, "columns")
+        # Spark's int96 is read as microseconds: in nanoseconds, the year 9999 would become 1816.
+        reader = pq.ParquetFile(file, coerce_int96_timestamp_unit="us")
+        yield reader.schema_arrow.empty_table(), 0
         rows, size = (
             reader.metadata.num_rows,
             sum(reader.metadata.row_group(group).total_byte_size for group in range(reader.metadata.num_row_groups)),
@@ -62,7 +77,7 @@ def parquet_chunks(content: Content, types: EventTypes) -> Iterator[Chunk]:
         batch_size = max(1, min(_BATCH, _BATCH_BYTES * max(rows, 1) // max(size, 1)))
         row = 1
         for batch in reader.iter_batches(batch_size=batch_size):
-            yield _columns(pa.Table.from_batches([batch]), row, places)
+            yield pa.Table.from_batches([batch]), row
             row += batch.num_rows
     except (pa.ArrowException, pl.exceptions.PolarsError) as error:
         raise UnreadableFileError(f"not readable as Parquet ({str(error).splitlines()[0]})") from error
@@ -81,11 +96,11 @@ def _columns(table: pa.Table, first_row: int, places: dict[str, int]) -> Chunk:
             "unparseable": pl.repeat(False, table.num_rows, dtype=pl.Boolean, eager=True),
             "incomplete": pl.repeat(False, table.num_rows, dtype=pl.Boolean, eager=True),
         }
-        | {name: _texts(table.column(names.index(name))) for name in COLUMNS if name != "time"}
-        | {name: _texts(table.column(place)) if place >= 0 else nothing for name, place in places.items()}
+        | {name: texts_of(table.column(names.index(name))) for name in COLUMNS if name != "time"}
+        | {name: texts_of(table.column(place)) if place >= 0 else nothing for name, place in places.items()}
     ).with_columns(_instants(table.column(names.index("time"))))
     visible = all(_is_visible(table.column(names.index(name))) for name in IDENTIFIERS)
-    return Chunk(fields, partial(_json_rows, table), letters="visible" if visible else "any")
+    return Chunk(fields, partial(json_rows, table), letters="visible" if visible else "any")
 
 
 def _is_visible(column: pa.ChunkedArray) -> bool:
@@ -108,7 +123,7 @@ def _letters(chunk: pa.Array) -> pa.Buffer | None:
     return letters.slice(first, last - first)
 
 
-def _texts(column: pa.ChunkedArray) -> pl.Series:
+def texts_of(column: pa.ChunkedArray) -> pl.Series:
     """A column of scalars as plain text; nested values and bytes that are not UTF-8 are null."""
     column = _of_plain_type(column)
     kind = column.type
@@ -201,7 +216,7 @@ def _instants(column: pa.ChunkedArray) -> pl.DataFrame:
             time_fault=pl.when(is_faulty).then(pl.lit(fault)),
             time_found=pl.when(is_faulty).then(pl.format("the timestamp {} {}", "ticks", pl.lit(kind.unit))),
         )
-    texts = _texts(column)
+    texts = texts_of(column)
     if _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
         return parse_instants(texts)
     return pl.DataFrame({"text": texts}).select(
@@ -215,7 +230,7 @@ def _is_text(kind: pa.DataType) -> bool:
     return any(is_it(kind) for is_it in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
-def _json_rows(table: pa.Table, places: pl.Series) -> pl.Series:
+def json_rows(table: pa.Table, places: pl.Series) -> pl.Series:
     """Some rows of a table, each as one JSON object of all its columns."""
     wanted = places.cast(pl.Int64)
     seen: Counter[str] = Counter()
@@ -240,7 +255,7 @@ def _encodable_values(column: pa.ChunkedArray, wanted: pl.Series) -> pl.Series:
         if not _is_encodable(column.type):
             column = _of_plain_type(column)
         if _is_wide_decimal(column.type):
-            return _texts(column)
+            return texts_of(column)
         series = pl.Series(pl.from_arrow(column))
     return _decoded(series, bytes.hex) if series.dtype == pl.Binary else series
 

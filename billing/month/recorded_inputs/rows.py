@@ -44,6 +44,8 @@ _GROUPS: Final = pl.Schema(
 )
 # Prefix of contents that are divided into parts.
 _PARTED: Final = '{"since": '
+_OF_SOURCE: Final = "source "
+"""Prefix of the keys of the catalogue's sources."""
 _ENTRY: Final = ["account_id", "package", "delivery_day", "file"]
 
 
@@ -186,6 +188,7 @@ def rows_now(business: Business) -> pl.DataFrame:
         _rows(business.requests, "request", "request_id", REQUEST_MEMBERS),
         _rows(inputs.payments.filter(pl.col("on") <= business.as_of), "payment", "payment_id", _PAYMENT),
         _rows(inputs.accounts, "account", "account_id", ACCOUNT_COLUMNS),
+        _aliases(inputs.aliases),
         _catalogue(business),
         pl.DataFrame({"kind": "tax_rates", "key": "table", "content": inputs.tax_rates.write_json()}),
     ]
@@ -202,6 +205,18 @@ def _deliveries(business: Business) -> pl.DataFrame:
     ]
     frame = pl.DataFrame(rows, schema={"delivery_day": pl.Date, "file": pl.String, "content": pl.String})
     return frame.with_columns(kind=pl.lit("delivery"), key=pl.format("{}/{}", "delivery_day", "file"))
+
+
+def _aliases(aliases: pl.DataFrame) -> pl.DataFrame:
+    """A row per name and date since when it stands for an account; its content is until when."""
+    return aliases.select(
+        "account_id",
+        kind=pl.lit("alias"),
+        key=pl.format(
+            "{} {} of {} from {} on", "kind", "alias", "account_id", pl.col("from").cast(pl.String).fill_null("ever")
+        ),
+        content=pl.format("until {}", pl.col("to").cast(pl.String).fill_null("open")),
+    )
 
 
 def _rows(frame: pl.DataFrame, kind: str, key: str, members: tuple[str, ...]) -> pl.DataFrame:
@@ -254,7 +269,8 @@ def _is_comparable() -> pl.Expr:
 
 def _with_parts(inputs: pl.DataFrame) -> pl.DataFrame:
     """`inputs` with parts (which of them are others now; null where it has none) and since (when it takes effect)."""
-    is_parted = pl.col("package").is_not_null() | pl.col("account_id").is_not_null() | (pl.col("key") == "metrics")
+    is_common = (pl.col("key") == "metrics") | pl.col("key").str.starts_with(_OF_SOURCE)
+    is_parted = pl.col("package").is_not_null() | pl.col("account_id").is_not_null() | is_common
     contents = (
         inputs.filter((pl.col("kind") == "catalogue") & is_parted & ~_is_of_an_earlier_version("before"))
         .select("before", "now")
@@ -310,8 +326,13 @@ def _catalogue(business: Business) -> pl.DataFrame:
         {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
         {"key": "seller", "content": repr(catalogue.seller)},
     ]
+    # A source bears on the overages of metrics only: fees are due whatever the usage.
+    sources = [
+        {"key": f"{_OF_SOURCE}{source.name}", "content": _as_parts(dict.fromkeys(metrics, source.digest))}
+        for source in catalogue.sources
+    ]
     frame = pl.DataFrame(
-        [*versions, *agreements, *common],
+        [*versions, *agreements, *common, *sources],
         schema={"key": pl.String, "package": pl.String, "account_id": pl.String, "content": pl.String},
     )
     return frame.with_columns(kind=pl.lit("catalogue"))

@@ -13,6 +13,7 @@ from billing.ingest import IngestOutcome, ingest_deliveries, scan_events
 from billing.ingest.validation import Rules
 from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.sources import ALIASES, Source
 from billing.model.tables import INGEST, REJECTS
 from billing.store.home import Home
 
@@ -73,6 +74,8 @@ class Business:
     time_zone: str = "UTC"
     lateness_days: int = 90
     limits: Limits = DEFAULT_LIMITS
+    sources: tuple[Source, ...] = ()
+    aliases: pl.DataFrame = field(default_factory=ALIASES.empty)
 
     def deliver(self, content: bytes | str | Iterable[str], day: str = "2026-01-02", name: str = "a.jsonl") -> Path:
         path = self.home.landing / "usage" / day / name
@@ -92,10 +95,20 @@ class Business:
             lateness_days=self.lateness_days,
             through=through,
             limits=self.limits,
+            sources=self.sources,
+            aliases=self.aliases,
         )
 
     def rules(self) -> Rules:
-        return Rules.of(self.metrics, pl.Series(sorted(self.accounts)), self.time_zone, self.lateness_days)
+        return Rules.of(
+            self.metrics,
+            pl.Series(sorted(self.accounts)),
+            self.time_zone,
+            self.lateness_days,
+            self.limits,
+            self.sources,
+            self.aliases,
+        )
 
     def table(self, name: str) -> pl.DataFrame:
         table = {"rejects": REJECTS, "ingest": INGEST}[name]

@@ -29,13 +29,13 @@ from billing.ingest import (
     scan_events,
     state,
 )
-from billing.ingest.formats import delivered_bytes, json_events, parquet_pieces
+from billing.ingest.formats import delivered_bytes, json_events
 from billing.ingest.formats.delivered_bytes import line_blocks
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.state import DayState
 from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
-from billing.store import frames
+from billing.store import frames, parquet_writer
 from billing.store.files import SCRATCH_PREFIX, write_file
 from billing.store.home import Home
 from tests.billing.ingest.small_business import METRICS, Business, event, line, metric
@@ -729,7 +729,7 @@ def kill_at_write(patch: pytest.MonkeyPatch, number: int) -> list[Path]:
             raise KilledError
         return original(path, fill)
 
-    for module in (frames, state, parsed_files, parquet_pieces):
+    for module in (frames, state, parsed_files, parquet_writer):
         patch.setattr(module, "write_file", write)
     return seen
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from billing.ingest.formats.compression import Content
-from billing.ingest.formats.csv_events import _split, csv_chunks
+from billing.ingest.formats.csv_events import csv_chunks, split_record
 from billing.model.file_limits import DEFAULT_LIMITS
 from tests.billing.ingest.small_business import Business, line, metric
 
@@ -249,7 +249,7 @@ def starts_of_records(lines: list[str]) -> list[int]:
             place += 1
             continue
         ends = range(place + 1, len(lines) + 1)
-        whole = (end for end in ends if isinstance(_split("\n".join(lines[place:end])), list))
+        whole = (end for end in ends if isinstance(split_record("\n".join(lines[place:end])), list))
         length = next(whole, place + 1) - place
         starts.append(place + 1)
         place += length

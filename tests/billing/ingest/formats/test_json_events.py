@@ -10,7 +10,8 @@ from hypothesis import strategies as some
 
 from billing.ingest.formats.compression import Content
 from billing.ingest.formats.delivered_bytes import FIRST_LINE
-from billing.ingest.formats.json_events import _Decoder, json_chunks
+from billing.ingest.formats.json_columns import Decoder
+from billing.ingest.formats.json_events import event_columns, json_chunks
 from billing.ingest.formats.line_layout import cut_lines, layout_of
 from billing.ingest.metric_members import EventTypes, Member
 from billing.model.file_limits import DEFAULT_LIMITS
@@ -87,7 +88,7 @@ def test_a_file_says_what_its_lines_say_one_by_one(types: EventTypes, kinds: lis
     together = _fields("\n".join(lines).encode(), types)
     paths = sorted({member.path for members in types.values() for member in members})
     frame = pl.DataFrame({"row": range(1, len(lines) + 1), "text": lines, "broken": [False] * len(lines)})
-    alone = _Decoder(paths).one_by_one(frame)
+    alone = Decoder(event_columns(paths)).one_by_one(frame)
     shared = [name for name in alone.columns if name not in ("time", "specversion")]
     assert together.select(shared).to_dicts() == alone.select(shared).to_dicts()
 
@@ -155,7 +156,7 @@ GOOD = (
 def test_one_odd_line_among_many_is_read_as_it_would_be_alone(line: str) -> None:
     lines = [*[GOOD] * 60, line, *[GOOD] * 60]
     frame = pl.DataFrame({"row": range(1, len(lines) + 1), "text": lines, "broken": [False] * len(lines)})
-    alone = _Decoder([("data", "count")]).one_by_one(frame)
+    alone = Decoder(event_columns([("data", "count")])).one_by_one(frame)
     shared = [name for name in alone.columns if name not in ("time", "specversion")]
     found = _fields("\n".join(lines).encode(), {"email.sent": (Member(("data", "count"), "unsigned"),)})
     assert found.select(shared).to_dicts() == alone.select(shared).to_dicts()

@@ -6,8 +6,8 @@ import polars as pl
 import pyarrow.parquet as pq
 import pytest
 
-from billing.ingest.formats.parquet_pieces import row_groups, write_row_groups, write_table
 from billing.model.tables import EVENTS
+from billing.store.parquet_writer import row_groups, write_row_groups, write_table
 
 TABLE = replace(EVENTS, rows_at_once=3)
 

@@ -1,0 +1,407 @@
+"""Members of JSON lines as text columns.
+
+Fast path: lines that share a layout are split into members at their commas (`line_layout`). The rest is decoded in
+batches by Polars, which is fast but lenient and inexact: it reads decimals as binary floats, lone surrogates as zeros
+and two objects on a line as two lines, and one bad line fails the batch. Lines that could hit one of these, and lines
+that fail, are decoded one by one, with the same result wherever both paths apply.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import BinaryIO, Final, cast
+
+import polars as pl
+from polars.exceptions import ComputeError
+
+from billing.ingest.formats.compression import Content
+from billing.ingest.formats.delivered_bytes import FIRST_LINE, Lines, line_blocks, split_lines
+from billing.ingest.formats.json_records import holds_records, record_lines
+from billing.ingest.formats.line_layout import LineLayout, cut_lines, layout_of
+from billing.ingest.parsed_rows import Letters
+from billing.model.file_limits import Limits
+from billing.model.json_paths import Path
+
+_LINE: Final = "overage line"
+"""Name of a line number inserted first into every line, to check that decoded rows match their lines."""
+
+# Match numbers that a binary float may not hold (17 characters or more, or an exponent), and half surrogate pairs.
+_INEXACT: Final = r"[:\[,]\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]"
+_ONE_BY_ONE: Final = 128
+_LONGEST_PLAIN: Final = 60
+_MOST_LAYOUTS: Final = 8
+_STRAY_SHARE: Final = 0.02
+"""Share of a block below which lines of a new layout go to the decoder."""
+_SAMPLES: Final = 5
+_MARKS: Final = ('"', ",", r"\\", r"[\x00-\x1F]")
+"""Quotation marks, commas, escapes and control characters as regular expressions, in the order of `Lines.marks`."""
+
+Columns = Sequence[tuple[str, Path]]
+"""Names of columns, and the paths of the members that they hold."""
+Json = Mapping[str, "Json"] | Sequence["Json"] | str | bool | None
+
+
+@dataclass(frozen=True)
+class ColumnBlock:
+    """A block of a file: its records as columns.
+
+    Attributes
+    ----------
+    fields
+        row, unparseable, the columns as text and, where a record is broken, detail; in the order of the file.
+    texts
+        Returns the original texts of the rows at some positions of `fields`.
+    unfinished
+        Number of the last row, when it may be truncated.
+    """
+
+    fields: pl.DataFrame
+    texts: "partial[pl.Series]"
+    unfinished: int | None
+    letters: Letters
+
+
+def column_blocks(content: Content, columns: Columns, limits: Limits) -> Iterator[ColumnBlock]:
+    """Read JSON records, one per line or in any other arrangement, in bounded blocks.
+
+    `row` is the line number in the file, including blank lines; blank lines are no rows. In an array, or where objects
+    are pretty-printed or share a line, it is the position of the record, from 1. An array or object in place of text
+    or a number counts as missing. The first of repeated members counts. Numbers are read as exact decimals.
+    """
+    layouts = Layouts(columns)
+    row = 1
+    lines, may_be_cut = as_lines(content, limits)
+    for framed in line_blocks(lines, FIRST_LINE, longest=limits.longest_record):
+        found = Lines(framed)
+        decoded, others = layouts.decode(found, row)
+        fields = merged_columns(decoded, others, columns)
+        count = found.count
+        is_cut = may_be_cut and not framed.endswith(b"\n") and bool(fields["unparseable"].tail(1).any())
+        unfinished = row + count - 1 if is_cut else None
+        block = ColumnBlock(fields, partial(_texts, found, fields["row"] - row), unfinished, found.letters)
+        # Free the block's frames before reading the next one.
+        del framed, found, decoded, others, fields
+        if len(block.fields):
+            yield block
+        del block
+        row += count
+
+
+def as_lines(content: Content, limits: Limits) -> tuple[BinaryIO, bool]:
+    """A file with one record per line, and whether it may be truncated without a decoding error."""
+    if holds_records(content, limits.longest_record):
+        return record_lines(content, limits.longest_record), True
+    return cast(BinaryIO, content), content.raw is not None
+
+
+def _texts(lines: Lines, places: pl.Series, wanted: pl.Series) -> pl.Series:
+    return lines.texts(places.gather(wanted))["text"]
+
+
+def merged_columns(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, columns: Columns) -> pl.DataFrame:
+    """Merge decoded lines with the columns of the other lines (row, text, broken); in the order of the file."""
+    text = pl.col("text")
+    # Concatenated files have byte order marks of their own.
+    others = others.with_columns(text.str.strip_chars_start("\ufeff")).filter(text.str.contains(r"[^ \t\r\n]"))
+    plain = others.select(
+        text.str.starts_with("{") & text.str.ends_with("}") & ~pl.col("broken") & ~text.str.contains(_INEXACT)
+    ).to_series()
+    decoder = Decoder(columns)
+    if decoder.shape is None:
+        plain = pl.repeat(False, len(others), eager=True, dtype=pl.Boolean)
+    parts = [*decoded, decoder.many(others.filter(plain)), decoder.one_by_one(others.filter(~plain))]
+    found = pl.concat([decoder.empty(), *(part for part in parts if len(part))])
+    # Restore the order of the file.
+    if not found["row"].is_sorted():
+        found = found.sort("row")
+    if len(found) != sum(map(len, decoded)) + len(others):
+        raise AssertionError("rows were lost or invented while decoding JSON lines")
+    if decoder.faults:
+        details = pl.DataFrame(
+            list(decoder.faults.items()), schema={"row": pl.Int64, "detail": pl.String}, orient="row"
+        )
+        found = found.join(details, on="row", how="left", maintain_order="left")
+    return found
+
+
+class Layouts:
+    """Line layouts learned so far in a file; decodes the lines that match one."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self.known: list[LineLayout] = []
+
+    def decode(self, lines: Lines, row: int) -> tuple[list[pl.DataFrame], pl.DataFrame]:
+        """Decode the lines of a block that match a common layout.
+
+        Parameters
+        ----------
+        row
+            Number of the block's first line.
+
+        Returns
+        -------
+        tuple[list[polars.DataFrame], polars.DataFrame]
+            Decoded lines, and the remaining lines (row, text, broken).
+        """
+        cut, matches = self._matches(lines) if lines.is_text else (None, [])
+        if cut is None:
+            return [], numbered(split_lines(lines.block), row)
+        others = lines.texts(_unmatched(matches).arg_true())
+        if not _has_only_layout_marks(lines, matches, others):
+            matches = _check_each_line(lines, matches)
+            others = lines.texts(_unmatched(matches).arg_true())
+        rows = pl.int_range(row, row + lines.count, dtype=pl.Int64, eager=True).alias("row")
+        cut = cut.insert_column(0, rows)
+        decoded = [layout.read(cut.filter(matching), self.columns) for layout, matching in matches]
+        return decoded, pl.DataFrame([rows.filter(_unmatched(matches)), *others])
+
+    def _matches(self, lines: Lines) -> tuple[pl.DataFrame | None, list[tuple[LineLayout, pl.Series]]]:
+        """Lines split at commas, and per layout the lines that seem to match it, each line at most once.
+
+        None when no layout is known, or when splitting cannot distinguish the lines.
+        """
+        learned = None
+        if not self.known:
+            learned = self._learn(lines, pl.int_range(0, min(lines.count, _SAMPLES), eager=True))
+        while self.known:
+            try:
+                cut = cut_lines(lines.framed, max(len(layout.fields) for layout in self.known))
+            except ComputeError:
+                break
+            if len(cut) != lines.count:
+                break
+            free = pl.repeat(True, lines.count, eager=True, dtype=pl.Boolean)
+            matches = []
+            for layout in self.known:
+                matching = cut.select(layout.matches()).to_series() & free
+                matches.append((layout, matching))
+                free &= ~matching
+            strays = lines.count * _STRAY_SHARE
+            if learned is not None and matches[-1][1].sum() < strays:
+                self.known.pop()
+                if not self.known:
+                    break
+                return cut, matches[:-1]
+            learned = self._learn(lines, free.arg_true().head(_SAMPLES)) if free.sum() > strays else None
+            if learned is None:
+                return cut, matches
+        return None, []
+
+    def _learn(self, lines: Lines, places: pl.Series) -> LineLayout | None:
+        """Learn the layout of the first line that has a new one."""
+        if len(self.known) < _MOST_LAYOUTS:
+            for text in lines.texts(places)["text"]:
+                layout = layout_of(text)
+                if layout is not None and layout not in self.known:
+                    self.known.append(layout)
+                    return layout
+        return None
+
+
+def _unmatched(matches: Sequence[tuple[LineLayout, pl.Series]]) -> pl.Series:
+    free = ~matches[0][1]
+    for _, matching in matches[1:]:
+        free &= ~matching
+    return free
+
+
+def _has_only_layout_marks(lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]], others: pl.DataFrame) -> bool:
+    """Whether the matched lines hold exactly the marks that their layouts need.
+
+    Each line holds at least those, so a matching sum proves that none holds more; escapes and control characters,
+    which no layout allows, must be in the other lines only.
+    """
+    marks = others.select(pl.col("text").str.count_matches(mark).sum().alias(mark) for mark in _MARKS).row(0)
+    quotes = sum(layout.quotes * int(matching.sum()) for layout, matching in matches)
+    commas = sum(layout.commas * int(matching.sum()) for layout, matching in matches)
+    return lines.marks == (marks[0] + quotes, marks[1] + commas, marks[2], marks[3])
+
+
+def _check_each_line(
+    lines: Lines, matches: Sequence[tuple[LineLayout, pl.Series]]
+) -> list[tuple[LineLayout, pl.Series]]:
+    """Matches that hold when each line is checked on its own."""
+    quote, comma, escape, control = (pl.col("text").str.count_matches(mark) for mark in _MARKS)
+    counts = split_lines(lines.block).select(quotes=quote, commas=comma, forbidden=escape + control)
+    return [
+        (
+            layout,
+            matching
+            & (counts["quotes"] == layout.quotes)
+            & (counts["commas"] == layout.commas)
+            & (counts["forbidden"] == 0),
+        )
+        for layout, matching in matches
+    ]
+
+
+def numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
+    return frame.with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
+
+
+class Decoder:
+    """Decodes lines to columns, all as text."""
+
+    def __init__(self, columns: Columns) -> None:
+        self.columns = columns
+        self.shape = _shape([path for _, path in columns])
+        self.faults: dict[int, str] = {}
+        """Fault by row: what was found instead of an object."""
+
+    def many(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Decode lines in a batch; lines that fail it, one by one."""
+        if len(frame) == 0:
+            return self.empty()
+        decoded = self._decode_batch(frame)
+        if decoded is not None:
+            return decoded
+        if len(frame) <= _ONE_BY_ONE:
+            return self.one_by_one(frame)
+        return pl.concat([self.many(part) for part in frame.iter_slices(max(len(frame) // 16, _ONE_BY_ONE))])
+
+    def one_by_one(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Decode lines one at a time, exactly."""
+        objects: list[Mapping[str, Json] | None] = []
+        for row, text, broken in frame.select("row", "text", "broken").iter_rows():
+            decoded = "bytes that are no UTF-8" if broken else decode_line(text)
+            objects.append(None if isinstance(decoded, str) else decoded)
+            if isinstance(decoded, str):
+                self.faults[row] = f"row: found {decoded}, expected one JSON object"
+        found = {name: [scalar(event, path) for event in objects] for name, path in self.columns}
+        return pl.DataFrame(
+            {"row": frame["row"], "unparseable": [event is None for event in objects], **found},
+            schema=self._schema(),
+        )
+
+    def _decode_batch(self, frame: pl.DataFrame) -> pl.DataFrame | None:
+        numbers = pl.col("row").cast(pl.String)
+        # Copy each line once, with its number as the first member.
+        numbered = frame.select(
+            pl.concat_str(pl.lit(f'{{"{_LINE}":'), numbers, pl.lit(","), pl.col("text").str.slice(1))
+        )
+        try:
+            objects = numbered.to_series().str.json_decode(self.shape)
+        except ComputeError:
+            return None
+        if len(objects) != len(frame):
+            return None
+        root = pl.col("object").struct
+        decoded = pl.DataFrame({"row": frame["row"], "object": objects}).select(
+            "row",
+            pl.lit(False).alias("unparseable"),
+            *(_field_at(path).alias(name) for name, path in self.columns),
+            same=(root.field(_LINE) == pl.col("row").cast(pl.String)),
+        )
+        return decoded.drop("same") if decoded["same"].fill_null(value=False).all() else None
+
+    def _schema(self) -> Mapping[str, type[pl.DataType]]:
+        return {"row": pl.Int64, "unparseable": pl.Boolean} | {name: pl.String for name, _ in self.columns}
+
+    def empty(self) -> pl.DataFrame:
+        """An empty frame with the decoder's schema."""
+        return pl.DataFrame(schema=self._schema())
+
+
+def _shape(paths: Sequence[Path]) -> pl.Struct | None:
+    """Polars type of an object with text at these paths; None when a path leads through another's text."""
+    tree: dict[str | int, object] = {_LINE: None}
+    for path in paths:
+        node = tree
+        for step in path[:-1]:
+            below = node.setdefault(step, {})
+            if not isinstance(below, dict):
+                return None
+            node = below
+        if path[-1] in node and node[path[-1]] is not None:
+            return None
+        node[path[-1]] = None
+    shape = _type_of(tree)
+    return shape if isinstance(shape, pl.Struct) else None
+
+
+def _type_of(node: object) -> pl.DataType | None:
+    """The type of a node of a tree of steps; None where it would be an object and a list at once."""
+    if not isinstance(node, dict):
+        return pl.String()
+    if any(isinstance(step, int) for step in node):
+        kinds = [_type_of(below) for below in node.values()]
+        is_list = all(isinstance(step, int) for step in node) and all(kind == kinds[0] for kind in kinds)
+        return pl.List(kinds[0]) if is_list and kinds[0] is not None else None
+    fields = {str(step): _type_of(below) for step, below in node.items()}
+    known = {step: kind for step, kind in fields.items() if kind is not None}
+    return pl.Struct(known) if len(known) == len(fields) else None
+
+
+def _field_at(path: Path) -> pl.Expr:
+    expression = pl.col("object")
+    for step in path:
+        expression = (
+            expression.list.get(step, null_on_oob=True) if isinstance(step, int) else expression.struct.field(step)
+        )
+    return expression
+
+
+def decode_line(line: str) -> Mapping[str, Json] | str:
+    """Decode one line to an object with numbers as text; a fault description when it is no JSON object."""
+    try:
+        line.encode()
+        found = json.loads(
+            line,
+            object_pairs_hook=_first_of_each,
+            parse_float=_plain_decimal,
+            parse_int=_plain_integer,
+            parse_constant=_refuse_constant,
+        )
+    except json.JSONDecodeError as error:
+        return f"no JSON ({error.msg} at character {error.pos + 1})"
+    except RecursionError:
+        return "JSON that is nested too deeply"
+    except ValueError as error:
+        return f"no JSON ({error})"
+    return found if isinstance(found, dict) else "JSON that is no object"
+
+
+def _first_of_each(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    return dict(reversed(pairs))
+
+
+def _plain_integer(text: str) -> str:
+    return "0" if text == "-0" else text
+
+
+def _plain_decimal(text: str) -> str:
+    """A JSON number with a point or exponent as a plain decimal; unchanged when the result would be very long."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(mantissa) > _LONGEST_PLAIN or len(exponent) > 4 or int(exponent or "0") > _LONGEST_PLAIN:
+        return text
+    plain = f"{Decimal(text):f}"
+    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+
+
+def _refuse_constant(text: str) -> str:
+    raise ValueError(f"{text} is no JSON")
+
+
+def scalar(event: Json, path: Path) -> str | None:
+    for step in path:
+        if isinstance(step, int):
+            event = event[step] if isinstance(event, list) and step < len(event) else None
+        else:
+            event = event.get(step) if isinstance(event, dict) else None
+    if isinstance(event, bool):
+        return "true" if event else "false"
+    if not isinstance(event, str) or not _is_text(event):
+        return None
+    return event
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text has no lone surrogate."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

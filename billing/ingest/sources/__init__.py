@@ -1,0 +1,1 @@
+"""Raw logs as they are: the records of a delivered file become events by what its source says (rule 39)."""

@@ -1,0 +1,109 @@
+"""Records of JSON in any arrangement: their fields by paths."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import islice
+from typing import Final
+
+import polars as pl
+
+from billing.ingest.formats.compression import Content
+from billing.ingest.formats.json_columns import Columns, column_blocks, merged_columns
+from billing.ingest.sources.nested_json import NestedRecord, nested_records
+from billing.ingest.sources.records import Records, field_column, without_nulls
+from billing.ingest.sources.text_lines import recoded
+from billing.model.file_limits import Limits
+from billing.model.json_paths import json_path
+from billing.model.sources import Source
+
+SPECIFICATION: Final = "specversion"
+_TOGETHER: Final = 20_000
+_BYTES_TOGETHER: Final = 16 * 1024 * 1024
+
+
+def json_records(content: Content, source: Source, limits: Limits) -> Iterator[Records]:
+    """Read JSON in bounded blocks: one record per document, or the records at the source's path in each.
+
+    A field that a record lacks is looked for in the objects around it, as far as they stand before it, from the
+    inside out. Rows of documents are those of `json_columns.column_blocks`; deeper records are counted from 1.
+    """
+    content = recoded(content, source.encoding, limits)
+    fields = [*source.fields, *((SPECIFICATION,) if source.format == "cloudevents" else ())]
+    columns = [(field_column(field), json_path(field)) for field in fields]
+    if source.records:
+        yield from _nested(content, source, columns, limits)
+        return
+    for block in column_blocks(content, columns, limits):
+        yield Records(_with_detail(block.fields, source), block.texts, block.unfinished)
+
+
+def _with_detail(fields: pl.DataFrame, source: Source) -> pl.DataFrame:
+    if "detail" not in fields.columns:
+        fields = fields.with_columns(detail=pl.lit(None, pl.String))
+    return fields.with_columns(without_nulls(source.fields, source.nulls))
+
+
+def _nested(content: Content, source: Source, columns: Columns, limits: Limits) -> Iterator[Records]:
+    kept = {str(path[0]) for _, path in columns}
+    records = nested_records(content, json_path(source.records), kept, limits)
+    row = 1
+    while together := list(_bounded(records)):
+        yield Records(_with_detail(_fields(together, columns, row), source), partial(_texts, together))
+        row += len(together)
+
+
+def _bounded(records: Iterator[NestedRecord]) -> Iterator[NestedRecord]:
+    size = 0
+    for record in islice(records, _TOGETHER):
+        yield record
+        size += len(record.text)
+        if size > _BYTES_TOGETHER:
+            return
+
+
+def _texts(records: Sequence[NestedRecord], places: pl.Series) -> pl.Series:
+    return pl.Series("text", [_plain(records[place].text) for place in places], dtype=pl.String)
+
+
+def _plain(text: str) -> str:
+    """A text without lone surrogates, which stand for bytes that are no UTF-8."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _fields(records: Sequence[NestedRecord], columns: Columns, row: int) -> pl.DataFrame:
+    texts = [_plain(record.text) for record in records]
+    rows = pl.int_range(row, row + len(records), dtype=pl.Int64, eager=True).alias("row")
+    lines = pl.DataFrame(
+        {
+            "row": rows,
+            "text": [
+                "[]" if record.fault else text.replace("\n", " ") for record, text in zip(records, texts, strict=True)
+            ],
+            "broken": [not record.fault and text != record.text for record, text in zip(records, texts, strict=True)],
+        },
+        schema={"row": pl.Int64, "text": pl.String, "broken": pl.Boolean},
+    )
+    found = merged_columns([], lines, columns)
+    if "detail" not in found.columns:
+        found = found.with_columns(detail=pl.lit(None, pl.String))
+    faults = pl.Series([record.fault or None for record in records], dtype=pl.String)
+    found = found.with_columns(detail=pl.coalesce(faults, "detail"))
+    deepest = max((len(record.around) for record in records), default=0)
+    for level in range(deepest):
+        around = [record.around[level] if level < len(record.around) else "{}" for record in records]
+        found = _looked_for(found, around, columns)
+    return found
+
+
+def _looked_for(found: pl.DataFrame, around: Sequence[str], columns: Columns) -> pl.DataFrame:
+    """Fill what records lack from the objects around them; each object is decoded once."""
+    distinct = list(dict.fromkeys(around))
+    places = {text: place for place, text in enumerate(distinct)}
+    if distinct == ["{}"]:
+        return found
+    lines = pl.DataFrame(
+        {"row": range(len(distinct)), "text": [_plain(text).replace("\n", " ") for text in distinct], "broken": False},
+        schema={"row": pl.Int64, "text": pl.String, "broken": pl.Boolean},
+    )
+    outer = merged_columns([], lines, columns)[[places[text] for text in around]]
+    return found.with_columns(pl.coalesce(found[name], outer[name]).alias(name) for name, _ in columns)

@@ -1,0 +1,68 @@
+"""Numbers of raw logs as plain decimals: decimal and thousands signs of a language, and exact multiples."""
+
+import re
+from decimal import Decimal, localcontext
+from typing import Final
+
+import polars as pl
+
+from billing.model.sources import Source, ValueRule
+
+_LONGEST_EXACT: Final = 60
+_WHOLE: Final = 17
+"""Digits of whole numbers that are multiplied as integers."""
+
+
+def plain_numbers(texts: pl.Series, source: Source) -> pl.Series:
+    """Numbers in the source's dialect as plain decimals; what is no such number gets words that no decimal has."""
+    texts = texts.str.strip_chars()
+    if source.decimal == "." and not source.thousands:
+        return texts
+    point, thousands = re.escape(source.decimal), re.escape(source.thousands)
+    grouped = rf"|[0-9]{{1,3}}(?:{thousands}[0-9]{{3}})+" if source.thousands else ""
+    form = rf"^[+-]?(?:[0-9]+{grouped})(?:{point}[0-9]+)?$"
+    text = pl.col("text")
+    plain = text.str.replace_all(source.thousands, "", literal=True) if source.thousands else text
+    plain = plain.str.replace(source.decimal, ".", literal=True).str.strip_prefix("+")
+    expected = f"{{}} (not a number with the decimal sign {source.decimal}"
+    expected += f" and the thousands sign {source.thousands})" if source.thousands else ")"
+    return (
+        texts.to_frame("text")
+        .select(pl.when(text.str.contains(form)).then(plain).otherwise(pl.format(expected, text)).alias("text"))
+        .to_series()
+    )
+
+
+def multiplied(texts: pl.Series, rule: ValueRule) -> pl.Series:
+    """Numbers times a factor, exactly; other texts stay."""
+    times = rule.times
+    if times is None or times == 1:
+        return texts
+    found = texts
+    whole = texts.str.contains(rf"^-?[0-9]{{1,{_WHOLE}}}$").fill_null(value=False)
+    factor = int(times) if times == int(times) else None
+    if factor is not None:
+        products = (
+            texts.to_frame("text")
+            .select(pl.when(whole).then("text").cast(pl.Int128, strict=False) * factor)
+            .to_series()
+        ).cast(pl.String)
+        found = products.zip_with(whole, texts)
+        rest = (~whole & texts.is_not_null()).arg_true()
+    else:
+        rest = texts.is_not_null().arg_true()
+    if rest.is_empty():
+        return found
+    # Fractions are few different texts in most logs: multiply each once.
+    distinct = texts.gather(rest).unique()
+    exact = pl.Series([_product(text, times) for text in distinct], dtype=pl.String)
+    replaced = texts.gather(rest).replace_strict(distinct, exact, return_dtype=pl.String)
+    return found.scatter(rest, replaced)
+
+
+def _product(text: str, times: Decimal) -> str:
+    if not re.fullmatch(r"-?[0-9]+(?:\.[0-9]+)?", text) or len(text) > _LONGEST_EXACT:
+        return text
+    with localcontext(prec=200):
+        product = f"{Decimal(text) * times:f}"
+    return product.rstrip("0").rstrip(".") if "." in product else product

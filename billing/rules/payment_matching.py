@@ -15,6 +15,7 @@ _WORD: Final = r"[\p{L}\p{N}][\p{L}\p{N}\-_./]*"
 # What is looked for in the middle of a text has letters and digits enough to be nothing else.
 _LETTERS, _DIGITS = 2, 5
 _SHORTEST_REFERENCE: Final = 3
+_SHORTEST_ID: Final = 4
 MATCHED: Final = pl.Schema(
     {"row": pl.Int64(), "account": pl.String(), "number": pl.String(), "how": pl.String(), "why": pl.String()}
 )
@@ -197,7 +198,7 @@ def _first_of(rows: pl.DataFrame, *found: pl.DataFrame) -> pl.DataFrame:
 
 
 def _accounts_of(rows: pl.DataFrame, accounts: pl.DataFrame, named: pl.DataFrame) -> pl.DataFrame:
-    """row, whose, is_strong: by id, or, less surely, by an email or a name that one account alone has."""
+    """row, whose, is_strong: by id, or, less surely, by an email or a name that one alone has, or an id in the text."""
     by_id = rows.join(accounts.select(account_id="account_id"), on="account_id").select(
         "row", whose="account_id", is_strong=pl.lit(True)
     )
@@ -212,6 +213,12 @@ def _accounts_of(rows: pl.DataFrame, accounts: pl.DataFrame, named: pl.DataFrame
         )
         for theirs, ours in (("email", "email"), ("payer", "name"))
     ]
+    # The number of a customer in the text; a text with two of them says nothing.
+    ids = accounts.select(token=_plain("account_id"), whose="account_id").filter(
+        (pl.col("token").str.len_chars() >= _SHORTEST_ID) & pl.col("token").is_unique()
+    )
+    words = _tokens(rows, pl.Series(dtype=pl.String)).join(ids, on="token").select("row", "whose").unique()
+    weak.append(words.filter(pl.col("row").is_unique()))
     less = [each.select("row", "whose", is_strong=pl.lit(False)) for each in weak]
     return pl.concat([by_id, *less]).unique("row", keep="first", maintain_order=True)
 

@@ -61,7 +61,6 @@ def _parsed(path: Path) -> Element:
 def _movement(
     number: int, entry: Element, details: Element, place: int, zone: ZoneInfo, counts: dict[str, int]
 ) -> StatementRow:
-    is_whole = details is entry
     amount, currency = _amount(entry, details)
     day = _instant(entry, zone)
     text = " ".join(
@@ -70,7 +69,9 @@ def _movement(
     text = text or " ".join(_texts(entry, "AddtlNtryInf"))
     end_to_end = _first(details, "Refs/EndToEndId")
     owner = _first(entry, "AcctSvcrRef")
-    own = _first(details, "Refs/AcctSvcrRef") if not is_whole else owner
+    # A statement may leave out the details that a notification has: both have the reference of the entry.
+    is_only = details is entry or len(entry.findall("NtryDtls/TxDtls")) == 1
+    own = owner if is_only and owner else _first(details, "Refs/AcctSvcrRef")
     is_credit = (_first(details, "CdtDbtInd") or _first(entry, "CdtDbtInd")) == "CRDT"
     is_return = _first(entry, "RvslInd") == "true" or details.find("RtrInf") is not None
     who = "Dbtr" if is_credit or is_return else "Cdtr"

@@ -175,7 +175,7 @@ def test_a_bank_statement(home: Path) -> None:
         (5, f"{nothing}, and account beta owes no document of this amount; from Beta Inc."),
         (9, "it names documents of several accounts"),
     ]
-    assert [row["payment_id"] for row in payments(home)] == ["camt/A1/1", "camt/A2/1", "camt/A3/1", "camt/A6/1"]
+    assert [row["payment_id"] for row in payments(home)] == ["camt/A1", "camt/A2", "camt/A3/1", "camt/A6"]
     assert payments(home)[0]["at"] == "2026-02-12T12:00:00+00:00"
 
 
@@ -185,6 +185,9 @@ def test_a_second_import_adds_nothing_and_a_notification_of_the_same_is_known(ho
     again = imported(home, STATEMENT, "camt053", name="again")
     assert (again.file, again.known, sum(again.matched.values())) == (None, 4, 0)
     assert [each["row"] for each in again.unmatched] == [each["row"] for each in first.unmatched]
+    bare = '<Ntry><Amt Ccy="USD">138.00</Amt><CdtDbtInd>CRDT</CdtDbtInd><Sts><Cd>BOOK</Cd></Sts>'
+    bare += "<BookgDt><Dt>2026-02-12</Dt></BookgDt><AcctSvcrRef>A1</AcctSvcrRef></Ntry>"
+    assert imported(home, camt("BkToCstmrStmt", "Stmt", bare), "camt053", name="bare").known == 1
     same = entry("138.00", details("Rechnung INV 2026 000001 vom 10.2.", "Acme"), ref="A1")
     notified = camt("BkToCstmrDbtCdtNtfctn", "Ntfctn", same, version="08", number="054")
     assert (imported(home, notified, "camt054").file, content_of(home)) == (None, before)
@@ -251,6 +254,17 @@ status: Art
 statuses: {Zahlung: succeeded, Erstattung: refunded}
 const: {currency: USD}
 """
+
+
+def test_the_id_of_a_customer_in_the_text_counts_with_the_exact_amount(home: Path) -> None:
+    rows = ("a,99.00,customer gamma february", "b,98.00,customer gamma", "c,99.00,gamma or beta", "d,99.00,gamma again")
+    lines = [f"{row.split(',')[0]},2026-02-12,{row.split(',', 1)[1]}" for row in rows]
+    found = imported(home, "\n".join(["payment_id,at,amount,text", *lines]), "csv", MAP_OF_USD)
+    assert documents(home) == [("gamma", "INV-2026-000003", "99.00", "succeeded")]
+    assert [row for row, _ in why(found)] == [2, 3, 4]
+
+
+MAP_OF_USD = "{id: payment_id, at: at, amount: amount, text: text, const: {currency: USD}}"
 
 
 def test_any_csv_with_a_mapping(home: Path) -> None:

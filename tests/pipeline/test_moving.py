@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.billing.month.test_moving_in import catalogue
 from tests.pipeline.outside import Landing, bill, one, overage, show
+
+pytestmark = pytest.mark.usefixtures("profiles")
 
 
 def test_a_business_moves_in_is_compared_and_billed(tmp_path: Path) -> None:

@@ -255,6 +255,22 @@ class TestParking:
         ]
 
 
+def test_late_usage_of_the_first_cycle_is_settled_on_the_next_document(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, catalogue=catalogue())
+    move_in(landing, "acme", "2023-05-10", "2026-02-10")
+    landing.use("acme", "2026-01-12", emails=15_000)
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    landing.use("acme", "2026-01-13", emails=1, delivered="2026-03-01")
+    landing.use("acme", "2026-01-09", emails=50_000, delivered="2026-03-01")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    assert documents(business, "acme") == [("2026-02-10", "99.00"), ("2026-03-10", "102.00")]
+    kinds = rows(business, "lines", "kind", "cycle_start", "amount", number="INV-2026-000002")
+    assert [(kind, str(start), amount) for kind, start, amount in kinds] == [
+        ("package_fee", "2026-03-10", "99.00"),
+        ("prior_cycle", "2026-01-10", "3.00"),
+    ]
+
+
 def test_moving_in_later_than_the_first_months_changes_nobody_else(tmp_path: Path) -> None:
     landing = Landing(tmp_path, catalogue=catalogue())
     landing.customer("native", on="2026-02-03")

@@ -225,7 +225,8 @@ def test_a_csv_with_the_columns_of_payments(home: Path) -> None:
         "p1,acme,OLD-4711,2026-02-12,120.50,USD,,\n"
         "p2,beta,,2026-02-12T09:00:00Z,99.00,USD,failed,\n"
         "p3,beta,INV-2026-000001,2026-02-12,1.00,USD,,\n"
-        "p4,beta,,2026-02-12,twelve,USD,,\n",
+        "p4,beta,,2026-02-12,twelve,USD,,\n"
+        "p5,beta,,2026-02-12,-99.00,USD,succeeded,\n",
         "csv",
     )
     assert documents(home) == [
@@ -235,6 +236,7 @@ def test_a_csv_with_the_columns_of_payments(home: Path) -> None:
     assert why(found) == [
         (3, "it is of account beta and names a document of account acme"),
         (4, "amount: found 'twelve', expected an amount such as 99.00"),
+        (5, "amount: found '-99.00', expected an amount above 0: the status is succeeded"),
     ]
 
 

@@ -193,6 +193,15 @@ def test_a_second_import_adds_nothing_and_a_notification_of_the_same_is_known(ho
     assert (imported(home, notified, "camt054").file, content_of(home)) == (None, before)
 
 
+def test_structured_remittance_of_a_later_version_of_the_message(home: Path) -> None:
+    structured = "<RmtInf><Strd><RfrdDocInf><Nb>INV-2026-000002</Nb></RfrdDocInf></Strd></RmtInf>"
+    payer = "<RltdPties><Dbtr><Pty><Nm>Somebody</Nm></Pty></Dbtr></RltdPties>"
+    own = f'<TxDtls><Amt Ccy="USD">99.00</Amt>{payer}{structured}</TxDtls>'
+    booked = entry("99.00", own, ref="B1").replace("<Sts>BOOK</Sts>", "<Sts><Cd>BOOK</Cd></Sts>")
+    imported(home, camt("BkToCstmrStmt", "Stmt", booked, version="08"), "camt053")
+    assert documents(home) == [("beta", "INV-2026-000002", "99.00", "succeeded")]
+
+
 def test_movements_without_an_id_of_the_bank_are_told_apart_by_their_content(home: Path) -> None:
     twins = [entry("50.00", details("INV-2026-000001"))] * 2
     content = camt("BkToCstmrStmt", "Stmt", *twins)

@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import yaml
@@ -69,7 +69,7 @@ def _is(value: Any, kind: str) -> bool:
 class _Loader(yaml.SafeLoader):
     """Reads a catalogue as an editor does: a date is a text there, and so are no, off and the key null."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+    yaml_implicit_resolvers = {  # noqa: RUF012  # PyYAML copies it before it adds to it.
         key: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":bool"))]
         for key, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }

@@ -90,6 +90,20 @@ def check(*, every_row: bool, home: Path) -> int:
     return PARTLY if problems else DONE
 
 
+@main.command("try")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--source", metavar="NAME", help="The source that reads it; else the first that matches its name.")
+@click.option("--rows", type=click.IntRange(0), default=10, show_default=True, help="Events and rejects to list.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table")
+@home_option
+@exit_status
+def try_(file: Path, *, source: str | None, rows: int, style: str, home: Path) -> int:
+    """Show what a raw log would become, or print the entry of `sources:` that could read it; change nothing."""
+    from pipeline.trying import try_and_tell
+
+    return try_and_tell(file, home, source=source, rows=rows, style=style)
+
+
 @main.command()
 @home_option
 @exit_status

@@ -20,7 +20,7 @@ from pipeline.private_files import private_files
 DONE, PARTLY, REFUSED = 0, 1, 2
 
 _WRITE_INPUTS = ("init", "sample", "move_in", "import_payments")
-_READS = ("show", "explain", "preview", "verify", "check")
+_READS = ("show", "explain", "preview", "verify", "check", "try_", "compare")
 
 _AGAIN = "Completed work is kept: fix what is named above, if anything, and run the same command again."
 

@@ -56,7 +56,7 @@ def load_catalogue(path: Path) -> Catalogue:
     content = path.read_bytes()
     problems: list[Problem] = []
     root = read_yaml(path.name, content, problems)
-    catalogue = _catalogue(root, hashlib.sha256(content).hexdigest()) if root is not None else None
+    catalogue = catalogue_at(root, hashlib.sha256(content).hexdigest()) if root is not None else None
     if root is not None and catalogue is not None and not problems:
         _refuse_undeclared_excess(root.at("agreements"), catalogue)
     if problems or catalogue is None:
@@ -99,7 +99,8 @@ def _deduplicate(problems: list[Problem]) -> list[Problem]:
     ]
 
 
-def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
+def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
+    """The catalogue of a document; None where nothing that names a metric could be checked."""
     root.keys(
         required=("currency", "seller", "metrics", "packages"),
         optional=("time_zone", "policy", "agreements", "encoding", "numbering", "sources"),

@@ -18,7 +18,8 @@ from billing.model.sources import Source
 def parquet_records(content: Content, source: Source) -> Iterator[Records]:
     """Read Parquet in bounded batches; `row` is the position of the row, from 1.
 
-    A path leads on by name inside of text that is a JSON object. Timestamps become text in RFC 3339, with `Z` where they have a zone; a date is its day.
+    A path leads on by name inside of text that is a JSON object. Timestamps become text in RFC 3339, with `Z` where
+    they have a zone; a date is its day.
 
     Raises
     ------

@@ -118,8 +118,9 @@ format: $(VENV)/.installed  ## let ruff fix and format what it can
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed  ## write docs/tables.md again, from billing/model/tables.py
+docs: $(VENV)/.installed  ## write docs/tables.md and the schema of catalogue.yaml again, from what the program knows
 	$(BIN)/python docs/tables.py
+	$(BIN)/python docs/catalogue_schema.py
 
 $(VENV)/.bench: benchmarks/requirements.lock $(VENV)/.libraries
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock

@@ -13,6 +13,7 @@ from assets.progress import report
 from assets.resources import BillingHome
 from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError
+from billing.model.numbering import file_name
 from billing.model.tables import (
     CHARGES,
     CYCLES,
@@ -278,8 +279,10 @@ def invoice_files(
     unprintable = sorted({character for file in rendered.files for character in file.unprintable})
     if unprintable:
         context.log.warning(f"no bundled font has these characters, they print as boxes: {' '.join(unprintable)}")
-    accounts = dict(business.register.documents([month]).select("number", "account_id").iter_rows())
-    missing = [number for number in accounts if not business.home.document_file(month, number).exists()]
+    issued = business.register.documents([month]).select("number", "account_id").iter_rows()
+    # By the name of the file: a number may have slashes.
+    accounts = {file_name(number): account_id for number, account_id in issued}
+    missing = [name for name in accounts if not business.home.document_file(month, name).exists()]
     undrawn = {file.path.stem: file.cause for file in rendered.undrawn}
     shortened = {file.path.stem: file.shortened for file in rendered.files if file.shortened}
     warnings = [

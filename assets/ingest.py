@@ -134,6 +134,11 @@ landing_assets = [
         ("accounts", "csv", "Who is billed, and where. Written by other systems."),
         ("requests", "json", "Customer requests: subscriptions, changes, cancellations. Append-only."),
         ("payments", "json", "Payments: succeeded, failed, refunded or disputed. Append-only."),
+        (
+            "opening_balances",
+            "csv",
+            "What accounts owed when they moved in. Written once, by `overage move-in` or hand.",
+        ),
         ("catalogue", "yaml", "Metrics, packages, prices and policy. Finance edits it."),
         ("tax_rates", "csv", "Tax rates by jurisdiction and date. Finance edits it."),
     )

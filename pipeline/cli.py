@@ -4,52 +4,20 @@ import json
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import click
 
-from assets.environment import home_folder, register_url, use_home
+from assets.environment import register_url, use_home
 from billing import __version__
 from billing.model.codes import DocumentKind
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
+from pipeline.moving import compare, move_in
+from pipeline.options import Day as Day
+from pipeline.options import as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.process_settings import collect_less_often
-
-# Limit the range: a mistyped century would compute billing dates over hundreds of years.
-_FIRST_DAY, _LAST_DAY = date(1970, 1, 1), date(2099, 12, 31)
-
-
-class Day(click.ParamType[date]):
-    """A day, YYYY-MM-DD."""
-
-    name = "date"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        """Parse the day."""
-        if isinstance(value, date):
-            return value
-        try:
-            day = date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"found {value!r}, expected a day such as 2026-02-28", param, ctx)
-        if not _FIRST_DAY <= day <= _LAST_DAY:
-            self.fail(f"found {value!r}, expected a day from {_FIRST_DAY} to {_LAST_DAY}", param, ctx)
-        return day
-
-
-home_option = click.option(
-    "--home",
-    type=click.Path(path_type=Path),
-    default=home_folder,
-    show_default="$OVERAGE_HOME, else ./data",
-    help="The billing home: one folder per business.",
-)
-
-as_of_option = click.option("--as-of", type=Day(), help="The as-of day: ignore everything after it.")
-
-format_option = click.option("--format", "style", type=click.Choice(["table", "json", "csv"]), default="table")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -120,6 +88,20 @@ def check(*, every_row: bool, home: Path) -> int:
         tell(str(problem))
     say(f"{home}: {counted(len(problems), 'problem')} found" if problems else f"{home}: nothing to complain about")
     return PARTLY if problems else DONE
+
+
+@main.command("try")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--source", metavar="NAME", help="The source that reads it; else the first that matches its name.")
+@click.option("--rows", type=click.IntRange(0), default=10, show_default=True, help="Events and rejects to list.")
+@click.option("--format", "style", type=click.Choice(["table", "json"]), default="table")
+@home_option
+@exit_status
+def try_(file: Path, *, source: str | None, rows: int, style: str, home: Path) -> int:
+    """Show what a raw log would become, or print the entry of `sources:` that could read it; change nothing."""
+    from pipeline.trying import try_and_tell
+
+    return try_and_tell(file, home, source=source, rows=rows, style=style)
 
 
 @main.command()
@@ -432,3 +414,7 @@ def ui(port: int, host: str, *, read_only: bool, new_user: str | None, home: Pat
     from pipeline.ui import serve
 
     return serve(home, host, port, say, read_only=read_only)
+
+
+main.add_command(move_in)
+main.add_command(compare)

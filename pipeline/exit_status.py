@@ -19,7 +19,7 @@ from pipeline.private_files import private_files
 
 DONE, PARTLY, REFUSED = 0, 1, 2
 
-_READS = ("show", "explain", "preview", "verify", "check")
+_READS = ("show", "explain", "preview", "verify", "check", "try_")
 
 _AGAIN = "Completed work is kept: fix what is named above, if anything, and run the same command again."
 

@@ -81,7 +81,10 @@ def with_settlements(
     )
     limits = tariffs(catalogue)
     rated = with_terms(
-        known.with_columns(_usage=pl.when(pl.col("kind") == LineKind.OVERAGE).then("cycle_start")), terms, on="_usage"
+        known.with_columns(_usage=pl.when(pl.col("kind") == LineKind.OVERAGE).then("cycle_start")),
+        terms,
+        on="_usage",
+        or_first=True,
     ).join(limits, on=["terms_key", "package", "since", "metric"], how="left", maintain_order="left")
     settles = pl.struct(
         due=_amount("due", catalogue),

@@ -10,6 +10,7 @@ from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
+from billing.inputs.numbering import read_numbering
 from billing.inputs.source_entries import read_sources
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
 from billing.model.catalogue import (
@@ -55,7 +56,7 @@ def load_catalogue(path: Path) -> Catalogue:
     content = path.read_bytes()
     problems: list[Problem] = []
     root = read_yaml(path.name, content, problems)
-    catalogue = _catalogue(root, hashlib.sha256(content).hexdigest()) if root is not None else None
+    catalogue = catalogue_at(root, hashlib.sha256(content).hexdigest()) if root is not None else None
     if root is not None and catalogue is not None and not problems:
         _refuse_undeclared_excess(root.at("agreements"), catalogue)
     if problems or catalogue is None:
@@ -98,10 +99,11 @@ def _deduplicate(problems: list[Problem]) -> list[Problem]:
     ]
 
 
-def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
+def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
+    """The catalogue of a document; None where nothing that names a metric could be checked."""
     root.keys(
         required=("currency", "seller", "metrics", "packages"),
-        optional=("time_zone", "policy", "agreements", "encoding", "sources"),
+        optional=("time_zone", "policy", "agreements", "encoding", "numbering", "sources"),
     )
     currency = root.at("currency").text("USD")
     exponent = minor_units(currency)
@@ -138,6 +140,7 @@ def _catalogue(root: Place, content_hash: str) -> Catalogue | None:
         content_hash=content_hash,
         encoding=root.at("encoding").encoding() if root.has("encoding") else "",
         sources=read_sources(root.at("sources"), metrics),
+        numbering=read_numbering(root.at("numbering")),
     )
 
 
@@ -221,7 +224,7 @@ def _metric(name: str, place: Place) -> Metric:
 def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]:
     packages: list[Package] = []
     for place in places.items():
-        place.keys(required=("name", "rank", "versions"), optional=("title",))
+        place.keys(required=("name", "rank", "versions"), optional=("title", "hidden"))
         name = place.at("name").text("")
         versions = [_version(version, metrics) for version in place.at("versions").items()]
         if not versions and place.has("versions"):
@@ -233,6 +236,7 @@ def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]
                 rank=place.at("rank").integer(0, -(10**6), 10**6),
                 title=place.at("title").text("", empty=True) or name.capitalize(),
                 versions=tuple(sorted(versions, key=lambda version: version.effective_from)),
+                hidden=place.at("hidden").boolean(default=False),
             )
         )
     _refuse_repeated(places, [package.name for package in packages], "name")

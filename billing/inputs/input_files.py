@@ -76,13 +76,41 @@ def read_rows(
         name = mask_card_numbers(path.relative_to(home.landing).as_posix())
         warnings += [f"{name}: {mask_card_numbers(words)}" for words in _misspelt(names, columns)]
         frames.append(frame.with_columns(file=pl.lit(name)))
-    stripped = (
-        pl.concat(frames)
-        .with_columns(pl.col(column).str.strip_chars() for column in columns)
-        .with_columns(pl.when(pl.col(column) != "").then(column) for column in columns)
-    )
+    stripped = _stripped(pl.concat(frames), columns)
     # `reason` is the reject reason: rename the input's own column.
     return stripped.rename({"reason": "stated_reason"}) if "reason" in columns else stripped
+
+
+def read_table_as_text(
+    path: Path, columns: Sequence[str], identity: str, encoding: str
+) -> tuple[pl.DataFrame, list[str]]:
+    """One file by itself: as `read_rows` with all its columns, and the names of those that are not in `columns`.
+
+    Raises
+    ------
+    RefusedError
+        When the file cannot be read, has no column `identity`, or has a column that resembles a missing one.
+    """
+    try:
+        if path.suffix not in ENDINGS:
+            raise ValueError(f"found the ending {path.suffix!r}, expected one of {', '.join(ENDINGS)}")
+        _, names = _read_one(path, columns, identity, encoding)
+        wanted = [*columns, *(name for name in names if name not in columns)]
+        frame, _ = _read_one(path, wanted, identity, encoding)
+    except (OSError, PolarsError, ValueError, csv.Error) as error:
+        raise RefusedError(
+            mask_card_numbers(f"{path}: this file cannot be read: {str(error).splitlines()[0]}")
+        ) from error
+    if misspelt := _misspelt(names, columns):
+        raise RefusedError(mask_card_numbers(f"{path}: {misspelt[0]}"))
+    return _stripped(frame.with_columns(file=pl.lit(path.name)), wanted), wanted[len(columns) :]
+
+
+def _stripped(frame: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """The frame with blanks around texts taken off; empty text is null."""
+    return frame.with_columns(pl.col(column).str.strip_chars() for column in columns).with_columns(
+        pl.when(pl.col(column) != "").then(column) for column in columns
+    )
 
 
 def _misspelt(names: Sequence[str], columns: Sequence[str]) -> list[str]:

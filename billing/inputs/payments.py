@@ -37,6 +37,7 @@ PAYMENT_MEMBERS: Final = (
     "status",
     "card_brand",
     "card_last4",
+    "reference",
 )
 
 
@@ -60,8 +61,8 @@ def read_payments(
     frame = first_wrong_rule(
         frame,
         unparseable_rule(),
-        missing_rule("payment_id", "account_id", "document", "at", "amount", "currency", "status"),
-        *control_characters_rule(("payment_id", "account_id", "document"), PAYMENT_MEMBERS),
+        missing_rule("payment_id", "account_id", "at", "amount", "currency", "status"),
+        *control_characters_rule(("payment_id", "account_id", "document", "reference"), PAYMENT_MEMBERS),
         too_long_rule(PAYMENT_MEMBERS),
         *not_an_instant_rule(),
         (
@@ -89,6 +90,7 @@ def read_payments(
             status="status",
             card_brand="card_brand",
             card_last4="card_last4",
+            reference="reference",
             file="file",
             row="row",
             text="text",

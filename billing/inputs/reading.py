@@ -1,4 +1,4 @@
-"""Reader of all inputs except usage: accounts, requests, payments and tax rates (rules 11, 24, 26 and 27).
+"""Reader of all inputs except usage: accounts, requests, payments, opening balances, tax rates (rules 11, 24, 26, 27).
 
 A wrong row is rejected with its reason, and the rest is read. An unreadable file or a wrong tax table is refused before
 any computation: a lost cancellation or tax would make amounts wrong.
@@ -11,6 +11,7 @@ import polars as pl
 
 from billing.inputs.accounts import accounts_without_regional_rate, read_accounts, untaxed_accounts
 from billing.inputs.aliases import read_aliases
+from billing.inputs.opening_balances import OPENING_SCHEMA, read_opening_balances
 from billing.inputs.payments import read_payments
 from billing.inputs.requests import read_requests
 from billing.inputs.row_checks import RowsRead
@@ -20,7 +21,7 @@ from billing.model.sources import ALIASES
 from billing.model.tables import REJECTS
 from billing.store.home import Home
 
-INPUTS: Final = ("accounts", "requests", "payments", "aliases")
+INPUTS: Final = ("accounts", "requests", "payments", "aliases", "opening_balances")
 """Tables that are one file or a folder of files."""
 
 
@@ -34,10 +35,10 @@ class Inputs:
         ACCOUNT_COLUMNS as text; tax_exempt Boolean. One row per account, sorted.
     requests
         request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
-        brand, last4, withdraws; sorted by at, request_id.
+        brand, last4, withdraws, billed_through, usage_from (dates); sorted by at, request_id.
     payments
-        payment_id, account_id, document, at (UTC), on (local date), amount (MONEY), currency, status, card_brand,
-        card_last4; sorted by at, payment_id.
+        payment_id, account_id, document (null: on account), at (UTC), on (local date), amount (MONEY), currency,
+        status, card_brand, card_last4, reference; sorted by at, payment_id.
     tax_rates
         country, region (null: the whole country), rate (RATE), name, effective_from; sorted.
     rejects
@@ -48,6 +49,8 @@ class Inputs:
         account_id, sorted: accounts with a row, and accounts with issued documents.
     aliases
         As ALIASES, sorted.
+    opening_balances
+        account_id, currency, reference, amount (MONEY; below 0: in credit), on; sorted.
     """
 
     accounts: pl.DataFrame
@@ -59,6 +62,7 @@ class Inputs:
     unusable: tuple[str, ...] = ()
     aliases: pl.DataFrame = field(default_factory=ALIASES.empty)
     known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
+    opening_balances: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPENING_SCHEMA))
 
 
 def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = None) -> Inputs:
@@ -83,6 +87,7 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
     requests = read_requests(home, catalogue, known, noticed)
     payments = read_payments(home, catalogue, known, noticed)
     aliases = read_aliases(home, catalogue, noticed)
+    opening_balances = read_opening_balances(home, catalogue, known, noticed)
     return Inputs(
         accounts=accounts,
         requests=requests,
@@ -93,4 +98,5 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
         unusable=tuple(noticed.unusable),
         aliases=aliases,
         known_accounts=known,
+        opening_balances=opening_balances,
     )

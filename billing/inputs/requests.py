@@ -14,8 +14,10 @@ from billing.inputs.row_checks import (
     hides_card_number,
     local_date,
     missing_rule,
+    not_a_day_rule,
     not_an_instant_rule,
     one_of_rule,
+    parse_day,
     parse_instant,
     resolve_identity,
     too_long_rule,
@@ -39,6 +41,8 @@ REQUEST_MEMBERS: Final = (
     "brand",
     "last4",
     "withdraws",
+    "billed_through",
+    "usage_from",
 )
 
 
@@ -56,6 +60,8 @@ def read_requests(
         instant=parse_instant("at"),
         days=pl.col("trial_days").cast(pl.Int32, strict=False),
         term=pl.col("term").fill_null(Term.MONTHLY),
+        moved_on=parse_day("billed_through"),
+        measured_on=parse_day("usage_from"),
     )
     kind = pl.col("kind")
     frame = first_wrong_rule(
@@ -73,6 +79,13 @@ def read_requests(
             (kind == DecisionKind.WITHDRAW) & pl.col("withdraws").is_null(),
             pl.lit("withdraws: found nothing, expected the request_id of the request that is taken back"),
         ),
+        (
+            RejectReason.MISSING_FIELD,
+            pl.col("usage_from").is_not_null() & pl.col("billed_through").is_null(),
+            pl.lit(
+                "billed_through: found nothing beside usage_from, expected the day up to which another system billed"
+            ),
+        ),
         too_long_rule(REQUEST_MEMBERS),
         *not_an_instant_rule(),
         one_of_rule("kind", REQUEST_KINDS),
@@ -88,6 +101,7 @@ def read_requests(
             pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^[0-9]{4}$"),
             found_text("last4", "the last four digits of a card"),
         ),
+        *not_a_day_rule({"billed_through": "moved_on", "usage_from": "measured_on"}),
         card_number_rule(),
         unknown_account_rule(known),
     )
@@ -109,6 +123,8 @@ def read_requests(
             brand="brand",
             last4="last4",
             withdraws="withdraws",
+            billed_through="moved_on",
+            usage_from="measured_on",
         )
         .sort("at", "request_id")
     )

@@ -1,7 +1,7 @@
 """Shared row checks: a wrong row is rejected with its reason (rule 27)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
 from typing import Final
@@ -32,13 +32,16 @@ LONGEST: Final = {
     "brand": 100,
     "payment_id": 200,
     "document": 200,
+    "reference": 200,
+    "billed_through": 40,
+    "usage_from": 40,
     "card_brand": 100,
     "card_last4": 100,
 }
 """Longest texts in characters, so that they fit pages and file names."""
 
 # Reason, condition, and detail: the field, what was found and what was expected.
-_Rule = tuple[RejectReason, pl.Expr, pl.Expr]
+RowRule = tuple[RejectReason, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
 _BEHIND_ESCAPES: Final = "(a card number behind escapes: not kept)"
 _ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
@@ -46,6 +49,7 @@ _CODE_POINTS: Final = {chr(each): f"U+{each:04X}" for each in (*range(0x20), *ra
 _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)$"
 # Look closer at rows with escapes, which may hide digits, and exponents, which may stand for trailing zeros.
 _MAYBE_HIDES_CARD_NUMBER: Final = rf"{MAYBE_CARD_NUMBER}|\\|[:,\[]\s*-?[0-9][0-9.]*[eE]"
+_DAY = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d$"
 _ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
 
 
@@ -87,7 +91,13 @@ def parse_instant(column: str) -> pl.Expr:
     )
 
 
-def first_wrong_rule(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
+def parse_day(column: str) -> pl.Expr:
+    """Parse a date YYYY-MM-DD; null when invalid."""
+    text = pl.col(column)
+    return pl.when(text.str.contains(_DAY)).then(text.str.to_date("%Y-%m-%d", strict=False))
+
+
+def first_wrong_rule(frame: pl.DataFrame, *rules: RowRule) -> pl.DataFrame:
     """`frame` with `reason` and `detail` of the first rule whose condition is true, else null."""
     names = pl.coalesce(pl.when(condition.fill_null(value=False)).then(pl.lit(name)) for name, condition, _ in rules)
     details = pl.coalesce(pl.when(condition.fill_null(value=False)).then(detail) for _, condition, detail in rules)
@@ -103,13 +113,13 @@ def first_wrong_rule(frame: pl.DataFrame, *rules: _Rule) -> pl.DataFrame:
     return checked.with_columns(checked["detail"].scatter(is_wrong.arg_true(), words))
 
 
-def unparseable_rule() -> _Rule:
+def unparseable_rule() -> RowRule:
     is_json = pl.col("file").str.ends_with(".jsonl")
     what = pl.when(is_json).then(pl.lit("one JSON object a line")).otherwise(pl.lit("one field a column"))
     return RejectReason.UNPARSEABLE, ~pl.col("parsed"), pl.format("found a row that cannot be read, expected {}", what)
 
 
-def missing_rule(*columns: str) -> _Rule:
+def missing_rule(*columns: str) -> RowRule:
     absent = pl.concat_str(
         [pl.when(pl.col(column).is_null()).then(pl.lit(column)) for column in columns],
         separator=", ",
@@ -119,9 +129,9 @@ def missing_rule(*columns: str) -> _Rule:
     return RejectReason.MISSING_FIELD, condition, pl.format("{}: found nothing, expected a value", absent)
 
 
-def control_characters_rule(names: Sequence[str], columns: Sequence[str]) -> list[_Rule]:
+def control_characters_rule(names: Sequence[str], columns: Sequence[str]) -> list[RowRule]:
     """Reject control characters in ids and names; reject NUL, which PostgreSQL cannot store, in every column."""
-    rules: list[_Rule] = []
+    rules: list[RowRule] = []
     for column in ("stated_reason" if each == "reason" else each for each in columns):
         found = pl.col(column).str.extract(r"(\p{Cc})" if column in names else r"(\x00)")
         name = pl.lit(column.removeprefix("stated_"))
@@ -130,7 +140,7 @@ def control_characters_rule(names: Sequence[str], columns: Sequence[str]) -> lis
     return rules
 
 
-def too_long_rule(columns: Sequence[str]) -> _Rule:
+def too_long_rule(columns: Sequence[str]) -> RowRule:
     # `reason` is the reject reason: the input's own column is `stated_reason`.
     read = {"stated_reason" if column == "reason" else column: column for column in columns if column in LONGEST}
     lengths = {name: pl.col(name).str.len_chars() for name in read}
@@ -148,7 +158,7 @@ def too_long_rule(columns: Sequence[str]) -> _Rule:
     )
 
 
-def not_an_instant_rule() -> list[_Rule]:
+def not_an_instant_rule() -> list[RowRule]:
     detail = found_text("at", "a time with its offset, such as 2026-01-31T09:00:00Z")
     return [
         (RejectReason.TIME_WITHOUT_ZONE, pl.col("at").str.contains(_ZONELESS), detail),
@@ -156,7 +166,19 @@ def not_an_instant_rule() -> list[_Rule]:
     ]
 
 
-def one_of_rule(column: str, options: Sequence[str], value: pl.Expr | None = None) -> _Rule:
+def not_a_day_rule(days: Mapping[str, str]) -> list[RowRule]:
+    """Reject a date that is none, by column: the name of its column of parsed dates."""
+    return [
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            pl.col(column).is_not_null() & pl.col(parsed).is_null(),
+            found_text(column, "a date such as 2026-01-31"),
+        )
+        for column, parsed in days.items()
+    ]
+
+
+def one_of_rule(column: str, options: Sequence[str], value: pl.Expr | None = None) -> RowRule:
     wrong = ~(pl.col(column) if value is None else value).is_in(options)
     return (
         RejectReason.IMPOSSIBLE_VALUE,
@@ -165,7 +187,7 @@ def one_of_rule(column: str, options: Sequence[str], value: pl.Expr | None = Non
     )
 
 
-def unknown_account_rule(known: pl.Series) -> _Rule:
+def unknown_account_rule(known: pl.Series) -> RowRule:
     wrong = ~pl.col("account_id").is_in(known.implode())
     return RejectReason.UNKNOWN_ACCOUNT, wrong, found_text("account_id", "an account_id of the accounts file")
 
@@ -174,7 +196,7 @@ def found_text(column: str, expected: str) -> pl.Expr:
     return pl.format(f"{column}: found '{{}}', expected {{}}", pl.col(column), pl.lit(expected))
 
 
-def card_number_rule() -> _Rule:
+def card_number_rule() -> RowRule:
     detail = pl.lit("found what is a card number, expected the brand and the last four digits at most")
     return RejectReason.CARD_NUMBER, pl.col("has_card_number"), detail
 

@@ -52,6 +52,8 @@ _KEYS_OF_FORMAT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 OPTIONAL_KEYS: Final = ("keep", "set_aside_at_most", "last_line")
 REQUIRED_KEYS: Final = ("name", "files", "format")
+_QUESTION: Final = "?"
+"""What `overage try` writes where only people know."""
 _EVENT_KEYS: Final = ("id", "source", "type", "subject", "time")
 _PATHS: Final = ("json", "cloudevents", "parquet")
 _THREE_WAYS: Final = (
@@ -148,6 +150,9 @@ class _Fields:
             return name
         known = self.known()
         if name in SPECIAL_FIELDS:
+            return name
+        if name == _QUESTION:
+            place.problem("an answer: the name of the field")
             return name
         if name.startswith("$"):
             place.problem(f"one of: {', '.join(SPECIAL_FIELDS)}")
@@ -248,6 +253,10 @@ def _text(event: Place, name: str, fields: _Fields, extra: tuple[str, ...]) -> T
     for key in extra:
         if place.has(key) and not place.has("field"):
             place.at(key).problem(f"no `{key}` without a `field`", found=key)
+    if place.at("const").is_text(_QUESTION):
+        place.at("const").problem(
+            "an answer, such as one of the event types of the metrics" if "map" in extra else "an answer"
+        )
     pairs = tuple((value, stands_for.text("")) for value, stands_for in place.at("map").named())
     if place.has("map") and not pairs:
         place.at("map").problem("a mapping of a value to what it stands for")

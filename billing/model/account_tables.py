@@ -22,9 +22,10 @@ BALANCES = Table(
         Column("credited", MONEY, "Credit notes, as a positive amount"),
         Column("paid", MONEY, "Successful payments"),
         Column("refunded", MONEY, "Refunded and disputed payments"),
-        Column("outstanding", MONEY, "invoiced - credited - (paid - refunded); may be negative"),
-        Column("oldest_unpaid_on", pl.Date, "Issue date of the oldest unpaid document"),
+        Column("outstanding", MONEY, "opening + invoiced - credited - (paid - refunded); may be negative"),
+        Column("oldest_unpaid_on", pl.Date, "Issue date of the oldest unpaid document, or day of an opening balance"),
         Column("status", pl.String, "settled, owing or in_credit"),
+        Column("opening", MONEY, "Opening balances: what it owed when it moved in, below 0 what it had in credit"),
     ),
     ("account_id", "currency"),
 )
@@ -121,12 +122,14 @@ JOURNAL = Table(
     (
         Column("billing_month", pl.String, "The calendar month of posted_on: the month of the books, YYYY-MM"),
         Column("posted_on", pl.Date, "Day of issue or payment; the last day of the month for a release"),
-        Column("kind", pl.String, "document, release (of a fee that was deferred) or payment"),
-        Column("entry", pl.String, "The document's number, or the payment_id"),
+        Column("kind", pl.String, "document, release (of a fee that was deferred), payment or opening_balance"),
+        Column(
+            "entry", pl.String, "The document's number, the payment_id, or an opening balance's account and reference"
+        ),
         Column(
             "ledger_account",
             pl.String,
-            "receivable, cash, deferred_revenue, revenue, credits (given back: less revenue) or tax",
+            "receivable, cash, deferred_revenue, revenue, credits (given back: less revenue), tax or opening_balances",
         ),
         ACCOUNT,
         Column("number", pl.String, "The document that it concerns"),

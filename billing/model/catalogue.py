@@ -8,6 +8,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from billing.model.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
+from billing.model.numbering import Numbering
 from billing.model.sources import Source
 
 COUNTER_MEASURES = ("sum", "count", "unique", "max")
@@ -83,12 +84,13 @@ class Terms:
 
 @dataclass(frozen=True)
 class Package:
-    """A package for sale; a larger `rank` is a larger package."""
+    """A package for sale; a larger `rank` is a larger package. Nobody gets into a hidden one; those inside stay."""
 
     name: str
     rank: int
     title: str
     versions: tuple[Terms, ...]
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ class Catalogue:
     content_hash: str
     encoding: str = ""
     sources: tuple[Source, ...] = ()
+    numbering: Numbering = field(default_factory=Numbering)
 
     @property
     def zone(self) -> ZoneInfo:

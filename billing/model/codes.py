@@ -114,6 +114,7 @@ class DecisionReason(StrEnum):
     SUPERSEDED_BY_LATER_REQUEST = "superseded_by_later_request"
     UNKNOWN_PACKAGE = "unknown_package"
     PACKAGE_NOT_SOLD_YET = "package_not_sold_yet"
+    PACKAGE_HIDDEN = "package_hidden"
     NO_YEARLY_PRICE = "no_yearly_price"
     NOT_AN_UPGRADE = "not_an_upgrade"
     NOT_A_DOWNGRADE = "not_a_downgrade"
@@ -136,6 +137,7 @@ class DecisionReason(StrEnum):
     NO_LIVE_SUBSCRIPTION = "no_live_subscription"
     NO_SUBSCRIPTION = "no_subscription"
     WRONG_CHANNEL = "wrong_channel"
+    BEFORE_MOVE = "before_move"
     # Cancellations and holds.
     IN_TIME = "in_time"
     LATE_NOTICE = "late_notice"
@@ -154,6 +156,7 @@ class DecisionReason(StrEnum):
     NO_REFUND_WINDOW = "no_refund_window"
     NOT_FIRST_CYCLE = "not_first_cycle"
     REFUND_WINDOW_OVER = "refund_window_over"
+    BILLED_ELSEWHERE = "billed_elsewhere"
     # Cards and owners.
     CARD_CHANGED = "card_changed"
     CARD_BRAND_NOT_ACCEPTED = "card_brand_not_accepted"
@@ -235,6 +238,7 @@ class UnbilledReason(StrEnum):
     NO_SUBSCRIPTION = "no_subscription"
     BEFORE_START = "before_start"
     TRIAL = "trial"
+    BILLED_ELSEWHERE = "billed_elsewhere"
     ACCESS_ENDED = "access_ended"
     HELD = "held"
     SUSPENDED = "suspended"
@@ -287,6 +291,7 @@ class PostingKind(StrEnum):
     DOCUMENT = "document"
     RELEASE = "release"
     PAYMENT = "payment"
+    OPENING_BALANCE = "opening_balance"
 
 
 class LedgerAccount(StrEnum):
@@ -298,3 +303,4 @@ class LedgerAccount(StrEnum):
     REVENUE = "revenue"
     CREDITS = "credits"
     TAX = "tax"
+    OPENING_BALANCES = "opening_balances"

@@ -343,7 +343,11 @@ UNBILLED = Table(
         ACCOUNT,
         Column("billing_month", pl.String, "Calendar month of the events in the billing time zone, YYYY-MM"),
         METRIC,
-        Column("reason", pl.String, "no_subscription, before_start, trial, access_ended, held, suspended or parked"),
+        Column(
+            "reason",
+            pl.String,
+            "no_subscription, before_start, trial, billed_elsewhere, access_ended, held, suspended or parked",
+        ),
         Column(
             "quantity", QUANTITY, "Sum of the events' values (their number on counting metrics), in the metric's unit"
         ),

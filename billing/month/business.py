@@ -20,7 +20,7 @@ from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
 from billing.month.computed import Computed
-from billing.month.issued_settings import refuse_moved_settings
+from billing.month.issued_settings import hidden_after, refuse_moved_settings
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
@@ -30,6 +30,8 @@ from billing.rules.missing_accounts import (
     refuse_lacking_accounts,
     subscriptions_without_request,
 )
+from billing.rules.opening_balances import balances_in_force, changed_rows
+from billing.rules.receivables import with_numbers, with_opening_balances
 from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import TermsFrames, terms_frames
 from billing.rules.withdrawals import without_withdrawn
@@ -77,7 +79,11 @@ class Business:
         catalogue = load_catalogue(home.landing / "catalogue.yaml")
         register = Register.open(home, register_url)
         refuse_moved_settings(register, catalogue)
+        if issues and (changed := register.changed_formats(catalogue.numbering, as_of.year)):
+            raise RefusedError("landing/catalogue.yaml: the catalogue is refused: numbers have been given", changed)
         inputs = read_inputs(home, catalogue, register.billed_accounts())
+        warnings = changed_rows(inputs.opening_balances, register.opening_balances())
+        inputs = replace(inputs, warnings=(*inputs.warnings, *warnings))
         # Policy auto_issue false: runs stop at drafts until someone issues.
         return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
 
@@ -122,7 +128,7 @@ class Business:
         takes_back = (self.requests["kind"] == DecisionKind.WITHDRAW).any()
         decided = self.register.closed_decision_ids() if takes_back else pl.Series(dtype=pl.String)
         requests, taken_back = without_withdrawn(self.requests, decided)
-        lives = read_lives(requests, self.catalogue, self.terms)
+        lives = read_lives(requests, self.catalogue, self.terms, self._inside_hidden_packages(requests))
         made = lives.subscriptions.select("subscription_id")
         closed = self.register.closed_subscriptions().join(made, on="subscription_id", how="anti")
         missing = subscriptions_without_request(
@@ -137,6 +143,21 @@ class Business:
             pl.concat([lives.answers, taken_back], how="diagonal").sort("at", "request_id"),
             stopped.sort("account_id"),
         )
+
+    def _inside_hidden_packages(self, requests: pl.DataFrame) -> pl.Series:
+        """request_id of subscriptions to hidden packages that began before these were hidden.
+
+        Their billing dates are closed, or they were made by the last issue before the package was hidden: in a trial.
+        """
+        asked = requests.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("package").is_in(self.terms.hidden))
+        if asked.is_empty():
+            return asked["request_id"]
+        hidden = {name: hidden_after(self.register, name) for name in self.terms.hidden}
+        begun = self.register.closed_subscriptions()["subscription_id"]
+        return asked.filter(
+            pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(begun.implode())
+            | (pl.col("on") <= pl.col("package").replace_strict(hidden, return_dtype=pl.Date)).fill_null(value=False)
+        )["request_id"]
 
     @cached_property
     def without_row(self) -> pl.DataFrame:
@@ -179,9 +200,23 @@ class Business:
         if not self.without_row.is_empty():
             refuse_lacking_accounts(self.register.live_accounts(), self.without_row)
 
+    @cached_property
+    def opening_balances(self) -> pl.DataFrame:
+        """As `balances_in_force`: what accounts owed when they moved in."""
+        used = self.register.opening_balances()
+        return balances_in_force(self.inputs.opening_balances, used, self.as_of)
+
+    @property
+    def receivables(self) -> pl.DataFrame:
+        """As `with_opening_balances`: issued documents, and the opening balances in force as documents."""
+        return with_opening_balances(self.register.documents(), self.opening_balances)
+
     @property
     def payments(self) -> pl.DataFrame:
-        """The payments made up to the as-of day, of documents that have been issued to their account."""
+        """The payments made up to the as-of day, of documents and opening balances of their account, or on account.
+
+        `document` is a number of `receivables`; see `billing.rules.receivables` for those of opening balances.
+        """
         return self._paid[0]
 
     @property
@@ -203,9 +238,8 @@ class Business:
         made = self.inputs.payments.filter(pl.col("on") <= self.as_of)
         if made.is_empty():
             return made, REJECTS.empty(), pl.DataFrame(schema=SUSPENSION_SCHEMA)
-        documents = self.register.documents().with_columns(
-            credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone)
-        )
+        documents = self.receivables.with_columns(credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone))
+        made = with_numbers(made, self.opening_balances, self.register.documents())
         known = made.join(
             documents,
             left_on=["document", "account_id"],
@@ -213,6 +247,9 @@ class Business:
             how="semi",
             maintain_order="left",
         )
+        if made["is_on_account"].any():
+            known = pl.concat([known, made.filter("is_on_account")]).sort("at", "payment_id")
+        known = known.drop("is_on_account")
         unknown = made.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
             reason=pl.lit(RejectReason.UNKNOWN_DOCUMENT),
             id="payment_id",
@@ -226,8 +263,9 @@ class Business:
 
     @cached_property
     def first_month(self) -> str | None:
-        """The month of the first billing date; None when nobody has subscribed."""
-        starts = [self.lives.subscriptions["started_on"].min(), self.register.first_closed_date()]
+        """The month of the first billing date here; None when nobody has subscribed."""
+        begins = pl.when(pl.col("billed_through").is_null()).then("started_on").otherwise("first_billing_date")
+        starts = [self.lives.subscriptions.select(begins.min()).item(), self.register.first_closed_date()]
         return min((f"{start:%Y-%m}" for start in starts if isinstance(start, date)), default=None)
 
     def refuse_unknown_month(self, month: str) -> None:

@@ -5,7 +5,7 @@ subscriptions other dates: everything issued would be credited and billed again.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Final
 
 import polars as pl
@@ -34,7 +34,21 @@ def keep_settings(register: Register, catalogue: Catalogue) -> None:
 
     A home billed by a version that recorded none records those of its next run.
     """
-    register.keep_settings(settings_of(catalogue))
+    hidden = {
+        _hidden(package.name): hidden_after(register, package.name) for package in catalogue.packages if package.hidden
+    }
+    days = {name: day.isoformat() for name, day in hidden.items() if day is not None}
+    register.keep_settings({**settings_of(catalogue), **days})
+
+
+def hidden_after(register: Register, package: str) -> date | None:
+    """The day up to which people could get into a hidden package: of the last issue before it was hidden."""
+    kept = register.settings().get(_hidden(package))
+    return date.fromisoformat(kept) if kept else register.last_closed_day()
+
+
+def _hidden(package: str) -> str:
+    return f"hidden.{package}"
 
 
 def refuse_moved_settings(register: Register, catalogue: Catalogue) -> None:

@@ -1,6 +1,5 @@
 """Issue documents: numbers, notes, and completing an issue that was interrupted (rule 19)."""
 
-import re
 from datetime import date
 
 import polars as pl
@@ -37,12 +36,12 @@ from billing.month.steps import decided_packages, write_decisions, write_package
 from billing.month.true_ups import approved_refunds
 from billing.month.unbilled import accounts_that_lost_events
 from billing.register.issued_documents import IssuedRows
-from billing.register.register import SERIES, Issue
+from billing.register.numbers import unknown_files
+from billing.register.register import Issue
 from billing.rules.missing_accounts import PASSES_DATES
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.frames import scan_frames, write_frame
 
-_NUMBER = re.compile(rf"(?P<series>(?:{'|'.join(SERIES.values())})-\d{{4}})-(?P<sequence>\d{{6,}})")
 NOTHING_ISSUED = DOCUMENTS.empty().select("number", "kind", "account_id", "subscription_id", "billing_date")
 
 
@@ -121,12 +120,9 @@ def refuse_lost_documents(business: Business) -> None:
     RefusedError
         When there are such PDFs, with the first of them.
     """
-    last = business.register.last_numbers()
-    lost = sorted(
-        path
-        for path in business.home.documents.glob("*/*.pdf")
-        if (number := _NUMBER.fullmatch(path.stem)) and int(number["sequence"]) > last.get(number["series"], 0)
-    )
+    files = sorted(business.home.documents.glob("*/*.pdf"))
+    unknown = set(unknown_files((path.stem for path in files), business.register, business.catalogue.numbering))
+    lost = [path for path in files if path.stem in unknown]
     if lost:
         such = counted(len(lost), "such PDF")
         raise RefusedError(
@@ -195,6 +191,7 @@ def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Iss
             DECISIONS.empty(),
             seen,
             measured=newly_measured(business),
+            numbering=business.catalogue.numbering,
         )
     )
 
@@ -242,6 +239,7 @@ def issue_of_month(business: Business, month: str, through: date) -> Issue:
         seen=drafted_from(business, month),
         begun=_newly_begun(business, closing),
         measured=newly_measured(business),
+        numbering=business.catalogue.numbering,
         # No date of an account that was never billed has passed: each gets an invoice of its own.
         passed=parked.filter(
             pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
@@ -258,7 +256,9 @@ def _newly_begun(business: Business, closing: pl.DataFrame) -> pl.DataFrame:
         pl.col("kind").is_in([DecisionKind.SUBSCRIBE, DecisionKind.RESUME])
         & pl.col("reason").is_in([DecisionReason.SUBSCRIBED, DecisionReason.NEW_SUBSCRIPTION])
     ).select("subscription_id", "account_id", "request_id")
-    first = closing.filter(pl.col("closing_package").is_null()).select("subscription_id")
+    begins = business.lives.subscriptions.select("subscription_id", billing_date="first_billing_date")
+    dates = closing.join(begins, on=["subscription_id", "billing_date"], how="semi")
+    first = pl.concat([closing.filter(pl.col("closing_package").is_null()), dates]).select("subscription_id").unique()
     if not business.register.has_begun_subscriptions():
         first = pl.concat([first, business.register.closed_subscriptions().select("subscription_id")])
     return began.join(first, on="subscription_id", how="semi")

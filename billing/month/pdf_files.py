@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from billing.model.numbering import file_name
 from billing.month.business import Business
 from billing.rendering import Job, RenderedFile, Undrawn, drawing_libraries, render_files
 
@@ -31,7 +32,9 @@ def documents_to_render(business: Business, month: str) -> list[str]:
     """
     standing = {path.stem for path in (business.home.documents / month).glob("*.pdf")}
     return [
-        number for number, sha256 in business.register.filed(month).items() if sha256 is None or number not in standing
+        number
+        for number, sha256 in business.register.filed(month).items()
+        if sha256 is None or file_name(number) not in standing
     ]
 
 
@@ -46,6 +49,7 @@ def render_documents(
     home, register = business.home, business.register
     known = register.filed(month)
     missing = documents_to_render(business, month)
+    numbers = {file_name(number): number for number in missing}
     jobs = (
         Job(content, home.document_file(month, number), known[number]) for number, content in register.contents(missing)
     )
@@ -56,7 +60,7 @@ def render_documents(
         if isinstance(file, Undrawn):
             undrawn.append(file)
             continue
-        number = file.path.stem
+        number = numbers[file.path.stem]
         if known[number] is None:
             unrecorded.append({"number": number, "sha256": file.sha256, "bytes": file.bytes})
         rendered.append(file)
@@ -66,12 +70,13 @@ def render_documents(
             register.record_files(unrecorded)
             unrecorded = []
     register.record_files(unrecorded)
-    other = [file for file in rendered if known[file.path.stem] not in (None, file.sha256)]
+    drawn = [(numbers[file.path.stem], file) for file in rendered]
+    other = [(number, file) for number, file in drawn if known[number] not in (None, file.sha256)]
     if other:
-        rows = [(file.path.stem, file.sha256, known[file.path.stem], file.bytes) for file in other]
+        rows = [(number, file.sha256, known[number], file.bytes) for number, file in other]
         names = ["number", "redrawn_sha256", "sha256", "bytes"]
         files = pl.DataFrame(rows, schema=names, orient="row").with_columns(
             redrawn_on=pl.lit(business.as_of), drawn_with=pl.lit(drawing_libraries())
         )
         register.record_redrawn_files(files)
-    return Rendered(rendered, undrawn, [file.path.stem for file in other])
+    return Rendered(rendered, undrawn, [number for number, _ in other])

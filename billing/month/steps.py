@@ -269,13 +269,20 @@ def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) 
 
 
 def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
-    """subscription_id, first_package of subscriptions that begin; one that was resumed goes on with its old package."""
-    begun = business.lives.subscriptions.select("subscription_id", "first_package", "resumed_from").join(
-        cycles.filter(pl.col("billing_index") == 0).select("subscription_id"), on="subscription_id", how="semi"
+    """subscription_id, first_package, first_billing_date of subscriptions whose first date here is in the month.
+
+    One that was resumed goes on with its old package.
+    """
+    begun = business.lives.subscriptions.select(
+        "subscription_id", "first_package", "first_billing_date", "resumed_from"
+    ).join(
+        cycles.select("subscription_id", first_billing_date="billing_date"),
+        on=["subscription_id", "first_billing_date"],
+        how="semi",
     )
     resumed = begun.filter(pl.col("resumed_from").is_not_null()).select("subscription_id", "resumed_from")
     if resumed.is_empty():
-        return begun.select("subscription_id", "first_package")
+        return begun.drop("resumed_from")
     files = sorted((business.home.lake / PACKAGES.name).glob("billing_month=*/*.parquet"))
     last = (
         scan_frames(files, PACKAGES)
@@ -290,5 +297,9 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
     return (
         begun.join(last, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
         .join(subscribed, left_on="resumed_from", right_on="subscription_id", how="left", maintain_order="left")
-        .select("subscription_id", first_package=pl.coalesce("first_package", "old_package", "subscribed_package"))
+        .select(
+            "subscription_id",
+            "first_billing_date",
+            first_package=pl.coalesce("first_package", "old_package", "subscribed_package"),
+        )
     )

@@ -11,12 +11,19 @@ from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import UNBILLED
 from billing.month.business import Business
 from billing.month.context import computed_once
+from billing.month.steps import event_months
 from billing.rules.cycles import access_spans, closing_spans
 from billing.store.frames import read_frame, write_frame
 
 
 def write_unbilled(business: Business, month: str) -> pl.DataFrame:
-    """The counted usage of the calendar month that bills nothing, with the reason (rule 27): UNBILLED."""
+    """The counted usage of the calendar month that bills nothing, with the reason (rule 27): UNBILLED.
+
+    Where subscriptions moved in, also of the months before the first one: cycles that close in it began there.
+    """
+    has_moved = business.lives.subscriptions["billed_through"].is_not_null().any()
+    for earlier in event_months(business.home, month) if has_moved and month == business.first_month else []:
+        write_frame(business.home.partition(UNBILLED, earlier), _unbilled(business, earlier), UNBILLED, in_order=True)
     unbilled = _unbilled(business, month)
     write_frame(business.home.partition(UNBILLED, month), unbilled, UNBILLED, in_order=True)
     return unbilled
@@ -142,6 +149,7 @@ def _unbilled_reasons(outside: pl.DataFrame, business: Business) -> pl.DataFrame
         "end",
         "held_on",
         "pauses",
+        measured=midnight(pl.col("measured_from"), zone),
         begins=midnight(pl.col("started_on"), zone),
         paid_from=midnight(pl.col("grid_start"), zone),
         access_until=midnight(pl.col("access_last") + one_day, zone),
@@ -178,6 +186,8 @@ def _unbilled_reasons(outside: pl.DataFrame, business: Business) -> pl.DataFrame
         .then(pl.lit(UnbilledReason.ACCESS_ENDED))
         .when(pl.col("time") < pl.col("paid_from"))
         .then(pl.lit(UnbilledReason.TRIAL))
+        .when(pl.col("time") < pl.col("measured"))
+        .then(pl.lit(UnbilledReason.BILLED_ELSEWHERE))
         .when("is_paused")
         .then(pl.lit(UnbilledReason.HELD))
         .otherwise(pl.lit(UnbilledReason.SUSPENDED))

@@ -14,7 +14,6 @@ from billing.store.home import Home
 _READ: Final = ("catalogue.yaml", "tax_rates.csv", "usage")
 _NOT_SUPPORTED: Final = frozenset(
     {
-        "opening_balances",
         "one_off_charges",
         "credit_grants",
         "exchange_rates",

@@ -238,25 +238,6 @@ class IssuedDocuments(Connection):
         with self._engine.connect() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def number_gaps(self) -> list[str]:
-        """Series and years whose numbers do not run from 1 without a gap, such as INV-2026; rule 19 has none."""
-        highest, count = sa.func.max(stored.documents.c.sequence), sa.func.count()
-        query = (
-            sa.select(stored.documents.c.series, stored.documents.c.year)
-            .group_by(stored.documents.c.series, stored.documents.c.year)
-            .having(highest != count)
-            .order_by(stored.documents.c.series, stored.documents.c.year)
-        )
-        with self._engine.connect() as connection:
-            return [f"{series}-{year}" for series, year in connection.execute(query)]
-
-    def last_numbers(self) -> dict[str, int]:
-        """The last number given of every series and year, such as INV-2026: 41."""
-        columns = (stored.documents.c.series, stored.documents.c.year)
-        query = sa.select(*columns, sa.func.max(stored.documents.c.sequence)).group_by(*columns)
-        with self._engine.connect() as connection:
-            return {f"{series}-{year}": int(last) for series, year, last in connection.execute(query)}
-
     def latest_issued_on(self) -> date | None:
         """The latest as-of day of a run that issued anything."""
         with self._engine.connect() as connection:

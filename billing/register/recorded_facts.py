@@ -11,9 +11,11 @@ from billing.model.tables import DECISIONS
 from billing.register import schema as stored
 from billing.register.connection import Connection
 from billing.register.rows import (
+    from_integers,
     insert_rows,
     json_shape,
 )
+from billing.rules.opening_balances import OPENING_POSTINGS
 
 BEGUN_SCHEMA: Final = {"subscription_id": pl.String, "account_id": pl.String, "request_id": pl.String}
 
@@ -170,11 +172,32 @@ class RecordedFacts(Connection):
         with self._engine.connect() as connection:
             return connection.execute(query).scalar()
 
+    def last_closed_day(self) -> date | None:
+        """The latest day up to which billing dates have been closed; None when none has."""
+        with self._engine.connect() as connection:
+            return connection.execute(sa.select(sa.func.max(stored.issued_months.c.closed_through))).scalar()
+
     def issued_months(self) -> list[str]:
         """The months of which billing dates have been closed, sorted."""
         query = sa.select(stored.issued_months.c.billing_month).order_by(stored.issued_months.c.billing_month)
         with self._engine.connect() as connection:
             return list(connection.execute(query).scalars())
+
+    def opening_balances(self) -> pl.DataFrame:
+        """The opening balances as they were used, version by version: OPENING_POSTINGS; sorted."""
+        table = stored.opening_balances
+        schema = {name: pl.Int64 if name == "amount" else dtype for name, dtype in OPENING_POSTINGS.items()}
+        query = sa.select(*(table.c[name] for name in schema)).order_by(*list(table.c)[:4])
+        return self._frame(query, schema).with_columns(from_integers("amount"))
+
+    def record_opening_balances(self, versions: pl.DataFrame) -> None:
+        """Record versions of opening balances that a run posts: OPENING_POSTINGS."""
+        if versions.is_empty():
+            return
+        rows = versions.with_columns(pl.col("amount").to_physical().cast(pl.Int64))
+        with self._made.begin() as connection:
+            # `on` is a word of SQL: let the library quote it.
+            connection.execute(sa.insert(stored.opening_balances), list(rows.iter_rows(named=True)))
 
     def settings(self) -> dict[str, str]:
         """The settings under which billing dates were first closed, by name; none where none were recorded."""

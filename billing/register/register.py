@@ -4,20 +4,20 @@ Issuing is one transaction: it assigns gap-free numbers, writes documents with e
 the billing dates. Amounts are integers, in ten-thousandths of the currency: no database ever sees a binary float.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 import sqlalchemy as sa
 
-from billing.model.codes import DocumentKind
 from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.numbering import Numbering
 from billing.model.tables import LINES, TAXES
 from billing.register import schema as stored
 from billing.register.connection import state_of
 from billing.register.issued_documents import DOCUMENT_SCHEMA, IssuedDocuments, IssuedRows
+from billing.register.numbers import Numbers, numbered_documents
 from billing.register.recorded_facts import RecordedFacts
 from billing.register.rows import (
     decision_rows,
@@ -29,9 +29,6 @@ from billing.register.rows import (
     tax_rows,
     with_contents,
 )
-
-SERIES: Final = {DocumentKind.INVOICE: "INV", DocumentKind.CREDIT_NOTE: "CN", DocumentKind.DEBIT_NOTE: "DN"}
-
 
 _BULK = 10_000
 
@@ -59,6 +56,8 @@ class Issue:
         account_id: of parked accounts whose billing dates go by.
     measured
         As `newly_measured`: from which deliveries usage was measured.
+    numbering
+        The formats of numbers, as the catalogue has them.
     """
 
     month: str
@@ -73,9 +72,10 @@ class Issue:
     begun: pl.DataFrame | None = None
     passed: pl.Series | None = None
     measured: pl.DataFrame | None = None
+    numbering: Numbering = field(default_factory=Numbering)
 
 
-class Register(IssuedDocuments, RecordedFacts):
+class Register(IssuedDocuments, RecordedFacts, Numbers):
     """The register of a home: SQLite in the home, or a server by URL."""
 
     def copied_to(self, path: Path) -> "Register":
@@ -101,6 +101,7 @@ class Register(IssuedDocuments, RecordedFacts):
         from billing.register.migrations.versions.r0004_recorded_facts import KEPT
         from billing.register.migrations.versions.r0005_redrawn_files import GUARDS
         from billing.register.migrations.versions.r0006_settings import guards as guards_of_settings
+        from billing.register.migrations.versions.r0007_moving_in import guards as guards_of_moving_in
 
         recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")} | set(GUARDS)
         with self._engine.connect() as connection:
@@ -110,7 +111,8 @@ class Register(IssuedDocuments, RecordedFacts):
                 if dialect == "sqlite"
                 else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
             )
-            names = {guard.name for guard in (*guards(dialect), *guards_of_settings())} | recorded
+            declared = (*guards(dialect), *guards_of_settings(), *guards_of_moving_in(dialect))
+            names = {guard.name for guard in declared} | recorded
             return sorted(names - set(existing.scalars()))
 
     def wrongly_scheduled(self) -> list[str]:
@@ -205,28 +207,12 @@ class Register(IssuedDocuments, RecordedFacts):
         )
 
     def _numbered(self, connection: sa.Connection, issue: Issue) -> pl.DataFrame:
-        year = issue.as_of.year
-        taken = connection.execute(
-            sa.select(stored.documents.c.series, sa.func.max(stored.documents.c.sequence))
-            .where(stored.documents.c.year == year)
-            .group_by(stored.documents.c.series)
-        ).all()
-        last = {series: int(sequence) for series, sequence in taken}
-        series = pl.col("kind").replace_strict(SERIES, return_dtype=pl.String)
         ordered = (
             issue.drafts.drop("content", "content_hash")
             .collect()
             .sort("billing_date", "account_id", "subscription_id", "kind", maintain_order=True)
-            .with_columns(series=series)
         )
-        first = pl.col("series").replace_strict(
-            {code: last.get(code, 0) for code in SERIES.values()}, return_dtype=pl.Int64
-        )
-        return ordered.with_columns(
-            sequence=first + pl.int_range(1, pl.len() + 1).over("series"),
-            year=pl.lit(year),
-            issued_on=pl.lit(issue.as_of),
-        ).with_columns(number=pl.format("{}-{}-{}", "series", "year", pl.col("sequence").cast(pl.String).str.zfill(6)))
+        return numbered_documents(connection, ordered, issue.numbering, issue.as_of)
 
 
 class _ScratchRegister(Register):

@@ -50,7 +50,7 @@ def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
 
 
 def as_drafted(number: str, content: str) -> str:
-    return re.sub(rf'"number":"{number}","issued_on":"[0-9-]{{10}}"', _NOT_ISSUED, content, count=1)
+    return re.sub(rf'"number":"{re.escape(number)}","issued_on":"[0-9-]{{10}}"', _NOT_ISSUED, content, count=1)
 
 
 def line_rows(lines: pl.DataFrame) -> pl.DataFrame:

@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "6"
+REVISION: Final = "7"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.
@@ -171,4 +171,26 @@ accepted_losses = sa.Table(
     sa.Column("last_day", sa.Date, nullable=False),
     sa.Column("accepted_on", sa.Date, nullable=False),
     sa.Column("reason", _LONG_TEXT, nullable=False),
+)
+opening_balances = sa.Table(
+    "opening_balances",
+    metadata,
+    sa.Column("account_id", _TEXT, primary_key=True),
+    sa.Column("currency", _TEXT, primary_key=True),
+    sa.Column("reference", _TEXT, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("on", sa.Date, nullable=False),
+    sa.Column("posted_on", sa.Date, nullable=False),
+)
+numberings = sa.Table(
+    "numberings",
+    metadata,
+    sa.Column("series", _TEXT, primary_key=True),
+    sa.Column("year", sa.Integer, primary_key=True),
+    sa.Column("format", _TEXT, nullable=False),
+    sa.Column("prefix", _TEXT, nullable=False),
+    sa.Column("suffix", _TEXT, nullable=False),
+    sa.Column("width", sa.Integer, nullable=False),
+    sa.Column("first", sa.Integer, nullable=False),
 )

@@ -20,6 +20,7 @@ from billing.register.register import Register
 from billing.rendering import check_rendering_environment
 from billing.reports.source_checks import source_warnings
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
+from billing.rules.opening_balances import changed_rows
 from billing.store.home import Home
 
 
@@ -45,12 +46,16 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         catalogue = load_catalogue(home.landing / "catalogue.yaml")
         register = Register.open(home, register_url)
         inputs = read_inputs(home, catalogue, register.billed_accounts())
+        changed = changed_rows(inputs.opening_balances, register.opening_balances())
         refuse_moved_settings(register, catalogue)
     except RefusedError as error:
         return [str(problem) for problem in error.problems] or [error.message]
+    if formats := register.changed_formats(catalogue.numbering):
+        changed = [*changed, *map(str, formats)]
     business = Business(home, catalogue, inputs, register, as_of=date.max)
     return [
         *inputs.warnings,
+        *changed,
         *_rejected(inputs),
         *_cannot_be_billed(business),
         *_unknown_agreements(inputs, catalogue),

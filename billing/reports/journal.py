@@ -22,6 +22,8 @@ from billing.model.money import round_fraction
 from billing.model.tables import LINES
 from billing.month.business import Business
 from billing.month.recorded_inputs.record import Record, read_record, write_record
+from billing.rules.opening_balances import posted_differences, versions_to_record
+from billing.rules.receivables import shown_number
 from billing.store.frames import scan_frames, write_frame
 from billing.store.home import Home
 
@@ -51,20 +53,23 @@ def write_journal(business: Business) -> list[str]:
     documents = business.register.documents().select(
         "number", "account_id", "issued_on", "billing_month", "total", "tax"
     )
-    paid_on = business.payments["on"]
-    days = [documents["issued_on"].min(), documents["issued_on"].max(), paid_on.min(), paid_on.max()]
+    opening = _opening_postings(business)
+    found = (documents["issued_on"], business.payments["on"], opening["posted_on"])
+    days = [day for column in found for day in (column.min(), column.max())]
     known = [day for day in days if isinstance(day, date)]
     today = max([business.as_of, *known])
     months = months_between(f"{min(known):%Y-%m}", f"{today:%Y-%m}") if known else []
     _remove_other_months(home, months)
     written = []
     for month in months:
-        built_from = _built_from(business, documents, month, today)
+        built_from = _built_from(business, documents, opening, month, today)
         path = home.partition(JOURNAL, month).with_name("built_from.json")
         record = Record({"postings": built_from})
         if read_record(path) == record and home.partition(JOURNAL, month).exists():
             continue
-        write_frame(home.partition(JOURNAL, month), _month_postings(business, documents, month, today), JOURNAL)
+        write_frame(
+            home.partition(JOURNAL, month), _month_postings(business, documents, opening, month, today), JOURNAL
+        )
         write_record(path, record)
         written.append(month)
     return written
@@ -118,7 +123,9 @@ def receivable_differences(home: Home, balances: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _month_postings(business: Business, documents: pl.DataFrame, month: str, today: date) -> pl.DataFrame:
+def _month_postings(
+    business: Business, documents: pl.DataFrame, opening: pl.DataFrame, month: str, today: date
+) -> pl.DataFrame:
     """The postings of one calendar month: the table JOURNAL."""
     start, end = first_day(month), _last_day(month)
     minor_units = business.catalogue.minor_units
@@ -143,6 +150,7 @@ def _month_postings(business: Business, documents: pl.DataFrame, month: str, tod
     entries = [
         _document_entries(now, lines.filter(pl.col("issued_on") >= start)),
         _payment_entries(business.payments.filter(pl.col("on").is_between(start, end))),
+        _opening_entries(opening.filter(pl.col("posted_on").is_between(start, end))),
     ]
     if end <= today:
         # Post releases at the end of the month.
@@ -221,7 +229,7 @@ def _payment_entries(payments: pl.DataFrame) -> pl.DataFrame:
     came = pl.col("status") == PaymentStatus.SUCCEEDED
     moved = payments.filter(came | pl.col("status").is_in(RETURNED)).select(
         "account_id",
-        number="document",
+        number=shown_number("document"),
         posted_on="on",
         kind=pl.lit(PostingKind.PAYMENT),
         entry="payment_id",
@@ -236,6 +244,31 @@ def _payment_entries(payments: pl.DataFrame) -> pl.DataFrame:
             ),
         ]
     )
+
+
+def _opening_postings(business: Business) -> pl.DataFrame:
+    """As `posted_differences`: of recorded opening balances, and of those in force, which a run that issues records."""
+    used = business.register.opening_balances()
+    new = versions_to_record(business.opening_balances, used, business.as_of)
+    if business.issues:
+        business.register.record_opening_balances(new)
+    return posted_differences(pl.concat([used, new])).filter(pl.col("posted_on") <= business.as_of)
+
+
+def _opening_entries(opening: pl.DataFrame) -> pl.DataFrame:
+    """Postings of opening balances: receivable against opening balances (rule 38)."""
+    columns = ["posted_on", "kind", "entry", "ledger_account", "account_id", "number", "amount"]
+    sides = [
+        opening.with_columns(
+            kind=pl.lit(PostingKind.OPENING_BALANCE),
+            entry=pl.format("{}/{}", "account_id", "reference"),
+            number=pl.when(pl.col("reference") != "").then("reference"),
+            ledger_account=pl.lit(account),
+            amount=pl.col("amount") * sign,
+        ).select(columns)
+        for account, sign in ((LedgerAccount.RECEIVABLE, 1), (LedgerAccount.OPENING_BALANCES, -1))
+    ]
+    return pl.concat([side.with_columns(pl.col("amount").cast(MONEY)) for side in sides])
 
 
 def _earned() -> pl.Expr:
@@ -254,22 +287,28 @@ def _released_through(day: date, minor_units: int) -> pl.Expr:
     return round_fraction(pl.col("amount").to_physical().cast(pl.Int128) * share, days * _MONEY_UNIT, minor_units)
 
 
-def _built_from(business: Business, documents: pl.DataFrame, month: str, today: date) -> str:
+def _built_from(business: Business, documents: pl.DataFrame, opening: pl.DataFrame, month: str, today: date) -> str:
     """Inputs of a month's postings: documents never change, so their number identifies them."""
     start, end = first_day(month), _last_day(month)
     payments = business.payments.filter(pl.col("on").is_between(start, end)).select(
         "payment_id", "document", "account_id", "on", "amount", "status"
     )
     issued = documents.filter(pl.col("issued_on") <= end).height
+    moved = opening.filter(pl.col("posted_on").is_between(start, end))
     return "\n".join(
         [
             f"format {FORMAT}, {business.catalogue.currency}",
             f"{issued} documents",
-            f"payments {hashlib.sha256(payments.write_json().encode()).hexdigest()}",
+            f"payments {_hash(payments)}",
+            *([] if moved.is_empty() else [f"opening balances {_hash(moved)}"]),
             "over" if end <= today else "open",
             "",
         ]
     )
+
+
+def _hash(frame: pl.DataFrame) -> str:
+    return hashlib.sha256(frame.write_json().encode()).hexdigest()
 
 
 def _whole(home: Home) -> pl.LazyFrame:

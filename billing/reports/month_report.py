@@ -22,6 +22,7 @@ from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up, surges
 from billing.month.unbilled import conserved
 from billing.rules.balances import amounts_to_collect
+from billing.rules.receivables import is_of_a_document
 from billing.store.frames import read_frame, scan_frames
 
 CAUSES: Final = (
@@ -379,8 +380,10 @@ def _corrections(now: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
 
 def _receivables(business: Business, month: str, on: date) -> pl.DataFrame:
     """Accounts receivable at the end of `on`, of documents of the month and before."""
-    documents = business.register.documents().filter(pl.col("billing_month") <= month)
-    payments = business.payments.filter((pl.col("on") <= on) & pl.col("document").is_in(documents["number"].implode()))
+    is_opening = ~is_of_a_document("number") & (pl.col("issued_on") <= on)
+    documents = business.receivables.filter((pl.col("billing_month") <= month) | is_opening)
+    is_known = pl.col("document").is_in(documents["number"].implode()) | ~is_of_a_document("document")
+    payments = business.payments.filter((pl.col("on") <= on) & is_known)
     no_cards = business.requests.head(0)
     by_age = amounts_to_collect(documents, payments, no_cards, on).group_by("age")
     order = {age: place for place, age in enumerate(AGES)}

@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.account_tables import PROFILE
-from billing.model.calendar import midnight, month_of, months_after, months_between
+from billing.model.calendar import midnight, months_after, months_between
 from billing.model.codes import DecisionKind, DocumentKind, Outcome, SubscriptionStatus
 from billing.model.columns import MONEY, Table
 from billing.model.tables import CYCLES, DUES, PACKAGES, USAGE
@@ -16,6 +16,7 @@ from billing.rules.allocations import allocate, with_open_amounts
 from billing.rules.balances import account_balances, amounts_to_collect
 from billing.rules.charges import rated_usage
 from billing.rules.missing_accounts import that_waited, while_parked
+from billing.rules.receivables import is_of_a_document
 from billing.rules.tax import document_taxes
 from billing.store.frames import read_frame
 
@@ -25,13 +26,13 @@ _ZERO: Final = pl.lit(0).cast(MONEY)
 
 def balances(business: Business) -> pl.DataFrame:
     """The table BALANCES: documents are facts, payments count up to the as-of day."""
-    documents = with_open_amounts(business.register.documents(), business.payments)
+    documents = with_open_amounts(business.receivables, business.payments)
     return account_balances(documents, business.payments, business.catalogue.currency)
 
 
 def allocations(business: Business) -> pl.DataFrame:
     """The table ALLOCATIONS: which payments and credits pay which document."""
-    return allocate(business.register.documents(), business.payments)
+    return allocate(business.receivables, business.payments)
 
 
 def collections(business: Business) -> pl.DataFrame:
@@ -40,7 +41,7 @@ def collections(business: Business) -> pl.DataFrame:
         (pl.col("kind") == DecisionKind.CHANGE_CARD) & (pl.col("outcome") == Outcome.APPROVED)
     )
     changes = business.requests.join(approved.select("request_id"), on="request_id", how="semi")
-    return amounts_to_collect(business.register.documents(), business.payments, changes, business.as_of)
+    return amounts_to_collect(business.receivables, business.payments, changes, business.as_of)
 
 
 def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
@@ -54,8 +55,10 @@ def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
         on_trial = subscriptions.filter(
             (pl.col("grid_start") > as_of) & pl.all_horizontal(pl.col("end", "held_on").is_null())
         )
-        # The first billing date after a trial may be months away.
-        last = max([months_after(month, 1), *on_trial.select(month_of(pl.col("grid_start"))).to_series()])
+        moving_in = subscriptions.filter(pl.col("billed_through") > as_of)
+        # The first billing date after a trial, or here after a move, may be months away.
+        dates = [*on_trial["grid_start"], *moving_in["first_billing_date"]]
+        last = max([months_after(month, 1), *(f"{day:%Y-%m}" for day in dates)])
         months = months_between(month, last)
         bring_up_to_date(scratch, last)
         return _profiles(scratch, months)
@@ -207,16 +210,15 @@ def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -
 
 def _history(business: Business) -> pl.DataFrame:
     """account_id, payment_history (newest first), previous_amount, previous_date: of the last invoice."""
-    documents = with_open_amounts(business.register.documents(), business.payments).sort(
-        "billing_date", "issued_on", "number", descending=True
-    )
+    owed = with_open_amounts(business.receivables, business.payments)
+    documents = owed.filter(is_of_a_document("number")).sort("billing_date", "issued_on", "number", descending=True)
     entry = pl.struct(
         number="number",
         kind="kind",
         date="billing_date",
         total="total",
         status="status",
-        document=pl.format("documents/{}/{}.pdf", "billing_month", "number"),
+        document=pl.format("documents/{}/{}.pdf", "billing_month", pl.col("number").str.replace_all("/", "_")),
     )
     is_invoice = pl.col("kind") == DocumentKind.INVOICE
     return documents.group_by("account_id", maintain_order=True).agg(

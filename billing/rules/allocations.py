@@ -8,10 +8,21 @@ from typing import Final
 import polars as pl
 
 from billing.model.account_tables import ALLOCATIONS
-from billing.model.codes import ATTEMPTS, RETURNED, AllocationSource, DocumentKind, DocumentStatus, PaymentStatus
+from billing.model.codes import (
+    ATTEMPTS,
+    RETURNED,
+    AllocationSource,
+    DocumentKind,
+    DocumentStatus,
+    PaymentStatus,
+    PostingKind,
+)
 from billing.model.columns import MONEY
+from billing.rules.receivables import shown_number
 
 DEBITS: Final = (DocumentKind.INVOICE, DocumentKind.DEBIT_NOTE)
+OWED: Final = tuple(kind.value for kind in (*DEBITS, PostingKind.OPENING_BALANCE))
+"""Kinds of what an account owes where its total is above 0."""
 _ZERO: Final = pl.lit(0).cast(MONEY)
 
 
@@ -19,20 +30,25 @@ def allocate(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
     """Allocate payments and credits to the documents of each account: the table ALLOCATIONS.
 
     A credit note pays the document it corrects, a payment the document it names, less its refunds and disputes.
-    The surplus is the account's credit and pays its oldest open document first.
+    The surplus, and a payment on account, is the account's credit and pays its oldest open document first.
 
     Parameters
     ----------
     documents
-        number, account_id, kind, issued_on, total, corrects: all documents of the accounts.
+        number, account_id, kind, issued_on, total, corrects: all documents of the accounts, opening balances as
+        documents (`with_opening_balances`).
     payments
-        payment_id, account_id, document, at, on, amount, status: of these documents.
+        payment_id, account_id, document, at, on, amount, status: of these documents, or on account.
     """
-    allocations = _allocated(
+    allocations = _all_allocated(documents, payments)
+    return ALLOCATIONS.conform(allocations.with_columns(shown_number("number"), shown_number("source")))
+
+
+def _all_allocated(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
+    return _allocated(
         _claims(documents, payments).with_columns(group="account_id"),
         _sources(documents, payments).with_columns(group="account_id"),
     )
-    return ALLOCATIONS.conform(allocations)
 
 
 def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
@@ -48,7 +64,7 @@ def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.Dat
         As in `allocate`; what is added stands in the order of `documents`.
     """
     covered = (
-        allocate(documents, payments)
+        _all_allocated(documents, payments)
         .group_by("number")
         .agg(
             covered=pl.col("amount").sum().cast(MONEY),
@@ -123,7 +139,7 @@ def open_at_moments(moments: pl.DataFrame, documents: pl.DataFrame, payments: pl
     """
     group = pl.format("{}@{}", "account_id", pl.col("moment").to_physical())
     known = moments.join(documents, on="account_id").filter(
-        pl.col("kind").is_in(DEBITS) & (pl.col("total") >= 0) | (pl.col("credited_at") <= pl.col("moment"))
+        pl.col("kind").is_in(OWED) & (pl.col("total") >= 0) | (pl.col("credited_at") <= pl.col("moment"))
     )
     paid = moments.join(payments, on="account_id").filter(pl.col("at") <= pl.col("moment"))
     keyed, keyed_payments = known.with_columns(group=group), paid.with_columns(group=group)
@@ -159,7 +175,7 @@ def _claims(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | N
     keys = keys or []
     sums = _paid_by_document(payments, keys).rename({"document": "number"})
     too_much = (pl.col("returned") - pl.col("paid")).fill_null(_ZERO).clip(lower_bound=0)
-    own = pl.when(pl.col("kind").is_in(DEBITS)).then(pl.col("total").clip(lower_bound=0)).otherwise(_ZERO)
+    own = pl.when(pl.col("kind").is_in(OWED)).then(pl.col("total").clip(lower_bound=0)).otherwise(_ZERO)
     return (
         documents.join(sums, on=[*keys, "number"], how="left", maintain_order="left")
         .select(*keys, "account_id", "number", "issued_on", claim=(own + too_much).cast(MONEY))

@@ -7,9 +7,10 @@ from typing import Final
 import polars as pl
 
 from billing.model.account_tables import BALANCES, COLLECTIONS
-from billing.model.codes import ATTEMPTS, RETURNED, Age, BalanceStatus, PaymentStatus
+from billing.model.codes import ATTEMPTS, RETURNED, Age, BalanceStatus, DocumentKind, PaymentStatus, PostingKind
 from billing.model.columns import INSTANT, MONEY
 from billing.rules.allocations import DEBITS, open_at_moments, paid_amounts, with_open_amounts
+from billing.rules.receivables import is_of_a_document, shown_number
 
 SUSPENSION_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "account_id": pl.String,
@@ -29,13 +30,16 @@ def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
     payments
         Of known documents, as in `Inputs`.
     documents
-        number, account_id, kind, issued_on, total, corrects, credited_at (the start of issued_on, as an instant).
+        number, account_id, kind, issued_on, total, corrects, credited_at (the start of issued_on, as an instant);
+        opening balances, too.
 
     Returns
     -------
     polars.DataFrame
         account_id, suspended_from, suspended_until (UTC; null is open), sorted.
     """
+    # A failed payment of an opening balance, or on account, suspends nobody.
+    payments = payments.filter((pl.col("status") != PaymentStatus.FAILED) | is_of_a_document("document"))
     failing = payments.filter(pl.col("status") == PaymentStatus.FAILED).select("account_id").unique()
     payments = payments.join(failing, on="account_id", how="semi")
     documents = documents.join(failing, on="account_id", how="semi")
@@ -130,7 +134,7 @@ def money_sent_back(
 
 
 def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: str) -> pl.DataFrame:
-    """The balance of every account with a document: the table BALANCES.
+    """The balance of every account with a document, an opening balance or a payment: the table BALANCES.
 
     Rule 15: debts survive cancelling, so the status of the account is ignored.
 
@@ -144,7 +148,8 @@ def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: 
     total, is_debit = pl.col("total"), pl.col("kind").is_in(DEBITS)
     billed = documents.group_by("account_id").agg(
         invoiced=total.filter(is_debit).sum().cast(MONEY),
-        credited=-total.filter(~is_debit).sum().cast(MONEY),
+        credited=-total.filter(pl.col("kind") == DocumentKind.CREDIT_NOTE).sum().cast(MONEY),
+        opening=total.filter(pl.col("kind") == PostingKind.OPENING_BALANCE).sum().cast(MONEY),
         oldest_unpaid_on=pl.col("issued_on").filter(pl.col("open") > 0).min(),
     )
     amount, status = pl.col("amount"), pl.col("status")
@@ -152,10 +157,10 @@ def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: 
         paid=amount.filter(status == PaymentStatus.SUCCEEDED).sum().cast(MONEY),
         refunded=amount.filter(status.is_in(RETURNED)).sum().cast(MONEY),
     )
-    balances = billed.join(moved, on="account_id", how="left").with_columns(
-        pl.col("paid", "refunded").fill_null(0).cast(MONEY)
+    balances = billed.join(moved, on="account_id", how="full", coalesce=True).with_columns(
+        pl.col("invoiced", "credited", "opening", "paid", "refunded").fill_null(0).cast(MONEY)
     )
-    outstanding = pl.col("invoiced") - pl.col("credited") - (pl.col("paid") - pl.col("refunded"))
+    outstanding = pl.col("opening") + pl.col("invoiced") - pl.col("credited") - (pl.col("paid") - pl.col("refunded"))
     return BALANCES.conform(
         balances.with_columns(currency=pl.lit(currency), outstanding=outstanding).with_columns(
             status=pl.when(pl.col("outstanding") > 0)
@@ -178,7 +183,7 @@ def amounts_to_collect(
     Parameters
     ----------
     documents
-        Issued documents, all of the accounts.
+        Issued documents, all of the accounts, and opening balances as documents.
     card_changes
         account_id, at, brand, last4: approved changes of card.
     """
@@ -217,4 +222,5 @@ def amounts_to_collect(
         hashlib.sha256(f"{number}/{amount}/{outcomes}".encode()).hexdigest()[:32]
         for number, amount, outcomes in rows.select("number", "amount_due", "outcomes").iter_rows()
     ]
-    return COLLECTIONS.conform(rows.with_columns(pl.Series("idempotency_key", keys, pl.String)))
+    keyed = rows.with_columns(pl.Series("idempotency_key", keys, pl.String), shown_number("number"))
+    return COLLECTIONS.conform(keyed)

@@ -37,9 +37,22 @@ class Grid:
         k = (month_number(day) - month_number(start)).clip(lower_bound=0)
         return k + (self.date(start, k) <= day).cast(pl.Int32)
 
+    def first_date(self, start: pl.Expr, day: pl.Expr) -> pl.Expr:
+        """The first billing date on or after `day`, and never before the grid starts."""
+        return self.date(start, self.first_index(start, day))
+
+    def first_index(self, start: pl.Expr, day: pl.Expr) -> pl.Expr:
+        """The k of the first billing date on or after `day`."""
+        return self.next_index(start, day - pl.duration(days=1))
+
     def next_date(self, start: pl.Expr, day: pl.Expr) -> pl.Expr:
         """The first billing date after `day`."""
         return self.date(start, self.next_index(start, day))
+
+    def last_fee_date(self, start: pl.Expr, term: pl.Expr, day: pl.Expr) -> pl.Expr:
+        """The last date up to `day` on which a package fee fell due; before the grid starts, its first date."""
+        k = (self.next_index(start, day) - 1).clip(lower_bound=0)
+        return self.date(start, pl.when(term == Term.YEARLY).then(k // 12 * 12).otherwise(k))
 
     def next_fee_date(self, start: pl.Expr, term: pl.Expr, day: pl.Expr) -> pl.Expr:
         """The first date after `day` on which a package fee falls due: every twelfth one of a yearly term (rule 18)."""

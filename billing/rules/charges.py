@@ -24,7 +24,8 @@ def rated_usage(usage: pl.DataFrame, packages: pl.DataFrame, terms: TermsFrames,
         The columns of USAGE, package, and those of `rate`; `out_of_range` marks what cannot be rated.
     """
     in_force = packages.select("subscription_id", package="closing_package")
-    keyed = with_terms(usage.join(in_force, on="subscription_id", maintain_order="left"), terms, on="cycle_start")
+    packaged = usage.join(in_force, on="subscription_id", maintain_order="left")
+    keyed = with_terms(packaged, terms, on="cycle_start", or_first=True)
     return rate(keyed, terms)
 
 
@@ -55,7 +56,12 @@ def month_dues(
     """
     dated = cycles.join(
         packages.select("subscription_id", "closing_package", "opening_package", "change_reason"), on="subscription_id"
-    ).join(first_packages, on="subscription_id", how="left", maintain_order="left")
+    ).join(
+        first_packages.select("subscription_id", "first_package"),
+        on="subscription_id",
+        how="left",
+        maintain_order="left",
+    )
     fees = [
         _package_fees(dated, terms, catalogue),
         _late_yearly_fees(dated, terms, catalogue),
@@ -76,6 +82,7 @@ def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue)
         ),
         terms,
         on="billing_date",
+        or_first=True,
     )
     priced = due.join(terms.packages, on=["terms_key", "package", "since"], how="left", maintain_order="left")
     is_yearly = pl.col("term") == Term.YEARLY
@@ -106,7 +113,7 @@ def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue)
 def _late_yearly_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
     """A yearly fee that a suspension kept, on the day access comes back, at the version of that day (rule 16)."""
     late = with_late_dates(dated).with_columns(package=pl.coalesce("opening_package", "closing_package"))
-    priced = with_terms(late, terms, on="billing_date").join(
+    priced = with_terms(late, terms, on="billing_date", or_first=True).join(
         terms.packages, on=["terms_key", "package", "since"], how="left", maintain_order="left"
     )
     fee = round_fraction(pl.col("yearly").to_physical(), _PRICE_UNIT, catalogue.minor_units)
@@ -156,10 +163,12 @@ def _yearly_upgrades(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalog
         & pl.col("late_fee_on").ne_missing(pl.col("billing_date"))
     )
     price = terms.packages.select("terms_key", "since", "package", "yearly")
-    both = with_terms(upgraded.with_columns(package="opening_package"), terms, on="billing_date").join(
+    both = with_terms(upgraded.with_columns(package="opening_package"), terms, on="billing_date", or_first=True).join(
         price, on=["terms_key", "package", "since"], how="left", maintain_order="left"
     )
-    both = with_terms(both.drop("terms_key", "since"), terms, on="billing_date", package="closing_package").join(
+    both = with_terms(
+        both.drop("terms_key", "since"), terms, on="billing_date", package="closing_package", or_first=True
+    ).join(
         price.rename({"package": "closing_package", "yearly": "yearly_before"}),
         on=["terms_key", "closing_package", "since"],
         how="left",

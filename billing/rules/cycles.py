@@ -87,7 +87,7 @@ def access_spans(subscriptions: pl.DataFrame, suspensions: pl.DataFrame, catalog
         "account_id",
         "subscription_id",
         "pauses",
-        span_start=midnight(pl.max_horizontal("access_from", "grid_start"), zone),
+        span_start=midnight(pl.max_horizontal("access_from", "grid_start", "measured_from"), zone),
         span_end=midnight(pl.col("access_last") + one_day, zone),
     ).filter(pl.col("span_end").is_null() | (pl.col("span_start") < pl.col("span_end")))
     pauses = (
@@ -152,6 +152,7 @@ def _billing_dates(month: str, subscriptions: pl.DataFrame, catalogue: Catalogue
         .filter(start < following)
         .with_columns(billing_index=k)
         .with_columns(billing_date=grid.date(start, pl.col("billing_index")))
+        .filter(pl.col("billing_date") >= pl.col("first_billing_date"))
         .filter(pl.col("last_billing_date").is_null() | (pl.col("billing_date") <= pl.col("last_billing_date")))
         .with_columns(
             billing_month=pl.lit(month),

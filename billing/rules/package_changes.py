@@ -62,7 +62,7 @@ def decide_packages(
     previous
         subscription_id, opening_package, waiting_package: of the month before.
     first_packages
-        subscription_id, first_package: of subscriptions that begin in the month.
+        subscription_id, first_package, first_billing_date: of subscriptions that begin in the month.
     answers
         As `Lives.answers`; the pending package changes are decided here.
     closed
@@ -116,16 +116,20 @@ def _state(
         cycles.join(previous, on="subscription_id", how="left")
         .join(first_packages, on="subscription_id", how="left")
         .join(held, on="subscription_id", how="left")
+        .with_columns(begins=pl.col("billing_date") == pl.col("first_billing_date"))
         .with_columns(
-            current=pl.when(pl.col("billing_index") == 0).then("first_package").otherwise("opening_package"),
-            closing_package=pl.when(pl.col("billing_index") > 0).then("opening_package"),
+            current=pl.when("begins").then("first_package").otherwise("opening_package"),
+            # A subscription that moved in has cycles before its first billing date here (rule 38).
+            closing_package=pl.when(pl.col("billing_index") > 0).then(
+                pl.when("begins").then("first_package").otherwise("opening_package")
+            ),
             # After a cancellation or on hold: pending changes are void, no automatic upgrade.
             may_change=pl.col("status").is_in([SubscriptionStatus.ACTIVE, SubscriptionStatus.SUSPENDED])
             & ~pl.col("is_last"),
             # A hold, even one that was undone, voids the package that waits for the end of a yearly term (rule 13).
             waiting_package=pl.when(pl.col("was_held").is_null()).then("waiting_package"),
         )
-        .drop("opening_package", "first_package")
+        .drop("opening_package", "first_package", "first_billing_date", "begins")
     )
 
 
@@ -239,7 +243,7 @@ def _trigger_usage(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFram
     closing = deciding.filter(pl.col("cycle_start").is_not_null()).select(
         "account_id", "subscription_id", "cycle_start", package="current"
     )
-    allowances = _allowances(with_terms(closing, terms, on="cycle_start"), terms).filter("is_trigger")
+    allowances = _allowances(with_terms(closing, terms, on="cycle_start", or_first=True), terms).filter("is_trigger")
     return allowances.join(
         usage.select("subscription_id", "cycle_start", "metric", "quantity", "base_quantity"),
         on=["subscription_id", "cycle_start", "metric"],
@@ -253,9 +257,11 @@ def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     """
     packages = _ranks(terms)
     pairs = (
-        over.select("account_id", "subscription_id", "billing_date", "term", "current_rank")
+        over.select("account_id", "subscription_id", "billing_date", "term", "current", "current_rank")
         .join(packages, how="cross")
         .filter(pl.col("rank") >= pl.col("current_rank"))
+        .filter((pl.col("package") == pl.col("current")) | ~pl.col("package").is_in(terms.hidden))
+        .drop("current")
     )
     sold = terms.packages.select("terms_key", "package", "since", "yearly")
     return (
@@ -314,6 +320,7 @@ def _requested_changes(
     )
     fits = _fit(requests.filter(pl.col("kind") == DecisionKind.DOWNGRADE), usage, levels, terms)
     requests = requests.join(fits, on="request_id", how="left", maintain_order="left")
+    requests = requests.with_columns(is_hidden=pl.col("package").is_in(terms.hidden))
     return requests.with_columns(refusal=refusal_at_close(), evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
 
 

@@ -11,7 +11,15 @@ from typing import Final
 import polars as pl
 
 from billing.model.catalogue import Policy
-from billing.model.codes import Channel, DecisionKind, DecisionReason, Outcome, SubscriptionStatus, Term
+from billing.model.codes import (
+    REQUESTED_CHANGES,
+    Channel,
+    DecisionKind,
+    DecisionReason,
+    Outcome,
+    SubscriptionStatus,
+    Term,
+)
 from billing.rules.billing_dates import Grid
 
 ONLY_BY_SUPPORT: Final = (DecisionKind.DOWNGRADE, DecisionKind.HOLD, DecisionKind.RESUME, DecisionKind.REFUND)
@@ -31,7 +39,8 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
     """Why a request is refused on the day it is made; null where it is not (rules 11 to 18).
 
     Of a frame with the columns of requests, those of the account's latest subscription, and billing_date,
-    second_billing_date, in_trial, blocks_new, is_active, is_held, known_package, terms_key, sells_yearly, term_held.
+    second_billing_date, first_date, paid_fee_date, in_trial, blocks_new, is_active, is_held, known_package, is_hidden,
+    terms_key, sells_yearly, term_held.
     """
     day, start, kind = pl.col("on"), pl.col("grid_start"), pl.col("kind")
     exists = pl.col("started_on").is_not_null()
@@ -39,8 +48,13 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
     rules: list[tuple[DecisionKind, pl.Expr, DecisionReason]] = [
         (DecisionKind.SUBSCRIBE, pl.col("blocks_new"), DecisionReason.ALREADY_SUBSCRIBED),
         (DecisionKind.SUBSCRIBE, ~pl.col("known_package"), DecisionReason.UNKNOWN_PACKAGE),
+        (DecisionKind.SUBSCRIBE, pl.col("is_hidden"), DecisionReason.PACKAGE_HIDDEN),
         (DecisionKind.SUBSCRIBE, pl.col("terms_key").is_null(), DecisionReason.PACKAGE_NOT_SOLD_YET),
-        (DecisionKind.SUBSCRIBE, day < policy.billing_start, DecisionReason.BEFORE_BILLING_START),
+        (
+            DecisionKind.SUBSCRIBE,
+            (day < policy.billing_start) & (pl.col("billed_through") < policy.billing_start).fill_null(value=True),
+            DecisionReason.BEFORE_BILLING_START,
+        ),
         (
             DecisionKind.SUBSCRIBE,
             yearly_asked & pl.lit(Grid.of(policy).first_of_month),
@@ -55,6 +69,12 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
         # Rule 14: once, of a monthly subscription, in its first cycle and within the days of the window
         (DecisionKind.REFUND, ~exists, DecisionReason.NO_SUBSCRIPTION),
         (DecisionKind.REFUND, pl.col("end") == SubscriptionStatus.REFUNDED, DecisionReason.ALREADY_REFUNDED),
+        (
+            # rule 38: what another system billed is given back there
+            DecisionKind.REFUND,
+            ~pl.col("in_trial") & (pl.col("paid_fee_date") < pl.col("first_date")),
+            DecisionReason.BILLED_ELSEWHERE,
+        ),
         (DecisionKind.REFUND, pl.col("term_held") == Term.YEARLY, DecisionReason.YEARLY_TERM),
         (DecisionKind.REFUND, pl.col("in_trial") | (pl.col("fees_until") <= start), DecisionReason.NOTHING_PAID),
         (DecisionKind.REFUND, ~pl.col("is_refundable"), DecisionReason.NO_REFUND_WINDOW),
@@ -68,6 +88,8 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
             (name, ~pl.col("is_active"), DecisionReason.NO_LIVE_SUBSCRIPTION)
             for name in (DecisionKind.CANCEL, DecisionKind.HOLD, DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)
         ),
+        # rule 38: the package at the move is the one in force on the first billing date here
+        *((name, day < pl.col("first_date"), DecisionReason.BEFORE_MOVE) for name in REQUESTED_CHANGES),
         *((name, pl.col("is_held"), DecisionReason.ON_HOLD) for name in (DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)),
         (
             DecisionKind.CHANGE_CARD,
@@ -84,12 +106,13 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
 def refusal_at_close() -> pl.Expr:
     """Why a package change is refused when its cycle closes; null where it is not (rules 8 to 10 and 18).
 
-    Of a frame with kind, term, terms_key, yearly, rank and current_rank of the packages, upgraded and fits.
+    Of a frame with kind, term, terms_key, yearly, rank and current_rank of the packages, is_hidden, upgraded and fits.
     """
     upgrade, downgrade = pl.col("kind") == DecisionKind.UPGRADE, pl.col("kind") == DecisionKind.DOWNGRADE
     return first_that_holds(
         [
             (pl.col("rank").is_null(), DecisionReason.UNKNOWN_PACKAGE),
+            (pl.col("is_hidden"), DecisionReason.PACKAGE_HIDDEN),
             (pl.col("terms_key").is_null(), DecisionReason.PACKAGE_NOT_SOLD_YET),
             ((pl.col("term") == Term.YEARLY) & pl.col("yearly").is_null(), DecisionReason.NO_YEARLY_PRICE),
             (upgrade & (pl.col("rank") <= pl.col("current_rank")), DecisionReason.NOT_AN_UPGRADE),

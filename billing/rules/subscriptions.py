@@ -44,6 +44,8 @@ _STATE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "end": pl.String,
     "last_billing_date": pl.Date,
     "pauses": pl.List(pl.Struct({"first": pl.Date, "until": pl.Date})),
+    "billed_through": pl.Date,
+    "usage_from": pl.Date,
 }
 _ANSWER: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "request_id": pl.String,
@@ -80,7 +82,9 @@ class Lives:
         access_from and access_last (first and last local day with access; null is open), fees_until (a package fee
         falls due only before it), hold_fees_until (likewise for hold fees), held_on (last day before the hold that
         is on, or null), ended_on and end (cancelled or refunded), last_billing_date (null is open) and pauses (the
-        local days without access in a hold that was undone: first included, until excluded).
+        local days without access in a hold that was undone: first included, until excluded). billed_through and
+        usage_from are those of a subscription that moved in, else null (rule 38); first_billing_date is its first one
+        here, measured_from the local day from which its usage counts (null: as soon as there is access).
     answers
         One row per request: outcome is approved, refused, or pending for a package change, which the close of its
         cycle decides; superseded for a package change that a later cancellation or hold voided.
@@ -93,20 +97,30 @@ class Lives:
     parked: pl.DataFrame
 
 
-def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames) -> Lives:
+def read_lives(
+    requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames, inside: pl.Series | None = None
+) -> Lives:
     """Apply all requests in order, account by account.
 
     Parameters
     ----------
     requests
         As `Inputs.requests`, cut at the as-of day.
+    inside
+        request_id: subscriptions to hidden packages that began before these were hidden.
     """
     may_move = ~pl.col("kind").is_in(_MOVES_NOTHING)
-    asked = with_terms(requests.sort("at", "request_id"), terms, on="on")
+    has_moved = pl.col("billed_through").is_not_null()
+    asked = requests.sort("at", "request_id").with_columns(sold_on=pl.coalesce("billed_through", "on"))
+    asked = with_terms(asked, terms, on="sold_on", or_first=True).drop("sold_on")
     asked = asked.with_columns(
+        pl.when(has_moved | (pl.col("since") <= pl.col("on"))).then(pl.col("terms_key", "since")),
         # One state-changing request per turn; the last turn holds the rest of very busy accounts.
         turn=_counted_before(asked, may_move).clip(upper_bound=_TURNS),
         known_package=pl.col("package").is_in([package.name for package in catalogue.packages]),
+        is_hidden=pl.col("package").is_in(terms.hidden)
+        & ~has_moved
+        & ~pl.col("request_id").is_in([] if inside is None else inside.to_list()),
     )
     sold = terms.packages.select("terms_key", "package", "since", sells_yearly=pl.col("yearly").is_not_null())
     asked = asked.join(sold, on=["terms_key", "package", "since"], how="left", maintain_order="left")
@@ -135,9 +149,27 @@ def read_lives(requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames)
     lives = pl.concat([*ended, state]).filter(pl.col("started_on").is_not_null())
     stopped = pl.concat(parked).unique("account_id", keep="first", maintain_order=True).sort("account_id")
     return Lives(
-        subscriptions=lives.sort("account_id", "started_on"),
+        subscriptions=_with_first_dates(lives.sort("account_id", "started_on"), catalogue),
         answers=voided(pl.concat(answers)).sort("at", "request_id"),
         parked=stopped,
+    )
+
+
+def _with_first_dates(lives: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """Add first_billing_date and measured_from.
+
+    Rule 38: nothing that was billed elsewhere is billed again, nothing that was not is lost.
+
+    A subscription that was cancelled or put on hold before the move bills no usage from before it.
+    """
+    grid, start, moved = Grid.of(catalogue.policy), pl.col("grid_start"), pl.col("billed_through")
+    k = grid.first_index(start, moved)
+    cycle_start = grid.date(start, (k - 1).clip(lower_bound=0))
+    has_stopped = (pl.min_horizontal("ended_on", "held_on") < moved).fill_null(value=False)
+    measured = pl.max_horizontal(cycle_start, "usage_from", pl.when(has_stopped).then(moved))
+    return lives.with_columns(
+        first_billing_date=pl.coalesce(grid.date(start, k), start),
+        measured_from=pl.when(moved.is_not_null()).then(measured),
     )
 
 
@@ -163,6 +195,8 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         fee_date=fee_date,
         in_time=(fee_date - day).dt.total_days() >= policy.cancellation_notice_days,
         in_trial=day < start,
+        first_date=grid.first_date(start, pl.col("billed_through_held")),
+        paid_fee_date=grid.last_fee_date(start, term, day),
     ).with_columns(
         # "no further fee", or one more: the paid cycle ends with the next fee date, or with the one after it
         paid_end=pl.when("in_time").then("fee_date").otherwise(grid.next_fee_date(start, term, pl.col("fee_date"))),
@@ -270,6 +304,14 @@ def _beginning(moves: _Moves) -> dict[str, pl.Expr]:
         .then(no_text)
         .otherwise("resumed_from"),
         "is_refundable": pl.when(moves.new).then(subscribed).otherwise("is_refundable"),
+        **{
+            # A subscription that began by a resume before the move was billed elsewhere up to it, too.
+            name: pl.when(subscribed)
+            .then(name)
+            .when(~moves.new | (day < pl.col("billed_through_held")))
+            .then(f"{name}_held")
+            for name in ("billed_through", "usage_from")
+        },
     }
 
 
@@ -302,7 +344,14 @@ def _access(moves: _Moves, policy: Policy) -> dict[str, pl.Expr]:
 def _fees(moves: _Moves) -> dict[str, pl.Expr]:
     """With the notice no further fee falls due, else one more (rules 12 and 13)."""
     day, no_date, restarts = pl.col("on"), pl.lit(None, pl.Date), moves.new | moves.undone
-    fees_end = pl.when("in_time").then("fee_date").otherwise(pl.col("fee_date") + _ONE_DAY)
+    fees_end = (
+        # rule 38: the fee of a late notice before the move was billed elsewhere
+        pl.when(day < pl.col("billed_through_held"))
+        .then(day)
+        .when("in_time")
+        .then("fee_date")
+        .otherwise(pl.col("fee_date") + _ONE_DAY)
+    )
     hold_fees_end = pl.when("in_time").then("billing_date").otherwise(pl.col("billing_date") + _ONE_DAY)
     return {
         "fees_until": pl.when(restarts)
@@ -371,6 +420,8 @@ def _closed_for_new(renewed: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame
     columns: dict[str, pl.Expr] = {name: pl.col(name) for name in _STATE} | {
         "subscription_id": pl.col("previous_id"),
         "term": pl.col("term_held"),
+        "billed_through": pl.col("billed_through_held"),
+        "usage_from": pl.col("usage_from_held"),
         "last_billing_date": pl.coalesce("last_billing_date", latest),
         # The new subscription's fee pays for its first day.
         "hold_fees_until": pl.when("is_held")
@@ -389,7 +440,11 @@ def _parked(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         ParkedReason.PACKAGE_NOT_SOLD_YET: (
             "no version of it is effective on that date: expected an earlier effective_from"
         ),
-        ParkedReason.BEFORE_BILLING_START: f"the first billing month there can be is later: expected {start} or after",
+        ParkedReason.BEFORE_BILLING_START: (
+            "the first billing month there can be is later; expected `billed_through` on the request, "
+            f"{start} or later (the day up to which another system billed it), or an earlier policy.billing_start "
+            f"in the catalogue, or a start on {start} or after"
+        ),
     }
     return round_.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("refusal").is_in(list(details))).select(
         "account_id",
@@ -399,6 +454,17 @@ def _parked(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             "request_id",
             "package",
             pl.col("on").dt.to_string("%Y-%m-%d"),
-            pl.col("refusal").replace_strict(details, return_dtype=pl.String),
+            pl.concat_str(
+                pl.when(
+                    pl.col("billed_through").is_not_null() & (pl.col("refusal") == ParkedReason.BEFORE_BILLING_START)
+                )
+                .then(
+                    pl.format(
+                        "billed_through {} is not late enough, ", pl.col("billed_through").dt.to_string("%Y-%m-%d")
+                    )
+                )
+                .otherwise(pl.lit("")),
+                pl.col("refusal").replace_strict(details, return_dtype=pl.String),
+            ),
         ),
     )

@@ -41,6 +41,8 @@ class TermsFrames:
         account_id, package: who has terms of their own.
     minor_units
         Decimals of the currency's minor unit.
+    hidden
+        Names of packages that nobody can get into.
     """
 
     packages: pl.DataFrame
@@ -48,6 +50,7 @@ class TermsFrames:
     tiers: pl.DataFrame
     own_terms: pl.DataFrame
     minor_units: int
+    hidden: Sequence[str] = ()
 
 
 class _Tier(NamedTuple):
@@ -137,10 +140,13 @@ def terms_frames(catalogue: Catalogue) -> TermsFrames:
         pl.DataFrame(tiers, schema={"price": INTEGER, "fixed": INTEGER, "unit_price": PRICE}, orient="row"),
         own_terms.sort("account_id", "package"),
         catalogue.minor_units,
+        [package.name for package in catalogue.packages if package.hidden],
     )
 
 
-def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = "package") -> pl.DataFrame:
+def with_terms(
+    frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = "package", *, or_first: bool = False
+) -> pl.DataFrame:
     """`frame` with `terms_key` and `since`: which terms of its package hold for its account on a date.
 
     Rule 2: usage is rated by the version at the start of its cycle, the fee is that of the version at the billing date.
@@ -149,6 +155,8 @@ def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = 
     ----------
     frame
         account_id and the columns named by `on` (date) and `package` (both may be null: no terms then).
+    or_first
+        Use the first version on earlier dates: a subscription that moved in may be older than its package (rule 38).
 
     Returns
     -------
@@ -164,20 +172,26 @@ def with_terms(frame: pl.DataFrame, terms: TermsFrames, on: str, package: str = 
     since = terms.packages.select(
         _key="terms_key", **{package: pl.col("package")}, terms_key="terms_key", since="since"
     ).sort("since")
+    if or_first:
+        first = since.group_by("_key", package, maintain_order=True).agg(_first=pl.col("since").first())
+        keyed = keyed.join(first, on=["_key", package], how="left", maintain_order="left")
+        keyed = keyed.with_columns(_on=pl.when(pl.col(on).is_not_null()).then(pl.max_horizontal(on, "_first")))
+    else:
+        keyed = keyed.with_columns(_on=on)
     matched = (
-        keyed.select("_row", "_key", package, on)
-        .filter(pl.col(on).is_not_null() & pl.col(package).is_not_null())
-        .sort(on)
+        keyed.select("_row", "_key", package, "_on")
+        .filter(pl.col("_on").is_not_null() & pl.col(package).is_not_null())
+        .sort("_on")
         .join_asof(
             since,
-            left_on=on,
+            left_on="_on",
             right_on="since",
             by=["_key", package],
             check_sortedness=False,
         )
     )
     return (
-        keyed.drop("_own", "_key")
+        keyed.drop("_own", "_key", "_on", "_first", strict=False)
         .join(matched.select("_row", "terms_key", "since"), on="_row", how="left", maintain_order="left")
         .drop("_row")
     )

@@ -22,7 +22,13 @@ from billing.sample.delivery import DIRT_PER_MILLION, DUPLICATES, REJECTED, writ
 from billing.sample.files import lines
 from billing.sample.payments import payments_of
 from billing.sample.requests import requests_of
-from billing.starter import SCRATCH_LANDING, refuse_existing_landing, starter_catalogue
+from billing.starter import (
+    CATALOGUE_SCHEMA,
+    SCRATCH_LANDING,
+    catalogue_schema_file,
+    refuse_existing_landing,
+    starter_catalogue,
+)
 from billing.store.files import write_bytes
 
 __all__ = ["DIRT_PER_MILLION", "SampleSummary", "billing_hint", "write_sample", "write_sample_payments"]
@@ -94,6 +100,7 @@ def _write_inputs(folder: Path, customers: pl.DataFrame, first_day: date, last_d
     """Write everything but usage; returns the number of requests."""
     requests = requests_of(customers, first_day, last_day)
     (folder / "catalogue.yaml").write_text(_catalogue(customers, first_day), encoding="utf-8")
+    (folder / CATALOGUE_SCHEMA).write_bytes(catalogue_schema_file().read_bytes())
     customers.select(
         *("account_id", "name", "email", "address_line1", "address_line2", "city", "region"),
         *("postal_code", "country", "tax_id", "tax_exempt", "locale"),

@@ -19,6 +19,15 @@ def starter_catalogue() -> str:
     return (STARTER_HOME / "landing" / "catalogue.yaml").read_text(encoding="utf-8")
 
 
+CATALOGUE_SCHEMA: Final = ".catalogue.schema.json"
+"""Name of the catalogue's JSON Schema beside it: editors find it by the first line of the catalogue."""
+
+
+def catalogue_schema_file() -> Path:
+    """Return the shipped JSON Schema of catalogue.yaml, which `billing.inputs.catalogue_schema` makes."""
+    return STARTER_HOME / "landing" / CATALOGUE_SCHEMA
+
+
 def refuse_existing_landing(directory: Path) -> None:
     """Raise when a landing area stands in `directory`, since a new one would overwrite or mix with a real business.
 

@@ -5,6 +5,7 @@ from datetime import date
 from pathlib import Path
 
 from billing.model.columns import Table
+from billing.model.numbering import file_name
 
 
 @dataclass(frozen=True)
@@ -57,4 +58,4 @@ class Home:
 
     def document_file(self, month: str, number: str) -> Path:
         """Path of the PDF of an issued document."""
-        return self.documents / month / f"{number}.pdf"
+        return self.documents / month / f"{file_name(number)}.pdf"

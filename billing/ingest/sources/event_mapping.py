@@ -1,4 +1,8 @@
-"""Records of a raw log to the fields of events, by what their source says (rule 39)."""
+"""Records of a raw log to the fields of events.
+
+Rule 39: a record becomes at most one event, by what the catalogue says and nothing else; rows = counted + duplicates +
+rejected + ignored.
+"""
 
 from dataclasses import dataclass
 from typing import Final

@@ -38,7 +38,7 @@ def parquet_records(content: Content, source: Source) -> Iterator[Records]:
             f"source {source.name} reads"
         )
     for table, row in tables:
-        fields = {field_column(field): _texts(table, path) for field, path in paths.items()}
+        fields = {field_column(field): column_texts(table, path) for field, path in paths.items()}
         found = pl.DataFrame(
             {
                 "row": pl.int_range(row, row + table.num_rows, dtype=pl.Int64, eager=True),
@@ -50,7 +50,8 @@ def parquet_records(content: Content, source: Source) -> Iterator[Records]:
         yield Records(found.with_columns(without_nulls(source.fields, source.nulls)), partial(json_rows, table))
 
 
-def _texts(table: pa.Table, path: Path) -> pl.Series:
+def column_texts(table: pa.Table, path: Path) -> pl.Series:
+    """The texts at a path of the columns; null where there is none."""
     column = table.column(str(path[0]))
     for place, step in enumerate(path[1:], start=1):
         kind = column.type

@@ -80,7 +80,7 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         "payments": _input_hash(
             business,
             ("payments", last_day, business.register.count()),
-            lambda: business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text"),
+            lambda: business.payments.filter(pl.col("on") <= last_day).drop("file", "row", "text", "reference"),
         ),
         # But a later cancellation or hold voids, and so answers, a pending change of this month.
         "answers": _input_hash(
@@ -133,7 +133,8 @@ def profiles_digest(business: Business) -> str:
             *(json.dumps(month_inputs(business, each), sort_keys=True) for each in (month, months_after(month, 1))),
             _frame_hash(business.inputs.accounts),
             _frame_hash(business.inputs.tax_rates),
-            _frame_hash(business.payments.drop("file", "row", "text")),
+            _frame_hash(business.payments.drop("file", "row", "text", "reference")),
+            *([] if business.opening_balances.is_empty() else [_frame_hash(business.opening_balances)]),
             str(business.register.count()),
             str(business.as_of),
         ]

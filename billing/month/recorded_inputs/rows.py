@@ -5,7 +5,7 @@ for its next document, or was left out of a correction) is compared with the inp
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -37,6 +37,8 @@ _GIVEN: Final = pl.Schema(
 _PAYMENT: Final = ("payment_id", "account_id", "document", "at", "amount", "currency", "status")
 
 
+_UNKNOWN_EARLIER: Final = ',"(?:withdraws|billed_through|usage_from)":null'
+_HIDDEN: Final[Mapping[bool, Sequence[str]]] = {True: ("hidden",), False: ()}
 _GROUPS: Final = pl.Schema(
     {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
 )
@@ -225,7 +227,7 @@ def _rows(frame: pl.DataFrame, kind: str, key: str, members: tuple[str, ...]) ->
         # Leave out members that earlier versions did not know if they are null.
         content=pl.struct(pl.col(name).cast(pl.String) for name in members)
         .struct.json_encode()
-        .str.replace(',"withdraws":null', "", literal=True),
+        .str.replace_all(_UNKNOWN_EARLIER, ""),
     )
 
 
@@ -302,7 +304,8 @@ def _catalogue(business: Business) -> pl.DataFrame:
             "key": f"package {package.name}, version of {terms.effective_from}",
             "package": package.name,
             "content": _as_parts(
-                _terms(terms) | {"upgrades": [package.rank, *terms.auto_upgrade_on]}, terms.effective_from
+                _terms(terms) | {"upgrades": [package.rank, *terms.auto_upgrade_on, *_HIDDEN[package.hidden]]},
+                terms.effective_from,
             ),
         }
         for package in catalogue.packages

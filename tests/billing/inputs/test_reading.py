@@ -602,7 +602,7 @@ def test_payments_are_read_exactly(landing: Landing) -> None:
 @pytest.mark.parametrize(
     ("members", "reason"),
     [
-        ({"document": None}, "missing_field"),
+        ({"document": "INV-2026-\t1"}, "impossible_value"),
         ({"amount": ""}, "missing_field"),
         ({"at": "2026-01-10T12:00:00"}, "time_without_zone"),
         ({"at": "2026-13-10T12:00:00Z"}, "invalid_time"),

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -26,7 +27,8 @@ from billing.register import migrations as register_migrations
 from billing.register.issued_documents import IssuedRows
 from billing.register.migrations.versions.r0004_recorded_facts import KEPT
 from billing.register.register import Issue, Register
-from billing.register.schema import REVISION, documents, metadata
+from billing.register.schema import REVISION, documents, metadata, numberings
+from billing.rules.opening_balances import OPENING_POSTINGS
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.home import Home
 from tests.postgresql import Server, register_rows
@@ -116,6 +118,11 @@ def issue(register: Register, *accounts: str, as_of: date = FEBRUARY) -> IssuedR
     )
 
 
+def opening_balance(amount: str, version: int = 1) -> pl.DataFrame:
+    row = {"account_id": "acme", "currency": "USD", "reference": "OLD-1", "version": version, "amount": Decimal(amount)}
+    return pl.DataFrame([{**row, "on": FEBRUARY, "posted_on": FEBRUARY}], schema=OPENING_POSTINGS)
+
+
 @pytest.fixture
 def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
     opened = Register.open(Home(tmp_path), register_url)
@@ -123,6 +130,7 @@ def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
     opened.record_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
     opened.keep_settings({"time_zone": "UTC"})
     opened.record_redrawn_files(redrawn("INV-2026-000001", "1"))
+    opened.record_opening_balances(opening_balance("12.50"))
     yield opened
     opened.close()
 
@@ -131,6 +139,9 @@ def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
 def database(register: Register, tmp_path: Path, register_url: str | None) -> Iterator[sa.Engine]:
     """The register as someone with a database client has it."""
     engine = sa.create_engine(register_url or f"sqlite:///{tmp_path / 'register.db'}")
+    with engine.begin() as connection:
+        row = {"format": "C{sequence}", "prefix": "C", "suffix": "", "width": 1, "first": 7}
+        connection.execute(sa.insert(numberings).values(series="CN", year=2026, **row))
     yield engine
     engine.dispose()
 
@@ -171,6 +182,10 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
         ("DELETE FROM files", "files: what has been issued stays"),
         ("UPDATE redrawn_files SET sha256 = '1'", "what has been"),
         ("DELETE FROM redrawn_files", "stay"),
+        ("UPDATE opening_balances SET amount = 1", "opening_balances: what has been recorded never changes"),
+        ("DELETE FROM opening_balances", "opening_balances: what has been recorded stays"),
+        ("UPDATE numberings SET prefix = 'D'", "numberings: what has been recorded never changes"),
+        ("DELETE FROM numberings", "numberings: what has been recorded stays"),
         ("DELETE FROM issued_months", "issued_months: a day that was closed stays closed"),
         ("UPDATE settings SET value = 'Asia/Tokyo'", "the settings under which something was issued stay"),
         ("DELETE FROM settings", "the settings under which something was issued stay"),
@@ -414,7 +429,7 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("DROP TABLE alembic_version")
         connection.execute("DROP INDEX ix_documents_issued_on")
-        for table in (*KEPT, "redrawn_files"):
+        for table in (*KEPT, "redrawn_files", "opening_balances", "numberings"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
         connection.execute("ALTER TABLE taxes DROP COLUMN taxed_as")
@@ -433,6 +448,11 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
     with pytest.raises(sa.exc.IntegrityError, match="stays"), engine.begin() as connection_of_today:
         connection_of_today.execute(sa.delete(documents))
     engine.dispose()
+
+
+def test_versions_of_an_opening_balance_are_kept(register: Register) -> None:
+    register.record_opening_balances(opening_balance("-3.25", version=2))
+    assert register.opening_balances().equals(pl.concat([opening_balance("12.50"), opening_balance("-3.25", 2)]))
 
 
 def test_a_file_that_was_drawn_again_is_recorded_once(register: Register) -> None:

@@ -38,6 +38,8 @@ SUBSCRIPTION: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "end": pl.String,
     "last_billing_date": pl.Date,
     "pauses": pl.List(pl.Struct({"first": pl.Date, "until": pl.Date})),
+    "first_billing_date": pl.Date,
+    "measured_from": pl.Date,
 }
 Suspension = tuple[datetime, datetime | None]
 
@@ -45,9 +47,8 @@ Suspension = tuple[datetime, datetime | None]
 def subscription(start: date = date(2026, 3, 10), **values: object) -> pl.DataFrame:
     """A live monthly subscription of acme; the values given replace its own."""
     identity = {"account_id": "acme", "subscription_id": f"acme/{start}", "term": "monthly", "pauses": []}
-    return pl.DataFrame(
-        [{**identity, "started_on": start, "grid_start": start, "access_from": start, **values}], schema=SUBSCRIPTION
-    )
+    row = {**identity, "started_on": start, "grid_start": start, "access_from": start, **values}
+    return pl.DataFrame([row], schema=SUBSCRIPTION).with_columns(pl.coalesce("first_billing_date", "grid_start"))
 
 
 def suspensions(periods: Sequence[Suspension] = (), account_id: str = "acme") -> pl.DataFrame:

@@ -70,6 +70,7 @@ def decide(
 ) -> PackageMonth:
     """Close February: of acme on starter, unless said otherwise; `levels` are acme's gauges at the close."""
     packages = {"acme": "starter"} if packages is None else packages
+    begins = next((each["billing_date"] for each in cycles if each["billing_index"] == 0), None)
     return decide_packages(
         "2026-02",
         cycles=pl.DataFrame(list(cycles) or [cycle()], schema=CYCLES.schema),
@@ -85,8 +86,8 @@ def decide(
             orient="row",
         ),
         first_packages=pl.DataFrame(
-            [(f"{name}/2026-01-10", package) for name, package in (first or {}).items()],
-            schema={"subscription_id": pl.String, "first_package": pl.String},
+            [(f"{name}/2026-01-10", package, begins) for name, package in (first or {}).items()],
+            schema={"subscription_id": pl.String, "first_package": pl.String, "first_billing_date": pl.Date},
             orient="row",
         ),
         answers=pl.DataFrame(list(answers), schema=ANSWER),

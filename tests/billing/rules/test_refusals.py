@@ -22,6 +22,7 @@ CHANGE = {
     "terms_key": "k",
     "term": "monthly",
     "yearly": None,
+    "is_hidden": False,
     "upgraded": None,
     "fits": True,
 }
@@ -45,6 +46,7 @@ def test_the_first_rule_that_holds_gives_the_reason_and_a_rule_of_nothing_does_n
 def test_a_package_change_is_refused_at_the_close_by_the_first_reason() -> None:
     assert at_close() is None
     assert at_close(rank=None, terms_key=None) == "unknown_package"
+    assert at_close(is_hidden=True, terms_key=None) == "package_hidden"
     assert at_close(terms_key=None, fits=False) == "package_not_sold_yet"
     assert at_close(term="yearly") == "no_yearly_price"
     assert at_close(rank=1) == "not_a_downgrade"

@@ -40,6 +40,8 @@ class Request:
     trial_days: int = 0
     brand: str | None = "Visa"
     last4: str | None = "4242"
+    billed_through: date | None = None
+    usage_from: date | None = None
 
     @property
     def sent_by(self) -> str:
@@ -62,6 +64,8 @@ def requests_frame(histories: Mapping[str, Sequence[Request]]) -> pl.DataFrame:
             None,
             request.brand,
             request.last4,
+            request.billed_through,
+            request.usage_from,
         )
         for account_id, history in histories.items()
         for turn, request in enumerate(history)
@@ -79,6 +83,8 @@ def requests_frame(histories: Mapping[str, Sequence[Request]]) -> pl.DataFrame:
         "reason": pl.String,
         "brand": pl.String,
         "last4": pl.String,
+        "billed_through": pl.Date,
+        "usage_from": pl.Date,
     }
     return pl.DataFrame(rows, schema=schema, orient="row").sort("at", "request_id")
 

@@ -57,6 +57,7 @@ def test_a_starting_home_holds_every_input(tmp_path: Path) -> None:
     written = write_starter_home(tmp_path / "home")
     assert [str(path.relative_to(tmp_path / "home")) for path in written] == [
         "README.md",
+        "landing/.catalogue.schema.json",
         "landing/accounts.csv",
         "landing/catalogue.yaml",
         "landing/payments.jsonl",

@@ -1,0 +1,188 @@
+"""Reader of the table from which a business moves in: accounts, requests and opening balances in one (rule 38)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, time
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from billing.inputs.accounts import ACCOUNT_COLUMNS
+from billing.inputs.input_files import read_table_as_text
+from billing.inputs.opening_balances import OPENING_COLUMNS
+from billing.inputs.row_checks import (
+    RowRule,
+    control_characters_rule,
+    first_wrong_rule,
+    found_text,
+    hides_card_number,
+    missing_rule,
+    not_a_day_rule,
+    one_of_rule,
+    parse_day,
+    unparseable_rule,
+)
+from billing.model.card_numbers import mask_card_numbers
+from billing.model.catalogue import Catalogue
+from billing.model.codes import Channel, DecisionKind, RejectReason, Term
+from billing.model.errors import RefusedError
+
+SUBSCRIPTION_COLUMNS: Final = (
+    "package",
+    "term",
+    "trial_days",
+    "started_on",
+    "billed_through",
+    "usage_from",
+    "held_on",
+    "cancelled_on",
+)
+BALANCE_COLUMNS: Final = ("balance", "balance_on", "reference")
+_DAYS: Final = ("started_on", "billed_through", "usage_from", "held_on", "cancelled_on", "balance_on")
+_MOST_PROBLEMS: Final = 20
+
+
+@dataclass(frozen=True)
+class MoveIn:
+    """What one table becomes, as text.
+
+    Attributes
+    ----------
+    accounts
+        The columns of accounts, and further columns of the table.
+    requests
+        A JSON object per line: `subscribe`, and `hold` or `cancel` where the table has their day.
+    opening_balances
+        OPENING_COLUMNS.
+    """
+
+    accounts: pl.DataFrame
+    requests: Sequence[str]
+    opening_balances: pl.DataFrame
+
+
+def read_move_in(path: Path, catalogue: Catalogue, known: pl.Series) -> MoveIn:
+    """Read the table (.csv, .jsonl or .parquet): a row per account; nothing of it counts where one row is wrong.
+
+    Columns are those of accounts, SUBSCRIPTION_COLUMNS and BALANCE_COLUMNS. An account without a package has no
+    subscription. An opening balance without `balance_on` is of the first day that can be billed here.
+
+    Parameters
+    ----------
+    known
+        account_id: accounts that are there already.
+
+    Raises
+    ------
+    RefusedError
+        Naming the rows that are wrong, with what was found and what was expected.
+    """
+    columns = [*ACCOUNT_COLUMNS, *SUBSCRIPTION_COLUMNS, *BALANCE_COLUMNS]
+    frame, further = read_table_as_text(path, columns, "account_id", catalogue.encoding)
+    frame = frame.with_columns(
+        hides_card_number(frame),
+        *(parse_day(name).alias(f"_{name}") for name in _DAYS),
+        _named=pl.col("account_id").is_in(known.implode()),
+        _repeated=pl.col("account_id").is_duplicated(),
+    )
+    checked = first_wrong_rule(frame, *_rules(catalogue))
+    wrong = checked.filter(pl.col("reason").is_not_null()).select("row", "detail")
+    if not wrong.is_empty() or frame.is_empty():
+        rows = [f"  row {row}: {mask_card_numbers(detail)}" for row, detail in wrong.head(_MOST_PROBLEMS).iter_rows()]
+        more = [f"  and {wrong.height - _MOST_PROBLEMS} more rows"] if wrong.height > _MOST_PROBLEMS else []
+        found = [] if rows else ["  found no row, expected one per account"]
+        raise RefusedError("\n".join([f"{path}: nothing is moved in", *rows, *more, *found]))
+    return MoveIn(
+        accounts=checked.select(*ACCOUNT_COLUMNS, *further),
+        requests=_requests(checked, catalogue),
+        opening_balances=_opening_balances(checked, catalogue),
+    )
+
+
+def _rules(catalogue: Catalogue) -> list[RowRule]:
+    has_package = pl.col("package").is_not_null()
+    packages = [package.name for package in catalogue.packages]
+    start = catalogue.policy.billing_start
+    balance = pl.col("balance").str.contains(r"^-?\d{1,15}(\.\d{1,4})?$")
+    of_subscription = [name for name in SUBSCRIPTION_COLUMNS if name != "package"]
+    lonely = pl.coalesce(
+        pl.when(pl.col(name).is_not_null()).then(pl.format(f"{name}: found '{{}}'", name)) for name in of_subscription
+    )
+    return [
+        unparseable_rule(),
+        missing_rule("account_id"),
+        *control_characters_rule(("account_id", "reference"), [*ACCOUNT_COLUMNS, *SUBSCRIPTION_COLUMNS]),
+        (
+            RejectReason.CARD_NUMBER,
+            pl.col("has_card_number"),
+            pl.lit("found what is a card number, expected none"),
+        ),
+        (
+            RejectReason.CONFLICTING,
+            pl.col("_named"),
+            found_text("account_id", "a new account: it has a row in accounts already, and nothing is overwritten"),
+        ),
+        (RejectReason.CONFLICTING, pl.col("_repeated"), found_text("account_id", "a row for each account")),
+        one_of_rule("package", packages),
+        (RejectReason.MISSING_FIELD, ~has_package & lonely.is_not_null(), pl.format("{} without a package", lonely)),
+        *not_a_day_rule({name: f"_{name}" for name in _DAYS}),
+        (
+            RejectReason.MISSING_FIELD,
+            has_package & pl.col("started_on").is_null(),
+            pl.lit("started_on: found nothing, expected the day on which the subscription started"),
+        ),
+        (
+            RejectReason.MISSING_FIELD,
+            has_package & (pl.col("_started_on") < start) & pl.col("billed_through").is_null(),
+            pl.format(
+                "billed_through: found nothing, expected the day up to which {} was billed elsewhere, {} or later",
+                "account_id",
+                pl.lit(start.isoformat()),
+            ),
+        ),
+        one_of_rule("term", tuple(Term)),
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            (pl.col("_held_on") < pl.col("_started_on")) | (pl.col("_cancelled_on") < pl.col("_started_on")),
+            found_text("started_on", "a day not after held_on and cancelled_on"),
+        ),
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            pl.col("balance").is_not_null() & ~balance,
+            found_text("balance", "an amount such as 120.50, below 0 in credit"),
+        ),
+    ]
+
+
+def _requests(rows: pl.DataFrame, catalogue: Catalogue) -> list[str]:
+    """Requests at noon of their days; the stop of a subscription comes a second after what is of the same day."""
+    found = []
+    for row in rows.filter(pl.col("package").is_not_null()).sort("account_id").iter_rows(named=True):
+        account = row["account_id"]
+        extra = {name: row[name] for name in ("term", "trial_days", "billed_through", "usage_from") if row[name]}
+        asked = [(DecisionKind.SUBSCRIBE, "started_on", Channel.SUPPORT, {"package": row["package"], **extra})]
+        asked += [(DecisionKind.HOLD, "held_on", Channel.SUPPORT, {})] if row["held_on"] else []
+        asked += [(DecisionKind.CANCEL, "cancelled_on", Channel.EMAIL, {})] if row["cancelled_on"] else []
+        for place, (kind, day, channel, members) in enumerate(asked):
+            noon = datetime.combine(row[f"_{day}"], time(12, 0, place), tzinfo=catalogue.zone)
+            request = {"request_id": f"move-in/{account}/{kind}", "account_id": account, "at": noon.isoformat()}
+            found.append(json.dumps(request | {"kind": kind, "channel": channel, **members}, ensure_ascii=False))
+    return found
+
+
+def _opening_balances(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    is_zero = pl.col("balance").str.contains(r"^-?0*(\.0*)?$")
+    return (
+        rows.filter(pl.col("balance").is_not_null() & ~is_zero)
+        .select(
+            "account_id",
+            "reference",
+            currency=pl.lit(catalogue.currency),
+            amount="balance",
+            on=pl.col("balance_on").fill_null(catalogue.policy.billing_start.isoformat()),
+        )
+        .select(OPENING_COLUMNS)
+        .sort("account_id")
+    )

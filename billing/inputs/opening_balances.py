@@ -1,0 +1,89 @@
+"""Reader of opening balances: what accounts owed, or had in credit, when they moved in (rule 38)."""
+
+from typing import Final
+
+import polars as pl
+
+from billing.inputs.input_files import input_files, read_rows
+from billing.inputs.row_checks import (
+    RowsRead,
+    card_number_rule,
+    control_characters_rule,
+    first_wrong_rule,
+    found_text,
+    hides_card_number,
+    missing_rule,
+    not_a_day_rule,
+    one_of_rule,
+    parse_day,
+    resolve_identity,
+    too_long_rule,
+    unknown_account_rule,
+    unparseable_rule,
+)
+from billing.model.catalogue import Catalogue
+from billing.model.codes import RejectReason
+from billing.model.columns import MONEY
+from billing.store.home import Home
+
+OPENING_COLUMNS: Final = ("account_id", "currency", "amount", "on", "reference")
+OPENING_SCHEMA: Final = pl.Schema(
+    {"account_id": pl.String(), "currency": pl.String(), "reference": pl.String(), "amount": MONEY, "on": pl.Date()}
+)
+
+
+def read_opening_balances(home: Home, catalogue: Catalogue, known: pl.Series, noticed: RowsRead) -> pl.DataFrame:
+    """OPENING_SCHEMA, sorted: an amount above 0 is owed, one below 0 in credit; an empty reference is empty text."""
+    frame = read_rows(
+        input_files(home, "opening_balances"),
+        OPENING_COLUMNS,
+        "account_id",
+        home,
+        catalogue.encoding,
+        noticed.warnings,
+    )
+    is_amount = pl.col("amount").str.contains(r"^-?\d{1,15}(\.\d{1,4})?$")
+    frame = frame.with_columns(
+        hides_card_number(frame),
+        money=pl.when(is_amount).then(pl.col("amount")).cast(MONEY, strict=False),
+        day=parse_day("on"),
+        reference=pl.col("reference").fill_null(""),
+        identity=pl.concat_str(
+            "account_id", "currency", pl.col("reference").fill_null(""), separator="\n", ignore_nulls=False
+        ),
+    )
+    smallest = 10 ** (4 - catalogue.minor_units)
+    expected = f"an amount in {catalogue.currency} of at most {catalogue.minor_units} decimals, such as -12.50"
+    frame = first_wrong_rule(
+        frame,
+        unparseable_rule(),
+        missing_rule("account_id", "currency", "amount", "on"),
+        *control_characters_rule(("account_id", "reference"), OPENING_COLUMNS),
+        too_long_rule(OPENING_COLUMNS),
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0),
+            found_text("amount", expected),
+        ),
+        *not_a_day_rule({"on": "day"}),
+        one_of_rule("currency", [catalogue.currency]),
+        card_number_rule(),
+        unknown_account_rule(known),
+    )
+    frame = resolve_identity(frame, "identity", ["amount", "day"])
+    frame = frame.with_columns(
+        detail=pl.when(pl.col("reason") == RejectReason.CONFLICTING)
+        .then(
+            pl.format(
+                "reference: found '{}' of this account again with other content, expected each reference once",
+                "reference",
+            )
+        )
+        .otherwise("detail")
+    )
+    noticed.set_aside(frame, None)
+    return (
+        frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
+        .select("account_id", "currency", "reference", amount="money", on="day")
+        .sort("account_id", "currency", "reference")
+    )

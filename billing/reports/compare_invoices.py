@@ -1,0 +1,237 @@
+"""Compare another system's invoices with the documents and drafts here: by account and line kind, what differs and why.
+
+A row of the other system is compared with the document here of the same billing date; without a date, with the
+account's first one here.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from billing.inputs.old_invoices import TAX, TOTAL, read_old_invoices
+from billing.model.calendar import month_of, months_after
+from billing.model.codes import LineKind
+from billing.model.columns import MONEY
+from billing.model.plain_rows import plain_rows
+from billing.model.tables import DRAFT_LINES, DRAFT_TAXES
+from billing.month.business import Business
+from billing.month.scratch_copy import bring_up_to_date, scratch_copy
+from billing.month.steps import ingest_usage
+
+COMPARED: Final = ("account_id", "billing_date", "kind", "metric", "old", "new", "difference", "why")
+_KEYS: Final = ["account_id", "billing_date", "kind", "metric"]
+_HERE: Final = pl.Schema(
+    {
+        "account_id": pl.String(),
+        "billing_date": pl.Date(),
+        "kind": pl.String(),
+        "metric": pl.String(),
+        "new": MONEY,
+        "words": pl.String(),
+    }
+)
+_ZERO: Final = pl.lit(0).cast(MONEY)
+
+
+def compare_invoices(business: Business, path: Path, month: str | None = None) -> pl.DataFrame:
+    """What differs from the invoices of another system: COMPARED, sorted; no row where everything agrees.
+
+    Parameters
+    ----------
+    path
+        A table of account_id, amount and, if it has them, kind (of a line, tax or total), metric, billing_date and
+        quantity.
+    month
+        Compare with documents of this billing month only, whatever their dates in the table.
+
+    Raises
+    ------
+    RefusedError
+        When a row of the table is wrong, or the month unknown.
+    """
+    old = read_old_invoices(path, business.catalogue)
+    dates = _first_dates(business, old["account_id"].unique(), month)
+    months = _months(old, dates, month)
+    here = _here(business, months)
+    chosen = dates if month is None else _dates_in(here, dates)
+    dated = old.join(chosen, on="account_id", how="left", maintain_order="left").with_columns(
+        billing_date=pl.col("first_date") if month else pl.coalesce("billing_date", "first_date")
+    )
+    kinds = dated.select("account_id", "billing_date", "kind").unique()
+    wanted = _of_the_same_kinds(here, kinds)
+    # Overages without a metric are compared in sum.
+    has_metric = dated.filter(pl.col("metric").is_not_null()).select("account_id", "billing_date", "kind").unique()
+    wanted = _without_metric(wanted, has_metric)
+    both = dated.join(wanted, on=_KEYS, how="full", coalesce=True, nulls_equal=True).with_columns(
+        old=pl.col("amount").fill_null(_ZERO), new=pl.col("new").fill_null(_ZERO)
+    )
+    differing = both.with_columns(difference=(pl.col("new") - pl.col("old")).cast(MONEY)).filter(
+        pl.col("difference") != 0
+    )
+    documents = here.select("account_id", "billing_date").unique()
+    reasons = [_why(row, business, documents) for row in differing.iter_rows(named=True)]
+    return differing.with_columns(why=pl.Series(reasons, dtype=pl.String)).select(COMPARED).sort(_KEYS, nulls_last=True)
+
+
+def as_plain(compared: pl.DataFrame, business: Business) -> list[dict[str, Any]]:
+    """The rows as plain values."""
+    return plain_rows(compared, business.catalogue.minor_units)
+
+
+def _first_dates(business: Business, accounts: pl.Series, month: str | None) -> pl.DataFrame:
+    """account_id, first_date: the first billing date here of each account's latest subscription."""
+    if month is not None:
+        business.refuse_unknown_month(month)
+    return (
+        business.lives.subscriptions.filter(pl.col("account_id").is_in(accounts.implode()))
+        .sort("started_on")
+        .group_by("account_id", maintain_order=True)
+        .agg(first_date=pl.col("first_billing_date").last())
+    )
+
+
+def _months(old: pl.DataFrame, dates: pl.DataFrame, month: str | None) -> list[str]:
+    """The months whose documents are compared; dates far from the first ones are left out."""
+    if month is not None:
+        return [month]
+    days = pl.concat([old["billing_date"], dates["first_date"]]).drop_nulls()
+    start = dates["first_date"].min()
+    if not isinstance(start, date):
+        return []
+    latest = months_after(f"{start:%Y-%m}", 24)
+    found = days.to_frame("day").select(month_of(pl.col("day")).unique()).to_series()
+    return sorted(each for each in found if f"{start:%Y-%m}" <= each <= latest)
+
+
+def _here(business: Business, months: Sequence[str]) -> pl.DataFrame:
+    """account_id, billing_date, kind, metric, new (amount), words: lines, taxes and totals, issued or drafted."""
+    if not months:
+        return pl.DataFrame(schema=_HERE)
+    with scratch_copy(business, business.as_of) as scratch:
+        ingest_usage(scratch)
+        bring_up_to_date(scratch, months[-1])
+        lines = scratch.scan_months(DRAFT_LINES, months).collect()
+        taxes = scratch.scan_months(DRAFT_TAXES, months).collect()
+    documents = business.register.documents(months).select("number", "account_id", "billing_date")
+    issued_lines = business.register.lines(months).join(documents, on="number")
+    issued_taxes = business.register.taxes(months).join(documents, on="number")
+    line_columns = ["account_id", "billing_date", "kind", "metric", "amount", "description", "quantity", "allowance"]
+    tax_columns = ["account_id", "billing_date", "name", "rate", "taxable", "amount", "reason"]
+    all_lines = pl.concat([lines.select(line_columns), issued_lines.select(line_columns)])
+    all_taxes = pl.concat([taxes.select(tax_columns), issued_taxes.select(tax_columns)])
+    no_metric = pl.lit(None, pl.String)
+    parts = [
+        all_lines.select("account_id", "billing_date", "kind", "metric", new="amount", words=_line_in_words()),
+        all_taxes.select(
+            "account_id",
+            "billing_date",
+            kind=pl.lit(TAX),
+            metric=no_metric,
+            new="amount",
+            words=pl.format(
+                "{} {} % on {} ({})",
+                "name",
+                _plain(pl.col("rate") * 100),
+                pl.col("taxable").cast(pl.Decimal(38, business.catalogue.minor_units)).cast(pl.String),
+                "reason",
+            ),
+        ),
+    ]
+    detailed = pl.concat(parts)
+    totals = detailed.select(
+        "account_id", "billing_date", kind=pl.lit(TOTAL), metric=no_metric, new="new", words=pl.lit("")
+    )
+    return (
+        pl.concat([detailed, totals])
+        .group_by(_KEYS, maintain_order=True)
+        .agg(pl.col("new").sum().cast(MONEY), words=pl.col("words").filter(pl.col("words") != "").str.join("; "))
+    )
+
+
+def _plain(number: pl.Expr) -> pl.Expr:
+    """A decimal as text, without trailing zeros."""
+    return number.cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
+
+
+def _line_in_words() -> pl.Expr:
+    """The line, with quantity and allowance where it has them."""
+    measured = pl.when(pl.col("quantity").is_not_null()).then(
+        pl.format(" ({} used, {} included)", _plain(pl.col("quantity")), _plain(pl.col("allowance")).fill_null("all"))
+    )
+    return pl.concat_str("description", measured.fill_null(""))
+
+
+def _dates_in(here: pl.DataFrame, dates: pl.DataFrame) -> pl.DataFrame:
+    """account_id, first_date: the first billing date of each account in the documents of a month."""
+    first = here.group_by("account_id").agg(first_date=pl.col("billing_date").min())
+    return dates.select("account_id").join(first, on="account_id", how="left", maintain_order="left")
+
+
+def _of_the_same_kinds(here: pl.DataFrame, kinds: pl.DataFrame) -> pl.DataFrame:
+    """What is here on dates that the other system has; lines and taxes only where it lists any line or tax."""
+    lists = kinds.filter(pl.col("kind") != TOTAL).select("account_id", "billing_date").unique()
+    sums = kinds.filter(pl.col("kind") == TOTAL).select("account_id", "billing_date").unique()
+    keys = ["account_id", "billing_date"]
+    return pl.concat(
+        [
+            here.filter(pl.col("kind") != TOTAL).join(lists, on=keys, how="semi", maintain_order="left"),
+            here.filter(pl.col("kind") == TOTAL).join(sums, on=keys, how="semi", maintain_order="left"),
+        ]
+    )
+
+
+def _without_metric(here: pl.DataFrame, has_metric: pl.DataFrame) -> pl.DataFrame:
+    """`here`, metrics added up where the other system names none of them."""
+    keys = ["account_id", "billing_date", "kind"]
+    named = here.join(has_metric, on=keys, how="semi", maintain_order="left")
+    rest = here.join(has_metric, on=keys, how="anti", maintain_order="left").with_columns(
+        metric=pl.lit(None, pl.String)
+    )
+    summed = rest.group_by(_KEYS, maintain_order=True).agg(
+        pl.col("new").sum().cast(MONEY), words=pl.col("words").filter(pl.col("words") != "").str.join("; ")
+    )
+    return pl.concat([named, summed])
+
+
+def _why(row: dict[str, Any], business: Business, documents: pl.DataFrame) -> str:
+    account, day, kind = row["account_id"], row["billing_date"], row["kind"]
+    if not business.knows(account):
+        return "there is no such account here"
+    parked = business.parked.filter(pl.col("account_id") == account)
+    if not parked.is_empty():
+        return f"it is parked: {parked['detail'][0]}"
+    if day is None:
+        return "it has no subscription here"
+    if documents.filter((pl.col("account_id") == account) & (pl.col("billing_date") == day)).is_empty():
+        return _without_document(account, day, business)
+    words = row["words"] or ""
+    if kind not in (*LineKind, TAX, TOTAL):
+        return f"there are no lines of this kind here: expected one of {', '.join((*LineKind, TAX, TOTAL))}"
+    if row["amount"] is None:
+        return f"only here: {words}"
+    if row["new"] == 0 and not words:
+        return "only there: " + ("nothing went over an allowance here" if kind == LineKind.OVERAGE else "not due here")
+    if kind == TOTAL:
+        return "compare by line kind: give the rows of the other system a kind"
+    there = f", {row['quantity']} used there" if row["quantity"] else ""
+    if kind == TAX:
+        return f"taxed here as {words}"
+    return f"here: {words}{there}"
+
+
+def _without_document(account: str, day: date, business: Business) -> str:
+    lives = business.lives.subscriptions.filter(pl.col("account_id") == account).sort("started_on")
+    if lives.is_empty():
+        return "it has no subscription here"
+    life = lives.row(lives.height - 1, named=True)
+    if life["end"] is not None:
+        return f"no document here on {day}: {life['end']} on {life['ended_on']}"
+    if life["held_on"] is not None:
+        return f"no document here on {day}: on hold since {life['held_on']}"
+    first = life["first_billing_date"]
+    if day < first:
+        return f"no document here on {day}: it is billed here from {first} on"
+    return f"no document here on {day}: nothing falls due on that date; its first billing date here is {first}"

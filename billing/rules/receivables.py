@@ -1,0 +1,96 @@
+"""Receivables: issued documents and opening balances as what payments and credits pay (rules 25 and 38).
+
+An opening balance takes part as a document of kind `opening_balance`. Its number holds its whole identity, as two
+accounts may have the same reference; what is shown is the reference. A payment on account has such a number, too.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from billing.model.codes import PostingKind
+from billing.model.columns import MONEY
+
+# Identifiers hold no control characters (rule 27), so no reference looks like this.
+_SEPARATOR: Final = "\x1f"
+_OPENING: Final = f"opening{_SEPARATOR}"
+_ON_ACCOUNT: Final = f"account{_SEPARATOR}"
+
+
+def opening_number() -> pl.Expr:
+    """The number of an opening balance: of account_id, currency and reference."""
+    return pl.concat_str(pl.lit("opening"), "account_id", "currency", "reference", separator=_SEPARATOR)
+
+
+def on_account_number() -> pl.Expr:
+    """The number of what was paid without a document: of account_id."""
+    return pl.concat_str(pl.lit("account"), "account_id", separator=_SEPARATOR)
+
+
+def is_of_a_document(number: str) -> pl.Expr:
+    """Whether a number is that of an issued document."""
+    return ~pl.col(number).str.contains(_SEPARATOR, literal=True)
+
+
+def shown_number(number: str) -> pl.Expr:
+    """The number of a document, the reference of an opening balance, null of what was paid on account."""
+    text = pl.col(number)
+    return (
+        pl.when(text.str.starts_with(_ON_ACCOUNT))
+        .then(pl.lit(None, pl.String))
+        .otherwise(text.str.replace(f"^{_OPENING}.*{_SEPARATOR}", ""))
+        .alias(number)
+    )
+
+
+def with_opening_balances(documents: pl.DataFrame, opening: pl.DataFrame) -> pl.DataFrame:
+    """The documents, and the opening balances as documents.
+
+    Parameters
+    ----------
+    documents
+        As `Register.documents`.
+    opening
+        account_id, currency, reference, amount (MONEY; negative: in credit), on.
+    """
+    if opening.is_empty():
+        return documents
+    nothing = pl.lit(0).cast(MONEY)
+    rows = opening.select(
+        "account_id",
+        "currency",
+        number=opening_number(),
+        kind=pl.lit(PostingKind.OPENING_BALANCE),
+        billing_date="on",
+        issued_on="on",
+        net="amount",
+        tax=nothing,
+        total="amount",
+    )
+    return pl.concat([documents, rows], how="diagonal")
+
+
+def with_numbers(payments: pl.DataFrame, opening: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """`payments` with the numbers of what they name, and `is_on_account` where that is nothing.
+
+    A document of the account goes before an opening balance whose reference is the same text.
+    """
+    names_none = pl.col("document").is_null()
+    if opening.is_empty():
+        numbered = payments
+    else:
+        issued = documents.select("account_id", document="number", is_issued=pl.lit(True))
+        moved = opening.select("account_id", "currency", document="reference", opened=opening_number())
+        numbered = (
+            payments.join(issued, on=["account_id", "document"], how="left", maintain_order="left")
+            .join(moved, on=["account_id", "currency", "document"], how="left", maintain_order="left")
+            .with_columns(
+                document=pl.when(pl.col("is_issued").is_null() & pl.col("opened").is_not_null())
+                .then("opened")
+                .otherwise("document")
+            )
+            .drop("is_issued", "opened")
+        )
+    return numbered.with_columns(
+        document=pl.when(names_none).then(on_account_number()).otherwise("document"), is_on_account=names_none
+    )

@@ -1,0 +1,76 @@
+"""Commands for a business that moves in from another system."""
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from assets.environment import register_url
+from billing.model.text import counted
+from pipeline.exit_status import exit_status
+from pipeline.options import as_of_option, format_option, home_option
+from pipeline.output import print_rows, say
+
+_FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command("move-in")
+@click.argument("file", type=_FILE)
+@as_of_option
+@format_option
+@home_option
+@exit_status
+def move_in(file: Path, as_of: date | None, style: str, home: Path) -> None:
+    """Write accounts, requests and opening balances from one table, and show the first drafts that follow.
+
+    One row per account: the columns of accounts, and package, term, trial_days, started_on, billed_through, usage_from,
+    held_on, cancelled_on, balance, balance_on, reference. New files only; where a row is wrong nothing is written.
+    """
+    from assets.clock import today
+    from billing.model.plain_rows import without_controls
+    from billing.reports import moving_in
+
+    moved = moving_in.move_in(home, file, as_of or today(home), register_url())
+    for warning in moved.warnings:
+        say(f"warning: {warning}")
+    rows = [row | {"lines": [_line(line) for line in row["lines"]]} for row in moved.drafts]
+    columns = ["account_id", "billing_date", "kind", "currency", "net", "tax", "total", "lines"]
+    if style == "json":
+        click.echo(without_controls(json.dumps(moving_in.as_plain(moved), ensure_ascii=False, indent=1)))
+    else:
+        print_rows(rows, columns, style)
+    for each in moved.without_draft:
+        say(f"{each['account_id']}: no draft: {each['why']}")
+    names = {name: name.replace("_", " ").removesuffix("s") for name in moved.counts}
+    written = ", ".join(counted(count, names[name]) for name, count in moved.counts.items())
+    say(f"{written}; written: {', '.join(moved.files)}")
+
+
+def _line(line: dict[str, Any]) -> str:
+    return f"{line['amount']:>10}  {line['description']}"
+
+
+@click.command("compare-invoices")
+@click.argument("old", type=_FILE)
+@click.option("--month", metavar="MONTH", help="Compare with documents of this billing month only.")
+@as_of_option
+@format_option
+@home_option
+@exit_status
+def compare(old: Path, month: str | None, as_of: date | None, style: str, home: Path) -> None:
+    """Compare invoices of another system with the drafts and documents here: what differs, and why.
+
+    OLD has account_id and amount and, as far as known, kind (package_fee, overage, ..., tax, total), metric,
+    billing_date and quantity. Changes nothing.
+    """
+    from assets.clock import today
+    from billing.month.business import Business
+    from billing.reports.compare_invoices import COMPARED, as_plain, compare_invoices
+
+    business = Business.load(home, as_of or today(home), register_url(), issues=False)
+    found = compare_invoices(business, old, month)
+    print_rows(as_plain(found, business), list(COMPARED), style)
+    accounts = found["account_id"].n_unique()
+    say(f"{counted(found.height, 'difference')} in {counted(accounts, 'account')}" if accounts else "nothing differs")

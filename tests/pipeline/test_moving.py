@@ -1,0 +1,46 @@
+"""The commands of a move, as a person types them."""
+
+import json
+from pathlib import Path
+
+from tests.billing.month.test_moving_in import catalogue
+from tests.pipeline.outside import Landing, bill, one, overage, show
+
+
+def test_a_business_moves_in_is_compared_and_billed(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home", catalogue=catalogue())
+    old = tmp_path / "old.csv"
+    old.write_text(
+        "account_id,name,country,package,started_on,billed_through,balance,reference\n"
+        "acme,Acme Inc.,US,starter,2023-05-10,2026-02-10,120.50,OLD-1\n"
+    )
+    landing.use("acme", "2026-01-12", emails=27_350)
+    as_of = ("--as-of", "2026-02-10", "--home", landing.root)
+    ended = overage("move-in", old, "--format", "json", *as_of)
+    assert ended.status == 0, ended.messages
+    moved = json.loads(ended.output)
+    assert (moved["counts"], one(moved["drafts"])["total"]) == (
+        {"accounts": 1, "requests": 1, "opening_balances": 1},
+        "138.00",
+    )
+    assert "1 account, 1 request, 1 opening balance; written: opening_balances/move-in-" in ended.messages
+    again = overage("move-in", old, *as_of)
+    assert (again.status, again.output) == (2, "")
+    assert "expected a new account" in again.messages
+
+    invoices = tmp_path / "invoices.csv"
+    invoices.write_text("account_id,kind,amount\nacme,package_fee,99.00\nacme,overage,42.00\n")
+    ended = overage("compare-invoices", invoices, "--format", "json", *as_of)
+    assert ended.status == 0, ended.messages
+    assert [(row["kind"], row["difference"]) for row in json.loads(ended.output)] == [("overage", "-3.00")]
+    assert "1 difference in 1 account" in ended.messages
+    assert not (landing.root / "lake").exists(), "nothing is billed by looking at it"
+
+    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    balance = one(show(landing.root, "balances"))
+    assert (balance["opening"], balance["invoiced"], balance["outstanding"]) == ("120.50", "138.00", "258.50")
+    postings = show(landing.root, "journal", kind="opening_balance")
+    assert [(row["ledger_account"], row["debit"]) for row in postings] == [
+        ("opening_balances", "0.00"),
+        ("receivable", "120.50"),
+    ]

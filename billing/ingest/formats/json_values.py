@@ -79,8 +79,12 @@ def opened(value: Json) -> Json:
     if isinstance(value, list):
         members = pair_members(value)
         if members is not None:
-            # The first of repeated names counts.
-            return {str(_text(item[members[0]])): item.get(members[1]) for item in reversed(value)}
+            name, member = members
+            found: dict[str, Json] = {}
+            for item in value:
+                # The first of repeated names counts.
+                found.setdefault(str(_text(item[name])), item.get(member))
+            return found
     return value
 
 

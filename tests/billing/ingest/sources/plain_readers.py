@@ -138,6 +138,12 @@ def apache_common(line: Mapping[str, str]) -> Used:
     return Used(None, "acme", log_time(line["time"]), served(size))
 
 
+def apache_vhosts(line: Mapping[str, str]) -> Used:
+    kept(line["status"] not in ("401", "403", "404"))
+    size = "0" if line["bytes"] == "-" else line["bytes"]
+    return Used(None, NAMES["host"].get(one(line["vhost"])), log_time(line["time"]), served(size))
+
+
 def w3c(read: Callable[[Mapping[str, str]], Used], separator: str) -> Reader:
     def reader(path: Path) -> Iterator[Used | type[Exception]]:
         names: list[str] = []
@@ -426,6 +432,7 @@ READERS: dict[str, tuple[str, Reader]] = {
     ),
     "apache_combined": ("apache_combined.log", lines(_COMBINED, apache_combined)),
     "apache_common": ("apache_common.log", lines(_CLF, apache_common)),
+    "apache_vhosts": ("apache_vhosts.log", lines(rf"(?P<vhost>\S+):\d+ {_COMBINED}", apache_vhosts)),
     "iis": ("iis.log", w3c(iis, " ")),
     "cloudfront": ("cloudfront.log", w3c(cloudfront, "\t")),
     "alb": ("alb.log", tokens(29, alb)),

@@ -3,6 +3,7 @@
 import gzip
 import re
 from collections import Counter, defaultdict
+from dataclasses import replace
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
@@ -109,6 +110,28 @@ def test_a_log_that_is_delivered_again_adds_nothing(name: str, twice: tuple[dict
     again = (number["rows"], 0, number["counted"] + number["duplicates"], number["rejected"], number["ignored"])
     assert counts(home)[f"{name}/again/{sample}.gz"][:5] == again
     assert found_sums(home)[name] == before[name]
+
+
+@pytest.mark.parametrize(("name", "times"), [("focus", "ChargePeriodStart"), ("aws_cur", "line_item_usage_start_date")])
+def test_a_cost_report_may_be_parquet(name: str, times: str, once: Business, tmp_path: Path) -> None:
+    _, sums = expected(name)
+    home = replace(once, home=Home(tmp_path))
+    home.sources = tuple(replace(source, format="parquet") for source in once.sources if source.name == name)
+    text = "\n".join(line for line in (SAMPLES / f"{name}.csv").read_text().splitlines() if line.count(",") > 15)
+    # Such exports have times without a zone and binary floats.
+    written = pl.col(times).str.strip_suffix("Z")
+    time = pl.coalesce(
+        written.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False),
+        written.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False),
+        written.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime),
+    )
+    table = pl.read_csv(text.encode(), infer_schema=False, null_values=["NULL", ""]).with_columns(
+        time.alias(times), pl.col("^BilledCost|line_item_unblended_cost$").cast(pl.Float64)
+    )
+    path = home.deliver(b"", day="2026-01-12", name=f"{name}/a.parquet")
+    table.write_parquet(path)
+    home.ingest()
+    assert found_sums(home)[name] == sums
 
 
 def test_every_ready_made_source_is_run(catalogue: Catalogue) -> None:

@@ -4,6 +4,7 @@ import gzip
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Decimal
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from tests.billing.ingest.sources.ready_sources import SAMPLES, ready_catalogue
 
 KINDS = ("counted", "duplicates", "rejected", "ignored")
 Sums = dict[tuple[str, str], Decimal]
+Times = Counter[tuple[str, str, datetime]]
 NINTH = Decimal("1e-9")
 
 
@@ -55,11 +57,12 @@ def twice(once: Business) -> tuple[dict[str, Sums], Business]:
     return before, once
 
 
-def expected(name: str) -> tuple[Counter[str], Sums]:
-    """How many records of a sample are what, and by metric and account what they add up to."""
+def expected(name: str) -> tuple[Counter[str], Sums, Times]:
+    """How many records of a sample are what, and by metric and account what they add up to, and their times."""
     sample, reader = READERS[name]
     number: Counter[str] = Counter()
     sums: Sums = defaultdict(Decimal)
+    times: Times = Counter()
     seen: dict[object, Used] = {}
     for found in reader(SAMPLES / sample):
         number["rows"] += 1
@@ -74,7 +77,8 @@ def expected(name: str) -> tuple[Counter[str], Sums]:
             number["counted"] += 1
             for metric, value in found.values:
                 sums[metric, found.account] += Decimal(value).quantize(NINTH, ROUND_HALF_EVEN)
-    return number, sums
+                times[metric, found.account, found.time.astimezone(UTC)] += 1
+    return number, sums, times
 
 
 def found_sums(home: Business) -> dict[str, Sums]:
@@ -85,16 +89,23 @@ def found_sums(home: Business) -> dict[str, Sums]:
     return found
 
 
+def found_times(home: Business, name: str) -> Times:
+    """By metric, account and microsecond: how many events of a source were billed."""
+    events = home.events().filter(pl.col("source") == name).with_columns(pl.col("time").dt.truncate("1us"))
+    return Counter(events.select("metric", "account_id", pl.col("time").dt.cast_time_unit("us")).iter_rows())
+
+
 @pytest.mark.parametrize("name", READERS)
 def test_a_ready_made_source_bills_its_sample_to_the_last_digit(name: str, once: Business) -> None:
     (source,) = (source for source in once.sources if source.name == name)
     sample, _ = READERS[name]
-    number, sums = expected(name)
+    number, sums, times = expected(name)
     rows, *found, _ = counts(once)[f"{name}/{sample}"]
     rejects = once.table("rejects").filter(pl.col("file") == f"{name}/{sample}").select("row", "reason", "detail")
     assert found == [number[key] for key in KINDS], rejects.rows()
     assert rows == number["rows"] == sum(found)
     assert found_sums(once)[name] == sums
+    assert found_times(once, name) == times
     # Every sample has rows of every kind; equal texts in one file are no duplicates where the text is the identity.
     assert 10 <= rows <= 40
     assert min(number["counted"], number["rejected"], number["ignored"]) > 0
@@ -106,32 +117,35 @@ def test_a_ready_made_source_bills_its_sample_to_the_last_digit(name: str, once:
 def test_a_log_that_is_delivered_again_adds_nothing(name: str, twice: tuple[dict[str, Sums], Business]) -> None:
     before, home = twice
     sample, _ = READERS[name]
-    number, _ = expected(name)
+    number, _, _ = expected(name)
     again = (number["rows"], 0, number["counted"] + number["duplicates"], number["rejected"], number["ignored"])
     assert counts(home)[f"{name}/again/{sample}.gz"][:5] == again
     assert found_sums(home)[name] == before[name]
 
 
-@pytest.mark.parametrize(("name", "times"), [("focus", "ChargePeriodStart"), ("aws_cur", "line_item_usage_start_date")])
-def test_a_cost_report_may_be_parquet(name: str, times: str, once: Business, tmp_path: Path) -> None:
-    _, sums = expected(name)
+@pytest.mark.parametrize(
+    ("name", "column"), [("focus", "ChargePeriodStart"), ("aws_cur", "line_item_usage_start_date")]
+)
+def test_a_cost_report_may_be_parquet(name: str, column: str, once: Business, tmp_path: Path) -> None:
+    _, sums, times = expected(name)
     home = replace(once, home=Home(tmp_path))
     home.sources = tuple(replace(source, format="parquet") for source in once.sources if source.name == name)
     text = "\n".join(line for line in (SAMPLES / f"{name}.csv").read_text().splitlines() if line.count(",") > 15)
     # Such exports have times without a zone and binary floats.
-    written = pl.col(times).str.strip_suffix("Z")
+    written = pl.col(column).str.strip_suffix("Z")
     time = pl.coalesce(
         written.str.to_datetime("%Y-%m-%d %H:%M:%S", strict=False),
         written.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False),
         written.str.to_date("%Y-%m-%d", strict=False).cast(pl.Datetime),
     )
     table = pl.read_csv(text.encode(), infer_schema=False, null_values=["NULL", ""]).with_columns(
-        time.alias(times), pl.col("^BilledCost|line_item_unblended_cost$").cast(pl.Float64)
+        time.alias(column), pl.col("^BilledCost|line_item_unblended_cost$").cast(pl.Float64)
     )
     path = home.deliver(b"", day="2026-01-12", name=f"{name}/a.parquet")
     table.write_parquet(path)
     home.ingest()
     assert found_sums(home)[name] == sums
+    assert found_times(home, name) == times
 
 
 def test_every_ready_made_source_is_run(catalogue: Catalogue) -> None:

@@ -1,6 +1,7 @@
 """Every ready-made source on a sample of what its system writes, against a reader in plain Python."""
 
 import gzip
+import json
 import re
 from collections import Counter, defaultdict
 from dataclasses import replace
@@ -15,7 +16,7 @@ from billing.model.catalogue import Catalogue
 from billing.store.home import Home
 from tests.billing.ingest.raw_logs import aliases, counts
 from tests.billing.ingest.small_business import Business
-from tests.billing.ingest.sources.plain_readers import ACCOUNTS, NAMES, READERS, NotKept, Used
+from tests.billing.ingest.sources.plain_readers import ACCOUNTS, NAMES, READERS, NotKept, Used, documents
 from tests.billing.ingest.sources.ready_sources import SAMPLES, ready_catalogue
 
 KINDS = ("counted", "duplicates", "rejected", "ignored")
@@ -121,6 +122,22 @@ def test_a_log_that_is_delivered_again_adds_nothing(name: str, twice: tuple[dict
     again = (number["rows"], 0, number["counted"] + number["duplicates"], number["rejected"], number["ignored"])
     assert counts(home)[f"{name}/again/{sample}.gz"][:5] == again
     assert found_sums(home)[name] == before[name]
+
+
+@pytest.mark.parametrize("name", ["ses", "otel_metrics"])
+def test_how_documents_are_arranged_in_a_file_changes_nothing(name: str, once: Business, tmp_path: Path) -> None:
+    number, sums, _ = expected(name)
+    found = [found for found in documents(SAMPLES / READERS[name][0]) if found is not None]
+    home = replace(once, home=Home(tmp_path))
+    home.deliver("".join(json.dumps(each, indent=2) for each in found), day="2026-01-12", name=f"{name}/pretty")
+    home.ingest()
+    assert found_sums(home)[name] == sums
+    # The cut document is left out.
+    assert counts(home)[f"{name}/pretty"][:2] == (number["rows"] - 1, number["counted"])
+    home.deliver(json.dumps(found), day="2026-01-13", name=f"{name}/array")
+    home.ingest()
+    assert found_sums(home)[name] == sums
+    assert counts(home)[f"{name}/array"][:3] == (number["rows"] - 1, 0, number["counted"] + number["duplicates"])
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ class Issuing(dg.Config):
             "numbers_have_no_gap",
             asset=DOCUMENTS.name,
             blocking=True,
-            description="The numbers of every series and year run from 1 without a gap (rule 19).",
+            description="The numbers of every series and year run from their first one without a gap (rule 19).",
         ),
         dg.AssetCheckSpec(
             "one_document_per_billing_date",

@@ -10,6 +10,7 @@ from assets.metadata import definition_metadata, first_of, summary
 from assets.progress import report
 from assets.resources import BillingHome
 from billing.ingest import IngestOutcome
+from billing.ingest.volumes import low_days, low_days_in_words, volumes
 from billing.model.tables import EVENTS, INGEST, REJECTS
 from billing.month.business import Business
 from billing.month.steps import ingest_usage
@@ -77,6 +78,11 @@ _landing = [dg.AssetKey("usage_logs"), dg.AssetKey("accounts"), dg.AssetKey("cat
             asset="ingest",
             description="No delivered file has changed since it was ingested (rule 22).",
         ),
+        dg.AssetCheckSpec(
+            "every_source_delivers_as_usual",
+            asset="ingest",
+            description="Every source delivered at least a third of its usual rows: those of the same weekday before.",
+        ),
     ],
 )
 def ingest_assets(
@@ -100,7 +106,9 @@ def ingest_assets(
     yield dg.MaterializeResult(asset_key="parsed_files", metadata={"files": manifest.height})
     yield dg.MaterializeResult(asset_key="events", metadata=summary(pl.DataFrame(), counted=numbers["counted"]))
     yield dg.MaterializeResult(asset_key="rejects", metadata=summary(by_reason, rejected=rejects.height))
-    yield dg.MaterializeResult(asset_key="ingest", metadata=summary(pl.DataFrame([numbers]), **numbers))
+    by_source, low = _by_source(business, days)
+    shown = pl.DataFrame([numbers]) if by_source["source_name"].is_null().all() else by_source
+    yield dg.MaterializeResult(asset_key="ingest", metadata=summary(shown, **numbers))
     yield dg.AssetCheckResult(
         asset_key="ingest",
         check_name="every_row_is_counted_or_set_aside",
@@ -121,6 +129,22 @@ def ingest_assets(
         severity=dg.AssetCheckSeverity.WARN,
         metadata=_listed("changed files", outcome.warnings),
     )
+    yield dg.AssetCheckResult(
+        asset_key="ingest",
+        check_name="every_source_delivers_as_usual",
+        passed=not low,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=_listed("days with few rows", low),
+    )
+
+
+def _by_source(business: Business, days: pl.Series) -> tuple[pl.DataFrame, list[str]]:
+    """As `volumes` of the days of this run, and the days on which a source delivered less than a third of its usual."""
+    first, last = days.min(), days.max()
+    if not isinstance(first, date) or not isinstance(last, date):
+        return volumes(business.home, date.max, date.min), []
+    low = low_days(business.home, first, min(last, business.as_of)).filter(pl.col("delivery_day").is_in(days.implode()))
+    return volumes(business.home, first, last), low_days_in_words(low)
 
 
 def _listed(name: str, warnings: Sequence[str]) -> dict[str, int | list[str]]:

@@ -9,6 +9,7 @@ BENCHMARKS: Final = {
     "month_of_accounts": "benchmarks.month_of_accounts:measure",
     "days_of_deliveries": "benchmarks.days_of_deliveries:measure",
     "many_small_files": "benchmarks.many_small_files:measure",
+    "access_logs": "benchmarks.access_logs:measure",
     "identity_of_events": "benchmarks.identity_of_events:measure",
     "rating_of_accounts": "benchmarks.rating_of_accounts:measure",
     "logs_to_money": "benchmarks.logs_to_money.compare:compare",

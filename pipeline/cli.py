@@ -13,7 +13,7 @@ from billing.model.codes import DocumentKind
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
-from pipeline.moving import compare, move_in
+from pipeline.moving import compare, import_payments, move_in
 from pipeline.options import Day as Day
 from pipeline.options import as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
@@ -418,3 +418,4 @@ def ui(port: int, host: str, *, read_only: bool, new_user: str | None, home: Pat
 
 main.add_command(move_in)
 main.add_command(compare)
+main.add_command(import_payments)

@@ -74,3 +74,36 @@ def compare(old: Path, month: str | None, as_of: date | None, style: str, home: 
     print_rows(as_plain(found, business), list(COMPARED), style)
     accounts = found["account_id"].n_unique()
     say(f"{counted(found.height, 'difference')} in {counted(accounts, 'account')}" if accounts else "nothing differs")
+
+
+@click.command("import-payments")
+@click.argument("file", type=_FILE)
+@click.option(
+    "--format", "form", type=click.Choice(["stripe", "camt053", "camt054", "csv"]), required=True, help="Of FILE."
+)
+@click.option("--map", "mapping", type=_FILE, help="For csv: a YAML file that says which column holds what.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@home_option
+@exit_status
+def import_payments(file: Path, form: str, mapping: Path | None, *, as_json: bool, home: Path) -> None:
+    """Add the payments of a statement to landing/payments/, each to the document it pays.
+
+    By the number it names, then by reference, then by account and exact amount; the rest of a known account is on
+    account, and what is of nobody is listed with why. A second import adds nothing.
+    """
+    from dataclasses import asdict
+
+    from billing.model.plain_rows import without_controls
+    from billing.reports import importing_payments as importing
+
+    imported = importing.import_payments(home, file, form, mapping, register_url())
+    if as_json:
+        click.echo(without_controls(json.dumps(asdict(imported), ensure_ascii=False, indent=1)))
+    else:
+        print_rows(list(imported.unmatched), ["row", "id", "amount", "currency", "text", "why"], "table")
+    added = sum(imported.matched.values())
+    ways = [f"{count} {how if how == 'on account' else f'by {how}'}" for how, count in imported.matched.items()]
+    say(f"{counted(added, 'payment')} added" + (f" ({', '.join(ways)}): {imported.file}" if imported.file else ""))
+    for what, count in imported.ignored.items():
+        say(f"{counted(count, 'row')} ignored: {what}")
+    say(f"{imported.known} known already, {len(imported.unmatched)} not matched")

@@ -1,7 +1,7 @@
 """The lake files of one delivery day: events by month, rejects, repeats and the manifest."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from itertools import chain
@@ -12,8 +12,8 @@ import polars as pl
 
 from billing.ingest.aliases import ALIAS
 from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
-from billing.ingest.metric_members import FLAT_VALUE, read_column
-from billing.ingest.parsed_locations import Place
+from billing.ingest.manifest import ParsedVersion, file_states, manifest, measured_column, rounded, span, tally
+from billing.ingest.metric_members import FLAT_VALUE
 from billing.ingest.parsed_rows import IGNORED, PARSED, with_details
 from billing.ingest.required_columns import IMPOSSIBLE_VALUE, OF_A_WHOLE_FILE, PLAIN_DECIMAL, shown
 from billing.ingest.state import DayState, FileState
@@ -22,7 +22,6 @@ from billing.model.calendar import first_day, months_after, months_between
 from billing.model.card_numbers import mask_card_number_column
 from billing.model.catalogue import Metric
 from billing.model.columns import BASE_QUANTITY, QUANTITY, Table
-from billing.model.sources import Source
 from billing.model.tables import EVENTS, INGEST, REJECTS
 from billing.store.files import file_hash, remove_file
 from billing.store.frames import scan_frames, write_frame
@@ -31,27 +30,6 @@ from billing.store.parquet_writer import row_groups, write_table
 
 _MONTH: Final = "event_month"
 _HELD_TOGETHER: Final = 100_000
-_LONGEST_UNROUNDED: Final = len("0.123456789")
-_ROUNDED: Final = r"\.[0-9]{9}[0-9]*[1-9]"
-"""More than nine decimals, trailing zeros aside."""
-
-
-@dataclass(frozen=True)
-class ParsedVersion:
-    """A delivered file of the day in its current version, the location of its parsed rows, and what reads it."""
-
-    name: str
-    sha256: str
-    bytes: int
-    place: Place
-    source: Source | None = None
-
-    @property
-    def parsed(self) -> Path:
-        """The parsed file with its rows; a shared file holds rows of other small files too."""
-        return self.place.path
-
-
 Texts = Callable[[pl.DataFrame], pl.DataFrame]
 """Looks up the texts (file, row, text) of rows (file, row) that only other rows or the accounts make rejects."""
 
@@ -91,7 +69,7 @@ def write_day(
         for together in read_together(files):
             names = [file.name for file in together]
             marked = marks.filter(pl.col("file").is_in(names))
-            tallies = [_tally(marked.filter(pl.col("mark") == DUPLICATE), "duplicates", names)]
+            tallies = [tally(marked.filter(pl.col("mark") == DUPLICATE), "duplicates", names)]
             events = []
             for rows, are_valid in _read_chunks(together, valid, rules):
                 counting, aside, _ = _split_by_outcome(rows, are_valid, marked, rules, day)
@@ -102,19 +80,19 @@ def write_day(
                     yield events.pop()
                 rejects.append(_rejects(rejected, day, rules, texts))
                 outcomes = {"rows": rows, "counted": counting, "rejected": rejected, "ignored": ignored}
-                tallies += [_tally(part, name, names) for name, part in outcomes.items()]
-                tallies.append(_rounded(counting, rules))
+                tallies += [tally(part, name, names) for name, part in outcomes.items()]
+                tallies += [rounded(counting, rules), span(counting)]
                 unreadable = rejected.filter(pl.col("reason").is_in(OF_A_WHOLE_FILE))
                 tallies.append(unreadable.select("file", unreadable=pl.col("text").fill_null("")))
             if events:
                 yield pl.concat(events).sort(EVENTS.key) if len(events) > 1 else events[0]
-            states.update(_states(together, tallies, day))
+            states.update(file_states(together, tallies, day))
 
     outputs = _write_by_month(home, EVENTS, day, counting_rows(), rules)
     outputs += _write_or_remove(home.delivery(REJECTS, day), pl.concat([REJECTS.empty(), *rejects]), REJECTS)
     outputs += _write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
     # Write the manifest last: it lists the versions that the other files were made from.
-    outputs += _write_or_remove(home.delivery(INGEST, day), _manifest(day, states), INGEST)
+    outputs += _write_or_remove(home.delivery(INGEST, day), manifest(day, states), INGEST)
     return DayState(files=states, outputs=_described(home, outputs))
 
 
@@ -123,44 +101,6 @@ def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame
     outputs = _write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
     kept = {path: output for path, output in before.outputs.items() if not path.startswith(f"{REPEATS.name}/")}
     return replace(before, outputs=kept | _described(home, outputs))
-
-
-def _states(files: Sequence[ParsedVersion], tallies: Sequence[pl.DataFrame], day: date) -> dict[str, FileState]:
-    """Row counts of each file by outcome."""
-    names = ["rows", "counted", "duplicates", "rejected", "ignored", "rounded"]
-    schema = {"file": pl.String, **dict.fromkeys(names, pl.Int64), "unreadable": pl.String}
-    found = (
-        pl.concat([pl.DataFrame(schema=schema), *tallies], how="diagonal")
-        .group_by("file")
-        .agg(pl.col(names).sum(), pl.col("unreadable").drop_nulls().str.join("; "))
-    )
-    told = {file: numbers for file, *numbers in found.iter_rows()}
-    states = {}
-    for file in files:
-        rows, counted, duplicates, rejected, ignored, rounded, unreadable = told.get(file.name, [0] * 6 + [""])
-        state = FileState(
-            sha256=file.sha256,
-            bytes=file.bytes,
-            rows=rows,
-            counted=counted,
-            duplicates=duplicates,
-            rejected=rejected,
-            unreadable=unreadable,
-            kept=file.place.kept,
-            rounded=rounded,
-            ignored=ignored,
-            source=file.source.digest if file.source else "",
-            source_name=file.source.name if file.source else "",
-        )
-        states[file.name] = _conserved(state, day, file.name)
-    return states
-
-
-def _tally(rows: pl.DataFrame, name: str, files: Sequence[str]) -> pl.DataFrame:
-    """Count the rows of each of these files, as the column `name`."""
-    if len(files) == 1:
-        return pl.DataFrame({"file": files, name: [len(rows)]})
-    return rows.group_by("file").agg(pl.len().cast(pl.Int64).alias(name))
 
 
 def read_together(files: Sequence[ParsedVersion]) -> Iterator[list[ParsedVersion]]:
@@ -272,37 +212,6 @@ def _marked_rows(rows: pl.DataFrame, marks: pl.DataFrame) -> tuple[pl.Series, pl
     return found["place"], found["mark"]
 
 
-def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
-    """The column of a parsed file that holds a metric's value; None when the file has none."""
-    if metric.measure == "count" or metric.value is None:
-        return None
-    return read_column(metric.value, columns)
-
-
-def _rounded(rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """Count per file the quantities with more than nine decimals: rounded half-even to nine (rule 27).
-
-    Returns
-    -------
-    polars.DataFrame
-        file, rounded; files without such rows are left out.
-    """
-    long: dict[str, list[str]] = {}
-    for metric in rules.metrics:
-        column = measured_column(metric, rows.columns)
-        if column is not None and metric.measure != "unique":
-            long.setdefault(column, []).append(metric.event)
-    # Skip the regular expression for columns without a text long enough.
-    lengths = rows.select(pl.col(column).str.len_bytes().max() for column in long).row(0) if long else ()
-    is_rounded = [
-        pl.col("type").is_in(events) & pl.col(column).str.contains(_ROUNDED)
-        for (column, events), length in zip(long.items(), lengths, strict=True)
-        if (length or 0) > _LONGEST_UNROUNDED
-    ]
-    found = rows.filter(pl.any_horizontal(is_rounded)) if is_rounded else rows.clear()
-    return found.group_by("file").agg(rounded=pl.len().cast(pl.Int64))
-
-
 def _events(rows: pl.DataFrame, day: date, rules: Rules) -> pl.DataFrame:
     """EVENTS of the counted rows: one per metric of the row's type; sorted by EVENTS.key."""
     metrics: dict[str, list[Metric]] = {}
@@ -406,37 +315,6 @@ def _text_of_fields(rows: pl.DataFrame) -> pl.Expr:
     kept = [name for name in rows.columns if name not in (*PARSED, "file", "mark")]
     fields = [pl.col(name) for name in ("id", "source", "type", "subject", *kept)]
     return pl.struct(*fields, pl.col("time").dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")).struct.json_encode()
-
-
-def _conserved(state: FileState, day: date, name: str) -> FileState:
-    if state.rows != state.counted + state.duplicates + state.rejected + state.ignored:
-        raise AssertionError(
-            f"{day}/{name}: {state.rows} rows, but {state.counted} counted, {state.duplicates} duplicates, "
-            f"{state.rejected} rejected and {state.ignored} ignored"
-        )
-    return state
-
-
-def _manifest(day: date, states: Mapping[str, FileState]) -> pl.DataFrame:
-    return pl.DataFrame(
-        [
-            {
-                "delivery_day": day,
-                "file": name,
-                "bytes": state.bytes,
-                "sha256": state.sha256,
-                "rows": state.rows,
-                "counted": state.counted,
-                "duplicates": state.duplicates,
-                "rejected": state.rejected,
-                "rounded": state.rounded,
-                "source_name": state.source_name or None,
-                "ignored": state.ignored,
-            }
-            for name, state in states.items()
-        ],
-        schema=INGEST.schema,
-    )
 
 
 def _by_month(rows: pl.DataFrame, rules: Rules) -> Iterator[tuple[str, pl.DataFrame]]:

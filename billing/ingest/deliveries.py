@@ -19,25 +19,21 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import parsed_files as parsing
-from billing.ingest.aliases import changed_names
-from billing.ingest.day_tables import ParsedVersion, rewrite_repeats, write_day
-from billing.ingest.duplicates import Marking, read_columns
+from billing.ingest.changed_names import accounts_changed, days_of_changed_names
+from billing.ingest.day_tables import rewrite_repeats, write_day
+from billing.ingest.duplicates import Marking
 from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import DeliveredFile, delivered_files, delivery_day
 from billing.ingest.malloc import reuse_freed_blocks
+from billing.ingest.manifest import ParsedVersion
 from billing.ingest.parsed_deliveries import Done, Job, ParsedDeliveries, Progress
-from billing.ingest.parsed_rows import ALIAS_KIND
-from billing.ingest.parsed_sources import Source as ParsedSource
 from billing.ingest.parsed_sources import sources_of
 from billing.ingest.required_columns import UNREADABLE_FILE
 from billing.ingest.state import (
     DayState,
     State,
-    aliases_digest,
     configuration_digest,
     delivery_label,
-    read_accounts,
-    read_aliases,
     read_state,
     remove_other_accounts,
     remove_other_aliases,
@@ -49,7 +45,7 @@ from billing.ingest.state import (
     write_state,
 )
 from billing.ingest.unusable_files import STRAY, unusable_deliveries
-from billing.ingest.validation import UNKNOWN_ACCOUNT, Rules
+from billing.ingest.validation import Rules
 from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 from billing.model.sources import Source
@@ -213,7 +209,7 @@ class _Ingest:
             days[order[done]] = written
         days = {day: written for day, written in days.items() if written.files}
         # The accounts may have changed without affecting any row.
-        if self._accounts_changed():
+        if accounts_changed(self.home, self.rules, self.state):
             accounts = write_accounts(self.home, self.rules.accounts)
         final = State(configuration_digest(self.rules), accounts, (), days, self.stamps, names)
         if final != self.state:
@@ -381,32 +377,7 @@ class _Ingest:
                 name: (file.sha256, file.kept, file.source) for name, file in before.files.items()
             } or not self._lake_files_exist(before):
                 changed.add(day)
-        changed |= self._days_of_changed_aliases(files, changed)
-        return changed | self._days_of_changed_accounts(files, changed)
-
-    def _days_of_changed_aliases(
-        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
-    ) -> set[date]:
-        """Days with rows that carry a name whose account has changed since the last ingest."""
-        if self.state is None or self.state.aliases == aliases_digest(self.rules.aliases):
-            return set()
-        before = read_aliases(self.home, self.state.aliases)
-        names = None if before is None else changed_names(before, self.rules.aliases)
-        found = set()
-        for day in set(files) - changed:
-            for source in sources_of([file for file in files[day] if file.source and file.source.subject.alias]):
-                there = read_columns(source.path, ["subject"], [ALIAS_KIND])
-                if ALIAS_KIND in there.columns and (
-                    names is None
-                    or not there.join(
-                        names,
-                        left_on=[ALIAS_KIND, pl.col("subject").str.strip_chars()],
-                        right_on=["kind", "alias"],
-                        how="semi",
-                    ).is_empty()
-                ):
-                    found.add(day)
-        return found
+        return changed | days_of_changed_names(self.home, self.rules, state, files, changed)
 
     def _days_in_lake(self) -> set[date]:
         names = {path.parent.name.partition("=")[2] for path in self.home.lake.glob("*/delivery_day=*/*.parquet")}
@@ -419,44 +390,6 @@ class _Ingest:
             return all((self.home.lake / path).stat().st_size == size for path, (size, _) in day.outputs.items())
         except OSError:
             return False
-
-    def _accounts_changed(self) -> bool:
-        if self.state is None:
-            return False
-        before = read_accounts(self.home, self.state.accounts)
-        return before is None or not before.equals(self.rules.accounts)
-
-    def _days_of_changed_accounts(
-        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
-    ) -> set[date]:
-        """Days with rows of accounts that were added or removed since the last ingest."""
-        if not self._accounts_changed() or self.state is None:
-            return set()
-        before = read_accounts(self.home, self.state.accounts)
-        if before is None:
-            return set(files)
-        now = self.rules.accounts
-        added = now.filter(~now.is_in(before.implode()))
-        gone = before.filter(~before.is_in(now.implode()))
-        found = set()
-        for day in set(files) - changed:
-            if len(added):
-                aside = read_frame(self.home.delivery(REJECTS, day), REJECTS).filter(
-                    pl.col("reason") == UNKNOWN_ACCOUNT
-                )
-                if aside["account_id"].is_in(added.implode()).any():
-                    found.add(day)
-            if len(gone) and any(
-                self._accounts_of(source).is_in(gone.implode()).any() for source in sources_of(files[day])
-            ):
-                found.add(day)
-        return found
-
-    def _accounts_of(self, source: ParsedSource) -> pl.Series:
-        """The accounts of the rows of a parsed file."""
-        if not any(file.source and file.source.subject.alias for file in source.files):
-            return read_columns(source.path, ["subject"])["subject"]
-        return self.rules.with_accounts(read_columns(source.path, ["subject", "time"], [ALIAS_KIND]))["subject"]
 
     # --- strays, clean-up, result -----------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from billing.ingest.day_tables import ParsedVersion
+from billing.ingest.manifest import ParsedVersion
 
 
 @dataclass(frozen=True)

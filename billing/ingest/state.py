@@ -26,14 +26,14 @@ INGEST_VERSION: Final = 3
 """Raise it when the same parsed files would give other tables: every day is then recomputed."""
 
 _SETTLED_NANOSECONDS: Final = 2_000_000_000
-_OF_SOURCES: Final = ("ignored", "source", "source_name")
+_OFTEN_NOTHING: Final = ("ignored", "source", "source_name", "first_time", "last_time")
 
 
 @dataclass(frozen=True)
 class FileState:
     """A delivered file as last ingested; `kept` when its rows came from an earlier parsed file.
 
-    `source` is the digest of the source that it is read by, empty where none is.
+    `source` is the digest of the source that it is read by, empty where none is. The times are nanoseconds since 1970.
     """
 
     sha256: str
@@ -48,6 +48,8 @@ class FileState:
     ignored: int = 0
     source: str = ""
     source_name: str = ""
+    first_time: int | None = None
+    last_time: int | None = None
 
 
 @dataclass(frozen=True)
@@ -140,8 +142,8 @@ def write_state(home: Home, state: State) -> None:
 
 
 def _plain(file: FileState) -> dict[str, object]:
-    """A file for the state file, without what only sources have: thousands of files have no source."""
-    return {name: value for name, value in asdict(file).items() if value or name not in _OF_SOURCES}
+    """A file for the state file, without what most files do not have."""
+    return {name: value for name, value in asdict(file).items() if value or name not in _OFTEN_NOTHING}
 
 
 def with_pending(state: State, days: frozenset[date]) -> State:

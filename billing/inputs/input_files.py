@@ -168,7 +168,7 @@ def read_csv(path: Path, encoding: str) -> pl.DataFrame:
     ValueError
         When two columns have the same name, or no known encoding fits the file.
     """
-    text = _text_lines(_decoded(path.read_bytes(), encoding))
+    text = _text_lines(decoded(path.read_bytes(), encoding))
     if not text.strip():
         raise ValueError("found an empty file, expected a first line with the names of the columns")
     header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")), [])]
@@ -187,7 +187,7 @@ def read_csv(path: Path, encoding: str) -> pl.DataFrame:
     return frame.rename(str.strip).with_columns(_parsed=pl.lit(True))
 
 
-def _decoded(content: bytes, encoding: str) -> str:
+def decoded(content: bytes, encoding: str) -> str:
     """Decode a CSV file: by its byte order mark, else as UTF-8, else in the encoding that the catalogue names.
 
     Raises

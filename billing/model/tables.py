@@ -332,6 +332,8 @@ INGEST = Table(
         Column("rounded", pl.Int64, "Rows that became an event of which a quantity was rounded to nine decimals"),
         Column("source_name", pl.String, "The source of the catalogue that read the file; null where none did"),
         Column("ignored", pl.Int64, "Rows that the source does not keep"),
+        Column("first_time", INSTANT, "Earliest time of the rows that became an event; null where none did"),
+        Column("last_time", INSTANT, "Latest such time"),
     ),
     ("delivery_day", "file"),
 )

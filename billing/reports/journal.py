@@ -247,10 +247,11 @@ def _payment_entries(payments: pl.DataFrame) -> pl.DataFrame:
 
 
 def _opening_postings(business: Business) -> pl.DataFrame:
-    """As `posted_differences`: of recorded opening balances, and of those in force, which a run that issues records."""
+    """As `posted_differences`: of recorded opening balances, and of those in force, which are recorded with it."""
     used = business.register.opening_balances()
     new = versions_to_record(business.opening_balances, used, business.as_of)
-    if business.issues:
+    # Where nothing was issued yet the rows can still be corrected: drafts use none of them.
+    if business.issues or business.register.count():
         business.register.record_opening_balances(new)
     return posted_differences(pl.concat([used, new])).filter(pl.col("posted_on") <= business.as_of)
 

@@ -12,6 +12,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import event_files, scan_events
+from billing.ingest.volumes import low_days, low_days_in_words, rejects_by_source, volumes
 from billing.model.calendar import first_day, months_after, months_between
 from billing.model.codes import Age, LineKind, Term
 from billing.model.columns import MONEY, Table
@@ -39,6 +40,7 @@ CAUSES: Final = (
 AGES: Final = tuple(Age)
 _MOVEMENTS: Final = 10
 _LONGEST_NAME: Final = 60
+_MOST_TOLD: Final = 5
 _ZERO: Final = pl.lit(0).cast(MONEY)
 _AMOUNTS: Final = ("fees", "overage", "other", "tax", "total")
 _COMPARED: Final = (*_AMOUNTS, "yearly")
@@ -81,6 +83,10 @@ class MonthReport:
         cycles bill of the metric.
     rejected
         reason, metric, rows, quantity: usage that was set aside in the month.
+    sources
+        As `volumes`: what each source delivered in the month.
+    rejected_by_source
+        source_name, reason, rows: of sources; empty where the catalogue has none.
     corrections
         what, documents, total: notes, and lines of earlier cycles.
     receivables
@@ -102,6 +108,8 @@ class MonthReport:
     by_day: pl.DataFrame
     late: pl.DataFrame
     rejected: pl.DataFrame
+    sources: pl.DataFrame
+    rejected_by_source: pl.DataFrame
     corrections: pl.DataFrame
     receivables: pl.DataFrame
     spread: pl.DataFrame
@@ -112,6 +120,7 @@ def month_report(business: Business, month: str) -> MonthReport:
     """The report of a month that has been computed."""
     before = months_after(month, -1)
     on = min(business.as_of, date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1))
+    catalogue = business.catalogue
     now, then = _billed(business, month), _billed(business, before)
     lines = _lines(business, month)
     return MonthReport(
@@ -136,10 +145,12 @@ def month_report(business: Business, month: str) -> MonthReport:
         by_day=_by_day(business, month),
         late=_late(business, month, lines),
         rejected=_rejected(business, month),
+        sources=volumes(business.home, first_day(month), on),
+        rejected_by_source=rejects_by_source(business.home, first_day(month), on).filter(bool(catalogue.sources)),
         corrections=_corrections(now, lines),
         receivables=_receivables(business, month, on),
         spread=_spread(now),
-        checks=tuple(_checks(business, month)),
+        checks=tuple(_checks(business, month, on)),
     )
 
 
@@ -415,7 +426,7 @@ def _readable(number: int) -> int:
     return next(bound for bound in (power, 2 * power, 5 * power, 10 * power) if bound >= number)
 
 
-def _checks(business: Business, month: str) -> Sequence[Statement]:
+def _checks(business: Business, month: str, on: date) -> Sequence[Statement]:
     register = business.register
     documents, lines, taxes = register.documents([month]), register.lines([month]), register.taxes([month])
     wrong = not_adding_up(documents, lines, taxes, ["number"]).height
@@ -434,12 +445,22 @@ def _checks(business: Business, month: str) -> Sequence[Statement]:
         Statement("Numbers have no gap", not gaps, ", ".join(gaps) or "of every series and year"),
         Statement("Every document has its PDF", not missing, f"{len(missing)} without a file"),
         Statement("Every account could be billed", not parked, f"{parked} parked: overage show parked --month {month}"),
+        *_usual(business, month, on),
         Statement(
             "No bill is ten times the last without a note",
             not large,
             f"{large} are: overage show surges --month {month}",
         ),
     )
+
+
+def _usual(business: Business, month: str, on: date) -> list[Statement]:
+    """Whether sources delivered as usual; nothing where the catalogue has none."""
+    if not business.catalogue.sources:
+        return []
+    low = low_days_in_words(low_days(business.home, first_day(month), on))
+    told = "; ".join(low[:_MOST_TOLD])
+    return [Statement("Every source delivers at least a third of its usual rows", not low, told)]
 
 
 def _read(business: Business, table: Table, month: str, columns: Sequence[str] | None = None) -> pl.DataFrame:

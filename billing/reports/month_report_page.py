@@ -1,6 +1,7 @@
 """The report of a month as one self-contained HTML page and as a PDF: `reports/<month>.html` and `.pdf`."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from importlib.resources import files
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from billing.ingest.volumes import OUTCOMES
 from billing.model.catalogue import Catalogue
 from billing.model.plain_rows import plain_number
 from billing.model.text import counted
@@ -188,12 +190,41 @@ def _tables(catalogue: Catalogue, report: MonthReport, money: Callable[[Any], st
             sums=("rows",),
             note=f"Every row with its text: overage show rejects --month {report.month}",
         ),
+        *_source_tables(catalogue, report, words),
         _table("Corrections", report.corrections, {"what": str, "documents": _count, "total": signed}),
         _table(
             f"Receivables on {report.on.isoformat()}, by days overdue",
             report.receivables,
             {"age": _AGES.get, "documents": _count, "amount_due": money},
             sums=("documents", "amount_due"),
+        ),
+    ]
+
+
+def _source_tables(catalogue: Catalogue, report: MonthReport, words: Callable[[str], str]) -> list[dict[str, Any]]:
+    """What the sources delivered; nothing where the catalogue has none."""
+    if not catalogue.sources:
+        return []
+    return [
+        _table(
+            "Deliveries by source",
+            report.sources,
+            {
+                "source_name": str,
+                "files": _count,
+                **dict.fromkeys(OUTCOMES, _count),
+                "first_time": _time,
+                "last_time": _time,
+                "usual": _count,
+            },
+            sums=("files", *OUTCOMES),
+            note="Without a name: files that no source reads. Usual: rows of the same weekdays of the weeks before.",
+        ),
+        _table(
+            "Set aside by source",
+            report.rejected_by_source,
+            {"source_name": str, "reason": words, "rows": _count},
+            sums=("rows",),
         ),
     ]
 
@@ -236,6 +267,10 @@ def _signed(money: Callable[[Decimal], str]) -> Callable[[Decimal], str]:
 
 def _count(number: int | Decimal) -> str:
     return f"{int(number):,}"
+
+
+def _time(time: datetime) -> str:
+    return f"{time:%Y-%m-%d %H:%M:%S}"
 
 
 def _quantity(quantity: Decimal) -> str:

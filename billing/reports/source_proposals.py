@@ -160,7 +160,7 @@ def _of_line_format(lines: Sequence[str]) -> Proposal | None:
     for format in _LINE_FORMATS:
         names = fields_of(format) or ()
         pattern = line_pattern(format, "", names)
-        found = texts.str.extract_groups(pattern.pattern).struct.unnest()
+        found = texts.str.extract_groups(pattern.wide).struct.unnest()
         found.columns = list(pattern.fields)
         matching = found.filter(pl.col(pattern.sure).is_not_null())
         if len(matching) < max(1, _MOST_OF_THEM * len(lines)):

@@ -54,7 +54,7 @@ def disagreements(business: Business) -> list[str]:
     return [
         *unreadable,
         *(
-            f"register: the numbers of {series} do not run from 1 without a gap"
+            f"register: the numbers of {series} do not run from their first one without a gap"
             for series in business.register.number_gaps()
         ),
         *_sums(documents, lines, taxes, _amount(business)),

@@ -18,7 +18,7 @@ from billing.model.codes import (
     PostingKind,
 )
 from billing.model.columns import MONEY
-from billing.rules.receivables import shown_number
+from billing.rules.receivables import ON_ACCOUNT, is_of_a_document, shown_number
 
 DEBITS: Final = (DocumentKind.INVOICE, DocumentKind.DEBIT_NOTE)
 OWED: Final = tuple(kind.value for kind in (*DEBITS, PostingKind.OPENING_BALANCE))
@@ -206,17 +206,40 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
         .with_columns(taken=(pl.col("returned") - pl.col("later")).clip(lower_bound=0))
         .with_columns(amount=(pl.col("amount") - pl.min_horizontal("taken", "amount")).cast(MONEY))
         .filter(pl.col("amount") > 0)
-        .select(
-            *keys,
-            "account_id",
-            source="payment_id",
-            source_kind=pl.lit(AllocationSource.PAYMENT),
-            on="on",
-            own="document",
-            amount="amount",
+    )
+    kept = _less_returned_on_account(kept, payments, keys)
+    paid = kept.select(
+        *keys,
+        "account_id",
+        source="payment_id",
+        source_kind=pl.lit(AllocationSource.PAYMENT),
+        on="on",
+        own="document",
+        amount="amount",
+    )
+    return pl.concat([credits, paid])
+
+
+def _less_returned_on_account(kept: pl.DataFrame, payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """The payments less what was returned on account beyond what was paid so: the account's latest go first."""
+    on_account = payments.filter(~is_of_a_document("document") & pl.col("document").str.starts_with(ON_ACCOUNT))
+    if not on_account["status"].is_in([each.value for each in RETURNED]).any():
+        return kept
+    by_account = [*keys, "account_id"]
+    amount, returned = pl.col("amount"), pl.col("status").is_in([each.value for each in RETURNED])
+    too_much = on_account.group_by(by_account).agg(
+        beyond=(amount.filter(returned).sum() - amount.filter(pl.col("status") == PaymentStatus.SUCCEEDED).sum()).cast(
+            MONEY
         )
     )
-    return pl.concat([credits, kept])
+    return (
+        kept.sort("at", "payment_id", descending=True)
+        .join(too_much, on=by_account, how="left", maintain_order="left")
+        .with_columns(later=(amount.cum_sum().over(by_account) - amount).cast(MONEY))
+        .with_columns(taken=(pl.col("beyond").fill_null(_ZERO) - pl.col("later")).clip(lower_bound=0))
+        .with_columns(amount=(amount - pl.min_horizontal("taken", "amount")).cast(MONEY))
+        .filter(amount > 0)
+    )
 
 
 def _allocated(claims: pl.DataFrame, sources: pl.DataFrame) -> pl.DataFrame:

@@ -14,7 +14,8 @@ from billing.model.columns import MONEY
 # Identifiers hold no control characters (rule 27), so no reference looks like this.
 _SEPARATOR: Final = "\x1f"
 _OPENING: Final = f"opening{_SEPARATOR}"
-_ON_ACCOUNT: Final = f"account{_SEPARATOR}"
+ON_ACCOUNT: Final = f"account{_SEPARATOR}"
+"""How the numbers of payments on account begin."""
 
 
 def opening_number() -> pl.Expr:
@@ -36,7 +37,7 @@ def shown_number(number: str) -> pl.Expr:
     """The number of a document, the reference of an opening balance, null of what was paid on account."""
     text = pl.col(number)
     return (
-        pl.when(text.str.starts_with(_ON_ACCOUNT))
+        pl.when(text.str.starts_with(ON_ACCOUNT))
         .then(pl.lit(None, pl.String))
         .otherwise(text.str.replace(f"^{_OPENING}.*{_SEPARATOR}", ""))
         .alias(number)

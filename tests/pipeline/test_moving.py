@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.billing.month.test_moving_in import catalogue
 from tests.pipeline.outside import Landing, bill, one, overage, show
+
+pytestmark = pytest.mark.usefixtures("profiles")
 
 
 def test_a_business_moves_in_is_compared_and_billed(tmp_path: Path) -> None:
@@ -44,3 +48,25 @@ def test_a_business_moves_in_is_compared_and_billed(tmp_path: Path) -> None:
         ("opening_balances", "0.00"),
         ("receivable", "120.50"),
     ]
+
+
+def test_payments_of_a_statement_are_added_once(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home", catalogue=catalogue())
+    landing.customer("acme", on="2026-02-03")
+    assert bill(landing.root, "2026-02", "2026-02-10").status == 0
+    statement = tmp_path / "statement.csv"
+    statement.write_text("payment_id,at,amount,currency,text\na,2026-02-12,99.00,USD,INV-2026-000001\nb,x,1,USD,\n")
+    how = ("--format", "csv", "--home", landing.root)
+    ended = overage("import-payments", statement, "--json", *how)
+    assert ended.status == 0, ended.messages
+    found = json.loads(ended.output)
+    assert (found["matched"], [each["row"] for each in found["unmatched"]]) == ({"number": 1}, [2])
+    assert "1 payment added (1 by number): payments/import-csv-" in ended.messages
+    again = overage("import-payments", statement, *how)
+    assert "0 payments added\n1 known already, 1 not matched" in again.messages
+    assert bill(landing.root, "2026-02", "2026-02-28").status == 0
+    assert one(show(landing.root, "balances"))["paid"] == "99.00"
+    assert (
+        overage("import-payments", statement, "--map", statement, "--format", "stripe", "--home", landing.root).status
+        == 2
+    )

@@ -1,7 +1,10 @@
 """Raw logs through the commands: what a source reads is billed, and a changed source is settled like late usage."""
 
 import json
+import re
 from pathlib import Path
+
+import pytest
 
 from tests.pipeline.outside import Landing, bill, one, overage, show
 
@@ -25,6 +28,7 @@ def log(status: int, size: str, second: int) -> str:
     return f'www.example.com - - [12/Jan/2026:10:00:{second:02} +0000] "GET / HTTP/1.1" {status} {size} "-" "curl"\n'
 
 
+@pytest.mark.usefixtures("profiles_once")
 def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: Path) -> None:
     landing = Landing(tmp_path)
     landing.customer("acme")
@@ -38,6 +42,11 @@ def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: 
     file = one(show(tmp_path, "ingest"))
     assert [file[name] for name in ("source_name", "rows", "counted", "rejected", "ignored")] == ["edge", 4, 2, 1, 1]
     assert [line["amount"] for line in show(tmp_path, "lines", metric="bandwidth")] == ["5.00"]
+
+    report = (tmp_path / "reports" / "2026-01.html").read_text()
+    assert "Deliveries by source" in report
+    assert re.search(r"edge</td>(?:<td[^>]*>[^<]*</td>){7}<td>2026-01-12 10:00:01</td>", report)
+    assert "Set aside by source" in report
 
     catalogue.write_text(catalogue.read_text().replace("null_is: 0}", "null_is: 0, times: 2}"))
     shown = json.loads(

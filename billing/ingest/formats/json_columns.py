@@ -28,7 +28,8 @@ _LINE: Final = "overage line"
 """Name of a line number inserted first into every line, to check that decoded rows match their lines."""
 
 # Match numbers that a binary float may not hold (17 characters or more, or an exponent), and half surrogate pairs.
-_INEXACT: Final = r"[:\[,]\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]"
+_INEXACT: Final = r'":\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]'
+_INEXACT_IN_LISTS: Final = r"[:\[,]\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]"
 _ONE_BY_ONE: Final = 128
 _NO_MEMBERS: Final = '{"":0}'
 _MOST_LAYOUTS: Final = 8
@@ -119,8 +120,10 @@ def merged_columns(
     text = pl.col("text")
     # Concatenated files have byte order marks of their own.
     others = others.with_columns(text.str.strip_chars_start("\ufeff")).filter(text.str.contains(r"[^ \t\r\n]"))
+    looks_into_lists = any(isinstance(step, int) for _, path in columns for step in path)
+    inexact = text.str.contains(_INEXACT_IN_LISTS if looks_into_lists else _INEXACT)
     plain = others.select(
-        text.str.starts_with("{") & text.str.ends_with("}") & ~pl.col("broken") & ~text.str.contains(_INEXACT)
+        text.str.starts_with("{") & text.str.ends_with("}") & ~pl.col("broken") & ~inexact
     ).to_series()
     decoder = Decoder(columns, looks_inside=looks_inside)
     if decoder.shape is None:

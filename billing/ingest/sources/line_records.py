@@ -26,6 +26,15 @@ def line_records(content: Content, source: Source, limits: Limits) -> Iterator[R
         yield Records(_fields(block.lines, source, pattern, nulls, words), block.lines["text"].gather, block.unfinished)
 
 
+def _groups(texts: pl.Series, pattern: str, read: LinePattern) -> pl.DataFrame:
+    """The fields of a pattern as columns, null where a text does not match."""
+    found = texts.str.extract_groups(pattern).struct.unnest()
+    if not all(name.isdigit() for name in found.columns):
+        return found.select(read.fields)
+    found.columns = list(read.fields)
+    return found
+
+
 def _form(source: Source) -> str:
     if source.format in ("nginx", "regex"):
         return f"one that matches the {source.format} pattern of the source {source.name}"
@@ -35,13 +44,14 @@ def _form(source: Source) -> str:
 def _fields(
     lines: pl.DataFrame, source: Source, pattern: LinePattern, nulls: tuple[str, ...], words: str
 ) -> pl.DataFrame:
-    found = lines["text"].str.extract_groups(pattern.pattern).struct.unnest()
-    if source.format == "regex":
-        found = found.select(pattern.fields)
-    else:
-        found.columns = list(pattern.fields)
+    found = _groups(lines["text"], pattern.pattern, pattern)
     if pattern.sure:
         other = found[pattern.sure].is_null()
+        if pattern.wide and other.any():
+            places = other.arg_true()
+            wider = _groups(lines["text"].gather(places), pattern.wide, pattern)
+            found = found.with_columns(found[name].scatter(places, wider[name]) for name in found.columns)
+            other = found[pattern.sure].is_null()
     else:
         # A line may match although every group of it is optional and found nothing.
         nothing = found.select(pl.all_horizontal(pl.all().is_null())).to_series()

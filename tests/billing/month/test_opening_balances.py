@@ -110,6 +110,21 @@ def test_a_surplus_on_account_pays_later_documents_and_comes_back_when_it_is_dis
     assert [f"{amount:.2f}" for amount in due["amount_due"]] == ["99.00", "99.00"]
 
 
+def test_what_is_returned_on_account_opens_what_was_paid_last(landing: Landing) -> None:
+    landing.customer("early", on="2026-02-05")
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    landing.customer("late", on="2026-02-06")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    first, second = sorted(business.register.documents().filter(account_id="early")["number"])
+    pay(landing, "early", first, "99.00", "2026-03-01T09:00:00Z")
+    pay(landing, "early", second, "99.00", "2026-03-06T09:00:00Z")
+    pay(landing, "early", None, "30.00", "2026-03-20T09:00:00Z", "refunded")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    assert balance(business, "early")[3] == "30.00"
+    due = collections(business).filter(account_id="early").select("number", "amount_due")
+    assert due.rows() == [(second, Decimal(30))]
+
+
 def test_a_failed_payment_of_what_was_billed_elsewhere_suspends_nobody(landing: Landing) -> None:
     pay(landing, "debtor", "OLD-1", "120.50", "2026-02-03T09:00:00Z", "failed")
     pay(landing, "same-reference", None, "10.00", "2026-02-03T09:00:00Z", "failed")

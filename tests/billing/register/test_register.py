@@ -20,8 +20,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from polars.testing import assert_frame_equal
 
+from billing.model.codes import DocumentKind
 from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.numbering import USUAL, NumberFormat, Numbering
 from billing.model.tables import DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, PACKAGES
 from billing.register import migrations as register_migrations
 from billing.register.issued_documents import IssuedRows
@@ -91,7 +93,7 @@ def draft(account: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     )
 
 
-def issue(register: Register, *accounts: str, as_of: date = FEBRUARY) -> IssuedRows:
+def issue(register: Register, *accounts: str, as_of: date = FEBRUARY, numbering: Numbering | None = None) -> IssuedRows:
     """Issue a document to each account, and close their billing date."""
     drafts, lines, taxes = (pl.concat(frames) for frames in zip(*(draft(account) for account in accounts), strict=True))
     packages = pl.concat(
@@ -114,6 +116,7 @@ def issue(register: Register, *accounts: str, as_of: date = FEBRUARY) -> IssuedR
             closing_dates,
             decisions,
             register.state(),
+            numbering=numbering or Numbering(),
         )
     )
 
@@ -448,6 +451,25 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
     with pytest.raises(sa.exc.IntegrityError, match="stays"), engine.begin() as connection_of_today:
         connection_of_today.execute(sa.delete(documents))
     engine.dispose()
+
+
+def test_numbers_go_on_in_a_format_of_their_own(tmp_path: Path, register_url: str | None) -> None:
+    texts = {DocumentKind.INVOICE: "{year}/R.{sequence:03}", DocumentKind.CREDIT_NOTE: "C{sequence}"}
+    formats = {kind: NumberFormat(texts.get(kind, usual)) for kind, usual in USUAL.items()}
+    numbering = Numbering(formats, {DocumentKind.INVOICE: 999})
+    with closing(Register.open(Home(tmp_path), register_url)) as register:
+        assert issue(register, "acme", "beta", numbering=numbering).documents["number"].to_list() == [
+            "2026/R.1000",
+            "2026/R.999",
+        ]
+        assert issue(register, "gamma", numbering=numbering).documents["number"].to_list() == ["2026/R.1001"]
+        with pytest.raises(RefusedError, match=r"numbering\.invoice: found 'INV-"):
+            issue(register, "delta")
+        later = issue(register, "delta", as_of=date(2027, 1, 1))
+        assert later.documents["number"].to_list() == ["INV-2027-000001"]
+        assert (register.number_gaps(), register.missing_guards()) == ([], [])
+        assert [problem.place for problem in register.changed_formats(numbering)] == ["numbering.invoice"]
+        assert register.changed_formats(numbering, 2028) == []
 
 
 def test_versions_of_an_opening_balance_are_kept(register: Register) -> None:

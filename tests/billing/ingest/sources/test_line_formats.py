@@ -4,7 +4,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from billing.model.log_formats import line_pattern
 from tests.billing.ingest.raw_logs import business, counts, one_source, sums
 
 COMBINED = (
@@ -249,6 +252,29 @@ def test_an_nginx_log_format_is_read_as_it_is_written(tmp_path: Path) -> None:
     home.ingest()
     assert home.reasons() == {2: "unparseable", 3: "missing_field"}
     assert sums(home, "bandwidth") == {"acme": "12"}
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.lists(st.sampled_from(["$a", "$b", "$c", " ", "[", "]", '"', "x", " - "]), min_size=2, max_size=9),
+    st.lists(st.text('ab x[]"\\-', max_size=14), min_size=1, max_size=8),
+)
+def test_the_narrow_pattern_of_a_log_format_reads_what_the_wide_one_reads(pieces: list[str], lines: list[str]) -> None:
+    try:
+        pattern = line_pattern("nginx", "".join(pieces), ())
+    except ValueError:
+        return
+    texts = pl.Series(lines)
+    narrow, wide = (texts.str.extract_groups(each).struct.unnest() for each in (pattern.pattern, pattern.wide))
+    matching = narrow.to_series(0).is_not_null()
+    assert narrow.filter(matching).equals(wide.filter(matching))
+
+
+def test_names_with_blanks_are_read_too(tmp_path: Path) -> None:
+    home = business(tmp_path, one_source("combined", COMBINED), accounts={"acme", "acme corp [x]"})
+    home.deliver([line(), line("acme corp [x]", size="7")], name="a.log")
+    home.ingest()
+    assert sums(home, "bandwidth") == {"acme": "100", "acme corp [x]": "7"}
 
 
 def test_a_pattern_of_ones_own_reads_lines(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Statements of payment providers and banks, each format as the same rows."""

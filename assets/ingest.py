@@ -25,7 +25,7 @@ def ingest(business: Business) -> IngestOutcome:
     return ingest_usage(business, report)
 
 
-_landing = [dg.AssetKey("usage_logs"), dg.AssetKey("accounts"), dg.AssetKey("catalogue")]
+_landing = [dg.AssetKey(name) for name in ("usage_logs", "accounts", "aliases", "catalogue")]
 
 
 @dg.multi_asset(
@@ -156,6 +156,7 @@ landing_assets = [
     for name, kind, text in (
         ("usage_logs", "file", "Raw usage logs as delivered, by delivery day. Written by other systems."),
         ("accounts", "csv", "Who is billed, and where. Written by other systems."),
+        ("aliases", "csv", "Names in raw logs, and the accounts they stand for. Written by other systems."),
         ("requests", "json", "Customer requests: subscriptions, changes, cancellations. Append-only."),
         ("payments", "json", "Payments: succeeded, failed, refunded or disputed. Append-only."),
         (

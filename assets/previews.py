@@ -12,7 +12,17 @@ from billing.reports.preview import preview_month
 
 @dg.asset(
     group_name="reports",
-    deps=[DOCUMENTS.name, DRAFTS.name, "usage_logs", "requests", "payments", "accounts", "catalogue", "tax_rates"],
+    deps=[
+        DOCUMENTS.name,
+        DRAFTS.name,
+        "usage_logs",
+        "requests",
+        "payments",
+        "accounts",
+        "aliases",
+        "catalogue",
+        "tax_rates",
+    ],
     kinds={"markdown"},
     description="Dry run: what issuing or re-running the month would change, and why.",
 )

@@ -31,14 +31,14 @@ def try_and_tell(path: Path, home: Path, *, source: str | None, rows: int, style
     from billing.reports.source_proposals import is_read_without_source, propose
     from billing.reports.try_file import Wanted, try_file
 
-    wanted = Wanted.of(path, home)
-    reader = wanted.source(source)
-    if reader is None and not is_read_without_source(path):
+    wanted = Wanted.of(path, home) if (home / "landing" / "catalogue.yaml").is_file() else None
+    reader = wanted.source(source) if wanted else None
+    if wanted is None or (reader is None and not is_read_without_source(path)):
         try:
-            proposal = propose(path, wanted.name, wanted.catalogue.metrics)
+            proposal = propose(path, wanted.name if wanted else path.name, wanted.catalogue.metrics if wanted else ())
         except UnreadableFileError as error:
             raise RefusedError(f"{path}: {error}") from error
-        _tell_proposal(path, home, proposal, wanted.catalogue, style)
+        _tell_proposal(path, home, proposal, wanted.catalogue if wanted else None, style)
         return DONE
     trial = try_file(wanted, reader, rows)
     if style == "json":
@@ -102,13 +102,16 @@ def _short(value: Any) -> Any:
     return f"{value[:77]}..." if isinstance(value, str) and len(value) > 80 else value
 
 
-def _tell_proposal(path: Path, home: Path, proposal: "Proposal", catalogue: "Catalogue", style: str) -> None:
+def _tell_proposal(path: Path, home: Path, proposal: "Proposal", catalogue: "Catalogue | None", style: str) -> None:
     if style == "json":
         fields = [{"name": each.name, "example": each.example, "time": each.time or None} for each in proposal.fields]
         shown = {"format": proposal.format, "found": proposal.found, "fields": fields, "entry": proposal.entry}
         click.echo(json.dumps({"file": str(path), "source": None, "proposal": shown}, ensure_ascii=False, indent=1))
         return
-    tell(f"# {path}: no source of the catalogue matches, and it holds no CloudEvents.")
+    if catalogue is None:
+        tell(f"# {home} is no billing home yet: `overage init` writes one to start from.")
+    else:
+        tell(f"# {path}: no source of the catalogue matches, and it holds no CloudEvents.")
     tell(f"# It looks like {proposal.format}: {proposal.found}.")
     tell("#")
     tell("# Its fields, each with a value:")
@@ -120,13 +123,15 @@ def _tell_proposal(path: Path, home: Path, proposal: "Proposal", catalogue: "Cat
     if len(proposal.fields) > _MOST_FIELDS_SHOWN:
         tell(f"#   and {len(proposal.fields) - _MOST_FIELDS_SHOWN} more")
     tell("#")
-    tell("# The event types that the metrics of the catalogue measure:")
-    for metric in catalogue.metrics:
-        value = f"reads {'.'.join(metric.value)}" if metric.value else "counts"
-        tell(f"#   {metric.event}: {metric.name} {value}")
-    tell("#")
-    where = "below the other entries of `sources:` in" if catalogue.sources else "into"
+    if catalogue is not None:
+        tell("# The event types that the metrics of the catalogue measure:")
+        for metric in catalogue.metrics:
+            value = f"reads {'.'.join(metric.value)}" if metric.value else "counts"
+            tell(f"#   {metric.event}: {metric.name} {value}")
+        tell("#")
+    goes_on = catalogue is not None and bool(catalogue.sources)
+    where = "below the other entries of `sources:` in" if goes_on else "into"
     tell(f"# Paste this {where} {home / 'landing' / 'catalogue.yaml'}, answer every ? and try again:")
     tell("")
-    for line in proposal.entry.splitlines()[1 if catalogue.sources else 0 :]:
+    for line in proposal.entry.splitlines()[1 if goes_on else 0 :]:
         tell(line)

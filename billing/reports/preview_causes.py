@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import polars as pl
 
+from billing.ingest.aliases import ALIAS, with_accounts
 from billing.ingest.events import scan_delivered_events, scan_events
 from billing.ingest.parsed_files import FileVersion
-from billing.ingest.parsed_locations import ParsedFolder
-from billing.ingest.parsed_rows import PARSED
+from billing.ingest.parsed_locations import ParsedFolder, Place
+from billing.ingest.parsed_rows import ALIAS_KIND, PARSED
 from billing.ingest.state import read_state
 from billing.model.calendar import month_of, months_after
 from billing.model.codes import LineKind
@@ -253,7 +254,9 @@ def _moved_rows(version: dict[str, Any], business: Business, scratch: Business) 
         named = FileVersion(version["delivery_day"], version["file"], digest)
         place = ParsedFolder(home, named.day).find_any(named) if digest else None
         if place is not None:
-            parts.append(place.scan().with_columns(versions=pl.lit(sign, pl.Int32)))
+            parts.append(
+                _with_accounts(place, business if sign < 0 else scratch).with_columns(versions=pl.lit(sign, pl.Int32))
+            )
     content = pl.exclude("row", "reason", "text", "versions")
     moved = (
         pl.concat(parts, how="diagonal")
@@ -270,6 +273,15 @@ def _moved_rows(version: dict[str, Any], business: Business, scratch: Business) 
     if _is_of_the_last_run(version, business.home):
         gone = gone.join(_counted_no_more(version, business, scratch), on=event, how="semi")
     return pl.concat([gone, came]).select("subject", "type", "time")
+
+
+def _with_accounts(place: Place, business: Business) -> pl.LazyFrame:
+    """Parsed rows of a delivery, with the accounts that names in a raw log stand for."""
+    rows = place.scan()
+    if ALIAS_KIND not in rows.collect_schema():
+        return rows
+    named = with_accounts(rows.collect(), business.inputs.aliases, business.catalogue.time_zone)
+    return named.drop(ALIAS, ALIAS_KIND).lazy()
 
 
 def _is_of_the_last_run(version: dict[str, Any], home: Home) -> bool:

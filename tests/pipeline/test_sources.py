@@ -57,6 +57,13 @@ def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: 
     assert bill(tmp_path, "2026-03", "2026-03-15").status == 0
     assert [line["amount"] for line in show(tmp_path, "lines", kind="prior_cycle")] == ["30.00"]
 
+    (edge / "a.log").write_text(log(200, "60000000000", 1) + log(200, "1000000000", 2))
+    shown = json.loads(
+        overage("preview", "2026-03", "--as-of", "2026-03-15", "--format", "json", "--home", tmp_path).output
+    )
+    (cycle,) = [change for change in one(shown["accounts"])["changes"] if change["what"] == "cycle"]
+    assert cycle["causes"] == ["delivery 2026-01-12/edge/a.log has changed"]
+
     # More rejects than the source allows: the file counts nothing, and the command says so.
     (edge / "a.log").write_text(log(200, "60000000000", 1) + "cut\ncut\n")
     ended = bill(tmp_path, "2026-04", "2026-04-15")

@@ -213,6 +213,16 @@ def test_what_is_of_no_known_form_is_told_with_an_example(home: Path, tmp_path: 
     assert overage("try", tmp_path / "none", "--home", home).status == 2
 
 
+def test_a_log_is_looked_at_before_there_is_a_home(tmp_path: Path) -> None:
+    file = tmp_path / "access.log"
+    file.write_text(f"{LOG[0]}\n")
+    ended = overage("try", file, "--home", tmp_path / "none")
+    assert ended.status == 0
+    assert "is no billing home yet: `overage init` writes one" in ended.output
+    assert "format: combined" in ended.output
+    assert not (tmp_path / "none").exists()
+
+
 def test_an_unreadable_file_is_told_and_ends_with_one(with_source: Path, tmp_path: Path) -> None:
     file = tmp_path / "edge" / "cut.log.gz"
     file.parent.mkdir()

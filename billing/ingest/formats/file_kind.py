@@ -27,7 +27,8 @@ _OTHERS: Final = (
     (b"\x1f\x9d", "a .Z file"),
 )
 _EXPECTED: Final = (
-    "expected CloudEvents as JSON, CSV with a header or Parquet, plain or compressed with gzip, zstd, bzip2, xz or lz4"
+    "expected CloudEvents as JSON, CSV with a header or Parquet, plain or compressed with gzip, zstd, bzip2, xz or "
+    "lz4, or a source in the catalogue that reads it (overage try FILE proposes one)"
 )
 
 

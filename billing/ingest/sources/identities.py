@@ -25,11 +25,13 @@ class Occurrences:
         frame = pl.DataFrame({"digest": raw}).with_columns(
             key=pl.col("digest").bin.head(_PREFIX).bin.reinterpret(dtype=pl.UInt64, endianness="big")
         )
-        number = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("key")
-        if frame["key"].n_unique() < len(frame):
-            frame = frame.with_columns(number=number)
-        else:
-            frame = frame.with_columns(number=pl.lit(1, pl.Int64))
+        numbers = pl.Series("number", [1], dtype=pl.Int64).new_from_index(0, len(frame))
+        # Number repeated texts only: they are few, and a window over all rows takes as long as their hashes.
+        repeated = frame["key"].is_duplicated().arg_true()
+        if len(repeated):
+            number = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("key")
+            numbers = numbers.scatter(repeated, frame["key"].gather(repeated).to_frame().select(number).to_series())
+        frame = frame.with_columns(numbers)
         earlier = self._earlier(frame["key"])
         if earlier is not None:
             frame = frame.with_columns(pl.col("number") + earlier)

@@ -65,7 +65,7 @@ def _lines(records: list[object]) -> pl.DataFrame:
     return pl.DataFrame({"row": range(len(texts)), "text": texts, "broken": [False] * len(texts)})
 
 
-@settings(max_examples=sized(usual=150, long=4000), deadline=None)
+@settings(max_examples=sized(usual=150, long=400), deadline=None)
 @given(some.lists(records, min_size=1, max_size=4), some.lists(some.integers(0, 3), min_size=1, max_size=12))
 def test_records_say_together_what_each_says_alone(kinds: list[object], order: list[int]) -> None:
     rows = [kinds[number % len(kinds)] for number in order]

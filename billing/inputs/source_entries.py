@@ -52,6 +52,7 @@ _KEYS_OF_FORMAT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 OPTIONAL_KEYS: Final = ("keep", "set_aside_at_most", "last_line")
 REQUIRED_KEYS: Final = ("name", "files", "format")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?")
 _QUESTION: Final = "?"
 """What `overage try` writes where only people know."""
 _EVENT_KEYS: Final = ("id", "source", "type", "subject", "time")
@@ -314,6 +315,7 @@ def _is_strptime(format: str) -> bool:
 
 def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[ValueRule, ...]:
     known = {".".join(metric.value): metric.value for metric in metrics if metric.value is not None}
+    numbers = {metric.value for metric in metrics if metric.measure != "unique"}
     rules = []
     seen: set[str] = set()
     for name, place in event.named():
@@ -329,7 +331,7 @@ def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[V
             expected = ", ".join((*_EVENT_KEYS, *known))
             place.problem(f"one of: {expected}, or another path of data", found=f"the unknown key {name}")
             continue
-        rules.append(_value(path, place, fields))
+        rules.append(_value(path, place, fields, is_number=path in numbers))
     if fields.format == "cloudevents":
         named = {rule.path for rule in rules}
         rules += [ValueRule(path, name) for name, path in sorted(known.items()) if path not in named]
@@ -347,13 +349,16 @@ def _lacking(event: Place) -> list[str]:
     return [name for name in _EVENT_KEYS if not event.has(name)]
 
 
-def _value(path: tuple[str, ...], place: Place, fields: _Fields) -> ValueRule:
+def _value(path: tuple[str, ...], place: Place, fields: _Fields, *, is_number: bool) -> ValueRule:
     if not place.is_mapping():
         place.problem("{field: NAME}, with `null_is` and `times` where needed, or {const: NUMBER}")
         return ValueRule(path)
     place.keys(required=(), optional=("field", "const", "null_is", "times"))
     if place.has("field") == place.has("const"):
         place.problem("one of: field, const")
+    for key in ("const", "null_is"):
+        if is_number and place.has(key) and not _NUMBER.fullmatch(place.at(key).written("0")):
+            place.at(key).problem("a plain decimal such as 0 or 1.5: a metric reads it as a number")
     times = place.at("times").decimal(Decimal(1)) if place.has("times") else None
     if times is not None and (not 0 < abs(times) < 10**18 or len(times.as_tuple().digits) > 18):
         place.at("times").problem("a number other than 0, of at most 18 digits")

@@ -33,14 +33,19 @@ class _Directives:
         found = _FIELDS.match(line)
         if found is not None:
             rest = line[found.end() :]
+            if self.separator not in " \t":
+                self.names = rest.removeprefix(self.separator).split(self.separator)
+                return
             # W3C names are separated by blanks even where tabs separate the values.
             self.names = rest.split("\t") if "\t" in rest else rest.split()
             self.separator = "\t" if "\t" in rest or self.separator == "\t" else " "
         elif line.startswith("#separator"):
             written = line.removeprefix("#separator").strip()
-            self.separator = written.encode().decode("unicode_escape") if written.startswith("\\x") else "\t"
+            is_named = re.fullmatch(r"\\x[0-7][0-9A-Fa-f]", written) is not None
+            self.separator = written.encode().decode("unicode_escape") if is_named else "\t"
         elif line.startswith(("#unset_field", "#empty_field")):
-            self.nulls.append(re.split(r"[\t ]", line, maxsplit=1)[1].strip() if re.search(r"[\t ]", line) else "")
+            parts = re.split(rf"[\t {re.escape(self.separator)}]", line, maxsplit=1)
+            self.nulls.append(parts[1].strip() if len(parts) > 1 else "")
 
 
 def directive_records(content: Content, source: Source, limits: Limits) -> Iterator[Records]:

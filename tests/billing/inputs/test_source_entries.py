@@ -237,6 +237,14 @@ def test_an_id_has_no_default_and_the_three_ways_are_told() -> None:
             "sources[0].files: found a list, expected at least one pattern",
         ),
         (one_source("combined", EVENT).replace("**", "/a/*"), 3, "expected a path below the folder of the day"),
+        *(
+            (
+                one_source("combined", EVENT.replace("field: bytes", wrong)),
+                5,
+                "expected a plain decimal such as 0 or 1.5",
+            )
+            for wrong in ("const: abc", 'const: "1,5"', 'field: bytes, null_is: "-"')
+        ),
         ("sources: [7]", 1, "sources[0]: found '7', expected a mapping of keys"),
         ("sources: {}", 1, "sources: found a mapping, expected a list"),
         ("sources:\n  - {name: a, files: [a]}", 2, "expected a key `format`"),

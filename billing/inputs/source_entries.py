@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
@@ -64,6 +65,18 @@ _THREE_WAYS: Final = (
     "two requests with equal texts in two files count once; `id: position`, the file's bytes and the row: nothing is "
     "taken for a duplicate, and a log delivered again in another file counts again"
 )
+_SOME_TIME: Final = datetime(2026, 11, 23, 13, 45, 56, 789_000, tzinfo=UTC)
+_NOT_MEANT: Final = (
+    (
+        re.compile(r"%f"),
+        "a fraction of a second as %.f with its point, or as %3f, %6f or %9f digits after another sign",
+    ),
+    (re.compile(r"%s"), "epoch_s for seconds since 1970: they count from an instant, in no zone"),
+    (
+        re.compile(r"%Z"),
+        "an offset (%z), or the letters themselves (UTC) with a key `zone`: names of zones are not read",
+    ),
+)
 _FORMATS_TEXT: Final = f"{RFC3339}, {', '.join(EPOCHS)}, or a format such as %d.%m.%Y %H:%M"
 
 
@@ -100,6 +113,10 @@ def _source(place: Place, metrics: Sequence[Metric]) -> Source:
         place.at("header").problem("every column once")
     fields = _Fields(format, pattern, header)
     event = place.at("event")
+    reported = event.reported()
+    values = _values(event, fields, metrics)
+    if place.has("event") and not event.is_mapping() and event.reported() == reported:
+        event.problem("a mapping of keys: id, type, subject, time", found="nothing")
     separator = place.at("separator").written(",")
     decimal = _one_of_characters(place.at("decimal"), ".", ".,")
     thousands = _one_of_characters(place.at("thousands"), "", " .,'_\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}")
@@ -117,7 +134,7 @@ def _source(place: Place, metrics: Sequence[Metric]) -> Source:
         subject=_text(event, "subject", fields, ("alias",)),
         time=_time(event, fields),
         source=_text(event, "source", fields, ()) if event.has("source") else _default("source", format),
-        values=_values(event, fields, metrics),
+        values=values,
         keep=tuple(_keep(item, fields) for item in place.at("keep").items()),
         pattern=pattern,
         records=_records(place.at("records")),
@@ -254,6 +271,8 @@ def _text(event: Place, name: str, fields: _Fields, extra: tuple[str, ...]) -> T
     for key in extra:
         if place.has(key) and not place.has("field"):
             place.at(key).problem(f"no `{key}` without a `field`", found=key)
+    if place.has("const") and not place.at("const").written("-").strip():
+        place.at("const").problem("a text that is not empty")
     if place.at("const").is_text(_QUESTION):
         place.at("const").problem(
             "an answer, such as one of the event types of the metrics" if "map" in extra else "an answer"
@@ -287,9 +306,15 @@ def _time(event: Place, fields: _Fields) -> TimeRule:
     format = place.at("format").text(known) if place.has("format") else known
     zone = place.at("zone").time_zone() if place.has("zone") else known_zone
     if format not in (RFC3339, *EPOCHS):
-        if not _is_strptime(format):
+        # Python's fraction of a second: the engine's %f alone counts nanoseconds.
+        format = format.replace(".%f", "%.f")
+        meant = next((words for pattern, words in _NOT_MEANT if pattern.search(format)), "")
+        rule = TimeRule(field, format)
+        if meant:
+            place.at("format").problem(meant)
+        elif not _is_strptime(rule):
             place.at("format").problem(f"one of: {_FORMATS_TEXT}")
-        elif "%z" not in format and not zone:
+        elif not rule.has_offset and not zone:
             place.problem("a key `zone`, such as UTC or Europe/Berlin: the format has no offset (%z)", found="none")
     elif format in EPOCHS and place.has("zone"):
         place.at("zone").problem(f"no `zone`: {format} counts from an instant", found=zone)
@@ -299,18 +324,21 @@ def _time(event: Place, fields: _Fields) -> TimeRule:
     return TimeRule(field, format, zone, ambiguous)
 
 
-def _is_strptime(format: str) -> bool:
-    """Whether a format can be written and read back."""
-    if "%" not in format:
-        return False
+def _is_strptime(rule: TimeRule) -> bool:
+    """Whether a time that is written in a format can be read back: it tells the day, and knows its letters."""
+    written = pl.Series([_SOME_TIME], dtype=pl.Datetime("us", "UTC"))
     try:
-        if "%z" in format:
-            pl.Series(["x"]).str.to_datetime(format, time_zone="UTC", strict=False)
+        texts = written.dt.to_string(rule.format)
+        if rule.has_offset:
+            found: pl.Series = texts.str.to_datetime(rule.format, time_zone="UTC", strict=False)
+        elif rule.has_time_of_day:
+            found = texts.str.to_datetime(rule.format, strict=False)
         else:
-            pl.Series(["x"]).str.to_datetime(format, strict=False)
+            found = texts.str.to_date(rule.format, strict=False)
     except (PolarsError, ValueError):
         return False
-    return True
+    # A format without a year reads the year 1.
+    return found.dt.year().to_list() == [_SOME_TIME.year]
 
 
 def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[ValueRule, ...]:

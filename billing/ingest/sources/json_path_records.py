@@ -38,8 +38,8 @@ def json_records(content: Content, source: Source, limits: Limits) -> Iterator[R
         return
     # A source of CloudEvents reads what the first reader reads.
     for block in column_blocks(content, columns, limits, looks_inside=source.format == "json"):
-        fields = _with_own_sign(_with_detail(block.fields, source), block.texts, source)
-        yield Records(fields, block.texts, block.unfinished)
+        found = _with_own_sign(_with_detail(block.fields, source), block.texts, source)
+        yield Records(found, block.texts, block.unfinished)
 
 
 def _with_detail(fields: pl.DataFrame, source: Source) -> pl.DataFrame:

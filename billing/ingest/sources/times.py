@@ -21,8 +21,8 @@ _AROUND_A_GAP: Final = "3h"
 def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
     """Parse the times of records by the rule of their source.
 
-    Exact to the nanosecond, without binary floats. A local time that the zone skips or has twice is invalid, unless
-    the rule says which instant counts.
+    Exact to the nanosecond, without binary floats. Blanks around a time are no part of it. A local time that the zone
+    skips or has twice is invalid, unless the rule says which instant counts.
 
     Returns
     -------
@@ -30,6 +30,18 @@ def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
         time (nanoseconds, UTC), time_fault ("time_without_zone", "invalid_time" or null) and time_found (the text of
         a fault), all null where the text is null.
     """
+    found = _parsed(texts, rule)
+    # Few texts have blanks around them: read those again that were not understood.
+    faulty = found["time_fault"].is_not_null().arg_true()
+    bare = texts.gather(faulty).str.strip_chars()
+    padded = ((bare != texts.gather(faulty)) & (bare != "")).arg_true()
+    if padded.is_empty():
+        return found
+    places, again = faulty.gather(padded), _parsed(bare.gather(padded), rule)
+    return pl.DataFrame([found[name].scatter(places, again[name]) for name in ("time", "time_fault", "time_found")])
+
+
+def _parsed(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
     if rule.format == RFC3339:
         return _rfc3339(texts, rule)
     if rule.format in EPOCHS:

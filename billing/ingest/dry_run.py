@@ -111,7 +111,9 @@ def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[s
 def _are_midnights(at: pl.Series) -> bool:
     """Whether all times are midnights of one offset: their logs tell the day only."""
     rest = at.dt.epoch("ns") % _DAY_NANOSECONDS
-    return rest.n_unique() == 1 and rest[0] % _QUARTER_NANOSECONDS == 0 and at.n_unique() < len(at)
+    # One instant alone is a midnight of some offset by chance: several days are not.
+    is_midnight = rest[0] == 0 or (rest[0] % _QUARTER_NANOSECONDS == 0 and at.n_unique() > 1)
+    return rest.n_unique() == 1 and is_midnight and at.n_unique() < len(at)
 
 
 def _lines_by_reason(file: DeliveredFile, read: int, aside: pl.DataFrame, *, every_row: bool) -> list[str]:

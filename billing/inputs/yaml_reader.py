@@ -286,7 +286,7 @@ class Place:
             # Bytes-to-bytes codecs are not text encodings.
             if not isinstance(b"a".decode(value, errors="replace"), str):
                 raise LookupError
-        except (LookupError, UnicodeError):
+        except (LookupError, ValueError):
             self.problem("the name of a text encoding, such as cp1252 or latin-1")
             return "utf-8"
         return value

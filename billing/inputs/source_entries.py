@@ -179,12 +179,12 @@ class _Fields:
 def _format(place: Place) -> tuple[str, str]:
     """The format and, for nginx and regex, its pattern."""
     if not place.is_mapping():
-        if place.is_text("nginx") or place.is_text("regex"):
+        if place.is_mistaken_for("nginx") or place.is_mistaken_for("regex"):
             place.problem("a pattern, such as {nginx: '$remote_addr ...'} or {regex: '(?P<host>\\S+) ...'}")
             return "json", ""
         return place.choice(NAMED_FORMATS) or "json", ""
     place.keys(required=(), optional=PATTERN_FORMATS, what="format")
-    names = [name for name, _ in place.named() if name in PATTERN_FORMATS]
+    names = [name for name in PATTERN_FORMATS if place.has(name)]
     if len(names) != 1:
         place.problem("one of {nginx: '...'} and {regex: '...'}")
         return "json", ""
@@ -253,7 +253,7 @@ def _text(event: Place, name: str, fields: _Fields, extra: tuple[str, ...]) -> T
     for key in extra:
         if place.has(key) and not place.has("field"):
             place.at(key).problem(f"no `{key}` without a `field`", found=key)
-    if place.at("const").is_text(_QUESTION):
+    if place.at("const").is_mistaken_for(_QUESTION):
         place.at("const").problem(
             "an answer, such as one of the event types of the metrics" if "map" in extra else "an answer"
         )

@@ -19,7 +19,8 @@ from pipeline.private_files import private_files
 
 DONE, PARTLY, REFUSED = 0, 1, 2
 
-_READS = ("show", "explain", "preview", "verify", "check", "try_")
+_WRITE_INPUTS = ("init", "sample", "move_in", "import_payments")
+_READS = ("show", "explain", "preview", "verify", "check", "try_", "compare")
 
 _AGAIN = "Completed work is kept: fix what is named above, if anything, and run the same command again."
 
@@ -31,7 +32,7 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             # Leave new homes and samples readable: others write their inputs.
-            with report_interrupt_once(), nullcontext() if command.__name__ in ("init", "sample") else private_files():
+            with report_interrupt_once(), nullcontext() if command.__name__ in _WRITE_INPUTS else private_files():
                 status = command(*args, **kwargs)
         except RefusedError as error:
             say(f"refused: {error}")

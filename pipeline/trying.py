@@ -117,7 +117,9 @@ def _tell_proposal(path: Path, home: Path, proposal: "Proposal", catalogue: "Cat
     tell("# Its fields, each with a value:")
     for each in proposal.fields[:_MOST_FIELDS_SHOWN]:
         time = f"   (a time: {each.time})" if each.time else ""
-        tell(f"#   {each.name}: {each.example[:80] or '(empty)'}{time}")
+        # A comment stays one line.
+        example = " ".join(each.example[:80].split()) or "(empty)"
+        tell(f"#   {each.name}: {example}{time}")
     if len(proposal.fields) > _MOST_FIELDS_SHOWN:
         tell(f"#   and {len(proposal.fields) - _MOST_FIELDS_SHOWN} more")
     tell("#")

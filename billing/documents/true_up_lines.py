@@ -79,13 +79,10 @@ def with_settlements(
         .join(dates, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
         .join(before, on=_KEYS, how="left", nulls_equal=True, maintain_order="left")
     )
-    limits = tariffs(catalogue)
-    rated = with_terms(
-        known.with_columns(_usage=pl.when(pl.col("kind") == LineKind.OVERAGE).then("cycle_start")),
-        terms,
-        on="_usage",
-        or_first=True,
-    ).join(limits, on=["terms_key", "package", "since", "metric"], how="left", maintain_order="left")
+    used = known.with_columns(_usage=pl.when(pl.col("kind") == LineKind.OVERAGE).then("cycle_start"))
+    rated = with_terms(used, terms, on="_usage", or_first=True).join(
+        tariffs(catalogue), on=["terms_key", "package", "since", "metric"], how="left", maintain_order="left"
+    )
     settles = pl.struct(
         due=_amount("due", catalogue),
         billed=_amount("issued", catalogue),

@@ -125,8 +125,8 @@ class _Recorder(Place):
         return 0
 
     def has(self, key: str) -> bool:
-        """Every second run has it: what is read depends on what is there."""
-        return not self._run >> 3 + len(key) % 5 & 1
+        """Half of the runs have it, for each key another half: what is read depends on what is there."""
+        return not self._run >> 3 + sum(key.encode()) % 5 & 1
 
     def has_value(self) -> bool:
         """Whether the run has a value here."""

@@ -1,9 +1,6 @@
 """Reader of the table from which a business moves in: accounts, requests and opening balances in one (rule 38)."""
 
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, time
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +38,12 @@ SUBSCRIPTION_COLUMNS: Final = (
 )
 BALANCE_COLUMNS: Final = ("balance", "balance_on", "reference")
 _DAYS: Final = ("started_on", "billed_through", "usage_from", "held_on", "cancelled_on", "balance_on")
+_OF_A_SUBSCRIPTION: Final = ("package", "term", "trial_days", "billed_through", "usage_from")
+_REQUESTS: Final = (
+    (DecisionKind.SUBSCRIBE, "started_on", Channel.SUPPORT),
+    (DecisionKind.HOLD, "held_on", Channel.SUPPORT),
+    (DecisionKind.CANCEL, "cancelled_on", Channel.EMAIL),
+)
 _MOST_PROBLEMS: Final = 20
 
 
@@ -53,13 +56,13 @@ class MoveIn:
     accounts
         The columns of accounts, and further columns of the table.
     requests
-        A JSON object per line: `subscribe`, and `hold` or `cancel` where the table has their day.
+        Members of requests: `subscribe`, and `hold` or `cancel` where the table has their day.
     opening_balances
         OPENING_COLUMNS.
     """
 
     accounts: pl.DataFrame
-    requests: Sequence[str]
+    requests: pl.DataFrame
     opening_balances: pl.DataFrame
 
 
@@ -156,20 +159,26 @@ def _rules(catalogue: Catalogue) -> list[RowRule]:
     ]
 
 
-def _requests(rows: pl.DataFrame, catalogue: Catalogue) -> list[str]:
+def _requests(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """Requests at noon of their days; the stop of a subscription comes a second after what is of the same day."""
-    found = []
-    for row in rows.filter(pl.col("package").is_not_null()).sort("account_id").iter_rows(named=True):
-        account = row["account_id"]
-        extra = {name: row[name] for name in ("term", "trial_days", "billed_through", "usage_from") if row[name]}
-        asked = [(DecisionKind.SUBSCRIBE, "started_on", Channel.SUPPORT, {"package": row["package"], **extra})]
-        asked += [(DecisionKind.HOLD, "held_on", Channel.SUPPORT, {})] if row["held_on"] else []
-        asked += [(DecisionKind.CANCEL, "cancelled_on", Channel.EMAIL, {})] if row["cancelled_on"] else []
-        for place, (kind, day, channel, members) in enumerate(asked):
-            noon = datetime.combine(row[f"_{day}"], time(12, 0, place), tzinfo=catalogue.zone)
-            request = {"request_id": f"move-in/{account}/{kind}", "account_id": account, "at": noon.isoformat()}
-            found.append(json.dumps(request | {"kind": kind, "channel": channel, **members}, ensure_ascii=False))
-    return found
+    asked = rows.filter(pl.col("package").is_not_null())
+    nothing = pl.lit(None, pl.String)
+    parts = []
+    for place, (kind, day, channel) in enumerate(_REQUESTS):
+        noon = pl.col(f"_{day}").cast(pl.Datetime("us")) + pl.duration(hours=12, seconds=place)
+        at = noon.dt.replace_time_zone(catalogue.time_zone).dt.convert_time_zone("UTC")
+        subscribes = kind == DecisionKind.SUBSCRIBE
+        parts.append(
+            asked.filter(pl.col(day).is_not_null()).select(
+                request_id=pl.format("move-in/{}/{}", "account_id", pl.lit(kind)),
+                account_id="account_id",
+                at=at.dt.strftime("%Y-%m-%dT%H:%M:%SZ"),
+                kind=pl.lit(kind),
+                channel=pl.lit(channel),
+                **{name: pl.col(name) if subscribes else nothing for name in _OF_A_SUBSCRIPTION},
+            )
+        )
+    return pl.concat(parts).sort("account_id", "at")
 
 
 def _opening_balances(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import polars as pl
 
 from billing.inputs.input_files import input_files, read_rows
 from billing.inputs.row_checks import (
+    RowRule,
     RowsRead,
     card_number_rule,
     control_characters_rule,
@@ -63,9 +64,35 @@ def read_requests(
         moved_on=parse_day("billed_through"),
         measured_on=parse_day("usage_from"),
     )
+    frame = first_wrong_rule(frame, *_rules(known))
+    frame = resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
+    noticed.set_aside(frame, "request_id")
+    return (
+        frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
+        .select(
+            "request_id",
+            "account_id",
+            at="instant",
+            on=local_date("instant", catalogue),
+            kind="kind",
+            channel="channel",
+            package="package",
+            term="term",
+            trial_days=pl.col("days").fill_null(0),
+            reason=pl.col("stated_reason"),
+            brand="brand",
+            last4="last4",
+            withdraws="withdraws",
+            billed_through="moved_on",
+            usage_from="measured_on",
+        )
+        .sort("at", "request_id")
+    )
+
+
+def _rules(known: pl.Series) -> list[RowRule]:
     kind = pl.col("kind")
-    frame = first_wrong_rule(
-        frame,
+    return [
         unparseable_rule(),
         missing_rule("request_id", "account_id", "at", "kind", "channel"),
         *control_characters_rule(("request_id", "account_id"), REQUEST_MEMBERS),
@@ -104,27 +131,4 @@ def read_requests(
         *not_a_day_rule({"billed_through": "moved_on", "usage_from": "measured_on"}),
         card_number_rule(),
         unknown_account_rule(known),
-    )
-    frame = resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
-    noticed.set_aside(frame, "request_id")
-    return (
-        frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
-        .select(
-            "request_id",
-            "account_id",
-            at="instant",
-            on=local_date("instant", catalogue),
-            kind="kind",
-            channel="channel",
-            package="package",
-            term="term",
-            trial_days=pl.col("days").fill_null(0),
-            reason=pl.col("stated_reason"),
-            brand="brand",
-            last4="last4",
-            withdraws="withdraws",
-            billed_through="moved_on",
-            usage_from="measured_on",
-        )
-        .sort("at", "request_id")
-    )
+    ]

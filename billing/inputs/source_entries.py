@@ -324,8 +324,8 @@ def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[V
             continue
         path = tuple(name.split("."))
         lacking = [path for path in known if not event.has(path)]
-        meant = next(iter(difflib.get_close_matches(name, [*lacking, *_lacking(event)], n=1, cutoff=0.8)), None)
-        if name not in known and (path[0] != "data" or len(path) == 1 or not all(path) or meant is not None):
+        meant = _is_misspelt(name, [*lacking, *_lacking(event)])
+        if name not in known and (path[0] != "data" or len(path) == 1 or not all(path) or meant):
             expected = ", ".join((*_EVENT_KEYS, *known))
             place.problem(f"one of: {expected}, or another path of data", found=f"the unknown key {name}")
             continue
@@ -334,6 +334,13 @@ def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[V
         named = {rule.path for rule in rules}
         rules += [ValueRule(path, name) for name, path in sorted(known.items()) if path not in named]
     return tuple(sorted(rules, key=lambda rule: rule.path))
+
+
+def _is_misspelt(name: str, lacking: Sequence[str]) -> bool:
+    """Whether a name resembles one that is lacking; what both begin with says nothing (data.model is no data.delta)."""
+    start = "data." if name.startswith("data.") else ""
+    others = [other.removeprefix(start) for other in lacking if other.startswith(start)]
+    return bool(difflib.get_close_matches(name.removeprefix(start), others, n=1, cutoff=0.8))
 
 
 def _lacking(event: Place) -> list[str]:

@@ -4,7 +4,8 @@ A row of the other system is compared with the document here of the same billing
 account's first one here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -71,8 +72,8 @@ def compare_invoices(business: Business, path: Path, month: str | None = None) -
     differing = both.with_columns(difference=(pl.col("new") - pl.col("old")).cast(MONEY)).filter(
         pl.col("difference") != 0
     )
-    documents = here.select("account_id", "billing_date").unique()
-    reasons = [_why(row, business, documents) for row in differing.iter_rows(named=True)]
+    known = _Known.of(business, here)
+    reasons = [_why(row, known) for row in differing.iter_rows(named=True)]
     return differing.with_columns(why=pl.Series(reasons, dtype=pl.String)).select(COMPARED).sort(_KEYS, nulls_last=True)
 
 
@@ -196,17 +197,37 @@ def _without_metric(here: pl.DataFrame, has_metric: pl.DataFrame) -> pl.DataFram
     return pl.concat([named, summed])
 
 
-def _why(row: dict[str, Any], business: Business, documents: pl.DataFrame) -> str:
+@dataclass(frozen=True)
+class _Known:
+    """What is known of accounts here: their ids, why they are parked, their documents, their latest subscription."""
+
+    accounts: Set[str]
+    parked: Mapping[str, str]
+    documents: Set[tuple[str, date]]
+    lives: Mapping[str, dict[str, Any]]
+
+    @classmethod
+    def of(cls, business: Business, here: pl.DataFrame) -> "_Known":
+        parked = dict(business.parked.select("account_id", "detail").iter_rows())
+        lives = business.lives.subscriptions.sort("started_on").unique("account_id", keep="last")
+        return cls(
+            {*business.inputs.known_accounts, *parked},
+            parked,
+            set(here.select("account_id", "billing_date").iter_rows()),
+            {row["account_id"]: row for row in lives.iter_rows(named=True)},
+        )
+
+
+def _why(row: dict[str, Any], known: _Known) -> str:
     account, day, kind = row["account_id"], row["billing_date"], row["kind"]
-    if not business.knows(account):
+    if account not in known.accounts:
         return "there is no such account here"
-    parked = business.parked.filter(pl.col("account_id") == account)
-    if not parked.is_empty():
-        return f"it is parked: {parked['detail'][0]}"
-    if day is None:
+    if account in known.parked:
+        return f"it is parked: {known.parked[account]}"
+    if day is None or account not in known.lives:
         return "it has no subscription here"
-    if documents.filter((pl.col("account_id") == account) & (pl.col("billing_date") == day)).is_empty():
-        return _without_document(account, day, business)
+    if (account, day) not in known.documents:
+        return _without_document(day, known.lives[account])
     words = row["words"] or ""
     if kind not in (*LineKind, TAX, TOTAL):
         return f"there are no lines of this kind here: expected one of {', '.join((*LineKind, TAX, TOTAL))}"
@@ -222,11 +243,7 @@ def _why(row: dict[str, Any], business: Business, documents: pl.DataFrame) -> st
     return f"here: {words}{there}"
 
 
-def _without_document(account: str, day: date, business: Business) -> str:
-    lives = business.lives.subscriptions.filter(pl.col("account_id") == account).sort("started_on")
-    if lives.is_empty():
-        return "it has no subscription here"
-    life = lives.row(lives.height - 1, named=True)
+def _without_document(day: date, life: dict[str, Any]) -> str:
     if life["end"] is not None:
         return f"no document here on {day}: {life['end']} on {life['ended_on']}"
     if life["held_on"] is not None:

@@ -91,7 +91,7 @@ def move_in(root: Path, path: Path, as_of: date, register_url: str | None = None
     drafts, without = _first_drafts(Business.load(root, as_of, register_url, issues=False), accounts)
     counts = {
         "accounts": table.accounts.height,
-        "requests": len(table.requests),
+        "requests": table.requests.height,
         "opening_balances": table.opening_balances.height,
     }
     return MovedIn(list(files), counts, drafts, without, warnings)
@@ -105,7 +105,7 @@ def _known_accounts(home: Home, catalogue: Catalogue) -> pl.Series:
 
 def _files(table: MoveIn) -> dict[str, bytes]:
     """Contents by path below landing. Accounts come last: the other rows count only once their accounts are known."""
-    requests = "".join(f"{line}\n" for line in table.requests).encode()
+    requests = table.requests.write_ndjson().encode()
     contents = {
         "opening_balances": (".csv", b"" if table.opening_balances.is_empty() else _csv(table.opening_balances)),
         "requests": (".jsonl", requests),

@@ -22,6 +22,7 @@ from billing.ingest.formats.compression import Content, UnreadableFileError
 from billing.ingest.formats.delivered_bytes import open_content
 from billing.ingest.formats.file_kind import COLUMNS, is_flat_header
 from billing.ingest.formats.json_records import holds_records, record_lines
+from billing.ingest.formats.json_values import opened
 from billing.ingest.formats.parquet_events import parquet_tables
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.sources.parquet_records import column_texts
@@ -249,6 +250,10 @@ def _list_of_objects(record: Mapping[str, Any]) -> str | None:
 
 
 def _leaves(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    inside = opened(value)
+    if isinstance(inside, dict):
+        # Also what a text or a list of names and values holds.
+        value = inside
     if isinstance(value, dict):
         for key, below in value.items():
             yield from _leaves(below, _below(name, key))

@@ -36,19 +36,25 @@ def balances_in_force(rows: pl.DataFrame, used: pl.DataFrame, as_of: date) -> pl
     rows
         As `Inputs.opening_balances`.
     used
-        OPENING_POSTINGS, as recorded: a row that has vanished counts as it was used.
+        OPENING_POSTINGS, as recorded: a row that has vanished counts as it was used, and on a day before its last
+        difference was posted a row counts as it did then.
     """
-    gone = _latest(used).join(rows, on=_IDENTITY, how="anti").select(rows.columns)
-    return pl.concat([rows, gone]).filter(pl.col("on") <= as_of).sort(_IDENTITY)
+    is_later = pl.col("posted_on") > as_of
+    later = _latest(used).filter(is_later).select(_IDENTITY)
+    then = _latest(used.filter(~is_later)).join(later, on=_IDENTITY, how="semi")
+    gone = _latest(used).join(rows, on=_IDENTITY, how="anti").join(later, on=_IDENTITY, how="anti")
+    now = rows.join(later, on=_IDENTITY, how="anti")
+    parts = [now, gone.select(rows.columns), then.select(rows.columns)]
+    return pl.concat(parts).filter(pl.col("on") <= as_of).sort(_IDENTITY)
 
 
 def versions_to_record(in_force: pl.DataFrame, used: pl.DataFrame, as_of: date) -> pl.DataFrame:
     """OPENING_POSTINGS that are not recorded yet: of rows used for the first time, and of rows that changed."""
     known = _latest(used)
+    is_other = (pl.col("amount") != pl.col("amount_known")) | (pl.col("on") != pl.col("on_known"))
     changed = in_force.join(known, on=_IDENTITY, how="left", suffix="_known", maintain_order="left").filter(
-        pl.col("version").is_null()
-        | (pl.col("amount") != pl.col("amount_known"))
-        | (pl.col("on") != pl.col("on_known"))
+        # A run that looks back has nothing to add to what was posted later.
+        pl.col("version").is_null() | (is_other & (pl.col("posted_on") <= as_of))
     )
     return changed.select(
         *_IDENTITY,

@@ -6,10 +6,8 @@ and two objects on a line as two lines, and one bad line fails the batch. Lines 
 that fail, are decoded one by one, with the same result wherever both paths apply.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from functools import partial
 from typing import BinaryIO, Final, cast
 
@@ -18,7 +16,9 @@ from polars.exceptions import ComputeError
 
 from billing.ingest.formats.compression import Content
 from billing.ingest.formats.delivered_bytes import FIRST_LINE, Lines, line_blocks, split_lines
+from billing.ingest.formats.inner_json import Ways, ways_of
 from billing.ingest.formats.json_records import holds_records, record_lines
+from billing.ingest.formats.json_values import Json, decode_line, scalar
 from billing.ingest.formats.line_layout import LineLayout, cut_lines, layout_of
 from billing.ingest.parsed_rows import Letters
 from billing.model.file_limits import Limits
@@ -31,7 +31,7 @@ _LINE: Final = "overage line"
 _INEXACT: Final = r'":\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]'
 _INEXACT_IN_LISTS: Final = r"[:\[,]\s*-?(?:[0-9.]{17,}|[0-9.]+[eE])|\\u[dD]"
 _ONE_BY_ONE: Final = 128
-_LONGEST_PLAIN: Final = 60
+_NO_MEMBERS: Final = '{"":0}'
 _MOST_LAYOUTS: Final = 8
 _STRAY_SHARE: Final = 0.02
 """Share of a block below which lines of a new layout go to the decoder."""
@@ -41,7 +41,6 @@ _MARKS: Final = ('"', ",", r"\\", r"[\x00-\x1F]")
 
 Columns = Sequence[tuple[str, Path]]
 """Names of columns, and the paths of the members that they hold."""
-Json = Mapping[str, "Json"] | Sequence["Json"] | str | bool | None
 
 
 @dataclass(frozen=True)
@@ -64,12 +63,19 @@ class ColumnBlock:
     letters: Letters
 
 
-def column_blocks(content: Content, columns: Columns, limits: Limits) -> Iterator[ColumnBlock]:
+def column_blocks(
+    content: Content, columns: Columns, limits: Limits, *, looks_inside: bool = False
+) -> Iterator[ColumnBlock]:
     """Read JSON records, one per line or in any other arrangement, in bounded blocks.
 
     `row` is the line number in the file, including blank lines; blank lines are no rows. In an array, or where objects
     are pretty-printed or share a line, it is the position of the record, from 1. An array or object in place of text
     or a number counts as missing. The first of repeated members counts. Numbers are read as exact decimals.
+
+    Parameters
+    ----------
+    looks_inside
+        Whether a path leads on inside of text that is a JSON object, and by name into a list of names and values.
     """
     layouts = Layouts(columns)
     row = 1
@@ -77,7 +83,7 @@ def column_blocks(content: Content, columns: Columns, limits: Limits) -> Iterato
     for framed in line_blocks(lines, FIRST_LINE, longest=limits.longest_record):
         found = Lines(framed)
         decoded, others = layouts.decode(found, row)
-        fields = merged_columns(decoded, others, columns)
+        fields = merged_columns(decoded, others, columns, looks_inside=looks_inside)
         count = found.count
         is_cut = may_be_cut and not framed.endswith(b"\n") and bool(fields["unparseable"].tail(1).any())
         unfinished = row + count - 1 if is_cut else None
@@ -101,8 +107,16 @@ def _texts(lines: Lines, places: pl.Series, wanted: pl.Series) -> pl.Series:
     return lines.texts(places.gather(wanted))["text"]
 
 
-def merged_columns(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, columns: Columns) -> pl.DataFrame:
-    """Merge decoded lines with the columns of the other lines (row, text, broken); in the order of the file."""
+def merged_columns(
+    decoded: Sequence[pl.DataFrame], others: pl.DataFrame, columns: Columns, *, looks_inside: bool = False
+) -> pl.DataFrame:
+    """Merge decoded lines with the columns of the other lines (row, text, broken); in the order of the file.
+
+    Parameters
+    ----------
+    looks_inside
+        As in `column_blocks`; decoded lines have no such text and no list.
+    """
     text = pl.col("text")
     # Concatenated files have byte order marks of their own.
     others = others.with_columns(text.str.strip_chars_start("\ufeff")).filter(text.str.contains(r"[^ \t\r\n]"))
@@ -111,7 +125,7 @@ def merged_columns(decoded: Sequence[pl.DataFrame], others: pl.DataFrame, column
     plain = others.select(
         text.str.starts_with("{") & text.str.ends_with("}") & ~pl.col("broken") & ~inexact
     ).to_series()
-    decoder = Decoder(columns)
+    decoder = Decoder(columns, looks_inside=looks_inside)
     if decoder.shape is None:
         plain = pl.repeat(False, len(others), eager=True, dtype=pl.Boolean)
     parts = [*decoded, decoder.many(others.filter(plain)), decoder.one_by_one(others.filter(~plain))]
@@ -248,8 +262,10 @@ def numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
 class Decoder:
     """Decodes lines to columns, all as text."""
 
-    def __init__(self, columns: Columns) -> None:
+    def __init__(self, columns: Columns, *, looks_inside: bool = False) -> None:
         self.columns = columns
+        self.looks_inside = looks_inside
+        self.ways = Ways()
         self.shape = _shape([path for _, path in columns])
         self.faults: dict[int, str] = {}
         """Fault by row: what was found instead of an object."""
@@ -259,6 +275,8 @@ class Decoder:
         if len(frame) == 0:
             return self.empty()
         decoded = self._decode_batch(frame)
+        if decoded is None and self._finds_ways(frame):
+            decoded = self._decode_batch(frame)
         if decoded is not None:
             return decoded
         if len(frame) <= _ONE_BY_ONE:
@@ -273,13 +291,18 @@ class Decoder:
             objects.append(None if isinstance(decoded, str) else decoded)
             if isinstance(decoded, str):
                 self.faults[row] = f"row: found {decoded}, expected one JSON object"
-        found = {name: [scalar(event, path) for event in objects] for name, path in self.columns}
+        found = {
+            name: [scalar(event, path, looks_inside=self.looks_inside) for event in objects]
+            for name, path in self.columns
+        }
         return pl.DataFrame(
             {"row": frame["row"], "unparseable": [event is None for event in objects], **found},
             schema=self._schema(),
         )
 
     def _decode_batch(self, frame: pl.DataFrame) -> pl.DataFrame | None:
+        if self.shape is None:
+            return None
         numbers = pl.col("row").cast(pl.String)
         # Copy each line once, with its number as the first member.
         numbered = frame.select(
@@ -291,14 +314,43 @@ class Decoder:
             return None
         if len(objects) != len(frame):
             return None
-        root = pl.col("object").struct
+        is_same = pl.col("object").struct.field(_LINE) == pl.col("row").cast(pl.String)
         decoded = pl.DataFrame({"row": frame["row"], "object": objects}).select(
             "row",
             pl.lit(False).alias("unparseable"),
-            *(_field_at(path).alias(name) for name, path in self.columns),
-            same=(root.field(_LINE) == pl.col("row").cast(pl.String)),
+            *(self.ways.value(path).alias(name) for name, path in self.columns),
+            same=is_same & self.ways.hold([path for _, path in self.columns]),
         )
-        return decoded.drop("same") if decoded["same"].fill_null(value=False).all() else None
+        if not decoded["same"].fill_null(value=False).all():
+            return None
+        return self._inside_of_texts(decoded.drop("same"))
+
+    def _finds_ways(self, frame: pl.DataFrame) -> bool:
+        """Learn from a few records where paths lead on inside of texts and lists; whether that is new."""
+        if not self.looks_inside:
+            return False
+        found = self.ways
+        for text in frame["text"].head(_SAMPLES):
+            decoded = decode_line(text)
+            if not isinstance(decoded, str):
+                found = found.beside(ways_of(decoded, [path for _, path in self.columns]))
+        if found == self.ways:
+            return False
+        self.ways = found
+        paths = [path for _, path in self.columns]
+        self.shape = _shape([*(found.decoded(path) for path in paths), *found.names(paths)])
+        return self.shape is not None
+
+    def _inside_of_texts(self, decoded: pl.DataFrame) -> pl.DataFrame:
+        """Replace texts that hold JSON by what stands at the rest of the paths in them."""
+        by_text: dict[Path, list[tuple[str, Path]]] = {}
+        for name, path in self.columns:
+            upto, rest = self.ways.divided(path)
+            if rest:
+                by_text.setdefault(upto, []).append((name, rest))
+        for columns in by_text.values():
+            decoded = decoded.with_columns(members_in_texts(decoded[columns[0][0]], columns))
+        return decoded
 
     def _schema(self) -> Mapping[str, type[pl.DataType]]:
         return {"row": pl.Int64, "unparseable": pl.Boolean} | {name: pl.String for name, _ in self.columns}
@@ -306,6 +358,16 @@ class Decoder:
     def empty(self) -> pl.DataFrame:
         """An empty frame with the decoder's schema."""
         return pl.DataFrame(schema=self._schema())
+
+
+def members_in_texts(texts: pl.Series, columns: Columns) -> pl.DataFrame:
+    """Columns of the members of texts that are JSON objects; null where a text is none."""
+    text = pl.col("text").str.strip_chars(" \t\r\n\ufeff").str.replace_all("\n", " ", literal=True)
+    # Only an object holds members; any other text is one without the members that are asked for.
+    text = pl.when(text.str.starts_with("{")).then(text).otherwise(pl.lit(_NO_MEMBERS))
+    lines = texts.to_frame("text").select(row=pl.int_range(pl.len(), dtype=pl.Int64), text=text)
+    found = merged_columns([], lines.with_columns(broken=pl.lit(value=False)), columns, looks_inside=True)
+    return found.select(name for name, _ in columns)
 
 
 def _shape(paths: Sequence[Path]) -> pl.Struct | None:
@@ -336,75 +398,3 @@ def _type_of(node: object) -> pl.DataType | None:
     fields = {str(step): _type_of(below) for step, below in node.items()}
     known = {step: kind for step, kind in fields.items() if kind is not None}
     return pl.Struct(known) if len(known) == len(fields) else None
-
-
-def _field_at(path: Path) -> pl.Expr:
-    expression = pl.col("object")
-    for step in path:
-        expression = (
-            expression.list.get(step, null_on_oob=True) if isinstance(step, int) else expression.struct.field(step)
-        )
-    return expression
-
-
-def decode_line(line: str) -> Mapping[str, Json] | str:
-    """Decode one line to an object with numbers as text; a fault description when it is no JSON object."""
-    try:
-        line.encode()
-        found = json.loads(
-            line,
-            object_pairs_hook=_first_of_each,
-            parse_float=_plain_decimal,
-            parse_int=_plain_integer,
-            parse_constant=_refuse_constant,
-        )
-    except json.JSONDecodeError as error:
-        return f"no JSON ({error.msg} at character {error.pos + 1})"
-    except RecursionError:
-        return "JSON that is nested too deeply"
-    except ValueError as error:
-        return f"no JSON ({error})"
-    return found if isinstance(found, dict) else "JSON that is no object"
-
-
-def _first_of_each(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    return dict(reversed(pairs))
-
-
-def _plain_integer(text: str) -> str:
-    return "0" if text == "-0" else text
-
-
-def _plain_decimal(text: str) -> str:
-    """A JSON number with a point or exponent as a plain decimal; unchanged when the result would be very long."""
-    mantissa, _, exponent = text.lower().partition("e")
-    if len(mantissa) > _LONGEST_PLAIN or len(exponent) > 4 or int(exponent or "0") > _LONGEST_PLAIN:
-        return text
-    plain = f"{Decimal(text):f}"
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain
-
-
-def _refuse_constant(text: str) -> str:
-    raise ValueError(f"{text} is no JSON")
-
-
-def scalar(event: Json, path: Path) -> str | None:
-    for step in path:
-        if isinstance(step, int):
-            event = event[step] if isinstance(event, list) and step < len(event) else None
-        else:
-            event = event.get(step) if isinstance(event, dict) else None
-    if isinstance(event, bool):
-        return "true" if event else "false"
-    if not isinstance(event, str) or not _is_text(event):
-        return None
-    return event
-
-
-def _is_text(text: str) -> bool:
-    """Whether a text has no lone surrogate."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -25,7 +25,8 @@ def json_records(content: Content, source: Source, limits: Limits) -> Iterator[R
     """Read JSON in bounded blocks: one record per document, or the records at the source's path in each.
 
     A field that a record lacks is looked for in the objects around it, as far as they stand before it, from the
-    inside out. Rows of documents are those of `json_columns.column_blocks`; deeper records are counted from 1.
+    inside out. A path leads on inside of text that is a JSON object, and by name into a list of names and values. Rows
+    of documents are those of `json_columns.column_blocks`; deeper records are counted from 1.
     """
     content = recoded(content, source.encoding, limits)
     fields = [*source.fields, *((SPECIFICATION,) if source.format == "cloudevents" else ())]
@@ -33,7 +34,8 @@ def json_records(content: Content, source: Source, limits: Limits) -> Iterator[R
     if source.records:
         yield from _nested(content, source, columns, limits)
         return
-    for block in column_blocks(content, columns, limits):
+    # A source of CloudEvents reads what the first reader reads.
+    for block in column_blocks(content, columns, limits, looks_inside=source.format == "json"):
         yield Records(_with_detail(block.fields, source), block.texts, block.unfinished)
 
 
@@ -83,7 +85,7 @@ def _fields(records: Sequence[NestedRecord], columns: Columns, row: int) -> pl.D
         },
         schema={"row": pl.Int64, "text": pl.String, "broken": pl.Boolean},
     )
-    found = merged_columns([], lines, columns)
+    found = merged_columns([], lines, columns, looks_inside=True)
     if "detail" not in found.columns:
         found = found.with_columns(detail=pl.lit(None, pl.String))
     faults = pl.Series([record.fault or None for record in records], dtype=pl.String)
@@ -105,5 +107,5 @@ def _looked_for(found: pl.DataFrame, around: Sequence[str], columns: Columns) ->
         {"row": range(len(distinct)), "text": [_plain(text).replace("\n", " ") for text in distinct], "broken": False},
         schema={"row": pl.Int64, "text": pl.String, "broken": pl.Boolean},
     )
-    outer = merged_columns([], lines, columns)[[places[text] for text in around]]
+    outer = merged_columns([], lines, columns, looks_inside=True)[[places[text] for text in around]]
     return found.with_columns(pl.coalesce(found[name], outer[name]).alias(name) for name, _ in columns)

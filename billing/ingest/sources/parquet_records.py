@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from billing.ingest.formats.compression import Content, UnreadableFileError
+from billing.ingest.formats.json_columns import members_in_texts
 from billing.ingest.formats.parquet_events import json_rows, parquet_tables, texts_of
 from billing.ingest.sources.records import Records, field_column, without_nulls
 from billing.model.json_paths import Path, json_path
@@ -17,7 +18,8 @@ from billing.model.sources import Source
 def parquet_records(content: Content, source: Source) -> Iterator[Records]:
     """Read Parquet in bounded batches; `row` is the position of the row, from 1.
 
-    Timestamps become text in RFC 3339, with `Z` where they have a zone; a date is its day.
+    A path leads on by name inside of text that is a JSON object. Timestamps become text in RFC 3339, with `Z` where
+    they have a zone; a date is its day.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def parquet_records(content: Content, source: Source) -> Iterator[Records]:
 def column_texts(table: pa.Table, path: Path) -> pl.Series:
     """The texts at a path of the columns; null where there is none."""
     column = table.column(str(path[0]))
-    for step in path[1:]:
+    for place, step in enumerate(path[1:], start=1):
         kind = column.type
         if isinstance(step, int) and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
             # Lists that are shorter have nothing there.
@@ -62,6 +64,8 @@ def column_texts(table: pa.Table, path: Path) -> pl.Series:
         elif isinstance(step, str) and pa.types.is_map(kind):
             items = [dict(item).get(step) if item is not None else None for item in column.to_pylist()]
             column = pa.chunked_array([pa.array(items, kind.item_type)])
+        elif isinstance(step, str):
+            return members_in_texts(texts_of(column), [("text", path[place:])])["text"]
         else:
             return pl.repeat(None, table.num_rows, dtype=pl.String, eager=True)
     return _of_time(column) if pa.types.is_timestamp(column.type) else texts_of(column)

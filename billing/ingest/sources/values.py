@@ -9,6 +9,9 @@ import polars as pl
 from billing.model.sources import Source, ValueRule
 
 _LONGEST_EXACT: Final = 60
+_EXPONENT: Final = r"^[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?[eE][+-]?[0-9]{1,2}$"
+_WITH_EXPONENTS: Final = ("csv", "json", "nginx", "parquet", "regex")
+"""Formats in which numbers may be written with an exponent, as cost reports and programs write small ones."""
 _WHOLE: Final = 17
 """Digits of whole numbers that are multiplied as integers."""
 
@@ -17,7 +20,7 @@ def plain_numbers(texts: pl.Series, source: Source) -> pl.Series:
     """Numbers in the source's dialect as plain decimals; what is no such number gets words that no decimal has."""
     texts = texts.str.strip_chars()
     if source.decimal == "." and not source.thousands:
-        return texts
+        return _without_exponents(texts) if source.format in _WITH_EXPONENTS else texts
     point, thousands = re.escape(source.decimal), re.escape(source.thousands)
     grouped = rf"|[0-9]{{1,3}}(?:{thousands}[0-9]{{3}})+" if source.thousands else ""
     form = rf"^[+-]?(?:[0-9]+{grouped})(?:{point}[0-9]+)?$"
@@ -31,6 +34,16 @@ def plain_numbers(texts: pl.Series, source: Source) -> pl.Series:
         .select(pl.when(text.str.contains(form)).then(plain).otherwise(pl.format(expected, text)).alias("text"))
         .to_series()
     )
+
+
+def _without_exponents(texts: pl.Series) -> pl.Series:
+    """Numbers such as 1.08E-8 as plain decimals, exactly; other texts stay."""
+    places = texts.str.contains(_EXPONENT).arg_true()
+    if places.is_empty():
+        return texts
+    distinct = texts.gather(places).unique()
+    plain = pl.Series([f"{Decimal(text):f}" for text in distinct], dtype=pl.String)
+    return texts.scatter(places, texts.gather(places).replace_strict(distinct, plain, return_dtype=pl.String))
 
 
 def multiplied(texts: pl.Series, rule: ValueRule) -> pl.Series:

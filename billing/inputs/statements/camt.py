@@ -17,6 +17,7 @@ from billing.model.codes import PaymentStatus
 from billing.model.errors import RefusedError
 
 _ROOTS: Final = {"camt053": ("BkToCstmrStmt", "Stmt"), "camt054": ("BkToCstmrDbtCdtNtfctn", "Ntfctn")}
+_REMITTANCE: Final = ("Ustrd", "Strd/RfrdDocInf/Nb", "Strd/CdtrRefInf/Ref", "Strd/AddtlRmtInf")
 _NOTHING: Final = ("", "NOTPROVIDED", "NONREF")
 Element = ElementTree.Element
 
@@ -63,9 +64,7 @@ def _movement(
 ) -> StatementRow:
     amount, currency = _amount(entry, details)
     day = _instant(entry, zone)
-    text = " ".join(
-        _texts(details, "RmtInf/Ustrd", "RmtInf/Strd/CdtrRefInf/Ref", "RmtInf/Strd/AddtlRmtInf", "AddtlTxInf")
-    )
+    text = " ".join(_texts(details, *(f"RmtInf/{name}" for name in _REMITTANCE), "AddtlTxInf"))
     text = text or " ".join(_texts(entry, "AddtlNtryInf"))
     end_to_end = _first(details, "Refs/EndToEndId")
     owner = _first(entry, "AcctSvcrRef")

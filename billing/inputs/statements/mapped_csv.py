@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from billing.inputs.statements.rows import StatementRow, at_noon, content_id, csv_rows, read_amount
 from billing.inputs.yaml_reader import read_yaml
-from billing.model.codes import PaymentStatus
+from billing.model.codes import RETURNED, PaymentStatus
 from billing.model.errors import Problem, RefusedError
 
 _FIELDS: Final = (
@@ -140,6 +140,8 @@ def _movement(
         "at": (at is None, "a time as `at_format` of the mapping says, or RFC 3339, or a date"),
         "status": (amount is not None and status not in tuple(PaymentStatus), f"one of {', '.join(PaymentStatus)}"),
     }
+    if amount is not None and amount < 0 and status not in tuple(RETURNED):
+        expected["amount"] = (True, f"an amount above 0: the status is {status}")
     for name, (is_wrong, what) in expected.items():
         if is_wrong:
             return StatementRow(number, identity, problem=f"{name}: found {told.get(name, '')!r}, expected {what}")

@@ -251,11 +251,13 @@ def test_what_is_wrong_is_refused_with_line_found_and_expected(entry: str, line:
     assert any(f"line {line}, " in problem and words in problem for problem in told), told
 
 
-def test_values_that_no_metric_reads_yet_are_no_mistake() -> None:
+@pytest.mark.parametrize("name", ["milliseconds", "cost"])
+def test_values_that_no_metric_reads_yet_are_no_mistake(name: str) -> None:
+    # data.cost resembles data.count only in what every value begins with.
     (source,) = sources_of(
-        one_source("combined", EVENT.replace("data.bytes", "data.milliseconds: {field: status}, data.bytes"))
+        one_source("combined", EVENT.replace("data.bytes", f"data.{name}: {{field: status}}, data.bytes"))
     )
-    assert [rule.path[-1] for rule in source.values] == ["bytes", "milliseconds"]
+    assert [rule.path[-1] for rule in source.values] == ["bytes", name]
 
 
 def test_every_epoch_and_format_with_an_offset_needs_no_zone() -> None:

@@ -1,6 +1,8 @@
 """A running business moves in: nothing billed elsewhere is billed again, and nothing else is lost (rule 38)."""
 
+from datetime import date, timedelta
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -255,6 +257,22 @@ class TestParking:
         ]
 
 
+def test_late_usage_of_the_first_cycle_is_settled_on_the_next_document(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, catalogue=catalogue())
+    move_in(landing, "acme", "2023-05-10", "2026-02-10")
+    landing.use("acme", "2026-01-12", emails=15_000)
+    bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    landing.use("acme", "2026-01-13", emails=1, delivered="2026-03-01")
+    landing.use("acme", "2026-01-09", emails=50_000, delivered="2026-03-01")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    assert documents(business, "acme") == [("2026-02-10", "99.00"), ("2026-03-10", "102.00")]
+    kinds = rows(business, "lines", "kind", "cycle_start", "amount", number="INV-2026-000002")
+    assert [(kind, str(start), amount) for kind, start, amount in kinds] == [
+        ("package_fee", "2026-03-10", "99.00"),
+        ("prior_cycle", "2026-01-10", "3.00"),
+    ]
+
+
 def test_moving_in_later_than_the_first_months_changes_nobody_else(tmp_path: Path) -> None:
     landing = Landing(tmp_path, catalogue=catalogue())
     landing.customer("native", on="2026-02-03")
@@ -267,3 +285,37 @@ def test_moving_in_later_than_the_first_months_changes_nobody_else(tmp_path: Pat
     assert business.register.documents().head(before.height).equals(before)
     begun = business.register.begun_subscriptions()
     assert begun["subscription_id"].to_list() == ["acme/2023-05-10", "native/2026-02-03"]
+
+
+def test_what_is_billed_after_a_move_is_what_would_have_been_billed_without_it(tmp_path: Path) -> None:
+    """Sixty customers bought here and stayed; the same moved in on the first of March."""
+    random = Random(3)  # noqa: S311 # made-up customers, the same on every run
+    stayed = Landing(tmp_path / "stayed", catalogue=catalogue("2026-01-01"))
+    moved = Landing(tmp_path / "moved", catalogue=catalogue("2026-03-01"))
+    for place in range(60):
+        name, day = f"c{place}", date(2026, 1, 1) + timedelta(random.randrange(59))
+        term, days = random.choice(["monthly", "monthly", "yearly"]), random.choice([0, 0, 20])
+        stayed.customer(name, on=day.isoformat(), term=term, trial_days=days)
+        moved.customer(name, on=day.isoformat(), term=term, trial_days=days, billed_through="2026-03-01")
+        for _ in range(3):
+            kind = random.choice(["upgrade", "downgrade", "cancel", "hold", "resume", "nothing"])
+            # From the first billing date here on: what was asked for before it is another system's.
+            at = f"{date(2026, 4, 1) + timedelta(random.randrange(50))}T10:00:00Z"
+            channel = "email" if kind == "cancel" else "support"
+            package = {"package": random.choice(["silver", "gold"])} if kind in ("upgrade", "downgrade") else {}
+            for landing in (stayed, moved) if kind != "nothing" else ():
+                landing.request(name, kind, at, channel, **package)
+        for _ in range(4):
+            on = date(2026, 1, 2) + timedelta(random.randrange(140))
+            leads = random.choice([0, 0, 2_600]) if on > date(2026, 4, 1) else 0
+            emails, domains = random.randrange(1, 40_000), random.choice([0, 1])
+            for landing in (stayed, moved):
+                landing.use(name, on.isoformat(), emails=emails, domains=domains, leads=leads)
+    lines = ("billing_date", "account_id", "net")
+    found = [
+        sorted(row for row in rows(bill_by_steps(landing.root, "2026-06", "2026-06-30"), "documents", *lines))
+        for landing in (stayed, moved)
+    ]
+    since = [row for row in found[0] if row[0] >= date(2026, 3, 1)]
+    assert found[1] == since
+    assert len(since) > 150

@@ -175,6 +175,19 @@ class TestTheBooks:
         assert sum("the difference is posted" in each for each in again.inputs.warnings) == 0
         assert write_journal(again) == []
 
+    def test_a_look_back_shows_what_counted_then(self, landing: Landing) -> None:
+        write_journal(bill_by_steps(landing.root, "2026-02", "2026-02-28"))
+        opening(landing, "debtor,USD,100.00,2025-12-15,OLD-1\n")
+        write_journal(bill_by_steps(landing.root, "2026-03", "2026-03-31"))
+        then = Business.load(landing.root, date(2026, 2, 28), issues=False)
+        assert balance(then, "debtor")[0] == "150.50"
+        write_journal(then)
+        assert receivable_differences(then.home, balances(then)).is_empty()
+        now = Business.load(landing.root, date(2026, 3, 31))
+        assert write_journal(now) == ["2026-03"]
+        assert balance(now, "debtor")[0] == "130.00"
+        assert receivable_differences(now.home, balances(now)).is_empty()
+
     def test_a_draft_uses_nothing(self, landing: Landing) -> None:
         write_journal(bill_by_steps(landing.root, "2026-02", "2026-02-28", issues=False))
         opening(landing, "debtor,USD,100.00,2025-12-15,OLD-1\n")

@@ -193,6 +193,15 @@ def test_a_second_import_adds_nothing_and_a_notification_of_the_same_is_known(ho
     assert (imported(home, notified, "camt054").file, content_of(home)) == (None, before)
 
 
+def test_structured_remittance_of_a_later_version_of_the_message(home: Path) -> None:
+    structured = "<RmtInf><Strd><RfrdDocInf><Nb>INV-2026-000002</Nb></RfrdDocInf></Strd></RmtInf>"
+    payer = "<RltdPties><Dbtr><Pty><Nm>Somebody</Nm></Pty></Dbtr></RltdPties>"
+    own = f'<TxDtls><Amt Ccy="USD">99.00</Amt>{payer}{structured}</TxDtls>'
+    booked = entry("99.00", own, ref="B1").replace("<Sts>BOOK</Sts>", "<Sts><Cd>BOOK</Cd></Sts>")
+    imported(home, camt("BkToCstmrStmt", "Stmt", booked, version="08"), "camt053")
+    assert documents(home) == [("beta", "INV-2026-000002", "99.00", "succeeded")]
+
+
 def test_movements_without_an_id_of_the_bank_are_told_apart_by_their_content(home: Path) -> None:
     twins = [entry("50.00", details("INV-2026-000001"))] * 2
     content = camt("BkToCstmrStmt", "Stmt", *twins)
@@ -225,7 +234,8 @@ def test_a_csv_with_the_columns_of_payments(home: Path) -> None:
         "p1,acme,OLD-4711,2026-02-12,120.50,USD,,\n"
         "p2,beta,,2026-02-12T09:00:00Z,99.00,USD,failed,\n"
         "p3,beta,INV-2026-000001,2026-02-12,1.00,USD,,\n"
-        "p4,beta,,2026-02-12,twelve,USD,,\n",
+        "p4,beta,,2026-02-12,twelve,USD,,\n"
+        "p5,beta,,2026-02-12,-99.00,USD,succeeded,\n",
         "csv",
     )
     assert documents(home) == [
@@ -235,6 +245,7 @@ def test_a_csv_with_the_columns_of_payments(home: Path) -> None:
     assert why(found) == [
         (3, "it is of account beta and names a document of account acme"),
         (4, "amount: found 'twelve', expected an amount such as 99.00"),
+        (5, "amount: found '-99.00', expected an amount above 0: the status is succeeded"),
     ]
 
 

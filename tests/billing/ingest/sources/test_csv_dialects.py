@@ -59,6 +59,16 @@ def test_numbers_with_thousands_separators(tmp_path: Path, thousands: str, text:
     assert home.reasons() == {2: "impossible_value"}
 
 
+def test_numbers_with_exponents_are_exact(tmp_path: Path) -> None:
+    home = business(tmp_path, one_source("csv", EVENT))
+    texts = ["1.08E-8", "1.2345e+4", "0e0", "1e", "e5", "1e999", "-1E2"]
+    rows = [f"{n},acme,2026-01-01 10:00:00,{text}" for n, text in enumerate(texts, start=1)]
+    home.deliver(["n,who,at,size", *rows], name="a.csv")
+    home.ingest()
+    assert sums(home, "emails") == {"acme": "12345.000000011"}
+    assert home.reasons() == dict.fromkeys(range(4, 8), "impossible_value")
+
+
 def test_quoted_values_may_hold_line_ends_blank_lines_and_comment_signs(tmp_path: Path) -> None:
     home = business(tmp_path, one_source("csv", EVENT, comment='"#"'))
     home.deliver(

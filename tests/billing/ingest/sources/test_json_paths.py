@@ -67,6 +67,26 @@ def test_paths_lead_into_lists_and_to_names_with_dots(tmp_path: Path) -> None:
     assert sums(home, "emails") == {"acme": "1007.25"}
 
 
+def test_paths_lead_on_inside_of_text_and_by_name_into_lists_of_names_and_values(tmp_path: Path) -> None:
+    event = (
+        "id: {field: Message.mail.id}, type: {const: email.sent}, subject: {field: "
+        "'tags[\"customer.id\"].text'}, time: {field: Message.at}, data.count: {field: tags.count}"
+    )
+    home = business(tmp_path, one_source("json", event))
+    message = {"mail": {"id": "1"}, "at": "2026-01-01T10:00:00Z"}
+    tags = [{"Key": "count", "Value": 7}, {"Key": "customer.id", "Value": {"text": "acme"}}]
+    rows = [
+        {"Message": json.dumps(message), "tags": tags},
+        {"Message": message | {"mail": {"id": "2"}}, "tags": {"count": 5, "customer.id": {"text": "acme"}}},
+        {"Message": "no JSON", "tags": tags},
+        {"Message": json.dumps(message | {"mail": {"id": "3"}}), "tags": tags[:1]},
+    ]
+    home.deliver([json.dumps(row) for row in rows], name="a.log")
+    home.ingest()
+    assert home.reasons() == {3: "missing_field", 4: "missing_field"}
+    assert sums(home, "emails") == {"acme": "12"}
+
+
 def test_a_member_that_is_an_object_is_missing_and_null_is_replaced(tmp_path: Path) -> None:
     home = business(tmp_path, one_source("json", EVENT.replace("field: n", "field: n, null_is: 5")))
     rows = [record(1, {"a": 1}), record(2, None), record(3, ""), record(4, "x"), {"id": "5"}]

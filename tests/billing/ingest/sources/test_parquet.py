@@ -39,6 +39,15 @@ def test_members_of_nested_columns(tmp_path: Path) -> None:
     assert home.events()["time"].dt.to_string("%Y-%m-%dT%H:%M:%S%.f").to_list() == ["2026-01-01T10:00:00.123456"]
 
 
+def test_members_of_a_column_of_json_text(tmp_path: Path) -> None:
+    home = business(tmp_path, one_source("parquet", EVENT))
+    texts = pl.Series("who", ['{"name": "acme"}', '["acme"]'])
+    home.deliver(written(rows(who=texts, sizes=pl.Series([[1, 5], [1, 7]]))), name="a")
+    home.ingest()
+    assert home.reasons() == {2: "missing_field"}
+    assert sums(home, "emails") == {"acme": "5"}
+
+
 def test_a_timestamp_without_zone_and_a_date_need_one(tmp_path: Path) -> None:
     for place, (zone, column, expected) in enumerate(
         [

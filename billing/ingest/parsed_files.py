@@ -49,7 +49,7 @@ from billing.ingest.required_columns import (
     UNREADABLE_FILE,
 )
 from billing.ingest.sources.event_mapping import File
-from billing.ingest.sources.reading import Tally, TooManySetAsideError, records_of, source_chunks
+from billing.ingest.sources.reading import Tally, TooManySetAsideError, source_chunks, texts_of
 from billing.model.card_numbers import mask_card_number_column
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 from billing.model.sources import Source
@@ -267,8 +267,8 @@ def _found_texts(
 ) -> Iterator[pl.DataFrame]:
     if source is not None:
         with open_content(delivered, limits) as content:
-            for records in records_of(content, source, limits):
-                yield _texts_at(records.fields["row"], records.texts, wanted)
+            for rows, texts in texts_of(content, source, limits):
+                yield _texts_at(rows, texts, wanted)
         return
     with open_delivered(delivered, limits) as opened:
         if opened.kind == "json":

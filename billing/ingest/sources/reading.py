@@ -1,6 +1,6 @@
 """Reads a delivered file by its source: its records as chunks of events."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 import polars as pl
@@ -15,10 +15,14 @@ from billing.ingest.sources.json_path_records import json_records
 from billing.ingest.sources.line_records import line_records
 from billing.ingest.sources.parquet_records import parquet_records
 from billing.ingest.sources.records import Records
+from billing.ingest.sources.text_lines import line_frames
 from billing.model.codes import RejectReason
 from billing.model.file_limits import Limits
 from billing.model.log_formats import LINE_FORMATS
 from billing.model.sources import Source
+
+Texts = Callable[[pl.Series], pl.Series]
+"""Returns the texts of the records at some positions."""
 
 
 class TooManySetAsideError(UnreadableFileError):
@@ -50,6 +54,16 @@ def records_of(content: Content, source: Source, limits: Limits) -> Iterator[Rec
     if source.format == "parquet":
         return parquet_records(content, source)
     return json_records(content, source, limits)
+
+
+def texts_of(content: Content, source: Source, limits: Limits) -> Iterator[tuple[pl.Series, Texts]]:
+    """Rows of the records of a delivered file, and their texts by position; lines are not matched for it."""
+    if source.format in LINE_FORMATS:
+        for block in line_frames(content, source, limits):
+            yield block.lines["row"], block.lines["text"].gather
+        return
+    for records in records_of(content, source, limits):
+        yield records.fields["row"], records.texts
 
 
 class Tally:

@@ -13,7 +13,9 @@ _LAST: Final = 7_258_118_399
 """The last second of 2199, since 1970."""
 _COUNT: Final = r"^([0-9]{1,19})(?:\.([0-9]*))?$"
 _LOCAL: Final = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?)?$"
-_ACCESS_LOG: Final = r"^[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}$"
+_ACCESS_LOG: Final = (
+    r"^[0-9]{2}/[A-Za-z]{3}/(?:1969|19[7-9][0-9]|2[01][0-9]{2}|2200):[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}$"
+)
 _NANOSECONDS: Final = 9
 _AROUND_A_GAP: Final = "3h"
 
@@ -100,11 +102,12 @@ def _counted(texts: pl.Series, digits: int) -> pl.Series:
 def _with_offset(texts: pl.Series, format: str) -> pl.Series:
     """Instants from texts that carry their offset."""
     if format == ACCESS_LOG_TIME:
-        shaped = (
-            texts.to_frame("text").select(pl.when(pl.col("text").str.contains(_ACCESS_LOG)).then("text")).to_series()
-        )
-        if shaped.null_count() > texts.null_count():
-            texts = shaped
+        # Of this shape no year wraps: parse once.
+        shaped = pl.when(pl.col("text").str.contains(_ACCESS_LOG)).then("text")
+        texts = texts.to_frame("text").select(shaped).to_series()
+        time = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)
+        inside = _is_inside(time.dt.epoch("s"))
+        return time if inside.all() else pl.DataFrame({"time": time}).select(pl.when(inside).then("time")).to_series()
     coarse = texts.str.to_datetime(format, time_unit="us", time_zone="UTC", strict=False)
     inside = _is_inside(coarse.dt.epoch("s"))
     fine = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)

@@ -180,7 +180,7 @@ def _parse_by_source(
         for chunk in source_chunks(content, source, types, _as_named(delivered, source), limits):
             rows = set_aside(chunk, types, flat=False)
             tally.add(rows, IGNORED)
-            yield pl.concat([nothing, _with_alias_kind(rows, source)], how="diagonal")
+            yield pl.concat([nothing, with_alias_kind(rows, source)], how="diagonal")
         tally.require_few()
 
 
@@ -189,7 +189,8 @@ def _as_named(delivered: DeliveredFile, source: Source) -> File:
     return File(delivered.name, delivered.day.isoformat(), digest)
 
 
-def _with_alias_kind(rows: pl.DataFrame, source: Source) -> pl.DataFrame:
+def with_alias_kind(rows: pl.DataFrame, source: Source) -> pl.DataFrame:
+    """Parsed rows with the kind of name that their subjects are, where the source looks accounts up."""
     return rows.with_columns(pl.lit(source.subject.alias).alias(ALIAS_KIND)) if source.subject.alias else rows
 
 

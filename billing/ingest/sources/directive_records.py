@@ -34,6 +34,9 @@ class _Directives:
         found = _FIELDS.match(line)
         if found is not None:
             rest = line[found.end() :]
+            if self.separator not in " \t":
+                self.names = rest.removeprefix(self.separator).split(self.separator)
+                return
             # W3C names are separated by blanks even where tabs separate the values.
             self.names = rest.split("\t") if "\t" in rest else rest.split()
             self.separator = "\t" if "\t" in rest or self.separator == "\t" else " "
@@ -42,7 +45,8 @@ class _Directives:
             character = chr(int(written[1], 16)) if written else "\t"
             self.separator = character if character == "\t" or (character.isprintable() and character != '"') else "\t"
         elif line.startswith(("#unset_field", "#empty_field")):
-            self.nulls.append(re.split(r"[\t ]", line, maxsplit=1)[1].strip() if re.search(r"[\t ]", line) else "")
+            parts = re.split(rf"[\t {re.escape(self.separator)}]", line, maxsplit=1)
+            self.nulls.append(parts[1].strip() if len(parts) > 1 else "")
 
 
 def directive_records(content: Content, source: Source, limits: Limits) -> Iterator[Records]:

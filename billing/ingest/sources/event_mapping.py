@@ -153,11 +153,13 @@ class EventMapping:
         if rule is None:
             return _repeated(None, len(fields))
         found = _repeated(rule.const, len(fields)) if rule.const is not None else self._field(rule.field, fields, text)
+        is_text = path in self._texts and path not in self._numbers
+        if rule.field and not is_text:
+            found = plain_numbers(found, self.source)
+        # What stands in the catalogue is a plain decimal, whatever the signs of the log.
         if rule.null_is is not None:
             found = found.fill_null(rule.null_is)
-        if path in self._texts and path not in self._numbers:
-            return found
-        return multiplied(plain_numbers(found, self.source) if rule.field else found, rule)
+        return found if is_text else multiplied(found, rule)
 
     def _incomplete(self, fields: pl.DataFrame) -> pl.Series:
         if self.source.format != "cloudevents":

@@ -36,7 +36,7 @@ def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
         return _rfc3339(texts, rule)
     if rule.format in EPOCHS:
         return _with_faults(texts, _counted(texts, EPOCHS[rule.format]))
-    if "%z" in rule.format:
+    if rule.has_offset:
         return _with_faults(texts, _with_offset(texts, rule.format))
     naive = _naive(texts, rule.format) if rule.has_time_of_day else _days(texts, rule.format)
     return _with_faults(texts, _in_zone(naive, rule))
@@ -49,7 +49,7 @@ def expected_time(rule: TimeRule) -> str:
         return f"{example}, or such a time without offset that {rule.zone} has once" if rule.zone else example
     if rule.format in EPOCHS:
         return f"{rule.format}, a number"
-    where = f" that {rule.zone} has once" if rule.zone and "%z" not in rule.format else ""
+    where = f" that {rule.zone} has once" if rule.zone and not rule.has_offset else ""
     return f"a time in the format {rule.format}{where}"
 
 

@@ -241,6 +241,32 @@ def test_an_id_has_no_default_and_the_three_ways_are_told() -> None:
             "sources[0].files: found a list, expected at least one pattern",
         ),
         (one_source("combined", EVENT).replace("**", "/a/*"), 3, "expected a path below the folder of the day"),
+        *(
+            (
+                one_source("combined", EVENT.replace("field: bytes", wrong)),
+                5,
+                "expected a plain decimal such as 0 or 1.5",
+            )
+            for wrong in ("const: abc", 'const: "1,5"', 'field: bytes, null_is: "-"')
+        ),
+        *(
+            (
+                one_source("json", EVENT.replace("field: time}", f"field: time, format: '{format}', zone: UTC}}")),
+                5,
+                words,
+            )
+            for format, words in (
+                ("%Q", "expected one of: rfc3339"),
+                ("%H:%M", "expected one of: rfc3339"),
+                ("%b %e %T", "expected one of: rfc3339"),
+                ("%Y-%m-%d%", "expected one of: rfc3339"),
+                ("plain", "expected one of: rfc3339"),
+                ("%F %H:%M:%S,%f", "expected a fraction of a second as %.f"),
+                ("%s", "expected epoch_s"),
+                ("%F %T %Z", "expected an offset (%z)"),
+            )
+        ),
+        (one_source("csv", EVENT).replace(f"{{{EVENT}}}", ""), 5, "found nothing, expected a mapping of keys: id"),
         ("sources: [7]", 1, "sources[0]: found '7', expected a mapping of keys"),
         ("sources: {}", 1, "sources: found a mapping, expected a list"),
         ("sources:\n  - {name: a, files: [a]}", 2, "expected a key `format`"),

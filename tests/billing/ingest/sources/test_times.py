@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from billing.ingest.sources.times import instants
 from billing.model.sources import ACCESS_LOG_TIME, EPOCHS, TimeRule
+from tests.billing.ingest.raw_logs import one_source, sources_of
 
 BERLIN = TimeRule("t", "%d.%m.%Y %H:%M", "Europe/Berlin")
 
@@ -40,6 +41,26 @@ def test_a_local_time_that_is_skipped_or_twice_is_invalid() -> None:
         None,
         "invalid_time",
     ]
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        ("%Y-%m-%dT%H:%M:%S%z", "2026-01-15T10:00:00+0130"),
+        ("%Y-%m-%dT%H:%M:%S%:z", "2026-01-15T10:00:00+01:30"),
+        ("%Y-%m-%dT%H:%M:%S%#z", "2026-01-15T10:00:00+01:30"),
+        ("%+", "2026-01-15T10:00:00+01:30"),
+    ],
+)
+def test_an_offset_in_any_form_counts_whatever_the_zone(format: str, text: str) -> None:
+    assert read(TimeRule("t", format, "Europe/Berlin"), text) == ["2026-01-15T08:30:00Z"]
+
+
+def test_a_fraction_of_a_second_is_read_as_python_reads_it() -> None:
+    event = "id: content, type: {const: email.sent}, subject: {field: a}, "
+    event += "time: {field: t, format: '%Y-%m-%d %H:%M:%S.%f', zone: UTC}, data.count: {const: 1}"
+    (source,) = sources_of(one_source("json", event))
+    assert read(source.time, "2026-01-15 10:00:00.25") == ["2026-01-15T10:00:00.250Z"]
 
 
 @pytest.mark.parametrize(

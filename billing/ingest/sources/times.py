@@ -1,8 +1,10 @@
 """Times of raw logs to instants: RFC 3339, counts since 1970 and local times in a zone (rule 27)."""
 
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import polars as pl
+from polars.exceptions import ComputeError
 
 from billing.ingest.formats.instants import INVALID, WITHOUT_ZONE, parse_instants
 from billing.model.columns import INSTANT
@@ -16,6 +18,8 @@ _LOCAL: Final = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2})(?::([
 _ACCESS_LOG: Final = r"^[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}$"
 _NANOSECONDS: Final = 9
 _AROUND_A_GAP: Final = "3h"
+_EXAMPLE: Final = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
+_YEARS: Final = "between 1970 and 2199"
 
 
 def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
@@ -36,19 +40,29 @@ def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
         return _with_faults(texts, _counted(texts, EPOCHS[rule.format]))
     if "%z" in rule.format:
         return _with_faults(texts, _with_offset(texts, rule.format))
-    naive = _naive(texts, rule.format) if rule.has_time_of_day else _days(texts, rule.format)
+    naive = _parsed(texts, rule.format) if rule.has_time_of_day else _days(texts, rule.format)
     return _with_faults(texts, _in_zone(naive, rule))
 
 
 def expected_time(rule: TimeRule) -> str:
     """What a time of a source should look like, in words."""
-    if rule.format == RFC3339:
-        example = "an instant such as 2026-01-31T12:00:00Z"
-        return f"{example}, or such a time without offset that {rule.zone} has once" if rule.zone else example
     if rule.format in EPOCHS:
-        return f"{rule.format}, a number"
-    where = f" that {rule.zone} has once" if rule.zone and "%z" not in rule.format else ""
-    return f"a time in the format {rule.format}{where}"
+        count = int(_EXAMPLE.timestamp()) * 10 ** (_NANOSECONDS - EPOCHS[rule.format])
+        return f"a number such as {count} ({rule.format}), {_YEARS}"
+    occurs = f" in {rule.zone}" if rule.ambiguous else f" that occurs exactly once in {rule.zone}"
+    if rule.format == RFC3339:
+        local = f", or a time without offset{occurs}" if rule.zone else ""
+        return f"an instant such as 2026-01-31T14:30:00Z{local}, {_YEARS}"
+    what = "time" if rule.has_time_of_day else "day"
+    return f"a {what} {_in_format(rule.format)}{'' if '%z' in rule.format else occurs}, {_YEARS}"
+
+
+def _in_format(format: str) -> str:
+    """A time format in words, with an example; without one where times can only be read by it."""
+    try:
+        return f"such as {pl.Series([_EXAMPLE]).dt.strftime(format).item()} ({format})"
+    except ComputeError:
+        return f"in the format {format}"
 
 
 def _with_faults(texts: pl.Series, time: pl.Series) -> pl.DataFrame:
@@ -77,7 +91,7 @@ def _rfc3339(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
         pl.lit("."),
         pl.col("fraction").fill_null("0").str.slice(0, _NANOSECONDS).str.pad_end(_NANOSECONDS, "0"),
     )
-    naive = _naive(parts.select(text.alias("text")).to_series(), "%Y-%m-%dT%H:%M:%S%.f")
+    naive = _parsed(parts.select(text.alias("text")).to_series(), "%Y-%m-%dT%H:%M:%S%.f")
     repaired = _with_faults(own, _in_zone(naive, rule))
     return pl.DataFrame([found[name].scatter(local, repaired[name]) for name in ("time", "time_fault", "time_found")])
 
@@ -105,18 +119,16 @@ def _with_offset(texts: pl.Series, format: str) -> pl.Series:
         )
         if shaped.null_count() > texts.null_count():
             texts = shaped
-    coarse = texts.str.to_datetime(format, time_unit="us", time_zone="UTC", strict=False)
-    inside = _is_inside(coarse.dt.epoch("s"))
-    fine = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)
-    return pl.DataFrame({"time": fine}).select(pl.when(inside).then("time")).to_series()
+    return _parsed(texts, format, "UTC")
 
 
-def _naive(texts: pl.Series, format: str) -> pl.Series:
-    """Local times; null where the text has another form, or the year is far away."""
-    coarse = texts.str.to_datetime(format, time_unit="us", strict=False)
-    inside = _is_inside(coarse.dt.epoch("s"))
-    fine = texts.str.to_datetime(format, time_unit="ns", strict=False)
-    return pl.DataFrame({"time": fine}).select(pl.when(inside).then("time")).to_series()
+def _parsed(texts: pl.Series, format: str, time_zone: str | None = None) -> pl.Series:
+    """Times, local ones without `time_zone`; null where the text has another form, or the year is far away."""
+    # Nanoseconds wrap around in far years: look at the seconds.
+    seconds = texts.str.to_datetime(format, time_unit="us", time_zone=time_zone, strict=False).dt.epoch("s")
+    times = texts.str.to_datetime(format, time_unit="ns", time_zone=time_zone, strict=False)
+    inside = seconds.is_between(_FIRST, _LAST)
+    return times.to_frame("time").select(pl.when(inside).then("time")).to_series()
 
 
 def _days(texts: pl.Series, format: str) -> pl.Series:
@@ -125,10 +137,6 @@ def _days(texts: pl.Series, format: str) -> pl.Series:
     inside = (day.dt.year() >= 1970) & (day.dt.year() < 2200)
     midnight = pl.col("day").cast(pl.Datetime("ns"))
     return pl.DataFrame({"day": day}).select(pl.when(inside).then(midnight).alias("time")).to_series()
-
-
-def _is_inside(seconds: pl.Series) -> pl.Series:
-    return (seconds >= _FIRST) & (seconds <= _LAST)
 
 
 def _in_zone(naive: pl.Series, rule: TimeRule) -> pl.Series:

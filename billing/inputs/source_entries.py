@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
@@ -12,7 +12,7 @@ from polars.exceptions import PolarsError
 
 from billing.inputs.yaml_reader import Place
 from billing.model.catalogue import Metric
-from billing.model.json_paths import EVERY, json_path
+from billing.model.json_paths import EVERY, Path, json_path
 from billing.model.log_formats import (
     NAMED_FORMATS,
     PATTERN_FORMATS,
@@ -24,6 +24,7 @@ from billing.model.log_formats import (
 )
 from billing.model.sources import (
     EPOCHS,
+    QUESTION,
     RFC3339,
     SPECIAL_FIELDS,
     Identity,
@@ -52,8 +53,6 @@ _KEYS_OF_FORMAT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 OPTIONAL_KEYS: Final = ("keep", "set_aside_at_most", "last_line")
 REQUIRED_KEYS: Final = ("name", "files", "format")
-_QUESTION: Final = "?"
-"""What `overage try` writes where only people know."""
 _EVENT_KEYS: Final = ("id", "source", "type", "subject", "time")
 _PATHS: Final = ("json", "cloudevents", "parquet")
 _THREE_WAYS: Final = (
@@ -151,20 +150,15 @@ class _Fields:
         known = self.known()
         if name in SPECIAL_FIELDS:
             return name
-        if name == _QUESTION:
+        if name == QUESTION:
             place.problem("an answer: the name of the field")
             return name
         if name.startswith("$"):
             place.problem(f"one of: {', '.join(SPECIAL_FIELDS)}")
         elif known is not None and name not in known:
             place.problem(f"one of: {', '.join((*known, *SPECIAL_FIELDS))}", found=f"the unknown field {name}")
-        elif self.format in _PATHS:
-            try:
-                is_path = EVERY not in json_path(name)
-            except ValueError:
-                is_path = False
-            if not is_path:
-                place.problem('a path such as customer.id, items[0].name or ["name.with.dots"]')
+        elif self.format in _PATHS and EVERY in (_path(name) or (EVERY,)):
+            place.problem('a path such as customer.id, items[0].name or ["name.with.dots"]')
         return name
 
     def known(self) -> tuple[str, ...] | None:
@@ -253,7 +247,7 @@ def _text(event: Place, name: str, fields: _Fields, extra: tuple[str, ...]) -> T
     for key in extra:
         if place.has(key) and not place.has("field"):
             place.at(key).problem(f"no `{key}` without a `field`", found=key)
-    if place.at("const").is_text(_QUESTION):
+    if place.at("const").is_text(QUESTION):
         place.at("const").problem(
             "an answer, such as one of the event types of the metrics" if "map" in extra else "an answer"
         )
@@ -323,8 +317,7 @@ def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[V
         if name in _EVENT_KEYS:
             continue
         path = tuple(name.split("."))
-        lacking = [path for path in known if not event.has(path)]
-        meant = _is_misspelt(name, [*lacking, *_lacking(event)])
+        meant = _is_misspelt(name, [key for key in (*known, *_EVENT_KEYS) if not event.has(key)])
         if name not in known and (path[0] != "data" or len(path) == 1 or not all(path) or meant):
             expected = ", ".join((*_EVENT_KEYS, *known))
             place.problem(f"one of: {expected}, or another path of data", found=f"the unknown key {name}")
@@ -341,10 +334,6 @@ def _is_misspelt(name: str, lacking: Sequence[str]) -> bool:
     start = "data." if name.startswith("data.") else ""
     others = [other.removeprefix(start) for other in lacking if other.startswith(start)]
     return bool(difflib.get_close_matches(name.removeprefix(start), others, n=1, cutoff=0.8))
-
-
-def _lacking(event: Place) -> list[str]:
-    return [name for name in _EVENT_KEYS if not event.has(name)]
 
 
 def _value(path: tuple[str, ...], place: Place, fields: _Fields) -> ValueRule:
@@ -393,26 +382,20 @@ def _records(place: Place) -> str:
     if not place.has_value():
         return ""
     text = place.text("").strip()
-    _problem_of(place, text, lambda: json_path(text), 'a path such as "Records[*]" or "logs[*].entries[*]"')
-    if text and EVERY not in (json_path(text) if _is_path(text) else (EVERY,)):
+    path = _path(text)
+    if text and path is None:
+        place.problem('a path such as "Records[*]" or "logs[*].entries[*]"')
+    elif path is not None and EVERY not in path:
         place.problem('a path with [*], such as "Records[*]"')
     return text
 
 
-def _is_path(text: str) -> bool:
+def _path(text: str) -> Path | None:
+    """The path that a text is; None for any other text."""
     try:
-        json_path(text)
+        return json_path(text)
     except ValueError:
-        return False
-    return True
-
-
-def _problem_of(place: Place, text: str, check: Callable[[], object], expected: str) -> None:
-    try:
-        if text:
-            check()
-    except ValueError:
-        place.problem(expected)
+        return None
 
 
 def _encoding(place: Place) -> str:

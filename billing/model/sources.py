@@ -191,6 +191,11 @@ def _without_nothing(entry: object) -> object:
     return entry
 
 
+def digest_of(source: Source | None) -> str:
+    """The digest of the source that reads a file; empty: none does."""
+    return source.digest if source else ""
+
+
 def source_of(name: str, sources: Sequence[Source]) -> Source | None:
     """The first source with a pattern that matches a delivered file, named by its path below the day; or None."""
     if not sources:

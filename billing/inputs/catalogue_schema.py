@@ -15,7 +15,6 @@ import yaml
 
 from billing.inputs.catalogue_file import catalogue_at
 from billing.inputs.yaml_reader import LONGEST_TEXT, Place
-from billing.model.sources import QUESTION
 
 _RUNS: Final = 256
 _NAME: Final = "name"
@@ -161,7 +160,7 @@ class _Recorder(Place):
 
     def is_text(self, text: str) -> bool:
         """Note that it may be this text."""
-        if text not in self._noted.options and text != QUESTION:
+        if text not in self._noted.options and text != "?":
             self._noted.options.append(text)
         return False
 

@@ -24,7 +24,6 @@ from billing.model.log_formats import (
 )
 from billing.model.sources import (
     EPOCHS,
-    QUESTION,
     RFC3339,
     SPECIAL_FIELDS,
     Identity,
@@ -53,6 +52,8 @@ _KEYS_OF_FORMAT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 OPTIONAL_KEYS: Final = ("keep", "set_aside_at_most", "last_line")
 REQUIRED_KEYS: Final = ("name", "files", "format")
+_QUESTION: Final = "?"
+"""What `overage try` writes where only people know."""
 _EVENT_KEYS: Final = ("id", "source", "type", "subject", "time")
 _PATHS: Final = ("json", "cloudevents", "parquet")
 _THREE_WAYS: Final = (
@@ -150,7 +151,7 @@ class _Fields:
         known = self.known()
         if name in SPECIAL_FIELDS:
             return name
-        if name == QUESTION:
+        if name == _QUESTION:
             place.problem("an answer: the name of the field")
             return name
         if name.startswith("$"):
@@ -247,7 +248,7 @@ def _text(event: Place, name: str, fields: _Fields, extra: tuple[str, ...]) -> T
     for key in extra:
         if place.has(key) and not place.has("field"):
             place.at(key).problem(f"no `{key}` without a `field`", found=key)
-    if place.at("const").is_text(QUESTION):
+    if place.at("const").is_text(_QUESTION):
         place.at("const").problem(
             "an answer, such as one of the event types of the metrics" if "map" in extra else "an answer"
         )
@@ -317,7 +318,8 @@ def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[V
         if name in _EVENT_KEYS:
             continue
         path = tuple(name.split("."))
-        meant = _is_misspelt(name, [key for key in (*known, *_EVENT_KEYS) if not event.has(key)])
+        lacking = [path for path in known if not event.has(path)]
+        meant = _is_misspelt(name, [*lacking, *_lacking(event)])
         if name not in known and (path[0] != "data" or len(path) == 1 or not all(path) or meant):
             expected = ", ".join((*_EVENT_KEYS, *known))
             place.problem(f"one of: {expected}, or another path of data", found=f"the unknown key {name}")
@@ -334,6 +336,10 @@ def _is_misspelt(name: str, lacking: Sequence[str]) -> bool:
     start = "data." if name.startswith("data.") else ""
     others = [other.removeprefix(start) for other in lacking if other.startswith(start)]
     return bool(difflib.get_close_matches(name.removeprefix(start), others, n=1, cutoff=0.8))
+
+
+def _lacking(event: Place) -> list[str]:
+    return [name for name in _EVENT_KEYS if not event.has(name)]
 
 
 def _value(path: tuple[str, ...], place: Place, fields: _Fields) -> ValueRule:

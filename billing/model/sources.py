@@ -26,9 +26,6 @@ EPOCHS: Final = {"epoch_s": 9, "epoch_ms": 6, "epoch_us": 3, "epoch_ns": 0}
 ACCESS_LOG_TIME: Final = "%d/%b/%Y:%H:%M:%S %z"
 """The time of Apache, nginx and S3 access logs."""
 
-QUESTION: Final = "?"
-"""What `overage try` writes where only people know; the catalogue refuses it."""
-
 _TIME_OF_DAY: Final = re.compile(r"%[HIklTRXcrs+]")
 
 ALIASES: Final = Table(

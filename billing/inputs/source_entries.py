@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ from polars.exceptions import PolarsError
 
 from billing.inputs.yaml_reader import Place
 from billing.model.catalogue import Metric
-from billing.model.json_paths import EVERY, json_path
+from billing.model.json_paths import EVERY, Path, json_path
 from billing.model.log_formats import (
     NAMED_FORMATS,
     PATTERN_FORMATS,
@@ -176,13 +176,8 @@ class _Fields:
             place.problem(f"one of: {', '.join(SPECIAL_FIELDS)}")
         elif known is not None and name not in known:
             place.problem(f"one of: {', '.join((*known, *SPECIAL_FIELDS))}", found=f"the unknown field {name}")
-        elif self.format in _PATHS:
-            try:
-                is_path = EVERY not in json_path(name)
-            except ValueError:
-                is_path = False
-            if not is_path:
-                place.problem('a path such as customer.id, items[0].name or ["name.with.dots"]')
+        elif self.format in _PATHS and EVERY in (_path(name) or (EVERY,)):
+            place.problem('a path such as customer.id, items[0].name or ["name.with.dots"]')
         return name
 
     def known(self) -> tuple[str, ...] | None:
@@ -426,26 +421,20 @@ def _records(place: Place) -> str:
     if not place.has_value():
         return ""
     text = place.text("").strip()
-    _problem_of(place, text, lambda: json_path(text), 'a path such as "Records[*]" or "logs[*].entries[*]"')
-    if text and EVERY not in (json_path(text) if _is_path(text) else (EVERY,)):
+    path = _path(text)
+    if text and path is None:
+        place.problem('a path such as "Records[*]" or "logs[*].entries[*]"')
+    elif path is not None and EVERY not in path:
         place.problem('a path with [*], such as "Records[*]"')
     return text
 
 
-def _is_path(text: str) -> bool:
+def _path(text: str) -> Path | None:
+    """The path that a text is; None for any other text."""
     try:
-        json_path(text)
+        return json_path(text)
     except ValueError:
-        return False
-    return True
-
-
-def _problem_of(place: Place, text: str, check: Callable[[], object], expected: str) -> None:
-    try:
-        if text:
-            check()
-    except ValueError:
-        place.problem(expected)
+        return None
 
 
 def _encoding(place: Place) -> str:

@@ -16,7 +16,7 @@ from billing.ingest.sources.identities import Occurrences
 from billing.ingest.sources.json_path_records import SPECIFICATION
 from billing.ingest.sources.records import Records, field_column
 from billing.ingest.sources.times import expected_time, instants
-from billing.ingest.sources.values import multiplied, plain_numbers
+from billing.ingest.sources.values import multiplied, number_form, plain_numbers
 from billing.model.sources import DAY, FILE, LINE, ROW, Keep, Source, TextRule, ValueRule
 
 _LONGEST_LIST: Final = 200
@@ -44,6 +44,8 @@ class EventMapping:
         self._texts = {member.path for members in types.values() for member in members if member.content == "text"}
         self._numbers = {member.path for members in types.values() for member in members if member.content != "text"}
         self._labels = _labels(source)
+        self._expected_time = expected_time(source.time)
+        self._number_form = number_form(source)
 
     def chunk(self, records: Records, of: pl.Series | None = None) -> Chunk:
         """The fields of events, one per record.
@@ -91,7 +93,8 @@ class EventMapping:
             records.texts,
             None if self.source.counts_last_line else records.unfinished,
             labels=self._labels,
-            expected_time=expected_time(self.source.time),
+            expected_time=self._expected_time,
+            number_form=self._number_form,
         )
 
     def _field(self, name: str, fields: pl.DataFrame, text: pl.Series | None) -> pl.Series:

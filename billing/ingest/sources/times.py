@@ -1,8 +1,10 @@
 """Times of raw logs to instants: RFC 3339, counts since 1970 and local times in a zone (rule 27)."""
 
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import polars as pl
+from polars.exceptions import ComputeError
 
 from billing.ingest.formats.instants import INVALID, WITHOUT_ZONE, parse_instants
 from billing.model.columns import INSTANT
@@ -18,6 +20,8 @@ _ACCESS_LOG: Final = (
 )
 _NANOSECONDS: Final = 9
 _AROUND_A_GAP: Final = "3h"
+_EXAMPLE: Final = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
+_YEARS: Final = "between 1970 and 2199"
 
 
 def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
@@ -44,13 +48,23 @@ def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
 
 def expected_time(rule: TimeRule) -> str:
     """What a time of a source should look like, in words."""
-    if rule.format == RFC3339:
-        example = "an instant such as 2026-01-31T12:00:00Z"
-        return f"{example}, or such a time without offset that {rule.zone} has once" if rule.zone else example
     if rule.format in EPOCHS:
-        return f"{rule.format}, a number"
-    where = f" that {rule.zone} has once" if rule.zone and not rule.has_offset else ""
-    return f"a time in the format {rule.format}{where}"
+        count = int(_EXAMPLE.timestamp()) * 10 ** (_NANOSECONDS - EPOCHS[rule.format])
+        return f"a number such as {count} ({rule.format}), {_YEARS}"
+    occurs = f" in {rule.zone}" if rule.ambiguous else f" that occurs exactly once in {rule.zone}"
+    if rule.format == RFC3339:
+        local = f", or a time without offset{occurs}" if rule.zone else ""
+        return f"an instant such as 2026-01-31T14:30:00Z{local}, {_YEARS}"
+    what = "time" if rule.has_time_of_day else "day"
+    return f"a {what} {_in_format(rule.format)}{'' if rule.has_offset else occurs}, {_YEARS}"
+
+
+def _in_format(format: str) -> str:
+    """A time format in words, with an example; without one where times can only be read by it."""
+    try:
+        return f"such as {pl.Series([_EXAMPLE]).dt.strftime(format).item()} ({format})"
+    except ComputeError:
+        return f"in the format {format}"
 
 
 def _with_faults(texts: pl.Series, time: pl.Series) -> pl.DataFrame:

@@ -139,9 +139,9 @@ def ingest_assets(
 
 
 def _by_source(business: Business, days: pl.Series) -> tuple[pl.DataFrame, list[str]]:
-    """As `volumes` of the days of this run, and the days on which a source delivered less than a third of its usual."""
+    """As `volumes` of the days of this run, and `low_days` in words; nothing where the catalogue has no sources."""
     first, last = days.min(), days.max()
-    if not isinstance(first, date) or not isinstance(last, date):
+    if not business.catalogue.sources or not isinstance(first, date) or not isinstance(last, date):
         return volumes(business.home, date.max, date.min), []
     low = low_days(business.home, first, min(last, business.as_of)).filter(pl.col("delivery_day").is_in(days.implode()))
     return volumes(business.home, first, last), low_days_in_words(low)

@@ -1,6 +1,7 @@
 """Commands for a business that moves in from another system."""
 
 import json
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def move_in(file: Path, as_of: date | None, style: str, home: Path) -> None:
     rows = [row | {"lines": [_line(line) for line in row["lines"]]} for row in moved.drafts]
     columns = ["account_id", "billing_date", "kind", "currency", "net", "tax", "total", "lines"]
     if style == "json":
-        click.echo(without_controls(json.dumps(moving_in.as_plain(moved), ensure_ascii=False, indent=1)))
+        click.echo(without_controls(json.dumps(asdict(moved), ensure_ascii=False, indent=1)))
     else:
         print_rows(rows, columns, style)
     for each in moved.without_draft:
@@ -91,8 +92,6 @@ def import_payments(file: Path, form: str, mapping: Path | None, *, as_json: boo
     By the number it names, then by reference, then by account and exact amount; the rest of a known account is on
     account, and what is of nobody is listed with why. A second import adds nothing.
     """
-    from dataclasses import asdict
-
     from billing.model.plain_rows import without_controls
     from billing.reports import importing_payments as importing
 

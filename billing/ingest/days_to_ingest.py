@@ -18,7 +18,7 @@ from billing.ingest.state import (
 from billing.ingest.validation import Rules
 from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
-from billing.model.sources import Source, source_of
+from billing.model.sources import Source, digest_of, source_of
 from billing.store.files import file_hash
 from billing.store.home import Home
 
@@ -80,7 +80,7 @@ def _is_changed(
     day = state.days.get(file.day)
     known = day.files.get(file.name) if day else None
     source = source_of(file.name, sources)
-    if known is None or known.source != (source.digest if source else ""):
+    if known is None or known.source != digest_of(source):
         return True
     if file.fault:
         return False

@@ -48,7 +48,7 @@ from billing.ingest.unusable_files import STRAY, unusable_deliveries
 from billing.ingest.validation import Rules
 from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
-from billing.model.sources import Source
+from billing.model.sources import Source, digest_of
 from billing.model.tables import INGEST, REJECTS
 from billing.store.files import file_hash, remove_file, remove_scratch_files
 from billing.store.frames import read_frame, write_frame
@@ -369,10 +369,7 @@ class _Ingest:
         changed = set(state.pending)
         for day in set(files) | set(state.days):
             before = state.days.get(day, DayState({}, {}))
-            now = {
-                file.name: (file.sha256, file.place.kept, file.source.digest if file.source else "")
-                for file in files.get(day, ())
-            }
+            now = {file.name: (file.sha256, file.place.kept, digest_of(file.source)) for file in files.get(day, ())}
             if now != {
                 name: (file.sha256, file.kept, file.source) for name, file in before.files.items()
             } or not self._lake_files_exist(before):

@@ -22,7 +22,7 @@ from billing.store.home import Home
 FIRST_ROWS: Final = 1_000
 _MANY: Final = 16
 _TOGETHER: Final = 4_000
-_LONGEST_TEXT: Final = 200
+_LONGEST_TEXT: Final = 400
 _QUARTER_NANOSECONDS: Final = 900 * 10**9
 _DAY_NANOSECONDS: Final = 96 * _QUARTER_NANOSECONDS
 
@@ -80,13 +80,16 @@ def _check_small_files(
 
 
 def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[str]:
-    read, parts, has_days_only = 0, [], False
+    read, parts, source = 0, [], rules.source_of(file.name)
+    # Equal records are told apart by their times only.
+    needs_times = source is not None and source.id.kind == "content" and source.time.has_time_of_day
+    have_days_only: list[bool] = []
     try:
-        for rows in parse_delivered(file, rules.types, rules.limits, rules.source_of(file.name)):
+        for rows in parse_delivered(file, rules.types, rules.limits, source):
             part = rows if every_row else rows.head(FIRST_ROWS - read)
             read += len(part)
-            at = part["time"].drop_nulls()
-            has_days_only = len(at) > 1 and (read == len(part) or has_days_only) and _are_midnights(at)
+            if needs_times and len(part):
+                have_days_only.append(_are_midnights(part["time"].drop_nulls()))
             parts.append(_rejects(part.with_columns(version=pl.lit(0, pl.Int64)), rules, file.day))
             if not every_row and read >= FIRST_ROWS:
                 break
@@ -99,8 +102,7 @@ def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[s
         .agg(pl.col("rejected").sum(), pl.col("row").first(), pl.col("found").first())
     )
     lines = _lines_by_reason(file, read, aside, every_row=every_row)
-    source = rules.source_of(file.name)
-    if source is not None and source.id.kind == "content" and source.time.has_time_of_day and has_days_only:
+    if source is not None and have_days_only and all(have_days_only):
         lines.append(
             f"{_label(file)}: found no time that is finer than a day, expected one or an id of its own: the source "
             f"{source.name} takes equal records of a day in two files for one"
@@ -109,9 +111,11 @@ def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[s
 
 
 def _are_midnights(at: pl.Series) -> bool:
-    """Whether all times are midnights of one offset: their logs tell the day only."""
+    """Whether there are several times, and all are midnights of one offset: their logs tell the day only."""
     rest = at.dt.epoch("ns") % _DAY_NANOSECONDS
     # One instant alone is a midnight of some offset by chance: several days are not.
+    if len(at) < 2:
+        return False
     is_midnight = rest[0] == 0 or (rest[0] % _QUARTER_NANOSECONDS == 0 and at.n_unique() > 1)
     return rest.n_unique() == 1 and is_midnight and at.n_unique() < len(at)
 
@@ -136,14 +140,17 @@ def _rejects(rows: pl.DataFrame, rules: Rules, day: date) -> pl.DataFrame:
     rows = rules.with_accounts(rows)
     reason = pl.col("reason")
     rejects = rows.with_columns(reason=rules.reason(day, len(rows))).filter(reason.is_not_null() & (reason != IGNORED))
+    is_of_a_file = reason.is_in(OF_A_WHOLE_FILE)
     words = (
-        pl.when(reason.is_in(OF_A_WHOLE_FILE))
+        pl.when(is_of_a_file)
         .then("text")
         .otherwise(pl.coalesce("detail", rules.words(day, looked_up=ALIAS in rows.columns), "text"))
     )
     found = rejects.select(words.alias("found")).to_series()
+    shown = pl.when(is_of_a_file).then("found").otherwise(pl.col("found").str.slice(0, _LONGEST_TEXT))
     return (
-        rejects.with_columns(mask_card_number_column(found).str.slice(0, _LONGEST_TEXT))
+        rejects.with_columns(mask_card_number_column(found))
+        .with_columns(found=shown)
         .group_by("version", "reason", maintain_order=True)
         .agg(rejected=pl.len(), row=pl.col("row").first(), found=pl.col("found").first())
     )

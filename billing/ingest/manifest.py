@@ -14,9 +14,11 @@ from billing.ingest.state import FileState
 from billing.ingest.validation import Rules
 from billing.model.catalogue import Metric
 from billing.model.columns import INSTANT
-from billing.model.sources import Source
+from billing.model.sources import Source, digest_of
 from billing.model.tables import INGEST
 
+OUTCOMES: Final = ("rows", "counted", "duplicates", "rejected", "ignored", "rounded")
+"""What is counted of each file: rows = counted + duplicates + rejected + ignored; of the counted, some are rounded."""
 _LONGEST_UNROUNDED: Final = len("0.123456789")
 _ROUNDED: Final = r"\.[0-9]{9}[0-9]*[1-9]"
 """More than nine decimals, trailing zeros aside."""
@@ -40,40 +42,28 @@ class ParsedVersion:
 
 def file_states(files: Sequence[ParsedVersion], tallies: Sequence[pl.DataFrame], day: date) -> dict[str, FileState]:
     """Row counts of each file by outcome."""
-    names = ["rows", "counted", "duplicates", "rejected", "ignored", "rounded"]
     times = {"first_time": pl.Int64, "last_time": pl.Int64}
-    schema = {"file": pl.String, **dict.fromkeys(names, pl.Int64), "unreadable": pl.String, **times}
+    schema = {"file": pl.String, **dict.fromkeys(OUTCOMES, pl.Int64), "unreadable": pl.String, **times}
     found = (
         pl.concat([pl.DataFrame(schema=schema), *tallies], how="diagonal")
         .group_by("file")
         .agg(
-            pl.col(names).sum(),
+            pl.col(OUTCOMES).sum(),
             pl.col("unreadable").drop_nulls().str.join("; "),
             pl.col("first_time").min(),
             pl.col("last_time").max(),
         )
     )
-    told = {file: numbers for file, *numbers in found.iter_rows()}
+    told = {row.pop("file"): row for row in found.iter_rows(named=True)}
     states = {}
     for file in files:
-        rows, counted, duplicates, rejected, ignored, rounded, unreadable, first_time, last_time = told.get(
-            file.name, [0, 0, 0, 0, 0, 0, "", None, None]
-        )
         state = FileState(
             sha256=file.sha256,
             bytes=file.bytes,
-            rows=rows,
-            counted=counted,
-            duplicates=duplicates,
-            rejected=rejected,
-            unreadable=unreadable,
             kept=file.place.kept,
-            rounded=rounded,
-            ignored=ignored,
-            source=file.source.digest if file.source else "",
+            source=digest_of(file.source),
             source_name=file.source.name if file.source else "",
-            first_time=first_time,
-            last_time=last_time,
+            **told.get(file.name, dict.fromkeys(OUTCOMES, 0)),
         )
         states[file.name] = _conserved(state, day, file.name)
     return states

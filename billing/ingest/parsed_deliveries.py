@@ -24,7 +24,7 @@ from billing.ingest.small_files import SMALL, ParsedTogether, parse_together
 from billing.ingest.state import delivery_label, stamp
 from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
-from billing.model.sources import Source
+from billing.model.sources import Source, digest_of
 from billing.store.home import Home
 from billing.store.parquet_writer import row_groups
 
@@ -128,7 +128,7 @@ class ParsedDeliveries:
         types, source = self.rules.types, self.rules.source_of(version.name)
         path = parsing.parsed_file(self.home, version, types, source=source, kept=file is None)
         if file is not None:
-            digest = source.digest if source else ""
+            digest = digest_of(source)
             try:
                 parsing.write_parsed(path, self._parsed_rows(file, path, source), version, types, digest)
             except UnreadableFileError as error:
@@ -176,8 +176,8 @@ class ParsedDeliveries:
             first = parsed.files[0][0]
             if len(parsed.files) == 1:
                 self._require_unchanged(self.delivered[(day, first.name)])
-            source = self.rules.source_of(first.name)
-            kind = (self._key(first), source.digest if source else "", tuple(parsed.rows.columns))
+            digest = digest_of(self.rules.source_of(first.name))
+            kind = (self._key(first), digest, tuple(parsed.rows.columns))
             alike.setdefault(kind, []).append(parsed)
         for (key, digest, _), found in alike.items():
             rows, files = pl.concat(each.rows for each in found), [file for each in found for file in each.files]
@@ -265,7 +265,7 @@ class ParsedDeliveries:
     def _key(self, version: parsing.FileVersion) -> str:
         """Cache key of the parsed rows of a file."""
         source = self.rules.source_of(version.name)
-        digest = source.digest if source else ""
+        digest = digest_of(source)
         if digest not in self._keys:
             self._keys[digest] = parsing.parse_key(self.rules.types, source)
         return self._keys[digest]

@@ -74,6 +74,8 @@ class Chunk:
         What to call a part of the event in messages, where the file's source takes it from another field.
     expected_time
         What a time should look like, in words; empty: as in CloudEvents.
+    number_form
+        As of `fault_words`.
     """
 
     fields: pl.DataFrame
@@ -82,6 +84,7 @@ class Chunk:
     letters: Letters = "any"
     labels: Mapping[str, str] = field(default_factory=dict)
     expected_time: str = ""
+    number_form: str = ""
 
 
 IGNORED: Final = "ignored"
@@ -144,7 +147,7 @@ def set_aside(chunk: Chunk, types: EventTypes, *, flat: bool) -> pl.DataFrame:
     details = texts.alias("detail")
     if len(places):
         texts = texts.scatter(places, mask_card_number_column(chunk.texts(places)))
-        words = fault_words(rows.columns, demands, spoilt, chunk.expected_time)
+        words = fault_words(rows.columns, demands, spoilt, chunk.expected_time, chunk.number_form)
         found = rows[places].select(_with_labels(words, chunk.labels)).to_series()
         details = details.scatter(places, mask_card_number_column(found))
     return rows.with_columns(texts, details).select(*PARSED, *values)

@@ -25,6 +25,8 @@ PLAIN_DECIMAL: Final = r"^-?0*[0-9]{1,18}(?:\.[0-9]+)?$"
 BELOW_ZERO: Final = r"^-.*[1-9]"
 TOO_LARGE: Final = r"^-?0*9{18}\.9{9}[5-9]"
 """A number that rounding would give 19 integer digits."""
+NO_NUMBER: Final = "\x1f"
+"""Prefix of a text that is no number in the dialect of its source, though it may look like a plain decimal."""
 CONTROL: Final = r"\p{Cc}"
 IDENTIFIERS: Final = ("id", "source", "type", "subject")
 
@@ -96,7 +98,11 @@ def shown(text: pl.Expr) -> pl.Expr:
 
 
 def fault_words(
-    columns: Collection[str], demands: Sequence[Demand], spoilt: Sequence[str], expected_time: str = ""
+    columns: Collection[str],
+    demands: Sequence[Demand],
+    spoilt: Sequence[str],
+    expected_time: str = "",
+    number_form: str = "",
 ) -> pl.Expr:
     """Fault description of a row: field, found value and expected value; null without a reason.
 
@@ -108,6 +114,8 @@ def fault_words(
         Identifiers that may hold control characters.
     expected_time
         What a time should look like, in words; empty: as in CloudEvents.
+    number_form
+        How numbers are written, in words that follow what is expected; empty: as plain decimals.
     """
     reason = pl.col("reason")
     detail = pl.col("detail") if "detail" in columns else pl.lit(None, pl.String)
@@ -115,8 +123,8 @@ def fault_words(
     cut = pl.lit("row: found a last line without a line end, expected one: the file may be cut off")
     found = pl.col("time_found") if "time_found" in columns else pl.lit("another", pl.String)
     zone = pl.format("time: found {}, expected an offset after it, such as Z or +01:00", shown(found))
-    means = expected_time or _MEANS["time"]
-    instant = pl.format("time: found {}, expected {} of the years 1970 to 2199", shown(found), pl.lit(means))
+    means = expected_time or f"{_MEANS['time']} of the years 1970 to 2199"
+    instant = pl.format("time: found {}, expected {}", shown(found), pl.lit(means))
     return (
         pl.when(reason == UNFINISHED_LINE)
         .then(cut)
@@ -125,7 +133,7 @@ def fault_words(
         .when(reason == MISSING_FIELD)
         .then(_missing(columns, demands))
         .when(reason == IMPOSSIBLE_VALUE)
-        .then(_impossible(demands, spoilt))
+        .then(_impossible(demands, spoilt, number_form))
         .when(reason == WITHOUT_ZONE)
         .then(zone)
         .when(reason == UNKNOWN_TYPE)
@@ -165,7 +173,7 @@ def _missing(columns: Collection[str], demands: Sequence[Demand]) -> pl.Expr:
     return pl.coalesce(*faults)
 
 
-def _impossible(demands: Sequence[Demand], spoilt: Sequence[str]) -> pl.Expr:
+def _impossible(demands: Sequence[Demand], spoilt: Sequence[str], number_form: str) -> pl.Expr:
     faults = [
         pl.when(pl.col(name).str.contains(CONTROL)).then(
             pl.format("{}: found {}, expected no control characters", pl.lit(name), shown(pl.col(name)))
@@ -179,8 +187,7 @@ def _impossible(demands: Sequence[Demand], spoilt: Sequence[str]) -> pl.Expr:
         wrong = ~text.str.contains(PLAIN_DECIMAL) | text.str.contains(TOO_LARGE)
         if demand.content == "unsigned":
             wrong |= text.str.contains(BELOW_ZERO)
-        words = pl.format(
-            "{}: found {}, expected {}", pl.lit(demand.field), shown(text), pl.lit(_EXPECTED[demand.content])
-        )
+        found, expected = shown(text.str.strip_prefix(NO_NUMBER)), f"{_EXPECTED[demand.content]}{number_form}"
+        words = pl.format("{}: found {}, expected {}", pl.lit(demand.field), found, pl.lit(expected))
         faults.append(pl.when((pl.col("type") == demand.event) & wrong).then(words))
     return pl.coalesce(*faults, pl.lit(None, pl.String))

@@ -6,6 +6,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest.landing import delivery_day
+from billing.ingest.manifest import OUTCOMES
 from billing.model.columns import INSTANT
 from billing.model.tables import INGEST, REJECTS
 from billing.store.frames import scan_frames
@@ -16,7 +17,6 @@ WEEKS: Final = 4
 _FEWEST: Final = 2
 """Weeks from which on there is something usual."""
 _THIRD: Final = 3
-OUTCOMES: Final = ("rows", "counted", "duplicates", "rejected", "ignored", "rounded")
 
 
 def volumes(home: Home, since: date, through: date) -> pl.DataFrame:

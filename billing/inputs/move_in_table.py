@@ -11,6 +11,7 @@ from billing.inputs.input_files import read_table_as_text
 from billing.inputs.opening_balances import OPENING_COLUMNS
 from billing.inputs.row_checks import (
     RowRule,
+    card_number_rule,
     control_characters_rule,
     first_wrong_rule,
     found_text,
@@ -19,12 +20,12 @@ from billing.inputs.row_checks import (
     not_a_day_rule,
     one_of_rule,
     parse_day,
+    parse_money,
+    refuse_wrong_rows,
     unparseable_rule,
 )
-from billing.model.card_numbers import mask_card_numbers
 from billing.model.catalogue import Catalogue
 from billing.model.codes import Channel, DecisionKind, RejectReason, Term
-from billing.model.errors import RefusedError
 
 SUBSCRIPTION_COLUMNS: Final = (
     "package",
@@ -44,7 +45,6 @@ _REQUESTS: Final = (
     (DecisionKind.HOLD, "held_on", Channel.SUPPORT),
     (DecisionKind.CANCEL, "cancelled_on", Channel.EMAIL),
 )
-_MOST_PROBLEMS: Final = 20
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,7 @@ def read_move_in(path: Path, catalogue: Catalogue, known: pl.Series) -> MoveIn:
         _repeated=pl.col("account_id").is_duplicated(),
     )
     checked = first_wrong_rule(frame, *_rules(catalogue))
-    wrong = checked.filter(pl.col("reason").is_not_null()).select("row", "detail")
-    if not wrong.is_empty() or frame.is_empty():
-        rows = [f"  row {row}: {mask_card_numbers(detail)}" for row, detail in wrong.head(_MOST_PROBLEMS).iter_rows()]
-        more = [f"  and {wrong.height - _MOST_PROBLEMS} more rows"] if wrong.height > _MOST_PROBLEMS else []
-        found = [] if rows else ["  found no row, expected one per account"]
-        raise RefusedError("\n".join([f"{path}: nothing is moved in", *rows, *more, *found]))
+    refuse_wrong_rows(checked, f"{path}: nothing is moved in", "one per account")
     return MoveIn(
         accounts=checked.select(*ACCOUNT_COLUMNS, *further),
         requests=_requests(checked, catalogue),
@@ -108,7 +103,6 @@ def _rules(catalogue: Catalogue) -> list[RowRule]:
     has_package = pl.col("package").is_not_null()
     packages = [package.name for package in catalogue.packages]
     start = catalogue.policy.billing_start
-    balance = pl.col("balance").str.contains(r"^-?\d{1,15}(\.\d{1,4})?$")
     of_subscription = [name for name in SUBSCRIPTION_COLUMNS if name != "package"]
     lonely = pl.coalesce(
         pl.when(pl.col(name).is_not_null()).then(pl.format(f"{name}: found '{{}}'", name)) for name in of_subscription
@@ -117,11 +111,7 @@ def _rules(catalogue: Catalogue) -> list[RowRule]:
         unparseable_rule(),
         missing_rule("account_id"),
         *control_characters_rule(("account_id", "reference"), [*ACCOUNT_COLUMNS, *SUBSCRIPTION_COLUMNS]),
-        (
-            RejectReason.CARD_NUMBER,
-            pl.col("has_card_number"),
-            pl.lit("found what is a card number, expected none"),
-        ),
+        card_number_rule("none"),
         (
             RejectReason.CONFLICTING,
             pl.col("_named"),
@@ -153,7 +143,7 @@ def _rules(catalogue: Catalogue) -> list[RowRule]:
         ),
         (
             RejectReason.IMPOSSIBLE_VALUE,
-            pl.col("balance").is_not_null() & ~balance,
+            pl.col("balance").is_not_null() & parse_money("balance").is_null(),
             found_text("balance", "an amount such as 120.50, below 0 in credit"),
         ),
     ]

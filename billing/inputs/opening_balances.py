@@ -10,12 +10,13 @@ from billing.inputs.row_checks import (
     card_number_rule,
     control_characters_rule,
     first_wrong_rule,
-    found_text,
     hides_card_number,
     missing_rule,
+    no_amount_rule,
     not_a_day_rule,
     one_of_rule,
     parse_day,
+    parse_money,
     resolve_identity,
     too_long_rule,
     unknown_account_rule,
@@ -42,17 +43,15 @@ def read_opening_balances(home: Home, catalogue: Catalogue, known: pl.Series, no
         catalogue.encoding,
         noticed.warnings,
     )
-    is_amount = pl.col("amount").str.contains(r"^-?\d{1,15}(\.\d{1,4})?$")
     frame = frame.with_columns(
         hides_card_number(frame),
-        money=pl.when(is_amount).then(pl.col("amount")).cast(MONEY, strict=False),
+        money=parse_money("amount"),
         day=parse_day("on"),
         reference=pl.col("reference").fill_null(""),
         identity=pl.concat_str(
             "account_id", "currency", pl.col("reference").fill_null(""), separator="\n", ignore_nulls=False
         ),
     )
-    smallest = 10 ** (4 - catalogue.minor_units)
     expected = f"an amount in {catalogue.currency} of at most {catalogue.minor_units} decimals, such as -12.50"
     frame = first_wrong_rule(
         frame,
@@ -60,11 +59,7 @@ def read_opening_balances(home: Home, catalogue: Catalogue, known: pl.Series, no
         missing_rule("account_id", "currency", "amount", "on"),
         *control_characters_rule(("account_id", "reference"), OPENING_COLUMNS),
         too_long_rule(OPENING_COLUMNS),
-        (
-            RejectReason.IMPOSSIBLE_VALUE,
-            pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0),
-            found_text("amount", expected),
-        ),
+        no_amount_rule(catalogue, expected),
         *not_a_day_rule({"on": "day"}),
         one_of_rule("currency", [catalogue.currency]),
         card_number_rule(),

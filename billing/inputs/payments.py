@@ -10,21 +10,21 @@ from billing.inputs.row_checks import (
     card_number_rule,
     control_characters_rule,
     first_wrong_rule,
-    found_text,
     hides_card_number,
     local_date,
     missing_rule,
+    no_amount_rule,
     not_an_instant_rule,
     one_of_rule,
     parse_instant,
+    parse_money,
     resolve_identity,
     too_long_rule,
     unknown_account_rule,
     unparseable_rule,
 )
 from billing.model.catalogue import Catalogue
-from billing.model.codes import PaymentStatus, RejectReason
-from billing.model.columns import MONEY
+from billing.model.codes import PaymentStatus
 from billing.store.home import Home
 
 PAYMENT_MEMBERS: Final = (
@@ -50,13 +50,11 @@ def read_payments(
     frame = read_rows(
         input_files(home, "payments"), PAYMENT_MEMBERS, "payment_id", home, catalogue.encoding, noticed.warnings
     )
-    is_amount = pl.col("amount").str.contains(r"^\d{1,15}(\.\d{1,4})?$")
     frame = frame.with_columns(
         hides_card_number(frame),
         instant=parse_instant("at"),
-        money=pl.when(is_amount).then(pl.col("amount")).cast(MONEY, strict=False),
+        money=parse_money("amount", signed=False),
     )
-    smallest = 10 ** (4 - catalogue.minor_units)
     amount = f"an amount in {catalogue.currency}, not below 0, of at most {catalogue.minor_units} decimals"
     frame = first_wrong_rule(
         frame,
@@ -65,11 +63,7 @@ def read_payments(
         *control_characters_rule(("payment_id", "account_id", "document", "reference"), PAYMENT_MEMBERS),
         too_long_rule(PAYMENT_MEMBERS),
         *not_an_instant_rule(),
-        (
-            RejectReason.IMPOSSIBLE_VALUE,
-            pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0),
-            found_text("amount", amount),
-        ),
+        no_amount_rule(catalogue, amount),
         one_of_rule("status", tuple(PaymentStatus)),
         one_of_rule("currency", [catalogue.currency]),
         card_number_rule(),

@@ -8,9 +8,16 @@ from typing import Final
 
 import polars as pl
 
-from billing.model.card_numbers import MAYBE_CARD_NUMBER, contains_card_number, mask_card_number_column
+from billing.model.card_numbers import (
+    MAYBE_CARD_NUMBER,
+    contains_card_number,
+    mask_card_number_column,
+    mask_card_numbers,
+)
 from billing.model.catalogue import Catalogue
 from billing.model.codes import RejectReason
+from billing.model.columns import MONEY
+from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
 
 LONGEST: Final = {
@@ -43,6 +50,7 @@ LONGEST: Final = {
 # Reason, condition, and detail: the field, what was found and what was expected.
 RowRule = tuple[RejectReason, pl.Expr, pl.Expr]
 _LONGEST_DETAIL: Final = 300
+_MOST_PROBLEMS: Final = 20
 _BEHIND_ESCAPES: Final = "(a card number behind escapes: not kept)"
 _ESCAPE: Final = re.compile(r"\\u([0-9a-fA-F]{4})")
 _CODE_POINTS: Final = {chr(each): f"U+{each:04X}" for each in (*range(0x20), *range(0x7F, 0xA0))}
@@ -50,6 +58,7 @@ _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(
 # Look closer at rows with escapes, which may hide digits, and exponents, which may stand for trailing zeros.
 _MAYBE_HIDES_CARD_NUMBER: Final = rf"{MAYBE_CARD_NUMBER}|\\|[:,\[]\s*-?[0-9][0-9.]*[eE]"
 _DAY = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d$"
+_AMOUNT: Final = r"\d{1,15}(\.\d{1,4})?"
 _ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
 
 
@@ -95,6 +104,12 @@ def parse_day(column: str) -> pl.Expr:
     """Parse a date YYYY-MM-DD; null when invalid."""
     text = pl.col(column)
     return pl.when(text.str.contains(_DAY)).then(text.str.to_date("%Y-%m-%d", strict=False))
+
+
+def parse_money(column: str, *, signed: bool = True) -> pl.Expr:
+    """Parse an amount of at most four decimals to MONEY; null when invalid."""
+    text = pl.col(column)
+    return pl.when(text.str.contains(f"^{'-?' if signed else ''}{_AMOUNT}$")).then(text).cast(MONEY, strict=False)
 
 
 def first_wrong_rule(frame: pl.DataFrame, *rules: RowRule) -> pl.DataFrame:
@@ -178,6 +193,13 @@ def not_a_day_rule(days: Mapping[str, str]) -> list[RowRule]:
     ]
 
 
+def no_amount_rule(catalogue: Catalogue, expected: str) -> RowRule:
+    """Reject an amount (parsed: `money`) that is none, or has more decimals than the currency."""
+    smallest = 10 ** (4 - catalogue.minor_units)
+    wrong = pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0)
+    return RejectReason.IMPOSSIBLE_VALUE, wrong, found_text("amount", expected)
+
+
 def one_of_rule(column: str, options: Sequence[str], value: pl.Expr | None = None) -> RowRule:
     wrong = ~(pl.col(column) if value is None else value).is_in(options)
     return (
@@ -196,8 +218,8 @@ def found_text(column: str, expected: str) -> pl.Expr:
     return pl.format(f"{column}: found '{{}}', expected {{}}", pl.col(column), pl.lit(expected))
 
 
-def card_number_rule() -> RowRule:
-    detail = pl.lit("found what is a card number, expected the brand and the last four digits at most")
+def card_number_rule(expected: str = "the brand and the last four digits at most") -> RowRule:
+    detail = pl.lit(f"found what is a card number, expected {expected}")
     return RejectReason.CARD_NUMBER, pl.col("has_card_number"), detail
 
 
@@ -213,6 +235,32 @@ def hides_card_number(frame: pl.DataFrame) -> pl.Series:
     found = suspects.filter(pl.Series(map(contains_card_number, suspects["whole"]), dtype=pl.Boolean))
     nowhere = pl.repeat(False, frame.height, dtype=pl.Boolean, eager=True)
     return nowhere.scatter(found["_place"], values=True).alias("has_card_number")
+
+
+def refuse_wrong_rows(checked: pl.DataFrame, outcome: str, expected: str) -> None:
+    """Refuse a whole table of which a row is wrong, or that has no row.
+
+    Parameters
+    ----------
+    checked
+        row, reason and detail.
+    outcome
+        The file, and what does not happen.
+    expected
+        The rows of such a table.
+
+    Raises
+    ------
+    RefusedError
+        Naming the first rows that are wrong.
+    """
+    wrong = checked.filter(pl.col("reason").is_not_null()).select("row", "detail")
+    if checked.is_empty():
+        raise RefusedError(f"{outcome}\n  found no row, expected {expected}")
+    if not wrong.is_empty():
+        rows = [f"  row {row}: {mask_card_numbers(detail)}" for row, detail in wrong.head(_MOST_PROBLEMS).iter_rows()]
+        more = [f"  and {wrong.height - _MOST_PROBLEMS} more rows"] if wrong.height > _MOST_PROBLEMS else []
+        raise RefusedError("\n".join([outcome, *rows, *more]))
 
 
 def resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:

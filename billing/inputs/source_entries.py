@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -13,7 +13,7 @@ from polars.exceptions import PolarsError
 
 from billing.inputs.yaml_reader import Place
 from billing.model.catalogue import Metric
-from billing.model.json_paths import EVERY, json_path
+from billing.model.json_paths import EVERY, Path, json_path
 from billing.model.log_formats import (
     NAMED_FORMATS,
     PATTERN_FORMATS,
@@ -176,13 +176,8 @@ class _Fields:
             place.problem(f"one of: {', '.join(SPECIAL_FIELDS)}")
         elif known is not None and name not in known:
             place.problem(f"one of: {', '.join((*known, *SPECIAL_FIELDS))}", found=f"the unknown field {name}")
-        elif self.format in _PATHS:
-            try:
-                is_path = EVERY not in json_path(name)
-            except ValueError:
-                is_path = False
-            if not is_path:
-                place.problem('a path such as customer.id, items[0].name or ["name.with.dots"]')
+        elif self.format in _PATHS and EVERY in (_path(name) or (EVERY,)):
+            place.problem('a path such as customer.id, items[0].name or ["name.with.dots"]')
         return name
 
     def known(self) -> tuple[str, ...] | None:
@@ -197,12 +192,12 @@ class _Fields:
 def _format(place: Place) -> tuple[str, str]:
     """The format and, for nginx and regex, its pattern."""
     if not place.is_mapping():
-        if place.is_text("nginx") or place.is_text("regex"):
+        if place.is_mistaken_for("nginx") or place.is_mistaken_for("regex"):
             place.problem("a pattern, such as {nginx: '$remote_addr ...'} or {regex: '(?P<host>\\S+) ...'}")
             return "json", ""
         return place.choice(NAMED_FORMATS) or "json", ""
     place.keys(required=(), optional=PATTERN_FORMATS, what="format")
-    names = [name for name, _ in place.named() if name in PATTERN_FORMATS]
+    names = [name for name in PATTERN_FORMATS if place.has(name)]
     if len(names) != 1:
         place.problem("one of {nginx: '...'} and {regex: '...'}")
         return "json", ""
@@ -273,7 +268,7 @@ def _text(event: Place, name: str, fields: _Fields, extra: tuple[str, ...]) -> T
             place.at(key).problem(f"no `{key}` without a `field`", found=key)
     if place.has("const") and not place.at("const").written("-").strip():
         place.at("const").problem("a text that is not empty")
-    if place.at("const").is_text(_QUESTION):
+    if place.at("const").is_mistaken_for(_QUESTION):
         place.at("const").problem(
             "an answer, such as one of the event types of the metrics" if "map" in extra else "an answer"
         )
@@ -426,26 +421,20 @@ def _records(place: Place) -> str:
     if not place.has_value():
         return ""
     text = place.text("").strip()
-    _problem_of(place, text, lambda: json_path(text), 'a path such as "Records[*]" or "logs[*].entries[*]"')
-    if text and EVERY not in (json_path(text) if _is_path(text) else (EVERY,)):
+    path = _path(text)
+    if text and path is None:
+        place.problem('a path such as "Records[*]" or "logs[*].entries[*]"')
+    elif path is not None and EVERY not in path:
         place.problem('a path with [*], such as "Records[*]"')
     return text
 
 
-def _is_path(text: str) -> bool:
+def _path(text: str) -> Path | None:
+    """The path that a text is; None for any other text."""
     try:
-        json_path(text)
+        return json_path(text)
     except ValueError:
-        return False
-    return True
-
-
-def _problem_of(place: Place, text: str, check: Callable[[], object], expected: str) -> None:
-    try:
-        if text:
-            check()
-    except ValueError:
-        place.problem(expected)
+        return None
 
 
 def _encoding(place: Place) -> str:

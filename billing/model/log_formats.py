@@ -44,9 +44,11 @@ _NGINX_TIMES: Final = {"time_local": ACCESS_LOG_TIME, "time_iso8601": RFC3339, "
 
 _QUOTED: Final = r'(?:[^"\\]|\\.)*'
 _COMMON: Final = ("host", "ident", "user", "time", "request", "status", "bytes")
-_REQUEST: Final = ("method", "path", "protocol")
+REQUEST: Final = ("method", "path", "protocol")
+"""Fields of a request line."""
 _COMBINED: Final = (*_COMMON, "referer", "agent")
-_REQUEST_LINE: Final = r"^([A-Za-z_-]+) (.*?)(?: (HTTP/[0-9.]+))?$"
+REQUEST_LINE: Final = r"^([A-Za-z_-]+) (.*?)(?: (HTTP/[0-9.]+))?$"
+"""The pattern of a request line: REQUEST, of which HTTP/0.9 has no protocol."""
 
 _ALB: Final = (
     "type",
@@ -168,7 +170,7 @@ def fields_of(format: str, pattern: str = "") -> tuple[str, ...] | None:
     if format in ("combined", "common"):
         plain = _COMBINED if format == "combined" else _COMMON
         place = plain.index("request")
-        return (*plain[:place], *_REQUEST, *plain[place + 1 :])
+        return (*plain[:place], *REQUEST, *plain[place + 1 :])
     if format == "nginx":
         return tuple(dict.fromkeys(_nginx_pieces(pattern)[1]))
     if format == "regex":
@@ -206,11 +208,6 @@ def line_pattern(format: str, pattern: str, wanted: Sequence[str]) -> LinePatter
     return LinePattern(pattern, _named_groups(pattern), dash_is_null=False)
 
 
-def request_pattern() -> str:
-    """The pattern of a request line: method, path and protocol, which HTTP/0.9 lacks."""
-    return _REQUEST_LINE
-
-
 def require_pattern(pattern: str) -> None:
     """Compile a pattern with the engine that reads lines.
 
@@ -232,7 +229,7 @@ def _squeezed(name: str) -> str:
 
 
 def _access_log(wanted: Sequence[str], *, is_combined: bool) -> LinePattern:
-    asked = {"request" if name in _REQUEST else name for name in wanted} | {"time"}
+    asked = {"request" if name in REQUEST else name for name in wanted} | {"time"}
     parts = {
         "host": r"\S+",
         "ident": r"\S+",

@@ -41,11 +41,10 @@ class NumberFormat:
     text: str
 
     def __post_init__(self) -> None:
-        if not _FORMAT.fullmatch(self.text):
-            raise ValueError("letters, digits and -_./, {year}, and {sequence} or {sequence:06} once")
+        length = len(self.in_year(2000).number(1))
         if self.text.startswith("."):
             raise ValueError("a format that does not begin with a point: such files are hidden")
-        if (length := len(self.in_year(2000).number(1))) > LONGEST_NUMBER:
+        if length > LONGEST_NUMBER:
             raise ValueError(f"a format of numbers of at most {LONGEST_NUMBER} characters, not {length}")
 
     @property
@@ -53,10 +52,16 @@ class NumberFormat:
         """Whether the sequence begins anew every year."""
         return "{year}" in self.text
 
+    @property
+    def _parts(self) -> re.Match[str]:
+        found = _FORMAT.fullmatch(self.text)
+        if found is None:
+            raise ValueError("letters, digits and -_./, {year}, and {sequence} or {sequence:06} once")
+        return found
+
     def in_year(self, year: int) -> Written:
         """The format in a year."""
-        found = _FORMAT.fullmatch(self.text)
-        assert found is not None  # as checked when it was made  # noqa: S101
+        found = self._parts
         before, after = (found[name].replace("{year}", f"{year:04d}") for name in ("before", "after"))
         return Written(before, after, int(found["width"] or 1))
 
@@ -68,9 +73,7 @@ class NumberFormat:
 
     def shapes(self) -> Iterator[tuple[str, ...]]:
         """Every shape of a file's name, as the characters there can be at each place; case does not count."""
-        written = self.in_year(2000)
-        found = _FORMAT.fullmatch(self.text)
-        assert found is not None  # as checked when it was made  # noqa: S101
+        written, found = self.in_year(2000), self._parts
         before, after = (
             tuple(
                 character

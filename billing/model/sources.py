@@ -127,7 +127,7 @@ class Source:
     files
         Patterns of paths below the delivery day.
     format
-        One of log_formats.FORMATS, or "nginx" or "regex" with the `pattern` to read lines by.
+        One of log_formats.NAMED_FORMATS, or "nginx" or "regex" with the `pattern` to read lines by.
     records
         JSON: the path of the records in a document; empty: each document is a record.
     header
@@ -170,25 +170,19 @@ class Source:
     @cached_property
     def fields(self) -> tuple[str, ...]:
         """Fields of a record that are read, the special ones aside, in a fixed order."""
-        read = [
-            *self.id.fields,
-            *(rule.field for rule in (self.source, self.type, self.subject)),
-            self.time.field,
-            *(rule.field for rule in self.values),
-            *(condition.field for condition in self.keep),
-        ]
-        return tuple(dict.fromkeys(name for name in read if name and name not in SPECIAL_FIELDS))
+        return tuple(dict.fromkeys(name for name in self._named if name and name not in SPECIAL_FIELDS))
 
     @cached_property
     def needs_texts(self) -> bool:
         """Whether the text of every record is read, not only of rejected ones."""
-        named = [
-            *self.id.fields,
-            *(rule.field for rule in (self.source, self.type, self.subject, self.time)),
-            *(rule.field for rule in self.values),
-            *(condition.field for condition in self.keep),
-        ]
-        return self.id.kind == "content" or LINE in named
+        return self.id.kind == "content" or LINE in self._named
+
+    @property
+    def _named(self) -> list[str]:
+        """Every field that the entry names."""
+        rules: list[TextRule | TimeRule | ValueRule | Keep] = [self.source, self.type, self.subject, self.time]
+        rules += [*self.values, *self.keep]
+        return [*self.id.fields, *(rule.field for rule in rules)]
 
 
 def _without_nothing(entry: object) -> object:
@@ -198,6 +192,11 @@ def _without_nothing(entry: object) -> object:
     if isinstance(entry, (list, tuple)):
         return [_without_nothing(value) for value in entry]
     return entry
+
+
+def digest_of(source: Source | None) -> str:
+    """The digest of the source that reads a file; empty: none does."""
+    return source.digest if source else ""
 
 
 def source_of(name: str, sources: Sequence[Source]) -> Source | None:

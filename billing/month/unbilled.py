@@ -21,9 +21,10 @@ def write_unbilled(business: Business, month: str) -> pl.DataFrame:
 
     Where subscriptions moved in, also of the months before the first one: cycles that close in it began there.
     """
-    has_moved = business.lives.subscriptions["billed_through"].is_not_null().any()
-    for earlier in event_months(business.home, month) if has_moved and month == business.first_month else []:
-        write_frame(business.home.partition(UNBILLED, earlier), _unbilled(business, earlier), UNBILLED, in_order=True)
+    if month == business.first_month and business.lives.subscriptions["billed_through"].is_not_null().any():
+        for earlier in event_months(business.home, month):
+            partition = business.home.partition(UNBILLED, earlier)
+            write_frame(partition, _unbilled(business, earlier), UNBILLED, in_order=True)
     unbilled = _unbilled(business, month)
     write_frame(business.home.partition(UNBILLED, month), unbilled, UNBILLED, in_order=True)
     return unbilled

@@ -24,6 +24,13 @@ class _Next(NamedTuple):
     sequence: int
 
 
+class _Given(NamedTuple):
+    """The last sequence, and the format, of every series and year in which there are numbers."""
+
+    last: dict[tuple[str, int], int]
+    formats: dict[tuple[str, int], str]
+
+
 class Numbers(Connection):
     """The numbers that were given."""
 
@@ -44,12 +51,12 @@ class Numbers(Connection):
     def last_numbers(self) -> dict[tuple[str, int], int]:
         """The last sequence given by series and year, such as (INV, 2026): 41."""
         with self._engine.connect() as connection:
-            return _last_sequences(connection)
+            return _given(connection).last
 
     def used_formats(self) -> dict[tuple[str, int], str]:
         """The format of the numbers of every series and year in which there are some."""
         with self._engine.connect() as connection:
-            return _used_formats(connection)
+            return _given(connection).formats
 
     def changed_formats(self, numbering: Numbering, year: int | None = None) -> list[Problem]:
         """Formats that are not those of documents issued in a year (default: of the latest document)."""
@@ -90,7 +97,8 @@ def numbered_documents(
     """
     year = issued_on.year
     kinds = [kind for kind in SERIES if kind in ordered["kind"].unique().to_list()]
-    places = {kind: _next_number(connection, kind, numbering, year) for kind in kinds}
+    given = _given(connection)
+    places = {kind: _next_number(connection, kind, numbering, year, given) for kind in kinds}
     sequence = pl.coalesce(
         pl.lit(None, pl.Int64),
         *(
@@ -116,17 +124,20 @@ def numbered_documents(
         year=pl.lit(year),
         issued_on=pl.lit(issued_on),
     ).with_columns(number=number)
-    used = {(series, text) for (series, _), text in _used_formats(connection).items()}
+    used = {(series, text) for (series, _), text in given.formats.items()}
     if used - {(name, numbering.formats[kind].text) for kind, name in SERIES.items()}:
         _refuse_given_numbers(connection, numbered["number"])
     return numbered
 
 
-def _next_number(connection: sa.Connection, kind: DocumentKind, numbering: Numbering, year: int) -> _Next:
+def _next_number(
+    connection: sa.Connection, kind: DocumentKind, numbering: Numbering, year: int, given: _Given
+) -> _Next:
+    """The next number of a series; records the format of one that begins with it, unless it is the usual one."""
     series, wanted = SERIES[kind], numbering.formats[kind]
-    last = {each: sequence for (name, each), sequence in _last_sequences(connection).items() if name == series}
+    last = {each: sequence for (name, each), sequence in given.last.items() if name == series}
     if year in last:
-        used = _used_formats(connection)[series, year]
+        used = given.formats[series, year]
         if used != wanted.text:
             raise RefusedError(
                 f"catalogue.yaml: numbering.{kind}: found {wanted.text!r}, expected {used!r} as before: a series that "
@@ -143,16 +154,13 @@ def _next_number(connection: sa.Connection, kind: DocumentKind, numbering: Numbe
     return _Next(written, first)
 
 
-def _last_sequences(connection: sa.Connection) -> dict[tuple[str, int], int]:
+def _given(connection: sa.Connection) -> _Given:
     columns = (stored.documents.c.series, stored.documents.c.year)
     query = sa.select(*columns, sa.func.max(stored.documents.c.sequence)).group_by(*columns)
-    return {(series, year): int(last) for series, year, last in connection.execute(query)}
-
-
-def _used_formats(connection: sa.Connection) -> dict[tuple[str, int], str]:
+    last = {(series, year): int(sequence) for series, year, sequence in connection.execute(query)}
     usual = {series: USUAL[kind] for kind, series in SERIES.items()}
     own = {(row.series, row.year): row.format for row in connection.execute(sa.select(stored.numberings))}
-    return {place: own.get(place, usual[place[0]]) for place in _last_sequences(connection)}
+    return _Given(last, {place: own.get(place, usual[place[0]]) for place in last})
 
 
 def _refuse_given_numbers(connection: sa.Connection, numbers: pl.Series) -> None:

@@ -145,11 +145,13 @@ def _here(business: Business, months: Sequence[str]) -> pl.DataFrame:
     totals = detailed.select(
         "account_id", "billing_date", kind=pl.lit(TOTAL), metric=no_metric, new="new", words=pl.lit("")
     )
-    return (
-        pl.concat([detailed, totals])
-        .group_by(_KEYS, maintain_order=True)
-        .agg(pl.col("new").sum().cast(MONEY), words=pl.col("words").filter(pl.col("words") != "").str.join("; "))
-    )
+    return _summed(pl.concat([detailed, totals]))
+
+
+def _summed(rows: pl.DataFrame) -> pl.DataFrame:
+    """Amounts of the same keys added up, with the words of all of them."""
+    words = pl.col("words").filter(pl.col("words") != "").str.join("; ")
+    return rows.group_by(_KEYS, maintain_order=True).agg(pl.col("new").sum().cast(MONEY), words=words)
 
 
 def _plain(number: pl.Expr) -> pl.Expr:
@@ -191,10 +193,7 @@ def _without_metric(here: pl.DataFrame, has_metric: pl.DataFrame) -> pl.DataFram
     rest = here.join(has_metric, on=keys, how="anti", maintain_order="left").with_columns(
         metric=pl.lit(None, pl.String)
     )
-    summed = rest.group_by(_KEYS, maintain_order=True).agg(
-        pl.col("new").sum().cast(MONEY), words=pl.col("words").filter(pl.col("words") != "").str.join("; ")
-    )
-    return pl.concat([named, summed])
+    return pl.concat([named, _summed(rest)])
 
 
 @dataclass(frozen=True)
@@ -244,11 +243,12 @@ def _why(row: dict[str, Any], known: _Known) -> str:
 
 
 def _without_document(day: date, life: dict[str, Any]) -> str:
-    if life["end"] is not None:
-        return f"no document here on {day}: {life['end']} on {life['ended_on']}"
-    if life["held_on"] is not None:
-        return f"no document here on {day}: on hold since {life['held_on']}"
     first = life["first_billing_date"]
-    if day < first:
-        return f"no document here on {day}: it is billed here from {first} on"
-    return f"no document here on {day}: nothing falls due on that date; its first billing date here is {first}"
+    why = f"nothing falls due on that date; its first billing date here is {first}"
+    if life["end"] is not None:
+        why = f"{life['end']} on {life['ended_on']}"
+    elif life["held_on"] is not None:
+        why = f"on hold since {life['held_on']}"
+    elif day < first:
+        why = f"it is billed here from {first} on"
+    return f"no document here on {day}: {why}"

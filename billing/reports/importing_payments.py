@@ -23,7 +23,6 @@ from billing.rules.payment_matching import match_payments
 from billing.rules.receivables import shown_number
 from billing.store.files import write_bytes
 
-FORMATS: Final = ("stripe", "camt053", "camt054", "csv")
 _LONGEST: Final = 200
 
 

@@ -53,7 +53,7 @@ def write_journal(business: Business) -> list[str]:
     documents = business.register.documents().select(
         "number", "account_id", "issued_on", "billing_month", "total", "tax"
     )
-    opening = _opening_postings(business)
+    opening = _post_opening_balances(business)
     found = (documents["issued_on"], business.payments["on"], opening["posted_on"])
     days = [day for column in found for day in (column.min(), column.max())]
     known = [day for day in days if isinstance(day, date)]
@@ -246,8 +246,8 @@ def _payment_entries(payments: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _opening_postings(business: Business) -> pl.DataFrame:
-    """As `posted_differences`: of recorded opening balances, and of those in force, which are recorded with it."""
+def _post_opening_balances(business: Business) -> pl.DataFrame:
+    """Record the opening balances in force, and return the postings of all: as `posted_differences`."""
     used = business.register.opening_balances()
     new = versions_to_record(business.opening_balances, used, business.as_of)
     # Where nothing was issued yet the rows can still be corrected: drafts use none of them.

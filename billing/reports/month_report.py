@@ -84,9 +84,9 @@ class MonthReport:
     rejected
         reason, metric, rows, quantity: usage that was set aside in the month.
     sources
-        As `volumes`: what each source delivered in the month.
+        As `volumes`: what each source delivered in the month; empty where the catalogue has no sources.
     rejected_by_source
-        source_name, reason, rows: of sources; empty where the catalogue has none.
+        source_name, reason, rows; likewise.
     corrections
         what, documents, total: notes, and lines of earlier cycles.
     receivables
@@ -120,7 +120,8 @@ def month_report(business: Business, month: str) -> MonthReport:
     """The report of a month that has been computed."""
     before = months_after(month, -1)
     on = min(business.as_of, date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1))
-    catalogue = business.catalogue
+    # Without sources there is nothing to tell of them: read no manifests.
+    since, through = (first_day(month), on) if business.catalogue.sources else (date.max, date.min)
     now, then = _billed(business, month), _billed(business, before)
     lines = _lines(business, month)
     return MonthReport(
@@ -145,8 +146,8 @@ def month_report(business: Business, month: str) -> MonthReport:
         by_day=_by_day(business, month),
         late=_late(business, month, lines),
         rejected=_rejected(business, month),
-        sources=volumes(business.home, first_day(month), on),
-        rejected_by_source=rejects_by_source(business.home, first_day(month), on).filter(bool(catalogue.sources)),
+        sources=volumes(business.home, since, through),
+        rejected_by_source=rejects_by_source(business.home, since, through),
         corrections=_corrections(now, lines),
         receivables=_receivables(business, month, on),
         spread=_spread(now),

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from billing.ingest.volumes import OUTCOMES
+from billing.ingest.manifest import OUTCOMES
 from billing.model.catalogue import Catalogue
 from billing.model.plain_rows import plain_number
 from billing.model.text import counted

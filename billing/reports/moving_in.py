@@ -227,9 +227,3 @@ def _why_not(life: dict[str, Any] | None, starts_at: str | None) -> str:
     if life["held_on"] is not None:
         return f"on hold since {life['held_on']}"
     return f"nothing is due on its first billing date here, {life['first_billing_date']}, or that is months away"
-
-
-def as_plain(moved: MovedIn) -> dict[str, Any]:
-    """As one JSON object."""
-    plain = {name: getattr(moved, name) for name in ("files", "counts", "drafts", "without_draft", "warnings")}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}

@@ -30,6 +30,11 @@ def balances(business: Business) -> pl.DataFrame:
     return account_balances(documents, business.payments, business.catalogue.currency)
 
 
+def documents_with_open_amounts(business: Business) -> pl.DataFrame:
+    """As `with_open_amounts`, of issued documents only."""
+    return with_open_amounts(business.receivables, business.payments).filter(is_of_a_document("number"))
+
+
 def allocations(business: Business) -> pl.DataFrame:
     """The table ALLOCATIONS: which payments and credits pay which document."""
     return allocate(business.receivables, business.payments)
@@ -210,8 +215,7 @@ def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -
 
 def _history(business: Business) -> pl.DataFrame:
     """account_id, payment_history (newest first), previous_amount, previous_date: of the last invoice."""
-    owed = with_open_amounts(business.receivables, business.payments)
-    documents = owed.filter(is_of_a_document("number")).sort("billing_date", "issued_on", "number", descending=True)
+    documents = documents_with_open_amounts(business).sort("billing_date", "issued_on", "number", descending=True)
     entry = pl.struct(
         number="number",
         kind="kind",

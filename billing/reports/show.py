@@ -28,9 +28,7 @@ from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.checks import surges
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
-from billing.reports.profiles import account_profiles, allocations, balances, collections
-from billing.rules.allocations import with_open_amounts
-from billing.rules.receivables import is_of_a_document
+from billing.reports.profiles import account_profiles, allocations, balances, collections, documents_with_open_amounts
 from billing.store.frames import read_frame, scan_frames
 
 _MOST_NAMED: Final = 20
@@ -127,8 +125,7 @@ def _computed(business: Business, table: Table, month: str | None) -> pl.DataFra
 def _registered(business: Business, table: Table, month: str | None) -> pl.DataFrame:
     if table is DOCUMENTS:
         # An account's credit pays documents of any month.
-        owed = with_open_amounts(business.receivables, business.payments)
-        documents = owed.filter(is_of_a_document("number"))
+        documents = documents_with_open_amounts(business)
         of_month = documents if month is None else documents.filter(pl.col("billing_month") == month)
         return of_month.select(DOCUMENTS.column_names)
     months = None if month is None else [month]

@@ -35,9 +35,6 @@ from billing.model.log_formats import TIME_FIELDS, fields_of, line_pattern
 from billing.model.sources import RFC3339, TimeRule
 from billing.model.text import counted
 
-QUESTION: Final = "?"
-"""In place of what only people know; the catalogue refuses it."""
-
 _HEAD: Final = 256 * 1024
 _MOST_LINES: Final = 200
 _MOST_RECORDS: Final = 50

@@ -1,6 +1,5 @@
 """Try a raw log: the events, rejects and sums that a file would give, without changing anything (rule 39)."""
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -147,7 +146,10 @@ def try_file(wanted: Wanted, source: Source | None, rows: int) -> Trial:
     )
     with temporary_folder(_SCRATCH) as folder:
         scratch = Home(folder)
-        _put(wanted.path, scratch.landing / "usage" / day.isoformat() / wanted.name)
+        place = scratch.landing / "usage" / day.isoformat() / wanted.name
+        place.parent.mkdir(parents=True)
+        # Copy it: another link would change the stamp by which the next run knows the file.
+        shutil.copyfile(wanted.path, place)
         ingest_deliveries(
             scratch,
             metrics=catalogue.metrics,
@@ -192,15 +194,6 @@ def _place(path: Path) -> tuple[date | None, str]:
             if day is not None:
                 return day, "/".join(below[3:])
     return None, path.name
-
-
-def _put(path: Path, place: Path) -> None:
-    """Put a file into a scratch folder: the same bytes on disk where that can be, else a copy."""
-    place.parent.mkdir(parents=True)
-    try:
-        os.link(path.resolve(), place)
-    except OSError:
-        shutil.copyfile(path, place)
 
 
 def _events(

@@ -18,7 +18,7 @@ from billing.model.codes import (
     PostingKind,
 )
 from billing.model.columns import MONEY
-from billing.rules.receivables import ON_ACCOUNT, is_of_a_document, shown_number
+from billing.rules.receivables import ON_ACCOUNT, shown_number
 
 DEBITS: Final = (DocumentKind.INVOICE, DocumentKind.DEBIT_NOTE)
 OWED: Final = tuple(kind.value for kind in (*DEBITS, PostingKind.OPENING_BALANCE))
@@ -195,20 +195,10 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
         own="corrects",
         amount=-pl.col("total"),
     )
-    returned = _paid_by_document(payments, keys).select(*keys, "document", "returned")
-    # refunds and disputes reduce the latest payments of the document first
     by_document = [*keys, "document"]
-    kept = (
-        payments.filter(pl.col("status") == PaymentStatus.SUCCEEDED)
-        .sort("at", "payment_id", descending=True)
-        .join(returned, on=by_document, how="left", maintain_order="left")
-        .with_columns(later=(pl.col("amount").cum_sum().over(by_document) - pl.col("amount")).cast(MONEY))
-        .with_columns(taken=(pl.col("returned") - pl.col("later")).clip(lower_bound=0))
-        .with_columns(amount=(pl.col("amount") - pl.min_horizontal("taken", "amount")).cast(MONEY))
-        .filter(pl.col("amount") > 0)
-    )
-    kept = _less_returned_on_account(kept, payments, keys)
-    paid = kept.select(
+    returned = _paid_by_document(payments, keys).select(*by_document, "returned")
+    kept = _less_returned(payments.filter(pl.col("status") == PaymentStatus.SUCCEEDED), returned, by_document)
+    paid = _less_returned_on_account(kept, payments, keys).select(
         *keys,
         "account_id",
         source="payment_id",
@@ -221,24 +211,25 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
 
 
 def _less_returned_on_account(kept: pl.DataFrame, payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
-    """The payments less what was returned on account beyond what was paid so: the account's latest go first."""
-    on_account = payments.filter(~is_of_a_document("document") & pl.col("document").str.starts_with(ON_ACCOUNT))
-    if not on_account["status"].is_in([each.value for each in RETURNED]).any():
-        return kept
+    """The payments less what was returned on account beyond what was paid so, account by account."""
     by_account = [*keys, "account_id"]
-    amount, returned = pl.col("amount"), pl.col("status").is_in([each.value for each in RETURNED])
-    too_much = on_account.group_by(by_account).agg(
-        beyond=(amount.filter(returned).sum() - amount.filter(pl.col("status") == PaymentStatus.SUCCEEDED).sum()).cast(
-            MONEY
-        )
-    )
+    on_account = payments.filter(pl.col("document").str.starts_with(ON_ACCOUNT))
+    sums = _paid_by_document(on_account, by_account).with_columns(pl.col("returned") - pl.col("paid"))
+    beyond = sums.filter(pl.col("returned") > 0).select(*by_account, "returned")
+    return kept if beyond.is_empty() else _less_returned(kept, beyond, by_account)
+
+
+def _less_returned(paid: pl.DataFrame, returned: pl.DataFrame, by: list[str]) -> pl.DataFrame:
+    """Payments less what was returned, by some columns: refunds and disputes reduce the latest payments first."""
+    amount = pl.col("amount")
     return (
-        kept.sort("at", "payment_id", descending=True)
-        .join(too_much, on=by_account, how="left", maintain_order="left")
-        .with_columns(later=(amount.cum_sum().over(by_account) - amount).cast(MONEY))
-        .with_columns(taken=(pl.col("beyond").fill_null(_ZERO) - pl.col("later")).clip(lower_bound=0))
+        paid.sort("at", "payment_id", descending=True)
+        .join(returned, on=by, how="left", maintain_order="left")
+        .with_columns(later=(amount.cum_sum().over(by) - amount).cast(MONEY))
+        .with_columns(taken=(pl.col("returned").fill_null(_ZERO) - pl.col("later")).clip(lower_bound=0))
         .with_columns(amount=(amount - pl.min_horizontal("taken", "amount")).cast(MONEY))
         .filter(amount > 0)
+        .drop("returned", "later", "taken")
     )
 
 

@@ -74,7 +74,7 @@ class Content(io.RawIOBase):
         self.raw: BinaryIO | None = raw
         self._file = raw
         self._ahead = memoryview(b"")
-        self._size = self.delivered_bytes = size
+        self.delivered_bytes = size
         self._unpacked = 0
         self._limits = limits
         for _ in range(_DEEPEST):
@@ -139,10 +139,10 @@ class Content(io.RawIOBase):
         TooLargeError
             When they are more than the largest ratio allows.
         """
-        if unpacked > max(EXEMPT_FROM_RATIO, self._size * self._limits.largest_ratio):
+        if unpacked > max(EXEMPT_FROM_RATIO, self.delivered_bytes * self._limits.largest_ratio):
             raise TooLargeError(
-                f"found {self._size:,} bytes that unpack to more than {self._limits.largest_ratio} times as many, "
-                "expected fewer: if they are wanted, raise largest_ratio in the catalogue's policy"
+                f"found {self.delivered_bytes:,} bytes that unpack to more than {self._limits.largest_ratio} times as "
+                "many, expected fewer: if they are wanted, raise largest_ratio in the catalogue's policy"
             )
 
 

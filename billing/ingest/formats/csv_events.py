@@ -8,7 +8,7 @@ from typing import BinaryIO, Final, Literal, cast
 import polars as pl
 
 from billing.ingest.formats.compression import ChunkStream, Content, UnreadableFileError, chunks_of
-from billing.ingest.formats.delivered_bytes import line_blocks, numbers_of, split_lines
+from billing.ingest.formats.delivered_bytes import line_blocks, numbered, numbers_of, split_lines
 from billing.ingest.formats.file_kind import BYTE_ORDER_MARK, COLUMNS
 from billing.ingest.formats.flat_columns import value_places
 from billing.ingest.formats.instants import parse_instants
@@ -61,7 +61,7 @@ def csv_chunks(content: Content, types: EventTypes, limits: Limits = DEFAULT_LIM
             places = value_places(header, types, "header")
             frame = frame.slice(filled[0] + 1)
         is_finished = block.endswith(b"\n") or not frame["text"].tail(1).str.contains(_FILLED).any() or not is_plain
-        frame = frame.with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
+        frame = numbered(frame, row)
         row += len(frame)
         records, open_record = whole_records(
             pl.concat([open_record, frame.select("row", "text", "broken")]), limits.longest_record, last=False

@@ -233,6 +233,11 @@ def split_lines(block: bytes) -> pl.DataFrame:
     return texts.with_columns(broken=pl.lit(False))
 
 
+def numbered(lines: pl.DataFrame, first: int) -> pl.DataFrame:
+    """Lines with their number in the file as `row`, before the other columns."""
+    return lines.with_row_index("row", offset=first).with_columns(pl.col("row").cast(pl.Int64))
+
+
 def decoded_lines(lines: list[bytes]) -> pl.DataFrame:
     """Decode lines from bytes without newlines; as `split_lines`."""
     lines = [line.removesuffix(b"\r") for line in lines]

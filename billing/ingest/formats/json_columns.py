@@ -15,7 +15,7 @@ import polars as pl
 from polars.exceptions import ComputeError
 
 from billing.ingest.formats.compression import Content
-from billing.ingest.formats.delivered_bytes import FIRST_LINE, Lines, line_blocks, split_lines
+from billing.ingest.formats.delivered_bytes import FIRST_LINE, Lines, line_blocks, numbered, split_lines
 from billing.ingest.formats.inner_json import Ways, ways_of
 from billing.ingest.formats.json_records import holds_records, record_lines
 from billing.ingest.formats.json_values import Json, decode_line, scalar
@@ -255,10 +255,6 @@ def _check_each_line(
     ]
 
 
-def numbered(frame: pl.DataFrame, row: int) -> pl.DataFrame:
-    return frame.with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
-
-
 class Decoder:
     """Decodes lines to columns, all as text."""
 
@@ -303,18 +299,16 @@ class Decoder:
     def _decode_batch(self, frame: pl.DataFrame) -> pl.DataFrame | None:
         if self.shape is None:
             return None
-        numbers = pl.col("row").cast(pl.String)
+        number = pl.col("row").cast(pl.String)
         # Copy each line once, with its number as the first member.
-        numbered = frame.select(
-            pl.concat_str(pl.lit(f'{{"{_LINE}":'), numbers, pl.lit(","), pl.col("text").str.slice(1))
-        )
+        lines = frame.select(pl.concat_str(pl.lit(f'{{"{_LINE}":'), number, pl.lit(","), pl.col("text").str.slice(1)))
         try:
-            objects = numbered.to_series().str.json_decode(self.shape)
+            objects = lines.to_series().str.json_decode(self.shape)
         except ComputeError:
             return None
         if len(objects) != len(frame):
             return None
-        is_same = pl.col("object").struct.field(_LINE) == pl.col("row").cast(pl.String)
+        is_same = pl.col("object").struct.field(_LINE) == number
         decoded = pl.DataFrame({"row": frame["row"], "object": objects}).select(
             "row",
             pl.lit(False).alias("unparseable"),

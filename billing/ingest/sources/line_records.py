@@ -9,11 +9,10 @@ from billing.ingest.formats.compression import Content
 from billing.ingest.sources.records import Records, field_column, without_nulls
 from billing.ingest.sources.text_lines import line_frames
 from billing.model.file_limits import Limits
-from billing.model.log_formats import LinePattern, line_pattern, request_pattern
+from billing.model.log_formats import PATTERN_FORMATS, REQUEST, REQUEST_LINE, LinePattern, line_pattern
 from billing.model.sources import Source
 
 NO_TEXT: Final = "row: found bytes that are no UTF-8, expected text (a key `encoding` of the source names another)"
-_REQUEST: Final = ("method", "path", "protocol")
 _WRAPPED: Final = r'^(?:"|\[)'
 
 
@@ -36,7 +35,7 @@ def _groups(texts: pl.Series, pattern: str, read: LinePattern) -> pl.DataFrame:
 
 
 def _form(source: Source) -> str:
-    if source.format in ("nginx", "regex"):
+    if source.format in PATTERN_FORMATS:
         return f"one that matches the {source.format} pattern of the source {source.name}"
     return f"one of the format {source.format}"
 
@@ -57,8 +56,8 @@ def _fields(
         nothing = found.select(pl.all_horizontal(pl.all().is_null())).to_series()
         other = nothing & ~lines["text"].str.contains(pattern.pattern)
     if pattern.request:
-        parts = found[pattern.request].str.extract_groups(request_pattern()).struct.unnest()
-        parts.columns = list(_REQUEST)
+        parts = found[pattern.request].str.extract_groups(REQUEST_LINE).struct.unnest()
+        parts.columns = list(REQUEST)
         found = found.hstack(parts)
     if source.format in ("alb", "s3_access"):
         is_wrapped = pl.all().str.contains(_WRAPPED).fill_null(value=False)

@@ -1,8 +1,10 @@
 """Times of raw logs to instants: RFC 3339, counts since 1970 and local times in a zone (rule 27)."""
 
+from datetime import UTC, datetime
 from typing import Final, Literal
 
 import polars as pl
+from polars.exceptions import ComputeError
 
 from billing.ingest.formats.instants import INVALID, WITHOUT_ZONE, parse_instants
 from billing.model.columns import INSTANT
@@ -13,9 +15,13 @@ _LAST: Final = 7_258_118_399
 """The last second of 2199, since 1970."""
 _COUNT: Final = r"^([0-9]{1,19})(?:\.([0-9]*))?$"
 _LOCAL: Final = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?)?$"
-_ACCESS_LOG: Final = r"^[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}$"
+_ACCESS_LOG: Final = (
+    r"^[0-9]{2}/[A-Za-z]{3}/(?:1969|19[7-9][0-9]|2[01][0-9]{2}|2200):[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}$"
+)
 _NANOSECONDS: Final = 9
 _AROUND_A_GAP: Final = "3h"
+_EXAMPLE: Final = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
+_YEARS: Final = "between 1970 and 2199"
 
 
 def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
@@ -54,13 +60,23 @@ def _parsed(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
 
 def expected_time(rule: TimeRule) -> str:
     """What a time of a source should look like, in words."""
-    if rule.format == RFC3339:
-        example = "an instant such as 2026-01-31T12:00:00Z"
-        return f"{example}, or such a time without offset that {rule.zone} has once" if rule.zone else example
     if rule.format in EPOCHS:
-        return f"{rule.format}, a number"
-    where = f" that {rule.zone} has once" if rule.zone and not rule.has_offset else ""
-    return f"a time in the format {rule.format}{where}"
+        count = int(_EXAMPLE.timestamp()) * 10 ** (_NANOSECONDS - EPOCHS[rule.format])
+        return f"a number such as {count} ({rule.format}), {_YEARS}"
+    occurs = f" in {rule.zone}" if rule.ambiguous else f" that occurs exactly once in {rule.zone}"
+    if rule.format == RFC3339:
+        local = f", or a time without offset{occurs}" if rule.zone else ""
+        return f"an instant such as 2026-01-31T14:30:00Z{local}, {_YEARS}"
+    what = "time" if rule.has_time_of_day else "day"
+    return f"a {what} {_in_format(rule.format)}{'' if rule.has_offset else occurs}, {_YEARS}"
+
+
+def _in_format(format: str) -> str:
+    """A time format in words, with an example; without one where times can only be read by it."""
+    try:
+        return f"such as {pl.Series([_EXAMPLE]).dt.strftime(format).item()} ({format})"
+    except ComputeError:
+        return f"in the format {format}"
 
 
 def _with_faults(texts: pl.Series, time: pl.Series) -> pl.DataFrame:
@@ -112,11 +128,12 @@ def _counted(texts: pl.Series, digits: int) -> pl.Series:
 def _with_offset(texts: pl.Series, format: str) -> pl.Series:
     """Instants from texts that carry their offset."""
     if format == ACCESS_LOG_TIME:
-        shaped = (
-            texts.to_frame("text").select(pl.when(pl.col("text").str.contains(_ACCESS_LOG)).then("text")).to_series()
-        )
-        if shaped.null_count() > texts.null_count():
-            texts = shaped
+        # Of this shape no year wraps: parse once.
+        shaped = pl.when(pl.col("text").str.contains(_ACCESS_LOG)).then("text")
+        texts = texts.to_frame("text").select(shaped).to_series()
+        time = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)
+        inside = _is_inside(time.dt.epoch("s"))
+        return time if inside.all() else pl.DataFrame({"time": time}).select(pl.when(inside).then("time")).to_series()
     coarse = texts.str.to_datetime(format, time_unit="us", time_zone="UTC", strict=False)
     inside = _is_inside(coarse.dt.epoch("s"))
     fine = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)

@@ -6,6 +6,7 @@ from typing import Final
 
 import polars as pl
 
+from billing.ingest.required_columns import NO_NUMBER
 from billing.model.sources import Source, ValueRule
 
 _LONGEST: Final = 1_000
@@ -18,7 +19,7 @@ _WHOLE: Final = 17
 
 
 def plain_numbers(texts: pl.Series, source: Source) -> pl.Series:
-    """Numbers in the source's dialect as plain decimals; what is no such number gets words that no decimal has."""
+    """Numbers in the source's dialect as plain decimals; what is no such number begins with NO_NUMBER."""
     texts = texts.str.strip_chars()
     if source.decimal == "." and not source.thousands:
         return _without_exponents(texts) if source.format in _WITH_EXPONENTS else texts
@@ -28,13 +29,19 @@ def plain_numbers(texts: pl.Series, source: Source) -> pl.Series:
     text = pl.col("text")
     plain = text.str.replace_all(source.thousands, "", literal=True) if source.thousands else text
     plain = plain.str.replace(source.decimal, ".", literal=True).str.strip_prefix("+")
-    expected = f"{{}} (not a number with the decimal sign {source.decimal}"
-    expected += f" and the thousands sign {source.thousands})" if source.thousands else ")"
+    other = pl.lit(NO_NUMBER) + text
     return (
         texts.to_frame("text")
-        .select(pl.when(text.str.contains(form)).then(plain).otherwise(pl.format(expected, text)).alias("text"))
+        .select(pl.when(text.str.contains(form)).then(plain).otherwise(other).alias("text"))
         .to_series()
     )
+
+
+def number_form(source: Source) -> str:
+    """How the source writes numbers, as of `fault_words`."""
+    if source.decimal == "." and not source.thousands:
+        return ""
+    return f", such as 1{source.thousands}234{source.decimal}56"
 
 
 def _without_exponents(texts: pl.Series) -> pl.Series:

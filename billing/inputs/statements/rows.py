@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from datetime import date, datetime, time
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
@@ -82,12 +82,7 @@ def read_amount(text: str | None, decimal: str = ".", thousands: str = "") -> De
     plain = plain.replace(thousands, "") if thousands else plain
     plain = plain.replace(decimal, ".") if decimal != "." else plain
     plain = plain.removeprefix("+")
-    if not _AMOUNT.fullmatch(plain):
-        return None
-    try:
-        return Decimal(plain)
-    except InvalidOperation:
-        return None
+    return Decimal(plain) if _AMOUNT.fullmatch(plain) else None
 
 
 def at_noon(day: date, zone: ZoneInfo) -> str:

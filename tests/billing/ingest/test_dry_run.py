@@ -1,6 +1,7 @@
 """Which rows of delivered usage would be set aside, found without ingesting them."""
 
 import gzip
+from pathlib import Path
 
 import polars as pl
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from billing.ingest import dry_run as trying
 from billing.ingest.landing import delivered_files
 from billing.ingest.validation import Rules
+from tests.billing.ingest import raw_logs
 from tests.billing.ingest.small_business import Business, line
 
 
@@ -79,3 +81,26 @@ def test_of_many_small_files_the_same_is_told_as_of_each_alone(
     together = tried(business, every_row)
     monkeypatch.setattr(trying, "_MANY", 10**9)
     assert (len(together), together) == (48, tried(business, every_row))
+
+
+@pytest.mark.parametrize(
+    ("times", "are_days"),
+    [
+        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"], True),
+        (["2026-01-01T23:00:00Z", "2026-01-01T23:00:00Z", "2026-01-02T23:00:00Z"], True),
+        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"], True),
+        # Equal lines of one instant are requests of one instant.
+        (["2026-01-01T23:00:00Z", "2026-01-01T23:00:00Z"], False),
+        (["2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "2026-01-02T12:00:00Z"], False),
+        (["2026-01-01T00:00:00Z"], False),
+    ],
+)
+def test_equal_records_of_a_log_with_days_only_are_told(tmp_path: Path, times: list[str], are_days: bool) -> None:
+    event = (
+        "id: content, type: {const: http.request}, subject: {const: acme}, time: {field: at}, data.bytes: {const: 1}"
+    )
+    home = raw_logs.business(tmp_path, raw_logs.one_source("csv", event))
+    home.deliver(["n,at", *(f"{n},{at}" for n, at in enumerate(times))], name="a.csv")
+    rules = Rules.of(home.metrics, pl.Series(sorted(home.accounts)), home.time_zone, 90, sources=home.sources)
+    found = trying.usage_that_would_be_set_aside(home.home, delivered_files(home.home, None), rules, every_row=False)
+    assert [" takes equal records of a day " in line for line in found] == [True] * are_days

@@ -1,8 +1,12 @@
 """`sources:` of the catalogue: every wrong key is refused with line, found and expected."""
 
+from collections.abc import Iterator
+from copy import deepcopy
 from decimal import Decimal
+from typing import Any
 
 import pytest
+import yaml
 
 from billing.model.sources import EPOCHS, Identity, Keep, TextRule, TimeRule, ValueRule
 from tests.billing.ingest.raw_logs import one_source, read, sources_of
@@ -285,3 +289,54 @@ def test_values_that_no_metric_reads_yet_are_no_mistake(name: str) -> None:
 def test_every_epoch_and_format_with_an_offset_needs_no_zone() -> None:
     for format in (*EPOCHS, "%Y-%m-%dT%H:%M:%S%z"):
         assert sources_of(one_source("json", EVENT.replace("field: time}", f"field: time, format: '{format}'}}")))
+
+
+def test_no_value_of_any_key_ends_in_an_error_of_a_library() -> None:
+    entry = yaml.safe_load(
+        one_source("combined", EVENT.replace("{const: http.request}", "{field: method, map: {GET: a}}"))
+    )["sources"][0] | {
+        "keep": [{"field": "status", "in": [1]}],
+        "set_aside_at_most": "5%",
+        "last_line": "count",
+        "records": "a[*]",
+        "separator": ";",
+        "decimal": ",",
+        "thousands": ".",
+        "encoding": "cp1252",
+        "header": ["a"],
+        "skip": 1,
+        "comment": "#",
+        "null": ["x"],
+    }
+    odd: tuple[Any, ...] = (
+        None,
+        7,
+        True,
+        "?",
+        "",
+        [],
+        {},
+        [None],
+        {"a": None},
+        "a[*]",
+        "9" * 50,
+        "\0",
+        {"regex": "(?P<a>.)"},
+        "csv",
+    )
+    for path in _paths(entry):
+        for value in odd:
+            changed = deepcopy(entry)
+            place = changed
+            for step in path[:-1]:
+                place = place[step]
+            place[path[-1]] = value
+            for source in read(yaml.safe_dump({"sources": [changed]}))[0]:
+                assert len(source.digest) == 12
+
+
+def _paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    for key, below in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from _paths(below, (*path, key))

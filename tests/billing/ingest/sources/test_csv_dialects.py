@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from tests.billing.ingest.raw_logs import business, counts, one_source, sums
@@ -43,6 +44,9 @@ def test_a_dialect_of_its_own(tmp_path: Path) -> None:
     assert sums(home, "emails") == {"acme": "1001234.5"}
     assert home.reasons() == {6: "impossible_value", 7: "impossible_value", 8: "unparseable"}
     assert counts(home)["a.csv"] == (7, 4, 0, 3, 0, 0)
+    detail = home.table("rejects").filter(pl.col("row") == 6)["detail"].item()
+    assert detail.startswith("data.count (field size): found '1.23', expected a decimal number ")
+    assert detail.endswith(" before the point, such as 1.234,56")
 
 
 @pytest.mark.parametrize(

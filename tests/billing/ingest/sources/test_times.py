@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.ingest.sources.times import instants
+from billing.ingest.sources.times import expected_time, instants
 from billing.model.sources import ACCESS_LOG_TIME, EPOCHS, TimeRule
 from tests.billing.ingest.raw_logs import one_source, sources_of
 
@@ -189,3 +189,26 @@ def test_years_that_wrap_and_days_that_are_none_are_invalid(format: str, text: s
 
 def test_a_day_alone_is_its_first_instant_in_the_zone() -> None:
     assert read(TimeRule("t", "%d.%m.%Y", "Europe/Berlin"), "01.07.2026") == ["2026-06-30T22:00:00Z"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        (TimeRule("at", "rfc3339"), "an instant such as 2026-01-31T14:30:00Z"),
+        (
+            TimeRule("at", "rfc3339", "Europe/Berlin"),
+            "an instant such as 2026-01-31T14:30:00Z, or a time without offset that occurs exactly once in "
+            "Europe/Berlin",
+        ),
+        (TimeRule("at", "epoch_ms"), "a number such as 1769869800000 (epoch_ms)"),
+        (
+            TimeRule("at", "%d.%m.%Y %H:%M", "Europe/Berlin"),
+            "a time such as 31.01.2026 14:30 (%d.%m.%Y %H:%M) that occurs exactly once in Europe/Berlin",
+        ),
+        (TimeRule("at", "%d.%m.%Y", "Asia/Tokyo", "latest"), "a day such as 31.01.2026 (%d.%m.%Y) in Asia/Tokyo"),
+        (TimeRule("at", "%d/%m/%Y %H:%M %z"), "a time such as 31/01/2026 14:30 +0000 (%d/%m/%Y %H:%M %z)"),
+        (TimeRule("at", "%H:%M %#z", "UTC"), "a time in the format %H:%M %#z"),
+    ],
+)
+def test_what_is_expected_is_told_with_an_example(rule: TimeRule, expected: str) -> None:
+    assert expected_time(rule) == f"{expected}, between 1970 and 2199"

@@ -33,7 +33,11 @@ def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: 
     landing = Landing(tmp_path)
     landing.customer("acme")
     catalogue = tmp_path / "landing" / "catalogue.yaml"
-    catalogue.write_text(catalogue.read_text() + SOURCE)
+    spare = (
+        SOURCE.partition("sources:\n")[2].replace("name: edge", "name: spare").replace("null_is", "times: 3, null_is")
+    )
+    begins, entry = catalogue.read_text() + "\nsources:\n", SOURCE.partition("sources:\n")[2]
+    catalogue.write_text(begins + entry + spare)
     (tmp_path / "landing" / "aliases.csv").write_text("kind,alias,account_id,from,to\nhost,www.example.com,acme,,\n")
     edge = tmp_path / "landing" / "usage" / "2026-01-12" / "edge"
     edge.mkdir(parents=True)
@@ -48,12 +52,18 @@ def test_a_log_is_billed_and_a_changed_source_settles_like_late_usage(tmp_path: 
     assert re.search(r"edge</td>(?:<td[^>]*>[^<]*</td>){7}<td>2026-01-12 10:00:01</td>", report)
     assert "Set aside by source" in report
 
-    catalogue.write_text(catalogue.read_text().replace("null_is: 0}", "null_is: 0, times: 2}"))
-    shown = json.loads(
-        overage("preview", "2026-03", "--as-of", "2026-03-15", "--format", "json", "--home", tmp_path).output
-    )
-    lines = [change for change in one(shown["accounts"])["changes"] if change["what"] == "line"]
-    assert lines[1]["causes"] == ["catalogue source edge has changed"]
+    for sources, cause in (
+        # Of several sources that match a file the first reads it.
+        (spare + entry, "catalogue order of sources has changed: spare, edge"),
+        (entry.replace("edge/**", "none/**") + spare, "catalogue source edge has changed"),
+        (entry.replace("null_is: 0}", "null_is: 0, times: 2}") + spare, "catalogue source edge has changed"),
+    ):
+        catalogue.write_text(begins + sources)
+        shown = json.loads(
+            overage("preview", "2026-03", "--as-of", "2026-03-15", "--format", "json", "--home", tmp_path).output
+        )
+        lines = [change for change in one(shown["accounts"])["changes"] if change["what"] == "line"]
+        assert lines[1]["causes"] == [cause]
     assert bill(tmp_path, "2026-03", "2026-03-15").status == 0
     assert [line["amount"] for line in show(tmp_path, "lines", kind="prior_cycle")] == ["30.00"]
 

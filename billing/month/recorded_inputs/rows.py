@@ -46,6 +46,7 @@ _GROUPS: Final = pl.Schema(
 _PARTED: Final = '{"since": '
 _OF_SOURCE: Final = "source "
 """Prefix of the keys of the catalogue's sources."""
+_ORDER: Final = "order of sources"
 _ENTRY: Final = ["account_id", "package", "delivery_day", "file"]
 
 
@@ -106,7 +107,7 @@ def moved_rows(home: Home, now: Business) -> Moved:
         .with_columns(cause=pl.format("{} {} {}", pl.col("kind").str.replace("_", " "), "key", change))
         .sort("group", "kind", "key")
     )
-    return Moved(accounts.select("account_id", "group"), _with_parts(inputs))
+    return Moved(accounts.select("account_id", "group"), _with_parts(_without_equal_orders(inputs)))
 
 
 def record_rows(business: Business, moved: Moved, unsettled: pl.Series) -> None:
@@ -267,9 +268,28 @@ def _is_comparable() -> pl.Expr:
     return ~((pl.col("kind") == "catalogue") & is_parted & _is_of_an_earlier_version("before"))
 
 
+def _without_equal_orders(inputs: pl.DataFrame) -> pl.DataFrame:
+    """`inputs` without orders of sources in which those of before and now follow each other as they did."""
+    is_order = pl.col("key") == _ORDER
+    kept = []
+    for before, now in inputs.filter(is_order).select("before", "now").unique().iter_rows():
+        one, other = _ordered(before), _ordered(now)
+        if [name for name in one if name in other] != [name for name in other if name in one]:
+            kept.append((before, now, f"catalogue {_ORDER} has changed: {', '.join(other)}"))
+    others = pl.DataFrame(kept, schema=dict.fromkeys(("before", "now", "cause"), pl.String), orient="row")
+    orders = inputs.filter(is_order).drop("cause").join(others, on=["before", "now"], maintain_order="left")
+    return pl.concat([inputs.filter(~is_order), orders.select(inputs.columns)]).sort("group", "kind", "key")
+
+
+def _ordered(content: str | None) -> list[str]:
+    """The names of sources in their order, of a recorded content."""
+    parts: dict[str, list[str]] = json.loads(content)["parts"] if content else {}
+    return next(iter(parts.values()), [])
+
+
 def _with_parts(inputs: pl.DataFrame) -> pl.DataFrame:
     """`inputs` with parts (which of them are others now; null where it has none) and since (when it takes effect)."""
-    is_common = (pl.col("key") == "metrics") | pl.col("key").str.starts_with(_OF_SOURCE)
+    is_common = pl.col("key").is_in(["metrics", _ORDER]) | pl.col("key").str.starts_with(_OF_SOURCE)
     is_parted = pl.col("package").is_not_null() | pl.col("account_id").is_not_null() | is_common
     contents = (
         inputs.filter((pl.col("kind") == "catalogue") & is_parted & ~_is_of_an_earlier_version("before"))
@@ -328,9 +348,15 @@ def _catalogue(business: Business) -> pl.DataFrame:
     ]
     # A source bears on the overages of metrics only: fees are due whatever the usage.
     sources = [
-        {"key": f"{_OF_SOURCE}{source.name}", "content": _as_parts(dict.fromkeys(metrics, source.digest))}
+        {
+            "key": f"{_OF_SOURCE}{source.name}",
+            "content": _as_parts({metric: [source.digest, *source.files] for metric in metrics}),
+        }
         for source in catalogue.sources
     ]
+    # Of several sources that match a file the first reads it.
+    order = [source.name for source in catalogue.sources]
+    sources += [{"key": _ORDER, "content": _as_parts(dict.fromkeys(metrics, order))}] if order else []
     frame = pl.DataFrame(
         [*versions, *agreements, *common, *sources],
         schema={"key": pl.String, "package": pl.String, "account_id": pl.String, "content": pl.String},

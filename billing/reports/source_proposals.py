@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -211,13 +212,12 @@ def _of_any_line(lines: Sequence[str]) -> Proposal:
 
 
 def _of_json(content: Content) -> Proposal:
-    records: list[Mapping[str, Any]] = list(_documents(content))
+    records: Sequence[Mapping[str, Any]] = list(_documents(content))
     path, found = "", "one JSON object a record"
     while records and (name := _list_of_objects(records[0])) is not None:
         path = f"{path}.{name}[*]" if path else f"{name}[*]"
-        records = [item for record in records for item in record.get(name, ()) if isinstance(item, dict)][
-            :_MOST_RECORDS
-        ]
+        items = (item for record in records for item in record.get(name, ()) if isinstance(item, dict))
+        records = list(islice(items, _MOST_RECORDS))
         found = f"JSON whose records are the items of {path}"
     columns: dict[str, list[str]] = {}
     for record in records:

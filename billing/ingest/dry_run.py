@@ -22,7 +22,7 @@ from billing.store.home import Home
 FIRST_ROWS: Final = 1_000
 _MANY: Final = 16
 _TOGETHER: Final = 4_000
-_LONGEST_TEXT: Final = 200
+_LONGEST_TEXT: Final = 400
 _QUARTER_NANOSECONDS: Final = 900 * 10**9
 _DAY_NANOSECONDS: Final = 96 * _QUARTER_NANOSECONDS
 

@@ -49,7 +49,7 @@ from billing.ingest.required_columns import (
     UNREADABLE_FILE,
 )
 from billing.ingest.sources.event_mapping import File
-from billing.ingest.sources.reading import Tally, TooManySetAsideError, records_of, source_chunks
+from billing.ingest.sources.reading import Tally, TooManySetAsideError, source_chunks, texts_of
 from billing.model.card_numbers import mask_card_number_column
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
 from billing.model.sources import Source
@@ -180,7 +180,7 @@ def _parse_by_source(
         for chunk in source_chunks(content, source, types, _as_named(delivered, source), limits):
             rows = set_aside(chunk, types, flat=False)
             tally.add(rows, IGNORED)
-            yield pl.concat([nothing, _with_alias_kind(rows, source)], how="diagonal")
+            yield pl.concat([nothing, with_alias_kind(rows, source)], how="diagonal")
         tally.require_few()
 
 
@@ -189,7 +189,8 @@ def _as_named(delivered: DeliveredFile, source: Source) -> File:
     return File(delivered.name, delivered.day.isoformat(), digest)
 
 
-def _with_alias_kind(rows: pl.DataFrame, source: Source) -> pl.DataFrame:
+def with_alias_kind(rows: pl.DataFrame, source: Source) -> pl.DataFrame:
+    """Parsed rows with the kind of name that their subjects are, where the source looks accounts up."""
     return rows.with_columns(pl.lit(source.subject.alias).alias(ALIAS_KIND)) if source.subject.alias else rows
 
 
@@ -267,8 +268,8 @@ def _found_texts(
 ) -> Iterator[pl.DataFrame]:
     if source is not None:
         with open_content(delivered, limits) as content:
-            for records in records_of(content, source, limits):
-                yield _texts_at(records.fields["row"], records.texts, wanted)
+            for rows, texts in texts_of(content, source, limits):
+                yield _texts_at(rows, texts, wanted)
         return
     with open_delivered(delivered, limits) as opened:
         if opened.kind == "json":

@@ -1,7 +1,8 @@
 """Batch parsing of small delivered files: one file alone costs a hundred times its few rows.
 
-Only lines that are independent of their file are parsed together: whole lines of JSON, and of CSV without quotation
-marks under the same header. All other files are parsed one by one, with the same result.
+Only lines that are independent of their file are parsed together: whole lines of JSON, of CSV without quotation marks
+under the same header, and of raw logs with a record per line that one source reads. All other files are parsed one by
+one, with the same result.
 """
 
 import hashlib
@@ -25,11 +26,15 @@ from billing.ingest.parsed_files import (
     no_rows,
     parse_delivered,
     unreadable_file,
+    with_alias_kind,
 )
 from billing.ingest.parsed_rows import set_aside
 from billing.ingest.required_columns import UNFINISHED_LINE, UNPARSEABLE
+from billing.ingest.sources.event_mapping import File
+from billing.ingest.sources.reading import chunk_of_files, reads_lines_alone
 from billing.model.errors import InterruptedRunError
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
+from billing.model.log_formats import LINE_FORMATS
 from billing.model.sources import Source
 
 SMALL: Final = 64 * 1024
@@ -67,7 +72,7 @@ def parse_together(
     waiting: dict[bytes, list[_Lines]] = {}
     held: dict[bytes, int] = {}
     for job in jobs:
-        lines = None if source_of(job[0].name) else _whole_lines(job, limits)
+        lines = _whole_lines(job, limits, source_of(job[0].name))
         if lines is None:
             alone.append(job)
             continue
@@ -96,6 +101,8 @@ class _Lines:
     job: Job
     header: bytes
     body: bytes
+    source: Source | None = None
+    sha256: str = ""
 
     @property
     def count(self) -> int:
@@ -103,16 +110,17 @@ class _Lines:
         return self.body.count(b"\n") + 1
 
 
-def _whole_lines(job: Job, limits: Limits) -> _Lines | None:
-    """The lines of a file, each a JSON object or an unquoted CSV record; None for any other file."""
+def _whole_lines(job: Job, limits: Limits, source: Source | None) -> _Lines | None:
+    """The lines of a file, each a JSON object, an unquoted CSV record or a record of its source; else None."""
     version, file = job
-    if file.fault:
+    if file.fault or (source is not None and not reads_lines_alone(source)):
         return None
     try:
         delivered = file.path.read_bytes()
     except OSError:
         return None
-    if version.sha256 and hashlib.sha256(delivered).hexdigest() != version.sha256:
+    digest = hashlib.sha256(delivered).hexdigest()
+    if version.sha256 and digest != version.sha256:
         raise InterruptedRunError(f"usage/{file.day}/{file.name} was changed while it was read: run again")
     try:
         with concerning_one_file():
@@ -124,6 +132,13 @@ def _whole_lines(job: Job, limits: Limits) -> _Lines | None:
     if b"\r" in text or len(text) > min(_UNPACKED_TOGETHER, limits.longest_record):
         return None
     body = text.removesuffix(b"\n")
+    if source is not None:
+        has_lines = body.startswith(b'{"') and body.endswith(b"}") and body.count(b"\n") == body.count(b'}\n{"')
+        if source.format in LINE_FORMATS:
+            has_lines = text.endswith(b"\n") and len(body) > 0 and not body.startswith(b"\n") and b"\n\n" not in text
+        is_odd = BYTE_ORDER_MARK in text or b"\0" in text
+        # Files of one source are read together: its digest stands for their header.
+        return _Lines(job, f"\0{source.digest}".encode(), body, source, digest) if has_lines and not is_odd else None
     if body.startswith(b'{"'):
         is_plain = body.endswith(b"}") and body.count(b"\n") == body.count(b'}\n{"')
         return _Lines(job, b"", body) if is_plain else None
@@ -162,6 +177,8 @@ def _parsed_lines(
 
 def _rows_of_lines(files: Sequence[_Lines], types: EventTypes, limits: Limits) -> pl.DataFrame | None:
     """One row per line of several files with one header; None when rows cannot be mapped to files."""
+    if files[0].source is not None:
+        return _rows_of_source(files, files[0].source, types, limits)
     header, count = files[0].header, sum(each.count for each in files)
     text = b"\n".join([*([header] if header else []), *(each.body for each in files), b""])
     nothing = no_rows(types, flat=bool(header))
@@ -177,3 +194,20 @@ def _rows_of_lines(files: Sequence[_Lines], types: EventTypes, limits: Limits) -
     rows = pl.concat([nothing, *chunks], how="diagonal")
     numbers = pl.int_range(1, count + 1, dtype=pl.Int64, eager=True)
     return rows if len(rows) == count and (rows["row"] == numbers).all() else None
+
+
+def _rows_of_source(files: Sequence[_Lines], source: Source, types: EventTypes, limits: Limits) -> pl.DataFrame | None:
+    """As `_rows_of_lines`, of files that a source reads."""
+    text = b"\n".join([*(each.body for each in files), b""])
+    named = [(File(each.job[1].name, each.job[1].day.isoformat(), each.sha256), each.count) for each in files]
+    nothing = no_rows(types, flat=False, source=source)
+    try:
+        with concerning_one_file():
+            content = Content(io.BytesIO(text), len(text), limits)
+            chunk = chunk_of_files(content, source, types, named, limits)
+    except UnreadableFileError:
+        return None
+    if chunk is None:
+        return None
+    rows = pl.concat([nothing, with_alias_kind(set_aside(chunk, types, flat=False), source)], how="diagonal")
+    return rows.with_columns(row=pl.int_range(1, len(rows) + 1, dtype=pl.Int64, eager=True))

@@ -125,8 +125,8 @@ class _Recorder(Place):
         return 0
 
     def has(self, key: str) -> bool:
-        """Every second run has it: what is read depends on what is there."""
-        return ((self._run >> 3) + len(key)) % 2 == 0
+        """Half of the runs have it, for each key another half: what is read depends on what is there."""
+        return not self._run >> 3 + sum(key.encode()) % 5 & 1
 
     def has_value(self) -> bool:
         """Whether the run has a value here."""
@@ -160,8 +160,12 @@ class _Recorder(Place):
 
     def is_text(self, text: str) -> bool:
         """Note that it may be this text."""
-        if text not in self._noted.options and text != "?":
+        if text not in self._noted.options:
             self._noted.options.append(text)
+        return False
+
+    def is_mistaken_for(self, text: str) -> bool:
+        """Never."""
         return False
 
     def is_mapping(self) -> bool:

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Final
 
@@ -52,6 +53,7 @@ _KEYS_OF_FORMAT: Final[Mapping[str, tuple[str, ...]]] = {
 }
 OPTIONAL_KEYS: Final = ("keep", "set_aside_at_most", "last_line")
 REQUIRED_KEYS: Final = ("name", "files", "format")
+_NUMBER: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]+)?")
 _QUESTION: Final = "?"
 """What `overage try` writes where only people know."""
 _EVENT_KEYS: Final = ("id", "source", "type", "subject", "time")
@@ -62,6 +64,18 @@ _THREE_WAYS: Final = (
     "often the file has had it before: the same log under another name, compressed or cut elsewhere adds nothing, but "
     "two requests with equal texts in two files count once; `id: position`, the file's bytes and the row: nothing is "
     "taken for a duplicate, and a log delivered again in another file counts again"
+)
+_SOME_TIME: Final = datetime(2026, 11, 23, 13, 45, 56, 789_000, tzinfo=UTC)
+_NOT_MEANT: Final = (
+    (
+        re.compile(r"%f"),
+        "a fraction of a second as %.f with its point, or as %3f, %6f or %9f digits after another sign",
+    ),
+    (re.compile(r"%s"), "epoch_s for seconds since 1970: they count from an instant, in no zone"),
+    (
+        re.compile(r"%Z"),
+        "an offset (%z), or the letters themselves (UTC) with a key `zone`: names of zones are not read",
+    ),
 )
 _FORMATS_TEXT: Final = f"{RFC3339}, {', '.join(EPOCHS)}, or a format such as %d.%m.%Y %H:%M"
 
@@ -99,6 +113,10 @@ def _source(place: Place, metrics: Sequence[Metric]) -> Source:
         place.at("header").problem("every column once")
     fields = _Fields(format, pattern, header)
     event = place.at("event")
+    reported = event.reported()
+    values = _values(event, fields, metrics)
+    if place.has("event") and not event.is_mapping() and event.reported() == reported:
+        event.problem("a mapping of keys: id, type, subject, time", found="nothing")
     separator = place.at("separator").written(",")
     decimal = _one_of_characters(place.at("decimal"), ".", ".,")
     thousands = _one_of_characters(place.at("thousands"), "", " .,'_\N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}")
@@ -116,7 +134,7 @@ def _source(place: Place, metrics: Sequence[Metric]) -> Source:
         subject=_text(event, "subject", fields, ("alias",)),
         time=_time(event, fields),
         source=_text(event, "source", fields, ()) if event.has("source") else _default("source", format),
-        values=_values(event, fields, metrics),
+        values=values,
         keep=tuple(_keep(item, fields) for item in place.at("keep").items()),
         pattern=pattern,
         records=_records(place.at("records")),
@@ -174,12 +192,12 @@ class _Fields:
 def _format(place: Place) -> tuple[str, str]:
     """The format and, for nginx and regex, its pattern."""
     if not place.is_mapping():
-        if place.is_text("nginx") or place.is_text("regex"):
+        if place.is_mistaken_for("nginx") or place.is_mistaken_for("regex"):
             place.problem("a pattern, such as {nginx: '$remote_addr ...'} or {regex: '(?P<host>\\S+) ...'}")
             return "json", ""
         return place.choice(NAMED_FORMATS) or "json", ""
     place.keys(required=(), optional=PATTERN_FORMATS, what="format")
-    names = [name for name, _ in place.named() if name in PATTERN_FORMATS]
+    names = [name for name in PATTERN_FORMATS if place.has(name)]
     if len(names) != 1:
         place.problem("one of {nginx: '...'} and {regex: '...'}")
         return "json", ""
@@ -248,7 +266,9 @@ def _text(event: Place, name: str, fields: _Fields, extra: tuple[str, ...]) -> T
     for key in extra:
         if place.has(key) and not place.has("field"):
             place.at(key).problem(f"no `{key}` without a `field`", found=key)
-    if place.at("const").is_text(_QUESTION):
+    if place.has("const") and not place.at("const").written("-").strip():
+        place.at("const").problem("a text that is not empty")
+    if place.at("const").is_mistaken_for(_QUESTION):
         place.at("const").problem(
             "an answer, such as one of the event types of the metrics" if "map" in extra else "an answer"
         )
@@ -281,9 +301,15 @@ def _time(event: Place, fields: _Fields) -> TimeRule:
     format = place.at("format").text(known) if place.has("format") else known
     zone = place.at("zone").time_zone() if place.has("zone") else known_zone
     if format not in (RFC3339, *EPOCHS):
-        if not _is_strptime(format):
+        # Python's fraction of a second: the engine's %f alone counts nanoseconds.
+        format = format.replace(".%f", "%.f")
+        meant = next((words for pattern, words in _NOT_MEANT if pattern.search(format)), "")
+        rule = TimeRule(field, format)
+        if meant:
+            place.at("format").problem(meant)
+        elif not _is_strptime(rule):
             place.at("format").problem(f"one of: {_FORMATS_TEXT}")
-        elif "%z" not in format and not zone:
+        elif not rule.has_offset and not zone:
             place.problem("a key `zone`, such as UTC or Europe/Berlin: the format has no offset (%z)", found="none")
     elif format in EPOCHS and place.has("zone"):
         place.at("zone").problem(f"no `zone`: {format} counts from an instant", found=zone)
@@ -293,22 +319,26 @@ def _time(event: Place, fields: _Fields) -> TimeRule:
     return TimeRule(field, format, zone, ambiguous)
 
 
-def _is_strptime(format: str) -> bool:
-    """Whether a format can be written and read back."""
-    if "%" not in format:
-        return False
+def _is_strptime(rule: TimeRule) -> bool:
+    """Whether a time that is written in a format can be read back: it tells the day, and knows its letters."""
+    written = pl.Series([_SOME_TIME], dtype=pl.Datetime("us", "UTC"))
     try:
-        if "%z" in format:
-            pl.Series(["x"]).str.to_datetime(format, time_zone="UTC", strict=False)
+        texts = written.dt.to_string(rule.format)
+        if rule.has_offset:
+            found: pl.Series = texts.str.to_datetime(rule.format, time_zone="UTC", strict=False)
+        elif rule.has_time_of_day:
+            found = texts.str.to_datetime(rule.format, strict=False)
         else:
-            pl.Series(["x"]).str.to_datetime(format, strict=False)
+            found = texts.str.to_date(rule.format, strict=False)
     except (PolarsError, ValueError):
         return False
-    return True
+    # A format without a year reads the year 1.
+    return found.dt.year().to_list() == [_SOME_TIME.year]
 
 
 def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[ValueRule, ...]:
     known = {".".join(metric.value): metric.value for metric in metrics if metric.value is not None}
+    numbers = {metric.value for metric in metrics if metric.measure != "unique"}
     rules = []
     seen: set[str] = set()
     for name, place in event.named():
@@ -324,7 +354,7 @@ def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[V
             expected = ", ".join((*_EVENT_KEYS, *known))
             place.problem(f"one of: {expected}, or another path of data", found=f"the unknown key {name}")
             continue
-        rules.append(_value(path, place, fields))
+        rules.append(_value(path, place, fields, is_number=path in numbers))
     if fields.format == "cloudevents":
         named = {rule.path for rule in rules}
         rules += [ValueRule(path, name) for name, path in sorted(known.items()) if path not in named]
@@ -342,13 +372,16 @@ def _lacking(event: Place) -> list[str]:
     return [name for name in _EVENT_KEYS if not event.has(name)]
 
 
-def _value(path: tuple[str, ...], place: Place, fields: _Fields) -> ValueRule:
+def _value(path: tuple[str, ...], place: Place, fields: _Fields, *, is_number: bool) -> ValueRule:
     if not place.is_mapping():
         place.problem("{field: NAME}, with `null_is` and `times` where needed, or {const: NUMBER}")
         return ValueRule(path)
     place.keys(required=(), optional=("field", "const", "null_is", "times"))
     if place.has("field") == place.has("const"):
         place.problem("one of: field, const")
+    for key in ("const", "null_is"):
+        if is_number and place.has(key) and not _NUMBER.fullmatch(place.at(key).written("0")):
+            place.at(key).problem("a plain decimal such as 0 or 1.5: a metric reads it as a number")
     times = place.at("times").decimal(Decimal(1)) if place.has("times") else None
     if times is not None and (not 0 < abs(times) < 10**18 or len(times.as_tuple().digits) > 18):
         place.at("times").problem("a number other than 0, of at most 18 digits")

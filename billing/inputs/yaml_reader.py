@@ -161,6 +161,10 @@ class Place:
         """Whether the value is exactly this text."""
         return isinstance(self._node, yaml.ScalarNode) and self._node.value == text
 
+    def is_mistaken_for(self, text: str) -> bool:
+        """Whether the value is a text that is wrong here, and deserves words of its own."""
+        return self.is_text(text)
+
     def is_mapping(self) -> bool:
         """Whether the value is a mapping."""
         return isinstance(self._node, yaml.MappingNode)
@@ -286,7 +290,7 @@ class Place:
             # Bytes-to-bytes codecs are not text encodings.
             if not isinstance(b"a".decode(value, errors="replace"), str):
                 raise LookupError
-        except (LookupError, UnicodeError):
+        except (LookupError, ValueError):
             self.problem("the name of a text encoding, such as cp1252 or latin-1")
             return "utf-8"
         return value

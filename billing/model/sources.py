@@ -27,6 +27,7 @@ ACCESS_LOG_TIME: Final = "%d/%b/%Y:%H:%M:%S %z"
 """The time of Apache, nginx and S3 access logs."""
 
 _TIME_OF_DAY: Final = re.compile(r"%[HIklTRXcrs+]")
+_OFFSET: Final = re.compile(r"%(?::{0,3}|#)z|%\+")
 
 ALIASES: Final = Table(
     "aliases",
@@ -76,6 +77,11 @@ class TimeRule:
     format: str = RFC3339
     zone: str = ""
     ambiguous: str = ""
+
+    @property
+    def has_offset(self) -> bool:
+        """Whether a strptime format reads an offset: then the time is an instant, whatever the zone."""
+        return _OFFSET.search(self.format) is not None
 
     @property
     def has_time_of_day(self) -> bool:

@@ -313,9 +313,10 @@ def _time_format(values: Sequence[str], *, may_be_count: bool) -> str:
         format = _COUNTS.get(next(iter(lengths)), "") if len(lengths) == 1 else ""
         return format if format and _reads(sample, TimeRule("", format)) else ""
     for format in _TIMES:
-        if (format == RFC3339 or "%z" in format) and _reads(sample, TimeRule("", format)):
+        has_offset = TimeRule("", format).has_offset
+        if (format == RFC3339 or has_offset) and _reads(sample, TimeRule("", format)):
             return format
-        if "%z" not in format and _reads(sample, TimeRule("", format, "UTC")):
+        if not has_offset and _reads(sample, TimeRule("", format, "UTC")):
             return f"{format} without zone"
     return ""
 

@@ -1,6 +1,5 @@
 """Try a raw log: the events, rejects and sums that a file would give, without changing anything (rule 39)."""
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -147,7 +146,10 @@ def try_file(wanted: Wanted, source: Source | None, rows: int) -> Trial:
     )
     with temporary_folder(_SCRATCH) as folder:
         scratch = Home(folder)
-        _put(wanted.path, scratch.landing / "usage" / day.isoformat() / wanted.name)
+        place = scratch.landing / "usage" / day.isoformat() / wanted.name
+        place.parent.mkdir(parents=True)
+        # Copy it: another link would change the stamp by which the next run knows the file.
+        shutil.copyfile(wanted.path, place)
         ingest_deliveries(
             scratch,
             metrics=catalogue.metrics,
@@ -194,15 +196,6 @@ def _place(path: Path) -> tuple[date | None, str]:
     return None, path.name
 
 
-def _put(path: Path, place: Path) -> None:
-    """Put a file into a scratch folder: the same bytes on disk where that can be, else a copy."""
-    place.parent.mkdir(parents=True)
-    try:
-        os.link(path.resolve(), place)
-    except OSError:
-        shutil.copyfile(path, place)
-
-
 def _events(
     home: Home, version: FileVersion, rules: Rules, source: Source | None, wanted: int
 ) -> Iterator[dict[str, Any]]:
@@ -223,13 +216,14 @@ def _events(
         rows = rules.with_accounts(place.scan().slice(start, length).collect())
         start += length
         valid = rows.filter(rules.is_valid(version.day, len(rows))).join(repeated, on="row", how="anti")
-        for row in valid.head(wanted - found).iter_rows(named=True):
+        # A row in Python has no nanoseconds: write the time before.
+        shown = valid.head(wanted - found).with_columns(_written(valid["time"].head(wanted - found)))
+        for row in shown.iter_rows(named=True):
             yield _event(row, valid, rules, taken)
             found += 1
 
 
 def _event(row: dict[str, Any], rows: pl.DataFrame, rules: Rules, taken: dict[str, str]) -> dict[str, Any]:
-    time = pl.Series([row["time"]], dtype=rows.schema["time"]).dt.to_string("%Y-%m-%dT%H:%M:%S%.fZ").item()
     event = {
         "row": row["row"],
         "id": row["id"],
@@ -237,7 +231,7 @@ def _event(row: dict[str, Any], rows: pl.DataFrame, rules: Rules, taken: dict[st
         "type": row["type"],
         "subject": row.get(ALIAS, row["subject"]),
         "account_id": row["subject"],
-        "time": time,
+        "time": row["time"],
     }
     for path in measured_paths(rules.types):
         column = read_column(path, rows.columns)
@@ -290,13 +284,19 @@ def _totals(home: Home, file: FileState, catalogue: Catalogue) -> dict[str, Any]
         "ignored": file.ignored,
         "rounded": file.rounded,
     }
-    times = events["time"].dt.to_string("%Y-%m-%dT%H:%M:%S%.fZ")
+    # Texts of instants do not sort like instants: compare first.
+    first, last = events.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last"))
     sums = {metric.name: _sum(events.filter(pl.col("metric") == metric.name), metric) for metric in catalogue.metrics}
     return counts | {
-        "first_time": times.min(),
-        "last_time": times.max(),
+        "first_time": _written(first).item(),
+        "last_time": _written(last).item(),
         "sums": {name: amount for name, amount in sums.items() if amount is not None},
     }
+
+
+def _written(times: pl.Series) -> pl.Series:
+    """Instants as RFC 3339, to the nanosecond."""
+    return times.dt.to_string("%Y-%m-%dT%H:%M:%S%.fZ")
 
 
 def _sum(events: pl.DataFrame, metric: Metric) -> str | None:

@@ -103,6 +103,23 @@ def test_a_file_outside_of_the_home_is_shown_as_it_would_be_billed(with_source: 
     assert "Taken from: id: content; source: the name of the source; type: const bandwidth.served" in shown.output
 
 
+def test_times_are_told_to_the_nanosecond_and_in_their_order(home: Path, tmp_path: Path) -> None:
+    root = tmp_path / "home"
+    shutil.copytree(home, root)
+    catalogue = root / "landing" / "catalogue.yaml"
+    event = "id: position, type: {const: email.sent}, subject: {const: acme}, time: {field: t, format: epoch_ns}"
+    entry = (
+        f"\nsources:\n  - {{name: ns, files: ['*.json'], format: json, event: {{{event}, data.count: {{const: 1}}}}}}\n"
+    )
+    catalogue.write_text(catalogue.read_text() + entry)
+    file = tmp_path / "a.json"
+    file.write_text('{"t": 1768471200000000001}\n{"t": 1768471200000000000}\n')
+    found = tried(file, root)
+    assert [event["time"] for event in found["events"]] == ["2026-01-15T10:00:00.000000001Z", "2026-01-15T10:00:00Z"]
+    totals = found["totals"]
+    assert (totals["first_time"], totals["last_time"]) == ("2026-01-15T10:00:00Z", "2026-01-15T10:00:00.000000001Z")
+
+
 def test_a_delivered_file_is_tried_with_its_day(with_source: Path) -> None:
     file = with_source / "landing" / "usage" / "2025-01-12" / "edge" / "a.log"
     file.parent.mkdir(parents=True)

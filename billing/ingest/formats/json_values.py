@@ -14,6 +14,12 @@ PAIRS: Final = (("key", "value"), ("name", "value"), ("Key", "Value"), ("Name", 
 Json = Mapping[str, "Json"] | Sequence["Json"] | str | bool | None
 
 
+class JsonDecimal(str):
+    """A JSON number with a point, as a plain decimal: no text in the file."""
+
+    __slots__ = ()
+
+
 def decode_line(line: str) -> Mapping[str, Json] | str:
     """Decode one line to an object with numbers as text; a fault description when it is no JSON object."""
     try:
@@ -46,9 +52,9 @@ def _plain_decimal(text: str) -> str:
     """A JSON number with a point or exponent as a plain decimal; unchanged when the result would be very long."""
     mantissa, _, exponent = text.lower().partition("e")
     if len(mantissa) > _LONGEST_PLAIN or len(exponent) > 4 or int(exponent or "0") > _LONGEST_PLAIN:
-        return text
+        return JsonDecimal(text)
     plain = f"{Decimal(text):f}"
-    return plain.rstrip("0").rstrip(".") if "." in plain else plain
+    return JsonDecimal(plain.rstrip("0").rstrip(".") if "." in plain else plain)
 
 
 def _refuse_constant(text: str) -> str:

@@ -16,6 +16,7 @@ from billing.model.sources import Source
 from billing.model.text import counted
 
 _FIELDS: Final = re.compile(r"#fields\b:?[ \t]*", re.IGNORECASE)
+_SEPARATOR: Final = re.compile(r"\\x([0-9a-fA-F]{2})")
 _NO_NAMES: Final = "row: found a line before the names of the fields, expected a line #Fields before it"
 _JOINED: Final = ("date", "time")
 
@@ -33,14 +34,19 @@ class _Directives:
         found = _FIELDS.match(line)
         if found is not None:
             rest = line[found.end() :]
+            if self.separator not in " \t":
+                self.names = rest.removeprefix(self.separator).split(self.separator)
+                return
             # W3C names are separated by blanks even where tabs separate the values.
             self.names = rest.split("\t") if "\t" in rest else rest.split()
             self.separator = "\t" if "\t" in rest or self.separator == "\t" else " "
         elif line.startswith("#separator"):
-            written = line.removeprefix("#separator").strip()
-            self.separator = written.encode().decode("unicode_escape") if written.startswith("\\x") else "\t"
+            written = _SEPARATOR.fullmatch(line.removeprefix("#separator").strip())
+            character = chr(int(written[1], 16)) if written else "\t"
+            self.separator = character if character == "\t" or (character.isprintable() and character != '"') else "\t"
         elif line.startswith(("#unset_field", "#empty_field")):
-            self.nulls.append(re.split(r"[\t ]", line, maxsplit=1)[1].strip() if re.search(r"[\t ]", line) else "")
+            parts = re.split(rf"[\t {re.escape(self.separator)}]", line, maxsplit=1)
+            self.nulls.append(parts[1].strip() if len(parts) > 1 else "")
 
 
 def directive_records(content: Content, source: Source, limits: Limits) -> Iterator[Records]:

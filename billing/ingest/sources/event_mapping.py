@@ -4,6 +4,7 @@ Rule 39: a record becomes at most one event, by what the catalogue says and noth
 rejected + ignored.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,11 +32,12 @@ class File:
 
 
 class EventMapping:
-    """Maps the blocks of one file, in order: equal texts are numbered over all of them."""
+    """Maps the blocks of one file, in order, or one block of several files; equal texts of a file are numbered."""
 
-    def __init__(self, source: Source, types: EventTypes, file: File) -> None:
+    def __init__(self, source: Source, types: EventTypes, *files: File) -> None:
         self.source = source
-        self.file = file
+        self.files = files
+        self._of: pl.Series | None = None
         self._occurrences = Occurrences()
         self._values = {rule.path: rule for rule in source.values}
         self._members = measured_paths(types)
@@ -45,9 +47,16 @@ class EventMapping:
         self._expected_time = expected_time(source.time)
         self._number_form = number_form(source)
 
-    def chunk(self, records: Records) -> Chunk:
-        """The fields of events, one per record."""
+    def chunk(self, records: Records, of: pl.Series | None = None) -> Chunk:
+        """The fields of events, one per record.
+
+        Parameters
+        ----------
+        of
+            Position of each record's file, where there are several; all records of a file are in one block.
+        """
         fields = records.fields
+        self._of = of
         places = pl.int_range(len(fields), dtype=pl.Int64, eager=True)
         text = records.texts(places) if self.source.needs_texts else None
         ignored = self._ignored(fields, text)
@@ -93,13 +102,17 @@ class EventMapping:
         if name == LINE and text is not None:
             return text
         if name == FILE:
-            return _repeated(self.file.name, len(fields))
+            return self._of_files([file.name for file in self.files], len(fields))
         if name == DAY:
-            return _repeated(self.file.day, len(fields))
+            return self._of_files([file.day for file in self.files], len(fields))
         if name == ROW:
             return fields["row"].cast(pl.String)
         column = field_column(name)
         return fields[column] if column in fields.columns else _repeated(None, len(fields))
+
+    def _of_files(self, texts: Sequence[str], length: int) -> pl.Series:
+        """A text of each record's file."""
+        return _repeated(texts[0], length) if self._of is None else pl.Series(texts, dtype=pl.String).gather(self._of)
 
     def _text(self, rule: TextRule, fields: pl.DataFrame, text: pl.Series | None) -> pl.Series:
         return _repeated(rule.const, len(fields)) if rule.const is not None else self._field(rule.field, fields, text)
@@ -124,9 +137,10 @@ class EventMapping:
     def _id(self, fields: pl.DataFrame, text: pl.Series | None) -> pl.Series:
         identity = self.source.id
         if identity.kind == "content" and text is not None:
-            return self._occurrences.ids(text)
+            return self._occurrences.ids(text, self._of)
         if identity.kind == "position":
-            return fields.select(pl.concat_str(pl.lit(f"{self.file.sha256}-"), pl.col("row"))).to_series()
+            hashes = self._of_files([file.sha256 for file in self.files], len(fields)).alias("sha256")
+            return pl.DataFrame([hashes, fields["row"]]).select(pl.concat_str(pl.all(), separator="-")).to_series()
         parts = [self._field(name, fields, text) for name in identity.fields]
         if len(parts) == 1:
             return parts[0]
@@ -142,11 +156,13 @@ class EventMapping:
         if rule is None:
             return _repeated(None, len(fields))
         found = _repeated(rule.const, len(fields)) if rule.const is not None else self._field(rule.field, fields, text)
+        is_text = path in self._texts and path not in self._numbers
+        if rule.field and not is_text:
+            found = plain_numbers(found, self.source)
+        # What stands in the catalogue is a plain decimal, whatever the signs of the log.
         if rule.null_is is not None:
             found = found.fill_null(rule.null_is)
-        if path in self._texts and path not in self._numbers:
-            return found
-        return multiplied(plain_numbers(found, self.source) if rule.field else found, rule)
+        return found if is_text else multiplied(found, rule)
 
     def _incomplete(self, fields: pl.DataFrame) -> pl.Series:
         if self.source.format != "cloudevents":

@@ -18,29 +18,35 @@ class Occurrences:
         self._runs: list[pl.DataFrame] = []
         self._last: pl.DataFrame | None = None
 
-    def ids(self, texts: pl.Series) -> pl.Series:
-        """id of every record of the next block: `<sha256>-<occurrence from 1>`; null where the text is."""
+    def ids(self, texts: pl.Series, of: pl.Series | None = None) -> pl.Series:
+        """id of every record of the next block: `<sha256>-<occurrence from 1>`; null where the text is.
+
+        Parameters
+        ----------
+        of
+            The file of each text, where this one block holds all texts of several files.
+        """
         digests = [None if text is None else sha256(text).digest() for text in texts.cast(pl.Binary).to_list()]
         raw = pl.Series("digest", digests, dtype=pl.Binary)
         frame = pl.DataFrame({"digest": raw}).with_columns(
             key=pl.col("digest").bin.head(_PREFIX).bin.reinterpret(dtype=pl.UInt64, endianness="big")
         )
+        # Equal texts of different files do not count together.
+        alike = frame.select("key") if of is None else pl.DataFrame([frame["key"], of.alias("of")])
         numbers = pl.Series("number", [1], dtype=pl.Int64).new_from_index(0, len(frame))
         # Number repeated texts only: they are few, and a window over all rows takes as long as their hashes.
-        repeated = frame["key"].is_duplicated().arg_true()
+        repeated = alike.is_duplicated().arg_true()
         if len(repeated):
-            number = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("key")
-            numbers = numbers.scatter(repeated, frame["key"].gather(repeated).to_frame().select(number).to_series())
+            number = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over(alike.columns)
+            numbers = numbers.scatter(repeated, alike[repeated].select(number).to_series())
         frame = frame.with_columns(numbers)
+        if of is not None:
+            return _named(frame)
         earlier = self._earlier(frame["key"])
         if earlier is not None:
             frame = frame.with_columns(pl.col("number") + earlier)
         self._last = frame.select("key").drop_nulls()
-        return frame.select(
-            pl.when(pl.col("digest").is_not_null())
-            .then(pl.concat_str(pl.col("digest").bin.encode("hex"), pl.lit("-"), "number"))
-            .alias("id")
-        ).to_series()
+        return _named(frame)
 
     def _earlier(self, keys: pl.Series) -> pl.Series | None:
         """How often each key occurred in earlier blocks; None when none did."""
@@ -60,3 +66,9 @@ class Occurrences:
                 count = run["count"].gather(places).cast(pl.Int64) * hit.fill_null(value=False).cast(pl.Int64)
                 total = count if total is None else total + count
         return total
+
+
+def _named(frame: pl.DataFrame) -> pl.Series:
+    digest = pl.col("digest")
+    named = pl.concat_str(digest.bin.encode("hex"), pl.lit("-"), "number")
+    return frame.select(pl.when(digest.is_not_null()).then(named).alias("id")).to_series()

@@ -1,6 +1,6 @@
 """Records of JSON in any arrangement: their fields by paths."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from typing import Final
@@ -9,6 +9,7 @@ import polars as pl
 
 from billing.ingest.formats.compression import Content
 from billing.ingest.formats.json_columns import Columns, column_blocks, merged_columns
+from billing.ingest.formats.json_values import JsonDecimal, decode_line, scalar
 from billing.ingest.sources.nested_json import NestedRecord, nested_records
 from billing.ingest.sources.records import Records, field_column, without_nulls
 from billing.ingest.sources.text_lines import recoded
@@ -18,6 +19,7 @@ from billing.model.sources import Source
 
 SPECIFICATION: Final = "specversion"
 _TOGETHER: Final = 20_000
+_WITH_POINT: Final = r"^-?[0-9]+\.[0-9]+$"
 _BYTES_TOGETHER: Final = 16 * 1024 * 1024
 
 
@@ -36,7 +38,8 @@ def json_records(content: Content, source: Source, limits: Limits) -> Iterator[R
         return
     # A source of CloudEvents reads what the first reader reads.
     for block in column_blocks(content, columns, limits, looks_inside=source.format == "json"):
-        yield Records(_with_detail(block.fields, source), block.texts, block.unfinished)
+        found = _with_own_sign(_with_detail(block.fields, source), block.texts, source)
+        yield Records(found, block.texts, block.unfinished)
 
 
 def _with_detail(fields: pl.DataFrame, source: Source) -> pl.DataFrame:
@@ -45,12 +48,28 @@ def _with_detail(fields: pl.DataFrame, source: Source) -> pl.DataFrame:
     return fields.with_columns(without_nulls(source.fields, source.nulls))
 
 
+def _with_own_sign(fields: pl.DataFrame, texts: Callable[[pl.Series], pl.Series], source: Source) -> pl.DataFrame:
+    """Write JSON numbers with the source's decimal sign, which is that of texts: 1.234 and "1.234" may differ."""
+    if source.decimal == ".":
+        return fields
+    for field in dict.fromkeys(rule.field for rule in source.values if rule.field in source.fields):
+        values, path = fields[field_column(field)], json_path(field)
+        places = values.str.contains(_WITH_POINT).fill_null(value=False).arg_true()
+        records = [decode_line(text) for text in texts(places)]
+        is_number = [isinstance(scalar(record, path, looks_inside=True), JsonDecimal) for record in records]
+        numbers = places.filter(pl.Series(is_number, dtype=pl.Boolean))
+        written = values.gather(numbers).str.replace(".", source.decimal, literal=True)
+        fields = fields.with_columns(values.scatter(numbers, written).alias(field_column(field)))
+    return fields
+
+
 def _nested(content: Content, source: Source, columns: Columns, limits: Limits) -> Iterator[Records]:
     kept = {str(path[0]) for _, path in columns}
     records = nested_records(content, json_path(source.records), kept, limits)
     row = 1
     while together := list(_bounded(records)):
-        yield Records(_with_detail(_fields(together, columns, row), source), partial(_texts, together))
+        texts = partial(_texts, together)
+        yield Records(_with_own_sign(_with_detail(_fields(together, columns, row), source), texts, source), texts)
         row += len(together)
 
 

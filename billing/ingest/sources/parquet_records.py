@@ -37,8 +37,11 @@ def parquet_records(content: Content, source: Source) -> Iterator[Records]:
             f"columns: found {', '.join(names) or 'nothing'}, expected each of {', '.join(lacking)} once, which the "
             f"source {source.name} reads"
         )
+    signs = {rule.field: source.decimal for rule in source.values}
     for table, row in tables:
-        fields = {field_column(field): column_texts(table, path) for field, path in paths.items()}
+        fields = {
+            field_column(field): column_texts(table, path, signs.get(field, ".")) for field, path in paths.items()
+        }
         found = pl.DataFrame(
             {
                 "row": pl.int_range(row, row + table.num_rows, dtype=pl.Int64, eager=True),
@@ -50,8 +53,14 @@ def parquet_records(content: Content, source: Source) -> Iterator[Records]:
         yield Records(found.with_columns(without_nulls(source.fields, source.nulls)), partial(json_rows, table))
 
 
-def column_texts(table: pa.Table, path: Path) -> pl.Series:
-    """The texts at a path of the columns; null where there is none."""
+def column_texts(table: pa.Table, path: Path, decimal: str = ".") -> pl.Series:
+    """The texts at a path of the columns; null where there is none.
+
+    Parameters
+    ----------
+    decimal
+        The sign to write numbers with that are no text in the file: as the source reads them.
+    """
     column = table.column(str(path[0]))
     for place, step in enumerate(path[1:], start=1):
         kind = column.type
@@ -68,7 +77,12 @@ def column_texts(table: pa.Table, path: Path) -> pl.Series:
             return members_in_texts(texts_of(column), [("text", path[place:])])["text"]
         else:
             return pl.repeat(None, table.num_rows, dtype=pl.String, eager=True)
-    return _of_time(column) if pa.types.is_timestamp(column.type) else texts_of(column)
+    if pa.types.is_timestamp(column.type):
+        return _of_time(column)
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    has_fractions = pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    texts = texts_of(column)
+    return texts.str.replace(".", decimal, literal=True) if has_fractions and decimal != "." else texts
 
 
 def _of_time(column: pa.ChunkedArray) -> pl.Series:

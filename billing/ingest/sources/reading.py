@@ -1,6 +1,6 @@
 """Reads a delivered file by its source: its records as chunks of events."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 
 import polars as pl
@@ -15,10 +15,14 @@ from billing.ingest.sources.json_path_records import json_records
 from billing.ingest.sources.line_records import line_records
 from billing.ingest.sources.parquet_records import parquet_records
 from billing.ingest.sources.records import Records
+from billing.ingest.sources.text_lines import line_frames
 from billing.model.codes import RejectReason
 from billing.model.file_limits import Limits
 from billing.model.log_formats import LINE_FORMATS
 from billing.model.sources import Source
+
+Texts = Callable[[pl.Series], pl.Series]
+"""Returns the texts of the records at some positions."""
 
 
 class TooManySetAsideError(UnreadableFileError):
@@ -50,6 +54,51 @@ def records_of(content: Content, source: Source, limits: Limits) -> Iterator[Rec
     if source.format == "parquet":
         return parquet_records(content, source)
     return json_records(content, source, limits)
+
+
+def reads_lines_alone(source: Source) -> bool:
+    """Whether each line of a file is a record by itself: then lines of several files may be read at once."""
+    is_of_lines = source.format in LINE_FORMATS or (source.format in ("json", "cloudevents") and not source.records)
+    depends_on_file = source.set_aside_at_most is not None or source.skip or source.comment or source.encoding
+    return is_of_lines and not depends_on_file
+
+
+def chunk_of_files(
+    content: Content, source: Source, types: EventTypes, files: Sequence[tuple[File, int]], limits: Limits
+) -> Chunk | None:
+    """Read whole lines of several small files, one file after the other, with the result of each by itself.
+
+    Parameters
+    ----------
+    files
+        Each file and the number of its lines.
+
+    Returns
+    -------
+    Chunk or None
+        Rows are numbered per file; None when some line is no record of its own.
+    """
+    lengths = pl.Series([length for _, length in files], dtype=pl.Int64)
+    of = pl.int_range(len(files), dtype=pl.Int64, eager=True).repeat_by(lengths).explode(empty_as_null=False)
+    blocks = list(records_of(content, source, limits))
+    if len(blocks) != 1 or len(blocks[0].fields) != len(of):
+        return None
+    (records,) = blocks
+    numbers = pl.int_range(1, len(of) + 1, dtype=pl.Int64, eager=True).alias("row")
+    if not records.fields["row"].equals(numbers):
+        return None
+    fields = records.fields.with_columns(numbers - (lengths.cum_sum() - lengths).gather(of))
+    return EventMapping(source, types, *(file for file, _ in files)).chunk(Records(fields, records.texts), of)
+
+
+def texts_of(content: Content, source: Source, limits: Limits) -> Iterator[tuple[pl.Series, Texts]]:
+    """Rows of the records of a delivered file, and their texts by position; lines are not matched for it."""
+    if source.format in LINE_FORMATS:
+        for block in line_frames(content, source, limits):
+            yield block.lines["row"], block.lines["text"].gather
+        return
+    for records in records_of(content, source, limits):
+        yield records.fields["row"], records.texts
 
 
 class Tally:

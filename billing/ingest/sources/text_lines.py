@@ -68,7 +68,7 @@ def line_frames(content: Content, source: Source, limits: Limits, *, every: bool
     is_plain = content.raw is not None
     row = 1
     for block in line_blocks(with_newlines(content), longest=limits.longest_record):
-        frame = without_marks(split_lines(block), block)
+        frame = split_lines(block) if block.isascii() else without_marks(split_lines(block), block)
         frame = frame.with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
         row += len(frame)
         is_cut = is_plain and not block.endswith(b"\n")

@@ -15,7 +15,9 @@ _LAST: Final = 7_258_118_399
 """The last second of 2199, since 1970."""
 _COUNT: Final = r"^([0-9]{1,19})(?:\.([0-9]*))?$"
 _LOCAL: Final = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[Tt ]([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:\.([0-9]+))?)?)?$"
-_ACCESS_LOG: Final = r"^[0-9]{2}/[A-Za-z]{3}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}$"
+_ACCESS_LOG: Final = (
+    r"^[0-9]{2}/[A-Za-z]{3}/(?:1969|19[7-9][0-9]|2[01][0-9]{2}|2200):[0-9]{2}:[0-9]{2}:[0-9]{2} [+-][0-9]{4}$"
+)
 _NANOSECONDS: Final = 9
 _AROUND_A_GAP: Final = "3h"
 _EXAMPLE: Final = datetime(2026, 1, 31, 14, 30, tzinfo=UTC)
@@ -38,7 +40,7 @@ def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
         return _rfc3339(texts, rule)
     if rule.format in EPOCHS:
         return _with_faults(texts, _counted(texts, EPOCHS[rule.format]))
-    if "%z" in rule.format:
+    if rule.has_offset:
         return _with_faults(texts, _with_offset(texts, rule.format))
     naive = _naive(texts, rule.format) if rule.has_time_of_day else _days(texts, rule.format)
     return _with_faults(texts, _in_zone(naive, rule))
@@ -54,7 +56,7 @@ def expected_time(rule: TimeRule) -> str:
         local = f", or a time without offset{occurs}" if rule.zone else ""
         return f"an instant such as 2026-01-31T14:30:00Z{local}, {_YEARS}"
     what = "time" if rule.has_time_of_day else "day"
-    return f"a {what} {_in_format(rule.format)}{'' if '%z' in rule.format else occurs}, {_YEARS}"
+    return f"a {what} {_in_format(rule.format)}{'' if rule.has_offset else occurs}, {_YEARS}"
 
 
 def _in_format(format: str) -> str:
@@ -114,11 +116,12 @@ def _counted(texts: pl.Series, digits: int) -> pl.Series:
 def _with_offset(texts: pl.Series, format: str) -> pl.Series:
     """Instants from texts that carry their offset."""
     if format == ACCESS_LOG_TIME:
-        shaped = (
-            texts.to_frame("text").select(pl.when(pl.col("text").str.contains(_ACCESS_LOG)).then("text")).to_series()
-        )
-        if shaped.null_count() > texts.null_count():
-            texts = shaped
+        # Of this shape no year wraps: parse once.
+        shaped = pl.when(pl.col("text").str.contains(_ACCESS_LOG)).then("text")
+        texts = texts.to_frame("text").select(shaped).to_series()
+        time = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)
+        inside = _is_inside(time.dt.epoch("s"))
+        return time if inside.all() else pl.DataFrame({"time": time}).select(pl.when(inside).then("time")).to_series()
     coarse = texts.str.to_datetime(format, time_unit="us", time_zone="UTC", strict=False)
     inside = _is_inside(coarse.dt.epoch("s"))
     fine = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)

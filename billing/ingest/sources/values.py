@@ -9,7 +9,8 @@ import polars as pl
 from billing.ingest.required_columns import NO_NUMBER
 from billing.model.sources import Source, ValueRule
 
-_LONGEST_EXACT: Final = 60
+_LONGEST: Final = 1_000
+"""Characters of a number that is multiplied; a longer one is none."""
 _EXPONENT: Final = r"^[+-]?[0-9]{1,40}(?:\.[0-9]{1,40})?[eE][+-]?[0-9]{1,2}$"
 _WITH_EXPONENTS: Final = ("csv", "json", "nginx", "parquet", "regex")
 """Formats in which numbers may be written with an exponent, as cost reports and programs write small ones."""
@@ -81,8 +82,10 @@ def multiplied(texts: pl.Series, rule: ValueRule) -> pl.Series:
 
 
 def _product(text: str, times: Decimal) -> str:
-    if not re.fullmatch(r"-?[0-9]+(?:\.[0-9]+)?", text) or len(text) > _LONGEST_EXACT:
+    if not re.fullmatch(r"-?[0-9]+(?:\.[0-9]+)?", text):
         return text
-    with localcontext(prec=200):
+    if len(text) > _LONGEST:
+        return f"{text[:40]}... (a number of {len(text)} characters, too long to be multiplied)"
+    with localcontext(prec=2 * _LONGEST):
         product = f"{Decimal(text) * times:f}"
     return product.rstrip("0").rstrip(".") if "." in product else product

@@ -186,11 +186,11 @@ def test_a_small_file_that_changes_while_it_is_read_is_read_again_by_the_next_ru
     original = small_files._whole_lines
     seen: list[str] = []
 
-    def changing(job: small_files.Job, limits: Limits) -> object:
+    def changing(job: small_files.Job, limits: Limits, source: None) -> object:
         if not seen:
             paths[5].write_text(line("other") + "\n" + line("more"))
         seen.append(job[1].name)
-        return original(job, limits)
+        return original(job, limits, source)
 
     monkeypatch.setattr(small_files, "_whole_lines", changing)
     with pytest.raises(InterruptedRunError, match=r"05\.json was changed while it was read"):

@@ -113,6 +113,16 @@ def test_what_the_reader_takes_is_no_fault(tmp_path: Path, text: str) -> None:
     assert faults(document(path.read_text()), SCHEMA) == []
 
 
+def test_every_value_that_the_reader_reads_has_a_schema() -> None:
+    def empty(schema: Any, place: str) -> list[str]:
+        if schema == {} and not place.endswith(".properties"):
+            return [place]
+        below = schema.items() if isinstance(schema, dict) else enumerate(schema) if isinstance(schema, list) else ()
+        return [found for name, each in below for found in empty(each, f"{place}.{name}")]
+
+    assert empty(SCHEMA, "") == []
+
+
 def test_every_setting_of_the_policy_is_known() -> None:
     assert set(SCHEMA["properties"]["policy"]["properties"]) == set(Policy.__dataclass_fields__)
 

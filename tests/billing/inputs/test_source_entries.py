@@ -1,8 +1,12 @@
 """`sources:` of the catalogue: every wrong key is refused with line, found and expected."""
 
+from collections.abc import Iterator
+from copy import deepcopy
 from decimal import Decimal
+from typing import Any
 
 import pytest
+import yaml
 
 from billing.model.sources import EPOCHS, Identity, Keep, TextRule, TimeRule, ValueRule
 from tests.billing.ingest.raw_logs import one_source, read, sources_of
@@ -237,6 +241,32 @@ def test_an_id_has_no_default_and_the_three_ways_are_told() -> None:
             "sources[0].files: found a list, expected at least one pattern",
         ),
         (one_source("combined", EVENT).replace("**", "/a/*"), 3, "expected a path below the folder of the day"),
+        *(
+            (
+                one_source("combined", EVENT.replace("field: bytes", wrong)),
+                5,
+                "expected a plain decimal such as 0 or 1.5",
+            )
+            for wrong in ("const: abc", 'const: "1,5"', 'field: bytes, null_is: "-"')
+        ),
+        *(
+            (
+                one_source("json", EVENT.replace("field: time}", f"field: time, format: '{format}', zone: UTC}}")),
+                5,
+                words,
+            )
+            for format, words in (
+                ("%Q", "expected one of: rfc3339"),
+                ("%H:%M", "expected one of: rfc3339"),
+                ("%b %e %T", "expected one of: rfc3339"),
+                ("%Y-%m-%d%", "expected one of: rfc3339"),
+                ("plain", "expected one of: rfc3339"),
+                ("%F %H:%M:%S,%f", "expected a fraction of a second as %.f"),
+                ("%s", "expected epoch_s"),
+                ("%F %T %Z", "expected an offset (%z)"),
+            )
+        ),
+        (one_source("csv", EVENT).replace(f"{{{EVENT}}}", ""), 5, "found nothing, expected a mapping of keys: id"),
         ("sources: [7]", 1, "sources[0]: found '7', expected a mapping of keys"),
         ("sources: {}", 1, "sources: found a mapping, expected a list"),
         ("sources:\n  - {name: a, files: [a]}", 2, "expected a key `format`"),
@@ -259,3 +289,54 @@ def test_values_that_no_metric_reads_yet_are_no_mistake(name: str) -> None:
 def test_every_epoch_and_format_with_an_offset_needs_no_zone() -> None:
     for format in (*EPOCHS, "%Y-%m-%dT%H:%M:%S%z"):
         assert sources_of(one_source("json", EVENT.replace("field: time}", f"field: time, format: '{format}'}}")))
+
+
+def test_no_value_of_any_key_ends_in_an_error_of_a_library() -> None:
+    entry = yaml.safe_load(
+        one_source("combined", EVENT.replace("{const: http.request}", "{field: method, map: {GET: a}}"))
+    )["sources"][0] | {
+        "keep": [{"field": "status", "in": [1]}],
+        "set_aside_at_most": "5%",
+        "last_line": "count",
+        "records": "a[*]",
+        "separator": ";",
+        "decimal": ",",
+        "thousands": ".",
+        "encoding": "cp1252",
+        "header": ["a"],
+        "skip": 1,
+        "comment": "#",
+        "null": ["x"],
+    }
+    odd: tuple[Any, ...] = (
+        None,
+        7,
+        True,
+        "?",
+        "",
+        [],
+        {},
+        [None],
+        {"a": None},
+        "a[*]",
+        "9" * 50,
+        "\0",
+        {"regex": "(?P<a>.)"},
+        "csv",
+    )
+    for path in _paths(entry):
+        for value in odd:
+            changed = deepcopy(entry)
+            place = changed
+            for step in path[:-1]:
+                place = place[step]
+            place[path[-1]] = value
+            for source in read(yaml.safe_dump({"sources": [changed]}))[0]:
+                assert len(source.digest) == 12
+
+
+def _paths(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    if path:
+        yield path
+    for key, below in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
+        yield from _paths(below, (*path, key))

@@ -129,6 +129,21 @@ def test_the_last_record_without_a_line_end_is_set_aside(tmp_path: Path) -> None
         assert home.reasons() == expected
 
 
+def test_a_number_too_long_to_be_multiplied_is_set_aside(tmp_path: Path) -> None:
+    home = business(tmp_path, one_source("csv", EVENT.replace("field: size", "field: size, times: 1000")))
+    home.deliver(["n,who,at,size", f"1,acme,2026-01-01 10:00:00,5.{'0' * 1000}"], name="a.csv")
+    home.ingest()
+    assert home.reasons() == {1: "impossible_value"}
+
+
+def test_what_stands_for_nothing_is_a_plain_decimal_whatever_the_signs_of_the_log(tmp_path: Path) -> None:
+    event = EVENT.replace("field: size", "field: size, null_is: 1.5")
+    home = business(tmp_path, one_source("csv", event, separator='";"', decimal='","', thousands='"."'))
+    home.deliver(["n;who;at;size", "1;acme;2026-01-01 10:00:00;", "2;acme;2026-01-01 10:00:00;0,25"], name="a.csv")
+    home.ingest()
+    assert sums(home, "emails") == {"acme": "1.75"}
+
+
 @pytest.mark.parametrize(
     ("times", "text", "expected"),
     [
@@ -138,6 +153,7 @@ def test_the_last_record_without_a_line_end_is_set_aside(tmp_path: Path) -> None
         ("-1", "-7", "7"),
         ("1000000000", "0.000000001", "1"),
         ("3", "0.333333333", "0.999999999"),
+        ("1000", f"5.{'0' * 80}", "5000"),
     ],
 )
 def test_values_are_multiplied_exactly(tmp_path: Path, times: str, text: str, expected: str) -> None:

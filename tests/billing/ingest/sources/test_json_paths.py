@@ -48,6 +48,19 @@ def test_nanoseconds_as_numbers_are_exact(tmp_path: Path) -> None:
     assert home.events()["time"].dt.epoch("ns").unique().to_list() == [AT]
 
 
+@pytest.mark.parametrize("records", ["", "[*]", "all[*]"])
+def test_the_signs_of_numbers_are_those_of_texts_and_a_json_number_is_what_it_is(tmp_path: Path, records: str) -> None:
+    sizes = ["1.234", '"1.234"', '"1.234,5"', "1.5", "7", "-0.0", "2.5e-1"]
+    texts = [json.dumps(record(n)).replace('"n": 1', f'"n": {size}') for n, size in enumerate(sizes)]
+    keys = {"decimal": '","', "thousands": '"."'} | ({"records": f'"{records}"'} if records else {})
+    home = business(tmp_path, one_source("json", EVENT, **keys))
+    together = f"[{', '.join(texts)}]"
+    home.deliver(f'{{"all": {together}}}\n' if records == "all[*]" else f"{together}\n", name="a.json")
+    home.ingest()
+    assert sums(home, "emails") == {"acme": "2478.484"}
+    assert counts(home)["a.json"] == (7, 7, 0, 0, 0, 0)
+
+
 def test_paths_lead_into_lists_and_to_names_with_dots(tmp_path: Path) -> None:
     event = (
         "id: {field: '[\"event.id\"]'}, type: {const: email.sent}, subject: {field: "

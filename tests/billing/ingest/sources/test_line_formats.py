@@ -197,6 +197,22 @@ def test_zeek_logs_name_separator_and_what_is_unset(tmp_path: Path) -> None:
     assert home.events()["time"].dt.to_string("%H:%M:%S%.f").to_list()[0] == "10:00:00.123456"
 
 
+@pytest.mark.parametrize(("written", "separator"), [("\\x2c", ","), ("\\x7c", "|"), ("\\x20", " ")])
+def test_zeek_logs_may_be_separated_by_other_characters(tmp_path: Path, written: str, separator: str) -> None:
+    event = "id: {field: uid}, type: {const: http.request}, subject: {field: host}, data.bytes: {field: resp_bytes}"
+    home = business(tmp_path, one_source("zeek", event))
+    rows = [
+        "#unset_field\t-",
+        "#fields\tts\tuid\thost\tresp_bytes",
+        "1767261600\tC1\tacme\t10",
+        "1767261600\tC2\tacme\t-",
+    ]
+    home.deliver([f"#separator {written}", *(row.replace("\t", separator) for row in rows)], name="conn.log")
+    home.ingest()
+    assert sums(home, "bandwidth") == {"acme": "10"}
+    assert home.reasons() == {5: "missing_field"}
+
+
 ALB = (
     "https 2026-01-01T10:00:00.123456Z app/lb/50dc 192.0.2.1:2817 10.0.0.1:80 0.086 0.048 0.037 200 200 12 57 "
     '"GET https://www.example.com:443/ HTTP/1.1" "curl/7.46.0" ECDHE TLSv1.2 arn:aws:x "Root=1-58337281" '

@@ -92,3 +92,14 @@ def test_equal_rows_are_records_of_their_own(tmp_path: Path) -> None:
     home.deliver(written(frame), name="b.parquet")
     home.ingest()
     assert counts(home) == {"a.parquet": (2, 2, 0, 0, 0, 0), "b.parquet": (1, 0, 1, 0, 0, 0)}
+
+
+def test_columns_of_numbers_have_no_signs_of_a_language(tmp_path: Path) -> None:
+    event = EVENT.replace("'sizes[1]'", "size")
+    home = business(tmp_path, one_source("parquet", event, decimal='","', thousands='"."'))
+    who = pl.Series([{"name": "acme"}, {"name": "acme"}])
+    for number, size in enumerate((pl.Series([1.234, 1e3]), pl.Series(["1.234", "1,5"]), pl.Series([5, 6]))):
+        frame = rows(who=who, size=size, n=pl.Series([10 * number, 10 * number + 1]))
+        home.deliver(written(frame), name=f"{number}.parquet")
+    home.ingest()
+    assert sums(home, "emails") == {"acme": "2247.734"}

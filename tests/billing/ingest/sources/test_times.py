@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from billing.ingest.sources.times import expected_time, instants
 from billing.model.sources import ACCESS_LOG_TIME, EPOCHS, TimeRule
+from tests.billing.ingest.raw_logs import one_source, sources_of
 
 BERLIN = TimeRule("t", "%d.%m.%Y %H:%M", "Europe/Berlin")
 
@@ -40,6 +41,26 @@ def test_a_local_time_that_is_skipped_or_twice_is_invalid() -> None:
         None,
         "invalid_time",
     ]
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [
+        ("%Y-%m-%dT%H:%M:%S%z", "2026-01-15T10:00:00+0130"),
+        ("%Y-%m-%dT%H:%M:%S%:z", "2026-01-15T10:00:00+01:30"),
+        ("%Y-%m-%dT%H:%M:%S%#z", "2026-01-15T10:00:00+01:30"),
+        ("%+", "2026-01-15T10:00:00+01:30"),
+    ],
+)
+def test_an_offset_in_any_form_counts_whatever_the_zone(format: str, text: str) -> None:
+    assert read(TimeRule("t", format, "Europe/Berlin"), text) == ["2026-01-15T08:30:00Z"]
+
+
+def test_a_fraction_of_a_second_is_read_as_python_reads_it() -> None:
+    event = "id: content, type: {const: email.sent}, subject: {field: a}, "
+    event += "time: {field: t, format: '%Y-%m-%d %H:%M:%S.%f', zone: UTC}, data.count: {const: 1}"
+    (source,) = sources_of(one_source("json", event))
+    assert read(source.time, "2026-01-15 10:00:00.25") == ["2026-01-15T10:00:00.250Z"]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +185,7 @@ def test_a_day_alone_is_its_first_instant_in_the_zone() -> None:
         ),
         (TimeRule("at", "%d.%m.%Y", "Asia/Tokyo", "latest"), "a day such as 31.01.2026 (%d.%m.%Y) in Asia/Tokyo"),
         (TimeRule("at", "%d/%m/%Y %H:%M %z"), "a time such as 31/01/2026 14:30 +0000 (%d/%m/%Y %H:%M %z)"),
-        (TimeRule("at", "%H:%M %#z", "UTC"), "a time in the format %H:%M %#z that occurs exactly once in UTC"),
+        (TimeRule("at", "%d/%m/%Y %H:%M %#z"), "a time in the format %d/%m/%Y %H:%M %#z"),
     ],
 )
 def test_what_is_expected_is_told_with_an_example(rule: TimeRule, expected: str) -> None:

@@ -185,7 +185,7 @@ def test_a_day_alone_is_its_first_instant_in_the_zone() -> None:
         ),
         (TimeRule("at", "%d.%m.%Y", "Asia/Tokyo", "latest"), "a day such as 31.01.2026 (%d.%m.%Y) in Asia/Tokyo"),
         (TimeRule("at", "%d/%m/%Y %H:%M %z"), "a time such as 31/01/2026 14:30 +0000 (%d/%m/%Y %H:%M %z)"),
-        (TimeRule("at", "%d/%m/%Y %H:%M %#z"), "a time in the format %d/%m/%Y %H:%M %#z"),
+        (TimeRule("at", "%H:%M %#z", "UTC"), "a time in the format %H:%M %#z"),
     ],
 )
 def test_what_is_expected_is_told_with_an_example(rule: TimeRule, expected: str) -> None:

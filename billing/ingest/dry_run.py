@@ -123,8 +123,10 @@ def _are_midnights() -> pl.Expr:
     """Whether there are several times, and all are midnights of one offset: their logs tell the day only."""
     at = pl.col("time").drop_nulls()
     rest = at.dt.epoch("ns") % _DAY_NANOSECONDS
-    is_midnight = (rest.n_unique() == 1) & (rest.first() % _QUARTER_NANOSECONDS == 0)
-    return ((at.len() > 1) & is_midnight & (at.n_unique() < at.len())).fill_null(value=False)
+    # One instant alone is a midnight of some offset by chance: several days are not.
+    is_midnight = (rest.first() == 0) | ((rest.first() % _QUARTER_NANOSECONDS == 0) & (at.n_unique() > 1))
+    is_repeated = at.n_unique() < at.len()
+    return ((rest.n_unique() == 1) & is_midnight & is_repeated).fill_null(value=False)
 
 
 def _lines_by_reason(file: DeliveredFile, read: int, aside: pl.DataFrame, *, every_row: bool) -> list[str]:

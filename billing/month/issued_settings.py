@@ -34,11 +34,13 @@ def keep_settings(register: Register, catalogue: Catalogue) -> None:
 
     A home billed by a version that recorded none records those of its next run.
     """
+    # Record a package that was hidden from the beginning, too: the next issue is no day up to which it was offered.
     hidden = {
-        _hidden(package.name): hidden_after(register, package.name) for package in catalogue.packages if package.hidden
+        _hidden(package.name): (hidden_after(register, package.name) or date.min).isoformat()
+        for package in catalogue.packages
+        if package.hidden
     }
-    days = {name: day.isoformat() for name, day in hidden.items() if day is not None}
-    register.keep_settings({**settings_of(catalogue), **days})
+    register.keep_settings({**settings_of(catalogue), **hidden})
 
 
 def hidden_after(register: Register, package: str) -> date | None:

@@ -16,7 +16,7 @@ from billing.inputs.move_in_table import MoveIn, read_move_in
 from billing.inputs.row_checks import RowsRead
 from billing.model.calendar import months_after
 from billing.model.catalogue import Catalogue
-from billing.model.codes import Outcome
+from billing.model.codes import DecisionKind, Outcome
 from billing.model.errors import RefusedError
 from billing.model.plain_rows import plain_rows
 from billing.model.tables import DRAFT_LINES, DRAFTS
@@ -80,7 +80,9 @@ def move_in(root: Path, path: Path, as_of: date, register_url: str | None = None
         if problems := _problems(tried, accounts):
             more = [f"  and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
             shown = [f"  {problem}" for problem in problems[:_MOST_PROBLEMS]]
-            raise RefusedError("\n".join([f"{path}: nothing is moved in", *shown, *more]))
+            left = [f"  {name}: left by a move that was interrupted" for name in _left_files(home, files)]
+            ways = ["  run that move with its table again, or remove what it left"] if left else []
+            raise RefusedError("\n".join([f"{path}: nothing is moved in", *shown, *more, *left, *ways]))
         warnings = tried.inputs.warnings
     for name, content in files.items():
         target = home.landing / name
@@ -88,7 +90,7 @@ def move_in(root: Path, path: Path, as_of: date, register_url: str | None = None
             raise RefusedError(f"{target}: found a file of other content, expected none: nothing is overwritten")
     for name, content in files.items():
         write_bytes(home.landing / name, content)
-    drafts, without = _first_drafts(Business.load(root, as_of, register_url, issues=False), accounts)
+    drafts, without = _first_drafts(Business.load(root, as_of, register_url, issues=False), accounts, table.requests)
     counts = {
         "accounts": table.accounts.height,
         "requests": table.requests.height,
@@ -113,6 +115,21 @@ def _files(table: MoveIn) -> dict[str, bytes]:
     }
     digest = hashlib.sha256(b"".join(content for _, content in contents.values())).hexdigest()[:12]
     return {f"{name}/move-in-{digest}{ending}": content for name, (ending, content) in contents.items() if content}
+
+
+def _left_files(home: Home, files: Mapping[str, bytes]) -> list[str]:
+    """Files of earlier moves that lack the accounts, which are written last."""
+    moves: dict[str, list[str]] = {}
+    for folder in ("accounts", "opening_balances", "requests"):
+        for path in sorted((home.landing / folder).glob("move-in-*")):
+            moves.setdefault(path.stem, []).append(f"{folder}/{path.name}")
+    return [
+        name
+        for names in moves.values()
+        if not any(name.startswith("accounts/") for name in names)
+        for name in names
+        if name not in files
+    ]
 
 
 def _csv(frame: pl.DataFrame) -> bytes:
@@ -159,7 +176,9 @@ def _problems(tried: Business, accounts: pl.Series) -> list[str]:
     ]
 
 
-def _first_drafts(business: Business, accounts: pl.Series) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+def _first_drafts(
+    business: Business, accounts: pl.Series, requests: pl.DataFrame
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
     """The first draft of each account, and why others have none: of the first months in which there is one."""
     lives = business.lives.subscriptions.filter(pl.col("account_id").is_in(accounts.implode()))
     first = lives.sort("started_on").group_by("account_id", maintain_order=True).last()
@@ -178,8 +197,9 @@ def _first_drafts(business: Business, accounts: pl.Series) -> tuple[list[dict[st
     found = _with_lines(drafts, lines, accounts, business.catalogue.minor_units) if drafts.width else []
     drafted = {row["account_id"] for row in found}
     subscribed = {row["account_id"]: row for row in first.iter_rows(named=True)}
+    starts = dict(requests.filter(pl.col("kind") == DecisionKind.SUBSCRIBE).select("account_id", "at").iter_rows())
     without = [
-        {"account_id": account, "why": _why_not(subscribed.get(account))}
+        {"account_id": account, "why": _why_not(subscribed.get(account), starts.get(account))}
         for account in accounts.sort()
         if account not in drafted
     ]
@@ -199,9 +219,9 @@ def _with_lines(drafts: pl.DataFrame, lines: pl.DataFrame, accounts: pl.Series, 
     return plain_rows(first.join(listed, on=keys, how="left", maintain_order="left").select(_DRAFT_COLUMNS), decimals)
 
 
-def _why_not(life: dict[str, Any] | None) -> str:
+def _why_not(life: dict[str, Any] | None, starts_at: str | None) -> str:
     if life is None:
-        return "it has no subscription"
+        return f"its subscription starts later, at {starts_at}" if starts_at else "it has no subscription"
     if life["end"] is not None:
         return f"{life['end']} on {life['ended_on']}"
     if life["held_on"] is not None:

@@ -27,8 +27,8 @@ _YEARS: Final = "between 1970 and 2199"
 def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
     """Parse the times of records by the rule of their source.
 
-    Exact to the nanosecond, without binary floats. A local time that the zone skips or has twice is invalid, unless
-    the rule says which instant counts.
+    Exact to the nanosecond, without binary floats. Blanks around a time are no part of it. A local time that the zone
+    skips or has twice is invalid, unless the rule says which instant counts.
 
     Returns
     -------
@@ -36,13 +36,25 @@ def instants(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
         time (nanoseconds, UTC), time_fault ("time_without_zone", "invalid_time" or null) and time_found (the text of
         a fault), all null where the text is null.
     """
+    found = _parsed(texts, rule)
+    # Few texts have blanks around them: read those again that were not understood.
+    faulty = found["time_fault"].is_not_null().arg_true()
+    bare = texts.gather(faulty).str.strip_chars()
+    padded = ((bare != texts.gather(faulty)) & (bare != "")).arg_true()
+    if padded.is_empty():
+        return found
+    places, again = faulty.gather(padded), _parsed(bare.gather(padded), rule)
+    return pl.DataFrame([found[name].scatter(places, again[name]) for name in ("time", "time_fault", "time_found")])
+
+
+def _parsed(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
     if rule.format == RFC3339:
         return _rfc3339(texts, rule)
     if rule.format in EPOCHS:
         return _with_faults(texts, _counted(texts, EPOCHS[rule.format]))
     if rule.has_offset:
         return _with_faults(texts, _with_offset(texts, rule.format))
-    naive = _parsed(texts, rule.format) if rule.has_time_of_day else _days(texts, rule.format)
+    naive = _strptime(texts, rule.format) if rule.has_time_of_day else _days(texts, rule.format)
     return _with_faults(texts, _in_zone(naive, rule))
 
 
@@ -93,7 +105,7 @@ def _rfc3339(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
         pl.lit("."),
         pl.col("fraction").fill_null("0").str.slice(0, _NANOSECONDS).str.pad_end(_NANOSECONDS, "0"),
     )
-    naive = _parsed(parts.select(text.alias("text")).to_series(), "%Y-%m-%dT%H:%M:%S%.f")
+    naive = _strptime(parts.select(text.alias("text")).to_series(), "%Y-%m-%dT%H:%M:%S%.f")
     repaired = _with_faults(own, _in_zone(naive, rule))
     return pl.DataFrame([found[name].scatter(local, repaired[name]) for name in ("time", "time_fault", "time_found")])
 
@@ -121,10 +133,10 @@ def _with_offset(texts: pl.Series, format: str) -> pl.Series:
         texts = texts.to_frame("text").select(shaped).to_series()
         times = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)
         return _within_years(times, times.dt.epoch("s"))
-    return _parsed(texts, format, "UTC")
+    return _strptime(texts, format, "UTC")
 
 
-def _parsed(texts: pl.Series, format: str, time_zone: str | None = None) -> pl.Series:
+def _strptime(texts: pl.Series, format: str, time_zone: str | None = None) -> pl.Series:
     """Times, local ones without `time_zone`; null where the text has another form, or the year is far away."""
     # Years that nanoseconds cannot hold wrap: compare coarse times.
     coarse = texts.str.to_datetime(format, time_unit="us", time_zone=time_zone, strict=False)

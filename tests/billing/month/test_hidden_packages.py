@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from billing.month.business import Business
+from billing.reports.verify import disagreements
 from tests.billing.month.test_moving_in import answers, catalogue, documents, move_in
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
@@ -40,6 +41,18 @@ def test_nobody_gets_in_and_those_who_move_in_with_it_stay(landing: Landing) -> 
     assert answers(business, "asks") == [("upgrade", "refused", "package_hidden")]
     assert answers(business, "shrinks") == [("downgrade", "refused", "package_hidden")]
     assert documents(business, "grows")[0] == ("2026-02-10", "299.00"), "an automatic upgrade skips it"
+
+
+def test_who_was_refused_stays_refused_in_every_later_run(landing: Landing) -> None:
+    hide(landing, "silver")
+    landing.customer("new", "silver", on="2026-02-03")
+    landing.customer("other", "starter", on="2026-02-03")
+    for month, as_of in (("2026-02", "2026-02-28"), ("2026-04", "2026-04-15"), ("2026-05", "2026-05-31")):
+        business = bill_by_steps(landing.root, month, as_of)
+        assert documents(business, "new") == [], as_of
+        assert business.parked.is_empty()
+    assert rows(business, "decisions", "outcome", "reason", account_id="new") == [("refused", "package_hidden")]
+    assert [each for each in disagreements(business) if "the PDF of" not in each] == []
 
 
 def test_who_outgrows_a_hidden_package_goes_on_to_one_that_is_offered(landing: Landing) -> None:

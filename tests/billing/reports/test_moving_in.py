@@ -80,6 +80,26 @@ def test_a_move_that_was_killed_is_completed(landing: Landing) -> None:
     assert content_of(landing.root) == whole
 
 
+def test_what_a_killed_move_left_is_named_where_another_table_contradicts_it(landing: Landing) -> None:
+    files = moved(landing, ACME).files
+    (landing.folder / files[-1]).unlink()
+    before = content_of(landing.root)
+    with pytest.raises(RefusedError) as refused:
+        moved(landing, ACME.replace("120.50", "7.00"))
+    assert content_of(landing.root) == before
+    told = str(refused.value)
+    assert "reference: found 'OLD-1' of this account again with other content" in told
+    assert all(f"{name}: left by a move that was interrupted" in told for name in files[:-1])
+    assert "run that move with its table again, or remove what it left" in told
+
+
+def test_a_subscription_that_starts_later_is_told(landing: Landing) -> None:
+    found = moved(landing, "soon,Soon Inc.,US,starter,monthly,2026-02-20,,,,,")
+    assert found.without_draft == [
+        {"account_id": "soon", "why": "its subscription starts later, at 2026-02-20T12:00:00Z"}
+    ]
+
+
 @pytest.mark.parametrize(
     ("row", "problem"),
     [

@@ -273,6 +273,25 @@ def test_check_tells_what_a_source_would_set_aside(tmp_path: Path) -> None:
         ] * 2
 
 
+@pytest.mark.parametrize(
+    ("seconds", "is_told"),
+    [
+        ([36_000] * 19, False),
+        ([36_000, 36_000, 36_060], False),
+        ([0, 0], True),
+        ([82_800, 82_800, 82_800 + 86_400], True),
+    ],
+)
+def test_check_tells_of_times_that_are_days(tmp_path: Path, seconds: list[int], *, is_told: bool) -> None:
+    home = business(tmp_path, one_source(PATTERN, EVENT))
+    midnight = FIRST - 36_000
+    home.deliver([f"acme {midnight + each} 5" for each in seconds], name="a.log")
+    landing = delivered_files(home.home, None)
+    lines = usage_that_would_be_set_aside(home.home, landing, home.rules(), every_row=True)
+    assert [line for line in lines if "finer than a day" not in line] == []
+    assert bool(lines) == is_told
+
+
 def test_texts_of_rows_that_only_others_reject_are_found_again(tmp_path: Path) -> None:
     home = business(tmp_path, one_source(PATTERN, EVENT.replace("content", "{field: at}")))
     home.deliver([f"acme {FIRST} 1", f"acme {FIRST} 2", f"nobody {FIRST} 3"], name="a.log")

@@ -56,6 +56,28 @@ def test_an_offset_in_any_form_counts_whatever_the_zone(format: str, text: str) 
     assert read(TimeRule("t", format, "Europe/Berlin"), text) == ["2026-01-15T08:30:00Z"]
 
 
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (TimeRule("t"), "2026-07-01T10:00:00Z"),
+        (TimeRule("t", "rfc3339", "UTC"), "2026-07-01 10:00:00"),
+        (TimeRule("t", "epoch_s"), "1782900000"),
+        (TimeRule("t", ACCESS_LOG_TIME), "01/Jul/2026:10:00:00 +0000"),
+        (BERLIN, "01.07.2026 12:00"),
+    ],
+)
+def test_blanks_around_a_time_are_no_part_of_it(rule: TimeRule, text: str) -> None:
+    instant = "2026-07-01T10:00:00Z"
+    assert read(rule, text, f" {text}\t", None, "x", f"{text} x", " ") == [
+        instant,
+        instant,
+        None,
+        "invalid_time",
+        "invalid_time",
+        "invalid_time",
+    ]
+
+
 def test_a_fraction_of_a_second_is_read_as_python_reads_it() -> None:
     event = "id: content, type: {const: email.sent}, subject: {field: a}, "
     event += "time: {field: t, format: '%Y-%m-%d %H:%M:%S.%f', zone: UTC}, data.count: {const: 1}"

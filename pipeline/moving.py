@@ -80,7 +80,11 @@ def compare(old: Path, month: str | None, as_of: date | None, style: str, home: 
 @click.command("import-payments")
 @click.argument("file", type=_FILE)
 @click.option(
-    "--format", "form", type=click.Choice(["stripe", "camt053", "camt054", "csv"]), required=True, help="Of FILE."
+    "--format",
+    "form",
+    type=click.Choice(["stripe", "camt053", "camt054", "csv"]),
+    required=True,
+    help="The format of FILE.",
 )
 @click.option("--map", "mapping", type=_FILE, help="For csv: a YAML file that says which column holds what.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
@@ -89,8 +93,8 @@ def compare(old: Path, month: str | None, as_of: date | None, style: str, home: 
 def import_payments(file: Path, form: str, mapping: Path | None, *, as_json: bool, home: Path) -> None:
     """Add the payments of a statement to landing/payments/, each to the document it pays.
 
-    By the number it names, then by reference, then by account and exact amount; the rest of a known account is on
-    account, and what is of nobody is listed with why. A second import adds nothing.
+    By the number it names, then by reference, then by account and exact amount; what else a known account paid is
+    added without a document, and what matches no account is listed with the reason. A second import adds nothing.
     """
     from billing.model.plain_rows import without_controls
     from billing.reports import importing_payments as importing

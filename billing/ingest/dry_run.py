@@ -16,6 +16,7 @@ from billing.ingest.required_columns import OF_A_WHOLE_FILE
 from billing.ingest.small_files import SMALL, parse_together
 from billing.ingest.validation import Rules
 from billing.model.card_numbers import mask_card_number_column
+from billing.model.sources import Source
 from billing.model.text import counted
 from billing.store.home import Home
 
@@ -76,20 +77,23 @@ def _check_small_files(
             for (place,), found in aside.group_by("version", maintain_order=True):
                 file = by_version[part.files[place][0]]
                 lines[file] = _lines_by_reason(file, read[place], found.drop("version"), every_row=every_row)
+        if not rules.sources:
+            continue
+        tell_days_only = rows.group_by("version").agg(tell=_are_midnights()).filter("tell")["version"].sort()
+        for version, _ in [part.files[place] for place in tell_days_only]:
+            lines[by_version[version]] += _warnings_of_days(by_version[version], rules.source_of(version.name))
     return lines
 
 
 def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[str]:
     read, parts, source = 0, [], rules.source_of(file.name)
-    # Equal records are told apart by their times only.
-    needs_times = source is not None and source.id.kind == "content" and source.time.has_time_of_day
-    have_days_only: list[bool] = []
+    tell_days_only: list[bool] = []
     try:
         for rows in parse_delivered(file, rules.types, rules.limits, source):
             part = rows if every_row else rows.head(FIRST_ROWS - read)
             read += len(part)
-            if needs_times and len(part):
-                have_days_only.append(_are_midnights(part["time"].drop_nulls()))
+            if source is not None and len(part):
+                tell_days_only.append(part.select(_are_midnights()).item())
             parts.append(_rejects(part.with_columns(version=pl.lit(0, pl.Int64)), rules, file.day))
             if not every_row and read >= FIRST_ROWS:
                 break
@@ -102,22 +106,27 @@ def _check_file(file: DeliveredFile, rules: Rules, *, every_row: bool) -> list[s
         .agg(pl.col("rejected").sum(), pl.col("row").first(), pl.col("found").first())
     )
     lines = _lines_by_reason(file, read, aside, every_row=every_row)
-    if source is not None and have_days_only and all(have_days_only):
-        lines.append(
-            f"{_label(file)}: found no time that is finer than a day, expected one or an id of its own: the source "
-            f"{source.name} takes equal records of a day in two files for one"
-        )
-    return lines
+    return [*lines, *_warnings_of_days(file, source)] if tell_days_only and all(tell_days_only) else lines
 
 
-def _are_midnights(at: pl.Series) -> bool:
+def _warnings_of_days(file: DeliveredFile, source: Source | None) -> list[str]:
+    """What is wrong with days in place of times: only times tell equal records apart whose content is their id."""
+    if source is None or source.id.kind != "content" or not source.time.has_time_of_day:
+        return []
+    return [
+        f"{_label(file)}: found no time that is finer than a day, expected one or an id of its own: the source "
+        f"{source.name} takes equal records of a day in two files for one"
+    ]
+
+
+def _are_midnights() -> pl.Expr:
     """Whether there are several times, and all are midnights of one offset: their logs tell the day only."""
+    at = pl.col("time").drop_nulls()
     rest = at.dt.epoch("ns") % _DAY_NANOSECONDS
     # One instant alone is a midnight of some offset by chance: several days are not.
-    if len(at) < 2:
-        return False
-    is_midnight = rest[0] == 0 or (rest[0] % _QUARTER_NANOSECONDS == 0 and at.n_unique() > 1)
-    return rest.n_unique() == 1 and is_midnight and at.n_unique() < len(at)
+    is_midnight = (rest.first() == 0) | ((rest.first() % _QUARTER_NANOSECONDS == 0) & (at.n_unique() > 1))
+    is_repeated = at.n_unique() < at.len()
+    return ((rest.n_unique() == 1) & is_midnight & is_repeated).fill_null(value=False)
 
 
 def _lines_by_reason(file: DeliveredFile, read: int, aside: pl.DataFrame, *, every_row: bool) -> list[str]:

@@ -33,7 +33,6 @@ from billing.ingest.metric_members import (
 )
 from billing.ingest.parsed_rows import (
     ALIAS_KIND,
-    IGNORED,
     PARSED,
     Chunk,
     set_aside,
@@ -177,14 +176,14 @@ def _parse_by_source(
     nothing = no_rows(types, flat=False, source=source)
     yield nothing
     with concerning_one_file(), open_content(delivered, limits) as content:
-        for chunk in source_chunks(content, source, types, _as_named(delivered, source), limits):
+        for chunk in source_chunks(content, source, types, _file_of(delivered, source), limits):
             rows = set_aside(chunk, types, flat=False)
-            tally.add(rows, IGNORED)
+            tally.add(rows)
             yield pl.concat([nothing, with_alias_kind(rows, source)], how="diagonal")
         tally.require_few()
 
 
-def _as_named(delivered: DeliveredFile, source: Source) -> File:
+def _file_of(delivered: DeliveredFile, source: Source) -> File:
     digest = file_hash(delivered.path) if source.id.kind == "position" else ""
     return File(delivered.name, delivered.day.isoformat(), digest)
 

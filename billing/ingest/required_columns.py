@@ -131,7 +131,7 @@ def fault_words(
         .when(reason == UNPARSEABLE)
         .then(no_record)
         .when(reason == MISSING_FIELD)
-        .then(_missing(columns, demands))
+        .then(_missing(columns, demands, expected_time or _MEANS["time"], number_form))
         .when(reason == IMPOSSIBLE_VALUE)
         .then(_impossible(demands, spoilt, number_form))
         .when(reason == WITHOUT_ZONE)
@@ -143,7 +143,7 @@ def fault_words(
     )
 
 
-def _missing(columns: Collection[str], demands: Sequence[Demand]) -> pl.Expr:
+def _missing(columns: Collection[str], demands: Sequence[Demand], expected_time: str, number_form: str) -> pl.Expr:
     version = pl.col("specversion") if "specversion" in columns else pl.lit(None, pl.String)
     faults = [
         pl.when(pl.col("incomplete")).then(
@@ -154,7 +154,7 @@ def _missing(columns: Collection[str], demands: Sequence[Demand]) -> pl.Expr:
         pl.when(pl.col(name).fill_null("") == "").then(pl.lit(f"{name}: found nothing, expected {_MEANS[name]}"))
         for name in IDENTIFIERS
     ]
-    faults.append(pl.when(pl.col("time").is_null()).then(pl.lit(f"time: found nothing, expected {_MEANS['time']}")))
+    faults.append(pl.when(pl.col("time").is_null()).then(pl.lit(f"time: found nothing, expected {expected_time}")))
     unplaced: dict[str, list[str]] = {}
     for demand in demands:
         if demand.column is None:
@@ -167,7 +167,8 @@ def _missing(columns: Collection[str], demands: Sequence[Demand]) -> pl.Expr:
         faults.append(pl.when(pl.col("type") == event).then(pl.lit(words)))
     for demand in demands:
         if demand.column is not None:
-            words = f"{demand.field}: found nothing, expected {_EXPECTED[demand.content]}"
+            expected = _EXPECTED[demand.content] + (number_form if demand.content != "text" else "")
+            words = f"{demand.field}: found nothing, expected {expected}"
             absent = pl.col(demand.column).fill_null("") == ""
             faults.append(pl.when((pl.col("type") == demand.event) & absent).then(pl.lit(words)))
     return pl.coalesce(*faults)

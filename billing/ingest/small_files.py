@@ -133,20 +133,26 @@ def _whole_lines(job: Job, limits: Limits, source: Source | None) -> _Lines | No
         return None
     body = text.removesuffix(b"\n")
     if source is not None:
-        has_lines = body.startswith(b'{"') and body.endswith(b"}") and body.count(b"\n") == body.count(b'}\n{"')
-        if source.format in LINE_FORMATS:
-            has_lines = text.endswith(b"\n") and len(body) > 0 and not body.startswith(b"\n") and b"\n\n" not in text
+        has_lines = _are_whole(text, body) if source.format in LINE_FORMATS else _are_objects(body)
         is_odd = BYTE_ORDER_MARK in text or b"\0" in text
         # Files of one source are read together: its digest stands for their header.
         return _Lines(job, f"\0{source.digest}".encode(), body, source, digest) if has_lines and not is_odd else None
     if body.startswith(b'{"'):
-        is_plain = body.endswith(b"}") and body.count(b"\n") == body.count(b'}\n{"')
-        return _Lines(job, b"", body) if is_plain else None
+        return _Lines(job, b"", body) if _are_objects(body) else None
     header, _, body = body.partition(b"\n")
-    # Reject a last line without a line end (maybe truncated) and quotation marks (maybe a line end inside).
-    is_whole = len(body) > 0 and text.endswith(b"\n") and not body.startswith(b"\n") and b"\n\n" not in text
-    is_plain = is_whole and b'"' not in text and BYTE_ORDER_MARK not in text and header[:1].isalpha()
+    # Reject quotation marks: there may be a line end inside.
+    is_plain = _are_whole(text, body) and b'"' not in text and BYTE_ORDER_MARK not in text and header[:1].isalpha()
     return _Lines(job, header, body) if is_plain and is_flat_header(header) else None
+
+
+def _are_objects(body: bytes) -> bool:
+    """Whether every line seems to be a JSON object."""
+    return body.startswith(b'{"') and body.endswith(b"}") and body.count(b"\n") == body.count(b'}\n{"')
+
+
+def _are_whole(text: bytes, body: bytes) -> bool:
+    """Whether there is no blank line, and none without a line end, which may be cut off."""
+    return len(body) > 0 and text.endswith(b"\n") and not body.startswith(b"\n") and b"\n\n" not in text
 
 
 def _parsed_lines(

@@ -16,7 +16,8 @@ WEEKS: Final = 4
 """Earlier weeks that a day is compared with."""
 _FEWEST: Final = 2
 """Weeks from which on there is something usual."""
-_THIRD: Final = 3
+_ONE_IN: Final = 3
+"""A day is low with fewer rows than one in this many of the usual ones."""
 
 
 def volumes(home: Home, since: date, through: date) -> pl.DataFrame:
@@ -68,7 +69,7 @@ def low_days(home: Home, since: date, through: date) -> pl.DataFrame:
     days = _by_day(home, since, through)
     inside = pl.col("delivery_day").is_between(since, through)
     return (
-        days.filter(pl.col("source_name").is_not_null() & inside & (pl.col("rows") * _THIRD < pl.col("usual")))
+        days.filter(pl.col("source_name").is_not_null() & inside & (pl.col("rows") * _ONE_IN < pl.col("usual")))
         .select("delivery_day", "source_name", "rows", "usual")
         .sort("delivery_day", "source_name")
     )

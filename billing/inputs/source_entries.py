@@ -348,8 +348,7 @@ def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[V
         if name in _EVENT_KEYS:
             continue
         path = tuple(name.split("."))
-        lacking = [path for path in known if not event.has(path)]
-        meant = _is_misspelt(name, [*lacking, *_lacking(event)])
+        meant = _is_misspelt(name, [key for key in (*known, *_EVENT_KEYS) if not event.has(key)])
         if name not in known and (path[0] != "data" or len(path) == 1 or not all(path) or meant):
             expected = ", ".join((*_EVENT_KEYS, *known))
             place.problem(f"one of: {expected}, or another path of data", found=f"the unknown key {name}")
@@ -366,10 +365,6 @@ def _is_misspelt(name: str, lacking: Sequence[str]) -> bool:
     start = "data." if name.startswith("data.") else ""
     others = [other.removeprefix(start) for other in lacking if other.startswith(start)]
     return bool(difflib.get_close_matches(name.removeprefix(start), others, n=1, cutoff=0.8))
-
-
-def _lacking(event: Place) -> list[str]:
-    return [name for name in _EVENT_KEYS if not event.has(name)]
 
 
 def _value(path: tuple[str, ...], place: Place, fields: _Fields, *, is_number: bool) -> ValueRule:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -64,19 +65,14 @@ def import_payments(
     business = Business.load(root, date.max, register_url, issues=False)
     rows = [_checked(row, form) for row in _read(business, path, form, mapping)]
     ids = _known_ids(business)
-    seen: set[str] = set()
-    fresh: list[StatementRow] = []
-    known = 0
-    for row in rows:
-        if row.ignored is None and row.problem is None:
-            known += row.id in ids or row.id in seen
-            fresh += [row] if row.id not in ids and row.id not in seen else []
-            seen.add(row.id)
+    usable = [row for row in rows if row.ignored is None and row.problem is None]
+    first = {row.id: row for row in reversed(usable)}
+    fresh = [row for row in usable if row.id not in ids and first[row.id] is row]
     matched = _matched(business, fresh)
+    paid = [row for row in fresh if matched[row.row]["how"]]
     # A bank statement has what the business paid to others, too.
     outgoing = {row.row for row in fresh if _is_outgoing(row, form) and not matched[row.row]["how"]}
-    payments = [_payment(row, matched[row.row]) for row in fresh if matched[row.row]["how"]]
-    file = _write(business, form, payments)
+    file = _write(business, form, [_payment(row, matched[row.row]) for row in paid])
     unmatched = [
         {
             "row": row.row,
@@ -89,13 +85,13 @@ def import_payments(
         for row in rows
         if row.problem or (row.row in matched and row.row not in outgoing and not matched[row.row]["how"])
     ]
-    hows = [matched[row.row]["how"] for row in fresh if matched[row.row]["how"]]
-    ignored = [*(row.ignored for row in rows if row.ignored), *["outgoing"] * len(outgoing)]
+    hows = Counter(matched[row.row]["how"] for row in paid)
+    ignored = Counter([*(row.ignored for row in rows if row.ignored), *["outgoing"] * len(outgoing)])
     return Imported(
         file=file,
-        matched={how: hows.count(how) for how in sorted(set(hows))},
-        known=known,
-        ignored={what: ignored.count(what) for what in sorted(set(ignored))},
+        matched=dict(sorted(hows.items())),
+        known=len(usable) - len(fresh),
+        ignored=dict(sorted(ignored.items())),
         unmatched=unmatched,
     )
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -20,9 +21,9 @@ import pyarrow as pa
 
 from billing.ingest.formats.compression import Content, UnreadableFileError
 from billing.ingest.formats.delivered_bytes import open_content
-from billing.ingest.formats.file_kind import COLUMNS, is_flat_header
+from billing.ingest.formats.file_kind import BYTE_ORDER_MARK, COLUMNS, is_flat_header
 from billing.ingest.formats.json_records import holds_records, record_lines
-from billing.ingest.formats.json_values import opened
+from billing.ingest.formats.json_values import decode_line, opened
 from billing.ingest.formats.parquet_events import parquet_tables
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.sources.parquet_records import column_texts
@@ -32,10 +33,12 @@ from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS
 from billing.model.json_paths import json_path
 from billing.model.log_formats import TIME_FIELDS, fields_of, line_pattern
-from billing.model.sources import RFC3339, TimeRule
+from billing.model.sources import ACCESS_LOG_TIME, RFC3339, TimeRule
 from billing.model.text import counted
 
 _HEAD: Final = 256 * 1024
+_BEFORE: Final = BYTE_ORDER_MARK + b" \t\r\n"
+"""Bytes that may stand before the first record."""
 _MOST_LINES: Final = 200
 _MOST_RECORDS: Final = 50
 _MOST_FIELDS: Final = 60
@@ -45,7 +48,7 @@ _LINE_FORMATS: Final = ("combined", "alb", "s3_access", "common")
 _SEPARATORS: Final = (",", ";", "\t", "|")
 _TIMES: Final = (
     RFC3339,
-    "%d/%b/%Y:%H:%M:%S %z",
+    ACCESS_LOG_TIME,
     "%Y-%m-%d %H:%M:%S",
     "%Y/%m/%d %H:%M:%S",
     "%d.%m.%Y %H:%M:%S",
@@ -117,7 +120,7 @@ def is_read_without_source(path: Path) -> bool:
         with open_content(DeliveredFile(date.min, path.name, path)) as content:
             if content.peek(4) == b"PAR1":
                 return set(COLUMNS) <= set(next(parquet_tables(content))[0].column_names)
-            head = content.peek(_HEAD).lstrip(b"\xef\xbb\xbf \t\r\n")
+            head = content.peek(_HEAD).lstrip(_BEFORE)
             return b'"specversion"' in head if head[:1] in (b"{", b"[") else is_flat_header(head.split(b"\n")[0])
     except (UnreadableFileError, OSError, ValueError):
         return False
@@ -128,7 +131,7 @@ def is_read_without_source(path: Path) -> bool:
 
 def _of_text(content: Content) -> Proposal:
     head = content.peek(_HEAD)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+    if head.lstrip(_BEFORE)[:1] in (b"{", b"["):
         return _of_json(content)
     text = head.decode("utf-8", "replace").lstrip("\ufeff")
     lines = [line for line in text.splitlines() if line.strip()]
@@ -209,13 +212,12 @@ def _of_any_line(lines: Sequence[str]) -> Proposal:
 
 
 def _of_json(content: Content) -> Proposal:
-    records = list(_documents(content))
+    records: Sequence[Mapping[str, Any]] = list(_documents(content))
     path, found = "", "one JSON object a record"
     while records and (name := _list_of_objects(records[0])) is not None:
         path = f"{path}.{name}[*]" if path else f"{name}[*]"
-        records = [item for record in records for item in record.get(name, ()) if isinstance(item, dict)][
-            :_MOST_RECORDS
-        ]
+        items = (item for record in records for item in record.get(name, ()) if isinstance(item, dict))
+        records = list(islice(items, _MOST_RECORDS))
         found = f"JSON whose records are the items of {path}"
     columns: dict[str, list[str]] = {}
     for record in records:
@@ -224,17 +226,14 @@ def _of_json(content: Content) -> Proposal:
     return Proposal("json", found, _fields(columns, ()), {"records": json.dumps(path)} if path else {})
 
 
-def _documents(content: Content) -> Iterator[dict[str, Any]]:
+def _documents(content: Content) -> Iterator[Mapping[str, Any]]:
     longest = DEFAULT_LIMITS.longest_record
     file = record_lines(content, longest) if holds_records(content, longest) else cast(io.RawIOBase, content)
     with io.BufferedReader(cast(io.RawIOBase, file)) as lines:
         found = 0
         while found < _MOST_RECORDS and (line := lines.readline(longest)):
-            try:
-                document = json.loads(line, parse_float=str, parse_int=str)
-            except ValueError:
-                continue
-            if isinstance(document, dict):
+            document = decode_line(line.decode("utf-8", "replace"))
+            if not isinstance(document, str):
                 found += 1
                 yield document
 
@@ -345,7 +344,7 @@ def _entry(looked: Proposal, file: str, metrics: Sequence[Metric]) -> str:
         (f"    format: {looked.format}", ""),
         *((f"    {key}: {value}", "") for key, value in looked.keys.items()),
         ("    event:", ""),
-        (*_id(looked),),
+        _id(looked),
         (
             '      type: {const: "?"}',
             "? the event type that each record is; by a field: {field: NAME, map: {value: type}}",
@@ -354,7 +353,7 @@ def _entry(looked: Proposal, file: str, metrics: Sequence[Metric]) -> str:
             '      subject: {field: "?"}',
             "? the field of the customer; with `alias: KIND` if aliases.csv names accounts",
         ),
-        (*_time(looked),),
+        _time(looked),
         *_values(looked, types),
     ]
     width = max(len(text) for text, words in lines if words) + 2

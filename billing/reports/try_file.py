@@ -16,6 +16,7 @@ from billing.ingest.deduplication import FIRST
 from billing.ingest.deliveries import ingest_deliveries
 from billing.ingest.events import scan_events
 from billing.ingest.landing import delivery_day
+from billing.ingest.manifest import OUTCOMES
 from billing.ingest.metric_members import measured_paths, read_column
 from billing.ingest.parsed_files import FileVersion
 from billing.ingest.parsed_locations import ParsedFolder
@@ -276,14 +277,7 @@ def _reject(row: int | None, reason: str, detail: str | None, text: str | None) 
 def _totals(home: Home, file: FileState, catalogue: Catalogue) -> dict[str, Any]:
     months = [path.name.partition("=")[2] for path in sorted((home.lake / "events").glob("event_month=*"))]
     events = scan_events(home, months).collect()
-    counts = {
-        "rows": file.rows,
-        "counted": file.counted,
-        "duplicates": file.duplicates,
-        "rejected": file.rejected,
-        "ignored": file.ignored,
-        "rounded": file.rounded,
-    }
+    counts = {name: getattr(file, name) for name in OUTCOMES}
     # Texts of instants do not sort like instants: compare first.
     first, last = events.select(pl.col("time").min().alias("first"), pl.col("time").max().alias("last"))
     sums = {metric.name: _sum(events.filter(pl.col("metric") == metric.name), metric) for metric in catalogue.metrics}

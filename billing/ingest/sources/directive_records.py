@@ -83,24 +83,21 @@ def _fields(lines: pl.DataFrame, source: Source, directives: _Directives) -> pl.
         for name in (*source.fields, *_JOINED)
         if name in names
     }
-    faults: list[str | None] | None = None
-    if not is_whole.all():
-        repaired, faults = _one_by_one(lines, (~is_whole).arg_true(), separator, names, list(fields))
-        fields = {name: values.scatter((~is_whole).arg_true(), repaired[name]) for name, values in fields.items()}
-    columns = {
-        field_column(name): fields[name] if name in fields else pl.repeat(None, len(lines), dtype=pl.String, eager=True)
-        for name in source.fields
-    }
+    nothing = pl.repeat(None, len(lines), dtype=pl.String, eager=True)
+    detail = nothing
+    others = (~is_whole).arg_true()
+    if len(others):
+        repaired, faults = _one_by_one(lines, others, separator, names, list(fields))
+        fields = {name: values.scatter(others, repaired[name]) for name, values in fields.items()}
+        detail = pl.Series(faults, dtype=pl.String)
+    columns = {field_column(name): fields.get(name, nothing) for name in source.fields}
     found = pl.DataFrame({"row": lines["row"], "broken": lines["broken"]} | columns)
     if "time" in source.fields and all(name in names for name in _JOINED):
         joined = pl.concat_str(fields["date"], pl.lit("T"), fields["time"])
         found = found.with_columns(joined.alias(field_column("time")))
-    detail = pl.Series("detail", faults if faults is not None else [None], dtype=pl.String)
-    detail = detail if faults is not None else detail.new_from_index(0, len(lines))
     return (
         found.with_columns(without_nulls(source.fields, directives.nulls))
-        .with_columns(detail)
-        .with_columns(detail=pl.when("broken").then(pl.lit(NO_TEXT)).otherwise("detail"))
+        .with_columns(detail=pl.when("broken").then(pl.lit(NO_TEXT)).otherwise(detail))
         .with_columns(unparseable=pl.col("detail").is_not_null())
         .select("row", "unparseable", *columns, "detail")
     )

@@ -38,14 +38,20 @@ def json_records(content: Content, source: Source, limits: Limits) -> Iterator[R
         return
     # A source of CloudEvents reads what the first reader reads.
     for block in column_blocks(content, columns, limits, looks_inside=source.format == "json"):
-        found = _with_own_sign(_with_detail(block.fields, source), block.texts, source)
-        yield Records(found, block.texts, block.unfinished)
+        yield _as_records(block.fields, block.texts, source, block.unfinished)
 
 
-def _with_detail(fields: pl.DataFrame, source: Source) -> pl.DataFrame:
-    if "detail" not in fields.columns:
-        fields = fields.with_columns(detail=pl.lit(None, pl.String))
-    return fields.with_columns(without_nulls(source.fields, source.nulls))
+def _as_records(
+    found: pl.DataFrame, texts: Callable[[pl.Series], pl.Series], source: Source, unfinished: int | None = None
+) -> Records:
+    """The records of decoded columns, in the dialect of the source."""
+    fields = _with_detail(found).with_columns(without_nulls(source.fields, source.nulls))
+    return Records(_with_own_sign(fields, texts, source), texts, unfinished)
+
+
+def _with_detail(found: pl.DataFrame) -> pl.DataFrame:
+    """Decoded columns with `detail`, null where no record is broken."""
+    return found if "detail" in found.columns else found.with_columns(detail=pl.lit(None, pl.String))
 
 
 def _with_own_sign(fields: pl.DataFrame, texts: Callable[[pl.Series], pl.Series], source: Source) -> pl.DataFrame:
@@ -68,8 +74,7 @@ def _nested(content: Content, source: Source, columns: Columns, limits: Limits) 
     records = nested_records(content, json_path(source.records), kept, limits)
     row = 1
     while together := list(_bounded(records)):
-        texts = partial(_texts, together)
-        yield Records(_with_own_sign(_with_detail(_fields(together, columns, row), source), texts, source), texts)
+        yield _as_records(_fields(together, columns, row), partial(_texts, together), source)
         row += len(together)
 
 
@@ -104,9 +109,7 @@ def _fields(records: Sequence[NestedRecord], columns: Columns, row: int) -> pl.D
         },
         schema={"row": pl.Int64, "text": pl.String, "broken": pl.Boolean},
     )
-    found = merged_columns([], lines, columns, looks_inside=True)
-    if "detail" not in found.columns:
-        found = found.with_columns(detail=pl.lit(None, pl.String))
+    found = _with_detail(merged_columns([], lines, columns, looks_inside=True))
     faults = pl.Series([record.fault or None for record in records], dtype=pl.String)
     found = found.with_columns(detail=pl.coalesce(faults, "detail"))
     deepest = max((len(record.around) for record in records), default=0)

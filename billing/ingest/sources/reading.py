@@ -7,7 +7,7 @@ import polars as pl
 
 from billing.ingest.formats.compression import Content, UnreadableFileError
 from billing.ingest.metric_members import EventTypes
-from billing.ingest.parsed_rows import Chunk
+from billing.ingest.parsed_rows import IGNORED, Chunk
 from billing.ingest.sources.csv_records import csv_records
 from billing.ingest.sources.directive_records import directive_records
 from billing.ingest.sources.event_mapping import EventMapping, File
@@ -111,13 +111,13 @@ class Tally:
         self.rejected = 0
         self.first: tuple[int, str, str] | None = None
 
-    def add(self, rows: pl.DataFrame, ignored: str) -> None:
+    def add(self, rows: pl.DataFrame) -> None:
         """Count parsed rows; of an unknown type is also a row of a type that no metric has."""
         if self.source.set_aside_at_most is None:
             return
         reason = pl.col("reason")
         unknown = pl.when(~pl.col("type").is_in(self.known)).then(pl.lit(RejectReason.UNKNOWN_TYPE.value))
-        kept = rows.filter(reason.ne_missing(pl.lit(ignored))).with_columns(
+        kept = rows.filter(reason.ne_missing(pl.lit(IGNORED))).with_columns(
             pl.coalesce(reason, unknown).alias("reason")
         )
         wrong = kept.filter(reason.is_not_null())

@@ -9,7 +9,7 @@ import polars as pl
 
 from billing.ingest.formats.compression import ChunkStream, Content, chunks_of
 from billing.ingest.formats.csv_events import with_newlines, without_marks
-from billing.ingest.formats.delivered_bytes import line_blocks, split_lines
+from billing.ingest.formats.delivered_bytes import line_blocks, numbered, split_lines
 from billing.model.file_limits import Limits
 from billing.model.sources import Source
 
@@ -69,7 +69,7 @@ def line_frames(content: Content, source: Source, limits: Limits, *, every: bool
     row = 1
     for block in line_blocks(with_newlines(content), longest=limits.longest_record):
         frame = split_lines(block) if block.isascii() else without_marks(split_lines(block), block)
-        frame = frame.with_row_index("row", offset=row).with_columns(pl.col("row").cast(pl.Int64))
+        frame = numbered(frame, row)
         row += len(frame)
         is_cut = is_plain and not block.endswith(b"\n")
         unfinished = row - 1 if is_cut and frame["text"].tail(1).str.contains(_FILLED).any() else None

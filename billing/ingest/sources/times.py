@@ -54,7 +54,7 @@ def _parsed(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
         return _with_faults(texts, _counted(texts, EPOCHS[rule.format]))
     if rule.has_offset:
         return _with_faults(texts, _with_offset(texts, rule.format))
-    naive = _naive(texts, rule.format) if rule.has_time_of_day else _days(texts, rule.format)
+    naive = _strptime(texts, rule.format) if rule.has_time_of_day else _days(texts, rule.format)
     return _with_faults(texts, _in_zone(naive, rule))
 
 
@@ -105,7 +105,7 @@ def _rfc3339(texts: pl.Series, rule: TimeRule) -> pl.DataFrame:
         pl.lit("."),
         pl.col("fraction").fill_null("0").str.slice(0, _NANOSECONDS).str.pad_end(_NANOSECONDS, "0"),
     )
-    naive = _naive(parts.select(text.alias("text")).to_series(), "%Y-%m-%dT%H:%M:%S%.f")
+    naive = _strptime(parts.select(text.alias("text")).to_series(), "%Y-%m-%dT%H:%M:%S%.f")
     repaired = _with_faults(own, _in_zone(naive, rule))
     return pl.DataFrame([found[name].scatter(local, repaired[name]) for name in ("time", "time_fault", "time_found")])
 
@@ -131,21 +131,23 @@ def _with_offset(texts: pl.Series, format: str) -> pl.Series:
         # Of this shape no year wraps: parse once.
         shaped = pl.when(pl.col("text").str.contains(_ACCESS_LOG)).then("text")
         texts = texts.to_frame("text").select(shaped).to_series()
-        time = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)
-        inside = _is_inside(time.dt.epoch("s"))
-        return time if inside.all() else pl.DataFrame({"time": time}).select(pl.when(inside).then("time")).to_series()
-    coarse = texts.str.to_datetime(format, time_unit="us", time_zone="UTC", strict=False)
-    inside = _is_inside(coarse.dt.epoch("s"))
-    fine = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)
-    return pl.DataFrame({"time": fine}).select(pl.when(inside).then("time")).to_series()
+        times = texts.str.to_datetime(format, time_unit="ns", time_zone="UTC", strict=False)
+        return _within_years(times, times.dt.epoch("s"))
+    return _strptime(texts, format, "UTC")
 
 
-def _naive(texts: pl.Series, format: str) -> pl.Series:
-    """Local times; null where the text has another form, or the year is far away."""
-    coarse = texts.str.to_datetime(format, time_unit="us", strict=False)
-    inside = _is_inside(coarse.dt.epoch("s"))
-    fine = texts.str.to_datetime(format, time_unit="ns", strict=False)
-    return pl.DataFrame({"time": fine}).select(pl.when(inside).then("time")).to_series()
+def _strptime(texts: pl.Series, format: str, time_zone: str | None = None) -> pl.Series:
+    """Times, local ones without `time_zone`; null where the text has another form, or the year is far away."""
+    # Years that nanoseconds cannot hold wrap: compare coarse times.
+    coarse = texts.str.to_datetime(format, time_unit="us", time_zone=time_zone, strict=False)
+    fine = texts.str.to_datetime(format, time_unit="ns", time_zone=time_zone, strict=False)
+    return _within_years(fine, coarse.dt.epoch("s"))
+
+
+def _within_years(times: pl.Series, seconds: pl.Series) -> pl.Series:
+    """The times whose seconds since 1970 are of the years 1970 to 2199; null for others."""
+    inside = seconds.is_between(_FIRST, _LAST)
+    return times if inside.all() else times.to_frame("time").select(pl.when(inside).then("time")).to_series()
 
 
 def _days(texts: pl.Series, format: str) -> pl.Series:
@@ -154,10 +156,6 @@ def _days(texts: pl.Series, format: str) -> pl.Series:
     inside = (day.dt.year() >= 1970) & (day.dt.year() < 2200)
     midnight = pl.col("day").cast(pl.Datetime("ns"))
     return pl.DataFrame({"day": day}).select(pl.when(inside).then(midnight).alias("time")).to_series()
-
-
-def _is_inside(seconds: pl.Series) -> pl.Series:
-    return (seconds >= _FIRST) & (seconds <= _LAST)
 
 
 def _in_zone(naive: pl.Series, rule: TimeRule) -> pl.Series:

@@ -39,9 +39,9 @@ def plain_numbers(texts: pl.Series, source: Source) -> pl.Series:
 
 def number_form(source: Source) -> str:
     """How the source writes numbers, as of `fault_words`."""
-    if source.decimal == "." and not source.thousands:
-        return ""
-    return f", such as 1{source.thousands}234{source.decimal}56"
+    is_plain = source.decimal == "." and not source.thousands
+    example = "" if is_plain else f", such as 1{source.thousands}234{source.decimal}56"
+    return f"{example}, in at most {_LONGEST:,} characters" if any(rule.times for rule in source.values) else example
 
 
 def _without_exponents(texts: pl.Series) -> pl.Series:
@@ -85,7 +85,7 @@ def _product(text: str, times: Decimal) -> str:
     if not re.fullmatch(r"-?[0-9]+(?:\.[0-9]+)?", text):
         return text
     if len(text) > _LONGEST:
-        return f"{text[:40]}... (a number of {len(text)} characters, too long to be multiplied)"
+        return f"{NO_NUMBER}{text}"
     with localcontext(prec=2 * _LONGEST):
         product = f"{Decimal(text) * times:f}"
     return product.rstrip("0").rstrip(".") if "." in product else product

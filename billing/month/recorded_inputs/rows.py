@@ -5,7 +5,7 @@ for its next document, or was left out of a correction) is compared with the inp
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -17,7 +17,7 @@ from billing.ingest.parsed_files import FileVersion
 from billing.ingest.state import read_state
 from billing.inputs.accounts import ACCOUNT_COLUMNS
 from billing.inputs.requests import REQUEST_MEMBERS
-from billing.model.catalogue import Agreement, Terms
+from billing.model.catalogue import Agreement, Package, Terms
 from billing.model.codes import LineKind
 from billing.month.business import Business
 from billing.store.files import remove_file, write_file
@@ -38,7 +38,6 @@ _PAYMENT: Final = ("payment_id", "account_id", "document", "at", "amount", "curr
 
 
 _UNKNOWN_EARLIER: Final = ',"(?:withdraws|billed_through|usage_from)":null'
-_HIDDEN: Final[Mapping[bool, Sequence[str]]] = {True: ("hidden",), False: ()}
 _GROUPS: Final = pl.Schema(
     {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
 )
@@ -237,6 +236,11 @@ def part_of(due_kind: str, metric: str | None) -> str:
     return due_kind if metric is None else f"{due_kind} of {metric}"
 
 
+def _upgrades(package: Package, terms: Terms) -> list[object]:
+    """What decides automatic upgrades: nobody is upgraded to a hidden package."""
+    return [package.rank, *terms.auto_upgrade_on, *(["hidden"] if package.hidden else [])]
+
+
 def _terms(terms: Terms | Agreement) -> dict[str, object]:
     """Their parts, as `part_of` names them."""
     metrics = sorted({*terms.allowances, *terms.overage})
@@ -323,10 +327,7 @@ def _catalogue(business: Business) -> pl.DataFrame:
         {
             "key": f"package {package.name}, version of {terms.effective_from}",
             "package": package.name,
-            "content": _as_parts(
-                _terms(terms) | {"upgrades": [package.rank, *terms.auto_upgrade_on, *_HIDDEN[package.hidden]]},
-                terms.effective_from,
-            ),
+            "content": _as_parts(_terms(terms) | {"upgrades": _upgrades(package, terms)}, terms.effective_from),
         }
         for package in catalogue.packages
         for terms in package.versions

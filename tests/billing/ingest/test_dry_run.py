@@ -104,3 +104,7 @@ def test_equal_records_of_a_log_with_days_only_are_told(tmp_path: Path, times: l
     rules = Rules.of(home.metrics, pl.Series(sorted(home.accounts)), home.time_zone, 90, sources=home.sources)
     found = trying.usage_that_would_be_set_aside(home.home, delivered_files(home.home, None), rules, every_row=False)
     assert [" takes equal records of a day " in line for line in found] == [True] * are_days
+    for each in range(16):
+        home.deliver(["n,at", *(f"{n}-{each},{at}" for n, at in enumerate(times))], name=f"{each}.csv")
+    found = trying.usage_that_would_be_set_aside(home.home, delivered_files(home.home, None), rules, every_row=False)
+    assert [" takes equal records of a day " in line for line in found] == [True] * are_days * 17

@@ -22,7 +22,7 @@ def written(frame: pl.DataFrame) -> bytes:
     return file.getvalue()
 
 
-def rows(**others: object) -> pl.DataFrame:
+def rows(**others: pl.Series | pl.Expr) -> pl.DataFrame:
     at = datetime(2026, 1, 1, 10, 0, 0, 123_456, tzinfo=UTC)
     frame = pl.DataFrame(
         {"n": [1, 2], "who": [{"name": "acme"}, {"name": None}], "at": [at, at], "sizes": [[1, 5], [1]]}

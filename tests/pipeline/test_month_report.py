@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -99,7 +100,9 @@ def test_drafts_are_part_of_the_month_and_said_to_be_drafts(copied: Landing) -> 
     report = report_of(copied, "2026-03", "2026-03-08")
     assert (report.documents, report.drafts) == (0, 4)
     page = (copied.root / "reports" / "2026-03.html").read_text()
+    catalogue = Business.load(copied.root, date(2026, 3, 8)).catalogue
     assert "4 drafts of the month are not issued yet" in page
+    assert "1 draft of the month is not issued yet. It is part" in report_page(catalogue, replace(report, drafts=1))
 
 
 def test_the_page_is_whole_by_itself(landing: Landing) -> None:

@@ -18,7 +18,6 @@ from billing.inputs.row_checks import (
     one_of_rule,
     parse_instant,
     parse_money,
-    resolve_identity,
     too_long_rule,
     unknown_account_rule,
     unparseable_rule,
@@ -69,10 +68,8 @@ def read_payments(
         card_number_rule(),
         unknown_account_rule(known),
     )
-    frame = resolve_identity(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
-    noticed.set_aside(frame, "payment_id")
     return (
-        frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
+        noticed.counting(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
         .select(
             "payment_id",
             "account_id",

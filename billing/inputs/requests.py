@@ -20,7 +20,6 @@ from billing.inputs.row_checks import (
     one_of_rule,
     parse_day,
     parse_instant,
-    resolve_identity,
     too_long_rule,
     unknown_account_rule,
     unparseable_rule,
@@ -65,10 +64,8 @@ def read_requests(
         measured_on=parse_day("usage_from"),
     )
     frame = first_wrong_rule(frame, *_rules(known))
-    frame = resolve_identity(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
-    noticed.set_aside(frame, "request_id")
     return (
-        frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
+        noticed.counting(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
         .select(
             "request_id",
             "account_id",

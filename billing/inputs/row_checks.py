@@ -86,6 +86,12 @@ class RowsRead:
             for file, why, rows in files.select("file", "why", "rows").iter_rows()
         ]
 
+    def counting(self, frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:
+        """The rows that count, each identity once (rule 26); collects the rejects of the others."""
+        frame = resolve_identity(frame, identity, content)
+        self.set_aside(frame, identity)
+        return frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
+
 
 def end_of_day(day: date, catalogue: Catalogue) -> datetime:
     """The instant at which a local day ends in the billing time zone, exclusive."""

@@ -34,7 +34,7 @@ def keep_settings(register: Register, catalogue: Catalogue) -> None:
 
     A home billed by a version that recorded none records those of its next run.
     """
-    # Record a package that was hidden from the beginning, too: the next issue is no day up to which it was offered.
+    # Record packages hidden from the start, too: they were never on offer, whatever is issued later.
     hidden = {
         _hidden(package.name): (hidden_after(register, package.name) or date.min).isoformat()
         for package in catalogue.packages

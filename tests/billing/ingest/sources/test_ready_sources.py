@@ -107,7 +107,7 @@ def test_a_ready_made_source_bills_its_sample_to_the_last_digit(name: str, once:
     assert rows == number["rows"] == sum(found)
     assert found_sums(once)[name] == sums
     assert found_times(once, name) == times
-    # Every sample has rows of every kind; equal texts in one file are no duplicates where the text is the identity.
+    # Every sample has rows of every kind. Where the content is the id, equal lines of a file are no duplicates.
     assert 10 <= rows <= 40
     assert min(number["counted"], number["rejected"], number["ignored"]) > 0
     assert (number["duplicates"] > 0) == (source.id.kind == "fields")

@@ -17,7 +17,7 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 LIBRARIES      := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz0b libharfbuzz-subset0
 TEST_PACKAGES  := poppler-utils
 # On a machine of CI the tests may also start a browser, a database server and a proxy, and read units; nobody else gets those installed unasked.
-CI_PACKAGES    := chromium postgresql systemd nginx-light openssl
+CI_PACKAGES    := chromium postgresql rabbitmq-server systemd nginx-light openssl
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -138,7 +138,7 @@ mutation: $(VENV)/.mutation  ## would the tests notice small changes of the rule
 
 lock:  ## pin every dependency again, with hashes, for Python 3.11 to 3.14 (needs uv)
 	@command -v uv >/dev/null || test -x $(BIN)/uv || { echo "make lock needs uv: $(BIN)/python -m pip install uv" >&2; exit 1; }
-	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile pyproject.toml --extra production --group build --group tests --group typing --group lint \
+	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile pyproject.toml --extra production --extra cluster --group build --group tests --group typing --group lint \
 	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-strip-extras --no-emit-index-url --no-emit-find-links \
 	  --custom-compile-command "make lock" --quiet $(UPGRADE) --output-file requirements.lock
 	PATH="$(CURDIR)/$(BIN):$$PATH" uv pip compile --group bench --constraints requirements.lock \

@@ -4,15 +4,23 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+from billing.model.buckets import WHOLE, BucketRange
 from billing.model.columns import Table
 from billing.model.numbering import file_name
 
 
 @dataclass(frozen=True)
 class Home:
-    """Paths of the inputs and outputs of one business."""
+    """Paths of the inputs and outputs of one business.
+
+    Attributes
+    ----------
+    buckets
+        Of a shard: the buckets of its accounts. It reads and writes its own part of the monthly tables.
+    """
 
     root: Path
+    buckets: BucketRange | None = None
 
     @property
     def landing(self) -> Path:
@@ -45,8 +53,24 @@ class Home:
         return self.root / "register.db"
 
     def partition(self, table: Table, month: str) -> Path:
-        """Path of a monthly table for one billing month."""
-        return self.lake / table.name / f"billing_month={month}" / f"{table.name}.parquet"
+        """Path of a monthly table for one billing month, or of a shard's part of it."""
+        return self.month_folder(table, month) / f"{self.part_name(table.name)}.parquet"
+
+    def parts(self, table: Table, month: str) -> list[Path]:
+        """The files of a monthly table for one billing month, sorted: one, or one a shard.
+
+        Of a shard, those with rows of its accounts: they hold others' too, where the month had other shards.
+        """
+        found = (path for path in self.month_folder(table, month).glob(f"{table.name}*.parquet"))
+        return sorted(path for path in found if self.buckets is None or self.buckets.overlaps(_buckets_of(path)))
+
+    def month_folder(self, table: Table, month: str) -> Path:
+        """Folder of a monthly table for one billing month."""
+        return self.lake / table.name / f"billing_month={month}"
+
+    def part_name(self, name: str) -> str:
+        """The name of a file, or of a shard's part of it."""
+        return name if self.buckets is None or self.buckets.is_whole else f"{name}.{self.buckets.name}"
 
     def whole(self, table: Table) -> Path:
         """Path of an unpartitioned table."""
@@ -59,3 +83,8 @@ class Home:
     def document_file(self, month: str, number: str) -> Path:
         """Path of the PDF of an issued document."""
         return self.documents / month / f"{file_name(number)}.pdf"
+
+
+def _buckets_of(part: Path) -> BucketRange:
+    """The buckets whose accounts are in a part of a monthly table."""
+    return BucketRange.named(part.stem.partition(".")[2]) or WHOLE

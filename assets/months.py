@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import dagster as dg
 import polars as pl
 
-from assets.ingest import PATIENCE_SECONDS, ingest
+from assets.heads import at_work
+from assets.ingest import ingest
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.partitions import month_before
 from assets.refusals import failures_in_words, refuse_month_to_come
@@ -32,13 +33,13 @@ Step = Callable[..., Any]
 def computed(
     context: dg.AssetExecutionContext, billing_home: BillingHome, step: Callable[[Business, str], Result]
 ) -> tuple[Business, Result]:
-    """Run one step for the run's month under the home's lock, and record its inputs."""
+    """Run one step for the run's month under the lock of its run, and record its inputs."""
     business, month, name = billing_home.business(), context.partition_key, context.op_execution_context.op.name
     with failures_in_words():
         # The command line checks this itself, and issues nothing for a month that has not begun.
         if not billing_home.in_order:
             refuse_month_to_come(business, month)
-        with business.alone(PATIENCE_SECONDS):
+        with at_work(context, business):
             result = step(business, month)
             if name in STEPS:
                 record_step(business, month, name)

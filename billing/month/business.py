@@ -37,7 +37,14 @@ from billing.rules.terms import TermsFrames, terms_frames
 from billing.rules.withdrawals import without_withdrawn
 from billing.store.frames import scan_frames
 from billing.store.home import Home
-from billing.store.lock import lock
+from billing.store.lock import lock, step_of
+
+
+@contextmanager
+def alone(home: Home, register: Register, patience: float = 0, holder: str = "") -> Iterator[None]:
+    """As `Business.alone`, also where the inputs cannot be read."""
+    with lock(home, patience, holder), register.alone(patience, holder):
+        yield
 
 
 @dataclass(frozen=True)
@@ -93,20 +100,34 @@ class Business:
         return replace(self, as_of=as_of, issues=issues, computed=Computed(), **others)
 
     @contextmanager
-    def alone(self, patience: float = 0) -> Iterator[None]:
+    def alone(self, patience: float = 0, holder: str = "") -> Iterator[None]:
         """Lock the home and the register: one run at a time, from the command line and Dagster alike.
 
         Parameters
         ----------
         patience
             Seconds to wait for another run to end.
+        holder
+            Name of a run whose steps other processes execute (`step_of`).
 
         Raises
         ------
         RefusedError
             When another run is at work, or the home or the register cannot be used.
         """
-        with lock(self.home, patience), self.register.alone(patience):
+        with alone(self.home, self.register, patience, holder):
+            yield
+
+    @contextmanager
+    def step_of(self, holder: str) -> Iterator[None]:
+        """Be a step of a run whose head holds the lock in another process, perhaps on another machine.
+
+        Raises
+        ------
+        InterruptedRunError
+            When the head does not hold the lock (any more).
+        """
+        with self.register.step_of(holder) if self.register.is_on_server else step_of(self.home, holder):
             yield
 
     @cached_property

@@ -16,13 +16,14 @@ from billing.ingest import (
     ingest_deliveries,
     pending_days,
     repeated_events,
+    scan_event_files,
     scan_event_parts,
     scan_events,
 )
 from billing.ingest.state import state_path
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import DecisionKind, Outcome
-from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, EVENTS, LEVELS, PACKAGES, PARKED, USAGE
+from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
 from billing.month.computed import file_stamp
@@ -39,7 +40,6 @@ from billing.rules.gauges import levels_at_close
 from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rules.refusals import refused_after_close, without_decided_voids
 from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
-from billing.store.frames import scan_frames
 from billing.store.home import Home
 from billing.store.monthly import read_month, write_month
 
@@ -144,7 +144,7 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
         usage = month_usage(inputs)
     else:
         before = read_month(home, USAGE, month)
-        usage = month_usage_with_more(inputs, before=before, added=scan_frames(added, EVENTS))
+        usage = month_usage_with_more(inputs, before=before, added=scan_event_files(home, added))
     write_month(home, USAGE, month, usage, in_order=True)
     record_measured(home, month, digest, files)
     return usage

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest import event_files
+from billing.ingest import scan_events
 from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, PROFILE
 from billing.model.calendar import first_day
 from billing.model.codes import RejectReason
@@ -142,7 +142,7 @@ def _in_lake(business: Business, table: Table, month: str | None) -> pl.DataFram
             if month
             else sorted(path.name.removeprefix("event_month=") for path in folder.glob("event_month=*"))
         )
-        return scan_frames(event_files(business.home, months, business.as_of), EVENTS).collect()
+        return scan_events(business.home, months, business.as_of).collect()
     if table in (REJECTS, INGEST):
         return _delivered(business, table, month)
     return scan_months(business.home, table, [month] if month else business.home.months(table)).collect()

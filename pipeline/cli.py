@@ -58,9 +58,9 @@ def sample(
 ) -> None:
     """Write a synthetic business: the same arguments give the same bytes."""
     from billing.sample import write_sample, write_sample_payments
+    from pipeline.run_state import load
 
     if payments:
-        register = register_url()
         documents = load(directory, date.max, issues=False).register.documents()
         found = write_sample_payments(directory, documents)
         say(f"{directory}: {counted(f'{found:,}', 'payment')} of {counted(f'{documents.height:,}', 'document')}")
@@ -320,6 +320,7 @@ def show(
     from billing.model.text import counted
     from billing.month.recorded_inputs.runs import last_as_of
     from billing.reports.show import read_table
+    from pipeline.run_state import load
 
     last = last_as_of(home)
     day = as_of or last or date.max
@@ -351,6 +352,7 @@ def explain(number: str, line: int | None, events: int, *, everything: bool, sty
     """Explain a document: from its lines to the arithmetic, usage by day, and the events behind it."""
     from billing.model.plain_rows import as_json
     from billing.reports.explain import explain_document, is_more_than_lines
+    from pipeline.run_state import load
 
     business = load(home, date.max, issues=False)
     found = explain_document(business, number, line, events, everything=everything)
@@ -375,6 +377,7 @@ def explain(number: str, line: int | None, events: int, *, everything: bool, sty
 def verify(home: Path) -> int:
     """Recompute tables, check register and documents, and report any disagreement."""
     from billing.reports.verify import disagreements, moved_months, redrawn_documents
+    from pipeline.run_state import load
 
     business = load(home, date.max, issues=False)
     found = disagreements(business)

@@ -22,7 +22,7 @@ from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, quantities_not_charged_once
 from billing.month.recorded_inputs.months import STEPS, record_step
 from billing.month.unbilled import accounts_that_lost_events, conserved, write_unbilled
-from billing.store.frames import read_frame
+from billing.store.monthly import read_month
 
 _KINDS = {"parquet", "polars"}
 Result = TypeVar("Result")
@@ -246,9 +246,9 @@ def charges(
     """Rate usage against allowances and tariffs, and list what is due."""
     month = context.partition_key
     business, frame = computed(context, billing_home, steps.write_charges)
-    dues = read_frame(business.home.partition(DUES, month), DUES)
-    parked = read_frame(business.home.partition(PARKED, month), PARKED)
-    measured = read_frame(business.home.partition(USAGE, month), USAGE).join(parked, on="account_id", how="anti")
+    dues = read_month(business.home, DUES, month)
+    parked = read_month(business.home, PARKED, month)
+    measured = read_month(business.home, USAGE, month).join(parked, on="account_id", how="anti")
     unmatched = quantities_not_charged_once(measured, frame).height
     by_metric = frame.group_by("metric").agg(
         over=(pl.col("excess") > 0).sum(), overage=pl.col("amount").sum().cast(money_type(business))

@@ -27,7 +27,7 @@ from billing.month.unread_files import not_read
 from billing.reports.preview_causes import record_given
 from billing.reports.show import set_aside
 from billing.store.files import remove_scratch_files, write_bytes
-from billing.store.frames import scan_frames, write_frame
+from billing.store.frames import write_frame
 from billing.store.home import Home
 from pipeline.settings import bring_up_to_date, instance_folder
 
@@ -199,8 +199,7 @@ def without_pdf(business: Business, month: str) -> list[str]:
 
 def parked(business: Business, months: Sequence[str]) -> list[str]:
     """Messages about accounts that could not be billed, each with its first reason."""
-    files = [path for month in months if (path := business.home.partition(PARKED, month)).exists()]
     found = pl.concat(
-        [business.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]
+        [business.parked, business.scan_months(PARKED, months).collect().select("account_id", "reason", "detail")]
     ).unique("account_id", keep="first", maintain_order=True)
     return [f"account {account} is parked: {detail}" for account, _, detail in found.iter_rows()]

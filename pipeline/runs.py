@@ -32,8 +32,8 @@ from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
 from billing.reports.preview import Preview, preview_month
 from billing.reports.repair import damage_in_words
-from billing.store.frames import read_frame, write_frame
 from billing.store.home import Home
+from billing.store.monthly import read_month, write_month
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 from pipeline.run_state import (
@@ -75,7 +75,7 @@ def bill(business: Business, month: str, through: str, *, draft: bool, say: Say)
         before = business.register.count(through)
         months = billed_months(business, through)
         if not months:
-            write_frame(business.home.partition(PARKED, through), _parked_by_requests(business, through), PARKED)
+            write_month(business.home, PARKED, through, _parked_by_requests(business, through))
         undrawn: list[str] = []
         try:
             for each in months:
@@ -473,7 +473,7 @@ def _failure(result: Any, partition: str | None) -> str:
 
 
 def _draft_count(business: Business, month: str) -> int:
-    return read_frame(business.home.partition(DRAFTS, month), DRAFTS, ["account_id"]).height
+    return read_month(business.home, DRAFTS, month, ["account_id"]).height
 
 
 def _parked_by_requests(business: Business, month: str) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """The connection to a register: SQLite in the home, or a PostgreSQL server by URL."""
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any, Final, Self
 import polars as pl
 import sqlalchemy as sa
 
+from billing.model.buckets import BucketRange
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.register import schema as stored
 from billing.register.address import read_address, shown
@@ -30,6 +32,21 @@ class Connection:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._opened = engine
+        self._buckets: BucketRange | None = None
+
+    def of(self, buckets: BucketRange) -> Self:
+        """The same register, which reads the rows of accounts in some buckets only: of a shard.
+
+        What is asked of the register as a whole stays whole: state, counts, numbers, months and settings.
+        """
+        _ = self._engine
+        view = copy.copy(self)
+        view._buckets = None if buckets.is_whole else buckets
+        return view
+
+    def _own(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+        """The conditions on a table with a column `bucket`: none where all of its rows are read."""
+        return [] if self._buckets is None else [table.c.bucket.between(self._buckets.first, self._buckets.last)]
 
     @classmethod
     def open(cls, home: Home, url: str | None = None) -> Self:

@@ -24,7 +24,8 @@ from billing.month.checks import answers_not_given_once, dates_not_billed_once, 
 from billing.month.unbilled import conserved
 from billing.rules.balances import amounts_to_collect
 from billing.rules.receivables import is_of_a_document
-from billing.store.frames import read_frame, scan_frames
+from billing.store.frames import scan_frames
+from billing.store.monthly import read_month
 
 CAUSES: Final = (
     "new customers",
@@ -465,4 +466,4 @@ def _usual(business: Business, month: str, on: date) -> list[Statement]:
 
 
 def _read(business: Business, table: Table, month: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    return read_frame(business.home.partition(table, month), table, columns)
+    return read_month(business.home, table, month, columns)

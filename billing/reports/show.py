@@ -30,6 +30,7 @@ from billing.month.checks import surges
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.reports.profiles import account_profiles, allocations, balances, collections, documents_with_open_amounts
 from billing.store.frames import read_frame, scan_frames
+from billing.store.monthly import scan_months
 
 _MOST_NAMED: Final = 20
 
@@ -144,8 +145,7 @@ def _in_lake(business: Business, table: Table, month: str | None) -> pl.DataFram
         return scan_events(business.home, months, business.as_of).collect()
     if table in (REJECTS, INGEST):
         return _delivered(business, table, month)
-    pattern = f"billing_month={month}/*.parquet" if month else "billing_month=*/*.parquet"
-    return scan_frames(_parquet(folder, pattern), table).collect()
+    return scan_months(business.home, table, [month] if month else business.home.months(table)).collect()
 
 
 def _delivered(business: Business, table: Table, month: str | None) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 from billing.ingest.day_files import day_of, files_of_day, is_read, month_folder, part_of
 from billing.ingest.deduplication import REPEATS
 from billing.ingest.state import accounts_path, read_accounts, read_state
-from billing.model.buckets import BucketRange, in_buckets
+from billing.model.buckets import BucketRange, bucket_of, in_buckets
 from billing.model.columns import Table
 from billing.model.tables import EVENTS
 from billing.store.files import file_hash
@@ -38,6 +39,13 @@ def scan_events(home: Home, months: Sequence[str], as_of: date | None = None) ->
     Each file is sorted by EVENTS.key, the frame as a whole is not.
     """
     return scan_event_files(home, event_files(home, months, as_of))
+
+
+def scan_account_events(home: Home, months: Sequence[str], account: str, as_of: date | None = None) -> pl.LazyFrame:
+    """As `scan_events`, of one account."""
+    bucket = bucket_of(account)
+    own = replace(home, buckets=BucketRange(bucket, bucket))
+    return scan_frames(event_files(own, months, as_of), EVENTS).filter(pl.col("account_id") == account)
 
 
 def scan_event_files(home: Home, paths: Sequence[Path]) -> pl.LazyFrame:

@@ -16,6 +16,7 @@ from billing.ingest import (
     event_files,
     event_hashes,
     repeated_events,
+    scan_account_events,
     scan_event_files,
     scan_event_parts,
     scan_events,
@@ -135,6 +136,9 @@ def test_a_shard_reads_its_own_parts(business: Business, monkeypatch: pytest.Mon
     parts = [event_files(replace(business.home, buckets=buckets), MONTHS) for buckets in bucket_ranges(8)]
     assert sorted(path for part in parts for path in part) == whole
     assert max(map(len, parts)) <= 4
+    own = scan_account_events(business.home, MONTHS, ACCOUNTS[3]).collect()
+    assert own.equals(scan_events(business.home, MONTHS).filter(account_id=ACCOUNTS[3]).collect())
+    assert own["id"].to_list() == [ACCOUNTS[3]]
 
 
 def test_events_of_a_home_without_state_are_found(business: Business) -> None:

@@ -160,7 +160,8 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
     """A statement that adds a document without lines."""
     return (
         f"INSERT INTO documents SELECT '{number}', series, year, {sequence}, kind, false, account_id, subscription_id,"  # noqa: S608
-        f" billing_month, billing_date, '{issued_on}', currency, {net}, 0, {net}, corrects, content, content_hash, bucket"
+        f" billing_month, billing_date, '{issued_on}', currency, {net}, 0, {net}, corrects, content, content_hash,"
+        " bucket"
         " FROM documents WHERE sequence = 1"
     )
 

@@ -55,6 +55,27 @@ def executor_name() -> str:
     return os.environ.get("OVERAGE_EXECUTOR", "multiprocess")
 
 
+def broker_url() -> str | None:
+    """Address of the message broker of Celery: $OVERAGE_BROKER_URL."""
+    return os.environ.get("OVERAGE_BROKER_URL") or None
+
+
+def code_location() -> str:
+    """Name of the code location that Dagster's daemon knows: $OVERAGE_CODE_LOCATION, else that of the module."""
+    return os.environ.get("OVERAGE_CODE_LOCATION") or "pipeline.definitions"
+
+
+def code_image() -> str | None:
+    """Image of the container that this code is in: $DAGSTER_CURRENT_IMAGE, which Dagster's Helm chart sets."""
+    return os.environ.get("DAGSTER_CURRENT_IMAGE") or None
+
+
+def accounts_per_shard() -> int:
+    """Accounts that one shard may have: $OVERAGE_ACCOUNTS_PER_SHARD, else 250,000; memory is asked for them."""
+    asked = os.environ.get("OVERAGE_ACCOUNTS_PER_SHARD", "")
+    return int(asked) if asked.isdecimal() and int(asked) else 250_000
+
+
 def dagster_home() -> Path | None:
     """Folder of the user's own Dagster instance: $DAGSTER_HOME."""
     folder = os.environ.get("DAGSTER_HOME")

@@ -7,8 +7,14 @@ from typing import Any, TypeVar
 import dagster as dg
 import polars as pl
 
+<<<<<<< HEAD
 from assets.ingest import PATIENCE_SECONDS, ingest
 from assets.metadata import amount_sum, definition_metadata, first_of, height, in_words, money_type, summary
+=======
+from assets.heads import at_work
+from assets.ingest import ingest
+from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
+>>>>>>> engines
 from assets.partitions import month_before
 from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome
@@ -33,13 +39,13 @@ Step = Callable[..., Any]
 def computed(
     context: dg.AssetExecutionContext, billing_home: BillingHome, step: Callable[[Business, str], Result]
 ) -> tuple[Business, Result]:
-    """Run one step for the run's month under the home's lock."""
+    """Run one step for the run's month under the lock of its run."""
     business, month = billing_home.business(), context.partition_key
     with failures_in_words():
         # The command line checks this itself, and issues nothing for a month that has not begun.
         if not billing_home.in_order:
             refuse_month_to_come(business, month)
-        with business.alone(PATIENCE_SECONDS):
+        with at_work(context, business):
             return business, step(business, month)
 
 

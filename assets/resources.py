@@ -67,6 +67,11 @@ def preload(resource: BillingHome, business: Business) -> None:
     _loaded[(resource.root, business.as_of, resource.draft, register, shards(), _stamps(resource.root))] = business
 
 
+def forget_loaded() -> None:
+    """Read the business again when it is asked for next: a process that executes steps of many runs changes none."""
+    _loaded.clear()
+
+
 def _stamps(root: Path) -> tuple[object, ...]:
     """Cache key: changes when an input other than usage is written."""
     landing = Home(root).landing

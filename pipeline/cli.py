@@ -414,6 +414,22 @@ def ui(port: int, host: str, *, read_only: bool, new_user: str | None, home: Pat
     return serve(home, host, port, say, read_only=read_only)
 
 
+@main.command()
+@click.option("--name", help="The worker's name in the logs; else its process.")
+@home_option
+@exit_status
+def worker(name: str | None, home: Path) -> int:
+    """Execute steps of runs that other machines send (OVERAGE_EXECUTOR=celery), until you stop it."""
+    use_home(home)
+    from pipeline.executor_choice import ExecutorName, chosen_executor
+
+    if chosen_executor() != ExecutorName.CELERY:
+        raise RefusedError("a worker takes steps from Celery's broker: expected OVERAGE_EXECUTOR=celery")
+    from pipeline.celery_worker import work
+
+    return work(name)
+
+
 main.add_command(move_in)
 main.add_command(compare)
 main.add_command(import_payments)

@@ -4,6 +4,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from billing.model.buckets import BUCKETS
+from billing.model.errors import RefusedError
+
 
 def variables() -> Mapping[str, str]:
     """All variables, for callers that read several: notices and the UI."""
@@ -29,6 +32,22 @@ def months_ahead() -> int | None:
     """Future months that the UI's calendars show: $OVERAGE_MONTHS_AHEAD; None means all."""
     asked = os.environ.get("OVERAGE_MONTHS_AHEAD", "")
     return int(asked) if asked.isdecimal() else None
+
+
+def shards() -> int | None:
+    """Into how many shards of accounts a new month is divided: $OVERAGE_SHARDS; None means by the number of accounts.
+
+    Raises
+    ------
+    RefusedError
+        When it is no number from 1 to 1024.
+    """
+    asked = os.environ.get("OVERAGE_SHARDS", "")
+    if not asked:
+        return None
+    if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= BUCKETS):
+        raise RefusedError(f"OVERAGE_SHARDS: found {asked!r}, expected a whole number from 1 to {BUCKETS}")
+    return int(asked)
 
 
 def executor_name() -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
@@ -9,11 +10,10 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest.day_tables import month_folder
+from billing.ingest.day_files import day_of, files_of_day, is_read, month_folder, part_of
 from billing.ingest.deduplication import REPEATS
-from billing.ingest.landing import delivery_day
 from billing.ingest.state import accounts_path, read_accounts, read_state
-from billing.model.buckets import BucketRange, in_buckets
+from billing.model.buckets import BucketRange, bucket_of, in_buckets
 from billing.model.columns import Table
 from billing.model.tables import EVENTS
 from billing.store.files import file_hash
@@ -26,7 +26,10 @@ _ACCOUNTS_TOGETHER: Final = 250_000
 
 
 def event_files(home: Home, months: Sequence[str], as_of: date | None = None) -> list[Path]:
-    """Event files of some calendar months (YYYY-MM, billing time zone), delivered up to a day; sorted."""
+    """Event files of some calendar months (YYYY-MM, billing time zone), delivered up to a day; sorted.
+
+    Of a shard's home, those with events of its accounts: where few accounts have events, they hold others' too.
+    """
     return _day_files(home, EVENTS, months, as_of)
 
 
@@ -38,9 +41,23 @@ def scan_events(home: Home, months: Sequence[str], as_of: date | None = None) ->
     return scan_event_files(home, event_files(home, months, as_of))
 
 
+def scan_account_events(home: Home, months: Sequence[str], account: str, as_of: date | None = None) -> pl.LazyFrame:
+    """As `scan_events`, of one account."""
+    bucket = bucket_of(account)
+    own = replace(home, buckets=BucketRange(bucket, bucket))
+    return scan_frames(event_files(own, months, as_of), EVENTS).filter(pl.col("account_id") == account)
+
+
 def scan_event_files(home: Home, paths: Sequence[Path]) -> pl.LazyFrame:
     """EVENTS in some of `event_files`."""
-    return _of_own_accounts(home, scan_frames(list(paths), EVENTS))
+    if home.buckets is None:
+        return scan_frames(list(paths), EVENTS)
+    own = [path for path in paths if (part := part_of(path)) is not None and home.buckets.covers(part)]
+    shared = [path for path in paths if path not in set(own)]
+    if not shared:
+        return scan_frames(own, EVENTS)
+    of_shared = _of_own_accounts(home, scan_frames(shared, EVENTS))
+    return pl.concat([scan_frames(own, EVENTS), of_shared]) if own else of_shared
 
 
 def scan_event_parts(home: Home, months: Sequence[str], as_of: date | None = None) -> list[pl.LazyFrame]:
@@ -72,8 +89,7 @@ def accounts_of_events(home: Home) -> pl.Series:
 
 def scan_delivered_events(home: Home, day: date, file: str) -> pl.LazyFrame:
     """EVENTS counted from one delivered file, of all months."""
-    paths = sorted((home.lake / EVENTS.name).glob(f"*/{day.isoformat()}.parquet"))
-    return scan_event_files(home, paths).filter(pl.col("file") == file)
+    return scan_event_files(home, files_of_day(home, EVENTS, day)).filter(pl.col("file") == file)
 
 
 def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None) -> pl.LazyFrame:
@@ -139,5 +155,5 @@ def _day_files(home: Home, table: Table, months: Sequence[str], as_of: date | No
         path
         for month in sorted(set(months))
         for path in sorted(month_folder(home, table, month).glob("*.parquet"))
-        if (day := delivery_day(path.stem)) is not None and (as_of is None or day <= as_of)
+        if is_read(home, path) and (day := day_of(path)) is not None and (as_of is None or day <= as_of)
     ]

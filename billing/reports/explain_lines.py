@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from billing.ingest import scan_events
+from billing.ingest import scan_account_events
 from billing.model.catalogue import Metric
 from billing.model.codes import LineKind
 from billing.model.columns import BASE_QUANTITY, INSTANT, QUANTITY
@@ -44,7 +44,7 @@ class AccountEvents:
         months = sorted({f"{day:%Y-%m}" for day in days})
         for month in months:
             if month not in self._months:
-                found = scan_events(self._home, [month], self._as_of).filter(pl.col("account_id") == self._account)
+                found = scan_account_events(self._home, [month], self._account, self._as_of)
                 self._months[month] = found.collect(engine="streaming")
         is_known = (pl.col("metric") == metric.name) & (pl.col("delivery_day") <= as_of)
         return pl.concat([self._months[month] for month in months]).lazy().filter(is_known)

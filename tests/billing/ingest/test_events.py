@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from billing.ingest import (
     accounts_of_events,
+    day_files,
     event_files,
     event_hashes,
-    events_digest,
     repeated_events,
+    scan_account_events,
     scan_event_files,
     scan_event_parts,
     scan_events,
@@ -75,31 +76,69 @@ def require_whole(home: Home, shards: int) -> None:
     whole = read(home)
     parts = []
     for buckets in bucket_ranges(shards):
-        part = read(replace(home, buckets=buckets))
+        shard = replace(home, buckets=buckets)
+        part = read(shard)
         accounts = {str(row[0]) for rows in part.values() for row in rows}
         assert all(buckets.first <= bucket_of(account) <= buckets.last for account in accounts)
-        assert event_hashes(replace(home, buckets=buckets), MONTHS) == event_hashes(home, MONTHS)
-        assert events_digest(replace(home, buckets=buckets), MONTHS) == events_digest(home, MONTHS)
+        assert list(event_hashes(shard, MONTHS)) == [
+            str(path.relative_to(home.lake)) for path in event_files(shard, MONTHS)
+        ]
+        assert event_hashes(shard, MONTHS).items() <= event_hashes(home, MONTHS).items()
         parts.append(part)
     for name, rows in whole.items():
         assert sorted((row for part in parts for row in part[name]), key=repr) == rows, name
 
 
-@given(deliveries, st.sampled_from([1, 2, 3, 7, 64, BUCKETS]) if sized(False, True) else st.sampled_from([1, 3, 7]))
+def split_all(patch: pytest.MonkeyPatch) -> None:
+    """Split the events of every day, as those of many accounts are."""
+    patch.setattr(day_files, "_MANY_ROWS", 1)
+    patch.setattr(day_files, "_MANY_ACCOUNTS", 0)
+    patch.setattr(day_files, "_SPLIT_TOGETHER", 7)
+
+
+@given(
+    deliveries,
+    st.sampled_from(sized([1, 3, 7, 32], [1, 2, 3, 7, 32, 50, BUCKETS])),
+    st.tuples(st.booleans(), st.booleans()),
+)
 @settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.too_slow])
 def test_the_shards_together_are_the_whole(
-    tmp_path_factory: pytest.TempPathFactory, delivered: list[tuple[str, str, list[str]]], shards: int
+    tmp_path_factory: pytest.TempPathFactory,
+    delivered: list[tuple[str, str, list[str]]],
+    shards: int,
+    split: tuple[bool, bool],
 ) -> None:
     business = Business(Home(tmp_path_factory.mktemp("home")), accounts=set(ACCOUNTS[:30]))
-    for place, (day, name, lines) in enumerate(delivered):
-        business.deliver(lines, day, name)
-        if place == 1:
-            business.ingest()  # what follows comes late, or in place of what came
-    business.ingest()
+    with pytest.MonkeyPatch.context() as patch:
+        if split[0]:
+            split_all(patch)
+        for place, (day, name, lines) in enumerate(delivered):
+            business.deliver(lines, day, name)
+            if place == 1:
+                business.ingest()  # what follows comes late, or in place of what came
+        business.ingest()
     require_whole(business.home, shards)
-    business.accounts = set(ACCOUNTS)  # some become known later
+    with pytest.MonkeyPatch.context() as patch:
+        if split[1]:
+            split_all(patch)
+        business.accounts = set(ACCOUNTS)  # some become known later
+        business.ingest()
+        require_whole(business.home, shards)
+
+
+def test_a_shard_reads_its_own_parts(business: Business, monkeypatch: pytest.MonkeyPatch) -> None:
+    split_all(monkeypatch)
+    business.accounts = set(ACCOUNTS)
+    business.deliver([line(account, subject=account) for account in ACCOUNTS])
     business.ingest()
-    require_whole(business.home, shards)
+    whole = event_files(business.home, MONTHS)
+    assert len(whole) > 16
+    parts = [event_files(replace(business.home, buckets=buckets), MONTHS) for buckets in bucket_ranges(8)]
+    assert sorted(path for part in parts for path in part) == whole
+    assert max(map(len, parts)) <= 4
+    own = scan_account_events(business.home, MONTHS, ACCOUNTS[3]).collect()
+    assert own.equals(scan_events(business.home, MONTHS).filter(account_id=ACCOUNTS[3]).collect())
+    assert own["id"].to_list() == [ACCOUNTS[3]]
 
 
 def test_events_of_a_home_without_state_are_found(business: Business) -> None:

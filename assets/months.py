@@ -7,14 +7,9 @@ from typing import Any, TypeVar
 import dagster as dg
 import polars as pl
 
-<<<<<<< HEAD
-from assets.ingest import PATIENCE_SECONDS, ingest
-from assets.metadata import amount_sum, definition_metadata, first_of, height, in_words, money_type, summary
-=======
 from assets.heads import at_work
 from assets.ingest import ingest
-from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
->>>>>>> engines
+from assets.metadata import amount_sum, definition_metadata, first_of, height, in_words, money_type, summary
 from assets.partitions import month_before
 from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome

@@ -55,6 +55,11 @@ def executor_name() -> str:
     return os.environ.get("OVERAGE_EXECUTOR", "multiprocess")
 
 
+def executes_elsewhere() -> bool:
+    """Whether steps are executed on other machines: the graph then has steps that are spread over them."""
+    return executor_name() in ("celery", "k8s")
+
+
 def broker_url() -> str | None:
     """Address of the message broker of Celery: $OVERAGE_BROKER_URL."""
     return os.environ.get("OVERAGE_BROKER_URL") or None

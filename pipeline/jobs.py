@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from assets.environment import executes_elsewhere
 from assets.reports import every_month_is_up_to_date
 
 # Serialize runs with this tag (see dagster.yaml): a month depends on the previous one.
@@ -9,6 +10,7 @@ SERIAL = {"overage/serial": "home"}
 
 INGESTED = ("parsed_files", "events", "rejects", "ingest")
 MONTHLY = (
+    *(["shards"] if executes_elsewhere() else []),
     "cycles",
     "levels",
     "usage",
@@ -24,6 +26,7 @@ MONTHLY = (
     "documents",
     "lines",
     "taxes",
+    *(["drawn_files"] if executes_elsewhere() else []),
     "invoice_files",
     "billing_report",
 )

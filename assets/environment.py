@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from billing.model.buckets import BUCKETS
 from billing.model.errors import RefusedError
 
 
@@ -45,6 +44,9 @@ def shards() -> int | None:
     asked = os.environ.get("OVERAGE_SHARDS", "")
     if not asked:
         return None
+    # Here, as it loads Polars: memory has to be settled before.
+    from billing.model.buckets import BUCKETS
+
     if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= BUCKETS):
         raise RefusedError(f"OVERAGE_SHARDS: found {asked!r}, expected a whole number from 1 to {BUCKETS}")
     return int(asked)

@@ -1,8 +1,10 @@
 """Environment variables: the only module that reads them."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from billing.model.errors import RefusedError
 
@@ -75,6 +77,12 @@ def code_location() -> str:
 def code_image() -> str | None:
     """Image of the container that this code is in: $DAGSTER_CURRENT_IMAGE, which Dagster's Helm chart sets."""
     return os.environ.get("DAGSTER_CURRENT_IMAGE") or None
+
+
+def container_context() -> Mapping[str, Any]:
+    """What the pod of this code has: $DAGSTER_CONTAINER_CONTEXT, which Dagster's Helm chart sets, as for its server."""
+    found: Mapping[str, Any] = json.loads(os.environ.get("DAGSTER_CONTAINER_CONTEXT") or "{}")
+    return found
 
 
 def accounts_per_shard() -> int:

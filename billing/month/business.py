@@ -1,5 +1,6 @@
 """A business as of a day: its home, its inputs and its register. Every computation starts from one."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -134,12 +135,14 @@ class Business:
         return self._of(buckets, self.first_month)
 
     def _of(self, buckets: BucketRange, first_month: str | None) -> "Business":
-        return self.at(
-            self.as_of,
+        return replace(
+            self,
             home=replace(self.home, buckets=buckets),
             inputs=self.inputs.of(buckets),
             register=self.register.of(buckets),
             first_month_of_all=first_month,
+            # What a shard has computed is kept while others are at work: its subscriptions are compressed.
+            computed=self.computed.once(("shard", buckets), None, Computed),
         )
 
     @property
@@ -184,6 +187,15 @@ class Business:
 
         An account whose row is missing keeps them: its past stays as computed.
         """
+        if self.home.buckets is None:
+            return self._lives()
+        return Lives(*map(_unpacked, self.computed.once("lives", None, self._packed_lives)))
+
+    def _packed_lives(self) -> list[bytes]:
+        lives = self._lives()
+        return [_packed(frame) for frame in (lives.subscriptions, lives.answers, lives.parked)]
+
+    def _lives(self) -> Lives:
         takes_back = (self.requests["kind"] == DecisionKind.WITHDRAW).any()
         decided = self.register.closed_decision_ids() if takes_back else pl.Series(dtype=pl.String)
         requests, taken_back = without_withdrawn(self.requests, decided)
@@ -373,3 +385,13 @@ class Business:
         """The day up to which billing dates of the month may be issued: `issue_after_days` before the as-of day."""
         last_day = first_day(months_after(month, 1)).toordinal() - 1
         return date.fromordinal(min(last_day, self.as_of.toordinal() - self.catalogue.policy.issue_after_days))
+
+
+def _packed(frame: pl.DataFrame) -> bytes:
+    content = io.BytesIO()
+    frame.write_ipc(content, compression="lz4")
+    return content.getvalue()
+
+
+def _unpacked(content: bytes) -> pl.DataFrame:
+    return pl.read_ipc(content)

@@ -439,7 +439,6 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
         connection.execute("ALTER TABLE taxes DROP COLUMN taxed_as")
         for table in ("documents", "closed_dates"):
-            connection.execute(f"DROP INDEX ix_{table}_month_bucket")
             connection.execute(f"ALTER TABLE {table} DROP COLUMN bucket")
         # foreign keys were not deferred then
         connection.execute("PRAGMA writable_schema = ON")

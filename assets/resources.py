@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
-from assets.environment import home_folder, register_url
+from assets.environment import home_folder, register_url, shards
 from assets.refusals import failures_in_words
 from billing.inputs.reading import INPUTS
 from billing.month.business import Business
@@ -49,11 +49,11 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type
         """The business, cached until a file in the landing folder changes."""
         register = register_url()
         as_of = date.fromisoformat(self.as_of) if self.as_of else today(self.root)
-        key = (self.root, as_of, self.draft, register, _stamps(self.root))
+        key = (self.root, as_of, self.draft, register, shards(), _stamps(self.root))
         if key not in _loaded:
             _loaded.clear()
             with failures_in_words():
-                business = Business.load(self.root, as_of, register, issues=not self.draft)
+                business = Business.load(self.root, as_of, register, issues=not self.draft, shards=shards())
                 if not self.accept_missing_accounts:
                     business.refuse_lacking_accounts()
             _loaded[key] = business
@@ -64,7 +64,12 @@ def preload(resource: BillingHome, business: Business) -> None:
     """Put a business that this process has already loaded into a resource's cache."""
     register = register_url()
     _loaded.clear()
-    _loaded[(resource.root, business.as_of, resource.draft, register, _stamps(resource.root))] = business
+    _loaded[(resource.root, business.as_of, resource.draft, register, shards(), _stamps(resource.root))] = business
+
+
+def forget_loaded() -> None:
+    """Read the business again when it is asked for next: a process that executes steps of many runs changes none."""
+    _loaded.clear()
 
 
 def _stamps(root: Path) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from typing import Final
 
 import polars as pl
 
-from assets.environment import register_url
+from assets.environment import register_url, shards
 from billing.model.calendar import months_after
 from billing.model.tables import PARKED, REJECTS
 from billing.model.text import counted
@@ -58,7 +58,7 @@ class Outcome:
 
 def load(root: Path, as_of: date, *, issues: bool) -> Business:
     """As `Business.load`, with the register that the environment names."""
-    return Business.load(root, as_of, register_url(), issues=issues)
+    return Business.load(root, as_of, register_url(), issues=issues, shards=shards())
 
 
 def done_already(business: Business, month: str, through: str, *, draft: bool, say: Say) -> Outcome | None:

@@ -37,10 +37,17 @@ from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import TermsFrames, terms_frames
 from billing.rules.withdrawals import without_withdrawn
 from billing.store.home import Home
-from billing.store.lock import lock
+from billing.store.lock import lock, step_of
 from billing.store.monthly import scan_months
 
 ACCOUNTS_OF_A_SHARD: Final = 250_000
+
+
+@contextmanager
+def alone(home: Home, register: Register, patience: float = 0, holder: str = "") -> Iterator[None]:
+    """As `Business.alone`, also where the inputs cannot be read."""
+    with lock(home, patience, holder), register.alone(patience, holder):
+        yield
 
 
 @dataclass(frozen=True)
@@ -130,20 +137,34 @@ class Business:
         return bucket_ranges(self.shards or max(1, -(-self.inputs.accounts.height // ACCOUNTS_OF_A_SHARD)))
 
     @contextmanager
-    def alone(self, patience: float = 0) -> Iterator[None]:
+    def alone(self, patience: float = 0, holder: str = "") -> Iterator[None]:
         """Lock the home and the register: one run at a time, from the command line and Dagster alike.
 
         Parameters
         ----------
         patience
             Seconds to wait for another run to end.
+        holder
+            Name of a run whose steps other processes execute (`step_of`).
 
         Raises
         ------
         RefusedError
             When another run is at work, or the home or the register cannot be used.
         """
-        with lock(self.home, patience), self.register.alone(patience):
+        with alone(self.home, self.register, patience, holder):
+            yield
+
+    @contextmanager
+    def step_of(self, holder: str) -> Iterator[None]:
+        """Be a step of a run whose head holds the lock in another process, perhaps on another machine.
+
+        Raises
+        ------
+        InterruptedRunError
+            When the head does not hold the lock (any more).
+        """
+        with self.register.step_of(holder) if self.register.is_on_server else step_of(self.home, holder):
             yield
 
     @cached_property

@@ -11,6 +11,7 @@ from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import UNBILLED
 from billing.month.business import Business
 from billing.month.context import computed_once
+from billing.month.shards import each_shard, is_sharded
 from billing.month.steps import event_months
 from billing.rules.cycles import access_spans, closing_spans
 from billing.store.monthly import read_month, write_month
@@ -40,6 +41,10 @@ def conserved(business: Business, month: str) -> pl.DataFrame:
     """
 
     def compute() -> pl.DataFrame:
+        if is_sharded(business, month):
+            sums = pl.col("counted", "closed", "open", "unbilled").sum()
+            found = pl.concat(conserved(shard, month) for shard in each_shard(business, month))
+            return found.group_by("metric").agg(sums).sort("metric")
         return conservation(business, month, read_month(business.home, UNBILLED, month))
 
     parts = business.home.parts(UNBILLED, month)

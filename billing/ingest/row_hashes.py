@@ -1,7 +1,8 @@
-"""The identity hashes of the rows of parsed files: those of large files are read from beside them, not held."""
+"""The identity hashes of the rows of parsed files: those of many rows are read from beside their files, not held."""
 
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
@@ -10,6 +11,9 @@ from billing.ingest.deduplication import identity_hash
 from billing.ingest.parsed_rows import ALIAS_KIND
 from billing.ingest.parsed_sources import Source, read_columns
 from billing.ingest.validation import Rules
+
+_HELD: Final = 16_000_000
+"""Rows whose hashes are held: an eighth of a gigabyte."""
 
 
 class RowHashes:
@@ -23,10 +27,13 @@ class RowHashes:
         self.rules = rules
         self.key = key
         self._held: dict[Path, pl.Series] = {}
+        self._rows = 0
 
     def keep(self, parsed: Path, hashes: pl.Series, valid: pl.Series) -> None:
         """Keep the hash of every row of a parsed file, and whether it is valid."""
-        if not hash_cache.cache_hashes(parsed, hashes, {self.key: valid}):
+        is_kept = hash_cache.cache_hashes(parsed, hashes, {self.key: valid})
+        if not is_kept or self._rows + len(hashes) <= _HELD:
+            self._rows += len(hashes)
             self._held[parsed] = _where_valid(hashes, valid)
 
     def valid(self, source: Source, day: date) -> pl.Series:

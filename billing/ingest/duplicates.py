@@ -21,7 +21,7 @@ from billing.ingest.parsed_rows import PARSED
 from billing.ingest.parsed_sources import Source, read_columns, sources_of
 from billing.ingest.row_hashes import RowHashes
 from billing.model.columns import BASE_QUANTITY
-from billing.store.files import SCRATCH_PREFIX
+from billing.store.files import scratch_path
 from billing.store.home import Home
 from billing.store.parquet_writer import row_groups
 
@@ -55,7 +55,7 @@ class Marks:
         """Add what `resolve` says of some events; `hold` it in memory."""
         if not hold:
             folder = parsing.parsed_files_root(self._home)
-            path = folder / f"{SCRATCH_PREFIX}{os.getpid()}-marks-{len(self._parts)}"
+            path = scratch_path(folder / f"marks-{len(self._parts)}", os.getpid())
             self._scratch.callback(path.unlink, missing_ok=True)
             # Of a day only its own row groups are read.
             marks.sort("delivery_day").write_parquet(path, row_group_size=_READ_TOGETHER)

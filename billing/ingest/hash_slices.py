@@ -14,7 +14,7 @@ import polars as pl
 import pyarrow as pa
 
 from billing.ingest.deduplication import shared_hashes
-from billing.store.files import SCRATCH_PREFIX
+from billing.store.files import scratch_path
 
 _HELD: Final = 32_000_000
 """Rows whose hashes are held: a quarter of a gigabyte."""
@@ -60,7 +60,7 @@ class HashSlices:
         if not self._files:
             self._folder.mkdir(parents=True, exist_ok=True)
             for place in range(2**_BITS):
-                path = self._folder / f"{SCRATCH_PREFIX}{os.getpid()}-hashes-{place}"
+                path = scratch_path(self._folder / f"hashes-{place}", os.getpid())
                 self._open.callback(path.unlink, missing_ok=True)
                 self._files.append(self._open.enter_context(path.open("w+b")))
         starts = pl.Series([place << (64 - _BITS) for place in range(1, 2**_BITS)], dtype=pl.UInt64)

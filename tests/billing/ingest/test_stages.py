@@ -10,10 +10,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.ingest import duplicates, hash_cache, hash_slices, row_hashes, settings
+from billing.ingest import duplicates, hash_cache, hash_slices, row_hashes
+from billing.ingest import settings as ingest_settings
 from billing.ingest.deduplication import shared_hashes
 from billing.ingest.hash_slices import HashSlices
 from billing.ingest.planning import IngestPlan
@@ -38,7 +39,7 @@ DAY = "2026-01-02"
 
 def handed_over(thing: Any) -> Any:
     """A thing as another process gets it, which has loaded nothing."""
-    settings._loaded.clear()
+    ingest_settings._loaded.clear()
     return pickle.loads(pickle.dumps(thing))  # noqa: S301  # our own
 
 
@@ -116,6 +117,7 @@ def test_identities_are_compared_by_slices_of_any_size(
 
 
 @given(st.lists(st.lists(st.one_of(st.none(), st.integers(0, 2**64 - 1), st.integers(0, 40))), max_size=5))
+@settings(max_examples=20, deadline=None)
 def test_shared_hashes_are_the_same_held_or_on_disk(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[int | None]]
 ) -> None:

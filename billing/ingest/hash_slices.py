@@ -16,8 +16,8 @@ import pyarrow as pa
 from billing.ingest.deduplication import shared_hashes
 from billing.store.files import scratch_path
 
-_HELD: Final = 32_000_000
-"""Rows whose hashes are held: a quarter of a gigabyte."""
+_HELD: Final = 16_000_000
+"""Rows whose hashes are held: an eighth of a gigabyte."""
 _BITS: Final = 8
 """The highest bits of a hash are its slice: of a billion rows, a slice has four million."""
 _SORTED_TOGETHER: Final = 2_000_000

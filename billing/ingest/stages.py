@@ -18,6 +18,7 @@ state, and parsed_files, repeats, rejects and ingest of its days.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -30,6 +31,7 @@ from billing.ingest.day_tables import write_day
 from billing.ingest.deciding import DayToWrite, Decision, decide
 from billing.ingest.hash_cache import remove_hashes
 from billing.ingest.landing import DeliveredFile
+from billing.ingest.malloc import reuse_freed_blocks
 from billing.ingest.parsed_deliveries import Done, Each, Job, ParsedDeliveries, ParseJob, Progress
 from billing.ingest.parsed_sources import sources_of
 from billing.ingest.planning import IngestPlan, at_home, plan
@@ -154,10 +156,11 @@ def parse_batch(
     """
     found = hashes or RowHashes(settings.rules(home), settings.key)
     parsed = 0
-    for job in jobs:
-        delivered = {(file.day, file.name): at_home(file, root, home) for file in job.delivered}
-        stamps = _stamps_here(job, delivered)
-        parsed += ParsedDeliveries(home, hashes=found, delivered=delivered, stamps=stamps).parse(job)
+    with _own_memory(hashes):
+        for job in jobs:
+            delivered = {(file.day, file.name): at_home(file, root, home) for file in job.delivered}
+            stamps = _stamps_here(job, delivered)
+            parsed += ParsedDeliveries(home, hashes=found, delivered=delivered, stamps=stamps).parse(job)
     return parsed
 
 
@@ -190,10 +193,11 @@ def write_batch(
     found = hashes or RowHashes(settings.rules(home), settings.key)
     state = read_state(home)
     written = {}
-    for day in days:
-        if state is None or day.day not in state.pending:
-            raise InterruptedRunError(f"usage of {day.day} is not to be written any more: another run did it")
-        written[day.day] = _write_day(home, day.at_home(home), found)
+    with _own_memory(hashes):
+        for day in days:
+            if state is None or day.day not in state.pending:
+                raise InterruptedRunError(f"usage of {day.day} is not to be written any more: another run did it")
+            written[day.day] = _write_day(home, day.at_home(home), found)
     return written
 
 
@@ -248,6 +252,11 @@ def batches(work: Sequence[Work], size: int = BATCH_BYTES) -> list[list[Work]]:
         found[-1].append(each)
         held += each.bytes
     return found
+
+
+def _own_memory(hashes: RowHashes | None) -> AbstractContextManager[None]:
+    """Memory settings of a batch that a worker was given; the head has its own."""
+    return reuse_freed_blocks() if hashes is None else nullcontext()
 
 
 def _stamps_here(job: ParseJob, delivered: Mapping[tuple[date, str], DeliveredFile]) -> dict[str, tuple[int, ...]]:

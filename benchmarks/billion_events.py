@@ -9,26 +9,27 @@ as many workers as there are.
 import argparse
 import json
 import pickle
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
 import polars as pl
 
 from benchmarks.identity_of_events import find_repeats
-from benchmarks.ingest_and_bill import cpu_seconds, peak_megabytes
-from benchmarks.measuring import run_measured, write_result
+from benchmarks.ingest_and_bill import cpu_seconds
+from benchmarks.measuring import Cost, run_measured, write_result
 from benchmarks.month_of_usage import account_names, made_month
 from billing.ingest.events import event_files, scan_events
 from billing.ingest.stages import batches, decide_days, finish_ingest, parse_batch, plan_ingest, write_batch
+from billing.ingest.state import DayState
 from billing.inputs.catalogue_file import load_catalogue
 from billing.model.buckets import bucket_ranges
 from billing.store.home import Home
+from pipeline.process_settings import set_memory_and_threads
 
 EVENTS: Final = 10_000_000
 ACCOUNTS: Final = 1_000_000
@@ -40,35 +41,66 @@ _BATCH: Final = 32 * 1024 * 1024
 
 
 def measure(options: Sequence[str]) -> int:
-    """Ingest a part by stages, compare hashes, and say what the whole takes; the exit status is 1 where it is wrong."""
+    """Ingest a part by stages, compare hashes, and say what each took; the exit status is 1 where it is wrong."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks billion_events")
     parser.add_argument("--events", type=int, default=EVENTS, help="the part that is ingested")
     parser.add_argument("--accounts", type=int, default=ACCOUNTS)
     parser.add_argument("--hashes", type=int, default=HASHES, help="a billion need 8 GB of disk for temporary files")
     parser.add_argument("--home", type=Path, help="a folder for the made-up month, which is kept there")
     given = parser.parse_args(options)
+    set_memory_and_threads()
+    stages: dict[str, Cost] = {}
     with tempfile.TemporaryDirectory(prefix="overage-bench-") as folder:
         root = given.home or Path(folder) / "home"
         made_month(root, given.events, given.accounts)
-        ingested = _ingest(root, given.accounts)
-        shard, cost = run_measured([__name__, "read", str(root)])
-        hashes, _ = run_measured([__name__, "identity", str(given.hashes)])
-    result = {"events": given.events, "accounts": given.accounts, **ingested, "shard": shard, "identity": hashes}
-    write_result("billion_events", result)
-    for name, found in ingested.items():
-        print(f"{name}: {found['cpu_seconds']:.1f} CPU s, {found['mb']:,} MB at most in a process")
+        for stage in ("plan", "parse", "decide", "write", "finish"):
+            stages[stage] = _by_processes(stage, root, Path(folder), given.accounts)
+            cost = stages[stage]
+            print(f"{stage}: {cost.cpu_seconds:.1f} CPU s, {cost.peak_mb:,} MB at most in a process", flush=True)
+        shard, cost = run_measured([__name__, "read", str(root), folder, ""])
+        hashes, identity = run_measured([__name__, "identity", str(root), folder, str(given.hashes)])
     print(
         f"a shard of {SHARDS}: {shard['events']:,} events, {shard['cpu_seconds']:.1f} CPU s, {cost.peak_mb:,} MB; "
         f"{shard['bytes'] / shard['bytes_of_all']:.0%} of the bytes of all events"
     )
-    print(f"identity of {given.hashes:,}: {hashes['cpu_seconds']:.0f} CPU s, {hashes['mb']:,} MB")
+    print(f"identity of {given.hashes:,}: {hashes['cpu_seconds']:.1f} CPU s, {identity.peak_mb:,} MB")
+    plain = {stage: vars(cost) for stage, cost in stages.items()}
+    result = {"events": given.events, "accounts": given.accounts, "stages": plain, "shard": shard, "identity": hashes}
+    write_result("billion_events", result)
     return 0 if hashes["repeated"] == hashes["expected"] else 1
 
 
-def _ingest(root: Path, accounts: int) -> dict[str, dict[str, float]]:
-    """What each stage took: those of the head in this process, the others in workers."""
-    home, catalogue = Home(root), load_catalogue(root / "landing" / "catalogue.yaml")
-    started = cpu_seconds()
+def _by_processes(stage: str, root: Path, folder: Path, accounts: int) -> Cost:
+    """Run a stage: parse and write by workers at once, each in a process; processor time is that of all."""
+    places = range(WORKERS if stage in ("parse", "write") else 1)
+
+    def run(place: int) -> Cost:
+        return run_measured([__name__, stage, str(root), str(folder), str(place if len(places) > 1 else accounts)])[1]
+
+    with ThreadPoolExecutor(len(places)) as pool:
+        costs = list(pool.map(run, places))
+    return Cost(
+        cpu_seconds=sum(cost.cpu_seconds for cost in costs),
+        peak_mb=max(cost.peak_mb for cost in costs),
+        seconds=max(cost.seconds for cost in costs),
+    )
+
+
+class _Spool:
+    """What one process hands to the next."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def put(self, name: str, thing: object) -> None:
+        (self._folder / name).write_bytes(pickle.dumps(thing))
+
+    def get(self, name: str) -> Any:
+        return pickle.loads((self._folder / name).read_bytes())  # noqa: S301  # our own process wrote it
+
+
+def _plan(home: Home, spool: _Spool, accounts: int) -> None:
+    catalogue = load_catalogue(home.landing / "catalogue.yaml")
     plan = plan_ingest(
         home,
         metrics=catalogue.metrics,
@@ -77,54 +109,40 @@ def _ingest(root: Path, accounts: int) -> dict[str, dict[str, float]]:
         lateness_days=catalogue.policy.lateness_days,
         through=date(2026, 2, 28),
     )
-    planned = cpu_seconds() - started
-    parsed, _ = _by_workers(root, [("parse", plan.settings, plan.root, jobs) for jobs in batches(plan.jobs, _BATCH)])
-    started = cpu_seconds()
-    decision = decide_days(home, plan)
-    decided = cpu_seconds() - started
-    wrote, results = _by_workers(root, [("write", plan.settings, days) for days in batches(decision.days, _BATCH)])
-    started = cpu_seconds()
-    finish_ingest(home, plan, decision, {day: state for written in results for day, state in written.items()})
-    head = {"mb": peak_megabytes()}
-    return {
-        "plan and finish": {"cpu_seconds": planned + cpu_seconds() - started, **head},
-        "parse": parsed,
-        "decide": {"cpu_seconds": decided, **head},
-        "write": wrote,
-    }
+    spool.put("plan", plan)
 
 
-def _by_workers(root: Path, batches_: Sequence[tuple[Any, ...]]) -> tuple[dict[str, float], list[Any]]:
-    """Give batches to processes in turn; what they took together, and what they returned."""
-    with ExitStack() as running:
-        workers = []
-        for place in range(WORKERS):
-            process = running.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-m", __name__, "work", str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-                )
-            )
-            pickle.dump(batches_[place::WORKERS], _pipe(process.stdin))
-            _pipe(process.stdin).close()
-            workers.append(process)
-        told = [pickle.load(_pipe(process.stdout)) for process in workers]  # noqa: S301  # what our own process says
-    cost = {"cpu_seconds": sum(each["cpu_seconds"] for each in told), "mb": max(each["mb"] for each in told)}
-    return cost, [result for each in told for result in each["results"]]
+def _parse(home: Home, spool: _Spool, place: int) -> None:
+    plan = spool.get("plan")
+    for jobs in batches(plan.jobs, _BATCH)[place::WORKERS]:
+        parse_batch(home, plan.settings, plan.root, jobs)
 
 
-def _pipe(pipe: IO[bytes] | None) -> IO[bytes]:
-    if pipe is None:
-        raise AssertionError("the process has no pipe")
-    return pipe
+def _decide(home: Home, spool: _Spool, _: int) -> None:
+    spool.put("decision", decide_days(home, spool.get("plan")))
 
 
-def _work(home: Home) -> None:
-    """Do the batches that come in, and say what that took."""
-    results = []
-    for stage, *arguments in pickle.load(sys.stdin.buffer):  # noqa: S301  # what our own process says
-        results.append(parse_batch(home, *arguments) if stage == "parse" else write_batch(home, *arguments))
-    told = {"results": results, "cpu_seconds": cpu_seconds(), "mb": peak_megabytes()}
-    pickle.dump(told, sys.stdout.buffer)
+def _write(home: Home, spool: _Spool, place: int) -> None:
+    plan, decision = spool.get("plan"), spool.get("decision")
+    written: dict[date, DayState] = {}
+    for days in batches(decision.days, _BATCH)[place::WORKERS]:
+        written |= write_batch(home, plan.settings, days)
+    spool.put(f"written-{place}", written)
+
+
+def _finish(home: Home, spool: _Spool, _: int) -> None:
+    written = [spool.get(f"written-{place}") for place in range(WORKERS)]
+    days = {day: state for each in written for day, state in each.items()}
+    finish_ingest(home, spool.get("plan"), spool.get("decision"), days)
+
+
+_STAGES: Final[dict[str, Callable[[Home, _Spool, int], None]]] = {
+    "plan": _plan,
+    "parse": _parse,
+    "decide": _decide,
+    "write": _write,
+    "finish": _finish,
+}
 
 
 def _read_a_shard(home: Home) -> dict[str, float]:
@@ -148,12 +166,13 @@ def _read_a_shard(home: Home) -> dict[str, float]:
 
 
 def main() -> None:
-    """`work HOME`, `read HOME` or `identity HASHES`: one part, in a process of its own."""
-    task, argument = sys.argv[1:]
-    if task == "work":
-        _work(Home(Path(argument)))
+    """`PART HOME FOLDER NUMBER`: a stage, `read` or `identity`, in a process of its own."""
+    task, root, folder, number = sys.argv[1:]
+    if task in _STAGES:
+        _STAGES[task](Home(Path(root)), _Spool(Path(folder)), int(number))
+        print("{}")
         return
-    print(json.dumps(_read_a_shard(Home(Path(argument))) if task == "read" else find_repeats(int(argument))))
+    print(json.dumps(_read_a_shard(Home(Path(root))) if task == "read" else find_repeats(int(number))))
 
 
 if __name__ == "__main__":

@@ -207,10 +207,11 @@ class Marking:
                     delivery_day=pl.lit(day),
                     file="file",
                     row="row",
-                    source="source",
-                    id="id",
+                    # Copy texts: a view of one keeps the whole block that it was read with in memory.
+                    source=pl.col("source") + "",
+                    id=pl.col("id") + "",
                     content=content,
-                    account_id="subject",
+                    account_id=pl.col("subject") + "",
                     time="time",
                     metrics=pl.concat_list(measuring).list.drop_nulls(),
                 )

@@ -32,6 +32,8 @@ VERSIONS: Final = "overage/versions"
 """Tag of a run: the versions of its head."""
 SHARDS_BILLED: Final = "overage/shards_billed"
 """Tag of a run whose workers have billed the month's shards: the run's id."""
+WARNINGS: Final = "overage/warnings"
+"""Tag of a run whose workers have ingested: files that have changed and other warnings, the first of them, as JSON."""
 FOLLOWED: Final = "overage/followed"
 """Tag of a run whose progress a command shows."""
 

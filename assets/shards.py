@@ -6,7 +6,6 @@ step to step: what a step needs is in the home and the register, under the name 
 
 import json
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +14,7 @@ import dagster as dg
 
 from assets.clock import today
 from assets.environment import register_url
+from assets.handovers import at_work_in
 from assets.heads import SHARDS_BILLED, at_work_on
 from assets.ingest import ingest
 from assets.metadata import first_of
@@ -28,7 +28,6 @@ from billing.month.plan import Plan, plan_month, read_plan, remove_plan, write_p
 from billing.month.plan import bill_shard as bill_planned_shard
 from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.shards import is_sharded
-from billing.register.register import Register
 from billing.store.files import write_bytes
 from billing.store.home import Home
 
@@ -71,7 +70,7 @@ def _planned(context: dg.OpExecutionContext, billing_home: BillingHome, business
 def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
     """Compute one shard, from its cycles to its drafts."""
     shard = str(context.get_mapping_key()).replace("_", "-")
-    with _at_work(context, billing_home) as (home, _):
+    with at_work_in(context, billing_home) as (home, _):
         plan = read_plan(home, context.partition_key)
         if plan is None:
             raise InterruptedRunError(f"{context.partition_key}: the plan of the run is gone: run again")
@@ -81,7 +80,7 @@ def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> Non
 @dg.op(ins={"billed": dg.In(dg.Nothing)})
 def collect_shards(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
     """Tell the month's own assets that their tables are made."""
-    with _at_work(context, billing_home) as (home, _):
+    with at_work_in(context, billing_home) as (home, _):
         plan = read_plan(home, context.partition_key)
         if plan is not None:
             context.instance.add_run_tags(context.run_id, {SHARDS_BILLED: context.run_id})
@@ -111,7 +110,7 @@ def shards(events: Any, requests: Any, payments: Any, accounts: Any, catalogue: 
 )
 def plan_blocks(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[dg.DynamicOutput[None]]:
     """Find the blocks of documents that have no PDF yet."""
-    with _at_work(context, billing_home) as (home, register):
+    with at_work_in(context, billing_home) as (home, register):
         blocks = render_blocks(home, register, context.partition_key)
     # A single block is drawn by the asset of the files itself.
     for block in blocks if len(blocks) > 1 else ():
@@ -123,7 +122,7 @@ def draw_block(context: dg.OpExecutionContext, billing_home: BillingHome) -> Non
     """Draw the PDFs of one block of documents."""
     block, month = int(str(context.get_mapping_key())), context.partition_key
     as_of = date.fromisoformat(billing_home.as_of) if billing_home.as_of else today(billing_home.root)
-    with _at_work(context, billing_home) as (home, register):
+    with at_work_in(context, billing_home) as (home, register):
         rendered = render_block(home, register, month, block, as_of)
         found = {
             "files": len(rendered.files),
@@ -158,18 +157,6 @@ def notes_of_blocks(home: Home, month: str) -> list[dict[str, Any]]:
         found.append(json.loads(path.read_bytes()))
         path.unlink()
     return found
-
-
-@contextmanager
-def _at_work(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[tuple[Home, Register]]:
-    """As `at_work_on`: a worker needs the home and the register, not everything that the business has."""
-    home = Home(billing_home.root)
-    with (
-        failures_in_words(),
-        closing(Register.open(home, register_url())) as register,
-        at_work_on(context, home, register),
-    ):
-        yield home, register
 
 
 def _notes(home: Home, month: str) -> Path:

@@ -13,7 +13,13 @@ _job = partial(dg.define_asset_job, op_retry_policy=lost_steps_are_retried())
 # Serialize runs with this tag (see dagster.yaml): a month depends on the previous one.
 SERIAL = {"overage/serial": "home"}
 
-INGESTED = ("parsed_files", "events", "rejects", "ingest")
+INGESTED = (
+    *(["ingested_together"] if executes_elsewhere() else []),
+    "parsed_files",
+    "events",
+    "rejects",
+    "ingest",
+)
 MONTHLY = (
     *(["shards"] if executes_elsewhere() else []),
     "cycles",

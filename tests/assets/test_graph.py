@@ -132,7 +132,8 @@ from pipeline.definitions import defs
 dg.Definitions.validate_loadable(defs)
 graph = defs.resolve_asset_graph()
 order = [key.to_user_string() for key in graph.toposorted_asset_keys]
-steps = {name: [node.name for node in defs.resolve_job_def(name).nodes] for name in ("billing_month", "draft_month")}
+jobs = ("billing_month", "draft_month", "ingest")
+steps = {name: [node.name for node in defs.resolve_job_def(name).nodes] for name in jobs}
 print(order, steps, graph.get(dg.AssetKey("shards")).partitions_def, sep="\\n")
 """
 
@@ -161,6 +162,7 @@ def test_on_a_cluster_the_graph_has_the_steps_that_are_spread_over_it(tmp_path: 
     assert found.index("documents") < found.index("drawn_files") < found.index("invoice_files")
     assert {"shards", "drawn_files"} <= set(ast.literal_eval(jobs)["billing_month"])
     assert {"shards", "drawn_files"} & set(ast.literal_eval(jobs)["draft_month"]) == {"shards"}
+    assert ast.literal_eval(jobs)["ingest"] == ["ingested_together", "ingest_deliveries"]
     assert partitions.startswith("Monthly")
 
 

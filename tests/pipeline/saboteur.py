@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from assets import deliveries
 from billing.model.columns import Table
 from billing.month import pdf_files
 from billing.register.register import Register
@@ -25,7 +26,8 @@ HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE = (
 NOWHERE = "nowhere"
 PLACES = (HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE)
 DOCUMENTS_OF_A_BLOCK = 7
-"""So that a small business has blocks."""
+BYTES_OF_A_BATCH = 20_000
+"""So that a small business has blocks and batches."""
 
 
 def stop(folder: Path) -> None:
@@ -73,6 +75,8 @@ if __name__ == "__main__":
     from pipeline.cli import main
 
     wanted, where, *command = sys.argv[1:]
-    pdf_files.DOCUMENTS_OF_A_BLOCK = DOCUMENTS_OF_A_BLOCK  # type: ignore[misc] # smaller than any business needs
+    # smaller than any business needs
+    pdf_files.DOCUMENTS_OF_A_BLOCK = DOCUMENTS_OF_A_BLOCK  # type: ignore[misc]
+    deliveries.BATCH = BYTES_OF_A_BATCH
     with stopping(wanted, Path(where)):
         main(command)

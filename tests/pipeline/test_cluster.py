@@ -96,6 +96,11 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
         said = cluster.said("command")
         assert (status, said) == (wanted[0].status, wanted[0].messages), cluster.said("one")
         assert differences(home, cluster.register, wanted) == []
+        # every piece of work was spread over the workers
+        spread = Counter(step.partition("[")[0] for step in started_steps(cluster) if "[" in step)
+        assert {"parse_deliveries", "write_deliveries", "bill_shard", "draw_block"} == {
+            step.rpartition(".")[2] for step, times in spread.items() if times > 1
+        }
         # nothing moved since: the same again does nothing, on one machine, too
         assert on_one_machine(home, cluster.register).messages.count("nothing moved") == MONTHS
 

@@ -1,0 +1,73 @@
+"""What one step hands to another, perhaps on another machine: files of the home, known by a hash in the run's tags."""
+
+import hashlib
+import pickle
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+
+from assets.environment import register_url
+from assets.heads import at_work_on
+from assets.refusals import failures_in_words
+from assets.resources import BillingHome
+from billing.model.errors import InterruptedRunError
+from billing.register.register import Register
+from billing.store.files import write_bytes
+from billing.store.home import Home
+
+_TAG: Final = "overage/handed_over"
+
+
+@contextmanager
+def at_work_in(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[tuple[Home, Register]]:
+    """As `at_work_on`, for a worker that needs the home and the register, not everything that the business has."""
+    home = Home(billing_home.root)
+    with (
+        failures_in_words(),
+        closing(Register.open(home, register_url())) as register,
+        at_work_on(context, home, register),
+    ):
+        yield home, register
+
+
+def hand_over(context: dg.OpExecutionContext | dg.AssetExecutionContext, home: Home, name: str, thing: object) -> None:
+    """Hand something to later steps of this run."""
+    content = pickle.dumps(thing)
+    write_bytes(_file(home, context.run.run_id, name), content)
+    context.instance.add_run_tags(context.run.run_id, {f"{_TAG}/{name}": hashlib.sha256(content).hexdigest()})
+
+
+def handed_over(context: dg.OpExecutionContext | dg.AssetExecutionContext, home: Home, name: str) -> Any:
+    """What an earlier step of this run has handed over; None where it has not.
+
+    Raises
+    ------
+    InterruptedRunError
+        When the file is gone, or another than was handed over.
+    """
+    run = context.instance.get_run_by_id(context.run.run_id)
+    wanted = run.tags.get(f"{_TAG}/{name}") if run is not None else None
+    if wanted is None:
+        return None
+    try:
+        content = _file(home, context.run.run_id, name).read_bytes()
+    except FileNotFoundError:
+        content = b""
+    if hashlib.sha256(content).hexdigest() != wanted:
+        raise InterruptedRunError(
+            f"{_file(home, context.run.run_id, name)}: it is not what the run handed over: run again"
+        )
+    return pickle.loads(content)  # noqa: S301 - its hash is that of what a step of this run wrote
+
+
+def forget_handed_over(home: Home) -> None:
+    """Remove what the steps of this run have handed over, and what lost runs left."""
+    for path in sorted((home.lake / "plans" / "runs").glob("*/*.pickle")):
+        path.unlink(missing_ok=True)
+
+
+def _file(home: Home, run_id: str, name: str) -> Path:
+    return home.lake / "plans" / "runs" / run_id / f"{name}.pickle"

@@ -15,7 +15,7 @@ from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
 from pipeline.moving import compare, import_payments, move_in
 from pipeline.options import Day as Day
-from pipeline.options import as_of_option, format_option, home_option
+from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.process_settings import collect_less_often
 
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("directory", type=click.Path(path_type=Path), required=False)
+@click.argument("directory", type=HomeFolder(), required=False)
 @home_option
 @exit_status
 def init(directory: Path | None, home: Path) -> None:
@@ -45,7 +45,7 @@ def init(directory: Path | None, home: Path) -> None:
 
 
 @main.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=PlainFolder())
 @click.option("--accounts", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--months", type=click.IntRange(1, 120), default=3, show_default=True)
 @click.option("--events-per-account-day", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True)
@@ -112,11 +112,15 @@ def repair(home: Path) -> int:
     from billing.reports import repair as repairing
     from billing.store.home import Home
     from billing.store.lock import lock
+    from billing.store.working_copy import synchronized, working_copy
 
-    target = Home(home)
+    target, copy = Home(home), working_copy(home)
     if not target.lake.is_dir():
         raise RefusedError(f"{home}: there is no lake to repair: expected a billing home that was billed")
-    with lock(target):
+    with lock(target), synchronized(home):
+        if copy is not None:
+            # Documents that the store has lost are left out from now on: `bill` draws them again.
+            copy.fetch_documents()
         removed, left = repairing.repair(target)
     for damage in removed:
         tell(f"{damage.path}: taken away ({damage.reason})")

@@ -34,6 +34,7 @@ from billing.reports.preview import Preview, preview_month
 from billing.reports.repair import damage_in_words
 from billing.store.frames import read_frame, write_frame
 from billing.store.home import Home
+from billing.store.working_copy import name_of
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 from pipeline.run_state import (
@@ -273,7 +274,7 @@ def _locked_and_ingested(
         records = use_instance_of(home, say)
         warn(business, say)
         resource = BillingHome(
-            folder=str(home.root),
+            folder=name_of(home.root),
             as_of=business.as_of.isoformat(),
             draft=not business.issues,
             in_order=True,

@@ -38,6 +38,7 @@ from billing.rules.withdrawals import without_withdrawn
 from billing.store.frames import scan_frames
 from billing.store.home import Home
 from billing.store.lock import lock
+from billing.store.working_copy import synchronized
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,8 @@ class Business:
     def alone(self, patience: float = 0) -> Iterator[None]:
         """Lock the home and the register: one run at a time, from the command line and Dagster alike.
 
+        A home in a store is brought up to date, and committed at the end; nested in another, it commits a step.
+
         Parameters
         ----------
         patience
@@ -106,7 +109,7 @@ class Business:
         RefusedError
             When another run is at work, or the home or the register cannot be used.
         """
-        with lock(self.home, patience), self.register.alone(patience):
+        with lock(self.home, patience), self.register.alone(patience), synchronized(self.home.root):
             yield
 
     @cached_property

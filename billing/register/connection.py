@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Self
@@ -135,6 +135,9 @@ class Connection:
                 yield
             finally:
                 _held.discard(name)
+                # Unlock first: the server notices a closed connection a moment later, too late for the next run.
+                with suppress(sa.exc.SQLAlchemyError, InterruptedRunError):
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_RUN_LOCK)))
                 # Close instead of returning to the pool: the lock ends with the connection.
                 connection.invalidate()
 

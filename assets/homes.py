@@ -1,6 +1,10 @@
 """Homes in a store: their working copy is checked out before anything reads it."""
 
+import threading
+import time
+from itertools import count
 from pathlib import Path
+from typing import Final
 
 from assets.environment import home_folder, register_url
 from billing.model.errors import InterruptedRunError, RefusedError
@@ -8,6 +12,10 @@ from billing.store.landing_copy import LANDING, check_out_landing
 from billing.store.object_store import StoreError
 from billing.store.working_copy import working_copy
 from billing.store.working_files import EVERYTHING, Needs
+
+_one_thread: Final = threading.Lock()
+_WAIT_SECONDS: Final = 0.2
+_MOST_WAITS: Final = 300
 
 
 def checked_out_home() -> Path:
@@ -40,15 +48,23 @@ def check_out(root: Path, needs: Needs = EVERYTHING, *, landing: bool = True) ->
     from billing.store.home import Home
     from billing.store.lock import BusyError, lock
 
-    try:
-        with lock(Home(root)):
-            if landing:
-                check_out_landing(copy)
-            copy.check_out(needs)
-    except BusyError:
-        copy.wait()
-    except StoreError as error:
-        raise RefusedError(str(error)) from error
+    for attempt in count():
+        try:
+            # The lock is of the process: keep its threads apart, too.
+            with _one_thread, lock(Home(root)):
+                if landing:
+                    check_out_landing(copy)
+                copy.check_out(needs)
+            return
+        except BusyError:
+            # Another process is at work here: use what it has checked out.
+            if copy.was_checked_out():
+                return
+            if attempt == _MOST_WAITS:
+                raise
+            time.sleep(_WAIT_SECONDS)
+        except StoreError as error:
+            raise RefusedError(str(error)) from error
 
 
 def check_out_first(root: Path) -> None:

@@ -18,6 +18,7 @@ from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.process_settings import collect_less_often
+from pipeline.store_commands import check_store, move_home
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -423,3 +424,5 @@ def ui(port: int, host: str, *, read_only: bool, new_user: str | None, home: Pat
 main.add_command(move_in)
 main.add_command(compare)
 main.add_command(import_payments)
+main.add_command(check_store)
+main.add_command(move_home)

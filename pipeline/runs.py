@@ -34,6 +34,8 @@ from billing.reports.preview import Preview, preview_month
 from billing.reports.repair import damage_in_words
 from billing.store.frames import read_frame, write_frame
 from billing.store.home import Home
+from billing.store.lock import BusyError
+from billing.store.object_store import LostRaceError, StoreError
 from billing.store.working_copy import name_of
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
@@ -52,6 +54,8 @@ from pipeline.run_state import (
     without_pdf,
 )
 from pipeline.sqlite_storage import open_instance
+
+_IN_WORDS = tuple(each.__name__ for each in (RefusedError, InterruptedRunError, BusyError, StoreError, LostRaceError))
 
 # Skip checks that are reported at the end (the first two), or that matter to schedules only (the last).
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
@@ -441,12 +445,13 @@ def _sentence(evaluation: dg.AssetCheckEvaluation) -> str:
 def _is_broken(result: Any) -> bool:
     """Whether a step failed with an unexpected error, for example on a damaged file."""
     failures = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
-    expected = (RefusedError.__name__, InterruptedRunError.__name__, dg.DagsterExecutionInterruptedError.__name__)
+    expected = (*_IN_WORDS, dg.DagsterExecutionInterruptedError.__name__)
     return any(_cause(error).cls_name not in expected for error in failures if error is not None)
 
 
 def _cause(error: Any) -> Any:
-    while error.cause is not None:
+    """The error behind those of Dagster: the first in words, else the innermost."""
+    while error.cause is not None and error.cls_name not in _IN_WORDS:
         error = error.cause
     return error
 
@@ -467,7 +472,7 @@ def _failure(result: Any, partition: str | None) -> str:
             if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return f"{where}stopped by the keyboard or a signal at {event.step_key}"
             words = cause.message.strip()
-            if cause.cls_name in (RefusedError.__name__, InterruptedRunError.__name__):
+            if cause.cls_name in _IN_WORDS:
                 words = words.partition(": ")[2]
             return f"{where}{event.step_key} failed: {words}"
     return f"{where}the run failed"

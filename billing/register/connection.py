@@ -64,6 +64,11 @@ class Connection:
         return register
 
     @property
+    def writable(self) -> sa.Engine:
+        """The engine for writing all of it: for a copy of the register."""
+        return self._made
+
+    @property
     def _engine(self) -> sa.Engine:
         """The engine for reading: it creates no register that does not exist yet."""
         file = self._opened.url.database

@@ -90,6 +90,12 @@ def _read_usage(listing: Path, *_: int) -> Mapping[str, RemoteFile]:
 
 
 def check_out_landing(copy: WorkingCopy) -> None:
+    """As `_check_out`, while readers of the same working copy wait."""
+    with copy.syncing():
+        _check_out(copy)
+
+
+def _check_out(copy: WorkingCopy) -> None:
     """Make the landing folder what the store lists; the caller holds the home's lock.
 
     Raises

@@ -142,28 +142,12 @@ class ObjectStore:
         LostRaceError
             When the object has changed since it was listed.
         """
-        import obstore
-
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_name(f"{SCRATCH_PREFIX}{os.getpid()}-{threading.get_ident()}")
 
         def read() -> str:
-            digest = hashlib.sha256()
-            try:
-                found = obstore.get(self._store, key)
-                if mark is not None and _mark(found.meta) != mark:
-                    raise LostRaceError(f"{self.url}/{key} was changed while it was read: run again")
-                with scratch.open("wb") as file:
-                    for chunk in found.stream(min_chunk_size=_CHUNK):
-                        digest.update(chunk)
-                        file.write(chunk)
-                    size = file.tell()
-            except FileNotFoundError as error:
-                self._refuse_missing_bucket(error)
-                raise FileNotFoundError(2, "the object does not exist", f"{self.url}/{key}") from error
-            if size != found.meta["size"]:
-                raise obstore.exceptions.GenericError(f"{size} of {found.meta['size']} bytes arrived")
-            return digest.hexdigest()
+            with scratch.open("wb") as file:
+                return self._stream(key, file.write, mark)
 
         try:
             sha256 = self._in_words("read", key, lambda: _again(read))
@@ -171,6 +155,36 @@ class ObjectStore:
             return sha256
         finally:
             scratch.unlink(missing_ok=True)
+
+    def digest(self, key: str) -> str:
+        """The SHA-256 of an object's bytes, read back from the store.
+
+        Raises
+        ------
+        FileNotFoundError
+            When there is no such object.
+        """
+        return self._in_words("read", key, lambda: _again(lambda: self._stream(key, len, None)))
+
+    def _stream(self, key: str, write: Callable[[bytes], object], mark: str | None) -> str:
+        """Read an object in chunks; returns the SHA-256 of its bytes."""
+        import obstore
+
+        digest, size = hashlib.sha256(), 0
+        try:
+            found = obstore.get(self._store, key)
+            if mark is not None and _mark(found.meta) != mark:
+                raise LostRaceError(f"{self.url}/{key} was changed while it was read: run again")
+            for chunk in found.stream(min_chunk_size=_CHUNK):
+                digest.update(chunk)
+                write(bytes(chunk))
+                size += len(chunk)
+        except FileNotFoundError as error:
+            self._refuse_missing_bucket(error)
+            raise FileNotFoundError(2, "the object does not exist", f"{self.url}/{key}") from error
+        if size != found.meta["size"]:
+            raise obstore.exceptions.GenericError(f"{size} of {found.meta['size']} bytes arrived")
+        return digest.hexdigest()
 
     def put_new(self, key: str, content: bytes | Path) -> bool:
         """Create an object; returns False, and leaves it as it is, when it exists already.
@@ -307,7 +321,8 @@ def _reason(url: str, error: BaseException) -> str:
         "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY (or AZURE_CLIENT_ID, AZURE_TENANT_ID and "
         "AZURE_CLIENT_SECRET)",
     }[scheme]
-    if any(word in text for word in ("169.254.", "metadata.google", "token request", "Token", "Account must be")):
+    # Without credentials the client asks the machine that it runs on for some.
+    if any(word in text for word in ("169.254.", "/latest/", "metadata.google", "token request", "Account must be")):
         return f"no credentials were found ({_first(text)}): set {credentials}"
     names = ("PermissionDeniedError", "UnauthenticatedError")
     if type(error).__name__ in names or "403 Forbidden" in text or "401 Unauthorized" in text:

@@ -39,6 +39,8 @@ STORE: Final = ".store"
 MANIFEST: Final = "manifest.json"
 MOVING: Final = "moving.json"
 """Object of a home that is being moved into the store."""
+MOVED_TO: Final = "moved_to"
+"""Member of the manifest of a home that was moved into a folder: nothing may use it any more."""
 
 _ORIGIN: Final = f"{STORE}/origin.json"
 _AT_ONCE: Final = 16
@@ -62,6 +64,8 @@ def make_working_copy(url: str, folder: Path) -> Path:
     root = folder.absolute() / f"{url.rpartition('/')[2][:40]}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
     if not (root / _ORIGIN).exists():
         try:
+            # For its owner only: it holds invoices, names and amounts.
+            root.mkdir(parents=True, mode=0o700, exist_ok=True)
             write_bytes(root / _ORIGIN, json.dumps({"url": url}).encode())
         except OSError as error:
             raise RefusedError(
@@ -161,7 +165,7 @@ class WorkingCopy:
         RefusedError
             When a newer version wrote the home, or it is being moved.
         """
-        with self._alone():
+        with self.syncing():
             record = read_record(self._record_path)
             found = self._newer_manifest(record)
             if found is not None:
@@ -196,7 +200,7 @@ class WorkingCopy:
         gone = [path for path in self.record.files if path not in local]
         if not moved and not gone:
             return False
-        with self._alone():
+        with self.syncing():
             hashed = dict(zip(moved, in_parallel(self._hash, moved), strict=True))
             changes: dict[str, Entry | None] = {path: Entry(sha, moved[path][0]) for path, sha in hashed.items()}
             kept = self._put_objects({path: entry for path, entry in changes.items() if entry is not None})
@@ -219,7 +223,7 @@ class WorkingCopy:
 
         Their bytes are those of the store, right or wrong; one that the store has no more is removed here.
         """
-        with self._alone():
+        with self.syncing():
             self.record = read_record(self._record_path) or Record()
             files = dict(self.record.files)
             wanted = [path for path in (files if paths is None else paths) if path.startswith(DOCUMENTS)]
@@ -253,6 +257,8 @@ class WorkingCopy:
                 f"{self.url}: found a home that version {content['written_by']} wrote, this is {__version__}: use that "
                 "version, or a later one"
             )
+        if MOVED_TO in content:
+            raise RefusedError(f"{self.url}: this home was moved to {content[MOVED_TO]}: use that one")
         return found[1], content
 
     def _refuse_half_moved(self) -> None:
@@ -295,11 +301,11 @@ class WorkingCopy:
             scratch.write_bytes(b"")
             scratch.replace(target)
             return stamp_of(target)
-        sha256 = self._fetch(_object_key(entry.sha256), target)
+        sha256 = self._fetch(object_key(entry.sha256), target)
         if sha256 != entry.sha256:
             target.unlink()
             raise InterruptedRunError(
-                f"{self.url}/{_object_key(entry.sha256)}: found other bytes ({sha256[:12]}) than its name says, for "
+                f"{self.url}/{object_key(entry.sha256)}: found other bytes ({sha256[:12]}) than its name says, for "
                 f"{path}: restore the object from an earlier version"
             )
         return stamp_of(target)
@@ -319,10 +325,10 @@ class WorkingCopy:
 
     def _read_tree(self, name: str) -> bytes:
         path = self.root / STORE / "trees" / name
-        if (not path.exists() or file_hash(path) != name) and self._fetch(_object_key(name), path) != name:
+        if (not path.exists() or file_hash(path) != name) and self._fetch(object_key(name), path) != name:
             path.unlink()
             raise InterruptedRunError(
-                f"{self.url}/{_object_key(name)}: found other bytes than its name says: restore the object"
+                f"{self.url}/{object_key(name)}: found other bytes than its name says: restore the object"
             )
         return path.read_bytes()
 
@@ -362,7 +368,7 @@ class WorkingCopy:
         """Upload files whose objects the store lacks; returns the documents of which it keeps other bytes."""
         same = {path for path, entry in changes.items() if self.tree.get(path) == entry}
         in_parallel(
-            lambda path: self.store.put_new(_object_key(changes[path].sha256), self.root / path),
+            lambda path: self.store.put_new(object_key(changes[path].sha256), self.root / path),
             [path for path in changes if path not in same and not path.startswith(DOCUMENTS)],
         )
         documents = [path for path in changes if path not in same and path.startswith(DOCUMENTS)]
@@ -434,7 +440,7 @@ class WorkingCopy:
     def _put_tree(self, name: str, content: bytes) -> None:
         path = self.root / STORE / "trees" / name
         if not path.exists():
-            self.store.put_new(_object_key(name), content)
+            self.store.put_new(object_key(name), content)
             write_bytes(path, content)
 
     def _follow_others(self) -> None:
@@ -454,21 +460,21 @@ class WorkingCopy:
         return self.root / STORE / "record.json"
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def syncing(self) -> Iterator[None]:
         """Let readers of the same working copy wait while its files are replaced."""
         with (self.root / STORE / "lock").open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def wait(self) -> None:
-        """Wait until a check-out or commit of another process has ended."""
-        with self._alone():
-            self.record = read_record(self._record_path) or Record()
+    def was_checked_out(self) -> bool:
+        """Wait until a check-out or commit of another process has ended; whether there was one yet."""
+        with self.syncing():
+            return self._record_path.exists()
 
 
-def manifest_content(tree: str, generation: int) -> bytes:
+def manifest_content(tree: str, generation: int, **others: str) -> bytes:
     """The bytes of a manifest."""
-    content = {"format": FORMAT, "generation": generation, "tree": tree, "written_by": __version__}
+    content = {"format": FORMAT, "generation": generation, "tree": tree, "written_by": __version__, **others}
     return json.dumps(content, sort_keys=True).encode()
 
 
@@ -481,6 +487,6 @@ def in_parallel(work: Callable[[Item], Done], items: Iterable[Item]) -> list[Don
         return list(pool.map(work, waiting))
 
 
-def _object_key(sha256: str) -> str:
+def object_key(sha256: str) -> str:
     """The key of an object named by its content."""
     return f"objects/{sha256[:2]}/{sha256}"

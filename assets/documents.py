@@ -8,7 +8,7 @@ import polars as pl
 
 from assets.links import link
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
-from assets.months import computed
+from assets.months import computed, computed_table
 from assets.progress import report
 from assets.resources import BillingHome
 from billing.model.columns import Table
@@ -37,9 +37,10 @@ from billing.month.issuing import complete_issue, issue_documents
 from billing.month.pdf_files import Rendered, render_documents
 from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.review import issued_business, review_of, reviewed_business
+from billing.month.shards import each_shard
+from billing.store.monthly import read_month
 
 _KINDS = {"parquet", "polars"}
-
 
 ISSUES = (
     "**Materializing this issues invoices**: every billing date up to the run's day that was not issued yet gets its "
@@ -93,35 +94,44 @@ def drafts(
     context: dg.AssetExecutionContext, billing_home: BillingHome
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Draft the documents of the open billing dates."""
-    business, drafted = computed(context, billing_home, write_drafts)
-    month, totals = context.partition_key, drafted.documents
+
+    def write_totals(business: Business, month: str) -> pl.DataFrame:
+        return write_drafts(business, month).documents
+
+    business, rows = computed_table(context, billing_home, write_totals, DRAFTS)
+    month = context.partition_key
+    totals = _by_kind(rows.drop("content", strict=False), business)
+    drafted, lines, taxes, wrong = int(totals["documents"].sum()), 0, 0, 0
+    for shard in each_shard(business, month):
+        pages, of_lines, of_taxes = (read_month(shard.home, *each) for each in _added_up(month))
+        wrong += not_adding_up(pages, of_lines, of_taxes, ["subscription_id", "billing_date"]).height
+        lines, taxes = lines + of_lines.height, taxes + of_taxes.height
     review = review_of(business, month)
     metadata = summary(
-        _by_kind(totals, business),
+        totals,
         business.catalogue.currency,
-        drafts=totals.height,
+        drafts=drafted,
         total=amount_sum(totals, business, "total"),
         due=review.documents,
         due_total=review.total,
     )
-    if not business.issues and (review.documents or not totals.is_empty()):
+    if not business.issues and (review.documents or drafted):
         metadata["reviewed"] = dg.MetadataValue.text(review.identity)
         metadata["to issue exactly these"] = dg.MetadataValue.md(
             f"Look at them (`overage show drafts --month {review.month}`), then run the job `issue_documents` for the "
             f"month with `reviewed: {review.identity}`, or `overage issue {review.month} --reviewed {review.identity}`."
         )
-    yield dg.MaterializeResult(asset_key=DRAFT_LINES.name, metadata={"lines": drafted.lines.height})
-    yield dg.MaterializeResult(asset_key=DRAFT_TAXES.name, metadata={"taxes": drafted.taxes.height})
+    yield dg.MaterializeResult(asset_key=DRAFT_LINES.name, metadata={"lines": lines})
+    yield dg.MaterializeResult(asset_key=DRAFT_TAXES.name, metadata={"taxes": taxes})
     yield dg.MaterializeResult(asset_key=DRAFTS.name, metadata=metadata)
-    keys = ["subscription_id", "billing_date"]
-    wrong = not_adding_up(drafted.documents, drafted.lines, drafted.taxes, keys).height
     yield dg.AssetCheckResult(
         asset_key=DRAFTS.name,
         check_name="lines_add_up_to_documents",
         passed=wrong == 0,
-        metadata={"month": month, "documents": totals.height, "that do not add up": wrong},
+        metadata={"month": month, "documents": drafted, "that do not add up": wrong},
     )
-    problems = dates_not_billed_once(business, month)["problem"].value_counts().sort("problem")
+    found = pl.concat(dates_not_billed_once(shard, month) for shard in each_shard(business, month))
+    problems = found["problem"].value_counts().sort("problem")
     yield dg.AssetCheckResult(
         asset_key=DRAFTS.name,
         check_name="every_active_account_is_billed_once",
@@ -131,7 +141,8 @@ def drafts(
             "dates that are not": in_words([f"{problem}: {count:,}" for problem, count in problems.iter_rows()]),
         },
     )
-    surging, listed = surges(business, month)["account_id"].n_unique(), f"overage show surges --month {month}"
+    surging = sum(surges(shard, month)["account_id"].n_unique() for shard in each_shard(business, month))
+    listed = f"overage show surges --month {month}"
     yield dg.AssetCheckResult(
         asset_key=DRAFTS.name,
         check_name="no_bill_is_ten_times_the_last_without_a_note",
@@ -217,23 +228,32 @@ def documents(
 
     business, issued = computed(context, billing_home, step)
     register, month = business.register, context.partition_key
-    found, lines, taxes = register.documents([month]), register.lines([month]), register.taxes([month])
+    by_kind: list[pl.DataFrame] = []
+    lines = taxes = wrong = scheduled = twice = 0
+    for shard in each_shard(business, month):
+        rows = shard.register.rows(month)
+        by_kind.append(_by_kind(rows.documents.lazy(), business))
+        lines, taxes = lines + rows.lines.height, taxes + rows.taxes.height
+        wrong += not_adding_up(rows.documents, rows.lines, rows.taxes, ["number"]).height
+        dates = rows.documents.filter(pl.col("corrects").is_null()).select("subscription_id", "billing_date")
+        scheduled, twice = scheduled + dates.height, twice + int(dates.is_duplicated().sum())
+    totals = pl.concat(by_kind).group_by("kind").agg(pl.col("documents", "net", "tax", "total").sum()).sort("kind")
+    there = int(totals["documents"].sum())
     metadata = summary(
-        _by_kind(found, business),
+        totals,
         business.catalogue.currency,
-        documents=found.height,
+        documents=there,
         issued_now=issued.height,
-        total=amount_sum(found, business, "total"),
+        total=amount_sum(totals, business, "total"),
     )
     yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata=metadata)
-    yield dg.MaterializeResult(asset_key=LINES.name, metadata={"lines": lines.height})
-    yield dg.MaterializeResult(asset_key=TAXES.name, metadata={"taxes": taxes.height})
-    wrong = not_adding_up(found, lines, taxes, ["number"]).height
+    yield dg.MaterializeResult(asset_key=LINES.name, metadata={"lines": lines})
+    yield dg.MaterializeResult(asset_key=TAXES.name, metadata={"taxes": taxes})
     yield dg.AssetCheckResult(
         asset_key=DOCUMENTS.name,
         check_name="documents_add_up",
         passed=wrong == 0,
-        metadata={"month": month, "documents": found.height, "that do not add up": wrong},
+        metadata={"month": month, "documents": there, "that do not add up": wrong},
     )
     gaps = register.number_gaps()
     yield dg.AssetCheckResult(
@@ -242,13 +262,11 @@ def documents(
         passed=not gaps,
         metadata={"month": month, "series with a gap": in_words(gaps)},
     )
-    scheduled = found.filter(pl.col("corrects").is_null())
-    twice = int(scheduled.select("subscription_id", "billing_date").is_duplicated().sum())
     yield dg.AssetCheckResult(
         asset_key=DOCUMENTS.name,
         check_name="one_document_per_billing_date",
         passed=twice == 0,
-        metadata={"month": month, "documents": scheduled.height, "repeated": twice},
+        metadata={"month": month, "documents": scheduled, "repeated": twice},
     )
 
 
@@ -324,6 +342,13 @@ def invoice_files(
     )
 
 
-def _by_kind(documents: pl.DataFrame, business: Business) -> pl.DataFrame:
+def _added_up(month: str) -> list[tuple[Table, str, list[str]]]:
+    """What is read of drafts to see that their amounts add up."""
+    names = ["subscription_id", "billing_date"]
+    of_lines = [(table, month, [*names, "amount"]) for table in (DRAFT_LINES, DRAFT_TAXES)]
+    return [(DRAFTS, month, [*names, "net", "tax", "total"]), *of_lines]
+
+
+def _by_kind(documents: pl.LazyFrame, business: Business) -> pl.DataFrame:
     sums = [pl.col(name).sum().cast(money_type(business)) for name in ("net", "tax", "total")]
-    return documents.group_by("kind").agg(pl.len().alias("documents"), *sums).sort("kind")
+    return documents.group_by("kind").agg(pl.len().alias("documents"), *sums).sort("kind").collect()

@@ -4,6 +4,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from billing.model.buckets import BUCKETS
+from billing.model.errors import RefusedError
 from billing.store.object_store import is_url
 from billing.store.working_copy import make_working_copy, name_of
 
@@ -51,9 +53,46 @@ def months_ahead() -> int | None:
     return int(asked) if asked.isdecimal() else None
 
 
+def shards() -> int | None:
+    """Into how many shards of accounts a new month is divided: $OVERAGE_SHARDS; None means by the number of accounts.
+
+    Raises
+    ------
+    RefusedError
+        When it is no number from 1 to 1024.
+    """
+    asked = os.environ.get("OVERAGE_SHARDS", "")
+    if not asked:
+        return None
+    if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= BUCKETS):
+        raise RefusedError(f"OVERAGE_SHARDS: found {asked!r}, expected a whole number from 1 to {BUCKETS}")
+    return int(asked)
+
+
 def executor_name() -> str:
     """Name of the step executor: $OVERAGE_EXECUTOR, else processes on this machine."""
     return os.environ.get("OVERAGE_EXECUTOR", "multiprocess")
+
+
+def broker_url() -> str | None:
+    """Address of the message broker of Celery: $OVERAGE_BROKER_URL."""
+    return os.environ.get("OVERAGE_BROKER_URL") or None
+
+
+def code_location() -> str:
+    """Name of the code location that Dagster's daemon knows: $OVERAGE_CODE_LOCATION, else that of the module."""
+    return os.environ.get("OVERAGE_CODE_LOCATION") or "pipeline.definitions"
+
+
+def code_image() -> str | None:
+    """Image of the container that this code is in: $DAGSTER_CURRENT_IMAGE, which Dagster's Helm chart sets."""
+    return os.environ.get("DAGSTER_CURRENT_IMAGE") or None
+
+
+def accounts_per_shard() -> int:
+    """Accounts that one shard may have: $OVERAGE_ACCOUNTS_PER_SHARD, else 250,000; memory is asked for them."""
+    asked = os.environ.get("OVERAGE_ACCOUNTS_PER_SHARD", "")
+    return int(asked) if asked.isdecimal() and int(asked) else 250_000
 
 
 def dagster_home() -> Path | None:

@@ -11,7 +11,7 @@ from billing.model.errors import InterruptedRunError, RefusedError
 from billing.store.landing_copy import LANDING, check_out_landing
 from billing.store.object_store import StoreError
 from billing.store.working_copy import working_copy
-from billing.store.working_files import EVERYTHING, Needs
+from billing.store.working_files import Needs
 
 _one_thread: Final = threading.Lock()
 _WAIT_SECONDS: Final = 0.2
@@ -25,13 +25,15 @@ def checked_out_home() -> Path:
     return root
 
 
-def check_out(root: Path, needs: Needs = EVERYTHING, *, landing: bool = True) -> None:
+def check_out(root: Path, needs: Needs | None = None, *, landing: bool = True) -> None:
     """Bring the working copy of a home up to date; does nothing for a home that is a folder itself.
 
     While a run of this process or another is at work in the working copy, it stays as the run has it.
 
     Parameters
     ----------
+    needs
+        Files to bring; None: those that `WorkingCopy.needs` has.
     landing
         List the inputs, too.
 
@@ -54,7 +56,7 @@ def check_out(root: Path, needs: Needs = EVERYTHING, *, landing: bool = True) ->
             with _one_thread, lock(Home(root)):
                 if landing:
                     check_out_landing(copy)
-                copy.check_out(needs)
+                copy.check_out(copy.needs if needs is None else needs)
             return
         except BusyError:
             # Another process is at work here: use what it has checked out.

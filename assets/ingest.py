@@ -6,6 +6,7 @@ from datetime import date
 import dagster as dg
 import polars as pl
 
+from assets.heads import at_work
 from assets.metadata import definition_metadata, first_of, summary
 from assets.progress import report
 from assets.resources import BillingHome
@@ -16,8 +17,6 @@ from billing.month.business import Business
 from billing.month.steps import ingest_usage
 from billing.month.unread_files import names_not_read
 from billing.store.frames import scan_frames
-
-PATIENCE_SECONDS = 3_600
 
 
 def ingest(business: Business) -> IngestOutcome:
@@ -90,7 +89,7 @@ def ingest_assets(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Ingest everything new; report on the delivery days of this run."""
     business = billing_home.business()
-    with business.alone(PATIENCE_SECONDS):
+    with at_work(context, business):
         outcome = ingest(business)
     unread = [*names_not_read(business.home), *business.inputs.unusable, *outcome.unreadable_files]
     days = pl.Series([date.fromisoformat(key) for key in context.partition_keys], dtype=pl.Date)

@@ -6,7 +6,7 @@ from decimal import Decimal
 import dagster as dg
 import polars as pl
 
-from assets.ingest import PATIENCE_SECONDS
+from assets.heads import at_work
 from assets.metadata import definition_metadata, money_type, summary
 from assets.resources import BillingHome
 from billing.model.account_tables import BALANCES, JOURNAL
@@ -47,10 +47,12 @@ _SHOWN_MONTHS = 12
         ),
     ],
 )
-def journal(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+def journal(
+    context: dg.AssetExecutionContext, billing_home: BillingHome
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Update the journal, and reconcile it with the balances."""
     business = billing_home.business()
-    with business.alone(PATIENCE_SECONDS):
+    with at_work(context, business):
         written = write_journal(business)
         unbalanced = unbalanced_entries(business.home)
         differences = receivable_differences(business.home, balances(business))

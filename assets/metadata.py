@@ -88,6 +88,12 @@ def money_type(business: Business) -> pl.Decimal:
     return pl.Decimal(38, business.catalogue.minor_units)
 
 
+def height(rows: pl.LazyFrame) -> int:
+    """How many rows there are."""
+    count: int = rows.select(pl.len()).collect().item()
+    return count
+
+
 def amount_sum(frame: pl.DataFrame, business: Business, column: str = "amount") -> Decimal:
     """Sum of a money column, with the currency's decimals."""
     total: Decimal = frame.select(pl.col(column).sum().cast(money_type(business))).item()

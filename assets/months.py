@@ -7,22 +7,24 @@ from typing import Any, TypeVar
 import dagster as dg
 import polars as pl
 
-from assets.ingest import PATIENCE_SECONDS, ingest
-from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
+from assets.heads import at_work
+from assets.ingest import ingest
+from assets.metadata import amount_sum, definition_metadata, first_of, height, in_words, money_type, summary
 from assets.partitions import month_before
 from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome
 from billing.ingest.missing_deliveries import missing_deliveries
 from billing.model.calendar import first_day, months_after
 from billing.model.codes import LineKind
-from billing.model.columns import Table
+from billing.model.columns import MONEY, Table
 from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE
 from billing.month import steps
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, quantities_not_charged_once
-from billing.month.recorded_inputs.months import STEPS, record_step
+from billing.month.recorded_inputs.months import record_step
+from billing.month.shards import begin_month, each_shard, is_sharded
 from billing.month.unbilled import accounts_that_lost_events, conserved, write_unbilled
-from billing.store.frames import read_frame
+from billing.store.monthly import read_month
 
 _KINDS = {"parquet", "polars"}
 Result = TypeVar("Result")
@@ -32,17 +34,43 @@ Step = Callable[..., Any]
 def computed(
     context: dg.AssetExecutionContext, billing_home: BillingHome, step: Callable[[Business, str], Result]
 ) -> tuple[Business, Result]:
-    """Run one step for the run's month under the home's lock, and record its inputs."""
-    business, month, name = billing_home.business(), context.partition_key, context.op_execution_context.op.name
+    """Run one step for the run's month under the lock of its run."""
+    business, month = billing_home.business(), context.partition_key
     with failures_in_words():
         # The command line checks this itself, and issues nothing for a month that has not begun.
         if not billing_home.in_order:
             refuse_month_to_come(business, month)
-        with business.alone(PATIENCE_SECONDS):
-            result = step(business, month)
-            if name in STEPS:
-                record_step(business, month, name)
-            return business, result
+        with at_work(context, business):
+            return business, step(business, month)
+
+
+def computed_table(
+    context: dg.AssetExecutionContext,
+    billing_home: BillingHome,
+    step: Callable[[Business, str], pl.DataFrame],
+    table: Table,
+    before: Callable[[Business], None] = lambda _: None,
+) -> tuple[Business, pl.LazyFrame]:
+    """Compute a table of the run's month, shard by shard, record the inputs of the step, and return its rows.
+
+    Parameters
+    ----------
+    before
+        What is done first, for the whole business.
+    """
+    name = context.op_execution_context.op.name
+
+    def of_all_shards(business: Business, month: str) -> pl.LazyFrame:
+        before(business)
+        begin_month(business, month)
+        rows = table.empty()
+        for shard in each_shard(business, month):
+            rows = step(shard, month)
+            record_step(shard, month, name)
+        # Rows of several shards are read again: together they may be large.
+        return business.scan_months(table, [month]) if is_sharded(business, month) else rows.lazy()
+
+    return computed(context, billing_home, of_all_shards)
 
 
 def monthly(
@@ -88,18 +116,13 @@ def cycles(
     """Ingest new deliveries, then find the month's billing dates."""
     month = context.partition_key
 
-    def step(business: Business, month: str) -> pl.DataFrame:
+    def ingest_first(business: Business) -> None:
         for warning in first_of(ingest(business).warnings):
             context.log.warning(warning)
-        return steps.write_cycles(business, month)
 
-    business, frame = computed(context, billing_home, step)
-    yield dg.MaterializeResult(
-        metadata=summary(
-            frame.group_by("status", "fee_reason").agg(subscriptions=pl.len()).sort("status", "fee_reason"),
-            subscriptions=frame.height,
-        )
-    )
+    business, rows = computed_table(context, billing_home, steps.write_cycles, CYCLES, before=ingest_first)
+    by_status = rows.group_by("status", "fee_reason").agg(subscriptions=pl.len()).sort("status", "fee_reason").collect()
+    yield dg.MaterializeResult(metadata=summary(by_status, subscriptions=int(by_status["subscriptions"].sum())))
     # Cycles that close in this month started in the previous month.
     last = min(business.as_of, date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1))
     missing = missing_deliveries(business.home, first_day(months_after(month, -1)), last)
@@ -124,8 +147,8 @@ def cycles(
 )
 def levels(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
     """Carry the gauge levels forward by one month."""
-    _, frame = computed(context, billing_home, steps.write_levels)
-    return dg.MaterializeResult(metadata=summary(pl.DataFrame(), levels=frame.height))
+    _, rows = computed_table(context, billing_home, steps.write_levels, LEVELS)
+    return dg.MaterializeResult(metadata=summary(pl.DataFrame(), levels=height(rows)))
 
 
 @monthly(
@@ -136,14 +159,19 @@ def levels(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.M
 )
 def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
     """Measure every metric of every closing cycle."""
-    _, frame = computed(context, billing_home, steps.write_usage)
-    by_metric = frame.group_by("metric").agg(
-        accounts=(pl.col("events") > 0).sum(),
-        quantity=pl.col("quantity").sum().cast(pl.Decimal(38, 3)),
-        events=pl.col("events").sum(),
-        repeated=pl.col("duplicates").sum(),
+    _, rows = computed_table(context, billing_home, steps.write_usage, USAGE)
+    by_metric = (
+        rows.group_by("metric")
+        .agg(
+            accounts=(pl.col("events") > 0).sum(),
+            quantity=pl.col("quantity").sum().cast(pl.Decimal(38, 3)),
+            events=pl.col("events").sum(),
+            repeated=pl.col("duplicates").sum(),
+        )
+        .sort("metric")
+        .collect()
     )
-    return dg.MaterializeResult(metadata=summary(by_metric.sort("metric"), events=int(frame["events"].sum())))
+    return dg.MaterializeResult(metadata=summary(by_metric, events=int(by_metric["events"].sum())))
 
 
 @monthly(
@@ -154,15 +182,16 @@ def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.Ma
 )
 def packages(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
     """Decide the package of every cycle that starts."""
-    _, frame = computed(context, billing_home, steps.write_packages)
+    _, rows = computed_table(context, billing_home, steps.write_packages, PACKAGES)
     moves = (
-        frame.filter(pl.col("change_reason").is_not_null())
+        rows.filter(pl.col("change_reason").is_not_null())
         .group_by("closing_package", "opening_package", "change_reason")
         .agg(subscriptions=pl.len())
         .sort("closing_package", "opening_package", "change_reason")
+        .collect()
     )
-    changes = int(frame["change_reason"].is_not_null().sum())
-    return dg.MaterializeResult(metadata=summary(moves, subscriptions=frame.height, package_changes=changes))
+    changes = int(moves["subscriptions"].sum())
+    return dg.MaterializeResult(metadata=summary(moves, subscriptions=height(rows), package_changes=changes))
 
 
 @monthly(
@@ -184,10 +213,12 @@ def decisions(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Report decisions and their reasons."""
     month = context.partition_key
-    business, frame = computed(context, billing_home, steps.write_decisions)
-    by_kind = frame.group_by("kind", "outcome", "reason").agg(decisions=pl.len()).sort("kind", "outcome", "reason")
-    yield dg.MaterializeResult(metadata=summary(by_kind, decisions=frame.height))
-    found = answers_not_given_once(business, month)
+    business, rows = computed_table(context, billing_home, steps.write_decisions, DECISIONS)
+    kinds = ["kind", "outcome", "reason"]
+    by_kind = rows.group_by(kinds).agg(decisions=pl.len()).sort(kinds).collect()
+    decided = int(by_kind["decisions"].sum())
+    yield dg.MaterializeResult(metadata=summary(by_kind, decisions=decided))
+    found = pl.concat(answers_not_given_once(shard, month) for shard in each_shard(business, month))
     problems = found["problem"].value_counts().sort("problem")
     yield dg.AssetCheckResult(
         check_name="decisions_are_complete",
@@ -195,7 +226,7 @@ def decisions(
         passed=found["account_id"].null_count() == 0,
         metadata={
             "month": month,
-            "decisions": frame.height,
+            "decisions": decided,
             "accounts that are parked for it": found["account_id"].n_unique(),
             "what is missing": in_words([f"{problem}: {count:,}" for problem, count in problems.iter_rows()]),
         },
@@ -245,25 +276,36 @@ def charges(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Rate usage against allowances and tariffs, and list what is due."""
     month = context.partition_key
-    business, frame = computed(context, billing_home, steps.write_charges)
-    dues = read_frame(business.home.partition(DUES, month), DUES)
-    parked = read_frame(business.home.partition(PARKED, month), PARKED)
-    measured = read_frame(business.home.partition(USAGE, month), USAGE).join(parked, on="account_id", how="anti")
-    unmatched = quantities_not_charged_once(measured, frame).height
-    by_metric = frame.group_by("metric").agg(
-        over=(pl.col("excess") > 0).sum(), overage=pl.col("amount").sum().cast(money_type(business))
-    )
-    fees = dues.filter(pl.col("kind") != LineKind.OVERAGE)
-    by_package = fees.group_by("package").agg(
-        subscriptions=pl.len(), fees=pl.col("amount").sum().cast(money_type(business))
+    business, rows = computed_table(context, billing_home, steps.write_charges, CHARGES)
+    currency, money = business.catalogue.currency, money_type(business)
+    dues = business.scan_months(DUES, [month])
+    parked = read_month(business.home, PARKED, month)
+    measured = unmatched = 0
+    for shard in each_shard(business, month):
+        usage_of_shard = read_month(shard.home, USAGE, month).join(parked, on="account_id", how="anti")
+        charged = read_month(shard.home, CHARGES, month)
+        measured += usage_of_shard.height
+        unmatched += quantities_not_charged_once(usage_of_shard, charged).height
+    amounts = pl.col("amount").sum().cast(MONEY)
+    by_metric = rows.group_by("metric").agg(over=(pl.col("excess") > 0).sum(), overage=amounts).sort("metric").collect()
+    by_package = (
+        dues.filter(pl.col("kind") != LineKind.OVERAGE)
+        .group_by("package")
+        .agg(subscriptions=pl.len(), fees=amounts.cast(money))
+        .sort("package")
+        .collect()
     )
     yield dg.MaterializeResult(
         asset_key=CHARGES.name,
-        metadata=summary(by_metric.sort("metric"), business.catalogue.currency, overage=amount_sum(frame, business)),
+        metadata=summary(
+            by_metric.with_columns(pl.col("overage").cast(money)),
+            currency,
+            overage=amount_sum(by_metric, business, "overage"),
+        ),
     )
     yield dg.MaterializeResult(
         asset_key=DUES.name,
-        metadata=summary(by_package.sort("package"), business.catalogue.currency, due=amount_sum(dues, business)),
+        metadata=summary(by_package, currency, due=amount_sum(dues.select(amounts).collect(), business)),
     )
     yield dg.MaterializeResult(
         asset_key=PARKED.name,
@@ -273,7 +315,7 @@ def charges(
         asset_key=CHARGES.name,
         check_name="charges_match_usage",
         passed=unmatched == 0,
-        metadata={"month": month, "quantities": measured.height, "charges": frame.height, "without a match": unmatched},
+        metadata={"month": month, "quantities": measured, "charges": height(rows), "without a match": unmatched},
     )
     yield dg.AssetCheckResult(
         asset_key=PARKED.name,
@@ -303,14 +345,21 @@ def unbilled(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Attribute usage that nobody is billed for, and prove that no event is lost."""
     month = context.partition_key
-    business, frame = computed(context, billing_home, write_unbilled)
+    business, rows = computed_table(context, billing_home, write_unbilled, UNBILLED)
     found = conserved(business, month)
-    by_reason = frame.group_by("metric", "reason").agg(
-        accounts=pl.len(), events=pl.col("events").sum(), quantity=pl.col("quantity").sum().cast(pl.Decimal(38, 3))
+    by_reason = (
+        rows.group_by("metric", "reason")
+        .agg(accounts=pl.len(), events=pl.col("events").sum(), quantity=pl.col("quantity").sum())
+        .with_columns(pl.col("quantity").cast(pl.Decimal(38, 3)))
+        .sort("metric", "reason")
+        .collect()
     )
-    yield dg.MaterializeResult(metadata=summary(by_reason.sort("metric", "reason"), events=int(frame["events"].sum())))
+    yield dg.MaterializeResult(metadata=summary(by_reason, events=int(by_reason["events"].sum())))
     lost = found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled"))
-    accounts = accounts_that_lost_events(business, month)["account_id"].drop_nulls().n_unique()
+    accounts = sum(
+        accounts_that_lost_events(shard, month)["account_id"].drop_nulls().n_unique()
+        for shard in each_shard(business, month)
+    )
     yield dg.AssetCheckResult(
         check_name="no_event_is_lost",
         # Accounts at fault are parked, and the others continue.

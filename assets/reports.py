@@ -7,7 +7,7 @@ from pathlib import Path
 import dagster as dg
 import polars as pl
 
-from assets.ingest import PATIENCE_SECONDS
+from assets.heads import at_work
 from assets.links import link
 from assets.metadata import amount_sum, chart, definition_metadata, in_words, markdown_table, money_type, summary
 from assets.months import computed
@@ -138,10 +138,10 @@ def _what_to_do(days: Sequence[date], moved: Mapping[str, Sequence[str]]) -> str
         ),
     ],
 )
-def profiles(billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
+def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> Iterator[dg.MaterializeResult[None]]:
     """Write profiles, balances and amounts to collect as of the run's day."""
     business = billing_home.business()
-    with business.alone(PATIENCE_SECONDS):
+    with at_work(context, business):
         found = {
             PROFILE: account_profiles(business, business.as_of),
             BALANCES: balances(business),

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
-from assets.environment import home_folder, local_home, register_url
+from assets.environment import home_folder, local_home, register_url, shards
 from assets.homes import check_out
 from assets.refusals import failures_in_words
 from billing.inputs.reading import INPUTS
@@ -52,11 +52,11 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type
         with failures_in_words():
             check_out(root)
         as_of = date.fromisoformat(self.as_of) if self.as_of else today(root)
-        key = (root, as_of, self.draft, register, _stamps(root))
+        key = (root, as_of, self.draft, register, shards(), _stamps(root))
         if key not in _loaded:
             _loaded.clear()
             with failures_in_words():
-                business = Business.load(root, as_of, register, issues=not self.draft)
+                business = Business.load(root, as_of, register, issues=not self.draft, shards=shards())
                 if not self.accept_missing_accounts:
                     business.refuse_lacking_accounts()
             _loaded[key] = business
@@ -67,7 +67,12 @@ def preload(resource: BillingHome, business: Business) -> None:
     """Put a business that this process has already loaded into a resource's cache."""
     register = register_url()
     _loaded.clear()
-    _loaded[(resource.root, business.as_of, resource.draft, register, _stamps(resource.root))] = business
+    _loaded[(resource.root, business.as_of, resource.draft, register, shards(), _stamps(resource.root))] = business
+
+
+def forget_loaded() -> None:
+    """Read the business again when it is asked for next: a process that executes steps of many runs changes none."""
+    _loaded.clear()
 
 
 def _stamps(root: Path) -> tuple[object, ...]:

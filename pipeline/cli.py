@@ -59,12 +59,10 @@ def sample(
 ) -> None:
     """Write a synthetic business: the same arguments give the same bytes."""
     from billing.sample import write_sample, write_sample_payments
+    from pipeline.run_state import load
 
     if payments:
-        from billing.month.business import Business
-
-        register = register_url()
-        documents = Business.load(directory, date.max, register, issues=False).register.documents()
+        documents = load(directory, date.max, issues=False).register.documents()
         found = write_sample_payments(directory, documents)
         say(f"{directory}: {counted(f'{found:,}', 'payment')} of {counted(f'{documents.height:,}', 'document')}")
         return
@@ -325,13 +323,13 @@ def show(
     """Print a table: documents, lines, decisions, usage, charges, rejects, ..."""
     from billing.model.plain_rows import plain_rows
     from billing.model.text import counted
-    from billing.month.business import Business
     from billing.month.recorded_inputs.runs import last_as_of
     from billing.reports.show import read_table
+    from pipeline.run_state import load
 
     last = last_as_of(home)
     day = as_of or last or date.max
-    business = Business.load(home, day, register_url(), issues=False)
+    business = load(home, day, issues=False)
     looks_elsewhere = last is not None and day != last
     frame = read_table(
         business, name=table, month=month, account=account, looks_elsewhere=looks_elsewhere, reason=reason, file=file
@@ -358,10 +356,10 @@ def show(
 def explain(number: str, line: int | None, events: int, *, everything: bool, style: str, home: Path) -> None:
     """Explain a document: from its lines to the arithmetic, usage by day, and the events behind it."""
     from billing.model.plain_rows import as_json
-    from billing.month.business import Business
     from billing.reports.explain import explain_document, is_more_than_lines
+    from pipeline.run_state import load
 
-    business = Business.load(home, date.max, register_url(), issues=False)
+    business = load(home, date.max, issues=False)
     found = explain_document(business, number, line, events, everything=everything)
     if style == "json":
         click.echo(as_json(found))
@@ -383,10 +381,10 @@ def explain(number: str, line: int | None, events: int, *, everything: bool, sty
 @exit_status
 def verify(home: Path) -> int:
     """Recompute tables, check register and documents, and report any disagreement."""
-    from billing.month.business import Business
     from billing.reports.verify import disagreements, moved_months, redrawn_documents
+    from pipeline.run_state import load
 
-    business = Business.load(home, date.max, register_url(), issues=False)
+    business = load(home, date.max, issues=False)
     found = disagreements(business)
     for disagreement in found:
         tell(disagreement)
@@ -419,6 +417,22 @@ def ui(port: int, host: str, *, read_only: bool, new_user: str | None, home: Pat
     from pipeline.ui import serve
 
     return serve(home, host, port, say, read_only=read_only)
+
+
+@main.command()
+@click.option("--name", help="The worker's name in the logs; else its process.")
+@home_option
+@exit_status
+def worker(name: str | None, home: Path) -> int:
+    """Execute steps of runs that other machines send (OVERAGE_EXECUTOR=celery), until you stop it."""
+    use_home(home)
+    from pipeline.executor_choice import ExecutorName, chosen_executor
+
+    if chosen_executor() != ExecutorName.CELERY:
+        raise RefusedError("a worker takes steps from Celery's broker: expected OVERAGE_EXECUTOR=celery")
+    from pipeline.celery_worker import work
+
+    return work(name)
 
 
 main.add_command(move_in)

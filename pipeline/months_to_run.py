@@ -3,7 +3,7 @@
 from datetime import date, timedelta
 from pathlib import Path
 
-from assets.environment import register_url
+from assets.environment import register_url, shards
 from billing.model.calendar import months_after
 from billing.model.errors import RefusedError
 from billing.month.business import Business
@@ -14,7 +14,7 @@ from billing.month.steps import billed_months, days_to_ingest
 def load(root: Path, as_of: date) -> Business | None:
     """The business as of a day; None when there is none or its inputs are refused (the runs then report why)."""
     try:
-        return Business.load(root, as_of, register_url())
+        return Business.load(root, as_of, register_url(), shards=shards())
     except RefusedError:
         return None
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from assets.environment import register_url
+from assets.environment import register_url, shards
 from billing.model.text import counted
 from pipeline.exit_status import exit_status
 from pipeline.options import as_of_option, format_option, home_option
@@ -70,7 +70,7 @@ def compare(old: Path, month: str | None, as_of: date | None, style: str, home: 
     from billing.month.business import Business
     from billing.reports.compare_invoices import COMPARED, as_plain, compare_invoices
 
-    business = Business.load(home, as_of or today(home), register_url(), issues=False)
+    business = Business.load(home, as_of or today(home), register_url(), issues=False, shards=shards())
     found = compare_invoices(business, old, month)
     print_rows(as_plain(found, business), list(COMPARED), style)
     accounts = found["account_id"].n_unique()

@@ -12,7 +12,7 @@ from typing import Final
 
 import polars as pl
 
-from assets.environment import register_url
+from assets.environment import register_url, shards
 from billing.model.calendar import months_after
 from billing.model.tables import PARKED, REJECTS
 from billing.model.text import counted
@@ -27,7 +27,7 @@ from billing.month.unread_files import not_read
 from billing.reports.preview_causes import record_given
 from billing.reports.show import set_aside
 from billing.store.files import remove_scratch_files, write_bytes
-from billing.store.frames import scan_frames, write_frame
+from billing.store.frames import write_frame
 from billing.store.home import Home
 from pipeline.settings import bring_up_to_date, instance_folder
 
@@ -58,7 +58,7 @@ class Outcome:
 
 def load(root: Path, as_of: date, *, issues: bool) -> Business:
     """As `Business.load`, with the register that the environment names."""
-    return Business.load(root, as_of, register_url(), issues=issues)
+    return Business.load(root, as_of, register_url(), issues=issues, shards=shards())
 
 
 def done_already(business: Business, month: str, through: str, *, draft: bool, say: Say) -> Outcome | None:
@@ -199,8 +199,7 @@ def without_pdf(business: Business, month: str) -> list[str]:
 
 def parked(business: Business, months: Sequence[str]) -> list[str]:
     """Messages about accounts that could not be billed, each with its first reason."""
-    files = [path for month in months if (path := business.home.partition(PARKED, month)).exists()]
     found = pl.concat(
-        [business.parked, scan_frames(files, PARKED).collect().select("account_id", "reason", "detail")]
+        [business.parked, business.scan_months(PARKED, months).collect().select("account_id", "reason", "detail")]
     ).unique("account_id", keep="first", maintain_order=True)
     return [f"account {account} is parked: {detail}" for account, _, detail in found.iter_rows()]

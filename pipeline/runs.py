@@ -1,6 +1,6 @@
 """Billing runs from the command line: the same jobs as in Dagster's UI, in order, in this process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import date
@@ -31,14 +31,11 @@ from billing.month.review import issued_business, review_of, reviewed_business
 from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
 from billing.reports.preview import Preview, preview_month
-from billing.reports.repair import damage_in_words
-from billing.store.frames import read_frame, write_frame
-from billing.store.home import Home
-from billing.store.lock import BusyError
-from billing.store.object_store import LostRaceError, StoreError
+from billing.store.monthly import read_month, write_month
 from billing.store.working_copy import name_of
-from pipeline.definitions import defs
+from pipeline.executor_choice import is_on_cluster
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
+from pipeline.job_runs import Jobs, Turn
 from pipeline.run_state import (
     Outcome,
     Say,
@@ -54,11 +51,6 @@ from pipeline.run_state import (
     without_pdf,
 )
 from pipeline.sqlite_storage import open_instance
-
-_IN_WORDS = tuple(each.__name__ for each in (RefusedError, InterruptedRunError, BusyError, StoreError, LostRaceError))
-
-# Skip checks that are reported at the end (the first two), or that matter to schedules only (the last).
-_NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
 
 
 def bill(business: Business, month: str, through: str, *, draft: bool, say: Say) -> Outcome:
@@ -76,19 +68,19 @@ def bill(business: Business, month: str, through: str, *, draft: bool, say: Say)
     if through < month:
         raise RefusedError(f"--through: found {through}, expected {month} or a later month")
     say_what_has_not_begun(business, month, through, say)
-    with _locked_and_ingested(business, draft=draft, say=say) as (resource, instance):
+    with _locked_and_ingested(business, draft=draft, say=say) as jobs:
         before = business.register.count(through)
         months = billed_months(business, through)
         if not months:
-            write_frame(business.home.partition(PARKED, through), _parked_by_requests(business, through), PARKED)
+            write_month(business.home, PARKED, through, _parked_by_requests(business, through))
         undrawn: list[str] = []
         try:
             for each in months:
-                undrawn += _bill_month(business, each, resource, instance, say)
+                undrawn += _bill_month(business, each, jobs)
                 if not business.catalogue.policy.auto_issue:
                     _say_what_to_review(business, each, say)
             issued = business.register.count(through) - before
-            _finish(business, months, resource, instance, say)
+            _finish(business, months, jobs)
         except InterruptedRunError as error:
             raise InterruptedRunError(_with_issued(str(error), business, through, before)) from error
     found = outcome(business, months, issued, say)
@@ -127,18 +119,15 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
     else:
         business = business.at(review_of(business, month).as_of)
         reviewed_business(business, month, reviewed)
-    with _locked_and_ingested(business, draft=False, say=say) as (resource, instance):
+    with _locked_and_ingested(business, draft=False, say=say) as jobs:
         before = business.register.count()
-        _execute_job(
+        jobs.execute(
             "issue_documents",
-            resource=resource,
-            instance=instance,
-            say=say,
             partition=month,
             operations={"documents": {"config": {"reviewed": reviewed}}},
         )
         months = billed_months(business, month)
-        _finish(business, months, resource, instance, say)
+        _finish(business, months, jobs)
     problems = [
         *not_read(business.home, business.inputs, business.as_of),
         *parked(business, [month]),
@@ -190,36 +179,31 @@ def correct(
     refuse_lost_documents(business)
     refuse_unissued_month(business, month)
     register = business.register
-    with _locked_and_ingested(business, draft=draft, say=say) as (resource, instance):
+    with _locked_and_ingested(business, draft=draft, say=say) as jobs:
         # Issue only the notes.
-        computing = resource.model_copy(update={"draft": True})
+        computing = jobs.drafting()
         # Include all issued months: the journal covers them even if the lake was lost.
         issued_months = [] if draft else [*built_months(business), *register.issued_months()]
         months = billed_months(business, max([month, *issued_months]))
         for done, each in enumerate(months):
             report("bringing months up to date", done, len(months))
-            _bill_month(business, each, computing, instance, say)
+            _bill_month(business, each, computing)
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
             if notes.documents.is_empty():
-                _say_which_months_differ(
-                    business, month, accounts, months=months, computing=computing, instance=instance, say=say
-                )
+                _say_which_months_differ(business, month, accounts, months=months, jobs=computing)
             keys = ["account_id", "subscription_id", "billing_date"]
             return _notes(notes.documents.with_columns(number=pl.lit(None, pl.String)), notes.lines, keys, business)
         before = register.documents([month])
-        _execute_job(
+        computing.execute(
             "correct",
-            resource=computing,
-            instance=instance,
-            say=say,
             partition=month,
             operations={"corrections": {"config": {"reason": reason, "accounts": list(accounts)}}},
         )
         for each in months:
             if moved_inputs(business, each):
-                _bill_month(business, each, computing, instance, say)
-        _finish(business, months, computing, instance, say)
+                _bill_month(business, each, computing)
+        _finish(business, months, computing)
     for problem in without_pdf(business, month):
         say(f"not done: {problem}")
     issued = register.documents([month]).join(before, on="number", how="anti")
@@ -234,16 +218,14 @@ def _say_which_months_differ(
     accounts: Sequence[str],
     *,
     months: Sequence[str],
-    computing: BillingHome,
-    instance: dg.DagsterInstance,
-    say: Say,
+    jobs: Jobs,
 ) -> None:
     """When a month has nothing to correct, name the months that have, if all built months are up to date."""
     through = max(month, *built_months(business))
     for each in billed_months(business, through):
         if each not in months and moved_inputs(business, each):
-            _bill_month(business, each, computing, instance, say)
-    say(nothing_to_correct(business, month, through, accounts))
+            _bill_month(business, each, jobs)
+    jobs.say(nothing_to_correct(business, month, through, accounts))
 
 
 def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], business: Business) -> list[dict[str, Any]]:
@@ -262,9 +244,7 @@ def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
 
 
 @contextmanager
-def _locked_and_ingested(
-    business: Business, *, draft: bool, say: Say
-) -> Iterator[tuple[BillingHome, dg.DagsterInstance]]:
+def _locked_and_ingested(business: Business, *, draft: bool, say: Say) -> Iterator[Jobs]:
     """Hold the lock with everything new ingested; refuse issuing with an as-of day before the last one (rule 19)."""
     if runs_backwards(business, draft=draft):
         latest = business.register.latest_issued_on()
@@ -273,7 +253,8 @@ def _locked_and_ingested(
             f"{latest} or later, or --draft"
         )
     home = business.home
-    with business.alone():
+    is_submitted = is_on_cluster()
+    with Turn(business) as turn:
         begin(business, draft=draft)
         records = use_instance_of(home, say)
         warn(business, say)
@@ -288,17 +269,16 @@ def _locked_and_ingested(
         preload(resource, business)
         with marked(home), open_instance(records) as instance:
             _end_killed_runs(instance)
-            _ingest(business, resource, instance, say)
-            yield resource, instance
+            jobs = Jobs(resource, instance, say, turn, is_submitted)
+            _ingest(business, jobs)
+            yield jobs
 
 
-def _finish(
-    business: Business, months: Sequence[str], resource: BillingHome, instance: dg.DagsterInstance, say: Say
-) -> None:
+def _finish(business: Business, months: Sequence[str], jobs: Jobs) -> None:
     """Update profiles, balances and the rejects of all inputs except usage."""
     built_from = profiles_digest(business)
     if built_from != profiles_built_from(business.home.root):
-        _execute_job("profiles", resource=resource, instance=instance, say=say)
+        jobs.execute("profiles")
     remember(business, months, built_from)
 
 
@@ -324,46 +304,44 @@ def check_month(business: Business, month: str) -> None:
         raise RefusedError(f"unknown month: found {month}, expected a month of the calendar, {first} to {last}")
 
 
-def _ingest(business: Business, resource: BillingHome, instance: dg.DagsterInstance, say: Say) -> None:
+def _ingest(business: Business, jobs: Jobs) -> None:
     days = days_to_ingest(business)
     if not days:
         return
-    say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))
+    jobs.say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))
     keys = calendars().days.get_partition_keys()
     first, last = (date.fromisoformat(key) for key in (keys[0], keys[-1]))
     known = [day for day in days if first <= day <= last]
     if not known:
         # Days outside the partitions: do the same work without a run.
         for warning in ingest(business).warnings:
-            say(f"warning: {warning}")
+            jobs.say(f"warning: {warning}")
         return
     bounds = {
         "dagster/asset_partition_range_start": known[0].isoformat(),
         "dagster/asset_partition_range_end": known[-1].isoformat(),
     }
-    _execute_job("ingest", resource=resource, instance=instance, say=say, tags=bounds)
+    jobs.execute("ingest", tags=bounds)
 
 
-def _bill_month(
-    business: Business, month: str, resource: BillingHome, instance: dg.DagsterInstance, say: Say
-) -> list[str]:
+def _bill_month(business: Business, month: str, jobs: Jobs) -> list[str]:
     """Run the jobs of a stale month; returns what could not be done, in words."""
     # A missing PDF does not make a month stale; draw it again.
     gone = len(documents_to_render(business, month))
     if not moved_inputs(business, month) and not gone:
-        say(f"{month}: nothing moved")
+        jobs.say(f"{month}: nothing moved")
         return []
     before, payments = business.register.count(month), business.payments
-    _execute_job("billing_month", resource=resource, instance=instance, say=say, partition=month)
+    jobs.execute("billing_month", partition=month)
     if not business.payments.equals(payments):
         # Payments of the new documents may suspend access in this same month: run it again.
-        _execute_job("billing_month", resource=resource, instance=instance, say=say, partition=month)
+        jobs.execute("billing_month", partition=month)
     issued = business.register.count(month) - before
     drafts = _draft_count(business, month)
     parts = [f"{issued} issued" if issued else "nothing to issue", *([counted(drafts, "draft")] if drafts else [])]
     if gone:
         parts.append(f"{counted(gone, 'PDF')} drawn again")
-    say(f"{month}: {', '.join(parts)}")
+    jobs.say(f"{month}: {', '.join(parts)}")
     return without_pdf(business, month)
 
 
@@ -380,106 +358,8 @@ def _say_what_to_review(business: Business, month: str, say: Say) -> None:
     say(f"  overage issue {month} --reviewed {review.identity} --home {home}    issues exactly these")
 
 
-def _execute_job(
-    job: str,
-    *,
-    resource: BillingHome,
-    instance: dg.DagsterInstance,
-    say: Say,
-    partition: str | None = None,
-    tags: Mapping[str, str] | None = None,
-    operations: Mapping[str, object] | None = None,
-) -> None:
-    """Execute a job in this process; raise on a failed step or blocking check."""
-    config = {
-        "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        "resources": {
-            "billing_home": {
-                "config": {
-                    "folder": resource.folder,
-                    "as_of": resource.as_of,
-                    "draft": resource.draft,
-                    "in_order": resource.in_order,
-                    "accept_missing_accounts": resource.accept_missing_accounts,
-                }
-            }
-        },
-        "ops": dict(operations or {}),
-    }
-    result = defs.resolve_job_def(job).execute_in_process(
-        run_config=config,
-        instance=instance,
-        partition_key=partition,
-        tags={"overage/as_of": resource.as_of, **BY_COMMAND_LINE, **(tags or {})},
-        raise_on_error=False,
-    )
-    for evaluation in result.get_asset_check_evaluations():
-        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.WARN:
-            for warning in _warnings(evaluation):
-                say(f"warning: {warning}")
-    if not result.success:
-        damage = damage_in_words(Home(resource.root)) if _is_broken(result) else ""
-        raise InterruptedRunError(damage or _failure(result, partition))
-
-
-def _warnings(evaluation: dg.AssetCheckEvaluation) -> list[str]:
-    """Warnings in a check's metadata, else a message that it failed."""
-    if evaluation.check_name in _NOT_SAID:
-        return []
-    warnings = evaluation.metadata.get("warnings")
-    if warnings is not None and isinstance(warnings.value, list):
-        return [str(warning) for warning in warnings.value]
-    return [f"{evaluation.asset_key.to_user_string()}: {_sentence(evaluation)}"]
-
-
-def _sentence(evaluation: dg.AssetCheckEvaluation) -> str:
-    # Leave out tables, which are for the asset's page: a message is one line.
-    details = ", ".join(
-        f"{name}: {value.value}"
-        for name, value in evaluation.metadata.items()
-        if not isinstance(value, dg.MarkdownMetadataValue)
-    )
-    return f"check {evaluation.check_name} does not hold ({details})"
-
-
-def _is_broken(result: Any) -> bool:
-    """Whether a step failed with an unexpected error, for example on a damaged file."""
-    failures = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
-    expected = (*_IN_WORDS, dg.DagsterExecutionInterruptedError.__name__)
-    return any(_cause(error).cls_name not in expected for error in failures if error is not None)
-
-
-def _cause(error: Any) -> Any:
-    """The error behind those of Dagster: the first in words, else the innermost."""
-    while error.cause is not None and error.cls_name not in _IN_WORDS:
-        error = error.cause
-    return error
-
-
-def _failure(result: Any, partition: str | None) -> str:
-    where = f"{partition}: " if partition else ""
-    for evaluation in result.get_asset_check_evaluations():
-        if not evaluation.passed and evaluation.severity == dg.AssetCheckSeverity.ERROR:
-            return (
-                f"{where}{evaluation.asset_key.to_user_string()}: {_sentence(evaluation)}; nothing was issued after it"
-            )
-    for event in result.all_events:
-        if event.is_step_failure:
-            in_words = event.step_failure_data.user_failure_data
-            if in_words is not None and in_words.description:
-                return f"{where}{event.step_key} failed: {in_words.description}"
-            cause = _cause(event.step_failure_data.error)
-            if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
-                return f"{where}stopped by the keyboard or a signal at {event.step_key}"
-            words = cause.message.strip()
-            if cause.cls_name in _IN_WORDS:
-                words = words.partition(": ")[2]
-            return f"{where}{event.step_key} failed: {words}"
-    return f"{where}the run failed"
-
-
 def _draft_count(business: Business, month: str) -> int:
-    return read_frame(business.home.partition(DRAFTS, month), DRAFTS, ["account_id"]).height
+    return read_month(business.home, DRAFTS, month, ["account_id"]).height
 
 
 def _parked_by_requests(business: Business, month: str) -> pl.DataFrame:

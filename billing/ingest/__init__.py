@@ -8,6 +8,8 @@ from billing.ingest.events import (
     event_hashes,
     events_digest,
     repeated_events,
+    scan_account_events,
+    scan_event_files,
     scan_event_parts,
     scan_events,
 )
@@ -23,6 +25,8 @@ __all__ = [
     "ingest_deliveries",
     "pending_days",
     "repeated_events",
+    "scan_account_events",
+    "scan_event_files",
     "scan_event_parts",
     "scan_events",
 ]

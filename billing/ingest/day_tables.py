@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
 from billing.ingest.aliases import ALIAS
+from billing.ingest.day_files import write_by_month
 from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.manifest import ParsedVersion, file_states, manifest, measured_column, rounded, span, tally
 from billing.ingest.metric_members import FLAT_VALUE
@@ -18,17 +18,15 @@ from billing.ingest.parsed_rows import IGNORED, PARSED, with_details
 from billing.ingest.required_columns import IMPOSSIBLE_VALUE, OF_A_WHOLE_FILE, PLAIN_DECIMAL, shown
 from billing.ingest.state import DayState, FileState
 from billing.ingest.validation import Rules
-from billing.model.calendar import first_day, months_after, months_between
 from billing.model.card_numbers import mask_card_number_column
 from billing.model.catalogue import Metric
 from billing.model.columns import BASE_QUANTITY, QUANTITY, Table
 from billing.model.tables import EVENTS, INGEST, REJECTS
 from billing.store.files import file_hash, remove_file
-from billing.store.frames import scan_frames, write_frame
+from billing.store.frames import write_frame
 from billing.store.home import Home
-from billing.store.parquet_writer import row_groups, write_table
+from billing.store.parquet_writer import row_groups
 
-_MONTH: Final = "event_month"
 _HELD_TOGETHER: Final = 100_000
 Texts = Callable[[pl.DataFrame], pl.DataFrame]
 """Looks up the texts (file, row, text) of rows (file, row) that only other rows or the accounts make rejects."""
@@ -88,9 +86,9 @@ def write_day(
                 yield pl.concat(events).sort(EVENTS.key) if len(events) > 1 else events[0]
             states.update(file_states(together, tallies, day))
 
-    outputs = _write_by_month(home, EVENTS, day, counting_rows(), rules)
+    outputs = write_by_month(home, EVENTS, day, counting_rows(), rules)
     outputs += _write_or_remove(home.delivery(REJECTS, day), pl.concat([REJECTS.empty(), *rejects]), REJECTS)
-    outputs += _write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
+    outputs += write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
     # Write the manifest last: it lists the versions that the other files were made from.
     outputs += _write_or_remove(home.delivery(INGEST, day), manifest(day, states), INGEST)
     return DayState(files=states, outputs=_described(home, outputs))
@@ -98,7 +96,7 @@ def write_day(
 
 def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame, rules: Rules) -> DayState:
     """Write the marks of a day whose counted rows are unchanged; leave its other files as they are."""
-    outputs = _write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
+    outputs = write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
     kept = {path: output for path, output in before.outputs.items() if not path.startswith(f"{REPEATS.name}/")}
     return replace(before, outputs=kept | _described(home, outputs))
 
@@ -163,22 +161,6 @@ def _read_shared(files: Sequence[ParsedVersion], valid: Valid) -> Iterator[tuple
         if len(frames) > 1:
             rows = rows.sort("turn", "row")
         yield rows.drop("turn", "is_valid"), rows["is_valid"]
-
-
-def day_file(home: Home, table: Table, month: str, day: date) -> Path:
-    """Path of the EVENTS or REPEATS rows of a calendar month and a delivery day."""
-    return month_folder(home, table, month) / f"{day.isoformat()}.parquet"
-
-
-def month_folder(home: Home, table: Table, month: str) -> Path:
-    """Folder of EVENTS or REPEATS of a calendar month (billing time zone), one file per delivery day."""
-    return home.lake / table.name / f"{_MONTH}={month}"
-
-
-def read_repeats(home: Home, day: date) -> pl.DataFrame:
-    """REPEATS of a delivery day, of all months of its events."""
-    paths = sorted((home.lake / REPEATS.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"))
-    return scan_frames(paths, REPEATS).sort(REPEATS.key).collect()
 
 
 def _split_by_outcome(
@@ -315,50 +297,6 @@ def _text_of_fields(rows: pl.DataFrame) -> pl.Expr:
     kept = [name for name in rows.columns if name not in (*PARSED, "file", "mark")]
     fields = [pl.col(name) for name in ("id", "source", "type", "subject", *kept)]
     return pl.struct(*fields, pl.col("time").dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")).struct.json_encode()
-
-
-def _by_month(rows: pl.DataFrame, rules: Rules) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Rows with a `time`, grouped by calendar month of the billing time zone, order preserved."""
-    if rows.is_empty():
-        return
-    ends = pl.Series([rows["time"].min(), rows["time"].max()]).dt.convert_time_zone(rules.time_zone)
-    months = months_between(*ends.dt.to_string("%Y-%m"))
-    for month in months:
-        start, end = (rules.midnight(first_day(each)) for each in (month, months_after(month, 1)))
-        inside = pl.col("time").is_between(start, end, closed="left")
-        part = rows.filter(inside) if len(months) > 1 else rows
-        if len(part):
-            yield month, part
-
-
-def _write_by_month(home: Home, table: Table, day: date, frames: Iterator[pl.DataFrame], rules: Rules) -> list[Path]:
-    """Write a day's rows by month, and remove the files of months without rows.
-
-    All frames together are sorted by the table's key. Rows of the delivery's own month, the bulk, are streamed by row
-    group; rows of other months are held in memory.
-    """
-    own_month = f"{day:%Y-%m}"
-    others: dict[str, list[pl.DataFrame]] = {}
-
-    def of_own_month() -> Iterator[pl.DataFrame]:
-        for month, part in chain.from_iterable(_by_month(rows, rules) for rows in frames):
-            if month == own_month:
-                yield part
-            else:
-                others.setdefault(month, []).append(part)
-
-    written = []
-    own = of_own_month()
-    for first in own:
-        written.append(day_file(home, table, own_month, day))
-        write_table(written[0], chain([first], own), table)
-    for month in sorted(others):
-        written.append(day_file(home, table, month, day))
-        write_table(written[-1], others.pop(month), table)
-    for path in (home.lake / table.name).glob(f"{_MONTH}=*/{day.isoformat()}.parquet"):
-        if path not in written:
-            remove_file(path)
-    return written
 
 
 def _described(home: Home, outputs: Sequence[Path]) -> dict[str, tuple[int, str]]:

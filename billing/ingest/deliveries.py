@@ -20,6 +20,7 @@ import polars as pl
 
 from billing.ingest import parsed_files as parsing
 from billing.ingest.changed_names import accounts_changed, days_of_changed_names
+from billing.ingest.day_files import day_of
 from billing.ingest.day_tables import rewrite_repeats, write_day
 from billing.ingest.duplicates import Marking
 from billing.ingest.hash_cache import remove_hashes
@@ -378,8 +379,9 @@ class _Ingest:
 
     def _days_in_lake(self) -> set[date]:
         names = {path.parent.name.partition("=")[2] for path in self.home.lake.glob("*/delivery_day=*/*.parquet")}
-        names |= {path.stem for path in self.home.lake.glob("events/event_month=*/*.parquet")}
-        return {day for name in names if (day := delivery_day(name)) is not None}
+        days = {delivery_day(name) for name in names}
+        days |= {day_of(path) for path in self.home.lake.glob("events/event_month=*/*.parquet")}
+        return {day for day in days if day is not None}
 
     def _lake_files_exist(self, day: DayState) -> bool:
         """Whether the lake files of a day exist with their recorded sizes."""

@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import parsed_files as parsing
-from billing.ingest.day_tables import read_repeats
+from billing.ingest.day_files import read_repeats
 from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
 from billing.ingest.hash_cache import cache_missing_hashes, scan_hashes
 from billing.ingest.manifest import ParsedVersion, measured_column

@@ -1,17 +1,19 @@
-"""Readers of the counted events of calendar months."""
+"""Readers of the counted events of calendar months: of a shard's home, only those of its own accounts."""
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from billing.ingest.day_tables import month_folder
+from billing.ingest.day_files import day_of, files_of_day, is_read, month_folder, part_of
 from billing.ingest.deduplication import REPEATS
-from billing.ingest.landing import delivery_day
-from billing.ingest.state import read_accounts, read_state
+from billing.ingest.state import accounts_path, read_accounts, read_state
+from billing.model.buckets import BucketRange, bucket_of, in_buckets
 from billing.model.columns import Table
 from billing.model.tables import EVENTS
 from billing.store.files import file_hash
@@ -20,10 +22,14 @@ from billing.store.home import Home
 from billing.store.parquet_writer import row_groups
 
 _READ_TOGETHER: Final = 10_000_000
+_ACCOUNTS_TOGETHER: Final = 250_000
 
 
 def event_files(home: Home, months: Sequence[str], as_of: date | None = None) -> list[Path]:
-    """Event files of some calendar months (YYYY-MM, billing time zone), delivered up to a day; sorted."""
+    """Event files of some calendar months (YYYY-MM, billing time zone), delivered up to a day; sorted.
+
+    Of a shard's home, those with events of its accounts: where few accounts have events, they hold others' too.
+    """
     return _day_files(home, EVENTS, months, as_of)
 
 
@@ -32,7 +38,26 @@ def scan_events(home: Home, months: Sequence[str], as_of: date | None = None) ->
 
     Each file is sorted by EVENTS.key, the frame as a whole is not.
     """
-    return scan_frames(event_files(home, months, as_of), EVENTS)
+    return scan_event_files(home, event_files(home, months, as_of))
+
+
+def scan_account_events(home: Home, months: Sequence[str], account: str, as_of: date | None = None) -> pl.LazyFrame:
+    """As `scan_events`, of one account."""
+    bucket = bucket_of(account)
+    own = replace(home, buckets=BucketRange(bucket, bucket))
+    return scan_frames(event_files(own, months, as_of), EVENTS).filter(pl.col("account_id") == account)
+
+
+def scan_event_files(home: Home, paths: Sequence[Path]) -> pl.LazyFrame:
+    """EVENTS in some of `event_files`."""
+    if home.buckets is None:
+        return scan_frames(list(paths), EVENTS)
+    own = [path for path in paths if (part := part_of(path)) is not None and home.buckets.covers(part)]
+    shared = [path for path in paths if path not in set(own)]
+    if not shared:
+        return scan_frames(own, EVENTS)
+    of_shared = _of_own_accounts(home, scan_frames(shared, EVENTS))
+    return pl.concat([scan_frames(own, EVENTS), of_shared]) if own else of_shared
 
 
 def scan_event_parts(home: Home, months: Sequence[str], as_of: date | None = None) -> list[pl.LazyFrame]:
@@ -45,23 +70,26 @@ def scan_event_parts(home: Home, months: Sequence[str], as_of: date | None = Non
         if rows >= _READ_TOGETHER:
             parts.append([])
             rows = 0
-    return [scan_frames(part, EVENTS) for part in parts if part or len(parts) == 1]
+    return [scan_event_files(home, part) for part in parts if part or len(parts) == 1]
 
 
 def accounts_of_events(home: Home) -> pl.Series:
     """Ids of all accounts with events in the lake, and of accounts that were known when they were ingested."""
     state = read_state(home)
-    known = None if state is None or state.pending else read_accounts(home, state.accounts)
-    if known is not None:
-        return known
+    if state is not None and not state.pending:
+        if home.buckets is not None and accounts_path(home, state.accounts).exists():
+            return _known_in_buckets(accounts_path(home, state.accounts), home.buckets)
+        known = read_accounts(home, state.accounts)
+        if known is not None:
+            return known
     paths = sorted((home.lake / EVENTS.name).glob("*/*.parquet"))
-    return scan_frames(paths, EVENTS).select("account_id").unique().collect()["account_id"]
+    found = scan_frames(paths, EVENTS).select("account_id").unique().collect()
+    return in_buckets(found, home.buckets)["account_id"]
 
 
 def scan_delivered_events(home: Home, day: date, file: str) -> pl.LazyFrame:
     """EVENTS counted from one delivered file, of all months."""
-    paths = sorted((home.lake / EVENTS.name).glob(f"*/{day.isoformat()}.parquet"))
-    return scan_frames(paths, EVENTS).filter(pl.col("file") == file)
+    return scan_event_files(home, files_of_day(home, EVENTS, day)).filter(pl.col("file") == file)
 
 
 def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None) -> pl.LazyFrame:
@@ -73,7 +101,7 @@ def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None
         account_id, metric, time, repeats: further deliveries up to the last ingest, also after `as_of`.
     """
     return (
-        scan_frames(_day_files(home, REPEATS, months, as_of), REPEATS)
+        _of_own_accounts(home, scan_frames(_day_files(home, REPEATS, months, as_of), REPEATS))
         .filter(pl.col("repeats") > 0)
         .explode("metrics")
         .select("account_id", "time", "repeats", metric="metrics")
@@ -95,6 +123,22 @@ def event_hashes(home: Home, months: Sequence[str], as_of: date | None = None) -
     return _hashes(home, event_files(home, months, as_of))
 
 
+def _of_own_accounts(home: Home, rows: pl.LazyFrame) -> pl.LazyFrame:
+    """The rows of the accounts of a shard's home; all of them where the home is no shard's."""
+    if home.buckets is None or home.buckets.is_whole:
+        return rows
+    return rows.filter(pl.col("account_id").is_in(accounts_of_events(home).implode()))
+
+
+@lru_cache(maxsize=2)
+def _known_in_buckets(path: Path, buckets: BucketRange) -> pl.Series:
+    """The known accounts of a shard, out of a file that is named by its content; holds few of the others at a time."""
+    known = pl.scan_parquet(path, glob=False, hive_partitioning=False)
+    starts = range(0, max(1, sum(row_groups(path))), _ACCOUNTS_TOGETHER)
+    parts = [in_buckets(known.slice(start, _ACCOUNTS_TOGETHER).collect(), buckets) for start in starts]
+    return pl.concat(parts)["account_id"]
+
+
 def _hashes(home: Home, paths: Sequence[Path]) -> dict[str, str]:
     state = read_state(home)
     recorded = (
@@ -111,5 +155,5 @@ def _day_files(home: Home, table: Table, months: Sequence[str], as_of: date | No
         path
         for month in sorted(set(months))
         for path in sorted(month_folder(home, table, month).glob("*.parquet"))
-        if (day := delivery_day(path.stem)) is not None and (as_of is None or day <= as_of)
+        if is_read(home, path) and (day := day_of(path)) is not None and (as_of is None or day <= as_of)
     ]

@@ -170,7 +170,7 @@ def accounts_digest(accounts: pl.Series) -> str:
 def write_accounts(home: Home, accounts: pl.Series) -> str:
     """Store the account ids that rows are validated with; returns their hash, which names the file."""
     digest = accounts_digest(accounts)
-    path = _accounts_path(home, digest)
+    path = accounts_path(home, digest)
     if not path.exists():
         write_file(path, lambda scratch: accounts.to_frame("account_id").write_parquet(scratch))
     return digest
@@ -178,14 +178,14 @@ def write_accounts(home: Home, accounts: pl.Series) -> str:
 
 def read_accounts(home: Home, digest: str) -> pl.Series | None:
     """The account ids stored under a hash, or None when they are missing."""
-    path = _accounts_path(home, digest)
+    path = accounts_path(home, digest)
     return pl.read_parquet(path)["account_id"] if path.exists() else None
 
 
 def remove_other_accounts(home: Home, digest: str) -> None:
     """Remove the account ids of earlier states."""
     for path in home.lake.glob("ingest_accounts.*.parquet"):
-        if path != _accounts_path(home, digest):
+        if path != accounts_path(home, digest):
             path.unlink(missing_ok=True)
 
 
@@ -252,5 +252,6 @@ def settled_before(home: Home) -> int:
         return 0
 
 
-def _accounts_path(home: Home, digest: str) -> Path:
+def accounts_path(home: Home, digest: str) -> Path:
+    """Path of the account ids with a hash."""
     return home.lake / f"ingest_accounts.{digest[:16]}.parquet"

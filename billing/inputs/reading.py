@@ -4,7 +4,7 @@ A wrong row is rejected with its reason, and the rest is read. An unreadable fil
 any computation: a lost cancellation or tax would make amounts wrong.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import polars as pl
@@ -16,6 +16,7 @@ from billing.inputs.payments import read_payments
 from billing.inputs.requests import read_requests
 from billing.inputs.row_checks import RowsRead
 from billing.inputs.tax_rates import read_tax_rates
+from billing.model.buckets import BucketRange, in_buckets
 from billing.model.catalogue import Catalogue
 from billing.model.sources import ALIASES
 from billing.model.tables import REJECTS
@@ -63,6 +64,20 @@ class Inputs:
     aliases: pl.DataFrame = field(default_factory=ALIASES.empty)
     known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
     opening_balances: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPENING_SCHEMA))
+
+    def of(self, buckets: BucketRange) -> "Inputs":
+        """The inputs of a shard: the rows of accounts in some buckets; aliases and tax rates whole."""
+        if buckets.is_whole:
+            return self
+        return replace(
+            self,
+            accounts=in_buckets(self.accounts, buckets),
+            requests=in_buckets(self.requests, buckets),
+            payments=in_buckets(self.payments, buckets),
+            rejects=in_buckets(self.rejects, buckets),
+            known_accounts=in_buckets(self.known_accounts.to_frame("account_id"), buckets)["account_id"],
+            opening_balances=in_buckets(self.opening_balances, buckets),
+        )
 
 
 def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = None) -> Inputs:

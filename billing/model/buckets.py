@@ -53,6 +53,10 @@ class BucketRange:
         """Whether a bucket is in both."""
         return self.first <= other.last and other.first <= self.last
 
+    def covers(self, other: "BucketRange") -> bool:
+        """Whether all buckets of the other are in this one, too."""
+        return self.first <= other.first and other.last <= self.last
+
     @classmethod
     def named(cls, name: str) -> "BucketRange | None":
         """The range with a name; None where it is none."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs, read_inputs
+from billing.model.buckets import BucketRange, bucket_ranges
 from billing.model.calendar import first_day, midnight, months_after
 from billing.model.catalogue import Catalogue
 from billing.model.codes import DecisionKind, RejectReason
@@ -35,10 +36,23 @@ from billing.rules.receivables import with_numbers, with_opening_balances
 from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import TermsFrames, terms_frames
 from billing.rules.withdrawals import without_withdrawn
-from billing.store.frames import scan_frames
 from billing.store.home import Home
-from billing.store.lock import lock
-from billing.store.working_copy import synchronized
+from billing.store.lock import lock, step_of
+from billing.store.monthly import scan_months
+from billing.store.working_copy import step_in_store, synchronized
+
+ACCOUNTS_OF_A_SHARD: Final = 250_000
+
+
+@contextmanager
+def alone(home: Home, register: Register, patience: float = 0, holder: str = "") -> Iterator[None]:
+    """As `Business.alone`, also where the inputs cannot be read."""
+    with (
+        lock(home, patience, holder),
+        register.alone(patience, holder),
+        synchronized(home.root, shared=bool(holder)),
+    ):
+        yield
 
 
 @dataclass(frozen=True)
@@ -51,6 +65,10 @@ class Business:
         The movable clock: deliveries, requests and payments after this day do not exist yet.
     issues
         Whether the run may issue; a draft run computes only.
+    shards
+        Into how many shards new months are divided; None: one for 250,000 accounts.
+    first_month_of_all
+        Of a shard: the first month of the whole business.
     computed
         Cache of answers that several steps share.
     """
@@ -61,10 +79,20 @@ class Business:
     register: Register
     as_of: date
     issues: bool = True
+    shards: int | None = None
+    first_month_of_all: str | None = None
     computed: Computed = field(default_factory=Computed, compare=False)
 
     @classmethod
-    def load(cls, root: Path, as_of: date, register_url: str | None = None, *, issues: bool = True) -> "Business":
+    def load(
+        cls,
+        root: Path,
+        as_of: date,
+        register_url: str | None = None,
+        *,
+        issues: bool = True,
+        shards: int | None = None,
+    ) -> "Business":
         """Load and validate all inputs, before anything is computed or written (rule 28).
 
         Raises
@@ -86,15 +114,35 @@ class Business:
         warnings = changed_rows(inputs.opening_balances, register.opening_balances())
         inputs = replace(inputs, warnings=(*inputs.warnings, *warnings))
         # Policy auto_issue false: runs stop at drafts until someone issues.
-        return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue)
+        return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue, shards)
 
     def at(self, as_of: date, *, issues: bool | None = None, **others: Any) -> "Business":
         """A copy as of another day, issuing or not, or with another home or register; its cache is empty."""
         issues = self.issues if issues is None else issues
         return replace(self, as_of=as_of, issues=issues, computed=Computed(), **others)
 
+    def of(self, buckets: BucketRange) -> "Business":
+        """A shard: the business of the accounts in some buckets. It reads and writes their rows only."""
+        return self._of(buckets, self.first_month)
+
+    def _of(self, buckets: BucketRange, first_month: str | None) -> "Business":
+        return self.at(
+            self.as_of,
+            home=replace(self.home, buckets=buckets),
+            inputs=self.inputs.of(buckets),
+            register=self.register.of(buckets),
+            first_month_of_all=first_month,
+        )
+
+    @property
+    def new_shards(self) -> list[BucketRange]:
+        """The shards of a month that is computed for the first time; of a shard its own buckets."""
+        if self.home.buckets is not None:
+            return [self.home.buckets]
+        return bucket_ranges(self.shards or max(1, -(-self.inputs.accounts.height // ACCOUNTS_OF_A_SHARD)))
+
     @contextmanager
-    def alone(self, patience: float = 0) -> Iterator[None]:
+    def alone(self, patience: float = 0, holder: str = "") -> Iterator[None]:
         """Lock the home and the register: one run at a time, from the command line and Dagster alike.
 
         A home in a store is brought up to date, and committed at the end; nested in another, it commits a step.
@@ -103,13 +151,28 @@ class Business:
         ----------
         patience
             Seconds to wait for another run to end.
+        holder
+            Name of a run whose steps other processes execute (`step_of`).
 
         Raises
         ------
         RefusedError
             When another run is at work, or the home or the register cannot be used.
         """
-        with lock(self.home, patience), self.register.alone(patience), synchronized(self.home.root):
+        with alone(self.home, self.register, patience, holder):
+            yield
+
+    @contextmanager
+    def step_of(self, holder: str) -> Iterator[None]:
+        """Be a step of a run whose head holds the lock in another process, perhaps on another machine.
+
+        Raises
+        ------
+        InterruptedRunError
+            When the head does not hold the lock (any more).
+        """
+        alive = self.register.step_of(holder) if self.register.is_on_server else step_of(self.home, holder)
+        with alive, step_in_store(self.home, holder):
             yield
 
     @cached_property
@@ -167,9 +230,11 @@ class Business:
         """As `accounts_without_row`: they are parked, and what was issued to them stands (rule 28)."""
         return accounts_without_row(self.inputs.known_accounts, self.inputs.accounts, self.inputs.rejects)
 
-    @property
+    @cached_property
     def parked(self) -> pl.DataFrame:
         """account_id, reason, detail: accounts that cannot be billed in any month; sorted."""
+        if len(self.new_shards) > 1:
+            return pl.concat(self._of(buckets, None).parked for buckets in self.new_shards).sort("account_id")
         new = new_accounts_set_aside(self.inputs.known_accounts, self.inputs.rejects)
         parked = pl.concat([self.without_row, self.lives.parked, new])
         return parked.unique("account_id", keep="first", maintain_order=True).sort("account_id")
@@ -241,6 +306,11 @@ class Business:
         made = self.inputs.payments.filter(pl.col("on") <= self.as_of)
         if made.is_empty():
             return made, REJECTS.empty(), pl.DataFrame(schema=SUSPENSION_SCHEMA)
+        if len(self.new_shards) > 1:
+            found = [self._of(each, None)._paid for each in self.new_shards]
+            payments = pl.concat(each[0].drop("is_on_account", strict=False) for each in found)
+            unknown = pl.concat(each[1] for each in found)
+            return payments.sort("at", "payment_id"), REJECTS.conform(unknown), pl.concat(each[2] for each in found)
         documents = self.receivables.with_columns(credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone))
         made = with_numbers(made, self.opening_balances, self.register.documents())
         known = made.join(
@@ -266,10 +336,25 @@ class Business:
 
     @cached_property
     def first_month(self) -> str | None:
-        """The month of the first billing date here; None when nobody has subscribed."""
+        """The month of the first billing date here, of all shards; None when nobody has subscribed."""
+        if self.first_month_of_all is not None:
+            return self.first_month_of_all
+        first = self.register.first_closed_date()
+        found = [f"{first:%Y-%m}"] if first else []
+        # A subscription begins on the day of a request at the earliest, or where it was billed through before.
+        earliest = pl.min_horizontal("on", "billed_through").dt.strftime("%Y-%m").min()
+        for buckets in self.new_shards:
+            of_shard = self._of(buckets, None) if len(self.new_shards) > 1 else self
+            bound = of_shard.requests.select(earliest).item()
+            if bound is not None and bound < min(found, default="9999-99"):
+                found += of_shard._first_months
+        return min(found, default=None)
+
+    @property
+    def _first_months(self) -> list[str]:
         begins = pl.when(pl.col("billed_through").is_null()).then("started_on").otherwise("first_billing_date")
-        starts = [self.lives.subscriptions.select(begins.min()).item(), self.register.first_closed_date()]
-        return min((f"{start:%Y-%m}" for start in starts if isinstance(start, date)), default=None)
+        first = self.lives.subscriptions.select(begins.min()).item()
+        return [f"{first:%Y-%m}"] if isinstance(first, date) else []
 
     def refuse_unknown_month(self, month: str) -> None:
         """Refuse a text that is not a billing month of this business.
@@ -288,9 +373,8 @@ class Business:
             )
 
     def scan_months(self, table: Table, months: Sequence[str]) -> pl.LazyFrame:
-        """A monthly table of the lake, of those months that have been computed."""
-        paths = [self.home.partition(table, month) for month in months]
-        return scan_frames([path for path in paths if path.exists()], table)
+        """As `billing.store.monthly.scan_months`, of the business or shard."""
+        return scan_months(self.home, table, months)
 
     def closes_through(self, month: str) -> date:
         """The day up to which billing dates of the month may be issued: `issue_after_days` before the as-of day."""

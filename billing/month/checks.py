@@ -14,7 +14,7 @@ from billing.model.codes import DocumentKind, LineKind, Outcome
 from billing.model.columns import Table
 from billing.model.tables import CYCLES, DECISIONS, DRAFTS, DUES, PACKAGES, PARKED, SURGES
 from billing.month.business import Business
-from billing.store.frames import read_frame
+from billing.store.monthly import read_month
 
 SURGE: Final = 10
 """A bill this many times the account's last one is looked at."""
@@ -33,7 +33,7 @@ def dates_not_billed_once(business: Business, month: str) -> pl.DataFrame:
     dues = _read(business, DUES, month).join(parked, on="account_id", how="anti")
     starting = cycles.filter((pl.col("fee_share_numerator") > 0) & ~pl.col("is_last"))
     fees = dues.filter(pl.col("kind") == LineKind.PACKAGE_FEE)
-    drafted = read_frame(business.home.partition(DRAFTS, month), DRAFTS, ["account_id", *_DATE, "corrects"])
+    drafted = read_month(business.home, DRAFTS, month, ["account_id", *_DATE, "corrects"])
     drafts = drafted.filter(pl.col("corrects").is_null()).select("account_id", *_DATE)
     issued = business.register.documents([month]).filter(pl.col("corrects").is_null()).select("account_id", *_DATE)
     due = dues.filter(pl.col("amount") != 0).select("account_id", *_DATE).unique()
@@ -66,8 +66,7 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
         .select("account_id", id="decision_id", problem=pl.lit("answered twice"))
         .collect()
     )
-    folders = sorted((business.home.lake / DECISIONS.name).glob("billing_month=*"))
-    known = business.scan_months(DECISIONS, [folder.name.removeprefix("billing_month=") for folder in folders])
+    known = business.scan_months(DECISIONS, business.home.months(DECISIONS))
     asked = business.lives.answers.filter(
         (pl.col("outcome") != Outcome.PENDING) & (pl.max_horizontal(month_of(pl.col("on")), pl.lit(first)) == month)
     )
@@ -112,8 +111,7 @@ def surges(business: Business, month: str | None = None) -> pl.DataFrame:
     A change of package stands on the document with its reason; nothing explains these but usage and price.
     """
     columns = ["account_id", "subscription_id", "billing_month", "billing_date", "number", "total"]
-    folders = sorted((business.home.lake / DRAFTS.name).glob("billing_month=*"))
-    months = [folder.name.removeprefix("billing_month=") for folder in folders]
+    months = business.home.months(DRAFTS)
     drafts = (
         business.scan_months(DRAFTS, months).filter(pl.col("kind") == DocumentKind.INVOICE).drop("content").collect()
     )
@@ -153,4 +151,4 @@ def not_adding_up(documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFr
 
 
 def _read(business: Business, table: Table, month: str) -> pl.DataFrame:
-    return read_frame(business.home.partition(table, month), table)
+    return read_month(business.home, table, month)

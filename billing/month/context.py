@@ -11,7 +11,7 @@ from billing.model.tables import PACKAGES, USAGE
 from billing.month.business import Business
 from billing.rules.charges import rated_usage
 from billing.store.files import file_hash
-from billing.store.frames import read_frame, scan_frames
+from billing.store.monthly import read_month, scan_month
 
 
 def computed_once(
@@ -52,10 +52,11 @@ def rated_charges(business: Business, month: str) -> pl.DataFrame:
 
 def required_table(business: Business, table: Table, month: str, rows: pl.Expr | None = None) -> pl.DataFrame:
     """The table of the month, or only these rows of it."""
-    path = business.home.partition(table, month)
-    if not path.exists():
+    home = business.home
+    if not home.parts(table, month):
+        path = home.partition(table, month)
         raise FileNotFoundError(f"{path}: {table.name} of {month} has not been computed: bill that month first")
-    return read_frame(path, table) if rows is None else scan_frames([path], table).filter(rows).collect()
+    return read_month(home, table, month) if rows is None else scan_month(home, table, month).filter(rows).collect()
 
 
 def without_parked(frame: pl.DataFrame, parked: pl.DataFrame) -> pl.DataFrame:

@@ -17,6 +17,7 @@ from billing.month.checks import answers_not_given_once, dates_not_billed_once, 
 from billing.month.context import rated_charges, required_table, without_parked
 from billing.month.parking import park
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
+from billing.month.shards import shard_homes
 from billing.month.true_ups import (
     approved_refunds,
     billed_lines,
@@ -28,7 +29,9 @@ from billing.month.true_ups import (
 from billing.register.issued_documents import IssuedRows
 from billing.rules.credited_documents import by_billing_document
 from billing.store.files import write_file
-from billing.store.frames import scan_frames, write_frame, write_frames, write_rows
+from billing.store.frames import scan_frames, write_frames, write_rows
+from billing.store.home import Home
+from billing.store.monthly import keep_whole, write_month
 
 _DRAFTED: Final = "drafted"
 
@@ -75,13 +78,14 @@ def _write_drafts(business: Business, month: str) -> Drafts:
             yield drafts.documents
 
     write_frames(business.home.partition(DRAFTS, month), pages(), DRAFTS)
+    keep_whole(business.home, DRAFTS, month)
     drafts = Drafts(
         pl.concat(part.documents for part in parts),
         pl.concat(part.lines for part in parts),
         pl.concat(part.taxes for part in parts),
     )
     for table, frame in ((DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
-        write_frame(business.home.partition(table, month), frame, table)
+        write_month(business.home, table, month, frame)
     # Write the state last: drafts that a killed run left beside an older state are never issued.
     write_record(
         month_record(business.home, month, _DRAFTED), Record({"register": seen, "as of": business.as_of.isoformat()})
@@ -90,9 +94,10 @@ def _write_drafts(business: Business, month: str) -> Drafts:
 
 
 def drafted_as_of(business: Business, month: str) -> date | None:
-    """The as-of day of the run that made the month's drafts; None when there are none."""
-    inputs = _drafted_inputs(business, month)
-    return date.fromisoformat(inputs["as of"]) if inputs else None
+    """The as-of day of the run that made the month's drafts; None when there are none, or of several runs."""
+    days = {inputs.get("as of") for inputs in _drafted_inputs(business, month)}
+    day = days.pop() if len(days) == 1 else None
+    return date.fromisoformat(day) if day else None
 
 
 def drafted_from(business: Business, month: str) -> str:
@@ -104,13 +109,19 @@ def drafted_from(business: Business, month: str) -> str:
         When there are none.
     """
     inputs = _drafted_inputs(business, month)
-    if not inputs:
+    if not all(inputs):
         raise FileNotFoundError(f"drafts of {month} have not been computed: bill that month first")
-    return inputs["register"]
+    # Shards that were drafted from different states cannot be issued: no state of the register is two.
+    return "; ".join(sorted({each["register"] for each in inputs}))
 
 
-def _drafted_inputs(business: Business, month: str) -> Mapping[str, str]:
-    path = month_record(business.home, month, _DRAFTED)
+def _drafted_inputs(business: Business, month: str) -> list[Mapping[str, str]]:
+    """The recorded inputs of the month's drafts, of each shard."""
+    return [_drafted_inputs_of(home, month) for home in shard_homes(business, month)]
+
+
+def _drafted_inputs_of(home: Home, month: str) -> Mapping[str, str]:
+    path = month_record(home, month, _DRAFTED)
     record, before = read_record(path), path.with_name("drafted_from.txt")
     if record is None and before.exists():
         # Format of versions before 0.3: two lines.
@@ -144,7 +155,7 @@ def keep_drafts_after(business: Business, month: str, through: date) -> None:
     """Remove issued drafts: those up to a day, at the start of the table."""
     for table in (DRAFT_LINES, DRAFT_TAXES):
         left = required_table(business, table, month, pl.col("billing_date") > through)
-        write_frame(business.home.partition(table, month), left, table, in_order=True)
+        write_month(business.home, table, month, left, in_order=True)
     path = business.home.partition(DRAFTS, month)
     pages = scan_frames([path], DRAFTS)
     write_file(path, partial(write_rows, rows=pages.slice(rows_through(pages, through)), table=DRAFTS))

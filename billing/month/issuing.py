@@ -1,12 +1,14 @@
 """Issue documents: numbers, notes, and completing an issue that was interrupted (rule 19)."""
 
 from datetime import date
+from itertools import zip_longest
 
 import polars as pl
 
-from billing.documents.drafts import Drafts
+from billing.documents.drafts import Drafts, joined_drafts
 from billing.model.calendar import first_day
 from billing.model.codes import PACKAGE_CHANGES, DecisionKind, DecisionReason, DocumentStatus
+from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import (
     DECISIONS,
@@ -21,7 +23,7 @@ from billing.model.tables import (
 )
 from billing.model.text import counted
 from billing.month.business import Business
-from billing.month.context import required_table, without_parked
+from billing.month.context import required_table
 from billing.month.drafting import (
     drafted_as_of,
     drafted_from,
@@ -32,15 +34,16 @@ from billing.month.drafting import (
 from billing.month.issued_settings import keep_settings
 from billing.month.lost_deliveries import newly_measured
 from billing.month.parking import park
+from billing.month.shards import each_shard, is_sharded
 from billing.month.steps import decided_packages, write_decisions, write_packages
 from billing.month.true_ups import approved_refunds
 from billing.month.unbilled import accounts_that_lost_events
 from billing.register.issued_documents import IssuedRows
 from billing.register.numbers import unknown_files
-from billing.register.register import Issue
+from billing.register.register import Issue, IssuedPart
 from billing.rules.missing_accounts import PASSES_DATES
 from billing.rules.package_changes import CLOSED_SCHEMA
-from billing.store.frames import scan_frames, write_frame
+from billing.store.monthly import scan_month, write_month
 
 NOTHING_ISSUED = DOCUMENTS.empty().select("number", "kind", "account_id", "subscription_id", "billing_date")
 
@@ -58,41 +61,53 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
     polars.DataFrame
         number, kind, account_id, subscription_id, billing_date of what this call issued.
     """
-    register = business.register
     through = business.closes_through(month)
+    if not business.issues or through < first_day(month):
+        _write_issued(business, month)
+        return NOTHING_ISSUED
+    issued = NOTHING_ISSUED
+    closing: list[pl.LazyFrame] = []
+    issue = issue_of_month(business, month, through)
+    before = business.register.closed_through(month)
+    is_due = issue.has_rows or before is None or before < through
+    is_issued = is_due and _is_issued(business, month, issue)
     # Read once and append what is issued: reading a large month back is expensive.
-    rows, issued = register.rows(month), NOTHING_ISSUED
-    closed: pl.DataFrame | None = None
-    if business.issues and through >= first_day(month):
-        issue = issue_of_month(business, month, through)
-        before = register.closed_through(month)
-        is_due = not issue.closing.is_empty() or not issue.lines.is_empty() or before is None or before < through
-        is_issued = is_due and _is_issued(business, month, issue)
-        # Complete a run that was killed after issuing.
-        if is_due or _was_issued_since(business, month):
-            if is_due and not is_issued:
-                refuse_lost_documents(business)
-                keep_settings(register, business.catalogue)
-                new = register.issue(issue)
-                # Pass the closed dates on: reading a large month back is expensive.
-                closed = pl.concat(
-                    frame.select(list(CLOSED_SCHEMA))
-                    for frame in (required_table(business, PACKAGES, month, pl.col("closed")), issue.closing)
-                )
-                rows, issued = rows.and_then(new), new.documents.select(NOTHING_ISSUED.columns)
-            # Free the contents: they are large.
-            del issue
-            # A first document that was just issued may be refunded already.
-            if not only_drafts and not approved_refunds(business).is_empty():
-                seen = register.state()
-                notes = drafted_refund_notes(business, month, rows)
-                if not notes.documents.is_empty():
-                    refunds = issue_notes(business, month, notes, seen)
-                    rows = rows.and_then(refunds)
-                    issued = pl.concat([issued, refunds.documents.select(NOTHING_ISSUED.columns)])
-            _write_what_issuing_moved(business, month, through, closed)
-    write_issued(business, month, rows)
+    rows = None if is_sharded(business, month) else business.register.rows(month)
+    # Complete a run that was killed after issuing.
+    if is_due or _was_issued_since(business, month):
+        if is_due and not is_issued:
+            refuse_lost_documents(business)
+            keep_settings(business.register, business.catalogue)
+            new = business.register.issue(issue)
+            rows = rows and rows.and_then(new)
+            issued = new.documents.select(NOTHING_ISSUED.columns)
+            del new
+            closing = [part.closing for part in issue.parts]
+        del issue
+        # A first document that was just issued may be refunded already.
+        if not only_drafts:
+            seen = business.register.state()
+            notes = _refund_notes(business, month, rows)
+            if not notes.documents.is_empty():
+                refunds = issue_notes(business, month, notes, seen)
+                rows = rows and rows.and_then(refunds)
+                issued = pl.concat([issued, refunds.documents.select(NOTHING_ISSUED.columns)])
+        for shard, closed_now in zip_longest(each_shard(business, month), closing):
+            _write_what_issuing_moved(shard, month, through, closed_now)
+            write_issued(shard, month, rows or shard.register.rows(month))
+        return issued
+    _write_issued(business, month, rows)
     return issued
+
+
+def _refund_notes(business: Business, month: str, rows: IssuedRows | None) -> Drafts:
+    """The notes of refunds, of all shards together: they are numbered in one order."""
+    found = [
+        drafted_refund_notes(shard, month, rows or shard.register.rows(month))
+        for shard in each_shard(business, month)
+        if not approved_refunds(shard).is_empty()
+    ]
+    return joined_drafts(found)
 
 
 def complete_issue(business: Business, month: str) -> pl.DataFrame:
@@ -104,8 +119,9 @@ def complete_issue(business: Business, month: str) -> pl.DataFrame:
         As `issue_documents`: no rows, as nothing is issued here.
     """
     if _was_issued_since(business, month):
-        _write_what_issuing_moved(business, month, business.closes_through(month))
-    write_issued(business, month, business.register.rows(month))
+        for shard in each_shard(business, month):
+            _write_what_issuing_moved(shard, month, business.closes_through(month))
+    _write_issued(business, month)
     return NOTHING_ISSUED
 
 
@@ -140,13 +156,20 @@ def _is_issued(business: Business, month: str, issue: Issue) -> bool:
     before = register.closed_through(month)
     if register.state() == issue.seen or before is None or before < issue.closed_through:
         return False
-    keys = ["subscription_id", "billing_date"]
-    if not issue.closing.join(register.closed_dates(month), on=keys, how="anti").is_empty():
+    shards = each_shard(business, month)
+    return all(
+        _is_part_issued(shard, month, part, issue.as_of) for shard, part in zip(shards, issue.parts, strict=True)
+    )
+
+
+def _is_part_issued(business: Business, month: str, part: IssuedPart, as_of: date) -> bool:
+    register, keys = business.register, ["subscription_id", "billing_date"]
+    if not part.closing.collect().join(register.closed_dates(month), on=keys, how="anti").is_empty():
         return False
     same = ["account_id", *keys, "kind", "corrects"]
-    documents = register.documents([month]).filter(pl.col("issued_on") == issue.as_of)
+    documents = register.documents([month]).filter(pl.col("issued_on") == as_of)
     drafts = (
-        issue.drafts.drop("content")
+        part.drafts.drop("content")
         .collect()
         .join(documents.select(*same, "number"), on=same, how="left", nulls_equal=True)
     )
@@ -166,9 +189,14 @@ def _was_issued_since(business: Business, month: str) -> bool:
 
 
 def _write_what_issuing_moved(
-    business: Business, month: str, through: date, closed: pl.DataFrame | None = None
+    business: Business, month: str, through: date, closed_now: pl.LazyFrame | None = None
 ) -> None:
     """Write the remaining drafts, and PACKAGES and DECISIONS with the dates closed now."""
+    closed = None
+    if closed_now is not None:
+        # Pass the closed dates on: reading a large month back is expensive.
+        closed_before = required_table(business, PACKAGES, month, pl.col("closed"))
+        closed = pl.concat(frame.select(list(CLOSED_SCHEMA)) for frame in (closed_before, closed_now.collect()))
     keep_drafts_after(business, month, through)
     decided = decided_packages(business, month, closed)
     write_packages(business, month, decided)
@@ -179,21 +207,30 @@ def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Iss
     """Issue notes, which close no billing date; returns what `Register.issue` does."""
     closing = PACKAGES.empty().select("account_id", *CLOSED_SCHEMA)
     through = business.register.closed_through(month) or first_day(month)
+    part = IssuedPart(
+        notes.documents.lazy().sort(DRAFTS.key),
+        notes.lines.lazy().sort(DRAFT_LINES.key),
+        notes.taxes.lazy().sort(DRAFT_TAXES.key),
+        closing.lazy(),
+        DECISIONS.empty(),
+    )
     return business.register.issue(
         Issue(
             month,
             business.as_of,
             through,
-            notes.documents.lazy(),
-            notes.lines,
-            notes.taxes,
-            closing,
-            DECISIONS.empty(),
+            [part],
             seen,
             measured=newly_measured(business),
             numbering=business.catalogue.numbering,
         )
     )
+
+
+def _write_issued(business: Business, month: str, rows: IssuedRows | None = None) -> None:
+    """As `write_issued`, of all shards."""
+    for shard in each_shard(business, month):
+        write_issued(shard, month, rows or shard.register.rows(month))
 
 
 def write_issued(business: Business, month: str, rows: IssuedRows) -> None:
@@ -203,43 +240,53 @@ def write_issued(business: Business, month: str, rows: IssuedRows) -> None:
         (LINES, rows.lines),
         (TAXES, rows.taxes),
     ):
-        write_frame(business.home.partition(table, month), frame, table)
+        write_month(business.home, table, month, frame)
 
 
 def issue_of_month(business: Business, month: str, through: date) -> Issue:
     """The drafts up to `through`, and the billing dates up to it that are still open."""
+    return Issue(
+        month=month,
+        as_of=business.as_of,
+        closed_through=through,
+        parts=[_part_of_issue(shard, month, through) for shard in each_shard(business, month)],
+        seen=drafted_from(business, month),
+        measured=newly_measured(business),
+        numbering=business.catalogue.numbering,
+    )
+
+
+def _part_of_issue(business: Business, month: str, through: date) -> IssuedPart:
+    """As `issue_of_month`, of a shard."""
     reached = pl.col("billing_date") <= through
     parked = required_table(business, PARKED, month)
-    pages = scan_frames([business.home.partition(DRAFTS, month)], DRAFTS)
+    pages = scan_month(business.home, DRAFTS, month)
     pages = pages.head(rows_through(pages, through))
     lost = accounts_that_lost_events(business, month)
     if not lost.is_empty():
         parked = park(business, month, lost)
         pages = pages.join(parked.lazy(), on="account_id", how="anti", maintain_order="left")
-    drafts = pages.drop("content").collect()
-    packages = without_parked(required_table(business, PACKAGES, month), parked)
     columns = ["account_id", *CLOSED_SCHEMA]
-    settled = drafts.join(packages, on=["subscription_id", "billing_date"], how="anti").select(
-        pl.col(name) if name in drafts.columns else pl.lit(None, pl.String).alias(name) for name in columns
+
+    def billed(table: Table) -> pl.LazyFrame:
+        found = scan_month(business.home, table, month)
+        return found.join(parked.lazy(), on="account_id", how="anti", maintain_order="left")
+
+    closing = billed(PACKAGES).filter(reached & ~pl.col("closed")).select(columns)
+    settled = pages.join(billed(PACKAGES), on=["subscription_id", "billing_date"], how="anti").select(
+        pl.col(name) if name in DRAFTS.schema else pl.lit(None, pl.String).alias(name) for name in columns
     )
     final = required_table(business, DECISIONS, month).filter(
         pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("decided_on") <= through)
     )
-    known = business.register.closed_decisions(month)
-    closing = packages.filter(reached & ~pl.col("closed")).select(columns)
-    return Issue(
-        month=month,
-        as_of=business.as_of,
-        closed_through=through,
+    known, closed_now = business.register.closed_decisions(month), closing.collect()
+    return IssuedPart(
         drafts=pages,
-        lines=without_parked(required_table(business, DRAFT_LINES, month, reached), parked),
-        taxes=without_parked(required_table(business, DRAFT_TAXES, month, reached), parked),
+        lines=billed(DRAFT_LINES).filter(reached),
+        taxes=billed(DRAFT_TAXES).filter(reached),
         closing=pl.concat([closing, settled]),
-        decisions=final.join(closing, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
-        seen=drafted_from(business, month),
-        begun=_newly_begun(business, closing),
-        measured=newly_measured(business),
-        numbering=business.catalogue.numbering,
+        decisions=final.join(closed_now, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
+        begun=_newly_begun(business, closed_now),
         # No date of an account that was never billed has passed: each gets an invoice of its own.
         passed=parked.filter(
             pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())

@@ -7,7 +7,7 @@ from billing.model.tables import CYCLES, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.context import rated_charges, required_table
 from billing.rules.charges import parked_by_rating
-from billing.store.frames import write_frame
+from billing.store.monthly import write_month
 
 
 def parked_accounts(business: Business, month: str) -> pl.DataFrame:
@@ -45,5 +45,5 @@ def park(business: Business, month: str, problems: pl.DataFrame) -> pl.DataFrame
     """Park accounts with a contradiction (rule 28): account_id, detail. Return the updated PARKED."""
     known = required_table(business, PARKED, month)
     parked = as_parked(month, known, contradictory_accounts(problems))
-    write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
+    write_month(business.home, PARKED, month, parked, in_order=True)
     return parked

@@ -15,7 +15,7 @@ from billing.month.business import Business
 from billing.month.drafting import drafted_as_of
 from billing.month.recorded_inputs.months import moved_inputs
 from billing.month.steps import days_to_ingest
-from billing.store.frames import read_frame
+from billing.store.monthly import read_month
 
 _NAMES = ["kind", "account_id", "subscription_id", "billing_date", "corrects", "content_hash"]
 
@@ -54,7 +54,7 @@ def review_of(business: Business, month: str) -> Review:
     if as_of is None:
         raise RefusedError(f"{month}: nothing has been drafted: bill it first, then review its drafts, then issue them")
     through = business.at(as_of).closes_through(month)
-    drafts = read_frame(business.home.partition(DRAFTS, month), DRAFTS, [*_NAMES, "total"])
+    drafts = read_month(business.home, DRAFTS, month, [*_NAMES, "total"])
     due = drafts.filter(pl.col("billing_date") <= through)
     total = due.select(pl.col("total").sum().cast(pl.Decimal(38, business.catalogue.minor_units))).item()
     return Review(month, as_of, through, due.height, total, _identity(month, as_of, through, due))

@@ -13,6 +13,7 @@ from billing.month.drafting import write_drafts
 from billing.month.issuing import issue_documents
 from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.recorded_inputs.usage import RECORD
+from billing.month.shards import begin_month, each_shard
 from billing.month.steps import (
     billed_months,
     write_charges,
@@ -58,7 +59,7 @@ def scratch_copy(business: Business, as_of: date, *, issues: bool = False) -> It
                     business.home.lake,
                     root / "lake",
                     copy_function=_link,
-                    ignore=shutil.ignore_patterns(f"{RECORD}.json"),
+                    ignore=shutil.ignore_patterns(f"{RECORD}*.json"),
                 )
                 # Make the copy writable for users who may only read the lake.
                 for folder, _, _ in os.walk(root / "lake"):
@@ -87,8 +88,11 @@ def bring_up_to_date(
         names = moved_inputs(business, month)
         if names:
             moved[month] = names
-            for step in (*STEPS_OF_A_MONTH, write_unbilled, write_drafts, issue_documents):
-                step(business, month)
+            begin_month(business, month)
+            for shard in each_shard(business, month):
+                for step in (*STEPS_OF_A_MONTH, write_unbilled, write_drafts):
+                    step(shard, month)
+            issue_documents(business, month)
             record_month(business, month)
     return moved
 

@@ -16,13 +16,14 @@ from billing.ingest import (
     ingest_deliveries,
     pending_days,
     repeated_events,
+    scan_event_files,
     scan_event_parts,
     scan_events,
 )
 from billing.ingest.state import state_path
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import DecisionKind, Outcome
-from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, EVENTS, LEVELS, PACKAGES, PARKED, USAGE
+from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
 from billing.month.computed import file_stamp
@@ -39,8 +40,8 @@ from billing.rules.gauges import levels_at_close
 from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rules.refusals import refused_after_close, without_decided_voids
 from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
-from billing.store.frames import read_frame, scan_frames, write_frame
 from billing.store.home import Home
+from billing.store.monthly import read_month, write_month
 
 
 def billed_months(business: Business, through: str) -> list[str]:
@@ -93,7 +94,7 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
 def write_cycles(business: Business, month: str) -> pl.DataFrame:
     """The billing dates of the month: CYCLES."""
     cycles = cycles_of_month(business, month).cycles
-    write_frame(business.home.partition(CYCLES, month), cycles, CYCLES, in_order=True)
+    write_month(business.home, CYCLES, month, cycles, in_order=True)
     return cycles
 
 
@@ -117,7 +118,7 @@ def write_levels(business: Business, month: str) -> pl.DataFrame:
         scan_events(business.home, earlier, business.as_of),
         business.catalogue,
     )
-    write_frame(business.home.partition(LEVELS, month), levels, LEVELS)
+    write_month(business.home, LEVELS, month, levels)
     return levels
 
 
@@ -142,9 +143,9 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
     if added is None:
         usage = month_usage(inputs)
     else:
-        before = read_frame(home.partition(USAGE, month), USAGE)
-        usage = month_usage_with_more(inputs, before=before, added=scan_frames(added, EVENTS))
-    write_frame(home.partition(USAGE, month), usage, USAGE, in_order=True)
+        before = read_month(home, USAGE, month)
+        usage = month_usage_with_more(inputs, before=before, added=scan_event_files(home, added))
+    write_month(home, USAGE, month, usage, in_order=True)
     record_measured(home, month, digest, files)
     return usage
 
@@ -152,7 +153,7 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
 def write_packages(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
     """The package of every cycle that starts in the month: PACKAGES, as decided here or before."""
     packages = (decided or decided_packages(business, month)).packages
-    write_frame(business.home.partition(PACKAGES, month), packages, PACKAGES, in_order=True)
+    write_month(business.home, PACKAGES, month, packages, in_order=True)
     return packages
 
 
@@ -176,7 +177,7 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
         business.first_month or month,
         business.catalogue,
     )
-    write_frame(business.home.partition(DECISIONS, month), decisions, DECISIONS, in_order=True)
+    write_month(business.home, DECISIONS, month, decisions, in_order=True)
     business.computed.forget(("packages", month))
     return decisions
 
@@ -202,9 +203,9 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
         terms=business.terms,
         catalogue=business.catalogue,
     )
-    write_frame(business.home.partition(PARKED, month), parked, PARKED, in_order=True)
-    write_frame(business.home.partition(DUES, month), dues, DUES, in_order=True)
-    write_frame(business.home.partition(CHARGES, month), charges, CHARGES, in_order=True)
+    write_month(business.home, PARKED, month, parked, in_order=True)
+    write_month(business.home, DUES, month, dues, in_order=True)
+    write_month(business.home, CHARGES, month, charges, in_order=True)
     return charges
 
 
@@ -221,11 +222,7 @@ def decided_packages(business: Business, month: str, closed: pl.DataFrame | None
     files = [state_path(home), *(home.partition(table, month) for table in (CYCLES, USAGE, LEVELS))]
     resumed = business.lives.subscriptions["resumed_from"].is_not_null().any()
     # Search all months, this one included, for the package of a resumed subscription.
-    files += [
-        path
-        for path in sorted((home.lake / PACKAGES.name).glob("*/*.parquet"))
-        if resumed or month not in path.parent.name
-    ]
+    files += [part for each in home.months(PACKAGES) if resumed or each != month for part in home.parts(PACKAGES, each)]
     key = (business.register.revision(), *map(file_stamp, files))
     return business.computed.once(("packages", month), key, lambda: _decided_packages(business, month, closed))
 
@@ -283,9 +280,8 @@ def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:
     resumed = begun.filter(pl.col("resumed_from").is_not_null()).select("subscription_id", "resumed_from")
     if resumed.is_empty():
         return begun.drop("resumed_from")
-    files = sorted((business.home.lake / PACKAGES.name).glob("billing_month=*/*.parquet"))
     last = (
-        scan_frames(files, PACKAGES)
+        business.scan_months(PACKAGES, business.home.months(PACKAGES))
         .join(resumed.lazy().select(subscription_id="resumed_from").unique(), on="subscription_id", how="semi")
         .sort("billing_date")
         .group_by("subscription_id", maintain_order=True)

@@ -11,9 +11,10 @@ from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import UNBILLED
 from billing.month.business import Business
 from billing.month.context import computed_once
+from billing.month.shards import each_shard, is_sharded
 from billing.month.steps import event_months
 from billing.rules.cycles import access_spans, closing_spans
-from billing.store.frames import read_frame, write_frame
+from billing.store.monthly import read_month, write_month
 
 
 def write_unbilled(business: Business, month: str) -> pl.DataFrame:
@@ -23,10 +24,9 @@ def write_unbilled(business: Business, month: str) -> pl.DataFrame:
     """
     if month == business.first_month and business.lives.subscriptions["billed_through"].is_not_null().any():
         for earlier in event_months(business.home, month):
-            partition = business.home.partition(UNBILLED, earlier)
-            write_frame(partition, _unbilled(business, earlier), UNBILLED, in_order=True)
+            write_month(business.home, UNBILLED, earlier, _unbilled(business, earlier), in_order=True)
     unbilled = _unbilled(business, month)
-    write_frame(business.home.partition(UNBILLED, month), unbilled, UNBILLED, in_order=True)
+    write_month(business.home, UNBILLED, month, unbilled, in_order=True)
     return unbilled
 
 
@@ -39,12 +39,16 @@ def conserved(business: Business, month: str) -> pl.DataFrame:
         metric, counted, closed (in cycles that end in the month), open (in cycles that end after it), unbilled,
         events each; sorted by metric. counted = closed + open + unbilled unless events were lost or used twice.
     """
-    path = business.home.partition(UNBILLED, month)
 
     def compute() -> pl.DataFrame:
-        return conservation(business, month, read_frame(path, UNBILLED))
+        if is_sharded(business, month):
+            sums = pl.col("counted", "closed", "open", "unbilled").sum()
+            found = pl.concat(conserved(shard, month) for shard in each_shard(business, month))
+            return found.group_by("metric").agg(sums).sort("metric")
+        return conservation(business, month, read_month(business.home, UNBILLED, month))
 
-    return computed_once(business, "conserved", month, [month], [path], compute)
+    parts = business.home.parts(UNBILLED, month)
+    return computed_once(business, "conserved", month, [month], parts, compute)
 
 
 def conservation(

@@ -1,27 +1,33 @@
 """The connection to a register: SQLite in the home, or a PostgreSQL server by URL."""
 
+import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Self
+from zlib import crc32
 
 import polars as pl
 import sqlalchemy as sa
 
+from billing.model.buckets import BucketRange
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.register import schema as stored
 from billing.register.address import read_address, shown
 from billing.register.migrations import migrate
 from billing.store.home import Home
+from billing.store.lock import HEAD_IS_GONE
 
 _BULK = 10_000
 
 
-# Keys of PostgreSQL advisory locks: one for a run, one for the transaction that assigns numbers.
+# Keys of PostgreSQL advisory locks: of a run, of the transaction that assigns numbers, of a run's steps elsewhere.
 _RUN_LOCK: Final = 7_281_002
 _ISSUE_LOCK: Final = 7_281_003
+_STEPS_LOCK: Final = 7_281_004
+_ONE_STEP_LOCK: Final = 7_281_005
 _held: set[str] = set()
 
 
@@ -30,6 +36,21 @@ class Connection:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._opened = engine
+        self._buckets: BucketRange | None = None
+
+    def of(self, buckets: BucketRange) -> Self:
+        """The same register, which reads the rows of accounts in some buckets only: of a shard.
+
+        What is asked of the register as a whole stays whole: state, counts, numbers, months and settings.
+        """
+        _ = self._engine
+        view = copy.copy(self)
+        view._buckets = None if buckets.is_whole else buckets
+        return view
+
+    def _own(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+        """The conditions on a table with a column `bucket`: none where all of its rows are read."""
+        return [] if self._buckets is None else [table.c.bucket.between(self._buckets.first, self._buckets.last)]
 
     @classmethod
     def open(cls, home: Home, url: str | None = None) -> Self:
@@ -105,16 +126,24 @@ class Connection:
         with self._engine.connect() as connection:
             return state_of(connection)
 
+    @property
+    def is_on_server(self) -> bool:
+        """Whether the register is on a server, which processes on other machines can reach."""
+        return self._opened.dialect.name == "postgresql"
+
     @contextmanager
-    def alone(self, patience: float = 0) -> Iterator[None]:
+    def alone(self, patience: float = 0, holder: str = "") -> Iterator[None]:
         """Lock the register on a server against runs of other homes; the home's own lock covers a register in the home.
 
-        A session-level advisory lock: it ends with the connection, and is reentrant within the process.
+        A session-level advisory lock: it ends with the connection, and is reentrant within the process. Waits for steps
+        of a killed run that are still at work in other processes (`step_of`).
 
         Parameters
         ----------
         patience
             Seconds to wait for another run to end.
+        holder
+            Name of a run whose steps other processes execute.
 
         Raises
         ------
@@ -122,17 +151,22 @@ class Connection:
             When another run holds the lock, or the server cannot be reached.
         """
         name = shown(self._opened.url)
-        if self._opened.dialect.name != "postgresql" or name in _held:
+        if not self.is_on_server or name in _held:
             yield
             return
         with self._made.connect() as connection:
             deadline = time.monotonic() + patience
-            while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(_RUN_LOCK))).scalar():
-                if time.monotonic() >= deadline:
-                    raise RefusedError(
-                        f"{name}: another run is at work with this register: wait for it to end, then run again"
-                    )
-                time.sleep(0.2)
+            for key in (_RUN_LOCK, _STEPS_LOCK):
+                while not connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar():
+                    if time.monotonic() >= deadline:
+                        connection.invalidate()
+                        raise RefusedError(
+                            f"{name}: another run is at work with this register: wait for it to end, then run again"
+                        )
+                    time.sleep(0.2)
+            connection.execute(sa.select(sa.func.pg_advisory_unlock(_STEPS_LOCK)))
+            if holder:
+                connection.execute(sa.select(sa.func.set_config("application_name", holder, False)))  # noqa: FBT003
             # Session-level lock: a transaction would stay open for the whole run.
             connection.commit()
             _held.add(name)
@@ -145,6 +179,48 @@ class Connection:
                     connection.execute(sa.select(sa.func.pg_advisory_unlock(_RUN_LOCK)))
                 # Close instead of returning to the pool: the lock ends with the connection.
                 connection.invalidate()
+
+    @contextmanager
+    def step_of(self, holder: str) -> Iterator[None]:
+        """Be a step of the run whose head holds the lock in another process; steps do not exclude each other.
+
+        Raises
+        ------
+        InterruptedRunError
+            When the head does not hold the lock (any more): another run may be at work.
+        """
+        # First the lock, then the look: the next run waits for it before it begins.
+        with self._session(sa.func.pg_advisory_lock_shared(_STEPS_LOCK)):
+            if not self.is_held_by(holder):
+                raise InterruptedRunError(HEAD_IS_GONE)
+            yield
+
+    @contextmanager
+    def one_at_a_time(self, step: str) -> Iterator[None]:
+        """Wait for another process that executes the same step, delivered twice, to end."""
+        with self._session(sa.func.pg_advisory_lock(_ONE_STEP_LOCK, crc32(step.encode()) - 2**31)):
+            yield
+
+    @contextmanager
+    def _session(self, lock: sa.Function[Any]) -> Iterator[None]:
+        """Hold an advisory lock in a session of its own."""
+        with self._made.connect() as connection:
+            connection.execute(sa.select(lock))
+            connection.commit()
+            try:
+                yield
+            finally:
+                connection.invalidate()
+
+    def is_held_by(self, holder: str) -> bool:
+        """Whether a run of this name holds the lock, in any process."""
+        held = sa.text(
+            "SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted "
+            "AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database()) "
+            "AND classid = 0 AND objid = :key AND objsubid = 1 AND application_name = :holder"
+        )
+        with self._engine.connect() as connection:
+            return bool(connection.execute(held, {"key": _RUN_LOCK, "holder": holder}).scalar())
 
     def _wait_for_others(self, connection: sa.Connection) -> None:
         """Serialize the transactions that assign numbers; SQLite does so when a transaction begins."""

@@ -9,6 +9,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from billing.model.codes import SCHEDULED, SETTLEMENTS, LineKind
+from billing.model.columns import MONEY
 from billing.model.hashes import hash_content
 from billing.model.tables import LINES, TAXES
 from billing.register import schema as stored
@@ -49,13 +50,21 @@ class IssuedRows:
     lines: pl.DataFrame
     taxes: pl.DataFrame
 
-    def and_then(self, later: "IssuedRows") -> "IssuedRows":
+    def and_then(self, *later: "IssuedRows") -> "IssuedRows":
         """Append rows that were issued later."""
+        rows = [self, *later]
         return IssuedRows(
-            pl.concat([self.documents, later.documents]),
-            pl.concat([self.lines, later.lines]),
-            pl.concat([self.taxes, later.taxes]),
+            pl.concat(each.documents for each in rows),
+            pl.concat(each.lines for each in rows),
+            pl.concat(each.taxes for each in rows),
         )
+
+
+NOTHING: Final = IssuedRows(
+    pl.DataFrame(schema=DOCUMENT_SCHEMA | dict.fromkeys(("net", "tax", "total"), MONEY)),
+    pl.DataFrame(schema=LINES.schema | {"due_on": pl.Date, "due_kind": pl.String}),
+    TAXES.empty(),
+)
 
 
 class IssuedDocuments(Connection):
@@ -68,6 +77,7 @@ class IssuedDocuments(Connection):
         """
         columns = [stored.documents.c[name] for name in DOCUMENT_SCHEMA]
         query = sa.select(*columns).order_by(stored.documents.c.number)
+        query = query.where(*self._own(stored.documents))
         if months is not None:
             query = query.where(stored.documents.c.billing_month.in_(months))
         if number is not None:
@@ -86,6 +96,7 @@ class IssuedDocuments(Connection):
         )
         if months is not None:
             query = query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
+            query = query.where(*self._own(stored.documents))
         if numbers is not None:
             query = query.where(stored.lines.c.number.in_(numbers))
         frame = self._frame(query, schema).with_columns(from_integers("amount"))
@@ -99,6 +110,7 @@ class IssuedDocuments(Connection):
         )
         if months is not None:
             query = query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
+            query = query.where(*self._own(stored.documents))
         frame = self._frame(query, schema).with_columns(from_integers("taxable", "amount"))
         return frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
 
@@ -192,6 +204,10 @@ class IssuedDocuments(Connection):
             account_id, subscription_id, billing_date, kind (package_fee, hold_fee, overage, refund), metric (null on
             fees), issued (MONEY), and package, cycle_start, cycle_end as on the first line.
         """
+        due_on: sa.ColumnElement[date] = stored.lines.c.due_on
+        if self._buckets is not None:
+            # Go from a shard's documents to their lines: an index of lines by day would read those of all accounts.
+            due_on = sa.func.coalesce(due_on, due_on)
         query = (
             sa.select(
                 stored.documents.c.account_id,
@@ -205,8 +221,8 @@ class IssuedDocuments(Connection):
                 sa.func.min(stored.lines.c.cycle_end, type_=sa.Date),
             )
             .join(stored.documents)
-            .where(stored.lines.c.due_on >= due_from, stored.lines.c.due_on < due_to)
-            .where(stored.lines.c.due_kind.in_([*SCHEDULED, LineKind.REFUND]))
+            .where(due_on >= due_from, due_on < due_to)
+            .where(stored.lines.c.due_kind.in_([*SCHEDULED, LineKind.REFUND]), *self._own(stored.documents))
             .group_by(
                 stored.documents.c.account_id,
                 stored.documents.c.subscription_id,
@@ -215,6 +231,9 @@ class IssuedDocuments(Connection):
                 stored.lines.c.metric,
             )
         )
+        if self._buckets is not None:
+            months = sa.select(stored.issued_months.c.billing_month)
+            query = query.where(stored.documents.c.billing_month.in_(months))
         schema = {
             "account_id": pl.String,
             "subscription_id": pl.String,

@@ -7,6 +7,7 @@ from typing import Final
 import polars as pl
 import sqlalchemy as sa
 
+from billing.model.buckets import in_buckets
 from billing.model.tables import DECISIONS
 from billing.register import schema as stored
 from billing.register.connection import Connection
@@ -23,6 +24,10 @@ BEGUN_SCHEMA: Final = {"subscription_id": pl.String, "account_id": pl.String, "r
 class RecordedFacts(Connection):
     """Facts recorded with an issue: what was closed, decided and measured."""
 
+    def _of_buckets(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """The rows of the accounts that this register reads, of small tables without a column `bucket`."""
+        return in_buckets(rows, self._buckets)
+
     def closed_dates(self, month: str | None = None) -> pl.DataFrame:
         """Closed billing dates with their packages (`package_changes.CLOSED_SCHEMA`, and account_id)."""
         names = [
@@ -37,15 +42,19 @@ class RecordedFacts(Connection):
         query = sa.select(*(stored.closed_dates.c[name] for name in names)).order_by(
             stored.closed_dates.c.subscription_id, stored.closed_dates.c.billing_date
         )
+        query = query.where(*self._own(stored.closed_dates))
         if month is not None:
             query = query.where(stored.closed_dates.c.billing_month == month)
+        elif self._buckets is not None:
+            # The index is by month first.
+            query = query.where(stored.closed_dates.c.billing_month.in_(self.issued_months()))
         return self._frame(query, {name: pl.Date if name == "billing_date" else pl.String for name in names})
 
     def billed_accounts(self) -> pl.Series:
         """account_id, sorted: the accounts to which anything was issued, or whose billing dates were closed."""
         begun, documents = stored.begun_subscriptions, stored.documents
         query = sa.union(sa.select(begun.c.account_id), sa.select(documents.c.account_id))
-        return self._frame(query, {"account_id": pl.String})["account_id"].sort()
+        return self._of_buckets(self._frame(query, {"account_id": pl.String}))["account_id"].sort()
 
     def live_accounts(self) -> pl.Series:
         """account_id, sorted: of accounts with a subscription whose latest closed billing date starts a cycle."""
@@ -64,12 +73,12 @@ class RecordedFacts(Connection):
             .where(closed.opening_package.is_not(None))
             .distinct()
         )
-        return self._frame(query, {"account_id": pl.String})["account_id"].sort()
+        return self._of_buckets(self._frame(query, {"account_id": pl.String}))["account_id"].sort()
 
     def begun_subscriptions(self) -> pl.DataFrame:
         """subscription_id, account_id, request_id: which request began each subscription that was issued to."""
         columns = [stored.begun_subscriptions.c[name] for name in BEGUN_SCHEMA]
-        return self._frame(sa.select(*columns).order_by(columns[0]), BEGUN_SCHEMA)
+        return self._of_buckets(self._frame(sa.select(*columns).order_by(columns[0]), BEGUN_SCHEMA))
 
     def has_begun_subscriptions(self) -> bool:
         """Whether the requests that began subscriptions are recorded: not by earlier versions."""
@@ -86,7 +95,7 @@ class RecordedFacts(Connection):
             .group_by(table.account_id)
             .order_by(table.account_id)
         )
-        return self._frame(query, {"account_id": pl.String, "passed_through": pl.Date})
+        return self._of_buckets(self._frame(query, {"account_id": pl.String, "passed_through": pl.Date}))
 
     def dates_gone_by(self) -> pl.DataFrame:
         """account_id, billing_month, passed_through: as `passed_dates`, of every month; sorted."""
@@ -96,7 +105,8 @@ class RecordedFacts(Connection):
             .group_by(table.account_id, table.billing_month)
             .order_by(table.account_id, table.billing_month)
         )
-        return self._frame(query, {"account_id": pl.String, "billing_month": pl.String, "passed_through": pl.Date})
+        schema = {"account_id": pl.String, "billing_month": pl.String, "passed_through": pl.Date}
+        return self._of_buckets(self._frame(query, schema))
 
     def measured_digests(self) -> pl.DataFrame:
         """delivery_day, version, digest: the latest record of each day's deliveries (see `measured_deliveries`)."""
@@ -142,6 +152,9 @@ class RecordedFacts(Connection):
             sa.func.min(table.billing_date),
             sa.func.max(table.billing_date),
         )
+        query = query.where(*self._own(stored.closed_dates))
+        if self._buckets is not None:
+            query = query.where(table.billing_month.in_(self.issued_months()))
         schema = {"account_id": pl.String, "subscription_id": pl.String, "first": pl.Date, "last": pl.Date}
         return self._frame(query.group_by(table.subscription_id).order_by(table.subscription_id), schema)
 
@@ -159,7 +172,7 @@ class RecordedFacts(Connection):
         shape = pl.Struct(json_shape(DECISIONS.schema))
         decisions = stored_decisions.select(pl.col("decision").str.json_decode(shape)).unnest("decision")
         dates = [name for name, dtype in DECISIONS.schema.items() if dtype == pl.Date]
-        return DECISIONS.conform(decisions.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")))
+        return self._of_buckets(DECISIONS.conform(decisions.with_columns(pl.col(dates).str.to_date("%Y-%m-%d"))))
 
     def closed_decision_ids(self) -> pl.Series:
         """The ids of the decisions that were final when a billing date closed, of all months."""
@@ -188,7 +201,7 @@ class RecordedFacts(Connection):
         table = stored.opening_balances
         schema = {name: pl.Int64 if name == "amount" else dtype for name, dtype in OPENING_POSTINGS.items()}
         query = sa.select(*(table.c[name] for name in schema)).order_by(*list(table.c)[:4])
-        return self._frame(query, schema).with_columns(from_integers("amount"))
+        return self._of_buckets(self._frame(query, schema)).with_columns(from_integers("amount"))
 
     def record_opening_balances(self, versions: pl.DataFrame) -> None:
         """Record versions of opening balances that a run posts: OPENING_POSTINGS."""

@@ -4,19 +4,22 @@ Issuing is one transaction: it assigns gap-free numbers, writes documents with e
 the billing dates. Amounts are integers, in ten-thousandths of the currency: no database ever sees a binary float.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 import sqlalchemy as sa
 
+from billing.model.buckets import buckets_of
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.model.numbering import Numbering
 from billing.model.tables import LINES, TAXES
 from billing.register import schema as stored
 from billing.register.connection import state_of
-from billing.register.issued_documents import DOCUMENT_SCHEMA, IssuedDocuments, IssuedRows
+from billing.register.issued_documents import DOCUMENT_SCHEMA, NOTHING, IssuedDocuments, IssuedRows
 from billing.register.numbers import Numbers, numbered_documents
 from billing.register.recorded_facts import RecordedFacts
 from billing.register.rows import (
@@ -27,10 +30,44 @@ from billing.register.rows import (
     line_rows,
     numbered_taxes,
     tax_rows,
-    with_contents,
 )
+from billing.register.rows_in_order import RowsInOrder
 
 _BULK = 10_000
+_KEYS: Final = ["account_id", "subscription_id", "billing_date"]
+_LINE: Final = [*LINES.column_names, "due_on", "due_kind"]
+_GIVEN: Final = ["series", "sequence", "year", "issued_on", "number"]
+_ORDER: Final = ["billing_date", "account_id", "subscription_id", "kind"]
+
+
+@dataclass(frozen=True)
+class IssuedPart:
+    """What is issued to the accounts of a shard, or to all.
+
+    Attributes
+    ----------
+    drafts
+        As the table DRAFTS, sorted by its key, which is the order of the numbers.
+    lines, taxes
+        As the tables DRAFT_LINES and DRAFT_TAXES, sorted by their keys.
+    closing
+        account_id, subscription_id, billing_date, closing_package, opening_package, change_reason, waiting_package:
+        the billing dates to close, whether they have a document or not.
+    decisions
+        As the table DECISIONS: those that are final with the closing.
+    begun
+        subscription_id, account_id, request_id: of subscriptions of which no request is recorded yet.
+    passed
+        account_id: of parked accounts whose billing dates go by.
+    """
+
+    drafts: pl.LazyFrame
+    lines: pl.LazyFrame
+    taxes: pl.LazyFrame
+    closing: pl.LazyFrame
+    decisions: pl.DataFrame
+    begun: pl.DataFrame | None = None
+    passed: pl.Series | None = None
 
 
 @dataclass(frozen=True)
@@ -39,21 +76,10 @@ class Issue:
 
     Attributes
     ----------
-    drafts
-        As the table DRAFTS, sorted by its key, which is the order of the numbers: contents are read some at a time.
-    lines, taxes
-        As the tables DRAFT_LINES and DRAFT_TAXES.
-    closing
-        account_id, subscription_id, billing_date, closing_package, opening_package, change_reason, waiting_package:
-        the billing dates to close, whether they have a document or not.
-    decisions
-        As the table DECISIONS: those that are final with the closing.
+    parts
+        By shards of accounts, whose rows are read some at a time.
     seen
         The state of the register (`Register.state`) that the drafts were made from.
-    begun
-        subscription_id, account_id, request_id: of subscriptions of which no request is recorded yet.
-    passed
-        account_id: of parked accounts whose billing dates go by.
     measured
         As `newly_measured`: from which deliveries usage was measured.
     numbering
@@ -63,16 +89,15 @@ class Issue:
     month: str
     as_of: date
     closed_through: date
-    drafts: pl.LazyFrame
-    lines: pl.DataFrame
-    taxes: pl.DataFrame
-    closing: pl.DataFrame
-    decisions: pl.DataFrame
+    parts: Sequence[IssuedPart]
     seen: str
-    begun: pl.DataFrame | None = None
-    passed: pl.Series | None = None
     measured: pl.DataFrame | None = None
     numbering: Numbering = field(default_factory=Numbering)
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether a document is issued or a billing date closed."""
+        return any(rows.head(1).collect().height for part in self.parts for rows in (part.closing, part.lines))
 
 
 class Register(IssuedDocuments, RecordedFacts, Numbers):
@@ -132,7 +157,8 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
         Returns
         -------
         IssuedRows
-            What was issued, as it can be read from now on.
+            What was issued, as it can be read from now on. Of several parts the documents alone: their lines and taxes
+            are read again by shard.
 
         Raises
         ------
@@ -154,42 +180,71 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
                     f"nothing can be issued as of {issue.as_of}: documents were issued as of {latest}; "
                     f"expected an as-of day of {latest} or later (a draft may look back)"
                 )
-            numbered = self._numbered(connection, issue)
-            keys = ["account_id", "subscription_id", "billing_date"]
-            numbers = numbered.select(*keys, "number")
-            # Insert documents after their lines and taxes: triggers compare the sums.
-            lines = issue.lines.join(numbers, on=keys, maintain_order="left").sort("number", "line")
-            taxes = numbered_taxes(issue.taxes.join(numbers, on=keys, maintain_order="left"))
-            insert_rows(connection, stored.lines, line_rows(lines))
-            insert_rows(connection, stored.taxes, tax_rows(taxes))
-            documents = []
-            # Contents of a month are large: complete and insert them in batches.
-            for start in range(0, numbered.height, _BULK):
-                rows = document_rows(with_contents(numbered.slice(start, _BULK), issue.drafts.slice(start, _BULK)))
-                insert_rows(connection, stored.documents, rows)
-                documents.append(rows.select(list(DOCUMENT_SCHEMA)))
-            closing = issue.closing.with_columns(billing_month=pl.lit(issue.month), closed_on=pl.lit(issue.as_of)).sort(
-                "subscription_id", "billing_date"
-            )
-            insert_rows(connection, stored.closed_dates, closing)
-            insert_rows(connection, stored.closed_decisions, decision_rows(issue.decisions))
-            if issue.begun is not None:
-                insert_rows(connection, stored.begun_subscriptions, issue.begun.sort("subscription_id"))
+            issued = self._write_documents(connection, issue)
+            for part in issue.parts:
+                self._close(connection, issue, part)
             if issue.measured is not None:
                 insert_rows(connection, stored.measured_deliveries, issue.measured)
-            if issue.passed is not None:
-                insert_rows(connection, stored.passed_dates, self._newly_passed(connection, issue, issue.passed))
             closed = {"closed_through": issue.closed_through}
             month = stored.issued_months.c.billing_month == issue.month
             if not connection.execute(sa.update(stored.issued_months).where(month).values(closed)).rowcount:
                 connection.execute(sa.insert(stored.issued_months).values(billing_month=issue.month, **closed))
-        return IssuedRows(
-            pl.concat([pl.DataFrame(schema=DOCUMENT_SCHEMA), *documents])
-            .with_columns(from_integers("net", "tax", "total"))
-            .sort("number"),
-            lines.select(*LINES.column_names, "due_on", "due_kind"),
-            taxes.select(TAXES.column_names),
+        return issued
+
+    def _write_documents(self, connection: sa.Connection, issue: Issue) -> IssuedRows:
+        """Number the drafts of all parts together, and write them with their lines and taxes, some at a time."""
+        places = pl.concat(
+            part.drafts.select(_ORDER).collect().with_columns(part=pl.lit(place, pl.Int64))
+            for place, part in enumerate(issue.parts)
         )
+        ordered = places.sort(_ORDER, maintain_order=True)
+        numbered = numbered_documents(connection, ordered, issue.numbering, issue.as_of)
+        readers = [tuple(map(RowsInOrder, (part.lines, part.taxes, part.drafts))) for part in issue.parts]
+        written: list[IssuedRows] = []
+        for some in numbered.iter_slices(_BULK):
+            numbers = some.select(*_KEYS, "number")
+            last = some.group_by("part", maintain_order=True).agg(pl.struct(_ORDER[:3]).last()).rows()
+            lines, taxes, drafts = (
+                pl.concat(readers[place][kind].through(tuple(document.values())) for place, document in last)
+                for kind in range(3)
+            )
+            lines = lines.join(numbers, on=_KEYS, maintain_order="left").sort("number", "line")
+            taxes = numbered_taxes(taxes.join(numbers, on=_KEYS, maintain_order="left"))
+            drafts = drafts.sort(_ORDER, maintain_order=True)
+            if not drafts.select(_ORDER).equals(some.select(_ORDER)):
+                raise InterruptedRunError(
+                    "nothing was issued, because the drafts have changed while they were issued: run again"
+                )
+            documents = document_rows(drafts.with_columns(some[_GIVEN]))
+            # Insert documents after their lines and taxes: triggers compare the sums.
+            insert_rows(connection, stored.lines, line_rows(lines))
+            insert_rows(connection, stored.taxes, tax_rows(taxes))
+            insert_rows(connection, stored.documents, documents)
+            documents = documents.select(list(DOCUMENT_SCHEMA)).with_columns(from_integers("net", "tax", "total"))
+            # A shard reads its lines and taxes again: together they would be large.
+            rest = slice(None) if len(issue.parts) == 1 else slice(0)
+            written.append(IssuedRows(documents, lines.select(_LINE)[rest], taxes.select(TAXES.column_names)[rest]))
+        issued = NOTHING.and_then(*written)
+        return IssuedRows(
+            issued.documents.sort("number"),
+            issued.lines.sort("number", "line"),
+            issued.taxes.sort("number", maintain_order=True),
+        )
+
+    def _close(self, connection: sa.Connection, issue: Issue, part: IssuedPart) -> None:
+        """Close the billing dates of a part, with the decisions that are final with them."""
+        closing = part.closing.collect().sort("subscription_id", "billing_date")
+        rows = closing.with_columns(
+            buckets_of(closing["account_id"]).alias("bucket"),
+            billing_month=pl.lit(issue.month),
+            closed_on=pl.lit(issue.as_of),
+        )
+        insert_rows(connection, stored.closed_dates, rows)
+        insert_rows(connection, stored.closed_decisions, decision_rows(part.decisions))
+        if part.begun is not None:
+            insert_rows(connection, stored.begun_subscriptions, part.begun.sort("subscription_id"))
+        if part.passed is not None:
+            insert_rows(connection, stored.passed_dates, self._newly_passed(connection, issue, part.passed))
 
     def _newly_passed(self, connection: sa.Connection, issue: Issue, accounts: pl.Series) -> pl.DataFrame:
         """The rows of passed_dates that are not there yet, sorted."""
@@ -205,14 +260,6 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
             .filter(~pl.col("account_id").is_in(known.implode()))
             .with_columns(billing_month=pl.lit(issue.month), passed_through=pl.lit(issue.closed_through))
         )
-
-    def _numbered(self, connection: sa.Connection, issue: Issue) -> pl.DataFrame:
-        ordered = (
-            issue.drafts.drop("content", "content_hash")
-            .collect()
-            .sort("billing_date", "account_id", "subscription_id", "kind", maintain_order=True)
-        )
-        return numbered_documents(connection, ordered, issue.numbering, issue.as_of)
 
 
 class _ScratchRegister(Register):

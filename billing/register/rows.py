@@ -9,8 +9,8 @@ from typing import Any, Final
 import polars as pl
 import sqlalchemy as sa
 
+from billing.model.buckets import buckets_of
 from billing.model.columns import MONEY
-from billing.model.errors import InterruptedRunError
 from billing.model.hashes import hash_contents
 from billing.model.tables import DECISIONS
 from billing.register import schema as stored
@@ -23,30 +23,15 @@ _VALUES_OF_OLDER_SQLITE: Final = 999
 _VALUES_PER_QUERY = 900
 
 
-def with_contents(numbered: pl.DataFrame, drafts: pl.LazyFrame) -> pl.DataFrame:
-    """Numbered documents with the content of their drafts.
-
-    Raises
-    ------
-    InterruptedRunError
-        When these are no longer the drafts that were numbered.
-    """
-    names = ["billing_date", "account_id", "subscription_id", "kind", "total"]
-    identified = drafts.select(*names, "content").collect()
-    if not identified.select(names).equals(numbered.select(names)):
-        raise InterruptedRunError(
-            "nothing was issued, because the drafts have changed while they were issued: run again"
-        )
-    return numbered.with_columns(identified["content"])
-
-
 def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
     """Rows of documents, with number and day filled into their content."""
     filled = pl.format('"number":"{}","issued_on":"{}"', "number", pl.col("issued_on").dt.to_string("%Y-%m-%d"))
     content = pl.col("content").str.replace(_NOT_ISSUED, filled, literal=True)
     rows = numbered.with_columns(_to_integers("net", "tax", "total"), content=content)
     columns = [column.name for column in stored.documents.columns]
-    return rows.with_columns(hash_contents(rows["content"]), is_scheduled=pl.col("corrects").is_null()).select(columns)
+    return rows.with_columns(
+        hash_contents(rows["content"]), is_scheduled=pl.col("corrects").is_null(), bucket=buckets_of(rows["account_id"])
+    ).select(columns)
 
 
 def as_drafted(number: str, content: str) -> str:

@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "7"
+REVISION: Final = "8"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.
@@ -30,7 +30,7 @@ documents = sa.Table(
     sa.Column("is_scheduled", sa.Boolean, nullable=False),
     sa.Column("account_id", _TEXT, nullable=False, index=True),
     sa.Column("subscription_id", _TEXT, nullable=False),
-    sa.Column("billing_month", _TEXT, nullable=False, index=True),
+    sa.Column("billing_month", _TEXT, nullable=False),
     sa.Column("billing_date", sa.Date, nullable=False),
     sa.Column("issued_on", sa.Date, nullable=False, index=True),
     sa.Column("currency", _TEXT, nullable=False),
@@ -40,6 +40,9 @@ documents = sa.Table(
     sa.Column("corrects", _TEXT, _a_document(), index=True),
     sa.Column("content", _LONG_TEXT, nullable=False),
     sa.Column("content_hash", _TEXT, nullable=False),
+    # The bucket of the account: a shard reads some of them.
+    sa.Column("bucket", sa.SmallInteger, nullable=False),
+    sa.Index("ix_documents_month_bucket", "billing_month", "bucket"),
     sa.UniqueConstraint("series", "year", "sequence"),
     sa.CheckConstraint("total = net + tax", name="total_is_net_and_tax"),
     sa.CheckConstraint("sequence > 0", name="sequence_counts_from_one"),
@@ -96,12 +99,14 @@ closed_dates = sa.Table(
     sa.Column("subscription_id", _TEXT, primary_key=True),
     sa.Column("billing_date", sa.Date, primary_key=True),
     sa.Column("account_id", _TEXT, nullable=False),
-    sa.Column("billing_month", _TEXT, nullable=False, index=True),
+    sa.Column("billing_month", _TEXT, nullable=False),
     sa.Column("closing_package", _TEXT),
     sa.Column("opening_package", _TEXT),
     sa.Column("change_reason", _TEXT),
     sa.Column("waiting_package", _TEXT),
     sa.Column("closed_on", sa.Date, nullable=False),
+    sa.Column("bucket", sa.SmallInteger, nullable=False),
+    sa.Index("ix_closed_dates_month_bucket", "billing_month", "bucket"),
 )
 closed_decisions = sa.Table(
     "closed_decisions",

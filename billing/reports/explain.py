@@ -26,7 +26,8 @@ from billing.reports.explain_lines import (
     metric_named,
     with_unit,
 )
-from billing.store.frames import read_frame, scan_frames
+from billing.store.frames import scan_frames
+from billing.store.monthly import read_month
 
 
 def explain_document(
@@ -147,7 +148,7 @@ def _charges(business: Business, document: dict[str, Any]) -> pl.DataFrame:
 def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFrame) -> Iterator[dict[str, Any]]:
     """Later changes of the fees of the document's billing date."""
     month = document["billing_month"]
-    if not business.home.partition(DUES, month).exists():
+    if not business.home.parts(DUES, month):
         return
     of_date = (pl.col("subscription_id") == document["subscription_id"]) & (
         pl.col("billing_date") == document["billing_date"]
@@ -156,7 +157,7 @@ def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFr
     later = business.register.lines_due(document["subscription_id"], document["billing_date"]).filter(
         pl.col("kind").is_in(SETTLEMENTS)
     )
-    is_parked = document["account_id"] in read_frame(business.home.partition(PARKED, month), PARKED)["account_id"]
+    is_parked = document["account_id"] in read_month(business.home, PARKED, month)["account_id"]
     for kind, title in ((LineKind.PACKAGE_FEE, "Package fee"), (LineKind.HOLD_FEE, "Hold fee")):
         paid_back = pl.col("kind") == LineKind.REFUND if kind == LineKind.PACKAGE_FEE else pl.lit(False)
         settled = later.filter((pl.col("due_kind") == kind) | paid_back)

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from billing.ingest import scan_events
+from billing.ingest import scan_account_events
 from billing.model.catalogue import Metric
 from billing.model.codes import LineKind
 from billing.model.columns import BASE_QUANTITY, INSTANT, QUANTITY
@@ -22,7 +22,7 @@ from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.gauges import gauges_of, level_before, level_path
 from billing.rules.measurement import account_key
 from billing.rules.usage import UsageInputs, month_usage
-from billing.store.frames import read_frame
+from billing.store.monthly import read_month
 
 _REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
 _NOT_REPEATED: Final = pl.LazyFrame(
@@ -44,7 +44,7 @@ class AccountEvents:
         months = sorted({f"{day:%Y-%m}" for day in days})
         for month in months:
             if month not in self._months:
-                found = scan_events(self._home, [month], self._as_of).filter(pl.col("account_id") == self._account)
+                found = scan_account_events(self._home, [month], self._account, self._as_of)
                 self._months[month] = found.collect(engine="streaming")
         is_known = (pl.col("metric") == metric.name) & (pl.col("delivery_day") <= as_of)
         return pl.concat([self._months[month] for month in months]).lazy().filter(is_known)
@@ -213,7 +213,7 @@ def _quantity_now(
         month=month,
         spans=cycles.spans,
         cycles=cycles.cycles,
-        levels=read_frame(business.home.partition(LEVELS, month), LEVELS),
+        levels=read_month(business.home, LEVELS, month),
         events=[known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)],
         repeated=_NOT_REPEATED,
         accounts=cycles.spans["account_id"],
@@ -232,7 +232,7 @@ def _carried_in(
     business: Business, document: dict[str, Any], known: AccountEvents, line: dict[str, Any], metric: Metric
 ) -> str:
     month = line["due_on"].strftime("%Y-%m")
-    levels = read_frame(business.home.partition(LEVELS, month), LEVELS)
+    levels = read_month(business.home, LEVELS, month)
     events = known.of(metric, (line["cycle_start"], line["due_on"]), business.as_of)
     start = spans_of(business, document, line).sort("span_start").head(1)
     if start.is_empty():

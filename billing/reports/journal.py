@@ -8,7 +8,6 @@ released day by day over the cycle they pay for.
 import hashlib
 import shutil
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Final
 
 import polars as pl
@@ -24,8 +23,9 @@ from billing.month.business import Business
 from billing.month.recorded_inputs.record import Record, read_record, write_record
 from billing.rules.opening_balances import posted_differences, versions_to_record
 from billing.rules.receivables import shown_number
-from billing.store.frames import scan_frames, write_frame
+from billing.store.frames import write_frame
 from billing.store.home import Home
+from billing.store.monthly import scan_months
 
 LEDGER_ACCOUNTS: Final = tuple(LedgerAccount)
 FORMAT: Final = 1
@@ -131,7 +131,7 @@ def _month_postings(
     minor_units = business.catalogue.minor_units
     issued = documents.filter(pl.col("issued_on") <= end)
     lines = (
-        scan_frames(_files_of(business.home, issued["billing_month"].unique().sort().to_list()), LINES)
+        scan_months(business.home, LINES, issued["billing_month"].unique().sort().to_list())
         .select("number", "metric", "cycle_start", "cycle_end", "amount")
         .join(issued.lazy(), on="number")
         .with_columns(
@@ -313,18 +313,14 @@ def _hash(frame: pl.DataFrame) -> str:
 
 
 def _whole(home: Home) -> pl.LazyFrame:
-    return scan_frames(sorted((home.lake / JOURNAL.name).glob("billing_month=*/journal.parquet")), JOURNAL)
-
-
-def _files_of(home: Home, months: list[str]) -> list[Path]:
-    return [path for month in months if (path := home.partition(LINES, month)).exists()]
+    return scan_months(home, JOURNAL, home.months(JOURNAL))
 
 
 def _remove_other_months(home: Home, months: list[str]) -> None:
     """Remove months of an earlier run: with payments that no longer exist, or a later as-of day."""
-    for folder in sorted((home.lake / JOURNAL.name).glob("billing_month=*")):
-        if folder.name.removeprefix("billing_month=") not in months:
-            shutil.rmtree(folder)
+    for month in home.months(JOURNAL):
+        if month not in months:
+            shutil.rmtree(home.month_folder(JOURNAL, month))
 
 
 def _last_day(month: str) -> date:

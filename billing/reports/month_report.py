@@ -11,20 +11,21 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest import event_files, scan_events
+from billing.ingest import event_files, scan_event_files, scan_events
 from billing.ingest.volumes import low_days, low_days_in_words, rejects_by_source, volumes
 from billing.model.calendar import first_day, months_after, months_between
 from billing.model.codes import Age, LineKind, Term
 from billing.model.columns import MONEY, Table
 from billing.model.quantities import in_units, unit_billionths
-from billing.model.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, EVENTS, PACKAGES, PARKED, REJECTS
+from billing.model.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, PACKAGES, PARKED, REJECTS
 from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up, surges
 from billing.month.unbilled import conserved
 from billing.rules.balances import amounts_to_collect
 from billing.rules.receivables import is_of_a_document
-from billing.store.frames import read_frame, scan_frames
+from billing.store.frames import scan_frames
+from billing.store.monthly import read_month
 
 CAUSES: Final = (
     "new customers",
@@ -347,7 +348,7 @@ def _late(business: Business, month: str, lines: pl.DataFrame) -> pl.DataFrame:
     # Files are named by delivery day: read only those of the month.
     delivered = [path for path in event_files(business.home, months, business.as_of) if path.stem.startswith(month)]
     late = (
-        _dated(scan_frames(delivered, EVENTS), business)
+        _dated(scan_event_files(business.home, delivered), business)
         .filter("is_late")
         .group_by("metric")
         .agg(events=pl.len().cast(pl.Int64), total=pl.col("value").sum())
@@ -465,4 +466,4 @@ def _usual(business: Business, month: str, on: date) -> list[Statement]:
 
 
 def _read(business: Business, table: Table, month: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    return read_frame(business.home.partition(table, month), table, columns)
+    return read_month(business.home, table, month, columns)

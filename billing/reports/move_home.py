@@ -20,6 +20,7 @@ from billing.register.register import Register
 from billing.store.content_trees import Entry, Tree, changed_tree, read_tree
 from billing.store.files import file_hash, remove_file, write_bytes
 from billing.store.home import Home
+from billing.store.home_objects import in_parallel, object_key
 from billing.store.landing_copy import LANDING, RemoteFile
 from billing.store.lock import lock
 from billing.store.object_store import ObjectStore, Version
@@ -28,9 +29,7 @@ from billing.store.working_copy import (
     MANIFEST,
     MOVED_TO,
     MOVING,
-    in_parallel,
     manifest_content,
-    object_key,
     working_copy,
 )
 from billing.store.working_files import DOCUMENTS, FOLDERS

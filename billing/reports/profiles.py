@@ -18,7 +18,7 @@ from billing.rules.charges import rated_usage
 from billing.rules.missing_accounts import that_waited, while_parked
 from billing.rules.receivables import is_of_a_document
 from billing.rules.tax import document_taxes
-from billing.store.frames import read_frame
+from billing.store.monthly import read_month
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _ZERO: Final = pl.lit(0).cast(MONEY)
@@ -254,4 +254,4 @@ def _last_packages(business: Business) -> pl.DataFrame:
 
 
 def _of_months(business: Business, table: Table, months: list[str]) -> pl.DataFrame:
-    return pl.concat([read_frame(business.home.partition(table, month), table) for month in months])
+    return pl.concat([read_month(business.home, table, month) for month in months])

@@ -5,7 +5,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest import event_files
+from billing.ingest import scan_events
 from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, PROFILE
 from billing.model.calendar import first_day
 from billing.model.codes import RejectReason
@@ -30,6 +30,7 @@ from billing.month.checks import surges
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.reports.profiles import account_profiles, allocations, balances, collections, documents_with_open_amounts
 from billing.store.frames import read_frame, scan_frames
+from billing.store.monthly import scan_months
 
 _MOST_NAMED: Final = 20
 
@@ -141,11 +142,10 @@ def _in_lake(business: Business, table: Table, month: str | None) -> pl.DataFram
             if month
             else sorted(path.name.removeprefix("event_month=") for path in folder.glob("event_month=*"))
         )
-        return scan_frames(event_files(business.home, months, business.as_of), EVENTS).collect()
+        return scan_events(business.home, months, business.as_of).collect()
     if table in (REJECTS, INGEST):
         return _delivered(business, table, month)
-    pattern = f"billing_month={month}/*.parquet" if month else "billing_month=*/*.parquet"
-    return scan_frames(_parquet(folder, pattern), table).collect()
+    return scan_months(business.home, table, [month] if month else business.home.months(table)).collect()
 
 
 def _delivered(business: Business, table: Table, month: str | None) -> pl.DataFrame:

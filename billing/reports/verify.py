@@ -33,11 +33,14 @@ from billing.month.lost_deliveries import in_words, lost_deliveries
 from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
 from billing.month.recorded_inputs.runs import last_as_of, profiles_built_from
 from billing.month.scratch_copy import STEPS_OF_A_MONTH, scratch_copy
+from billing.month.shards import each_shard
 from billing.register.stored_pages import PrintedRows, printed_rows
 from billing.reports.journal import receivable_differences, unbalanced_entries
 from billing.reports.profiles import account_profiles, allocations, balances, collections
 from billing.store.files import file_hash
 from billing.store.frames import read_frame
+from billing.store.home import Home
+from billing.store.monthly import read_month
 
 _KEYS = ["number"]
 _PRINTED: Final = "_printed"
@@ -295,15 +298,11 @@ def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxe
         # A line without its document belongs to no month.
         by_month = frame.join(months, on="number", suffix="_of") if table is not DOCUMENTS else frame
         parts = {str(month): part for (month,), part in by_month.group_by("billing_month")}
-        there = {path.parent.name.removeprefix("billing_month=") for path in _partitions(business, table)}
+        there = {month for month in business.home.months(table) if business.home.parts(table, month)}
         for month in sorted({*parts, *there}):
-            stored = read_frame(business.home.partition(table, month), table)
+            stored = read_month(business.home, table, month)
             if not _equal(stored.select(names), parts.get(month, by_month.clear()).select(names), table):
                 yield f"lake/{table.name} of {month}: the register says otherwise: bill that month again"
-
-
-def _partitions(business: Business, table: Table) -> Iterator[Path]:
-    return (business.home.lake / table.name).glob(f"billing_month=*/{table.name}.parquet")
 
 
 def _ingested(business: Business) -> Iterator[str]:
@@ -332,13 +331,21 @@ def _computed_again(business: Business) -> Iterator[str]:
 
 def _months_computed_again(business: Business, copy: Business, months: Sequence[str]) -> Iterator[str]:
     for month in months:
-        for step in STEPS_OF_A_MONTH:
-            step(copy, month)
+        for shard in each_shard(copy, month):
+            for step in STEPS_OF_A_MONTH:
+                step(shard, month)
         for table in _COMPUTED:
-            path = business.home.partition(table, month)
-            again = copy.home.partition(table, month)
-            if not path.exists() or file_hash(path) != file_hash(again):
-                yield f"{path}: has other rows than its inputs give: take the lake away, and bill that month again"
+            if not _is_the_same(business.home, copy.home, table, month):
+                yield (
+                    f"{business.home.partition(table, month)}: has other rows than its inputs give: take the lake "
+                    "away, and bill that month again"
+                )
+
+
+def _is_the_same(home: Home, again: Home, table: Table, month: str) -> bool:
+    """Whether the files of a monthly table are what was computed again."""
+    hashes, hashes_again = ({part.name: file_hash(part) for part in each.parts(table, month)} for each in (home, again))
+    return bool(hashes) and hashes == hashes_again
 
 
 def _profiles_and_balances(business: Business) -> Iterator[str]:

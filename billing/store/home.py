@@ -3,10 +3,13 @@
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 from billing.model.buckets import WHOLE, BucketRange
 from billing.model.columns import Table
 from billing.model.numbering import file_name
+
+_MONTH: Final = "billing_month="
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,18 @@ class Home:
         found = (path for path in self.month_folder(table, month).glob(f"{table.name}*.parquet"))
         return sorted(path for path in found if self.buckets is None or self.buckets.overlaps(_buckets_of(path)))
 
+    def months(self, table: Table) -> list[str]:
+        """The months of which there is a folder of a monthly table; sorted."""
+        return sorted(path.name.removeprefix(_MONTH) for path in (self.lake / table.name).glob(f"{_MONTH}*"))
+
+    def holds_all_of(self, part: Path) -> bool:
+        """Whether all rows of a part of a monthly table are of this home's accounts."""
+        buckets = _buckets_of(part)
+        return self.buckets is None or (self.buckets.first <= buckets.first and buckets.last <= self.buckets.last)
+
     def month_folder(self, table: Table, month: str) -> Path:
         """Folder of a monthly table for one billing month."""
-        return self.lake / table.name / f"billing_month={month}"
+        return self.lake / table.name / f"{_MONTH}{month}"
 
     def part_name(self, name: str) -> str:
         """The name of a file, or of a shard's part of it."""

@@ -15,8 +15,9 @@ from typing import Final
 
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.store.files import SCRATCH_PREFIX, file_hash, write_bytes
+from billing.store.home_objects import in_parallel
 from billing.store.object_store import Object, ObjectStore
-from billing.store.working_copy import STORE, WorkingCopy, in_parallel
+from billing.store.working_copy import STORE, WorkingCopy
 
 LANDING: Final = "landing"
 _USAGE: Final = "usage/"

@@ -1,14 +1,18 @@
-"""Lock of a billing home: one run at a time."""
+"""Lock of a billing home: one run at a time, and the steps of a run that other processes execute."""
 
 import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Final
 
-from billing.model.errors import RefusedError
+from billing.model.errors import InterruptedRunError, RefusedError
 from billing.store.home import Home
+
+HEAD_IS_GONE: Final = (
+    "the process that leads this run is gone, or lost its lock: nothing was done in this step; run the same again"
+)
 
 
 class BusyError(RefusedError):
@@ -16,22 +20,25 @@ class BusyError(RefusedError):
 
 
 @contextmanager
-def lock(home: Home, patience: float = 0) -> Iterator[None]:
+def lock(home: Home, patience: float = 0, holder: str = "") -> Iterator[None]:
     """Hold the home's lock: one run at a time, from the command line and Dagster alike.
 
-    An operating system lock: released when its process is killed, and reentrant within a process.
+    An operating system lock: released when its process is killed, and reentrant within a process. Waits for steps of a
+    killed run that are still at work in other processes (`step_of`).
 
     Parameters
     ----------
     patience
         Seconds to wait for another run to end.
+    holder
+        Name of a run whose steps other processes execute.
 
     Raises
     ------
     RefusedError
         When the home cannot be written, or another run holds the lock.
     """
-    path = home.root / ".lock"
+    path = _lock_of(home)
     if path in _held:
         yield
         return
@@ -43,6 +50,10 @@ def lock(home: Home, patience: float = 0) -> Iterator[None]:
         ) from error
     with file:
         _take(file, path, patience)
+        _wait_for_steps(home, patience)
+        file.truncate(0)
+        file.write(holder)
+        file.flush()
         _held.add(path)
         try:
             yield
@@ -50,7 +61,54 @@ def lock(home: Home, patience: float = 0) -> Iterator[None]:
             _held.discard(path)
 
 
+@contextmanager
+def step_of(home: Home, holder: str) -> Iterator[None]:
+    """Be a step of the run whose head holds the home's lock in another process; steps do not exclude each other.
+
+    Raises
+    ------
+    InterruptedRunError
+        When the head does not hold the lock (any more): another run may be at work.
+    """
+    with _steps_of(home).open("a") as file:
+        # First the lock, then the look: the next run waits for it before it begins.
+        fcntl.flock(file, fcntl.LOCK_SH)
+        if not is_held_by(home, holder):
+            raise InterruptedRunError(HEAD_IS_GONE)
+        yield
+
+
+def is_held_by(home: Home, holder: str) -> bool:
+    """Whether a run of this name holds the home's lock, in any process."""
+    try:
+        file = _lock_of(home).open()
+    except FileNotFoundError:
+        return False
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read() == holder
+    return False
+
+
 _held: set[Path] = set()
+
+
+def _lock_of(home: Home) -> Path:
+    return home.root / ".lock"
+
+
+def _steps_of(home: Home) -> Path:
+    return home.root / ".lock-of-steps"
+
+
+def _wait_for_steps(home: Home, patience: float) -> None:
+    """Wait until no step of an earlier run is at work: its head was killed, the step's own process was not."""
+    path = _steps_of(home)
+    if path.exists():
+        with path.open("a") as file:
+            _take(file, path, patience)
 
 
 def _take(file: IO[str], path: Path, patience: float) -> None:

@@ -33,7 +33,8 @@ PATIENCE: Final[dict[str, timedelta]] = {
 _MOST_RETRIES: Final = 12
 _MOST_PUTS: Final = 4
 _FIRST_PAUSE: Final = 0.2
-_IN_ONE_PUT: Final = 32 * 1024 * 1024
+IN_ONE_PUT: Final = 32 * 1024 * 1024
+"""The size in bytes up to which a file is uploaded in one request, from memory."""
 _CHUNK: Final = 4 * 1024 * 1024
 
 Result = TypeVar("Result")
@@ -196,7 +197,7 @@ class ObjectStore:
 
         def create() -> bool:
             data, options = content, {"mode": "create", "use_multipart": False}
-            if isinstance(content, Path) and content.stat().st_size > _IN_ONE_PUT:
+            if isinstance(content, Path) and content.stat().st_size > IN_ONE_PUT:
                 if self.size(key) == content.stat().st_size:
                     return False
                 options = {}

@@ -1,15 +1,16 @@
 """Streaming Parquet writer: holds one row group at a time, with an encoding per column."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import os
+from collections.abc import Iterable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import polars as pl
 import pyarrow.parquet as pq
 
 from billing.model.columns import Table
-from billing.store.files import write_file
+from billing.store.files import scratch_path, write_file
 from billing.store.frames import descriptions
 
 _NEWEST: Final = pl.CompatLevel.newest()
@@ -31,17 +32,7 @@ def write_row_groups(
     """
     groups = iter(frames)
     first = next(groups)
-    others = [name for name in first.columns if name not in _ENCODINGS]
-    with pq.ParquetWriter(
-        path,
-        first.to_arrow(compat_level=_NEWEST).schema,
-        compression="zstd",
-        compression_level=1,
-        use_dictionary=others,
-        column_encoding={name: _ENCODINGS[name] for name in first.columns if name in _ENCODINGS},
-        write_statistics=others if statistics else False,
-        store_schema=False,
-    ) as writer:
+    with _writer(path, first, statistics=statistics) as writer:
         for frame in chain([first], groups):
             if len(frame):
                 writer.write_table(frame.to_arrow(compat_level=_NEWEST))
@@ -49,14 +40,47 @@ def write_row_groups(
         writer.add_key_value_metadata(dict(metadata))
 
 
-def write_table(path: Path, frames: Iterable[pl.DataFrame], table: Table) -> bool:
-    """As `frames.write_frame`, for frames sorted by the table's key one after the other; holds one row group in memory.
+class TableFile:
+    """A table's Parquet file that is written bit by bit: it stands under its path when it is closed, whole.
 
-    The bytes do not depend on how the rows are split into frames.
+    Used in a `with`: what is not closed there is thrown away.
     """
-    fitting = (table.fit(frame) for frame in frames)
-    groups = _rebatch(fitting, table.rows_at_once)
-    return write_file(path, lambda scratch: write_row_groups(scratch, groups, descriptions(table), statistics=True))
+
+    def __init__(self, path: Path, table: Table) -> None:
+        self.path = path
+        self._table = table
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._scratch = scratch_path(path.with_name(f"rows-{path.name}"), os.getpid())
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+        self._scratch.unlink(missing_ok=True)
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Write rows with the table's columns, sorted by its key after those before them, as a row group."""
+        if self._writer is None:
+            self._writer = _writer(self._scratch, rows, statistics=True)
+        self._writer.write_table(rows.to_arrow(compat_level=_NEWEST))
+
+    def close(self) -> bool:
+        """Put the file in place; see `write_file`."""
+        if self._writer is not None:
+            self._writer.add_key_value_metadata(descriptions(self._table))
+        self._end()
+
+        def move(scratch: Path) -> None:
+            self._scratch.replace(scratch)
+
+        return write_file(self.path, move)
+
+    def _end(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
 
 def row_groups(path: Path) -> list[int]:
@@ -65,13 +89,15 @@ def row_groups(path: Path) -> list[int]:
     return [metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)]
 
 
-def _rebatch(frames: Iterable[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
-    """Rebatch frames to frames of `rows` rows, the last one aside."""
-    held: list[pl.DataFrame] = []
-    for frame in frames:
-        held.append(frame)
-        while sum(map(len, held)) >= rows:
-            whole = pl.concat(held)
-            held = [whole[rows:]]
-            yield whole[:rows]
-    yield pl.concat(held)
+def _writer(path: Path, first: pl.DataFrame, *, statistics: bool) -> pq.ParquetWriter:
+    others = [name for name in first.columns if name not in _ENCODINGS]
+    return pq.ParquetWriter(
+        path,
+        first.to_arrow(compat_level=_NEWEST).schema,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=others,
+        column_encoding={name: _ENCODINGS[name] for name in first.columns if name in _ENCODINGS},
+        write_statistics=others if statistics else False,
+        store_schema=False,
+    )

@@ -34,7 +34,7 @@ def plain_runs(left_out: Sequence[str] = ()) -> Iterator[None]:
     with (
         mock.patch("dagster.DagsterInstance.get", _NoRecords),
         mock.patch("pipeline.runs.open_instance", lambda _: _NoRecords()),
-        mock.patch("pipeline.runs.defs.resolve_job_def", job),
+        mock.patch("pipeline.job_runs.defs.resolve_job_def", job),
     ):
         yield
 
@@ -104,6 +104,7 @@ class _Job:
                 partition_keys=_days(tags),
                 op_execution_context=SimpleNamespace(op=SimpleNamespace(name=step)),
                 log=mock.Mock(),
+                run=SimpleNamespace(tags=tags),
             )
             asset = _assets()[step]
             try:

@@ -25,10 +25,11 @@ from billing.month.business import Business
 from billing.month.computed import file_stamp
 from billing.month.lost_deliveries import losses_that_stand
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
+from billing.month.shards import each_shard, is_sharded, shard_homes
 from billing.month.steps import event_months
 from billing.month.true_ups import approved_refunds
 from billing.store.files import file_hash
-from billing.store.frames import read_frame
+from billing.store.monthly import read_month
 
 FORMAT: Final = 3
 """Raised when the tables of a month would come out differently for equal input."""
@@ -45,6 +46,8 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The steps of a month that compute, each with the steps whose tables it reads."""
 
+_WHOLE_MONTH: Final = "fingerprint"
+
 # Issuing changes these itself, after the steps have read them.
 _MOVED_BY_ISSUING: Final = ("closed dates", "documents issued", "closed through")
 # The step that computes charges changes this itself.
@@ -52,11 +55,17 @@ _MOVED_BY_STEPS: Final = ("parked no more",)
 
 
 def month_inputs(business: Business, month: str) -> dict[str, str]:
-    """Current inputs of the month: a hash or a plain value by name."""
+    """Current inputs of the month: a hash or a plain value by name.
+
+    Where the month has several shards: a hash of each shard's, by name.
+    """
+    if is_sharded(business, month):
+        found = [month_inputs(shard, month) for shard in each_shard(business, month)]
+        return {name: _digest([each[name] for each in found]) for name in found[0]}
     home, before = business.home, months_after(month, -1)
     earlier = {*months_between(business.first_month or month, before), before}
     tables = (LEVELS, PACKAGES, DUES, CHARGES, CYCLES)
-    files = [home.partition(table, each) for each in sorted(earlier) for table in tables]
+    files = [part for each in sorted(earlier) for table in tables for part in home.parts(table, each)]
     key = (
         business.register.revision(),
         *map(file_stamp, [state_path(home), home.partition(PARKED, month), *files]),
@@ -142,12 +151,12 @@ def profiles_digest(business: Business) -> str:
 
 
 def recorded_month(business: Business, month: str) -> Record | None:
-    """The recorded inputs of a month; None when it was never completed."""
+    """The recorded inputs of a month or shard; None when it was never completed."""
     return read_record(_path(business, month))
 
 
 def record_step(business: Business, month: str, step: str) -> None:
-    """Record the inputs of one of STEPS after it ran: the month's inputs, and the steps it read."""
+    """Record the inputs of one of STEPS after it ran for a shard: the month's inputs, and the steps it read."""
     current = {
         name: value
         for name, value in month_inputs(business, month).items()
@@ -161,7 +170,12 @@ def steps_to_run(business: Business, month: str) -> list[str]:
 
     Dagster can run a single step, even as of another day: its table is then inconsistent with the rest.
     """
-    return _steps_to_run(business, month, month_inputs(business, month))
+    found = {
+        step
+        for shard in each_shard(business, month)
+        for step in _steps_to_run(shard, month, month_inputs(shard, month))
+    }
+    return [step for step in STEPS if step in found]
 
 
 def record_when_complete(business: Business, month: str) -> bool:
@@ -173,14 +187,20 @@ def record_when_complete(business: Business, month: str) -> bool:
 
 
 def record_month(business: Business, month: str) -> None:
-    """Record the inputs of a month, once all of its tables are written."""
-    parked = read_frame(business.home.partition(PARKED, month), PARKED, ["reason"])
-    found = {"contradictions": str(int((parked["reason"] == ParkedReason.CONTRADICTION).sum()))}
-    write_record(_path(business, month), Record(month_inputs(business, month) | found))
+    """Record the inputs of a month, by shard, once all of its tables are written."""
+    for shard in each_shard(business, month):
+        parked = read_month(shard.home, PARKED, month, ["reason"])
+        found = {"contradictions": str(int((parked["reason"] == ParkedReason.CONTRADICTION).sum()))}
+        write_record(_path(shard, month), Record(month_inputs(shard, month) | found))
 
 
 def moved_inputs(business: Business, month: str) -> list[str]:
     """Names of the inputs that changed since the month was built; `everything` when it was never built."""
+    if is_sharded(business, month):
+        if not all(month_record(home, month, _WHOLE_MONTH).exists() for home in shard_homes(business, month)):
+            return ["everything"]
+        moved = {name for shard in each_shard(business, month) for name in moved_inputs(shard, month)}
+        return sorted(moved, key=lambda name: (name.startswith("step "), name))
     recorded = recorded_month(business, month)
     if recorded is None:
         return ["everything"]
@@ -207,7 +227,8 @@ def is_up_to_date(business: Business, month: str) -> bool:
 def built_months(business: Business) -> list[str]:
     """The months that have been built."""
     folder = business.home.lake / "fingerprints"
-    return sorted(path.parent.name.removeprefix("billing_month=") for path in folder.glob("*/fingerprint.json"))
+    months = {path.parent.name.removeprefix("billing_month=") for path in folder.glob(f"*/{_WHOLE_MONTH}*.json")}
+    return sorted(months)
 
 
 def _refunds_of(business: Business, month: str) -> pl.DataFrame:
@@ -218,7 +239,7 @@ def _refunds_of(business: Business, month: str) -> pl.DataFrame:
 
 def _parked_no_more(business: Business, month: str) -> str:
     """Count accounts that were parked in the month and now are not, or for another reason."""
-    parked_then = read_frame(business.home.partition(PARKED, month), PARKED, ["account_id", "reason", "detail"])
+    parked_then = read_month(business.home, PARKED, month, ["account_id", "reason", "detail"])
     standing = parked_then.filter(
         ~pl.col("reason").is_in([ParkedReason.CONTRADICTION, ParkedReason.QUANTITY_OUT_OF_RANGE])
     )
@@ -233,7 +254,7 @@ def _event_months(business: Business, month: str) -> list[str]:
 
 
 def _path(business: Business, month: str) -> Path:
-    return month_record(business.home, month, "fingerprint")
+    return month_record(business.home, month, _WHOLE_MONTH)
 
 
 def _steps_to_run(business: Business, month: str, current: Mapping[str, str]) -> list[str]:
@@ -260,9 +281,10 @@ def _step_digest(business: Business, month: str, step: str) -> str:
 
 
 def _file(business: Business, table: Table, month: str) -> str:
-    path = business.home.partition(table, month)
-    stamp = file_stamp(path)
-    return "none" if stamp is None else _hash_once(path, *stamp)
+    """A hash of the files of a table, of a shard those with rows of its accounts."""
+    found = [(part, file_stamp(part)) for part in business.home.parts(table, month)]
+    hashes = [_hash_once(part, *stamp) for part, stamp in found if stamp is not None]
+    return hashes[0] if len(hashes) == 1 else _digest(hashes) if hashes else "none"
 
 
 @lru_cache(maxsize=10_000)

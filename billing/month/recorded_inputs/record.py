@@ -30,8 +30,8 @@ class Record:
 
 
 def month_record(home: Home, month: str, what: str) -> Path:
-    """The file that records the inputs of something in a month."""
-    return home.lake / "fingerprints" / f"billing_month={month}" / f"{what}.json"
+    """The file that records the inputs of something in a month, or in a shard of it."""
+    return home.lake / "fingerprints" / f"billing_month={month}" / f"{home.part_name(what)}.json"
 
 
 def read_record(path: Path) -> Record | None:

@@ -20,6 +20,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from polars.testing import assert_frame_equal
 
+from billing.model.buckets import bucket_of
 from billing.model.codes import DocumentKind
 from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError, RefusedError
@@ -28,7 +29,7 @@ from billing.model.tables import DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, PA
 from billing.register import migrations as register_migrations
 from billing.register.issued_documents import IssuedRows
 from billing.register.migrations.versions.r0004_recorded_facts import KEPT
-from billing.register.register import Issue, Register
+from billing.register.register import Issue, IssuedPart, Register
 from billing.register.schema import REVISION, documents, metadata, numberings
 from billing.rules.opening_balances import OPENING_POSTINGS
 from billing.rules.package_changes import CLOSED_SCHEMA
@@ -110,11 +111,7 @@ def issue(register: Register, *accounts: str, as_of: date = FEBRUARY, numbering:
             "2026-02",
             as_of,
             as_of,
-            DRAFTS.conform(drafts).lazy(),
-            lines,
-            taxes,
-            closing_dates,
-            decisions,
+            [IssuedPart(DRAFTS.conform(drafts).lazy(), lines.lazy(), taxes.lazy(), closing_dates.lazy(), decisions)],
             register.state(),
             numbering=numbering or Numbering(),
         )
@@ -163,7 +160,8 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
     """A statement that adds a document without lines."""
     return (
         f"INSERT INTO documents SELECT '{number}', series, year, {sequence}, kind, false, account_id, subscription_id,"  # noqa: S608
-        f" billing_month, billing_date, '{issued_on}', currency, {net}, 0, {net}, corrects, content, content_hash"
+        f" billing_month, billing_date, '{issued_on}', currency, {net}, 0, {net}, corrects, content, content_hash,"
+        " bucket"
         " FROM documents WHERE sequence = 1"
     )
 
@@ -293,11 +291,15 @@ def test_nothing_is_issued_where_the_register_has_moved_since_the_drafts_were_ma
         "2026-02",
         FEBRUARY,
         FEBRUARY,
-        drafts.lazy(),
-        lines,
-        taxes,
-        PACKAGES.empty().select("account_id", *CLOSED_SCHEMA),
-        DECISIONS.empty(),
+        [
+            IssuedPart(
+                drafts.lazy(),
+                lines.lazy(),
+                taxes.lazy(),
+                PACKAGES.empty().select("account_id", *CLOSED_SCHEMA).lazy(),
+                DECISIONS.empty(),
+            )
+        ],
         seen,
     )
     issue(register, "delta")
@@ -436,6 +438,9 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
         connection.execute("ALTER TABLE taxes DROP COLUMN taxed_as")
+        for table in ("documents", "closed_dates"):
+            connection.execute(f"DROP INDEX ix_{table}_month_bucket")
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN bucket")
         # foreign keys were not deferred then
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("UPDATE sqlite_master SET sql = replace(sql, ' DEFERRABLE INITIALLY DEFERRED', '')")
@@ -446,10 +451,16 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
     with closing(Register.open(Home(tmp_path))) as register:
         found = register_rows(engine.url.render_as_string(False))
         assert [len(found["lines"])] == [len(rows) for rows in before]
+        with closing(sqlite3.connect(path)) as connection:
+            for table in ("documents", "closed_dates"):
+                buckets = connection.execute(f"SELECT account_id, bucket FROM {table}").fetchall()  # noqa: S608
+                assert buckets == [(account, bucket_of(account)) for account, _ in buckets] != []
         assert found["documents"] and found["closed_dates"]
         assert issue(register, "gamma").documents["number"].to_list() == ["INV-2026-000003"]
     with pytest.raises(sa.exc.IntegrityError, match="stays"), engine.begin() as connection_of_today:
         connection_of_today.execute(sa.delete(documents))
+    with pytest.raises(sa.exc.IntegrityError, match="never changes"), engine.begin() as connection_of_today:
+        connection_of_today.execute(sa.update(documents).values(bucket=0))
     engine.dispose()
 
 

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -7,9 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from billing.model.tables import EVENTS
-from billing.store.parquet_writer import row_groups, write_row_groups, write_table
-
-TABLE = replace(EVENTS, rows_at_once=3)
+from billing.store.parquet_writer import TableFile, row_groups, write_row_groups
 
 
 def events(count: int) -> pl.DataFrame:
@@ -18,21 +14,8 @@ def events(count: int) -> pl.DataFrame:
     return EVENTS.fit(pl.concat([EVENTS.empty(), frame], how="diagonal"))
 
 
-@pytest.mark.parametrize("count", [1, 3, 8])
-@pytest.mark.parametrize("size", [1, 2, 5, 8])
-def test_however_rows_are_parted_the_bytes_are_the_same(tmp_path: Path, count: int, size: int) -> None:
-    rows = events(count)
-    write_table(tmp_path / "whole.parquet", [rows], TABLE)
-    write_table(tmp_path / "parts.parquet", rows.iter_slices(size), TABLE)
-    assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
-    assert pl.read_parquet(tmp_path / "parts.parquet").equals(rows)
-    groups = row_groups(tmp_path / "parts.parquet")
-    assert sum(groups) == count
-    assert max(groups) <= TABLE.rows_at_once
-
-
 def test_a_table_tells_what_its_columns_hold_and_between_which_values(tmp_path: Path) -> None:
-    write_table(tmp_path / "events.parquet", [events(8)], EVENTS)
+    write(tmp_path / "events.parquet", events(8))
     metadata = pq.read_metadata(tmp_path / "events.parquet")
     assert metadata.metadata[b"column:account_id"] == EVENTS.columns[0].description.encode()
     statistics = metadata.row_group(0).column(0).statistics
@@ -45,16 +28,29 @@ def test_pieces_without_rows_are_a_file_without_rows(tmp_path: Path) -> None:
     assert pl.read_parquet(tmp_path / "none.parquet").equals(events(0))
 
 
-def test_what_fails_while_pieces_are_made_is_told_as_it_is_and_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_file_that_is_not_closed_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "events.parquet"
-    write_table(path, [events(2)], TABLE)
+    assert write(path, events(2))
     before = path.read_bytes()
-
-    def pieces() -> Iterator[pl.DataFrame]:
-        yield events(5)
+    with pytest.raises(LookupError, match="the delivery was changed"), TableFile(path, EVENTS) as file:
+        file.add(events(5))
         raise LookupError("the delivery was changed")
-
-    with pytest.raises(LookupError, match="the delivery was changed"):
-        write_table(path, pieces(), TABLE)
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["events.parquet"]
+
+
+def test_equal_rows_are_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    assert write(path, events(2))
+    before = path.stat()
+    assert not write(path, events(2))
+    assert path.stat() == before
+    assert write(path, events(2), events(1))
+    assert row_groups(path) == [2, 1]
+
+
+def write(path: Path, *groups: pl.DataFrame) -> bool:
+    with TableFile(path, EVENTS) as file:
+        for rows in groups:
+            file.add(rows)
+        return file.close()

@@ -1,0 +1,126 @@
+"""The head of a run and its steps: one lock for the whole run, wherever its steps are executed.
+
+The head is the process that executes the plan of a run. It holds the lock of the home and of the register until the
+run ends, and writes its name and its versions into the run's tags. A step in another process, perhaps on another
+machine, holds no lock of its own: it sees that its head still holds it, and that it is of the same versions. Without
+the tags nobody leads the run, and each step takes the lock itself.
+"""
+
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import dagster as dg
+import polars as pl
+from dagster._core.events import EngineEventData
+
+from assets.progress import Listener, listening
+from assets.refusals import failures_in_words
+from billing import __version__
+from billing.model.errors import InterruptedRunError, RefusedError
+from billing.month.business import Business, alone
+from billing.register.register import Register
+from billing.store.home import Home
+
+PATIENCE_SECONDS = 3_600
+
+HEAD: Final = "overage/head"
+"""Tag of a run: the name under which its head holds the lock."""
+VERSIONS: Final = "overage/versions"
+"""Tag of a run: the versions of its head."""
+FOLLOWED: Final = "overage/followed"
+"""Tag of a run whose progress a command shows."""
+
+DOING, DONE, TOTAL = "doing", "done", "total"
+"""Metadata of the events that tell the progress of a step."""
+_SECONDS_BETWEEN_REPORTS: Final = 2
+
+_led: set[str] = set()
+
+
+def versions() -> str:
+    """The versions that the bytes of results depend on."""
+    return f"Overage {__version__}, Polars {pl.__version__}"
+
+
+@contextmanager
+def leading(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, home: Home, register: Register, patience: float = PATIENCE_SECONDS
+) -> Iterator[None]:
+    """Be the head of a run: hold the lock until all of its steps have ended.
+
+    Raises
+    ------
+    RefusedError
+        When another run holds the lock for longer than `patience` seconds, or home or register cannot be used.
+    """
+    name = f"overage-{uuid.uuid4()}"
+    with alone(home, register, patience, name):
+        _led.add(name)
+        instance.add_run_tags(run.run_id, {HEAD: name, VERSIONS: versions()})
+        try:
+            yield
+        finally:
+            _led.discard(name)
+
+
+@contextmanager
+def at_work(context: dg.AssetExecutionContext | dg.OpExecutionContext, business: Business) -> Iterator[None]:
+    """Be the only run at work while a step works: under the lock of its run's head, or its own where there is none.
+
+    Raises
+    ------
+    dg.Failure
+        Never to be tried again: only a step whose process is lost is. The head of the run is gone, this process is of
+        another version, or the step's own error where it works for a head elsewhere.
+    """
+    tags = context.run.tags
+    head = tags.get(HEAD)
+    if head is None or head in _led:
+        with business.alone(PATIENCE_SECONDS):
+            yield
+        return
+    with failures_in_words():
+        try:
+            refuse_other_versions(tags[VERSIONS])
+            with business.step_of(head), listening(_telling(context)):
+                yield
+        except (RefusedError, InterruptedRunError, dg.Failure, dg.DagsterError):
+            raise
+        except Exception as error:  # whatever it is, it would be so again
+            raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+
+
+def refuse_other_versions(expected: str) -> None:
+    """Refuse to work for a head of another version: the bytes of results could differ.
+
+    Raises
+    ------
+    RefusedError
+        Naming both.
+    """
+    if expected != versions():
+        raise RefusedError(
+            f"this worker is of other versions than the head of the run: found {versions()}, expected {expected}; "
+            "nothing was done: install the same versions on every machine, then run again"
+        )
+
+
+def _telling(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Listener:
+    """A listener that writes progress into the records of a followed run, every few seconds."""
+    last = time.monotonic()
+
+    def tell(doing: str, done: int, total: int) -> None:
+        nonlocal last
+        if FOLLOWED in context.run.tags and time.monotonic() - last >= _SECONDS_BETWEEN_REPORTS:
+            last = time.monotonic()
+            context.instance.report_engine_event(
+                f"{doing}: {done} of {total}",
+                context.run,
+                EngineEventData({DOING: doing, DONE: done, TOTAL: total}),
+                step_key=context.get_step_execution_context().step.key,
+            )
+
+    return tell

@@ -1,0 +1,162 @@
+"""A month on several machines: the head plans it, workers bill its shards, and nothing else is shared.
+
+Each worker step is a function of the plan, the lake and the register: killed, run twice or late, it writes the same
+bytes. Numbers are given by the head alone, when it issues.
+"""
+
+import json
+from dataclasses import asdict, dataclass, fields, replace
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from billing import __version__
+from billing.inputs.catalogue_file import load_catalogue
+from billing.inputs.reading import Inputs
+from billing.model.buckets import BucketRange
+from billing.model.errors import InterruptedRunError
+from billing.month.business import Business
+from billing.month.drafting import write_drafts
+from billing.month.recorded_inputs.months import record_step
+from billing.month.shards import begin_month, shard_ranges
+from billing.month.steps import (
+    write_charges,
+    write_cycles,
+    write_decisions,
+    write_levels,
+    write_packages,
+    write_usage,
+)
+from billing.month.unbilled import write_unbilled
+from billing.register.register import Register
+from billing.store.files import write_file
+from billing.store.home import Home
+
+_STEPS: Final = {
+    "cycles": write_cycles,
+    "levels": write_levels,
+    "usage": write_usage,
+    "packages": write_packages,
+    "decisions": write_decisions,
+    "charges": write_charges,
+    "unbilled": write_unbilled,
+    "drafts": write_drafts,
+}
+"""What is computed of a shard, in order; named as in `recorded_inputs.months.STEPS`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a worker is told of a month: the rest is in the home and the register.
+
+    Attributes
+    ----------
+    shards
+        The names of the ranges of buckets; one where the month is not divided.
+    first_month
+        The first billing month of the whole business.
+    catalogue
+        The hash of the catalogue that the head read.
+    versions
+        Of the program and of Polars: with others the bytes could differ.
+    """
+
+    month: str
+    as_of: date
+    issues: bool
+    first_month: str
+    shards: tuple[str, ...]
+    catalogue: str
+    versions: str = f"Overage {__version__}, Polars {pl.__version__}"
+
+    def to_json(self) -> str:
+        """The plan as text."""
+        return json.dumps(asdict(self) | {"as_of": self.as_of.isoformat()}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """The plan of a text that `to_json` made."""
+        found = json.loads(text)
+        return cls(**found | {"as_of": date.fromisoformat(found["as_of"]), "shards": tuple(found["shards"])})
+
+
+def plan_month(business: Business, month: str) -> Plan:
+    """Divide a month into shards, and write the inputs of each; the head does, under the lock of the run."""
+    begin_month(business, month)
+    ranges = shard_ranges(business, month)
+    for buckets in ranges:
+        _write_inputs(business.inputs.of(buckets), replace(business.home, buckets=buckets), month)
+    return Plan(
+        month,
+        business.as_of,
+        business.issues,
+        business.first_month or month,
+        tuple(buckets.name for buckets in ranges),
+        business.catalogue.content_hash,
+    )
+
+
+def bill_shard(root: Path, plan: Plan, shard: str, register_url: str | None = None) -> None:
+    """Compute a shard of a planned month, cycles to drafts; any worker does, without a lock.
+
+    Raises
+    ------
+    InterruptedRunError
+        When this worker is of another version than the head, or the catalogue has changed since.
+    """
+    business = planned_shard(root, plan, shard, register_url)
+    for name, step in _STEPS.items():
+        step(business, plan.month)
+        record_step(business, plan.month, name)
+
+
+def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None = None) -> Business:
+    """The business of a shard, from the inputs that the head wrote for it; see `bill_shard`."""
+    here = Plan.versions
+    if plan.versions != here:
+        raise InterruptedRunError(
+            f"{plan.month}: this worker is {here}, the run was planned by {plan.versions}: install the same on all"
+        )
+    buckets = BucketRange.named(shard)
+    if buckets is None:
+        raise ValueError(f"{shard!r} is no range of buckets")
+    home = Home(root, buckets)
+    catalogue = load_catalogue(home.landing / "catalogue.yaml")
+    if catalogue.content_hash != plan.catalogue:
+        raise InterruptedRunError(
+            f"{plan.month}: landing/catalogue.yaml has changed since the run was planned: run again"
+        )
+    register = Register.open(Home(root), register_url).of(buckets)
+    inputs = _read_inputs(home, plan.month)
+    return Business(home, catalogue, inputs, register, plan.as_of, plan.issues, first_month_of_all=plan.first_month)
+
+
+def remove_plan(business: Business, month: str) -> None:
+    """Remove the inputs of shards, once they have been billed."""
+    for path in sorted(_folder(business.home, month).glob("*.parquet")):
+        path.unlink(missing_ok=True)
+
+
+_FRAMES: Final = tuple(each.name for each in fields(Inputs) if each.name not in ("warnings", "unusable"))
+
+
+def _write_inputs(inputs: Inputs, home: Home, month: str) -> None:
+    for name in _FRAMES:
+        frame = getattr(inputs, name)
+        rows = frame.to_frame("account_id") if isinstance(frame, pl.Series) else frame
+        write_file(_folder(home, month) / f"{home.part_name(name)}.parquet", rows.write_parquet)
+
+
+def _read_inputs(home: Home, month: str) -> Inputs:
+    found = {
+        name: pl.read_parquet(_folder(home, month) / f"{home.part_name(name)}.parquet", hive_partitioning=False)
+        for name in _FRAMES
+    }
+    known = found.pop("known_accounts")["account_id"]
+    return Inputs(**found, known_accounts=known, warnings=())  # type: ignore[arg-type]
+
+
+def _folder(home: Home, month: str) -> Path:
+    return home.lake / "plans" / f"billing_month={month}"

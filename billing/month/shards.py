@@ -1,0 +1,96 @@
+"""A month is shards of accounts: each is computed as a business of its own, so that memory follows the shard.
+
+A shard has the accounts of a range of buckets. Global are only reading the inputs, the first month, and issuing.
+The number of shards of a month is chosen when it is first computed, and stays.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from billing.model.buckets import WHOLE, BucketRange, bucket_ranges
+from billing.model.columns import Table
+from billing.model.tables import (
+    CHARGES,
+    CYCLES,
+    DECISIONS,
+    DOCUMENTS,
+    DRAFT_LINES,
+    DRAFT_TAXES,
+    DRAFTS,
+    DUES,
+    LEVELS,
+    LINES,
+    PACKAGES,
+    PARKED,
+    TAXES,
+    UNBILLED,
+    USAGE,
+)
+from billing.month.business import Business
+from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
+from billing.store.files import remove_file
+from billing.store.home import Home
+
+_SHARDS: Final = "shards"
+_TABLES: Final[Sequence[Table]] = (
+    CYCLES,
+    LEVELS,
+    USAGE,
+    PACKAGES,
+    DECISIONS,
+    CHARGES,
+    DUES,
+    PARKED,
+    UNBILLED,
+    DRAFTS,
+    DRAFT_LINES,
+    DRAFT_TAXES,
+    DOCUMENTS,
+    LINES,
+    TAXES,
+)
+
+
+def shard_ranges(business: Business, month: str) -> list[BucketRange]:
+    """The shards of a month, as chosen when it was first computed; else as they would be chosen now."""
+    record = read_record(month_record(business.home, month, _SHARDS))
+    if record is not None:
+        return bucket_ranges(int(record.inputs[_SHARDS]))
+    # Earlier versions, and businesses of one shard, record none.
+    return [WHOLE] if business.home.partition(CYCLES, month).exists() else business.new_shards
+
+
+def shard_homes(business: Business, month: str) -> list[Home]:
+    """The homes of the shards of a month; the business's own where it has one shard, or is a shard."""
+    if business.home.buckets is not None or len(ranges := shard_ranges(business, month)) == 1:
+        return [business.home]
+    return [replace(business.home, buckets=buckets) for buckets in ranges]
+
+
+def is_sharded(business: Business, month: str) -> bool:
+    """Whether a month has several shards, and the business is all of them."""
+    return len(shard_homes(business, month)) > 1
+
+
+def each_shard(business: Business, month: str) -> Iterator[Business]:
+    """The shards of a month one after the other; the business itself where it has one, or is a shard."""
+    if not is_sharded(business, month):
+        yield business
+        return
+    for buckets in shard_ranges(business, month):
+        yield business.of(buckets)
+
+
+def begin_month(business: Business, month: str) -> None:
+    """Choose the shards of a month before anything of it is written, and remove files of other shards."""
+    if not is_sharded(business, month):
+        return
+    ranges = shard_ranges(business, month)
+    # Files of a killed run with other shards, or of a business that nobody had subscribed to.
+    kept = {f"{table.name}.{buckets.name}.parquet" for table in _TABLES for buckets in ranges}
+    for table in _TABLES:
+        for part in business.home.parts(table, month):
+            if part.name not in kept:
+                remove_file(part)
+    write_record(month_record(business.home, month, _SHARDS), Record({_SHARDS: str(len(ranges))}))

@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from billing.model.buckets import BUCKETS
 from billing.model.errors import RefusedError
 from billing.store.object_store import is_url
 from billing.store.working_copy import make_working_copy, name_of
@@ -64,6 +63,9 @@ def shards() -> int | None:
     asked = os.environ.get("OVERAGE_SHARDS", "")
     if not asked:
         return None
+    # Import late: it loads Polars, which the command line does without.
+    from billing.model.buckets import BUCKETS
+
     if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= BUCKETS):
         raise RefusedError(f"OVERAGE_SHARDS: found {asked!r}, expected a whole number from 1 to {BUCKETS}")
     return int(asked)

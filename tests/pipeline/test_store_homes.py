@@ -8,14 +8,19 @@ from datetime import timedelta
 from pathlib import Path
 from unittest import mock
 
+import dagster as dg
 import pytest
 
+from assets.environment import home_folder
 from billing.store.object_store import PATIENCE
 from billing.store.object_store import ObjectStore as ObjectStoreOfHome
 from billing.store.working_copy import WorkingCopy, working_copy
+from pipeline.definitions import defs
+from pipeline.sensors import new_deliveries
 from tests.object_store import ObjectStore, failing
 from tests.pipeline import outside
 from tests.pipeline.outside import Ended, Landing, bill, content_of, overage
+from tests.pipeline.test_web_guard import Asked
 from tests.postgresql import Server, register_rows
 
 _OF_THE_MACHINE = ("lake/ingest_state.json", "lake/command_at_work")
@@ -59,7 +64,8 @@ class Bucket:
     def fetched(self, folder: str) -> list[str]:
         """Objects below a folder that were downloaded since the requests were cleared."""
         prefix = f"/{self.name}/home/{folder}"
-        return [path.removeprefix(prefix) for method, path in self.store.requests if path.startswith(prefix)]
+        found = [path for method, path in self.store.requests if method == "GET" and path.startswith(prefix)]
+        return [path.removeprefix(prefix) for path in found]
 
     def rows(self) -> dict[str, list[tuple[object, ...]]]:
         """The rows of the register."""
@@ -198,6 +204,36 @@ def test_an_empty_bucket_is_begun_by_init_and_inputs_of_commands_are_put_there(b
     landing = [key.removeprefix("home/landing/") for key in bucket.store.contents(bucket.name) if "/landing/" in key]
     assert {name.partition("/")[0] for name in landing} >= {"catalogue.yaml", "accounts", "requests", "payments"}
     assert bucket.bill("2026-02", "2026-02-11", worker="third").messages.endswith("2 documents issued\n")
+
+
+def test_the_ui_shows_and_schedules_a_home_in_a_bucket(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    landing = _business(tmp_path / "home")
+    bucket.deliver(landing)
+    # through Dagster's own runs, whose steps find the home by its URL
+    ended = bucket.bill("2026-01", "2026-01-31", dagster=True, paper=True, worker="other")
+    assert (ended.status, ended.messages.splitlines()[-1]) == (0, "3 documents issued")
+
+    environment = {"OVERAGE_WORK": str(tmp_path / "ui"), "OVERAGE_HOME": bucket.url}
+    for name, value in {**bucket.store.environment, **environment}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OVERAGE_REGISTER_URL", str(bucket.register))
+    cursor = None
+    for expected in (1, 0, 1):
+        if cursor is not None and expected:
+            bucket.store.put(bucket.name, "home/landing/usage/2026-01-21/more.jsonl", b"{}\n")
+        with dg.build_sensor_context(cursor=cursor, repository_def=defs.get_repository_def()) as context:
+            found = new_deliveries.evaluate_tick(context)
+        cursor = found.cursor
+        assert len(found.run_requests or []) >= expected
+    assert bucket.fetched("landing/usage/").count("2026-01-20/usage.jsonl") == 1  # to ingest it
+
+    app = Asked(home_folder())
+    (page,) = [key for key in bucket.store.contents(bucket.name) if key.endswith("INV-2026-000001.pdf")]
+    assert app(path=f"/overage/{page.removeprefix('home/')}")[1] == bucket.store.get(bucket.name, page)
+    assert app(path="/overage/reports/2026-01.html")[0] == 200
+    assert app(path="/overage/reports/2026-09.html")[0] == 404
 
 
 def test_a_store_that_fails_is_named_and_the_same_command_again_completes(bucket: Bucket, tmp_path: Path) -> None:

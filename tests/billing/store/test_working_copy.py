@@ -7,8 +7,19 @@ from unittest import mock
 import pytest
 
 from billing.model.errors import InterruptedRunError, RefusedError
+from billing.store.home import Home
 from billing.store.landing_copy import check_out_landing, put_inputs, remote_usage
-from billing.store.working_copy import MANIFEST, WorkingCopy, make_working_copy, name_of, with_urls, working_copy
+from billing.store.lock import lock
+from billing.store.working_copy import (
+    MANIFEST,
+    WorkingCopy,
+    make_working_copy,
+    name_of,
+    step_in_store,
+    synchronized,
+    with_urls,
+    working_copy,
+)
 from billing.store.working_files import Needs, of_months
 from tests.object_store import ObjectStore as Server
 
@@ -221,6 +232,32 @@ def test_steps_of_shards_commit_at_once_unless_they_wrote_the_same_file(workers:
     one.copy.commit(merge=True)
     with pytest.raises(InterruptedRunError, match="another process wrote the same files"):
         two.copy.commit(merge=True)
+
+
+def test_steps_of_a_led_run_see_what_others_committed(workers: tuple[Worker, Worker]) -> None:
+    head, worker = workers
+    home, away = Home(head.copy.root), Home(worker.copy.root)
+    with lock(home, holder="run"), synchronized(home.root, shared=True):
+        head.write("lake/plans/plan.parquet", "plan")
+        with synchronized(home.root):
+            pass
+        # on another machine
+        with step_in_store(away, "run"):
+            assert worker.read("lake/plans/plan.parquet") == "plan"
+            worker.write(TABLE, "cycles")
+        # in another process of the head's machine: it works in the head's folder, beside unfinished work
+        head.write("lake/unfinished.parquet", "of another step")
+        with step_in_store(home, "run"):
+            assert (head.read(TABLE), head.read("lake/unfinished.parquet")) == ("cycles", "of another step")
+            head.write(OTHER, "usage")
+        with pytest.raises(KeyboardInterrupt), step_in_store(away, "run"):
+            worker.write("lake/killed.parquet", "half")
+            raise KeyboardInterrupt
+        with synchronized(home.root):
+            assert head.read(TABLE) == "cycles"
+            (head.copy.root / "lake/plans/plan.parquet").unlink()
+    worker.copy.check_out()
+    assert worker.files() == {TABLE, OTHER, "lake/unfinished.parquet"}
 
 
 def test_what_is_not_needed_is_neither_fetched_nor_lost(workers: tuple[Worker, Worker]) -> None:

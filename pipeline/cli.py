@@ -108,25 +108,19 @@ def try_(file: Path, *, source: str | None, rows: int, style: str, home: Path) -
 @exit_status
 def repair(home: Path) -> int:
     """Remove damaged files from the lake: the next `bill` rebuilds them from landing and the register."""
-    from billing.reports import repair as repairing
-    from billing.store.home import Home
-    from billing.store.lock import lock
-    from billing.store.working_copy import synchronized, working_copy
+    from pipeline.stores import repaired
 
-    target, copy = Home(home), working_copy(home)
-    if not target.lake.is_dir():
+    if not (home / "lake").is_dir():
         raise RefusedError(f"{home}: there is no lake to repair: expected a billing home that was billed")
-    with lock(target), synchronized(home):
-        if copy is not None:
-            # Documents that the store has lost are left out from now on: `bill` draws them again.
-            copy.fetch_documents()
-        removed, left = repairing.repair(target)
+    removed, left, objects = repaired(home)
     for damage in removed:
         tell(f"{damage.path}: taken away ({damage.reason})")
     for damage in left:
         tell(f"{damage.path}: its delivery is in landing no more, restore either from a backup ({damage.reason})")
     taken = f"{counted(len(removed), 'file')} taken away: now run overage bill" if removed else "nothing was taken away"
     say(taken if removed or left else "nothing is damaged")
+    if objects:
+        say(f"{counted(f'{objects:,}', 'object')} of earlier states deleted")
     return PARTLY if left else DONE
 
 

@@ -3,12 +3,16 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from assets.environment import register_url
 from assets.homes import check_out
 from billing.store.landing_copy import put_inputs
 from billing.store.working_copy import working_copy
 from billing.store.working_files import EVERYTHING, NOTHING, TABLES, Needs
+
+if TYPE_CHECKING:
+    from billing.reports.repair import Damage
 
 _WRITE_INPUTS: Final = ("init", "move_in", "import_payments")
 _NEEDS: Final[Mapping[str, Needs]] = {
@@ -38,12 +42,39 @@ def checked_out(command: str, arguments: Mapping[str, Any]) -> Iterator[None]:
     if root is None or copy is None:
         yield
         return
+    copy.tolerates_loss = command == "repair"
     check_out(root, _needs(command, arguments))
     if command == "verify":
         copy.fetch_documents()
     yield
     if command in _WRITE_INPUTS:
         put_inputs(copy)
+
+
+def repaired(root: Path) -> tuple[list["Damage"], list["Damage"], int]:
+    """Repair a home; of one in a store also leave out lost documents, and delete objects of earlier states.
+
+    Returns
+    -------
+    tuple
+        As `billing.reports.repair.repair`, and how many objects were deleted.
+    """
+    from billing.reports.repair import repair
+    from billing.store.home import Home
+    from billing.store.lock import lock
+
+    home, copy = Home(root), working_copy(root)
+    if copy is None:
+        with lock(home):
+            return *repair(home), 0
+    from billing.month.business import alone
+    from billing.register.register import Register
+
+    with alone(home, Register.open(home, register_url())):
+        copy.fetch_documents()
+        removed, left = repair(home)
+        copy.commit()
+        return removed, left, copy.remove_old_objects()
 
 
 def _needs(command: str, arguments: Mapping[str, Any]) -> Needs:

@@ -18,6 +18,10 @@ Item = TypeVar("Item")
 Done = TypeVar("Done")
 
 
+class LostObjectError(InterruptedRunError):
+    """The manifest names an object that the store lost, or that has other bytes."""
+
+
 class HomeObjects:
     """Objects of a home; those of folders are cached by name.
 
@@ -95,16 +99,16 @@ class HomeObjects:
 
         Raises
         ------
-        InterruptedRunError
+        LostObjectError
             When the store lacks the object, or it has other bytes.
         """
         target, key = self._root / path, object_key(entry.sha256)
         sha256 = self._fetch(key, target)
         if sha256 != entry.sha256:
             target.unlink()
-            raise InterruptedRunError(
+            raise LostObjectError(
                 f"{self._store.url}/{key}: found other bytes ({sha256[:12]}) than its name says, for {path}: restore "
-                "the object from an earlier version"
+                "the object from an earlier version, or run `overage repair`"
             )
         return stamp_of(target)
 
@@ -126,6 +130,17 @@ class HomeObjects:
             return None
         return stamp_of(target) if sha256 == entry.sha256 else None
 
+    def remove_others(self, tree: Tree) -> int:
+        """Delete the objects that a tree does not name; returns how many. Nobody else may be at work."""
+        named = {object_key(entry.sha256) for _, entry in tree.files()} | {*map(object_key, tree.objects.values())}
+        others = [each.key for each in self._store.objects("objects") if each.key not in named]
+        self._store.delete_all(others)
+        # Objects of folders that are cached here count as uploaded.
+        for path in self._trees.iterdir() if self._trees.is_dir() else ():
+            if object_key(path.name) not in named:
+                path.unlink(missing_ok=True)
+        return len(others)
+
     def _read_tree(self, name: str) -> bytes:
         path = self._trees / name
         if (not path.exists() or file_hash(path) != name) and self._fetch(object_key(name), path) != name:
@@ -139,9 +154,9 @@ class HomeObjects:
         try:
             return self._store.fetch(key, target)
         except FileNotFoundError as error:
-            raise InterruptedRunError(
+            raise LostObjectError(
                 f"{self._store.url}/{key}: the manifest names an object that the store does not have: restore it from "
-                "an earlier version of the bucket"
+                "an earlier version of the bucket, or run `overage repair`"
             ) from error
 
 

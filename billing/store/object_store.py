@@ -8,7 +8,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -36,6 +36,7 @@ _FIRST_PAUSE: Final = 0.2
 IN_ONE_PUT: Final = 32 * 1024 * 1024
 """The size in bytes up to which a file is uploaded in one request, from memory."""
 _CHUNK: Final = 4 * 1024 * 1024
+_DELETED_AT_ONCE: Final = 1_000
 
 Result = TypeVar("Result")
 
@@ -258,6 +259,14 @@ class ObjectStore:
         while (page := self._in_words("listed", prefix, lambda: next(listing, None))) is not None:
             for meta in page:
                 yield Object(meta["path"], meta["size"], _mark(meta))
+
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Delete many objects."""
+        import obstore
+
+        for start in range(0, len(keys), _DELETED_AT_ONCE):
+            some = list(keys[start : start + _DELETED_AT_ONCE])
+            self._in_words("deleted", some[0], lambda: obstore.delete(self._store, some))  # noqa: B023 # used at once
 
     def delete(self, key: str) -> None:
         """Delete an object, which may be missing."""

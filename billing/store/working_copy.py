@@ -18,7 +18,7 @@ from billing import __version__
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.store.content_trees import FORMAT, Entry, Tree, changed_tree, conflicts
 from billing.store.files import file_hash, remove_scratch_files, write_bytes
-from billing.store.home_objects import HomeObjects, in_parallel
+from billing.store.home_objects import HomeObjects, LostObjectError, in_parallel
 from billing.store.object_store import LostRaceError, ObjectStore, checked_url
 from billing.store.working_files import (
     DOCUMENTS,
@@ -137,6 +137,8 @@ class WorkingCopy:
     ----------
     needs
         What `held` checks out: everything, unless a step of a shard sets what it reads.
+    tolerates_loss
+        Leave an empty file for an object that the store has lost, for `repair` to find.
     """
 
     def __init__(self, root: Path, url: str) -> None:
@@ -144,6 +146,7 @@ class WorkingCopy:
         self.url = url
         self.store = ObjectStore(url)
         self.needs = EVERYTHING
+        self.tolerates_loss = False
         self._objects = HomeObjects(self.store, root, root / STORE / "trees")
         self._record = Record()
         self._tree = Tree()
@@ -254,6 +257,12 @@ class WorkingCopy:
             if missing:
                 self._write(replace(self._record, files=files))
 
+    def remove_old_objects(self) -> int:
+        """Delete objects of earlier states of the home; returns how many. The caller holds every lock."""
+        with self.syncing():
+            self._reload()
+            return self._objects.remove_others(self._tree)
+
     @contextmanager
     def syncing(self) -> Iterator[None]:
         """Let readers of the same working copy wait while its files are replaced."""
@@ -363,8 +372,14 @@ class WorkingCopy:
 
         def bring(found: tuple[str, Entry]) -> Stamp:
             path, entry = found
-            is_document = path.startswith(DOCUMENTS)
-            return self._objects.stand_in(path) if is_document else self._objects.fetch_file(path, entry)
+            if path.startswith(DOCUMENTS):
+                return self._objects.stand_in(path)
+            try:
+                return self._objects.fetch_file(path, entry)
+            except LostObjectError:
+                if not self.tolerates_loss:
+                    raise
+                return self._objects.stand_in(path)
 
         stamps = in_parallel(bring, wanted)
         return {path: Known(entry, stamp) for (path, entry), stamp in zip(wanted, stamps, strict=True)}

@@ -254,6 +254,25 @@ def test_a_store_that_fails_is_named_and_the_same_command_again_completes(bucket
     assert bucket.rows()["documents"][-1][0] == "INV-2026-000006"
 
 
+def test_what_a_store_has_lost_is_repaired(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.deliver(_business(tmp_path / "home"))
+    assert bucket.bill("2026-01", "2026-01-31").status == 0
+    before = bucket.store.contents(bucket.name)
+    table = (bucket.copy().root / "lake/charges/billing_month=2026-01/charges.parquet").read_bytes()
+    for key, content in before.items():
+        if content == table or key.endswith("INV-2026-000002.pdf"):
+            bucket.store.delete(bucket.name, key)
+    interrupted = bucket.overage("show", "charges", worker="other")
+    assert (interrupted.status, "run `overage repair`" in interrupted.messages) == (1, True)
+    repaired = bucket.overage("repair", worker="other")
+    assert repaired.status == 0, repaired
+    assert f"{bucket.url}/lake/charges" in repaired.output
+    assert bucket.bill("2026-01", "2026-01-31", worker="third").status == 0
+    after = bucket.store.contents(bucket.name)
+    assert {key for key in before if key not in after and "/objects/" not in key} == set()
+    assert table in after.values()
+
+
 def test_a_worker_that_dies_after_issuing_leaves_what_another_completes(bucket: Bucket, tmp_path: Path) -> None:
     landing = _business(tmp_path / "home")
     bucket.deliver(landing)

@@ -295,6 +295,26 @@ def test_damaged_objects_are_refused(workers: tuple[Worker, Worker], store: Serv
     with pytest.raises(InterruptedRunError, match="names an object that the store does not have"):
         two.copy.check_out()
     assert two.files() == set()
+    two.copy.tolerates_loss = True
+    two.copy.check_out()
+    assert two.read(TABLE) == ""
+
+
+def test_objects_of_earlier_states_are_deleted_and_written_again_where_they_come_back(
+    workers: tuple[Worker, Worker], store: Server
+) -> None:
+    one, two = workers
+    for content in ("before", "after"):
+        with one.copy.held():
+            one.write(TABLE, content)
+            one.write(OTHER, "usage")
+    assert b"before" in store.contents(one.bucket).values()
+    assert one.copy.remove_old_objects() == 5  # a file, and the folders that it was in
+    assert b"before" not in store.contents(one.bucket).values()
+    with one.copy.held():
+        one.write(TABLE, "before")
+    two.copy.check_out()
+    assert (two.read(TABLE), two.read(OTHER)) == ("before", "usage")
 
 
 def test_a_home_of_a_newer_version_or_a_lost_manifest_is_refused(workers: tuple[Worker, Worker], store: Server) -> None:

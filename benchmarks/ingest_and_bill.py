@@ -21,6 +21,7 @@ from billing.month import steps
 from billing.month.business import Business
 from billing.month.drafting import write_drafts
 from billing.month.issuing import issue_documents
+from billing.month.shards import begin_month, each_shard
 from billing.month.unbilled import conserved, write_unbilled
 from billing.sample import write_sample
 
@@ -34,7 +35,6 @@ MONTH_STEPS: Final[tuple[tuple[str, Callable[[Business, str], object]], ...]] = 
     ("unbilled", write_unbilled),
     ("conservation check", conserved),
     ("drafts", write_drafts),
-    ("issue", issue_documents),
 )
 """The steps of a billing month in the order in which the pipeline takes them; drawing is left out."""
 
@@ -54,7 +54,7 @@ def make_home(home: Path, accounts: int, months: int, events_per_account_day: De
     return write_sample(home, accounts=accounts, months=months, events_per_account_day=events_per_account_day).rows
 
 
-def ingest_and_bill(home: Path, last: str, as_of: date) -> tuple[list[Cost], int]:
+def ingest_and_bill(home: Path, last: str, as_of: date, shards: int | None = None) -> tuple[list[Cost], int]:
     """Ingest what is delivered and bill all months to the last; return each step's cost and the number of documents."""
     costs: list[Cost] = []
 
@@ -65,7 +65,8 @@ def ingest_and_bill(home: Path, last: str, as_of: date) -> tuple[list[Cost], int
         costs.append(Cost(step, month, *spent, peak_megabytes()))
         return result
 
-    business = Business.load(home, as_of)
+    business = Business.load(home, as_of, shards=shards)
+    costs.append(Cost("load", None, 0, round(cpu_seconds(), 3), peak_megabytes()))
     catalogue = business.catalogue
     measured(
         "ingest",
@@ -79,10 +80,13 @@ def ingest_and_bill(home: Path, last: str, as_of: date) -> tuple[list[Cost], int
             through=as_of,
         ),
     )
-    measured("requests", None, lambda: business.lives)
+    measured("requests", None, lambda: business.first_month)
     for month in steps.billed_months(business, last):
-        for step, write in MONTH_STEPS:
-            measured(step, month, partial(write, business, month))
+        begin_month(business, month)
+        for shard in each_shard(business, month):
+            for step, write in MONTH_STEPS:
+                measured(step, month, partial(write, shard, month))
+        measured("issue", month, partial(issue_documents, business, month))
     return costs, business.register.count()
 
 
@@ -100,17 +104,20 @@ def cpu_seconds() -> float:
 
 
 def main() -> None:
-    """`make HOME ACCOUNTS MONTHS EVENTS_PER_ACCOUNT_DAY` or `bill HOME LAST_MONTH AS_OF [PROFILE]`; prints JSON."""
+    """`make HOME ACCOUNTS MONTHS EVENTS_PER_ACCOUNT_DAY` or `bill HOME LAST_MONTH AS_OF SHARDS [PROFILE]`, in JSON.
+
+    SHARDS is 0 where the number of accounts decides.
+    """
     task, home, *rest = sys.argv[1:]
     if task == "make":
         accounts, months, daily = rest
         result: object = {"rows": make_home(Path(home), int(accounts), int(months), Decimal(daily))}
     else:
-        last, as_of, *profile = rest
+        last, as_of, shards, *profile = rest
         profiler = cProfile.Profile() if profile else None
         if profiler:
             profiler.enable()
-        costs, documents = ingest_and_bill(Path(home), last, date.fromisoformat(as_of))
+        costs, documents = ingest_and_bill(Path(home), last, date.fromisoformat(as_of), int(shards) or None)
         if profiler:
             profiler.disable()
             with Path(profile[0]).open("w", encoding="utf-8") as report:

@@ -27,11 +27,12 @@ def measure(options: Sequence[str]) -> int:
     parser.add_argument("--accounts", type=int, nargs="+", default=ACCOUNTS, help="sizes of the business")
     parser.add_argument("--events", type=int, nargs="+", help="of each size; one for each account unless given")
     parser.add_argument("--months", type=int, choices=(1, 2), default=2, help="the sign-ups, then the closing cycles")
+    parser.add_argument("--shards", type=int, default=0, help="of a month; by the number of accounts unless given")
     parser.add_argument("--profile", type=Path, help="write where the time goes (functions of Python) to this file")
     given = parser.parse_args(options)
     events = given.events or given.accounts
     sizes = list(zip(given.accounts * (len(events) if len(given.accounts) == 1 else 1), events, strict=True))
-    found = [_one_size(accounts, number, given.months, given.profile) for accounts, number in sizes]
+    found = [_one_size(accounts, number, given.months, given.shards, given.profile) for accounts, number in sizes]
     growth: dict[str, dict[str, float]] = {}
     if len(found) > 1:
         of = "accounts" if len(set(given.accounts)) > 1 else "events"
@@ -50,11 +51,11 @@ def measure(options: Sequence[str]) -> int:
     return 0
 
 
-def _one_size(accounts: int, events: int, months: int, profile: Path | None) -> dict[str, Any]:
+def _one_size(accounts: int, events: int, months: int, shards: int, profile: Path | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="overage-benchmark-") as folder:
         home = str(Path(folder) / "home")
         run_measured(["benchmarks.month_of_accounts", home, str(accounts), str(events)])
-        through = [*_AS_OF[months], *([str(profile)] if profile else [])]
+        through = [*_AS_OF[months], str(shards), *([str(profile)] if profile else [])]
         billed, total = run_measured(["benchmarks.ingest_and_bill", "bill", home, *through])
     seconds: dict[str, float] = defaultdict(float)
     for cost in billed["steps"]:

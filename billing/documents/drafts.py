@@ -4,7 +4,7 @@ A draft bills what fell due on its own date and, as prior-cycle lines, every dif
 has been issued for dates that are closed (rules 19, 20, 23 and 24).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -49,8 +49,9 @@ class Drafts:
     taxes: pl.DataFrame
 
 
-def joined_drafts(drafts: Sequence[Drafts]) -> Drafts:
+def joined_drafts(parts: Iterable[Drafts]) -> Drafts:
     """Drafts of several shards as one, in no order."""
+    drafts = list(parts)
     return Drafts(
         pl.concat([DRAFTS.empty(), *(each.documents for each in drafts)], how="diagonal"),
         pl.concat([DRAFT_LINES.empty(), *(each.lines for each in drafts)], how="diagonal"),

@@ -4,7 +4,9 @@ A wrong row is rejected with its reason, and the rest is read. An unreadable fil
 any computation: a lost cancellation or tax would make amounts wrong.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final
 
 import polars as pl
@@ -16,7 +18,7 @@ from billing.inputs.payments import read_payments
 from billing.inputs.requests import read_requests
 from billing.inputs.row_checks import RowsRead
 from billing.inputs.tax_rates import read_tax_rates
-from billing.model.buckets import BucketRange, in_buckets
+from billing.model.buckets import BucketRange, buckets_of
 from billing.model.catalogue import Catalogue
 from billing.model.sources import ALIASES
 from billing.model.tables import REJECTS
@@ -69,15 +71,27 @@ class Inputs:
         """The inputs of a shard: the rows of accounts in some buckets; aliases and tax rates whole."""
         if buckets.is_whole:
             return self
+
+        def own(name: str) -> pl.DataFrame:
+            rows: pl.DataFrame = getattr(self, name)
+            return rows.filter(buckets.holds(self._buckets[name]))
+
         return replace(
             self,
-            accounts=in_buckets(self.accounts, buckets),
-            requests=in_buckets(self.requests, buckets),
-            payments=in_buckets(self.payments, buckets),
-            rejects=in_buckets(self.rejects, buckets),
-            known_accounts=in_buckets(self.known_accounts.to_frame("account_id"), buckets)["account_id"],
-            opening_balances=in_buckets(self.opening_balances, buckets),
+            accounts=own("accounts"),
+            requests=own("requests"),
+            payments=own("payments"),
+            rejects=own("rejects"),
+            known_accounts=self.known_accounts.filter(buckets.holds(self._buckets["known_accounts"])),
+            opening_balances=own("opening_balances"),
         )
+
+    @cached_property
+    def _buckets(self) -> Mapping[str, pl.Series]:
+        """The bucket of every row: found once for all shards."""
+        names = ("accounts", "requests", "payments", "rejects", "opening_balances")
+        found = {name: buckets_of(getattr(self, name)["account_id"]) for name in names}
+        return found | {"known_accounts": buckets_of(self.known_accounts)}
 
 
 def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = None) -> Inputs:

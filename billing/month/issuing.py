@@ -1,11 +1,13 @@
 """Issue documents: numbers, notes, and completing an issue that was interrupted (rule 19)."""
 
+from collections.abc import Collection
 from datetime import date
 from itertools import zip_longest
 
 import polars as pl
 
 from billing.documents.drafts import Drafts, joined_drafts
+from billing.model.buckets import BucketRange
 from billing.model.calendar import first_day
 from billing.model.codes import PACKAGE_CHANGES, DecisionKind, DecisionReason, DocumentStatus
 from billing.model.columns import Table
@@ -36,7 +38,7 @@ from billing.month.lost_deliveries import newly_measured
 from billing.month.parking import park
 from billing.month.shards import each_shard, is_sharded
 from billing.month.steps import decided_packages, write_decisions, write_packages
-from billing.month.true_ups import approved_refunds
+from billing.month.true_ups import refunds_of_month
 from billing.month.unbilled import accounts_that_lost_events
 from billing.register.issued_documents import IssuedRows
 from billing.register.numbers import unknown_files
@@ -67,7 +69,7 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
         return NOTHING_ISSUED
     issued = NOTHING_ISSUED
     closing: list[pl.LazyFrame] = []
-    issue = issue_of_month(business, month, through)
+    issue, refunding = issue_of_month(business, month, through)
     before = business.register.closed_through(month)
     is_due = issue.has_rows or before is None or before < through
     is_issued = is_due and _is_issued(business, month, issue)
@@ -85,9 +87,9 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
             closing = [part.closing for part in issue.parts]
         del issue
         # A first document that was just issued may be refunded already.
-        if not only_drafts:
+        if not only_drafts and refunding:
             seen = business.register.state()
-            notes = _refund_notes(business, month, rows)
+            notes = _refund_notes(business, month, refunding, rows)
             if not notes.documents.is_empty():
                 refunds = issue_notes(business, month, notes, seen)
                 rows = rows and rows.and_then(refunds)
@@ -100,14 +102,14 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
     return issued
 
 
-def _refund_notes(business: Business, month: str, rows: IssuedRows | None) -> Drafts:
+def _refund_notes(
+    business: Business, month: str, refunding: Collection[BucketRange | None], rows: IssuedRows | None
+) -> Drafts:
     """The notes of refunds, of all shards together: they are numbered in one order."""
-    found = [
+    return joined_drafts(
         drafted_refund_notes(shard, month, rows or shard.register.rows(month))
-        for shard in each_shard(business, month)
-        if not approved_refunds(shard).is_empty()
-    ]
-    return joined_drafts(found)
+        for shard in each_shard(business, month, refunding)
+    )
 
 
 def complete_issue(business: Business, month: str) -> pl.DataFrame:
@@ -243,17 +245,26 @@ def write_issued(business: Business, month: str, rows: IssuedRows) -> None:
         write_month(business.home, table, month, frame)
 
 
-def issue_of_month(business: Business, month: str, through: date) -> Issue:
-    """The drafts up to `through`, and the billing dates up to it that are still open."""
-    return Issue(
+def issue_of_month(business: Business, month: str, through: date) -> tuple[Issue, list[BucketRange | None]]:
+    """The drafts up to `through`, and the billing dates up to it that are still open.
+
+    Also the buckets of the shards with refunds of first documents of the month.
+    """
+    parts, refunding = [], []
+    for shard in each_shard(business, month):
+        parts.append(_part_of_issue(shard, month, through))
+        if not refunds_of_month(shard, month).is_empty():
+            refunding.append(shard.home.buckets)
+    issue = Issue(
         month=month,
         as_of=business.as_of,
         closed_through=through,
-        parts=[_part_of_issue(shard, month, through) for shard in each_shard(business, month)],
+        parts=parts,
         seen=drafted_from(business, month),
         measured=newly_measured(business),
         numbering=business.catalogue.numbering,
     )
+    return issue, refunding
 
 
 def _part_of_issue(business: Business, month: str, through: date) -> IssuedPart:

@@ -4,7 +4,7 @@ A shard has the accounts of a range of buckets. Global are only reading the inpu
 The number of shards of a month is chosen when it is first computed, and stays.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -73,13 +73,19 @@ def is_sharded(business: Business, month: str) -> bool:
     return len(shard_homes(business, month)) > 1
 
 
-def each_shard(business: Business, month: str) -> Iterator[Business]:
-    """The shards of a month one after the other; the business itself where it has one, or is a shard."""
-    if not is_sharded(business, month):
-        yield business
-        return
-    for buckets in shard_ranges(business, month):
-        yield business.of(buckets)
+def each_shard(
+    business: Business, month: str, only: Collection[BucketRange | None] | None = None
+) -> Iterator[Business]:
+    """The shards of a month one after the other; the business itself where it has one, or is a shard.
+
+    Parameters
+    ----------
+    only
+        The buckets of the shards that are wanted; all by default.
+    """
+    for home in shard_homes(business, month):
+        if only is None or home.buckets in only:
+            yield business if home is business.home else business.of(home.buckets or WHOLE)
 
 
 def begin_month(business: Business, month: str) -> None:

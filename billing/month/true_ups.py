@@ -139,6 +139,12 @@ def approved_refunds(business: Business) -> pl.DataFrame:
     )
 
 
+def refunds_of_month(business: Business, month: str) -> pl.DataFrame:
+    """As `approved_refunds`, of subscriptions whose first document belongs to the month."""
+    first = business.lives.subscriptions.filter(month_of(pl.col("grid_start")) == month)
+    return approved_refunds(business).join(first, on="subscription_id", how="semi").sort("request_id")
+
+
 def refund_amounts(business: Business) -> pl.DataFrame:
     """subscription_id, refunded: money paid back by refunds, with tax, once their credit notes are issued."""
     refunds = approved_refunds(business)

@@ -95,8 +95,7 @@ class IssuedDocuments(Connection):
             stored.lines.c.number, stored.lines.c.line
         )
         if months is not None:
-            query = query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
-            query = query.where(*self._own(stored.documents))
+            query = self._of_months(query, stored.lines, months)
         if numbers is not None:
             query = query.where(stored.lines.c.number.in_(numbers))
         frame = self._frame(query, schema).with_columns(from_integers("amount"))
@@ -109,10 +108,19 @@ class IssuedDocuments(Connection):
             stored.taxes.c.number, stored.taxes.c.position
         )
         if months is not None:
-            query = query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
-            query = query.where(*self._own(stored.documents))
+            query = self._of_months(query, stored.taxes, months)
         frame = self._frame(query, schema).with_columns(from_integers("taxable", "amount"))
         return frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
+
+    def _of_months(self, query: sa.Select[Any], rows: sa.Table, months: Sequence[str]) -> sa.Select[Any]:
+        """Only the rows of documents of some billing months."""
+        if self._buckets is None:
+            return query.join(stored.documents).where(stored.documents.c.billing_month.in_(months))
+        # Begin at a shard's documents: joined, the rows of all accounts would be read in the order of their numbers.
+        own = sa.select(stored.documents.c.number).where(
+            stored.documents.c.billing_month.in_(months), *self._own(stored.documents)
+        )
+        return query.where(rows.c.number.in_(own))
 
     def taxes_of(self, numbers: Sequence[str]) -> pl.DataFrame:
         """Taxes of documents, and the part given back so far.

@@ -36,6 +36,7 @@ from billing.register.rows_in_order import RowsInOrder
 _BULK = 10_000
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _LINE: Final = [*LINES.column_names, "due_on", "due_kind"]
+_SAID: Final = ["number", "kind", "account_id", "subscription_id", "billing_date"]
 _GIVEN: Final = ["series", "sequence", "year", "issued_on", "number"]
 _ORDER: Final = ["billing_date", "account_id", "subscription_id", "kind"]
 
@@ -221,10 +222,11 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
             insert_rows(connection, stored.taxes, tax_rows(taxes))
             insert_rows(connection, stored.documents, documents)
             documents = documents.select(list(DOCUMENT_SCHEMA)).with_columns(from_integers("net", "tax", "total"))
-            # A shard reads its lines and taxes again: together they would be large.
-            rest = slice(None) if len(issue.parts) == 1 else slice(0)
-            written.append(IssuedRows(documents, lines.select(_LINE)[rest], taxes.select(TAXES.column_names)[rest]))
-        issued = NOTHING.and_then(*written)
+            written.append(IssuedRows(documents, lines.select(_LINE), taxes.select(TAXES.column_names)))
+            if len(issue.parts) > 1:
+                # A shard reads its lines and taxes again: together they would be large.
+                written[-1] = IssuedRows(documents.select(_SAID), NOTHING.lines, NOTHING.taxes)
+        issued = written[0].and_then(*written[1:]) if written else NOTHING
         return IssuedRows(
             issued.documents.sort("number"),
             issued.lines.sort("number", "line"),

@@ -42,7 +42,7 @@ documents = sa.Table(
     sa.Column("content_hash", _TEXT, nullable=False),
     # The bucket of the account: a shard reads some of them.
     sa.Column("bucket", sa.SmallInteger, nullable=False),
-    sa.Index("ix_documents_month_bucket", "billing_month", "bucket"),
+    sa.Index("ix_documents_month_bucket", "billing_month", "bucket", "number"),
     sa.UniqueConstraint("series", "year", "sequence"),
     sa.CheckConstraint("total = net + tax", name="total_is_net_and_tax"),
     sa.CheckConstraint("sequence > 0", name="sequence_counts_from_one"),
@@ -106,7 +106,7 @@ closed_dates = sa.Table(
     sa.Column("waiting_package", _TEXT),
     sa.Column("closed_on", sa.Date, nullable=False),
     sa.Column("bucket", sa.SmallInteger, nullable=False),
-    sa.Index("ix_closed_dates_month_bucket", "billing_month", "bucket"),
+    sa.Index("ix_closed_dates_month_bucket", "billing_month", "bucket", "subscription_id"),
 )
 closed_decisions = sa.Table(
     "closed_decisions",

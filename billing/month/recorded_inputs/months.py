@@ -27,7 +27,7 @@ from billing.month.lost_deliveries import losses_that_stand
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.month.shards import each_shard, is_sharded, shard_homes
 from billing.month.steps import event_months
-from billing.month.true_ups import approved_refunds
+from billing.month.true_ups import refunds_of_month
 from billing.store.files import file_hash
 from billing.store.monthly import read_month
 
@@ -100,7 +100,7 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         # Credit notes can end a suspension.
         "suspensions": _frame_hash(business.suspensions.filter(pl.col("suspended_from").dt.date() <= last_day)),
         # A refund corrects the first document, whenever it is requested.
-        "refunds": _frame_hash(_refunds_of(business, month)),
+        "refunds": _frame_hash(refunds_of_month(business, month)),
         "first_month": str(business.first_month),
         "accepted losses": str(losses_that_stand(business).height),
         # Recheck a month with contradictions.
@@ -229,12 +229,6 @@ def built_months(business: Business) -> list[str]:
     folder = business.home.lake / "fingerprints"
     months = {path.parent.name.removeprefix("billing_month=") for path in folder.glob(f"*/{_WHOLE_MONTH}*.json")}
     return sorted(months)
-
-
-def _refunds_of(business: Business, month: str) -> pl.DataFrame:
-    """The approved refunds of subscriptions whose first document belongs to the month."""
-    first = business.lives.subscriptions.filter(month_of(pl.col("grid_start")) == month)
-    return approved_refunds(business).join(first, on="subscription_id", how="semi").sort("request_id")
 
 
 def _parked_no_more(business: Business, month: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -159,32 +160,54 @@ class Needs:
 
     A pattern is a path whose parts may have * and ?; `**` at its end stands for everything below a folder. A file is
     needed if one of `wanted` matches it and none of `left_out`.
+
+    Attributes
+    ----------
+    event_months
+        Of events and whatever else is stored by calendar month of events: only these months.
+    buckets
+        Of files that hold a range of buckets: only those that overlap this one (first and last).
     """
 
     wanted: Sequence[str] = ("**",)
     left_out: Sequence[str] = ()
+    event_months: Sequence[str] | None = None
+    buckets: tuple[int, int] | None = None
 
     def __contains__(self, path: str) -> bool:
+        if self.event_months is not None:
+            month = _EVENT_MONTH.search(path)
+            if month is not None and month[1] not in self.event_months:
+                return False
+        if self.buckets is not None:
+            part = _PART.search(path)
+            if part is not None and not (int(part[1]) <= self.buckets[1] and int(part[2]) >= self.buckets[0]):
+                return False
         return any(_matches(path, each) for each in self.wanted) and not any(
             _matches(path, each) for each in self.left_out
         )
 
 
+_EVENT_MONTH: Final = re.compile(r"/event_month=(\d{4}-\d{2})/")
+_PART: Final = re.compile(r"\.(\d{4})-(\d{4})\.[a-z]+$")
+_PAGES: Final = ("documents/**", "profiles/**", "reports/**")
+
 EVERYTHING: Final = Needs()
-TABLES: Final = Needs(left_out=("lake/parsed_files/**", "lake/events/**", "documents/**", "profiles/**", "reports/**"))
+TABLES: Final = Needs(left_out=("lake/parsed_files/**", "lake/events/**", *_PAGES))
 """The tables that `show` reads, without events and parsed rows."""
 NOTHING: Final = Needs(wanted=())
 
 
-def of_months(months: Sequence[str]) -> Needs:
-    """What computing reads of some billing months: their tables and events, and whatever is of no month.
+def of_shard(event_months: Sequence[str], first_bucket: int, last_bucket: int) -> Needs:
+    """What computing a month of some buckets reads: all of the lake but parsed rows, others' parts and other events.
 
-    For a shard, which is handed everything else by its head: parsed rows and pages are left out.
+    Parameters
+    ----------
+    event_months
+        The calendar months whose events the month reads: its own and the one before; of the first billing month all
+        that there are before it, too.
     """
-    wanted = ["lake/*", "lake/*/*.parquet"]
-    for month in months:
-        wanted += [f"lake/*/billing_month={month}/**", f"lake/events/event_month={month}/**"]
-    return Needs(tuple(wanted), ("lake/parsed_files/**",))
+    return Needs(("lake/**",), ("lake/parsed_files/**",), tuple(event_months), (first_bucket, last_bucket))
 
 
 def _matches(path: str, pattern: str) -> bool:

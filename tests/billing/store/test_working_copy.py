@@ -20,7 +20,7 @@ from billing.store.working_copy import (
     with_urls,
     working_copy,
 )
-from billing.store.working_files import Needs, of_months
+from billing.store.working_files import Needs, of_shard
 from tests.object_store import ObjectStore as Server
 
 TABLE = "lake/cycles/billing_month=2026-01/cycles.parquet"
@@ -263,22 +263,24 @@ def test_steps_of_a_led_run_see_what_others_committed(workers: tuple[Worker, Wor
 def test_what_is_not_needed_is_neither_fetched_nor_lost(workers: tuple[Worker, Worker]) -> None:
     one, two = workers
     months = ("2026-01", "2026-02", "2026-03")
-    tables = [f"lake/cycles/billing_month={month}/cycles.parquet" for month in months]
-    parsed = "lake/parsed_files/delivery_day=2026-01-01/a.parquet"
+    events = [f"lake/events/event_month={month}/2026-03-01.parquet" for month in months]
+    parts = [f"lake/cycles/billing_month=2026-01/cycles.{part}.parquet" for part in ("0000-0511", "0512-1023")]
+    rest = ["lake/cycles/billing_month=2025-12/cycles.parquet", "lake/ingest_state.json", "lake/given.parquet"]
+    others = ["lake/parsed_files/delivery_day=2026-01-01/a.parquet", PDF, "reports/2026-01.html"]
     with one.copy.held():
-        for path in (*tables, parsed, "lake/ingest_state.json"):
+        for path in (*events, *parts, *rest, *others):
             one.write(path, path)
-    two.copy.needs = of_months(months[:2])
+    two.copy.needs = of_shard(months[:2], 500, 511)
     with two.copy.held():
-        assert two.files() == {*tables[:2], "lake/ingest_state.json"}
-        two.write(tables[0], "again")
+        assert two.files() == {*events[:2], parts[0], *rest}
+        two.write(parts[0], "again")
     with one.copy.held():
-        assert one.read(tables[0]) == "again"
-        assert one.files() == {*tables, parsed, "lake/ingest_state.json"}
-        one.write(tables[1], "again")
+        assert one.read(parts[0]) == "again"
+        assert one.files() == {*events, *parts, *rest, *others}
+        one.write(events[1], "again")
     # what has changed meanwhile and is not needed goes
-    two.copy.check_out(Needs((tables[2],)))
-    assert two.files() == {tables[0], tables[2], "lake/ingest_state.json"}
+    two.copy.check_out(Needs((events[2],)))
+    assert two.files() == {events[0], events[2], parts[0], *rest}
     two.copy.check_out()
     assert two.files() == one.files()
 

@@ -62,7 +62,7 @@ def make_working_copy(url: str, folder: Path) -> Path:
         When the URL is invalid, or the folder cannot be written.
     """
     url = checked_url(url)
-    root = folder.absolute() / f"{url.rpartition('/')[2][:40]}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
+    root = folder.resolve() / f"{url.rpartition('/')[2][:40]}-{hashlib.sha256(url.encode()).hexdigest()[:12]}"
     if not (root / _ORIGIN).exists():
         try:
             # For its owner only: it holds invoices, names and amounts.
@@ -80,6 +80,10 @@ def working_copy(root: Path) -> "WorkingCopy | None":
     """The working copy in a folder; None for a home that is a folder itself."""
     if root in _opened:
         return _opened[root]
+    # One object per folder: it knows whether this process is at work there.
+    root = root.resolve()
+    if root in _opened:
+        return _opened[root]
     try:
         url = json.loads((root / _ORIGIN).read_bytes())["url"]
     except (FileNotFoundError, NotADirectoryError):
@@ -90,8 +94,13 @@ def working_copy(root: Path) -> "WorkingCopy | None":
 
 @contextmanager
 def synchronized(root: Path, *, shared: bool = False) -> Iterator[None]:
-    """As `WorkingCopy.held`; does nothing for a home that is a folder itself."""
+    """As `WorkingCopy.held`; does nothing for a home that is a folder itself. The head of a run lists landing, too."""
     copy = working_copy(root)
+    if copy is not None and shared and not copy.is_held:
+        # Import late: it builds on this module.
+        from billing.store.landing_copy import check_out_landing
+
+        check_out_landing(copy)
     with nullcontext() if copy is None else copy.held(shared=shared):
         yield
 

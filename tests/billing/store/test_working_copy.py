@@ -237,7 +237,9 @@ def test_steps_of_shards_commit_at_once_unless_they_wrote_the_same_file(workers:
 def test_steps_of_a_led_run_see_what_others_committed(workers: tuple[Worker, Worker]) -> None:
     head, worker = workers
     home, away = Home(head.copy.root), Home(worker.copy.root)
+    head.store.put(head.bucket, "home/landing/catalogue.yaml", b"currency: USD")
     with lock(home, holder="run"), synchronized(home.root, shared=True):
+        assert head.read("landing/catalogue.yaml") == "currency: USD"
         head.write("lake/plans/plan.parquet", "plan")
         with synchronized(home.root):
             pass
@@ -258,6 +260,7 @@ def test_steps_of_a_led_run_see_what_others_committed(workers: tuple[Worker, Wor
             (head.copy.root / "lake/plans/plan.parquet").unlink()
     worker.copy.check_out()
     assert worker.files() == {TABLE, OTHER, "lake/unfinished.parquet"}
+    assert working_copy(worker.copy.root / ".." / worker.copy.root.name) is worker.copy
 
 
 def test_what_is_not_needed_is_neither_fetched_nor_lost(workers: tuple[Worker, Worker]) -> None:

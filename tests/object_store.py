@@ -6,6 +6,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -23,6 +24,9 @@ Answer = Iterable[bytes]
 Fault = Callable[[Environ, Callable[..., Any], Callable[[], Answer]], Answer]
 
 
+_numbers = count(1)
+
+
 class ObjectStore:
     """A server of S3, with its objects in memory.
 
@@ -37,7 +41,6 @@ class ObjectStore:
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server: BaseWSGIServer = make_server("127.0.0.1", 0, self._answer, threaded=True)
-        self._buckets = 0
         self.requests: list[tuple[str, str]] = []
         self.fault: Fault | None = None
 
@@ -68,8 +71,8 @@ class ObjectStore:
 
     def new_bucket(self) -> str:
         """The name of a new, empty bucket."""
-        self._buckets += 1
-        name = f"bucket-{self._buckets}"
+        # all servers of a process have the same buckets
+        name = f"bucket-{next(_numbers)}"
         self._request("PUT", name)
         return name
 

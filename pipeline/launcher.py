@@ -7,13 +7,13 @@ cut, the end of a container), Dagster considers the run alive for hours and star
 import json
 import os
 import socket
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
+from assets.environment import local_home
 from billing.model.errors import RefusedError
 from billing.store.home import Home
 from billing.store.lock import lock
@@ -56,7 +56,7 @@ def _is_locked(run: dg.DagsterRun) -> bool:
     if not folder:
         return True
     try:
-        with lock(Home(Path(folder))):
+        with lock(Home(local_home(folder))):
             return False
     except RefusedError:
         return True

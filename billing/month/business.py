@@ -56,6 +56,20 @@ def alone(home: Home, register: Register, patience: float = 0, holder: str = "")
         yield
 
 
+@contextmanager
+def step_under(home: Home, register: Register, holder: str) -> Iterator[None]:
+    """Be a step of a run whose head, `holder`, holds the lock in another process, perhaps on another machine.
+
+    Raises
+    ------
+    InterruptedRunError
+        When the head does not hold the lock (any more).
+    """
+    alive = register.step_of(holder) if register.is_on_server else step_of(home, holder)
+    with alive, step_in_store(home, holder):
+        yield
+
+
 @dataclass(frozen=True)
 class Business:
     """Everything a run reads, as of the end of a local day.
@@ -155,7 +169,7 @@ class Business:
         patience
             Seconds to wait for another run to end.
         holder
-            Name of a run whose steps other processes execute (`step_of`).
+            Name of a run whose steps other processes execute (`step_under`).
 
         Raises
         ------
@@ -163,19 +177,6 @@ class Business:
             When another run is at work, or the home or the register cannot be used.
         """
         with alone(self.home, self.register, patience, holder):
-            yield
-
-    @contextmanager
-    def step_of(self, holder: str) -> Iterator[None]:
-        """Be a step of a run whose head holds the lock in another process, perhaps on another machine.
-
-        Raises
-        ------
-        InterruptedRunError
-            When the head does not hold the lock (any more).
-        """
-        alive = self.register.step_of(holder) if self.register.is_on_server else step_of(self.home, holder)
-        with alive, step_in_store(self.home, holder):
             yield
 
     @cached_property

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from billing.model.errors import RefusedError
+from billing.store.object_store import is_url
+from billing.store.working_copy import make_working_copy, name_of
 
 
 def variables() -> Mapping[str, str]:
@@ -15,13 +17,30 @@ def variables() -> Mapping[str, str]:
 
 
 def home_folder() -> Path:
-    """Path of the billing home: $OVERAGE_HOME, else ./data."""
-    return Path(os.environ.get("OVERAGE_HOME") or "data")
+    """Folder of the billing home: $OVERAGE_HOME, else ./data; see `local_home`."""
+    return local_home(os.environ.get("OVERAGE_HOME") or "data")
+
+
+def local_home(name: str) -> Path:
+    """Folder of a home: itself, or the working copy of a URL, below $OVERAGE_WORK or the user's cache.
+
+    Raises
+    ------
+    RefusedError
+        When the URL is invalid, or the working copy cannot be written.
+    """
+    return make_working_copy(name, work_folder()) if is_url(name) else Path(name)
+
+
+def work_folder() -> Path:
+    """Folder of the working copies of homes in a store: $OVERAGE_WORK, else one in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(os.environ.get("OVERAGE_WORK") or Path(cache) / "overage")
 
 
 def use_home(home: Path) -> None:
     """Set $OVERAGE_HOME for this process and its children."""
-    os.environ["OVERAGE_HOME"] = str(home)
+    os.environ["OVERAGE_HOME"] = name_of(home)
 
 
 def register_url() -> str | None:
@@ -46,7 +65,7 @@ def shards() -> int | None:
     asked = os.environ.get("OVERAGE_SHARDS", "")
     if not asked:
         return None
-    # Here, as it loads Polars: memory has to be settled before.
+    # Import late: it loads Polars, which the command line does without.
     from billing.model.buckets import BUCKETS
 
     if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= BUCKETS):

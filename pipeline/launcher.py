@@ -15,7 +15,7 @@ import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from assets.environment import home_folder, register_url
+from assets.environment import home_folder, local_home, register_url
 from assets.heads import HEAD
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.register.register import Register
@@ -62,7 +62,7 @@ def _is_locked(run: dg.DagsterRun) -> bool:
     if not folder:
         return True
     try:
-        with lock(Home(Path(folder))):
+        with lock(Home(folder)):
             return False
     except RefusedError:
         return True
@@ -70,7 +70,7 @@ def _is_locked(run: dg.DagsterRun) -> bool:
 
 def _is_led(run: dg.DagsterRun, head: str) -> bool:
     """Whether the head of a run holds its lock; when in doubt, it does."""
-    home = Home(Path(_folder(run) or home_folder()))
+    home = Home(_folder(run) or home_folder())
     try:
         with closing(Register.open(home, register_url())) as register:
             return register.is_held_by(head) if register.is_on_server else is_held_by(home, head)
@@ -78,10 +78,10 @@ def _is_led(run: dg.DagsterRun, head: str) -> bool:
         return True
 
 
-def _folder(run: dg.DagsterRun) -> str | None:
+def _folder(run: dg.DagsterRun) -> Path | None:
     config: Any = run.run_config
-    folder: str | None = config.get("resources", {}).get("billing_home", {}).get("config", {}).get("folder")
-    return folder
+    folder = config.get("resources", {}).get("billing_home", {}).get("config", {}).get("folder")
+    return local_home(folder) if folder else None
 
 
 def _answers(server: str) -> bool:

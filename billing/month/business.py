@@ -40,6 +40,7 @@ from billing.rules.withdrawals import without_withdrawn
 from billing.store.home import Home
 from billing.store.lock import lock, step_of
 from billing.store.monthly import scan_months
+from billing.store.working_copy import step_in_store, synchronized
 
 ACCOUNTS_OF_A_SHARD: Final = 250_000
 
@@ -47,7 +48,11 @@ ACCOUNTS_OF_A_SHARD: Final = 250_000
 @contextmanager
 def alone(home: Home, register: Register, patience: float = 0, holder: str = "") -> Iterator[None]:
     """As `Business.alone`, also where the inputs cannot be read."""
-    with lock(home, patience, holder), register.alone(patience, holder):
+    with (
+        lock(home, patience, holder),
+        register.alone(patience, holder),
+        synchronized(home.root, shared=bool(holder)),
+    ):
         yield
 
 
@@ -60,7 +65,8 @@ def step_under(home: Home, register: Register, holder: str) -> Iterator[None]:
     InterruptedRunError
         When the head does not hold the lock (any more).
     """
-    with register.step_of(holder) if register.is_on_server else step_of(home, holder):
+    alive = register.step_of(holder) if register.is_on_server else step_of(home, holder)
+    with alive, step_in_store(home, holder):
         yield
 
 
@@ -155,6 +161,8 @@ class Business:
     @contextmanager
     def alone(self, patience: float = 0, holder: str = "") -> Iterator[None]:
         """Lock the home and the register: one run at a time, from the command line and Dagster alike.
+
+        A home in a store is brought up to date, and committed at the end; nested in another, it commits a step.
 
         Parameters
         ----------

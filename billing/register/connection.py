@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Self
@@ -91,6 +91,11 @@ class Connection:
         return register
 
     @property
+    def writable(self) -> sa.Engine:
+        """The engine for writing all of it: for a copy of the register."""
+        return self._made
+
+    @property
     def _engine(self) -> sa.Engine:
         """The engine for reading: it creates no register that does not exist yet."""
         file = self._opened.url.database
@@ -175,6 +180,9 @@ class Connection:
                 yield
             finally:
                 _held.discard(name)
+                # Unlock first: the server notices a closed connection a moment later, too late for the next run.
+                with suppress(sa.exc.SQLAlchemyError, InterruptedRunError):
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_RUN_LOCK)))
                 # Close instead of returning to the pool: the lock ends with the connection.
                 connection.invalidate()
 

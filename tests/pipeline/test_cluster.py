@@ -3,7 +3,9 @@
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
@@ -11,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from billing.sample import write_sample
+from tests.object_store import ObjectStore
 from tests.pipeline.cluster import PATIENCE, Cluster, kill
 from tests.pipeline.outside import Ended, content_of, overage
 from tests.pipeline.saboteur import AFTER_ISSUE, BEFORE_ISSUE, HALF_A_SHARD, IN_ISSUE
@@ -24,8 +27,9 @@ ACCOUNTS, MONTHS = sized(usual=(24, 1), long=(60, 5))
 LAST = f"2026-{MONTHS:02}"
 AS_OF = f"{LAST}-28"
 BILL = ("bill", LAST, "--as-of", AS_OF)
-# it has the times of files
-APART = ("lake/ingest_state.json",)
+# it has the times of files; what belongs to a machine; what others write
+APART = ("lake/ingest_state.json", ".lock", ".store/", "landing/", "lake/command_at_work")
+SPREAD = {"parse_deliveries", "write_deliveries", "bill_shard", "draw_block"}
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,32 @@ def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-def on_one_machine(home: Path, register: str, shards: str = "4") -> Ended:
+@dataclass(frozen=True)
+class Kept:
+    """A home, by the name that commands take, and where its files are on this machine after `verify`."""
+
+    name: str
+    environment: dict[str, str]
+    folder: Callable[[], Path]
+
+
+@contextmanager
+def home_in(place: str, landing: Path, folder: Path) -> Iterator[Kept]:
+    """A home with the inputs of the business, in a folder or a bucket."""
+    if place == "folder":
+        shutil.copytree(landing, folder / "home")
+        yield Kept(str(folder / "home"), {}, lambda: folder / "home")
+        return
+    work = folder / "work"
+    with ObjectStore.running() as store:
+        bucket = store.new_bucket()
+        for path in sorted(path for path in landing.rglob("*") if path.is_file()):
+            store.put(bucket, f"home/{path.relative_to(landing)}", path.read_bytes())
+        environment = {**store.environment, "OVERAGE_WORK": str(work)}
+        yield Kept(f"s3://{bucket}/home", environment, lambda: next(work.iterdir()))
+
+
+def on_one_machine(home: Path | str, register: str, shards: str = "4") -> Ended:
     """Bill in this process."""
     with mock.patch.dict(os.environ, {"OVERAGE_SHARDS": shards}):
         return overage(*BILL, "--home", home, register=register, paper=True)
@@ -61,7 +90,7 @@ def wanted(
 
 
 def files_of(home: Path) -> dict[str, str]:
-    return {name: found for name, found in content_of(home).items() if name not in APART}
+    return {name: found for name, found in content_of(home).items() if not name.startswith(APART)}
 
 
 Wanted = tuple[Ended, dict[str, str], dict[str, list[tuple[object, ...]]]]
@@ -76,17 +105,20 @@ def differences(home: Path, register: str, wanted: Wanted) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("place", sized(usual=["bucket"], long=["folder", "bucket"]))
 def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while_worker_and_broker_are_killed(
-    landing: Path, postgresql: Server, broker: Broker, wanted: Wanted, tmp_path: Path
+    landing: Path, postgresql: Server, broker: Broker, wanted: Wanted, tmp_path: Path, place: str
 ) -> None:
-    home = tmp_path / "home"
-    shutil.copytree(landing, home)
-    with Cluster.running(tmp_path / "cluster", postgresql, broker) as cluster:
-        cluster.daemon(home)
-        one = cluster.worker("one", home, HALF_A_SHARD)
-        command = cluster.command(home, *BILL)
+    with (
+        Cluster.running(tmp_path / "cluster", postgresql, broker) as cluster,
+        home_in(place, landing, tmp_path) as home,
+    ):
+        cluster.environment |= home.environment
+        cluster.daemon(home.name)
+        one = cluster.worker("one", home.name, HALF_A_SHARD)
+        command = cluster.command(home.name, *BILL)
         cluster.reached("one", command)
-        cluster.worker("two", home, AFTER_ISSUE)
+        cluster.worker("two", home.name, AFTER_ISSUE)
         kill(one)
         cluster.reached("two", command)
         broker.kill()
@@ -95,14 +127,14 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
         status = command.wait(PATIENCE)
         said = cluster.said("command")
         assert (status, said) == (wanted[0].status, wanted[0].messages), cluster.said("one")
-        assert differences(home, cluster.register, wanted) == []
         # every piece of work was spread over the workers
         spread = Counter(step.partition("[")[0] for step in started_steps(cluster) if "[" in step)
-        assert {"parse_deliveries", "write_deliveries", "bill_shard", "draw_block"} == {
-            step.rpartition(".")[2] for step, times in spread.items() if times > 1
-        }
-        # nothing moved since: the same again does nothing, on one machine, too
-        assert on_one_machine(home, cluster.register).messages.count("nothing moved") == MONTHS
+        assert {step.rpartition(".")[2] for step, times in spread.items() if times > 1} == SPREAD
+        # on one machine nothing is left to do, and everything agrees
+        with mock.patch.dict(os.environ, home.environment):
+            assert on_one_machine(home.name, cluster.register).messages.count("nothing moved") == MONTHS
+            assert overage("verify", "--home", home.name, register=cluster.register).status == 0
+            assert differences(home.folder(), cluster.register, wanted) == []
 
 
 # in a usual run the worst place

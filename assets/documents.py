@@ -42,6 +42,7 @@ from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.review import issued_business, review_of, reviewed_business
 from billing.month.shards import each_shard
 from billing.store.monthly import read_month
+from billing.store.working_files import COMPUTING
 
 _KINDS = {"parquet", "polars"}
 
@@ -229,7 +230,7 @@ def documents(
                 )
         return issue_documents(business, month)
 
-    business, issued = computed(context, billing_home, step)
+    business, issued = computed(context, billing_home, step, COMPUTING)
     register, month = business.register, context.partition_key
     by_kind: list[pl.DataFrame] = []
     lines = taxes = wrong = scheduled = twice = 0
@@ -297,7 +298,7 @@ def invoice_files(
         rendered = render_documents(business, month, progress=partial(report, f"rendering {month}"))
         return rendered, notes_of_blocks(business.home, month)
 
-    business, (rendered, elsewhere) = computed(context, billing_home, step)
+    business, (rendered, elsewhere) = computed(context, billing_home, step, COMPUTING)
     unprintable = sorted(
         {character for file in rendered.files for character in file.unprintable}.union(
             *(block["unprintable"] for block in elsewhere)

@@ -11,26 +11,29 @@ import dagster as dg
 
 from assets.environment import register_url
 from assets.heads import at_work_on
+from assets.homes import check_out
 from assets.refusals import failures_in_words
 from assets.resources import BillingHome
 from billing.model.errors import InterruptedRunError
 from billing.register.register import Register
 from billing.store.files import write_bytes
 from billing.store.home import Home
+from billing.store.working_files import EVERYTHING, Needs
 
 _TAG: Final = "overage/handed_over"
 
 
 @contextmanager
-def at_work_in(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[tuple[Home, Register]]:
+def at_work_in(
+    context: dg.OpExecutionContext, billing_home: BillingHome, needs: Needs = EVERYTHING
+) -> Iterator[tuple[Home, Register]]:
     """As `at_work_on`, for a worker that needs the home and the register, not everything that the business has."""
     home = Home(billing_home.root)
-    with (
-        failures_in_words(),
-        closing(Register.open(home, register_url())) as register,
-        at_work_on(context, home, register),
-    ):
-        yield home, register
+    with failures_in_words():
+        # Its inputs, too: the catalogue may be another than that of the worker's last step.
+        check_out(home.root, needs)
+        with closing(Register.open(home, register_url())) as register, at_work_on(context, home, register, needs):
+            yield home, register
 
 
 def hand_over(context: dg.OpExecutionContext | dg.AssetExecutionContext, home: Home, name: str, thing: object) -> None:

@@ -23,6 +23,8 @@ from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business, alone, step_under
 from billing.register.register import Register
 from billing.store.home import Home
+from billing.store.working_copy import needing
+from billing.store.working_files import EVERYTHING, Needs
 
 PATIENCE_SECONDS = 3_600
 
@@ -71,17 +73,25 @@ def leading(
 
 
 @contextmanager
-def at_work(context: dg.AssetExecutionContext, business: Business) -> Iterator[None]:
+def at_work(context: dg.AssetExecutionContext, business: Business, needs: Needs = EVERYTHING) -> Iterator[None]:
     """As `at_work_on`, for a step that reads the whole business."""
-    with at_work_on(context, business.home, business.register):
+    with at_work_on(context, business.home, business.register, needs):
         yield
 
 
 @contextmanager
 def at_work_on(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext, home: Home, register: Register
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    home: Home,
+    register: Register,
+    needs: Needs = EVERYTHING,
 ) -> Iterator[None]:
     """Be the only run at work while a step works: under the lock of its run's head, or its own where there is none.
+
+    Parameters
+    ----------
+    needs
+        Of a home in a store: what a step elsewhere reads of it.
 
     Raises
     ------
@@ -98,7 +108,7 @@ def at_work_on(
     with failures_in_words():
         try:
             refuse_other_versions(tags[VERSIONS])
-            with step_under(home, register, head), listening(_telling(context)):
+            with needing(home.root, needs), step_under(home, register, head), listening(_telling(context)):
                 yield
         except (RefusedError, InterruptedRunError, dg.Failure, dg.DagsterError):
             raise

@@ -70,11 +70,14 @@ def check_out(root: Path, needs: Needs | None = None, *, landing: bool = True) -
 
 
 def check_out_first(root: Path) -> None:
-    """Check out a home of which nothing is here yet; a store that cannot be used is reported by what reads it next."""
+    """Check out the inputs of a home of which nothing is here yet, and which months were built.
+
+    A store that cannot be used is reported by what reads it next.
+    """
     copy = working_copy(root)
     if copy is not None and not (root / LANDING).is_dir():
         try:
-            check_out(root)
+            check_out(root, Needs(wanted=("lake/fingerprints/**",)))
         except (RefusedError, InterruptedRunError):
             return
 

@@ -26,6 +26,7 @@ from billing.month.recorded_inputs.months import record_step, steps_to_run
 from billing.month.shards import begin_month, each_shard, is_sharded
 from billing.month.unbilled import accounts_that_lost_events, conserved, write_unbilled
 from billing.store.monthly import read_month
+from billing.store.working_files import COMPUTING, EVERYTHING, Needs
 
 _KINDS = {"parquet", "polars"}
 Result = TypeVar("Result")
@@ -33,16 +34,23 @@ Step = Callable[..., Any]
 
 
 def computed(
-    context: dg.AssetExecutionContext, billing_home: BillingHome, step: Callable[[Business, str], Result]
+    context: dg.AssetExecutionContext,
+    billing_home: BillingHome,
+    step: Callable[[Business, str], Result],
+    needs: Needs = EVERYTHING,
 ) -> tuple[Business, Result]:
-    """Run one step for the run's month under the lock of its run."""
-    business, month = billing_home.business(), context.partition_key
+    """Run one step for the run's month under the lock of its run; of a home in a store it reads what it needs."""
+    business, month = billing_home.business(needs), context.partition_key
     with failures_in_words():
         # The command line checks this itself, and issues nothing for a month that has not begun.
         if not billing_home.in_order:
             refuse_month_to_come(business, month)
-        with at_work(context, business):
+        with at_work(context, business, needs):
             return business, step(business, month)
+
+
+def _nothing(_: Business) -> None:
+    """Most tables need nothing to be done before."""
 
 
 def computed_table(
@@ -50,7 +58,7 @@ def computed_table(
     billing_home: BillingHome,
     step: Callable[[Business, str], pl.DataFrame],
     table: Table,
-    before: Callable[[Business], None] = lambda _: None,
+    before: Callable[[Business], None] = _nothing,
 ) -> tuple[Business, pl.LazyFrame]:
     """Compute a table of the run's month, shard by shard, record the inputs of the step, and return its rows.
 
@@ -79,7 +87,7 @@ def computed_table(
         # Rows of several shards are read again: together they may be large.
         return business.scan_months(table, [month]) if is_sharded(business, month) else rows.lazy()
 
-    return computed(context, billing_home, of_all_shards)
+    return computed(context, billing_home, of_all_shards, COMPUTING if before is _nothing else EVERYTHING)
 
 
 def monthly(

@@ -12,6 +12,7 @@ from assets.refusals import failures_in_words
 from billing.inputs.reading import INPUTS
 from billing.month.business import Business
 from billing.store.home import Home
+from billing.store.working_files import EVERYTHING, Needs
 
 _loaded: dict[tuple[object, ...], Business] = {}
 
@@ -46,11 +47,17 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type
         """Folder of the billing home, or of its working copy."""
         return local_home(self.folder) if self.folder else home_folder()
 
-    def business(self) -> Business:
-        """The business, cached until a file in the landing folder changes."""
+    def business(self, needs: Needs = EVERYTHING) -> Business:
+        """The business, cached until a file in the landing folder changes.
+
+        Parameters
+        ----------
+        needs
+            Of a home in a store: what is read of it.
+        """
         register, root = register_url(), self.root
         with failures_in_words():
-            check_out(root)
+            check_out(root, needs)
         as_of = date.fromisoformat(self.as_of) if self.as_of else today(root)
         key = (root, as_of, self.draft, register, shards(), _stamps(root))
         if key not in _loaded:

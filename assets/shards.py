@@ -6,6 +6,7 @@ step to step: what a step needs is in the home and the register, under the name 
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -30,6 +31,7 @@ from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.shards import is_sharded
 from billing.store.files import write_bytes
 from billing.store.home import Home
+from billing.store.working_files import COMPUTING, FILES
 
 SHARDS: Final = "shards"
 DRAWN: Final = "drawn_files"
@@ -70,7 +72,8 @@ def _planned(context: dg.OpExecutionContext, billing_home: BillingHome, business
 def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
     """Compute one shard, from its cycles to its drafts."""
     shard = str(context.get_mapping_key()).replace("_", "-")
-    with at_work_in(context, billing_home) as (home, _):
+    first, last = map(int, shard.split("-"))
+    with at_work_in(context, billing_home, replace(COMPUTING, buckets=(first, last))) as (home, _):
         plan = read_plan(home, context.partition_key)
         if plan is None:
             raise InterruptedRunError(f"{context.partition_key}: the plan of the run is gone: run again")
@@ -80,7 +83,7 @@ def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> Non
 @dg.op(ins={"billed": dg.In(dg.Nothing)})
 def collect_shards(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
     """Tell the month's own assets that their tables are made."""
-    with at_work_in(context, billing_home) as (home, _):
+    with at_work_in(context, billing_home, FILES) as (home, _):
         plan = read_plan(home, context.partition_key)
         if plan is not None:
             context.instance.add_run_tags(context.run_id, {SHARDS_BILLED: context.run_id})
@@ -110,7 +113,7 @@ def shards(events: Any, requests: Any, payments: Any, accounts: Any, catalogue: 
 )
 def plan_blocks(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[dg.DynamicOutput[None]]:
     """Find the blocks of documents that have no PDF yet."""
-    with at_work_in(context, billing_home) as (home, register):
+    with at_work_in(context, billing_home, FILES) as (home, register):
         blocks = render_blocks(home, register, context.partition_key)
     # A single block is drawn by the asset of the files itself.
     for block in blocks if len(blocks) > 1 else ():
@@ -122,7 +125,7 @@ def draw_block(context: dg.OpExecutionContext, billing_home: BillingHome) -> Non
     """Draw the PDFs of one block of documents."""
     block, month = int(str(context.get_mapping_key())), context.partition_key
     as_of = date.fromisoformat(billing_home.as_of) if billing_home.as_of else today(billing_home.root)
-    with at_work_in(context, billing_home) as (home, register):
+    with at_work_in(context, billing_home, FILES) as (home, register):
         rendered = render_block(home, register, month, block, as_of)
         found = {
             "files": len(rendered.files),

@@ -106,6 +106,20 @@ def synchronized(root: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextmanager
+def needing(root: Path, needs: Needs) -> Iterator[None]:
+    """Check out only what is needed meanwhile; does nothing for a home that is a folder itself."""
+    copy = working_copy(root)
+    if copy is None:
+        yield
+        return
+    before, copy.needs = copy.needs, needs
+    try:
+        yield
+    finally:
+        copy.needs = before
+
+
+@contextmanager
 def step_in_store(home: "Home", holder: str) -> Iterator[None]:
     """Be a step of a run whose head holds the lock: read what other steps committed, and commit.
 

@@ -196,6 +196,10 @@ EVERYTHING: Final = Needs()
 TABLES: Final = Needs(left_out=("lake/parsed_files/**", "lake/events/**", *_PAGES))
 """The tables that `show` reads, without events and parsed rows."""
 NOTHING: Final = Needs(wanted=())
+COMPUTING: Final = Needs(left_out=("lake/parsed_files/**", "profiles/**", "reports/**"))
+"""What a step of a month reads that ingests nothing."""
+FILES: Final = Needs(wanted=("documents/**", "lake/plans/**"))
+"""What drawing reads: the register has the rest."""
 
 
 def of_shard(event_months: Sequence[str], first_bucket: int, last_bucket: int) -> Needs:

@@ -7,13 +7,13 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from assets.drawn_blocks import notes_of_blocks
 from assets.environment import executes_elsewhere
 from assets.links import link
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.months import computed, computed_table
 from assets.progress import report
 from assets.resources import BillingHome
-from assets.shards import notes_of_blocks
 from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError
 from billing.model.numbering import file_name

@@ -4,16 +4,15 @@ Part of the graph only where steps are executed on other machines. One mapped st
 step to step: what a step needs is in the home and the register, under the name of its shard or block.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
-from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
 
 from assets.clock import today
+from assets.drawn_blocks import note_block
 from assets.environment import register_url
 from assets.handovers import at_work_in
 from assets.heads import SHARDS_BILLED, at_work_on
@@ -29,8 +28,6 @@ from billing.month.plan import Plan, plan_month, read_plan, remove_plan, write_p
 from billing.month.plan import bill_shard as bill_planned_shard
 from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.shards import is_sharded
-from billing.store.files import write_bytes
-from billing.store.home import Home
 from billing.store.working_files import COMPUTING, FILES
 
 SHARDS: Final = "shards"
@@ -133,7 +130,7 @@ def draw_block(context: dg.OpExecutionContext, billing_home: BillingHome) -> Non
             "shortened": {file.path.stem: file.shortened for file in rendered.files if file.shortened},
             "redrawn": list(rendered.redrawn),
         }
-        write_bytes(_notes(home, month) / f"{block}.json", json.dumps(found, sort_keys=True).encode())
+        note_block(home, month, block, found)
 
 
 @dg.op(ins={"drawn": dg.In(dg.Nothing)})
@@ -151,16 +148,3 @@ def drawn_files(documents: Any, lines: Any, taxes: Any) -> Any:
     """Plan, draw each block, collect."""
     planned: Any = plan_blocks(documents=documents, lines=lines, taxes=taxes)
     return collect_blocks(drawn=planned.map(lambda each: draw_block(planned=each)).collect())
-
-
-def notes_of_blocks(home: Home, month: str) -> list[dict[str, Any]]:
-    """What the workers noticed of the files that they drew; forgotten once it is read."""
-    found = []
-    for path in sorted(_notes(home, month).glob("*.json")):
-        found.append(json.loads(path.read_bytes()))
-        path.unlink()
-    return found
-
-
-def _notes(home: Home, month: str) -> Path:
-    return home.lake / "plans" / f"billing_month={month}" / "drawn"

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from assets import corrections, deliveries, documents, ingest, journal, months, previews, reports, shards
+from assets import corrections, documents, ingest, journal, months, previews, reports
 from assets.environment import executes_elsewhere, variables
 from assets.partitions import Calendars, calendars
 from assets.resources import BillingHome
@@ -53,6 +53,9 @@ def _assets(partitions: Calendars) -> list[dg.AssetsDefinition | dg.AssetSpec]:
 
     modules = [ingest, months, documents, corrections, previews, reports, journal]
     if executes_elsewhere():
+        # Here: on one machine nobody waits for them to load.
+        from assets import deliveries, shards
+
         modules += [deliveries, shards]
     found = dg.load_assets_from_modules(modules)
     return [

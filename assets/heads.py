@@ -8,7 +8,7 @@ the tags nobody leads the run, and each step takes the lock itself.
 
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -23,6 +23,7 @@ from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business, alone, step_under
 from billing.register.register import Register
 from billing.store.home import Home
+from billing.store.lock import is_held_here
 from billing.store.working_copy import needing
 from billing.store.working_files import EVERYTHING, Needs
 
@@ -99,7 +100,7 @@ def at_work_on(
         Never to be tried again: only a step whose process is lost is. The head of the run is gone, this process is of
         another version, or the step's own error where it works for a head elsewhere.
     """
-    tags = context.run.tags
+    tags = {} if is_held_here(home) else _tags_of_now(context)
     head = tags.get(HEAD)
     if head is None or head in _led:
         with alone(home, register, PATIENCE_SECONDS):
@@ -114,6 +115,12 @@ def at_work_on(
             raise
         except Exception as error:  # whatever it is, it would be so again
             raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+
+
+def _tags_of_now(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Mapping[str, str]:
+    """The tags of the run: a process may have been given it as it was before its head began, or an earlier one's."""
+    found = context.instance.get_run_by_id(context.run.run_id)
+    return context.run.tags if found is None else found.tags
 
 
 def refuse_other_versions(expected: str) -> None:

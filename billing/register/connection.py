@@ -28,6 +28,8 @@ _RUN_LOCK: Final = 7_281_002
 _ISSUE_LOCK: Final = 7_281_003
 _STEPS_LOCK: Final = 7_281_004
 _ONE_STEP_LOCK: Final = 7_281_005
+# The server ends the session, and so the lock, of a machine that is gone: after two minutes, not after two hours.
+_KEEP_ALIVE: Final = {"tcp_keepalives_idle": "60", "tcp_keepalives_interval": "20", "tcp_keepalives_count": "3"}
 _held: set[str] = set()
 
 
@@ -171,8 +173,7 @@ class Connection:
                         )
                     time.sleep(0.2)
             connection.execute(sa.select(sa.func.pg_advisory_unlock(_STEPS_LOCK)))
-            if holder:
-                connection.execute(sa.select(sa.func.set_config("application_name", holder, False)))  # noqa: FBT003
+            _set_in_session(connection, _KEEP_ALIVE | ({"application_name": holder} if holder else {}))
             # Session-level lock: a transaction would stay open for the whole run.
             connection.commit()
             _held.add(name)
@@ -212,10 +213,14 @@ class Connection:
         """Hold an advisory lock in a session of its own."""
         with self._made.connect() as connection:
             connection.execute(sa.select(lock))
+            _set_in_session(connection, _KEEP_ALIVE)
             connection.commit()
             try:
                 yield
             finally:
+                # As in `alone`.
+                with suppress(sa.exc.SQLAlchemyError, InterruptedRunError):
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock_all()))
                 connection.invalidate()
 
     def is_held_by(self, holder: str) -> bool:
@@ -259,6 +264,11 @@ class Connection:
             ]
         frame = pl.concat([pl.DataFrame(schema=driver_types), *parts], rechunk=True)
         return frame.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")) if dates else frame
+
+
+def _set_in_session(connection: sa.Connection, settings: Mapping[str, str]) -> None:
+    for name, value in settings.items():
+        connection.execute(sa.select(sa.func.set_config(name, value, False)))  # noqa: FBT003
 
 
 def state_of(connection: sa.Connection) -> str:

@@ -96,6 +96,11 @@ def is_held_by(home: Home, holder: str) -> bool:
 _held: set[Path] = set()
 
 
+def is_held_here(home: Home) -> bool:
+    """Whether this process holds the home's lock."""
+    return _lock_of(home) in _held
+
+
 def _lock_of(home: Home) -> Path:
     return home.root / ".lock"
 

@@ -26,8 +26,10 @@ def business(tmp_path: Path) -> Business:
 
 
 def context(**tags: str) -> Any:
-    """The context of a step whose run has these tags."""
-    return SimpleNamespace(run=SimpleNamespace(tags=tags))
+    """The context of a step whose run has these tags by now; its process was given it as it was before."""
+    now = SimpleNamespace(tags=tags)
+    before = SimpleNamespace(tags={HEAD: "an earlier head"}, run_id="run")
+    return SimpleNamespace(run=before, instance=SimpleNamespace(get_run_by_id=lambda _: now))
 
 
 @contextmanager

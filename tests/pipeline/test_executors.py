@@ -1,5 +1,8 @@
 """Which executor executes the steps of a run: what may be chosen, what it needs, and that it leads its run."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -138,3 +141,38 @@ def test_only_where_dagster_starts_lost_steps_again_they_have_a_policy(monkeypat
         monkeypatch.setenv("OVERAGE_EXECUTOR", name)
         policies[name] = lost_steps_are_retried()
     assert {name for name, policy in policies.items() if policy} == {"k8s"}
+
+
+MULTIPROCESS = """
+import sys
+import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+
+job = ReconstructableRepository.for_module("pipeline.definitions", "defs").get_reconstructable_job("profiles")
+config = {"resources": {"billing_home": {"config": {"folder": sys.argv[1], "as_of": "2026-01-31"}}}}
+with dg.DagsterInstance.get() as instance:
+    ended = dg.execute_job(job, instance, run_config=config, raise_on_error=False)
+    run = instance.get_run_by_id(ended.run_id)
+    pids = {each.pid for each in ended.filter_events(lambda event: event.is_step_start)}
+    print(ended.success, "overage/head" in run.tags, len(pids))
+"""
+
+
+def test_steps_in_processes_of_their_own_work_under_the_lock_of_their_run(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("acme")
+    assert overage("bill", "2026-01", "--as-of", "2026-01-31", "--home", landing.root).status == 0
+    (tmp_path / "dagster").mkdir()
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE", "DAGSTER"))}
+    done = subprocess.run(
+        [sys.executable, "-c", MULTIPROCESS, str(landing.root)],
+        env=kept | {"DAGSTER_HOME": str(tmp_path / "dagster"), "OVERAGE_HOME": str(landing.root)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+        # a step that did not see its head would wait for it
+        timeout=300,
+    )
+    assert done.stdout == "True True 2\n", done.stderr
+    assert (landing.root / "lake" / "profile").is_dir()

@@ -1,11 +1,14 @@
 """Environment variables: the only module that reads them."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from billing.model.buckets import BUCKETS
 from billing.model.errors import RefusedError
+from billing.store.object_store import is_url
+from billing.store.working_copy import make_working_copy, name_of
 
 
 def variables() -> Mapping[str, str]:
@@ -14,13 +17,30 @@ def variables() -> Mapping[str, str]:
 
 
 def home_folder() -> Path:
-    """Path of the billing home: $OVERAGE_HOME, else ./data."""
-    return Path(os.environ.get("OVERAGE_HOME") or "data")
+    """Folder of the billing home: $OVERAGE_HOME, else ./data; see `local_home`."""
+    return local_home(os.environ.get("OVERAGE_HOME") or "data")
+
+
+def local_home(name: str) -> Path:
+    """Folder of a home: itself, or the working copy of a URL, below $OVERAGE_WORK or the user's cache.
+
+    Raises
+    ------
+    RefusedError
+        When the URL is invalid, or the working copy cannot be written.
+    """
+    return make_working_copy(name, work_folder()) if is_url(name) else Path(name)
+
+
+def work_folder() -> Path:
+    """Folder of the working copies of homes in a store: $OVERAGE_WORK, else one in the user's cache."""
+    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(os.environ.get("OVERAGE_WORK") or Path(cache) / "overage")
 
 
 def use_home(home: Path) -> None:
     """Set $OVERAGE_HOME for this process and its children."""
-    os.environ["OVERAGE_HOME"] = str(home)
+    os.environ["OVERAGE_HOME"] = name_of(home)
 
 
 def register_url() -> str | None:
@@ -45,6 +65,9 @@ def shards() -> int | None:
     asked = os.environ.get("OVERAGE_SHARDS", "")
     if not asked:
         return None
+    # Import late: it loads Polars, which the command line does without.
+    from billing.model.buckets import BUCKETS
+
     if not (asked.isascii() and asked.isdecimal() and 1 <= int(asked) <= BUCKETS):
         raise RefusedError(f"OVERAGE_SHARDS: found {asked!r}, expected a whole number from 1 to {BUCKETS}")
     return int(asked)
@@ -53,6 +76,11 @@ def shards() -> int | None:
 def executor_name() -> str:
     """Name of the step executor: $OVERAGE_EXECUTOR, else processes on this machine."""
     return os.environ.get("OVERAGE_EXECUTOR", "multiprocess")
+
+
+def executes_elsewhere() -> bool:
+    """Whether steps are executed on other machines: the graph then has steps that are spread over them."""
+    return executor_name() in ("celery", "k8s")
 
 
 def broker_url() -> str | None:
@@ -68,6 +96,12 @@ def code_location() -> str:
 def code_image() -> str | None:
     """Image of the container that this code is in: $DAGSTER_CURRENT_IMAGE, which Dagster's Helm chart sets."""
     return os.environ.get("DAGSTER_CURRENT_IMAGE") or None
+
+
+def container_context() -> Mapping[str, Any]:
+    """What the pod of this code has: $DAGSTER_CONTAINER_CONTEXT, which Dagster's Helm chart sets, as for its server."""
+    found: Mapping[str, Any] = json.loads(os.environ.get("DAGSTER_CONTAINER_CONTEXT") or "{}")
+    return found
 
 
 def accounts_per_shard() -> int:

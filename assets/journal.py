@@ -20,6 +20,7 @@ from billing.reports.journal import (
     write_journal,
 )
 from billing.reports.profiles import balances
+from billing.store.working_copy import name_of
 
 _SHOWN_MONTHS = 12
 
@@ -59,7 +60,7 @@ def journal(
     yield dg.MaterializeResult(
         metadata={
             **summary(_by_month(sums, money_type(business)), business.catalogue.currency, months_written=len(written)),
-            "export": f"overage show journal --month MONTH --format csv --home {business.home.root}",
+            "export": f"overage show journal --month MONTH --format csv --home {name_of(business.home.root)}",
         }
     )
     yield dg.AssetCheckResult(

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from assets.environment import home_folder, months_ahead
+from assets.homes import check_out_first
 from billing.ingest.landing import delivery_days as landed_days
 from billing.inputs.catalogue_file import billing_calendar
 from billing.store.home import Home
@@ -83,7 +84,9 @@ def calendars_of(home: Path, ahead: int | None) -> Calendars:
 @cache
 def calendars() -> Calendars:
     """Partition definitions of the home that the environment names, created on first use and cached."""
-    return calendars_of(home_folder(), months_ahead())
+    root = home_folder()
+    check_out_first(root)
+    return calendars_of(root, months_ahead())
 
 
 with warnings.catch_warnings():

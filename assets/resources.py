@@ -6,7 +6,8 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
-from assets.environment import home_folder, register_url, shards
+from assets.environment import home_folder, local_home, register_url, shards
+from assets.homes import check_out
 from assets.refusals import failures_in_words
 from billing.inputs.reading import INPUTS
 from billing.month.business import Business
@@ -21,7 +22,7 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type
     Attributes
     ----------
     folder
-        Path of the billing home; empty: $OVERAGE_HOME, else ./data.
+        Folder or URL of the billing home; empty: $OVERAGE_HOME, else ./data.
     as_of
         YYYY-MM-DD; empty: today in the billing time zone.
     draft
@@ -42,18 +43,20 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type
 
     @property
     def root(self) -> Path:
-        """Path of the billing home."""
-        return Path(self.folder) if self.folder else home_folder()
+        """Folder of the billing home, or of its working copy."""
+        return local_home(self.folder) if self.folder else home_folder()
 
     def business(self) -> Business:
         """The business, cached until a file in the landing folder changes."""
-        register = register_url()
-        as_of = date.fromisoformat(self.as_of) if self.as_of else today(self.root)
-        key = (self.root, as_of, self.draft, register, shards(), _stamps(self.root))
+        register, root = register_url(), self.root
+        with failures_in_words():
+            check_out(root)
+        as_of = date.fromisoformat(self.as_of) if self.as_of else today(root)
+        key = (root, as_of, self.draft, register, shards(), _stamps(root))
         if key not in _loaded:
             _loaded.clear()
             with failures_in_words():
-                business = Business.load(self.root, as_of, register, issues=not self.draft, shards=shards())
+                business = Business.load(root, as_of, register, issues=not self.draft, shards=shards())
                 if not self.accept_missing_accounts:
                     business.refuse_lacking_accounts()
             _loaded[key] = business

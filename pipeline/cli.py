@@ -15,9 +15,10 @@ from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
 from pipeline.moving import compare, import_payments, move_in
 from pipeline.options import Day as Day
-from pipeline.options import as_of_option, format_option, home_option
+from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.process_settings import collect_less_often
+from pipeline.store_commands import check_store, move_home
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("directory", type=click.Path(path_type=Path), required=False)
+@click.argument("directory", type=HomeFolder(), required=False)
 @home_option
 @exit_status
 def init(directory: Path | None, home: Path) -> None:
@@ -45,7 +46,7 @@ def init(directory: Path | None, home: Path) -> None:
 
 
 @main.command()
-@click.argument("directory", type=click.Path(path_type=Path))
+@click.argument("directory", type=PlainFolder())
 @click.option("--accounts", type=click.IntRange(1), default=200, show_default=True)
 @click.option("--months", type=click.IntRange(1, 120), default=3, show_default=True)
 @click.option("--events-per-account-day", type=click.FloatRange(min=0, min_open=True), default=10, show_default=True)
@@ -107,21 +108,19 @@ def try_(file: Path, *, source: str | None, rows: int, style: str, home: Path) -
 @exit_status
 def repair(home: Path) -> int:
     """Remove damaged files from the lake: the next `bill` rebuilds them from landing and the register."""
-    from billing.reports import repair as repairing
-    from billing.store.home import Home
-    from billing.store.lock import lock
+    from pipeline.stores import repaired
 
-    target = Home(home)
-    if not target.lake.is_dir():
+    if not (home / "lake").is_dir():
         raise RefusedError(f"{home}: there is no lake to repair: expected a billing home that was billed")
-    with lock(target):
-        removed, left = repairing.repair(target)
+    removed, left, objects = repaired(home)
     for damage in removed:
         tell(f"{damage.path}: taken away ({damage.reason})")
     for damage in left:
         tell(f"{damage.path}: its delivery is in landing no more, restore either from a backup ({damage.reason})")
     taken = f"{counted(len(removed), 'file')} taken away: now run overage bill" if removed else "nothing was taken away"
     say(taken if removed or left else "nothing is damaged")
+    if objects:
+        say(f"{counted(f'{objects:,}', 'object')} of earlier states deleted")
     return PARTLY if left else DONE
 
 
@@ -409,8 +408,10 @@ def ui(port: int, host: str, *, read_only: bool, new_user: str | None, home: Pat
 
         click.echo(made(new_user, click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
         return DONE
+    from pipeline.executor_choice import chosen_executor
     from pipeline.ui import serve
 
+    chosen_executor()
     return serve(home, host, port, say, read_only=read_only)
 
 
@@ -433,3 +434,5 @@ def worker(name: str | None, home: Path) -> int:
 main.add_command(move_in)
 main.add_command(compare)
 main.add_command(import_payments)
+main.add_command(check_store)
+main.add_command(move_home)

@@ -13,7 +13,7 @@ from dagster._core.execution.context.system import PlanOrchestrationContext
 from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 
-from assets.environment import accounts_per_shard, home_folder, register_url
+from assets.environment import accounts_per_shard, home_folder, local_home, register_url
 from assets.heads import leading
 from assets.refusals import failures_in_words
 from billing.register.register import Register
@@ -145,7 +145,7 @@ class _Leading(dg.Executor):
 def _folder(run: dg.DagsterRun) -> Path:
     config: Any = run.run_config
     folder = config.get("resources", {}).get("billing_home", {}).get("config", {}).get("folder")
-    return Path(folder) if isinstance(folder, str) and folder else home_folder()
+    return local_home(folder) if isinstance(folder, str) and folder else home_folder()
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from billing.model.errors import InterruptedRunError, RefusedError
 from pipeline.interrupts import report_interrupt_once
 from pipeline.output import say
 from pipeline.private_files import private_files
+from pipeline.stores import checked_out
 
 # Keep heavy imports inside the commands: `overage show` needs no Dagster, `overage --help` needs nothing.
 
@@ -32,7 +33,8 @@ def exit_status(command: Callable[..., int | None]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             # Leave new homes and samples readable: others write their inputs.
-            with report_interrupt_once(), nullcontext() if command.__name__ in _WRITE_INPUTS else private_files():
+            umask = nullcontext() if command.__name__ in _WRITE_INPUTS else private_files()
+            with report_interrupt_once(), umask, checked_out(command.__name__, kwargs):
                 status = command(*args, **kwargs)
         except RefusedError as error:
             say(f"refused: {error}")

@@ -13,13 +13,16 @@ from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business
 from billing.reports.repair import damage_in_words
 from billing.store.home import Home
+from billing.store.lock import BusyError
+from billing.store.object_store import LostRaceError, StoreError
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE
 from pipeline.run_state import Say
 
 # Skip checks that are reported at the end (the first two), or that matter to schedules only (the last).
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
-_EXPECTED = (RefusedError.__name__, InterruptedRunError.__name__, dg.DagsterExecutionInterruptedError.__name__)
+_IN_WORDS = tuple(each.__name__ for each in (RefusedError, InterruptedRunError, BusyError, StoreError, LostRaceError))
+_EXPECTED = (*_IN_WORDS, dg.DagsterExecutionInterruptedError.__name__)
 
 
 class Result(Protocol):
@@ -167,7 +170,8 @@ def _is_broken(result: Any) -> bool:
 
 
 def _cause(error: Any) -> Any:
-    while error.cause is not None:
+    """The error behind those of Dagster: the first in words, else the innermost."""
+    while error.cause is not None and error.cls_name not in _IN_WORDS:
         error = error.cause
     return error
 
@@ -188,7 +192,7 @@ def _failure(result: Any, partition: str | None) -> str:
             if cause.cls_name == dg.DagsterExecutionInterruptedError.__name__:
                 return f"{where}stopped by the keyboard or a signal at {event.step_key}"
             words = cause.message.strip()
-            if cause.cls_name in (RefusedError.__name__, InterruptedRunError.__name__):
+            if cause.cls_name in _IN_WORDS:
                 words = words.partition(": ")[2]
             return f"{where}{event.step_key} failed: {words}"
     for event in result.all_events:

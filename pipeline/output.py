@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from billing.model.text import counted
+from billing.store.working_copy import with_urls
 from pipeline.terminal import csv_cell, printable, printable_cell
 
 _WIDTH, _BETWEEN_COLUMNS = 240, 3
@@ -17,12 +18,12 @@ _WIDTH, _BETWEEN_COLUMNS = 240, 3
 
 def say(message: str) -> None:
     """Print a message to standard error."""
-    click.echo(printable(message), err=True)
+    click.echo(printable(with_urls(message)), err=True)
 
 
 def tell(result: str) -> None:
     """Print a line of a result to standard output."""
-    click.echo(printable(result))
+    click.echo(printable(with_urls(result)))
 
 
 def signed_lines(lines: list[dict[str, Any]]) -> list[str]:

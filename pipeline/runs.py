@@ -32,6 +32,7 @@ from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
 from billing.reports.preview import Preview, preview_month
 from billing.store.monthly import read_month, write_month
+from billing.store.working_copy import name_of
 from pipeline.executor_choice import is_on_cluster
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 from pipeline.job_runs import Jobs, Turn
@@ -258,7 +259,7 @@ def _locked_and_ingested(business: Business, *, draft: bool, say: Say) -> Iterat
         records = use_instance_of(home, say)
         warn(business, say)
         resource = BillingHome(
-            folder=str(home.root),
+            folder=name_of(home.root),
             as_of=business.as_of.isoformat(),
             draft=not business.issues,
             in_order=True,

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
-from assets.environment import home_folder
+from assets.homes import checked_out_home
 from assets.partitions import calendars
 from billing.ingest.missing_deliveries import missing_deliveries
 from billing.model.calendar import first_day, months_after
@@ -25,7 +25,7 @@ def month_requests(month: str, as_of: date) -> Iterator[dg.RunRequest]:
 
     Always includes the previous month: some of its dates may fall due late.
     """
-    root = home_folder()
+    root = checked_out_home()
     config = as_of_config(as_of)
     missing = missing_deliveries(Home(root), first_day(months_after(month, -1)), as_of)
     if missing:

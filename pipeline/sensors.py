@@ -10,9 +10,11 @@ from pathlib import Path
 import dagster as dg
 
 from assets.clock import today
-from assets.environment import home_folder, variables
+from assets.environment import variables
+from assets.homes import checked_out_home
 from assets.partitions import calendars
 from billing.ingest.landing import delivered_files
+from billing.ingest.state import stamp as stamp_of_delivery
 from billing.model.errors import RefusedError
 from billing.month.recorded_inputs.months import built_months, month_inputs, moved_inputs
 from billing.month.steps import billed_months
@@ -40,8 +42,8 @@ _IN_PROGRESS = [
 )
 def new_deliveries(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Compare the file system metadata of all delivered files with the cursor; reads no file."""
-    root = home_folder()
     try:
+        root = checked_out_home()
         day = today(root)
     except RefusedError as error:
         return dg.SkipReason(f"the catalogue cannot be read: {error}")
@@ -71,11 +73,11 @@ def _fingerprints_by_day(root: Path, through: date) -> Mapping[str, str]:
     lines: dict[str, list[str]] = {}
     for file in delivered_files(Home(root), through).files:
         try:
-            found = file.path.stat()
+            found = stamp_of_delivery(file)
         except OSError:
             # It vanished just now: that changes nothing (rule 22).
             continue
-        stamp = f"{file.name} {found.st_size} {found.st_mtime_ns}"
+        stamp = f"{file.name} {found[0]} {found[1]}"
         lines.setdefault(file.day.isoformat(), []).append(stamp)
     return {day: hashlib.sha256("\n".join(each).encode()).hexdigest()[:12] for day, each in sorted(lines.items())}
 
@@ -97,12 +99,12 @@ def _ranges(days: list[date]) -> list[tuple[date, date]]:
 )
 def roll_forward(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Request a run for every stale month; months that become stale by it follow at the next tick."""
-    root = home_folder()
     at_work = dg.RunsFilter(statuses=_IN_PROGRESS, tags=SERIAL)
     if context.instance.get_runs_count(at_work):
         yield dg.SkipReason("other runs are at work")
         return
     try:
+        root = checked_out_home()
         as_of = today(root) - timedelta(days=1)
     except RefusedError as error:
         yield dg.SkipReason(f"the catalogue cannot be read: {error}")
@@ -159,7 +161,7 @@ def month_is_ready(context: dg.RunStatusSensorContext) -> dg.SkipReason | None:
     """Send a notice when a month is fully issued, or drafted if somebody reviews first."""
     if not is_configured(variables()):
         return dg.SkipReason("no mail and no web hook is configured")
-    root, month = home_folder(), context.dagster_run.tags.get("dagster/partition")
+    root, month = checked_out_home(), context.dagster_run.tags.get("dagster/partition")
     business = load(root, date.max) if month else None
     notice = ready_notice(context.dagster_run, business, month) if business and month else None
     if notice is None:

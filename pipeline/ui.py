@@ -14,6 +14,7 @@ from typing import Any, Final
 from assets.environment import variables
 from billing.model.errors import RefusedError
 from billing.store.home import Home
+from billing.store.working_copy import name_of
 from pipeline.instance import use_instance_of
 from pipeline.web_users import read_users
 from pipeline.webserver import PROGRAM
@@ -49,7 +50,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
     _refuse_busy_port(host, port)
     use_instance_of(home, say)
     # Limit the calendars: months years ahead would look missing in the UI.
-    environment = {"OVERAGE_MONTHS_AHEAD": "1"} | dict(variables()) | {"OVERAGE_HOME": str(home.root)}
+    environment = {"OVERAGE_MONTHS_AHEAD": "1"} | dict(variables()) | {"OVERAGE_HOME": name_of(home.root)}
     webserver = [sys.executable, "-m", "pipeline.webserver", "--host", host, "--port", str(port)]
     daemon = [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions", "-d", str(PROGRAM)]
     commands = [[*webserver, "--read-only"]] if read_only else [webserver, daemon]
@@ -63,7 +64,7 @@ def serve(root: Path, host: str, port: int, say: Callable[[str], None], *, read_
             # Use own process groups: Ctrl-C must not reach them, this process stops them in order.
             # The commands contain no data.
             processes.append(subprocess.Popen(command, env=environment, process_group=0))  # noqa: S603
-        say(f"http://{host}:{port} shows {home.root}; stop it with Ctrl-C")
+        say(f"http://{host}:{port} shows {name_of(home.root)}; stop it with Ctrl-C")
         while all(process.poll() is None for process in processes):
             time.sleep(0.2)
         say("webserver or daemon ended unexpectedly: see its output above")

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 import click
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -28,9 +29,12 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from assets.environment import home_folder, variables
+from assets.homes import check_out
 from assets.links import FILES
 from billing.model.errors import RefusedError
 from billing.store.home import Home
+from billing.store.working_copy import working_copy
+from billing.store.working_files import Needs
 from pipeline.private_files import umask_of
 from pipeline.web_guard import SameOriginMiddleware
 from pipeline.web_users import Login, ask_to_log_in, read_users
@@ -60,7 +64,7 @@ def guarded(app: ASGIApp, home: Home, host: str, environment: Mapping[str, str])
     return Starlette(
         routes=[
             *(
-                Mount(f"{FILES}/{folder.name}", HomeFiles(directory=folder, check_dir=False, html=True))
+                Mount(f"{FILES}/{folder.name}", HomeFiles(home, folder))
                 for folder in (home.reports, home.documents, home.profiles)
             ),
             Route("/", _first_page),
@@ -82,10 +86,17 @@ async def _first_page(_: Request) -> Response:
 class HomeFiles(StaticFiles):
     """Files of a folder of the home; their pages may load nothing else."""
 
+    def __init__(self, home: Home, folder: Path) -> None:
+        super().__init__(directory=folder, check_dir=False, html=True)
+        self._home = home
+        self._folder = folder
+
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file, never cached by proxies; scratch files are not found."""
         if any(part.startswith(".") and part != "." for part in Path(path).parts):
             return Response("Not Found", 404)
+        if working_copy(self._home.root) is not None:
+            await run_in_threadpool(self._bring, path)
         response = await super().get_response(path, scope)
         response.headers["Cache-Control"] = "private, no-cache"
         response.headers["Content-Security-Policy"] = (
@@ -93,6 +104,13 @@ class HomeFiles(StaticFiles):
         )
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+    def _bring(self, path: str) -> None:
+        """Bring the pages of a home in a store up to date, and the bytes of a document."""
+        copy = working_copy(self._home.root)
+        if copy is not None:
+            check_out(self._home.root, Needs((f"{self._folder.name}/**",)), landing=False)
+            copy.fetch_documents([f"{self._folder.name}/{path}"])
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from billing.ingest.parsed_files import FileVersion, parse_delivered
 from billing.ingest.parsed_rows import IGNORED, harmless
 from billing.ingest.required_columns import OF_A_WHOLE_FILE
 from billing.ingest.small_files import SMALL, parse_together
+from billing.ingest.state import stamp
 from billing.ingest.validation import Rules
 from billing.model.card_numbers import mask_card_number_column
 from billing.model.sources import Source
@@ -52,7 +53,7 @@ def usage_that_would_be_set_aside(home: Home, landing: Landing, rules: Rules, *,
 
 def _is_small(file: DeliveredFile) -> bool:
     try:
-        return not file.fault and file.path.stat().st_size <= SMALL
+        return not file.fault and stamp(file)[0] <= SMALL
     except OSError:
         return False
 

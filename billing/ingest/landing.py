@@ -4,7 +4,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import date
 from operator import attrgetter
 from pathlib import Path
@@ -14,6 +14,7 @@ from billing.model.card_numbers import mask_card_numbers
 from billing.model.tables import INGEST
 from billing.store.frames import read_frame
 from billing.store.home import Home
+from billing.store.landing_copy import RemoteFile, remote_usage
 
 Format = Literal["json", "csv", "parquet", "unknown"]
 
@@ -40,12 +41,28 @@ _MANIFEST: Final = re.compile(r"(.*[-_.])?manifest(\.json|\.txt|\.xml|\.checksum
 
 @dataclass(frozen=True, order=True)
 class DeliveredFile:
-    """A file of a delivery day, by its name there; `fault` is the reason not to open it, or empty."""
+    """A file of a delivery day, by its name there.
+
+    Attributes
+    ----------
+    place
+        Where it is listed: of a home in a store an empty file. Open `path` instead.
+    fault
+        The reason not to open it, or empty.
+    remote
+        The object of a home in a store.
+    """
 
     day: date
     name: str
-    path: Path
+    place: Path
     fault: str = ""
+    remote: RemoteFile | None = field(default=None, compare=False)
+
+    @property
+    def path(self) -> Path:
+        """Path of its bytes, which are downloaded on first use from a home in a store."""
+        return self.place if self.remote is None else self.remote.fetched()
 
     @property
     def compression(self) -> str:
@@ -100,10 +117,17 @@ def delivered_files(home: Home, through: date | None) -> Landing:
         if through is None or folder.day <= through:
             by_day.setdefault(folder.day, []).append(folder)
     files: list[DeliveredFile] = []
+    remote = remote_usage(home.landing) or {}
     for day, found in by_day.items():
-        files += _files_of_day(home, day, sorted(found, key=lambda each: (not each.is_plain, each.name)), usage)
+        of_day = _files_of_day(home, day, sorted(found, key=lambda each: (not each.is_plain, each.name)), usage)
+        files += (replace(file, remote=remote.get(_below(file, usage))) for file in of_day) if remote else of_day
     # Sort by key: comparing whole dataclasses takes ten times as long.
     return Landing(tuple(sorted(files, key=attrgetter("day", "name"))), tuple(sorted(strays)))
+
+
+def _below(file: DeliveredFile, usage: Path) -> str:
+    """Path of a file below landing/usage."""
+    return str(file.place)[len(str(usage)) + 1 :]
 
 
 def delivery_days(home: Home) -> list[date]:

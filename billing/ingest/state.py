@@ -228,14 +228,16 @@ def delivery_label(day: date, name: str) -> str:
 
 
 def stamp(file: DeliveredFile) -> tuple[int, ...]:
-    """File system metadata of a delivered file; changes whenever the bytes do.
+    """Metadata of a delivered file; changes whenever the bytes do. Of a home in a store, the same on any machine.
 
     Raises
     ------
     OSError
         When the file does not exist.
     """
-    found = file.path.stat()
+    if file.remote is not None:
+        return file.remote.stamp
+    found = file.place.stat()
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
 
 

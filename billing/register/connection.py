@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Self
@@ -48,6 +48,12 @@ class Connection:
         view._buckets = None if buckets.is_whole else buckets
         return view
 
+    def index_buckets(self) -> None:
+        """Make the indexes by which shards find their rows, when there are shards for the first time."""
+        with self._made.begin() as connection:
+            for name, table, columns in stored.BUCKET_INDEXES:
+                connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(columns)})")
+
     def _own(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         """The conditions on a table with a column `bucket`: none where all of its rows are read."""
         return [] if self._buckets is None else [table.c.bucket.between(self._buckets.first, self._buckets.last)]
@@ -83,6 +89,11 @@ class Connection:
             # Fail before anything is computed if the register cannot be reached or written.
             _ = register._made
         return register
+
+    @property
+    def writable(self) -> sa.Engine:
+        """The engine for writing all of it: for a copy of the register."""
+        return self._made
 
     @property
     def _engine(self) -> sa.Engine:
@@ -169,6 +180,9 @@ class Connection:
                 yield
             finally:
                 _held.discard(name)
+                # Unlock first: the server notices a closed connection a moment later, too late for the next run.
+                with suppress(sa.exc.SQLAlchemyError, InterruptedRunError):
+                    connection.execute(sa.select(sa.func.pg_advisory_unlock(_RUN_LOCK)))
                 # Close instead of returning to the pool: the lock ends with the connection.
                 connection.invalidate()
 

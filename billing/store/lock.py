@@ -15,6 +15,10 @@ HEAD_IS_GONE: Final = (
 )
 
 
+class BusyError(RefusedError):
+    """Another run holds the lock."""
+
+
 @contextmanager
 def lock(home: Home, patience: float = 0, holder: str = "") -> Iterator[None]:
     """Hold the home's lock: one run at a time, from the command line and Dagster alike.
@@ -55,6 +59,7 @@ def lock(home: Home, patience: float = 0, holder: str = "") -> Iterator[None]:
             yield
         finally:
             _held.discard(path)
+            file.truncate(0)
 
 
 @contextmanager
@@ -115,7 +120,7 @@ def _take(file: IO[str], path: Path, patience: float) -> None:
             return
         except BlockingIOError as error:
             if time.monotonic() >= deadline:
-                raise RefusedError(
+                raise BusyError(
                     f"{path.parent}: another run is at work in this billing home: wait for it to end, then run again"
                 ) from error
         time.sleep(0.2)

@@ -25,7 +25,7 @@ from billing.store.files import scratch_path
 from billing.store.home import Home
 from billing.store.parquet_writer import row_groups
 
-_RESOLVED_TOGETHER: Final = 500_000
+_RESOLVED_TOGETHER: Final = 200_000
 _COMPARED_TOGETHER: Final = 16_000_000
 _READ_TOGETHER: Final = 50_000
 

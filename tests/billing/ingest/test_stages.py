@@ -17,7 +17,8 @@ from billing.ingest import duplicates, hash_cache, hash_slices, row_hashes
 from billing.ingest import settings as ingest_settings
 from billing.ingest.deduplication import shared_hashes
 from billing.ingest.hash_slices import HashSlices
-from billing.ingest.planning import IngestPlan
+from billing.ingest.landing import DeliveredFile
+from billing.ingest.planning import IngestPlan, at_home
 from billing.ingest.stages import (
     IngestOutcome,
     batches,
@@ -31,6 +32,7 @@ from billing.ingest.state import DayState, read_state
 from billing.model.errors import InterruptedRunError
 from billing.store.files import SCRATCH_PREFIX
 from billing.store.home import Home
+from billing.store.landing_copy import RemoteFile
 from tests.billing.ingest.small_business import Business, line, split_all
 from tests.billing.ingest.test_deliveries import NewBusiness, some_deliveries
 
@@ -153,6 +155,18 @@ def test_a_worker_has_a_copy_of_the_home_of_its_own(tmp_path: Path, new_business
     alone.deliver(rows, DAY)
     alone.ingest()
     assert alone.lake() == head.lake()
+
+
+def test_a_file_in_a_store_is_fetched_where_the_worker_is(tmp_path: Path) -> None:
+    head, worker = Home(tmp_path / "head"), Home(tmp_path / "worker")
+    cache = head.root / ".store" / "usage"
+    remote = RemoteFile("s3://bucket/home", "landing/usage/2026-01-02/a.jsonl", 5, "mark", cache)
+    (worker.root / ".store" / "usage").mkdir(parents=True)
+    (worker.root / ".store" / "usage" / remote.name).write_text("bytes")
+    place = head.landing / "usage" / DAY / "a.jsonl"
+    file = at_home(DeliveredFile(date.fromisoformat(DAY), "a.jsonl", place, remote=remote), head.root, worker)
+    assert file.place == worker.landing / "usage" / DAY / "a.jsonl"
+    assert file.path.read_text() == "bytes"
 
 
 def test_a_file_that_has_changed_since_is_not_parsed(business: Business) -> None:

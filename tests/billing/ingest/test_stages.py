@@ -3,8 +3,10 @@
 import pickle
 import random
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +231,24 @@ def _done_before(stage: str) -> dict[str, Any]:
     """What a run says otherwise, where another has parsed the files, or has written the day that changed."""
     parsed = {} if stage == "plan" else {"files_read": 0, "files_skipped": 2}
     return parsed | ({"warnings": ()} if stage == "write" else {})
+
+
+def test_batches_handed_over_twice_at_once_are_done_as_one(new_business: NewBusiness) -> None:
+    twice, once = new_business("twice"), new_business("once")
+    for business in (twice, once):
+        business.accounts = {f"account-{number}" for number in range(20)}
+        for day in (DAY, "2026-01-03"):
+            business.deliver([line(account, subject=account) for account in sorted(business.accounts)] * 40, day)
+    plan = plan_of(twice)
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        parsed = [pool.submit(parse_batch, twice.home, plan.settings, plan.root, plan.jobs) for _ in range(2)]
+        assert [each.result() for each in parsed] == [2, 2]
+        decision = decide_days(twice.home, plan)
+        wrote = [pool.submit(write_batch, twice.home, plan.settings, decision.days) for _ in range(2)]
+        one, other = (each.result() for each in wrote)
+    assert one == other
+    assert finish_ingest(twice.home, plan, decision, one) == once.ingest()
+    assert twice.lake() == once.lake()
 
 
 def test_batches_have_about_so_many_bytes_and_every_job_once(business: Business) -> None:

@@ -207,6 +207,9 @@ class ObjectStore:
             try:
                 obstore.put(self._store, key, data, **options)  # type: ignore[arg-type]
             except obstore.exceptions.AlreadyExistsError:
+                # S3 answers so to writers at the same time, too, of which all may fail.
+                if self.size(key) is None:
+                    raise obstore.exceptions.GenericError(f"another writer of {key} has failed") from None
                 return False
             return True
 

@@ -424,7 +424,7 @@ class WorkingCopy:
             tree, made = changed_tree(self._tree, changes)
             if tree.root == self._tree.root:
                 return took_theirs
-            self._objects.put_trees(made)
+            self._objects.put_trees(made, self._tree)
             generation = self._record.generation + 1
             try:
                 content = manifest_content(tree.root, generation)

@@ -6,11 +6,13 @@ from functools import partial
 import dagster as dg
 import polars as pl
 
+from assets.environment import executes_elsewhere
 from assets.links import link
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.months import computed, computed_table
 from assets.progress import report
 from assets.resources import BillingHome
+from assets.shards import notes_of_blocks
 from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError
 from billing.model.numbering import file_name
@@ -272,7 +274,7 @@ def documents(
 
 @dg.asset(
     group_name="documents",
-    deps=[DOCUMENTS.name, LINES.name, TAXES.name],
+    deps=[DOCUMENTS.name, LINES.name, TAXES.name, *(["drawn_files"] if executes_elsewhere() else [])],
     kinds={"pdf"},
     description="The PDF of every issued document, rendered once from the content stored at issue.",
     check_specs=[
@@ -294,7 +296,12 @@ def invoice_files(
         return render_documents(business, month, progress=partial(report, f"rendering {month}"))
 
     business, rendered = computed(context, billing_home, step)
-    unprintable = sorted({character for file in rendered.files for character in file.unprintable})
+    elsewhere = notes_of_blocks(business.home, month)
+    unprintable = sorted(
+        {character for file in rendered.files for character in file.unprintable}.union(
+            *(block["unprintable"] for block in elsewhere)
+        )
+    )
     if unprintable:
         context.log.warning(f"no bundled font has these characters, they print as boxes: {' '.join(unprintable)}")
     issued = business.register.documents([month]).select("number", "account_id").iter_rows()
@@ -303,6 +310,8 @@ def invoice_files(
     missing = [name for name in accounts if not business.home.document_file(month, name).exists()]
     undrawn = {file.path.stem: file.cause for file in rendered.undrawn}
     shortened = {file.path.stem: file.shortened for file in rendered.files if file.shortened}
+    for block in elsewhere:
+        shortened |= block["shortened"]
     warnings = [
         *(f"{it}: the document of account {accounts[it]} could not be drawn: {cause}" for it, cause in undrawn.items()),
         *(
@@ -312,14 +321,14 @@ def invoice_files(
         *(
             f"{it}: drawn again with other bytes than it was issued with, because a library that draws is another: "
             "the register says so, and the original is to be kept where it still is"
-            for it in rendered.redrawn
+            for it in [*rendered.redrawn, *(number for block in elsewhere for number in block["redrawn"])]
         ),
     ]
     folder = business.home.documents / month
     yield dg.MaterializeResult(
         metadata={
             "files": len(accounts) - len(missing),
-            "rendered now": len(rendered.files),
+            "rendered now": len(rendered.files) + sum(block["files"] for block in elsewhere),
             "folder": dg.MetadataValue.path(str(folder.resolve())),
             **(
                 {"first of them": link(business.home, min(standing))}

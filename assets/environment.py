@@ -1,8 +1,10 @@
 """Environment variables: the only module that reads them."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from billing.model.errors import RefusedError
 from billing.store.object_store import is_url
@@ -76,6 +78,11 @@ def executor_name() -> str:
     return os.environ.get("OVERAGE_EXECUTOR", "multiprocess")
 
 
+def executes_elsewhere() -> bool:
+    """Whether steps are executed on other machines: the graph then has steps that are spread over them."""
+    return executor_name() in ("celery", "k8s")
+
+
 def broker_url() -> str | None:
     """Address of the message broker of Celery: $OVERAGE_BROKER_URL."""
     return os.environ.get("OVERAGE_BROKER_URL") or None
@@ -89,6 +96,12 @@ def code_location() -> str:
 def code_image() -> str | None:
     """Image of the container that this code is in: $DAGSTER_CURRENT_IMAGE, which Dagster's Helm chart sets."""
     return os.environ.get("DAGSTER_CURRENT_IMAGE") or None
+
+
+def container_context() -> Mapping[str, Any]:
+    """What the pod of this code has: $DAGSTER_CONTAINER_CONTEXT, which Dagster's Helm chart sets, as for its server."""
+    found: Mapping[str, Any] = json.loads(os.environ.get("DAGSTER_CONTAINER_CONTEXT") or "{}")
+    return found
 
 
 def accounts_per_shard() -> int:

@@ -20,7 +20,7 @@ from assets.progress import Listener, listening
 from assets.refusals import failures_in_words
 from billing import __version__
 from billing.model.errors import InterruptedRunError, RefusedError
-from billing.month.business import Business, alone
+from billing.month.business import Business, alone, step_under
 from billing.register.register import Register
 from billing.store.home import Home
 
@@ -30,6 +30,8 @@ HEAD: Final = "overage/head"
 """Tag of a run: the name under which its head holds the lock."""
 VERSIONS: Final = "overage/versions"
 """Tag of a run: the versions of its head."""
+SHARDS_BILLED: Final = "overage/shards_billed"
+"""Tag of a run whose workers have billed the month's shards: the run's id."""
 FOLLOWED: Final = "overage/followed"
 """Tag of a run whose progress a command shows."""
 
@@ -67,7 +69,16 @@ def leading(
 
 
 @contextmanager
-def at_work(context: dg.AssetExecutionContext | dg.OpExecutionContext, business: Business) -> Iterator[None]:
+def at_work(context: dg.AssetExecutionContext, business: Business) -> Iterator[None]:
+    """As `at_work_on`, for a step that reads the whole business."""
+    with at_work_on(context, business.home, business.register):
+        yield
+
+
+@contextmanager
+def at_work_on(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, home: Home, register: Register
+) -> Iterator[None]:
     """Be the only run at work while a step works: under the lock of its run's head, or its own where there is none.
 
     Raises
@@ -79,13 +90,13 @@ def at_work(context: dg.AssetExecutionContext | dg.OpExecutionContext, business:
     tags = context.run.tags
     head = tags.get(HEAD)
     if head is None or head in _led:
-        with business.alone(PATIENCE_SECONDS):
+        with alone(home, register, PATIENCE_SECONDS):
             yield
         return
     with failures_in_words():
         try:
             refuse_other_versions(tags[VERSIONS])
-            with business.step_of(head), listening(_telling(context)):
+            with step_under(home, register, head), listening(_telling(context)):
                 yield
         except (RefusedError, InterruptedRunError, dg.Failure, dg.DagsterError):
             raise

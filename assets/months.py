@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 import dagster as dg
 import polars as pl
 
-from assets.heads import at_work
+from assets.environment import executes_elsewhere
+from assets.heads import SHARDS_BILLED, at_work
 from assets.ingest import ingest
 from assets.metadata import amount_sum, definition_metadata, first_of, height, in_words, money_type, summary
 from assets.partitions import month_before
@@ -21,7 +22,7 @@ from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKA
 from billing.month import steps
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, quantities_not_charged_once
-from billing.month.recorded_inputs.months import record_step
+from billing.month.recorded_inputs.months import record_step, steps_to_run
 from billing.month.shards import begin_month, each_shard, is_sharded
 from billing.month.unbilled import accounts_that_lost_events, conserved, write_unbilled
 from billing.store.monthly import read_month
@@ -53,6 +54,8 @@ def computed_table(
 ) -> tuple[Business, pl.LazyFrame]:
     """Compute a table of the run's month, shard by shard, record the inputs of the step, and return its rows.
 
+    On a cluster the workers have computed the shards before.
+
     Parameters
     ----------
     before
@@ -60,13 +63,19 @@ def computed_table(
     """
     name = context.op_execution_context.op.name
 
+    made_by = context.run.tags.get(SHARDS_BILLED)
+
     def of_all_shards(business: Business, month: str) -> pl.LazyFrame:
+        if made_by == context.run.run_id:
+            return business.scan_months(table, [month])
         before(business)
         begin_month(business, month)
         rows = table.empty()
         for shard in each_shard(business, month):
-            rows = step(shard, month)
-            record_step(shard, month, name)
+            # A run that was begun again goes on with what the lost one has made.
+            if made_by is None or name in steps_to_run(shard, month):
+                rows = step(shard, month)
+                record_step(shard, month, name)
         # Rows of several shards are read again: together they may be large.
         return business.scan_months(table, [month]) if is_sharded(business, month) else rows.lazy()
 
@@ -101,7 +110,7 @@ def from_month_before(table: Table) -> dg.AssetDep:
     CYCLES,
     "usage",
     "The billing dates that fall in the month, and the cycles that end and start there.",
-    ["requests", "payments", "catalogue", "events"],
+    ["requests", "payments", "catalogue", "events", *(["shards"] if executes_elsewhere() else [])],
     check_specs=[
         dg.AssetCheckSpec(
             "expected_deliveries_are_there",

@@ -11,6 +11,7 @@ BENCHMARKS: Final = {
     "many_small_files": "benchmarks.many_small_files:measure",
     "access_logs": "benchmarks.access_logs:measure",
     "identity_of_events": "benchmarks.identity_of_events:measure",
+    "billion_events": "benchmarks.billion_events:measure",
     "rating_of_accounts": "benchmarks.rating_of_accounts:measure",
     "logs_to_money": "benchmarks.logs_to_money.compare:compare",
     "invoice_documents": "benchmarks.invoice_documents:main",

@@ -408,8 +408,10 @@ def ui(port: int, host: str, *, read_only: bool, new_user: str | None, home: Pat
 
         click.echo(made(new_user, click.prompt("Password", hide_input=True, confirmation_prompt=True, err=True)))
         return DONE
+    from pipeline.executor_choice import chosen_executor
     from pipeline.ui import serve
 
+    chosen_executor()
     return serve(home, host, port, say, read_only=read_only)
 
 

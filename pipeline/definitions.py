@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import dagster as dg
 
-from assets import corrections, documents, ingest, journal, months, previews, reports
-from assets.environment import variables
+from assets import corrections, documents, ingest, journal, months, previews, reports, shards
+from assets.environment import executes_elsewhere, variables
 from assets.partitions import Calendars, calendars
 from assets.resources import BillingHome
 from pipeline.executors import executor
@@ -52,6 +52,8 @@ def _assets(partitions: Calendars) -> list[dg.AssetsDefinition | dg.AssetSpec]:
         return spec.replace_attributes(freshness_policy=at_noon) if name == "billing_report" else spec
 
     modules = [ingest, months, documents, corrections, previews, reports, journal]
+    if executes_elsewhere():
+        modules.append(shards)
     found = dg.load_assets_from_modules(modules)
     return [
         *map(completed, ingest.landing_assets),

@@ -16,7 +16,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARTITION_NAME_TAG, WILL_RETRY_TAG
 
-from assets.environment import code_image, code_location
+from assets.environment import code_image, code_location, container_context
 from assets.heads import DOING, DONE, FOLLOWED, TOTAL
 from assets.progress import report
 from billing.model.errors import InterruptedRunError
@@ -54,7 +54,9 @@ def submit(
 ) -> str:
     """Put a run of a job into Dagster's queue; returns its id."""
     location = RegisteredCodeLocationOrigin(code_location())
-    repository = ReconstructableRepository.for_module(_MODULE, "defs", container_image=code_image())
+    repository = ReconstructableRepository.for_module(
+        _MODULE, "defs", container_image=code_image(), container_context=container_context() or None
+    )
     run = instance.create_run_for_job(
         job,
         run_config=config,

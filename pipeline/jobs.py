@@ -1,14 +1,21 @@
 """Dagster jobs: ingest deliveries, bill a month, issue, correct, preview, profiles."""
 
+from functools import partial
+
 import dagster as dg
 
+from assets.environment import executes_elsewhere
 from assets.reports import every_month_is_up_to_date
+from pipeline.executors import lost_steps_are_retried
+
+_job = partial(dg.define_asset_job, op_retry_policy=lost_steps_are_retried())
 
 # Serialize runs with this tag (see dagster.yaml): a month depends on the previous one.
 SERIAL = {"overage/serial": "home"}
 
 INGESTED = ("parsed_files", "events", "rejects", "ingest")
 MONTHLY = (
+    *(["shards"] if executes_elsewhere() else []),
     "cycles",
     "levels",
     "usage",
@@ -24,6 +31,7 @@ MONTHLY = (
     "documents",
     "lines",
     "taxes",
+    *(["drawn_files"] if executes_elsewhere() else []),
     "invoice_files",
     "billing_report",
 )
@@ -40,13 +48,13 @@ ISSUED = MONTHLY[MONTHLY.index("documents") :]
 # Select this check only on request: it reads every month.
 _looking = dg.AssetSelection.checks(every_month_is_up_to_date)
 
-ingest_job = dg.define_asset_job(
+ingest_job = _job(
     "ingest",
     selection=dg.AssetSelection.assets(*INGESTED),
     tags=SERIAL,
     description="Ingest the deliveries of some days, and all other new deliveries.",
 )
-billing_month_job = dg.define_asset_job(
+billing_month_job = _job(
     "billing_month",
     selection=dg.AssetSelection.assets(*MONTHLY) - _looking,
     tags=SERIAL,
@@ -54,7 +62,7 @@ billing_month_job = dg.define_asset_job(
     "fallen due up to the run's day, render. What is issued stays issued. To see it first: draft_month, which issues "
     "nothing.",
 )
-draft_job = dg.define_asset_job(
+draft_job = _job(
     "draft_month",
     selection=dg.AssetSelection.assets(*DRAFTED),
     tags=SERIAL,
@@ -62,32 +70,32 @@ draft_job = dg.define_asset_job(
     description="Compute a month up to its drafts and issue nothing; the page of drafts says how to issue these.",
 )
 # Show a placeholder in the Launchpad for the value to fill in.
-issue_job = dg.define_asset_job(
+issue_job = _job(
     "issue_documents",
     selection=dg.AssetSelection.assets(*ISSUED) - _looking,
     tags=SERIAL,
     config={"ops": {"documents": {"config": {"reviewed": "what the page of drafts shows as reviewed"}}}},
     description="ISSUE exactly the reviewed drafts of a month; refused if anything changed since.",
 )
-correct_job = dg.define_asset_job(
+correct_job = _job(
     "correct",
     selection=dg.AssetSelection.assets("corrections"),
     tags=SERIAL,
     description="Correct an issued month at once: ISSUE credit and debit notes; the configuration takes the reason.",
 )
-preview_job = dg.define_asset_job(
+preview_job = _job(
     "preview_month",
     selection=dg.AssetSelection.assets("preview"),
     tags=SERIAL,
     description="Dry run: show what issuing or re-running a month would change.",
 )
-profiles_job = dg.define_asset_job(
+profiles_job = _job(
     "profiles",
     selection=dg.AssetSelection.assets("profile", "balances", "allocations", "collections", "journal"),
     tags=SERIAL,
     description="Billing profiles, balances, amounts to collect and the journal, as of a day.",
 )
-look_job = dg.define_asset_job(
+look_job = _job(
     "look_for_moved_inputs",
     selection=_looking,
     description="Check whether an input of a built month has been delivered or changed.",

@@ -7,16 +7,20 @@ cut, the end of a container), Dagster considers the run alive for hours and star
 import json
 import os
 import socket
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from assets.environment import local_home
-from billing.model.errors import RefusedError
+from assets.environment import home_folder, local_home, register_url
+from assets.heads import HEAD
+from billing.model.errors import InterruptedRunError, RefusedError
+from billing.register.register import Register
 from billing.store.home import Home
-from billing.store.lock import lock
+from billing.store.lock import is_held_by, lock
 from pipeline.instance import BY_COMMAND_LINE
 
 _AT_WORK = CheckRunHealthResult(WorkerStatus.RUNNING)
@@ -37,9 +41,12 @@ class WatchingRunLauncher(DefaultRunLauncher):
             return _AT_WORK if _is_locked(run) else _DEAD
         # The process of a remote server is not visible from here.
         server = json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("socket")
-        if server is None or _answers(server) or any(_is_alive(process) for process in self._processes(run)):
+        if server is None or _answers(server):
             return _AT_WORK
-        return _DEAD
+        head = run.tags.get(HEAD)
+        # The lock tells it for sure: after a restart, in a container, another process soon has the same number.
+        is_there = any(map(_is_alive, self._processes(run))) if head is None else _is_led(run, head)
+        return _AT_WORK if is_there else _DEAD
 
     def _processes(self, run: dg.DagsterRun) -> set[int]:
         """Process ids that the run has reported."""
@@ -51,15 +58,30 @@ class WatchingRunLauncher(DefaultRunLauncher):
 
 def _is_locked(run: dg.DagsterRun) -> bool:
     """Whether the home is locked by some run: a command holds the lock for all of its runs."""
-    config: Any = run.run_config
-    folder = config.get("resources", {}).get("billing_home", {}).get("config", {}).get("folder")
+    folder = _folder(run)
     if not folder:
         return True
     try:
-        with lock(Home(local_home(folder))):
+        with lock(Home(folder)):
             return False
     except RefusedError:
         return True
+
+
+def _is_led(run: dg.DagsterRun, head: str) -> bool:
+    """Whether the head of a run holds its lock; when in doubt, it does."""
+    home = Home(_folder(run) or home_folder())
+    try:
+        with closing(Register.open(home, register_url())) as register:
+            return register.is_held_by(head) if register.is_on_server else is_held_by(home, head)
+    except (RefusedError, InterruptedRunError):
+        return True
+
+
+def _folder(run: dg.DagsterRun) -> Path | None:
+    config: Any = run.run_config
+    folder = config.get("resources", {}).get("billing_home", {}).get("config", {}).get("folder")
+    return local_home(folder) if folder else None
 
 
 def _answers(server: str) -> bool:

@@ -1,7 +1,7 @@
 """Usage ingest: delivered files to deduplicated events; every row that does not count is rejected with its reason."""
 
 from billing.ingest.days_to_ingest import pending_days
-from billing.ingest.deliveries import IngestOutcome, ingest_deliveries
+from billing.ingest.deliveries import ingest_deliveries
 from billing.ingest.events import (
     accounts_of_events,
     event_files,
@@ -14,6 +14,7 @@ from billing.ingest.events import (
     scan_events,
 )
 from billing.ingest.parsed_deliveries import Progress
+from billing.ingest.stages import IngestOutcome
 
 __all__ = [
     "IngestOutcome",

@@ -7,10 +7,9 @@ from datetime import date
 import polars as pl
 
 from billing.ingest.aliases import changed_names
-from billing.ingest.duplicates import read_columns
 from billing.ingest.manifest import ParsedVersion
 from billing.ingest.parsed_rows import ALIAS_KIND
-from billing.ingest.parsed_sources import sources_of
+from billing.ingest.parsed_sources import read_columns, sources_of
 from billing.ingest.state import State, aliases_digest, read_accounts, read_aliases
 from billing.ingest.validation import UNKNOWN_ACCOUNT, Rules
 from billing.model.tables import REJECTS

@@ -35,7 +35,7 @@ _MANY_ACCOUNTS: Final = 125_000
 The rows alone decide: what is known besides may change without the day being written again.
 """
 _SPLIT_TOGETHER: Final = 500_000
-_CHECKED_TOGETHER: Final = 50_000
+_CHECKED_TOGETHER: Final = 100_000
 
 
 def day_file(home: Home, table: Table, month: str, day: date, part: BucketRange | None = None) -> Path:
@@ -130,7 +130,7 @@ class _MonthOfDay:
 
     def _decide(self) -> None:
         first = pl.concat(self._held)[:_MANY_ROWS]
-        self._is_split = self._table is EVENTS and first["account_id"].n_unique() > _MANY_ACCOUNTS
+        self._is_split = self._table is EVENTS and first["account_id"].hash().n_unique() > _MANY_ACCOUNTS
         if self._is_split:
             self._at_once = _SPLIT_TOGETHER
 

@@ -10,7 +10,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest.aliases import ALIAS
-from billing.ingest.day_files import write_by_month
+from billing.ingest.day_files import files_of_day, read_repeats, write_by_month
 from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
 from billing.ingest.manifest import ParsedVersion, file_states, manifest, measured_column, rounded, span, tally
 from billing.ingest.metric_members import FLAT_VALUE
@@ -41,19 +41,16 @@ def write_day(
     *,
     day: date,
     files: Sequence[ParsedVersion],
-    marks: pl.DataFrame,
     rules: Rules,
     texts: Texts,
     valid: Valid,
 ) -> DayState:
-    """Write every lake file of one delivery day; remove files that would be empty.
+    """Write every lake file of one delivery day but REPEATS, which says what counts; remove files that would be empty.
 
     Parameters
     ----------
     files
         Sorted by name.
-    marks
-        REPEATS of this day, as `deduplication.resolve` marks them.
 
     Raises
     ------
@@ -62,6 +59,7 @@ def write_day(
     """
     rejects = []
     states: dict[str, FileState] = {}
+    marks = read_repeats(home, day)
 
     def counting_rows() -> Iterator[pl.DataFrame]:
         for together in read_together(files):
@@ -88,17 +86,16 @@ def write_day(
 
     outputs = write_by_month(home, EVENTS, day, counting_rows(), rules)
     outputs += _write_or_remove(home.delivery(REJECTS, day), pl.concat([REJECTS.empty(), *rejects]), REJECTS)
-    outputs += write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
+    outputs += files_of_day(home, REPEATS, day)
     # Write the manifest last: it lists the versions that the other files were made from.
     outputs += _write_or_remove(home.delivery(INGEST, day), manifest(day, states), INGEST)
     return DayState(files=states, outputs=_described(home, outputs))
 
 
-def rewrite_repeats(home: Home, day: date, before: DayState, marks: pl.DataFrame, rules: Rules) -> DayState:
-    """Write the marks of a day whose counted rows are unchanged; leave its other files as they are."""
-    outputs = write_by_month(home, REPEATS, day, iter([REPEATS.conform(marks)]), rules)
+def with_repeats(home: Home, day: date, before: DayState) -> DayState:
+    """A day whose REPEATS were written while its counted rows, and all its other files, are as before."""
     kept = {path: output for path, output in before.outputs.items() if not path.startswith(f"{REPEATS.name}/")}
-    return replace(before, outputs=kept | _described(home, outputs))
+    return replace(before, outputs=kept | _described(home, files_of_day(home, REPEATS, day)))
 
 
 def read_together(files: Sequence[ParsedVersion]) -> Iterator[list[ParsedVersion]]:

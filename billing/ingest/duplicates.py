@@ -1,7 +1,9 @@
 """Incremental deduplication: which deliveries of an event count after some days changed (rule 26)."""
 
+import os
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -10,55 +12,126 @@ import polars as pl
 
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_files import read_repeats
-from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, identity_hash, resolve, shared_hashes
+from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, resolve
 from billing.ingest.hash_cache import cache_missing_hashes, scan_hashes
+from billing.ingest.hash_slices import HashSlices
 from billing.ingest.manifest import ParsedVersion, measured_column
-from billing.ingest.parsed_deliveries import Each, ParsedDeliveries, Progress
-from billing.ingest.parsed_rows import ALIAS_KIND, PARSED
-from billing.ingest.parsed_sources import Source, sources_of
-from billing.ingest.validation import Rules
+from billing.ingest.parsed_deliveries import Each, Progress
+from billing.ingest.parsed_rows import PARSED
+from billing.ingest.parsed_sources import Source, read_columns, sources_of
+from billing.ingest.row_hashes import RowHashes
 from billing.model.columns import BASE_QUANTITY
+from billing.store.files import scratch_path
 from billing.store.home import Home
+from billing.store.parquet_writer import row_groups
 
 _RESOLVED_TOGETHER: Final = 1_000_000
+_COMPARED_TOGETHER: Final = 16_000_000
+_READ_TOGETHER: Final = 50_000
+
+
+class Marks:
+    """REPEATS of the days that a deduplication decided; those of many rows stand in scratch files.
+
+    Attributes
+    ----------
+    changed
+        The days whose files changed.
+    related
+        delivery_day, file, row of the rows on other days that share events with them.
+    alike
+        Those of `days` whose counted rows are unchanged: only their marks need writing.
+    """
+
+    def __init__(self, home: Home, changed: AbstractSet[date], related: pl.DataFrame, scratch: ExitStack) -> None:
+        self.changed = changed
+        self.related = related
+        self.alike: set[date] = set()
+        self._home = home
+        self._scratch = scratch
+        self._parts: list[pl.LazyFrame] = []
+
+    def add(self, marks: pl.DataFrame, *, hold: bool) -> None:
+        """Add what `resolve` says of some events; `hold` it in memory."""
+        if not hold:
+            folder = parsing.parsed_files_root(self._home)
+            path = scratch_path(folder / f"marks-{len(self._parts)}", os.getpid())
+            self._scratch.callback(path.unlink, missing_ok=True)
+            # Of a day only its own row groups are read.
+            marks.sort("delivery_day").write_parquet(path, row_group_size=_READ_TOGETHER)
+        self._parts.append(marks.lazy() if hold else pl.scan_parquet(path, glob=False, hive_partitioning=False))
+
+    def days(self) -> list[date]:
+        """The days whose marks are written: the changed ones, and others whose marks are others than before; sorted."""
+        found = set(self.changed)
+        for day in sorted(set(self.related["delivery_day"]) - self.changed):
+            now, before = self.of(day), read_repeats(self._home, day)
+            if not now.equals(before):
+                found.add(day)
+                if set_aside_rows(now).equals(set_aside_rows(before)):
+                    self.alike.add(day)
+        return sorted(found)
+
+    def of(self, day: date) -> pl.DataFrame:
+        """REPEATS of a day."""
+        if day in self.changed:
+            return self._of(day).sort(REPEATS.key)
+        resolved = self.related.filter(pl.col("delivery_day") == day).select("file", "row")
+        others = read_repeats(self._home, day).join(resolved, on=["file", "row"], how="anti")
+        return pl.concat([others, self._of(day)]).sort(REPEATS.key)
+
+    def _of(self, day: date) -> pl.DataFrame:
+        of_day = pl.concat(self._parts).filter(pl.col("delivery_day") == day)
+        return of_day.select(REPEATS.column_names).collect()
 
 
 class Marking:
-    """Finds rows whose event was delivered more than once, on changed days and on days that share events with them."""
+    """Finds rows whose event was delivered more than once, on changed days and on days that share events with them.
 
-    def __init__(self, home: Home, rules: Rules, deliveries: ParsedDeliveries, each: Each, progress: Progress) -> None:
+    What is held does not grow with the rows: hashes are compared by slices, and so are the rows that share one.
+    """
+
+    def __init__(self, home: Home, hashes: RowHashes, each: Each, progress: Progress) -> None:
         self.home = home
-        self.rules = rules
-        self.deliveries = deliveries
+        self.rules = hashes.rules
+        self.hashes = hashes
         self.each = each
         self.progress = progress
 
     def decide(
-        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date]
-    ) -> tuple[dict[date, pl.DataFrame], set[date]]:
-        """REPEATS of every day to rewrite: the changed days, and days that share events with them.
+        self, files: Mapping[date, Sequence[ParsedVersion]], changed: AbstractSet[date], size: int, scratch: ExitStack
+    ) -> Marks:
+        """The marks of the changed days, and of days that share events with them.
 
-        Also returns the days whose counted rows are unchanged: only their marks need rewriting.
+        Parameters
+        ----------
+        size
+            Bytes of the files of the changed days.
+        scratch
+            Removes scratch files when it is closed.
         """
-        hashes = []
-        for done, day in enumerate(sorted(changed)):
-            self.progress("finding repeated events", done, len(changed))
-            hashes += [self.valid_hashes(source, day) for source in sources_of(files.get(day, ()))]
+        with HashSlices(parsing.parsed_files_root(self.home)) as hashes:
+            for done, day in enumerate(sorted(changed)):
+                self.progress("finding repeated events", done, len(changed))
+                for source in sources_of(files.get(day, ())):
+                    hashes.add(self.hashes.valid(source, day))
+            own = hashes.shared()
         others = [(day, source) for day in sorted(set(files) - changed) for source in sources_of(files[day])]
+        delivered = [(day, source) for day in sorted(changed) for source in sources_of(files.get(day, ()))]
         related = self._rows_elsewhere(changed, others)
-        shared = pl.concat([shared_hashes(hashes), related["hash"]]).unique()
+        shared = pl.concat([own, related["hash"]]).unique()
+        marks = Marks(self.home, changed, related.select("delivery_day", "file", "row"), scratch)
+        marks.add(resolve(pl.DataFrame(schema=CANDIDATE)).with_columns(pl.col("delivery_day").cast(pl.Date)), hold=True)
         slices = max(1, len(shared) // _RESOLVED_TOGETHER)
-        decided = [resolve(pl.DataFrame(schema=CANDIDATE)).with_columns(pl.col("delivery_day").cast(pl.Date))]
         for part in range(slices):
             wanted = shared.filter(shared % slices == part)
 
             def suspected(job: tuple[date, Source], wanted: pl.Series = wanted) -> pl.DataFrame:
                 day, source = job
-                suspects = self.valid_hashes(source, day).is_in(wanted.implode()).fill_null(value=False)
+                suspects = self.hashes.valid(source, day).is_in(wanted.implode()).fill_null(value=False)
                 return self._candidates(source, day, suspects.arg_true())
 
-            delivered = [(day, source) for day in sorted(changed) for source in sources_of(files.get(day, ()))]
-            candidates = list(self.each(suspected, delivered, changed))
+            candidates = list(self.each(suspected, delivered, size))
             candidates += [
                 self._candidates(others[other][1], others[other][0], found["place"])
                 for (other,), found in related.filter(pl.col("hash") % slices == part)
@@ -66,26 +139,8 @@ class Marking:
                 .items()
             ]
             if candidates:
-                decided.append(resolve(pl.concat(candidates)))
-        marks = pl.concat(decided)
-        touched = {
-            day: marks.filter(pl.col("delivery_day") == day).drop("delivery_day").sort(REPEATS.key) for day in changed
-        }
-        alike = set()
-        for day in sorted(set(related["delivery_day"]) - changed):
-            before = read_repeats(self.home, day)
-            resolved = related.filter(pl.col("delivery_day") == day).select("file", "row")
-            now = pl.concat(
-                [
-                    before.join(resolved, on=["file", "row"], how="anti"),
-                    marks.filter(pl.col("delivery_day") == day).select(REPEATS.column_names),
-                ]
-            ).sort(REPEATS.key)
-            if not now.equals(before):
-                touched[day] = now
-                if set_aside_rows(now).equals(set_aside_rows(before)):
-                    alike.add(day)
-        return touched, alike
+                marks.add(resolve(pl.concat(candidates)), hold=slices == 1)
+        return marks
 
     def _rows_elsewhere(self, changed: AbstractSet[date], others: Sequence[tuple[date, Source]]) -> pl.DataFrame:
         """Rows on unchanged days, of events that a changed day delivers or delivered before.
@@ -101,42 +156,24 @@ class Marking:
             return empty
         # Take every version on disk: rows of a replaced file matter too.
         own = [
-            scan_hashes(path).select("hash")
+            path
             for day in sorted(changed)
             for path in sorted(parsing.parsed_files_folder(self.home, day).glob("*.parquet"))
         ]
         if not own:
             return empty
-        moved = pl.concat(own).drop_nulls().unique().collect()
         for _, source in others:
             cache_missing_hashes(source.path)
-        found = (
-            pl.concat(
-                scan_hashes(source.path).with_columns(source=pl.lit(place, pl.Int64))
-                for place, (_, source) in enumerate(others)
-            )
-            .join(moved.lazy(), on="hash", how="semi")
-            .collect(engine="streaming")
-        )
+        slices = 1 + sum(map(sum, map(row_groups, own))) // _COMPARED_TOGETHER
         parts = [empty]
-        for (place,), part in found.partition_by("source", as_dict=True).items():
-            day, source = others[place]
-            rows = read_columns(source.path, ["row"])["row"].gather(part["place"])
-            named = part.with_columns(rows, source.files_at(part["place"]), delivery_day=pl.lit(day))
-            parts.append(named.drop_nulls("file").select(empty.columns))
+        for part in range(slices):
+            found = _found_elsewhere(own, [source for _, source in others], pl.col("hash") % slices == part)
+            for (place,), rows in found.partition_by("source", as_dict=True).items():
+                day, source = others[place]
+                numbers = read_columns(source.path, ["row"])["row"].gather(rows["place"])
+                named = rows.with_columns(numbers, source.files_at(rows["place"]), delivery_day=pl.lit(day))
+                parts.append(named.drop_nulls("file").select(empty.columns))
         return pl.concat(parts)
-
-    def valid_hashes(self, source: Source, day: date) -> pl.Series:
-        """The identity hash of every row of a parsed file; null for invalid rows."""
-        found = self.deliveries.hashes.get(source.path)
-        if found is None:
-            names = ["source", "id", "reason", "subject", "type", "time"]
-            rows = self.rules.with_accounts(read_columns(source.path, names, [ALIAS_KIND]))
-            valid = self.rules.is_valid(day, len(rows))
-            found = rows.select(pl.when(valid).then(identity_hash()).alias("hash"))["hash"]
-            self.deliveries.hashes[source.path] = found
-        counts = source.holds(len(found))
-        return found if counts is None else found.set(~counts, None)
 
     def _candidates(self, source: Source, day: date, places: pl.Series) -> pl.DataFrame:
         """CANDIDATE: the valid rows among those at some positions of a parsed file."""
@@ -170,10 +207,11 @@ class Marking:
                     delivery_day=pl.lit(day),
                     file="file",
                     row="row",
-                    source="source",
-                    id="id",
+                    # Copy texts: a view of one keeps the whole block that it was read with in memory.
+                    source=pl.col("source") + "",
+                    id=pl.col("id") + "",
                     content=content,
-                    account_id="subject",
+                    account_id=pl.col("subject") + "",
                     time="time",
                     metrics=pl.concat_list(measuring).list.drop_nulls(),
                 )
@@ -181,11 +219,17 @@ class Marking:
         return pl.concat(parts)
 
 
-def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pl.DataFrame:
-    """Some columns of a parsed file; the optional ones as far as it has them."""
-    there = pl.read_parquet_schema(path) if optional else {}
-    wanted = [*columns, *(name for name in optional if name in there)]
-    return pl.read_parquet(path, columns=wanted, glob=False, hive_partitioning=False)
+def _found_elsewhere(own: Sequence[Path], others: Sequence[Source], inside: pl.Expr) -> pl.DataFrame:
+    """hash, place and source (index) of the rows of other parsed files whose hash some own file has, of one slice."""
+    moved = pl.concat(scan_hashes(path).select("hash") for path in own).filter(inside).drop_nulls().unique().collect()
+    return (
+        pl.concat(
+            scan_hashes(source.path).with_columns(source=pl.lit(place, pl.Int64)) for place, source in enumerate(others)
+        )
+        .filter(inside)
+        .join(moved.lazy(), on="hash", how="semi")
+        .collect(engine="streaming")
+    )
 
 
 def set_aside_rows(repeats: pl.DataFrame) -> pl.DataFrame:

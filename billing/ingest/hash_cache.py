@@ -2,10 +2,11 @@
 
 Finds earlier deliveries of an event without reading every id ever delivered. Another version of Polars or another
 processor may hash differently: a digest of the hashes of some fixed texts is part of the file name. A missing or
-damaged cache is recomputed.
+damaged cache is recomputed. Whether rows are valid under some rules is kept beside their hashes.
 """
 
 import hashlib
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -18,14 +19,23 @@ from billing.store.files import remove_file, write_file
 from billing.store.parquet_writer import row_groups
 
 _WORTH_CACHING: Final = 10_000
+_VALID: Final = "valid under "
 _TEXTS: Final = ("", "1", "/collectors/eu-1", "520df8a4-7a69-93e0-3a81-2b0088cafe11", "überlang " * 40)
 
 
-def cache_hashes(parsed: Path, hashes: pl.Series) -> None:
-    """Cache the hash of every row of a parsed file, if it has enough rows."""
-    if len(hashes) >= _WORTH_CACHING:
-        frame = hashes.to_frame("hash")
-        write_file(_cache_path(parsed), lambda scratch: frame.write_ipc(scratch, compression="uncompressed"))
+def cache_hashes(parsed: Path, hashes: pl.Series, valid: Mapping[str, pl.Series] | None = None) -> bool:
+    """Cache the hash of every row of a parsed file, if it has enough rows; returns whether it has.
+
+    Parameters
+    ----------
+    valid
+        By a key of rules: for every row whether it is valid under them, before duplicates are resolved.
+    """
+    if len(hashes) < _WORTH_CACHING:
+        return False
+    frame = pl.DataFrame({"hash": hashes, **{_VALID + key: rows for key, rows in (valid or {}).items()}})
+    write_file(_cache_path(parsed), lambda scratch: frame.write_ipc(scratch, compression="uncompressed"))
+    return True
 
 
 def scan_hashes(parsed: Path) -> pl.LazyFrame:
@@ -37,9 +47,20 @@ def scan_hashes(parsed: Path) -> pl.LazyFrame:
         place (row index in the file, from 0) and hash (null where source or id is null).
     """
     if _is_cached(parsed):
-        return pl.scan_ipc(_cache_path(parsed), glob=False, hive_partitioning=False).with_row_index("place")
+        hashes = pl.scan_ipc(_cache_path(parsed), glob=False, hive_partitioning=False).select("hash")
+        return hashes.with_row_index("place")
     identities = pl.scan_parquet(parsed, glob=False, hive_partitioning=False).select(hash=identity_hash())
     return identities.with_row_index("place")
+
+
+def valid_hashes(parsed: Path, key: str) -> pl.Series | None:
+    """The identity hash of every row, null where it is not valid under the rules with a key; None if it is not kept."""
+    if not _is_cached(parsed):
+        return None
+    kept = pl.scan_ipc(_cache_path(parsed), glob=False, hive_partitioning=False)
+    if _VALID + key not in kept.collect_schema():
+        return None
+    return kept.select(pl.when(_VALID + key).then("hash").alias("hash")).collect().to_series()
 
 
 def cache_missing_hashes(parsed: Path) -> None:

@@ -5,8 +5,8 @@ Each large file gets its own parsed file, in parallel; many small files of a day
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 
@@ -15,14 +15,13 @@ import polars as pl
 from billing.ingest import parsed_files as parsing
 from billing.ingest.deduplication import identity_hash
 from billing.ingest.formats.compression import TooLargeError, UnreadableFileError
-from billing.ingest.hash_cache import cache_hashes
 from billing.ingest.landing import DeliveredFile
 from billing.ingest.metric_members import FLAT_VALUE
 from billing.ingest.parsed_locations import ParsedFolder, Place, write_shared
 from billing.ingest.parsed_rows import with_details
+from billing.ingest.row_hashes import RowHashes
 from billing.ingest.small_files import SMALL, ParsedTogether, parse_together
 from billing.ingest.state import delivery_label, stamp
-from billing.ingest.validation import Rules
 from billing.model.errors import InterruptedRunError
 from billing.model.sources import Source, digest_of
 from billing.store.home import Home
@@ -46,77 +45,113 @@ _FEW_ROWS: Final = 5_000
 class Each(Protocol):
     """Runs every job, in parallel where that pays, and yields the results in order."""
 
-    def __call__(self, work: Callable[[Job], Done], jobs: Sequence[Job], days: AbstractSet[date]) -> Iterator[Done]:
-        """Run every job; `days` are those whose files are processed."""
+    def __call__(self, work: Callable[[Job], Done], jobs: Sequence[Job], size: int) -> Iterator[Done]:
+        """Run every job; `size` is the number of delivered bytes that they process."""
 
 
-class ParsedDeliveries:
-    """Parsed rows of delivered files.
+@dataclass(frozen=True)
+class ParseJob:
+    """Versions of delivered files of one day that are parsed at once: a large one, or many small ones.
 
     Attributes
     ----------
-    hashes
-        By parsed file: the identity hash of every row, null for invalid rows; only of files parsed in this run.
+    delivered
+        The delivered files of these versions, as far as they are still delivered.
+    stamps
+        By label: the file system metadata of a delivered file when it was hashed.
+    bytes
+        Of the delivered files.
     """
+
+    versions: tuple[parsing.FileVersion, ...]
+    delivered: tuple[DeliveredFile, ...]
+    stamps: Mapping[str, tuple[int, ...]]
+    bytes: int
+
+    @property
+    def day(self) -> date:
+        """The delivery day."""
+        return self.versions[0].day
+
+
+class ParsedDeliveries:
+    """Parsed rows of delivered files."""
 
     def __init__(
         self,
         home: Home,
         *,
-        rules: Rules,
+        hashes: RowHashes,
         delivered: Mapping[tuple[date, str], DeliveredFile],
         stamps: Mapping[str, tuple[int, ...]],
-        sizes: Mapping[tuple[date, str], int],
-        each: Each,
-        progress: Progress,
     ) -> None:
-        """`stamps` and `sizes` of the listed files are read when files are parsed."""
+        """`stamps` of the delivered files are compared when they are parsed."""
         self.home = home
-        self.rules = rules
+        self.hashes = hashes
+        self.rules = hashes.rules
         self.delivered = delivered
         self.stamps = stamps
-        self.sizes = sizes
-        self.each = each
-        self.progress = progress
-        self.hashes: dict[Path, pl.Series] = {}
         self.folders: dict[date, ParsedFolder] = {}
         self._keys: dict[str, str] = {}
 
-    def bring_up_to_date(self, current: Mapping[tuple[date, str], str]) -> int:
-        """Parse delivered files that are not parsed yet; returns how many were."""
+    def jobs(self, current: Mapping[tuple[date, str], str], sizes: Mapping[tuple[date, str], int]) -> list[ParseJob]:
+        """What parses the versions that are not parsed yet."""
         wanted: dict[date, list[parsing.FileVersion]] = {}
-        of_day: dict[date, list[parsing.FileVersion]] = {}
         for (day, name), digest in sorted(current.items()):
             version = parsing.FileVersion(day, name, digest)
-            of_day.setdefault(day, []).append(version)
             if self.place(version) is None:
                 wanted.setdefault(day, []).append(version)
-        jobs = [job for versions in wanted.values() for job in self._jobs(versions)]
-        total = sum(map(len, wanted.values()))
-        done = 0
-        for read in self.each(lambda job: job(), jobs, wanted.keys()):
-            self.progress("parsing deliveries", done, total)
-            done += read
-        for day in wanted:
-            self.folders.pop(day, None)
-            self._compact(day, of_day[day])
-        return total
+        return [
+            self._job(together, sizes)
+            for versions in wanted.values()
+            for together in self._parsed_at_once(versions, sizes)
+        ]
 
-    def _jobs(self, versions: Sequence[parsing.FileVersion]) -> Iterator[Callable[[], int]]:
-        """Jobs that parse files of a day and return how many they parsed: small files in batches."""
+    def parse(self, job: ParseJob) -> int:
+        """Parse the files of a job; returns how many. Parsed again, they give the same bytes."""
+        if len(job.versions) == 1:
+            return self._parse_one(job.versions[0])
+        if job.delivered:
+            return self._parse_together(job.versions)
+        return self._parse_again_together(job.versions)
+
+    def compact(self, days: AbstractSet[date], current: Mapping[tuple[date, str], str]) -> None:
+        """Compact the small parsed files of each of some days into one, where deliveries came a few at a time."""
+        versions: dict[date, list[parsing.FileVersion]] = {}
+        for (day, name), digest in sorted(current.items()):
+            if day in days:
+                versions.setdefault(day, []).append(parsing.FileVersion(day, name, digest))
+        for day, found in versions.items():
+            self.folders.pop(day, None)
+            self._compact(day, found)
+
+    def _job(self, versions: Sequence[parsing.FileVersion], sizes: Mapping[tuple[date, str], int]) -> ParseJob:
+        keys = [(version.day, version.name) for version in versions]
+        labels = [delivery_label(*key) for key in keys]
+        return ParseJob(
+            tuple(versions),
+            tuple(self.delivered[key] for key in keys if key in self.delivered),
+            {label: self.stamps[label] for label in labels if label in self.stamps},
+            sum(sizes.get(key, 0) for key in keys),
+        )
+
+    def _parsed_at_once(
+        self, versions: Sequence[parsing.FileVersion], sizes: Mapping[tuple[date, str], int]
+    ) -> Iterator[Sequence[parsing.FileVersion]]:
+        """Versions of a day, those of small files in batches."""
         delivered = [version for version in versions if (version.day, version.name) in self.delivered]
         archived = [version for version in versions if (version.day, version.name) not in self.delivered]
-        small = [version for version in delivered if self.sizes.get((version.day, version.name), 0) <= SMALL]
+        small = [version for version in delivered if sizes.get((version.day, version.name), 0) <= SMALL]
         again = [version for version in archived if self._is_small(version)]
         together: set[parsing.FileVersion] = set()
-        for few, parse in ((small, self._parse_together), (again, self._parse_again_together)):
+        for few in (small, again):
             if len(few) >= _MANY:
                 together.update(few)
                 for start in range(0, len(few), _PARSED_TOGETHER):
-                    yield partial(parse, few[start : start + _PARSED_TOGETHER])
+                    yield few[start : start + _PARSED_TOGETHER]
         for version in versions:
             if version not in together:
-                yield partial(self._parse_one, version)
+                yield [version]
 
     def _is_small(self, version: parsing.FileVersion) -> bool:
         """Whether an archived file has few parsed rows."""
@@ -183,9 +218,8 @@ class ParsedDeliveries:
             rows, files = pl.concat(each.rows for each in found), [file for each in found for file in each.files]
             path = write_shared(self.home, day, rows, files, self.rules.types, key=key, source=digest, kept=False)
             rows = self.rules.with_accounts(rows)
-            hashes = rows.select(hash=identity_hash(), valid=self.rules.is_valid(day, len(rows)))
-            self.hashes[path] = hashes.select(pl.when("valid").then("hash")).to_series()
-            cache_hashes(path, hashes["hash"])
+            looked_at = rows.select(hash=identity_hash(), valid=self.rules.is_valid(day, len(rows)))
+            self.hashes.keep(path, looked_at["hash"], looked_at["valid"])
         parsed_files = {version for found in alike.values() for each in found for version, _ in each.files}
         # A file beyond the limits gets a parsed file of its own that says so.
         return len(parsed_files) + sum(self._parse_one(version) for version in versions if version not in parsed_files)
@@ -199,7 +233,7 @@ class ParsedDeliveries:
             rows = pl.concat(waiting)
             waiting.clear()
             valid = pl.col("valid_if_known") & ~self.rules.is_of_unknown_account(len(rows))
-            validated.append(rows.select("hash", valid_hash=pl.when(valid).then("hash")))
+            validated.append(rows.select("hash", valid=valid))
 
         for rows in parsing.parse_delivered(file, self.rules.types, self.rules.limits, source):
             # Look up accounts of many rows at once; copy texts, as a slice keeps its whole block in memory.
@@ -216,8 +250,7 @@ class ParsedDeliveries:
             validate()
         self._require_unchanged(file)
         whole = pl.concat(validated)
-        self.hashes[path] = whole["valid_hash"]
-        cache_hashes(path, whole["hash"])
+        self.hashes.keep(path, whole["hash"], whole["valid"])
 
     def _require_unchanged(self, file: DeliveredFile) -> None:
         label = delivery_label(file.day, file.name)
@@ -225,7 +258,7 @@ class ParsedDeliveries:
             raise InterruptedRunError(f"usage/{label} was changed while it was read: run again")
 
     def _compact(self, day: date, versions: Sequence[parsing.FileVersion]) -> None:
-        """Compact the small parsed files of a day into one, where deliveries came a few at a time."""
+        """As `compact`, of one day."""
         if len(self.folder(day).paths) < _MOST_SMALL:
             return
         placed = {

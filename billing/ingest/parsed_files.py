@@ -80,9 +80,14 @@ class FileVersion:
     sha256: str
 
 
+def parsed_files_root(home: Home) -> Path:
+    """Folder of the parsed files of all days."""
+    return home.lake / "parsed_files"
+
+
 def parsed_files_folder(home: Home, day: date) -> Path:
     """Folder of the parsed files of a delivery day."""
-    return home.lake / "parsed_files" / f"delivery_day={day.isoformat()}"
+    return parsed_files_root(home) / f"delivery_day={day.isoformat()}"
 
 
 def parsed_file(

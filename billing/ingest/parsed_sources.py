@@ -49,3 +49,10 @@ def sources_of(files: Sequence[ParsedVersion]) -> list[Source]:
     for file in files:
         found.setdefault(file.parsed, []).append(file)
     return [Source(path, tuple(own)) for path, own in found.items()]
+
+
+def read_columns(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> pl.DataFrame:
+    """Some columns of a parsed file; the optional ones as far as it has them."""
+    there = pl.read_parquet_schema(path) if optional else {}
+    wanted = [*columns, *(name for name in optional if name in there)]
+    return pl.read_parquet(path, columns=wanted, glob=False, hive_partitioning=False)

@@ -5,6 +5,7 @@ An account's bucket is crc32(account_id) mod 1,024: the same on every machine an
 
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -15,11 +16,7 @@ BUCKETS: Final = 1024
 BUCKET: Final = pl.UInt16
 """The type of a column of buckets."""
 
-_TABLE: Final = pl.Series([zlib.crc32(bytes([0xFF ^ low])) ^ 0xFF000000 for low in range(256)], dtype=pl.UInt32)
-"""By the lowest byte of the checksum so far and the next byte: what to change in the rest of it."""
-
 _WORTH_FINDING_DISTINCT: Final = 100_000
-_ALL_BITS: Final = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, order=True)
@@ -94,18 +91,40 @@ def in_buckets(frame: pl.DataFrame, buckets: BucketRange | None, account: str = 
 
 
 def _buckets(accounts: pl.Series) -> pl.Series:
-    """The checksum of all texts at once: one place of every text after the other."""
+    """The checksum of all texts at once: one place of every text after the other, from their ends."""
     texts = accounts.fill_null("").to_arrow().cast(pa.large_string())
     _, edges, content = texts.buffers()
     ends = pl.Series(pa.Array.from_buffers(pa.int64(), texts.offset + len(texts) + 1, [None, edges]))[texts.offset :]
-    # One byte more: where a text has ended, read any.
+    lengths = ends.diff()[1:]
+    shortest, longest = lengths.min() or 0, lengths.max() or 0
+    # Bytes before the first one: where a text has ended, read any.
     content = pl.Series(pa.Array.from_buffers(pa.uint8(), content.size, [None, content])) if content else pl.Series()
-    found = pl.concat([content.cast(pl.UInt32), pl.Series([0], dtype=pl.UInt32)])
-    starts, lengths = ends[:-1], ends.diff()[1:].cast(pl.Int64)
-    checksum = pl.Series([_ALL_BITS], dtype=pl.UInt32).new_from_index(0, len(accounts))
-    for place in range(lengths.max() or 0):  # type: ignore[arg-type]
-        changes = lengths > place
-        byte = found.gather((starts + place).clip(upper_bound=len(content)))
-        checksum = (_TABLE.gather((checksum ^ byte) & 0xFF) ^ (checksum // 256)).zip_with(changes, checksum)
-    buckets = ((checksum ^ _ALL_BITS) % BUCKETS).cast(BUCKET)
+    found = pl.concat([content.cast(pl.UInt8), pl.Series([0], dtype=pl.UInt8)])
+    buckets = _of_lengths(lengths)
+    for place in range(longest):  # type: ignore[arg-type]  # lengths are numbers
+        changes = _changes(place)
+        at = ends[1:] - (place + 1)
+        if place < shortest:  # type: ignore[operator]
+            buckets = buckets ^ changes.gather(found.gather(at))
+        else:
+            byte = found.gather(at.clip(lower_bound=0))
+            buckets = (buckets ^ changes.gather(byte)).zip_with(lengths > place, buckets)
     return buckets.zip_with(accounts.is_not_null(), pl.Series([None], dtype=BUCKET))
+
+
+def _of_lengths(lengths: pl.Series) -> pl.Series:
+    """The buckets of texts of zero bytes."""
+    distinct = lengths.unique()
+    buckets = [zlib.crc32(bytes(length)) % BUCKETS for length in distinct]
+    return lengths.replace_strict(distinct, pl.Series(buckets, dtype=BUCKET), return_dtype=BUCKET)
+
+
+@lru_cache(maxsize=256)
+def _changes(place: int) -> pl.Series:
+    """What each byte at a place, from the end of a text, changes in the bucket.
+
+    The checksum is linear: the changes of several bytes add up.
+    """
+    without = zlib.crc32(bytes(place + 1))
+    changed = (zlib.crc32(bytes([byte, *bytes(place)])) ^ without for byte in range(256))
+    return pl.Series([change % BUCKETS for change in changed], dtype=BUCKET)

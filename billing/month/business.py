@@ -1,5 +1,6 @@
 """A business as of a day: its home, its inputs and its register. Every computation starts from one."""
 
+import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,20 @@ def alone(home: Home, register: Register, patience: float = 0, holder: str = "")
         register.alone(patience, holder),
         synchronized(home.root, shared=bool(holder)),
     ):
+        yield
+
+
+@contextmanager
+def step_under(home: Home, register: Register, holder: str) -> Iterator[None]:
+    """Be a step of a run whose head, `holder`, holds the lock in another process, perhaps on another machine.
+
+    Raises
+    ------
+    InterruptedRunError
+        When the head does not hold the lock (any more).
+    """
+    alive = register.step_of(holder) if register.is_on_server else step_of(home, holder)
+    with alive, step_in_store(home, holder):
         yield
 
 
@@ -126,12 +141,14 @@ class Business:
         return self._of(buckets, self.first_month)
 
     def _of(self, buckets: BucketRange, first_month: str | None) -> "Business":
-        return self.at(
-            self.as_of,
+        return replace(
+            self,
             home=replace(self.home, buckets=buckets),
             inputs=self.inputs.of(buckets),
             register=self.register.of(buckets),
             first_month_of_all=first_month,
+            # What a shard has computed is kept while others are at work: its subscriptions are compressed.
+            computed=self.computed.once(("shard", buckets), None, Computed),
         )
 
     @property
@@ -152,7 +169,7 @@ class Business:
         patience
             Seconds to wait for another run to end.
         holder
-            Name of a run whose steps other processes execute (`step_of`).
+            Name of a run whose steps other processes execute (`step_under`).
 
         Raises
         ------
@@ -160,19 +177,6 @@ class Business:
             When another run is at work, or the home or the register cannot be used.
         """
         with alone(self.home, self.register, patience, holder):
-            yield
-
-    @contextmanager
-    def step_of(self, holder: str) -> Iterator[None]:
-        """Be a step of a run whose head holds the lock in another process, perhaps on another machine.
-
-        Raises
-        ------
-        InterruptedRunError
-            When the head does not hold the lock (any more).
-        """
-        alive = self.register.step_of(holder) if self.register.is_on_server else step_of(self.home, holder)
-        with alive, step_in_store(self.home, holder):
             yield
 
     @cached_property
@@ -191,6 +195,15 @@ class Business:
 
         An account whose row is missing keeps them: its past stays as computed.
         """
+        if self.home.buckets is None:
+            return self._lives()
+        return Lives(*map(_unpacked, self.computed.once("lives", None, self._packed_lives)))
+
+    def _packed_lives(self) -> list[bytes]:
+        lives = self._lives()
+        return [_packed(frame) for frame in (lives.subscriptions, lives.answers, lives.parked)]
+
+    def _lives(self) -> Lives:
         takes_back = (self.requests["kind"] == DecisionKind.WITHDRAW).any()
         decided = self.register.closed_decision_ids() if takes_back else pl.Series(dtype=pl.String)
         requests, taken_back = without_withdrawn(self.requests, decided)
@@ -380,3 +393,13 @@ class Business:
         """The day up to which billing dates of the month may be issued: `issue_after_days` before the as-of day."""
         last_day = first_day(months_after(month, 1)).toordinal() - 1
         return date.fromordinal(min(last_day, self.as_of.toordinal() - self.catalogue.policy.issue_after_days))
+
+
+def _packed(frame: pl.DataFrame) -> bytes:
+    content = io.BytesIO()
+    frame.write_ipc(content, compression="lz4")
+    return content.getvalue()
+
+
+def _unpacked(content: bytes) -> pl.DataFrame:
+    return pl.read_ipc(content)

@@ -1,13 +1,19 @@
 """Draw the PDFs of issued documents."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
+from typing import Final
 
 import polars as pl
 
 from billing.model.numbering import file_name
 from billing.month.business import Business
+from billing.register.register import Register
 from billing.rendering import Job, RenderedFile, Undrawn, drawing_libraries, render_files
+from billing.store.home import Home
+
+DOCUMENTS_OF_A_BLOCK: Final = 500
 
 
 @dataclass(frozen=True)
@@ -30,12 +36,25 @@ def documents_to_render(business: Business, month: str) -> list[str]:
 
     Render an unrecorded PDF again: a killed run left it, or it is not what was issued.
     """
-    standing = {path.stem for path in (business.home.documents / month).glob("*.pdf")}
-    return [
-        number
-        for number, sha256 in business.register.filed(month).items()
-        if sha256 is None or file_name(number) not in standing
-    ]
+    return _without_file(business.home, month, business.register.filed(month))
+
+
+def _without_file(home: Home, month: str, filed: Mapping[str, str | None]) -> list[str]:
+    standing = {path.stem for path in (home.documents / month).glob("*.pdf")}
+    return [number for number, sha256 in filed.items() if sha256 is None or file_name(number) not in standing]
+
+
+def render_blocks(home: Home, register: Register, month: str) -> list[int]:
+    """The blocks of the month's documents, in the order of their numbers, in which a PDF is missing or not recorded."""
+    filed = register.filed(month)
+    missing = set(_without_file(home, month, filed))
+    return sorted({place // DOCUMENTS_OF_A_BLOCK for place, number in enumerate(filed) if number in missing})
+
+
+def render_block(home: Home, register: Register, month: str, block: int, as_of: date) -> Rendered:
+    """As `render_documents`, of one of `render_blocks`: another worker may draw another one at the same time."""
+    numbers = list(register.filed(month))[block * DOCUMENTS_OF_A_BLOCK : (block + 1) * DOCUMENTS_OF_A_BLOCK]
+    return _render(home, register, month, as_of, among=frozenset(numbers))
 
 
 def render_documents(
@@ -46,9 +65,21 @@ def render_documents(
     Report a document that cannot be rendered, and render the others. With another version of a rendering library a
     file may have other bytes: the register records that.
     """
-    home, register = business.home, business.register
+    return _render(business.home, business.register, month, business.as_of, workers=workers, progress=progress)
+
+
+def _render(
+    home: Home,
+    register: Register,
+    month: str,
+    as_of: date,
+    *,
+    among: frozenset[str] | None = None,
+    workers: int = 2,
+    progress: Callable[[int, int], None] | None = None,
+) -> Rendered:
     known = register.filed(month)
-    missing = documents_to_render(business, month)
+    missing = [number for number in _without_file(home, month, known) if among is None or number in among]
     numbers = {file_name(number): number for number in missing}
     jobs = (
         Job(content, home.document_file(month, number), known[number]) for number, content in register.contents(missing)
@@ -76,7 +107,7 @@ def render_documents(
         rows = [(number, file.sha256, known[number], file.bytes) for number, file in other]
         names = ["number", "redrawn_sha256", "sha256", "bytes"]
         files = pl.DataFrame(rows, schema=names, orient="row").with_columns(
-            redrawn_on=pl.lit(business.as_of), drawn_with=pl.lit(drawing_libraries())
+            redrawn_on=pl.lit(as_of), drawn_with=pl.lit(drawing_libraries())
         )
         register.record_redrawn_files(files)
     return Rendered(rendered, undrawn, [number for number, _ in other])

@@ -5,6 +5,7 @@ bytes. Numbers are given by the head alone, when it issues.
 """
 
 import json
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import date
 from pathlib import Path
@@ -31,7 +32,7 @@ from billing.month.steps import (
 )
 from billing.month.unbilled import write_unbilled
 from billing.register.register import Register
-from billing.store.files import write_file
+from billing.store.files import write_bytes, write_file
 from billing.store.home import Home
 
 _STEPS: Final = {
@@ -98,6 +99,19 @@ def plan_month(business: Business, month: str) -> Plan:
     )
 
 
+def write_plan(home: Home, plan: Plan) -> None:
+    """Put the plan where the workers find it."""
+    write_bytes(_plan_file(home, plan.month), plan.to_json().encode())
+
+
+def read_plan(home: Home, month: str) -> Plan | None:
+    """The plan of a month; None where it is not being billed by workers."""
+    try:
+        return Plan.from_json(_plan_file(home, month).read_text())
+    except FileNotFoundError:
+        return None
+
+
 def bill_shard(root: Path, plan: Plan, shard: str, register_url: str | None = None) -> None:
     """Compute a shard of a planned month, cycles to drafts; any worker does, without a lock.
 
@@ -107,9 +121,10 @@ def bill_shard(root: Path, plan: Plan, shard: str, register_url: str | None = No
         When this worker is of another version than the head, or the catalogue has changed since.
     """
     business = planned_shard(root, plan, shard, register_url)
-    for name, step in _STEPS.items():
-        step(business, plan.month)
-        record_step(business, plan.month, name)
+    with closing(business.register):
+        for name, step in _STEPS.items():
+            step(business, plan.month)
+            record_step(business, plan.month, name)
 
 
 def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None = None) -> Business:
@@ -133,10 +148,11 @@ def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None =
     return Business(home, catalogue, inputs, register, plan.as_of, plan.issues, first_month_of_all=plan.first_month)
 
 
-def remove_plan(business: Business, month: str) -> None:
-    """Remove the inputs of shards, once they have been billed."""
-    for path in sorted(_folder(business.home, month).glob("*.parquet")):
+def remove_plan(home: Home, month: str) -> None:
+    """Remove the plan of a month and the inputs of its shards, once they have been billed."""
+    for path in sorted(_folder(home, month).glob("*.parquet")):
         path.unlink(missing_ok=True)
+    _plan_file(home, month).unlink(missing_ok=True)
 
 
 _FRAMES: Final = tuple(each.name for each in fields(Inputs) if each.name not in ("warnings", "unusable"))
@@ -156,6 +172,10 @@ def _read_inputs(home: Home, month: str) -> Inputs:
     }
     known = found.pop("known_accounts")["account_id"]
     return Inputs(**found, known_accounts=known, warnings=())  # type: ignore[arg-type]
+
+
+def _plan_file(home: Home, month: str) -> Path:
+    return _folder(home, month) / "plan.json"
 
 
 def _folder(home: Home, month: str) -> Path:

@@ -93,6 +93,7 @@ def begin_month(business: Business, month: str) -> None:
     if not is_sharded(business, month):
         return
     ranges = shard_ranges(business, month)
+    business.register.index_buckets()
     # Files of a killed run with other shards, or of a business that nobody had subscribed to.
     kept = {f"{table.name}.{buckets.name}.parquet" for table in _TABLES for buckets in ranges}
     for table in _TABLES:

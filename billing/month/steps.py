@@ -20,6 +20,8 @@ from billing.ingest import (
     scan_event_parts,
     scan_events,
 )
+from billing.ingest.planning import IngestPlan
+from billing.ingest.stages import plan_ingest, silent
 from billing.ingest.state import state_path
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import DecisionKind, Outcome
@@ -88,6 +90,24 @@ def ingest_usage(business: Business, progress: Progress | None = None) -> Ingest
         limits=catalogue.policy.limits,
         sources=catalogue.sources,
         aliases=business.inputs.aliases,
+    )
+
+
+def plan_usage(business: Business, progress: Progress = silent) -> IngestPlan:
+    """The first stage of `ingest_usage`, for engines that give the others to workers: see `billing.ingest.stages`."""
+    catalogue = business.catalogue
+    return plan_ingest(
+        business.home,
+        metrics=catalogue.metrics,
+        accounts=business.inputs.known_accounts,
+        time_zone=catalogue.time_zone,
+        lateness_days=catalogue.policy.lateness_days,
+        through=business.as_of,
+        kept=recorded_deliveries(business.home),
+        limits=catalogue.policy.limits,
+        sources=catalogue.sources,
+        aliases=business.inputs.aliases,
+        progress=progress,
     )
 
 

@@ -126,7 +126,7 @@ def _holds_archived(path: Path, archived: Sequence[FileVersion]) -> bool:
 
 def _delivery_day(path: Path) -> date | None:
     """The delivery day of a file of events, repeats, rejects, manifests or parsed rows."""
-    names = (path.parent.name.removeprefix("delivery_day="), path.stem)
+    names = (path.parent.name.removeprefix("delivery_day="), path.name.partition(".")[0])
     return next((day for name in names if (day := delivery_day(name)) is not None), None)
 
 

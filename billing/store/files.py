@@ -5,7 +5,9 @@ A reader sees the old bytes or the new ones, never a part. Equal content is not 
 
 import hashlib
 import os
+import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 SCRATCH_PREFIX = ".writing-"
@@ -49,15 +51,20 @@ def write_bytes(path: Path, content: bytes) -> bool:
 
 
 def scratch_path(path: Path, process: int) -> Path:
-    """Path of the scratch file in which a process prepares `path`."""
-    return path.with_name(f"{SCRATCH_PREFIX}{process}-{path.name}")
+    """Path of the scratch file in which a process prepares `path`.
+
+    Processes of several machines may have the same number, and prepare the same path at once.
+    """
+    return path.with_name(f"{SCRATCH_PREFIX}{_machine()}-{process}-{path.name}")
 
 
 def remove_file(path: Path) -> None:
     """Remove a file, which may be missing, and sync its folder."""
-    if path.exists():
+    try:
         path.unlink()
-        _sync_folder(path.parent)
+    except FileNotFoundError:
+        return
+    _sync_folder(path.parent)
 
 
 def file_hash(path: Path) -> str:
@@ -72,6 +79,11 @@ def remove_scratch_files(folder: Path) -> list[Path]:
     for path in left:
         path.unlink(missing_ok=True)
     return left
+
+
+@cache
+def _machine() -> str:
+    return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
 
 
 def _same_bytes(one: Path, other: Path) -> bool:

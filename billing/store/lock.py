@@ -59,6 +59,7 @@ def lock(home: Home, patience: float = 0, holder: str = "") -> Iterator[None]:
             yield
         finally:
             _held.discard(path)
+            file.truncate(0)
 
 
 @contextmanager

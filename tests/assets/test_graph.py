@@ -1,5 +1,6 @@
 """The graph as Dagster sees it: what is loaded, what a backfill covers, what loads without a business."""
 
+import ast
 import json
 import os
 import subprocess
@@ -123,6 +124,44 @@ def loaded(home: Path | None, folder: Path) -> dict[str, object]:
 
 def test_the_definitions_load_without_a_home_and_without_what_steps_need(tmp_path: Path) -> None:
     assert loaded(None, tmp_path) == {"first": "2024-01", "zone": "UTC", "heavy": []}
+
+
+CLUSTER = """
+import dagster as dg
+from pipeline.definitions import defs
+dg.Definitions.validate_loadable(defs)
+graph = defs.resolve_asset_graph()
+order = [key.to_user_string() for key in graph.toposorted_asset_keys]
+steps = {name: [node.name for node in defs.resolve_job_def(name).nodes] for name in ("billing_month", "draft_month")}
+print(order, steps, graph.get(dg.AssetKey("shards")).partitions_def, sep="\\n")
+"""
+
+
+@pytest.mark.parametrize("executor", ["celery", "k8s"])
+def test_on_a_cluster_the_graph_has_the_steps_that_are_spread_over_it(tmp_path: Path, executor: str) -> None:
+    (tmp_path / "dagster.yaml").write_text("storage: {postgres: {postgres_url: {env: DAGSTER_POSTGRES_URL}}}\n")
+    settings = {
+        "OVERAGE_EXECUTOR": executor,
+        "OVERAGE_REGISTER_URL": "postgresql+psycopg://user@host/name",
+        "OVERAGE_BROKER_URL": "amqp://guest@localhost//",
+        "DAGSTER_HOME": str(tmp_path),
+    }
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", CLUSTER],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)} | settings,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    order, jobs, partitions = done.stdout.splitlines()
+    found = ast.literal_eval(order)
+    assert found.index("shards") < found.index("cycles") < found.index("documents")
+    assert found.index("documents") < found.index("drawn_files") < found.index("invoice_files")
+    assert {"shards", "drawn_files"} <= set(ast.literal_eval(jobs)["billing_month"])
+    assert {"shards", "drawn_files"} & set(ast.literal_eval(jobs)["draft_month"]) == {"shards"}
+    assert partitions.startswith("Monthly")
 
 
 MEMORY = """

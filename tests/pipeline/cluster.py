@@ -6,10 +6,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from tests.pipeline.saboteur import NOWHERE
 from tests.postgresql import Server
 from tests.rabbitmq import Broker
 
@@ -19,26 +20,49 @@ OVERAGE = "from pipeline.cli import main; main()"
 PATIENCE = 300
 """Seconds that a busy machine may take for anything."""
 
+HEAD = """
+import sys
+import dagster as dg
+import dagster_celery.executor as celery
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from pipeline.definitions import defs
+
+month, as_of, home = sys.argv[1:]
+send = celery._submit_task
+
+def twice(*arguments):
+    send(*arguments)
+    return send(*arguments)
+
+celery._submit_task = twice
+job = ReconstructableRepository.for_module("pipeline.definitions", "defs").get_reconstructable_job("billing_month")
+config = {"resources": {"billing_home": {"config": {"folder": home, "as_of": as_of, "in_order": True}}}}
+with dg.DagsterInstance.get() as instance:
+    ended = dg.execute_job(job, instance, run_config=config, tags={"dagster/partition": month}, raise_on_error=False)
+    sys.exit(not ended.success)
+"""
+"""The head of a month's run, which sends every step twice at once."""
+
 
 class Cluster:
-    """Processes that share a register, Dagster's records and a broker, and nothing else but the home."""
+    """Processes that share a register, Dagster's records, a broker and the home, and nothing else."""
 
     def __init__(self, folder: Path, server: Server, broker: Broker) -> None:
         self.folder, self.broker = folder, broker
         self.register = server.new_database()
-        records = server.new_database().replace("postgresql+psycopg:", "postgresql+psycopg2:")
         self._started: list[subprocess.Popen[bytes]] = []
-        self.dagster = folder / "dagster"
-        self.dagster.mkdir(parents=True)
-        shutil.copy(PRODUCTION / "dagster.yaml", self.dagster)
+        dagster = folder / "dagster"
+        dagster.mkdir(parents=True)
+        shutil.copy(PRODUCTION / "dagster.yaml", dagster)
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE", "DAGSTER"))}
         self.environment = kept | {
             "OVERAGE_EXECUTOR": "celery",
+            "OVERAGE_SHARDS": "4",
             "OVERAGE_REGISTER_URL": self.register,
             "OVERAGE_BROKER_URL": broker.url,
             "OVERAGE_MONTHS_AHEAD": "1",
-            "DAGSTER_HOME": str(self.dagster),
-            "DAGSTER_POSTGRES_URL": records,
+            "DAGSTER_HOME": str(dagster),
+            "DAGSTER_POSTGRES_URL": server.new_database().replace("postgresql+psycopg:", "postgresql+psycopg2:"),
             "PYTHONPATH": str(ROOT),
         }
 
@@ -51,22 +75,20 @@ class Cluster:
             yield cluster
         finally:
             for process in cluster._started:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                kill(process)
 
     def said(self, name: str) -> str:
         """What a process has printed."""
         return (self.folder / f"{name}.log").read_text(encoding="utf-8")
 
-    def start(self, name: str, command: list[str], home: Path, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a process in a folder of its own, in a group of its own."""
+    def start(self, name: str, home: Path, *command: object) -> subprocess.Popen[bytes]:
+        """Start a Python process in a folder of its own, in a group of its own."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command,
-                env=self.environment | {"OVERAGE_HOME": str(home), "OVERAGE_WORK": str(folder)} | environment,
+                [sys.executable, *map(str, command)],
+                env=self.environment | {"OVERAGE_HOME": str(home), "OVERAGE_WORK": str(folder)},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -76,25 +98,46 @@ class Cluster:
         self._started.append(process)
         return process
 
-    def worker(self, name: str, home: Path, **environment: str) -> subprocess.Popen[bytes]:
-        """Start a worker, and wait until it takes steps."""
-        process = self.start(name, [sys.executable, "-c", OVERAGE, "worker", "--name", name], home, **environment)
-        self.wait(name, "ready.", process)
+    def worker(self, name: str, home: Path, place: str = NOWHERE) -> subprocess.Popen[bytes]:
+        """Start a worker that stops at a place, and wait until it takes steps."""
+        folder = self.folder / name
+        process = self.start(
+            name, home, "-m", "tests.pipeline.saboteur", place, folder, "worker", "--name", name, "--home", home
+        )
+        self.wait(lambda: "ready." in self.said(name), process)
         return process
 
     def daemon(self, home: Path) -> subprocess.Popen[bytes]:
         """Start Dagster's daemon, which takes runs from the queue."""
-        command = [sys.executable, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions"]
-        return self.start("daemon", command, home)
+        return self.start("daemon", home, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions")
 
-    def command(self, name: str, home: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    def head(self, home: Path, month: str, as_of: str) -> subprocess.Popen[bytes]:
+        """Start the head of a run that bills a month, and sends every step twice."""
+        return self.start("head", home, "-c", HEAD, month, as_of, home)
+
+    def command(self, home: Path, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `overage` with these arguments."""
-        return self.start(name, [sys.executable, "-c", OVERAGE, *arguments, "--home", str(home)], home)
+        return self.start("command", home, "-c", OVERAGE, *arguments, "--home", home)
 
-    def wait(self, name: str, text: str, process: subprocess.Popen[bytes]) -> None:
-        """Wait until a process has printed a text."""
+    def wait(self, until: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
+        """Wait until something is so, as long as a process is there."""
         deadline = time.monotonic() + PATIENCE
-        while text not in self.said(name):
+        while not until():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(self.said(name))
+                raise AssertionError("\n".join(f"{log.name}:\n{log.read_text()}" for log in self.folder.glob("*.log")))
             time.sleep(0.1)
+
+    def reached(self, name: str, process: subprocess.Popen[bytes]) -> None:
+        """Wait until a worker has come to its place."""
+        self.wait((self.folder / name / "reached").exists, process)
+
+    def go(self, name: str) -> None:
+        """Let a worker go on."""
+        (self.folder / name / "go").touch()
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """As `kill -9`, with all that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

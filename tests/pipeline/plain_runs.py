@@ -104,7 +104,7 @@ class _Job:
                 partition_keys=_days(tags),
                 op_execution_context=SimpleNamespace(op=SimpleNamespace(name=step)),
                 log=mock.Mock(),
-                run=SimpleNamespace(tags=tags),
+                run=SimpleNamespace(tags=tags, run_id="run"),
             )
             asset = _assets()[step]
             try:

@@ -14,7 +14,9 @@ import pytest
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import WorkerStatus
 
+from assets.heads import HEAD
 from billing.store.home import Home
+from billing.store.lock import lock
 from pipeline.definitions import defs
 from pipeline.instance import BY_COMMAND_LINE, use_instance_of
 from pipeline.launcher import WatchingRunLauncher
@@ -38,10 +40,15 @@ def dead() -> int:
 
 
 def health(
-    instance: dg.DagsterInstance, home: Path, server: dict[str, object] | None, process: int | None
+    instance: dg.DagsterInstance,
+    home: Path,
+    server: dict[str, object] | None,
+    process: int | None,
+    head: str | None = None,
 ) -> WorkerStatus:
     """What the launcher says of a run of a server; without one, of a command."""
     tags = BY_COMMAND_LINE if server is None else {".dagster/grpc_info": json.dumps(server)}
+    tags = tags if head is None else {**tags, HEAD: head}
     config = {"resources": {"billing_home": {"config": {"folder": str(home)}}}}
     run = instance.create_run_for_job(defs.resolve_job_def("profiles"), tags=tags, run_config=config)
     if process is not None:
@@ -78,3 +85,14 @@ def test_a_run_of_a_command_is_dead_when_no_run_is_at_work_in_its_home(
     with (tmp_path / ".lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert health(instance, tmp_path, None, None) == WorkerStatus.RUNNING
+
+
+def test_a_run_that_has_a_head_is_alive_as_long_as_that_holds_the_lock(
+    instance: dg.DagsterInstance, tmp_path: Path, dead: int
+) -> None:
+    gone: dict[str, object] = {"host": "localhost", "socket": str(tmp_path / "gone")}
+    with lock(Home(tmp_path), holder="head"):
+        assert health(instance, tmp_path, gone, dead, "head") == WorkerStatus.RUNNING
+        assert health(instance, tmp_path, gone, dead, "another") == WorkerStatus.FAILED
+    # its number is another process's by now
+    assert health(instance, tmp_path, gone, os.getpid(), "head") == WorkerStatus.FAILED

@@ -8,8 +8,9 @@ from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
+import pytest
 
-from billing.ingest import IngestOutcome, ingest_deliveries, scan_events
+from billing.ingest import IngestOutcome, day_files, ingest_deliveries, scan_events
 from billing.ingest.validation import Rules
 from billing.model.catalogue import Metric
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
@@ -62,6 +63,13 @@ def event(id: str = "1", **members: Json) -> dict[str, Json]:
 
 def line(id: str = "1", **members: Json) -> str:
     return json.dumps(event(id, **members))
+
+
+def split_all(patch: pytest.MonkeyPatch) -> None:
+    """Split the events of every day, as those of many accounts are."""
+    patch.setattr(day_files, "_MANY_ROWS", 1)
+    patch.setattr(day_files, "_MANY_ACCOUNTS", 0)
+    patch.setattr(day_files, "_SPLIT_TOGETHER", 7)
 
 
 @dataclass

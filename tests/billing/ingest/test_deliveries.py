@@ -25,8 +25,10 @@ from billing.ingest import (
     events_digest,
     parsed_deliveries,
     parsed_files,
+    planning,
     scan_event_parts,
     scan_events,
+    stages,
     state,
 )
 from billing.ingest.formats import delivered_bytes, json_events
@@ -380,7 +382,7 @@ class TestOrder:
             worked.add(threading.get_ident())
             return original(*arguments, **named)
 
-        monkeypatch.setattr(deliveries, "write_day", write_day)
+        monkeypatch.setattr(stages, "write_day", write_day)
         monkeypatch.setattr(deliveries, "_WORTH_SHARING", 0)
         monkeypatch.setattr(parsed_deliveries, "_VALIDATION_BATCH", 5)
         monkeypatch.setattr(day_tables, "_HELD_TOGETHER", 3)
@@ -440,7 +442,7 @@ class TestLandingIsTheTruth:
         business.ingest()
         far = business.home.lake.joinpath("ingest_state.json")
         os.utime(far, ns=(far.stat().st_atime_ns, far.stat().st_mtime_ns + 10**10))
-        monkeypatch.setattr(deliveries, "file_hash", lambda path: pytest.fail(f"{path} was hashed"))
+        monkeypatch.setattr(planning, "file_hash", lambda path: pytest.fail(f"{path} was hashed"))
         assert business.ingest().counted == 1
 
     def test_changed_bytes_are_ingested_again_with_a_warning_that_names_the_file(self, business: Business) -> None:
@@ -510,7 +512,7 @@ class TestLandingIsTheTruth:
             written.append(day)
             return original(home, day=day, **others)
 
-        monkeypatch.setattr(deliveries, "write_day", write_day)
+        monkeypatch.setattr(stages, "write_day", write_day)
         first, second = date(2026, 1, 2), date(2026, 1, 3)
         business.deliver([line("1"), line("2")], day="2026-01-02")
         business.ingest()

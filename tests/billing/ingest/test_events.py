@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from billing.ingest import (
     accounts_of_events,
-    day_files,
     event_files,
     event_hashes,
     repeated_events,
@@ -25,7 +24,7 @@ from billing.ingest.events import scan_delivered_events
 from billing.ingest.state import state_path
 from billing.model.buckets import BUCKETS, bucket_of, bucket_ranges
 from billing.store.home import Home
-from tests.billing.ingest.small_business import Business, line
+from tests.billing.ingest.small_business import Business, line, split_all
 from tests.sizes import sized
 
 MONTHS: Final = ["2025-12", "2026-01", "2026-02"]
@@ -87,13 +86,6 @@ def require_whole(home: Home, shards: int) -> None:
         parts.append(part)
     for name, rows in whole.items():
         assert sorted((row for part in parts for row in part[name]), key=repr) == rows, name
-
-
-def split_all(patch: pytest.MonkeyPatch) -> None:
-    """Split the events of every day, as those of many accounts are."""
-    patch.setattr(day_files, "_MANY_ROWS", 1)
-    patch.setattr(day_files, "_MANY_ACCOUNTS", 0)
-    patch.setattr(day_files, "_SPLIT_TOGETHER", 7)
 
 
 @given(

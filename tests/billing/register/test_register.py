@@ -7,7 +7,7 @@ import multiprocessing
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -439,7 +439,6 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
         connection.execute("ALTER TABLE taxes DROP COLUMN taxed_as")
         for table in ("documents", "closed_dates"):
-            connection.execute(f"DROP INDEX ix_{table}_month_bucket")
             connection.execute(f"ALTER TABLE {table} DROP COLUMN bucket")
         # foreign keys were not deferred then
         connection.execute("PRAGMA writable_schema = ON")
@@ -517,6 +516,30 @@ def test_two_runs_are_never_at_work_with_one_server(postgresql: Server, tmp_path
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(be_alone, tmp_path, url).result(60) == "alone"
     one.close()
+
+
+def test_a_step_elsewhere_works_only_while_its_head_holds_the_lock_and_the_next_run_waits_for_it(
+    postgresql: Server, tmp_path: Path
+) -> None:
+    url = postgresql.new_database()
+    with ExitStack() as opened:
+        head, step, other = (opened.enter_context(closing(Register.open(Home(tmp_path), url))) for _ in range(3))
+        with pytest.raises(InterruptedRunError, match="leads this run is gone"), step.step_of("run-1"):
+            pass
+        with ExitStack() as running, ExitStack() as steps:
+            running.enter_context(head.alone(holder="run-1"))
+            steps.enter_context(step.step_of("run-1"))
+            with other.step_of("run-1"):
+                pass
+            with pytest.raises(InterruptedRunError), other.step_of("run-2"):
+                pass
+            running.close()
+            assert not other.is_held_by("run-1")
+            with pytest.raises(RefusedError, match="another run is at work"), other.alone():
+                pass
+            steps.close()
+            with other.alone(holder="run-2"), pytest.raises(InterruptedRunError), step.step_of("run-1"):
+                pass
 
 
 def be_alone(root: Path, url: str) -> str:

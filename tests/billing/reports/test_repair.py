@@ -10,7 +10,7 @@ import pytest
 from billing.ingest import pending_days
 from billing.reports.repair import damage_in_words, damaged_files, repair
 from billing.store.home import Home
-from tests.billing.ingest.small_business import METRICS, Business, line
+from tests.billing.ingest.small_business import METRICS, Business, line, split_all
 
 
 @pytest.fixture
@@ -57,6 +57,19 @@ def test_what_the_deliveries_give_again_is_taken_away_and_ingested_again(
     ), "the next run ingests"
     business.ingest()
     assert (business.lake(), damaged_files(business.home)) == (before, [])
+
+
+def test_a_part_of_a_days_events_is_made_again(business: Business, monkeypatch: pytest.MonkeyPatch) -> None:
+    split_all(monkeypatch)
+    business.accounts |= {f"account-{number}" for number in range(20)}
+    business.deliver([line(account, subject=account) for account in business.accounts], day="2026-01-04")
+    business.ingest()
+    before, path = business.lake(), max(business.home.lake.glob("events/*/2026-01-04.*-*.parquet"))
+    cut(path)
+    removed, _ = repair(business.home)
+    assert [damage.path for damage in removed] == [path]
+    business.ingest()
+    assert business.lake() == before
 
 
 def test_parsed_rows_of_an_archived_delivery_are_named_and_left_alone(business: Business) -> None:

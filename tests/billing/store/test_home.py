@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 from polars.exceptions import ComputeError
 
-from billing.model.errors import RefusedError
+from billing.model.errors import InterruptedRunError, RefusedError
 from billing.model.tables import INGEST, LEVELS, USAGE
 from billing.store.files import SCRATCH_PREFIX, file_hash, remove_file, remove_scratch_files, write_bytes, write_file
 from billing.store.frames import read_frame, scan_frames, write_frame, write_frames
 from billing.store.home import Home
-from billing.store.lock import lock
+from billing.store.lock import is_held_by, lock, step_of
 
 LEVEL = pl.DataFrame(
     {
@@ -252,3 +252,26 @@ def test_a_home_that_cannot_be_written_is_refused_by_name(tmp_path: Path) -> Non
 def test_a_read_only_home_is_refused(tmp_path: Path) -> None:
     with unwritable(tmp_path), pytest.raises(RefusedError, match="Permission denied"), lock(Home(tmp_path)):
         pass
+
+
+def test_a_step_elsewhere_works_only_while_its_head_holds_the_lock_and_the_next_run_waits_for_it(
+    tmp_path: Path,
+) -> None:
+    home = Home(tmp_path)
+    with pytest.raises(InterruptedRunError, match="leads this run is gone"), step_of(home, "run-1"):
+        pass
+    with ExitStack() as head, ExitStack() as steps:
+        head.enter_context(lock(home, holder="run-1"))
+        steps.enter_context(step_of(home, "run-1"))
+        # steps do not exclude each other, those of another run are not of this one
+        with step_of(home, "run-1"):
+            pass
+        with pytest.raises(InterruptedRunError), step_of(home, "run-2"):
+            pass
+        head.close()
+        assert not is_held_by(home, "run-1")
+        with pytest.raises(RefusedError, match="another run is at work"), lock(home):
+            pass
+        steps.close()
+        with lock(home), pytest.raises(InterruptedRunError), step_of(home, "run-1"):
+            pass

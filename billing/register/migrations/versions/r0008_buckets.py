@@ -9,21 +9,18 @@ from billing.model.buckets import buckets_of
 revision = "8"
 down_revision = "7"
 
-TABLES = {"documents": "number", "closed_dates": "subscription_id"}
+TABLES = ("documents", "closed_dates")
 
 
 def upgrade() -> None:
     dialect = op.get_context().dialect.name
     connection = op.get_bind()
-    for table, key in TABLES.items():
+    for table in TABLES:
         op.add_column(table, sa.Column("bucket", sa.SmallInteger, nullable=False, server_default="-1"))
         found = connection.exec_driver_sql(f"SELECT DISTINCT account_id FROM {table}").scalars()  # noqa: S608
         accounts = pl.DataFrame({"account": list(found)}, schema={"account": pl.String})
         if not accounts.is_empty():
             _fill(connection, dialect, table, accounts.with_columns(buckets_of(accounts["account"]).alias("bucket")))
-        # It takes the place of the index by month alone: a shard reads some buckets of a month.
-        op.create_index(f"ix_{table}_month_bucket", table, ["billing_month", "bucket", key], if_not_exists=True)
-        op.drop_index(f"ix_{table}_billing_month", table, if_exists=True)
 
 
 def _fill(connection: sa.Connection, dialect: str, table: str, buckets: pl.DataFrame) -> None:

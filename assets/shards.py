@@ -1,0 +1,176 @@
+"""Work of a month that a cluster spreads over its workers: the shards before its assets, the PDFs after issuing.
+
+Part of the graph only where steps are executed on other machines. One mapped step each, and no value is handed from
+step to step: what a step needs is in the home and the register, under the name of its shard or block.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import dagster as dg
+
+from assets.clock import today
+from assets.environment import register_url
+from assets.heads import SHARDS_BILLED, at_work_on
+from assets.ingest import ingest
+from assets.metadata import first_of
+from assets.refusals import failures_in_words, refuse_month_to_come
+from assets.resources import BillingHome
+from billing.model.errors import InterruptedRunError
+from billing.model.tables import DOCUMENTS, LINES, TAXES
+from billing.month.business import Business
+from billing.month.pdf_files import render_block, render_blocks
+from billing.month.plan import Plan, plan_month, read_plan, remove_plan, write_plan
+from billing.month.plan import bill_shard as bill_planned_shard
+from billing.month.recorded_inputs.months import first_moved_before
+from billing.month.shards import is_sharded
+from billing.register.register import Register
+from billing.store.files import write_bytes
+from billing.store.home import Home
+
+SHARDS: Final = "shards"
+DRAWN: Final = "drawn_files"
+
+
+@dg.op(
+    ins={name: dg.In(dg.Nothing) for name in ("events", "requests", "payments", "accounts", "catalogue")},
+    out=dg.DynamicOut(dg.Nothing),
+)
+def plan_shards(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[dg.DynamicOutput[None]]:
+    """Ingest new deliveries, and divide the month: the inputs of each shard are written where its worker finds them."""
+    business, month = billing_home.business(), context.partition_key
+    with failures_in_words():
+        if not billing_home.in_order:
+            refuse_month_to_come(business, month)
+        # Planning reads requests and payments: wait for runs before this one first.
+        with at_work_on(context, business.home, business.register):
+            plan = _planned(context, billing_home, business, month)
+    for shard in plan.shards if plan is not None else ():
+        yield dg.DynamicOutput(None, mapping_key=shard.replace("-", "_"))
+
+
+def _planned(context: dg.OpExecutionContext, billing_home: BillingHome, business: Business, month: str) -> Plan | None:
+    """The plan of a month that has several shards, and whose earlier months are there; otherwise its own assets do."""
+    for warning in first_of(ingest(business).warnings):
+        context.log.warning(warning)
+    if not is_sharded(business, month):
+        return None
+    if not billing_home.in_order and (first := first_moved_before(business, month)) is not None:
+        context.log.warning(f"{month} is not spread over the workers: {first} has to be built first")
+        return None
+    plan = plan_month(business, month)
+    write_plan(business.home, plan)
+    return plan
+
+
+@dg.op(ins={"planned": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
+    """Compute one shard, from its cycles to its drafts."""
+    shard = str(context.get_mapping_key()).replace("_", "-")
+    with _at_work(context, billing_home) as (home, _):
+        plan = read_plan(home, context.partition_key)
+        if plan is None:
+            raise InterruptedRunError(f"{context.partition_key}: the plan of the run is gone: run again")
+        bill_planned_shard(home.root, plan, shard, register_url())
+
+
+@dg.op(ins={"billed": dg.In(dg.Nothing)})
+def collect_shards(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
+    """Tell the month's own assets that their tables are made."""
+    with _at_work(context, billing_home) as (home, _):
+        plan = read_plan(home, context.partition_key)
+        if plan is not None:
+            context.instance.add_run_tags(context.run_id, {SHARDS_BILLED: context.run_id})
+            remove_plan(home, plan.month)
+    return dg.Output(None, metadata={"shards": len(plan.shards) if plan else 1})
+
+
+@dg.graph_asset(
+    name=SHARDS,
+    group_name="usage",
+    description="The tables of the month, from cycles to drafts; each worker of the cluster has a range of accounts.",
+    ins={
+        name: dg.AssetIn(name, dagster_type=dg.Nothing)
+        for name in ("events", "requests", "payments", "accounts", "catalogue")
+    },
+)
+def shards(events: Any, requests: Any, payments: Any, accounts: Any, catalogue: Any) -> Any:
+    """Plan, bill each shard, collect."""
+    planned: Any = plan_shards(
+        events=events, requests=requests, payments=payments, accounts=accounts, catalogue=catalogue
+    )
+    return collect_shards(billed=planned.map(lambda each: bill_shard(planned=each)).collect())
+
+
+@dg.op(
+    ins={name: dg.In(dg.Nothing) for name in (DOCUMENTS.name, LINES.name, TAXES.name)}, out=dg.DynamicOut(dg.Nothing)
+)
+def plan_blocks(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[dg.DynamicOutput[None]]:
+    """Find the blocks of documents that have no PDF yet."""
+    with _at_work(context, billing_home) as (home, register):
+        blocks = render_blocks(home, register, context.partition_key)
+    # A single block is drawn by the asset of the files itself.
+    for block in blocks if len(blocks) > 1 else ():
+        yield dg.DynamicOutput(None, mapping_key=str(block))
+
+
+@dg.op(ins={"planned": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+def draw_block(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
+    """Draw the PDFs of one block of documents."""
+    block, month = int(str(context.get_mapping_key())), context.partition_key
+    as_of = date.fromisoformat(billing_home.as_of) if billing_home.as_of else today(billing_home.root)
+    with _at_work(context, billing_home) as (home, register):
+        rendered = render_block(home, register, month, block, as_of)
+        found = {
+            "files": len(rendered.files),
+            "unprintable": sorted({character for file in rendered.files for character in file.unprintable}),
+            "shortened": {file.path.stem: file.shortened for file in rendered.files if file.shortened},
+            "redrawn": list(rendered.redrawn),
+        }
+        write_bytes(_notes(home, month) / f"{block}.json", json.dumps(found, sort_keys=True).encode())
+
+
+@dg.op(ins={"drawn": dg.In(dg.Nothing)})
+def collect_blocks(context: dg.OpExecutionContext) -> None:
+    """Every block is drawn."""
+
+
+@dg.graph_asset(
+    name=DRAWN,
+    group_name="documents",
+    description="The PDFs of the month, drawn by the cluster's workers in blocks of documents.",
+    ins={name: dg.AssetIn(name, dagster_type=dg.Nothing) for name in (DOCUMENTS.name, LINES.name, TAXES.name)},
+)
+def drawn_files(documents: Any, lines: Any, taxes: Any) -> Any:
+    """Plan, draw each block, collect."""
+    planned: Any = plan_blocks(documents=documents, lines=lines, taxes=taxes)
+    return collect_blocks(drawn=planned.map(lambda each: draw_block(planned=each)).collect())
+
+
+def notes_of_blocks(home: Home, month: str) -> list[dict[str, Any]]:
+    """What the workers noticed of the files that they drew; forgotten once it is read."""
+    found = []
+    for path in sorted(_notes(home, month).glob("*.json")):
+        found.append(json.loads(path.read_bytes()))
+        path.unlink()
+    return found
+
+
+@contextmanager
+def _at_work(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[tuple[Home, Register]]:
+    """As `at_work_on`: a worker needs the home and the register, not everything that the business has."""
+    home = Home(billing_home.root)
+    with (
+        failures_in_words(),
+        closing(Register.open(home, register_url())) as register,
+        at_work_on(context, home, register),
+    ):
+        yield home, register
+
+
+def _notes(home: Home, month: str) -> Path:
+    return home.lake / "plans" / f"billing_month={month}" / "drawn"

@@ -1,0 +1,78 @@
+"""A worker that stops at a chosen place until it is told to go on.
+
+`python -m tests.pipeline.saboteur PLACE FOLDER WORDS ...` runs `overage WORDS ...`. The first process that comes to the
+place makes the file `reached` in the folder, and waits there for the file `go`.
+"""
+
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from billing.model.columns import Table
+from billing.month import pdf_files
+from billing.register.register import Register
+from billing.store.home import Home
+
+HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE = (
+    "half a shard",
+    "before the issue",
+    "in the issue",
+    "after the issue",
+)
+NOWHERE = "nowhere"
+PLACES = (HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE)
+DOCUMENTS_OF_A_BLOCK = 7
+"""So that a small business has blocks."""
+
+
+def stop(folder: Path) -> None:
+    """Wait at this place, the first time that a process comes to it."""
+    try:
+        (folder / "reached").touch(exist_ok=False)
+    except FileExistsError:
+        return
+    while not (folder / "go").exists():
+        time.sleep(0.05)
+
+
+def stopping(place: str, folder: Path) -> Any:
+    """What is patched to stop at a place."""
+    steps, registers = import_module("billing.month.steps"), import_module("billing.register.register")
+    write, issue, insert = steps.write_month, Register.issue, registers.insert_rows
+
+    def write_month(home: Home, table: Table, *arguments: Any, **options: Any) -> bool:
+        if table.name == "dues" and home.buckets is not None:
+            stop(folder)
+        is_changed: bool = write(home, table, *arguments, **options)
+        return is_changed
+
+    def around(register: Register, *arguments: Any) -> Any:
+        if place == BEFORE_ISSUE:
+            stop(folder)
+        issued = issue(register, *arguments)
+        if place == AFTER_ISSUE:
+            stop(folder)
+        return issued
+
+    def insert_rows(*arguments: Any) -> Any:
+        inserted = insert(*arguments)
+        stop(folder)
+        return inserted
+
+    if place == HALF_A_SHARD:
+        return mock.patch.object(steps, "write_month", write_month)
+    if place == IN_ISSUE:
+        return mock.patch.object(registers, "insert_rows", insert_rows)
+    return mock.patch.object(Register, "issue", around)
+
+
+if __name__ == "__main__":
+    from pipeline.cli import main
+
+    wanted, where, *command = sys.argv[1:]
+    pdf_files.DOCUMENTS_OF_A_BLOCK = DOCUMENTS_OF_A_BLOCK  # type: ignore[misc] # smaller than any business needs
+    with stopping(wanted, Path(where)):
+        main(command)

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.store.files import SCRATCH_PREFIX, file_hash, write_bytes
@@ -90,14 +90,19 @@ def _read_usage(listing: Path, *_: int) -> Mapping[str, RemoteFile]:
     }
 
 
-def check_out_landing(copy: WorkingCopy) -> None:
+def check_out_landing(copy: WorkingCopy, *, usage: bool = True) -> None:
     """As `_check_out`, while readers of the same working copy wait."""
     with copy.syncing():
-        _check_out(copy)
+        _check_out(copy, usage=usage)
 
 
-def _check_out(copy: WorkingCopy) -> None:
+def _check_out(copy: WorkingCopy, *, usage: bool) -> None:
     """Make the landing folder what the store lists; the caller holds the home's lock.
+
+    Parameters
+    ----------
+    usage
+        List the usage logs, too; otherwise those that were listed before stay.
 
     Raises
     ------
@@ -106,8 +111,8 @@ def _check_out(copy: WorkingCopy) -> None:
     RefusedError
         When names cannot stand in one folder.
     """
-    objects = _listed(copy)
     before = _read_listing(copy)
+    objects = _listed(copy, before.get("objects", {}), usage=usage)
     folder = copy.root / LANDING
     local = _local_files(folder)
     content = {"url": copy.url, "objects": {path: [each.size, each.mark] for path, each in sorted(objects.items())}}
@@ -168,9 +173,18 @@ def put_inputs(copy: WorkingCopy) -> list[str]:
     return new
 
 
-def _listed(copy: WorkingCopy) -> dict[str, Object]:
+def _listed(copy: WorkingCopy, known: Mapping[str, Any], *, usage: bool) -> dict[str, Object]:
     """The objects below landing/, by their path there; markers of folders are left out."""
-    found = {each.key.removeprefix(f"{LANDING}/"): each for each in copy.store.objects(LANDING)}
+    if usage:
+        listed = list(copy.store.objects(LANDING))
+    else:
+        listed, folders_there = copy.store.folder(LANDING)
+        for folder in folders_there:
+            if f"{folder}/" != f"{LANDING}/{_USAGE}":
+                listed += copy.store.objects(folder)
+        logs = {path: found for path, found in known.items() if path.startswith(_USAGE)}
+        listed += [Object(f"{LANDING}/{path}", size, mark) for path, (size, mark) in logs.items()]
+    found = {each.key.removeprefix(f"{LANDING}/"): each for each in listed}
     folders: set[str] = set()
     for path in found:
         folder = path.rpartition("/")[0]

@@ -263,6 +263,14 @@ class ObjectStore:
             for meta in page:
                 yield Object(meta["path"], meta["size"], _mark(meta))
 
+    def folder(self, prefix: str) -> tuple[list[Object], list[str]]:
+        """The objects in a folder of the prefix, and the folders in it."""
+        import obstore
+
+        found = self._in_words("listed", prefix, lambda: obstore.list_with_delimiter(self._store, prefix))
+        objects = [Object(meta["path"], meta["size"], _mark(meta)) for meta in found["objects"]]
+        return objects, [str(folder).rstrip("/") for folder in found["common_prefixes"]]
+
     def delete_all(self, keys: Sequence[str]) -> None:
         """Delete many objects."""
         import obstore

@@ -13,8 +13,10 @@ from billing.store.lock import lock
 from billing.store.working_copy import (
     MANIFEST,
     WorkingCopy,
+    bring,
     make_working_copy,
     name_of,
+    reading,
     step_in_store,
     synchronized,
     with_urls,
@@ -259,8 +261,25 @@ def test_steps_of_a_led_run_see_what_others_committed(workers: tuple[Worker, Wor
             assert head.read(TABLE) == "cycles"
             (head.copy.root / "lake/plans/plan.parquet").unlink()
     worker.copy.check_out()
-    assert worker.files() == {TABLE, OTHER, "lake/unfinished.parquet"}
+    assert worker.files() == {TABLE, OTHER, "lake/unfinished.parquet", "landing/catalogue.yaml"}
     assert working_copy(worker.copy.root / ".." / worker.copy.root.name) is worker.copy
+
+
+def test_a_step_brings_what_the_one_before_did_not_need(workers: tuple[Worker, Worker]) -> None:
+    head, worker = workers
+    with lock(Home(head.copy.root), holder="run"), synchronized(head.copy.root, shared=True):
+        with step_in_store(Home(worker.copy.root), "run"):
+            worker.write(TABLE, "cycles")
+            worker.write("lake/plans/plan.parquet", "plan")
+        with reading(head.copy.root, Needs(("lake/plans/**",))), step_in_store(Home(head.copy.root), "run"):
+            assert head.files() == {"lake/plans/plan.parquet"}
+        with step_in_store(Home(head.copy.root), "run"):
+            assert head.files() == {"lake/plans/plan.parquet", TABLE}
+    with reading(worker.copy.root, Needs(("lake/plans/**",))), synchronized(worker.copy.root):
+        worker.write(OTHER, "usage")
+        (worker.copy.root / "lake/plans/plan.parquet").unlink()
+        bring(worker.copy.root, Needs(("lake/**",)))
+        assert worker.files() == {TABLE, OTHER}
 
 
 def test_what_is_not_needed_is_neither_fetched_nor_lost(workers: tuple[Worker, Worker]) -> None:

@@ -180,8 +180,10 @@ def test_a_home_in_a_bucket_needs_a_register_on_a_server(bucket: Bucket) -> None
         assert "OVERAGE_REGISTER_URL=postgresql+psycopg://" in refused.messages
     with mock.patch.dict(os.environ, {"OVERAGE_WORK": str(bucket.folder)}):
         refused = overage("show", "documents", "--home", "s3://user:secret@bucket/home")
-    assert refused.status == 2
+        sample = overage("sample", "s3://bucket/home")
+    assert (refused.status, sample.status) == (2, 2)
     assert "secret" not in refused.messages
+    assert "expected a folder" in sample.messages
 
 
 def test_an_empty_bucket_is_begun_by_init_and_inputs_of_commands_are_put_there(bucket: Bucket, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMES: Final = ("s3", "gs", "az")
 PATIENCE: Final[dict[str, timedelta]] = {
-    "connect": timedelta(seconds=10),
+    "connect": timedelta(seconds=5),
     "stall": timedelta(seconds=60),
     "request": timedelta(minutes=15),
     "retries": timedelta(minutes=3),

@@ -1,6 +1,8 @@
 """Working copies of a home in a store: check-out, commit, and what a killed command leaves."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -23,6 +25,7 @@ from billing.store.working_copy import (
     working_copy,
 )
 from billing.store.working_files import Needs, of_shard
+from tests.object_store import Answer, Environ
 from tests.object_store import ObjectStore as Server
 
 TABLE = "lake/cycles/billing_month=2026-01/cycles.parquet"
@@ -400,6 +403,43 @@ def test_inputs_are_here_and_usage_logs_by_name(workers: tuple[Worker, Worker], 
     assert again["2026-01-20/usage.jsonl"].fetched().read_bytes() == b"{ }\n"
     assert one.files() == {"landing/catalogue.yaml", "landing/usage/2026-01-20/usage.jsonl"}
     assert one.read("landing/catalogue.yaml") == "currency: EUR"
+
+
+def test_an_input_that_is_replaced_while_it_is_read_is_listed_again(
+    workers: tuple[Worker, Worker], store: Server
+) -> None:
+    one, _ = workers
+    key = "home/landing/accounts.csv"
+    store.put(one.bucket, key, b"account_id")
+    replaced = [2]
+
+    def replace(environ: Environ, _: object, well: Callable[[], Answer]) -> Answer:
+        if environ["REQUEST_METHOD"] == "GET" and environ["PATH_INFO"].endswith(key) and replaced[0]:
+            replaced[0] -= 1
+            store.put(one.bucket, key, b"account_id,name" + b"," * replaced[0])
+        return well()
+
+    store.fault = replace
+    check_out_landing(one.copy)
+    assert one.read("landing/accounts.csv") == "account_id,name"
+    replaced[0] = 9
+    with pytest.raises(InterruptedRunError, match="was changed while it was read"):
+        store.put(one.bucket, key, b"account")
+        check_out_landing(one.copy)
+
+
+def test_of_many_cached_logs_the_latest_stay(workers: tuple[Worker, Worker], store: Server) -> None:
+    one, _ = workers
+    for day in (1, 2, 3):
+        store.put(one.bucket, f"home/landing/usage/2026-01-0{day}/a.jsonl", b"{}" * day)
+    check_out_landing(one.copy)
+    usage = remote_usage(one.copy.root / "landing") or {}
+    paths = [usage[f"2026-01-0{day}/a.jsonl"].fetched() for day in (1, 2, 3)]
+    for age, path in enumerate(paths):
+        os.utime(path, (1_000 + age, 1_000 + age))
+    with mock.patch("billing.store.landing_copy._MOST_CACHED_BYTES", 10):
+        check_out_landing(one.copy)
+    assert [path.exists() for path in paths] == [False, True, True]
 
 
 def test_a_folder_that_a_console_made_is_no_file_and_a_name_twice_is_refused(

@@ -34,7 +34,7 @@ from billing.store.files import remove_file
 from billing.store.home import Home
 
 _SHARDS: Final = "shards"
-_TABLES: Final[Sequence[Table]] = (
+TABLES: Final[Sequence[Table]] = (
     CYCLES,
     LEVELS,
     USAGE,
@@ -102,8 +102,8 @@ def begin_month(business: Business, month: str) -> None:
     ranges = shard_ranges(business, month)
     business.register.index_buckets()
     # Files of a killed run with other shards, or of a business that nobody had subscribed to.
-    kept = {f"{table.name}.{buckets.name}.parquet" for table in _TABLES for buckets in ranges}
-    for table in _TABLES:
+    kept = {f"{table.name}.{buckets.name}.parquet" for table in TABLES for buckets in ranges}
+    for table in TABLES:
         for part in business.home.parts(table, month):
             if part.name not in kept:
                 remove_file(part)

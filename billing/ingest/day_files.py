@@ -130,7 +130,7 @@ class _MonthOfDay:
 
     def _decide(self) -> None:
         first = pl.concat(self._held)[:_MANY_ROWS]
-        self._is_split = self._table is EVENTS and first["account_id"].hash().n_unique() > _MANY_ACCOUNTS
+        self._is_split = self._table is EVENTS and first["account_id"].n_unique() > _MANY_ACCOUNTS
         if self._is_split:
             self._at_once = _SPLIT_TOGETHER
 

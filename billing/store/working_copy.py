@@ -314,10 +314,12 @@ class WorkingCopy:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def was_checked_out(self) -> bool:
-        """Wait until a check-out or commit of another process has ended; whether there was one yet."""
+    def holds(self, needs: Needs) -> bool:
+        """Wait until a check-out or commit of another process has ended; whether all that is needed is here then."""
         with self.syncing():
-            return self._record_path.exists()
+            self._reload()
+            here = self._record.files
+            return self._recorded is not None and all(path in here for path, _ in self._tree.files() if path in needs)
 
     # --- record and manifest ----------------------------------------------------------------------------------------
 

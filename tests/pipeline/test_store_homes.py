@@ -1,5 +1,6 @@
 """Homes in an object store: the same tables, documents and register as in a folder, and what survives its faults."""
 
+import fcntl
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +18,8 @@ import dagster as dg
 import pytest
 
 from assets.environment import home_folder
+from assets.homes import check_out
+from billing.store.lock import CHECKING_OUT
 from billing.store.object_store import PATIENCE
 from billing.store.object_store import ObjectStore as ObjectStoreOfHome
 from billing.store.working_copy import WorkingCopy, working_copy
@@ -184,6 +188,44 @@ def test_a_home_in_a_bucket_needs_a_register_on_a_server(bucket: Bucket) -> None
     assert (refused.status, sample.status) == (2, 2)
     assert "secret" not in refused.messages
     assert "expected a folder" in sample.messages
+
+
+@contextmanager
+def _held_elsewhere(root: Path, holder: str, seconds: float | None = None) -> Iterator[None]:
+    """Hold the lock of a working copy as another process does, to the end of the block or for some seconds."""
+    with (root / ".lock").open("w") as file:
+        file.write(holder)
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        timer = threading.Timer(seconds or 0, fcntl.flock, (file, fcntl.LOCK_UN))
+        if seconds is not None:
+            timer.start()
+        yield
+        if seconds is not None:
+            timer.join()
+
+
+def test_while_a_run_is_at_work_others_see_all_that_it_has_or_are_refused(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(check_out.__kwdefaults__ or {}, "patience", 0)
+    bucket.deliver(_business(tmp_path / "home"))
+    assert bucket.bill("2026-01", "2026-01-31").status == 0
+    root = bucket.copy().root
+    with _held_elsewhere(root, "a run"):
+        assert bucket.overage("show", "charges").status == 0
+        refused = bucket.bill("2026-01", "2026-01-31")
+        assert (refused.status, "another run is at work" in refused.messages) == (2, True)
+    # nobody is refused for the seconds of a check-out
+    with _held_elsewhere(root, CHECKING_OUT, seconds=0.5):
+        assert bucket.bill("2026-01", "2026-01-31").status == 0
+    # a worker's step has checked out a part
+    bucket.overage("show", "charges", worker="part")
+    root = bucket.copy("part").root
+    with _held_elsewhere(root, "a run"):
+        assert bucket.overage("show", "charges", worker="part").status == 0
+        refused = bucket.overage("show", "events", worker="part")
+        assert (refused.status, "set OVERAGE_WORK to another folder" in refused.messages) == (2, True)
 
 
 def test_an_empty_bucket_is_begun_by_init_and_inputs_of_commands_are_put_there(bucket: Bucket, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import dagster as dg
 import polars as pl
@@ -292,11 +293,11 @@ def invoice_files(
     """Render the PDFs that are missing."""
     month = context.partition_key
 
-    def step(business: Business, month: str) -> Rendered:
-        return render_documents(business, month, progress=partial(report, f"rendering {month}"))
+    def step(business: Business, month: str) -> tuple[Rendered, list[dict[str, Any]]]:
+        rendered = render_documents(business, month, progress=partial(report, f"rendering {month}"))
+        return rendered, notes_of_blocks(business.home, month)
 
-    business, rendered = computed(context, billing_home, step)
-    elsewhere = notes_of_blocks(business.home, month)
+    business, (rendered, elsewhere) = computed(context, billing_home, step)
     unprintable = sorted(
         {character for file in rendered.files for character in file.unprintable}.union(
             *(block["unprintable"] for block in elsewhere)

@@ -18,10 +18,10 @@ _WAIT_SECONDS: Final = 0.2
 _MOST_WAITS: Final = 300
 
 
-def checked_out_home() -> Path:
-    """As `home_folder`, brought up to date."""
+def checked_out_home(needs: Needs | None = None) -> Path:
+    """As `home_folder`, brought up to date; `needs` as of `check_out`."""
     root = home_folder()
-    check_out(root)
+    check_out(root, needs)
     return root
 
 
@@ -70,11 +70,14 @@ def check_out(root: Path, needs: Needs | None = None, *, landing: bool = True) -
 
 
 def check_out_first(root: Path) -> None:
-    """Check out a home of which nothing is here yet; a store that cannot be used is reported by what reads it next."""
+    """Check out what the calendars read, where nothing of a home is here yet.
+
+    A store that cannot be used is reported by what reads it next.
+    """
     copy = working_copy(root)
     if copy is not None and not (root / LANDING).is_dir():
         try:
-            check_out(root)
+            check_out(root, Needs(("lake/fingerprints/**",)))
         except (RefusedError, InterruptedRunError):
             return
 

@@ -20,6 +20,8 @@ from assets.ingest import ingest
 from assets.metadata import first_of
 from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome
+from billing.model.buckets import BucketRange
+from billing.model.calendar import months_after
 from billing.model.errors import InterruptedRunError
 from billing.model.tables import DOCUMENTS, LINES, TAXES
 from billing.month.business import Business
@@ -31,6 +33,8 @@ from billing.month.shards import is_sharded
 from billing.register.register import Register
 from billing.store.files import write_bytes
 from billing.store.home import Home
+from billing.store.working_copy import bring, reading
+from billing.store.working_files import EVERYTHING, Needs, of_shard
 
 SHARDS: Final = "shards"
 DRAWN: Final = "drawn_files"
@@ -71,11 +75,21 @@ def _planned(context: dg.OpExecutionContext, billing_home: BillingHome, business
 def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
     """Compute one shard, from its cycles to its drafts."""
     shard = str(context.get_mapping_key()).replace("_", "-")
-    with _at_work(context, billing_home) as (home, _):
+    with reading(billing_home.root, Needs(("lake/plans/**",))), _at_work(context, billing_home) as (home, _):
         plan = read_plan(home, context.partition_key)
         if plan is None:
             raise InterruptedRunError(f"{context.partition_key}: the plan of the run is gone: run again")
+        bring(home.root, _needs(plan, shard))
         bill_planned_shard(home.root, plan, shard, register_url())
+
+
+def _needs(plan: Plan, shard: str) -> Needs:
+    """What billing a shard reads of a home in a store: of the first month, events of all months before it, too."""
+    buckets, before = BucketRange.named(shard), months_after(plan.month, -1)
+    if buckets is None:
+        return EVERYTHING
+    is_first = plan.month <= plan.first_month
+    return of_shard(None if is_first else (before, plan.month), buckets.first, buckets.last)
 
 
 @dg.op(ins={"billed": dg.In(dg.Nothing)})
@@ -122,8 +136,8 @@ def plan_blocks(context: dg.OpExecutionContext, billing_home: BillingHome) -> It
 def draw_block(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
     """Draw the PDFs of one block of documents."""
     block, month = int(str(context.get_mapping_key())), context.partition_key
-    as_of = date.fromisoformat(billing_home.as_of) if billing_home.as_of else today(billing_home.root)
     with _at_work(context, billing_home) as (home, register):
+        as_of = date.fromisoformat(billing_home.as_of) if billing_home.as_of else today(home.root)
         rendered = render_block(home, register, month, block, as_of)
         found = {
             "files": len(rendered.files),

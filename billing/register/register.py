@@ -34,6 +34,7 @@ from billing.register.rows import (
 from billing.register.rows_in_order import RowsInOrder
 
 _BULK = 10_000
+_BULK_OF_SHARDS: Final = 2_000
 _CACHE_KIB: Final = 65_536
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _LINE: Final = [*LINES.column_names, "due_on", "due_kind"]
@@ -199,28 +200,31 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
     def _write_documents(self, connection: sa.Connection, issue: Issue) -> IssuedRows:
         """Number the drafts of all parts together, and write them with their lines and taxes, some at a time."""
         places = pl.concat(
-            part.drafts.select(_ORDER).collect().with_columns(part=pl.lit(place, pl.Int64))
+            part.drafts.select(_ORDER).collect().with_columns(part=pl.lit(place, pl.UInt16))
             for place, part in enumerate(issue.parts)
         )
-        ordered = places.sort(_ORDER, maintain_order=True)
+        # Each part is in this order: of a document only its part is remembered, as there are many.
+        ordered = places.sort(_ORDER, maintain_order=True).select("kind", "part")
+        del places
         numbered = numbered_documents(connection, ordered, issue.numbering, issue.as_of)
-        readers = [tuple(map(RowsInOrder, (part.lines, part.taxes, part.drafts))) for part in issue.parts]
+        readers = [tuple(map(RowsInOrder, (part.drafts, part.lines, part.taxes))) for part in issue.parts]
         written: list[IssuedRows] = []
-        for some in numbered.iter_slices(_BULK):
-            numbers = some.select(*_KEYS, "number")
-            last = some.group_by("part", maintain_order=True).agg(pl.struct(_ORDER[:3]).last()).rows()
-            lines, taxes, drafts = (
-                pl.concat(readers[place][kind].through(tuple(document.values())) for place, document in last)
-                for kind in range(3)
-            )
-            lines = lines.join(numbers, on=_KEYS, maintain_order="left").sort("number", "line")
-            taxes = numbered_taxes(taxes.join(numbers, on=_KEYS, maintain_order="left"))
+        for some in numbered.iter_slices(_BULK if len(issue.parts) == 1 else _BULK_OF_SHARDS):
+            found = []
+            for place, count in some.group_by("part", maintain_order=True).len().iter_rows():
+                drafts, lines, taxes = readers[place]
+                pages = drafts.next(count)
+                found.append((pages, *(rows.through(pages) for rows in (lines, taxes))))
+            drafts, lines, taxes = map(pl.concat, zip(*found, strict=True))
             drafts = drafts.sort(_ORDER, maintain_order=True)
-            if not drafts.select(_ORDER).equals(some.select(_ORDER)):
+            if not drafts["kind"].equals(some["kind"]):
                 raise InterruptedRunError(
                     "nothing was issued, because the drafts have changed while they were issued: run again"
                 )
             documents = document_rows(drafts.with_columns(some[_GIVEN]))
+            numbers = documents.select(*_KEYS, "number")
+            lines = lines.join(numbers, on=_KEYS, maintain_order="left").sort("number", "line")
+            taxes = numbered_taxes(taxes.join(numbers, on=_KEYS, maintain_order="left"))
             # Insert documents after their lines and taxes: triggers compare the sums.
             insert_rows(connection, stored.lines, line_rows(lines))
             insert_rows(connection, stored.taxes, tax_rows(taxes))
@@ -228,7 +232,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
             documents = documents.select(list(DOCUMENT_SCHEMA)).with_columns(from_integers("net", "tax", "total"))
             written.append(IssuedRows(documents, lines.select(_LINE), taxes.select(TAXES.column_names)))
             if len(issue.parts) > 1:
-                # A shard reads its lines and taxes again: together they would be large.
+                # A shard reads its rows again: together they would be large.
                 written[-1] = IssuedRows(documents.select(_SAID), NOTHING.lines, NOTHING.taxes)
         issued = written[0].and_then(*written[1:]) if written else NOTHING
         return IssuedRows(

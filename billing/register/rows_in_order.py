@@ -1,11 +1,11 @@
 """Rows of a large table, some at a time: those of the next documents, in the order of the table."""
 
+from collections.abc import Callable
 from typing import Final
 
 import polars as pl
 
-_READ_TOGETHER: Final = 10_000
-_DOCUMENT: Final = ("billing_date", "account_id", "subscription_id")
+_READ_TOGETHER: Final = 1_000
 
 
 class RowsInOrder:
@@ -21,14 +21,24 @@ class RowsInOrder:
         self._batches = rows.collect_batches(chunk_size=_READ_TOGETHER, maintain_order=True, lazy=True)
         self._held = rows.collect_schema().to_frame()
 
-    def through(self, document: tuple[object, ...]) -> pl.DataFrame:
-        """The rows that were not read yet, up to those of a document, which is given by the three columns."""
-        found = []
+    def next(self, count: int) -> pl.DataFrame:
+        """The next rows that were not read yet."""
+        return self._take(lambda held, taken: min(held.height, count - taken), until=count)
+
+    def through(self, documents: pl.DataFrame) -> pl.DataFrame:
+        """The rows that were not read yet, up to those of the last of some documents."""
+        last = documents.select("billing_date", "account_id", "subscription_id").row(-1)
+        return self._take(lambda held, _: int(held.select(_is_up_to(last)).to_series().sum()))
+
+    def _take(self, fitting: Callable[[pl.DataFrame, int], int], until: int | None = None) -> pl.DataFrame:
+        """Take rows while all that are held fit."""
+        found, taken = [self._held.clear()], 0
         while True:
-            reached = self._held.select(_is_up_to(document)).to_series().sum()
-            found.append(self._held[:reached])
-            self._held = self._held[reached:]
-            if not self._held.is_empty():
+            count = fitting(self._held, taken)
+            found.append(self._held[:count])
+            taken += count
+            self._held = self._held[count:]
+            if not self._held.is_empty() or taken == until:
                 return pl.concat(found)
             following = next(self._batches, None)
             if following is None:

@@ -81,7 +81,7 @@ class Cluster:
         """What a process has printed."""
         return (self.folder / f"{name}.log").read_text(encoding="utf-8")
 
-    def start(self, name: str, home: Path, *command: object) -> subprocess.Popen[bytes]:
+    def start(self, name: str, home: Path | str, *command: object) -> subprocess.Popen[bytes]:
         """Start a Python process in a folder of its own, in a group of its own."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
@@ -98,7 +98,7 @@ class Cluster:
         self._started.append(process)
         return process
 
-    def worker(self, name: str, home: Path, place: str = NOWHERE) -> subprocess.Popen[bytes]:
+    def worker(self, name: str, home: Path | str, place: str = NOWHERE) -> subprocess.Popen[bytes]:
         """Start a worker that stops at a place, and wait until it takes steps."""
         folder = self.folder / name
         process = self.start(
@@ -107,15 +107,15 @@ class Cluster:
         self.wait(lambda: "ready." in self.said(name), process)
         return process
 
-    def daemon(self, home: Path) -> subprocess.Popen[bytes]:
+    def daemon(self, home: Path | str) -> subprocess.Popen[bytes]:
         """Start Dagster's daemon, which takes runs from the queue."""
         return self.start("daemon", home, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions")
 
-    def head(self, home: Path, month: str, as_of: str) -> subprocess.Popen[bytes]:
+    def head(self, home: Path | str, month: str, as_of: str) -> subprocess.Popen[bytes]:
         """Start the head of a run that bills a month, and sends every step twice."""
         return self.start("head", home, "-c", HEAD, month, as_of, home)
 
-    def command(self, home: Path, *arguments: str) -> subprocess.Popen[bytes]:
+    def command(self, home: Path | str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start `overage` with these arguments."""
         return self.start("command", home, "-c", OVERAGE, *arguments, "--home", home)
 

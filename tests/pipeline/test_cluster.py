@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from billing.sample import write_sample
+from tests.object_store import ObjectStore
 from tests.pipeline.cluster import PATIENCE, Cluster, kill
 from tests.pipeline.outside import Ended, content_of, overage
 from tests.pipeline.saboteur import AFTER_ISSUE, BEFORE_ISSUE, HALF_A_SHARD, IN_ISSUE
@@ -135,3 +136,37 @@ def started_steps(cluster: Cluster) -> Counter[str]:
         found = Counter(row[0] for row in connection.exec_driver_sql(query))
     engine.dispose()
     return found
+
+
+def test_a_cluster_bills_a_home_in_a_bucket_whose_workers_share_no_folder(
+    landing: Path, postgresql: Server, broker: Broker, wanted: Wanted, tmp_path: Path
+) -> None:
+    with (
+        ObjectStore.running() as store,
+        mock.patch.dict(os.environ, store.environment),
+        Cluster.running(tmp_path / "cluster", postgresql, broker) as cluster,
+    ):
+        bucket = store.new_bucket()
+        url = f"s3://{bucket}/home"
+        for path in sorted((landing / "landing").rglob("*")):
+            if path.is_file():
+                store.put(bucket, f"home/{path.relative_to(landing)}", path.read_bytes())
+        cluster.daemon(url)
+        one = cluster.worker("one", url, HALF_A_SHARD)
+        command = cluster.command(url, *BILL)
+        cluster.reached("one", command)
+        cluster.worker("two", url)
+        kill(one)
+        status = command.wait(PATIENCE)
+        assert (status, cluster.said("command")) == (wanted[0].status, wanted[0].messages)
+        with mock.patch.dict(os.environ, {"OVERAGE_WORK": str(tmp_path / "later")}):
+            assert overage("verify", "--home", url, register=cluster.register).status == 0
+    (copy,) = (tmp_path / "later").iterdir()
+    # folders of a worker hold no inputs that nobody opened
+    apart = ("landing/", ".store/", ".lock")
+    ours, theirs = (
+        {name: found for name, found in files.items() if not name.startswith(apart)}
+        for files in (files_of(copy), wanted[1])
+    )
+    assert sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)) == []
+    assert register_rows(cluster.register) == wanted[2]

@@ -49,17 +49,19 @@ class Marks:
         self.alike: set[date] = set()
         self._home = home
         self._scratch = scratch
-        self._parts: list[pl.LazyFrame] = []
+        self._held = [pl.DataFrame(schema={"delivery_day": pl.Date} | dict(REPEATS.schema))]
+        self._written: list[pl.LazyFrame] = []
 
     def add(self, marks: pl.DataFrame, *, hold: bool) -> None:
         """Add what `resolve` says of some events; `hold` it in memory."""
-        if not hold:
-            folder = parsing.parsed_files_root(self._home)
-            path = scratch_path(folder / f"marks-{len(self._parts)}", os.getpid())
-            self._scratch.callback(path.unlink, missing_ok=True)
-            # Of a day only its own row groups are read.
-            marks.sort("delivery_day").write_parquet(path, row_group_size=_READ_TOGETHER)
-        self._parts.append(marks.lazy() if hold else pl.scan_parquet(path, glob=False, hive_partitioning=False))
+        if hold:
+            self._held.append(marks)
+            return
+        path = scratch_path(parsing.parsed_files_root(self._home) / f"marks-{len(self._written)}", os.getpid())
+        self._scratch.callback(path.unlink, missing_ok=True)
+        # Of a day only its own row groups are read.
+        marks.sort("delivery_day").write_parquet(path, row_group_size=_READ_TOGETHER)
+        self._written.append(pl.scan_parquet(path, glob=False, hive_partitioning=False))
 
     def days(self) -> list[date]:
         """The days whose marks are written: the changed ones, and others whose marks are others than before; sorted."""
@@ -81,8 +83,11 @@ class Marks:
         return pl.concat([others, self._of(day)]).sort(REPEATS.key)
 
     def _of(self, day: date) -> pl.DataFrame:
-        of_day = pl.concat(self._parts).filter(pl.col("delivery_day") == day)
-        return of_day.select(REPEATS.column_names).collect()
+        is_of_day = pl.col("delivery_day") == day
+        found = [part.filter(is_of_day) for part in self._held]
+        if self._written:
+            found.append(pl.concat(self._written).filter(is_of_day).collect())
+        return pl.concat(found).select(REPEATS.column_names)
 
 
 class Marking:

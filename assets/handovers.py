@@ -10,7 +10,7 @@ from typing import Any, Final
 import dagster as dg
 
 from assets.environment import register_url
-from assets.heads import at_work_on
+from assets.heads import PATIENCE_SECONDS, at_work_on
 from assets.homes import check_out
 from assets.refusals import failures_in_words
 from assets.resources import BillingHome
@@ -30,8 +30,9 @@ def at_work_in(
     """As `at_work_on`, for a worker that needs the home and the register, not everything that the business has."""
     home = Home(billing_home.root)
     with failures_in_words():
-        # Its inputs, too: the catalogue may be another than that of the worker's last step.
-        check_out(home.root, needs)
+        if needs is EVERYTHING:
+            # What is delivered, too.
+            check_out(home.root, needs, patience=PATIENCE_SECONDS)
         with closing(Register.open(home, register_url())) as register, at_work_on(context, home, register, needs):
             yield home, register
 

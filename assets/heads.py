@@ -24,7 +24,7 @@ from billing.month.business import Business, alone, step_under
 from billing.register.register import Register
 from billing.store.home import Home
 from billing.store.lock import is_held_here
-from billing.store.working_copy import needing
+from billing.store.working_copy import reading
 from billing.store.working_files import EVERYTHING, Needs
 
 PATIENCE_SECONDS = 3_600
@@ -109,7 +109,7 @@ def at_work_on(
     with failures_in_words():
         try:
             refuse_other_versions(tags[VERSIONS])
-            with needing(home.root, needs), step_under(home, register, head), listening(_telling(context)):
+            with reading(home.root, needs), step_under(home, register, head), listening(_telling(context)):
                 yield
         except (RefusedError, InterruptedRunError, dg.Failure, dg.DagsterError):
             raise

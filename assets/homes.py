@@ -2,7 +2,6 @@
 
 import threading
 import time
-from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -15,17 +14,16 @@ from billing.store.working_files import Needs
 
 _one_thread: Final = threading.Lock()
 _WAIT_SECONDS: Final = 0.2
-_MOST_WAITS: Final = 300
 
 
-def checked_out_home() -> Path:
-    """As `home_folder`, brought up to date."""
+def checked_out_home(needs: Needs | None = None) -> Path:
+    """As `home_folder`, brought up to date; `needs` as of `check_out`."""
     root = home_folder()
-    check_out(root)
+    check_out(root, needs)
     return root
 
 
-def check_out(root: Path, needs: Needs | None = None, *, landing: bool = True) -> None:
+def check_out(root: Path, needs: Needs | None = None, *, landing: bool = True, patience: float = 60) -> None:
     """Bring the working copy of a home up to date; does nothing for a home that is a folder itself.
 
     While a run of this process or another is at work in the working copy, it stays as the run has it.
@@ -36,6 +34,8 @@ def check_out(root: Path, needs: Needs | None = None, *, landing: bool = True) -
         Files to bring; None: those that `WorkingCopy.needs` has.
     landing
         List the inputs, too.
+    patience
+        Seconds to wait for a run that is at work in the working copy and does not need as much.
 
     Raises
     ------
@@ -48,36 +48,41 @@ def check_out(root: Path, needs: Needs | None = None, *, landing: bool = True) -
     refuse_register_in_home(copy.url)
     # Import late: they load Polars, which the command line does without.
     from billing.store.home import Home
-    from billing.store.lock import BusyError, lock
+    from billing.store.lock import CHECKING_OUT, BusyError, lock
 
-    for attempt in count():
+    needs = copy.needs if needs is None else needs
+    deadline = time.monotonic() + patience
+    while True:
         try:
             # The lock is of the process: keep its threads apart, too.
-            with _one_thread, lock(Home(root)):
+            with _one_thread, lock(Home(root), holder=CHECKING_OUT):
                 if landing:
                     check_out_landing(copy)
-                copy.check_out(copy.needs if needs is None else needs)
+                copy.check_out(needs)
             return
-        except BusyError:
+        except BusyError as error:
             # Another process is at work here: use what it has checked out.
-            if copy.was_checked_out():
+            if copy.holds(needs):
                 return
-            if attempt == _MOST_WAITS:
-                raise
+            if time.monotonic() >= deadline:
+                raise RefusedError(
+                    f"{root}: a run is at work in this working copy of {copy.url}, and has not checked out all that is "
+                    "needed here: wait for it to end, or set OVERAGE_WORK to another folder"
+                ) from error
             time.sleep(_WAIT_SECONDS)
         except StoreError as error:
             raise RefusedError(str(error)) from error
 
 
 def check_out_first(root: Path) -> None:
-    """Check out the inputs of a home of which nothing is here yet, and which months were built.
+    """Check out what the calendars read, where nothing of a home is here yet.
 
     A store that cannot be used is reported by what reads it next.
     """
     copy = working_copy(root)
     if copy is not None and not (root / LANDING).is_dir():
         try:
-            check_out(root, Needs(wanted=("lake/fingerprints/**",)))
+            check_out(root, Needs(("lake/fingerprints/**",)))
         except (RefusedError, InterruptedRunError):
             return
 

@@ -7,6 +7,7 @@ import dagster as dg
 
 from assets.clock import today
 from assets.environment import home_folder, local_home, register_url, shards
+from assets.heads import PATIENCE_SECONDS
 from assets.homes import check_out
 from assets.refusals import failures_in_words
 from billing.inputs.reading import INPUTS
@@ -57,7 +58,7 @@ class BillingHome(dg.ConfigurableResource):  # type: ignore[type-arg] # The type
         """
         register, root = register_url(), self.root
         with failures_in_words():
-            check_out(root, needs)
+            check_out(root, needs, patience=PATIENCE_SECONDS)
         as_of = date.fromisoformat(self.as_of) if self.as_of else today(root)
         key = (root, as_of, self.draft, register, shards(), _stamps(root))
         if key not in _loaded:

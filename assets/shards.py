@@ -5,7 +5,6 @@ step to step: what a step needs is in the home and the register, under the name 
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import date
 from typing import Any, Final
 
@@ -20,6 +19,8 @@ from assets.ingest import ingest
 from assets.metadata import first_of
 from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome
+from billing.model.buckets import BucketRange
+from billing.model.calendar import months_after
 from billing.model.errors import InterruptedRunError
 from billing.model.tables import DOCUMENTS, LINES, TAXES
 from billing.month.business import Business
@@ -28,7 +29,8 @@ from billing.month.plan import Plan, plan_month, read_plan, remove_plan, write_p
 from billing.month.plan import bill_shard as bill_planned_shard
 from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.shards import is_sharded
-from billing.store.working_files import COMPUTING, FILES
+from billing.store.working_copy import bring
+from billing.store.working_files import EVERYTHING, FILES, Needs, of_shard
 
 SHARDS: Final = "shards"
 DRAWN: Final = "drawn_files"
@@ -69,12 +71,21 @@ def _planned(context: dg.OpExecutionContext, billing_home: BillingHome, business
 def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
     """Compute one shard, from its cycles to its drafts."""
     shard = str(context.get_mapping_key()).replace("_", "-")
-    first, last = map(int, shard.split("-"))
-    with at_work_in(context, billing_home, replace(COMPUTING, buckets=(first, last))) as (home, _):
+    with at_work_in(context, billing_home, FILES) as (home, _):
         plan = read_plan(home, context.partition_key)
         if plan is None:
             raise InterruptedRunError(f"{context.partition_key}: the plan of the run is gone: run again")
+        bring(home.root, _needs(plan, shard))
         bill_planned_shard(home.root, plan, shard, register_url())
+
+
+def _needs(plan: Plan, shard: str) -> Needs:
+    """What billing a shard reads of a home in a store: of the first month, events of all months before it, too."""
+    buckets, before = BucketRange.named(shard), months_after(plan.month, -1)
+    if buckets is None:
+        return EVERYTHING
+    is_first = plan.month <= plan.first_month
+    return of_shard(None if is_first else (before, plan.month), buckets.first, buckets.last)
 
 
 @dg.op(ins={"billed": dg.In(dg.Nothing)})

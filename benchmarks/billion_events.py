@@ -80,7 +80,7 @@ def _by_processes(stage: str, root: Path, folder: Path, accounts: int) -> Cost:
     with ThreadPoolExecutor(len(places)) as pool:
         costs = list(pool.map(run, places))
     return Cost(
-        cpu_seconds=sum(cost.cpu_seconds for cost in costs),
+        cpu_seconds=round(sum(cost.cpu_seconds for cost in costs), 2),
         peak_mb=max(cost.peak_mb for cost in costs),
         seconds=max(cost.seconds for cost in costs),
     )

@@ -19,6 +19,7 @@ from billing.model.errors import RefusedError
 from billing.month.recorded_inputs.months import built_months, month_inputs, moved_inputs
 from billing.month.steps import billed_months
 from billing.store.home import Home
+from billing.store.working_files import NOTHING
 from pipeline.jobs import SERIAL, billing_month_job, correct_job, ingest_job, issue_job, profiles_job
 from pipeline.months_to_run import load
 from pipeline.notices import failure_notice, is_configured, ready_notice, send
@@ -43,7 +44,8 @@ _IN_PROGRESS = [
 def new_deliveries(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
     """Compare the file system metadata of all delivered files with the cursor; reads no file."""
     try:
-        root = checked_out_home()
+        # The inputs are enough.
+        root = checked_out_home(NOTHING)
         day = today(root)
     except RefusedError as error:
         return dg.SkipReason(f"the catalogue cannot be read: {error}")

@@ -87,6 +87,9 @@ class HomeFiles(StaticFiles):
     """Files of a folder of the home; their pages may load nothing else."""
 
     def __init__(self, home: Home, folder: Path) -> None:
+        if working_copy(home.root) is not None:
+            # Its pages are checked out when they are asked for.
+            folder.mkdir(exist_ok=True)
         super().__init__(directory=folder, check_dir=False, html=True)
         self._home = home
         self._folder = folder

@@ -109,15 +109,15 @@ class ObjectStore:
         return well() if self.fault is None else self.fault(environ, start, well)
 
 
-def failing(times: int, *, method: str = "", path: str = "") -> Fault:
-    """A server that answers 503 to the next requests of a method whose path has a text, then is well again."""
+def failing(times: int, *, method: str = "", path: str = "", status: str = "503 Slow Down") -> Fault:
+    """A server that fails at the next requests of a method whose path has a text, then is well again."""
     left = [times]
 
     def fault(environ: Environ, start: Callable[..., Any], well: Callable[[], Answer]) -> Answer:
         if left[0] and method in environ["REQUEST_METHOD"] and path in environ["PATH_INFO"]:
             left[0] -= 1
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            start("503 Slow Down", [("Content-Type", "text/plain")])
+            start(status, [("Content-Type", "text/plain")])
             return [b"slow down"]
         return well()
 

@@ -1,7 +1,7 @@
 """Incremental deduplication: which deliveries of an event count after some days changed (rule 26)."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
 from datetime import date
@@ -12,7 +12,7 @@ import polars as pl
 
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_files import read_repeats
-from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, resolve
+from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, identity_hash, resolve
 from billing.ingest.hash_cache import cache_missing_hashes, scan_hashes
 from billing.ingest.hash_slices import HashSlices
 from billing.ingest.manifest import ParsedVersion, measured_column
@@ -25,7 +25,7 @@ from billing.store.files import scratch_path
 from billing.store.home import Home
 from billing.store.parquet_writer import row_groups
 
-_RESOLVED_TOGETHER: Final = 1_000_000
+_RESOLVED_TOGETHER: Final = 200_000
 _COMPARED_TOGETHER: Final = 16_000_000
 _READ_TOGETHER: Final = 50_000
 
@@ -49,17 +49,19 @@ class Marks:
         self.alike: set[date] = set()
         self._home = home
         self._scratch = scratch
-        self._parts: list[pl.LazyFrame] = []
+        self._held = [pl.DataFrame(schema={"delivery_day": pl.Date} | dict(REPEATS.schema))]
+        self._written: list[pl.LazyFrame] = []
 
     def add(self, marks: pl.DataFrame, *, hold: bool) -> None:
         """Add what `resolve` says of some events; `hold` it in memory."""
-        if not hold:
-            folder = parsing.parsed_files_root(self._home)
-            path = scratch_path(folder / f"marks-{len(self._parts)}", os.getpid())
-            self._scratch.callback(path.unlink, missing_ok=True)
-            # Of a day only its own row groups are read.
-            marks.sort("delivery_day").write_parquet(path, row_group_size=_READ_TOGETHER)
-        self._parts.append(marks.lazy() if hold else pl.scan_parquet(path, glob=False, hive_partitioning=False))
+        if hold:
+            self._held.append(marks)
+            return
+        path = scratch_path(parsing.parsed_files_root(self._home) / f"marks-{len(self._written)}", os.getpid())
+        self._scratch.callback(path.unlink, missing_ok=True)
+        # Of a day only its own row groups are read.
+        marks.sort("delivery_day").write_parquet(path, row_group_size=_READ_TOGETHER)
+        self._written.append(pl.scan_parquet(path, glob=False, hive_partitioning=False))
 
     def days(self) -> list[date]:
         """The days whose marks are written: the changed ones, and others whose marks are others than before; sorted."""
@@ -81,8 +83,11 @@ class Marks:
         return pl.concat([others, self._of(day)]).sort(REPEATS.key)
 
     def _of(self, day: date) -> pl.DataFrame:
-        of_day = pl.concat(self._parts).filter(pl.col("delivery_day") == day)
-        return of_day.select(REPEATS.column_names).collect()
+        is_of_day = pl.col("delivery_day") == day
+        found = [part.filter(is_of_day) for part in self._held]
+        if self._written:
+            found.append(pl.concat(self._written).filter(is_of_day).collect())
+        return pl.concat(found).select(REPEATS.column_names)
 
 
 class Marking:
@@ -119,27 +124,22 @@ class Marking:
         others = [(day, source) for day in sorted(set(files) - changed) for source in sources_of(files[day])]
         delivered = [(day, source) for day in sorted(changed) for source in sources_of(files.get(day, ()))]
         related = self._rows_elsewhere(changed, others)
-        shared = pl.concat([own, related["hash"]]).unique()
+        shared = pl.concat([own, related["hash"]]).unique().sort()
+        slices = 1 + len(shared) // _RESOLVED_TOGETHER
+        candidates = _Candidates(self.home, slices, scratch)
+
+        def suspected(job: tuple[date, Source]) -> pl.DataFrame:
+            day, source = job
+            return self._candidates(source, day, _among(self.hashes.valid(source, day), shared).arg_true())
+
+        for found in self.each(suspected, delivered, size):
+            candidates.add(found)
+        for (other,), rows in related.partition_by("source", as_dict=True).items():
+            candidates.add(self._candidates(others[other][1], others[other][0], rows["place"]))
         marks = Marks(self.home, changed, related.select("delivery_day", "file", "row"), scratch)
-        marks.add(resolve(pl.DataFrame(schema=CANDIDATE)).with_columns(pl.col("delivery_day").cast(pl.Date)), hold=True)
-        slices = max(1, len(shared) // _RESOLVED_TOGETHER)
-        for part in range(slices):
-            wanted = shared.filter(shared % slices == part)
-
-            def suspected(job: tuple[date, Source], wanted: pl.Series = wanted) -> pl.DataFrame:
-                day, source = job
-                suspects = self.hashes.valid(source, day).is_in(wanted.implode()).fill_null(value=False)
-                return self._candidates(source, day, suspects.arg_true())
-
-            candidates = list(self.each(suspected, delivered, size))
-            candidates += [
-                self._candidates(others[other][1], others[other][0], found["place"])
-                for (other,), found in related.filter(pl.col("hash") % slices == part)
-                .partition_by("source", as_dict=True)
-                .items()
-            ]
-            if candidates:
-                marks.add(resolve(pl.concat(candidates)), hold=slices == 1)
+        for together in candidates.by_slice():
+            resolved = resolve(together).with_columns(pl.col("delivery_day").cast(pl.Date))
+            marks.add(resolved, hold=slices == 1)
         return marks
 
     def _rows_elsewhere(self, changed: AbstractSet[date], others: Sequence[tuple[date, Source]]) -> pl.DataFrame:
@@ -217,6 +217,49 @@ class Marking:
                 )
             )
         return pl.concat(parts)
+
+
+class _Candidates:
+    """CANDIDATE rows, by slices of the hash space: those of more than one slice stand in scratch files."""
+
+    def __init__(self, home: Home, slices: int, scratch: ExitStack) -> None:
+        self._folder = parsing.parsed_files_root(home)
+        self._scratch = scratch
+        self._held = [pl.DataFrame(schema=CANDIDATE)]
+        self._written: list[list[Path]] = [[] for _ in range(slices)]
+
+    def add(self, rows: pl.DataFrame) -> None:
+        self._held.append(rows)
+        if len(self._written) > 1 and sum(map(len, self._held)) >= _RESOLVED_TOGETHER:
+            self._write()
+
+    def by_slice(self) -> Iterator[pl.DataFrame]:
+        """The rows of each slice: all deliveries of an event are in one."""
+        if len(self._written) == 1:
+            yield pl.concat(self._held)
+            return
+        self._write()
+        for paths in self._written:
+            parts = (pl.read_parquet(path, glob=False, hive_partitioning=False) for path in paths)
+            yield pl.concat([pl.DataFrame(schema=CANDIDATE), *parts])
+
+    def _write(self) -> None:
+        rows = pl.concat(self._held).with_columns(slice=identity_hash() % len(self._written))
+        self._held = [rows.drop("slice").clear()]
+        for (place,), part in rows.partition_by("slice", as_dict=True, include_key=False).items():
+            path = scratch_path(self._folder / f"candidates-{place}-{len(self._written[place])}", os.getpid())
+            self._scratch.callback(path.unlink, missing_ok=True)
+            part.write_parquet(path)
+            self._written[place].append(path)
+
+
+def _among(hashes: pl.Series, shared: pl.Series) -> pl.Series:
+    """Whether each hash is among some others, which are sorted."""
+    if len(shared) <= len(hashes):
+        return hashes.is_in(shared.implode()).fill_null(value=False)
+    # To look each of a few up costs less than a set of all the others.
+    places = shared.search_sorted(hashes.fill_null(0)).clip(upper_bound=len(shared) - 1)
+    return ((shared.gather(places) == hashes) & hashes.is_not_null()).fill_null(value=False)
 
 
 def _found_elsewhere(own: Sequence[Path], others: Sequence[Source], inside: pl.Expr) -> pl.DataFrame:

@@ -25,5 +25,10 @@ def reuse_freed_blocks() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+        return_freed_blocks()
+
+
+def return_freed_blocks() -> None:
+    """Return freed memory to the system."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -1,7 +1,7 @@
 """What an ingest has to do: the current version of every delivered file, and those that are not parsed yet."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path, PurePosixPath
 
@@ -67,9 +67,14 @@ class IngestPlan:
 
 def at_home(file: DeliveredFile, root: Path, home: Home) -> DeliveredFile:
     """A delivered file of a home that may stand elsewhere."""
-    if root == home.root or not file.path.is_relative_to(root):
+    if root == home.root:
         return file
-    return DeliveredFile(file.day, file.name, home.root / file.path.relative_to(root), file.fault)
+    remote = file.remote and replace(file.remote, cache=_moved(file.remote.cache, root, home))
+    return replace(file, place=_moved(file.place, root, home), remote=remote)
+
+
+def _moved(path: Path, root: Path, home: Home) -> Path:
+    return home.root / path.relative_to(root) if path.is_relative_to(root) else path
 
 
 def plan(
@@ -94,7 +99,7 @@ def plan(
         home.root, settings, landing, tuple(kept), current, looking.stamps, looking.sizes, tuple(looking.warnings)
     )
     jobs = found.parsed(home, RowHashes(rules, settings.key)).jobs(current, looking.sizes)
-    return IngestPlan(**{**vars(found), "jobs": tuple(jobs)})
+    return replace(found, jobs=tuple(jobs))
 
 
 def _known_versions(home: Home, state: State | None) -> dict[Key, str]:

@@ -34,6 +34,7 @@ from billing.store.home import Home
 from billing.store.monthly import keep_whole, write_month
 
 _DRAFTED: Final = "drafted"
+_PAGES_OF_A_SHARD: Final = 1_000
 
 
 def write_drafts(business: Business, month: str) -> Drafts:
@@ -77,7 +78,7 @@ def _write_drafts(business: Business, month: str) -> Drafts:
             parts.append(Drafts(drafts.documents.drop("content"), drafts.lines, drafts.taxes))
             yield drafts.documents
 
-    write_frames(business.home.partition(DRAFTS, month), pages(), DRAFTS)
+    write_frames(business.home.partition(DRAFTS, month), pages(), DRAFTS, _rows_at_once(business))
     keep_whole(business.home, DRAFTS, month)
     drafts = Drafts(
         pl.concat(part.documents for part in parts),
@@ -154,11 +155,17 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
 def keep_drafts_after(business: Business, month: str, through: date) -> None:
     """Remove issued drafts: those up to a day, at the start of the table."""
     for table in (DRAFT_LINES, DRAFT_TAXES):
-        left = required_table(business, table, month, pl.col("billing_date") > through)
-        write_month(business.home, table, month, left, in_order=True)
+        rest = required_table(business, table, month, pl.col("billing_date") > through)
+        write_month(business.home, table, month, rest, in_order=True)
     path = business.home.partition(DRAFTS, month)
     pages = scan_frames([path], DRAFTS)
-    write_file(path, partial(write_rows, rows=pages.slice(rows_through(pages, through)), table=DRAFTS))
+    left = pages.slice(rows_through(pages, through))
+    write_file(path, partial(write_rows, rows=left, table=DRAFTS, rows_at_once=_rows_at_once(business)))
+
+
+def _rows_at_once(business: Business) -> int | None:
+    """Rows of a row group of DRAFTS: issuing reads one of every shard at a time."""
+    return None if business.home.buckets is None else _PAGES_OF_A_SHARD
 
 
 def rows_through(pages: pl.LazyFrame, through: date) -> int:

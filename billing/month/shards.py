@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from billing.ingest.malloc import return_freed_blocks
 from billing.model.buckets import WHOLE, BucketRange, bucket_ranges
 from billing.model.columns import Table
 from billing.model.tables import (
@@ -33,7 +34,7 @@ from billing.store.files import remove_file
 from billing.store.home import Home
 
 _SHARDS: Final = "shards"
-_TABLES: Final[Sequence[Table]] = (
+TABLES: Final[Sequence[Table]] = (
     CYCLES,
     LEVELS,
     USAGE,
@@ -84,8 +85,14 @@ def each_shard(
         The buckets of the shards that are wanted; all by default.
     """
     for home in shard_homes(business, month):
-        if only is None or home.buckets in only:
-            yield business if home is business.home else business.of(home.buckets or WHOLE)
+        if only is not None and home.buckets not in only:
+            continue
+        if home is business.home:
+            yield business
+            return
+        yield business.of(home.buckets or WHOLE)
+        # Memory follows the shard: give back that of one before the next.
+        return_freed_blocks()
 
 
 def begin_month(business: Business, month: str) -> None:
@@ -95,8 +102,8 @@ def begin_month(business: Business, month: str) -> None:
     ranges = shard_ranges(business, month)
     business.register.index_buckets()
     # Files of a killed run with other shards, or of a business that nobody had subscribed to.
-    kept = {f"{table.name}.{buckets.name}.parquet" for table in _TABLES for buckets in ranges}
-    for table in _TABLES:
+    kept = {f"{table.name}.{buckets.name}.parquet" for table in TABLES for buckets in ranges}
+    for table in TABLES:
         for part in business.home.parts(table, month):
             if part.name not in kept:
                 remove_file(part)

@@ -34,6 +34,7 @@ from billing.register.rows import (
 from billing.register.rows_in_order import RowsInOrder
 
 _BULK = 10_000
+_BULK_OF_SHARDS: Final = 2_000
 _CACHE_KIB: Final = 65_536
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _LINE: Final = [*LINES.column_names, "due_on", "due_kind"]
@@ -198,43 +199,44 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
 
     def _write_documents(self, connection: sa.Connection, issue: Issue) -> IssuedRows:
         """Number the drafts of all parts together, and write them with their lines and taxes, some at a time."""
-        places = pl.concat(
-            part.drafts.select(_ORDER).collect().with_columns(part=pl.lit(place, pl.Int64))
-            for place, part in enumerate(issue.parts)
-        )
-        ordered = places.sort(_ORDER, maintain_order=True)
+        keys = [part.drafts.select(_ORDER).collect() for part in issue.parts]
+        places = [frame.with_columns(part=pl.lit(place, pl.UInt16)) for place, frame in enumerate(keys)]
+        # Each part is in this order: of a document only its part is remembered, as there are many.
+        ordered = pl.concat(places).sort(_ORDER, maintain_order=True).select("kind", "part")
+        del places
         numbered = numbered_documents(connection, ordered, issue.numbering, issue.as_of)
-        readers = [tuple(map(RowsInOrder, (part.lines, part.taxes, part.drafts))) for part in issue.parts]
-        written: list[IssuedRows] = []
-        for some in numbered.iter_slices(_BULK):
-            numbers = some.select(*_KEYS, "number")
-            last = some.group_by("part", maintain_order=True).agg(pl.struct(_ORDER[:3]).last()).rows()
-            lines, taxes, drafts = (
-                pl.concat(readers[place][kind].through(tuple(document.values())) for place, document in last)
-                for kind in range(3)
-            )
-            lines = lines.join(numbers, on=_KEYS, maintain_order="left").sort("number", "line")
-            taxes = numbered_taxes(taxes.join(numbers, on=_KEYS, maintain_order="left"))
+        is_whole = len(issue.parts) == 1
+        documents, lines, taxes = [], [NOTHING.lines], [NOTHING.taxes]
+        # Insert documents after their lines and taxes: triggers compare the sums.
+        for place, part in enumerate(issue.parts):
+            numbers = keys[place].select(_KEYS).with_columns(numbered.filter(part=place)["number"])
+            keys[place] = numbers.clear()
+            for batch in part.lines.collect_batches(chunk_size=_BULK, maintain_order=True, lazy=True):
+                of_batch = batch.join(numbers, on=_KEYS, maintain_order="left")
+                insert_rows(connection, stored.lines, line_rows(of_batch))
+                # A shard reads its rows again: together they would be large.
+                lines += [of_batch.select(_LINE)] if is_whole else []
+            of_part = numbered_taxes(part.taxes.collect().join(numbers, on=_KEYS, maintain_order="left"))
+            insert_rows(connection, stored.taxes, tax_rows(of_part))
+            taxes += [of_part.select(TAXES.column_names)] if is_whole else []
+        pages = [RowsInOrder(part.drafts) for part in issue.parts]
+        said = list(DOCUMENT_SCHEMA) if is_whole else _SAID
+        documents.append(NOTHING.documents.select(said))
+        for some in numbered.iter_slices(_BULK if is_whole else _BULK_OF_SHARDS):
+            counts = some.group_by("part", maintain_order=True).len()
+            drafts = pl.concat(pages[place].next(count) for place, count in counts.iter_rows())
             drafts = drafts.sort(_ORDER, maintain_order=True)
-            if not drafts.select(_ORDER).equals(some.select(_ORDER)):
+            if not drafts["kind"].equals(some["kind"]):
                 raise InterruptedRunError(
                     "nothing was issued, because the drafts have changed while they were issued: run again"
                 )
-            documents = document_rows(drafts.with_columns(some[_GIVEN]))
-            # Insert documents after their lines and taxes: triggers compare the sums.
-            insert_rows(connection, stored.lines, line_rows(lines))
-            insert_rows(connection, stored.taxes, tax_rows(taxes))
-            insert_rows(connection, stored.documents, documents)
-            documents = documents.select(list(DOCUMENT_SCHEMA)).with_columns(from_integers("net", "tax", "total"))
-            written.append(IssuedRows(documents, lines.select(_LINE), taxes.select(TAXES.column_names)))
-            if len(issue.parts) > 1:
-                # A shard reads its lines and taxes again: together they would be large.
-                written[-1] = IssuedRows(documents.select(_SAID), NOTHING.lines, NOTHING.taxes)
-        issued = written[0].and_then(*written[1:]) if written else NOTHING
+            rows = document_rows(drafts.with_columns(some[_GIVEN]))
+            insert_rows(connection, stored.documents, rows)
+            documents.append(rows.with_columns(from_integers("net", "tax", "total")).select(said))
         return IssuedRows(
-            issued.documents.sort("number"),
-            issued.lines.sort("number", "line"),
-            issued.taxes.sort("number", maintain_order=True),
+            pl.concat(documents).sort("number"),
+            pl.concat(lines).sort("number", "line"),
+            pl.concat(taxes).sort("number", maintain_order=True),
         )
 
     def _close(self, connection: sa.Connection, issue: Issue, part: IssuedPart) -> None:

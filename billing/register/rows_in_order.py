@@ -1,45 +1,25 @@
-"""Rows of a large table, some at a time: those of the next documents, in the order of the table."""
+"""Rows of a large table, some at a time, in its order."""
 
 from typing import Final
 
 import polars as pl
 
-_READ_TOGETHER: Final = 10_000
-_DOCUMENT: Final = ("billing_date", "account_id", "subscription_id")
+_READ_TOGETHER: Final = 1_000
 
 
 class RowsInOrder:
-    """Reads a table once, in its order: by billing date, account and subscription.
-
-    Parameters
-    ----------
-    rows
-        Sorted by these columns.
-    """
+    """Reads a table once."""
 
     def __init__(self, rows: pl.LazyFrame) -> None:
         self._batches = rows.collect_batches(chunk_size=_READ_TOGETHER, maintain_order=True, lazy=True)
         self._held = rows.collect_schema().to_frame()
 
-    def through(self, document: tuple[object, ...]) -> pl.DataFrame:
-        """The rows that were not read yet, up to those of a document, which is given by the three columns."""
-        found = []
-        while True:
-            reached = self._held.select(_is_up_to(document)).to_series().sum()
-            found.append(self._held[:reached])
-            self._held = self._held[reached:]
-            if not self._held.is_empty():
-                return pl.concat(found)
-            following = next(self._batches, None)
-            if following is None:
-                return pl.concat(found)
-            self._held = following
-
-
-def _is_up_to(document: tuple[object, ...]) -> pl.Expr:
-    """Whether a row is of a document, or of one before it."""
-    day, account, subscription = (pl.lit(value) for value in document)
-    same_account = (pl.col("account_id") < account) | (
-        (pl.col("account_id") == account) & (pl.col("subscription_id") <= subscription)
-    )
-    return (pl.col("billing_date") < day) | ((pl.col("billing_date") == day) & same_account)
+    def next(self, count: int) -> pl.DataFrame:
+        """So many of the rows that were not read yet; fewer at the end."""
+        found, missing = [self._held[:count]], count - self._held.height
+        self._held = self._held[count:]
+        while missing > 0 and (following := next(self._batches, None)) is not None:
+            found.append(following[:missing])
+            self._held = following[missing:]
+            missing -= following.height
+        return pl.concat(found)

@@ -36,7 +36,7 @@ def write_frame(path: Path, frame: pl.DataFrame, table: Table, *, in_order: bool
     return write_file(path, write)
 
 
-def write_frames(path: Path, frames: Iterator[pl.DataFrame], table: Table) -> bool:
+def write_frames(path: Path, frames: Iterator[pl.DataFrame], table: Table, rows_at_once: int | None = None) -> bool:
     """As `write_frame`, for frames sorted by the table's key one after the other; holds one in memory.
 
     The bytes do not depend on how the rows are split into frames.
@@ -53,7 +53,7 @@ def write_frames(path: Path, frames: Iterator[pl.DataFrame], table: Table) -> bo
 
     def write(scratch: Path) -> None:
         try:
-            write_rows(scratch, register_io_source(source, schema=table.schema), table)
+            write_rows(scratch, register_io_source(source, schema=table.schema), table, rows_at_once)
         except PolarsError:
             if failed:
                 raise failed[0] from None
@@ -62,15 +62,21 @@ def write_frames(path: Path, frames: Iterator[pl.DataFrame], table: Table) -> bo
     return write_file(path, write)
 
 
-def write_rows(path: Path, rows: pl.LazyFrame, table: Table) -> None:
-    """Stream rows with the table's columns and order into its Parquet file; see `write_file`."""
+def write_rows(path: Path, rows: pl.LazyFrame, table: Table, rows_at_once: int | None = None) -> None:
+    """Stream rows with the table's columns and order into its Parquet file; see `write_file`.
+
+    Parameters
+    ----------
+    rows_at_once
+        Rows of a row group, the table's unless given.
+    """
     rows.sink_parquet(
         path,
         compression="zstd",
         compression_level=1,
         statistics=True,
         metadata=descriptions(table),
-        row_group_size=table.rows_at_once,
+        row_group_size=rows_at_once or table.rows_at_once,
     )
 
 

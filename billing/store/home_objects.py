@@ -45,11 +45,13 @@ class HomeObjects:
                 path.unlink(missing_ok=True)
         return found
 
-    def put_trees(self, contents: Mapping[str, bytes]) -> None:
-        """Upload objects of folders."""
+    def put_trees(self, contents: Mapping[str, bytes], base: Tree) -> None:
+        """Upload objects of folders, unless the current tree has them."""
+        current = set(base.objects.values())
 
         def put(name: str) -> None:
-            if not (self._trees / name).exists():
+            # One that is only cached may have been deleted from the store.
+            if name not in current:
                 self._store.put_new(object_key(name), contents[name])
                 write_bytes(self._trees / name, contents[name])
 
@@ -135,10 +137,6 @@ class HomeObjects:
         named = {object_key(entry.sha256) for _, entry in tree.files()} | {*map(object_key, tree.objects.values())}
         others = [each.key for each in self._store.objects("objects") if each.key not in named]
         self._store.delete_all(others)
-        # Objects of folders that are cached here count as uploaded.
-        for path in self._trees.iterdir() if self._trees.is_dir() else ():
-            if object_key(path.name) not in named:
-                path.unlink(missing_ok=True)
         return len(others)
 
     def _read_tree(self, name: str) -> bytes:

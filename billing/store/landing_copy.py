@@ -11,17 +11,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.store.files import SCRATCH_PREFIX, file_hash, write_bytes
 from billing.store.home_objects import in_parallel
-from billing.store.object_store import Object, ObjectStore
+from billing.store.object_store import LostRaceError, Object, ObjectStore
 from billing.store.working_copy import STORE, WorkingCopy
 
 LANDING: Final = "landing"
 _USAGE: Final = "usage/"
 _INPUTS: Final = (".csv", ".parquet", ".jsonl", ".yaml", ".json")
+_MOST_LISTINGS: Final = 3
+_MOST_CACHED_BYTES: Final = 20 * 1024**3
 _LISTING: Final = f"{STORE}/landing.json"
 
 
@@ -90,14 +92,25 @@ def _read_usage(listing: Path, *_: int) -> Mapping[str, RemoteFile]:
     }
 
 
-def check_out_landing(copy: WorkingCopy) -> None:
-    """As `_check_out`, while readers of the same working copy wait."""
+def check_out_landing(copy: WorkingCopy, *, usage: bool = True) -> None:
+    """As `_check_out`, while readers of the same working copy wait; lists again where an input is being replaced."""
     with copy.syncing():
-        _check_out(copy)
+        for _ in range(_MOST_LISTINGS):
+            try:
+                _check_out(copy, usage=usage)
+                return
+            except LostRaceError as error:
+                lost = error
+        raise lost
 
 
-def _check_out(copy: WorkingCopy) -> None:
+def _check_out(copy: WorkingCopy, *, usage: bool) -> None:
     """Make the landing folder what the store lists; the caller holds the home's lock.
+
+    Parameters
+    ----------
+    usage
+        List the usage logs, too; otherwise those that were listed before stay.
 
     Raises
     ------
@@ -106,8 +119,8 @@ def _check_out(copy: WorkingCopy) -> None:
     RefusedError
         When names cannot stand in one folder.
     """
-    objects = _listed(copy)
     before = _read_listing(copy)
+    objects = _listed(copy, before.get("objects", {}), usage=usage)
     folder = copy.root / LANDING
     local = _local_files(folder)
     content = {"url": copy.url, "objects": {path: [each.size, each.mark] for path, each in sorted(objects.items())}}
@@ -134,9 +147,7 @@ def _check_out(copy: WorkingCopy) -> None:
         try:
             copy.store.fetch(f"{LANDING}/{path}", folder / path, mark=objects[path].mark)
         except FileNotFoundError as error:
-            raise InterruptedRunError(
-                f"{copy.url}/{LANDING}/{path} was removed while it was read: run again"
-            ) from error
+            raise LostRaceError(f"{copy.url}/{LANDING}/{path} was removed while it was read: run again") from error
         return list(_stamp(folder / path))
 
     stamps |= dict(zip(wanted, in_parallel(bring, wanted), strict=True))
@@ -168,9 +179,18 @@ def put_inputs(copy: WorkingCopy) -> list[str]:
     return new
 
 
-def _listed(copy: WorkingCopy) -> dict[str, Object]:
+def _listed(copy: WorkingCopy, known: Mapping[str, Any], *, usage: bool) -> dict[str, Object]:
     """The objects below landing/, by their path there; markers of folders are left out."""
-    found = {each.key.removeprefix(f"{LANDING}/"): each for each in copy.store.objects(LANDING)}
+    if usage:
+        listed = list(copy.store.objects(LANDING))
+    else:
+        listed, folders_there = copy.store.folder(LANDING)
+        for folder in folders_there:
+            if f"{folder}/" != f"{LANDING}/{_USAGE}":
+                listed += copy.store.objects(folder)
+        logs = {path: found for path, found in known.items() if path.startswith(_USAGE)}
+        listed += [Object(f"{LANDING}/{path}", size, mark) for path, (size, mark) in logs.items()]
+    found = {each.key.removeprefix(f"{LANDING}/"): each for each in listed}
     folders: set[str] = set()
     for path in found:
         folder = path.rpartition("/")[0]
@@ -239,10 +259,14 @@ def _remove_empty_folders(folder: Path) -> None:
 
 
 def _remove_old_logs(copy: WorkingCopy) -> None:
-    """Remove downloaded logs that the store has no more, or with other bytes."""
+    """Remove downloaded logs that the store has no more, or with other bytes, and the oldest of too many."""
     cache = copy.root / STORE / "usage"
-    if cache.is_dir():
-        current = {each.name for each in (remote_usage(copy.root / LANDING) or {}).values()}
-        for path in cache.iterdir():
-            if path.name not in current:
-                path.unlink()
+    if not cache.is_dir():
+        return
+    current = {each.name for each in (remote_usage(copy.root / LANDING) or {}).values()}
+    cached = sorted(((path.stat().st_mtime_ns, path.stat().st_size, path) for path in cache.iterdir()), reverse=True)
+    held = 0
+    for _, size, path in cached:
+        held += size
+        if path.name not in current or held > _MOST_CACHED_BYTES:
+            path.unlink()

@@ -15,6 +15,10 @@ HEAD_IS_GONE: Final = (
 )
 
 
+CHECKING_OUT: Final = "a check-out"
+"""Name of a holder that brings a working copy up to date: others wait for it, as it takes seconds."""
+
+
 class BusyError(RefusedError):
     """Another run holds the lock."""
 
@@ -124,7 +128,7 @@ def _take(file: IO[str], path: Path, patience: float) -> None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return
         except BlockingIOError as error:
-            if time.monotonic() >= deadline:
+            if time.monotonic() >= deadline and path.read_text() != CHECKING_OUT:
                 raise BusyError(
                     f"{path.parent}: another run is at work in this billing home: wait for it to end, then run again"
                 ) from error

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SCHEMES: Final = ("s3", "gs", "az")
 PATIENCE: Final[dict[str, timedelta]] = {
-    "connect": timedelta(seconds=10),
+    "connect": timedelta(seconds=5),
     "stall": timedelta(seconds=60),
     "request": timedelta(minutes=15),
     "retries": timedelta(minutes=3),
@@ -207,6 +207,9 @@ class ObjectStore:
             try:
                 obstore.put(self._store, key, data, **options)  # type: ignore[arg-type]
             except obstore.exceptions.AlreadyExistsError:
+                # S3 answers so to writers at the same time, too, of which all may fail.
+                if self.size(key) is None:
+                    raise obstore.exceptions.GenericError(f"another writer of {key} has failed") from None
                 return False
             return True
 
@@ -259,6 +262,14 @@ class ObjectStore:
         while (page := self._in_words("listed", prefix, lambda: next(listing, None))) is not None:
             for meta in page:
                 yield Object(meta["path"], meta["size"], _mark(meta))
+
+    def folder(self, prefix: str) -> tuple[list[Object], list[str]]:
+        """The objects in a folder of the prefix, and the folders in it."""
+        import obstore
+
+        found = self._in_words("listed", prefix, lambda: obstore.list_with_delimiter(self._store, prefix))
+        objects = [Object(meta["path"], meta["size"], _mark(meta)) for meta in found["objects"]]
+        return objects, [str(folder).rstrip("/") for folder in found["common_prefixes"]]
 
     def delete_all(self, keys: Sequence[str]) -> None:
         """Delete many objects."""

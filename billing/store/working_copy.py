@@ -106,8 +106,33 @@ def synchronized(root: Path, *, shared: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def needing(root: Path, needs: Needs) -> Iterator[None]:
-    """Check out only what is needed meanwhile; does nothing for a home that is a folder itself."""
+def step_in_store(home: "Home", holder: str) -> Iterator[None]:
+    """Be a step of a run whose head holds the lock: read what other steps committed, and commit.
+
+    Steps in one working copy exclude each other, unless it is that of their head.
+    """
+    copy = working_copy(home.root)
+    # Import late: the lock loads Polars, which the command line does without, and landing builds on this module.
+    from billing.store.landing_copy import check_out_landing
+    from billing.store.lock import is_held_by, lock
+
+    if copy is None:
+        yield
+    elif is_held_by(home, holder):
+        copy.pull()
+        yield
+        copy.commit(merge=True)
+    else:
+        with lock(home, _PATIENCE_SECONDS):
+            if not copy.is_held:
+                check_out_landing(copy, usage=False)
+            with copy.held(shared=True):
+                yield
+
+
+@contextmanager
+def reading(root: Path, needs: Needs) -> Iterator[None]:
+    """Let the steps inside check out only what they read, of a home in a store."""
     copy = working_copy(root)
     if copy is None:
         yield
@@ -119,25 +144,11 @@ def needing(root: Path, needs: Needs) -> Iterator[None]:
         copy.needs = before
 
 
-@contextmanager
-def step_in_store(home: "Home", holder: str) -> Iterator[None]:
-    """Be a step of a run whose head holds the lock: read what other steps committed, and commit.
-
-    Steps in one working copy exclude each other, unless it is that of their head.
-    """
-    copy = working_copy(home.root)
-    # Import late: it loads Polars, which the command line does without.
-    from billing.store.lock import is_held_by, lock
-
-    if copy is None:
-        yield
-    elif is_held_by(home, holder):
-        copy.pull()
-        yield
-        copy.commit(merge=True)
-    else:
-        with lock(home, _PATIENCE_SECONDS), copy.held(shared=True):
-            yield
+def bring(root: Path, needs: Needs) -> None:
+    """Check out more of a home in a store, in the middle of a step."""
+    copy = working_copy(root)
+    if copy is not None:
+        copy.bring(needs)
 
 
 def with_urls(text: str) -> str:
@@ -230,8 +241,18 @@ class WorkingCopy:
         self.commit(merge=True)
         with self.syncing():
             self._reload()
-            if self._take_newer():
-                self._write(self._with_others())
+            is_newer = self._take_newer()
+            # Also without news: a step before this one may have needed less.
+            record = self._with_others()
+            if is_newer or record != self._record:
+                self._write(record)
+
+    def bring(self, needs: Needs) -> None:
+        """Check out what else is needed, and leave what is here."""
+        self.needs = needs
+        with self.syncing():
+            self._reload()
+            self._write(self._with_others())
 
     def commit(self, *, merge: bool = False) -> bool:
         """Upload what changed since the check-out, and make it visible at once; returns whether anything had.
@@ -293,10 +314,12 @@ class WorkingCopy:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def was_checked_out(self) -> bool:
-        """Wait until a check-out or commit of another process has ended; whether there was one yet."""
+    def holds(self, needs: Needs) -> bool:
+        """Wait until a check-out or commit of another process has ended; whether all that is needed is here then."""
         with self.syncing():
-            return self._record_path.exists()
+            self._reload()
+            here = self._record.files
+            return self._recorded is not None and all(path in here for path, _ in self._tree.files() if path in needs)
 
     # --- record and manifest ----------------------------------------------------------------------------------------
 
@@ -438,7 +461,7 @@ class WorkingCopy:
             tree, made = changed_tree(self._tree, changes)
             if tree.root == self._tree.root:
                 return took_theirs
-            self._objects.put_trees(made)
+            self._objects.put_trees(made, self._tree)
             generation = self._record.generation + 1
             try:
                 content = manifest_content(tree.root, generation)

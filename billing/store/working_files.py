@@ -202,16 +202,15 @@ FILES: Final = Needs(wanted=("documents/**", "lake/plans/**"))
 """What drawing reads: the register has the rest."""
 
 
-def of_shard(event_months: Sequence[str], first_bucket: int, last_bucket: int) -> Needs:
+def of_shard(event_months: Sequence[str] | None, first_bucket: int, last_bucket: int) -> Needs:
     """What computing a month of some buckets reads: all of the lake but parsed rows, others' parts and other events.
 
     Parameters
     ----------
     event_months
-        The calendar months whose events the month reads: its own and the one before; of the first billing month all
-        that there are before it, too.
+        The calendar months whose events the month reads: its own and the one before. None: all.
     """
-    return Needs(("lake/**",), ("lake/parsed_files/**",), tuple(event_months), (first_bucket, last_bucket))
+    return Needs(("lake/**",), ("lake/parsed_files/**",), event_months, (first_bucket, last_bucket))
 
 
 def _matches(path: str, pattern: str) -> bool:

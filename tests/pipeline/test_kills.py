@@ -260,11 +260,11 @@ def put_back(home: Path, kept: Path) -> None:
 
 
 def left(home: Path) -> dict[str, object]:
-    """What a killed command left in a home, by names without its process."""
+    """What a killed command left in a home, by names without its machine and process."""
     register = register_rows(f"sqlite:///{home / 'register.db'}")
     unlike = ("landing", "ingest_state.json", "register.db")
     found: dict[str, object] = {
-        re.sub(r"\.writing-\d+-", "", name): digest
+        re.sub(r"\.writing-[0-9a-f]{8}-\d+-", "", name): digest
         for name, digest in content_of(home).items()
         if not any(each in name for each in unlike)
     }

@@ -125,7 +125,7 @@ def hook() -> Iterator[HookServer]:
 def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landing:
     landing = Landing(tmp_path / "home")
     landing.customer("secretive")
-    monkeypatch.setattr(sensors, "checked_out_home", lambda: landing.root)
+    monkeypatch.setattr(sensors, "checked_out_home", lambda _=None: landing.root)
     return landing
 
 
@@ -216,7 +216,7 @@ def test_a_month_is_complete_with_the_last_day_of_a_year_or_a_leap_day_and_not_b
     configure(monkeypatch, mail, hook)
     landing = Landing(tmp_path / "home")
     landing.customer("acme", on=bought)
-    monkeypatch.setattr(sensors, "checked_out_home", lambda: landing.root)
+    monkeypatch.setattr(sensors, "checked_out_home", lambda _=None: landing.root)
     monkeypatch.setattr("billing.month.pdf_files.render_files", blank_files)
     monkeypatch.setattr("billing.reports.month_report_page.draw_page", blank_page)
     told = []

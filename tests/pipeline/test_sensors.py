@@ -21,7 +21,7 @@ def landing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Landing:
     landing = Landing(tmp_path / "home")
     landing.customer("acme")
     for module in (sensors, schedules):
-        monkeypatch.setattr(module, "checked_out_home", lambda: landing.root)
+        monkeypatch.setattr(module, "checked_out_home", lambda _=None: landing.root)
     return landing
 
 
@@ -107,7 +107,7 @@ def test_many_scattered_days_are_one_run(landing: Landing, wanted: Callable[[str
 
 
 def test_without_a_home_the_sensor_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensors, "checked_out_home", lambda: tmp_path / "nowhere")
+    monkeypatch.setattr(sensors, "checked_out_home", lambda _=None: tmp_path / "nowhere")
     with dg.build_sensor_context(repository_def=defs.get_repository_def()) as context:
         found = new_deliveries.evaluate_tick(context)
     assert (found.run_requests, bool(found.skip_message)) == ([], True)
@@ -146,7 +146,7 @@ def test_the_last_day_of_a_year_and_a_leap_day_are_rolled_forward_the_day_after(
 ) -> None:
     landing = Landing(tmp_path / "home")
     landing.customer("acme", on=bought)
-    monkeypatch.setattr(sensors, "checked_out_home", lambda: landing.root)
+    monkeypatch.setattr(sensors, "checked_out_home", lambda _=None: landing.root)
     assert bill(landing.root, last[:7], last).status == 0
     assert rolled(day, monkeypatch) == []
     landing.request("acme", "upgrade", f"{asked}T09:00:00Z", package="silver")

@@ -1,8 +1,14 @@
 """Homes in an object store: the same tables, documents and register as in a folder, and what survives its faults."""
 
+import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,16 +18,19 @@ import dagster as dg
 import pytest
 
 from assets.environment import home_folder
+from assets.homes import check_out
+from billing.store.lock import CHECKING_OUT
 from billing.store.object_store import PATIENCE
 from billing.store.object_store import ObjectStore as ObjectStoreOfHome
 from billing.store.working_copy import WorkingCopy, working_copy
 from pipeline.definitions import defs
 from pipeline.sensors import new_deliveries
-from tests.object_store import ObjectStore, failing
+from tests.object_store import Answer, Environ, ObjectStore, failing
 from tests.pipeline import outside
 from tests.pipeline.outside import Ended, Landing, bill, content_of, overage
 from tests.pipeline.test_web_guard import Asked
 from tests.postgresql import Server, register_rows
+from tests.sizes import sized
 
 _OF_THE_MACHINE = ("lake/ingest_state.json", "lake/command_at_work")
 
@@ -136,13 +145,10 @@ def test_a_home_in_a_bucket_has_the_same_files_and_register_as_one_in_a_folder(
     }
     for arguments in (
         ("show", "documents"),
-        ("show", "drafts"),
         ("show", "events"),
-        ("show", "rejects"),
         ("show", "profile", "--as-of", "2026-02-20"),
         ("explain", "INV-2026-000004", "--all"),
         ("preview", "2026-03", "--as-of", "2026-03-10"),
-        ("verify",),
         ("check",),
     ):
         here, there = overage(*arguments, "--home", landing.root), bucket.overage(*arguments, worker="other")
@@ -178,8 +184,48 @@ def test_a_home_in_a_bucket_needs_a_register_on_a_server(bucket: Bucket) -> None
         assert "OVERAGE_REGISTER_URL=postgresql+psycopg://" in refused.messages
     with mock.patch.dict(os.environ, {"OVERAGE_WORK": str(bucket.folder)}):
         refused = overage("show", "documents", "--home", "s3://user:secret@bucket/home")
-    assert refused.status == 2
+        sample = overage("sample", "s3://bucket/home")
+    assert (refused.status, sample.status) == (2, 2)
     assert "secret" not in refused.messages
+    assert "expected a folder" in sample.messages
+
+
+@contextmanager
+def _held_elsewhere(root: Path, holder: str, seconds: float | None = None) -> Iterator[None]:
+    """Hold the lock of a working copy as another process does, to the end of the block or for some seconds."""
+    with (root / ".lock").open("w") as file:
+        file.write(holder)
+        file.flush()
+        fcntl.flock(file, fcntl.LOCK_EX)
+        timer = threading.Timer(seconds or 0, fcntl.flock, (file, fcntl.LOCK_UN))
+        if seconds is not None:
+            timer.start()
+        yield
+        if seconds is not None:
+            timer.join()
+
+
+def test_while_a_run_is_at_work_others_see_all_that_it_has_or_are_refused(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(check_out.__kwdefaults__ or {}, "patience", 0)
+    bucket.deliver(_business(tmp_path / "home"))
+    assert bucket.bill("2026-01", "2026-01-31").status == 0
+    root = bucket.copy().root
+    with _held_elsewhere(root, "a run"):
+        assert bucket.overage("show", "charges").status == 0
+        refused = bucket.bill("2026-01", "2026-01-31")
+        assert (refused.status, "another run is at work" in refused.messages) == (2, True)
+    # nobody is refused for the seconds of a check-out
+    with _held_elsewhere(root, CHECKING_OUT, seconds=0.5):
+        assert bucket.bill("2026-01", "2026-01-31").status == 0
+    # a worker's step has checked out a part
+    bucket.overage("show", "charges", worker="part")
+    root = bucket.copy("part").root
+    with _held_elsewhere(root, "a run"):
+        assert bucket.overage("show", "charges", worker="part").status == 0
+        refused = bucket.overage("show", "events", worker="part")
+        assert (refused.status, "set OVERAGE_WORK to another folder" in refused.messages) == (2, True)
 
 
 def test_an_empty_bucket_is_begun_by_init_and_inputs_of_commands_are_put_there(bucket: Bucket, tmp_path: Path) -> None:
@@ -291,6 +337,55 @@ def test_a_worker_that_dies_after_issuing_leaves_what_another_completes(bucket: 
     apart = ("lake/fingerprints/",)
     assert _files_of(bucket.copy("other").root, "documents", *apart) == _files_of(landing.root, "documents", *apart)
     assert "2026-02: nothing moved" in bucket.bill("2026-02", "2026-02-10", worker="third").messages
+
+
+# before the manifest of a step is put, and after; the step is one in the middle of the run
+@pytest.mark.parametrize(
+    ("step", "is_put"), sized(usual=[(6, False)], long=[(n, put) for n in range(1, 24, 3) for put in (False, True)])
+)
+def test_a_worker_that_is_killed_leaves_what_another_completes(
+    bucket: Bucket, tmp_path: Path, step: int, is_put: bool
+) -> None:
+    landing = _business(tmp_path / "home")
+    bucket.deliver(landing)
+    puts, killed = [0], threading.Event()
+
+    def kill(environ: Environ, _: object, well: Callable[[], Answer]) -> Answer:
+        if environ["REQUEST_METHOD"] == "PUT" and environ["PATH_INFO"].endswith("manifest.json"):
+            puts[0] += 1
+            if puts[0] == step:
+                answer = list(well()) if is_put else []
+                run.kill()
+                killed.set()
+                return answer
+        return well()
+
+    bucket.store.fault = kill
+    command = [
+        sys.executable,
+        "-c",
+        "from pipeline.cli import main; main()",
+        "bill",
+        "2026-02",
+        "--as-of",
+        "2026-02-10",
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OVERAGE", "DAGSTER"))}
+    environment |= bucket.store.environment | {
+        "OVERAGE_WORK": str(tmp_path / "killed"),
+        "OVERAGE_HOME": bucket.url,
+        "OVERAGE_REGISTER_URL": str(bucket.register),
+    }
+    run = subprocess.Popen(command, env=environment, cwd=tmp_path, stderr=subprocess.DEVNULL)
+    assert run.wait(300) == -signal.SIGKILL
+    assert killed.is_set()
+    bucket.store.fault = None
+    assert bucket.bill("2026-02", "2026-02-10", paper=True).status == 0
+    assert bill(landing.root, "2026-02", "2026-02-10", paper=True).status == 0
+    assert bucket.rows() == register_rows(f"sqlite:///{landing.root / 'register.db'}")
+    apart = ("lake/fingerprints/", "profiles", "lake/profile", "lake/balances", "lake/allocations", "lake/collections")
+    bucket.copy().fetch_documents()
+    assert _files_of(bucket.copy().root, *apart) == _files_of(landing.root, *apart)
 
 
 def test_moved_into_a_bucket_and_back_a_home_is_the_same(bucket: Bucket, tmp_path: Path) -> None:

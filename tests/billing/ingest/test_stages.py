@@ -3,8 +3,10 @@
 import pickle
 import random
 import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import date
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from billing.ingest import duplicates, hash_cache, hash_slices, row_hashes
 from billing.ingest import settings as ingest_settings
 from billing.ingest.deduplication import shared_hashes
 from billing.ingest.hash_slices import HashSlices
-from billing.ingest.planning import IngestPlan
+from billing.ingest.landing import DeliveredFile
+from billing.ingest.planning import IngestPlan, at_home
 from billing.ingest.stages import (
     IngestOutcome,
     batches,
@@ -31,6 +34,7 @@ from billing.ingest.state import DayState, read_state
 from billing.model.errors import InterruptedRunError
 from billing.store.files import SCRATCH_PREFIX
 from billing.store.home import Home
+from billing.store.landing_copy import RemoteFile
 from tests.billing.ingest.small_business import Business, line, split_all
 from tests.billing.ingest.test_deliveries import NewBusiness, some_deliveries
 
@@ -155,6 +159,18 @@ def test_a_worker_has_a_copy_of_the_home_of_its_own(tmp_path: Path, new_business
     assert alone.lake() == head.lake()
 
 
+def test_a_file_in_a_store_is_fetched_where_the_worker_is(tmp_path: Path) -> None:
+    head, worker = Home(tmp_path / "head"), Home(tmp_path / "worker")
+    cache = head.root / ".store" / "usage"
+    remote = RemoteFile("s3://bucket/home", "landing/usage/2026-01-02/a.jsonl", 5, "mark", cache)
+    (worker.root / ".store" / "usage").mkdir(parents=True)
+    (worker.root / ".store" / "usage" / remote.name).write_text("bytes")
+    place = head.landing / "usage" / DAY / "a.jsonl"
+    file = at_home(DeliveredFile(date.fromisoformat(DAY), "a.jsonl", place, remote=remote), head.root, worker)
+    assert file.place == worker.landing / "usage" / DAY / "a.jsonl"
+    assert file.path.read_text() == "bytes"
+
+
 def test_a_file_that_has_changed_since_is_not_parsed(business: Business) -> None:
     business.deliver(line("1"), DAY)
     plan = plan_of(business)
@@ -215,6 +231,24 @@ def _done_before(stage: str) -> dict[str, Any]:
     """What a run says otherwise, where another has parsed the files, or has written the day that changed."""
     parsed = {} if stage == "plan" else {"files_read": 0, "files_skipped": 2}
     return parsed | ({"warnings": ()} if stage == "write" else {})
+
+
+def test_batches_handed_over_twice_at_once_are_done_as_one(new_business: NewBusiness) -> None:
+    twice, once = new_business("twice"), new_business("once")
+    for business in (twice, once):
+        business.accounts = {f"account-{number}" for number in range(20)}
+        for day in (DAY, "2026-01-03"):
+            business.deliver([line(account, subject=account) for account in sorted(business.accounts)] * 40, day)
+    plan = plan_of(twice)
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        parsed = [pool.submit(parse_batch, twice.home, plan.settings, plan.root, plan.jobs) for _ in range(2)]
+        assert [each.result() for each in parsed] == [2, 2]
+        decision = decide_days(twice.home, plan)
+        wrote = [pool.submit(write_batch, twice.home, plan.settings, decision.days) for _ in range(2)]
+        one, other = (each.result() for each in wrote)
+    assert one == other
+    assert finish_ingest(twice.home, plan, decision, one) == once.ingest()
+    assert twice.lake() == once.lake()
 
 
 def test_batches_have_about_so_many_bytes_and_every_job_once(business: Business) -> None:

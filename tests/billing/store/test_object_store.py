@@ -40,6 +40,13 @@ def test_an_object_is_created_once(objects: ObjectStore, tmp_path: Path) -> None
     assert [(each.key, each.size) for each in objects.objects("a")] == [("a/b", 3)]
 
 
+def test_an_object_of_which_another_writer_failed_is_created(store: Server, objects: ObjectStore) -> None:
+    store.fault = failing(1, method="PUT", status="409 Conflict")
+    assert objects.put_new("a", b"one")
+    found = objects.get("a")
+    assert found is not None
+
+
 def test_an_object_is_replaced_only_if_it_is_unchanged(objects: ObjectStore) -> None:
     first = objects.replace("manifest", b"one", None)
     second = objects.replace("manifest", b"two", first)

@@ -1,6 +1,8 @@
 """Working copies of a home in a store: check-out, commit, and what a killed command leaves."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
@@ -13,14 +15,17 @@ from billing.store.lock import lock
 from billing.store.working_copy import (
     MANIFEST,
     WorkingCopy,
+    bring,
     make_working_copy,
     name_of,
+    reading,
     step_in_store,
     synchronized,
     with_urls,
     working_copy,
 )
 from billing.store.working_files import Needs, of_shard
+from tests.object_store import Answer, Environ
 from tests.object_store import ObjectStore as Server
 
 TABLE = "lake/cycles/billing_month=2026-01/cycles.parquet"
@@ -259,8 +264,25 @@ def test_steps_of_a_led_run_see_what_others_committed(workers: tuple[Worker, Wor
             assert head.read(TABLE) == "cycles"
             (head.copy.root / "lake/plans/plan.parquet").unlink()
     worker.copy.check_out()
-    assert worker.files() == {TABLE, OTHER, "lake/unfinished.parquet"}
+    assert worker.files() == {TABLE, OTHER, "lake/unfinished.parquet", "landing/catalogue.yaml"}
     assert working_copy(worker.copy.root / ".." / worker.copy.root.name) is worker.copy
+
+
+def test_a_step_brings_what_the_one_before_did_not_need(workers: tuple[Worker, Worker]) -> None:
+    head, worker = workers
+    with lock(Home(head.copy.root), holder="run"), synchronized(head.copy.root, shared=True):
+        with step_in_store(Home(worker.copy.root), "run"):
+            worker.write(TABLE, "cycles")
+            worker.write("lake/plans/plan.parquet", "plan")
+        with reading(head.copy.root, Needs(("lake/plans/**",))), step_in_store(Home(head.copy.root), "run"):
+            assert head.files() == {"lake/plans/plan.parquet"}
+        with step_in_store(Home(head.copy.root), "run"):
+            assert head.files() == {"lake/plans/plan.parquet", TABLE}
+    with reading(worker.copy.root, Needs(("lake/plans/**",))), synchronized(worker.copy.root):
+        worker.write(OTHER, "usage")
+        (worker.copy.root / "lake/plans/plan.parquet").unlink()
+        bring(worker.copy.root, Needs(("lake/**",)))
+        assert worker.files() == {TABLE, OTHER}
 
 
 def test_what_is_not_needed_is_neither_fetched_nor_lost(workers: tuple[Worker, Worker]) -> None:
@@ -314,7 +336,8 @@ def test_objects_of_earlier_states_are_deleted_and_written_again_where_they_come
             one.write(TABLE, content)
             one.write(OTHER, "usage")
     assert b"before" in store.contents(one.bucket).values()
-    assert one.copy.remove_old_objects() == 5  # a file, and the folders that it was in
+    two.copy.check_out()
+    assert two.copy.remove_old_objects() == 5  # a file, and the folders that it was in
     assert b"before" not in store.contents(one.bucket).values()
     with one.copy.held():
         one.write(TABLE, "before")
@@ -380,6 +403,43 @@ def test_inputs_are_here_and_usage_logs_by_name(workers: tuple[Worker, Worker], 
     assert again["2026-01-20/usage.jsonl"].fetched().read_bytes() == b"{ }\n"
     assert one.files() == {"landing/catalogue.yaml", "landing/usage/2026-01-20/usage.jsonl"}
     assert one.read("landing/catalogue.yaml") == "currency: EUR"
+
+
+def test_an_input_that_is_replaced_while_it_is_read_is_listed_again(
+    workers: tuple[Worker, Worker], store: Server
+) -> None:
+    one, _ = workers
+    key = "home/landing/accounts.csv"
+    store.put(one.bucket, key, b"account_id")
+    replaced = [2]
+
+    def replace(environ: Environ, _: object, well: Callable[[], Answer]) -> Answer:
+        if environ["REQUEST_METHOD"] == "GET" and environ["PATH_INFO"].endswith(key) and replaced[0]:
+            replaced[0] -= 1
+            store.put(one.bucket, key, b"account_id,name" + b"," * replaced[0])
+        return well()
+
+    store.fault = replace
+    check_out_landing(one.copy)
+    assert one.read("landing/accounts.csv") == "account_id,name"
+    replaced[0] = 9
+    with pytest.raises(InterruptedRunError, match="was changed while it was read"):
+        store.put(one.bucket, key, b"account")
+        check_out_landing(one.copy)
+
+
+def test_of_many_cached_logs_the_latest_stay(workers: tuple[Worker, Worker], store: Server) -> None:
+    one, _ = workers
+    for day in (1, 2, 3):
+        store.put(one.bucket, f"home/landing/usage/2026-01-0{day}/a.jsonl", b"{}" * day)
+    check_out_landing(one.copy)
+    usage = remote_usage(one.copy.root / "landing") or {}
+    paths = [usage[f"2026-01-0{day}/a.jsonl"].fetched() for day in (1, 2, 3)]
+    for age, path in enumerate(paths):
+        os.utime(path, (1_000 + age, 1_000 + age))
+    with mock.patch("billing.store.landing_copy._MOST_CACHED_BYTES", 10):
+        check_out_landing(one.copy)
+    assert [path.exists() for path in paths] == [False, True, True]
 
 
 def test_a_folder_that_a_console_made_is_no_file_and_a_name_twice_is_refused(

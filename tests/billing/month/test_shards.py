@@ -1,0 +1,151 @@
+"""A month of shards: the same documents, numbers, register and rows as a month in one piece."""
+
+import shutil
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from billing.model.buckets import bucket_ranges
+from billing.model.tables import CYCLES
+from billing.month.business import Business
+from billing.month.issuing import issue_documents
+from billing.month.plan import Plan, bill_shard, plan_month
+from billing.month.recorded_inputs.months import moved_inputs, record_month
+from billing.month.scratch_copy import STEPS_OF_A_MONTH
+from billing.month.shards import TABLES, begin_month, each_shard, shard_ranges
+from billing.month.steps import ingest_usage
+from billing.reports.preview import preview_month
+from billing.reports.verify import disagreements
+from billing.sample import billing_hint, write_sample, write_sample_payments
+from billing.store.monthly import read_month
+from tests.by_steps import bill_by_steps
+from tests.sizes import sized
+
+MONTHS = sized(2, 5)
+ACCOUNTS = sized(24, 100)
+COUNTS = sized([[4, 7]], [[4] * 5, [7] * 5, [4, 7, 1, 7, 1024]])
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A made-up business of some months: trials, upgrades, refunds, taxes, late usage."""
+    home = tmp_path_factory.mktemp("sample") / "home"
+    write_sample(home, accounts=ACCOUNTS, months=MONTHS, events_per_account_day=Decimal("0.5"))
+    return home
+
+
+def bill(home: Path, *shards_of_months: int) -> Business:
+    """Bill each month of a sample with a number of shards, with payments after each."""
+    for number, count in enumerate(shards_of_months, start=1):
+        month, as_of = billing_hint(number)
+        business = bill_by_steps(home, month, str(as_of), shards=count)
+        write_sample_payments(home, business.register.documents())
+    return bill_by_steps(home, month, str(as_of), shards=count)
+
+
+def copied(sample: Path, target: Path) -> Path:
+    shutil.copytree(sample, target)
+    return target
+
+
+@pytest.fixture(scope="module")
+def whole(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Business:
+    """The sample billed in one piece."""
+    return bill(copied(sample, tmp_path_factory.mktemp("whole") / "home"), *[1] * MONTHS)
+
+
+def tables(business: Business) -> dict[tuple[str, str], pl.DataFrame]:
+    home = business.home
+    months = ((table, month) for table in TABLES for month in home.months(table))
+    return {(table.name, month): read_month(home, table, month) for table, month in months}
+
+
+def registered(business: Business) -> list[pl.DataFrame]:
+    register = business.register
+    numbers = register.documents()["number"].to_list()
+    contents = pl.DataFrame(list(register.contents(numbers)), schema=["number", "content"], orient="row")
+    return [
+        register.documents(),
+        register.lines(),
+        register.taxes(),
+        register.closed_dates(),
+        register.begun_subscriptions(),
+        register.dates_gone_by(),
+        contents,
+    ]
+
+
+def assert_the_same(one: Business, other: Business) -> None:
+    first, second = tables(one), tables(other)
+    assert first.keys() == second.keys()
+    assert [key for key in first if not first[key].equals(second[key])] == []
+    assert [frame.equals(again) for frame, again in zip(registered(one), registered(other), strict=True)] == [True] * 7
+
+
+@pytest.mark.parametrize("counts", COUNTS, ids=str)
+def test_shards_of_any_number_bill_the_same(counts: list[int], sample: Path, whole: Business, tmp_path: Path) -> None:
+    business = bill(copied(sample, tmp_path / "home"), *counts)
+    assert_the_same(business, whole)
+    for number, count in enumerate(counts, start=1):
+        month, _ = billing_hint(number)
+        # The number of shards of a month stays.
+        assert shard_ranges(business, month) == bucket_ranges(count)
+        assert len(business.home.parts(CYCLES, month)) == count
+        assert moved_inputs(business, month) == []
+    # No PDF was drawn here.
+    assert [told for told in disagreements(business) if "PDF" not in told] == []
+
+
+def test_a_shard_whose_first_customer_comes_later_takes_the_first_month_of_the_business(whole: Business) -> None:
+    months = {shard.first_month for shard in each_shard(whole.at(whole.as_of, shards=7), "2030-01")}
+    assert months == {whole.first_month}
+    # Such a shard is among them.
+    first = pl.col("on").min().dt.strftime("%Y-%m")
+    starts = {shard.requests.select(first).item() for shard in each_shard(whole.at(whole.as_of, shards=40), "2030-01")}
+    assert len(starts - {whole.first_month}) >= 1
+
+
+def test_workers_bill_the_shards_of_a_plan(sample: Path, whole: Business, tmp_path: Path) -> None:
+    home = copied(sample, tmp_path / "home")
+    for number in range(1, MONTHS + 1):
+        month, as_of = billing_hint(number)
+        business = Business.load(home, as_of, shards=2)
+        ingest_usage(business)
+        plan = Plan.from_json(plan_month(business, month).to_json())
+        # In any order, and twice.
+        for shard in (*reversed(plan.shards), plan.shards[0]):
+            bill_shard(home, plan, shard)
+        issue_documents(business, month)
+        record_month(business, month)
+        write_sample_payments(home, business.register.documents())
+    assert_the_same(bill_by_steps(home, month, str(as_of), shards=2), whole)
+
+
+def test_a_run_that_was_killed_between_two_shards_is_completed(sample: Path, tmp_path: Path) -> None:
+    home = copied(sample, tmp_path / "home")
+    month, as_of = billing_hint(1)
+    business = Business.load(home, as_of, shards=3)
+    ingest_usage(business)
+    begin_month(business, month)
+    for number, shard in enumerate(each_shard(business, month)):
+        if number == 2:
+            break
+        for step in STEPS_OF_A_MONTH:
+            step(shard, month)
+    # Files of other shards, such as a killed run of an earlier state left: they go.
+    stray = business.home.partition(CYCLES, month)
+    stray.write_bytes(b"no Parquet")
+    done = bill_by_steps(home, month, str(as_of), shards=4)
+    assert len(shard_ranges(done, month)) == 3
+    assert not stray.exists()
+    assert_the_same(done, bill_by_steps(copied(sample, tmp_path / "other"), month, str(as_of), shards=1))
+
+
+def test_a_preview_of_shards_says_what_one_of_the_whole_says(sample: Path, whole: Business, tmp_path: Path) -> None:
+    home = copied(whole.home.root, tmp_path / "home")
+    month, as_of = billing_hint(MONTHS + 1)
+    found = [preview_month(Business.load(home, as_of, issues=False, shards=count), month) for count in (1, 2)]
+    assert found[0].changes.equals(found[1].changes)
+    assert not found[0].changes.is_empty()

@@ -1,0 +1,43 @@
+"""Copies of a register in another database: row by row, once, and never over another register."""
+
+from pathlib import Path
+
+import pytest
+
+from billing.model.errors import RefusedError
+from billing.register.copying import copy_register
+from billing.register.register import Register
+from billing.store.home import Home
+from tests.by_steps import bill_by_steps
+from tests.landing import Landing
+from tests.postgresql import register_rows
+
+
+def _billed(root: Path, *accounts: str) -> Path:
+    landing = Landing(root)
+    for name in accounts:
+        landing.customer(name)
+    bill_by_steps(root, "2026-02", "2026-02-10")
+    return root / "register.db"
+
+
+def test_a_copy_has_every_row_and_is_made_once(tmp_path: Path, register_url: str | None) -> None:
+    file = _billed(tmp_path / "one", "acme", "beta")
+    url = register_url or f"sqlite:///{tmp_path / 'copy.db'}"
+    source, target = Register.open(Home(tmp_path / "one")), Register.open(Home(tmp_path), url)
+    assert copy_register(source, target) == 4
+    assert register_rows(url) == register_rows(f"sqlite:///{file}")
+    assert copy_register(source, target) == 4
+    assert register_rows(url) == register_rows(f"sqlite:///{file}")
+    # what goes on there is guarded as before
+    assert target.missing_guards() == []
+
+
+def test_another_register_is_left_alone(tmp_path: Path) -> None:
+    _billed(tmp_path / "one", "acme")
+    other = _billed(tmp_path / "two", "beta")
+    before = register_rows(f"sqlite:///{other}")
+    source, target = Register.open(Home(tmp_path / "one")), Register.open(Home(tmp_path / "two"))
+    with pytest.raises(RefusedError, match=r"found another register \(rows in "):
+        copy_register(source, target)
+    assert register_rows(f"sqlite:///{other}") == before

@@ -38,9 +38,11 @@ _BULK_OF_SHARDS: Final = 2_000
 _CACHE_KIB: Final = 65_536
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _LINE: Final = [*LINES.column_names, "due_on", "due_kind"]
-_SAID: Final = ["number", "kind", "account_id", "subscription_id", "billing_date"]
-_GIVEN: Final = ["series", "sequence", "year", "issued_on", "number"]
 _ORDER: Final = ["billing_date", "account_id", "subscription_id", "kind"]
+_SAID: Final = ["number", "kind", "account_id", "subscription_id", "billing_date"]
+# Within a process only: it is of no other version of Polars.
+_IDENTITY: Final = pl.struct(_ORDER).hash().alias("identity")
+_GIVEN: Final = ["series", "sequence", "year", "issued_on", "number", "bucket"]
 
 
 @dataclass(frozen=True)
@@ -199,44 +201,50 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
 
     def _write_documents(self, connection: sa.Connection, issue: Issue) -> IssuedRows:
         """Number the drafts of all parts together, and write them with their lines and taxes, some at a time."""
-        keys = [part.drafts.select(_ORDER).collect() for part in issue.parts]
-        places = [frame.with_columns(part=pl.lit(place, pl.UInt16)) for place, frame in enumerate(keys)]
-        # Each part is in this order: of a document only its part is remembered, as there are many.
-        ordered = pl.concat(places).sort(_ORDER, maintain_order=True).select("kind", "part")
+        # Each part is in this order: of a document only its part, and how many rows it has, are remembered.
+        places = [_places(part).with_columns(part=pl.lit(place, pl.UInt16)) for place, part in enumerate(issue.parts)]
+        ordered = pl.concat(places).sort(_ORDER, maintain_order=True).drop("billing_date", *_KEYS[:2])
         del places
         numbered = numbered_documents(connection, ordered, issue.numbering, issue.as_of)
         is_whole = len(issue.parts) == 1
-        documents, lines, taxes = [], [NOTHING.lines], [NOTHING.taxes]
-        # Insert documents after their lines and taxes: triggers compare the sums.
-        for place, part in enumerate(issue.parts):
-            numbers = keys[place].select(_KEYS).with_columns(numbered.filter(part=place)["number"])
-            keys[place] = numbers.clear()
-            for batch in part.lines.collect_batches(chunk_size=_BULK, maintain_order=True, lazy=True):
-                of_batch = batch.join(numbers, on=_KEYS, maintain_order="left")
-                insert_rows(connection, stored.lines, line_rows(of_batch))
-                # A shard reads its rows again: together they would be large.
-                lines += [of_batch.select(_LINE)] if is_whole else []
-            of_part = numbered_taxes(part.taxes.collect().join(numbers, on=_KEYS, maintain_order="left"))
-            insert_rows(connection, stored.taxes, tax_rows(of_part))
-            taxes += [of_part.select(TAXES.column_names)] if is_whole else []
-        pages = [RowsInOrder(part.drafts) for part in issue.parts]
         said = list(DOCUMENT_SCHEMA) if is_whole else _SAID
-        documents.append(NOTHING.documents.select(said))
+        written = [IssuedRows(NOTHING.documents.select(said), NOTHING.lines, NOTHING.taxes)]
+        readers = [[RowsInOrder(rows) for rows in (part.drafts, part.lines, part.taxes)] for part in issue.parts]
         for some in numbered.iter_slices(_BULK if is_whole else _BULK_OF_SHARDS):
-            counts = some.group_by("part", maintain_order=True).len()
-            drafts = pl.concat(pages[place].next(count) for place, count in counts.iter_rows())
+            counts = some.group_by("part", maintain_order=True).agg(pl.len(), pl.col("lines", "taxes").sum())
+            read = [
+                [rows.next(count) for rows, count in zip(readers[place], of_part, strict=True)]
+                for place, *of_part in counts.iter_rows()
+            ]
+            drafts, lines, taxes = map(pl.concat, zip(*read, strict=True))
             drafts = drafts.sort(_ORDER, maintain_order=True)
-            if not drafts["kind"].equals(some["kind"]):
+            if not drafts.select(_IDENTITY).to_series().equals(some["identity"]):
                 raise InterruptedRunError(
                     "nothing was issued, because the drafts have changed while they were issued: run again"
                 )
-            rows = document_rows(drafts.with_columns(some[_GIVEN]))
-            insert_rows(connection, stored.documents, rows)
-            documents.append(rows.with_columns(from_integers("net", "tax", "total")).select(said))
+            drafts = drafts.with_columns(some[_GIVEN])
+            numbers = drafts.select(*_KEYS, "number")
+            lines = lines.join(numbers, on=_KEYS, maintain_order="left").sort("number", "line")
+            taxes = numbered_taxes(taxes.join(numbers, on=_KEYS, maintain_order="left"))
+            documents = document_rows(drafts)
+            # Insert documents after their lines and taxes: triggers compare the sums.
+            insert_rows(connection, stored.lines, line_rows(lines))
+            insert_rows(connection, stored.taxes, tax_rows(taxes))
+            insert_rows(connection, stored.documents, documents)
+            # A shard reads its rows again: together they would be large.
+            rest = slice(None) if is_whole else slice(0)
+            written.append(
+                IssuedRows(
+                    documents.with_columns(from_integers("net", "tax", "total")).select(said),
+                    lines.select(_LINE)[rest],
+                    taxes.select(TAXES.column_names)[rest],
+                )
+            )
+        issued = written[0].and_then(*written[1:])
         return IssuedRows(
-            pl.concat(documents).sort("number"),
-            pl.concat(lines).sort("number", "line"),
-            pl.concat(taxes).sort("number", maintain_order=True),
+            issued.documents.sort("number"),
+            issued.lines.sort("number", "line"),
+            issued.taxes.sort("number", maintain_order=True),
         )
 
     def _close(self, connection: sa.Connection, issue: Issue, part: IssuedPart) -> None:
@@ -268,6 +276,17 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
             .filter(~pl.col("account_id").is_in(known.implode()))
             .with_columns(billing_month=pl.lit(issue.month), passed_through=pl.lit(issue.closed_through))
         )
+
+
+def _places(part: IssuedPart) -> pl.DataFrame:
+    """The documents of a part in their order: what orders them, their bucket, how many lines and taxes they have."""
+    documents = part.drafts.select(_ORDER).collect()
+    for name, rows in (("lines", part.lines), ("taxes", part.taxes)):
+        counts = rows.select(_KEYS).group_by(_KEYS).agg(pl.len().alias(name)).collect()
+        documents = documents.join(counts, on=_KEYS, how="left", maintain_order="left")
+    return documents.with_columns(
+        buckets_of(documents["account_id"]).alias("bucket"), _IDENTITY, pl.col("lines", "taxes").fill_null(0)
+    )
 
 
 class _ScratchRegister(Register):

@@ -9,7 +9,6 @@ from typing import Any, Final
 import polars as pl
 import sqlalchemy as sa
 
-from billing.model.buckets import buckets_of
 from billing.model.columns import MONEY
 from billing.model.hashes import hash_contents
 from billing.model.tables import DECISIONS
@@ -29,9 +28,7 @@ def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
     content = pl.col("content").str.replace(_NOT_ISSUED, filled, literal=True)
     rows = numbered.with_columns(_to_integers("net", "tax", "total"), content=content)
     columns = [column.name for column in stored.documents.columns]
-    return rows.with_columns(
-        hash_contents(rows["content"]), is_scheduled=pl.col("corrects").is_null(), bucket=buckets_of(rows["account_id"])
-    ).select(columns)
+    return rows.with_columns(hash_contents(rows["content"]), is_scheduled=pl.col("corrects").is_null()).select(columns)
 
 
 def as_drafted(number: str, content: str) -> str:

@@ -19,6 +19,7 @@ from billing.model.codes import RejectReason
 from billing.model.errors import RefusedError
 from billing.store.home import Home
 
+_IDS_LOOKED_UP = 100_000
 _Made = TypeVar("_Made")
 
 
@@ -84,7 +85,7 @@ def read_checked(table: InputTable, warnings: list[str]) -> CheckedRows:
     read = _read(table, warnings, split)
     return CheckedRows(
         good=pl.concat([each.good for each in read]),
-        wrong=pl.concat([each.wrong for each in read]),
+        wrong=pl.concat([each.wrong for each in read], rechunk=True),
         rows=pl.concat([each.rows for each in read]).group_by("file").agg(pl.col("rows").sum()),
     )
 
@@ -99,8 +100,7 @@ def counting_rows(table: InputTable, known: pl.Series, content: Sequence[str], n
     """
     read = read_checked(table, noticed.warnings)
     good = read.good.rename({"place": "_place"})
-    # Look up the accounts of all pieces at once: each look-up reads all known accounts.
-    is_unknown = good.select(unknown_account_rule(known)[1]).to_series()
+    is_unknown = _not_in(good["account_id"], known)
     known_rows = good.filter(~is_unknown) if is_unknown.any() else good
     repeated = repeated_identities(known_rows, table.identity, content)
     conflicts = repeated.filter("conflicts")["_place"]
@@ -116,20 +116,41 @@ def counting_rows(table: InputTable, known: pl.Series, content: Sequence[str], n
     noticed.set_aside(wrong, table.identity, read.rows)
     others = repeated.filter(pl.col("repeats") | pl.col("conflicts")).select("_place")
     counting = known_rows if others.is_empty() else known_rows.join(others, on="_place", how="anti")
-    return counting.drop("_place")
+    # `drop` and `select` would copy the columns.
+    counting.drop_in_place("_place")
+    return counting
 
 
 def gathered(frame: pl.DataFrame, order: pl.Series) -> pl.DataFrame:
     """The rows of `frame` at the places `order`; takes the columns out of `frame`, to have one twice and not all."""
-    return pl.DataFrame([frame.drop_in_place(name).gather(order) for name in frame.columns])
+    columns = []
+    for name in frame.columns:
+        column = frame.drop_in_place(name)
+        is_empty = column.null_count() == len(column)
+        columns.append(column.clear(len(order)) if is_empty else column.gather(order))
+    return pl.DataFrame(columns)
+
+
+def _not_in(ids: pl.Series, known: pl.Series) -> pl.Series:
+    """Whether each of `ids` is not in `known`: looked up by slices of their hashes, to bound the memory it takes."""
+    slices = 1 + len(known) // _IDS_LOOKED_UP
+    id_slice, known_slice = ids.hash() % slices, known.hash() % slices
+    found = pl.repeat(False, len(ids), dtype=pl.Boolean, eager=True)
+    for each in range(slices):
+        places = (id_slice == each).arg_true()
+        looked_up = ids.gather(places).is_in(known.filter(known_slice == each).implode())
+        found = found.scatter(places.filter(~looked_up), values=True)
+    return found
 
 
 def _read_again(table: InputTable, places: pl.Series) -> pl.DataFrame:
     """The rows at `places` with all columns: good ones of which only the kept columns are in memory."""
     wanted = places.to_frame("place")
-    rows = pl.concat(
-        _read(table, [], lambda piece: table.check(piece.join(wanted, on="place", maintain_order="left", how="semi")))
+    found = _read(
+        table, [], lambda piece: table.check(piece.join(wanted, on="place", maintain_order="left", how="semi"))
     )
+    # Polars fails on some texts in several chunks of which one is empty: join them.
+    rows = pl.concat(found, rechunk=True)
     if rows.height < len(places) or rows["reason"].null_count() < rows.height:
         raise RefusedError(
             f"{table.home.landing}: found other rows in {', '.join(path.name for path in table.files)} than a moment "
@@ -143,9 +164,5 @@ def _read(table: InputTable, warnings: list[str], make: Callable[[pl.DataFrame],
 
 
 def _without_empty(frame: pl.DataFrame) -> pl.DataFrame:
-    """The frame, its empty columns made anew: those that were read have a place for each row."""
-    return frame.with_columns(
-        pl.Series(column.name, [], column.dtype).extend_constant(None, frame.height)
-        for column in frame
-        if column.null_count() == frame.height
-    )
+    """The frame, its empty columns made anew: these take no memory, those that were read do."""
+    return frame.with_columns(column.clear(frame.height) for column in frame if column.null_count() == frame.height)

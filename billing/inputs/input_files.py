@@ -52,7 +52,7 @@ def read_rows(
 
     As `read_pieces`, of which it joins the pieces.
     """
-    return pl.concat(read_pieces(files, columns, identity, home, encoding, warnings, lambda piece: piece))
+    return pl.concat(read_pieces(files, columns, identity, home, encoding, warnings, lambda piece: piece), rechunk=True)
 
 
 def read_pieces(

@@ -52,7 +52,11 @@ def read_requests(
     known: pl.Series,
     noticed: RowsRead,
 ) -> pl.DataFrame:
-    replaced = {"at": "instant", "reason": "stated_reason"}
+    # Codes take a byte a row.
+    codes = {"kind": REQUEST_KINDS, "channel": tuple(Channel), "term": tuple(Term)}
+    stored: dict[str, str | pl.Expr] = {"at": "instant", "reason": "stated_reason"} | {
+        name: pl.col(name).cast(pl.Enum([str(value) for value in values])) for name, values in codes.items()
+    }
     table = InputTable(
         input_files(home, "requests"),
         REQUEST_MEMBERS,
@@ -60,7 +64,7 @@ def read_requests(
         home,
         catalogue.encoding,
         _checked,
-        kept=[replaced.get(member, member) for member in REQUEST_MEMBERS],
+        kept=[stored.get(member, member) for member in REQUEST_MEMBERS],
     )
     counting = counting_rows(table, known, [member for member in REQUEST_MEMBERS if member != "request_id"], noticed)
     order = counting.select(pl.arg_sort_by("instant", "request_id")).to_series()
@@ -69,10 +73,10 @@ def read_requests(
         "account_id",
         at="instant",
         on=local_date("instant", catalogue),
-        kind="kind",
-        channel="channel",
+        kind=pl.col("kind").cast(pl.String),
+        channel=pl.col("channel").cast(pl.String),
         package="package",
-        term="term",
+        term=pl.col("term").cast(pl.String),
         trial_days=_days().fill_null(0),
         reason=pl.col("stated_reason"),
         brand="brand",

@@ -299,10 +299,14 @@ def repeated_identities(
     key = pl.when(valid).then(identity)
     first = pl.struct(compared).first().over(identity, order_by="_place")
     is_first = pl.int_range(pl.len()).over(identity, order_by="_place") == 0
-    return frame.filter(valid & key.is_duplicated()).select(
-        "_place",
-        repeats=~is_first & pl.struct(compared).eq_missing(first),
-        conflicts=~is_first & pl.struct(compared).ne_missing(first),
+    return (
+        frame.filter(valid & key.is_duplicated())
+        .rechunk()
+        .select(
+            "_place",
+            repeats=~is_first & pl.struct(compared).eq_missing(first),
+            conflicts=~is_first & pl.struct(compared).ne_missing(first),
+        )
     )
 
 

@@ -4,7 +4,8 @@ from typing import Final
 
 import polars as pl
 
-from billing.inputs.input_files import input_files, read_rows
+from billing.inputs.checked_rows import InputTable, gathered, read_checked
+from billing.inputs.input_files import input_files
 from billing.inputs.row_checks import (
     RowsRead,
     card_number_rule,
@@ -45,21 +46,20 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
             f"{home.landing}: there are no accounts: expected accounts.csv, accounts.parquet or accounts.jsonl, or a "
             "folder accounts of such files"
         )
-    frame = read_rows(files, ACCOUNT_COLUMNS, "account_id", home, catalogue.encoding, noticed.warnings)
     exempt = pl.col("tax_exempt").str.to_lowercase()
-    frame = first_wrong_rule(
-        frame.with_columns(hides_card_number(frame)),
-        unparseable_rule(),
-        missing_rule("account_id"),
-        *control_characters_rule(("account_id", "name"), ACCOUNT_COLUMNS),
-        too_long_rule(ACCOUNT_COLUMNS),
-        one_of_rule("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
-        card_number_rule(),
+    texts = {column: pl.col(column) for column in ACCOUNT_COLUMNS}
+    values = texts | {
+        "country": pl.col("country").str.to_uppercase(),
+        "tax_exempt": exempt.is_in(["true", "1", "yes"]).fill_null(value=False).alias("tax_exempt"),
+    }
+    table = InputTable(
+        files, ACCOUNT_COLUMNS, "account_id", home, catalogue.encoding, _checked, kept=tuple(values.values())
     )
-    noticed.set_aside(frame, id_column=None)
-    account = pl.col("account_id")
-    valid = frame.filter(pl.col("reason").is_null()).sort(account, maintain_order=True)
-    repeated = valid.filter(account == account.shift())["account_id"].unique().sort()
+    read = read_checked(table, noticed.warnings)
+    noticed.set_aside(read.wrong, None, read.rows)
+    order = read.good.select(pl.arg_sort_by("account_id", "place")).to_series()
+    ids = read.good["account_id"].gather(order)
+    repeated = ids.filter(ids == ids.shift()).unique().sort()
     noticed.warnings += [
         f"{files[0].name}: account {account_id} has more than one row: the last one holds"
         for account_id in repeated[:20]
@@ -68,14 +68,19 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
         noticed.warnings.append(
             f"{files[0].name}: {counted(len(repeated) - 20, 'more account')} with more than one row"
         )
-    return (
-        valid.filter(account.ne_missing(account.shift(-1)))
-        .select(
-            *(pl.col(column) for column in ACCOUNT_COLUMNS if column not in ("country", "tax_exempt")),
-            pl.col("country").str.to_uppercase(),
-            exempt.is_in(["true", "1", "yes"]).fill_null(value=False).alias("tax_exempt"),
-        )
-        .select(ACCOUNT_COLUMNS)
+    return gathered(read.good, order.filter(ids.ne_missing(ids.shift(-1)))).select(ACCOUNT_COLUMNS)
+
+
+def _checked(frame: pl.DataFrame) -> pl.DataFrame:
+    exempt = pl.col("tax_exempt").str.to_lowercase()
+    return first_wrong_rule(
+        frame.with_columns(hides_card_number(frame)),
+        unparseable_rule(),
+        missing_rule("account_id"),
+        *control_characters_rule(("account_id", "name"), ACCOUNT_COLUMNS),
+        too_long_rule(ACCOUNT_COLUMNS),
+        one_of_rule("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
+        card_number_rule(),
     )
 
 

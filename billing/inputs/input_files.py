@@ -3,19 +3,19 @@
 A table is one file or a folder of files: CSV, JSON lines or Parquet.
 """
 
-import codecs
 import csv
 import difflib
-import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import polars as pl
-from polars.exceptions import ComputeError, NoDataError, PolarsError
+from polars.exceptions import PolarsError
 
-from billing.inputs.json_lines import read_json_lines
+from billing.inputs.csv_files import csv_pieces, read_csv
+from billing.inputs.json_lines import json_line_pieces, read_json_lines
 from billing.model.card_numbers import mask_card_numbers
 from billing.model.errors import RefusedError
 from billing.store.home import Home
@@ -23,14 +23,11 @@ from billing.store.home import Home
 ENDINGS: Final = (".csv", ".jsonl", ".parquet")
 EXPECTED_FILES: Final = "one file or a folder of files that end in .csv, .jsonl or .parquet"
 
+_Made = TypeVar("_Made")
+_LARGE = 16_000_000
+_ROWS_OF_A_PIECE = 50_000
 # Match a member's name in a line of JSON, up to the colon.
 _MEMBER = r'"[^"\\]{1,60}"[ \t]*:'
-_BYTE_ORDER_MARK: Final = "\ufeff"
-_BYTE_ORDER_MARKS: Final = (
-    (codecs.BOM_UTF8, "utf-8"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 def input_files(home: Home, name: str) -> list[Path]:
@@ -51,9 +48,27 @@ def input_files(home: Home, name: str) -> list[Path]:
 def read_rows(
     files: Sequence[Path], columns: Sequence[str], identity: str, home: Home, encoding: str, warnings: list[str]
 ) -> pl.DataFrame:
-    """Rows of all files as text columns, with file, row, text and parsed; empty text is null.
+    """Rows of all files as text columns, with place, file, row, text and parsed; empty text is null.
 
-    An unknown column name that resembles a missing column is reported in `warnings` as a possible misspelling.
+    As `read_pieces`, of which it joins the pieces.
+    """
+    return pl.concat(read_pieces(files, columns, identity, home, encoding, warnings, lambda piece: piece), rechunk=True)
+
+
+def read_pieces(
+    files: Sequence[Path],
+    columns: Sequence[str],
+    identity: str,
+    home: Home,
+    encoding: str,
+    warnings: list[str],
+    make: Callable[[pl.DataFrame], _Made],
+) -> list[_Made]:
+    """What `make` makes of the rows of all files, piece by piece: of a large file no more than a piece is in memory.
+
+    A piece has the columns as text (empty text is null), place (UInt32: number of the row in all files), file, row,
+    text and parsed. The first piece is empty. An unknown column name that resembles a missing column is reported in
+    `warnings` as a possible misspelling.
 
     Parameters
     ----------
@@ -65,20 +80,49 @@ def read_rows(
     RefusedError
         When a file cannot be read.
     """
-    schema = {"row": pl.Int64, "text": pl.String, "parsed": pl.Boolean} | dict.fromkeys([*columns, "file"], pl.String)
-    frames = [pl.DataFrame(schema=schema)]
+    schema = {"row": pl.Int64, "text": pl.String, "parsed": pl.Boolean} | dict.fromkeys(columns, pl.String)
+
+    def made_of(name: str, before: int, within: int, rows: pl.DataFrame) -> _Made:
+        placed = rows.with_row_index("place", before + within).with_columns(file=pl.lit(name, pl.String))
+        stripped = _stripped(placed, columns)
+        # `reason` is the reject reason: rename the input's own column.
+        return make(stripped.rename({"reason": "stated_reason"}) if "reason" in columns else stripped)
+
+    made = [made_of("", 0, 0, pl.DataFrame(schema=schema))]
+    rows = 0
     for path in files:
+        name = mask_card_numbers(path.relative_to(home.landing).as_posix())
         try:
-            frame, names = _read_one(path, columns, identity, encoding)
+            found, names, height = _read_made(path, columns, identity, encoding, partial(made_of, name, rows))
         except (OSError, PolarsError, ValueError, csv.Error) as error:
             message = f"{path}: this file cannot be read: {str(error).splitlines()[0]}"
             raise RefusedError(mask_card_numbers(message)) from error
-        name = mask_card_numbers(path.relative_to(home.landing).as_posix())
+        made += found
+        rows += height
         warnings += [f"{name}: {mask_card_numbers(words)}" for words in _misspelt(names, columns)]
-        frames.append(frame.with_columns(file=pl.lit(name)))
-    stripped = _stripped(pl.concat(frames), columns)
-    # `reason` is the reject reason: rename the input's own column.
-    return stripped.rename({"reason": "stated_reason"}) if "reason" in columns else stripped
+    return made
+
+
+def _read_made(
+    path: Path, columns: Sequence[str], identity: str, encoding: str, make: Callable[[int, pl.DataFrame], _Made]
+) -> tuple[list[_Made], list[str], int]:
+    """What is made of the pieces of a file, given the rows before each; its column names and number of rows."""
+    for in_pieces in (True, False) if path.stat().st_size > _LARGE else (False,):
+        made: list[_Made] = []
+        rows = 0
+        names: list[str] = []
+        try:
+            for piece, found in _pieces(path, columns, identity, encoding, in_pieces=in_pieces):
+                made.append(make(rows, piece))
+                rows += piece.height
+                names = list({*names, *found}) if path.suffix == ".jsonl" else found
+        except (PolarsError, ValueError, csv.Error):
+            # Where a cut is uncertain or a piece is wrong, the whole file decides, and words the message.
+            if not in_pieces:
+                raise
+        else:
+            break
+    return made, _member_names(names) if path.suffix == ".jsonl" else names, rows
 
 
 def read_table_as_text(
@@ -126,125 +170,54 @@ def _misspelt(names: Sequence[str], columns: Sequence[str]) -> list[str]:
 
 
 def _read_one(path: Path, columns: Sequence[str], identity: str, encoding: str) -> tuple[pl.DataFrame, list[str]]:
-    """row, text, parsed and the columns of one file, and the column names it has.
+    """row, text, parsed and the columns of one file, and the column names it has."""
+    ((rows, names),) = _pieces(path, columns, identity, encoding, in_pieces=False)
+    return rows, _member_names(names) if path.suffix == ".jsonl" else names
+
+
+def _pieces(
+    path: Path, columns: Sequence[str], identity: str, encoding: str, *, in_pieces: bool
+) -> Iterator[tuple[pl.DataFrame, list[str]]]:
+    """row, text, parsed and the columns of one file, and its column names (of JSON lines: members as written).
 
     Raises
     ------
     ValueError
-        When the file has no column `identity`.
+        When the file has no column `identity`, or `in_pieces` and it is uncertain where to cut.
     """
     if path.suffix == ".jsonl":
-        lines = read_json_lines(path, columns)
-        members = lines.select(pl.col("text").str.extract_all(_MEMBER).explode(empty_as_null=False).unique().sort())
-        return lines, members.to_series().str.strip_chars_end(": \t").str.strip_chars('"').to_list()
-    frame = (
-        pl.read_parquet(path, glob=False).select(pl.all().cast(pl.String)).with_columns(_parsed=pl.lit(True))
-        if path.suffix == ".parquet"
-        else read_csv(path, encoding)
-    )
-    if identity not in frame.columns:
-        raise ValueError(f"found the columns {', '.join(frame.columns[:-1])}, expected {', '.join(columns)}")
-    rows = frame.select(
-        pl.int_range(1, pl.len() + 1, dtype=pl.Int64).alias("row"),
-        pl.concat_str(pl.exclude("_parsed").fill_null(""), separator=",").alias("text"),
-        pl.col("_parsed").alias("parsed"),
-        *(pl.col(column) if column in frame.columns else pl.lit(None, pl.String).alias(column) for column in columns),
-    )
-    return rows, frame.columns[:-1]
+        for lines in json_line_pieces(path, columns) if in_pieces else (read_json_lines(path, columns),):
+            members = lines.select(pl.col("text").str.extract_all(_MEMBER).explode(empty_as_null=False).unique())
+            yield lines, members.to_series().to_list()
+        return
+    before = 0
+    for frame in _tables(path, encoding, in_pieces=in_pieces):
+        if identity not in frame.columns:
+            raise ValueError(f"found the columns {', '.join(frame.columns[:-1])}, expected {', '.join(columns)}")
+        rows = frame.select(
+            pl.int_range(before + 1, before + pl.len() + 1, dtype=pl.Int64).alias("row"),
+            pl.concat_str(pl.exclude("_parsed").fill_null(""), separator=",").alias("text"),
+            pl.col("_parsed").alias("parsed"),
+            *(
+                pl.col(column) if column in frame.columns else pl.lit(None, pl.String).alias(column)
+                for column in columns
+            ),
+        )
+        before += frame.height
+        yield rows, frame.columns[:-1]
 
 
-def read_csv(path: Path, encoding: str) -> pl.DataFrame:
-    """A CSV file as text columns and `_parsed`: false for rows whose field count differs from the header.
-
-    Lines end in LF, CR LF or CR; a byte order mark at the start of a line is ignored (rule 26).
-
-    Parameters
-    ----------
-    encoding
-        As for `read_rows`.
-
-    Raises
-    ------
-    ValueError
-        When two columns have the same name, or no known encoding fits the file.
-    """
-    text = _text_lines(decoded(path.read_bytes(), encoding))
-    if not text.strip():
-        raise ValueError("found an empty file, expected a first line with the names of the columns")
-    header = [name.strip() for name in next(csv.reader(io.StringIO(text, newline="")), [])]
-    repeated = sorted({name for name in header if header.count(name) > 1})
-    if repeated:
-        raise ValueError(f"found the column {repeated[0]} more than once, expected each column once")
-    if "\r" in text.replace("\r\n", ""):
-        return _read_broken_csv(text)
-    try:
-        frame = pl.read_csv(text.encode(), infer_schema=False, glob=False)
-    except (ComputeError, NoDataError):
-        return _read_broken_csv(text)
-    # Polars pads short rows, and reads a blank line as a row.
-    if frame.to_series(-1).null_count() and not _has_whole_rows(text, len(header)):
-        return _read_broken_csv(text)
-    return frame.rename(str.strip).with_columns(_parsed=pl.lit(True))
+def _tables(path: Path, encoding: str, *, in_pieces: bool) -> Iterator[pl.DataFrame]:
+    """A CSV or Parquet file as text columns and `_parsed`."""
+    if path.suffix != ".parquet":
+        yield from csv_pieces(path, encoding) if in_pieces else (read_csv(path, encoding),)
+        return
+    frame = pl.read_parquet(path, glob=False)
+    height = _ROWS_OF_A_PIECE if in_pieces else max(1, frame.height)
+    for start in range(0, max(1, frame.height), height):
+        yield frame.slice(start, height).select(pl.all().cast(pl.String)).with_columns(_parsed=pl.lit(True))
 
 
-def decoded(content: bytes, encoding: str) -> str:
-    """Decode a CSV file: by its byte order mark, else as UTF-8, else in the encoding that the catalogue names.
-
-    Raises
-    ------
-    ValueError
-        With line and byte of the first undecodable byte.
-    """
-    marked = next((name for mark, name in _BYTE_ORDER_MARKS if content.startswith(mark)), None)
-    # Text in such an encoding can be valid UTF-8, but then has NUL or escape characters: try it first.
-    named_first = _is_not_eight_bits(encoding) and (b"\0" in content or b"\x1b" in content)
-    tried = [marked] if marked else [encoding] if named_first else ["utf-8", *([encoding] if encoding else [])]
-    for name in tried:
-        try:
-            return content.decode(name)
-        except UnicodeDecodeError as error:
-            failed = error
-    before = content[: failed.start]
-    line = 1 + (before.count(b"\n") or before.count(b"\r"))
-    expected = f"{tried[-1]}, which `encoding` of the catalogue names" if encoding in tried else "UTF-8"
-    hint = "" if encoding else " (or a key `encoding` in the catalogue, such as cp1252)"
-    raise ValueError(
-        f"line {line}: found the byte 0x{content[failed.start]:02x} (byte {failed.start + 1} of the file), "
-        f"expected {expected}{hint}"
-    )
-
-
-def _is_not_eight_bits(encoding: str) -> bool:
-    """Whether an encoding is multi-byte for "a" (UTF-16), or writes other letters in bytes of seven bits (UTF-7)."""
-    return bool(encoding) and ("a".encode(encoding) != b"a" or "é東Ж".encode(encoding, errors="ignore").isascii())
-
-
-def _text_lines(text: str) -> str:
-    """The text with uniform line ends, and without byte order marks at the start of lines."""
-    if _BYTE_ORDER_MARK in text:
-        text = re.sub(rf"(\A|[\r\n]){_BYTE_ORDER_MARK}+", r"\1", text)
-    if "\r" in text and ("\n" not in text or '"' not in text):
-        # Leave line ends between quotation marks: they may be part of a value.
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return text
-
-
-def _has_whole_rows(text: str, width: int) -> bool:
-    """Whether every line has all its fields; false when quotation marks make that uncertain."""
-    return '"' not in text and bool(
-        (pl.Series(text.rstrip("\r\n").split("\n")).str.count_matches(",", literal=True) == width - 1).all()
-    )
-
-
-def _read_broken_csv(text: str) -> pl.DataFrame:
-    """As `read_csv`, row by row: a broken row costs only itself."""
-    rows = csv.reader(io.StringIO(text, newline=""))
-    header = [name.strip() for name in next(rows, [])]
-    width = len(header)
-    # Skip blank lines.
-    fields = [row for row in rows if row and row != [""]]
-    return pl.DataFrame(
-        [[*(row + [""] * width)[:width], len(row) == width] for row in fields],
-        schema=dict.fromkeys(header, pl.String) | {"_parsed": pl.Boolean},
-        orient="row",
-    )
+def _member_names(members: Iterable[str]) -> list[str]:
+    """Names of members of JSON as they are written: `"name" :`."""
+    return [member.rstrip(": \t").strip('"') for member in sorted(members)]

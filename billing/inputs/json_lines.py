@@ -2,13 +2,15 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 from polars.exceptions import ComputeError, ShapeError
+
+from billing.inputs.byte_pieces import UncertainCutError, byte_pieces
 
 _CHUNK = 20_000
 # Polars fails a whole column at one bad line and reads numbers as floats: give it only lines that start an object,
@@ -31,12 +33,35 @@ def read_json_lines(path: Path, members: Sequence[str]) -> pl.DataFrame:
     OSError
         When the file cannot be read.
     """
-    content = path.read_bytes().decode("utf-8", errors="replace")
+    content = path.read_bytes()
     # JSON text cannot contain a raw carriage return: without newlines it must be the line end.
-    lines = content.split("\n" if "\n" in content else "\r")
+    return _decoded(content, members, "\n" if b"\n" in content else "\r", 1)
+
+
+def json_line_pieces(path: Path, members: Sequence[str]) -> Iterator[pl.DataFrame]:
+    """As `read_json_lines`, in pieces: all together they have the same rows.
+
+    Raises
+    ------
+    UncertainCutError
+        When the file has no newline, or a line is as long as several pieces.
+    """
+    row = 1
+    for piece in byte_pieces(path, quoted=False):
+        if row == 1 and b"\n" not in piece:
+            raise UncertainCutError(path.name)
+        yield _decoded(piece.removesuffix(b"\n"), members, "\n", row)
+        row += piece.count(b"\n")
+    if row == 1:
+        raise UncertainCutError(path.name)
+
+
+def _decoded(content: bytes, members: Sequence[str], line_end: str, first: int) -> pl.DataFrame:
+    """Rows as `read_json_lines` returns them, counted from `first`."""
+    lines = content.decode("utf-8", errors="replace").split(line_end)
     frame = (
         pl.DataFrame({"text": lines}, schema={"text": pl.String})
-        .with_row_index("row", offset=1)
+        .with_row_index("row", offset=first)
         .select(pl.col("row").cast(pl.Int64), pl.col("text").str.strip_chars_start("\ufeff").str.strip_chars_end("\r"))
         .filter(pl.col("text").str.strip_chars() != "")
     )

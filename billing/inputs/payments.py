@@ -1,10 +1,12 @@
 """Reader of payments: charges and their outcomes (rules 16 and 28)."""
 
+from functools import partial
 from typing import Final
 
 import polars as pl
 
-from billing.inputs.input_files import input_files, read_rows
+from billing.inputs.checked_rows import InputTable, counting_rows, gathered
+from billing.inputs.input_files import input_files
 from billing.inputs.row_checks import (
     RowsRead,
     card_number_rule,
@@ -19,7 +21,6 @@ from billing.inputs.row_checks import (
     parse_instant,
     parse_money,
     too_long_rule,
-    unknown_account_rule,
     unparseable_rule,
 )
 from billing.model.catalogue import Catalogue
@@ -46,17 +47,45 @@ def read_payments(
     known: pl.Series,
     noticed: RowsRead,
 ) -> pl.DataFrame:
-    frame = read_rows(
-        input_files(home, "payments"), PAYMENT_MEMBERS, "payment_id", home, catalogue.encoding, noticed.warnings
+    replaced = {"at": "instant", "amount": "money"}
+    table = InputTable(
+        input_files(home, "payments"),
+        PAYMENT_MEMBERS,
+        "payment_id",
+        home,
+        catalogue.encoding,
+        partial(_checked, catalogue),
+        # A payment that fits no document is a reject later on: keep its text.
+        kept=[*(replaced.get(member, member) for member in PAYMENT_MEMBERS), "file", "row", "text"],
     )
-    frame = frame.with_columns(
-        hides_card_number(frame),
-        instant=parse_instant("at"),
-        money=parse_money("amount", signed=False),
+    counting = counting_rows(table, known, [member for member in PAYMENT_MEMBERS if member != "payment_id"], noticed)
+    order = counting.select(pl.arg_sort_by("instant", "payment_id")).to_series()
+    return gathered(counting, order).select(
+        "payment_id",
+        "account_id",
+        "document",
+        at="instant",
+        on=local_date("instant", catalogue),
+        amount="money",
+        currency="currency",
+        status="status",
+        card_brand="card_brand",
+        card_last4="card_last4",
+        reference="reference",
+        file="file",
+        row="row",
+        text="text",
     )
+
+
+def _checked(catalogue: Catalogue, frame: pl.DataFrame) -> pl.DataFrame:
     amount = f"an amount in {catalogue.currency}, not below 0, of at most {catalogue.minor_units} decimals"
-    frame = first_wrong_rule(
-        frame,
+    return first_wrong_rule(
+        frame.with_columns(
+            hides_card_number(frame),
+            instant=parse_instant("at"),
+            money=parse_money("amount", signed=False),
+        ),
         unparseable_rule(),
         missing_rule("payment_id", "account_id", "at", "amount", "currency", "status"),
         *control_characters_rule(("payment_id", "account_id", "document", "reference"), PAYMENT_MEMBERS),
@@ -66,25 +95,4 @@ def read_payments(
         one_of_rule("status", tuple(PaymentStatus)),
         one_of_rule("currency", [catalogue.currency]),
         card_number_rule(),
-        unknown_account_rule(known),
-    )
-    return (
-        noticed.counting(frame, "payment_id", [member for member in PAYMENT_MEMBERS if member != "payment_id"])
-        .select(
-            "payment_id",
-            "account_id",
-            "document",
-            at="instant",
-            on=local_date("instant", catalogue),
-            amount="money",
-            currency="currency",
-            status="status",
-            card_brand="card_brand",
-            card_last4="card_last4",
-            reference="reference",
-            file="file",
-            row="row",
-            text="text",
-        )
-        .sort("at", "payment_id")
     )

@@ -4,7 +4,8 @@ from typing import Final
 
 import polars as pl
 
-from billing.inputs.input_files import input_files, read_rows
+from billing.inputs.checked_rows import InputTable, counting_rows, gathered
+from billing.inputs.input_files import input_files
 from billing.inputs.row_checks import (
     RowRule,
     RowsRead,
@@ -21,7 +22,6 @@ from billing.inputs.row_checks import (
     parse_day,
     parse_instant,
     too_long_rule,
-    unknown_account_rule,
     unparseable_rule,
 )
 from billing.model.catalogue import Catalogue
@@ -52,42 +52,58 @@ def read_requests(
     known: pl.Series,
     noticed: RowsRead,
 ) -> pl.DataFrame:
-    frame = read_rows(
-        input_files(home, "requests"), REQUEST_MEMBERS, "request_id", home, catalogue.encoding, noticed.warnings
+    # Codes take a byte a row.
+    codes = {"kind": REQUEST_KINDS, "channel": tuple(Channel), "term": tuple(Term)}
+    stored: dict[str, str | pl.Expr] = {"at": "instant", "reason": "stated_reason"} | {
+        name: pl.col(name).cast(pl.Enum([str(value) for value in values])) for name, values in codes.items()
+    }
+    table = InputTable(
+        input_files(home, "requests"),
+        REQUEST_MEMBERS,
+        "request_id",
+        home,
+        catalogue.encoding,
+        _checked,
+        kept=[stored.get(member, member) for member in REQUEST_MEMBERS],
     )
-    frame = frame.with_columns(
+    counting = counting_rows(table, known, [member for member in REQUEST_MEMBERS if member != "request_id"], noticed)
+    order = counting.select(pl.arg_sort_by("instant", "request_id")).to_series()
+    return gathered(counting, order).select(
+        "request_id",
+        "account_id",
+        at="instant",
+        on=local_date("instant", catalogue),
+        kind=pl.col("kind").cast(pl.String),
+        channel=pl.col("channel").cast(pl.String),
+        package="package",
+        term=pl.col("term").cast(pl.String),
+        trial_days=_days().fill_null(0),
+        reason=pl.col("stated_reason"),
+        brand="brand",
+        last4="last4",
+        withdraws="withdraws",
+        billed_through=parse_day("billed_through"),
+        usage_from=parse_day("usage_from"),
+    )
+
+
+def _days() -> pl.Expr:
+    return pl.col("trial_days").cast(pl.Int32, strict=False)
+
+
+def _checked(frame: pl.DataFrame) -> pl.DataFrame:
+    parsed = frame.with_columns(
         hides_card_number(frame),
         instant=parse_instant("at"),
-        days=pl.col("trial_days").cast(pl.Int32, strict=False),
+        days=_days(),
         term=pl.col("term").fill_null(Term.MONTHLY),
         moved_on=parse_day("billed_through"),
         measured_on=parse_day("usage_from"),
     )
-    frame = first_wrong_rule(frame, *_rules(known))
-    return (
-        noticed.counting(frame, "request_id", [member for member in REQUEST_MEMBERS if member != "request_id"])
-        .select(
-            "request_id",
-            "account_id",
-            at="instant",
-            on=local_date("instant", catalogue),
-            kind="kind",
-            channel="channel",
-            package="package",
-            term="term",
-            trial_days=pl.col("days").fill_null(0),
-            reason=pl.col("stated_reason"),
-            brand="brand",
-            last4="last4",
-            withdraws="withdraws",
-            billed_through="moved_on",
-            usage_from="measured_on",
-        )
-        .sort("at", "request_id")
-    )
+    return first_wrong_rule(parsed, *_rules())
 
 
-def _rules(known: pl.Series) -> list[RowRule]:
+def _rules() -> list[RowRule]:
     kind = pl.col("kind")
     return [
         unparseable_rule(),
@@ -127,5 +143,4 @@ def _rules(known: pl.Series) -> list[RowRule]:
         ),
         *not_a_day_rule({"billed_through": "moved_on", "usage_from": "measured_on"}),
         card_number_rule(),
-        unknown_account_rule(known),
     ]

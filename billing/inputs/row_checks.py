@@ -70,27 +70,28 @@ class RowsRead:
     warnings: list[str] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
 
-    def set_aside(self, frame: pl.DataFrame, id_column: str | None) -> None:
-        """Collect the rejects of `frame`, and report files of which no row counts (rule 22)."""
+    def set_aside(self, frame: pl.DataFrame, id_column: str | None, rows: pl.DataFrame | None = None) -> None:
+        """Collect the rejects of `frame`, and report files of which no row counts (rule 22).
+
+        Parameters
+        ----------
+        rows
+            file and rows: the number of rows by file, where `frame` has the wrong ones only.
+        """
         rejects = set_aside(frame, id_column)
+        rows = frame.group_by("file").agg(rows=pl.len()) if rows is None else rows
         self.rejects.append(rejects)
         reasons = rejects.group_by("file", "reason").agg(told=pl.len()).sort("file", "reason")
         files = (
             reasons.group_by("file", maintain_order=True)
             .agg(rejected=pl.col("told").sum(), why=pl.format("{} {}", "reason", "told").str.join(", "))
-            .join(frame.group_by("file").agg(rows=pl.len()), on="file", maintain_order="left")
+            .join(rows, on="file", maintain_order="left")
             .filter(pl.col("rows") == pl.col("rejected"))
         )
         self.unusable += [
             f"{file}: none of its rows counts: {why}"
             for file, why, rows in files.select("file", "why", "rows").iter_rows()
         ]
-
-    def counting(self, frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:
-        """The rows that count, each identity once (rule 26); collects the rejects of the others."""
-        frame = resolve_identity(frame, identity, content)
-        self.set_aside(frame, identity)
-        return frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
 
 
 def end_of_day(day: date, catalogue: Catalogue) -> datetime:
@@ -231,7 +232,9 @@ def card_number_rule(expected: str = "the brand and the last four digits at most
 
 def hides_card_number(frame: pl.DataFrame) -> pl.Series:
     """has_card_number: whether a row holds a card number (rule 11)."""
-    values = pl.concat_str(pl.exclude("_place", "row", "text", "parsed", "file"), separator="\n", ignore_nulls=True)
+    values = pl.concat_str(
+        pl.exclude("_place", "place", "row", "text", "parsed", "file"), separator="\n", ignore_nulls=True
+    )
     suspects = (
         frame.with_row_index("_place")
         .filter(pl.col("text").str.contains(_MAYBE_HIDES_CARD_NUMBER))
@@ -271,31 +274,44 @@ def refuse_wrong_rows(checked: pl.DataFrame, outcome: str, expected: str) -> Non
 
 def resolve_identity(frame: pl.DataFrame, identity: str, content: Sequence[str]) -> pl.DataFrame:
     """Mark repeated identities (rule 26): the first valid row counts, equal ones are duplicates, others conflict."""
-    renamed = ["stated_reason" if column == "reason" else column for column in content]
-    compared = ["instant" if column == "at" else "money" if column == "amount" else column for column in renamed]
     valid = pl.col("reason").is_null()
-    # Compare contents only for repeated ids: finding them is cheap, comparing is not.
-    key = pl.when(valid).then(identity)
-    repeated = frame.with_row_index("_place").filter(valid & key.is_duplicated())
-    first = pl.struct(compared).first().over(identity, order_by="_place")
-    is_first = pl.int_range(pl.len()).over(identity, order_by="_place") == 0
-    checked = repeated.select(
-        "_place",
-        _repeats=~is_first & pl.struct(compared).eq_missing(first),
-        _conflicts=~is_first & pl.struct(compared).ne_missing(first),
-    )
+    repeated = repeated_identities(frame.with_row_index("_place"), identity, content, valid=valid)
     return (
         frame.with_row_index("_place")
-        .join(checked, on="_place", how="left", maintain_order="left")
+        .join(repeated, on="_place", how="left", maintain_order="left")
         .with_columns(
-            duplicate=pl.col("_repeats").fill_null(value=False),
-            reason=pl.when("_conflicts").then(pl.lit(RejectReason.CONFLICTING)).otherwise("reason"),
-            detail=pl.when("_conflicts")
-            .then(pl.format(f"{identity}: found '{{}}' again with other content, expected each once", identity))
-            .otherwise("detail"),
+            duplicate=pl.col("repeats").fill_null(value=False),
+            reason=pl.when("conflicts").then(pl.lit(RejectReason.CONFLICTING)).otherwise("reason"),
+            detail=pl.when("conflicts").then(conflicting_detail(identity)).otherwise("detail"),
         )
-        .drop("_place", "_repeats", "_conflicts")
+        .drop("_place", "repeats", "conflicts")
     )
+
+
+def repeated_identities(
+    frame: pl.DataFrame, identity: str, content: Sequence[str], *, valid: pl.Expr | None = None
+) -> pl.DataFrame:
+    """_place of the valid rows whose identity has several, repeats (of the first: equal) and conflicts (Boolean)."""
+    renamed = ["stated_reason" if column == "reason" else column for column in content]
+    compared = ["instant" if column == "at" else "money" if column == "amount" else column for column in renamed]
+    # Compare contents only for repeated ids: finding them is cheap, comparing is not.
+    valid = pl.lit(True) if valid is None else valid
+    key = pl.when(valid).then(identity)
+    first = pl.struct(compared).first().over(identity, order_by="_place")
+    is_first = pl.int_range(pl.len()).over(identity, order_by="_place") == 0
+    return (
+        frame.filter(valid & key.is_duplicated())
+        .rechunk()
+        .select(
+            "_place",
+            repeats=~is_first & pl.struct(compared).eq_missing(first),
+            conflicts=~is_first & pl.struct(compared).ne_missing(first),
+        )
+    )
+
+
+def conflicting_detail(identity: str) -> pl.Expr:
+    return pl.format(f"{identity}: found '{{}}' again with other content, expected each once", identity)
 
 
 def set_aside(frame: pl.DataFrame, id_column: str | None) -> pl.DataFrame:

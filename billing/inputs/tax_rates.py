@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 from polars.exceptions import PolarsError
 
-from billing.inputs.input_files import read_csv
+from billing.inputs.csv_files import read_csv
 from billing.model.columns import RATE
 from billing.model.errors import Problem, RefusedError
 from billing.model.regions import with_region_keys

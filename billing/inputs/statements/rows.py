@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import polars as pl
 
-from billing.inputs.input_files import decoded
+from billing.inputs.csv_files import decoded
 from billing.model.columns import MONEY
 from billing.model.errors import RefusedError
 

@@ -20,6 +20,8 @@ from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
 from billing.store.home import Home
 
+pytestmark = pytest.mark.usefixtures("whole_and_in_pieces")
+
 CARD = "4111111111111111"
 ACCOUNTS = "account_id,name,country,tax_exempt\nacme,Acme,us,\nglobex,Globex,DE,yes\n"
 TAXES = "country,region,rate,name,effective_from\n"

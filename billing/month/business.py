@@ -323,7 +323,8 @@ class Business:
             found = [self._of(each, None)._paid for each in self.new_shards]
             payments = pl.concat(each[0].drop("is_on_account", strict=False) for each in found)
             unknown = pl.concat(each[1] for each in found)
-            return payments.sort("at", "payment_id"), REJECTS.conform(unknown), pl.concat(each[2] for each in found)
+            suspended = pl.concat(each[2] for each in found).sort("account_id", "suspended_from")
+            return payments.sort("at", "payment_id"), REJECTS.conform(unknown), suspended
         documents = self.receivables.with_columns(credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone))
         made = with_numbers(made, self.opening_balances, self.register.documents())
         known = made.join(

@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from billing.model.buckets import bucket_ranges
-from billing.model.tables import CYCLES
+from billing.model.tables import CYCLES, DOCUMENTS
 from billing.month.business import Business
-from billing.month.issuing import issue_documents
+from billing.month.corrections import issue_corrections
+from billing.month.issuing import complete_issue, issue_documents
 from billing.month.plan import Plan, bill_shard, plan_month
 from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.scratch_copy import STEPS_OF_A_MONTH
@@ -149,3 +150,18 @@ def test_a_preview_of_shards_says_what_one_of_the_whole_says(sample: Path, whole
     found = [preview_month(Business.load(home, as_of, issues=False, shards=count), month) for count in (1, 2)]
     assert found[0].changes.equals(found[1].changes)
     assert not found[0].changes.is_empty()
+
+
+def test_a_correction_of_a_month_of_shards_writes_their_parts(sample: Path, tmp_path: Path) -> None:
+    month, as_of = billing_hint(1)
+    corrected = []
+    for count in (1, 3):
+        home = copied(sample, tmp_path / str(count))
+        bill_by_steps(home, month, str(as_of), shards=count)
+        business = Business.load(home, as_of, shards=count)
+        issue_corrections(business, month, "usage was late")
+        # An issue that was killed is completed without beginning the month again.
+        complete_issue(business, month)
+        corrected.append(business)
+    assert [len(business.home.parts(DOCUMENTS, month)) for business in corrected] == [1, 3]
+    assert_the_same(*corrected)

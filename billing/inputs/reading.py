@@ -66,9 +66,19 @@ class Inputs:
     aliases: pl.DataFrame = field(default_factory=ALIASES.empty)
     known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
     opening_balances: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPENING_SCHEMA))
+    all_requests: pl.LazyFrame | None = field(default=None, compare=False)
+
+    @property
+    def request_ids(self) -> pl.LazyFrame:
+        """request_id of the requests of everyone: of a shard, those of other accounts, too."""
+        everyones = self.requests.lazy() if self.all_requests is None else self.all_requests
+        return everyones.select("request_id")
 
     def of(self, buckets: BucketRange) -> "Inputs":
-        """The inputs of a shard: the rows of accounts in some buckets; aliases and tax rates whole."""
+        """The inputs of a shard: the rows of accounts in some buckets; aliases and tax rates whole.
+
+        Also all rejects of requests: what is set aside may lack its account, or name another than it had.
+        """
         if buckets.is_whole:
             return self
 
@@ -81,9 +91,13 @@ class Inputs:
             accounts=own("accounts"),
             requests=own("requests"),
             payments=own("payments"),
-            rejects=own("rejects"),
+            rejects=self.rejects.filter(
+                buckets.holds(self._buckets["rejects"]).fill_null(value=False)
+                | pl.col("file").str.starts_with("requests")
+            ),
             known_accounts=self.known_accounts.filter(buckets.holds(self._buckets["known_accounts"])),
             opening_balances=own("opening_balances"),
+            all_requests=self.requests.lazy() if self.all_requests is None else self.all_requests,
         )
 
     @cached_property

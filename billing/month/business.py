@@ -84,6 +84,8 @@ class Business:
         Into how many shards new months are divided; None: one for 250,000 accounts.
     first_month_of_all
         Of a shard: the first month of the whole business.
+    has_moved_in_of_all
+        Of a shard: `has_moved_in` of the whole business.
     computed
         Cache of answers that several steps share.
     """
@@ -96,6 +98,7 @@ class Business:
     issues: bool = True
     shards: int | None = None
     first_month_of_all: str | None = None
+    has_moved_in_of_all: bool | None = None
     computed: Computed = field(default_factory=Computed, compare=False)
 
     @classmethod
@@ -138,7 +141,7 @@ class Business:
 
     def of(self, buckets: BucketRange) -> "Business":
         """A shard: the business of the accounts in some buckets. It reads and writes their rows only."""
-        return self._of(buckets, self.first_month)
+        return replace(self._of(buckets, self.first_month), has_moved_in_of_all=self.has_moved_in)
 
     def _of(self, buckets: BucketRange, first_month: str | None) -> "Business":
         return replace(
@@ -215,6 +218,7 @@ class Business:
             self.register.begun_subscriptions() if closed.height else pl.DataFrame(schema=BEGUN_SCHEMA),
             self.inputs.requests,
             self.inputs.rejects,
+            self.inputs.request_ids,
         )
         stopped = pl.concat([lives.parked, missing]).unique("account_id", keep="first", maintain_order=True)
         return Lives(
@@ -323,7 +327,8 @@ class Business:
             found = [self._of(each, None)._paid for each in self.new_shards]
             payments = pl.concat(each[0].drop("is_on_account", strict=False) for each in found)
             unknown = pl.concat(each[1] for each in found)
-            return payments.sort("at", "payment_id"), REJECTS.conform(unknown), pl.concat(each[2] for each in found)
+            suspended = pl.concat(each[2] for each in found).sort("account_id", "suspended_from")
+            return payments.sort("at", "payment_id"), REJECTS.conform(unknown), suspended
         documents = self.receivables.with_columns(credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone))
         made = with_numbers(made, self.opening_balances, self.register.documents())
         known = made.join(
@@ -362,6 +367,17 @@ class Business:
             if bound is not None and bound < min(found, default="9999-99"):
                 found += of_shard._first_months
         return min(found, default=None)
+
+    @cached_property
+    def has_moved_in(self) -> bool:
+        """Whether a subscription here, of any shard, was billed elsewhere before."""
+        if self.has_moved_in_of_all is not None:
+            return self.has_moved_in_of_all
+        shards = [self] if len(self.new_shards) == 1 else (self._of(each, None) for each in self.new_shards)
+        return any(
+            shard.requests["billed_through"].count() and shard.lives.subscriptions["billed_through"].count()
+            for shard in shards
+        )
 
     @property
     def _first_months(self) -> list[str]:

@@ -11,7 +11,7 @@ from billing.model.errors import RefusedError
 from billing.model.tables import PACKAGES
 from billing.month.business import Business
 from billing.month.context import required_table
-from billing.month.issuing import NOTHING_ISSUED, issue_notes, refuse_lost_documents, write_issued
+from billing.month.issuing import NOTHING_ISSUED, issue_notes, refuse_lost_documents, write_issued_of_shards
 from billing.month.true_ups import (
     billed_lines,
     billed_subscriptions,
@@ -75,9 +75,8 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     refuse_lost_documents(business)
     seen = business.register.state()
     notes = correction_drafts(business, month, reason, accounts)
-    rows, issued = business.register.rows(month), NOTHING_ISSUED
+    issued = NOTHING_ISSUED
     if not notes.documents.is_empty():
-        new = issue_notes(business, month, notes, seen)
-        rows, issued = rows.and_then(new), new.documents.select(NOTHING_ISSUED.columns)
-    write_issued(business, month, rows)
+        issued = issue_notes(business, month, notes, seen).documents.select(NOTHING_ISSUED.columns)
+    write_issued_of_shards(business, month)
     return issued

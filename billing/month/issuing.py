@@ -65,7 +65,7 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
     """
     through = business.closes_through(month)
     if not business.issues or through < first_day(month):
-        _write_issued(business, month)
+        write_issued_of_shards(business, month)
         return NOTHING_ISSUED
     issued = NOTHING_ISSUED
     closing: list[pl.LazyFrame] = []
@@ -98,7 +98,7 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
             _write_what_issuing_moved(shard, month, through, closed_now)
             write_issued(shard, month, rows or shard.register.rows(month))
         return issued
-    _write_issued(business, month, rows)
+    write_issued_of_shards(business, month, rows)
     return issued
 
 
@@ -123,7 +123,7 @@ def complete_issue(business: Business, month: str) -> pl.DataFrame:
     if _was_issued_since(business, month):
         for shard in each_shard(business, month):
             _write_what_issuing_moved(shard, month, business.closes_through(month))
-    _write_issued(business, month)
+    write_issued_of_shards(business, month)
     return NOTHING_ISSUED
 
 
@@ -229,7 +229,7 @@ def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Iss
     )
 
 
-def _write_issued(business: Business, month: str, rows: IssuedRows | None = None) -> None:
+def write_issued_of_shards(business: Business, month: str, rows: IssuedRows | None = None) -> None:
     """As `write_issued`, of all shards."""
     for shard in each_shard(business, month):
         write_issued(shard, month, rows or shard.register.rows(month))

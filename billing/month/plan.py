@@ -60,6 +60,8 @@ class Plan:
         The first billing month of the whole business.
     catalogue
         The hash of the catalogue that the head read.
+    has_moved_in
+        As `Business.has_moved_in`, of the whole business.
     versions
         Of the program and of Polars: with others the bytes could differ.
     """
@@ -70,6 +72,7 @@ class Plan:
     first_month: str
     shards: tuple[str, ...]
     catalogue: str
+    has_moved_in: bool = False
     versions: str = f"Overage {__version__}, Polars {pl.__version__}"
 
     def to_json(self) -> str:
@@ -96,6 +99,7 @@ def plan_month(business: Business, month: str) -> Plan:
         business.first_month or month,
         tuple(buckets.name for buckets in ranges),
         business.catalogue.content_hash,
+        business.has_moved_in,
     )
 
 
@@ -144,8 +148,16 @@ def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None =
             f"{plan.month}: landing/catalogue.yaml has changed since the run was planned: run again"
         )
     register = Register.open(Home(root), register_url).of(buckets)
-    inputs = _read_inputs(home, plan.month)
-    return Business(home, catalogue, inputs, register, plan.as_of, plan.issues, first_month_of_all=plan.first_month)
+    return Business(
+        home,
+        catalogue,
+        _read_inputs(home, plan),
+        register,
+        plan.as_of,
+        plan.issues,
+        first_month_of_all=plan.first_month,
+        has_moved_in_of_all=plan.has_moved_in,
+    )
 
 
 def remove_plan(home: Home, month: str) -> None:
@@ -155,7 +167,9 @@ def remove_plan(home: Home, month: str) -> None:
     _plan_file(home, month).unlink(missing_ok=True)
 
 
-_FRAMES: Final = tuple(each.name for each in fields(Inputs) if each.name not in ("warnings", "unusable"))
+_FRAMES: Final = tuple(
+    each.name for each in fields(Inputs) if each.name not in ("warnings", "unusable", "all_requests")
+)
 
 
 def _write_inputs(inputs: Inputs, home: Home, month: str) -> None:
@@ -165,13 +179,16 @@ def _write_inputs(inputs: Inputs, home: Home, month: str) -> None:
         write_file(_folder(home, month) / f"{home.part_name(name)}.parquet", rows.write_parquet)
 
 
-def _read_inputs(home: Home, month: str) -> Inputs:
+def _read_inputs(home: Home, plan: Plan) -> Inputs:
+    folder = _folder(home, plan.month)
     found = {
-        name: pl.read_parquet(_folder(home, month) / f"{home.part_name(name)}.parquet", hive_partitioning=False)
-        for name in _FRAMES
+        name: pl.read_parquet(folder / f"{home.part_name(name)}.parquet", hive_partitioning=False) for name in _FRAMES
     }
     known = found.pop("known_accounts")["account_id"]
-    return Inputs(**found, known_accounts=known, warnings=())  # type: ignore[arg-type]
+    homes = [replace(home, buckets=BucketRange.named(shard)) for shard in plan.shards]
+    requests = [folder / f"{each.part_name('requests')}.parquet" for each in homes]
+    everyones = pl.scan_parquet(requests, hive_partitioning=False, glob=False)
+    return Inputs(**found, known_accounts=known, warnings=(), all_requests=everyones)  # type: ignore[arg-type]
 
 
 def _plan_file(home: Home, month: str) -> Path:

@@ -103,8 +103,10 @@ def begin_month(business: Business, month: str) -> None:
     business.register.index_buckets()
     # Files of a killed run with other shards, or of a business that nobody had subscribed to.
     kept = {f"{table.name}.{buckets.name}.parquet" for table in TABLES for buckets in ranges}
-    for table in TABLES:
-        for part in business.home.parts(table, month):
+    # The first month writes what bills nothing of the months before it, too.
+    earlier = [each for each in business.home.months(UNBILLED) if each < month == business.first_month]
+    for table, each in [*((table, month) for table in TABLES), *((UNBILLED, each) for each in earlier)]:
+        for part in business.home.parts(table, each):
             if part.name not in kept:
                 remove_file(part)
     write_record(month_record(business.home, month, _SHARDS), Record({_SHARDS: str(len(ranges))}))

@@ -22,7 +22,7 @@ def write_unbilled(business: Business, month: str) -> pl.DataFrame:
 
     Where subscriptions moved in, also of the months before the first one: cycles that close in it began there.
     """
-    if month == business.first_month and business.lives.subscriptions["billed_through"].is_not_null().any():
+    if month == business.first_month and business.has_moved_in:
         for earlier in event_months(business.home, month):
             write_month(business.home, UNBILLED, earlier, _unbilled(business, earlier), in_order=True)
     unbilled = _unbilled(business, month)

@@ -86,7 +86,11 @@ def _rows_set_aside(rejects: pl.DataFrame) -> pl.DataFrame:
 
 
 def subscriptions_without_request(
-    closed: pl.DataFrame, begun: pl.DataFrame, requests: pl.DataFrame, rejects: pl.DataFrame
+    closed: pl.DataFrame,
+    begun: pl.DataFrame,
+    requests: pl.DataFrame,
+    rejects: pl.DataFrame,
+    request_ids: pl.LazyFrame,
 ) -> pl.DataFrame:
     """Subscriptions that were billed and whose first request is missing.
 
@@ -98,7 +102,7 @@ def subscriptions_without_request(
         account_id, subscription_id: subscriptions with closed billing dates that the requests do not make any more.
     begun
         subscription_id, request_id: the requests that began them, as recorded when they were first issued to.
-    requests, rejects
+    requests, rejects, request_ids
         As in `Inputs`, whatever the as-of day.
 
     Returns
@@ -110,7 +114,10 @@ def subscriptions_without_request(
     recorded = closed.join(begun.select("subscription_id", "request_id"), on="subscription_id", how="left")
     gone = pl.concat(
         [
-            recorded.filter(pl.col("request_id").is_not_null()).join(requests, on="request_id", how="anti"),
+            recorded.lazy()
+            .filter(pl.col("request_id").is_not_null())
+            .join(request_ids, on="request_id", how="anti")
+            .collect(),
             # Not recorded by earlier versions: any request of the account that begins a subscription may replace it.
             recorded.filter(pl.col("request_id").is_null()).join(begins, on="account_id", how="anti"),
         ]

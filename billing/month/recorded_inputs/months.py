@@ -114,6 +114,9 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         "documents issued": str(business.register.count(month, since=month)),
         "closed through": str(closed_through),
     }
+    if business.has_moved_in_of_all and month == business.first_month:
+        # Of a shard: its own requests do not say it.
+        inputs["moved in"] = "True"
     passed = business.register.passed_dates(month)
     is_closed = closed_through is not None and closed_through >= last_day
     parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked_in(month)

@@ -1,5 +1,6 @@
 """A month of shards: the same documents, numbers, register and rows as a month in one piece."""
 
+import itertools
 import shutil
 from decimal import Decimal
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from billing.model.buckets import bucket_ranges
-from billing.model.tables import CYCLES
+from billing.model.buckets import bucket_of, bucket_ranges
+from billing.model.tables import CYCLES, DOCUMENTS, UNBILLED
 from billing.month.business import Business
-from billing.month.issuing import issue_documents
+from billing.month.corrections import issue_corrections
+from billing.month.issuing import complete_issue, issue_documents
 from billing.month.plan import Plan, bill_shard, plan_month
 from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.scratch_copy import STEPS_OF_A_MONTH
@@ -20,7 +22,9 @@ from billing.reports.preview import preview_month
 from billing.reports.verify import disagreements
 from billing.sample import billing_hint, write_sample, write_sample_payments
 from billing.store.monthly import read_month
+from tests.billing.month.test_moving_in import catalogue
 from tests.by_steps import bill_by_steps
+from tests.landing import Landing
 from tests.sizes import sized
 
 MONTHS = sized(2, 5)
@@ -149,3 +153,80 @@ def test_a_preview_of_shards_says_what_one_of_the_whole_says(sample: Path, whole
     found = [preview_month(Business.load(home, as_of, issues=False, shards=count), month) for count in (1, 2)]
     assert found[0].changes.equals(found[1].changes)
     assert not found[0].changes.is_empty()
+
+
+def test_a_correction_of_a_month_of_shards_writes_their_parts(sample: Path, tmp_path: Path) -> None:
+    month, as_of = billing_hint(1)
+    corrected = []
+    for count in (1, 3):
+        home = copied(sample, tmp_path / str(count))
+        bill_by_steps(home, month, str(as_of), shards=count)
+        business = Business.load(home, as_of, shards=count)
+        issue_corrections(business, month, "usage was late")
+        # An issue that was killed is completed without beginning the month again.
+        complete_issue(business, month)
+        corrected.append(business)
+    assert [len(business.home.parts(DOCUMENTS, month)) for business in corrected] == [1, 3]
+    assert_the_same(*corrected)
+
+
+def _name(wanted: str, half: int) -> str:
+    """A name like the wanted one of an account in a half of the buckets."""
+    names = (f"{wanted}-{number}" for number in itertools.count())
+    return next(name for name in names if bucket_ranges(2)[half].holds(pl.Series([bucket_of(name)])).all())
+
+
+def test_usage_before_the_first_month_is_listed_in_all_shards_where_a_customer_of_one_moved_in(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "whole", catalogue=catalogue())
+    new, moved, second = _name("new", 0), _name("moved", 1), _name("new", 1)
+    for name in (new, second):
+        landing.customer(name, on="2026-02-05")
+        landing.use(name, "2026-01-20", emails=100)
+    sharded = landing.copied(tmp_path / "sharded")
+    for each in (landing, sharded):
+        # Once with customers who are all new.
+        bill_by_steps(each.root, "2026-02", "2026-02-08", shards=1 if each is landing else 2)
+        each.customer(moved, on="2023-05-10", billed_through="2026-02-10")
+    whole = bill_by_steps(landing.root, "2026-02", "2026-02-09", shards=1)
+    found = bill_by_steps(sharded.root, "2026-02", "2026-02-09", shards=2)
+    assert_the_same(found, whole)
+    assert read_month(found.home, UNBILLED, "2026-01").height == 2
+    # Its parts are of the shards of the first month, also where these are chosen again.
+    shutil.rmtree(sharded.root / "lake" / "fingerprints")
+    assert_the_same(bill_by_steps(sharded.root, "2026-02", "2026-02-09", shards=3), whole)
+
+
+@pytest.mark.parametrize("becomes", ["of another account", "of nobody", "missing"])
+def test_a_request_that_leaves_its_account_is_looked_for_in_all_shards(becomes: str, tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "whole")
+    one, other = _name("one", 0), _name("other", 1)
+    landing.customer(one)
+    landing.account(other)
+    sharded = landing.copied(tmp_path / "sharded")
+    found = []
+    for each, shards in ((landing, 1), (sharded, 2)):
+        bill_by_steps(each.root, "2026-01", "2026-01-31", shards=shards)
+        file = each.folder / "requests.jsonl"
+        text = file.read_text()
+        moved = {"of another account": text.replace(one, other), "of nobody": text.replace(one, ""), "missing": ""}
+        file.write_text(moved[becomes])
+        found.append(bill_by_steps(each.root, "2026-02", "2026-02-28", shards=shards))
+    assert_the_same(*found)
+    assert found[0].parked.equals(found[1].parked)
+    assert found[0].parked.is_empty() == (becomes == "of another account")
+
+
+def test_a_month_of_one_shard_with_suspensions_has_not_moved_when_new_months_have_several(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    names = [_name("b", 0), _name("a", 1)]
+    for name in names:
+        landing.customer(name)
+    business = bill_by_steps(tmp_path, "2026-01", "2026-01-31", shards=1)
+    documents = business.register.documents()
+    for number, name, total in documents.select("number", "account_id", "total").iter_rows():
+        landing.pay(name, number, str(total), "2026-01-20T10:00:00Z", "failed")
+    business = bill_by_steps(tmp_path, "2026-01", "2026-01-31", shards=1)
+    again = Business.load(tmp_path, business.as_of, shards=2)
+    assert business.suspensions.height == 2
+    assert again.suspensions.equals(business.suspensions)
+    assert moved_inputs(again, "2026-01") == []

@@ -14,25 +14,27 @@ from tests import golden
 from tests.by_steps import bill_by_steps, rows
 from tests.golden.__main__ import BILLED, BILLED_ON, COLUMNS, NEXT, NEXT_ON
 from tests.pipeline.outside import content_of
+from tests.sizes import sized
 
 ARCHIVES = sorted(Path(golden.__file__).parent.glob("*.tar.xz"))
 
 
+@pytest.mark.parametrize("shards", sized([1], [1, 3]))
 @pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.removesuffix(".tar.xz"))
-def test_a_home_of_an_earlier_version_goes_on_as_it_would_have(archive: Path, tmp_path: Path) -> None:
+def test_a_home_of_an_earlier_version_goes_on_as_it_would_have(archive: Path, shards: int, tmp_path: Path) -> None:
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path, filter="data")
     expected = [tuple(row[name] for name in COLUMNS) for row in json.loads((tmp_path / "expected.json").read_text())]
     pages = {name: found for name, found in content_of(tmp_path).items() if name.startswith("documents/")}
     assert pages
 
-    business = Business.load(tmp_path, date.fromisoformat(BILLED_ON))
+    business = Business.load(tmp_path, date.fromisoformat(BILLED_ON), shards=shards)
     assert disagreements(business) == []
     previewed = preview_month(business, BILLED)
     assert previewed.changes.is_empty()
 
     register = business.register.documents()
-    business = bill_by_steps(tmp_path, NEXT, NEXT_ON)
+    business = bill_by_steps(tmp_path, NEXT, NEXT_ON, shards=shards)
     found = rows(business, "documents", *COLUMNS, billing_month=NEXT)
     assert [tuple(str(value) if isinstance(value, date) else value for value in row) for row in found] == expected
     assert business.register.documents().head(register.height).equals(register)

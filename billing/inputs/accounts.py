@@ -1,5 +1,7 @@
 """Reader of accounts: who is billed, and where (rule 28)."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -7,6 +9,7 @@ import polars as pl
 from billing.inputs.checked_rows import InputTable, gathered, read_checked
 from billing.inputs.input_files import input_files
 from billing.inputs.row_checks import (
+    RowRule,
     RowsRead,
     card_number_rule,
     control_characters_rule,
@@ -53,7 +56,13 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
         "tax_exempt": exempt.is_in(["true", "1", "yes"]).fill_null(value=False).alias("tax_exempt"),
     }
     table = InputTable(
-        files, ACCOUNT_COLUMNS, "account_id", home, catalogue.encoding, _checked, kept=tuple(values.values())
+        files,
+        ACCOUNT_COLUMNS,
+        "account_id",
+        home,
+        catalogue.encoding,
+        partial(_checked, _rules()),
+        kept=tuple(values.values()),
     )
     read = read_checked(table, noticed.warnings)
     noticed.set_aside(read.wrong, None, read.rows)
@@ -71,17 +80,20 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
     return gathered(read.good, order.filter(ids.ne_missing(ids.shift(-1)))).select(ACCOUNT_COLUMNS)
 
 
-def _checked(frame: pl.DataFrame) -> pl.DataFrame:
+def _rules() -> list[RowRule]:
     exempt = pl.col("tax_exempt").str.to_lowercase()
-    return first_wrong_rule(
-        frame.with_columns(hides_card_number(frame)),
+    return [
         unparseable_rule(),
         missing_rule("account_id"),
         *control_characters_rule(("account_id", "name"), ACCOUNT_COLUMNS),
         too_long_rule(ACCOUNT_COLUMNS),
         one_of_rule("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
         card_number_rule(),
-    )
+    ]
+
+
+def _checked(rules: Sequence[RowRule], frame: pl.DataFrame) -> pl.DataFrame:
+    return first_wrong_rule(frame.with_columns(hides_card_number(frame)), *rules)
 
 
 def untaxed_accounts(accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> list[str]:

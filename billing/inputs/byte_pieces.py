@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-PIECE_BYTES = 6_000_000
+PIECE_BYTES = 8_000_000
 _LONGEST_LINE: Final = 64 * 1024
 
 

@@ -1,5 +1,6 @@
 """Reader of payments: charges and their outcomes (rules 16 and 28)."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -8,6 +9,7 @@ import polars as pl
 from billing.inputs.checked_rows import InputTable, counting_rows, gathered
 from billing.inputs.input_files import input_files
 from billing.inputs.row_checks import (
+    RowRule,
     RowsRead,
     card_number_rule,
     control_characters_rule,
@@ -54,7 +56,7 @@ def read_payments(
         "payment_id",
         home,
         catalogue.encoding,
-        partial(_checked, catalogue),
+        partial(_checked, _rules(catalogue)),
         # A payment that fits no document is a reject later on: keep its text.
         kept=[*(replaced.get(member, member) for member in PAYMENT_MEMBERS), "file", "row", "text"],
     )
@@ -78,14 +80,9 @@ def read_payments(
     )
 
 
-def _checked(catalogue: Catalogue, frame: pl.DataFrame) -> pl.DataFrame:
+def _rules(catalogue: Catalogue) -> list[RowRule]:
     amount = f"an amount in {catalogue.currency}, not below 0, of at most {catalogue.minor_units} decimals"
-    return first_wrong_rule(
-        frame.with_columns(
-            hides_card_number(frame),
-            instant=parse_instant("at"),
-            money=parse_money("amount", signed=False),
-        ),
+    return [
         unparseable_rule(),
         missing_rule("payment_id", "account_id", "at", "amount", "currency", "status"),
         *control_characters_rule(("payment_id", "account_id", "document", "reference"), PAYMENT_MEMBERS),
@@ -95,4 +92,11 @@ def _checked(catalogue: Catalogue, frame: pl.DataFrame) -> pl.DataFrame:
         one_of_rule("status", tuple(PaymentStatus)),
         one_of_rule("currency", [catalogue.currency]),
         card_number_rule(),
+    ]
+
+
+def _checked(rules: Sequence[RowRule], frame: pl.DataFrame) -> pl.DataFrame:
+    parsed = frame.with_columns(
+        hides_card_number(frame), instant=parse_instant("at"), money=parse_money("amount", signed=False)
     )
+    return first_wrong_rule(parsed, *rules)

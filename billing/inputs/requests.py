@@ -1,5 +1,7 @@
 """Reader of requests: what customers ask for, and when (rule 28)."""
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 import polars as pl
@@ -63,7 +65,7 @@ def read_requests(
         "request_id",
         home,
         catalogue.encoding,
-        _checked,
+        partial(_checked, _rules()),
         kept=[stored.get(member, member) for member in REQUEST_MEMBERS],
     )
     counting = counting_rows(table, known, [member for member in REQUEST_MEMBERS if member != "request_id"], noticed)
@@ -91,7 +93,7 @@ def _days() -> pl.Expr:
     return pl.col("trial_days").cast(pl.Int32, strict=False)
 
 
-def _checked(frame: pl.DataFrame) -> pl.DataFrame:
+def _checked(rules: Sequence[RowRule], frame: pl.DataFrame) -> pl.DataFrame:
     parsed = frame.with_columns(
         hides_card_number(frame),
         instant=parse_instant("at"),
@@ -100,7 +102,7 @@ def _checked(frame: pl.DataFrame) -> pl.DataFrame:
         moved_on=parse_day("billed_through"),
         measured_on=parse_day("usage_from"),
     )
-    return first_wrong_rule(parsed, *_rules())
+    return first_wrong_rule(parsed, *rules)
 
 
 def _rules() -> list[RowRule]:

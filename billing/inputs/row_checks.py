@@ -121,16 +121,16 @@ def parse_money(column: str, *, signed: bool = True) -> pl.Expr:
 
 def first_wrong_rule(frame: pl.DataFrame, *rules: RowRule) -> pl.DataFrame:
     """`frame` with `reason` and `detail` of the first rule whose condition is true, else null."""
-    names = pl.coalesce(pl.when(condition.fill_null(value=False)).then(pl.lit(name)) for name, condition, _ in rules)
-    details = pl.coalesce(pl.when(condition.fill_null(value=False)).then(detail) for _, condition, detail in rules)
     nothing = pl.lit(None, pl.String)
     if frame.is_empty():
         return frame.with_columns(reason=nothing, detail=nothing)
+    names = pl.coalesce(pl.when(condition.fill_null(value=False)).then(pl.lit(name)) for name, condition, _ in rules)
     checked = frame.with_columns(reason=names, detail=nothing)
     is_wrong = checked["reason"].is_not_null()
     if not is_wrong.any():
         return checked
     # Format details only for wrong rows: they are few.
+    details = pl.coalesce(pl.when(condition.fill_null(value=False)).then(detail) for _, condition, detail in rules)
     words = checked.filter(is_wrong).select(details.alias("detail")).to_series()
     return checked.with_columns(checked["detail"].scatter(is_wrong.arg_true(), words))
 

@@ -39,7 +39,6 @@ VIEWS: Final[dict[str, Callable[[Business], pl.DataFrame]]] = {
     "collections": collections,
     "allocations": allocations,
     "surges": surges,
-    "profiles": lambda business: account_profiles(business, business.as_of),
     "parked": lambda business: business.parked,
     "payments": lambda business: business.payments,
     "unknown payments": lambda business: business.unknown_payments,
@@ -85,6 +84,8 @@ def test_a_life_in_shards_is_that_of_one_piece(seed: int, tmp_path: Path) -> Non
     following = months_after(month, 1)
     previews = [preview_month(each.at(day, issues=False), following).changes for each in (whole, sharded)]
     assert previews[0].equals(previews[1])
+    profiles = [account_profiles(each, day) for each in (whole, sharded)]
+    assert profiles[0].equals(profiles[1])
     # No PDF was drawn here.
     assert [told for told in disagreements(sharded) if "PDF" not in told] == []
 

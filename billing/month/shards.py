@@ -100,7 +100,6 @@ def begin_month(business: Business, month: str) -> None:
     if not is_sharded(business, month):
         return
     ranges = shard_ranges(business, month)
-    business.register.index_buckets()
     # Files of a killed run with other shards, or of a business that nobody had subscribed to.
     kept = {f"{table.name}.{buckets.name}.parquet" for table in TABLES for buckets in ranges}
     # The first month writes what bills nothing of the months before it, too.

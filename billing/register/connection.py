@@ -50,12 +50,6 @@ class Connection:
         view._buckets = None if buckets.is_whole else buckets
         return view
 
-    def index_buckets(self) -> None:
-        """Make the indexes by which shards find their rows, when there are shards for the first time."""
-        with self._made.begin() as connection:
-            for name, table, columns in stored.BUCKET_INDEXES:
-                connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(columns)})")
-
     def _own(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         """The conditions on a table with a column `bucket`: none where all of its rows are read."""
         return [] if self._buckets is None else [table.c.bucket.between(self._buckets.first, self._buckets.last)]

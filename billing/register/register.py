@@ -174,9 +174,8 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
         """
         with self._made.begin() as connection:
             self._wait_for_others(connection)
-            if len(issue.parts) > 1 and connection.dialect.name == "sqlite":
-                # The rows of a shard are far apart in an index by bucket.
-                connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
+            if len(issue.parts) > 1:
+                _index_buckets(connection)
             if (found := state_of(connection)) != issue.seen:
                 raise InterruptedRunError(
                     f"{issue.month}: nothing was issued, because the register has moved since these drafts were made "
@@ -276,6 +275,15 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
             .filter(~pl.col("account_id").is_in(known.implode()))
             .with_columns(billing_month=pl.lit(issue.month), passed_through=pl.lit(issue.closed_through))
         )
+
+
+def _index_buckets(connection: sa.Connection) -> None:
+    """Make the indexes by which shards find their rows, when several are issued for the first time."""
+    if connection.dialect.name == "sqlite":
+        # The rows of a shard are far apart in such an index.
+        connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    for name, table, columns in stored.BUCKET_INDEXES:
+        connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(columns)})")
 
 
 def _places(part: IssuedPart) -> pl.DataFrame:

@@ -198,7 +198,7 @@ numberings = sa.Table(
     sa.Column("first", sa.Integer, nullable=False),
 )
 
-# By these a shard finds its rows. A business of one shard does not pay for them: see `Register.index_buckets`.
+# By these a shard finds its rows. A business of one shard does not pay for them: see `Register.issue`.
 BUCKET_INDEXES: Final = (
     ("ix_documents_month_bucket", documents, ("billing_month", "bucket", "number")),
     ("ix_closed_dates_month_bucket", closed_dates, ("billing_month", "bucket", "subscription_id")),

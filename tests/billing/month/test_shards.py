@@ -147,6 +147,14 @@ def test_a_run_that_was_killed_between_two_shards_is_completed(sample: Path, tmp
     assert_the_same(done, bill_by_steps(copied(sample, tmp_path / "other"), month, str(as_of), shards=1))
 
 
+def test_a_preview_of_shards_makes_no_register(sample: Path, tmp_path: Path) -> None:
+    month, as_of = billing_hint(1)
+    business = Business.load(copied(sample, tmp_path / "home"), as_of, issues=False, shards=2)
+    ingest_usage(business)
+    assert not preview_month(business, month).changes.is_empty()
+    assert not business.home.register_path.exists()
+
+
 def test_a_preview_of_shards_says_what_one_of_the_whole_says(sample: Path, whole: Business, tmp_path: Path) -> None:
     home = copied(whole.home.root, tmp_path / "home")
     month, as_of = billing_hint(MONTHS + 1)

@@ -92,6 +92,8 @@ def in_buckets(frame: pl.DataFrame, buckets: BucketRange | None, account: str = 
 
 def _buckets(accounts: pl.Series) -> pl.Series:
     """The checksum of all texts at once: one place of every text after the other, from their ends."""
+    if accounts.is_empty():
+        return pl.Series(dtype=BUCKET)
     texts = accounts.fill_null("").to_arrow().cast(pa.large_string())
     _, edges, content = texts.buffers()
     ends = pl.Series(pa.Array.from_buffers(pa.int64(), texts.offset + len(texts) + 1, [None, edges]))[texts.offset :]

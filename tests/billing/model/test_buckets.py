@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.model.buckets import BUCKETS, WHOLE, BucketRange, bucket_of, bucket_ranges, buckets_of, in_buckets
+from billing.model.buckets import BUCKET, BUCKETS, WHOLE, BucketRange, bucket_of, bucket_ranges, buckets_of, in_buckets
 
 
 @given(st.lists(st.one_of(st.none(), st.text(max_size=40))), st.integers(0, 3))
@@ -15,6 +15,7 @@ def test_bucket_is_the_checksum_of_the_account(accounts: list[str | None], skipp
     kept = accounts[skipped:]
     found = buckets_of(pl.Series(accounts, dtype=pl.String).slice(skipped))
     assert found.to_list() == [None if one is None else zlib.crc32(one.encode()) % BUCKETS for one in kept]
+    assert found.dtype == BUCKET
     assert found.drop_nulls().to_list() == [bucket_of(one) for one in kept if one is not None]
 
 

@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +16,24 @@ from billing.store.files import write_bytes
 
 
 class Job(NamedTuple):
-    """A document to draw: its stored content as JSON text, the path of its PDF, and its recorded hash, if any."""
+    """A document to draw.
+
+    Attributes
+    ----------
+    content
+        Its stored content as JSON text.
+    path
+        Path of its PDF.
+    sha256
+        Recorded hash of the PDF, if any.
+    resources
+        Folder of the files that contents name by their SHA-256 (logo, translation, template), if any.
+    """
 
     content: str
     path: Path
     sha256: str | None = None
+    resources: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +75,7 @@ class Undrawn:
 
 def render_file(job: Job) -> RenderedFile:
     content = read_content(job.content, job.path)
-    drawn, shortened = _draw_with_fallback(content, job.sha256)
+    drawn, shortened = _draw_with_fallback(content, job.sha256, resources_of(content, job.resources))
     sha256 = hashlib.sha256(drawn.pdf).hexdigest()
     # rule 19: the original is kept while it exists
     if sha256 != job.sha256 and job.sha256 is not None and _has_hash(job.path, job.sha256):
@@ -70,7 +85,29 @@ def render_file(job: Job) -> RenderedFile:
     return RenderedFile(job.path, sha256, len(drawn.pdf), drawn.pages, drawn.unprintable, shortened)
 
 
-def _draw_with_fallback(content: Mapping[str, object], sha256: str | None) -> tuple[Drawn, str]:
+def resources_of(content: Mapping[str, object], folder: Path | None) -> dict[str, bytes]:
+    """The files that a content names by SHA-256; those that are not there, or have other bytes, are missing."""
+    names = content.get("resources")
+    if folder is None or not isinstance(names, Mapping):
+        return {}
+    found = {name: _resource(folder, name) for name in names.values() if isinstance(name, str)}
+    return {name: content for name, content in found.items() if content is not None}
+
+
+@lru_cache(maxsize=64)
+def _resource(folder: Path, sha256: str) -> bytes | None:
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        return None
+    try:
+        content = (folder / sha256).read_bytes()
+    except FileNotFoundError:
+        return None
+    return content if hashlib.sha256(content).hexdigest() == sha256 else None
+
+
+def _draw_with_fallback(
+    content: Mapping[str, object], sha256: str | None, resources: Mapping[str, bytes]
+) -> tuple[Drawn, str]:
     """Draw the page as it is, else simplified, and why; prefers the result with the recorded hash."""
     plain = plainer(content)
     attempts = [(content, ""), (plain, "")] if plain != content else [(content, "")]
@@ -80,7 +117,7 @@ def _draw_with_fallback(content: Mapping[str, object], sha256: str | None) -> tu
     failed = RenderingError("", "")
     for attempt, reason in attempts:
         try:
-            drawn = draw(attempt)
+            drawn = draw(attempt, resources)
         except MachineError:
             raise
         except RenderingError as error:

@@ -176,7 +176,7 @@ def test_documents_are_drawn_with_the_template_kept_by_its_content(landing: Path
         "print(next(render_files([Job(Path(sys.argv[1]).read_text(), Path(sys.argv[2]), None, Path(sys.argv[3]))])))"
     )
     (tmp_path / "content.json").write_text(json.dumps(content))
-    arguments = [sys.executable, "-c", command, tmp_path / "content.json", tmp_path / "x.pdf", kept]
+    arguments = [sys.executable, "-c", command, *map(str, (tmp_path / "content.json", tmp_path / "x.pdf", kept))]
     done = subprocess.run(arguments, capture_output=True, check=True, text=True)
     assert "found no file" in done.stdout
 

@@ -77,8 +77,11 @@ def fee_title(kind: str, package: str, term: str, words: Words) -> str:
     return words.gettext("{package}, package fee", package=package)
 
 
-def line_title(row: Fields, words: Words) -> str:
-    """What a line is for, from its codes; the stored words of a kind that this version does not know."""
+def line_title(row: Fields, words: Words, term: str = "") -> str:
+    """What a line is for, from its codes; the stored words of a kind that this version does not know.
+
+    `term` is that of the subscription, for a fee that does not say its own.
+    """
     kind, due_kind = row.text("kind"), row.optional("due_kind")
     package = row.optional("package_title") or row.optional("package")
     metric = row.optional("metric_title") or row.optional("metric")
@@ -94,7 +97,8 @@ def line_title(row: Fields, words: Words) -> str:
     if settled == LineKind.OVERAGE or (kind == LineKind.PRIOR_CYCLE and metric):
         return words.gettext("{metric} over the allowance", metric=metric)
     if settled in (LineKind.PACKAGE_FEE, LineKind.HOLD_FEE, LineKind.PRIOR_CYCLE):
-        return fee_title(settled, package, row.optional("term"), words)
+        own = row.optional("term") or (term if kind == LineKind.PACKAGE_FEE else "")
+        return fee_title(settled, package, own, words)
     return row.optional("description") or metric or package
 
 
@@ -110,12 +114,12 @@ class Quantities:
         return self._out.count(value, self._unit, self._code, self._decimals)
 
 
-def line_of(row: Fields, words: Words, out: Formats, sign: int) -> dict[str, object]:
+def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") -> dict[str, object]:
     """One line: texts of its columns, its details on one line of text, and a line of text per tier."""
     amount_of = Quantities(row, out)
     cycle = out.cycle(row.day("cycle_start"), row.day("cycle_end")) if row.holds("cycle_start") else ""
     package = row.optional("package_title") or row.optional("package")
-    title = line_title(row, words)
+    title = line_title(row, words, term)
     tiers = [_tier(tier, words, out, amount_of) for tier in row.rows("tiers")] if row.holds("tiers") else []
     bounds = _bounds(row.fields("bounds"), words, out) if row.holds("bounds") else []
     details = [

@@ -109,8 +109,8 @@ def _context(document: Fields, kind: str, said: Words, out: Formats) -> dict[str
     total, due = document.decimal("total") * sign, document.decimal("due") * sign
     seller, customer = document.fields("seller"), document.fields("customer")
     subscription, number = document.fields("subscription"), document.text("number")
-    title = _title(kind, said)
-    lines = [line_of(row, said, out, sign) for row in document.rows("lines")]
+    title, term = _title(kind, said), subscription.optional("term")
+    lines = [line_of(row, said, out, sign, term) for row in document.rows("lines")]
     columns = columns_of(lines, out.money(total, "total"), out.money_with_currency(total, "total"))
     taxes = document.rows("taxes")
     before, between, after = _page_numbers(said)

@@ -12,6 +12,7 @@ import polars as pl
 
 from billing.documents.content import contents
 from billing.documents.content_lists import change_list, comparison, line_list, tax_list, usage_list
+from billing.documents.titles import with_language
 from billing.model.calendar import first_day, month_number
 from billing.model.catalogue import Catalogue
 from billing.model.codes import SCHEDULED, DocumentKind, LineKind
@@ -198,16 +199,18 @@ def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogu
             .otherwise(pl.lit(DocumentKind.INVOICE)),
             billing_month=pl.lit(month),
             issued_on=pl.lit(None, pl.Date),
+            due_on=pl.lit(None, pl.Date),
             currency=pl.lit(catalogue.currency),
             corrects=pl.lit(None, pl.String),
             reason=pl.lit(None, pl.String),
         )
     )
+    documents = with_language(documents, inputs.accounts, catalogue)
     parts = [
-        line_list(lines, inputs.rated, catalogue),
+        line_list(with_language(lines, inputs.accounts, catalogue), inputs.rated, taxes, catalogue),
         usage_list(documents, inputs.rated, catalogue),
-        change_list(inputs.packages, inputs.decisions, catalogue),
-        tax_list(taxes, catalogue),
+        change_list(documents, inputs.packages, inputs.decisions, catalogue),
+        tax_list(taxes, inputs.accounts, inputs.tax_rates, catalogue),
         comparison(documents, lines, issued.documents, issued.lines, catalogue),
     ]
     cycles, packages = _with_late_dates(inputs.cycles, inputs.packages)

@@ -35,7 +35,8 @@ class Inputs:
     Attributes
     ----------
     accounts
-        ACCOUNT_COLUMNS as text; tax_exempt Boolean. One row per account, sorted.
+        ACCOUNT_COLUMNS as text; tax_exempt and dunning (null: not said) Boolean, payment_days Int16. One row per
+        account, sorted.
     requests
         request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
         brand, last4, withdraws, billed_through, usage_from (dates); sorted by at, request_id.
@@ -43,7 +44,8 @@ class Inputs:
         payment_id, account_id, document (null: on account), at (UTC), on (local date), amount (MONEY), currency,
         status, card_brand, card_last4, reference; sorted by at, payment_id.
     tax_rates
-        country, region (null: the whole country), rate (RATE), name, effective_from; sorted.
+        As TAX_SCHEMA; region is null for the whole country, category and both exemptions where not said; sorted. Names
+        in other languages are columns `name_<language>`.
     rejects
         As the table REJECTS.
     unusable

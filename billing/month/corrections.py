@@ -60,6 +60,7 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
         documents=documents,
         taxes=taxes_left(business, documents["number"]),
         accounts=business.inputs.accounts,
+        tax_rates=business.inputs.tax_rates,
         catalogue=business.catalogue,
     )
 

@@ -185,6 +185,7 @@ def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Dr
         lines=rows.lines,
         taxes=taxes_left(business, numbers),
         accounts=business.inputs.accounts,
+        tax_rates=business.inputs.tax_rates,
         catalogue=business.catalogue,
     )
 

@@ -32,6 +32,7 @@ from billing.register.rows import (
     tax_rows,
 )
 from billing.register.rows_in_order import RowsInOrder
+from billing.rules.tax import with_tax_categories
 
 _BULK = 10_000
 _BULK_OF_SHARDS: Final = 2_000
@@ -236,7 +237,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
                 IssuedRows(
                     documents.with_columns(from_integers("net", "tax", "total")).select(said),
                     lines.select(_LINE)[rest],
-                    taxes.select(TAXES.column_names)[rest],
+                    with_tax_categories(taxes.select(TAXES.column_names)[rest]),
                 )
             )
         issued = written[0].and_then(*written[1:])

@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "8"
+REVISION: Final = "9"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.
@@ -42,6 +42,8 @@ documents = sa.Table(
     sa.Column("content_hash", _TEXT, nullable=False),
     # The bucket of the account: a shard reads some of them.
     sa.Column("bucket", sa.SmallInteger, nullable=False),
+    # Null on documents of earlier versions, which were due on issue.
+    sa.Column("due_on", sa.Date),
     sa.UniqueConstraint("series", "year", "sequence"),
     sa.CheckConstraint("total = net + tax", name="total_is_net_and_tax"),
     sa.CheckConstraint("sequence > 0", name="sequence_counts_from_one"),
@@ -91,6 +93,10 @@ taxes = sa.Table(
     sa.Column("reason", _TEXT, nullable=False),
     # The document whose taxes are given back.
     sa.Column("taxed_as", _TEXT),
+    # Null on documents of earlier versions.
+    sa.Column("category", _TEXT),
+    sa.Column("exemption_reason", _LONG_TEXT),
+    sa.Column("exemption_code", _TEXT),
 )
 closed_dates = sa.Table(
     "closed_dates",

@@ -17,6 +17,7 @@ from billing.ingest.parsed_files import FileVersion
 from billing.ingest.state import read_state
 from billing.inputs.accounts import ACCOUNT_COLUMNS
 from billing.inputs.requests import REQUEST_MEMBERS
+from billing.inputs.tax_rates import FURTHER_COLUMNS
 from billing.model.catalogue import Agreement, Package, Terms
 from billing.model.codes import LineKind
 from billing.month.business import Business
@@ -37,7 +38,13 @@ _GIVEN: Final = pl.Schema(
 _PAYMENT: Final = ("payment_id", "account_id", "document", "at", "amount", "currency", "status")
 
 
-_UNKNOWN_EARLIER: Final = ',"(?:withdraws|billed_through|usage_from)":null'
+_NEW_MEMBERS: Final = (
+    "withdraws",
+    "billed_through",
+    "usage_from",
+    *ACCOUNT_COLUMNS[ACCOUNT_COLUMNS.index("locale") + 1 :],
+)
+_UNKNOWN_EARLIER: Final = rf',"(?:{"|".join(_NEW_MEMBERS)})":null'
 _GROUPS: Final = pl.Schema(
     {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
 )
@@ -190,9 +197,16 @@ def rows_now(business: Business) -> pl.DataFrame:
         _rows(inputs.accounts, "account", "account_id", ACCOUNT_COLUMNS),
         _aliases(inputs.aliases),
         _catalogue(business),
-        pl.DataFrame({"kind": "tax_rates", "key": "table", "content": inputs.tax_rates.write_json()}),
+        pl.DataFrame(
+            {"kind": "tax_rates", "key": "table", "content": _as_known_earlier(inputs.tax_rates).write_json()}
+        ),
     ]
     return pl.concat([pl.DataFrame(schema=_GIVEN), *parts], how="diagonal").sort("kind", "key")
+
+
+def _as_known_earlier(tax_rates: pl.DataFrame) -> pl.DataFrame:
+    """The tax table without columns that earlier versions did not know, if they are empty."""
+    return tax_rates.drop(name for name in FURTHER_COLUMNS if tax_rates[name].null_count() == tax_rates.height)
 
 
 def _deliveries(business: Business) -> pl.DataFrame:

@@ -161,7 +161,7 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
     return (
         f"INSERT INTO documents SELECT '{number}', series, year, {sequence}, kind, false, account_id, subscription_id,"  # noqa: S608
         f" billing_month, billing_date, '{issued_on}', currency, {net}, 0, {net}, corrects, content, content_hash,"
-        " bucket"
+        " bucket, due_on"
         " FROM documents WHERE sequence = 1"
     )
 
@@ -201,8 +201,8 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
             "lines: its document has been issued",
         ),
         (
-            "INSERT INTO taxes SELECT number, 2, name, country, region, rate, taxable, amount, reason, taxed_as"
-            " FROM taxes",
+            "INSERT INTO taxes SELECT number, 2, name, country, region, rate, taxable, amount, reason, taxed_as,"
+            " category, exemption_reason, exemption_code FROM taxes",
             "taxes: its document has been issued",
         ),
     ],
@@ -437,7 +437,9 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
         for table in (*KEPT, "redrawn_files", "opening_balances", "numberings"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
-        connection.execute("ALTER TABLE taxes DROP COLUMN taxed_as")
+        for column in ("taxed_as", "category", "exemption_reason", "exemption_code"):
+            connection.execute(f"ALTER TABLE taxes DROP COLUMN {column}")
+        connection.execute("ALTER TABLE documents DROP COLUMN due_on")
         for table in ("documents", "closed_dates"):
             connection.execute(f"ALTER TABLE {table} DROP COLUMN bucket")
         # foreign keys were not deferred then

@@ -42,9 +42,15 @@ def line_rows(lines: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def numbered_taxes(taxes: pl.DataFrame) -> pl.DataFrame:
-    """The taxes with their position on the document, sorted."""
-    return taxes.with_columns(position=pl.int_range(1, pl.len() + 1).over("number")).sort("number", "position")
+def numbered_lines(lines: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """The lines with the numbers of their documents (account_id, subscription_id, billing_date, number), sorted."""
+    return lines.join(documents, on=documents.columns[:-1], maintain_order="left").sort("number", "line")
+
+
+def numbered_taxes(taxes: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """As `numbered_lines`, of taxes: with their position on the document."""
+    numbered = taxes.join(documents, on=documents.columns[:-1], maintain_order="left")
+    return numbered.with_columns(position=pl.int_range(1, pl.len() + 1).over("number")).sort("number", "position")
 
 
 def tax_rows(taxes: pl.DataFrame) -> pl.DataFrame:

@@ -215,7 +215,7 @@ def documents(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Issue the documents that are due: the only irreversible step."""
 
-    def step(business: Business, month: str) -> pl.DataFrame:
+    def step(business: Business, month: str) -> int:
         if config.reviewed:
             issued_before = issued_business(business, month, config.reviewed)
             if issued_before is not None:
@@ -247,7 +247,7 @@ def documents(
         totals,
         business.catalogue.currency,
         documents=there,
-        issued_now=issued.height,
+        issued_now=issued,
         total=amount_sum(totals, business, "total"),
     )
     yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata=metadata)

@@ -18,34 +18,13 @@ from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs
 from billing.model.buckets import BucketRange
 from billing.model.errors import InterruptedRunError
+from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
-from billing.month.drafting import write_drafts
 from billing.month.recorded_inputs.months import record_step
 from billing.month.shards import begin_month, shard_ranges
-from billing.month.steps import (
-    write_charges,
-    write_cycles,
-    write_decisions,
-    write_levels,
-    write_packages,
-    write_usage,
-)
-from billing.month.unbilled import write_unbilled
 from billing.register.register import Register
 from billing.store.files import write_bytes, write_file
 from billing.store.home import Home
-
-_STEPS: Final = {
-    "cycles": write_cycles,
-    "levels": write_levels,
-    "usage": write_usage,
-    "packages": write_packages,
-    "decisions": write_decisions,
-    "charges": write_charges,
-    "unbilled": write_unbilled,
-    "drafts": write_drafts,
-}
-"""What is computed of a shard, in order; named as in `recorded_inputs.months.STEPS`."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +105,7 @@ def bill_shard(root: Path, plan: Plan, shard: str, register_url: str | None = No
     """
     business = planned_shard(root, plan, shard, register_url)
     with closing(business.register):
-        for name, step in _STEPS.items():
+        for name, step in STEPS_OF_A_MONTH.items():
             step(business, plan.month)
             record_step(business, plan.month, name)
 

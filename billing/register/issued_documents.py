@@ -8,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 import sqlalchemy as sa
 
+from billing.model.buckets import BucketRange, in_buckets
 from billing.model.codes import SCHEDULED, SETTLEMENTS, LineKind
 from billing.model.columns import MONEY
 from billing.model.hashes import hash_content
@@ -62,6 +63,14 @@ class IssuedRows:
             pl.concat(each.lines for each in rows),
             pl.concat(each.taxes for each in rows),
         )
+
+    def of(self, buckets: BucketRange | None) -> "IssuedRows":
+        """The rows of the accounts in some buckets."""
+        documents = in_buckets(self.documents, buckets)
+        lines, taxes = (
+            rows.join(documents, on="number", how="semi", maintain_order="left") for rows in (self.lines, self.taxes)
+        )
+        return IssuedRows(documents, lines, taxes)
 
 
 NOTHING: Final = IssuedRows(

@@ -32,8 +32,7 @@ def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
     numbered
         Drafts with their numbers and issued_on; payment_days is null in drafts of earlier versions.
     """
-    due_on = pl.col("issued_on") + pl.duration(days=pl.col("payment_days").fill_null(0))
-    numbered = numbered.with_columns(due_on=due_on)
+    numbered = numbered.with_columns(due_on=due_on())
     issued = pl.format('"number":"{}","issued_on":"{}"', "number", pl.col("issued_on").dt.to_string("%Y-%m-%d"))
     filled = pl.format('{},"due_on":"{}"', issued, pl.col("due_on").dt.to_string("%Y-%m-%d"))
     is_earlier = ~pl.col("content").str.starts_with("{" + _NOT_ISSUED)
@@ -44,6 +43,11 @@ def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
     rows = numbered.with_columns(_to_integers("net", "tax", "total"), content=content)
     columns = [column.name for column in stored.documents.columns]
     return rows.with_columns(hash_contents(rows["content"]), is_scheduled=pl.col("corrects").is_null()).select(columns)
+
+
+def due_on() -> pl.Expr:
+    """The day by which a draft is to be paid, of issued_on and payment_days (null in drafts of earlier versions)."""
+    return pl.col("issued_on") + pl.duration(days=pl.col("payment_days").fill_null(0))
 
 
 def as_drafted(number: str, content: str) -> str:
@@ -60,9 +64,15 @@ def line_rows(lines: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def numbered_taxes(taxes: pl.DataFrame) -> pl.DataFrame:
-    """The taxes with their position on the document, sorted."""
-    return taxes.with_columns(position=pl.int_range(1, pl.len() + 1).over("number")).sort("number", "position")
+def numbered_lines(lines: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """The lines with the numbers of their documents (account_id, subscription_id, billing_date, number), sorted."""
+    return lines.join(documents, on=documents.columns[:-1], maintain_order="left").sort("number", "line")
+
+
+def numbered_taxes(taxes: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """As `numbered_lines`, of taxes: with their position on the document."""
+    numbered = taxes.join(documents, on=documents.columns[:-1], maintain_order="left")
+    return numbered.with_columns(position=pl.int_range(1, pl.len() + 1).over("number")).sort("number", "position")
 
 
 def tax_rows(taxes: pl.DataFrame) -> pl.DataFrame:

@@ -91,16 +91,7 @@ def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
 
 
 def _usage(business: Business, *, every_row: bool) -> list[str]:
-    landing, catalogue = delivered_files(business.home, date.max), business.catalogue
+    landing, inputs = delivered_files(business.home, date.max), business.inputs
     strays = [f"usage/{path}: {STRAY}" for path in landing.strays]
-    policy, ids = catalogue.policy, business.inputs.known_accounts
-    rules = Rules.of(
-        catalogue.metrics,
-        ids,
-        catalogue.time_zone,
-        policy.lateness_days,
-        policy.limits,
-        catalogue.sources,
-        business.inputs.aliases,
-    )
+    rules = Rules.of_catalogue(business.catalogue, inputs.known_accounts, inputs.aliases)
     return [*strays, *usage_that_would_be_set_aside(business.home, landing, rules, every_row=every_row)]

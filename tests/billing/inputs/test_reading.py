@@ -747,7 +747,7 @@ def test_an_account_says_how_it_wants_its_documents(landing: Landing) -> None:
     rows = [{"account_id": "acme", **said}, *({"account_id": f"w{each}"} | row for each, (row, _) in enumerate(wrong))]
     landing.put_lines("accounts.jsonl", *rows)
     found = landing.read()
-    assert found.accounts.select(said).rows(named=True) == [
+    assert found.accounts.select(*said).rows(named=True) == [
         said | {"payment_days": 30, "invoice_format": "xrechnung", "dunning": False}
     ]
     for detail, (_, expected) in zip(details(found), wrong, strict=True):

@@ -10,12 +10,12 @@ import pytest
 
 from billing.model.buckets import bucket_of, bucket_ranges
 from billing.model.tables import CYCLES, DOCUMENTS, UNBILLED
+from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.issuing import complete_issue, issue_documents
 from billing.month.plan import Plan, bill_shard, plan_month
 from billing.month.recorded_inputs.months import moved_inputs, record_month
-from billing.month.scratch_copy import STEPS_OF_A_MONTH
 from billing.month.shards import TABLES, begin_month, each_shard, shard_ranges
 from billing.month.steps import ingest_usage
 from billing.reports.preview import preview_month
@@ -136,7 +136,7 @@ def test_a_run_that_was_killed_between_two_shards_is_completed(sample: Path, tmp
     for number, shard in enumerate(each_shard(business, month)):
         if number == 2:
             break
-        for step in STEPS_OF_A_MONTH:
+        for step in STEPS_BEFORE_DOCUMENTS.values():
             step(shard, month)
     # Files of other shards, such as a killed run of an earlier state left: they go.
     stray = business.home.partition(CYCLES, month)

@@ -29,7 +29,7 @@ from billing.model.tables import DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, PA
 from billing.register import migrations as register_migrations
 from billing.register.issued_documents import IssuedRows
 from billing.register.migrations.versions.r0004_recorded_facts import KEPT
-from billing.register.register import Issue, IssuedPart, Register
+from billing.register.register import Issue, IssuedPart, Register, issued_rows
 from billing.register.schema import REVISION, documents, metadata, numberings
 from billing.rules.opening_balances import OPENING_POSTINGS
 from billing.rules.package_changes import CLOSED_SCHEMA
@@ -106,16 +106,11 @@ def issue(register: Register, *accounts: str, as_of: date = FEBRUARY, numbering:
         for account in accounts
     )
     closing_dates = packages.select("account_id", *CLOSED_SCHEMA)
-    return register.issue(
-        Issue(
-            "2026-02",
-            as_of,
-            as_of,
-            [IssuedPart(DRAFTS.conform(drafts).lazy(), lines.lazy(), taxes.lazy(), closing_dates.lazy(), decisions)],
-            register.state(),
-            numbering=numbering or Numbering(),
-        )
+    part = IssuedPart(DRAFTS.conform(drafts).lazy(), lines.lazy(), taxes.lazy(), closing_dates.lazy(), decisions)
+    (given,) = register.issue(
+        Issue("2026-02", as_of, as_of, [part], register.state(), numbering=numbering or Numbering())
     )
+    return issued_rows(part, given, as_of)
 
 
 def opening_balance(amount: str, version: int = 1) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import polars as pl
 import pytest
 
 from billing.model.buckets import bucket_of, bucket_ranges
-from billing.model.tables import CYCLES, DOCUMENTS, UNBILLED
+from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.tables import CYCLES, DOCUMENTS, DRAFTS, UNBILLED
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.issuing import complete_issue, issue_documents
@@ -18,6 +20,7 @@ from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.scratch_copy import STEPS_OF_A_MONTH
 from billing.month.shards import TABLES, begin_month, each_shard, shard_ranges
 from billing.month.steps import ingest_usage
+from billing.month.versions import versions
 from billing.reports.preview import preview_month
 from billing.reports.verify import disagreements
 from billing.sample import billing_hint, write_sample, write_sample_payments
@@ -127,6 +130,22 @@ def test_workers_bill_the_shards_of_a_plan(sample: Path, whole: Business, tmp_pa
     assert_the_same(bill_by_steps(home, month, str(as_of), shards=2), whole)
 
 
+def test_a_worker_of_another_version_or_with_another_catalogue_bills_no_shard(sample: Path, tmp_path: Path) -> None:
+    home = copied(sample, tmp_path / "home")
+    month, as_of = billing_hint(1)
+    business = Business.load(home, as_of, shards=2)
+    ingest_usage(business)
+    plan = plan_month(business, month)
+    other = "Overage 0.0.1, Polars 0.0.1"
+    with pytest.raises(RefusedError, match=f"found {versions()}, expected {other}"):
+        bill_shard(home, replace(plan, versions=other), plan.shards[0])
+    with (business.home.landing / "catalogue.yaml").open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(InterruptedRunError, match=r"catalogue\.yaml has changed since the run was planned: run again"):
+        bill_shard(home, plan, plan.shards[0])
+    assert business.home.months(CYCLES) == []
+
+
 def test_a_run_that_was_killed_between_two_shards_is_completed(sample: Path, tmp_path: Path) -> None:
     home = copied(sample, tmp_path / "home")
     month, as_of = billing_hint(1)
@@ -147,11 +166,16 @@ def test_a_run_that_was_killed_between_two_shards_is_completed(sample: Path, tmp
     assert_the_same(done, bill_by_steps(copied(sample, tmp_path / "other"), month, str(as_of), shards=1))
 
 
-def test_a_preview_of_shards_makes_no_register(sample: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["drafts", "a preview"])
+def test_shards_that_issue_nothing_make_no_register(what: str, sample: Path, tmp_path: Path) -> None:
+    home = copied(sample, tmp_path / "home")
     month, as_of = billing_hint(1)
-    business = Business.load(copied(sample, tmp_path / "home"), as_of, issues=False, shards=2)
-    ingest_usage(business)
-    assert not preview_month(business, month).changes.is_empty()
+    if what == "drafts":
+        business = bill_by_steps(home, month, str(as_of), issues=False, shards=2)
+        assert not read_month(business.home, DRAFTS, month).is_empty()
+    else:
+        business = Business.load(home, as_of, shards=2)
+        assert not preview_month(business, month).changes.is_empty()
     assert not business.home.register_path.exists()
 
 

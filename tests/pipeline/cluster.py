@@ -57,6 +57,7 @@ class Cluster:
         self.folder = folder
         self.register = server.new_database()
         self._started: list[subprocess.Popen[bytes]] = []
+        self._daemon: subprocess.Popen[bytes] | None = None
         dagster = folder / "dagster"
         dagster.mkdir(parents=True)
         shutil.copy(PRODUCTION / "dagster.yaml", dagster)
@@ -117,6 +118,15 @@ class Cluster:
     def daemon(self, home: Path | str) -> subprocess.Popen[bytes]:
         """Start Dagster's daemon, which takes runs from the queue."""
         return self.start("daemon", home, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions")
+
+    def use_shards(self, shards: int, home: Path | str) -> None:
+        """Let heads divide new months into so many shards: they are children of the daemon."""
+        if self._daemon is not None and self.environment["OVERAGE_SHARDS"] == str(shards):
+            return
+        if self._daemon is not None:
+            kill(self._daemon)
+        self.environment["OVERAGE_SHARDS"] = str(shards)
+        self._daemon = self.daemon(home)
 
     def head(self, home: Path | str, month: str, as_of: str) -> subprocess.Popen[bytes]:
         """Start the head of a run that bills a month, and sends every step twice."""

@@ -13,12 +13,15 @@ from pathlib import Path
 from tests.pipeline.saboteur import NOWHERE
 from tests.postgresql import Server
 from tests.rabbitmq import Broker
+from tests.sizes import sized
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = ROOT / "docs" / "production"
 OVERAGE = "from pipeline.cli import main; main()"
-PATIENCE = 300
+PATIENCE = sized(usual=300, long=3_000)
 """Seconds that a busy machine may take for anything."""
+BYTES_OF_A_BATCH = sized(usual=20_000, long=100_000)
+"""So that a small business has batches."""
 
 HEAD = """
 import sys
@@ -109,9 +112,8 @@ class Cluster:
     def worker(self, name: str, home: Path | str, place: str = NOWHERE) -> subprocess.Popen[bytes]:
         """Start a worker that stops at a place, and wait until it takes steps."""
         folder = self.folder / name
-        process = self.start(
-            name, home, "-m", "tests.pipeline.saboteur", place, folder, "worker", "--name", name, "--home", home
-        )
+        saboteur = ("-m", "tests.pipeline.saboteur", place, folder, BYTES_OF_A_BATCH)
+        process = self.start(name, home, *saboteur, "worker", "--name", name, "--home", home)
         self.wait(lambda: "ready." in self.said(name), process)
         return process
 

@@ -273,3 +273,30 @@ def test_everything_happens_to_the_business(whole: Kept) -> None:
     assert of_whole["balances"]["paid"].sum() > 0
     if LONG:
         assert {DecisionKind.REFUND, DecisionKind.HOLD, DecisionKind.RESUME} <= kinds
+
+
+def test_every_command_says_of_a_sharded_home_what_it_says_of_one_piece(whole: Kept, other: Kept) -> None:
+    last, as_of = billing_hint(MONTHS)
+    following, later = billing_hint(MONTHS + 1)
+    invoices = whole.landing.parent / "invoices.csv"
+    invoices.write_text(f"account_id,kind,amount,billing_date\nmoved,package_fee,98.00,{last}-10\n")
+    statement = whole.landing.parent / "statement.csv"
+    statement.write_text(f"id,at,amount,currency,account_id\n1,{as_of}T10:00:00Z,5.00,USD,{LATER}\n")
+    for arguments in (
+        ("check",),
+        ("show", "profile", "--as-of", later),
+        ("show", "drafts", "--as-of", later),
+        ("show", "journal", "--month", last, "--format", "csv"),
+        ("explain", "INV-2026-000003", "--all"),
+        ("preview", following, "--as-of", later, "--format", "json"),
+        ("preview", last, "--as-of", as_of, "--account", LATER),
+        ("correct", last, "--reason", "None.", "--as-of", as_of, "--draft"),
+        ("compare-invoices", invoices, "--as-of", as_of, "--format", "csv"),
+        ("import-payments", statement, "--format", "csv"),
+        ("bill", following, "--as-of", later, "--draft"),
+        ("show", "drafts", "--format", "csv"),
+        ("repair",),
+    ):
+        told = [home.run(*arguments, worker="new") for home in (whole, other)]
+        assert told[0] == told[1], arguments
+        assert told[0].status in (0, 1), told

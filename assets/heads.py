@@ -13,14 +13,13 @@ from contextlib import contextmanager
 from typing import Final
 
 import dagster as dg
-import polars as pl
 from dagster._core.events import EngineEventData
 
 from assets.progress import Listener, listening
 from assets.refusals import failures_in_words
-from billing import __version__
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business, alone, step_under
+from billing.month.versions import refuse_other_versions, versions
 from billing.register.register import Register
 from billing.store.home import Home
 from billing.store.lock import is_held_here
@@ -45,11 +44,6 @@ DOING, DONE, TOTAL = "doing", "done", "total"
 _SECONDS_BETWEEN_REPORTS: Final = 2
 
 _led: set[str] = set()
-
-
-def versions() -> str:
-    """The versions that the bytes of results depend on."""
-    return f"Overage {__version__}, Polars {pl.__version__}"
 
 
 @contextmanager
@@ -121,21 +115,6 @@ def _tags_of_now(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> M
     """The tags of the run: a process may have been given it as it was before its head began, or an earlier one's."""
     found = context.instance.get_run_by_id(context.run.run_id)
     return context.run.tags if found is None else found.tags
-
-
-def refuse_other_versions(expected: str) -> None:
-    """Refuse to work for a head of another version: the bytes of results could differ.
-
-    Raises
-    ------
-    RefusedError
-        Naming both.
-    """
-    if expected != versions():
-        raise RefusedError(
-            f"this worker is of other versions than the head of the run: found {versions()}, expected {expected}; "
-            "nothing was done: install the same versions on every machine, then run again"
-        )
 
 
 def _telling(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Listener:

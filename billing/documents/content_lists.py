@@ -16,7 +16,7 @@ KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _TIER: Final = pl.Struct({"up_to": pl.String, "unit_price": pl.String, "flat": pl.String})
 TARIFF: Final = pl.Struct({"model": pl.String, "size": pl.String, "tiers": pl.List(_TIER)})
 _BOUNDS: Final = pl.Struct({"minimum": pl.String, "maximum": pl.String})
-_FEE: Final = pl.Struct({"kind": pl.String, "package_title": pl.String})
+_FEE: Final = pl.Struct({"kind": pl.String, "package_title": pl.String, "description": pl.String})
 _BILLED: Final = pl.Struct(
     {
         "number": pl.String,
@@ -26,6 +26,7 @@ _BILLED: Final = pl.Struct(
         "allowance": pl.String,
         "kind": pl.String,
         "package_title": pl.String,
+        "description": pl.String,
     }
 )
 SETTLES: Final = pl.Struct(

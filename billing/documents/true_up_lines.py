@@ -89,7 +89,7 @@ def with_settlements(
         minimum="minimum",
         maximum="maximum",
         fee=pl.when((pl.col("kind") != LineKind.OVERAGE) & pl.col("description").is_not_null()).then(
-            pl.struct(kind="kind", package_title=package_title("package", catalogue))
+            pl.struct(kind="kind", package_title=package_title("package", catalogue), description="description")
         ),
         documents=pl.col("documents").fill_null([]),
     )
@@ -106,6 +106,7 @@ def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: C
         allowance=plain_text(pl.col("allowance")),
         kind="kind",
         package_title=package_title("package", catalogue),
+        description="description",
     )
     lines = (
         billed.with_columns(language=pl.lit(None, pl.String), settles=pl.col("kind") != pl.col("due_kind"))

@@ -6,14 +6,13 @@ bytes. Numbers are given by the head alone, when it issues.
 
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from billing import __version__
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs
 from billing.model.buckets import BucketRange
@@ -22,6 +21,7 @@ from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
 from billing.month.recorded_inputs.months import record_step
 from billing.month.shards import begin_month, shard_ranges
+from billing.month.versions import refuse_other_versions, versions
 from billing.register.register import Register
 from billing.store.files import write_bytes, write_file
 from billing.store.home import Home
@@ -42,7 +42,7 @@ class Plan:
     has_moved_in
         As `Business.has_moved_in`, of the whole business.
     versions
-        Of the program and of Polars: with others the bytes could differ.
+        Those of the head: with others the bytes could differ.
     """
 
     month: str
@@ -52,7 +52,7 @@ class Plan:
     shards: tuple[str, ...]
     catalogue: str
     has_moved_in: bool = False
-    versions: str = f"Overage {__version__}, Polars {pl.__version__}"
+    versions: str = field(default_factory=versions)
 
     def to_json(self) -> str:
         """The plan as text."""
@@ -100,8 +100,10 @@ def bill_shard(root: Path, plan: Plan, shard: str, register_url: str | None = No
 
     Raises
     ------
+    RefusedError
+        When this worker is of another version than the head.
     InterruptedRunError
-        When this worker is of another version than the head, or the catalogue has changed since.
+        When the catalogue has changed since the month was planned.
     """
     business = planned_shard(root, plan, shard, register_url)
     with closing(business.register):
@@ -112,11 +114,7 @@ def bill_shard(root: Path, plan: Plan, shard: str, register_url: str | None = No
 
 def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None = None) -> Business:
     """The business of a shard, from the inputs that the head wrote for it; see `bill_shard`."""
-    here = Plan.versions
-    if plan.versions != here:
-        raise InterruptedRunError(
-            f"{plan.month}: this worker is {here}, the run was planned by {plan.versions}: install the same on all"
-        )
+    refuse_other_versions(plan.versions)
     buckets = BucketRange.named(shard)
     if buckets is None:
         raise ValueError(f"{shard!r} is no range of buckets")

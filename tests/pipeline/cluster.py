@@ -13,12 +13,15 @@ from pathlib import Path
 from tests.pipeline.saboteur import NOWHERE
 from tests.postgresql import Server
 from tests.rabbitmq import Broker
+from tests.sizes import sized
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = ROOT / "docs" / "production"
 OVERAGE = "from pipeline.cli import main; main()"
-PATIENCE = 300
+PATIENCE = sized(usual=300, long=3_000)
 """Seconds that a busy machine may take for anything."""
+BYTES_OF_A_BATCH = sized(usual=20_000, long=100_000)
+"""So that a small business has batches."""
 
 HEAD = """
 import sys
@@ -57,6 +60,7 @@ class Cluster:
         self.folder = folder
         self.register = server.new_database()
         self._started: list[subprocess.Popen[bytes]] = []
+        self._daemon: subprocess.Popen[bytes] | None = None
         dagster = folder / "dagster"
         dagster.mkdir(parents=True)
         shutil.copy(PRODUCTION / "dagster.yaml", dagster)
@@ -108,15 +112,23 @@ class Cluster:
     def worker(self, name: str, home: Path | str, place: str = NOWHERE) -> subprocess.Popen[bytes]:
         """Start a worker that stops at a place, and wait until it takes steps."""
         folder = self.folder / name
-        process = self.start(
-            name, home, "-m", "tests.pipeline.saboteur", place, folder, "worker", "--name", name, "--home", home
-        )
+        saboteur = ("-m", "tests.pipeline.saboteur", place, folder, BYTES_OF_A_BATCH)
+        process = self.start(name, home, *saboteur, "worker", "--name", name, "--home", home)
         self.wait(lambda: "ready." in self.said(name), process)
         return process
 
     def daemon(self, home: Path | str) -> subprocess.Popen[bytes]:
         """Start Dagster's daemon, which takes runs from the queue."""
         return self.start("daemon", home, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions")
+
+    def use_shards(self, shards: int, home: Path | str) -> None:
+        """Let heads divide new months into so many shards: they are children of the daemon."""
+        if self._daemon is not None and self.environment["OVERAGE_SHARDS"] == str(shards):
+            return
+        if self._daemon is not None:
+            kill(self._daemon)
+        self.environment["OVERAGE_SHARDS"] = str(shards)
+        self._daemon = self.daemon(home)
 
     def head(self, home: Path | str, month: str, as_of: str) -> subprocess.Popen[bytes]:
         """Start the head of a run that bills a month, and sends every step twice."""

@@ -1,7 +1,8 @@
 """A worker that stops at a chosen place until it is told to go on.
 
-`python -m tests.pipeline.saboteur PLACE FOLDER WORDS ...` runs `overage WORDS ...`. The first process that comes to the
-place makes the file `reached` in the folder, and waits there for the file `go`.
+`python -m tests.pipeline.saboteur PLACE FOLDER BYTES WORDS ...` runs `overage WORDS ...`, and ingests in batches of so
+many bytes. The first process that comes to the place makes the file `reached` in the folder, and waits there for the
+file `go`.
 """
 
 import sys
@@ -26,8 +27,7 @@ HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE = (
 NOWHERE = "nowhere"
 PLACES = (HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE)
 DOCUMENTS_OF_A_BLOCK = 7
-BYTES_OF_A_BATCH = 20_000
-"""So that a small business has blocks and batches."""
+"""So that a small business has blocks."""
 
 
 def stop(folder: Path) -> None:
@@ -74,9 +74,9 @@ def stopping(place: str, folder: Path) -> Any:
 if __name__ == "__main__":
     from pipeline.cli import main
 
-    wanted, where, *command = sys.argv[1:]
+    wanted, where, batch, *command = sys.argv[1:]
     # smaller than any business needs
     pdf_files.DOCUMENTS_OF_A_BLOCK = DOCUMENTS_OF_A_BLOCK  # type: ignore[misc]
-    deliveries.BATCH = BYTES_OF_A_BATCH
+    deliveries.BATCH = int(batch)
     with stopping(wanted, Path(where)):
         main(command)

@@ -21,6 +21,7 @@ from billing.month.true_ups import (
 )
 from billing.register.issued_documents import NOTHING
 from billing.rules.credited_documents import by_billing_document
+from billing.store.resources import keep_resources
 
 
 def refuse_unissued_month(business: Business, month: str) -> None:
@@ -76,6 +77,7 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     """
     refuse_lost_documents(business)
     seen = business.register.state()
+    keep_resources(business.home, business.catalogue.resources)
     notes = correction_drafts(business, month, reason, accounts)
     issued = NOTHING
     if not notes.documents.is_empty():

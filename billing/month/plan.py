@@ -16,6 +16,7 @@ import polars as pl
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs
 from billing.model.buckets import BucketRange
+from billing.model.catalogue import Catalogue
 from billing.model.errors import InterruptedRunError
 from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
@@ -38,7 +39,7 @@ class Plan:
     first_month
         The first billing month of the whole business.
     catalogue
-        The hash of the catalogue that the head read.
+        The hash of the catalogue that the head read, and what documents are drawn with.
     has_moved_in
         As `Business.has_moved_in`, of the whole business.
     versions
@@ -77,7 +78,7 @@ def plan_month(business: Business, month: str) -> Plan:
         business.issues,
         business.first_month or month,
         tuple(buckets.name for buckets in ranges),
-        business.catalogue.content_hash,
+        _hash_of(business.catalogue),
         business.has_moved_in,
     )
 
@@ -120,7 +121,7 @@ def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None =
         raise ValueError(f"{shard!r} is no range of buckets")
     home = Home(root, buckets)
     catalogue = load_catalogue(home.landing / "catalogue.yaml")
-    if catalogue.content_hash != plan.catalogue:
+    if _hash_of(catalogue) != plan.catalogue:
         raise InterruptedRunError(
             f"{plan.month}: landing/catalogue.yaml has changed since the run was planned: run again"
         )
@@ -174,3 +175,7 @@ def _plan_file(home: Home, month: str) -> Path:
 
 def _folder(home: Home, month: str) -> Path:
     return home.lake / "plans" / f"billing_month={month}"
+
+
+def _hash_of(catalogue: Catalogue) -> str:
+    return f"{catalogue.content_hash} {catalogue.resources.digest}".strip()

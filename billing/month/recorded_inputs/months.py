@@ -134,6 +134,8 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
             ),
             "documents of earlier months": str(business.register.count(before)),
         }
+        if business.catalogue.resources.digest:
+            inputs["resources"] = business.catalogue.resources.digest
     return inputs
 
 

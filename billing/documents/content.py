@@ -10,6 +10,7 @@ from typing import Final
 import polars as pl
 
 from billing.documents.content_lists import KEYS, PIECE, day, money_text
+from billing.documents.tax_currency import TAX_CURRENCY
 from billing.documents.titles import language, package_title
 from billing.model.catalogue import Catalogue
 from billing.model.money import minor_units
@@ -60,6 +61,7 @@ def contents(
         "changes": pl.lit([], pl.List(pl.Struct({}))),
         "taxes": pl.lit([], pl.List(pl.Struct({}))),
         "comparison": pl.lit(None, pl.String),
+        "tax_currency": pl.lit(None, TAX_CURRENCY),
         "corrected": pl.lit(None, _CORRECTED),
         "reason_code": pl.lit(None, pl.String),
     }
@@ -140,7 +142,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
         ),
         _without(_NOT_SAID, _members(taxes=pl.col("taxes").fill_null([]))),
         _members(
-            tax_currency=pl.lit(None, pl.String),
+            tax_currency=pl.col("tax_currency"),
             net=money_text("net", catalogue),
             tax=money_text("tax", catalogue),
             total=money_text("total", catalogue),

@@ -5,6 +5,7 @@ import polars as pl
 from billing.documents.content import contents
 from billing.documents.content_lists import day, line_list, tax_list
 from billing.documents.drafts import Drafts, drafts_of
+from billing.documents.tax_currency import tax_in_its_currency
 from billing.documents.titles import with_language
 from billing.model.catalogue import Catalogue
 from billing.model.codes import DocumentKind, LineKind, NoteReason
@@ -26,6 +27,7 @@ def refund_notes(
     taxes: pl.DataFrame,
     accounts: pl.DataFrame,
     tax_rates: pl.DataFrame,
+    exchange_rates: pl.DataFrame,
     catalogue: Catalogue,
 ) -> Drafts:
     """Credit notes for approved refunds: the package fee of the first document with its tax (rule 14).
@@ -80,6 +82,7 @@ def refund_notes(
         packages=packages,
         accounts=accounts,
         tax_rates=tax_rates,
+        exchange_rates=exchange_rates,
         catalogue=catalogue,
     )
 
@@ -95,6 +98,7 @@ def correction_notes(
     taxes: pl.DataFrame,
     accounts: pl.DataFrame,
     tax_rates: pl.DataFrame,
+    exchange_rates: pl.DataFrame,
     catalogue: Catalogue,
 ) -> Drafts:
     """Rule 21: a credit or debit note per document of the month whose billing differs from what is due.
@@ -144,6 +148,7 @@ def correction_notes(
         packages=packages,
         accounts=accounts,
         tax_rates=tax_rates,
+        exchange_rates=exchange_rates,
         catalogue=catalogue,
     )
 
@@ -159,6 +164,7 @@ def _notes(
     packages: pl.DataFrame,
     accounts: pl.DataFrame,
     tax_rates: pl.DataFrame,
+    exchange_rates: pl.DataFrame,
     catalogue: Catalogue,
 ) -> Drafts:
     """A note for each of the `corrected` documents that has lines; they carry the `number` they correct."""
@@ -190,6 +196,7 @@ def _notes(
     parts = [
         line_list(with_language(lines, accounts, catalogue), None, note_taxes, catalogue),
         tax_list(note_taxes, accounts, tax_rates, catalogue),
+        tax_in_its_currency(note_taxes, exchange_rates, catalogue),
     ]
     content = contents(
         notes,

@@ -13,6 +13,7 @@ import polars as pl
 
 from billing.inputs.accounts import accounts_without_regional_rate, read_accounts, untaxed_accounts
 from billing.inputs.aliases import read_aliases
+from billing.inputs.exchange_rates import EXCHANGE_SCHEMA, read_exchange_rates
 from billing.inputs.opening_balances import OPENING_SCHEMA, read_opening_balances
 from billing.inputs.payments import read_payments
 from billing.inputs.requests import read_requests
@@ -56,6 +57,8 @@ class Inputs:
         As ALIASES, sorted.
     opening_balances
         account_id, currency, reference, amount (MONEY; below 0: in credit), on; sorted.
+    exchange_rates
+        As `read_exchange_rates`.
     """
 
     accounts: pl.DataFrame
@@ -68,6 +71,7 @@ class Inputs:
     aliases: pl.DataFrame = field(default_factory=ALIASES.empty)
     known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
     opening_balances: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPENING_SCHEMA))
+    exchange_rates: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EXCHANGE_SCHEMA))
     all_requests: pl.LazyFrame | None = field(default=None, compare=False)
 
     @property
@@ -77,7 +81,7 @@ class Inputs:
         return everyones.select("request_id")
 
     def of(self, buckets: BucketRange) -> "Inputs":
-        """The inputs of a shard: the rows of accounts in some buckets; aliases and tax rates whole.
+        """The inputs of a shard: the rows of accounts in some buckets; aliases, tax and exchange rates whole.
 
         Also all rejects of requests: what is set aside may lack its account, or name another than it had.
         """
@@ -144,4 +148,5 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
         aliases=aliases,
         known_accounts=known,
         opening_balances=opening_balances,
+        exchange_rates=read_exchange_rates(home.landing / "exchange_rates.csv", catalogue.encoding),
     )

@@ -63,6 +63,7 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
         taxes=taxes_left(business, documents["number"]),
         accounts=business.inputs.accounts,
         tax_rates=business.inputs.tax_rates,
+        exchange_rates=business.inputs.exchange_rates,
         catalogue=business.catalogue,
     )
 

@@ -149,6 +149,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         differences=differences,
         accounts=business.inputs.accounts,
         tax_rates=business.inputs.tax_rates,
+        exchange_rates=business.inputs.exchange_rates,
     )
     issued = issued_so_far(business, month, rows, differences["gives_back"])
     return draft_ranges(month, inputs, issued, business.catalogue)
@@ -188,6 +189,7 @@ def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Dr
         taxes=taxes_left(business, numbers),
         accounts=business.inputs.accounts,
         tax_rates=business.inputs.tax_rates,
+        exchange_rates=business.inputs.exchange_rates,
         catalogue=business.catalogue,
     )
 

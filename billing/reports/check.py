@@ -61,7 +61,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *_unknown_agreements(inputs, catalogue),
         *source_warnings(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
-        *names_not_read(home),
+        *names_not_read(home, catalogue.seller.logo),
         *_usage(business, every_row=every_row),
         *check_rendering_environment(),
     ]

@@ -6,10 +6,10 @@ for its next document, or was left out of a correction) is compared with the inp
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from billing.inputs.requests import REQUEST_MEMBERS
 from billing.inputs.tax_rates import FURTHER_COLUMNS
 from billing.model.catalogue import Agreement, Package, Terms
 from billing.model.codes import LineKind
+from billing.model.seller import Seller
 from billing.month.business import Business
 from billing.store.files import remove_file, write_file
 from billing.store.home import Home
@@ -255,6 +256,16 @@ def _upgrades(package: Package, terms: Terms) -> list[object]:
     return [package.rank, *terms.auto_upgrade_on, *(["hidden"] if package.hidden else [])]
 
 
+def _seller(seller: Seller) -> str:
+    """Its members; without those that earlier versions did not know, if they are not set."""
+    said = [f"{each.name}={getattr(seller, each.name)!r}" for each in fields(seller) if _is_said(each, seller)]
+    return f"Seller({', '.join(said)})"
+
+
+def _is_said(member: Field[Any], seller: Seller) -> bool:
+    return member.default is MISSING or getattr(seller, member.name) != member.default
+
+
 def _terms(terms: Terms | Agreement) -> dict[str, object]:
     """Their parts, as `part_of` names them."""
     metrics = sorted({*terms.allowances, *terms.overage})
@@ -359,7 +370,7 @@ def _catalogue(business: Business) -> pl.DataFrame:
         {"key": "metrics", "content": _as_parts(metrics)},
         {"key": "policy", "content": repr(catalogue.policy)},
         {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
-        {"key": "seller", "content": repr(catalogue.seller)},
+        {"key": "seller", "content": _seller(catalogue.seller)},
     ]
     # A source bears on the overages of metrics only: fees are due whatever the usage.
     sources = [

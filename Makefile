@@ -21,7 +21,7 @@ CI_PACKAGES    := chromium postgresql rabbitmq-server systemd nginx-light openss
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo ui test test-long check lint format types docs bench mutation lock clean
+.PHONY: help demo ui test test-long check lint format types docs messages bench mutation lock clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -121,6 +121,9 @@ types: $(VENV)/.installed
 docs: $(VENV)/.installed  ## write docs/tables.md and the schema of catalogue.yaml again, from what the program knows
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/catalogue_schema.py
+
+messages: $(VENV)/.installed  ## collect the texts of documents and mails into every language's catalogue
+	$(BIN)/python docs/messages.py
 
 $(VENV)/.bench: benchmarks/requirements.lock $(VENV)/.libraries
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock

@@ -40,6 +40,16 @@ class Fields:
     def optional_text(self, key: str) -> str:
         return self.text(key) if self.has(key) else ""
 
+    def optional(self, key: str) -> str:
+        """A text, or an empty one when there is none or the member is left out."""
+        return self.text(key) if self.holds(key) else ""
+
+    def flag(self, key: str) -> bool:
+        value = self._value(key)
+        if not isinstance(value, bool):
+            raise ContentError(f"{self.place(key)}: found {value!r}, expected true or false")
+        return value
+
     def integer(self, key: str) -> int:
         value = self._value(key)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 9:

@@ -15,9 +15,10 @@ from xml.etree import ElementTree
 
 from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
-from billing.rendering.fonts import FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
+from billing.rendering.fonts import ALL_FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
 from billing.rendering.locale_formats import EXACT
 from billing.rendering.template_versions import EDITIONS, Edition, edition_of
+from billing.rendering.v2.page import Page
 from billing.store.temporary_folder import temporary_folder
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
-LATEST = list(EDITIONS.values())[-1]
+FIRST = EDITIONS["1"]
 
 BETWEEN_BLOCKS = re.compile(r">\s+<(?=/?(?:body|div|h2|head|html|meta|p|table|td|th|thead|title|tr)\b)")
 
@@ -47,7 +48,7 @@ class Drawn:
     unprintable: str
 
 
-def render_pdf(content: Mapping[str, object]) -> bytes:
+def render_pdf(content: Mapping[str, object], resources: Mapping[str, bytes] | None = None) -> bytes:
     """Draw one document from its stored content (rules 19 and 23).
 
     In the main thread, a CPU time limit applies that grows with the number of lines. Other threads may call this too:
@@ -57,6 +58,8 @@ def render_pdf(content: Mapping[str, object]) -> bytes:
     ----------
     content
         The stored content: money and quantities are decimal strings, dates `YYYY-MM-DD`.
+    resources
+        The files of the home that it names, by SHA-256: logo, translation, template.
 
     Returns
     -------
@@ -68,15 +71,15 @@ def render_pdf(content: Mapping[str, object]) -> bytes:
     RenderingError
         Names the document and the value that cannot be printed, or what is missing on this machine.
     """
-    return draw(content).pdf
+    return draw(content, resources).pdf
 
 
-def draw(content: Mapping[str, object]) -> Drawn:
+def draw(content: Mapping[str, object], resources: Mapping[str, bytes] | None = None) -> Drawn:
     number = number_of(content)
     try:
         with localcontext(EXACT):
             edition = edition_of(content)
-            page = edition.page(content)
+            page = edition.page(content, resources or {})
         with _DRAWING:
             return engine().draw(page, edition, seconds_allowed(content))
     except UnableError as error:
@@ -97,9 +100,13 @@ def draw_page(html: str, sheet: str) -> bytes:
     """
     try:
         with _DRAWING, _time_limit(10 * SECONDS_PER_DOCUMENT):
-            return engine().draw_html(html, (sheet,)).pdf
+            return engine().draw_html(html, (sheet,), FIRST.other_scripts, FIRST.faces).pdf
     except (ContentError, TimeLimitError, UnableError) as error:
         raise RenderingError(sheet, str(error)) from error
+
+
+def is_named_by_content(address: str) -> bool:
+    return re.search(r"/[0-9a-f]{64}(/|$)", address) is not None
 
 
 def number_of(content: Mapping[str, object]) -> str:
@@ -131,16 +138,19 @@ class Engine:
         from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
         allowed = {"overage:logo.svg": ("v1/logo.svg", "image/svg+xml")} | {
-            f"overage:fonts/{name}": (f"fonts/{name}", "font/ttf") for name in FACES
+            f"overage:fonts/{name}": (f"fonts/{name}", "font/ttf") for name in ALL_FACES
         }
+        own: dict[str, tuple[bytes, str]] = {}
 
         class ForbiddenAddressError(FatalURLFetchingError):  # type: ignore[misc]  # WeasyPrint has no types.
             """A page requested a resource outside the bundle; WeasyPrint would ignore any other exception."""
 
         class Bundle(URLFetcher):  # type: ignore[misc]  # WeasyPrint has no types.
-            """Fetcher that serves only the files of the bundle, by exact name."""
+            """Fetcher that serves only the files of the bundle, and those of the document, by exact name."""
 
             def fetch(self, url: str, headers: object = None) -> URLFetcherResponse:
+                if url in own:
+                    return URLFetcherResponse(url, own[url][0], {"Content-Type": own[url][1]})
                 if url not in allowed:
                     raise ForbiddenAddressError(f"{url}: found an address outside the invoice bundle")
                 name, media_type = allowed[url]
@@ -165,6 +175,7 @@ class Engine:
             def _ua_stylesheets(self, forms: bool = False) -> list[object]:  # noqa: FBT001, FBT002 - WeasyPrint's
                 return []
 
+        self._own = own
         self._weasyprint = weasyprint
         self._forbidden = ForbiddenAddressError
         self._page = Page
@@ -176,11 +187,24 @@ class Engine:
         self._images: dict[str, object] = {}
         self._templates: dict[str, Template] = {}
 
-    def draw(self, page: Mapping[str, object], edition: Edition, seconds: float) -> Drawn:
-        with _time_limit(seconds):
+    def draw(self, page: Page, edition: Edition, seconds: float) -> Drawn:
+        with _time_limit(seconds), self._files(page.images):
             # Strip white space between blocks: WeasyPrint would make boxes of it and discard them.
-            html = BETWEEN_BLOCKS.sub("><", self.template(edition).render(page))
-            return self.draw_html(html, edition.sheets, edition.other_scripts)
+            html = BETWEEN_BLOCKS.sub("><", self.template(edition).render(page.context))
+            others = edition.by_language.get(page.language, edition.other_scripts)
+            return self.draw_html(html, edition.sheets, others, edition.faces)
+
+    @contextmanager
+    def _files(self, files: Mapping[str, tuple[bytes, str]]) -> Iterator[None]:
+        """Serve the files of one document; what is named by its hash stays in the cache of images."""
+        self._own.update(files)
+        try:
+            yield
+        finally:
+            self._own.clear()
+            for address in files:
+                if not is_named_by_content(address):
+                    self._images.pop(address, None)
 
     def template(self, edition: Edition) -> "Template":
         """Page template of a version; includes are resolved in its own folder."""
@@ -217,9 +241,13 @@ class Engine:
 
     @with_one_stack_chunk
     def draw_html(
-        self, html: str, chosen: tuple[str, ...] = LATEST.sheets, other_scripts: str = LATEST.other_scripts
+        self,
+        html: str,
+        chosen: tuple[str, ...] = FIRST.sheets,
+        other_scripts: str = FIRST.other_scripts,
+        known_faces: tuple[str, ...] = FIRST.faces,
     ) -> Drawn:
-        unprintable = uncovered(html)
+        unprintable = uncovered(html, known_faces)
         printable = html.translate({ord(it): stand_in(it) for it in unprintable}) if unprintable else html
         latin = covered_by_inter(printable.replace("\n", ""))
         faces, sheets = self._style(chosen if latin else (*chosen, other_scripts))

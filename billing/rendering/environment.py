@@ -6,7 +6,7 @@ import importlib.metadata
 from contextlib import suppress
 from dataclasses import dataclass
 
-from billing.rendering.fonts import FACES, TEMPLATES
+from billing.rendering.fonts import ALL_FACES, TEMPLATES
 
 WEASYPRINT_VERSION = "70.0"
 
@@ -96,7 +96,7 @@ def check_rendering_environment() -> list[str]:
                 f"{library.name} is missing: {library.without_it}. Debian, Ubuntu: apt-get install {library.debian}. "
                 f"Fedora: dnf install {library.fedora}. macOS: brew install {library.macos}"
             )
-    missing = [name for name in FACES if not (TEMPLATES / "fonts" / name).is_file()]
+    missing = [name for name in ALL_FACES if not (TEMPLATES / "fonts" / name).is_file()]
     if missing:
         problems.append(
             f"{TEMPLATES / 'fonts'}: found no {', '.join(missing)}, expected the faces that come with Overage "

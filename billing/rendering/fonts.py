@@ -11,7 +11,7 @@ from pathlib import Path
 import invoice_templates
 
 TEMPLATES = Path(invoice_templates.__file__).parent
-FACES = (
+FACES = (  # of template version 1, which never changes
     "Inter-Regular.ttf",
     "Inter-SemiBold.ttf",
     "NotoSansArabic-Regular.ttf",
@@ -21,6 +21,7 @@ FACES = (
     "DroidSansFallback-Han.ttf",
     "DroidSansFallback-Hangul.ttf",
 )
+ALL_FACES = (*FACES, "MPlus1-Japanese.ttf")
 
 
 BOX = "\N{WHITE SQUARE}"
@@ -47,10 +48,32 @@ def _covered(faces: tuple[str, ...]) -> frozenset[str]:
     return frozenset(it for it in found if unicodedata.category(it) not in ("Cc", "Cs", "Cn")) | frozenset("\n\r\t")
 
 
-def uncovered(text: str) -> set[str]:
+def uncovered(text: str, faces: tuple[str, ...] = FACES) -> set[str]:
     """Characters that no font covers; reads further fonts only if the first one does not cover the text."""
-    others = set(text) - _covered(FACES[:1])
-    return others - _covered(FACES) if others else others
+    others = set(text) - _covered(faces[:1])
+    return others - _covered(faces) if others else others
+
+
+def covered_by_bundle(text: str) -> bool:
+    return not uncovered(text, ALL_FACES)
+
+
+@cache
+def _advances(face: str) -> dict[int, float]:
+    """Advance of every character in ems; digits have one width, which `tnum` makes a little wider than the widest."""
+    from fontTools.ttLib import TTFont
+
+    with TTFont(TEMPLATES / "fonts" / face, lazy=True) as font:
+        scale, metrics = font["head"].unitsPerEm, font["hmtx"]
+        widths = {code: metrics[name][0] / scale for code, name in font.getBestCmap().items()}
+    widest = 1.02 * max(widths[ord(digit)] for digit in "0123456789")
+    return {**widths, **{ord(digit): widest for digit in "0123456789"}}
+
+
+def width_in_ems(text: str, *, bold: bool = False) -> float:
+    """Width of a text of one line; a character that Inter lacks counts as one em."""
+    advances = _advances(FACES[1] if bold else FACES[0])
+    return sum(advances.get(ord(character), 1.0) for character in text)
 
 
 def stand_in(character: str) -> str:

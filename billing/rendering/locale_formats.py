@@ -68,11 +68,16 @@ def _format_number(value: Decimal, locale: "Locale", least: int = 0) -> str:
     """A number with all its decimals, at least `least`, with the locale's digits and grouping."""
     from babel.numbers import NumberPattern, parse_pattern
 
-    decimals = max(least, _decimals(value))
-    fraction = f".{'0' * decimals}" if decimals else ""
-    pattern: NumberPattern = parse_pattern(f"{_grouping(locale)}{fraction}")
+    pattern: NumberPattern = parse_pattern(number_pattern(value, locale, least))
     written: str = pattern.apply(value if value else Decimal(0), locale)  # Print no negative zero.
     return written
+
+
+def number_pattern(value: Decimal, locale: "Locale", least: int = 0) -> str:
+    """CLDR pattern of a number with all its decimals, at least `least`."""
+    decimals = max(least, _decimals(value))
+    fraction = f".{'0' * decimals}" if decimals else ""
+    return f"{_grouping(locale)}{fraction}"
 
 
 def _decimals(value: Decimal) -> int:

@@ -244,8 +244,8 @@ def test_hostile_fields_change_no_byte_of_another_account_and_are_escaped(
     for content in contents:
         edition = edition_of(content)
         with localcontext(EXACT):
-            page = edition.page(plainer(content))
-        pages.append(engine().template(edition).render(page))
+            page = edition.page(plainer(content), {})
+        pages.append(engine().template(edition).render(page.context))
         if EVERY:
             assert render_pdf(plainer(content)).startswith(b"%PDF")
     assert [found for text in pages for found in re.findall(MARKUP, text)] == []

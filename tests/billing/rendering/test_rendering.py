@@ -41,6 +41,7 @@ from billing.rendering import files as files_module
 from billing.rendering import locale_formats as wording
 from billing.rendering import page_text as page
 from billing.rendering.simplified_content import LONGEST_WORD, is_beyond_paper, plainer
+from billing.rendering.v2.page import Page
 from billing.store.files import scratch_path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -575,7 +576,7 @@ def test_a_page_fetches_nothing_outside_the_bundle(element: str, scheme: str, tm
     address = {"file": secret.as_uri(), "http": "http://127.0.0.1:9/x", "data": "data:text/css,p{}"}[scheme]
     with pytest.raises(ValueError, match="outside the invoice bundle"):
         drawing.engine().draw_html(f"<html>{element.format(address)}</html>")
-    held = drawing.engine().draw(page.page_of(brief(reason=element.format(address))), drawing.LATEST, 60).pdf
+    held = drawing.engine().draw(Page(page.page_of(brief(reason=element.format(address)))), drawing.FIRST, 60).pdf
     assert b"top-secret" not in streams(held)
 
 
@@ -592,7 +593,7 @@ def test_a_drawing_in_a_page_cannot_bring_a_picture_along(tmp_path: Path) -> Non
 def test_a_template_cannot_run_code() -> None:
     from jinja2.exceptions import SecurityError
 
-    environment = drawing.engine().template(drawing.LATEST).environment
+    environment = drawing.engine().template(drawing.FIRST).environment
     for attack in ("{{ cycler.__init__.__globals__.os.popen('true') }}", "{{ lines.append(1) }}"):
         with pytest.raises(SecurityError):
             environment.from_string(attack).render(lines=[])

@@ -1,0 +1,350 @@
+"""Lines of a document on paper: what is charged, from what, and for a settled cycle why (rules 3, 20 and 23)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+from billing.model.codes import LineKind
+from billing.rendering.content import Fields
+from billing.rendering.errors import ContentError
+from billing.rendering.fonts import width_in_ems
+from billing.rendering.v2.formats import SPACE, Formats
+from billing.rendering.words import N_, Words
+
+MILLIMETRES_PER_POINT: Final = 25.4 / 72
+TABLE: Final = 174.0
+FONT_SIZES: Final = (8.6, 7.4, 6.4)  # Points of the columns of numbers: as large as all of them fit.
+GAP: Final = 2.0
+LEAST_ITEM: Final = 44.0
+USUAL: Final = (20.0, 20.0, 20.0, 20.0, 14.0, 23.0)
+MEASURED: Final = ("quantity", "allowance", "excess", "charged", "price", "amount")
+
+_WHY: Final = {
+    "no_billing_date": N_("This date is none of the subscription's billing dates any more: nothing is due on it."),
+    "no_fee": N_("No fee is due on this date."),
+    "no_fee_term": N_("No fee falls due on this date: it lies inside a term that is paid."),
+    "no_fee_cancelled": N_("No fee is due on this date: the subscription is cancelled."),
+    "no_fee_held": N_("No fee is due on this date: the subscription is on hold."),
+    "no_fee_refunded": N_("No fee is due on this date: the subscription ended with a refund."),
+    "no_fee_suspended": N_("No fee is due on this date: access was suspended."),
+    "no_hold_fee": N_("No hold fee is due on this date."),
+    "not_billed_when_due": N_("It was not billed when it fell due."),
+    "due_after_all": N_("It is due after all: what was billed for it had been given back."),
+    "same_fee_other_price": N_("The same fee has another price now."),
+    "another_fee": N_("Another fee is due now than was billed."),
+    "metric_removed": N_("The price list in force has no {metric} any more: nothing is due for it."),
+    "no_cycle": N_("This cycle is none of the subscription's any more: nothing is due for it."),
+    "cost_nothing_before": N_("It cost nothing by what was known when the cycle was billed."),
+    "more_usage": N_("More usage of the cycle counts now than when it was billed."),
+    "more_usage_other_allowance": N_(
+        "More usage of the cycle counts now than when it was billed, and the allowance is another now."
+    ),
+    "more_usage_other_price": N_(
+        "More usage of the cycle counts now than when it was billed, and its price is another now."
+    ),
+    "more_usage_other_allowance_and_price": N_(
+        "More usage of the cycle counts now than when it was billed, and allowance and price are others now."
+    ),
+    "less_usage": N_("Less usage of the cycle counts now than when it was billed."),
+    "less_usage_other_allowance": N_(
+        "Less usage of the cycle counts now than when it was billed, and the allowance is another now."
+    ),
+    "less_usage_other_price": N_(
+        "Less usage of the cycle counts now than when it was billed, and its price is another now."
+    ),
+    "less_usage_other_allowance_and_price": N_(
+        "Less usage of the cycle counts now than when it was billed, and allowance and price are others now."
+    ),
+    "same_usage": N_("The usage is the same."),
+    "same_usage_other_allowance": N_("The usage is the same, the allowance is another now."),
+    "same_usage_other_price": N_("The usage is the same, its price is another now."),
+    "same_usage_other_allowance_and_price": N_("The usage is the same, allowance and price are others now."),
+}
+"""Sentences by code of `settles.why`."""
+
+
+def fee_title(kind: str, package: str, term: str, words: Words) -> str:
+    if kind == LineKind.HOLD_FEE:
+        return words.gettext("{package}, hold fee", package=package)
+    if term == "monthly":
+        return words.gettext("{package}, monthly fee", package=package)
+    if term == "yearly":
+        return words.gettext("{package}, yearly fee", package=package)
+    return words.gettext("{package}, package fee", package=package)
+
+
+def line_title(row: Fields, words: Words) -> str:
+    """What a line is for, from its codes; the stored words of a kind that this version does not know."""
+    kind, due_kind = row.text("kind"), row.optional("due_kind")
+    package = row.optional("package_title") or row.optional("package")
+    metric = row.optional("metric_title") or row.optional("metric")
+    if kind == LineKind.REFUND:
+        return words.gettext("Refund of the fee for {package}", package=package)
+    if kind == LineKind.ADJUSTMENT and metric:
+        return words.gettext("Correction of {metric} over the allowance", metric=metric)
+    if kind == LineKind.ADJUSTMENT and due_kind == LineKind.HOLD_FEE:
+        return words.gettext("Correction of the hold fee for {package}", package=package)
+    if kind == LineKind.ADJUSTMENT:
+        return words.gettext("Correction of the fee for {package}", package=package)
+    settled = due_kind if kind == LineKind.PRIOR_CYCLE and due_kind else kind
+    if settled == LineKind.OVERAGE or (kind == LineKind.PRIOR_CYCLE and metric):
+        return words.gettext("{metric} over the allowance", metric=metric)
+    if settled in (LineKind.PACKAGE_FEE, LineKind.HOLD_FEE, LineKind.PRIOR_CYCLE):
+        return fee_title(settled, package, row.optional("term"), words)
+    return row.optional("description") or metric or package
+
+
+class Quantities:
+    """Writes the quantities of one metric."""
+
+    def __init__(self, row: Fields, out: Formats) -> None:
+        self._out = out
+        self._unit, self._code = row.optional("unit"), row.optional("unit_code")
+        self._decimals = row.integer("decimals") if row.holds("decimals") else None
+
+    def __call__(self, value: Decimal) -> str:
+        return self._out.count(value, self._unit, self._code, self._decimals)
+
+
+def line_of(row: Fields, words: Words, out: Formats, sign: int) -> dict[str, object]:
+    """One line: texts of its columns, its details on one line of text, and a line of text per tier."""
+    amount_of = Quantities(row, out)
+    cycle = out.cycle(row.day("cycle_start"), row.day("cycle_end")) if row.holds("cycle_start") else ""
+    package = row.optional("package_title") or row.optional("package")
+    title = line_title(row, words)
+    tiers = [_tier(tier, words, out, amount_of) for tier in row.rows("tiers")] if row.holds("tiers") else []
+    bounds = _bounds(row.fields("bounds"), words, out) if row.holds("bounds") else []
+    details = [
+        "" if package.casefold() in title.casefold() else package,
+        cycle,
+        "" if tiers else _tariff(row, words, out, amount_of),
+        *([] if tiers else bounds),
+        _part(row.fields("part"), words, out) if row.holds("part") else "",
+        *(_settles(row, row.fields("settles"), words, out, amount_of) if row.holds("settles") else []),
+        words.gettext("Each tier prices its own part:") if tiers else "",
+    ]
+    unlimited = row.holds("quantity") and not row.holds("allowance")
+    return {
+        "title": title,
+        "earlier": row.text("kind") == LineKind.PRIOR_CYCLE,
+        "details": [detail for detail in details if detail],
+        "tiers": [*tiers, *bounds] if tiers else [],
+        "measured": row.holds("metric") and row.holds("quantity"),
+        "quantity": _amount(row, "quantity", amount_of),
+        "allowance": words.gettext("unlimited") if unlimited else _amount(row, "allowance", amount_of),
+        "excess": _amount(row, "excess", amount_of),
+        "charged": _charged(row, out, amount_of),
+        "price": out.unit_price(row.decimal("unit_price")) if row.holds("unit_price") else "",
+        "amount": out.money(row.decimal("amount") * sign, row.place("amount")),
+    }
+
+
+def _amount(row: Fields, key: str, amount_of: Quantities) -> str:
+    return amount_of(row.decimal(key)) if row.holds(key) else ""
+
+
+def _charged(row: Fields, out: Formats, amount_of: Quantities) -> str:
+    """Billed units: blocks as a product (13 times 1,000), anything else as a quantity."""
+    if not row.holds("billed_units"):
+        return ""
+    billed = row.decimal("billed_units")
+    if row.holds("tariff"):
+        tariff = row.fields("tariff")
+        if tariff.text("model") == "block" and tariff.has("size") and tariff.decimal("size") != 1:
+            size = amount_of(tariff.decimal("size"))
+            return f"{out.quantity(billed, '')}{SPACE}\N{MULTIPLICATION SIGN}{SPACE}{size}"
+    return amount_of(billed)
+
+
+def _tariff(row: Fields, words: Words, out: Formats, amount_of: Quantities) -> str:
+    """The tiers in words (rule 3); none for blocks, whose columns show number, size and price."""
+    if not row.holds("tariff"):
+        return ""
+    tariff = row.fields("tariff")
+    model = tariff.text("model")
+    if model == "block":
+        return ""
+    if model not in ("graduated", "volume", "stairstep"):
+        raise ContentError(f"{tariff.place('model')}: found {model!r}, expected block, graduated, volume or stairstep")
+    said: list[str] = []
+    for tier in tariff.rows("tiers"):
+        price = _price_of_tier(tier, words, out)
+        if tier.has("up_to"):
+            quantity = amount_of(tier.decimal("up_to"))
+            said.append(words.gettext("up to {quantity}: {price}", quantity=quantity, price=price))
+        elif said:
+            said.append(words.gettext("above: {price}", price=price))
+        else:
+            said.append(words.gettext("all: {price}", price=price))
+    tiers = "; ".join(said)
+    if model == "graduated":
+        return words.gettext("Each tier prices its own part ({tiers})", tiers=tiers)
+    if model == "volume":
+        return words.gettext("The tier reached prices all units ({tiers})", tiers=tiers)
+    return words.gettext("One price for the tier reached ({tiers})", tiers=tiers)
+
+
+def _price_of_tier(tier: Fields, words: Words, out: Formats) -> str:
+    unit = tier.decimal("unit_price") if tier.holds("unit_price") else Decimal(0)
+    flat = tier.decimal("flat") if tier.holds("flat") else Decimal(0)
+    if unit and flat:
+        return words.gettext("{price} each plus {flat}", price=out.unit_price(unit), flat=out.unit_price(flat))
+    if unit:
+        return words.gettext("{price} each", price=out.unit_price(unit))
+    return out.unit_price(flat) if flat else words.gettext("free")
+
+
+def _tier(tier: Fields, words: Words, out: Formats, amount_of: Quantities) -> str:
+    """One reached tier of a graduated tariff: its part of the usage, and what that costs."""
+    quantity, amount = amount_of(tier.decimal("quantity")), out.unit_price(tier.decimal("amount"))
+    unit = out.unit_price(tier.decimal("unit_price")) if tier.holds("unit_price") else out.unit_price(Decimal(0))
+    times = f"{quantity}{SPACE}\N{MULTIPLICATION SIGN}{SPACE}{unit}"
+    if tier.holds("flat") and tier.decimal("flat"):
+        times = f"{times} + {out.unit_price(tier.decimal('flat'))}"
+    sum_of = f"{times} = {amount}"
+    first, last = tier.decimal("from"), tier.decimal("through") if tier.holds("through") else None
+    if last is None and not first:
+        return words.gettext("All units: {calculation}", calculation=sum_of)
+    if last is None:
+        return words.gettext("Over {first}: {calculation}", first=amount_of(first), calculation=sum_of)
+    if not first:
+        return words.gettext("Up to {last}: {calculation}", last=amount_of(last), calculation=sum_of)
+    return words.gettext(
+        "Over {first} up to {last}: {calculation}", first=amount_of(first), last=amount_of(last), calculation=sum_of
+    )
+
+
+def _bounds(row: Fields, words: Words, out: Formats) -> list[str]:
+    """Minimum and maximum of the tariff (rule 3): they explain an amount that differs from its prices."""
+    said = []
+    if row.holds("minimum"):
+        said.append(words.gettext("At least {amount}", amount=out.unit_price(row.decimal("minimum"))))
+    if row.holds("maximum"):
+        said.append(words.gettext("At most {amount}", amount=out.unit_price(row.decimal("maximum"))))
+    return said
+
+
+def _part(part: Fields, words: Words, out: Formats) -> str:
+    """The part of a fee: days of a month, or cycles of a year at the difference of two yearly fees."""
+    fee, some, whole = out.unit_price(part.decimal("fee")), part.text("part"), part.text("parts")
+    number = int(Decimal(whole))
+    if not part.holds("replaced"):
+        return words.ngettext(
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} day",
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} days",
+            number,
+            fee=fee,
+            part=some,
+            parts=whole,
+        )
+    return words.ngettext(
+        "({fee} \N{MINUS SIGN} {replaced}) \N{MULTIPLICATION SIGN} {part} of {parts} cycle",
+        "({fee} \N{MINUS SIGN} {replaced}) \N{MULTIPLICATION SIGN} {part} of {parts} cycles",
+        number,
+        fee=fee,
+        replaced=out.unit_price(part.decimal("replaced")),
+        part=some,
+        parts=whole,
+    )
+
+
+def _settles(row: Fields, settles: Fields, words: Words, out: Formats, amount_of: Quantities) -> list[str]:
+    """What is due now for an earlier cycle, which document billed it, and what changed (rules 20 and 23)."""
+    said = _bounds(settles, words, out)
+    before = settles.rows("documents")
+    is_same = True
+    if settles.holds("fee"):
+        fee = settles.fields("fee")
+        package = fee.optional("package_title")
+        is_same = all(
+            (line.optional("package_title"), line.optional("kind")) == (package, fee.text("kind")) for line in before
+        )
+        if not is_same:
+            title = fee_title(fee.text("kind"), package, fee.optional("term"), words)
+            said.append(words.gettext("Due now: {fee}", fee=title))
+    for line in before:
+        amount, number = out.money(line.decimal("amount"), line.place("amount")), line.text("number")
+        if line.holds("quantity"):
+            quantity = amount_of(line.decimal("quantity"))
+            text = words.gettext(
+                "Billed before: {amount} on {number} for {quantity}", amount=amount, number=number, quantity=quantity
+            )
+        elif is_same or row.holds("metric"):
+            text = words.gettext("Billed before: {amount} on {number}", amount=amount, number=number)
+        else:
+            fee_before = fee_title(line.optional("kind"), line.optional("package_title"), "", words)
+            text = words.gettext(
+                "Billed before: {amount} on {number} ({fee})", amount=amount, number=number, fee=fee_before
+            )
+        said.append(text)
+    metric = row.optional("metric_title") or row.optional("metric")
+    why = _WHY.get(settles.optional("why"), "")
+    return [*said, words.gettext(why, metric=metric)] if why else said
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Columns:
+    """How the columns of numbers are set so that no number is broken.
+
+    Attributes
+    ----------
+    widths
+        Millimetres of the item and of the six columns; empty for the usual ones.
+    size
+        Points of their text, or "" for the usual size.
+    spelt
+        Whether the numbers do not fit at all and stand in the details of their line.
+    """
+
+    widths: tuple[str, ...] = ()
+    size: str = ""
+    spelt: bool = False
+
+
+def columns_of(lines: Sequence[dict[str, object]], total: str) -> Columns:
+    """The widths and size of the columns of numbers that hold every number on one line."""
+    measured = [line for line in lines if line["measured"]]
+    needed = [max((_ems(line, name) for line in measured), default=0.0) for name in MEASURED[:-1]]
+    needed.append(max([width_in_ems(total, bold=True), *(_ems(line, "amount") for line in lines)]))
+    for size in FONT_SIZES:
+        widths = [ems * size * MILLIMETRES_PER_POINT + GAP for ems in needed]
+        chosen = [max(width, usual) for width, usual in zip(widths, USUAL, strict=True)]
+        if chosen == list(USUAL) and size == FONT_SIZES[0]:
+            return Columns()
+        if not measured:
+            chosen = [0.0] * 5 + chosen[-1:]
+        # Narrow what has room to spare before taking room from the item.
+        if TABLE - sum(chosen) < LEAST_ITEM:
+            chosen = [max(width, 14.0) for width in widths]
+        item = TABLE - sum(chosen)
+        if item >= LEAST_ITEM:
+            millimetres = tuple(f"{width:.1f}" for width in (item, *chosen))
+            return Columns(millimetres, "" if size == FONT_SIZES[0] else str(size))
+    if measured:
+        spelt = columns_of([{**line, "measured": False} for line in lines], total)
+        return Columns(spelt.widths, spelt.size, spelt=True)
+    return Columns(("84.0", *["0.0"] * 5, "90.0"), str(FONT_SIZES[-1]))
+
+
+def _ems(line: dict[str, object], name: str) -> float:
+    return width_in_ems(str(line[name]), bold=name == "amount")
+
+
+def spelt_out(line: dict[str, object], words: Words) -> dict[str, object]:
+    """A line whose numbers are too wide for columns: they stand in its details."""
+    if not line["measured"]:
+        return line
+    said = [
+        words.gettext("Used: {quantity}", quantity=str(line["quantity"])),
+        words.gettext("Allowance: {quantity}", quantity=str(line["allowance"])),
+        words.gettext("Over: {quantity}", quantity=str(line["excess"])) if line["excess"] else "",
+        words.gettext("Charged: {quantity}", quantity=str(line["charged"])) if line["charged"] else "",
+        words.gettext("Unit price: {price}", price=str(line["price"])) if line["price"] else "",
+    ]
+    details = line["details"]
+    assert isinstance(details, list)  # noqa: S101 - as `line_of` made it
+    return {**line, "measured": False, "details": [*(text for text in said if text), *details]}

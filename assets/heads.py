@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from socket import gethostname
 from typing import Final
 
 import dagster as dg
@@ -108,7 +109,8 @@ def at_work_on(
         except (RefusedError, InterruptedRunError, dg.Failure, dg.DagsterError):
             raise
         except Exception as error:  # whatever it is, it would be so again
-            raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+            words = f"{type(error).__name__}: {error} (on {gethostname()})"
+            raise dg.Failure(words, allow_retries=False) from error
 
 
 def _tags_of_now(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Mapping[str, str]:

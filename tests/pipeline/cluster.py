@@ -6,9 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import which
 
 from tests.pipeline.saboteur import NOWHERE
 from tests.postgresql import Server
@@ -45,6 +46,19 @@ with dg.DagsterInstance.get() as instance:
     sys.exit(not ended.success)
 """
 """The head of a month's run, which sends every step twice at once."""
+
+WITH_A_DISK = (
+    *("unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c"),
+    'mount -t tmpfs -o size=32m tmpfs "$0" && exec "$@"',
+)
+"""Runs a program with a small file system of its own at a folder, which no other process sees."""
+
+
+def can_mount(folder: Path) -> bool:
+    """Whether this machine lets a test mount a file system."""
+    return (
+        which("unshare") is not None and not subprocess.run([*WITH_A_DISK, str(folder), "true"], check=False).returncode
+    )
 
 
 class Cluster:
@@ -91,13 +105,15 @@ class Cluster:
         """What a process has printed."""
         return (self.folder / f"{name}.log").read_text(encoding="utf-8")
 
-    def start(self, name: str, home: Path | str, *command: object) -> subprocess.Popen[bytes]:
-        """Start a Python process in a folder of its own, in a group of its own."""
+    def start(
+        self, name: str, home: Path | str, *command: object, before: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a Python process in a folder of its own, in a group of its own, perhaps by another program."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *map(str, command)],
+                [*before, sys.executable, *map(str, command)],
                 # each has a copy of its own of a home in a store
                 env=self.environment | {"OVERAGE_HOME": str(home), "OVERAGE_WORK": str(folder)},
                 cwd=folder,
@@ -109,11 +125,14 @@ class Cluster:
         self._started.append(process)
         return process
 
-    def worker(self, name: str, home: Path | str, place: str = NOWHERE) -> subprocess.Popen[bytes]:
-        """Start a worker that stops at a place, and wait until it takes steps."""
+    def worker(
+        self, name: str, home: Path | str, place: str = NOWHERE, *, disk: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker that stops at a place, and wait until it takes steps; its folder may be a disk of its own."""
         folder = self.folder / name
         saboteur = ("-m", "tests.pipeline.saboteur", place, folder, BYTES_OF_A_BATCH)
-        process = self.start(name, home, *saboteur, "worker", "--name", name, "--home", home)
+        before = [*WITH_A_DISK, str(folder)] if disk else []
+        process = self.start(name, home, *saboteur, "worker", "--name", name, "--home", home, before=before)
         self.wait(lambda: "ready." in self.said(name), process)
         return process
 

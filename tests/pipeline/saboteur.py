@@ -1,4 +1,4 @@
-"""A worker that stops at a chosen place until it is told to go on.
+"""A worker that stops at a chosen place until it is told to go on, or fills its disk there.
 
 `python -m tests.pipeline.saboteur PLACE FOLDER BYTES WORDS ...` runs `overage WORDS ...`, and ingests in batches of so
 many bytes. The first process that comes to the place makes the file `reached` in the folder, and waits there for the
@@ -7,6 +7,7 @@ file `go`.
 
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE = (
     "after the issue",
 )
 NOWHERE = "nowhere"
-PLACES = (HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE)
+FULL_DISK = "half a shard, on a full disk"
 DOCUMENTS_OF_A_BLOCK = 7
 """So that a small business has blocks."""
 
@@ -40,6 +41,13 @@ def stop(folder: Path) -> None:
         time.sleep(0.05)
 
 
+def fill(folder: Path) -> None:
+    """Leave no room in the file system of a folder."""
+    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4_096))
+
+
 def stopping(place: str, folder: Path) -> Any:
     """What is patched to stop at a place."""
     steps, registers = import_module("billing.month.steps"), import_module("billing.register.register")
@@ -47,7 +55,7 @@ def stopping(place: str, folder: Path) -> Any:
 
     def write_month(home: Home, table: Table, *arguments: Any, **options: Any) -> bool:
         if table.name == "dues" and home.buckets is not None:
-            stop(folder)
+            (fill if place == FULL_DISK else stop)(folder)
         is_changed: bool = write(home, table, *arguments, **options)
         return is_changed
 
@@ -64,7 +72,7 @@ def stopping(place: str, folder: Path) -> Any:
         stop(folder)
         return inserted
 
-    if place == HALF_A_SHARD:
+    if place in (HALF_A_SHARD, FULL_DISK):
         return mock.patch.object(steps, "write_month", write_month)
     if place == IN_ISSUE:
         return mock.patch.object(registers, "insert_rows", insert_rows)

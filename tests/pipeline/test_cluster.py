@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from billing.sample import write_sample
-from tests.object_store import ObjectStore
-from tests.pipeline.cluster import PATIENCE, Cluster, kill
+from tests.object_store import Fault, ObjectStore, failing, slow
+from tests.pipeline.cluster import PATIENCE, Cluster, can_mount, kill
 from tests.pipeline.outside import Ended, content_of, overage
-from tests.pipeline.saboteur import AFTER_ISSUE, BEFORE_ISSUE, HALF_A_SHARD, IN_ISSUE
+from tests.pipeline.saboteur import AFTER_ISSUE, BEFORE_ISSUE, FULL_DISK, HALF_A_SHARD, IN_ISSUE
 from tests.postgresql import Server, register_rows
 from tests.rabbitmq import Broker
 from tests.sizes import sized
@@ -54,6 +55,12 @@ class Kept:
     name: str
     environment: dict[str, str]
     folder: Callable[[], Path]
+    store: ObjectStore | None = None
+
+    def suffers(self, fault: Fault) -> None:
+        """Let its store fail, if it is in one."""
+        if self.store is not None:
+            self.store.fault = fault
 
 
 @contextmanager
@@ -69,7 +76,7 @@ def home_in(place: str, landing: Path, folder: Path) -> Iterator[Kept]:
         for path in sorted(path for path in landing.rglob("*") if path.is_file()):
             store.put(bucket, f"home/{path.relative_to(landing)}", path.read_bytes())
         environment = {**store.environment, "OVERAGE_WORK": str(work)}
-        yield Kept(f"s3://{bucket}/home", environment, lambda: next(work.iterdir()))
+        yield Kept(f"s3://{bucket}/home", environment, lambda: next(work.iterdir()), store)
 
 
 def on_one_machine(home: Path | str, register: str, shards: str = "4") -> Ended:
@@ -107,7 +114,7 @@ def differences(home: Path, register: str, wanted: Wanted) -> list[str]:
 
 
 @pytest.mark.parametrize("place", sized(usual=["bucket"], long=["folder", "bucket"]))
-def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while_worker_and_broker_are_killed(
+def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while_parts_of_it_fail(
     landing: Path, postgresql: Server, broker: Broker, wanted: Wanted, tmp_path: Path, place: str
 ) -> None:
     with (
@@ -116,6 +123,8 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
     ):
         cluster.environment |= home.environment
         cluster.daemon(home.name)
+        home.suffers(slow(0.01))
+        said = _said_on_a_full_disk(cluster, home) if home.store and can_mount(tmp_path) else ""
         one = cluster.worker("one", home.name, HALF_A_SHARD)
         command = cluster.command(home.name, *BILL)
         cluster.reached("one", command)
@@ -124,9 +133,10 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
         cluster.reached("two", command)
         broker.kill()
         broker.start()
+        home.suffers(failing(30))
         cluster.go("two")
         status = command.wait(PATIENCE)
-        said = cluster.said("command").replace(home.name, "HOME")
+        said += cluster.said("command").replace(home.name, "HOME")
         assert (status, said) == (wanted[0].status, wanted[0].messages), cluster.said("one")
         # every piece of work was spread over the workers
         spread = Counter(step.partition("[")[0] for step in started_steps(cluster) if "[" in step)
@@ -136,6 +146,20 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
             assert on_one_machine(home.name, cluster.register).messages.count("nothing moved") == MONTHS
             assert overage("verify", "--home", home.name, register=cluster.register).status == 0
             assert differences(home.folder(), cluster.register, wanted) == []
+
+
+def _said_on_a_full_disk(cluster: Cluster, home: Kept) -> str:
+    """Bill with a worker whose disk is full: what a command says before that, which none says again."""
+    worker = cluster.worker("full", home.name, FULL_DISK, disk=True)
+    command = cluster.command(home.name, *BILL)
+    status, log = command.wait(PATIENCE), cluster.folder / "command.log"
+    said = log.read_text()
+    kill(worker)
+    log.unlink()
+    done, _, failed = said.partition("interrupted: ")
+    assert (status, "2026-01: shards.bill_shard[" in failed) == (1, True), said
+    assert "No space left on device" in failed and socket.gethostname() in failed, said
+    return done
 
 
 # in a usual run the worst place

@@ -12,8 +12,21 @@ import polars as pl
 import pytest
 
 from billing.model.buckets import bucket_of, bucket_ranges
+from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError, RefusedError
-from billing.model.tables import CYCLES, DOCUMENTS, DRAFTS, UNBILLED
+from billing.model.tables import (
+    CHARGES,
+    CYCLES,
+    DECISIONS,
+    DOCUMENTS,
+    DRAFTS,
+    DUES,
+    LEVELS,
+    LINES,
+    PACKAGES,
+    UNBILLED,
+    USAGE,
+)
 from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
@@ -24,6 +37,7 @@ from billing.month.shards import TABLES, begin_month, each_shard, is_sharded, sh
 from billing.month.steps import billed_months, ingest_usage
 from billing.month.versions import versions
 from billing.reports.preview import preview_month
+from billing.reports.repair import damage_in_words, repair
 from billing.reports.verify import disagreements
 from billing.sample import billing_hint, write_sample, write_sample_payments
 from billing.store.monthly import read_month
@@ -288,3 +302,27 @@ def test_a_month_of_one_shard_with_suspensions_has_not_moved_when_new_months_hav
     assert business.suspensions.height == 2
     assert again.suspensions.equals(business.suspensions)
     assert moved_inputs(again, "2026-01") == []
+
+
+@pytest.mark.parametrize("shards", sized([3], [2, 3, 1]))
+@pytest.mark.parametrize(
+    "table",
+    sized([CHARGES, DOCUMENTS], [CYCLES, LEVELS, USAGE, PACKAGES, DECISIONS, CHARGES, DUES, DRAFTS, DOCUMENTS, LINES]),
+    ids=lambda table: str(table.name),
+)
+def test_a_damaged_part_is_made_again_with_as_many_shards_or_others(table: Table, shards: int, tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    for half in (0, 1):
+        landing.customer(_name("one", half))
+        landing.use(_name("one", half), emails=16_000)
+    before = bill_by_steps(tmp_path, "2026-01", "2026-01-31", shards=2)
+    found, issued = tables(before), registered(before)
+    part = before.home.parts(table, "2026-01")[1]
+    part.write_bytes(part.read_bytes()[:-9])
+    assert str(part) in damage_in_words(before.home)
+    removed, left = repair(before.home)
+    assert ([damage.path for damage in removed], left) == ([part], [])
+    after = bill_by_steps(tmp_path, "2026-01", "2026-01-31", shards=shards)
+    assert len(after.home.parts(table, "2026-01")) == 2
+    assert [key for key, rows in tables(after).items() if not rows.equals(found[key])] == []
+    assert [rows.equals(again) for rows, again in zip(issued, registered(after), strict=True)] == [True] * 7

@@ -4,21 +4,35 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from billing.rendering.drawing import Drawn, draw
+from billing.rendering.drawing import Drawn, draw, number_of
 from billing.rendering.errors import MachineError, RenderingError
 from billing.rendering.simplified_content import is_beyond_paper, plainer
 from billing.store.files import write_bytes
 
 
 class Job(NamedTuple):
-    """A document to draw: its stored content as JSON text, the path of its PDF, and its recorded hash, if any."""
+    """A document to draw.
+
+    Attributes
+    ----------
+    content
+        Its stored content as JSON text.
+    path
+        Path of its PDF.
+    sha256
+        The recorded hash of its PDF, if any.
+    resources
+        Folder of the files that its content names by their SHA-256.
+    """
 
     content: str
     path: Path
     sha256: str | None = None
+    resources: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -60,7 +74,7 @@ class Undrawn:
 
 def render_file(job: Job) -> RenderedFile:
     content = read_content(job.content, job.path)
-    drawn, shortened = _draw_with_fallback(content, job.sha256)
+    drawn, shortened = _draw_with_fallback(content, _named_files(content, job), job.sha256)
     sha256 = hashlib.sha256(drawn.pdf).hexdigest()
     # rule 19: the original is kept while it exists
     if sha256 != job.sha256 and job.sha256 is not None and _has_hash(job.path, job.sha256):
@@ -70,7 +84,27 @@ def render_file(job: Job) -> RenderedFile:
     return RenderedFile(job.path, sha256, len(drawn.pdf), drawn.pages, drawn.unprintable, shortened)
 
 
-def _draw_with_fallback(content: Mapping[str, object], sha256: str | None) -> tuple[Drawn, str]:
+def _named_files(content: Mapping[str, object], job: Job) -> dict[str, bytes]:
+    """The files that a document names, by SHA-256."""
+    named = content.get("resources")
+    names = [name for name in named.values() if isinstance(name, str)] if isinstance(named, Mapping) else []
+    try:
+        return {name: _named_file((job.resources or Path()) / Path(name).name) for name in names}
+    except OSError as error:
+        raise RenderingError(number_of(content), f"a file that it is drawn with cannot be read: {error}") from error
+
+
+@lru_cache(maxsize=64)
+def _named_file(path: Path) -> bytes:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != path.name:
+        raise OSError(f"{path}: found other bytes than documents were issued with")
+    return content
+
+
+def _draw_with_fallback(
+    content: Mapping[str, object], files: Mapping[str, bytes], sha256: str | None
+) -> tuple[Drawn, str]:
     """Draw the page as it is, else simplified, and why; prefers the result with the recorded hash."""
     plain = plainer(content)
     attempts = [(content, ""), (plain, "")] if plain != content else [(content, "")]
@@ -80,7 +114,7 @@ def _draw_with_fallback(content: Mapping[str, object], sha256: str | None) -> tu
     failed = RenderingError("", "")
     for attempt, reason in attempts:
         try:
-            drawn = draw(attempt)
+            drawn = draw(attempt, files)
         except MachineError:
             raise
         except RenderingError as error:

@@ -92,9 +92,10 @@ class Home:
         """Path of a table for one delivery day (rejects, ingest)."""
         return self.lake / table.name / f"delivery_day={day.isoformat()}" / f"{table.name}.parquet"
 
-    def resource(self, sha256: str) -> Path:
-        """Path of a file that documents are drawn with, by the hash of its bytes."""
-        return self.lake / "resources" / sha256
+    @property
+    def resources(self) -> Path:
+        """Files that documents are drawn with, each named by the SHA-256 of its bytes."""
+        return self.lake / "resources"
 
     def document_file(self, month: str, number: str) -> Path:
         """Path of the PDF of an issued document."""

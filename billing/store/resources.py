@@ -8,7 +8,7 @@ from billing.store.home import Home
 def keep_resources(home: Home, resources: Resources) -> None:
     """Write the files that the home does not have."""
     for name, content in resources.files.items():
-        path = home.resource(name)
+        path = home.resources / name
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, content)

@@ -149,7 +149,7 @@ def blank_page(html: str, sheet: str) -> bytes:
 
 def blank_files(jobs: Iterable[Job], **__: object) -> Iterator[RenderedFile]:
     """Stands in for the renderer: a file with the content that would be drawn."""
-    for content, path, _ in jobs:
+    for content, path, *_ in jobs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
         yield RenderedFile(path, hashlib.sha256(content.encode()).hexdigest(), len(content.encode()), pages=1)

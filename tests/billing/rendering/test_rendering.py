@@ -754,7 +754,7 @@ def test_files_come_in_the_order_of_their_jobs_and_equal_what_one_process_draws(
     jobs = list(numbered(range(1, 6), tmp_path / "2026-02"))
     files = list(render_files(iter(jobs), workers=2, documents_per_worker=2))
     assert [file.path for file in files] == [job.path for job in jobs]
-    for (text, path, _), file in zip(jobs, files, strict=True):
+    for (text, path, *_), file in zip(jobs, files, strict=True):
         content = path.read_bytes()
         assert content == render_pdf(json.loads(text))
         assert file == RenderedFile(path, hashlib.sha256(content).hexdigest(), len(content), 1)

@@ -6,7 +6,7 @@ bytes. Numbers are given by the head alone, when it issues.
 
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -145,9 +145,8 @@ def remove_plan(home: Home, month: str) -> None:
     _plan_file(home, month).unlink(missing_ok=True)
 
 
-_FRAMES: Final = tuple(
-    each.name for each in fields(Inputs) if each.name not in ("warnings", "unusable", "all_requests")
-)
+_DIVIDED: Final = ("accounts", "requests", "payments")
+_FRAMES: Final = (*_DIVIDED, "tax_rates", "rejects", "aliases", "known_accounts", "opening_balances")
 
 
 def _write_inputs(inputs: Inputs, home: Home, month: str) -> None:
@@ -166,7 +165,8 @@ def _read_inputs(home: Home, plan: Plan) -> Inputs:
     homes = [replace(home, buckets=BucketRange.named(shard)) for shard in plan.shards]
     requests = [folder / f"{each.part_name('requests')}.parquet" for each in homes]
     everyones = pl.scan_parquet(requests, hive_partitioning=False, glob=False)
-    return Inputs(**found, known_accounts=known, warnings=(), all_requests=everyones)  # type: ignore[arg-type]
+    divided = {f"all_{name}": found.pop(name) for name in _DIVIDED}
+    return Inputs(**divided, **found, known_accounts=known, warnings=(), everyones_requests=everyones)  # type: ignore[arg-type]
 
 
 def _plan_file(home: Home, month: str) -> Path:

@@ -1,10 +1,11 @@
 """The same business in one piece and in shards, on one machine and on workers, in a folder and in a bucket."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 from unittest import mock
@@ -298,5 +299,7 @@ def test_every_command_says_of_a_sharded_home_what_it_says_of_one_piece(whole: K
         ("repair",),
     ):
         told = [home.run(*arguments, worker="new") for home in (whole, other)]
-        assert told[0] == told[1], arguments
-        assert told[0].status in (0, 1), told
+        # Only a store has objects of earlier states.
+        said = [replace(ended, messages=re.sub(r"\d+ objects of earlier .*\n", "", ended.messages)) for ended in told]
+        assert said[0] == said[1], arguments
+        assert said[0].status in (0, 1), said

@@ -6,7 +6,7 @@ bytes. Numbers are given by the head alone, when it issues.
 
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Final

@@ -9,7 +9,7 @@ import polars as pl
 
 from assets.drawn_blocks import notes_of_blocks
 from assets.environment import executes_elsewhere
-from assets.links import link
+from assets.links import link, place
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.months import computed, computed_table
 from assets.progress import report
@@ -215,7 +215,7 @@ def documents(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     """Issue the documents that are due: the only irreversible step."""
 
-    def step(business: Business, month: str) -> pl.DataFrame:
+    def step(business: Business, month: str) -> int:
         if config.reviewed:
             issued_before = issued_business(business, month, config.reviewed)
             if issued_before is not None:
@@ -247,7 +247,7 @@ def documents(
         totals,
         business.catalogue.currency,
         documents=there,
-        issued_now=issued.height,
+        issued_now=issued,
         total=amount_sum(totals, business, "total"),
     )
     yield dg.MaterializeResult(asset_key=DOCUMENTS.name, metadata=metadata)
@@ -331,7 +331,7 @@ def invoice_files(
         metadata={
             "files": len(accounts) - len(missing),
             "rendered now": len(rendered.files) + sum(block["files"] for block in elsewhere),
-            "folder": dg.MetadataValue.path(str(folder.resolve())),
+            "folder": place(business.home, folder),
             **(
                 {"first of them": link(business.home, min(standing))}
                 if (standing := sorted(folder.glob("*.pdf")))

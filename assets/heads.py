@@ -10,17 +10,18 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from socket import gethostname
 from typing import Final
 
 import dagster as dg
-import polars as pl
 from dagster._core.events import EngineEventData
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 from assets.progress import Listener, listening
 from assets.refusals import failures_in_words
-from billing import __version__
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business, alone, step_under
+from billing.month.versions import refuse_other_versions, versions
 from billing.register.register import Register
 from billing.store.home import Home
 from billing.store.lock import is_held_here
@@ -33,10 +34,10 @@ HEAD: Final = "overage/head"
 """Tag of a run: the name under which its head holds the lock."""
 VERSIONS: Final = "overage/versions"
 """Tag of a run: the versions of its head."""
-SHARDS_BILLED: Final = "overage/shards_billed"
-"""Tag of a run whose workers have billed the month's shards: the run's id."""
-WARNINGS: Final = "overage/warnings"
-"""Tag of a run whose workers have ingested: files that have changed and other warnings, the first of them, as JSON."""
+SHARDS_BILLED: Final = f"{HIDDEN_TAG_PREFIX}overage/shards_billed"
+"""Tag, on no page, of a run whose workers have billed the month's shards: the run's id."""
+WARNINGS: Final = f"{HIDDEN_TAG_PREFIX}overage/warnings"
+"""Tag, on no page, of a run whose workers have ingested: its first warnings, of changed files and others, as JSON."""
 FOLLOWED: Final = "overage/followed"
 """Tag of a run whose progress a command shows."""
 
@@ -45,11 +46,6 @@ DOING, DONE, TOTAL = "doing", "done", "total"
 _SECONDS_BETWEEN_REPORTS: Final = 2
 
 _led: set[str] = set()
-
-
-def versions() -> str:
-    """The versions that the bytes of results depend on."""
-    return f"Overage {__version__}, Polars {pl.__version__}"
 
 
 @contextmanager
@@ -114,28 +110,14 @@ def at_work_on(
         except (RefusedError, InterruptedRunError, dg.Failure, dg.DagsterError):
             raise
         except Exception as error:  # whatever it is, it would be so again
-            raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+            words = f"{type(error).__name__}: {error} (on {gethostname()})"
+            raise dg.Failure(words, allow_retries=False) from error
 
 
 def _tags_of_now(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Mapping[str, str]:
     """The tags of the run: a process may have been given it as it was before its head began, or an earlier one's."""
     found = context.instance.get_run_by_id(context.run.run_id)
     return context.run.tags if found is None else found.tags
-
-
-def refuse_other_versions(expected: str) -> None:
-    """Refuse to work for a head of another version: the bytes of results could differ.
-
-    Raises
-    ------
-    RefusedError
-        Naming both.
-    """
-    if expected != versions():
-        raise RefusedError(
-            f"this worker is of other versions than the head of the run: found {versions()}, expected {expected}; "
-            "nothing was done: install the same versions on every machine, then run again"
-        )
 
 
 def _telling(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Listener:

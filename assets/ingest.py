@@ -95,7 +95,11 @@ def ingest_assets(
         outcome = ingest(business)
     # Workers that have read the deliveries before have noticed some.
     warnings = [*outcome.warnings, *json.loads(context.run.tags.get(WARNINGS, "[]"))]
-    unread = [*names_not_read(business.home), *business.inputs.unusable, *outcome.unreadable_files]
+    unread = [
+        *names_not_read(business.home, business.catalogue.seller.logo),
+        *business.inputs.unusable,
+        *outcome.unreadable_files,
+    ]
     days = pl.Series([date.fromisoformat(key) for key in context.partition_keys], dtype=pl.Date)
     files = [path for day in days if (path := business.home.delivery(INGEST, day)).exists()]
     manifest = scan_frames(files, INGEST).collect()
@@ -169,5 +173,6 @@ landing_assets = [
         ),
         ("catalogue", "yaml", "Metrics, packages, prices and policy. Finance edits it."),
         ("tax_rates", "csv", "Tax rates by jurisdiction and date. Finance edits it."),
+        ("exchange_rates", "csv", "What a currency was worth in another, by date. Finance edits it."),
     )
 ]

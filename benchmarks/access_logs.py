@@ -91,6 +91,7 @@ def with_overage(folder: Path) -> dict[str, Any]:
     import polars as pl
 
     from billing.ingest import ingest_deliveries, scan_events
+    from billing.ingest.validation import Rules
     from billing.model.catalogue import Metric
     from billing.model.log_formats import TIME_FIELDS
     from billing.model.sources import Identity, Keep, Source, TextRule, TimeRule, ValueRule
@@ -115,14 +116,8 @@ def with_overage(folder: Path) -> dict[str, Any]:
         Metric("bytes", "request", "counter", "sum", ("data", "bytes"), None, None, Decimal(1), "Bytes"),
         Metric("requests", "request", "counter", "count", None, None, None, Decimal(1), "Requests"),
     ]
-    outcome = ingest_deliveries(
-        home,
-        metrics=metrics,
-        accounts=pl.Series([f"a{number}" for number in range(1, ACCOUNTS + 1)]),
-        time_zone="UTC",
-        lateness_days=90,
-        sources=[source],
-    )
+    accounts = pl.Series([f"a{number}" for number in range(1, ACCOUNTS + 1)])
+    outcome = ingest_deliveries(home, Rules.of(metrics, accounts, "UTC", 90, sources=[source]))
     months = [path.name.partition("=")[2] for path in (home.lake / "events").glob("event_month=*")]
     usage = (
         scan_events(home, months)

@@ -26,6 +26,7 @@ from benchmarks.month_of_usage import account_names, made_month
 from billing.ingest.events import event_files, scan_events
 from billing.ingest.stages import batches, decide_days, finish_ingest, parse_batch, plan_ingest, write_batch
 from billing.ingest.state import DayState
+from billing.ingest.validation import Rules
 from billing.inputs.catalogue_file import load_catalogue
 from billing.model.buckets import bucket_ranges
 from billing.store.home import Home
@@ -101,14 +102,8 @@ class _Spool:
 
 def _plan(home: Home, spool: _Spool, accounts: int) -> None:
     catalogue = load_catalogue(home.landing / "catalogue.yaml")
-    plan = plan_ingest(
-        home,
-        metrics=catalogue.metrics,
-        accounts=account_names(accounts),
-        time_zone=catalogue.time_zone,
-        lateness_days=catalogue.policy.lateness_days,
-        through=date(2026, 2, 28),
-    )
+    rules = Rules.of_catalogue(catalogue, account_names(accounts))
+    plan = plan_ingest(home, rules, through=date(2026, 2, 28))
     spool.put("plan", plan)
 
 

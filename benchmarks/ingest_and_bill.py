@@ -14,29 +14,15 @@ from datetime import date
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-from billing.ingest import ingest_deliveries
 from billing.month import steps
+from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
-from billing.month.drafting import write_drafts
 from billing.month.issuing import issue_documents
 from billing.month.shards import begin_month, each_shard
-from billing.month.unbilled import conserved, write_unbilled
+from billing.month.unbilled import conserved
 from billing.sample import write_sample
-
-MONTH_STEPS: Final[tuple[tuple[str, Callable[[Business, str], object]], ...]] = (
-    ("cycles", steps.write_cycles),
-    ("levels", steps.write_levels),
-    ("usage", steps.write_usage),
-    ("packages", steps.write_packages),
-    ("decisions", steps.write_decisions),
-    ("charges", steps.write_charges),
-    ("unbilled", write_unbilled),
-    ("conservation check", conserved),
-    ("drafts", write_drafts),
-)
-"""The steps of a billing month in the order in which the pipeline takes them; drawing is left out."""
 
 
 class Cost(NamedTuple):
@@ -67,25 +53,14 @@ def ingest_and_bill(home: Path, last: str, as_of: date, shards: int | None = Non
 
     business = Business.load(home, as_of, shards=shards)
     costs.append(Cost("load", None, 0, round(cpu_seconds(), 3), peak_megabytes()))
-    catalogue = business.catalogue
-    measured(
-        "ingest",
-        None,
-        lambda: ingest_deliveries(
-            business.home,
-            metrics=catalogue.metrics,
-            accounts=business.inputs.accounts["account_id"],
-            time_zone=catalogue.time_zone,
-            lateness_days=catalogue.policy.lateness_days,
-            through=as_of,
-        ),
-    )
+    measured("ingest", None, lambda: steps.ingest_usage(business))
     measured("requests", None, lambda: business.first_month)
     for month in steps.billed_months(business, last):
         begin_month(business, month)
         for shard in each_shard(business, month):
-            for step, write in MONTH_STEPS:
+            for step, write in STEPS_OF_A_MONTH.items():
                 measured(step, month, partial(write, shard, month))
+            measured("conservation check", month, partial(conserved, shard, month))
         measured("issue", month, partial(issue_documents, business, month))
     return costs, business.register.count()
 

@@ -182,7 +182,13 @@ def outcome(business: Business, months: Sequence[str], issued: int, say: Say) ->
             say(f"  {reason}: {counted(count, 'row')} of {path}")
         if others := found[_MOST_FILES:]["rows"].to_list():
             say(f"  and {counted(sum(others), 'row')} more, of {len(others)} other reasons and files")
-    return Outcome(issued, [*not_read(business.home, business.inputs, business.as_of), *parked(business, months)])
+    return Outcome(
+        issued,
+        [
+            *not_read(business.home, business.inputs, business.as_of, business.catalogue.seller.logo),
+            *parked(business, months),
+        ],
+    )
 
 
 def without_pdf(business: Business, month: str) -> list[str]:

@@ -129,7 +129,7 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         months = billed_months(business, month)
         _finish(business, months, jobs)
     problems = [
-        *not_read(business.home, business.inputs, business.as_of),
+        *not_read(business.home, business.inputs, business.as_of, business.catalogue.seller.logo),
         *parked(business, [month]),
         *without_pdf(business, month),
     ]

@@ -1,6 +1,7 @@
-"""The content of a document: everything its page shows, stored when it is issued (rule 19).
+"""The content of a document, version 2: everything its page shows, as fields, stored when it is issued (rules 19, 40).
 
-Rule 23: it says what exceeded, at which price and why, and answers "why is it higher this month?" on its own.
+Rule 23: it says what exceeded, at which price and why, and answers "why is it higher this month?" on its own. Words are
+left to the catalogue of its language where a code says it.
 """
 
 from collections.abc import Sequence
@@ -8,15 +9,27 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import KEYS, PIECE, day, money_text, package_title
+from billing.documents.content_lists import KEYS, PIECE, day, money_text
+from billing.documents.tax_currency import TAX_CURRENCY
+from billing.documents.titles import language, package_title
 from billing.model.catalogue import Catalogue
 from billing.model.money import minor_units
+from billing.model.seller import Identifier
 from billing.model.tables import CYCLES
 
-TEMPLATE_VERSION: Final = "1"
+TEMPLATE_VERSION: Final = "2"
 
-# Leave out nulls of members that were added later: stored documents keep their bytes.
-_NOT_SAID: Final = (',"settles":null', ',"part":null', ',"bounds":null', ',"gives_back":null', ',"taxed_as":null')
+# Leave out nulls of members that most lines lack.
+_NOT_SAID: Final = (
+    ',"due_kind":null,"due_on":null',
+    ',"settles":null',
+    ',"part":null',
+    ',"bounds":null',
+    ',"gives_back":null',
+    ',"taxed_as":null',
+)
+_IDENTIFIER: Final = pl.Struct({"scheme": pl.String, "id": pl.String})
+_CORRECTED: Final = pl.Struct({"number": pl.String, "issued_on": pl.String, "billing_date": pl.String})
 
 
 def contents(
@@ -29,30 +42,35 @@ def contents(
     accounts: pl.DataFrame,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
-    """The keys and `content`: everything the page shows, as one line of JSON that begins with number and issued_on.
+    """The keys, `payment_days` and `content`: one line of JSON that begins with number, issued_on and due_on.
 
-    `parts` are lists of the page, by the documents' keys; a missing list is empty on the page.
+    Parameters
+    ----------
+    documents
+        As drafted; of a note also corrected (number, issued_on, billing_date of the document that it corrects) and
+        reason_code.
+    parts
+        Lists of the page, by the documents' keys; a missing list is empty on the page.
     """
     frame = documents
     for part in parts:
         on = [key for key in KEYS if key in part.columns]
         frame = frame.join(part, on=on, how="left", maintain_order="left")
-    missing: dict[str, list[object] | None] = {
-        "usage": [],
-        "changes": [],
-        "taxes": [],
-        "comparison": None,
-        "tax_note": None,
+    missing: dict[str, pl.Expr] = {
+        "usage": pl.lit([], pl.List(pl.Struct({}))),
+        "changes": pl.lit([], pl.List(pl.Struct({}))),
+        "taxes": pl.lit([], pl.List(pl.Struct({}))),
+        "comparison": pl.lit(None, pl.String),
+        "tax_currency": pl.lit(None, TAX_CURRENCY),
+        "corrected": pl.lit(None, _CORRECTED),
+        "reason_code": pl.lit(None, pl.String),
     }
-    frame = frame.with_columns(
-        pl.lit(value, pl.List(pl.Struct({})) if value == [] else pl.String).alias(name)
-        for name, value in missing.items()
-        if name not in frame.columns
-    )
+    frame = frame.with_columns(value.alias(name) for name, value in missing.items() if name not in frame.columns)
     cycles = CYCLES.empty() if cycles is None else cycles
     opening = pl.coalesce("opening_package", "closing_package")
     frame = (
-        frame.join(accounts, on="account_id", how="left", maintain_order="left")
+        frame.drop("language", strict=False)
+        .join(accounts, on="account_id", how="left", maintain_order="left")
         .join(
             subscriptions.select("subscription_id", "started_on", "term"),
             on="subscription_id",
@@ -71,10 +89,14 @@ def contents(
             how="left",
             maintain_order="left",
         )
+        .with_columns(
+            language=language(catalogue),
+            payment_days=pl.col("payment_days").fill_null(catalogue.policy.payment_days).cast(pl.Int16),
+        )
     )
     text = pl.concat_str(pl.lit("{"), _page(catalogue), pl.lit("}"))
-    written = [piece.select(*KEYS, content=text) for piece in frame.iter_slices(PIECE)]
-    return pl.concat([frame.clear().select(*KEYS, content=pl.lit("")), *written])
+    written = [piece.select(*KEYS, "payment_days", content=text) for piece in frame.iter_slices(PIECE)]
+    return pl.concat([frame.clear().select(*KEYS, "payment_days", content=pl.lit("")), *written])
 
 
 def _page(catalogue: Catalogue) -> pl.Expr:
@@ -83,6 +105,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
         _members(
             number=pl.lit(None, pl.String),
             issued_on=pl.lit(None, pl.String),
+            due_on=pl.lit(None, pl.String),
             template_version=pl.lit(TEMPLATE_VERSION),
             kind=pl.col("kind"),
             billing_month=pl.col("billing_month"),
@@ -90,8 +113,13 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             currency=pl.col("currency"),
             minor_units=pl.lit(minor_units(catalogue.currency)),
             locale=pl.col("locale").fill_null("en_US"),
+            language=pl.col("language"),
+            payment_days=pl.col("payment_days"),
             corrects=pl.col("corrects"),
+            corrected=pl.col("corrected"),
             reason=pl.col("reason"),
+            reason_code=pl.col("reason_code"),
+            resources=_resources(catalogue),
         ),
         # Constant on every page: serialize it once.
         pl.lit(pl.select(_seller(catalogue)).item()),
@@ -114,46 +142,96 @@ def _page(catalogue: Catalogue) -> pl.Expr:
         ),
         _without(_NOT_SAID, _members(taxes=pl.col("taxes").fill_null([]))),
         _members(
-            tax_note=pl.col("tax_note"),
+            tax_currency=pl.col("tax_currency"),
             net=money_text("net", catalogue),
             tax=money_text("tax", catalogue),
             total=money_text("total", catalogue),
+            credits_applied=pl.lit(f"{0:.{catalogue.minor_units}f}"),
+            due=money_text("total", catalogue),
             notes=pl.lit([], pl.List(pl.String)),
         ),
         separator=",",
     )
 
 
-def _customer() -> pl.Expr:
-    return _members(
-        customer=pl.struct(
-            account_id="account_id",
-            name=pl.coalesce("name", "account_id"),
-            email=pl.col("email").fill_null(""),
-            # Leave out nulls, too.
-            address=pl.concat_list(
-                "address_line1",
-                "address_line2",
-                pl.concat_str("postal_code", "city", "region", separator=" ", ignore_nulls=True),
-            ).list.filter(pl.element() != ""),
-            country=pl.col("country").fill_null(""),
-            tax_id=pl.col("tax_id").fill_null(""),
+def _resources(catalogue: Catalogue) -> pl.Expr:
+    """Hashes of the files that the page is drawn with."""
+    of = catalogue.resources
+    translation = pl.lit(None, pl.String)
+    if of.translations:
+        tag = pl.col("language")
+        translation = pl.coalesce(
+            each.replace_strict(dict(of.translations), default=None, return_dtype=pl.String)
+            for each in (tag, tag.str.extract("^([a-z]+)"))
         )
+    return pl.struct(logo=pl.lit(of.logo, pl.String), template=pl.lit(of.template, pl.String), translation=translation)
+
+
+def _customer() -> pl.Expr:
+    def said(column: str) -> pl.Expr:
+        return pl.col(column).fill_null("")
+
+    return pl.concat_str(
+        _members(
+            customer=pl.struct(
+                account_id="account_id",
+                name=pl.coalesce("name", "account_id"),
+                email=said("email"),
+                street=said("address_line1"),
+                line2=said("address_line2"),
+                city=said("city"),
+                region=said("region"),
+                postal_code=said("postal_code"),
+                country=said("country"),
+                tax_id=said("tax_id"),
+                registration=_identifier(pl.col("registration")),
+                electronic_address=_identifier(pl.col("electronic_address")),
+            )
+        ),
+        _members(order_reference=said("order_reference"), buyer_reference=said("buyer_reference")),
+        separator=",",
     )
+
+
+def _identifier(text: pl.Expr) -> pl.Expr:
+    """scheme and id of a text such as 9930:DE123456789, as `read_identifier`."""
+    parts = text.str.splitn(":", 2)
+    both = pl.struct(scheme=parts.struct.field("field_0"), id=parts.struct.field("field_1"))
+    return pl.when(text.is_not_null()).then(both)
 
 
 def _seller(catalogue: Catalogue) -> pl.Expr:
     seller = catalogue.seller
+    contact, bank = seller.contact, seller.bank
+    texts = {name: pl.lit(getattr(seller, name)) for name in ("name", "street", "city", "postal_code", "region")}
     return _members(
         seller=pl.struct(
-            name=pl.lit(seller.name),
-            address=pl.lit(list(seller.address), pl.List(pl.String)),
+            *(text.alias(name) for name, text in texts.items()),
             country=pl.lit(seller.country),
+            address=pl.lit(list(seller.address), pl.List(pl.String)),
             tax_id=pl.lit(seller.tax_id),
+            tax_number=pl.lit(seller.tax_number),
+            registration=_constant(seller.registration),
+            electronic_address=_constant(seller.electronic_address),
+            contact=pl.lit(None, pl.String)
+            if contact is None
+            else pl.struct(name=pl.lit(contact.name), phone=pl.lit(contact.phone), email=pl.lit(contact.email)),
             support_email=pl.lit(seller.support_email),
             billing_policy_url=pl.lit(seller.billing_policy_url),
+            bank=pl.lit(None, pl.String)
+            if bank is None
+            else pl.struct(holder=pl.lit(bank.holder), iban=pl.lit(bank.iban), bic=pl.lit(bank.bic)),
+            pay_url=pl.lit(seller.pay_url),
+            footer=pl.lit(list(seller.footer), pl.List(pl.String)),
+            accent=pl.lit(seller.accent),
         )
     )
+
+
+def _constant(identifier: Identifier | None) -> pl.Expr:
+    if identifier is None:
+        return pl.lit(None, _IDENTIFIER)
+    return pl.struct(scheme=pl.lit(identifier.scheme), id=pl.lit(identifier.id))
 
 
 def _members(**values: pl.Expr) -> pl.Expr:

@@ -4,17 +4,19 @@ from typing import Final
 
 import polars as pl
 
+from billing.documents.titles import metric_title, package_title, tax_name, tax_names, with_language
 from billing.model.catalogue import Catalogue, Tariff, terms_periods
-from billing.model.codes import PACKAGE_CHANGES, DocumentKind, LineKind, Outcome, TaxReason
-from billing.model.columns import MONEY
+from billing.model.codes import PACKAGE_CHANGES, DecisionFlag, DocumentKind, LineKind, Outcome, TaxCategory
+from billing.model.columns import MONEY, RATE
 from billing.model.tables import PART_OF_A_FEE
 
 # Serialize in batches of so many documents: a page takes several times its size as frames.
 PIECE: Final = 20_000
 KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _TIER: Final = pl.Struct({"up_to": pl.String, "unit_price": pl.String, "flat": pl.String})
-_TARIFF: Final = pl.Struct({"model": pl.String, "size": pl.String, "tiers": pl.List(_TIER)})
+TARIFF: Final = pl.Struct({"model": pl.String, "size": pl.String, "tiers": pl.List(_TIER)})
 _BOUNDS: Final = pl.Struct({"minimum": pl.String, "maximum": pl.String})
+_FEE: Final = pl.Struct({"kind": pl.String, "package_title": pl.String, "description": pl.String})
 _BILLED: Final = pl.Struct(
     {
         "number": pl.String,
@@ -22,6 +24,8 @@ _BILLED: Final = pl.Struct(
         "amount": pl.String,
         "quantity": pl.String,
         "allowance": pl.String,
+        "kind": pl.String,
+        "package_title": pl.String,
         "description": pl.String,
     }
 )
@@ -29,35 +33,41 @@ SETTLES: Final = pl.Struct(
     {
         "due": pl.String,
         "billed": pl.String,
-        "fee": pl.String,
         "why": pl.String,
         "minimum": pl.String,
         "maximum": pl.String,
+        "fee": _FEE,
         "documents": pl.List(_BILLED),
     }
 )
 """What a line that settles an earlier cycle says; amounts and quantities as text.
 
-What is due now, what was billed before and by which lines; in words the fee that is due and what moved; the tariff's
-minimum and maximum.
+What is due now, what was billed before and by which lines, the code of what moved (WhySettled), the fee that is due,
+and the tariff's minimum and maximum.
 """
 
 
-def line_list(lines: pl.DataFrame, rated: pl.DataFrame | None, catalogue: Catalogue) -> pl.DataFrame:
+def line_list(
+    lines: pl.DataFrame, rated: pl.DataFrame | None, taxes: pl.DataFrame, catalogue: Catalogue
+) -> pl.DataFrame:
     """The keys and `lines`: as the page lists them.
 
     Parameters
     ----------
     lines
-        Lines of drafts; those that settle an earlier cycle with tariff and settles, as `with_settlements`.
+        Lines of drafts, with language; those that settle an earlier cycle with tariff and settles, as
+        `with_settlements`.
     rated
         As `rated_usage` of the month: the tariffs of overages, and their minimum and maximum, are those of its terms.
+    taxes
+        As `joined_taxes`, of the documents.
     """
     if "settles" not in lines.columns:
-        lines = lines.with_columns(tariff=pl.lit(None, _TARIFF), settles=pl.lit(None, SETTLES))
+        lines = lines.with_columns(tariff=pl.lit(None, TARIFF), settles=pl.lit(None, SETTLES))
     lines = lines.with_columns(
         pl.lit(None, column.dtype).alias(column.name) for column in PART_OF_A_FEE if column.name not in lines.columns
     )
+    lines = _with_tax(lines, taxes)
     if rated is None:
         return _line_entries(lines.with_columns(bounds=pl.lit(None, _BOUNDS)), catalogue)
     own = rated.select("subscription_id", "cycle_start", "metric", "terms_key", "package", "since").join(
@@ -80,13 +90,48 @@ def line_list(lines: pl.DataFrame, rated: pl.DataFrame | None, catalogue: Catalo
     return _line_entries(detailed.with_columns(tariff=pl.coalesce("tariff", "own_tariff")), catalogue)
 
 
+def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame) -> pl.DataFrame:
+    """Add tax_category and tax_rate: of the one tax on the line; O where there is none, null where there are several.
+
+    A line that gives back is taxed as the document that billed it, where that tax stands apart.
+    """
+    one = (
+        taxes.group_by(*KEYS, "taxed_as")
+        .agg(_count=pl.len(), _category=pl.col("category").first(), _rate=pl.col("rate").first())
+        .with_columns(
+            _rate=plain_text(pl.when(pl.col("_category") != TaxCategory.OUTSIDE).then("_rate").cast(RATE)),
+        )
+    )
+    own = one.filter(pl.col("taxed_as").is_null()).drop("taxed_as")
+    found = lines.join(own, on=KEYS, how="left", maintain_order="left")
+    apart = one.filter(pl.col("taxed_as").is_not_null()).rename({"taxed_as": "gives_back"})
+    if not apart.is_empty():
+        found = found.join(
+            apart, on=[*KEYS, "gives_back"], how="left", suffix="_apart", maintain_order="left"
+        ).with_columns(pl.coalesce(f"{name}_apart", name).alias(name) for name in ("_count", "_category", "_rate"))
+    is_one = pl.col("_count") == 1
+    return found.with_columns(
+        tax_category=pl.when(pl.col("_count").is_null())
+        .then(pl.lit(TaxCategory.OUTSIDE))
+        .when(is_one)
+        .then("_category"),
+        tax_rate=pl.when(is_one).then("_rate"),
+    )
+
+
 def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    is_settlement = pl.col("kind").is_in([LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT, LineKind.REFUND])
+    due_kind = pl.when(pl.col("kind") == LineKind.REFUND).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise("due_kind")
     entry = pl.struct(
         line="line",
         kind="kind",
+        due_kind=pl.when(is_settlement).then(due_kind),
+        due_on=pl.when(is_settlement).then(day("due_on")),
         metric="metric",
-        metric_title=_metric_text("metric", catalogue, "title"),
+        metric_title=metric_title("metric", catalogue),
         unit=_metric_text("metric", catalogue, "unit"),
+        unit_code=_metric_text("metric", catalogue, "unit_code"),
+        decimals=_decimals(pl.col("metric"), catalogue),
         package="package",
         package_title=package_title("package", catalogue),
         cycle_start=day("cycle_start"),
@@ -98,8 +143,9 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         unit_price=_plain("unit_price"),
         amount=money_text("amount", catalogue),
         description="description",
+        tax_category="tax_category",
+        tax_rate="tax_rate",
         tariff="tariff",
-        arithmetic=pl.lit([], pl.List(pl.String)),
         settles="settles",
         part=pl.when(pl.col("whole_fee").is_not_null()).then(
             pl.struct(
@@ -116,12 +162,19 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 
 
 def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """Usage of the cycle that ended against its allowance, as the catalogue lists the metrics."""
+    """Usage of the cycle that ended against its allowance, as the catalogue lists the metrics.
+
+    Parameters
+    ----------
+    documents
+        subscription_id, billing_date, language.
+    """
     order = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
     entry = pl.struct(
         metric="metric",
-        metric_title=_metric_text("metric", catalogue, "title"),
+        metric_title=metric_title("metric", catalogue),
         unit=_metric_text("metric", catalogue, "unit"),
+        decimals=_decimals(pl.col("metric"), catalogue),
         measure=_metric_text("metric", catalogue, "measure"),
         package_title=package_title("package", catalogue),
         cycle_start=day("cycle_start"),
@@ -132,9 +185,8 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
     )
     return (
         rated.join(
-            documents.select("subscription_id", cycle_end="billing_date"),
+            documents.select("subscription_id", "language", cycle_end="billing_date"),
             on=["subscription_id", "cycle_end"],
-            how="semi",
         )
         .with_columns(_order=pl.col("metric").replace_strict(order, return_dtype=pl.Int32))
         .sort("subscription_id", "_order")
@@ -143,40 +195,70 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
     )
 
 
-def change_list(packages: pl.DataFrame, decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """The package change of the billing date, and why (rule 23)."""
+def change_list(
+    documents: pl.DataFrame, packages: pl.DataFrame, decisions: pl.DataFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """The package change of the billing date, and why (rule 23).
+
+    Parameters
+    ----------
+    documents
+        subscription_id, billing_date, language.
+    """
+    dates = ["subscription_id", "billing_date"]
     why = decisions.filter((pl.col("outcome") == Outcome.APPROVED) & pl.col("kind").is_in(PACKAGE_CHANGES)).select(
-        "subscription_id", "explanation", "evidence", billing_date="effective_on"
+        "subscription_id", "reason", "evidence", "flags", billing_date="effective_on"
     )
-    changed = packages.filter(pl.col("change_reason").is_not_null() & pl.col("opening_package").is_not_null()).join(
-        why, on=["subscription_id", "billing_date"], how="left", maintain_order="left"
+    changed = (
+        packages.filter(pl.col("change_reason").is_not_null() & pl.col("opening_package").is_not_null())
+        .join(why, on=dates, how="left", maintain_order="left")
+        .join(documents.select(*dates, "language"), on=dates, maintain_order="left")
     )
     before = pl.col("closing_package").fill_null(pl.col("opening_package"))
-    evidence = pl.col("evidence").list.eval(
-        pl.struct(
-            metric=pl.element().struct.field("metric"),
-            metric_title=_named(pl.element().struct.field("metric"), catalogue, "title"),
-            unit=_named(pl.element().struct.field("metric"), catalogue, "unit"),
-            quantity=plain_text(pl.element().struct.field("quantity")),
-            allowance=plain_text(pl.element().struct.field("allowance")),
+    evidence = (
+        changed.select(*dates, "language", "evidence")
+        .explode("evidence")
+        .filter(pl.col("evidence").is_not_null())
+        .unnest("evidence")
+        .group_by(dates, maintain_order=True)
+        .agg(
+            evidence=pl.struct(
+                metric="metric",
+                metric_title=metric_title("metric", catalogue),
+                unit=_metric_text("metric", catalogue, "unit"),
+                decimals=_decimals(pl.col("metric"), catalogue),
+                quantity=_plain("quantity"),
+                allowance=_plain("allowance"),
+            )
         )
     )
     entry = pl.struct(
         from_package=before,
-        from_title=_title_of(before, catalogue),
+        from_title=package_title(before, catalogue),
         to_package="opening_package",
         to_title=package_title("opening_package", catalogue),
         effective_on=day("billing_date"),
         reason="change_reason",
-        sentence=pl.col("explanation").fill_null(""),
-        evidence=evidence.fill_null([]),
+        why="reason",
+        voids_downgrade=pl.col("flags").list.contains(DecisionFlag.VOIDS_WAITING_DOWNGRADE).fill_null(value=False),
+        evidence=pl.col("evidence").fill_null([]),
     )
-    return changed.group_by("subscription_id", "billing_date", maintain_order=True).agg(changes=entry)
+    return (
+        changed.drop("evidence")
+        .join(evidence, on=dates, how="left", maintain_order="left")
+        .group_by(dates, maintain_order=True)
+        .agg(changes=entry)
+    )
 
 
-def tax_list(taxes: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+def tax_list(
+    taxes: pl.DataFrame, accounts: pl.DataFrame, tax_rates: pl.DataFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """The taxes of documents, as `joined_taxes`."""
+    names = tax_names(tax_rates)
+    taxes = with_language(taxes, accounts, catalogue, always=True) if names else taxes
     entry = pl.struct(
-        name="name",
+        name=tax_name(names),
         country="country",
         region="region",
         rate=_plain("rate"),
@@ -184,14 +266,11 @@ def tax_list(taxes: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         amount=money_text("amount", catalogue),
         reason="reason",
         taxed_as="taxed_as",
+        category="category",
+        exemption_reason="exemption_reason",
+        exemption_code="exemption_code",
     )
-    note = (
-        pl.when((pl.col("reason") == TaxReason.EXEMPT).any())
-        .then(pl.lit("Exempt from tax."))
-        .when((pl.col("reason") == TaxReason.REVERSE_CHARGE).any())
-        .then(pl.lit("Reverse charge: the customer accounts for the tax."))
-    )
-    return taxes.group_by(KEYS, maintain_order=True).agg(taxes=entry, tax_note=note)
+    return taxes.group_by(KEYS, maintain_order=True).agg(taxes=entry)
 
 
 def comparison(
@@ -208,7 +287,7 @@ def comparison(
         .sort("previous_date", "number")
     )
     compared = (
-        documents.select(*KEYS, "total", "tax")
+        documents.select(*KEYS, "total", "tax", "language")
         .sort("billing_date")
         .join_asof(
             earlier.rename({"tax": "previous_tax"}),
@@ -238,40 +317,56 @@ def comparison(
     )
 
 
+_FEES: Final = ("package_fee", "hold_fee")
+_METRIC: Final = "metric"
+_LAST: Final = ("earlier_cycles", "tax")
+
+
 def _movements(
     found: pl.DataFrame, lines: pl.DataFrame, issued_lines: pl.DataFrame, catalogue: Catalogue
 ) -> pl.DataFrame:
     """Changes per document against the previous one: fee, metrics, earlier cycles and tax."""
-    label = (
-        pl.when(pl.col("kind") == LineKind.PRIOR_CYCLE)
-        .then(pl.lit("Earlier cycles"))
-        .when(pl.col("kind") == LineKind.HOLD_FEE)
-        .then(pl.lit("Hold fee"))
-        .when(pl.col("kind") == LineKind.OVERAGE)
-        .then(_metric_text("metric", catalogue, "title"))
-        .otherwise(pl.lit("Package fee"))
+    what = pl.col("kind").replace_strict(
+        {
+            LineKind.PRIOR_CYCLE.value: "earlier_cycles",
+            LineKind.HOLD_FEE.value: "hold_fee",
+            LineKind.OVERAGE.value: _METRIC,
+        },
+        default="package_fee",
+        return_dtype=pl.String,
     )
-    kinds = {"Package fee": 0, "Hold fee": 1, "Earlier cycles": 900, "Tax": 901}
-    order = kinds | {metric.title: 2 + position for position, metric in enumerate(catalogue.metrics)}
+    metric = pl.when(what == _METRIC).then("metric")
+    order = {name: position for position, name in enumerate((*_FEES, _METRIC, *_LAST))}
+    metrics = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
     nothing = pl.lit(0).cast(MONEY)
     now = lines.join(found.select(KEYS), on=KEYS, how="semi").select(
-        *KEYS, label=label, current="amount", previous=nothing
+        *KEYS, what=what, metric=metric, current="amount", previous=nothing
     )
     then = issued_lines.join(found.select(*KEYS, "number"), on="number").select(
-        *KEYS, label=label, current=nothing, previous="amount"
+        *KEYS, what=what, metric=metric, current=nothing, previous="amount"
     )
-    tax = found.select(*KEYS, label=pl.lit("Tax"), current="tax", previous="previous_tax")
+    tax = found.select(
+        *KEYS, what=pl.lit("tax"), metric=pl.lit(None, pl.String), current="tax", previous="previous_tax"
+    )
     return (
         pl.concat([now, then, tax])
-        .group_by(*KEYS, "label")
+        .group_by(*KEYS, "what", "metric")
         .agg(pl.col("current").sum(), pl.col("previous").sum())
         .with_columns(difference=pl.col("current") - pl.col("previous"))
         .filter(pl.col("difference") != 0)
-        .sort(*KEYS, pl.col("label").replace_strict(order, default=800, return_dtype=pl.Int32), "label")
+        .sort(
+            *KEYS,
+            pl.col("what").replace_strict(order, return_dtype=pl.Int32),
+            pl.col("metric").replace_strict(metrics, default=len(metrics), return_dtype=pl.Int32),
+            "metric",
+        )
+        .join(found.select(*KEYS, "language"), on=KEYS, how="left", maintain_order="left")
         .group_by(KEYS, maintain_order=True)
         .agg(
             movements=pl.struct(
-                label="label",
+                what="what",
+                metric="metric",
+                metric_title=metric_title("metric", catalogue),
                 previous=money_text("previous", catalogue),
                 current=money_text("current", catalogue),
                 difference=money_text("difference", catalogue),
@@ -303,7 +398,7 @@ def tariffs(catalogue: Catalogue) -> pl.DataFrame:
             "package": pl.String,
             "since": pl.Date,
             "metric": pl.String,
-            "tariff": _TARIFF,
+            "tariff": TARIFF,
             "minimum": pl.String,
             "maximum": pl.String,
         },
@@ -350,19 +445,12 @@ def day(column: str) -> pl.Expr:
     return pl.col(column).dt.to_string("%Y-%m-%d")
 
 
-def package_title(column: str, catalogue: Catalogue) -> pl.Expr:
-    return _title_of(pl.col(column), catalogue)
-
-
-def _title_of(package: pl.Expr, catalogue: Catalogue) -> pl.Expr:
-    return package.replace({package.name: package.title for package in catalogue.packages})
-
-
 def _metric_text(column: str, catalogue: Catalogue, what: str) -> pl.Expr:
-    return _named(pl.col(column), catalogue, what)
-
-
-def _named(metric: pl.Expr, catalogue: Catalogue, what: str) -> pl.Expr:
-    """A metric's title, unit or measure; null where the metric is null or has none."""
+    """A metric's unit, code of the unit or measure; null where the metric is null or has none."""
     names = {metric.name: getattr(metric, what) for metric in catalogue.metrics}
-    return metric.replace_strict(names, default=None, return_dtype=pl.String)
+    return pl.col(column).replace_strict(names, default=None, return_dtype=pl.String)
+
+
+def _decimals(metric: pl.Expr, catalogue: Catalogue) -> pl.Expr:
+    decimals = {metric.name: metric.decimals for metric in catalogue.metrics}
+    return metric.replace_strict(decimals, default=None, return_dtype=pl.Int8)

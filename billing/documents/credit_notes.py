@@ -3,10 +3,12 @@
 import polars as pl
 
 from billing.documents.content import contents
-from billing.documents.content_lists import line_list, tax_list
+from billing.documents.content_lists import day, line_list, tax_list
 from billing.documents.drafts import Drafts, drafts_of
+from billing.documents.tax_currency import tax_in_its_currency
+from billing.documents.titles import with_language
 from billing.model.catalogue import Catalogue
-from billing.model.codes import DocumentKind, LineKind
+from billing.model.codes import DocumentKind, LineKind, NoteReason
 from billing.model.columns import MONEY
 from billing.rules.tax import taxes_given_back
 from billing.rules.true_ups import in_words
@@ -24,6 +26,8 @@ def refund_notes(
     lines: pl.DataFrame,
     taxes: pl.DataFrame,
     accounts: pl.DataFrame,
+    tax_rates: pl.DataFrame,
+    exchange_rates: pl.DataFrame,
     catalogue: Catalogue,
 ) -> Drafts:
     """Credit notes for approved refunds: the package fee of the first document with its tax (rule 14).
@@ -73,10 +77,12 @@ def refund_notes(
         corrected=first,
         lines=paid_back,
         taxes=taxes,
-        reason="Refund within the refund window.",
+        reason=None,
         subscriptions=subscriptions,
         packages=packages,
         accounts=accounts,
+        tax_rates=tax_rates,
+        exchange_rates=exchange_rates,
         catalogue=catalogue,
     )
 
@@ -91,6 +97,8 @@ def correction_notes(
     documents: pl.DataFrame,
     taxes: pl.DataFrame,
     accounts: pl.DataFrame,
+    tax_rates: pl.DataFrame,
+    exchange_rates: pl.DataFrame,
     catalogue: Catalogue,
 ) -> Drafts:
     """Rule 21: a credit or debit note per document of the month whose billing differs from what is due.
@@ -139,6 +147,8 @@ def correction_notes(
         subscriptions=subscriptions,
         packages=packages,
         accounts=accounts,
+        tax_rates=tax_rates,
+        exchange_rates=exchange_rates,
         catalogue=catalogue,
     )
 
@@ -149,10 +159,12 @@ def _notes(
     corrected: pl.DataFrame,
     lines: pl.DataFrame,
     taxes: pl.DataFrame,
-    reason: str,
+    reason: str | None,
     subscriptions: pl.DataFrame,
     packages: pl.DataFrame,
     accounts: pl.DataFrame,
+    tax_rates: pl.DataFrame,
+    exchange_rates: pl.DataFrame,
     catalogue: Catalogue,
 ) -> Drafts:
     """A note for each of the `corrected` documents that has lines; they carry the `number` they correct."""
@@ -173,12 +185,19 @@ def _notes(
             .then(pl.lit(DocumentKind.DEBIT_NOTE))
             .otherwise(pl.lit(DocumentKind.CREDIT_NOTE)),
             billing_month=pl.lit(month),
+            corrected=pl.struct(number="number", issued_on=day("issued_on"), billing_date=day("billing_date")),
             issued_on=pl.lit(None, pl.Date),
+            due_on=pl.lit(None, pl.Date),
             corrects="number",
-            reason=pl.lit(reason),
+            reason=pl.lit(reason, pl.String),
+            reason_code=pl.lit(NoteReason.REFUND_WINDOW if reason is None else NoteReason.CORRECTION),
         )
     )
-    parts = [line_list(lines, None, catalogue), tax_list(note_taxes, catalogue)]
+    parts = [
+        line_list(with_language(lines, accounts, catalogue), None, note_taxes, catalogue),
+        tax_list(note_taxes, accounts, tax_rates, catalogue),
+        tax_in_its_currency(note_taxes, exchange_rates, catalogue),
+    ]
     content = contents(
         notes,
         parts=parts,

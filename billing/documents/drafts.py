@@ -12,6 +12,8 @@ import polars as pl
 
 from billing.documents.content import contents
 from billing.documents.content_lists import change_list, comparison, line_list, tax_list, usage_list
+from billing.documents.tax_currency import tax_in_its_currency
+from billing.documents.titles import with_language
 from billing.model.calendar import first_day, month_number
 from billing.model.catalogue import Catalogue
 from billing.model.codes import SCHEDULED, DocumentKind, LineKind
@@ -100,7 +102,7 @@ class ToDraft:
         As `rated_usage`.
     differences
         As `with_settlements` and `by_billing_document`, of all months before.
-    accounts, tax_rates
+    accounts, tax_rates, exchange_rates
         As in `Inputs`.
     """
 
@@ -113,6 +115,7 @@ class ToDraft:
     differences: pl.DataFrame
     accounts: pl.DataFrame
     tax_rates: pl.DataFrame
+    exchange_rates: pl.DataFrame
 
 
 def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> Iterator[Drafts]:
@@ -133,7 +136,8 @@ def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalog
     of_subscriptions = places.select("subscription_id", "range")
     by_range = {"accounts": of_accounts} | dict.fromkeys(_BY_SUBSCRIPTION, of_subscriptions)
     frames = {name: _Partitions(getattr(inputs, name), where) for name, where in by_range.items()}
-    tax_rates, closed = inputs.tax_rates, _Partitions(issued.closed, of_subscriptions)
+    rates = {"tax_rates": inputs.tax_rates, "exchange_rates": inputs.exchange_rates}
+    closed = _Partitions(issued.closed, of_subscriptions)
     numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
     documents, issued_lines = (
         _Partitions(issued.documents, of_accounts),
@@ -142,7 +146,7 @@ def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalog
     of_register = issued.taxes, issued.passed, issued.closed_through, issued.closed_through_before
     del inputs, issued
     for batch in range(ranges):
-        part = ToDraft(tax_rates=tax_rates, **{name: frame.take(batch) for name, frame in frames.items()})
+        part = ToDraft(**rates, **{name: frame.take(batch) for name, frame in frames.items()})
         known = Issued(closed.take(batch), documents.take(batch), issued_lines.take(batch), *of_register)
         yield draft_month(month, part, known, catalogue)
 
@@ -198,16 +202,19 @@ def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogu
             .otherwise(pl.lit(DocumentKind.INVOICE)),
             billing_month=pl.lit(month),
             issued_on=pl.lit(None, pl.Date),
+            due_on=pl.lit(None, pl.Date),
             currency=pl.lit(catalogue.currency),
             corrects=pl.lit(None, pl.String),
             reason=pl.lit(None, pl.String),
         )
     )
+    documents = with_language(documents, inputs.accounts, catalogue)
     parts = [
-        line_list(lines, inputs.rated, catalogue),
+        line_list(with_language(lines, inputs.accounts, catalogue), inputs.rated, taxes, catalogue),
         usage_list(documents, inputs.rated, catalogue),
-        change_list(inputs.packages, inputs.decisions, catalogue),
-        tax_list(taxes, catalogue),
+        change_list(documents, inputs.packages, inputs.decisions, catalogue),
+        tax_list(taxes, inputs.accounts, inputs.tax_rates, catalogue),
+        tax_in_its_currency(taxes, inputs.exchange_rates, catalogue),
         comparison(documents, lines, issued.documents, issued.lines, catalogue),
     ]
     cycles, packages = _with_late_dates(inputs.cycles, inputs.packages)

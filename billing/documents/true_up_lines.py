@@ -7,20 +7,21 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import SETTLES, plain_text, tariffs
+from billing.documents.content_lists import SETTLES, TARIFF, plain_text, tariffs
+from billing.documents.titles import package_title
 from billing.model.catalogue import Catalogue
-from billing.model.codes import FeeReason, LineKind
+from billing.model.codes import FeeReason, LineKind, WhySettled
 from billing.model.columns import PRICE
 from billing.rules.terms import TermsFrames, with_terms
 
 _KEYS: Final = ["subscription_id", "billing_date", "kind", "metric"]
 _MEASURED: Final = ("package", "cycle_start", "cycle_end", "quantity", "allowance", "excess")
-_NO_FEE: Final = {
-    FeeReason.TERM: "No fee falls due on this date: it lies inside a term that is paid.",
-    FeeReason.CANCELLED: "No fee is due on this date: the subscription is cancelled.",
-    FeeReason.HELD: "No fee is due on this date: the subscription is on hold.",
-    FeeReason.REFUNDED: "No fee is due on this date: the subscription ended with a refund.",
-    FeeReason.SUSPENDED: "No fee is due on this date: access was suspended.",
+_NO_FEE: Final[dict[str, str]] = {
+    FeeReason.TERM.value: WhySettled.NO_FEE_TERM.value,
+    FeeReason.CANCELLED.value: WhySettled.NO_FEE_CANCELLED.value,
+    FeeReason.HELD.value: WhySettled.NO_FEE_HELD.value,
+    FeeReason.REFUNDED.value: WhySettled.NO_FEE_REFUNDED.value,
+    FeeReason.SUSPENDED.value: WhySettled.NO_FEE_SUSPENDED.value,
 }
 
 
@@ -51,9 +52,7 @@ def with_settlements(
         (SETTLES).
     """
     if differences.is_empty():
-        return differences.with_columns(
-            tariff=pl.lit(None, tariffs(catalogue).schema["tariff"]), settles=pl.lit(None, SETTLES)
-        )
+        return differences.with_columns(tariff=pl.lit(None, TARIFF), settles=pl.lit(None, SETTLES))
     measured = (
         charges.select(
             "subscription_id",
@@ -86,10 +85,12 @@ def with_settlements(
     settles = pl.struct(
         due=_amount("due", catalogue),
         billed=_amount("issued", catalogue),
-        fee=pl.when(pl.col("kind") != LineKind.OVERAGE).then("description"),
         why=_why(catalogue),
         minimum="minimum",
         maximum="maximum",
+        fee=pl.when((pl.col("kind") != LineKind.OVERAGE) & pl.col("description").is_not_null()).then(
+            pl.struct(kind="kind", package_title=package_title("package", catalogue), description="description")
+        ),
         documents=pl.col("documents").fill_null([]),
     )
     return rated.select(*differences.columns, "tariff", settles=settles)
@@ -103,10 +104,12 @@ def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: C
         amount=_amount("amount", catalogue),
         quantity=plain_text(pl.col("quantity")),
         allowance=plain_text(pl.col("allowance")),
+        kind="kind",
+        package_title=package_title("package", catalogue),
         description="description",
     )
     lines = (
-        billed.with_columns(settles=pl.col("kind") != pl.col("due_kind"))
+        billed.with_columns(language=pl.lit(None, pl.String), settles=pl.col("kind") != pl.col("due_kind"))
         .drop("kind")
         .rename({"due_on": "billing_date", "due_kind": "kind"})
     )
@@ -124,33 +127,31 @@ def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: C
 
 
 def _why(catalogue: Catalogue) -> pl.Expr:
-    """What changed, in words a customer understands; null where the amounts explain themselves."""
+    """The code of what changed (WhySettled); null where the amounts explain themselves."""
     is_metric = pl.col("metric").is_in([metric.name for metric in catalogue.metrics])
     fee, was_billed = pl.col("kind") != LineKind.OVERAGE, pl.col("documents").is_not_null()
     gone = pl.col("description").is_null()
     return (
         pl.when(pl.col("_is_date").is_null())
-        .then(pl.lit("This date is none of the subscription's billing dates any more: nothing is due on it."))
+        .then(pl.lit(WhySettled.NO_BILLING_DATE))
         .when(fee & gone & (pl.col("kind") == LineKind.PACKAGE_FEE))
-        .then(
-            pl.col("fee_reason").replace_strict(_NO_FEE, default="No fee is due on this date.", return_dtype=pl.String)
-        )
+        .then(pl.col("fee_reason").replace_strict(_NO_FEE, default=WhySettled.NO_FEE.value, return_dtype=pl.String))
         .when(fee & gone)
-        .then(pl.lit("No hold fee is due on this date."))
+        .then(pl.lit(WhySettled.NO_HOLD_FEE))
         .when(fee & ~was_billed)
-        .then(pl.lit("It was not billed when it fell due."))
+        .then(pl.lit(WhySettled.NOT_BILLED_WHEN_DUE))
         .when(fee & (pl.col("issued") == 0))
-        .then(pl.lit("It is due after all: what was billed for it had been given back."))
+        .then(pl.lit(WhySettled.DUE_AFTER_ALL))
         .when(fee & (pl.col("description") == pl.col("own_description")))
-        .then(pl.lit("The same fee has another price now."))
+        .then(pl.lit(WhySettled.SAME_FEE_OTHER_PRICE))
         .when(fee)
-        .then(pl.lit("Another fee is due now than was billed."))
+        .then(pl.lit(WhySettled.ANOTHER_FEE))
         .when(~is_metric)
-        .then(pl.format("The catalogue in force has no {} any more: nothing is due for it.", "metric"))
+        .then(pl.lit(WhySettled.METRIC_REMOVED))
         .when(pl.col("_closed").is_null())
-        .then(pl.lit("This cycle is none of the subscription's any more: nothing is due for it."))
+        .then(pl.lit(WhySettled.NO_CYCLE))
         .when(~was_billed)
-        .then(pl.lit("It cost nothing by what was known when the cycle was billed."))
+        .then(pl.lit(WhySettled.COST_NOTHING_BEFORE))
         .when(pl.col("last_quantity").is_null())
         .then(None)
         .otherwise(_what_moved())
@@ -158,14 +159,14 @@ def _why(catalogue: Catalogue) -> pl.Expr:
 
 
 def _what_moved() -> pl.Expr:
-    """Which of usage, allowance and price changed since the cycle was billed last."""
+    """Which of usage, allowance and price changed since the cycle was billed last, as one code."""
     quantity, last = pl.col("quantity"), pl.col("last_quantity")
     usage = (
         pl.when(quantity > last)
-        .then(pl.lit("More usage of the cycle counts now than when it was billed"))
+        .then(pl.lit(WhySettled.MORE_USAGE))
         .when(quantity < last)
-        .then(pl.lit("Less usage of the cycle counts now than when it was billed"))
-        .otherwise(pl.lit("The usage is the same"))
+        .then(pl.lit(WhySettled.LESS_USAGE))
+        .otherwise(pl.lit(WhySettled.SAME_USAGE))
     )
     is_same, allowance = quantity == last, pl.col("allowance").ne_missing(pl.col("last_allowance"))
     tariff = pl.col("tariff")
@@ -180,14 +181,14 @@ def _what_moved() -> pl.Expr:
     price = (is_other & (pl.col("excess") > 0)).fill_null(value=False) | (is_same & ~allowance)
     moved = (
         pl.when(allowance & price)
-        .then(pl.lit("allowance and price are others now"))
+        .then(pl.lit("_other_allowance_and_price"))
         .when(allowance)
-        .then(pl.lit("the allowance is another now"))
+        .then(pl.lit("_other_allowance"))
         .when(price)
-        .then(pl.lit("its price is another now"))
+        .then(pl.lit("_other_price"))
+        .otherwise(pl.lit(""))
     )
-    joint = pl.when(is_same).then(pl.lit(", ")).otherwise(pl.lit(", and "))
-    return pl.when(moved.is_null()).then(pl.format("{}.", usage)).otherwise(pl.format("{}{}{}.", usage, joint, moved))
+    return pl.concat_str(usage, moved)
 
 
 def _amount(column: str, catalogue: Catalogue) -> pl.Expr:

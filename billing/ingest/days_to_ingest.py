@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from datetime import date
 
-import polars as pl
-
 from billing.ingest.landing import DeliveredFile, Landing, delivered_files
 from billing.ingest.state import (
     State,
@@ -16,38 +14,19 @@ from billing.ingest.state import (
     stamp,
 )
 from billing.ingest.validation import Rules
-from billing.model.catalogue import Metric
-from billing.model.file_limits import DEFAULT_LIMITS, Limits
 from billing.model.sources import Source, digest_of, source_of
 from billing.store.files import file_hash
 from billing.store.home import Home
 
 
-def pending_days(
-    home: Home,
-    *,
-    metrics: Sequence[Metric],
-    accounts: pl.Series,
-    time_zone: str,
-    lateness_days: int,
-    through: date,
-    by_content: bool = False,
-    limits: Limits = DEFAULT_LIMITS,
-    sources: Sequence[Source] = (),
-    aliases: pl.DataFrame | None = None,
-) -> list[date]:
+def pending_days(home: Home, rules: Rules, *, through: date, by_content: bool = False) -> list[date]:
     """Delivery days with new or changed files; every day when the catalogue or the accounts changed; sorted.
 
     Parameters
     ----------
     by_content
         Hash a file whose stamp changed, and leave it out when its bytes did not.
-    limits
-        Limits on one file.
-    sources, aliases
-        As of `ingest_deliveries`.
     """
-    rules = Rules.of(metrics, accounts, time_zone, lateness_days, limits, sources, aliases)
     files = delivered_files(home, through).files
     state = read_state(home)
     if (
@@ -59,7 +38,9 @@ def pending_days(
     ):
         return sorted({file.day for file in files})
     settled = settled_before(home)
-    return sorted({file.day for file in files if _is_changed(file, state, settled, sources, by_content=by_content)})
+    return sorted(
+        {file.day for file in files if _is_changed(file, state, settled, rules.sources, by_content=by_content)}
+    )
 
 
 def moved_files(home: Home, landing: Landing, sources: Sequence[Source] = ()) -> list[DeliveredFile]:

@@ -9,12 +9,9 @@ state is written last.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Final
-
-import polars as pl
 
 from billing.ingest import parsed_files as parsing
 from billing.ingest.malloc import reuse_freed_blocks
@@ -31,9 +28,7 @@ from billing.ingest.stages import (
     write_batch,
 )
 from billing.ingest.state import DayState
-from billing.model.catalogue import Metric
-from billing.model.file_limits import DEFAULT_LIMITS, Limits
-from billing.model.sources import Source
+from billing.ingest.validation import Rules
 from billing.store.home import Home
 
 _WORTH_SHARING: Final = 8 * 1024 * 1024
@@ -42,18 +37,12 @@ _WORTH_SHARING: Final = 8 * 1024 * 1024
 
 def ingest_deliveries(
     home: Home,
+    rules: Rules,
     *,
-    metrics: Sequence[Metric],
-    accounts: pl.Series | AbstractSet[str],
-    time_zone: str,
-    lateness_days: int,
     progress: Progress | None = None,
     through: date | None = None,
     workers: int = 2,
     kept: Sequence[parsing.FileVersion] = (),
-    limits: Limits = DEFAULT_LIMITS,
-    sources: Sequence[Source] = (),
-    aliases: pl.DataFrame | None = None,
 ) -> IngestOutcome:
     """Update events, rejects and the ingest manifest from landing/usage.
 
@@ -65,24 +54,15 @@ def ingest_deliveries(
 
     Parameters
     ----------
-    accounts
-        Ids of the known accounts.
-    time_zone
-        The billing time zone (IANA name).
-    lateness_days
-        Reject events older than this many days on their delivery day.
+    rules
+        What rows are validated with. A source that changed reads its files again; a file beyond the limits is
+        unreadable until they change.
     through
         The as-of day: skip later delivery days. Their rows already in the lake stay; readers filter them.
     workers
         Files parsed, and days written, in parallel where there is enough work; each takes some 100 MB.
     kept
         Versions of delivered files that are still compared with their replacements: do not remove their parsed files.
-    limits
-        Limits on one file; a file beyond them is unreadable until they change.
-    sources
-        How raw logs are read. A source that changed reads its files again.
-    aliases
-        ALIASES: the accounts behind names in raw logs.
 
     Raises
     ------
@@ -91,20 +71,7 @@ def ingest_deliveries(
     """
     each, told = _Threads(workers), progress or silent
     with reuse_freed_blocks():
-        plan = plan_ingest(
-            home,
-            metrics=metrics,
-            accounts=accounts,
-            time_zone=time_zone,
-            lateness_days=lateness_days,
-            through=through,
-            kept=kept,
-            limits=limits,
-            sources=sources,
-            aliases=aliases,
-            each=each,
-            progress=told,
-        )
+        plan = plan_ingest(home, rules, through=through, kept=kept, each=each, progress=told)
         settings = plan.settings
         hashes = RowHashes(settings.rules(home), settings.key)
         done = 0

@@ -21,7 +21,7 @@ from billing.ingest.parsed_rows import PARSED
 from billing.ingest.parsed_sources import Source, read_columns, sources_of
 from billing.ingest.row_hashes import RowHashes
 from billing.model.columns import BASE_QUANTITY
-from billing.store.files import scratch_path
+from billing.store.files import full_disk_named, scratch_path
 from billing.store.home import Home
 from billing.store.parquet_writer import row_groups
 
@@ -60,7 +60,8 @@ class Marks:
         path = scratch_path(parsing.parsed_files_root(self._home) / f"marks-{len(self._written)}", os.getpid())
         self._scratch.callback(path.unlink, missing_ok=True)
         # Of a day only its own row groups are read.
-        marks.sort("delivery_day").write_parquet(path, row_group_size=_READ_TOGETHER)
+        with full_disk_named(path):
+            marks.sort("delivery_day").write_parquet(path, row_group_size=_READ_TOGETHER)
         self._written.append(pl.scan_parquet(path, glob=False, hive_partitioning=False))
 
     def days(self) -> list[date]:
@@ -249,7 +250,8 @@ class _Candidates:
         for (place,), part in rows.partition_by("slice", as_dict=True, include_key=False).items():
             path = scratch_path(self._folder / f"candidates-{place}-{len(self._written[place])}", os.getpid())
             self._scratch.callback(path.unlink, missing_ok=True)
-            part.write_parquet(path)
+            with full_disk_named(path):
+                part.write_parquet(path)
             self._written[place].append(path)
 
 

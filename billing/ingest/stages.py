@@ -49,10 +49,7 @@ from billing.ingest.state import (
 )
 from billing.ingest.unusable_files import unusable_deliveries
 from billing.ingest.validation import Rules
-from billing.model.catalogue import Metric
 from billing.model.errors import InterruptedRunError
-from billing.model.file_limits import DEFAULT_LIMITS, Limits
-from billing.model.sources import Source
 from billing.model.tables import INGEST, REJECTS
 from billing.store.files import file_hash
 from billing.store.frames import read_frame
@@ -114,16 +111,10 @@ def silent(doing: str, done: int, total: int) -> None:
 
 def plan_ingest(
     home: Home,
+    rules: Rules,
     *,
-    metrics: Sequence[Metric],
-    accounts: pl.Series | AbstractSet[str],
-    time_zone: str,
-    lateness_days: int,
     through: date | None = None,
     kept: Sequence[parsing.FileVersion] = (),
-    limits: Limits = DEFAULT_LIMITS,
-    sources: Sequence[Source] = (),
-    aliases: pl.DataFrame | None = None,
     each: Each = in_turn,
     progress: Progress = silent,
 ) -> IngestPlan:
@@ -132,8 +123,6 @@ def plan_ingest(
     Stores the accounts and the aliases in the lake for the other stages. The parameters are those of
     `ingest_deliveries`; `each` may run several jobs at once.
     """
-    ids = accounts if isinstance(accounts, pl.Series) else pl.Series(sorted(accounts), dtype=pl.String)
-    rules = Rules.of(metrics, ids, time_zone, lateness_days, limits, sources, aliases)
     return plan(home, rules, through=through, kept=kept, each=each, progress=progress)
 
 

@@ -12,7 +12,7 @@ import polars as pl
 from billing.ingest.aliases import alias_words, with_accounts
 from billing.ingest.metric_members import EventTypes, event_types
 from billing.ingest.required_columns import shown
-from billing.model.catalogue import Metric
+from billing.model.catalogue import Catalogue, Metric
 from billing.model.codes import RejectReason
 from billing.model.columns import INSTANT
 from billing.model.file_limits import DEFAULT_LIMITS, Limits
@@ -70,6 +70,20 @@ class Rules:
         names = ALIASES.empty() if aliases is None else ALIASES.conform(aliases)
         by_name = tuple(sorted(metrics, key=lambda metric: metric.name))
         return cls(by_name, ids, time_zone, lateness_days, limits, tuple(sources), names)
+
+    @classmethod
+    def of_catalogue(cls, catalogue: Catalogue, accounts: pl.Series, aliases: pl.DataFrame | None = None) -> "Rules":
+        """The rules of a business: its catalogue, known accounts and ALIASES."""
+        policy = catalogue.policy
+        return cls.of(
+            catalogue.metrics,
+            accounts,
+            catalogue.time_zone,
+            policy.lateness_days,
+            policy.limits,
+            catalogue.sources,
+            aliases,
+        )
 
     def source_of(self, name: str) -> Source | None:
         """The source that reads a delivered file of some name; None: it holds CloudEvents or flat columns."""

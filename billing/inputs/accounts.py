@@ -14,6 +14,7 @@ from billing.inputs.row_checks import (
     card_number_rule,
     control_characters_rule,
     first_wrong_rule,
+    found_text,
     hides_card_number,
     missing_rule,
     one_of_rule,
@@ -21,8 +22,10 @@ from billing.inputs.row_checks import (
     unparseable_rule,
 )
 from billing.model.catalogue import Catalogue
+from billing.model.codes import RejectReason
 from billing.model.errors import RefusedError
 from billing.model.regions import with_region_keys
+from billing.model.seller import INVOICE_FORMATS
 from billing.model.text import counted
 from billing.store.home import Home
 
@@ -39,7 +42,20 @@ ACCOUNT_COLUMNS: Final = (
     "tax_id",
     "tax_exempt",
     "locale",
+    "language",
+    "payment_days",
+    "order_reference",
+    "buyer_reference",
+    "electronic_address",
+    "registration",
+    "invoice_format",
+    "invoice_email",
+    "dunning",
+    "tax_exempt_reason",
 )
+_YES: Final = ("true", "1", "yes")
+_YES_OR_NO: Final = ("true", "false", "1", "0", "yes", "no")
+_IDENTIFIER: Final = r"^[0-9]{4}:\S.{0,98}$"
 
 
 def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.DataFrame:
@@ -49,11 +65,13 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
             f"{home.landing}: there are no accounts: expected accounts.csv, accounts.parquet or accounts.jsonl, or a "
             "folder accounts of such files"
         )
-    exempt = pl.col("tax_exempt").str.to_lowercase()
     texts = {column: pl.col(column) for column in ACCOUNT_COLUMNS}
     values = texts | {
         "country": pl.col("country").str.to_uppercase(),
-        "tax_exempt": exempt.is_in(["true", "1", "yes"]).fill_null(value=False).alias("tax_exempt"),
+        "tax_exempt": _says_yes("tax_exempt").fill_null(value=False),
+        "payment_days": pl.col("payment_days").cast(pl.Int16),
+        "invoice_format": pl.col("invoice_format").str.to_lowercase(),
+        "dunning": _says_yes("dunning"),
     }
     table = InputTable(
         files,
@@ -81,15 +99,28 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
 
 
 def _rules() -> list[RowRule]:
-    exempt = pl.col("tax_exempt").str.to_lowercase()
     return [
         unparseable_rule(),
         missing_rule("account_id"),
         *control_characters_rule(("account_id", "name"), ACCOUNT_COLUMNS),
         too_long_rule(ACCOUNT_COLUMNS),
-        one_of_rule("tax_exempt", ["true", "false", "1", "0", "yes", "no"], exempt),
+        *(one_of_rule(name, _YES_OR_NO, pl.col(name).str.to_lowercase()) for name in ("tax_exempt", "dunning")),
+        one_of_rule("invoice_format", INVOICE_FORMATS, pl.col("invoice_format").str.to_lowercase()),
+        _form_rule("payment_days", r"^([0-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$", "days from 0 to 365"),
+        *(
+            _form_rule(name, _IDENTIFIER, "a scheme of four digits and an id, such as 9930:DE123456789")
+            for name in ("electronic_address", "registration")
+        ),
         card_number_rule(),
     ]
+
+
+def _says_yes(column: str) -> pl.Expr:
+    return pl.col(column).str.to_lowercase().is_in(_YES).alias(column)
+
+
+def _form_rule(column: str, form: str, expected: str) -> RowRule:
+    return RejectReason.IMPOSSIBLE_VALUE, ~pl.col(column).str.contains(form), found_text(column, expected)
 
 
 def _checked(rules: Sequence[RowRule], frame: pl.DataFrame) -> pl.DataFrame:

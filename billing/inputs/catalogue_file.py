@@ -5,12 +5,17 @@ floats.
 """
 
 import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Final
 
 from billing.inputs.numbering import read_numbering
+from billing.inputs.resources import read_resources
+from billing.inputs.seller_entry import logo_problems, read_seller
 from billing.inputs.source_entries import read_sources
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
 from billing.model.catalogue import (
@@ -24,7 +29,6 @@ from billing.model.catalogue import (
     Metric,
     Package,
     Policy,
-    Seller,
     Tariff,
     Terms,
     Tier,
@@ -32,7 +36,9 @@ from billing.model.catalogue import (
 )
 from billing.model.errors import Problem, RefusedError
 from billing.model.money import minor_units
+from billing.model.seller import FORMAT_MISSING, INVOICE_FORMATS
 
+_USUAL_UNIT: Final = "C62"
 _UNKNOWN = "the unknown metric "
 _LACKS_ALLOWANCE = "an allowance for the metric "
 """Upper bound in base units of allowances, tier bounds and single events (see `billing.rules.rating`)."""
@@ -59,9 +65,10 @@ def load_catalogue(path: Path) -> Catalogue:
     catalogue = catalogue_at(root, hashlib.sha256(content).hexdigest()) if root is not None else None
     if root is not None and catalogue is not None and not problems:
         _refuse_undeclared_excess(root.at("agreements"), catalogue)
+        problems += logo_problems(catalogue.seller, path.parent, path.name)
     if problems or catalogue is None:
         raise RefusedError(f"{path}: the catalogue is refused", _deduplicate(problems))
-    return catalogue
+    return replace(catalogue, resources=read_resources(path.parent, catalogue.seller))
 
 
 def billing_calendar(path: Path) -> tuple[date, str]:
@@ -110,7 +117,7 @@ def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
     if exponent is None:
         root.at("currency").problem("an ISO 4217 currency code with a minor unit, such as USD")
     zone = root.at("time_zone").time_zone() if root.has("time_zone") else "UTC"
-    seller = _seller(root.at("seller"))
+    seller = read_seller(root.at("seller"))
     policy = _policy(root.at("policy"))
     metrics = tuple(_metric(name, place) for name, place in root.at("metrics").named())
     root.at("metrics").keys(required=(), optional=[metric.name for metric in metrics], what="metric")
@@ -144,18 +151,6 @@ def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
     )
 
 
-def _seller(place: Place) -> Seller:
-    place.keys(required=("name", "address", "country"), optional=("tax_id", "support_email", "billing_policy_url"))
-    return Seller(
-        name=place.at("name").text(""),
-        address=tuple(item.text("") for item in place.at("address").items()),
-        country=place.at("country").country(),
-        tax_id=place.at("tax_id").text("", empty=True),
-        support_email=place.at("support_email").text("", empty=True),
-        billing_policy_url=place.at("billing_policy_url").text("", empty=True),
-    )
-
-
 def _policy(place: Place) -> Policy:
     default = Policy()
     place.keys(required=(), optional=tuple(Policy.__dataclass_fields__))
@@ -175,6 +170,9 @@ def _policy(place: Place) -> Policy:
         issue_after_days=place.at("issue_after_days").integer(default.issue_after_days, 0, 3660),
         auto_issue=place.at("auto_issue").boolean(default=default.auto_issue),
         accepted_cards=cards if place.has("accepted_cards") else default.accepted_cards,
+        payment_days=place.at("payment_days").integer(default.payment_days, 0, 365),
+        invoice_format=place.at("invoice_format").choice(INVOICE_FORMATS, default.invoice_format),
+        format_missing=place.at("format_missing").choice(FORMAT_MISSING, default.format_missing),
         longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
         largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),
     )
@@ -184,7 +182,10 @@ def _policy(place: Place) -> Policy:
 
 
 def _metric(name: str, place: Place) -> Metric:
-    place.keys(required=("event", "kind"), optional=("measure", "value", "carries", "unit", "unit_size", "title"))
+    place.keys(
+        required=("event", "kind"),
+        optional=("measure", "value", "carries", "unit", "unit_size", "title", "unit_code", "decimals"),
+    )
     kind = place.at("kind").choice(("counter", "gauge"), "gauge" if place.has("carries") else "counter")
     measures = GAUGE_MEASURES if kind == "gauge" else COUNTER_MEASURES
     measure = place.at("measure").choice(measures, "peak" if kind == "gauge" else None)
@@ -208,6 +209,10 @@ def _metric(name: str, place: Place) -> Metric:
         unit_size = Decimal(1)
     if place.has("unit_size") and not place.has("unit"):
         place.problem("a key `unit` beside `unit_size`", found="none")
+    unit_code = place.at("unit_code").text(_USUAL_UNIT, empty=True)
+    if not re.fullmatch("[A-Z0-9]{2,3}", unit_code):
+        place.at("unit_code").problem("a unit code of UN/ECE Recommendation 20, such as C62, E34 or HUR")
+    title, titles = _titles(place.at("title"), name.replace("_", " ").capitalize())
     return Metric(
         name=name,
         event=place.at("event").text(""),
@@ -217,8 +222,22 @@ def _metric(name: str, place: Place) -> Metric:
         carries=carries,  # type: ignore[arg-type] # As above.
         unit=place.at("unit").text("", empty=True) or None,
         unit_size=unit_size,
-        title=place.at("title").text("", empty=True) or name.replace("_", " ").capitalize(),
+        title=title,
+        unit_code=unit_code,
+        decimals=place.at("decimals").integer(3, 0, 9),
+        titles=titles,
     )
+
+
+def _titles(place: Place, usual: str) -> tuple[str, Mapping[str, str]]:
+    """A title, and titles by language where it is a mapping: the English one, else the first, stands for the others."""
+    if not place.is_mapping():
+        return place.text("", empty=True) or usual, {}
+    titles = {language.replace("_", "-").lower(): each.text("") for language, each in place.named()}
+    for language, each in place.named():
+        if not re.fullmatch("[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", language):
+            each.problem("a title by the tag of a language (BCP 47), such as de", found=repr(language))
+    return titles.get("en") or next(iter(titles.values()), usual), titles
 
 
 def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]:
@@ -230,11 +249,13 @@ def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]
         if not versions and place.has("versions"):
             place.at("versions").problem("at least one version")
         _refuse_repeated(place.at("versions"), [version.effective_from for version in versions], "effective_from")
+        title, titles = _titles(place.at("title"), name.capitalize())
         packages.append(
             Package(
                 name=name,
                 rank=place.at("rank").integer(0, -(10**6), 10**6),
-                title=place.at("title").text("", empty=True) or name.capitalize(),
+                title=title,
+                titles=titles,
                 versions=tuple(sorted(versions, key=lambda version: version.effective_from)),
                 hidden=place.at("hidden").boolean(default=False),
             )

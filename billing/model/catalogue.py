@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 from billing.model.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
 from billing.model.numbering import Numbering
+from billing.model.resources import Resources
+from billing.model.seller import Seller
 from billing.model.sources import Source
 
 COUNTER_MEASURES = ("sum", "count", "unique", "max")
@@ -28,6 +30,12 @@ class Metric:
         Path of the value from the event's root; None for a counting metric, which needs none.
     unit_size
         Base units per unit: 1000000000 when the unit is GB and events count bytes.
+    unit_code
+        Code of the unit in e-invoices (UN/ECE Recommendation 20).
+    decimals
+        Most decimals of a quantity on paper; tables stay exact.
+    titles
+        Titles by language, where there are several.
     """
 
     name: str
@@ -39,6 +47,9 @@ class Metric:
     unit: str | None
     unit_size: Decimal
     title: str
+    unit_code: str = "C62"
+    decimals: int = 3
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -84,13 +95,20 @@ class Terms:
 
 @dataclass(frozen=True)
 class Package:
-    """A package for sale; a larger `rank` is a larger package. Nobody gets into a hidden one; those inside stay."""
+    """A package for sale; a larger `rank` is a larger package. Nobody gets into a hidden one; those inside stay.
+
+    Attributes
+    ----------
+    titles
+        Titles by language, where there are several.
+    """
 
     name: str
     rank: int
     title: str
     versions: tuple[Terms, ...]
     hidden: bool = False
+    titles: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,6 +148,9 @@ class Policy:
     issue_after_days: int = 0
     auto_issue: bool = True
     accepted_cards: tuple[str, ...] = CARD_BRANDS
+    payment_days: int = 0
+    invoice_format: str = "pdf"
+    format_missing: str = "park"
     longest_record_mib: int = DEFAULT_LIMITS.longest_record // MEBIBYTE
     largest_ratio: int = DEFAULT_LIMITS.largest_ratio
 
@@ -137,18 +158,6 @@ class Policy:
     def limits(self) -> Limits:
         """Limits on one usage file."""
         return Limits(self.longest_record_mib * MEBIBYTE, self.largest_ratio)
-
-
-@dataclass(frozen=True)
-class Seller:
-    """The seller, as printed on every document."""
-
-    name: str
-    address: tuple[str, ...]
-    country: str
-    tax_id: str
-    support_email: str
-    billing_policy_url: str
 
 
 @dataclass(frozen=True)
@@ -161,6 +170,8 @@ class Catalogue:
         Encoding of CSV inputs that are not UTF-8; empty when not set.
     sources
         How raw logs are read; the first that matches a file reads it.
+    resources
+        Files beside it that documents are drawn with.
     """
 
     currency: str
@@ -175,6 +186,7 @@ class Catalogue:
     encoding: str = ""
     sources: tuple[Source, ...] = ()
     numbering: Numbering = field(default_factory=Numbering)
+    resources: Resources = field(default_factory=Resources)
 
     @property
     def zone(self) -> ZoneInfo:

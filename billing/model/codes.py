@@ -16,6 +16,13 @@ class DocumentKind(StrEnum):
     DEBIT_NOTE = "debit_note"
 
 
+class NoteReason(StrEnum):
+    """Why there is a note, in a document's content; finance's own words of a correction stand beside it."""
+
+    REFUND_WINDOW = "refund_window"
+    CORRECTION = "correction"
+
+
 class DocumentStatus(StrEnum):
     """`status` of DOCUMENTS (rule 16)."""
 
@@ -49,6 +56,31 @@ class TaxReason(StrEnum):
     CHARGED = "charged"
     EXEMPT = "exempt"
     REVERSE_CHARGE = "reverse_charge"
+
+
+class TaxCategory(StrEnum):
+    """`category` of TAXES, DRAFT_TAXES and the tax table (UNCL 5305, of EN 16931)."""
+
+    STANDARD = "S"
+    ZERO = "Z"
+    EXEMPT = "E"
+    REVERSE_CHARGE = "AE"
+    INTRA_COMMUNITY = "K"
+    EXPORT = "G"
+    OUTSIDE = "O"
+    CANARY_ISLANDS = "L"
+    CEUTA_AND_MELILLA = "M"
+
+
+UNTAXED: Final = (
+    TaxCategory.ZERO,
+    TaxCategory.EXEMPT,
+    TaxCategory.REVERSE_CHARGE,
+    TaxCategory.INTRA_COMMUNITY,
+    TaxCategory.EXPORT,
+    TaxCategory.OUTSIDE,
+)
+"""Categories of rate 0."""
 
 
 class Term(StrEnum):
@@ -243,6 +275,29 @@ class UnbilledReason(StrEnum):
     HELD = "held"
     SUSPENDED = "suspended"
     PARKED = "parked"
+
+
+class WhySettled(StrEnum):
+    """Why an earlier cycle is settled, in a document's content (rules 20 and 23)."""
+
+    NO_BILLING_DATE = "no_billing_date"
+    NO_FEE = "no_fee"
+    NO_FEE_TERM = "no_fee_term"
+    NO_FEE_CANCELLED = "no_fee_cancelled"
+    NO_FEE_HELD = "no_fee_held"
+    NO_FEE_REFUNDED = "no_fee_refunded"
+    NO_FEE_SUSPENDED = "no_fee_suspended"
+    NO_HOLD_FEE = "no_hold_fee"
+    NOT_BILLED_WHEN_DUE = "not_billed_when_due"
+    DUE_AFTER_ALL = "due_after_all"
+    SAME_FEE_OTHER_PRICE = "same_fee_other_price"
+    ANOTHER_FEE = "another_fee"
+    METRIC_REMOVED = "metric_removed"
+    NO_CYCLE = "no_cycle"
+    COST_NOTHING_BEFORE = "cost_nothing_before"
+    MORE_USAGE = "more_usage"
+    LESS_USAGE = "less_usage"
+    SAME_USAGE = "same_usage"
 
 
 class PaymentStatus(StrEnum):

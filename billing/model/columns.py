@@ -120,6 +120,9 @@ TAX = (
     Column("taxable", MONEY, "The rounded net sum the tax is computed on"),
     Column("amount", MONEY, "rate x taxable, rounded half-up"),
     Column("reason", pl.String, "charged, exempt or reverse_charge"),
+    Column("category", pl.String, "Category of the tax in e-invoices (UNCL 5305): S, Z, E, AE, K, G, O, L or M"),
+    Column("exemption_reason", pl.String, "Why nothing is charged, as the tax table or the account says; or null"),
+    Column("exemption_code", pl.String, "Code of that reason (VATEX), as the tax table says; or null"),
 )
 
 GIVES_BACK = Column("gives_back", pl.String, "The document whose billing a prior_cycle line gives back; else null")

@@ -42,6 +42,7 @@ DOCUMENTS = Table(
         NUMBER,
         *DRAFT_IDENTITY,
         Column("issued_on", pl.Date, "As-of day of the run that issued it"),
+        Column("due_on", pl.Date, "The day by which it is to be paid: issued_on and the payment days"),
         CURRENCY,
         *DOCUMENT_MONEY,
         Column("status", pl.String, "open, paid, credited or refunded: derived from payments and credits when read"),
@@ -57,6 +58,8 @@ DRAFTS = Table(
     (
         *DRAFT_IDENTITY,
         Column("issued_on", pl.Date, "Always null: it is not issued"),
+        Column("due_on", pl.Date, "Always null: it is not issued"),
+        Column("payment_days", pl.Int16, "Days from issue until it is due"),
         CURRENCY,
         *DOCUMENT_MONEY,
         Column("corrects", pl.String, "The number of the document this note corrects, or null"),

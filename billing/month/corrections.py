@@ -11,7 +11,7 @@ from billing.model.errors import RefusedError
 from billing.model.tables import PACKAGES
 from billing.month.business import Business
 from billing.month.context import required_table
-from billing.month.issuing import NOTHING_ISSUED, issue_notes, refuse_lost_documents, write_issued_of_shards
+from billing.month.issuing import issue_notes, refuse_lost_documents, write_issued_of_shards
 from billing.month.true_ups import (
     billed_lines,
     billed_subscriptions,
@@ -19,7 +19,9 @@ from billing.month.true_ups import (
     month_differences,
     taxes_left,
 )
+from billing.register.issued_documents import NOTHING
 from billing.rules.credited_documents import by_billing_document
+from billing.store.resources import keep_resources
 
 
 def refuse_unissued_month(business: Business, month: str) -> None:
@@ -60,6 +62,8 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
         documents=documents,
         taxes=taxes_left(business, documents["number"]),
         accounts=business.inputs.accounts,
+        tax_rates=business.inputs.tax_rates,
+        exchange_rates=business.inputs.exchange_rates,
         catalogue=business.catalogue,
     )
 
@@ -70,13 +74,14 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     Returns
     -------
     polars.DataFrame
-        number, kind, account_id, subscription_id, billing_date of the notes.
+        As `Register.documents`: the notes.
     """
     refuse_lost_documents(business)
     seen = business.register.state()
+    keep_resources(business.home, business.catalogue.resources)
     notes = correction_drafts(business, month, reason, accounts)
-    issued = NOTHING_ISSUED
+    issued = NOTHING
     if not notes.documents.is_empty():
-        issued = issue_notes(business, month, notes, seen).documents.select(NOTHING_ISSUED.columns)
+        issued = issue_notes(business, month, notes, seen)
     write_issued_of_shards(business, month)
-    return issued
+    return issued.documents

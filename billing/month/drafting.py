@@ -32,6 +32,7 @@ from billing.store.files import write_file
 from billing.store.frames import scan_frames, write_frames, write_rows
 from billing.store.home import Home
 from billing.store.monthly import keep_whole, write_month
+from billing.store.resources import keep_resources
 
 _DRAFTED: Final = "drafted"
 _PAGES_OF_A_SHARD: Final = 1_000
@@ -67,6 +68,7 @@ def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.Da
 
 
 def _write_drafts(business: Business, month: str) -> Drafts:
+    keep_resources(business.home, business.catalogue.resources)
     seen = business.register.state()
     rows = business.register.rows(month)
     scheduled, notes = _drafts(business, month, rows), drafted_refund_notes(business, month, rows)
@@ -147,6 +149,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         differences=differences,
         accounts=business.inputs.accounts,
         tax_rates=business.inputs.tax_rates,
+        exchange_rates=business.inputs.exchange_rates,
     )
     issued = issued_so_far(business, month, rows, differences["gives_back"])
     return draft_ranges(month, inputs, issued, business.catalogue)
@@ -185,6 +188,8 @@ def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Dr
         lines=rows.lines,
         taxes=taxes_left(business, numbers),
         accounts=business.inputs.accounts,
+        tax_rates=business.inputs.tax_rates,
+        exchange_rates=business.inputs.exchange_rates,
         catalogue=business.catalogue,
     )
 

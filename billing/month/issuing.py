@@ -1,8 +1,8 @@
 """Issue documents: numbers, notes, and completing an issue that was interrupted (rule 19)."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import date
-from itertools import zip_longest
 
 import polars as pl
 
@@ -36,21 +36,19 @@ from billing.month.drafting import (
 from billing.month.issued_settings import keep_settings
 from billing.month.lost_deliveries import newly_measured
 from billing.month.parking import park
-from billing.month.shards import each_shard, is_sharded
+from billing.month.shards import each_shard, shard_homes
 from billing.month.steps import decided_packages, write_decisions, write_packages
 from billing.month.true_ups import refunds_of_month
 from billing.month.unbilled import accounts_that_lost_events
-from billing.register.issued_documents import IssuedRows
+from billing.register.issued_documents import NOTHING, IssuedRows
 from billing.register.numbers import unknown_files
-from billing.register.register import Issue, IssuedPart
+from billing.register.register import Issue, IssuedPart, issued_rows
 from billing.rules.missing_accounts import PASSES_DATES
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.monthly import scan_month, write_month
 
-NOTHING_ISSUED = DOCUMENTS.empty().select("number", "kind", "account_id", "subscription_id", "billing_date")
 
-
-def issue_documents(business: Business, month: str, *, only_drafts: bool = False) -> pl.DataFrame:
+def issue_documents(business: Business, month: str, *, only_drafts: bool = False) -> int:
     """Issue the drafts that have fallen due, close their dates, and write DOCUMENTS, LINES and TAXES of the month.
 
     Parameters
@@ -60,71 +58,92 @@ def issue_documents(business: Business, month: str, *, only_drafts: bool = False
 
     Returns
     -------
-    polars.DataFrame
-        number, kind, account_id, subscription_id, billing_date of what this call issued.
+    int
+        How many documents this call issued.
     """
     through = business.closes_through(month)
     if not business.issues or through < first_day(month):
         write_issued_of_shards(business, month)
-        return NOTHING_ISSUED
-    issued = NOTHING_ISSUED
-    closing: list[pl.LazyFrame] = []
+        return 0
     issue, refunding = issue_of_month(business, month, through)
     before = business.register.closed_through(month)
     is_due = issue.has_rows or before is None or before < through
-    is_issued = is_due and _is_issued(business, month, issue)
-    # Read once and append what is issued: reading a large month back is expensive.
-    rows = None if is_sharded(business, month) else business.register.rows(month)
-    # Complete a run that was killed after issuing.
-    if is_due or _was_issued_since(business, month):
-        if is_due and not is_issued:
-            refuse_lost_documents(business)
-            keep_settings(business.register, business.catalogue)
-            new = business.register.issue(issue)
-            rows = rows and rows.and_then(new)
-            issued = new.documents.select(NOTHING_ISSUED.columns)
-            del new
-            closing = [part.closing for part in issue.parts]
-        del issue
-        # A first document that was just issued may be refunded already.
-        if not only_drafts and refunding:
-            seen = business.register.state()
-            notes = _refund_notes(business, month, refunding, rows)
-            if not notes.documents.is_empty():
-                refunds = issue_notes(business, month, notes, seen)
-                rows = rows and rows.and_then(refunds)
-                issued = pl.concat([issued, refunds.documents.select(NOTHING_ISSUED.columns)])
-        for shard, closed_now in zip_longest(each_shard(business, month), closing):
-            _write_what_issuing_moved(shard, month, through, closed_now)
-            write_issued(shard, month, rows or shard.register.rows(month))
-        return issued
-    write_issued_of_shards(business, month, rows)
-    return issued
+    # Else complete a run that was killed after issuing.
+    issued = _issue_now(business, issue) if is_due and not _is_issued(business, month, issue) else _Issued()
+    if not is_due and not _was_issued_since(business, month):
+        write_issued_of_shards(business, month)
+        return 0
+    del issue
+    # A first document that was just issued may be refunded already.
+    refunds = NOTHING if only_drafts else _issue_refunds(business, month, refunding, issued)
+    for shard in each_shard(business, month):
+        rows = issued.rows(shard, month).and_then(refunds.of(shard.home.buckets))
+        part = issued.parts.get(shard.home.buckets)
+        _write_what_issuing_moved(shard, month, through, part.closing if part else None)
+        write_issued(shard, month, rows)
+    return issued.count + refunds.documents.height
 
 
-def _refund_notes(
-    business: Business, month: str, refunding: Collection[BucketRange | None], rows: IssuedRows | None
-) -> Drafts:
-    """The notes of refunds, of all shards together: they are numbered in one order."""
-    return joined_drafts(
-        drafted_refund_notes(shard, month, rows or shard.register.rows(month))
+@dataclass(frozen=True)
+class _Issued:
+    """What was just issued.
+
+    Attributes
+    ----------
+    parts, given
+        By the buckets of a shard: what was issued of it, and what `Register.issue` returned.
+    is_all
+        Whether nothing of the month was issued before.
+    """
+
+    parts: Mapping[BucketRange | None, IssuedPart] = field(default_factory=dict)
+    given: Mapping[BucketRange | None, pl.DataFrame] = field(default_factory=dict)
+    is_all: bool = False
+
+    @property
+    def count(self) -> int:
+        """The number of documents."""
+        return sum(each.height for each in self.given.values())
+
+    def rows(self, shard: Business, month: str) -> IssuedRows:
+        """The issued rows of a month; of drafts where possible, as reading a large month back is expensive."""
+        buckets = shard.home.buckets
+        if not self.is_all:
+            return shard.register.rows(month)
+        return issued_rows(self.parts[buckets], self.given[buckets], shard.as_of)
+
+
+def _issue_now(business: Business, issue: Issue) -> _Issued:
+    month, register = issue.month, business.register
+    refuse_lost_documents(business)
+    keep_settings(register, business.catalogue)
+    is_all = register.count(month, since=month) == 0
+    given = register.issue(issue)
+    buckets = [home.buckets for home in shard_homes(business, month)]
+    return _Issued(dict(zip(buckets, issue.parts, strict=True)), dict(zip(buckets, given, strict=True)), is_all)
+
+
+def _issue_refunds(
+    business: Business, month: str, refunding: Collection[BucketRange | None], issued: _Issued
+) -> IssuedRows:
+    """Issue the notes of refunds, of all shards together: they are numbered in one order."""
+    if not refunding:
+        return NOTHING
+    seen = business.register.state()
+    notes = joined_drafts(
+        drafted_refund_notes(shard, month, issued.rows(shard, month))
         for shard in each_shard(business, month, refunding)
     )
+    return NOTHING if notes.documents.is_empty() else issue_notes(business, month, notes, seen)
 
 
-def complete_issue(business: Business, month: str) -> pl.DataFrame:
-    """Recover from a run that was killed after issuing: write the tables that it did not.
-
-    Returns
-    -------
-    polars.DataFrame
-        As `issue_documents`: no rows, as nothing is issued here.
-    """
+def complete_issue(business: Business, month: str) -> int:
+    """Recover from a run that was killed after issuing: write the tables that it did not; issues 0 documents."""
     if _was_issued_since(business, month):
         for shard in each_shard(business, month):
             _write_what_issuing_moved(shard, month, business.closes_through(month))
     write_issued_of_shards(business, month)
-    return NOTHING_ISSUED
+    return 0
 
 
 def refuse_lost_documents(business: Business) -> None:
@@ -206,7 +225,7 @@ def _write_what_issuing_moved(
 
 
 def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> IssuedRows:
-    """Issue notes, which close no billing date; returns what `Register.issue` does."""
+    """Issue notes, which close no billing date; returns their rows."""
     closing = PACKAGES.empty().select("account_id", *CLOSED_SCHEMA)
     through = business.register.closed_through(month) or first_day(month)
     part = IssuedPart(
@@ -216,7 +235,7 @@ def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Iss
         closing.lazy(),
         DECISIONS.empty(),
     )
-    return business.register.issue(
+    (given,) = business.register.issue(
         Issue(
             month,
             business.as_of,
@@ -227,12 +246,13 @@ def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Iss
             numbering=business.catalogue.numbering,
         )
     )
+    return issued_rows(part, given, business.as_of)
 
 
-def write_issued_of_shards(business: Business, month: str, rows: IssuedRows | None = None) -> None:
-    """As `write_issued`, of all shards."""
+def write_issued_of_shards(business: Business, month: str) -> None:
+    """As `write_issued`, of all shards, from the register."""
     for shard in each_shard(business, month):
-        write_issued(shard, month, rows or shard.register.rows(month))
+        write_issued(shard, month, shard.register.rows(month))
 
 
 def write_issued(business: Business, month: str, rows: IssuedRows) -> None:

@@ -82,7 +82,8 @@ def _render(
     missing = [number for number in _without_file(home, month, known) if among is None or number in among]
     numbers = {file_name(number): number for number in missing}
     jobs = (
-        Job(content, home.document_file(month, number), known[number]) for number, content in register.contents(missing)
+        Job(content, home.document_file(month, number), known[number], home.resources)
+        for number, content in register.contents(missing)
     )
     rendered: list[RenderedFile] = []
     undrawn: list[Undrawn] = []

@@ -6,46 +6,26 @@ bytes. Numbers are given by the head alone, when it issues.
 
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 
-from billing import __version__
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs
 from billing.model.buckets import BucketRange
+from billing.model.catalogue import Catalogue
 from billing.model.errors import InterruptedRunError
+from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
-from billing.month.drafting import write_drafts
 from billing.month.recorded_inputs.months import record_step
 from billing.month.shards import begin_month, shard_ranges
-from billing.month.steps import (
-    write_charges,
-    write_cycles,
-    write_decisions,
-    write_levels,
-    write_packages,
-    write_usage,
-)
-from billing.month.unbilled import write_unbilled
+from billing.month.versions import refuse_other_versions, versions
 from billing.register.register import Register
 from billing.store.files import write_bytes, write_file
 from billing.store.home import Home
-
-_STEPS: Final = {
-    "cycles": write_cycles,
-    "levels": write_levels,
-    "usage": write_usage,
-    "packages": write_packages,
-    "decisions": write_decisions,
-    "charges": write_charges,
-    "unbilled": write_unbilled,
-    "drafts": write_drafts,
-}
-"""What is computed of a shard, in order; named as in `recorded_inputs.months.STEPS`."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +39,11 @@ class Plan:
     first_month
         The first billing month of the whole business.
     catalogue
-        The hash of the catalogue that the head read.
+        The hash of the catalogue that the head read, and what documents are drawn with.
     has_moved_in
         As `Business.has_moved_in`, of the whole business.
     versions
-        Of the program and of Polars: with others the bytes could differ.
+        Those of the head: with others the bytes could differ.
     """
 
     month: str
@@ -73,7 +53,7 @@ class Plan:
     shards: tuple[str, ...]
     catalogue: str
     has_moved_in: bool = False
-    versions: str = f"Overage {__version__}, Polars {pl.__version__}"
+    versions: str = field(default_factory=versions)
 
     def to_json(self) -> str:
         """The plan as text."""
@@ -98,7 +78,7 @@ def plan_month(business: Business, month: str) -> Plan:
         business.issues,
         business.first_month or month,
         tuple(buckets.name for buckets in ranges),
-        business.catalogue.content_hash,
+        _hash_of(business.catalogue),
         business.has_moved_in,
     )
 
@@ -121,29 +101,27 @@ def bill_shard(root: Path, plan: Plan, shard: str, register_url: str | None = No
 
     Raises
     ------
+    RefusedError
+        When this worker is of another version than the head.
     InterruptedRunError
-        When this worker is of another version than the head, or the catalogue has changed since.
+        When the catalogue has changed since the month was planned.
     """
     business = planned_shard(root, plan, shard, register_url)
     with closing(business.register):
-        for name, step in _STEPS.items():
+        for name, step in STEPS_OF_A_MONTH.items():
             step(business, plan.month)
             record_step(business, plan.month, name)
 
 
 def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None = None) -> Business:
     """The business of a shard, from the inputs that the head wrote for it; see `bill_shard`."""
-    here = Plan.versions
-    if plan.versions != here:
-        raise InterruptedRunError(
-            f"{plan.month}: this worker is {here}, the run was planned by {plan.versions}: install the same on all"
-        )
+    refuse_other_versions(plan.versions)
     buckets = BucketRange.named(shard)
     if buckets is None:
         raise ValueError(f"{shard!r} is no range of buckets")
     home = Home(root, buckets)
     catalogue = load_catalogue(home.landing / "catalogue.yaml")
-    if catalogue.content_hash != plan.catalogue:
+    if _hash_of(catalogue) != plan.catalogue:
         raise InterruptedRunError(
             f"{plan.month}: landing/catalogue.yaml has changed since the run was planned: run again"
         )
@@ -167,9 +145,8 @@ def remove_plan(home: Home, month: str) -> None:
     _plan_file(home, month).unlink(missing_ok=True)
 
 
-_FRAMES: Final = tuple(
-    each.name for each in fields(Inputs) if each.name not in ("warnings", "unusable", "all_requests")
-)
+_DIVIDED: Final = ("accounts", "requests", "payments")
+_FRAMES: Final = (*_DIVIDED, "tax_rates", "rejects", "aliases", "known_accounts", "opening_balances")
 
 
 def _write_inputs(inputs: Inputs, home: Home, month: str) -> None:
@@ -188,7 +165,8 @@ def _read_inputs(home: Home, plan: Plan) -> Inputs:
     homes = [replace(home, buckets=BucketRange.named(shard)) for shard in plan.shards]
     requests = [folder / f"{each.part_name('requests')}.parquet" for each in homes]
     everyones = pl.scan_parquet(requests, hive_partitioning=False, glob=False)
-    return Inputs(**found, known_accounts=known, warnings=(), all_requests=everyones)  # type: ignore[arg-type]
+    divided = {f"all_{name}": found.pop(name) for name in _DIVIDED}
+    return Inputs(**divided, **found, known_accounts=known, warnings=(), everyones_requests=everyones)  # type: ignore[arg-type]
 
 
 def _plan_file(home: Home, month: str) -> Path:
@@ -197,3 +175,7 @@ def _plan_file(home: Home, month: str) -> Path:
 
 def _folder(home: Home, month: str) -> Path:
     return home.lake / "plans" / f"billing_month={month}"
+
+
+def _hash_of(catalogue: Catalogue) -> str:
+    return f"{catalogue.content_hash} {catalogue.resources.digest}".strip()

@@ -6,36 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
 
+from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
-from billing.month.drafting import write_drafts
 from billing.month.issuing import issue_documents
 from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.recorded_inputs.usage import RECORD
 from billing.month.shards import begin_month, each_shard
-from billing.month.steps import (
-    billed_months,
-    write_charges,
-    write_cycles,
-    write_decisions,
-    write_levels,
-    write_packages,
-    write_usage,
-)
-from billing.month.unbilled import write_unbilled
+from billing.month.steps import billed_months
 from billing.store.home import Home
 from billing.store.temporary_folder import temporary_folder
-
-STEPS_OF_A_MONTH: Final[tuple[Callable[[Business, str], Any], ...]] = (
-    write_cycles,
-    write_levels,
-    write_usage,
-    write_packages,
-    write_decisions,
-    write_charges,
-)
-"""What is computed of a month before its documents, in order."""
 
 
 @contextmanager
@@ -90,7 +70,7 @@ def bring_up_to_date(
             moved[month] = names
             begin_month(business, month)
             for shard in each_shard(business, month):
-                for step in (*STEPS_OF_A_MONTH, write_unbilled, write_drafts):
+                for step in STEPS_OF_A_MONTH.values():
                     step(shard, month)
             issue_documents(business, month)
             record_month(business, month)

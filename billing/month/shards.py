@@ -6,6 +6,7 @@ The number of shards of a month is chosen when it is first computed, and stays.
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from billing.ingest.malloc import return_freed_blocks
@@ -53,9 +54,14 @@ TABLES: Final[Sequence[Table]] = (
 )
 
 
+def shards_record(home: Home, month: str) -> Path:
+    """The file that records into how many shards a month is divided."""
+    return month_record(home, month, _SHARDS)
+
+
 def shard_ranges(business: Business, month: str) -> list[BucketRange]:
     """The shards of a month, as chosen when it was first computed; else as they would be chosen now."""
-    record = read_record(month_record(business.home, month, _SHARDS))
+    record = read_record(shards_record(business.home, month))
     if record is not None:
         return bucket_ranges(int(record.inputs[_SHARDS]))
     # Earlier versions, and businesses of one shard, record none.
@@ -108,4 +114,4 @@ def begin_month(business: Business, month: str) -> None:
         for part in business.home.parts(table, each):
             if part.name not in kept:
                 remove_file(part)
-    write_record(month_record(business.home, month, _SHARDS), Record({_SHARDS: str(len(ranges))}))
+    write_record(shards_record(business.home, month), Record({_SHARDS: str(len(ranges))}))

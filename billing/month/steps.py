@@ -23,6 +23,7 @@ from billing.ingest import (
 from billing.ingest.planning import IngestPlan
 from billing.ingest.stages import plan_ingest, silent
 from billing.ingest.state import state_path
+from billing.ingest.validation import Rules
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import DecisionKind, Outcome
 from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, USAGE
@@ -60,55 +61,25 @@ def event_months(home: Home, before: str) -> list[str]:
 
 def days_to_ingest(business: Business, *, by_content: bool = False) -> list[date]:
     """As `pending_days`, up to the as-of day."""
-    catalogue = business.catalogue
-    return pending_days(
-        business.home,
-        metrics=catalogue.metrics,
-        accounts=business.inputs.known_accounts,
-        time_zone=catalogue.time_zone,
-        lateness_days=catalogue.policy.lateness_days,
-        through=business.as_of,
-        by_content=by_content,
-        limits=catalogue.policy.limits,
-        sources=catalogue.sources,
-        aliases=business.inputs.aliases,
-    )
+    return pending_days(business.home, _ingest_rules(business), through=business.as_of, by_content=by_content)
 
 
 def ingest_usage(business: Business, progress: Progress | None = None) -> IngestOutcome:
     """Ingest new and changed deliveries up to the as-of day."""
-    catalogue = business.catalogue
+    kept = recorded_deliveries(business.home)
     return ingest_deliveries(
-        business.home,
-        metrics=catalogue.metrics,
-        accounts=business.inputs.known_accounts,
-        time_zone=catalogue.time_zone,
-        lateness_days=catalogue.policy.lateness_days,
-        progress=progress,
-        through=business.as_of,
-        kept=recorded_deliveries(business.home),
-        limits=catalogue.policy.limits,
-        sources=catalogue.sources,
-        aliases=business.inputs.aliases,
+        business.home, _ingest_rules(business), progress=progress, through=business.as_of, kept=kept
     )
 
 
 def plan_usage(business: Business, progress: Progress = silent) -> IngestPlan:
     """The first stage of `ingest_usage`, for engines that give the others to workers: see `billing.ingest.stages`."""
-    catalogue = business.catalogue
-    return plan_ingest(
-        business.home,
-        metrics=catalogue.metrics,
-        accounts=business.inputs.known_accounts,
-        time_zone=catalogue.time_zone,
-        lateness_days=catalogue.policy.lateness_days,
-        through=business.as_of,
-        kept=recorded_deliveries(business.home),
-        limits=catalogue.policy.limits,
-        sources=catalogue.sources,
-        aliases=business.inputs.aliases,
-        progress=progress,
-    )
+    kept = recorded_deliveries(business.home)
+    return plan_ingest(business.home, _ingest_rules(business), through=business.as_of, kept=kept, progress=progress)
+
+
+def _ingest_rules(business: Business) -> Rules:
+    return Rules.of_catalogue(business.catalogue, business.inputs.known_accounts, business.inputs.aliases)
 
 
 def write_cycles(business: Business, month: str) -> pl.DataFrame:

@@ -9,28 +9,26 @@ from billing.ingest.landing import delivered_files, is_left_alone, readable_name
 from billing.ingest.unusable_files import unusable_deliveries
 from billing.inputs.input_files import ENDINGS, EXPECTED_FILES
 from billing.inputs.reading import INPUTS, Inputs
+from billing.inputs.resources import TRANSLATIONS
 from billing.store.home import Home
 
-_READ: Final = ("catalogue.yaml", "tax_rates.csv", "usage")
+_READ: Final = ("catalogue.yaml", "tax_rates.csv", "exchange_rates.csv", "usage", TRANSLATIONS, "templates")
+_FOLDERS: Final = ("usage", TRANSLATIONS, "templates")
 _NOT_SUPPORTED: Final = frozenset(
     {
         "one_off_charges",
         "credit_grants",
-        "exchange_rates",
-        "translations",
-        "templates",
-        "logo",
     }
 )
 
 
-def not_read(home: Home, inputs: Inputs, as_of: date) -> list[str]:
+def not_read(home: Home, inputs: Inputs, as_of: date, logo: str = "") -> list[str]:
     """Inputs up to a day that are not read, or have no valid row, in words (rule 22)."""
-    return [*names_not_read(home), *inputs.unusable, *unusable_deliveries(home, delivered_files(home, as_of))]
+    return [*names_not_read(home, logo), *inputs.unusable, *unusable_deliveries(home, delivered_files(home, as_of))]
 
 
-def names_not_read(home: Home) -> list[str]:
-    """Names beside usage/ that are not read, in words, sorted."""
+def names_not_read(home: Home, logo: str = "") -> list[str]:
+    """Names beside usage/ that are not read, in words, sorted; `logo` is the file that the seller names."""
     found = []
     for path in _names(home.landing):
         name = readable_name(path.name)
@@ -40,14 +38,14 @@ def names_not_read(home: Home) -> list[str]:
                 for inside in _names(path)
                 if inside.suffix not in ENDINGS or not inside.is_file()
             ]
-        elif not _is_read(path):
+        elif not _is_read(path) and path.name != logo.partition("/")[0]:
             found.append(f"{name} is not read: {_why(path)}")
     return found
 
 
 def _is_read(path: Path) -> bool:
     if path.name in _READ:
-        return path.is_dir() if path.name == "usage" else path.is_file()
+        return path.is_dir() if path.name in _FOLDERS else path.is_file()
     return path.stem in INPUTS and path.suffix in ENDINGS and path.is_file()
 
 

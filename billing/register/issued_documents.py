@@ -8,6 +8,7 @@ from typing import Any, Final
 import polars as pl
 import sqlalchemy as sa
 
+from billing.model.buckets import BucketRange, in_buckets
 from billing.model.codes import SCHEDULED, SETTLEMENTS, LineKind
 from billing.model.columns import MONEY
 from billing.model.hashes import hash_content
@@ -21,6 +22,7 @@ from billing.register.rows import (
     portions,
     raw_type,
 )
+from billing.rules.tax import with_tax_categories
 
 DOCUMENT_SCHEMA: Final = {
     "number": pl.String,
@@ -30,6 +32,7 @@ DOCUMENT_SCHEMA: Final = {
     "billing_month": pl.String,
     "billing_date": pl.Date,
     "issued_on": pl.Date,
+    "due_on": pl.Date,
     "currency": pl.String,
     "net": pl.Int64,
     "tax": pl.Int64,
@@ -39,6 +42,8 @@ DOCUMENT_SCHEMA: Final = {
 }
 
 
+# Documents of earlier versions were due on issue.
+DUE_ON: Final = sa.func.coalesce(stored.documents.c.due_on, stored.documents.c.issued_on).label("due_on")
 _BULK = 10_000
 
 
@@ -59,6 +64,14 @@ class IssuedRows:
             pl.concat(each.taxes for each in rows),
         )
 
+    def of(self, buckets: BucketRange | None) -> "IssuedRows":
+        """The rows of the accounts in some buckets."""
+        documents = in_buckets(self.documents, buckets)
+        lines, taxes = (
+            rows.join(documents, on="number", how="semi", maintain_order="left") for rows in (self.lines, self.taxes)
+        )
+        return IssuedRows(documents, lines, taxes)
+
 
 NOTHING: Final = IssuedRows(
     pl.DataFrame(schema=DOCUMENT_SCHEMA | dict.fromkeys(("net", "tax", "total"), MONEY)),
@@ -75,7 +88,7 @@ class IssuedDocuments(Connection):
 
         All of them, or those of some billing months, or the one with a number.
         """
-        columns = [stored.documents.c[name] for name in DOCUMENT_SCHEMA]
+        columns = [DUE_ON if name == "due_on" else stored.documents.c[name] for name in DOCUMENT_SCHEMA]
         query = sa.select(*columns).order_by(stored.documents.c.number)
         query = query.where(*self._own(stored.documents))
         if months is not None:
@@ -110,7 +123,9 @@ class IssuedDocuments(Connection):
         if months is not None:
             query = self._of_months(query, stored.taxes, months)
         frame = self._frame(query, schema).with_columns(from_integers("taxable", "amount"))
-        return frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
+        return with_tax_categories(
+            frame.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
+        )
 
     def _of_months(self, query: sa.Select[Any], rows: sa.Table, months: Sequence[str]) -> sa.Select[Any]:
         """Only the rows of documents of some billing months."""
@@ -144,7 +159,9 @@ class IssuedDocuments(Connection):
                 columns = [billed_by, *(tax[name] for name in schema if name not in ("number", "by")), tax.number]
                 batches.append(self._frame(sa.select(*columns).join(stored.documents).where(condition), schema))
         taxes = pl.concat(batches).with_columns(from_integers("taxable", "amount"))
-        return taxes.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
+        return with_tax_categories(
+            taxes.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
+        )
 
     def given_back(self, numbers: Sequence[str]) -> pl.DataFrame:
         """number, by, amount: what lines of `by` give back of what `number` billed, where either is one of these."""

@@ -75,59 +75,74 @@ class Numbers(Connection):
         ]
 
 
-def numbered_documents(
-    connection: sa.Connection, ordered: pl.DataFrame, numbering: Numbering, issued_on: date
-) -> pl.DataFrame:
-    """Give numbers to documents in their order, and record the formats that begin with them.
+class NumbersInOrder:
+    """Gives the next numbers to documents of a transaction, and records the formats that begin with them."""
 
-    Parameters
-    ----------
-    ordered
-        `kind`, and other columns that are kept.
+    def __init__(self, connection: sa.Connection, numbering: Numbering, issued_on: date) -> None:
+        self._connection = connection
+        self._numbering = numbering
+        self._issued_on = issued_on
+        self._given = _given(connection)
+        self._next: dict[DocumentKind, _Next] = {}
 
-    Returns
-    -------
-    polars.DataFrame
-        `ordered` with series, sequence, year, issued_on and number.
+    def numbered(self, ordered: pl.DataFrame) -> pl.DataFrame:
+        """Number documents in their order.
 
-    Raises
-    ------
-    RefusedError
-        When the format of a series has changed within a year, or a number was given before.
-    """
-    year = issued_on.year
-    kinds = [kind for kind in SERIES if kind in ordered["kind"].unique().to_list()]
-    given = _given(connection)
-    places = {kind: _next_number(connection, kind, numbering, year, given) for kind in kinds}
-    sequence = pl.coalesce(
-        pl.lit(None, pl.Int64),
-        *(
-            pl.when(pl.col("kind") == str(kind)).then(place.sequence + pl.int_range(pl.len()).over("kind"))
-            for kind, place in places.items()
-        ),
-    )
-    digits = pl.col("sequence").cast(pl.String)
-    number = pl.coalesce(
-        pl.lit(None, pl.String),
-        *(
-            pl.when(pl.col("kind") == str(kind)).then(
-                pl.concat_str(
-                    pl.lit(place.written.prefix), digits.str.zfill(place.written.width), pl.lit(place.written.suffix)
+        Parameters
+        ----------
+        ordered
+            `kind`, and other columns that are kept.
+
+        Returns
+        -------
+        polars.DataFrame
+            `ordered` with series, sequence, year, issued_on and number.
+
+        Raises
+        ------
+        RefusedError
+            When the format of a series has changed within a year, or a number was given before.
+        """
+        counts = dict(ordered["kind"].value_counts().iter_rows())
+        places = {kind: self._place(kind) for kind in SERIES if kind in counts}
+        sequence = pl.coalesce(
+            pl.lit(None, pl.Int64),
+            *(
+                pl.when(pl.col("kind") == str(kind)).then(place.sequence + pl.int_range(pl.len()).over("kind"))
+                for kind, place in places.items()
+            ),
+        )
+        digits = pl.col("sequence").cast(pl.String)
+        number = pl.coalesce(
+            pl.lit(None, pl.String),
+            *(
+                pl.when(pl.col("kind") == str(kind)).then(
+                    pl.concat_str(
+                        pl.lit(place.written.prefix),
+                        digits.str.zfill(place.written.width),
+                        pl.lit(place.written.suffix),
+                    )
                 )
-            )
-            for kind, place in places.items()
-        ),
-    )
-    numbered = ordered.with_columns(
-        series=pl.col("kind").replace_strict(SERIES, return_dtype=pl.String),
-        sequence=sequence,
-        year=pl.lit(year),
-        issued_on=pl.lit(issued_on),
-    ).with_columns(number=number)
-    used = {(series, text) for (series, _), text in given.formats.items()}
-    if used - {(name, numbering.formats[kind].text) for kind, name in SERIES.items()}:
-        _refuse_given_numbers(connection, numbered["number"])
-    return numbered
+                for kind, place in places.items()
+            ),
+        )
+        self._next |= {kind: place._replace(sequence=place.sequence + counts[kind]) for kind, place in places.items()}
+        numbered = ordered.with_columns(
+            series=pl.col("kind").replace_strict(SERIES, return_dtype=pl.String),
+            sequence=sequence,
+            year=pl.lit(self._issued_on.year),
+            issued_on=pl.lit(self._issued_on),
+        ).with_columns(number=number)
+        used = {(series, text) for (series, _), text in self._given.formats.items()}
+        if used - {(name, self._numbering.formats[kind].text) for kind, name in SERIES.items()}:
+            _refuse_given_numbers(self._connection, numbered["number"])
+        return numbered
+
+    def _place(self, kind: DocumentKind) -> _Next:
+        if kind not in self._next:
+            year = self._issued_on.year
+            self._next[kind] = _next_number(self._connection, kind, self._numbering, year, self._given)
+        return self._next[kind]
 
 
 def _next_number(

@@ -19,30 +19,29 @@ from billing.model.numbering import Numbering
 from billing.model.tables import LINES, TAXES
 from billing.register import schema as stored
 from billing.register.connection import state_of
-from billing.register.issued_documents import DOCUMENT_SCHEMA, NOTHING, IssuedDocuments, IssuedRows
-from billing.register.numbers import Numbers, numbered_documents
+from billing.register.issued_documents import DOCUMENT_SCHEMA, IssuedDocuments, IssuedRows
+from billing.register.numbers import Numbers, NumbersInOrder
 from billing.register.recorded_facts import RecordedFacts
 from billing.register.rows import (
     decision_rows,
     document_rows,
-    from_integers,
+    due_on,
     insert_rows,
     line_rows,
+    numbered_lines,
     numbered_taxes,
     tax_rows,
 )
-from billing.register.rows_in_order import RowsInOrder
+from billing.register.rows_in_order import RowsInOrder, ends_of_batches
+from billing.rules.tax import with_tax_categories
 
 _BULK = 10_000
-_BULK_OF_SHARDS: Final = 2_000
-_CACHE_KIB: Final = 65_536
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _LINE: Final = [*LINES.column_names, "due_on", "due_kind"]
 _ORDER: Final = ["billing_date", "account_id", "subscription_id", "kind"]
-_SAID: Final = ["number", "kind", "account_id", "subscription_id", "billing_date"]
-# Within a process only: it is of no other version of Polars.
-_IDENTITY: Final = pl.struct(_ORDER).hash().alias("identity")
-_GIVEN: Final = ["series", "sequence", "year", "issued_on", "number", "bucket"]
+_IN_ORDER: Final = _ORDER[:3]
+GIVEN: Final = {"number": pl.String, "content_hash": pl.Binary}
+"""What each document of a part is given when it is issued; the hash as bytes."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
         with self._engine.connect() as connection:
             return list(connection.execute(query.order_by(stored.documents.c.number)).scalars())
 
-    def issue(self, issue: Issue) -> IssuedRows:
+    def issue(self, issue: Issue) -> list[pl.DataFrame]:
         """Number and write documents, and close billing dates, in one transaction.
 
         Rule 19: what is issued never changes.
@@ -161,9 +160,8 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
 
         Returns
         -------
-        IssuedRows
-            What was issued, as it can be read from now on. Of several parts the documents alone: their lines and taxes
-            are read again by shard.
+        list
+            Of each part, GIVEN: what its documents were given, in their order; see `issued_rows`.
 
         Raises
         ------
@@ -187,7 +185,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
                     f"nothing can be issued as of {issue.as_of}: documents were issued as of {latest}; "
                     f"expected an as-of day of {latest} or later (a draft may look back)"
                 )
-            issued = self._write_documents(connection, issue)
+            given = self._write_documents(connection, issue)
             for part in issue.parts:
                 self._close(connection, issue, part)
             if issue.measured is not None:
@@ -196,55 +194,32 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
             month = stored.issued_months.c.billing_month == issue.month
             if not connection.execute(sa.update(stored.issued_months).where(month).values(closed)).rowcount:
                 connection.execute(sa.insert(stored.issued_months).values(billing_month=issue.month, **closed))
-        return issued
+        return given
 
-    def _write_documents(self, connection: sa.Connection, issue: Issue) -> IssuedRows:
+    def _write_documents(self, connection: sa.Connection, issue: Issue) -> list[pl.DataFrame]:
         """Number the drafts of all parts together, and write them with their lines and taxes, some at a time."""
-        # Each part is in this order: of a document only its part, and how many rows it has, are remembered.
-        places = [_places(part).with_columns(part=pl.lit(place, pl.UInt16)) for place, part in enumerate(issue.parts)]
-        ordered = pl.concat(places).sort(_ORDER, maintain_order=True).drop("billing_date", *_KEYS[:2])
-        del places
-        numbered = numbered_documents(connection, ordered, issue.numbering, issue.as_of)
-        is_whole = len(issue.parts) == 1
-        said = list(DOCUMENT_SCHEMA) if is_whole else _SAID
-        written = [IssuedRows(NOTHING.documents.select(said), NOTHING.lines, NOTHING.taxes)]
-        readers = [[RowsInOrder(rows) for rows in (part.drafts, part.lines, part.taxes)] for part in issue.parts]
-        for some in numbered.iter_slices(_BULK if is_whole else _BULK_OF_SHARDS):
-            counts = some.group_by("part", maintain_order=True).agg(pl.len(), pl.col("lines", "taxes").sum())
-            read = [
-                [rows.next(count) for rows, count in zip(readers[place], of_part, strict=True)]
-                for place, *of_part in counts.iter_rows()
-            ]
+        numbers = NumbersInOrder(connection, issue.numbering, issue.as_of)
+        parts = [
+            [RowsInOrder(rows, _IN_ORDER) for rows in (part.drafts, part.lines, part.taxes)] for part in issue.parts
+        ]
+        given: list[list[pl.DataFrame]] = [[pl.DataFrame(schema=GIVEN)] for _ in parts]
+        for end in ends_of_batches([drafts for drafts, _, _ in parts], _BULK):
+            read = [[rows.through(end) for rows in part] for part in parts]
             drafts, lines, taxes = map(pl.concat, zip(*read, strict=True))
-            drafts = drafts.sort(_ORDER, maintain_order=True)
-            if not drafts.select(_IDENTITY).to_series().equals(some["identity"]):
-                raise InterruptedRunError(
-                    "nothing was issued, because the drafts have changed while they were issued: run again"
-                )
-            drafts = drafts.with_columns(some[_GIVEN])
-            numbers = drafts.select(*_KEYS, "number")
-            lines = lines.join(numbers, on=_KEYS, maintain_order="left").sort("number", "line")
-            taxes = numbered_taxes(taxes.join(numbers, on=_KEYS, maintain_order="left"))
+            places = [pl.repeat(place, own.height, dtype=pl.UInt16, eager=True) for place, (own, *_) in enumerate(read)]
+            drafts = drafts.with_columns(pl.concat(places).alias("part")).sort(_ORDER, maintain_order=True)
+            drafts = numbers.numbered(drafts)
+            drafts = drafts.with_columns(buckets_of(drafts["account_id"]).alias("bucket"))
+            keyed = drafts.select(*_KEYS, "number")
             documents = document_rows(drafts)
             # Insert documents after their lines and taxes: triggers compare the sums.
-            insert_rows(connection, stored.lines, line_rows(lines))
-            insert_rows(connection, stored.taxes, tax_rows(taxes))
+            insert_rows(connection, stored.lines, line_rows(numbered_lines(lines, keyed)))
+            insert_rows(connection, stored.taxes, tax_rows(numbered_taxes(taxes, keyed)))
             insert_rows(connection, stored.documents, documents)
-            # A shard reads its rows again: together they would be large.
-            rest = slice(None) if is_whole else slice(0)
-            written.append(
-                IssuedRows(
-                    documents.with_columns(from_integers("net", "tax", "total")).select(said),
-                    lines.select(_LINE)[rest],
-                    taxes.select(TAXES.column_names)[rest],
-                )
-            )
-        issued = written[0].and_then(*written[1:])
-        return IssuedRows(
-            issued.documents.sort("number"),
-            issued.lines.sort("number", "line"),
-            issued.taxes.sort("number", maintain_order=True),
-        )
+            said = documents.select("number", pl.col("content_hash").str.decode("hex"), part=drafts["part"])
+            for (place,), own in said.partition_by("part", maintain_order=True, as_dict=True).items():
+                given[place].append(own.drop("part"))
+        return [pl.concat(each) for each in given]
 
     def _close(self, connection: sa.Connection, issue: Issue, part: IssuedPart) -> None:
         """Close the billing dates of a part, with the decisions that are final with them."""
@@ -279,21 +254,28 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
 
 def _index_buckets(connection: sa.Connection) -> None:
     """Make the indexes by which shards find their rows, when several are issued for the first time."""
-    if connection.dialect.name == "sqlite":
-        # The rows of a shard are far apart in such an index.
-        connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    for name, table, columns in stored.BUCKET_INDEXES:
-        connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(columns)})")
+    for name, columns, replaced in stored.BUCKET_INDEXES:
+        connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {columns}")
+        connection.exec_driver_sql(f"DROP INDEX IF EXISTS {replaced}")
 
 
-def _places(part: IssuedPart) -> pl.DataFrame:
-    """The documents of a part in their order: what orders them, their bucket, how many lines and taxes they have."""
-    documents = part.drafts.select(_ORDER).collect()
-    for name, rows in (("lines", part.lines), ("taxes", part.taxes)):
-        counts = rows.select(_KEYS).group_by(_KEYS).agg(pl.len().alias(name)).collect()
-        documents = documents.join(counts, on=_KEYS, how="left", maintain_order="left")
-    return documents.with_columns(
-        buckets_of(documents["account_id"]).alias("bucket"), _IDENTITY, pl.col("lines", "taxes").fill_null(0)
+def issued_rows(part: IssuedPart, given: pl.DataFrame, issued_on: date) -> IssuedRows:
+    """What was issued of a part, as `Register.rows` would read it, from its drafts: reading rows back costs more.
+
+    Parameters
+    ----------
+    given
+        As `Register.issue` returns it.
+    """
+    drafts = part.drafts.drop("content", "content_hash").collect()
+    documents = drafts.with_columns(
+        given["number"], given["content_hash"].bin.encode("hex"), issued_on=pl.lit(issued_on)
+    ).with_columns(due_on=due_on())
+    keyed = documents.select(*_KEYS, "number")
+    return IssuedRows(
+        documents.select(list(DOCUMENT_SCHEMA)).sort("number"),
+        numbered_lines(part.lines.collect(), keyed).select(_LINE),
+        with_tax_categories(numbered_taxes(part.taxes.collect(), keyed).select(TAXES.column_names)),
     )
 
 

@@ -14,8 +14,10 @@ from billing.model.hashes import hash_contents
 from billing.model.tables import DECISIONS
 from billing.register import schema as stored
 
-# Start of a draft's content: number and day are null.
-_NOT_ISSUED: Final = '"number":null,"issued_on":null'
+# Start of a draft's content: number and days are null.
+_NOT_ISSUED: Final = '"number":null,"issued_on":null,"due_on":null'
+# As drafts of version 1 began.
+_NOT_ISSUED_EARLIER: Final = '"number":null,"issued_on":null'
 _ROWS_PER_STATEMENT = 200
 # Limit of bound parameters: 999 in SQLite before 3.32, more than 30,000 in later versions and PostgreSQL.
 _VALUES_OF_OLDER_SQLITE: Final = 999
@@ -23,16 +25,36 @@ _VALUES_PER_QUERY = 900
 
 
 def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
-    """Rows of documents, with number and day filled into their content."""
-    filled = pl.format('"number":"{}","issued_on":"{}"', "number", pl.col("issued_on").dt.to_string("%Y-%m-%d"))
+    """Rows of documents, with number and days filled into their content.
+
+    Parameters
+    ----------
+    numbered
+        Drafts with their numbers and issued_on; payment_days is null in drafts of earlier versions.
+    """
+    numbered = numbered.with_columns(due_on=due_on())
+    issued = pl.format('"number":"{}","issued_on":"{}"', "number", pl.col("issued_on").dt.to_string("%Y-%m-%d"))
+    filled = pl.format('{},"due_on":"{}"', issued, pl.col("due_on").dt.to_string("%Y-%m-%d"))
+    is_earlier = ~pl.col("content").str.starts_with("{" + _NOT_ISSUED)
     content = pl.col("content").str.replace(_NOT_ISSUED, filled, literal=True)
+    if numbered.select(is_earlier.any()).item():
+        earlier = pl.col("content").str.replace(_NOT_ISSUED_EARLIER, issued, literal=True)
+        content = pl.when(is_earlier).then(earlier).otherwise(content)
     rows = numbered.with_columns(_to_integers("net", "tax", "total"), content=content)
     columns = [column.name for column in stored.documents.columns]
     return rows.with_columns(hash_contents(rows["content"]), is_scheduled=pl.col("corrects").is_null()).select(columns)
 
 
+def due_on() -> pl.Expr:
+    """The day by which a draft is to be paid, of issued_on and payment_days (null in drafts of earlier versions)."""
+    return pl.col("issued_on") + pl.duration(days=pl.col("payment_days").fill_null(0))
+
+
 def as_drafted(number: str, content: str) -> str:
-    return re.sub(rf'"number":"{re.escape(number)}","issued_on":"[0-9-]{{10}}"', _NOT_ISSUED, content, count=1)
+    """The content of an issued document as it was drafted, without number and days."""
+    issued = rf'"number":"{re.escape(number)}","issued_on":"[0-9-]{{10}}"'
+    text, found = re.subn(rf'{issued},"due_on":"[0-9-]{{10}}"', _NOT_ISSUED, content, count=1)
+    return text if found else re.sub(issued, _NOT_ISSUED_EARLIER, content, count=1)
 
 
 def line_rows(lines: pl.DataFrame) -> pl.DataFrame:
@@ -42,9 +64,15 @@ def line_rows(lines: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def numbered_taxes(taxes: pl.DataFrame) -> pl.DataFrame:
-    """The taxes with their position on the document, sorted."""
-    return taxes.with_columns(position=pl.int_range(1, pl.len() + 1).over("number")).sort("number", "position")
+def numbered_lines(lines: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """The lines with the numbers of their documents (account_id, subscription_id, billing_date, number), sorted."""
+    return lines.join(documents, on=documents.columns[:-1], maintain_order="left").sort("number", "line")
+
+
+def numbered_taxes(taxes: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """As `numbered_lines`, of taxes: with their position on the document."""
+    numbered = taxes.join(documents, on=documents.columns[:-1], maintain_order="left")
+    return numbered.with_columns(position=pl.int_range(1, pl.len() + 1).over("number")).sort("number", "position")
 
 
 def tax_rows(taxes: pl.DataFrame) -> pl.DataFrame:

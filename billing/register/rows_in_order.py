@@ -1,25 +1,57 @@
-"""Rows of a large table, some at a time, in its order."""
+"""Rows of large tables of shards, some at a time, in one order."""
 
-from typing import Final
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import polars as pl
+
+Key = tuple[Any, ...]
 
 _READ_TOGETHER: Final = 1_000
 
 
 class RowsInOrder:
-    """Reads a table once."""
+    """Reads once a table that is sorted by columns of which none is null."""
 
-    def __init__(self, rows: pl.LazyFrame) -> None:
+    def __init__(self, rows: pl.LazyFrame, key: Sequence[str]) -> None:
         self._batches = rows.collect_batches(chunk_size=_READ_TOGETHER, maintain_order=True, lazy=True)
+        self._key = list(key)
         self._held = rows.collect_schema().to_frame()
 
-    def next(self, count: int) -> pl.DataFrame:
-        """So many of the rows that were not read yet; fewer at the end."""
-        found, missing = [self._held[:count]], count - self._held.height
-        self._held = self._held[count:]
-        while missing > 0 and (following := next(self._batches, None)) is not None:
-            found.append(following[:missing])
-            self._held = following[missing:]
-            missing -= following.height
-        return pl.concat(found)
+    def last_of(self, count: int) -> Key | None:
+        """The key of the last row that is held when so many are, or all that are left; None: none is left."""
+        while self._held.height < count and self._read():
+            pass
+        return self._last()
+
+    def through(self, key: Key) -> pl.DataFrame:
+        """The rows up to a key that were not returned yet."""
+        while ((last := self._last()) is None or last <= key) and self._read():
+            pass
+        count = self._held.select(_is_through(self._key, key).sum()).item()
+        found, self._held = self._held[:count], self._held[count:]
+        return found
+
+    def _read(self) -> bool:
+        following = next(self._batches, None)
+        if following is not None:
+            self._held = pl.concat([self._held, following])
+        return following is not None
+
+    def _last(self) -> Key | None:
+        return self._held.select(self._key).row(-1) if self._held.height else None
+
+
+def ends_of_batches(parts: Sequence[RowsInOrder], count: int) -> Iterator[Key]:
+    """Keys that divide the rows of several tables into batches of some `count` rows: read each batch by `through`."""
+    of_each = max(1, count // len(parts))
+    while ends := [end for part in parts if (end := part.last_of(of_each)) is not None]:
+        yield min(ends)
+
+
+def _is_through(columns: Sequence[str], key: Key) -> pl.Expr:
+    """Whether a row is up to a key, column by column."""
+    column, value = pl.col(columns[0]), pl.lit(key[0])
+    if len(columns) == 1:
+        return column <= value
+    return (column < value) | ((column == value) & _is_through(columns[1:], key[1:]))

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from billing.model.tables import DOCUMENTS, LINES, TAXES
+from billing.rules.tax import with_tax_categories
 
 _HEAD: Final = {
     name: dtype
@@ -54,7 +55,10 @@ def printed_rows(contents: pl.DataFrame) -> PrintedRows:
         *_values(_HEAD),
         _of="_of",
     ).rename({"number": "page_number", "_of": "number"})
-    return PrintedRows(documents, _listed(pages, "lines", _LINE), _listed(pages, "taxes", _TAX))
+    # Pages of version 1 say neither when they are due, which was on issue, nor the categories of taxes.
+    documents = documents.with_columns(pl.coalesce("due_on", "issued_on"))
+    taxes = with_tax_categories(_listed(pages, "taxes", _TAX))
+    return PrintedRows(documents, _listed(pages, "lines", _LINE), taxes)
 
 
 def _listed(pages: pl.DataFrame, name: str, schema: Mapping[str, Any]) -> pl.DataFrame:

@@ -62,7 +62,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *_unknown_agreements(inputs, catalogue),
         *source_warnings(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
-        *names_not_read(home),
+        *names_not_read(home, catalogue.seller.logo),
         *paper_problems(home),
         *_usage(business, every_row=every_row),
         *check_rendering_environment(),
@@ -93,16 +93,7 @@ def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
 
 
 def _usage(business: Business, *, every_row: bool) -> list[str]:
-    landing, catalogue = delivered_files(business.home, date.max), business.catalogue
+    landing, inputs = delivered_files(business.home, date.max), business.inputs
     strays = [f"usage/{path}: {STRAY}" for path in landing.strays]
-    policy, ids = catalogue.policy, business.inputs.known_accounts
-    rules = Rules.of(
-        catalogue.metrics,
-        ids,
-        catalogue.time_zone,
-        policy.lateness_days,
-        policy.limits,
-        catalogue.sources,
-        business.inputs.aliases,
-    )
+    rules = Rules.of_catalogue(business.catalogue, inputs.known_accounts, inputs.aliases)
     return [*strays, *usage_that_would_be_set_aside(business.home, landing, rules, every_row=every_row)]

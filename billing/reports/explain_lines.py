@@ -18,6 +18,7 @@ from billing.model.tables import LEVELS
 from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.lost_deliveries import missing_usage
+from billing.reports.settlement_words import why_settled
 from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.gauges import gauges_of, level_before, level_path
 from billing.rules.measurement import account_key
@@ -336,7 +337,9 @@ def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
     """What was due for the earlier cycle when the line was issued."""
     due = settles["due"]
     if settles["fee"] is not None:
-        return [*_part(shown, due), f"due now: {settles['fee']} = {due}"]
+        fee = settles["fee"]
+        # Version 1 stored the words alone.
+        return [*_part(shown, due), f"due now: {fee if isinstance(fee, str) else fee['description']} = {due}"]
     steps = _over(shown)
     if shown["excess"] is None or not Decimal(shown["excess"]):
         return [*steps, f"due now: {due}"]
@@ -352,7 +355,7 @@ def _billed_before(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
         _billed_by(document_line, shown["unit"], is_overage=shown["metric"] is not None)
         for document_line in settles["documents"]
     ]
-    words = [] if settles["why"] is None else [settles["why"]]
+    words = why_settled(settles["why"])
     return [
         *steps,
         f"{settles['due']} due now - {settles['billed']} billed before = {shown['amount']}",

@@ -20,6 +20,7 @@ from billing.ingest.parsed_files import FileVersion, parsed_name
 from billing.ingest.parsed_locations import is_shared
 from billing.ingest.state import read_state, write_state
 from billing.month.recorded_inputs.runs import last_as_of, record_run
+from billing.month.shards import shards_record
 from billing.store.files import remove_file
 from billing.store.home import Home
 
@@ -75,8 +76,11 @@ def repair(home: Home) -> tuple[list[Damage], list[Damage]]:
     for damage in removed:
         month = next((part for part in damage.path.parts if part.startswith("billing_month=")), None)
         if month is not None:
+            # A month keeps its shards, so that each part replaces its own.
+            shards = shards_record(home, month.removeprefix("billing_month="))
             for record in sorted((home.lake / "fingerprints" / month).glob("*.json")):
-                remove_file(record)
+                if record != shards:
+                    remove_file(record)
         if damage.path.parent.parent.name == "parsed_files":
             remove_hashes(damage.path)
         remove_file(damage.path)

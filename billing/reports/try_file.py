@@ -136,31 +136,15 @@ def try_file(wanted: Wanted, source: Source | None, rows: int) -> Trial:
     catalogue, day = wanted.catalogue, wanted.day or _ANY_DAY
     lateness = catalogue.policy.lateness_days if wanted.day else _ANY_AGE
     reader = () if source is None else (replace(source, files=("**",)),)
-    rules = Rules.of(
-        catalogue.metrics,
-        wanted.inputs.known_accounts,
-        catalogue.time_zone,
-        lateness,
-        catalogue.policy.limits,
-        reader,
-        wanted.inputs.aliases,
-    )
+    own = Rules.of_catalogue(catalogue, wanted.inputs.known_accounts, wanted.inputs.aliases)
+    rules = replace(own, lateness_days=lateness, sources=reader)
     with temporary_folder(_SCRATCH) as folder:
         scratch = Home(folder)
         place = scratch.landing / "usage" / day.isoformat() / wanted.name
         place.parent.mkdir(parents=True)
         # Copy it: another link would change the stamp by which the next run knows the file.
         shutil.copyfile(wanted.path, place)
-        ingest_deliveries(
-            scratch,
-            metrics=catalogue.metrics,
-            accounts=rules.accounts,
-            time_zone=catalogue.time_zone,
-            lateness_days=lateness,
-            limits=catalogue.policy.limits,
-            sources=reader,
-            aliases=wanted.inputs.aliases,
-        )
+        ingest_deliveries(scratch, rules)
         state = read_state(scratch)
         files = state.days[day].files if state and day in state.days else {}
         if not files:

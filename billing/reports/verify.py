@@ -28,11 +28,12 @@ from billing.model.tables import (
     TAXES,
     USAGE,
 )
+from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS
 from billing.month.business import Business
 from billing.month.lost_deliveries import in_words, lost_deliveries
 from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
 from billing.month.recorded_inputs.runs import last_as_of, profiles_built_from
-from billing.month.scratch_copy import STEPS_OF_A_MONTH, scratch_copy
+from billing.month.scratch_copy import scratch_copy
 from billing.month.shards import each_shard
 from billing.register.stored_pages import PrintedRows, printed_rows
 from billing.reports.journal import receivable_differences, unbalanced_entries
@@ -332,7 +333,7 @@ def _computed_again(business: Business) -> Iterator[str]:
 def _months_computed_again(business: Business, copy: Business, months: Sequence[str]) -> Iterator[str]:
     for month in months:
         for shard in each_shard(copy, month):
-            for step in STEPS_OF_A_MONTH:
+            for step in STEPS_BEFORE_DOCUMENTS.values():
                 step(shard, month)
         for table in _COMPUTED:
             if not _is_the_same(business.home, copy.home, table, month):

@@ -8,7 +8,7 @@ from stdnum.eu import vat as eu_vat
 from stdnum.exceptions import ValidationError
 
 from billing.model.catalogue import Catalogue
-from billing.model.codes import TaxReason
+from billing.model.codes import TaxCategory, TaxReason
 from billing.model.columns import MONEY, RATE
 from billing.model.money import round_fraction
 from billing.model.regions import with_region_keys
@@ -16,7 +16,21 @@ from billing.model.regions import with_region_keys
 _RATE_UNIT: Final = 10**12
 _MONEY_UNIT: Final = 10**4
 _KEYS: Final = ("account_id", "subscription_id", "billing_date")
-_IDENTITY: Final = ("name", "country", "region", "rate", "reason")
+_IDENTITY: Final = ("name", "country", "region", "rate", "reason", "category")
+_OF_ITS_OWN: Final = (TaxCategory.CANARY_ISLANDS, TaxCategory.CEUTA_AND_MELILLA)
+# What is written of a category that charges nothing.
+_REASONS: Final[dict[str, str]] = {
+    TaxCategory.EXEMPT.value: TaxReason.EXEMPT.value,
+    TaxCategory.EXPORT.value: TaxReason.EXEMPT.value,
+    TaxCategory.INTRA_COMMUNITY.value: TaxReason.EXEMPT.value,
+    TaxCategory.OUTSIDE.value: TaxReason.EXEMPT.value,
+    TaxCategory.REVERSE_CHARGE.value: TaxReason.REVERSE_CHARGE.value,
+}
+_OF_REASON: Final[dict[str, str]] = {
+    TaxReason.EXEMPT.value: TaxCategory.EXEMPT.value,
+    TaxReason.REVERSE_CHARGE.value: TaxCategory.REVERSE_CHARGE.value,
+}
+_WHY_NOTHING: Final = ("exemption_reason", "exemption_code")
 _NOTHING: Final = pl.lit(0).cast(MONEY)
 
 
@@ -38,12 +52,15 @@ def document_taxes(
     Returns
     -------
     polars.DataFrame
-        account_id, subscription_id, billing_date, name, country, region, rate, taxable, amount, reason.
+        account_id, subscription_id, billing_date, name, country, region, rate, taxable, amount, reason, category,
+        exemption_reason, exemption_code.
         Rows of different names add up; a regional row replaces the country's of the same name (rule 24).
     """
-    rates = with_region_keys(tax_rates, "rated_in")
+    rates = with_region_keys(_usual_rates(tax_rates), "rated_in")
     regional = accounts["country"].is_in(rates.filter(pl.col("region").is_not_null())["country"].implode())
-    customers = accounts.select("account_id", "country", "region", exempt="tax_exempt", tax_id="tax_id")
+    customers = accounts.select(
+        "account_id", "country", "region", exempt="tax_exempt", tax_id="tax_id", their_reason="tax_exempt_reason"
+    )
     placed = pl.concat(
         [
             with_region_keys(customers.filter(regional), "lives_in"),
@@ -64,16 +81,30 @@ def document_taxes(
         .first()
     )
     foreign = _foreign_tax_ids(effective.select("account_id", "country", "tax_id").unique(), catalogue.seller.country)
+    is_taxed = pl.col("category").is_in([TaxCategory.STANDARD, *_OF_ITS_OWN]) & (pl.col("rate") > 0)
     reason = (
         pl.when("exempt")
         .then(pl.lit(TaxReason.EXEMPT))
         .when(pl.col("account_id").is_in(foreign.implode()))
         .then(pl.lit(TaxReason.REVERSE_CHARGE))
-        .otherwise(pl.lit(TaxReason.CHARGED))
+        .otherwise(pl.col("category").replace_strict(_REASONS, default=TaxReason.CHARGED.value))
+    )
+    category = (
+        pl.when((pl.col("reason") == TaxReason.EXEMPT) & is_taxed)
+        .then(pl.lit(TaxCategory.EXEMPT))
+        .when((pl.col("reason") == TaxReason.REVERSE_CHARGE) & is_taxed)
+        .then(pl.lit(TaxCategory.REVERSE_CHARGE))
+        .otherwise("category")
     )
     amount = _tax_amount("net", catalogue)
     return (
         effective.with_columns(reason=reason)
+        .with_columns(
+            category=category,
+            exemption_reason=pl.when(pl.col("reason") == TaxReason.EXEMPT)
+            .then(pl.coalesce("their_reason", "exemption_reason"))
+            .otherwise("exemption_reason"),
+        )
         .select(
             "account_id",
             "subscription_id",
@@ -85,9 +116,33 @@ def document_taxes(
             taxable="net",
             amount=pl.when(pl.col("reason") == TaxReason.CHARGED).then(amount).otherwise(pl.lit(0).cast(MONEY)),
             reason="reason",
+            category="category",
+            exemption_reason="exemption_reason",
+            exemption_code="exemption_code",
         )
         .sort("billing_date", "account_id", "subscription_id", "name", "region")
     )
+
+
+def _usual_rates(tax_rates: pl.DataFrame) -> pl.DataFrame:
+    """The rates of what is sold, with their category: those of S, or of the only category that a country has."""
+    rates = tax_rates.with_columns(category=tax_category())
+    if (rates["category"] == TaxCategory.STANDARD).all():
+        return rates
+    is_only = pl.col("category").n_unique().over("country") == 1
+    return rates.filter((pl.col("category") == TaxCategory.STANDARD) | is_only)
+
+
+def tax_category() -> pl.Expr:
+    """`category`; where it is null that of `rate`, and of `reason` where there is one: S above 0, else Z."""
+    usual = pl.when(pl.col("rate") > 0).then(pl.lit(TaxCategory.STANDARD)).otherwise(pl.lit(TaxCategory.ZERO))
+    return pl.coalesce("category", usual)
+
+
+def with_tax_categories(taxes: pl.DataFrame) -> pl.DataFrame:
+    """`taxes` of issued documents with the category of those of versions that stored none."""
+    of_reason = pl.col("reason").replace_strict(_OF_REASON, default=None, return_dtype=pl.String)
+    return taxes.with_columns(category=pl.coalesce("category", of_reason, tax_category()))
 
 
 def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
@@ -118,10 +173,11 @@ def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Cata
         .with_columns(amount=pl.when(charged).then(after - pl.col("amount_before")).otherwise(_NOTHING).cast(MONEY))
         .select(
             *_KEYS,
-            *_IDENTITY[:-1],
-            taxable="net",
-            amount="amount",
-            reason="reason",
+            *_IDENTITY[:4],
+            pl.col("net").alias("taxable"),
+            "amount",
+            *_IDENTITY[4:],
+            *_WHY_NOTHING,
             taxed_as="number",
         )
         .sort(*_KEYS, "name", "rate", "region", "taxed_as")
@@ -176,6 +232,7 @@ def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue
         pl.concat([part.cast({"taxable": MONEY, "amount": MONEY}) for part in parts])
         .group_by(keys)
         .agg(pl.col("taxable", "amount").sum().cast(MONEY))
+        .join(taxes.select(*keys, *_WHY_NOTHING).unique(keys, keep="first"), on=keys, how="left", nulls_equal=True)
         .sort(keys)
     )
 

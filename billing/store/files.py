@@ -3,14 +3,18 @@
 A reader sees the old bytes or the new ones, never a part. Equal content is not written again.
 """
 
+import errno
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 SCRATCH_PREFIX = ".writing-"
+_NO_ROOM = 65_536
+"""Free bytes of a disk that is full."""
 
 
 def write_file(path: Path, write: Callable[[Path], None]) -> bool:
@@ -25,11 +29,13 @@ def write_file(path: Path, write: Callable[[Path], None]) -> bool:
     ------
     OSError, polars.exceptions.ComputeError
         Whatever `write` raises (disk full, read-only folder); `path` is unchanged and no scratch file remains.
+        See `full_disk_named`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = scratch_path(path, os.getpid())
     try:
-        write(scratch)
+        with full_disk_named(path):
+            write(scratch)
         if path.exists() and _same_bytes(scratch, path):
             return False
         with scratch.open("rb") as file:
@@ -39,6 +45,17 @@ def write_file(path: Path, write: Callable[[Path], None]) -> bool:
     finally:
         scratch.unlink(missing_ok=True)
     return True
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Raise an OSError that says so where writing `path` fails on a full disk: Polars reports a damaged file."""
+    try:
+        yield
+    except Exception as error:  # whatever a library makes of a write that failed
+        if getattr(error, "errno", None) is None and _is_full(path.parent):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
 
 
 def write_bytes(path: Path, content: bytes) -> bool:
@@ -84,6 +101,11 @@ def remove_scratch_files(folder: Path) -> list[Path]:
 @cache
 def _machine() -> str:
     return f"{zlib.crc32(os.uname().nodename.encode()):08x}"
+
+
+def _is_full(folder: Path) -> bool:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize < _NO_ROOM
 
 
 def _same_bytes(one: Path, other: Path) -> bool:

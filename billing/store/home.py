@@ -92,6 +92,11 @@ class Home:
         """Path of a table for one delivery day (rejects, ingest)."""
         return self.lake / table.name / f"delivery_day={day.isoformat()}" / f"{table.name}.parquet"
 
+    @property
+    def resources(self) -> Path:
+        """Files that documents are drawn with, each named by the SHA-256 of its bytes."""
+        return self.lake / "resources"
+
     def document_file(self, month: str, number: str) -> Path:
         """Path of the PDF of an issued document."""
         return self.documents / month / f"{file_name(number)}.pdf"

@@ -21,7 +21,7 @@ from billing.store.working_copy import STORE, WorkingCopy
 
 LANDING: Final = "landing"
 _USAGE: Final = "usage/"
-_INPUTS: Final = (".csv", ".parquet", ".jsonl", ".yaml", ".json")
+_INPUTS: Final = (".csv", ".parquet", ".jsonl", ".yaml", ".json", ".po", ".svg", ".png", ".j2", ".css")
 _MOST_LISTINGS: Final = 3
 _MOST_CACHED_BYTES: Final = 20 * 1024**3
 _LISTING: Final = f"{STORE}/landing.json"

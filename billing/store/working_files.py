@@ -198,7 +198,7 @@ TABLES: Final = Needs(left_out=("lake/parsed_files/**", "lake/events/**", *_PAGE
 NOTHING: Final = Needs(wanted=())
 COMPUTING: Final = Needs(left_out=("lake/parsed_files/**", "profiles/**", "reports/**"))
 """What a step of a month reads that ingests nothing."""
-FILES: Final = Needs(wanted=("documents/**", "lake/plans/**"))
+FILES: Final = Needs(wanted=("documents/**", "lake/plans/**", "lake/resources/**"))
 """What drawing reads: the register has the rest."""
 
 

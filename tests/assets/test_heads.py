@@ -10,9 +10,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from assets.heads import HEAD, VERSIONS, at_work, leading, versions
+from assets.heads import HEAD, VERSIONS, at_work, leading
 from billing.model.errors import RefusedError
 from billing.month.business import Business
+from billing.month.versions import versions
 from billing.store.lock import is_held_by, lock
 from tests.landing import Landing
 

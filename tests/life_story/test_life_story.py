@@ -15,7 +15,6 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
-from billing.ingest import ingest_deliveries
 from billing.model.tables import DECISIONS, PACKAGES
 from billing.month.business import Business
 from billing.month.drafting import write_drafts
@@ -23,6 +22,7 @@ from billing.month.issuing import issue_documents
 from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.steps import (
     billed_months,
+    ingest_usage,
     write_charges,
     write_cycles,
     write_decisions,
@@ -149,15 +149,7 @@ def _live(told: Story, home: Path) -> Oracle:
 def _bill(home: Path, as_of: date) -> Business:
     """What `overage bill` does, without Dagster and without rendering."""
     business = Business.load(home, as_of)
-    catalogue = business.catalogue
-    ingest_deliveries(
-        business.home,
-        metrics=catalogue.metrics,
-        accounts=business.inputs.accounts["account_id"],
-        time_zone=catalogue.time_zone,
-        lateness_days=catalogue.policy.lateness_days,
-        through=as_of,
-    )
+    ingest_usage(business)
     assert business.lives.parked.is_empty()
     for month in billed_months(business, as_of.strftime("%Y-%m")):
         if not moved_inputs(business, month):

@@ -6,19 +6,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from shutil import which
 
 from tests.pipeline.saboteur import NOWHERE
 from tests.postgresql import Server
 from tests.rabbitmq import Broker
+from tests.sizes import sized
 
 ROOT = Path(__file__).parents[2]
 PRODUCTION = ROOT / "docs" / "production"
 OVERAGE = "from pipeline.cli import main; main()"
-PATIENCE = 300
+PATIENCE = sized(usual=300, long=3_000)
 """Seconds that a busy machine may take for anything."""
+BYTES_OF_A_BATCH = sized(usual=20_000, long=100_000)
+"""So that a small business has batches."""
 
 HEAD = """
 import sys
@@ -43,6 +47,19 @@ with dg.DagsterInstance.get() as instance:
 """
 """The head of a month's run, which sends every step twice at once."""
 
+WITH_A_DISK = (
+    *("unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c"),
+    'mount -t tmpfs -o size=32m tmpfs "$0" && exec "$@"',
+)
+"""Runs a program with a small file system of its own at a folder, which no other process sees."""
+
+
+def can_mount(folder: Path) -> bool:
+    """Whether this machine lets a test mount a file system."""
+    return (
+        which("unshare") is not None and not subprocess.run([*WITH_A_DISK, str(folder), "true"], check=False).returncode
+    )
+
 
 class Cluster:
     """Processes that share a register, Dagster's records, a broker and the home, and nothing else.
@@ -57,6 +74,7 @@ class Cluster:
         self.folder = folder
         self.register = server.new_database()
         self._started: list[subprocess.Popen[bytes]] = []
+        self._daemon: subprocess.Popen[bytes] | None = None
         dagster = folder / "dagster"
         dagster.mkdir(parents=True)
         shutil.copy(PRODUCTION / "dagster.yaml", dagster)
@@ -87,13 +105,15 @@ class Cluster:
         """What a process has printed."""
         return (self.folder / f"{name}.log").read_text(encoding="utf-8")
 
-    def start(self, name: str, home: Path | str, *command: object) -> subprocess.Popen[bytes]:
-        """Start a Python process in a folder of its own, in a group of its own."""
+    def start(
+        self, name: str, home: Path | str, *command: object, before: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
+        """Start a Python process in a folder of its own, in a group of its own, perhaps by another program."""
         folder = self.folder / name
         folder.mkdir(exist_ok=True)
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, *map(str, command)],
+                [*before, sys.executable, *map(str, command)],
                 # each has a copy of its own of a home in a store
                 env=self.environment | {"OVERAGE_HOME": str(home), "OVERAGE_WORK": str(folder)},
                 cwd=folder,
@@ -105,18 +125,29 @@ class Cluster:
         self._started.append(process)
         return process
 
-    def worker(self, name: str, home: Path | str, place: str = NOWHERE) -> subprocess.Popen[bytes]:
-        """Start a worker that stops at a place, and wait until it takes steps."""
+    def worker(
+        self, name: str, home: Path | str, place: str = NOWHERE, *, disk: bool = False
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker that stops at a place, and wait until it takes steps; its folder may be a disk of its own."""
         folder = self.folder / name
-        process = self.start(
-            name, home, "-m", "tests.pipeline.saboteur", place, folder, "worker", "--name", name, "--home", home
-        )
+        saboteur = ("-m", "tests.pipeline.saboteur", place, folder, BYTES_OF_A_BATCH)
+        before = [*WITH_A_DISK, str(folder)] if disk else []
+        process = self.start(name, home, *saboteur, "worker", "--name", name, "--home", home, before=before)
         self.wait(lambda: "ready." in self.said(name), process)
         return process
 
     def daemon(self, home: Path | str) -> subprocess.Popen[bytes]:
         """Start Dagster's daemon, which takes runs from the queue."""
         return self.start("daemon", home, "-m", "dagster._daemon", "run", "-m", "pipeline.definitions")
+
+    def use_shards(self, shards: int, home: Path | str) -> None:
+        """Let heads divide new months into so many shards: they are children of the daemon."""
+        if self._daemon is not None and self.environment["OVERAGE_SHARDS"] == str(shards):
+            return
+        if self._daemon is not None:
+            kill(self._daemon)
+        self.environment["OVERAGE_SHARDS"] = str(shards)
+        self._daemon = self.daemon(home)
 
     def head(self, home: Path | str, month: str, as_of: str) -> subprocess.Popen[bytes]:
         """Start the head of a run that bills a month, and sends every step twice."""

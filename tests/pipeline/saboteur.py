@@ -1,11 +1,13 @@
-"""A worker that stops at a chosen place until it is told to go on.
+"""A worker that stops at a chosen place until it is told to go on, or fills its disk there.
 
-`python -m tests.pipeline.saboteur PLACE FOLDER WORDS ...` runs `overage WORDS ...`. The first process that comes to the
-place makes the file `reached` in the folder, and waits there for the file `go`.
+`python -m tests.pipeline.saboteur PLACE FOLDER BYTES WORDS ...` runs `overage WORDS ...`, and ingests in batches of so
+many bytes. The first process that comes to the place makes the file `reached` in the folder, and waits there for the
+file `go`.
 """
 
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,9 @@ HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE = (
     "after the issue",
 )
 NOWHERE = "nowhere"
-PLACES = (HALF_A_SHARD, BEFORE_ISSUE, IN_ISSUE, AFTER_ISSUE)
+FULL_DISK = "half a shard, on a full disk"
 DOCUMENTS_OF_A_BLOCK = 7
-BYTES_OF_A_BATCH = 20_000
-"""So that a small business has blocks and batches."""
+"""So that a small business has blocks."""
 
 
 def stop(folder: Path) -> None:
@@ -40,6 +41,13 @@ def stop(folder: Path) -> None:
         time.sleep(0.05)
 
 
+def fill(folder: Path) -> None:
+    """Leave no room in the file system of a folder."""
+    with suppress(OSError), (folder / "filler").open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4_096))
+
+
 def stopping(place: str, folder: Path) -> Any:
     """What is patched to stop at a place."""
     steps, registers = import_module("billing.month.steps"), import_module("billing.register.register")
@@ -47,7 +55,7 @@ def stopping(place: str, folder: Path) -> Any:
 
     def write_month(home: Home, table: Table, *arguments: Any, **options: Any) -> bool:
         if table.name == "dues" and home.buckets is not None:
-            stop(folder)
+            (fill if place == FULL_DISK else stop)(folder)
         is_changed: bool = write(home, table, *arguments, **options)
         return is_changed
 
@@ -64,7 +72,7 @@ def stopping(place: str, folder: Path) -> Any:
         stop(folder)
         return inserted
 
-    if place == HALF_A_SHARD:
+    if place in (HALF_A_SHARD, FULL_DISK):
         return mock.patch.object(steps, "write_month", write_month)
     if place == IN_ISSUE:
         return mock.patch.object(registers, "insert_rows", insert_rows)
@@ -74,9 +82,9 @@ def stopping(place: str, folder: Path) -> Any:
 if __name__ == "__main__":
     from pipeline.cli import main
 
-    wanted, where, *command = sys.argv[1:]
+    wanted, where, batch, *command = sys.argv[1:]
     # smaller than any business needs
     pdf_files.DOCUMENTS_OF_A_BLOCK = DOCUMENTS_OF_A_BLOCK  # type: ignore[misc]
-    deliveries.BATCH = BYTES_OF_A_BATCH
+    deliveries.BATCH = int(batch)
     with stopping(wanted, Path(where)):
         main(command)

@@ -2,10 +2,11 @@
 
 import os
 import shutil
+import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
@@ -13,10 +14,10 @@ import pytest
 import sqlalchemy as sa
 
 from billing.sample import write_sample
-from tests.object_store import ObjectStore
-from tests.pipeline.cluster import PATIENCE, Cluster, kill
+from tests.object_store import Fault, ObjectStore, failing, slow
+from tests.pipeline.cluster import PATIENCE, Cluster, can_mount, kill
 from tests.pipeline.outside import Ended, content_of, overage
-from tests.pipeline.saboteur import AFTER_ISSUE, BEFORE_ISSUE, HALF_A_SHARD, IN_ISSUE
+from tests.pipeline.saboteur import AFTER_ISSUE, BEFORE_ISSUE, FULL_DISK, HALF_A_SHARD, IN_ISSUE
 from tests.postgresql import Server, register_rows
 from tests.rabbitmq import Broker
 from tests.sizes import sized
@@ -29,6 +30,7 @@ AS_OF = f"{LAST}-28"
 BILL = ("bill", LAST, "--as-of", AS_OF)
 # it has the times of files; what belongs to a machine; what others write
 APART = ("lake/ingest_state.json", ".lock", ".store/", "landing/", "lake/command_at_work")
+TAGS = {"overage/as_of", "overage/followed", "overage/head", "overage/serial", "overage/versions"}
 SPREAD = {"parse_deliveries", "write_deliveries", "bill_shard", "draw_block"}
 
 
@@ -54,6 +56,12 @@ class Kept:
     name: str
     environment: dict[str, str]
     folder: Callable[[], Path]
+    store: ObjectStore | None = None
+
+    def suffers(self, fault: Fault) -> None:
+        """Let its store fail, if it is in one."""
+        if self.store is not None:
+            self.store.fault = fault
 
 
 @contextmanager
@@ -69,7 +77,7 @@ def home_in(place: str, landing: Path, folder: Path) -> Iterator[Kept]:
         for path in sorted(path for path in landing.rglob("*") if path.is_file()):
             store.put(bucket, f"home/{path.relative_to(landing)}", path.read_bytes())
         environment = {**store.environment, "OVERAGE_WORK": str(work)}
-        yield Kept(f"s3://{bucket}/home", environment, lambda: next(work.iterdir()))
+        yield Kept(f"s3://{bucket}/home", environment, lambda: next(work.iterdir()), store)
 
 
 def on_one_machine(home: Path | str, register: str, shards: str = "4") -> Ended:
@@ -86,6 +94,7 @@ def wanted(
     home, register = tmp_path_factory.mktemp("one") / "home", postgresql.new_database()
     shutil.copytree(landing, home)
     ended = on_one_machine(home, register)
+    ended = replace(ended, messages=ended.messages.replace(str(home), "HOME"))
     return ended, files_of(home), register_rows(register)
 
 
@@ -106,7 +115,7 @@ def differences(home: Path, register: str, wanted: Wanted) -> list[str]:
 
 
 @pytest.mark.parametrize("place", sized(usual=["bucket"], long=["folder", "bucket"]))
-def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while_worker_and_broker_are_killed(
+def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while_parts_of_it_fail(
     landing: Path, postgresql: Server, broker: Broker, wanted: Wanted, tmp_path: Path, place: str
 ) -> None:
     with (
@@ -115,6 +124,8 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
     ):
         cluster.environment |= home.environment
         cluster.daemon(home.name)
+        home.suffers(slow(0.01))
+        said = _said_on_a_full_disk(cluster, home) if home.store and can_mount(tmp_path) else ""
         one = cluster.worker("one", home.name, HALF_A_SHARD)
         command = cluster.command(home.name, *BILL)
         cluster.reached("one", command)
@@ -123,18 +134,35 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
         cluster.reached("two", command)
         broker.kill()
         broker.start()
+        home.suffers(failing(30))
         cluster.go("two")
         status = command.wait(PATIENCE)
-        said = cluster.said("command")
+        said += cluster.said("command").replace(home.name, "HOME")
         assert (status, said) == (wanted[0].status, wanted[0].messages), cluster.said("one")
         # every piece of work was spread over the workers
         spread = Counter(step.partition("[")[0] for step in started_steps(cluster) if "[" in step)
         assert {step.rpartition(".")[2] for step, times in spread.items() if times > 1} == SPREAD
+        # what steps tell each other is on no page
+        assert all(tag.startswith((".dagster/", "dagster/")) or tag in TAGS for tag in tags(cluster)), tags(cluster)
         # on one machine nothing is left to do, and everything agrees
         with mock.patch.dict(os.environ, home.environment):
             assert on_one_machine(home.name, cluster.register).messages.count("nothing moved") == MONTHS
             assert overage("verify", "--home", home.name, register=cluster.register).status == 0
             assert differences(home.folder(), cluster.register, wanted) == []
+
+
+def _said_on_a_full_disk(cluster: Cluster, home: Kept) -> str:
+    """Bill with a worker whose disk is full: what a command says before that, which none says again."""
+    worker = cluster.worker("full", home.name, FULL_DISK, disk=True)
+    command = cluster.command(home.name, *BILL)
+    status, log = command.wait(PATIENCE), cluster.folder / "command.log"
+    said = log.read_text()
+    kill(worker)
+    log.unlink()
+    done, _, failed = said.partition("interrupted: ")
+    assert (status, "2026-01: shards.bill_shard[" in failed) == (1, True), said
+    assert "No space left on device" in failed and socket.gethostname() in failed, said
+    return done
 
 
 # in a usual run the worst place
@@ -166,9 +194,18 @@ def test_a_head_that_is_killed_issues_nothing_twice_and_steps_that_are_delivered
 
 def started_steps(cluster: Cluster) -> Counter[str]:
     """How often each step was begun, by the records."""
+    return Counter(recorded(cluster, "SELECT step_key FROM event_logs WHERE dagster_event_type = 'STEP_START'"))
+
+
+def tags(cluster: Cluster) -> set[str]:
+    """The tags of all runs, by the records."""
+    return set(recorded(cluster, "SELECT DISTINCT key FROM run_tags"))
+
+
+def recorded(cluster: Cluster, query: str) -> list[str]:
+    """The first column of what Dagster's database answers."""
     engine = sa.create_engine(cluster.environment["DAGSTER_POSTGRES_URL"])
-    query = "SELECT step_key FROM event_logs WHERE dagster_event_type = 'STEP_START'"
     with engine.connect() as connection:
-        found = Counter(row[0] for row in connection.exec_driver_sql(query))
+        found = [str(row[0]) for row in connection.exec_driver_sql(query)]
     engine.dispose()
     return found

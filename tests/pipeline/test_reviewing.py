@@ -1,13 +1,20 @@
 """Issuing in two steps: a run stops at drafts, somebody looks at them, and exactly these are issued."""
 
 import re
+from itertools import count
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import dagster as dg
 import pytest
 
+from billing.model.tables import TABLES
+from billing.month import issuing
+from billing.store.home import Home
 from pipeline.definitions import defs
 from tests.pipeline.outside import Ended, Landing, bill, bill_once, content_of, overage, show
+from tests.sizes import sized
 
 
 @pytest.fixture
@@ -172,3 +179,38 @@ def test_the_job_of_the_ui_issues_what_the_page_of_the_drafts_names(landing: Lan
     assert issued.success
     assert [check.check_name for check in issued.get_asset_check_evaluations() if not check.passed] == []
     assert len(show(landing.root, "documents")) == 2
+
+
+# what the two shards write after the register has the documents: the calls of each that are done before the kill
+@pytest.mark.parametrize("write", ["_write_what_issuing_moved", "write_issued"])
+@pytest.mark.parametrize("done", sized(usual=[1], long=[0, 1, 2]))
+def test_an_issue_of_shards_that_was_killed_between_their_writes_is_completed(
+    landing: Landing, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str, done: int
+) -> None:
+    whole = landing.copied(tmp_path / "whole")
+    assert issue(whole.root, "2026-01", named(bill(whole.root, "2026-01", "2026-01-31"), "2026-01")).status == 0
+    monkeypatch.setenv("OVERAGE_SHARDS", "2")
+    reviewed = named(bill(landing.root, "2026-01", "2026-01-31"), "2026-01")
+    real, calls = getattr(issuing, write), count()
+
+    def write_or_die(*arguments: Any) -> None:
+        if next(calls) == done:
+            raise KeyboardInterrupt
+        real(*arguments)
+
+    with mock.patch.object(issuing, write, write_or_die):
+        stopped = issue(landing.root, "2026-01", reviewed)
+    assert (stopped.status, next(calls) > done) == (1, True) if done < 2 else (stopped.status == 0)
+    ended = issue(landing.root, "2026-01", reviewed)
+    assert (ended.status, "exactly these drafts have been issued already" in ended.messages) == (0, True)
+    for table in ("documents", "lines", "taxes", "drafts", "draft_lines", "packages", "decisions", "charges"):
+        assert show(landing.root, table) == show(whole.root, table)
+        assert [part.name for part in Home(landing.root).parts(TABLES[table], "2026-01")] == [
+            f"{table}.0000-0511.parquet",
+            f"{table}.0512-1023.parquet",
+        ]
+    assert [(row["account_id"], row["status"]) for row in show(landing.root, "documents")] == [
+        ("acme", "open"),
+        ("bolt", "open"),
+    ]
+    assert "2026-01: nothing moved" in bill(landing.root, "2026-01", "2026-01-31").messages

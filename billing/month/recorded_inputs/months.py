@@ -134,6 +134,10 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
             ),
             "documents of earlier months": str(business.register.count(before)),
         }
+        if not business.inputs.exchange_rates.is_empty():
+            inputs["exchange rates"] = _frame_hash(business.inputs.exchange_rates)
+        if business.catalogue.resources.digest:
+            inputs["resources"] = business.catalogue.resources.digest
     return inputs
 
 

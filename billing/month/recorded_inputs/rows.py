@@ -6,10 +6,10 @@ for its next document, or was left out of a correction) is compared with the inp
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, Field, dataclass, fields
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -17,8 +17,10 @@ from billing.ingest.parsed_files import FileVersion
 from billing.ingest.state import read_state
 from billing.inputs.accounts import ACCOUNT_COLUMNS
 from billing.inputs.requests import REQUEST_MEMBERS
+from billing.inputs.tax_rates import FURTHER_COLUMNS
 from billing.model.catalogue import Agreement, Package, Terms
 from billing.model.codes import LineKind
+from billing.model.seller import Seller
 from billing.month.business import Business
 from billing.store.files import remove_file, write_file
 from billing.store.home import Home
@@ -37,7 +39,13 @@ _GIVEN: Final = pl.Schema(
 _PAYMENT: Final = ("payment_id", "account_id", "document", "at", "amount", "currency", "status")
 
 
-_UNKNOWN_EARLIER: Final = ',"(?:withdraws|billed_through|usage_from)":null'
+_NEW_MEMBERS: Final = (
+    "withdraws",
+    "billed_through",
+    "usage_from",
+    *ACCOUNT_COLUMNS[ACCOUNT_COLUMNS.index("locale") + 1 :],
+)
+_UNKNOWN_EARLIER: Final = rf',"(?:{"|".join(_NEW_MEMBERS)})":null'
 _GROUPS: Final = pl.Schema(
     {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
 )
@@ -190,9 +198,16 @@ def rows_now(business: Business) -> pl.DataFrame:
         _rows(inputs.accounts, "account", "account_id", ACCOUNT_COLUMNS),
         _aliases(inputs.aliases),
         _catalogue(business),
-        pl.DataFrame({"kind": "tax_rates", "key": "table", "content": inputs.tax_rates.write_json()}),
+        pl.DataFrame(
+            {"kind": "tax_rates", "key": "table", "content": _as_known_earlier(inputs.tax_rates).write_json()}
+        ),
     ]
     return pl.concat([pl.DataFrame(schema=_GIVEN), *parts], how="diagonal").sort("kind", "key")
+
+
+def _as_known_earlier(tax_rates: pl.DataFrame) -> pl.DataFrame:
+    """The tax table without columns that earlier versions did not know, if they are empty."""
+    return tax_rates.drop(name for name in FURTHER_COLUMNS if tax_rates[name].null_count() == tax_rates.height)
 
 
 def _deliveries(business: Business) -> pl.DataFrame:
@@ -239,6 +254,16 @@ def part_of(due_kind: str, metric: str | None) -> str:
 def _upgrades(package: Package, terms: Terms) -> list[object]:
     """What decides automatic upgrades: nobody is upgraded to a hidden package."""
     return [package.rank, *terms.auto_upgrade_on, *(["hidden"] if package.hidden else [])]
+
+
+def _seller(seller: Seller) -> str:
+    """Its members; without those that earlier versions did not know, if they are not set."""
+    said = [f"{each.name}={getattr(seller, each.name)!r}" for each in fields(seller) if _is_said(each, seller)]
+    return f"Seller({', '.join(said)})"
+
+
+def _is_said(member: Field[Any], seller: Seller) -> bool:
+    return member.default is MISSING or getattr(seller, member.name) != member.default
 
 
 def _terms(terms: Terms | Agreement) -> dict[str, object]:
@@ -345,7 +370,7 @@ def _catalogue(business: Business) -> pl.DataFrame:
         {"key": "metrics", "content": _as_parts(metrics)},
         {"key": "policy", "content": repr(catalogue.policy)},
         {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
-        {"key": "seller", "content": repr(catalogue.seller)},
+        {"key": "seller", "content": _seller(catalogue.seller)},
     ]
     # A source bears on the overages of metrics only: fees are due whatever the usage.
     sources = [

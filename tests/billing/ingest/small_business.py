@@ -95,17 +95,7 @@ class Business:
         return path
 
     def ingest(self, through: date | None = None) -> IngestOutcome:
-        return ingest_deliveries(
-            self.home,
-            metrics=self.metrics,
-            accounts=self.accounts,
-            time_zone=self.time_zone,
-            lateness_days=self.lateness_days,
-            through=through,
-            limits=self.limits,
-            sources=self.sources,
-            aliases=self.aliases,
-        )
+        return ingest_deliveries(self.home, self.rules(), through=through)
 
     def rules(self) -> Rules:
         return Rules.of(

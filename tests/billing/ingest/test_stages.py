@@ -48,16 +48,7 @@ def handed_over(thing: Any) -> Any:
 
 
 def plan_of(business: Business) -> IngestPlan:
-    return plan_ingest(
-        business.home,
-        metrics=business.metrics,
-        accounts=business.accounts,
-        time_zone=business.time_zone,
-        lateness_days=business.lateness_days,
-        limits=business.limits,
-        sources=business.sources,
-        aliases=business.aliases,
-    )
+    return plan_ingest(business.home, business.rules())
 
 
 def ingest(business: Business, order: random.Random) -> IngestOutcome:

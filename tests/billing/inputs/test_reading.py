@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from billing.documents.titles import tax_names
 from billing.inputs.accounts import ACCOUNT_COLUMNS
 from billing.inputs.reading import Inputs, read_inputs
 from billing.inputs.row_checks import LONGEST, end_of_day
@@ -689,9 +690,68 @@ def test_a_number_that_is_no_card_is_kept(landing: Landing) -> None:
 def test_tax_rates_are_read_and_a_region_may_be_left_out(landing: Landing) -> None:
     landing.put("tax_rates.csv", TAXES + "US,IL,0.0625,Sales tax,2020-01-01\n\nDE,,0.19,VAT,2021-01-01\n")
     assert landing.read().tax_rates.rows() == [
-        ("DE", None, Decimal("0.19"), "VAT", date(2021, 1, 1)),
-        ("US", "IL", Decimal("0.0625"), "Sales tax", date(2020, 1, 1)),
+        ("DE", None, Decimal("0.19"), "VAT", date(2021, 1, 1), None, None, None),
+        ("US", "IL", Decimal("0.0625"), "Sales tax", date(2020, 1, 1), None, None, None),
     ]
+
+
+def test_a_tax_may_have_a_category_a_reason_and_names_in_other_languages(landing: Landing) -> None:
+    landing.put(
+        "tax_rates.csv",
+        "country,region,rate,name,effective_from,category,exemption_reason,exemption_code,name_de,name_pt-BR\n"
+        "DE,,0.19,VAT,2021-01-01,S,,,USt,IVA\nCH,,0,VAT,2021-01-01,G,Export outside the EU,VATEX-EU-G,,\n",
+    )
+    rates = landing.read().tax_rates
+    assert rates.drop("effective_from").rows() == [
+        ("CH", None, Decimal(0), "VAT", "G", "Export outside the EU", "VATEX-EU-G", None, None),
+        ("DE", None, Decimal("0.19"), "VAT", "S", None, None, "USt", "IVA"),
+    ]
+    assert tax_names(rates) == {"VAT": {"de": "USt", "pt-br": "IVA"}}
+
+
+@pytest.mark.parametrize(
+    ("category", "rate", "problem"),
+    [
+        ("X", "0.19", "category: found 'X', expected one of S, Z, E, AE, K, G, O, L, M"),
+        ("AE", "0.19", "rate: found '0.19', expected 0 in the category AE"),
+    ],
+)
+def test_a_category_that_is_none_or_has_another_rate_is_refused(
+    landing: Landing, category: str, rate: str, problem: str
+) -> None:
+    header = "country,region,rate,name,effective_from,category\n"
+    landing.put("tax_rates.csv", f"{header}DE,,{rate},VAT,2021-01-01,{category}\n")
+    with pytest.raises(RefusedError) as refused:
+        landing.read()
+    assert f"row 1, {problem}" in str(refused.value)
+
+
+def test_an_account_says_how_it_wants_its_documents(landing: Landing) -> None:
+    (landing.home.landing / "accounts.csv").unlink()
+    said = {
+        "language": "de",
+        "payment_days": "30",
+        "electronic_address": "0204:991-1234-56",
+        "registration": "0002:123456789",
+        "invoice_format": "XRechnung",
+        "dunning": "No",
+    }
+    wrong = [
+        ({"payment_days": "366"}, "payment_days: found '366', expected days from 0 to 365"),
+        ({"payment_days": "1.5"}, "payment_days: found '1.5', expected days from 0 to 365"),
+        ({"dunning": "maybe"}, "dunning: found 'maybe', expected one of: true, false, 1, 0, yes, no"),
+        ({"invoice_format": "zugferd"}, "invoice_format: found 'zugferd', expected one of: pdf, facturx, ubl, "),
+        ({"electronic_address": "DE123"}, "electronic_address: found 'DE123', expected a scheme of four digits"),
+        ({"registration": "2:1"}, "registration: found '2:1', expected a scheme of four digits"),
+    ]
+    rows = [{"account_id": "acme", **said}, *({"account_id": f"w{each}"} | row for each, (row, _) in enumerate(wrong))]
+    landing.put_lines("accounts.jsonl", *rows)
+    found = landing.read()
+    assert found.accounts.select(*said).rows(named=True) == [
+        said | {"payment_days": 30, "invoice_format": "xrechnung", "dunning": False}
+    ]
+    for detail, (_, expected) in zip(details(found), wrong, strict=True):
+        assert detail.startswith(expected)
 
 
 @pytest.mark.parametrize(
@@ -732,7 +792,11 @@ def test_a_tax_table_of_other_columns_is_refused(landing: Landing, content: str)
         landing.read()
 
 
-@pytest.mark.parametrize("column", sorted(set(ACCOUNT_COLUMNS) - {"tax_exempt"}))
+SHORT = {"tax_exempt", "dunning", "payment_days", "invoice_format", "electronic_address", "registration"}
+"""Columns whose form bounds their length."""
+
+
+@pytest.mark.parametrize("column", sorted(set(ACCOUNT_COLUMNS) - SHORT))
 def test_a_text_of_an_account_may_be_as_long_as_fits_a_page_and_no_longer(landing: Landing, column: str) -> None:
     fits, beyond = "x" * LONGEST[column], "x" * (LONGEST[column] + 1)
     rows = [{"account_id": "first", column: fits}, {"account_id": "second", column: beyond}, {"account_id": "third"}]

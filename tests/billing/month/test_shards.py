@@ -2,6 +2,9 @@
 
 import itertools
 import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -9,16 +12,32 @@ import polars as pl
 import pytest
 
 from billing.model.buckets import bucket_of, bucket_ranges
-from billing.model.tables import CYCLES, DOCUMENTS, UNBILLED
+from billing.model.columns import Table
+from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.tables import (
+    CHARGES,
+    CYCLES,
+    DECISIONS,
+    DOCUMENTS,
+    DRAFTS,
+    DUES,
+    LEVELS,
+    LINES,
+    PACKAGES,
+    UNBILLED,
+    USAGE,
+)
+from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.issuing import complete_issue, issue_documents
-from billing.month.plan import Plan, bill_shard, plan_month
+from billing.month.plan import Plan, bill_shard, plan_month, remove_plan
 from billing.month.recorded_inputs.months import moved_inputs, record_month
-from billing.month.scratch_copy import STEPS_OF_A_MONTH
-from billing.month.shards import TABLES, begin_month, each_shard, shard_ranges
-from billing.month.steps import ingest_usage
+from billing.month.shards import TABLES, begin_month, each_shard, is_sharded, shard_ranges
+from billing.month.steps import billed_months, ingest_usage
+from billing.month.versions import versions
 from billing.reports.preview import preview_month
+from billing.reports.repair import damage_in_words, repair
 from billing.reports.verify import disagreements
 from billing.sample import billing_hint, write_sample, write_sample_payments
 from billing.store.monthly import read_month
@@ -111,20 +130,47 @@ def test_a_shard_whose_first_customer_comes_later_takes_the_first_month_of_the_b
     assert len(starts - {whole.first_month}) >= 1
 
 
+def bill_by_workers(home: Path, month: str, as_of: str, *, shards: int) -> Business:
+    """As `bill_by_steps`, with months of several shards billed from their plan as workers do: in any order, twice."""
+    business = Business.load(home, date.fromisoformat(as_of), shards=shards)
+    ingest_usage(business)
+    for each in billed_months(business, month):
+        if not moved_inputs(business, each):
+            continue
+        plan = Plan.from_json(plan_month(business, each).to_json())
+        assert is_sharded(business, each) == (len(plan.shards) > 1)
+        for shard in (*reversed(plan.shards), plan.shards[0]):
+            bill_shard(home, plan, shard)
+        issue_documents(business, each)
+        record_month(business, each)
+        remove_plan(business.home, each)
+    return business
+
+
 def test_workers_bill_the_shards_of_a_plan(sample: Path, whole: Business, tmp_path: Path) -> None:
     home = copied(sample, tmp_path / "home")
     for number in range(1, MONTHS + 1):
         month, as_of = billing_hint(number)
-        business = Business.load(home, as_of, shards=2)
-        ingest_usage(business)
-        plan = Plan.from_json(plan_month(business, month).to_json())
-        # In any order, and twice.
-        for shard in (*reversed(plan.shards), plan.shards[0]):
-            bill_shard(home, plan, shard)
-        issue_documents(business, month)
-        record_month(business, month)
+        business = bill_by_workers(home, month, str(as_of), shards=2)
         write_sample_payments(home, business.register.documents())
-    assert_the_same(bill_by_steps(home, month, str(as_of), shards=2), whole)
+    assert_the_same(bill_by_workers(home, month, str(as_of), shards=2), whole)
+    assert not list(business.home.lake.glob("plans/**/*.parquet"))
+
+
+def test_a_worker_of_another_version_or_with_another_catalogue_bills_no_shard(sample: Path, tmp_path: Path) -> None:
+    home = copied(sample, tmp_path / "home")
+    month, as_of = billing_hint(1)
+    business = Business.load(home, as_of, shards=2)
+    ingest_usage(business)
+    plan = plan_month(business, month)
+    other = "Overage 0.0.1, Polars 0.0.1"
+    with pytest.raises(RefusedError, match=f"found {versions()}, expected {other}"):
+        bill_shard(home, replace(plan, versions=other), plan.shards[0])
+    with (business.home.landing / "catalogue.yaml").open("a") as file:
+        file.write("# changed\n")
+    with pytest.raises(InterruptedRunError, match=r"catalogue\.yaml has changed since the run was planned: run again"):
+        bill_shard(home, plan, plan.shards[0])
+    assert business.home.months(CYCLES) == []
 
 
 def test_a_run_that_was_killed_between_two_shards_is_completed(sample: Path, tmp_path: Path) -> None:
@@ -136,7 +182,7 @@ def test_a_run_that_was_killed_between_two_shards_is_completed(sample: Path, tmp
     for number, shard in enumerate(each_shard(business, month)):
         if number == 2:
             break
-        for step in STEPS_OF_A_MONTH:
+        for step in STEPS_BEFORE_DOCUMENTS.values():
             step(shard, month)
     # Files of other shards, such as a killed run of an earlier state left: they go.
     stray = business.home.partition(CYCLES, month)
@@ -147,11 +193,16 @@ def test_a_run_that_was_killed_between_two_shards_is_completed(sample: Path, tmp
     assert_the_same(done, bill_by_steps(copied(sample, tmp_path / "other"), month, str(as_of), shards=1))
 
 
-def test_a_preview_of_shards_makes_no_register(sample: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["drafts", "a preview"])
+def test_shards_that_issue_nothing_make_no_register(what: str, sample: Path, tmp_path: Path) -> None:
+    home = copied(sample, tmp_path / "home")
     month, as_of = billing_hint(1)
-    business = Business.load(copied(sample, tmp_path / "home"), as_of, issues=False, shards=2)
-    ingest_usage(business)
-    assert not preview_month(business, month).changes.is_empty()
+    if what == "drafts":
+        business = bill_by_steps(home, month, str(as_of), issues=False, shards=2)
+        assert not read_month(business.home, DRAFTS, month).is_empty()
+    else:
+        business = Business.load(home, as_of, shards=2)
+        assert not preview_month(business, month).changes.is_empty()
     assert not business.home.register_path.exists()
 
 
@@ -184,7 +235,13 @@ def _name(wanted: str, half: int) -> str:
     return next(name for name in names if bucket_ranges(2)[half].holds(pl.Series([bucket_of(name)])).all())
 
 
-def test_usage_before_the_first_month_is_listed_in_all_shards_where_a_customer_of_one_moved_in(tmp_path: Path) -> None:
+HOW = [bill_by_steps, bill_by_workers]
+
+
+@pytest.mark.parametrize("bill_shards", HOW)
+def test_usage_before_the_first_month_is_listed_in_all_shards_where_a_customer_of_one_moved_in(
+    bill_shards: Callable[..., Business], tmp_path: Path
+) -> None:
     landing = Landing(tmp_path / "whole", catalogue=catalogue())
     new, moved, second = _name("new", 0), _name("moved", 1), _name("new", 1)
     for name in (new, second):
@@ -193,19 +250,25 @@ def test_usage_before_the_first_month_is_listed_in_all_shards_where_a_customer_o
     sharded = landing.copied(tmp_path / "sharded")
     for each in (landing, sharded):
         # Once with customers who are all new.
-        bill_by_steps(each.root, "2026-02", "2026-02-08", shards=1 if each is landing else 2)
+        if each is landing:
+            bill_by_steps(each.root, "2026-02", "2026-02-08", shards=1)
+        else:
+            bill_shards(each.root, "2026-02", "2026-02-08", shards=2)
         each.customer(moved, on="2023-05-10", billed_through="2026-02-10")
     whole = bill_by_steps(landing.root, "2026-02", "2026-02-09", shards=1)
-    found = bill_by_steps(sharded.root, "2026-02", "2026-02-09", shards=2)
+    found = bill_shards(sharded.root, "2026-02", "2026-02-09", shards=2)
     assert_the_same(found, whole)
     assert read_month(found.home, UNBILLED, "2026-01").height == 2
     # Its parts are of the shards of the first month, also where these are chosen again.
     shutil.rmtree(sharded.root / "lake" / "fingerprints")
-    assert_the_same(bill_by_steps(sharded.root, "2026-02", "2026-02-09", shards=3), whole)
+    assert_the_same(bill_shards(sharded.root, "2026-02", "2026-02-09", shards=3), whole)
 
 
 @pytest.mark.parametrize("becomes", ["of another account", "of nobody", "missing"])
-def test_a_request_that_leaves_its_account_is_looked_for_in_all_shards(becomes: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("bill_shards", HOW)
+def test_a_request_that_leaves_its_account_is_looked_for_in_all_shards(
+    becomes: str, bill_shards: Callable[..., Business], tmp_path: Path
+) -> None:
     landing = Landing(tmp_path / "whole")
     one, other = _name("one", 0), _name("other", 1)
     landing.customer(one)
@@ -213,12 +276,13 @@ def test_a_request_that_leaves_its_account_is_looked_for_in_all_shards(becomes: 
     sharded = landing.copied(tmp_path / "sharded")
     found = []
     for each, shards in ((landing, 1), (sharded, 2)):
-        bill_by_steps(each.root, "2026-01", "2026-01-31", shards=shards)
+        how = bill_by_steps if each is landing else bill_shards
+        how(each.root, "2026-01", "2026-01-31", shards=shards)
         file = each.folder / "requests.jsonl"
         text = file.read_text()
         moved = {"of another account": text.replace(one, other), "of nobody": text.replace(one, ""), "missing": ""}
         file.write_text(moved[becomes])
-        found.append(bill_by_steps(each.root, "2026-02", "2026-02-28", shards=shards))
+        found.append(how(each.root, "2026-02", "2026-02-28", shards=shards))
     assert_the_same(*found)
     assert found[0].parked.equals(found[1].parked)
     assert found[0].parked.is_empty() == (becomes == "of another account")
@@ -238,3 +302,27 @@ def test_a_month_of_one_shard_with_suspensions_has_not_moved_when_new_months_hav
     assert business.suspensions.height == 2
     assert again.suspensions.equals(business.suspensions)
     assert moved_inputs(again, "2026-01") == []
+
+
+@pytest.mark.parametrize("shards", sized([3], [2, 3, 1]))
+@pytest.mark.parametrize(
+    "table",
+    sized([CHARGES, DOCUMENTS], [CYCLES, LEVELS, USAGE, PACKAGES, DECISIONS, CHARGES, DUES, DRAFTS, DOCUMENTS, LINES]),
+    ids=lambda table: str(table.name),
+)
+def test_a_damaged_part_is_made_again_with_as_many_shards_or_others(table: Table, shards: int, tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    for half in (0, 1):
+        landing.customer(_name("one", half))
+        landing.use(_name("one", half), emails=16_000)
+    before = bill_by_steps(tmp_path, "2026-01", "2026-01-31", shards=2)
+    found, issued = tables(before), registered(before)
+    part = before.home.parts(table, "2026-01")[1]
+    part.write_bytes(part.read_bytes()[:-9])
+    assert str(part) in damage_in_words(before.home)
+    removed, left = repair(before.home)
+    assert ([damage.path for damage in removed], left) == ([part], [])
+    after = bill_by_steps(tmp_path, "2026-01", "2026-01-31", shards=shards)
+    assert len(after.home.parts(table, "2026-01")) == 2
+    assert [key for key, rows in tables(after).items() if not rows.equals(found[key])] == []
+    assert [rows.equals(again) for rows, again in zip(issued, registered(after), strict=True)] == [True] * 7

@@ -29,7 +29,7 @@ from billing.model.tables import DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, PA
 from billing.register import migrations as register_migrations
 from billing.register.issued_documents import IssuedRows
 from billing.register.migrations.versions.r0004_recorded_facts import KEPT
-from billing.register.register import Issue, IssuedPart, Register
+from billing.register.register import Issue, IssuedPart, Register, issued_rows
 from billing.register.schema import REVISION, documents, metadata, numberings
 from billing.rules.opening_balances import OPENING_POSTINGS
 from billing.rules.package_changes import CLOSED_SCHEMA
@@ -106,16 +106,11 @@ def issue(register: Register, *accounts: str, as_of: date = FEBRUARY, numbering:
         for account in accounts
     )
     closing_dates = packages.select("account_id", *CLOSED_SCHEMA)
-    return register.issue(
-        Issue(
-            "2026-02",
-            as_of,
-            as_of,
-            [IssuedPart(DRAFTS.conform(drafts).lazy(), lines.lazy(), taxes.lazy(), closing_dates.lazy(), decisions)],
-            register.state(),
-            numbering=numbering or Numbering(),
-        )
+    part = IssuedPart(DRAFTS.conform(drafts).lazy(), lines.lazy(), taxes.lazy(), closing_dates.lazy(), decisions)
+    (given,) = register.issue(
+        Issue("2026-02", as_of, as_of, [part], register.state(), numbering=numbering or Numbering())
     )
+    return issued_rows(part, given, as_of)
 
 
 def opening_balance(amount: str, version: int = 1) -> pl.DataFrame:
@@ -161,7 +156,7 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
     return (
         f"INSERT INTO documents SELECT '{number}', series, year, {sequence}, kind, false, account_id, subscription_id,"  # noqa: S608
         f" billing_month, billing_date, '{issued_on}', currency, {net}, 0, {net}, corrects, content, content_hash,"
-        " bucket"
+        " bucket, due_on"
         " FROM documents WHERE sequence = 1"
     )
 
@@ -201,8 +196,8 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
             "lines: its document has been issued",
         ),
         (
-            "INSERT INTO taxes SELECT number, 2, name, country, region, rate, taxable, amount, reason, taxed_as"
-            " FROM taxes",
+            "INSERT INTO taxes SELECT number, 2, name, country, region, rate, taxable, amount, reason, taxed_as,"
+            " category, exemption_reason, exemption_code FROM taxes",
             "taxes: its document has been issued",
         ),
     ],
@@ -437,7 +432,9 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
         for table in (*KEPT, "redrawn_files", "opening_balances", "numberings"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
-        connection.execute("ALTER TABLE taxes DROP COLUMN taxed_as")
+        for column in ("taxed_as", "category", "exemption_reason", "exemption_code"):
+            connection.execute(f"ALTER TABLE taxes DROP COLUMN {column}")
+        connection.execute("ALTER TABLE documents DROP COLUMN due_on")
         for table in ("documents", "closed_dates"):
             connection.execute(f"ALTER TABLE {table} DROP COLUMN bucket")
         # foreign keys were not deferred then

@@ -4,13 +4,12 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 
-import polars as pl
 import pytest
 
 from billing.ingest import pending_days
 from billing.reports.repair import damage_in_words, damaged_files, repair
 from billing.store.home import Home
-from tests.billing.ingest.small_business import METRICS, Business, line, split_all
+from tests.billing.ingest.small_business import Business, line, split_all
 
 
 @pytest.fixture
@@ -51,10 +50,7 @@ def test_what_the_deliveries_give_again_is_taken_away_and_ingested_again(
     assert str(path) in said and "overage repair" in said
     removed, left = repair(business.home)
     assert ([damage.path for damage in removed], left, path.exists()) == ([path], [], False)
-    accounts = pl.Series(sorted(business.accounts))
-    assert pending_days(
-        business.home, metrics=METRICS, accounts=accounts, time_zone="UTC", lateness_days=90, through=date(2026, 1, 31)
-    ), "the next run ingests"
+    assert pending_days(business.home, business.rules(), through=date(2026, 1, 31)), "the next run ingests"
     business.ingest()
     assert (business.lake(), damaged_files(business.home)) == (before, [])
 

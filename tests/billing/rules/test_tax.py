@@ -1,6 +1,6 @@
 """Taxes by jurisdiction, date and exemption."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
@@ -25,6 +25,13 @@ FRENCH_VAT = "FR40303265045"
 SWISS_VAT = "CHE-107.787.577 IVA"
 
 
+def tax_table(rows: Iterable[tuple[Any, ...]]) -> pl.DataFrame:
+    """Rows of a tax table that says no more than it must."""
+    columns = list(TAX_SCHEMA.items())
+    frame = pl.DataFrame(list(rows), schema=dict(columns[:5]), orient="row")
+    return frame.with_columns(pl.lit(None, dtype).alias(name) for name, dtype in columns[5:])
+
+
 def taxes(
     catalogue: Catalogue,
     rates: Sequence[RateRow],
@@ -37,13 +44,14 @@ def taxes(
 ) -> pl.DataFrame:
     """The taxes of one document of 10 February 2026."""
     accounts = pl.DataFrame(
-        [("acme", country, region, exempt, tax_id)],
+        [("acme", country, region, exempt, tax_id, None)],
         schema={
             "account_id": pl.String,
             "country": pl.String,
             "region": pl.String,
             "tax_exempt": pl.Boolean,
             "tax_id": pl.String,
+            "tax_exempt_reason": pl.String,
         },
         orient="row",
     )
@@ -52,11 +60,7 @@ def taxes(
         schema={"account_id": pl.String, "subscription_id": pl.String, "billing_date": pl.Date, "net": MONEY},
         orient="row",
     )
-    table = pl.DataFrame(
-        [(*place, Decimal(rate), name, date.fromisoformat(since)) for *place, rate, name, since in rates],
-        schema=TAX_SCHEMA,
-        orient="row",
-    )
+    table = tax_table((*place, Decimal(rate), name, date.fromisoformat(since)) for *place, rate, name, since in rates)
     return document_taxes(documents, accounts, table, catalogue)
 
 
@@ -177,13 +181,18 @@ def test_a_regional_rate_that_has_not_begun_leaves_the_countrys_in_force(ref_1: 
 
 def test_every_document_is_taxed_by_its_own_account_date_and_place(ref_1: Catalogue) -> None:
     accounts = pl.DataFrame(
-        [("acme", "US", "NY", False, None), ("beta", "US", None, True, None), ("gamma", "DE", None, False, None)],
+        [
+            ("acme", "US", "NY", False, None, None),
+            ("beta", "US", None, True, None, None),
+            ("gamma", "DE", None, False, None, None),
+        ],
         schema={
             "account_id": pl.String,
             "country": pl.String,
             "region": pl.String,
             "tax_exempt": pl.Boolean,
             "tax_id": pl.String,
+            "tax_exempt_reason": pl.String,
         },
         orient="row",
     )
@@ -198,15 +207,13 @@ def test_every_document_is_taxed_by_its_own_account_date_and_place(ref_1: Catalo
         schema={"account_id": pl.String, "subscription_id": pl.String, "billing_date": pl.Date, "net": MONEY},
         orient="row",
     )
-    rates = pl.DataFrame(
+    rates = tax_table(
         [
             ("US", "NY", Decimal("0.04"), "State", date(2020, 1, 1)),
             ("US", None, Decimal("0.02"), "Federal", date(2026, 3, 1)),
             ("US", None, Decimal("0.01"), "Federal", date(2020, 1, 1)),
             ("DE", None, Decimal("0.19"), "VAT", date(2020, 1, 1)),
-        ],
-        schema=TAX_SCHEMA,
-        orient="row",
+        ]
     )
     found = document_taxes(documents, accounts, rates, ref_1)
     columns = ("billing_date", "subscription_id", "name", "country", "region", "rate", "taxable", "amount", "reason")
@@ -332,7 +339,14 @@ def test_notes_are_taxed_in_one_order_whatever_the_order_of_the_documents(ref_1:
         rows,
         schema={"number": pl.String, "name": pl.String, "country": pl.String, "region": pl.String, "rate": RATE},
         orient="row",
-    ).with_columns(taxable=pl.lit(0).cast(MONEY), amount=pl.lit(0).cast(MONEY), reason=pl.lit("charged"))
+    ).with_columns(
+        taxable=pl.lit(0).cast(MONEY),
+        amount=pl.lit(0).cast(MONEY),
+        reason=pl.lit("charged"),
+        category=pl.lit("S"),
+        exemption_reason=pl.lit(None, pl.String),
+        exemption_code=pl.lit(None, pl.String),
+    )
     notes = pl.DataFrame(
         [
             ("beta", "beta/1", DAY, "INV-3", Decimal(-1)),
@@ -360,13 +374,23 @@ def test_notes_are_taxed_in_one_order_whatever_the_order_of_the_documents(ref_1:
     assert "number" not in found.columns
 
 
-OWN_TAX = {"name": "VAT", "country": "DE", "region": None, "rate": Decimal("0.05"), "reason": "charged"}
+OWN_TAX = {
+    "name": "VAT",
+    "country": "DE",
+    "region": None,
+    "rate": Decimal("0.05"),
+    "reason": "charged",
+    "category": "S",
+}
 TAX_ROW: dict[str, Any] = {
     "name": pl.String,
     "country": pl.String,
     "region": pl.String,
     "rate": RATE,
     "reason": pl.String,
+    "category": pl.String,
+    "exemption_reason": pl.String,
+    "exemption_code": pl.String,
 }
 GIVES_BACK = pl.Schema({"number": pl.String(), "by": pl.String(), "amount": MONEY})
 PART = {"account_id": "acme", "subscription_id": "acme/1", "billing_date": DAY, "number": "INV-1"}

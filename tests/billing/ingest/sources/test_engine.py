@@ -150,17 +150,7 @@ sources:
 
 
 def pending(home: Business) -> list[str]:
-    days = pending_days(
-        home.home,
-        metrics=home.metrics,
-        accounts=pl.Series(sorted(home.accounts)),
-        time_zone=home.time_zone,
-        lateness_days=home.lateness_days,
-        through=date(2026, 12, 31),
-        sources=home.sources,
-        aliases=home.aliases,
-    )
-    return [day.isoformat() for day in days]
+    return [day.isoformat() for day in pending_days(home.home, home.rules(), through=date(2026, 12, 31))]
 
 
 def test_a_source_that_is_added_or_removed_reads_its_files_again(tmp_path: Path) -> None:

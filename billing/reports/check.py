@@ -19,6 +19,7 @@ from billing.month.unread_files import names_not_read
 from billing.register.register import Register
 from billing.rendering import check_rendering_environment
 from billing.reports.paper_checks import paper_problems
+from billing.reports.seller_checks import seller_warnings
 from billing.reports.source_checks import source_warnings
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
 from billing.rules.opening_balances import changed_rows
@@ -62,6 +63,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *_unknown_agreements(inputs, catalogue),
         *source_warnings(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
+        *seller_warnings(catalogue.seller),
         *names_not_read(home, catalogue.seller.logo),
         *paper_problems(home),
         *_usage(business, every_row=every_row),

@@ -17,7 +17,7 @@ from billing.rendering.v2.comparison import change_of, comparison_of
 from billing.rendering.v2.formats import Formats
 from billing.rendering.v2.lines import MILLIMETRES_PER_POINT, Quantities, columns_of, line_of, spelt_out
 from billing.rendering.v2.parties import address_lines, mail_link, page_link, pay_address, registration, tax_ids
-from billing.rendering.v2.payment_code import qr_drawing, transfer_text
+from billing.rendering.v2.payment_code import qr_image, transfer_text
 from billing.rendering.v2.taxes import tax_in_other_currency, tax_notes, tax_row
 from billing.rendering.words import Words, words
 
@@ -85,7 +85,7 @@ def page_of(content: Mapping[str, object], resources: Mapping[str, bytes] | None
     context["logo"] = next(iter(images), "")
     code = _transfer_code(document, kind)
     if code:
-        images["overage:transfer-code"] = qr_drawing(code), "image/svg+xml"
+        images["overage:transfer-code"] = qr_image(code), "image/png"
     context["transfer_code"] = "overage:transfer-code" if code else ""
     archive = _resource(document, "template", resources or {})
     if archive is None:

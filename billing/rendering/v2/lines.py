@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 from billing.model.codes import LineKind
@@ -120,7 +120,8 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
     cycle = out.cycle(row.day("cycle_start"), row.day("cycle_end")) if row.holds("cycle_start") else ""
     package = row.optional("package_title") or row.optional("package")
     title = line_title(row, words, term)
-    tiers = [_tier(tier, words, out, amount_of) for tier in row.rows("tiers")] if row.holds("tiers") else []
+    stored = row.rows("tiers") if row.holds("tiers") else []
+    tiers = [_tier(tier, words, out, amount_of) for tier in stored or reached_tiers(row, out.minor_units)]
     bounds = _bounds(row.fields("bounds"), words, out) if row.holds("bounds") else []
     details = [
         "" if package.casefold() in title.casefold() else package,
@@ -145,6 +146,35 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
         "price": out.unit_price(row.decimal("unit_price")) if row.holds("unit_price") else "",
         "amount": out.money(row.decimal("amount") * sign, row.place("amount")),
     }
+
+
+def reached_tiers(row: Fields, minor_units: int) -> list[Fields]:
+    """What each tier of a graduated tariff costs, of a line that does not say it; nothing unless that is its amount."""
+    if row.text("kind") != LineKind.OVERAGE or not row.holds("tariff") or not row.holds("excess"):
+        return []
+    tariff, excess = row.fields("tariff"), row.decimal("excess")
+    if tariff.text("model") != "graduated":
+        return []
+    tiers, lower, total = [], Decimal(0), Decimal(0)
+    for tier in tariff.rows("tiers"):
+        if excess <= lower:
+            break
+        upper = tier.decimal("up_to") if tier.holds("up_to") else None
+        quantity = (excess if upper is None else min(excess, upper)) - lower
+        price = tier.decimal("unit_price") if tier.holds("unit_price") else Decimal(0)
+        flat = tier.decimal("flat") if tier.holds("flat") else Decimal(0)
+        amount = quantity * price + flat
+        values = {"from": lower, "through": upper, "quantity": quantity, "unit_price": price, "amount": amount}
+        texts = {name: None if value is None else f"{value:f}" for name, value in values.items()}
+        tiers.append(Fields({**texts, "flat": f"{flat:f}"}, row.place("tariff")))
+        lower, total = upper or excess, total + amount
+    bounds = row.fields("bounds") if row.holds("bounds") else None
+    if bounds and bounds.holds("minimum"):
+        total = max(total, bounds.decimal("minimum"))
+    if bounds and bounds.holds("maximum"):
+        total = min(total, bounds.decimal("maximum"))
+    is_amount = total.quantize(Decimal(1).scaleb(-minor_units), ROUND_HALF_UP) == row.decimal("amount")
+    return tiers if is_amount else []
 
 
 def _amount(row: Fields, key: str, amount_of: Quantities) -> str:

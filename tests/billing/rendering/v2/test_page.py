@@ -421,6 +421,21 @@ def test_a_tier_has_a_line_of_its_own() -> None:
     assert said["details"][-1] == "Each tier prices its own part:"
 
 
+def test_tiers_that_a_line_does_not_say_are_those_of_its_tariff_if_they_make_its_amount() -> None:
+    tiers = [
+        {"up_to": "100000", "unit_price": "0.001", "flat": None},
+        {"up_to": "1000000", "unit_price": "0.0004", "flat": "20"},
+        {"up_to": None, "unit_price": "0.0003", "flat": None},
+    ]
+    stored = line(invoice(), 3)
+    row = line(invoice(), 3, tiers=[], tariff={"model": "graduated", "size": None, "tiers": tiers})
+    assert context(brief(lines=[row]))["lines"][0]["tiers"] == context(brief(lines=[stored]))["lines"][0]["tiers"]
+    without = line(invoice(), 3, tiers=[], tariff=row["tariff"], amount="525.01")
+    shown = context(brief(lines=[without]))["lines"][0]
+    assert shown["tiers"] == []
+    assert any("Each tier prices its own part (up to 100,000: 0.001 each;" in detail for detail in shown["details"])
+
+
 def test_an_earlier_cycle_says_what_billed_it_and_what_moved() -> None:
     said = text(invoice())
     assert "Billed before: 3.00 on INV-2026-000007 for 15,200" in said

@@ -24,6 +24,8 @@ from billing.rendering.words import Words, words
 FACTS: Final = 76.0  # Millimetres of names and values beside the customer's address.
 FACT_POINTS: Final = 8.6
 LONGEST_FACT: Final = 44.0
+TITLE: Final = 74.0
+TITLE_POINTS: Final = 23.0
 METRIC: Final = 37.0  # Millimetres of a usage row's name and of its text beside the bar.
 SHARE: Final = 69.0
 BAR_MILLIMETRES: Final = Decimal(62)
@@ -125,6 +127,7 @@ def _context(document: Fields, kind: str, said: Words, out: Formats) -> dict[str
         "number": number,
         "kind": kind,
         "title": title,
+        "is_long_title": width_in_ems(title, bold=True) * TITLE_POINTS * MILLIMETRES_PER_POINT > TITLE,
         "running": f"{_footer(seller)}{_shortened(seller.text('name'))} · {title} {number} · {before}",
         "page_between": between,
         "page_after": after,

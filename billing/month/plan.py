@@ -21,6 +21,7 @@ from billing.model.errors import InterruptedRunError
 from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
 from billing.month.recorded_inputs.months import record_step
+from billing.month.resources import with_resources
 from billing.month.shards import begin_month, shard_ranges
 from billing.month.versions import refuse_other_versions, versions
 from billing.register.register import Register
@@ -120,7 +121,7 @@ def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None =
     if buckets is None:
         raise ValueError(f"{shard!r} is no range of buckets")
     home = Home(root, buckets)
-    catalogue = load_catalogue(home.landing / "catalogue.yaml")
+    catalogue = with_resources(load_catalogue(home.landing / "catalogue.yaml"), home.landing)
     if _hash_of(catalogue) != plan.catalogue:
         raise InterruptedRunError(
             f"{plan.month}: landing/catalogue.yaml has changed since the run was planned: run again"

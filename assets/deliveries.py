@@ -34,8 +34,8 @@ def plan_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -
     with failures_in_words(), at_work_on(context, business.home, business.register):
         plan = plan_usage(business, report)
         found = batches(plan.jobs, BATCH)
-        if len(found) > 1:
-            hand_over(context, business.home, _PLAN, plan)
+        # Also that there is none: a run that is executed again has the tags of the one before.
+        hand_over(context, business.home, _PLAN, plan if len(found) > 1 else None)
     for place in range(len(found)) if len(found) > 1 else ():
         yield dg.DynamicOutput(None, mapping_key=str(place))
 
@@ -75,19 +75,20 @@ def write_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) 
 @dg.op(ins={"written": dg.In(dg.Nothing)})
 def finish_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
     """Make all of it count at once: write the state."""
-    files = 0
+    files, warnings = 0, list[str]()
     with at_work_in(context, billing_home) as (home, _):
-        plan, decision = (handed_over(context, home, name) for name in (_PLAN, _DECISION))
-        if plan is not None and decision is not None:
+        plan = handed_over(context, home, _PLAN)
+        if plan is not None:
+            decision = _needed(handed_over(context, home, _DECISION))
             places = range(len(batches(decision.days, BATCH)))
             batches_written = [_needed(handed_over(context, home, f"written-{place}")) for place in places]
             written = {day: state for batch in batches_written for day, state in batch.items()}
             outcome = finish_ingest(home, plan, decision, written)
-            files = outcome.files_read
-            for warning in outcome.warnings:
+            files, warnings = outcome.files_read, list(outcome.warnings)
+            for warning in warnings:
                 context.log.warning(warning)
-            forget_handed_over(home)
-            context.instance.add_run_tags(context.run_id, {WARNINGS: json.dumps(outcome.warnings[:_MOST_WARNINGS])})
+        forget_handed_over(home)
+        context.instance.add_run_tags(context.run_id, {WARNINGS: json.dumps(warnings[:_MOST_WARNINGS])})
     return dg.Output(None, metadata={"files parsed by workers": files})
 
 

@@ -6,14 +6,19 @@ from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 
-from assets import deliveries
+from assets import deliveries, shards
 from assets.deliveries import ingested_together
 from assets.handovers import forget_handed_over, hand_over, handed_over
 from assets.heads import WARNINGS
 from assets.resources import BillingHome
+from billing.ingest import scan_events
 from billing.model.errors import InterruptedRunError
+from billing.model.tables import DRAFTS
+from billing.month.plan import Plan, bill_shard
+from billing.month.steps import days_to_ingest
 from billing.store.home import Home
 from tests.landing import Landing
 
@@ -51,6 +56,55 @@ def test_a_run_that_is_executed_again_when_all_is_ingested_has_nothing_to_do(lan
         before = state.read_bytes()
         ingest(instance, landing, first.tags)
     assert state.read_bytes() == before
+
+
+def left_out(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Do nothing when the work of place 1 is asked for first: as if its mapped step had been left out."""
+    real, done = getattr(deliveries, name), set[int]()
+
+    def work(context: Any, *arguments: Any) -> Any:
+        place = arguments[-1]
+        if place == 1 and place not in done:
+            done.add(place)
+            return {} if name == "_write" else None
+        return real(context, *arguments)
+
+    monkeypatch.setattr(deliveries, name, work)
+
+
+@pytest.mark.parametrize("name", ["_parse", "_write"])
+def test_mapped_steps_that_a_run_which_is_begun_again_leaves_out_are_done_by_the_next_step(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    left_out(monkeypatch, name)
+    with dg.DagsterInstance.ephemeral() as instance:
+        ingest(instance, landing, {})
+    business = BillingHome(folder=str(landing.root), as_of="2026-01-31").business()
+    assert scan_events(business.home, ["2026-01"]).select(pl.len()).collect().item() == 2
+    assert days_to_ingest(business) == []
+
+
+def test_a_shard_that_a_run_which_is_begun_again_leaves_out_is_billed_when_they_are_collected(
+    landing: Landing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OVERAGE_SHARDS", "2")
+    landing.customer("zeta")
+    billed: list[str] = []
+
+    def bill(root: Path, plan: Plan, shard: str, register: str | None) -> None:
+        billed.append(shard)
+        if billed != ["0000-0511"]:
+            bill_shard(root, plan, shard, register)
+
+    monkeypatch.setattr("assets.shards.bill_planned_shard", bill)
+    home = BillingHome(folder=str(landing.root), as_of="2026-01-31")
+    with dg.DagsterInstance.ephemeral() as instance:
+        tags = {"dagster/partition": "2026-01"}
+        done = dg.materialize([shards.shards], instance=instance, resources={"billing_home": home}, tags=tags)
+    assert done.success
+    assert billed == ["0000-0511", "0512-1023", "0000-0511"]
+    assert len(Home(landing.root).parts(DRAFTS, "2026-01")) == 2
+    assert not [path for path in (Home(landing.root).lake / "plans").rglob("*") if path.is_file()]
 
 
 def test_a_run_that_is_begun_again_goes_on_with_what_the_lost_one_handed_over(tmp_path: Path) -> None:

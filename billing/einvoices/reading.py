@@ -53,6 +53,8 @@ def read_invoice(content: Content, chosen: InvoiceFormat) -> Invoice:
     taxes = _taxes(content, amounts)
     lines, reductions = read_lines(with_line_tax(content["lines"], content["taxes"]), amounts)
     is_outside = any(tax.category == OUTSIDE for tax in taxes)
+    if is_outside and chosen is InvoiceFormat.XRECHNUNG:
+        raise InexpressibleError("no tax of the table holds (category O), and an XRechnung has a rate for everything")
     seller, buyer = content["seller"], content["customer"]
     days = [day for line in lines for day in (line.start, line.end) if day is not None]
     invoice = Invoice(

@@ -21,6 +21,8 @@ E_INVOICES: Final = tuple(each for each in InvoiceFormat if each is not InvoiceF
 XML_FILES: Final = (InvoiceFormat.UBL, InvoiceFormat.XRECHNUNG, InvoiceFormat.PEPPOL)
 """Formats that are a file of their own beside the PDF; a Factur-X document is in the PDF."""
 OF_UBL: Final = XML_FILES
+FRENCH_FORMATS: Final = (InvoiceFormat.FACTURX, InvoiceFormat.UBL)
+"""Formats that carry what French law adds, where the seller is in France."""
 
 CUSTOMIZATION: Final[Mapping[InvoiceFormat, str]] = {
     InvoiceFormat.FACTURX: "urn:cen.eu:en16931:2017",

@@ -6,8 +6,8 @@ from typing import Final
 import polars as pl
 
 from billing.einvoices.code_lists import ADDRESS_SCHEMES, EXEMPTION_CODES, REGISTRATION_SCHEMES, UNIT_CODES
-from billing.einvoices.formats import E_INVOICES, InvoiceFormat
-from billing.einvoices.identifiers import is_usable
+from billing.einvoices.formats import E_INVOICES, FRENCH_FORMATS, InvoiceFormat
+from billing.einvoices.identifiers import is_siren, is_usable
 from billing.einvoices.reading import MOST_DECIMALS
 from billing.einvoices.tax_categories import OUTSIDE
 from billing.model.catalogue import Catalogue
@@ -24,7 +24,6 @@ _XRECHNUNG, _PEPPOL = InvoiceFormat.XRECHNUNG.value, InvoiceFormat.PEPPOL.value
 _SELLER: Final = "in catalogue.yaml"
 _ACCOUNT: Final = "in accounts"
 _KVK: Final = ("0106", "0190")
-_SIREN: Final = "0002"
 
 
 def resolved_format(catalogue: Catalogue) -> pl.Expr:
@@ -102,13 +101,12 @@ def _of_seller(catalogue: Catalogue) -> Iterator[_Problem]:
             yield FIELD, where, f"needs {name} {_SELLER}"
     if country == "NL" and not (seller.registration and seller.registration.scheme in _KVK):
         yield FIELD, national, f"needs seller.registration with the scheme 0106 or 0190 {_SELLER}"
-    if country == "FR" and not (seller.registration and seller.registration.scheme == _SIREN):
-        yield (
-            FIELD,
-            ~in_format.is_in([_XRECHNUNG, _PEPPOL]),
-            f"needs seller.registration with the scheme 0002 {_SELLER}",
-        )
-    yield from _schemes(every, seller.electronic_address, "seller.electronic_address", ADDRESS_SCHEMES)
+    if country == "FR":
+        french = in_format.is_in(FRENCH_FORMATS)
+        if not is_siren(seller.registration):
+            yield FIELD, french, f"needs seller.registration with the scheme 0002 and a SIREN of 9 digits {_SELLER}"
+        if not (seller.electronic_address or has_mail or seller.support_email):
+            yield FIELD, french, f"needs seller.electronic_address or seller.support_email {_SELLER}"
     for name, its in (("electronic_address", seller.electronic_address), ("registration", seller.registration)):
         if its is not None and not is_usable(its):
             yield FIELD, in_format == _PEPPOL, f"does not know the id of seller.{name} {_SELLER}: its checksum is wrong"
@@ -137,7 +135,10 @@ def _of_accounts(catalogue: Catalogue) -> Iterator[_Problem]:
     yield FIELD, is_peppol & ~german & no_reference, f"needs buyer_reference or order_reference {_ACCOUNT}"
     no_address = pl.col("electronic_address").is_null()
     yield FIELD, is_peppol & no_address, f"needs electronic_address {_ACCOUNT}"
-    without_mail = (in_format == _XRECHNUNG) & no_address & pl.col("email").is_null()
+    by_mail = in_format == _XRECHNUNG
+    if country == "FR":
+        by_mail |= in_format.is_in(FRENCH_FORMATS)
+    without_mail = by_mail & no_address & pl.col("email").is_null()
     yield FIELD, without_mail, f"needs electronic_address or email {_ACCOUNT}"
     for name, known in (("electronic_address", ADDRESS_SCHEMES), ("registration", REGISTRATION_SCHEMES)):
         scheme = pl.col(name).str.slice(0, 4)

@@ -5,7 +5,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
-from billing.einvoices.formats import CUSTOMIZATION, FRENCH_PROCESS, PEPPOL_PROCESS, InvoiceFormat
+from billing.einvoices.formats import CUSTOMIZATION, FRENCH_FORMATS, FRENCH_PROCESS, PEPPOL_PROCESS, InvoiceFormat
 from billing.einvoices.invoice import InexpressibleError, Invoice, Note, Party, Payment, Tax
 from billing.einvoices.lines import Amounts, read_lines, with_line_tax
 from billing.einvoices.tax_categories import EXEMPTIONS, OUTSIDE, TaxKey, tax_key
@@ -72,7 +72,12 @@ def read_invoice(content: Content, chosen: InvoiceFormat) -> Invoice:
         preceding=_preceding(content),
         notes=tuple(_notes(content, chosen)),
         seller=_seller(seller, chosen, with_vat_id=not is_outside),
-        buyer=_buyer(buyer, chosen, with_vat_id=not is_outside),
+        buyer=_buyer(
+            # French rules know no id of a buyer without a scheme.
+            buyer if seller["country"] != _FRANCE else {**buyer, "account_id": ""},
+            chosen,
+            with_vat_id=not is_outside,
+        ),
         payment=_payment(seller, content["currency"]),
         terms="",
         lines=lines,
@@ -158,7 +163,7 @@ def _notes(content: Content, chosen: InvoiceFormat) -> Iterable[Note]:
     its = content["tax_currency"]
     if its and its["tax"] is None:
         yield Note(f"{its['currency']}: no exchange rate is known.")
-    if content["seller"]["country"] == _FRANCE and chosen in (InvoiceFormat.FACTURX, InvoiceFormat.UBL):
+    if content["seller"]["country"] == _FRANCE and chosen in FRENCH_FORMATS:
         yield from _FRENCH_NOTES
 
 

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from billing.einvoices.code_lists import ADDRESS_SCHEMES, EXEMPTION_CODES, REGISTRATION_SCHEMES, UNIT_CODES
-from billing.einvoices.formats import InvoiceFormat
-from billing.einvoices.identifiers import is_usable
-from billing.einvoices.invoice import Invoice, Party
+from billing.einvoices.formats import FRENCH_FORMATS, InvoiceFormat
+from billing.einvoices.identifiers import is_siren, is_usable
+from billing.einvoices.invoice import Invoice
 from billing.einvoices.tax_categories import OUTSIDE
 from billing.model.codes import TaxCategory
 
@@ -46,12 +46,13 @@ def _parties(invoice: Invoice, chosen: InvoiceFormat) -> Iterator[str]:
         yield "seller.registration with the scheme 0106 or 0190"
     if dutch and not buyer.lines:
         yield "address_line1"
-    if seller.country == "FR" and chosen in (InvoiceFormat.FACTURX, InvoiceFormat.UBL) and not _has_siren(seller):
-        yield "seller.registration with the scheme 0002"
-
-
-def _has_siren(seller: Party) -> bool:
-    return seller.registration is not None and seller.registration.scheme == "0002"
+    if seller.country == "FR" and chosen in FRENCH_FORMATS:
+        if not is_siren(seller.registration):
+            yield "seller.registration with the scheme 0002 and a SIREN of 9 digits"
+        if seller.electronic_address is None:
+            yield "seller.electronic_address or seller.support_email"
+        if buyer.electronic_address is None:
+            yield "electronic_address or email"
 
 
 def _is_outside(invoice: Invoice) -> bool:

@@ -9,7 +9,7 @@ import polars as pl
 
 from assets.drawn_blocks import notes_of_blocks
 from assets.environment import executes_elsewhere
-from assets.links import link
+from assets.links import link, place
 from assets.metadata import amount_sum, definition_metadata, first_of, in_words, money_type, summary
 from assets.months import computed, computed_table
 from assets.progress import report
@@ -72,7 +72,7 @@ def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS, warning: str
             [CYCLES.name, PACKAGES.name, DECISIONS.name, PARKED.name, "accounts", DRAFT_LINES.name, DRAFT_TAXES.name],
         ),
         _table(DRAFT_LINES, [CHARGES.name, DUES.name]),
-        _table(DRAFT_TAXES, ["tax_rates", "accounts", DRAFT_LINES.name]),
+        _table(DRAFT_TAXES, ["tax_rates", "exchange_rates", "accounts", DRAFT_LINES.name]),
     ],
     check_specs=[
         dg.AssetCheckSpec(
@@ -331,7 +331,7 @@ def invoice_files(
         metadata={
             "files": len(accounts) - len(missing),
             "rendered now": len(rendered.files) + sum(block["files"] for block in elsewhere),
-            "folder": dg.MetadataValue.path(str(folder.resolve())),
+            "folder": place(business.home, folder),
             **(
                 {"first of them": link(business.home, min(standing))}
                 if (standing := sorted(folder.glob("*.pdf")))

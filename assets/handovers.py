@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import dagster as dg
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 from assets.environment import register_url
 from assets.heads import PATIENCE_SECONDS, at_work_on
@@ -20,7 +21,7 @@ from billing.store.files import write_bytes
 from billing.store.home import Home
 from billing.store.working_files import EVERYTHING, Needs
 
-_TAG: Final = "overage/handed_over"
+_TAG: Final = f"{HIDDEN_TAG_PREFIX}overage/handed_over"
 
 
 @contextmanager

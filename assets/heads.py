@@ -15,6 +15,7 @@ from typing import Final
 
 import dagster as dg
 from dagster._core.events import EngineEventData
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 from assets.progress import Listener, listening
 from assets.refusals import failures_in_words
@@ -33,10 +34,10 @@ HEAD: Final = "overage/head"
 """Tag of a run: the name under which its head holds the lock."""
 VERSIONS: Final = "overage/versions"
 """Tag of a run: the versions of its head."""
-SHARDS_BILLED: Final = "overage/shards_billed"
-"""Tag of a run whose workers have billed the month's shards: the run's id."""
-WARNINGS: Final = "overage/warnings"
-"""Tag of a run whose workers have ingested: files that have changed and other warnings, the first of them, as JSON."""
+SHARDS_BILLED: Final = f"{HIDDEN_TAG_PREFIX}overage/shards_billed"
+"""Tag, on no page, of a run whose workers have billed the month's shards: the run's id."""
+WARNINGS: Final = f"{HIDDEN_TAG_PREFIX}overage/warnings"
+"""Tag, on no page, of a run whose workers have ingested: its first warnings, of changed files and others, as JSON."""
 FOLLOWED: Final = "overage/followed"
 """Tag of a run whose progress a command shows."""
 

@@ -6,6 +6,7 @@ from typing import Final
 import dagster as dg
 
 from billing.store.home import Home
+from billing.store.working_copy import name_of, working_copy
 
 FILES: Final = "/overage"
 """URL path below which `overage ui` serves reports, documents and profiles of the home."""
@@ -14,3 +15,10 @@ FILES: Final = "/overage"
 def link(home: Home, path: Path) -> dg.MetadataValue:
     """A relative link: works whether the UI is reached directly or through a proxy."""
     return dg.MetadataValue.url(f"{FILES}/{path.relative_to(home.root).as_posix()}")
+
+
+def place(home: Home, path: Path) -> dg.MetadataValue:
+    """Where a file or folder of the home is: of a home in a store its URL, not the copy of whoever worked."""
+    if working_copy(home.root) is None:
+        return dg.MetadataValue.path(str(path.resolve()))
+    return dg.MetadataValue.text(f"{name_of(home.root)}/{path.relative_to(home.root).as_posix()}")

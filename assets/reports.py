@@ -8,7 +8,7 @@ import dagster as dg
 import polars as pl
 
 from assets.heads import at_work
-from assets.links import link
+from assets.links import link, place
 from assets.metadata import amount_sum, chart, definition_metadata, in_words, markdown_table, money_type, summary
 from assets.months import computed
 from assets.resources import BillingHome
@@ -231,5 +231,5 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
         ),
         "report": link(business.home, page),
         "report as PDF": link(business.home, pdf),
-        "file of the report": dg.MetadataValue.path(str(page.resolve())),
+        "file of the report": place(business.home, page),
     }

@@ -5,7 +5,9 @@ step to step: what a step needs is in the home and the register, under the name 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
+from socket import gethostname
 from typing import Any, Final
 
 import dagster as dg
@@ -22,18 +24,20 @@ from assets.resources import BillingHome
 from billing.model.buckets import BucketRange
 from billing.model.calendar import months_after
 from billing.model.errors import InterruptedRunError
-from billing.model.tables import DOCUMENTS, LINES, TAXES
+from billing.model.tables import CYCLES, DOCUMENTS, DRAFTS, LINES, TAXES
 from billing.month.business import Business
 from billing.month.pdf_files import render_block, render_blocks
 from billing.month.plan import Plan, plan_month, read_plan, remove_plan, write_plan
 from billing.month.plan import bill_shard as bill_planned_shard
 from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.shards import is_sharded
+from billing.store.monthly import read_month
 from billing.store.working_copy import bring
 from billing.store.working_files import EVERYTHING, FILES, Needs, of_shard
 
 SHARDS: Final = "shards"
 DRAWN: Final = "drawn_files"
+_SIZES: Final = (CYCLES, DRAFTS)
 
 
 @dg.op(
@@ -68,8 +72,8 @@ def _planned(context: dg.OpExecutionContext, billing_home: BillingHome, business
 
 
 @dg.op(ins={"planned": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
-def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> None:
-    """Compute one shard, from its cycles to its drafts."""
+def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
+    """Compute one shard, from its cycles to its drafts; its run's page says how large it was, and who computed it."""
     shard = str(context.get_mapping_key()).replace("_", "-")
     with at_work_in(context, billing_home, FILES) as (home, _):
         plan = read_plan(home, context.partition_key)
@@ -77,6 +81,10 @@ def bill_shard(context: dg.OpExecutionContext, billing_home: BillingHome) -> Non
             raise InterruptedRunError(f"{context.partition_key}: the plan of the run is gone: run again")
         bring(home.root, _needs(plan, shard))
         bill_planned_shard(home.root, plan, shard, register_url())
+        part = replace(home, buckets=BucketRange.named(shard))
+        rows = {table.name: read_month(part, table, plan.month, ["account_id"])["account_id"] for table in _SIZES}
+    sizes = {"accounts": rows[CYCLES.name].n_unique(), "drafts": rows[DRAFTS.name].len()}
+    return dg.Output(None, metadata={**sizes, "worker": gethostname()})
 
 
 def _needs(plan: Plan, shard: str) -> Needs:

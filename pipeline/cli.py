@@ -19,6 +19,7 @@ from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_optio
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.process_settings import collect_less_often
 from pipeline.store_commands import check_store, move_home
+from pipeline.template_commands import preview_template
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -436,3 +437,4 @@ main.add_command(compare)
 main.add_command(import_payments)
 main.add_command(check_store)
 main.add_command(move_home)
+main.add_command(preview_template)

@@ -4,7 +4,7 @@ A wrong row is rejected with its reason, and the rest is read. An unreadable fil
 any computation: a lost cancellation or tax would make amounts wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
@@ -13,6 +13,7 @@ import polars as pl
 
 from billing.inputs.accounts import accounts_without_regional_rate, read_accounts, untaxed_accounts
 from billing.inputs.aliases import read_aliases
+from billing.inputs.divided_rows import DividedRows, ScratchFolder
 from billing.inputs.exchange_rates import EXCHANGE_SCHEMA, read_exchange_rates
 from billing.inputs.opening_balances import OPENING_SCHEMA, read_opening_balances
 from billing.inputs.payments import read_payments
@@ -35,15 +36,8 @@ class Inputs:
 
     Attributes
     ----------
-    accounts
-        ACCOUNT_COLUMNS as text; tax_exempt and dunning (null: not said) Boolean, payment_days Int16. One row per
-        account, sorted.
-    requests
-        request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
-        brand, last4, withdraws, billed_through, usage_from (dates); sorted by at, request_id.
-    payments
-        payment_id, account_id, document (null: on account), at (UTC), on (local date), amount (MONEY), currency,
-        status, card_brand, card_last4, reference; sorted by at, payment_id.
+    all_accounts, all_requests, all_payments
+        What `accounts`, `requests` and `payments` are rows of: in memory, or on disk.
     tax_rates
         As TAX_SCHEMA; region is null for the whole country, category and both exemptions where not said; sorted. Names
         in other languages are columns `name_<language>`.
@@ -61,9 +55,9 @@ class Inputs:
         As `read_exchange_rates`.
     """
 
-    accounts: pl.DataFrame
-    requests: pl.DataFrame
-    payments: pl.DataFrame
+    all_accounts: pl.DataFrame | DividedRows
+    all_requests: pl.DataFrame | DividedRows
+    all_payments: pl.DataFrame | DividedRows
     tax_rates: pl.DataFrame
     rejects: pl.DataFrame
     warnings: tuple[str, ...]
@@ -72,13 +66,65 @@ class Inputs:
     known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
     opening_balances: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPENING_SCHEMA))
     exchange_rates: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EXCHANGE_SCHEMA))
-    all_requests: pl.LazyFrame | None = field(default=None, compare=False)
+    buckets: BucketRange | None = None
+    everyones_requests: pl.LazyFrame | None = field(default=None, compare=False)
+
+    @property
+    def accounts(self) -> pl.DataFrame:
+        """ACCOUNT_COLUMNS as text, one row per account, sorted.
+
+        tax_exempt and dunning (null: not said) are Boolean, payment_days is Int16.
+        """
+        return self._rows("all_accounts")
+
+    @property
+    def requests(self) -> pl.DataFrame:
+        """Requests, sorted by at, request_id.
+
+        request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
+        brand, last4, withdraws, billed_through, usage_from (dates).
+        """
+        return self._rows("all_requests")
+
+    @property
+    def payments(self) -> pl.DataFrame:
+        """Payments, sorted by at, payment_id.
+
+        payment_id, account_id, document (null: on account), at (UTC), on (local date), amount (MONEY), currency,
+        status, card_brand, card_last4, reference.
+        """
+        return self._rows("all_payments")
 
     @property
     def request_ids(self) -> pl.LazyFrame:
         """request_id of the requests of everyone: of a shard, those of other accounts, too."""
-        everyones = self.requests.lazy() if self.all_requests is None else self.all_requests
+        everyones = self.requests.lazy() if self.everyones_requests is None else self.everyones_requests
         return everyones.select("request_id")
+
+    def _rows(self, name: str) -> pl.DataFrame:
+        rows: pl.DataFrame | DividedRows = getattr(self, name)
+        if isinstance(rows, pl.DataFrame):
+            return rows
+        # Those of all shards are large: hold only what a shard reads.
+        if self.buckets is None:
+            return rows.read(None)
+        if name not in self._held:
+            self._held[name] = rows.read(self.buckets)
+        return self._held[name]
+
+    @cached_property
+    def _held(self) -> dict[str, pl.DataFrame]:
+        return {}
+
+    def divided(self, ranges: Sequence[BucketRange]) -> "Inputs":
+        """The same inputs, the large ones on disk: memory follows the shard that reads them."""
+        folder = ScratchFolder()
+        return replace(
+            self,
+            all_accounts=DividedRows.write(self.accounts, "accounts", ["account_id"], ranges, folder),
+            all_requests=DividedRows.write(self.requests, "requests", ["at", "request_id"], ranges, folder),
+            all_payments=DividedRows.write(self.payments, "payments", ["at", "payment_id"], ranges, folder),
+        )
 
     def of(self, buckets: BucketRange) -> "Inputs":
         """The inputs of a shard: the rows of accounts in some buckets; aliases, tax and exchange rates whole.
@@ -88,29 +134,34 @@ class Inputs:
         if buckets.is_whole:
             return self
 
-        def own(name: str) -> pl.DataFrame:
-            rows: pl.DataFrame = getattr(self, name)
-            return rows.filter(buckets.holds(self._buckets[name]))
+        def own(name: str) -> pl.DataFrame | DividedRows:
+            rows: pl.DataFrame | DividedRows = getattr(self, name)
+            return rows.filter(buckets.holds(self._buckets[name])) if isinstance(rows, pl.DataFrame) else rows
 
+        requests, everyones = self.all_requests, self.everyones_requests
+        if everyones is None:
+            everyones = requests.lazy() if isinstance(requests, pl.DataFrame) else requests.scan()
         return replace(
             self,
-            accounts=own("accounts"),
-            requests=own("requests"),
-            payments=own("payments"),
+            all_accounts=own("all_accounts"),
+            all_requests=own("all_requests"),
+            all_payments=own("all_payments"),
             rejects=self.rejects.filter(
                 buckets.holds(self._buckets["rejects"]).fill_null(value=False)
                 | pl.col("file").str.starts_with("requests")
             ),
             known_accounts=self.known_accounts.filter(buckets.holds(self._buckets["known_accounts"])),
-            opening_balances=own("opening_balances"),
-            all_requests=self.requests.lazy() if self.all_requests is None else self.all_requests,
+            opening_balances=self.opening_balances.filter(buckets.holds(self._buckets["opening_balances"])),
+            buckets=buckets,
+            everyones_requests=everyones,
         )
 
     @cached_property
     def _buckets(self) -> Mapping[str, pl.Series]:
         """The bucket of every row: found once for all shards."""
-        names = ("accounts", "requests", "payments", "rejects", "opening_balances")
-        found = {name: buckets_of(getattr(self, name)["account_id"]) for name in names}
+        names = ("all_accounts", "all_requests", "all_payments", "rejects", "opening_balances")
+        rows = {name: getattr(self, name) for name in names}
+        found = {name: buckets_of(each["account_id"]) for name, each in rows.items() if isinstance(each, pl.DataFrame)}
         return found | {"known_accounts": buckets_of(self.known_accounts)}
 
 
@@ -138,9 +189,9 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
     aliases = read_aliases(home, catalogue, noticed)
     opening_balances = read_opening_balances(home, catalogue, known, noticed)
     return Inputs(
-        accounts=accounts,
-        requests=requests,
-        payments=payments,
+        all_accounts=accounts,
+        all_requests=requests,
+        all_payments=payments,
         tax_rates=tax_rates,
         rejects=REJECTS.conform(pl.concat([REJECTS.empty(), *noticed.rejects])),
         warnings=tuple(noticed.warnings),

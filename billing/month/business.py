@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from billing.ingest.malloc import return_freed_blocks
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs, read_inputs
 from billing.model.buckets import BucketRange, bucket_ranges
@@ -23,6 +24,7 @@ from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
 from billing.month.computed import Computed
 from billing.month.issued_settings import hidden_after, refuse_moved_settings
+from billing.month.resources import with_resources
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
@@ -123,7 +125,7 @@ class Business:
             raise RefusedError(
                 f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
             )
-        catalogue = load_catalogue(home.landing / "catalogue.yaml")
+        catalogue = with_resources(load_catalogue(home.landing / "catalogue.yaml"), home.landing)
         register = Register.open(home, register_url)
         refuse_moved_settings(register, catalogue)
         if issues and (changed := register.changed_formats(catalogue.numbering, as_of.year)):
@@ -132,7 +134,16 @@ class Business:
         warnings = changed_rows(inputs.opening_balances, register.opening_balances())
         inputs = replace(inputs, warnings=(*inputs.warnings, *warnings))
         # Policy auto_issue false: runs stop at drafts until someone issues.
-        return cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue, shards)
+        business = cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue, shards)
+        return business.with_divided_inputs()
+
+    def with_divided_inputs(self) -> "Business":
+        """The same business; where it has several shards, its large inputs are on disk, divided."""
+        if len(ranges := self.new_shards) == 1:
+            return self
+        divided = replace(self, inputs=self.inputs.divided(ranges))
+        return_freed_blocks()
+        return divided
 
     def at(self, as_of: date, *, issues: bool | None = None, **others: Any) -> "Business":
         """A copy as of another day, issuing or not, or with another home or register; its cache is empty."""
@@ -159,7 +170,7 @@ class Business:
         """The shards of a month that is computed for the first time; of a shard its own buckets."""
         if self.home.buckets is not None:
             return [self.home.buckets]
-        return bucket_ranges(self.shards or max(1, -(-self.inputs.accounts.height // ACCOUNTS_OF_A_SHARD)))
+        return bucket_ranges(self.shards or max(1, -(-self.inputs.all_accounts.height // ACCOUNTS_OF_A_SHARD)))
 
     @contextmanager
     def alone(self, patience: float = 0, holder: str = "") -> Iterator[None]:

@@ -6,7 +6,7 @@ bytes. Numbers are given by the head alone, when it issues.
 
 import json
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from billing.model.errors import InterruptedRunError
 from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
 from billing.month.recorded_inputs.months import record_step
+from billing.month.resources import with_resources
 from billing.month.shards import begin_month, shard_ranges
 from billing.month.versions import refuse_other_versions, versions
 from billing.register.register import Register
@@ -120,7 +121,7 @@ def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None =
     if buckets is None:
         raise ValueError(f"{shard!r} is no range of buckets")
     home = Home(root, buckets)
-    catalogue = load_catalogue(home.landing / "catalogue.yaml")
+    catalogue = with_resources(load_catalogue(home.landing / "catalogue.yaml"), home.landing)
     if _hash_of(catalogue) != plan.catalogue:
         raise InterruptedRunError(
             f"{plan.month}: landing/catalogue.yaml has changed since the run was planned: run again"
@@ -145,9 +146,8 @@ def remove_plan(home: Home, month: str) -> None:
     _plan_file(home, month).unlink(missing_ok=True)
 
 
-_FRAMES: Final = tuple(
-    each.name for each in fields(Inputs) if each.name not in ("warnings", "unusable", "all_requests")
-)
+_DIVIDED: Final = ("accounts", "requests", "payments")
+_FRAMES: Final = (*_DIVIDED, "tax_rates", "rejects", "aliases", "known_accounts", "opening_balances")
 
 
 def _write_inputs(inputs: Inputs, home: Home, month: str) -> None:
@@ -166,7 +166,8 @@ def _read_inputs(home: Home, plan: Plan) -> Inputs:
     homes = [replace(home, buckets=BucketRange.named(shard)) for shard in plan.shards]
     requests = [folder / f"{each.part_name('requests')}.parquet" for each in homes]
     everyones = pl.scan_parquet(requests, hive_partitioning=False, glob=False)
-    return Inputs(**found, known_accounts=known, warnings=(), all_requests=everyones)  # type: ignore[arg-type]
+    divided = {f"all_{name}": found.pop(name) for name in _DIVIDED}
+    return Inputs(**divided, **found, known_accounts=known, warnings=(), everyones_requests=everyones)  # type: ignore[arg-type]
 
 
 def _plan_file(home: Home, month: str) -> Path:

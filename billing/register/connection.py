@@ -52,7 +52,10 @@ class Connection:
 
     def _own(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         """The conditions on a table with a column `bucket`: none where all of its rows are read."""
-        return [] if self._buckets is None else [table.c.bucket.between(self._buckets.first, self._buckets.last)]
+        if (own := self._buckets) is None:
+            return []
+        first, last = own.first // stored.BUCKETS_OF_A_GROUP, own.last // stored.BUCKETS_OF_A_GROUP
+        return [stored.group_of_bucket(table).between(first, last), table.c.bucket.between(own.first, own.last)]
 
     @classmethod
     def open(cls, home: Home, url: str | None = None) -> Self:

@@ -36,7 +36,6 @@ from billing.register.rows_in_order import RowsInOrder, ends_of_batches
 from billing.rules.tax import with_tax_categories
 
 _BULK = 10_000
-_CACHE_KIB: Final = 65_536
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _LINE: Final = [*LINES.column_names, "due_on", "due_kind"]
 _ORDER: Final = ["billing_date", "account_id", "subscription_id", "kind"]
@@ -255,11 +254,9 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
 
 def _index_buckets(connection: sa.Connection) -> None:
     """Make the indexes by which shards find their rows, when several are issued for the first time."""
-    if connection.dialect.name == "sqlite":
-        # The rows of a shard are far apart in such an index.
-        connection.exec_driver_sql(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    for name, table, columns in stored.BUCKET_INDEXES:
-        connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {table.name} ({', '.join(columns)})")
+    for name, columns, replaced in stored.BUCKET_INDEXES:
+        connection.exec_driver_sql(f"CREATE INDEX IF NOT EXISTS {name} ON {columns}")
+        connection.exec_driver_sql(f"DROP INDEX IF EXISTS {replaced}")
 
 
 def issued_rows(part: IssuedPart, given: pl.DataFrame, issued_on: date) -> IssuedRows:

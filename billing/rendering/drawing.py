@@ -17,6 +17,7 @@ from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
 from billing.rendering.fonts import ALL_FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
 from billing.rendering.locale_formats import EXACT
+from billing.rendering.own_templates import SHEET, TemplateError, addresses, explained
 from billing.rendering.template_versions import EDITIONS, Edition, edition_of
 from billing.rendering.v2.page import Page
 from billing.store.temporary_folder import temporary_folder
@@ -188,11 +189,26 @@ class Engine:
         self._templates: dict[str, Template] = {}
 
     def draw(self, page: Page, edition: Edition, seconds: float) -> Drawn:
-        with _time_limit(seconds), self._files(page.images):
-            # Strip white space between blocks: WeasyPrint would make boxes of it and discard them.
-            html = BETWEEN_BLOCKS.sub("><", self.template(edition).render(page.context))
+        with _time_limit(seconds), self._files({**page.images, **addresses(page.own)}):
             others = edition.by_language.get(page.language, edition.other_scripts)
-            return self.draw_html(html, edition.sheets, others, edition.faces)
+            if not page.own:
+                return self.draw_html(self.html(page, edition), edition.sheets, others, edition.faces)
+            return self._draw_own(page, edition, others)
+
+    def html(self, page: Page, edition: Edition) -> str:
+        """The page as HTML, without white space between blocks: WeasyPrint would make boxes of it and discard them."""
+        return BETWEEN_BLOCKS.sub("><", self.template(edition, page).render(page.context))
+
+    def _draw_own(self, page: Page, edition: Edition, others: str) -> Drawn:
+        """Draw with the template of a home; whatever fails is its fault, and named with file and line."""
+        from jinja2 import TemplateError as JinjaError
+
+        html, sheet = "", page.own.get(SHEET, b"").decode("utf-8")
+        try:
+            html = self.html(page, edition)
+            return self.draw_html(html, edition.sheets, others, edition.faces, (page.own_name, sheet))
+        except (JinjaError, ContentError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise TemplateError(f"the home's template: {explained(error, page.own, html)}") from error
 
     @contextmanager
     def _files(self, files: Mapping[str, tuple[bytes, str]]) -> Iterator[None]:
@@ -206,35 +222,40 @@ class Engine:
                 if not is_named_by_content(address):
                     self._images.pop(address, None)
 
-    def template(self, edition: Edition) -> "Template":
-        """Page template of a version; includes are resolved in its own folder."""
-        if edition.folder not in self._templates:
-            from jinja2 import FileSystemLoader, StrictUndefined
+    def template(self, edition: Edition, page: Page | None = None) -> "Template":
+        """Page template of a version, or of a home; includes are resolved in the home's files and the version's."""
+        key, own = (f"{edition.folder}/{page.own_name}", page.own) if page and page.own else (edition.folder, {})
+        if key not in self._templates:
+            from jinja2 import ChoiceLoader, FileSystemLoader, FunctionLoader, StrictUndefined
             from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+            def text(name: str) -> tuple[str, str, None] | None:
+                return (own[name].decode("utf-8"), name, None) if name in own and name.endswith(".j2") else None
+
+            released = FileSystemLoader(TEMPLATES / edition.folder, encoding="utf-8")
             environment = ImmutableSandboxedEnvironment(
                 autoescape=True,
                 undefined=StrictUndefined,
                 trim_blocks=True,
                 lstrip_blocks=True,
-                loader=FileSystemLoader(TEMPLATES / edition.folder, encoding="utf-8"),
+                loader=ChoiceLoader([FunctionLoader(text), released]) if own else released,
             )
-            self._templates[edition.folder] = environment.get_template("invoice.html.j2")
-        return self._templates[edition.folder]
+            self._templates[key] = environment.get_template("invoice.html.j2")
+        return self._templates[key]
 
-    def _style(self, sheets: tuple[str, ...]) -> tuple[Any, list[object]]:
-        """Parsed style sheets with their fonts, cached: fonts are loaded once."""
+    def _style(self, names: tuple[str, ...], own: tuple[str, str] = ("", "")) -> tuple[Any, list[object]]:
+        """Parsed style sheets with their fonts, cached: fonts are loaded once. `own` is a home's, by its name."""
+        sheets = (*names, own[0])
         if sheets not in self._styles:
             with only_bundled_faces():
                 faces = self._new_faces()
             # Use our temporary folder: WeasyPrint's own is never removed after a kill.
             faces._folder = self._folder / str(len(self._styles))
-            faces._folder.mkdir()
+            faces._folder.mkdir(exist_ok=True)
+            texts = [(TEMPLATES / sheet).read_text("utf-8") for sheet in names]
             parsed = [
-                self._weasyprint.CSS(
-                    string=(TEMPLATES / sheet).read_text("utf-8"), font_config=faces, url_fetcher=self._fetcher
-                )
-                for sheet in sheets
+                self._weasyprint.CSS(string=text, font_config=faces, url_fetcher=self._fetcher)
+                for text in (*texts, *filter(None, own[1:]))
             ]
             self._styles[sheets] = faces, parsed
         return self._styles[sheets]
@@ -246,12 +267,13 @@ class Engine:
         chosen: tuple[str, ...] = FIRST.sheets,
         other_scripts: str = FIRST.other_scripts,
         known_faces: tuple[str, ...] = FIRST.faces,
+        own: tuple[str, str] = ("", ""),
     ) -> Drawn:
         unprintable = uncovered(html, known_faces)
         printable = html.translate({ord(it): stand_in(it) for it in unprintable}) if unprintable else html
         latin = covered_by_inter(printable.replace("\n", ""))
-        faces, sheets = self._style(chosen if latin else (*chosen, other_scripts))
         try:
+            faces, sheets = self._style(chosen if latin else (*chosen, other_scripts), own)
             document = self._page(printable, self._fetcher).render(
                 stylesheets=sheets, font_config=faces, cache=self._images
             )

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from billing.rendering.drawing import Drawn, draw, number_of
+from billing.rendering.drawing import Drawn, draw
 from billing.rendering.errors import MachineError, RenderingError
 from billing.rendering.simplified_content import is_beyond_paper, plainer
 from billing.store.files import write_bytes
@@ -24,9 +25,9 @@ class Job(NamedTuple):
     path
         Path of its PDF.
     sha256
-        The recorded hash of its PDF, if any.
+        Recorded hash of the PDF, if any.
     resources
-        Folder of the files that its content names by their SHA-256.
+        Folder of the files that contents name by their SHA-256 (logo, translation, template), if any.
     """
 
     content: str
@@ -74,7 +75,7 @@ class Undrawn:
 
 def render_file(job: Job) -> RenderedFile:
     content = read_content(job.content, job.path)
-    drawn, shortened = _draw_with_fallback(content, _named_files(content, job), job.sha256)
+    drawn, shortened = _draw_with_fallback(content, job.sha256, resources_of(content, job.resources))
     sha256 = hashlib.sha256(drawn.pdf).hexdigest()
     # rule 19: the original is kept while it exists
     if sha256 != job.sha256 and job.sha256 is not None and _has_hash(job.path, job.sha256):
@@ -84,26 +85,28 @@ def render_file(job: Job) -> RenderedFile:
     return RenderedFile(job.path, sha256, len(drawn.pdf), drawn.pages, drawn.unprintable, shortened)
 
 
-def _named_files(content: Mapping[str, object], job: Job) -> dict[str, bytes]:
-    """The files that a document names, by SHA-256."""
-    named = content.get("resources")
-    names = [name for name in named.values() if isinstance(name, str)] if isinstance(named, Mapping) else []
-    try:
-        return {name: _named_file((job.resources or Path()) / Path(name).name) for name in names}
-    except OSError as error:
-        raise RenderingError(number_of(content), f"a file that it is drawn with cannot be read: {error}") from error
+def resources_of(content: Mapping[str, object], folder: Path | None) -> dict[str, bytes]:
+    """The files that a content names by SHA-256; those that are not there, or have other bytes, are missing."""
+    names = content.get("resources")
+    if folder is None or not isinstance(names, Mapping):
+        return {}
+    found = {name: _resource(folder, name) for name in names.values() if isinstance(name, str)}
+    return {name: content for name, content in found.items() if content is not None}
 
 
 @lru_cache(maxsize=64)
-def _named_file(path: Path) -> bytes:
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != path.name:
-        raise OSError(f"{path}: found other bytes than documents were issued with")
-    return content
+def _resource(folder: Path, sha256: str) -> bytes | None:
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        return None
+    try:
+        content = (folder / sha256).read_bytes()
+    except FileNotFoundError:
+        return None
+    return content if hashlib.sha256(content).hexdigest() == sha256 else None
 
 
 def _draw_with_fallback(
-    content: Mapping[str, object], files: Mapping[str, bytes], sha256: str | None
+    content: Mapping[str, object], sha256: str | None, resources: Mapping[str, bytes]
 ) -> tuple[Drawn, str]:
     """Draw the page as it is, else simplified, and why; prefers the result with the recorded hash."""
     plain = plainer(content)
@@ -114,7 +117,7 @@ def _draw_with_fallback(
     failed = RenderingError("", "")
     for attempt, reason in attempts:
         try:
-            drawn = draw(attempt, files)
+            drawn = draw(attempt, resources)
         except MachineError:
             raise
         except RenderingError as error:

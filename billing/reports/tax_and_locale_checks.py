@@ -1,4 +1,4 @@
-"""Warnings of `check` about tax ids, the seller's tax id and locales; none stops a run (rule 24)."""
+"""Warnings of `check` about tax ids, the seller, locales and languages; none stops a run (rules 24 and 40)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -8,29 +8,59 @@ import stdnum
 
 from billing.inputs.reading import Inputs
 from billing.model.catalogue import Catalogue
+from billing.model.seller import Seller
 from billing.rendering.locale_formats import knows_locale
+from billing.rendering.words import LANGUAGES
 from billing.rules.tax import tax_id_country
 
 _MOST_TOLD: Final = 5
+# By the law of a country: § 14 UStG, articles L441-9 and R123-237 of the Code de commerce, article 21 of DPR 633/1972.
+_ASKED: Final = (
+    ("FR", "registration", 'the SIREN of the seller, {scheme: "0002", id: ...}: it stands on every French invoice'),
+    ("FR", "footer", "legal form, capital and RCS of the seller: they stand on every French invoice"),
+    ("DE", "footer", "register court, number and managing directors of the seller: German business letters name them"),
+    ("IT", "registration", "the REA number of the seller, {id: ...}: it stands on every Italian invoice"),
+)
 
 
 def tax_and_locale_warnings(inputs: Inputs, catalogue: Catalogue) -> list[str]:
-    """Invalid tax ids, taxes without the seller's tax id, and unknown locales, in words."""
-    return [*_seller(inputs, catalogue), *_wrong_tax_ids(inputs.accounts), *_unknown_locales(inputs.accounts)]
+    """Invalid tax ids, what the seller's documents lack, and unknown locales and languages, in words."""
+    return [
+        *_seller(inputs, catalogue),
+        *_wrong_tax_ids(inputs.accounts),
+        *_unknown_locales(inputs.accounts),
+        *_unknown_languages(inputs.accounts, catalogue),
+    ]
 
 
 def _seller(inputs: Inputs, catalogue: Catalogue) -> list[str]:
+    """What a document with taxes must say of its seller (article 226 of the VAT directive, and laws of countries)."""
     seller = catalogue.seller
-    place = "catalogue.yaml: seller.tax_id: found"
-    if not seller.tax_id:
-        charges = inputs.tax_rates.filter(pl.col("rate") > 0)
-        if charges.is_empty():
-            return []
-        names = ", ".join(charges["name"].unique().sort())
-        return [f"{place} none, expected the seller's tax id: documents charge tax ({names})"]
-    if _is_wrong(seller.tax_id, seller.country):
-        return [f"{place} {seller.tax_id!r}, expected a tax id that is valid in form and checksum"]
-    return []
+    place = "catalogue.yaml: seller"
+    if seller.tax_id and _is_wrong(seller.tax_id, seller.country):
+        found = f"{place}.tax_id: found {seller.tax_id!r}, expected a tax id that is valid in form and checksum"
+        return [found, *_of_country(seller, place)]
+    if seller.tax_id or inputs.tax_rates.is_empty():
+        return _of_country(seller, place) if seller.tax_id else []
+    names = ", ".join(inputs.tax_rates["name"].unique().sort())
+    # Where a tax is reversed or exempt, or its rate is 0, a document says so, and for whom.
+    charges = (inputs.tax_rates["rate"] > 0).any()
+    if not charges and inputs.tax_rates["category"].is_null().all():
+        return []
+    if seller.tax_number and seller.country == "DE":
+        return _of_country(seller, place)
+    what = "documents charge tax" if charges else "documents say why no tax is charged"
+    return [f"{place}.tax_id: found none, expected the seller's tax id: {what} ({names})"]
+
+
+def _of_country(seller: Seller, place: str) -> list[str]:
+    """Fields that the law of the seller's country asks for."""
+    lacking = [
+        (key, why)
+        for country, key, why in _ASKED
+        if seller.country == country and not getattr(seller, key) and (key != "street" or not seller.address)
+    ]
+    return [f"{place}.{key}: found none, expected {why}" for key, why in lacking]
 
 
 def _wrong_tax_ids(accounts: pl.DataFrame) -> list[str]:
@@ -47,6 +77,29 @@ def _unknown_locales(accounts: pl.DataFrame) -> list[str]:
     found = accounts.filter(pl.col("locale").is_in(unknown.implode())).sort("account_id")
     expected = "expected a locale such as de_DE: documents are written as for en_US"
     return _told(found.select("account_id", "locale").iter_rows(), "locale", expected)
+
+
+def _unknown_languages(accounts: pl.DataFrame, catalogue: Catalogue) -> list[str]:
+    """Languages without a catalogue of words: their documents are in English."""
+    known = {*LANGUAGES, *catalogue.resources.translations}
+    said = accounts["language"].drop_nulls().unique()
+    unknown = said.filter(pl.Series([not known & set(_tags(name)) for name in said], dtype=pl.Boolean))
+    found = accounts.filter(pl.col("language").is_in(unknown.implode())).sort("account_id")
+    expected = (
+        f"expected one of {', '.join(LANGUAGES)}, or a catalogue landing/translations/<language>.po: documents are in "
+        "English"
+    )
+    own = catalogue.seller.language
+    of_seller = (
+        [f"catalogue.yaml: seller.language: found {own!r}, {expected}"] if own and not known & set(_tags(own)) else []
+    )
+    return [*of_seller, *_told(found.select("account_id", "language").iter_rows(), "language", expected)]
+
+
+def _tags(language: str) -> tuple[str, str]:
+    """The whole tag and its language, in lower case."""
+    tag = language.replace("_", "-").lower()
+    return tag, tag.partition("-")[0]
 
 
 def _is_wrong(tax_id: str, country: str | None) -> bool:

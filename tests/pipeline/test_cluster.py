@@ -30,6 +30,7 @@ AS_OF = f"{LAST}-28"
 BILL = ("bill", LAST, "--as-of", AS_OF)
 # it has the times of files; what belongs to a machine; what others write
 APART = ("lake/ingest_state.json", ".lock", ".store/", "landing/", "lake/command_at_work")
+TAGS = {"overage/as_of", "overage/followed", "overage/head", "overage/serial", "overage/versions"}
 SPREAD = {"parse_deliveries", "write_deliveries", "bill_shard", "draw_block"}
 
 
@@ -141,6 +142,8 @@ def test_a_command_on_a_cluster_says_and_makes_what_it_does_on_one_machine_while
         # every piece of work was spread over the workers
         spread = Counter(step.partition("[")[0] for step in started_steps(cluster) if "[" in step)
         assert {step.rpartition(".")[2] for step, times in spread.items() if times > 1} == SPREAD
+        # what steps tell each other is on no page
+        assert all(tag.startswith((".dagster/", "dagster/")) or tag in TAGS for tag in tags(cluster)), tags(cluster)
         # on one machine nothing is left to do, and everything agrees
         with mock.patch.dict(os.environ, home.environment):
             assert on_one_machine(home.name, cluster.register).messages.count("nothing moved") == MONTHS
@@ -191,9 +194,18 @@ def test_a_head_that_is_killed_issues_nothing_twice_and_steps_that_are_delivered
 
 def started_steps(cluster: Cluster) -> Counter[str]:
     """How often each step was begun, by the records."""
+    return Counter(recorded(cluster, "SELECT step_key FROM event_logs WHERE dagster_event_type = 'STEP_START'"))
+
+
+def tags(cluster: Cluster) -> set[str]:
+    """The tags of all runs, by the records."""
+    return set(recorded(cluster, "SELECT DISTINCT key FROM run_tags"))
+
+
+def recorded(cluster: Cluster, query: str) -> list[str]:
+    """The first column of what Dagster's database answers."""
     engine = sa.create_engine(cluster.environment["DAGSTER_POSTGRES_URL"])
-    query = "SELECT step_key FROM event_logs WHERE dagster_event_type = 'STEP_START'"
     with engine.connect() as connection:
-        found = Counter(row[0] for row in connection.exec_driver_sql(query))
+        found = [str(row[0]) for row in connection.exec_driver_sql(query)]
     engine.dispose()
     return found

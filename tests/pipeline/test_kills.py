@@ -293,13 +293,15 @@ def made_from(path: Path) -> object:
     A step that is repeated when its month has been closed names only what can still move the month.
     """
     said = json.loads(path.read_text())
-    if path.name in ("fingerprint.json", f"{RECORD}.json"):
+    what, _, part = path.stem.partition(".")
+    of_part = f".{part}.json" if part else ".json"
+    if what in ("fingerprint", RECORD, "shards"):
         return said
     inputs = said["inputs"]
     # A repaired run drafts again from a newer register state: compare the as-of day only.
-    if path.name == "drafted.json":
+    if what == "drafted":
         return inputs["as of"]
-    counts = json.loads(path.with_name("fingerprint.json").read_text())["inputs"]
+    counts = json.loads(path.with_name(f"fingerprint{of_part}").read_text())["inputs"]
     for step in (name for name in inputs if name.startswith("step ")):
-        assert inputs[step] == file_hash(path.with_name(f"{step.removeprefix('step ')}.json"))
+        assert inputs[step] == file_hash(path.with_name(f"{step.removeprefix('step ')}{of_part}"))
     return {name: value for name, value in inputs.items() if name in counts}

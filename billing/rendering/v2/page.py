@@ -12,6 +12,7 @@ from billing.model.codes import DocumentKind
 from billing.rendering.content import Fields
 from billing.rendering.errors import ContentError
 from billing.rendering.fonts import covered_by_inter, width_in_ems
+from billing.rendering.own_templates import unpacked
 from billing.rendering.v2.comparison import change_of, comparison_of
 from billing.rendering.v2.formats import Formats
 from billing.rendering.v2.lines import MILLIMETRES_PER_POINT, Quantities, columns_of, line_of, spelt_out
@@ -41,11 +42,15 @@ class Page:
         Images of this document alone by address, with their media type.
     language
         The language whose words the page says.
+    own, own_name
+        Files of the home's own template by name, and the SHA-256 of their archive; empty for the release's.
     """
 
     context: dict[str, object]
     images: dict[str, tuple[bytes, str]] = field(default_factory=dict)
     language: str = "en"
+    own: Mapping[str, bytes] = field(default_factory=dict)
+    own_name: str = ""
 
 
 def page_of(content: Mapping[str, object], resources: Mapping[str, bytes] | None = None) -> Page:
@@ -56,7 +61,7 @@ def page_of(content: Mapping[str, object], resources: Mapping[str, bytes] | None
     content
         Content of version 2.
     resources
-        The files that the content names by SHA-256: logo, translation.
+        The files that the content names by SHA-256: logo, translation, template.
 
     Raises
     ------
@@ -82,7 +87,11 @@ def page_of(content: Mapping[str, object], resources: Mapping[str, bytes] | None
     if code:
         images["overage:transfer-code"] = qr_drawing(code), "image/svg+xml"
     context["transfer_code"] = "overage:transfer-code" if code else ""
-    return Page(context, images, said.language)
+    archive = _resource(document, "template", resources or {})
+    if archive is None:
+        return Page(context, images, said.language)
+    name = document.fields("resources").text("template")
+    return Page(context, images, said.language, unpacked(archive), name)
 
 
 def _resource(document: Fields, name: str, resources: Mapping[str, bytes]) -> bytes | None:

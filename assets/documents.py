@@ -72,7 +72,7 @@ def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS, warning: str
             [CYCLES.name, PACKAGES.name, DECISIONS.name, PARKED.name, "accounts", DRAFT_LINES.name, DRAFT_TAXES.name],
         ),
         _table(DRAFT_LINES, [CHARGES.name, DUES.name]),
-        _table(DRAFT_TAXES, ["tax_rates", "accounts", DRAFT_LINES.name]),
+        _table(DRAFT_TAXES, ["tax_rates", "exchange_rates", "accounts", DRAFT_LINES.name]),
     ],
     check_specs=[
         dg.AssetCheckSpec(

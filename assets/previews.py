@@ -22,6 +22,7 @@ from billing.reports.preview import preview_month
         "aliases",
         "catalogue",
         "tax_rates",
+        "exchange_rates",
     ],
     kinds={"markdown"},
     description="Dry run: what issuing or re-running the month would change, and why.",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from billing.inputs.numbering import read_numbering
-from billing.inputs.resources import read_resources
 from billing.inputs.seller_entry import logo_problems, read_seller
 from billing.inputs.source_entries import read_sources
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
@@ -68,7 +67,7 @@ def load_catalogue(path: Path) -> Catalogue:
         problems += logo_problems(catalogue.seller, path.parent, path.name)
     if problems or catalogue is None:
         raise RefusedError(f"{path}: the catalogue is refused", _deduplicate(problems))
-    return replace(catalogue, resources=read_resources(path.parent, catalogue.seller))
+    return catalogue
 
 
 def billing_calendar(path: Path) -> tuple[date, str]:

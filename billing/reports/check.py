@@ -15,6 +15,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.errors import RefusedError
 from billing.month.business import Business
 from billing.month.issued_settings import refuse_moved_settings
+from billing.month.resources import with_resources
 from billing.month.unread_files import names_not_read
 from billing.register.register import Register
 from billing.rendering import check_rendering_environment
@@ -45,7 +46,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
             f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
         )
     try:
-        catalogue = load_catalogue(home.landing / "catalogue.yaml")
+        catalogue = with_resources(load_catalogue(home.landing / "catalogue.yaml"), home.landing)
         register = Register.open(home, register_url)
         inputs = read_inputs(home, catalogue, register.billed_accounts())
         changed = changed_rows(inputs.opening_balances, register.opening_balances())

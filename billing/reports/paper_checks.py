@@ -3,8 +3,9 @@
 from billing.model.codes import DocumentKind
 from billing.rendering.errors import RenderingError
 from billing.rendering.own_templates import TemplateError
-from billing.rendering.preview import TEMPLATE_FOLDER, TRANSLATIONS, preview
+from billing.rendering.preview import TEMPLATE_FOLDER, TRANSLATIONS
 from billing.rendering.words import catalogue_problems
+from billing.reports.template_preview import home_preview
 from billing.store.home import Home
 
 
@@ -24,7 +25,7 @@ def _template_problems(home: Home) -> list[str]:
     said: list[str] = []
     for kind in DocumentKind:
         try:
-            said += preview(home.landing, kind=kind).warnings
+            said += home_preview(home, language="en", kind=kind, as_html=False).warnings
         except TemplateError as error:
             return [str(error)]
         except RenderingError as error:

@@ -193,6 +193,8 @@ def test_the_command_writes_a_preview_and_explains_what_it_refuses(landing: Path
     done = run(main, [*arguments, "--language", "de"])
     assert (done.exit_code, (tmp_path / "x.pdf").read_bytes()[:4]) == (0, b"%PDF")
     assert "a sample invoice in de, drawn with its own template" in done.output
+    (landing / "catalogue.yaml").write_text("nonsense: [")
+    assert run(main, arguments).exit_code == 0
     lay(landing, page="{{ nothing }}")
     refused = run(main, arguments)
     assert refused.exit_code == 2

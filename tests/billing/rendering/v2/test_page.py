@@ -320,6 +320,16 @@ def test_footer_and_page_numbers_stand_on_every_page() -> None:
         assert f"Seite {number} von {len(found)}" in page
 
 
+def test_a_footer_that_pages_cannot_hold_ends_the_document() -> None:
+    short = context(part(invoice(), "seller", footer=["a", "b", "c"]))
+    assert short["running"].startswith("a\nb\nc\nMeridian")
+    joined = context(part(invoice(), "seller", footer=["a", "b", "c", "d"]))
+    assert joined["running"].startswith("a · b · c · d\nMeridian")
+    long = context(part(invoice(), "seller", footer=["word " * 60] * 4))
+    assert long["running"].startswith("Meridian")
+    assert long["notes"] == ["word " * 59 + "word"] * 4
+
+
 @reads_pdf
 @pytest.mark.parametrize("lines", range(2, 19))
 def test_no_page_holds_the_payment_note_alone(lines: int) -> None:

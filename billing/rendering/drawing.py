@@ -205,7 +205,7 @@ class Engine:
 
     def draw(self, page: Page, edition: Edition, seconds: float) -> Drawn:
         with _time_limit(seconds), self._files({**page.images, **addresses(page.own)}):
-            others = edition.by_language.get(page.language, edition.other_scripts)
+            others = edition.by_language.get(page.language.split("-")[0], edition.other_scripts)
             if not page.own:
                 return self.draw_html(self.html(page, edition), edition.sheets, others, edition.faces)
             return self._draw_own(page, edition, others)

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import localcontext
 from functools import cache
+from hashlib import md5
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from xml.etree import ElementTree
@@ -241,7 +242,13 @@ class Engine:
             self._own.clear()
             for address in files:
                 if not is_named_by_content(address):
-                    self._images.pop(address, None)
+                    self._forget_image(address)
+
+    def _forget_image(self, address: str) -> None:
+        """Remove an image and its pixels, which WeasyPrint keeps by a hash of the address."""
+        pixels = md5(address.encode(), usedforsecurity=False).hexdigest()
+        for key in [key for key in self._images if key == address or key.startswith(pixels)]:
+            del self._images[key]
 
     def template(self, edition: Edition, page: Page | None = None) -> "Template":
         """Page template of a version, or of a home; includes are resolved in the home's files and the version's."""

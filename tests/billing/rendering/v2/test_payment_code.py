@@ -6,7 +6,10 @@ from decimal import Decimal
 import pytest
 from PIL import Image
 
+from billing.rendering import render_pdf
+from billing.rendering.drawing import engine
 from billing.rendering.v2.payment_code import is_iban, qr_image, transfer_text
+from tests.rich_documents import LOGO, invoice, sha256
 
 FILLED = {
     "holder": "Meridian Mail GmbH",
@@ -78,3 +81,16 @@ def test_the_image_has_a_quiet_zone_and_the_finder_patterns() -> None:
 def test_a_text_beyond_the_largest_code_that_banks_read_has_none() -> None:
     assert Image.open(io.BytesIO(qr_image(said(holder="ä" * 70, reference="R" * 100)))).width <= 2 * (69 + 8)
     assert said(holder="ä" * 70, reference="ä" * 140) == ""
+
+
+def test_every_document_has_its_own_code_and_leaves_no_image_behind() -> None:
+    first, second = invoice(), invoice(number="INV-2026-000043", due="7.00")
+    drawn = [render_pdf(content) for content in (first, second, first, second)]
+    assert drawn[0] == drawn[2] != drawn[1] == drawn[3]
+    engine()._images.clear()
+    assert render_pdf(second) == drawn[1], "no pixels of the code before"
+    kept = len(engine()._images)
+    resources = {"logo": sha256(LOGO), "template": None, "translation": None}
+    for number in range(3):
+        render_pdf(invoice(number=f"INV-2026-10000{number}", resources=resources), {sha256(LOGO): LOGO})
+    assert len(engine()._images) <= kept + 1, "the logo alone stays"

@@ -185,8 +185,12 @@ def test_a_head_that_is_killed_issues_nothing_twice_and_steps_that_are_delivered
         assert all(worker.poll() is None for worker in workers)
         starts = started_steps(cluster)
     assert "another run is at work" in refused.messages
-    # drafts of a month that was issued are made from another state of the register
-    moved = [name for name in differences(home, cluster.register, wanted) if "/drafted." not in name]
+    # Steps that were repeated when their month was closed say that they were made from less, or from a later register.
+    moved = [
+        name
+        for name in differences(home, cluster.register, wanted)
+        if not name.startswith("lake/fingerprints/") or "/fingerprint." in name
+    ]
     assert moved == []
     assert set(starts.values()) == {1}, starts
     assert "shards.bill_shard[0000_0255]" in starts

@@ -18,7 +18,7 @@ from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
 from billing.rendering.fonts import ALL_FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
 from billing.rendering.locale_formats import EXACT
-from billing.rendering.own_templates import SHEET, TemplateError, addresses, explained
+from billing.rendering.own_templates import OWN_TEMPLATE, SHEET, TemplateError, addresses, explained
 from billing.rendering.template_versions import EDITIONS, Edition, edition_of
 from billing.rendering.v2.page import Page
 from billing.store.temporary_folder import temporary_folder
@@ -224,7 +224,7 @@ class Engine:
             html = self.html(page, edition)
             return self.draw_html(html, edition.sheets, others, edition.faces, (page.own_name, sheet))
         except (JinjaError, ContentError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise TemplateError(f"the home's template: {explained(error, page.own, html)}") from error
+            raise TemplateError(f"{OWN_TEMPLATE}: {explained(error, page.own, html)}") from error
 
     def image_is_drawn(self, content: bytes, media_type: str) -> bool:
         address = "overage:tried-image"

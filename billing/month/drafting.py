@@ -11,10 +11,10 @@ from billing.documents.credit_notes import refund_notes
 from billing.documents.drafts import Drafts, Issued, ToDraft, draft_ranges, with_notes
 from billing.model.calendar import months_after
 from billing.model.codes import PACKAGE_CHANGES, Outcome
-from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED
+from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up
-from billing.month.context import rated_charges, required_table, without_parked
+from billing.month.context import required_table, without_parked
 from billing.month.invoice_formats import accounts_with_formats, documents_not_in_format, without_format_parked
 from billing.month.parking import park, park_for_format
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
@@ -142,7 +142,6 @@ def _drafted_inputs_of(home: Home, month: str) -> Mapping[str, str]:
 
 def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
     parked = required_table(business, PARKED, month)
-    rated = without_parked(rated_charges(business, month), parked)
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
     change = pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("outcome") == Outcome.APPROVED)
@@ -151,12 +150,13 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         cycles=without_parked(required_table(business, CYCLES, month), parked),
         packages=required_table(business, PACKAGES, month),
         decisions=required_table(business, DECISIONS, month, change),
-        rated=rated,
+        usage=without_parked(required_table(business, USAGE, month), parked),
         dues=without_parked(required_table(business, DUES, month), parked),
         differences=differences,
         accounts=accounts_with_formats(business, month),
         tax_rates=business.inputs.tax_rates,
         exchange_rates=business.inputs.exchange_rates,
+        terms=business.terms,
     )
     issued = issued_so_far(business, month, rows, differences["gives_back"])
     return draft_ranges(month, inputs, issued, business.catalogue)

@@ -5,14 +5,20 @@ import polars as pl
 from billing.model.codes import ParkedReason
 from billing.model.tables import CYCLES, PACKAGES, PARKED
 from billing.month.business import Business
-from billing.month.context import rated_charges, required_table
+from billing.month.context import required_table
 from billing.month.invoice_formats import as_missing, parked_for_format
 from billing.rules.charges import parked_by_rating
 from billing.store.monthly import write_month
 
 
-def parked_accounts(business: Business, month: str) -> pl.DataFrame:
-    """The accounts that cannot be billed, as far as is known before anything is drafted: PARKED."""
+def parked_accounts(business: Business, month: str, rated: pl.DataFrame) -> pl.DataFrame:
+    """The accounts that cannot be billed, as far as is known before anything is drafted: PARKED.
+
+    Parameters
+    ----------
+    rated
+        As `rated_charges`, of the month.
+    """
     cycles, packages = required_table(business, CYCLES, month), required_table(business, PACKAGES, month)
     without_package = cycles.join(packages, on="subscription_id", how="anti").select(
         "account_id",
@@ -21,7 +27,7 @@ def parked_accounts(business: Business, month: str) -> pl.DataFrame:
     return as_parked(
         month,
         business.parked_in(month),
-        parked_by_rating(rated_charges(business, month), month),
+        parked_by_rating(rated, month),
         contradictory_accounts(without_package),
         parked_for_format(business, month),
     )

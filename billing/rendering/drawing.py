@@ -4,6 +4,7 @@ import atexit
 import re
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -292,7 +293,10 @@ class Engine:
             document = self._page(printable, self._fetcher).render(
                 stylesheets=sheets, font_config=faces, cache=self._images
             )
-            pdf: bytes = document.write_pdf(**self._options)
+            with warnings.catch_warnings():
+                # WeasyPrint leaves the file of its colour profile to the garbage collector.
+                warnings.simplefilter("ignore", ResourceWarning)
+                pdf: bytes = document.write_pdf(**self._options)
         except self._forbidden as error:
             raise ContentError(str(error)) from error
         return Drawn(pdf, len(document.pages), "".join(sorted(filter(stand_in, unprintable))))

@@ -399,4 +399,4 @@ def test_an_invoice_knows_its_allowances_and_payable_amount() -> None:
     content = invoice("de")
     found = read_invoice(content, UBL)
     assert found.payable == Decimal(content["due"])
-    assert (found.allowances, found.charges) == (0, 0)
+    assert found.allowances == found.charges == Decimal(0)

@@ -37,16 +37,20 @@ def with_line_tax(lines: Sequence[Entry], taxes: Sequence[Entry]) -> list[Entry]
     Raises
     ------
     InexpressibleError
-        When a line has several taxes.
+        When a line has several taxes, or is outside of the scope of VAT beside others that are not.
     """
     if any(line["tax_category"] is None for line in lines):
         raise InexpressibleError("several taxes are on one line, and e-invoices have one rate a line")
     if not taxes:
         return list(lines)
+    is_outside = [line["tax_category"] == OUTSIDE for line in lines]
+    if all(tax["category"] == OUTSIDE for tax in taxes):
+        return list(lines)
+    if sum((Decimal(line["amount"]) for line, outside in zip(lines, is_outside, strict=True) if outside), _NOTHING):
+        raise InexpressibleError("it has lines outside the scope of VAT (category O) beside others")
     # Lines that add up to nothing lose their tax where others are given back: any of the taxes holds.
     usual = {"tax_category": taxes[0]["category"], "tax_rate": taxes[0]["rate"]}
-    known = any(tax["category"] == OUTSIDE for tax in taxes)
-    return [line if known or line["tax_category"] != OUTSIDE else {**line, **usual} for line in lines]
+    return [{**line, **usual} if outside else line for line, outside in zip(lines, is_outside, strict=True)]
 
 
 def read_lines(entries: Sequence[Entry], amounts: Amounts) -> tuple[tuple[Line, ...], tuple[Reduction, ...]]:

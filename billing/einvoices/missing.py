@@ -110,6 +110,7 @@ def _of_seller(catalogue: Catalogue) -> Iterator[_Problem]:
     for name, its in (("electronic_address", seller.electronic_address), ("registration", seller.registration)):
         if its is not None and not is_usable(its):
             yield FIELD, in_format == _PEPPOL, f"does not know the id of seller.{name} {_SELLER}: its checksum is wrong"
+    yield from _schemes(every, seller.electronic_address, "seller.electronic_address", ADDRESS_SCHEMES)
     yield from _schemes(every, seller.registration, "seller.registration", REGISTRATION_SCHEMES | {""})
     for metric in catalogue.metrics:
         if metric.unit_code not in UNIT_CODES:

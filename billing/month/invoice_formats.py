@@ -29,7 +29,7 @@ from billing.store.monthly import read_month
 
 _KEYS = ["account_id", "subscription_id", "billing_date"]
 _FOUND = {"account_id": pl.String, "detail": pl.String}
-_AGAIN = "; the others are billed: fill it in and bill again"
+_AGAIN = "; the others are billed: change that, and bill again"
 
 
 def format_problems(business: Business, month: str, among: pl.Series | None = None) -> pl.DataFrame:

@@ -132,6 +132,13 @@ files = sa.Table(
     sa.Column("sha256", _TEXT, nullable=False),
     sa.Column("bytes", sa.BigInteger, nullable=False),
 )
+invoice_files = sa.Table(
+    "invoice_files",
+    metadata,
+    sa.Column("number", _TEXT, _a_document(), primary_key=True),
+    sa.Column("sha256", _TEXT, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+)
 settings = sa.Table(
     "settings",
     metadata,

@@ -4,6 +4,7 @@ import atexit
 import re
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from xml.etree import ElementTree
 from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
 from billing.rendering.fonts import ALL_FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
+from billing.rendering.hybrid_pdf import hybrid_options
 from billing.rendering.locale_formats import EXACT
 from billing.rendering.own_templates import OWN_TEMPLATE, SHEET, TemplateError, addresses, explained
 from billing.rendering.template_versions import EDITIONS, Edition, edition_of
@@ -76,14 +78,18 @@ def render_pdf(content: Mapping[str, object], resources: Mapping[str, bytes] | N
     return draw(content, resources).pdf
 
 
-def draw(content: Mapping[str, object], resources: Mapping[str, bytes] | None = None) -> Drawn:
+def draw(
+    content: Mapping[str, object], resources: Mapping[str, bytes] | None = None, xml: bytes | None = None
+) -> Drawn:
+    """As `render_pdf`; with `xml` a PDF/A-3 that has this e-invoice in it."""
     number = number_of(content)
     try:
         with localcontext(EXACT):
             edition = edition_of(content)
             page = edition.page(content, resources or {})
         with _DRAWING:
-            return engine().draw(page, edition, seconds_allowed(content))
+            options = {} if xml is None else hybrid_options(xml, str(content["issued_on"]))
+            return engine().draw(page, edition, seconds_allowed(content), options)
     except UnableError as error:
         raise MachineError(number, str(error)) from error
     except (ContentError, TimeLimitError) as error:
@@ -203,9 +209,10 @@ class Engine:
         self._styles: dict[tuple[str, ...], tuple[Any, list[object]]] = {}
         self._images: dict[str, object] = {}
         self._templates: dict[str, Template] = {}
+        self._options: Mapping[str, object] = {}
 
-    def draw(self, page: Page, edition: Edition, seconds: float) -> Drawn:
-        with _time_limit(seconds), self._files({**page.images, **addresses(page.own)}):
+    def draw(self, page: Page, edition: Edition, seconds: float, options: Mapping[str, object] | None = None) -> Drawn:
+        with _time_limit(seconds), self._files({**page.images, **addresses(page.own)}), self._with(options or {}):
             others = edition.by_language.get(page.language.split("-")[0], edition.other_scripts)
             if not page.own:
                 return self.draw_html(self.html(page, edition), edition.sheets, others, edition.faces)
@@ -231,6 +238,15 @@ class Engine:
         with self._files({address: (content, media_type)}):
             self.draw_html(f'<html><body><p><img src="{address}"/></p></body></html>')
             return self._images.get(address) is not None
+
+    @contextmanager
+    def _with(self, options: Mapping[str, object]) -> Iterator[None]:
+        """Write one document with options of `write_pdf`."""
+        self._options = options
+        try:
+            yield
+        finally:
+            self._options = {}
 
     @contextmanager
     def _files(self, files: Mapping[str, tuple[bytes, str]]) -> Iterator[None]:
@@ -305,7 +321,10 @@ class Engine:
             document = self._page(printable, self._fetcher).render(
                 stylesheets=sheets, font_config=faces, cache=self._images
             )
-            pdf: bytes = document.write_pdf()
+            with warnings.catch_warnings():
+                # WeasyPrint leaves the file of its colour profile to the garbage collector.
+                warnings.simplefilter("ignore", ResourceWarning)
+                pdf: bytes = document.write_pdf(**self._options)
         except self._forbidden as error:
             raise ContentError(str(error)) from error
         return Drawn(pdf, len(document.pages), "".join(sorted(filter(stand_in, unprintable))))

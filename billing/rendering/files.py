@@ -29,12 +29,15 @@ class Job(NamedTuple):
         Recorded hash of the PDF, if any.
     resources
         Folder of the files that contents name by their SHA-256 (logo, translation, template), if any.
+    xml
+        An e-invoice to put into the PDF.
     """
 
     content: str
     path: Path
     sha256: str | None = None
     resources: Path | None = None
+    xml: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Undrawn:
 
 def render_file(job: Job) -> RenderedFile:
     content = read_content(job.content, job.path)
-    drawn, shortened = _draw_with_fallback(content, job.sha256, resources_of(content, job.resources))
+    drawn, shortened = draw_with_fallback(content, job.sha256, resources_of(content, job.resources), job.xml)
     sha256 = hashlib.sha256(drawn.pdf).hexdigest()
     # rule 19: the original is kept while it exists
     if sha256 != job.sha256 and job.sha256 is not None and _has_hash(job.path, job.sha256):
@@ -107,8 +110,8 @@ def _resource(folder: Path, sha256: str) -> bytes | None:
     return content if hashlib.sha256(content).hexdigest() == sha256 else None
 
 
-def _draw_with_fallback(
-    content: Mapping[str, object], sha256: str | None, resources: Mapping[str, bytes]
+def draw_with_fallback(
+    content: Mapping[str, object], sha256: str | None, resources: Mapping[str, bytes], xml: bytes | None
 ) -> tuple[Drawn, str]:
     """Draw the page as it is, else simplified or with the release's template, and why.
 
@@ -127,7 +130,7 @@ def _draw_with_fallback(
         if has_own_template(content) and not has_own_template(attempt) and not failed.cause.startswith(OWN_TEMPLATE):
             continue
         try:
-            drawn = draw(attempt, resources)
+            drawn = draw(attempt, resources, xml)
         except MachineError:
             raise
         except RenderingError as error:

@@ -2,9 +2,11 @@
 
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
+from billing.einvoices.missing import problems_in_words
 from billing.ingest.dry_run import usage_that_would_be_set_aside
 from billing.ingest.landing import delivered_files
 from billing.ingest.unusable_files import STRAY
@@ -14,7 +16,9 @@ from billing.inputs.reading import Inputs, read_inputs
 from billing.model.catalogue import Catalogue
 from billing.model.errors import RefusedError
 from billing.month.business import Business
+from billing.month.invoice_formats import format_problems
 from billing.month.issued_settings import refuse_moved_settings
+from billing.month.recorded_inputs.runs import last_as_of
 from billing.month.resources import with_resources
 from billing.month.unread_files import names_not_read
 from billing.register.register import Register
@@ -25,6 +29,8 @@ from billing.reports.source_checks import source_warnings
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
 from billing.rules.opening_balances import changed_rows
 from billing.store.home import Home
+
+_MOST_FORMATS_TOLD: Final = 20
 
 
 def problems_of(root: Path, register_url: str | None = None, *, every_row: bool = False) -> list[str]:
@@ -65,6 +71,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *source_warnings(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
         *seller_warnings(catalogue.seller),
+        *_not_in_their_format(business),
         *names_not_read(home, catalogue.seller.logo),
         *paper_problems(home),
         *_usage(business, every_row=every_row),
@@ -84,6 +91,19 @@ def _cannot_be_billed(business: Business) -> list[str]:
     except RefusedError as error:
         problems.append(error.message)
     return problems
+
+
+def _not_in_their_format(business: Business) -> list[str]:
+    """What accounts lack for the format of their documents, as of the last run or the latest request."""
+    requested = business.inputs.requests["on"].max()
+    day = last_as_of(business.home.root) or (requested if isinstance(requested, date) else date.min)
+    problems = format_problems(business, max(day, business.catalogue.policy.billing_start).strftime("%Y-%m"))
+    lines = [
+        f"account {account}: missing_for_format: {detail}"
+        for account, detail in problems_in_words(problems).iter_rows()
+    ]
+    further = len(lines) - _MOST_FORMATS_TOLD
+    return lines[:_MOST_FORMATS_TOLD] + ([f"missing_for_format: {further} more accounts"] if further > 0 else [])
 
 
 def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:

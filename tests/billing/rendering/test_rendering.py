@@ -667,7 +667,7 @@ def test_a_name_that_no_page_can_take_is_cut_and_the_document_drawn(name: str, t
 
 @reads_pdf
 def test_a_document_that_takes_too_long_is_drawn_plainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(content: Content, resources: Mapping[str, bytes]) -> drawing.Drawn:
+    def draw(content: Content, resources: Mapping[str, bytes], *_: object) -> drawing.Drawn:
         if len(str(part(content, "customer")["name"])) > 1_010:
             raise RenderingError(str(content["number"]), "not drawn within 30 seconds of processor time")
         return drawing.draw(content, resources)

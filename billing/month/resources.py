@@ -10,6 +10,7 @@ from billing.model.errors import Problem, RefusedError
 from billing.model.resources import Resources
 from billing.month.unread_files import TEMPLATES, TRANSLATIONS
 from billing.rendering.errors import ContentError
+from billing.rendering.logos import logo_form_problem
 from billing.rendering.own_templates import pack
 from billing.rendering.words import catalogue_problems
 
@@ -32,7 +33,7 @@ def with_resources(catalogue: Catalogue, landing: Path) -> Catalogue:
         return name
 
     try:
-        logo = kept((landing / catalogue.seller.logo).read_bytes()) if catalogue.seller.logo else None
+        logo = kept(_logo(landing / catalogue.seller.logo)) if catalogue.seller.logo else None
         template = kept(pack(landing / TEMPLATES)) if (landing / TEMPLATES).is_dir() else None
         found = translations(landing)
         wrong = [problem for path in found for problem in catalogue_problems(path)[0]]
@@ -43,6 +44,13 @@ def with_resources(catalogue: Catalogue, landing: Path) -> Catalogue:
         problems = [Problem(f"{TRANSLATIONS}/", "", problem, "a catalogue without mistakes") for problem in wrong]
         raise RefusedError(f"{landing}: what documents are drawn with is refused", problems)
     return replace(catalogue, resources=Resources(logo=logo, template=template, translations=by_language, files=files))
+
+
+def _logo(path: Path) -> bytes:
+    content = path.read_bytes()
+    if problem := logo_form_problem(content):
+        raise ContentError(f"seller.logo: {path.name}: {problem}")
+    return content
 
 
 def translations(landing: Path) -> list[Path]:

@@ -16,13 +16,18 @@ def media_type(content: bytes) -> str:
     return "image/svg+xml" if b"<svg" in content[:4096] else ""
 
 
-def logo_problem(content: bytes) -> str:
-    """What keeps a logo from being drawn, in words that follow its name; empty when nothing does."""
+def logo_form_problem(content: bytes) -> str:
+    """What is wrong with a logo at first sight, in words that follow its name; empty when nothing is."""
     if len(content) > LARGEST:
         return f"found {len(content):,} bytes, expected at most {LARGEST:,}"
+    return "" if media_type(content) else "found neither PNG nor SVG, expected one of them"
+
+
+def logo_problem(content: bytes) -> str:
+    """What keeps a logo from being drawn, in words that follow its name; empty when nothing does."""
+    if problem := logo_form_problem(content):
+        return problem
     kind = media_type(content)
-    if not kind:
-        return "found neither PNG nor SVG, expected one of them"
     if kind == "image/svg+xml" and (outside := _reference(content)):
         return f"found a reference to {outside[:60]!r}, expected a drawing that refers to nothing outside"
     try:

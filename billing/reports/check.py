@@ -73,7 +73,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *seller_warnings(catalogue.seller),
         *_not_in_their_format(business),
         *names_not_read(home, catalogue.seller.logo),
-        *paper_problems(home),
+        *paper_problems(home, catalogue.seller.logo),
         *_usage(business, every_row=every_row),
         *check_rendering_environment(),
     ]

@@ -2,6 +2,7 @@
 
 from billing.model.codes import DocumentKind
 from billing.rendering.errors import RenderingError
+from billing.rendering.logos import logo_problem
 from billing.rendering.own_templates import TemplateError
 from billing.rendering.preview import TEMPLATE_FOLDER, TRANSLATIONS
 from billing.rendering.words import catalogue_problems
@@ -9,9 +10,11 @@ from billing.reports.template_preview import home_preview
 from billing.store.home import Home
 
 
-def paper_problems(home: Home) -> list[str]:
-    """Problems of `landing/translations/` and `landing/templates/`, each with file, line and what was expected."""
+def paper_problems(home: Home, logo: str = "") -> list[str]:
+    """Problems of `landing/translations/`, `landing/templates/` and the logo, each with file, place and expected."""
     problems = []
+    if logo and (problem := logo_problem((home.landing / logo).read_bytes())):
+        problems.append(f"{logo}: {problem}")
     for path in sorted((home.landing / TRANSLATIONS).glob("*.po")):
         errors, warnings = catalogue_problems(path)
         problems += [f"{TRANSLATIONS}/{problem}" for problem in (*errors, *warnings)]

@@ -49,8 +49,8 @@ def test_they_are_kept_once_by_their_content(tmp_path: Path, landing: Path) -> N
         ("translations/sv.po", f'{HEADER}msgid "Nobody says this"\nmsgstr "Nej"\n', "which no page says"),
         ("translations/klingonish.po", HEADER, "no language called 'klingonish'"),
         ("templates/page.exe", "", "neither invoice.html.j2 nor invoice.css"),
-        ("logo.svg", "no picture", "seller.logo: found neither SVG nor PNG in logo.svg"),
-        ("logo.svg", LOGO + " " * 200_001, "seller.logo: found 200,0"),
+        ("logo.svg", "no picture", "seller.logo: logo.svg: found neither PNG nor SVG"),
+        ("logo.svg", LOGO + " " * 200_001, "seller.logo: logo.svg: found 200,0"),
     ],
 )
 def test_what_cannot_be_used_is_refused(landing: Path, file: str, content: str, problem: str) -> None:

@@ -15,6 +15,7 @@ BENCHMARKS: Final = {
     "rating_of_accounts": "benchmarks.rating_of_accounts:measure",
     "logs_to_money": "benchmarks.logs_to_money.compare:compare",
     "invoice_documents": "benchmarks.invoice_documents:main",
+    "e_invoices": "benchmarks.e_invoices:main",
     "many_documents": "benchmarks.many_documents:measure",
     "load_definitions": "benchmarks.load_definitions:measure",
 }

@@ -38,7 +38,7 @@ _OF_CYCLES: Final = [
     "late_fee_on",
 ]
 # Draft in batches of so many subscriptions: a page takes several times its size as frames.
-_RANGE: Final = 50_000
+_RANGE: Final = 25_000
 _BY_SUBSCRIPTION: Final = ("subscriptions", "cycles", "packages", "decisions", "rated", "dues", "differences")
 
 

@@ -36,7 +36,7 @@ from billing.store.monthly import keep_whole, write_month
 from billing.store.resources import keep_resources
 
 _DRAFTED: Final = "drafted"
-_PAGES_OF_A_SHARD: Final = 1_000
+_DRAFTS_OF_A_SHARD: Final = 1_000
 
 
 def write_drafts(business: Business, month: str) -> Drafts:
@@ -95,7 +95,7 @@ def _write_drafts(business: Business, month: str) -> tuple[Drafts, pl.DataFrame]
         pl.concat(part.taxes for part in parts),
     )
     for table, frame in ((DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
-        write_month(business.home, table, month, frame)
+        write_month(business.home, table, month, frame, rows_at_once=_rows_at_once(business))
     # Write the state last: drafts that a killed run left beside an older state are never issued.
     write_record(
         month_record(business.home, month, _DRAFTED), Record({"register": seen, "as of": business.as_of.isoformat()})
@@ -166,7 +166,7 @@ def keep_drafts_after(business: Business, month: str, through: date) -> None:
     """Remove issued drafts: those up to a day, at the start of the table."""
     for table in (DRAFT_LINES, DRAFT_TAXES):
         rest = required_table(business, table, month, pl.col("billing_date") > through)
-        write_month(business.home, table, month, rest, in_order=True)
+        write_month(business.home, table, month, rest, in_order=True, rows_at_once=_rows_at_once(business))
     path = business.home.partition(DRAFTS, month)
     pages = scan_frames([path], DRAFTS)
     left = pages.slice(rows_through(pages, through))
@@ -174,8 +174,8 @@ def keep_drafts_after(business: Business, month: str, through: date) -> None:
 
 
 def _rows_at_once(business: Business) -> int | None:
-    """Rows of a row group of DRAFTS: issuing reads one of every shard at a time."""
-    return None if business.home.buckets is None else _PAGES_OF_A_SHARD
+    """Rows of a row group of drafts: issuing reads one of every shard at a time."""
+    return None if business.home.buckets is None else _DRAFTS_OF_A_SHARD
 
 
 def rows_through(pages: pl.LazyFrame, through: date) -> int:

@@ -45,11 +45,6 @@ def with_resources(catalogue: Catalogue, landing: Path) -> Catalogue:
     return replace(catalogue, resources=Resources(logo=logo, template=template, translations=by_language, files=files))
 
 
-def translation_warnings(landing: Path) -> list[str]:
-    """Texts that the home's own translations lack, in words."""
-    return [warning for path in translations(landing) for warning in catalogue_problems(path)[1]]
-
-
 def translations(landing: Path) -> list[Path]:
     """The home's own translations, sorted."""
     return sorted((landing / TRANSLATIONS).glob("*.po"))

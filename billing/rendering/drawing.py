@@ -112,6 +112,21 @@ def draw_page(html: str, sheet: str) -> bytes:
         raise RenderingError(sheet, str(error)) from error
 
 
+def logo_is_drawn(content: bytes, media_type: str) -> bool:
+    """Whether an image of a home appears on a page.
+
+    Raises
+    ------
+    RenderingError
+        When it asks for something outside of itself, or nothing can be drawn on this machine.
+    """
+    try:
+        with _DRAWING, _time_limit(SECONDS_PER_DOCUMENT):
+            return engine().image_is_drawn(content, media_type)
+    except (ContentError, TimeLimitError, UnableError) as error:
+        raise RenderingError("logo", str(error)) from error
+
+
 def is_named_by_content(address: str) -> bool:
     return re.search(r"/[0-9a-f]{64}(/|$)", address) is not None
 
@@ -216,6 +231,12 @@ class Engine:
             return self.draw_html(html, edition.sheets, others, edition.faces, (page.own_name, sheet))
         except (JinjaError, ContentError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise TemplateError(f"the home's template: {explained(error, page.own, html)}") from error
+
+    def image_is_drawn(self, content: bytes, media_type: str) -> bool:
+        address = "overage:tried-image"
+        with self._files({address: (content, media_type)}):
+            self.draw_html(f'<html><body><p><img src="{address}"/></p></body></html>')
+            return self._images.get(address) is not None
 
     @contextmanager
     def _with(self, options: Mapping[str, object]) -> Iterator[None]:

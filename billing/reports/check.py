@@ -19,10 +19,12 @@ from billing.month.business import Business
 from billing.month.invoice_formats import format_problems
 from billing.month.issued_settings import refuse_moved_settings
 from billing.month.recorded_inputs.runs import last_as_of
-from billing.month.resources import translation_warnings, with_resources
+from billing.month.resources import with_resources
 from billing.month.unread_files import names_not_read
 from billing.register.register import Register
 from billing.rendering import check_rendering_environment
+from billing.reports.paper_checks import paper_problems
+from billing.reports.seller_checks import seller_warnings
 from billing.reports.source_checks import source_warnings
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
 from billing.rules.opening_balances import changed_rows
@@ -69,8 +71,9 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *source_warnings(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
         *_not_in_their_format(business),
-        *translation_warnings(home.landing),
+        *seller_warnings(catalogue.seller),
         *names_not_read(home, catalogue.seller.logo),
+        *paper_problems(home),
         *_usage(business, every_row=every_row),
         *check_rendering_environment(),
     ]

@@ -8,19 +8,11 @@ import stdnum
 
 from billing.inputs.reading import Inputs
 from billing.model.catalogue import Catalogue
-from billing.model.seller import Seller
 from billing.rendering.locale_formats import knows_locale
 from billing.rendering.words import LANGUAGES
 from billing.rules.tax import tax_id_country
 
 _MOST_TOLD: Final = 5
-# By the law of a country: § 14 UStG, articles L441-9 and R123-237 of the Code de commerce, article 21 of DPR 633/1972.
-_ASKED: Final = (
-    ("FR", "registration", 'the SIREN of the seller, {scheme: "0002", id: ...}: it stands on every French invoice'),
-    ("FR", "footer", "legal form, capital and RCS of the seller: they stand on every French invoice"),
-    ("DE", "footer", "register court, number and managing directors of the seller: German business letters name them"),
-    ("IT", "registration", "the REA number of the seller, {id: ...}: it stands on every Italian invoice"),
-)
 
 
 def tax_and_locale_warnings(inputs: Inputs, catalogue: Catalogue) -> list[str]:
@@ -34,33 +26,22 @@ def tax_and_locale_warnings(inputs: Inputs, catalogue: Catalogue) -> list[str]:
 
 
 def _seller(inputs: Inputs, catalogue: Catalogue) -> list[str]:
-    """What a document with taxes must say of its seller (article 226 of the VAT directive, and laws of countries)."""
+    """Whose tax it is: a document that charges, reverses or exempts one must say so (VAT directive, article 226)."""
     seller = catalogue.seller
     place = "catalogue.yaml: seller"
     if seller.tax_id and _is_wrong(seller.tax_id, seller.country):
-        found = f"{place}.tax_id: found {seller.tax_id!r}, expected a tax id that is valid in form and checksum"
-        return [found, *_of_country(seller, place)]
+        return [f"{place}.tax_id: found {seller.tax_id!r}, expected a tax id that is valid in form and checksum"]
     if seller.tax_id or inputs.tax_rates.is_empty():
-        return _of_country(seller, place) if seller.tax_id else []
+        return []
     names = ", ".join(inputs.tax_rates["name"].unique().sort())
     # Where a tax is reversed or exempt, or its rate is 0, a document says so, and for whom.
     charges = (inputs.tax_rates["rate"] > 0).any()
     if not charges and inputs.tax_rates["category"].is_null().all():
         return []
     if seller.tax_number and seller.country == "DE":
-        return _of_country(seller, place)
+        return []
     what = "documents charge tax" if charges else "documents say why no tax is charged"
     return [f"{place}.tax_id: found none, expected the seller's tax id: {what} ({names})"]
-
-
-def _of_country(seller: Seller, place: str) -> list[str]:
-    """Fields that the law of the seller's country asks for."""
-    lacking = [
-        (key, why)
-        for country, key, why in _ASKED
-        if seller.country == country and not getattr(seller, key) and (key != "street" or not seller.address)
-    ]
-    return [f"{place}.{key}: found none, expected {why}" for key, why in lacking]
 
 
 def _wrong_tax_ids(accounts: pl.DataFrame) -> list[str]:

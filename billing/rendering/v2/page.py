@@ -109,9 +109,9 @@ def _context(document: Fields, kind: str, said: Words, out: Formats) -> dict[str
     total, due = document.decimal("total") * sign, document.decimal("due") * sign
     seller, customer = document.fields("seller"), document.fields("customer")
     subscription, number = document.fields("subscription"), document.text("number")
-    title = _title(kind, said)
-    lines = [line_of(row, said, out, sign) for row in document.rows("lines")]
-    columns = columns_of(lines, out.money(total, "total"))
+    title, term = _title(kind, said), subscription.optional("term")
+    lines = [line_of(row, said, out, sign, term) for row in document.rows("lines")]
+    columns = columns_of(lines, out.money(total, "total"), out.money_with_currency(total, "total"))
     taxes = document.rows("taxes")
     before, between, after = _page_numbers(said)
     name = customer.optional("name") or customer.text("account_id")
@@ -206,7 +206,7 @@ def _seller(seller: Fields, said: Words, out: Formats) -> dict[str, object]:
         "name": seller.text("name"),
         "address": address_lines(seller, said, out),
         "ids": [text for text in (*tax_ids(seller, said), registration(seller, said)) if text],
-        "contact": [text for text in people if text and text != support],
+        "contact": [out.signed(text) for text in people if text and text != support],
         "support_email": support,
         "support_link": mail_link(support),
         "billing_policy": said.gettext("Billing policy: {address}", address=policy) if policy else "",

@@ -393,6 +393,7 @@ def test_no_number_is_wider_than_its_column(digits: int, decimals: int, amount: 
     columns, (found,) = shown["columns"], shown["lines"]
     size = float(columns.size or FONT_SIZES[0])
     widths = [float(width) for width in columns.widths[1:]] or list(USUAL)
+    widths = [0.0] * (6 - len(widths)) + widths
     assert sum(map(float, columns.widths)) <= TABLE + 0.5
     names = ("quantity", "allowance", "excess", "charged", "price", "amount")
     for name, width in zip(names, widths, strict=True):

@@ -16,6 +16,7 @@ BENCHMARKS: Final = {
     "logs_to_money": "benchmarks.logs_to_money.compare:compare",
     "invoice_documents": "benchmarks.invoice_documents:main",
     "template_versions": "benchmarks.template_versions:measure",
+    "e_invoices": "benchmarks.e_invoices:main",
     "many_documents": "benchmarks.many_documents:measure",
     "load_definitions": "benchmarks.load_definitions:measure",
 }

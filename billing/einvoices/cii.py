@@ -148,8 +148,7 @@ class _Cii:
             to.text(terms, "ram:Description", invoice.terms)
             self._date(terms, "ram:DueDateDateTime", invoice.due_on)
         self._totals(to.group(settlement, "ram:SpecifiedTradeSettlementHeaderMonetarySummation"))
-        if invoice.preceding:
-            number, day = invoice.preceding
+        for number, day in invoice.preceding:
             reference = to.group(settlement, "ram:InvoiceReferencedDocument")
             to.text(reference, "ram:IssuerAssignedID", number)
             self._date(reference, "ram:FormattedIssueDateTime", day, "qdt")

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Final
 
 from stdnum import ean
@@ -22,6 +23,11 @@ _CHECKS: Final[Mapping[str, tuple[str, Callable[[str], bool] | None]]] = {
 }
 
 
+CHECKED: Final = tuple(_CHECKS)
+"""Schemes whose ids are looked at."""
+
+
+@lru_cache(maxsize=100_000)
 def is_usable(identifier: Identifier) -> bool:
     """Whether an id has the form and the checksum of its scheme; of other schemes nothing is known."""
     form, is_valid = _CHECKS.get(identifier.scheme, (".*", None))

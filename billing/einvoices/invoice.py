@@ -120,7 +120,7 @@ class Invoice:
     tax_currency
         Currency and tax amount (BT-6, BT-111), where the tax's country has another currency.
     preceding
-        Number and day of the document that is corrected (BG-3).
+        Numbers, and days where they are stored, of documents that are corrected or given back (BG-3).
     start, end
         First and last day of its lines (BG-14).
     """
@@ -136,7 +136,7 @@ class Invoice:
     customization: str
     buyer_reference: str
     order_reference: str
-    preceding: tuple[str, date] | None
+    preceding: tuple[tuple[str, date | None], ...]
     notes: tuple[Note, ...]
     seller: Party
     buyer: Party

@@ -7,7 +7,7 @@ import polars as pl
 
 from billing.einvoices.code_lists import ADDRESS_SCHEMES, EXEMPTION_CODES, REGISTRATION_SCHEMES, UNIT_CODES
 from billing.einvoices.formats import E_INVOICES, FRENCH_FORMATS, InvoiceFormat
-from billing.einvoices.identifiers import is_siren, is_usable
+from billing.einvoices.identifiers import CHECKED, is_siren, is_usable
 from billing.einvoices.reading import MOST_DECIMALS
 from billing.einvoices.tax_categories import OUTSIDE
 from billing.model.catalogue import Catalogue
@@ -153,7 +153,8 @@ def _of_accounts(catalogue: Catalogue) -> Iterator[_Problem]:
 def _unusable(accounts: pl.DataFrame) -> Iterator[_Problem]:
     """Ids that are wrong by the checksum of their scheme: Peppol refuses them."""
     for name in ("electronic_address", "registration"):
-        there = accounts.filter(pl.col("format") == _PEPPOL)[name].drop_nulls().unique().sort()
+        is_checked = (pl.col("format") == _PEPPOL) & pl.col(name).str.slice(0, 4).is_in(list(CHECKED))
+        there = accounts.filter(is_checked)[name].unique().sort()
         read = ((text, read_identifier(text)) for text in there)
         wrong = [text for text, identifier in read if identifier is not None and not is_usable(identifier)]
         if wrong:

@@ -177,9 +177,15 @@ def _tax_currency(content: Content, amounts: Amounts) -> tuple[str, Decimal] | N
     return (its["currency"], tax) if tax == tax.quantize(cents) else None
 
 
-def _preceding(content: Content) -> tuple[str, date] | None:
+def _preceding(content: Content) -> tuple[tuple[str, date | None], ...]:
+    """The document that a note corrects; of a credit note that is none those whose billing it gives back."""
     corrected = content["corrected"]
-    return (one_line(corrected["number"]), date.fromisoformat(corrected["issued_on"])) if corrected else None
+    if corrected:
+        return ((one_line(corrected["number"]), date.fromisoformat(corrected["issued_on"])),)
+    if content["kind"] != DocumentKind.CREDIT_NOTE:
+        return ()
+    numbers = dict.fromkeys(line["gives_back"] for line in content["lines"] if line.get("gives_back"))
+    return tuple((one_line(number), None) for number in numbers)
 
 
 def _payment(seller: Content, currency: str) -> Payment | None:

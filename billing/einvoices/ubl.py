@@ -63,11 +63,10 @@ class _Ubl:
         self._period(root, self._invoice)
         if invoice.order_reference:
             to.text(to.group(root, "cac:OrderReference"), "cbc:ID", invoice.order_reference)
-        if invoice.preceding:
-            number, day = invoice.preceding
+        for number, day in invoice.preceding:
             reference = to.group(to.group(root, "cac:BillingReference"), "cac:InvoiceDocumentReference")
             to.text(reference, "cbc:ID", number)
-            to.text(reference, "cbc:IssueDate", day.isoformat())
+            to.text(reference, "cbc:IssueDate", day.isoformat() if day else "")
 
     def _period(self, parent: Element, of: Invoice | Line) -> None:
         if of.start is None and of.end is None:

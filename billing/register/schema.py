@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "9"
+REVISION: Final = "10"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.

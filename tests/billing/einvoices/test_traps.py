@@ -88,6 +88,15 @@ def test_amounts_of_a_credit_note_are_positive_and_name_what_they_correct() -> N
     ]
 
 
+@pytest.mark.parametrize("chosen", E_INVOICES)
+def test_a_credit_note_that_corrects_none_names_the_documents_that_it_gives_back(chosen: InvoiceFormat) -> None:
+    lines = [line(invoice("de"), 4, amount="-50.00", gives_back=f"INV-2026-00000{number}") for number in (7, 8, 7)]
+    content = of_lines(*lines) | {"kind": "credit_note"}
+    xml = write_xml(content, chosen)
+    assert findings(xml) == []
+    assert [xml.count(f">INV-2026-00000{number}<".encode()) for number in (7, 8)] == [1, 1]
+
+
 def test_a_negative_line_has_a_negative_quantity_and_a_positive_price() -> None:
     content = of_lines(line(invoice("de"), 0), line(invoice("de"), 4, amount="-12.50"))
     assert texts(content, "cbc:InvoicedQuantity") == ["1", "-1"]

@@ -73,15 +73,14 @@ def disagreements_of_tables(business: Business) -> list[str]:
 def test_the_months_of_a_parked_account_are_billed_one_by_one_when_the_field_is_there(tmp_path: Path) -> None:
     landing = home(tmp_path / "home", [DE, ("poor", "DE", "", {"buyer_reference": ""})])
     landing.use("poor", "2026-01-20", emails=17_000)
-    for month, as_of in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28"), ("2026-03", "2026-03-31")):
+    for month, as_of in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
         business = bill_by_steps(landing.root, month, as_of)
     assert set(parked(business)) == {"poor"}
     write_accounts(landing, [DE, ("poor", "DE", "", {})])
-    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
     assert rows(business, "documents", "billing_date", "net", account_id="poor") == [
         (date(2026, 1, 10), "99.00"),
         (date(2026, 2, 10), "105.00"),
-        (date(2026, 3, 10), "99.00"),
     ]
     assert parked(business) == {}
 
@@ -133,8 +132,8 @@ def test_exempt_accounts_need_a_reason(tmp_path: Path) -> None:
     assert formats(bill_by_steps(landing.root, "2026-01", "2026-01-31")) == {"at": "ubl"}
 
 
-@pytest.mark.parametrize("shards", [1, 3])
-def test_shards_park_and_bill_alike(tmp_path: Path, shards: int) -> None:
+def test_shards_park_and_bill_as_one(tmp_path: Path) -> None:
+    shards = 3
     customers: Customers = [DE, *((f"c{n}", "DE", "", {"buyer_reference": "" if n % 2 else "ref"}) for n in range(8))]
     landing = home(tmp_path / "home", customers)
     business = bill_by_steps(landing.root, "2026-01", "2026-01-31", shards=shards)

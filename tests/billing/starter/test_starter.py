@@ -19,6 +19,7 @@ REF_1 = {
     "platinum": ("499.00", [50000, None, None, 10], ["25.00", None, None, "5.00"]),
 }
 POLICY_KEYS = [
+    *("payment_days", "invoice_format", "format_missing"),
     *("billing_start", "billing_anchor", "first_cycle", "cancellation_notice_days", "refund_window_days"),
     *("access_after_cancellation", "charge_while_suspended", "hold_fee", "lateness_days", "issue_after_days"),
     *("auto_issue", "accepted_cards", "longest_record_mib", "largest_ratio"),

@@ -1,5 +1,6 @@
 """Issue documents: numbers, notes, and completing an issue that was interrupted (rule 19)."""
 
+import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -317,12 +318,19 @@ def _part_of_issue(business: Business, month: str, through: date) -> IssuedPart:
         taxes=billed(DRAFT_TAXES).filter(reached),
         closing=pl.concat([closing, settled]),
         decisions=final.join(closed_now, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
-        begun=_newly_begun(business, closed_now),
+        begun=_compressed(_newly_begun(business, closed_now)),
         # No date of an account that was never billed has passed: each gets an invoice of its own.
         passed=parked.filter(
             pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
         )["account_id"],
     )
+
+
+def _compressed(rows: pl.DataFrame) -> pl.LazyFrame:
+    """The rows of a shard until it is their turn: in a first month, those of all accounts."""
+    content = io.BytesIO()
+    rows.write_ipc(content, compression="lz4")
+    return pl.scan_ipc(content.getvalue())
 
 
 def _newly_begun(business: Business, closing: pl.DataFrame) -> pl.DataFrame:

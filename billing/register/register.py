@@ -70,7 +70,7 @@ class IssuedPart:
     taxes: pl.LazyFrame
     closing: pl.LazyFrame
     decisions: pl.DataFrame
-    begun: pl.DataFrame | None = None
+    begun: pl.LazyFrame | None = None
     passed: pl.Series | None = None
 
 
@@ -234,7 +234,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
         insert_rows(connection, stored.closed_dates, rows)
         insert_rows(connection, stored.closed_decisions, decision_rows(part.decisions))
         if part.begun is not None:
-            insert_rows(connection, stored.begun_subscriptions, part.begun.sort("subscription_id"))
+            insert_rows(connection, stored.begun_subscriptions, part.begun.collect().sort("subscription_id"))
         if part.passed is not None:
             insert_rows(connection, stored.passed_dates, self._newly_passed(connection, issue, part.passed))
 

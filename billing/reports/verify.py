@@ -318,9 +318,12 @@ def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxe
         there = {month for month in business.home.months(table) if business.home.parts(table, month)}
         for month in sorted({*parts, *there}):
             stored = read_month(business.home, table, month)
-            # Files of earlier versions lack columns that came later.
-            written = [name for name in names if name in _columns(business.home, table, month, names)]
-            if not _equal(stored.select(written), parts.get(month, by_month.clear()).select(written), table):
+            # Files of earlier versions lack columns that came later: they read as null.
+            later = set(names) - _columns(business.home, table, month, names)
+            known = parts.get(month, by_month.clear()).with_columns(
+                pl.lit(None, table.schema[name]).alias(name) for name in sorted(later)
+            )
+            if not _equal(stored.select(names), known.select(names), table):
                 yield f"lake/{table.name} of {month}: the register says otherwise: bill that month again"
 
 

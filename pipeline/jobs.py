@@ -39,6 +39,7 @@ MONTHLY = (
     "taxes",
     *(["drawn_files"] if executes_elsewhere() else []),
     "invoice_files",
+    "mails",
     "billing_report",
 )
 
@@ -100,6 +101,12 @@ profiles_job = _job(
     selection=dg.AssetSelection.assets("profile", "balances", "allocations", "collections", "journal"),
     tags=SERIAL,
     description="Billing profiles, balances, amounts to collect and the journal, as of a day.",
+)
+mails_job = _job(
+    "send_mails",
+    selection=dg.AssetSelection.assets("mails"),
+    tags=SERIAL,
+    description="SEND the mails of a month's documents that were not sent yet, under the policy `send: after_issue`.",
 )
 look_job = _job(
     "look_for_moved_inputs",

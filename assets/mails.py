@@ -6,13 +6,18 @@ import dagster as dg
 
 from assets import clock
 from assets.environment import smtp_url
+from assets.heads import at_work
+from assets.metadata import definition_metadata
 from assets.months import computed
+from assets.refusals import failures_in_words
 from assets.resources import BillingHome
 from billing.mailing.smtp import read_mail_server
+from billing.model.account_tables import REMINDERS
 from billing.model.catalogue import AFTER_ISSUE
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business
 from billing.reports.mail_delivery import Sending
+from billing.reports.reminders import remind
 from billing.reports.sending import mails_after_issue, send_documents
 from billing.store.working_files import COMPUTING
 
@@ -71,3 +76,22 @@ def _counts(sending: Sending) -> dict[str, int]:
         "unknown": sending.unknown,
         "waiting": sending.waiting,
     }
+
+
+@dg.asset(
+    name=REMINDERS.name,
+    group_name="reports",
+    deps=["documents", "payments", "accounts", "opening_balances"],
+    kinds={"mail", "parquet"},
+    metadata=definition_metadata(REMINDERS),
+    description="Reminders of overdue documents, by the levels of `policy.reminders`. **Materializing this sends "
+    "mail.** Without reminders in the policy it does nothing.",
+)
+def reminders(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
+    """Make the reminders that are due as of the run's day, and send them."""
+    business = billing_home.business()
+    with at_work(context, business), failures_in_words():
+        if not business.catalogue.policy.reminders or billing_home.draft:
+            return dg.MaterializeResult(metadata={"made": 0, **_counts(Sending())})
+        planned, sending = remind(business, read_mail_server(smtp_url()), clock.now)
+    return dg.MaterializeResult(metadata={"made": planned.height, **_counts(sending)})

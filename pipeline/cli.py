@@ -18,7 +18,7 @@ from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.process_settings import collect_less_often
-from pipeline.sending import send
+from pipeline.sending import remind, send, statement
 from pipeline.store_commands import check_store, move_home
 from pipeline.template_commands import preview_template
 
@@ -445,3 +445,5 @@ main.add_command(check_store)
 main.add_command(move_home)
 main.add_command(preview_template)
 main.add_command(send)
+main.add_command(remind)
+main.add_command(statement)

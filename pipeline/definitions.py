@@ -22,6 +22,7 @@ from pipeline.jobs import (
     mails_job,
     preview_job,
     profiles_job,
+    reminders_job,
 )
 from pipeline.private_files import umask_of
 from pipeline.process_settings import skip_last_collection
@@ -80,6 +81,7 @@ def definitions(partitions: Calendars) -> dg.Definitions:
             preview_job,
             profiles_job,
             mails_job,
+            reminders_job,
             look_job,
         ],
         schedules=schedules_in(partitions.time_zone),

@@ -108,6 +108,12 @@ mails_job = _job(
     tags=SERIAL,
     description="SEND the mails of a month's documents that were not sent yet, under the policy `send: after_issue`.",
 )
+reminders_job = _job(
+    "send_reminders",
+    selection=dg.AssetSelection.assets("reminders"),
+    tags=SERIAL,
+    description="Make and SEND the reminders that are due as of a day, by the policy's `reminders`.",
+)
 look_job = _job(
     "look_for_moved_inputs",
     selection=_looking,

@@ -1,5 +1,7 @@
-"""Commands that send: documents by mail, and reminders of overdue ones."""
+"""Commands for customers: documents and reminders by mail, and statements."""
 
+import json
+import sys
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -11,8 +13,8 @@ from assets.environment import smtp_url
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
-from pipeline.options import home_option
-from pipeline.output import print_rows, say
+from pipeline.options import Day, as_of_option, home_option
+from pipeline.output import csv_text, print_rows, say
 
 if TYPE_CHECKING:
     from billing.month.business import Business
@@ -77,6 +79,91 @@ def send(month: str, accounts: tuple[str, ...], *, dry_run: bool, again: bool, h
         )
     say(sending.in_words())
     return PARTLY if sending.is_partial or unknown or failed else DONE
+
+
+@click.command("remind")
+@as_of_option
+@click.option("--dry-run", is_flag=True, help="Show who would be reminded of what; record and send nothing.")
+@home_option
+@exit_status
+def remind(as_of: date | None, *, dry_run: bool, home: Path) -> int:
+    """Remind accounts of their overdue documents, by the levels of `policy.reminders`.
+
+    One reminder an account, of all that is overdue; each level once. Sends them through $OVERAGE_SMTP_URL.
+    """
+    from assets.clock import now, today
+    from billing.mailing.smtp import read_mail_server
+    from billing.model.plain_rows import plain_rows
+    from billing.reports.mail_delivery import sender_of
+    from billing.reports.reminders import planned_reminders
+    from billing.reports.reminders import remind as send_reminders
+    from billing.rules.receivables import shown_number
+    from pipeline.run_state import load
+
+    business = load(home, as_of or today(home), issues=False)
+    if not business.catalogue.policy.reminders:
+        say("the policy has no reminders: nobody is reminded")
+        return DONE
+    sender_of(business.catalogue)
+    if dry_run:
+        rows = planned_reminders(business).with_columns(shown_number("oldest_document")).drop("documents")
+        print_rows(plain_rows(rows, business.catalogue.minor_units), rows.columns, "table")
+        return DONE
+    server = read_mail_server(smtp_url())
+    with business.alone():
+        planned, sending = send_reminders(business, server, now)
+    for problem in sending.problems:
+        say(problem)
+    say(f"{counted(planned.height, 'reminder')} made, {sending.in_words()}")
+    return PARTLY if sending.is_partial else DONE
+
+
+@click.command("statement")
+@click.argument("account")
+@click.option("--from", "since", type=Day(), help="First day; else that of the first movement.")
+@click.option("--to", "until", type=Day(), help="Last day; else that of the last run.")
+@click.option("--format", "style", type=click.Choice(["pdf", "csv", "json", "table"]), default="pdf", show_default=True)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="The file to write; else standard output.")
+@home_option
+@exit_status
+def statement(
+    account: str, *, since: date | None, until: date | None, style: str, out: Path | None, home: Path
+) -> None:
+    """Print the statement of an account: opening balance, every movement, closing balance, and what is open by age.
+
+    As PDF it is in the language of the account.
+    """
+    from assets.clock import today
+    from billing.month.recorded_inputs.runs import last_as_of
+    from billing.reports.statements import statement as statement_of
+    from billing.reports.statements import statement_page
+    from billing.rules.statements import MOVEMENTS
+    from pipeline.run_state import load
+
+    day = until or last_as_of(home) or today(home)
+    business = load(home, day, issues=False)
+    found = statement_of(business, account, since, day)
+    if style == "pdf":
+        _write(statement_page(business, found), out)
+    elif style == "json":
+        _write(f"{json.dumps(found, ensure_ascii=False, indent=1)}\n".encode(), out)
+    elif style == "csv":
+        _write(csv_text(found["movements"], MOVEMENTS).encode(), out)
+    else:
+        print_rows(found["movements"], list(MOVEMENTS), "table")
+        span = f"{found['from']} to {found['to']}, {found['currency']}"
+        say(f"{span}: opening {found['opening']}, closing {found['closing']}")
+        say("open by age: " + ", ".join(f"{age} {amount}" for age, amount in found["aging"].items()))
+
+
+def _write(content: bytes, out: Path | None) -> None:
+    if out is not None:
+        out.write_bytes(content)
+        say(str(out))
+        return
+    if content.startswith(b"%PDF") and sys.stdout.isatty():
+        raise RefusedError("a PDF is not for a terminal: expected --out FILE, or --format table")
+    click.echo(content, nl=False)
 
 
 def refuse_unknown_accounts(business: "Business", accounts: Sequence[str]) -> None:

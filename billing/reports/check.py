@@ -11,13 +11,14 @@ from billing.ingest.unusable_files import STRAY
 from billing.ingest.validation import Rules
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs, read_inputs
-from billing.model.catalogue import Catalogue
+from billing.model.catalogue import AFTER_ISSUE, Catalogue
 from billing.model.errors import RefusedError
 from billing.month.business import Business
 from billing.month.issued_settings import refuse_moved_settings
 from billing.month.unread_files import names_not_read
 from billing.register.register import Register
 from billing.rendering import check_rendering_environment
+from billing.reports.mail_delivery import sender_of
 from billing.reports.source_checks import source_warnings
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
 from billing.rules.opening_balances import changed_rows
@@ -64,7 +65,19 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *names_not_read(home, catalogue.seller.logo),
         *_usage(business, every_row=every_row),
         *check_rendering_environment(),
+        *_cannot_send(catalogue),
     ]
+
+
+def _cannot_send(catalogue: Catalogue) -> list[str]:
+    """A policy that sends mails, without an address to send them from."""
+    if catalogue.policy.send != AFTER_ISSUE and not catalogue.policy.reminders:
+        return []
+    try:
+        sender_of(catalogue)
+    except RefusedError as error:
+        return [error.message]
+    return []
 
 
 def _rejected(inputs: Inputs) -> list[str]:

@@ -5,7 +5,8 @@ work done. What makes one batch is left to these.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import date
 from typing import Any, Final
 
 import dagster as dg
@@ -15,9 +16,13 @@ from assets.heads import WARNINGS, at_work_on
 from assets.progress import report
 from assets.refusals import failures_in_words
 from assets.resources import BillingHome
+from billing.ingest.deciding import Decision
+from billing.ingest.planning import IngestPlan
 from billing.ingest.stages import BATCH_BYTES, batches, decide_days, finish_ingest, parse_batch, write_batch
+from billing.ingest.state import DayState
 from billing.model.errors import InterruptedRunError
 from billing.month.steps import plan_usage
+from billing.store.home import Home
 
 INGESTED_TOGETHER: Final = "ingested_together"
 BATCH: int = BATCH_BYTES
@@ -34,8 +39,8 @@ def plan_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -
     with failures_in_words(), at_work_on(context, business.home, business.register):
         plan = plan_usage(business, report)
         found = batches(plan.jobs, BATCH)
-        if len(found) > 1:
-            hand_over(context, business.home, _PLAN, plan)
+        # Also that there is none: a run that is executed again has the tags of the one before.
+        hand_over(context, business.home, _PLAN, plan if len(found) > 1 else None)
     for place in range(len(found)) if len(found) > 1 else ():
         yield dg.DynamicOutput(None, mapping_key=str(place))
 
@@ -45,16 +50,25 @@ def parse_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) 
     """Parse one batch of files."""
     with at_work_in(context, billing_home) as (home, _):
         plan = _needed(handed_over(context, home, _PLAN))
-        parse_batch(home, plan.settings, plan.root, batches(plan.jobs, BATCH)[int(str(context.get_mapping_key()))])
+        place = int(str(context.get_mapping_key()))
+        _parse(context, home, plan, place)
 
 
 @dg.op(ins={"parsed": dg.In(dg.Nothing)}, out=dg.DynamicOut(dg.Nothing))
 def decide_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -> Iterator[dg.DynamicOutput[None]]:
-    """Find the events that were delivered more than once; a batch of days each is written by a worker."""
+    """Find the events that were delivered more than once; a batch of days each is written by a worker.
+
+    Dagster leaves out mapped steps that never began when it executes a run again from where it failed: what they would
+    have parsed is parsed here.
+    """
     days = 0
     with at_work_in(context, billing_home) as (home, _):
         plan = handed_over(context, home, _PLAN)
         if plan is not None:
+            for place in range(len(batches(plan.jobs, BATCH))):
+                if handed_over(context, home, f"parsed-{place}") is None:
+                    context.log.warning(f"batch {place} was not parsed by a step of its own: it is parsed here")
+                    _parse(context, home, plan, place)
             decision = decide_days(home, plan, progress=report)
             hand_over(context, home, _DECISION, decision)
             days = len(batches(decision.days, BATCH))
@@ -68,26 +82,29 @@ def write_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) 
     place = int(str(context.get_mapping_key()))
     with at_work_in(context, billing_home) as (home, _):
         plan, decision = (_needed(handed_over(context, home, name)) for name in (_PLAN, _DECISION))
-        written = write_batch(home, plan.settings, batches(decision.days, BATCH)[place])
-        hand_over(context, home, f"written-{place}", written)
+        hand_over(context, home, f"written-{place}", _write(home, plan, decision, place))
 
 
 @dg.op(ins={"written": dg.In(dg.Nothing)})
 def finish_deliveries(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
     """Make all of it count at once: write the state."""
-    files = 0
+    files, warnings = 0, list[str]()
     with at_work_in(context, billing_home) as (home, _):
-        plan, decision = (handed_over(context, home, name) for name in (_PLAN, _DECISION))
-        if plan is not None and decision is not None:
+        plan = handed_over(context, home, _PLAN)
+        if plan is not None:
+            decision = _needed(handed_over(context, home, _DECISION))
             places = range(len(batches(decision.days, BATCH)))
-            batches_written = [_needed(handed_over(context, home, f"written-{place}")) for place in places]
+            batches_written = [
+                handed_over(context, home, f"written-{place}") or _write(home, plan, decision, place)
+                for place in places
+            ]
             written = {day: state for batch in batches_written for day, state in batch.items()}
             outcome = finish_ingest(home, plan, decision, written)
-            files = outcome.files_read
-            for warning in outcome.warnings:
+            files, warnings = outcome.files_read, list(outcome.warnings)
+            for warning in warnings:
                 context.log.warning(warning)
-            forget_handed_over(home)
-            context.instance.add_run_tags(context.run_id, {WARNINGS: json.dumps(outcome.warnings[:_MOST_WARNINGS])})
+        forget_handed_over(home)
+        context.instance.add_run_tags(context.run_id, {WARNINGS: json.dumps(warnings[:_MOST_WARNINGS])})
     return dg.Output(None, metadata={"files parsed by workers": files})
 
 
@@ -103,6 +120,15 @@ def ingested_together(usage_logs: Any, accounts: Any, aliases: Any, catalogue: A
     planned: Any = plan_deliveries(usage_logs=usage_logs, accounts=accounts, aliases=aliases, catalogue=catalogue)
     decided: Any = decide_deliveries(parsed=planned.map(lambda each: parse_deliveries(planned=each)).collect())
     return finish_deliveries(written=decided.map(lambda each: write_deliveries(decided=each)).collect())
+
+
+def _parse(context: dg.OpExecutionContext, home: Home, plan: IngestPlan, place: int) -> None:
+    parse_batch(home, plan.settings, plan.root, batches(plan.jobs, BATCH)[place])
+    hand_over(context, home, f"parsed-{place}", place + 1)
+
+
+def _write(home: Home, plan: IngestPlan, decision: Decision, place: int) -> Mapping[date, DayState]:
+    return write_batch(home, plan.settings, batches(decision.days, BATCH)[place])
 
 
 def _needed(found: Any) -> Any:

@@ -41,6 +41,7 @@ from billing.month.pdf_files import Rendered, render_documents
 from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.review import issued_business, review_of, reviewed_business
 from billing.month.shards import each_shard
+from billing.rendering.own_templates import OWN_TEMPLATE
 from billing.store.monthly import read_month
 from billing.store.working_files import COMPUTING
 
@@ -317,7 +318,9 @@ def invoice_files(
     warnings = [
         *(f"{it}: the document of account {accounts[it]} could not be drawn: {cause}" for it, cause in undrawn.items()),
         *(
-            f"{it}: on the document of account {accounts[it]} long words are broken and long texts cut: {cause}"
+            f"{it}: the document of account {accounts[it]} is drawn with the release's template: {cause}"
+            if cause.startswith(OWN_TEMPLATE)
+            else f"{it}: on the document of account {accounts[it]} long words are broken and long texts cut: {cause}"
             for it, cause in shortened.items()
         ),
         *(

@@ -41,7 +41,7 @@ def at_work_in(
 def hand_over(context: dg.OpExecutionContext | dg.AssetExecutionContext, home: Home, name: str, thing: object) -> None:
     """Hand something to later steps of this run."""
     content = pickle.dumps(thing)
-    write_bytes(_file(home, context.run.run_id, name), content)
+    write_bytes(_file(home, context.run, name), content)
     context.instance.add_run_tags(context.run.run_id, {f"{_TAG}/{name}": hashlib.sha256(content).hexdigest()})
 
 
@@ -58,13 +58,11 @@ def handed_over(context: dg.OpExecutionContext | dg.AssetExecutionContext, home:
     if wanted is None:
         return None
     try:
-        content = _file(home, context.run.run_id, name).read_bytes()
+        content = _file(home, context.run, name).read_bytes()
     except FileNotFoundError:
         content = b""
     if hashlib.sha256(content).hexdigest() != wanted:
-        raise InterruptedRunError(
-            f"{_file(home, context.run.run_id, name)}: it is not what the run handed over: run again"
-        )
+        raise InterruptedRunError(f"{_file(home, context.run, name)}: it is not what the run handed over: run again")
     return pickle.loads(content)  # noqa: S301 - its hash is that of what a step of this run wrote
 
 
@@ -74,5 +72,6 @@ def forget_handed_over(home: Home) -> None:
         path.unlink(missing_ok=True)
 
 
-def _file(home: Home, run_id: str, name: str) -> Path:
-    return home.lake / "plans" / "runs" / run_id / f"{name}.pickle"
+def _file(home: Home, run: dg.DagsterRun, name: str) -> Path:
+    # A run that is begun again has the tags of the lost one, and goes on with its steps.
+    return home.lake / "plans" / "runs" / (run.root_run_id or run.run_id) / f"{name}.pickle"

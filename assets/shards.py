@@ -27,7 +27,7 @@ from billing.model.errors import InterruptedRunError
 from billing.model.tables import CYCLES, DOCUMENTS, DRAFTS, LINES, TAXES
 from billing.month.business import Business
 from billing.month.pdf_files import render_block, render_blocks
-from billing.month.plan import Plan, plan_month, read_plan, remove_plan, write_plan
+from billing.month.plan import Plan, plan_month, read_plan, remove_plan, unbilled_shards, write_plan
 from billing.month.plan import bill_shard as bill_planned_shard
 from billing.month.recorded_inputs.months import first_moved_before
 from billing.month.shards import is_sharded
@@ -98,10 +98,17 @@ def _needs(plan: Plan, shard: str) -> Needs:
 
 @dg.op(ins={"billed": dg.In(dg.Nothing)})
 def collect_shards(context: dg.OpExecutionContext, billing_home: BillingHome) -> dg.Output[None]:
-    """Tell the month's own assets that their tables are made."""
+    """Tell the month's own assets that their tables are made.
+
+    Dagster leaves out mapped steps that never began when it executes a run again from where it failed: bill these here.
+    """
     with at_work_in(context, billing_home, FILES) as (home, _):
         plan = read_plan(home, context.partition_key)
         if plan is not None:
+            for shard in unbilled_shards(home, plan):
+                context.log.warning(f"shard {shard} was not billed by a step of its own: it is billed here")
+                bring(home.root, _needs(plan, shard))
+                bill_planned_shard(home.root, plan, shard, register_url())
             context.instance.add_run_tags(context.run_id, {SHARDS_BILLED: context.run_id})
             remove_plan(home, plan.month)
     return dg.Output(None, metadata={"shards": len(plan.shards) if plan else 1})

@@ -15,6 +15,7 @@ BENCHMARKS: Final = {
     "rating_of_accounts": "benchmarks.rating_of_accounts:measure",
     "logs_to_money": "benchmarks.logs_to_money.compare:compare",
     "invoice_documents": "benchmarks.invoice_documents:main",
+    "template_versions": "benchmarks.template_versions:measure",
     "many_documents": "benchmarks.many_documents:measure",
     "load_definitions": "benchmarks.load_definitions:measure",
 }

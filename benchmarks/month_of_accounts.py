@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from benchmarks.measuring import exponent, run_measured, write_result
 from benchmarks.month_of_usage import BILLED_MONTH, MONTH, make_month
+from pipeline.process_settings import set_memory_and_threads
 
 ACCOUNTS: Final = (1_000, 10_000)
 PARTS: Final[Mapping[str, str]] = {"ingest": "ingest", "requests": "ingest", "drafts": "drafts", "issue": "issue"}
@@ -30,6 +31,8 @@ def measure(options: Sequence[str]) -> int:
     parser.add_argument("--shards", type=int, default=0, help="of a month; by the number of accounts unless given")
     parser.add_argument("--profile", type=Path, help="write where the time goes (functions of Python) to this file")
     given = parser.parse_args(options)
+    # As the program does before it starts.
+    set_memory_and_threads()
     events = given.events or given.accounts
     sizes = list(zip(given.accounts * (len(events) if len(given.accounts) == 1 else 1), events, strict=True))
     found = [_one_size(accounts, number, given.months, given.shards, given.profile) for accounts, number in sizes]

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from benchmarks.measuring import run_measured, write_result
 from billing.sample import billing_hint
+from pipeline.process_settings import set_memory_and_threads
 
 MEMORY_LIMIT_MB: Final = 2_000
 # the sample's customers sign up over the whole time, so fewer than three months of days each carry usage
@@ -23,8 +24,11 @@ def measure(arguments_given: Sequence[str]) -> int:
     parser.add_argument("--accounts", type=int, default=ACCOUNTS)
     parser.add_argument("--months", type=int, default=MONTHS)
     parser.add_argument("--events-per-account-day", default=EVENTS_PER_ACCOUNT_DAY)
+    parser.add_argument("--shards", type=int, default=0, help="of a month; by the number of accounts unless given")
     parser.add_argument("--profile", type=Path, help="write where the time goes (functions of Python) to this file")
     arguments = parser.parse_args(arguments_given)
+    # As the program does before it starts.
+    set_memory_and_threads()
     with tempfile.TemporaryDirectory(prefix="overage-benchmark-") as folder:
         home = Path(folder) / "home"
         print("making the home ...", flush=True)
@@ -33,7 +37,7 @@ def measure(arguments_given: Sequence[str]) -> int:
         print(f"ingesting and billing {made['rows']:,} rows of usage ...", flush=True)
         profile = [str(arguments.profile)] if arguments.profile else []
         last, as_of = billing_hint(arguments.months)
-        billed, total = run_measured([_CHILD, "bill", str(home), last, str(as_of), *profile])
+        billed, total = run_measured([_CHILD, "bill", str(home), last, str(as_of), str(arguments.shards), *profile])
     result = {
         "accounts": arguments.accounts,
         "months": arguments.months,

@@ -13,6 +13,7 @@ from billing.model.codes import DocumentKind
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
+from pipeline.export_commands import export_documents
 from pipeline.moving import compare, import_payments, move_in
 from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
@@ -438,6 +439,7 @@ def worker(name: str | None, home: Path) -> int:
     return work(name)
 
 
+main.add_command(export_documents)
 main.add_command(move_in)
 main.add_command(compare)
 main.add_command(import_payments)

@@ -132,9 +132,14 @@ def _report(events: list[dg.DagsterEvent]) -> None:
 
 def _begun_again(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
     """The run by which Dagster's daemon replaces a lost one, if it does."""
-    while run.status == dg.DagsterRunStatus.FAILURE and run.tags.get(WILL_RETRY_TAG) == "true":
+    deadline = time.monotonic() + _SECONDS_UNTIL_TOLD
+    while run.status == dg.DagsterRunStatus.FAILURE and instance.run_retries_enabled:
         if AUTO_RETRY_RUN_ID_TAG in run.tags:
             return run.tags[AUTO_RETRY_RUN_ID_TAG]
+        # Dagster decides right after it has recorded the failure.
+        will = run.tags.get(WILL_RETRY_TAG)
+        if will == "false" or (will is None and time.monotonic() > deadline):
+            return None
         time.sleep(_SECONDS_BETWEEN_LOOKS)
         run = _run(instance, run.run_id)
     return None

@@ -23,16 +23,17 @@ from pipeline.output import say, tell
 @home_option
 @exit_status
 def preview_template(language: str, kind: str, out: Path, home: Path) -> int:
-    """Draw a made-up document with the template in landing/templates/; change nothing in the home."""
+    """Draw a made-up document of this seller with the template in landing/templates/; change nothing."""
     from billing.rendering.errors import RenderingError
     from billing.rendering.own_templates import TemplateError
-    from billing.rendering.preview import preview
+    from billing.reports.template_preview import home_preview
+    from billing.store.home import Home
 
     if out.suffix not in (".pdf", ".html"):
         raise RefusedError(f"{out}: found a file of type {out.suffix or 'none'}, expected .pdf or .html")
     landing = home / "landing"
     try:
-        drawn = preview(landing, language=language, kind=kind, as_html=out.suffix == ".html")
+        drawn = home_preview(Home(home), language=language, kind=kind, as_html=out.suffix == ".html")
     except TemplateError as error:
         raise RefusedError(str(error)) from error
     except RenderingError as error:

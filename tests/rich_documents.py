@@ -6,8 +6,12 @@
 import copy
 import hashlib
 import json
+import re
+from decimal import localcontext
 from pathlib import Path
 from typing import Any, Final
+
+from billing.rendering.locale_formats import EXACT
 
 Content = dict[str, Any]
 
@@ -156,6 +160,37 @@ def golden() -> dict[str, Content]:
         "debit_note": debit_note("pl"),
         "invoice_in_other_scripts": in_other_scripts(),
     }
+
+
+def tax(reason: str, category: str, **changes: object) -> Content:
+    """A tax row that charges nothing."""
+    row = {"name": "X", "country": "DE", "region": None, "rate": "0", "taxable": "908.00", "amount": "0.00"}
+    return {**row, "reason": reason, "category": category, "exemption_reason": None, "exemption_code": None, **changes}
+
+
+def html(content: Content, resources: dict[str, bytes] | None = None) -> str:
+    """The page of a document as HTML."""
+    from billing.rendering.drawing import engine
+    from billing.rendering.template_versions import EDITIONS
+    from billing.rendering.v2.page import page_of
+
+    with localcontext(EXACT):
+        page = page_of(content, resources)
+    return engine().html(page, EDITIONS["2"])
+
+
+def text(content: Content) -> str:
+    """The words of a page, each run of white space as one space."""
+    said = re.sub(r"<[^>]*>", "\n", html(content)).replace("&#39;", "'").replace("&#34;", '"')
+    return " ".join(said.replace("&amp;", "&").replace("&lt;", "<").split())
+
+
+def context(content: Content) -> dict[str, Any]:
+    """What a template is given."""
+    from billing.rendering.v2.page import page_of
+
+    with localcontext(EXACT):
+        return page_of(content).context
 
 
 def main() -> None:

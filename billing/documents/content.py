@@ -114,6 +114,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             minor_units=pl.lit(minor_units(catalogue.currency)),
             locale=pl.col("locale").fill_null("en_US"),
             language=pl.col("language"),
+            format=pl.col("invoice_format").fill_null(catalogue.policy.invoice_format),
             payment_days=pl.col("payment_days"),
             corrects=pl.col("corrects"),
             corrected=pl.col("corrected"),

@@ -21,8 +21,9 @@ from billing.model.columns import MONEY
 from billing.model.hashes import hash_contents
 from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PART_OF_A_FEE
 from billing.rules.billing_dates import Grid
-from billing.rules.charges import with_late_dates
+from billing.rules.charges import rated_usage, with_late_dates
 from billing.rules.tax import document_taxes, joined_taxes, taxes_given_back
+from billing.rules.terms import TermsFrames
 from billing.rules.true_ups import in_words
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
@@ -37,9 +38,10 @@ _OF_CYCLES: Final = [
     "is_last",
     "late_fee_on",
 ]
-# Draft in batches of so many subscriptions: a page takes several times its size as frames.
-_RANGE: Final = 50_000
-_BY_SUBSCRIPTION: Final = ("subscriptions", "cycles", "packages", "decisions", "rated", "dues", "differences")
+# Draft in batches of so many subscriptions: a page takes several times its size as frames, and waits to be written.
+# Batches of 50,000 take 3 % less time to draft, and 200 MB more.
+_RANGE: Final = 10_000
+_BY_SUBSCRIPTION: Final = ("subscriptions", "cycles", "packages", "decisions", "usage", "dues", "differences")
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,8 @@ class ToDraft:
     ----------
     subscriptions
         Those there are, and those that were issued to and are no more.
-    cycles, packages, decisions, dues
+    cycles, packages, decisions, usage, dues
         The tables of the month; of the decisions the approved changes of packages.
-    rated
-        As `rated_usage`.
     differences
         As `with_settlements` and `by_billing_document`, of all months before.
     accounts, tax_rates, exchange_rates
@@ -110,12 +110,13 @@ class ToDraft:
     cycles: pl.DataFrame
     packages: pl.DataFrame
     decisions: pl.DataFrame
-    rated: pl.DataFrame
+    usage: pl.DataFrame
     dues: pl.DataFrame
     differences: pl.DataFrame
     accounts: pl.DataFrame
     tax_rates: pl.DataFrame
     exchange_rates: pl.DataFrame
+    terms: TermsFrames
 
 
 def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> Iterator[Drafts]:
@@ -134,34 +135,34 @@ def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalog
         return
     of_accounts = places.select("account_id", "range").unique()
     of_subscriptions = places.select("subscription_id", "range")
+    of_numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id").drop("account_id")
     by_range = {"accounts": of_accounts} | dict.fromkeys(_BY_SUBSCRIPTION, of_subscriptions)
-    frames = {name: _Partitions(getattr(inputs, name), where) for name, where in by_range.items()}
-    rates = {"tax_rates": inputs.tax_rates, "exchange_rates": inputs.exchange_rates}
-    closed = _Partitions(issued.closed, of_subscriptions)
-    numbers = issued.documents.select("number", "account_id").join(of_accounts, on="account_id")
-    documents, issued_lines = (
-        _Partitions(issued.documents, of_accounts),
-        _Partitions(issued.lines, numbers.drop("account_id")),
-    )
-    of_register = issued.taxes, issued.passed, issued.closed_through, issued.closed_through_before
+    by_range_too = {"closed": of_subscriptions, "documents": of_accounts, "lines": of_numbers}
+    # Free each frame when it is divided: together they are several times a batch.
+    whole: dict[str, Any] = dict(vars(inputs))
+    whole_too: dict[str, Any] = dict(vars(issued))
     del inputs, issued
+    divided = {name: _Divided(whole.pop(name), where) for name, where in by_range.items()}
+    divided_too = {name: _Divided(whole_too.pop(name), where) for name, where in by_range_too.items()}
     for batch in range(ranges):
-        part = ToDraft(**rates, **{name: frame.take(batch) for name, frame in frames.items()})
-        known = Issued(closed.take(batch), documents.take(batch), issued_lines.take(batch), *of_register)
+        part = ToDraft(**whole | {name: frame.of(batch) for name, frame in divided.items()})
+        known = Issued(**whole_too | {name: frame.of(batch) for name, frame in divided_too.items()})
         yield draft_month(month, part, known, catalogue)
 
 
-class _Partitions:
-    """A frame partitioned by `range`; each partition is taken, and freed, once."""
+class _Divided:
+    """A frame sorted by the batch of its rows, in each batch in its own order."""
 
     def __init__(self, frame: pl.DataFrame, places: pl.DataFrame) -> None:
-        """Partition `frame` by `places`: a key of the frame and its range."""
-        self._nothing = frame.clear()
-        found = frame.join(places, on=places.columns[0], maintain_order="left")
-        self._parts = found.partition_by("range", maintain_order=True, include_key=False, as_dict=True)
+        """Divide `frame` by `places`: a key of the frame and its range."""
+        key = places.columns[0]
+        rows = frame.select(key).with_row_index("place").join(places, on=key).sort("range", "place")
+        self._rows = frame[rows["place"]]
+        self._range = rows["range"]
 
-    def take(self, batch: int) -> pl.DataFrame:
-        return self._parts.pop((batch,), self._nothing)
+    def of(self, batch: int) -> pl.DataFrame:
+        first, until = (self._range.search_sorted(each, "left") for each in (batch, batch + 1))
+        return self._rows[first:until]
 
 
 def _batches(month: str, subscriptions: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
@@ -208,10 +209,11 @@ def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogu
             reason=pl.lit(None, pl.String),
         )
     )
+    rated = rated_usage(inputs.usage, inputs.packages, inputs.terms, catalogue)
     documents = with_language(documents, inputs.accounts, catalogue)
     parts = [
-        line_list(with_language(lines, inputs.accounts, catalogue), inputs.rated, taxes, catalogue),
-        usage_list(documents, inputs.rated, catalogue),
+        line_list(with_language(lines, inputs.accounts, catalogue), rated, taxes, catalogue),
+        usage_list(documents, rated, catalogue),
         change_list(documents, inputs.packages, inputs.decisions, catalogue),
         tax_list(taxes, inputs.accounts, inputs.tax_rates, catalogue),
         tax_in_its_currency(taxes, inputs.exchange_rates, catalogue),

@@ -1,7 +1,7 @@
 """Readers of the counted events of calendar months: of a shard's home, only those of its own accounts."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import lru_cache
@@ -13,7 +13,7 @@ import polars as pl
 from billing.ingest.day_files import day_of, files_of_day, is_read, month_folder, part_of
 from billing.ingest.deduplication import REPEATS
 from billing.ingest.state import accounts_path, read_accounts, read_state
-from billing.model.buckets import BucketRange, bucket_of, in_buckets
+from billing.model.buckets import BucketRange, bucket_of, buckets_of, in_buckets
 from billing.model.columns import Table
 from billing.model.tables import EVENTS
 from billing.store.files import file_hash
@@ -133,10 +133,24 @@ def _of_own_accounts(home: Home, rows: pl.LazyFrame) -> pl.LazyFrame:
 @lru_cache(maxsize=2)
 def _known_in_buckets(path: Path, buckets: BucketRange) -> pl.Series:
     """The known accounts of a shard, out of a file that is named by its content; holds few of the others at a time."""
+    of_all = _buckets_of_known(path)
+    parts = [
+        accounts.filter(buckets.holds(of_all[start : start + _ACCOUNTS_TOGETHER]))
+        for start, accounts in _known_accounts(path)
+    ]
+    return pl.concat(parts)
+
+
+@lru_cache(maxsize=1)
+def _buckets_of_known(path: Path) -> pl.Series:
+    """Find the buckets once for all shards: it takes as long as reading the accounts five times."""
+    return pl.concat(buckets_of(accounts) for _, accounts in _known_accounts(path))
+
+
+def _known_accounts(path: Path) -> Iterator[tuple[int, pl.Series]]:
     known = pl.scan_parquet(path, glob=False, hive_partitioning=False)
-    starts = range(0, max(1, sum(row_groups(path))), _ACCOUNTS_TOGETHER)
-    parts = [in_buckets(known.slice(start, _ACCOUNTS_TOGETHER).collect(), buckets) for start in starts]
-    return pl.concat(parts)["account_id"]
+    for start in range(0, max(1, sum(row_groups(path))), _ACCOUNTS_TOGETHER):
+        yield start, known.slice(start, _ACCOUNTS_TOGETHER).collect()["account_id"]
 
 
 def _hashes(home: Home, paths: Sequence[Path]) -> dict[str, str]:

@@ -36,7 +36,7 @@ from billing.ingest.parsed_deliveries import Done, Each, Job, ParsedDeliveries, 
 from billing.ingest.parsed_sources import sources_of
 from billing.ingest.planning import IngestPlan, at_home, plan
 from billing.ingest.row_hashes import RowHashes
-from billing.ingest.settings import Settings
+from billing.ingest.settings import Settings, forget_rules
 from billing.ingest.state import (
     DayState,
     State,
@@ -215,6 +215,7 @@ def finish_ingest(home: Home, plan: IngestPlan, decision: Decision, written: Map
         remove_other_accounts(home, settings.accounts)
         remove_other_aliases(home, settings.aliases)
         _remove_superseded(home, decision.parsed)
+    forget_rules()
     files = [file for found in days.values() for file in found.files.values()]
     return IngestOutcome(
         days_changed=tuple(sorted([*decision.rewritten, *written])),

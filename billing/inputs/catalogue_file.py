@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from billing.inputs.numbering import read_numbering
-from billing.inputs.resources import read_resources
-from billing.inputs.seller_entry import logo_problems, read_seller
+from billing.inputs.seller_entry import read_seller
 from billing.inputs.source_entries import read_sources
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
 from billing.model.catalogue import (
@@ -68,10 +67,9 @@ def load_catalogue(path: Path) -> Catalogue:
     catalogue = catalogue_at(root, hashlib.sha256(content).hexdigest()) if root is not None else None
     if root is not None and catalogue is not None and not problems:
         _refuse_undeclared_excess(root.at("agreements"), catalogue)
-        problems += logo_problems(catalogue.seller, path.parent, path.name)
     if problems or catalogue is None:
         raise RefusedError(f"{path}: the catalogue is refused", _deduplicate(problems))
-    return replace(catalogue, resources=read_resources(path.parent, catalogue.seller))
+    return catalogue
 
 
 def billing_calendar(path: Path) -> tuple[date, str]:

@@ -9,10 +9,8 @@ from stdnum import iban as ibans
 from stdnum.exceptions import ValidationError
 
 from billing.inputs.yaml_reader import Place
-from billing.model.errors import Problem
 from billing.model.seller import Bank, Contact, Identifier, Seller, read_identifier
 
-LARGEST_LOGO: Final = 200_000
 _LANGUAGE: Final = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _ACCENT: Final = re.compile(r"#[0-9a-fA-F]{6}")
 _PAY_URL: Final = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?/[\w./%~+?=&#{}-]*", re.ASCII)
@@ -20,7 +18,7 @@ _LONGEST_FOOTER: Final = 6
 
 
 def read_seller(place: Place) -> Seller:
-    """Read the seller; its logo is a file that `logo_problems` looks at."""
+    """Read the seller; its logo, a file of the landing folder, is looked at when documents are about to be drawn."""
     place.keys(
         required=("name", "country"),
         optional=(
@@ -77,23 +75,6 @@ def read_seller(place: Place) -> Seller:
         accent=_accent(place.at("colours")),
         language=_language(place),
     )
-
-
-def logo_problems(seller: Seller, landing: Path, file: str) -> list[Problem]:
-    """What is wrong with the seller's logo: not there, too large, or neither an SVG nor a PNG."""
-    if not seller.logo:
-        return []
-    path = landing / seller.logo
-    expected = f"an SVG or PNG file of at most {LARGEST_LOGO // 1000} kB in the landing folder"
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return [Problem(file, "seller.logo", f"no file {seller.logo}", expected)]
-    if len(content) > LARGEST_LOGO:
-        return [Problem(file, "seller.logo", f"{len(content):,} bytes in {seller.logo}", expected)]
-    if not content.startswith(b"\x89PNG\r\n\x1a\n") and b"<svg" not in content[:4096]:
-        return [Problem(file, "seller.logo", f"neither SVG nor PNG in {seller.logo}", expected)]
-    return []
 
 
 def _text(place: Place, key: str) -> str:

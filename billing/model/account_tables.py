@@ -53,7 +53,7 @@ COLLECTIONS = Table(
         NUMBER,
         CURRENCY,
         Column("amount_due", MONEY, "What is still owed on the document after payments and credits"),
-        Column("due_on", pl.Date, "Documents are due on issue"),
+        Column("due_on", pl.Date, "The day by which it is to be paid"),
         Column("days_overdue", pl.Int64, "Days from due_on to the as-of day"),
         Column("age", pl.String, "not_due, 1_to_30, 31_to_60, 61_to_90 or over_90 days"),
         Column("card_brand", pl.String, "Brand of the account's latest card"),

@@ -237,6 +237,7 @@ class ParkedReason(StrEnum):
     REQUEST_MISSING = "request_missing"
     CONTRADICTION = "contradiction"
     QUANTITY_OUT_OF_RANGE = "quantity_out_of_range"
+    MISSING_FOR_FORMAT = "missing_for_format"
     # Refusals of the first subscription.
     UNKNOWN_PACKAGE = DecisionReason.UNKNOWN_PACKAGE.value
     PACKAGE_NOT_SOLD_YET = DecisionReason.PACKAGE_NOT_SOLD_YET.value

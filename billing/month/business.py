@@ -24,6 +24,7 @@ from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
 from billing.month.computed import Computed
 from billing.month.issued_settings import hidden_after, refuse_moved_settings
+from billing.month.resources import with_resources
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
@@ -124,7 +125,7 @@ class Business:
             raise RefusedError(
                 f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
             )
-        catalogue = load_catalogue(home.landing / "catalogue.yaml")
+        catalogue = with_resources(load_catalogue(home.landing / "catalogue.yaml"), home.landing)
         register = Register.open(home, register_url)
         refuse_moved_settings(register, catalogue)
         if issues and (changed := register.changed_formats(catalogue.numbering, as_of.year)):

@@ -60,4 +60,6 @@ def required_table(business: Business, table: Table, month: str, rows: pl.Expr |
 
 
 def without_parked(frame: pl.DataFrame, parked: pl.DataFrame) -> pl.DataFrame:
+    if parked.is_empty():
+        return frame
     return frame.join(parked.select("account_id"), on="account_id", how="anti", maintain_order="left")

@@ -8,10 +8,13 @@ from billing.documents.credit_notes import correction_notes
 from billing.documents.drafts import Drafts
 from billing.model.calendar import months_after
 from billing.model.errors import RefusedError
-from billing.model.tables import PACKAGES
+from billing.model.tables import CYCLES, PACKAGES
 from billing.month.business import Business
 from billing.month.context import required_table
+from billing.month.invoice_formats import accounts_with_formats, documents_not_in_format, without_accounts
 from billing.month.issuing import issue_notes, refuse_lost_documents, write_issued_of_shards
+from billing.month.parking import park_for_format
+from billing.month.shards import each_shard
 from billing.month.true_ups import (
     billed_lines,
     billed_subscriptions,
@@ -61,7 +64,7 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
         packages=required_table(business, PACKAGES, month),
         documents=documents,
         taxes=taxes_left(business, documents["number"]),
-        accounts=business.inputs.accounts,
+        accounts=accounts_with_formats(business, month),
         tax_rates=business.inputs.tax_rates,
         exchange_rates=business.inputs.exchange_rates,
         catalogue=business.catalogue,
@@ -80,6 +83,11 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     seen = business.register.state()
     keep_resources(business.home, business.catalogue.resources)
     notes = correction_drafts(business, month, reason, accounts)
+    not_in_format = documents_not_in_format(business, month, notes)
+    for shard in each_shard(business, month) if not not_in_format.is_empty() else ():
+        theirs = required_table(shard, CYCLES, month).select("account_id")
+        park_for_format(shard, month, not_in_format.join(theirs, on="account_id", how="semi", maintain_order="left"))
+    notes = without_accounts(notes, not_in_format)
     issued = NOTHING
     if not notes.documents.is_empty():
         issued = issue_notes(business, month, notes, seen)

@@ -11,11 +11,12 @@ from billing.documents.credit_notes import refund_notes
 from billing.documents.drafts import Drafts, Issued, ToDraft, draft_ranges, with_notes
 from billing.model.calendar import months_after
 from billing.model.codes import PACKAGE_CHANGES, Outcome
-from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED
+from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up
-from billing.month.context import rated_charges, required_table, without_parked
-from billing.month.parking import park
+from billing.month.context import required_table, without_parked
+from billing.month.invoice_formats import accounts_with_formats, documents_not_in_format, without_format_parked
+from billing.month.parking import park, park_for_format
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.month.shards import shard_homes
 from billing.month.true_ups import (
@@ -35,7 +36,7 @@ from billing.store.monthly import keep_whole, write_month
 from billing.store.resources import keep_resources
 
 _DRAFTED: Final = "drafted"
-_PAGES_OF_A_SHARD: Final = 1_000
+_DRAFTS_OF_A_SHARD: Final = 1_000
 
 
 def write_drafts(business: Business, month: str) -> Drafts:
@@ -46,11 +47,14 @@ def write_drafts(business: Business, month: str) -> Drafts:
     unanswered = answers_not_given_once(business, month)
     if not unanswered.is_empty():
         park(business, month, unanswered.select("account_id", detail=pl.format("{}: {}", "id", "problem")))
-    drafts = _write_drafts(business, month)
+    drafts, not_in_format = _write_drafts(business, month)
     problems = _problems_of_drafts(business, month, drafts)
     if not problems.is_empty():
         park(business, month, problems)
-        drafts = _write_drafts(business, month)
+    if not not_in_format.is_empty():
+        park_for_format(business, month, not_in_format)
+    if not problems.is_empty() or not not_in_format.is_empty():
+        drafts, _ = _write_drafts(business, month)
     return drafts
 
 
@@ -67,16 +71,19 @@ def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.Da
     )
 
 
-def _write_drafts(business: Business, month: str) -> Drafts:
+def _write_drafts(business: Business, month: str) -> tuple[Drafts, pl.DataFrame]:
+    """The drafts, written, and as `documents_not_in_format`."""
     keep_resources(business.home, business.catalogue.resources)
     seen = business.register.state()
     rows = business.register.rows(month)
     scheduled, notes = _drafts(business, month, rows), drafted_refund_notes(business, month, rows)
     parts: list[Drafts] = []
+    not_in_format: list[pl.DataFrame] = []
 
     def pages() -> Iterator[pl.DataFrame]:
         for drafts in with_notes(scheduled, notes):
             # Contents are large: write each batch and free it.
+            not_in_format.append(documents_not_in_format(business, month, drafts))
             parts.append(Drafts(drafts.documents.drop("content"), drafts.lines, drafts.taxes))
             yield drafts.documents
 
@@ -88,12 +95,12 @@ def _write_drafts(business: Business, month: str) -> Drafts:
         pl.concat(part.taxes for part in parts),
     )
     for table, frame in ((DRAFT_LINES, drafts.lines), (DRAFT_TAXES, drafts.taxes)):
-        write_month(business.home, table, month, frame)
+        write_month(business.home, table, month, frame, rows_at_once=_rows_at_once(business))
     # Write the state last: drafts that a killed run left beside an older state are never issued.
     write_record(
         month_record(business.home, month, _DRAFTED), Record({"register": seen, "as of": business.as_of.isoformat()})
     )
-    return drafts
+    return drafts, pl.concat(not_in_format)
 
 
 def drafted_as_of(business: Business, month: str) -> date | None:
@@ -135,7 +142,6 @@ def _drafted_inputs_of(home: Home, month: str) -> Mapping[str, str]:
 
 def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
     parked = required_table(business, PARKED, month)
-    rated = without_parked(rated_charges(business, month), parked)
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
     change = pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("outcome") == Outcome.APPROVED)
@@ -144,12 +150,13 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         cycles=without_parked(required_table(business, CYCLES, month), parked),
         packages=required_table(business, PACKAGES, month),
         decisions=required_table(business, DECISIONS, month, change),
-        rated=rated,
+        usage=without_parked(required_table(business, USAGE, month), parked),
         dues=without_parked(required_table(business, DUES, month), parked),
         differences=differences,
-        accounts=business.inputs.accounts,
+        accounts=accounts_with_formats(business, month),
         tax_rates=business.inputs.tax_rates,
         exchange_rates=business.inputs.exchange_rates,
+        terms=business.terms,
     )
     issued = issued_so_far(business, month, rows, differences["gives_back"])
     return draft_ranges(month, inputs, issued, business.catalogue)
@@ -159,7 +166,7 @@ def keep_drafts_after(business: Business, month: str, through: date) -> None:
     """Remove issued drafts: those up to a day, at the start of the table."""
     for table in (DRAFT_LINES, DRAFT_TAXES):
         rest = required_table(business, table, month, pl.col("billing_date") > through)
-        write_month(business.home, table, month, rest, in_order=True)
+        write_month(business.home, table, month, rest, in_order=True, rows_at_once=_rows_at_once(business))
     path = business.home.partition(DRAFTS, month)
     pages = scan_frames([path], DRAFTS)
     left = pages.slice(rows_through(pages, through))
@@ -167,8 +174,8 @@ def keep_drafts_after(business: Business, month: str, through: date) -> None:
 
 
 def _rows_at_once(business: Business) -> int | None:
-    """Rows of a row group of DRAFTS: issuing reads one of every shard at a time."""
-    return None if business.home.buckets is None else _PAGES_OF_A_SHARD
+    """Rows of a row group of drafts: issuing reads one of every shard at a time."""
+    return None if business.home.buckets is None else _DRAFTS_OF_A_SHARD
 
 
 def rows_through(pages: pl.LazyFrame, through: date) -> int:
@@ -179,7 +186,7 @@ def rows_through(pages: pl.LazyFrame, through: date) -> int:
 def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Drafts:
     refunds = approved_refunds(business)
     numbers = rows.documents.join(refunds, on="subscription_id", how="semi")["number"]
-    return refund_notes(
+    notes = refund_notes(
         month,
         refunds=refunds,
         subscriptions=business.lives.subscriptions,
@@ -187,11 +194,12 @@ def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Dr
         documents=rows.documents,
         lines=rows.lines,
         taxes=taxes_left(business, numbers),
-        accounts=business.inputs.accounts,
+        accounts=accounts_with_formats(business, month),
         tax_rates=business.inputs.tax_rates,
         exchange_rates=business.inputs.exchange_rates,
         catalogue=business.catalogue,
     )
+    return without_format_parked(notes, business, month)
 
 
 def issued_so_far(business: Business, month: str, rows: IssuedRows, given_back: pl.Series) -> Issued:

@@ -5,13 +5,20 @@ import polars as pl
 from billing.model.codes import ParkedReason
 from billing.model.tables import CYCLES, PACKAGES, PARKED
 from billing.month.business import Business
-from billing.month.context import rated_charges, required_table
+from billing.month.context import required_table
+from billing.month.invoice_formats import as_missing, parked_for_format
 from billing.rules.charges import parked_by_rating
 from billing.store.monthly import write_month
 
 
-def parked_accounts(business: Business, month: str) -> pl.DataFrame:
-    """The accounts that cannot be billed, as far as is known before anything is drafted: PARKED."""
+def parked_accounts(business: Business, month: str, rated: pl.DataFrame) -> pl.DataFrame:
+    """The accounts that cannot be billed, as far as is known before anything is drafted: PARKED.
+
+    Parameters
+    ----------
+    rated
+        As `rated_charges`, of the month.
+    """
     cycles, packages = required_table(business, CYCLES, month), required_table(business, PACKAGES, month)
     without_package = cycles.join(packages, on="subscription_id", how="anti").select(
         "account_id",
@@ -20,8 +27,9 @@ def parked_accounts(business: Business, month: str) -> pl.DataFrame:
     return as_parked(
         month,
         business.parked_in(month),
-        parked_by_rating(rated_charges(business, month), month),
+        parked_by_rating(rated, month),
         contradictory_accounts(without_package),
+        parked_for_format(business, month),
     )
 
 
@@ -43,7 +51,16 @@ def contradictory_accounts(problems: pl.DataFrame) -> pl.DataFrame:
 
 def park(business: Business, month: str, problems: pl.DataFrame) -> pl.DataFrame:
     """Park accounts with a contradiction (rule 28): account_id, detail. Return the updated PARKED."""
+    return _with_more_parked(business, month, contradictory_accounts(problems))
+
+
+def park_for_format(business: Business, month: str, problems: pl.DataFrame) -> pl.DataFrame:
+    """Park accounts whose format cannot say what they are billed: account_id, detail. Return the updated PARKED."""
+    return _with_more_parked(business, month, as_missing(problems))
+
+
+def _with_more_parked(business: Business, month: str, found: pl.DataFrame) -> pl.DataFrame:
     known = required_table(business, PARKED, month)
-    parked = as_parked(month, known, contradictory_accounts(problems))
+    parked = as_parked(month, known, found)
     write_month(business.home, PARKED, month, parked, in_order=True)
     return parked

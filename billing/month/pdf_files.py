@@ -1,4 +1,4 @@
-"""Draw the PDFs of issued documents."""
+"""Draw the PDFs of issued documents, and write the e-invoices in or beside them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import polars as pl
 
 from billing.model.numbering import file_name
 from billing.month.business import Business
+from billing.month.invoice_files import InvoiceFiles
 from billing.register.register import Register
 from billing.rendering import Job, RenderedFile, Undrawn, drawing_libraries, render_files
 from billing.store.home import Home
@@ -32,22 +33,26 @@ class Rendered:
 
 
 def documents_to_render(business: Business, month: str) -> list[str]:
-    """The numbers of the month's documents whose PDF is missing or not recorded; sorted.
+    """The numbers of the month's documents whose PDF or e-invoice is missing or not recorded; sorted.
 
     Render an unrecorded PDF again: a killed run left it, or it is not what was issued.
     """
-    return _without_file(business.home, month, business.register.filed(month))
+    return _without_file(business.home, business.register, month, business.register.filed(month))
 
 
-def _without_file(home: Home, month: str, filed: Mapping[str, str | None]) -> list[str]:
-    standing = {path.stem for path in (home.documents / month).glob("*.pdf")}
-    return [number for number, sha256 in filed.items() if sha256 is None or file_name(number) not in standing]
+def _without_file(home: Home, register: Register, month: str, filed: Mapping[str, str | None]) -> list[str]:
+    drawn, written = ({path.stem for path in (home.documents / month).glob(f"*.{kind}")} for kind in ("pdf", "xml"))
+    # The e-invoice is recorded before the PDF: a document whose PDF is recorded has all of its files recorded.
+    lost = {number for number in register.invoice_files(month) if file_name(number) not in written}
+    return [
+        number for number, sha256 in filed.items() if sha256 is None or file_name(number) not in drawn or number in lost
+    ]
 
 
 def render_blocks(home: Home, register: Register, month: str) -> list[int]:
     """The blocks of the month's documents, in the order of their numbers, in which a PDF is missing or not recorded."""
     filed = register.filed(month)
-    missing = set(_without_file(home, month, filed))
+    missing = set(_without_file(home, register, month, filed))
     return sorted({place // DOCUMENTS_OF_A_BLOCK for place, number in enumerate(filed) if number in missing})
 
 
@@ -79,11 +84,13 @@ def _render(
     progress: Callable[[int, int], None] | None = None,
 ) -> Rendered:
     known = register.filed(month)
-    missing = [number for number in _without_file(home, month, known) if among is None or number in among]
+    missing = [number for number in _without_file(home, register, month, known) if among is None or number in among]
     numbers = {file_name(number): number for number in missing}
+    invoices = InvoiceFiles(home, register, month, as_of)
     jobs = (
-        Job(content, home.document_file(month, number), known[number], home.resources)
+        Job(content, home.document_file(month, number), known[number], home.resources, xml)
         for number, content in register.contents(missing)
+        for xml in invoices.write(number, content)
     )
     rendered: list[RenderedFile] = []
     undrawn: list[Undrawn] = []
@@ -99,8 +106,10 @@ def _render(
         if progress is not None:
             progress(len(rendered), len(missing))
         if len(unrecorded) == 500:
+            invoices.record()
             register.record_files(unrecorded)
             unrecorded = []
+    invoices.record()
     register.record_files(unrecorded)
     drawn = [(numbers[file.path.stem], file) for file in rendered]
     other = [(number, file) for number, file in drawn if known[number] not in (None, file.sha256)]
@@ -111,4 +120,5 @@ def _render(
             redrawn_on=pl.lit(as_of), drawn_with=pl.lit(drawing_libraries())
         )
         register.record_redrawn_files(files)
-    return Rendered(rendered, undrawn, [number for number, _ in other])
+    redrawn = sorted({*(number for number, _ in other), *invoices.rewritten})
+    return Rendered(rendered, [*undrawn, *invoices.failed], redrawn)

@@ -8,6 +8,7 @@ import json
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from billing.model.errors import InterruptedRunError
 from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
 from billing.month.recorded_inputs.months import record_step
+from billing.month.resources import with_resources
 from billing.month.shards import begin_month, shard_ranges
 from billing.month.versions import refuse_other_versions, versions
 from billing.register.register import Register
@@ -84,7 +86,8 @@ def plan_month(business: Business, month: str) -> Plan:
 
 
 def write_plan(home: Home, plan: Plan) -> None:
-    """Put the plan where the workers find it."""
+    """Put the plan where the workers find it; nothing of it has been billed yet."""
+    _forget_billed(home, plan.month)
     write_bytes(_plan_file(home, plan.month), plan.to_json().encode())
 
 
@@ -111,6 +114,15 @@ def bill_shard(root: Path, plan: Plan, shard: str, register_url: str | None = No
         for name, step in STEPS_OF_A_MONTH.items():
             step(business, plan.month)
             record_step(business, plan.month, name)
+    write_bytes(_billed(Home(root), plan.month) / shard, _identity(plan))
+
+
+def unbilled_shards(home: Home, plan: Plan) -> list[str]:
+    """The shards of a plan that nobody has billed: a run that is begun again may leave out steps that never began."""
+    billed = _billed(home, plan.month)
+    return [
+        shard for shard in plan.shards if not (path := billed / shard).is_file() or path.read_bytes() != _identity(plan)
+    ]
 
 
 def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None = None) -> Business:
@@ -120,7 +132,7 @@ def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None =
     if buckets is None:
         raise ValueError(f"{shard!r} is no range of buckets")
     home = Home(root, buckets)
-    catalogue = load_catalogue(home.landing / "catalogue.yaml")
+    catalogue = with_resources(load_catalogue(home.landing / "catalogue.yaml"), home.landing)
     if _hash_of(catalogue) != plan.catalogue:
         raise InterruptedRunError(
             f"{plan.month}: landing/catalogue.yaml has changed since the run was planned: run again"
@@ -142,6 +154,7 @@ def remove_plan(home: Home, month: str) -> None:
     """Remove the plan of a month and the inputs of its shards, once they have been billed."""
     for path in sorted(_folder(home, month).glob("*.parquet")):
         path.unlink(missing_ok=True)
+    _forget_billed(home, month)
     _plan_file(home, month).unlink(missing_ok=True)
 
 
@@ -167,6 +180,19 @@ def _read_inputs(home: Home, plan: Plan) -> Inputs:
     everyones = pl.scan_parquet(requests, hive_partitioning=False, glob=False)
     divided = {f"all_{name}": found.pop(name) for name in _DIVIDED}
     return Inputs(**divided, **found, known_accounts=known, warnings=(), everyones_requests=everyones)  # type: ignore[arg-type]
+
+
+def _forget_billed(home: Home, month: str) -> None:
+    for path in sorted(_billed(home, month).glob("*")):
+        path.unlink(missing_ok=True)
+
+
+def _billed(home: Home, month: str) -> Path:
+    return _folder(home, month) / "billed"
+
+
+def _identity(plan: Plan) -> bytes:
+    return sha256(plan.to_json().encode()).hexdigest().encode()
 
 
 def _plan_file(home: Home, month: str) -> Path:

@@ -175,8 +175,9 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
 
 def write_charges(business: Business, month: str) -> pl.DataFrame:
     """What the closed cycles cost and what falls due on the month's billing dates: CHARGES, DUES and PARKED."""
-    parked = parked_accounts(business, month)
-    rated = without_parked(rated_charges(business, month), parked)
+    rated = rated_charges(business, month)
+    parked = parked_accounts(business, month, rated)
+    rated = without_parked(rated, parked)
     charges = month_charges(rated)
     unmatched = quantities_not_charged_once(without_parked(required_table(business, USAGE, month), parked), charges)
     if not unmatched.is_empty():

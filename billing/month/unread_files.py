@@ -9,11 +9,12 @@ from billing.ingest.landing import delivered_files, is_left_alone, readable_name
 from billing.ingest.unusable_files import unusable_deliveries
 from billing.inputs.input_files import ENDINGS, EXPECTED_FILES
 from billing.inputs.reading import INPUTS, Inputs
-from billing.inputs.resources import TRANSLATIONS
 from billing.store.home import Home
 
-_READ: Final = ("catalogue.yaml", "tax_rates.csv", "exchange_rates.csv", "usage", TRANSLATIONS, "templates")
-_FOLDERS: Final = ("usage", TRANSLATIONS, "templates")
+TRANSLATIONS: Final = "translations"
+TEMPLATES: Final = "templates"
+_READ: Final = ("catalogue.yaml", "tax_rates.csv", "exchange_rates.csv", "usage", TRANSLATIONS, TEMPLATES)
+_FOLDERS: Final = ("usage", TRANSLATIONS, TEMPLATES)
 _NOT_SUPPORTED: Final = frozenset(
     {
         "one_off_charges",

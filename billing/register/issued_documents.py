@@ -328,6 +328,22 @@ class IssuedDocuments(Connection):
         with self._made.begin() as connection:
             insert_rows(connection, stored.files, pl.DataFrame(files, schema=["number", "sha256", "bytes"]))
 
+    def invoice_files(self, month: str | None = None) -> dict[str, str]:
+        """By the number of a document, sorted: the hash of the e-invoice beside its PDF; of a month or of all."""
+        query = sa.select(stored.invoice_files.c.number, stored.invoice_files.c.sha256).order_by("number")
+        if month is not None:
+            numbers = sa.select(stored.documents.c.number).where(stored.documents.c.billing_month == month)
+            query = query.where(stored.invoice_files.c.number.in_(numbers))
+        with self._engine.connect() as connection:
+            return dict(tuple(row) for row in connection.execute(query))
+
+    def record_invoice_files(self, files: Sequence[Mapping[str, object]]) -> None:
+        """Record the hash and size of e-invoices beside PDFs: number, sha256, bytes."""
+        if files:
+            with self._made.begin() as connection:
+                rows = pl.DataFrame(files, schema=["number", "sha256", "bytes"])
+                insert_rows(connection, stored.invoice_files, rows)
+
     def redrawn_files(self) -> pl.DataFrame:
         """PDFs that were drawn again with other bytes than they were issued with, sorted.
 

@@ -132,12 +132,14 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails):
         # Import lazily: migrations load Alembic, which nothing else needs.
         from billing.register.migrations.versions.r0002_guards import guards
         from billing.register.migrations.versions.r0004_recorded_facts import KEPT
-        from billing.register.migrations.versions.r0005_redrawn_files import GUARDS
+        from billing.register.migrations.versions.r0005_redrawn_files import GUARDS as GUARDS_OF_REDRAWN
         from billing.register.migrations.versions.r0006_settings import guards as guards_of_settings
         from billing.register.migrations.versions.r0007_moving_in import guards as guards_of_moving_in
-        from billing.register.migrations.versions.r0010_mails import guards as guards_of_mails
+        from billing.register.migrations.versions.r0010_invoice_files import GUARDS as GUARDS_OF_INVOICE_FILES
+        from billing.register.migrations.versions.r0011_mails import guards as guards_of_mails
 
-        recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")} | set(GUARDS)
+        recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")}
+        recorded |= {*GUARDS_OF_REDRAWN, *GUARDS_OF_INVOICE_FILES}
         with self._engine.connect() as connection:
             dialect = connection.dialect.name
             existing = connection.exec_driver_sql(

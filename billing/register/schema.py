@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "10"
+REVISION: Final = "11"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.
@@ -127,6 +127,13 @@ issued_months = sa.Table(
 )
 files = sa.Table(
     "files",
+    metadata,
+    sa.Column("number", _TEXT, _a_document(), primary_key=True),
+    sa.Column("sha256", _TEXT, nullable=False),
+    sa.Column("bytes", sa.BigInteger, nullable=False),
+)
+invoice_files = sa.Table(
+    "invoice_files",
     metadata,
     sa.Column("number", _TEXT, _a_document(), primary_key=True),
     sa.Column("sha256", _TEXT, nullable=False),

@@ -4,11 +4,13 @@ import atexit
 import re
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import localcontext
 from functools import cache
+from hashlib import md5
 from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from xml.etree import ElementTree
@@ -16,8 +18,9 @@ from xml.etree import ElementTree
 from billing.rendering.environment import check_rendering_environment
 from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
 from billing.rendering.fonts import ALL_FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
+from billing.rendering.hybrid_pdf import hybrid_options
 from billing.rendering.locale_formats import EXACT
-from billing.rendering.own_templates import SHEET, TemplateError, addresses, explained
+from billing.rendering.own_templates import OWN_TEMPLATE, SHEET, TemplateError, addresses, explained
 from billing.rendering.template_versions import EDITIONS, Edition, edition_of
 from billing.rendering.v2.page import Page
 from billing.store.temporary_folder import temporary_folder
@@ -75,14 +78,18 @@ def render_pdf(content: Mapping[str, object], resources: Mapping[str, bytes] | N
     return draw(content, resources).pdf
 
 
-def draw(content: Mapping[str, object], resources: Mapping[str, bytes] | None = None) -> Drawn:
+def draw(
+    content: Mapping[str, object], resources: Mapping[str, bytes] | None = None, xml: bytes | None = None
+) -> Drawn:
+    """As `render_pdf`; with `xml` a PDF/A-3 that has this e-invoice in it."""
     number = number_of(content)
     try:
         with localcontext(EXACT):
             edition = edition_of(content)
             page = edition.page(content, resources or {})
         with _DRAWING:
-            return engine().draw(page, edition, seconds_allowed(content))
+            options = {} if xml is None else hybrid_options(xml, str(content["issued_on"]))
+            return engine().draw(page, edition, seconds_allowed(content), options)
     except UnableError as error:
         raise MachineError(number, str(error)) from error
     except (ContentError, TimeLimitError) as error:
@@ -121,6 +128,21 @@ def draw_letter(html: str, sheet: str, language: str) -> bytes:
             return engine().draw_html(BETWEEN_BLOCKS.sub("><", html), (sheet,), others, edition.faces).pdf
     except (ContentError, TimeLimitError, UnableError) as error:
         raise RenderingError(sheet, str(error)) from error
+
+
+def logo_is_drawn(content: bytes, media_type: str) -> bool:
+    """Whether an image of a home appears on a page.
+
+    Raises
+    ------
+    RenderingError
+        When it asks for something outside of itself, or nothing can be drawn on this machine.
+    """
+    try:
+        with _DRAWING, _time_limit(SECONDS_PER_DOCUMENT):
+            return engine().image_is_drawn(content, media_type)
+    except (ContentError, TimeLimitError, UnableError) as error:
+        raise RenderingError("logo", str(error)) from error
 
 
 def is_named_by_content(address: str) -> bool:
@@ -204,10 +226,11 @@ class Engine:
         self._styles: dict[tuple[str, ...], tuple[Any, list[object]]] = {}
         self._images: dict[str, object] = {}
         self._templates: dict[str, Template] = {}
+        self._options: Mapping[str, object] = {}
 
-    def draw(self, page: Page, edition: Edition, seconds: float) -> Drawn:
-        with _time_limit(seconds), self._files({**page.images, **addresses(page.own)}):
-            others = edition.by_language.get(page.language, edition.other_scripts)
+    def draw(self, page: Page, edition: Edition, seconds: float, options: Mapping[str, object] | None = None) -> Drawn:
+        with _time_limit(seconds), self._files({**page.images, **addresses(page.own)}), self._with(options or {}):
+            others = edition.by_language.get(page.language.split("-")[0], edition.other_scripts)
             if not page.own:
                 return self.draw_html(self.html(page, edition), edition.sheets, others, edition.faces)
             return self._draw_own(page, edition, others)
@@ -225,7 +248,22 @@ class Engine:
             html = self.html(page, edition)
             return self.draw_html(html, edition.sheets, others, edition.faces, (page.own_name, sheet))
         except (JinjaError, ContentError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise TemplateError(f"the home's template: {explained(error, page.own, html)}") from error
+            raise TemplateError(f"{OWN_TEMPLATE}: {explained(error, page.own, html)}") from error
+
+    def image_is_drawn(self, content: bytes, media_type: str) -> bool:
+        address = "overage:tried-image"
+        with self._files({address: (content, media_type)}):
+            self.draw_html(f'<html><body><p><img src="{address}"/></p></body></html>')
+            return self._images.get(address) is not None
+
+    @contextmanager
+    def _with(self, options: Mapping[str, object]) -> Iterator[None]:
+        """Write one document with options of `write_pdf`."""
+        self._options = options
+        try:
+            yield
+        finally:
+            self._options = {}
 
     @contextmanager
     def _files(self, files: Mapping[str, tuple[bytes, str]]) -> Iterator[None]:
@@ -237,7 +275,13 @@ class Engine:
             self._own.clear()
             for address in files:
                 if not is_named_by_content(address):
-                    self._images.pop(address, None)
+                    self._forget_image(address)
+
+    def _forget_image(self, address: str) -> None:
+        """Remove an image and its pixels, which WeasyPrint keeps by a hash of the address."""
+        pixels = md5(address.encode(), usedforsecurity=False).hexdigest()
+        for key in [key for key in self._images if key == address or key.startswith(pixels)]:
+            del self._images[key]
 
     def template(self, edition: Edition, page: Page | None = None) -> "Template":
         """Page template of a version, or of a home; includes are resolved in the home's files and the version's."""
@@ -294,7 +338,10 @@ class Engine:
             document = self._page(printable, self._fetcher).render(
                 stylesheets=sheets, font_config=faces, cache=self._images
             )
-            pdf: bytes = document.write_pdf()
+            with warnings.catch_warnings():
+                # WeasyPrint leaves the file of its colour profile to the garbage collector.
+                warnings.simplefilter("ignore", ResourceWarning)
+                pdf: bytes = document.write_pdf(**self._options)
         except self._forbidden as error:
             raise ContentError(str(error)) from error
         return Drawn(pdf, len(document.pages), "".join(sorted(filter(stand_in, unprintable))))

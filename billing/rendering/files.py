@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from billing.rendering.drawing import Drawn, draw
 from billing.rendering.errors import MachineError, RenderingError
+from billing.rendering.own_templates import OWN_TEMPLATE
 from billing.rendering.simplified_content import is_beyond_paper, plainer
 from billing.store.files import write_bytes
 
@@ -28,12 +29,15 @@ class Job(NamedTuple):
         Recorded hash of the PDF, if any.
     resources
         Folder of the files that contents name by their SHA-256 (logo, translation, template), if any.
+    xml
+        An e-invoice to put into the PDF.
     """
 
     content: str
     path: Path
     sha256: str | None = None
     resources: Path | None = None
+    xml: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ class RenderedFile:
     unprintable
         Characters of the content that no bundled font covers, sorted; they print as an empty box.
     shortened
-        Why long words are broken and long texts truncated on its pages; empty when none are.
+        Why long words are broken and long texts truncated on its pages, or why the home's template (OWN_TEMPLATE) could
+        not draw them; empty when it is drawn as it was meant.
     """
 
     path: Path
@@ -75,7 +80,7 @@ class Undrawn:
 
 def render_file(job: Job) -> RenderedFile:
     content = read_content(job.content, job.path)
-    drawn, shortened = _draw_with_fallback(content, job.sha256, resources_of(content, job.resources))
+    drawn, shortened = draw_with_fallback(content, job.sha256, resources_of(content, job.resources), job.xml)
     sha256 = hashlib.sha256(drawn.pdf).hexdigest()
     # rule 19: the original is kept while it exists
     if sha256 != job.sha256 and job.sha256 is not None and _has_hash(job.path, job.sha256):
@@ -105,31 +110,50 @@ def _resource(folder: Path, sha256: str) -> bytes | None:
     return content if hashlib.sha256(content).hexdigest() == sha256 else None
 
 
-def _draw_with_fallback(
-    content: Mapping[str, object], sha256: str | None, resources: Mapping[str, bytes]
+def draw_with_fallback(
+    content: Mapping[str, object], sha256: str | None, resources: Mapping[str, bytes], xml: bytes | None
 ) -> tuple[Drawn, str]:
-    """Draw the page as it is, else simplified, and why; prefers the result with the recorded hash."""
+    """Draw the page as it is, else simplified or with the release's template, and why.
+
+    Prefers the result with the recorded hash.
+    """
     plain = plainer(content)
     attempts = [(content, ""), (plain, "")] if plain != content else [(content, "")]
     if is_beyond_paper(content):
         attempts = [(plain, "it holds texts that are longer than any page"), (content, "")]
+    if has_own_template(content):
+        attempts.append((_without_template(content), ""))
     found: tuple[Drawn, str] | None = None
     failed = RenderingError("", "")
     for attempt, reason in attempts:
+        # A template that is lost is looked for; one that cannot be drawn never will be.
+        if has_own_template(content) and not has_own_template(attempt) and not failed.cause.startswith(OWN_TEMPLATE):
+            continue
         try:
-            drawn = draw(attempt, resources)
+            drawn = draw(attempt, resources, xml)
         except MachineError:
             raise
         except RenderingError as error:
             failed = failed if failed.cause else error
             continue
-        result = drawn, reason or (failed.cause if attempt is plain else "")
+        result = drawn, reason or (failed.cause if attempt is not content else "")
         if sha256 is None or hashlib.sha256(drawn.pdf).hexdigest() == sha256:
             return result
         found = found or result
     if found is None:
         raise failed
     return found
+
+
+def has_own_template(content: Mapping[str, object]) -> bool:
+    resources = content.get("resources")
+    return isinstance(resources, Mapping) and resources.get("template") is not None
+
+
+def _without_template(content: Mapping[str, object]) -> dict[str, object]:
+    """The content as the release's template draws it: an issued document has to exist, whatever a home's does."""
+    resources = content["resources"]
+    return {**content, "resources": {**resources, "template": None}} if isinstance(resources, Mapping) else {**content}
 
 
 def _has_hash(path: Path, sha256: str) -> bool:

@@ -18,6 +18,8 @@ from billing.rendering.errors import ContentError
 
 PAGE: Final = "invoice.html.j2"
 SHEET: Final = "invoice.css"
+OWN_TEMPLATE: Final = "the home's template"
+"""How a message begins that names a mistake of a home's template."""
 ADDRESS: Final = "template:"
 MOST_FILES: Final = 50
 MOST_BYTES: Final = 2_000_000

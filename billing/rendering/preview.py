@@ -44,8 +44,21 @@ class Preview:
     warnings: tuple[str, ...]
 
 
-def preview(landing: Path, *, language: str = "en", kind: str = DocumentKind.INVOICE, as_html: bool = False) -> Preview:
+def preview(
+    landing: Path,
+    *,
+    language: str = "en",
+    kind: str = DocumentKind.INVOICE,
+    as_html: bool = False,
+    seller: Mapping[str, object] | None = None,
+    logo: bytes | None = None,
+) -> Preview:
     """Draw the sample with the template and the translation of a home's landing folder, as far as they are there.
+
+    Parameters
+    ----------
+    seller, logo
+        As a document's content has them, in place of the sample's.
 
     Raises
     ------
@@ -56,6 +69,10 @@ def preview(landing: Path, *, language: str = "en", kind: str = DocumentKind.INV
     """
     content = sample_document(language, kind)
     resources: dict[str, bytes] = {}
+    if seller is not None:
+        content["seller"] = dict(seller)
+    if logo is not None:
+        content["resources"]["logo"] = _kept(resources, logo)
     folder = landing / TEMPLATE_FOLDER
     if folder.is_dir():
         archive = pack(folder)

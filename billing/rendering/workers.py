@@ -276,7 +276,7 @@ def serve(handle: int) -> None:
     with Connection(handle) as connection:
         try:
             _limit_memory()
-            sample = json.loads((TEMPLATES / "sample.json").read_text("utf-8"))
+            sample = json.loads((TEMPLATES / "sample_v2.json").read_text("utf-8"))
             render_pdf(sample)  # The first page loads what all others share.
         except (RenderingError, OSError) as error:
             connection.send(error)

@@ -2,9 +2,11 @@
 
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
+from billing.einvoices.missing import problems_in_words
 from billing.ingest.dry_run import usage_that_would_be_set_aside
 from billing.ingest.landing import delivered_files
 from billing.ingest.unusable_files import STRAY
@@ -14,15 +16,22 @@ from billing.inputs.reading import Inputs, read_inputs
 from billing.model.catalogue import AFTER_ISSUE, Catalogue
 from billing.model.errors import RefusedError
 from billing.month.business import Business
+from billing.month.invoice_formats import format_problems
 from billing.month.issued_settings import refuse_moved_settings
+from billing.month.recorded_inputs.runs import last_as_of
+from billing.month.resources import with_resources
 from billing.month.unread_files import names_not_read
 from billing.register.register import Register
 from billing.rendering import check_rendering_environment
 from billing.reports.mail_delivery import sender_of
+from billing.reports.paper_checks import paper_problems
+from billing.reports.seller_checks import seller_warnings
 from billing.reports.source_checks import source_warnings
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
 from billing.rules.opening_balances import changed_rows
 from billing.store.home import Home
+
+_MOST_FORMATS_TOLD: Final = 20
 
 
 def problems_of(root: Path, register_url: str | None = None, *, every_row: bool = False) -> list[str]:
@@ -44,7 +53,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
             f"{root}: this is no billing home: expected a folder `landing` in it (`overage init` makes one)"
         )
     try:
-        catalogue = load_catalogue(home.landing / "catalogue.yaml")
+        catalogue = with_resources(load_catalogue(home.landing / "catalogue.yaml"), home.landing)
         register = Register.open(home, register_url)
         inputs = read_inputs(home, catalogue, register.billed_accounts())
         changed = changed_rows(inputs.opening_balances, register.opening_balances())
@@ -62,7 +71,10 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *_unknown_agreements(inputs, catalogue),
         *source_warnings(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
+        *seller_warnings(catalogue.seller),
+        *_not_in_their_format(business),
         *names_not_read(home, catalogue.seller.logo),
+        *paper_problems(home, catalogue.seller.logo),
         *_usage(business, every_row=every_row),
         *check_rendering_environment(),
         *_cannot_send(catalogue),
@@ -92,6 +104,19 @@ def _cannot_be_billed(business: Business) -> list[str]:
     except RefusedError as error:
         problems.append(error.message)
     return problems
+
+
+def _not_in_their_format(business: Business) -> list[str]:
+    """What accounts lack for the format of their documents, as of the last run or the latest request."""
+    requested = business.inputs.requests["on"].max()
+    day = last_as_of(business.home.root) or (requested if isinstance(requested, date) else date.min)
+    problems = format_problems(business, max(day, business.catalogue.policy.billing_start).strftime("%Y-%m"))
+    lines = [
+        f"account {account}: missing_for_format: {detail}"
+        for account, detail in problems_in_words(problems).iter_rows()
+    ]
+    further = len(lines) - _MOST_FORMATS_TOLD
+    return lines[:_MOST_FORMATS_TOLD] + ([f"missing_for_format: {further} more accounts"] if further > 0 else [])
 
 
 def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:

@@ -1,4 +1,4 @@
-"""Warnings of `check` about tax ids, the seller's tax id and locales; none stops a run (rule 24)."""
+"""Warnings of `check` about tax ids, the seller, locales and languages; none stops a run (rules 24 and 40)."""
 
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -9,28 +9,39 @@ import stdnum
 from billing.inputs.reading import Inputs
 from billing.model.catalogue import Catalogue
 from billing.rendering.locale_formats import knows_locale
+from billing.rendering.words import LANGUAGES
 from billing.rules.tax import tax_id_country
 
 _MOST_TOLD: Final = 5
 
 
 def tax_and_locale_warnings(inputs: Inputs, catalogue: Catalogue) -> list[str]:
-    """Invalid tax ids, taxes without the seller's tax id, and unknown locales, in words."""
-    return [*_seller(inputs, catalogue), *_wrong_tax_ids(inputs.accounts), *_unknown_locales(inputs.accounts)]
+    """Invalid tax ids, what the seller's documents lack, and unknown locales and languages, in words."""
+    return [
+        *_seller(inputs, catalogue),
+        *_wrong_tax_ids(inputs.accounts),
+        *_unknown_locales(inputs.accounts),
+        *_unknown_languages(inputs.accounts, catalogue),
+    ]
 
 
 def _seller(inputs: Inputs, catalogue: Catalogue) -> list[str]:
+    """Whose tax it is: a document that charges, reverses or exempts one must say so (VAT directive, article 226)."""
     seller = catalogue.seller
-    place = "catalogue.yaml: seller.tax_id: found"
-    if not seller.tax_id:
-        charges = inputs.tax_rates.filter(pl.col("rate") > 0)
-        if charges.is_empty():
-            return []
-        names = ", ".join(charges["name"].unique().sort())
-        return [f"{place} none, expected the seller's tax id: documents charge tax ({names})"]
-    if _is_wrong(seller.tax_id, seller.country):
-        return [f"{place} {seller.tax_id!r}, expected a tax id that is valid in form and checksum"]
-    return []
+    place = "catalogue.yaml: seller"
+    if seller.tax_id and _is_wrong(seller.tax_id, seller.country):
+        return [f"{place}.tax_id: found {seller.tax_id!r}, expected a tax id that is valid in form and checksum"]
+    if seller.tax_id or inputs.tax_rates.is_empty():
+        return []
+    names = ", ".join(inputs.tax_rates["name"].unique().sort())
+    # Where a tax is reversed or exempt, or its rate is 0, a document says so, and for whom.
+    charges = (inputs.tax_rates["rate"] > 0).any()
+    if not charges and inputs.tax_rates["category"].is_null().all():
+        return []
+    if seller.tax_number and seller.country == "DE":
+        return []
+    what = "documents charge tax" if charges else "documents say why no tax is charged"
+    return [f"{place}.tax_id: found none, expected the seller's tax id: {what} ({names})"]
 
 
 def _wrong_tax_ids(accounts: pl.DataFrame) -> list[str]:
@@ -47,6 +58,29 @@ def _unknown_locales(accounts: pl.DataFrame) -> list[str]:
     found = accounts.filter(pl.col("locale").is_in(unknown.implode())).sort("account_id")
     expected = "expected a locale such as de_DE: documents are written as for en_US"
     return _told(found.select("account_id", "locale").iter_rows(), "locale", expected)
+
+
+def _unknown_languages(accounts: pl.DataFrame, catalogue: Catalogue) -> list[str]:
+    """Languages without a catalogue of words: their documents are in English."""
+    known = {*LANGUAGES, *catalogue.resources.translations}
+    said = accounts["language"].drop_nulls().unique()
+    unknown = said.filter(pl.Series([not known & set(_tags(name)) for name in said], dtype=pl.Boolean))
+    found = accounts.filter(pl.col("language").is_in(unknown.implode())).sort("account_id")
+    expected = (
+        f"expected one of {', '.join(LANGUAGES)}, or a catalogue landing/translations/<language>.po: documents are in "
+        "English"
+    )
+    own = catalogue.seller.language
+    of_seller = (
+        [f"catalogue.yaml: seller.language: found {own!r}, {expected}"] if own and not known & set(_tags(own)) else []
+    )
+    return [*of_seller, *_told(found.select("account_id", "language").iter_rows(), "language", expected)]
+
+
+def _tags(language: str) -> tuple[str, str]:
+    """The whole tag and its language, in lower case."""
+    tag = language.replace("_", "-").lower()
+    return tag, tag.partition("-")[0]
 
 
 def _is_wrong(tax_id: str, country: str | None) -> bool:

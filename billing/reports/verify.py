@@ -41,7 +41,7 @@ from billing.reports.profiles import account_profiles, allocations, balances, co
 from billing.reports.reminders import reminders
 from billing.store.files import file_hash
 from billing.store.frames import read_frame
-from billing.store.home import Home
+from billing.store.home import EXPORTS, Home
 from billing.store.monthly import read_month
 
 _KEYS = ["number"]
@@ -73,7 +73,7 @@ def disagreements(business: Business) -> list[str]:
 
 
 def redrawn_documents(business: Business) -> list[str]:
-    """Documents whose PDF was rendered again with other bytes than issued, in words."""
+    """Documents whose PDF or e-invoice was made again with other bytes than issued, in words."""
     redrawn = business.register.redrawn_files().join(
         business.register.documents().select("number", "billing_month"), on="number", maintain_order="left"
     )
@@ -81,10 +81,14 @@ def redrawn_documents(business: Business) -> list[str]:
     for number, sha256, day, original, with_what, month in redrawn.select(
         "number", "redrawn_sha256", "redrawn_on", "sha256", "drawn_with", "billing_month"
     ).iter_rows():
-        path = business.home.document_file(month, number)
-        if path.exists() and file_hash(path) == sha256:
+        for what, done, path in (
+            ("PDF", "drawn", business.home.document_file(month, number)),
+            ("e-invoice", "written", business.home.invoice_file(month, number)),
+        ):
+            if not path.exists() or file_hash(path) != sha256:
+                continue
             lines.append(
-                f"{path}: the PDF of {number} was drawn again on {day} with other bytes than it was issued with "
+                f"{path}: the {what} of {number} was {done} again on {day} with other bytes than it was issued with "
                 f"({original[:12]}, now {sha256[:12]}, by {with_what}): put the original back if a backup has it"
             )
     return lines
@@ -261,7 +265,7 @@ def _unlike(both: pl.DataFrame, name: str, keys: list[str], decimals: int) -> It
 
 
 def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
-    """Compare the PDFs on disk with the hashes recorded when they were rendered."""
+    """Compare the PDFs and e-invoices on disk with the hashes recorded when they were written."""
     recorded = dict(business.register.files().select("number", "sha256").iter_rows())
     redrawn = set(business.register.redrawn_files().select("number", "redrawn_sha256").iter_rows())
     known: set[Path] = set()
@@ -278,9 +282,21 @@ def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
                 "`overage bill` renders it again"
             )
     known |= {business.home.root / file for file in reminders(business)["file"]}
-    for path in sorted(business.home.documents.rglob("*.pdf")):
-        if path not in known:
-            yield f"{path}: the register knows no such document"
+    months = dict(documents.select("number", "billing_month").iter_rows())
+    for number, sha256 in business.register.invoice_files().items():
+        path = business.home.invoice_file(months[number], number)
+        known.add(path)
+        if not path.exists():
+            yield f"{path}: the e-invoice of {number} is missing: `overage bill` writes it again, with the same bytes"
+        elif (found := file_hash(path)) != sha256 and (number, found) not in redrawn:
+            yield (
+                f"{path}: the e-invoice of {number} has other bytes than when it was issued: take it away, and "
+                "`overage bill` writes it again"
+            )
+    for kind in ("*.pdf", "*.xml"):
+        for path in sorted(business.home.documents.rglob(kind)):
+            if path not in known and path.parent.name != EXPORTS:
+                yield f"{path}: the register knows no such document"
 
 
 def _unreadable(business: Business) -> Iterator[str]:

@@ -203,7 +203,7 @@ def amounts_to_collect(
         .last()
         .select("account_id", card_brand="brand", card_last4="last4")
     )
-    days = (pl.lit(as_of) - pl.col("issued_on")).dt.total_days()
+    days = (pl.lit(as_of) - pl.col("due_on")).dt.total_days()
     age = (
         pl.when(days <= 0)
         .then(pl.lit(Age.NOT_DUE))
@@ -216,7 +216,7 @@ def amounts_to_collect(
         .otherwise(pl.lit(Age.OVER_90))
     )
     rows = due.join(cards, on="account_id", how="left").with_columns(
-        due_on="issued_on", days_overdue=days, age=age, attempts_failed=pl.col("last_attempt") == PaymentStatus.FAILED
+        days_overdue=days, age=age, attempts_failed=pl.col("last_attempt") == PaymentStatus.FAILED
     )
     keys = [
         hashlib.sha256(f"{number}/{amount}/{outcomes}".encode()).hexdigest()[:32]

@@ -64,6 +64,7 @@ def with_opening_balances(documents: pl.DataFrame, opening: pl.DataFrame) -> pl.
         kind=pl.lit(PostingKind.OPENING_BALANCE),
         billing_date="on",
         issued_on="on",
+        due_on="on",
         net="amount",
         tax=nothing,
         total="amount",

@@ -11,7 +11,9 @@ from billing.model.columns import Table
 from billing.store.files import write_file
 
 
-def write_frame(path: Path, frame: pl.DataFrame, table: Table, *, in_order: bool = False) -> bool:
+def write_frame(
+    path: Path, frame: pl.DataFrame, table: Table, *, in_order: bool = False, rows_at_once: int | None = None
+) -> bool:
     """Write a frame as the table's Parquet file: its columns, sorted by its key, with descriptions and statistics.
 
     Equal frames give equal bytes. See `write_file`.
@@ -20,6 +22,8 @@ def write_frame(path: Path, frame: pl.DataFrame, table: Table, *, in_order: bool
     ----------
     in_order
         The frame is already sorted by the table's key.
+    rows_at_once
+        Rows of a row group, the table's unless given.
     """
     conformed = table.fit(frame) if in_order else table.conform(frame)
 
@@ -30,7 +34,7 @@ def write_frame(path: Path, frame: pl.DataFrame, table: Table, *, in_order: bool
             compression_level=1,
             statistics=True,
             metadata=descriptions(table),
-            row_group_size=table.rows_at_once,
+            row_group_size=rows_at_once or table.rows_at_once,
         )
 
     return write_file(path, write)

@@ -9,6 +9,8 @@ from billing.model.buckets import WHOLE, BucketRange
 from billing.model.columns import Table
 from billing.model.numbering import file_name
 
+EXPORTS: Final = "export"
+"""Folder of a month's documents that were written again in another format."""
 _MONTH: Final = "billing_month="
 
 
@@ -100,6 +102,10 @@ class Home:
     def document_file(self, month: str, number: str) -> Path:
         """Path of the PDF of an issued document."""
         return self.documents / month / f"{file_name(number)}.pdf"
+
+    def invoice_file(self, month: str, number: str) -> Path:
+        """Path of the e-invoice beside the PDF of an issued document."""
+        return self.documents / month / f"{file_name(number)}.xml"
 
 
 def _buckets_of(part: Path) -> BucketRange:

@@ -43,9 +43,18 @@ def scan_months(home: Home, table: Table, months: Sequence[str]) -> pl.LazyFrame
     return pl.concat(whole) if whole else table.empty().lazy()
 
 
-def write_month(home: Home, table: Table, month: str, frame: pl.DataFrame, *, in_order: bool = False) -> bool:
+def write_month(
+    home: Home,
+    table: Table,
+    month: str,
+    frame: pl.DataFrame,
+    *,
+    in_order: bool = False,
+    rows_at_once: int | None = None,
+) -> bool:
     """Write a monthly table, or the part of a shard's home, as `write_frame`; the whole replaces the parts."""
-    is_changed = write_frame(home.partition(table, month), frame, table, in_order=in_order)
+    path = home.partition(table, month)
+    is_changed = write_frame(path, frame, table, in_order=in_order, rows_at_once=rows_at_once)
     keep_whole(home, table, month)
     return is_changed
 

@@ -219,14 +219,14 @@ def _stamps(home: str) -> dict[str, tuple[int, ...]]:
     return found
 
 
-def _drawn(jobs: Iterable[tuple[str, Path, str | None]], **_: object) -> Iterator[Any]:
+def _drawn(jobs: Iterable[Any], **__: object) -> Iterator[Any]:
     """Stands in for the renderer, whose own processes would outlive a kill: the content, put in place at once."""
     import hashlib  # as above
 
     from billing.rendering import RenderedFile  # as above
     from billing.store.files import write_bytes  # as above
 
-    for text, path, _sha256 in jobs:
+    for text, path, *_ in jobs:
         content = text.encode()
         write_bytes(path, content)
         yield RenderedFile(path, hashlib.sha256(content).hexdigest(), len(content), pages=1)

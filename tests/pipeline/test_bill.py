@@ -419,8 +419,8 @@ def test_damaged_tables_are_named_repaired_and_made_again_to_the_byte(landing: L
     bill_once(landing.root, "2026-02", "2026-02-28")
     before, lake = content_of(landing.root), landing.root / "lake"
     damaged = [
-        *(lake / "usage" / "billing_month=2026-02" / "usage.parquet", lake / "balances" / "balances.parquet"),
-        *(lake / "fingerprints" / "billing_month=2026-02" / "usage.json", *lake.glob("events/*/*.parquet")),
+        *(min(lake.glob("usage/billing_month=2026-02/usage.*")), lake / "balances" / "balances.parquet"),
+        *(min(lake.glob("fingerprints/billing_month=2026-02/usage.*")), *lake.glob("events/*/*.parquet")),
     ]
     for path in damaged:
         path.write_bytes(path.read_bytes()[:-20])

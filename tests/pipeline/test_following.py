@@ -4,12 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from itertools import count
 from typing import Any
 from unittest import mock
 
 import dagster as dg
 import pytest
-from dagster._core.events import EngineEventData
+from dagster._core.events import EngineEventData, JobFailureData, RunFailureReason
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
 from dagster._core.test_utils import instance_for_test
 
@@ -28,7 +30,8 @@ Said = list[str]
 def instance() -> Iterator[dg.DagsterInstance]:
     """Records without a daemon: the tests play the cluster."""
     queue = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}
-    with instance_for_test(overrides={"run_coordinator": queue}) as instance:
+    retries = {"enabled": True, "max_retries": 1, "retry_on_asset_or_op_failure": False}
+    with instance_for_test(overrides={"run_coordinator": queue, "run_retries": retries}) as instance:
         yield instance
 
 
@@ -65,7 +68,7 @@ def cluster(*parts: Callable[[], Any]) -> Iterator[None]:
 @contextmanager
 def keyboard(*, after: int, times: int = 1) -> Iterator[None]:
     """Press Ctrl-C while the command waits."""
-    waits = iter(range(1_000))
+    waits = count()
     wait = time.sleep
 
     def interrupted(seconds: float) -> None:
@@ -115,8 +118,11 @@ def test_progress_is_shown_and_the_events_are_returned(instance: dg.DagsterInsta
     assert [each.check_name for each in ended.get_asset_check_evaluations()] == ["every_account_could_be_billed"]
 
 
-def finish(instance: dg.DagsterInstance, run: dg.DagsterRun, how: dg.DagsterEventType) -> None:
-    instance.report_dagster_event(dg.DagsterEvent(event_type_value=how.value, job_name=run.job_name), run.run_id)
+def finish(
+    instance: dg.DagsterInstance, run: dg.DagsterRun, how: dg.DagsterEventType, why: JobFailureData | None = None
+) -> None:
+    event = dg.DagsterEvent(event_type_value=how.value, job_name=run.job_name, event_specific_data=why)
+    instance.report_dagster_event(event, run.run_id)
 
 
 def test_a_run_that_was_lost_and_is_begun_again_is_followed_on(
@@ -124,9 +130,11 @@ def test_a_run_that_was_lost_and_is_begun_again_is_followed_on(
 ) -> None:
     said: Said = []
     again = found(instance, submit(instance, defs.resolve_job_def("billing_month"), CONFIG, "2026-01", {}))
+    lost = dg.DagsterEvent(event_type_value=dg.DagsterEventType.RUN_FAILURE.value, job_name=run.job_name)
     with cluster(
+        # the failure is recorded a moment before what follows from it
+        lambda: instance.run_storage.handle_run_event(run.run_id, lost, datetime.now(UTC)),
         lambda: instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "true"}),
-        lambda: finish(instance, run, dg.DagsterEventType.RUN_FAILURE),
         lambda: instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: again.run_id}),
         lambda: finish(instance, again, dg.DagsterEventType.RUN_SUCCESS),
     ):
@@ -137,7 +145,8 @@ def test_a_run_that_was_lost_and_is_begun_again_is_followed_on(
 
 
 def test_a_run_that_failed_has_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    with cluster(lambda: finish(instance, run, dg.DagsterEventType.RUN_FAILURE)):
+    why = JobFailureData(error=None, failure_reason=RunFailureReason.STEP_FAILURE)
+    with cluster(lambda: finish(instance, run, dg.DagsterEventType.RUN_FAILURE, why)):
         assert not follow(instance, run.run_id, print).success
 
 

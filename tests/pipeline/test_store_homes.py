@@ -25,6 +25,7 @@ from billing.store.object_store import ObjectStore as ObjectStoreOfHome
 from billing.store.working_copy import WorkingCopy, working_copy
 from pipeline.definitions import defs
 from pipeline.sensors import new_deliveries
+from tests.european_business import change_catalogue
 from tests.mail_servers import Scripted
 from tests.object_store import Answer, Environ, ObjectStore, failing
 from tests.pipeline import outside
@@ -123,6 +124,8 @@ def test_a_home_in_a_bucket_has_the_same_files_and_register_as_one_in_a_folder(
 ) -> None:
     monkeypatch.setattr(outside, "LEFT_OUT", ())
     landing = _business(tmp_path / "home")
+    registered = {"registration": {"scheme": "0060", "id": "123456789"}}
+    change_catalogue(landing, seller=registered, policy={"invoice_format": "ubl"})
     bucket.deliver(landing)
     told = [bill(landing.root, "2026-02", "2026-02-10", paper=True), bucket.bill("2026-02", "2026-02-10", paper=True)]
     assert told[0] == told[1]
@@ -142,8 +145,9 @@ def test_a_home_in_a_bucket_has_the_same_files_and_register_as_one_in_a_folder(
         if name.startswith("home/documents/")
     }
     assert documents == {
-        str(path.relative_to(landing.root)): path.read_bytes() for path in landing.root.glob("documents/*/*.pdf")
+        str(path.relative_to(landing.root)): path.read_bytes() for path in landing.root.glob("documents/*/*")
     }
+    assert {Path(name).suffix for name in documents} == {".pdf", ".xml"}
     for arguments in (
         ("show", "documents"),
         ("show", "events"),

@@ -23,6 +23,7 @@ from billing.model.columns import Table
 from billing.model.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.computed import file_stamp
+from billing.month.invoice_formats import format_problems
 from billing.month.lost_deliveries import losses_that_stand
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.month.shards import each_shard, is_sharded, shard_homes
@@ -51,7 +52,7 @@ _WHOLE_MONTH: Final = "fingerprint"
 # Issuing changes these itself, after the steps have read them.
 _MOVED_BY_ISSUING: Final = ("closed dates", "documents issued", "closed through")
 # The step that computes charges changes this itself.
-_MOVED_BY_STEPS: Final = ("parked no more",)
+_MOVED_BY_STEPS: Final = ("parked no more", "formats")
 
 
 def month_inputs(business: Business, month: str) -> dict[str, str]:
@@ -117,6 +118,8 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
     if business.has_moved_in_of_all and month == business.first_month:
         # Of a shard: its own requests do not say it.
         inputs["moved in"] = "True"
+    if formats := _formats(business, month):
+        inputs["formats"] = formats
     passed = business.register.passed_dates(month)
     is_closed = closed_through is not None and closed_through >= last_day
     parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked_in(month)
@@ -196,8 +199,10 @@ def record_when_complete(business: Business, month: str) -> bool:
 def record_month(business: Business, month: str) -> None:
     """Record the inputs of a month, by shard, once all of its tables are written."""
     for shard in each_shard(business, month):
-        parked = read_month(shard.home, PARKED, month, ["reason"])
-        found = {"contradictions": str(int((parked["reason"] == ParkedReason.CONTRADICTION).sum()))}
+        parked = read_month(shard.home, PARKED, month, ["account_id", "reason"])
+        again = parked.filter(pl.col("reason") == ParkedReason.CONTRADICTION).height
+        again += _parked_by_a_document(shard, month, parked)
+        found = {"contradictions": str(again)}
         write_record(_path(shard, month), Record(month_inputs(shard, month) | found))
 
 
@@ -242,9 +247,27 @@ def _parked_no_more(business: Business, month: str) -> str:
     """Count accounts that were parked in the month and now are not, or for another reason."""
     parked_then = read_month(business.home, PARKED, month, ["account_id", "reason", "detail"])
     standing = parked_then.filter(
-        ~pl.col("reason").is_in([ParkedReason.CONTRADICTION, ParkedReason.QUANTITY_OUT_OF_RANGE])
+        ~pl.col("reason").is_in(
+            [ParkedReason.CONTRADICTION, ParkedReason.QUANTITY_OUT_OF_RANGE, ParkedReason.MISSING_FOR_FORMAT]
+        )
     )
     return str(standing.join(business.parked_in(month), on=standing.columns, how="anti").height)
+
+
+def _formats(business: Business, month: str) -> str:
+    """A hash of what accounts that are parked for their format lack; empty where none is."""
+    parked = read_month(business.home, PARKED, month, ["account_id", "reason"])
+    accounts = parked.filter(pl.col("reason") == ParkedReason.MISSING_FOR_FORMAT)["account_id"]
+    return "" if accounts.is_empty() else _frame_hash(format_problems(business, month, accounts))
+
+
+def _parked_by_a_document(business: Business, month: str, parked: pl.DataFrame) -> int:
+    """Count accounts parked for a document that their format cannot say: each run looks at them again."""
+    accounts = parked.filter(pl.col("reason") == ParkedReason.MISSING_FOR_FORMAT)
+    if accounts.is_empty():
+        return 0
+    known = format_problems(business, month, accounts["account_id"])
+    return accounts.join(known, on="account_id", how="anti").height
 
 
 def _event_months(business: Business, month: str) -> list[str]:

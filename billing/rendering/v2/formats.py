@@ -74,6 +74,17 @@ class Formats(Print):
         """A date in full, never broken across lines."""
         return super().day(value).replace(" ", SPACE)
 
+    def money(self, value: Decimal, place: str) -> str:
+        return self.signed(super().money(value, place))
+
+    def change_of_money(self, value: Decimal, place: str) -> str:
+        return self.signed(super().change_of_money(value, place))
+
+    def signed(self, written: str) -> str:
+        """A text that may begin with a sign, which would stand behind it in a line from right to left."""
+        is_turned = written[:1] in ("+", "-") and self.locale.text_direction == "rtl"
+        return f"\N{LEFT-TO-RIGHT MARK}{written}" if is_turned else written
+
     def percent(self, rate: Decimal) -> str:
         pattern: str = self.locale.percent_formats[None].pattern
         gap = SPACE if pattern.rstrip("%\u061c\u200e\u200f")[-1:] in (" ", SPACE, "\N{NARROW NO-BREAK SPACE}") else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Final
 
 from billing.model.codes import LineKind
@@ -15,10 +15,13 @@ from billing.rendering.words import N_, Words
 MILLIMETRES_PER_POINT: Final = 25.4 / 72
 TABLE: Final = 174.0
 FONT_SIZES: Final = (8.6, 7.4, 6.4)  # Points of the columns of numbers: as large as all of them fit.
+GRAND_POINTS: Final = 11.0
+BESIDE: Final = 25.0  # What the total takes of the item's columns on a document without quantities.
+LEAST_NUMBER: Final = 14.0
 GAP: Final = 2.0
 LEAST_ITEM: Final = 44.0
-USUAL: Final = (20.0, 20.0, 20.0, 20.0, 14.0, 23.0)
-MEASURED: Final = ("quantity", "allowance", "excess", "charged", "price", "amount")
+USUAL: Final[tuple[float, ...]] = (20.0, 20.0, 20.0, 20.0, 14.0, 23.0)
+MEASURED: Final[tuple[str, ...]] = ("quantity", "allowance", "excess", "charged", "price", "amount")
 
 _WHY: Final = {
     "no_billing_date": N_("This date is none of the subscription's billing dates any more: nothing is due on it."),
@@ -74,8 +77,11 @@ def fee_title(kind: str, package: str, term: str, words: Words) -> str:
     return words.gettext("{package}, package fee", package=package)
 
 
-def line_title(row: Fields, words: Words) -> str:
-    """What a line is for, from its codes; the stored words of a kind that this version does not know."""
+def line_title(row: Fields, words: Words, term: str = "") -> str:
+    """What a line is for, from its codes; the stored words of a kind that this version does not know.
+
+    `term` is that of the subscription, for a fee that does not say its own.
+    """
     kind, due_kind = row.text("kind"), row.optional("due_kind")
     package = row.optional("package_title") or row.optional("package")
     metric = row.optional("metric_title") or row.optional("metric")
@@ -91,7 +97,8 @@ def line_title(row: Fields, words: Words) -> str:
     if settled == LineKind.OVERAGE or (kind == LineKind.PRIOR_CYCLE and metric):
         return words.gettext("{metric} over the allowance", metric=metric)
     if settled in (LineKind.PACKAGE_FEE, LineKind.HOLD_FEE, LineKind.PRIOR_CYCLE):
-        return fee_title(settled, package, row.optional("term"), words)
+        own = row.optional("term") or (term if kind == LineKind.PACKAGE_FEE else "")
+        return fee_title(settled, package, own, words)
     return row.optional("description") or metric or package
 
 
@@ -107,13 +114,14 @@ class Quantities:
         return self._out.count(value, self._unit, self._code, self._decimals)
 
 
-def line_of(row: Fields, words: Words, out: Formats, sign: int) -> dict[str, object]:
+def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") -> dict[str, object]:
     """One line: texts of its columns, its details on one line of text, and a line of text per tier."""
     amount_of = Quantities(row, out)
     cycle = out.cycle(row.day("cycle_start"), row.day("cycle_end")) if row.holds("cycle_start") else ""
     package = row.optional("package_title") or row.optional("package")
-    title = line_title(row, words)
-    tiers = [_tier(tier, words, out, amount_of) for tier in row.rows("tiers")] if row.holds("tiers") else []
+    title = line_title(row, words, term)
+    stored = row.rows("tiers") if row.holds("tiers") else []
+    tiers = [_tier(tier, words, out, amount_of) for tier in stored or reached_tiers(row, out.minor_units)]
     bounds = _bounds(row.fields("bounds"), words, out) if row.holds("bounds") else []
     details = [
         "" if package.casefold() in title.casefold() else package,
@@ -138,6 +146,35 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int) -> dict[str, obj
         "price": out.unit_price(row.decimal("unit_price")) if row.holds("unit_price") else "",
         "amount": out.money(row.decimal("amount") * sign, row.place("amount")),
     }
+
+
+def reached_tiers(row: Fields, minor_units: int) -> list[Fields]:
+    """What each tier of a graduated tariff costs, of a line that does not say it; nothing unless that is its amount."""
+    if row.text("kind") != LineKind.OVERAGE or not row.holds("tariff") or not row.holds("excess"):
+        return []
+    tariff, excess = row.fields("tariff"), row.decimal("excess")
+    if tariff.text("model") != "graduated":
+        return []
+    tiers, lower, total = [], Decimal(0), Decimal(0)
+    for tier in tariff.rows("tiers"):
+        if excess <= lower:
+            break
+        upper = tier.decimal("up_to") if tier.holds("up_to") else None
+        quantity = (excess if upper is None else min(excess, upper)) - lower
+        price = tier.decimal("unit_price") if tier.holds("unit_price") else Decimal(0)
+        flat = tier.decimal("flat") if tier.holds("flat") else Decimal(0)
+        amount = quantity * price + flat
+        values = {"from": lower, "through": upper, "quantity": quantity, "unit_price": price, "amount": amount}
+        texts = {name: None if value is None else f"{value:f}" for name, value in values.items()}
+        tiers.append(Fields({**texts, "flat": f"{flat:f}"}, row.place("tariff")))
+        lower, total = upper or excess, total + amount
+    bounds = row.fields("bounds") if row.holds("bounds") else None
+    if bounds and bounds.holds("minimum"):
+        total = max(total, bounds.decimal("minimum"))
+    if bounds and bounds.holds("maximum"):
+        total = min(total, bounds.decimal("maximum"))
+    is_amount = total.quantize(Decimal(1).scaleb(-minor_units), ROUND_HALF_UP) == row.decimal("amount")
+    return tiers if is_amount else []
 
 
 def _amount(row: Fields, key: str, amount_of: Quantities) -> str:
@@ -293,7 +330,7 @@ class Columns:
     Attributes
     ----------
     widths
-        Millimetres of the item and of the six columns; empty for the usual ones.
+        Millimetres of the item and of the six columns, or of the amount alone; empty for the usual ones.
     size
         Points of their text, or "" for the usual size.
     spelt
@@ -305,29 +342,35 @@ class Columns:
     spelt: bool = False
 
 
-def columns_of(lines: Sequence[dict[str, object]], total: str) -> Columns:
-    """The widths and size of the columns of numbers that hold every number on one line."""
+def columns_of(lines: Sequence[dict[str, object]], total: str, grand: str = "") -> Columns:
+    """The widths and size of the columns of numbers that hold every number on one line.
+
+    `grand` is the total with its currency, which is set larger and spans the last two columns.
+    """
     measured = [line for line in lines if line["measured"]]
-    needed = [max((_ems(line, name) for line in measured), default=0.0) for name in MEASURED[:-1]]
+    names, usual = (MEASURED, USUAL) if measured else (MEASURED[-1:], USUAL[-1:])
+    needed = [max((_ems(line, name) for line in measured), default=0.0) for name in names[:-1]]
     needed.append(max([width_in_ems(total, bold=True), *(_ems(line, "amount") for line in lines)]))
+    least = width_in_ems(grand, bold=True) * GRAND_POINTS * MILLIMETRES_PER_POINT + GAP
     for size in FONT_SIZES:
         widths = [ems * size * MILLIMETRES_PER_POINT + GAP for ems in needed]
-        chosen = [max(width, usual) for width, usual in zip(widths, USUAL, strict=True)]
-        if chosen == list(USUAL) and size == FONT_SIZES[0]:
+        beside = max(widths[-2], usual[-2]) if measured else BESIDE
+        widths[-1] = max(widths[-1], least - beside)
+        wanted = [max(width, some) for width, some in zip(widths, usual, strict=True)]
+        if wanted == list(usual) and size == FONT_SIZES[0]:
             return Columns()
         if not measured:
-            chosen = [0.0] * 5 + chosen[-1:]
+            wanted = [max(wanted[0], least)]
         # Narrow what has room to spare before taking room from the item.
-        if TABLE - sum(chosen) < LEAST_ITEM:
-            chosen = [max(width, 14.0) for width in widths]
-        item = TABLE - sum(chosen)
-        if item >= LEAST_ITEM:
-            millimetres = tuple(f"{width:.1f}" for width in (item, *chosen))
-            return Columns(millimetres, "" if size == FONT_SIZES[0] else str(size))
+        narrow = [max(width, LEAST_NUMBER) for width in widths]
+        for chosen in (wanted, narrow):
+            if TABLE - sum(chosen) >= LEAST_ITEM:
+                millimetres = tuple(f"{width:.1f}" for width in (TABLE - sum(chosen), *chosen))
+                return Columns(millimetres, "" if size == FONT_SIZES[0] else str(size))
     if measured:
-        spelt = columns_of([{**line, "measured": False} for line in lines], total)
+        spelt = columns_of([{**line, "measured": False} for line in lines], total, grand)
         return Columns(spelt.widths, spelt.size, spelt=True)
-    return Columns(("84.0", *["0.0"] * 5, "90.0"), str(FONT_SIZES[-1]))
+    return Columns((f"{LEAST_ITEM:.1f}", f"{TABLE - LEAST_ITEM:.1f}"), str(FONT_SIZES[-1]))
 
 
 def _ems(line: dict[str, object], name: str) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from itertools import groupby
+from math import ceil
 from typing import Final
 
 from billing.model.codes import DocumentKind
@@ -15,19 +16,22 @@ from billing.rendering.fonts import covered_by_inter, width_in_ems
 from billing.rendering.own_templates import unpacked
 from billing.rendering.v2.comparison import change_of, comparison_of
 from billing.rendering.v2.formats import Formats
-from billing.rendering.v2.lines import MILLIMETRES_PER_POINT, Quantities, columns_of, line_of, spelt_out
+from billing.rendering.v2.lines import MILLIMETRES_PER_POINT, TABLE, Quantities, columns_of, line_of, spelt_out
 from billing.rendering.v2.parties import address_lines, mail_link, page_link, pay_address, registration, tax_ids
-from billing.rendering.v2.payment_code import qr_drawing, transfer_text
+from billing.rendering.v2.payment_code import qr_image, transfer_text
 from billing.rendering.v2.taxes import tax_in_other_currency, tax_notes, tax_row
 from billing.rendering.words import Words, words
 
 FACTS: Final = 76.0  # Millimetres of names and values beside the customer's address.
 FACT_POINTS: Final = 8.6
 LONGEST_FACT: Final = 44.0
+TITLE: Final = 74.0
+TITLE_POINTS: Final = 23.0
 METRIC: Final = 37.0  # Millimetres of a usage row's name and of its text beside the bar.
 SHARE: Final = 69.0
 BAR_MILLIMETRES: Final = Decimal(62)
 FOOTER_LINES: Final = 3
+FOOTER_POINTS: Final = 7.5
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def page_of(content: Mapping[str, object], resources: Mapping[str, bytes] | None
     context["logo"] = next(iter(images), "")
     code = _transfer_code(document, kind)
     if code:
-        images["overage:transfer-code"] = qr_drawing(code), "image/svg+xml"
+        images["overage:transfer-code"] = qr_image(code), "image/png"
     context["transfer_code"] = "overage:transfer-code" if code else ""
     archive = _resource(document, "template", resources or {})
     if archive is None:
@@ -109,11 +113,12 @@ def _context(document: Fields, kind: str, said: Words, out: Formats) -> dict[str
     total, due = document.decimal("total") * sign, document.decimal("due") * sign
     seller, customer = document.fields("seller"), document.fields("customer")
     subscription, number = document.fields("subscription"), document.text("number")
-    title = _title(kind, said)
-    lines = [line_of(row, said, out, sign) for row in document.rows("lines")]
-    columns = columns_of(lines, out.money(total, "total"))
+    title, term = _title(kind, said), subscription.optional("term")
+    lines = [line_of(row, said, out, sign, term) for row in document.rows("lines")]
+    columns = columns_of(lines, out.money(total, "total"), out.money_with_currency(total, "total"))
     taxes = document.rows("taxes")
     before, between, after = _page_numbers(said)
+    footer, closing = _footer(seller)
     name = customer.optional("name") or customer.text("account_id")
     return {
         "_": said.gettext,
@@ -125,7 +130,8 @@ def _context(document: Fields, kind: str, said: Words, out: Formats) -> dict[str
         "number": number,
         "kind": kind,
         "title": title,
-        "running": f"{_footer(seller)}{_shortened(seller.text('name'))} · {title} {number} · {before}",
+        "is_long_title": width_in_ems(title, bold=True) * TITLE_POINTS * MILLIMETRES_PER_POINT > TITLE,
+        "running": f"{footer}{_shortened(seller.text('name'))} · {title} {number} · {before}",
         "page_between": between,
         "page_after": after,
         "created": document.day("issued_on").isoformat(),
@@ -157,7 +163,7 @@ def _context(document: Fields, kind: str, said: Words, out: Formats) -> dict[str
         "due": out.money_with_currency(due, "due"),
         "usage": _usage(document.rows("usage"), said, out),
         "payment": _payment(document, kind, due, said, out),
-        "notes": document.texts("notes"),
+        "notes": [*document.texts("notes"), *closing],
         # An unchanged number per document, for templates that count or compare.
         "sign": sign,
     }
@@ -193,9 +199,17 @@ def _accent(seller: Fields) -> dict[str, str]:
     return {"colour": colour.lower(), "text": "light" if luminance <= 1.05 / 4.5 - 0.05 else "dark"}
 
 
-def _footer(seller: Fields) -> str:
+def _footer(seller: Fields) -> tuple[str, list[str]]:
+    """The text at the foot of every page, and the lines that are too long for it and end the document."""
     lines = [line.strip() for line in seller.texts("footer") if line.strip()] if seller.holds("footer") else []
-    return ("\n" if len(lines) <= FOOTER_LINES else " · ").join(lines) + ("\n" if lines else "")
+    if not lines:
+        return "", []
+    line = TABLE / (FOOTER_POINTS * MILLIMETRES_PER_POINT)
+    if sum(ceil(width_in_ems(text) / line) for text in lines) <= FOOTER_LINES:
+        return "\n".join(lines) + "\n", []
+    joined = " · ".join(lines)
+    # A line of text ends before its last word: leave some room.
+    return (f"{joined}\n", []) if width_in_ems(joined) <= 0.9 * FOOTER_LINES * line else ("", lines)
 
 
 def _seller(seller: Fields, said: Words, out: Formats) -> dict[str, object]:
@@ -206,7 +220,7 @@ def _seller(seller: Fields, said: Words, out: Formats) -> dict[str, object]:
         "name": seller.text("name"),
         "address": address_lines(seller, said, out),
         "ids": [text for text in (*tax_ids(seller, said), registration(seller, said)) if text],
-        "contact": [text for text in people if text and text != support],
+        "contact": [out.signed(text) for text in people if text and text != support],
         "support_email": support,
         "support_link": mail_link(support),
         "billing_policy": said.gettext("Billing policy: {address}", address=policy) if policy else "",

@@ -84,7 +84,7 @@ def _fields(party: Fields, code: str, words: Words) -> list[str]:
         "region": party.optional("region").strip(),
         "postal": party.optional("postal_code").strip(),
     }
-    if code == "JP" and words.language == "ja":
+    if code == "JP" and words.language.split("-")[0] == "ja":
         postal = f"〒{parts['postal']}" if parts["postal"] else ""
         place = f"{parts['region']}{parts['city']}{street}"
         return [line for line in (postal, place, more) if line]

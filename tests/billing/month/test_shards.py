@@ -31,7 +31,7 @@ from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.issuing import complete_issue, issue_documents
-from billing.month.plan import Plan, bill_shard, plan_month, remove_plan
+from billing.month.plan import Plan, bill_shard, plan_month, remove_plan, unbilled_shards, write_plan
 from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.shards import TABLES, begin_month, each_shard, is_sharded, shard_ranges
 from billing.month.steps import billed_months, ingest_usage
@@ -139,8 +139,12 @@ def bill_by_workers(home: Path, month: str, as_of: str, *, shards: int) -> Busin
             continue
         plan = Plan.from_json(plan_month(business, each).to_json())
         assert is_sharded(business, each) == (len(plan.shards) > 1)
+        write_plan(business.home, plan)
+        assert unbilled_shards(business.home, plan) == list(plan.shards)
         for shard in (*reversed(plan.shards), plan.shards[0]):
             bill_shard(home, plan, shard)
+            assert shard not in unbilled_shards(business.home, plan)
+        assert unbilled_shards(business.home, plan) == []
         issue_documents(business, each)
         record_month(business, each)
         remove_plan(business.home, each)

@@ -146,6 +146,7 @@ def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
     opened = Register.open(Home(tmp_path), register_url)
     issue(opened, "acme", "beta")
     opened.record_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
+    opened.record_invoice_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
     opened.keep_settings({"time_zone": "UTC"})
     opened.record_redrawn_files(redrawn("INV-2026-000001", "1"))
     opened.record_opening_balances(opening_balance("12.50"))
@@ -204,6 +205,8 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
         ("DELETE FROM files", "files: what has been issued stays"),
         ("UPDATE redrawn_files SET sha256 = '1'", "what has been"),
         ("DELETE FROM redrawn_files", "stay"),
+        ("UPDATE invoice_files SET sha256 = '1'", "what has been"),
+        ("DELETE FROM invoice_files", "stay"),
         ("UPDATE opening_balances SET amount = 1", "opening_balances: what has been recorded never changes"),
         ("DELETE FROM opening_balances", "opening_balances: what has been recorded stays"),
         ("UPDATE numberings SET prefix = 'D'", "numberings: what has been recorded never changes"),
@@ -460,7 +463,7 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("DROP TABLE alembic_version")
         connection.execute("DROP INDEX ix_documents_issued_on")
-        for table in (*KEPT, *OF_MAILS, "redrawn_files", "opening_balances", "numberings"):
+        for table in (*KEPT, *OF_MAILS, "invoice_files", "redrawn_files", "opening_balances", "numberings"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
         for column in ("taxed_as", "category", "exemption_reason", "exemption_code"):

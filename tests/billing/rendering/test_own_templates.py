@@ -193,8 +193,24 @@ def test_the_command_writes_a_preview_and_explains_what_it_refuses(landing: Path
     done = run(main, [*arguments, "--language", "de"])
     assert (done.exit_code, (tmp_path / "x.pdf").read_bytes()[:4]) == (0, b"%PDF")
     assert "a sample invoice in de, drawn with its own template" in done.output
+    (landing / "catalogue.yaml").write_text("nonsense: [")
+    assert run(main, arguments).exit_code == 0
     lay(landing, page="{{ nothing }}")
     refused = run(main, arguments)
     assert refused.exit_code == 2
     assert "invoice.html.j2, line 3: 'nothing' is undefined" in refused.output
     assert run(main, [*arguments[:-1], "x.docx"]).exit_code == 2
+
+
+def test_an_issued_document_exists_whatever_a_template_does(landing: Path, tmp_path: Path) -> None:
+    archive = pack(lay(landing, page="{{ compared.text }}"))  # no such thing on a document without a comparison
+    kept = tmp_path / "resources"
+    kept.mkdir()
+    (kept / sha256(archive)).write_bytes(archive)
+    resources = {"logo": None, "template": sha256(archive), "translation": None}
+    path = tmp_path / "INV-2026-000042.pdf"
+    for _ in range(2):
+        (file,) = render_files([Job(json.dumps(brief(resources=resources)), path, None, kept)])
+        assert isinstance(file, RenderedFile)
+        assert path.read_bytes() == render_pdf(brief())
+        assert file.shortened == "the home's template: invoice.html.j2, line 3: 'None' has no attribute 'text'"

@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal, localcontext
 from pathlib import Path
 
@@ -667,10 +667,10 @@ def test_a_name_that_no_page_can_take_is_cut_and_the_document_drawn(name: str, t
 
 @reads_pdf
 def test_a_document_that_takes_too_long_is_drawn_plainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def draw(content: Content) -> drawing.Drawn:
+    def draw(content: Content, resources: Mapping[str, bytes], *_: object) -> drawing.Drawn:
         if len(str(part(content, "customer")["name"])) > 1_010:
             raise RenderingError(str(content["number"]), "not drawn within 30 seconds of processor time")
-        return drawing.draw(content)
+        return drawing.draw(content, resources)
 
     monkeypatch.setattr(files_module, "draw", draw)
     content = brief(customer=part(sample(), "customer", name="Long" * 1_000))

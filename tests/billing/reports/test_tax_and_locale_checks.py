@@ -1,6 +1,7 @@
 """`check` names wrong tax ids, taxes without the seller's tax id, and locales that nobody knows."""
 
 from dataclasses import replace
+from typing import Any
 
 import polars as pl
 import pytest
@@ -9,6 +10,7 @@ from billing.inputs.accounts import ACCOUNT_COLUMNS
 from billing.inputs.reading import Inputs
 from billing.inputs.tax_rates import TAX_SCHEMA
 from billing.model.catalogue import Catalogue
+from billing.model.resources import Resources
 from billing.model.tables import REJECTS
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
 
@@ -70,3 +72,34 @@ def test_an_unknown_locale_is_named_and_a_known_one_is_not(ref_1: Catalogue, loc
 def test_of_many_accounts_the_first_are_named_and_the_others_counted(ref_1: Catalogue) -> None:
     found = tax_and_locale_warnings(inputs(*[{"locale": "xx"}] * 9), ref_1)
     assert found[5:] == ["accounts: locale: 4 more like these"]
+
+
+def of_seller(catalogue: Catalogue, **members: Any) -> Catalogue:
+    return replace(catalogue, seller=replace(catalogue.seller, **members))
+
+
+@pytest.mark.parametrize(
+    ("category", "rate", "is_asked"), [("S", "0.19", True), ("AE", "0", True), (None, "0", False), (None, None, False)]
+)
+def test_the_tax_id_is_asked_for_where_tax_is_charged_reversed_or_exempted(
+    ref_1: Catalogue, category: str | None, rate: str | None, is_asked: bool
+) -> None:
+    given = inputs(rate=rate)
+    given = replace(given, tax_rates=given.tax_rates.with_columns(category=pl.lit(category, pl.String)))
+    found = tax_and_locale_warnings(given, of_seller(ref_1, tax_id=""))
+    assert [line.partition(": found")[0] for line in found] == ["catalogue.yaml: seller.tax_id"] * is_asked
+
+
+def test_a_german_seller_may_have_a_tax_number_instead(ref_1: Catalogue) -> None:
+    members: dict[str, Any] = {"country": "DE", "tax_id": "", "tax_number": "12/345/67890"}
+    assert tax_and_locale_warnings(inputs(rate="0.19"), of_seller(ref_1, **members)) == []
+
+
+def test_a_language_without_words_is_named(ref_1: Catalogue) -> None:
+    known = [{"language": name} for name in ("de", "de-AT", "pt_BR", "JA")]
+    (found,) = tax_and_locale_warnings(inputs(*known, {"language": "sv"}), ref_1)
+    assert found.startswith("accounts: a4: language: found 'sv', expected one of en, de, fr")
+    own = replace(ref_1, resources=Resources(translations={"sv": "hash"}))
+    assert tax_and_locale_warnings(inputs({"language": "sv"}), own) == []
+    (found,) = tax_and_locale_warnings(inputs(), of_seller(ref_1, language="sv"))
+    assert found.startswith("catalogue.yaml: seller.language: found 'sv'")

@@ -18,6 +18,7 @@ _DOCUMENT: dict[str, Any] = {
     "kind": pl.String,
     "account_id": pl.String,
     "issued_on": pl.Date,
+    "due_on": pl.Date,
     "currency": pl.String,
     "total": MONEY,
     "corrects": pl.String,
@@ -47,6 +48,7 @@ def documents(*rows: tuple[str, int, str, str | None]) -> pl.DataFrame:
                 "kind": kinds[number[0]],
                 "account_id": "acme",
                 "issued_on": FIRST + timedelta(days=days),
+                "due_on": FIRST + timedelta(days=days),
                 "currency": "USD",
                 "total": Decimal(total),
                 "corrects": corrects,
@@ -189,3 +191,18 @@ def test_whatever_was_paid_and_credited_what_is_collected_is_what_is_owed(
     credit = sum((-total for total in issued["total"] if total < 0), Decimal(0))
     received = sum(paid.filter(pl.col("status") == "succeeded")["amount"], Decimal(0))
     assert sum(found["amount"], Decimal(0)) <= credit + received
+
+
+def test_a_document_is_overdue_from_the_day_after_it_is_due() -> None:
+    due = documents(("I1", 0, "10.00", None)).with_columns(due_on=pl.lit(FIRST + timedelta(days=14)))
+    ages = {}
+    for days in (14, 15, 44, 45):
+        (row,) = amounts_to_collect(due, payments(), CARDS, FIRST + timedelta(days=days)).iter_rows(named=True)
+        ages[days] = row["days_overdue"], row["age"], row["due_on"]
+    day = FIRST + timedelta(days=14)
+    assert ages == {
+        14: (0, "not_due", day),
+        15: (1, "1_to_30", day),
+        44: (30, "1_to_30", day),
+        45: (31, "31_to_60", day),
+    }

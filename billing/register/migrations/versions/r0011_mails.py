@@ -11,8 +11,8 @@ from sqlalchemy.dialects import postgresql
 
 from billing.register.migrations.versions.r0002_guards import Guard
 
-revision = "10"
-down_revision = "9"
+revision = "11"
+down_revision = "10"
 
 TEXT = sa.String().with_variant(postgresql.VARCHAR(collation="C"), "postgresql")
 LONG_TEXT = sa.Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")

@@ -1,0 +1,157 @@
+"""The format of each account's documents in a month, and what parks those that cannot be written in it (rule 28)."""
+
+import json
+from collections.abc import Iterator
+
+import polars as pl
+
+from billing.documents.drafts import Drafts
+from billing.einvoices.formats import InvoiceFormat
+from billing.einvoices.invoice import InexpressibleError
+from billing.einvoices.missing import (
+    FIELD,
+    INEXPRESSIBLE,
+    PROBLEMS,
+    missing_for_format,
+    problems_in_words,
+    resolved_format,
+    uses_e_invoices,
+)
+from billing.einvoices.reading import read_invoice
+from billing.model.calendar import first_day
+from billing.model.codes import ParkedReason
+from billing.model.columns import MONEY
+from billing.model.tables import CYCLES, PARKED
+from billing.month.business import Business
+from billing.month.context import required_table
+from billing.rules.tax import document_taxes
+from billing.store.monthly import read_month
+
+_KEYS = ["account_id", "subscription_id", "billing_date"]
+_FOUND = {"account_id": pl.String, "detail": pl.String}
+_AGAIN = "; the others are billed: change that, and bill again"
+
+
+def format_problems(business: Business, month: str, among: pl.Series | None = None) -> pl.DataFrame:
+    """As `missing_for_format`, of the month's billing dates; accounts without one are taxed as on its first day.
+
+    Parameters
+    ----------
+    among
+        account_id; none means all accounts.
+    """
+    accounts, catalogue = business.inputs.accounts, business.catalogue
+    if among is not None:
+        accounts = accounts.filter(pl.col("account_id").is_in(among.implode()))
+    if accounts.is_empty() or not uses_e_invoices(accounts, catalogue):
+        return pl.DataFrame(schema=PROBLEMS)
+    accounts = accounts.filter(resolved_format(catalogue) != InvoiceFormat.PDF)
+    dates = read_month(business.home, CYCLES, month, _KEYS).join(accounts, on="account_id", how="semi")
+    others = accounts.join(dates, on="account_id", how="anti")
+    there = pl.concat(
+        [
+            dates,
+            others.select("account_id", subscription_id="account_id", billing_date=pl.lit(first_day(month))),
+        ]
+    )
+    taxes = document_taxes(
+        there.unique(["account_id", "billing_date"], maintain_order=True).with_columns(net=pl.lit(1).cast(MONEY)),
+        accounts,
+        business.inputs.tax_rates,
+        catalogue,
+    )
+    return missing_for_format(accounts, taxes, catalogue)
+
+
+def accounts_with_formats(business: Business, month: str) -> pl.DataFrame:
+    """The accounts, with the format of their documents in `invoice_format`: pdf where the policy falls back to it."""
+    accounts, catalogue = business.inputs.accounts, business.catalogue
+    if not uses_e_invoices(accounts, catalogue):
+        return accounts
+    accounts = accounts.with_columns(invoice_format=resolved_format(catalogue))
+    if catalogue.policy.format_missing != InvoiceFormat.PDF:
+        return accounts
+    problems = format_problems(business, month)
+    lacking = problems.filter(pl.col("kind") == FIELD).join(_standing(business, problems), on="account_id", how="anti")
+    falls_back = pl.col("account_id").is_in(lacking["account_id"].implode())
+    return accounts.with_columns(
+        invoice_format=pl.when(falls_back).then(pl.lit(InvoiceFormat.PDF)).otherwise("invoice_format")
+    )
+
+
+def parked_for_format(business: Business, month: str) -> pl.DataFrame:
+    """account_id, reason, detail: accounts with an open billing date whose documents their format cannot be."""
+    problems = _standing(business, format_problems(business, month))
+    closed = business.register.closed_dates(month).select("subscription_id", "billing_date")
+    cycles = required_table(business, CYCLES, month).join(closed, on=["subscription_id", "billing_date"], how="anti")
+    return as_missing(problems_in_words(problems.join(cycles, on="account_id", how="semi", maintain_order="left")))
+
+
+def as_missing(problems: pl.DataFrame) -> pl.DataFrame:
+    """account_id, reason, detail of account_id and detail."""
+    return problems.select(
+        "account_id",
+        reason=pl.lit(ParkedReason.MISSING_FOR_FORMAT),
+        detail=pl.format("{}{}", "detail", pl.lit(_AGAIN)),
+    )
+
+
+def documents_not_in_format(business: Business, month: str, drafts: Drafts) -> pl.DataFrame:
+    """account_id, detail: accounts with a draft that cannot be written in its format.
+
+    Parameters
+    ----------
+    drafts
+        With the contents of the documents.
+    """
+    if not uses_e_invoices(business.inputs.accounts, business.catalogue):
+        return pl.DataFrame(schema=_FOUND)
+    contents = drafts.documents.select(*_KEYS, "content")
+    chosen = contents.filter(~pl.col("content").str.contains(f'"format":"{InvoiceFormat.PDF}"', literal=True))
+    if chosen.is_empty():
+        return pl.DataFrame(schema=_FOUND)
+    known = _standing(business, format_problems(business, month, chosen["account_id"].unique()))
+    # Usual documents have one tax: only the others are read.
+    rows = drafts.taxes.group_by(_KEYS).agg(is_usual=(pl.len() == 1) & pl.col("taxed_as").is_null().all())
+    unusual = chosen.join(rows.filter("is_usual"), on=_KEYS, how="anti", maintain_order="left")
+    unusual = unusual.join(known, on="account_id", how="anti", maintain_order="left")
+    said = [(account, problem) for account, problem in _inexpressible(unusual)]
+    return pl.concat([problems_in_words(known), pl.DataFrame(said, schema=_FOUND, orient="row")])
+
+
+def _inexpressible(documents: pl.DataFrame) -> Iterator[tuple[str, str]]:
+    for account, day, text in documents.select(
+        "account_id", pl.col("billing_date").cast(pl.String), "content"
+    ).iter_rows():
+        content = json.loads(text)
+        numbered = content | {"number": content["number"] or "draft", "issued_on": content["issued_on"] or day}
+        try:
+            read_invoice(numbered, InvoiceFormat(content["format"]))
+        except InexpressibleError as error:
+            yield account, f"its document of {day} cannot be {content['format']}: {error}"
+
+
+def _standing(business: Business, problems: pl.DataFrame) -> pl.DataFrame:
+    """The problems of accounts that are parked for them: under the policy `pdf` those that no field mends."""
+    if business.catalogue.policy.format_missing != InvoiceFormat.PDF:
+        return problems
+    whole = problems.filter(pl.col("kind") == INEXPRESSIBLE)
+    return problems.join(whole, on="account_id", how="semi", maintain_order="left")
+
+
+def without_format_parked(drafts: Drafts, business: Business, month: str) -> Drafts:
+    """`drafts` without the documents of accounts that are parked for their format."""
+    parked = read_month(business.home, PARKED, month, ["account_id", "reason"])
+    return without_accounts(drafts, parked.filter(pl.col("reason") == ParkedReason.MISSING_FOR_FORMAT))
+
+
+def without_accounts(drafts: Drafts, accounts: pl.DataFrame) -> Drafts:
+    """`drafts` without the documents of `accounts` (account_id)."""
+    if accounts.is_empty():
+        return drafts
+    return Drafts(
+        *(
+            frame.join(accounts, on="account_id", how="anti", maintain_order="left")
+            for frame in (drafts.documents, drafts.lines, drafts.taxes)
+        )
+    )

@@ -1,0 +1,136 @@
+"""Every document of whole businesses against the official rules, in every format that can say it."""
+
+import json
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from billing.einvoices import InexpressibleError, InvoiceFormat, write_xml
+from billing.einvoices.formats import E_INVOICES
+from billing.einvoices.reading import read_invoice
+from billing.einvoices.requirements import lacking
+from billing.month.business import Business
+from billing.sample import write_sample
+from tests.by_steps import bill_by_steps
+from tests.european_business import SELLER, change_catalogue, european_documents, write_accounts
+from tests.invoice_rules import findings
+from tests.landing import Landing
+
+Content = dict[str, Any]
+
+
+def contents(business: Business) -> Iterator[Content]:
+    numbers = business.register.documents()["number"].to_list()
+    yield from (json.loads(text) for _, text in business.register.contents(numbers))
+
+
+@pytest.fixture(scope="module")
+def europe(tmp_path_factory: pytest.TempPathFactory) -> list[Content]:
+    return list(contents(european_documents(tmp_path_factory.mktemp("europe") / "home")))
+
+
+def test_the_european_business_has_every_kind_of_document_and_line(europe: list[Content]) -> None:
+    lines = [line for content in europe for line in content["lines"]]
+    assert {content["kind"] for content in europe} == {"invoice", "credit_note", "debit_note"}
+    assert {line["kind"] for line in lines} == {"package_fee", "overage", "prior_cycle", "refund", "adjustment"}
+    assert {line["tax_category"] for line in lines} == {"S", "E", "AE", "Z", "G", "O"}
+    assert any(
+        line["amount"].startswith("-")
+        for content in europe
+        if content["kind"] == "invoice"
+        for line in content["lines"]
+    )
+    assert {"graduated", "block"} == {line["tariff"]["model"] for line in lines if line["tariff"]}
+    assert any(content["subscription"]["term"] == "yearly" for content in europe)
+    assert any(line["bounds"] for line in lines if "bounds" in line)
+    assert any(content["tax_currency"] for content in europe)
+
+
+@pytest.mark.parametrize("chosen", E_INVOICES)
+def test_every_document_of_a_european_business_is_valid_or_named(chosen: InvoiceFormat, europe: list[Content]) -> None:
+    refused = []
+    for content in europe:
+        try:
+            xml = write_xml(content, chosen)
+        except InexpressibleError:
+            refused.append(content["customer"]["account_id"])
+            continue
+        assert findings(xml) == [], content["number"]
+        assert lacking(read_invoice(content, chosen), chosen) == (), content["number"]
+        extra = XRECHNUNG if chosen is InvoiceFormat.XRECHNUNG else PEPPOL if chosen is InvoiceFormat.PEPPOL else ()
+        assert [rule for rule in extra if f"<{rule}>".encode() not in xml] == []
+    # No tax holds in the United States: an XRechnung has a rate for everything.
+    assert set(refused) == ({"us"} if chosen is InvoiceFormat.XRECHNUNG else set())
+
+
+# What XRechnung (BR-DE-1, 2, 5 to 9, 15) and Peppol (R001, R003, R010, R020) ask for beyond the CEN rules.
+PEPPOL = ("cbc:ProfileID", "cbc:BuyerReference")
+XRECHNUNG = (
+    "cbc:BuyerReference",
+    "cac:PaymentMeans",
+    "cac:Contact",
+    "cbc:Telephone",
+    "cbc:ElectronicMail",
+    "cbc:Percent",
+)
+
+
+def test_peppol_and_xrechnung_name_both_electronic_addresses_and_one_tax_total(europe: list[Content]) -> None:
+    for content in europe:
+        for chosen in (InvoiceFormat.PEPPOL, InvoiceFormat.XRECHNUNG):
+            if chosen is InvoiceFormat.XRECHNUNG and content["customer"]["account_id"] == "us":
+                continue
+            xml = write_xml(content, chosen)
+            assert xml.count(b"<cbc:EndpointID") == 2
+            # PEPPOL-EN16931-R053: one total with rows, and one in the currency of the tax.
+            assert xml.count(b"<cac:TaxTotal>") == 1 + bool(content["tax_currency"])
+            assert b"></cbc:" not in xml and b"<cbc:Note/>" not in xml
+
+
+def test_a_yen_business_is_valid(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    seller = SELLER | {
+        "country": "JP",
+        "tax_id": "T1234567890123",
+        "registration": {"scheme": "0188", "id": "1234567890123"},
+    }
+    catalogue = change_catalogue(landing, currency="JPY", seller=seller, policy={"invoice_format": "facturx"})
+    for package in catalogue["packages"]:
+        for version in package["versions"]:
+            version["price"] = {"monthly": "9900", "yearly": "99000"}
+    (landing.folder / "catalogue.yaml").write_text(yaml.safe_dump(catalogue))
+    (landing.folder / "tax_rates.csv").write_text(
+        "country,region,rate,name,effective_from\nJP,,0.10,消費税,2020-01-01\n"
+    )
+    write_accounts(landing, [("tokyo", "JP", "", {}), ("paris", "FR", "", {})])
+    for name in ("tokyo", "paris"):
+        landing.request(name, "subscribe", "2026-01-10T09:00:00Z", "self_service", package="starter")
+        landing.use(name, emails=17_000, bytes=61_200_000_001)
+    documents = list(contents(bill_by_steps(landing.root, "2026-02", "2026-02-10")))
+    assert len(documents) == 4
+    for content in documents:
+        for chosen in E_INVOICES:
+            if chosen is InvoiceFormat.XRECHNUNG and not content["taxes"]:
+                continue
+            assert findings(write_xml(content, chosen)) == [], (content["number"], chosen)
+
+
+def test_every_document_of_the_sample_is_valid(tmp_path: Path) -> None:
+    """The synthetic business, once its seller has the fields that e-invoices need."""
+    root = tmp_path / "home"
+    write_sample(root, accounts=12, months=2, events_per_account_day=Decimal("0.5"), seed=3)
+    path = root / "landing" / "catalogue.yaml"
+    catalogue = yaml.safe_load(path.read_text())
+    catalogue["seller"]["registration"] = {"scheme": "0060", "id": "123456789"}
+    catalogue["policy"]["invoice_format"] = "ubl"
+    path.write_text(yaml.safe_dump(catalogue))
+    bill_by_steps(root, "2026-01", "2026-01-31")
+    documents = list(contents(bill_by_steps(root, "2026-02", "2026-02-28")))
+    assert len(documents) >= 15
+    for content in documents:
+        for chosen in (InvoiceFormat.UBL, InvoiceFormat.FACTURX):
+            assert findings(write_xml(content, chosen)) == [], (content["number"], chosen)

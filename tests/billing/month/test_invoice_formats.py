@@ -1,0 +1,229 @@
+"""Accounts whose documents their format cannot be are parked, and no one else; a field that is filled in ends it."""
+
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from billing.month.business import Business
+from billing.month.corrections import issue_corrections
+from billing.month.recorded_inputs.months import moved_inputs
+from billing.month.scratch_copy import bring_up_to_date
+from billing.reports.check import problems_of
+from billing.reports.verify import disagreements
+from tests.by_steps import bill_by_steps, rows
+from tests.european_business import RATES, SELLER, change_catalogue, write_accounts
+from tests.landing import Landing
+
+Customers = list[tuple[str, str, str, dict[str, str]]]
+DE: tuple[str, str, str, dict[str, str]] = ("de", "DE", "", {"electronic_address": "0204:991-01234-44"})
+
+
+def home(root: Path, customers: Customers, policy: dict[str, Any] | None = None, **seller: Any) -> Landing:
+    """A German seller with everything an e-invoice needs, but what `seller` takes away; each customer buys starter."""
+    landing = Landing(root)
+    change_catalogue(landing, currency="EUR", policy={"invoice_format": "xrechnung", **(policy or {})})
+    catalogue = yaml.safe_load((landing.folder / "catalogue.yaml").read_text())
+    catalogue["seller"] = {key: value for key, value in (SELLER | seller).items() if value is not None}
+    (landing.folder / "catalogue.yaml").write_text(yaml.safe_dump(catalogue))
+    (landing.folder / "tax_rates.csv").write_text(RATES)
+    write_accounts(landing, customers)
+    for name, *_ in customers:
+        landing.request(name, "subscribe", "2026-01-10T09:00:00Z", "self_service", package="starter")
+    return landing
+
+
+def formats(business: Business) -> dict[str, str]:
+    """The format of each account's documents."""
+    numbers = dict(rows(business, "documents", "number", "account_id"))
+    stored = business.register.contents(sorted(numbers))
+    return {numbers[number]: json.loads(text)["format"] for number, text in stored}
+
+
+def parked(business: Business) -> dict[str, str]:
+    return {account: detail for account, reason, detail in rows(business, "parked", "account_id", "reason", "detail")}
+
+
+def test_an_account_without_a_field_of_its_format_is_parked_until_it_is_there(tmp_path: Path) -> None:
+    good, poor = DE, ("poor", "DE", "", {"buyer_reference": "", "city": ""})
+    landing = home(tmp_path / "home", [good, poor])
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert formats(business) == {"de": "xrechnung"}
+    assert rows(business, "parked", "account_id", "reason") == [("poor", "missing_for_format")]
+    detail = parked(business)["poor"]
+    assert "xrechnung needs buyer_reference in accounts; needs city in accounts" in detail
+    assert disagreements_of_tables(business) == []
+    assert moved_inputs(business, "2026-01") == []
+
+    write_accounts(landing, [good, ("poor", "DE", "", {})])
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert formats(business) == {"de": "xrechnung", "poor": "xrechnung"}
+    assert parked(business) == {}
+    assert rows(business, "documents", "account_id", "total") == [("de", "117.81"), ("poor", "117.81")]
+
+
+def disagreements_of_tables(business: Business) -> list[str]:
+    """What `verify` says but of PDFs and e-invoices, which steps do not write."""
+    return [line for line in disagreements(business) if "PDF" not in line and "e-invoice" not in line]
+
+
+def test_the_months_of_a_parked_account_are_billed_one_by_one_when_the_field_is_there(tmp_path: Path) -> None:
+    landing = home(tmp_path / "home", [DE, ("poor", "DE", "", {"buyer_reference": ""})])
+    landing.use("poor", "2026-01-20", emails=17_000)
+    for month, as_of in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28"), ("2026-03", "2026-03-31")):
+        business = bill_by_steps(landing.root, month, as_of)
+    assert set(parked(business)) == {"poor"}
+    write_accounts(landing, [DE, ("poor", "DE", "", {})])
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    assert rows(business, "documents", "billing_date", "net", account_id="poor") == [
+        (date(2026, 1, 10), "99.00"),
+        (date(2026, 2, 10), "105.00"),
+        (date(2026, 3, 10), "99.00"),
+    ]
+    assert parked(business) == {}
+
+
+def test_the_policy_pdf_gives_a_pdf_where_a_field_is_missing_and_parks_what_no_field_mends(tmp_path: Path) -> None:
+    customers: Customers = [DE, ("poor", "DE", "", {"buyer_reference": ""}), ("us", "US", "", {"region": "CA"})]
+    business = bill_by_steps(
+        home(tmp_path / "home", customers, {"format_missing": "pdf"}).root, "2026-01", "2026-01-31"
+    )
+    assert formats(business) == {"de": "xrechnung", "poor": "pdf"}
+    assert set(parked(business)) == {"us"}
+    assert "category O" in parked(business)["us"]
+
+
+def test_accounts_have_formats_of_their_own_and_pdf_lacks_nothing(tmp_path: Path) -> None:
+    customers: Customers = [
+        DE,
+        ("plain", "US", "", {"invoice_format": "pdf", "city": "", "buyer_reference": ""}),
+        ("cii", "US", "", {"invoice_format": "facturx", "buyer_reference": ""}),
+        ("mail", "FR", "", {"invoice_format": "peppol", "electronic_address": ""}),
+        ("wrong", "FR", "", {"invoice_format": "peppol", "electronic_address": "0208:0403019262"}),
+    ]
+    business = bill_by_steps(home(tmp_path / "home", customers).root, "2026-01", "2026-01-31")
+    assert formats(business) == {"de": "xrechnung", "plain": "pdf", "cii": "facturx"}
+    assert "peppol needs electronic_address in accounts" in parked(business)["mail"]
+    assert "its checksum is wrong" in parked(business)["wrong"]
+
+
+@pytest.mark.parametrize("policy", ["park", "pdf"])
+def test_three_decimals_and_two_taxes_are_parked_under_both_policies(tmp_path: Path, policy: str) -> None:
+    landing = home(tmp_path / "home", [DE], {"format_missing": policy, "invoice_format": "ubl"})
+    rates = f"{RATES}DE,,0.01,Soli,2020-01-01,,,\n"
+    (landing.folder / "tax_rates.csv").write_text(rates)
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert formats(business) == {}
+    assert "several taxes are charged together" in parked(business)["de"]
+    (landing.folder / "tax_rates.csv").write_text(RATES)
+    change_catalogue(landing, currency="KWD")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert "two decimals, and KWD has 3" in parked(business)["de"]
+
+
+def test_exempt_accounts_need_a_reason(tmp_path: Path) -> None:
+    exempt: Customers = [("at", "AT", "", {"tax_exempt": "true"})]
+    landing = home(tmp_path / "home", exempt, {"invoice_format": "ubl"})
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert "needs tax_exempt_reason in accounts, or exemption_reason in tax_rates" in parked(business)["at"]
+    write_accounts(landing, [("at", "AT", "", {"tax_exempt": "true", "tax_exempt_reason": "Botschaft"})])
+    assert formats(bill_by_steps(landing.root, "2026-01", "2026-01-31")) == {"at": "ubl"}
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_shards_park_and_bill_alike(tmp_path: Path, shards: int) -> None:
+    customers: Customers = [DE, *((f"c{n}", "DE", "", {"buyer_reference": "" if n % 2 else "ref"}) for n in range(8))]
+    landing = home(tmp_path / "home", customers)
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31", shards=shards)
+    assert set(formats(business)) == {"de", "c0", "c2", "c4", "c6"}
+    assert set(parked(business)) == {"c1", "c3", "c5", "c7"}
+    write_accounts(landing, [DE, *((f"c{n}", "DE", "", {}) for n in range(8))])
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31", shards=shards)
+    assert len(formats(business)) == 9 and parked(business) == {}
+
+
+def test_a_note_of_an_account_that_lacks_a_field_waits_and_others_are_issued(tmp_path: Path) -> None:
+    customers: Customers = [DE, ("later", "DE", "", {})]
+    landing = home(tmp_path / "home", customers)
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    for name in ("de", "later"):
+        landing.request(name, "refund", "2026-01-25T09:00:00Z", "support")
+    write_accounts(landing, [DE, ("later", "DE", "", {"buyer_reference": ""})])
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert rows(business, "documents", "account_id", kind="credit_note") == [("de",)]
+    assert "buyer_reference" in parked(business)["later"]
+    write_accounts(landing, customers)
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert sorted(rows(business, "documents", "account_id", kind="credit_note")) == [("de",), ("later",)]
+    assert parked(business) == {}
+
+
+def test_a_correction_of_an_account_that_lacks_a_field_waits_and_others_are_issued(tmp_path: Path) -> None:
+    customers: Customers = [DE, ("later", "DE", "", {})]
+    landing = home(tmp_path / "home", customers)
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    own = [
+        {"account_id": name, "package": "starter", "effective_from": "2026-01-01", "price": {"monthly": "79.00"}}
+        for name in ("de", "later")
+    ]
+    change_catalogue(landing, agreements=own)
+    write_accounts(landing, [DE, ("later", "DE", "", {"buyer_reference": ""})])
+    business = Business.load(landing.root, date(2026, 1, 31), issues=False)
+    bring_up_to_date(business, "2026-01")
+    notes = issue_corrections(business, "2026-01", "as agreed")
+    assert notes["account_id"].to_list() == ["de"]
+    assert "buyer_reference" in parked(business)["later"]
+    write_accounts(landing, customers)
+    business = Business.load(landing.root, date(2026, 1, 31), issues=False)
+    bring_up_to_date(business, "2026-01")
+    assert issue_corrections(business, "2026-01", "as agreed")["account_id"].to_list() == ["later"]
+
+
+def test_closed_documents_of_an_account_that_loses_a_field_stay(tmp_path: Path) -> None:
+    landing = home(tmp_path / "home", [DE])
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    write_accounts(landing, [("de", "DE", "", {"buyer_reference": ""})])
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert rows(business, "documents", "account_id", "total") == [("de", "117.81")]
+    assert parked(business) == {}
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    assert rows(business, "parked", "account_id", billing_month="2026-02") == [("de",)]
+
+
+def test_a_document_that_only_its_lines_make_impossible_is_parked(tmp_path: Path) -> None:
+    """What is given back was taxed, and what is billed now is not: category O stands beside another."""
+    landing = home(tmp_path / "home", [("ie", "FR", "", {})], {"invoice_format": "ubl"})
+    bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    # The customer moves to where no tax holds, and an agreement gives back part of the first fee.
+    write_accounts(landing, [("ie", "US", "", {})])
+    own = {"account_id": "ie", "package": "starter", "effective_from": "2026-01-01", "price": {"monthly": "79.00"}}
+    change_catalogue(landing, agreements=[own])
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    assert rows(business, "documents", "account_id", billing_month="2026-02") == []
+    assert "category O" in parked(business)["ie"]
+    # Each run looks at it again.
+    assert "contradictions" in moved_inputs(business, "2026-02")
+    write_accounts(landing, [("ie", "FR", "", {})])
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    assert rows(business, "documents", "net", billing_month="2026-02") == [("59.00",)]
+
+
+def test_check_names_the_field_and_where_to_set_it(tmp_path: Path) -> None:
+    customers: Customers = [DE, ("poor", "DE", "", {"postal_code": ""})]
+    landing = home(tmp_path / "home", customers, contact=None, registration={"scheme": "9930", "id": "1"})
+    found = [line for line in problems_of(landing.root) if "missing_for_format" in line]
+    assert [line.split(":")[0] for line in found] == ["account de", "account poor"]
+    assert "needs seller.contact.name in catalogue.yaml" in found[0]
+    assert "does not know the scheme 9930 of seller.registration" in found[0]
+    assert "needs postal_code in accounts" in found[1] and "postal_code" not in found[0]
+
+
+def test_a_home_of_pdfs_is_asked_for_nothing(tmp_path: Path) -> None:
+    landing = home(tmp_path / "home", [("us", "US", "", {"city": ""})], {"invoice_format": "pdf"}, registration=None)
+    assert not [line for line in problems_of(landing.root) if "missing_for_format" in line]
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert formats(business) == {"us": "pdf"}
+    assert parked(business) == {}

@@ -17,7 +17,7 @@ PYTHON ?= $(shell for candidate in python3 python3.14 python3.13 python3.12 pyth
 LIBRARIES      := libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz0b libharfbuzz-subset0
 TEST_PACKAGES  := poppler-utils
 # On a machine of CI the tests may also start a browser, a database server and a proxy, and read units; nobody else gets those installed unasked.
-CI_PACKAGES    := chromium postgresql rabbitmq-server systemd nginx-light openssl
+CI_PACKAGES    := chromium postgresql rabbitmq-server systemd nginx-light openssl exim4-daemon-light
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -48,6 +48,11 @@ def register_url() -> str | None:
     return os.environ.get("OVERAGE_REGISTER_URL") or None
 
 
+def smtp_url() -> str | None:
+    """URL of the mail server that documents and notices are sent through: $OVERAGE_SMTP_URL; it may hold a password."""
+    return os.environ.get("OVERAGE_SMTP_URL") or None
+
+
 def months_ahead() -> int | None:
     """Future months that the UI's calendars show: $OVERAGE_MONTHS_AHEAD; None means all."""
     asked = os.environ.get("OVERAGE_MONTHS_AHEAD", "")

@@ -19,6 +19,7 @@ from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.process_settings import collect_less_often
+from pipeline.sending import remind, send, statement
 from pipeline.store_commands import check_store, move_home
 from pipeline.template_commands import preview_template
 
@@ -146,13 +147,17 @@ def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, ac
     """
     # Set the home first: importing the definitions creates its partitions.
     use_home(home)
-    from assets.clock import today
+    from assets.clock import now, today
     from pipeline import run_state
+    from pipeline.sending import refuse_to_send_without_server, say_what_was_sent
 
     last = through or month
     business = run_state.load(home, as_of or today(home), issues=not draft)
     if not accept_missing:
         business.refuse_lacking_accounts()
+    start = now()
+    if not draft:
+        refuse_to_send_without_server(business)
     outcome = run_state.done_already(business, month, last, draft=draft, say=say)
     if outcome is None:
         # Import lazily: Dagster takes a second to load.
@@ -161,10 +166,11 @@ def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, ac
 
         with progress_display():
             outcome = runs.bill(business, month, last, draft=draft, say=say)
-    for problem in outcome.problems:
+    problems = [*outcome.problems, *([] if draft else say_what_was_sent(business, start))]
+    for problem in problems:
         say(f"not done: {problem}")
     say(f"{counted(outcome.issued, 'document')} issued" + (" (a draft issues none)" if draft else ""))
-    return PARTLY if outcome.is_partial else DONE
+    return PARTLY if problems else DONE
 
 
 @main.command("accept-loss")
@@ -440,3 +446,6 @@ main.add_command(import_payments)
 main.add_command(check_store)
 main.add_command(move_home)
 main.add_command(preview_template)
+main.add_command(send)
+main.add_command(remind)
+main.add_command(statement)

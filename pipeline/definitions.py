@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from assets import corrections, documents, ingest, journal, months, previews, reports
+from assets import corrections, documents, ingest, journal, mails, months, previews, reports
 from assets.environment import executes_elsewhere, variables
 from assets.partitions import Calendars, calendars
 from assets.resources import BillingHome
@@ -19,8 +19,10 @@ from pipeline.jobs import (
     ingest_job,
     issue_job,
     look_job,
+    mails_job,
     preview_job,
     profiles_job,
+    reminders_job,
 )
 from pipeline.private_files import umask_of
 from pipeline.process_settings import skip_last_collection
@@ -51,7 +53,7 @@ def _assets(partitions: Calendars) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             spec = spec.replace_attributes(partitions_def=by_name[name])
         return spec.replace_attributes(freshness_policy=at_noon) if name == "billing_report" else spec
 
-    modules = [ingest, months, documents, corrections, previews, reports, journal]
+    modules = [ingest, months, documents, corrections, previews, reports, journal, mails]
     if executes_elsewhere():
         # Here: on one machine nobody waits for them to load.
         from assets import deliveries, shards
@@ -70,7 +72,18 @@ def definitions(partitions: Calendars) -> dg.Definitions:
         assets=_assets(partitions),
         asset_checks=[reports.every_month_is_up_to_date],
         resources={"billing_home": BillingHome()},
-        jobs=[ingest_job, billing_month_job, draft_job, issue_job, correct_job, preview_job, profiles_job, look_job],
+        jobs=[
+            ingest_job,
+            billing_month_job,
+            draft_job,
+            issue_job,
+            correct_job,
+            preview_job,
+            profiles_job,
+            mails_job,
+            reminders_job,
+            look_job,
+        ],
         schedules=schedules_in(partitions.time_zone),
         sensors=[new_deliveries, roll_forward, run_failed, month_is_ready],
         executor=executor(),

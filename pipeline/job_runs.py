@@ -81,6 +81,10 @@ class Jobs:
         """The same, issuing nothing."""
         return replace(self, resource=self.resource.model_copy(update={"draft": True}))
 
+    def sending(self) -> "Jobs":
+        """The same for mails: what a run computes only, it does not send."""
+        return replace(self, resource=self.resource.model_copy(update={"draft": False}))
+
     def execute(
         self,
         job: str,

@@ -39,6 +39,7 @@ MONTHLY = (
     "taxes",
     *(["drawn_files"] if executes_elsewhere() else []),
     "invoice_files",
+    "mails",
     "billing_report",
 )
 
@@ -100,6 +101,18 @@ profiles_job = _job(
     selection=dg.AssetSelection.assets("profile", "balances", "allocations", "collections", "journal"),
     tags=SERIAL,
     description="Billing profiles, balances, amounts to collect and the journal, as of a day.",
+)
+mails_job = _job(
+    "send_mails",
+    selection=dg.AssetSelection.assets("mails"),
+    tags=SERIAL,
+    description="SEND the mails of a month's documents that were not sent yet, under the policy `send: after_issue`.",
+)
+reminders_job = _job(
+    "send_reminders",
+    selection=dg.AssetSelection.assets("reminders"),
+    tags=SERIAL,
+    description="Make and SEND the reminders that are due as of a day, by the policy's `reminders`.",
 )
 look_job = _job(
     "look_for_moved_inputs",

@@ -21,18 +21,19 @@ import hashlib
 import hmac
 import json
 import smtplib
-import ssl
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.message import EmailMessage
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import dagster as dg
 import polars as pl
 
+from billing.mailing.smtp import PlainConnectionError, connected, read_mail_server
 from billing.model.calendar import first_day, months_after
+from billing.model.errors import RefusedError
 from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.review import review_of
@@ -139,7 +140,7 @@ def send(
                 "goes over none (?insecure=1 behind OVERAGE_SMTP_URL lets it)"
             )
             continue
-        except (OSError, smtplib.SMTPException, ValueError) as error:
+        except (OSError, smtplib.SMTPException, ValueError, RefusedError) as error:
             # Log only the error type: the address may hold a password.
             warn(f"the {channel} about {notice.subject!r} could not be sent ({type(error).__name__})")
             continue
@@ -161,26 +162,7 @@ def _send_mail(notice: Notice, text: str, environment: Mapping[str, str]) -> Non
     message["Subject"], message["From"], message["To"] = notice.subject, sender, recipients
     message["Message-ID"] = f"<{notice.id}@overage>"
     message.set_content(text)
-    url = urlsplit(environment["OVERAGE_SMTP_URL"])
-    if url.scheme not in ("smtp", "smtps") or not url.hostname:
-        raise ValueError("OVERAGE_SMTP_URL: expected smtp://host:port or smtps://host:port")
-    context = ssl.create_default_context()
-    server = (
-        smtplib.SMTP_SSL(url.hostname, url.port or 465, timeout=_TIMEOUT_SECONDS, context=context)
-        if url.scheme == "smtps"
-        else smtplib.SMTP(url.hostname, url.port or 587, timeout=_TIMEOUT_SECONDS)
-    )
-    with server:
-        server.ehlo()
-        is_encrypted = url.scheme == "smtps"
-        if not is_encrypted and server.has_extn("starttls"):
-            server.starttls(context=context)
-            server.ehlo()
-            is_encrypted = True
-        if url.username and not is_encrypted and parse_qs(url.query).get("insecure") != ["1"]:
-            raise PlainConnectionError
-        if url.username:
-            server.login(unquote(url.username), unquote(url.password or ""))
+    with connected(read_mail_server(environment["OVERAGE_SMTP_URL"]), _TIMEOUT_SECONDS) as server:
         server.send_message(message)
 
 
@@ -224,7 +206,3 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: object) -> None:
         """Return None: follow no redirect."""
-
-
-class PlainConnectionError(Exception):
-    """A password would be sent over an unencrypted connection."""

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -78,14 +78,25 @@ def print_rows(
     if style == "json":
         click.echo(as_json(rows))
     elif style == "csv":
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(columns)
-        cell = _raw_cell if raw else csv_cell
-        writer.writerows([cell(row[column], is_text=(types or {}).get(column)) for column in columns] for row in rows)
-        click.echo(text.getvalue(), nl=False)
+        click.echo(csv_text(rows, columns, raw=raw, types=types), nl=False)
     else:
         _print_table(rows, [column for column in columns if column not in TECHNICAL])
+
+
+def csv_text(
+    rows: Sequence[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    raw: bool = False,
+    types: Mapping[str, bool] | None = None,
+) -> str:
+    """Rows as CSV with a header; `raw` and `types` as of `print_rows`."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    cell = _raw_cell if raw else csv_cell
+    writer.writerows([cell(row[column], is_text=(types or {}).get(column)) for column in columns] for row in rows)
+    return text.getvalue()
 
 
 def _raw_cell(value: Any, *, is_text: bool | None) -> Any:

@@ -12,8 +12,10 @@ from typing import Final
 
 import polars as pl
 
+from assets.clock import now
 from assets.environment import register_url, shards
 from billing.model.calendar import months_after
+from billing.model.catalogue import AFTER_ISSUE
 from billing.model.tables import PARKED, REJECTS
 from billing.model.text import counted
 from billing.month.business import Business
@@ -78,6 +80,7 @@ def done_already(business: Business, month: str, through: str, *, draft: bool, s
         or through < month
         or not business.catalogue.policy.auto_issue
         or runs_backwards(business, draft=draft)
+        or (not draft and has_mails_to_send(business, months))
     ):
         return None
     with business.alone():
@@ -111,6 +114,15 @@ def _is_up_to_date(business: Business, months: Sequence[str]) -> bool:
         and not any(moved_inputs(business, each) or documents_to_render(business, each) for each in months)
         and profiles_digest(business) == profiles_built_from(home.root)
     )
+
+
+def has_mails_to_send(business: Business, months: Sequence[str]) -> bool:
+    """Whether mails of these months, or of any whose sending failed, are to be sent now."""
+    if business.catalogue.policy.send != AFTER_ISSUE:
+        return False
+    from billing.reports.sending import count_to_send
+
+    return any(count_to_send(business, month, now()) for month in months)
 
 
 def runs_backwards(business: Business, *, draft: bool) -> bool:

@@ -10,11 +10,13 @@ from typing import Any
 import dagster as dg
 import polars as pl
 
+from assets import clock
 from assets.ingest import ingest
 from assets.partitions import calendars
 from assets.progress import report
 from assets.resources import BillingHome, preload
 from billing.model.calendar import first_day
+from billing.model.catalogue import AFTER_ISSUE
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.model.plain_rows import plain_rows
 from billing.model.tables import DRAFTS, PARKED
@@ -31,6 +33,7 @@ from billing.month.review import issued_business, review_of, reviewed_business
 from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
 from billing.reports.preview import Preview, preview_month
+from billing.reports.sending import count_to_send
 from billing.store.monthly import read_month, write_month
 from billing.store.working_copy import name_of
 from pipeline.executor_choice import is_on_cluster
@@ -81,6 +84,8 @@ def bill(business: Business, month: str, through: str, *, draft: bool, say: Say)
                     _say_what_to_review(business, each, say)
             issued = business.register.count(through) - before
             _finish(business, months, jobs)
+            if not draft:
+                _send_mails(business, months, jobs)
         except InterruptedRunError as error:
             raise InterruptedRunError(_with_issued(str(error), business, through, before)) from error
     found = outcome(business, months, issued, say)
@@ -128,6 +133,7 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         )
         months = billed_months(business, month)
         _finish(business, months, jobs)
+        _send_mails(business, [month], jobs)
     problems = [
         *not_read(business.home, business.inputs, business.as_of, business.catalogue.seller.logo),
         *parked(business, [month]),
@@ -204,6 +210,7 @@ def correct(
             if moved_inputs(business, each):
                 _bill_month(business, each, computing)
         _finish(business, months, computing)
+        _send_mails(business, [month], jobs)
     for problem in without_pdf(business, month):
         say(f"not done: {problem}")
     issued = register.documents([month]).join(before, on="number", how="anti")
@@ -280,6 +287,15 @@ def _finish(business: Business, months: Sequence[str], jobs: Jobs) -> None:
     if built_from != profiles_built_from(business.home.root):
         jobs.execute("profiles")
     remember(business, months, built_from)
+
+
+def _send_mails(business: Business, months: Sequence[str], jobs: Jobs) -> None:
+    """Send what was issued to be sent and is not sent yet: the runs of stale months have sent theirs."""
+    if business.catalogue.policy.send != AFTER_ISSUE:
+        return
+    for month in months:
+        if count_to_send(business, month, clock.now()):
+            jobs.sending().execute("send_mails", partition=month)
 
 
 def _end_killed_runs(instance: dg.DagsterInstance) -> None:

@@ -1,4 +1,4 @@
-"""Dagster schedules: complete the previous month, and issue daily what is due.
+"""Dagster schedules: complete the previous month, issue daily what is due, and remind of what is overdue.
 
 The month follows from the tick. The as-of day is the day before the tick, so that the last day's logs are included.
 """
@@ -16,7 +16,7 @@ from billing.ingest.missing_deliveries import missing_deliveries
 from billing.model.calendar import first_day, months_after
 from billing.model.text import counted
 from billing.store.home import Home
-from pipeline.jobs import billing_month_job
+from pipeline.jobs import billing_month_job, reminders_job
 from pipeline.months_to_run import load, months_to_run
 
 
@@ -53,7 +53,7 @@ def as_of_day(tick: datetime, time_zone: str) -> date:
 
 
 def schedules_in(time_zone: str) -> list[dg.ScheduleDefinition]:
-    """The schedules complete_month and issue_daily, in the billing time zone."""
+    """The schedules complete_month, issue_daily and remind_daily, in the billing time zone."""
 
     def complete_month(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         as_of = as_of_day(context.scheduled_execution_time, time_zone)
@@ -63,7 +63,19 @@ def schedules_in(time_zone: str) -> list[dg.ScheduleDefinition]:
         as_of = as_of_day(context.scheduled_execution_time, time_zone)
         yield from month_requests(as_of.strftime("%Y-%m"), as_of)
 
+    def remind_daily(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        as_of = as_of_day(context.scheduled_execution_time, time_zone)
+        return dg.RunRequest(run_key=f"reminders as of {as_of}", **as_of_config(as_of))
+
     return [
+        dg.ScheduleDefinition(
+            name="remind_daily",
+            job=reminders_job,
+            cron_schedule="0 8 * * *",
+            execution_timezone=time_zone,
+            execution_fn=remind_daily,
+            description="Every day: remind of what is overdue, by the policy's reminders; nothing without them.",
+        ),
         dg.ScheduleDefinition(
             name="complete_month",
             job=billing_month_job,

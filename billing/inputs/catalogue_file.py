@@ -22,18 +22,21 @@ from billing.model.catalogue import (
     COUNTER_MEASURES,
     GAUGE_MEASURES,
     MAXIMUM_QUANTITY,
+    SENDING,
     TARIFF_MODELS,
     Agreement,
     Catalogue,
     Metric,
     Package,
     Policy,
+    ReminderLevel,
     Tariff,
     Terms,
     Tier,
     terms_periods,
 )
 from billing.model.errors import Problem, RefusedError
+from billing.model.mail_addresses import is_mail_address
 from billing.model.money import minor_units
 from billing.model.seller import FORMAT_MISSING, INVOICE_FORMATS
 
@@ -116,7 +119,7 @@ def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
         root.at("currency").problem("an ISO 4217 currency code with a minor unit, such as USD")
     zone = root.at("time_zone").time_zone() if root.has("time_zone") else "UTC"
     seller = read_seller(root.at("seller"))
-    policy = _policy(root.at("policy"))
+    policy = _policy(root.at("policy"), exponent)
     metrics = tuple(_metric(name, place) for name, place in root.at("metrics").named())
     root.at("metrics").keys(required=(), optional=[metric.name for metric in metrics], what="metric")
     if not metrics:
@@ -149,7 +152,7 @@ def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
     )
 
 
-def _policy(place: Place) -> Policy:
+def _policy(place: Place, minor: int | None) -> Policy:
     default = Policy()
     place.keys(required=(), optional=tuple(Policy.__dataclass_fields__))
     cards = tuple(item.choice(CARD_BRANDS) for item in place.at("accepted_cards").items())
@@ -171,12 +174,40 @@ def _policy(place: Place) -> Policy:
         payment_days=place.at("payment_days").integer(default.payment_days, 0, 365),
         invoice_format=place.at("invoice_format").choice(INVOICE_FORMATS, default.invoice_format),
         format_missing=place.at("format_missing").choice(FORMAT_MISSING, default.format_missing),
+        # YAML takes `off` for a boolean: as it is written it is one of the options.
+        send=place.at("send").choice(SENDING, default.send),
+        mail_from=_mail_from(place.at("mail_from")),
+        reminders=_reminders(place.at("reminders"), minor),
         longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
         largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),
     )
     if policy.billing_start.day != 1 or not _can_be_first(policy.billing_start):
         place.at("billing_start").problem("the first day of a month, YYYY-MM-01, from 1970 to 2099")
     return policy
+
+
+def _mail_from(place: Place) -> str:
+    address = place.text("", empty=True).strip()
+    if address and not is_mail_address(address):
+        place.problem("a mail address, such as billing@example.com")
+        return ""
+    return address
+
+
+def _reminders(places: Place, minor: int | None) -> tuple[ReminderLevel, ...]:
+    levels: list[ReminderLevel] = []
+    for place in places.items():
+        place.keys(required=("days",), optional=("fee", "final"))
+        fee = place.at("fee").amount(Decimal(0))
+        if minor is not None and decimals(fee) > minor:
+            place.at("fee").problem(f"an amount of at most {minor} decimals, those of the currency")
+        level = ReminderLevel(place.at("days").integer(1, 1, 3650), fee, place.at("final").boolean(default=False))
+        if levels and levels[-1].is_final:
+            place.problem("no reminder after the final one")
+        elif levels and level.days <= levels[-1].days:
+            place.at("days").problem(f"more than {levels[-1].days} days: reminders are in the order of their days")
+        levels.append(level)
+    return tuple(levels)
 
 
 def _metric(name: str, place: Place) -> Metric:

@@ -5,6 +5,7 @@ import polars as pl
 from billing.model.columns import (
     ACCOUNT,
     CURRENCY,
+    INSTANT,
     MONEY,
     NUMBER,
     QUANTITY,
@@ -114,6 +115,42 @@ PROFILE = Table(
         Column("payment_history", _PAYMENT_HISTORY, "The account's documents, newest first"),
     ),
     ("account_id",),
+)
+
+_MAIL = (
+    Column("to", pl.String, "The address it went to, or is meant for; null where there is none"),
+    Column("sent_at", INSTANT, "When the mail server took it; null when it did not"),
+    Column("status", pl.String, "sent, failed, skipped or unknown; null before the first attempt"),
+    Column("attempts", pl.Int64, "How often sending was tried"),
+    Column("message_id", pl.String, "Message-ID of the mail: the same each time"),
+    Column("error", pl.String, "Why it failed, was skipped or is unknown; else null"),
+    Column("next_attempt_at", INSTANT, "From when on a run tries again; null where none does"),
+)
+
+MAILS = Table(
+    "mails",
+    "The mail that carries an issued document, if sending it was tried.",
+    (NUMBER, ACCOUNT, Column("billing_month", pl.String, "The billing month of the document, YYYY-MM"), *_MAIL),
+    ("number",),
+)
+
+REMINDERS = Table(
+    "reminders",
+    "A reminder of an account's overdue documents, and the mail that carries it.",
+    (
+        ACCOUNT,
+        Column("reminder_id", pl.String, "`<account_id>/<day>`"),
+        Column("level", pl.Int64, "Which of the policy's reminders it is, from 1"),
+        Column("on", pl.Date, "As-of day of the run that made it"),
+        Column("oldest_document", pl.String, "The oldest overdue document, whose level it is"),
+        Column("documents", pl.List(pl.String), "All overdue documents, the oldest first"),
+        CURRENCY,
+        Column("amount", MONEY, "What is left to pay of these documents, without the fee"),
+        Column("fee", MONEY, "What the reminder costs, else 0"),
+        Column("file", pl.String, "Its PDF, below the home"),
+        *_MAIL,
+    ),
+    ("on", "account_id"),
 )
 
 JOURNAL = Table(

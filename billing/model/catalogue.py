@@ -17,6 +17,8 @@ COUNTER_MEASURES = ("sum", "count", "unique", "max")
 GAUGE_MEASURES = ("peak", "last", "time_weighted")
 TARIFF_MODELS = ("block", "graduated", "volume", "stairstep")
 CARD_BRANDS = ("visa", "mastercard", "discover", "amex")
+AFTER_ISSUE = "after_issue"
+SENDING = ("off", AFTER_ISSUE)
 MAXIMUM_QUANTITY = Decimal(10) ** 18
 
 
@@ -133,6 +135,15 @@ class Agreement:
 
 
 @dataclass(frozen=True)
+class ReminderLevel:
+    """A reminder that is due so many days after the due date; `fee` is in the catalogue's currency, 0 for none."""
+
+    days: int
+    fee: Decimal = Decimal(0)
+    is_final: bool = False
+
+
+@dataclass(frozen=True)
 class Policy:
     """Settings of a business; the defaults are those of the rules."""
 
@@ -151,6 +162,10 @@ class Policy:
     payment_days: int = 0
     invoice_format: str = "pdf"
     format_missing: str = "park"
+    # What is sent bears on no amount: it is no part of what months are computed from.
+    send: str = field(default="off", repr=False)
+    mail_from: str = field(default="", repr=False)
+    reminders: tuple[ReminderLevel, ...] = field(default=(), repr=False)
     longest_record_mib: int = DEFAULT_LIMITS.longest_record // MEBIBYTE
     largest_ratio: int = DEFAULT_LIMITS.largest_ratio
 

@@ -334,6 +334,44 @@ class Age(StrEnum):
     OVER_90 = "over_90"
 
 
+class MailStatus(StrEnum):
+    """`status` of MAILS and REMINDERS (rule 41)."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+    UNKNOWN = "unknown"
+
+
+class MailOutcome(StrEnum):
+    """How an attempt to send a mail ended; `deferred` is tried again by a later run."""
+
+    SENT = "sent"
+    REFUSED = "refused"
+    DEFERRED = "deferred"
+    SKIPPED = "skipped"
+    UNKNOWN = "unknown"
+
+
+class MailKind(StrEnum):
+    """What a mail carries."""
+
+    DOCUMENT = "document"
+    REMINDER = "reminder"
+
+
+class MovementKind(StrEnum):
+    """`kind` of a movement of an account's statement."""
+
+    INVOICE = "invoice"
+    DEBIT_NOTE = "debit_note"
+    CREDIT_NOTE = "credit_note"
+    OPENING_BALANCE = "opening_balance"
+    PAYMENT = "payment"
+    REFUND = "refund"
+    DISPUTE = "dispute"
+
+
 class AllocationSource(StrEnum):
     """`source_kind` of ALLOCATIONS."""
 

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, PROFILE
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, MAILS, PROFILE, REMINDERS
 from billing.model.columns import (
     ACCOUNT,
     BASE_QUANTITY,
@@ -400,5 +400,7 @@ TABLES: Final[Mapping[str, Table]] = {
         COLLECTIONS,
         JOURNAL,
         PROFILE,
+        MAILS,
+        REMINDERS,
     )
 }

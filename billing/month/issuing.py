@@ -10,6 +10,7 @@ import polars as pl
 from billing.documents.drafts import Drafts, joined_drafts
 from billing.model.buckets import BucketRange
 from billing.model.calendar import first_day
+from billing.model.catalogue import AFTER_ISSUE
 from billing.model.codes import PACKAGE_CHANGES, DecisionKind, DecisionReason, DocumentStatus
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
@@ -245,6 +246,7 @@ def issue_notes(business: Business, month: str, notes: Drafts, seen: str) -> Iss
             seen,
             measured=newly_measured(business),
             numbering=business.catalogue.numbering,
+            are_sent=business.catalogue.policy.send == AFTER_ISSUE,
         )
     )
     return issued_rows(part, given, business.as_of)
@@ -277,6 +279,7 @@ def issue_of_month(business: Business, month: str, through: date) -> tuple[Issue
         if not refunds_of_month(shard, month).is_empty():
             refunding.append(shard.home.buckets)
     issue = Issue(
+        are_sent=business.catalogue.policy.send == AFTER_ISSUE,
         month=month,
         as_of=business.as_of,
         closed_through=through,

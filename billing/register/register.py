@@ -33,6 +33,7 @@ from billing.register.rows import (
     tax_rows,
 )
 from billing.register.rows_in_order import RowsInOrder, ends_of_batches
+from billing.register.sent_mails import SentMails
 from billing.rules.tax import with_tax_categories
 
 _BULK = 10_000
@@ -88,6 +89,8 @@ class Issue:
         As `newly_measured`: from which deliveries usage was measured.
     numbering
         The formats of numbers, as the catalogue has them.
+    are_sent
+        Whether the documents are to be sent by mail.
     """
 
     month: str
@@ -97,6 +100,7 @@ class Issue:
     seen: str
     measured: pl.DataFrame | None = None
     numbering: Numbering = field(default_factory=Numbering)
+    are_sent: bool = False
 
     @property
     def has_rows(self) -> bool:
@@ -104,7 +108,7 @@ class Issue:
         return any(rows.head(1).collect().height for part in self.parts for rows in (part.closing, part.lines))
 
 
-class Register(IssuedDocuments, RecordedFacts, Numbers):
+class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails):
     """The register of a home: SQLite in the home, or a server by URL."""
 
     def copied_to(self, path: Path) -> "Register":
@@ -132,6 +136,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
         from billing.register.migrations.versions.r0006_settings import guards as guards_of_settings
         from billing.register.migrations.versions.r0007_moving_in import guards as guards_of_moving_in
         from billing.register.migrations.versions.r0010_invoice_files import GUARDS as GUARDS_OF_INVOICE_FILES
+        from billing.register.migrations.versions.r0011_mails import guards as guards_of_mails
 
         recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")}
         recorded |= {*GUARDS_OF_REDRAWN, *GUARDS_OF_INVOICE_FILES}
@@ -142,7 +147,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
                 if dialect == "sqlite"
                 else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
             )
-            declared = (*guards(dialect), *guards_of_settings(), *guards_of_moving_in(dialect))
+            declared = (*guards(dialect), *guards_of_settings(), *guards_of_moving_in(dialect), *guards_of_mails())
             names = {guard.name for guard in declared} | recorded
             return sorted(names - set(existing.scalars()))
 
@@ -218,6 +223,8 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
             insert_rows(connection, stored.lines, line_rows(numbered_lines(lines, keyed)))
             insert_rows(connection, stored.taxes, tax_rows(numbered_taxes(taxes, keyed)))
             insert_rows(connection, stored.documents, documents)
+            if issue.are_sent:
+                insert_rows(connection, stored.mails_to_send, documents.select("number"))
             said = documents.select("number", pl.col("content_hash").str.decode("hex"), part=drafts["part"])
             for (place,), own in said.partition_by("part", maintain_order=True, as_dict=True).items():
                 given[place].append(own.drop("part"))

@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "10"
+REVISION: Final = "11"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.
@@ -210,6 +210,52 @@ numberings = sa.Table(
     sa.Column("width", sa.Integer, nullable=False),
     sa.Column("first", sa.Integer, nullable=False),
 )
+mail_attempts = sa.Table(
+    "mail_attempts",
+    metadata,
+    sa.Column("mail_id", _TEXT, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("kind", _TEXT, nullable=False),
+    sa.Column("account_id", _TEXT, nullable=False),
+    sa.Column("recipient", _TEXT),
+    sa.Column("message_id", _TEXT, nullable=False),
+    sa.Column("started_at", _TEXT, nullable=False),
+)
+mail_outcomes = sa.Table(
+    "mail_outcomes",
+    metadata,
+    sa.Column("mail_id", _TEXT, primary_key=True),
+    sa.Column("attempt", sa.Integer, primary_key=True),
+    sa.Column("outcome", _TEXT, nullable=False),
+    sa.Column("ended_at", _TEXT, nullable=False),
+    sa.Column("error", _LONG_TEXT),
+)
+reminders = sa.Table(
+    "reminders",
+    metadata,
+    sa.Column("reminder_id", _TEXT, primary_key=True),
+    sa.Column("account_id", _TEXT, nullable=False),
+    sa.Column("reminded_on", sa.Date, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("oldest_document", _TEXT, nullable=False),
+    sa.Column("documents", _LONG_TEXT, nullable=False),
+    sa.Column("currency", _TEXT, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("content", _LONG_TEXT, nullable=False),
+    sa.UniqueConstraint("account_id", "oldest_document", "level"),
+)
+# A one-off charge of the account on that day, to be billed with its next document.
+reminder_fees = sa.Table(
+    "reminder_fees",
+    metadata,
+    sa.Column("reminder_id", _TEXT, primary_key=True),
+    sa.Column("account_id", _TEXT, nullable=False),
+    sa.Column("currency", _TEXT, nullable=False),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("charged_on", sa.Date, nullable=False),
+)
+# Documents that were issued under the policy `send: after_issue`.
+mails_to_send = sa.Table("mails_to_send", metadata, sa.Column("number", _TEXT, primary_key=True))
 
 BUCKETS_OF_A_GROUP: Final = 64
 

@@ -113,6 +113,23 @@ def draw_page(html: str, sheet: str) -> bytes:
         raise RenderingError(sheet, str(error)) from error
 
 
+def draw_letter(html: str, sheet: str, language: str) -> bytes:
+    """Draw a complete HTML page in a language with one style sheet of the bundle, and the faces of documents.
+
+    Raises
+    ------
+    RenderingError
+        As `draw_page`.
+    """
+    edition = EDITIONS["2"]
+    others = edition.by_language.get(language.split("-")[0], edition.other_scripts)
+    try:
+        with _DRAWING, _time_limit(SECONDS_PER_DOCUMENT):
+            return engine().draw_html(BETWEEN_BLOCKS.sub("><", html), (sheet,), others, edition.faces).pdf
+    except (ContentError, TimeLimitError, UnableError) as error:
+        raise RenderingError(sheet, str(error)) from error
+
+
 def logo_is_drawn(content: bytes, media_type: str) -> bool:
     """Whether an image of a home appears on a page.
 

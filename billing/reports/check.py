@@ -13,7 +13,7 @@ from billing.ingest.unusable_files import STRAY
 from billing.ingest.validation import Rules
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.reading import Inputs, read_inputs
-from billing.model.catalogue import Catalogue
+from billing.model.catalogue import AFTER_ISSUE, Catalogue
 from billing.model.errors import RefusedError
 from billing.month.business import Business
 from billing.month.invoice_formats import format_problems
@@ -23,6 +23,7 @@ from billing.month.resources import with_resources
 from billing.month.unread_files import names_not_read
 from billing.register.register import Register
 from billing.rendering import check_rendering_environment
+from billing.reports.mail_delivery import sender_of
 from billing.reports.paper_checks import paper_problems
 from billing.reports.seller_checks import seller_warnings
 from billing.reports.source_checks import source_warnings
@@ -76,7 +77,19 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *paper_problems(home, catalogue.seller.logo),
         *_usage(business, every_row=every_row),
         *check_rendering_environment(),
+        *_cannot_send(catalogue),
     ]
+
+
+def _cannot_send(catalogue: Catalogue) -> list[str]:
+    """A policy that sends mails, without an address to send them from."""
+    if catalogue.policy.send != AFTER_ISSUE and not catalogue.policy.reminders:
+        return []
+    try:
+        sender_of(catalogue)
+    except RefusedError as error:
+        return [error.message]
+    return []
 
 
 def _rejected(inputs: Inputs) -> list[str]:

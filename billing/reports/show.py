@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import scan_events
-from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, PROFILE
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, MAILS, PROFILE, REMINDERS
 from billing.model.calendar import first_day
 from billing.model.codes import RejectReason
 from billing.model.columns import Table
@@ -29,6 +29,8 @@ from billing.month.business import Business
 from billing.month.checks import surges
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.reports.profiles import account_profiles, allocations, balances, collections, documents_with_open_amounts
+from billing.reports.reminders import reminders
+from billing.reports.sending import mails
 from billing.store.frames import read_frame, scan_frames
 from billing.store.monthly import scan_months
 
@@ -97,6 +99,12 @@ def read_table(
 def _stored(business: Business, table: Table, month: str | None) -> pl.DataFrame:
     if table in (DOCUMENTS, LINES, TAXES):
         return _registered(business, table, month)
+    if table is MAILS:
+        found = mails(business)
+        return found if month is None else found.filter(pl.col("billing_month") == month)
+    if table is REMINDERS:
+        made = reminders(business)
+        return made if month is None else made.filter(pl.col("on").dt.strftime("%Y-%m") == month)
     if table is SURGES:
         return surges(business, month)
     if table in (PROFILE, BALANCES, COLLECTIONS, ALLOCATIONS):
@@ -113,6 +121,8 @@ def _computed(business: Business, table: Table, month: str | None) -> pl.DataFra
         return collections(business)
     if table is ALLOCATIONS:
         return allocations(business)
+    if table in (MAILS, REMINDERS):
+        return _stored(business, table, month)
     if table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES):
         with scratch_copy(business, business.as_of) as scratch:
             bring_up_to_date(scratch, month or business.as_of.strftime("%Y-%m"))

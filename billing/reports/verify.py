@@ -38,6 +38,7 @@ from billing.month.shards import each_shard
 from billing.register.stored_pages import PrintedRows, printed_rows
 from billing.reports.journal import receivable_differences, unbalanced_entries
 from billing.reports.profiles import account_profiles, allocations, balances, collections
+from billing.reports.reminders import reminders
 from billing.store.files import file_hash
 from billing.store.frames import read_frame
 from billing.store.home import EXPORTS, Home
@@ -280,6 +281,7 @@ def _files(business: Business, documents: pl.DataFrame) -> Iterator[str]:
                 f"{path}: the PDF of {number} has other bytes than when it was issued: take it away, and "
                 "`overage bill` renders it again"
             )
+    known |= {business.home.root / file for file in reminders(business)["file"]}
     months = dict(documents.select("number", "billing_month").iter_rows())
     for number, sha256 in business.register.invoice_files().items():
         path = business.home.invoice_file(months[number], number)

@@ -26,6 +26,7 @@ from billing.store.working_copy import WorkingCopy, working_copy
 from pipeline.definitions import defs
 from pipeline.sensors import new_deliveries
 from tests.european_business import change_catalogue
+from tests.mail_servers import Scripted
 from tests.object_store import Answer, Environ, ObjectStore, failing
 from tests.pipeline import outside
 from tests.pipeline.outside import Ended, Landing, bill, content_of, overage
@@ -453,3 +454,17 @@ def test_check_store_says_what_holds(bucket: Bucket) -> None:
 def _rows(ended: Ended) -> list[object]:
     rows: list[object] = json.loads(ended.output)
     return rows
+
+
+def test_a_worker_that_holds_no_pdf_sends_those_of_the_store(bucket: Bucket, tmp_path: Path) -> None:
+    bucket.deliver(_business(tmp_path / "source"))
+    assert bucket.bill("2026-01", "2026-01-31").status == 0
+    with Scripted() as server, mock.patch.dict(os.environ, {"OVERAGE_SMTP_URL": server.url}):
+        sent = bucket.overage("send", "2026-01", worker="other")
+        assert sent.status == 0, sent.messages
+        again = bucket.overage("send", "2026-01")
+    assert "0 mails sent" in again.messages
+    assert len(server.mails) == 3
+    assert all(next(mail.iter_attachments()).get_content() for mail in server.mails)
+    table = bucket.overage("show", "mails", "--format", "json", worker="third")
+    assert {row["status"] for row in json.loads(table.output)} == {"sent"}

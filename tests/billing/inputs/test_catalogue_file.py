@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from billing.inputs.catalogue_file import billing_calendar, load_catalogue
-from billing.model.catalogue import Catalogue, Policy, Tariff, Tier, terms_periods
+from billing.model.catalogue import Catalogue, Policy, ReminderLevel, Tariff, Tier, terms_periods
 from billing.model.errors import Problem, RefusedError
 from billing.rules.terms import terms_frames
 from billing.starter import starter_catalogue
@@ -522,3 +522,42 @@ def test_the_encoding_of_csv_inputs_is_named(catalogue_file: Callable[[str], Pat
 def test_what_is_no_encoding_of_text_is_refused(catalogue_file: Callable[[str], Path], name: str) -> None:
     with pytest.raises(RefusedError, match="encoding: found"):
         load_catalogue(catalogue_file(starter_catalogue() + f"\nencoding: {name}\n"))
+
+
+@pytest.mark.parametrize(
+    ("written", "found"), [("off", "off"), ('"off"', "off"), ("after_issue", "after_issue"), ("", "off")]
+)
+def test_sending_is_off_as_it_is_written(read: Read, written: str, found: str) -> None:
+    policy = f"  lateness_days: 30\n  send: {written}\n" if written else "  lateness_days: 30\n"
+    assert read(SMALL.replace("  lateness_days: 30\n", policy)).policy.send == found
+
+
+def test_reminders_are_levels_in_the_order_of_their_days(read: Read) -> None:
+    levels = '[{days: 7}, {days: 21, fee: "5.00"}, {days: 35, final: true}]'
+    policy = read(SMALL.replace("lateness_days: 30", f"reminders: {levels}\n  mail_from: billing@example.com")).policy
+    assert policy.reminders == (
+        ReminderLevel(7),
+        ReminderLevel(21, Decimal("5.00")),
+        ReminderLevel(35, is_final=True),
+    )
+    assert policy.mail_from == "billing@example.com"
+
+
+@pytest.mark.parametrize(
+    ("written", "place"),
+    [
+        ("send: true", "policy.send"),
+        ("send: on", "policy.send"),
+        ("mail_from: nobody", "policy.mail_from"),
+        ('mail_from: "a@b.example\\nBcc: x@y.example"', "policy.mail_from"),
+        ("reminders: [{days: 0}]", "policy.reminders[0].days"),
+        ("reminders: [{fee: 1}]", "policy.reminders[0]"),
+        ("reminders: [{days: 7}, {days: 7}]", "policy.reminders[1].days"),
+        ("reminders: [{days: 7, final: true}, {days: 9}]", "policy.reminders[1]"),
+        ('reminders: [{days: 7, fee: "5.001"}]', "policy.reminders[0].fee"),
+        ('reminders: [{days: 7, fee: "-5"}]', "policy.reminders[0].fee"),
+        ("reminders: 7", "policy.reminders"),
+    ],
+)
+def test_what_cannot_be_sent_is_refused(read: Read, written: str, place: str) -> None:
+    assert place in problems_of(read, SMALL.replace("lateness_days: 30", written))[0].place

@@ -13,6 +13,8 @@ from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, LEVELS, LINES, TAXES
 
 ALL = [value for value in vars(tables).values() if isinstance(value, Table)]
 CONTRACT = {
+    "mails": "number to sent_at status attempts message_id error",
+    "reminders": "account_id reminder_id level on oldest_document documents amount fee to sent_at status attempts",
     "documents": "number kind account_id subscription_id billing_month billing_date issued_on currency net tax total "
     "status corrects content_hash",
     "drafts": "kind account_id subscription_id billing_month billing_date issued_on currency net tax total corrects "

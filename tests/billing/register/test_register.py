@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from alembic.script import ScriptDirectory
 from polars.testing import assert_frame_equal
 
 from billing.model.buckets import bucket_of
-from billing.model.codes import DocumentKind
+from billing.model.codes import DocumentKind, MailKind, MailOutcome
 from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.model.numbering import USUAL, NumberFormat, Numbering
@@ -31,12 +31,35 @@ from billing.register.issued_documents import IssuedRows
 from billing.register.migrations.versions.r0004_recorded_facts import KEPT
 from billing.register.register import Issue, IssuedPart, Register, issued_rows
 from billing.register.schema import REVISION, documents, metadata, numberings
+from billing.register.sent_mails import Attempt, MadeReminder
 from billing.rules.opening_balances import OPENING_POSTINGS
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.home import Home
 from tests.postgresql import Server, register_rows
 
 FEBRUARY = date(2026, 2, 10)
+AT = datetime(2026, 2, 10, 12, tzinfo=UTC)
+ATTEMPT = Attempt("INV-2026-000001", 1, MailKind.DOCUMENT, "acme", "acme@example.com", "<1@example.com>", AT)
+REMINDER = MadeReminder(
+    "acme/2026-03-01",
+    "acme",
+    date(2026, 3, 1),
+    1,
+    "INV-2026-000001",
+    '["INV-2026-000001"]',
+    "USD",
+    1_178_100,
+    "{}",
+    50_000,
+)
+
+OF_MAILS = {
+    "mail_attempts": "recipient",
+    "mail_outcomes": "outcome",
+    "reminders": "content",
+    "reminder_fees": "currency",
+    "mails_to_send": "number",
+}
 
 
 def redrawn(number: str, sha256: str) -> pl.DataFrame:
@@ -108,7 +131,7 @@ def issue(register: Register, *accounts: str, as_of: date = FEBRUARY, numbering:
     closing_dates = packages.select("account_id", *CLOSED_SCHEMA)
     part = IssuedPart(DRAFTS.conform(drafts).lazy(), lines.lazy(), taxes.lazy(), closing_dates.lazy(), decisions)
     (given,) = register.issue(
-        Issue("2026-02", as_of, as_of, [part], register.state(), numbering=numbering or Numbering())
+        Issue("2026-02", as_of, as_of, [part], register.state(), numbering=numbering or Numbering(), are_sent=True)
     )
     return issued_rows(part, given, as_of)
 
@@ -123,9 +146,9 @@ def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
     opened = Register.open(Home(tmp_path), register_url)
     issue(opened, "acme", "beta")
     opened.record_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
+    opened.record_invoice_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
     opened.keep_settings({"time_zone": "UTC"})
     opened.record_redrawn_files(redrawn("INV-2026-000001", "1"))
-    opened.record_invoice_files([{"number": "INV-2026-000001", "sha256": "0", "bytes": 1}])
     opened.record_opening_balances(opening_balance("12.50"))
     yield opened
     opened.close()
@@ -138,6 +161,9 @@ def database(register: Register, tmp_path: Path, register_url: str | None) -> It
     with engine.begin() as connection:
         row = {"format": "C{sequence}", "prefix": "C", "suffix": "", "width": 1, "first": 7}
         connection.execute(sa.insert(numberings).values(series="CN", year=2026, **row))
+    register.begin_attempt(ATTEMPT)
+    register.end_attempt(ATTEMPT, MailOutcome.SENT, AT)
+    register.record_reminder(REMINDER)
     yield engine
     engine.dispose()
 
@@ -185,6 +211,11 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
         ("DELETE FROM opening_balances", "opening_balances: what has been recorded stays"),
         ("UPDATE numberings SET prefix = 'D'", "numberings: what has been recorded never changes"),
         ("DELETE FROM numberings", "numberings: what has been recorded stays"),
+        *(
+            (statement, "what has been")
+            for table, column in OF_MAILS.items()
+            for statement in (f"UPDATE {table} SET {column} = 'x'", f"DELETE FROM {table}")  # noqa: S608
+        ),
         ("DELETE FROM issued_months", "issued_months: a day that was closed stays closed"),
         ("UPDATE settings SET value = 'Asia/Tokyo'", "the settings under which something was issued stay"),
         ("DELETE FROM settings", "the settings under which something was issued stay"),
@@ -432,7 +463,7 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("DROP TABLE alembic_version")
         connection.execute("DROP INDEX ix_documents_issued_on")
-        for table in (*KEPT, "redrawn_files", "invoice_files", "opening_balances", "numberings"):
+        for table in (*KEPT, *OF_MAILS, "invoice_files", "redrawn_files", "opening_balances", "numberings"):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
         for column in ("taxed_as", "category", "exemption_reason", "exemption_code"):

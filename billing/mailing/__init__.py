@@ -1,0 +1,1 @@
+"""Mails: composing them, and handing them to a mail server."""

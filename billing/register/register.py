@@ -21,6 +21,7 @@ from billing.register import schema as stored
 from billing.register.connection import state_of
 from billing.register.issued_documents import DOCUMENT_SCHEMA, IssuedDocuments, IssuedRows
 from billing.register.numbers import Numbers, NumbersInOrder
+from billing.register.profile_links import ProfileLinks
 from billing.register.recorded_facts import RecordedFacts
 from billing.register.rows import (
     decision_rows,
@@ -104,7 +105,7 @@ class Issue:
         return any(rows.head(1).collect().height for part in self.parts for rows in (part.closing, part.lines))
 
 
-class Register(IssuedDocuments, RecordedFacts, Numbers):
+class Register(IssuedDocuments, RecordedFacts, Numbers, ProfileLinks):
     """The register of a home: SQLite in the home, or a server by URL."""
 
     def copied_to(self, path: Path) -> "Register":
@@ -131,6 +132,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
         from billing.register.migrations.versions.r0005_redrawn_files import GUARDS
         from billing.register.migrations.versions.r0006_settings import guards as guards_of_settings
         from billing.register.migrations.versions.r0007_moving_in import guards as guards_of_moving_in
+        from billing.register.migrations.versions.r0010_profile_links import guards as guards_of_links
 
         recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")} | set(GUARDS)
         with self._engine.connect() as connection:
@@ -140,7 +142,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers):
                 if dialect == "sqlite"
                 else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
             )
-            declared = (*guards(dialect), *guards_of_settings(), *guards_of_moving_in(dialect))
+            declared = (*guards(dialect), *guards_of_settings(), *guards_of_moving_in(dialect), *guards_of_links())
             names = {guard.name for guard in declared} | recorded
             return sorted(names - set(existing.scalars()))
 

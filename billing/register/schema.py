@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "9"
+REVISION: Final = "10"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.
@@ -202,6 +202,13 @@ numberings = sa.Table(
     sa.Column("suffix", _TEXT, nullable=False),
     sa.Column("width", sa.Integer, nullable=False),
     sa.Column("first", sa.Integer, nullable=False),
+)
+profile_links = sa.Table(
+    "profile_links",
+    metadata,
+    sa.Column("account_id", _TEXT, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("token", _TEXT, nullable=False, unique=True),
 )
 
 BUCKETS_OF_A_GROUP: Final = 64

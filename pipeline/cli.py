@@ -17,6 +17,7 @@ from pipeline.moving import compare, import_payments, move_in
 from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
+from pipeline.portal_commands import link
 from pipeline.process_settings import collect_less_often
 from pipeline.store_commands import check_store, move_home
 from pipeline.template_commands import preview_template
@@ -438,3 +439,4 @@ main.add_command(import_payments)
 main.add_command(check_store)
 main.add_command(move_home)
 main.add_command(preview_template)
+main.add_command(link)

@@ -11,15 +11,18 @@ from billing.model.quantities import in_units, unit_billionths
 from billing.rules.gauges import gauges_of, level_path
 from billing.rules.measurement import EXTREME_QUANTITY, ZERO, account_key, measured_by
 
-USAGE_BY_DAY: Final = pl.Schema(
-    {"subscription_id": pl.String, "metric": pl.String, "day": pl.Date, "quantity": QUANTITY}
-)
+USAGE_BY_DAY: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "subscription_id": pl.String,
+    "metric": pl.String,
+    "day": pl.Date,
+    "quantity": QUANTITY,
+}
 
 
 def usage_by_day(
     spans: pl.DataFrame, events: pl.LazyFrame, levels: pl.DataFrame, accounts: pl.Series, catalogue: Catalogue
 ) -> pl.DataFrame:
-    """The usage of each local day, measured as the metric is; days of the spans on which a counter stands still have none.
+    """The usage of each local day, measured as the metric is; a counter has no row on days without events.
 
     Parameters
     ----------
@@ -59,7 +62,12 @@ def usage_by_day(
     )
 
 
-_BASE: Final = pl.Schema({"subscription_id": pl.String, "metric": pl.String, "day": pl.Date, "base": BASE_QUANTITY})
+_BASE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "subscription_id": pl.String,
+    "metric": pl.String,
+    "day": pl.Date,
+    "base": BASE_QUANTITY,
+}
 
 
 def _day(instant: str, zone: str) -> pl.Expr:
@@ -68,7 +76,7 @@ def _day(instant: str, zone: str) -> pl.Expr:
 
 def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metric], zone: str) -> pl.DataFrame:
     if not counters:
-        return _BASE.to_frame()
+        return pl.DataFrame(schema=_BASE)
     metric = pl.col("metric")
     own = spans.lazy().select("account_id", "subscription_id", "span_start", "span_end")
     is_inside = (pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end"))
@@ -98,7 +106,7 @@ def _counters(spans: pl.DataFrame, events: pl.LazyFrame, counters: Sequence[Metr
             .otherwise("total"),
         )
         .collect(engine="streaming")
-        .match_to_schema(_BASE)
+        .select(list(_BASE))
     )
 
 
@@ -111,7 +119,7 @@ def _gauges(
     zone: str,
 ) -> pl.DataFrame:
     if not gauges:
-        return _BASE.to_frame()
+        return pl.DataFrame(schema=_BASE)
     known = gauges_of(spans["account_id"], levels, gauges)
     path = level_path(events, known, gauges, account_key(accounts, known["account_id"]))
     moved = path.group_by("gauge", day=_day("time", zone)).agg(
@@ -149,4 +157,4 @@ def _gauges(
         base=pl.when(pl.col("metric").is_in(measured_by(gauges, "peak")))
         .then(pl.max_horizontal("highest", level))
         .otherwise(pl.coalesce("last", level)),
-    ).match_to_schema(_BASE)
+    ).select(list(_BASE))

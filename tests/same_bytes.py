@@ -13,12 +13,11 @@ import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 
+from tests.landing import content_of
 from tests.postgresql import register_rows
 
 WITHOUT_TIMES = ("ingest_state.json",)
 """These hold modification times of delivered files."""
-DRAWN = "profile_links"
-"""The table of links, which are drawn at random: what stands below them is named by its account."""
 
 
 def overage(*words: object) -> None:
@@ -29,17 +28,13 @@ def overage(*words: object) -> None:
 
 def hashes_of(home: Path) -> dict[str, str]:
     """Every file of a home that was made from its landing folder, and every table of its register."""
-    made = (path for top in ("lake", "documents", "profiles") for path in sorted((home / top).rglob("*")))
-    register = register_rows(f"sqlite:///{home / 'register.db'}")
-    accounts = {row[2]: row[0] for row in register.pop(DRAWN, [])}
+    made = ("lake/", "documents/", "profiles/")
     found = {
-        "/".join(accounts.get(part, part) for part in path.relative_to(home).parts): hashlib.sha256(
-            path.read_bytes()
-        ).hexdigest()
-        for path in made
-        if path.is_file() and not path.name.endswith(WITHOUT_TIMES)
+        name: digest
+        for name, digest in content_of(home).items()
+        if name.startswith(made) and not name.endswith(WITHOUT_TIMES)
     }
-    for table, rows in register.items():
+    for table, rows in register_rows(f"sqlite:///{home / 'register.db'}").items():
         found[f"register: {table}"] = hashlib.sha256(repr(rows).encode()).hexdigest()
     return found
 

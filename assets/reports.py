@@ -25,9 +25,10 @@ from billing.month.recorded_inputs.months import (
 from billing.month.steps import days_to_ingest
 from billing.reports.month_report import MonthReport, month_report
 from billing.reports.month_report_page import month_charts, package_titles, write_report
+from billing.reports.portal_pages import write_portal_pages
 from billing.reports.preview_causes import record_given
 from billing.reports.profile_pages import write_profile_pages
-from billing.reports.profiles import account_profiles, allocations, balances, collections
+from billing.reports.profiles import allocations, balances, collections, next_bills
 from billing.store.frames import read_frame, write_frame
 
 
@@ -142,8 +143,9 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
     """Write profiles, balances and amounts to collect as of the run's day."""
     business = billing_home.business()
     with at_work(context, business):
+        bills = next_bills(business, business.as_of)
         found = {
-            PROFILE: account_profiles(business, business.as_of),
+            PROFILE: bills.profiles,
             BALANCES: balances(business),
             ALLOCATIONS: allocations(business),
             COLLECTIONS: collections(business),
@@ -151,6 +153,7 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
         previous = read_frame(business.home.whole(PROFILE), PROFILE)
         names = dict(business.inputs.accounts.select("account_id", "name").iter_rows())
         pages = write_profile_pages(business.home, found[PROFILE], previous, names, business.catalogue)
+        own_pages = write_portal_pages(business, bills)
         for table, frame in found.items():
             write_frame(business.home.whole(table), frame, table)
     currency = business.catalogue.currency
@@ -168,7 +171,7 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
     yield dg.MaterializeResult(
         asset_key=PROFILE.name,
         metadata={
-            **summary(by_status, accounts=found[PROFILE].height, pages_written=pages),
+            **summary(by_status, accounts=found[PROFILE].height, pages_written=pages, own_pages_written=own_pages),
             "pages": link(business.home, business.home.profiles / "index.html"),
         },
     )

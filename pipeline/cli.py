@@ -18,6 +18,7 @@ from pipeline.moving import compare, import_payments, move_in
 from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
+from pipeline.portal_commands import link
 from pipeline.process_settings import collect_less_often
 from pipeline.sending import remind, send, statement
 from pipeline.store_commands import check_store, move_home
@@ -449,3 +450,4 @@ main.add_command(preview_template)
 main.add_command(send)
 main.add_command(remind)
 main.add_command(statement)
+main.add_command(link)

@@ -3,6 +3,7 @@
 import copy
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -112,9 +113,15 @@ def event(id_: str, account: str, type_: str, data: Mapping[str, object], time: 
 
 
 def content_of(home: Path) -> dict[str, str]:
-    """The hash of every file of a home, Dagster's own records left out."""
-    return {
+    """The hash of every file of a home, Dagster's own records left out.
+
+    The folders of accounts' own pages are named by what they hold: their names are drawn at random.
+    """
+    found = {
         path.relative_to(home).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(home.rglob("*"))
         if path.is_file() and ".dagster" not in path.parts
     }
+    page = re.compile("(profiles/[0-9a-f]{32})/")
+    named = {each[1]: found.get(f"{each[1]}/index.html", "no page") for name in found if (each := page.match(name))}
+    return {page.sub(lambda each: f"profiles/{named[each[1]]}/", name): digest for name, digest in found.items()}

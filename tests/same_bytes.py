@@ -13,6 +13,7 @@ import tempfile
 from datetime import date, timedelta
 from pathlib import Path
 
+from tests.landing import content_of
 from tests.postgresql import register_rows
 
 WITHOUT_TIMES = ("ingest_state.json",)
@@ -27,11 +28,11 @@ def overage(*words: object) -> None:
 
 def hashes_of(home: Path) -> dict[str, str]:
     """Every file of a home that was made from its landing folder, and every table of its register."""
-    made = (path for top in ("lake", "documents", "profiles") for path in sorted((home / top).rglob("*")))
+    made = ("lake/", "documents/", "profiles/")
     found = {
-        path.relative_to(home).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in made
-        if path.is_file() and not path.name.endswith(WITHOUT_TIMES)
+        name: digest
+        for name, digest in content_of(home).items()
+        if name.startswith(made) and not name.endswith(WITHOUT_TIMES)
     }
     for table, rows in register_rows(f"sqlite:///{home / 'register.db'}").items():
         found[f"register: {table}"] = hashlib.sha256(repr(rows).encode()).hexdigest()

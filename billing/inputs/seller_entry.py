@@ -37,6 +37,7 @@ def read_seller(place: Place) -> Seller:
             "logo",
             "bank",
             "pay_url",
+            "profile_url",
             "footer",
             "colours",
             "language",
@@ -53,6 +54,10 @@ def read_seller(place: Place) -> Seller:
     if pay_url and (not _PAY_URL.fullmatch(pay_url) or re.sub(r"\{number\}", "", pay_url).count("{")):
         place.at("pay_url").problem("an address such as https://pay.example.com/{number}")
         pay_url = ""
+    profile_url = _text(place, "profile_url")
+    if profile_url and (not _PAY_URL.fullmatch(profile_url) or "{" in profile_url):
+        place.at("profile_url").problem("an address such as https://billing.example.com/accounts")
+        profile_url = ""
     return Seller(
         name=place.at("name").text(""),
         address=address,
@@ -74,6 +79,7 @@ def read_seller(place: Place) -> Seller:
         electronic_address=_electronic_address(place.at("electronic_address")),
         accent=_accent(place.at("colours")),
         language=_language(place),
+        profile_url=profile_url,
     )
 
 

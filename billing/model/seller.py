@@ -57,6 +57,8 @@ class Seller:
         Name of an SVG or PNG file in the landing folder.
     pay_url
         Address at which a document is paid; `{number}` stands for its number.
+    profile_url
+        Address below which the folders of `profiles/` are published.
     language
         Language of documents of accounts without one (BCP 47).
     """
@@ -81,3 +83,4 @@ class Seller:
     electronic_address: Identifier | None = None
     accent: str = ""
     language: str = ""
+    profile_url: str = ""

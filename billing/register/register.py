@@ -21,6 +21,7 @@ from billing.register import schema as stored
 from billing.register.connection import state_of
 from billing.register.issued_documents import DOCUMENT_SCHEMA, IssuedDocuments, IssuedRows
 from billing.register.numbers import Numbers, NumbersInOrder
+from billing.register.profile_links import ProfileLinks
 from billing.register.recorded_facts import RecordedFacts
 from billing.register.rows import (
     decision_rows,
@@ -108,7 +109,7 @@ class Issue:
         return any(rows.head(1).collect().height for part in self.parts for rows in (part.closing, part.lines))
 
 
-class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails):
+class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails, ProfileLinks):
     """The register of a home: SQLite in the home, or a server by URL."""
 
     def copied_to(self, path: Path) -> "Register":
@@ -137,6 +138,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails):
         from billing.register.migrations.versions.r0007_moving_in import guards as guards_of_moving_in
         from billing.register.migrations.versions.r0010_invoice_files import GUARDS as GUARDS_OF_INVOICE_FILES
         from billing.register.migrations.versions.r0011_mails import guards as guards_of_mails
+        from billing.register.migrations.versions.r0012_profile_links import guards as guards_of_links
 
         recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")}
         recorded |= {*GUARDS_OF_REDRAWN, *GUARDS_OF_INVOICE_FILES}
@@ -147,7 +149,8 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails):
                 if dialect == "sqlite"
                 else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
             )
-            declared = (*guards(dialect), *guards_of_settings(), *guards_of_moving_in(dialect), *guards_of_mails())
+            later = (*guards_of_mails(), *guards_of_links())
+            declared = (*guards(dialect), *guards_of_settings(), *guards_of_moving_in(dialect), *later)
             names = {guard.name for guard in declared} | recorded
             return sorted(names - set(existing.scalars()))
 

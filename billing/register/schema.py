@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "11"
+REVISION: Final = "12"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.
@@ -256,6 +256,13 @@ reminder_fees = sa.Table(
 )
 # Documents that were issued under the policy `send: after_issue`.
 mails_to_send = sa.Table("mails_to_send", metadata, sa.Column("number", _TEXT, primary_key=True))
+profile_links = sa.Table(
+    "profile_links",
+    metadata,
+    sa.Column("account_id", _TEXT, primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True),
+    sa.Column("token", _TEXT, nullable=False, unique=True),
+)
 
 BUCKETS_OF_A_GROUP: Final = 64
 

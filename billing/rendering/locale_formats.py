@@ -10,6 +10,7 @@ from billing.rendering.fonts import covered_by_inter
 
 if TYPE_CHECKING:
     from babel import Locale
+    from babel.numbers import NumberPattern
 
 # Babel shares data between locales by alias, so some formats depend on the locales used before: abbreviated and
 # stand-alone months in many languages, long dates only in these (tried for every locale of Babel 2.18).
@@ -66,11 +67,19 @@ class Print:
 
 def _format_number(value: Decimal, locale: "Locale", least: int = 0) -> str:
     """A number with all its decimals, at least `least`, with the locale's digits and grouping."""
+    written: str = _parsed(number_pattern(value, locale, least)).apply(
+        value if value else Decimal(0), locale
+    )  # Print no negative zero.
+    return written
+
+
+@cache
+def _parsed(pattern: str) -> "NumberPattern":
+    """A pattern, read once: there are as many as there are groupings and numbers of decimals."""
     from babel.numbers import NumberPattern, parse_pattern
 
-    pattern: NumberPattern = parse_pattern(number_pattern(value, locale, least))
-    written: str = pattern.apply(value if value else Decimal(0), locale)  # Print no negative zero.
-    return written
+    parsed: NumberPattern = parse_pattern(pattern)
+    return parsed
 
 
 def number_pattern(value: Decimal, locale: "Locale", least: int = 0) -> str:

@@ -1,23 +1,29 @@
 """The billing profile of every account as of a date (rule 25)."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Final
 
 import polars as pl
 
+from billing.ingest import accounts_of_events, scan_events
 from billing.model.account_tables import PROFILE
 from billing.model.calendar import midnight, months_after, months_between
 from billing.model.codes import DecisionKind, DocumentKind, Outcome, SubscriptionStatus
 from billing.model.columns import MONEY, Table
-from billing.model.tables import CYCLES, DUES, PACKAGES, USAGE
+from billing.model.tables import CYCLES, DUES, LEVELS, PACKAGES, USAGE
 from billing.month.business import Business
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
+from billing.month.steps import cycles_of_month
 from billing.rules.allocations import allocate, with_open_amounts
 from billing.rules.balances import account_balances, amounts_to_collect
 from billing.rules.charges import rated_usage
 from billing.rules.missing_accounts import that_waited, while_parked
 from billing.rules.receivables import is_of_a_document
 from billing.rules.tax import document_taxes
+from billing.rules.usage_by_day import USAGE_BY_DAY, usage_by_day
 from billing.store.monthly import read_month
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
@@ -49,11 +55,61 @@ def collections(business: Business) -> pl.DataFrame:
     return amounts_to_collect(business.receivables, business.payments, changes, business.as_of)
 
 
+@dataclass(frozen=True)
+class NextBills:
+    """What the accounts' own pages say beside the table PROFILE.
+
+    Attributes
+    ----------
+    profiles
+        The table PROFILE.
+    cycles
+        account_id, cycle_start, cycle_end: of the open cycles that have begun.
+    lines
+        account_id, kind, metric, package, description, amount: what makes up `upcoming_amount` without tax.
+    taxes
+        account_id, name, rate, amount, reason: its taxes.
+    days
+        account_id, metric, day, quantity: as `usage_by_day`.
+    """
+
+    profiles: pl.DataFrame
+    cycles: pl.DataFrame
+    lines: pl.DataFrame
+    taxes: pl.DataFrame
+    days: pl.DataFrame
+
+
 def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
     """Rule 25: the table PROFILE, every account, whether it ever subscribed or not.
 
     Compute the next document in a scratch copy, as if its cycle closed with the usage so far.
     """
+    with _next_documents(business, as_of) as (scratch, months):
+        return _profiles(scratch, months, _upcoming(scratch, months))
+
+
+def next_bills(business: Business, as_of: date) -> NextBills:
+    """As `account_profiles`, with what the next bills are made of and the usage by day of the open cycles."""
+    with _next_documents(business, as_of) as (scratch, months):
+        upcoming = _upcoming(scratch, months)
+        dated = upcoming.select("account_id", "subscription_id", "billing_date")
+        lines, taxes = _lines_and_taxes(scratch, upcoming, months)
+        goes_on = dated.select("subscription_id")
+        return NextBills(
+            _profiles(scratch, months, upcoming),
+            upcoming.filter(pl.col("cycle_start") <= as_of).select(
+                "account_id", "cycle_start", cycle_end="billing_date"
+            ),
+            lines.join(goes_on, on="subscription_id", how="semi", maintain_order="left"),
+            taxes.join(goes_on, on="subscription_id", how="semi", maintain_order="left"),
+            _by_day(scratch, dated, months),
+        )
+
+
+@contextmanager
+def _next_documents(business: Business, as_of: date) -> Iterator[tuple[Business, list[str]]]:
+    """The business in a scratch copy that is computed ahead, and the months of the next billing dates."""
     month = as_of.strftime("%Y-%m")
     with scratch_copy(business, as_of) as scratch:
         subscriptions = scratch.lives.subscriptions
@@ -66,22 +122,29 @@ def account_profiles(business: Business, as_of: date) -> pl.DataFrame:
         last = max([months_after(month, 1), *(f"{day:%Y-%m}" for day in dates)])
         months = months_between(month, last)
         bring_up_to_date(scratch, last)
-        return _profiles(scratch, months)
+        yield scratch, months
 
 
-def _profiles(business: Business, months: list[str]) -> pl.DataFrame:
-    as_of = business.as_of
-    subscriptions = business.lives.subscriptions
-    latest = subscriptions.sort("started_on").group_by("account_id", maintain_order=True).last()
-    upcoming = (
+def _latest(business: Business) -> pl.DataFrame:
+    """The latest subscription of each account."""
+    return business.lives.subscriptions.sort("started_on").group_by("account_id", maintain_order=True).last()
+
+
+def _upcoming(business: Business, months: list[str]) -> pl.DataFrame:
+    """The next billing date of each latest subscription, with its packages and cycle."""
+    return (
         _of_months(business, PACKAGES, months)
         .join(_of_months(business, CYCLES, months).select(*_KEYS, "billing_index", "cycle_start"), on=_KEYS)
-        .join(latest.select("subscription_id"), on="subscription_id", how="semi")
-        .filter(pl.col("billing_date") > as_of)
+        .join(_latest(business).select("subscription_id"), on="subscription_id", how="semi")
+        .filter(pl.col("billing_date") > business.as_of)
         .sort("billing_date")
         .group_by("subscription_id", maintain_order=True)
         .first()
     )
+
+
+def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> pl.DataFrame:
+    as_of, latest = business.as_of, _latest(business)
     accounts = (
         business.inputs.accounts.select("account_id")
         .join(latest, on="account_id", how="left")
@@ -155,16 +218,43 @@ def _status(as_of: date) -> pl.Expr:
 
 def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:
     """subscription_id, upcoming_amount: the next fee, the overages so far and what waited while parked, with tax."""
-    due = _of_months(business, DUES, months).select(*_KEYS, "amount")
-    nets = (
-        pl.concat([due, _waiting(business, upcoming)])
+    lines, taxes = _lines_and_taxes(business, upcoming, months)
+    parts = pl.concat([each.select("subscription_id", "amount") for each in (lines, taxes)])
+    return parts.group_by("subscription_id").agg(upcoming_amount=pl.col("amount").sum().cast(MONEY))
+
+
+def _lines_and_taxes(
+    business: Business, upcoming: pl.DataFrame, months: list[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What the next bills are made of: lines (kind null where it waited while its account was parked), and taxes."""
+    due = _of_months(business, DUES, months).select(*_KEYS, "kind", "metric", "package", "description", "amount")
+    lines = (
+        pl.concat([due, _waiting(business, upcoming)], how="diagonal")
         .join(upcoming.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="semi")
-        .group_by(_KEYS)
-        .agg(net=pl.col("amount").sum())
+        .sort(*_KEYS, "kind", "metric", nulls_last=True, maintain_order=True)
     )
+    nets = lines.group_by(_KEYS).agg(net=pl.col("amount").sum())
     taxes = document_taxes(nets, business.inputs.accounts, business.inputs.tax_rates, business.catalogue)
-    return nets.join(taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum()), on=_KEYS, how="left").select(
-        "subscription_id", upcoming_amount=(pl.col("net") + pl.col("tax").fill_null(_ZERO)).cast(MONEY)
+    return lines, taxes.select(*_KEYS, "name", "rate", "amount", "reason").sort(*_KEYS, "name")
+
+
+def _by_day(business: Business, dated: pl.DataFrame, months: list[str]) -> pl.DataFrame:
+    """account_id and USAGE_BY_DAY of the open cycles, so far."""
+    month, home = f"{business.as_of:%Y-%m}", business.home
+    end = midnight(pl.lit(business.as_of) + pl.duration(days=1), business.catalogue.time_zone)
+    spans = (
+        pl.concat([cycles_of_month(business, each).spans for each in months])
+        .join(dated, left_on=["subscription_id", "cycle_end"], right_on=["subscription_id", "billing_date"], how="semi")
+        .with_columns(span_end=pl.min_horizontal("span_end", end))
+        .filter(pl.col("span_start") < pl.col("span_end"))
+    )
+    if spans.is_empty():
+        return pl.DataFrame(schema={"account_id": pl.String, **USAGE_BY_DAY}).drop("subscription_id")
+    events = scan_events(home, [months_after(month, -1), month], business.as_of)
+    found = usage_by_day(spans, events, read_month(home, LEVELS, month), accounts_of_events(home), business.catalogue)
+    owners = spans.select("subscription_id", "account_id").unique()
+    return found.join(owners, on="subscription_id", maintain_order="left").select(
+        "account_id", "metric", "day", "quantity"
     )
 
 

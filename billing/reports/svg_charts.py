@@ -86,3 +86,17 @@ def _drawing(title: str, parts: Sequence[str], height: int) -> str:
         f'font-family="Inter, sans-serif" font-size="12" fill="{_INK}"><rect width="{WIDTH}" height="{height}" rx="6" '
         f'fill="#ffffff"/><text x="12" y="18" font-weight="600">{escape(title)}</text>{"".join(parts)}</svg>'
     )
+
+
+def days_path(values: Sequence[Decimal]) -> str:
+    """The path of bars side by side, ten wide each and at most 100 high, for a drawing of any colour.
+
+    What is above zero is at least 2 high; days without have no bar.
+    """
+    highest = max(values, default=Decimal(0)) or Decimal(1)
+    bars_of_days = []
+    for position, value in enumerate(values):
+        if value > 0:
+            tall = max(int(value * 100 // highest), 2)
+            bars_of_days.append(f"M{10 * position + 1} 100v-{tall}h8v{tall}z")
+    return "".join(bars_of_days)

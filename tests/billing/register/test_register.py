@@ -4,6 +4,7 @@ Every test that can be is run on SQLite and on a real PostgreSQL server.
 """
 
 import multiprocessing
+import re
 import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -150,6 +151,7 @@ def register(tmp_path: Path, register_url: str | None) -> Iterator[Register]:
     opened.keep_settings({"time_zone": "UTC"})
     opened.record_redrawn_files(redrawn("INV-2026-000001", "1"))
     opened.record_opening_balances(opening_balance("12.50"))
+    opened.draw_profile_tokens(["acme"])
     yield opened
     opened.close()
 
@@ -216,6 +218,8 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
             for table, column in OF_MAILS.items()
             for statement in (f"UPDATE {table} SET {column} = 'x'", f"DELETE FROM {table}")  # noqa: S608
         ),
+        ("UPDATE profile_links SET token = ''", "what has been"),
+        ("DELETE FROM profile_links", "what has been"),
         ("DELETE FROM issued_months", "issued_months: a day that was closed stays closed"),
         ("UPDATE settings SET value = 'Asia/Tokyo'", "the settings under which something was issued stay"),
         ("DELETE FROM settings", "the settings under which something was issued stay"),
@@ -463,7 +467,15 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
             connection.execute(f"DROP TRIGGER {name}")
         connection.execute("DROP TABLE alembic_version")
         connection.execute("DROP INDEX ix_documents_issued_on")
-        for table in (*KEPT, *OF_MAILS, "invoice_files", "redrawn_files", "opening_balances", "numberings"):
+        for table in (
+            *KEPT,
+            *OF_MAILS,
+            "invoice_files",
+            "redrawn_files",
+            "opening_balances",
+            "numberings",
+            "profile_links",
+        ):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
         for column in ("taxed_as", "category", "exemption_reason", "exemption_code"):
@@ -613,3 +625,12 @@ def test_a_server_that_cannot_be_reached_is_refused_without_saying_the_password(
     with pytest.raises(RefusedError, match=said) as refused:
         Register.open(Home(tmp_path), url)
     assert "secret" not in str(refused.value)
+
+
+def test_the_link_of_an_account_is_drawn_once(register: Register) -> None:
+    first = register.draw_profile_tokens(["acme", "beta"])
+    assert re.fullmatch("[0-9a-f]{32}", first["acme"]) and len(set(first.values())) == 2
+    assert register.draw_profile_tokens(["beta", "acme"]) == first == register.profile_tokens()
+    renewed = register.renew_profile_token("acme")
+    assert register.profile_tokens() == first | {"acme": renewed} != first
+    assert register.profile_links()["token"].to_list() == [first["acme"], renewed, first["beta"]]

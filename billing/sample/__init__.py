@@ -103,7 +103,7 @@ def _write_inputs(folder: Path, customers: pl.DataFrame, first_day: date, last_d
     (folder / CATALOGUE_SCHEMA).write_bytes(catalogue_schema_file().read_bytes())
     customers.select(
         *("account_id", "name", "email", "address_line1", "address_line2", "city", "region"),
-        *("postal_code", "country", "tax_id", "tax_exempt", "locale"),
+        *("postal_code", "country", "tax_id", "tax_exempt", "tax_exempt_reason", "locale"),
     ).write_csv(folder / "accounts.csv")
     (folder / "tax_rates.csv").write_text(_tax_rates(first_day), encoding="utf-8")
     (folder / "requests.jsonl").write_bytes(lines(requests))

@@ -162,6 +162,7 @@ def _identities(key: pl.Series, seed: int) -> pl.DataFrame:
             .then(pl.lit("true"))
             .otherwise(pl.lit("false")),
         )
+        .with_columns(tax_exempt_reason=pl.when(pl.col("tax_exempt") == "true").then(pl.lit("Non-profit organisation")))
         .join(places.cast({"place": pl.UInt64}), on=["country", "place"], how="left", maintain_order="left")
     )
 

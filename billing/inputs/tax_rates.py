@@ -66,6 +66,8 @@ def read_tax_rates(path: Path, encoding: str) -> pl.DataFrame:
             problems.append(Problem(path.name, f"{place}, category", repr(category), expected))
         elif category in UNTAXED and (rate or "").strip("0."):
             problems.append(Problem(path.name, f"{place}, rate", repr(rate), f"0 in the category {category}"))
+        elif category == TaxCategory.STANDARD and rate and not rate.strip("0."):
+            problems.append(Problem(path.name, f"{place}, rate", repr(rate), "above 0 in the category S"))
         for column, text in zip((*FURTHER_COLUMNS[1:], *named), texts, strict=True):
             if len(text or "") > LONGEST_NAME:
                 expected = f"at most {LONGEST_NAME}"
@@ -80,7 +82,9 @@ def read_tax_rates(path: Path, encoding: str) -> pl.DataFrame:
         except ValueError:
             problems.append(Problem(path.name, f"{place}, effective_from", repr(since), "a date, YYYY-MM-DD"))
     placed = with_region_keys(frame.with_columns(region=pl.when(pl.col("region") != "").then("region")), "rated_in")
-    keys = placed.select("country", "rated_in", "name", "effective_from", "category")
+    # Rows without a category stand for what is usually sold, as those of category S.
+    usual = pl.when(pl.col("category") != "").then("category").otherwise(pl.lit(TaxCategory.STANDARD))
+    keys = placed.select("country", "rated_in", "name", "effective_from", category=usual)
     for row in keys.with_row_index(offset=1).filter(keys.is_duplicated())["index"]:
         problems.append(Problem(path.name, f"row {row}", "another row of the same place, name and date", "each once"))
     if problems:

@@ -56,7 +56,7 @@ def document_taxes(
         exemption_reason, exemption_code.
         Rows of different names add up; a regional row replaces the country's of the same name (rule 24).
     """
-    rates = with_region_keys(_usual_rates(tax_rates), "rated_in")
+    rates = with_region_keys(tax_rates.with_columns(_class=_class_of_rates()), "rated_in")
     regional = accounts["country"].is_in(rates.filter(pl.col("region").is_not_null())["country"].implode())
     customers = accounts.select(
         "account_id", "country", "region", exempt="tax_exempt", tax_id="tax_id", their_reason="tax_exempt_reason"
@@ -67,40 +67,25 @@ def document_taxes(
             customers.filter(~regional.fill_null(value=False)).with_columns(lives_in=pl.lit(None, pl.String)),
         ]
     ).drop("region")
-    effective = (
-        documents.join(placed, on="account_id", how="left")
-        .join(rates, on="country")
-        .filter(pl.col("effective_from") <= pl.col("billing_date"))
-        .filter(pl.col("rated_in").is_null() | (pl.col("rated_in") == pl.col("lives_in")))
-        .sort("effective_from")
-        .group_by("subscription_id", "billing_date", "name", "rated_in", maintain_order=True)
-        .last()
-        # A regional row takes precedence over the country's row of the same name.
-        .sort(pl.col("region").is_null(), maintain_order=True)
-        .group_by("subscription_id", "billing_date", "name", maintain_order=True)
-        .first()
-    )
+    effective = _in_force(documents.join(placed, on="account_id", how="left").join(rates, on="country"))
     foreign = _foreign_tax_ids(effective.select("account_id", "country", "tax_id").unique(), catalogue.seller.country)
-    is_taxed = pl.col("category").is_in([TaxCategory.STANDARD, *_OF_ITS_OWN]) & (pl.col("rate") > 0)
+    category = pl.col("category")
+    is_taxed = category.is_in([TaxCategory.STANDARD, *_OF_ITS_OWN])
+    is_reversed = pl.col("account_id").is_in(foreign.implode())
     reason = (
-        pl.when("exempt")
+        pl.when(is_taxed & pl.col("exempt"))
         .then(pl.lit(TaxReason.EXEMPT))
-        .when(pl.col("account_id").is_in(foreign.implode()))
+        .when(is_taxed & is_reversed)
         .then(pl.lit(TaxReason.REVERSE_CHARGE))
-        .otherwise(pl.col("category").replace_strict(_REASONS, default=TaxReason.CHARGED.value))
-    )
-    category = (
-        pl.when((pl.col("reason") == TaxReason.EXEMPT) & is_taxed)
-        .then(pl.lit(TaxCategory.EXEMPT))
-        .when((pl.col("reason") == TaxReason.REVERSE_CHARGE) & is_taxed)
-        .then(pl.lit(TaxCategory.REVERSE_CHARGE))
-        .otherwise("category")
+        .otherwise(category.replace_strict(_REASONS, default=TaxReason.CHARGED.value))
     )
     amount = _tax_amount("net", catalogue)
     return (
         effective.with_columns(reason=reason)
         .with_columns(
-            category=category,
+            category=pl.when(is_taxed)
+            .then(pl.col("reason").replace_strict(_OF_REASON, default=category, return_dtype=pl.String))
+            .otherwise(category),
             exemption_reason=pl.when(pl.col("reason") == TaxReason.EXEMPT)
             .then(pl.coalesce("their_reason", "exemption_reason"))
             .otherwise("exemption_reason"),
@@ -124,13 +109,33 @@ def document_taxes(
     )
 
 
-def _usual_rates(tax_rates: pl.DataFrame) -> pl.DataFrame:
-    """The rates of what is sold, with their category: those of S, or of the only category that a country has."""
-    rates = tax_rates.with_columns(category=tax_category())
-    if (rates["category"] == TaxCategory.STANDARD).all():
-        return rates
-    is_only = pl.col("category").n_unique().over("country") == 1
-    return rates.filter((pl.col("category") == TaxCategory.STANDARD) | is_only)
+def _class_of_rates() -> pl.Expr:
+    """Rates of one place and name that follow each other: those without a category, whatever the rate, and S are one."""
+    return pl.col("category").fill_null(pl.lit(TaxCategory.STANDARD))
+
+
+def _in_force(rated: pl.DataFrame) -> pl.DataFrame:
+    """The row of each tax that holds for what is sold, with its category.
+
+    By name the latest row on or before the billing date, a regional one before the country's. Rows of category S and
+    those without a category hold; where there are none, the latest of another category.
+    """
+    document = ["subscription_id", "billing_date"]
+    there = (
+        rated.filter(pl.col("effective_from") <= pl.col("billing_date"))
+        .filter(pl.col("rated_in").is_null() | (pl.col("rated_in") == pl.col("lives_in")))
+        .sort("effective_from", "_class")
+    )
+    is_usual = pl.col("_class") == TaxCategory.STANDARD
+    return (
+        there.filter(is_usual | ~is_usual.any().over(document))
+        .group_by(*document, "name", "rated_in", maintain_order=True)
+        .last()
+        .sort(pl.col("region").is_null(), maintain_order=True)
+        .group_by(*document, "name", maintain_order=True)
+        .first()
+        .with_columns(category=tax_category())
+    )
 
 
 def tax_category() -> pl.Expr:

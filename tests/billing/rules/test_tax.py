@@ -41,6 +41,7 @@ def taxes(
     region: str | None = None,
     exempt: bool = False,
     tax_id: str | None = None,
+    categories: Sequence[str | None] | None = None,
 ) -> pl.DataFrame:
     """The taxes of one document of 10 February 2026."""
     accounts = pl.DataFrame(
@@ -61,6 +62,8 @@ def taxes(
         orient="row",
     )
     table = tax_table((*place, Decimal(rate), name, date.fromisoformat(since)) for *place, rate, name, since in rates)
+    if categories is not None:
+        table = table.with_columns(pl.Series("category", categories, pl.String))
     return document_taxes(documents, accounts, table, catalogue)
 
 
@@ -177,6 +180,47 @@ def test_a_regional_rate_that_has_not_begun_leaves_the_countrys_in_force(ref_1: 
         ("US", "IL", "0.06", "State", "2026-02-11"),
     ]
     assert charged(taxes(ref_1, rates, region="IL")) == [("State", None, Decimal("1.00"))]
+
+
+@pytest.mark.parametrize(
+    ("rows", "region", "expected"),
+    [
+        # A rate of 0 without a category ends a tax, and takes a region out of it.
+        ([("US", None, "0.05", "T", "2020-01-01", None), ("US", "OR", "0", "T", "2020-01-01", None)], "OR", ("0", "Z")),
+        ([("US", None, "0.20", "T", "2020-01-01", None), ("US", None, "0", "T", "2026-01-01", None)], None, ("0", "Z")),
+        ([("US", None, "0.20", "T", "2020-01-01", "S"), ("US", None, "0", "T", "2026-01-01", None)], None, ("0", "Z")),
+        # Rows of other categories are for what names them.
+        ([("US", None, "0.20", "T", "2020-01-01", None), ("US", None, "0", "T", "2026-01-01", "Z")], None, ("20", "S")),
+        ([("US", None, "0", "T", "2020-01-01", "Z"), ("US", None, "0", "T", "2026-01-01", "G")], None, ("0", "G")),
+        ([("US", None, "0", "T", "2020-01-01", "G")], None, ("0", "G")),
+    ],
+)
+def test_what_is_sold_takes_the_latest_rate_of_its_category(
+    ref_1: Catalogue, rows: list[tuple[str, str | None, str, str, str, str | None]], region: str | None, expected: Any
+) -> None:
+    categories = [row[-1] for row in rows]
+    found = taxes(ref_1, [row[:5] for row in rows], region=region, categories=categories)
+    assert found.select("amount", "category").rows() == [(Decimal(expected[0]), expected[1])]
+
+
+@pytest.mark.parametrize(
+    ("category", "rate", "exempt", "tax_id", "expected"),
+    [
+        ("S", "0.19", False, None, ("charged", "S")),
+        ("S", "0.19", True, None, ("exempt", "E")),
+        ("S", "0.19", False, SWISS_VAT, ("reverse_charge", "AE")),
+        ("G", "0", False, SWISS_VAT, ("exempt", "G")),
+        ("K", "0", False, SWISS_VAT, ("exempt", "K")),
+        ("AE", "0", False, None, ("reverse_charge", "AE")),
+        ("Z", "0", True, SWISS_VAT, ("charged", "Z")),
+    ],
+)
+def test_the_reason_and_the_category_say_the_same(
+    ref_1: Catalogue, category: str, rate: str, exempt: bool, tax_id: str | None, expected: tuple[str, str]
+) -> None:
+    rates: list[RateRow] = [("CH", None, rate, "VAT", "2020-01-01")]
+    found = taxes(ref_1, rates, country="CH", exempt=exempt, tax_id=tax_id, categories=[category])
+    assert found.select("reason", "category").rows() == [expected]
 
 
 def test_every_document_is_taxed_by_its_own_account_date_and_place(ref_1: Catalogue) -> None:

@@ -153,7 +153,9 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
         previous = read_frame(business.home.whole(PROFILE), PROFILE)
         names = dict(business.inputs.accounts.select("account_id", "name").iter_rows())
         pages = write_profile_pages(business.home, found[PROFILE], previous, names, business.catalogue)
-        own_pages = write_portal_pages(business, bills)
+        # A draft looks ahead: what customers see is of today.
+        shows = business.issues or not business.catalogue.policy.auto_issue
+        own_pages = write_portal_pages(business, bills) if shows else 0
         for table, frame in found.items():
             write_frame(business.home.whole(table), frame, table)
     currency = business.catalogue.currency

@@ -213,15 +213,20 @@ def issue(month: str, reviewed: str, home: Path) -> int:
     an input changed since.
     """
     use_home(home)
-    from pipeline import runs
+    from assets.clock import now, today
+    from pipeline import run_state, runs
     from pipeline.progress import progress_display
+    from pipeline.sending import refuse_to_send_without_server, say_what_was_sent
 
+    business, start = run_state.load(home, today(home), issues=False), now()
+    refuse_to_send_without_server(business)
     with progress_display():
         outcome = runs.issue(home, month, reviewed, say)
-    for problem in outcome.problems:
+    not_sent = say_what_was_sent(business, start)
+    for problem in (*outcome.problems, *not_sent):
         say(f"not done: {problem}")
     say(f"{counted(outcome.issued, 'document')} issued")
-    return PARTLY if outcome.is_partial else DONE
+    return PARTLY if outcome.is_partial or not_sent else DONE
 
 
 @main.command()
@@ -270,17 +275,21 @@ def preview(month: str, account: str | None, as_of: date | None, style: str, hom
 @exit_status
 def correct(
     month: str, accounts: tuple[str, ...], reason: str, as_of: date | None, *, draft: bool, style: str, home: Path
-) -> None:
+) -> int:
     """Correct an issued month now: a credit or debit note per document that differs from what is due.
 
     Without it, differences become lines on the next documents. Idempotent: a second correction issues nothing.
     """
     # Set the home first: importing the definitions creates its partitions.
     use_home(home)
-    from assets.clock import today
-    from pipeline import runs
+    from assets.clock import now, today
+    from pipeline import run_state, runs
     from pipeline.progress import progress_display
+    from pipeline.sending import refuse_to_send_without_server, say_what_was_sent
 
+    business, start = run_state.load(home, as_of or today(home), issues=not draft), now()
+    if not draft:
+        refuse_to_send_without_server(business)
     with progress_display():
         rows = runs.correct(home, month, accounts, reason, as_of or today(home), draft=draft, say=say)
     if rows or style != "table":
@@ -288,7 +297,7 @@ def correct(
         shown = [row | {"lines": signed_lines(row["lines"])} for row in rows] if style == "table" else rows
         print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
     if not rows:
-        return
+        return DONE
     for kind, words in ((DocumentKind.DEBIT_NOTE, "more due"), (DocumentKind.CREDIT_NOTE, "less due")):
         notes = [row for row in rows if row["kind"] == kind]
         if notes:
@@ -296,6 +305,10 @@ def correct(
             say(f"{kind.replace('_', ' ')}s: {len(notes)}, {notes[0]['currency']} {total:f} {words}")
     found = counted(len(rows), "note")
     say(f"{found} would be issued (a draft issues none)" if draft else f"{found} issued")
+    not_sent = [] if draft else say_what_was_sent(business, start)
+    for problem in not_sent:
+        say(f"not done: {problem}")
+    return PARTLY if not_sent else DONE
 
 
 @main.command()

@@ -48,7 +48,12 @@ and the tariff's minimum and maximum.
 
 
 def line_list(
-    lines: pl.DataFrame, rated: pl.DataFrame | None, taxes: pl.DataFrame, catalogue: Catalogue
+    lines: pl.DataFrame,
+    rated: pl.DataFrame | None,
+    taxes: pl.DataFrame,
+    catalogue: Catalogue,
+    *,
+    taxed: pl.Series | None = None,
 ) -> pl.DataFrame:
     """The keys and `lines`: as the page lists them.
 
@@ -61,13 +66,17 @@ def line_list(
         As `rated_usage` of the month: the tariffs of overages, and their minimum and maximum, are those of its terms.
     taxes
         As `joined_taxes`, of the documents.
+    taxed
+        Numbers of the earlier documents with taxes, among those whose billing the lines give back.
     """
     if "settles" not in lines.columns:
         lines = lines.with_columns(tariff=pl.lit(None, TARIFF), settles=pl.lit(None, SETTLES))
     lines = lines.with_columns(
         pl.lit(None, column.dtype).alias(column.name) for column in PART_OF_A_FEE if column.name not in lines.columns
     )
-    lines = _with_tax(lines, taxes)
+    given_back = lines["gives_back"].drop_nulls().unique()
+    untaxed = given_back.clear() if taxed is None else given_back.filter(~given_back.is_in(taxed.implode()))
+    lines = _with_tax(lines, taxes, untaxed)
     if rated is None:
         return _line_entries(lines.with_columns(bounds=pl.lit(None, _BOUNDS)), catalogue)
     own = rated.select("subscription_id", "cycle_start", "metric", "terms_key", "package", "since").join(
@@ -90,7 +99,7 @@ def line_list(
     return _line_entries(detailed.with_columns(tariff=pl.coalesce("tariff", "own_tariff")), catalogue)
 
 
-def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame) -> pl.DataFrame:
+def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame, untaxed: pl.Series) -> pl.DataFrame:
     """Add tax_category and tax_rate: of the one tax on the line; O where there is none, null where there are several.
 
     A line that gives back is taxed as the document that billed it, where that tax stands apart.
@@ -104,6 +113,12 @@ def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame) -> pl.DataFrame:
     )
     own = one.filter(pl.col("taxed_as").is_null()).drop("taxed_as")
     found = lines.join(own, on=KEYS, how="left", maintain_order="left")
+    if not untaxed.is_empty():
+        # What an untaxed document billed is given back without tax.
+        is_untaxed = pl.col("gives_back").is_in(untaxed.implode()).fill_null(value=False)
+        found = found.with_columns(
+            pl.when(~is_untaxed).then(name).alias(name) for name in ("_count", "_category", "_rate")
+        )
     apart = one.filter(pl.col("taxed_as").is_not_null()).rename({"taxed_as": "gives_back"})
     if not apart.is_empty():
         found = found.join(

@@ -212,7 +212,9 @@ def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogu
     rated = rated_usage(inputs.usage, inputs.packages, inputs.terms, catalogue)
     documents = with_language(documents, inputs.accounts, catalogue)
     parts = [
-        line_list(with_language(lines, inputs.accounts, catalogue), rated, taxes, catalogue),
+        line_list(
+            with_language(lines, inputs.accounts, catalogue), rated, taxes, catalogue, taxed=issued.taxes["number"]
+        ),
         usage_list(documents, rated, catalogue),
         change_list(documents, inputs.packages, inputs.decisions, catalogue),
         tax_list(taxes, inputs.accounts, inputs.tax_rates, catalogue),

@@ -224,8 +224,13 @@ class MailSession:
         error = f"{code} {_plain(reply.decode('utf-8', 'replace'))}"
         if code == 421 or code < 0:
             return self._lost(MailOutcome.DEFERRED, error)
-        session.rset()
-        return Delivery(MailOutcome.REFUSED if 500 <= code < 600 else MailOutcome.DEFERRED, error)
+        answered = MailOutcome.REFUSED if 500 <= code < 600 else MailOutcome.DEFERRED
+        try:
+            session.rset()
+        except OSError:
+            # It has answered this mail, whatever it does with the connection.
+            return self._lost(answered, error)
+        return Delivery(answered, error)
 
     def _lost(self, outcome: MailOutcome, error: str) -> Delivery:
         if self._open is not None:

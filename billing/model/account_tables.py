@@ -139,7 +139,7 @@ REMINDERS = Table(
     "A reminder of an account's overdue documents, and the mail that carries it.",
     (
         ACCOUNT,
-        Column("reminder_id", pl.String, "`<account_id>/<day>`"),
+        Column("reminder_id", pl.String, "The account, a slash and the day: acme/2026-03-01"),
         Column("level", pl.Int64, "Which of the policy's reminders it is, from 1"),
         Column("on", pl.Date, "As-of day of the run that made it"),
         Column("oldest_document", pl.String, "The oldest overdue document, whose level it is"),

@@ -18,6 +18,7 @@ from billing.einvoices.missing import (
     uses_e_invoices,
 )
 from billing.einvoices.reading import read_invoice
+from billing.einvoices.requirements import lacking
 from billing.model.calendar import first_day
 from billing.model.codes import ParkedReason
 from billing.model.columns import MONEY
@@ -111,9 +112,12 @@ def documents_not_in_format(business: Business, month: str, drafts: Drafts) -> p
     if chosen.is_empty():
         return pl.DataFrame(schema=_FOUND)
     known = _standing(business, format_problems(business, month, chosen["account_id"].unique()))
-    # Usual documents have one tax: only the others are read.
+    # Usual documents have one tax and give nothing back: only the others are read.
     rows = drafts.taxes.group_by(_KEYS).agg(is_usual=(pl.len() == 1) & pl.col("taxed_as").is_null().all())
-    unusual = chosen.join(rows.filter("is_usual"), on=_KEYS, how="anti", maintain_order="left")
+    gives_back = drafts.lines.filter(pl.col("gives_back").is_not_null()).select(_KEYS).unique()
+    notes = drafts.documents.filter(pl.col("corrects").is_not_null()).select(_KEYS).unique()
+    usual = rows.filter("is_usual").join(gives_back, on=_KEYS, how="anti").join(notes, on=_KEYS, how="anti")
+    unusual = chosen.join(usual, on=_KEYS, how="anti", maintain_order="left")
     unusual = unusual.join(known, on="account_id", how="anti", maintain_order="left")
     said = [(account, problem) for account, problem in _inexpressible(unusual)]
     return pl.concat([problems_in_words(known), pl.DataFrame(said, schema=_FOUND, orient="row")])
@@ -125,10 +129,14 @@ def _inexpressible(documents: pl.DataFrame) -> Iterator[tuple[str, str]]:
     ).iter_rows():
         content = json.loads(text)
         numbered = content | {"number": content["number"] or "draft", "issued_on": content["issued_on"] or day}
+        chosen = InvoiceFormat(content["format"])
         try:
-            read_invoice(numbered, InvoiceFormat(content["format"]))
+            lacks = lacking(read_invoice(numbered, chosen), chosen)
         except InexpressibleError as error:
-            yield account, f"its document of {day} cannot be {content['format']}: {error}"
+            yield account, f"its document of {day} cannot be {chosen}: {error}"
+            continue
+        if lacks:
+            yield account, f"its document of {day} cannot be {chosen}: found no {', '.join(lacks)}"
 
 
 def _standing(business: Business, problems: pl.DataFrame) -> pl.DataFrame:

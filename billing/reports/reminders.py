@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -135,20 +136,42 @@ def remind(business: Business, server: MailServer, now: Callable[[], datetime]) 
 
 
 def _to_send(business: Business, now: datetime) -> pl.DataFrame:
-    """The latest reminder of each account whose oldest document is still overdue, if a run sends it now."""
+    """The latest reminder of each account, if a run sends it now: all that it names is still overdue as it says."""
     states = mail_states(business.register.mail_attempts(MailKind.REMINDER)).drop("account_id")
-    overdue = _overdue(business).select("account_id", oldest_document="number")
+    open_now = _overdue(business).select("account_id", shown_number("number").alias("document"), "open")
     wanted = business.inputs.accounts.filter(pl.col("dunning").fill_null(value=True)).select("account_id")
     return (
         business.register.reminders()
         .filter(pl.col("reminded_on") <= business.as_of)
         .group_by("account_id", maintain_order=True)
         .last()
-        .join(overdue, on=["account_id", "oldest_document"], how="semi", maintain_order="left")
+        .join(still_open(business.register.reminders(), open_now), on="reminder_id", how="semi", maintain_order="left")
         .join(wanted, on="account_id", how="semi", maintain_order="left")
         .join(states, left_on="reminder_id", right_on="mail_id", how="left", maintain_order="left")
         .filter(may_be_sent(now, again=False))
         .sort("account_id")
+    )
+
+
+def still_open(made: pl.DataFrame, overdue: pl.DataFrame) -> pl.DataFrame:
+    """reminder_id of reminders of which every document is overdue with what they say together (rule 41).
+
+    Parameters
+    ----------
+    made
+        reminder_id, account_id, documents (a list as JSON), amount (MONEY).
+    overdue
+        account_id, document, open (MONEY).
+    """
+    named = made.select(
+        "reminder_id", "account_id", "amount", document=pl.col("documents").str.json_decode(pl.List(pl.String))
+    ).explode("document")
+    found = named.join(overdue, on=["account_id", "document"], how="left")
+    return (
+        found.group_by("reminder_id", maintain_order=True)
+        .agg(pl.col("open").sum(), pl.col("amount").first(), is_whole=pl.col("open").is_not_null().all())
+        .filter(pl.col("is_whole") & (pl.col("open") == pl.col("amount")))
+        .select("reminder_id")
     )
 
 
@@ -198,7 +221,8 @@ def _content(
         "on": business.as_of.isoformat(),
         "title": "final" if level.is_final else "first" if row["level"] == 1 else "further",
         "amount": amount_text(row["amount"], places),
-        "fee": amount_text(row["fee"], places),
+        # It is recorded, and asked for by the document that bills it.
+        "fee": amount_text(Decimal(0), places),
         "documents": [
             {
                 "number": number,

@@ -70,7 +70,8 @@ def mails_of_month(
 def mails_after_issue(business: Business, month: str, now: datetime) -> pl.DataFrame:
     """The documents that are sent after a month was issued: PLAN, sorted by number.
 
-    Those of the month that were issued to be sent, and those of any month whose sending failed and has waited.
+    Those of the month that were issued to be sent, and of any month those that were never tried, and those whose
+    sending failed and has waited.
     """
     register = business.register
     numbers = register.numbers_to_send()
@@ -78,7 +79,8 @@ def mails_after_issue(business: Business, month: str, now: datetime) -> pl.DataF
         return pl.DataFrame(schema=dict.fromkeys(PLAN, pl.String) | {"last": pl.Int64})
     documents = register.documents().join(numbers.to_frame(), on="number", how="semi", maintain_order="left")
     planned = _planned(business, documents).filter(may_be_sent(now, again=False))
-    return planned.filter((pl.col("billing_month") == month) | (pl.col("status") == MailStatus.FAILED))
+    is_left = pl.col("status").is_null() | (pl.col("status") == MailStatus.FAILED)
+    return planned.filter((pl.col("billing_month") == month) | is_left)
 
 
 def count_to_send(business: Business, month: str, now: datetime) -> int:

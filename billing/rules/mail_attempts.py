@@ -41,6 +41,7 @@ def mail_states(attempts: pl.DataFrame) -> pl.DataFrame:
         to=pl.col("recipient").last(),
         sent_at=pl.col("ended_at").filter(outcome == MailOutcome.SENT).last(),
         outcome=outcome.last(),
+        may_have_arrived=outcome.is_in([MailOutcome.SENT, MailOutcome.UNKNOWN]).any(),
         attempts=(outcome != MailOutcome.SKIPPED).sum().cast(pl.Int64),
         message_id=pl.col("message_id").last(),
         error=pl.col("error").last(),
@@ -53,12 +54,15 @@ def mail_states(attempts: pl.DataFrame) -> pl.DataFrame:
     wait = pl.duration(seconds=pl.lit(2, pl.Int64).pow("doublings") * int(FIRST_WAIT.total_seconds()))
     killed = pl.lit("the run was killed while it was sending: look whether the mail arrived")
     return states.with_columns(
-        status=pl.col("outcome").replace_strict(_STATUS, return_dtype=pl.String),
+        # Skipped after it was sent, or may have been: it is not sent by itself.
+        status=pl.when(pl.col("may_have_arrived") & (pl.col("outcome") == MailOutcome.SKIPPED))
+        .then(pl.when(pl.col("sent_at").is_null()).then(pl.lit(MailStatus.UNKNOWN)).otherwise(pl.lit(MailStatus.SENT)))
+        .otherwise(pl.col("outcome").replace_strict(_STATUS, return_dtype=pl.String)),
         error=pl.when("was_recorded").then("error").otherwise(killed),
         next_attempt_at=pl.when(pl.col("outcome") == MailOutcome.DEFERRED)
         .then((pl.col("ended_at") + wait).cast(INSTANT))
         .cast(INSTANT),
-    ).drop("outcome", "ended_at", "doublings", "was_recorded")
+    ).drop("outcome", "ended_at", "doublings", "was_recorded", "may_have_arrived")
 
 
 def may_be_sent(now: datetime, *, again: bool) -> pl.Expr:

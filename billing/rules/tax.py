@@ -110,7 +110,7 @@ def document_taxes(
 
 
 def _class_of_rates() -> pl.Expr:
-    """Rates of one place and name that follow each other: those without a category, whatever the rate, and S are one."""
+    """Rates of one class follow each other: those without a category, whatever the rate, are of class S."""
     return pl.col("category").fill_null(pl.lit(TaxCategory.STANDARD))
 
 

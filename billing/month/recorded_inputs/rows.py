@@ -18,7 +18,7 @@ from billing.ingest.state import read_state
 from billing.inputs.accounts import ACCOUNT_COLUMNS
 from billing.inputs.requests import REQUEST_MEMBERS
 from billing.inputs.tax_rates import FURTHER_COLUMNS
-from billing.model.catalogue import Agreement, Package, Terms
+from billing.model.catalogue import Agreement, Metric, Package, Policy, Terms
 from billing.model.codes import LineKind
 from billing.model.seller import Seller
 from billing.month.business import Business
@@ -48,6 +48,14 @@ _NEW_MEMBERS: Final = (
 _UNKNOWN_EARLIER: Final = rf',"(?:{"|".join(_NEW_MEMBERS)})":null'
 _GROUPS: Final = pl.Schema(
     {"accounts": pl.List(pl.String()), "before": pl.List(pl.Struct(dict.fromkeys(_GIVEN, pl.String())))}
+)
+# Members of the catalogue's seller, policy and metrics that version 0.4 did not know.
+_LATER_MEMBERS: Final = frozenset(
+    {
+        *(each.name for each in fields(Seller) if each.default is not MISSING),
+        *("payment_days", "invoice_format", "format_missing", "send", "mail_from", "reminders"),
+        *("unit_code", "decimals", "titles"),
+    }
 )
 # Prefix of contents that are divided into parts.
 _PARTED: Final = '{"since": '
@@ -256,14 +264,19 @@ def _upgrades(package: Package, terms: Terms) -> list[object]:
     return [package.rank, *terms.auto_upgrade_on, *(["hidden"] if package.hidden else [])]
 
 
-def _seller(seller: Seller) -> str:
-    """Its members; without those that earlier versions did not know, if they are not set."""
-    said = [f"{each.name}={getattr(seller, each.name)!r}" for each in fields(seller) if _is_said(each, seller)]
-    return f"Seller({', '.join(said)})"
+def _as_known_to_earlier(entry: Seller | Policy | Metric) -> str:
+    """Its repr, without members that earlier versions did not know, if they have their defaults."""
+    said = [
+        f"{each.name}={getattr(entry, each.name)!r}" for each in fields(entry) if each.repr and _is_said(each, entry)
+    ]
+    return f"{type(entry).__name__}({', '.join(said)})"
 
 
-def _is_said(member: Field[Any], seller: Seller) -> bool:
-    return member.default is MISSING or getattr(seller, member.name) != member.default
+def _is_said(member: Field[Any], entry: Seller | Policy | Metric) -> bool:
+    if member.name not in _LATER_MEMBERS:
+        return True
+    usual = member.default if member.default_factory is MISSING else member.default_factory()
+    return bool(getattr(entry, member.name) != usual)
 
 
 def _terms(terms: Terms | Agreement) -> dict[str, object]:
@@ -365,12 +378,12 @@ def _catalogue(business: Business) -> pl.DataFrame:
         }
         for agreement in catalogue.agreements
     ]
-    metrics = {part_of(LineKind.OVERAGE, metric.name): metric for metric in catalogue.metrics}
+    metrics = {part_of(LineKind.OVERAGE, each.name): _as_known_to_earlier(each) for each in catalogue.metrics}
     common = [
         {"key": "metrics", "content": _as_parts(metrics)},
-        {"key": "policy", "content": repr(catalogue.policy)},
+        {"key": "policy", "content": _as_known_to_earlier(catalogue.policy)},
         {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
-        {"key": "seller", "content": _seller(catalogue.seller)},
+        {"key": "seller", "content": _as_known_to_earlier(catalogue.seller)},
     ]
     # A source bears on the overages of metrics only: fees are due whatever the usage.
     sources = [

@@ -85,7 +85,9 @@ def tax_in_other_currency(document: Fields, words: Words, out: Formats, sign: in
         return ""
     other = document.fields("tax_currency")
     if not other.holds("tax"):
-        return ""
+        return words.gettext(
+            "Tax amount in {currency}: not stated, no exchange rate is known", currency=other.text("currency")
+        )
     amount = out.with_currency(out.unit_price(other.decimal("tax") * sign), other.text("currency"))
     if not other.holds("rate") or not other.holds("rate_on"):
         return words.gettext("Tax amount in the currency of the tax: {amount}", amount=amount)

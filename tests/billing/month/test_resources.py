@@ -46,7 +46,7 @@ def test_they_are_kept_once_by_their_content(tmp_path: Path, landing: Path) -> N
 @pytest.mark.parametrize(
     ("file", "content", "problem"),
     [
-        ("translations/sv.po", f'{HEADER}msgid "Nobody says this"\nmsgstr "Nej"\n', "which no page says"),
+        ("translations/sv.po", f'{HEADER}msgid "Corrects {{number}}"\nmsgstr "Nej"\n', "found no {number} in 'Nej'"),
         ("translations/klingonish.po", HEADER, "no language called 'klingonish'"),
         ("templates/page.exe", "", "neither invoice.html.j2 nor invoice.css"),
         ("logo.svg", "no picture", "seller.logo: logo.svg: found neither PNG nor SVG"),

@@ -24,7 +24,7 @@ from billing.reports.mail_delivery import Sending, SkippedError, Wanted, send_ma
 from billing.reports.profile_pages import page_name
 from billing.rules.mail_attempts import mail_states, may_be_sent
 from billing.rules.receivables import shown_number
-from billing.rules.reminders import overdue_documents, reminders_due
+from billing.rules.reminders import overdue_documents, reminders_due, still_open
 from billing.store.files import write_bytes
 from billing.store.frames import write_frame
 from billing.store.home import Home
@@ -150,28 +150,6 @@ def _to_send(business: Business, now: datetime) -> pl.DataFrame:
         .join(states, left_on="reminder_id", right_on="mail_id", how="left", maintain_order="left")
         .filter(may_be_sent(now, again=False))
         .sort("account_id")
-    )
-
-
-def still_open(made: pl.DataFrame, overdue: pl.DataFrame) -> pl.DataFrame:
-    """reminder_id of reminders of which every document is overdue with what they say together (rule 41).
-
-    Parameters
-    ----------
-    made
-        reminder_id, account_id, documents (a list as JSON), amount (MONEY).
-    overdue
-        account_id, document, open (MONEY).
-    """
-    named = made.select(
-        "reminder_id", "account_id", "amount", document=pl.col("documents").str.json_decode(pl.List(pl.String))
-    ).explode("document")
-    found = named.join(overdue, on=["account_id", "document"], how="left")
-    return (
-        found.group_by("reminder_id", maintain_order=True)
-        .agg(pl.col("open").sum(), pl.col("amount").first(), is_whole=pl.col("open").is_not_null().all())
-        .filter(pl.col("is_whole") & (pl.col("open") == pl.col("amount")))
-        .select("reminder_id")
     )
 
 

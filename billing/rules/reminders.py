@@ -85,3 +85,25 @@ def reminders_due(
         .drop("sent")
         .sort("account_id")
     )
+
+
+def still_open(made: pl.DataFrame, overdue: pl.DataFrame) -> pl.DataFrame:
+    """reminder_id of reminders of which every document is overdue with what they say together (rule 41).
+
+    Parameters
+    ----------
+    made
+        reminder_id, account_id, documents (a list as JSON), amount (MONEY).
+    overdue
+        account_id, document, open (MONEY).
+    """
+    named = made.select(
+        "reminder_id", "account_id", "amount", document=pl.col("documents").str.json_decode(pl.List(pl.String))
+    ).explode("document")
+    found = named.join(overdue, on=["account_id", "document"], how="left")
+    return (
+        found.group_by("reminder_id", maintain_order=True)
+        .agg(pl.col("open").sum(), pl.col("amount").first(), is_whole=pl.col("open").is_not_null().all())
+        .filter(pl.col("is_whole") & (pl.col("open") == pl.col("amount")))
+        .select("reminder_id")
+    )

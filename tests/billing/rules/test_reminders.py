@@ -9,7 +9,7 @@ import pytest
 
 from billing.model.catalogue import ReminderLevel
 from billing.model.columns import MONEY
-from billing.rules.reminders import overdue_documents, reminders_due
+from billing.rules.reminders import overdue_documents, reminders_due, still_open
 
 LEVELS = (ReminderLevel(7), ReminderLevel(21, Decimal("5.00")), ReminderLevel(35, is_final=True))
 DUE = date(2026, 2, 10)
@@ -123,3 +123,29 @@ def test_a_disputed_document_is_not_reminded() -> None:
 @pytest.mark.parametrize(("dunning", "count"), [(None, 1), (True, 1), (False, 0)])
 def test_accounts_may_be_left_alone(dunning: bool | None, count: int) -> None:
     assert len(due(7, documents(("A", "100.00", "02-10")), dunning=dunning)) == count
+
+
+@pytest.mark.parametrize(
+    ("now", "is_whole"),
+    [
+        ([("A", "100.00"), ("B", "200.00")], True),
+        ([("A", "100.00"), ("B", "200.00"), ("C", "5.00")], True),
+        ([("A", "100.00")], False),
+        ([("A", "100.00"), ("B", "150.00")], False),
+        ([], False),
+    ],
+)
+def test_a_reminder_is_sent_later_only_while_all_it_names_is_still_open(
+    now: list[tuple[str, str]], is_whole: bool
+) -> None:
+    made = pl.DataFrame(
+        [("acme/2026-03-01", "acme", '["A", "B"]', Decimal("300.00"))],
+        schema={"reminder_id": pl.String, "account_id": pl.String, "documents": pl.String, "amount": MONEY},
+        orient="row",
+    )
+    open_now = pl.DataFrame(
+        [("acme", document, Decimal(amount)) for document, amount in now],
+        schema={"account_id": pl.String, "document": pl.String, "open": MONEY},
+        orient="row",
+    )
+    assert still_open(made, open_now)["reminder_id"].to_list() == ["acme/2026-03-01"] * is_whole

@@ -1,5 +1,6 @@
 """Mails of documents: each is sent once, whatever the server answers and wherever a run is killed."""
 
+import smtplib
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -134,6 +135,22 @@ def test_a_mail_that_is_refused_after_its_data_stops_no_other(landing: Landing, 
     found = send(landing, server.url)
     assert (found.sent, found.failed) == (2, 1)
     assert statuses(landing)["beta"] == ("failed", 1)
+
+
+@pytest.mark.parametrize(("answer", "again"), [("451 try later", 1), ("554 looks like spam", 0)])
+def test_a_server_that_hangs_up_after_its_answer_has_answered(
+    landing: Landing, server: Scripted, monkeypatch: pytest.MonkeyPatch, answer: str, again: int
+) -> None:
+    def hung_up(_: smtplib.SMTP) -> None:
+        raise smtplib.SMTPServerDisconnected("Connection unexpectedly closed")
+
+    server.on_mail = lambda mail: answer if "beta" in mail["To"] else None
+    with monkeypatch.context() as patch:
+        patch.setattr(smtplib.SMTP, "rset", hung_up)
+        found = send(landing, server.url)
+    assert (found.sent, found.failed, statuses(landing)["beta"]) == (2, 1, ("failed", 1))
+    server.on_mail = lambda _: None
+    assert send(landing, server.url, NOW + timedelta(minutes=5)).sent == again
 
 
 def test_a_connection_that_is_cut_before_the_mail_is_tried_again(landing: Landing, server: Scripted) -> None:

@@ -8,6 +8,8 @@ from typing import Final
 
 import polars as pl
 
+from billing.einvoices import format_of
+from billing.einvoices.formats import XML_FILES
 from billing.mailing.message import Attachment
 from billing.mailing.smtp import MailServer
 from billing.model.account_tables import MAILS
@@ -124,7 +126,7 @@ def send_documents(
     months = dict(planned.select("number", "billing_month").iter_rows())
 
     def compose(wanted: Wanted) -> tuple[MailText, list[Attachment]]:
-        return _composed(business.home, months[wanted.mail_id], wanted.mail_id, current[wanted.mail_id])
+        return composed(business.home, months[wanted.mail_id], wanted.mail_id, current[wanted.mail_id])
 
     try:
         return send_mails(
@@ -162,7 +164,14 @@ def _bring_files(home: Home, rows: pl.DataFrame) -> None:
         copy.fetch_documents([*names, *(f"{name.removesuffix('.pdf')}.xml" for name in names)])
 
 
-def _composed(home: Home, month: str, number: str, content: str) -> tuple[MailText, list[Attachment]]:
+def composed(home: Home, month: str, number: str, content: str) -> tuple[MailText, list[Attachment]]:
+    """The words of a document's mail, and its files.
+
+    Raises
+    ------
+    SkippedError
+        When a file is not there yet, or the content cannot be written.
+    """
     path = home.document_file(month, number)
     pdf = _bytes_of(path)
     if not pdf:
@@ -173,9 +182,11 @@ def _composed(home: Home, month: str, number: str, content: str) -> tuple[MailTe
     except (ContentError, RenderingError) as error:
         raise SkippedError(f"its mail cannot be written ({error})") from error
     attached = [Attachment(path.name, pdf, "pdf")]
-    xml = path.with_suffix(".xml")
+    xml = home.invoice_file(month, number)
     if content_of_xml := _bytes_of(xml):
         attached.append(Attachment(xml.name, content_of_xml, "xml"))
+    elif format_of(fields) in XML_FILES:
+        raise SkippedError("its e-invoice is not written yet")
     return said, attached
 
 

@@ -13,8 +13,8 @@ from billing.mailing.message import Mail, message_bytes, message_id
 from billing.mailing.smtp import MailServer, read_mail_server
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business
-from billing.reports.mail_delivery import Sending
-from billing.reports.sending import mails, mails_after_issue, mails_of_month, send_documents
+from billing.reports.mail_delivery import Sending, SkippedError
+from billing.reports.sending import composed, mails, mails_after_issue, mails_of_month, send_documents
 from billing.reports.show import read_table
 from tests.by_steps import bill_by_steps
 from tests.landing import Landing
@@ -210,6 +210,22 @@ def test_a_document_whose_pdf_is_missing_waits_for_it(landing: Landing, server: 
     assert (found.sent, found.skipped) == (2, 1)
     path.write_bytes(content)
     assert send(landing, server.url).sent == 1
+
+
+def test_a_document_whose_e_invoice_is_missing_waits_for_it(tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "home")
+    landing.customer("alpha")
+    business = bill_by_steps(landing.root, MONTH, "2026-01-31")
+    home, number = business.home, "INV-2026-000001"
+    path = home.document_file(MONTH, number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"%PDF-1.7")
+    ((_, content),) = business.register.contents([number])
+    with pytest.raises(SkippedError, match="e-invoice"):
+        composed(home, MONTH, number, content.replace('"format":"pdf"', '"format":"ubl"'))
+    home.invoice_file(MONTH, number).write_bytes(b"<Invoice/>")
+    _, attached = composed(home, MONTH, number, content.replace('"format":"pdf"', '"format":"ubl"'))
+    assert [each.subtype for each in attached] == ["pdf", "xml"]
 
 
 def test_only_what_was_issued_to_be_sent_is_sent_after_issue(landing: Landing, server: Scripted) -> None:

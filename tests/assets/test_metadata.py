@@ -95,6 +95,7 @@ def said(landing: Landing) -> list[Said]:
         run("billing_month", "2026-01")
         run("billing_month", "2026-02")
         run("profiles", None)
+        run("send_reminders", None)
         for rank in range(1, PACKAGES):
             # it is another file now, and holds late usage
             late = event(f"late-{rank}", f"customer-{rank}", "used.0", {"count": 1}, "2026-01-20T12:00:00Z")

@@ -355,7 +355,7 @@ def _billed_before(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
         _billed_by(document_line, shown["unit"], is_overage=shown["metric"] is not None)
         for document_line in settles["documents"]
     ]
-    words = why_settled(settles["why"])
+    words = why_settled(settles["why"], shown["metric"])
     return [
         *steps,
         f"{settles['due']} due now - {settles['billed']} billed before = {shown['amount']}",

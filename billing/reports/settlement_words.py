@@ -17,7 +17,7 @@ _SENTENCES: Final[dict[str, str]] = {
     WhySettled.DUE_AFTER_ALL: "It is due after all: what was billed for it had been given back.",
     WhySettled.SAME_FEE_OTHER_PRICE: "The same fee has another price now.",
     WhySettled.ANOTHER_FEE: "Another fee is due now than was billed.",
-    WhySettled.METRIC_REMOVED: "The catalogue in force has no such metric any more: nothing is due for it.",
+    WhySettled.METRIC_REMOVED: "The catalogue in force has no {metric} any more: nothing is due for it.",
     WhySettled.NO_CYCLE: "This cycle is none of the subscription's any more: nothing is due for it.",
     WhySettled.COST_NOTHING_BEFORE: "It cost nothing by what was known when the cycle was billed.",
 }
@@ -34,12 +34,12 @@ _OTHERS: Final = {
 }
 
 
-def why_settled(why: str | None) -> list[str]:
+def why_settled(why: str | None, metric: str | None) -> list[str]:
     """A code of WhySettled in words; documents of version 1 have the words themselves."""
     if why is None:
         return []
     if why in _SENTENCES:
-        return [_SENTENCES[why]]
+        return [_SENTENCES[why].replace("{metric}", metric or "such metric")]
     for usage, words in _USAGE.items():
         if why.startswith(usage):
             moved = _OTHERS[why.removeprefix(usage)]

@@ -69,14 +69,6 @@ def schedules_in(time_zone: str) -> list[dg.ScheduleDefinition]:
 
     return [
         dg.ScheduleDefinition(
-            name="remind_daily",
-            job=reminders_job,
-            cron_schedule="0 8 * * *",
-            execution_timezone=time_zone,
-            execution_fn=remind_daily,
-            description="Every day: remind of what is overdue, by the policy's reminders; nothing without them.",
-        ),
-        dg.ScheduleDefinition(
             name="complete_month",
             job=billing_month_job,
             cron_schedule="0 6 2 * *",
@@ -92,5 +84,13 @@ def schedules_in(time_zone: str) -> list[dg.ScheduleDefinition]:
             execution_fn=issue_daily,
             description="Every day: ingest, and issue what was due by the previous day; customers are billed on "
             "their date.",
+        ),
+        dg.ScheduleDefinition(
+            name="remind_daily",
+            job=reminders_job,
+            cron_schedule="0 8 * * *",
+            execution_timezone=time_zone,
+            execution_fn=remind_daily,
+            description="Every day: remind of what is overdue, by the policy's reminders; nothing without them.",
         ),
     ]

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import SETTLES, TARIFF, plain_text, tariffs
+from billing.documents.content_lists import SETTLES, TARIFF, money_text, plain_text, tariffs
 from billing.documents.titles import package_title
 from billing.model.catalogue import Catalogue
 from billing.model.codes import FeeReason, LineKind, WhySettled
@@ -83,8 +83,8 @@ def with_settlements(
         tariffs(catalogue), on=["terms_key", "package", "since", "metric"], how="left", maintain_order="left"
     )
     settles = pl.struct(
-        due=_amount("due", catalogue),
-        billed=_amount("issued", catalogue),
+        due=money_text("due", catalogue),
+        billed=money_text("issued", catalogue),
         why=_why(catalogue),
         minimum="minimum",
         maximum="maximum",
@@ -101,7 +101,7 @@ def _billed_before(differences: pl.DataFrame, billed: pl.DataFrame, catalogue: C
     entry = pl.struct(
         number="number",
         line="line",
-        amount=_amount("amount", catalogue),
+        amount=money_text("amount", catalogue),
         quantity=plain_text(pl.col("quantity")),
         allowance=plain_text(pl.col("allowance")),
         kind="kind",
@@ -189,7 +189,3 @@ def _what_moved() -> pl.Expr:
         .otherwise(pl.lit(""))
     )
     return pl.concat_str(usage, moved)
-
-
-def _amount(column: str, catalogue: Catalogue) -> pl.Expr:
-    return pl.col(column).cast(pl.Decimal(38, catalogue.minor_units)).cast(pl.String)

@@ -272,8 +272,8 @@ def group_of_bucket(table: sa.Table) -> sa.ColumnElement[int]:
     return sa.literal_column(f"{table.name}.bucket / {BUCKETS_OF_A_GROUP}", sa.Integer)
 
 
-# By these a shard finds its rows, instead of by the index of their month, which a business of one shard keeps: see
-# `Register.issue`. Rows are added at 16 places, those of groups: at 1,024 places a document costs 8 us more.
+# By these a shard finds its rows; in SQLite they replace the index by month once several shards are issued.
+# They are ordered by groups of buckets: ordered by all 1,024 buckets, a document costs 8 us more.
 BUCKET_INDEXES: Final = (
     (
         "ix_documents_month_bucket",

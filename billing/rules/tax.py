@@ -58,15 +58,7 @@ def document_taxes(
     """
     rates = with_region_keys(tax_rates.with_columns(_class=_class_of_rates()), "rated_in")
     regional = accounts["country"].is_in(rates.filter(pl.col("region").is_not_null())["country"].implode())
-    customers = accounts.select(
-        "account_id", "country", "region", exempt="tax_exempt", tax_id="tax_id", their_reason="tax_exempt_reason"
-    )
-    placed = pl.concat(
-        [
-            with_region_keys(customers.filter(regional), "lives_in"),
-            customers.filter(~regional.fill_null(value=False)).with_columns(lives_in=pl.lit(None, pl.String)),
-        ]
-    ).drop("region")
+    placed = _placed(accounts, regional)
     effective = _in_force(documents.join(placed, on="account_id", how="left").join(rates, on="country"))
     foreign = _foreign_tax_ids(effective.select("account_id", "country", "tax_id").unique(), catalogue.seller.country)
     category = pl.col("category")
@@ -107,6 +99,19 @@ def document_taxes(
         )
         .sort("billing_date", "account_id", "subscription_id", "name", "region")
     )
+
+
+def _placed(accounts: pl.DataFrame, regional: pl.Series) -> pl.DataFrame:
+    """Customers with `lives_in`: the key of their region, where their country has regional rates (`regional`)."""
+    customers = accounts.select(
+        "account_id", "country", "region", exempt="tax_exempt", tax_id="tax_id", their_reason="tax_exempt_reason"
+    )
+    return pl.concat(
+        [
+            with_region_keys(customers.filter(regional), "lives_in"),
+            customers.filter(~regional.fill_null(value=False)).with_columns(lives_in=pl.lit(None, pl.String)),
+        ]
+    ).drop("region")
 
 
 def _class_of_rates() -> pl.Expr:

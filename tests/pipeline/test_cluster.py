@@ -187,7 +187,7 @@ def test_a_head_that_is_killed_issues_nothing_twice_and_steps_that_are_delivered
         assert all(worker.poll() is None for worker in workers)
         starts = started_steps(cluster)
     assert "another run is at work" in refused.messages
-    # Steps that were repeated when their month was closed say that they were made from less, or from a later register.
+    # A step that runs again after its month was closed records fewer inputs, or a later register.
     moved = [
         name
         for name in differences(home, cluster.register, wanted)

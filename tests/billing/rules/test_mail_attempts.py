@@ -37,7 +37,7 @@ def state(*outcomes: MailOutcome | None) -> tuple[str, bool]:
         ([MailOutcome.DEFERRED], ("failed", True)),
         ([MailOutcome.SKIPPED], ("skipped", True)),
         ([MailOutcome.SKIPPED, MailOutcome.SENT], ("sent", False)),
-        # Asked for again, and skipped for lack of an address: what was sent, or may have been, is not sent by itself.
+        # Sent with --again but skipped: do not send it again by itself.
         ([MailOutcome.SENT, MailOutcome.SKIPPED], ("sent", False)),
         ([MailOutcome.UNKNOWN, MailOutcome.SKIPPED], ("unknown", False)),
         ([None, MailOutcome.SKIPPED], ("unknown", False)),

@@ -77,12 +77,12 @@ def _classes(rules: Sequence[DimensionRule], metric: Metric) -> int:
 
 
 def _rule(place: Place, metric: Metric) -> DimensionRule:
-    priced = place.at("tariff")
-    if place.has("tariff"):
-        place.keys(required=("when", "tariff"), optional=_OF_RULE)
-        tariff = None if priced.is_text("none") else _tariff(priced, metric)
+    if place.has("model") or not place.has("tariff"):
+        tariff: Tariff | None = _tariff(place, metric, required=("when",), optional=_OF_RULE)
     else:
-        tariff = _tariff(place, metric, required=("when",), optional=_OF_RULE)
+        place.keys(required=("when", "tariff"), optional=_OF_RULE)
+        priced = place.at("tariff")
+        tariff = None if priced.is_text("none") else _tariff(priced, metric)
     when = _when(place.at("when"), metric)
     included = place.at("allowance")
     allowance: Decimal | None = Decimal(0)

@@ -152,8 +152,7 @@ def _tariff(place: Place, metric: Metric, required: Sequence[str] = (), optional
         return Tariff("block", Decimal(1), Decimal(0))
     model = place.at("model").choice(TARIFF_MODELS, "graduated" if place.has("tiers") else "block")
     limits = (*_LIMITS, *optional)
-    minimum = place.at("minimum").amount(Decimal(0)) if place.has("minimum") else None
-    maximum = place.at("maximum").amount(Decimal(0)) if place.has("maximum") else None
+    minimum, maximum = (_amount(place.at(limit)) for limit in _LIMITS)
     if minimum is not None and maximum is not None and minimum > maximum:
         place.at("minimum").problem(f"at most the maximum, {maximum}")
     if model == "percentage":
@@ -181,6 +180,10 @@ def _tariff(place: Place, metric: Metric, required: Sequence[str] = (), optional
     elif finite != sorted(set(finite)) or any(bound <= 0 for bound in finite):
         place.at("tiers").problem("tiers whose `up_to` rise, from above 0")
     return Tariff(model, None, None, tiers, minimum, maximum)  # type: ignore[arg-type] # `choice` has checked the model.
+
+
+def _amount(place: Place) -> Decimal | None:
+    return place.amount(Decimal(0)) if place.has_value() else None
 
 
 def _percentage(place: Place, metric: Metric, tariff: Tariff) -> Tariff:

@@ -11,7 +11,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.model.catalogue import Catalogue, DimensionRule, Metric, TermsPeriod, terms_periods
+from billing.model.catalogue import Catalogue, DimensionRule, Metric, TermsPeriod, rule_words, terms_periods
 
 Rules = tuple[DimensionRule, ...]
 
@@ -26,6 +26,7 @@ IN_FORCE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 SIGNATURE: Final = "signature"
 """Which class of values an event has in each dimension, as one number; 0 where no rule names any of them."""
 
+_BETWEEN: Final = "\x00"
 _TERMS: Final = ("terms_key", "package", "since")
 
 
@@ -219,6 +220,16 @@ def over_all_rules(usage: pl.DataFrame) -> pl.DataFrame:
         )
         .select(usage.columns)
     )
+
+
+def with_rule_words(title: pl.Expr, catalogue: Catalogue) -> pl.Expr:
+    """A title of `metric` with the words of `rule`, where it has one: Tokens (model large)."""
+    words = {f"{metric}{_BETWEEN}{rule}": said for (metric, rule), said in rule_words(catalogue).items()}
+    named = pl.col("rule")
+    if words:
+        key = pl.concat_str("metric", pl.lit(_BETWEEN), named)
+        named = pl.coalesce(key.replace_strict(words, default=None, return_dtype=pl.String), named)
+    return pl.when(pl.col("rule").is_not_null()).then(pl.format("{} ({})", title, named)).otherwise(title)
 
 
 def rated_by(metric: Metric, rules: Sequence[DimensionRule], rule: str | None) -> pl.Expr:

@@ -7,6 +7,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.model.tables import DUES, PART_OF_A_FEE
+from billing.rules.dimensions import with_rule_words
 from billing.rules.due_items import IDENTITY, is_refunded
 
 _KEYS = ["account_id", "subscription_id", "billing_date", *IDENTITY]
@@ -89,7 +90,11 @@ def what_is_due(catalogue: Catalogue) -> pl.Expr:
     """The subject of a difference: a metric's title (its name, where it was removed), Hold fee or Package fee."""
     titles = {metric.name: metric.title for metric in catalogue.metrics}
     fee = pl.when(pl.col("kind") == LineKind.HOLD_FEE).then(pl.lit("Hold fee")).otherwise(pl.lit("Package fee"))
-    return pl.when(pl.col("kind") == LineKind.OVERAGE).then(pl.col("metric").replace(titles)).otherwise(fee)
+    return (
+        pl.when(pl.col("kind") == LineKind.OVERAGE)
+        .then(with_rule_words(pl.col("metric").replace(titles), catalogue))
+        .otherwise(fee)
+    )
 
 
 def _amount_text(column: str, catalogue: Catalogue) -> pl.Expr:

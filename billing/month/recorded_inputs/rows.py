@@ -54,11 +54,13 @@ _LATER_MEMBERS: Final = frozenset(
     {
         *(each.name for each in fields(Seller) if each.default is not MISSING),
         *("payment_days", "invoice_format", "format_missing", "send", "mail_from", "reminders"),
-        *("unit_code", "decimals", "titles"),
+        *("unit_code", "decimals", "titles", "charged", "requested_upgrades"),
     }
 )
 # Prefix of contents that are divided into parts.
 _PARTED: Final = '{"since": '
+_MINIMUM_SPEND: Final = "minimum_spend"
+_SEATS: Final = "seats"
 _OF_SOURCE: Final = "source "
 """Prefix of the keys of the catalogue's sources."""
 _ORDER: Final = "order of sources"
@@ -282,10 +284,16 @@ def _is_said(member: Field[Any], entry: Seller | Policy | Metric) -> bool:
 def _terms(terms: Terms | Agreement) -> dict[str, object]:
     """Their parts, as `part_of` names them."""
     metrics = sorted({*terms.allowances, *terms.overage})
-    return {part_of(LineKind.PACKAGE_FEE, None): (terms.monthly, terms.yearly)} | {
+    parts: dict[str, object] = {part_of(LineKind.PACKAGE_FEE, None): (terms.monthly, terms.yearly)} | {
         part_of(LineKind.OVERAGE, metric): [each.get(metric, "as it is") for each in (terms.allowances, terms.overage)]
         for metric in metrics
     }
+    # Leave out parts that earlier versions did not know if they are empty.
+    if terms.minimum_spend is not None:
+        parts[_MINIMUM_SPEND] = terms.minimum_spend
+    for seats in terms.seats if isinstance(terms, Terms) else ():
+        parts[part_of(_SEATS, seats.metric)] = seats
+    return parts
 
 
 def _agreed(agreement: Agreement) -> dict[str, object]:
@@ -385,6 +393,15 @@ def _catalogue(business: Business) -> pl.DataFrame:
         {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
         {"key": "seller", "content": _as_known_to_earlier(catalogue.seller)},
     ]
+    offers = [
+        *({"key": f"coupon {coupon.name}", "content": repr(coupon)} for coupon in catalogue.coupons),
+        *({"key": f"add-on {add_on.name}", "content": repr(add_on)} for add_on in catalogue.add_ons),
+        *(
+            {"key": f"add-ons of package {package.name}", "content": repr(sorted(package.add_ons))}
+            for package in catalogue.packages
+            if package.add_ons is not None
+        ),
+    ]
     # A source bears on the overages of metrics only: fees are due whatever the usage.
     sources = [
         {
@@ -397,7 +414,7 @@ def _catalogue(business: Business) -> pl.DataFrame:
     order = [source.name for source in catalogue.sources]
     sources += [{"key": _ORDER, "content": _as_parts(dict.fromkeys(metrics, order))}] if order else []
     frame = pl.DataFrame(
-        [*versions, *agreements, *common, *sources],
+        [*versions, *agreements, *common, *offers, *sources],
         schema={"key": pl.String, "package": pl.String, "account_id": pl.String, "content": pl.String},
     )
     return frame.with_columns(kind=pl.lit("catalogue"))

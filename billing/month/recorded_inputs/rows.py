@@ -16,6 +16,8 @@ import polars as pl
 from billing.ingest.parsed_files import FileVersion
 from billing.ingest.state import read_state
 from billing.inputs.accounts import ACCOUNT_COLUMNS
+from billing.inputs.credit_grants import GRANT_SCHEMA
+from billing.inputs.one_off_charges import ONE_OFF_SCHEMA
 from billing.inputs.requests import REQUEST_MEMBERS
 from billing.inputs.tax_rates import FURTHER_COLUMNS
 from billing.model.catalogue import Agreement, Metric, Package, Policy, Terms
@@ -43,6 +45,10 @@ _NEW_MEMBERS: Final = (
     "withdraws",
     "billed_through",
     "usage_from",
+    "coupon",
+    "add_on",
+    "quantity",
+    "add_ons",
     *ACCOUNT_COLUMNS[ACCOUNT_COLUMNS.index("locale") + 1 :],
 )
 _UNKNOWN_EARLIER: Final = rf',"(?:{"|".join(_NEW_MEMBERS)})":null'
@@ -206,6 +212,8 @@ def rows_now(business: Business) -> pl.DataFrame:
         _rows(business.requests, "request", "request_id", REQUEST_MEMBERS),
         _rows(inputs.payments.filter(pl.col("on") <= business.as_of), "payment", "payment_id", _PAYMENT),
         _rows(inputs.accounts, "account", "account_id", ACCOUNT_COLUMNS),
+        _rows(inputs.one_off_charges, "charge", "charge_id", tuple(ONE_OFF_SCHEMA)),
+        _rows(inputs.credit_grants, "credit_grant", "grant_id", tuple(GRANT_SCHEMA)),
         _aliases(inputs.aliases),
         _catalogue(business),
         pl.DataFrame(

@@ -27,6 +27,11 @@ _NOT_SAID: Final = (
     ',"bounds":null',
     ',"gives_back":null',
     ',"taxed_as":null',
+    ',"rule":null',
+    ',"add_on":null',
+    ',"charge_id":null',
+    ',"coupon":null',
+    ',"applies_to_line":null',
 )
 _IDENTIFIER: Final = pl.Struct({"scheme": pl.String, "id": pl.String})
 _CORRECTED: Final = pl.Struct({"number": pl.String, "issued_on": pl.String, "billing_date": pl.String})
@@ -147,8 +152,8 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             net=money_text("net", catalogue),
             tax=money_text("tax", catalogue),
             total=money_text("total", catalogue),
-            credits_applied=pl.lit(f"{0:.{catalogue.minor_units}f}"),
-            due=money_text("total", catalogue),
+            credits_applied=money_text("credits_applied", catalogue),
+            due=money_text("due", catalogue),
             notes=pl.lit([], pl.List(pl.String)),
         ),
         separator=",",

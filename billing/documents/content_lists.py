@@ -6,9 +6,10 @@ import polars as pl
 
 from billing.documents.titles import metric_title, package_title, tax_name, tax_names, with_language
 from billing.model.catalogue import Catalogue, Tariff, terms_periods
-from billing.model.codes import PACKAGE_CHANGES, DecisionFlag, DocumentKind, LineKind, Outcome, TaxCategory
+from billing.model.codes import PACKAGE_CHANGES, UNTAXED, DecisionFlag, DocumentKind, LineKind, Outcome, TaxCategory
 from billing.model.columns import MONEY, RATE
 from billing.model.tables import PART_OF_A_FEE
+from billing.rules.due_items import refunded_kind
 
 # Serialize in batches of so many documents: a page takes several times its size as frames.
 PIECE: Final = 20_000
@@ -124,6 +125,7 @@ def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame, untaxed: pl.Series) -> p
         found = found.join(
             apart, on=[*KEYS, "gives_back"], how="left", suffix="_apart", maintain_order="left"
         ).with_columns(pl.coalesce(f"{name}_apart", name).alias(name) for name in ("_count", "_category", "_rate"))
+    found = _with_own_category(found, taxes)
     is_one = pl.col("_count") == 1
     return found.with_columns(
         tax_category=pl.when(pl.col("_count").is_null())
@@ -134,15 +136,52 @@ def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame, untaxed: pl.Series) -> p
     )
 
 
+def _with_own_category(lines: pl.DataFrame, taxes: pl.DataFrame) -> pl.DataFrame:
+    """Of lines that are charged with a category of their own: its tax; the others have one of the rest."""
+    asked = pl.col("tax_category")
+    if not lines.select(asked.is_not_null().any()).item():
+        return lines
+    on_purpose = lines.filter(asked.is_in(UNTAXED)).select(*KEYS, category="tax_category", _asked=True).unique()
+    one = taxes.filter(pl.col("taxed_as").is_null()).join(on_purpose, on=[*KEYS, "category"], how="left")
+    is_rest = pl.col("_asked").is_null() | ~pl.col("_asked").is_null().any().over(KEYS)
+    rest = (
+        one.filter(is_rest)
+        .group_by(KEYS)
+        .agg(
+            _rest=pl.len(),
+            _rest_category=pl.col("category").first(),
+            _rest_rate=plain_text(
+                pl.when(pl.col("category").first() != TaxCategory.OUTSIDE).then(pl.col("rate").first()).cast(RATE)
+            ),
+        )
+    )
+    purposely, own = asked.is_in(UNTAXED).fill_null(value=False), pl.col("gives_back").is_null()
+    nothing = pl.when(asked != TaxCategory.OUTSIDE).then(pl.lit("0"))
+    return (
+        lines.join(rest, on=KEYS, how="left", maintain_order="left")
+        .with_columns(
+            _count=pl.when(~own).then("_count").when(purposely).then(1).otherwise("_rest"),
+            _category=pl.when(~own).then("_category").when(purposely).then(asked).otherwise("_rest_category"),
+            _rate=pl.when(~own).then("_rate").when(purposely).then(nothing).otherwise("_rest_rate"),
+        )
+        .drop("_rest", "_rest_category", "_rest_rate")
+    )
+
+
 def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     is_settlement = pl.col("kind").is_in([LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT, LineKind.REFUND])
-    due_kind = pl.when(pl.col("kind") == LineKind.REFUND).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise("due_kind")
+    due_kind = pl.when(pl.col("kind") == LineKind.REFUND).then(refunded_kind()).otherwise("due_kind")
     entry = pl.struct(
         line="line",
         kind="kind",
         due_kind=pl.when(is_settlement).then(due_kind),
         due_on=pl.when(is_settlement).then(day("due_on")),
         metric="metric",
+        rule="rule",
+        add_on="add_on",
+        charge_id="charge_id",
+        coupon="coupon",
+        applies_to_line="applies_to_line",
         metric_title=metric_title("metric", catalogue),
         unit=_metric_text("metric", catalogue, "unit"),
         unit_code=_metric_text("metric", catalogue, "unit_code"),

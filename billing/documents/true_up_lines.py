@@ -12,9 +12,10 @@ from billing.documents.titles import package_title
 from billing.model.catalogue import Catalogue
 from billing.model.codes import FeeReason, LineKind, WhySettled
 from billing.model.columns import PRICE
+from billing.rules.due_items import IDENTITY
 from billing.rules.terms import TermsFrames, with_terms
 
-_KEYS: Final = ["subscription_id", "billing_date", "kind", "metric"]
+_KEYS: Final = ["subscription_id", "billing_date", *IDENTITY]
 _MEASURED: Final = ("package", "cycle_start", "cycle_end", "quantity", "allowance", "excess")
 _NO_FEE: Final[dict[str, str]] = {
     FeeReason.TERM.value: WhySettled.NO_FEE_TERM.value,
@@ -60,9 +61,10 @@ def with_settlements(
             *_MEASURED,
             billing_date="cycle_end",
             kind=pl.lit(LineKind.OVERAGE),
+            due_item=pl.lit(None, pl.String),
             _closed=True,
         )
-        .join(differences.lazy().select(_KEYS), on=_KEYS, how="semi")
+        .join(differences.lazy().select(_KEYS), on=_KEYS, how="semi", nulls_equal=True)
         .collect()
     )
     dates = (
@@ -73,7 +75,7 @@ def with_settlements(
     )
     before = _billed_before(differences, billed, catalogue)
     known = (
-        differences.join(measured, on=_KEYS, how="left", suffix="_measured", maintain_order="left")
+        differences.join(measured, on=_KEYS, how="left", suffix="_measured", nulls_equal=True, maintain_order="left")
         .with_columns(pl.coalesce(name, f"{name}_measured") for name in _MEASURED)
         .join(dates, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
         .join(before, on=_KEYS, how="left", nulls_equal=True, maintain_order="left")

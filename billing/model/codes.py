@@ -37,14 +37,32 @@ class LineKind(StrEnum):
 
     PACKAGE_FEE = "package_fee"
     HOLD_FEE = "hold_fee"
+    PRORATION = "proration"
+    SEATS = "seats"
+    ADD_ON = "add_on"
     OVERAGE = "overage"
+    CHARGE = "charge"
+    PREPAYMENT = "prepayment"
+    MINIMUM_SPEND = "minimum_spend"
+    COUPON = "coupon"
     PRIOR_CYCLE = "prior_cycle"
     REFUND = "refund"
     ADJUSTMENT = "adjustment"
 
 
 FEES: Final = (LineKind.PACKAGE_FEE, LineKind.HOLD_FEE)
-SCHEDULED: Final = (*FEES, LineKind.OVERAGE)
+SCHEDULED: Final = (
+    LineKind.PACKAGE_FEE,
+    LineKind.PRORATION,
+    LineKind.HOLD_FEE,
+    LineKind.SEATS,
+    LineKind.ADD_ON,
+    LineKind.OVERAGE,
+    LineKind.CHARGE,
+    LineKind.PREPAYMENT,
+    LineKind.MINIMUM_SPEND,
+    LineKind.COUPON,
+)
 """Lines due on a billing date: `kind` of DUES."""
 SETTLEMENTS: Final = (LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT, LineKind.REFUND)
 """Lines that settle an earlier document."""

@@ -18,6 +18,7 @@ from billing.model.columns import (
     CYCLE_START,
     DOCUMENT_MONEY,
     DRAFT_IDENTITY,
+    DUE_ITEM,
     GIVES_BACK,
     INSTANT,
     LINE,
@@ -30,6 +31,7 @@ from billing.model.columns import (
     QUANTITY,
     SUBSCRIPTION,
     TAX,
+    TAX_CATEGORY,
     TAXED_AS,
     Column,
     Table,
@@ -85,7 +87,9 @@ DRAFT_LINES = Table(
         Column(
             "due_on", pl.Date, "The billing date on which the amount fell due: an earlier one on a prior_cycle line"
         ),
-        Column("due_kind", pl.String, "package_fee, hold_fee or overage, also where the line's kind is prior_cycle"),
+        Column("due_kind", pl.String, "The kind of what fell due, also where the line's kind is prior_cycle"),
+        DUE_ITEM,
+        TAX_CATEGORY,
         GIVES_BACK,
     ),
     ("billing_date", "account_id", "subscription_id", "line"),
@@ -259,11 +263,17 @@ DUES = Table(
         SUBSCRIPTION,
         MONTH,
         BILLING_DATE,
-        Column("kind", pl.String, "package_fee, hold_fee or overage"),
-        *(column for column in LINE if column.name not in ("line", "kind")),
+        Column(
+            "kind",
+            pl.String,
+            "package_fee, proration, hold_fee, seats, add_on, overage, charge, prepayment, minimum_spend or coupon",
+        ),
+        *(column for column in LINE if column.name not in ("line", "kind", "applies_to_line")),
+        DUE_ITEM,
+        TAX_CATEGORY,
         *PART_OF_A_FEE,
     ),
-    ("account_id", "subscription_id", "billing_date", "kind", "metric"),
+    ("account_id", "subscription_id", "billing_date", "kind", "metric", "due_item"),
 )
 
 EVENTS = Table(

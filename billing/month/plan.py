@@ -161,7 +161,7 @@ def remove_plan(home: Home, month: str) -> None:
 _DIVIDED: Final = ("accounts", "requests", "payments")
 _FRAMES: Final = (
     *_DIVIDED,
-    *("tax_rates", "rejects", "aliases", "known_accounts", "opening_balances"),
+    *("tax_rates", "rejects", "aliases", "known_accounts", "opening_balances", "exchange_rates"),
     *("one_off_charges", "credit_grants"),
 )
 

@@ -71,7 +71,9 @@ def month_dues(
     ]
     columns = [name for name in DUES.column_names if name != "billing_month"]
     own = [fee.select(name for name in columns if name in fee.columns) for fee in fees]
-    return DUES.conform(pl.concat(own, how="diagonal").with_columns(billing_month=pl.lit(month)))
+    dues = pl.concat(own, how="diagonal").with_columns(billing_month=pl.lit(month))
+    lacking = [pl.lit(None, dtype).alias(name) for name, dtype in DUES.schema.items() if name not in dues.columns]
+    return DUES.conform(dues.with_columns(lacking))
 
 
 def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:

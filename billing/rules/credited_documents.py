@@ -7,8 +7,9 @@ from typing import Final
 import polars as pl
 
 from billing.model.columns import MONEY
+from billing.rules.due_items import IDENTITY
 
-_KEYS: Final = ["subscription_id", "billing_date", "kind", "metric"]
+_KEYS: Final = ["subscription_id", "billing_date", *IDENTITY]
 _NOTHING: Final = pl.lit(0).cast(MONEY)
 
 
@@ -37,6 +38,7 @@ def by_billing_document(differences: pl.DataFrame, billed: pl.DataFrame) -> pl.D
             "subscription_id",
             "issued_on",
             "metric",
+            "due_item",
             "amount",
             billing_date="due_on",
             kind="due_kind",

@@ -7,8 +7,11 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.model.tables import DUES, PART_OF_A_FEE
+from billing.rules.due_items import IDENTITY, is_refunded
 
-_KEYS = ["account_id", "subscription_id", "billing_date", "kind", "metric"]
+_KEYS = ["account_id", "subscription_id", "billing_date", *IDENTITY]
+# Words of the register where nothing is due any more.
+_NAMED = ("package", "rule", "add_on", "charge_id", "coupon", "tax_category", "cycle_start", "cycle_end")
 
 
 def open_differences(
@@ -18,8 +21,8 @@ def open_differences(
 
     Rule 20: due less issued is settled, however old the cycle.
 
-    Compare rounded amounts, so that unchanged input gives no difference. Skip the fee of a refunded cycle, and accounts
-    that are parked in the month.
+    Compare rounded amounts, so that unchanged input gives no difference. Skip what was refunded of a first cycle, and
+    accounts that are parked in the month.
 
     Parameters
     ----------
@@ -33,21 +36,21 @@ def open_differences(
     Returns
     -------
     polars.DataFrame
-        account_id, subscription_id, billing_date, kind (package_fee, hold_fee, overage), metric, due, issued, package,
-        cycle_start, cycle_end, and as due: quantity, allowance, excess, billed_units, unit_price, description and
-        PART_OF_A_FEE; sorted.
+        account_id, subscription_id, billing_date, IDENTITY, due, issued, package, rule, add_on, charge_id, coupon,
+        tax_category, cycle_start, cycle_end, and as due: quantity, allowance, excess, billed_units, unit_price,
+        description and PART_OF_A_FEE; sorted.
     """
     due = dues.join(closed.lazy(), on=["subscription_id", "billing_date"], how="semi").select(DUES.column_names)
     of_a_fee = [column.name for column in PART_OF_A_FEE]
     measured = ("quantity", "allowance", "excess", "billed_units", "unit_price", "description", *of_a_fee)
-    details = ("package", "cycle_start", "cycle_end", *measured)
+    details = (*_NAMED, *measured)
     due_sum = (
         due.group_by(_KEYS, maintain_order=True)
         .agg(pl.col("amount").sum().alias("due"), *(pl.col(name).first() for name in details))
         .collect()
     )
     is_refund = pl.col("kind") == LineKind.REFUND
-    refunded = amounts.filter(is_refund).select("subscription_id", "billing_date", kind=pl.lit(LineKind.PACKAGE_FEE))
+    refunded = amounts.filter(is_refund).select("subscription_id", "billing_date", is_refunded=pl.lit(True)).unique()
     nothing = pl.lit(0).cast(MONEY)
     both = (
         due_sum.join(
@@ -55,7 +58,8 @@ def open_differences(
         )
         .with_columns(pl.col("due", "issued").fill_null(nothing))
         .filter(pl.col("due") != pl.col("issued"))
-        .join(refunded, on=["subscription_id", "billing_date", "kind"], how="anti")
+        .join(refunded, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
+        .filter(pl.col("is_refunded").is_null() | ~is_refunded())
         .with_columns(billing_month=month_of(pl.col("billing_date")))
     )
     both = both.join(
@@ -65,7 +69,7 @@ def open_differences(
         *_KEYS,
         "due",
         "issued",
-        *(pl.coalesce(name, f"{name}_issued") for name in ("package", "cycle_start", "cycle_end")),
+        *(pl.coalesce(name, f"{name}_issued") for name in _NAMED),
         *measured,
     ).sort(_KEYS)
 

@@ -4,7 +4,6 @@ Each is one rounded amount per document, of what its lines still cost, spread ov
 remainder. Amounts are counted in minor units, as integers.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 import polars as pl
@@ -116,13 +115,19 @@ def _in_force(
         )
         .sort("at", "request_id")
         .group_by(*_DOCUMENT, "holder", "counts_on", "is_own", "coupon", maintain_order=True)
-        .agg(times=pl.len(), since=pl.col("effective_on").min(), at=pl.col("at").first(), by=pl.col("request_id").first())
+        .agg(
+            times=pl.len(), since=pl.col("effective_on").min(), at=pl.col("at").first(), by=pl.col("request_id").first()
+        )
         .join(terms, on="coupon")
         .filter(pl.col("is_percent") | ~pl.col("is_own"))
     )
     used = (
         held.select(*_DOCUMENT, "coupon", "holder", "counts_on", "since")
-        .join(counted.rename({"billing_date": "used_on"}), left_on=["holder", "coupon"], right_on=["subscription_id", "coupon"])
+        .join(
+            counted.rename({"billing_date": "used_on"}),
+            left_on=["holder", "coupon"],
+            right_on=["subscription_id", "coupon"],
+        )
         .filter((pl.col("since") <= pl.col("used_on")) & (pl.col("used_on") < pl.col("counts_on")))
         .group_by(*_DOCUMENT, "coupon")
         .agg(used=pl.len())
@@ -169,7 +174,8 @@ def _taken(lines: pl.DataFrame, coupons: pl.DataFrame, catalogue: Catalogue) -> 
         .with_columns(whole=_whole(catalogue))
         .with_columns(off=pl.col("whole") * pl.col("left") // pl.col("sum"))
         .with_columns(
-            rest=pl.col("whole") * pl.col("left") % pl.col("sum"), over=pl.col("whole") - pl.col("off").sum().over(_DOCUMENT)
+            rest=pl.col("whole") * pl.col("left") % pl.col("sum"),
+            over=pl.col("whole") - pl.col("off").sum().over(_DOCUMENT),
         )
         .with_columns(rank=pl.struct(-pl.col("rest"), pl.col("row").cast(pl.Int64)).rank("ordinal").over(_DOCUMENT))
         .with_columns(off=pl.col("off") + (pl.col("rank") <= pl.col("over")).cast(INTEGER))
@@ -202,7 +208,9 @@ def _lowers(coupon: Coupon) -> pl.Expr:
 def _whole(catalogue: Catalogue) -> pl.Expr:
     """What a coupon takes off its document, of `sum`, in minor units: rounded half-up, never more than `sum`."""
     percents = {c.name: int(exactly(c.percent, _PERCENT)) for c in catalogue.coupons if c.percent is not None}
-    amounts = {c.name: int(exactly(c.amount, 10**catalogue.minor_units)) for c in catalogue.coupons if c.amount is not None}
+    amounts = {
+        c.name: int(exactly(c.amount, 10**catalogue.minor_units)) for c in catalogue.coupons if c.amount is not None
+    }
     percent, amount = (_of_coupon(of) for of in (percents, amounts))
     hundred = 100 * _PERCENT
     of_percent = (pl.col("sum") * percent * 2 + hundred) // (2 * hundred)
@@ -213,5 +221,3 @@ def _of_coupon(values: dict[str, int]) -> pl.Expr:
     if not values:
         return pl.lit(None, INTEGER)
     return pl.col("coupon").replace_strict(values, default=None, return_dtype=INTEGER)
-
-

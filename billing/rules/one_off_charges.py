@@ -43,7 +43,9 @@ def charge_dues(
     """
     dated = _with_dates(charges, subscriptions, catalogue)
     of_month = dated.filter(month_of(pl.col("billing_date")) == month)
-    opening = packages.select("subscription_id", "billing_date", package=pl.coalesce("opening_package", "closing_package"))
+    opening = packages.select(
+        "subscription_id", "billing_date", package=pl.coalesce("opening_package", "closing_package")
+    )
     own = pl.col("at_once") | pl.col("subscription_id").is_null()
     alone = pl.col("tax_category") == TaxCategory.OUTSIDE
     return (
@@ -68,7 +70,9 @@ def charge_dues(
             kind=pl.lit(LineKind.CHARGE),
             due_item="charge_id",
             quantity=pl.col("quantity").cast(QUANTITY),
-            billed_units=pl.when(pl.col("unit_price").is_not_null()).then(pl.col("quantity").fill_null(1)).cast(QUANTITY),
+            billed_units=pl.when(pl.col("unit_price").is_not_null())
+            .then(pl.col("quantity").fill_null(1))
+            .cast(QUANTITY),
             unit_price="unit_price",
         )
     )
@@ -84,7 +88,12 @@ def _with_dates(charges: pl.DataFrame, subscriptions: pl.DataFrame, catalogue: C
         .select(*ONE_OFF)
         .join(
             subscriptions.select(
-                "account_id", "subscription_id", "started_on", "grid_start", "first_billing_date", "last_billing_date",
+                "account_id",
+                "subscription_id",
+                "started_on",
+                "grid_start",
+                "first_billing_date",
+                "last_billing_date",
                 ends=ends,
             ),
             on="account_id",

@@ -44,6 +44,4 @@ def is_own_document(name: str = "subscription_id") -> pl.Expr:
 def shown_subscription_id() -> pl.Expr:
     """subscription_id as readers see it: null of a document of its own, the subscription of an upgrade."""
     found = pl.col("subscription_id")
-    return (
-        pl.when(~is_own_document()).then(found).otherwise(found.str.extract(_OF_UPGRADE, 1)).alias("subscription_id")
-    )
+    return pl.when(~is_own_document()).then(found).otherwise(found.str.extract(_OF_UPGRADE, 1)).alias("subscription_id")

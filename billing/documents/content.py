@@ -34,6 +34,7 @@ _NOT_SAID: Final = (
     ',"charge_id":null',
     ',"coupon":null',
     ',"applies_to_line":null',
+    ',"title":null',
 )
 _IDENTIFIER: Final = pl.Struct({"scheme": pl.String, "id": pl.String})
 _CORRECTED: Final = pl.Struct({"number": pl.String, "issued_on": pl.String, "billing_date": pl.String})

@@ -5,7 +5,7 @@ from typing import Final
 import polars as pl
 
 from billing.documents.tariffs import TARIFF, TERMS, tariffs, with_events
-from billing.documents.titles import metric_title, package_title, tax_name, tax_names, with_language
+from billing.documents.titles import metric_title, offer_title, package_title, tax_name, tax_names, with_language
 from billing.model.catalogue import Catalogue
 from billing.model.codes import PACKAGE_CHANGES, UNTAXED, DecisionFlag, DocumentKind, LineKind, Outcome, TaxCategory
 from billing.model.columns import MONEY, RATE
@@ -184,6 +184,7 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         charge_id="charge_id",
         coupon="coupon",
         applies_to_line="applies_to_line",
+        title=offer_title(catalogue),
         metric_title=with_rule_words(metric_title("metric", catalogue), catalogue),
         unit=_metric_text("metric", catalogue, "unit"),
         unit_code=_metric_text("metric", catalogue, "unit_code"),
@@ -376,6 +377,15 @@ def comparison(
 
 
 _FEES: Final = ("package_fee", "hold_fee")
+_OTHERS: Final = (
+    LineKind.PRORATION,
+    LineKind.SEATS,
+    LineKind.ADD_ON,
+    LineKind.CHARGE,
+    LineKind.PREPAYMENT,
+    LineKind.MINIMUM_SPEND,
+    LineKind.COUPON,
+)
 _METRIC: Final = "metric"
 _LAST: Final = ("earlier_cycles", "tax")
 
@@ -389,12 +399,13 @@ def _movements(
             LineKind.PRIOR_CYCLE.value: "earlier_cycles",
             LineKind.HOLD_FEE.value: "hold_fee",
             LineKind.OVERAGE.value: _METRIC,
+            **{kind.value: kind.value for kind in _OTHERS},
         },
         default="package_fee",
         return_dtype=pl.String,
     )
     metric = pl.when(what == _METRIC).then("metric")
-    order = {name: position for position, name in enumerate((*_FEES, _METRIC, *_LAST))}
+    order = {name: position for position, name in enumerate((*_FEES, *_OTHERS[:3], _METRIC, *_OTHERS[3:], *_LAST))}
     metrics = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
     nothing = pl.lit(0).cast(MONEY)
     now = lines.join(found.select(KEYS), on=KEYS, how="semi").select(

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 from billing.model.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
 from billing.model.numbering import Numbering
+from billing.model.offers import IN_ADVANCE, AddOn, Coupon
 from billing.model.resources import Resources
 from billing.model.seller import Seller
 from billing.model.sources import Source
@@ -17,6 +18,7 @@ COUNTER_MEASURES = ("sum", "count", "unique", "max")
 GAUGE_MEASURES = ("peak", "last", "time_weighted")
 TARIFF_MODELS = ("block", "graduated", "volume", "stairstep", "percentage")
 CARD_BRANDS = ("visa", "mastercard", "discover", "amex")
+MINIMUM_COUNTS = ("package_fee", "overage", "add_on", "seats")
 AFTER_ISSUE = "after_issue"
 SENDING = ("off", AFTER_ISSUE)
 MAXIMUM_QUANTITY = Decimal(10) ** 18
@@ -38,6 +40,8 @@ class Metric:
         Most decimals of a quantity on paper; tables stay exact.
     titles
         Titles by language, where there are several.
+    charged
+        `in_advance`: a level that is charged for the cycle that starts (rule 35); None: by usage, in arrears.
     by
         Dimensions that tariffs may tell apart, each with its path from the event's root (rule 34).
     """
@@ -54,7 +58,13 @@ class Metric:
     unit_code: str = "C62"
     decimals: int = 3
     titles: Mapping[str, str] = field(default_factory=dict)
+    charged: str | None = None
     by: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def is_in_advance(self) -> bool:
+        """Whether its level is charged in advance, as seats; such a metric has no overage."""
+        return self.charged == IN_ADVANCE
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,24 @@ class Tariff:
 
 
 @dataclass(frozen=True)
+class MinimumSpend:
+    """What a cycle has to come to before coupons (rule 32); `counts` are of MINIMUM_COUNTS. An amount of 0 is none."""
+
+    amount: Decimal
+    counts: tuple[str, ...] = MINIMUM_COUNTS
+
+
+@dataclass(frozen=True)
+class Seats:
+    """The price of a level that is charged in advance (rule 35): `price` per unit above `included`, or a tariff."""
+
+    metric: str
+    included: Decimal = Decimal(0)
+    price: Decimal | None = None
+    tariff: Tariff | None = None
+
+
+@dataclass(frozen=True)
 class Terms:
     """Terms of a package from a date on: a version of the catalogue, with agreements applied.
 
@@ -151,6 +179,8 @@ class Terms:
         In units, per metric; None is unlimited.
     overage
         Tariff per metric, or None when the excess is free.
+    seats
+        At most one per metric that is charged in advance.
     """
 
     effective_from: date
@@ -159,6 +189,8 @@ class Terms:
     allowances: Mapping[str, Decimal | None]
     overage: Mapping[str, Tariff | None]
     auto_upgrade_on: tuple[str, ...]
+    minimum_spend: MinimumSpend | None = None
+    seats: tuple[Seats, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,6 +201,8 @@ class Package:
     ----------
     titles
         Titles by language, where there are several.
+    add_ons
+        Names of the add-ons that may be added to it; None for all.
     """
 
     name: str
@@ -177,11 +211,12 @@ class Package:
     versions: tuple[Terms, ...]
     hidden: bool = False
     titles: Mapping[str, str] = field(default_factory=dict)
+    add_ons: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """An account's own price, allowances or overage for a package, in force over `[effective_from, until)`.
+    """An account's own price, allowances, overage or minimum for a package, in force over `[effective_from, until)`.
 
     Keys it leaves out are those of the package.
     """
@@ -194,6 +229,7 @@ class Agreement:
     allowances: Mapping[str, Decimal | None]
     overage: Mapping[str, Tariff | None]
     until: date | None = None
+    minimum_spend: MinimumSpend | None = None
 
     def holds_on(self, day: date) -> bool:
         """Whether it is in force on a day."""
@@ -228,6 +264,7 @@ class Policy:
     payment_days: int = 0
     invoice_format: str = "pdf"
     format_missing: str = "park"
+    requested_upgrades: str = "next_cycle"
     # What is sent bears on no amount: it is no part of what months are computed from.
     send: str = field(default="off", repr=False)
     mail_from: str = field(default="", repr=False)
@@ -268,6 +305,8 @@ class Catalogue:
     sources: tuple[Source, ...] = ()
     numbering: Numbering = field(default_factory=Numbering)
     resources: Resources = field(default_factory=Resources)
+    coupons: tuple[Coupon, ...] = ()
+    add_ons: tuple[AddOn, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -325,4 +364,5 @@ def _with_agreement(terms: Terms, agreement: Agreement) -> Terms:
         yearly=terms.yearly if agreement.yearly is None else agreement.yearly,
         allowances={**terms.allowances, **agreement.allowances},
         overage={**terms.overage, **agreement.overage},
+        minimum_spend=terms.minimum_spend if agreement.minimum_spend is None else agreement.minimum_spend,
     )

@@ -131,6 +131,10 @@ class DecisionKind(StrEnum):
     TRANSFER = "transfer"
     SPLIT_PAYMENT = "split_payment"
     WITHDRAW = "withdraw"
+    REDEEM = "redeem"
+    REVOKE = "revoke"
+    ADD = "add"
+    REMOVE = "remove"
 
 
 REQUEST_KINDS: Final = tuple(kind for kind in DecisionKind if kind is not DecisionKind.AUTO_UPGRADE)
@@ -332,6 +336,13 @@ ATTEMPTS: Final = (PaymentStatus.SUCCEEDED, PaymentStatus.FAILED)
 """Outcomes of an attempt to pay."""
 RETURNED: Final = (PaymentStatus.REFUNDED, PaymentStatus.DISPUTED)
 """Statuses of returned payments."""
+
+
+class GrantKind(StrEnum):
+    """`kind` of credit grants (rule 33): a purchased one is paid for."""
+
+    GRANTED = "granted"
+    PURCHASED = "purchased"
 
 
 class BalanceStatus(StrEnum):

@@ -28,6 +28,7 @@ from billing.month.resources import with_resources
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
+from billing.rules.coupons import REDEEMED_SCHEMA
 from billing.rules.dimensions import RuleBook
 from billing.rules.missing_accounts import (
     accounts_without_row,
@@ -36,6 +37,7 @@ from billing.rules.missing_accounts import (
     subscriptions_without_request,
 )
 from billing.rules.opening_balances import balances_in_force, changed_rows
+from billing.rules.own_documents import is_own_document
 from billing.rules.receivables import with_numbers, with_opening_balances
 from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import TermsFrames, terms_frames
@@ -229,7 +231,8 @@ class Business:
         requests, taken_back = without_withdrawn(self.requests, decided)
         lives = read_lives(requests, self.catalogue, self.terms, self._inside_hidden_packages(requests))
         made = lives.subscriptions.select("subscription_id")
-        closed = self.register.closed_subscriptions().join(made, on="subscription_id", how="anti")
+        closed = self.register.closed_subscriptions().filter(~is_own_document())
+        closed = closed.join(made, on="subscription_id", how="anti")
         missing = subscriptions_without_request(
             closed,
             self.register.begun_subscriptions() if closed.height else pl.DataFrame(schema=BEGUN_SCHEMA),
@@ -258,6 +261,11 @@ class Business:
             pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(begun.implode())
             | (pl.col("on") <= pl.col("package").replace_strict(hidden, return_dtype=pl.Date)).fill_null(value=False)
         )["request_id"]
+
+    @property
+    def redeemed_coupons(self) -> pl.DataFrame:
+        """REDEEMED_SCHEMA: the coupons that subscriptions have redeemed (rule 29)."""
+        return pl.DataFrame(schema=REDEEMED_SCHEMA)
 
     @cached_property
     def without_row(self) -> pl.DataFrame:

@@ -159,7 +159,11 @@ def remove_plan(home: Home, month: str) -> None:
 
 
 _DIVIDED: Final = ("accounts", "requests", "payments")
-_FRAMES: Final = (*_DIVIDED, "tax_rates", "exchange_rates", "rejects", "aliases", "known_accounts", "opening_balances")
+_FRAMES: Final = (
+    *_DIVIDED,
+    *("tax_rates", "rejects", "aliases", "known_accounts", "opening_balances", "exchange_rates"),
+    *("one_off_charges", "credit_grants"),
+)
 
 
 def _write_inputs(inputs: Inputs, home: Home, month: str) -> None:

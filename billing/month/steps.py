@@ -31,12 +31,13 @@ from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
 from billing.month.computed import file_stamp
 from billing.month.context import computed_once, rated_charges, required_table, without_parked
+from billing.month.dues import dues_of_month
 from billing.month.lost_deliveries import refuse_lost_deliveries
 from billing.month.parking import as_parked, contradictory_accounts, parked_accounts
 from billing.month.recorded_inputs.rows import recorded_deliveries
 from billing.month.recorded_inputs.usage import added_events, measuring_digest, record_measured
 from billing.month.true_ups import refund_amounts
-from billing.rules.charges import month_charges, month_dues
+from billing.rules.charges import month_charges
 from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.decisions import month_decisions
 from billing.rules.dimensions import IN_FORCE
@@ -200,14 +201,14 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
     cycles = without_parked(required_table(business, CYCLES, month), parked)
     packages = required_table(business, PACKAGES, month)
     first_packages = _first_packages(business, cycles)
-    dues = month_dues(
+    dues = dues_of_month(
+        business,
         month,
         cycles=cycles,
         packages=packages,
         first_packages=first_packages,
         rated=rated,
-        terms=business.terms,
-        catalogue=business.catalogue,
+        parked=parked,
     )
     write_month(business.home, PARKED, month, parked, in_order=True)
     write_month(business.home, DUES, month, dues, in_order=True)

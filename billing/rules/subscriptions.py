@@ -65,6 +65,7 @@ _MOVES_NOTHING: Final = (
     DecisionKind.CHANGE_CARD,
     DecisionKind.TRANSFER,
     DecisionKind.SPLIT_PAYMENT,
+    *(DecisionKind.REDEEM, DecisionKind.REVOKE, DecisionKind.ADD, DecisionKind.REMOVE),
 )
 _TURNS: Final = 10
 _ONE_DAY: Final = pl.duration(days=1)

@@ -115,6 +115,10 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         "documents issued": str(business.register.count(month, since=month)),
         "closed through": str(closed_through),
     }
+    for name, what, day in (("one-off charges", "one_off_charges", "on"), ("credits", "credit_grants", "granted_on")):
+        rows: pl.DataFrame = getattr(business.inputs, what).filter(pl.col(day) <= last_day)
+        if not rows.is_empty():
+            inputs[name] = _frame_hash(rows)
     if business.has_moved_in_of_all and month == business.first_month:
         # Of a shard: its own requests do not say it.
         inputs["moved in"] = "True"

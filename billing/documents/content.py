@@ -9,7 +9,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import KEYS, PIECE, day, money_text
+from billing.documents.content_lists import KEYS, NO_PERCENTAGE, PIECE, day, money_text
 from billing.documents.tax_currency import TAX_CURRENCY
 from billing.documents.titles import language, package_title
 from billing.model.catalogue import Catalogue
@@ -25,6 +25,7 @@ _NOT_SAID: Final = (
     ',"settles":null',
     ',"part":null',
     ',"bounds":null',
+    NO_PERCENTAGE,
     ',"gives_back":null',
     ',"taxed_as":null',
     ',"rule":null',

@@ -29,6 +29,7 @@ from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
 from billing.rules.coupons import REDEEMED_SCHEMA
+from billing.rules.dimensions import RuleBook
 from billing.rules.missing_accounts import (
     accounts_without_row,
     new_accounts_set_aside,
@@ -199,6 +200,11 @@ class Business:
     def terms(self) -> TermsFrames:
         """The catalogue's terms as frames."""
         return terms_frames(self.catalogue)
+
+    @cached_property
+    def rule_book(self) -> RuleBook | None:
+        """The rules of the tariffs by dimension; None where there are none."""
+        return RuleBook.of(self.catalogue)
 
     @cached_property
     def requests(self) -> pl.DataFrame:

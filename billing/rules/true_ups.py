@@ -7,6 +7,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.model.tables import DUES, PART_OF_A_FEE
+from billing.rules.dimensions import with_rule_words
 from billing.rules.due_items import IDENTITY, is_refunded
 
 _KEYS = ["account_id", "subscription_id", "billing_date", *IDENTITY]
@@ -90,7 +91,7 @@ def what_is_due(catalogue: Catalogue) -> pl.Expr:
     titles = {metric.name: metric.title for metric in catalogue.metrics}
     metric, kind = pl.col("metric").replace(titles), pl.col("kind")
     named = {
-        LineKind.OVERAGE: pl.coalesce(pl.format("{} ({})", metric, "rule"), metric),
+        LineKind.OVERAGE: with_rule_words(metric, catalogue),
         LineKind.SEATS: pl.format("{} in advance", metric),
         LineKind.ADD_ON: pl.col("add_on").replace({each.name: each.title for each in catalogue.add_ons}),
         LineKind.COUPON: pl.col("coupon").replace({each.name: each.title for each in catalogue.coupons}),

@@ -52,3 +52,9 @@ def own_words(catalogue: Catalogue, spoken: str) -> bytes | None:
         if tag in resources.translations:
             return resources.files[resources.translations[tag]]
     return None
+
+
+def logo_of(catalogue: Catalogue) -> bytes | None:
+    """The seller's logo, if any."""
+    resources = catalogue.resources
+    return resources.files[resources.logo] if resources.logo else None

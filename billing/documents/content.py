@@ -12,7 +12,7 @@ import polars as pl
 from billing.documents.content_lists import KEYS, PIECE, day, money_text
 from billing.documents.tariffs import NO_PERCENTAGE
 from billing.documents.tax_currency import TAX_CURRENCY
-from billing.documents.titles import language, package_title
+from billing.documents.titles import document_locale_name, language, package_title
 from billing.model.catalogue import Catalogue
 from billing.model.money import minor_units
 from billing.model.seller import Identifier
@@ -99,6 +99,7 @@ def contents(
         )
         .with_columns(
             language=language(catalogue),
+            locale=document_locale_name(catalogue),
             payment_days=pl.col("payment_days").fill_null(catalogue.policy.payment_days).cast(pl.Int16),
         )
     )
@@ -120,7 +121,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             billing_date=day("billing_date"),
             currency=pl.col("currency"),
             minor_units=pl.lit(minor_units(catalogue.currency)),
-            locale=pl.col("locale").fill_null("en_US"),
+            locale=pl.col("locale"),
             language=pl.col("language"),
             format=pl.col("invoice_format").fill_null(catalogue.policy.invoice_format),
             payment_days=pl.col("payment_days"),

@@ -339,10 +339,13 @@ def comparison(
     issued_lines: pl.DataFrame,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
-    """Comparison with the account's previous document: answers "why is it higher this month?" (rule 23)."""
+    """Comparison with the account's previous document: answers "why is it higher this month?" (rule 23).
+
+    `previous_date` is the day that the previous document bears.
+    """
     earlier = (
         issued_documents.filter(pl.col("kind") == DocumentKind.INVOICE)
-        .select("account_id", "number", "tax", previous_date="billing_date", previous_total="total")
+        .select("account_id", "number", "tax", "issued_on", previous_date="billing_date", previous_total="total")
         .sort("previous_date", "number")
     )
     compared = (
@@ -367,7 +370,7 @@ def comparison(
             *KEYS,
             comparison=pl.struct(
                 previous_number="number",
-                previous_date=day("previous_date"),
+                previous_date=day("issued_on"),
                 previous_total=money_text("previous_total", catalogue),
                 difference=money_text("difference", catalogue),
                 movements=pl.col("movements").fill_null([]),

@@ -1,4 +1,4 @@
-"""Titles of packages, metrics and taxes in the language of a document, and that language (rule 40)."""
+"""Titles of packages, metrics and taxes in the language of a document; that language and its locale (rule 40)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
@@ -8,6 +8,7 @@ import polars as pl
 from billing.model.catalogue import Catalogue
 
 ENGLISH: Final = "en"
+_USUAL_LOCALE: Final = "en_US"
 _BETWEEN: Final = "\x00"
 
 
@@ -30,6 +31,21 @@ def language(catalogue: Catalogue) -> pl.Expr:
     of_locale = pl.col("locale").str.extract("^([A-Za-z]{2,3})(?:[-_]|$)")
     chosen = pl.coalesce("language", of_locale, pl.lit(catalogue.seller.language or ENGLISH))
     return chosen.str.replace_all("_", "-", literal=True).str.to_lowercase()
+
+
+def document_locale_name(catalogue: Catalogue) -> pl.Expr:
+    """The locale of an account's documents: its `locale`, else its language in the territory of `language` or country.
+
+    A `locale` of another language does not override a territory that `language` names (`de-AT`). English without any
+    territory is that of the United States.
+    """
+    tag = language(catalogue)
+    spoken = tag.str.extract("^([a-z]+)")
+    territory = tag.str.extract("-([a-z]{2}|[0-9]{3})$").str.to_uppercase()
+    place = pl.coalesce(territory, pl.when(spoken != ENGLISH).then("country"))
+    derived = pl.coalesce(pl.concat_str(spoken, pl.lit("_"), place), pl.lit(_USUAL_LOCALE))
+    is_spoken = pl.col("locale").str.extract("^([A-Za-z]+)").str.to_lowercase() == spoken
+    return pl.when(is_spoken | territory.is_null()).then(pl.coalesce("locale", derived)).otherwise(derived)
 
 
 def with_language(

@@ -140,6 +140,10 @@ class DecisionKind(StrEnum):
 REQUEST_KINDS: Final = tuple(kind for kind in DecisionKind if kind is not DecisionKind.AUTO_UPGRADE)
 """Kinds of requests."""
 REQUESTED_CHANGES: Final = (DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)
+ADD_ON_CHANGES: Final = (DecisionKind.ADD, DecisionKind.REMOVE)
+WAITS_FOR_CLOSE: Final = (*REQUESTED_CHANGES, *ADD_ON_CHANGES)
+"""Kinds of requests that are answered when their cycle closes."""
+COUPON_REQUESTS: Final = (DecisionKind.REDEEM, DecisionKind.REVOKE)
 UPGRADES: Final = (DecisionKind.AUTO_UPGRADE, DecisionKind.UPGRADE)
 PACKAGE_CHANGES: Final = (DecisionKind.AUTO_UPGRADE, *REQUESTED_CHANGES)
 """Kinds of decisions that change the package at a billing date."""
@@ -211,6 +215,15 @@ class DecisionReason(StrEnum):
     NOT_FIRST_CYCLE = "not_first_cycle"
     REFUND_WINDOW_OVER = "refund_window_over"
     BILLED_ELSEWHERE = "billed_elsewhere"
+    # Coupons.
+    REDEEMED = "redeemed"
+    REVOKED = "revoked"
+    UNKNOWN_COUPON = "unknown_coupon"
+    COUPON_EXPIRED = "coupon_expired"
+    ALREADY_REDEEMED = "already_redeemed"
+    NOT_FOR_THIS_PACKAGE = "not_for_this_package"
+    COUPON_EXHAUSTED = "coupon_exhausted"
+    NOT_REDEEMED = "not_redeemed"
     # Cards and owners.
     CARD_CHANGED = "card_changed"
     CARD_BRAND_NOT_ACCEPTED = "card_brand_not_accepted"

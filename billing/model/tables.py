@@ -213,9 +213,14 @@ DECISIONS = Table(
     "decisions",
     "The one answer to a request, or an automatic upgrade, with the evidence beside it.",
     (
-        Column("decision_id", pl.String, "The request's id, or `<subscription_id>/<billing date>/auto_upgrade`"),
+        Column(
+            "decision_id",
+            pl.String,
+            "The request's id; `<subscription_id>/<billing date>/auto_upgrade`; of what a subscribe request asks for "
+            "besides, `<request_id>/coupon` or `<request_id>/add_on/<name>`",
+        ),
         MONTH,
-        Column("request_id", pl.String, "The request answered; null when the decision is automatic"),
+        Column("request_id", pl.String, "The request answered; null when automatic, or of what it asks for besides"),
         ACCOUNT,
         SUBSCRIPTION,
         Column("kind", pl.String, "auto_upgrade, subscribe, upgrade, downgrade, cancel, hold, resume, refund, ..."),
@@ -231,6 +236,9 @@ DECISIONS = Table(
         Column("amount", MONEY, "Money the decision moves (a refund), with tax; else null"),
         Column("expected_from", pl.Date, "First day on which refunded money is expected to arrive"),
         Column("expected_by", pl.Date, "Last such day"),
+        Column("coupon", pl.String, "The coupon that is redeemed or revoked; else null"),
+        Column("add_on", pl.String, "The add-on that is added or removed; else null"),
+        Column("quantity", pl.Int64, "The quantity of the add-on that was asked for; null when it is removed"),
     ),
     ("decided_on", "account_id", "decision_id"),
 )

@@ -32,6 +32,7 @@ from billing.month.checks import quantities_not_charged_once
 from billing.month.computed import file_stamp
 from billing.month.context import computed_once, rated_charges, required_table, without_parked
 from billing.month.dues import dues_of_month
+from billing.month.held_offers import coupon_redemptions
 from billing.month.lost_deliveries import refuse_lost_deliveries
 from billing.month.parking import as_parked, contradictory_accounts, parked_accounts
 from billing.month.recorded_inputs.rows import recorded_deliveries
@@ -182,6 +183,7 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
         refund_amounts(business),
         business.first_month or month,
         business.catalogue,
+        coupon_redemptions(business).answers,
     )
     write_month(business.home, DECISIONS, month, decisions, in_order=True)
     business.computed.forget(("packages", month))

@@ -17,16 +17,6 @@ from billing.model.quantities import INTEGER, exactly
 from billing.rules.due_items import coupon_item
 from billing.rules.own_documents import is_own_document, shown_subscription_id
 
-REDEEMED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
-    "account_id": pl.String,
-    "subscription_id": pl.String,
-    "coupon": pl.String,
-    "request_id": pl.String,
-    "at": pl.Datetime("us", "UTC"),
-    "effective_on": pl.Date,
-    "revoked_on": pl.Date,
-}
-"""Redeemed coupons: the billing dates from which each counts, and from which it no longer does (null: it stays)."""
 COUNTED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subscription_id": pl.String,
     "coupon": pl.String,
@@ -48,7 +38,7 @@ def coupon_dues(
     dues
         DUES of the month, without coupons, and coupon_allowed (null: a coupon may lower it).
     redeemed
-        REDEEMED_SCHEMA.
+        HOLDING_SCHEMA of `billing.rules.redemptions`.
     counted
         COUNTED_SCHEMA, of earlier months.
     cycles

@@ -68,11 +68,6 @@ def read_tariff(place: Place, metric: Metric) -> Tariff:
     return replace(tariff, by=tuple(read))
 
 
-def read_plain_tariff(place: Place, metric: Metric) -> Tariff:
-    """A tariff without rules by dimension."""
-    return _tariff(place, metric)
-
-
 def _classes(rules: Sequence[DimensionRule], metric: Metric) -> int:
     most = 1
     for dimension, _ in metric.by:

@@ -25,7 +25,7 @@ _NOT_SAID: Final = (
     ',"settles":null',
     ',"part":null',
     ',"bounds":null',
-    ',"gives_back":null',
+    ',"gives_back":null,"gives_back_on":null',
     ',"taxed_as":null',
 )
 _IDENTIFIER: Final = pl.Struct({"scheme": pl.String, "id": pl.String})

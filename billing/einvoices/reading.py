@@ -181,14 +181,14 @@ def _tax_currency(content: Content, amounts: Amounts) -> tuple[str, Decimal] | N
 
 
 def _preceding(content: Content) -> tuple[tuple[str, date | None], ...]:
-    """The document that a note corrects; of a credit note that is none those whose billing it gives back."""
+    """The document that a note corrects, with its day; of a credit note that is none those that its lines give back."""
     corrected = content["corrected"]
     if corrected:
         return ((one_line(corrected["number"]), date.fromisoformat(corrected["issued_on"])),)
     if content["kind"] != DocumentKind.CREDIT_NOTE:
         return ()
-    numbers = dict.fromkeys(line["gives_back"] for line in content["lines"] if line.get("gives_back"))
-    return tuple((one_line(number), None) for number in numbers)
+    days = {line["gives_back"]: line.get("gives_back_on") for line in content["lines"] if line.get("gives_back")}
+    return tuple((one_line(number), date.fromisoformat(day) if day else None) for number, day in days.items())
 
 
 def _payment(seller: Content, currency: str) -> Payment | None:

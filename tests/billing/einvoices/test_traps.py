@@ -7,6 +7,7 @@ import string
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
@@ -100,6 +101,17 @@ def test_a_credit_note_that_corrects_none_names_the_documents_that_it_gives_back
     xml = write_xml(content, chosen)
     assert findings(xml) == []
     assert [xml.count(f">INV-2026-00000{number}<".encode()) for number in (7, 8)] == [1, 1]
+
+
+@pytest.mark.parametrize("chosen", [UBL, FACTURX])
+def test_what_a_credit_note_gives_back_is_named_with_its_day(chosen: InvoiceFormat) -> None:
+    content = french(credit_note("fr")) | {"corrects": None, "corrected": None}
+    back = {"gives_back": "INV-2026-000007", "gives_back_on": "2026-01-10"}
+    content["lines"] = [each | back for each in content["lines"]]
+    assert read_invoice(content, chosen).preceding == (("INV-2026-000007", date(2026, 1, 10)),)
+    assert findings(write_xml(content, chosen), french=True) == []
+    without = content | {"lines": [each | {"gives_back_on": None} for each in content["lines"]]}
+    assert any("BR-FR-CO-05" in each for each in findings(write_xml(without, chosen), french=True))
 
 
 def test_a_negative_line_has_a_negative_quantity_and_a_positive_price() -> None:

@@ -27,7 +27,7 @@ _NOT_SAID: Final = (
     ',"part":null',
     ',"bounds":null',
     NO_PERCENTAGE,
-    ',"gives_back":null',
+    ',"gives_back":null,"gives_back_on":null',
     ',"taxed_as":null',
     ',"rule":null',
     ',"add_on":null',

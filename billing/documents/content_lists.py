@@ -55,6 +55,7 @@ def line_list(
     catalogue: Catalogue,
     *,
     taxed: pl.Series | None = None,
+    given_back: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The keys and `lines`: as the page lists them.
 
@@ -69,15 +70,17 @@ def line_list(
         As `joined_taxes`, of the documents.
     taxed
         Numbers of the earlier documents with taxes, among those whose billing the lines give back.
+    given_back
+        number, issued_on: of these documents.
     """
     if "settles" not in lines.columns:
         lines = lines.with_columns(tariff=pl.lit(None, TARIFF), settles=pl.lit(None, SETTLES))
     lines = lines.with_columns(
         pl.lit(None, column.dtype).alias(column.name) for column in PART_OF_A_FEE if column.name not in lines.columns
     )
-    given_back = lines["gives_back"].drop_nulls().unique()
-    untaxed = given_back.clear() if taxed is None else given_back.filter(~given_back.is_in(taxed.implode()))
-    lines = _with_tax(lines, taxes, untaxed)
+    numbers = lines["gives_back"].drop_nulls().unique()
+    untaxed = numbers.clear() if taxed is None else numbers.filter(~numbers.is_in(taxed.implode()))
+    lines = _with_tax(_with_days(lines, given_back), taxes, untaxed)
     if rated is None:
         return _line_entries(lines.with_columns(bounds=pl.lit(None, _BOUNDS)), catalogue)
     own = rated.select("subscription_id", "cycle_start", "metric", "rule", "events", *TERMS).join(
@@ -100,6 +103,14 @@ def line_list(
         maintain_order="left",
     )
     return _line_entries(detailed.with_columns(tariff=pl.coalesce("tariff", "own_tariff")), catalogue)
+
+
+def _with_days(lines: pl.DataFrame, given_back: pl.DataFrame | None) -> pl.DataFrame:
+    """Add gives_back_on, the day of the document that `gives_back` names: law asks for both (article 219)."""
+    if given_back is None or given_back.is_empty():
+        return lines.with_columns(gives_back_on=pl.lit(None, pl.Date))
+    days = given_back.select(gives_back="number", gives_back_on="issued_on")
+    return lines.join(days, on="gives_back", how="left", maintain_order="left")
 
 
 def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame, untaxed: pl.Series) -> pl.DataFrame:
@@ -214,6 +225,7 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         ),
         bounds="bounds",
         gives_back="gives_back",
+        gives_back_on=day("gives_back_on"),
     )
     return lines.group_by(KEYS, maintain_order=True).agg(lines=entry)
 

@@ -45,6 +45,7 @@ from billing.rules.dimensions import IN_FORCE
 from billing.rules.gauges import levels_at_close
 from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rules.refusals import refused_after_close, without_decided_voids
+from billing.rules.seats import seats_out_of_range
 from billing.rules.terms import with_terms
 from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
 from billing.store.home import Home
@@ -212,6 +213,10 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
         rated=rated,
         parked=parked,
     )
+    beyond = dues.filter(pl.col("amount").is_null())
+    if not beyond.is_empty():
+        parked = as_parked(month, parked, seats_out_of_range(beyond))
+        dues, charges = without_parked(dues, parked), without_parked(charges, parked)
     write_month(business.home, PARKED, month, parked, in_order=True)
     write_month(business.home, DUES, month, dues, in_order=True)
     write_month(business.home, CHARGES, month, charges, in_order=True)

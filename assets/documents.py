@@ -70,7 +70,10 @@ def _table(table: Table, deps: list[str], kinds: set[str] = _KINDS, warning: str
     specs=[
         _table(
             DRAFTS,
-            [CYCLES.name, PACKAGES.name, DECISIONS.name, PARKED.name, "accounts", DRAFT_LINES.name, DRAFT_TAXES.name],
+            [
+                *(CYCLES.name, PACKAGES.name, DECISIONS.name, PARKED.name, "accounts", "credit_grants"),
+                *(DRAFT_LINES.name, DRAFT_TAXES.name),
+            ],
         ),
         _table(DRAFT_LINES, [CHARGES.name, DUES.name]),
         _table(DRAFT_TAXES, ["tax_rates", "exchange_rates", "accounts", DRAFT_LINES.name]),

@@ -171,6 +171,8 @@ landing_assets = [
             "csv",
             "What accounts owed when they moved in. Written once, by `overage move-in` or hand.",
         ),
+        ("one_off_charges", "csv", "What accounts are billed, or given back, once. Written by finance."),
+        ("credit_grants", "csv", "Credits that pay documents to come. Written by finance."),
         ("catalogue", "yaml", "Metrics, packages, prices and policy. Finance edits it."),
         ("tax_rates", "csv", "Tax rates by jurisdiction and date. Finance edits it."),
         ("exchange_rates", "csv", "What a currency was worth in another, by date. Finance edits it."),

@@ -263,8 +263,8 @@ def decisions(
         ),
         dg.AssetSpec(
             DUES.name,
-            description="Amounts due on the month's billing dates: fees and overages.",
-            deps=[CYCLES.name, PACKAGES.name, CHARGES.name],
+            description="Amounts due on the month's billing dates: fees, overages, and what else is sold.",
+            deps=[CYCLES.name, PACKAGES.name, CHARGES.name, "requests", "one_off_charges", "credit_grants"],
             kinds=_KINDS,
             metadata=definition_metadata(DUES),
         ),

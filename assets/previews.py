@@ -23,6 +23,8 @@ from billing.reports.preview import preview_month
         "catalogue",
         "tax_rates",
         "exchange_rates",
+        "one_off_charges",
+        "credit_grants",
     ],
     kinds={"markdown"},
     description="Dry run: what issuing or re-running the month would change, and why.",

@@ -10,6 +10,7 @@ from typing import Final
 import polars as pl
 
 from billing.documents.content_lists import KEYS, PIECE, day, money_text
+from billing.documents.tariffs import NO_PERCENTAGE
 from billing.documents.tax_currency import TAX_CURRENCY
 from billing.documents.titles import document_locale_name, language, package_title
 from billing.model.catalogue import Catalogue
@@ -25,8 +26,15 @@ _NOT_SAID: Final = (
     ',"settles":null',
     ',"part":null',
     ',"bounds":null',
+    NO_PERCENTAGE,
     ',"gives_back":null,"gives_back_on":null',
     ',"taxed_as":null',
+    ',"rule":null',
+    ',"add_on":null',
+    ',"charge_id":null',
+    ',"coupon":null',
+    ',"applies_to_line":null',
+    ',"title":null',
 )
 _IDENTIFIER: Final = pl.Struct({"scheme": pl.String, "id": pl.String})
 _CORRECTED: Final = pl.Struct({"number": pl.String, "issued_on": pl.String, "billing_date": pl.String})
@@ -148,8 +156,8 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             net=money_text("net", catalogue),
             tax=money_text("tax", catalogue),
             total=money_text("total", catalogue),
-            credits_applied=pl.lit(f"{0:.{catalogue.minor_units}f}"),
-            due=money_text("total", catalogue),
+            credits_applied=money_text("credits_applied", catalogue),
+            due=money_text("due", catalogue),
             notes=pl.lit([], pl.List(pl.String)),
         ),
         separator=",",

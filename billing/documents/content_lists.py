@@ -4,17 +4,18 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.titles import metric_title, package_title, tax_name, tax_names, with_language
-from billing.model.catalogue import Catalogue, Tariff, terms_periods
-from billing.model.codes import PACKAGE_CHANGES, DecisionFlag, DocumentKind, LineKind, Outcome, TaxCategory
+from billing.documents.tariffs import TARIFF, TERMS, tariffs, with_events
+from billing.documents.titles import metric_title, offer_title, package_title, tax_name, tax_names, with_language
+from billing.model.catalogue import Catalogue
+from billing.model.codes import PACKAGE_CHANGES, UNTAXED, DecisionFlag, DocumentKind, LineKind, Outcome, TaxCategory
 from billing.model.columns import MONEY, RATE
 from billing.model.tables import PART_OF_A_FEE
+from billing.rules.dimensions import with_rule_words
+from billing.rules.due_items import refunded_kind
 
 # Serialize in batches of so many documents: a page takes several times its size as frames.
 PIECE: Final = 20_000
 KEYS: Final = ["account_id", "subscription_id", "billing_date"]
-_TIER: Final = pl.Struct({"up_to": pl.String, "unit_price": pl.String, "flat": pl.String})
-TARIFF: Final = pl.Struct({"model": pl.String, "size": pl.String, "tiers": pl.List(_TIER)})
 _BOUNDS: Final = pl.Struct({"minimum": pl.String, "maximum": pl.String})
 _FEE: Final = pl.Struct({"kind": pl.String, "package_title": pl.String, "description": pl.String})
 _BILLED: Final = pl.Struct(
@@ -82,8 +83,8 @@ def line_list(
     lines = _with_tax(_with_days(lines, given_back), taxes, untaxed)
     if rated is None:
         return _line_entries(lines.with_columns(bounds=pl.lit(None, _BOUNDS)), catalogue)
-    own = rated.select("subscription_id", "cycle_start", "metric", "terms_key", "package", "since").join(
-        tariffs(catalogue), on=["terms_key", "package", "since", "metric"], how="left"
+    own = rated.select("subscription_id", "cycle_start", "metric", "rule", "events", *TERMS).join(
+        tariffs(catalogue), on=[*TERMS, "metric", "rule"], how="left", nulls_equal=True
     )
     has_bounds = pl.col("minimum").is_not_null() | pl.col("maximum").is_not_null()
     detailed = lines.join(
@@ -92,11 +93,13 @@ def line_list(
             "cycle_start",
             "metric",
             kind=pl.lit(LineKind.OVERAGE),
-            own_tariff="tariff",
+            due_item="rule",
+            own_tariff=with_events("tariff", "events"),
             bounds=pl.when(has_bounds).then(pl.struct("minimum", "maximum")),
         ),
-        on=["subscription_id", "cycle_start", "metric", "kind"],
+        on=["subscription_id", "cycle_start", "metric", "kind", "due_item"],
         how="left",
+        nulls_equal=True,
         maintain_order="left",
     )
     return _line_entries(detailed.with_columns(tariff=pl.coalesce("tariff", "own_tariff")), catalogue)
@@ -135,6 +138,7 @@ def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame, untaxed: pl.Series) -> p
         found = found.join(
             apart, on=[*KEYS, "gives_back"], how="left", suffix="_apart", maintain_order="left"
         ).with_columns(pl.coalesce(f"{name}_apart", name).alias(name) for name in ("_count", "_category", "_rate"))
+    found = _with_own_category(found, taxes)
     is_one = pl.col("_count") == 1
     return found.with_columns(
         tax_category=pl.when(pl.col("_count").is_null())
@@ -145,16 +149,54 @@ def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame, untaxed: pl.Series) -> p
     )
 
 
+def _with_own_category(lines: pl.DataFrame, taxes: pl.DataFrame) -> pl.DataFrame:
+    """Of lines that are charged with a category of their own: its tax; the others have one of the rest."""
+    asked = pl.col("tax_category")
+    if not lines.select(asked.is_not_null().any()).item():
+        return lines
+    on_purpose = lines.filter(asked.is_in(UNTAXED)).select(*KEYS, category="tax_category", _asked=True).unique()
+    one = taxes.filter(pl.col("taxed_as").is_null()).join(on_purpose, on=[*KEYS, "category"], how="left")
+    is_rest = pl.col("_asked").is_null() | ~pl.col("_asked").is_null().any().over(KEYS)
+    rest = (
+        one.filter(is_rest)
+        .group_by(KEYS)
+        .agg(
+            _rest=pl.len(),
+            _rest_category=pl.col("category").first(),
+            _rest_rate=plain_text(
+                pl.when(pl.col("category").first() != TaxCategory.OUTSIDE).then(pl.col("rate").first()).cast(RATE)
+            ),
+        )
+    )
+    purposely, own = asked.is_in(UNTAXED).fill_null(value=False), pl.col("gives_back").is_null()
+    nothing = pl.when(asked != TaxCategory.OUTSIDE).then(pl.lit("0"))
+    return (
+        lines.join(rest, on=KEYS, how="left", maintain_order="left")
+        .with_columns(
+            _count=pl.when(~own).then("_count").when(purposely).then(1).otherwise("_rest"),
+            _category=pl.when(~own).then("_category").when(purposely).then(asked).otherwise("_rest_category"),
+            _rate=pl.when(~own).then("_rate").when(purposely).then(nothing).otherwise("_rest_rate"),
+        )
+        .drop("_rest", "_rest_category", "_rest_rate")
+    )
+
+
 def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     is_settlement = pl.col("kind").is_in([LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT, LineKind.REFUND])
-    due_kind = pl.when(pl.col("kind") == LineKind.REFUND).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise("due_kind")
+    due_kind = pl.when(pl.col("kind") == LineKind.REFUND).then(refunded_kind()).otherwise("due_kind")
     entry = pl.struct(
         line="line",
         kind="kind",
         due_kind=pl.when(is_settlement).then(due_kind),
         due_on=pl.when(is_settlement).then(day("due_on")),
         metric="metric",
-        metric_title=metric_title("metric", catalogue),
+        rule="rule",
+        add_on="add_on",
+        charge_id="charge_id",
+        coupon="coupon",
+        applies_to_line="applies_to_line",
+        title=offer_title(catalogue),
+        metric_title=with_rule_words(metric_title("metric", catalogue), catalogue),
         unit=_metric_text("metric", catalogue, "unit"),
         unit_code=_metric_text("metric", catalogue, "unit_code"),
         decimals=_decimals(pl.col("metric"), catalogue),
@@ -197,9 +239,11 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
         subscription_id, billing_date, language.
     """
     order = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
+    has_rules = any(metric.by for metric in catalogue.metrics)
     entry = pl.struct(
+        *(["rule"] if has_rules else []),
         metric="metric",
-        metric_title=metric_title("metric", catalogue),
+        metric_title=with_rule_words(metric_title("metric", catalogue), catalogue),
         unit=_metric_text("metric", catalogue, "unit"),
         decimals=_decimals(pl.col("metric"), catalogue),
         measure=_metric_text("metric", catalogue, "measure"),
@@ -216,7 +260,7 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
             on=["subscription_id", "cycle_end"],
         )
         .with_columns(_order=pl.col("metric").replace_strict(order, return_dtype=pl.Int32))
-        .sort("subscription_id", "_order")
+        .sort("subscription_id", "_order", "rule")
         .group_by("subscription_id", pl.col("cycle_end").alias("billing_date"), maintain_order=True)
         .agg(usage=entry)
     )
@@ -348,6 +392,15 @@ def comparison(
 
 
 _FEES: Final = ("package_fee", "hold_fee")
+_OTHERS: Final = (
+    LineKind.PRORATION,
+    LineKind.SEATS,
+    LineKind.ADD_ON,
+    LineKind.CHARGE,
+    LineKind.PREPAYMENT,
+    LineKind.MINIMUM_SPEND,
+    LineKind.COUPON,
+)
 _METRIC: Final = "metric"
 _LAST: Final = ("earlier_cycles", "tax")
 
@@ -361,12 +414,13 @@ def _movements(
             LineKind.PRIOR_CYCLE.value: "earlier_cycles",
             LineKind.HOLD_FEE.value: "hold_fee",
             LineKind.OVERAGE.value: _METRIC,
+            **{kind.value: kind.value for kind in _OTHERS},
         },
         default="package_fee",
         return_dtype=pl.String,
     )
     metric = pl.when(what == _METRIC).then("metric")
-    order = {name: position for position, name in enumerate((*_FEES, _METRIC, *_LAST))}
+    order = {name: position for position, name in enumerate((*_FEES, *_OTHERS[:3], _METRIC, *_OTHERS[3:], *_LAST))}
     metrics = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
     nothing = pl.lit(0).cast(MONEY)
     now = lines.join(found.select(KEYS), on=KEYS, how="semi").select(
@@ -403,51 +457,6 @@ def _movements(
             )
         )
     )
-
-
-def tariffs(catalogue: Catalogue) -> pl.DataFrame:
-    """terms_key, package, since, metric, tariff (as the page shows it), minimum and maximum (as text; null is none)."""
-    rows = [
-        {
-            "terms_key": period.account_id,
-            "package": period.package,
-            "since": period.since,
-            "metric": metric,
-            "tariff": _tariff(tariff),
-            "minimum": None if tariff.minimum is None else f"{tariff.minimum:f}",
-            "maximum": None if tariff.maximum is None else f"{tariff.maximum:f}",
-        }
-        for period in terms_periods(catalogue)
-        for metric, tariff in period.terms.overage.items()
-        if tariff is not None
-    ]
-    return pl.DataFrame(
-        rows,
-        schema={
-            "terms_key": pl.String,
-            "package": pl.String,
-            "since": pl.Date,
-            "metric": pl.String,
-            "tariff": TARIFF,
-            "minimum": pl.String,
-            "maximum": pl.String,
-        },
-    )
-
-
-def _tariff(tariff: Tariff) -> dict[str, object]:
-    if tariff.model == "block":
-        tiers = [{"up_to": None, "unit_price": f"{tariff.price:f}", "flat": None}]
-    else:
-        tiers = [
-            {
-                "up_to": None if tier.up_to is None else f"{tier.up_to:f}",
-                "unit_price": None if tariff.model == "stairstep" else f"{tier.unit_price:f}",
-                "flat": f"{tier.flat:f}" if tier.flat or tariff.model == "stairstep" else None,
-            }
-            for tier in tariff.tiers
-        ]
-    return {"model": tariff.model, "size": None if tariff.size is None else f"{tariff.size:f}", "tiers": tiers}
 
 
 def _plain(column: str) -> pl.Expr:

@@ -5,11 +5,13 @@ import polars as pl
 from billing.documents.content import contents
 from billing.documents.content_lists import day, line_list, tax_list
 from billing.documents.drafts import Drafts, drafts_of
+from billing.documents.lowered_lines import with_lowered_lines
 from billing.documents.tax_currency import tax_in_its_currency
 from billing.documents.titles import with_language
 from billing.model.catalogue import Catalogue
 from billing.model.codes import DocumentKind, LineKind, NoteReason
 from billing.model.columns import MONEY
+from billing.rules.due_items import is_refunded, refund_item
 from billing.rules.tax import taxes_given_back
 from billing.rules.true_ups import in_words
 
@@ -52,26 +54,33 @@ def refund_notes(
         .join(refunds.select("subscription_id"), on="subscription_id", how="semi")
         .join(refunded.select(number="corrects"), on="number", how="anti")
     )
-    # Refund a corrected fee at its corrected amount.
-    corrections = lines.filter((pl.col("kind") == LineKind.ADJUSTMENT) & (pl.col("due_kind") == LineKind.PACKAGE_FEE))
+    # Refund corrected fees at their corrected amounts.
+    of_a_due = ["number", "due_kind", "metric", "due_item"]
     corrected = (
-        documents.join(corrections.select("number", correction="amount"), on="number")
-        .group_by(number="corrects")
-        .agg(pl.col("correction").sum())
+        documents.filter(pl.col("corrects").is_not_null())
+        .select("number", "corrects")
+        .join(lines.filter(pl.col("due_kind") != LineKind.REFUND), on="number")
+        .group_by(pl.col("corrects").alias("number"), *of_a_due[1:])
+        .agg(correction=pl.col("amount").sum())
     )
-    fee_lines = (
-        lines.filter(pl.col("kind") == LineKind.PACKAGE_FEE)
+    in_advance = (
+        lines.filter(is_refunded())
         .join(first.select(*_KEYS, "number"), on="number")
-        .join(corrected, on="number", how="left", maintain_order="left")
-        .with_columns(line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"))
+        .join(corrected, on=of_a_due, how="left", nulls_equal=True, maintain_order="left")
+        .with_columns(_of_due=pl.int_range(pl.len()).over(of_a_due))
     )
-    correction = pl.when(pl.col("line") == 1).then("correction").fill_null(0).cast(MONEY)
-    paid_back = fee_lines.with_columns(
-        kind=pl.lit(LineKind.REFUND),
-        due_kind=pl.lit(LineKind.REFUND),
-        amount=-(pl.col("amount") + correction),
-        description=pl.format("Refund of {}", "description"),
-    ).filter(pl.col("amount") != 0)
+    correction = pl.when(pl.col("_of_due") == 0).then("correction").fill_null(0).cast(MONEY)
+    paid_back = (
+        in_advance.with_columns(amount=-(pl.col("amount") + correction))
+        .filter(pl.col("amount") != 0)
+        .with_columns(
+            kind=pl.when(pl.col("kind") == LineKind.COUPON).then("kind").otherwise(pl.lit(LineKind.REFUND)),
+            due_item=refund_item(),
+            due_kind=pl.lit(LineKind.REFUND),
+            description=pl.format("Refund of {}", "description"),
+            line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
+        )
+    )
     return _notes(
         month,
         corrected=first,
@@ -125,7 +134,16 @@ def correction_notes(
         .rename({"billing_date": "due_on"})
         .with_columns(number=pl.coalesce("gives_back", "own"))
         .join(scheduled.select("number", "billing_date"), on="number", maintain_order="left")
-        .sort("number", "due_on", "kind", "metric", "cycle_start", descending=[False, True, True, False, False])
+        .sort(
+            "number",
+            pl.col("kind") == LineKind.COUPON,
+            "due_on",
+            "kind",
+            "metric",
+            "due_item",
+            "cycle_start",
+            descending=[False, False, True, True, False, False, False],
+        )
         .with_columns(
             description=pl.when(is_earlier)
             .then(in_words(catalogue, " of an earlier cycle"))
@@ -133,7 +151,7 @@ def correction_notes(
         )
         .with_columns(
             due_kind="kind",
-            kind=pl.lit(LineKind.ADJUSTMENT),
+            kind=pl.when(pl.col("kind") == LineKind.COUPON).then("kind").otherwise(pl.lit(LineKind.ADJUSTMENT)),
             line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
         )
     )
@@ -168,19 +186,23 @@ def _notes(
     catalogue: Catalogue,
 ) -> Drafts:
     """A note for each of the `corrected` documents that has lines; they carry the `number` they correct."""
-    lines = lines.with_columns(gives_back=pl.lit(None, pl.String))
+    lines = with_lowered_lines(lines.with_columns(gives_back=pl.lit(None, pl.String)))
     notes = corrected.join(
         lines.group_by("number").agg(_net=pl.col("amount").sum()), on="number", maintain_order="left"
     ).with_columns(net="_net")
     # A note uses the tax rates of the document it corrects (rule 24).
     # The note itself names that document: leave taxed_as null.
-    note_taxes = taxes_given_back(notes, taxes, catalogue).with_columns(taxed_as=pl.lit(None, pl.String))
+    nets = lines.group_by("number", "tax_category", maintain_order=True).agg(net=pl.col("amount").sum())
+    parts_of_notes = nets.join(notes.select(*_KEYS, "number"), on="number", maintain_order="left")
+    note_taxes = taxes_given_back(parts_of_notes, taxes, catalogue).with_columns(taxed_as=pl.lit(None, pl.String))
     notes = (
         notes.drop("tax", "total")
         .join(note_taxes.group_by(_KEYS).agg(tax=pl.col("amount").sum()), on=_KEYS, how="left", maintain_order="left")
         .with_columns(pl.col("tax").fill_null(0).cast(MONEY))
         .with_columns(
             total=pl.col("net") + pl.col("tax"),
+            credits_applied=pl.lit(0).cast(MONEY),
+            due=pl.col("net") + pl.col("tax"),
             kind=pl.when(pl.col("net") > 0)
             .then(pl.lit(DocumentKind.DEBIT_NOTE))
             .otherwise(pl.lit(DocumentKind.CREDIT_NOTE)),

@@ -52,11 +52,8 @@ def with_language(
     frame: pl.DataFrame, accounts: pl.DataFrame, catalogue: Catalogue, *, always: bool = False
 ) -> pl.DataFrame:
     """`frame` (account_id) with `language`; null for everyone where no title of the catalogue has several languages."""
-    if (
-        not always
-        and not any(package.titles for package in catalogue.packages)
-        and not any(it.titles for it in catalogue.metrics)
-    ):
+    titled: list[Titled] = [*catalogue.packages, *catalogue.metrics, *catalogue.coupons, *catalogue.add_ons]
+    if not always and not any(each.titles for each in titled):
         return frame.with_columns(language=pl.lit(None, pl.String))
     return frame.join(
         accounts.select("account_id", language=language(catalogue)), on="account_id", how="left", maintain_order="left"
@@ -71,6 +68,16 @@ def package_title(package: str | pl.Expr, catalogue: Catalogue) -> pl.Expr:
 def metric_title(metric: str | pl.Expr, catalogue: Catalogue) -> pl.Expr:
     """The title of a metric in `language`; null where the catalogue does not know it."""
     return _title(metric, catalogue.metrics, unknown=pl.lit(None, pl.String))
+
+
+def offer_title(catalogue: Catalogue) -> pl.Expr:
+    """The title in `language` of the coupon, or else the add-on, of a line; null of other lines.
+
+    The name where the catalogue does not know it.
+    """
+    coupon = _title("coupon", catalogue.coupons, unknown=pl.col("coupon"))
+    add_on = _title("add_on", catalogue.add_ons, unknown=pl.col("add_on"))
+    return pl.when(pl.col("coupon").is_not_null()).then(coupon).when(pl.col("add_on").is_not_null()).then(add_on)
 
 
 def tax_names(tax_rates: pl.DataFrame) -> dict[str, dict[str, str]]:

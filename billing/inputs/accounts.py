@@ -18,8 +18,10 @@ from billing.inputs.row_checks import (
     hides_card_number,
     missing_rule,
     one_of_rule,
+    says_yes,
     too_long_rule,
     unparseable_rule,
+    yes_or_no_rule,
 )
 from billing.model.catalogue import Catalogue
 from billing.model.codes import RejectReason
@@ -53,8 +55,6 @@ ACCOUNT_COLUMNS: Final = (
     "dunning",
     "tax_exempt_reason",
 )
-_YES: Final = ("true", "1", "yes")
-_YES_OR_NO: Final = ("true", "false", "1", "0", "yes", "no")
 _IDENTIFIER: Final = r"^[0-9]{4}:\S.{0,98}$"
 
 
@@ -68,10 +68,10 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
     texts = {column: pl.col(column) for column in ACCOUNT_COLUMNS}
     values = texts | {
         "country": pl.col("country").str.to_uppercase(),
-        "tax_exempt": _says_yes("tax_exempt").fill_null(value=False),
+        "tax_exempt": says_yes("tax_exempt").fill_null(value=False),
         "payment_days": pl.col("payment_days").cast(pl.Int16),
         "invoice_format": pl.col("invoice_format").str.to_lowercase(),
-        "dunning": _says_yes("dunning"),
+        "dunning": says_yes("dunning"),
     }
     table = InputTable(
         files,
@@ -104,7 +104,7 @@ def _rules() -> list[RowRule]:
         missing_rule("account_id"),
         *control_characters_rule(("account_id", "name"), ACCOUNT_COLUMNS),
         too_long_rule(ACCOUNT_COLUMNS),
-        *(one_of_rule(name, _YES_OR_NO, pl.col(name).str.to_lowercase()) for name in ("tax_exempt", "dunning")),
+        *(yes_or_no_rule(name) for name in ("tax_exempt", "dunning")),
         one_of_rule("invoice_format", INVOICE_FORMATS, pl.col("invoice_format").str.to_lowercase()),
         _form_rule("payment_days", r"^([0-9]|[1-9][0-9]|[12][0-9]{2}|3[0-5][0-9]|36[0-5])$", "days from 0 to 365"),
         *(
@@ -113,10 +113,6 @@ def _rules() -> list[RowRule]:
         ),
         card_number_rule(),
     ]
-
-
-def _says_yes(column: str) -> pl.Expr:
-    return pl.col(column).str.to_lowercase().is_in(_YES).alias(column)
 
 
 def _form_rule(column: str, form: str, expected: str) -> RowRule:

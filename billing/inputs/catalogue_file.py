@@ -6,7 +6,6 @@ floats.
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
@@ -14,8 +13,19 @@ from pathlib import Path
 from typing import Final
 
 from billing.inputs.numbering import read_numbering
+from billing.inputs.offer_entries import (
+    currency_amount,
+    read_add_ons,
+    read_allowed_add_ons,
+    read_coupons,
+    read_minimum_spend,
+    read_seats,
+    refuse_repeated,
+)
 from billing.inputs.seller_entry import read_seller
 from billing.inputs.source_entries import read_sources
+from billing.inputs.tariff_entry import read_dimensions, read_plain_tariff, read_tariff
+from billing.inputs.titles import read_titles
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
 from billing.model.catalogue import (
     CARD_BRANDS,
@@ -23,7 +33,6 @@ from billing.model.catalogue import (
     GAUGE_MEASURES,
     MAXIMUM_QUANTITY,
     SENDING,
-    TARIFF_MODELS,
     Agreement,
     Catalogue,
     Metric,
@@ -32,12 +41,12 @@ from billing.model.catalogue import (
     ReminderLevel,
     Tariff,
     Terms,
-    Tier,
     terms_periods,
 )
 from billing.model.errors import Problem, RefusedError
 from billing.model.mail_addresses import is_mail_address
 from billing.model.money import minor_units
+from billing.model.offers import IN_ADVANCE, REQUESTED_UPGRADES, AddOn
 from billing.model.seller import FORMAT_MISSING, INVOICE_FORMATS
 
 _USUAL_UNIT: Final = "C62"
@@ -111,7 +120,7 @@ def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
     """The catalogue of a document; None where nothing that names a metric could be checked."""
     root.keys(
         required=("currency", "seller", "metrics", "packages"),
-        optional=("time_zone", "policy", "agreements", "encoding", "numbering", "sources"),
+        optional=("time_zone", "policy", "agreements", "encoding", "numbering", "sources", "coupons", "add_ons"),
     )
     currency = root.at("currency").text("USD")
     exponent = minor_units(currency)
@@ -127,13 +136,14 @@ def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
         if root.has("metrics"):
             root.at("metrics").problem("at least one metric")
         return None
-    packages = _packages(root.at("packages"), metrics)
+    add_ons = read_add_ons(root.at("add_ons"), lambda place: _allowances(place, metrics))
+    packages = _packages(root.at("packages"), metrics, add_ons, exponent)
     if not packages:
         if root.has("packages"):
             root.at("packages").problem("at least one package")
         return None
-    agreements = tuple(_agreement(place, packages, metrics) for place in root.at("agreements").items())
-    _refuse_repeated(
+    agreements = tuple(_agreement(place, packages, metrics, exponent) for place in root.at("agreements").items())
+    refuse_repeated(
         root.at("agreements"), [(a.account_id, a.package, a.effective_from) for a in agreements], "agreement"
     )
     return Catalogue(
@@ -149,6 +159,14 @@ def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
         encoding=root.at("encoding").encoding() if root.has("encoding") else "",
         sources=read_sources(root.at("sources"), metrics),
         numbering=read_numbering(root.at("numbering")),
+        coupons=read_coupons(
+            root.at("coupons"),
+            packages=[package.name for package in packages],
+            metrics=[metric.name for metric in metrics if not metric.is_in_advance],
+            add_ons=[add_on.name for add_on in add_ons],
+            minor=exponent,
+        ),
+        add_ons=add_ons,
     )
 
 
@@ -174,6 +192,7 @@ def _policy(place: Place, minor: int | None) -> Policy:
         payment_days=place.at("payment_days").integer(default.payment_days, 0, 365),
         invoice_format=place.at("invoice_format").choice(INVOICE_FORMATS, default.invoice_format),
         format_missing=place.at("format_missing").choice(FORMAT_MISSING, default.format_missing),
+        requested_upgrades=place.at("requested_upgrades").choice(REQUESTED_UPGRADES, default.requested_upgrades),
         # YAML takes `off` for a boolean: as it is written it is one of the options.
         send=place.at("send").choice(SENDING, default.send),
         mail_from=_mail_from(place.at("mail_from")),
@@ -198,9 +217,7 @@ def _reminders(places: Place, minor: int | None) -> tuple[ReminderLevel, ...]:
     levels: list[ReminderLevel] = []
     for place in places.items():
         place.keys(required=("days",), optional=("fee", "final"))
-        fee = place.at("fee").amount(Decimal(0))
-        if minor is not None and decimals(fee) > minor:
-            place.at("fee").problem(f"an amount of at most {minor} decimals, those of the currency")
+        fee = currency_amount(place.at("fee"), minor)
         level = ReminderLevel(place.at("days").integer(1, 1, 3650), fee, place.at("final").boolean(default=False))
         if levels and levels[-1].is_final:
             place.problem("no reminder after the final one")
@@ -213,7 +230,9 @@ def _reminders(places: Place, minor: int | None) -> tuple[ReminderLevel, ...]:
 def _metric(name: str, place: Place) -> Metric:
     place.keys(
         required=("event", "kind"),
-        optional=("measure", "value", "carries", "unit", "unit_size", "title", "unit_code", "decimals"),
+        optional=(
+            *("measure", "value", "carries", "unit", "unit_size", "title", "unit_code", "decimals", "charged", "by"),
+        ),
     )
     kind = place.at("kind").choice(("counter", "gauge"), "gauge" if place.has("carries") else "counter")
     measures = GAUGE_MEASURES if kind == "gauge" else COUNTER_MEASURES
@@ -231,6 +250,10 @@ def _metric(name: str, place: Place) -> Metric:
             place.problem("a key `carries`: delta or level (a gauge needs it)", found="none")
     elif place.has("carries"):
         place.at("carries").problem("no key `carries` on a counter")
+    charged = place.at("charged").choice((IN_ADVANCE,)) if place.has("charged") else None
+    if charged is not None and kind != "gauge":
+        place.at("charged").problem("no key `charged` on a counter: only a level can be charged in advance")
+        charged = None
     unit_size = place.at("unit_size").decimal(Decimal(1))
     # A unit below the base unit would leave no room for the decimals of a large quantity.
     if not 1 <= unit_size <= 10**15 or decimals(unit_size) > 9:
@@ -241,7 +264,7 @@ def _metric(name: str, place: Place) -> Metric:
     unit_code = place.at("unit_code").text(_USUAL_UNIT, empty=True)
     if not re.fullmatch("[A-Z0-9]{2,3}", unit_code):
         place.at("unit_code").problem("a unit code of UN/ECE Recommendation 20, such as C62, E34 or HUR")
-    title, titles = _titles(place.at("title"), name.replace("_", " ").capitalize())
+    title, titles = read_titles(place.at("title"), name.replace("_", " ").capitalize())
     return Metric(
         name=name,
         event=place.at("event").text(""),
@@ -255,30 +278,23 @@ def _metric(name: str, place: Place) -> Metric:
         unit_code=unit_code,
         decimals=place.at("decimals").integer(3, 0, 9),
         titles=titles,
+        charged=charged,
+        by=read_dimensions(place.at("by"), may_have=kind == "counter" and measure in ("sum", "count")),
     )
 
 
-def _titles(place: Place, usual: str) -> tuple[str, Mapping[str, str]]:
-    """A title, and titles by language where it is a mapping: the English one, else the first, stands for the others."""
-    if not place.is_mapping():
-        return place.text("", empty=True) or usual, {}
-    titles = {language.replace("_", "-").lower(): each.text("") for language, each in place.named()}
-    for language, each in place.named():
-        if not re.fullmatch("[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*", language):
-            each.problem("a title by the tag of a language (BCP 47), such as de", found=repr(language))
-    return titles.get("en") or next(iter(titles.values()), usual), titles
-
-
-def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]:
+def _packages(
+    places: Place, metrics: tuple[Metric, ...], add_ons: tuple[AddOn, ...], minor: int | None
+) -> tuple[Package, ...]:
     packages: list[Package] = []
     for place in places.items():
-        place.keys(required=("name", "rank", "versions"), optional=("title", "hidden"))
+        place.keys(required=("name", "rank", "versions"), optional=("title", "hidden", "add_ons"))
         name = place.at("name").text("")
-        versions = [_version(version, metrics) for version in place.at("versions").items()]
+        versions = [_version(version, metrics, minor) for version in place.at("versions").items()]
         if not versions and place.has("versions"):
             place.at("versions").problem("at least one version")
-        _refuse_repeated(place.at("versions"), [version.effective_from for version in versions], "effective_from")
-        title, titles = _titles(place.at("title"), name.capitalize())
+        refuse_repeated(place.at("versions"), [version.effective_from for version in versions], "effective_from")
+        title, titles = read_titles(place.at("title"), name.capitalize())
         packages.append(
             Package(
                 name=name,
@@ -287,15 +303,19 @@ def _packages(places: Place, metrics: tuple[Metric, ...]) -> tuple[Package, ...]
                 titles=titles,
                 versions=tuple(sorted(versions, key=lambda version: version.effective_from)),
                 hidden=place.at("hidden").boolean(default=False),
+                add_ons=read_allowed_add_ons(place, [add_on.name for add_on in add_ons]),
             )
         )
-    _refuse_repeated(places, [package.name for package in packages], "name")
-    _refuse_repeated(places, [package.rank for package in packages], "rank")
+    refuse_repeated(places, [package.name for package in packages], "name")
+    refuse_repeated(places, [package.rank for package in packages], "rank")
     return tuple(sorted(packages, key=lambda package: package.rank))
 
 
-def _version(place: Place, metrics: tuple[Metric, ...]) -> Terms:
-    place.keys(required=("effective_from", "price", "allowances"), optional=("overage", "auto_upgrade_on"))
+def _version(place: Place, metrics: tuple[Metric, ...], minor: int | None) -> Terms:
+    place.keys(
+        required=("effective_from", "price", "allowances"),
+        optional=("overage", "auto_upgrade_on", "minimum_spend", "seats"),
+    )
     price = place.at("price")
     price.keys(required=("monthly",), optional=("yearly",))
     allowances = _allowances(place.at("allowances"), metrics)
@@ -303,8 +323,11 @@ def _version(place: Place, metrics: tuple[Metric, ...]) -> Terms:
     names = [metric.name for metric in metrics]
     triggers = tuple(item.choice(names) for item in place.at("auto_upgrade_on").items())
     for metric in metrics if place.has("allowances") else ():
+        # A level that is charged in advance has no overage: it may have a limit for upgrades.
+        if metric.is_in_advance:
+            allowances.setdefault(metric.name, None)
         # Rule 5: every metric needs an allowance in every package.
-        if metric.name not in allowances:
+        elif metric.name not in allowances:
             place.at("allowances").problem(
                 f"{_LACKS_ALLOWANCE}{metric.name} (a number, or null for unlimited)", found="none"
             )
@@ -321,6 +344,8 @@ def _version(place: Place, metrics: tuple[Metric, ...]) -> Terms:
         allowances=allowances,
         overage=overage,
         auto_upgrade_on=triggers,
+        minimum_spend=read_minimum_spend(place.at("minimum_spend"), minor) if place.has("minimum_spend") else None,
+        seats=read_seats(place.at("seats"), metrics, read_plain_tariff) if place.has("seats") else (),
     )
 
 
@@ -340,62 +365,20 @@ def _allowances(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Decimal 
 def _overage(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Tariff | None]:
     by_name = {metric.name: metric for metric in metrics}
     place.keys(required=(), optional=tuple(by_name), what="metric")
+    for metric in metrics:
+        if metric.is_in_advance and place.has(metric.name):
+            place.at(metric.name).problem("no overage of a metric that is charged in advance: it has `seats`")
     return {
-        name: None if item.is_text("none") else _tariff(item, by_name[name])
+        name: None if item.is_text("none") else read_tariff(item, by_name[name])
         for name, item in place.named()
         if name in by_name
     }
 
 
-def _tariff(place: Place, metric: Metric) -> Tariff:
-    if not place.is_mapping():
-        place.problem('`none`, or a tariff such as {model: block, size: 1000, price: "3.00"}')
-        return Tariff("block", Decimal(1), Decimal(0))
-    model = place.at("model").choice(TARIFF_MODELS, "graduated" if place.has("tiers") else "block")
-    limits = ("minimum", "maximum")
-    minimum = place.at("minimum").amount(Decimal(0)) if place.has("minimum") else None
-    maximum = place.at("maximum").amount(Decimal(0)) if place.has("maximum") else None
-    if minimum is not None and maximum is not None and minimum > maximum:
-        place.at("minimum").problem(f"at most the maximum, {maximum}")
-    if model == "block":
-        place.keys(required=("model", "size", "price"), optional=limits)
-        before = place.reported()
-        size = place.at("size").quantity(metric.unit_size, MAXIMUM_QUANTITY)
-        if size <= 0:
-            if place.has("size") and place.reported() == before:
-                place.at("size").problem("a block size above 0")
-            size = Decimal(1)
-        return Tariff("block", size, place.at("price").amount(Decimal(0)), (), minimum, maximum)
-    place.keys(required=("model", "tiers"), optional=limits)
-    before = place.reported()
-    tiers = tuple(_tier(item, model, metric) for item in place.at("tiers").items())
-    if not place.has("tiers") or place.reported() > before:
-        return Tariff("block", Decimal(1), Decimal(0))
-    bounds = [tier.up_to for tier in tiers]
-    finite = [bound for bound in bounds if bound is not None]
-    # rule 5: the last tier is open
-    if not tiers or bounds[-1] is not None or len(finite) != len(bounds) - 1:
-        place.at("tiers").problem("tiers of which the last, and only the last, is open (`up_to: null`)")
-    elif finite != sorted(set(finite)) or any(bound <= 0 for bound in finite):
-        place.at("tiers").problem("tiers whose `up_to` rise, from above 0")
-    return Tariff(model, None, None, tiers, minimum, maximum)  # type: ignore[arg-type] # `choice` has checked the model.
-
-
-def _tier(place: Place, model: str, metric: Metric) -> Tier:
-    if model == "stairstep":
-        place.keys(required=("up_to", "flat"), optional=())
-    else:
-        place.keys(required=("up_to", "unit_price"), optional=("flat",))
-    up_to = place.at("up_to")
-    return Tier(
-        up_to=None if up_to.is_null() else up_to.quantity(metric.unit_size, MAXIMUM_QUANTITY),
-        unit_price=place.at("unit_price").amount(Decimal(0)),
-        flat=place.at("flat").amount(Decimal(0)),
-    )
-
-
-def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metric, ...]) -> Agreement:
-    parts = ("price", "allowances", "overage")
+def _agreement(
+    place: Place, packages: tuple[Package, ...], metrics: tuple[Metric, ...], minor: int | None
+) -> Agreement:
+    parts = ("price", "allowances", "overage", "minimum_spend")
     place.keys(required=("account_id", "package", "effective_from"), optional=("until", *parts))
     if not any(place.has(part) for part in parts):
         place.problem(f"at least one of {', '.join(parts)}", found="an agreement that names nothing")
@@ -418,6 +401,7 @@ def _agreement(place: Place, packages: tuple[Package, ...], metrics: tuple[Metri
         allowances=_allowances(place.at("allowances"), metrics),
         overage=_overage(place.at("overage"), metrics),
         until=until,
+        minimum_spend=read_minimum_spend(place.at("minimum_spend"), minor) if place.has("minimum_spend") else None,
     )
 
 
@@ -432,13 +416,8 @@ def _refuse_undeclared_excess(places: Place, catalogue: Catalogue) -> None:
             and agreement.holds_on(period.since)
         ]
         for name in agreement.allowances:
-            if any(
+            if not catalogue.metric(name).is_in_advance and any(
                 terms.allowances[name] is not None and name not in terms.overage and name not in terms.auto_upgrade_on
                 for terms in theirs
             ):
                 place.problem(f"a tariff for {name} in the agreement's `overage`, or `none` there", found="none")
-
-
-def _refuse_repeated(place: Place, values: list[object], what: str) -> None:
-    for value in sorted({str(value) for value in values if values.count(value) > 1}):
-        place.problem(f"every {what} once", found=f"{value} more than once")

@@ -5,10 +5,12 @@ times, with other answers to every choice, so that all its branches are seen.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
+from hashlib import blake2b
 from typing import Any, Final
 
 import yaml
@@ -125,8 +127,8 @@ class _Recorder(Place):
         return 0
 
     def has(self, key: str) -> bool:
-        """Half of the runs have it, for each key another half: what is read depends on what is there."""
-        return not self._run >> 3 + sum(key.encode()) % 5 & 1
+        """Half of the runs have it, for each key and depth another half: what is read depends on what is there."""
+        return bool(blake2b(f"{self._run} {self._depth} {key}".encode(), digest_size=1).digest()[0] & 1)
 
     def has_value(self) -> bool:
         """Whether the run has a value here."""
@@ -196,7 +198,12 @@ class _Recorder(Place):
         if _NAME in options:
             self._note(_TEXT)
         else:
-            self._noted.options += [option for option in options if option not in self._noted.options]
+            # Those that name a metric or an add-on after a point take any name.
+            named = [option.removesuffix(_NAME) for option in options if option.endswith(f".{_NAME}")]
+            for prefix in named:
+                self._note({"type": "string", "pattern": f"^{re.escape(prefix)}."})
+            known = [option for option in options if option.removesuffix(_NAME) not in named]
+            self._noted.options += [option for option in known if option not in self._noted.options]
         return options[(self._run >> 4) % len(options)] if options else ""
 
     def integer(self, default: int, least: int, most: int) -> int:

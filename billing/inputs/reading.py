@@ -1,4 +1,4 @@
-"""Reader of all inputs except usage: accounts, requests, payments, opening balances, tax rates (rules 11, 24, 26, 27).
+"""Reader of all inputs except usage (rules 11, 24, 26, 27).
 
 A wrong row is rejected with its reason, and the rest is read. An unreadable file or a wrong tax table is refused before
 any computation: a lost cancellation or tax would make amounts wrong.
@@ -7,14 +7,16 @@ any computation: a lost cancellation or tax would make amounts wrong.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 
 from billing.inputs.accounts import accounts_without_regional_rate, read_accounts, untaxed_accounts
 from billing.inputs.aliases import read_aliases
+from billing.inputs.credit_grants import GRANT_SCHEMA, read_credit_grants
 from billing.inputs.divided_rows import DividedRows, ScratchFolder
 from billing.inputs.exchange_rates import EXCHANGE_SCHEMA, read_exchange_rates
+from billing.inputs.one_off_charges import ONE_OFF_SCHEMA, read_one_off_charges
 from billing.inputs.opening_balances import OPENING_SCHEMA, read_opening_balances
 from billing.inputs.payments import read_payments
 from billing.inputs.requests import read_requests
@@ -26,8 +28,12 @@ from billing.model.sources import ALIASES
 from billing.model.tables import REJECTS
 from billing.store.home import Home
 
-INPUTS: Final = ("accounts", "requests", "payments", "aliases", "opening_balances")
+INPUTS: Final = (
+    *("accounts", "requests", "payments", "aliases", "opening_balances"),
+    *("one_off_charges", "credit_grants"),
+)
 """Tables that are one file or a folder of files."""
+_SMALL: Final = ("opening_balances", "one_off_charges", "credit_grants")
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,10 @@ class Inputs:
         account_id, currency, reference, amount (MONEY; below 0: in credit), on; sorted.
     exchange_rates
         As `read_exchange_rates`.
+    one_off_charges
+        As `read_one_off_charges`.
+    credit_grants
+        As `read_credit_grants`.
     """
 
     all_accounts: pl.DataFrame | DividedRows
@@ -66,6 +76,8 @@ class Inputs:
     known_accounts: pl.Series = field(default_factory=lambda: pl.Series("account_id", dtype=pl.String))
     opening_balances: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=OPENING_SCHEMA))
     exchange_rates: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EXCHANGE_SCHEMA))
+    one_off_charges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ONE_OFF_SCHEMA))
+    credit_grants: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=GRANT_SCHEMA))
     buckets: BucketRange | None = None
     everyones_requests: pl.LazyFrame | None = field(default=None, compare=False)
 
@@ -82,7 +94,8 @@ class Inputs:
         """Requests, sorted by at, request_id.
 
         request_id, account_id, at (UTC), on (local date), kind, channel, package, term, trial_days (Int32), reason,
-        brand, last4, withdraws, billed_through, usage_from (dates).
+        brand, last4, withdraws, billed_through, usage_from (dates), coupon, add_on, quantity (Int64), add_ons (null,
+        or text that decodes to QUANTITIES).
         """
         return self._rows("all_requests")
 
@@ -134,7 +147,7 @@ class Inputs:
         if buckets.is_whole:
             return self
 
-        def own(name: str) -> pl.DataFrame | DividedRows:
+        def own(name: str) -> Any:
             rows: pl.DataFrame | DividedRows = getattr(self, name)
             return rows.filter(buckets.holds(self._buckets[name])) if isinstance(rows, pl.DataFrame) else rows
 
@@ -151,7 +164,9 @@ class Inputs:
                 | pl.col("file").str.starts_with("requests")
             ),
             known_accounts=self.known_accounts.filter(buckets.holds(self._buckets["known_accounts"])),
-            opening_balances=self.opening_balances.filter(buckets.holds(self._buckets["opening_balances"])),
+            opening_balances=own("opening_balances"),
+            one_off_charges=own("one_off_charges"),
+            credit_grants=own("credit_grants"),
             buckets=buckets,
             everyones_requests=everyones,
         )
@@ -159,7 +174,7 @@ class Inputs:
     @cached_property
     def _buckets(self) -> Mapping[str, pl.Series]:
         """The bucket of every row: found once for all shards."""
-        names = ("all_accounts", "all_requests", "all_payments", "rejects", "opening_balances")
+        names = ("all_accounts", "all_requests", "all_payments", "rejects", *_SMALL)
         rows = {name: getattr(self, name) for name in names}
         found = {name: buckets_of(each["account_id"]) for name, each in rows.items() if isinstance(each, pl.DataFrame)}
         return found | {"known_accounts": buckets_of(self.known_accounts)}
@@ -188,6 +203,8 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
     payments = read_payments(home, catalogue, known, noticed)
     aliases = read_aliases(home, catalogue, noticed)
     opening_balances = read_opening_balances(home, catalogue, known, noticed)
+    one_off_charges = read_one_off_charges(home, catalogue, known, noticed)
+    credit_grants = read_credit_grants(home, catalogue, known, noticed)
     return Inputs(
         all_accounts=accounts,
         all_requests=requests,
@@ -200,4 +217,6 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
         known_accounts=known,
         opening_balances=opening_balances,
         exchange_rates=read_exchange_rates(home.landing / "exchange_rates.csv", catalogue.encoding),
+        one_off_charges=one_off_charges,
+        credit_grants=credit_grants,
     )

@@ -8,6 +8,7 @@ import polars as pl
 
 from billing.inputs.checked_rows import InputTable, counting_rows, gathered
 from billing.inputs.input_files import input_files
+from billing.inputs.quantities import COUNT_EXPECTED, named_quantities, parse_count
 from billing.inputs.row_checks import (
     RowRule,
     RowsRead,
@@ -45,6 +46,15 @@ REQUEST_MEMBERS: Final = (
     "withdraws",
     "billed_through",
     "usage_from",
+    "coupon",
+    "add_on",
+    "quantity",
+    "add_ons",
+)
+# What a request of some kinds has to name.
+_NAMED_BY: Final = (
+    ("coupon", "a coupon", (DecisionKind.REDEEM, DecisionKind.REVOKE)),
+    ("add_on", "an add-on", (DecisionKind.ADD, DecisionKind.REMOVE)),
 )
 
 
@@ -56,8 +66,12 @@ def read_requests(
 ) -> pl.DataFrame:
     # Codes take a byte a row.
     codes = {"kind": REQUEST_KINDS, "channel": tuple(Channel), "term": tuple(Term)}
-    stored: dict[str, str | pl.Expr] = {"at": "instant", "reason": "stated_reason"} | {
-        name: pl.col(name).cast(pl.Enum([str(value) for value in values])) for name, values in codes.items()
+    stored: dict[str, str | pl.Expr] = {
+        "at": "instant",
+        "reason": "stated_reason",
+        "quantity": pl.col("counted").alias("quantity"),
+        "add_ons": pl.col("named_add_ons").alias("add_ons"),
+        **{name: pl.col(name).cast(pl.Enum([str(value) for value in values])) for name, values in codes.items()},
     }
     table = InputTable(
         input_files(home, "requests"),
@@ -86,6 +100,10 @@ def read_requests(
         withdraws="withdraws",
         billed_through=parse_day("billed_through"),
         usage_from=parse_day("usage_from"),
+        coupon="coupon",
+        add_on="add_on",
+        quantity="quantity",
+        add_ons="add_ons",
     )
 
 
@@ -101,6 +119,8 @@ def _checked(rules: Sequence[RowRule], frame: pl.DataFrame) -> pl.DataFrame:
         term=pl.col("term").fill_null(Term.MONTHLY),
         moved_on=parse_day("billed_through"),
         measured_on=parse_day("usage_from"),
+        counted=parse_count("quantity"),
+        named_add_ons=named_quantities(frame["add_ons"]),
     )
     return first_wrong_rule(parsed, *rules)
 
@@ -110,7 +130,7 @@ def _rules() -> list[RowRule]:
     return [
         unparseable_rule(),
         missing_rule("request_id", "account_id", "at", "kind", "channel"),
-        *control_characters_rule(("request_id", "account_id"), REQUEST_MEMBERS),
+        *control_characters_rule(("request_id", "account_id", "coupon", "add_on"), REQUEST_MEMBERS),
         (
             RejectReason.MISSING_FIELD,
             kind.is_in([DecisionKind.SUBSCRIBE, *REQUESTED_CHANGES]) & pl.col("package").is_null(),
@@ -128,6 +148,14 @@ def _rules() -> list[RowRule]:
                 "billed_through: found nothing beside usage_from, expected the day up to which another system billed"
             ),
         ),
+        *(
+            (
+                RejectReason.MISSING_FIELD,
+                kind.is_in(kinds) & pl.col(column).is_null(),
+                pl.format(f"{column}: found nothing, expected the name of {what}: the kind is {{}}", "kind"),
+            )
+            for column, what, kinds in _NAMED_BY
+        ),
         too_long_rule(REQUEST_MEMBERS),
         *not_an_instant_rule(),
         one_of_rule("kind", REQUEST_KINDS),
@@ -142,6 +170,16 @@ def _rules() -> list[RowRule]:
             RejectReason.IMPOSSIBLE_VALUE,
             pl.col("last4").is_not_null() & ~pl.col("last4").str.contains(r"^[0-9]{4}$"),
             found_text("last4", "the last four digits of a card"),
+        ),
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            pl.col("quantity").is_not_null() & pl.col("counted").is_null(),
+            found_text("quantity", COUNT_EXPECTED),
+        ),
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            pl.col("add_ons").is_not_null() & pl.col("named_add_ons").is_null(),
+            found_text("add_ons", 'names of add-ons with whole quantities, such as {"dedicated_ip": 2}'),
         ),
         *not_a_day_rule({"billed_through": "moved_on", "usage_from": "measured_on"}),
         card_number_rule(),

@@ -49,6 +49,12 @@ LONGEST: Final = {
     "reference": 200,
     "billed_through": 40,
     "usage_from": 40,
+    "coupon": 200,
+    "add_on": 200,
+    "add_ons": 10_000,
+    "charge_id": 200,
+    "grant_id": 200,
+    "description": 500,
     "card_brand": 100,
     "card_last4": 100,
 }
@@ -65,6 +71,8 @@ _RFC3339 = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(
 # Look closer at rows with escapes, which may hide digits, and exponents, which may stand for trailing zeros.
 _MAYBE_HIDES_CARD_NUMBER: Final = rf"{MAYBE_CARD_NUMBER}|\\|[:,\[]\s*-?[0-9][0-9.]*[eE]"
 _DAY = r"^(?:19[7-9]\d|20\d\d|21\d\d)-\d\d-\d\d$"
+_YES: Final = ("true", "1", "yes")
+_YES_OR_NO: Final = ("true", "false", "1", "0", "yes", "no")
 _AMOUNT: Final = r"\d{1,15}(\.\d{1,4})?"
 _ZONELESS = r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?$"
 
@@ -221,6 +229,15 @@ def one_of_rule(column: str, options: Sequence[str], value: pl.Expr | None = Non
         wrong,
         found_text(column, f"one of: {', '.join(options)}" if options[1:] else options[0]),
     )
+
+
+def says_yes(column: str) -> pl.Expr:
+    """Whether a text says yes; null where it is missing."""
+    return pl.col(column).str.to_lowercase().is_in(_YES).alias(column)
+
+
+def yes_or_no_rule(column: str) -> RowRule:
+    return one_of_rule(column, _YES_OR_NO, pl.col(column).str.to_lowercase())
 
 
 def unknown_account_rule(known: pl.Series) -> RowRule:

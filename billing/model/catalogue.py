@@ -1,7 +1,7 @@
 """Validated catalogue: packages, tariffs, agreements, metrics, policy and seller."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from decimal import Decimal
 from typing import Literal
@@ -9,14 +9,16 @@ from zoneinfo import ZoneInfo
 
 from billing.model.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
 from billing.model.numbering import Numbering
+from billing.model.offers import IN_ADVANCE, AddOn, Coupon
 from billing.model.resources import Resources
 from billing.model.seller import Seller
 from billing.model.sources import Source
 
 COUNTER_MEASURES = ("sum", "count", "unique", "max")
 GAUGE_MEASURES = ("peak", "last", "time_weighted")
-TARIFF_MODELS = ("block", "graduated", "volume", "stairstep")
+TARIFF_MODELS = ("block", "graduated", "volume", "stairstep", "percentage")
 CARD_BRANDS = ("visa", "mastercard", "discover", "amex")
+MINIMUM_COUNTS = ("package_fee", "overage", "add_on", "seats")
 AFTER_ISSUE = "after_issue"
 SENDING = ("off", AFTER_ISSUE)
 MAXIMUM_QUANTITY = Decimal(10) ** 18
@@ -38,6 +40,10 @@ class Metric:
         Most decimals of a quantity on paper; tables stay exact.
     titles
         Titles by language, where there are several.
+    charged
+        `in_advance`: a level that is charged for the cycle that starts (rule 35); None: by usage, in arrears.
+    by
+        Dimensions that tariffs may tell apart, each with its path from the event's root (rule 34).
     """
 
     name: str
@@ -52,6 +58,13 @@ class Metric:
     unit_code: str = "C62"
     decimals: int = 3
     titles: Mapping[str, str] = field(default_factory=dict)
+    charged: str | None = None
+    by: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def is_in_advance(self) -> bool:
+        """Whether its level is charged in advance, as seats; such a metric has no overage."""
+        return self.charged == IN_ADVANCE
 
 
 @dataclass(frozen=True)
@@ -64,15 +77,96 @@ class Tier:
 
 
 @dataclass(frozen=True)
-class Tariff:
-    """The price of an excess (rule 3). `size` and `price` belong to the block model, `tiers` to the others."""
+class DimensionRule:
+    """What a tariff rates by itself (rule 34): the usage whose dimensions have the values that it names.
 
-    model: Literal["block", "graduated", "volume", "stairstep"]
+    Attributes
+    ----------
+    when
+        The values of each dimension that match, as text.
+    allowance
+        In units; None is unlimited.
+    tariff
+        None when the excess is free.
+    """
+
+    name: str
+    when: tuple[tuple[str, tuple[str, ...]], ...]
+    allowance: Decimal | None = Decimal(0)
+    tariff: "Tariff | None" = None
+
+    @property
+    def words(self) -> str:
+        """The rule in words: its name, or what it names where it has no name of its own."""
+        if self.name != default_rule_name(self.when):
+            return self.name
+        return ", ".join(f"{dimension} {'/'.join(values)}" for dimension, values in self.when)
+
+
+def rule_words(catalogue: "Catalogue") -> dict[tuple[str, str], str]:
+    """The words of every rule of a tariff by dimension, by metric and name."""
+    terms: list[Terms | Agreement] = [version for package in catalogue.packages for version in package.versions]
+    return {
+        (metric, rule.name): rule.words
+        for each in [*terms, *catalogue.agreements]
+        for metric, tariff in each.overage.items()
+        if tariff is not None
+        for rule in tariff.by
+    }
+
+
+def default_rule_name(when: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """The name of a rule that has none of its own: model=large,kind=output|cached."""
+    return ",".join(f"{dimension}={'|'.join(values)}" for dimension, values in when)
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """The price of an excess (rule 3). `size` and `price` belong to the block model, `tiers` to most others.
+
+    Attributes
+    ----------
+    percent, per_event, free_events
+        Of the percentage model (rule 34): of the excess, and for each event beyond those that are free.
+    by
+        Rules that rate their own part of the usage; what matches none is rated by this tariff.
+    """
+
+    model: Literal["block", "graduated", "volume", "stairstep", "percentage"]
     size: Decimal | None = None
     price: Decimal | None = None
     tiers: tuple[Tier, ...] = ()
     minimum: Decimal | None = None
     maximum: Decimal | None = None
+    percent: Decimal | None = None
+    per_event: Decimal = Decimal(0)
+    free_events: int = 0
+    by: tuple[DimensionRule, ...] = ()
+
+    def __repr__(self) -> str:
+        """Its members, those that earlier versions did not know only where they are set: months are recorded by it."""
+        known = [each.name for each in fields(self)]
+        later = [name for name in known[known.index("percent") :] if getattr(self, name) != getattr(type(self), name)]
+        said = [name for name in known if name in later or known.index(name) < known.index("percent")]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in said)})"
+
+
+@dataclass(frozen=True)
+class MinimumSpend:
+    """What a cycle has to come to before coupons (rule 32); `counts` are of MINIMUM_COUNTS. An amount of 0 is none."""
+
+    amount: Decimal
+    counts: tuple[str, ...] = MINIMUM_COUNTS
+
+
+@dataclass(frozen=True)
+class Seats:
+    """The price of a level that is charged in advance (rule 35): `price` per unit above `included`, or a tariff."""
+
+    metric: str
+    included: Decimal = Decimal(0)
+    price: Decimal | None = None
+    tariff: Tariff | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +179,8 @@ class Terms:
         In units, per metric; None is unlimited.
     overage
         Tariff per metric, or None when the excess is free.
+    seats
+        At most one per metric that is charged in advance.
     """
 
     effective_from: date
@@ -93,6 +189,8 @@ class Terms:
     allowances: Mapping[str, Decimal | None]
     overage: Mapping[str, Tariff | None]
     auto_upgrade_on: tuple[str, ...]
+    minimum_spend: MinimumSpend | None = None
+    seats: tuple[Seats, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +201,8 @@ class Package:
     ----------
     titles
         Titles by language, where there are several.
+    add_ons
+        Names of the add-ons that may be added to it; None for all.
     """
 
     name: str
@@ -111,11 +211,12 @@ class Package:
     versions: tuple[Terms, ...]
     hidden: bool = False
     titles: Mapping[str, str] = field(default_factory=dict)
+    add_ons: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """An account's own price, allowances or overage for a package, in force over `[effective_from, until)`.
+    """An account's own price, allowances, overage or minimum for a package, in force over `[effective_from, until)`.
 
     Keys it leaves out are those of the package.
     """
@@ -128,6 +229,7 @@ class Agreement:
     allowances: Mapping[str, Decimal | None]
     overage: Mapping[str, Tariff | None]
     until: date | None = None
+    minimum_spend: MinimumSpend | None = None
 
     def holds_on(self, day: date) -> bool:
         """Whether it is in force on a day."""
@@ -162,6 +264,7 @@ class Policy:
     payment_days: int = 0
     invoice_format: str = "pdf"
     format_missing: str = "park"
+    requested_upgrades: str = "next_cycle"
     # What is sent bears on no amount: it is no part of what months are computed from.
     send: str = field(default="off", repr=False)
     mail_from: str = field(default="", repr=False)
@@ -202,6 +305,8 @@ class Catalogue:
     sources: tuple[Source, ...] = ()
     numbering: Numbering = field(default_factory=Numbering)
     resources: Resources = field(default_factory=Resources)
+    coupons: tuple[Coupon, ...] = ()
+    add_ons: tuple[AddOn, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -259,4 +364,5 @@ def _with_agreement(terms: Terms, agreement: Agreement) -> Terms:
         yearly=terms.yearly if agreement.yearly is None else agreement.yearly,
         allowances={**terms.allowances, **agreement.allowances},
         overage={**terms.overage, **agreement.overage},
+        minimum_spend=terms.minimum_spend if agreement.minimum_spend is None else agreement.minimum_spend,
     )

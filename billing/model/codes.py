@@ -37,14 +37,32 @@ class LineKind(StrEnum):
 
     PACKAGE_FEE = "package_fee"
     HOLD_FEE = "hold_fee"
+    PRORATION = "proration"
+    SEATS = "seats"
+    ADD_ON = "add_on"
     OVERAGE = "overage"
+    CHARGE = "charge"
+    PREPAYMENT = "prepayment"
+    MINIMUM_SPEND = "minimum_spend"
+    COUPON = "coupon"
     PRIOR_CYCLE = "prior_cycle"
     REFUND = "refund"
     ADJUSTMENT = "adjustment"
 
 
 FEES: Final = (LineKind.PACKAGE_FEE, LineKind.HOLD_FEE)
-SCHEDULED: Final = (*FEES, LineKind.OVERAGE)
+SCHEDULED: Final = (
+    LineKind.PACKAGE_FEE,
+    LineKind.PRORATION,
+    LineKind.HOLD_FEE,
+    LineKind.SEATS,
+    LineKind.ADD_ON,
+    LineKind.OVERAGE,
+    LineKind.CHARGE,
+    LineKind.PREPAYMENT,
+    LineKind.MINIMUM_SPEND,
+    LineKind.COUPON,
+)
 """Lines due on a billing date: `kind` of DUES."""
 SETTLEMENTS: Final = (LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT, LineKind.REFUND)
 """Lines that settle an earlier document."""
@@ -113,11 +131,19 @@ class DecisionKind(StrEnum):
     TRANSFER = "transfer"
     SPLIT_PAYMENT = "split_payment"
     WITHDRAW = "withdraw"
+    REDEEM = "redeem"
+    REVOKE = "revoke"
+    ADD = "add"
+    REMOVE = "remove"
 
 
 REQUEST_KINDS: Final = tuple(kind for kind in DecisionKind if kind is not DecisionKind.AUTO_UPGRADE)
 """Kinds of requests."""
 REQUESTED_CHANGES: Final = (DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)
+ADD_ON_CHANGES: Final = (DecisionKind.ADD, DecisionKind.REMOVE)
+WAITS_FOR_CLOSE: Final = (*REQUESTED_CHANGES, *ADD_ON_CHANGES)
+"""Kinds of requests that are answered when their cycle closes."""
+COUPON_REQUESTS: Final = (DecisionKind.REDEEM, DecisionKind.REVOKE)
 UPGRADES: Final = (DecisionKind.AUTO_UPGRADE, DecisionKind.UPGRADE)
 PACKAGE_CHANGES: Final = (DecisionKind.AUTO_UPGRADE, *REQUESTED_CHANGES)
 """Kinds of decisions that change the package at a billing date."""
@@ -189,6 +215,15 @@ class DecisionReason(StrEnum):
     NOT_FIRST_CYCLE = "not_first_cycle"
     REFUND_WINDOW_OVER = "refund_window_over"
     BILLED_ELSEWHERE = "billed_elsewhere"
+    # Coupons.
+    REDEEMED = "redeemed"
+    REVOKED = "revoked"
+    UNKNOWN_COUPON = "unknown_coupon"
+    COUPON_EXPIRED = "coupon_expired"
+    ALREADY_REDEEMED = "already_redeemed"
+    NOT_FOR_THIS_PACKAGE = "not_for_this_package"
+    COUPON_EXHAUSTED = "coupon_exhausted"
+    NOT_REDEEMED = "not_redeemed"
     # Cards and owners.
     CARD_CHANGED = "card_changed"
     CARD_BRAND_NOT_ACCEPTED = "card_brand_not_accepted"
@@ -314,6 +349,13 @@ ATTEMPTS: Final = (PaymentStatus.SUCCEEDED, PaymentStatus.FAILED)
 """Outcomes of an attempt to pay."""
 RETURNED: Final = (PaymentStatus.REFUNDED, PaymentStatus.DISPUTED)
 """Statuses of returned payments."""
+
+
+class GrantKind(StrEnum):
+    """`kind` of credit grants (rule 33): a purchased one is paid for."""
+
+    GRANTED = "granted"
+    PURCHASED = "purchased"
 
 
 class BalanceStatus(StrEnum):

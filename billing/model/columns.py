@@ -80,7 +80,11 @@ class Table:
 
 
 ACCOUNT = Column("account_id", pl.String, "The account")
-SUBSCRIPTION = Column("subscription_id", pl.String, "One purchase of the account: `<account_id>/<start date>`")
+SUBSCRIPTION = Column(
+    "subscription_id",
+    pl.String,
+    "One purchase of the account: `<account_id>/<start date>`; null of charges apart",
+)
 MONTH = Column("billing_month", pl.String, "The billing month, YYYY-MM: the month that holds the billing date")
 BILLING_DATE = Column("billing_date", pl.Date, "The local date on which the document falls due to be issued")
 CYCLE_START = Column("cycle_start", pl.Date, "First local day of the cycle")
@@ -94,12 +98,24 @@ DOCUMENT_MONEY = (
     Column("net", MONEY, "Sum of the lines, before tax"),
     Column("tax", MONEY, "Sum of the taxes"),
     Column("total", MONEY, "net + tax; negative on a credit note"),
+    Column("credits_applied", MONEY, "What prepaid credits pay of the total"),
+    Column("due", MONEY, "total - credits_applied: what is asked for"),
 )
 
 LINE = (
     Column("line", pl.Int32, "Position on the document, from 1"),
-    Column("kind", pl.String, "package_fee, hold_fee, overage, prior_cycle, refund or adjustment"),
-    Column("metric", pl.String, "The metric of an overage; null on a fee"),
+    Column(
+        "kind",
+        pl.String,
+        "package_fee, proration, hold_fee, seats, add_on, overage, charge, prepayment, minimum_spend, coupon, "
+        "prior_cycle, refund or adjustment",
+    ),
+    Column("metric", pl.String, "The metric of an overage or of seats; null on a fee"),
+    Column("rule", pl.String, "The rule of a tariff by dimension that rated it; null elsewhere"),
+    Column("add_on", pl.String, "The add-on whose fee it is; null elsewhere"),
+    Column("charge_id", pl.String, "The one-off charge; null elsewhere"),
+    Column("coupon", pl.String, "The coupon that lowers another line; null elsewhere"),
+    Column("applies_to_line", pl.Int32, "Position of the line that a coupon lowers; null elsewhere"),
     _PACKAGE,
     CYCLE_START,
     CYCLE_END,
@@ -125,6 +141,15 @@ TAX = (
     Column("exemption_code", pl.String, "Code of that reason (VATEX), as the tax table says; or null"),
 )
 
+DUE_ITEM = Column(
+    "due_item",
+    pl.String,
+    "Which of several of its kind: the rule, the add-on, the charge_id, the request_id of a proration, the grant_id of "
+    "a prepayment, or the coupon and what it lowers; null where there is one",
+)
+TAX_CATEGORY = Column(
+    "tax_category", pl.String, "The category of tax that it is charged with; null: what the country charges as a rule"
+)
 GIVES_BACK = Column("gives_back", pl.String, "The document whose billing a prior_cycle line gives back; else null")
 TAXED_AS = Column("taxed_as", pl.String, "The document whose tax is given back with its lines; null for an own tax")
 

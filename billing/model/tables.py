@@ -18,6 +18,7 @@ from billing.model.columns import (
     CYCLE_START,
     DOCUMENT_MONEY,
     DRAFT_IDENTITY,
+    DUE_ITEM,
     GIVES_BACK,
     INSTANT,
     LINE,
@@ -30,6 +31,7 @@ from billing.model.columns import (
     QUANTITY,
     SUBSCRIPTION,
     TAX,
+    TAX_CATEGORY,
     TAXED_AS,
     Column,
     Table,
@@ -85,7 +87,9 @@ DRAFT_LINES = Table(
         Column(
             "due_on", pl.Date, "The billing date on which the amount fell due: an earlier one on a prior_cycle line"
         ),
-        Column("due_kind", pl.String, "package_fee, hold_fee or overage, also where the line's kind is prior_cycle"),
+        Column("due_kind", pl.String, "The kind of what fell due, also where the line's kind is prior_cycle"),
+        DUE_ITEM,
+        TAX_CATEGORY,
         GIVES_BACK,
     ),
     ("billing_date", "account_id", "subscription_id", "line"),
@@ -157,9 +161,15 @@ LEVELS = Table(
     ("account_id", "metric"),
 )
 
+RULE_OF_USAGE: Final = Column(
+    "rule",
+    pl.String,
+    "The rule of the metric's tariff by dimension that rates it; null for the rest, and without rules",
+)
+
 USAGE = Table(
     "usage",
-    "What an account used of a metric in the cycle that closes in the billing month.",
+    "What an account used of a metric, by rule of its tariff, in the cycle that closes in the billing month.",
     (
         ACCOUNT,
         SUBSCRIPTION,
@@ -174,8 +184,9 @@ USAGE = Table(
         Column("base_quantity", BASE_QUANTITY, "The quantity in base units, exact"),
         Column("event_sum", BASE_QUANTITY, "Plain sum of the events' values in base units, for conservation"),
         Column("lowest_level", QUANTITY, "Lowest level of a gauge where it fell below zero, in its unit; else null"),
+        RULE_OF_USAGE,
     ),
-    ("account_id", "subscription_id", "cycle_start", "metric"),
+    ("account_id", "subscription_id", "cycle_start", "metric", "rule"),
 )
 
 PACKAGES = Table(
@@ -202,9 +213,14 @@ DECISIONS = Table(
     "decisions",
     "The one answer to a request, or an automatic upgrade, with the evidence beside it.",
     (
-        Column("decision_id", pl.String, "The request's id, or `<subscription_id>/<billing date>/auto_upgrade`"),
+        Column(
+            "decision_id",
+            pl.String,
+            "The request's id; `<subscription_id>/<billing date>/auto_upgrade`; of what a subscribe request asks for "
+            "besides, `<request_id>/coupon` or `<request_id>/add_on/<name>`",
+        ),
         MONTH,
-        Column("request_id", pl.String, "The request answered; null when the decision is automatic"),
+        Column("request_id", pl.String, "The request answered; null when automatic, or of what it asks for besides"),
         ACCOUNT,
         SUBSCRIPTION,
         Column("kind", pl.String, "auto_upgrade, subscribe, upgrade, downgrade, cancel, hold, resume, refund, ..."),
@@ -220,6 +236,9 @@ DECISIONS = Table(
         Column("amount", MONEY, "Money the decision moves (a refund), with tax; else null"),
         Column("expected_from", pl.Date, "First day on which refunded money is expected to arrive"),
         Column("expected_by", pl.Date, "Last such day"),
+        Column("coupon", pl.String, "The coupon that is redeemed or revoked; else null"),
+        Column("add_on", pl.String, "The add-on that is added or removed; else null"),
+        Column("quantity", pl.Int64, "The quantity of the add-on that was asked for; null when it is removed"),
     ),
     ("decided_on", "account_id", "decision_id"),
 )
@@ -240,8 +259,10 @@ CHARGES = Table(
         Column("excess", QUANTITY, "quantity - allowance where over, else 0, in the metric's unit"),
         Column("billed_units", QUANTITY, "Started blocks (block model), else the excess, in the metric's unit"),
         Column("amount", MONEY, "Tariff of the excess, rounded half-up to the minor unit"),
+        RULE_OF_USAGE,
+        Column("events", pl.Int64, "Events counted"),
     ),
-    ("account_id", "subscription_id", "cycle_start", "metric"),
+    ("account_id", "subscription_id", "cycle_start", "metric", "rule"),
 )
 
 PART_OF_A_FEE: Final = (
@@ -259,11 +280,17 @@ DUES = Table(
         SUBSCRIPTION,
         MONTH,
         BILLING_DATE,
-        Column("kind", pl.String, "package_fee, hold_fee or overage"),
-        *(column for column in LINE if column.name not in ("line", "kind")),
+        Column(
+            "kind",
+            pl.String,
+            "package_fee, proration, hold_fee, seats, add_on, overage, charge, prepayment, minimum_spend or coupon",
+        ),
+        *(column for column in LINE if column.name not in ("line", "kind", "applies_to_line")),
+        DUE_ITEM,
+        TAX_CATEGORY,
         *PART_OF_A_FEE,
     ),
-    ("account_id", "subscription_id", "billing_date", "kind", "metric"),
+    ("account_id", "subscription_id", "billing_date", "kind", "metric", "due_item"),
 )
 
 EVENTS = Table(
@@ -275,6 +302,11 @@ EVENTS = Table(
         Column("time", INSTANT, "The instant of the usage"),
         Column("value", BASE_QUANTITY, "Its numeric value in base units; null where the metric only counts"),
         Column("member", pl.String, "What a `unique` metric tells apart; null elsewhere"),
+        Column(
+            "dimensions",
+            pl.List(pl.String),
+            "Its values of the metric's dimensions, in their order, null where it lacks one; null without dimensions",
+        ),
         Column("source", pl.String, "Where the event came from; identifies it together with id"),
         Column("id", pl.String, "The event's id within its source"),
         Column("delivery_day", pl.Date, "Day of delivery"),

@@ -28,6 +28,7 @@ from billing.month.resources import with_resources
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
+from billing.rules.dimensions import RuleBook
 from billing.rules.missing_accounts import (
     accounts_without_row,
     new_accounts_set_aside,
@@ -35,7 +36,14 @@ from billing.rules.missing_accounts import (
     subscriptions_without_request,
 )
 from billing.rules.opening_balances import balances_in_force, changed_rows
+from billing.rules.own_documents import is_own_document
 from billing.rules.receivables import with_numbers, with_opening_balances
+from billing.rules.redemptions import (
+    POSITION_SCHEMA,
+    asked_coupons,
+    exhausted_positions,
+    redemption_positions,
+)
 from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import TermsFrames, terms_frames
 from billing.rules.withdrawals import without_withdrawn
@@ -88,6 +96,8 @@ class Business:
         Of a shard: the first month of the whole business.
     has_moved_in_of_all
         Of a shard: `has_moved_in` of the whole business.
+    exhausted_of_all
+        Of a shard: `exhausted_redemptions` of the whole business.
     computed
         Cache of answers that several steps share.
     """
@@ -101,6 +111,7 @@ class Business:
     shards: int | None = None
     first_month_of_all: str | None = None
     has_moved_in_of_all: bool | None = None
+    exhausted_of_all: pl.DataFrame | None = field(default=None, compare=False)
     computed: Computed = field(default_factory=Computed, compare=False)
 
     @classmethod
@@ -152,7 +163,11 @@ class Business:
 
     def of(self, buckets: BucketRange) -> "Business":
         """A shard: the business of the accounts in some buckets. It reads and writes their rows only."""
-        return replace(self._of(buckets, self.first_month), has_moved_in_of_all=self.has_moved_in)
+        return replace(
+            self._of(buckets, self.first_month),
+            has_moved_in_of_all=self.has_moved_in,
+            exhausted_of_all=self.exhausted_redemptions,
+        )
 
     def _of(self, buckets: BucketRange, first_month: str | None) -> "Business":
         return replace(
@@ -199,6 +214,11 @@ class Business:
         return terms_frames(self.catalogue)
 
     @cached_property
+    def rule_book(self) -> RuleBook | None:
+        """The rules of the tariffs by dimension; None where there are none."""
+        return RuleBook.of(self.catalogue)
+
+    @cached_property
     def requests(self) -> pl.DataFrame:
         """The requests made up to the as-of day."""
         return self.inputs.requests.filter(pl.col("on") <= self.as_of)
@@ -223,7 +243,8 @@ class Business:
         requests, taken_back = without_withdrawn(self.requests, decided)
         lives = read_lives(requests, self.catalogue, self.terms, self._inside_hidden_packages(requests))
         made = lives.subscriptions.select("subscription_id")
-        closed = self.register.closed_subscriptions().join(made, on="subscription_id", how="anti")
+        closed = self.register.closed_subscriptions().filter(~is_own_document())
+        closed = closed.join(made, on="subscription_id", how="anti")
         missing = subscriptions_without_request(
             closed,
             self.register.begun_subscriptions() if closed.height else pl.DataFrame(schema=BEGUN_SCHEMA),
@@ -389,6 +410,22 @@ class Business:
             shard.requests["billed_through"].count() and shard.lives.subscriptions["billed_through"].count()
             for shard in shards
         )
+
+    @property
+    def asked_coupons(self) -> pl.DataFrame:
+        """As `billing.rules.redemptions.asked_coupons`."""
+        return asked_coupons(self.requests, self.lives.answers, self.lives.subscriptions, self.catalogue)
+
+    @cached_property
+    def exhausted_redemptions(self) -> pl.DataFrame:
+        """As `exhausted_positions`, of the accounts of all shards."""
+        if self.exhausted_of_all is not None:
+            return self.exhausted_of_all
+        positions = [pl.DataFrame(schema=POSITION_SCHEMA)]
+        if any(coupon.all_redemptions for coupon in self.catalogue.coupons):
+            shards = [self] if len(self.new_shards) == 1 else [self._of(each, None) for each in self.new_shards]
+            positions += [redemption_positions(shard.asked_coupons) for shard in shards]
+        return exhausted_positions(pl.concat(positions), self.catalogue)
 
     @property
     def _first_months(self) -> list[str]:

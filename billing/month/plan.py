@@ -74,6 +74,7 @@ def plan_month(business: Business, month: str) -> Plan:
     ranges = shard_ranges(business, month)
     for buckets in ranges:
         _write_inputs(business.inputs.of(buckets), replace(business.home, buckets=buckets), month)
+    write_file(_exhausted_file(business.home, month), business.exhausted_redemptions.write_parquet)
     return Plan(
         month,
         business.as_of,
@@ -147,6 +148,7 @@ def planned_shard(root: Path, plan: Plan, shard: str, register_url: str | None =
         plan.issues,
         first_month_of_all=plan.first_month,
         has_moved_in_of_all=plan.has_moved_in,
+        exhausted_of_all=pl.read_parquet(_exhausted_file(home, plan.month), hive_partitioning=False),
     )
 
 
@@ -159,7 +161,11 @@ def remove_plan(home: Home, month: str) -> None:
 
 
 _DIVIDED: Final = ("accounts", "requests", "payments")
-_FRAMES: Final = (*_DIVIDED, "tax_rates", "rejects", "aliases", "known_accounts", "opening_balances")
+_FRAMES: Final = (
+    *_DIVIDED,
+    *("tax_rates", "rejects", "aliases", "known_accounts", "opening_balances", "exchange_rates"),
+    *("one_off_charges", "credit_grants"),
+)
 
 
 def _write_inputs(inputs: Inputs, home: Home, month: str) -> None:
@@ -180,6 +186,10 @@ def _read_inputs(home: Home, plan: Plan) -> Inputs:
     everyones = pl.scan_parquet(requests, hive_partitioning=False, glob=False)
     divided = {f"all_{name}": found.pop(name) for name in _DIVIDED}
     return Inputs(**divided, **found, known_accounts=known, warnings=(), everyones_requests=everyones)  # type: ignore[arg-type]
+
+
+def _exhausted_file(home: Home, month: str) -> Path:
+    return _folder(home, month) / "exhausted_redemptions.parquet"
 
 
 def _forget_billed(home: Home, month: str) -> None:

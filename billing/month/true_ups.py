@@ -11,6 +11,8 @@ from billing.month.business import Business
 from billing.month.lost_deliveries import losses_that_stand
 from billing.register.register import Register
 from billing.rules.balances import money_sent_back
+from billing.rules.coupon_true_ups import with_coupons_on_what_moved
+from billing.rules.due_items import IDENTITY, refunded_item, refunded_kind
 from billing.rules.missing_accounts import while_parked
 from billing.rules.tax import running_taxes
 from billing.rules.true_ups import open_differences
@@ -40,7 +42,8 @@ def month_differences(business: Business, since: str, before: str, later: Regist
         closed.select("subscription_id", "billing_date").unique(),
         amounts,
     )
-    return _without_accepted_losses(differences, losses_that_stand(business))
+    differences = _without_accepted_losses(differences, losses_that_stand(business))
+    return with_coupons_on_what_moved(differences, business.catalogue.minor_units)
 
 
 def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:
@@ -55,11 +58,12 @@ def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.Da
         & pl.col("account_id").is_in(taken_back["account_id"].implode())
         & ~pl.col("subscription_id").is_in(approved_refunds(business)["subscription_id"].implode())
     )
-    fee = pl.when(is_undone).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise("kind")
-    keys = ["account_id", "subscription_id", "billing_date", "kind", "metric"]
+    kind = pl.when(is_undone).then(refunded_kind()).otherwise("kind")
+    item = pl.when(is_undone).then(refunded_item()).otherwise("due_item")
+    keys = ["account_id", "subscription_id", "billing_date", *IDENTITY]
     others = [name for name in amounts.columns if name not in (*keys, "issued")]
     return (
-        amounts.with_columns(kind=fee)
+        amounts.with_columns(kind=kind, due_item=item)
         .group_by(keys, maintain_order=True)
         .agg(pl.col("issued").sum().cast(MONEY), pl.col(others).first())
         .select(amounts.columns)

@@ -15,12 +15,6 @@ TRANSLATIONS: Final = "translations"
 TEMPLATES: Final = "templates"
 _READ: Final = ("catalogue.yaml", "tax_rates.csv", "exchange_rates.csv", "usage", TRANSLATIONS, TEMPLATES)
 _FOLDERS: Final = ("usage", TRANSLATIONS, TEMPLATES)
-_NOT_SUPPORTED: Final = frozenset(
-    {
-        "one_off_charges",
-        "credit_grants",
-    }
-)
 
 
 def not_read(home: Home, inputs: Inputs, as_of: date, logo: str = "") -> list[str]:
@@ -51,8 +45,6 @@ def _is_read(path: Path) -> bool:
 
 
 def _why(path: Path) -> str:
-    if path.name.split(".")[0] in _NOT_SUPPORTED:
-        return "this version does not know it"
     if path.name.split(".")[0].lower() in INPUTS:
         return f"expected {EXPECTED_FILES}"
     return f"expected one of {', '.join(_READ)}, {', '.join(INPUTS)} (each of the last {EXPECTED_FILES})"

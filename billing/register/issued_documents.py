@@ -37,13 +37,22 @@ DOCUMENT_SCHEMA: Final = {
     "net": pl.Int64,
     "tax": pl.Int64,
     "total": pl.Int64,
+    "credits_applied": pl.Int64,
+    "due": pl.Int64,
     "corrects": pl.String,
     "content_hash": pl.String,
 }
 
 
-# Documents of earlier versions were due on issue.
+DOCUMENT_MONEY: Final = ("net", "tax", "total", "credits_applied", "due")
+_CREDITS: Final = sa.func.coalesce(stored.documents.c.credits_applied, 0)
+# Documents of earlier versions were due on issue, and paid by no credits.
 DUE_ON: Final = sa.func.coalesce(stored.documents.c.due_on, stored.documents.c.issued_on).label("due_on")
+_DERIVED: Final = {
+    "due_on": DUE_ON,
+    "credits_applied": _CREDITS.label("credits_applied"),
+    "due": (stored.documents.c.total - _CREDITS).label("due"),
+}
 _BULK = 10_000
 
 
@@ -73,9 +82,13 @@ class IssuedRows:
         return IssuedRows(documents, lines, taxes)
 
 
+OF_THE_DUE: Final = {"due_on": pl.Date, "due_kind": pl.String, "due_item": pl.String, "tax_category": pl.String}
+"""Columns of the register's lines that are no part of LINES: what fell due that they bill."""
+_TEXTS_OF_A_DUE: Final = ("package", "rule", "add_on", "charge_id", "coupon", "tax_category")
+FIRST_OF_A_DUE: Final = (*_TEXTS_OF_A_DUE, "cycle_start", "cycle_end")
 NOTHING: Final = IssuedRows(
-    pl.DataFrame(schema=DOCUMENT_SCHEMA | dict.fromkeys(("net", "tax", "total"), MONEY)),
-    pl.DataFrame(schema=LINES.schema | {"due_on": pl.Date, "due_kind": pl.String}),
+    pl.DataFrame(schema=DOCUMENT_SCHEMA | dict.fromkeys(DOCUMENT_MONEY, MONEY)),
+    pl.DataFrame(schema={**LINES.schema, **OF_THE_DUE}),
     TAXES.empty(),
 )
 
@@ -88,14 +101,14 @@ class IssuedDocuments(Connection):
 
         All of them, or those of some billing months, or the one with a number.
         """
-        columns = [DUE_ON if name == "due_on" else stored.documents.c[name] for name in DOCUMENT_SCHEMA]
+        columns = [_DERIVED[name] if name in _DERIVED else stored.documents.c[name] for name in DOCUMENT_SCHEMA]
         query = sa.select(*columns).order_by(stored.documents.c.number)
         query = query.where(*self._own(stored.documents))
         if months is not None:
             query = query.where(stored.documents.c.billing_month.in_(months))
         if number is not None:
             query = query.where(stored.documents.c.number == number)
-        return self._frame(query, DOCUMENT_SCHEMA).with_columns(from_integers("net", "tax", "total"))
+        return self._frame(query, DOCUMENT_SCHEMA).with_columns(from_integers(*DOCUMENT_MONEY))
 
     def days_of(self, numbers: Sequence[str]) -> pl.DataFrame:
         """number, issued_on: the days that documents bear."""
@@ -106,12 +119,12 @@ class IssuedDocuments(Connection):
         return pl.concat([pl.DataFrame(schema=schema), *found]).sort("number")
 
     def lines(self, months: Sequence[str] | None = None, numbers: Sequence[str] | None = None) -> pl.DataFrame:
-        """Lines of issued documents: the table LINES with due_on and due_kind, sorted by number and line.
+        """Lines of issued documents: the table LINES with OF_THE_DUE, sorted by number and line.
 
         All of them, or those of some billing months, or of some numbers.
         """
         schema: dict[str, Any] = {column.name: raw_type(column.name, LINES.schema) for column in LINES.columns}
-        schema |= {"due_on": pl.Date, "due_kind": pl.String}
+        schema |= OF_THE_DUE
         query = sa.select(*(stored.lines.c[name] for name in schema)).order_by(
             stored.lines.c.number, stored.lines.c.line
         )
@@ -172,17 +185,20 @@ class IssuedDocuments(Connection):
         )
 
     def given_back(self, numbers: Sequence[str]) -> pl.DataFrame:
-        """number, by, amount: what lines of `by` give back of what `number` billed, where either is one of these."""
-        schema = {"number": pl.String, "by": pl.String, "amount": pl.Int64}
+        """number, by, tax_category, amount: what lines of `by` give back of what `number` billed.
+
+        Either of both is one of `numbers`.
+        """
+        schema = {"number": pl.String, "by": pl.String, "tax_category": pl.String, "amount": pl.Int64}
         line = stored.lines.c
-        query = sa.select(line.gives_back, line.number, line.amount)
+        query = sa.select(line.gives_back, line.number, line.tax_category, line.amount)
         batches = [pl.DataFrame(schema=schema)]
         for some in portions(numbers):
             for condition in (line.gives_back.in_(some), line.number.in_(some) & line.gives_back.is_not(None)):
                 part = self._frame(query.where(condition), schema)
-                batches.append(part.group_by("number", "by").agg(pl.col("amount").sum()))
+                batches.append(part.group_by("number", "by", "tax_category").agg(pl.col("amount").sum()))
         # A pair is found twice if both of its documents are asked for.
-        return pl.concat(batches).unique().sort("number", "by").with_columns(from_integers("amount"))
+        return pl.concat(batches).unique().sort("number", "by", "tax_category").with_columns(from_integers("amount"))
 
     def rows(self, month: str) -> IssuedRows:
         """The documents of a billing month with their lines and taxes."""
@@ -206,12 +222,12 @@ class IssuedDocuments(Connection):
         Returns
         -------
         polars.DataFrame
-            The columns of LINES, due_on, due_kind, and of its document subscription_id, issued_on and corrects; in the
+            The columns of LINES, OF_THE_DUE, and of its document subscription_id, issued_on and corrects; in the
             order in which the documents were issued, as far as their days tell: what was billed on the date itself
             comes first.
         """
         schema: dict[str, Any] = {column.name: raw_type(column.name, LINES.schema) for column in LINES.columns}
-        schema |= {"due_on": pl.Date, "due_kind": pl.String}
+        schema |= OF_THE_DUE
         document = {"subscription_id": pl.String, "issued_on": pl.Date, "corrects": pl.String}
         batches = [pl.DataFrame(schema=schema | document)]
         for some in portions(accounts):
@@ -234,8 +250,8 @@ class IssuedDocuments(Connection):
         Returns
         -------
         polars.DataFrame
-            account_id, subscription_id, billing_date, kind (package_fee, hold_fee, overage, refund), metric (null on
-            fees), issued (MONEY), and package, cycle_start, cycle_end as on the first line.
+            account_id, subscription_id, billing_date, kind (of DUES, or refund), metric, due_item, issued (MONEY), and
+            FIRST_OF_A_DUE as on the first line.
         """
         due_on: sa.ColumnElement[date] = stored.lines.c.due_on
         if self._buckets is not None:
@@ -248,8 +264,9 @@ class IssuedDocuments(Connection):
                 stored.lines.c.due_on,
                 stored.lines.c.due_kind,
                 stored.lines.c.metric,
+                stored.lines.c.due_item,
                 sa.cast(sa.func.sum(stored.lines.c.amount), sa.BigInteger),
-                sa.func.min(stored.lines.c.package),
+                *(sa.func.min(stored.lines.c[name]) for name in _TEXTS_OF_A_DUE),
                 sa.func.min(stored.lines.c.cycle_start, type_=sa.Date),
                 sa.func.min(stored.lines.c.cycle_end, type_=sa.Date),
             )
@@ -262,6 +279,7 @@ class IssuedDocuments(Connection):
                 stored.lines.c.due_on,
                 stored.lines.c.due_kind,
                 stored.lines.c.metric,
+                stored.lines.c.due_item,
             )
         )
         if self._buckets is not None:
@@ -273,8 +291,9 @@ class IssuedDocuments(Connection):
             "billing_date": pl.Date,
             "kind": pl.String,
             "metric": pl.String,
+            "due_item": pl.String,
             "issued": pl.Int64,
-            "package": pl.String,
+            **dict.fromkeys(_TEXTS_OF_A_DUE, pl.String),
             "cycle_start": pl.Date,
             "cycle_end": pl.Date,
         }

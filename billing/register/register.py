@@ -19,11 +19,12 @@ from billing.model.numbering import Numbering
 from billing.model.tables import LINES, TAXES
 from billing.register import schema as stored
 from billing.register.connection import state_of
-from billing.register.issued_documents import DOCUMENT_SCHEMA, IssuedDocuments, IssuedRows
+from billing.register.issued_documents import DOCUMENT_SCHEMA, OF_THE_DUE, IssuedDocuments, IssuedRows
 from billing.register.numbers import Numbers, NumbersInOrder
 from billing.register.profile_links import ProfileLinks
 from billing.register.recorded_facts import RecordedFacts
 from billing.register.rows import (
+    as_due,
     decision_rows,
     document_rows,
     due_on,
@@ -39,7 +40,7 @@ from billing.rules.tax import with_tax_categories
 
 _BULK = 10_000
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
-_LINE: Final = [*LINES.column_names, "due_on", "due_kind"]
+_LINE: Final = [*LINES.column_names, *OF_THE_DUE]
 _ORDER: Final = ["billing_date", "account_id", "subscription_id", "kind"]
 _IN_ORDER: Final = _ORDER[:3]
 GIVEN: Final = {"number": pl.String, "content_hash": pl.Binary}
@@ -281,7 +282,7 @@ def issued_rows(part: IssuedPart, given: pl.DataFrame, issued_on: date) -> Issue
     given
         As `Register.issue` returns it.
     """
-    drafts = part.drafts.drop("content", "content_hash").collect()
+    drafts = part.drafts.drop("content", "content_hash").with_columns(*as_due()).collect()
     documents = drafts.with_columns(
         given["number"], given["content_hash"].bin.encode("hex"), issued_on=pl.lit(issued_on)
     ).with_columns(due_on=due_on())

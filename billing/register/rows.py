@@ -40,7 +40,9 @@ def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
     if numbered.select(is_earlier.any()).item():
         earlier = pl.col("content").str.replace(_NOT_ISSUED_EARLIER, issued, literal=True)
         content = pl.when(is_earlier).then(earlier).otherwise(content)
-    rows = numbered.with_columns(_to_integers("net", "tax", "total"), content=content)
+    rows = numbered.with_columns(*as_due(), content=content).with_columns(
+        _to_integers("net", "tax", "total", "credits_applied")
+    )
     columns = [column.name for column in stored.documents.columns]
     return rows.with_columns(hash_contents(rows["content"]), is_scheduled=pl.col("corrects").is_null()).select(columns)
 
@@ -48,6 +50,12 @@ def document_rows(numbered: pl.DataFrame) -> pl.DataFrame:
 def due_on() -> pl.Expr:
     """The day by which a draft is to be paid, of issued_on and payment_days (null in drafts of earlier versions)."""
     return pl.col("issued_on") + pl.duration(days=pl.col("payment_days").fill_null(0))
+
+
+def as_due() -> list[pl.Expr]:
+    """credits_applied and due of drafts: null in those of earlier versions."""
+    credits_applied = pl.col("credits_applied").fill_null(pl.lit(0).cast(MONEY))
+    return [credits_applied, (pl.col("total") - credits_applied).cast(MONEY).alias("due")]
 
 
 def as_drafted(number: str, content: str) -> str:

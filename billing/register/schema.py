@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "12"
+REVISION: Final = "13"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.
@@ -44,6 +44,8 @@ documents = sa.Table(
     sa.Column("bucket", sa.SmallInteger, nullable=False),
     # Null on documents of earlier versions, which were due on issue.
     sa.Column("due_on", sa.Date),
+    # What prepaid credits paid; null on documents of earlier versions, which knew none.
+    sa.Column("credits_applied", sa.BigInteger),
     sa.UniqueConstraint("series", "year", "sequence"),
     sa.CheckConstraint("total = net + tax", name="total_is_net_and_tax"),
     sa.CheckConstraint("sequence > 0", name="sequence_counts_from_one"),
@@ -78,6 +80,14 @@ lines = sa.Table(
     sa.Column("description", _LONG_TEXT, nullable=False),
     # The document whose billing the line gives back.
     sa.Column("gives_back", _TEXT),
+    # What is null on lines of earlier versions, which billed one of each kind and metric.
+    sa.Column("due_item", _TEXT),
+    sa.Column("rule", _TEXT),
+    sa.Column("add_on", _TEXT),
+    sa.Column("charge_id", _TEXT),
+    sa.Column("coupon", _TEXT),
+    sa.Column("applies_to_line", sa.Integer),
+    sa.Column("tax_category", _TEXT),
 )
 taxes = sa.Table(
     "taxes",

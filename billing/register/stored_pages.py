@@ -5,13 +5,15 @@ from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from billing.model.columns import MONEY
 from billing.model.tables import DOCUMENTS, LINES, TAXES
 from billing.rules.tax import with_tax_categories
 
 _HEAD: Final = {
     name: dtype
     for name, dtype in DOCUMENTS.schema.items()
-    if name not in ("account_id", "subscription_id", "status", "content_hash")
+    # `due` is what the total leaves after credits.
+    if name not in ("account_id", "subscription_id", "status", "content_hash", "due")
 }
 _LINE: Final = {name: dtype for name, dtype in LINES.schema.items() if name != "number"}
 _TAX: Final = {name: dtype for name, dtype in TAXES.schema.items() if name != "number"}
@@ -55,8 +57,11 @@ def printed_rows(contents: pl.DataFrame) -> PrintedRows:
         *_values(_HEAD),
         _of="_of",
     ).rename({"number": "page_number", "_of": "number"})
-    # Pages of version 1 say neither when they are due, which was on issue, nor the categories of taxes.
-    documents = documents.with_columns(pl.coalesce("due_on", "issued_on"))
+    # Pages of version 1 say neither when they are due, which was on issue, nor credits, nor the categories of taxes.
+    documents = documents.with_columns(
+        pl.coalesce("due_on", "issued_on"),
+        pl.col("credits_applied").fill_null(pl.lit(0).cast(MONEY)),
+    )
     taxes = with_tax_categories(_listed(pages, "taxes", _TAX))
     return PrintedRows(documents, _listed(pages, "lines", _LINE), taxes)
 

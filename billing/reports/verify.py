@@ -190,7 +190,8 @@ def _unprinted_facts(business: Business, documents: pl.DataFrame, lines: pl.Data
     is_late &= (pl.col("cycle_end") - pl.col("cycle_start")).dt.total_days() > 31
     is_other = (
         (scheduled & ((due_kind != kind) | (pl.col("due_on") != pl.col("billing_date"))))
-        | ((due_kind == LineKind.OVERAGE) != pl.col("metric").is_not_null())
+        | ((due_kind == LineKind.OVERAGE) & pl.col("metric").is_null())
+        | (due_kind.is_in([LineKind.PACKAGE_FEE, LineKind.HOLD_FEE]) & pl.col("metric").is_not_null())
         | ((pl.col("due_on") != due_on) & ~is_late)
     )
     for number, line, day, what in dated.filter(is_other).select("number", "line", "due_on", "due_kind").iter_rows():
@@ -374,8 +375,25 @@ def _months_computed_again(business: Business, copy: Business, months: Sequence[
 
 def _is_the_same(home: Home, again: Home, table: Table, month: str) -> bool:
     """Whether the files of a monthly table are what was computed again."""
-    hashes, hashes_again = ({part.name: file_hash(part) for part in each.parts(table, month)} for each in (home, again))
-    return bool(hashes) and hashes == hashes_again
+    parts, parts_again = ({part.name: part for part in each.parts(table, month)} for each in (home, again))
+    return (
+        bool(parts)
+        and parts.keys() == parts_again.keys()
+        and all(
+            file_hash(part) == file_hash(parts_again[name]) or _has_the_same_rows(part, parts_again[name], table)
+            for name, part in parts.items()
+        )
+    )
+
+
+def _has_the_same_rows(part: Path, again: Path, table: Table) -> bool:
+    """Whether two files hold the same rows, in the columns of the one: a file of an earlier version may lack some."""
+    try:
+        there = pl.read_parquet_schema(part)
+        names = [name for name in table.column_names if name in there]
+        return read_frame(part, table, names).equals(read_frame(again, table, names))
+    except PolarsError:
+        return False
 
 
 def _profiles_and_balances(business: Business) -> Iterator[str]:

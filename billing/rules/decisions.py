@@ -11,7 +11,7 @@ from billing.model.tables import DECISIONS
 
 _VOIDED: Final = " The smaller package that waited for the end of the term is void."
 
-# Placeholders: {from}, {to}, {effective}. "*" is the fallback for any kind.
+# Placeholders: {from}, {to}, {coupon}, {effective}. "*" is the fallback for any kind.
 _SENTENCES: Final[dict[tuple[DecisionKind | Literal["*"], DecisionReason], str]] = {
     (DecisionKind.AUTO_UPGRADE, DecisionReason.USAGE_OVER_ALLOWANCE): (
         "Your usage in the last cycle was over the allowance of {from}, so your package is {to} from {effective}."
@@ -93,6 +93,14 @@ _SENTENCES: Final[dict[tuple[DecisionKind | Literal["*"], DecisionReason], str]]
     ("*", DecisionReason.NO_REFUND_WINDOW): "A resumed subscription has no new refund window.",
     ("*", DecisionReason.NOT_FIRST_CYCLE): "The first cycle is over.",
     ("*", DecisionReason.REFUND_WINDOW_OVER): "The refund window is over.",
+    ("*", DecisionReason.REDEEMED): "The coupon {coupon} lowers your documents from {effective} on.",
+    ("*", DecisionReason.REVOKED): "The coupon {coupon} lowers no document from {effective} on.",
+    ("*", DecisionReason.UNKNOWN_COUPON): "There is no coupon called {coupon}.",
+    ("*", DecisionReason.COUPON_EXPIRED): "The coupon {coupon} could be redeemed up to an earlier day.",
+    ("*", DecisionReason.ALREADY_REDEEMED): "You have redeemed the coupon {coupon} already.",
+    ("*", DecisionReason.NOT_FOR_THIS_PACKAGE): "The coupon {coupon} is not for your package.",
+    ("*", DecisionReason.COUPON_EXHAUSTED): "The coupon {coupon} has been redeemed as often as it may be.",
+    ("*", DecisionReason.NOT_REDEEMED): "You have no coupon {coupon} that could be revoked.",
     ("*", DecisionReason.CARD_CHANGED): "The card was changed.",
     ("*", DecisionReason.CARD_BRAND_NOT_ACCEPTED): "This brand of card is not accepted.",
     ("*", DecisionReason.CARD_DIGITS_MISSING): "The last four digits of the card are missing.",
@@ -108,6 +116,7 @@ def month_decisions(
     refunded: pl.DataFrame,
     first_month: str,
     catalogue: Catalogue,
+    coupon_answers: pl.DataFrame,
 ) -> pl.DataFrame:
     """The decisions of a month: package changes at their billing date, other answers on their day.
 
@@ -123,6 +132,8 @@ def month_decisions(
         subscription_id, refunded: what the credit notes of refunds pay back, with tax.
     first_month
         The first month that is billed: requests made before it are answered there.
+    coupon_answers
+        As `Redemptions.answers`, which take the place of those in `answers`.
 
     Returns
     -------
@@ -130,15 +141,17 @@ def month_decisions(
         As the table DECISIONS.
     """
     asked_in = pl.col("on").dt.to_string("%Y-%m")
+    answers = answers.with_columns(decision_id="request_id").join(
+        coupon_answers, on="decision_id", how="anti", maintain_order="left"
+    )
     others = (
-        answers.filter(
-            (pl.col("outcome") != Outcome.PENDING) & (pl.max_horizontal(asked_in, pl.lit(first_month)) == month)
-        )
+        pl.concat([answers, coupon_answers], how="diagonal")
+        .filter((pl.col("outcome") != Outcome.PENDING) & (pl.max_horizontal(asked_in, pl.lit(first_month)) == month))
         .join(package_decisions.select("request_id").drop_nulls(), on="request_id", how="anti")
         .join(refunded, on="subscription_id", how="left", maintain_order="left")
         .with_columns(is_refund=(pl.col("kind") == DecisionKind.REFUND) & (pl.col("outcome") == Outcome.APPROVED))
         .select(
-            decision_id="request_id",
+            decision_id="decision_id",
             billing_month=pl.lit(month),
             request_id="request_id",
             account_id="account_id",
@@ -157,6 +170,9 @@ def month_decisions(
             # Refunds arrive 5 to 10 business days after approval (rule 14).
             expected_from=pl.when("is_refund").then(pl.col("on").dt.add_business_days(5, roll="backward")),
             expected_by=pl.when("is_refund").then(pl.col("on").dt.add_business_days(10, roll="backward")),
+            coupon="coupon",
+            add_on=pl.lit(None, pl.String),
+            quantity=pl.lit(None, pl.Int64),
         )
     )
     decisions = pl.concat([DECISIONS.fit(package_decisions), DECISIONS.fit(others)])
@@ -166,6 +182,7 @@ def month_decisions(
 def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """`decisions` with `explanation`: the reason in words (rule 17)."""
     titles = {package.name: package.title for package in catalogue.packages}
+    coupons = {coupon.name: coupon.title for coupon in catalogue.coupons}
     reasons = pl.DataFrame(
         [(kind, reason, text) for (kind, reason), text in _SENTENCES.items()],
         schema={"_kind": pl.String, "_reason": pl.String, "_sentence": pl.String},
@@ -190,6 +207,7 @@ def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         explanation=pl.coalesce("_sentence", "_general")
         .str.replace("{from}", title("from_package"), literal=True)
         .str.replace("{to}", title("to_package"), literal=True)
+        .str.replace("{coupon}", pl.col("coupon").replace(coupons).fill_null(""), literal=True)
         .str.replace("{effective}", day, literal=True)
         + voids
     ).drop("_sentence", "_general")

@@ -5,9 +5,18 @@ from typing import Final
 
 import polars as pl
 
-from billing.model.codes import DecisionFlag, DecisionKind, DecisionReason, Outcome, SubscriptionStatus, Term
+from billing.model.codes import (
+    REQUESTED_CHANGES,
+    DecisionFlag,
+    DecisionKind,
+    DecisionReason,
+    Outcome,
+    SubscriptionStatus,
+    Term,
+)
 from billing.model.columns import MEASUREMENT
 from billing.model.tables import DECISIONS, PACKAGES
+from billing.rules.dimensions import over_all_rules
 from billing.rules.refusals import first_that_holds, refusal_at_close
 from billing.rules.terms import TermsFrames, with_terms
 
@@ -74,10 +83,13 @@ def decide_packages(
         Without subscriptions whose package in force is not known: the month before was not billed with them.
     """
     keys = ["subscription_id", "billing_date"]
+    # rule 34: a package fits the sum over all rules of a metric
+    usage = over_all_rules(usage)
     open_dates = cycles.join(closed, on=keys, how="anti", maintain_order="left")
     state = _state(open_dates, previous, first_packages, _held_within(open_dates, answers))
     state = state.filter(pl.col("current").is_not_null())
-    asked = answers.filter(pl.col("outcome") == Outcome.PENDING).select(
+    is_asked = (pl.col("outcome") == Outcome.PENDING) & pl.col("kind").is_in(REQUESTED_CHANGES)
+    asked = answers.filter(is_asked).select(
         "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
     )
     deciding = state.filter("may_change")
@@ -422,6 +434,7 @@ def _as_decisions(requested: pl.DataFrame, automatic: pl.DataFrame, month: str) 
         "amount": None,
         "expected_from": None,
         "expected_by": None,
+        **dict.fromkeys(("coupon", "add_on", "quantity")),
     }
     return (
         requested.with_columns(

@@ -12,7 +12,8 @@ import polars as pl
 
 from billing.model.catalogue import Policy
 from billing.model.codes import (
-    REQUESTED_CHANGES,
+    COUPON_REQUESTS,
+    WAITS_FOR_CLOSE,
     Channel,
     DecisionKind,
     DecisionReason,
@@ -22,7 +23,10 @@ from billing.model.codes import (
 )
 from billing.rules.billing_dates import Grid
 
-ONLY_BY_SUPPORT: Final = (DecisionKind.DOWNGRADE, DecisionKind.HOLD, DecisionKind.RESUME, DecisionKind.REFUND)
+ONLY_BY_SUPPORT: Final = (
+    *(DecisionKind.DOWNGRADE, DecisionKind.HOLD, DecisionKind.RESUME, DecisionKind.REFUND),
+    DecisionKind.REVOKE,
+)
 _VOIDED_BY: Final = {
     DecisionKind.CANCEL: DecisionReason.VOIDED_BY_CANCELLATION,
     DecisionKind.HOLD: DecisionReason.VOIDED_BY_HOLD,
@@ -86,11 +90,11 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
         ),
         *(
             (name, ~pl.col("is_active"), DecisionReason.NO_LIVE_SUBSCRIPTION)
-            for name in (DecisionKind.CANCEL, DecisionKind.HOLD, DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)
+            for name in (DecisionKind.CANCEL, DecisionKind.HOLD, *WAITS_FOR_CLOSE, *COUPON_REQUESTS)
         ),
         # rule 38: the package at the move is the one in force on the first billing date here
-        *((name, day < pl.col("first_date"), DecisionReason.BEFORE_MOVE) for name in REQUESTED_CHANGES),
-        *((name, pl.col("is_held"), DecisionReason.ON_HOLD) for name in (DecisionKind.UPGRADE, DecisionKind.DOWNGRADE)),
+        *((name, day < pl.col("first_date"), DecisionReason.BEFORE_MOVE) for name in WAITS_FOR_CLOSE),
+        *((name, pl.col("is_held"), DecisionReason.ON_HOLD) for name in WAITS_FOR_CLOSE),
         (
             DecisionKind.CHANGE_CARD,
             ~_brand().is_in(policy.accepted_cards).fill_null(value=False),

@@ -13,7 +13,8 @@ import polars as pl
 
 from billing.model.catalogue import Catalogue, Policy
 from billing.model.codes import (
-    REQUESTED_CHANGES,
+    COUPON_REQUESTS,
+    WAITS_FOR_CLOSE,
     DecisionKind,
     DecisionReason,
     Outcome,
@@ -59,9 +60,10 @@ _ANSWER: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "reason": pl.String,
     "effective_on": pl.Date,
 }
-# These leave the state as it is; a package change is decided when its cycle closes.
+# These leave the state as it is; changes of package and add-ons are decided when their cycle closes.
 _MOVES_NOTHING: Final = (
-    *REQUESTED_CHANGES,
+    *WAITS_FOR_CLOSE,
+    *COUPON_REQUESTS,
     DecisionKind.CHANGE_CARD,
     DecisionKind.TRANSFER,
     DecisionKind.SPLIT_PAYMENT,
@@ -86,8 +88,9 @@ class Lives:
         usage_from are those of a subscription that moved in, else null (rule 38); first_billing_date is its first one
         here, measured_from the local day from which its usage counts (null: as soon as there is access).
     answers
-        One row per request: outcome is approved, refused, or pending for a package change, which the close of its
-        cycle decides; superseded for a package change that a later cancellation or hold voided.
+        One row per request: outcome is approved, refused, or pending for a change of package or add-on, which the close
+        of its cycle decides; superseded for such a change that a later cancellation or hold voided. Requests about
+        coupons are looked at again by `billing.rules.redemptions`.
     parked
         account_id, reason, detail: accounts that cannot be billed (rule 28).
     """
@@ -222,12 +225,12 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         starts_new=starts_new.fill_null(value=False),
         outcome=pl.when(~approved)
         .then(pl.lit(Outcome.REFUSED))
-        .when(kind.is_in(REQUESTED_CHANGES))
+        .when(kind.is_in(WAITS_FOR_CLOSE))
         .then(pl.lit(Outcome.PENDING))
         .otherwise(pl.lit(Outcome.APPROVED)),
         reason=pl.coalesce("refusal", _approval(undoes)),
         effective_on=pl.when(approved).then(
-            pl.when(kind.is_in(REQUESTED_CHANGES)).then("billing_date").otherwise("on")
+            pl.when(kind.is_in((*WAITS_FOR_CLOSE, *COUPON_REQUESTS))).then("billing_date").otherwise("on")
         ),
         subscription_id=pl.when(starts_new)
         .then(pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")))
@@ -254,6 +257,10 @@ def _approval(undoes_hold: pl.Expr) -> pl.Expr:
         .then(pl.lit(DecisionReason.WITHIN_REFUND_WINDOW))
         .when(kind == DecisionKind.CHANGE_CARD)
         .then(pl.lit(DecisionReason.CARD_CHANGED))
+        .when(kind == DecisionKind.REDEEM)
+        .then(pl.lit(DecisionReason.REDEEMED))
+        .when(kind == DecisionKind.REVOKE)
+        .then(pl.lit(DecisionReason.REVOKED))
         .otherwise(pl.lit(DecisionReason.PENDING))
     )
 

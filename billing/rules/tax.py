@@ -17,6 +17,23 @@ _RATE_UNIT: Final = 10**12
 _MONEY_UNIT: Final = 10**4
 _KEYS: Final = ("account_id", "subscription_id", "billing_date")
 _IDENTITY: Final = ("name", "country", "region", "rate", "reason", "category")
+# Categories of lines that other rows of the table than those of what is usually sold are for.
+_ON_PURPOSE: Final = (
+    TaxCategory.ZERO,
+    TaxCategory.EXEMPT,
+    TaxCategory.REVERSE_CHARGE,
+    TaxCategory.INTRA_COMMUNITY,
+    TaxCategory.EXPORT,
+    TaxCategory.OUTSIDE,
+)
+_USUAL: Final = (
+    TaxCategory.STANDARD,
+    TaxCategory.EXEMPT,
+    TaxCategory.REVERSE_CHARGE,
+    TaxCategory.CANARY_ISLANDS,
+    TaxCategory.CEUTA_AND_MELILLA,
+)
+_UNNAMED: Final = "VAT"
 _OF_ITS_OWN: Final = (TaxCategory.CANARY_ISLANDS, TaxCategory.CEUTA_AND_MELILLA)
 # What is written of a category that charges nothing.
 _REASONS: Final[dict[str, str]] = {
@@ -45,7 +62,8 @@ def document_taxes(
     Parameters
     ----------
     documents
-        account_id, subscription_id, billing_date, net (MONEY).
+        account_id, subscription_id, billing_date, tax_category (of the lines; null: what the country charges as a
+        rule), net (MONEY) of these lines.
     accounts, tax_rates
         As in `Inputs`.
 
@@ -56,10 +74,11 @@ def document_taxes(
         exemption_reason, exemption_code.
         Rows of different names add up; a regional row replaces the country's of the same name (rule 24).
     """
+    documents = _with_category(documents)
     rates = with_region_keys(tax_rates.with_columns(_class=_class_of_rates()), "rated_in")
     regional = accounts["country"].is_in(rates.filter(pl.col("region").is_not_null())["country"].implode())
     placed = _placed(accounts, regional)
-    effective = _in_force(documents.join(placed, on="account_id", how="left").join(rates, on="country"))
+    effective = _in_force(documents.join(placed, on="account_id", how="left"), rates)
     foreign = _foreign_tax_ids(effective.select("account_id", "country", "tax_id").unique(), catalogue.seller.country)
     category = pl.col("category")
     is_taxed = category.is_in([TaxCategory.STANDARD, *_OF_ITS_OWN])
@@ -72,7 +91,7 @@ def document_taxes(
         .otherwise(category.replace_strict(_REASONS, default=TaxReason.CHARGED.value))
     )
     amount = _tax_amount("net", catalogue)
-    return (
+    of_lines = (
         effective.with_columns(reason=reason)
         .with_columns(
             category=pl.when(is_taxed)
@@ -90,14 +109,25 @@ def document_taxes(
             "country",
             "region",
             pl.col("rate").cast(RATE),
+            "net",
+            "reason",
+            "category",
+            "exemption_reason",
+            "exemption_code",
+        )
+    )
+    if documents["tax_category"].is_not_null().any():
+        # One tax of several categories of lines is one tax of the document.
+        of_lines = of_lines.group_by(*_KEYS, *_IDENTITY, maintain_order=True).agg(
+            pl.col("net").sum().cast(MONEY), pl.col(*_WHY_NOTHING).first()
+        )
+    return (
+        of_lines.with_columns(
             taxable="net",
             amount=pl.when(pl.col("reason") == TaxReason.CHARGED).then(amount).otherwise(pl.lit(0).cast(MONEY)),
-            reason="reason",
-            category="category",
-            exemption_reason="exemption_reason",
-            exemption_code="exemption_code",
         )
-        .sort("billing_date", "account_id", "subscription_id", "name", "region")
+        .select(*_KEYS, *_IDENTITY[:4], "taxable", "amount", *_IDENTITY[4:], *_WHY_NOTHING)
+        .sort("billing_date", "account_id", "subscription_id", "name", "region", "rate", "category")
     )
 
 
@@ -119,13 +149,40 @@ def _class_of_rates() -> pl.Expr:
     return pl.col("category").fill_null(pl.lit(TaxCategory.STANDARD))
 
 
-def _in_force(rated: pl.DataFrame) -> pl.DataFrame:
+def _in_force(documents: pl.DataFrame, rates: pl.DataFrame) -> pl.DataFrame:
     """The row of each tax that holds for what is sold, with its category.
 
-    By name the latest row on or before the billing date, a regional one before the country's. Rows of category S and
-    those without a category hold; where there are none, the latest of another category.
+    By name the latest row on or before the billing date, a regional one before the country's. Lines take the rows of
+    their category; without one those of category S and those without a category, or, where there are none, the latest
+    of another category. Where a category that charges nothing has no row, its rate is 0.
     """
-    document = ["subscription_id", "billing_date"]
+    asked = pl.col("tax_category")
+    on_purpose = asked.is_not_null() & (asked != TaxCategory.STANDARD)
+    usual, others = documents.filter(~on_purpose), documents.filter(on_purpose)
+    found = _rows_in_force(usual.join(rates, on="country"))
+    if others.is_empty():
+        return found
+    of_category = _rows_in_force(
+        others.join(rates, left_on=["country", "tax_category"], right_on=["country", "_class"])
+    )
+    nothing = others.join(of_category, on=[*_KEYS, "tax_category"], how="anti")
+    unsaid = nothing.filter(asked.is_in(_ON_PURPOSE) & (asked != TaxCategory.OUTSIDE)).with_columns(
+        name=pl.lit(_UNNAMED),
+        region=pl.lit(None, pl.String),
+        rate=pl.lit(0).cast(rates.schema["rate"]),
+        category="tax_category",
+        exemption_reason=pl.lit(None, pl.String),
+        exemption_code=pl.lit(None, pl.String),
+    )
+    columns = [name for name in found.columns if name in of_category.columns and name in unsaid.columns]
+    return pl.concat([found.select(columns), of_category.select(columns), unsaid.select(columns)])
+
+
+def _rows_in_force(rated: pl.DataFrame) -> pl.DataFrame:
+    """`rated` (documents with every row of their country) with the row of each tax that holds, and its category."""
+    document = ["subscription_id", "billing_date", "tax_category"]
+    if "_class" not in rated.columns:
+        rated = rated.with_columns(_class="tax_category")
     there = (
         rated.filter(pl.col("effective_from") <= pl.col("billing_date"))
         .filter(pl.col("rated_in").is_null() | (pl.col("rated_in") == pl.col("lives_in")))
@@ -164,7 +221,8 @@ def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Cata
     Parameters
     ----------
     parts
-        account_id, subscription_id, billing_date, number (the document that billed it), net (MONEY).
+        account_id, subscription_id, billing_date, number (the document that billed it), tax_category, net (MONEY) of
+        its lines of that category.
     running
         number, name, country, region, rate, reason, taxable, amount: the taxes of these documents, less what has been
         given back of them so far.
@@ -176,9 +234,14 @@ def taxes_given_back(parts: pl.DataFrame, running: pl.DataFrame, catalogue: Cata
     """
     after = _tax_amount("taxable", catalogue)
     charged = pl.col("reason") == TaxReason.CHARGED
+    parts = _with_category(parts)
     return (
-        running.rename({"taxable": "taxable_before", "amount": "amount_before"})
-        .join(parts.select(*_KEYS, "number", "net"), on="number")
+        running.with_columns(_has_usual())
+        .rename({"taxable": "taxable_before", "amount": "amount_before"})
+        .join(parts.select(*_KEYS, "number", "tax_category", "net"), on="number")
+        .filter(_taxes_lines())
+        .group_by(*_KEYS, "number", *_IDENTITY, maintain_order=True)
+        .agg(pl.col("net").sum(), pl.col("taxable_before", "amount_before", *_WHY_NOTHING).first())
         .with_columns(taxable=(pl.col("taxable_before") + pl.col("net")).cast(MONEY))
         .with_columns(amount=pl.when(charged).then(after - pl.col("amount_before")).otherwise(_NOTHING).cast(MONEY))
         .select(
@@ -205,6 +268,7 @@ def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue
     taxes, lines
         As `Register.taxes_of`, of the documents, of those whose lines give them back, and of all that these give back.
     """
+    lines = _with_category(lines)
     keys = ["number", *_IDENTITY]
     own = taxes.filter(pl.col("taxed_as").is_null())
     apart = taxes.filter(pl.col("taxed_as").is_not_null()).select(*keys, "by")
@@ -213,7 +277,11 @@ def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue
     together = (
         own.select(keys)
         .unique()
+        .with_columns(_has_usual())
         .join(lines, on="number")
+        .filter(_taxes_lines())
+        .group_by(*keys, "by")
+        .agg(pl.col("amount").sum())
         .join(apart, on=[*keys, "by"], how="anti", nulls_equal=True)
         .join(
             own.filter(pl.col("number") == pl.col("by")).select("by", *_IDENTITY, whole="taxable"),
@@ -245,6 +313,24 @@ def running_taxes(taxes: pl.DataFrame, lines: pl.DataFrame, catalogue: Catalogue
         .join(taxes.select(*keys, *_WHY_NOTHING).unique(keys, keep="first"), on=keys, how="left", nulls_equal=True)
         .sort(keys)
     )
+
+
+def _with_category(lines: pl.DataFrame) -> pl.DataFrame:
+    """`lines` with tax_category: null where it is not said."""
+    said = "tax_category" in lines.columns
+    return lines if said else lines.with_columns(tax_category=pl.lit(None, pl.String))
+
+
+def _has_usual() -> pl.Expr:
+    return pl.col("category").is_in(_USUAL).any().over("number").alias("_has_usual")
+
+
+def _taxes_lines() -> pl.Expr:
+    """Whether a tax of a document (category) is charged on its lines of a tax_category."""
+    asked, category = pl.col("tax_category"), pl.col("category")
+    on_purpose = asked.is_in(_ON_PURPOSE).fill_null(value=False)
+    usually = category.is_in(_USUAL) | ~pl.col("_has_usual")
+    return pl.when(on_purpose).then(category == asked).otherwise(usually)
 
 
 def joined_taxes(own: pl.DataFrame, given_back: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:

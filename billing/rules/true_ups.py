@@ -7,8 +7,12 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.model.tables import DUES, PART_OF_A_FEE
+from billing.rules.dimensions import with_rule_words
+from billing.rules.due_items import IDENTITY, is_refunded
 
-_KEYS = ["account_id", "subscription_id", "billing_date", "kind", "metric"]
+_KEYS = ["account_id", "subscription_id", "billing_date", *IDENTITY]
+# Words of the register where nothing is due any more.
+_NAMED = ("package", "rule", "add_on", "charge_id", "coupon", "tax_category", "cycle_start", "cycle_end")
 
 
 def open_differences(
@@ -18,8 +22,8 @@ def open_differences(
 
     Rule 20: due less issued is settled, however old the cycle.
 
-    Compare rounded amounts, so that unchanged input gives no difference. Skip the fee of a refunded cycle, and accounts
-    that are parked in the month.
+    Compare rounded amounts, so that unchanged input gives no difference. Skip what was refunded of a first cycle, and
+    accounts that are parked in the month.
 
     Parameters
     ----------
@@ -33,21 +37,21 @@ def open_differences(
     Returns
     -------
     polars.DataFrame
-        account_id, subscription_id, billing_date, kind (package_fee, hold_fee, overage), metric, due, issued, package,
-        cycle_start, cycle_end, and as due: quantity, allowance, excess, billed_units, unit_price, description and
-        PART_OF_A_FEE; sorted.
+        account_id, subscription_id, billing_date, IDENTITY, due, issued, package, rule, add_on, charge_id, coupon,
+        tax_category, cycle_start, cycle_end, and as due: quantity, allowance, excess, billed_units, unit_price,
+        description and PART_OF_A_FEE; sorted.
     """
     due = dues.join(closed.lazy(), on=["subscription_id", "billing_date"], how="semi").select(DUES.column_names)
     of_a_fee = [column.name for column in PART_OF_A_FEE]
     measured = ("quantity", "allowance", "excess", "billed_units", "unit_price", "description", *of_a_fee)
-    details = ("package", "cycle_start", "cycle_end", *measured)
+    details = (*_NAMED, *measured)
     due_sum = (
         due.group_by(_KEYS, maintain_order=True)
         .agg(pl.col("amount").sum().alias("due"), *(pl.col(name).first() for name in details))
         .collect()
     )
     is_refund = pl.col("kind") == LineKind.REFUND
-    refunded = amounts.filter(is_refund).select("subscription_id", "billing_date", kind=pl.lit(LineKind.PACKAGE_FEE))
+    refunded = amounts.filter(is_refund).select("subscription_id", "billing_date", is_refunded=pl.lit(True)).unique()
     nothing = pl.lit(0).cast(MONEY)
     both = (
         due_sum.join(
@@ -55,7 +59,8 @@ def open_differences(
         )
         .with_columns(pl.col("due", "issued").fill_null(nothing))
         .filter(pl.col("due") != pl.col("issued"))
-        .join(refunded, on=["subscription_id", "billing_date", "kind"], how="anti")
+        .join(refunded, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
+        .filter(pl.col("is_refunded").is_null() | ~is_refunded())
         .with_columns(billing_month=month_of(pl.col("billing_date")))
     )
     both = both.join(
@@ -65,7 +70,7 @@ def open_differences(
         *_KEYS,
         "due",
         "issued",
-        *(pl.coalesce(name, f"{name}_issued") for name in ("package", "cycle_start", "cycle_end")),
+        *(pl.coalesce(name, f"{name}_issued") for name in _NAMED),
         *measured,
     ).sort(_KEYS)
 
@@ -82,10 +87,22 @@ def in_words(catalogue: Catalogue, where: str = "") -> pl.Expr:
 
 
 def what_is_due(catalogue: Catalogue) -> pl.Expr:
-    """The subject of a difference: a metric's title (its name, where it was removed), Hold fee or Package fee."""
+    """The subject of a difference: titles (names, where they were removed), or what kind of fee it is."""
     titles = {metric.name: metric.title for metric in catalogue.metrics}
-    fee = pl.when(pl.col("kind") == LineKind.HOLD_FEE).then(pl.lit("Hold fee")).otherwise(pl.lit("Package fee"))
-    return pl.when(pl.col("kind") == LineKind.OVERAGE).then(pl.col("metric").replace(titles)).otherwise(fee)
+    metric, kind = pl.col("metric").replace(titles), pl.col("kind")
+    named = {
+        LineKind.OVERAGE: with_rule_words(metric, catalogue),
+        LineKind.SEATS: pl.format("{} in advance", metric),
+        LineKind.ADD_ON: pl.col("add_on").replace({each.name: each.title for each in catalogue.add_ons}),
+        LineKind.COUPON: pl.col("coupon").replace({each.name: each.title for each in catalogue.coupons}),
+        LineKind.CHARGE: pl.format("Charge {}", "charge_id"),
+        LineKind.HOLD_FEE: pl.lit("Hold fee"),
+        LineKind.PRORATION: pl.lit("Upgrade"),
+        LineKind.MINIMUM_SPEND: pl.lit("Minimum spend"),
+        LineKind.PREPAYMENT: pl.lit("Prepayment"),
+    }
+    of_kind = [pl.when(kind == each).then(words) for each, words in named.items()]
+    return pl.coalesce(*of_kind, pl.lit("Package fee"))
 
 
 def _amount_text(column: str, catalogue: Catalogue) -> pl.Expr:

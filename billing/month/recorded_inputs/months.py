@@ -23,6 +23,7 @@ from billing.model.columns import Table
 from billing.model.tables import CHARGES, CYCLES, DUES, LEVELS, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.computed import file_stamp
+from billing.month.held_offers import packages_of_redemptions
 from billing.month.invoice_formats import format_problems
 from billing.month.lost_deliveries import losses_that_stand
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
@@ -40,7 +41,7 @@ STEPS: Final[Mapping[str, tuple[str, ...]]] = {
     "levels": (),
     "usage": ("levels",),
     "packages": ("cycles", "levels", "usage"),
-    "decisions": ("cycles", "levels", "usage"),
+    "decisions": ("cycles", "levels", "usage", "packages"),
     "charges": ("cycles", "usage", "packages"),
     "unbilled": (),
     "drafts": ("cycles", "usage", "packages", "decisions", "charges"),
@@ -115,6 +116,16 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         "documents issued": str(business.register.count(month, since=month)),
         "closed through": str(closed_through),
     }
+    for name, what, day in (("one-off charges", "one_off_charges", "on"), ("credits", "credit_grants", "granted_on")):
+        rows: pl.DataFrame = getattr(business.inputs, what).filter(pl.col(day) <= last_day)
+        if not rows.is_empty():
+            inputs[name] = _frame_hash(rows)
+    if business.catalogue.coupons:
+        asked = business.asked_coupons
+        own = business.exhausted_redemptions.join(asked, on="account_id", how="semi", maintain_order="left")
+        tested = packages_of_redemptions(business, asked, month)
+        # A coupon may be for some packages only, and other accounts may have redeemed it before.
+        inputs["redemptions"] = _digest([_frame_hash(own), _frame_hash(tested)])
     if business.has_moved_in_of_all and month == business.first_month:
         # Of a shard: its own requests do not say it.
         inputs["moved in"] = "True"

@@ -16,6 +16,8 @@ import polars as pl
 from billing.ingest.parsed_files import FileVersion
 from billing.ingest.state import read_state
 from billing.inputs.accounts import ACCOUNT_COLUMNS
+from billing.inputs.credit_grants import GRANT_SCHEMA
+from billing.inputs.one_off_charges import ONE_OFF_SCHEMA
 from billing.inputs.requests import REQUEST_MEMBERS
 from billing.inputs.tax_rates import FURTHER_COLUMNS
 from billing.model.catalogue import Agreement, Metric, Package, Policy, Terms
@@ -43,6 +45,10 @@ _NEW_MEMBERS: Final = (
     "withdraws",
     "billed_through",
     "usage_from",
+    "coupon",
+    "add_on",
+    "quantity",
+    "add_ons",
     *ACCOUNT_COLUMNS[ACCOUNT_COLUMNS.index("locale") + 1 :],
 )
 _UNKNOWN_EARLIER: Final = rf',"(?:{"|".join(_NEW_MEMBERS)})":null'
@@ -54,11 +60,13 @@ _LATER_MEMBERS: Final = frozenset(
     {
         *(each.name for each in fields(Seller) if each.default is not MISSING),
         *("payment_days", "invoice_format", "format_missing", "send", "mail_from", "reminders"),
-        *("unit_code", "decimals", "titles"),
+        *("unit_code", "decimals", "titles", "charged", "requested_upgrades", "by"),
     }
 )
 # Prefix of contents that are divided into parts.
 _PARTED: Final = '{"since": '
+_MINIMUM_SPEND: Final = "minimum_spend"
+_SEATS: Final = "seats"
 _OF_SOURCE: Final = "source "
 """Prefix of the keys of the catalogue's sources."""
 _ORDER: Final = "order of sources"
@@ -204,6 +212,8 @@ def rows_now(business: Business) -> pl.DataFrame:
         _rows(business.requests, "request", "request_id", REQUEST_MEMBERS),
         _rows(inputs.payments.filter(pl.col("on") <= business.as_of), "payment", "payment_id", _PAYMENT),
         _rows(inputs.accounts, "account", "account_id", ACCOUNT_COLUMNS),
+        _rows(inputs.one_off_charges, "charge", "charge_id", tuple(ONE_OFF_SCHEMA)),
+        _rows(inputs.credit_grants, "credit_grant", "grant_id", tuple(GRANT_SCHEMA)),
         _aliases(inputs.aliases),
         _catalogue(business),
         pl.DataFrame(
@@ -282,10 +292,16 @@ def _is_said(member: Field[Any], entry: Seller | Policy | Metric) -> bool:
 def _terms(terms: Terms | Agreement) -> dict[str, object]:
     """Their parts, as `part_of` names them."""
     metrics = sorted({*terms.allowances, *terms.overage})
-    return {part_of(LineKind.PACKAGE_FEE, None): (terms.monthly, terms.yearly)} | {
+    parts: dict[str, object] = {part_of(LineKind.PACKAGE_FEE, None): (terms.monthly, terms.yearly)} | {
         part_of(LineKind.OVERAGE, metric): [each.get(metric, "as it is") for each in (terms.allowances, terms.overage)]
         for metric in metrics
     }
+    # Leave out parts that earlier versions did not know if they are empty.
+    if terms.minimum_spend is not None:
+        parts[_MINIMUM_SPEND] = terms.minimum_spend
+    for seats in terms.seats if isinstance(terms, Terms) else ():
+        parts[part_of(_SEATS, seats.metric)] = seats
+    return parts
 
 
 def _agreed(agreement: Agreement) -> dict[str, object]:
@@ -385,6 +401,15 @@ def _catalogue(business: Business) -> pl.DataFrame:
         {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
         {"key": "seller", "content": _as_known_to_earlier(catalogue.seller)},
     ]
+    offers = [
+        *({"key": f"coupon {coupon.name}", "content": repr(coupon)} for coupon in catalogue.coupons),
+        *({"key": f"add-on {add_on.name}", "content": repr(add_on)} for add_on in catalogue.add_ons),
+        *(
+            {"key": f"add-ons of package {package.name}", "content": repr(sorted(package.add_ons))}
+            for package in catalogue.packages
+            if package.add_ons is not None
+        ),
+    ]
     # A source bears on the overages of metrics only: fees are due whatever the usage.
     sources = [
         {
@@ -397,7 +422,7 @@ def _catalogue(business: Business) -> pl.DataFrame:
     order = [source.name for source in catalogue.sources]
     sources += [{"key": _ORDER, "content": _as_parts(dict.fromkeys(metrics, order))}] if order else []
     frame = pl.DataFrame(
-        [*versions, *agreements, *common, *sources],
+        [*versions, *agreements, *common, *offers, *sources],
         schema={"key": pl.String, "package": pl.String, "account_id": pl.String, "content": pl.String},
     )
     return frame.with_columns(kind=pl.lit("catalogue"))

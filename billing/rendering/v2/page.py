@@ -16,7 +16,14 @@ from billing.rendering.own_templates import unpacked
 from billing.rendering.v2.comparison import change_of, comparison_of
 from billing.rendering.v2.footer import footer_of
 from billing.rendering.v2.formats import SPACE, Formats
-from billing.rendering.v2.lines import MILLIMETRES_PER_POINT, Quantities, columns_of, line_of, spelt_out
+from billing.rendering.v2.lines import (
+    MILLIMETRES_PER_POINT,
+    Quantities,
+    columns_of,
+    line_of,
+    spelt_out,
+    with_one_row_a_coupon,
+)
 from billing.rendering.v2.parties import address_lines, mail_link, page_link, pay_address, registration, tax_ids
 from billing.rendering.v2.payment_code import qr_image, transfer_text
 from billing.rendering.v2.taxes import tax_in_other_currency, tax_notes, tax_row
@@ -114,7 +121,7 @@ def _context(document: Fields, kind: str, said: Words, out: Formats) -> dict[str
     seller, customer = document.fields("seller"), document.fields("customer")
     subscription, number = document.fields("subscription"), document.text("number")
     title, term = _title(kind, said), subscription.optional("term")
-    lines = [line_of(row, said, out, sign, term) for row in document.rows("lines")]
+    lines = [line_of(row, said, out, sign, term) for row in with_one_row_a_coupon(document.rows("lines"))]
     columns = columns_of(lines, out.money(total, "total"), out.money_with_currency(total, "total"))
     taxes = document.rows("taxes")
     before, between, after = _page_numbers(said)

@@ -3,7 +3,7 @@
 import itertools
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from billing.inputs.reading import Inputs
 from billing.model.buckets import bucket_of, bucket_ranges
 from billing.model.columns import Table
 from billing.model.errors import InterruptedRunError, RefusedError
@@ -31,7 +32,15 @@ from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.issuing import complete_issue, issue_documents
-from billing.month.plan import Plan, bill_shard, plan_month, remove_plan, unbilled_shards, write_plan
+from billing.month.plan import (
+    Plan,
+    bill_shard,
+    plan_month,
+    planned_shard,
+    remove_plan,
+    unbilled_shards,
+    write_plan,
+)
 from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.shards import TABLES, begin_month, each_shard, is_sharded, shard_ranges
 from billing.month.steps import billed_months, ingest_usage
@@ -159,6 +168,22 @@ def test_workers_bill_the_shards_of_a_plan(sample: Path, whole: Business, tmp_pa
         write_sample_payments(home, business.register.documents())
     assert_the_same(bill_by_workers(home, month, str(as_of), shards=2), whole)
     assert not list(business.home.lake.glob("plans/**/*.parquet"))
+
+
+def test_a_worker_reads_every_table_of_inputs_that_the_head_reads(sample: Path, tmp_path: Path) -> None:
+    home = copied(sample, tmp_path / "home")
+    (home / "landing" / "exchange_rates.csv").write_text("on,currency,to,rate\n2026-01-01,USD,EUR,0.9\n")
+    month, as_of = billing_hint(1)
+    business = Business.load(home, as_of, shards=2)
+    ingest_usage(business)
+    plan = plan_month(business, month)
+    for shard in each_shard(business, month):
+        theirs = planned_shard(home, plan, shard.new_shards[0].name).inputs
+        for each in fields(Inputs):
+            here, there = getattr(shard.inputs, each.name), getattr(theirs, each.name)
+            if isinstance(here, pl.DataFrame | pl.Series):
+                assert there.equals(here), each.name
+                assert there.dtype == here.dtype if isinstance(here, pl.Series) else there.schema == here.schema
 
 
 def test_a_worker_of_another_version_or_with_another_catalogue_bills_no_shard(sample: Path, tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ def test_of_a_home_to_start_from_everything_is_read(home: Home) -> None:
     [
         *("payments.csv", "payments.parquet", "requests.parquet", "accounts.jsonl"),
         *("payments/2026-01.csv", "payments/b.jsonl", "accounts/eu.csv", "requests/x.parquet"),
-        *(".gitkeep", "_SUCCESS", "Thumbs.db", "payments.jsonl.md5", "payments.csv.part", "manifest.json"),
+        *(".gitkeep", "_SUCCESS", "Thumbs.db", "one_off_charges.csv", "credit_grants/a.jsonl"),
+        *("payments.jsonl.md5", "payments.csv.part", "manifest.json"),
         *("payments/.hidden", "payments/_SUCCESS", "payments/new.csv.crdownload", "accounts/manifest.json"),
     ],
 )
@@ -51,8 +52,8 @@ def test_tables_come_in_any_of_three_forms_and_what_is_left_alone_is_not_named(h
         ("catalogue.yml", "catalogue.yml is not read: expected one of catalogue.yaml"),
         ("tax_rates.jsonl", "tax_rates.jsonl is not read: expected one of catalogue.yaml"),
         ("aliases/a.txt", "aliases/a.txt is not read: expected one file or a folder"),
-        ("one_off_charges.csv", "one_off_charges.csv is not read: this version does not know it"),
-        ("credit_grants/a.csv", "credit_grants is not read: this version does not know it"),
+        ("one_off_charges.txt", "one_off_charges.txt is not read: expected one file or a folder of files"),
+        ("credit_grants/a.txt", "credit_grants/a.txt is not read: expected one file or a folder of files"),
         ("logo.svg", "logo.svg is not read: expected one of catalogue.yaml"),
     ],
 )

@@ -185,7 +185,7 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
     return (
         f"INSERT INTO documents SELECT '{number}', series, year, {sequence}, kind, false, account_id, subscription_id,"  # noqa: S608
         f" billing_month, billing_date, '{issued_on}', currency, {net}, 0, {net}, corrects, content, content_hash,"
-        " bucket, due_on"
+        " bucket, due_on, credits_applied"
         " FROM documents WHERE sequence = 1"
     )
 
@@ -230,7 +230,8 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
         (by_hand(net=990_000), "its lines do not add up to it"),
         (
             "INSERT INTO lines SELECT number, 2, kind, due_on, due_kind, metric, package, cycle_start, cycle_end,"
-            " quantity, allowance, excess, billed_units, unit_price, amount, description, gives_back FROM lines",
+            " quantity, allowance, excess, billed_units, unit_price, amount, description, gives_back,"
+            " due_item, rule, add_on, charge_id, coupon, applies_to_line, tax_category FROM lines",
             "lines: its document has been issued",
         ),
         (
@@ -480,7 +481,10 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")
         for column in ("taxed_as", "category", "exemption_reason", "exemption_code"):
             connection.execute(f"ALTER TABLE taxes DROP COLUMN {column}")
-        connection.execute("ALTER TABLE documents DROP COLUMN due_on")
+        for column in ("due_on", "credits_applied"):
+            connection.execute(f"ALTER TABLE documents DROP COLUMN {column}")
+        for column in ("due_item", "rule", "add_on", "charge_id", "coupon", "applies_to_line", "tax_category"):
+            connection.execute(f"ALTER TABLE lines DROP COLUMN {column}")
         for table in ("documents", "closed_dates"):
             connection.execute(f"ALTER TABLE {table} DROP COLUMN bucket")
         # foreign keys were not deferred then

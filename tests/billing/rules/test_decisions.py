@@ -13,6 +13,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.columns import MONEY
 from billing.model.tables import DECISIONS
 from billing.rules.decisions import explained, month_decisions
+from billing.rules.redemptions import ANSWER_SCHEMA
 
 ANSWER: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "request_id": pl.String,
@@ -70,6 +71,7 @@ def month(
         back,
         first_month,
         catalogue,
+        pl.DataFrame(schema=ANSWER_SCHEMA),
     )
 
 
@@ -136,6 +138,9 @@ def test_an_answer_repeats_the_request_and_says_on_which_day_it_was_given_and_ho
         "amount": None,
         "expected_from": None,
         "expected_by": None,
+        "coupon": None,
+        "add_on": None,
+        "quantity": None,
     }
 
 

@@ -291,24 +291,23 @@ def correct(
     if not draft:
         refuse_to_send_without_server(business)
     with progress_display():
-        rows = runs.correct(home, month, accounts, reason, as_of or today(home), draft=draft, say=say)
+        rows, problems = runs.correct(home, month, accounts, reason, as_of or today(home), draft=draft, say=say)
     if rows or style != "table":
         columns = ["kind", "account_id", "subscription_id", "billing_date", "corrects"]
         shown = [row | {"lines": signed_lines(row["lines"])} for row in rows] if style == "table" else rows
         print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
-    if not rows:
-        return DONE
     for kind, words in ((DocumentKind.DEBIT_NOTE, "more due"), (DocumentKind.CREDIT_NOTE, "less due")):
         notes = [row for row in rows if row["kind"] == kind]
         if notes:
             total = sum((abs(Decimal(row["total"])) for row in notes), Decimal(0))
             say(f"{kind.replace('_', ' ')}s: {len(notes)}, {notes[0]['currency']} {total:f} {words}")
-    found = counted(len(rows), "note")
-    say(f"{found} would be issued (a draft issues none)" if draft else f"{found} issued")
-    not_sent = [] if draft else say_what_was_sent(business, start)
-    for problem in not_sent:
+    if rows:
+        found = counted(len(rows), "note")
+        say(f"{found} would be issued (a draft issues none)" if draft else f"{found} issued")
+        problems += [] if draft else say_what_was_sent(business, start)
+    for problem in problems:
         say(f"not done: {problem}")
-    return PARTLY if not_sent else DONE
+    return PARTLY if problems else DONE
 
 
 @main.command()

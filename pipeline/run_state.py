@@ -215,9 +215,21 @@ def without_pdf(business: Business, month: str) -> list[str]:
     ]
 
 
-def parked(business: Business, months: Sequence[str]) -> list[str]:
-    """Messages about accounts that could not be billed, each with its first reason."""
-    found = pl.concat(
-        [business.parked, business.scan_months(PARKED, months).collect().select("account_id", "reason", "detail")]
-    ).unique("account_id", keep="first", maintain_order=True)
+def parked(
+    business: Business, months: Sequence[str], *, among: Sequence[str] = (), further: pl.DataFrame | None = None
+) -> list[str]:
+    """Messages about accounts that could not be billed, each with its first reason.
+
+    Parameters
+    ----------
+    among
+        Of these accounts only; none means all.
+    further
+        account_id, reason, detail of accounts that a draft alone knows of.
+    """
+    of_months = business.scan_months(PARKED, months).collect().select("account_id", "reason", "detail")
+    found = pl.concat([business.parked, of_months, *([] if further is None else [further])])
+    found = found.unique("account_id", keep="first", maintain_order=True)
+    if among:
+        found = found.filter(pl.col("account_id").is_in(among))
     return [f"account {account} is parked: {detail}" for account, _, detail in found.iter_rows()]

@@ -24,6 +24,7 @@ from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.correctable import nothing_to_correct
 from billing.month.corrections import correction_drafts, refuse_unissued_month
+from billing.month.invoice_formats import as_missing, documents_not_in_format, without_accounts
 from billing.month.issuing import refuse_lost_documents
 from billing.month.pdf_files import documents_to_render
 from billing.month.reasons import printable_reason
@@ -162,14 +163,15 @@ def preview(root: Path, month: str, as_of: date, account: str | None = None) -> 
 
 def correct(
     root: Path, month: str, accounts: Sequence[str], reason: str, as_of: date, *, draft: bool, say: Say
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Update everything without issuing, then correct a month at once (rule 21).
 
     Returns
     -------
-    list of dict
+    tuple of two lists
         The issued notes, or with `draft` those that would be: number (None on a draft), kind, account_id,
-        subscription_id, billing_date, corrects, currency, net, tax, total, lines (description, amount).
+        subscription_id, billing_date, corrects, currency, net, tax, total, lines (description, amount). And what
+        could not be done: accounts that are parked, documents without a PDF.
 
     Raises
     ------
@@ -196,10 +198,14 @@ def correct(
             _bill_month(business, each, computing)
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
+            refused = documents_not_in_format(business, month, notes)
+            notes = without_accounts(notes, refused)
             if notes.documents.is_empty():
                 _say_which_months_differ(business, month, accounts, months=months, jobs=computing)
             keys = ["account_id", "subscription_id", "billing_date"]
-            return _notes(notes.documents.with_columns(number=pl.lit(None, pl.String)), notes.lines, keys, business)
+            drafted = notes.documents.with_columns(number=pl.lit(None, pl.String))
+            problems = parked(business, [month], among=accounts, further=as_missing(refused))
+            return _notes(drafted, notes.lines, keys, business), problems
         before = register.documents([month])
         computing.execute(
             "correct",
@@ -211,12 +217,11 @@ def correct(
                 _bill_month(business, each, computing)
         _finish(business, months, computing)
         _send_mails(business, [month], jobs)
-    for problem in without_pdf(business, month):
-        say(f"not done: {problem}")
     issued = register.documents([month]).join(before, on="number", how="anti")
     if issued.is_empty():
         say(nothing_to_correct(business, month, months[-1], accounts))
-    return _notes(issued, register.lines([month]), ["number"], business)
+    problems = [*without_pdf(business, month), *parked(business, [month], among=accounts)]
+    return _notes(issued, register.lines([month]), ["number"], business), problems
 
 
 def _say_which_months_differ(

@@ -9,9 +9,9 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import KEYS, PIECE, day, money_text
+from billing.documents.content_lists import KEYS, NO_PERCENTAGE, PIECE, day, money_text
 from billing.documents.tax_currency import TAX_CURRENCY
-from billing.documents.titles import language, package_title
+from billing.documents.titles import document_locale_name, language, package_title
 from billing.model.catalogue import Catalogue
 from billing.model.money import minor_units
 from billing.model.seller import Identifier
@@ -25,6 +25,7 @@ _NOT_SAID: Final = (
     ',"settles":null',
     ',"part":null',
     ',"bounds":null',
+    NO_PERCENTAGE,
     ',"gives_back":null',
     ',"taxed_as":null',
     ',"rule":null',
@@ -32,6 +33,7 @@ _NOT_SAID: Final = (
     ',"charge_id":null',
     ',"coupon":null',
     ',"applies_to_line":null',
+    ',"title":null',
 )
 _IDENTIFIER: Final = pl.Struct({"scheme": pl.String, "id": pl.String})
 _CORRECTED: Final = pl.Struct({"number": pl.String, "issued_on": pl.String, "billing_date": pl.String})
@@ -96,6 +98,7 @@ def contents(
         )
         .with_columns(
             language=language(catalogue),
+            locale=document_locale_name(catalogue),
             payment_days=pl.col("payment_days").fill_null(catalogue.policy.payment_days).cast(pl.Int16),
         )
     )
@@ -117,7 +120,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             billing_date=day("billing_date"),
             currency=pl.col("currency"),
             minor_units=pl.lit(minor_units(catalogue.currency)),
-            locale=pl.col("locale").fill_null("en_US"),
+            locale=pl.col("locale"),
             language=pl.col("language"),
             format=pl.col("invoice_format").fill_null(catalogue.policy.invoice_format),
             payment_days=pl.col("payment_days"),

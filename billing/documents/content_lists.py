@@ -4,18 +4,30 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.titles import metric_title, package_title, tax_name, tax_names, with_language
+from billing.documents.titles import metric_title, offer_title, package_title, tax_name, tax_names, with_language
 from billing.model.catalogue import Catalogue, Tariff, terms_periods
 from billing.model.codes import PACKAGE_CHANGES, UNTAXED, DecisionFlag, DocumentKind, LineKind, Outcome, TaxCategory
 from billing.model.columns import MONEY, RATE
 from billing.model.tables import PART_OF_A_FEE
+from billing.rules.dimensions import with_rule_words
 from billing.rules.due_items import refunded_kind
 
 # Serialize in batches of so many documents: a page takes several times its size as frames.
 PIECE: Final = 20_000
 KEYS: Final = ["account_id", "subscription_id", "billing_date"]
+_TERMS: Final = ("terms_key", "package", "since")
 _TIER: Final = pl.Struct({"up_to": pl.String, "unit_price": pl.String, "flat": pl.String})
-TARIFF: Final = pl.Struct({"model": pl.String, "size": pl.String, "tiers": pl.List(_TIER)})
+TARIFF: Final = pl.Struct(
+    {
+        "model": pl.String,
+        "size": pl.String,
+        "tiers": pl.List(_TIER),
+        **dict.fromkeys(("percent", "per_event", "free_events", "events"), pl.String),
+    }
+)
+"""A tariff as a page shows it; the last four are of percentages: the events are those that counted."""
+NO_PERCENTAGE: Final = ',"percent":null,"per_event":null,"free_events":null,"events":null'
+"""What other tariffs leave out of stored contents."""
 _BOUNDS: Final = pl.Struct({"minimum": pl.String, "maximum": pl.String})
 _FEE: Final = pl.Struct({"kind": pl.String, "package_title": pl.String, "description": pl.String})
 _BILLED: Final = pl.Struct(
@@ -80,8 +92,8 @@ def line_list(
     lines = _with_tax(lines, taxes, untaxed)
     if rated is None:
         return _line_entries(lines.with_columns(bounds=pl.lit(None, _BOUNDS)), catalogue)
-    own = rated.select("subscription_id", "cycle_start", "metric", "terms_key", "package", "since").join(
-        tariffs(catalogue), on=["terms_key", "package", "since", "metric"], how="left"
+    own = rated.select("subscription_id", "cycle_start", "metric", "rule", "events", *_TERMS).join(
+        tariffs(catalogue), on=[*_TERMS, "metric", "rule"], how="left", nulls_equal=True
     )
     has_bounds = pl.col("minimum").is_not_null() | pl.col("maximum").is_not_null()
     detailed = lines.join(
@@ -90,11 +102,13 @@ def line_list(
             "cycle_start",
             "metric",
             kind=pl.lit(LineKind.OVERAGE),
-            own_tariff="tariff",
+            due_item="rule",
+            own_tariff=with_events("tariff", "events"),
             bounds=pl.when(has_bounds).then(pl.struct("minimum", "maximum")),
         ),
-        on=["subscription_id", "cycle_start", "metric", "kind"],
+        on=["subscription_id", "cycle_start", "metric", "kind", "due_item"],
         how="left",
+        nulls_equal=True,
         maintain_order="left",
     )
     return _line_entries(detailed.with_columns(tariff=pl.coalesce("tariff", "own_tariff")), catalogue)
@@ -182,7 +196,8 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         charge_id="charge_id",
         coupon="coupon",
         applies_to_line="applies_to_line",
-        metric_title=metric_title("metric", catalogue),
+        title=offer_title(catalogue),
+        metric_title=with_rule_words(metric_title("metric", catalogue), catalogue),
         unit=_metric_text("metric", catalogue, "unit"),
         unit_code=_metric_text("metric", catalogue, "unit_code"),
         decimals=_decimals(pl.col("metric"), catalogue),
@@ -224,9 +239,11 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
         subscription_id, billing_date, language.
     """
     order = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
+    has_rules = any(metric.by for metric in catalogue.metrics)
     entry = pl.struct(
+        *(["rule"] if has_rules else []),
         metric="metric",
-        metric_title=metric_title("metric", catalogue),
+        metric_title=with_rule_words(metric_title("metric", catalogue), catalogue),
         unit=_metric_text("metric", catalogue, "unit"),
         decimals=_decimals(pl.col("metric"), catalogue),
         measure=_metric_text("metric", catalogue, "measure"),
@@ -243,7 +260,7 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
             on=["subscription_id", "cycle_end"],
         )
         .with_columns(_order=pl.col("metric").replace_strict(order, return_dtype=pl.Int32))
-        .sort("subscription_id", "_order")
+        .sort("subscription_id", "_order", "rule")
         .group_by("subscription_id", pl.col("cycle_end").alias("billing_date"), maintain_order=True)
         .agg(usage=entry)
     )
@@ -334,10 +351,13 @@ def comparison(
     issued_lines: pl.DataFrame,
     catalogue: Catalogue,
 ) -> pl.DataFrame:
-    """Comparison with the account's previous document: answers "why is it higher this month?" (rule 23)."""
+    """Comparison with the account's previous document: answers "why is it higher this month?" (rule 23).
+
+    `previous_date` is the day that the previous document bears.
+    """
     earlier = (
         issued_documents.filter(pl.col("kind") == DocumentKind.INVOICE)
-        .select("account_id", "number", "tax", previous_date="billing_date", previous_total="total")
+        .select("account_id", "number", "tax", "issued_on", previous_date="billing_date", previous_total="total")
         .sort("previous_date", "number")
     )
     compared = (
@@ -362,7 +382,7 @@ def comparison(
             *KEYS,
             comparison=pl.struct(
                 previous_number="number",
-                previous_date=day("previous_date"),
+                previous_date=day("issued_on"),
                 previous_total=money_text("previous_total", catalogue),
                 difference=money_text("difference", catalogue),
                 movements=pl.col("movements").fill_null([]),
@@ -372,6 +392,15 @@ def comparison(
 
 
 _FEES: Final = ("package_fee", "hold_fee")
+_OTHERS: Final = (
+    LineKind.PRORATION,
+    LineKind.SEATS,
+    LineKind.ADD_ON,
+    LineKind.CHARGE,
+    LineKind.PREPAYMENT,
+    LineKind.MINIMUM_SPEND,
+    LineKind.COUPON,
+)
 _METRIC: Final = "metric"
 _LAST: Final = ("earlier_cycles", "tax")
 
@@ -385,12 +414,13 @@ def _movements(
             LineKind.PRIOR_CYCLE.value: "earlier_cycles",
             LineKind.HOLD_FEE.value: "hold_fee",
             LineKind.OVERAGE.value: _METRIC,
+            **{kind.value: kind.value for kind in _OTHERS},
         },
         default="package_fee",
         return_dtype=pl.String,
     )
     metric = pl.when(what == _METRIC).then("metric")
-    order = {name: position for position, name in enumerate((*_FEES, _METRIC, *_LAST))}
+    order = {name: position for position, name in enumerate((*_FEES, *_OTHERS[:3], _METRIC, *_OTHERS[3:], *_LAST))}
     metrics = {metric.name: position for position, metric in enumerate(catalogue.metrics)}
     nothing = pl.lit(0).cast(MONEY)
     now = lines.join(found.select(KEYS), on=KEYS, how="semi").select(
@@ -430,20 +460,23 @@ def _movements(
 
 
 def tariffs(catalogue: Catalogue) -> pl.DataFrame:
-    """terms_key, package, since, metric, tariff (as the page shows it), minimum and maximum (as text; null is none)."""
+    """_TERMS, metric, rule, tariff (as the page shows it), minimum and maximum (as text; null is none)."""
     rows = [
         {
             "terms_key": period.account_id,
             "package": period.package,
             "since": period.since,
             "metric": metric,
-            "tariff": _tariff(tariff),
-            "minimum": None if tariff.minimum is None else f"{tariff.minimum:f}",
-            "maximum": None if tariff.maximum is None else f"{tariff.maximum:f}",
+            "rule": rule,
+            "tariff": _tariff(each),
+            "minimum": None if each.minimum is None else f"{each.minimum:f}",
+            "maximum": None if each.maximum is None else f"{each.maximum:f}",
         }
         for period in terms_periods(catalogue)
         for metric, tariff in period.terms.overage.items()
         if tariff is not None
+        for rule, each in [(None, tariff), *((rule.name, rule.tariff) for rule in tariff.by)]
+        if each is not None
     ]
     return pl.DataFrame(
         rows,
@@ -452,11 +485,19 @@ def tariffs(catalogue: Catalogue) -> pl.DataFrame:
             "package": pl.String,
             "since": pl.Date,
             "metric": pl.String,
+            "rule": pl.String,
             "tariff": TARIFF,
             "minimum": pl.String,
             "maximum": pl.String,
         },
     )
+
+
+def with_events(tariff: str, events: str) -> pl.Expr:
+    """A TARIFF with the events that it prices, where it is a percentage."""
+    own = pl.col(tariff)
+    priced = own.struct.with_fields(pl.col(events).cast(pl.String).alias("events"))
+    return pl.when(own.struct.field("percent").is_not_null()).then(priced).otherwise(own)
 
 
 def _tariff(tariff: Tariff) -> dict[str, object]:
@@ -471,7 +512,12 @@ def _tariff(tariff: Tariff) -> dict[str, object]:
             }
             for tier in tariff.tiers
         ]
-    return {"model": tariff.model, "size": None if tariff.size is None else f"{tariff.size:f}", "tiers": tiers}
+    size = None if tariff.size is None else f"{tariff.size:f}"
+    said: dict[str, object] = {"model": tariff.model, "size": size, "tiers": tiers}
+    if tariff.percent is not None:
+        said |= {"percent": f"{tariff.percent:f}", "free_events": str(tariff.free_events)}
+        said["per_event"] = f"{tariff.per_event:f}" if tariff.per_event else None
+    return said
 
 
 def _plain(column: str) -> pl.Expr:

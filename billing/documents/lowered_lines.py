@@ -5,6 +5,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.codes import LineKind
+from billing.rules.due_items import lowered_line
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 
@@ -23,9 +24,7 @@ def with_lowered_lines(lines: pl.DataFrame) -> pl.DataFrame:
     if lines.is_empty() or not lines.select(is_coupon.any()).item():
         return lines.with_columns(applies_to_line=pl.lit(None, pl.Int32))
     of_line = pl.concat_str([pl.col(name).fill_null("") for name in ("due_kind", "metric", "due_item")], separator="/")
-    keyed = lines.with_columns(
-        _lowers=pl.when(is_coupon).then(pl.col("due_item").str.extract("^[^/]*/(.*)$", 1)).otherwise(of_line)
-    )
+    keyed = lines.with_columns(_lowers=pl.when(is_coupon).then(lowered_line()).otherwise(of_line))
     on = [*_KEYS, "due_on", "_lowers"]
     lowered = keyed.filter(~is_coupon).unique(on, keep="first", maintain_order=True).select(*on, applies_to_line="line")
     found = keyed.join(lowered, on=on, how="left", maintain_order="left")

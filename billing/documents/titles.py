@@ -1,4 +1,4 @@
-"""Titles of packages, metrics and taxes in the language of a document, and that language (rule 40)."""
+"""Titles of packages, metrics and taxes in the language of a document; that language and its locale (rule 40)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final, Protocol
@@ -8,6 +8,7 @@ import polars as pl
 from billing.model.catalogue import Catalogue
 
 ENGLISH: Final = "en"
+_USUAL_LOCALE: Final = "en_US"
 _BETWEEN: Final = "\x00"
 
 
@@ -32,15 +33,27 @@ def language(catalogue: Catalogue) -> pl.Expr:
     return chosen.str.replace_all("_", "-", literal=True).str.to_lowercase()
 
 
+def document_locale_name(catalogue: Catalogue) -> pl.Expr:
+    """The locale of an account's documents: its `locale`, else its language in the territory of `language` or country.
+
+    A `locale` of another language does not override a territory that `language` names (`de-AT`). English without any
+    territory is that of the United States.
+    """
+    tag = language(catalogue)
+    spoken = tag.str.extract("^([a-z]+)")
+    territory = tag.str.extract("-([a-z]{2}|[0-9]{3})$").str.to_uppercase()
+    place = pl.coalesce(territory, pl.when(spoken != ENGLISH).then("country"))
+    derived = pl.coalesce(pl.concat_str(spoken, pl.lit("_"), place), pl.lit(_USUAL_LOCALE))
+    is_spoken = pl.col("locale").str.extract("^([A-Za-z]+)").str.to_lowercase() == spoken
+    return pl.when(is_spoken | territory.is_null()).then(pl.coalesce("locale", derived)).otherwise(derived)
+
+
 def with_language(
     frame: pl.DataFrame, accounts: pl.DataFrame, catalogue: Catalogue, *, always: bool = False
 ) -> pl.DataFrame:
     """`frame` (account_id) with `language`; null for everyone where no title of the catalogue has several languages."""
-    if (
-        not always
-        and not any(package.titles for package in catalogue.packages)
-        and not any(it.titles for it in catalogue.metrics)
-    ):
+    titled: list[Titled] = [*catalogue.packages, *catalogue.metrics, *catalogue.coupons, *catalogue.add_ons]
+    if not always and not any(each.titles for each in titled):
         return frame.with_columns(language=pl.lit(None, pl.String))
     return frame.join(
         accounts.select("account_id", language=language(catalogue)), on="account_id", how="left", maintain_order="left"
@@ -55,6 +68,16 @@ def package_title(package: str | pl.Expr, catalogue: Catalogue) -> pl.Expr:
 def metric_title(metric: str | pl.Expr, catalogue: Catalogue) -> pl.Expr:
     """The title of a metric in `language`; null where the catalogue does not know it."""
     return _title(metric, catalogue.metrics, unknown=pl.lit(None, pl.String))
+
+
+def offer_title(catalogue: Catalogue) -> pl.Expr:
+    """The title in `language` of the coupon, or else the add-on, of a line; null of other lines.
+
+    The name where the catalogue does not know it.
+    """
+    coupon = _title("coupon", catalogue.coupons, unknown=pl.col("coupon"))
+    add_on = _title("add_on", catalogue.add_ons, unknown=pl.col("add_on"))
+    return pl.when(pl.col("coupon").is_not_null()).then(coupon).when(pl.col("add_on").is_not_null()).then(add_on)
 
 
 def tax_names(tax_rates: pl.DataFrame) -> dict[str, dict[str, str]]:

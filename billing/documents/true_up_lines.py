@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import SETTLES, TARIFF, money_text, plain_text, tariffs
+from billing.documents.content_lists import SETTLES, TARIFF, money_text, plain_text, tariffs, with_events
 from billing.documents.titles import package_title
 from billing.model.catalogue import Catalogue
 from billing.model.codes import FeeReason, LineKind, WhySettled
@@ -59,9 +59,10 @@ def with_settlements(
             "subscription_id",
             "metric",
             *_MEASURED,
+            "events",
             billing_date="cycle_end",
             kind=pl.lit(LineKind.OVERAGE),
-            due_item=pl.lit(None, pl.String),
+            due_item="rule",
             _closed=True,
         )
         .join(differences.lazy().select(_KEYS), on=_KEYS, how="semi", nulls_equal=True)
@@ -82,8 +83,13 @@ def with_settlements(
     )
     used = known.with_columns(_usage=pl.when(pl.col("kind") == LineKind.OVERAGE).then("cycle_start"))
     rated = with_terms(used, terms, on="_usage", or_first=True).join(
-        tariffs(catalogue), on=["terms_key", "package", "since", "metric"], how="left", maintain_order="left"
+        tariffs(catalogue),
+        on=["terms_key", "package", "since", "metric", "rule"],
+        how="left",
+        nulls_equal=True,
+        maintain_order="left",
     )
+    rated = rated.with_columns(tariff=with_events("tariff", "events"))
     settles = pl.struct(
         due=money_text("due", catalogue),
         billed=money_text("issued", catalogue),
@@ -180,7 +186,9 @@ def _what_moved() -> pl.Expr:
         .when(model == "block")
         .then(unit_price.struct.field("unit_price").cast(PRICE) != pl.col("last_unit_price"))
     )
-    price = (is_other & (pl.col("excess") > 0)).fill_null(value=False) | (is_same & ~allowance)
+    # Events may have moved where the amount of a percentage has not: then the amounts explain themselves.
+    is_percentage = (model == "percentage").fill_null(value=False)
+    price = (is_other & (pl.col("excess") > 0)).fill_null(value=False) | (is_same & ~allowance & ~is_percentage)
     moved = (
         pl.when(allowance & price)
         .then(pl.lit("_other_allowance_and_price"))
@@ -190,4 +198,5 @@ def _what_moved() -> pl.Expr:
         .then(pl.lit("_other_price"))
         .otherwise(pl.lit(""))
     )
-    return pl.concat_str(usage, moved)
+    unknown = is_percentage & is_same & ~allowance
+    return pl.when(~unknown).then(pl.concat_str(usage, moved))

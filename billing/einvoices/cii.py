@@ -143,9 +143,8 @@ class _Cii:
         self._period(settlement, invoice)
         for reduction in invoice.reductions:
             self._reduction(settlement, reduction, with_tax=True)
-        if invoice.terms or invoice.due_on:
+        if invoice.due_on:
             terms = to.group(settlement, "ram:SpecifiedTradePaymentTerms")
-            to.text(terms, "ram:Description", invoice.terms)
             self._date(terms, "ram:DueDateDateTime", invoice.due_on)
         self._totals(to.group(settlement, "ram:SpecifiedTradeSettlementHeaderMonetarySummation"))
         for number, day in invoice.preceding:

@@ -141,7 +141,6 @@ class Invoice:
     seller: Party
     buyer: Party
     payment: Payment | None
-    terms: str
     lines: tuple[Line, ...]
     reductions: tuple[Reduction, ...]
     taxes: tuple[Tax, ...]

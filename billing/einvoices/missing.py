@@ -9,7 +9,7 @@ from billing.einvoices.code_lists import ADDRESS_SCHEMES, EXEMPTION_CODES, REGIS
 from billing.einvoices.formats import E_INVOICES, FRENCH_FORMATS, InvoiceFormat
 from billing.einvoices.identifiers import CHECKED, is_siren, is_usable
 from billing.einvoices.reading import MOST_DECIMALS
-from billing.einvoices.tax_categories import OUTSIDE
+from billing.einvoices.tax_categories import EXEMPTIONS, OUTSIDE
 from billing.model.catalogue import Catalogue
 from billing.model.codes import TaxCategory
 from billing.model.seller import Identifier, read_identifier
@@ -53,7 +53,7 @@ def missing_for_format(accounts: pl.DataFrame, taxes: pl.DataFrame, catalogue: C
         frame.filter(is_missing).select("account_id", "format", kind=pl.lit(kind), what=pl.lit(what))
         for frame, problems in (
             (chosen, [*_currency(catalogue), *_of_seller(catalogue), *_of_accounts(catalogue), *_unusable(chosen)]),
-            (taxed, [*_of_taxes(catalogue)]),
+            (taxed, [*_of_taxes(catalogue), *_unknown_codes(taxed)]),
         )
         for kind, is_missing, what in problems
     ]
@@ -186,8 +186,19 @@ def _of_taxes(catalogue: Catalogue) -> Iterator[_Problem]:
         (category == TaxCategory.EXEMPT) & unexplained,
         f"needs tax_exempt_reason {_ACCOUNT}, or exemption_reason in tax_rates",
     )
-    unknown = ~pl.col("exemption_code").is_in(sorted(EXEMPTION_CODES))
-    yield FIELD, unknown, "does not know the exemption_code in tax_rates"
+
+
+def _unknown_codes(taxed: pl.DataFrame) -> Iterator[_Problem]:
+    """Codes of reasons that are none; a tax that is charged has no reason, whatever the table says."""
+    is_explained = pl.col("category").is_in(list(EXEMPTIONS))
+    codes = taxed.filter(is_explained)["exemption_code"].drop_nulls().unique().sort()
+    for code in codes:
+        if code not in EXEMPTION_CODES:
+            yield (
+                FIELD,
+                is_explained & (pl.col("exemption_code") == code),
+                f"does not know the exemption_code {code} in tax_rates",
+            )
 
 
 def _several(taxed: pl.DataFrame) -> pl.DataFrame:

@@ -79,7 +79,6 @@ def read_invoice(content: Content, chosen: InvoiceFormat) -> Invoice:
             with_vat_id=not is_outside,
         ),
         payment=_payment(seller, content["currency"]),
-        terms="",
         lines=lines,
         reductions=reductions,
         taxes=taxes,
@@ -199,7 +198,7 @@ def _payment(seller: Content, currency: str) -> Payment | None:
 def _seller(seller: Content, chosen: InvoiceFormat, *, with_vat_id: bool) -> Party:
     contact = seller["contact"] or {"name": "", "phone": "", "email": ""}
     mail = contact["email"] or seller["support_email"]
-    own = [seller["street"], seller.get("line2", "")] if seller["street"] else seller["address"]
+    own = [seller["street"]] if seller["street"] else seller["address"]
     return Party(
         name=one_line(seller["name"]),
         lines=_address(own),

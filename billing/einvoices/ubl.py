@@ -119,8 +119,6 @@ class _Ubl:
             to.text(account, "cbc:Name", payment.holder)
             if payment.bic:
                 to.text(to.group(account, "cac:FinancialInstitutionBranch"), "cbc:ID", payment.bic)
-        if invoice.terms:
-            to.text(to.group(root, "cac:PaymentTerms"), "cbc:Note", invoice.terms)
 
     def _reduction(self, parent: Element, reduction: Reduction, *, with_tax: bool) -> None:
         to = self._to

@@ -12,8 +12,17 @@ import polars as pl
 from billing.ingest.aliases import ALIAS
 from billing.ingest.day_files import files_of_day, read_repeats, write_by_month
 from billing.ingest.deduplication import CONFLICTING, DUPLICATE, FIRST, REPEATS
-from billing.ingest.manifest import ParsedVersion, file_states, manifest, measured_column, rounded, span, tally
-from billing.ingest.metric_members import FLAT_VALUE
+from billing.ingest.manifest import (
+    ParsedVersion,
+    dimension_columns,
+    file_states,
+    manifest,
+    measured_column,
+    rounded,
+    span,
+    tally,
+)
+from billing.ingest.metric_members import FLAT_VALUE, required_members
 from billing.ingest.parsed_rows import IGNORED, PARSED, with_details
 from billing.ingest.required_columns import IMPOSSIBLE_VALUE, OF_A_WHOLE_FILE, PLAIN_DECIMAL, shown
 from billing.ingest.state import DayState, FileState
@@ -209,6 +218,7 @@ def _events_of_metrics(rows: pl.DataFrame, day: date, metrics: Mapping[str, Metr
     """EVENTS of the counted rows, each measured by the one metric of its type; in the order of the rows."""
     nothing = pl.lit(None, pl.String)
     value, member, measured = nothing, nothing, pl.lit(False)
+    dimensions = pl.lit(None, EVENTS.schema["dimensions"])
     for event, metric in metrics.items():
         column, of_type = measured_column(metric, rows.columns), pl.col("type") == event
         if column is not None:
@@ -220,6 +230,9 @@ def _events_of_metrics(rows: pl.DataFrame, day: date, metrics: Mapping[str, Metr
                 value = pl.when(of_type).then(column).otherwise(value)
         elif metric.measure == "count":
             measured |= of_type
+        if metric.by:
+            values = [nothing if name is None else pl.col(name) for name in dimension_columns(metric, rows.columns)]
+            dimensions = pl.when(of_type).then(pl.concat_list(values)).otherwise(dimensions)
     return rows.filter(measured).select(
         account_id=pl.col("subject"),
         metric=pl.col("type").replace_strict(
@@ -228,6 +241,7 @@ def _events_of_metrics(rows: pl.DataFrame, day: date, metrics: Mapping[str, Metr
         time="time",
         value=value.cast(BASE_QUANTITY),
         member=member,
+        dimensions=dimensions,
         source="source",
         id="id",
         delivery_day=pl.lit(day),
@@ -253,7 +267,7 @@ def _rejects(rows: pl.DataFrame, day: date, rules: Rules, texts: Texts) -> pl.Da
         of_metric = pl.col("type") == metric.event
         names = pl.when(of_metric).then(pl.lit(metric.name)).otherwise(names)
         own = pl.lit(Decimal(1) if metric.measure == "count" else None, QUANTITY)
-        if column == FLAT_VALUE and len(rules.types[metric.event]) > 1:
+        if column == FLAT_VALUE and len(required_members(rules.types[metric.event])) > 1:
             # Leave it empty: the value could belong to another metric.
             column = None
         if column is not None and metric.measure != "unique":

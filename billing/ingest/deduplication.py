@@ -37,10 +37,11 @@ CANDIDATE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "id": pl.String,
     "content": pl.String,
     "account_id": pl.String,
+    "type": pl.String,
     "time": INSTANT,
     "metrics": pl.List(pl.String),
 }
-"""Rows to deduplicate; `content` is equal when account, type, instant and measured values are."""
+"""Rows to deduplicate; `content` is equal when account, type, instant, measured values and dimensions are."""
 
 
 def identity_hash() -> pl.Expr:
@@ -81,7 +82,8 @@ def resolve(candidates: pl.DataFrame) -> pl.DataFrame:
     Parameters
     ----------
     candidates
-        CANDIDATE: every valid row of the events to resolve.
+        CANDIDATE: every valid row of the events to resolve; where they were resolved before also `before`, their mark.
+        A value or dimension that the catalogue reads since then makes no earlier pair conflicting.
 
     Returns
     -------
@@ -90,11 +92,17 @@ def resolve(candidates: pl.DataFrame) -> pl.DataFrame:
     """
     event = ["source", "id"]
     ordered = candidates.sort(*event, "delivery_day", "file", "row")
+    same = _is_as_first("content", event)
+    if "before" in candidates.columns:
+        was_pair = (pl.col("before") == DUPLICATE) & (pl.col("before").first().over(event) == FIRST)
+        for name in ("account_id", "type", "time"):
+            was_pair &= _is_as_first(name, event)
+        same |= was_pair.fill_null(value=False)
     return (
         ordered.with_columns(
             is_first=pl.struct(event).is_first_distinct(),
             rows=pl.len().over(event),
-            same=pl.col("content").eq_missing(pl.col("content").first().over(event)),
+            same=same,
         )
         .filter(pl.col("rows") > 1)
         .with_columns(duplicates=pl.col("same").cast(pl.Int64).sum().over(event) - 1)
@@ -113,6 +121,11 @@ def resolve(candidates: pl.DataFrame) -> pl.DataFrame:
             metrics="metrics",
         )
     )
+
+
+def _is_as_first(column: str, event: Sequence[str]) -> pl.Expr:
+    """Whether a column is what it is in the first row of the event."""
+    return pl.col(column).eq_missing(pl.col(column).first().over(event))
 
 
 def _no_hashes() -> pl.Series:

@@ -12,14 +12,15 @@ import polars as pl
 
 from billing.ingest import parsed_files as parsing
 from billing.ingest.day_files import read_repeats
-from billing.ingest.deduplication import CANDIDATE, FIRST, REPEATS, identity_hash, resolve
+from billing.ingest.deduplication import CANDIDATE, CONFLICTING, FIRST, REPEATS, identity_hash, resolve
 from billing.ingest.hash_cache import cache_missing_hashes, scan_hashes
 from billing.ingest.hash_slices import HashSlices
-from billing.ingest.manifest import ParsedVersion, measured_column
+from billing.ingest.manifest import ParsedVersion, dimension_columns, measured_column
 from billing.ingest.parsed_deliveries import Each, Progress
 from billing.ingest.parsed_rows import PARSED
 from billing.ingest.parsed_sources import Source, read_columns, sources_of
 from billing.ingest.row_hashes import RowHashes
+from billing.ingest.state import read_state
 from billing.model.columns import BASE_QUANTITY
 from billing.store.files import full_disk_named, scratch_path
 from billing.store.home import Home
@@ -139,9 +140,29 @@ class Marking:
             candidates.add(self._candidates(others[other][1], others[other][0], rows["place"]))
         marks = Marks(self.home, changed, related.select("delivery_day", "file", "row"), scratch)
         for together in candidates.by_slice():
-            resolved = resolve(together).with_columns(pl.col("delivery_day").cast(pl.Date))
+            resolved = resolve(together)
+            if (resolved["mark"] == CONFLICTING).any():
+                resolved = resolve(self._with_marks_before(together, files))
+            resolved = resolved.with_columns(pl.col("delivery_day").cast(pl.Date))
             marks.add(resolved, hold=slices == 1)
         return marks
+
+    def _with_marks_before(
+        self, candidates: pl.DataFrame, files: Mapping[date, Sequence[ParsedVersion]]
+    ) -> pl.DataFrame:
+        """CANDIDATE with `before`: their marks of the last ingest, null in files whose bytes are others now."""
+        state = read_state(self.home)
+        parts = [
+            pl.DataFrame(schema={"delivery_day": pl.Date, "file": pl.String, "row": pl.Int64, "before": pl.String})
+        ]
+        for day in candidates["delivery_day"].unique().sort() if state else ():
+            known = state.days[day].files if state and day in state.days else {}
+            kept = {name: file.sha256 for name, file in known.items()}
+            same = [file.name for file in files.get(day, ()) if kept.get(file.name) == file.sha256]
+            marks = read_repeats(self.home, day).filter(pl.col("file").is_in(same))
+            parts.append(marks.select(pl.lit(day).alias("delivery_day"), "file", "row", before="mark"))
+        on = ["delivery_day", "file", "row"]
+        return candidates.join(pl.concat(parts), on=on, how="left", maintain_order="left")
 
     def _rows_elsewhere(self, changed: AbstractSet[date], others: Sequence[tuple[date, Source]]) -> pl.DataFrame:
         """Rows on unchanged days, of events that a changed day delivers or delivered before.
@@ -189,8 +210,9 @@ class Marking:
         rows = rows.filter(self.rules.is_valid(day, len(rows)))
         values = [name for name in rows.columns if name not in (*PARSED, "place", "file")]
         parts = [pl.DataFrame(schema=CANDIDATE)]
+        nothing = pl.lit(None, pl.String)
         for event in self.rules.types:
-            measured, measuring = [], [pl.lit(None, pl.String)]
+            measured, measuring = [], [nothing]
             for metric in self.rules.metrics:
                 if metric.event != event:
                     continue
@@ -202,6 +224,10 @@ class Marking:
                     measuring.append(pl.when(text.is_not_null()).then(pl.lit(metric.name)))
                 elif metric.measure == "count":
                     measuring.append(pl.lit(metric.name))
+                measured += [
+                    (nothing if name is None else pl.col(name)).alias(f"{metric.name} by {place}")
+                    for place, name in enumerate(dimension_columns(metric, values))
+                ]
             content = pl.struct("subject", "type", pl.col("time").to_physical(), *measured).struct.json_encode()
             parts.append(
                 rows.filter(pl.col("type") == event).select(
@@ -213,6 +239,7 @@ class Marking:
                     id=pl.col("id") + "",
                     content=content,
                     account_id=pl.col("subject") + "",
+                    type="type",
                     time="time",
                     metrics=pl.concat_list(measuring).list.drop_nulls(),
                 )

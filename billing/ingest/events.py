@@ -92,21 +92,31 @@ def scan_delivered_events(home: Home, day: date, file: str) -> pl.LazyFrame:
     return scan_event_files(home, files_of_day(home, EVENTS, day)).filter(pl.col("file") == file)
 
 
-def repeated_events(home: Home, months: Sequence[str], as_of: date | None = None) -> pl.LazyFrame:
+def repeated_events(
+    home: Home, months: Sequence[str], as_of: date | None = None, *, with_dimensions: bool = False
+) -> pl.LazyFrame:
     """Duplicate counts: which of `scan_events` were delivered more than once with the same content (rule 26).
 
     Returns
     -------
     polars.LazyFrame
-        account_id, metric, time, repeats: further deliveries up to the last ingest, also after `as_of`.
+        account_id, metric, time, repeats: further deliveries up to the last ingest, also after `as_of`; if asked for
+        also `dimensions`, as in EVENTS.
     """
-    return (
+    rows = (
         _of_own_accounts(home, scan_frames(_day_files(home, REPEATS, months, as_of), REPEATS))
         .filter(pl.col("repeats") > 0)
         .explode("metrics")
-        .select("account_id", "time", "repeats", metric="metrics")
+        .select("account_id", "time", "repeats", "file", "row", metric="metrics")
         .drop_nulls("metric")
     )
+    if with_dimensions:
+        on = ["account_id", "metric", "time", "file", "row"]
+        few = (
+            scan_events(home, months, as_of).select(*on, "dimensions").join(rows.select(on).unique(), on=on, how="semi")
+        )
+        rows = rows.join(few.unique(on, keep="any"), on=on, how="left")
+    return rows.drop("file", "row")
 
 
 def events_digest(home: Home, months: Sequence[str], as_of: date | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.ingest.metric_members import read_column
+from billing.ingest.metric_members import member_column, read_column
 from billing.ingest.parsed_locations import Place
 from billing.ingest.state import FileState
 from billing.ingest.validation import Rules
@@ -146,3 +146,9 @@ def measured_column(metric: Metric, columns: Sequence[str]) -> str | None:
     if metric.measure == "count" or metric.value is None:
         return None
     return read_column(metric.value, columns)
+
+
+def dimension_columns(metric: Metric, columns: Sequence[str]) -> list[str | None]:
+    """The columns of a parsed file that hold a metric's dimensions, in their order; None where the file has none."""
+    own = [member_column(path) for _, path in metric.by]
+    return [column if column in columns else None for column in own]

@@ -11,7 +11,7 @@ from billing.model.catalogue import Metric
 FLAT_VALUE: Final = "value"
 """Name of the one value column of CSV and Parquet files, and of its text in parsed files."""
 
-Content = Literal["text", "number", "unsigned"]
+Content = Literal["dimension", "text", "number", "unsigned"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Member:
     path
         From the event's root, such as ("data", "bytes").
     content
-        "text" (any scalar: a `unique` metric counts distinct ones), "number" (gauges) or "unsigned" (counters).
+        "text" (any scalar: a `unique` metric counts distinct ones), "number" (gauges) or "unsigned" (counters);
+        "dimension": any scalar that a tariff tells apart, which an event may lack.
     """
 
     path: tuple[str, ...]
@@ -33,6 +34,11 @@ class Member:
     def column(self) -> str:
         """Name of the column of a parsed JSON file that holds its text."""
         return member_column(self.path)
+
+    @property
+    def is_required(self) -> bool:
+        """Whether an event without it is rejected."""
+        return self.content != "dimension"
 
 
 EventTypes = Mapping[str, tuple[Member, ...]]
@@ -45,13 +51,15 @@ def member_column(path: tuple[str, ...]) -> str:
 
 
 def event_types(metrics: Sequence[Metric]) -> dict[str, tuple[Member, ...]]:
-    """Event types with the members that an event must carry, strictest requirement first.
+    """Event types with the members that an event must carry, strictest requirement first, and those it may.
 
-    Several metrics may measure one event type. Counting metrics require no member.
+    Several metrics may measure one event type. Counting metrics require no member, dimensions are never required.
     """
     types: dict[str, dict[tuple[str, ...], Content]] = {}
     for metric in sorted(metrics, key=lambda metric: metric.name):
         members = types.setdefault(metric.event, {})
+        for _, path in metric.by:
+            members[path] = _stricter(members.get(path, "dimension"), "dimension")
         if metric.measure == "count" or metric.value is None:
             continue
         members[metric.value] = _stricter(members.get(metric.value, "text"), _content(metric))
@@ -64,6 +72,11 @@ def event_types(metrics: Sequence[Metric]) -> dict[str, tuple[Member, ...]]:
 def measured_paths(types: EventTypes) -> list[tuple[str, ...]]:
     """All measured paths, sorted."""
     return sorted({member.path for members in types.values() for member in members})
+
+
+def required_members(members: Sequence[Member]) -> list[Member]:
+    """The members of an event type that its events must carry: the values that metrics measure."""
+    return [member for member in members if member.is_required]
 
 
 def event_types_digest(types: EventTypes, version: int) -> str:
@@ -107,5 +120,5 @@ def _content(metric: Metric) -> Content:
 
 
 def _stricter(one: Content, other: Content) -> Content:
-    order: tuple[Content, ...] = ("text", "number", "unsigned")
+    order: tuple[Content, ...] = ("dimension", "text", "number", "unsigned")
     return max(one, other, key=order.index)

@@ -138,7 +138,7 @@ def set_aside(chunk: Chunk, types: EventTypes, *, flat: bool) -> pl.DataFrame:
     fields, spoilt = _trim_identifiers(chunk)
     values = [column for column in fields.columns if column not in FIELDS]
     demands = demands_of(types, flat=flat, columns=values)
-    rows = fields.with_columns(reason=_reason(chunk, fields, demands, spoilt))
+    rows = fields.with_columns(*_masked_dimensions(fields, types), reason=_reason(chunk, fields, demands, spoilt))
     is_of_no_use = pl.col("reason").is_not_null() | ~pl.col("type").is_in(list(types)).fill_null(value=False)
     if "ignored" in fields.columns:
         is_of_no_use &= pl.col("reason").ne_missing(pl.lit(IGNORED))
@@ -151,6 +151,14 @@ def set_aside(chunk: Chunk, types: EventTypes, *, flat: bool) -> pl.DataFrame:
         found = rows[places].select(_with_labels(words, chunk.labels)).to_series()
         details = details.scatter(places, mask_card_number_column(found))
     return rows.with_columns(texts, details).select(*PARSED, *values)
+
+
+def _masked_dimensions(fields: pl.DataFrame, types: EventTypes) -> list[pl.Series]:
+    """The dimensions of the events, card numbers masked: they are no values, so what looks like one is not kept."""
+    members = [member for own in types.values() for member in own]
+    dimensions = {member.column for member in members if not member.is_required}
+    dimensions -= {member.column for member in members if member.is_required}
+    return [mask_card_number_column(fields[name]) for name in sorted(dimensions) if name in fields.columns]
 
 
 def _with_labels(words: pl.Expr, labels: Mapping[str, str]) -> pl.Expr:

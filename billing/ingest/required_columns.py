@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest.formats.instants import WITHOUT_ZONE
-from billing.ingest.metric_members import FLAT_VALUE, Content, EventTypes, member_column
+from billing.ingest.metric_members import FLAT_VALUE, Content, EventTypes, member_column, required_members
 from billing.model.codes import RejectReason
 
 UNPARSEABLE: Final = RejectReason.UNPARSEABLE.value
@@ -32,6 +32,7 @@ IDENTIFIERS: Final = ("id", "source", "type", "subject")
 
 _LONGEST_FOUND: Final = 100
 _EXPECTED: Final[dict[Content, str]] = {
+    "dimension": "a value",
     "text": "a value",
     "number": "a decimal number of at most 18 digits before the point",
     "unsigned": "a decimal number not below zero, of at most 18 digits before the point",
@@ -76,11 +77,12 @@ def demands_of(types: EventTypes, *, flat: bool, columns: Collection[str]) -> li
     """
     found = []
     for event, members in types.items():
-        for member in members:
+        required = required_members(members)
+        for member in required:
             own = member_column(member.path)
             column: str | None = own
             if flat and own not in columns:
-                column = FLAT_VALUE if len(members) == 1 else None
+                column = FLAT_VALUE if len(required) == 1 else None
             found.append(Demand(event, ".".join(member.path), member.content, column))
     return found
 

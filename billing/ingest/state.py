@@ -154,7 +154,10 @@ def with_pending(state: State, days: frozenset[date]) -> State:
 def configuration_digest(rules: Rules) -> str:
     """Fingerprint of the configuration that rows are validated with and events are made with, without the accounts."""
     metrics = [
-        [metric.name, metric.event, metric.kind, metric.measure, metric.value, metric.carries, str(metric.unit_size)]
+        [
+            *(metric.name, metric.event, metric.kind, metric.measure, metric.value, metric.carries),
+            *(str(metric.unit_size), *([metric.by] if metric.by else [])),
+        ]
         for metric in rules.metrics
     ]
     limits = [] if rules.limits == DEFAULT_LIMITS else [rules.limits.key]

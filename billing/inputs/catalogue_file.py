@@ -24,6 +24,7 @@ from billing.inputs.offer_entries import (
 )
 from billing.inputs.seller_entry import read_seller
 from billing.inputs.source_entries import read_sources
+from billing.inputs.tariff_entry import read_dimensions, read_tariff
 from billing.inputs.titles import read_titles
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
 from billing.model.catalogue import (
@@ -32,7 +33,6 @@ from billing.model.catalogue import (
     GAUGE_MEASURES,
     MAXIMUM_QUANTITY,
     SENDING,
-    TARIFF_MODELS,
     Agreement,
     Catalogue,
     Metric,
@@ -41,7 +41,6 @@ from billing.model.catalogue import (
     ReminderLevel,
     Tariff,
     Terms,
-    Tier,
     terms_periods,
 )
 from billing.model.errors import Problem, RefusedError
@@ -231,7 +230,9 @@ def _reminders(places: Place, minor: int | None) -> tuple[ReminderLevel, ...]:
 def _metric(name: str, place: Place) -> Metric:
     place.keys(
         required=("event", "kind"),
-        optional=("measure", "value", "carries", "unit", "unit_size", "title", "unit_code", "decimals", "charged"),
+        optional=(
+            *("measure", "value", "carries", "unit", "unit_size", "title", "unit_code", "decimals", "charged", "by"),
+        ),
     )
     kind = place.at("kind").choice(("counter", "gauge"), "gauge" if place.has("carries") else "counter")
     measures = GAUGE_MEASURES if kind == "gauge" else COUNTER_MEASURES
@@ -278,6 +279,7 @@ def _metric(name: str, place: Place) -> Metric:
         decimals=place.at("decimals").integer(3, 0, 9),
         titles=titles,
         charged=charged,
+        by=read_dimensions(place.at("by"), may_have=kind == "counter" and measure in ("sum", "count")),
     )
 
 
@@ -343,7 +345,7 @@ def _version(place: Place, metrics: tuple[Metric, ...], minor: int | None) -> Te
         overage=overage,
         auto_upgrade_on=triggers,
         minimum_spend=read_minimum_spend(place.at("minimum_spend"), minor) if place.has("minimum_spend") else None,
-        seats=read_seats(place.at("seats"), metrics, _tariff) if place.has("seats") else (),
+        seats=read_seats(place.at("seats"), metrics, read_tariff) if place.has("seats") else (),
     )
 
 
@@ -367,57 +369,10 @@ def _overage(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Tariff | No
         if metric.is_in_advance and place.has(metric.name):
             place.at(metric.name).problem("no overage of a metric that is charged in advance: it has `seats`")
     return {
-        name: None if item.is_text("none") else _tariff(item, by_name[name])
+        name: None if item.is_text("none") else read_tariff(item, by_name[name])
         for name, item in place.named()
         if name in by_name
     }
-
-
-def _tariff(place: Place, metric: Metric) -> Tariff:
-    if not place.is_mapping():
-        place.problem('`none`, or a tariff such as {model: block, size: 1000, price: "3.00"}')
-        return Tariff("block", Decimal(1), Decimal(0))
-    model = place.at("model").choice(TARIFF_MODELS, "graduated" if place.has("tiers") else "block")
-    limits = ("minimum", "maximum")
-    minimum = place.at("minimum").amount(Decimal(0)) if place.has("minimum") else None
-    maximum = place.at("maximum").amount(Decimal(0)) if place.has("maximum") else None
-    if minimum is not None and maximum is not None and minimum > maximum:
-        place.at("minimum").problem(f"at most the maximum, {maximum}")
-    if model == "block":
-        place.keys(required=("model", "size", "price"), optional=limits)
-        before = place.reported()
-        size = place.at("size").quantity(metric.unit_size, MAXIMUM_QUANTITY)
-        if size <= 0:
-            if place.has("size") and place.reported() == before:
-                place.at("size").problem("a block size above 0")
-            size = Decimal(1)
-        return Tariff("block", size, place.at("price").amount(Decimal(0)), (), minimum, maximum)
-    place.keys(required=("model", "tiers"), optional=limits)
-    before = place.reported()
-    tiers = tuple(_tier(item, model, metric) for item in place.at("tiers").items())
-    if not place.has("tiers") or place.reported() > before:
-        return Tariff("block", Decimal(1), Decimal(0))
-    bounds = [tier.up_to for tier in tiers]
-    finite = [bound for bound in bounds if bound is not None]
-    # rule 5: the last tier is open
-    if not tiers or bounds[-1] is not None or len(finite) != len(bounds) - 1:
-        place.at("tiers").problem("tiers of which the last, and only the last, is open (`up_to: null`)")
-    elif finite != sorted(set(finite)) or any(bound <= 0 for bound in finite):
-        place.at("tiers").problem("tiers whose `up_to` rise, from above 0")
-    return Tariff(model, None, None, tiers, minimum, maximum)  # type: ignore[arg-type] # `choice` has checked the model.
-
-
-def _tier(place: Place, model: str, metric: Metric) -> Tier:
-    if model == "stairstep":
-        place.keys(required=("up_to", "flat"), optional=())
-    else:
-        place.keys(required=("up_to", "unit_price"), optional=("flat",))
-    up_to = place.at("up_to")
-    return Tier(
-        up_to=None if up_to.is_null() else up_to.quantity(metric.unit_size, MAXIMUM_QUANTITY),
-        unit_price=place.at("unit_price").amount(Decimal(0)),
-        flat=place.at("flat").amount(Decimal(0)),
-    )
 
 
 def _agreement(

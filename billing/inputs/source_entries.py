@@ -337,7 +337,8 @@ def _is_strptime(rule: TimeRule) -> bool:
 
 
 def _values(event: Place, fields: _Fields, metrics: Sequence[Metric]) -> tuple[ValueRule, ...]:
-    known = {".".join(metric.value): metric.value for metric in metrics if metric.value is not None}
+    paths = [metric.value for metric in metrics if metric.value is not None]
+    known = {".".join(path): path for path in [*paths, *(path for metric in metrics for _, path in metric.by)]}
     numbers = {metric.value for metric in metrics if metric.measure != "unique"}
     rules = []
     seen: set[str] = set()

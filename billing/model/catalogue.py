@@ -1,7 +1,7 @@
 """Validated catalogue: packages, tariffs, agreements, metrics, policy and seller."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
 from decimal import Decimal
 from typing import Literal
@@ -16,7 +16,7 @@ from billing.model.sources import Source
 
 COUNTER_MEASURES = ("sum", "count", "unique", "max")
 GAUGE_MEASURES = ("peak", "last", "time_weighted")
-TARIFF_MODELS = ("block", "graduated", "volume", "stairstep")
+TARIFF_MODELS = ("block", "graduated", "volume", "stairstep", "percentage")
 CARD_BRANDS = ("visa", "mastercard", "discover", "amex")
 MINIMUM_COUNTS = ("package_fee", "overage", "add_on", "seats")
 AFTER_ISSUE = "after_issue"
@@ -42,6 +42,8 @@ class Metric:
         Titles by language, where there are several.
     charged
         `in_advance`: a level that is charged for the cycle that starts (rule 35); None: by usage, in arrears.
+    by
+        Dimensions that tariffs may tell apart, each with its path from the event's root (rule 34).
     """
 
     name: str
@@ -57,6 +59,7 @@ class Metric:
     decimals: int = 3
     titles: Mapping[str, str] = field(default_factory=dict)
     charged: str | None = None
+    by: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     @property
     def is_in_advance(self) -> bool:
@@ -74,15 +77,78 @@ class Tier:
 
 
 @dataclass(frozen=True)
-class Tariff:
-    """The price of an excess (rule 3). `size` and `price` belong to the block model, `tiers` to the others."""
+class DimensionRule:
+    """What a tariff rates by itself (rule 34): the usage whose dimensions have the values that it names.
 
-    model: Literal["block", "graduated", "volume", "stairstep"]
+    Attributes
+    ----------
+    when
+        The values of each dimension that match, as text.
+    allowance
+        In units; None is unlimited.
+    tariff
+        None when the excess is free.
+    """
+
+    name: str
+    when: tuple[tuple[str, tuple[str, ...]], ...]
+    allowance: Decimal | None = Decimal(0)
+    tariff: "Tariff | None" = None
+
+    @property
+    def words(self) -> str:
+        """The rule in words: its name, or what it names where it has no name of its own."""
+        if self.name != default_rule_name(self.when):
+            return self.name
+        return ", ".join(f"{dimension} {'/'.join(values)}" for dimension, values in self.when)
+
+
+def rule_words(catalogue: "Catalogue") -> dict[tuple[str, str], str]:
+    """The words of every rule of a tariff by dimension, by metric and name."""
+    terms: list[Terms | Agreement] = [version for package in catalogue.packages for version in package.versions]
+    return {
+        (metric, rule.name): rule.words
+        for each in [*terms, *catalogue.agreements]
+        for metric, tariff in each.overage.items()
+        if tariff is not None
+        for rule in tariff.by
+    }
+
+
+def default_rule_name(when: Sequence[tuple[str, Sequence[str]]]) -> str:
+    """The name of a rule that has none of its own: model=large,kind=output|cached."""
+    return ",".join(f"{dimension}={'|'.join(values)}" for dimension, values in when)
+
+
+@dataclass(frozen=True)
+class Tariff:
+    """The price of an excess (rule 3). `size` and `price` belong to the block model, `tiers` to most others.
+
+    Attributes
+    ----------
+    percent, per_event, free_events
+        Of the percentage model (rule 34): of the excess, and for each event beyond those that are free.
+    by
+        Rules that rate their own part of the usage; what matches none is rated by this tariff.
+    """
+
+    model: Literal["block", "graduated", "volume", "stairstep", "percentage"]
     size: Decimal | None = None
     price: Decimal | None = None
     tiers: tuple[Tier, ...] = ()
     minimum: Decimal | None = None
     maximum: Decimal | None = None
+    percent: Decimal | None = None
+    per_event: Decimal = Decimal(0)
+    free_events: int = 0
+    by: tuple[DimensionRule, ...] = ()
+
+    def __repr__(self) -> str:
+        """Its members, those that earlier versions did not know only where they are set: months are recorded by it."""
+        known = [each.name for each in fields(self)]
+        later = [name for name in known[known.index("percent") :] if getattr(self, name) != getattr(type(self), name)]
+        said = [name for name in known if name in later or known.index(name) < known.index("percent")]
+        return f"{type(self).__name__}({', '.join(f'{name}={getattr(self, name)!r}' for name in said)})"
 
 
 @dataclass(frozen=True)

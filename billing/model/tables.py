@@ -161,9 +161,15 @@ LEVELS = Table(
     ("account_id", "metric"),
 )
 
+RULE_OF_USAGE: Final = Column(
+    "rule",
+    pl.String,
+    "The rule of the metric's tariff by dimension that rates it; null for the rest, and without rules",
+)
+
 USAGE = Table(
     "usage",
-    "What an account used of a metric in the cycle that closes in the billing month.",
+    "What an account used of a metric, by rule of its tariff, in the cycle that closes in the billing month.",
     (
         ACCOUNT,
         SUBSCRIPTION,
@@ -178,8 +184,9 @@ USAGE = Table(
         Column("base_quantity", BASE_QUANTITY, "The quantity in base units, exact"),
         Column("event_sum", BASE_QUANTITY, "Plain sum of the events' values in base units, for conservation"),
         Column("lowest_level", QUANTITY, "Lowest level of a gauge where it fell below zero, in its unit; else null"),
+        RULE_OF_USAGE,
     ),
-    ("account_id", "subscription_id", "cycle_start", "metric"),
+    ("account_id", "subscription_id", "cycle_start", "metric", "rule"),
 )
 
 PACKAGES = Table(
@@ -252,8 +259,10 @@ CHARGES = Table(
         Column("excess", QUANTITY, "quantity - allowance where over, else 0, in the metric's unit"),
         Column("billed_units", QUANTITY, "Started blocks (block model), else the excess, in the metric's unit"),
         Column("amount", MONEY, "Tariff of the excess, rounded half-up to the minor unit"),
+        RULE_OF_USAGE,
+        Column("events", pl.Int64, "Events counted"),
     ),
-    ("account_id", "subscription_id", "cycle_start", "metric"),
+    ("account_id", "subscription_id", "cycle_start", "metric", "rule"),
 )
 
 PART_OF_A_FEE: Final = (
@@ -293,6 +302,11 @@ EVENTS = Table(
         Column("time", INSTANT, "The instant of the usage"),
         Column("value", BASE_QUANTITY, "Its numeric value in base units; null where the metric only counts"),
         Column("member", pl.String, "What a `unique` metric tells apart; null elsewhere"),
+        Column(
+            "dimensions",
+            pl.List(pl.String),
+            "Its values of the metric's dimensions, in their order, null where it lacks one; null without dimensions",
+        ),
         Column("source", pl.String, "Where the event came from; identifies it together with id"),
         Column("id", pl.String, "The event's id within its source"),
         Column("delivery_day", pl.Date, "Day of delivery"),

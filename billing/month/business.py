@@ -28,6 +28,7 @@ from billing.month.resources import with_resources
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
+from billing.rules.dimensions import RuleBook
 from billing.rules.missing_accounts import (
     accounts_without_row,
     new_accounts_set_aside,
@@ -35,6 +36,7 @@ from billing.rules.missing_accounts import (
     subscriptions_without_request,
 )
 from billing.rules.opening_balances import balances_in_force, changed_rows
+from billing.rules.own_documents import is_own_document
 from billing.rules.receivables import with_numbers, with_opening_balances
 from billing.rules.redemptions import (
     POSITION_SCHEMA,
@@ -212,6 +214,11 @@ class Business:
         return terms_frames(self.catalogue)
 
     @cached_property
+    def rule_book(self) -> RuleBook | None:
+        """The rules of the tariffs by dimension; None where there are none."""
+        return RuleBook.of(self.catalogue)
+
+    @cached_property
     def requests(self) -> pl.DataFrame:
         """The requests made up to the as-of day."""
         return self.inputs.requests.filter(pl.col("on") <= self.as_of)
@@ -236,7 +243,8 @@ class Business:
         requests, taken_back = without_withdrawn(self.requests, decided)
         lives = read_lives(requests, self.catalogue, self.terms, self._inside_hidden_packages(requests))
         made = lives.subscriptions.select("subscription_id")
-        closed = self.register.closed_subscriptions().join(made, on="subscription_id", how="anti")
+        closed = self.register.closed_subscriptions().filter(~is_own_document())
+        closed = closed.join(made, on="subscription_id", how="anti")
         missing = subscriptions_without_request(
             closed,
             self.register.begun_subscriptions() if closed.height else pl.DataFrame(schema=BEGUN_SCHEMA),

@@ -98,8 +98,12 @@ def quantities_not_charged_once(usage: pl.DataFrame, charges: pl.DataFrame) -> p
         The tables USAGE and CHARGES of a month, of the same accounts.
     """
     keys = ["account_id", "subscription_id", "cycle_start", "metric", "quantity"]
+    has_rules = usage["rule"].null_count() < usage.height or charges["rule"].null_count() < charges.height
+    if has_rules:
+        keys.append("rule")
     counted = [frame.group_by(keys).agg(times=pl.len()) for frame in (usage, charges)]
-    other = [one.join(two, on=[*keys, "times"], how="anti") for one, two in (counted, reversed(counted))]
+    both = (counted, reversed(counted))
+    other = [one.join(two, on=[*keys, "times"], how="anti", nulls_equal=has_rules) for one, two in both]
     return pl.concat(other).select(
         "account_id", detail=pl.format("{} of {}: its quantity has not one charge", "metric", "subscription_id")
     )

@@ -33,7 +33,7 @@ def with_resources(catalogue: Catalogue, landing: Path) -> Catalogue:
         return name
 
     try:
-        logo = kept(_logo(landing / catalogue.seller.logo)) if catalogue.seller.logo else None
+        logo = kept(read_logo(landing / catalogue.seller.logo)) if catalogue.seller.logo else None
         template = kept(pack(landing / TEMPLATES)) if (landing / TEMPLATES).is_dir() else None
         found = translations(landing)
         wrong = [problem for path in found for problem in catalogue_problems(path)[0]]
@@ -46,7 +46,16 @@ def with_resources(catalogue: Catalogue, landing: Path) -> Catalogue:
     return replace(catalogue, resources=Resources(logo=logo, template=template, translations=by_language, files=files))
 
 
-def _logo(path: Path) -> bytes:
+def read_logo(path: Path) -> bytes:
+    """The seller's logo.
+
+    Raises
+    ------
+    ContentError
+        When the file is not there, or holds no logo.
+    """
+    if not path.is_file():
+        raise ContentError(f"seller.logo: {path.name}: found no such file in the landing folder, expected PNG or SVG")
     content = path.read_bytes()
     if problem := logo_form_problem(content):
         raise ContentError(f"seller.logo: {path.name}: {problem}")

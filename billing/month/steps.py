@@ -31,18 +31,21 @@ from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
 from billing.month.computed import file_stamp
 from billing.month.context import computed_once, rated_charges, required_table, without_parked
+from billing.month.dues import dues_of_month
 from billing.month.held_offers import coupon_redemptions
 from billing.month.lost_deliveries import refuse_lost_deliveries
 from billing.month.parking import as_parked, contradictory_accounts, parked_accounts
 from billing.month.recorded_inputs.rows import recorded_deliveries
 from billing.month.recorded_inputs.usage import added_events, measuring_digest, record_measured
 from billing.month.true_ups import refund_amounts
-from billing.rules.charges import month_charges, month_dues
+from billing.rules.charges import month_charges
 from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.decisions import month_decisions
+from billing.rules.dimensions import IN_FORCE
 from billing.rules.gauges import levels_at_close
 from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rules.refusals import refused_after_close, without_decided_voids
+from billing.rules.terms import with_terms
 from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
 from billing.store.home import Home
 from billing.store.monthly import read_month, write_month
@@ -120,16 +123,20 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
     home, cycles, levels = business.home, cycles_of_month(business, month), required_table(business, LEVELS, month)
     months, as_of = [months_after(month, -1), month], business.as_of
     files = event_hashes(home, months, as_of)
-    digest = measuring_digest(cycles, levels, business.catalogue.metrics)
+    book = business.rule_book
+    in_force = None if book is None else terms_in_force(business, month, cycles.cycles)
+    digest = measuring_digest(cycles, levels, business.catalogue.metrics, book, in_force)
     inputs = UsageInputs(
         month=month,
         spans=cycles.spans,
         cycles=cycles.cycles,
         levels=levels,
         events=scan_event_parts(home, months, as_of),
-        repeated=repeated_events(home, months, as_of),
+        repeated=repeated_events(home, months, as_of, with_dimensions=book is not None),
         accounts=accounts_of_events(home),
         catalogue=business.catalogue,
+        book=book,
+        in_force=in_force,
     )
     added = added_events(home, month, digest, files)
     if added is None:
@@ -140,6 +147,14 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
     write_month(home, USAGE, month, usage, in_order=True)
     record_measured(home, month, digest, files)
     return usage
+
+
+def terms_in_force(business: Business, month: str, cycles: pl.DataFrame) -> pl.DataFrame:
+    """The terms that rate the cycles that close in the month: IN_FORCE; known before their usage is (rule 2)."""
+    packages = _packages_of_month(business, month, cycles, USAGE.empty(), closed=None).packages
+    closing = packages.select("subscription_id", package="closing_package")
+    dated = cycles.select("account_id", "subscription_id", "cycle_start").join(closing, on="subscription_id")
+    return with_terms(dated, business.terms, on="cycle_start", or_first=True).select(list(IN_FORCE))
 
 
 def write_packages(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
@@ -188,14 +203,14 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
     cycles = without_parked(required_table(business, CYCLES, month), parked)
     packages = required_table(business, PACKAGES, month)
     first_packages = _first_packages(business, cycles)
-    dues = month_dues(
+    dues = dues_of_month(
+        business,
         month,
         cycles=cycles,
         packages=packages,
         first_packages=first_packages,
         rated=rated,
-        terms=business.terms,
-        catalogue=business.catalogue,
+        parked=parked,
     )
     write_month(business.home, PARKED, month, parked, in_order=True)
     write_month(business.home, DUES, month, dues, in_order=True)
@@ -223,13 +238,20 @@ def decided_packages(business: Business, month: str, closed: pl.DataFrame | None
 
 def _decided_packages(business: Business, month: str, closed: pl.DataFrame | None) -> PackageMonth:
     cycles = required_table(business, CYCLES, month)
+    return _packages_of_month(business, month, cycles, required_table(business, USAGE, month), closed)
+
+
+def _packages_of_month(
+    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame, closed: pl.DataFrame | None
+) -> PackageMonth:
+    """As `decided_packages`; without usage only the packages of the cycles that close are right."""
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
     previous = PACKAGES.empty() if is_first else required_table(business, PACKAGES, before)
     return decide_packages(
         month,
         cycles=cycles,
-        usage=required_table(business, USAGE, month),
+        usage=usage,
         levels=_levels_of_downgrades(business, cycles, month),
         previous=previous.select("subscription_id", "opening_package", "waiting_package"),
         first_packages=_first_packages(business, cycles),

@@ -11,6 +11,7 @@ from billing.month.business import Business
 from billing.month.lost_deliveries import losses_that_stand
 from billing.register.register import Register
 from billing.rules.balances import money_sent_back
+from billing.rules.coupon_true_ups import with_coupons_on_what_moved
 from billing.rules.due_items import IDENTITY, refunded_item, refunded_kind
 from billing.rules.missing_accounts import while_parked
 from billing.rules.tax import running_taxes
@@ -41,7 +42,8 @@ def month_differences(business: Business, since: str, before: str, later: Regist
         closed.select("subscription_id", "billing_date").unique(),
         amounts,
     )
-    return _without_accepted_losses(differences, losses_that_stand(business))
+    differences = _without_accepted_losses(differences, losses_that_stand(business))
+    return with_coupons_on_what_moved(differences, business.catalogue.minor_units)
 
 
 def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:

@@ -19,6 +19,10 @@ class Fields:
     def place(self, key: str) -> str:
         return f"{self._place}.{key}" if self._place else key
 
+    def replaced(self, values: Mapping[str, object]) -> "Fields":
+        """A copy with other values of some keys."""
+        return Fields({**self._values, **values}, self._place)
+
     def _value(self, key: str) -> object:
         if key not in self._values:
             raise ContentError(f"{self.place(key)}: found nothing, expected a value or null")

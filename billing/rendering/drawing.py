@@ -113,8 +113,13 @@ def draw_page(html: str, sheet: str) -> bytes:
         raise RenderingError(sheet, str(error)) from error
 
 
-def draw_letter(html: str, sheet: str, language: str) -> bytes:
+def draw_letter(html: str, sheet: str, language: str, images: Mapping[str, tuple[bytes, str]] | None = None) -> bytes:
     """Draw a complete HTML page in a language with one style sheet of the bundle, and the faces of documents.
+
+    Parameters
+    ----------
+    images
+        Bytes and media type of its images by address.
 
     Raises
     ------
@@ -124,8 +129,8 @@ def draw_letter(html: str, sheet: str, language: str) -> bytes:
     edition = EDITIONS["2"]
     others = edition.by_language.get(language.split("-")[0], edition.other_scripts)
     try:
-        with _DRAWING, _time_limit(SECONDS_PER_DOCUMENT):
-            return engine().draw_html(BETWEEN_BLOCKS.sub("><", html), (sheet,), others, edition.faces).pdf
+        with _DRAWING:
+            return engine().draw_letter(html, sheet, others, edition.faces, images or {})
     except (ContentError, TimeLimitError, UnableError) as error:
         raise RenderingError(sheet, str(error)) from error
 
@@ -234,6 +239,12 @@ class Engine:
             if not page.own:
                 return self.draw_html(self.html(page, edition), edition.sheets, others, edition.faces)
             return self._draw_own(page, edition, others)
+
+    def draw_letter(
+        self, html: str, sheet: str, others: str, faces: tuple[str, ...], images: Mapping[str, tuple[bytes, str]]
+    ) -> bytes:
+        with _time_limit(SECONDS_PER_DOCUMENT), self._files(images):
+            return self.draw_html(BETWEEN_BLOCKS.sub("><", html), (sheet,), others, faces).pdf
 
     def html(self, page: Page, edition: Edition) -> str:
         """The page as HTML, without white space between blocks: WeasyPrint would make boxes of it and discard them."""

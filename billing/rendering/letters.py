@@ -1,5 +1,6 @@
 """Letters: reminders of overdue documents, and statements of accounts, as pages in the language of the customer."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +14,11 @@ from billing.rendering.content import Fields
 from billing.rendering.drawing import draw_letter
 from billing.rendering.fonts import TEMPLATES
 from billing.rendering.locale_formats import EXACT
+from billing.rendering.logos import media_type
 from billing.rendering.mails import Letter, MailText, bank_facts, greeting, pay_link, questions, written
+from billing.rendering.v2.footer import footer_of
 from billing.rendering.v2.formats import SPACE, Formats
-from billing.rendering.v2.parties import address_lines, tax_ids
+from billing.rendering.v2.parties import address_lines, registration, tax_ids
 from billing.rendering.words import OTHERS, Words, words
 
 if TYPE_CHECKING:
@@ -55,8 +58,16 @@ class Spoken:
         return cls(said, words(language, own=own), out)
 
 
-def reminder_pdf(content: str, own: bytes | None = None) -> bytes:
-    """Draw a reminder from its stored content; `own` is the home's catalogue of its language."""
+def reminder_pdf(content: str, own: bytes | None = None, logo: bytes | None = None) -> bytes:
+    """Draw a reminder from its stored content.
+
+    Parameters
+    ----------
+    own
+        The home's catalogue of its language.
+    logo
+        The seller's logo; without one the name in type.
+    """
     reminder = Fields(json.loads(content))
     with localcontext(EXACT):
         spoken = Spoken.of(reminder, own)
@@ -80,8 +91,9 @@ def reminder_pdf(content: str, own: bytes | None = None) -> bytes:
             tables=[_overdue(reminder, said, out)],
             after=[_unless_paid(said), questions(seller, said)],
             bank=(said.gettext("How to pay"), bank) if bank else None,
+            logo=logo,
         )
-    return draw_letter(html, SHEET, spoken.said.language)
+    return draw_letter(html, SHEET, spoken.said.language, _images(logo))
 
 
 def reminder_mail(content: str, own: bytes | None = None) -> MailText:
@@ -176,13 +188,15 @@ def _overdue(reminder: Fields, said: Words, out: Formats) -> Table:
     )
 
 
-def statement_pdf(content: Mapping[str, object], own: bytes | None = None) -> bytes:
+def statement_pdf(content: Mapping[str, object], own: bytes | None = None, logo: bytes | None = None) -> bytes:
     """Draw the statement of an account.
 
     Parameters
     ----------
     content
         As `statement_content`, with language, locale, minor_units, seller and customer.
+    own, logo
+        As in `reminder_pdf`.
     """
     statement = Fields(content)
     with localcontext(EXACT):
@@ -205,8 +219,9 @@ def statement_pdf(content: Mapping[str, object], own: bytes | None = None) -> by
             before=[said.gettext("A balance above zero is owed to us, one below zero is in your favour.")],
             tables=[_movements(statement, said, out), _ages(statement, said, out)],
             after=[questions(statement.fields("seller"), said)],
+            logo=logo,
         )
-    return draw_letter(html, SHEET, spoken.said.language)
+    return draw_letter(html, SHEET, spoken.said.language, _images(logo))
 
 
 def _movements(statement: Fields, said: Words, out: Formats) -> Table:
@@ -271,24 +286,26 @@ def _page(
     tables: Sequence[Table],
     after: Sequence[str],
     bank: tuple[str, Sequence[tuple[str, str]]] | None = None,
+    logo: bytes | None = None,
 ) -> str:
     seller, customer = content.fields("seller"), content.fields("customer")
     said, out = spoken.said, spoken.out
     text = said.gettext("Page {page} of {pages}")
     start, _, rest = text.partition("{page}")
     between, _, end = rest.partition("{pages}")
+    footer, closing = footer_of(seller)
     return _template().render(
         language=said.language,
         direction=said.direction,
         title=title,
         created=created.isoformat(),
-        running=f"{seller.text('name')[:80]} · {title} · {start}",
+        running=f"{footer}{seller.text('name')[:80]} · {title} · {start}",
         page_between=between,
         page_after=end,
         seller={
             "name": seller.text("name"),
             "address": address_lines(seller, spoken.of_documents, out),
-            "ids": [each for each in tax_ids(seller, spoken.of_documents) if each],
+            "ids": [*tax_ids(seller, spoken.of_documents), *filter(None, [registration(seller, spoken.of_documents)])],
         },
         customer={
             "name": customer.optional("name") or customer.text("account_id"),
@@ -297,10 +314,16 @@ def _page(
         facts=facts,
         before=before,
         tables=tables,
-        after=[each for each in after if each],
+        logo=next(iter(_images(logo)), ""),
+        after=[each for each in (*after, *closing) if each],
         bank=bank,
         currency=out.currency,
     )
+
+
+def _images(logo: bytes | None) -> dict[str, tuple[bytes, str]]:
+    """The logo by its address, with its media type."""
+    return {} if logo is None else {f"overage:logo/{hashlib.sha256(logo).hexdigest()}": (logo, media_type(logo))}
 
 
 @cache

@@ -10,6 +10,7 @@ from billing.model.codes import DocumentKind
 from billing.rendering.content import Fields
 from billing.rendering.fonts import TEMPLATES
 from billing.rendering.locale_formats import EXACT
+from billing.rendering.v2.footer import footer_lines
 from billing.rendering.v2.formats import Formats
 from billing.rendering.v2.parties import page_link, pay_address
 from billing.rendering.words import OTHERS, Words, words
@@ -177,6 +178,9 @@ def written(letter: Letter, said: Words, seller: Fields) -> MailText:
         "closing": [text for text in letter.closing if text],
         "regards": said.gettext("Kind regards"),
         "seller": seller.text("name"),
+        "footer": footer_lines(seller),
+        "facts": [said.gettext("{name}: {value}", name=name, value=value) for name, value in letter.facts],
+        "pay": said.gettext("{name}: {value}", name=letter.pay[0], value=letter.pay[1]) if letter.pay else "",
     }
     plain, page = (_environment().get_template(name).render(values) for name in ("mail.txt.j2", "mail.html.j2"))
     return MailText(letter.subject, plain, page, said.language)

@@ -38,10 +38,13 @@ class Preview:
         Bytes of the PDF or the HTML page.
     warnings
         What the style sheet says that is not understood.
+    language
+        The language that was asked for.
     """
 
     content: bytes
     warnings: tuple[str, ...]
+    language: str
 
 
 def preview(
@@ -83,7 +86,7 @@ def preview(
     with _warnings() as warnings:
         drawn = _html(content, resources) if as_html else render_pdf(content, resources)
     said = tuple(catalogue_problems(translation)[0]) if translation is not None else ()
-    return Preview(drawn, (*said, *dict.fromkeys(warnings)))
+    return Preview(drawn, (*said, *dict.fromkeys(warnings)), language)
 
 
 def _kept(resources: dict[str, bytes], content: bytes) -> str:

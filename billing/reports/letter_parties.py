@@ -5,7 +5,7 @@ from typing import Any
 
 import polars as pl
 
-from billing.documents.titles import language
+from billing.documents.titles import document_locale_name, language
 from billing.model.catalogue import Catalogue
 from billing.month.business import Business
 
@@ -24,7 +24,9 @@ def customers_of(business: Business, accounts: pl.Series) -> dict[str, dict[str,
     An account that has lost its row has its id alone.
     """
     rows = business.inputs.accounts.filter(pl.col("account_id").is_in(accounts.implode())).with_columns(
-        language=language(business.catalogue), to=pl.coalesce("invoice_email", "email")
+        language=language(business.catalogue),
+        locale=document_locale_name(business.catalogue),
+        to=pl.coalesce("invoice_email", "email"),
     )
     same = ("account_id", "name", "email", "city", "region", "postal_code", "country", "tax_id")
     found = {}
@@ -34,7 +36,7 @@ def customers_of(business: Business, accounts: pl.Series) -> dict[str, dict[str,
         found[row["account_id"]] = {
             "customer": customer,
             "language": row["language"],
-            "locale": row["locale"] or "",
+            "locale": row["locale"],
             "to": row["to"],
         }
     for account in set(accounts) - found.keys():
@@ -50,3 +52,9 @@ def own_words(catalogue: Catalogue, spoken: str) -> bytes | None:
         if tag in resources.translations:
             return resources.files[resources.translations[tag]]
     return None
+
+
+def logo_of(catalogue: Catalogue) -> bytes | None:
+    """The seller's logo, if any."""
+    resources = catalogue.resources
+    return resources.files[resources.logo] if resources.logo else None

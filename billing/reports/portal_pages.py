@@ -18,7 +18,7 @@ from typing import Any, Final
 import polars as pl
 
 from billing import __version__
-from billing.documents.titles import language, tax_names
+from billing.documents.titles import document_locale_name, language, tax_names
 from billing.month.business import Business
 from billing.rendering.fonts import TEMPLATES
 from billing.rendering.locale_formats import EXACT
@@ -64,7 +64,7 @@ def write_portal_pages(business: Business, bills: NextBills) -> int:
             made_from[account_id] = digest
             if before.get(account_id) == digest and tokens[account_id] in standing:
                 continue
-            key = (facts.account["language"], facts.account["locale"] or "")
+            key = (facts.account["language"], facts.account["locale"])
             if key not in speakers:
                 speakers[key] = Speaker(*key, business.catalogue)
             folder = home.profiles / tokens[account_id]
@@ -142,7 +142,8 @@ def _template(business: Business) -> tuple[Any, str]:
 
 def _facts(business: Business, bills: NextBills, tokens: Mapping[str, str]) -> Iterator[Facts]:
     """The facts of each account with a token, in the order of the profiles."""
-    accounts = business.inputs.accounts.select("account_id", "name", "locale", language=language(business.catalogue))
+    spoken = {"language": language(business.catalogue), "locale": document_locale_name(business.catalogue)}
+    accounts = business.inputs.accounts.select("account_id", "name", **spoken)
     about = {row.pop("account_id"): row for row in accounts.iter_rows(named=True)}
     payments = business.payments.sort("at", "payment_id", descending=True).select(
         "account_id", "on", "amount", "status", shown_number("document")
@@ -158,6 +159,7 @@ def _facts(business: Business, bills: NextBills, tokens: Mapping[str, str]) -> I
     of_days = _by_account(bills.days)
     cycles = {account: (start, end) for account, start, end in bills.cycles.iter_rows()}
     on_disk = _document_files(business.home)
+    issued = dict(business.receivables.select("number", "issued_on").iter_rows())
     for profile in bills.profiles.iter_rows(named=True):
         account_id = profile["account_id"]
         if account_id not in tokens:
@@ -171,6 +173,7 @@ def _facts(business: Business, bills: NextBills, tokens: Mapping[str, str]) -> I
             days=of_days.get(account_id, []),
             payments=of_payments.get(account_id, []),
             files={row["number"]: _files_of(row["document"], on_disk) for row in profile["payment_history"]},
+            issued={row["number"]: issued[row["number"]] for row in profile["payment_history"]},
         )
 
 

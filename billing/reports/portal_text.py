@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from billing.documents.titles import Titled
 from billing.model.catalogue import Catalogue, Metric
-from billing.model.codes import DocumentStatus, LineKind, PaymentStatus, SubscriptionStatus
+from billing.model.codes import DocumentKind, DocumentStatus, LineKind, PaymentStatus, SubscriptionStatus
 from billing.rendering.v2.formats import Formats
 from billing.rendering.v2.parties import mail_link, page_link
 from billing.rendering.words import N_, OTHERS, Words, words
@@ -76,6 +76,8 @@ class Facts:
         As in `NextBills`, and payments: on, amount, status, document (null of one on account).
     files
         Of each document's number: the names of its files beside the page.
+    issued
+        Of each document's number: the day that it bears.
     """
 
     profile: Mapping[str, Any]
@@ -86,6 +88,7 @@ class Facts:
     days: Sequence[Mapping[str, Any]]
     payments: Sequence[Mapping[str, Any]]
     files: Mapping[str, Sequence[str]]
+    issued: Mapping[str, date]
 
 
 class Speaker:
@@ -156,7 +159,7 @@ def page_text(facts: Facts, speaker: Speaker, tax_names: Mapping[str, Mapping[st
         "next_billing_date": _day(speaker, profile["next_billing_date"]),
         "upcoming": speaker.money(profile["upcoming_amount"]),
         "previous": None if profile["previous_amount"] is None else speaker.money(profile["previous_amount"]),
-        "previous_date": _day(speaker, profile["previous_date"]),
+        "previous_date": _day(speaker, _last_invoice(facts)),
         "balance": _balance(profile["outstanding"], speaker),
         "owes": profile["outstanding"] > 0,
         "pending": _pending(profile["pending_change"], speaker, package),
@@ -170,6 +173,12 @@ def page_text(facts: Facts, speaker: Speaker, tax_names: Mapping[str, Mapping[st
         "support": seller.support_email,
         "policy": page_link(seller.billing_policy_url),
     }
+
+
+def _last_invoice(facts: Facts) -> date | None:
+    """The day that the newest invoice bears."""
+    newest = (row for row in facts.profile["payment_history"] if row["kind"] == DocumentKind.INVOICE)
+    return next((facts.issued[row["number"]] for row in newest), None)
 
 
 def _day(speaker: Speaker, day: date | None) -> str | None:
@@ -323,7 +332,7 @@ def _document(row: Mapping[str, Any], facts: Facts, speaker: Speaker) -> dict[st
     return {
         "number": row["number"],
         "kind": speaker.named(KINDS, row["kind"]),
-        "date": speaker.day(row["date"]),
+        "date": speaker.day(facts.issued[row["number"]]),
         "total": speaker.money(row["total"]),
         "status": speaker.named(DOCUMENT_STATUSES, row["status"]),
         "is_open": is_open,

@@ -19,7 +19,7 @@ from billing.register.sent_mails import MadeReminder
 from billing.rendering.errors import ContentError, RenderingError
 from billing.rendering.letters import amount_text, reminder_mail, reminder_pdf
 from billing.rendering.mails import MailText
-from billing.reports.letter_parties import customers_of, own_words, seller_of
+from billing.reports.letter_parties import customers_of, logo_of, own_words, seller_of
 from billing.reports.mail_delivery import Sending, SkippedError, Wanted, send_mails, sender_of
 from billing.reports.profile_pages import page_name
 from billing.rules.mail_attempts import mail_states, may_be_sent
@@ -219,7 +219,7 @@ def _content(
 def _composed(business: Business, path: Path, content: str) -> tuple[MailText, list[Attachment]]:
     own = own_words(business.catalogue, json.loads(content)["language"])
     try:
-        pdf = reminder_pdf(content, own)
+        pdf = reminder_pdf(content, own, logo_of(business.catalogue))
         write_bytes(path, pdf)
         return reminder_mail(content, own), [Attachment(path.name, pdf, "pdf")]
     except (ContentError, RenderingError) as error:

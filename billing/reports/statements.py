@@ -9,7 +9,7 @@ import polars as pl
 from billing.model.errors import RefusedError
 from billing.month.business import Business
 from billing.rendering.letters import amount_text, statement_pdf
-from billing.reports.letter_parties import customers_of, own_words, seller_of
+from billing.reports.letter_parties import customers_of, logo_of, own_words, seller_of
 from billing.rules.statements import MOVEMENTS, movements, open_by_age
 
 
@@ -77,6 +77,7 @@ def statement_page(business: Business, content: dict[str, Any]) -> bytes:
             "customer": customer["customer"],
         },
         own_words(business.catalogue, customer["language"]),
+        logo_of(business.catalogue),
     )
 
 

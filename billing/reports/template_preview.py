@@ -6,7 +6,9 @@ from typing import Any, Final
 from billing.inputs.catalogue_file import load_catalogue
 from billing.model.errors import RefusedError
 from billing.model.seller import Seller
+from billing.month.resources import read_logo, translations
 from billing.rendering.preview import Preview, preview
+from billing.rendering.words import LANGUAGES
 from billing.store.home import Home
 
 _OF_CONTENT: Final = (
@@ -15,18 +17,41 @@ _OF_CONTENT: Final = (
 )
 
 
-def home_preview(home: Home, *, language: str, kind: str, as_html: bool) -> Preview:
-    """As `preview`, with the seller and the logo of the home's catalogue; the sample's where it has none to read."""
-    seller, logo = _seller(home)
-    return preview(home.landing, language=language, kind=kind, as_html=as_html, seller=seller, logo=logo)
+def home_preview(home: Home, *, language: str | None, kind: str, as_html: bool) -> Preview:
+    """As `preview`, with the seller and the logo of the home's catalogue; the sample's where it has none to read.
+
+    Parameters
+    ----------
+    language
+        None means that of the seller, else English.
+
+    Raises
+    ------
+    RefusedError
+        When neither the release nor the home has words of `language`.
+    ContentError
+        When the logo cannot be used.
+    """
+    seller = _seller(home)
+    own = {path.stem.replace("_", "-").lower() for path in translations(home.landing)}
+    if language and not {language.lower(), language.lower().split("-")[0]} & {*LANGUAGES, *own}:
+        expected = f"one of {', '.join(LANGUAGES)}, or a catalogue landing/translations/{language}.po"
+        raise RefusedError(f"--language: found {language!r}, expected {expected}")
+    return preview(
+        home.landing,
+        language=language or (seller.language if seller else "") or "en",
+        kind=kind,
+        as_html=as_html,
+        seller=_content_of(seller) if seller else None,
+        logo=read_logo(home.landing / seller.logo) if seller and seller.logo else None,
+    )
 
 
-def _seller(home: Home) -> tuple[dict[str, Any] | None, bytes | None]:
+def _seller(home: Home) -> Seller | None:
     try:
-        seller = load_catalogue(home.landing / "catalogue.yaml").seller
+        return load_catalogue(home.landing / "catalogue.yaml").seller
     except (RefusedError, OSError):
-        return None, None
-    return _content_of(seller), (home.landing / seller.logo).read_bytes() if seller.logo else None
+        return None
 
 
 def _content_of(seller: Seller) -> dict[str, Any]:

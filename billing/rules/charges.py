@@ -9,6 +9,7 @@ from billing.model.codes import UPGRADES, FeeReason, LineKind, ParkedReason, Sub
 from billing.model.columns import MONEY, PRICE, QUANTITY
 from billing.model.money import round_fraction
 from billing.model.tables import CHARGES, DUES
+from billing.rules.dimensions import with_rule_words
 from billing.rules.rating import rate
 from billing.rules.terms import PRICE_SCALE, TermsFrames, with_terms
 
@@ -218,7 +219,7 @@ def _hold_fees(dated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 
 
 def _overages(dated: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """The overages of the cycle that ended, each with its arithmetic."""
+    """The overages of the cycle that ended, each with its arithmetic; rule 34: those of each rule by themselves."""
     over = rated.filter(pl.col("amount") != 0).join(
         dated.select("subscription_id", "billing_date"), on="subscription_id"
     )
@@ -236,10 +237,14 @@ def _overages(dated: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) ->
         "billed_units",
         "unit_price",
         "amount",
+        "rule",
         kind=pl.lit(LineKind.OVERAGE),
+        due_item="rule",
         allowance="allowance_units",
         description=pl.format(
-            "{} over the allowance of {}", pl.col("metric").replace(titles), _title("package", catalogue)
+            "{} over the allowance of {}",
+            with_rule_words(pl.col("metric").replace(titles), catalogue),
+            _title("package", catalogue),
         ),
     )
 

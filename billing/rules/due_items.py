@@ -29,6 +29,11 @@ def lowered_kind() -> pl.Expr:
     return pl.when(pl.col("kind") == LineKind.COUPON).then(pl.col("due_item").str.extract(_LOWERED)).otherwise("kind")
 
 
+def lowered_line(item: str = "due_item") -> pl.Expr:
+    """`<kind>/<metric>/<item>` of what the coupon of a due_item lowers."""
+    return pl.col(item).str.extract(r"^[^/]*/(.*)$", 1)
+
+
 def refund_item() -> pl.Expr:
     """`due_item` of a refund of what was due, of its due_kind and due_item; null of a package fee."""
     of_others = pl.format("{}/{}", "due_kind", pl.col("due_item").fill_null(""))

@@ -101,6 +101,7 @@ def measured_gauges(
             ),
             closing_base="last",
             lowest_base=pl.when(pl.col("lowest") < 0).then("lowest"),
+            rule=pl.lit(None, pl.String),
         )
         .select(pl.col(name).cast(dtype) for name, dtype in MEASURED.items())
     )

@@ -8,6 +8,7 @@ import polars as pl
 
 from billing.model.catalogue import Metric
 from billing.model.columns import BASE_QUANTITY
+from billing.rules.dimensions import SIGNATURE, RuleBook
 
 ZERO: Final = pl.lit(0).cast(BASE_QUANTITY)
 EXTREME_QUANTITY: Final = pl.lit(10**20).cast(BASE_QUANTITY)
@@ -18,6 +19,7 @@ MEASURED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subscription_id": pl.String,
     "cycle_start": pl.Date,
     "metric": pl.String,
+    "rule": pl.String,
     "base_quantity": BASE_QUANTITY,
     "closing_base": BASE_QUANTITY,
     "lowest_base": BASE_QUANTITY,
@@ -27,9 +29,14 @@ MEASURED: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 
 
 def measured_counters(
-    spans: pl.DataFrame, events: Sequence[pl.LazyFrame], counters: Sequence[Metric], key: pl.Expr
+    spans: pl.DataFrame,
+    events: Sequence[pl.LazyFrame],
+    counters: Sequence[Metric],
+    key: pl.Expr,
+    book: RuleBook | None = None,
+    in_force: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Sum counters over the spans of access of each cycle."""
+    """Sum counters over the spans of access of each cycle; with a book by the rules in force, as `RuleBook`."""
     if not counters:
         return pl.DataFrame(schema=MEASURED)
     counted, distinct_members, highest = (measured_by(counters, measure) for measure in ("count", "unique", "max"))
@@ -40,8 +47,10 @@ def measured_counters(
     keys = ["subscription_id", "cycle_start", "metric"]
     # Group by one integer key per (span, metric): faster than grouping by two strings.
     place = pl.col("metric").cast(pl.Enum(names)).to_physical().cast(pl.UInt64)
+    number = (pl.col("span") * len(names) + place).alias("number")
+    groups = [number] if book is None else [number, book.signature().alias(SIGNATURE)]
     parts = [
-        part.group_by(number=pl.col("span") * len(names) + place)
+        part.group_by(groups)
         .agg(
             events=pl.len().cast(pl.Int64),
             event_sum=pl.col("value").sum(),
@@ -50,15 +59,17 @@ def measured_counters(
         .collect(engine="streaming")
         for part in inside
     ]
-    totals = (
+    cycles = (
         pl.concat(parts)
         .with_columns(span=pl.col("number") // len(names), metric=pl.lit(names).gather(pl.col("number") % len(names)))
         .join(numbered.select("span", "subscription_id", "cycle_start"), on="span")
-        .group_by(keys)
-        .agg(
-            pl.col("events", "event_sum").sum(),
-            highest=pl.col("highest").max() if highest else pl.lit(None, BASE_QUANTITY).first(),
-        )
+    )
+    rule = []
+    if book is not None and in_force is not None:
+        cycles, rule = book.with_rules(cycles, in_force), ["rule"]
+    totals = cycles.group_by(*keys, *rule).agg(
+        pl.col("events", "event_sum").sum(),
+        highest=pl.col("highest").max() if highest else pl.lit(None, BASE_QUANTITY).first(),
     )
     distinct = pl.DataFrame(schema={name: MEASURED[name] for name in keys} | {"distinct": pl.Int64})
     if distinct_members:
@@ -82,6 +93,7 @@ def measured_counters(
             .otherwise("event_sum"),
             closing_base=pl.lit(None, BASE_QUANTITY),
             lowest_base=pl.lit(None, BASE_QUANTITY),
+            **({} if rule else {"rule": pl.lit(None, pl.String)}),
         )
         .select(pl.col(name).cast(dtype) for name, dtype in MEASURED.items())
     )
@@ -100,7 +112,7 @@ def added_up(parts: Sequence[pl.DataFrame], counters: Sequence[Metric]) -> pl.Da
     quantity = pl.col("base_quantity")
     return (
         pl.concat(parts)
-        .group_by("subscription_id", "cycle_start", "metric")
+        .group_by("subscription_id", "cycle_start", "metric", "rule")
         .agg(
             pl.when(is_highest).then(quantity.max()).otherwise(quantity.sum()).alias("base_quantity"),
             pl.col("closing_base", "lowest_base").first(),

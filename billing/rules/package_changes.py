@@ -16,6 +16,7 @@ from billing.model.codes import (
 )
 from billing.model.columns import MEASUREMENT
 from billing.model.tables import DECISIONS, PACKAGES
+from billing.rules.dimensions import over_all_rules
 from billing.rules.refusals import first_that_holds, refusal_at_close
 from billing.rules.terms import TermsFrames, with_terms
 
@@ -82,6 +83,8 @@ def decide_packages(
         Without subscriptions whose package in force is not known: the month before was not billed with them.
     """
     keys = ["subscription_id", "billing_date"]
+    # rule 34: a package fits the sum over all rules of a metric
+    usage = over_all_rules(usage)
     open_dates = cycles.join(closed, on=keys, how="anti", maintain_order="left")
     state = _state(open_dates, previous, first_packages, _held_within(open_dates, answers))
     state = state.filter(pl.col("current").is_not_null())

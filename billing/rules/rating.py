@@ -7,6 +7,7 @@ rated but reported by `out_of_range`, so an overflow cannot happen unseen. `narr
 overflows an Int64, either: up to there the same is computed in half the space.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple, Self
 
@@ -37,7 +38,8 @@ def rate(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     Parameters
     ----------
     frame
-        base_quantity (BASE_QUANTITY), quantity (QUANTITY: the same in units) and the columns TERMS_OF_A_METRIC.
+        base_quantity (BASE_QUANTITY), quantity (QUANTITY: the same in units) and the columns TERMS_OF_A_METRIC; rule
+        where terms have rules, and events where they have percentages.
 
     Returns
     -------
@@ -66,11 +68,23 @@ class _Lookup(NamedTuple):
     narrow: _Prices
     wide: _Prices
     minor_units: int
+    key: Sequence[str]
 
     @classmethod
     def of(cls, terms: TermsFrames) -> Self:
+        key = list(TERMS_OF_A_METRIC)
         keyed = terms.metrics.with_row_index("_tariff")
+        if not terms.rules.is_empty():
+            # Rule 34: each rule rates its own part, the metric's own tariff the rest.
+            key.append("rule")
+            rows = pl.concat([terms.metrics.with_columns(rule=pl.lit(None, pl.String)), terms.rules])
+            keyed = rows.with_row_index("_tariff")
         tariffs = keyed.select("block_size", "divisor", "minimum", "maximum", "first_tier", "^upper_.*$")
+        events = keyed.select("event_price", "free_events", "event_limit")
+        if events["event_price"].null_count() == events.height:
+            events = events.drop(events.columns)
+        else:
+            tariffs = tariffs.with_columns(events["event_price"])
         # Skip columns that no tariff uses.
         tariffs = tariffs.drop(
             name for name in ("block_size", "minimum", "maximum") if tariffs[name].null_count() == len(tariffs)
@@ -78,8 +92,9 @@ class _Lookup(NamedTuple):
         # Values that do not fit belong to a tier or maximum that no excess up to `narrow` reaches.
         fitting = cs.by_dtype(INTEGER).clip(-NARROW_MOST, NARROW_MOST).cast(_NARROW)
         return cls(
-            keyed.select(*TERMS_OF_A_METRIC, "_tariff"),
+            keyed.select(*key, "_tariff"),
             keyed.select(
+                *events,
                 pl.col("allowance").to_physical(),
                 "allowance_units",
                 "has_tariff",
@@ -90,31 +105,43 @@ class _Lookup(NamedTuple):
             _Prices(_NARROW, tariffs.with_columns(fitting), terms.tiers.with_columns(fitting)),
             _Prices(INTEGER, tariffs, terms.tiers),
             terms.minor_units,
+            key,
         )
 
 
 def _rated(piece: pl.DataFrame, lookup: _Lookup) -> pl.DataFrame:
-    number = piece.select(TERMS_OF_A_METRIC).join(
-        lookup.numbers, on=TERMS_OF_A_METRIC, how="left", maintain_order="left"
+    has_rules, has_events = "rule" in lookup.key, "event_price" in lookup.allowances.columns
+    # What is not in the packages has no terms: only the rule is null where it has a meaning.
+    number = piece.select(lookup.key).join(
+        lookup.numbers, on=lookup.key, how="left", nulls_equal=has_rules, maintain_order="left"
     )["_tariff"]
     # "over" is strictly more than the allowance; null is unlimited
     over = pl.max_horizontal(pl.col("base_quantity").to_physical() - pl.col("allowance"), 0)
     excess, narrow, wide = pl.col("_excess"), pl.col("_narrow"), pl.col("_wide")
     # zero overage costs nothing, whatever flats and minimum exist
-    is_priced = pl.col("has_tariff") & (excess > 0) & ~pl.col("out_of_range")
-    is_narrow = excess <= pl.col("narrow")
+    is_over, is_beyond = excess > 0, excess > pl.col("limit")
+    rows = lookup.allowances[number].with_columns(number, piece["base_quantity"], piece["quantity"])
+    counted_columns = ["_tariff", "_excess", "_narrow", "_wide"]
+    if has_events:
+        # Rule 34: events beyond those that are free cost, whatever the amount.
+        rows = rows.with_columns(
+            piece["events"], _events=pl.max_horizontal(piece["events"].cast(INTEGER) - pl.col("free_events"), 0)
+        ).with_columns(pl.when(pl.col("event_price") > 0).then("_events").otherwise(0).alias("_events"))
+        is_over |= pl.col("_events") > 0
+        is_beyond |= (pl.col("events") > pl.col("event_limit")).fill_null(value=False)
+        counted_columns.append("_events")
+    is_priced = pl.col("has_tariff") & is_over & ~pl.col("out_of_range")
+    is_narrow = (excess <= pl.col("narrow")) & (pl.col("event_price").is_null() if has_events else pl.lit(True))
     rows = (
-        lookup.allowances[number]
-        .with_columns(number, piece["base_quantity"], piece["quantity"])
-        .with_columns(_excess=over)
-        .with_columns(out_of_range=pl.col("has_tariff") & (excess > pl.col("limit")))
+        rows.with_columns(_excess=over)
+        .with_columns(out_of_range=pl.col("has_tariff") & is_beyond)
         .with_columns(
             _narrow=(is_priced & is_narrow).fill_null(value=False),
             _wide=(is_priced & ~is_narrow).fill_null(value=False),
             excess=pl.when(excess > 0).then(pl.col("quantity") - pl.col("allowance_units")).otherwise(NONE),
         )
     )
-    counted = rows.select("_tariff", "_excess", "_narrow", "_wide")
+    counted = rows.select(counted_columns)
     parts = [(counted.filter(narrow), lookup.narrow), (counted.filter(wide), lookup.wide)]
     lines = [_lines(part, prices, lookup.minor_units) for part, prices in parts if not part.is_empty()]
     place = (
@@ -157,6 +184,8 @@ def _lines(counted: pl.DataFrame, prices: _Prices, minor_units: int) -> pl.DataF
     reached = own.select(pl.sum_horizontal("first_tier", *(bound.cast(pl.UInt32) for bound in bounds))).to_series()
     # Rule 3: under every model an amount is a line in the tier that is reached
     amount = units * pl.col("price") + pl.col("fixed")
+    if "event_price" in own.columns:
+        amount += counted["_events"].cast(prices.integer) * pl.col("event_price").fill_null(0)
     if "minimum" in own.columns:
         amount = pl.max_horizontal(amount, "minimum")
     if "maximum" in own.columns:

@@ -1,14 +1,14 @@
 """The catalogue's terms as frames: a row per terms, metric and time, with the tariff as integers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from math import gcd
 from typing import NamedTuple
 
 import polars as pl
 
-from billing.model.catalogue import Catalogue, Metric, Tariff, terms_periods
+from billing.model.catalogue import Catalogue, Metric, Tariff, TermsPeriod, terms_periods
 from billing.model.columns import BASE_QUANTITY, PRICE, QUANTITY
 from billing.model.money import MAXIMUM_AMOUNT
 from billing.model.quantities import INTEGER, exactly, unit_billionths
@@ -32,7 +32,10 @@ class TermsFrames:
         The same key and, per metric: unit_billionths, allowance (BASE_QUANTITY), allowance_units (QUANTITY; null is
         unlimited), is_trigger, has_tariff, and the tariff's integers: block_size (null where the model has no blocks),
         divisor, minimum, maximum (null where there is none), limit, narrow, first_tier, upper_0, upper_1 ... (how far
-        each tier but the last reaches).
+        each tier but the last reaches). Of the percentage model also event_price, free_events and event_limit (the most
+        events that can be rated); null elsewhere.
+    rules
+        As `metrics`, of the rules of tariffs by dimension: also rule, the rule's name. None of them is a trigger.
     tiers
         price and fixed (what `units` in this tier cost, in minor units: units x price + fixed, over the divisor and
         rounded down: half of it is in `fixed`, `minimum` and `maximum` already), unit_price (PRICE; null where no one
@@ -51,6 +54,7 @@ class TermsFrames:
     own_terms: pl.DataFrame
     minor_units: int
     hidden: Sequence[str] = ()
+    rules: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 class _Tier(NamedTuple):
@@ -70,6 +74,9 @@ class _Integers(NamedTuple):
     narrow: int
     uppers: Sequence[int]
     tiers: Sequence[_Tier]
+    event_price: int | None = None
+    free_events: int | None = None
+    event_limit: int | None = None
 
 
 _METRIC_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
@@ -88,6 +95,9 @@ _METRIC_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "maximum": INTEGER,
     "limit": INTEGER,
     "narrow": INTEGER,
+    "event_price": INTEGER,
+    "free_events": INTEGER,
+    "event_limit": INTEGER,
     "first_tier": pl.UInt32,
 }
 NONE = pl.lit(Decimal(0)).cast(QUANTITY)
@@ -98,7 +108,8 @@ _NOTHING = _Integers(None, 1, None, None, None, 0, (), (_Tier(0, 0, None),))
 def terms_frames(catalogue: Catalogue) -> TermsFrames:
     """The terms of every package by date, with one row per tariff and one per tier."""
     periods = terms_periods(catalogue)
-    tariffs = [tariff for period in periods for tariff in period.terms.overage.values() if tariff is not None]
+    given = [tariff for period in periods for tariff in period.terms.overage.values() if tariff is not None]
+    tariffs = [*given, *(rule.tariff for tariff in given for rule in tariff.by if rule.tariff is not None)]
     bounds = max([1, *(len(tariff.tiers) for tariff in tariffs)]) - 1
     packages = pl.DataFrame(
         [(p.account_id, p.package, p.rank, p.since, p.until, p.terms.monthly, p.terms.yearly) for p in periods],
@@ -114,33 +125,54 @@ def terms_frames(catalogue: Catalogue) -> TermsFrames:
         orient="row",
     )
     rows: list[tuple[object, ...]] = []
+    rules: list[tuple[object, ...]] = []
     tiers: list[_Tier] = []
     for period in periods:
         for metric in catalogue.metrics:
-            allowance = period.terms.allowances[metric.name]
             tariff = period.terms.overage.get(metric.name)
-            integers = _NOTHING if tariff is None else _tariff_integers(tariff, metric, catalogue.minor_units)
-            rows.append(
-                (
-                    *(period.account_id, period.package, period.since, metric.name, unit_billionths(metric)),
-                    None if allowance is None else exactly(allowance, metric.unit_size),
-                    allowance,
-                    metric.name in period.terms.auto_upgrade_on,
-                    tariff is not None,
-                    *integers[:6],
-                    len(tiers),
-                    *(*integers.uppers, *[_OPEN] * bounds)[:bounds],
-                )
-            )
-            tiers += integers.tiers
+            rated = _Rated(period.terms.allowances[metric.name], tariff, metric.name in period.terms.auto_upgrade_on)
+            rows.append(_row(period, metric, rated, catalogue.minor_units, bounds, tiers))
+            for rule in tariff.by if tariff is not None else ():
+                own = _Rated(rule.allowance, rule.tariff, is_trigger=False)
+                rules.append((*_row(period, metric, own, catalogue.minor_units, bounds, tiers), rule.name))
     own_terms = packages.filter(pl.col("terms_key") != "").select(account_id="terms_key", package="package").unique()
+    schema = _METRIC_SCHEMA | {f"upper_{k}": INTEGER for k in range(bounds)}
     return TermsFrames(
         packages,
-        pl.DataFrame(rows, schema=_METRIC_SCHEMA | {f"upper_{k}": INTEGER for k in range(bounds)}, orient="row"),
+        pl.DataFrame(rows, schema=schema, orient="row"),
         pl.DataFrame(tiers, schema={"price": INTEGER, "fixed": INTEGER, "unit_price": PRICE}, orient="row"),
         own_terms.sort("account_id", "package"),
         catalogue.minor_units,
         [package.name for package in catalogue.packages if package.hidden],
+        pl.DataFrame(rules, schema={**schema, "rule": pl.String}, orient="row"),
+    )
+
+
+class _Rated(NamedTuple):
+    """What rates a metric, or the part of its usage that a rule matches."""
+
+    allowance: Decimal | None
+    tariff: Tariff | None
+    is_trigger: bool
+
+
+def _row(
+    period: TermsPeriod, metric: Metric, rated: _Rated, minor_units: int, bounds: int, tiers: list[_Tier]
+) -> tuple[object, ...]:
+    """A row of `TermsFrames.metrics`; adds the tiers of its tariff to `tiers`."""
+    integers = _NOTHING if rated.tariff is None else _tariff_integers(rated.tariff, metric, minor_units)
+    first = len(tiers)
+    tiers += integers.tiers
+    return (
+        *(period.account_id, period.package, period.since, metric.name, unit_billionths(metric)),
+        None if rated.allowance is None else exactly(rated.allowance, metric.unit_size),
+        rated.allowance,
+        rated.is_trigger,
+        rated.tariff is not None,
+        *integers[:6],
+        *(integers.event_price, integers.free_events, integers.event_limit),
+        first,
+        *(*integers.uppers, *[_OPEN] * bounds)[:bounds],
     )
 
 
@@ -198,6 +230,8 @@ def with_terms(
 
 
 def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers:
+    if tariff.percent is not None:
+        return _percentage_integers(tariff, tariff.percent, metric, decimals)
     unit = unit_billionths(metric)
     counted, block = unit, None
     uppers = [_billionths(t.up_to, metric) for t in tariff.tiers if t.up_to is not None]
@@ -251,6 +285,37 @@ def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers
         max(0, narrow),
         uppers,
         [tier._replace(price=tier.price * times, fixed=tier.fixed * times + half) for tier in tiers],
+    )
+
+
+def _percentage_integers(tariff: Tariff, percent: Decimal, metric: Metric, decimals: int) -> _Integers:
+    """As `_tariff_integers`: one tier that prices the excess, and a price for each event; always computed wide."""
+    unit = unit_billionths(metric)
+    price, event_price = _scaled(percent) // 100, _scaled(tariff.per_event) * unit
+    minimum = _scaled(tariff.minimum or Decimal(0)) * unit
+    maximum = None if tariff.maximum is None else _scaled(tariff.maximum) * unit
+    denominator = unit * PRICE_SCALE
+    common = gcd(denominator, minimum, maximum or 0, price, event_price)
+    denominator, minimum, price, event_price = (each // common for each in (denominator, minimum, price, event_price))
+    twice = 2 * 10**decimals
+    room = min((_OPEN - denominator) // twice, int(MAXIMUM_AMOUNT) * denominator)
+    if minimum > room:
+        return _NOTHING._replace(limit=0, event_price=0, free_events=0, event_limit=0)
+    times = twice // gcd(denominator, twice)
+    half = denominator * times // twice
+    # Excess and events have half of the room each.
+    return _Integers(
+        None,
+        2 * half,
+        minimum * times + half if minimum else None,
+        None if maximum is None else min(room, maximum // common) * times + half,
+        _reach(room // 2, price, None),
+        0,
+        (),
+        [_Tier(price * times, half, None)],
+        event_price * times,
+        tariff.free_events,
+        tariff.free_events + _reach(room // 2, event_price, None),
     )
 
 

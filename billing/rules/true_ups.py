@@ -7,6 +7,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.model.tables import DUES, PART_OF_A_FEE
+from billing.rules.dimensions import with_rule_words
 from billing.rules.due_items import IDENTITY, is_refunded
 
 _KEYS = ["account_id", "subscription_id", "billing_date", *IDENTITY]
@@ -86,10 +87,22 @@ def in_words(catalogue: Catalogue, where: str = "") -> pl.Expr:
 
 
 def what_is_due(catalogue: Catalogue) -> pl.Expr:
-    """The subject of a difference: a metric's title (its name, where it was removed), Hold fee or Package fee."""
+    """The subject of a difference: titles (names, where they were removed), or what kind of fee it is."""
     titles = {metric.name: metric.title for metric in catalogue.metrics}
-    fee = pl.when(pl.col("kind") == LineKind.HOLD_FEE).then(pl.lit("Hold fee")).otherwise(pl.lit("Package fee"))
-    return pl.when(pl.col("kind") == LineKind.OVERAGE).then(pl.col("metric").replace(titles)).otherwise(fee)
+    metric, kind = pl.col("metric").replace(titles), pl.col("kind")
+    named = {
+        LineKind.OVERAGE: with_rule_words(metric, catalogue),
+        LineKind.SEATS: pl.format("{} in advance", metric),
+        LineKind.ADD_ON: pl.col("add_on").replace({each.name: each.title for each in catalogue.add_ons}),
+        LineKind.COUPON: pl.col("coupon").replace({each.name: each.title for each in catalogue.coupons}),
+        LineKind.CHARGE: pl.format("Charge {}", "charge_id"),
+        LineKind.HOLD_FEE: pl.lit("Hold fee"),
+        LineKind.PRORATION: pl.lit("Upgrade"),
+        LineKind.MINIMUM_SPEND: pl.lit("Minimum spend"),
+        LineKind.PREPAYMENT: pl.lit("Prepayment"),
+    }
+    of_kind = [pl.when(kind == each).then(words) for each, words in named.items()]
+    return pl.coalesce(*of_kind, pl.lit("Package fee"))
 
 
 def _amount_text(column: str, catalogue: Catalogue) -> pl.Expr:

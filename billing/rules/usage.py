@@ -9,6 +9,7 @@ from billing.model.catalogue import Catalogue, Metric
 from billing.model.columns import BASE_QUANTITY
 from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import LEVELS, USAGE
+from billing.rules.dimensions import SIGNATURE, RuleBook
 from billing.rules.gauges import measured_gauges
 from billing.rules.measurement import (
     EXTREME_QUANTITY,
@@ -37,9 +38,12 @@ class UsageInputs:
         As the table EVENTS, all of the month and the month before, in one batch or several: additive metrics are
         measured batch by batch.
     repeated
-        account_id, metric, time, repeats of those of them that were delivered more than once.
+        account_id, metric, time, repeats of those of them that were delivered more than once; `dimensions`, too, where
+        there is a book.
     accounts
         Ids of all accounts that the events name, and maybe of others.
+    book, in_force
+        The rules of tariffs by dimension, if there are any, and the terms that rate the closing cycles: IN_FORCE.
     """
 
     month: str
@@ -50,6 +54,8 @@ class UsageInputs:
     repeated: pl.LazyFrame
     accounts: pl.Series
     catalogue: Catalogue
+    book: RuleBook | None = None
+    in_force: pl.DataFrame | None = None
 
 
 def month_usage(inputs: UsageInputs) -> pl.DataFrame:
@@ -59,11 +65,11 @@ def month_usage(inputs: UsageInputs) -> pl.DataFrame:
     counters, gauges = _of_kind(inputs.catalogue, "counter"), _of_kind(inputs.catalogue, "gauge")
     measured = pl.concat(
         [
-            measured_counters(spans, events, counters, key),
+            measured_counters(spans, events, counters, key, inputs.book, inputs.in_force),
             measured_gauges(spans, pl.concat(events), inputs.levels, closing, gauges, key),
         ],
     )
-    return _usage(inputs.month, closing, measured, within_spans(inputs.repeated, spans, key), inputs.catalogue)
+    return _usage(inputs, closing, measured, within_spans(inputs.repeated, spans, key))
 
 
 def month_usage_with_more(inputs: UsageInputs, *, before: pl.DataFrame, added: pl.LazyFrame) -> pl.DataFrame:
@@ -86,12 +92,18 @@ def month_usage_with_more(inputs: UsageInputs, *, before: pl.DataFrame, added: p
     is_moved = pl.col("account_id").is_in(moved.implode())
     measured = pl.concat(
         [
-            added_up([as_measured(before, additive), measured_counters(spans, [added], additive, key)], additive),
+            added_up(
+                [
+                    as_measured(before, additive),
+                    measured_counters(spans, [added], additive, key, inputs.book, inputs.in_force),
+                ],
+                additive,
+            ),
             measured_counters(spans, events, distinct, key),
             measured_gauges(spans, pl.concat(events), inputs.levels, closing.filter(is_moved), gauges, key),
         ]
     )
-    usage = _usage(inputs.month, closing, measured, within_spans(inputs.repeated, spans, key), inputs.catalogue)
+    usage = _usage(inputs, closing, measured, within_spans(inputs.repeated, spans, key))
     # A gauge depends on events of its own account only: recompute the touched accounts.
     stays = is_gauge & ~is_moved
     keys = ["subscription_id", "cycle_start", "metric"]
@@ -109,18 +121,34 @@ def _of_kind(catalogue: Catalogue, kind: str) -> list[Metric]:
     return [metric for metric in catalogue.metrics if metric.kind == kind]
 
 
-def _usage(
-    month: str, closing: pl.DataFrame, measured: pl.DataFrame, repeated: pl.LazyFrame, catalogue: Catalogue
-) -> pl.DataFrame:
+def _usage(inputs: UsageInputs, closing: pl.DataFrame, measured: pl.DataFrame, repeated: pl.LazyFrame) -> pl.DataFrame:
     """USAGE of the cycles that close, from MEASURED and the repeated events inside of their spans."""
+    catalogue, book = inputs.catalogue, inputs.book
     units_of_metrics = [unit_billionths(metric) for metric in catalogue.metrics]
     metrics = pl.DataFrame(
         {"metric": [metric.name for metric in catalogue.metrics], "_unit": units_of_metrics},
         schema={"metric": pl.String, "_unit": pl.Int128},
     )
     keys = ["subscription_id", "cycle_start", "metric"]
-    duplicates = repeated.group_by(keys).agg(duplicates=pl.col("repeats").sum()).collect()
-    usage = closing.join(metrics, how="cross").join(measured, on=keys, how="left").join(duplicates, on=keys, how="left")
+    rows = closing.join(metrics, how="cross")
+    by_rule = [] if book is None else [SIGNATURE]
+    duplicates = (
+        (repeated if book is None else repeated.with_columns(book.signature().alias(SIGNATURE)))
+        .group_by(*keys, *by_rule)
+        .agg(duplicates=pl.col("repeats").sum())
+        .collect()
+    )
+    if book is None or inputs.in_force is None:
+        usage = rows.join(measured, on=keys, how="left").join(duplicates, on=keys, how="left")
+    else:
+        # Rule 6: a rule that nothing matches has a row, too.
+        ruled = closing.join(book.rows(inputs.in_force).join(metrics, on="metric"), on="subscription_id")
+        every = pl.concat([rows.with_columns(rule=pl.lit(None, pl.String)), ruled.select(*rows.columns, "rule")])
+        named = book.with_rules(duplicates, inputs.in_force).group_by(*keys, "rule").agg(pl.col("duplicates").sum())
+        on = [*keys, "rule"]
+        usage = every.join(measured, on=on, how="left", nulls_equal=True).join(
+            named, on=on, how="left", nulls_equal=True
+        )
 
     def units(column: str) -> pl.Expr:
         measured = pl.when(pl.col(column).abs() < EXTREME_QUANTITY).then(pl.col(column).to_physical())
@@ -128,7 +156,7 @@ def _usage(
 
     return USAGE.conform(
         usage.with_columns(
-            billing_month=pl.lit(month),
+            billing_month=pl.lit(inputs.month),
             base_quantity=pl.col("base_quantity").fill_null(ZERO),
             events=pl.col("events").fill_null(0),
             duplicates=pl.col("duplicates").fill_null(0),

@@ -286,3 +286,20 @@ def test_documents_of_a_subscription_that_a_late_request_undid_are_credited(tmp_
         ("invoice", "acme/2026-02-05", "2026-02-05", "99.00"),
     ]
     assert overage("verify", "--home", tmp_path).status == 0
+
+
+@pytest.mark.usefixtures("profiles_once")
+def test_a_correction_names_the_accounts_that_their_format_stops(business: Landing, tmp_path: Path) -> None:
+    deliver_late(business)
+    deliver_late(business, "other")
+    path = business.folder / "accounts.csv"
+    header, *lines = path.read_text().splitlines()
+    formats = {"late": "peppol", "other": "pdf"}
+    lines = [f"{line},{formats[line.split(',')[0]]}" for line in lines]
+    path.write_text("\n".join([f"{header},invoice_format", *lines, ""]))
+    said = "not done: account late is parked: its format peppol needs"
+    for further, found in ((["--draft"], "1 note would be issued"), ([], "1 note issued")):
+        ended = correct(tmp_path, "2026-02", "2026-02-21", *further)
+        assert ended.status == 1
+        assert said in ended.messages and found in ended.messages
+    assert [row["account_id"] for row in show(tmp_path, "documents", kind="debit_note")] == ["other"]

@@ -6,7 +6,7 @@ import polars as pl
 
 from billing.ingest.formats.compression import UnreadableFileError
 from billing.ingest.formats.file_kind import COLUMNS
-from billing.ingest.metric_members import FLAT_VALUE, EventTypes, measured_paths, member_column
+from billing.ingest.metric_members import FLAT_VALUE, EventTypes, measured_paths, member_column, required_members
 
 
 def value_places(names: Sequence[str], types: EventTypes, where: str) -> dict[str, int]:
@@ -42,15 +42,17 @@ def value_as_read_before(rows: pl.DataFrame, types: EventTypes, before: EventTyp
     types, before
         The current event types, and those that the rows were parsed with.
     """
+    now = {event: required_members(members) for event, members in types.items()}
+    alone_before = {event: required_members(members) for event, members in before.items()}
     meant = {
         event: members[0].column
-        for event, members in before.items()
-        if len(members) == 1 and len(types.get(event, ())) > 1 and members[0].column not in rows.columns
+        for event, members in alone_before.items()
+        if len(members) == 1 and len(now.get(event, ())) > 1 and members[0].column not in rows.columns
     }
     if not meant:
         return rows
-    alone = {event: members[0].column for event, members in types.items() if len(members) == 1}
-    columns = {member.column for event in meant for member in types[event]} - set(rows.columns)
+    alone = {event: members[0].column for event, members in now.items() if len(members) == 1}
+    columns = {member.column for event in meant for member in now[event]} - set(rows.columns)
     value = pl.col(FLAT_VALUE)
     return rows.with_columns(
         pl.when(pl.col("type").is_in([event for event, own in (alone | meant).items() if own == column]))

@@ -41,8 +41,9 @@ class EventMapping:
         self._occurrences = Occurrences()
         self._values = {rule.path: rule for rule in source.values}
         self._members = measured_paths(types)
-        self._texts = {member.path for members in types.values() for member in members if member.content == "text"}
-        self._numbers = {member.path for members in types.values() for member in members if member.content != "text"}
+        members = [member for own in types.values() for member in own]
+        self._numbers = {member.path for member in members if member.content in ("number", "unsigned")}
+        self._texts = {member.path for member in members} - self._numbers
         self._labels = _labels(source)
         self._expected_time = expected_time(source.time)
         self._number_form = number_form(source)
@@ -156,7 +157,7 @@ class EventMapping:
         if rule is None:
             return _repeated(None, len(fields))
         found = _repeated(rule.const, len(fields)) if rule.const is not None else self._field(rule.field, fields, text)
-        is_text = path in self._texts and path not in self._numbers
+        is_text = path in self._texts
         if rule.field and not is_text:
             found = plain_numbers(found, self.source)
         # What stands in the catalogue is a plain decimal, whatever the signs of the log.

@@ -19,6 +19,7 @@ from billing.model.quantities import unit_billionths
 from billing.model.tables import USAGE
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.rules.cycles import MonthCycles
+from billing.rules.dimensions import RuleBook
 from billing.store.files import file_hash
 from billing.store.home import Home
 
@@ -31,21 +32,33 @@ _MEASURED_BY: Final = "cycles, levels and metrics"
 _HASHED_TOGETHER: Final = 100_000
 
 
-def measuring_digest(cycles: MonthCycles, levels: pl.DataFrame, metrics: Sequence[Metric]) -> str:
+def measuring_digest(
+    cycles: MonthCycles,
+    levels: pl.DataFrame,
+    metrics: Sequence[Metric],
+    book: RuleBook | None = None,
+    in_force: pl.DataFrame | None = None,
+) -> str:
     """A hash of all inputs of a month's usage except its events.
 
     Parameters
     ----------
     levels
         LEVELS of the month.
+    book, in_force
+        As in `UsageInputs`.
     """
     digest = hashlib.sha256(f"{__version__}/{FORMAT} {pl.__version__}\n".encode())
     for metric in metrics:
         definition = (metric.name, metric.kind, metric.measure, metric.carries, str(unit_billionths(metric)))
         digest.update(json.dumps(definition).encode())
+    by_rules: list[pl.DataFrame] = []
+    if book is not None and in_force is not None:
+        digest.update(book.fingerprint.encode())
+        by_rules = [in_force.sort(in_force.columns)]
     # A gauge at level zero equals one without a row: leave it out of the hash.
     opening = levels.filter(pl.col("opening_level") != 0).select("account_id", "metric", "opening_level")
-    for frame in (cycles.spans, cycles.cycles, opening):
+    for frame in (cycles.spans, cycles.cycles, opening, *by_rules):
         for piece in frame.iter_slices(_HASHED_TOGETHER):
             content = io.BytesIO()
             piece.write_parquet(content, compression="uncompressed", statistics=False)

@@ -83,6 +83,11 @@ def line_title(row: Fields, words: Words, term: str = "") -> str:
     `term` is that of the subscription, for a fee that does not say its own.
     """
     kind, due_kind = row.text("kind"), row.optional("due_kind")
+    if kind == LineKind.COUPON:
+        return words.gettext("Discount: {coupon}", coupon=row.optional("title") or row.optional("coupon"))
+    charge = row.optional("charge_id")
+    if charge and kind != LineKind.CHARGE:
+        return words.gettext("One-off charge {charge}", charge=charge)
     package = row.optional("package_title") or row.optional("package")
     metric = row.optional("metric_title") or row.optional("metric")
     if kind == LineKind.REFUND:
@@ -129,6 +134,7 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
         "" if tiers else _tariff(row, words, out, amount_of),
         *([] if tiers else bounds),
         _part(row.fields("part"), words, out) if row.holds("part") else "",
+        "" if row.holds("metric") else _times(row, out),
         *(_settles(row, row.fields("settles"), words, out, amount_of) if row.holds("settles") else []),
         words.gettext("Each tier prices its own part:") if tiers else "",
     ]
@@ -142,8 +148,8 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
         "quantity": _amount(row, "quantity", amount_of),
         "allowance": words.gettext("unlimited") if unlimited else _amount(row, "allowance", amount_of),
         "excess": _amount(row, "excess", amount_of),
-        "charged": _charged(row, out, amount_of),
-        "price": out.unit_price(row.decimal("unit_price")) if row.holds("unit_price") else "",
+        "charged": _charged(row, out, amount_of) if row.holds("metric") else "",
+        "price": out.unit_price(row.decimal("unit_price")) if row.holds("metric") and row.holds("unit_price") else "",
         "amount": out.money(row.decimal("amount") * sign, row.place("amount")),
     }
 
@@ -175,6 +181,33 @@ def reached_tiers(row: Fields, minor_units: int) -> list[Fields]:
         total = min(total, bounds.decimal("maximum"))
     is_amount = total.quantize(Decimal(1).scaleb(-minor_units), ROUND_HALF_UP) == row.decimal("amount")
     return tiers if is_amount else []
+
+
+def with_one_row_a_coupon(rows: Sequence[Fields]) -> list[Fields]:
+    """Lines with the lines of one coupon as one, where the first of them stands."""
+    sums: dict[tuple[str, str], Decimal] = {}
+    firsts: dict[tuple[str, str], Fields] = {}
+    shown: list[Fields] = []
+    for row in rows:
+        if row.text("kind") != LineKind.COUPON:
+            shown.append(row)
+            continue
+        key = row.optional("coupon"), row.optional("gives_back")
+        if key not in firsts:
+            firsts[key] = row
+            shown.append(row)
+        sums[key] = sums.get(key, Decimal(0)) + row.decimal("amount")
+    return [
+        _whole_coupon(row, sums[row.optional("coupon"), row.optional("gives_back")])
+        if row.text("kind") == LineKind.COUPON
+        else row
+        for row in shown
+    ]
+
+
+def _whole_coupon(row: Fields, amount: Decimal) -> Fields:
+    of_lines = dict.fromkeys(("cycle_start", "cycle_end", "package", "package_title", "metric", "metric_title"))
+    return row.replaced({"amount": f"{amount:f}", **of_lines})
 
 
 def _amount(row: Fields, key: str, amount_of: Quantities) -> str:
@@ -260,6 +293,14 @@ def _bounds(row: Fields, words: Words, out: Formats) -> list[str]:
     if row.holds("maximum"):
         said.append(words.gettext("At most {amount}", amount=out.unit_price(row.decimal("maximum"))))
     return said
+
+
+def _times(row: Fields, out: Formats) -> str:
+    """Quantity and unit price of a one-off charge or an add-on."""
+    if not row.holds("billed_units") or not row.holds("unit_price"):
+        return ""
+    units, price = out.quantity(row.decimal("billed_units"), ""), out.unit_price(row.decimal("unit_price"))
+    return f"{units}{SPACE}\N{MULTIPLICATION SIGN}{SPACE}{price}"
 
 
 def _part(part: Fields, words: Words, out: Formats) -> str:

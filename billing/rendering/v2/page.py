@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from itertools import groupby
-from math import ceil
 from typing import Final
 
 from billing.model.codes import DocumentKind
@@ -15,8 +14,16 @@ from billing.rendering.errors import ContentError
 from billing.rendering.fonts import covered_by_inter, width_in_ems
 from billing.rendering.own_templates import unpacked
 from billing.rendering.v2.comparison import change_of, comparison_of
+from billing.rendering.v2.footer import footer_of
 from billing.rendering.v2.formats import Formats
-from billing.rendering.v2.lines import MILLIMETRES_PER_POINT, TABLE, Quantities, columns_of, line_of, spelt_out
+from billing.rendering.v2.lines import (
+    MILLIMETRES_PER_POINT,
+    Quantities,
+    columns_of,
+    line_of,
+    spelt_out,
+    with_one_row_a_coupon,
+)
 from billing.rendering.v2.parties import address_lines, mail_link, page_link, pay_address, registration, tax_ids
 from billing.rendering.v2.payment_code import qr_image, transfer_text
 from billing.rendering.v2.taxes import tax_in_other_currency, tax_notes, tax_row
@@ -30,8 +37,6 @@ TITLE_POINTS: Final = 23.0
 METRIC: Final = 37.0  # Millimetres of a usage row's name and of its text beside the bar.
 SHARE: Final = 69.0
 BAR_MILLIMETRES: Final = Decimal(62)
-FOOTER_LINES: Final = 3
-FOOTER_POINTS: Final = 7.5
 
 
 @dataclass(frozen=True)
@@ -114,11 +119,11 @@ def _context(document: Fields, kind: str, said: Words, out: Formats) -> dict[str
     seller, customer = document.fields("seller"), document.fields("customer")
     subscription, number = document.fields("subscription"), document.text("number")
     title, term = _title(kind, said), subscription.optional("term")
-    lines = [line_of(row, said, out, sign, term) for row in document.rows("lines")]
+    lines = [line_of(row, said, out, sign, term) for row in with_one_row_a_coupon(document.rows("lines"))]
     columns = columns_of(lines, out.money(total, "total"), out.money_with_currency(total, "total"))
     taxes = document.rows("taxes")
     before, between, after = _page_numbers(said)
-    footer, closing = _footer(seller)
+    footer, closing = footer_of(seller)
     name = customer.optional("name") or customer.text("account_id")
     return {
         "_": said.gettext,
@@ -197,19 +202,6 @@ def _accent(seller: Fields) -> dict[str, str]:
     luminance = sum(weight * it for weight, it in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
     # WCAG: white text has a contrast of 4.5 or more on colours up to this luminance.
     return {"colour": colour.lower(), "text": "light" if luminance <= 1.05 / 4.5 - 0.05 else "dark"}
-
-
-def _footer(seller: Fields) -> tuple[str, list[str]]:
-    """The text at the foot of every page, and the lines that are too long for it and end the document."""
-    lines = [line.strip() for line in seller.texts("footer") if line.strip()] if seller.holds("footer") else []
-    if not lines:
-        return "", []
-    line = TABLE / (FOOTER_POINTS * MILLIMETRES_PER_POINT)
-    if sum(ceil(width_in_ems(text) / line) for text in lines) <= FOOTER_LINES:
-        return "\n".join(lines) + "\n", []
-    joined = " · ".join(lines)
-    # A line of text ends before its last word: leave some room.
-    return (f"{joined}\n", []) if width_in_ems(joined) <= 0.9 * FOOTER_LINES * line else ("", lines)
 
 
 def _seller(seller: Fields, said: Words, out: Formats) -> dict[str, object]:

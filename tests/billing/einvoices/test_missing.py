@@ -191,3 +191,26 @@ def test_what_is_missing_is_said_in_one_sentence_an_account(catalogue: Catalogue
     taxes = pl.DataFrame([{"account_id": "a", "category": "S"}], schema={"account_id": pl.String, **TAXES})
     ((account, detail),) = problems_in_words(missing_for_format(accounts, taxes, catalogue)).iter_rows()
     assert account == "a" and detail.startswith("its format peppol needs buyer_reference in accounts; needs city in")
+
+
+@pytest.mark.parametrize(
+    ("category", "code", "asked_for"),
+    [
+        ("E", "VATEX-XX", ["does not know the exemption_code VATEX-XX in tax_rates"]),
+        ("E", "VATEX-EU-132", []),
+        ("S", "VATEX-XX", []),  # no reason is written of a tax that is charged
+    ],
+)
+def test_an_unknown_code_of_an_exemption_is_named(
+    catalogue: Catalogue, category: str, code: str, asked_for: list[str]
+) -> None:
+    row = dict.fromkeys(ACCOUNT_COLUMNS) | COMPLETE | {"invoice_format": "ubl"}
+    taxes = pl.DataFrame(
+        [{"account_id": "acme", "category": category, "exemption_code": code}],
+        schema={"account_id": pl.String, **TAXES},
+    )
+    accounts = pl.DataFrame([row], schema=dict.fromkeys(ACCOUNT_COLUMNS, pl.String))
+    assert missing_for_format(accounts, taxes, catalogue)["what"].to_list() == asked_for
+    content = document(COMPLETE, SELLER, category)
+    content["taxes"][0]["exemption_code"] = code
+    assert bool(lacking(read_invoice(content, InvoiceFormat.UBL), InvoiceFormat.UBL)) == bool(asked_for)

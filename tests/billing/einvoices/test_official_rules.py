@@ -50,6 +50,15 @@ def test_the_european_business_has_every_kind_of_document_and_line(europe: list[
     assert any(content["tax_currency"] for content in europe)
 
 
+def test_a_document_names_others_by_the_day_that_they_bear(europe: list[Content]) -> None:
+    issued = {content["number"]: content["issued_on"] for content in europe}
+    compared = [content["comparison"] for content in europe if content["comparison"]]
+    corrected = [content["corrected"] for content in europe if content["corrected"]]
+    assert compared and corrected
+    assert [each["previous_date"] for each in compared] == [issued[each["previous_number"]] for each in compared]
+    assert [each["issued_on"] for each in corrected] == [issued[each["number"]] for each in corrected]
+
+
 @pytest.mark.parametrize("chosen", E_INVOICES)
 def test_every_document_of_a_european_business_is_valid_or_named(chosen: InvoiceFormat, europe: list[Content]) -> None:
     refused = []

@@ -76,3 +76,11 @@ def test_a_request_of_another_account_moves_the_months_that_it_answers(landing: 
         ("a", "redeemed"),
         ("b", "coupon_exhausted"),
     ]
+
+
+def test_a_coupon_lowers_the_documents_that_it_is_for(landing: Landing) -> None:
+    landing.customer("acme", coupon="spring")
+    landing.use("acme", "2026-01-20", emails=27_350)
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    # M01: 10 % of all lines, on two documents
+    assert rows(business, "documents", "total") == [("89.10",), ("124.20",), ("99.00",)]

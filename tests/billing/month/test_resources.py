@@ -50,6 +50,7 @@ def test_they_are_kept_once_by_their_content(tmp_path: Path, landing: Path) -> N
         ("translations/klingonish.po", HEADER, "no language called 'klingonish'"),
         ("templates/page.exe", "", "neither invoice.html.j2 nor invoice.css"),
         ("logo.svg", "no picture", "seller.logo: logo.svg: found neither PNG nor SVG"),
+        ("logo.svg", LOGO[:-20], "seller.logo: logo.svg: found an image that cannot be read"),
         ("logo.svg", LOGO + " " * 200_001, "seller.logo: logo.svg: found 200,0"),
     ],
 )

@@ -12,6 +12,7 @@ from billing.rendering.fonts import TEMPLATES
 from billing.rendering.letters import reminder_mail, reminder_pdf, statement_pdf
 from billing.rendering.mails import document_mail
 from billing.rendering.words import LANGUAGES, OTHERS, words
+from tests.rich_documents import LOGO
 
 SAMPLE: Mapping[str, Any] = json.loads((TEMPLATES / "sample_v2.json").read_text("utf-8"))
 TITLES = {
@@ -98,6 +99,29 @@ def test_letters_are_in_their_language(language: str, tmp_path: Path) -> None:
         assert not {"Payment reminder", "Balance", "Refund", "overdue", "Questions", "Kind"} & set(
             f"{page} {moved} {mail.text}".replace(":", " ").split()
         )
+
+
+def test_letters_and_mails_bear_the_footer_that_law_wants_on_business_letters(tmp_path: Path) -> None:
+    seller = {**SAMPLE["seller"], "footer": ["Amtsgericht Musterstadt HRB 42 <b>", "Geschäftsführung: M. Muster"]}
+    content = json.loads(reminder("de")) | {"seller": seller}
+    for page in (reminder_pdf(json.dumps(content)), statement_pdf(statement("de") | {"seller": seller})):
+        text = text_of(page, tmp_path)
+        assert all(line in text for line in seller["footer"])
+        assert "Musterstadt HRB 42 <b>\n" in text
+    for mail in (reminder_mail(json.dumps(content)), document_mail({**SAMPLE, "seller": seller})):
+        assert mail.text.endswith("\n".join(["", *seller["footer"], ""]))
+        assert "HRB 42 &lt;b&gt;<br>Geschäftsführung" in mail.html
+    long = {"seller": {**seller, "footer": ["Amtsgericht " * 30] * 3}}
+    assert text_of(reminder_pdf(json.dumps(content | long)), tmp_path).count("Amtsgericht") == 90
+    without = {**SAMPLE["seller"], "footer": []}
+    assert document_mail({**SAMPLE, "seller": without}).text.endswith(f"{without['name']}\n")
+
+
+def test_letters_bear_the_logo() -> None:
+    content = reminder("de")
+    plain, drawn = reminder_pdf(content), reminder_pdf(content, logo=LOGO)
+    assert plain != drawn == reminder_pdf(content, logo=LOGO)
+    assert statement_pdf(statement("fr")) != statement_pdf(statement("fr"), logo=LOGO)
 
 
 def test_a_letter_has_the_same_bytes_each_time() -> None:

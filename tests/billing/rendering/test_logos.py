@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 
-from billing.rendering.logos import LARGEST, logo_problem
+from billing.rendering.logos import LARGEST, logo_form_problem, logo_problem
 from tests.rich_documents import LOGO
 
 
@@ -34,7 +34,10 @@ def test_a_drawing_and_a_picture_can_be_drawn(logo: bytes) -> None:
             b'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image href="https://example.com/x.png"/></svg>',
             "found a reference to 'https://example.com/x.png'",
         ),
+        (LOGO.replace(b"</svg>", b"<script>alert(1)</script></svg>"), "found a script"),
+        (LOGO.replace(b"<svg ", b'<svg onload="alert(1)" '), "found a script"),
     ],
 )
-def test_what_keeps_a_logo_from_being_drawn_is_named(logo: bytes, problem: str) -> None:
+def test_what_keeps_a_logo_from_being_drawn_is_named_before_it_is(logo: bytes, problem: str) -> None:
+    assert problem in logo_form_problem(logo)
     assert problem in logo_problem(logo)

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from billing.rendering import Job, RenderedFile, RenderingError, Undrawn, render_files, render_pdf
 from billing.rendering.own_templates import MOST_BYTES, PAGE, SHEET, TemplateError, pack, unpacked
 from billing.rendering.preview import preview, sample_document
+from billing.starter import starter_catalogue
 from pipeline.cli import main
 from tests.rich_documents import LOGO, brief, invoice, sha256
 
@@ -194,7 +195,15 @@ def test_the_command_writes_a_preview_and_explains_what_it_refuses(landing: Path
     assert (done.exit_code, (tmp_path / "x.pdf").read_bytes()[:4]) == (0, b"%PDF")
     assert "a sample invoice in de, drawn with its own template" in done.output
     (landing / "catalogue.yaml").write_text("nonsense: [")
-    assert run(main, arguments).exit_code == 0
+    assert "a sample invoice in en" in run(main, arguments).output
+    (landing / "catalogue.yaml").write_text(starter_catalogue().replace("seller:", "seller:\n  language: fr"))
+    assert "a sample invoice in fr" in run(main, arguments).output
+    unknown = run(main, [*arguments, "--language", "xx"])
+    assert unknown.exit_code == 2 and "--language: found 'xx', expected one of en, de" in unknown.output
+    (landing / "catalogue.yaml").write_text(starter_catalogue().replace("seller:", "seller:\n  logo: none.svg"))
+    lacking = run(main, arguments)
+    assert lacking.exit_code == 2 and "seller.logo: none.svg: found no such file" in lacking.output
+    (landing / "catalogue.yaml").unlink()
     lay(landing, page="{{ nothing }}")
     refused = run(main, arguments)
     assert refused.exit_code == 2

@@ -84,6 +84,16 @@ def everything(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
+def test_documents_bear_the_day_that_stands_on_them(portal: dict[str, Path], business: Business) -> None:
+    """Not the billing date: a customer compares the page with the PDF."""
+    documents = business.register.documents().filter(pl.col("account_id") == "de")
+    assert set(documents["issued_on"].cast(pl.String)) == {"2026-02-12"}
+    assert set(documents["billing_date"].cast(pl.String)) == {"2026-01-10", "2026-02-10"}
+    text = unescape((portal["de"] / "index.html").read_text()).replace("\N{NO-BREAK SPACE}", " ")
+    assert text.count("Rechnung vom 12. Februar 2026") == 2
+    assert "am 12. Februar 2026" in text and "Januar 2026" not in text
+
+
 def test_what_a_next_bill_is_made_of_adds_up_to_its_amount(business: Business, bills: NextBills) -> None:
     assert bills.profiles.equals(account_profiles(business, business.as_of))
     parts = pl.concat([bills.lines.select("account_id", "amount"), bills.taxes.select("account_id", "amount")])

@@ -1,0 +1,63 @@
+"""What coupons take off what is learnt later: they are taken again over their document as known now (rule 29)."""
+
+from typing import Final
+
+import polars as pl
+
+from billing.model.codes import LineKind
+from billing.model.columns import MONEY
+from billing.rules.due_items import IDENTITY, lowered_line
+
+_DOCUMENT: Final = ["account_id", "subscription_id", "billing_date"]
+
+
+def with_coupons_on_what_moved(differences: pl.DataFrame, decimals: int) -> pl.DataFrame:
+    """`differences` with what a coupon takes off a document now, less what it took off, on the lines that moved.
+
+    Another spread of the same amount settles nothing. Where no line that the coupon lowers moved (it was revoked, or
+    redeemed late), each line has its own difference.
+
+    Parameters
+    ----------
+    differences
+        As `open_differences`.
+    decimals
+        Of the minor unit.
+    """
+    is_coupon = pl.col("kind") == LineKind.COUPON
+    coupons = differences.filter(is_coupon)
+    if coupons.is_empty():
+        return differences
+    others = differences.filter(~is_coupon)
+    unit = 10 ** (MONEY.scale - decimals)
+    difference = (pl.col("due") - pl.col("issued")).cast(MONEY).to_physical().cast(pl.Int128) // unit
+    of_document = (
+        coupons.with_columns(_difference=difference, _lowers=lowered_line())
+        .with_columns(_whole=pl.col("_difference").sum().over(*_DOCUMENT, "coupon"))
+        .filter(pl.col("_whole") != 0)
+    )
+    moved = others.select(
+        *_DOCUMENT,
+        _lowers=pl.concat_str([pl.col(name).fill_null("") for name in IDENTITY], separator="/"),
+        _weight=difference.abs(),
+    )
+    placed = of_document.join(moved, on=[*_DOCUMENT, "_lowers"], how="left", maintain_order="left").with_columns(
+        _sum=pl.col("_weight").sum().over(*_DOCUMENT, "coupon")
+    )
+    spread = placed.filter((pl.col("_sum") > 0) & pl.col("_weight").is_not_null())
+    magnitude = pl.col("_whole").abs()
+    parts = (
+        spread.with_columns(_part=magnitude * pl.col("_weight") // pl.col("_sum"))
+        .with_columns(
+            _rest=magnitude * pl.col("_weight") % pl.col("_sum"),
+            _over=magnitude - pl.col("_part").sum().over(*_DOCUMENT, "coupon"),
+            _row=pl.int_range(pl.len()),
+        )
+        .with_columns(_rank=pl.struct(-pl.col("_rest"), "_row").rank("ordinal").over(*_DOCUMENT, "coupon"))
+        .with_columns(_part=(pl.col("_part") + (pl.col("_rank") <= pl.col("_over"))) * pl.col("_whole").sign())
+    )
+    money = (pl.col("_part") * unit).reinterpret(dtype=pl.Decimal(38, MONEY.scale)).cast(MONEY)
+    moved_coupons = parts.with_columns(due=(pl.col("issued") + money).cast(MONEY)).filter(pl.col("_part") != 0)
+    unmoved = placed.filter(pl.col("_sum") == 0)
+    columns = differences.columns
+    return pl.concat([others, moved_coupons.select(columns), unmoved.select(columns)]).sort(*_DOCUMENT, *IDENTITY)

@@ -1,0 +1,111 @@
+"""One-off charges: on which document each is billed (rule 30)."""
+
+from typing import Final
+
+import polars as pl
+
+from billing.model.calendar import month_of
+from billing.model.catalogue import Catalogue
+from billing.model.codes import LineKind, TaxCategory
+from billing.model.columns import QUANTITY
+from billing.rules.billing_dates import Grid
+from billing.rules.own_documents import charge_id_alone, charges_id
+
+ONE_OFF: Final = ["charge_id", "account_id", "on"]
+
+
+def charge_dues(
+    month: str,
+    charges: pl.DataFrame,
+    subscriptions: pl.DataFrame,
+    packages: pl.DataFrame,
+    catalogue: Catalogue,
+) -> pl.DataFrame:
+    """What one-off charges add to the table DUES of a month.
+
+    Each is due on the first billing date on or after its day of the subscription that is live then. Without one, or
+    with at_once, it is due on its day, on a document that the account's charges of that day share; of category O
+    (outside the scope of tax) always on a document of its own.
+
+    Parameters
+    ----------
+    charges
+        As `read_one_off_charges`.
+    subscriptions
+        As `Lives.subscriptions`.
+    packages
+        The table PACKAGES of the month.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of DUES, and coupon_allowed. `package` is the one whose fee the document has.
+    """
+    dated = _with_dates(charges, subscriptions, catalogue)
+    of_month = dated.filter(month_of(pl.col("billing_date")) == month)
+    opening = packages.select(
+        "subscription_id", "billing_date", package=pl.coalesce("opening_package", "closing_package")
+    )
+    own = pl.col("at_once") | pl.col("subscription_id").is_null()
+    alone = pl.col("tax_category") == TaxCategory.OUTSIDE
+    return (
+        of_month.join(opening, on=["subscription_id", "billing_date"], how="left", maintain_order="left")
+        .with_columns(
+            subscription_id=pl.when(alone.fill_null(value=False))
+            .then(charge_id_alone())
+            .when(own)
+            .then(charges_id())
+            .otherwise("subscription_id"),
+        )
+        .select(
+            "account_id",
+            "subscription_id",
+            "billing_date",
+            "charge_id",
+            "package",
+            "amount",
+            "description",
+            "tax_category",
+            "coupon_allowed",
+            kind=pl.lit(LineKind.CHARGE),
+            due_item="charge_id",
+            quantity=pl.col("quantity").cast(QUANTITY),
+            billed_units=pl.when(pl.col("unit_price").is_not_null())
+            .then(pl.col("quantity").fill_null(1))
+            .cast(QUANTITY),
+            unit_price="unit_price",
+        )
+    )
+
+
+def _with_dates(charges: pl.DataFrame, subscriptions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """`charges` with billing_date, and subscription_id where a live subscription has that date."""
+    grid, on = Grid.of(catalogue.policy), pl.col("on")
+    # A subscription on hold is live.
+    ends = pl.when(pl.col("end").is_not_null()).then(pl.max_horizontal("ended_on", "access_last"))
+    dated = (
+        charges.filter(~pl.col("at_once"))
+        .select(*ONE_OFF)
+        .join(
+            subscriptions.select(
+                "account_id",
+                "subscription_id",
+                "started_on",
+                "grid_start",
+                "first_billing_date",
+                "last_billing_date",
+                ends=ends,
+            ),
+            on="account_id",
+        )
+        .filter((pl.col("started_on") <= on) & (pl.col("ends").is_null() | (on <= pl.col("ends"))))
+        .with_columns(billing_date=grid.first_date(pl.col("grid_start"), pl.max_horizontal(on, "first_billing_date")))
+        .filter(pl.col("last_billing_date").is_null() | (pl.col("billing_date") <= pl.col("last_billing_date")))
+        # The day that an old subscription ends may be the day that the next one starts.
+        .sort("charge_id", "billing_date", "subscription_id")
+        .unique("charge_id", keep="first", maintain_order=True)
+        .select("charge_id", "subscription_id", "billing_date")
+    )
+    return charges.join(dated, on="charge_id", how="left", maintain_order="left").with_columns(
+        pl.coalesce("billing_date", "on")
+    )

@@ -6,8 +6,9 @@ from billing.model.codes import LineKind
 from billing.model.tables import DUES
 from billing.month.business import Business
 from billing.month.context import without_parked
-from billing.month.held_offers import coupon_holdings
-from billing.rules.charges import month_dues
+from billing.month.held_offers import coupon_holdings, held_add_ons
+from billing.rules.add_on_fees import add_on_fees
+from billing.rules.charges import month_dues, with_packages
 from billing.rules.coupons import counted_documents, coupon_dues
 from billing.rules.one_off_charges import charge_dues
 
@@ -45,6 +46,9 @@ def dues_of_month(
         terms=business.terms,
         catalogue=catalogue,
     )
+    held = held_add_ons(business, month)
+    if held is not None:
+        dues = _added(dues, add_on_fees(with_packages(cycles, packages), held, catalogue))
     charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))

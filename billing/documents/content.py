@@ -9,7 +9,8 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import KEYS, NO_PERCENTAGE, PIECE, day, money_text
+from billing.documents.content_lists import KEYS, PIECE, day, money_text
+from billing.documents.tariffs import NO_PERCENTAGE
 from billing.documents.tax_currency import TAX_CURRENCY
 from billing.documents.titles import document_locale_name, language, package_title
 from billing.model.catalogue import Catalogue
@@ -26,7 +27,7 @@ _NOT_SAID: Final = (
     ',"part":null',
     ',"bounds":null',
     NO_PERCENTAGE,
-    ',"gives_back":null',
+    ',"gives_back":null,"gives_back_on":null',
     ',"taxed_as":null',
     ',"rule":null',
     ',"add_on":null',

@@ -4,8 +4,9 @@ from typing import Final
 
 import polars as pl
 
+from billing.documents.tariffs import TARIFF, TERMS, tariffs, with_events
 from billing.documents.titles import metric_title, offer_title, package_title, tax_name, tax_names, with_language
-from billing.model.catalogue import Catalogue, Tariff, terms_periods
+from billing.model.catalogue import Catalogue
 from billing.model.codes import PACKAGE_CHANGES, UNTAXED, DecisionFlag, DocumentKind, LineKind, Outcome, TaxCategory
 from billing.model.columns import MONEY, RATE
 from billing.model.tables import PART_OF_A_FEE
@@ -15,19 +16,6 @@ from billing.rules.due_items import refunded_kind
 # Serialize in batches of so many documents: a page takes several times its size as frames.
 PIECE: Final = 20_000
 KEYS: Final = ["account_id", "subscription_id", "billing_date"]
-_TERMS: Final = ("terms_key", "package", "since")
-_TIER: Final = pl.Struct({"up_to": pl.String, "unit_price": pl.String, "flat": pl.String})
-TARIFF: Final = pl.Struct(
-    {
-        "model": pl.String,
-        "size": pl.String,
-        "tiers": pl.List(_TIER),
-        **dict.fromkeys(("percent", "per_event", "free_events", "events"), pl.String),
-    }
-)
-"""A tariff as a page shows it; the last four are of percentages: the events are those that counted."""
-NO_PERCENTAGE: Final = ',"percent":null,"per_event":null,"free_events":null,"events":null'
-"""What other tariffs leave out of stored contents."""
 _BOUNDS: Final = pl.Struct({"minimum": pl.String, "maximum": pl.String})
 _FEE: Final = pl.Struct({"kind": pl.String, "package_title": pl.String, "description": pl.String})
 _BILLED: Final = pl.Struct(
@@ -67,6 +55,7 @@ def line_list(
     catalogue: Catalogue,
     *,
     taxed: pl.Series | None = None,
+    given_back: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The keys and `lines`: as the page lists them.
 
@@ -81,19 +70,21 @@ def line_list(
         As `joined_taxes`, of the documents.
     taxed
         Numbers of the earlier documents with taxes, among those whose billing the lines give back.
+    given_back
+        number, issued_on: of these documents.
     """
     if "settles" not in lines.columns:
         lines = lines.with_columns(tariff=pl.lit(None, TARIFF), settles=pl.lit(None, SETTLES))
     lines = lines.with_columns(
         pl.lit(None, column.dtype).alias(column.name) for column in PART_OF_A_FEE if column.name not in lines.columns
     )
-    given_back = lines["gives_back"].drop_nulls().unique()
-    untaxed = given_back.clear() if taxed is None else given_back.filter(~given_back.is_in(taxed.implode()))
-    lines = _with_tax(lines, taxes, untaxed)
+    numbers = lines["gives_back"].drop_nulls().unique()
+    untaxed = numbers.clear() if taxed is None else numbers.filter(~numbers.is_in(taxed.implode()))
+    lines = _with_tax(_with_days(lines, given_back), taxes, untaxed)
     if rated is None:
         return _line_entries(lines.with_columns(bounds=pl.lit(None, _BOUNDS)), catalogue)
-    own = rated.select("subscription_id", "cycle_start", "metric", "rule", "events", *_TERMS).join(
-        tariffs(catalogue), on=[*_TERMS, "metric", "rule"], how="left", nulls_equal=True
+    own = rated.select("subscription_id", "cycle_start", "metric", "rule", "events", *TERMS).join(
+        tariffs(catalogue), on=[*TERMS, "metric", "rule"], how="left", nulls_equal=True
     )
     has_bounds = pl.col("minimum").is_not_null() | pl.col("maximum").is_not_null()
     detailed = lines.join(
@@ -112,6 +103,14 @@ def line_list(
         maintain_order="left",
     )
     return _line_entries(detailed.with_columns(tariff=pl.coalesce("tariff", "own_tariff")), catalogue)
+
+
+def _with_days(lines: pl.DataFrame, given_back: pl.DataFrame | None) -> pl.DataFrame:
+    """Add gives_back_on, the day of the document that `gives_back` names: law asks for both (article 219)."""
+    if given_back is None or given_back.is_empty():
+        return lines.with_columns(gives_back_on=pl.lit(None, pl.Date))
+    days = given_back.select(gives_back="number", gives_back_on="issued_on")
+    return lines.join(days, on="gives_back", how="left", maintain_order="left")
 
 
 def _with_tax(lines: pl.DataFrame, taxes: pl.DataFrame, untaxed: pl.Series) -> pl.DataFrame:
@@ -226,6 +225,7 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         ),
         bounds="bounds",
         gives_back="gives_back",
+        gives_back_on=day("gives_back_on"),
     )
     return lines.group_by(KEYS, maintain_order=True).agg(lines=entry)
 
@@ -457,67 +457,6 @@ def _movements(
             )
         )
     )
-
-
-def tariffs(catalogue: Catalogue) -> pl.DataFrame:
-    """_TERMS, metric, rule, tariff (as the page shows it), minimum and maximum (as text; null is none)."""
-    rows = [
-        {
-            "terms_key": period.account_id,
-            "package": period.package,
-            "since": period.since,
-            "metric": metric,
-            "rule": rule,
-            "tariff": _tariff(each),
-            "minimum": None if each.minimum is None else f"{each.minimum:f}",
-            "maximum": None if each.maximum is None else f"{each.maximum:f}",
-        }
-        for period in terms_periods(catalogue)
-        for metric, tariff in period.terms.overage.items()
-        if tariff is not None
-        for rule, each in [(None, tariff), *((rule.name, rule.tariff) for rule in tariff.by)]
-        if each is not None
-    ]
-    return pl.DataFrame(
-        rows,
-        schema={
-            "terms_key": pl.String,
-            "package": pl.String,
-            "since": pl.Date,
-            "metric": pl.String,
-            "rule": pl.String,
-            "tariff": TARIFF,
-            "minimum": pl.String,
-            "maximum": pl.String,
-        },
-    )
-
-
-def with_events(tariff: str, events: str) -> pl.Expr:
-    """A TARIFF with the events that it prices, where it is a percentage."""
-    own = pl.col(tariff)
-    priced = own.struct.with_fields(pl.col(events).cast(pl.String).alias("events"))
-    return pl.when(own.struct.field("percent").is_not_null()).then(priced).otherwise(own)
-
-
-def _tariff(tariff: Tariff) -> dict[str, object]:
-    if tariff.model == "block":
-        tiers = [{"up_to": None, "unit_price": f"{tariff.price:f}", "flat": None}]
-    else:
-        tiers = [
-            {
-                "up_to": None if tier.up_to is None else f"{tier.up_to:f}",
-                "unit_price": None if tariff.model == "stairstep" else f"{tier.unit_price:f}",
-                "flat": f"{tier.flat:f}" if tier.flat or tariff.model == "stairstep" else None,
-            }
-            for tier in tariff.tiers
-        ]
-    size = None if tariff.size is None else f"{tariff.size:f}"
-    said: dict[str, object] = {"model": tariff.model, "size": size, "tiers": tiers}
-    if tariff.percent is not None:
-        said |= {"percent": f"{tariff.percent:f}", "free_events": str(tariff.free_events)}
-        said["per_event"] = f"{tariff.per_event:f}" if tariff.per_event else None
-    return said
 
 
 def _plain(column: str) -> pl.Expr:

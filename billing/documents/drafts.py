@@ -78,6 +78,8 @@ class Issued:
         Documents (without status) and lines of this month and the month before.
     taxes
         As `running_taxes`, of the documents whose billing is given back.
+    given_back
+        number, issued_on: of these documents.
     passed
         As `Register.passed_dates`, of the month.
     closed_through, closed_through_before
@@ -88,6 +90,7 @@ class Issued:
     documents: pl.DataFrame
     lines: pl.DataFrame
     taxes: pl.DataFrame
+    given_back: pl.DataFrame
     passed: pl.DataFrame
     closed_through: Any
     closed_through_before: Any
@@ -221,7 +224,12 @@ def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogu
     documents = with_language(documents, inputs.accounts, catalogue)
     parts = [
         line_list(
-            with_language(lines, inputs.accounts, catalogue), rated, taxes, catalogue, taxed=issued.taxes["number"]
+            with_language(lines, inputs.accounts, catalogue),
+            rated,
+            taxes,
+            catalogue,
+            taxed=issued.taxes["number"],
+            given_back=issued.given_back,
         ),
         usage_list(documents, rated, catalogue),
         change_list(documents, inputs.packages, inputs.decisions, catalogue),

@@ -5,7 +5,14 @@ from typing import Final
 
 import polars as pl
 
-from billing.einvoices.code_lists import ADDRESS_SCHEMES, EXEMPTION_CODES, REGISTRATION_SCHEMES, UNIT_CODES
+from billing.einvoices.code_lists import (
+    ADDRESS_SCHEMES,
+    COUNTRIES,
+    EXEMPTION_CODES,
+    REGISTRATION_SCHEMES,
+    UNIT_CODES,
+    UNKNOWN_CURRENCIES,
+)
 from billing.einvoices.formats import E_INVOICES, FRENCH_FORMATS, InvoiceFormat
 from billing.einvoices.identifiers import CHECKED, is_siren, is_usable
 from billing.einvoices.reading import MOST_DECIMALS
@@ -76,6 +83,8 @@ def _currency(catalogue: Catalogue) -> Iterator[_Problem]:
     if catalogue.minor_units > MOST_DECIMALS:
         what = f"has amounts of two decimals, and {catalogue.currency} has {catalogue.minor_units}"
         yield INEXPRESSIBLE, pl.lit(value=True), what
+    if catalogue.currency in UNKNOWN_CURRENCIES:
+        yield INEXPRESSIBLE, pl.lit(value=True), f"does not know the currency {catalogue.currency}"
 
 
 def _of_seller(catalogue: Catalogue) -> Iterator[_Problem]:
@@ -112,6 +121,8 @@ def _of_seller(catalogue: Catalogue) -> Iterator[_Problem]:
             yield FIELD, in_format == _PEPPOL, f"does not know the id of seller.{name} {_SELLER}: its checksum is wrong"
     yield from _schemes(every, seller.electronic_address, "seller.electronic_address", ADDRESS_SCHEMES)
     yield from _schemes(every, seller.registration, "seller.registration", REGISTRATION_SCHEMES | {""})
+    if country not in COUNTRIES:
+        yield FIELD, every, f"does not know the country {country} of the seller {_SELLER}"
     for metric in catalogue.metrics:
         if metric.unit_code not in UNIT_CODES:
             yield FIELD, every, f"does not know the unit_code {metric.unit_code} of metric {metric.name} {_SELLER}"
@@ -129,6 +140,8 @@ def _of_accounts(catalogue: Catalogue) -> Iterator[_Problem]:
         german |= (in_format == _PEPPOL) & (pl.col("country") == "DE")
     is_peppol = in_format == _PEPPOL
     yield FIELD, pl.col("country").is_null(), f"needs country {_ACCOUNT}"
+    known_country = pl.col("country").is_in(sorted(COUNTRIES))
+    yield FIELD, ~known_country, f"does not know the country {_ACCOUNT}: expected a code of ISO 3166-1 alpha-2"
     for name in ("city", "postal_code"):
         yield FIELD, german & pl.col(name).is_null(), f"needs {name} {_ACCOUNT}"
     yield FIELD, german & pl.col("buyer_reference").is_null(), f"needs buyer_reference {_ACCOUNT}"

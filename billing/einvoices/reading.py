@@ -5,6 +5,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
+from billing.einvoices.code_lists import UNKNOWN_CURRENCIES
 from billing.einvoices.formats import CUSTOMIZATION, FRENCH_FORMATS, FRENCH_PROCESS, PEPPOL_PROCESS, InvoiceFormat
 from billing.einvoices.invoice import InexpressibleError, Invoice, Note, Party, Payment, Tax
 from billing.einvoices.lines import Amounts, read_lines, with_line_tax
@@ -49,6 +50,8 @@ def read_invoice(content: Content, chosen: InvoiceFormat) -> Invoice:
         raise InexpressibleError("it was issued before documents had the fields of e-invoices")
     if content["minor_units"] > MOST_DECIMALS:
         raise InexpressibleError(f"{content['currency']} has {content['minor_units']} decimals, e-invoices have two")
+    if content["currency"] in UNKNOWN_CURRENCIES:
+        raise InexpressibleError(f"e-invoices do not know the currency {content['currency']}")
     amounts = Amounts(is_turned=content["kind"] == DocumentKind.CREDIT_NOTE)
     taxes = _taxes(content, amounts)
     lines, reductions = read_lines(with_line_tax(content["lines"], content["taxes"]), amounts)
@@ -172,19 +175,20 @@ def _tax_currency(content: Content, amounts: Amounts) -> tuple[str, Decimal] | N
         return None
     tax = amounts.read(its["tax"])
     cents = Decimal(1).scaleb(-MOST_DECIMALS)
-    # A currency of three decimals cannot stand there: its amount is left out.
-    return (its["currency"], tax) if tax == tax.quantize(cents) else None
+    # A currency of three decimals, or one that is not known, cannot stand there: its amount is left out.
+    is_known = its["currency"] not in UNKNOWN_CURRENCIES
+    return (its["currency"], tax) if is_known and tax == tax.quantize(cents) else None
 
 
 def _preceding(content: Content) -> tuple[tuple[str, date | None], ...]:
-    """The document that a note corrects; of a credit note that is none those whose billing it gives back."""
+    """The document that a note corrects, with its day; of a credit note that is none those that its lines give back."""
     corrected = content["corrected"]
     if corrected:
         return ((one_line(corrected["number"]), date.fromisoformat(corrected["issued_on"])),)
     if content["kind"] != DocumentKind.CREDIT_NOTE:
         return ()
-    numbers = dict.fromkeys(line["gives_back"] for line in content["lines"] if line.get("gives_back"))
-    return tuple((one_line(number), None) for number in numbers)
+    days = {line["gives_back"]: line.get("gives_back_on") for line in content["lines"] if line.get("gives_back")}
+    return tuple((one_line(number), date.fromisoformat(day) if day else None) for number, day in days.items())
 
 
 def _payment(seller: Content, currency: str) -> Payment | None:

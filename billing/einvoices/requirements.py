@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from billing.einvoices.code_lists import ADDRESS_SCHEMES, EXEMPTION_CODES, REGISTRATION_SCHEMES, UNIT_CODES
+from billing.einvoices.code_lists import ADDRESS_SCHEMES, COUNTRIES, EXEMPTION_CODES, REGISTRATION_SCHEMES, UNIT_CODES
 from billing.einvoices.formats import FRENCH_FORMATS, InvoiceFormat
 from billing.einvoices.identifiers import is_siren, is_usable
 from billing.einvoices.invoice import Invoice
@@ -26,8 +26,10 @@ def _parties(invoice: Invoice, chosen: InvoiceFormat) -> Iterator[str]:
     dutch = national and seller.country == "NL"
     if not (seller.vat_id or seller.registration):
         yield "seller.registration" if _is_outside(invoice) else "seller.tax_id or seller.registration"
-    if not buyer.country:
+    if buyer.country not in COUNTRIES:
         yield "country"
+    if seller.country not in COUNTRIES:
+        yield "seller.country"
     for party, prefix in ((seller, "seller."), (buyer, "")):
         if as_german or dutch:
             yield from (f"{prefix}{name}" for name in ("city", "postal_code") if not getattr(party, name))

@@ -24,7 +24,7 @@ from billing.inputs.offer_entries import (
 )
 from billing.inputs.seller_entry import read_seller
 from billing.inputs.source_entries import read_sources
-from billing.inputs.tariff_entry import read_dimensions, read_tariff
+from billing.inputs.tariff_entry import read_dimensions, read_plain_tariff, read_tariff
 from billing.inputs.titles import read_titles
 from billing.inputs.yaml_reader import Place, decimals, read_yaml
 from billing.model.catalogue import (
@@ -345,7 +345,7 @@ def _version(place: Place, metrics: tuple[Metric, ...], minor: int | None) -> Te
         overage=overage,
         auto_upgrade_on=triggers,
         minimum_spend=read_minimum_spend(place.at("minimum_spend"), minor) if place.has("minimum_spend") else None,
-        seats=read_seats(place.at("seats"), metrics, read_tariff) if place.has("seats") else (),
+        seats=read_seats(place.at("seats"), metrics, read_plain_tariff) if place.has("seats") else (),
     )
 
 

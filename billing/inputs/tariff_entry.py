@@ -51,7 +51,7 @@ def read_dimensions(place: Place, *, may_have: bool) -> tuple[tuple[str, tuple[s
 
 def read_tariff(place: Place, metric: Metric) -> Tariff:
     """A tariff of a metric, with its rules by dimension."""
-    tariff = _tariff(place, metric, optional=("by",))
+    tariff = read_plain_tariff(place, metric, optional=("by",))
     rules = place.at("by")
     if not place.is_mapping() or not rules.has_value():
         return tariff
@@ -78,11 +78,11 @@ def _classes(rules: Sequence[DimensionRule], metric: Metric) -> int:
 
 def _rule(place: Place, metric: Metric) -> DimensionRule:
     if place.has("model") or not place.has("tariff"):
-        tariff: Tariff | None = _tariff(place, metric, required=("when",), optional=_OF_RULE)
+        tariff: Tariff | None = read_plain_tariff(place, metric, required=("when",), optional=_OF_RULE)
     else:
         place.keys(required=("when", "tariff"), optional=_OF_RULE)
         priced = place.at("tariff")
-        tariff = None if priced.is_text("none") else _tariff(priced, metric)
+        tariff = None if priced.is_text("none") else read_plain_tariff(priced, metric)
     when = _when(place.at("when"), metric)
     included = place.at("allowance")
     allowance: Decimal | None = Decimal(0)
@@ -145,7 +145,9 @@ def _met_alone(one: When, other: When, rules: Sequence[DimensionRule]) -> Iterat
             yield met
 
 
-def _tariff(place: Place, metric: Metric, required: Sequence[str] = (), optional: Sequence[str] = ()) -> Tariff:
+def read_plain_tariff(
+    place: Place, metric: Metric, required: Sequence[str] = (), optional: Sequence[str] = ()
+) -> Tariff:
     """A tariff without rules; `required` and `optional` are further keys of its mapping."""
     if not place.is_mapping():
         place.problem('`none`, or a tariff such as {model: block, size: 1000, price: "3.00"}')

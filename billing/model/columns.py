@@ -80,7 +80,11 @@ class Table:
 
 
 ACCOUNT = Column("account_id", pl.String, "The account")
-SUBSCRIPTION = Column("subscription_id", pl.String, "One purchase of the account: `<account_id>/<start date>`")
+SUBSCRIPTION = Column(
+    "subscription_id",
+    pl.String,
+    "One purchase of the account: `<account_id>/<start date>`; null of charges apart",
+)
 MONTH = Column("billing_month", pl.String, "The billing month, YYYY-MM: the month that holds the billing date")
 BILLING_DATE = Column("billing_date", pl.Date, "The local date on which the document falls due to be issued")
 CYCLE_START = Column("cycle_start", pl.Date, "First local day of the cycle")

@@ -211,6 +211,7 @@ def issued_so_far(business: Business, month: str, rows: IssuedRows, given_back: 
         documents=pl.concat([register.documents([before]), rows.documents]).sort("number"),
         lines=pl.concat([register.lines([before]), rows.lines]).sort("number", "line"),
         taxes=taxes_left(business, given_back),
+        given_back=register.days_of(given_back.drop_nulls().unique().sort().to_list()),
         passed=register.passed_dates(month),
         closed_through=register.closed_through(month),
         closed_through_before=register.closed_through(before),

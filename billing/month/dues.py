@@ -52,8 +52,8 @@ def dues_of_month(
     charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))
-    redeemed = coupon_holdings(business)
-    if not redeemed.is_empty():
+    redeemed = coupon_holdings(business) if catalogue.coupons else None
+    if redeemed is not None and not redeemed.is_empty():
         before = [each for each in business.home.months(DUES) if each < month]
         counted = counted_documents(business.scan_months(DUES, before).filter(pl.col("kind") == LineKind.COUPON))
         dues = _added(dues, coupon_dues(_with_permission(dues), redeemed, counted, cycles, catalogue))

@@ -46,6 +46,7 @@ from billing.register.issued_documents import NOTHING, IssuedRows
 from billing.register.numbers import unknown_files
 from billing.register.register import Issue, IssuedPart, issued_rows
 from billing.rules.missing_accounts import PASSES_DATES
+from billing.rules.own_documents import shown_subscription_id
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.monthly import scan_month, write_month
 
@@ -261,7 +262,7 @@ def write_issued_of_shards(business: Business, month: str) -> None:
 def write_issued(business: Business, month: str, rows: IssuedRows) -> None:
     """Write DOCUMENTS, LINES and TAXES of the month: copies of the register, for readers of the lake."""
     for table, frame in (
-        (DOCUMENTS, rows.documents.with_columns(status=pl.lit(DocumentStatus.OPEN))),
+        (DOCUMENTS, rows.documents.with_columns(shown_subscription_id(), status=pl.lit(DocumentStatus.OPEN))),
         (LINES, rows.lines),
         (TAXES, rows.taxes),
     ):

@@ -110,6 +110,14 @@ class IssuedDocuments(Connection):
             query = query.where(stored.documents.c.number == number)
         return self._frame(query, DOCUMENT_SCHEMA).with_columns(from_integers(*DOCUMENT_MONEY))
 
+    def days_of(self, numbers: Sequence[str]) -> pl.DataFrame:
+        """number, issued_on: the days that documents bear."""
+        schema = {"number": pl.String, "issued_on": pl.Date}
+        document = stored.documents.c
+        query = sa.select(document.number, document.issued_on)
+        found = [self._frame(query.where(document.number.in_(some)), schema) for some in portions(numbers)]
+        return pl.concat([pl.DataFrame(schema=schema), *found]).sort("number")
+
     def lines(self, months: Sequence[str] | None = None, numbers: Sequence[str] | None = None) -> pl.DataFrame:
         """Lines of issued documents: the table LINES with OF_THE_DUE, sorted by number and line.
 

@@ -24,6 +24,7 @@ from billing.reports.explain_lines import (
     explained_line,
     listed_files,
     metric_named,
+    title_of,
     with_unit,
 )
 from billing.store.frames import scan_frames
@@ -77,9 +78,10 @@ def is_more_than_lines(business: Business, number: str) -> bool:
     """Whether `explain_document` with `everything` adds to the lines of a document that has been issued."""
     document, lines, content = _issued(business, number)
     # Cheap check first: a metric that costs nothing exists almost always and needs no events.
-    used = {row["metric"] for row in content["usage"]} & {metric.name for metric in business.catalogue.metrics}
-    charged = set(_charges(business, document)["metric"]) - set(
-        lines.filter(pl.col("kind") == LineKind.OVERAGE)["metric"]
+    known_now = {metric.name for metric in business.catalogue.metrics}
+    used = {(row["metric"], row.get("rule")) for row in content["usage"] if row["metric"] in known_now}
+    charged = set(_charges(business, document).select("metric", "rule").iter_rows()) - set(
+        lines.filter(pl.col("kind") == LineKind.OVERAGE).select("metric", "rule").iter_rows()
     )
     if used & charged:
         return document["corrects"] is None
@@ -111,27 +113,29 @@ def _off_the_page(
     if document["corrects"] is not None or charges.is_empty():
         return
     # Use the page's quantities: the charges reflect what is known now.
-    used = {row["metric"]: row for row in content["usage"]}
-    billed = dict(lines.filter(pl.col("kind") == LineKind.OVERAGE).select("metric", "amount").iter_rows())
+    used = {(row["metric"], row.get("rule")): row for row in content["usage"]}
+    overages = lines.filter(pl.col("kind") == LineKind.OVERAGE).select("metric", "rule", "amount")
+    billed = {(metric, rule): amount for metric, rule, amount in overages.iter_rows()}
     for charge in charges.iter_rows(named=True):
         line = charge | {"due_on": charge["cycle_end"], "number": document["number"], "line": None}
         metric = metric_named(business, charge["metric"])
         if metric is None:
             continue
+        of_line, title = (metric.name, charge["rule"]), title_of(metric, charge["rule"], business.catalogue)
         now = events_of(business, document, known, line, metric)
         before = pl.col("delivery_day") <= document["issued_on"]
-        if metric.name in used and metric.name not in billed:
-            then = line | {name: _decimal(used[metric.name][name]) for name in ("quantity", "allowance")}
-            entry = _entry(then, "not_charged", f"{metric.title}: nothing to pay", [_why_nothing(then, metric)])
+        if of_line in used and of_line not in billed:
+            then = line | {name: _decimal(used[of_line][name]) for name in ("quantity", "allowance")}
+            entry = _entry(then, "not_charged", f"{title}: nothing to pay", [_why_nothing(then, metric)])
             yield entry | listed_files(business, now.filter(before), most_events)
         late = now.filter(~before)
-        settled = _settled_by(business, document, metric.name)
-        open_amount = charge["amount"] - billed.get(metric.name, 0) - settled["amount"].sum()
+        settled = _settled_by(business, document, *of_line)
+        open_amount = charge["amount"] - billed.get(of_line, 0) - settled["amount"].sum()
         if late.is_empty() and settled.is_empty() and not open_amount:
             continue
         what = "settled" if late.is_empty() else "delivered"
         steps = _where_it_went(business, settled, open_amount)
-        entry = _entry(line, "late", f"{metric.title}: {what} after {document['number']} was issued", steps)
+        entry = _entry(line, "late", f"{title}: {what} after {document['number']} was issued", steps)
         yield entry | listed_files(business, late, most_events)
     yield from _unbilled(business, document, charges)
     yield from _set_aside(business, document, charges, most_events)
@@ -142,7 +146,7 @@ def _charges(business: Business, document: dict[str, Any]) -> pl.DataFrame:
     of_cycle = (pl.col("subscription_id") == document["subscription_id"]) & (
         pl.col("cycle_end") == document["billing_date"]
     )
-    return business.scan_months(CHARGES, [document["billing_month"]]).filter(of_cycle).sort("metric").collect()
+    return business.scan_months(CHARGES, [document["billing_month"]]).filter(of_cycle).sort("metric", "rule").collect()
 
 
 def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFrame) -> Iterator[dict[str, Any]]:
@@ -186,6 +190,7 @@ def _entry(line: dict[str, Any], kind: str, description: str, steps: list[str]) 
         "line": None,
         "kind": kind,
         "metric": line.get("metric"),
+        "rule": line.get("rule"),
         "package": line.get("package"),
         "cycle_start": line["cycle_start"].isoformat(),
         "cycle_end": line["cycle_end"].isoformat(),
@@ -210,11 +215,13 @@ def _why_nothing(charge: dict[str, Any], metric: Metric) -> str:
     return f"{used} - {allowance} = {excess} over the allowance, which costs nothing in {charge['package']}"
 
 
-def _settled_by(business: Business, document: dict[str, Any], metric: str) -> pl.DataFrame:
+def _settled_by(business: Business, document: dict[str, Any], metric: str, rule: str | None) -> pl.DataFrame:
     """The lines of later documents that settle the cycle."""
     lines = business.register.lines_due(document["subscription_id"], document["billing_date"])
     return lines.filter(
-        (pl.col("metric") == metric) & pl.col("kind").is_in([LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT])
+        (pl.col("metric") == metric)
+        & pl.col("rule").eq_missing(pl.lit(rule, pl.String))
+        & pl.col("kind").is_in([LineKind.PRIOR_CYCLE, LineKind.ADJUSTMENT])
     )
 
 

@@ -1,7 +1,7 @@
 """Explain one line: its events, how they were measured, and the arithmetic."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any, Final
@@ -9,7 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from billing.ingest import scan_account_events
-from billing.model.catalogue import Metric
+from billing.model.catalogue import Catalogue, DimensionRule, Metric, rule_words
 from billing.model.codes import LineKind
 from billing.model.columns import BASE_QUANTITY, INSTANT, QUANTITY
 from billing.model.plain_rows import plain_number, plain_rows
@@ -20,14 +20,23 @@ from billing.month.business import Business
 from billing.month.lost_deliveries import missing_usage
 from billing.reports.settlement_words import why_settled
 from billing.rules.cycles import MonthCycles, month_cycles
+from billing.rules.dimensions import IN_FORCE, rated_by, rules_of
 from billing.rules.gauges import gauges_of, level_before, level_path
 from billing.rules.measurement import account_key
+from billing.rules.terms import with_terms
 from billing.rules.usage import UsageInputs, month_usage
 from billing.store.monthly import read_month
 
 _REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
+_REMOVED_RULE: Final = "the catalogue has no such rule any more: its events are not known now"
 _NOT_REPEATED: Final = pl.LazyFrame(
-    schema={"account_id": pl.String, "metric": pl.String, "time": INSTANT, "repeats": pl.Int64}
+    schema={
+        "account_id": pl.String,
+        "metric": pl.String,
+        "time": INSTANT,
+        "repeats": pl.Int64,
+        "dimensions": pl.List(pl.String),
+    }
 )
 
 
@@ -65,7 +74,7 @@ def explained_line(
     most_events: int,
 ) -> dict[str, Any]:
     decimals = business.catalogue.minor_units
-    columns = ("number", "line", "kind", "metric", "package", "cycle_start", "cycle_end", "quantity", "amount")
+    columns = ("number", "line", "kind", "metric", "rule", "package", "cycle_start", "cycle_end", "quantity", "amount")
     row = plain_rows(pl.DataFrame([line], schema_overrides={"quantity": QUANTITY}).select(columns), decimals)[0]
     row["amount"] = shown["amount"]
     never_billed = shown.get("settles") is not None and not shown["settles"]["documents"]
@@ -79,6 +88,9 @@ def explained_line(
     metric = metric_named(business, line["metric"])
     if metric is None:
         explained["arithmetic"] = [_REMOVED, *explained["arithmetic"]]
+        return explained | nothing
+    if line["rule"] is not None and rule_named(business, document, line, metric) is None:
+        explained["arithmetic"] = [_REMOVED_RULE, *explained["arithmetic"]]
         return explained | nothing
     events = events_of(business, document, known, line, metric)
     measured = _measured(business, document, known, line, metric, events)
@@ -108,7 +120,7 @@ def _measured_then(business: Business, document: dict[str, Any], line: dict[str,
     )
     for number, content in business.register.contents(scheduled["number"].to_list()):
         for row in json.loads(content)["usage"]:
-            if row["metric"] == line["metric"]:
+            if (row["metric"], row.get("rule")) == (line["metric"], line["rule"]):
                 used, allowance = with_unit(row["quantity"], row["unit"]), with_unit(row["allowance"], row["unit"])
                 included = allowance if row["allowance"] is None else f"{allowance} included"
                 return [f"billed before: nothing on {number}: {used} used, {included}"]
@@ -131,17 +143,52 @@ def listed_files(business: Business, events: pl.DataFrame, most_events: int) -> 
 def events_of(
     business: Business, document: dict[str, Any], known: AccountEvents, line: dict[str, Any], metric: Metric
 ) -> pl.DataFrame:
-    """The events of the line's cycle in their order, each with what it adds (or, of a gauge, changes) in units."""
+    """The events of the line's cycle in their order, each with what it adds (or, of a gauge, changes) in units.
+
+    Of a tariff by dimension those that the line's rule rates.
+    """
     spans = spans_of(business, document, line)
     events = (
         known.of(metric, (line["cycle_start"], line["cycle_end"]), business.as_of)
         .join(spans.lazy().select("account_id", "span_start", "span_end"), on="account_id")
         .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))
+        .filter(rated_by(metric, _rules_in_force(business, document, line, metric), line["rule"]))
         .collect()
         .sort("time", "source", "id")
     )
     value = pl.lit(1).cast(BASE_QUANTITY) if metric.measure in ("count", "unique") else pl.col("value")
     return events.with_columns(quantity=in_units(value.to_physical(), unit_billionths(metric)))
+
+
+def _terms_in_force(business: Business, document: dict[str, Any], line: dict[str, Any]) -> pl.DataFrame:
+    """The terms that rate the line's cycle: IN_FORCE."""
+    of_line = {name: line[name] for name in ("package", "cycle_start")}
+    own = {name: document[name] for name in ("account_id", "subscription_id")}
+    frame = pl.DataFrame([own | of_line], schema_overrides={"cycle_start": pl.Date, "package": pl.String})
+    return with_terms(frame, business.terms, on="cycle_start", or_first=True).select(list(IN_FORCE))
+
+
+def _rules_in_force(
+    business: Business, document: dict[str, Any], line: dict[str, Any], metric: Metric
+) -> Sequence[DimensionRule]:
+    if business.rule_book is None or not metric.by:
+        return ()
+    ((_, *terms),) = _terms_in_force(business, document, line).iter_rows()
+    periods = (each for each in business.rule_book.periods if [each.account_id, each.package, each.since] == terms)
+    return next((rules_of(period, metric) for period in periods), ())
+
+
+def rule_named(
+    business: Business, document: dict[str, Any], line: dict[str, Any], metric: Metric
+) -> DimensionRule | None:
+    """The rule of a line, or None where the terms of its cycle have it no more."""
+    rules = _rules_in_force(business, document, line, metric)
+    return next((rule for rule in rules if rule.name == line["rule"]), None)
+
+
+def title_of(metric: Metric, rule: str | None, catalogue: Catalogue) -> str:
+    """The title of a metric, with the words of a rule of its tariff by dimension."""
+    return metric.title if rule is None else f"{metric.title} ({rule_words(catalogue).get((metric.name, rule), rule)})"
 
 
 def _own_cycles(business: Business, document: dict[str, Any], month: str) -> MonthCycles:
@@ -219,12 +266,15 @@ def _quantity_now(
         repeated=_NOT_REPEATED,
         accounts=cycles.spans["account_id"],
         catalogue=business.catalogue,
+        book=business.rule_book,
+        in_force=_terms_in_force(business, document, line),
     )
     usage = month_usage(inputs)
     found = usage.filter(
         (pl.col("subscription_id") == document["subscription_id"])
         & (pl.col("cycle_start") == line["cycle_start"])
         & (pl.col("metric") == metric.name)
+        & pl.col("rule").eq_missing(pl.lit(line["rule"], pl.String))
     )
     return next(iter(found["quantity"]), Decimal(0))
 
@@ -291,7 +341,8 @@ def _over(shown: dict[str, Any]) -> list[str]:
 def _priced(shown: dict[str, Any], amount: str, minimum: str | None = None, maximum: str | None = None) -> list[str]:
     """The amount of the excess, by the tariff."""
     with localcontext(prec=60):
-        *steps, (product, total) = _blocks(shown) if shown["tariff"]["model"] == "block" else _tiers(shown)
+        model = shown["tariff"]["model"]
+        *steps, (product, total) = _STEPS.get(model, _tiers)(shown)
         rounded = total.quantize(Decimal(amount), rounding=ROUND_HALF_UP)
     found = f"{product} = {plain_number(total)}" if product else plain_number(total)
     if minimum is not None and total < Decimal(minimum):
@@ -333,6 +384,26 @@ def _tiers(shown: dict[str, Any]) -> list[Any]:
     return [*steps, ("", total)]
 
 
+def _percentage(shown: dict[str, Any]) -> list[Any]:
+    """As `_tiers`: the percentage of the excess, and what events beyond those that are free cost."""
+    tariff, over = shown["tariff"], Decimal(shown["excess"])
+    total = over * Decimal(tariff["percent"]) / 100
+    steps: list[Any] = [
+        f"{tariff['percent']} % of {with_unit(plain_number(over), shown['unit'])} = {plain_number(total)}"
+    ]
+    # Documents that settle a cycle that there is no more know no events.
+    if tariff["per_event"] is not None and tariff["events"] is not None:
+        free, events, price = int(tariff["free_events"]), int(tariff["events"]), Decimal(tariff["per_event"])
+        charged = max(events - free, 0)
+        of_them = f"{counted(events, 'event')} - {free} free = {charged}: " if free else ""
+        steps.append(f"{of_them}{counted(charged, 'event')} x {tariff['per_event']} = {plain_number(charged * price)}")
+        total += charged * price
+    return [*steps, ("", total)]
+
+
+_STEPS: Final = {"block": _blocks, "percentage": _percentage}
+
+
 def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
     """What was due for the earlier cycle when the line was issued."""
     due = settles["due"]
@@ -341,7 +412,8 @@ def _due_now(shown: dict[str, Any], settles: dict[str, Any]) -> list[str]:
         # Version 1 stored the words alone.
         return [*_part(shown, due), f"due now: {fee if isinstance(fee, str) else fee['description']} = {due}"]
     steps = _over(shown)
-    if shown["excess"] is None or not Decimal(shown["excess"]):
+    is_percentage = shown["tariff"] is not None and shown["tariff"]["model"] == "percentage"
+    if shown["excess"] is None or not (Decimal(shown["excess"]) or is_percentage):
         return [*steps, f"due now: {due}"]
     if shown["tariff"] is None:
         return [*steps, f"due now: {due}, what is over costs nothing in {shown['package']}"]

@@ -216,7 +216,8 @@ def _by_metric(business: Business, month: str, before: str) -> pl.DataFrame:
             _read(business, CHARGES, each)
             .group_by("metric")
             .agg(
-                accounts_over=(pl.col("excess") > 0).sum().cast(pl.Int64),
+                # A metric by dimension has a charge for each rule.
+                accounts_over=pl.col("subscription_id").filter(pl.col("excess") > 0).n_unique().cast(pl.Int64),
                 excess=pl.col("excess").sum(),
                 overage=pl.col("amount").sum(),
             )

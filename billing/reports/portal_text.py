@@ -13,7 +13,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from billing.documents.titles import Titled
-from billing.model.catalogue import Catalogue, Metric
+from billing.model.catalogue import Catalogue, Metric, rule_words
 from billing.model.codes import DocumentKind, DocumentStatus, LineKind, PaymentStatus, SubscriptionStatus
 from billing.rendering.v2.formats import Formats
 from billing.rendering.v2.parties import mail_link, page_link
@@ -299,17 +299,24 @@ def _by_day(facts: Facts, speaker: Speaker) -> dict[str, Any] | None:
     }
 
 
+def _with_rule(title: str, row: Mapping[str, Any], words: Mapping[tuple[str, str], str]) -> str:
+    """The title of a metric with the words of the rule that rates the line, where one does."""
+    rule = row["rule"]
+    return title if rule is None else f"{title} ({words.get((row['metric'], rule), rule)})"
+
+
 def _lines(facts: Facts, speaker: Speaker, tax_names: Mapping[str, Mapping[str, str]]) -> list[tuple[str, str | None]]:
     """What the next bill is made of, in words and amounts; a tax that is not charged has no amount."""
     metrics = {each.name: each for each in speaker.catalogue.metrics}
     packages = {each.name: each for each in speaker.catalogue.packages}
+    of_rules = rule_words(speaker.catalogue) if any(row["rule"] is not None for row in facts.lines) else {}
     found: list[tuple[str, str | None]] = [
         (
             speaker.named(
                 LINES,
                 row["kind"] or "",
                 package=speaker.title(packages.get(row["package"]), row["package"]),
-                metric=speaker.title(metrics.get(row["metric"]), row["metric"]),
+                metric=_with_rule(speaker.title(metrics.get(row["metric"]), row["metric"]), row, of_rules),
             ),
             speaker.money(row["amount"]),
         )

@@ -52,7 +52,8 @@ _IN_WORDS: Final = {
     "parked": "accounts that would be parked, or no more",
 }
 _SETTLED: Final = pl.struct(SETTLES)
-_NOTHING: Final = pl.lit([], pl.List(pl.Struct({"due_on": pl.Date, "due_kind": pl.String, "metric": pl.String})))
+_DIFFERENCE: Final = {"due_on": pl.Date, "due_kind": pl.String, "metric": pl.String, "due_item": pl.String}
+_NOTHING: Final = pl.lit([], pl.List(pl.Struct(_DIFFERENCE)))
 
 
 @dataclass(frozen=True)
@@ -266,7 +267,7 @@ def _cycles(differences: pl.DataFrame, scratch: Business) -> pl.DataFrame:
         old=_amount("issued", scratch),
         new=_amount("due", scratch),
         difference=pl.col("due") - pl.col("issued"),
-        settles=pl.concat_list(pl.struct(due_on="billing_date", due_kind="kind", metric="metric")),
+        settles=pl.concat_list(pl.struct(due_on="billing_date", due_kind="kind", metric="metric", due_item="due_item")),
         comes=pl.lit(None, pl.String),
     )
 

@@ -25,8 +25,8 @@ from billing.month.true_ups import month_differences
 from billing.rules.missing_accounts import that_waited
 from billing.store.home import Home
 
-SETTLES: Final = ["due_on", "due_kind", "metric"]
-"""What names a difference of a subscription: billing date, kind (package_fee, hold_fee, overage) and metric."""
+SETTLES: Final = ["due_on", "due_kind", "metric", "due_item"]
+"""What names a difference of a subscription: its billing date and IDENTITY."""
 
 # These affect drafts, never amounts due on closed billing dates.
 _OF_DRAFTS_ONLY: Final = (pl.col("kind") == "tax_rates") | (pl.col("key") == "seller")
@@ -122,7 +122,7 @@ def _settled(
     caused = _caused(places.with_columns(day=day, part=part), sold, windows, inputs, business, scratch)
     waited = _causes_of_passed_dates(places, business)
     caused = pl.concat([caused.join(waited, on="place", how="anti"), waited])
-    names = places.select("place", "subscription_id", due_on="billing_date", due_kind="kind", metric="metric")
+    names = places.select("place", "subscription_id", "metric", "due_item", due_on="billing_date", due_kind="kind")
     behind = (
         rows.select("row", "subscription_id", "settles")
         .explode("settles", empty_as_null=False)
@@ -297,5 +297,8 @@ def _counted_no_more(version: dict[str, Any], business: Business, scratch: Busin
     before = scan_delivered_events(business.home, version["delivery_day"], version["file"])
     day = pl.col("time").dt.convert_time_zone(business.catalogue.time_zone).dt.date()
     months = before.select(month_of(day).alias("month")).unique().collect()["month"].to_list()
-    content = ["source", "id", "account_id", "metric", "time", "value", "member"]
-    return before.join(scan_events(scratch.home, months), on=content, how="anti", nulls_equal=True)
+    content = ["source", "id", "account_id", "metric", "time", "value", "member", "_dimensions"]
+    # Lists are no keys of a join.
+    as_text = pl.col("dimensions").list.eval(pl.element().fill_null("\x00")).list.join("\x1f").alias("_dimensions")
+    now = scan_events(scratch.home, months).with_columns(as_text)
+    return before.with_columns(as_text).join(now, on=content, how="anti", nulls_equal=True).drop("_dimensions")

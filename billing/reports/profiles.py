@@ -21,6 +21,7 @@ from billing.month.steps import cycles_of_month
 from billing.rules.allocations import allocate, with_open_amounts
 from billing.rules.balances import account_balances, amounts_to_collect
 from billing.rules.charges import rated_usage
+from billing.rules.dimensions import over_all_rules
 from billing.rules.missing_accounts import that_waited, while_parked
 from billing.rules.receivables import is_of_a_document
 from billing.rules.tax import document_taxes
@@ -67,7 +68,7 @@ class NextBills:
     cycles
         account_id, cycle_start, cycle_end: of the open cycles that have begun.
     lines
-        account_id, kind, metric, package, description, amount: what makes up `upcoming_amount` without tax.
+        account_id, kind, metric, rule, package, description, amount: what makes up `upcoming_amount` without tax.
     taxes
         account_id, name, rate, amount, reason: its taxes.
     days
@@ -228,11 +229,13 @@ def _lines_and_taxes(
     business: Business, upcoming: pl.DataFrame, months: list[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What the next bills are made of: lines (kind null where it waited while its account was parked), and taxes."""
-    due = _of_months(business, DUES, months).select(*_KEYS, "kind", "metric", "package", "description", "amount")
+    due = _of_months(business, DUES, months).select(
+        *_KEYS, "kind", "metric", "rule", "package", "description", "amount"
+    )
     lines = (
         pl.concat([due, _waiting(business, upcoming)], how="diagonal")
         .join(upcoming.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="semi")
-        .sort(*_KEYS, "kind", "metric", nulls_last=True, maintain_order=True)
+        .sort(*_KEYS, "kind", "metric", "rule", nulls_last=True, maintain_order=True)
     )
     nets = lines.group_by(_KEYS).agg(net=pl.col("amount").sum())
     taxes = document_taxes(nets, business.inputs.accounts, business.inputs.tax_rates, business.catalogue)
@@ -283,12 +286,16 @@ def _waiting(business: Business, upcoming: pl.DataFrame) -> pl.DataFrame:
 
 
 def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:
-    """subscription_id, usage: every metric of the open cycle so far against its allowance."""
+    """subscription_id, usage: every metric of the open cycle so far against its allowance.
+
+    Rule 34: of a tariff by dimension the sums over its rules, of what is over, too, and the allowance of the rest.
+    """
     order = {metric.name: position for position, metric in enumerate(business.catalogue.metrics)}
     usage = _of_months(business, USAGE, months).join(
         upcoming.select("subscription_id", cycle_end="billing_date"), on=["subscription_id", "cycle_end"], how="semi"
     )
     rated = rated_usage(usage, upcoming, business.terms, held_add_ons(business, max(months)))
+    rated = over_all_rules(rated, "excess", "amount")
     entry = pl.struct(
         metric="metric",
         quantity="quantity",

@@ -31,6 +31,7 @@ from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.reports.profiles import account_profiles, allocations, balances, collections, documents_with_open_amounts
 from billing.reports.reminders import reminders
 from billing.reports.sending import mails
+from billing.rules.own_documents import shown_subscription_id
 from billing.store.frames import read_frame, scan_frames
 from billing.store.monthly import scan_months
 
@@ -93,6 +94,8 @@ def read_table(
     if file is not None:
         _refuse_unknown_file(business, table, file)
         frame = frame.filter(_is_file(file))
+    if "subscription_id" in frame.columns:
+        frame = frame.with_columns(shown_subscription_id())
     return frame.sort(table.key, maintain_order=True)
 
 

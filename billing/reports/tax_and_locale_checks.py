@@ -6,6 +6,7 @@ from typing import Final
 import polars as pl
 import stdnum
 
+from billing.einvoices.code_lists import COUNTRIES
 from billing.inputs.reading import Inputs
 from billing.model.catalogue import Catalogue
 from billing.rendering.locale_formats import knows_locale
@@ -13,6 +14,7 @@ from billing.rendering.words import LANGUAGES
 from billing.rules.tax import tax_id_country
 
 _MOST_TOLD: Final = 5
+_KOSOVO: Final = "XK"
 
 
 def tax_and_locale_warnings(inputs: Inputs, catalogue: Catalogue) -> list[str]:
@@ -20,6 +22,7 @@ def tax_and_locale_warnings(inputs: Inputs, catalogue: Catalogue) -> list[str]:
     return [
         *_seller(inputs, catalogue),
         *_wrong_tax_ids(inputs.accounts),
+        *_unknown_countries(inputs.accounts),
         *_unknown_locales(inputs.accounts),
         *_unknown_languages(inputs.accounts, catalogue),
     ]
@@ -50,6 +53,13 @@ def _wrong_tax_ids(accounts: pl.DataFrame) -> list[str]:
     found = accounts.join(pairs.filter(pl.Series(wrong, dtype=pl.Boolean)), on=["country", "tax_id"], nulls_equal=True)
     expected = "expected a tax id that is valid in form and checksum: it suppresses no tax"
     return _told(found.sort("account_id").select("account_id", "tax_id").iter_rows(), "tax_id", expected)
+
+
+def _unknown_countries(accounts: pl.DataFrame) -> list[str]:
+    """Countries that are none, such as UK: rows of the tax table hold there only if they err in the same way."""
+    known = pl.col("country").is_in(sorted(COUNTRIES | {_KOSOVO}))
+    found = accounts.filter(~known).sort("account_id").select("account_id", "country")
+    return _told(found.iter_rows(), "country", "expected a code of ISO 3166-1, such as GB")
 
 
 def _unknown_locales(accounts: pl.DataFrame) -> list[str]:

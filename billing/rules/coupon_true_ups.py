@@ -7,6 +7,7 @@ import polars as pl
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.rules.due_items import IDENTITY, lowered_line
+from billing.rules.largest_remainder import spread
 
 _DOCUMENT: Final = ["account_id", "subscription_id", "billing_date"]
 
@@ -44,20 +45,12 @@ def with_coupons_on_what_moved(differences: pl.DataFrame, decimals: int) -> pl.D
     placed = of_document.join(moved, on=[*_DOCUMENT, "_lowers"], how="left", maintain_order="left").with_columns(
         _sum=pl.col("_weight").sum().over(*_DOCUMENT, "coupon")
     )
-    spread = placed.filter((pl.col("_sum") > 0) & pl.col("_weight").is_not_null())
-    magnitude = pl.col("_whole").abs()
-    parts = (
-        spread.with_columns(_part=magnitude * pl.col("_weight") // pl.col("_sum"))
-        .with_columns(
-            _rest=magnitude * pl.col("_weight") % pl.col("_sum"),
-            _over=magnitude - pl.col("_part").sum().over(*_DOCUMENT, "coupon"),
-            _row=pl.int_range(pl.len()),
-        )
-        .with_columns(_rank=pl.struct(-pl.col("_rest"), "_row").rank("ordinal").over(*_DOCUMENT, "coupon"))
-        .with_columns(_part=(pl.col("_part") + (pl.col("_rank") <= pl.col("_over"))) * pl.col("_whole").sign())
-    )
-    money = (pl.col("_part") * unit).reinterpret(dtype=pl.Decimal(38, MONEY.scale)).cast(MONEY)
-    moved_coupons = parts.with_columns(due=(pl.col("issued") + money).cast(MONEY)).filter(pl.col("_part") != 0)
+    moving = placed.filter((pl.col("_sum") > 0) & pl.col("_weight").is_not_null())
+    parts = spread(
+        moving.with_columns(_size=pl.col("_whole").abs()), whole="_size", weight="_weight", over=[*_DOCUMENT, "coupon"]
+    ).with_columns(part=pl.col("part") * pl.col("_whole").sign())
+    money = (pl.col("part") * unit).reinterpret(dtype=pl.Decimal(38, MONEY.scale)).cast(MONEY)
+    moved_coupons = parts.with_columns(due=(pl.col("issued") + money).cast(MONEY)).filter(pl.col("part") != 0)
     unmoved = placed.filter(pl.col("_sum") == 0)
     columns = differences.columns
     return pl.concat([others, moved_coupons.select(columns), unmoved.select(columns)]).sort(*_DOCUMENT, *IDENTITY)

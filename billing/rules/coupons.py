@@ -15,6 +15,7 @@ from billing.model.money import scaled_to_decimal
 from billing.model.offers import Coupon
 from billing.model.quantities import INTEGER, exactly
 from billing.rules.due_items import coupon_item
+from billing.rules.largest_remainder import spread
 from billing.rules.own_documents import is_own_document, shown_subscription_id
 
 COUNTED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -162,13 +163,8 @@ def _taken(lines: pl.DataFrame, coupons: pl.DataFrame, catalogue: Catalogue) -> 
         .filter(pl.any_horizontal(wanted) & (pl.col("left") > 0))
         .with_columns(sum=pl.col("left").sum().over(_DOCUMENT))
         .with_columns(whole=_whole(catalogue))
-        .with_columns(off=pl.col("whole") * pl.col("left") // pl.col("sum"))
-        .with_columns(
-            rest=pl.col("whole") * pl.col("left") % pl.col("sum"),
-            over=pl.col("whole") - pl.col("off").sum().over(_DOCUMENT),
-        )
-        .with_columns(rank=pl.struct(0 - pl.col("rest"), pl.col("row").cast(pl.Int64)).rank("ordinal").over(_DOCUMENT))
-        .with_columns(off=pl.col("off") + (pl.col("rank") <= pl.col("over")).cast(INTEGER))
+        .pipe(spread, whole="whole", weight="left", over=_DOCUMENT)
+        .rename({"part": "off"})
         .filter(pl.col("off") > 0)
     )
     titles = {coupon.name: coupon.title for coupon in catalogue.coupons}

@@ -196,26 +196,30 @@ def rules_of(period: TermsPeriod, metric: Metric) -> Rules:
     return () if tariff is None else tariff.by
 
 
-def over_all_rules(usage: pl.DataFrame) -> pl.DataFrame:
+def over_all_rules(usage: pl.DataFrame, *others: str) -> pl.DataFrame:
     """Usage with one row per cycle and metric: its quantities summed over the rules that rate its parts.
 
     Parameters
     ----------
     usage
-        subscription_id, cycle_start, metric, rule, quantity, base_quantity and others, of which the first holds.
+        subscription_id, cycle_start, metric, rule, quantity, base_quantity, `others` that are summed, too, and columns
+        of which that of the rest holds.
     """
     if usage["rule"].null_count() == usage.height:
         return usage
     keys = ["subscription_id", "cycle_start", "metric"]
-    quantity = pl.col("quantity")
-    others = [name for name in usage.columns if name not in (*keys, "rule", "quantity", "base_quantity")]
+    summed = ["quantity", "base_quantity", *others]
+    kept = [name for name in usage.columns if name not in (*keys, "rule", *summed)]
     return (
-        usage.group_by(keys, maintain_order=True)
+        usage.sort("rule", maintain_order=True)
+        .group_by(keys, maintain_order=True)
         .agg(
-            pl.col(others).first(),
-            # One that cannot be measured in units makes the sum null.
-            quantity=pl.when(quantity.is_null().any()).then(None).otherwise(quantity.sum()),
-            base_quantity=pl.col("base_quantity").sum(),
+            pl.col(kept).first(),
+            # One that cannot be measured in units, or rated, makes the sum null.
+            *(
+                pl.when(pl.col(name).is_null().any()).then(None).otherwise(pl.col(name).sum()).alias(name)
+                for name in summed
+            ),
             rule=pl.lit(None, pl.String),
         )
         .select(usage.columns)

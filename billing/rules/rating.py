@@ -39,8 +39,8 @@ def rate(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     ----------
     frame
         base_quantity (BASE_QUANTITY), quantity (QUANTITY: the same in units) and the columns TERMS_OF_A_METRIC; rule
-        where terms have rules, events where they have percentages; added, added_units and is_unlimited where add-ons add
-        to the allowances.
+        where terms have rules, events where they have percentages; and, where add-ons add to the allowances, added,
+        added_units and is_unlimited.
 
     Returns
     -------

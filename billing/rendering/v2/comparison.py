@@ -1,6 +1,5 @@
 """Why the document differs from the last one: what moved, and which package change did it (rule 23)."""
 
-from decimal import Decimal
 from typing import Final
 
 from billing.model.codes import DecisionKind, DecisionReason
@@ -34,15 +33,18 @@ _MOVED: Final = {
 }
 
 
-def comparison_of(document: Fields, out: Formats, words: Words, total: Decimal) -> dict[str, object]:
-    """Comparison with the last document; `moved` stands before the charges, `moved_after` behind them."""
+def comparison_of(document: Fields, out: Formats, words: Words) -> dict[str, object]:
+    """Comparison with the last document; `moved` stands before the charges, `moved_after` behind them.
+
+    What a credit note gives back is below 0 here: it is compared with what was charged.
+    """
     comparison = document.fields("comparison")
     difference = comparison.decimal("difference")
     values = {
         "number": comparison.text("previous_number"),
         "date": out.day(comparison.day("previous_date")),
         "previous": out.money_with_currency(comparison.decimal("previous_total"), comparison.place("previous_total")),
-        "current": out.money_with_currency(total, "total"),
+        "current": out.money_with_currency(document.decimal("total"), "total"),
         "difference": out.money_with_currency(abs(difference), comparison.place("difference")),
     }
     if difference > 0:

@@ -235,8 +235,11 @@ def _tariff(row: Fields, words: Words, out: Formats, amount_of: Quantities) -> s
     model = tariff.text("model")
     if model == "block":
         return ""
+    if model == "percentage":
+        return _percentage(row, tariff, words, out, amount_of)
     if model not in ("graduated", "volume", "stairstep"):
-        raise ContentError(f"{tariff.place('model')}: found {model!r}, expected block, graduated, volume or stairstep")
+        expected = "block, graduated, volume, stairstep or percentage"
+        raise ContentError(f"{tariff.place('model')}: found {model!r}, expected {expected}")
     said: list[str] = []
     for tier in tariff.rows("tiers"):
         price = _price_of_tier(tier, words, out)
@@ -253,6 +256,39 @@ def _tariff(row: Fields, words: Words, out: Formats, amount_of: Quantities) -> s
     if model == "volume":
         return words.gettext("The tier reached prices all units ({tiers})", tiers=tiers)
     return words.gettext("One price for the tier reached ({tiers})", tiers=tiers)
+
+
+def _percentage(row: Fields, tariff: Fields, words: Words, out: Formats, amount_of: Quantities) -> str:
+    """A percentage of the excess, and a price for each event beyond those that are free (rule 34)."""
+    said = []
+    excess = row.decimal("excess") if row.holds("excess") else Decimal(0)
+    percent = tariff.decimal("percent") / 100
+    if excess > 0 and percent:
+        said.append(
+            words.gettext(
+                "{percent} of {quantity}: {amount}",
+                percent=out.percent(percent),
+                quantity=amount_of(excess),
+                amount=out.unit_price(excess * percent),
+            )
+        )
+    if tariff.holds("per_event") and tariff.holds("events"):
+        free = tariff.integer("free_events")
+        charged, price = max(tariff.integer("events") - free, 0), tariff.decimal("per_event")
+        said.append(
+            words.ngettext(
+                "{count} event at {price} each: {amount}",
+                "{count} events at {price} each: {amount}",
+                charged,
+                count=out.quantity(Decimal(charged), ""),
+                price=out.unit_price(price),
+                amount=out.unit_price(charged * price),
+            )
+        )
+        if free:
+            number = out.quantity(Decimal(free), "")
+            said.append(words.ngettext("{count} event is free", "{count} events are free", free, count=number))
+    return "; ".join(said)
 
 
 def _price_of_tier(tier: Fields, words: Words, out: Formats) -> str:

@@ -37,6 +37,8 @@ TITLE_POINTS: Final = 23.0
 METRIC: Final = 37.0  # Millimetres of a usage row's name and of its text beside the bar.
 SHARE: Final = 69.0
 BAR_MILLIMETRES: Final = Decimal(62)
+MOST_CORRECTED: Final = 3
+"""Documents that the facts of a credit note name; each line names its own."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +157,7 @@ def _context(document: Fields, kind: str, said: Words, out: Formats) -> dict[str
         "facts": _facts(document, subscription, said, out),
         "amount": _amount(document, kind, due, said, out),
         "why": _why(document, said),
-        "compared": comparison_of(document, out, said, total) if document.holds("comparison") else None,
+        "compared": comparison_of(document, out, said) if document.holds("comparison") else None,
         "changes": [change_of(row, said, out) for row in document.rows("changes")],
         "lines": [spelt_out(line, said) for line in lines] if columns.spelt else lines,
         "columns": columns,
@@ -224,8 +226,6 @@ def _facts(document: Fields, subscription: Fields, said: Words, out: Formats) ->
     """Names and values beside the customer's address; in two cells of lines where each fits on one line."""
     package = subscription.optional("package_title") or subscription.optional("package")
     term = subscription.optional("term")
-    corrected = document.fields("corrected") if document.holds("corrected") else None
-    corrects = corrected.text("number") if corrected else document.optional("corrects")
     is_due = document.text("kind") != DocumentKind.CREDIT_NOTE and document.holds("due_on")
     following = out.day(subscription.day("next_billing_date")) if subscription.holds("next_billing_date") else ""
     if package and term == "yearly":
@@ -239,8 +239,14 @@ def _facts(document: Fields, subscription: Fields, said: Words, out: Formats) ->
         (said.gettext("Service period"), _service_period(document, said, out)),
         (said.gettext("Billing date"), "" if is_billed_today else out.day(document.day("billing_date"))),
         (said.gettext("Next billing date"), following),
-        (said.gettext("Corrects"), corrects),
-        (said.gettext("Corrected document of"), _day(corrected, "issued_on", out) if corrected else ""),
+        *(
+            fact
+            for number, on in _corrected(document)[:MOST_CORRECTED]
+            for fact in (
+                (said.gettext("Corrects"), number),
+                (said.gettext("Corrected document of"), out.day(on) if on else ""),
+            )
+        ),
         (said.gettext("Order number"), document.optional("order_reference")),
         (said.gettext("Your reference"), document.optional("buyer_reference")),
         (said.gettext("Package"), package),
@@ -257,8 +263,18 @@ def _facts(document: Fields, subscription: Fields, said: Words, out: Formats) ->
     return {"rows": shown, "lined": fits, "width": "" if is_usual or not fits else f"{names:.1f}"}
 
 
-def _day(row: Fields, key: str, out: Formats) -> str:
-    return out.day(row.day(key)) if row.holds(key) else ""
+def _corrected(document: Fields) -> list[tuple[str, date | None]]:
+    """The document that a note corrects, with its day; of a credit note that is none those that its lines give back."""
+    if document.holds("corrected"):
+        row = document.fields("corrected")
+        return [(row.text("number"), row.day("issued_on") if row.holds("issued_on") else None)]
+    if number := document.optional("corrects"):
+        return [(number, None)]
+    if document.text("kind") != DocumentKind.CREDIT_NOTE:
+        return []
+    lines = [row for row in document.rows("lines") if row.holds("gives_back")]
+    days = {row.text("gives_back"): row.day("gives_back_on") if row.holds("gives_back_on") else None for row in lines}
+    return list(days.items())
 
 
 def _service_period(document: Fields, said: Words, out: Formats) -> str:
@@ -284,13 +300,13 @@ def _amount(document: Fields, kind: str, due: Decimal, said: Words, out: Formats
     """The one number that matters, what it is and until when it is to be paid."""
     written = out.money_with_currency(due, "due")
     if kind == DocumentKind.CREDIT_NOTE:
-        corrected = document.fields("corrected") if document.holds("corrected") else None
         detail = said.gettext("In your favour, nothing to pay")
-        if corrected and corrected.holds("issued_on"):
-            on = out.day(corrected.day("issued_on"))
-            detail = said.gettext("Corrects {number} of {date}", number=corrected.text("number"), date=on)
-        elif document.optional("corrects"):
-            detail = said.gettext("Corrects {number}", number=document.text("corrects"))
+        corrected = _corrected(document)
+        if len(corrected) == 1:
+            ((number, on),) = corrected
+            detail = said.gettext("Corrects {number}", number=number)
+            if on:
+                detail = said.gettext("Corrects {number} of {date}", number=number, date=out.day(on))
         return {"heading": said.gettext("Total credited"), "detail": detail, "sum": written}
     if due <= 0:
         credited = document.decimal("credits_applied") > 0 if document.holds("credits_applied") else False

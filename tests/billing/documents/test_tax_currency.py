@@ -13,6 +13,7 @@ from billing.documents.tax_currency import tax_in_its_currency
 from billing.inputs.exchange_rates import EXCHANGE_SCHEMA, read_exchange_rates
 from billing.model.catalogue import Catalogue
 from billing.model.columns import MONEY
+from billing.model.country_currencies import currency_of_country
 from billing.model.errors import RefusedError
 
 DAY = date(2026, 2, 10)
@@ -112,3 +113,10 @@ def test_exchange_rates_are_read_or_refused_as_a_whole(tmp_path: Path) -> None:
     path.write_text("on,currency,rate\n")
     with pytest.raises(RefusedError, match="found no column to"):
         read_exchange_rates(path, "")
+
+
+@pytest.mark.parametrize(
+    ("country", "currency"), [("BG", "EUR"), ("HR", "EUR"), ("CH", "CHF"), ("XI", "GBP"), ("AQ", None)]
+)
+def test_the_currency_of_a_country_is_its_legal_tender_of_today(country: str, currency: str | None) -> None:
+    assert currency_of_country(country) == currency

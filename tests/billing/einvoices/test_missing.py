@@ -143,6 +143,7 @@ SELLER_FIELDS: list[dict[str, Any]] = [
     {"country": "FR", "registration": Identifier("0002", "30326504"), "tax_id": "FR40303265045"},
     {"country": "NL", "registration": Identifier("0106", "12345678"), "tax_id": "NL4495445B01"},
     {"country": "NL", "tax_id": "NL4495445B01", "city": "", "bank": None},
+    {"country": "UK"},
 ]
 
 
@@ -163,6 +164,7 @@ def test_both_ways_ask_for_the_same(catalogue: Catalogue, chosen: InvoiceFormat)
     for category in ("S", "AE", "K", "G", None):
         cases += [({**COMPLETE, name: None}, SELLER, category) for name in ACCOUNT_FIELDS]
         cases += [({**COMPLETE, "registration": None, "tax_id": None}, SELLER, category)]
+        cases += [({**COMPLETE, "country": country}, SELLER, category) for country in ("GERMANY", "XK", "1A", "XI")]
         cases += [({**COMPLETE, "buyer_reference": None, "order_reference": None}, SELLER, category)]
         for changes in SELLER_FIELDS:
             cases.append((COMPLETE, replace(SELLER, **changes), category))

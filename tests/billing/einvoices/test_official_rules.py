@@ -54,7 +54,9 @@ def test_a_document_names_others_by_the_day_that_they_bear(europe: list[Content]
     issued = {content["number"]: content["issued_on"] for content in europe}
     compared = [content["comparison"] for content in europe if content["comparison"]]
     corrected = [content["corrected"] for content in europe if content["corrected"]]
-    assert compared and corrected
+    back = [line for content in europe for line in content["lines"] if line.get("gives_back")]
+    assert compared and corrected and back
+    assert [each["gives_back_on"] for each in back] == [issued[each["gives_back"]] for each in back]
     assert [each["previous_date"] for each in compared] == [issued[each["previous_number"]] for each in compared]
     assert [each["issued_on"] for each in corrected] == [issued[each["number"]] for each in corrected]
 

@@ -1,9 +1,13 @@
 """What e-invoices go wrong about, one by one, and that each document of the sample is valid by the official rules."""
 
+import itertools
 import json
+import re
+import string
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
@@ -11,10 +15,12 @@ import pytest
 from lxml import etree
 
 from billing.einvoices import InexpressibleError, InvoiceFormat, format_of, write_xml
+from billing.einvoices.code_lists import COUNTRIES, UNKNOWN_CURRENCIES
 from billing.einvoices.formats import E_INVOICES
 from billing.einvoices.reading import read_invoice
 from billing.einvoices.vat_ids import vat_id
-from tests.invoice_rules import findings
+from billing.model.money import minor_units
+from tests.invoice_rules import RULES, SCHEMATRONS, findings
 from tests.rich_documents import Content, brief, credit_note, debit_note, invoice, line, part
 
 UBL, FACTURX, XRECHNUNG, PEPPOL = (
@@ -95,6 +101,17 @@ def test_a_credit_note_that_corrects_none_names_the_documents_that_it_gives_back
     xml = write_xml(content, chosen)
     assert findings(xml) == []
     assert [xml.count(f">INV-2026-00000{number}<".encode()) for number in (7, 8)] == [1, 1]
+
+
+@pytest.mark.parametrize("chosen", [UBL, FACTURX])
+def test_what_a_credit_note_gives_back_is_named_with_its_day(chosen: InvoiceFormat) -> None:
+    content = french(credit_note("fr")) | {"corrects": None, "corrected": None}
+    back = {"gives_back": "INV-2026-000007", "gives_back_on": "2026-01-10"}
+    content["lines"] = [each | back for each in content["lines"]]
+    assert read_invoice(content, chosen).preceding == (("INV-2026-000007", date(2026, 1, 10)),)
+    assert findings(write_xml(content, chosen), french=True) == []
+    without = content | {"lines": [each | {"gives_back_on": None} for each in content["lines"]]}
+    assert any("BR-FR-CO-05" in each for each in findings(write_xml(without, chosen), french=True))
 
 
 def test_a_negative_line_has_a_negative_quantity_and_a_positive_price() -> None:
@@ -409,3 +426,22 @@ def test_an_invoice_knows_its_allowances_and_payable_amount() -> None:
     found = read_invoice(content, UBL)
     assert found.payable == Decimal(content["due"])
     assert found.allowances == found.charges == Decimal(0)
+
+
+def test_countries_and_currencies_are_those_of_the_official_lists() -> None:
+    rules = (RULES / SCHEMATRONS["ubl"]).read_text()
+    lists = [set(found.split()) for found in re.findall(r"contains\(\s*'([^']{300,})'", rules)]
+    countries = [found for found in lists if {"DE", "US"} <= found]
+    currencies = [found for found in lists if {"EUR", "USD"} <= found]
+    assert countries and all(found - {"EL"} == COUNTRIES for found in countries)
+    codes = ("".join(letters) for letters in itertools.product(string.ascii_uppercase, repeat=3))
+    billed = {code for code in codes if minor_units(code) is not None}
+    assert currencies and all(billed - found == UNKNOWN_CURRENCIES for found in currencies)
+
+
+@pytest.mark.parametrize("code", sorted(UNKNOWN_CURRENCIES))
+def test_a_currency_that_is_on_no_list_cannot_be_said(code: str) -> None:
+    with pytest.raises(InexpressibleError, match=f"do not know the currency {code}"):
+        read_invoice(invoice("de") | {"currency": code}, InvoiceFormat.UBL)
+    beside = invoice("de") | {"tax_currency": {"currency": code, "tax": "1.00", "rate": "1", "rate_on": "2026-01-01"}}
+    assert read_invoice(beside, InvoiceFormat.UBL).tax_currency is None

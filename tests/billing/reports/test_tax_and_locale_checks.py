@@ -103,3 +103,11 @@ def test_a_language_without_words_is_named(ref_1: Catalogue) -> None:
     assert tax_and_locale_warnings(inputs({"language": "sv"}), own) == []
     (found,) = tax_and_locale_warnings(inputs(), of_seller(ref_1, language="sv"))
     assert found.startswith("catalogue.yaml: seller.language: found 'sv'")
+
+
+def test_countries_that_are_none_are_named(ref_1: Catalogue) -> None:
+    countries = ({"country": name} for name in ("UK", "GERMANY", "GB", "XK"))
+    assert tax_and_locale_warnings(inputs(*countries, {}), ref_1) == [
+        "accounts: a0: country: found 'UK', expected a code of ISO 3166-1, such as GB",
+        "accounts: a1: country: found 'GERMANY', expected a code of ISO 3166-1, such as GB",
+    ]

@@ -129,6 +129,31 @@ def test_a_correction_names_the_document_with_its_date_and_the_reason() -> None:
 # --- paying ----------------------------------------------------------------------------------------------------------
 
 
+def gives_back(*documents: tuple[str, str | None]) -> Content:
+    """A credit note that corrects no single document: its lines give back what these billed."""
+    fee = invoice()["lines"][0] | {"kind": "prior_cycle", "due_kind": "package_fee", "amount": "-10.00"}
+    lines = [fee | {"line": 1 + at, "gives_back": it, "gives_back_on": on} for at, (it, on) in enumerate(documents)]
+    return credit_note(lines=lines, corrects=None, corrected=None, reason=None)
+
+
+def test_a_credit_note_that_corrects_none_names_what_its_lines_give_back() -> None:
+    one = gives_back(("INV-2026-000007", "2026-01-10"), ("INV-2026-000007", "2026-01-10"))
+    said = text(one)
+    assert "Corrects INV-2026-000007 of 10 January 2026" in said
+    rows = context(one)["facts"]["rows"]
+    assert ("Corrects", "INV-2026-000007") in rows and rows.count(("Corrects", "INV-2026-000007")) == 1
+    several = gives_back(*((f"INV-2026-00000{number}", "2026-01-10") for number in range(1, 6)))
+    rows = context(several)["facts"]["rows"]
+    assert [value for name, value in rows if name == "Corrects"] == [f"INV-2026-00000{number}" for number in (1, 2, 3)]
+    assert "In your favour" in text(several)
+
+
+def test_a_credit_note_is_compared_with_its_sign() -> None:
+    compared = invoice()["comparison"] | {"previous_total": "100.00", "difference": "-150.00"}
+    said = text(credit_note(total="-50.00", comparison=compared))
+    assert "150.00 lower than" in said and "100.00 then" in said and "-50.00 now" in said.replace("EUR ", "")
+
+
 def test_terms_bank_pay_page_and_references_are_printed() -> None:
     said = text(invoice())
     assert "Due by 24 February 2026" in said

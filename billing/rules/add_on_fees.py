@@ -88,6 +88,7 @@ def _lines(priced: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         cycle_start=pl.coalesce("starts", "billing_date"),
         cycle_end="ends",
         quantity=pl.col("held").cast(QUANTITY),
+        billed_units=pl.col("held").cast(QUANTITY),
         unit_price="price",
         amount=round_fraction(numerator, denominator, catalogue.minor_units).cast(MONEY),
         whole_fee=pl.when(is_partly).then(scaled_to_decimal(_whole(), PRICE.scale)),

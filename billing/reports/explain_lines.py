@@ -398,9 +398,8 @@ def _percentage(shown: dict[str, Any]) -> list[Any]:
     """As `_tiers`: the percentage of the excess, and what events beyond those that are free cost."""
     tariff, over = shown["tariff"], Decimal(shown["excess"])
     total = over * Decimal(tariff["percent"]) / 100
-    steps: list[Any] = [
-        f"{tariff['percent']} % of {with_unit(plain_number(over), shown['unit'])} = {plain_number(total)}"
-    ]
+    amount = f"{tariff['percent']} % of {with_unit(plain_number(over), shown['unit'])} = {plain_number(total)}"
+    steps: list[Any] = [amount] if over else []
     # Documents that settle a cycle that there is no more know no events.
     if tariff["per_event"] is not None and tariff["events"] is not None:
         free, events, price = int(tariff["free_events"]), int(tariff["events"]), Decimal(tariff["per_event"])

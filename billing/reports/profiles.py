@@ -288,7 +288,7 @@ def _waiting(business: Business, upcoming: pl.DataFrame) -> pl.DataFrame:
 def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:
     """subscription_id, usage: every metric of the open cycle so far against its allowance.
 
-    Rule 34: of a tariff by dimension the sums over its rules, of what is over, too, and the allowance of the rest.
+    Of a tariff by dimension the sums over its rules, of what is over, too, and the allowance of the rest (rule 34).
     """
     order = {metric.name: position for position, metric in enumerate(business.catalogue.metrics)}
     usage = _of_months(business, USAGE, months).join(

@@ -237,7 +237,7 @@ def _hold_fees(dated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 
 
 def _overages(dated: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """The overages of the cycle that ended, each with its arithmetic; rule 34: those of each rule by themselves."""
+    """The overages of the cycle that ended, each with its arithmetic; those of each rule by themselves (rule 34)."""
     over = rated.filter(pl.col("amount") != 0).join(
         dated.select("subscription_id", "billing_date"), on="subscription_id"
     )

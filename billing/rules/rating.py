@@ -76,7 +76,7 @@ class _Lookup(NamedTuple):
         key = list(TERMS_OF_A_METRIC)
         keyed = terms.metrics.with_row_index("_tariff")
         if not terms.rules.is_empty():
-            # Rule 34: each rule rates its own part, the metric's own tariff the rest.
+            # rule 34: each rule rates its own part, the metric's own tariff the rest.
             key.append("rule")
             rows = pl.concat([terms.metrics.with_columns(rule=pl.lit(None, pl.String)), terms.rules])
             keyed = rows.with_row_index("_tariff")
@@ -126,7 +126,7 @@ def _rated(piece: pl.DataFrame, lookup: _Lookup) -> pl.DataFrame:
         rows = _with_added(rows, piece)
     counted_columns = ["_tariff", "_excess", "_narrow", "_wide"]
     if has_events:
-        # Rule 34: events beyond those that are free cost, whatever the amount.
+        # rule 34: events beyond those that are free cost, whatever the amount.
         rows = rows.with_columns(
             piece["events"], _events=pl.max_horizontal(piece["events"].cast(INTEGER) - pl.col("free_events"), 0)
         ).with_columns(pl.when(pl.col("event_price") > 0).then("_events").otherwise(0).alias("_events"))

@@ -252,7 +252,7 @@ def _tariff(row: Fields, words: Words, out: Formats, amount_of: Quantities) -> s
     if model == "block":
         return ""
     if model == "percentage":
-        return _percentage(row, tariff, words, out, amount_of)
+        return _percentage(row, tariff, words, out)
     if model not in ("graduated", "volume", "stairstep"):
         expected = "block, graduated, volume, stairstep or percentage"
         raise ContentError(f"{tariff.place('model')}: found {model!r}, expected {expected}")
@@ -274,7 +274,7 @@ def _tariff(row: Fields, words: Words, out: Formats, amount_of: Quantities) -> s
     return words.gettext("One price for the tier reached ({tiers})", tiers=tiers)
 
 
-def _percentage(row: Fields, tariff: Fields, words: Words, out: Formats, amount_of: Quantities) -> str:
+def _percentage(row: Fields, tariff: Fields, words: Words, out: Formats) -> str:
     """A percentage of the excess, and a price for each event beyond those that are free (rule 34)."""
     said = []
     excess = row.decimal("excess") if row.holds("excess") else Decimal(0)
@@ -284,13 +284,15 @@ def _percentage(row: Fields, tariff: Fields, words: Words, out: Formats, amount_
             words.gettext(
                 "{percent} of {quantity}: {amount}",
                 percent=out.percent(percent),
-                quantity=amount_of(excess),
+                # It is an amount of money, and no quantity of few decimals.
+                quantity=out.unit_price(excess),
                 amount=out.unit_price(excess * percent),
             )
         )
     if tariff.holds("per_event") and tariff.holds("events"):
-        free = tariff.integer("free_events")
-        charged, price = max(tariff.integer("events") - free, 0), tariff.decimal("per_event")
+        # The text of a whole number, however long it is.
+        free, events = int(tariff.decimal("free_events")), int(tariff.decimal("events"))
+        charged, price = max(events - free, 0), tariff.decimal("per_event")
         said.append(
             words.ngettext(
                 "{count} event at {price} each: {amount}",

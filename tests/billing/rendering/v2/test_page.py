@@ -270,6 +270,36 @@ def test_what_moved_stands_before_the_charges_only_while_it_is_short(number: int
     assert f"Metric {number - 1}" in said
 
 
+PERCENTAGE: Content = {
+    "model": "percentage",
+    "size": None,
+    "tiers": [],
+    "percent": "2.9",
+    "per_event": "0.30",
+    "free_events": "2",
+    "events": "5",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tariff", "stated"),
+    [
+        ({}, {}, "2.9% of 169.99: 4.92971; 3 events at 0.30 each: 0.90; 2 events are free"),
+        ({}, {"events": "3", "free_events": "1"}, "2 events at 0.30 each: 0.60; 1 event is free"),
+        ({"excess": "0"}, {"free_events": "4"}, "1 event at 0.30 each: 0.30; 4 events are free"),
+        ({}, {"per_event": None}, "2.9% of 169.99: 4.92971"),
+        ({}, {"events": None}, "2.9% of 169.99: 4.92971"),
+    ],
+)
+def test_a_percentage_says_what_it_is_of_and_its_events(changes: Content, tariff: Content, stated: str) -> None:
+    metric = {"metric": "payments", "metric_title": "Payments (brand amex)", "unit": None, "unit_price": None}
+    measured = {"quantity": "169.99", "allowance": "0", "excess": "169.99", "billed_units": "169.99", "amount": "5.83"}
+    row = line(invoice(), 1, **metric, **measured | changes, tariff=PERCENTAGE | tariff)
+    said = text(brief(lines=[row], net="5.83", total="5.83", due="5.83"))
+    assert "Payments (brand amex) over the allowance" in said
+    assert stated in said
+
+
 @reads_pdf
 def test_the_comparison_takes_at_most_a_third_of_the_first_page() -> None:
     content = part(invoice("de"), "comparison", movements=movements(10))

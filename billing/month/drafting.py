@@ -15,6 +15,7 @@ from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DR
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up
 from billing.month.context import required_table, without_parked
+from billing.month.held_offers import held_add_ons
 from billing.month.invoice_formats import accounts_with_formats, in_their_formats, without_format_parked
 from billing.month.parking import park, park_for_format
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
@@ -158,6 +159,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         tax_rates=business.inputs.tax_rates,
         exchange_rates=business.inputs.exchange_rates,
         terms=business.terms,
+        held=held_add_ons(business, month),
     )
     issued = issued_so_far(business, month, rows, differences["gives_back"])
     return draft_ranges(month, inputs, issued, business.catalogue)

@@ -8,8 +8,9 @@ from billing.model.codes import LineKind
 from billing.model.tables import DUES, LEVELS
 from billing.month.business import Business
 from billing.month.context import required_table, without_parked
-from billing.month.held_offers import coupon_holdings
-from billing.rules.charges import month_dues
+from billing.month.held_offers import coupon_holdings, held_add_ons
+from billing.rules.add_on_fees import add_on_fees
+from billing.rules.charges import month_dues, with_packages
 from billing.rules.coupons import counted_documents, coupon_dues
 from billing.rules.cycles import month_cycles
 from billing.rules.one_off_charges import charge_dues
@@ -50,9 +51,11 @@ def dues_of_month(
         catalogue=catalogue,
     )
     if any(metric.is_in_advance for metric in catalogue.metrics):
-        opened = packages.select("subscription_id", "closing_package", "opening_package")
-        dated = cycles.join(opened, on="subscription_id", maintain_order="left")
-        dues = _added(dues, seat_dues(dated, seat_levels_of_month(business, month, cycles), business.terms, catalogue))
+        levels = seat_levels_of_month(business, month, cycles)
+        dues = _added(dues, seat_dues(with_packages(cycles, packages), levels, business.terms, catalogue))
+    held = held_add_ons(business, month)
+    if held is not None:
+        dues = _added(dues, add_on_fees(with_packages(cycles, packages), held, catalogue))
     charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))

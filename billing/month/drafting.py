@@ -15,7 +15,8 @@ from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DR
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up
 from billing.month.context import required_table, without_parked
-from billing.month.invoice_formats import accounts_with_formats, documents_not_in_format, without_format_parked
+from billing.month.held_offers import held_add_ons
+from billing.month.invoice_formats import accounts_with_formats, in_their_formats, without_format_parked
 from billing.month.parking import park, park_for_format
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.month.shards import shard_homes
@@ -72,7 +73,7 @@ def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.Da
 
 
 def _write_drafts(business: Business, month: str) -> tuple[Drafts, pl.DataFrame]:
-    """The drafts, written, and as `documents_not_in_format`."""
+    """The drafts, written, and as the accounts of `in_their_formats`."""
     keep_resources(business.home, business.catalogue.resources)
     seen = business.register.state()
     rows = business.register.rows(month)
@@ -81,9 +82,10 @@ def _write_drafts(business: Business, month: str) -> tuple[Drafts, pl.DataFrame]
     not_in_format: list[pl.DataFrame] = []
 
     def pages() -> Iterator[pl.DataFrame]:
-        for drafts in with_notes(scheduled, notes):
+        for batch in with_notes(scheduled, notes):
             # Contents are large: write each batch and free it.
-            not_in_format.append(documents_not_in_format(business, month, drafts))
+            drafts, refused = in_their_formats(business, month, batch)
+            not_in_format.append(refused)
             parts.append(Drafts(drafts.documents.drop("content"), drafts.lines, drafts.taxes))
             yield drafts.documents
 
@@ -157,6 +159,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         tax_rates=business.inputs.tax_rates,
         exchange_rates=business.inputs.exchange_rates,
         terms=business.terms,
+        held=held_add_ons(business, month),
     )
     issued = issued_so_far(business, month, rows, differences["gives_back"])
     return draft_ranges(month, inputs, issued, business.catalogue)

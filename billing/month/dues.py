@@ -2,14 +2,19 @@
 
 import polars as pl
 
+from billing.ingest import accounts_of_events, scan_events
+from billing.model.calendar import months_after
 from billing.model.codes import LineKind
-from billing.model.tables import DUES
+from billing.model.tables import DUES, LEVELS
 from billing.month.business import Business
-from billing.month.context import without_parked
-from billing.month.held_offers import coupon_holdings
-from billing.rules.charges import month_dues
+from billing.month.context import required_table, without_parked
+from billing.month.held_offers import coupon_holdings, held_add_ons
+from billing.rules.add_on_fees import add_on_fees
+from billing.rules.charges import month_dues, with_packages
 from billing.rules.coupons import counted_documents, coupon_dues
+from billing.rules.cycles import month_cycles
 from billing.rules.one_off_charges import charge_dues
+from billing.rules.seats import SeatLevels, seat_dues, seat_levels
 
 
 def dues_of_month(
@@ -45,6 +50,12 @@ def dues_of_month(
         terms=business.terms,
         catalogue=catalogue,
     )
+    if any(metric.is_in_advance for metric in catalogue.metrics):
+        levels = seat_levels_of_month(business, month, cycles)
+        dues = _added(dues, seat_dues(with_packages(cycles, packages), levels, business.terms, catalogue))
+    held = held_add_ons(business, month)
+    if held is not None:
+        dues = _added(dues, add_on_fees(with_packages(cycles, packages), held, catalogue))
     charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))
@@ -54,6 +65,19 @@ def dues_of_month(
         counted = counted_documents(business.scan_months(DUES, before).filter(pl.col("kind") == LineKind.COUPON))
         dues = _added(dues, coupon_dues(_with_permission(dues), redeemed, counted, cycles, catalogue))
     return DUES.conform(dues.with_columns(billing_month=pl.lit(month)))
+
+
+def seat_levels_of_month(business: Business, month: str, cycles: pl.DataFrame) -> SeatLevels:
+    """As `seat_levels`, of some billing dates of a month."""
+    spans = month_cycles(month, business.lives.subscriptions, business.suspensions, business.catalogue).spans
+    return seat_levels(
+        cycles,
+        spans.join(cycles, on="subscription_id", how="semi", maintain_order="left"),
+        required_table(business, LEVELS, month),
+        scan_events(business.home, [months_after(month, -1), month], business.as_of),
+        accounts_of_events(business.home),
+        business.catalogue,
+    )
 
 
 def _added(dues: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:

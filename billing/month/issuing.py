@@ -11,7 +11,7 @@ from billing.documents.drafts import Drafts, joined_drafts
 from billing.model.buckets import BucketRange
 from billing.model.calendar import first_day
 from billing.model.catalogue import AFTER_ISSUE
-from billing.model.codes import PACKAGE_CHANGES, DecisionKind, DecisionReason, DocumentStatus
+from billing.model.codes import ADD_ON_CHANGES, PACKAGE_CHANGES, DecisionKind, DecisionReason, DocumentStatus
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import (
@@ -313,7 +313,7 @@ def _part_of_issue(business: Business, month: str, through: date) -> IssuedPart:
         pl.col(name) if name in DRAFTS.schema else pl.lit(None, pl.String).alias(name) for name in columns
     )
     final = required_table(business, DECISIONS, month).filter(
-        pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("decided_on") <= through)
+        pl.col("kind").is_in((*PACKAGE_CHANGES, *ADD_ON_CHANGES)) & (pl.col("decided_on") <= through)
     )
     known, closed_now = business.register.closed_decisions(month), closing.collect()
     return IssuedPart(

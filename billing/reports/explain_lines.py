@@ -29,6 +29,8 @@ from billing.store.monthly import read_month
 
 _REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
 _REMOVED_RULE: Final = "the catalogue has no such rule any more: its events are not known now"
+# No month has so few days.
+_CYCLES_OF_A_YEAR: Final = "12"
 _NOT_REPEATED: Final = pl.LazyFrame(
     schema={
         "account_id": pl.String,
@@ -305,9 +307,16 @@ def _arithmetic(shown: dict[str, Any], billed_then: list[str]) -> list[str]:
     if settles is not None:
         return [*_due_now(shown, settles), *billed_then, *_billed_before(shown, settles)]
     if shown["tariff"] is None:
-        return [*_over(shown), *(_part(shown, shown["amount"]) or [f"{shown['description']} = {shown['amount']}"])]
+        product = _of_add_ons(shown) if shown["kind"] == LineKind.ADD_ON else _over(shown)
+        return [*product, *(_part(shown, shown["amount"]) or [f"{shown['description']} = {shown['amount']}"])]
     bounds = shown.get("bounds") or {}
     return [*_over(shown), *_priced(shown, shown["amount"], bounds.get("minimum"), bounds.get("maximum"))]
+
+
+def _of_add_ons(shown: dict[str, Any]) -> list[str]:
+    """The fee of all that are held of an add-on."""
+    whole = plain_number(Decimal(shown["quantity"]) * Decimal(shown["unit_price"]))
+    return [f"{shown['quantity']} x {shown['unit_price']} = {whole}"]
 
 
 def _part(shown: dict[str, Any], amount: str) -> list[str]:
@@ -317,7 +326,8 @@ def _part(shown: dict[str, Any], amount: str) -> list[str]:
         return []
     share = f"{part['part']} / {part['parts']}"
     if part["replaced"] is None:
-        fee, product = Decimal(part["fee"]), f"{part['fee']} x {share} days"
+        unit = "cycles" if part["parts"] == _CYCLES_OF_A_YEAR else "days"
+        fee, product = Decimal(part["fee"]), f"{part['fee']} x {share} {unit}"
     else:
         fee = Decimal(part["fee"]) - Decimal(part["replaced"])
         product = f"({part['fee']} - {part['replaced']}) x {share} cycles"

@@ -51,6 +51,8 @@ LINES: Final[Mapping[str, str]] = {
     LineKind.PACKAGE_FEE: N_("Fee of the package {package}"),
     LineKind.HOLD_FEE: N_("Fee while the subscription is on hold"),
     LineKind.OVERAGE: N_("{metric} above the allowance, so far"),
+    LineKind.ADD_ON: N_("Add-ons"),
+    LineKind.MINIMUM_SPEND: N_("Minimum spend"),
     "": N_("From earlier billing dates"),
 }
 UNTAXED: Final[Mapping[str, str]] = {

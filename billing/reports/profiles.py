@@ -15,6 +15,7 @@ from billing.model.codes import DecisionKind, DocumentKind, Outcome, Subscriptio
 from billing.model.columns import MONEY, Table
 from billing.model.tables import CYCLES, DUES, LEVELS, PACKAGES, USAGE
 from billing.month.business import Business
+from billing.month.held_offers import held_add_ons
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import cycles_of_month
 from billing.rules.allocations import allocate, with_open_amounts
@@ -293,7 +294,8 @@ def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -
     usage = _of_months(business, USAGE, months).join(
         upcoming.select("subscription_id", cycle_end="billing_date"), on=["subscription_id", "cycle_end"], how="semi"
     )
-    rated = over_all_rules(rated_usage(usage, upcoming, business.terms, business.catalogue), "excess", "amount")
+    rated = rated_usage(usage, upcoming, business.terms, held_add_ons(business, max(months)))
+    rated = over_all_rules(rated, "excess", "amount")
     entry = pl.struct(
         metric="metric",
         quantity="quantity",

@@ -1,6 +1,6 @@
 """Package changes: one pure function decides them when a cycle closes (rules 7 to 10 and 18)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import polars as pl
@@ -15,7 +15,8 @@ from billing.model.codes import (
     Term,
 )
 from billing.model.columns import MEASUREMENT
-from billing.model.tables import DECISIONS, PACKAGES
+from billing.model.tables import ADD_ONS, DECISIONS, PACKAGES
+from billing.rules.add_ons import HeldAddOns
 from billing.rules.dimensions import over_all_rules
 from billing.rules.refusals import first_that_holds, refusal_at_close
 from billing.rules.terms import TermsFrames, with_terms
@@ -41,11 +42,15 @@ class PackageMonth:
     packages
         As the table PACKAGES.
     decisions
-        As the table DECISIONS, without explanation: package changes decided at billing dates that are still open.
+        As the table DECISIONS, without explanation: changes of packages and add-ons decided at billing dates that are
+        still open.
+    add_ons
+        As the table ADD_ONS.
     """
 
     packages: pl.DataFrame
     decisions: pl.DataFrame
+    add_ons: pl.DataFrame = field(default_factory=ADD_ONS.empty)
 
 
 def decide_packages(
@@ -59,6 +64,7 @@ def decide_packages(
     answers: pl.DataFrame,
     closed: pl.DataFrame,
     terms: TermsFrames,
+    held: HeldAddOns | None = None,
 ) -> PackageMonth:
     """The package of every cycle that starts in the month.
 
@@ -76,6 +82,8 @@ def decide_packages(
         As `Lives.answers`; the pending package changes are decided here.
     closed
         CLOSED_SCHEMA: billing dates that have been closed keep what was decided (rule 9).
+    held
+        What subscriptions hold of add-ons in the cycles that close; None where nobody holds any.
 
     Returns
     -------
@@ -93,8 +101,8 @@ def decide_packages(
         "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
     )
     deciding = state.filter("may_change")
-    automatic = _automatic_upgrades(deciding, usage, terms)
-    requested = _requested_changes(deciding, asked, automatic, usage, levels, terms)
+    automatic = _automatic_upgrades(deciding, usage, terms, held)
+    requested = _requested_changes(deciding, asked, automatic, usage, levels, terms, held)
     decisions = _flagged(_settle(automatic, requested, month), deciding)
     changes = decisions.filter(pl.col("outcome") == Outcome.APPROVED).select(
         "subscription_id", "to_package", "effective_on", change_kind="kind"
@@ -197,7 +205,9 @@ def _new_packages() -> dict[str, pl.Expr]:
     return {"opening_package": opening, "change_reason": reason, "waiting_package": waiting}
 
 
-def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+def _automatic_upgrades(
+    deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None
+) -> pl.DataFrame:
     """Rule 7: a row per subscription whose trigger metrics outgrew its package.
 
     Returns
@@ -205,7 +215,7 @@ def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: Term
     polars.DataFrame
         subscription_id, account_id, billing_date, current, rank, target, target_rank, exceeds_catalogue, evidence.
     """
-    triggers = _trigger_usage(deciding, usage, terms)
+    triggers = _trigger_usage(deciding, usage, terms, held)
     outgrown = triggers.group_by("subscription_id", maintain_order=True).agg(
         is_over=(pl.col("base_quantity") > pl.col("allowance")).any(), evidence=_evidence()
     )
@@ -215,7 +225,7 @@ def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: Term
     candidates = _candidates(over, terms)
     # the smallest package whose allowance, in the version at the billing date, fits every trigger metric
     fitting = (
-        _allowances(candidates, terms)
+        _allowances_at_date(candidates, terms, held, ["subscription_id", "package"])
         .join(triggers.select("subscription_id", "metric", "base_quantity"), on=["subscription_id", "metric"])
         .group_by("subscription_id", "package", "rank")
         .agg(fits=(pl.col("base_quantity") <= pl.col("allowance")).fill_null(value=True).all())
@@ -250,12 +260,16 @@ def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: Term
     )
 
 
-def _trigger_usage(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+def _trigger_usage(
+    deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None
+) -> pl.DataFrame:
     """Usage of the trigger metrics of the package in force, against the closing cycle's version."""
     closing = deciding.filter(pl.col("cycle_start").is_not_null()).select(
         "account_id", "subscription_id", "cycle_start", package="current"
     )
     allowances = _allowances(with_terms(closing, terms, on="cycle_start", or_first=True), terms).filter("is_trigger")
+    if held is not None:
+        allowances = held.with_allowances(allowances, closing, ["subscription_id"])
     return allowances.join(
         usage.select("subscription_id", "cycle_start", "metric", "quantity", "base_quantity"),
         on=["subscription_id", "cycle_start", "metric"],
@@ -269,7 +283,7 @@ def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     """
     packages = _ranks(terms)
     pairs = (
-        over.select("account_id", "subscription_id", "billing_date", "term", "current", "current_rank")
+        over.select("account_id", "subscription_id", "billing_date", "cycle_start", "term", "current", "current_rank")
         .join(packages, how="cross")
         .filter(pl.col("rank") >= pl.col("current_rank"))
         .filter((pl.col("package") == pl.col("current")) | ~pl.col("package").is_in(terms.hidden))
@@ -291,6 +305,7 @@ def _requested_changes(
     usage: pl.DataFrame,
     levels: pl.DataFrame,
     terms: TermsFrames,
+    held: HeldAddOns | None,
 ) -> pl.DataFrame:
     """Every requested change with `refusal` (null: valid), rank and evidence.
 
@@ -330,13 +345,19 @@ def _requested_changes(
     requests = with_terms(requests, terms, on="billing_date").join(
         sold, on=["terms_key", "package", "since"], how="left", maintain_order="left"
     )
-    fits = _fit(requests.filter(pl.col("kind") == DecisionKind.DOWNGRADE), usage, levels, terms)
+    fits = _fit(requests.filter(pl.col("kind") == DecisionKind.DOWNGRADE), usage, levels, terms, held)
     requests = requests.join(fits, on="request_id", how="left", maintain_order="left")
     requests = requests.with_columns(is_hidden=pl.col("package").is_in(terms.hidden))
     return requests.with_columns(refusal=refusal_at_close(), evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
 
 
-def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+def _fit(
+    downgrades: pl.DataFrame,
+    usage: pl.DataFrame,
+    levels: pl.DataFrame,
+    terms: TermsFrames,
+    held: HeldAddOns | None,
+) -> pl.DataFrame:
     """request_id, fits, evidence: the metrics that block a downgrade, or all of them when none does.
 
     Rule 10: usage must fit every allowance of the target.
@@ -345,7 +366,7 @@ def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, te
     limit is a fit.
     """
     compared = (
-        _allowances(downgrades.filter(pl.col("terms_key").is_not_null()), terms)
+        _allowances_at_date(downgrades.filter(pl.col("terms_key").is_not_null()), terms, held, ["request_id"])
         .join(
             usage.select("subscription_id", "cycle_start", "metric", "quantity"),
             on=["subscription_id", "cycle_start", "metric"],
@@ -485,6 +506,14 @@ def _allowances(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
         terms.metrics.select("terms_key", "package", "since", "metric", "allowance", "allowance_units", "is_trigger"),
         on=["terms_key", "package", "since"],
     )
+
+
+def _allowances_at_date(
+    frame: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None, keys: list[str]
+) -> pl.DataFrame:
+    """As `_allowances`, of a package that would start on the billing date, with the add-ons held that it allows."""
+    found = _allowances(frame, terms)
+    return found if held is None else held.with_allowances(found, frame, keys, package="package", on="billing_date")
 
 
 def _evidence() -> pl.Expr:

@@ -21,6 +21,7 @@ LEAST_NUMBER: Final = 14.0
 GAP: Final = 2.0
 LEAST_ITEM: Final = 44.0
 USUAL: Final[tuple[float, ...]] = (20.0, 20.0, 20.0, 20.0, 14.0, 23.0)
+CYCLES_OF_A_YEAR: Final = 12  # No month has so few days.
 MEASURED: Final[tuple[str, ...]] = ("quantity", "allowance", "excess", "charged", "price", "amount")
 
 _WHY: Final = {
@@ -90,6 +91,12 @@ def line_title(row: Fields, words: Words, term: str = "") -> str:
         return words.gettext("One-off charge {charge}", charge=charge)
     package = row.optional("package_title") or row.optional("package")
     metric = row.optional("metric_title") or row.optional("metric")
+    if LineKind.ADD_ON in (kind, due_kind):
+        return _add_on_title(row, words, term)
+    if LineKind.MINIMUM_SPEND in (kind, due_kind):
+        if kind == LineKind.ADJUSTMENT:
+            return words.gettext("Correction of the minimum spend of {package}", package=package)
+        return words.gettext("Minimum spend of {package}", package=package)
     if kind == LineKind.REFUND:
         return words.gettext("Refund of the fee for {package}", package=package)
     if kind == LineKind.ADJUSTMENT and metric:
@@ -105,6 +112,15 @@ def line_title(row: Fields, words: Words, term: str = "") -> str:
         own = row.optional("term") or (term if kind == LineKind.PACKAGE_FEE else "")
         return fee_title(settled, package, own, words)
     return row.optional("description") or metric or package
+
+
+def _add_on_title(row: Fields, words: Words, term: str) -> str:
+    kind, add_on = row.text("kind"), row.optional("title") or row.optional("add_on")
+    if kind == LineKind.REFUND:
+        return words.gettext("Refund of the fee for {package}", package=add_on)
+    if kind == LineKind.ADJUSTMENT:
+        return words.gettext("Correction of the fee for {package}", package=add_on)
+    return fee_title(LineKind.PACKAGE_FEE, add_on, term if kind == LineKind.ADD_ON else "", words)
 
 
 class Quantities:
@@ -345,6 +361,15 @@ def _part(part: Fields, words: Words, out: Formats) -> str:
     """The part of a fee: days of a month, or cycles of a year at the difference of two yearly fees."""
     fee, some, whole = out.unit_price(part.decimal("fee")), part.text("part"), part.text("parts")
     number = int(Decimal(whole))
+    if not part.holds("replaced") and number == CYCLES_OF_A_YEAR:
+        return words.ngettext(
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} cycle",
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} cycles",
+            number,
+            fee=fee,
+            part=some,
+            parts=whole,
+        )
     if not part.holds("replaced"):
         return words.ngettext(
             "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} day",

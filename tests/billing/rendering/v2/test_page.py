@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.rendering import RenderingError, render_pdf
+from billing.rendering.drawing import draw
 from billing.rendering.fonts import width_in_ems
 from billing.rendering.locale_formats import EXACT
 from billing.rendering.v2.lines import FONT_SIZES, MILLIMETRES_PER_POINT, TABLE, USUAL, columns_of
 from billing.rendering.v2.page import page_of
+from billing.rendering.words import LANGUAGES
 from tests.rich_documents import (
     LOGO,
     Content,
@@ -245,6 +247,24 @@ def test_no_page_holds_the_payment_note_alone(lines: int) -> None:
     last = pages(content)[-1]
     assert "Payable within" in last
     assert "Total" in last and ("monthly fee" in last or "over the allowance" in last)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_usual_invoice_is_one_page(language: str) -> None:
+    """Logo, footer, bank, a comparison of three rows, three lines, a tax in another currency and four bars."""
+    content = invoice(language)
+    lines = [line(content, 0, details=[]), *(line(content, place, tariff=None, bounds=None) for place in (1, 1))]
+    content = part(content, "seller", footer=["Meridian Mail GmbH · Hamburg · HRB 42", "A. Muster"])
+    content = part(content, "comparison", movements=movements(3))
+    content |= {
+        "lines": lines,
+        "usage": [content["usage"][1]] * 4,
+        "changes": [],
+        "notes": [],
+        "taxes": content["taxes"][:1],
+    }
+    content |= {"resources": {"logo": sha256(LOGO), "template": None, "translation": None}, "credits_applied": "0.00"}
+    assert draw(content, {sha256(LOGO): LOGO}).pages == 1
 
 
 def movements(number: int) -> list[Content]:

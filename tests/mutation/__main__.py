@@ -35,8 +35,18 @@ TESTS: Final[Mapping[str, Sequence[str]]] = {
     "rules.tax": ["rules/test_tax"],
     "rules.decisions": ["rules/test_decisions"],
     "rules.cycles": ["rules/test_cycles", "rules/test_subscriptions"],
-    "rules.rating": ["rules/test_rating", "rules/test_percentages", "rules/test_package_changes"],
-    "rules.terms": ["rules/test_rating", "rules/test_percentages", "rules/test_package_changes"],
+    "rules.rating": [
+        "rules/test_rating",
+        "rules/test_percentages",
+        "rules/test_dimensions",
+        "rules/test_package_changes",
+    ],
+    "rules.terms": [
+        "rules/test_rating",
+        "rules/test_percentages",
+        "rules/test_dimensions",
+        "rules/test_package_changes",
+    ],
     "rules.dimensions": ["rules/test_dimensions"],
     "rules.package_changes": ["rules/test_package_changes"],
     "rules.subscriptions": ["rules/test_subscriptions"],
@@ -72,7 +82,8 @@ def mutants_of(module: str) -> Iterator[Mutant]:
     numbers: Counter[str] = Counter()
     for mutation in mutations:
         function = mutation.contained_by_top_level_function
-        if function is not None:
+        # A default of a class's attribute stands in a statement.
+        if isinstance(function, cst.FunctionDef):
             name = function.name.value
             numbers[name] += 1
             original = cst.Module([function]).code

@@ -325,6 +325,10 @@ def _part(shown: dict[str, Any], amount: str) -> list[str]:
     if part is None:
         return []
     share = f"{part['part']} / {part['parts']}"
+    if "minimum_spend" in (shown["kind"], shown.get("due_kind")):
+        minimum = plain_number(Decimal(amount) + Decimal(part["replaced"]))
+        cut = [f"{part['fee']} x {share} days, rounded half-up = {minimum}"] if part["part"] != part["parts"] else []
+        return [*cut, f"{minimum} to come to - {part['replaced']} due for the cycle = {amount}"]
     if part["replaced"] is None:
         unit = "cycles" if part["parts"] == _CYCLES_OF_A_YEAR else "days"
         fee, product = Decimal(part["fee"]), f"{part['fee']} x {share} {unit}"

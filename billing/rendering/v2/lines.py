@@ -149,7 +149,7 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
         cycle,
         "" if tiers else _tariff(row, words, out, amount_of),
         *([] if tiers else bounds),
-        _part(row.fields("part"), words, out) if row.holds("part") else "",
+        _part(row.fields("part"), words, out, row.text("kind")) if row.holds("part") else "",
         "" if row.holds("metric") else _times(row, out),
         *(_settles(row, row.fields("settles"), words, out, amount_of) if row.holds("settles") else []),
         words.gettext("Each tier prices its own part:") if tiers else "",
@@ -357,8 +357,13 @@ def _times(row: Fields, out: Formats) -> str:
     return f"{units}{SPACE}\N{MULTIPLICATION SIGN}{SPACE}{price}"
 
 
-def _part(part: Fields, words: Words, out: Formats) -> str:
-    """The part of a fee: days of a month, or cycles of a year at the difference of two yearly fees."""
+def _part(part: Fields, words: Words, out: Formats, kind: str = "") -> str:
+    """The part of a fee: days of a month, or cycles of a year at the difference of two yearly fees.
+
+    Of a minimum spend: the minimum, for the days of the cycle with access, less what counts.
+    """
+    if kind == LineKind.MINIMUM_SPEND:
+        return _lacking(part, words, out)
     fee, some, whole = out.unit_price(part.decimal("fee")), part.text("part"), part.text("parts")
     number = int(Decimal(whole))
     if not part.holds("replaced") and number == CYCLES_OF_A_YEAR:
@@ -388,6 +393,22 @@ def _part(part: Fields, words: Words, out: Formats) -> str:
         part=some,
         parts=whole,
     )
+
+
+def _lacking(part: Fields, words: Words, out: Formats) -> str:
+    counted = out.unit_price(part.decimal("replaced"))
+    days, whole = part.text("part"), part.text("parts")
+    minimum = out.unit_price(part.decimal("fee"))
+    if days != whole:
+        minimum = words.ngettext(
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} day",
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} days",
+            int(Decimal(whole)),
+            fee=minimum,
+            part=days,
+            parts=whole,
+        )
+    return f"{minimum} \N{MINUS SIGN} {counted}"
 
 
 def _settles(row: Fields, settles: Fields, words: Words, out: Formats, amount_of: Quantities) -> list[str]:

@@ -219,3 +219,36 @@ def test_shards_agree_about_add_ons(shop: Landing, tmp_path: Path) -> None:
     )
     for table in ("documents", "decisions", "add_ons"):
         assert read_table(several, name=table).equals(read_table(one, name=table))
+
+
+# --- minimum spend ----------------------------------------------------------------------------------------------------
+
+MINIMUM = '        minimum_spend: {amount: "200.00", counts: [package_fee, overage]}\n'
+
+
+def with_minimum(text: str, minimum: str = MINIMUM) -> str:
+    """The starting catalogue with a minimum spend on its starter package."""
+    start = text.index("  - name: starter")
+    place = text.index('        price: {monthly: "99.00"', start)
+    return text[:place] + minimum + text[place:]
+
+
+def minimums(business: Business, account: str = "acme") -> list[tuple[str, str]]:
+    """billing date and amount of what an account lacked of its minimum."""
+    dues = pl.concat(read_month(business.home, DUES, month) for month in business.home.months(DUES))
+    wanted = dues.filter((pl.col("kind") == "minimum_spend") & (pl.col("account_id") == account)).sort("billing_date")
+    day, amount = pl.col("billing_date").dt.to_string("%m-%d"), pl.col("amount").cast(pl.Decimal(38, 2))
+    return list(wanted.select(day, amount.cast(pl.String)).iter_rows())
+
+
+def test_what_a_cycle_lacks_of_its_minimum_is_a_line(tmp_path: Path) -> None:
+    # M06
+    landing = Landing(tmp_path, with_minimum(starter_catalogue()))
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", emails=27_350)
+    landing.customer("leaves")
+    landing.request("leaves", "cancel", "2026-01-25T09:00:00Z", "email")
+    business = bill_by_steps(tmp_path, "2026-02", "2026-02-28")
+    assert minimums(business) == [("02-10", "62.00")]
+    assert rows(business, "documents", "total", account_id="acme") == [("99.00",), ("200.00",)]
+    assert rows(business, "documents", "total", account_id="leaves", billing_month="2026-02") == [("4.23",)]

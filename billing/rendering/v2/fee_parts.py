@@ -1,4 +1,4 @@
-"""The part of a fee that a line charges, as arithmetic in words: days of a cycle, cycles of a year (rules 35 and 37)."""
+"""The part of a fee that a line charges, as arithmetic in words: days of a cycle, cycles of a year (rule 37)."""
 
 from decimal import Decimal
 from typing import Final

@@ -98,7 +98,11 @@ def line_title(row: Fields, words: Words, term: str = "") -> str:
             return words.gettext("Correction of the minimum spend of {package}", package=package)
         return words.gettext("Minimum spend of {package}", package=package)
     if LineKind.PRORATION in (kind, due_kind) and kind != LineKind.ADJUSTMENT:
+        if metric:
+            return words.gettext("{metric}, added within the cycle", metric=metric)
         return words.gettext("{package}, change within the cycle", package=package)
+    if LineKind.SEATS in (kind, due_kind) and kind != LineKind.ADJUSTMENT:
+        return words.gettext("{metric}, in advance", metric=metric)
     if kind == LineKind.REFUND:
         return words.gettext("Refund of the fee for {package}", package=package)
     if kind == LineKind.ADJUSTMENT and metric:

@@ -434,6 +434,14 @@ def test_a_change_within_a_cycle_is_in_the_language_with_its_days_or_cycles(part
     assert "instead of" not in found
 
 
+def test_seats_are_named_in_the_language() -> None:
+    seats = invoice("de")["lines"][1] | {"kind": "seats", "metric": "users", "metric_title": "Benutzer"}
+    added = seats | {"kind": "proration", "description": "Users added within the cycle"}
+    found = text(brief("de", lines=[seats | {"description": "Users in advance"}, added]))
+    assert "Benutzer, im Voraus" in found and "Benutzer, im laufenden Zeitraum hinzugekommen" in found
+    assert "within" not in found and "advance" not in found
+
+
 def test_an_earlier_cycle_says_what_billed_it_and_what_moved() -> None:
     said = text(invoice())
     assert "Billed before: 3.00 on INV-2026-000007 for 15,200" in said

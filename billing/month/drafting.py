@@ -30,6 +30,7 @@ from billing.month.true_ups import (
 )
 from billing.register.issued_documents import IssuedRows
 from billing.rules.credited_documents import by_billing_document
+from billing.rules.own_documents import shown_subscription_id
 from billing.store.files import write_file
 from billing.store.frames import scan_frames, write_frames, write_rows
 from billing.store.home import Home
@@ -188,7 +189,8 @@ def rows_through(pages: pl.LazyFrame, through: date) -> int:
 
 def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Drafts:
     refunds = approved_refunds(business)
-    numbers = rows.documents.join(refunds, on="subscription_id", how="semi")["number"]
+    shown = rows.documents.with_columns(shown_subscription_id())
+    numbers = shown.join(refunds, on="subscription_id", how="semi")["number"]
     notes = refund_notes(
         month,
         refunds=refunds,

@@ -5,7 +5,8 @@ import polars as pl
 from billing.ingest import accounts_of_events, scan_events
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import LineKind
-from billing.model.tables import DUES, LEVELS
+from billing.model.offers import AT_ONCE
+from billing.model.tables import DECISIONS, DUES, LEVELS
 from billing.month.business import Business
 from billing.month.context import required_table, without_parked
 from billing.month.held_offers import coupon_holdings, held_add_ons
@@ -16,6 +17,7 @@ from billing.rules.cycles import closing_spans, month_cycles
 from billing.rules.minimum_spend import COUNTED, cycles_with_minimum, has_minimum_spend, minimum_spend_dues
 from billing.rules.one_off_charges import charge_dues
 from billing.rules.seats import SeatLevels, seat_dues, seat_levels
+from billing.rules.upgrades_at_once import upgrade_dues
 
 
 def dues_of_month(
@@ -57,6 +59,10 @@ def dues_of_month(
     held = held_add_ons(business, month)
     if held is not None:
         dues = _added(dues, add_on_fees(with_packages(cycles, packages), held, catalogue))
+    if catalogue.policy.requested_upgrades == AT_ONCE:
+        decisions = without_parked(required_table(business, DECISIONS, month), parked)
+        upgrades = upgrade_dues(decisions, business.lives, cycles, business.suspensions, business.terms, catalogue)
+        dues = _added(dues, upgrades)
     charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))

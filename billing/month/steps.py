@@ -26,6 +26,7 @@ from billing.ingest.state import state_path
 from billing.ingest.validation import Rules
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import DecisionKind, Outcome
+from billing.model.offers import AT_ONCE
 from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
@@ -48,6 +49,7 @@ from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_pa
 from billing.rules.refusals import refused_after_close, without_decided_voids
 from billing.rules.seats import seats_out_of_range
 from billing.rules.terms import with_terms
+from billing.rules.upgrades_at_once import AskedAtOnce, asked_at_once
 from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
 from billing.store.home import Home
 from billing.store.monthly import read_month, write_month
@@ -272,8 +274,19 @@ def _packages_of_month(
         closed=business.register.closed_dates(month).select(list(CLOSED_SCHEMA)) if closed is None else closed,
         terms=business.terms,
         held=held_before(business, month, business.asked_add_ons),
+        at_once=_asked_at_once(business, cycles),
     )
     return packages_with_add_ons(business, month, cycles, decided)
+
+
+def _asked_at_once(business: Business, cycles: pl.DataFrame) -> AskedAtOnce | None:
+    """The upgrades at once around a month; None where the policy has none."""
+    if business.catalogue.policy.requested_upgrades != AT_ONCE:
+        return None
+    register = business.register
+    closed = register.closed_dates().select("subscription_id", "billing_date")
+    decided = pl.concat([DECISIONS.empty(), *(register.closed_decisions(each) for each in register.issued_months())])
+    return asked_at_once(business.lives.answers, cycles, closed, decided)
 
 
 def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) -> pl.DataFrame:

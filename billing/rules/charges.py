@@ -37,7 +37,7 @@ def rated_usage(
     keyed = with_terms(packaged, terms, on="cycle_start", or_first=True)
     if held is None:
         return rate(keyed, terms)
-    # Rule 34: what add-ons add goes to what no rule matches.
+    # rule 34: what add-ons add goes to what no rule matches.
     added = held.added_in(usage).with_columns(rule=pl.lit(None, pl.String))
     keys = ["subscription_id", "metric", "rule"]
     keyed = keyed.join(added, on=keys, how="left", nulls_equal=True, maintain_order="left")

@@ -20,6 +20,7 @@ from billing.rules.add_ons import HeldAddOns
 from billing.rules.dimensions import over_all_rules
 from billing.rules.refusals import first_that_holds, refusal_at_close
 from billing.rules.terms import TermsFrames, with_terms
+from billing.rules.upgrades_at_once import AskedAtOnce, as_decisions, is_at_once, packages_after, upgrades_at_once
 
 CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subscription_id": pl.String,
@@ -65,6 +66,7 @@ def decide_packages(
     closed: pl.DataFrame,
     terms: TermsFrames,
     held: HeldAddOns | None = None,
+    at_once: AskedAtOnce | None = None,
 ) -> PackageMonth:
     """The package of every cycle that starts in the month.
 
@@ -84,6 +86,8 @@ def decide_packages(
         CLOSED_SCHEMA: billing dates that have been closed keep what was decided (rule 9).
     held
         What subscriptions hold of add-ons in the cycles that close; None where nobody holds any.
+    at_once
+        Upgrades that hold from their day; None where nobody asks for one.
 
     Returns
     -------
@@ -96,10 +100,21 @@ def decide_packages(
     open_dates = cycles.join(closed, on=keys, how="anti", maintain_order="left")
     state = _state(open_dates, previous, first_packages, _held_within(open_dates, answers))
     state = state.filter(pl.col("current").is_not_null())
+    if at_once is not None:
+        in_closing = upgrades_at_once(at_once, _closing_in_force(cycles, previous, first_packages), terms)
+        state = _after_upgrades(state, in_closing)
     is_asked = (pl.col("outcome") == Outcome.PENDING) & pl.col("kind").is_in(REQUESTED_CHANGES)
     asked = answers.filter(is_asked).select(
         "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
     )
+    if at_once is not None:
+        late = at_once.late.join(open_dates.select("subscription_id", "billing_date"), on="subscription_id")
+        asked = pl.concat(
+            [
+                asked.join(answers.filter(is_at_once()), on="request_id", how="anti", maintain_order="left"),
+                late.with_columns(kind=pl.lit(DecisionKind.UPGRADE)).select(asked.columns),
+            ]
+        )
     deciding = state.filter("may_change")
     automatic = _automatic_upgrades(deciding, usage, terms, held)
     requested = _requested_changes(deciding, asked, automatic, usage, levels, terms, held)
@@ -113,7 +128,39 @@ def decide_packages(
     kept = _closed_packages(cycles.join(closed, on=keys), previous, first_packages)
     columns = [name for name in PACKAGES.column_names if name != "billing_month"]
     packages = pl.concat([decided.select(columns), kept.select(columns)]).with_columns(billing_month=pl.lit(month))
+    if at_once is not None:
+        in_opening = upgrades_at_once(at_once, _opening_in_force(cycles, packages), terms)
+        answered = as_decisions(pl.concat([in_closing, in_opening]), month)
+        new = answered.filter(~pl.col("request_id").is_in(at_once.approved.implode()))
+        decisions = pl.concat([decisions, new])
     return PackageMonth(PACKAGES.conform(packages), decisions)
+
+
+def _closing_in_force(cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id, cycle_start, cycle_end, term, current: the package at the start of the cycles that close."""
+    known = cycles.filter(pl.col("cycle_start").is_not_null()).join(previous, on="subscription_id", how="left")
+    known = known.join(first_packages, on="subscription_id", how="left")
+    return known.select(
+        *("subscription_id", "cycle_start", "cycle_end", "term"),
+        current=pl.coalesce("opening_package", "first_package"),
+    )
+
+
+def _opening_in_force(cycles: pl.DataFrame, packages: pl.DataFrame) -> pl.DataFrame:
+    """As `_closing_in_force`, of the cycles that start."""
+    return (
+        cycles.join(packages.select("subscription_id", current="opening_package"), on="subscription_id")
+        .filter(pl.col("current").is_not_null())
+        .select("subscription_id", "term", "current", cycle_start="billing_date", cycle_end="next_billing_date")
+    )
+
+
+def _after_upgrades(state: pl.DataFrame, upgrades: pl.DataFrame) -> pl.DataFrame:
+    """`state` with the package of cycles that were upgraded at once: the whole cycle is rated with it (rule 37)."""
+    upgraded = state.join(packages_after(upgrades), on=["subscription_id", "cycle_start"], how="left")
+    return upgraded.with_columns(
+        pl.coalesce("upgraded", name).alias(name) for name in ("current", "closing_package")
+    ).drop("upgraded")
 
 
 def _held_within(cycles: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:

@@ -45,10 +45,10 @@ def packages_with_add_ons(business: Business, month: str, cycles: pl.DataFrame, 
     """`decided`, with the changes of add-ons at the billing dates of a month."""
     asked = business.asked_add_ons
     changes = add_on_changes(business, months_after(month, -1))
-    closed = business.register.closed_decisions(month)
-    closed = closed.filter(pl.col("kind").is_in(ADD_ON_CHANGES))
-    if asked.is_empty() and changes.is_empty() and closed.is_empty():
+    has_any = business.catalogue.add_ons or business.home.parts(ADD_ONS, month)
+    if asked.is_empty() and changes.is_empty() and not has_any:
         return decided
+    closed = business.register.closed_decisions(month).filter(pl.col("kind").is_in(ADD_ON_CHANGES))
     decisions = decide_add_ons(
         month,
         cycles=cycles,

@@ -43,12 +43,14 @@ def asked_add_ons(requests: pl.DataFrame, answers: pl.DataFrame, subscriptions: 
         As in `Lives`.
     """
     own = requests.filter(pl.col("kind").is_in(ADD_ON_CHANGES)).select("request_id", "add_on", quantity=_quantity())
+    bought = requests.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("add_ons").is_not_null())
+    if own.is_empty() and bought.is_empty():
+        return pl.DataFrame(schema=ASKED_SCHEMA)
     waiting = (
         answers.filter(pl.col("outcome") == Outcome.PENDING)
         .join(own, on="request_id")
         .with_columns(decision_id="request_id")
     )
-    bought = requests.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("add_ons").is_not_null())
     given = (
         bought.select("request_id", named=pl.col("add_ons").str.json_decode(QUANTITIES))
         .explode("named", empty_as_null=False)
@@ -67,8 +69,10 @@ def asked_add_ons(requests: pl.DataFrame, answers: pl.DataFrame, subscriptions: 
 
 
 def with_asked_add_ons(answers: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
-    """`answers` with add_on and quantity of the requests that change add-ons; null elsewhere."""
+    """`answers` with add_on and quantity of the requests that change add-ons, if there are any."""
     asked = requests.filter(pl.col("kind").is_in(ADD_ON_CHANGES))
+    if asked.is_empty():
+        return answers
     asked = asked.select("request_id", "add_on", quantity=_quantity())
     return answers.join(asked, on="request_id", how="left", maintain_order="left")
 

@@ -84,6 +84,22 @@ def test_the_profile_shows_what_is_included_with_the_add_on(home: Path) -> None:
     (emails,) = [row for row in profile["usage"] if row["metric"] == "emails"]
     assert emails["allowance"] == "115000"
     assert profile["upcoming_amount"] == "159.00"
+    held = {"add_on": "more_emails", "quantity": 2, "next_quantity": None, "effective_on": None}
+    assert profile["add_ons"] == [held]
+    assert "More emails: 2.</p>" in (home / "profiles" / "a-adds.html").read_text()
+
+
+def test_what_was_asked_for_waits_in_the_profile(home: Path, tmp_path: Path) -> None:
+    twin = Path(shutil.copytree(home, tmp_path / "twin"))
+    asked = {"request_id": "later", "account_id": "adds", "at": "2026-03-20T09:00:00Z", "channel": "email"}
+    with (twin / "landing" / "requests.jsonl").open("a") as file:
+        file.write(json.dumps(asked | {"kind": "remove", "add_on": "more_emails"}) + "\n")
+    assert bill(twin, "2026-03", "2026-03-31").status == 0
+    (profile,) = show(twin, "profile", "--account", "adds")
+    waiting = {"add_on": "more_emails", "quantity": 2, "next_quantity": 0, "effective_on": "2026-04-10"}
+    assert profile["add_ons"] == [waiting]
+    assert profile["upcoming_amount"] == "99.00"
+    assert "later" not in {row["request_id"] for row in show(twin, "decisions", "--account", "adds")}
 
 
 def test_answers_name_the_add_on(home: Path) -> None:

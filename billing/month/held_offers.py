@@ -41,8 +41,13 @@ def _held(business: Business, changes: pl.DataFrame) -> HeldAddOns | None:
     return HeldAddOns(add_on_holdings(changes), AddOnFrames.of(business.catalogue))
 
 
-def packages_with_add_ons(business: Business, month: str, cycles: pl.DataFrame, decided: PackageMonth) -> PackageMonth:
-    """`decided`, with the changes of add-ons at the billing dates of a month."""
+def packages_with_add_ons(
+    business: Business, month: str, *, cycles: pl.DataFrame, previous: pl.DataFrame, decided: PackageMonth
+) -> PackageMonth:
+    """`decided`, with the changes of add-ons at the billing dates of a month.
+
+    `previous` is PACKAGES of the month before.
+    """
     asked = business.asked_add_ons
     changes = add_on_changes(business, months_after(month, -1))
     has_any = business.catalogue.add_ons or business.home.parts(ADD_ONS, month)
@@ -55,6 +60,7 @@ def packages_with_add_ons(business: Business, month: str, cycles: pl.DataFrame, 
         packages=decided.packages,
         holdings=add_on_holdings(changes),
         asked=asked,
+        previous=previous,
         add_ons=AddOnFrames.of(business.catalogue),
     )
     return PackageMonth(

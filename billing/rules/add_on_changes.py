@@ -115,6 +115,7 @@ def decide_add_ons(
     packages: pl.DataFrame,
     holdings: pl.DataFrame,
     asked: pl.DataFrame,
+    previous: pl.DataFrame,
     add_ons: AddOnFrames,
 ) -> pl.DataFrame:
     """Decide what is asked for the open billing dates of a month: the table DECISIONS, without explanation.
@@ -129,6 +130,8 @@ def decide_add_ons(
         As `add_on_holdings`, of decisions of earlier billing dates.
     asked
         As `asked_add_ons`.
+    previous
+        subscription_id, opening_package: of the month before. An upgrade at once changes the package within the cycle.
     """
     dates = cycles.select(*_DATE, "account_id", "billing_index", "term", "term_end").join(
         packages.filter(~pl.col("closed")).select(*_DATE, "closing_package", "opening_package"), on=_DATE
@@ -138,7 +141,11 @@ def decide_add_ons(
     judged = _judged(asked, dates, held, add_ons)
     ended = held.join(
         add_ons.allowed.rename({"package": "opening_package"}), on=["opening_package", "add_on"], how="anti"
-    ).filter(pl.col("closing_package") != pl.col("opening_package"))
+    )
+    before = previous.select("subscription_id", before="opening_package")
+    ended = ended.join(before, on="subscription_id", how="left", maintain_order="left").filter(
+        pl.coalesce("before", "closing_package") != pl.col("opening_package")
+    )
     return pl.concat([_as_decisions(rows, month) for rows in (_settled(judged), _voided(ended))])
 
 

@@ -373,3 +373,27 @@ def test_a_subscription_that_moved_in_has_had_what_it_came_with(shop_with: Calla
     business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
     assert [(day, amount) for day, _, _, amount in fees(business)] == [("26-02-10", "30.00"), ("26-03-10", "40.00")]
     assert rows(business, "charges", "allowance", "amount", metric="emails")[0] == ("65000.00", "3.00")
+
+
+def test_a_yearly_fee_that_a_suspension_kept_takes_its_add_ons_along(shop: Landing) -> None:
+    shop.customer("acme", term="yearly", add_ons=json.dumps({"small": 2}))
+    bill_by_steps(shop.root, "2026-12", "2026-12-31")
+    shop.pay("acme", "INV-2026-000001", "996.00", "2027-01-05T09:00:00Z", "failed")
+    shop.pay("acme", "INV-2026-000001", "996.00", "2027-01-20T09:00:00Z")
+    business = bill_by_steps(shop.root, "2027-02", "2027-02-28")
+    assert fees(business) == [("26-01-10", "small", "2", "6.00"), ("27-01-20", "small", "2", "6.00")]
+    late = rows(business, "documents", "billing_date", "total", billing_month="2027-01")
+    assert [(f"{day:%m-%d}", total) for day, total in late] == [("01-20", "996.00")]
+
+
+def test_an_upgrade_at_once_ends_what_its_package_does_not_allow_on_the_next_date(
+    shop_with: Callable[[str, str], Landing],
+) -> None:
+    shop = shop_with("  - name: silver\n", "  - name: silver\n    add_ons: [endless]\n")
+    path = shop.folder / "catalogue.yaml"
+    path.write_text(_replaced(path.read_text(), "policy:\n", "policy:\n  requested_upgrades: at_once\n"))
+    shop.customer("acme", add_ons=json.dumps({"small": 1}))
+    shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert [day for day, *_ in fees(business)] == ["26-01-10"]
+    assert answers(business, "remove") == [("approved", "not_allowed_by_package")]

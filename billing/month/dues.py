@@ -10,6 +10,7 @@ from billing.month.held_offers import coupon_holdings
 from billing.rules.charges import month_dues
 from billing.rules.coupons import counted_documents, coupon_dues
 from billing.rules.one_off_charges import charge_dues
+from billing.rules.prepaid_credits import prepayment_dues
 
 
 def dues_of_month(
@@ -48,6 +49,9 @@ def dues_of_month(
     charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))
+    grants = without_parked(business.credit_grants, parked)
+    if not grants.is_empty():
+        dues = _added(dues, prepayment_dues(month, grants))
     redeemed = coupon_holdings(business) if catalogue.coupons else None
     if redeemed is not None and not redeemed.is_empty():
         before = [each for each in business.home.months(DUES) if each < month]

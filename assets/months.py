@@ -171,7 +171,8 @@ def levels(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.M
 @monthly(
     USAGE,
     "usage",
-    "Usage by account and metric in the cycle that closes in the month.",
+    "Usage by account, metric and rule of its tariff in the cycle that closes in the month.",
+    # Of tariffs by dimension it reads the packages of the month before, too: saying so would close a circle of assets.
     ["events", CYCLES.name, LEVELS.name],
 )
 def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
@@ -180,7 +181,7 @@ def usage(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.Ma
     by_metric = (
         rows.group_by("metric")
         .agg(
-            accounts=(pl.col("events") > 0).sum(),
+            accounts=pl.col("subscription_id").filter(pl.col("events") > 0).n_unique(),
             quantity=pl.col("quantity").sum().cast(pl.Decimal(38, 3)),
             events=pl.col("events").sum(),
             repeated=pl.col("duplicates").sum(),

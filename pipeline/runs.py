@@ -24,7 +24,7 @@ from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.correctable import nothing_to_correct
 from billing.month.corrections import correction_drafts, refuse_unissued_month
-from billing.month.invoice_formats import as_missing, documents_not_in_format, without_accounts
+from billing.month.invoice_formats import as_missing, in_their_formats, without_accounts
 from billing.month.issuing import refuse_lost_documents
 from billing.month.pdf_files import documents_to_render
 from billing.month.reasons import printable_reason
@@ -198,7 +198,7 @@ def correct(
             _bill_month(business, each, computing)
         if draft or month not in months:
             notes = correction_drafts(business, month, reason, accounts)
-            refused = documents_not_in_format(business, month, notes)
+            notes, refused = in_their_formats(business, month, notes)
             notes = without_accounts(notes, refused)
             if notes.documents.is_empty():
                 _say_which_months_differ(business, month, accounts, months=months, jobs=computing)

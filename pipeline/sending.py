@@ -187,15 +187,17 @@ def refuse_to_send_without_server(business: "Business") -> None:
 
 def say_what_was_sent(business: "Business", start: datetime) -> list[str]:
     """Say how many mails a run sent; returns the problems that are left, in words."""
+    from assets.clock import now
     from billing.model.catalogue import AFTER_ISSUE
 
     if business.catalogue.policy.send != AFTER_ISSUE:
         return []
     from billing.reports.sending import sent_since
 
-    sending = sent_since(business, start)
+    sending = sent_since(business, start, now())
     if not sending.is_partial:
         for problem in sending.problems:
             say(problem)
     say(sending.in_words())
-    return sending.problems if sending.is_partial else []
+    left = [f"{counted(sending.waiting, 'mail')} not sent yet: the next run sends them"] if sending.waiting else []
+    return [*sending.problems, *left] if sending.is_partial else []

@@ -14,6 +14,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import DocumentKind, LineKind, NoteReason
 from billing.model.columns import MONEY
 from billing.rules.due_items import is_refunded, refund_item
+from billing.rules.own_documents import is_own_document, shown_subscription_id
 from billing.rules.prepaid_credits import CreditsInOrder
 from billing.rules.tax import taxes_given_back
 from billing.rules.true_ups import in_words
@@ -37,7 +38,9 @@ def refund_notes(
     credits: CreditsInOrder | None,
     as_of: date,
 ) -> Drafts:
-    """Credit notes for approved refunds: the package fee of the first document with its tax (rule 14).
+    """Credit notes for approved refunds: what was charged in advance for the first cycle, with its tax (rule 14).
+
+    That is on the first document, and on those of upgrades at once.
 
     Parameters
     ----------
@@ -55,13 +58,21 @@ def refund_notes(
         The day on which the notes are issued.
     """
     refunded = documents.join(lines.filter(pl.col("kind") == LineKind.REFUND), on="number", how="semi")
-    first = (
+    of_refunds = (
         documents.filter(pl.col("corrects").is_null())
-        .join(
-            subscriptions.select("subscription_id", billing_date="grid_start"), on=["subscription_id", "billing_date"]
+        .with_columns(_of=shown_subscription_id())
+        .join(refunds.select(_of="subscription_id"), on="_of", how="semi", maintain_order="left")
+    )
+    begins = subscriptions.select(_of="subscription_id", billing_date="grid_start")
+    first = (
+        pl.concat(
+            [
+                of_refunds.filter(~is_own_document()).join(begins, on=["_of", "billing_date"], maintain_order="left"),
+                of_refunds.filter(is_own_document()),
+            ]
         )
-        .join(refunds.select("subscription_id"), on="subscription_id", how="semi")
-        .join(refunded.select(number="corrects"), on="number", how="anti")
+        .drop("_of")
+        .join(refunded.select(number="corrects"), on="number", how="anti", maintain_order="left")
     )
     # Refund corrected fees at their corrected amounts.
     of_a_due = ["number", "due_kind", "metric", "due_item"]

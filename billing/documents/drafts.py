@@ -22,6 +22,7 @@ from billing.model.codes import SCHEDULED, DocumentKind, LineKind
 from billing.model.columns import CREDITS_OF_A_DOCUMENT, MONEY
 from billing.model.hashes import hash_contents
 from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PART_OF_A_FEE
+from billing.rules.add_ons import HeldAddOns
 from billing.rules.billing_dates import Grid
 from billing.rules.charges import rated_usage, with_late_dates
 from billing.rules.prepaid_credits import CreditsInOrder
@@ -114,6 +115,8 @@ class ToDraft:
         As `with_settlements` and `by_billing_document`, of all months before.
     accounts, tax_rates, exchange_rates
         As in `Inputs`.
+    held
+        What is held of add-ons; None where nothing is.
     """
 
     subscriptions: pl.DataFrame
@@ -127,6 +130,7 @@ class ToDraft:
     tax_rates: pl.DataFrame
     exchange_rates: pl.DataFrame
     terms: TermsFrames
+    held: HeldAddOns | None = None
 
 
 def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> Iterator[Drafts]:
@@ -221,7 +225,7 @@ def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogu
     )
     credited = lines.select(*_KEYS, number="gives_back").drop_nulls("number")
     documents = paid_by_credits(documents, issued.credits, "billing_date", credited)
-    rated = rated_usage(inputs.usage, inputs.packages, inputs.terms, catalogue)
+    rated = rated_usage(inputs.usage, inputs.packages, inputs.terms, inputs.held)
     documents = with_language(documents, inputs.accounts, catalogue)
     parts = [
         line_list(

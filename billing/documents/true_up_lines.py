@@ -11,7 +11,7 @@ from billing.documents.content_lists import SETTLES, money_text, plain_text
 from billing.documents.tariffs import TARIFF, tariffs, with_events
 from billing.documents.titles import package_title
 from billing.model.catalogue import Catalogue
-from billing.model.codes import FeeReason, LineKind, WhySettled
+from billing.model.codes import FEES, FeeReason, LineKind, WhySettled
 from billing.model.columns import PRICE
 from billing.rules.due_items import IDENTITY
 from billing.rules.terms import TermsFrames, with_terms
@@ -97,7 +97,7 @@ def with_settlements(
         why=_why(catalogue),
         minimum="minimum",
         maximum="maximum",
-        fee=pl.when((pl.col("kind") != LineKind.OVERAGE) & pl.col("description").is_not_null()).then(
+        fee=pl.when(pl.col("kind").is_in(FEES) & pl.col("description").is_not_null()).then(
             pl.struct(kind="kind", package_title=package_title("package", catalogue), description="description")
         ),
         documents=pl.col("documents").fill_null([]),
@@ -145,8 +145,10 @@ def _why(catalogue: Catalogue) -> pl.Expr:
         .then(pl.lit(WhySettled.NO_BILLING_DATE))
         .when(fee & gone & (pl.col("kind") == LineKind.PACKAGE_FEE))
         .then(pl.col("fee_reason").replace_strict(_NO_FEE, default=WhySettled.NO_FEE.value, return_dtype=pl.String))
-        .when(fee & gone)
+        .when(fee & gone & (pl.col("kind") == LineKind.HOLD_FEE))
         .then(pl.lit(WhySettled.NO_HOLD_FEE))
+        .when(fee & gone)
+        .then(pl.lit(WhySettled.NO_FEE))
         .when(fee & ~was_billed)
         .then(pl.lit(WhySettled.NOT_BILLED_WHEN_DUE))
         .when(fee & (pl.col("issued") == 0))

@@ -79,7 +79,8 @@ def _line(entry: Entry, amounts: Amounts, reductions: Sequence[Reduction]) -> Li
             raise InexpressibleError("a coupon has another tax than the line that it applies to")
     key = tax_key(entry["tax_category"], entry["tax_rate"])
     quantity, unit, price, base = _quantity(entry, amount)
-    name = entry["metric_title"] or entry["package_title"] or entry["description"]
+    # What is sold beside a package has a title of its own.
+    name = entry["metric_title"] or entry.get("title") or entry["package_title"] or entry["description"]
     return Line(
         id=str(entry["line"]),
         name=one_line(name),
@@ -101,7 +102,12 @@ def _line(entry: Entry, amounts: Amounts, reductions: Sequence[Reduction]) -> Li
 def _quantity(entry: Entry, amount: Decimal) -> tuple[Decimal, str, Decimal, Decimal]:
     """Quantity, its unit, price and base quantity; what is no product of these is one at the amount."""
     units, price = entry["billed_units"], entry["unit_price"]
-    if entry["kind"] == LineKind.OVERAGE and units is not None and price is not None and Decimal(price) >= 0:
+    if (
+        entry["kind"] in (LineKind.OVERAGE, LineKind.ADD_ON)
+        and units is not None
+        and price is not None
+        and Decimal(price) >= 0
+    ):
         size = Decimal((entry["tariff"] or {}).get("size") or 1)
         if Decimal(units) * Decimal(price) == amount:
             return Decimal(units) * size, entry["unit_code"] or ONE, Decimal(price), size

@@ -13,6 +13,10 @@ from billing.model.offers import COUPON_KINDS, USUAL_PRIORITY, AddOn, AddOnVersi
 _LONGEST_NAME: Final = 200
 _MOST: Final = 10**9
 _PERCENT_DECIMALS: Final = 9
+# The most of an add-on, and of its price and allowance in units: their product leaves room in every column.
+_MOST_ADDED: Final = 100_000
+_MOST_UNITS: Final = Decimal(10) ** 13
+_MOST_PRICE: Final = Decimal(10) ** 9
 
 Allowances = Callable[[Place], Mapping[str, Decimal | None]]
 
@@ -37,12 +41,19 @@ def _add_on_version(place: Place, allowances: Allowances) -> AddOnVersion:
     place.keys(required=("effective_from", "price"), optional=("allowances", "maximum"))
     price = place.at("price")
     price.keys(required=("monthly",), optional=("yearly",))
+    for name in ("monthly", "yearly"):
+        if price.at(name).amount(Decimal(0)) >= _MOST_PRICE:
+            price.at(name).problem("an amount below 10^9, of one")
+    added = allowances(place.at("allowances"))
+    for name, allowance in added.items():
+        if allowance is not None and allowance > _MOST_UNITS:
+            place.at("allowances").at(name).problem("at most 10^13 units")
     return AddOnVersion(
         effective_from=place.at("effective_from").date(date(1970, 1, 1)),
         monthly=price.at("monthly").amount(Decimal(0)),
         yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,
-        allowances=allowances(place.at("allowances")),
-        maximum=place.at("maximum").integer(1, 1, _MOST) if place.has("maximum") else None,
+        allowances=added,
+        maximum=place.at("maximum").integer(1, 1, _MOST_ADDED) if place.has("maximum") else None,
     )
 
 

@@ -7,15 +7,13 @@ import polars as pl
 
 from billing.inputs.row_checks import LONGEST
 
-_MOST: Final = 10**9
-COUNT_EXPECTED: Final = "a whole number from 1 to 1000000000"
+_MOST: Final = 100_000
+COUNT_EXPECTED: Final = "a whole number from 1 to 100000"
 _DIGITS: Final = "^[0-9]{1,10}$"
-QUANTITIES: Final = pl.List(pl.Struct({"name": pl.String, "quantity": pl.Int64}))
-"""What the text of `named_quantities` decodes to."""
 
 
 def parse_count(column: str) -> pl.Expr:
-    """Parse a whole number from 1 to 1,000,000,000 to Int64; null when invalid."""
+    """Parse a whole number from 1 to 100,000 to Int64; null when invalid."""
     text = pl.col(column)
     number = pl.when(text.str.contains(_DIGITS)).then(text).cast(pl.Int64, strict=False)
     return pl.when(number.is_between(1, _MOST)).then(number)
@@ -24,7 +22,7 @@ def parse_count(column: str) -> pl.Expr:
 def named_quantities(texts: pl.Series) -> pl.Series:
     """JSON objects of names and counts as texts that are equal where these are; null when invalid.
 
-    Each is a JSON array of objects `{"name", "quantity"}`, sorted by name: QUANTITIES.
+    Each is a JSON array of objects `{"name", "quantity"}`, sorted by name: QUANTITIES of `billing.model.offers`.
     """
     # The same few mappings come again and again: parse each once.
     distinct = texts.drop_nulls().unique()

@@ -109,7 +109,7 @@ def _when(place: Place, metric: Metric) -> tuple[tuple[str, tuple[str, ...]], ..
 
 
 def _refuse_ambiguous(places: Sequence[Place], rules: Sequence[DimensionRule]) -> None:
-    """Rule 34: of the rules that match an event one has the most keys, so it is never a matter of their order."""
+    """Refuse rules of which several could win: of those that match an event one has the most keys (rule 34)."""
     names = [rule.name for rule in rules]
     for number, rule in enumerate(rules):
         if rule.name in names[:number]:
@@ -189,7 +189,7 @@ def _amount(place: Place) -> Decimal | None:
 
 
 def _percentage(place: Place, metric: Metric, tariff: Tariff) -> Tariff:
-    """Rule 34: a percentage of the excess, which is in units of the currency, and a price for each event."""
+    """A percentage of the excess, which is in units of the currency, and a price for each event (rule 34)."""
     if metric.kind == "gauge":
         place.at("model").problem("another model: a level is no amount of money, and no event of it is charged")
     percent = place.at("percent").decimal(Decimal(0))

@@ -224,6 +224,12 @@ class DecisionReason(StrEnum):
     NOT_FOR_THIS_PACKAGE = "not_for_this_package"
     COUPON_EXHAUSTED = "coupon_exhausted"
     NOT_REDEEMED = "not_redeemed"
+    # Add-ons.
+    UNKNOWN_ADD_ON = "unknown_add_on"
+    ADD_ON_NOT_SOLD_YET = "add_on_not_sold_yet"
+    NOT_ALLOWED_BY_PACKAGE = "not_allowed_by_package"
+    ABOVE_MAXIMUM = "above_maximum"
+    NOT_ADDED = "not_added"
     # Cards and owners.
     CARD_CHANGED = "card_changed"
     CARD_BRAND_NOT_ACCEPTED = "card_brand_not_accepted"

@@ -6,11 +6,16 @@ from datetime import date
 from decimal import Decimal
 from typing import Final
 
+import polars as pl
+
 COUPON_KINDS: Final = ("package_fee", "overage", "add_on", "seats", "charge", "minimum_spend")
 """Kinds of lines that a coupon can lower; `overage.<metric>` and `add_on.<name>` name one of several."""
 USUAL_PRIORITY: Final = 100
-REQUESTED_UPGRADES: Final = ("next_cycle", "at_once")
+AT_ONCE: Final = "at_once"
+REQUESTED_UPGRADES: Final = ("next_cycle", AT_ONCE)
 IN_ADVANCE: Final = "in_advance"
+QUANTITIES: Final = pl.List(pl.Struct({"name": pl.String, "quantity": pl.Int64}))
+"""What `add_ons` of a request decodes to."""
 
 
 @dataclass(frozen=True)

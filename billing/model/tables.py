@@ -224,6 +224,22 @@ PACKAGES = Table(
     ("account_id", "subscription_id", "billing_date"),
 )
 
+ADD_ONS = Table(
+    "add_ons",
+    "A change of an add-on: how much of it a subscription has from a billing date on.",
+    (
+        ACCOUNT,
+        SUBSCRIPTION,
+        MONTH,
+        Column("billing_date", pl.Date, "The billing date at which it was decided"),
+        Column("add_on", pl.String, "The add-on, as the catalogue names it"),
+        Column("quantity", pl.Int64, "The new total; 0 where it ends"),
+        Column("effective_on", pl.Date, "The billing date from which it holds: a lower one waits for a term's end"),
+        Column("is_given", pl.Boolean, "Whether it came with the subscription"),
+    ),
+    ("account_id", "subscription_id", "billing_date", "add_on"),
+)
+
 DECISIONS = Table(
     "decisions",
     "The one answer to a request, or an automatic upgrade, with the evidence beside it.",
@@ -238,7 +254,11 @@ DECISIONS = Table(
         Column("request_id", pl.String, "The request answered; null when automatic, or of what it asks for besides"),
         ACCOUNT,
         SUBSCRIPTION,
-        Column("kind", pl.String, "auto_upgrade, subscribe, upgrade, downgrade, cancel, hold, resume, refund, ..."),
+        Column(
+            "kind",
+            pl.String,
+            "auto_upgrade, subscribe, upgrade, downgrade, cancel, hold, resume, refund, add, redeem, ...",
+        ),
         Column("outcome", pl.String, "approved, refused or superseded"),
         Column("reason", pl.String, "Reason code"),
         Column("explanation", pl.String, "The reason in words a customer understands"),
@@ -433,6 +453,7 @@ TABLES: Final[Mapping[str, Table]] = {
         LEVELS,
         USAGE,
         PACKAGES,
+        ADD_ONS,
         DECISIONS,
         CHARGES,
         DUES,

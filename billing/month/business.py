@@ -27,6 +27,7 @@ from billing.month.issued_settings import hidden_after, refuse_moved_settings
 from billing.month.resources import with_resources
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
+from billing.rules.add_on_changes import asked_add_ons
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
 from billing.rules.credit_balances import lowered_grants
 from billing.rules.dimensions import RuleBook
@@ -433,6 +434,11 @@ class Business:
     def asked_coupons(self) -> pl.DataFrame:
         """As `billing.rules.redemptions.asked_coupons`."""
         return asked_coupons(self.requests, self.lives.answers, self.lives.subscriptions, self.catalogue)
+
+    @property
+    def asked_add_ons(self) -> pl.DataFrame:
+        """As `billing.rules.add_on_changes.asked_add_ons`."""
+        return asked_add_ons(self.requests, self.lives.answers, self.lives.subscriptions)
 
     @cached_property
     def exhausted_redemptions(self) -> pl.DataFrame:

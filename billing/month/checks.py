@@ -10,7 +10,7 @@ import polars as pl
 
 from billing.documents.drafts import open_to_documents
 from billing.model.calendar import month_of, months_between
-from billing.model.codes import DocumentKind, LineKind, Outcome
+from billing.model.codes import PACKAGE_CHANGES, DocumentKind, LineKind, Outcome
 from billing.model.columns import Table
 from billing.model.tables import CYCLES, DECISIONS, DRAFTS, DUES, PACKAGES, PARKED, SURGES
 from billing.month.business import Business
@@ -79,7 +79,7 @@ def answers_not_given_once(business: Business, month: str) -> pl.DataFrame:
     # A package that waited for the end of a yearly term was decided in an earlier month (rule 18).
     made = ["subscription_id", "opening_package", "billing_date"]
     decided = (
-        until_now.filter(pl.col("outcome") == Outcome.APPROVED)
+        until_now.filter((pl.col("outcome") == Outcome.APPROVED) & pl.col("kind").is_in(PACKAGE_CHANGES))
         .select("subscription_id", opening_package="to_package", billing_date="effective_on")
         .collect()
     )

@@ -9,6 +9,7 @@ from billing.ingest import events_digest
 from billing.model.columns import Table
 from billing.model.tables import PACKAGES, USAGE
 from billing.month.business import Business
+from billing.month.held_offers import held_add_ons
 from billing.rules.charges import rated_usage
 from billing.store.files import file_hash
 from billing.store.monthly import read_month, scan_month
@@ -46,7 +47,7 @@ def rated_charges(business: Business, month: str) -> pl.DataFrame:
         required_table(business, USAGE, month),
         required_table(business, PACKAGES, month),
         business.terms,
-        business.catalogue,
+        held_add_ons(business, month),
     )
 
 

@@ -12,7 +12,7 @@ from billing.model.tables import CYCLES, PACKAGES
 from billing.month.business import Business
 from billing.month.context import required_table
 from billing.month.credits import credits_in_order
-from billing.month.invoice_formats import accounts_with_formats, documents_not_in_format, without_accounts
+from billing.month.invoice_formats import accounts_with_formats, in_their_formats, without_accounts
 from billing.month.issuing import issue_notes, refuse_lost_documents, write_issued_of_shards
 from billing.month.parking import park_for_format
 from billing.month.shards import each_shard
@@ -86,7 +86,7 @@ def issue_corrections(business: Business, month: str, reason: str, accounts: Seq
     seen = business.register.state()
     keep_resources(business.home, business.catalogue.resources)
     notes = correction_drafts(business, month, reason, accounts)
-    not_in_format = documents_not_in_format(business, month, notes)
+    notes, not_in_format = in_their_formats(business, month, notes)
     for shard in each_shard(business, month) if not not_in_format.is_empty() else ():
         theirs = required_table(shard, CYCLES, month).select("account_id")
         park_for_format(shard, month, not_in_format.join(theirs, on="account_id", how="semi", maintain_order="left"))

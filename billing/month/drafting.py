@@ -17,7 +17,8 @@ from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up
 from billing.month.context import required_table, without_parked
 from billing.month.credits import credits_in_order
-from billing.month.invoice_formats import accounts_with_formats, documents_not_in_format, without_format_parked
+from billing.month.held_offers import held_add_ons
+from billing.month.invoice_formats import accounts_with_formats, in_their_formats, without_format_parked
 from billing.month.parking import park, park_for_format
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.month.shards import shard_homes
@@ -31,6 +32,7 @@ from billing.month.true_ups import (
 )
 from billing.register.issued_documents import IssuedRows
 from billing.rules.credited_documents import by_billing_document
+from billing.rules.own_documents import shown_subscription_id
 from billing.rules.prepaid_credits import CreditsInOrder
 from billing.store.files import write_file
 from billing.store.frames import scan_frames, write_frames, write_rows
@@ -75,7 +77,7 @@ def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.Da
 
 
 def _write_drafts(business: Business, month: str) -> tuple[Drafts, pl.DataFrame]:
-    """The drafts, written, and as `documents_not_in_format`."""
+    """The drafts, written, and as the accounts of `in_their_formats`."""
     keep_resources(business.home, business.catalogue.resources)
     seen = business.register.state()
     rows = business.register.rows(month)
@@ -87,9 +89,10 @@ def _write_drafts(business: Business, month: str) -> tuple[Drafts, pl.DataFrame]
     not_in_format: list[pl.DataFrame] = []
 
     def pages() -> Iterator[pl.DataFrame]:
-        for drafts in with_notes(scheduled, notes):
+        for batch in with_notes(scheduled, notes):
             # Contents are large: write each batch and free it.
-            not_in_format.append(documents_not_in_format(business, month, drafts))
+            drafts, refused = in_their_formats(business, month, batch)
+            not_in_format.append(refused)
             parts.append(Drafts(drafts.documents.drop("content"), drafts.lines, drafts.taxes))
             yield drafts.documents
 
@@ -163,6 +166,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows, credits: CreditsIn
         tax_rates=business.inputs.tax_rates,
         exchange_rates=business.inputs.exchange_rates,
         terms=business.terms,
+        held=held_add_ons(business, month),
     )
     issued = replace(issued_so_far(business, month, rows, differences["gives_back"]), credits=credits)
     return draft_ranges(month, inputs, issued, business.catalogue)
@@ -192,7 +196,8 @@ def rows_through(pages: pl.LazyFrame, through: date) -> int:
 def drafted_refund_notes(business: Business, month: str, rows: IssuedRows, credits: CreditsInOrder | None) -> Drafts:
     """The credit notes of refunds of documents that are issued in the month."""
     refunds = approved_refunds(business)
-    numbers = rows.documents.join(refunds, on="subscription_id", how="semi")["number"]
+    shown = rows.documents.with_columns(shown_subscription_id())
+    numbers = shown.join(refunds, on="subscription_id", how="semi")["number"]
     notes = refund_notes(
         month,
         refunds=refunds,

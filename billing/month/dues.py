@@ -1,16 +1,24 @@
-"""What falls due on the billing dates of a month, in the order of calculation: fees, charges, then coupons."""
+"""What falls due on the billing dates of a month, in the order of calculation: fees, charges, minimums, coupons."""
 
 import polars as pl
 
+from billing.ingest import accounts_of_events, scan_events
+from billing.model.calendar import months_after, months_between
 from billing.model.codes import LineKind
-from billing.model.tables import DUES
+from billing.model.offers import AT_ONCE
+from billing.model.tables import DECISIONS, DUES, LEVELS
 from billing.month.business import Business
-from billing.month.context import without_parked
-from billing.month.held_offers import coupon_holdings
-from billing.rules.charges import month_dues
+from billing.month.context import required_table, without_parked
+from billing.month.held_offers import coupon_holdings, held_add_ons
+from billing.rules.add_on_fees import add_on_fees
+from billing.rules.charges import month_dues, with_packages
 from billing.rules.coupons import counted_documents, coupon_dues
+from billing.rules.cycles import closing_spans, month_cycles
+from billing.rules.minimum_spend import COUNTED, cycles_with_minimum, has_minimum_spend, minimum_spend_dues
 from billing.rules.one_off_charges import charge_dues
 from billing.rules.prepaid_credits import prepayment_dues
+from billing.rules.seats import SeatLevels, seat_dues, seat_levels
+from billing.rules.upgrades_at_once import upgrade_dues
 
 
 def dues_of_month(
@@ -46,18 +54,66 @@ def dues_of_month(
         terms=business.terms,
         catalogue=catalogue,
     )
+    if any(metric.is_in_advance for metric in catalogue.metrics):
+        levels = seat_levels_of_month(business, month, cycles)
+        dues = _added(dues, seat_dues(with_packages(cycles, packages), levels, business.terms, catalogue))
+    held = held_add_ons(business, month)
+    if held is not None:
+        dues = _added(dues, add_on_fees(with_packages(cycles, packages), held, catalogue))
+    if catalogue.policy.requested_upgrades == AT_ONCE:
+        decisions = without_parked(required_table(business, DECISIONS, month), parked)
+        upgrades = upgrade_dues(decisions, business.lives, cycles, business.suspensions, business.terms, catalogue)
+        dues = _added(dues, upgrades)
     charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))
     grants = without_parked(business.credit_grants, parked)
     if not grants.is_empty():
         dues = _added(dues, prepayment_dues(month, grants))
+    dues = _added(dues, _minimum_spends(business, month, dues, cycles=cycles, packages=packages))
     redeemed = coupon_holdings(business) if catalogue.coupons else None
     if redeemed is not None and not redeemed.is_empty():
         before = [each for each in business.home.months(DUES) if each < month]
         counted = counted_documents(business.scan_months(DUES, before).filter(pl.col("kind") == LineKind.COUPON))
         dues = _added(dues, coupon_dues(_with_permission(dues), redeemed, counted, cycles, catalogue))
     return DUES.conform(dues.with_columns(billing_month=pl.lit(month)))
+
+
+def seat_levels_of_month(business: Business, month: str, cycles: pl.DataFrame) -> SeatLevels:
+    """As `seat_levels`, of some billing dates of a month."""
+    spans = month_cycles(month, business.lives.subscriptions, business.suspensions, business.catalogue).spans
+    return seat_levels(
+        cycles,
+        spans.join(cycles, on="subscription_id", how="semi", maintain_order="left"),
+        required_table(business, LEVELS, month),
+        scan_events(business.home, [months_after(month, -1), month], business.as_of),
+        accounts_of_events(business.home),
+        business.catalogue,
+    )
+
+
+def _minimum_spends(
+    business: Business, month: str, dues: pl.DataFrame, *, cycles: pl.DataFrame, packages: pl.DataFrame
+) -> pl.DataFrame:
+    """What cycles lack of their minimum spend: rows of DUES."""
+    lives, catalogue = business.lives, business.catalogue
+    if not has_minimum_spend(catalogue):
+        return dues.clear()
+    spans = closing_spans(month, lives.subscriptions, business.suspensions, catalogue)
+    due = cycles_with_minimum(cycles, packages, spans, lives.subscriptions, business.terms, catalogue)
+    if due.is_empty():
+        return dues.clear()
+    whose = due.select("account_id").unique()
+    months = months_between(months_after(month, -12), months_after(month, -1))
+    earlier = (
+        business.scan_months(DUES, [each for each in months if each in business.home.months(DUES)])
+        .filter(pl.col("kind").is_in(COUNTED))
+        .join(whose.lazy(), on="account_id", how="semi")
+        .collect()
+    )
+    columns = ["subscription_id", "billing_date", "kind", "cycle_start", "cycle_end", "amount"]
+    counted = pl.concat([earlier.select(columns), dues.filter(pl.col("kind").is_in(COUNTED)).select(columns)])
+    return minimum_spend_dues(due, counted, catalogue)
 
 
 def _added(dues: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:

@@ -2,11 +2,66 @@
 
 import polars as pl
 
-from billing.model.codes import DecisionKind
-from billing.model.tables import PACKAGES
+from billing.model.calendar import month_of, months_after
+from billing.model.codes import ADD_ON_CHANGES, DecisionKind
+from billing.model.tables import ADD_ONS, PACKAGES
 from billing.month.business import Business
 from billing.month.computed import file_stamp
+from billing.rules.add_on_changes import decide_add_ons
+from billing.rules.add_ons import AddOnFrames, HeldAddOns, add_on_holdings, approved_changes
+from billing.rules.package_changes import PackageMonth
 from billing.rules.redemptions import Redemptions, redemptions
+
+
+def add_on_changes(business: Business, through: str) -> pl.DataFrame:
+    """ADD_ONS of the months up to one."""
+    months = [each for each in business.home.months(ADD_ONS) if each <= through]
+    return business.scan_months(ADD_ONS, months).collect()
+
+
+def held_add_ons(business: Business, month: str) -> HeldAddOns | None:
+    """What is held of add-ons on the billing dates of a month, once its ADD_ONS is written; None where nothing is."""
+    return _held(business, add_on_changes(business, month))
+
+
+def held_before(business: Business, month: str, asked: pl.DataFrame) -> HeldAddOns | None:
+    """What is held of add-ons in the cycles that close in a month; `asked` is as `asked_add_ons`.
+
+    With what came with a subscription that moved in: it was held in the cycle before its first billing date here.
+    """
+    before = add_on_changes(business, months_after(month, -1))
+    given = asked.filter(pl.col("request_id").is_null() & (month_of(pl.col("effective_on")) == month))
+    coming = given.with_columns(billing_month=pl.lit(month), billing_date="effective_on", is_given=pl.lit(value=True))
+    return _held(business, pl.concat([before, ADD_ONS.conform(coming)]))
+
+
+def _held(business: Business, changes: pl.DataFrame) -> HeldAddOns | None:
+    if changes.is_empty():
+        return None
+    return HeldAddOns(add_on_holdings(changes), AddOnFrames.of(business.catalogue))
+
+
+def packages_with_add_ons(business: Business, month: str, cycles: pl.DataFrame, decided: PackageMonth) -> PackageMonth:
+    """`decided`, with the changes of add-ons at the billing dates of a month."""
+    asked = business.asked_add_ons
+    changes = add_on_changes(business, months_after(month, -1))
+    closed = business.register.closed_decisions(month)
+    closed = closed.filter(pl.col("kind").is_in(ADD_ON_CHANGES))
+    if asked.is_empty() and changes.is_empty() and closed.is_empty():
+        return decided
+    decisions = decide_add_ons(
+        month,
+        cycles=cycles,
+        packages=decided.packages,
+        holdings=add_on_holdings(changes),
+        asked=asked,
+        add_ons=AddOnFrames.of(business.catalogue),
+    )
+    return PackageMonth(
+        decided.packages,
+        pl.concat([decided.decisions, decisions]),
+        approved_changes(pl.concat([closed, decisions])),
+    )
 
 
 def coupon_holdings(business: Business) -> pl.DataFrame:

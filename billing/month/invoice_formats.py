@@ -1,7 +1,10 @@
 """The format of each account's documents in a month, and what parks those that cannot be written in it (rule 28)."""
 
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
 
 import polars as pl
 
@@ -30,6 +33,8 @@ from billing.store.monthly import read_month
 
 _KEYS = ["account_id", "subscription_id", "billing_date"]
 _FOUND = {"account_id": pl.String, "detail": pl.String}
+# A quote in a text is escaped: this is found nowhere but at its place.
+_FORMAT: Final = re.compile(r'"format":"[a-z]+"')
 _AGAIN = "; the others are billed: change that, and bill again"
 
 
@@ -97,33 +102,49 @@ def as_missing(problems: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def documents_not_in_format(business: Business, month: str, drafts: Drafts) -> pl.DataFrame:
-    """account_id, detail: accounts with a draft that cannot be written in its format.
+def in_their_formats(business: Business, month: str, drafts: Drafts) -> tuple[Drafts, pl.DataFrame]:
+    """The drafts in formats that can say them, and accounts with one that its format cannot say.
 
     Parameters
     ----------
     drafts
         With the contents of the documents.
+
+    Returns
+    -------
+    tuple
+        `drafts`, under the policy `pdf` with PDFs where a document lacks a field; and account_id, detail.
     """
     if not uses_e_invoices(business.inputs.accounts, business.catalogue):
-        return pl.DataFrame(schema=_FOUND)
+        return drafts, pl.DataFrame(schema=_FOUND)
     contents = drafts.documents.select(*_KEYS, "content")
     chosen = contents.filter(~pl.col("content").str.contains(f'"format":"{InvoiceFormat.PDF}"', literal=True))
     if chosen.is_empty():
-        return pl.DataFrame(schema=_FOUND)
+        return drafts, pl.DataFrame(schema=_FOUND)
     known = _standing(business, format_problems(business, month, chosen["account_id"].unique()))
-    # Usual documents have one tax and give nothing back: only the others are read.
+    # Usual documents have the one tax of their account and give nothing back: only the others are read.
     rows = drafts.taxes.group_by(_KEYS).agg(is_usual=(pl.len() == 1) & pl.col("taxed_as").is_null().all())
-    gives_back = drafts.lines.filter(pl.col("gives_back").is_not_null()).select(_KEYS).unique()
+    is_apart = pl.any_horizontal(pl.col("gives_back", "tax_category").is_not_null())
+    apart = drafts.lines.filter(is_apart).select(_KEYS).unique()
     notes = drafts.documents.filter(pl.col("corrects").is_not_null()).select(_KEYS).unique()
-    usual = rows.filter("is_usual").join(gives_back, on=_KEYS, how="anti").join(notes, on=_KEYS, how="anti")
+    usual = rows.filter("is_usual").join(apart, on=_KEYS, how="anti").join(notes, on=_KEYS, how="anti")
     unusual = chosen.join(usual, on=_KEYS, how="anti", maintain_order="left")
     unusual = unusual.join(known, on="account_id", how="anti", maintain_order="left")
-    said = [(account, problem) for account, problem in _inexpressible(unusual)]
-    return pl.concat([problems_in_words(known), pl.DataFrame(said, schema=_FOUND, orient="row")])
+    falls_back = business.catalogue.policy.format_missing == InvoiceFormat.PDF
+    said: list[tuple[str, str]] = []
+    as_pdf: dict[str, str] = {}
+    for account, text, problem, is_field in _problems_of_documents(unusual):
+        if is_field and falls_back:
+            as_pdf[text] = _FORMAT.sub(f'"format":"{InvoiceFormat.PDF}"', text, count=1)
+        else:
+            said.append((account, problem))
+    if as_pdf:
+        drafts = replace(drafts, documents=drafts.documents.with_columns(pl.col("content").replace(as_pdf)))
+    return drafts, pl.concat([problems_in_words(known), pl.DataFrame(said, schema=_FOUND, orient="row")])
 
 
-def _inexpressible(documents: pl.DataFrame) -> Iterator[tuple[str, str]]:
+def _problems_of_documents(documents: pl.DataFrame) -> Iterator[tuple[str, str, str, bool]]:
+    """account_id, content, what is wrong with it in its format, and whether that is a field that it lacks."""
     for account, day, text in documents.select(
         "account_id", pl.col("billing_date").cast(pl.String), "content"
     ).iter_rows():
@@ -133,10 +154,10 @@ def _inexpressible(documents: pl.DataFrame) -> Iterator[tuple[str, str]]:
         try:
             lacks = lacking(read_invoice(numbered, chosen), chosen)
         except InexpressibleError as error:
-            yield account, f"its document of {day} cannot be {chosen}: {error}"
+            yield account, text, f"its document of {day} cannot be {chosen}: {error}", False
             continue
         if lacks:
-            yield account, f"its document of {day} cannot be {chosen}: found no {', '.join(lacks)}"
+            yield account, text, f"its document of {day} cannot be {chosen}: found no {', '.join(lacks)}", True
 
 
 def _standing(business: Business, problems: pl.DataFrame) -> pl.DataFrame:

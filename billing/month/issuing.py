@@ -9,11 +9,12 @@ import polars as pl
 
 from billing.documents.drafts import Drafts, joined_drafts
 from billing.model.buckets import BucketRange
-from billing.model.calendar import first_day
+from billing.model.calendar import first_day, months_after
 from billing.model.catalogue import AFTER_ISSUE
-from billing.model.codes import PACKAGE_CHANGES, DecisionKind, DecisionReason, DocumentStatus
+from billing.model.codes import ADD_ON_CHANGES, PACKAGE_CHANGES, DecisionKind, DecisionReason, DocumentStatus
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
+from billing.model.offers import AT_ONCE
 from billing.model.tables import (
     DECISIONS,
     DOCUMENTS,
@@ -312,25 +313,39 @@ def _part_of_issue(business: Business, month: str, through: date) -> IssuedPart:
         return found.join(parked.lazy(), on="account_id", how="anti", maintain_order="left")
 
     closing = billed(PACKAGES).filter(reached & ~pl.col("closed")).select(columns)
-    settled = pages.join(billed(PACKAGES), on=["subscription_id", "billing_date"], how="anti").select(
-        pl.col(name) if name in DRAFTS.schema else pl.lit(None, pl.String).alias(name) for name in columns
+    # A note closes no date.
+    settled = (
+        pages.filter(pl.col("corrects").is_null())
+        .join(billed(PACKAGES), on=["subscription_id", "billing_date"], how="anti")
+        .select(pl.col(name) if name in DRAFTS.schema else pl.lit(None, pl.String).alias(name) for name in columns)
     )
-    final = required_table(business, DECISIONS, month).filter(
-        pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("decided_on") <= through)
-    )
-    known, closed_now = business.register.closed_decisions(month), closing.collect()
+    closed_now = closing.collect()
     return IssuedPart(
         drafts=pages,
         lines=billed(DRAFT_LINES).filter(reached),
         taxes=billed(DRAFT_TAXES).filter(reached),
         closing=pl.concat([closing, settled]),
-        decisions=final.join(closed_now, on="subscription_id", how="semi").join(known, on="decision_id", how="anti"),
+        decisions=_final_decisions(business, month, through, pl.concat([closing, settled])),
         begun=_compressed(_newly_begun(business, closed_now)),
         # No date of an account that was never billed has passed: each gets an invoice of its own.
         passed=parked.filter(
             pl.col("reason").is_in(PASSES_DATES) & pl.col("account_id").is_in(business.inputs.known_accounts.implode())
         )["account_id"],
     )
+
+
+def _final_decisions(business: Business, month: str, through: date, closing: pl.LazyFrame) -> pl.DataFrame:
+    """DECISIONS that are final with the dates that close: changes of packages and add-ons of their subscriptions."""
+    kinds = pl.col("kind").is_in((*PACKAGE_CHANGES, *ADD_ON_CHANGES))
+    final = required_table(business, DECISIONS, month).filter(kinds & (pl.col("decided_on") <= through))
+    known, before = business.register.closed_decisions(month), months_after(month, -1)
+    if business.catalogue.policy.requested_upgrades == AT_ONCE and before in business.home.months(DECISIONS):
+        # An upgrade at once is decided in the month of its day, and its cycle may close in the next.
+        upgrades = required_table(business, DECISIONS, before).filter(pl.col("kind") == DecisionKind.UPGRADE)
+        final = pl.concat([final, upgrades])
+        known = pl.concat([known, business.register.closed_decisions(before)])
+    subscriptions = closing.select(shown_subscription_id()).unique().collect()
+    return final.join(subscriptions, on="subscription_id", how="semi").join(known, on="decision_id", how="anti")
 
 
 def _compressed(rows: pl.DataFrame) -> pl.LazyFrame:

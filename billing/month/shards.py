@@ -13,6 +13,7 @@ from billing.ingest.malloc import return_freed_blocks
 from billing.model.buckets import WHOLE, BucketRange, bucket_ranges
 from billing.model.columns import Table
 from billing.model.tables import (
+    ADD_ONS,
     CHARGES,
     CYCLES,
     DECISIONS,
@@ -40,6 +41,7 @@ TABLES: Final[Sequence[Table]] = (
     LEVELS,
     USAGE,
     PACKAGES,
+    ADD_ONS,
     DECISIONS,
     CHARGES,
     DUES,

@@ -26,18 +26,20 @@ from billing.ingest.state import state_path
 from billing.ingest.validation import Rules
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import DecisionKind, Outcome
-from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, USAGE
+from billing.model.offers import AT_ONCE
+from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, USAGE
 from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
 from billing.month.computed import file_stamp
 from billing.month.context import computed_once, rated_charges, required_table, without_parked
 from billing.month.dues import dues_of_month
-from billing.month.held_offers import coupon_redemptions
+from billing.month.held_offers import coupon_redemptions, held_before, packages_with_add_ons
 from billing.month.lost_deliveries import refuse_lost_deliveries
 from billing.month.parking import as_parked, contradictory_accounts, parked_accounts
 from billing.month.recorded_inputs.rows import recorded_deliveries
 from billing.month.recorded_inputs.usage import added_events, measuring_digest, record_measured
 from billing.month.true_ups import refund_amounts
+from billing.rules.add_on_changes import late_add_on_answers, with_asked_add_ons
 from billing.rules.charges import month_charges
 from billing.rules.cycles import MonthCycles, month_cycles
 from billing.rules.decisions import month_decisions
@@ -45,7 +47,9 @@ from billing.rules.dimensions import IN_FORCE
 from billing.rules.gauges import levels_at_close
 from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
 from billing.rules.refusals import refused_after_close, without_decided_voids
+from billing.rules.seats import seats_out_of_range
 from billing.rules.terms import with_terms
+from billing.rules.upgrades_at_once import AskedAtOnce, asked_at_once
 from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
 from billing.store.home import Home
 from billing.store.monthly import read_month, write_month
@@ -158,10 +162,13 @@ def terms_in_force(business: Business, month: str, cycles: pl.DataFrame) -> pl.D
 
 
 def write_packages(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
-    """The package of every cycle that starts in the month: PACKAGES, as decided here or before."""
-    packages = (decided or decided_packages(business, month)).packages
-    write_month(business.home, PACKAGES, month, packages, in_order=True)
-    return packages
+    """The package of every cycle that starts in the month, as decided here or before: PACKAGES and ADD_ONS."""
+    found = decided or decided_packages(business, month)
+    write_month(business.home, PACKAGES, month, found.packages, in_order=True)
+    # Where nobody has add-ons, there is no such table.
+    if not found.add_ons.is_empty() or business.home.parts(ADD_ONS, month):
+        write_month(business.home, ADD_ONS, month, found.add_ons, in_order=True)
+    return found.packages
 
 
 def write_decisions(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
@@ -172,18 +179,22 @@ def write_decisions(business: Business, month: str, decided: PackageMonth | None
         (pl.col("outcome") != Outcome.PENDING)
         | pl.col("request_id").is_in(changes["request_id"].drop_nulls().implode())
     )
-    if business.lives.answers["outcome"].is_in([Outcome.PENDING, Outcome.SUPERSEDED]).any():
+    offers = [coupon_redemptions(business).answers]
+    asked = business.asked_add_ons
+    if business.lives.answers["outcome"].is_in([Outcome.PENDING, Outcome.SUPERSEDED]).any() or not asked.is_empty():
         decided_before = business.register.closed_decision_ids()
-        late = refused_after_close(business.lives.answers, business.register.closed_dates(), decided_before)
+        closed_dates = business.register.closed_dates()
+        late = refused_after_close(business.lives.answers, closed_dates, decided_before)
         answers = without_decided_voids(pl.concat([answers, late]), decided_before)
+        offers.append(late_add_on_answers(asked, closed_dates, decided_before))
     decisions = month_decisions(
         month,
         pl.concat([closed, DECISIONS.conform(changes)]),
-        answers,
+        with_asked_add_ons(answers, business.requests),
         refund_amounts(business),
         business.first_month or month,
         business.catalogue,
-        coupon_redemptions(business).answers,
+        pl.concat(offers, how="diagonal"),
     )
     write_month(business.home, DECISIONS, month, decisions, in_order=True)
     business.computed.forget(("packages", month))
@@ -212,6 +223,10 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
         rated=rated,
         parked=parked,
     )
+    beyond = dues.filter(pl.col("amount").is_null())
+    if not beyond.is_empty():
+        parked = as_parked(month, parked, seats_out_of_range(beyond))
+        dues, charges = without_parked(dues, parked), without_parked(charges, parked)
     write_month(business.home, PARKED, month, parked, in_order=True)
     write_month(business.home, DUES, month, dues, in_order=True)
     write_month(business.home, CHARGES, month, charges, in_order=True)
@@ -248,7 +263,7 @@ def _packages_of_month(
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
     previous = PACKAGES.empty() if is_first else required_table(business, PACKAGES, before)
-    return decide_packages(
+    decided = decide_packages(
         month,
         cycles=cycles,
         usage=usage,
@@ -258,7 +273,20 @@ def _packages_of_month(
         answers=business.lives.answers,
         closed=business.register.closed_dates(month).select(list(CLOSED_SCHEMA)) if closed is None else closed,
         terms=business.terms,
+        held=held_before(business, month, business.asked_add_ons),
+        at_once=_asked_at_once(business, cycles),
     )
+    return packages_with_add_ons(business, month, cycles, decided)
+
+
+def _asked_at_once(business: Business, cycles: pl.DataFrame) -> AskedAtOnce | None:
+    """The upgrades at once around a month; None where the policy has none."""
+    if business.catalogue.policy.requested_upgrades != AT_ONCE:
+        return None
+    register = business.register
+    closed = register.closed_dates().select("subscription_id", "billing_date")
+    decided = pl.concat([DECISIONS.empty(), *(register.closed_decisions(each) for each in register.issued_months())])
+    return asked_at_once(business.lives.answers, cycles, closed, decided)
 
 
 def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) -> pl.DataFrame:

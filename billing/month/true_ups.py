@@ -6,6 +6,7 @@ from billing.documents.true_up_lines import with_settlements
 from billing.model.calendar import first_day, month_of, months_after, months_between
 from billing.model.codes import DecisionKind, DecisionReason, LineKind, Outcome
 from billing.model.columns import MONEY
+from billing.model.offers import AT_ONCE
 from billing.model.tables import CHARGES, CYCLES, DUES, PARKED
 from billing.month.business import Business
 from billing.month.lost_deliveries import losses_that_stand
@@ -14,6 +15,7 @@ from billing.rules.balances import money_sent_back
 from billing.rules.coupon_true_ups import with_coupons_on_what_moved
 from billing.rules.due_items import IDENTITY, refunded_item, refunded_kind
 from billing.rules.missing_accounts import while_parked
+from billing.rules.own_documents import shown_subscription_id
 from billing.rules.tax import running_taxes
 from billing.rules.true_ups import open_differences
 
@@ -144,8 +146,14 @@ def approved_refunds(business: Business) -> pl.DataFrame:
 
 
 def refunds_of_month(business: Business, month: str) -> pl.DataFrame:
-    """As `approved_refunds`, of subscriptions whose first document belongs to the month."""
-    first = business.lives.subscriptions.filter(month_of(pl.col("grid_start")) == month)
+    """As `approved_refunds`, of subscriptions whose first document belongs to the month.
+
+    Where upgrades hold at once, also to the month before: an upgrade in the first cycle may be charged in this one.
+    """
+    months = [month]
+    if business.catalogue.policy.requested_upgrades == AT_ONCE:
+        months.append(months_after(month, -1))
+    first = business.lives.subscriptions.filter(month_of(pl.col("grid_start")).is_in(months))
     return approved_refunds(business).join(first, on="subscription_id", how="semi").sort("request_id")
 
 
@@ -154,6 +162,7 @@ def refund_amounts(business: Business) -> pl.DataFrame:
     refunds = approved_refunds(business)
     if refunds.is_empty():
         return pl.DataFrame(schema={"subscription_id": pl.String, "refunded": MONEY})
-    documents = business.register.documents().join(refunds, on="subscription_id", how="semi")
+    documents = business.register.documents().with_columns(shown_subscription_id())
+    documents = documents.join(refunds, on="subscription_id", how="semi")
     numbers = business.register.lines(numbers=documents["number"].to_list()).filter(pl.col("kind") == LineKind.REFUND)
     return money_sent_back(documents, documents.join(numbers, on="number", how="semi"), business.payments, refunds)

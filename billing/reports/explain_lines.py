@@ -29,6 +29,8 @@ from billing.store.monthly import read_month
 
 _REMOVED: Final = "the catalogue has no such metric any more: its events are not known now"
 _REMOVED_RULE: Final = "the catalogue has no such rule any more: its events are not known now"
+# No month has so few days.
+_CYCLES_OF_A_YEAR: Final = "12"
 _NOT_REPEATED: Final = pl.LazyFrame(
     schema={
         "account_id": pl.String,
@@ -305,9 +307,16 @@ def _arithmetic(shown: dict[str, Any], billed_then: list[str]) -> list[str]:
     if settles is not None:
         return [*_due_now(shown, settles), *billed_then, *_billed_before(shown, settles)]
     if shown["tariff"] is None:
-        return [*_over(shown), *(_part(shown, shown["amount"]) or [f"{shown['description']} = {shown['amount']}"])]
+        product = _of_add_ons(shown) if shown["kind"] == LineKind.ADD_ON else _over(shown)
+        return [*product, *(_part(shown, shown["amount"]) or [f"{shown['description']} = {shown['amount']}"])]
     bounds = shown.get("bounds") or {}
     return [*_over(shown), *_priced(shown, shown["amount"], bounds.get("minimum"), bounds.get("maximum"))]
+
+
+def _of_add_ons(shown: dict[str, Any]) -> list[str]:
+    """The fee of all that are held of an add-on."""
+    whole = plain_number(Decimal(shown["quantity"]) * Decimal(shown["unit_price"]))
+    return [f"{shown['quantity']} x {shown['unit_price']} = {whole}"]
 
 
 def _part(shown: dict[str, Any], amount: str) -> list[str]:
@@ -316,8 +325,13 @@ def _part(shown: dict[str, Any], amount: str) -> list[str]:
     if part is None:
         return []
     share = f"{part['part']} / {part['parts']}"
+    if "minimum_spend" in (shown["kind"], shown.get("due_kind")):
+        minimum = plain_number(Decimal(amount) + Decimal(part["replaced"]))
+        cut = [f"{part['fee']} x {share} days, rounded half-up = {minimum}"] if part["part"] != part["parts"] else []
+        return [*cut, f"{minimum} to come to - {part['replaced']} due for the cycle = {amount}"]
     if part["replaced"] is None:
-        fee, product = Decimal(part["fee"]), f"{part['fee']} x {share} days"
+        unit = "cycles" if part["parts"] == _CYCLES_OF_A_YEAR else "days"
+        fee, product = Decimal(part["fee"]), f"{part['fee']} x {share} {unit}"
     else:
         fee = Decimal(part["fee"]) - Decimal(part["replaced"])
         product = f"({part['fee']} - {part['replaced']}) x {share} cycles"
@@ -388,9 +402,8 @@ def _percentage(shown: dict[str, Any]) -> list[Any]:
     """As `_tiers`: the percentage of the excess, and what events beyond those that are free cost."""
     tariff, over = shown["tariff"], Decimal(shown["excess"])
     total = over * Decimal(tariff["percent"]) / 100
-    steps: list[Any] = [
-        f"{tariff['percent']} % of {with_unit(plain_number(over), shown['unit'])} = {plain_number(total)}"
-    ]
+    amount = f"{tariff['percent']} % of {with_unit(plain_number(over), shown['unit'])} = {plain_number(total)}"
+    steps: list[Any] = [amount] if over else []
     # Documents that settle a cycle that there is no more know no events.
     if tariff["per_event"] is not None and tariff["events"] is not None:
         free, events, price = int(tariff["free_events"]), int(tariff["events"]), Decimal(tariff["per_event"])

@@ -152,7 +152,7 @@ def _facts(business: Business, bills: NextBills, tokens: Mapping[str, str]) -> I
         _by_account(frame)
         for frame in (
             payments,
-            bills.lines.select("account_id", "kind", "metric", "package", "amount"),
+            bills.lines.select("account_id", "kind", "metric", "rule", "package", "amount"),
             bills.taxes.select("account_id", "name", "rate", "amount", "reason"),
         )
     )

@@ -49,8 +49,15 @@ PAYMENT_STATUSES: Final[Mapping[str, str]] = {
 }
 LINES: Final[Mapping[str, str]] = {
     LineKind.PACKAGE_FEE: N_("Fee of the package {package}"),
+    LineKind.PRORATION: N_("Change within the cycle"),
     LineKind.HOLD_FEE: N_("Fee while the subscription is on hold"),
+    LineKind.SEATS: N_("Seats"),
+    LineKind.ADD_ON: N_("Add-ons"),
     LineKind.OVERAGE: N_("{metric} above the allowance, so far"),
+    LineKind.CHARGE: N_("One-off charges"),
+    LineKind.PREPAYMENT: N_("Prepaid credit"),
+    LineKind.MINIMUM_SPEND: N_("Minimum spend"),
+    LineKind.COUPON: N_("Discounts"),
     "": N_("From earlier billing dates"),
 }
 UNTAXED: Final[Mapping[str, str]] = {

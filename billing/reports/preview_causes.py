@@ -109,15 +109,26 @@ def _settled(
     gauges = [metric.name for metric in scratch.catalogue.metrics if metric.kind == "gauge"]
     # The level of a gauge is carried forward from before the cycle.
     since = pl.when(~pl.col("metric").is_in(gauges)).then("cycle_start")
-    windows = places.filter(pl.col("kind") == LineKind.OVERAGE).select(
+    is_minimum = pl.col("kind") == LineKind.MINIMUM_SPEND
+    metrics = pl.DataFrame({"metric": [metric.name for metric in scratch.catalogue.metrics]})
+    # A minimum counts the overages of all metrics.
+    counting = places.filter(is_minimum).drop("metric").join(metrics, how="cross").select(places.columns)
+    windows = pl.concat([places.filter(pl.col("kind") == LineKind.OVERAGE), counting]).select(
         "place", "account_id", "group", "metric", since=since, until="cycle_end"
     )
     # rule 2: rate usage by the version at the start of its cycle, fees by the version at their date
-    day = pl.when(pl.col("kind") == LineKind.OVERAGE).then("cycle_start").otherwise("billing_date")
+    is_of_closed = pl.col("kind").is_in([LineKind.OVERAGE, LineKind.MINIMUM_SPEND])
+    day = pl.when(is_of_closed).then("cycle_start").otherwise("billing_date")
     part = pl.when(pl.col("metric").is_null()).then("kind").otherwise(pl.format("{} of {}", "kind", "metric"))
+    # A minimum depends on every price of its package.
+    part = pl.when(~is_minimum).then(part)
     sold = places.select("place", "package")
     # The difference of two yearly fees depends on the other package's fee, too.
-    other_fee = places.filter(pl.col("replaced_fee").is_not_null()).select("place").join(_packages(inputs), how="cross")
+    other_fee = (
+        places.filter(pl.col("replaced_fee").is_not_null() & ~is_minimum)
+        .select("place")
+        .join(_packages(inputs), how="cross")
+    )
     sold = pl.concat([sold, other_fee]).unique()
     caused = _caused(places.with_columns(day=day, part=part), sold, windows, inputs, business, scratch)
     waited = _causes_of_passed_dates(places, business)

@@ -16,6 +16,7 @@ from billing.model.columns import MONEY, Table
 from billing.model.tables import CYCLES, DUES, LEVELS, PACKAGES, USAGE
 from billing.month.business import Business
 from billing.month.credits import credits, credits_in_order
+from billing.month.held_offers import held_add_ons
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import cycles_of_month
 from billing.rules.allocations import allocate, with_open_amounts
@@ -315,13 +316,14 @@ def _waiting(business: Business, upcoming: pl.DataFrame) -> pl.DataFrame:
 def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:
     """subscription_id, usage: every metric of the open cycle so far against its allowance.
 
-    Rule 34: of a tariff by dimension the sums over its rules, of what is over, too, and the allowance of the rest.
+    Of a tariff by dimension the sums over its rules, of what is over, too, and the allowance of the rest (rule 34).
     """
     order = {metric.name: position for position, metric in enumerate(business.catalogue.metrics)}
     usage = _of_months(business, USAGE, months).join(
         upcoming.select("subscription_id", cycle_end="billing_date"), on=["subscription_id", "cycle_end"], how="semi"
     )
-    rated = over_all_rules(rated_usage(usage, upcoming, business.terms, business.catalogue), "excess", "amount")
+    rated = rated_usage(usage, upcoming, business.terms, held_add_ons(business, max(months)))
+    rated = over_all_rules(rated, "excess", "amount")
     entry = pl.struct(
         metric="metric",
         quantity="quantity",

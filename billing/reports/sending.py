@@ -206,8 +206,8 @@ def _bytes_of(path: Path) -> bytes:
         raise SkippedError(f"{path.name} cannot be read ({error.strerror or error})") from error
 
 
-def sent_since(business: Business, start: datetime) -> Sending:
-    """What became of the mails that were tried since a time."""
+def sent_since(business: Business, start: datetime, now: datetime) -> Sending:
+    """What became of the mails that were tried since a time, and how many after issuing were never tried."""
     tried = mails_with_attempts(business).filter(pl.col("last_at") >= pl.lit(start, INSTANT))
     counts = dict(tried.group_by("status").len().iter_rows())
     problems = [
@@ -222,5 +222,6 @@ def sent_since(business: Business, start: datetime) -> Sending:
         failed=counts.get(MailStatus.FAILED, 0),
         skipped=counts.get(MailStatus.SKIPPED, 0),
         unknown=counts.get(MailStatus.UNKNOWN, 0),
+        waiting=mails_after_issue(business, "", now)["status"].null_count(),
         problems=problems,
     )

@@ -41,6 +41,7 @@ from billing.reports.credit_checks import credit_disagreements
 from billing.reports.journal import receivable_differences, unbalanced_entries
 from billing.reports.profiles import account_profiles, allocations, balances, collections
 from billing.reports.reminders import reminders
+from billing.rules.own_documents import shown_subscription_id
 from billing.store.files import file_hash
 from billing.store.frames import read_frame
 from billing.store.home import EXPORTS, Home
@@ -316,7 +317,8 @@ def _unreadable(business: Business) -> Iterator[str]:
 def _lake(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, taxes: pl.DataFrame) -> Iterator[str]:
     """Compare the tables in the lake that copy the register."""
     months = documents.select("number", "billing_month")
-    for table, frame in ((DOCUMENTS, documents.drop("status", strict=False)), (LINES, lines), (TAXES, taxes)):
+    shown = documents.drop("status", strict=False).with_columns(shown_subscription_id())
+    for table, frame in ((DOCUMENTS, shown), (LINES, lines), (TAXES, taxes)):
         names = [name for name in table.column_names if name != "status"]
         # A line without its document belongs to no month.
         by_month = frame.join(months, on="number", suffix="_of") if table is not DOCUMENTS else frame

@@ -9,6 +9,7 @@ from billing.model.codes import UPGRADES, FeeReason, LineKind, ParkedReason, Sub
 from billing.model.columns import MONEY, PRICE, QUANTITY
 from billing.model.money import round_fraction
 from billing.model.tables import CHARGES, DUES
+from billing.rules.add_ons import HeldAddOns
 from billing.rules.dimensions import with_rule_words
 from billing.rules.rating import rate
 from billing.rules.terms import PRICE_SCALE, TermsFrames, with_terms
@@ -16,8 +17,15 @@ from billing.rules.terms import PRICE_SCALE, TermsFrames, with_terms
 _PRICE_UNIT: Final = pl.lit(PRICE_SCALE, pl.Int128)
 
 
-def rated_usage(usage: pl.DataFrame, packages: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+def rated_usage(
+    usage: pl.DataFrame, packages: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None = None
+) -> pl.DataFrame:
     """Every measured quantity with its tariff and amount: the package as closed, the version at the cycle's start.
+
+    Parameters
+    ----------
+    held
+        What subscriptions hold of add-ons: their allowances add to those of the package (rule 31).
 
     Returns
     -------
@@ -27,7 +35,13 @@ def rated_usage(usage: pl.DataFrame, packages: pl.DataFrame, terms: TermsFrames,
     in_force = packages.select("subscription_id", package="closing_package")
     packaged = usage.join(in_force, on="subscription_id", maintain_order="left")
     keyed = with_terms(packaged, terms, on="cycle_start", or_first=True)
-    return rate(keyed, terms)
+    if held is None:
+        return rate(keyed, terms)
+    # rule 34: what add-ons add goes to what no rule matches.
+    added = held.added_in(usage).with_columns(rule=pl.lit(None, pl.String))
+    keys = ["subscription_id", "metric", "rule"]
+    keyed = keyed.join(added, on=keys, how="left", nulls_equal=True, maintain_order="left")
+    return rate(keyed, terms).drop("added", "added_units", "is_unlimited")
 
 
 def month_charges(rated: pl.DataFrame) -> pl.DataFrame:
@@ -55,9 +69,7 @@ def month_dues(
     first_packages
         subscription_id, first_package: of subscriptions that begin in the month.
     """
-    dated = cycles.join(
-        packages.select("subscription_id", "closing_package", "opening_package", "change_reason"), on="subscription_id"
-    ).join(
+    dated = with_packages(cycles, packages).join(
         first_packages.select("subscription_id", "first_package"),
         on="subscription_id",
         how="left",
@@ -75,6 +87,12 @@ def month_dues(
     dues = pl.concat(own, how="diagonal").with_columns(billing_month=pl.lit(month))
     lacking = [pl.lit(None, dtype).alias(name) for name, dtype in DUES.schema.items() if name not in dues.columns]
     return DUES.conform(dues.with_columns(lacking))
+
+
+def with_packages(cycles: pl.DataFrame, packages: pl.DataFrame) -> pl.DataFrame:
+    """CYCLES of a month with closing_package, opening_package and change_reason."""
+    columns = ["subscription_id", "closing_package", "opening_package", "change_reason"]
+    return cycles.join(packages.select(columns), on="subscription_id")
 
 
 def _package_fees(dated: pl.DataFrame, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
@@ -219,7 +237,7 @@ def _hold_fees(dated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
 
 
 def _overages(dated: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """The overages of the cycle that ended, each with its arithmetic; rule 34: those of each rule by themselves."""
+    """The overages of the cycle that ended, each with its arithmetic; those of each rule by themselves (rule 34)."""
     over = rated.filter(pl.col("amount") != 0).join(
         dated.select("subscription_id", "billing_date"), on="subscription_id"
     )

@@ -182,7 +182,8 @@ def _taken(lines: pl.DataFrame, coupons: pl.DataFrame, catalogue: Catalogue) -> 
 
 def _lowers(coupon: Coupon) -> pl.Expr:
     """Whether a coupon lowers a line."""
-    kind = pl.when(pl.col("kind") == LineKind.PRORATION).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise("kind")
+    part_of = pl.when(pl.col("metric").is_null()).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise(pl.lit(LineKind.SEATS))
+    kind = pl.when(pl.col("kind") == LineKind.PRORATION).then(part_of).otherwise("kind")
     of_one = pl.format("{}.{}", kind, pl.coalesce("add_on", "metric"))
     names = pl.lit(pl.Series(coupon.applies_to)).implode()
     applies = kind.is_in(names) | of_one.is_in(names).fill_null(value=False)

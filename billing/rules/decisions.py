@@ -11,7 +11,7 @@ from billing.model.tables import DECISIONS
 
 _VOIDED: Final = " The smaller package that waited for the end of the term is void."
 
-# Placeholders: {from}, {to}, {coupon}, {effective}. "*" is the fallback for any kind.
+# Placeholders: {from}, {to}, {coupon}, {add_on}, {quantity}, {effective}. "*" is the fallback for any kind.
 _SENTENCES: Final[dict[tuple[DecisionKind | Literal["*"], DecisionReason], str]] = {
     (DecisionKind.AUTO_UPGRADE, DecisionReason.USAGE_OVER_ALLOWANCE): (
         "Your usage in the last cycle was over the allowance of {from}, so your package is {to} from {effective}."
@@ -93,6 +93,18 @@ _SENTENCES: Final[dict[tuple[DecisionKind | Literal["*"], DecisionReason], str]]
     ("*", DecisionReason.NO_REFUND_WINDOW): "A resumed subscription has no new refund window.",
     ("*", DecisionReason.NOT_FIRST_CYCLE): "The first cycle is over.",
     ("*", DecisionReason.REFUND_WINDOW_OVER): "The refund window is over.",
+    (DecisionKind.ADD, DecisionReason.REQUESTED): "As you asked, you have {quantity} of {add_on} from {effective}.",
+    (DecisionKind.REMOVE, DecisionReason.REQUESTED): "As you asked, {add_on} ends on {effective}.",
+    (DecisionKind.ADD, DecisionReason.NO_YEARLY_PRICE): "{add_on} has no yearly price.",
+    (
+        DecisionKind.REMOVE,
+        DecisionReason.NOT_ALLOWED_BY_PACKAGE,
+    ): "{to} does not allow {add_on}: it ends on {effective}.",
+    ("*", DecisionReason.NOT_ALLOWED_BY_PACKAGE): "{to} does not allow {add_on}.",
+    ("*", DecisionReason.UNKNOWN_ADD_ON): "There is no add-on called {add_on}.",
+    ("*", DecisionReason.ADD_ON_NOT_SOLD_YET): "{add_on} is not sold on that date.",
+    ("*", DecisionReason.ABOVE_MAXIMUM): "{quantity} of {add_on} are more than there may be.",
+    ("*", DecisionReason.NOT_ADDED): "You have no {add_on} that could be removed.",
     ("*", DecisionReason.REDEEMED): "The coupon {coupon} lowers your documents from {effective} on.",
     ("*", DecisionReason.REVOKED): "The coupon {coupon} lowers no document from {effective} on.",
     ("*", DecisionReason.UNKNOWN_COUPON): "There is no coupon called {coupon}.",
@@ -116,7 +128,7 @@ def month_decisions(
     refunded: pl.DataFrame,
     first_month: str,
     catalogue: Catalogue,
-    coupon_answers: pl.DataFrame,
+    offer_answers: pl.DataFrame,
 ) -> pl.DataFrame:
     """The decisions of a month: package changes at their billing date, other answers on their day.
 
@@ -132,8 +144,8 @@ def month_decisions(
         subscription_id, refunded: what the credit notes of refunds pay back, with tax.
     first_month
         The first month that is billed: requests made before it are answered there.
-    coupon_answers
-        As `Redemptions.answers`, which take the place of those in `answers`.
+    offer_answers
+        As `Redemptions.answers` and `late_add_on_answers`: they take the place of those in `answers`.
 
     Returns
     -------
@@ -142,10 +154,10 @@ def month_decisions(
     """
     asked_in = pl.col("on").dt.to_string("%Y-%m")
     answers = answers.with_columns(decision_id="request_id").join(
-        coupon_answers, on="decision_id", how="anti", maintain_order="left"
+        offer_answers, on="decision_id", how="anti", maintain_order="left"
     )
     others = (
-        pl.concat([answers, coupon_answers], how="diagonal")
+        pl.concat([answers, offer_answers], how="diagonal")
         .filter((pl.col("outcome") != Outcome.PENDING) & (pl.max_horizontal(asked_in, pl.lit(first_month)) == month))
         .join(package_decisions.select("request_id").drop_nulls(), on="request_id", how="anti")
         .join(refunded, on="subscription_id", how="left", maintain_order="left")
@@ -171,8 +183,8 @@ def month_decisions(
             expected_from=pl.when("is_refund").then(pl.col("on").dt.add_business_days(5, roll="backward")),
             expected_by=pl.when("is_refund").then(pl.col("on").dt.add_business_days(10, roll="backward")),
             coupon="coupon",
-            add_on=pl.lit(None, pl.String),
-            quantity=pl.lit(None, pl.Int64),
+            add_on="add_on",
+            quantity="quantity",
         )
     )
     decisions = pl.concat([DECISIONS.fit(package_decisions), DECISIONS.fit(others)])
@@ -183,6 +195,7 @@ def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     """`decisions` with `explanation`: the reason in words (rule 17)."""
     titles = {package.name: package.title for package in catalogue.packages}
     coupons = {coupon.name: coupon.title for coupon in catalogue.coupons}
+    add_ons = {add_on.name: add_on.title for add_on in catalogue.add_ons}
     reasons = pl.DataFrame(
         [(kind, reason, text) for (kind, reason), text in _SENTENCES.items()],
         schema={"_kind": pl.String, "_reason": pl.String, "_sentence": pl.String},
@@ -208,6 +221,8 @@ def explained(decisions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         .str.replace("{from}", title("from_package"), literal=True)
         .str.replace("{to}", title("to_package"), literal=True)
         .str.replace("{coupon}", pl.col("coupon").replace(coupons).fill_null(""), literal=True)
+        .str.replace("{add_on}", pl.col("add_on").replace(add_ons).fill_null(""), literal=True)
+        .str.replace("{quantity}", pl.col("quantity").cast(pl.String).fill_null("none"), literal=True)
         .str.replace("{effective}", day, literal=True)
         + voids
     ).drop("_sentence", "_general")

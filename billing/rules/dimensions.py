@@ -68,7 +68,7 @@ class _Classes:
             for rule in rules
             if all(classes[name] in {of[name][value] for value in values} for name, values in rule.when)
         ]
-        # Rule 34: the rule with the most keys wins; the catalogue has no two that could both win.
+        # rule 34: the rule with the most keys wins; the catalogue has no two that could both win.
         best = max(matching, key=lambda rule: len(rule.when), default=None)
         return None if best is None else best.name
 

@@ -1,6 +1,6 @@
 """Package changes: one pure function decides them when a cycle closes (rules 7 to 10 and 18)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import polars as pl
@@ -15,10 +15,12 @@ from billing.model.codes import (
     Term,
 )
 from billing.model.columns import MEASUREMENT
-from billing.model.tables import DECISIONS, PACKAGES
+from billing.model.tables import ADD_ONS, DECISIONS, PACKAGES
+from billing.rules.add_ons import HeldAddOns
 from billing.rules.dimensions import over_all_rules
 from billing.rules.refusals import first_that_holds, refusal_at_close
 from billing.rules.terms import TermsFrames, with_terms
+from billing.rules.upgrades_at_once import AskedAtOnce, as_decisions, is_at_once, packages_after, upgrades_at_once
 
 CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subscription_id": pl.String,
@@ -41,11 +43,15 @@ class PackageMonth:
     packages
         As the table PACKAGES.
     decisions
-        As the table DECISIONS, without explanation: package changes decided at billing dates that are still open.
+        As the table DECISIONS, without explanation: changes of packages and add-ons decided at billing dates that are
+        still open.
+    add_ons
+        As the table ADD_ONS.
     """
 
     packages: pl.DataFrame
     decisions: pl.DataFrame
+    add_ons: pl.DataFrame = field(default_factory=ADD_ONS.empty)
 
 
 def decide_packages(
@@ -59,6 +65,8 @@ def decide_packages(
     answers: pl.DataFrame,
     closed: pl.DataFrame,
     terms: TermsFrames,
+    held: HeldAddOns | None = None,
+    at_once: AskedAtOnce | None = None,
 ) -> PackageMonth:
     """The package of every cycle that starts in the month.
 
@@ -76,6 +84,10 @@ def decide_packages(
         As `Lives.answers`; the pending package changes are decided here.
     closed
         CLOSED_SCHEMA: billing dates that have been closed keep what was decided (rule 9).
+    held
+        What subscriptions hold of add-ons in the cycles that close; None where nobody holds any.
+    at_once
+        Upgrades that hold from their day; None where nobody asks for one.
 
     Returns
     -------
@@ -88,13 +100,24 @@ def decide_packages(
     open_dates = cycles.join(closed, on=keys, how="anti", maintain_order="left")
     state = _state(open_dates, previous, first_packages, _held_within(open_dates, answers))
     state = state.filter(pl.col("current").is_not_null())
+    if at_once is not None:
+        in_closing = upgrades_at_once(at_once, _closing_in_force(cycles, previous, first_packages), terms)
+        state = _after_upgrades(state, in_closing)
     is_asked = (pl.col("outcome") == Outcome.PENDING) & pl.col("kind").is_in(REQUESTED_CHANGES)
     asked = answers.filter(is_asked).select(
         "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
     )
+    if at_once is not None:
+        late = at_once.late.join(open_dates.select("subscription_id", "billing_date"), on="subscription_id")
+        asked = pl.concat(
+            [
+                asked.join(answers.filter(is_at_once()), on="request_id", how="anti", maintain_order="left"),
+                late.with_columns(kind=pl.lit(DecisionKind.UPGRADE)).select(asked.columns),
+            ]
+        )
     deciding = state.filter("may_change")
-    automatic = _automatic_upgrades(deciding, usage, terms)
-    requested = _requested_changes(deciding, asked, automatic, usage, levels, terms)
+    automatic = _automatic_upgrades(deciding, usage, terms, held)
+    requested = _requested_changes(deciding, asked, automatic, usage, levels, terms, held)
     decisions = _flagged(_settle(automatic, requested, month), deciding)
     changes = decisions.filter(pl.col("outcome") == Outcome.APPROVED).select(
         "subscription_id", "to_package", "effective_on", change_kind="kind"
@@ -105,7 +128,39 @@ def decide_packages(
     kept = _closed_packages(cycles.join(closed, on=keys), previous, first_packages)
     columns = [name for name in PACKAGES.column_names if name != "billing_month"]
     packages = pl.concat([decided.select(columns), kept.select(columns)]).with_columns(billing_month=pl.lit(month))
+    if at_once is not None:
+        in_opening = upgrades_at_once(at_once, _opening_in_force(cycles, packages), terms)
+        answered = as_decisions(pl.concat([in_closing, in_opening]), month)
+        new = answered.filter(~pl.col("request_id").is_in(at_once.approved.implode()))
+        decisions = pl.concat([decisions, new])
     return PackageMonth(PACKAGES.conform(packages), decisions)
+
+
+def _closing_in_force(cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id, cycle_start, cycle_end, term, current: the package at the start of the cycles that close."""
+    known = cycles.filter(pl.col("cycle_start").is_not_null()).join(previous, on="subscription_id", how="left")
+    known = known.join(first_packages, on="subscription_id", how="left")
+    return known.select(
+        *("subscription_id", "cycle_start", "cycle_end", "term"),
+        current=pl.coalesce("opening_package", "first_package"),
+    )
+
+
+def _opening_in_force(cycles: pl.DataFrame, packages: pl.DataFrame) -> pl.DataFrame:
+    """As `_closing_in_force`, of the cycles that start."""
+    return (
+        cycles.join(packages.select("subscription_id", current="opening_package"), on="subscription_id")
+        .filter(pl.col("current").is_not_null())
+        .select("subscription_id", "term", "current", cycle_start="billing_date", cycle_end="next_billing_date")
+    )
+
+
+def _after_upgrades(state: pl.DataFrame, upgrades: pl.DataFrame) -> pl.DataFrame:
+    """`state` with the package of cycles that were upgraded at once: the whole cycle is rated with it (rule 37)."""
+    upgraded = state.join(packages_after(upgrades), on=["subscription_id", "cycle_start"], how="left")
+    return upgraded.with_columns(
+        pl.coalesce("upgraded", name).alias(name) for name in ("current", "closing_package")
+    ).drop("upgraded")
 
 
 def _held_within(cycles: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
@@ -197,7 +252,9 @@ def _new_packages() -> dict[str, pl.Expr]:
     return {"opening_package": opening, "change_reason": reason, "waiting_package": waiting}
 
 
-def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+def _automatic_upgrades(
+    deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None
+) -> pl.DataFrame:
     """Rule 7: a row per subscription whose trigger metrics outgrew its package.
 
     Returns
@@ -205,7 +262,7 @@ def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: Term
     polars.DataFrame
         subscription_id, account_id, billing_date, current, rank, target, target_rank, exceeds_catalogue, evidence.
     """
-    triggers = _trigger_usage(deciding, usage, terms)
+    triggers = _trigger_usage(deciding, usage, terms, held)
     outgrown = triggers.group_by("subscription_id", maintain_order=True).agg(
         is_over=(pl.col("base_quantity") > pl.col("allowance")).any(), evidence=_evidence()
     )
@@ -215,7 +272,7 @@ def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: Term
     candidates = _candidates(over, terms)
     # the smallest package whose allowance, in the version at the billing date, fits every trigger metric
     fitting = (
-        _allowances(candidates, terms)
+        _allowances_at_date(candidates, terms, held, ["subscription_id", "package"])
         .join(triggers.select("subscription_id", "metric", "base_quantity"), on=["subscription_id", "metric"])
         .group_by("subscription_id", "package", "rank")
         .agg(fits=(pl.col("base_quantity") <= pl.col("allowance")).fill_null(value=True).all())
@@ -250,12 +307,16 @@ def _automatic_upgrades(deciding: pl.DataFrame, usage: pl.DataFrame, terms: Term
     )
 
 
-def _trigger_usage(deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+def _trigger_usage(
+    deciding: pl.DataFrame, usage: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None
+) -> pl.DataFrame:
     """Usage of the trigger metrics of the package in force, against the closing cycle's version."""
     closing = deciding.filter(pl.col("cycle_start").is_not_null()).select(
         "account_id", "subscription_id", "cycle_start", package="current"
     )
     allowances = _allowances(with_terms(closing, terms, on="cycle_start", or_first=True), terms).filter("is_trigger")
+    if held is not None:
+        allowances = held.with_allowances(allowances, closing, ["subscription_id"])
     return allowances.join(
         usage.select("subscription_id", "cycle_start", "metric", "quantity", "base_quantity"),
         on=["subscription_id", "cycle_start", "metric"],
@@ -269,7 +330,7 @@ def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     """
     packages = _ranks(terms)
     pairs = (
-        over.select("account_id", "subscription_id", "billing_date", "term", "current", "current_rank")
+        over.select("account_id", "subscription_id", "billing_date", "cycle_start", "term", "current", "current_rank")
         .join(packages, how="cross")
         .filter(pl.col("rank") >= pl.col("current_rank"))
         .filter((pl.col("package") == pl.col("current")) | ~pl.col("package").is_in(terms.hidden))
@@ -291,6 +352,7 @@ def _requested_changes(
     usage: pl.DataFrame,
     levels: pl.DataFrame,
     terms: TermsFrames,
+    held: HeldAddOns | None,
 ) -> pl.DataFrame:
     """Every requested change with `refusal` (null: valid), rank and evidence.
 
@@ -330,13 +392,19 @@ def _requested_changes(
     requests = with_terms(requests, terms, on="billing_date").join(
         sold, on=["terms_key", "package", "since"], how="left", maintain_order="left"
     )
-    fits = _fit(requests.filter(pl.col("kind") == DecisionKind.DOWNGRADE), usage, levels, terms)
+    fits = _fit(requests.filter(pl.col("kind") == DecisionKind.DOWNGRADE), usage, levels, terms, held)
     requests = requests.join(fits, on="request_id", how="left", maintain_order="left")
     requests = requests.with_columns(is_hidden=pl.col("package").is_in(terms.hidden))
     return requests.with_columns(refusal=refusal_at_close(), evidence=pl.col("evidence").fill_null(_NO_EVIDENCE))
 
 
-def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+def _fit(
+    downgrades: pl.DataFrame,
+    usage: pl.DataFrame,
+    levels: pl.DataFrame,
+    terms: TermsFrames,
+    held: HeldAddOns | None,
+) -> pl.DataFrame:
     """request_id, fits, evidence: the metrics that block a downgrade, or all of them when none does.
 
     Rule 10: usage must fit every allowance of the target.
@@ -345,7 +413,7 @@ def _fit(downgrades: pl.DataFrame, usage: pl.DataFrame, levels: pl.DataFrame, te
     limit is a fit.
     """
     compared = (
-        _allowances(downgrades.filter(pl.col("terms_key").is_not_null()), terms)
+        _allowances_at_date(downgrades.filter(pl.col("terms_key").is_not_null()), terms, held, ["request_id"])
         .join(
             usage.select("subscription_id", "cycle_start", "metric", "quantity"),
             on=["subscription_id", "cycle_start", "metric"],
@@ -485,6 +553,14 @@ def _allowances(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
         terms.metrics.select("terms_key", "package", "since", "metric", "allowance", "allowance_units", "is_trigger"),
         on=["terms_key", "package", "since"],
     )
+
+
+def _allowances_at_date(
+    frame: pl.DataFrame, terms: TermsFrames, held: HeldAddOns | None, keys: list[str]
+) -> pl.DataFrame:
+    """As `_allowances`, of a package that would start on the billing date, with the add-ons held that it allows."""
+    found = _allowances(frame, terms)
+    return found if held is None else held.with_allowances(found, frame, keys, package="package", on="billing_date")
 
 
 def _evidence() -> pl.Expr:

@@ -39,7 +39,8 @@ def rate(frame: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     ----------
     frame
         base_quantity (BASE_QUANTITY), quantity (QUANTITY: the same in units) and the columns TERMS_OF_A_METRIC; rule
-        where terms have rules, and events where they have percentages.
+        where terms have rules, events where they have percentages; and, where add-ons add to the allowances, added,
+        added_units and is_unlimited.
 
     Returns
     -------
@@ -75,7 +76,7 @@ class _Lookup(NamedTuple):
         key = list(TERMS_OF_A_METRIC)
         keyed = terms.metrics.with_row_index("_tariff")
         if not terms.rules.is_empty():
-            # Rule 34: each rule rates its own part, the metric's own tariff the rest.
+            # rule 34: each rule rates its own part, the metric's own tariff the rest.
             key.append("rule")
             rows = pl.concat([terms.metrics.with_columns(rule=pl.lit(None, pl.String)), terms.rules])
             keyed = rows.with_row_index("_tariff")
@@ -121,9 +122,11 @@ def _rated(piece: pl.DataFrame, lookup: _Lookup) -> pl.DataFrame:
     # zero overage costs nothing, whatever flats and minimum exist
     is_over, is_beyond = excess > 0, excess > pl.col("limit")
     rows = lookup.allowances[number].with_columns(number, piece["base_quantity"], piece["quantity"])
+    if "added" in piece.columns:
+        rows = _with_added(rows, piece)
     counted_columns = ["_tariff", "_excess", "_narrow", "_wide"]
     if has_events:
-        # Rule 34: events beyond those that are free cost, whatever the amount.
+        # rule 34: events beyond those that are free cost, whatever the amount.
         rows = rows.with_columns(
             piece["events"], _events=pl.max_horizontal(piece["events"].cast(INTEGER) - pl.col("free_events"), 0)
         ).with_columns(pl.when(pl.col("event_price") > 0).then("_events").otherwise(0).alias("_events"))
@@ -166,6 +169,17 @@ def _rated(piece: pl.DataFrame, lookup: _Lookup) -> pl.DataFrame:
             .then("excess")
             .otherwise(NONE),
         )
+    )
+
+
+def _with_added(rows: pl.DataFrame, piece: pl.DataFrame) -> pl.DataFrame:
+    """`rows` with what add-ons add in allowance (physical) and allowance_units; null stays unlimited."""
+    is_limited = ~piece["is_unlimited"].fill_null(value=False)
+    return rows.with_columns(
+        allowance=pl.when(is_limited).then(pl.col("allowance") + piece["added"].to_physical().fill_null(0)),
+        allowance_units=pl.when(is_limited).then(
+            (pl.col("allowance_units") + piece["added_units"].fill_null(0)).cast(QUANTITY)
+        ),
     )
 
 

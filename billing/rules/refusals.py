@@ -145,7 +145,9 @@ def refused_after_close(answers: pl.DataFrame, closed: pl.DataFrame, decided: pl
     polars.DataFrame
         As `answers`: those rows, refused.
     """
-    pending = answers.filter(pl.col("outcome") == Outcome.PENDING)
+    # An upgrade at once holds from its day, or, known late, from the next open date.
+    at_once = (pl.col("kind") == DecisionKind.UPGRADE) & (pl.col("effective_on") == pl.col("on"))
+    pending = answers.filter((pl.col("outcome") == Outcome.PENDING) & ~at_once)
     late = pending.join(
         closed.select("subscription_id", effective_on="billing_date"),
         on=["subscription_id", "effective_on"],

@@ -21,6 +21,7 @@ from billing.model.codes import (
     ParkedReason,
     SubscriptionStatus,
 )
+from billing.model.offers import AT_ONCE
 from billing.rules.billing_dates import Grid
 from billing.rules.refusals import refusal_when_asked, voided
 from billing.rules.terms import TermsFrames, with_terms
@@ -221,6 +222,8 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     # Rule 13: resuming within the paid cycle undoes a hold, later it starts a new subscription
     undoes = pl.col("on") < pl.col("paid_until")
     starts_new = approved & ((kind == DecisionKind.SUBSCRIBE) | ((kind == DecisionKind.RESUME) & ~undoes))
+    # Rule 37: an upgrade at once holds from its day, one that is made in a trial from billing date 0.
+    at_once = (kind == DecisionKind.UPGRADE) & ~pl.col("in_trial") & pl.lit(policy.requested_upgrades == AT_ONCE)
     return round_.with_columns(
         starts_new=starts_new.fill_null(value=False),
         outcome=pl.when(~approved)
@@ -230,7 +233,7 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         .otherwise(pl.lit(Outcome.APPROVED)),
         reason=pl.coalesce("refusal", _approval(undoes)),
         effective_on=pl.when(approved).then(
-            pl.when(kind.is_in((*WAITS_FOR_CLOSE, *COUPON_REQUESTS))).then("billing_date").otherwise("on")
+            pl.when(kind.is_in((*WAITS_FOR_CLOSE, *COUPON_REQUESTS)) & ~at_once).then("billing_date").otherwise("on")
         ),
         subscription_id=pl.when(starts_new)
         .then(pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")))

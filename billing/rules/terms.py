@@ -160,7 +160,7 @@ def _row(
     period: TermsPeriod, metric: Metric, rated: _Rated, minor_units: int, bounds: int, tiers: list[_Tier]
 ) -> tuple[object, ...]:
     """A row of `TermsFrames.metrics`; adds the tiers of its tariff to `tiers`."""
-    integers = _NOTHING if rated.tariff is None else _tariff_integers(rated.tariff, metric, minor_units)
+    integers = _NOTHING if rated.tariff is None else tariff_integers(rated.tariff, metric, minor_units)
     first = len(tiers)
     tiers += integers.tiers
     return (
@@ -229,7 +229,8 @@ def with_terms(
     )
 
 
-def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers:
+def tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers:
+    """A tariff as integers; `decimals` are those of the currency's minor unit."""
     if tariff.percent is not None:
         return _percentage_integers(tariff, tariff.percent, metric, decimals)
     unit = unit_billionths(metric)
@@ -289,7 +290,7 @@ def _tariff_integers(tariff: Tariff, metric: Metric, decimals: int) -> _Integers
 
 
 def _percentage_integers(tariff: Tariff, percent: Decimal, metric: Metric, decimals: int) -> _Integers:
-    """As `_tariff_integers`: one tier that prices the excess, and a price for each event; always computed wide."""
+    """As `tariff_integers`: one tier that prices the excess, and a price for each event; always computed wide."""
     unit = unit_billionths(metric)
     price, event_price = _scaled(percent) // 100, _scaled(tariff.per_event) * unit
     minimum = _scaled(tariff.minimum or Decimal(0)) * unit

@@ -141,7 +141,7 @@ def _usage(inputs: UsageInputs, closing: pl.DataFrame, measured: pl.DataFrame, r
     if book is None or inputs.in_force is None:
         usage = rows.join(measured, on=keys, how="left").join(duplicates, on=keys, how="left")
     else:
-        # Rule 6: a rule that nothing matches has a row, too.
+        # rule 6: a rule that nothing matches has a row, too.
         ruled = closing.join(book.rows(inputs.in_force).join(metrics, on="metric"), on="subscription_id")
         every = pl.concat([rows.with_columns(rule=pl.lit(None, pl.String)), ruled.select(*rows.columns, "rule")])
         named = book.with_rules(duplicates, inputs.in_force).group_by(*keys, "rule").agg(pl.col("duplicates").sum())

@@ -160,6 +160,11 @@ def test_bill_sends_what_it_issues_and_tries_again_what_failed(
     second = bill(landing.root, MONTH, "2026-01-31")
     assert second.status == 0 and "1 mail sent, 0 failed" in second.messages
     assert [mail["To"] for mail in server.mails] == ["billing@alpha.example.com", "billing@beta.example.com"]
+    monkeypatch.setenv("OVERAGE_SMTP_URL", server.url.split("?")[0].replace("//", "//user:secret@"))
+    without_login = bill(landing.root, "2026-02", "2026-02-28")
+    assert without_login.status == 1 and "secret" not in without_login.messages
+    assert "not done: 2 mails not sent yet: the next run sends them" in without_login.messages
+    assert len(server.mails) == 2
     monkeypatch.setenv("OVERAGE_SMTP_URL", "")
     refused = bill(landing.root, "2026-02", "2026-02-28")
     assert refused.status == 2 and "OVERAGE_SMTP_URL" in refused.messages

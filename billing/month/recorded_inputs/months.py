@@ -20,7 +20,7 @@ from billing.ingest.state import state_path
 from billing.model.calendar import first_day, month_of, months_after, months_between
 from billing.model.codes import ParkedReason
 from billing.model.columns import Table
-from billing.model.tables import CHARGES, CYCLES, DRAFTS, DUES, LEVELS, PACKAGES, PARKED
+from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DRAFTS, DUES, LEVELS, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.computed import file_stamp
 from billing.month.held_offers import packages_of_redemptions
@@ -30,6 +30,7 @@ from billing.month.recorded_inputs.record import Record, month_record, read_reco
 from billing.month.shards import each_shard, is_sharded, shard_homes
 from billing.month.steps import event_months
 from billing.month.true_ups import refunds_of_month
+from billing.rules.minimum_spend import has_minimum_spend
 from billing.store.files import file_hash
 from billing.store.monthly import read_month
 
@@ -66,7 +67,7 @@ def month_inputs(business: Business, month: str) -> dict[str, str]:
         return {name: _digest([each[name] for each in found]) for name in found[0]}
     home, before = business.home, months_after(month, -1)
     earlier = {*months_between(business.first_month or month, before), before}
-    tables = (LEVELS, PACKAGES, DUES, CHARGES, CYCLES)
+    tables = (LEVELS, PACKAGES, ADD_ONS, DUES, CHARGES, CYCLES)
     files = [part for each in sorted(earlier) for table in tables for part in home.parts(table, each)]
     key = (
         business.register.revision(),
@@ -122,6 +123,11 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
             inputs[name] = _frame_hash(rows)
     if drafted := _credits_in_drafts(business, month):
         inputs["credits in drafts"] = drafted
+    if has_minimum_spend(business.catalogue):
+        counted = months_between(months_after(month, -12), before)
+        inputs["dues that count for minimums"] = _digest([_file(business, DUES, each) for each in counted])
+    if held := [each for each in business.home.months(ADD_ONS) if each < month]:
+        inputs["add-ons of earlier months"] = _digest([_file(business, ADD_ONS, each) for each in held])
     if business.catalogue.coupons:
         asked = business.asked_coupons
         own = business.exhausted_redemptions.join(asked, on="account_id", how="semi", maintain_order="left")

@@ -22,6 +22,7 @@ from billing.inputs.requests import REQUEST_MEMBERS
 from billing.inputs.tax_rates import FURTHER_COLUMNS
 from billing.model.catalogue import Agreement, Metric, Package, Policy, Terms
 from billing.model.codes import LineKind
+from billing.model.offers import AddOn
 from billing.model.seller import Seller
 from billing.month.business import Business
 from billing.store.files import remove_file, write_file
@@ -65,8 +66,7 @@ _LATER_MEMBERS: Final = frozenset(
 )
 # Prefix of contents that are divided into parts.
 _PARTED: Final = '{"since": '
-_MINIMUM_SPEND: Final = "minimum_spend"
-_SEATS: Final = "seats"
+_OF_ADD_ON: Final = "add-on "
 _OF_SOURCE: Final = "source "
 """Prefix of the keys of the catalogue's sources."""
 _ORDER: Final = "order of sources"
@@ -298,10 +298,23 @@ def _terms(terms: Terms | Agreement) -> dict[str, object]:
     }
     # Leave out parts that earlier versions did not know if they are empty.
     if terms.minimum_spend is not None:
-        parts[_MINIMUM_SPEND] = terms.minimum_spend
+        parts[LineKind.MINIMUM_SPEND] = terms.minimum_spend
     for seats in terms.seats if isinstance(terms, Terms) else ():
-        parts[part_of(_SEATS, seats.metric)] = seats
+        parts[part_of(LineKind.SEATS, seats.metric)] = seats
     return parts
+
+
+def _of_add_on(add_on: AddOn) -> dict[str, object]:
+    """What an add-on bears on: its fee, and the overages of the metrics to whose allowances it adds."""
+    metrics = sorted({metric for version in add_on.versions for metric in version.allowances})
+    added = {
+        part_of(LineKind.OVERAGE, metric): [
+            (each.effective_from, each.allowances.get(metric)) for each in add_on.versions
+        ]
+        for metric in metrics
+    }
+    fees = [(each.effective_from, each.monthly, each.yearly, each.maximum) for each in add_on.versions]
+    return {LineKind.ADD_ON.value: fees, **added}
 
 
 def _agreed(agreement: Agreement) -> dict[str, object]:
@@ -347,7 +360,9 @@ def _ordered(content: str | None) -> list[str]:
 
 def _with_parts(inputs: pl.DataFrame) -> pl.DataFrame:
     """`inputs` with parts (which of them are others now; null where it has none) and since (when it takes effect)."""
-    is_common = pl.col("key").is_in(["metrics", _ORDER]) | pl.col("key").str.starts_with(_OF_SOURCE)
+    is_common = pl.col("key").is_in(["metrics", _ORDER]) | pl.any_horizontal(
+        pl.col("key").str.starts_with(prefix) for prefix in (_OF_SOURCE, _OF_ADD_ON)
+    )
     is_parted = pl.col("package").is_not_null() | pl.col("account_id").is_not_null() | is_common
     contents = (
         inputs.filter((pl.col("kind") == "catalogue") & is_parted & ~_is_of_an_earlier_version("before"))
@@ -403,7 +418,7 @@ def _catalogue(business: Business) -> pl.DataFrame:
     ]
     offers = [
         *({"key": f"coupon {coupon.name}", "content": repr(coupon)} for coupon in catalogue.coupons),
-        *({"key": f"add-on {add_on.name}", "content": repr(add_on)} for add_on in catalogue.add_ons),
+        *({"key": f"{_OF_ADD_ON}{each.name}", "content": _as_parts(_of_add_on(each))} for each in catalogue.add_ons),
         *(
             {"key": f"add-ons of package {package.name}", "content": repr(sorted(package.add_ons))}
             for package in catalogue.packages

@@ -21,6 +21,7 @@ LEAST_NUMBER: Final = 14.0
 GAP: Final = 2.0
 LEAST_ITEM: Final = 44.0
 USUAL: Final[tuple[float, ...]] = (20.0, 20.0, 20.0, 20.0, 14.0, 23.0)
+CYCLES_OF_A_YEAR: Final = 12  # No month has so few days.
 MEASURED: Final[tuple[str, ...]] = ("quantity", "allowance", "excess", "charged", "price", "amount")
 
 _WHY: Final = {
@@ -90,6 +91,12 @@ def line_title(row: Fields, words: Words, term: str = "") -> str:
         return words.gettext("One-off charge {charge}", charge=charge)
     package = row.optional("package_title") or row.optional("package")
     metric = row.optional("metric_title") or row.optional("metric")
+    if LineKind.ADD_ON in (kind, due_kind):
+        return _add_on_title(row, words, term)
+    if LineKind.MINIMUM_SPEND in (kind, due_kind):
+        if kind == LineKind.ADJUSTMENT:
+            return words.gettext("Correction of the minimum spend of {package}", package=package)
+        return words.gettext("Minimum spend of {package}", package=package)
     if kind == LineKind.REFUND:
         return words.gettext("Refund of the fee for {package}", package=package)
     if kind == LineKind.ADJUSTMENT and metric:
@@ -105,6 +112,15 @@ def line_title(row: Fields, words: Words, term: str = "") -> str:
         own = row.optional("term") or (term if kind == LineKind.PACKAGE_FEE else "")
         return fee_title(settled, package, own, words)
     return row.optional("description") or metric or package
+
+
+def _add_on_title(row: Fields, words: Words, term: str) -> str:
+    kind, add_on = row.text("kind"), row.optional("title") or row.optional("add_on")
+    if kind == LineKind.REFUND:
+        return words.gettext("Refund of the fee for {package}", package=add_on)
+    if kind == LineKind.ADJUSTMENT:
+        return words.gettext("Correction of the fee for {package}", package=add_on)
+    return fee_title(LineKind.PACKAGE_FEE, add_on, term if kind == LineKind.ADD_ON else "", words)
 
 
 class Quantities:
@@ -133,7 +149,7 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
         cycle,
         "" if tiers else _tariff(row, words, out, amount_of),
         *([] if tiers else bounds),
-        _part(row.fields("part"), words, out) if row.holds("part") else "",
+        _part(row.fields("part"), words, out, row.text("kind")) if row.holds("part") else "",
         "" if row.holds("metric") else _times(row, out),
         *(_settles(row, row.fields("settles"), words, out, amount_of) if row.holds("settles") else []),
         words.gettext("Each tier prices its own part:") if tiers else "",
@@ -236,7 +252,7 @@ def _tariff(row: Fields, words: Words, out: Formats, amount_of: Quantities) -> s
     if model == "block":
         return ""
     if model == "percentage":
-        return _percentage(row, tariff, words, out, amount_of)
+        return _percentage(row, tariff, words, out)
     if model not in ("graduated", "volume", "stairstep"):
         expected = "block, graduated, volume, stairstep or percentage"
         raise ContentError(f"{tariff.place('model')}: found {model!r}, expected {expected}")
@@ -258,7 +274,7 @@ def _tariff(row: Fields, words: Words, out: Formats, amount_of: Quantities) -> s
     return words.gettext("One price for the tier reached ({tiers})", tiers=tiers)
 
 
-def _percentage(row: Fields, tariff: Fields, words: Words, out: Formats, amount_of: Quantities) -> str:
+def _percentage(row: Fields, tariff: Fields, words: Words, out: Formats) -> str:
     """A percentage of the excess, and a price for each event beyond those that are free (rule 34)."""
     said = []
     excess = row.decimal("excess") if row.holds("excess") else Decimal(0)
@@ -268,13 +284,15 @@ def _percentage(row: Fields, tariff: Fields, words: Words, out: Formats, amount_
             words.gettext(
                 "{percent} of {quantity}: {amount}",
                 percent=out.percent(percent),
-                quantity=amount_of(excess),
+                # It is an amount of money, and no quantity of few decimals.
+                quantity=out.unit_price(excess),
                 amount=out.unit_price(excess * percent),
             )
         )
     if tariff.holds("per_event") and tariff.holds("events"):
-        free = tariff.integer("free_events")
-        charged, price = max(tariff.integer("events") - free, 0), tariff.decimal("per_event")
+        # The text of a whole number, however long it is.
+        free, events = int(tariff.decimal("free_events")), int(tariff.decimal("events"))
+        charged, price = max(events - free, 0), tariff.decimal("per_event")
         said.append(
             words.ngettext(
                 "{count} event at {price} each: {amount}",
@@ -339,10 +357,24 @@ def _times(row: Fields, out: Formats) -> str:
     return f"{units}{SPACE}\N{MULTIPLICATION SIGN}{SPACE}{price}"
 
 
-def _part(part: Fields, words: Words, out: Formats) -> str:
-    """The part of a fee: days of a month, or cycles of a year at the difference of two yearly fees."""
+def _part(part: Fields, words: Words, out: Formats, kind: str = "") -> str:
+    """The part of a fee: days of a month, or cycles of a year at the difference of two yearly fees.
+
+    Of a minimum spend: the minimum, for the days of the cycle with access, less what counts.
+    """
+    if kind == LineKind.MINIMUM_SPEND:
+        return _lacking(part, words, out)
     fee, some, whole = out.unit_price(part.decimal("fee")), part.text("part"), part.text("parts")
     number = int(Decimal(whole))
+    if not part.holds("replaced") and number == CYCLES_OF_A_YEAR:
+        return words.ngettext(
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} cycle",
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} cycles",
+            number,
+            fee=fee,
+            part=some,
+            parts=whole,
+        )
     if not part.holds("replaced"):
         return words.ngettext(
             "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} day",
@@ -361,6 +393,22 @@ def _part(part: Fields, words: Words, out: Formats) -> str:
         part=some,
         parts=whole,
     )
+
+
+def _lacking(part: Fields, words: Words, out: Formats) -> str:
+    counted = out.unit_price(part.decimal("replaced"))
+    days, whole = part.text("part"), part.text("parts")
+    minimum = out.unit_price(part.decimal("fee"))
+    if days != whole:
+        minimum = words.ngettext(
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} day",
+            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} days",
+            int(Decimal(whole)),
+            fee=minimum,
+            part=days,
+            parts=whole,
+        )
+    return f"{minimum} \N{MINUS SIGN} {counted}"
 
 
 def _settles(row: Fields, settles: Fields, words: Words, out: Formats, amount_of: Quantities) -> list[str]:

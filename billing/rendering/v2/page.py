@@ -15,7 +15,7 @@ from billing.rendering.fonts import covered_by_inter, width_in_ems
 from billing.rendering.own_templates import unpacked
 from billing.rendering.v2.comparison import change_of, comparison_of
 from billing.rendering.v2.footer import footer_of
-from billing.rendering.v2.formats import Formats
+from billing.rendering.v2.formats import SPACE, Formats
 from billing.rendering.v2.lines import (
     MILLIMETRES_PER_POINT,
     Quantities,
@@ -407,15 +407,12 @@ def _bank(seller: Fields, said: Words, out: Formats) -> list[str]:
         return []
     bank = seller.fields("bank")
     holder, iban, bic = bank.optional("holder"), bank.optional("iban"), bank.optional("bic")
-    return [
-        text
-        for text in (
-            said.gettext("Account holder: {name}", name=holder) if holder else "",
-            f"IBAN {out.iban(iban)}" if iban else "",
-            f"BIC {bic}" if bic else "",
-        )
-        if text
-    ]
+    numbers = (f"IBAN {out.iban(iban)}" if iban else "", f"BIC {bic}" if bic else "")
+    lines = (
+        said.gettext("Account holder: {name}", name=holder) if holder else "",
+        " · ".join(text.replace(" ", SPACE) for text in numbers if text),
+    )
+    return [text for text in lines if text]
 
 
 def _transfer_code(document: Fields, kind: str) -> str:

@@ -16,9 +16,9 @@ from billing.einvoices.requirements import lacking
 from billing.month.business import Business
 from billing.sample import write_sample
 from tests.by_steps import bill_by_steps
-from tests.european_business import SELLER, change_catalogue, european_documents, write_accounts
+from tests.european_business import RATES, SELLER, change_catalogue, european_documents, write_accounts
 from tests.invoice_rules import findings
-from tests.landing import Landing
+from tests.landing import Landing, event
 
 Content = dict[str, Any]
 
@@ -145,3 +145,55 @@ def test_every_document_of_the_sample_is_valid(tmp_path: Path) -> None:
     for content in documents:
         for chosen in (InvoiceFormat.UBL, InvoiceFormat.FACTURX):
             assert findings(write_xml(content, chosen)) == [], (content["number"], chosen)
+
+
+CHARGES = """charge_id,account_id,on,description,amount,quantity,unit_price,tax_category,reason,at_once
+c1,de,2026-02-01,Setup,50.00,,,,,
+c2,de,2026-02-02,Goodwill,-7.00,,,,asked,
+c3,exempt,2026-02-02,Training,40.00,,,E,,yes
+c4,ch,2026-02-02,"Hours & <more>",,2.5,80.00,,,
+c5,us,2026-02-02,Workshop,10.00,,,,,
+c6,at,2026-02-02,Back,-500.00,,,,asked,
+"""
+
+
+def test_whatever_is_sold_can_be_an_e_invoice(tmp_path: Path) -> None:
+    """Add-ons, seats, charges of another tax category, and coupons in percent and of an amount."""
+    landing = Landing(tmp_path / "home")
+    catalogue = change_catalogue(landing, currency="EUR", seller=SELLER, policy={"invoice_format": "ubl"})
+    catalogue["metrics"]["users"] = {
+        "event": "users.changed",
+        "kind": "gauge",
+        "measure": "peak",
+        "value": "data.delta",
+        "carries": "delta",
+        "charged": "in_advance",
+    }
+    for package in catalogue["packages"]:
+        version = package["versions"][0]
+        version["seats"] = {"metric": "users", "included": 1, "price": "12.00"}
+    catalogue["coupons"] = [
+        {"name": "spring", "title": {"en": "Spring offer", "de": "Frühlingsangebot"}, "percent": "10"},
+        {"name": "five", "amount": "5.00", "applies_to": ["package_fee"]},
+    ]
+    price = {"effective_from": "2026-01-01", "price": {"monthly": "30.00"}}
+    catalogue["add_ons"] = [{"name": "ip", "title": "Dedicated IP", "versions": [price]}]
+    (landing.folder / "catalogue.yaml").write_text(yaml.safe_dump(catalogue, allow_unicode=True))
+    (landing.folder / "tax_rates.csv").write_text(f"{RATES}DE,,0,USt,2020-01-01,E,Unterricht,\n")
+    (landing.folder / "one_off_charges.csv").write_text(CHARGES)
+    customers = [("de", "DE"), ("exempt", "DE"), ("at", "AT"), ("ch", "CH"), ("us", "US")]
+    write_accounts(landing, [(name, country, "", {}) for name, country in customers])
+    for (name, _), coupon in zip(customers, ("spring", "spring", "five", "spring", "five"), strict=True):
+        bought = {"coupon": coupon, "add_ons": '{"ip": 2}'}
+        landing.request(name, "subscribe", "2026-01-10T09:00:00Z", "self_service", package="starter", **bought)
+        landing.use(name, emails=16_500, bytes=61_200_000_001)
+        users = event(f"users-{name}", name, "users.changed", {"delta": 4}, "2026-01-12T12:00:00Z")
+        landing.deliver([users], "2026-01-12")
+    documents = list(contents(bill_by_steps(landing.root, "2026-02", "2026-02-10")))
+    kinds = {line["kind"] for content in documents for line in content["lines"]}
+    assert {"add_on", "seats", "charge", "coupon"} <= kinds
+    assert {content["kind"] for content in documents} == {"invoice", "credit_note"}
+    for content in documents:
+        for chosen in E_INVOICES:
+            if chosen is not InvoiceFormat.XRECHNUNG or content["customer"]["account_id"] != "us":
+                assert findings(write_xml(content, chosen)) == [], (content["number"], chosen)

@@ -161,6 +161,16 @@ def test_a_minimum_or_maximum_is_one_at_the_amount() -> None:
     assert texts(of_lines(bounded), "cbc:InvoicedQuantity") == ["1"]
 
 
+def test_a_percentage_is_one_at_the_amount_and_a_rule_is_named() -> None:
+    tariff: Content = {"model": "percentage", "size": None, "tiers": [], "percent": "2.9", "events": "3"}
+    measured = {"quantity": "169.99", "allowance": "0", "excess": "169.99", "billed_units": "169.99"}
+    row = line(invoice("de"), 1, **measured, amount="5.83", unit_price=None, tariff=tariff, rule="brand=amex")
+    content = of_lines({**row, "metric_title": "Payments (brand amex)"})
+    assert texts(content, "cbc:InvoicedQuantity") == ["1"]
+    assert texts(content, "cac:Price/cbc:PriceAmount") == ["5.83"]
+    assert "Payments (brand amex)" in texts(content, "cac:Item/cbc:Name")
+
+
 def test_a_debit_note_is_an_invoice_where_the_country_knows_none() -> None:
     content = debit_note("de")
     french = part(content, "customer", country="FR")

@@ -1,12 +1,17 @@
 """Coupons and add-ons over the months: what a run decides, and that shards and later knowledge change nothing."""
 
+import json
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from billing.model.tables import DUES
+from billing.month.business import Business
 from billing.month.held_offers import coupon_holdings
+from billing.reports.show import read_table
 from billing.starter import starter_catalogue
+from billing.store.monthly import read_month
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
 
@@ -76,3 +81,174 @@ def test_a_request_of_another_account_moves_the_months_that_it_answers(landing: 
         ("a", "redeemed"),
         ("b", "coupon_exhausted"),
     ]
+
+
+def test_a_coupon_lowers_the_documents_that_it_is_for(landing: Landing) -> None:
+    landing.customer("acme", coupon="spring")
+    landing.use("acme", "2026-01-20", emails=27_350)
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
+    # M01: 10 % of all lines, on two documents
+    assert rows(business, "documents", "total") == [("89.10",), ("124.20",), ("99.00",)]
+
+
+# --- add-ons ----------------------------------------------------------------------------------------------------------
+
+ADD_ONS = """
+add_ons:
+  - name: more_emails
+    title: More emails
+    versions: [{effective_from: 2026-01-01, price: {monthly: "30.00", yearly: "300.00"}, allowances: {emails: 50000}}]
+  - {name: support, versions: [{effective_from: 2026-01-01, price: {monthly: "9.00"}, maximum: 3}]}
+"""
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Landing:
+    return Landing(tmp_path, starter_catalogue() + ADD_ONS)
+
+
+def add_on_lines(business: Business, account: str = "acme") -> list[tuple[str, str, str, str]]:
+    """billing date, add-on, quantity and amount of the lines of an account."""
+    dues = pl.concat(read_month(business.home, DUES, month) for month in business.home.months(DUES))
+    wanted = dues.filter((pl.col("kind") == "add_on") & (pl.col("account_id") == account)).sort("billing_date")
+    texts = wanted.select(
+        pl.col("billing_date").dt.to_string("%m-%d"),
+        "add_on",
+        pl.col("quantity").cast(pl.Decimal(38, 0)).cast(pl.String),
+        pl.col("amount").cast(pl.Decimal(38, 2)).cast(pl.String),
+    )
+    return list(texts.iter_rows())
+
+
+def test_an_add_on_is_charged_in_advance_and_adds_to_the_allowance(shop: Landing) -> None:
+    # M05
+    shop.customer("acme")
+    shop.request("acme", "add", "2026-01-20T09:00:00Z", "self_service", add_on="more_emails", quantity=2)
+    shop.use("acme", "2026-02-20", emails=116_001)
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert rows(business, "documents", "total") == [("99.00",), ("159.00",), ("165.00",)]
+    assert add_on_lines(business) == [("02-10", "more_emails", "2", "60.00"), ("03-10", "more_emails", "2", "60.00")]
+    (charge,) = rows(business, "charges", "allowance", "excess", "amount", metric="emails", billing_month="2026-03")
+    assert charge == ("115000.00", "1001.00", "6.00")
+    assert rows(business, "add_ons", "add_on", "quantity", "is_given") == [("more_emails", 2, False)]
+
+
+def test_add_ons_that_come_with_a_subscription_are_charged_on_billing_date_0(shop: Landing) -> None:
+    shop.account("acme")
+    add_ons = json.dumps({"more_emails": 1, "support": 3})
+    shop.request("acme", "subscribe", "2026-01-10T09:00:00Z", package="starter", add_ons=add_ons)
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    assert rows(business, "documents", "total") == [("156.00",), ("156.00",)]
+    found = rows(business, "decisions", "decision_id", "request_id", "kind", "add_on", "quantity", "reason")
+    assert found == [
+        ("request-1", "request-1", "subscribe", None, None, "subscribed"),
+        ("request-1/add_on/more_emails", None, "add", "more_emails", 1, "requested"),
+        ("request-1/add_on/support", None, "add", "support", 3, "requested"),
+    ]
+
+
+def test_a_run_as_of_before_a_billing_date_drafts_what_was_asked(shop: Landing) -> None:
+    shop.customer("acme")
+    shop.request("acme", "add", "2026-01-20T09:00:00Z", add_on="support")
+    early = bill_by_steps(shop.root, "2026-02", "2026-02-05")
+    assert rows(early, "drafts", "total") == [("108.00",)]
+    assert rows(early, "decisions", "decision_id", kind="add") == []
+    late = bill_by_steps(shop.root, "2026-02", "2026-02-10")
+    assert rows(late, "documents", "total", billing_month="2026-02") == [("108.00",)]
+    assert rows(late, "decisions", "reason", "quantity", "explanation", kind="add") == [
+        ("requested", 1, "As you asked, you have 1 of Support from 2026-02-10.")
+    ]
+
+
+def test_what_is_learnt_after_the_close_is_asked_again(shop: Landing) -> None:
+    shop.customer("acme")
+    bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    shop.request("acme", "add", "2026-01-20T09:00:00Z", add_on="support")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert rows(business, "decisions", "outcome", "reason", kind="add") == [("refused", "known_after_the_close")]
+    assert add_on_lines(business) == []
+
+
+def test_a_closed_date_keeps_its_add_ons_when_the_catalogue_changes(shop: Landing) -> None:
+    shop.customer("acme")
+    shop.request("acme", "add", "2026-01-20T09:00:00Z", add_on="support", quantity=3)
+    bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    path = shop.folder / "catalogue.yaml"
+    path.write_text(path.read_text().replace("maximum: 3", "maximum: 2"))
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert rows(business, "documents", "total") == [("99.00",), ("126.00",), ("126.00",)]
+
+
+def test_a_request_that_is_voided_or_refused_has_one_answer(shop: Landing) -> None:
+    shop.customer("acme")
+    shop.request("acme", "add", "2026-01-20T09:00:00Z", add_on="support")
+    shop.request("acme", "cancel", "2026-01-25T09:00:00Z", "email")
+    shop.request("acme", "remove", "2026-01-26T09:00:00Z", add_on="support")
+    shop.customer("globex")
+    shop.request("globex", "add", "2026-01-20T09:00:00Z", add_on="nothing")
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    wanted = ("account_id", "kind", "outcome", "reason", "add_on")
+    found = [row for row in rows(business, "decisions", *wanted) if row[1] in ("add", "remove")]
+    assert sorted(found) == [
+        ("acme", "add", "superseded", "voided_by_cancellation", "support"),
+        ("acme", "remove", "refused", "no_live_subscription", "support"),
+        ("globex", "add", "refused", "unknown_add_on", "nothing"),
+    ]
+    assert rows(business, "parked", "account_id") == []
+
+
+def test_add_ons_keep_an_account_from_an_automatic_upgrade(tmp_path: Path) -> None:
+    more = ADD_ONS.replace("allowances: {emails: 50000}", "allowances: {leads: 1000}")
+    shop = Landing(tmp_path, starter_catalogue() + more)
+    for name in ("with", "without"):
+        shop.customer(name)
+        shop.use(name, "2026-02-15", leads=3_000)
+    shop.request("with", "add", "2026-01-20T09:00:00Z", add_on="more_emails")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    upgrades = rows(business, "decisions", "account_id", "to_package", kind="auto_upgrade")
+    assert upgrades == [("without", "silver")]
+
+
+def test_shards_agree_about_add_ons(shop: Landing, tmp_path: Path) -> None:
+    for index in range(8):
+        shop.customer(f"customer-{index}")
+        shop.request(f"customer-{index}", "add", "2026-01-20T09:00:00Z", add_on="support", quantity=1 + index % 4)
+    twin = shop.copied(tmp_path / "twin")
+    one, several = (
+        bill_by_steps(home, "2026-03", "2026-03-31", shards=shards) for home, shards in ((shop.root, 1), (twin.root, 4))
+    )
+    for table in ("documents", "decisions", "add_ons"):
+        assert read_table(several, name=table).equals(read_table(one, name=table))
+
+
+# --- minimum spend ----------------------------------------------------------------------------------------------------
+
+MINIMUM = '        minimum_spend: {amount: "200.00", counts: [package_fee, overage]}\n'
+
+
+def with_minimum(text: str, minimum: str = MINIMUM) -> str:
+    """The starting catalogue with a minimum spend on its starter package."""
+    start = text.index("  - name: starter")
+    place = text.index('        price: {monthly: "99.00"', start)
+    return text[:place] + minimum + text[place:]
+
+
+def minimums(business: Business, account: str = "acme") -> list[tuple[str, str]]:
+    """billing date and amount of what an account lacked of its minimum."""
+    dues = pl.concat(read_month(business.home, DUES, month) for month in business.home.months(DUES))
+    wanted = dues.filter((pl.col("kind") == "minimum_spend") & (pl.col("account_id") == account)).sort("billing_date")
+    day, amount = pl.col("billing_date").dt.to_string("%m-%d"), pl.col("amount").cast(pl.Decimal(38, 2))
+    return list(wanted.select(day, amount.cast(pl.String)).iter_rows())
+
+
+def test_what_a_cycle_lacks_of_its_minimum_is_a_line(tmp_path: Path) -> None:
+    # M06
+    landing = Landing(tmp_path, with_minimum(starter_catalogue()))
+    landing.customer("acme")
+    landing.use("acme", "2026-01-20", emails=27_350)
+    landing.customer("leaves")
+    landing.request("leaves", "cancel", "2026-01-25T09:00:00Z", "email")
+    business = bill_by_steps(tmp_path, "2026-02", "2026-02-28")
+    assert minimums(business) == [("02-10", "62.00")]
+    assert rows(business, "documents", "total", account_id="acme") == [("99.00",), ("200.00",)]
+    assert rows(business, "documents", "total", account_id="leaves", billing_month="2026-02") == [("4.23",)]

@@ -132,6 +132,38 @@ def test_exempt_accounts_need_a_reason(tmp_path: Path) -> None:
     assert formats(bill_by_steps(landing.root, "2026-01", "2026-01-31")) == {"at": "ubl"}
 
 
+@pytest.mark.parametrize("policy", ["park", "pdf"])
+def test_a_document_with_a_tax_of_its_own_is_looked_at_by_itself(tmp_path: Path, policy: str) -> None:
+    """A charge is taxed by its own category, which the account's other documents say nothing about."""
+    landing = home(
+        tmp_path / "home", [DE, ("other", "DE", "", {})], {"invoice_format": "ubl", "format_missing": policy}
+    )
+    rates = landing.folder / "tax_rates.csv"
+    rates.write_text(f"{RATES}DE,,0,USt,2020-01-01,E,,\n")
+    charges = landing.folder / "one_off_charges.csv"
+    charges.write_text(
+        "charge_id,account_id,on,description,amount,tax_category,at_once\nc1,de,2026-01-20,Training,40.00,E,yes\n"
+    )
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    found = [(account, json.loads(text)["format"]) for account, text in contents_of(business)]
+    if policy == "park":
+        assert found == [("other", "ubl")]
+        assert "its document of 2026-01-20 cannot be ubl: found no tax_exempt_reason" in parked(business)["de"]
+    else:
+        assert found == [("de", "ubl"), ("other", "ubl"), ("de", "pdf")]
+        assert parked(business) == {}
+    rates.write_text(f"{RATES}DE,,0,USt,2020-01-01,E,Unterricht nach § 4 Nr. 21 UStG,\n")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    found = [(account, json.loads(text)["format"]) for account, text in contents_of(business)]
+    assert sorted(found) == [("de", "pdf" if policy == "pdf" else "ubl"), ("de", "ubl"), ("other", "ubl")]
+
+
+def contents_of(business: Business) -> list[tuple[str, str]]:
+    """Account and content of each document, by number."""
+    numbers = dict(rows(business, "documents", "number", "account_id"))
+    return [(numbers[number], text) for number, text in business.register.contents(sorted(numbers))]
+
+
 def test_shards_park_and_bill_as_one(tmp_path: Path) -> None:
     shards = 3
     customers: Customers = [DE, *((f"c{n}", "DE", "", {"buyer_reference": "" if n % 2 else "ref"}) for n in range(8))]

@@ -14,6 +14,7 @@ import yaml
 
 from billing.month.business import Business
 from billing.reports.explain import explain_document
+from billing.reports.portal_pages import write_portal_pages
 from billing.reports.preview import preview_month
 from billing.reports.preview_causes import record_given
 from billing.reports.profiles import account_profiles, next_bills
@@ -218,6 +219,9 @@ def test_the_profile_shows_the_sum_and_the_next_bill_each_rule(tmp_path: Path) -
     assert [tokens[name] for name in ("quantity", "allowance", "excess", "overage_amount")] == [7500, 1000, 6500, 12]
     lines = next_bills(business, date(2026, 1, 21)).lines.filter(pl.col("metric") == "tokens")
     assert lines.select("rule", "amount").rows() == [("model=large", 10), (None, 2)]
+    write_portal_pages(business, next_bills(business, date(2026, 1, 21)))
+    (page,) = (path for path in (landing.root / "profiles").glob("*/index.html"))
+    assert "Tokens (model large)" in page.read_text()
     business.register.close()
 
 

@@ -12,9 +12,11 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 import tests.european_business as europe
+from billing.model.codes import SCHEDULED
 from billing.month.business import Business
-from billing.rendering.words import LANGUAGES
+from billing.rendering.words import LANGUAGES, OTHERS, words
 from billing.reports.portal_pages import address_of, finish_renewals, link_of, renew_link, write_portal_pages
+from billing.reports.portal_text import LINES
 from billing.reports.profiles import NextBills, account_profiles, next_bills
 from tests.by_steps import bill_by_steps
 from tests.landing import Landing
@@ -82,6 +84,13 @@ def portal(business: Business, bills: NextBills) -> dict[str, Path]:
 
 def everything(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_a_page_has_words_for_whatever_falls_due() -> None:
+    assert set(LINES) == {*SCHEDULED, ""}
+    for language in LANGUAGES[1:]:
+        said = words(language, OTHERS)
+        assert all(said.gettext(message) != message for message in LINES.values())
 
 
 def test_documents_bear_the_day_that_stands_on_them(portal: dict[str, Path], business: Business) -> None:

@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.rendering import RenderingError, render_pdf
+from billing.rendering.drawing import draw
 from billing.rendering.fonts import width_in_ems
 from billing.rendering.locale_formats import EXACT
 from billing.rendering.v2.lines import FONT_SIZES, MILLIMETRES_PER_POINT, TABLE, USUAL, columns_of
 from billing.rendering.v2.page import page_of
+from billing.rendering.words import LANGUAGES
 from tests.rich_documents import (
     LOGO,
     Content,
@@ -247,6 +249,24 @@ def test_no_page_holds_the_payment_note_alone(lines: int) -> None:
     assert "Total" in last and ("monthly fee" in last or "over the allowance" in last)
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_usual_invoice_is_one_page(language: str) -> None:
+    """Logo, footer, bank, a comparison of three rows, three lines, a tax in another currency and four bars."""
+    content = invoice(language)
+    lines = [line(content, 0, details=[]), *(line(content, place, tariff=None, bounds=None) for place in (1, 1))]
+    content = part(content, "seller", footer=["Meridian Mail GmbH · Hamburg · HRB 42", "A. Muster"])
+    content = part(content, "comparison", movements=movements(3))
+    content |= {
+        "lines": lines,
+        "usage": [content["usage"][1]] * 4,
+        "changes": [],
+        "notes": [],
+        "taxes": content["taxes"][:1],
+    }
+    content |= {"resources": {"logo": sha256(LOGO), "template": None, "translation": None}, "credits_applied": "0.00"}
+    assert draw(content, {sha256(LOGO): LOGO}).pages == 1
+
+
 def movements(number: int) -> list[Content]:
     return [
         {
@@ -268,6 +288,36 @@ def test_what_moved_stands_before_the_charges_only_while_it_is_short(number: int
     assert (said.index("Metric 0") < said.index("Charges")) == in_front
     assert ("What moved is listed after the charges." in said) != in_front
     assert f"Metric {number - 1}" in said
+
+
+PERCENTAGE: Content = {
+    "model": "percentage",
+    "size": None,
+    "tiers": [],
+    "percent": "2.9",
+    "per_event": "0.30",
+    "free_events": "2",
+    "events": "5",
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "tariff", "stated"),
+    [
+        ({}, {}, "2.9% of 169.99: 4.92971; 3 events at 0.30 each: 0.90; 2 events are free"),
+        ({}, {"events": "3", "free_events": "1"}, "2 events at 0.30 each: 0.60; 1 event is free"),
+        ({"excess": "0"}, {"free_events": "4"}, "1 event at 0.30 each: 0.30; 4 events are free"),
+        ({}, {"per_event": None}, "2.9% of 169.99: 4.92971"),
+        ({}, {"events": None}, "2.9% of 169.99: 4.92971"),
+    ],
+)
+def test_a_percentage_says_what_it_is_of_and_its_events(changes: Content, tariff: Content, stated: str) -> None:
+    metric = {"metric": "payments", "metric_title": "Payments (brand amex)", "unit": None, "unit_price": None}
+    measured = {"quantity": "169.99", "allowance": "0", "excess": "169.99", "billed_units": "169.99", "amount": "5.83"}
+    row = line(invoice(), 1, **metric, **measured | changes, tariff=PERCENTAGE | tariff)
+    said = text(brief(lines=[row], net="5.83", total="5.83", due="5.83"))
+    assert "Payments (brand amex) over the allowance" in said
+    assert stated in said
 
 
 @reads_pdf

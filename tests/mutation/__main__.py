@@ -39,7 +39,7 @@ TESTS: Final[Mapping[str, Sequence[str]]] = {
     "rules.package_changes": ["rules/test_package_changes"],
     "rules.subscriptions": ["rules/test_subscriptions"],
     "rules.redemptions": ["rules/test_redemptions"],
-    "rules.add_ons": ["rules/test_add_ons"],
+    "rules.add_ons": ["rules/test_add_ons", "rules/test_add_on_fees", "rules/test_add_on_changes"],
     "rules.add_on_changes": ["rules/test_add_on_changes"],
     "rules.add_on_fees": ["rules/test_add_on_fees"],
     "rules.minimum_spend": ["rules/test_minimum_spend"],

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -204,7 +205,7 @@ def test_an_agreement_has_its_own(ref_1: Catalogue) -> None:
 
 def test_with_cycles_from_the_first_the_days_of_the_calendar_month_count(ref_1: Catalogue) -> None:
     catalogue = with_minimum(ref_1, anchor="first_of_month")
-    short = {"cycle_start": date(2026, 3, 17), "cycle_end": date(2026, 4, 1)}
+    short: dict[str, Any] = {"cycle_start": date(2026, 3, 17), "cycle_end": date(2026, 4, 1)}
     found = closing(catalogue, span("acme", "03-17T00:00", "04-01T00:00"), **short)
     assert found.select("days", "of_days", "minimum").row(0) == (15, 31, Decimal("96.77"))
 

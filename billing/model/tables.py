@@ -8,11 +8,21 @@ from typing import Final
 
 import polars as pl
 
-from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, MAILS, PROFILE, REMINDERS
+from billing.model.account_tables import (
+    ALLOCATIONS,
+    BALANCES,
+    COLLECTIONS,
+    CREDITS,
+    JOURNAL,
+    MAILS,
+    PROFILE,
+    REMINDERS,
+)
 from billing.model.columns import (
     ACCOUNT,
     BASE_QUANTITY,
     BILLING_DATE,
+    CREDITS_OF_A_DOCUMENT,
     CURRENCY,
     CYCLE_END,
     CYCLE_START,
@@ -71,6 +81,11 @@ DRAFTS = Table(
         Column("corrects", pl.String, "The number of the document this note corrects, or null"),
         Column("content_hash", pl.String, "SHA-256 of the content as it would be issued, without number and date"),
         Column("content", pl.String, "Everything the page would show, as JSON"),
+        Column(
+            "credits",
+            CREDITS_OF_A_DOCUMENT,
+            "The grants that pay it, in order; on a credit note those that get something back, and of which document",
+        ),
     ),
     ("billing_date", "account_id", "subscription_id", "kind"),
     # A page takes more than a kilobyte.
@@ -450,6 +465,7 @@ TABLES: Final[Mapping[str, Table]] = {
         PARKED,
         BALANCES,
         ALLOCATIONS,
+        CREDITS,
         COLLECTIONS,
         JOURNAL,
         PROFILE,

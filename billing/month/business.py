@@ -18,7 +18,7 @@ from billing.inputs.reading import Inputs, read_inputs
 from billing.model.buckets import BucketRange, bucket_ranges
 from billing.model.calendar import first_day, midnight, months_after
 from billing.model.catalogue import Catalogue
-from billing.model.codes import DecisionKind, RejectReason
+from billing.model.codes import DecisionKind, GrantKind, RejectReason
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
@@ -29,6 +29,7 @@ from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.add_on_changes import asked_add_ons
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
+from billing.rules.credit_balances import lowered_grants
 from billing.rules.dimensions import RuleBook
 from billing.rules.missing_accounts import (
     accounts_without_row,
@@ -144,6 +145,7 @@ class Business:
             raise RefusedError("landing/catalogue.yaml: the catalogue is refused: numbers have been given", changed)
         inputs = read_inputs(home, catalogue, register.billed_accounts())
         warnings = changed_rows(inputs.opening_balances, register.opening_balances())
+        warnings += lowered_grants(inputs.credit_grants, register.credit_uses())
         inputs = replace(inputs, warnings=(*inputs.warnings, *warnings))
         # Policy auto_issue false: runs stop at drafts until someone issues.
         business = cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue, shards)
@@ -324,6 +326,19 @@ class Business:
         used = self.register.opening_balances()
         return balances_in_force(self.inputs.opening_balances, used, self.as_of)
 
+    @cached_property
+    def credit_grants(self) -> pl.DataFrame:
+        """The prepaid credits granted up to the as-of day (rule 33)."""
+        return self.inputs.credit_grants.filter(pl.col("granted_on") <= self.as_of)
+
+    @property
+    def first_purchase(self) -> date | None:
+        """The first day on which a purchased grant is billed, from the policy's billing_start on; None without one."""
+        bought = pl.col("kind") == GrantKind.PURCHASED
+        start = self.catalogue.policy.billing_start
+        day = self.credit_grants.filter(bought & (pl.col("granted_on") >= start))["granted_on"].min()
+        return day if isinstance(day, date) else None
+
     @property
     def receivables(self) -> pl.DataFrame:
         """As `with_opening_balances`: issued documents, and the opening balances in force as documents."""
@@ -396,6 +411,9 @@ class Business:
         earliest = pl.min_horizontal("on", "billed_through").dt.strftime("%Y-%m").min()
         for buckets in self.new_shards:
             of_shard = self._of(buckets, None) if len(self.new_shards) > 1 else self
+            # A purchased grant may be billed before anybody subscribes.
+            bought = None if first else of_shard.first_purchase
+            found += [f"{bought:%Y-%m}"] if bought else []
             bound = of_shard.requests.select(earliest).item()
             if bound is not None and bound < min(found, default="9999-99"):
                 found += of_shard._first_months

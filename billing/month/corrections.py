@@ -11,6 +11,7 @@ from billing.model.errors import RefusedError
 from billing.model.tables import CYCLES, PACKAGES
 from billing.month.business import Business
 from billing.month.context import required_table
+from billing.month.credits import credits_in_order
 from billing.month.invoice_formats import accounts_with_formats, in_their_formats, without_accounts
 from billing.month.issuing import issue_notes, refuse_lost_documents, write_issued_of_shards
 from billing.month.parking import park_for_format
@@ -68,6 +69,8 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
         tax_rates=business.inputs.tax_rates,
         exchange_rates=business.inputs.exchange_rates,
         catalogue=business.catalogue,
+        credits=credits_in_order(business, pl.lit(value=True)),
+        as_of=business.as_of,
     )
 
 

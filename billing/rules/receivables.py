@@ -68,6 +68,8 @@ def with_opening_balances(documents: pl.DataFrame, opening: pl.DataFrame) -> pl.
         net="amount",
         tax=nothing,
         total="amount",
+        credits_applied=nothing,
+        due="amount",
     )
     return pl.concat([documents, rows], how="diagonal")
 

@@ -1,4 +1,4 @@
-"""Add-ons: what a subscription holds of which from when on, their fees in advance, and their allowances (rule 31)."""
+"""Rule 31: add-ons, what a subscription holds of which from when on, and what that adds to its allowances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

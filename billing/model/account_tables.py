@@ -101,6 +101,10 @@ _PAYMENT_HISTORY = pl.List(
     )
 )
 
+_ADD_ONS = pl.List(
+    pl.Struct({"add_on": pl.String, "quantity": pl.Int64, "next_quantity": pl.Int64, "effective_on": pl.Date})
+)
+
 PROFILE = Table(
     "profile",
     "The billing profile of an account as of a date.",
@@ -141,6 +145,11 @@ PROFILE = Table(
             "The package change that will take effect, or null",
         ),
         Column("payment_history", _PAYMENT_HISTORY, "The account's documents, newest first"),
+        Column(
+            "add_ons",
+            _ADD_ONS,
+            "Add-ons held, or asked for: how many, and how many from the next change on (null where none is known)",
+        ),
     ),
     ("account_id",),
 )

@@ -47,6 +47,10 @@ from billing.model.columns import (
     Table,
 )
 
+_DUE_KINDS: Final = (
+    "package_fee, proration, hold_fee, seats, add_on, overage, charge, prepayment, minimum_spend or coupon"
+)
+
 DOCUMENTS = Table(
     "documents",
     "An issued document. It never changes again.",
@@ -102,7 +106,7 @@ DRAFT_LINES = Table(
         Column(
             "due_on", pl.Date, "The billing date on which the amount fell due: an earlier one on a prior_cycle line"
         ),
-        Column("due_kind", pl.String, "The kind of what fell due, also where the line's kind is prior_cycle"),
+        Column("due_kind", pl.String, f"{_DUE_KINDS}; also where the line's kind is prior_cycle"),
         DUE_ITEM,
         TAX_CATEGORY,
         GIVES_BACK,
@@ -315,11 +319,7 @@ DUES = Table(
         SUBSCRIPTION,
         MONTH,
         BILLING_DATE,
-        Column(
-            "kind",
-            pl.String,
-            "package_fee, proration, hold_fee, seats, add_on, overage, charge, prepayment, minimum_spend or coupon",
-        ),
+        Column("kind", pl.String, _DUE_KINDS),
         *(column for column in LINE if column.name not in ("line", "kind", "applies_to_line")),
         DUE_ITEM,
         TAX_CATEGORY,

@@ -276,7 +276,7 @@ def _packages_of_month(
         held=held_before(business, month, business.asked_add_ons),
         at_once=_asked_at_once(business, cycles),
     )
-    return packages_with_add_ons(business, month, cycles, decided)
+    return packages_with_add_ons(business, month, cycles=cycles, previous=previous, decided=decided)
 
 
 def _asked_at_once(business: Business, cycles: pl.DataFrame) -> AskedAtOnce | None:

@@ -19,6 +19,7 @@ from billing.month.credits import credits, credits_in_order
 from billing.month.held_offers import held_add_ons
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import cycles_of_month
+from billing.rules.add_ons import HELD_SCHEMA, held_and_coming
 from billing.rules.allocations import allocate, with_open_amounts
 from billing.rules.balances import account_balances, amounts_to_collect
 from billing.rules.charges import rated_usage
@@ -190,6 +191,7 @@ def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> 
         .join(_upcoming_amounts(business, upcoming, months), on="subscription_id", how="left")
         .join(_open_usage(business, upcoming, months), on="subscription_id", how="left")
         .join(_history(business), on="account_id", how="left")
+        .join(_add_ons(business, months), on="subscription_id", how="left")
         .join(balances(business).select("account_id", "outstanding"), on="account_id", how="left")
         .join(next_expiries(credits(business)), on="account_id", how="left")
     )
@@ -212,8 +214,18 @@ def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> 
             usage=pl.col("usage").fill_null([]),
             pending_change=pl.when(changes).then(pending),
             payment_history=pl.col("payment_history").fill_null([]),
+            add_ons=pl.when(goes_on).then("add_ons").fill_null([]),
         )
     )
+
+
+def _add_ons(business: Business, months: list[str]) -> pl.DataFrame:
+    """subscription_id, add_ons: what is held as of the day, and from the next change on."""
+    held = held_add_ons(business, max(months))
+    holdings = pl.DataFrame(schema=HELD_SCHEMA) if held is None else held.holdings
+    found = held_and_coming(holdings, business.as_of)
+    entry = pl.struct("add_on", "quantity", "next_quantity", "effective_on")
+    return found.group_by("subscription_id", maintain_order=True).agg(add_ons=entry)
 
 
 def _status(as_of: date) -> pl.Expr:

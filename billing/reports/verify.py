@@ -16,6 +16,7 @@ from billing.model.columns import MONEY, Table
 from billing.model.hashes import hash_contents
 from billing.model.plain_rows import money_in_words, plain_rows
 from billing.model.tables import (
+    ADD_ONS,
     CHARGES,
     CYCLES,
     DECISIONS,
@@ -370,7 +371,9 @@ def _months_computed_again(business: Business, copy: Business, months: Sequence[
         for shard in each_shard(copy, month):
             for step in STEPS_BEFORE_DOCUMENTS.values():
                 step(shard, month)
-        for table in _COMPUTED:
+        # Where nobody has add-ons, there is no such table.
+        has_add_ons = any(each.parts(ADD_ONS, month) for each in (business.home, copy.home))
+        for table in (*_COMPUTED, *([ADD_ONS] if has_add_ons else [])):
             if not _is_the_same(business.home, copy.home, table, month):
                 yield (
                     f"{business.home.partition(table, month)}: has other rows than its inputs give: take the lake "

@@ -30,6 +30,7 @@ from billing.month.recorded_inputs.record import Record, month_record, read_reco
 from billing.month.shards import each_shard, is_sharded, shard_homes
 from billing.month.steps import event_months
 from billing.month.true_ups import refunds_of_month
+from billing.rules.coupons import counted_documents
 from billing.rules.minimum_spend import has_minimum_spend
 from billing.store.files import file_hash
 from billing.store.monthly import read_month
@@ -134,6 +135,10 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         tested = packages_of_redemptions(business, asked, month)
         # A coupon may be for some packages only, and other accounts may have redeemed it before.
         inputs["redemptions"] = _digest([_frame_hash(own), _frame_hash(tested)])
+    if any(coupon.documents for coupon in business.catalogue.coupons):
+        # Some hold for a number of documents: late usage may change which those are.
+        built = [each for each in business.home.months(DUES) if each < month]
+        inputs["documents with coupons"] = _frame_hash(counted_documents(business.scan_months(DUES, built)))
     if business.has_moved_in_of_all and month == business.first_month:
         # Of a shard: its own requests do not say it.
         inputs["moved in"] = "True"

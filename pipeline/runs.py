@@ -35,6 +35,7 @@ from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
 from billing.reports.preview import Preview, preview_month
 from billing.reports.sending import count_to_send
+from billing.rules.own_documents import shown_subscription_id
 from billing.store.monthly import read_month, write_month
 from billing.store.working_copy import name_of
 from pipeline.executor_choice import is_on_cluster
@@ -246,7 +247,7 @@ def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], busine
     columns = ["number", "kind", "account_id", "subscription_id", "billing_date", "corrects", "currency"]
     amounts = ["net", "tax", "total"]
     found = documents.join(entries, on=keys, how="left", maintain_order="left").select(*columns, *amounts, "lines")
-    return plain_rows(found, business.catalogue.minor_units)
+    return plain_rows(found.with_columns(shown_subscription_id()), business.catalogue.minor_units)
 
 
 def _check_accounts(business: Business, accounts: Sequence[str]) -> None:

@@ -211,8 +211,8 @@ def _entry(line: dict[str, Any], kind: str, description: str, steps: list[str]) 
         "metric": line.get("metric"),
         "rule": line.get("rule"),
         "package": line.get("package"),
-        "cycle_start": line["cycle_start"].isoformat(),
-        "cycle_end": line["cycle_end"].isoformat(),
+        # A one-off charge has no cycle.
+        **{name: None if line[name] is None else line[name].isoformat() for name in ("cycle_start", "cycle_end")},
         "quantity": None if quantity is None else plain_number(quantity),
         "amount": None,
         "description": description,

@@ -22,6 +22,7 @@ from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import billed_months, ingest_usage
 from billing.month.true_ups import approved_refunds, month_differences
 from billing.reports.preview_causes import SETTLES, with_causes
+from billing.rules.own_documents import shown_subscription_id
 from billing.rules.true_ups import what_is_due
 
 CHANGES: Final = pl.Schema(
@@ -108,7 +109,7 @@ class Preview:
 
     def rows(self) -> list[dict[str, Any]]:
         """The changes as plain values."""
-        return plain_rows(self.changes, self.decimals)
+        return plain_rows(self.changes.with_columns(shown_subscription_id()), self.decimals)
 
     def as_plain(self) -> dict[str, Any]:
         """month, as_of, currency, moved, totals, accounts (account_id, changes): the whole preview as plain values."""

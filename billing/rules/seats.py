@@ -236,6 +236,7 @@ def _of_added_seats(
             added=pl.col("added").sum(),
             unit_price=pl.when(pl.len() == 1).then(pl.col("unit_price").first()),
             part=pl.when(pl.len() == 1).then(pl.col("left").first()),
+            whole=pl.when(pl.len() == 1).then((pl.col("_after") - pl.col("_before")).first()),
         )
         .with_columns(amount=_from_minor_units(pl.col("cost"), pl.col("divisor") * pl.col("days"), catalogue))
         .filter((pl.col("amount") != 0).fill_null(value=True))
@@ -249,6 +250,12 @@ def _of_added_seats(
             cycle_end="billing_date",
             quantity=in_units(pl.col("added"), unit).cast(QUANTITY),
             billed_units=in_units(pl.col("added"), unit).cast(QUANTITY),
+            # What a cycle costs more, where that is a whole amount: the page tells the part of it.
+            whole_fee=pl.when(pl.col("whole") % pl.col("divisor") == 0).then(
+                scaled_to_decimal(
+                    pl.col("whole") // pl.col("divisor") * 10 ** (PRICE.scale - catalogue.minor_units), PRICE.scale
+                ).cast(PRICE)
+            ),
             fee_part=pl.col("part").cast(pl.Int32),
             fee_parts=pl.when(pl.col("part").is_not_null()).then("days").cast(pl.Int32),
             description=pl.format("{} added within the cycle", _titles(catalogue)),

@@ -28,7 +28,7 @@ _SHOWN_MONTHS = 12
 @dg.asset(
     name=JOURNAL.name,
     group_name="reports",
-    deps=[DOCUMENTS.name, LINES.name, TAXES.name, BALANCES.name, "payments", "opening_balances"],
+    deps=[DOCUMENTS.name, LINES.name, TAXES.name, BALANCES.name, "payments", "opening_balances", "credit_grants"],
     kinds={"parquet", "polars"},
     description="Balanced postings for accounting, by calendar month: what is owed, paid, earned, deferred and tax.",
     metadata=definition_metadata(JOURNAL),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from billing.model.account_tables import BALANCES, COLLECTIONS, JOURNAL
+from billing.model.account_tables import BALANCES, COLLECTIONS, CREDITS, JOURNAL
 from billing.model.columns import Table
 from billing.model.tables import (
     CHARGES,
@@ -39,6 +39,7 @@ _SAME_NAMES: Final[Mapping[str, Table]] = {
 """Default source table of a table: for columns with the same name."""
 
 _net, _tax, _total = (DRAFT_LINES, "amount"), (DRAFT_TAXES, "amount"), (DOCUMENTS, "total")
+_due = (DOCUMENTS, "due")
 _posted = [_total, (LINES, "amount"), (TAXES, "amount")]
 
 _OTHERS: Final[Mapping[str, Mapping[str, Sources]]] = {
@@ -54,7 +55,8 @@ _OTHERS: Final[Mapping[str, Mapping[str, Sources]]] = {
     },
     DRAFT_TAXES.name: {"taxable": [_net]},
     DRAFTS.name: {"net": [_net], "tax": [_tax], "total": [_net, _tax]},
-    BALANCES.name: {"invoiced": [_total], "credited": [_total], "outstanding": [_total], "status": []},
+    BALANCES.name: {"invoiced": [_total], "credited": [_total], "outstanding": [_due], "status": []},
+    CREDITS.name: {"account_id": [(DOCUMENTS, "account_id")], "used": [(DOCUMENTS, "credits_applied")]},
     COLLECTIONS.name: {"amount_due": [_total]},
     JOURNAL.name: {
         "number": [(DOCUMENTS, "number")],

@@ -12,9 +12,10 @@ from assets.links import link, place
 from assets.metadata import amount_sum, chart, definition_metadata, in_words, markdown_table, money_type, summary
 from assets.months import computed
 from assets.resources import BillingHome
-from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, PROFILE
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, CREDITS, PROFILE
 from billing.model.tables import CHARGES, DECISIONS, DOCUMENTS, DUES, PARKED, UNBILLED
 from billing.month.business import Business
+from billing.month.credits import credits
 from billing.month.recorded_inputs.months import (
     built_months,
     first_moved_before,
@@ -30,6 +31,8 @@ from billing.reports.preview_causes import record_given
 from billing.reports.profile_pages import write_profile_pages
 from billing.reports.profiles import allocations, balances, collections, next_bills
 from billing.store.frames import read_frame, write_frame
+
+_CREDITED = ("amount", "used", "expired", "left")
 
 
 @dg.asset(
@@ -125,10 +128,17 @@ def _what_to_do(days: Sequence[date], moved: Mapping[str, Sequence[str]]) -> str
         ),
         dg.AssetSpec(
             ALLOCATIONS.name,
-            description="Which payments and credits pay which document.",
+            description="Which payments, credit notes and prepaid credits pay which document.",
             deps=[DOCUMENTS.name, "payments", "opening_balances"],
             kinds={"parquet", "polars"},
             metadata=definition_metadata(ALLOCATIONS),
+        ),
+        dg.AssetSpec(
+            CREDITS.name,
+            description="What is used, left and expired of every prepaid credit.",
+            deps=[DOCUMENTS.name, "credit_grants"],
+            kinds={"parquet", "polars"},
+            metadata=definition_metadata(CREDITS),
         ),
         dg.AssetSpec(
             COLLECTIONS.name,
@@ -148,6 +158,7 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
             PROFILE: bills.profiles,
             BALANCES: balances(business),
             ALLOCATIONS: allocations(business),
+            CREDITS: credits(business),
             COLLECTIONS: collections(business),
         }
         previous = read_frame(business.home.whole(PROFILE), PROFILE)
@@ -194,6 +205,17 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
             .sort("source_kind"),
             currency,
             allocated=amount_sum(found[ALLOCATIONS], business, "amount"),
+        ),
+    )
+    yield dg.MaterializeResult(
+        asset_key=CREDITS.name,
+        metadata=summary(
+            found[CREDITS]
+            .group_by("kind")
+            .agg(pl.len().alias("grants"), *(pl.col(each).sum().cast(money_type(business)) for each in _CREDITED))
+            .sort("kind"),
+            currency,
+            left=amount_sum(found[CREDITS], business, "left"),
         ),
     )
     yield dg.MaterializeResult(

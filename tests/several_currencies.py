@@ -1,4 +1,4 @@
-"""A business that sells in dollars, euros, yen and dinars: packages, tariffs, a coupon, an add-on and a yearly price."""
+"""A business that sells in dollars, euros, yen and dinars: packages, tariffs, coupons, an add-on, a yearly price."""
 
 import json
 from pathlib import Path
@@ -54,7 +54,9 @@ packages:
         price: {monthly: {USD: "499.00", EUR: "449.00", JPY: "75000", KWD: "153.250"}}
         allowances: {emails: 20000, leads: null}
         overage:
-          emails: {model: graduated, tiers: [{up_to: null, unit_price: {USD: "0.001", EUR: "0.0009", JPY: "0.15", KWD: "0.0003"}}]}
+          emails:
+            model: graduated
+            tiers: [{up_to: null, unit_price: {USD: "0.001", EUR: "0.0009", JPY: "0.15", KWD: "0.0003"}}]
 """
 CURRENCIES = {"usd": "USD", "eur": "EUR", "jpy": "JPY", "kwd": "KWD"}
 
@@ -90,7 +92,7 @@ class SeveralCurrencies(Landing):
 
     def _write(self) -> None:
         rows = [
-            f"{name},{name.title()} Inc.,billing@example.com,1 Example Street,,Springfield,,00000,{country},,,,{currency}"
+            f"{name},{name.title()} Inc.,billing@example.com,1 Main Street,,Springfield,,00000,{country},,,,{currency}"
             for name, (currency, country) in self.accounts.items()
         ]
         (self.folder / "accounts.csv").write_text("\n".join([f"{ACCOUNT_HEADER},currency", *rows, ""]))

@@ -17,6 +17,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.money import minor_units
 from billing.model.seller import Identifier
 from billing.model.tables import CYCLES
+from billing.rules.prepaid_credits import is_prepayment
 
 TEMPLATE_VERSION: Final = "2"
 
@@ -37,6 +38,7 @@ _NOT_SAID: Final = (
     ',"title":null',
 )
 _IDENTIFIER: Final = pl.Struct({"scheme": pl.String, "id": pl.String})
+_PDF: Final = "pdf"
 _CORRECTED: Final = pl.Struct({"number": pl.String, "issued_on": pl.String, "billing_date": pl.String})
 
 
@@ -123,7 +125,10 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             minor_units=pl.lit(minor_units(catalogue.currency)),
             locale=pl.col("locale"),
             language=pl.col("language"),
-            format=pl.col("invoice_format").fill_null(catalogue.policy.invoice_format),
+            # Rule 33: a prepayment is no supply yet, and always a PDF.
+            format=pl.when(is_prepayment())
+            .then(pl.lit(_PDF))
+            .otherwise(pl.col("invoice_format").fill_null(catalogue.policy.invoice_format)),
             payment_days=pl.col("payment_days"),
             corrects=pl.col("corrects"),
             corrected=pl.col("corrected"),

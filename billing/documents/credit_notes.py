@@ -1,10 +1,12 @@
 """Credit and debit notes: they correct an issued document, with its tax rates (rules 14, 19 and 21)."""
 
+from datetime import date
+
 import polars as pl
 
 from billing.documents.content import contents
 from billing.documents.content_lists import day, line_list, tax_list
-from billing.documents.drafts import Drafts, drafts_of
+from billing.documents.drafts import Drafts, drafts_of, paid_by_credits
 from billing.documents.lowered_lines import with_lowered_lines
 from billing.documents.tax_currency import tax_in_its_currency
 from billing.documents.titles import with_language
@@ -13,6 +15,7 @@ from billing.model.codes import DocumentKind, LineKind, NoteReason
 from billing.model.columns import MONEY
 from billing.rules.due_items import is_refunded, refund_item
 from billing.rules.own_documents import is_own_document, shown_subscription_id
+from billing.rules.prepaid_credits import CreditsInOrder
 from billing.rules.tax import taxes_given_back
 from billing.rules.true_ups import in_words
 
@@ -32,6 +35,8 @@ def refund_notes(
     tax_rates: pl.DataFrame,
     exchange_rates: pl.DataFrame,
     catalogue: Catalogue,
+    credits: CreditsInOrder | None,
+    as_of: date,
 ) -> Drafts:
     """Credit notes for approved refunds: what was charged in advance for the first cycle, with its tax (rule 14).
 
@@ -47,6 +52,10 @@ def refund_notes(
         Issued in the month: only a document that has been issued can be refunded, and only once.
     taxes
         As `running_taxes`, of the documents.
+    credits
+        What prepaid credits can pay; None where there are none.
+    as_of
+        The day on which the notes are issued.
     """
     refunded = documents.join(lines.filter(pl.col("kind") == LineKind.REFUND), on="number", how="semi")
     of_refunds = (
@@ -104,6 +113,8 @@ def refund_notes(
         tax_rates=tax_rates,
         exchange_rates=exchange_rates,
         catalogue=catalogue,
+        credits=credits,
+        as_of=as_of,
     )
 
 
@@ -120,6 +131,8 @@ def correction_notes(
     tax_rates: pl.DataFrame,
     exchange_rates: pl.DataFrame,
     catalogue: Catalogue,
+    credits: CreditsInOrder | None,
+    as_of: date,
 ) -> Drafts:
     """Rule 21: a credit or debit note per document of the month whose billing differs from what is due.
 
@@ -136,6 +149,8 @@ def correction_notes(
         Issued in the month.
     taxes
         As `running_taxes`, of the documents.
+    credits, as_of
+        As in `refund_notes`.
     """
     scheduled = documents.filter(pl.col("corrects").is_null())
     on_its_date = scheduled.select("subscription_id", "billing_date", own="number")
@@ -179,6 +194,8 @@ def correction_notes(
         tax_rates=tax_rates,
         exchange_rates=exchange_rates,
         catalogue=catalogue,
+        credits=credits,
+        as_of=as_of,
     )
 
 
@@ -195,6 +212,8 @@ def _notes(
     tax_rates: pl.DataFrame,
     exchange_rates: pl.DataFrame,
     catalogue: Catalogue,
+    credits: CreditsInOrder | None,
+    as_of: date,
 ) -> Drafts:
     """A note for each of the `corrected` documents that has lines; they carry the `number` they correct."""
     lines = with_lowered_lines(lines.with_columns(gives_back=pl.lit(None, pl.String)))
@@ -212,8 +231,6 @@ def _notes(
         .with_columns(pl.col("tax").fill_null(0).cast(MONEY))
         .with_columns(
             total=pl.col("net") + pl.col("tax"),
-            credits_applied=pl.lit(0).cast(MONEY),
-            due=pl.col("net") + pl.col("tax"),
             kind=pl.when(pl.col("net") > 0)
             .then(pl.lit(DocumentKind.DEBIT_NOTE))
             .otherwise(pl.lit(DocumentKind.CREDIT_NOTE)),
@@ -226,6 +243,9 @@ def _notes(
             reason_code=pl.lit(NoteReason.REFUND_WINDOW if reason is None else NoteReason.CORRECTION),
         )
     )
+    # A note uses and gives back credits on the day it is issued (rule 33).
+    ordered = notes.sort("billing_date", "account_id", "subscription_id", maintain_order=True)
+    notes = paid_by_credits(ordered, credits, as_of, ordered.select(*_KEYS, number="corrects"))
     parts = [
         line_list(with_language(lines, accounts, catalogue), None, note_taxes, catalogue),
         tax_list(note_taxes, accounts, tax_rates, catalogue),

@@ -6,6 +6,7 @@ has been issued for dates that are closed (rules 19, 20, 23 and 24).
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, Final
 
 import polars as pl
@@ -18,12 +19,13 @@ from billing.documents.titles import with_language
 from billing.model.calendar import first_day, month_number
 from billing.model.catalogue import Catalogue
 from billing.model.codes import SCHEDULED, DocumentKind, LineKind
-from billing.model.columns import MONEY
+from billing.model.columns import CREDITS_OF_A_DOCUMENT, MONEY
 from billing.model.hashes import hash_contents
 from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PART_OF_A_FEE
 from billing.rules.add_ons import HeldAddOns
 from billing.rules.billing_dates import Grid
 from billing.rules.charges import rated_usage, with_late_dates
+from billing.rules.prepaid_credits import CreditsInOrder
 from billing.rules.tax import document_taxes, joined_taxes, taxes_given_back
 from billing.rules.terms import TermsFrames
 from billing.rules.true_ups import in_words
@@ -84,6 +86,8 @@ class Issued:
         As `Register.passed_dates`, of the month.
     closed_through, closed_through_before
         The day up to which this month, and the month before, were closed; None when never.
+    credits
+        What prepaid credits can pay; None where there are none.
     """
 
     closed: pl.DataFrame
@@ -94,6 +98,7 @@ class Issued:
     passed: pl.DataFrame
     closed_through: Any
     closed_through_before: Any
+    credits: CreditsInOrder | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,8 +253,6 @@ def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogu
         .with_columns(pl.col("tax").fill_null(0).cast(MONEY))
         .with_columns(
             total=pl.col("net") + pl.col("tax"),
-            credits_applied=pl.lit(0).cast(MONEY),
-            due=pl.col("net") + pl.col("tax"),
             # A negative document is a credit note.
             kind=pl.when(pl.col("net") < 0)
             .then(pl.lit(DocumentKind.CREDIT_NOTE))
@@ -262,6 +265,8 @@ def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogu
             reason=pl.lit(None, pl.String),
         )
     )
+    credited = lines.select(*_KEYS, number="gives_back").drop_nulls("number")
+    documents = paid_by_credits(documents, issued.credits, "billing_date", credited)
     rated = rated_usage(inputs.usage, inputs.packages, inputs.terms, inputs.held)
     documents = with_language(documents, inputs.accounts, catalogue)
     parts = [
@@ -290,6 +295,20 @@ def draft_month(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogu
         catalogue=catalogue,
     )
     return drafts_of(month, documents, lines, taxes, content)
+
+
+def paid_by_credits(
+    documents: pl.DataFrame, credits: CreditsInOrder | None, usable_on: str | date, credited: pl.DataFrame
+) -> pl.DataFrame:
+    """`documents` with credits_applied, due and credits, as `CreditsInOrder.applied`; nothing where there are none."""
+    if credits is None:
+        return documents.with_columns(
+            credits_applied=pl.lit(0).cast(MONEY),
+            due=pl.col("total"),
+            credits=pl.lit(None, CREDITS_OF_A_DOCUMENT),
+        )
+    day = pl.col(usable_on) if isinstance(usable_on, str) else pl.lit(usable_on)
+    return credits.applied(documents.with_columns(usable_on=day), credited).drop("usable_on")
 
 
 def _drafted_lines(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> pl.DataFrame:

@@ -23,26 +23,50 @@ BALANCES = Table(
         Column("credited", MONEY, "Credit notes, as a positive amount"),
         Column("paid", MONEY, "Successful payments"),
         Column("refunded", MONEY, "Refunded and disputed payments"),
-        Column("outstanding", MONEY, "opening + invoiced - credited - (paid - refunded); may be negative"),
+        Column(
+            "outstanding",
+            MONEY,
+            "opening + invoiced - credits_applied - (credited - credits_returned) - (paid - refunded); may be negative",
+        ),
         Column("oldest_unpaid_on", pl.Date, "Issue date of the oldest unpaid document, or day of an opening balance"),
         Column("status", pl.String, "settled, owing or in_credit"),
         Column("opening", MONEY, "Opening balances: what it owed when it moved in, below 0 what it had in credit"),
+        Column("credits_applied", MONEY, "What prepaid credits paid of invoices and debit notes"),
+        Column("credits_returned", MONEY, "What credit notes gave back to prepaid credits"),
     ),
     ("account_id", "currency"),
 )
 
 ALLOCATIONS = Table(
     "allocations",
-    "What pays a document: a part of a payment or of a credit.",
+    "What pays a document: a part of a payment, of a credit note or of a prepaid credit.",
     (
-        Column("source", pl.String, "The payment_id, or the number of the credit note"),
-        Column("source_kind", pl.String, "payment or credit"),
+        Column("source", pl.String, "The payment_id, the number of the credit note, or the grant_id"),
+        Column("source_kind", pl.String, "payment, credit or grant"),
         NUMBER,
         ACCOUNT,
-        Column("amount", MONEY, "What it pays of the document"),
+        Column("amount", MONEY, "What it pays of the document; negative: what a credit note gives back to a grant"),
         Column("on", pl.Date, "The day of the payment or credit, or of the document where that is later"),
     ),
     ("account_id", "number", "on", "source"),
+)
+
+CREDITS = Table(
+    "credits",
+    "A prepaid credit of an account as of the day: used + left + expired = amount.",
+    (
+        Column("grant_id", pl.String, "The grant"),
+        ACCOUNT,
+        Column("amount", MONEY, "What it grants; never less than what was used of it"),
+        Column("used", MONEY, "What it paid of documents, less what credit notes gave back"),
+        Column("expired", MONEY, "What was left of it when it expired"),
+        Column("left", MONEY, "What is left for documents to come; of a purchased one once it is paid"),
+        CURRENCY,
+        Column("kind", pl.String, "granted or purchased; null where its row is gone"),
+        Column("granted_on", pl.Date, "From which billing date on it pays; null where its row is gone"),
+        Column("expires_on", pl.Date, "The first day on which it pays nothing any more; null: it never expires"),
+    ),
+    ("account_id", "grant_id"),
 )
 
 COLLECTIONS = Table(
@@ -77,6 +101,10 @@ _PAYMENT_HISTORY = pl.List(
     )
 )
 
+_ADD_ONS = pl.List(
+    pl.Struct({"add_on": pl.String, "quantity": pl.Int64, "next_quantity": pl.Int64, "effective_on": pl.Date})
+)
+
 PROFILE = Table(
     "profile",
     "The billing profile of an account as of a date.",
@@ -90,6 +118,10 @@ PROFILE = Table(
         Column("previous_amount", MONEY, "Total of the last document; null before the first"),
         Column("previous_date", pl.Date, "Its billing date"),
         Column("outstanding", MONEY, "What the account owes"),
+        Column("upcoming_credits", MONEY, "What prepaid credits will pay of upcoming_amount"),
+        Column("credits_left", MONEY, "What is left of its prepaid credits"),
+        Column("credits_expire_on", pl.Date, "The next day on which some of it expires, or null"),
+        Column("credits_expiring", MONEY, "What expires on that day; null where nothing does"),
         Column(
             "usage",
             pl.List(
@@ -113,6 +145,11 @@ PROFILE = Table(
             "The package change that will take effect, or null",
         ),
         Column("payment_history", _PAYMENT_HISTORY, "The account's documents, newest first"),
+        Column(
+            "add_ons",
+            _ADD_ONS,
+            "Add-ons held, or asked for: how many, and how many from the next change on (null where none is known)",
+        ),
     ),
     ("account_id",),
 )
@@ -158,15 +195,23 @@ JOURNAL = Table(
     "A posting for accounting. The postings of an entry balance: what they debit is what they credit.",
     (
         Column("billing_month", pl.String, "The calendar month of posted_on: the month of the books, YYYY-MM"),
-        Column("posted_on", pl.Date, "Day of issue or payment; the last day of the month for a release"),
-        Column("kind", pl.String, "document, release (of a fee that was deferred), payment or opening_balance"),
+        Column("posted_on", pl.Date, "Day of issue, payment, grant or expiry; the last day of the month for a release"),
         Column(
-            "entry", pl.String, "The document's number, the payment_id, or an opening balance's account and reference"
+            "kind",
+            pl.String,
+            "document, release (of a fee that was deferred), payment, opening_balance, credits_granted or "
+            "credits_expired",
+        ),
+        Column(
+            "entry",
+            pl.String,
+            "The document's number, the payment_id, the grant_id, or an opening balance's account and reference",
         ),
         Column(
             "ledger_account",
             pl.String,
-            "receivable, cash, deferred_revenue, revenue, credits (given back: less revenue), tax or opening_balances",
+            "receivable, cash, deferred_revenue, revenue, credits (given back: less revenue), tax, opening_balances, "
+            "prepaid_credits (owed to customers), credits_granted or credits_expired",
         ),
         ACCOUNT,
         Column("number", pl.String, "The document that it concerns"),

@@ -428,6 +428,7 @@ class AllocationSource(StrEnum):
 
     PAYMENT = "payment"
     CREDIT = "credit"
+    GRANT = "grant"
 
 
 class PostingKind(StrEnum):
@@ -437,6 +438,8 @@ class PostingKind(StrEnum):
     RELEASE = "release"
     PAYMENT = "payment"
     OPENING_BALANCE = "opening_balance"
+    CREDITS_GRANTED = "credits_granted"
+    CREDITS_EXPIRED = "credits_expired"
 
 
 class LedgerAccount(StrEnum):
@@ -449,3 +452,6 @@ class LedgerAccount(StrEnum):
     CREDITS = "credits"
     TAX = "tax"
     OPENING_BALANCES = "opening_balances"
+    PREPAID_CREDITS = "prepaid_credits"
+    CREDITS_GRANTED = "credits_granted"
+    CREDITS_EXPIRED = "credits_expired"

@@ -98,7 +98,7 @@ DOCUMENT_MONEY = (
     Column("net", MONEY, "Sum of the lines, before tax"),
     Column("tax", MONEY, "Sum of the taxes"),
     Column("total", MONEY, "net + tax; negative on a credit note"),
-    Column("credits_applied", MONEY, "What prepaid credits pay of the total"),
+    Column("credits_applied", MONEY, "What prepaid credits pay of the total; negative: what is given back to them"),
     Column("due", MONEY, "total - credits_applied: what is asked for"),
 )
 
@@ -150,6 +150,7 @@ DUE_ITEM = Column(
 TAX_CATEGORY = Column(
     "tax_category", pl.String, "The category of tax that it is charged with; null: what the country charges as a rule"
 )
+CREDITS_OF_A_DOCUMENT = pl.List(pl.Struct({"grant_id": pl.String, "amount": MONEY, "gives_back": pl.String}))
 GIVES_BACK = Column("gives_back", pl.String, "The document whose billing a prior_cycle line gives back; else null")
 TAXED_AS = Column("taxed_as", pl.String, "The document whose tax is given back with its lines; null for an own tax")
 

@@ -8,11 +8,21 @@ from typing import Final
 
 import polars as pl
 
-from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, MAILS, PROFILE, REMINDERS
+from billing.model.account_tables import (
+    ALLOCATIONS,
+    BALANCES,
+    COLLECTIONS,
+    CREDITS,
+    JOURNAL,
+    MAILS,
+    PROFILE,
+    REMINDERS,
+)
 from billing.model.columns import (
     ACCOUNT,
     BASE_QUANTITY,
     BILLING_DATE,
+    CREDITS_OF_A_DOCUMENT,
     CURRENCY,
     CYCLE_END,
     CYCLE_START,
@@ -35,6 +45,10 @@ from billing.model.columns import (
     TAXED_AS,
     Column,
     Table,
+)
+
+_DUE_KINDS: Final = (
+    "package_fee, proration, hold_fee, seats, add_on, overage, charge, prepayment, minimum_spend or coupon"
 )
 
 DOCUMENTS = Table(
@@ -67,6 +81,11 @@ DRAFTS = Table(
         Column("corrects", pl.String, "The number of the document this note corrects, or null"),
         Column("content_hash", pl.String, "SHA-256 of the content as it would be issued, without number and date"),
         Column("content", pl.String, "Everything the page would show, as JSON"),
+        Column(
+            "credits",
+            CREDITS_OF_A_DOCUMENT,
+            "The grants that pay it, in order; on a credit note those that get something back, and of which document",
+        ),
     ),
     ("billing_date", "account_id", "subscription_id", "kind"),
     # A page takes more than a kilobyte.
@@ -87,7 +106,7 @@ DRAFT_LINES = Table(
         Column(
             "due_on", pl.Date, "The billing date on which the amount fell due: an earlier one on a prior_cycle line"
         ),
-        Column("due_kind", pl.String, "The kind of what fell due, also where the line's kind is prior_cycle"),
+        Column("due_kind", pl.String, f"{_DUE_KINDS}; also where the line's kind is prior_cycle"),
         DUE_ITEM,
         TAX_CATEGORY,
         GIVES_BACK,
@@ -300,11 +319,7 @@ DUES = Table(
         SUBSCRIPTION,
         MONTH,
         BILLING_DATE,
-        Column(
-            "kind",
-            pl.String,
-            "package_fee, proration, hold_fee, seats, add_on, overage, charge, prepayment, minimum_spend or coupon",
-        ),
+        Column("kind", pl.String, _DUE_KINDS),
         *(column for column in LINE if column.name not in ("line", "kind", "applies_to_line")),
         DUE_ITEM,
         TAX_CATEGORY,
@@ -450,6 +465,7 @@ TABLES: Final[Mapping[str, Table]] = {
         PARKED,
         BALANCES,
         ALLOCATIONS,
+        CREDITS,
         COLLECTIONS,
         JOURNAL,
         PROFILE,

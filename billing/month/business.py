@@ -1,6 +1,5 @@
 """A business as of a day: its home, its inputs and its register. Every computation starts from one."""
 
-import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,11 +17,11 @@ from billing.inputs.reading import Inputs, read_inputs
 from billing.model.buckets import BucketRange, bucket_ranges
 from billing.model.calendar import first_day, midnight, months_after
 from billing.model.catalogue import Catalogue
-from billing.model.codes import DecisionKind
+from billing.model.codes import DecisionKind, GrantKind
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
-from billing.month.computed import Computed
+from billing.month.computed import Computed, packed, unpacked
 from billing.month.currencies import currencies_of
 from billing.month.issued_settings import hidden_after, issued_in_others, refuse_moved_settings
 from billing.month.locking import alone
@@ -31,6 +30,7 @@ from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.add_on_changes import asked_add_ons
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
+from billing.rules.credit_balances import lowered_grants
 from billing.rules.currencies import Currencies, Rows
 from billing.rules.dimensions import RuleBook
 from billing.rules.missing_accounts import (
@@ -41,7 +41,7 @@ from billing.rules.missing_accounts import (
 )
 from billing.rules.opening_balances import balances_in_force, changed_rows
 from billing.rules.own_documents import is_own_document
-from billing.rules.receivables import payments_set_aside, with_numbers, with_opening_balances
+from billing.rules.receivables import matched_payments, with_opening_balances
 from billing.rules.redemptions import (
     POSITION_SCHEMA,
     asked_coupons,
@@ -125,6 +125,7 @@ class Business:
         issued = register.issued_currencies() if issued_in_others(register, catalogue) else None
         inputs = read_inputs(home, catalogue, register.billed_accounts(), issued)
         warnings = changed_rows(inputs.opening_balances, register.opening_balances())
+        warnings += lowered_grants(inputs.credit_grants, register.credit_uses())
         inputs = replace(inputs, warnings=(*inputs.warnings, *warnings))
         # Policy auto_issue false: runs stop at drafts until someone issues.
         business = cls(home, catalogue, inputs, register, as_of, issues and catalogue.policy.auto_issue, shards)
@@ -247,11 +248,11 @@ class Business:
             return Lives(*map(self.rows, (lives.subscriptions, lives.answers, lives.parked)))
         if self.home.buckets is None:
             return self._lives()
-        return Lives(*map(_unpacked, self.computed.once("lives", None, self._packed_lives)))
+        return Lives(*map(unpacked, self.computed.once("lives", None, self._packed_lives)))
 
     def _packed_lives(self) -> list[bytes]:
         lives = self._lives()
-        return [_packed(frame) for frame in (lives.subscriptions, lives.answers, lives.parked)]
+        return [packed(frame) for frame in (lives.subscriptions, lives.answers, lives.parked)]
 
     def _lives(self) -> Lives:
         takes_back = (self.requests["kind"] == DecisionKind.WITHDRAW).any()
@@ -346,6 +347,19 @@ class Business:
         used = self.register.opening_balances()
         return balances_in_force(self.inputs.opening_balances, used, self.as_of)
 
+    @cached_property
+    def credit_grants(self) -> pl.DataFrame:
+        """The prepaid credits granted up to the as-of day (rule 33)."""
+        return self.inputs.credit_grants.filter(pl.col("granted_on") <= self.as_of)
+
+    @property
+    def first_purchase(self) -> date | None:
+        """The first day on which a purchased grant is billed, from the policy's billing_start on; None without one."""
+        bought = pl.col("kind") == GrantKind.PURCHASED
+        start = self.catalogue.policy.billing_start
+        day = self.credit_grants.filter(bought & (pl.col("granted_on") >= start))["granted_on"].min()
+        return day if isinstance(day, date) else None
+
     @property
     def receivables(self) -> pl.DataFrame:
         """As `with_opening_balances`: issued documents, and the opening balances in force as documents."""
@@ -387,18 +401,8 @@ class Business:
             suspended = pl.concat(each[2] for each in found).sort("account_id", "suspended_from")
             return payments.sort("at", "payment_id"), REJECTS.conform(unknown), suspended
         documents = self.receivables.with_columns(credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone))
-        made = with_numbers(made, self.opening_balances, self.register.documents())
-        known = made.join(
-            documents,
-            left_on=["document", "account_id", "currency"],
-            right_on=["number", "account_id", "currency"],
-            how="semi",
-            maintain_order="left",
-        )
-        if made["is_on_account"].any():
-            known = pl.concat([known, made.filter("is_on_account")]).sort("at", "payment_id")
-        known = known.drop("is_on_account")
-        return known, payments_set_aside(made, known, documents), suspensions(known, documents)
+        known, aside = matched_payments(made, self.opening_balances, self.register.documents(), documents)
+        return known, aside, suspensions(known, documents)
 
     @cached_property
     def first_month(self) -> str | None:
@@ -413,6 +417,9 @@ class Business:
         earliest = pl.min_horizontal("on", "billed_through").dt.strftime("%Y-%m").min()
         for buckets in self.new_shards:
             of_shard = self._of(buckets, None) if len(self.new_shards) > 1 else self
+            # A purchased grant may be billed before anybody subscribes.
+            bought = None if first else of_shard.first_purchase
+            found += [f"{bought:%Y-%m}"] if bought else []
             bound = of_shard.requests.select(earliest).item()
             if bound is not None and bound < min(found, default="9999-99"):
                 found += of_shard._first_months
@@ -487,13 +494,3 @@ class Business:
         """The day up to which billing dates of the month may be issued: `issue_after_days` before the as-of day."""
         last_day = first_day(months_after(month, 1)).toordinal() - 1
         return date.fromordinal(min(last_day, self.as_of.toordinal() - self.catalogue.policy.issue_after_days))
-
-
-def _packed(frame: pl.DataFrame) -> bytes:
-    content = io.BytesIO()
-    frame.write_ipc(content, compression="lz4")
-    return content.getvalue()
-
-
-def _unpacked(content: bytes) -> pl.DataFrame:
-    return pl.read_ipc(content)

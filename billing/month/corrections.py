@@ -11,6 +11,7 @@ from billing.model.errors import RefusedError
 from billing.model.tables import CYCLES, PACKAGES
 from billing.month.business import Business
 from billing.month.context import required_table
+from billing.month.credits import credits_in_order
 from billing.month.invoice_formats import accounts_with_formats, in_their_formats, without_accounts
 from billing.month.issuing import issue_notes, refuse_lost_documents, write_issued_of_shards
 from billing.month.parking import park_for_format
@@ -56,6 +57,7 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
     documents = documents.join(differences, on="subscription_id", how="semi", maintain_order="left")
     settled = by_billing_document(differences_with_lines(business, differences), billed_lines(business, differences))
     subscriptions, taxes = billed_subscriptions(business), taxes_left(business, documents["number"])
+    credits = credits_in_order(business, pl.lit(value=True))
     with_formats = accounts_with_formats(business, month)
     notes = [
         correction_notes(
@@ -70,6 +72,8 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
             tax_rates=part.inputs.tax_rates,
             exchange_rates=part.inputs.exchange_rates,
             catalogue=part.catalogue,
+            credits=credits,
+            as_of=business.as_of,
         )
         for part in business.by_currency
     ]

@@ -25,6 +25,7 @@ from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DR
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up
 from billing.month.context import required_table, without_parked
+from billing.month.credits import credits_in_order
 from billing.month.held_offers import held_add_ons
 from billing.month.invoice_formats import accounts_with_formats, in_their_formats, without_format_parked
 from billing.month.parking import park, park_for_format
@@ -41,6 +42,7 @@ from billing.month.true_ups import (
 from billing.register.issued_documents import IssuedRows
 from billing.rules.credited_documents import by_billing_document
 from billing.rules.own_documents import shown_subscription_id
+from billing.rules.prepaid_credits import CreditsInOrder
 from billing.store.files import write_file
 from billing.store.frames import scan_frames, write_frames, write_rows
 from billing.store.home import Home
@@ -88,7 +90,10 @@ def _write_drafts(business: Business, month: str) -> tuple[Drafts, pl.DataFrame]
     keep_resources(business.home, business.catalogue.resources)
     seen = business.register.state()
     rows = business.register.rows(month)
-    scheduled, notes = _drafts(business, month, rows), drafted_refund_notes(business, month, rows)
+    # What refunds give back can pay documents of the month.
+    credits = credits_in_order(business, pl.col("billing_month") < month)
+    notes = drafted_refund_notes(business, month, rows, credits)
+    scheduled = _drafts(business, month, rows, credits)
     parts: list[Drafts] = []
     not_in_format: list[pl.DataFrame] = []
 
@@ -153,7 +158,7 @@ def _drafted_inputs_of(home: Home, month: str) -> Mapping[str, str]:
     return record.inputs if record else {}
 
 
-def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts]:
+def _drafts(business: Business, month: str, rows: IssuedRows, credits: CreditsInOrder | None) -> Iterator[Drafts]:
     parked = required_table(business, PARKED, month)
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
@@ -171,7 +176,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows) -> Iterator[Drafts
         exchange_rates=business.inputs.exchange_rates,
         terms=business.terms,
     )
-    issued = issued_so_far(business, month, rows, differences["gives_back"])
+    issued = replace(issued_so_far(business, month, rows, differences["gives_back"]), credits=credits)
     return merged_drafts(
         [
             draft_ranges(month, _in_currency(whole, part, month), _issued_in_currency(issued, part), part.catalogue)
@@ -216,7 +221,8 @@ def rows_through(pages: pl.LazyFrame, through: date) -> int:
     return int(pages.select((pl.col("billing_date") <= through).sum()).collect().item())
 
 
-def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Drafts:
+def drafted_refund_notes(business: Business, month: str, rows: IssuedRows, credits: CreditsInOrder | None) -> Drafts:
+    """The credit notes of refunds of documents that are issued in the month."""
     refunds = approved_refunds(business)
     shown = rows.documents.with_columns(shown_subscription_id())
     numbers = shown.join(refunds, on="subscription_id", how="semi")["number"]
@@ -234,6 +240,8 @@ def drafted_refund_notes(business: Business, month: str, rows: IssuedRows) -> Dr
             tax_rates=part.inputs.tax_rates,
             exchange_rates=part.inputs.exchange_rates,
             catalogue=part.catalogue,
+            credits=credits,
+            as_of=business.as_of,
         )
         for part in business.by_currency
     ]

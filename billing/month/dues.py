@@ -16,6 +16,7 @@ from billing.rules.coupons import counted_documents, coupon_dues
 from billing.rules.cycles import closing_spans, month_cycles
 from billing.rules.minimum_spend import COUNTED, cycles_with_minimum, has_minimum_spend, minimum_spend_dues
 from billing.rules.one_off_charges import charge_dues
+from billing.rules.prepaid_credits import prepayment_dues
 from billing.rules.seats import SeatLevels, seat_dues, seat_levels
 from billing.rules.upgrades_at_once import upgrade_dues
 
@@ -66,6 +67,9 @@ def dues_of_month(
     charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))
+    grants = without_parked(business.credit_grants, parked)
+    if not grants.is_empty():
+        dues = _added(dues, prepayment_dues(month, grants))
     dues = _added(dues, _minimum_spends(business, month, dues, cycles=cycles, packages=packages))
     redeemed = coupon_holdings(business) if catalogue.coupons else None
     if redeemed is not None and not redeemed.is_empty():

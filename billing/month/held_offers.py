@@ -41,20 +41,26 @@ def _held(business: Business, changes: pl.DataFrame) -> HeldAddOns | None:
     return HeldAddOns(add_on_holdings(changes), AddOnFrames.of(business.catalogue))
 
 
-def packages_with_add_ons(business: Business, month: str, cycles: pl.DataFrame, decided: PackageMonth) -> PackageMonth:
-    """`decided`, with the changes of add-ons at the billing dates of a month."""
+def packages_with_add_ons(
+    business: Business, month: str, *, cycles: pl.DataFrame, previous: pl.DataFrame, decided: PackageMonth
+) -> PackageMonth:
+    """`decided`, with the changes of add-ons at the billing dates of a month.
+
+    `previous` is PACKAGES of the month before.
+    """
     asked = business.asked_add_ons
     changes = add_on_changes(business, months_after(month, -1))
-    closed = business.register.closed_decisions(month)
-    closed = closed.filter(pl.col("kind").is_in(ADD_ON_CHANGES))
-    if asked.is_empty() and changes.is_empty() and closed.is_empty():
+    has_any = business.catalogue.add_ons or business.home.parts(ADD_ONS, month)
+    if asked.is_empty() and changes.is_empty() and not has_any:
         return decided
+    closed = business.register.closed_decisions(month).filter(pl.col("kind").is_in(ADD_ON_CHANGES))
     decisions = decide_add_ons(
         month,
         cycles=cycles,
         packages=decided.packages,
         holdings=add_on_holdings(changes),
         asked=asked,
+        previous=previous,
         add_ons=AddOnFrames.of(business.catalogue),
     )
     return PackageMonth(

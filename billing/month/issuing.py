@@ -29,6 +29,7 @@ from billing.model.tables import (
 from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.context import required_table
+from billing.month.credits import credits_in_order
 from billing.month.drafting import (
     drafted_as_of,
     drafted_from,
@@ -135,7 +136,9 @@ def _issue_refunds(
         return NOTHING
     seen = business.register.state()
     notes = joined_drafts(
-        drafted_refund_notes(shard, month, issued.rows(shard, month))
+        drafted_refund_notes(
+            shard, month, issued.rows(shard, month), credits_in_order(shard, pl.col("billing_month") < month)
+        )
         for shard in each_shard(business, month, refunding)
     )
     return NOTHING if notes.documents.is_empty() else issue_notes(business, month, notes, seen)

@@ -299,7 +299,7 @@ def _packages_in_currency(
         held=held_before(business, month, business.asked_add_ons),
         at_once=_asked_at_once(business, cycles),
     )
-    return packages_with_add_ons(business, month, cycles, decided)
+    return packages_with_add_ons(business, month, cycles=cycles, previous=previous, decided=decided)
 
 
 def _asked_at_once(business: Business, cycles: pl.DataFrame) -> AskedAtOnce | None:

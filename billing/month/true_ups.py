@@ -23,6 +23,8 @@ from billing.rules.tax import running_taxes
 from billing.rules.true_ups import open_differences
 
 _DATE: Final = ["account_id", "subscription_id", "billing_date"]
+# What a cycle lacks of its minimum depends on its overages.
+_OF_USAGE: Final = (LineKind.OVERAGE, LineKind.MINIMUM_SPEND)
 
 
 def month_differences(business: Business, since: str, before: str, later: Register | None = None) -> pl.DataFrame:
@@ -81,12 +83,12 @@ def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.Da
 
 
 def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) -> pl.DataFrame:
-    """Drop overages of cycles with accepted losses of usage: they stand as issued (rule 22)."""
+    """Drop what usage of cycles with accepted losses costs: it stands as issued (rule 22)."""
     if losses.is_empty() or differences.is_empty():
         return differences
     spans = losses.select("first_day", "last_day").unique()
     touched = (
-        differences.filter(pl.col("kind") == LineKind.OVERAGE)
+        differences.filter(pl.col("kind").is_in(_OF_USAGE))
         .select("cycle_start", "cycle_end")
         .unique()
         .join_where(spans, pl.col("cycle_start") <= pl.col("last_day"), pl.col("cycle_end") > pl.col("first_day"))
@@ -95,7 +97,7 @@ def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) ->
     )
     return (
         differences.join(touched, on=["cycle_start", "cycle_end"], how="left", maintain_order="left")
-        .filter((pl.col("kind") != LineKind.OVERAGE) | pl.col("is_touched").is_null())
+        .filter(~pl.col("kind").is_in(_OF_USAGE) | pl.col("is_touched").is_null())
         .drop("is_touched")
     )
 

@@ -12,8 +12,8 @@ from billing.register.address import shown
 from billing.register.register import Register
 
 _BULK: Final = 10_000
-# The guards compare a document with its number's format, its lines and its taxes, which come before it.
-_FIRST: Final = (stored.numberings, stored.lines, stored.taxes, stored.documents)
+# The guards compare a document with its number's format, its lines, its taxes and its credits, which come before it.
+_FIRST: Final = (stored.numberings, stored.lines, stored.taxes, stored.credit_uses, stored.documents)
 
 
 def copy_register(source: Register, target: Register) -> int:

@@ -22,6 +22,7 @@ from billing.register.rows import (
     portions,
     raw_type,
 )
+from billing.rules.prepaid_credits import USES
 from billing.rules.tax import with_tax_categories
 
 DOCUMENT_SCHEMA: Final = {
@@ -216,6 +217,19 @@ class IssuedDocuments(Connection):
                 batches.append(part.group_by("number", "by", "tax_category").agg(pl.col("amount").sum()))
         # A pair is found twice if both of its documents are asked for.
         return pl.concat(batches).unique().sort("number", "by", "tax_category").with_columns(from_integers("amount"))
+
+    def credit_uses(self) -> pl.DataFrame:
+        """What grants paid of documents, and what credit notes gave back to them: USES, by number and position."""
+        use, document = stored.credit_uses.c, stored.documents.c
+        names = ("account_id", "currency", "billing_date", "issued_on", "is_scheduled")
+        schema = {name: pl.Int64() if name == "amount" else dtype for name, dtype in USES.items()}
+        query = (
+            sa.select(*(document[name] if name in names else use[name] for name in schema))
+            .join_from(stored.credit_uses, stored.documents, use.number == document.number)
+            .where(*self._own(stored.documents))
+            .order_by(use.number, use.position)
+        )
+        return self._frame(query, schema).with_columns(from_integers("amount"))
 
     def rows(self, month: str) -> IssuedRows:
         """The documents of a billing month with their lines and taxes."""

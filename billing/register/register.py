@@ -25,6 +25,7 @@ from billing.register.profile_links import ProfileLinks
 from billing.register.recorded_facts import RecordedFacts
 from billing.register.rows import (
     as_due,
+    credit_rows,
     decision_rows,
     document_rows,
     due_on,
@@ -140,6 +141,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails, ProfileLinks)
         from billing.register.migrations.versions.r0010_invoice_files import GUARDS as GUARDS_OF_INVOICE_FILES
         from billing.register.migrations.versions.r0011_mails import guards as guards_of_mails
         from billing.register.migrations.versions.r0012_profile_links import guards as guards_of_links
+        from billing.register.migrations.versions.r0014_credit_uses import guards as guards_of_credits
 
         recorded = {f"{table}_{name}" for table in KEPT for name in ("never_change", "stay")}
         recorded |= {*GUARDS_OF_REDRAWN, *GUARDS_OF_INVOICE_FILES}
@@ -150,7 +152,7 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails, ProfileLinks)
                 if dialect == "sqlite"
                 else "SELECT tgname FROM pg_trigger WHERE tgenabled <> 'D'"
             )
-            later = (*guards_of_mails(), *guards_of_links())
+            later = (*guards_of_mails(), *guards_of_links(), *guards_of_credits())
             declared = (*guards(dialect), *guards_of_settings(), *guards_of_moving_in(dialect), *later)
             names = {guard.name for guard in declared} | recorded
             return sorted(names - set(existing.scalars()))
@@ -223,9 +225,10 @@ class Register(IssuedDocuments, RecordedFacts, Numbers, SentMails, ProfileLinks)
             drafts = drafts.with_columns(buckets_of(drafts["account_id"]).alias("bucket"))
             keyed = drafts.select(*_KEYS, "number")
             documents = document_rows(drafts)
-            # Insert documents after their lines and taxes: triggers compare the sums.
+            # Insert documents after their lines, taxes and credits: triggers compare the sums.
             insert_rows(connection, stored.lines, line_rows(numbered_lines(lines, keyed)))
             insert_rows(connection, stored.taxes, tax_rows(numbered_taxes(taxes, keyed)))
+            insert_rows(connection, stored.credit_uses, credit_rows(drafts))
             insert_rows(connection, stored.documents, documents)
             if issue.are_sent:
                 insert_rows(connection, stored.mails_to_send, documents.select("number"))

@@ -89,6 +89,17 @@ def tax_rows(taxes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def credit_rows(numbered: pl.DataFrame) -> pl.DataFrame:
+    """Rows of credit_uses, of drafts with their numbers: null `credits` in those that use none."""
+    used = numbered.filter(pl.col("credits").is_not_null()).select("number", credit="credits").explode("credit")
+    position = pl.int_range(1, pl.len() + 1).over("number")
+    return (
+        used.unnest("credit")
+        .with_columns(*_to_integers("amount"), position=position)
+        .select([column.name for column in stored.credit_uses.columns])
+    )
+
+
 def decision_rows(decisions: pl.DataFrame) -> pl.DataFrame:
     shape = json_shape(DECISIONS.schema)
     return decisions.sort("decision_id").select(

@@ -5,7 +5,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-REVISION: Final = "13"
+REVISION: Final = "14"
 """The last of the migrations in `billing.register.migrations`."""
 
 # Sort text by code points everywhere, not by the collation of the server's locale.
@@ -107,6 +107,16 @@ taxes = sa.Table(
     sa.Column("category", _TEXT),
     sa.Column("exemption_reason", _LONG_TEXT),
     sa.Column("exemption_code", _TEXT),
+)
+# What grants paid of a document; below 0 what a credit note gave back of the document in gives_back.
+credit_uses = sa.Table(
+    "credit_uses",
+    metadata,
+    sa.Column("number", _TEXT, _a_document(), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("grant_id", _TEXT, nullable=False, index=True),
+    sa.Column("amount", sa.BigInteger, nullable=False),
+    sa.Column("gives_back", _TEXT),
 )
 closed_dates = sa.Table(
     "closed_dates",

@@ -28,6 +28,7 @@ from billing.reports.paper_checks import paper_problems
 from billing.reports.seller_checks import seller_warnings
 from billing.reports.source_checks import source_warnings
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
+from billing.rules.credit_balances import lowered_grants
 from billing.rules.opening_balances import changed_rows
 from billing.store.home import Home
 
@@ -57,6 +58,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         register = Register.open(home, register_url)
         inputs = read_inputs(home, catalogue, register.billed_accounts())
         changed = changed_rows(inputs.opening_balances, register.opening_balances())
+        changed += lowered_grants(inputs.credit_grants, register.credit_uses())
         refuse_moved_settings(register, catalogue)
     except RefusedError as error:
         return [str(problem) for problem in error.problems] or [error.message]

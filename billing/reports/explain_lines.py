@@ -326,7 +326,7 @@ def _part(shown: dict[str, Any], amount: str) -> list[str]:
         return []
     share = f"{part['part']} / {part['parts']}"
     if "minimum_spend" in (shown["kind"], shown.get("due_kind")):
-        minimum = plain_number(Decimal(amount) + Decimal(part["replaced"]))
+        minimum = f"{Decimal(amount) + Decimal(part['replaced']):f}"
         cut = [f"{part['fee']} x {share} days, rounded half-up = {minimum}"] if part["part"] != part["parts"] else []
         return [*cut, f"{minimum} to come to - {part['replaced']} due for the cycle = {amount}"]
     if part["replaced"] is None:

@@ -21,7 +21,9 @@ from billing.model.money import round_fraction
 from billing.model.tables import LINES
 from billing.month.business import Business
 from billing.month.recorded_inputs.record import Record, read_record, write_record
+from billing.reports.credit_postings import credit_postings
 from billing.rules.opening_balances import posted_differences, versions_to_record
+from billing.rules.prepaid_credits import is_prepayment
 from billing.rules.receivables import shown_number
 from billing.store.frames import write_frame
 from billing.store.home import Home
@@ -51,10 +53,10 @@ def write_journal(business: Business) -> list[str]:
     """
     home = business.home
     documents = business.register.documents().select(
-        "number", "account_id", "issued_on", "billing_month", "total", "tax"
+        "number", "account_id", "issued_on", "billing_month", "tax", "credits_applied", "due", bought=is_prepayment()
     )
-    opening = _post_opening_balances(business)
-    found = (documents["issued_on"], business.payments["on"], opening["posted_on"])
+    opening, credits = _post_opening_balances(business), credit_postings(business)
+    found = (documents["issued_on"], business.payments["on"], opening["posted_on"], credits["posted_on"])
     days = [day for column in found for day in (column.min(), column.max())]
     known = [day for day in days if isinstance(day, date)]
     today = max([business.as_of, *known])
@@ -62,13 +64,15 @@ def write_journal(business: Business) -> list[str]:
     _remove_other_months(home, months)
     written = []
     for month in months:
-        built_from = _built_from(business, documents, opening, month, today)
+        built_from = _built_from(business, documents, opening, credits, month, today)
         path = home.partition(JOURNAL, month).with_name("built_from.json")
         record = Record({"postings": built_from})
         if read_record(path) == record and home.partition(JOURNAL, month).exists():
             continue
         write_frame(
-            home.partition(JOURNAL, month), _month_postings(business, documents, opening, month, today), JOURNAL
+            home.partition(JOURNAL, month),
+            _month_postings(business, documents, opening, credits, month, today),
+            JOURNAL,
         )
         write_record(path, record)
         written.append(month)
@@ -124,7 +128,12 @@ def receivable_differences(home: Home, balances: pl.DataFrame) -> pl.DataFrame:
 
 
 def _month_postings(
-    business: Business, documents: pl.DataFrame, opening: pl.DataFrame, month: str, today: date
+    business: Business,
+    documents: pl.DataFrame,
+    opening: pl.DataFrame,
+    credits: pl.DataFrame,
+    month: str,
+    today: date,
 ) -> pl.DataFrame:
     """The postings of one calendar month: the table JOURNAL."""
     start, end = first_day(month), _last_day(month)
@@ -151,6 +160,7 @@ def _month_postings(
         _document_entries(now, lines.filter(pl.col("issued_on") >= start)),
         _payment_entries(business.payments.filter(pl.col("on").is_between(start, end))),
         _opening_entries(opening.filter(pl.col("posted_on").is_between(start, end))),
+        credits.filter(pl.col("posted_on").is_between(start, end)),
     ]
     if end <= today:
         # Post releases at the end of the month.
@@ -173,14 +183,22 @@ def _month_postings(
 
 
 def _document_entries(documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
-    """Postings of a document: receivable against revenue, deferred revenue, credits and tax."""
+    """Postings of a document: receivable and prepaid credits against revenue, deferred revenue, credits and tax.
+
+    A prepayment is no revenue: it is owed to the customer as prepaid credits (rule 33).
+    """
     head = {"posted_on": "issued_on", "entry": "number"}
     per_line = lines.with_columns(
-        ledger_account=pl.when("is_deferred").then(pl.lit(LedgerAccount.DEFERRED_REVENUE)).otherwise(_earned()),
+        ledger_account=pl.when("bought")
+        .then(pl.lit(LedgerAccount.PREPAID_CREDITS))
+        .when("is_deferred")
+        .then(pl.lit(LedgerAccount.DEFERRED_REVENUE))
+        .otherwise(_earned()),
         amount=-pl.col("amount"),
     )
     sides = [
-        documents.with_columns(ledger_account=pl.lit(LedgerAccount.RECEIVABLE), amount="total"),
+        documents.with_columns(ledger_account=pl.lit(LedgerAccount.RECEIVABLE), amount="due"),
+        documents.with_columns(ledger_account=pl.lit(LedgerAccount.PREPAID_CREDITS), amount="credits_applied"),
         documents.with_columns(ledger_account=pl.lit(LedgerAccount.TAX), amount=-pl.col("tax")),
         per_line,
     ]
@@ -288,7 +306,14 @@ def _released_through(day: date, minor_units: int) -> pl.Expr:
     return round_fraction(pl.col("amount").to_physical().cast(pl.Int128) * share, days * _MONEY_UNIT, minor_units)
 
 
-def _built_from(business: Business, documents: pl.DataFrame, opening: pl.DataFrame, month: str, today: date) -> str:
+def _built_from(
+    business: Business,
+    documents: pl.DataFrame,
+    opening: pl.DataFrame,
+    credits: pl.DataFrame,
+    month: str,
+    today: date,
+) -> str:
     """Inputs of a month's postings: documents never change, so their number identifies them."""
     start, end = first_day(month), _last_day(month)
     payments = business.payments.filter(pl.col("on").is_between(start, end)).select(
@@ -296,12 +321,14 @@ def _built_from(business: Business, documents: pl.DataFrame, opening: pl.DataFra
     )
     issued = documents.filter(pl.col("issued_on") <= end).height
     moved = opening.filter(pl.col("posted_on").is_between(start, end))
+    posted = credits.filter(pl.col("posted_on").is_between(start, end))
     return "\n".join(
         [
             f"format {FORMAT}, {business.catalogue.currency}",
             f"{issued} documents",
             f"payments {_hash(payments)}",
             *([] if moved.is_empty() else [f"opening balances {_hash(moved)}"]),
+            *([] if posted.is_empty() else [f"credits {_hash(posted)}"]),
             "over" if end <= today else "open",
             "",
         ]

@@ -9,18 +9,21 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import accounts_of_events, scan_events
-from billing.model.account_tables import PROFILE
+from billing.model.account_tables import ALLOCATIONS, PROFILE
 from billing.model.calendar import midnight, months_after, months_between
-from billing.model.codes import DecisionKind, DocumentKind, Outcome, SubscriptionStatus
+from billing.model.codes import AllocationSource, DecisionKind, DocumentKind, Outcome, SubscriptionStatus
 from billing.model.columns import MONEY, Table
 from billing.model.tables import CYCLES, DUES, LEVELS, PACKAGES, USAGE
 from billing.month.business import Business
+from billing.month.credits import credits, credits_in_order
 from billing.month.held_offers import held_add_ons
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import cycles_of_month
+from billing.rules.add_ons import HELD_SCHEMA, held_and_coming
 from billing.rules.allocations import allocate, with_open_amounts
 from billing.rules.balances import account_balances, amounts_to_collect
 from billing.rules.charges import rated_usage
+from billing.rules.credit_balances import next_expiries
 from billing.rules.dimensions import over_all_rules
 from billing.rules.missing_accounts import that_waited, while_parked
 from billing.rules.receivables import is_of_a_document
@@ -44,8 +47,22 @@ def documents_with_open_amounts(business: Business) -> pl.DataFrame:
 
 
 def allocations(business: Business) -> pl.DataFrame:
-    """The table ALLOCATIONS: which payments and credits pay which document."""
-    return allocate(business.receivables, business.payments)
+    """The table ALLOCATIONS: which payments, credit notes and prepaid credits pay which document."""
+    uses = business.register.credit_uses()
+    by_grants = (
+        uses.group_by("account_id", "number", "grant_id")
+        .agg(pl.col("amount").sum(), pl.col("issued_on").first())
+        .select(
+            "account_id",
+            "number",
+            "amount",
+            source="grant_id",
+            source_kind=pl.lit(AllocationSource.GRANT),
+            on="issued_on",
+        )
+    )
+    allocated = allocate(business.receivables, business.payments)
+    return allocated if uses.is_empty() else ALLOCATIONS.conform(pl.concat([allocated, by_grants], how="diagonal"))
 
 
 def collections(business: Business) -> pl.DataFrame:
@@ -174,7 +191,9 @@ def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> 
         .join(_upcoming_amounts(business, upcoming, months), on="subscription_id", how="left")
         .join(_open_usage(business, upcoming, months), on="subscription_id", how="left")
         .join(_history(business), on="account_id", how="left")
+        .join(_add_ons(business, months), on="subscription_id", how="left")
         .join(balances(business).select("account_id", "outstanding"), on="account_id", how="left")
+        .join(next_expiries(credits(business)), on="account_id", how="left")
     )
     goes_on = pl.col("status").is_in(
         [SubscriptionStatus.ACTIVE, SubscriptionStatus.SUSPENDED, SubscriptionStatus.TRIAL]
@@ -188,15 +207,25 @@ def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> 
     )
     return PROFILE.conform(
         profile.with_columns(
+            pl.col("upcoming_amount", "upcoming_credits", "credits_left").fill_null(_ZERO),
             as_of=pl.lit(as_of),
             next_billing_date=pl.when(goes_on).then("billing_date"),
-            upcoming_amount=pl.col("upcoming_amount").fill_null(_ZERO),
             outstanding=pl.col("outstanding").fill_null(_ZERO),
             usage=pl.col("usage").fill_null([]),
             pending_change=pl.when(changes).then(pending),
             payment_history=pl.col("payment_history").fill_null([]),
+            add_ons=pl.when(goes_on).then("add_ons").fill_null([]),
         )
     )
+
+
+def _add_ons(business: Business, months: list[str]) -> pl.DataFrame:
+    """subscription_id, add_ons: what is held as of the day, and from the next change on."""
+    held = held_add_ons(business, max(months))
+    holdings = pl.DataFrame(schema=HELD_SCHEMA) if held is None else held.holdings
+    found = held_and_coming(holdings, business.as_of)
+    entry = pl.struct("add_on", "quantity", "next_quantity", "effective_on")
+    return found.group_by("subscription_id", maintain_order=True).agg(add_ons=entry)
 
 
 def _status(as_of: date) -> pl.Expr:
@@ -219,10 +248,21 @@ def _status(as_of: date) -> pl.Expr:
 
 
 def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[str]) -> pl.DataFrame:
-    """subscription_id, upcoming_amount: the next fee, the overages so far and what waited while parked, with tax."""
+    """subscription_id, upcoming_amount, upcoming_credits: the next fee, the overages so far and what waited while
+    parked, with tax, and what prepaid credits pay of it."""
     lines, taxes = _lines_and_taxes(business, upcoming, months)
     parts = pl.concat([each.select("subscription_id", "amount") for each in (lines, taxes)])
-    return parts.group_by("subscription_id").agg(upcoming_amount=pl.col("amount").sum().cast(MONEY))
+    amounts = parts.group_by("subscription_id").agg(upcoming_amount=pl.col("amount").sum().cast(MONEY))
+    in_order = credits_in_order(business, pl.col("billing_date") <= business.as_of)
+    if in_order is None:
+        return amounts.with_columns(upcoming_credits=_ZERO)
+    documents = (
+        amounts.join(upcoming.select(_KEYS), on="subscription_id")
+        .with_columns(currency=pl.lit(business.catalogue.currency), total="upcoming_amount", usable_on="billing_date")
+        .sort(_KEYS)
+    )
+    paid = in_order.applied(documents, documents.clear().select(*_KEYS, number=pl.lit("")))
+    return paid.select("subscription_id", "upcoming_amount", upcoming_credits="credits_applied")
 
 
 def _lines_and_taxes(

@@ -6,7 +6,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import scan_events
-from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, MAILS, PROFILE, REMINDERS
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, CREDITS, MAILS, PROFILE, REMINDERS
 from billing.model.calendar import first_day
 from billing.model.codes import RejectReason
 from billing.model.columns import Table
@@ -27,6 +27,7 @@ from billing.model.tables import (
 from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.checks import surges
+from billing.month.credits import credits
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.reports.profiles import account_profiles, allocations, balances, collections, documents_with_open_amounts
 from billing.reports.reminders import reminders
@@ -64,8 +65,8 @@ def read_table(
     Parameters
     ----------
     looks_elsewhere
-        The business is as of another day than the last run: profile, balances, allocations, collections and drafts are
-        computed without being written, other tables are known as of the last run only.
+        The business is as of another day than the last run: profile, balances, allocations, credits, collections and
+        drafts are computed without being written, other tables are known as of the last run only.
     reason, file
         Of rejects: those of one reason, and of one file, named as in the table or by its path below landing/.
 
@@ -110,7 +111,7 @@ def _stored(business: Business, table: Table, month: str | None) -> pl.DataFrame
         return made if month is None else made.filter(pl.col("on").dt.strftime("%Y-%m") == month)
     if table is SURGES:
         return surges(business, month)
-    if table in (PROFILE, BALANCES, COLLECTIONS, ALLOCATIONS):
+    if table in (PROFILE, BALANCES, COLLECTIONS, ALLOCATIONS, CREDITS):
         return read_frame(business.home.whole(table), table)
     return _in_lake(business, table, month)
 
@@ -124,6 +125,8 @@ def _computed(business: Business, table: Table, month: str | None) -> pl.DataFra
         return collections(business)
     if table is ALLOCATIONS:
         return allocations(business)
+    if table is CREDITS:
+        return credits(business)
     if table in (MAILS, REMINDERS):
         return _stored(business, table, month)
     if table in (DRAFTS, DRAFT_LINES, DRAFT_TAXES):

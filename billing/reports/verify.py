@@ -10,12 +10,13 @@ import polars as pl
 from polars.exceptions import PolarsError
 
 from billing.ingest.state import read_state
-from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, JOURNAL, PROFILE
+from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, CREDITS, JOURNAL, PROFILE
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY, Table
 from billing.model.hashes import hash_contents
 from billing.model.plain_rows import money_in_words, plain_rows
 from billing.model.tables import (
+    ADD_ONS,
     CHARGES,
     CYCLES,
     DECISIONS,
@@ -30,12 +31,14 @@ from billing.model.tables import (
 )
 from billing.month.all_steps import STEPS_BEFORE_DOCUMENTS
 from billing.month.business import Business
+from billing.month.credits import credits
 from billing.month.lost_deliveries import in_words, lost_deliveries
 from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
 from billing.month.recorded_inputs.runs import last_as_of, profiles_built_from
 from billing.month.scratch_copy import scratch_copy
 from billing.month.shards import each_shard
 from billing.register.stored_pages import PrintedRows, printed_rows
+from billing.reports.credit_checks import credit_disagreements
 from billing.reports.journal import receivable_differences, unbalanced_entries
 from billing.reports.profiles import account_profiles, allocations, balances, collections
 from billing.reports.reminders import reminders
@@ -64,6 +67,7 @@ def disagreements(business: Business) -> list[str]:
             for series in business.register.number_gaps()
         ),
         *_sums(documents, lines, taxes, _amount(business)),
+        *credit_disagreements(documents, business.register.credit_uses(), credits(business), _amount(business)),
         *_twice(documents),
         *_unprinted_facts(business, documents, lines),
         *_without_document(documents, lines, taxes),
@@ -367,7 +371,9 @@ def _months_computed_again(business: Business, copy: Business, months: Sequence[
         for shard in each_shard(copy, month):
             for step in STEPS_BEFORE_DOCUMENTS.values():
                 step(shard, month)
-        for table in _COMPUTED:
+        # Where nobody has add-ons, there is no such table.
+        has_add_ons = any(each.parts(ADD_ONS, month) for each in (business.home, copy.home))
+        for table in (*_COMPUTED, *([ADD_ONS] if has_add_ons else [])):
             if not _is_the_same(business.home, copy.home, table, month):
                 yield (
                     f"{business.home.partition(table, month)}: has other rows than its inputs give: take the lake "
@@ -399,7 +405,7 @@ def _has_the_same_rows(part: Path, again: Path, table: Table) -> bool:
 
 
 def _profiles_and_balances(business: Business) -> Iterator[str]:
-    """Recompute balances, allocations, collections and profiles, if no input changed since the last run."""
+    """Recompute balances, allocations, credits, collections and profiles, if no input changed since the last run."""
     built_from = profiles_built_from(business.home.root)
     view = next((view for view in _views(business)[1:] if profiles_digest(view) == built_from), None)
     if view is None:
@@ -407,6 +413,7 @@ def _profiles_and_balances(business: Business) -> Iterator[str]:
     tables = {
         BALANCES: balances(view),
         ALLOCATIONS: allocations(view),
+        CREDITS: credits(view),
         COLLECTIONS: collections(view),
         PROFILE: account_profiles(view, view.as_of),
     }

@@ -43,12 +43,14 @@ def asked_add_ons(requests: pl.DataFrame, answers: pl.DataFrame, subscriptions: 
         As in `Lives`.
     """
     own = requests.filter(pl.col("kind").is_in(ADD_ON_CHANGES)).select("request_id", "add_on", quantity=_quantity())
+    bought = requests.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("add_ons").is_not_null())
+    if own.is_empty() and bought.is_empty():
+        return pl.DataFrame(schema=ASKED_SCHEMA)
     waiting = (
         answers.filter(pl.col("outcome") == Outcome.PENDING)
         .join(own, on="request_id")
         .with_columns(decision_id="request_id")
     )
-    bought = requests.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("add_ons").is_not_null())
     given = (
         bought.select("request_id", named=pl.col("add_ons").str.json_decode(QUANTITIES))
         .explode("named", empty_as_null=False)
@@ -67,8 +69,10 @@ def asked_add_ons(requests: pl.DataFrame, answers: pl.DataFrame, subscriptions: 
 
 
 def with_asked_add_ons(answers: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
-    """`answers` with add_on and quantity of the requests that change add-ons; null elsewhere."""
+    """`answers` with add_on and quantity of the requests that change add-ons, if there are any."""
     asked = requests.filter(pl.col("kind").is_in(ADD_ON_CHANGES))
+    if asked.is_empty():
+        return answers
     asked = asked.select("request_id", "add_on", quantity=_quantity())
     return answers.join(asked, on="request_id", how="left", maintain_order="left")
 
@@ -111,6 +115,7 @@ def decide_add_ons(
     packages: pl.DataFrame,
     holdings: pl.DataFrame,
     asked: pl.DataFrame,
+    previous: pl.DataFrame,
     add_ons: AddOnFrames,
 ) -> pl.DataFrame:
     """Decide what is asked for the open billing dates of a month: the table DECISIONS, without explanation.
@@ -125,6 +130,8 @@ def decide_add_ons(
         As `add_on_holdings`, of decisions of earlier billing dates.
     asked
         As `asked_add_ons`.
+    previous
+        subscription_id, opening_package: of the month before. An upgrade at once changes the package within the cycle.
     """
     dates = cycles.select(*_DATE, "account_id", "billing_index", "term", "term_end").join(
         packages.filter(~pl.col("closed")).select(*_DATE, "closing_package", "opening_package"), on=_DATE
@@ -134,7 +141,11 @@ def decide_add_ons(
     judged = _judged(asked, dates, held, add_ons)
     ended = held.join(
         add_ons.allowed.rename({"package": "opening_package"}), on=["opening_package", "add_on"], how="anti"
-    ).filter(pl.col("closing_package") != pl.col("opening_package"))
+    )
+    before = previous.select("subscription_id", before="opening_package")
+    ended = ended.join(before, on="subscription_id", how="left", maintain_order="left").filter(
+        pl.coalesce("before", "closing_package") != pl.col("opening_package")
+    )
     return pl.concat([_as_decisions(rows, month) for rows in (_settled(judged), _voided(ended))])
 
 

@@ -149,6 +149,29 @@ def held_on(dates: pl.DataFrame, holdings: pl.DataFrame, on: str) -> pl.DataFram
     )
 
 
+def held_and_coming(holdings: pl.DataFrame, day: date) -> pl.DataFrame:
+    """subscription_id, add_on, quantity on a day (0: none yet), next_quantity and effective_on of the next change.
+
+    Both are null where no change is known. Sorted by subscription and add-on.
+    """
+    key = [pl.col(name) for name in _ONE]
+    on_day = pl.lit(day)
+    known = holdings.filter(pl.col("until").is_null() | (pl.col("until") > on_day)).sort(*_ONE, "since")
+    is_held = pl.col("since") <= on_day
+    follows = pl.col("since").shift(-1).over(key) == pl.col("until")
+    now = known.filter(pl.int_range(pl.len()).over(key) == 0)
+    after = known.with_columns(
+        next_quantity=pl.when(is_held & pl.col("until").is_not_null())
+        .then(pl.when(follows.fill_null(value=False)).then(pl.col("quantity").shift(-1).over(key)).otherwise(0))
+        .when(~is_held)
+        .then("quantity"),
+        effective_on=pl.when(is_held).then("until").otherwise("since"),
+    ).select(*_ONE, "since", "next_quantity", "effective_on")
+    return now.join(after, on=[*_ONE, "since"], maintain_order="left").select(
+        *_ONE, "next_quantity", "effective_on", quantity=pl.when(is_held).then("quantity").otherwise(0)
+    )
+
+
 def added_allowances(held: pl.DataFrame, add_ons: AddOnFrames, on: str, keys: Sequence[str]) -> pl.DataFrame:
     """What add-ons add to the allowances: the columns `keys`, metric, added, added_units, is_unlimited.
 

@@ -22,7 +22,7 @@ from billing.rules.receivables import ON_ACCOUNT, shown_number
 
 DEBITS: Final = (DocumentKind.INVOICE, DocumentKind.DEBIT_NOTE)
 OWED: Final = tuple(kind.value for kind in (*DEBITS, PostingKind.OPENING_BALANCE))
-"""Kinds of what an account owes where its total is above 0."""
+"""Kinds of what an account owes where its due is above 0."""
 _ZERO: Final = pl.lit(0).cast(MONEY)
 
 
@@ -35,13 +35,25 @@ def allocate(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
     Parameters
     ----------
     documents
-        number, account_id, kind, issued_on, total, corrects: all documents of the accounts, opening balances as
-        documents (`with_opening_balances`).
+        number, account_id, kind, issued_on, due (total less prepaid credits), corrects: all documents of the accounts,
+        opening balances as documents (`with_opening_balances`).
     payments
         payment_id, account_id, document, at, on, amount, status: of these documents, or on account.
     """
     allocations = _all_allocated(documents, payments)
     return ALLOCATIONS.conform(allocations.with_columns(shown_number("number"), shown_number("source")))
+
+
+def covered_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
+    """number, covered (MONEY), on: what payments and credits pay of each document, and the day of the last of them.
+
+    Parameters
+    ----------
+    documents, payments
+        As in `allocate`.
+    """
+    allocated = _all_allocated(documents, payments)
+    return allocated.group_by("number").agg(covered=pl.col("amount").sum().cast(MONEY), on=pl.col("on").max())
 
 
 def _all_allocated(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
@@ -86,7 +98,7 @@ def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.Dat
     status = (
         pl.when(sent_back & ~is_owed_again.fill_null(value=False))
         .then(pl.lit(PaymentStatus.REFUNDED))
-        .when((pl.col("total") < 0) | (pl.col("open") > 0))
+        .when((pl.col("due") < 0) | (pl.col("open") > 0))
         .then(pl.lit(DocumentStatus.OPEN))
         .when((pl.col("covered") > 0) & (pl.col("by_payments") == 0))
         .then(pl.lit(DocumentStatus.CREDITED))
@@ -139,7 +151,7 @@ def open_at_moments(moments: pl.DataFrame, documents: pl.DataFrame, payments: pl
     """
     group = pl.format("{}@{}", "account_id", pl.col("moment").to_physical())
     known = moments.join(documents, on="account_id").filter(
-        pl.col("kind").is_in(OWED) & (pl.col("total") >= 0) | (pl.col("credited_at") <= pl.col("moment"))
+        pl.col("kind").is_in(OWED) & (pl.col("due") >= 0) | (pl.col("credited_at") <= pl.col("moment"))
     )
     paid = moments.join(payments, on="account_id").filter(pl.col("at") <= pl.col("moment"))
     keyed, keyed_payments = known.with_columns(group=group), paid.with_columns(group=group)
@@ -175,7 +187,7 @@ def _claims(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | N
     keys = keys or []
     sums = _paid_by_document(payments, keys).rename({"document": "number"})
     too_much = (pl.col("returned") - pl.col("paid")).fill_null(_ZERO).clip(lower_bound=0)
-    own = pl.when(pl.col("kind").is_in(OWED)).then(pl.col("total").clip(lower_bound=0)).otherwise(_ZERO)
+    own = pl.when(pl.col("kind").is_in(OWED)).then(pl.col("due").clip(lower_bound=0)).otherwise(_ZERO)
     return (
         documents.join(sums, on=[*keys, "number"], how="left", maintain_order="left")
         .select(*keys, "account_id", "number", "issued_on", claim=(own + too_much).cast(MONEY))
@@ -186,14 +198,14 @@ def _claims(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | N
 def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | None = None) -> pl.DataFrame:
     """Payments and credits: keys, account_id, source, source_kind, on, own (the document it names), amount (MONEY)."""
     keys = keys or []
-    credits = documents.filter(pl.col("total") < 0).select(
+    credits = documents.filter(pl.col("due") < 0).select(
         *keys,
         "account_id",
         source="number",
         source_kind=pl.lit(AllocationSource.CREDIT),
         on="issued_on",
         own="corrects",
-        amount=-pl.col("total"),
+        amount=-pl.col("due"),
     )
     by_document = [*keys, "document"]
     returned = _paid_by_document(payments, keys).select(*by_document, "returned")

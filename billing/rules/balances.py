@@ -10,6 +10,7 @@ from billing.model.account_tables import BALANCES, COLLECTIONS
 from billing.model.codes import ATTEMPTS, RETURNED, Age, BalanceStatus, DocumentKind, PaymentStatus, PostingKind
 from billing.model.columns import INSTANT, MONEY
 from billing.rules.allocations import DEBITS, open_at_moments, paid_amounts, with_open_amounts
+from billing.rules.prepaid_credits import is_prepayment
 from billing.rules.receivables import is_of_a_document, shown_number
 
 SUSPENSION_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
@@ -30,20 +31,22 @@ def suspensions(payments: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame
     payments
         Of known documents, as in `Inputs`.
     documents
-        number, account_id, kind, issued_on, total, corrects, credited_at (the start of issued_on, as an instant);
-        opening balances, too.
+        number, account_id, subscription_id, kind, issued_on, due, corrects, credited_at (the start of issued_on, as an
+        instant); opening balances, too.
 
     Returns
     -------
     polars.DataFrame
         account_id, suspended_from, suspended_until (UTC; null is open), sorted.
     """
-    # A failed payment of an opening balance, or on account, suspends nobody.
-    payments = payments.filter((pl.col("status") != PaymentStatus.FAILED) | is_of_a_document("document"))
+    # A failed payment of an opening balance or a prepayment, or on account, suspends nobody.
+    bought = documents.filter(is_prepayment())["number"]
+    suspends = is_of_a_document("document") & ~pl.col("document").is_in(bought.implode())
+    payments = payments.filter((pl.col("status") != PaymentStatus.FAILED) | suspends)
     failing = payments.filter(pl.col("status") == PaymentStatus.FAILED).select("account_id").unique()
     payments = payments.join(failing, on="account_id", how="semi")
     documents = documents.join(failing, on="account_id", how="semi")
-    credited = documents.filter(pl.col("total") < 0).select("account_id", moment=pl.col("credited_at").cast(INSTANT))
+    credited = documents.filter(pl.col("due") < 0).select("account_id", moment=pl.col("credited_at").cast(INSTANT))
     moments = (
         pl.concat([payments.select("account_id", moment=pl.col("at").cast(INSTANT)), credited])
         .unique()
@@ -79,7 +82,8 @@ def money_sent_back(
 ) -> pl.DataFrame:
     """Money that approved refunds pay back.
 
-    It is what was paid on the document by the day of approval (rule 14). A credit note reduces the unpaid part first.
+    It is what was paid on the document by the day of approval (rule 14). A credit note reduces the unpaid part first,
+    and gives prepaid credits back to their grants before money.
 
     Parameters
     ----------
@@ -110,15 +114,15 @@ def money_sent_back(
             paid=pl.when(pl.col("status") == PaymentStatus.SUCCEEDED).then("amount").otherwise(-pl.col("amount")).sum()
         )
     )
-    numbered = notes.select("number", "corrects", "subscription_id", back=-pl.col("total"))
+    numbered = notes.select("number", "corrects", "subscription_id", back=-pl.col("due"))
     # reductions of the document by other notes
     others = (
         documents.join(notes, on="number", how="anti")
         .filter(pl.col("corrects").is_not_null())
         .group_by(number="corrects")
-        .agg(lowered=pl.col("total").sum())
+        .agg(lowered=pl.col("due").sum())
     )
-    billed = documents.select("number", billed="total")
+    billed = documents.select("number", billed="due")
     nothing = pl.lit(0).cast(MONEY)
     unpaid = (pl.col("billed") + pl.col("lowered").fill_null(nothing) - pl.col("paid").fill_null(nothing)).clip(
         lower_bound=0
@@ -146,10 +150,13 @@ def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: 
         Of known documents.
     """
     total, is_debit = pl.col("total"), pl.col("kind").is_in(DEBITS)
+    credits = pl.col("credits_applied")
     billed = documents.group_by("account_id").agg(
         invoiced=total.filter(is_debit).sum().cast(MONEY),
         credited=-total.filter(pl.col("kind") == DocumentKind.CREDIT_NOTE).sum().cast(MONEY),
         opening=total.filter(pl.col("kind") == PostingKind.OPENING_BALANCE).sum().cast(MONEY),
+        credits_applied=credits.filter(is_debit).sum().cast(MONEY),
+        credits_returned=-credits.filter(pl.col("kind") == DocumentKind.CREDIT_NOTE).sum().cast(MONEY),
         oldest_unpaid_on=pl.col("issued_on").filter(pl.col("open") > 0).min(),
     )
     amount, status = pl.col("amount"), pl.col("status")
@@ -158,9 +165,17 @@ def account_balances(documents: pl.DataFrame, payments: pl.DataFrame, currency: 
         refunded=amount.filter(status.is_in(RETURNED)).sum().cast(MONEY),
     )
     balances = billed.join(moved, on="account_id", how="full", coalesce=True).with_columns(
-        pl.col("invoiced", "credited", "opening", "paid", "refunded").fill_null(0).cast(MONEY)
+        pl.col("invoiced", "credited", "opening", "credits_applied", "credits_returned", "paid", "refunded")
+        .fill_null(0)
+        .cast(MONEY)
     )
-    outstanding = pl.col("opening") + pl.col("invoiced") - pl.col("credited") - (pl.col("paid") - pl.col("refunded"))
+    outstanding = (
+        pl.col("opening")
+        + pl.col("invoiced")
+        - pl.col("credits_applied")
+        - (pl.col("credited") - pl.col("credits_returned"))
+        - (pl.col("paid") - pl.col("refunded"))
+    )
     return BALANCES.conform(
         balances.with_columns(currency=pl.lit(currency), outstanding=outstanding).with_columns(
             status=pl.when(pl.col("outstanding") > 0)

@@ -63,7 +63,7 @@ def coupon_dues(
 def counted_documents(dues: pl.LazyFrame) -> pl.DataFrame:
     """COUNTED_SCHEMA of the table DUES of some months."""
     coupons = dues.filter((pl.col("kind") == LineKind.COUPON) & ~is_own_document())
-    return coupons.select(list(COUNTED_SCHEMA)).unique().collect()
+    return coupons.select(list(COUNTED_SCHEMA)).unique().sort(list(COUNTED_SCHEMA)).collect()
 
 
 def _lines(dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:

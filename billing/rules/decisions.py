@@ -154,12 +154,12 @@ def month_decisions(
         As the table DECISIONS.
     """
     asked_in = pl.col("on").dt.to_string("%Y-%m")
-    answers = answers.with_columns(decision_id="request_id").join(
-        offer_answers, on="decision_id", how="anti", maintain_order="left"
-    )
+    is_given = (pl.col("outcome") != Outcome.PENDING) & (pl.max_horizontal(asked_in, pl.lit(first_month)) == month)
+    offers = offer_answers.filter(is_given)
+    answered = answers.filter(is_given).with_columns(decision_id="request_id")
+    answered = answered.join(offers, on="decision_id", how="anti", maintain_order="left")
     others = (
-        pl.concat([answers, offer_answers], how="diagonal")
-        .filter((pl.col("outcome") != Outcome.PENDING) & (pl.max_horizontal(asked_in, pl.lit(first_month)) == month))
+        pl.concat([answered, offers, DECISIONS.empty().select("coupon", "add_on", "quantity")], how="diagonal")
         .join(package_decisions.select("request_id").drop_nulls(), on="request_id", how="anti")
         .join(refunded, on="subscription_id", how="left", maintain_order="left")
         .with_columns(is_refund=(pl.col("kind") == DecisionKind.REFUND) & (pl.col("outcome") == Outcome.APPROVED))

@@ -103,13 +103,13 @@ def _named(rows: pl.DataFrame, owed: pl.DataFrame) -> pl.DataFrame:
     names = owed.select(
         "number",
         "open",
-        "total",
+        "due",
         account="account_id",
         is_document=is_of_a_document("number"),
         token=_plain_text(shown_number("number")),
     ).filter(pl.col("is_document") | (pl.col("token").str.len_chars() >= _SHORTEST_REFERENCE))
     is_named = pl.col("token").str.contains(r"\p{L}") | pl.col("is_explicit")
-    is_amount = (pl.col("open") == pl.col("amount")) | (pl.col("total") == pl.col("amount"))
+    is_amount = (pl.col("open") == pl.col("amount")) | (pl.col("due") == pl.col("amount"))
     # The same reference may be that of two accounts: the movement's own counts.
     is_own = pl.col("account_id").is_null() | (pl.col("account_id") == pl.col("account"))
     found = _tokens(rows, names["token"]).join(names, on="token").filter(is_named | is_amount)

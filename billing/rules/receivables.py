@@ -45,7 +45,42 @@ def shown_number(number: str) -> pl.Expr:
     )
 
 
-def payments_set_aside(made: pl.DataFrame, known: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+def matched_payments(
+    made: pl.DataFrame, opening: pl.DataFrame, issued: pl.DataFrame, receivables: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The payments of documents and opening balances of their account, in their currency, or on account; and the rest.
+
+    Parameters
+    ----------
+    made
+        As `Inputs.payments`.
+    opening
+        As in `with_opening_balances`.
+    issued
+        As `Register.documents`.
+    receivables
+        As `with_opening_balances`.
+
+    Returns
+    -------
+    tuple
+        As `made`, with the numbers of what they pay; and the others as the table REJECTS.
+    """
+    numbered = with_numbers(made, opening, issued)
+    known = numbered.join(
+        receivables,
+        left_on=["document", "account_id", "currency"],
+        right_on=["number", "account_id", "currency"],
+        how="semi",
+        maintain_order="left",
+    )
+    if numbered["is_on_account"].any():
+        known = pl.concat([known, numbered.filter("is_on_account")]).sort("at", "payment_id")
+    known = known.drop("is_on_account")
+    return known, _set_aside(numbered, known, receivables)
+
+
+def _set_aside(made: pl.DataFrame, known: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
     """Payments that pay no document of their account in their currency: as the table REJECTS.
 
     Parameters
@@ -101,6 +136,8 @@ def with_opening_balances(documents: pl.DataFrame, opening: pl.DataFrame) -> pl.
         net="amount",
         tax=nothing,
         total="amount",
+        credits_applied=nothing,
+        due="amount",
     )
     return pl.concat([documents, rows], how="diagonal")
 

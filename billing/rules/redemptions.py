@@ -87,6 +87,8 @@ def asked_coupons(
     naming = requests.filter(
         pl.col("coupon").is_not_null() & pl.col("kind").is_in([DecisionKind.SUBSCRIBE, *COUPON_REQUESTS])
     )
+    if naming.is_empty():
+        answers = answers.clear()
     given = pl.col("kind") == DecisionKind.SUBSCRIBE
     # A request that was taken back has its answer; a refused subscription has no coupon.
     counts = (pl.col("outcome") == Outcome.APPROVED) | (~given & (pl.col("outcome") == Outcome.REFUSED))

@@ -11,7 +11,7 @@ from billing.model.codes import PaymentStatus
 from billing.model.columns import MONEY
 from billing.rules.allocations import OWED, paid_amounts, with_open_amounts
 
-OVERDUE: Final = ("number", "kind", "issued_on", "due_on", "total", "open")
+OVERDUE: Final = ("number", "kind", "issued_on", "due_on", "due", "open")
 
 
 def overdue_documents(receivables: pl.DataFrame, payments: pl.DataFrame, as_of: date) -> pl.DataFrame:

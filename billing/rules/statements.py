@@ -41,7 +41,7 @@ def movements(receivables: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame
         shown_number("number"),
         document=pl.lit(None, pl.String),
         date="issued_on",
-        amount=pl.col("total").cast(MONEY),
+        amount=pl.col("due").cast(MONEY),
     )
     is_paid = pl.col("status") == PaymentStatus.SUCCEEDED
     paid = payments.filter(pl.col("status").is_in(list(_KINDS))).select(

@@ -19,6 +19,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from types import CodeType, FrameType, FunctionType, ModuleType
@@ -34,8 +35,19 @@ TESTS: Final[Mapping[str, Sequence[str]]] = {
     "rules.tax": ["rules/test_tax"],
     "rules.decisions": ["rules/test_decisions"],
     "rules.cycles": ["rules/test_cycles", "rules/test_subscriptions"],
-    "rules.rating": ["rules/test_rating", "rules/test_package_changes"],
-    "rules.terms": ["rules/test_rating", "rules/test_package_changes"],
+    "rules.rating": [
+        "rules/test_rating",
+        "rules/test_percentages",
+        "rules/test_dimensions",
+        "rules/test_package_changes",
+    ],
+    "rules.terms": [
+        "rules/test_rating",
+        "rules/test_percentages",
+        "rules/test_dimensions",
+        "rules/test_package_changes",
+    ],
+    "rules.dimensions": ["rules/test_dimensions"],
     "rules.package_changes": ["rules/test_package_changes"],
     "rules.subscriptions": ["rules/test_subscriptions"],
 }
@@ -70,12 +82,14 @@ def mutants_of(module: str) -> Iterator[Mutant]:
     numbers: Counter[str] = Counter()
     for mutation in mutations:
         function = mutation.contained_by_top_level_function
-        if function is not None:
+        # A default of a class's attribute stands in a statement.
+        if isinstance(function, cst.FunctionDef):
             name = function.name.value
             numbers[name] += 1
             original = cst.Module([function]).code
             replaced = function.deep_replace(mutation.original_node, mutation.mutated_node)
-            changed = cst.Module([cst.ensure_type(replaced, cst.FunctionDef)]).code
+            # A method is exchanged beneath its decorators.
+            changed = cst.Module([cst.ensure_type(replaced, cst.FunctionDef).with_changes(decorators=[])]).code
             yield Mutant(name, numbers[name], _change(original, changed), changed)
 
 
@@ -178,7 +192,7 @@ def _observed(
 
 def _verdict(mutant: Mutant, module: ModuleType, items: Sequence[pytest.Item]) -> tuple[str, str]:
     """What became of a mutant, and the test that noticed it."""
-    function: FunctionType = getattr(module, mutant.function)
+    function = _function_of(module, mutant.function)
     names = dict(vars(module))
     try:
         exec(compile(mutant.code, f"<{mutant.name}>", "exec"), names)  # noqa: S102 # a mutant of our own code
@@ -189,6 +203,18 @@ def _verdict(mutant: Mutant, module: ModuleType, items: Sequence[pytest.Item]) -
     except Exception:  # what cannot be defined, crashes, or never ends is noticed by every test
         return "killed", ""
     return "killed" if test else "survived", test
+
+
+def _function_of(module: ModuleType, name: str) -> FunctionType:
+    """A function of a module, or a method of one of its classes."""
+    own = (each for each in vars(module).values() if isinstance(each, type) and each.__module__ == module.__name__)
+    found = next(space[name] for space in (vars(module), *map(vars, own)) if name in space)
+    if isinstance(found, property):
+        found = found.fget
+    elif isinstance(found, cached_property):
+        found = found.func
+    function: FunctionType = getattr(found, "__func__", found)
+    return function
 
 
 def _same(one: CodeType, other: CodeType) -> bool:

@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.billing.month.token_business import TokenBusiness
 from tests.pipeline.outside import bill, one, overage, show
 
@@ -27,6 +29,7 @@ packages:
 """
 
 
+@pytest.mark.usefixtures("profiles")
 def test_m08_and_m09(tmp_path: Path) -> None:
     landing = TokenBusiness(tmp_path, CATALOGUE)
     landing.customer("m08")
@@ -58,3 +61,17 @@ def test_m08_and_m09(tmp_path: Path) -> None:
     payments = one(show(landing.root, "documents", "--account", "m09", billing_date="2026-02-10"))
     charge = one(show(landing.root, "charges", "--account", "m09", metric="payments"))
     assert (charge["quantity"], charge["amount"], payments["total"]) == ("169.99", "5.83", "104.83")
+
+    landing.use_tokens("m08", 1000, "2026-01-21", delivered="2026-02-15", model="large")
+    landing.take("m09", "0.01", on="2026-01-21", delivered="2026-02-15")
+    corrected = overage("correct", "2026-02", "--as-of", "2026-02-20", "--reason", "Late usage", "--home", landing.root)
+    assert corrected.status == 0, corrected.messages
+    notes = {row["account_id"]: row for row in show(landing.root, "documents", kind="debit_note")}
+    assert {name: row["total"] for name, row in notes.items()} == {"m08": "2.00", "m09": "0.30"}
+    adjusted = one(show(landing.root, "lines", number=notes["m08"]["number"]))
+    assert (adjusted["kind"], adjusted["metric"], adjusted["rule"]) == ("adjustment", "tokens", "model=large")
+    assert adjusted["description"] == "Tokens (model large): 12.00 due, 10.00 billed before"
+    again = overage("correct", "2026-02", "--as-of", "2026-02-20", "--reason", "Again", "--home", landing.root)
+    assert again.status == 0
+    assert len(show(landing.root, "documents", kind="debit_note")) == 2
+    assert overage("verify", "--home", landing.root).output == ""

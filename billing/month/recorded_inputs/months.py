@@ -20,7 +20,7 @@ from billing.ingest.state import state_path
 from billing.model.calendar import first_day, month_of, months_after, months_between
 from billing.model.codes import ParkedReason
 from billing.model.columns import Table
-from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DUES, LEVELS, PACKAGES, PARKED
+from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DRAFTS, DUES, LEVELS, PACKAGES, PARKED
 from billing.month.business import Business
 from billing.month.computed import file_stamp
 from billing.month.held_offers import packages_of_redemptions
@@ -30,6 +30,7 @@ from billing.month.recorded_inputs.record import Record, month_record, read_reco
 from billing.month.shards import each_shard, is_sharded, shard_homes
 from billing.month.steps import event_months
 from billing.month.true_ups import refunds_of_month
+from billing.rules.coupons import counted_documents
 from billing.rules.minimum_spend import has_minimum_spend
 from billing.store.files import file_hash
 from billing.store.monthly import read_month
@@ -121,6 +122,8 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         rows: pl.DataFrame = getattr(business.inputs, what).filter(pl.col(day) <= last_day)
         if not rows.is_empty():
             inputs[name] = _frame_hash(rows)
+    if drafted := _credits_in_drafts(business, month):
+        inputs["credits in drafts"] = drafted
     if has_minimum_spend(business.catalogue):
         counted = months_between(months_after(month, -12), before)
         inputs["dues that count for minimums"] = _digest([_file(business, DUES, each) for each in counted])
@@ -132,6 +135,10 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         tested = packages_of_redemptions(business, asked, month)
         # A coupon may be for some packages only, and other accounts may have redeemed it before.
         inputs["redemptions"] = _digest([_frame_hash(own), _frame_hash(tested)])
+    if any(coupon.documents for coupon in business.catalogue.coupons):
+        # Some hold for a number of documents: late usage may change which those are.
+        built = [each for each in business.home.months(DUES) if each < month]
+        inputs["documents with coupons"] = _frame_hash(counted_documents(business.scan_months(DUES, built)))
     if business.has_moved_in_of_all and month == business.first_month:
         # Of a shard: its own requests do not say it.
         inputs["moved in"] = "True"
@@ -258,6 +265,15 @@ def built_months(business: Business) -> list[str]:
     folder = business.home.lake / "fingerprints"
     months = {path.parent.name.removeprefix("billing_month=") for path in folder.glob(f"*/{_WHOLE_MONTH}*.json")}
     return sorted(months)
+
+
+def _credits_in_drafts(business: Business, month: str) -> str:
+    """A hash of what drafts of earlier months use of prepaid credits; empty where there are no credits."""
+    if business.credit_grants.is_empty():
+        return ""
+    earlier = [each for each in business.home.months(DRAFTS) if each < month]
+    used = business.scan_months(DRAFTS, earlier).select("account_id", "billing_date", "credits").drop_nulls("credits")
+    return _frame_hash(used.collect())
 
 
 def _parked_no_more(business: Business, month: str) -> str:

@@ -9,6 +9,7 @@ from billing.model.codes import LineKind
 from billing.rendering.content import Fields
 from billing.rendering.errors import ContentError
 from billing.rendering.fonts import width_in_ems
+from billing.rendering.v2.fee_parts import part_of_fee
 from billing.rendering.v2.formats import SPACE, Formats
 from billing.rendering.words import N_, Words
 
@@ -21,7 +22,6 @@ LEAST_NUMBER: Final = 14.0
 GAP: Final = 2.0
 LEAST_ITEM: Final = 44.0
 USUAL: Final[tuple[float, ...]] = (20.0, 20.0, 20.0, 20.0, 14.0, 23.0)
-CYCLES_OF_A_YEAR: Final = 12  # No month has so few days.
 MEASURED: Final[tuple[str, ...]] = ("quantity", "allowance", "excess", "charged", "price", "amount")
 
 _WHY: Final = {
@@ -97,6 +97,12 @@ def line_title(row: Fields, words: Words, term: str = "") -> str:
         if kind == LineKind.ADJUSTMENT:
             return words.gettext("Correction of the minimum spend of {package}", package=package)
         return words.gettext("Minimum spend of {package}", package=package)
+    if LineKind.PRORATION in (kind, due_kind) and kind != LineKind.ADJUSTMENT:
+        if metric:
+            return words.gettext("{metric}, added within the cycle", metric=metric)
+        return words.gettext("{package}, change within the cycle", package=package)
+    if LineKind.SEATS in (kind, due_kind) and kind != LineKind.ADJUSTMENT:
+        return words.gettext("{metric}, in advance", metric=metric)
     if kind == LineKind.REFUND:
         return words.gettext("Refund of the fee for {package}", package=package)
     if kind == LineKind.ADJUSTMENT and metric:
@@ -149,7 +155,7 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
         cycle,
         "" if tiers else _tariff(row, words, out, amount_of),
         *([] if tiers else bounds),
-        _part(row.fields("part"), words, out, row.text("kind")) if row.holds("part") else "",
+        part_of_fee(row.fields("part"), words, out, row.text("kind")) if row.holds("part") else "",
         "" if row.holds("metric") else _times(row, out),
         *(_settles(row, row.fields("settles"), words, out, amount_of) if row.holds("settles") else []),
         words.gettext("Each tier prices its own part:") if tiers else "",
@@ -355,60 +361,6 @@ def _times(row: Fields, out: Formats) -> str:
         return ""
     units, price = out.quantity(row.decimal("billed_units"), ""), out.unit_price(row.decimal("unit_price"))
     return f"{units}{SPACE}\N{MULTIPLICATION SIGN}{SPACE}{price}"
-
-
-def _part(part: Fields, words: Words, out: Formats, kind: str = "") -> str:
-    """The part of a fee: days of a month, or cycles of a year at the difference of two yearly fees.
-
-    Of a minimum spend: the minimum, for the days of the cycle with access, less what counts.
-    """
-    if kind == LineKind.MINIMUM_SPEND:
-        return _lacking(part, words, out)
-    fee, some, whole = out.unit_price(part.decimal("fee")), part.text("part"), part.text("parts")
-    number = int(Decimal(whole))
-    if not part.holds("replaced") and number == CYCLES_OF_A_YEAR:
-        return words.ngettext(
-            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} cycle",
-            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} cycles",
-            number,
-            fee=fee,
-            part=some,
-            parts=whole,
-        )
-    if not part.holds("replaced"):
-        return words.ngettext(
-            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} day",
-            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} days",
-            number,
-            fee=fee,
-            part=some,
-            parts=whole,
-        )
-    return words.ngettext(
-        "({fee} \N{MINUS SIGN} {replaced}) \N{MULTIPLICATION SIGN} {part} of {parts} cycle",
-        "({fee} \N{MINUS SIGN} {replaced}) \N{MULTIPLICATION SIGN} {part} of {parts} cycles",
-        number,
-        fee=fee,
-        replaced=out.unit_price(part.decimal("replaced")),
-        part=some,
-        parts=whole,
-    )
-
-
-def _lacking(part: Fields, words: Words, out: Formats) -> str:
-    counted = out.unit_price(part.decimal("replaced"))
-    days, whole = part.text("part"), part.text("parts")
-    minimum = out.unit_price(part.decimal("fee"))
-    if days != whole:
-        minimum = words.ngettext(
-            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} day",
-            "{fee} \N{MULTIPLICATION SIGN} {part} of {parts} days",
-            int(Decimal(whole)),
-            fee=minimum,
-            part=days,
-            parts=whole,
-        )
-    return f"{minimum} \N{MINUS SIGN} {counted}"
 
 
 def _settles(row: Fields, settles: Fields, words: Words, out: Formats, amount_of: Quantities) -> list[str]:

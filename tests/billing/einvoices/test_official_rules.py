@@ -158,7 +158,7 @@ c6,at,2026-02-02,Back,-500.00,,,,asked,
 
 
 def test_whatever_is_sold_can_be_an_e_invoice(tmp_path: Path) -> None:
-    """Add-ons, seats, charges of another tax category, and coupons in percent and of an amount."""
+    """Add-ons, seats, a minimum spend, charges of another tax category, and coupons in percent and of an amount."""
     landing = Landing(tmp_path / "home")
     catalogue = change_catalogue(landing, currency="EUR", seller=SELLER, policy={"invoice_format": "ubl"})
     catalogue["metrics"]["users"] = {
@@ -172,6 +172,7 @@ def test_whatever_is_sold_can_be_an_e_invoice(tmp_path: Path) -> None:
     for package in catalogue["packages"]:
         version = package["versions"][0]
         version["seats"] = {"metric": "users", "included": 1, "price": "12.00"}
+        version["minimum_spend"] = {"amount": "400.00"}
     catalogue["coupons"] = [
         {"name": "spring", "title": {"en": "Spring offer", "de": "Frühlingsangebot"}, "percent": "10"},
         {"name": "five", "amount": "5.00", "applies_to": ["package_fee"]},
@@ -191,7 +192,7 @@ def test_whatever_is_sold_can_be_an_e_invoice(tmp_path: Path) -> None:
         landing.deliver([users], "2026-01-12")
     documents = list(contents(bill_by_steps(landing.root, "2026-02", "2026-02-10")))
     kinds = {line["kind"] for content in documents for line in content["lines"]}
-    assert {"add_on", "seats", "charge", "coupon"} <= kinds
+    assert {"add_on", "seats", "charge", "coupon", "minimum_spend"} <= kinds
     assert {content["kind"] for content in documents} == {"invoice", "credit_note"}
     for content in documents:
         for chosen in E_INVOICES:

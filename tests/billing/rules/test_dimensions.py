@@ -23,6 +23,8 @@ from billing.model.columns import BASE_QUANTITY, INSTANT, QUANTITY
 from billing.model.tables import USAGE
 from billing.rules.dimensions import IN_FORCE, SIGNATURE, RuleBook, over_all_rules, rated_by
 from billing.rules.measurement import account_key, measured_counters
+from billing.rules.rating import rate
+from billing.rules.terms import terms_frames
 
 SINCE = date(2026, 1, 1)
 BY = tuple((name, ("data", name)) for name in "abc")
@@ -38,7 +40,7 @@ def rule(**when: str) -> DimensionRule:
 
 def catalogue(ref_1: Catalogue, *rules: DimensionRule, agreed: tuple[DimensionRule, ...] = ()) -> Catalogue:
     overage = {"tokens": replace(FREE, by=rules)}
-    terms = Terms(SINCE, Decimal(9), None, {"tokens": Decimal(0)}, overage, ())
+    terms = Terms(SINCE, Decimal(9), None, {"tokens": Decimal(0), "plain": None}, overage, ())
     own = Agreement("own", "basic", SINCE, None, None, {}, {"tokens": replace(FREE, by=agreed)})
     return replace(
         ref_1,
@@ -180,6 +182,67 @@ def test_every_rule_in_force_has_a_row(ref_1: Catalogue) -> None:
     assert book is not None
     found = book.rows(in_force("all", "own")).sort("subscription_id", "rule")
     assert found.rows() == [("all", "tokens", "a=x"), ("all", "tokens", "b=y"), ("own", "tokens", "c=z")]
+
+
+def test_each_rule_is_rated_by_its_own_allowance_and_tariff(ref_1: Catalogue) -> None:
+    price = Tariff("block", Decimal(10), Decimal(3))
+    rules = (
+        replace(rule(a="x"), allowance=Decimal(5), tariff=replace(price, minimum=Decimal(7))),
+        replace(rule(a="y"), allowance=None, tariff=price),
+        replace(rule(b="z"), tariff=None),
+        replace(
+            rule(a="x", b="z"), tariff=Tariff("percentage", percent=Decimal(10), per_event=Decimal(1), free_events=1)
+        ),
+    )
+    terms = terms_frames(catalogue(ref_1, *rules))
+    used: list[tuple[str | None, int, int]] = [
+        ("a=x", 5, 1),
+        ("a=x", 6, 1),
+        ("a=x", 60, 1),
+        (None, 7, 1),
+        ("a=y", 10**6, 1),
+        ("b=z", 50, 1),
+        ("a=x,b=z", 50, 1),
+        ("a=x,b=z", 50, 3),
+        ("a=x,b=z", 0, 3),
+    ]
+    frame = pl.DataFrame(
+        [(name, Decimal(n), Decimal(n), events, "", "basic", SINCE, "tokens") for name, n, events in used],
+        schema={
+            "rule": pl.String(),
+            "base_quantity": BASE_QUANTITY,
+            "quantity": QUANTITY,
+            "events": pl.Int64(),
+            **{name: IN_FORCE[name] for name in ("terms_key", "package", "since")},
+            "metric": pl.String(),
+        },
+        orient="row",
+    )
+    found = rate(frame, terms)
+    assert found["amount"].to_list() == [0, 7, 18, 0, 0, 0, 5, 7, 2]
+    assert found["excess"].to_list() == [0, 1, 55, 7, 0, 50, 50, 50, 0]
+    assert found["allowance_units"].to_list() == [5, 5, 5, 0, None, 0, 0, 0, 0]
+    assert found["billed_units"].to_list() == [0, 1, 6, 7, 0, 0, 50, 50, 0]
+    assert not found["out_of_range"].any()
+
+
+def test_what_a_rule_may_cost_at_most_ends_where_it_can_be_rated(ref_1: Catalogue) -> None:
+    dear = replace(rule(a="x"), tariff=Tariff("percentage", percent=Decimal(0), per_event=Decimal(10) ** 13))
+    terms = terms_frames(catalogue(ref_1, dear))
+    (most,) = terms.rules["event_limit"]
+    events = [most, most + 1]
+    frame = pl.DataFrame({"events": events}, schema={"events": pl.Int64}).with_columns(
+        pl.lit(0).cast(BASE_QUANTITY).alias("base_quantity"),
+        pl.lit(0).cast(QUANTITY).alias("quantity"),
+        terms_key=pl.lit(""),
+        package=pl.lit("basic"),
+        since=pl.lit(SINCE),
+        metric=pl.lit("tokens"),
+        rule=pl.lit("a=x"),
+    )
+    found = rate(frame, terms)
+    assert found["out_of_range"].to_list() == [False, True]
+    assert found["amount"].to_list() == [most * 10**13, None]
 
 
 class TestSums:

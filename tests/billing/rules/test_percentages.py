@@ -126,6 +126,31 @@ def test_more_events_or_money_than_can_be_rated_is_told(ref_1: Catalogue) -> Non
     assert found["amount"].to_list()[:2] == [None, None]
 
 
+def frames_of(ref_1: Catalogue, tariff: Tariff, unit_size: Decimal = Decimal(1)) -> dict[str, int | None]:
+    only = Metric("payments", "payment.taken", "counter", "sum", ("data", "amount"), None, None, unit_size, "Payments")
+    terms = Terms(date(2026, 1, 1), Decimal(9), None, {"payments": Decimal(0)}, {"payments": tariff}, ())
+    package = Package("basic", 1, "Basic", (terms,))
+    frames = terms_frames(replace(ref_1, metrics=(only,), packages=(package,), agreements=(), add_ons=()))
+    return frames.metrics.row(0, named=True) | frames.tiers.row(0, named=True)
+
+
+def test_excess_and_events_have_half_of_the_room_each(ref_1: Catalogue) -> None:
+    # Over a common divisor of 10^12 an amount below 10^14 is below 10^26.
+    found = frames_of(ref_1, replace(M09, free_events=7))
+    assert (found["price"], found["event_price"]) == (29, 3 * 10**11)
+    assert found["limit"] == 5 * 10**25 // 29
+    assert found["event_limit"] == 7 + 5 * 10**25 // (3 * 10**11)
+    assert (found["minimum"], found["maximum"], found["narrow"]) == (None, None, 0)
+
+
+def test_numbers_that_have_no_room_are_not_rated(ref_1: Catalogue) -> None:
+    large = replace(M09, percent=Decimal("2.9000000001"), minimum=Decimal("9000.000000000001"))
+    found = frames_of(ref_1, large, Decimal(10) ** 15)
+    assert (found["limit"], found["event_price"], found["free_events"], found["event_limit"]) == (0, 0, 0, 0)
+    used = [(Decimal(0), 5), (Decimal(1), 0)]
+    assert rated(ref_1, large, used, unit_size=Decimal(10) ** 15)["out_of_range"].to_list() == [True, True]
+
+
 @settings(max_examples=120)
 @given(
     percent=st.integers(0, 10**12).map(lambda n: Decimal(n).scaleb(-10)),

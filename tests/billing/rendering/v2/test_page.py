@@ -418,6 +418,30 @@ def test_tiers_that_a_line_does_not_say_are_those_of_its_tariff_if_they_make_its
     assert any("Each tier prices its own part (up to 100,000: 0.001 each;" in detail for detail in shown["details"])
 
 
+@pytest.mark.parametrize(
+    ("parts", "said"),
+    [
+        ({"part": "21", "parts": "31"}, "(199,00 \N{MINUS SIGN} 99,00) \N{MULTIPLICATION SIGN} 21 von 31 Tagen"),
+        ({"part": "7", "parts": "12"}, "(199,00 \N{MINUS SIGN} 99,00) \N{MULTIPLICATION SIGN} 7 von 12 Abrechnung"),
+    ],
+)
+def test_a_change_within_a_cycle_is_in_the_language_with_its_days_or_cycles(parts: Content, said: str) -> None:
+    part_of_it = {"fee": "199.00", "replaced": "99.00", **parts}
+    fee = invoice("de")["lines"][0] | {"package": "silver", "package_title": "Silver", "part": part_of_it}
+    changed = fee | {"kind": "proration", "description": "Silver instead of Starter, 21 of 31 days"}
+    found = text(brief("de", lines=[changed]))
+    assert "Silver, Wechsel im laufenden Zeitraum" in found and said in found
+    assert "instead of" not in found
+
+
+def test_seats_are_named_in_the_language() -> None:
+    seats = invoice("de")["lines"][1] | {"kind": "seats", "metric": "users", "metric_title": "Benutzer"}
+    added = seats | {"kind": "proration", "description": "Users added within the cycle"}
+    found = text(brief("de", lines=[seats | {"description": "Users in advance"}, added]))
+    assert "Benutzer, im Voraus" in found and "Benutzer, im laufenden Zeitraum hinzugekommen" in found
+    assert "within" not in found and "advance" not in found
+
+
 def test_an_earlier_cycle_says_what_billed_it_and_what_moved() -> None:
     said = text(invoice())
     assert "Billed before: 3.00 on INV-2026-000007 for 15,200" in said

@@ -1,0 +1,207 @@
+"""Prepaid credits: which grants pay which documents, and what credit notes give back to them (rule 33)."""
+
+from typing import Final
+
+import polars as pl
+
+from billing.model.codes import GrantKind, LineKind, TaxCategory
+from billing.model.columns import CREDITS_OF_A_DOCUMENT, MONEY
+from billing.rules.own_documents import PREPAYMENT, prepayment_id
+
+USES: Final = pl.Schema(
+    {
+        "number": pl.String(),
+        "position": pl.Int64(),
+        "grant_id": pl.String(),
+        "amount": MONEY,
+        "gives_back": pl.String(),
+        "account_id": pl.String(),
+        "currency": pl.String(),
+        "billing_date": pl.Date(),
+        "issued_on": pl.Date(),
+        "is_scheduled": pl.Boolean(),
+    }
+)
+"""What grants paid of issued documents, in order of use: an amount below 0 is what a credit note gave back of the
+document `gives_back`."""
+_KEYS: Final = ["account_id", "subscription_id", "billing_date"]
+_GRANT: Final = ["account_id", "currency", "grant_id", "left", "usable_from", "expires_on"]
+_USE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "_place": pl.UInt32,
+    "position": pl.Int64,
+    "grant_id": pl.String,
+    "amount": MONEY,
+    "gives_back": pl.String,
+}
+_ZERO: Final = pl.lit(0).cast(MONEY)
+
+
+def is_prepayment() -> pl.Expr:
+    """Whether a document of `subscription_id` bills a purchased grant."""
+    return pl.col("subscription_id").str.ends_with(PREPAYMENT)
+
+
+def prepayment_dues(month: str, grants: pl.DataFrame) -> pl.DataFrame:
+    """What purchased grants add to the table DUES of a month: each on a document of its own, outside the scope of tax.
+
+    Parameters
+    ----------
+    grants
+        As `read_credit_grants`.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of DUES, and coupon_allowed.
+    """
+    bought = (pl.col("kind") == GrantKind.PURCHASED) & (pl.col("granted_on").dt.strftime("%Y-%m") == month)
+    return grants.filter(bought).select(
+        "account_id",
+        prepayment_id().alias("subscription_id"),
+        billing_date="granted_on",
+        kind=pl.lit(LineKind.PREPAYMENT),
+        due_item="grant_id",
+        amount="amount",
+        description=pl.coalesce("description", pl.lit("Prepaid credit")),
+        tax_category=pl.lit(TaxCategory.OUTSIDE),
+        coupon_allowed=pl.lit(value=False),
+    )
+
+
+def in_order_of_use(grants: pl.DataFrame) -> pl.DataFrame:
+    """`grants` as they pay: lowest priority number, soonest expiry, granted before purchased, oldest, grant_id."""
+    is_purchased = pl.col("kind") == GrantKind.PURCHASED
+    return grants.sort(
+        "priority", "expires_on", is_purchased, "granted_on", "grant_id", nulls_last=True, maintain_order=True
+    )
+
+
+class CreditsInOrder:
+    """Pays documents by grants, one after the other: what one document used is not there for the next."""
+
+    def __init__(self, grants: pl.DataFrame, uses: pl.DataFrame, unpaid: pl.DataFrame) -> None:
+        """Begin with what is left.
+
+        Parameters
+        ----------
+        grants
+            grant_id, account_id, currency, kind, priority, granted_on, expires_on, left (MONEY), usable_from (null: it
+            is not paid).
+        uses
+            USES.
+        unpaid
+            number, open (MONEY): of documents of these accounts.
+        """
+        self._grants = in_order_of_use(grants).select(_GRANT).with_row_index("_order")
+        self._uses = uses_left(uses)
+        self._unpaid = unpaid
+
+    def applied(self, documents: pl.DataFrame, given_back: pl.DataFrame) -> pl.DataFrame:
+        """`documents` with credits_applied, due and credits (CREDITS_OF_A_DOCUMENT; null where there are none).
+
+        Rule 33: a document above 0 is paid by grants usable on its day; never a prepayment. A credit note lowers what
+        is unpaid of the documents it credits, then gives back to their grants, last used first.
+
+        Parameters
+        ----------
+        documents
+            account_id, subscription_id, billing_date, currency, total and usable_on (the billing date, of notes the day
+            of issue), in the order in which they are issued.
+        given_back
+            account_id, subscription_id, billing_date, number: the documents that each credit note credits.
+        """
+        placed = documents.with_row_index("_place")
+        known = pl.concat([self._grants.select("account_id"), self._uses.select("account_id")]).unique()
+        asked = (
+            placed.filter((pl.col("total") != 0) & ~is_prepayment())
+            .join(known, on="account_id", how="semi", maintain_order="left")
+            .select("_place", *_KEYS, "currency", "total", "usable_on")
+            .with_columns(_rank=pl.int_range(pl.len()).over("account_id"))
+        )
+        parts = [pl.DataFrame(schema=_USE)]
+        # An account's documents one after the other; the accounts side by side.
+        for rank in range(asked.select(pl.col("_rank").max().fill_null(-1) + 1).item()):
+            now = asked.filter(pl.col("_rank") == rank)
+            moved = [self._paid(now.filter(pl.col("total") > 0))]
+            moved += [self._given_back(now.filter(pl.col("total") < 0), given_back)]
+            self._keep(pl.concat(moved))
+            parts += moved
+        credits = (
+            pl.concat(parts)
+            .sort("_place", "position")
+            .group_by("_place", maintain_order=True)
+            .agg(
+                credits_applied=pl.col("amount").sum().cast(MONEY),
+                credits=pl.struct("grant_id", "amount", "gives_back"),
+            )
+        )
+        return (
+            placed.drop("credits_applied", "due", "credits", strict=False)
+            .join(credits, on="_place", how="left", maintain_order="left")
+            .with_columns(pl.col("credits_applied").fill_null(_ZERO), pl.col("credits").cast(CREDITS_OF_A_DOCUMENT))
+            .with_columns(due=(pl.col("total") - pl.col("credits_applied")).cast(MONEY))
+            .drop("_place")
+        )
+
+    def _paid(self, documents: pl.DataFrame) -> pl.DataFrame:
+        day = pl.col("usable_on")
+        usable = (pl.col("usable_from") <= day) & (pl.col("expires_on").is_null() | (day < pl.col("expires_on")))
+        pairs = (
+            documents.join(self._grants.filter(pl.col("left") > 0), on=["account_id", "currency"])
+            .filter(usable)
+            .sort("_place", "_order")
+        )
+        return (
+            _taken(pairs, of="left", whole=pl.col("total"))
+            .with_columns(gives_back=pl.lit(None, pl.String))
+            .select(list(_USE))
+        )
+
+    def _given_back(self, notes: pl.DataFrame, given_back: pl.DataFrame) -> pl.DataFrame:
+        credited = notes.join(given_back.unique(), on=_KEYS).join(self._unpaid, on="number", how="left")
+        lowered = credited.group_by("_place").agg(unpaid=pl.col("open").fill_null(_ZERO).sum())
+        pairs = (
+            credited.drop("open", "account_id")
+            .join(lowered, on="_place")
+            .join(self._uses.filter(pl.col("amount") > 0), on="number")
+            .sort("_place", "issued_on", "number", "position", descending=[False, True, True, True])
+        )
+        whole = (-pl.col("total") - pl.col("unpaid")).clip(lower_bound=0)
+        taken = _taken(pairs.drop("position"), of="amount", whole=whole)
+        return taken.with_columns(amount=-pl.col("amount"), gives_back="number").select(list(_USE))
+
+    def _keep(self, moved: pl.DataFrame) -> None:
+        """Less what was used now, and more what was given back."""
+        if moved.is_empty():
+            return
+        used = moved.group_by("grant_id").agg(_moved=pl.col("amount").sum())
+        self._grants = _less(self._grants, used, ["grant_id"], "left")
+        back = moved.filter(pl.col("amount") < 0)
+        returned = back.group_by("grant_id", number="gives_back").agg(_moved=-pl.col("amount").sum())
+        self._uses = _less(self._uses, returned, ["number", "grant_id"], "amount")
+
+
+def uses_left(uses: pl.DataFrame) -> pl.DataFrame:
+    """number, grant_id, position, account_id, issued_on, amount: what was used, less what was given back."""
+    back = uses.filter(pl.col("gives_back").is_not_null())
+    returned = back.group_by("grant_id", number="gives_back").agg(_moved=-pl.col("amount").sum())
+    own = uses.filter(pl.col("gives_back").is_null())
+    return _less(
+        own.select("number", "grant_id", "position", "account_id", "issued_on", "amount"),
+        returned,
+        ["number", "grant_id"],
+        "amount",
+    )
+
+
+def _taken(pairs: pl.DataFrame, *, of: str, whole: pl.Expr) -> pl.DataFrame:
+    """`pairs` with position and amount (above 0): what is taken of each in order until `whole` is reached."""
+    before = (pl.col(of).cum_sum() - pl.col(of)).over("_place")
+    taken = pairs.with_columns(amount=pl.min_horizontal(pl.col(of), whole - before).cast(MONEY))
+    position = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("_place")
+    return taken.filter(pl.col("amount") > 0).with_columns(position=position)
+
+
+def _less(frame: pl.DataFrame, moved: pl.DataFrame, keys: list[str], amount: str) -> pl.DataFrame:
+    less = (pl.col(amount) - pl.col("_moved").fill_null(_ZERO)).cast(MONEY)
+    return frame.join(moved, on=keys, how="left", maintain_order="left").with_columns(less.alias(amount)).drop("_moved")

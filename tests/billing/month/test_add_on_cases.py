@@ -1,0 +1,399 @@
+"""Add-ons month by month: terms, trials, notice, holds, prices by date, and what is learnt later (rule 31)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from billing.model.tables import DUES
+from billing.month.business import Business
+from billing.starter import starter_catalogue
+from billing.store.monthly import read_month
+from tests.by_steps import bill_by_steps, rows
+from tests.landing import Landing
+
+ADD_ONS = """
+add_ons:
+  - name: emails
+    versions:
+      - {effective_from: 2026-01-01, price: {monthly: "30.00", yearly: "300.00"}, allowances: {emails: 50000}}
+      - {effective_from: 2026-03-01, price: {monthly: "40.00", yearly: "400.00"}, allowances: {emails: 60000}}
+  - name: endless
+    versions: [{effective_from: 2026-01-01, price: {monthly: "1.00"}, allowances: {emails: null}}]
+  - name: late
+    versions: [{effective_from: 2026-03-01, price: {monthly: "5.00"}}]
+  - name: small
+    versions: [{effective_from: 2026-01-01, price: {monthly: "0.335", yearly: "3.00"}, maximum: 5}]
+"""
+Line = tuple[str, str, str, str]
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Landing:
+    return Landing(tmp_path, starter_catalogue() + ADD_ONS)
+
+
+@pytest.fixture
+def shop_with(tmp_path: Path) -> Callable[[str, str], Landing]:
+    """A shop whose catalogue has other words in a place."""
+    return lambda right, wrong: Landing(tmp_path, _replaced(starter_catalogue() + ADD_ONS, right, wrong))
+
+
+def _replaced(text: str, right: str, wrong: str) -> str:
+    assert right in text
+    return text.replace(right, wrong, 1)
+
+
+def ask(shop: Landing, kind: str, on: str, add_on: str = "small", account: str = "acme", **members: int) -> None:
+    shop.request(account, kind, f"{on}T09:00:00Z", "self_service", add_on=add_on, **members)
+
+
+def fees(business: Business, account: str = "acme") -> list[Line]:
+    """Billing date, add-on, quantity and amount of what fell due of an account."""
+    dues = pl.concat(read_month(business.home, DUES, month) for month in business.home.months(DUES))
+    wanted = dues.filter((pl.col("kind") == "add_on") & (pl.col("account_id") == account))
+    texts = wanted.sort("billing_date", "add_on").select(
+        pl.col("billing_date").dt.to_string("%Y-%m-%d").str.slice(2),
+        "add_on",
+        pl.col("quantity").cast(pl.Decimal(38, 0)).cast(pl.String),
+        pl.col("amount").cast(pl.Decimal(38, 2)).cast(pl.String),
+    )
+    return list(texts.iter_rows())
+
+
+def answers(business: Business, kind: str = "add", account: str = "acme") -> list[tuple[str, str]]:
+    return rows(business, "decisions", "outcome", "reason", kind=kind, account_id=account)
+
+
+# --- when it is charged -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("on", "first"), [("2026-01-20", "26-02-10"), ("2026-02-09", "26-02-10")])
+def test_what_is_asked_up_to_the_day_before_is_charged_on_the_billing_date(shop: Landing, on: str, first: str) -> None:
+    shop.customer("acme")
+    ask(shop, "add", on)
+    assert fees(bill_by_steps(shop.root, "2026-02", "2026-02-28")) == [(first, "small", "1", "0.34")]
+
+
+def test_what_is_asked_on_a_billing_date_comes_after_its_fee(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-02-10")
+    assert fees(bill_by_steps(shop.root, "2026-03", "2026-03-31")) == [("26-03-10", "small", "1", "0.34")]
+
+
+def test_the_fee_of_several_is_rounded_once(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20", quantity=3)
+    # 3 x 0.335 = 1.005
+    assert fees(bill_by_steps(shop.root, "2026-02", "2026-02-28")) == [("26-02-10", "small", "3", "1.01")]
+
+
+def test_the_fee_is_of_the_version_on_the_billing_date_and_the_allowance_of_that_at_the_start_of_the_cycle(
+    shop: Landing,
+) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20", "emails")
+    shop.use("acme", "2026-03-05", emails=65_001)
+    shop.use("acme", "2026-03-15", emails=75_001)
+    business = bill_by_steps(shop.root, "2026-04", "2026-04-30")
+    assert [(day, amount) for day, _, _, amount in fees(business)] == [
+        ("26-02-10", "30.00"),
+        ("26-03-10", "40.00"),
+        ("26-04-10", "40.00"),
+    ]
+    # One over 15,000 + 50,000 in the cycle from 10 February, and one over 15,000 + 60,000 in the one from 10 March.
+    assert rows(business, "charges", "billing_month", "excess", "amount", metric="emails")[1:] == [
+        ("2026-03", "1.00", "3.00"),
+        ("2026-04", "1.00", "3.00"),
+    ]
+
+
+def test_an_unlimited_allowance_takes_the_overage_away(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20", "endless")
+    shop.use("acme", "2026-01-25", emails=16_000)
+    shop.use("acme", "2026-02-15", emails=1_000_000)
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    # In the cycle in which it was asked for it does not count yet.
+    found = rows(business, "charges", "allowance", "amount", metric="emails")
+    assert found == [("15000.00", "3.00"), (None, "0.00")]
+
+
+def test_one_that_is_removed_is_charged_no_more_and_its_allowance_lasts_its_cycle(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20", "emails")
+    ask(shop, "remove", "2026-02-20", "emails")
+    shop.use("acme", "2026-03-01", emails=65_000)
+    business = bill_by_steps(shop.root, "2026-04", "2026-04-30")
+    assert fees(business) == [("26-02-10", "emails", "1", "30.00")]
+    assert rows(business, "charges", "amount", metric="emails") == [("0.00",)] * 3
+    assert answers(business, "remove") == [("approved", "requested")]
+
+
+def test_of_several_requests_in_a_cycle_the_latest_valid_one_counts(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20", quantity=2)
+    ask(shop, "add", "2026-01-21", quantity=3)
+    ask(shop, "add", "2026-01-22", quantity=6)
+    ask(shop, "add", "2026-01-21", "endless")
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    assert fees(business) == [("26-02-10", "endless", "1", "1.00"), ("26-02-10", "small", "3", "1.01")]
+    assert sorted(answers(business)) == [
+        ("approved", "requested"),
+        ("approved", "requested"),
+        ("refused", "above_maximum"),
+        ("superseded", "superseded_by_later_request"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "add_on", "quantity", "reason"),
+    [
+        ("add", "nothing", 1, "unknown_add_on"),
+        ("add", "late", 1, "add_on_not_sold_yet"),
+        ("add", "small", 6, "above_maximum"),
+        ("remove", "small", 1, "not_added"),
+        ("remove", "nothing", 1, "unknown_add_on"),
+    ],
+)
+def test_what_stands_in_the_way_is_said(shop: Landing, kind: str, add_on: str, quantity: int, reason: str) -> None:
+    shop.customer("acme")
+    ask(shop, kind, "2026-01-20", add_on, quantity=quantity)
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    assert answers(business, kind) == [("refused", reason)]
+    ((explanation,),) = rows(business, "decisions", "explanation", kind=kind)
+    assert explanation
+    assert "{" not in explanation
+    assert fees(business) == []
+
+
+def test_a_quantity_at_the_maximum_is_allowed(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20", quantity=5)
+    assert answers(bill_by_steps(shop.root, "2026-02", "2026-02-28")) == [("approved", "requested")]
+
+
+# --- trials, notice, holds, refunds -----------------------------------------------------------------------------------
+
+
+def test_in_a_trial_it_waits_for_billing_date_0(shop: Landing) -> None:
+    shop.customer("acme", trial_days=14)
+    ask(shop, "add", "2026-01-12", quantity=2)
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    assert fees(business) == [("26-01-24", "small", "2", "0.67"), ("26-02-24", "small", "2", "0.67")]
+
+
+def test_late_notice_charges_them_with_the_fee(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20")
+    ask(shop, "add", "2026-02-20", "endless")
+    shop.request("acme", "cancel", "2026-03-05T09:00:00Z", "email")
+    business = bill_by_steps(shop.root, "2026-05", "2026-05-31")
+    # What was asked for and waited is void.
+    assert fees(business) == [("26-02-10", "small", "1", "0.34"), ("26-03-10", "small", "1", "0.34")]
+    assert answers(business) == [("approved", "requested"), ("superseded", "voided_by_cancellation")]
+
+
+def test_while_a_subscription_is_held_nothing_is_charged_and_a_new_one_has_none(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20")
+    shop.request("acme", "hold", "2026-02-15T09:00:00Z")
+    ask(shop, "add", "2026-02-16", "endless")
+    shop.request("acme", "resume", "2026-04-20T09:00:00Z")
+    business = bill_by_steps(shop.root, "2026-05", "2026-05-31")
+    assert fees(business) == [("26-02-10", "small", "1", "0.34")]
+    assert answers(business)[1] == ("refused", "on_hold")
+
+
+def test_a_hold_that_is_undone_keeps_them(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20")
+    shop.request("acme", "hold", "2026-02-15T09:00:00Z")
+    shop.request("acme", "resume", "2026-02-20T09:00:00Z")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert [day for day, *_ in fees(business)] == ["26-02-10", "26-03-10"]
+
+
+def test_a_refund_gives_back_what_was_charged_in_advance(shop: Landing) -> None:
+    shop.account("acme")
+    given = json.dumps({"small": 2})
+    shop.request("acme", "subscribe", "2026-01-10T09:00:00Z", package="starter", add_ons=given)
+    shop.request("acme", "refund", "2026-01-20T09:00:00Z")
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    assert rows(business, "documents", "kind", "total") == [("credit_note", "-99.67"), ("invoice", "99.67")]
+
+
+def test_while_suspended_no_fee_falls_due(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20")
+    bill_by_steps(shop.root, "2026-01", "2026-01-31")
+    shop.pay("acme", "INV-2026-000001", "99.00", "2026-02-05T09:00:00Z", "failed")
+    shop.pay("acme", "INV-2026-000001", "99.00", "2026-02-20T09:00:00Z")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert [day for day, *_ in fees(business)] == ["26-03-10"]
+
+
+# --- terms ------------------------------------------------------------------------------------------------------------
+
+
+def test_in_a_yearly_term_the_whole_cycles_left_are_charged_and_less_waits_for_its_end(shop: Landing) -> None:
+    shop.customer("acme", term="yearly")
+    ask(shop, "add", "2026-01-20", quantity=2)
+    ask(shop, "add", "2026-04-20", quantity=3)
+    ask(shop, "add", "2026-06-20", quantity=1)
+    business = bill_by_steps(shop.root, "2027-01", "2027-01-31")
+    assert fees(business) == [
+        # 2 x 3.00 x 11 / 12, then one more for 8 of 12
+        ("26-02-10", "small", "2", "5.50"),
+        ("26-05-10", "small", "1", "2.00"),
+        ("27-01-10", "small", "1", "3.00"),
+    ]
+    effective = rows(business, "decisions", "effective_on", kind="add")
+    assert [f"{day:%Y-%m-%d}" for (day,) in effective] == ["2026-02-10", "2026-05-10", "2027-01-10"]
+
+
+def test_a_lower_quantity_that_waits_is_void_when_another_one_is_asked_for(shop: Landing) -> None:
+    shop.customer("acme", term="yearly", add_ons=json.dumps({"small": 3}))
+    ask(shop, "remove", "2026-03-20")
+    ask(shop, "add", "2026-06-20", quantity=4)
+    business = bill_by_steps(shop.root, "2027-01", "2027-01-31")
+    assert fees(business) == [
+        ("26-01-10", "small", "3", "9.00"),
+        # one more for 6 of 12 cycles
+        ("26-07-10", "small", "1", "1.50"),
+        ("27-01-10", "small", "4", "12.00"),
+    ]
+
+
+def test_what_has_no_yearly_price_cannot_be_added_to_a_yearly_term(shop: Landing) -> None:
+    shop.customer("acme", term="yearly")
+    ask(shop, "add", "2026-01-20", "endless")
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    assert answers(business) == [("refused", "no_yearly_price")]
+    assert rows(business, "decisions", "explanation", kind="add") == [("Endless has no yearly price.",)]
+
+
+def test_a_short_first_cycle_charges_its_days(shop_with: Callable[[str, str], Landing]) -> None:
+    shop = shop_with("billing_anchor: signup_day", "billing_anchor: first_of_month")
+    shop.customer("acme", add_ons=json.dumps({"emails": 2}))
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    # 60.00 x 22 / 31
+    assert fees(business) == [("26-01-10", "emails", "2", "42.58"), ("26-02-01", "emails", "2", "60.00")]
+
+
+def test_an_anchor_at_a_months_end_does_not_drift(shop: Landing) -> None:
+    shop.customer("acme", on="2026-01-31", add_ons=json.dumps({"small": 1}))
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert [day for day, *_ in fees(business)] == ["26-01-31", "26-02-28", "26-03-31"]
+
+
+# --- packages ---------------------------------------------------------------------------------------------------------
+
+
+def test_they_stay_through_an_upgrade(shop: Landing) -> None:
+    shop.customer("acme", add_ons=json.dumps({"small": 1}))
+    shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    assert [day for day, *_ in fees(business)] == ["26-01-10", "26-02-10"]
+
+
+def test_a_package_that_does_not_allow_one_ends_it_for_good(shop_with: Callable[[str, str], Landing]) -> None:
+    shop = shop_with("  - name: silver\n", "  - name: silver\n    add_ons: [endless]\n")
+    shop.customer("acme", add_ons=json.dumps({"small": 1, "endless": 1}))
+    shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
+    ask(shop, "add", "2026-02-20", "emails")
+    shop.request("acme", "upgrade", "2026-03-20T09:00:00Z", "self_service", package="gold")
+    business = bill_by_steps(shop.root, "2026-04", "2026-04-30")
+    assert [(day, add_on) for day, add_on, *_ in fees(business)] == [
+        ("26-01-10", "endless"),
+        ("26-01-10", "small"),
+        ("26-02-10", "endless"),
+        ("26-03-10", "endless"),
+        ("26-04-10", "endless"),
+    ]
+    ended = rows(business, "decisions", "decision_id", "outcome", "reason", "explanation", kind="remove")
+    assert ended == [
+        (
+            "acme/2026-01-10/2026-02-10/add_on/small",
+            "approved",
+            "not_allowed_by_package",
+            "Silver does not allow Small: it ends on 2026-02-10.",
+        )
+    ]
+    assert answers(business)[-1] == ("refused", "not_allowed_by_package")
+    assert rows(business, "parked", "account_id") == []
+
+
+def test_they_count_when_a_downgrade_is_tested(shop: Landing) -> None:
+    for name in ("with", "without"):
+        shop.customer(name, "silver")
+        shop.use(name, "2026-03-01", emails=70_000)
+        shop.request(name, "downgrade", "2026-03-05T09:00:00Z", package="starter")
+    ask(shop, "add", "2026-01-20", "emails", "with")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    # On 10 March one of them is 60,000 of starter's 15,000.
+    assert answers(business, "downgrade", "with") == [("approved", "usage_fits")]
+    assert answers(business, "downgrade", "without") == [("refused", "usage_exceeds_package")]
+
+
+# --- what is learnt later ---------------------------------------------------------------------------------------------
+
+
+def test_late_usage_is_settled_with_the_allowance_that_held(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20", "emails")
+    bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    shop.use("acme", "2026-02-20", emails=66_001, delivered="2026-04-01")
+    business = bill_by_steps(shop.root, "2026-04", "2026-04-30")
+    # 66,001 - 65,000: two started blocks of 3.00
+    prior = rows(business, "lines", "kind", "allowance", "amount", metric="emails")
+    assert prior == [("prior_cycle", "65000.00", "6.00")]
+
+
+def test_a_price_that_is_corrected_is_settled(shop: Landing) -> None:
+    shop.customer("acme")
+    ask(shop, "add", "2026-01-20", "emails", quantity=2)
+    bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    path = shop.folder / "catalogue.yaml"
+    path.write_text(_replaced(path.read_text(), '"30.00"', '"28.00"'))
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert rows(business, "lines", "kind", "add_on", "amount", add_on="emails") == [
+        ("add_on", "emails", "60.00"),
+        ("add_on", "emails", "80.00"),
+        ("prior_cycle", "emails", "-4.00"),
+    ]
+
+
+def test_a_subscription_that_moved_in_has_had_what_it_came_with(shop_with: Callable[[str, str], Landing]) -> None:
+    shop = shop_with("billing_start: 2024-01-01", "billing_start: 2026-02-01")
+    shop.customer("acme", on="2025-05-10", billed_through="2026-02-10", add_ons=json.dumps({"emails": 1}))
+    shop.use("acme", "2026-01-20", emails=65_001)
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert [(day, amount) for day, _, _, amount in fees(business)] == [("26-02-10", "30.00"), ("26-03-10", "40.00")]
+    assert rows(business, "charges", "allowance", "amount", metric="emails")[0] == ("65000.00", "3.00")
+
+
+def test_a_yearly_fee_that_a_suspension_kept_takes_its_add_ons_along(shop: Landing) -> None:
+    shop.customer("acme", term="yearly", add_ons=json.dumps({"small": 2}))
+    bill_by_steps(shop.root, "2026-12", "2026-12-31")
+    shop.pay("acme", "INV-2026-000001", "996.00", "2027-01-05T09:00:00Z", "failed")
+    shop.pay("acme", "INV-2026-000001", "996.00", "2027-01-20T09:00:00Z")
+    business = bill_by_steps(shop.root, "2027-02", "2027-02-28")
+    assert fees(business) == [("26-01-10", "small", "2", "6.00"), ("27-01-20", "small", "2", "6.00")]
+    late = rows(business, "documents", "billing_date", "total", billing_month="2027-01")
+    assert [(f"{day:%m-%d}", total) for day, total in late] == [("01-20", "996.00")]
+
+
+def test_an_upgrade_at_once_ends_what_its_package_does_not_allow_on_the_next_date(
+    shop_with: Callable[[str, str], Landing],
+) -> None:
+    shop = shop_with("  - name: silver\n", "  - name: silver\n    add_ons: [endless]\n")
+    path = shop.folder / "catalogue.yaml"
+    path.write_text(_replaced(path.read_text(), "policy:\n", "policy:\n  requested_upgrades: at_once\n"))
+    shop.customer("acme", add_ons=json.dumps({"small": 1}))
+    shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert [day for day, *_ in fees(business)] == ["26-01-10"]
+    assert answers(business, "remove") == [("approved", "not_allowed_by_package")]

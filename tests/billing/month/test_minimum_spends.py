@@ -1,0 +1,245 @@
+"""Minimum spends month by month: both sides of it, cycles that are cut short, and what is learnt later (rule 32)."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from billing.model.tables import DUES
+from billing.month.business import Business
+from billing.starter import starter_catalogue
+from billing.store.monthly import read_month
+from tests.by_steps import bill_by_steps, rows
+from tests.landing import Landing
+
+MINIMUM = '        minimum_spend: {amount: "200.00", counts: [package_fee, overage]}\n'
+OFFERS = """
+add_ons:
+  - {name: support, versions: [{effective_from: 2026-01-01, price: {monthly: "30.00", yearly: "300.00"}}]}
+coupons: [{name: ten, percent: "10", applies_to: [package_fee, minimum_spend]}]
+"""
+
+
+def with_minimum(minimum: str = MINIMUM, right: str = "", wrong: str = "") -> str:
+    """The starting catalogue with a minimum on its starter package, and other words in a place."""
+    text = starter_catalogue() + OFFERS
+    start = text.index("  - name: starter")
+    place = text.index('        price: {monthly: "99.00"', start)
+    text = text[:place] + minimum + text[place:]
+    assert right in text
+    return text.replace(right, wrong, 1) if right else text
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Landing:
+    return Landing(tmp_path, with_minimum())
+
+
+@pytest.fixture
+def shop_with(tmp_path: Path) -> Callable[..., Landing]:
+    return lambda *words: Landing(tmp_path, with_minimum(*words))
+
+
+def minimums(business: Business, account: str = "acme") -> list[tuple[str, str]]:
+    """Billing date and amount of what an account lacked of its minimum."""
+    dues = pl.concat(read_month(business.home, DUES, month) for month in business.home.months(DUES))
+    wanted = dues.filter((pl.col("kind") == "minimum_spend") & (pl.col("account_id") == account)).sort("billing_date")
+    day, amount = pl.col("billing_date").dt.to_string("%m-%d"), pl.col("amount").cast(pl.Decimal(38, 2))
+    return list(wanted.select(day, amount.cast(pl.String)).iter_rows())
+
+
+# --- both sides of the minimum ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("emails", "lacking"),
+    [
+        (0, [("02-10", "101.00")]),
+        # 33 and 34 blocks of 3.00 over the allowance: 198.00 and 201.00 with the fee
+        (48_000, [("02-10", "2.00")]),
+        (48_001, []),
+    ],
+)
+def test_what_is_due_below_the_minimum_is_raised_to_it(
+    shop: Landing, emails: int, lacking: list[tuple[str, str]]
+) -> None:
+    shop.customer("acme")
+    if emails:
+        shop.use("acme", "2026-01-20", emails=emails)
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    assert minimums(business) == lacking
+
+
+def test_a_cycle_that_comes_to_the_minimum_exactly_has_no_line(shop_with: Callable[..., Landing]) -> None:
+    shop = shop_with(MINIMUM.replace("200.00", "102.00"))
+    shop.customer("acme")
+    shop.use("acme", "2026-01-20", emails=15_001)
+    assert minimums(bill_by_steps(shop.root, "2026-02", "2026-02-28")) == []
+
+
+def test_only_what_is_named_counts(shop_with: Callable[..., Landing]) -> None:
+    shop = shop_with('        minimum_spend: {amount: "50.00", counts: [overage]}\n')
+    shop.customer("acme", add_ons=json.dumps({"support": 1}))
+    shop.use("acme", "2026-01-20", emails=27_350)
+    assert minimums(bill_by_steps(shop.root, "2026-02", "2026-02-28")) == [("02-10", "11.00")]
+
+
+def test_add_ons_count_unless_something_else_is_named(shop_with: Callable[..., Landing]) -> None:
+    shop = shop_with('        minimum_spend: {amount: "200.00"}\n')
+    shop.customer("acme", add_ons=json.dumps({"support": 2}))
+    assert minimums(bill_by_steps(shop.root, "2026-02", "2026-02-28")) == [("02-10", "41.00")]
+
+
+def test_charges_count_for_nothing_and_coupons_come_later(shop: Landing) -> None:
+    shop.customer("acme", coupon="ten")
+    (shop.folder / "one_off_charges.csv").write_text(
+        "charge_id,account_id,on,description,amount\nc1,acme,2026-01-20,Set-up,250.00\n"
+    )
+    business = bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    assert minimums(business) == [("02-10", "101.00")]
+    # 99.00 + 101.00 less 10 %, and the charge
+    assert rows(business, "documents", "total") == [("89.10",), ("430.00",)]
+
+
+def test_an_agreement_has_a_minimum_of_its_own_or_none(tmp_path: Path) -> None:
+    agreed = (
+        "agreements:\n"
+        '  - {account_id: more, package: starter, effective_from: 2026-01-01, minimum_spend: {amount: "300.00"}}\n'
+        '  - {account_id: none, package: starter, effective_from: 2026-02-10, minimum_spend: {amount: "0"}}\n'
+    )
+    shop = Landing(tmp_path, with_minimum() + agreed)
+    for name in ("more", "none"):
+        shop.customer(name)
+    business = bill_by_steps(tmp_path, "2026-03", "2026-03-31")
+    assert minimums(business, "more") == [("02-10", "201.00"), ("03-10", "201.00")]
+    # Of the version at the start of the cycle.
+    assert minimums(business, "none") == [("02-10", "101.00")]
+
+
+# --- cycles that are cut short ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("on", "lacking"),
+    [
+        # 16 of 31 days: 103.23 - 99.00; 15 days: 96.77 are below the fee
+        ("2026-01-25", [("02-10", "4.23")]),
+        ("2026-01-24", []),
+    ],
+)
+def test_a_cancelled_cycle_counts_its_days_of_access(shop: Landing, on: str, lacking: list[tuple[str, str]]) -> None:
+    shop.customer("acme")
+    shop.request("acme", "cancel", f"{on}T09:00:00Z", "email")
+    assert minimums(bill_by_steps(shop.root, "2026-03", "2026-03-31")) == lacking
+
+
+def test_a_cycle_without_access_has_none(shop: Landing) -> None:
+    shop.customer("acme")
+    # Late notice: one more fee, and no access in the cycle that it pays for.
+    shop.request("acme", "cancel", "2026-02-05T09:00:00Z", "email")
+    business = bill_by_steps(shop.root, "2026-04", "2026-04-30")
+    # 27 of 31 days: 174.19 - 99.00
+    assert minimums(business) == [("02-10", "75.19")]
+
+
+def test_suspended_days_count_as_cut(shop: Landing) -> None:
+    shop.customer("acme")
+    bill_by_steps(shop.root, "2026-01", "2026-01-31")
+    shop.pay("acme", "INV-2026-000001", "99.00", "2026-01-20T12:00:00Z", "failed")
+    shop.pay("acme", "INV-2026-000001", "99.00", "2026-01-25T12:00:00Z")
+    # 27 of 31 days: from 21 to 24 January there was no access at all
+    assert minimums(bill_by_steps(shop.root, "2026-02", "2026-02-28")) == [("02-10", "75.19")]
+
+
+def test_in_a_trial_there_is_none(shop: Landing) -> None:
+    shop.customer("acme", trial_days=14)
+    assert minimums(bill_by_steps(shop.root, "2026-02", "2026-02-24")) == [("02-24", "101.00")]
+
+
+def test_a_held_cycle_has_its_days_and_none_while_it_is_held(shop_with: Callable[..., Landing]) -> None:
+    shop = shop_with(MINIMUM, 'hold_fee: "0.00"', 'hold_fee: "5.00"')
+    shop.customer("acme")
+    shop.request("acme", "hold", "2026-01-25T09:00:00Z")
+    assert minimums(bill_by_steps(shop.root, "2026-04", "2026-04-30")) == [("02-10", "4.23")]
+
+
+def test_a_short_first_cycle_counts_the_days_of_its_calendar_month(shop_with: Callable[..., Landing]) -> None:
+    shop = shop_with(MINIMUM, "billing_anchor: signup_day", "billing_anchor: first_of_month")
+    shop.customer("acme", on="2026-01-17")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    # 200.00 x 15 / 31 = 96.77 less the fee of 47.90, then 101.00
+    assert minimums(business) == [("02-01", "48.87"), ("03-01", "101.00")]
+
+
+def test_a_change_of_package_at_its_end_cuts_nothing(shop: Landing) -> None:
+    shop.customer("acme")
+    shop.request("acme", "upgrade", "2026-01-20T09:00:00Z", "self_service", package="silver")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    # Silver has no minimum.
+    assert minimums(business) == [("02-10", "101.00")]
+
+
+# --- terms and moves --------------------------------------------------------------------------------------------------
+
+
+def test_a_yearly_fee_counts_a_twelfth_a_cycle_and_the_last_the_rest(shop_with: Callable[..., Landing]) -> None:
+    shop = shop_with(MINIMUM, 'yearly: "990.00"', 'yearly: "1000.00"')
+    shop.customer("acme", term="yearly")
+    business = bill_by_steps(shop.root, "2027-01", "2027-01-31")
+    # 1,000.00 in twelve: eleven of 83.33 and one of 83.37
+    assert [amount for _, amount in minimums(business)] == ["116.67"] * 11 + ["116.63"]
+
+
+def test_an_add_on_inside_a_yearly_term_counts_over_the_cycles_left(shop_with: Callable[..., Landing]) -> None:
+    shop = shop_with('        minimum_spend: {amount: "200.00", counts: [add_on]}\n')
+    shop.customer("acme", term="yearly")
+    shop.request("acme", "add", "2026-10-20T09:00:00Z", add_on="support")
+    business = bill_by_steps(shop.root, "2027-01", "2027-01-31")
+    # 300.00 x 2 / 12 = 50.00 over two cycles
+    assert [amount for _, amount in minimums(business)] == ["200.00"] * 10 + ["175.00"] * 2
+
+
+def test_the_fee_that_was_billed_elsewhere_counts(shop_with: Callable[..., Landing]) -> None:
+    shop = shop_with(MINIMUM, "billing_start: 2024-01-01", "billing_start: 2026-02-01")
+    shop.customer("acme", on="2025-05-10", billed_through="2026-02-10")
+    shop.customer("yearly", on="2025-09-15", billed_through="2026-02-15", term="yearly")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert minimums(business) == [("02-10", "101.00"), ("03-10", "101.00")]
+    # 990.00 / 12 = 82.50
+    assert minimums(business, "yearly") == [("02-15", "117.50"), ("03-15", "117.50")]
+
+
+# --- what is learnt later ---------------------------------------------------------------------------------------------
+
+
+def test_late_usage_takes_the_place_of_what_was_lacking(shop: Landing) -> None:
+    shop.customer("acme")
+    bill_by_steps(shop.root, "2026-02", "2026-02-28")
+    shop.use("acme", "2026-01-20", emails=27_350, delivered="2026-03-01")
+    business = bill_by_steps(shop.root, "2026-03", "2026-03-31")
+    assert minimums(business) == [("02-10", "62.00"), ("03-10", "101.00")]
+    prior = rows(business, "lines", "metric", "amount", kind="prior_cycle")
+    assert sorted(prior, key=str) == [("emails", "39.00"), (None, "-39.00")]
+    assert rows(business, "documents", "total", billing_month="2026-03") == [("200.00",)]
+
+
+def test_shards_agree_about_minimums(shop: Landing, tmp_path: Path) -> None:
+    for index in range(6):
+        shop.customer(f"customer-{index}")
+        shop.use(f"customer-{index}", "2026-01-20", emails=16_000 + 5_000 * index)
+    twin = shop.copied(tmp_path / "twin")
+    one, several = (
+        bill_by_steps(home, "2026-02", "2026-02-28", shards=shards) for home, shards in ((shop.root, 1), (twin.root, 4))
+    )
+    wanted = ("number", "kind", "amount")
+    assert rows(several, "lines", *wanted) == rows(one, "lines", *wanted)
+
+
+def test_a_currency_without_decimals_rounds_to_its_unit(shop_with: Callable[..., Landing]) -> None:
+    shop = shop_with(MINIMUM.replace("200.00", "200"), "currency: USD", "currency: JPY")
+    shop.customer("acme")
+    shop.request("acme", "cancel", "2026-01-25T09:00:00Z", "email")
+    # 200 x 16 / 31 = 103.2 yen
+    assert minimums(bill_by_steps(shop.root, "2026-02", "2026-02-28")) == [("02-10", "4.00")]

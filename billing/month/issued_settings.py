@@ -4,7 +4,7 @@ A closed date stands (rule 9). Another time zone, billing anchor or later billin
 subscriptions other dates: everything issued would be credited and billed again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -16,6 +16,7 @@ from billing.model.errors import Problem, RefusedError
 from billing.register.register import Register
 
 _FILE: Final = "catalogue.yaml"
+_CURRENCY: Final = "currency."
 # Ignore clock changes before and after: nothing is billed there.
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -29,10 +30,15 @@ def settings_of(catalogue: Catalogue) -> Mapping[str, str]:
     }
 
 
-def keep_settings(register: Register, catalogue: Catalogue) -> None:
+def keep_settings(register: Register, catalogue: Catalogue, currencies: Sequence[str] = ()) -> None:
     """Record the settings before billing dates are closed; those of the first closing stay.
 
     A home billed by a version that recorded none records those of its next run.
+
+    Parameters
+    ----------
+    currencies
+        Those in use; none stands for that of the catalogue.
     """
     # Record packages hidden from the start, too: they were never on offer, whatever is issued later.
     hidden = {
@@ -40,7 +46,17 @@ def keep_settings(register: Register, catalogue: Catalogue) -> None:
         for package in catalogue.packages
         if package.hidden
     }
-    register.keep_settings({**settings_of(catalogue), **hidden})
+    used = {f"{_CURRENCY}{code}": "used" for code in currencies or (catalogue.currency,)}
+    register.keep_settings({**settings_of(catalogue), **hidden, **used})
+
+
+def issued_in_others(register: Register, catalogue: Catalogue) -> bool:
+    """Whether documents may have been issued in another currency than that of the catalogue."""
+    used = {name.removeprefix(_CURRENCY) for name in register.settings() if name.startswith(_CURRENCY)}
+    if not used and register.issued_months():
+        # Earlier versions recorded none.
+        used = set(register.issued_currencies()["currency"])
+    return bool(used - {catalogue.currency})
 
 
 def hidden_after(register: Register, package: str) -> date | None:

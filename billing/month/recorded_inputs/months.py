@@ -124,6 +124,9 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
             inputs[name] = _frame_hash(rows)
     if drafted := _credits_in_drafts(business, month):
         inputs["credits in drafts"] = drafted
+    fees = business.register.reminder_fees().filter(pl.col("charged_on") <= last_day)
+    if not fees.is_empty():
+        inputs["reminder fees"] = _frame_hash(fees)
     if has_minimum_spend(business.catalogue):
         counted = months_between(months_after(month, -12), before)
         inputs["dues that count for minimums"] = _digest([_file(business, DUES, each) for each in counted])

@@ -127,7 +127,7 @@ def test_the_latest_valid_one_of_each_add_on_counts(add_ons: AddOnFrames) -> Non
 
 
 def test_of_two_at_one_instant_the_later_id_counts(add_ons: AddOnFrames) -> None:
-    found = answers(decide(add_ons, asked({"quantity": 2}, {"quantity": 3})))
+    found = answers(decide(add_ons, asked({"quantity": 2}, {"quantity": 3}).reverse()))
     assert [(name, outcome) for name, outcome, *_ in found] == [("r0", "superseded"), ("r1", "approved")]
 
 
@@ -167,6 +167,7 @@ def test_what_the_catalogue_has_no_more_can_be_removed(add_ons: AddOnFrames) -> 
         ({"quantity": 2}, 2, 2, B),
         ({"quantity": 3}, 2, 2, B),
         ({"kind": "remove", "quantity": None}, 2, 2, TERM_END),
+        ({"kind": "remove", "quantity": None}, 1, 2, TERM_END),
         ({"quantity": 1}, 2, 12, B),
         ({"quantity": 1}, 2, 11, TERM_END),
     ],

@@ -1,6 +1,7 @@
 """Currencies, and the one function that rounds money (rule 4)."""
 
 from decimal import Decimal
+from typing import Final
 
 import iso4217
 import polars as pl
@@ -24,6 +25,10 @@ def minor_units(currency: str) -> int | None:
     except ValueError:
         return None
     return None if exponent is None else int(exponent)
+
+
+CURRENCIES: Final = frozenset(each.code for each in iso4217.Currency if each.exponent is not None)
+"""The codes with a minor unit."""
 
 
 def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> pl.Expr:

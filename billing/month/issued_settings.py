@@ -5,7 +5,7 @@ subscriptions other dates: everything issued would be credited and billed again.
 would undo what documents say of it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -20,6 +20,7 @@ from billing.register.register import Register
 _FILE: Final = "catalogue.yaml"
 _COUPON: Final = "coupon."
 _ADD_ON: Final = "add_on."
+_CURRENCY: Final = "currency."
 # Ignore clock changes before and after: nothing is billed there.
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -33,13 +34,20 @@ def settings_of(catalogue: Catalogue) -> Mapping[str, str]:
     }
 
 
-def keep_settings(register: Register, catalogue: Catalogue, requests: pl.LazyFrame | None = None) -> None:
+def keep_settings(
+    register: Register,
+    catalogue: Catalogue,
+    currencies: Sequence[str] = (),
+    requests: pl.LazyFrame | None = None,
+) -> None:
     """Record the settings before billing dates are closed; those of the first closing stay.
 
     A home billed by a version that recorded none records those of its next run.
 
     Parameters
     ----------
+    currencies
+        Those in use; none stands for that of the catalogue.
     requests
         The requests of everyone: the coupons and add-ons that they name have to stay in the catalogue.
     """
@@ -49,8 +57,9 @@ def keep_settings(register: Register, catalogue: Catalogue, requests: pl.LazyFra
         for package in catalogue.packages
         if package.hidden
     }
+    used = {f"{_CURRENCY}{code}": "used" for code in currencies or (catalogue.currency,)}
     asked = {} if requests is None else dict.fromkeys(_asked_for(catalogue, requests), "asked for")
-    register.keep_settings({**settings_of(catalogue), **hidden, **asked})
+    register.keep_settings({**settings_of(catalogue), **hidden, **used, **asked})
 
 
 def _asked_for(catalogue: Catalogue, requests: pl.LazyFrame) -> list[str]:
@@ -68,6 +77,15 @@ def _asked_for(catalogue: Catalogue, requests: pl.LazyFrame) -> list[str]:
             *(_add_on(each.name) for each in catalogue.add_ons if each.name in add_ons),
         ]
     )
+
+
+def issued_in_others(register: Register, catalogue: Catalogue) -> bool:
+    """Whether documents may have been issued in another currency than that of the catalogue."""
+    used = {name.removeprefix(_CURRENCY) for name in register.settings() if name.startswith(_CURRENCY)}
+    if not used and register.issued_months():
+        # Earlier versions recorded none.
+        used = set(register.issued_currencies()["currency"])
+    return bool(used - {catalogue.currency})
 
 
 def hidden_after(register: Register, package: str) -> date | None:

@@ -133,7 +133,7 @@ def test_what_was_asked_for_stays_in_the_catalogue(
     register: Register, ref_1: Catalogue, kind: str, name: str, said: str
 ) -> None:
     catalogue = replace(ref_1, **OFFERS)
-    keep_settings(register, catalogue, asked())
+    keep_settings(register, catalogue, requests=asked())
     later = without(catalogue, kind, name)
     refuse_moved_settings(register, later)
     issue(register, "acme")
@@ -147,13 +147,13 @@ def test_what_was_asked_for_stays_in_the_catalogue(
 @pytest.mark.parametrize(("kind", "name"), [("coupons", "unused"), ("add_ons", "c")])
 def test_what_nobody_asked_for_may_go(register: Register, ref_1: Catalogue, kind: str, name: str) -> None:
     catalogue = replace(ref_1, **OFFERS)
-    keep_settings(register, catalogue, asked())
+    keep_settings(register, catalogue, requests=asked())
     issue(register, "acme")
     refuse_moved_settings(register, without(catalogue, kind, name))
 
 
 def test_a_catalogue_without_offers_keeps_none(register: Register, ref_1: Catalogue) -> None:
-    keep_settings(register, ref_1, asked())
+    keep_settings(register, ref_1, requests=asked())
     issue(register, "acme")
     assert not [name for name in register.settings() if name.startswith(("coupon.", "add_on."))]
     refuse_moved_settings(register, ref_1)

@@ -65,7 +65,9 @@ def month_inputs(business: Business, month: str) -> dict[str, str]:
     """
     if is_sharded(business, month):
         found = [month_inputs(shard, month) for shard in each_shard(business, month)]
-        return {name: _digest([each[name] for each in found]) for name in found[0]}
+        # Inputs that not all homes have may be those of some shards only.
+        names = dict.fromkeys(name for each in found for name in each)
+        return {name: _digest([each.get(name, "") for each in found]) for name in names}
     home, before = business.home, months_after(month, -1)
     earlier = {*months_between(business.first_month or month, before), before}
     tables = (LEVELS, PACKAGES, ADD_ONS, DUES, CHARGES, CYCLES)

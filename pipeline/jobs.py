@@ -98,7 +98,7 @@ preview_job = _job(
 )
 profiles_job = _job(
     "profiles",
-    selection=dg.AssetSelection.assets("profile", "balances", "allocations", "collections", "journal"),
+    selection=dg.AssetSelection.assets("profile", "balances", "allocations", "collections", "credits", "journal"),
     tags=SERIAL,
     description="Billing profiles, balances, amounts to collect and the journal, as of a day.",
 )

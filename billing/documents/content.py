@@ -125,7 +125,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
             minor_units=pl.lit(minor_units(catalogue.currency)),
             locale=pl.col("locale"),
             language=pl.col("language"),
-            # Rule 33: a prepayment is no supply yet, and always a PDF.
+            # rule 33: a prepayment is no supply yet, and always a PDF.
             format=pl.when(is_prepayment())
             .then(pl.lit(_PDF))
             .otherwise(pl.col("invoice_format").fill_null(catalogue.policy.invoice_format)),

@@ -109,6 +109,8 @@ class DimensionRule:
 
 def rule_words(catalogue: "Catalogue") -> dict[tuple[str, str], str]:
     """The words of every rule of a tariff by dimension, by metric and name."""
+    if not any(metric.by for metric in catalogue.metrics):
+        return {}
     terms: list[Terms | Agreement] = [version for package in catalogue.packages for version in package.versions]
     return {
         (metric, rule.name): rule.words

@@ -441,15 +441,24 @@ class Business:
     @property
     def asked_coupons(self) -> pl.DataFrame:
         """As `billing.rules.redemptions.asked_coupons`."""
-        return joined_coupons(
-            asked_coupons(part.requests, part.lives.answers, part.lives.subscriptions, part.catalogue)
-            for part in self.by_currency
-        )
+
+        def asked() -> pl.DataFrame:
+            return joined_coupons(
+                asked_coupons(part.requests, part.lives.answers, part.lives.subscriptions, part.catalogue)
+                for part in self.by_currency
+            )
+
+        return self.computed.once("asked coupons", None, asked)
 
     @property
     def asked_add_ons(self) -> pl.DataFrame:
         """As `billing.rules.add_on_changes.asked_add_ons`."""
-        return asked_add_ons(self.requests, self.lives.answers, self.lives.subscriptions)
+
+        def asked() -> pl.DataFrame:
+            lives = self.lives
+            return asked_add_ons(self.requests, lives.answers, lives.subscriptions)
+
+        return self.computed.once("asked add-ons", None, asked)
 
     @cached_property
     def exhausted_redemptions(self) -> pl.DataFrame:

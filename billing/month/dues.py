@@ -5,8 +5,7 @@ import polars as pl
 from billing.ingest import accounts_of_events, scan_events
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import LineKind
-from billing.model.offers import AT_ONCE
-from billing.model.tables import DECISIONS, DUES, LEVELS
+from billing.model.tables import DUES, LEVELS
 from billing.month.business import Business
 from billing.month.context import required_table, without_parked
 from billing.month.held_offers import coupon_holdings, held_add_ons
@@ -30,6 +29,7 @@ def dues_of_month(
     first_packages: pl.DataFrame,
     rated: pl.DataFrame,
     parked: pl.DataFrame,
+    decisions: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The table DUES of a month.
 
@@ -43,6 +43,8 @@ def dues_of_month(
         As in `month_dues`.
     parked
         The table PARKED.
+    decisions
+        Those of the table DECISIONS that change packages; None where no upgrade holds at once.
     """
     catalogue = business.catalogue
     dues = month_dues(
@@ -60,9 +62,9 @@ def dues_of_month(
     held = held_add_ons(business, month)
     if held is not None:
         dues = _added(dues, add_on_fees(with_packages(cycles, packages), held, catalogue))
-    if catalogue.policy.requested_upgrades == AT_ONCE:
-        decisions = without_parked(required_table(business, DECISIONS, month), parked)
-        upgrades = upgrade_dues(decisions, business.lives, cycles, business.suspensions, business.terms, catalogue)
+    if decisions is not None:
+        decided = without_parked(decisions, parked)
+        upgrades = upgrade_dues(decided, business.lives, cycles, business.suspensions, business.terms, catalogue)
         dues = _added(dues, upgrades)
     charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
     if not charges.is_empty():

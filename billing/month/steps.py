@@ -218,6 +218,7 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
     cycles = without_parked(required_table(business, CYCLES, month), parked)
     packages = required_table(business, PACKAGES, month)
     first_packages = _first_packages(business, cycles)
+    decisions = _package_decisions(business, month)
     dues = joined(
         [
             dues_of_month(
@@ -228,6 +229,7 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
                 first_packages=first_packages,
                 rated=part.rows(rated),
                 parked=parked,
+                decisions=None if decisions is None else part.rows(decisions),
             )
             for part in business.by_currency
         ],
@@ -300,6 +302,17 @@ def _packages_in_currency(
         at_once=_asked_at_once(business, cycles),
     )
     return packages_with_add_ons(business, month, cycles=cycles, previous=previous, decided=decided)
+
+
+def _package_decisions(business: Business, month: str) -> pl.DataFrame | None:
+    """The changes of packages of the month, as in the table DECISIONS; None where no upgrade holds at once.
+
+    Not read from that table: it is written beside that of the charges.
+    """
+    if business.catalogue.policy.requested_upgrades != AT_ONCE:
+        return None
+    changes = decided_packages(business, month).decisions.filter(pl.col("decided_on") <= business.as_of)
+    return pl.concat([business.register.closed_decisions(month), DECISIONS.conform(changes)])
 
 
 def _asked_at_once(business: Business, cycles: pl.DataFrame) -> AskedAtOnce | None:

@@ -146,11 +146,6 @@ class SentMails(Connection):
         """The numbers of documents that were issued to be sent."""
         return self._frame(sa.select(stored.mails_to_send.c.number), {"number": pl.String})["number"]
 
-    def numbers_with_line(self, kind: str) -> pl.Series:
-        """The numbers of documents that have a line of a kind."""
-        query = sa.select(stored.lines.c.number).where(stored.lines.c.kind == kind).distinct()
-        return self._frame(query, {"number": pl.String})["number"]
-
     def reminders(self) -> pl.DataFrame:
         """The reminders that were made, sorted by day and account.
 

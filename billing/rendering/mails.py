@@ -91,7 +91,8 @@ def _document_letter(document: Fields, said: Words, out: Formats) -> Letter:
     total = document.decimal("due") if document.holds("due") else document.decimal("total")
     due_on = document.day("due_on") if document.holds("due_on") else issued
     if kind == DocumentKind.CREDIT_NOTE:
-        amount = out.money_with_currency(-total, "total")
+        # What a credit note gives back as prepaid credit is credited, too.
+        amount = out.money_with_currency(-document.decimal("total"), "total")
         subject = said.gettext("Credit note {number} from {seller}", number=number, seller=named)
         first = said.gettext("Please find attached our credit note {number} of {date}.", number=number, date=on)
         paragraphs = [first, said.gettext("{amount} is credited to you; there is nothing to pay.", amount=amount)]

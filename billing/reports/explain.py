@@ -18,6 +18,7 @@ from billing.model.plain_rows import plain_number, plain_rows
 from billing.model.tables import CHARGES, DUES, PARKED, REJECTS, UNBILLED
 from billing.model.text import counted
 from billing.month.business import Business
+from billing.reports.explain_credits import credits_entry
 from billing.reports.explain_lines import (
     AccountEvents,
     events_of,
@@ -41,7 +42,8 @@ def explain_document(
     everything
         Also what is on no line (`line` is None): metrics that cost nothing (kind `not_charged`), usage of the cycle
         delivered or settled after the document (`late`), unbilled usage (`unbilled`), and quarantined rows
-        (`set_aside`).
+        (`set_aside`). Prepaid credits that pay the document, or get something back, are an entry of kind `credits`
+        without a line.
 
     Returns
     -------
@@ -67,6 +69,7 @@ def explain_document(
         for row in lines.iter_rows(named=True)
         if line is None or row["line"] == line
     ]
+    explained += credits_entry(business, document) if line is None else []
     return (
         [*explained, *_off_the_page(business, document, lines, content, known, most_events)]
         if everything

@@ -223,7 +223,7 @@ def _measured(
         for each in (line["quantity"], _quantity_now(business, document, known, line, metric))
     )
     # Changes since then, in deliveries up to the day of issue.
-    moved = None if now == then else _what_moved(business, document, line)
+    moved = None if now == then else _what_moved(business, document, line, metric)
     if metric.kind == "counter":
         one, several = {
             "sum": ("adds up to", "add up to"),
@@ -245,12 +245,13 @@ def _measured(
     return [f"{words} when this was issued: {then}", f"{moved}{carried}, {words} {now}"]
 
 
-def _what_moved(business: Business, document: dict[str, Any], line: dict[str, Any]) -> str:
+def _what_moved(business: Business, document: dict[str, Any], line: dict[str, Any], metric: Metric) -> str:
     """Why the events known now give another quantity than the document."""
     missing = missing_usage(business, line["cycle_start"], line["due_on"])
     if missing:
         return f"{missing}; of what is left "
-    return f"deliveries up to {document['issued_on']}, or requests, have changed since: "
+    others = "requests, or the rules of its tariff," if metric.by else "or requests,"
+    return f"deliveries up to {document['issued_on']}, {others} have changed since: "
 
 
 def _quantity_now(

@@ -21,6 +21,7 @@ from billing.model.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, PACKAG
 from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up, surges
+from billing.month.credits import month_credits
 from billing.month.unbilled import conserved
 from billing.rules.balances import amounts_to_collect
 from billing.rules.receivables import is_of_a_document
@@ -92,6 +93,8 @@ class MonthReport:
         what, documents, total: notes, and lines of earlier cycles.
     receivables
         age, documents, amount_due.
+    credits
+        As `month_credits`; empty where no credit was ever granted.
     spread
         bound, documents: how many documents are up to an amount and over the bound before it.
     """
@@ -113,6 +116,7 @@ class MonthReport:
     rejected_by_source: pl.DataFrame
     corrections: pl.DataFrame
     receivables: pl.DataFrame
+    credits: pl.DataFrame
     spread: pl.DataFrame
     checks: tuple[Statement, ...]
 
@@ -151,6 +155,7 @@ def month_report(business: Business, month: str) -> MonthReport:
         rejected_by_source=rejects_by_source(business.home, since, through),
         corrections=_corrections(now, lines),
         receivables=_receivables(business, month, on),
+        credits=month_credits(business, first_day(month), on),
         spread=_spread(now),
         checks=tuple(_checks(business, month, on)),
     )

@@ -198,6 +198,22 @@ def _tables(catalogue: Catalogue, report: MonthReport, money: Callable[[Any], st
             {"age": _AGES.get, "documents": _count, "amount_due": money},
             sums=("documents", "amount_due"),
         ),
+        *_credits_table(report, money),
+    ]
+
+
+def _credits_table(report: MonthReport, money: Callable[[Decimal | None], str]) -> list[dict[str, Any]]:
+    """Prepaid credits; nothing where none was ever granted."""
+    if report.credits.is_empty():
+        return []
+    amounts = ("granted", "used", "expired", "left")
+    return [
+        _table(
+            f"Prepaid credits, left on {report.on.isoformat()}",
+            report.credits,
+            {"kind": str, **dict.fromkeys(amounts, money)},
+            sums=amounts,
+        )
     ]
 
 

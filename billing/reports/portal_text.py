@@ -169,6 +169,9 @@ def page_text(facts: Facts, speaker: Speaker, tax_names: Mapping[str, Mapping[st
         "previous_date": _day(speaker, _last_invoice(facts)),
         "balance": _balance(profile["outstanding"], speaker),
         "owes": profile["outstanding"] > 0,
+        "credits": _credits(profile, speaker),
+        "covered": speaker.money(-profile["upcoming_credits"]) if profile["upcoming_credits"] else None,
+        "to_pay": speaker.money(profile["upcoming_amount"] - profile["upcoming_credits"]),
         "pending": _pending(profile["pending_change"], speaker, package),
         "cycle": facts.cycle and (speaker.day(facts.cycle[0]), speaker.day(facts.cycle[1] - timedelta(days=1))),
         "metrics": [_metric(row, facts, speaker) for row in profile["usage"]],
@@ -202,6 +205,19 @@ def _balance(outstanding: Decimal, speaker: Speaker) -> str:
         if outstanding > 0
         else gettext("{amount} in your favour", amount=amount)
     )
+
+
+def _credits(profile: Mapping[str, Any], speaker: Speaker) -> tuple[str, str] | None:
+    """What is left of prepaid credits, and what of it expires next, in words; None without credits."""
+    if not profile["credits_left"]:
+        return None
+    expires_on, expiring = profile["credits_expire_on"], profile["credits_expiring"]
+    left = speaker.money(profile["credits_left"])
+    if expires_on is None:
+        return left, ""
+    # It pays bills up to the day before.
+    day, amount = speaker.day(expires_on - timedelta(days=1)), speaker.money(expiring)
+    return left, speaker.words.gettext("{amount} of it can be used until {date}", amount=amount, date=day)
 
 
 def _pending(change: Mapping[str, Any] | None, speaker: Speaker, package: str) -> str | None:

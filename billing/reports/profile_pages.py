@@ -134,6 +134,7 @@ def _shown(row: dict[str, Any], name: str | None, catalogue: Catalogue) -> dict[
         "profile": row,
         "name": name,
         "currency": row["currency"],
+        "has_credits": Decimal(row["credits_left"]) > 0,
         "package_title": titles.get(row["package"], row["package"]),
         "pending_title": titles.get(pending["to_package"], pending["to_package"]) if pending else None,
         "usage": [_usage_row(usage, catalogue) for usage in row["usage"]],

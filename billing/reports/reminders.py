@@ -24,14 +24,13 @@ from billing.reports.letter_parties import customers_of, logo_of, own_words, sel
 from billing.reports.mail_delivery import Sending, SkippedError, Wanted, send_mails, sender_of
 from billing.reports.profile_pages import page_name
 from billing.rules.mail_attempts import mail_states, may_be_sent
+from billing.rules.prepaid_credits import is_prepayment
 from billing.rules.receivables import shown_number
 from billing.rules.reminders import overdue_documents, reminders_due, still_open
 from billing.store.files import write_bytes
 from billing.store.frames import write_frame
 from billing.store.home import Home
 
-NOT_REMINDED: Final = "prepayment"
-"""A document with a line of this kind is not reminded: its credits cannot be used before it is paid."""
 _PLAN: Final = ("account_id", "level", "oldest_document", "documents", "currency", "amount", "fee")
 
 
@@ -88,8 +87,10 @@ def planned_reminders(business: Business) -> pl.DataFrame:
 
 
 def _overdue(business: Business) -> pl.DataFrame:
-    kept_back = business.register.numbers_with_line(NOT_REMINDED)
-    overdue = overdue_documents(business.receivables, business.payments, business.as_of)
+    receivables = business.receivables
+    # The credits of a prepayment cannot be used before it is paid.
+    kept_back = receivables.filter(is_prepayment())["number"]
+    overdue = overdue_documents(receivables, business.payments, business.as_of)
     return overdue.filter(~pl.col("number").is_in(kept_back.implode()))
 
 

@@ -218,11 +218,11 @@ def _event(row: dict[str, Any], rows: pl.DataFrame, rules: Rules, taken: dict[st
         "account_id": row["subject"],
         "time": row["time"],
     }
-    for path in measured_paths(rules.types):
-        column = read_column(path, rows.columns)
-        measures = any(member.path == path for member in rules.types.get(row["type"], ()))
-        if column is not None and measures and row[column] is not None:
-            event[".".join(path)] = row[column]
+    for member in rules.types.get(row["type"], ()):
+        # Only the value that a metric measures may stand in the one value column of a flat file.
+        column = read_column(member.path, rows.columns) if member.is_required else member.column
+        if column in rows.columns and row[column] is not None:
+            event[".".join(member.path)] = row[column]
     return event | {"from": {name: words for name, words in taken.items() if name in event}}
 
 

@@ -1,4 +1,4 @@
-"""Add-ons: what a subscription holds of which from when on, their fees in advance, and their allowances (rule 31)."""
+"""Rule 31: add-ons, what a subscription holds of which from when on, and what that adds to its allowances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -142,10 +142,13 @@ def approved_changes(decisions: pl.DataFrame) -> pl.DataFrame:
 def held_on(dates: pl.DataFrame, holdings: pl.DataFrame, on: str) -> pl.DataFrame:
     """`dates` (subscription_id, `on`) with add_on and held: a row per add-on that is held on the date."""
     day = pl.col(on)
+    # Rows of requests and terms have an add_on and a since of their own.
+    held = holdings.rename({"quantity": "held", "since": "_since", "until": "_until"})
     return (
-        dates.join(holdings.rename({"quantity": "held"}), on="subscription_id", maintain_order="left_right")
-        .filter((pl.col("since") <= day) & (pl.col("until").is_null() | (day < pl.col("until"))))
-        .drop("since", "until")
+        dates.drop("add_on", strict=False)
+        .join(held, on="subscription_id", maintain_order="left_right")
+        .filter((pl.col("_since") <= day) & (pl.col("_until").is_null() | (day < pl.col("_until"))))
+        .drop("_since", "_until")
     )
 
 

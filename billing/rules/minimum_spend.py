@@ -1,4 +1,4 @@
-"""Minimum spend: what a cycle has to come to before coupons (rule 32)."""
+"""Rule 32: minimum spend, what a cycle has to come to before coupons."""
 
 from typing import Final
 

@@ -94,7 +94,8 @@ def asked_coupons(
     counts = (pl.col("outcome") == Outcome.APPROVED) | (~given & (pl.col("outcome") == Outcome.REFUSED))
     begun = subscriptions.select("subscription_id", "grid_start", package="first_package")
     rows = (
-        answers.filter(counts)
+        answers.drop("package", strict=False)
+        .filter(counts)
         .join(naming.select("request_id", "coupon"), on="request_id")
         .sort("at", "request_id")
         .with_row_index("place")

@@ -235,7 +235,7 @@ def _answered(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
     # Rule 13: resuming within the paid cycle undoes a hold, later it starts a new subscription
     undoes = pl.col("on") < pl.col("paid_until")
     starts_new = approved & ((kind == DecisionKind.SUBSCRIBE) | ((kind == DecisionKind.RESUME) & ~undoes))
-    # Rule 37: an upgrade at once holds from its day, one that is made in a trial from billing date 0.
+    # rule 37: an upgrade at once holds from its day, one that is made in a trial from billing date 0.
     at_once = (kind == DecisionKind.UPGRADE) & ~pl.col("in_trial") & pl.lit(policy.requested_upgrades == AT_ONCE)
     return round_.with_columns(
         starts_new=starts_new.fill_null(value=False),

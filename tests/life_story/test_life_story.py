@@ -16,25 +16,17 @@ import polars as pl
 import pytest
 
 from billing.model.tables import DECISIONS, PACKAGES
+from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
-from billing.month.drafting import write_drafts
 from billing.month.issuing import issue_documents
 from billing.month.recorded_inputs.months import moved_inputs, record_month
-from billing.month.steps import (
-    billed_months,
-    ingest_usage,
-    write_charges,
-    write_cycles,
-    write_decisions,
-    write_levels,
-    write_packages,
-    write_usage,
-)
-from billing.month.unbilled import conserved, write_unbilled
+from billing.month.steps import billed_months, ingest_usage
+from billing.month.unbilled import conserved
 from billing.reports.profiles import account_profiles, balances
 from billing.store.frames import read_frame
 from tests.life_story.business import TAX_IDS, Json, Row, Story, story
-from tests.life_story.oracle import Answer, Document, Oracle
+from tests.life_story.oracle import Oracle
+from tests.life_story.oracle_facts import Answer, Document
 from tests.sizes import sized
 
 SEEDS: Final = sized(usual=range(1, 3), long=range(1, 13))
@@ -133,7 +125,7 @@ def _live(told: Story, home: Path) -> Oracle:
             told.pay(previous, day, *_unpaid_and_paid(oracle, told))
         told.write(home / "landing", previous, day)
         business = _bill(home, day)
-        oracle.run(day, told.requests_given(day), told.files_given(day), told.payments)
+        oracle.run(day, told.requests_given(day), told.files_given(day), told.payments, told.charges_given(day))
         where = f"seed {told.seed}, as of {day} ({home})"
         _agree(where, "documents", _documents(business), _expected_documents(oracle))
         _number(oracle, business)
@@ -154,18 +146,9 @@ def _bill(home: Path, as_of: date) -> Business:
     for month in billed_months(business, as_of.strftime("%Y-%m")):
         if not moved_inputs(business, month):
             continue
-        for step in (
-            write_cycles,
-            write_levels,
-            write_usage,
-            write_packages,
-            write_decisions,
-            write_charges,
-            write_unbilled,
-            write_drafts,
-            issue_documents,
-        ):
+        for step in STEPS_OF_A_MONTH.values():
             step(business, month)
+        issue_documents(business, month)
         found = conserved(business, month)
         assert found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled")).is_empty()
         record_month(business, month)
@@ -220,6 +203,7 @@ def _documents(business: Business) -> Views:
                 str(row["cycle_end"]),
                 _quantity(row["quantity"]),
                 _money(row["amount"]),
+                *(row[name] for name in ("coupon", "add_on", "charge_id", "rule")),
             )
         )
     taxes: dict[str, list[tuple[object, ...]]] = {}
@@ -268,6 +252,7 @@ def _expected_documents(oracle: Oracle) -> Views:
                 str(line.cycle_end),
                 _quantity(line.quantity),
                 _money(line.amount),
+                *(line.coupon, line.add_on, line.charge_id, line.rule),
             )
             for line in document.lines
         ]
@@ -327,6 +312,7 @@ def _decisions(business: Business, day: date) -> Views:
                         row["to_package"],
                         str(row["effective_on"]),
                         sorted(evidence),
+                        row["coupon"] or row["add_on"],
                     ),
                 )
 
@@ -338,9 +324,9 @@ def _expected_decisions(oracle: Oracle, business: Business) -> Views:
     since = business.first_month or "9999"
 
     def view(answer: Answer) -> tuple[object, ...]:
-        decided, *middle, effective, _ = answer.shown()
+        decided, *middle, effective, _, offer = answer.shown()
         evidence = sorted((m, _quantity(quantity), _quantity(limit)) for m, quantity, limit in answer.evidence)
-        return (str(decided), *middle, str(effective), evidence)
+        return (str(decided), *middle, str(effective), evidence, offer)
 
     return _by_account(
         (account, view(answer))

@@ -50,6 +50,11 @@ TESTS: Final[Mapping[str, Sequence[str]]] = {
     "rules.dimensions": ["rules/test_dimensions"],
     "rules.package_changes": ["rules/test_package_changes"],
     "rules.subscriptions": ["rules/test_subscriptions"],
+    "rules.redemptions": ["rules/test_redemptions"],
+    "rules.add_ons": ["rules/test_add_ons", "rules/test_add_on_fees", "rules/test_add_on_changes"],
+    "rules.add_on_changes": ["rules/test_add_on_changes"],
+    "rules.add_on_fees": ["rules/test_add_on_fees"],
+    "rules.minimum_spend": ["rules/test_minimum_spend"],
 }
 """The modules of rules, and the tests that speak of each."""
 ENOUGH: Final = 90

@@ -40,7 +40,7 @@ def parked_with(landing: Landing, *parked: str) -> str:
 def test_a_fee_that_is_left_out_parks_its_account(landing: Landing, monkeypatch: pytest.MonkeyPatch) -> None:
     forgetful = pl.col("account_id") != "bolt"
     monkeypatch.setattr(
-        "billing.month.steps.month_dues",
+        "billing.month.dues.month_dues",
         lambda *given, **named: DUES.conform(month_dues(*given, **named).filter(forgetful)),
     )
     assert "bolt/2026-01-12 on 2026-02-12: no fee" in parked_with(landing, "bolt")

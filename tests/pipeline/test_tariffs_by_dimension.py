@@ -75,3 +75,17 @@ def test_m08_and_m09(tmp_path: Path) -> None:
     assert again.status == 0
     assert len(show(landing.root, "documents", kind="debit_note")) == 2
     assert overage("verify", "--home", landing.root).output == ""
+
+
+def test_trying_a_file_shows_the_dimensions_of_its_events(tmp_path: Path) -> None:
+    landing = TokenBusiness(tmp_path / "home", CATALOGUE)
+    landing.customer("acme")
+    file = tmp_path / "usage.csv"
+    file.write_text(
+        "id,source,type,subject,time,value,data.model\n"
+        "1,/a,llm.used,acme,2026-01-20T12:00:00Z,5,large\n"
+        "2,/a,llm.used,acme,2026-01-20T12:00:00Z,6,\n"
+    )
+    found = json.loads(overage("try", file, "--format", "json", "--home", landing.root).output)
+    shown = [{name: value for name, value in event.items() if "." in name} for event in found["events"]]
+    assert shown == [{"data.model": "large", "data.tokens": "5"}, {"data.tokens": "6"}]

@@ -122,3 +122,16 @@ def test_a_preview_names_the_price_that_moved_and_whom_it_bears_on(home: Path, t
     }
     moved = "catalogue add-on more_emails has changed"
     assert causes == {("adds", what, moved) for what in ("document", "line", "cycle")}
+
+
+def test_a_correction_gives_back_what_a_lower_price_would_have_cost(home: Path, tmp_path: Path) -> None:
+    twin = Path(shutil.copytree(home, tmp_path / "twin"))
+    path = twin / "landing" / "catalogue.yaml"
+    path.write_text(path.read_text().replace('monthly: "30.00"', 'monthly: "28.00"'))
+    corrected = overage("correct", "2026-02", "--reason", "price", "--as-of", "2026-03-31", "--home", twin)
+    assert corrected.status == 0, corrected.messages
+    (note,) = [row for row in show(twin, "documents", "--account", "adds") if row["kind"] == "credit_note"]
+    assert (note["total"], note["corrects"]) == ("-4.00", number_of(home, "adds", "2026-02"))
+    (line,) = [row for row in show(twin, "lines") if row["number"] == note["number"]]
+    assert (line["kind"], line["add_on"], line["amount"]) == ("adjustment", "more_emails", "-4.00")
+    assert overage("verify", "--home", twin).status == 0

@@ -155,8 +155,8 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
         cycle,
         "" if tiers else _tariff(row, words, out, amount_of),
         *([] if tiers else bounds),
-        part_of_fee(row.fields("part"), words, out, row.text("kind")) if row.holds("part") else "",
         "" if row.holds("metric") else _times(row, out),
+        part_of_fee(row.fields("part"), words, out, row.text("kind")) if row.holds("part") else "",
         *(_settles(row, row.fields("settles"), words, out, amount_of) if row.holds("settles") else []),
         words.gettext("Each tier prices its own part:") if tiers else "",
     ]

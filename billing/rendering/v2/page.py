@@ -342,6 +342,11 @@ def _credits(document: Fields, said: Words, out: Formats, sign: int) -> list[tup
     if not document.holds("credits_applied") or not document.decimal("credits_applied"):
         return []
     applied, due = document.decimal("credits_applied") * sign, document.decimal("due") * sign
+    if document.text("kind") == DocumentKind.CREDIT_NOTE:
+        return [
+            (said.gettext("Given back as prepaid credit"), out.money(-applied, "credits_applied")),
+            (said.gettext("Total credited"), out.money_with_currency(due, "due")),
+        ]
     return [
         (said.gettext("Credits applied"), out.money(-applied, "credits_applied")),
         (said.gettext("Amount due"), out.money_with_currency(due, "due")),

@@ -1,6 +1,7 @@
 """Coupons and add-ons over the months: what a run decides, and that shards and later knowledge change nothing."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ import pytest
 from billing.model.tables import DUES
 from billing.month.business import Business
 from billing.month.held_offers import coupon_holdings
+from billing.month.plan import plan_month, planned_shard
 from billing.reports.show import read_table
 from billing.starter import starter_catalogue
 from billing.store.monthly import read_month
@@ -65,6 +67,17 @@ def test_redemptions_of_all_accounts_are_the_same_in_shards(landing: Landing, tm
     assert [reason for _, reason, _ in found] == ["redeemed", "redeemed", "coupon_exhausted", "coupon_exhausted"]
     assert rows(several, "decisions", *wanted, kind="redeem") == found
     assert coupon_holdings(one)["account_id"].sort().to_list() == ["customer-3", "customer-5"]
+
+
+def test_a_worker_knows_which_redemptions_came_too_late(landing: Landing) -> None:
+    for index in range(6):
+        landing.customer(f"customer-{index}", coupon="two_in_all")
+    business = Business.load(landing.root, date(2026, 1, 31), shards=4)
+    plan = plan_month(business, "2026-01")
+    beyond = business.exhausted_redemptions
+    assert beyond.height == 4
+    for shard in plan.shards:
+        assert planned_shard(landing.root, plan, shard).exhausted_redemptions.equals(beyond)
 
 
 def test_a_request_of_another_account_moves_the_months_that_it_answers(landing: Landing) -> None:

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.model.tables import USAGE
+from billing.model.tables import EVENTS, USAGE
 from billing.month import steps
 from billing.month.business import Business
 from billing.month.recorded_inputs.usage import RECORD
+from tests.billing.month.token_business import TokenBusiness
 from tests.landing import Landing, event
+from tests.sizes import sized
 
 MONTHS = ("2026-01", "2026-02", "2026-03")
 AS_OF = date(2026, 3, 20)
@@ -39,6 +41,8 @@ def measure(root: Path) -> dict[str, bytes]:
             steps.write_cycles(business, month)
             steps.write_levels(business, month)
             steps.write_usage(business, month)
+            # The rules of the next month's cycles are those of these packages.
+            steps.write_packages(business, month)
     finally:
         business.register.close()
     paths = sorted([*(root / "lake" / "usage").rglob("*.parquet"), *(root / "lake").rglob(f"{RECORD}.json")])
@@ -73,6 +77,53 @@ def test_deliveries_one_after_the_other_measure_what_all_at_once_do(files: Seque
             other.deliver(rows, day, name)
             found = measure(one.root)
         assert found == measure(other.root)
+    finally:
+        shutil.rmtree(folder)
+
+
+@st.composite
+def tokens_by_model(draw: st.DrawFn) -> list[Delivery]:
+    """As `deliveries`, of tokens with dimensions."""
+    rows = [
+        event(
+            f"{number}",
+            draw(st.sampled_from(ACCOUNTS)),
+            "llm.used",
+            {
+                "tokens": draw(st.integers(0, 3_000)),
+                "model": draw(st.sampled_from(["large", "small", "gift", 4, None])),
+                "kind": draw(st.sampled_from(["output", "cached", "x", None])),
+            },
+            f"2026-0{draw(st.integers(1, 2))}-{draw(st.integers(10, 28))}T{draw(st.integers(0, 23)):02}:00:00Z",
+        )
+        for number in range(draw(st.integers(1, 8)))
+    ]
+    return [
+        (f"2026-03-{11 + number}", f"{number}.jsonl", draw(st.lists(st.sampled_from(rows), min_size=1, max_size=6)))
+        for number in range(draw(st.integers(2, 3)))
+    ]
+
+
+@settings(max_examples=sized(usual=3, long=30))
+@given(files=tokens_by_model())
+def test_usage_by_dimension_is_added_as_if_it_had_come_at_once(files: Sequence[Delivery]) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="late-usage-"))
+    try:
+        one, other = (TokenBusiness(folder / name) for name in ("one", "other"))
+        for landing in (one, other):
+            for name in ACCOUNTS:
+                landing.customer(name)
+        for day, name, rows in files:
+            one.deliver(rows, day, name)
+            other.deliver(rows, day, name)
+            found = measure(one.root)
+        assert found == measure(other.root)
+        usage = pl.read_parquet(one.root / "lake" / "usage" / "**" / "*.parquet")
+        events = pl.concat([EVENTS.empty(), *map(pl.read_parquet, (one.root / "lake" / "events").rglob("*.parquet"))])
+        counted = events.filter(pl.col("metric") == "tokens", pl.col("time").dt.date() < date(2026, 3, 10))
+        used = usage.filter(pl.col("metric") == "tokens")
+        assert used["base_quantity"].sum() == (counted["value"].sum() or 0)
+        assert used["events"].sum() == counted.height
     finally:
         shutil.rmtree(folder)
 

@@ -363,6 +363,49 @@ class TestAfterIssue:
         two.register.close()
 
 
+def test_an_upgrade_at_once_rates_the_whole_cycle_by_the_rules_of_the_new_package(tmp_path: Path) -> None:
+    text = CATALOGUE.replace("billing_start: 2026-01-01}", "billing_start: 2026-01-01, requested_upgrades: at_once}")
+    bigger = """          tokens:
+            model: block
+            size: 1
+            price: "0"
+            by: [{when: {model: small}, allowance: 1, model: block, size: 1, price: "0.50"}]
+"""
+    before = "        overage: {tokens: none}\n"
+    assert before in text
+    landing = TokenBusiness(tmp_path, text.replace(before, f"        overage:\n{bigger}"))
+    landing.customer("acme")
+    landing.use_tokens("acme", 3, "2026-01-15", model="small")
+    landing.use_tokens("acme", 5000, "2026-01-15", model="large")
+    landing.request("acme", "upgrade", "2026-01-20T10:00:00Z", "self_service", package="grown")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert charged(business, "acme") == [(None, "5000.00", "0.00"), ("model=small", "3.00", "1.00")]
+    assert rows(business, "charges", "package", account_id="acme", metric="tokens")[0] == ("grown",)
+    business.register.close()
+
+
+def test_add_ons_add_to_what_no_rule_matches(tmp_path: Path) -> None:
+    text = (
+        CATALOGUE
+        + """add_ons:
+  - name: more
+    versions:
+      - {effective_from: 2026-01-01, price: {monthly: "1.00"}, allowances: {tokens: 500}}
+"""
+    )
+    landing = TokenBusiness(tmp_path, text)
+    landing.customer("acme", add_ons={"more": 2})  # type: ignore[arg-type]
+    landing.use_tokens("acme", 2001, "2026-01-15", model="small")
+    landing.use_tokens("acme", 10, "2026-01-15", model="large")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    found = rows(business, "charges", "rule", "allowance", "amount", account_id="acme", metric="tokens")
+    assert [each for each in found if each[0] in (None, "model=large")] == [
+        (None, "2000.00", "1.00"),
+        ("model=large", "0.00", "0.02"),
+    ]
+    business.register.close()
+
+
 def test_the_page_tells_the_rule(billed: Business) -> None:
     number = number_of(billed, "m08")
     content = json.loads(dict(billed.register.contents([number]))[number])

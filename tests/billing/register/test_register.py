@@ -75,6 +75,12 @@ def filled(table: Table, **columns: object) -> pl.DataFrame:
     return table.conform(pl.DataFrame(values))
 
 
+OF_CREDITS = {
+    "credits_applied": "17.81",
+    "credits": [{"grant_id": "g1", "amount": Decimal("17.81"), "gives_back": None}],
+}
+
+
 def draft(account: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """A draft with one fee line of 99.00 and 19 % tax, 18.81."""
     keys = {
@@ -92,6 +98,7 @@ def draft(account: str) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
             net="99.00",
             tax="18.81",
             total="117.81",
+            **(OF_CREDITS if account == "acme" else {}),
             content='{"number":null,"issued_on":null}',
             content_hash="unknown",
         ),
@@ -180,12 +187,14 @@ def test_a_guard_that_was_taken_away_is_missed(register: Register, database: sa.
     assert register.missing_guards() == ["lines_stay"]
 
 
-def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date = FEBRUARY, net: int = 0) -> str:
+def by_hand(
+    number: str = "INV-2026-000003", sequence: int = 3, issued_on: date = FEBRUARY, net: int = 0, credits: int = 0
+) -> str:
     """A statement that adds a document without lines."""
     return (
         f"INSERT INTO documents SELECT '{number}', series, year, {sequence}, kind, false, account_id, subscription_id,"  # noqa: S608
         f" billing_month, billing_date, '{issued_on}', currency, {net}, 0, {net}, corrects, content, content_hash,"
-        " bucket, due_on, credits_applied"
+        f" bucket, due_on, {credits}"
         " FROM documents WHERE sequence = 1"
     )
 
@@ -199,6 +208,8 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
         ("DELETE FROM lines", "lines: what has been issued stays"),
         ("UPDATE taxes SET amount = 0", "taxes: what has been issued never changes"),
         ("DELETE FROM taxes", "taxes: what has been issued stays"),
+        ("UPDATE credit_uses SET amount = 0", "credit_uses: what has been recorded stays"),
+        ("DELETE FROM credit_uses", "credit_uses: what has been recorded stays"),
         ("UPDATE closed_dates SET closing_package = 'gold'", "closed_dates: what has been issued never changes"),
         ("DELETE FROM closed_dates", "closed_dates: what has been issued stays"),
         ("UPDATE closed_decisions SET decision = ''", "closed_decisions: what has been issued never changes"),
@@ -239,6 +250,11 @@ def by_hand(number: str = "INV-2026-000003", sequence: int = 3, issued_on: date 
             " category, exemption_reason, exemption_code FROM taxes",
             "taxes: its document has been issued",
         ),
+        (
+            "INSERT INTO credit_uses SELECT number, 2, grant_id, amount, gives_back FROM credit_uses",
+            "credit_uses: its document has been issued",
+        ),
+        (by_hand(credits=1), "its credits do not add up to it"),
     ],
 )
 def test_the_database_refuses_to_change_what_was_issued(database: sa.Engine, statement: str, said: str) -> None:
@@ -265,6 +281,13 @@ def test_numbers_go_on_where_they_stopped_and_a_month_closes_further(register: R
     later = issue(register, "gamma", as_of=date(2026, 2, 12))
     assert later.documents["number"].to_list() == ["INV-2026-000003"]
     assert register.closed_through("2026-02") == date(2026, 2, 12)
+
+
+def test_what_grants_paid_is_recorded_with_the_document(register: Register) -> None:
+    assert register.credit_uses().select("number", "position", "grant_id", "amount", "account_id").rows() == [
+        ("INV-2026-000001", 1, "g1", Decimal("17.81"), "acme")
+    ]
+    assert register.documents()["due"].to_list() == [Decimal(100), Decimal("117.81")]
 
 
 def test_what_was_issued_is_read_back_exactly(register: Register) -> None:
@@ -476,6 +499,7 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
             "opening_balances",
             "numberings",
             "profile_links",
+            "credit_uses",
         ):
             connection.execute(f"DROP TABLE {table}")
         connection.execute("ALTER TABLE lines DROP COLUMN gives_back")

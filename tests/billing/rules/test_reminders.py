@@ -14,7 +14,7 @@ from billing.rules.reminders import overdue_documents, reminders_due, still_open
 LEVELS = (ReminderLevel(7), ReminderLevel(21, Decimal("5.00")), ReminderLevel(35, is_final=True))
 DUE = date(2026, 2, 10)
 DOCUMENT = {"number": pl.String, "account_id": pl.String, "kind": pl.String, "currency": pl.String}
-DOCUMENT |= {"issued_on": pl.Date, "due_on": pl.Date, "total": MONEY, "corrects": pl.String}  # type: ignore[dict-item]
+DOCUMENT |= {"issued_on": pl.Date, "due_on": pl.Date, "due": MONEY, "corrects": pl.String}  # type: ignore[dict-item]
 PAYMENT: dict[str, Any] = {"payment_id": pl.String, "account_id": pl.String, "document": pl.String}
 PAYMENT |= {"at": pl.Datetime("ns", "UTC"), "on": pl.Date, "amount": MONEY, "status": pl.String}
 

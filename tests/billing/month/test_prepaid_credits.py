@@ -1,0 +1,395 @@
+"""Prepaid credits pay documents in their order, come back with credit notes and expire; REF-1, bought 2026-01-10."""
+
+import json
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from billing.month.business import Business
+from billing.month.corrections import issue_corrections
+from billing.month.credits import credits, month_credits
+from billing.month.scratch_copy import bring_up_to_date
+from billing.month.steps import ingest_usage
+from billing.reports.credit_checks import credit_disagreements
+from billing.reports.explain import explain_document
+from billing.reports.journal import receivable_differences, trial_balance, unbalanced_entries, write_journal
+from billing.reports.profiles import account_profiles, allocations, balances, collections
+from billing.reports.reminders import planned_reminders
+from tests.by_steps import bill_by_steps, rows
+from tests.landing import Landing
+
+HEADER = "grant_id,account_id,amount,currency,granted_on,expires_on,kind,priority,description\n"
+
+
+@pytest.fixture
+def landing(tmp_path: Path) -> Landing:
+    return Landing(tmp_path / "home")
+
+
+def grant(landing: Landing, *lines: str) -> None:
+    """Write the grants: grant_id, amount, granted_on, expires_on, kind, priority of acme, or with an account first."""
+    written = []
+    for line in lines:
+        account, name, amount, on, until, kind, priority = ["acme", *line.split(",")][-7:]
+        written.append(f"{name},{account},{amount},,{on},{until},{kind},{priority},\n")
+    (landing.folder / "credit_grants.csv").write_text(HEADER + "".join(written))
+
+
+def paid(business: Business, **wanted: object) -> list[tuple[object, ...]]:
+    """total, credits_applied and due of the documents."""
+    return rows(business, "documents", "total", "credits_applied", "due", **wanted)
+
+
+def of_grants(business: Business) -> dict[str, tuple[str, ...]]:
+    """used, expired and left by grant."""
+    found = credits(business).select(
+        "grant_id", pl.col("used", "expired", "left").cast(pl.Decimal(38, 2)).cast(pl.String)
+    )
+    return {name: tuple(amounts) for name, *amounts in found.iter_rows()}
+
+
+def is_sound(business: Business) -> bool:
+    """Whether credits, journal and balances agree."""
+    register = business.register
+    found = list(credit_disagreements(register.documents(), register.credit_uses(), credits(business), str))
+    assert not found
+    write_journal(business)
+    assert unbalanced_entries(business.home).is_empty()
+    assert receivable_differences(business.home, balances(business)).is_empty()
+    liability = trial_balance(business).filter(pl.col("ledger_account") == "prepaid_credits")
+    owed = liability.select(pl.col("credit").sum() - pl.col("debit").sum()).item()
+    assert (owed or 0) == credits(business)["left"].sum()
+    return True
+
+
+def correct(landing: Landing, month: str, as_of: str) -> Business:
+    business = Business.load(landing.root, date.fromisoformat(as_of), issues=False)
+    ingest_usage(business)
+    bring_up_to_date(business, month)
+    issue_corrections(business, month, "as agreed")
+    return business
+
+
+def test_a_grant_pays_until_it_is_used(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,50.00,2026-01-05,,granted,")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert paid(business) == [("99.00", "50.00", "49.00"), ("99.00", "0.00", "99.00")]
+    assert of_grants(business) == {"g1": ("50.00", "0.00", "0.00")}
+    assert [row["amount_due"] for row in collections(business).iter_rows(named=True)] == [Decimal(49), Decimal(99)]
+    (content,) = (json.loads(text) for _, text in business.register.contents(["INV-2026-000001"]))
+    assert (content["total"], content["credits_applied"], content["due"]) == ("99.00", "50.00", "49.00")
+    assert explain_document(business, "INV-2026-000001")[-1]["arithmetic"] == [
+        "50.00 by g1: granted on 2026-01-05, never expires, priority 100",
+        "total 99.00, due 49.00",
+    ]
+    assert is_sound(business)
+
+
+@pytest.mark.parametrize(
+    ("lines", "used"),
+    [
+        pytest.param(["a,60.00,2026-01-05,,granted,", "b,80.00,2026-01-04,,granted,"], ["b", "a"], id="oldest"),
+        pytest.param(["a,60.00,2026-01-04,,granted,", "b,80.00,2026-01-04,,granted,"], ["a", "b"], id="grant_id"),
+        pytest.param(
+            ["a,60.00,2026-01-04,,granted,", "b,80.00,2026-01-05,2026-12-01,granted,"], ["b", "a"], id="soonest expiry"
+        ),
+        pytest.param(
+            ["a,60.00,2026-01-04,2026-06-01,granted,", "b,80.00,2026-01-05,2026-12-01,granted,1"],
+            ["b", "a"],
+            id="lowest priority number",
+        ),
+    ],
+)
+def test_grants_pay_in_order(landing: Landing, lines: list[str], used: list[str]) -> None:
+    landing.customer("acme")
+    grant(landing, *lines)
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    assert business.register.credit_uses()["grant_id"].to_list() == used
+    assert paid(business) == [("99.00", "99.00", "0.00")]
+
+
+def test_a_purchased_grant_is_billed_and_pays_after_granted_ones_once_it_is_paid(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "a-bought,70.00,2026-01-03,,purchased,", "gift,30.00,2026-01-05,,granted,")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-05")
+    assert rows(business, "documents", "number", "subscription_id", "total", "due", "status") == [
+        ("INV-2026-000001", None, "70.00", "70.00", "open")
+    ]
+    assert rows(business, "lines", "kind", "amount") == [("prepayment", "70.00")]
+    landing.pay("acme", "INV-2026-000001", "70.00", "2026-01-10T09:00:00Z")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    assert paid(business, number="INV-2026-000002") == [("99.00", "99.00", "0.00")]
+    assert rows(business, "documents", "status", number="INV-2026-000002") == [("paid",)]
+    assert business.register.credit_uses().select("grant_id", "amount").rows() == [
+        ("gift", Decimal(30)),
+        ("a-bought", Decimal(69)),
+    ]
+    assert of_grants(business) == {"a-bought": ("69.00", "0.00", "1.00"), "gift": ("30.00", "0.00", "0.00")}
+    assert is_sound(business)
+
+
+def test_a_purchased_grant_pays_nothing_until_the_day_it_is_paid(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,70.00,2026-01-03,,purchased,")
+    bill_by_steps(landing.root, "2026-01", "2026-01-05")
+    landing.pay("acme", "INV-2026-000001", "20.00", "2026-01-09T09:00:00Z")
+    landing.pay("acme", "INV-2026-000001", "50.00", "2026-01-11T09:00:00Z")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert paid(business, billing_date=date(2026, 1, 10)) == [("99.00", "0.00", "99.00")]
+    assert paid(business, billing_date=date(2026, 2, 10)) == [("99.00", "70.00", "29.00")]
+    assert is_sound(business)
+
+
+def test_an_unpaid_prepayment_is_collected_but_neither_reminded_nor_does_it_suspend(landing: Landing) -> None:
+    path = landing.folder / "catalogue.yaml"
+    catalogue = yaml.safe_load(path.read_text())
+    catalogue.setdefault("policy", {})["reminders"] = [{"days": 7}]
+    path.write_text(yaml.safe_dump(catalogue))
+    landing.customer("acme")
+    grant(landing, "g1,70.00,2026-01-03,,purchased,")
+    bill_by_steps(landing.root, "2026-01", "2026-01-05")
+    landing.pay("acme", "INV-2026-000001", "70.00", "2026-01-06T09:00:00Z", "failed")
+    bill_by_steps(landing.root, "2026-01", "2026-01-12")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert business.suspensions.is_empty()
+    assert collections(business)["number"].to_list() == ["INV-2026-000001", "INV-2026-000002"]
+    assert planned_reminders(business)["documents"].to_list() == [["INV-2026-000002"]]
+
+
+@pytest.mark.parametrize(
+    ("granted_on", "expires_on", "applied"),
+    [
+        ("2026-01-10", "", "50.00"),
+        ("2026-01-11", "", "0.00"),
+        ("2026-01-01", "2026-01-11", "50.00"),
+        ("2026-01-01", "2026-01-10", "0.00"),
+    ],
+)
+def test_a_grant_pays_from_its_day_until_the_day_before_it_expires(
+    landing: Landing, granted_on: str, expires_on: str, applied: str
+) -> None:
+    landing.customer("acme")
+    grant(landing, f"g1,50.00,{granted_on},{expires_on},granted,")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert [row[1] for row in paid(business)] == [applied]
+    assert is_sound(business)
+
+
+def test_a_document_of_a_month_uses_what_the_ones_before_it_left(landing: Landing) -> None:
+    landing.customer("acme")
+    (landing.folder / "one_off_charges.csv").write_text(
+        "charge_id,account_id,on,description,amount,currency,at_once\n"
+        "c1,acme,2026-01-15,Set-up,40.00,USD,true\nc2,acme,2026-01-20,Training,60.00,USD,true\n"
+    )
+    grant(landing, "g1,150.00,2026-01-05,,granted,", "short,10.00,2026-01-05,2026-01-16,granted,200")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    # `short` expires first, but its priority number is higher.
+    assert paid(business) == [("99.00", "99.00", "0.00"), ("40.00", "40.00", "0.00"), ("60.00", "11.00", "49.00")]
+    assert of_grants(business) == {"g1": ("150.00", "0.00", "0.00"), "short": ("0.00", "10.00", "0.00")}
+    assert is_sound(business)
+
+
+def test_drafts_that_wait_come_before_those_of_later_months(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,150.00,2026-01-05,,granted,")
+    draft = bill_by_steps(landing.root, "2026-02", "2026-02-10", issues=False)
+    assert rows(draft, "drafts", "billing_date", "credits_applied", "due") == [
+        (date(2026, 1, 10), "99.00", "0.00"),
+        (date(2026, 2, 10), "51.00", "48.00"),
+    ]
+    assert draft.register.credit_uses().is_empty()
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert [row[1] for row in paid(business)] == ["99.00", "51.00"]
+    assert is_sound(business)
+
+
+def test_a_refund_gives_back_to_the_grant_before_money(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,50.00,2026-01-05,,granted,")
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    landing.pay("acme", "INV-2026-000001", "49.00", "2026-01-11T09:00:00Z")
+    landing.request("acme", "refund", "2026-01-20T09:00:00Z")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
+    assert paid(business, kind="credit_note") == [("-99.00", "-50.00", "-49.00")]
+    assert of_grants(business) == {"g1": ("0.00", "0.00", "50.00")}
+    assert rows(business, "decisions", "amount", kind="refund") == [("49.00",)]
+    found = balances(business).row(0, named=True)
+    assert (found["credits_applied"], found["credits_returned"], found["outstanding"]) == (50, 50, -49)
+    assert explain_document(business, "CN-2026-000001")[-1]["arithmetic"] == [
+        "50.00 back to g1, which paid it of INV-2026-000001",
+        "total -99.00, due -49.00",
+    ]
+    assert is_sound(business)
+
+
+def test_a_refund_of_an_unpaid_document_lowers_what_is_unpaid_first(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,50.00,2026-01-05,,granted,")
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    landing.request("acme", "refund", "2026-01-20T09:00:00Z")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
+    assert paid(business, kind="credit_note") == [("-99.00", "-50.00", "-49.00")]
+    assert rows(business, "decisions", "amount", kind="refund") == [("0.00",)]
+    assert balances(business)["outstanding"].to_list() == [0]
+    assert is_sound(business)
+
+
+@pytest.mark.parametrize(
+    ("payment", "returned", "due"), [("0.00", "0.00", "-9.00"), ("55.00", "5.00", "-4.00"), ("59.00", "9.00", "0.00")]
+)
+def test_a_credit_note_lowers_what_is_unpaid_and_gives_the_rest_back(
+    landing: Landing, payment: str, returned: str, due: str
+) -> None:
+    landing.customer("acme")
+    path = landing.deliver(["."], "2026-01-20")
+    path.unlink()
+    landing.use("acme", emails=18_000)
+    grant(landing, "a,20.00,2026-02-01,,granted,", "b,29.00,2026-02-01,,granted,")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    if payment != "0.00":
+        landing.pay("acme", "INV-2026-000002", payment, "2026-02-11T09:00:00Z")
+    path.write_text("")
+    business = correct(landing, "2026-02", "2026-02-12")
+    assert paid(business, number="INV-2026-000002") == [("108.00", "49.00", "59.00")]
+    assert paid(business, kind="credit_note") == [("-9.00", f"-{returned}" if returned != "0.00" else "0.00", due)]
+    assert of_grants(business)["a"] == ("20.00", "0.00", "0.00")
+    assert of_grants(business)["b"][2] == returned
+    assert is_sound(business)
+
+
+def test_what_a_credit_note_gives_back_to_an_expired_grant_expires_at_once(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,60.00,2026-01-05,2026-01-15,granted,")
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    landing.pay("acme", "INV-2026-000001", "39.00", "2026-01-11T09:00:00Z")
+    landing.request("acme", "refund", "2026-01-20T09:00:00Z")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
+    assert paid(business, kind="credit_note") == [("-99.00", "-60.00", "-39.00")]
+    assert of_grants(business) == {"g1": ("0.00", "60.00", "0.00")}
+    assert is_sound(business)
+    posted = rows(business, "journal", "posted_on", "ledger_account", "debit", "credit", kind="credits_expired")
+    assert posted == [
+        (date(2026, 1, 20), "credits_expired", "0.00", "60.00"),
+        (date(2026, 1, 20), "prepaid_credits", "60.00", "0.00"),
+    ]
+
+
+def test_what_is_given_back_pays_the_next_document(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,50.00,2026-01-05,,granted,")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    for number, amount in (("INV-2026-000001", "49.00"), ("INV-2026-000002", "99.00")):
+        landing.pay("acme", number, amount, "2026-02-11T09:00:00Z")
+    # Entered late: the fee of 10 February falls away.
+    landing.request("acme", "cancel", "2026-01-25T09:00:00Z", "email")
+    landing.request("acme", "subscribe", "2026-03-15T09:00:00Z", "self_service", package="starter")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-15")
+    assert rows(business, "documents", "kind", "total", "credits_applied", billing_month="2026-03") == [
+        ("credit_note", "-99.00", "0.00"),
+        ("invoice", "99.00", "0.00"),
+    ]
+    assert is_sound(business)
+
+
+def test_a_negative_document_gives_back_to_the_grants_of_what_it_credits(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,120.00,2026-01-05,,granted,")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    landing.pay("acme", "INV-2026-000002", "78.00", "2026-02-11T09:00:00Z")
+    landing.request("acme", "cancel", "2026-01-25T09:00:00Z", "email")
+    landing.request("acme", "subscribe", "2026-03-15T09:00:00Z", "self_service", package="starter")
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-15")
+    assert rows(business, "documents", "kind", "credits_applied", "due", billing_month="2026-03") == [
+        ("credit_note", "-21.00", "-78.00"),
+        ("invoice", "21.00", "78.00"),
+    ]
+    assert is_sound(business)
+
+
+def test_a_debit_note_is_paid_by_what_is_usable_on_the_day_of_issue(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(
+        landing,
+        "old,5.00,2026-01-05,2026-02-12,granted,",
+        "new,5.00,2026-02-12,,granted,",
+        "later,5.00,2026-02-13,,granted,",
+    )
+    (landing.folder / "credit_grants.csv").rename(landing.folder / "kept.csv")
+    bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    (landing.folder / "kept.csv").rename(landing.folder / "credit_grants.csv")
+    landing.use("acme", "2026-01-20", emails=18_000, delivered="2026-02-11")
+    business = correct(landing, "2026-02", "2026-02-12")
+    assert paid(business, kind="debit_note") == [("9.00", "5.00", "4.00")]
+    assert business.register.credit_uses()["grant_id"].to_list() == ["new"]
+    assert is_sound(business)
+
+
+def test_a_row_that_grants_less_than_was_used_is_a_warning_and_what_was_used_stands(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,50.00,2026-01-05,,granted,", "g2,10.00,2026-01-05,,granted,")
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    grant(landing, "g1,30.00,2026-01-05,,granted,")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert [warning for warning in business.inputs.warnings if "credit_grants" in warning] == [
+        "credit_grants: g1: found an amount of 30, and 50 of it was used by acme: that stands, nothing is left",
+        "credit_grants: g2: the row is gone, and 10 of it was used by acme: that stands, the rest is void",
+    ]
+    assert paid(business) == [("99.00", "60.00", "39.00"), ("99.00", "0.00", "99.00")]
+    assert of_grants(business) == {"g1": ("50.00", "0.00", "0.00"), "g2": ("10.00", "0.00", "0.00")}
+    assert is_sound(business)
+
+
+def test_a_purchased_grant_whose_row_is_gone_is_credited(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,70.00,2026-01-03,,purchased,")
+    bill_by_steps(landing.root, "2026-01", "2026-01-05")
+    grant(landing)
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert rows(business, "documents", "kind", "total", "credits_applied", billing_date=date(2026, 2, 3)) == [
+        ("credit_note", "-70.00", "0.00")
+    ]
+    assert is_sound(business)
+
+
+def test_what_is_left_and_what_expires_next_stand_in_profile_and_report(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(
+        landing,
+        "g1,120.00,2026-01-05,2026-03-01,granted,",
+        "g2,40.00,2026-01-06,2026-02-01,granted,",
+        "g3,7.00,2026-01-07,,granted,",
+    )
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
+    (found,) = account_profiles(business, business.as_of).iter_rows(named=True)
+    assert (found["credits_left"], found["credits_expire_on"], found["credits_expiring"]) == (
+        68,
+        date(2026, 3, 1),
+        61,
+    )
+    assert (found["upcoming_amount"], found["upcoming_credits"]) == (99, 68)
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    assert month_credits(business, date(2026, 1, 1), date(2026, 1, 31)).rows() == [("granted", 167, 99, 0, 68)]
+    assert month_credits(business, date(2026, 2, 1), date(2026, 2, 28)).rows() == [("granted", 0, 68, 0, 0)]
+    grants = allocations(business).filter(pl.col("source_kind") == "grant")
+    assert grants.group_by("number").agg(pl.col("amount").sum()).sort("number").rows() == [
+        ("INV-2026-000001", 99),
+        ("INV-2026-000002", 68),
+    ]
+
+
+def test_shards_pay_as_one(landing: Landing) -> None:
+    names = [f"acme-{place}" for place in range(6)]
+    for name in names:
+        landing.customer(name)
+    grant(landing, *(f"{name},g-{name},150.00,2026-01-05,,granted," for name in names))
+    twin = landing.copied(landing.root.with_name("twin"))
+    one = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    three = bill_by_steps(twin.root, "2026-02", "2026-02-10", shards=3)
+    assert one.register.credit_uses().equals(three.register.credit_uses())
+    assert one.register.documents().equals(three.register.documents())
+    assert is_sound(three)

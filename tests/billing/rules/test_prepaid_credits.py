@@ -1,0 +1,324 @@
+"""Prepaid credits agree with a plain reading of rule 33, document by document and grant by grant."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import polars as pl
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from billing.model.columns import MONEY
+from billing.rules.credit_balances import credit_balances, expired_credits, next_expiries, not_covered
+from billing.rules.prepaid_credits import USES, CreditsInOrder, is_prepayment, prepayment_dues
+from tests.sizes import sized
+
+FIRST = date(2026, 1, 1)
+KEYS = ["account_id", "subscription_id", "billing_date"]
+ACCOUNTS = ("acme", "beta")
+
+
+@dataclass
+class Grant:
+    """A grant, its days as days after the first."""
+
+    name: str
+    account: str
+    amount: int
+    on: int
+    until: int | None
+    kind: str
+    priority: int
+    paid: int | None
+    currency: str = "USD"
+
+    def is_usable(self, day: int) -> bool:
+        starts = self.on if self.kind == "granted" else None if self.paid is None else max(self.on, self.paid)
+        return starts is not None and starts <= day and (self.until is None or day < self.until)
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        return (self.priority, self.until is None, self.until or 0, self.kind == "purchased", self.on, self.name)
+
+
+@dataclass
+class Document:
+    """A document above 0, or a credit note of the document at place `credits`, of which `unpaid` is unpaid."""
+
+    account: str
+    day: int
+    total: int
+    credits: int | None = None
+    unpaid: int = 0
+    is_prepayment: bool = False
+
+
+def by_hand(grants: Sequence[Grant], documents: Sequence[Document]) -> list[list[tuple[str, int]]]:
+    """What each document takes of each grant, in the words of the rule."""
+    left = {grant.name: grant.amount for grant in grants}
+    kept: list[list[tuple[str, int]]] = []
+    found: list[list[tuple[str, int]]] = []
+    for document in documents:
+        taken: list[tuple[str, int]] = []
+        if document.credits is not None:
+            rest = max(0, -document.total - document.unpaid)
+            credited = kept[document.credits]
+            for place, (name, amount) in reversed(list(enumerate(credited))):
+                back = min(rest, amount)
+                if back:
+                    taken.append((name, -back))
+                    credited[place] = (name, amount - back)
+                    left[name] += back
+                    rest -= back
+        elif not document.is_prepayment:
+            rest = document.total
+            for grant in sorted(grants, key=lambda each: each.order):
+                if grant.account != document.account or not grant.is_usable(document.day):
+                    continue
+                part = min(rest, left[grant.name])
+                if part:
+                    taken.append((grant.name, part))
+                    left[grant.name] -= part
+                    rest -= part
+        found.append(taken)
+        kept.append(list(taken))
+    return found
+
+
+def day_of(days: int | None) -> date | None:
+    return None if days is None else FIRST + timedelta(days=days)
+
+
+def grant_frame(grants: Sequence[Grant]) -> pl.DataFrame:
+    rows = [
+        {
+            "grant_id": each.name,
+            "account_id": each.account,
+            "amount": Decimal(each.amount),
+            "currency": each.currency,
+            "granted_on": day_of(each.on),
+            "expires_on": day_of(each.until),
+            "kind": each.kind,
+            "priority": each.priority,
+            "description": None,
+            "left": Decimal(each.amount),
+            "usable_from": day_of(each.on)
+            if each.kind == "granted"
+            else day_of(None if each.paid is None else max(each.on, each.paid)),
+        }
+        for each in grants
+    ]
+    schema: dict[str, Any] = dict.fromkeys(("grant_id", "account_id", "currency", "kind", "description"), pl.String)
+    schema |= dict.fromkeys(("granted_on", "expires_on", "usable_from"), pl.Date)
+    return pl.DataFrame(rows, schema=schema | {"amount": MONEY, "left": MONEY, "priority": pl.Int64})
+
+
+def document_frame(documents: Sequence[Document], since: int = 0) -> pl.DataFrame:
+    rows = [
+        {
+            "account_id": each.account,
+            "subscription_id": f"{each.account}/{since + place}/prepayment"
+            if each.is_prepayment
+            else str(since + place),
+            "billing_date": day_of(each.day),
+            "currency": "USD",
+            "total": Decimal(each.total),
+            "usable_on": day_of(each.day),
+        }
+        for place, each in enumerate(documents)
+    ]
+    schema: dict[str, Any] = dict.fromkeys(("account_id", "subscription_id", "currency"), pl.String)
+    schema |= {"billing_date": pl.Date, "usable_on": pl.Date, "total": MONEY}
+    return pl.DataFrame(rows, schema=schema)
+
+
+def as_uses(paid: pl.DataFrame) -> pl.DataFrame:
+    """What the register would keep of documents, whose numbers are their subscription ids."""
+    rows = [
+        (
+            row["subscription_id"],
+            position,
+            credit["grant_id"],
+            credit["amount"],
+            credit["gives_back"],
+            row["account_id"],
+            "USD",
+            row["billing_date"],
+            row["billing_date"],
+            True,
+        )
+        for row in paid.iter_rows(named=True)
+        for position, credit in enumerate(row["credits"] or [], 1)
+    ]
+    return pl.DataFrame(rows, schema=USES, orient="row")
+
+
+def taken(paid: pl.DataFrame) -> list[list[tuple[str, int]]]:
+    return [
+        [(each["grant_id"], int(each["amount"])) for each in credits or []] for credits in paid["credits"].to_list()
+    ]
+
+
+NO_NOTES = pl.DataFrame(
+    schema={"account_id": pl.String, "subscription_id": pl.String, "billing_date": pl.Date, "number": pl.String}
+)
+DAYS = st.integers(0, 8)
+GRANTS = st.lists(
+    st.builds(
+        Grant,
+        name=st.sampled_from("abcdef"),
+        account=st.sampled_from(ACCOUNTS),
+        amount=st.integers(1, 60),
+        on=DAYS,
+        until=st.none() | st.integers(9, 12) | DAYS,
+        kind=st.sampled_from(["granted", "purchased"]),
+        priority=st.integers(1, 2),
+        paid=st.none() | DAYS,
+    ),
+    max_size=6,
+    unique_by=lambda grant: grant.name,
+)
+DOCUMENTS = st.lists(
+    st.builds(
+        Document,
+        account=st.sampled_from(ACCOUNTS),
+        day=DAYS,
+        total=st.integers(1, 80),
+        is_prepayment=st.sampled_from([False, False, False, True]),
+    ),
+    max_size=7,
+).map(lambda documents: sorted(documents, key=lambda each: each.day))
+
+
+@settings(max_examples=sized(usual=80, long=1_000), deadline=None)
+@given(
+    grants=GRANTS,
+    documents=DOCUMENTS,
+    notes=st.lists(st.tuples(st.integers(0, 6), st.integers(1, 80), st.integers(0, 40)), max_size=4),
+)
+@example(
+    grants=[Grant("a", "acme", 30, 0, None, "granted", 1, None), Grant("b", "acme", 50, 1, None, "granted", 1, None)],
+    documents=[Document("acme", 2, 60)],
+    notes=[(0, 40, 5)],
+)
+def test_documents_and_notes_agree_with_the_rule(
+    grants: list[Grant], documents: list[Document], notes: list[tuple[int, int, int]]
+) -> None:
+    invoices = by_hand(grants, documents)
+    in_order = CreditsInOrder(grant_frame(grants), pl.DataFrame(schema=USES), no_unpaid())
+    paid = in_order.applied(document_frame(documents), NO_NOTES)
+    assert taken(paid) == invoices
+    assert (paid["due"] == paid["total"] - paid["credits_applied"]).all()
+    assert paid.filter(pl.col("due") < 0).is_empty()
+    assert paid.filter(is_prepayment() & (pl.col("credits_applied") != 0)).is_empty()
+    # Notes of those documents in a later run: one a document, as a run reads what is unpaid before its first note.
+    of_documents = {place: (total, unpaid) for place, total, unpaid in notes if place < len(documents)}
+    credit_notes = [
+        Document(documents[place].account, 9, -total, credits=place, unpaid=unpaid)
+        for place, (total, unpaid) in of_documents.items()
+    ]
+    expected = by_hand(grants, [*documents, *credit_notes])[len(documents) :]
+    uses = as_uses(paid)
+    back = document_frame(credit_notes, since=len(documents))
+    numbers = paid["subscription_id"]
+    given_back = back.select(
+        *KEYS, number=pl.Series([numbers[each.credits or 0] for each in credit_notes], dtype=pl.String)
+    )
+    unpaid = pl.DataFrame(
+        [(numbers[place], Decimal(open_amount)) for place, (_, open_amount) in of_documents.items()],
+        schema={"number": pl.String, "open": MONEY},
+        orient="row",
+    )
+    later = CreditsInOrder(grant_frame([]), uses, unpaid)
+    returned = later.applied(back, given_back)
+    assert taken(returned) == expected
+    assert (returned["due"] <= 0).all()
+    # used + left + expired = granted, on every day
+    all_uses = pl.concat([uses, as_uses(returned)])
+    for day in (4, 9, 20):
+        credits = credit_balances(
+            grant_frame(grants).drop("left", "usable_from"), all_uses, FIRST + timedelta(days=day)
+        )
+        assert (credits["used"] + credits["left"] + credits["expired"] == credits["amount"]).all()
+        assert credits["amount"].sum() == sum(grant.amount for grant in grants)
+        assert (credits.select(pl.min_horizontal("used", "left", "expired") >= 0).to_series()).all()
+
+
+@settings(max_examples=sized(usual=40, long=500), deadline=None)
+@given(grants=GRANTS, documents=DOCUMENTS, cut=st.integers(0, 7))
+def test_documents_paid_in_parts_are_paid_as_at_once(grants: list[Grant], documents: list[Document], cut: int) -> None:
+    whole = document_frame(documents)
+    at_once = CreditsInOrder(grant_frame(grants), pl.DataFrame(schema=USES), no_unpaid()).applied(whole, NO_NOTES)
+    in_order = CreditsInOrder(grant_frame(grants), pl.DataFrame(schema=USES), no_unpaid())
+    parts = [in_order.applied(part, NO_NOTES) for part in (whole.head(cut), whole.slice(cut))]
+    assert pl.concat(parts).equals(at_once)
+
+
+@settings(max_examples=sized(usual=60, long=500), deadline=None)
+@given(
+    amount=st.integers(1, 50),
+    until=st.integers(2, 6),
+    moves=st.lists(st.tuples(st.integers(0, 9), st.integers(-20, 20)), max_size=5),
+)
+def test_what_comes_less_what_goes_and_expires_is_nothing_after_the_end(
+    amount: int, until: int, moves: list[tuple[int, int]]
+) -> None:
+    def moved(*rows: tuple[int, int]) -> pl.DataFrame:
+        return pl.DataFrame(
+            [("g", "acme", day_of(day), Decimal(value)) for day, value in rows],
+            schema={"grant_id": pl.String, "account_id": pl.String, "day": pl.Date, "amount": MONEY},
+            orient="row",
+        )
+
+    added, used = moved((0, amount)), moved(*moves)
+    more = not_covered(added, used)
+    expiry = pl.DataFrame({"grant_id": ["g"], "expires_on": [day_of(until)]})
+    expired = expired_credits([added, more], used, expiry)
+    assert (expired["day"] >= day_of(until)).all()
+    moved_frames = (added, more, used, expired)
+    for day in range(max(until, 9), 11):
+        here = pl.col("day") <= day_of(day)
+        up, also, down, gone = (frame.filter(here).select(pl.col("amount").sum()).item() for frame in moved_frames)
+        assert up + also - down - gone == 0
+
+
+def test_another_currency_pays_nothing() -> None:
+    grants = [Grant("a", "acme", 30, 0, None, "granted", 1, None, "EUR")]
+    in_order = CreditsInOrder(grant_frame(grants), pl.DataFrame(schema=USES), no_unpaid())
+    paid = in_order.applied(document_frame([Document("acme", 2, 60)]), NO_NOTES)
+    assert taken(paid) == [[]]
+
+
+def test_only_purchased_grants_of_the_month_are_billed() -> None:
+    grants = [
+        Grant("a", "acme", 30, 0, None, "granted", 1, None),
+        Grant("b", "acme", 40, 30, None, "purchased", 1, None),
+        Grant("c", "acme", 50, 31, None, "purchased", 1, None),
+    ]
+    dues = prepayment_dues("2026-01", grant_frame(grants))
+    assert dues.select(
+        "subscription_id", "billing_date", "kind", "due_item", "amount", "description", "tax_category"
+    ).rows() == [("acme/b/prepayment", date(2026, 1, 31), "prepayment", "b", Decimal(40), "Prepaid credit", "O")]
+
+
+def test_what_expires_next_is_what_is_left_of_the_soonest() -> None:
+    grants = [
+        Grant("a", "acme", 30, 0, 8, "granted", 1, None),
+        Grant("b", "acme", 40, 0, 8, "purchased", 1, 0),
+        Grant("c", "acme", 50, 0, 9, "granted", 1, None),
+        Grant("d", "acme", 60, 0, 2, "granted", 1, None),
+        Grant("e", "beta", 70, 0, None, "granted", 1, None),
+    ]
+    credits = credit_balances(
+        grant_frame(grants).drop("left", "usable_from"), pl.DataFrame(schema=USES), date(2026, 1, 3)
+    )
+    assert next_expiries(credits).sort("account_id").rows() == [
+        ("acme", "USD", Decimal(120), date(2026, 1, 9), Decimal(70)),
+        ("beta", "USD", Decimal(70), None, None),
+    ]
+
+
+def no_unpaid() -> pl.DataFrame:
+    return pl.DataFrame(schema={"number": pl.String, "open": MONEY})

@@ -4,7 +4,7 @@ A draft bills what fell due on its own date and, as prior-cycle lines, every dif
 has been issued for dates that are closed (rules 19, 20, 23 and 24).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, Final
@@ -133,14 +133,6 @@ class ToDraft:
     held: HeldAddOns | None = None
 
 
-def in_key_order(parts: Sequence[Drafts]) -> Drafts:
-    """Drafts of several currencies as one, each table in its order."""
-    if len(parts) == 1:
-        return parts[0]
-    whole = joined_drafts(parts)
-    return Drafts(DRAFTS.conform(whole.documents), DRAFT_LINES.conform(whole.lines), DRAFT_TAXES.conform(whole.taxes))
-
-
 def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalogue) -> Iterator[Drafts]:
     """Draft a month in batches of subscriptions: together they are the tables of `draft_month`, in key order.
 
@@ -170,40 +162,6 @@ def draft_ranges(month: str, inputs: ToDraft, issued: Issued, catalogue: Catalog
         part = ToDraft(**whole | {name: frame.of(batch) for name, frame in divided.items()})
         known = Issued(**whole_too | {name: frame.of(batch) for name, frame in divided_too.items()})
         yield draft_month(month, part, known, catalogue)
-
-
-def merged_drafts(streams: Sequence[Iterator[Drafts]]) -> Iterator[Drafts]:
-    """The drafts of several currencies, each in key order, as batches in the order of the table."""
-    if len(streams) == 1:
-        yield from streams[0]
-        return
-    key = list(DRAFTS.key)
-    waiting = [DRAFTS.empty() for _ in streams]
-    open_ = list(range(len(streams)))
-    while open_:
-        lines, taxes = [DRAFT_LINES.empty()], [DRAFT_TAXES.empty()]
-        for place in list(open_):
-            while waiting[place].is_empty() and place in open_:
-                batch = next(streams[place], None)
-                if batch is None:
-                    open_.remove(place)
-                else:
-                    waiting[place] = batch.documents
-                    lines.append(batch.lines)
-                    taxes.append(batch.taxes)
-        # What comes next of a stream is behind all that it has told.
-        ends = pl.concat([DRAFTS.empty().select(key), *(waiting[place].select(key).tail(1) for place in open_)])
-        ready = pl.concat(waiting).sort(key)
-        if open_:
-            bound = ends.sort(key).head(1).with_columns(is_bound=pl.lit(value=True))
-            order = pl.concat([ready.select(key).with_columns(is_bound=pl.lit(value=False)), bound])
-            until = order.with_row_index("_row").sort(*key, "is_bound")["is_bound"].arg_max() or 0
-            ready = ready.head(until)
-        waiting = [
-            each.join(ready.select(key), on=key, how="anti", nulls_equal=True, maintain_order="left")
-            for each in waiting
-        ]
-        yield Drafts(ready, pl.concat(lines), pl.concat(taxes))
 
 
 class _Divided:

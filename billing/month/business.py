@@ -22,7 +22,7 @@ from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
 from billing.month.computed import Computed, packed, unpacked
-from billing.month.currencies import currencies_of
+from billing.month.currencies import currencies_of, joined_lives
 from billing.month.issued_settings import hidden_after, issued_in_others, refuse_moved_settings
 from billing.month.locking import alone
 from billing.month.resources import with_resources
@@ -50,7 +50,7 @@ from billing.rules.redemptions import (
     joined_coupons,
     redemption_positions,
 )
-from billing.rules.subscriptions import Lives, joined_lives, read_lives
+from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import TermsFrames, terms_frames
 from billing.rules.withdrawals import without_withdrawn
 from billing.store.home import Home

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import polars as pl
 
 from billing.documents.credit_notes import correction_notes
-from billing.documents.drafts import Drafts, in_key_order
+from billing.documents.drafts import Drafts
+from billing.documents.merged_drafts import in_key_order
 from billing.model.calendar import months_after
 from billing.model.errors import RefusedError
 from billing.model.tables import CYCLES, PACKAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -9,7 +10,7 @@ import polars as pl
 from billing.model.codes import DecisionKind
 from billing.rules.allocations import with_open_amounts
 from billing.rules.currencies import Currencies, in_currencies, live_subscriptions
-from billing.rules.subscriptions import read_lives
+from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import terms_frames
 from billing.rules.withdrawals import without_withdrawn
 
@@ -54,3 +55,15 @@ def _owing(business: Business, moved: pl.DataFrame) -> pl.DataFrame:
     payments = business.payments.join(moved, on="account_id", how="semi", maintain_order="left")
     owed = with_open_amounts(receivables, payments).filter(pl.col("open") > 0)
     return owed.group_by("account_id", "currency", maintain_order=True).agg(pl.col("open").sum())
+
+
+def joined_lives(parts: Iterable[Lives]) -> Lives:
+    """The lives of the accounts of several currencies as one."""
+    lives = list(parts)
+    if len(lives) == 1:
+        return lives[0]
+    return Lives(
+        subscriptions=pl.concat(each.subscriptions for each in lives).sort("account_id", "started_on"),
+        answers=pl.concat(each.answers for each in lives).sort("at", "request_id"),
+        parked=pl.concat(each.parked for each in lives).sort("account_id"),
+    )

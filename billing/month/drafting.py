@@ -15,10 +15,9 @@ from billing.documents.drafts import (
     Issued,
     ToDraft,
     draft_ranges,
-    in_key_order,
-    merged_drafts,
     with_notes,
 )
+from billing.documents.merged_drafts import in_key_order, merged_drafts
 from billing.model.calendar import months_after
 from billing.model.codes import PACKAGE_CHANGES, Outcome
 from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED, USAGE

@@ -5,7 +5,6 @@ and including the first one that changes the state. There are as many rounds as 
 loop over accounts.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, NamedTuple
@@ -170,18 +169,6 @@ def read_lives(
         subscriptions=_with_first_dates(lives.sort("account_id", "started_on"), catalogue),
         answers=voided(pl.concat(answers)).sort("at", "request_id"),
         parked=stopped,
-    )
-
-
-def joined_lives(parts: Iterable[Lives]) -> Lives:
-    """The lives of the accounts of several currencies as one."""
-    lives = list(parts)
-    if len(lives) == 1:
-        return lives[0]
-    return Lives(
-        subscriptions=pl.concat(each.subscriptions for each in lives).sort("account_id", "started_on"),
-        answers=pl.concat(each.answers for each in lives).sort("at", "request_id"),
-        parked=pl.concat(each.parked for each in lives).sort("account_id"),
     )
 
 

@@ -366,7 +366,14 @@ def kept(*rows: tuple[Any, ...]) -> pl.DataFrame:
     return pl.DataFrame(list(rows), schema=USES, orient="row")
 
 
-USED = (a_use("I1", 1, "a", 5, 2), a_use("I1", 2, "b", 4, 2), a_use("I2", 1, "b", 3, 3), a_use("I3", 1, "c", 2, 3))
+LATER = (a_use("I9", 1, "e", 6, 2), a_use("I10", 1, "d", 6, 3))
+USED = (
+    a_use("I1", 1, "a", 5, 2),
+    a_use("I1", 2, "b", 4, 2),
+    a_use("I2", 1, "b", 3, 3),
+    a_use("I3", 1, "c", 2, 3),
+    *LATER,
+)
 
 
 @pytest.mark.parametrize(
@@ -378,6 +385,7 @@ USED = (a_use("I1", 1, "a", 5, 2), a_use("I1", 2, "b", 4, 2), a_use("I2", 1, "b"
         # Of several documents the latest, of one day that with the later number.
         (-7, ["I1", "I2", "I3"], [("c", -2), ("b", -3), ("b", -2)]),
         (-7, ["I3", "I3"], [("c", -2)]),
+        (-7, ["I9", "I10"], [("d", -6), ("e", -1)]),
         (-7, ["I4"], []),
     ],
 )
@@ -430,3 +438,10 @@ def test_a_prepayment_says_what_its_row_says_and_takes_no_coupon() -> None:
     grants = grant_frame([usual("b", kind="purchased")]).with_columns(description=pl.lit("Fund"))
     (due,) = prepayment_dues("2026-01", grants).iter_rows(named=True)
     assert (due["account_id"], due["description"], due["coupon_allowed"]) == ("acme", "Fund", False)
+
+
+@pytest.mark.parametrize(("day", "amount"), [(0, 0), (1, 5), (3, 5), (4, 0)])
+def test_a_grant_is_usable_from_its_day_to_the_day_before_its_expiry(day: int, amount: int) -> None:
+    in_order = CreditsInOrder(grant_frame([usual("a", on=1, until=4)]), pl.DataFrame(schema=USES), no_unpaid())
+    paid = in_order.applied(document_frame([Document("acme", day, 5)]), NO_NOTES)
+    assert paid["credits_applied"].to_list() == [amount]

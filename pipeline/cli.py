@@ -339,6 +339,7 @@ def show(
     from billing.model.plain_rows import plain_rows
     from billing.model.text import counted
     from billing.month.recorded_inputs.runs import last_as_of
+    from billing.reports.row_decimals import decimals_of
     from billing.reports.show import read_table
     from pipeline.run_state import load
 
@@ -353,7 +354,7 @@ def show(
         click.echo(f"the first {limit:,} of {counted(frame.height, 'row')}", err=True)
         frame = frame.head(limit)
     types = {name: str(dtype) == "String" for name, dtype in frame.schema.items()}
-    print_rows(plain_rows(frame, business.catalogue.minor_units), frame.columns, style, raw=raw, types=types)
+    print_rows(plain_rows(frame, decimals_of(business, frame)), frame.columns, style, raw=raw, types=types)
 
 
 @main.command()

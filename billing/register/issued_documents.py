@@ -111,6 +111,14 @@ class IssuedDocuments(Connection):
             query = query.where(stored.documents.c.number == number)
         return self._frame(query, DOCUMENT_SCHEMA).with_columns(from_integers(*DOCUMENT_MONEY))
 
+    def issued_currencies(self) -> pl.DataFrame:
+        """account_id, subscription_id, currency: of issued documents, each once, in the order of their issue."""
+        of = stored.documents.c
+        names = ("account_id", "subscription_id", "currency")
+        query = sa.select(*(of[name] for name in names)).where(*self._own(stored.documents))
+        query = query.group_by(*(of[name] for name in names)).order_by(sa.func.max(of.issued_on), of.subscription_id)
+        return self._frame(query, dict.fromkeys(names, pl.String))
+
     def days_of(self, numbers: Sequence[str]) -> pl.DataFrame:
         """number, issued_on: the days that documents bear."""
         schema = {"number": pl.String, "issued_on": pl.Date}
@@ -184,6 +192,15 @@ class IssuedDocuments(Connection):
         return with_tax_categories(
             taxes.with_columns(pl.col(name).cast(TAXES.schema[name]) for name in TAXES.column_names)
         )
+
+    def currencies_of(self, numbers: Sequence[str]) -> pl.DataFrame:
+        """number, currency: of documents."""
+        of, schema = stored.documents.c, {"number": pl.String, "currency": pl.String}
+        found = [
+            self._frame(sa.select(of.number, of.currency).where(of.number.in_(some)), schema)
+            for some in portions(numbers)
+        ]
+        return pl.concat([pl.DataFrame(schema=schema), *found])
 
     def given_back(self, numbers: Sequence[str]) -> pl.DataFrame:
         """number, by, tax_category, amount: what lines of `by` give back of what `number` billed.

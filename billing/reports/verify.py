@@ -432,7 +432,7 @@ def _journal(business: Business) -> Iterator[str]:
     # The journal is as of the last run: later payments are not in it.
     owed, amount = balances(_views(business)[-1]), _amount(business)
     if (business.home.lake / JOURNAL.name).exists():
-        for account, receivable, outstanding in receivable_differences(business.home, owed).iter_rows():
+        for account, _, receivable, outstanding in receivable_differences(business.home, owed).iter_rows():
             yield (
                 f"lake/journal: {account} owes {amount(receivable)} there, and its balance is {amount(outstanding)}: "
                 "bill the latest month again"

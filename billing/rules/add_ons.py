@@ -34,7 +34,8 @@ class AddOnFrames:
     Attributes
     ----------
     versions
-        add_on, since, monthly, yearly (PRICE; null: not sold yearly), maximum (null: no limit); sorted by since.
+        add_on, since, monthly (null: not sold in the currency), yearly (null: not sold yearly; both PRICE), maximum
+        (null: no limit); sorted by since.
     allowances
         add_on, since, metric, allowance (BASE_QUANTITY), allowance_units (QUANTITY; both null: unlimited): of one.
     allowed
@@ -49,7 +50,10 @@ class AddOnFrames:
     def of(cls, catalogue: Catalogue) -> "AddOnFrames":
         """The add-ons of a catalogue."""
         versions = [
-            (add_on.name, version.effective_from, version.monthly, version.yearly, version.maximum)
+            (
+                *(add_on.name, version.effective_from, version.monthly if version.is_sold else None),
+                *(version.yearly, version.maximum),
+            )
             for add_on in catalogue.add_ons
             for version in add_on.versions
         ]

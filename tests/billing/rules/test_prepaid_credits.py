@@ -277,10 +277,11 @@ def test_what_comes_less_what_goes_and_expires_is_nothing_after_the_end(
     expiry = pl.DataFrame({"grant_id": ["g"], "expires_on": [day_of(until)]})
     expired = expired_credits([added, more], used, expiry)
     assert (expired["day"] >= day_of(until)).all()
+    moved_frames = (added, more, used, expired)
     for day in range(max(until, 9), 11):
         here = pl.col("day") <= day_of(day)
-        sums = [frame.filter(here)["amount"].sum() for frame in (added, more, used, expired)]
-        assert sums[0] + sums[1] - sums[2] - sums[3] == 0
+        up, also, down, gone = (frame.filter(here).select(pl.col("amount").sum()).item() for frame in moved_frames)
+        assert up + also - down - gone == 0
 
 
 def test_another_currency_pays_nothing() -> None:

@@ -40,11 +40,11 @@ def level(landing: Landing, account: str, seats: float, at: str, delivered: str 
 
 
 def lines(business: Business, account: str, on: str) -> list[tuple[object, ...]]:
-    """kind, quantity and amount of what seats cost on a billing date."""
+    """kind, level or added seats that cost, and amount of what seats cost on a billing date."""
     numbers = rows(business, "documents", "number", "billing_date", account_id=account)
     number = next(number for number, day in numbers if str(day) == on)
-    found = rows(business, "lines", "kind", "metric", "quantity", "amount", number=number)
-    return [(kind, quantity, amount) for kind, metric, quantity, amount in found if metric == "users"]
+    found = rows(business, "lines", "kind", "metric", "quantity", "billed_units", "amount", number=number)
+    return [(kind, quantity or units, amount) for kind, metric, quantity, units, amount in found if metric == "users"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def billed(tmp_path_factory: pytest.TempPathFactory) -> Business:
 
 
 def test_added_seats_cost_the_days_left(billed: Business) -> None:
-    assert lines(billed, "usual", "2026-02-10") == [("proration", "8.00", "1.16"), ("seats", "8.00", "36.00")]
+    assert lines(billed, "usual", "2026-02-10") == [("proration", "3.00", "1.16"), ("seats", "8.00", "36.00")]
     # 2 x 12.00 x 18 / 28
     assert lines(billed, "usual", "2026-03-10") == [("proration", "2.00", "15.43"), ("seats", "10.00", "60.00")]
 
@@ -92,7 +92,7 @@ def test_events_of_the_first_instant_are_in_the_level_that_is_charged(billed: Bu
 
 def test_each_rise_above_the_highest_so_far_is_charged_once_and_rounded_together(billed: Business) -> None:
     # 2 x 12.00 x 21 / 31 + 2 x 12.00 x 9 / 31 = 23.2258
-    assert lines(billed, "twice", "2026-02-10") == [("proration", "9.00", "23.23"), ("seats", "9.00", "48.00")]
+    assert lines(billed, "twice", "2026-02-10") == [("proration", "4.00", "23.23"), ("seats", "9.00", "48.00")]
 
 
 def test_fewer_seats_give_nothing_back_within_the_cycle(billed: Business) -> None:
@@ -106,7 +106,7 @@ def test_included_seats_cost_nothing(billed: Business) -> None:
 
 def test_seats_that_were_added_before_the_end_are_charged(billed: Business) -> None:
     # 3 x 12.00 x 29 / 31; what was added after the access ended is not.
-    assert lines(billed, "cancelled", "2026-02-10") == [("proration", "8.00", "33.68")]
+    assert lines(billed, "cancelled", "2026-02-10") == [("proration", "3.00", "33.68")]
 
 
 def test_a_refunded_cycle_charges_no_seats(billed: Business) -> None:
@@ -120,7 +120,7 @@ def test_seats_are_monthly_within_a_yearly_term(billed: Business) -> None:
 
 def test_a_cycle_of_the_last_day_of_months(billed: Business) -> None:
     # 1 x 12.00 x 1 / 28
-    assert lines(billed, "month-end", "2026-02-28") == [("proration", "6.00", "0.43"), ("seats", "6.00", "12.00")]
+    assert lines(billed, "month-end", "2026-02-28") == [("proration", "1.00", "0.43"), ("seats", "6.00", "12.00")]
 
 
 def test_a_level_that_becomes_known_late_is_settled(billed: Business) -> None:

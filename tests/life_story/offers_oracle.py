@@ -340,15 +340,14 @@ class Offers:
                 local = self.oracle.local(moment)
                 level = self.standing(metric, events, moment)
                 highest[local] = max(level, highest.get(local, Fraction(0)))
-        cost, added = Fraction(0), Fraction(0)
+        cost = Fraction(0)
         for local, level in sorted(highest.items()):
             if level > charged:
                 more = self.seat_cost(seats, level) - self.seat_cost(seats, charged)
                 cost += more * (day - local).days / days
-                added += level - charged
                 charged = level
         amount = half_up(cost, self.oracle.minor)
-        return [Line("proration", metric, cycle.closing, start, day, added, amount, day, "proration")]
+        return [Line("proration", metric, cycle.closing, start, day, None, amount, day, "proration")]
 
     def standing(self, metric: str, events: Mapping[str, Sequence[Usage]], at: int) -> Fraction:
         """The level at an instant, its events included."""

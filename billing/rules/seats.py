@@ -78,17 +78,20 @@ def seat_levels(
         .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))
         .select(*_KEYS, "level", day=day)
     )
-    # What a later span of access begins with counts on its first day; what the cycle begins with was charged before.
-    opening = carried.select(
-        *_KEYS,
-        "level",
-        day=pl.when(pl.col("at") > pl.col("cycle_start_instant")).then(
-            pl.col("at").dt.convert_time_zone(zone).dt.date()
-        ),
+    # What a later span of access begins with counts on its first day; what the cycle begins with was charged before,
+    # or, where access was suspended then, is not charged later (rule 16).
+    at_start = _level_at(
+        begun.select("account_id", "subscription_id", "billing_date", at="cycle_start_instant")
+        .unique(maintain_order=True)
+        .join(known, on="account_id"),
+        path,
+    ).select(*_KEYS, "level", day=pl.lit(None, pl.Date))
+    opening = carried.filter(pl.col("at") > pl.col("cycle_start_instant")).select(
+        *_KEYS, "level", day=pl.col("at").dt.convert_time_zone(zone).dt.date()
     )
     counted = pl.max_horizontal("level", ZERO).cast(BASE_QUANTITY)
     by_day = (
-        pl.concat([opening, within.select(opening.columns)])
+        pl.concat([at_start, opening, within.select(opening.columns)])
         .group_by(*_KEYS, "day")
         .agg(pl.col("level").max())
         .with_columns(level=counted)

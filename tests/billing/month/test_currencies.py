@@ -1,5 +1,6 @@
 """Accounts in several currencies in one home: each is billed in its own, and nothing of two is added up (rule 36)."""
 
+import json
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from facturx import get_xml_from_pdf
 
 from billing.documents.drafts import Drafts
 from billing.documents.merged_drafts import merged_drafts
@@ -14,6 +16,7 @@ from billing.model.plain_rows import plain_rows
 from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS
 from billing.month.business import Business
 from billing.month.corrections import correction_drafts
+from billing.month.pdf_files import render_documents
 from billing.reports.check import problems_of
 from billing.reports.explain import explain_document
 from billing.reports.journal import receivable_differences, trial_balance, unbalanced_entries, write_journal
@@ -25,7 +28,10 @@ from billing.reports.reminders import planned_reminders
 from billing.reports.row_decimals import decimals_of
 from billing.reports.show import read_table
 from billing.reports.statements import statement
+from billing.reports.verify import disagreements
 from tests.by_steps import bill_by_steps
+from tests.european_business import RATES, SELLER, change_catalogue, write_accounts
+from tests.invoice_rules import findings
 from tests.several_currencies import CATALOGUE, CURRENCIES, SeveralCurrencies, four_customers
 
 
@@ -432,3 +438,41 @@ def test_drafts_of_several_currencies_come_in_the_order_of_the_table(streams: li
     merged = pl.concat(batch.documents for batch in merged_drafts([of(batches) for batches in streams]))
     wanted = sorted(name for batches in streams for batch in batches for name in batch)
     assert merged["account_id"].to_list() == wanted
+
+
+def test_documents_are_e_invoices_in_the_currency_of_the_account(tmp_path: Path) -> None:
+    home = SeveralCurrencies(tmp_path)
+    change_catalogue(home, seller=SELLER)
+    (home.folder / "tax_rates.csv").write_text(RATES)
+    rates = "on,currency,to,rate\n2026-01-01,USD,EUR,0.9\n2026-01-01,JPY,EUR,0.006\n"
+    (home.folder / "exchange_rates.csv").write_text(rates)
+    customers = [
+        ("eur", "DE", "", {"currency": "EUR", "invoice_format": "ubl"}),
+        ("usd", "DE", "", {"currency": "USD", "invoice_format": "ubl"}),
+        ("jpy", "DE", "", {"currency": "JPY", "invoice_format": "facturx"}),
+        ("kwd", "DE", "", {"currency": "KWD", "invoice_format": "ubl"}),
+    ]
+    write_accounts(home, customers)
+    for name, *_ in customers:
+        home.request(name, "subscribe", "2026-01-10T09:00:00Z", "self_service", package="starter")
+    business = bill_by_steps(home.root, "2026-01", "2026-01-31")
+    assert totals(business) == [("eur", "EUR", "105.91"), ("jpy", "JPY", "17850"), ("usd", "USD", "117.81")]
+    (parked,) = read_table(business, name="parked").select("account_id", "reason", "detail").rows()
+    assert parked[:2] == ("kwd", "missing_for_format")
+    assert "has amounts of two decimals, and KWD has 3" in parked[2]
+    numbers = ["INV-2026-000001", "INV-2026-000002", "INV-2026-000003"]
+    contents = {number: json.loads(text) for number, text in business.register.contents(numbers)}
+    # The tax of a German document is in euros, too.
+    assert [contents[number]["tax_currency"] for number in numbers] == [
+        None,
+        {"currency": "EUR", "tax": "17.10", "rate": "0.006", "rate_on": "2026-01-01"},
+        {"currency": "EUR", "tax": "16.93", "rate": "0.9", "rate_on": "2026-01-01"},
+    ]
+    assert not render_documents(business, "2026-01").undrawn
+    folder = business.home.documents / "2026-01"
+    xml = (folder / "INV-2026-000001.xml").read_bytes()
+    assert b"<cbc:DocumentCurrencyCode>EUR</cbc:DocumentCurrencyCode>" in xml
+    assert findings(xml) == []
+    assert findings((folder / "INV-2026-000003.xml").read_bytes()) == []
+    assert findings(get_xml_from_pdf((folder / "INV-2026-000002.pdf").read_bytes())[1]) == []
+    assert disagreements(business) == []

@@ -116,8 +116,15 @@ class Inputs:
     @property
     def request_ids(self) -> pl.LazyFrame:
         """request_id of the requests of everyone: of a shard, those of other accounts, too."""
-        everyones = self.requests.lazy() if self.everyones_requests is None else self.everyones_requests
-        return everyones.select("request_id")
+        return self.requests_of_everyone.select("request_id")
+
+    @property
+    def requests_of_everyone(self) -> pl.LazyFrame:
+        """The requests of everyone, in no order: of a shard, those of other accounts, too."""
+        if self.everyones_requests is not None:
+            return self.everyones_requests
+        rows = self.all_requests
+        return rows.lazy() if isinstance(rows, pl.DataFrame) else rows.scan()
 
     def _rows(self, name: str) -> pl.DataFrame:
         rows: pl.DataFrame | DividedRows = getattr(self, name)

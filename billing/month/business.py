@@ -39,6 +39,7 @@ from billing.rules.missing_accounts import (
     refuse_lacking_accounts,
     subscriptions_without_request,
 )
+from billing.rules.one_off_charges import fee_charges
 from billing.rules.opening_balances import balances_in_force, changed_rows
 from billing.rules.own_documents import is_own_document
 from billing.rules.receivables import matched_payments, with_opening_balances
@@ -297,6 +298,16 @@ class Business:
             pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(begun.implode())
             | (pl.col("on") <= pl.col("package").replace_strict(hidden, return_dtype=pl.Date)).fill_null(value=False)
         )["request_id"]
+
+    @property
+    def one_off_charges(self) -> pl.DataFrame:
+        """ONE_OFF_SCHEMA: the one-off charges up to the as-of day, and the fees of reminders (rules 30 and 41)."""
+        charges = self.inputs.one_off_charges
+        fees = self.rows(self.register.reminder_fees())
+        if not fees.is_empty():
+            fees = fees.filter(pl.col("currency") == self.catalogue.currency)
+            charges = pl.concat([charges, fee_charges(fees).select(charges.columns)])
+        return charges.filter(pl.col("on") <= self.as_of)
 
     @cached_property
     def without_row(self) -> pl.DataFrame:

@@ -66,7 +66,7 @@ def dues_of_month(
         decided = without_parked(decisions, parked)
         upgrades = upgrade_dues(decided, business.lives, cycles, business.suspensions, business.terms, catalogue)
         dues = _added(dues, upgrades)
-    charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
+    charges = without_parked(business.one_off_charges, parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))
     grants = without_parked(business.credit_grants, parked)

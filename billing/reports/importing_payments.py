@@ -141,11 +141,9 @@ def _matched(business: Business, rows: Sequence[StatementRow]) -> dict[int, dict
     frame, own = as_frame(rows), business.catalogue.currency
     others = [code for code in business.inputs.currencies if code != own]
     # What is in a currency that nobody has is told as today: the catalogue's is expected.
-    found = [
-        match_payments(
-            frame.filter(~pl.col("currency").is_in(others).fill_null(value=False)), owed, accounts, known, own
-        )
-    ]
+    rest = frame.filter(~pl.col("currency").is_in(others).fill_null(value=False))
+    owed_here = owed.filter(pl.col("currency") == own) if others else owed
+    found = [match_payments(rest, owed_here, accounts, known, own)]
     for code in others:
         theirs = frame.filter(pl.col("currency") == code)
         found.append(match_payments(theirs, owed.filter(pl.col("currency") == code), accounts, known, code))

@@ -417,22 +417,30 @@ class Oracle:
 
     def suspensions(self, payments: Sequence[Json]) -> list[Span]:
         """When access was suspended: from a failed payment until nothing that failed is unpaid."""
+        numbers = {payment["document"] for payment in payments}
         totals = {document.number: document.total for document in self.documents}
+        happened: list[tuple[int, str, str, str, Decimal]] = [
+            (micros(p["at"]), p["payment_id"], p["status"], p["document"], Decimal(p["amount"])) for p in payments
+        ]
+        # A credit counts from the start of its day.
+        happened += [
+            (self.midnight(note.issued_on), "", "credited", note.corrects.number, -note.total)
+            for note in self.documents
+            if note.corrects is not None and note.corrects.number in numbers
+        ]
         kept: dict[str, Decimal] = defaultdict(Decimal)
         failed: dict[str, bool] = {}
         spans: list[Span] = []
         since: int | None = None
-        ordered = sorted(payments, key=lambda p: (micros(p["at"]), p["payment_id"]))
-        for position, payment in enumerate(ordered):
-            number, at, amount = payment["document"], micros(payment["at"]), Decimal(payment["amount"])
-            if payment["status"] == "succeeded":
+        happened.sort()
+        for position, (at, _, status, number, amount) in enumerate(happened):
+            if status in ("succeeded", "credited"):
                 kept[number] += amount
-                failed[number] = False
-            elif payment["status"] == "failed":
-                failed[number] = True
-            else:
+            elif status != "failed":
                 kept[number] -= amount
-            if position + 1 < len(ordered) and micros(ordered[position + 1]["at"]) == at:
+            if status in ("succeeded", "failed"):
+                failed[number] = status == "failed"
+            if position + 1 < len(happened) and happened[position + 1][0] == at:
                 continue
             blocked = any(latest and kept[each] < totals[each] for each, latest in failed.items())
             if blocked and since is None:

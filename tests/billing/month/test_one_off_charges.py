@@ -1,10 +1,12 @@
 """One-off charges: on which document each is billed, and what is learnt later (rule 30)."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from billing.month.business import Business
+from billing.register.sent_mails import MadeReminder
 from billing.reports.verify import disagreements
 from billing.starter import starter_catalogue
 from tests.by_steps import bill_by_steps, rows
@@ -124,6 +126,20 @@ def test_what_changes_after_the_issue_is_settled(tmp_path: Path) -> None:
     again = bill(landing, MARCH)
     assert documents(again, "acme") == documents(business, "acme")
     assert [told for told in disagreements(again) if "PDF" not in told] == []
+
+
+def test_the_fee_of_a_reminder_is_billed_on_the_next_document(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, starter_catalogue() + '\ncoupons:\n  - {name: ever, percent: "10"}\n')
+    landing.customer("acme", coupon="ever")
+    business = bill(landing, JANUARY)
+    reminded = date(2026, 2, 1)
+    made = MadeReminder("acme/2026-02-01", "acme", reminded, 1, "INV-2026-000001", "[]", "USD", 990_000, "{}", 50_000)
+    assert business.register.record_reminder(made)
+    business = bill(landing, FEBRUARY)
+    assert documents(business, "acme")[-1] == ("2026-02-10", "invoice", "acme/2026-01-10", "94.10", "0.00")
+    found = rows(business, "lines", "charge_id", "amount", "description", kind="charge")
+    assert found == [("reminder/acme/2026-02-01", "5.00", "Reminder fee")]
+    assert documents(bill(landing, MARCH), "acme")[-1][3] == "89.10"
 
 
 def test_shards_make_no_difference(tmp_path: Path) -> None:

@@ -414,3 +414,15 @@ def test_the_page_tells_the_rule(billed: Business) -> None:
     named = [entry["metric_title"] for entry in content["usage"] if entry["metric"] == "tokens"]
     assert named[0] == "Tokens"
     assert "Tokens (model large, kind output/cached)" in named
+
+
+def test_shards_measure_and_bill_the_same(billed: Business, tmp_path: Path) -> None:
+    shutil.copytree(billed.home.landing, tmp_path / "landing")
+    divided = bill_by_steps(tmp_path, "2026-02", "2026-02-26", shards=3)
+    for table, columns in (
+        ("usage", ("account_id", "metric", "rule", "quantity", "events", "duplicates")),
+        ("charges", ("account_id", "metric", "rule", "amount")),
+        ("lines", ("number", "line", "metric", "rule", "amount", "description")),
+    ):
+        assert rows(divided, table, *columns) == rows(billed, table, *columns)
+    divided.register.close()

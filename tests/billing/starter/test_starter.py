@@ -61,6 +61,8 @@ def test_a_starting_home_holds_every_input(tmp_path: Path) -> None:
         "landing/.catalogue.schema.json",
         "landing/accounts.csv",
         "landing/catalogue.yaml",
+        "landing/credit_grants.csv",
+        "landing/one_off_charges.csv",
         "landing/payments.jsonl",
         "landing/requests.jsonl",
         "landing/tax_rates.csv",
@@ -75,6 +77,7 @@ def test_every_input_of_a_starting_home_is_valid(tmp_path: Path) -> None:
     home = Home(tmp_path)
     inputs = read_inputs(home, load_catalogue(home.landing / "catalogue.yaml"))
     assert (inputs.accounts.height, inputs.requests.height, inputs.tax_rates.height) == (2, 3, 2)
+    assert (inputs.one_off_charges.height, inputs.credit_grants.height) == (1, 1)
     assert inputs.rejects.is_empty()
     assert inputs.warnings == ()
 
@@ -92,3 +95,21 @@ def test_a_readme_that_is_there_stays(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("ours")
     assert tmp_path / "README.md" not in write_starter_home(tmp_path)
     assert (tmp_path / "README.md").read_text() == "ours"
+
+
+def test_what_is_sold_beside_packages_is_right_once_it_is_taken_out_of_its_comments(tmp_path: Path) -> None:
+    text = starter_catalogue()
+    for name in ("coupons", "add_ons"):
+        block = re.search(rf"(?m)^# {name}:\n(#  .*\n)+", text)
+        assert block is not None
+        text = text.replace(block[0], re.sub(r"(?m)^# ", "", block[0]))
+    text = re.sub(r"(?m)^  # (users: |requested_upgrades: )", r"  \1", text)
+    (seats,) = re.findall(r"(?m)^#  +(seats: \{.*\})$", text)
+    (minimum,) = re.findall(r"(?m)^#  +(minimum_spend: \{.*\})$", text)
+    text = re.sub(r"(?m)^( +)auto_upgrade_on:.*$", rf"\1{seats}\n\1{minimum}", text)
+    (tmp_path / "catalogue.yaml").write_text(text)
+    catalogue = load_catalogue(tmp_path / "catalogue.yaml")
+    assert [coupon.name for coupon in catalogue.coupons] == ["spring"]
+    assert [add_on.name for add_on in catalogue.add_ons] == ["more_emails"]
+    assert catalogue.packages[0].versions[0].seats
+    assert catalogue.packages[0].versions[0].minimum_spend is not None

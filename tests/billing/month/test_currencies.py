@@ -476,3 +476,69 @@ def test_documents_are_e_invoices_in_the_currency_of_the_account(tmp_path: Path)
     assert findings((folder / "INV-2026-000003.xml").read_bytes()) == []
     assert findings(get_xml_from_pdf((folder / "INV-2026-000002.pdf").read_bytes())[1]) == []
     assert disagreements(business) == []
+
+
+def test_credits_pay_documents_of_their_currency(tmp_path: Path) -> None:
+    home = SeveralCurrencies(tmp_path)
+    for name in ("eur", "kwd"):
+        home.buy(name, CURRENCIES[name])
+    (home.folder / "credit_grants.csv").write_text(
+        "grant_id,account_id,amount,currency,granted_on,kind\n"
+        "g1,eur,50.00,,2026-01-01,granted\n"
+        "g2,kwd,10.125,KWD,2026-01-01,granted\n"
+        "g3,kwd,5.00,EUR,2026-01-01,granted\n"
+        "g4,kwd,1.2345,KWD,2026-01-01,granted\n"
+    )
+    business = bill_by_steps(home.root, "2026-01", "2026-01-31")
+    documents = read_table(business, name="documents").sort("number")
+    rows = plain_rows(documents, decimals_of(business, documents))
+    assert [(row["account_id"], row["credits_applied"], row["due"]) for row in rows] == [
+        ("eur", "50.00", "39.00"),
+        ("kwd", "10.125", "20.430"),
+    ]
+    assert business.inputs.rejects["detail"].to_list() == [
+        "currency: found 'EUR', expected KWD: that of the account",
+        "amount: found '1.2345', expected an amount in KWD above 0, of at most 3 decimals",
+    ]
+    write_journal(business)
+    assert unbalanced_entries(business.home).is_empty()
+    left = read_table(business, name="journal").filter(pl.col("ledger_account") == "prepaid_credits")
+    assert set(left["currency"]) == {"EUR", "KWD"}
+
+
+BY_CURRENCY = (
+    CATALOGUE.replace('monthly: "199.00"', 'monthly: {USD: "199.00"}')
+    .replace('price: "2.00"', 'price: {USD: "2.00"}')
+    .replace('fee: "3.00"', 'fee: {USD: "3.00"}')
+)
+"""The same prices, none of them plain: the currency of the catalogue does not matter."""
+
+
+def lived(home: SeveralCurrencies, accounts: list[str]) -> dict[str, pl.DataFrame]:
+    """What two months of accounts come to, without the numbers of documents: late usage, a coupon, an upgrade."""
+    for name in accounts:
+        home.buy(name, CURRENCIES[name])
+        home.request(name, "redeem", "2026-01-12T09:00:00Z", "self_service", coupon="ten")
+        home.use(name, "2026-01-20", emails=2500, leads=50)
+    bill_by_steps(home.root, "2026-02", "2026-02-28")
+    for name in accounts:
+        home.use(name, "2026-01-22", emails=3333, delivered="2026-03-01")
+    business = bill_by_steps(home.root, "2026-03", "2026-03-31")
+    write_journal(business)
+    found = {name: read_table(business, name=name) for name in ("documents", "charges", "dues", "packages", "journal")}
+    found["balances"] = balances(business)
+    return {name: frame.drop("number", "content_hash", "entry", strict=False) for name, frame in found.items()}
+
+
+def test_two_currencies_never_meet_in_a_sum(tmp_path: Path) -> None:
+    """Whoever shares a home with accounts in other currencies comes to what they come to alone, to the last digit."""
+    together = lived(SeveralCurrencies(tmp_path / "together", BY_CURRENCY), ["usd", "kwd", "jpy"])
+    for name in ("kwd", "jpy"):
+        code = CURRENCIES[name]
+        own = BY_CURRENCY.replace("currency: USD", f"currency: {code}")
+        alone = lived(SeveralCurrencies(tmp_path / name, own), [name])
+        for table, frame in together.items():
+            theirs = frame.filter(pl.col("account_id") == name)
+            assert theirs.height, table
+            columns = [column for column in frame.columns if frame.schema[column] != pl.Object]
+            assert sorted(theirs.select(columns).rows(), key=repr) == sorted(alone[table].rows(), key=repr), table

@@ -173,3 +173,35 @@ def test_shards_make_no_difference(tmp_path: Path) -> None:
             business = bill_by_steps(landing.root, month, day, shards=shards)
         found.append(rows(business, "documents", "number", "account_id", "net", "content_hash"))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("charged", "expected"), [("true", [("seats", "8.00", "36.00")]), ("false", [])])
+def test_access_that_comes_back_within_a_cycle_charges_no_seats_that_stood_at_its_start(
+    charged: str, expected: list[tuple[object, ...]], tmp_path: Path
+) -> None:
+    landing = Landing(
+        tmp_path, catalogue_with(SEATS).replace("charge_while_suspended: false", f"charge_while_suspended: {charged}")
+    )
+    landing.customer("acme")
+    level(landing, "acme", 8, "2026-01-15T00:00:00Z")
+    bill_by_steps(landing.root, *MONTHS[0])
+    landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-01T00:00:00Z", "failed")
+    landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-20T00:00:00Z")
+    level(landing, "acme", 9, "2026-02-28T00:00:00Z")
+    for month, day in MONTHS[1:]:
+        business = bill_by_steps(landing.root, month, day)
+    # 3 x 12.00 x 26 / 31 for January; the ninth is added for 10 of 28 days.
+    assert lines(business, "acme", "2026-02-10") == [("proration", "8.00", "30.19"), *expected]
+    assert lines(business, "acme", "2026-03-10") == [("proration", "1.00", "4.29"), ("seats", "9.00", "48.00")]
+
+
+def test_seats_of_a_subscription_that_begins_on_the_day_another_one_ends_are_charged_once(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, catalogue_with(SEATS))
+    landing.customer("acme")
+    level(landing, "acme", 8, "2026-01-15T00:00:00Z")
+    landing.request("acme", "cancel", "2026-01-20T09:00:00Z", "email")
+    landing.request("acme", "subscribe", "2026-01-20T10:00:00Z", "self_service", package="starter")
+    for month, day in MONTHS[:2]:
+        business = bill_by_steps(landing.root, month, day)
+    assert lines(business, "acme", "2026-01-20") == [("seats", "8.00", "36.00")]
+    assert lines(business, "acme", "2026-02-20") == [("seats", "8.00", "36.00")]

@@ -30,6 +30,11 @@ def currencies_of(business: Business) -> Currencies:
     return in_currencies(own, accounts, issued, _live(business, moved), _owing(business, moved))
 
 
+def of_currency(business: Business, currency: str) -> Business:
+    """The part of a business in a currency; the business itself where that is the only one."""
+    return next((part for part in business.by_currency if part.catalogue.currency == currency), business)
+
+
 def _live(business: Business, moved: pl.DataFrame) -> pl.Series:
     """subscription_id of what lives of accounts whose row names another currency than their documents."""
     requests = business.requests

@@ -113,7 +113,7 @@ def _minimum_spends(
         .join(whose.lazy(), on="account_id", how="semi")
         .collect()
     )
-    columns = ["subscription_id", "billing_date", "kind", "cycle_start", "cycle_end", "amount"]
+    columns = ["subscription_id", "billing_date", "kind", "metric", "cycle_start", "cycle_end", "amount"]
     counted = pl.concat([earlier.select(columns), dues.filter(pl.col("kind").is_in(COUNTED)).select(columns)])
     return minimum_spend_dues(due, counted, catalogue)
 

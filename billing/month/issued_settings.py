@@ -82,9 +82,9 @@ def _asked_for(catalogue: Catalogue, requests: pl.LazyFrame) -> list[str]:
 def issued_in_others(register: Register, catalogue: Catalogue) -> bool:
     """Whether documents may have been issued in another currency than that of the catalogue."""
     used = {name.removeprefix(_CURRENCY) for name in register.settings() if name.startswith(_CURRENCY)}
-    if not used and register.issued_months():
+    if not used:
         # Earlier versions recorded none.
-        used = set(register.issued_currencies()["currency"])
+        return register.has_issued_in_another(catalogue.currency)
     return bool(used - {catalogue.currency})
 
 

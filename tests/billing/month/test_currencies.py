@@ -554,3 +554,17 @@ def test_a_shard_of_a_planned_month_knows_the_currencies(tmp_path: Path) -> None
         for part in planned_shard(home.root, plan, shard).by_currency:
             found |= dict.fromkeys(part.lives.subscriptions["account_id"], part.catalogue.currency)
     assert found == CURRENCIES
+
+
+def test_another_currency_of_the_catalogue_stops_those_who_live_in_the_old_one(tmp_path: Path) -> None:
+    home = SeveralCurrencies(tmp_path)
+    home.buy("acme", "")
+    bill_by_steps(home.root, "2026-01", "2026-01-31")
+    (home.folder / "catalogue.yaml").write_text(CATALOGUE.replace("currency: USD", "currency: EUR"))
+    business = bill_by_steps(home.root, "2026-02", "2026-02-28")
+    assert business.parked.select("account_id", "reason").rows() == [("acme", "currency_changed")]
+    assert totals(business) == [("acme", "USD", "99.00")]
+    register = business.register
+    assert {name for name in register.settings() if name.startswith("currency.")} >= {"currency.USD"}
+    assert register.has_issued_in_another("EUR")
+    assert not register.has_issued_in_another("USD")

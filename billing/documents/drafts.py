@@ -25,6 +25,7 @@ from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS, PART_OF_A_FEE
 from billing.rules.add_ons import HeldAddOns
 from billing.rules.billing_dates import Grid
 from billing.rules.charges import rated_usage, with_late_dates
+from billing.rules.due_items import lowered_kind
 from billing.rules.prepaid_credits import CreditsInOrder
 from billing.rules.tax import document_taxes, joined_taxes, taxes_given_back
 from billing.rules.terms import TermsFrames
@@ -440,7 +441,7 @@ def _numbered_lines(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         lines.with_columns(
             _kind=pl.col("kind").replace_strict(kinds, return_dtype=pl.Int32),
             _metric=pl.col("metric").replace_strict(metrics, default=-1, return_dtype=pl.Int32),
-            _due_kind=pl.col("due_kind").replace_strict(kinds, return_dtype=pl.Int32),
+            _due_kind=lowered_kind("due_kind").replace_strict(kinds, return_dtype=pl.Int32),
         )
         .sort(
             "billing_date",
@@ -448,6 +449,7 @@ def _numbered_lines(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
             "subscription_id",
             "_kind",
             "due_on",
+            "coupon",
             "_due_kind",
             "_metric",
             "due_item",

@@ -364,11 +364,16 @@ class Business:
         return self.inputs.credit_grants.filter(pl.col("granted_on") <= self.as_of)
 
     @property
-    def first_purchase(self) -> date | None:
-        """The first day on which a purchased grant is billed, from the policy's billing_start on; None without one."""
-        bought = pl.col("kind") == GrantKind.PURCHASED
+    def first_own_document(self) -> date | None:
+        """The first day of a purchased grant or a one-off charge, from the policy's billing_start on; None without one.
+
+        Both may be billed before anybody subscribes.
+        """
         start = self.catalogue.policy.billing_start
-        day = self.credit_grants.filter(bought & (pl.col("granted_on") >= start))["granted_on"].min()
+        bought = self.credit_grants.filter(pl.col("kind") == GrantKind.PURCHASED)["granted_on"]
+        charged = self.inputs.one_off_charges.filter(pl.col("on") <= self.as_of)["on"]
+        days = pl.concat([bought.rename("on"), charged])
+        day = days.filter(days >= start).min()
         return day if isinstance(day, date) else None
 
     @property
@@ -428,9 +433,8 @@ class Business:
         earliest = pl.min_horizontal("on", "billed_through").dt.strftime("%Y-%m").min()
         for buckets in self.new_shards:
             of_shard = self._of(buckets, None) if len(self.new_shards) > 1 else self
-            # A purchased grant may be billed before anybody subscribes.
-            bought = None if first else of_shard.first_purchase
-            found += [f"{bought:%Y-%m}"] if bought else []
+            alone = of_shard.first_own_document
+            found += [f"{alone:%Y-%m}"] if alone else []
             bound = of_shard.requests.select(earliest).item()
             if bound is not None and bound < min(found, default="9999-99"):
                 found += of_shard._first_months

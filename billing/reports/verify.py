@@ -165,7 +165,8 @@ def _amount(business: Business) -> Callable[[Decimal], str]:
 def _twice(documents: pl.DataFrame) -> Iterator[str]:
     scheduled = documents.filter(pl.col("corrects").is_null())
     twice = scheduled.filter(pl.struct("subscription_id", "billing_date").is_duplicated())
-    for number, subscription, day in twice.select("number", "subscription_id", "billing_date").iter_rows():
+    whose = pl.coalesce(shown_subscription_id(), "account_id")
+    for number, subscription, day in twice.select("number", whose, "billing_date").iter_rows():
         yield f"{number}: {subscription} has more than one scheduled document for {day}"
 
 

@@ -99,6 +99,7 @@ class Offers:
         held: Mapping[str, int],
         lower: Mapping[str, tuple[int, date]],
         answers: Sequence[Answer],
+        opened_with: str | None,
     ) -> tuple[dict[str, int], dict[str, tuple[int, date]], list[Answer]]:
         """What is held from a billing date on, lower quantities that wait for the term's end, and the answers."""
         day, now, waits, made = cycle.date, dict(held), dict(lower), list[Answer]()
@@ -144,7 +145,7 @@ class Offers:
                 waits[name] = (own.quantity, own.effective)
             else:
                 now[name] = own.quantity
-        if cycle.opening is not None and cycle.closing is not None and cycle.opening != cycle.closing:
+        if cycle.opening is not None and opened_with is not None and cycle.opening != opened_with:
             for name in sorted(set(before) - set(self.allowed(cycle.opening, before))):
                 now[name] = 0
                 waits.pop(name, None)
@@ -214,6 +215,75 @@ class Offers:
                 )
         return [line for line in found if line.amount]
 
+    # -- upgrades at once (rule 37) -----------------------------------------------------------------------------------
+
+    def at_once(self, one: Subscription, cycle: Cycle, answers: Sequence[Answer]) -> tuple[list[Answer], list[Answer]]:
+        """Upgrades of the cycle that starts at a billing date: the approved ones, and all answers."""
+        following = self.oracle.billing_date(one.grid_start, cycle.k + 1)
+        approved: list[Answer] = []
+        made: list[Answer] = []
+        package = cycle.opening
+        for answer in sorted(answers, key=lambda a: (a.asked_at, a.request or "")):
+            if answer.subscription != one.id or not answer.at_once or answer.outcome != "pending":
+                continue
+            if not cycle.date <= answer.asked_on < following or package is None:
+                continue
+            own = replace(answer, outcome="refused", effective=None, decided_on=answer.asked_on, from_package=package)
+            assert own.package is not None
+            terms = self.oracle.terms(one.account_id, own.package, own.asked_on)
+            assert terms is not None
+            if one.yearly and terms.yearly is None:
+                own.reason = "no_yearly_price"
+            elif self.oracle.rank[own.package] <= self.oracle.rank[package]:
+                own.reason = "not_an_upgrade"
+            else:
+                own.outcome, own.reason, own.effective = "approved", "requested", own.asked_on
+                package = own.package
+                approved.append(own)
+            made.append(own)
+        return approved, made
+
+    def upgrade_lines(self, one: Subscription, cycles: Sequence[Cycle], blocked: Sequence[Span]) -> list[Line]:
+        """The difference of the fees for the days left of the cycle, or of the yearly term."""
+        found = []
+        for cycle in cycles:
+            k = cycle.k // 12 * 12 if one.yearly else cycle.k
+            first = self.oracle.billing_date(one.grid_start, k)
+            last = self.oracle.billing_date(one.grid_start, k + 12 if one.yearly else k + 1)
+            for upgrade in cycle.upgrades:
+                on, instant = upgrade.asked_on, self.oracle.midnight(upgrade.asked_on)
+                suspended = any(begin <= instant < end for begin, end in blocked)
+                if suspended and not self.oracle.policy["charge_while_suspended"]:
+                    continue
+                assert upgrade.package is not None and upgrade.from_package is not None
+                fees = []
+                for name in (upgrade.package, upgrade.from_package):
+                    terms = self.oracle.terms(one.account_id, name, first)
+                    assert terms is not None
+                    fees.append(terms.yearly if one.yearly else terms.monthly)
+                assert fees[0] is not None and fees[1] is not None
+                days = (last - first).days
+                if self.oracle.policy["billing_anchor"] == "first_of_month":
+                    days = calendar.monthrange(on.year, on.month)[1]
+                more = max(Fraction(fees[0] - fees[1]), Fraction(0)) * (last - on).days / days
+                amount = half_up(more, self.oracle.minor)
+                if amount:
+                    found.append(
+                        Line(
+                            "proration",
+                            None,
+                            upgrade.package,
+                            on,
+                            last,
+                            None,
+                            amount,
+                            on,
+                            "proration",
+                            item=upgrade.request,
+                        )
+                    )
+        return found
+
     # -- tariffs by dimension (rule 34) -------------------------------------------------------------------------------
 
     def by_rule(self, rules: Sequence[Json], events: Sequence[Usage]) -> dict[str | None, list[Usage]]:
@@ -270,15 +340,14 @@ class Offers:
                 local = self.oracle.local(moment)
                 level = self.standing(metric, events, moment)
                 highest[local] = max(level, highest.get(local, Fraction(0)))
-        cost, added = Fraction(0), Fraction(0)
+        cost = Fraction(0)
         for local, level in sorted(highest.items()):
             if level > charged:
                 more = self.seat_cost(seats, level) - self.seat_cost(seats, charged)
                 cost += more * (day - local).days / days
-                added += level - charged
                 charged = level
         amount = half_up(cost, self.oracle.minor)
-        return [Line("proration", metric, cycle.closing, start, day, added, amount, day, "proration")]
+        return [Line("proration", metric, cycle.closing, start, day, None, amount, day, "proration")]
 
     def standing(self, metric: str, events: Mapping[str, Sequence[Usage]], at: int) -> Fraction:
         """The level at an instant, its events included."""
@@ -316,6 +385,8 @@ class Offers:
         counted = Decimal(0)
         for line in so_far:
             kind = line.kind
+            if line.due_on > day:
+                continue
             if kind == "proration":
                 kind = "package_fee" if line.metric is None else "seats"
             if kind not in terms.minimum["counts"] or line.cycle_start is None or line.cycle_end is None:
@@ -399,7 +470,7 @@ class Offers:
     ) -> Dues:
         """What falls due on the billing dates of a subscription, in the order of calculation."""
         dues: Dues = {}
-        so_far: list[Line] = []
+        so_far: list[Line] = self.upgrade_lines(one, cycles, blocked)
         mine = [each for each in redeemed if each.subscription == one.id]
         counted: dict[str, list[date]] = defaultdict(list)
         for cycle in cycles:
@@ -504,6 +575,8 @@ class Offers:
                     for cycle in by_id[one.id]:
                         if cycle.date <= own.asked_on and cycle.opening is not None:
                             package = cycle.opening
+                            for upgrade in cycle.upgrades:
+                                package = upgrade.package if upgrade.asked_on <= own.asked_on else package
                     if package not in coupon.get("packages", [package]):
                         refusal = "not_for_this_package"
                 if not refusal:

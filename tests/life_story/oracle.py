@@ -127,6 +127,9 @@ class Oracle:
         redeemed, told_of_coupons = self.offers.redeem(account, answers, subscriptions, by_id)
         placed, alone = self.offers.place(account, charges, subscriptions, by_id)
         for one in subscriptions:
+            for line in self.offers.upgrade_lines(one, by_id[one.id], blocked):
+                alone[f"{one.id}/{line.item}/upgrade", line.due_on] = [line]
+        for one in subscriptions:
             cycles = by_id[one.id]
             dues = self.offers.all_dues(one, cycles, blocked, events, placed, redeemed)
             self.dues_of[one.id] = dues
@@ -137,7 +140,7 @@ class Oracle:
                         cycle.closing, cycle.opening, cycle.changed, cycle.waiting, cycle.held, cycle.lower
                     )
                     self.final[account] += [
-                        a for a in decided if a.decided_on == cycle.date and a.subscription == one.id
+                        a for a in decided if a.decided_on == cycle.date and a.subscription == one.id and not a.at_once
                     ]
         issued += self.on_their_own(account, alone, redeemed, subscriptions, by_id, as_of, cutoff)
         self.lives[account] = (subscriptions, by_id, blocked)
@@ -149,7 +152,7 @@ class Oracle:
             for answer in decided
             if answer.decided_on is not None
             and answer.decided_on <= as_of
-            and (answer.subscription, answer.decided_on) not in self.closed
+            and (answer.at_once or (answer.subscription, answer.decided_on) not in self.closed)
         ]
         given = {answer.request for answer in [*final, *open_now]}
         told = [a for a in answers if a.outcome != "pending" and a.request not in given]
@@ -356,7 +359,10 @@ class Oracle:
         """An approved request moves a subscription on."""
         fee_date, next_date = self.next_fee_date(one, day), self.next_date(one, day)
         if kind in ("upgrade", "downgrade", "add", "remove"):
-            answer.outcome, answer.effective = "pending", next_date
+            at_once = self.policy.get("requested_upgrades") == "at_once"
+            # One that is made in a trial applies at billing date 0.
+            answer.at_once = kind == "upgrade" and at_once and day >= one.grid_start
+            answer.outcome, answer.effective = "pending", day if answer.at_once else next_date
             return
         if kind in ("redeem", "revoke"):
             answer.effective = next_date
@@ -575,6 +581,7 @@ class Oracle:
         cycles: list[Cycle] = []
         decided: list[Answer] = []
         package, waiting = one.package, None
+        opened_with: str | None = None
         held: dict[str, int] = {}
         lower: dict[str, tuple[int, date]] = {}
         if package is None:
@@ -630,10 +637,15 @@ class Oracle:
                     waiting = None
                 opening = None if is_last else target
                 found = Cycle(k, day, package if k else None, opening, why, waiting, status, is_last, usage)
-                found.held, found.lower, changes = self.offers.decide(one, found, held, lower, answers)
+                found.held, found.lower, changes = self.offers.decide(one, found, held, lower, answers, opened_with)
                 decided += changes
             found.held_before, found.counters, found.spans = held, counters, spans
-            package, waiting, held, lower = found.opening or package, found.waiting, found.held, found.lower
+            found.upgrades, upgrades = self.offers.at_once(one, found, answers)
+            decided += upgrades
+            if found.upgrades:
+                found.waiting = None
+            opened_with = found.opening
+            package, waiting, held, lower = found.package or package, found.waiting, found.held, found.lower
             cycles.append(found)
             k += 1
         return cycles, decided
@@ -682,7 +694,7 @@ class Oracle:
         larger = automatic.package if automatic is not None and automatic.package != package else None
         outgrown = larger is not None
         asked = [a for a in answers if a.outcome == "pending" and a.subscription == one.id and a.effective == day]
-        asked = [a for a in asked if a.kind in ("upgrade", "downgrade")]
+        asked = [a for a in asked if a.kind in ("upgrade", "downgrade") and not a.at_once]
         asked.sort(key=lambda a: (a.asked_at, a.request))
         valid: list[Answer] = []
         for request in asked:
@@ -953,9 +965,8 @@ class Oracle:
             if amount:
                 about = due.get(key) or billed[key][0]
                 quantity = due[key].quantity if key in due else None
-                yield replace(
-                    about, kind="prior_cycle", quantity=quantity, amount=amount, due_on=key[0], due_kind=key[1]
-                )
+                kind = "coupon" if about.coupon is not None else "prior_cycle"
+                yield replace(about, kind=kind, quantity=quantity, amount=amount, due_on=key[0], due_kind=key[1])
 
     def on_their_own(
         self,
@@ -990,21 +1001,28 @@ class Oracle:
                 continue
             own = [d for d in self.documents if d.subscription == one.id and d.corrects is None]
             first = [d for d in own if d.billing_date == one.grid_start]
-            if not first or any(d.corrects is first[0] for d in self.documents):
-                continue
-            lines = [
-                replace(each, kind="refund", due_kind="refund", amount=-each.amount)
-                for each in first[0].lines
-                if each.due_on == one.grid_start and each.lowered_kind in IN_ADVANCE and each.amount
-            ]
-            if not lines:
-                continue
-            note = Document(one.account_id, one.id, one.grid_start, "credit_note", as_of, lines, [], first[0])
-            note.taxes = [
-                (name, region, rate, note.net, self.tax(rate, note.net) if reason == "charged" else Decimal(0), reason)
-                for name, region, rate, _, _, reason in first[0].taxes
-            ]
-            notes.append(note)
+            first += [d for d in self.documents if d.subscription.startswith(f"{one.id}/") and d.corrects is None]
+            for document in first:
+                if any(d.corrects is document for d in self.documents):
+                    continue
+                lines = [
+                    replace(each, kind="coupon" if each.coupon else "refund", due_kind="refund", amount=-each.amount)
+                    for each in document.lines
+                    if each.due_on == document.billing_date and each.lowered_kind in IN_ADVANCE and each.amount
+                ]
+                if not lines:
+                    continue
+                day = document.billing_date
+                note = Document(one.account_id, document.subscription, day, "credit_note", as_of, lines, [], document)
+                note.taxes = [
+                    (
+                        *(name, region, rate, note.net),
+                        self.tax(rate, note.net) if reason == "charged" else Decimal(0),
+                        reason,
+                    )
+                    for name, region, rate, _, _, reason in document.taxes
+                ]
+                notes.append(note)
         self.documents += notes
         return notes
 
@@ -1066,7 +1084,7 @@ class Oracle:
         coming = [cycle for cycle in by_id[one.id] if cycle.date > as_of]
         package = one.package
         for cycle in past:
-            package = cycle.opening or cycle.closing or package
+            package = cycle.package or cycle.closing or package
         if not coming:
             return package, status, None, Decimal(0), *previous, None, ()
         then = coming[0]

@@ -82,6 +82,7 @@ class Answer:
     offer: str | None = None
     quantity: int = 0
     given: Mapping[str, int] = field(default_factory=dict)
+    at_once: bool = False
 
     def shown(self) -> tuple[object, ...]:
         """What is compared."""
@@ -186,6 +187,12 @@ class Cycle:
     lower: "dict[str, tuple[int, Day]]" = field(default_factory=dict)
     counters: dict[str, list[Usage]] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
+    upgrades: list[Answer] = field(default_factory=list)
+
+    @property
+    def package(self) -> str | None:
+        """In force in the cycle that starts, after its upgrades at once."""
+        return self.upgrades[-1].package if self.upgrades else self.opening
 
 
 @dataclass(frozen=True)

@@ -157,3 +157,22 @@ def test_shards_make_no_difference(tmp_path: Path) -> None:
             business = bill_by_steps(landing.root, month, day, shards=shards)
         found.append(rows(business, "documents", "number", "account_id", "subscription_id", "net", "content_hash"))
     assert found[0] == found[1]
+
+
+def test_a_charge_is_billed_before_anybody_subscribes_and_when_it_is_learnt_of_later(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.account("early")
+    landing.customer("acme", on="2026-03-10")
+    charges(landing, "one,early,2026-02-05,Training,,,25.00,,,,,")
+    business = bill(landing, ("2026-02", "2026-02-28"), MARCH)
+    assert documents(business, "early") == [("2026-02-05", "invoice", None, "25.00", "0.00")]
+    charges(landing, "two,early,2026-01-05,Training before,,,7.00,,,,,")
+    business = bill(landing, ("2026-04", "2026-04-01"))
+    assert ("2026-01-05", "invoice", None, "7.00", "0.00") in documents(business, "early")
+
+
+def test_a_charge_before_the_start_of_billing_starts_no_month(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    charges(landing, "old,acme,2019-01-05,Long ago,,,25.00,,,,,")
+    assert bill(landing, JANUARY).first_month == "2026-01"

@@ -413,7 +413,7 @@ def test_pages_of_an_account_say_what_is_left(landing: Landing) -> None:
     for said in ("Prepaid credit left", "USD 21.00 of it can be used until February 28, 2026", "USD 78.00"):
         assert said in pages["acme"]
     assert "Prepaid credit" not in pages["beta"]
-    names = {"acme": "Acme", "beta": "Beta"}
+    names: dict[str, str | None] = {"acme": "Acme", "beta": "Beta"}
     write_profile_pages(business.home, bills.profiles, bills.profiles.clear(), names, business.catalogue)
     page = (business.home.profiles / "a-acme.html").read_text()
     assert "USD 21.00, 21.00 of it until 2026-03-01" in page

@@ -111,6 +111,11 @@ class IssuedDocuments(Connection):
             query = query.where(stored.documents.c.number == number)
         return self._frame(query, DOCUMENT_SCHEMA).with_columns(from_integers(*DOCUMENT_MONEY))
 
+    def has_issued_in_another(self, currency: str) -> bool:
+        """Whether a document was issued in another currency than this one."""
+        query = sa.select(stored.documents.c.number).where(stored.documents.c.currency != currency).limit(1)
+        return not self._frame(query, {"number": pl.String}).is_empty()
+
     def issued_currencies(self) -> pl.DataFrame:
         """account_id, subscription_id, currency: of issued documents, each once, in the order of their issue."""
         of = stored.documents.c

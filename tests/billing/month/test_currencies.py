@@ -17,6 +17,7 @@ from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS
 from billing.month.business import Business
 from billing.month.corrections import correction_drafts
 from billing.month.pdf_files import render_documents
+from billing.month.plan import Plan, plan_month, planned_shard
 from billing.reports.check import problems_of
 from billing.reports.explain import explain_document
 from billing.reports.journal import receivable_differences, trial_balance, unbalanced_entries, write_journal
@@ -542,3 +543,28 @@ def test_two_currencies_never_meet_in_a_sum(tmp_path: Path) -> None:
             assert theirs.height, table
             columns = [column for column in frame.columns if frame.schema[column] != pl.Object]
             assert sorted(theirs.select(columns).rows(), key=repr) == sorted(alone[table].rows(), key=repr), table
+
+
+def test_a_shard_of_a_planned_month_knows_the_currencies(tmp_path: Path) -> None:
+    home = four_customers(tmp_path)
+    plan = Plan.from_json(plan_month(Business.load(home.root, date(2026, 1, 31), shards=3), "2026-01").to_json())
+    assert plan.currencies == ("USD", "EUR", "JPY", "KWD")
+    found: dict[str, str] = {}
+    for shard in plan.shards:
+        for part in planned_shard(home.root, plan, shard).by_currency:
+            found |= dict.fromkeys(part.lives.subscriptions["account_id"], part.catalogue.currency)
+    assert found == CURRENCIES
+
+
+def test_another_currency_of_the_catalogue_stops_those_who_live_in_the_old_one(tmp_path: Path) -> None:
+    home = SeveralCurrencies(tmp_path)
+    home.buy("acme", "")
+    bill_by_steps(home.root, "2026-01", "2026-01-31")
+    (home.folder / "catalogue.yaml").write_text(CATALOGUE.replace("currency: USD", "currency: EUR"))
+    business = bill_by_steps(home.root, "2026-02", "2026-02-28")
+    assert business.parked.select("account_id", "reason").rows() == [("acme", "currency_changed")]
+    assert totals(business) == [("acme", "USD", "99.00")]
+    register = business.register
+    assert {name for name in register.settings() if name.startswith("currency.")} >= {"currency.USD"}
+    assert register.has_issued_in_another("EUR")
+    assert not register.has_issued_in_another("USD")

@@ -6,7 +6,7 @@ import dagster as dg
 import polars as pl
 from pydantic import Field
 
-from assets.metadata import amount_sum, money_type, summary
+from assets.metadata import amounts, keys_by_currency, money_type, one_currency, summary
 from assets.months import computed
 from assets.resources import BillingHome
 from billing.model.calendar import months_after
@@ -71,11 +71,12 @@ def corrections(
     month = context.partition_key
     notes = business.register.documents([month]).join(issued, on="number", how="semi")
     sums = [pl.col(name).sum().cast(money_type(business)) for name in ("net", "tax", "total")]
-    by_kind = notes.group_by("kind").agg(pl.len().alias("notes"), *sums).sort("kind")
+    keys = keys_by_currency(business, "kind")
+    by_kind = notes.group_by(keys).agg(pl.len().alias("notes"), *sums).sort(keys)
     yield dg.MaterializeResult(
         metadata={
             **summary(
-                by_kind, business.catalogue.currency, notes=notes.height, total=amount_sum(notes, business, "total")
+                by_kind, one_currency(business), notes=notes.height, **amounts(notes, business, "total", "total")
             ),
             "reason": reason,
         }

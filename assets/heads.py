@@ -20,7 +20,8 @@ from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 from assets.progress import Listener, listening
 from assets.refusals import failures_in_words
 from billing.model.errors import InterruptedRunError, RefusedError
-from billing.month.business import Business, alone, step_under
+from billing.month.business import Business
+from billing.month.locking import alone, step_under
 from billing.month.versions import refuse_other_versions, versions
 from billing.register.register import Register
 from billing.store.home import Home

@@ -7,7 +7,7 @@ import dagster as dg
 import polars as pl
 
 from assets.heads import at_work
-from assets.metadata import definition_metadata, money_type, summary
+from assets.metadata import definition_metadata, keys_by_currency, money_type, one_currency, summary
 from assets.resources import BillingHome
 from billing.model.account_tables import BALANCES, JOURNAL
 from billing.model.codes import LedgerAccount
@@ -59,7 +59,11 @@ def journal(
     sums = trial_balance(business)
     yield dg.MaterializeResult(
         metadata={
-            **summary(_by_month(sums, money_type(business)), business.catalogue.currency, months_written=len(written)),
+            **summary(
+                _by_month(sums, money_type(business), keys_by_currency(business, "billing_month")),
+                one_currency(business),
+                months_written=len(written),
+            ),
             "export": f"overage show journal --month MONTH --format csv --home {name_of(business.home.root)}",
         }
     )
@@ -73,8 +77,11 @@ def journal(
     )
 
 
-def _by_month(sums: pl.DataFrame, money: pl.Decimal) -> pl.DataFrame:
-    """One row per month, newest first: change of each ledger account (receivable, cash: debits; others: credits)."""
+def _by_month(sums: pl.DataFrame, money: pl.Decimal, keys: list[str]) -> pl.DataFrame:
+    """Rows by `keys`, the newest month first: change of each ledger account.
+
+    Of receivable, cash and credits those are debits, of the others credits.
+    """
     gained = pl.col("debit") - pl.col("credit")
     normal = (
         pl.when(pl.col("ledger_account").is_in([LedgerAccount.RECEIVABLE, LedgerAccount.CASH, LedgerAccount.CREDITS]))
@@ -85,10 +92,10 @@ def _by_month(sums: pl.DataFrame, money: pl.Decimal) -> pl.DataFrame:
     return (
         sums.filter(pl.col("billing_month").is_in(months.implode()))
         .with_columns(amount=normal.cast(money))
-        .group_by("billing_month")
+        .group_by(keys)
         .agg(
             pl.col("amount").filter(pl.col("ledger_account") == account).sum().fill_null(Decimal(0)).alias(account)
             for account in LEDGER_ACCOUNTS
         )
-        .sort("billing_month", descending=True)
+        .sort(keys, descending=[True, False][: len(keys)])
     )

@@ -10,6 +10,7 @@ import polars as pl
 
 from assets.lineage import sources_of
 from billing.model.columns import Table
+from billing.model.money import minor_units, sums_by_currency
 from billing.month.business import Business
 
 # Limit tables: metadata is stored with every run. Larger ones belong in files or commands.
@@ -84,8 +85,9 @@ def summary(frame: pl.DataFrame, currency: str | None = None, **numbers: int | D
 
 
 def money_type(business: Business) -> pl.Decimal:
-    """Decimal type with the minor units of the business's currency."""
-    return pl.Decimal(38, business.catalogue.minor_units)
+    """Decimal type with the minor units of the business's currency; of several, with the most."""
+    codes = business.inputs.currencies or (business.catalogue.currency,)
+    return pl.Decimal(38, max(minor_units(code) or 0 for code in codes))
 
 
 def height(rows: pl.LazyFrame) -> int:
@@ -98,6 +100,24 @@ def amount_sum(frame: pl.DataFrame, business: Business, column: str = "amount") 
     """Sum of a money column, with the currency's decimals."""
     total: Decimal = frame.select(pl.col(column).sum().cast(money_type(business))).item()
     return total
+
+
+def keys_by_currency(business: Business, *keys: str) -> list[str]:
+    """By what amounts are added up: in a home of several currencies by theirs, too (rule 36)."""
+    return [*keys, *(["currency"] if len(business.inputs.currencies) > 1 else [])]
+
+
+def one_currency(business: Business) -> str | None:
+    """The currency of all amounts; None where there are several."""
+    return None if len(business.inputs.currencies) > 1 else business.catalogue.currency
+
+
+def amounts(frame: pl.DataFrame, business: Business, name: str, column: str = "amount") -> dict[str, Decimal]:
+    """The sum of a money column by name: in a home of several currencies that of each, by name and code."""
+    if one_currency(business) is not None:
+        return {name: amount_sum(frame, business, column)}
+    sums = sums_by_currency(frame, column, business.catalogue.currency)
+    return {f"{name}_{code}": amount for code, amount in sums.items()}
 
 
 def chart(title: str, svg: str) -> str:

@@ -10,7 +10,17 @@ import polars as pl
 from assets.environment import executes_elsewhere
 from assets.heads import SHARDS_BILLED, at_work
 from assets.ingest import ingest
-from assets.metadata import amount_sum, definition_metadata, first_of, height, in_words, money_type, summary
+from assets.metadata import (
+    amounts,
+    definition_metadata,
+    first_of,
+    height,
+    in_words,
+    keys_by_currency,
+    money_type,
+    one_currency,
+    summary,
+)
 from assets.partitions import month_before
 from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome
@@ -295,8 +305,10 @@ def charges(
     """Rate usage against allowances and tariffs, and list what is due."""
     month = context.partition_key
     business, rows = computed_table(context, billing_home, steps.write_charges, CHARGES)
-    currency, money = business.catalogue.currency, money_type(business)
+    currency, money = one_currency(business), money_type(business)
     dues = business.scan_months(DUES, [month])
+    if currency is None:
+        dues, rows = (business.currencies.with_currency(each) for each in (dues, rows))
     parked = read_month(business.home, PARKED, month)
     measured = unmatched = 0
     for shard in each_shard(business, month):
@@ -304,26 +316,32 @@ def charges(
         charged = read_month(shard.home, CHARGES, month)
         measured += usage_of_shard.height
         unmatched += quantities_not_charged_once(usage_of_shard, charged).height
-    amounts = pl.col("amount").sum().cast(MONEY)
-    by_metric = rows.group_by("metric").agg(over=(pl.col("excess") > 0).sum(), overage=amounts).sort("metric").collect()
-    by_package = (
+    amount = pl.col("amount").sum().cast(MONEY)
+    by_metric, by_package, all_of_it = (
+        keys_by_currency(business, "metric"),
+        keys_by_currency(business, "package"),
+        keys_by_currency(business),
+    )
+    overages = rows.group_by(by_metric).agg(over=(pl.col("excess") > 0).sum(), overage=amount).sort(by_metric).collect()
+    fees = (
         dues.filter(pl.col("kind") != LineKind.OVERAGE)
-        .group_by("package")
-        .agg(subscriptions=pl.len(), fees=amounts.cast(money))
-        .sort("package")
+        .group_by(by_package)
+        .agg(subscriptions=pl.len(), fees=amount.cast(money))
+        .sort(by_package)
         .collect()
     )
+    due = (dues.group_by(all_of_it).agg(amount) if all_of_it else dues.select(amount)).collect()
     yield dg.MaterializeResult(
         asset_key=CHARGES.name,
         metadata=summary(
-            by_metric.with_columns(pl.col("overage").cast(money)),
+            overages.with_columns(pl.col("overage").cast(money)),
             currency,
-            overage=amount_sum(by_metric, business, "overage"),
+            **amounts(overages, business, "overage", "overage"),
         ),
     )
     yield dg.MaterializeResult(
         asset_key=DUES.name,
-        metadata=summary(by_package, currency, due=amount_sum(dues.select(amounts).collect(), business)),
+        metadata=summary(fees, currency, **amounts(due, business, "due")),
     )
     yield dg.MaterializeResult(
         asset_key=PARKED.name,

@@ -3,7 +3,7 @@
 import dagster as dg
 import polars as pl
 
-from assets.metadata import bullets, money_type, summary
+from assets.metadata import bullets, keys_by_currency, money_type, one_currency, summary
 from assets.months import computed
 from assets.resources import BillingHome
 from billing.model.tables import DOCUMENTS, DRAFTS
@@ -32,11 +32,13 @@ from billing.reports.preview import preview_month
 def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.MaterializeResult[None]:
     """Run the month in a scratch copy; report counts and sums."""
     business, found = computed(context, billing_home, preview_month)
+    keys = keys_by_currency(business, "what")
+    changes = found.changes if one_currency(business) else business.currencies.with_currency(found.changes)
     by_kind = (
-        found.changes.group_by("what")
+        changes.group_by(keys)
         .agg(accounts=pl.col("account_id").n_unique(), changes=pl.len(), difference=pl.col("difference").sum())
         .with_columns(pl.col("difference").cast(money_type(business)))
-        .sort("what")
+        .sort(keys)
     )
     causes = (
         found.changes.select("account_id", "causes")
@@ -50,7 +52,7 @@ def preview(context: dg.AssetExecutionContext, billing_home: BillingHome) -> dg.
     )
     metadata = summary(
         by_kind,
-        business.catalogue.currency,
+        one_currency(business),
         changes=found.changes.height,
         accounts=found.changes["account_id"].n_unique(),
     )

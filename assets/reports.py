@@ -9,7 +9,18 @@ import polars as pl
 
 from assets.heads import at_work
 from assets.links import link, place
-from assets.metadata import amount_sum, chart, definition_metadata, in_words, markdown_table, money_type, summary
+from assets.metadata import (
+    amount_sum,
+    amounts,
+    chart,
+    definition_metadata,
+    in_words,
+    keys_by_currency,
+    markdown_table,
+    money_type,
+    one_currency,
+    summary,
+)
 from assets.months import computed
 from assets.resources import BillingHome
 from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, CREDITS, PROFILE
@@ -169,17 +180,18 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
         own_pages = write_portal_pages(business, bills) if shows else 0
         for table, frame in found.items():
             write_frame(business.home.whole(table), frame, table)
-    currency = business.catalogue.currency
+    currency = one_currency(business)
+    collected, allocated = found[COLLECTIONS], found[ALLOCATIONS]
+    if currency is None:
+        allocated = business.currencies.with_currency(found[ALLOCATIONS])
     by_status = found[PROFILE].group_by("status").agg(accounts=pl.len()).sort("status")
     owing = (
         found[BALANCES]
-        .group_by("status")
+        .group_by(keys_by_currency(business, "status"))
         .agg(accounts=pl.len(), outstanding=pl.col("outstanding").sum().cast(money_type(business)))
     )
-    ages = (
-        found[COLLECTIONS]
-        .group_by("age")
-        .agg(documents=pl.len(), amount_due=pl.col("amount_due").sum().cast(money_type(business)))
+    ages = collected.group_by(keys_by_currency(business, "age")).agg(
+        documents=pl.len(), amount_due=pl.col("amount_due").sum().cast(money_type(business))
     )
     yield dg.MaterializeResult(
         asset_key=PROFILE.name,
@@ -191,39 +203,38 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
     yield dg.MaterializeResult(
         asset_key=BALANCES.name,
         metadata=summary(
-            owing.sort("status"),
+            owing.sort(keys_by_currency(business, "status")),
             currency,
-            outstanding=amount_sum(found[BALANCES], business, "outstanding"),
+            **amounts(found[BALANCES], business, "outstanding", "outstanding"),
         ),
     )
     yield dg.MaterializeResult(
         asset_key=ALLOCATIONS.name,
         metadata=summary(
-            found[ALLOCATIONS]
-            .group_by("source_kind")
+            allocated.group_by(keys_by_currency(business, "source_kind"))
             .agg(pl.len().alias("allocations"), pl.col("amount").sum().cast(money_type(business)))
-            .sort("source_kind"),
+            .sort(keys_by_currency(business, "source_kind")),
             currency,
-            allocated=amount_sum(found[ALLOCATIONS], business, "amount"),
+            **amounts(allocated, business, "allocated"),
         ),
     )
     yield dg.MaterializeResult(
         asset_key=CREDITS.name,
         metadata=summary(
             found[CREDITS]
-            .group_by("kind")
+            .group_by(keys_by_currency(business, "kind"))
             .agg(pl.len().alias("grants"), *(pl.col(each).sum().cast(money_type(business)) for each in _CREDITED))
-            .sort("kind"),
+            .sort(keys_by_currency(business, "kind")),
             currency,
-            left=amount_sum(found[CREDITS], business, "left"),
+            **amounts(found[CREDITS], business, "left", "left"),
         ),
     )
     yield dg.MaterializeResult(
         asset_key=COLLECTIONS.name,
         metadata=summary(
-            ages.sort("age"),
+            ages.sort(keys_by_currency(business, "age")),
             currency,
-            to_collect=amount_sum(found[COLLECTIONS], business, "amount_due"),
+            **amounts(collected, business, "to_collect", "amount_due"),
         ),
     )
 
@@ -243,6 +254,7 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
         f"**{report.month}**, documents and drafts, {currency}",
         markdown_table(by_package, currency),
         *(["**Why it changed against the month before**", markdown_table(causes, currency)] if causes.height else []),
+        *(["**Totals by currency**", markdown_table(report.by_currency)] if report.others else []),
         *(chart(name, svg) for name, svg in charts.items()),
     ]
     figures = {name: amount_sum(report.by_package, business, name) for name in ("total", "overage", "change")}
@@ -251,7 +263,7 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
         **summary(
             pl.DataFrame(),
             currency,
-            accounts=int(report.by_package["accounts"].sum()),
+            accounts=sum(int(each.by_package["accounts"].sum()) for each in (report, *report.others.values())),
             documents=report.documents,
             drafts=report.drafts,
             **figures,

@@ -29,11 +29,11 @@ from email.message import EmailMessage
 from urllib.parse import urlsplit
 
 import dagster as dg
-import polars as pl
 
 from billing.mailing.smtp import PlainConnectionError, connected, read_mail_server
 from billing.model.calendar import first_day, months_after
 from billing.model.errors import RefusedError
+from billing.model.money import in_currencies, sums_by_currency
 from billing.model.text import counted
 from billing.month.business import Business
 from billing.month.review import review_of
@@ -95,13 +95,12 @@ def failure_notice(run: dg.DagsterRun, instance: dg.DagsterInstance) -> Notice:
 
 def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice | None:
     """Notice that a month is complete, or its drafts ready to review; None while it has billing dates ahead."""
-    currency, places = business.catalogue.currency, business.catalogue.minor_units
     last_day = first_day(months_after(month, 1)).toordinal() - 1
     closed = business.register.closed_through(month)
     if closed is not None and closed.toordinal() >= last_day:
         documents = business.register.documents([month])
-        total = documents.select(pl.col("total").sum().cast(pl.Decimal(38, places))).item()
-        facts = {"documents": f"{documents.height}", "total": f"{total} {currency}"}
+        totals = sums_by_currency(documents, "total", business.catalogue.currency)
+        facts = {"documents": f"{documents.height}", "total": in_currencies(totals)}
         return Notice(
             f"ready {month} {facts}", f"{month} is billed: {counted(documents.height, 'document')}", facts, run.run_id
         )
@@ -112,7 +111,7 @@ def ready_notice(run: dg.DagsterRun, business: Business, month: str) -> Notice |
         return None
     facts = {
         "drafts": f"{review.documents}",
-        "total": f"{review.total} {currency}",
+        "total": in_currencies(review.totals),
         "issue exactly these": f"overage issue {month} --reviewed {review.identity}",
     }
     return Notice(

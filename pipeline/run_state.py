@@ -144,7 +144,7 @@ def begin(business: Business, *, draft: bool) -> None:
         refuse_lost_documents(business)
         if business.register.issued_months() and not business.register.settings():
             # Documents of an earlier version: it recorded no settings.
-            keep_settings(business.register, business.catalogue)
+            keep_settings(business.register, business.catalogue, business.inputs.currencies)
     for folder in (home.lake, home.documents, home.profiles, home.reports):
         remove_scratch_files(folder)
 

@@ -18,6 +18,7 @@ from assets.resources import BillingHome, preload
 from billing.model.calendar import first_day
 from billing.model.catalogue import AFTER_ISSUE
 from billing.model.errors import InterruptedRunError, RefusedError
+from billing.model.money import in_currencies
 from billing.model.plain_rows import plain_rows
 from billing.model.tables import DRAFTS, PARKED
 from billing.model.text import counted
@@ -34,6 +35,7 @@ from billing.month.review import issued_business, review_of, reviewed_business
 from billing.month.steps import billed_months, days_to_ingest
 from billing.month.unread_files import not_read
 from billing.reports.preview import Preview, preview_month
+from billing.reports.row_decimals import decimals_of
 from billing.reports.sending import count_to_send
 from billing.rules.own_documents import shown_subscription_id
 from billing.store.monthly import read_month, write_month
@@ -247,7 +249,8 @@ def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], busine
     columns = ["number", "kind", "account_id", "subscription_id", "billing_date", "corrects", "currency"]
     amounts = ["net", "tax", "total"]
     found = documents.join(entries, on=keys, how="left", maintain_order="left").select(*columns, *amounts, "lines")
-    return plain_rows(found.with_columns(shown_subscription_id()), business.catalogue.minor_units)
+    found = found.with_columns(shown_subscription_id())
+    return plain_rows(found, decimals_of(business, found))
 
 
 def _check_accounts(business: Business, accounts: Sequence[str]) -> None:
@@ -373,9 +376,7 @@ def _say_what_to_review(business: Business, month: str, say: Say) -> None:
     if through < first_day(month) or (closed is not None and closed >= through):
         return
     review, home = review_of(business, month), business.home.root
-    say(
-        f"{month}: {counted(review.documents, 'draft')} to review, {review.total} {business.catalogue.currency} in all:"
-    )
+    say(f"{month}: {counted(review.documents, 'draft')} to review, {in_currencies(review.totals)} in all:")
     say(f"  overage show drafts --month {month} --home {home}")
     say(f"  overage issue {month} --reviewed {review.identity} --home {home}    issues exactly these")
 

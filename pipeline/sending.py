@@ -97,6 +97,7 @@ def remind(as_of: date | None, *, dry_run: bool, home: Path) -> int:
     from billing.reports.mail_delivery import sender_of
     from billing.reports.reminders import planned_reminders
     from billing.reports.reminders import remind as send_reminders
+    from billing.reports.row_decimals import decimals_of
     from billing.rules.receivables import shown_number
     from pipeline.run_state import load
 
@@ -107,7 +108,7 @@ def remind(as_of: date | None, *, dry_run: bool, home: Path) -> int:
     sender_of(business.catalogue)
     if dry_run:
         rows = planned_reminders(business).with_columns(shown_number("oldest_document")).drop("documents")
-        print_rows(plain_rows(rows, business.catalogue.minor_units), rows.columns, "table")
+        print_rows(plain_rows(rows, decimals_of(business, rows)), rows.columns, "table")
         return DONE
     server = read_mail_server(smtp_url())
     with business.alone():

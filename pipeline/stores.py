@@ -68,7 +68,7 @@ def repaired(root: Path) -> tuple[list["Damage"], list["Damage"], int]:
     if copy is None:
         with lock(home):
             return *repair(home), 0
-    from billing.month.business import alone
+    from billing.month.locking import alone
     from billing.register.register import Register
 
     with alone(home, Register.open(home, register_url())):

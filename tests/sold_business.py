@@ -1,4 +1,4 @@
-"""A business that sells everything: coupons, add-ons, charges, minimum spends, seats, upgrades at once, credits."""
+"""A business that sells everything beside packages, from coupons to credits."""
 
 import re
 from pathlib import Path

@@ -26,6 +26,7 @@ from billing.inputs.row_checks import (
 from billing.model.catalogue import Catalogue
 from billing.model.codes import RejectReason
 from billing.model.errors import RefusedError
+from billing.model.money import CURRENCIES
 from billing.model.regions import with_region_keys
 from billing.model.seller import INVOICE_FORMATS
 from billing.model.text import counted
@@ -54,6 +55,7 @@ ACCOUNT_COLUMNS: Final = (
     "invoice_email",
     "dunning",
     "tax_exempt_reason",
+    "currency",
 )
 _IDENTIFIER: Final = r"^[0-9]{4}:\S.{0,98}$"
 
@@ -72,6 +74,7 @@ def read_accounts(home: Home, catalogue: Catalogue, noticed: RowsRead) -> pl.Dat
         "payment_days": pl.col("payment_days").cast(pl.Int16),
         "invoice_format": pl.col("invoice_format").str.to_lowercase(),
         "dunning": says_yes("dunning"),
+        "currency": pl.col("currency").str.to_uppercase(),
     }
     table = InputTable(
         files,
@@ -110,6 +113,11 @@ def _rules() -> list[RowRule]:
         *(
             _form_rule(name, _IDENTIFIER, "a scheme of four digits and an id, such as 9930:DE123456789")
             for name in ("electronic_address", "registration")
+        ),
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            ~pl.col("currency").str.to_uppercase().is_in(sorted(CURRENCIES)),
+            found_text("currency", "an ISO 4217 currency code with a minor unit, such as EUR"),
         ),
         card_number_rule(),
     ]

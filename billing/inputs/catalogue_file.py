@@ -14,6 +14,7 @@ from typing import Final
 
 from billing.inputs.numbering import read_numbering
 from billing.inputs.offer_entries import (
+    amount_or_none,
     currency_amount,
     read_add_ons,
     read_allowed_add_ons,
@@ -26,16 +27,20 @@ from billing.inputs.seller_entry import read_seller
 from billing.inputs.source_entries import read_sources
 from billing.inputs.tariff_entry import read_dimensions, read_plain_tariff, read_tariff
 from billing.inputs.titles import read_titles
-from billing.inputs.yaml_reader import Place, decimals, read_yaml
+from billing.inputs.yaml_reader import Place, Pricing, decimals, read_yaml
 from billing.model.catalogue import (
     CARD_BRANDS,
     COUNTER_MEASURES,
     GAUGE_MEASURES,
     MAXIMUM_QUANTITY,
+    MINIMUM_SPEND,
+    MONTHLY,
+    SEATS,
     SENDING,
     Agreement,
     Catalogue,
     Metric,
+    MinimumSpend,
     Package,
     Policy,
     ReminderLevel,
@@ -117,18 +122,33 @@ def _deduplicate(problems: list[Problem]) -> list[Problem]:
 
 
 def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
-    """The catalogue of a document; None where nothing that names a metric could be checked."""
+    """The catalogue of a document; None where nothing that names a metric could be checked.
+
+    It is read once for each currency that its amounts name.
+    """
+    own = root.at("currency").text("USD")
+    pricing = Pricing(own, own)
+    catalogue = _read_catalogue(root.priced_in(pricing), content_hash, own)
+    others = {code: Pricing(code, own) for code in sorted(pricing.named - {own})}
+    if catalogue is None or not others:
+        return catalogue
+    read = {code: _read_catalogue(root.priced_in(each), content_hash, code) for code, each in others.items()}
+    return replace(catalogue, others={code: each for code, each in read.items() if each is not None})
+
+
+def _read_catalogue(root: Place, content_hash: str, currency: str) -> Catalogue | None:
+    """The catalogue with the amounts of a currency."""
     root.keys(
         required=("currency", "seller", "metrics", "packages"),
         optional=("time_zone", "policy", "agreements", "encoding", "numbering", "sources", "coupons", "add_ons"),
     )
-    currency = root.at("currency").text("USD")
     exponent = minor_units(currency)
     if exponent is None:
         root.at("currency").problem("an ISO 4217 currency code with a minor unit, such as USD")
     zone = root.at("time_zone").time_zone() if root.has("time_zone") else "UTC"
     seller = read_seller(root.at("seller"))
-    policy = _policy(root.at("policy"), exponent)
+    lacking: list[str] = []
+    policy = _policy(root.at("policy"), exponent, lacking)
     metrics = tuple(_metric(name, place) for name, place in root.at("metrics").named())
     root.at("metrics").keys(required=(), optional=[metric.name for metric in metrics], what="metric")
     if not metrics:
@@ -167,13 +187,18 @@ def catalogue_at(root: Place, content_hash: str) -> Catalogue | None:
             minor=exponent,
         ),
         add_ons=add_ons,
+        lacking=tuple(lacking),
     )
 
 
-def _policy(place: Place, minor: int | None) -> Policy:
+def _policy(place: Place, minor: int | None, lacking: list[str]) -> Policy:
+    """The policy; adds the names of amounts that are not in the currency that is read to `lacking`."""
     default = Policy()
     place.keys(required=(), optional=tuple(Policy.__dataclass_fields__))
     cards = tuple(item.choice(CARD_BRANDS) for item in place.at("accepted_cards").items())
+    before = place.lacking()
+    hold_fee = place.at("hold_fee").amount(default.hold_fee)
+    lacking += ["hold_fee"] if place.lacking() > before else []
     policy = Policy(
         billing_start=place.at("billing_start").date(default.billing_start),
         billing_anchor=place.at("billing_anchor").choice(("signup_day", "first_of_month"), default.billing_anchor),
@@ -184,7 +209,7 @@ def _policy(place: Place, minor: int | None) -> Policy:
             ("ends_at_once", "end_of_paid_cycle"), default.access_after_cancellation
         ),
         charge_while_suspended=place.at("charge_while_suspended").boolean(default=default.charge_while_suspended),
-        hold_fee=place.at("hold_fee").amount(default.hold_fee),
+        hold_fee=hold_fee,
         lateness_days=place.at("lateness_days").integer(default.lateness_days, 0, 3660),
         issue_after_days=place.at("issue_after_days").integer(default.issue_after_days, 0, 3660),
         auto_issue=place.at("auto_issue").boolean(default=default.auto_issue),
@@ -196,7 +221,7 @@ def _policy(place: Place, minor: int | None) -> Policy:
         # YAML takes `off` for a boolean: as it is written it is one of the options.
         send=place.at("send").choice(SENDING, default.send),
         mail_from=_mail_from(place.at("mail_from")),
-        reminders=_reminders(place.at("reminders"), minor),
+        reminders=_reminders(place.at("reminders"), minor, lacking),
         longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
         largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),
     )
@@ -213,11 +238,14 @@ def _mail_from(place: Place) -> str:
     return address
 
 
-def _reminders(places: Place, minor: int | None) -> tuple[ReminderLevel, ...]:
+def _reminders(places: Place, minor: int | None, lacking: list[str]) -> tuple[ReminderLevel, ...]:
+    """The levels; adds the names of fees that are not in the currency that is read to `lacking`."""
     levels: list[ReminderLevel] = []
     for place in places.items():
         place.keys(required=("days",), optional=("fee", "final"))
+        before = place.lacking()
         fee = currency_amount(place.at("fee"), minor)
+        lacking += [f"reminders[{len(levels)}].fee"] if place.lacking() > before else []
         level = ReminderLevel(place.at("days").integer(1, 1, 3650), fee, place.at("final").boolean(default=False))
         if levels and levels[-1].is_final:
             place.problem("no reminder after the final one")
@@ -319,7 +347,8 @@ def _version(place: Place, metrics: tuple[Metric, ...], minor: int | None) -> Te
     price = place.at("price")
     price.keys(required=("monthly",), optional=("yearly",))
     allowances = _allowances(place.at("allowances"), metrics)
-    overage = _overage(place.at("overage"), metrics)
+    lacking: set[str] = set()
+    overage = _overage(place.at("overage"), metrics, lacking)
     names = [metric.name for metric in metrics]
     triggers = tuple(item.choice(names) for item in place.at("auto_upgrade_on").items())
     for metric in metrics if place.has("allowances") else ():
@@ -337,16 +366,34 @@ def _version(place: Place, metrics: tuple[Metric, ...], minor: int | None) -> Te
                 f"a tariff for {metric.name} in `overage`, or `none` there, or its name in `auto_upgrade_on`",
                 found="none",
             )
+    monthly = amount_or_none(price.at("monthly"))
+    if monthly is None and price.has("monthly"):
+        lacking.add(MONTHLY)
+    before = place.lacking()
+    seats = read_seats(place.at("seats"), metrics, read_plain_tariff) if place.has("seats") else ()
+    if place.lacking() > before:
+        lacking.add(SEATS)
     return Terms(
         effective_from=place.at("effective_from").date(date(1970, 1, 1)),
-        monthly=price.at("monthly").amount(Decimal(0)),
-        yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,
+        monthly=monthly or Decimal(0),
+        yearly=amount_or_none(price.at("yearly")),
         allowances=allowances,
         overage=overage,
         auto_upgrade_on=triggers,
-        minimum_spend=read_minimum_spend(place.at("minimum_spend"), minor) if place.has("minimum_spend") else None,
-        seats=read_seats(place.at("seats"), metrics, read_plain_tariff) if place.has("seats") else (),
+        minimum_spend=_minimum_spend(place.at("minimum_spend"), minor, lacking),
+        seats=seats,
+        lacking=frozenset(lacking),
     )
+
+
+def _minimum_spend(place: Place, minor: int | None, lacking: set[str]) -> MinimumSpend | None:
+    if not place.has_value():
+        return None
+    before = place.lacking()
+    minimum = read_minimum_spend(place, minor)
+    if place.lacking() > before:
+        lacking.add(MINIMUM_SPEND)
+    return minimum
 
 
 def _allowances(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Decimal | None]:
@@ -362,17 +409,20 @@ def _allowances(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Decimal 
     return allowances
 
 
-def _overage(place: Place, metrics: tuple[Metric, ...]) -> dict[str, Tariff | None]:
+def _overage(place: Place, metrics: tuple[Metric, ...], lacking: set[str]) -> dict[str, Tariff | None]:
+    """Tariffs by metric; adds the names of those with an amount that is not in the currency to `lacking`."""
     by_name = {metric.name: metric for metric in metrics}
     place.keys(required=(), optional=tuple(by_name), what="metric")
     for metric in metrics:
         if metric.is_in_advance and place.has(metric.name):
             place.at(metric.name).problem("no overage of a metric that is charged in advance: it has `seats`")
-    return {
-        name: None if item.is_text("none") else read_tariff(item, by_name[name])
-        for name, item in place.named()
-        if name in by_name
-    }
+    tariffs: dict[str, Tariff | None] = {}
+    for name, item in place.named():
+        if name in by_name:
+            before = place.lacking()
+            tariffs[name] = None if item.is_text("none") else read_tariff(item, by_name[name])
+            lacking.update({name} if place.lacking() > before else ())
+    return tariffs
 
 
 def _agreement(
@@ -392,16 +442,21 @@ def _agreement(
     until = place.at("until").date(date.max) if place.has("until") else None
     if until is not None and until <= since:
         place.at("until").problem(f"a date after effective_from, {since}: on that day it holds no more")
+    lacking: set[str] = set()
+    monthly = amount_or_none(price.at("monthly"))
+    if monthly is None and price.has("monthly"):
+        lacking.add(MONTHLY)
     return Agreement(
         account_id=place.at("account_id").text("").strip(),
         package=place.at("package").choice([package.name for package in packages], packages[0].name),
         effective_from=since,
-        monthly=price.at("monthly").amount(Decimal(0)) if price.has("monthly") else None,
-        yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,
+        monthly=monthly,
+        yearly=amount_or_none(price.at("yearly")),
         allowances=_allowances(place.at("allowances"), metrics),
-        overage=_overage(place.at("overage"), metrics),
+        overage=_overage(place.at("overage"), metrics, lacking),
         until=until,
-        minimum_spend=read_minimum_spend(place.at("minimum_spend"), minor) if place.has("minimum_spend") else None,
+        minimum_spend=_minimum_spend(place.at("minimum_spend"), minor, lacking),
+        lacking=frozenset(lacking),
     )
 
 

@@ -16,13 +16,19 @@ from typing import Any, Final
 import yaml
 
 from billing.inputs.catalogue_file import catalogue_at
-from billing.inputs.yaml_reader import LONGEST_TEXT, Place
+from billing.inputs.yaml_reader import LONGEST_TEXT, Place, Pricing
 
 _RUNS: Final = 256
 _NAME: Final = "name"
 _TEXT: Final[dict[str, Any]] = {"type": ["string", "number", "boolean"], "maxLength": LONGEST_TEXT}
 _OPTIONAL_TEXT: Final[dict[str, Any]] = {"type": [*_TEXT["type"], "null"], "maxLength": LONGEST_TEXT}
 _DECIMAL: Final = {"type": ["string", "number"], "pattern": r"^-?\d+(\.\d+)?$"}
+_BY_CURRENCY: Final[dict[str, Any]] = {
+    "type": "object",
+    "propertyNames": {"pattern": "^[A-Z]{3}$"},
+    "additionalProperties": _DECIMAL,
+    "minProperties": 1,
+}
 _DATE: Final = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\d$"}
 _SCALAR: Final = {"type": ["string", "number", "boolean", "null"]}
 
@@ -227,8 +233,13 @@ class _Recorder(Place):
         return default
 
     def amount(self, default: Decimal) -> Decimal:
-        """Note an amount."""
+        """Note an amount, or amounts by currency."""
+        self._note(_BY_CURRENCY)
         return self.decimal(default)
+
+    def priced_in(self, pricing: Pricing) -> "_Recorder":
+        """No currency: amounts are noted."""
+        return self
 
     def quantity(self, unit_size: Decimal, maximum: Decimal) -> Decimal:
         """Note a quantity."""

@@ -17,7 +17,6 @@ from billing.inputs.row_checks import (
     found_text,
     hides_card_number,
     missing_rule,
-    no_amount_rule,
     not_a_day_rule,
     one_of_rule,
     parse_day,
@@ -25,6 +24,7 @@ from billing.inputs.row_checks import (
     too_long_rule,
     unparseable_rule,
 )
+from billing.inputs.row_currencies import RowCurrencies
 from billing.model.catalogue import Catalogue
 from billing.model.codes import GrantKind, RejectReason
 from billing.model.columns import MONEY
@@ -59,7 +59,9 @@ GRANT_SCHEMA: Final = pl.Schema(
 _PRIORITY: Final = "^[0-9]{1,9}$"
 
 
-def read_credit_grants(home: Home, catalogue: Catalogue, known: pl.Series, noticed: RowsRead) -> pl.DataFrame:
+def read_credit_grants(
+    home: Home, catalogue: Catalogue, known: pl.Series, noticed: RowsRead, currencies: RowCurrencies
+) -> pl.DataFrame:
     """GRANT_SCHEMA, sorted by grant_id: amounts above 0; expires_on (exclusive) is null for ever."""
     table = InputTable(
         input_files(home, "credit_grants"),
@@ -67,7 +69,7 @@ def read_credit_grants(home: Home, catalogue: Catalogue, known: pl.Series, notic
         "grant_id",
         home,
         catalogue.encoding,
-        partial(_checked, _rules(catalogue), catalogue),
+        partial(_checked, _rules(currencies), currencies),
         kept=["grant_id", "account_id", "money", "granted_in", "starts_on", "ends_on", "kind", "rank", "description"],
     )
     content = [name for name in table.kept if name != "grant_id" and isinstance(name, str)]
@@ -85,32 +87,32 @@ def read_credit_grants(home: Home, catalogue: Catalogue, known: pl.Series, notic
     return grants.select(GRANT_SCHEMA.names()).sort("grant_id")
 
 
-def _checked(rules: Sequence[RowRule], catalogue: Catalogue, frame: pl.DataFrame) -> pl.DataFrame:
+def _checked(rules: Sequence[RowRule], currencies: RowCurrencies, frame: pl.DataFrame) -> pl.DataFrame:
     priority = pl.when(pl.col("priority").str.contains(_PRIORITY)).then("priority").cast(pl.Int64)
     parsed = frame.with_columns(
         hides_card_number(frame),
         money=parse_money("amount", signed=False),
-        granted_in=pl.col("currency").fill_null(catalogue.currency),
         starts_on=parse_day("granted_on"),
         ends_on=parse_day("expires_on"),
         rank=pl.when(pl.col("priority").is_null()).then(USUAL_PRIORITY).otherwise(priority).cast(pl.Int64),
     )
+    parsed = currencies.prepared(parsed).with_columns(granted_in=currencies.of_row())
     return first_wrong_rule(parsed, *rules)
 
 
-def _rules(catalogue: Catalogue) -> list[RowRule]:
-    amount = f"an amount in {catalogue.currency} above 0, of at most {catalogue.minor_units} decimals"
+def _rules(currencies: RowCurrencies) -> list[RowRule]:
+    amount = "an amount in {} above 0, of at most {} decimals"
     money = pl.col("money")
     return [
         unparseable_rule(),
         missing_rule("grant_id", "account_id", "amount", "granted_on", "kind"),
         *control_characters_rule(("grant_id", "account_id", "description"), GRANT_MEMBERS),
         too_long_rule(GRANT_MEMBERS),
-        no_amount_rule(catalogue, amount),
+        currencies.no_amount_rule(amount),
         (
             RejectReason.IMPOSSIBLE_VALUE,
             (money == 0) | (money >= pl.lit(MAXIMUM_AMOUNT).cast(MONEY)),
-            found_text("amount", amount),
+            currencies.amount_detail(amount),
         ),
         *not_a_day_rule({"granted_on": "starts_on", "expires_on": "ends_on"}),
         (
@@ -124,6 +126,6 @@ def _rules(catalogue: Catalogue) -> list[RowRule]:
             pl.col("priority").is_not_null() & pl.col("rank").is_null(),
             found_text("priority", "a whole number from 0 to 999999999"),
         ),
-        one_of_rule("currency", [catalogue.currency]),
+        currencies.wrong_currency_rule(),
         card_number_rule(),
     ]

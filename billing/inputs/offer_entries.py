@@ -41,8 +41,12 @@ def _add_on_version(place: Place, allowances: Allowances) -> AddOnVersion:
     place.keys(required=("effective_from", "price"), optional=("allowances", "maximum"))
     price = place.at("price")
     price.keys(required=("monthly",), optional=("yearly",))
-    for name in ("monthly", "yearly"):
-        if price.at(name).amount(Decimal(0)) >= _MOST_PRICE:
+    before = place.lacking()
+    monthly = price.at("monthly").amount(Decimal(0))
+    is_sold = place.lacking() == before
+    yearly = amount_or_none(price.at("yearly"))
+    for name, amount in (("monthly", monthly), ("yearly", yearly or 0)):
+        if amount >= _MOST_PRICE:
             price.at(name).problem("an amount below 10^9, of one")
     added = allowances(place.at("allowances"))
     for name, allowance in added.items():
@@ -50,10 +54,11 @@ def _add_on_version(place: Place, allowances: Allowances) -> AddOnVersion:
             place.at("allowances").at(name).problem("at most 10^13 units")
     return AddOnVersion(
         effective_from=place.at("effective_from").date(date(1970, 1, 1)),
-        monthly=price.at("monthly").amount(Decimal(0)),
-        yearly=price.at("yearly").amount(Decimal(0)) if price.has("yearly") else None,
+        monthly=monthly,
+        yearly=yearly if is_sold else None,
         allowances=added,
         maximum=place.at("maximum").integer(1, 1, _MOST_ADDED) if place.has("maximum") else None,
+        is_sold=is_sold,
     )
 
 
@@ -110,12 +115,24 @@ def _percent(place: Place) -> Decimal:
     return value
 
 
-def _amount_above_zero(place: Place, minor: int | None) -> Decimal:
-    before = place.reported()
+def _amount_above_zero(place: Place, minor: int | None) -> Decimal | None:
+    """The amount; None where it is not in the currency that is read."""
+    before, lacking = place.reported(), place.lacking()
     value = currency_amount(place, minor)
+    if place.lacking() > lacking:
+        return None
     if value == 0 and place.reported() == before:
         place.problem("an amount above 0")
     return value
+
+
+def amount_or_none(place: Place) -> Decimal | None:
+    """An amount; None where there is none, or none in the currency that is read."""
+    if not place.has_value():
+        return None
+    lacking = place.lacking()
+    value = place.amount(Decimal(0))
+    return value if place.lacking() == lacking else None
 
 
 def currency_amount(place: Place, minor: int | None) -> Decimal:

@@ -17,7 +17,6 @@ from billing.inputs.row_checks import (
     found_text,
     hides_card_number,
     missing_rule,
-    no_amount_rule,
     not_a_day_rule,
     one_of_rule,
     parse_day,
@@ -27,10 +26,11 @@ from billing.inputs.row_checks import (
     unparseable_rule,
     yes_or_no_rule,
 )
+from billing.inputs.row_currencies import RowCurrencies
 from billing.model.catalogue import Catalogue
 from billing.model.codes import RejectReason, TaxCategory
 from billing.model.columns import MONEY, PRICE, QUANTITY
-from billing.model.money import MAXIMUM_AMOUNT, round_fraction
+from billing.model.money import MAXIMUM_AMOUNT
 from billing.store.home import Home
 
 CHARGE_MEMBERS: Final = (
@@ -70,7 +70,9 @@ _QUANTITY_SCALE: Final = 6
 _PRICE_SCALE: Final = 9
 
 
-def read_one_off_charges(home: Home, catalogue: Catalogue, known: pl.Series, noticed: RowsRead) -> pl.DataFrame:
+def read_one_off_charges(
+    home: Home, catalogue: Catalogue, known: pl.Series, noticed: RowsRead, currencies: RowCurrencies
+) -> pl.DataFrame:
     """ONE_OFF_SCHEMA, sorted by charge_id; an amount below 0 is given back, and has a reason.
 
     The amount is quantity x unit_price, rounded half-up to the currency's minor unit, or as given. quantity is null
@@ -82,7 +84,7 @@ def read_one_off_charges(home: Home, catalogue: Catalogue, known: pl.Series, not
         "charge_id",
         home,
         catalogue.encoding,
-        partial(_checked, _rules(catalogue), catalogue),
+        partial(_checked, _rules(currencies), currencies),
         kept=[
             *("charge_id", "account_id", "charged_on", "description", "counted", "price", "money", "charged_in"),
             *("category", "takes_coupon", "is_at_once", "stated_reason"),
@@ -106,7 +108,7 @@ def read_one_off_charges(home: Home, catalogue: Catalogue, known: pl.Series, not
     return charges.select(ONE_OFF_SCHEMA.names()).sort("charge_id")
 
 
-def _checked(rules: Sequence[RowRule], catalogue: Catalogue, frame: pl.DataFrame) -> pl.DataFrame:
+def _checked(rules: Sequence[RowRule], currencies: RowCurrencies, frame: pl.DataFrame) -> pl.DataFrame:
     counted = pl.when(pl.col("quantity").str.contains(_QUANTITY)).then("quantity").cast(pl.Decimal(38, _QUANTITY_SCALE))
     price = (
         pl.when(pl.col("unit_price").str.contains(_UNIT_PRICE)).then("unit_price").cast(pl.Decimal(38, _PRICE_SCALE))
@@ -117,20 +119,20 @@ def _checked(rules: Sequence[RowRule], catalogue: Catalogue, frame: pl.DataFrame
         counted=counted,
         price=price,
         given=parse_money("amount"),
-        charged_in=pl.col("currency").fill_null(catalogue.currency),
         category=pl.col("tax_category").str.to_uppercase(),
         is_at_once=says_yes("at_once").fill_null(value=False),
     )
+    parsed = currencies.prepared(parsed).with_columns(charged_in=currencies.of_row())
     scale = pl.lit(10 ** (_QUANTITY_SCALE + _PRICE_SCALE), pl.Int128)
     product = pl.col("counted").fill_null(1).to_physical().cast(pl.Int128) * pl.col("price").to_physical()
-    parsed = parsed.with_columns(computed=round_fraction(product, scale, catalogue.minor_units))
+    parsed = parsed.with_columns(computed=currencies.rounded(product, scale))
     parsed = parsed.with_columns(money=pl.when(pl.col("amount").is_null()).then("computed").otherwise("given"))
     takes_coupon = says_yes("coupon_allowed").fill_null(value=True) & (pl.col("money") >= 0)
     return first_wrong_rule(parsed.with_columns(takes_coupon=takes_coupon), *rules)
 
 
-def _rules(catalogue: Catalogue) -> list[RowRule]:
-    expected = f"an amount in {catalogue.currency} of at most {catalogue.minor_units} decimals, such as -12.50"
+def _rules(currencies: RowCurrencies) -> list[RowRule]:
+    expected = "an amount in {} of at most {} decimals, such as -12.50"
     is_given = pl.col("amount").is_not_null()
     return [
         unparseable_rule(),
@@ -153,7 +155,7 @@ def _rules(catalogue: Catalogue) -> list[RowRule]:
             pl.col("unit_price").is_not_null() & pl.col("price").is_null(),
             found_text("unit_price", "a price below 1,000,000,000, of at most 9 decimals"),
         ),
-        no_amount_rule(catalogue, expected),
+        currencies.no_amount_rule(expected),
         (
             RejectReason.IMPOSSIBLE_VALUE,
             is_given & (pl.col("money") != pl.col("computed")),
@@ -164,7 +166,7 @@ def _rules(catalogue: Catalogue) -> list[RowRule]:
             pl.col("money").abs() >= pl.lit(MAXIMUM_AMOUNT).cast(MONEY),
             pl.lit("amount: found one of 10^14 or more, expected less"),
         ),
-        one_of_rule("currency", [catalogue.currency]),
+        currencies.wrong_currency_rule(),
         one_of_rule("tax_category", tuple(TaxCategory), pl.col("category")),
         *(yes_or_no_rule(name) for name in ("coupon_allowed", "at_once")),
         (

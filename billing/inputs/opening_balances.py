@@ -12,9 +12,7 @@ from billing.inputs.row_checks import (
     first_wrong_rule,
     hides_card_number,
     missing_rule,
-    no_amount_rule,
     not_a_day_rule,
-    one_of_rule,
     parse_day,
     parse_money,
     resolve_identity,
@@ -22,6 +20,7 @@ from billing.inputs.row_checks import (
     unknown_account_rule,
     unparseable_rule,
 )
+from billing.inputs.row_currencies import RowCurrencies
 from billing.model.catalogue import Catalogue
 from billing.model.codes import RejectReason
 from billing.model.columns import MONEY
@@ -33,8 +32,13 @@ OPENING_SCHEMA: Final = pl.Schema(
 )
 
 
-def read_opening_balances(home: Home, catalogue: Catalogue, known: pl.Series, noticed: RowsRead) -> pl.DataFrame:
-    """OPENING_SCHEMA, sorted: an amount above 0 is owed, one below 0 in credit; an empty reference is empty text."""
+def read_opening_balances(
+    home: Home, catalogue: Catalogue, known: pl.Series, noticed: RowsRead, currencies: RowCurrencies
+) -> pl.DataFrame:
+    """OPENING_SCHEMA, sorted: an amount above 0 is owed, one below 0 in credit; an empty reference is empty text.
+
+    The currency is that of the account where none is given.
+    """
     frame = read_rows(
         input_files(home, "opening_balances"),
         OPENING_COLUMNS,
@@ -48,20 +52,20 @@ def read_opening_balances(home: Home, catalogue: Catalogue, known: pl.Series, no
         money=parse_money("amount"),
         day=parse_day("on"),
         reference=pl.col("reference").fill_null(""),
-        identity=pl.concat_str(
-            "account_id", "currency", pl.col("reference").fill_null(""), separator="\n", ignore_nulls=False
-        ),
     )
-    expected = f"an amount in {catalogue.currency} of at most {catalogue.minor_units} decimals, such as -12.50"
+    frame = currencies.prepared(frame).with_columns(owed_in=currencies.of_row())
+    frame = frame.with_columns(
+        identity=pl.concat_str("account_id", "owed_in", "reference", separator="\n", ignore_nulls=False)
+    )
     frame = first_wrong_rule(
         frame,
         unparseable_rule(),
-        missing_rule("account_id", "currency", "amount", "on"),
+        missing_rule("account_id", "amount", "on"),
         *control_characters_rule(("account_id", "reference"), OPENING_COLUMNS),
         too_long_rule(OPENING_COLUMNS),
-        no_amount_rule(catalogue, expected),
+        currencies.no_amount_rule("an amount in {} of at most {} decimals, such as -12.50"),
         *not_a_day_rule({"on": "day"}),
-        one_of_rule("currency", [catalogue.currency]),
+        currencies.wrong_currency_rule(),
         card_number_rule(),
         unknown_account_rule(known),
     )
@@ -79,6 +83,7 @@ def read_opening_balances(home: Home, catalogue: Catalogue, known: pl.Series, no
     noticed.set_aside(frame, None)
     return (
         frame.filter(pl.col("reason").is_null() & ~pl.col("duplicate"))
-        .select("account_id", "currency", "reference", amount="money", on="day")
+        .select("account_id", "reference", currency="owed_in", amount="money", on="day")
+        .select(OPENING_SCHEMA.names())
         .sort("account_id", "currency", "reference")
     )

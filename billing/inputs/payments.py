@@ -17,7 +17,6 @@ from billing.inputs.row_checks import (
     hides_card_number,
     local_date,
     missing_rule,
-    no_amount_rule,
     not_an_instant_rule,
     one_of_rule,
     parse_instant,
@@ -25,6 +24,7 @@ from billing.inputs.row_checks import (
     too_long_rule,
     unparseable_rule,
 )
+from billing.inputs.row_currencies import RowCurrencies
 from billing.model.catalogue import Catalogue
 from billing.model.codes import PaymentStatus
 from billing.store.home import Home
@@ -48,6 +48,7 @@ def read_payments(
     catalogue: Catalogue,
     known: pl.Series,
     noticed: RowsRead,
+    currencies: RowCurrencies,
 ) -> pl.DataFrame:
     replaced = {"at": "instant", "amount": "money"}
     table = InputTable(
@@ -56,7 +57,7 @@ def read_payments(
         "payment_id",
         home,
         catalogue.encoding,
-        partial(_checked, _rules(catalogue)),
+        partial(_checked, _rules(currencies), currencies),
         # A payment that fits no document is a reject later on: keep its text.
         kept=[*(replaced.get(member, member) for member in PAYMENT_MEMBERS), "file", "row", "text"],
     )
@@ -80,23 +81,23 @@ def read_payments(
     )
 
 
-def _rules(catalogue: Catalogue) -> list[RowRule]:
-    amount = f"an amount in {catalogue.currency}, not below 0, of at most {catalogue.minor_units} decimals"
+def _rules(currencies: RowCurrencies) -> list[RowRule]:
+    amount = "an amount in {}, not below 0, of at most {} decimals"
     return [
         unparseable_rule(),
         missing_rule("payment_id", "account_id", "at", "amount", "currency", "status"),
         *control_characters_rule(("payment_id", "account_id", "document", "reference"), PAYMENT_MEMBERS),
         too_long_rule(PAYMENT_MEMBERS),
         *not_an_instant_rule(),
-        no_amount_rule(catalogue, amount),
+        currencies.no_amount_rule(amount),
         one_of_rule("status", tuple(PaymentStatus)),
-        one_of_rule("currency", [catalogue.currency]),
+        currencies.unused_currency_rule(),
         card_number_rule(),
     ]
 
 
-def _checked(rules: Sequence[RowRule], frame: pl.DataFrame) -> pl.DataFrame:
+def _checked(rules: Sequence[RowRule], currencies: RowCurrencies, frame: pl.DataFrame) -> pl.DataFrame:
     parsed = frame.with_columns(
         hides_card_number(frame), instant=parse_instant("at"), money=parse_money("amount", signed=False)
     )
-    return first_wrong_rule(parsed, *rules)
+    return first_wrong_rule(currencies.prepared(parsed), *rules)

@@ -21,11 +21,13 @@ from billing.inputs.opening_balances import OPENING_SCHEMA, read_opening_balance
 from billing.inputs.payments import read_payments
 from billing.inputs.requests import read_requests
 from billing.inputs.row_checks import RowsRead
+from billing.inputs.row_currencies import RowCurrencies
 from billing.inputs.tax_rates import read_tax_rates
 from billing.model.buckets import BucketRange, buckets_of
 from billing.model.catalogue import Catalogue
 from billing.model.sources import ALIASES
 from billing.model.tables import REJECTS
+from billing.rules.currencies import Currencies
 from billing.store.home import Home
 
 INPUTS: Final = (
@@ -63,6 +65,8 @@ class Inputs:
         As `read_one_off_charges`.
     credit_grants
         As `read_credit_grants`.
+    currencies
+        The currencies in use, that of the catalogue first; empty stands for it alone.
     """
 
     all_accounts: pl.DataFrame | DividedRows
@@ -78,6 +82,7 @@ class Inputs:
     exchange_rates: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=EXCHANGE_SCHEMA))
     one_off_charges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ONE_OFF_SCHEMA))
     credit_grants: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=GRANT_SCHEMA))
+    currencies: tuple[str, ...] = ()
     buckets: BucketRange | None = None
     everyones_requests: pl.LazyFrame | None = field(default=None, compare=False)
 
@@ -111,8 +116,15 @@ class Inputs:
     @property
     def request_ids(self) -> pl.LazyFrame:
         """request_id of the requests of everyone: of a shard, those of other accounts, too."""
-        everyones = self.requests.lazy() if self.everyones_requests is None else self.everyones_requests
-        return everyones.select("request_id")
+        return self.requests_of_everyone.select("request_id")
+
+    @property
+    def requests_of_everyone(self) -> pl.LazyFrame:
+        """The requests of everyone, in no order: of a shard, those of other accounts, too."""
+        if self.everyones_requests is not None:
+            return self.everyones_requests
+        rows = self.all_requests
+        return rows.lazy() if isinstance(rows, pl.DataFrame) else rows.scan()
 
     def _rows(self, name: str) -> pl.DataFrame:
         rows: pl.DataFrame | DividedRows = getattr(self, name)
@@ -171,6 +183,20 @@ class Inputs:
             everyones_requests=everyones,
         )
 
+    def of_currency(self, currency: str, currencies: Currencies) -> "Inputs":
+        """The rows of accounts in a currency, and of charges and grants in it; what no currency bears on is whole."""
+
+        def given(rows: pl.DataFrame) -> pl.DataFrame:
+            return rows.filter(pl.col("currency") == currency)
+
+        return replace(
+            self,
+            all_accounts=currencies.rows(self.accounts, currency),
+            all_requests=currencies.rows(self.requests, currency),
+            one_off_charges=given(self.one_off_charges),
+            credit_grants=given(self.credit_grants),
+        )
+
     @cached_property
     def _buckets(self) -> Mapping[str, pl.Series]:
         """The bucket of every row: found once for all shards."""
@@ -180,13 +206,17 @@ class Inputs:
         return found | {"known_accounts": buckets_of(self.known_accounts)}
 
 
-def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = None) -> Inputs:
+def read_inputs(
+    home: Home, catalogue: Catalogue, billed: pl.Series | None = None, issued: pl.DataFrame | None = None
+) -> Inputs:
     """Read everything in the landing folder except usage and catalogue.
 
     Parameters
     ----------
     billed
         account_id: accounts with issued documents. Their requests and payments count even without an account row.
+    issued
+        account_id, currency: of issued documents; None where all of them are in the catalogue's currency.
 
     Raises
     ------
@@ -199,12 +229,13 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
     noticed.warnings += [*untaxed_accounts(accounts, tax_rates), *accounts_without_regional_rate(accounts, tax_rates)]
     ids = accounts["account_id"]
     known = ids if billed is None else pl.concat([ids, billed]).unique().sort()
+    currencies = RowCurrencies.of(catalogue, accounts, issued)
     requests = read_requests(home, catalogue, known, noticed)
-    payments = read_payments(home, catalogue, known, noticed)
+    payments = read_payments(home, catalogue, known, noticed, currencies)
     aliases = read_aliases(home, catalogue, noticed)
-    opening_balances = read_opening_balances(home, catalogue, known, noticed)
-    one_off_charges = read_one_off_charges(home, catalogue, known, noticed)
-    credit_grants = read_credit_grants(home, catalogue, known, noticed)
+    opening_balances = read_opening_balances(home, catalogue, known, noticed, currencies)
+    one_off_charges = read_one_off_charges(home, catalogue, known, noticed, currencies)
+    credit_grants = read_credit_grants(home, catalogue, known, noticed, currencies)
     return Inputs(
         all_accounts=accounts,
         all_requests=requests,
@@ -219,4 +250,5 @@ def read_inputs(home: Home, catalogue: Catalogue, billed: pl.Series | None = Non
         exchange_rates=read_exchange_rates(home.landing / "exchange_rates.csv", catalogue.encoding),
         one_off_charges=one_off_charges,
         credit_grants=credit_grants,
+        currencies=currencies.codes,
     )

@@ -215,13 +215,6 @@ def not_a_day_rule(days: Mapping[str, str]) -> list[RowRule]:
     ]
 
 
-def no_amount_rule(catalogue: Catalogue, expected: str) -> RowRule:
-    """Reject an amount (parsed: `money`) that is none, or has more decimals than the currency."""
-    smallest = 10 ** (4 - catalogue.minor_units)
-    wrong = pl.col("money").is_null() | (pl.col("money").to_physical() % smallest != 0)
-    return RejectReason.IMPOSSIBLE_VALUE, wrong, found_text("amount", expected)
-
-
 def one_of_rule(column: str, options: Sequence[str], value: pl.Expr | None = None) -> RowRule:
     wrong = ~(pl.col(column) if value is None else value).is_in(options)
     return (

@@ -15,7 +15,7 @@ import yaml
 from polars.exceptions import ComputeError
 
 from billing.model.errors import Problem
-from billing.model.money import MAXIMUM_AMOUNT
+from billing.model.money import MAXIMUM_AMOUNT, minor_units
 
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?")
 # Longest text that fits a line of a page, and any pattern.
@@ -57,11 +57,37 @@ def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | No
     return Place(file, "", node, problems)
 
 
+class Pricing:
+    """The currency in which amounts are read, and what was found of currencies (rule 36).
+
+    Attributes
+    ----------
+    currency, own
+        The currency that is read, and that of the catalogue, in which plain amounts are.
+    named
+        The codes that amounts by currency name.
+    lacking
+        How many amounts are not in the currency that is read.
+    """
+
+    def __init__(self, currency: str, own: str) -> None:
+        self.currency = currency
+        self.own = own
+        self.named: set[str] = set()
+        self.lacking = 0
+
+
 class Place:
     """A place in the document: reads its value, or reports a problem and returns a default."""
 
     def __init__(
-        self, file: str, path: str, node: yaml.Node, problems: list[Problem], nearest: yaml.Node | None = None
+        self,
+        file: str,
+        path: str,
+        node: yaml.Node,
+        problems: list[Problem],
+        nearest: yaml.Node | None = None,
+        pricing: Pricing | None = None,
     ) -> None:
         self._file = file
         self._path = path
@@ -69,6 +95,15 @@ class Place:
         self._problems = problems
         # Report a missing value at its mapping: it has no line of its own.
         self._nearest = nearest or node
+        self._pricing = pricing
+
+    def priced_in(self, pricing: Pricing) -> "Place":
+        """The same place, whose amounts are read in a currency."""
+        return Place(self._file, self._path, self._node, self._problems, self._nearest, pricing)
+
+    def lacking(self) -> int:
+        """How many amounts of the document, as far as it was read, are not in the currency that is read."""
+        return self._pricing.lacking if self._pricing is not None else 0
 
     def problem(self, expected: str, found: str | None = None) -> None:
         """Report a problem at this place."""
@@ -122,7 +157,8 @@ class Place:
         if isinstance(self._node, yaml.MappingNode):
             node = next((value for name, value in self._node.value if name.value == key), _MISSING)
         nearest = self._nearest if node is _MISSING else node
-        return Place(self._file, f"{self._path}.{key}" if self._path else key, node, self._problems, nearest)
+        path = f"{self._path}.{key}" if self._path else key
+        return Place(self._file, path, node, self._problems, nearest, self._pricing)
 
     def items(self) -> Iterator["Place"]:
         """The places of the items of a list."""
@@ -132,7 +168,7 @@ class Place:
             self.problem("a list")
             return
         for index, node in enumerate(self._node.value):
-            yield Place(self._file, f"{self._path}[{index}]", node, self._problems)
+            yield Place(self._file, f"{self._path}[{index}]", node, self._problems, pricing=self._pricing)
 
     def named(self) -> Iterator[tuple[str, "Place"]]:
         """The keys of a mapping with their places."""
@@ -252,7 +288,39 @@ class Place:
         return Decimal(value)
 
     def amount(self, default: Decimal) -> Decimal:
-        """Read an amount of money: not negative, below 10^14, at most 12 decimals."""
+        """Read an amount of money, perhaps one of several by currency: not negative, below 10^14, at most 12 decimals.
+
+        Where it is not in the currency that is read, the default is returned and counted (`lacking`). 0 is 0 in every
+        currency.
+        """
+        pricing = self._pricing
+        if pricing is None:
+            return self._amount(default)
+        if isinstance(self._node, yaml.MappingNode):
+            return self._amount_by_currency(default, pricing)
+        value = self._amount(default)
+        if pricing.currency != pricing.own and value != 0 and not self._missing():
+            pricing.lacking += 1
+            return default
+        return value
+
+    def _amount_by_currency(self, default: Decimal, pricing: Pricing) -> Decimal:
+        found: dict[str, Decimal] = {}
+        for code, place in self.named():
+            if minor_units(code) is None:
+                place.problem("the ISO 4217 code of a currency with a minor unit, such as EUR", found=code)
+            elif code in found:
+                place.problem("the currency once", found=f"{code} twice")
+            else:
+                found[code] = place._amount(default)
+        if self.is_empty_mapping():
+            self.problem('an amount, or amounts by currency such as {USD: "99.00", EUR: "89.00"}')
+        pricing.named.update(found)
+        if pricing.currency not in found:
+            pricing.lacking += 1
+        return found.get(pricing.currency, default)
+
+    def _amount(self, default: Decimal) -> Decimal:
         value = self.decimal(default)
         if not 0 <= value < MAXIMUM_AMOUNT or decimals(value) > 12:
             self.problem("an amount from 0 to below 10^14, of at most 12 decimals")

@@ -111,6 +111,7 @@ PROFILE = Table(
     (
         ACCOUNT,
         Column("as_of", pl.Date, "The day at whose end the profile holds"),
+        Column("currency", pl.String, "The currency of the account, and of all amounts of the row"),
         Column("package", pl.String, "Package in force"),
         Column("status", pl.String, "active, trial, held, suspended, cancelled, refunded or none"),
         Column("next_billing_date", pl.Date, "Null when held or cancelled"),
@@ -144,7 +145,7 @@ PROFILE = Table(
             ),
             "The package change that will take effect, or null",
         ),
-        Column("payment_history", _PAYMENT_HISTORY, "The account's documents, newest first"),
+        Column("payment_history", _PAYMENT_HISTORY, "The account's documents in its currency, newest first"),
         Column(
             "add_ons",
             _ADD_ONS,

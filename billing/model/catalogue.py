@@ -8,6 +8,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo
 
 from billing.model.file_limits import DEFAULT_LIMITS, MEBIBYTE, Limits
+from billing.model.money import minor_units
 from billing.model.numbering import Numbering
 from billing.model.offers import IN_ADVANCE, AddOn, Coupon
 from billing.model.resources import Resources
@@ -19,6 +20,9 @@ GAUGE_MEASURES = ("peak", "last", "time_weighted")
 TARIFF_MODELS = ("block", "graduated", "volume", "stairstep", "percentage")
 CARD_BRANDS = ("visa", "mastercard", "discover", "amex")
 MINIMUM_COUNTS = ("package_fee", "overage", "add_on", "seats")
+MONTHLY = "monthly fee"
+MINIMUM_SPEND = "minimum spend"
+SEATS = "seats"
 AFTER_ISSUE = "after_issue"
 SENDING = ("off", AFTER_ISSUE)
 MAXIMUM_QUANTITY = Decimal(10) ** 18
@@ -183,6 +187,9 @@ class Terms:
         Tariff per metric, or None when the excess is free.
     seats
         At most one per metric that is charged in advance.
+    lacking
+        What has no amount in the currency of the catalogue: MONTHLY, MINIMUM_SPEND, SEATS, or the name of the metric of
+        a tariff. With any, the package is not sold in it (rule 36).
     """
 
     effective_from: date
@@ -193,6 +200,12 @@ class Terms:
     auto_upgrade_on: tuple[str, ...]
     minimum_spend: MinimumSpend | None = None
     seats: tuple[Seats, ...] = ()
+    lacking: frozenset[str] = field(default=frozenset(), repr=False)
+
+    @property
+    def is_sold(self) -> bool:
+        """Whether it has all its amounts in the catalogue's currency."""
+        return not self.lacking
 
 
 @dataclass(frozen=True)
@@ -232,6 +245,7 @@ class Agreement:
     overage: Mapping[str, Tariff | None]
     until: date | None = None
     minimum_spend: MinimumSpend | None = None
+    lacking: frozenset[str] = field(default=frozenset(), repr=False)
 
     def holds_on(self, day: date) -> bool:
         """Whether it is in force on a day."""
@@ -240,7 +254,7 @@ class Agreement:
 
 @dataclass(frozen=True)
 class ReminderLevel:
-    """A reminder that is due so many days after the due date; `fee` is in the catalogue's currency, 0 for none."""
+    """A reminder that is due so many days after the due date; a `fee` of 0 is none."""
 
     days: int
     fee: Decimal = Decimal(0)
@@ -282,10 +296,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """A validated catalogue.
+    """A validated catalogue, with its amounts in one currency.
 
     Attributes
     ----------
+    others
+        The same catalogue in the other currencies that its amounts name, by code.
+    lacking
+        Amounts of the policy that are not in the currency: they are left out (rule 36).
     encoding
         Encoding of CSV inputs that are not UTF-8; empty when not set.
     sources
@@ -309,6 +327,20 @@ class Catalogue:
     resources: Resources = field(default_factory=Resources)
     coupons: tuple[Coupon, ...] = ()
     add_ons: tuple[AddOn, ...] = ()
+    others: Mapping[str, "Catalogue"] = field(default_factory=dict, repr=False)
+    lacking: tuple[str, ...] = field(default=(), repr=False)
+
+    def in_currency(self, currency: str) -> "Catalogue":
+        """The catalogue with the amounts of a currency: what has none in it is not sold in it (rule 36)."""
+        if currency == self.currency:
+            return self
+        return self.others.get(currency) or _sold_nothing(self, currency)
+
+    @property
+    def sells_all(self) -> bool:
+        """Whether every package is sold in its currency, to everybody."""
+        versions = [version for package in self.packages for version in package.versions]
+        return not any(version.lacking for version in versions) and not any(each.lacking for each in self.agreements)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -359,9 +391,58 @@ def terms_periods(catalogue: Catalogue) -> list[TermsPeriod]:
     return periods
 
 
+def _sold_nothing(catalogue: Catalogue, currency: str) -> Catalogue:
+    """The catalogue in a currency that it does not name."""
+    packages = tuple(
+        replace(
+            package,
+            versions=tuple(
+                version if _is_free(version) else replace(version, lacking=frozenset({MONTHLY}), yearly=None)
+                for version in package.versions
+            ),
+        )
+        for package in catalogue.packages
+    )
+    add_ons = tuple(
+        replace(add_on, versions=tuple(replace(each, is_sold=each.monthly == 0) for each in add_on.versions))
+        for add_on in catalogue.add_ons
+    )
+    policy = catalogue.policy
+    fees = [f"reminders[{place}].fee" for place, level in enumerate(policy.reminders) if level.fee]
+    lacking = [*(["hold_fee"] if policy.hold_fee else []), *fees, *catalogue.lacking]
+    return replace(
+        catalogue,
+        currency=currency,
+        minor_units=minor_units(currency) or 0,
+        policy=replace(
+            policy,
+            hold_fee=Decimal(0),
+            reminders=tuple(replace(level, fee=Decimal(0)) for level in policy.reminders),
+        ),
+        lacking=tuple(dict.fromkeys(lacking)),
+        packages=packages,
+        agreements=tuple(replace(each, lacking=each.lacking | {MONTHLY}) for each in catalogue.agreements),
+        coupons=tuple(replace(coupon, amount=None) for coupon in catalogue.coupons),
+        add_ons=add_ons,
+        others={},
+    )
+
+
+def _is_free(version: Terms) -> bool:
+    """Whether it costs nothing, in whatever currency."""
+    priced = (*version.overage.values(), *version.seats, version.minimum_spend)
+    return version.is_sold and version.monthly == 0 and all(each is None for each in priced)
+
+
 def _with_agreement(terms: Terms, agreement: Agreement) -> Terms:
+    agreed = {
+        *([MONTHLY] if agreement.monthly is not None else []),
+        *agreement.overage,
+        *([MINIMUM_SPEND] if agreement.minimum_spend is not None else []),
+    }
     return replace(
         terms,
+        lacking=frozenset(terms.lacking - agreed) | agreement.lacking,
         monthly=terms.monthly if agreement.monthly is None else agreement.monthly,
         yearly=terms.yearly if agreement.yearly is None else agreement.yearly,
         allowances={**terms.allowances, **agreement.allowances},

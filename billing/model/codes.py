@@ -172,6 +172,7 @@ class DecisionReason(StrEnum):
     SUPERSEDED_BY_LATER_REQUEST = "superseded_by_later_request"
     UNKNOWN_PACKAGE = "unknown_package"
     PACKAGE_NOT_SOLD_YET = "package_not_sold_yet"
+    NOT_SOLD_IN_CURRENCY = "not_sold_in_currency"
     PACKAGE_HIDDEN = "package_hidden"
     NO_YEARLY_PRICE = "no_yearly_price"
     NOT_AN_UPGRADE = "not_an_upgrade"
@@ -279,9 +280,11 @@ class ParkedReason(StrEnum):
     CONTRADICTION = "contradiction"
     QUANTITY_OUT_OF_RANGE = "quantity_out_of_range"
     MISSING_FOR_FORMAT = "missing_for_format"
+    CURRENCY_CHANGED = "currency_changed"
     # Refusals of the first subscription.
     UNKNOWN_PACKAGE = DecisionReason.UNKNOWN_PACKAGE.value
     PACKAGE_NOT_SOLD_YET = DecisionReason.PACKAGE_NOT_SOLD_YET.value
+    NOT_SOLD_IN_CURRENCY = DecisionReason.NOT_SOLD_IN_CURRENCY.value
     BEFORE_BILLING_START = DecisionReason.BEFORE_BILLING_START.value
 
 

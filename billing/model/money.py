@@ -1,6 +1,8 @@
 """Currencies, and the one function that rounds money (rule 4)."""
 
+from collections.abc import Mapping
 from decimal import Decimal
+from typing import Final
 
 import iso4217
 import polars as pl
@@ -24,6 +26,22 @@ def minor_units(currency: str) -> int | None:
     except ValueError:
         return None
     return None if exponent is None else int(exponent)
+
+
+CURRENCIES: Final = frozenset(each.code for each in iso4217.Currency if each.exponent is not None)
+"""The codes with a minor unit."""
+
+
+def sums_by_currency(amounts: pl.DataFrame, column: str, own: str) -> dict[str, Decimal]:
+    """The sum of a column in each currency, with its decimals; `own` first, and alone where there are no rows."""
+    sums = dict(amounts.group_by("currency").agg(pl.col(column).sum()).iter_rows())
+    codes = [own, *sorted(sums.keys() - {own})] if own in sums or not sums else sorted(sums)
+    return {code: Decimal(f"{sums.get(code, Decimal(0)):.{minor_units(code) or 0}f}") for code in codes}
+
+
+def in_currencies(sums: Mapping[str, Decimal]) -> str:
+    """Sums by currency as one text: 94.50 EUR, 105.00 USD."""
+    return ", ".join(f"{amount} {code}" for code, amount in sums.items())
 
 
 def round_fraction(numerator: pl.Expr, denominator: pl.Expr, decimals: int) -> pl.Expr:

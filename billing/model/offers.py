@@ -25,7 +25,8 @@ class Coupon:
     Attributes
     ----------
     percent, amount
-        One of both: percent of what its lines cost, above 0 to 100, or an amount per document in the currency.
+        One of both: percent of what its lines cost, above 0 to 100, or an amount per document. None of both where the
+        amount is not in the currency of the catalogue.
     applies_to
         COUPON_KINDS, `overage.<metric>` or `add_on.<name>`.
     packages
@@ -53,6 +54,11 @@ class Coupon:
     priority: int = USUAL_PRIORITY
     titles: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_sold(self) -> bool:
+        """Whether it has its amount in the currency of the catalogue."""
+        return self.percent is not None or self.amount is not None
+
 
 @dataclass(frozen=True)
 class AddOnVersion:
@@ -66,6 +72,8 @@ class AddOnVersion:
         In units, per metric; what is not named adds nothing. None is unlimited.
     maximum
         The largest quantity; None without limit.
+    is_sold
+        Whether its price is in the currency of the catalogue.
     """
 
     effective_from: date
@@ -73,6 +81,7 @@ class AddOnVersion:
     yearly: Decimal | None
     allowances: Mapping[str, Decimal | None]
     maximum: int | None = None
+    is_sold: bool = field(default=True, repr=False)
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,22 @@ from billing.model.columns import MONEY
 _CONTROLS: Final = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
-def plain_rows(frame: pl.DataFrame, decimals: int) -> list[dict[str, Any]]:
+def plain_rows(frame: pl.DataFrame, decimals: int | Sequence[int]) -> list[dict[str, Any]]:
     """Rows as plain values: decimals and dates as text, instants in UTC with Z.
 
     Parameters
     ----------
     decimals
-        Decimals of the currency's minor unit: amounts have exactly these.
+        Decimals of the currency's minor unit, perhaps of each row: amounts have exactly these.
     """
-    writers = {name: _formatter(dtype, decimals) for name, dtype in frame.schema.items()}
-    return [{name: writers[name](value) for name, value in row.items()} for row in frame.iter_rows(named=True)]
+    of_rows = [decimals] * frame.height if isinstance(decimals, int) else decimals
+    writers = {
+        places: {name: _formatter(dtype, places) for name, dtype in frame.schema.items()} for places in set(of_rows)
+    }
+    return [
+        {name: writers[places][name](value) for name, value in row.items()}
+        for places, row in zip(of_rows, frame.iter_rows(named=True), strict=True)
+    ]
 
 
 def _formatter(dtype: Any, decimals: int) -> Callable[[Any], Any]:

@@ -1,6 +1,5 @@
 """A business as of a day: its home, its inputs and its register. Every computation starts from one."""
 
-import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,18 +17,21 @@ from billing.inputs.reading import Inputs, read_inputs
 from billing.model.buckets import BucketRange, bucket_ranges
 from billing.model.calendar import first_day, midnight, months_after
 from billing.model.catalogue import Catalogue
-from billing.model.codes import DecisionKind, GrantKind, RejectReason
+from billing.model.codes import DecisionKind, GrantKind
 from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
-from billing.month.computed import Computed
-from billing.month.issued_settings import hidden_after, refuse_moved_settings
+from billing.month.computed import Computed, packed, unpacked
+from billing.month.currencies import currencies_of, joined_lives, parts_of
+from billing.month.issued_settings import inside_hidden_packages, issued_in_others, refuse_moved_settings
+from billing.month.locking import alone
 from billing.month.resources import with_resources
 from billing.register.recorded_facts import BEGUN_SCHEMA
 from billing.register.register import Register
 from billing.rules.add_on_changes import asked_add_ons
 from billing.rules.balances import SUSPENSION_SCHEMA, suspensions
 from billing.rules.credit_balances import lowered_grants
+from billing.rules.currencies import Currencies, Rows
 from billing.rules.dimensions import RuleBook
 from billing.rules.missing_accounts import (
     accounts_without_row,
@@ -37,49 +39,24 @@ from billing.rules.missing_accounts import (
     refuse_lacking_accounts,
     subscriptions_without_request,
 )
+from billing.rules.one_off_charges import fee_charges
 from billing.rules.opening_balances import balances_in_force, changed_rows
 from billing.rules.own_documents import is_own_document
-from billing.rules.receivables import with_numbers, with_opening_balances
+from billing.rules.receivables import matched_payments, with_opening_balances
 from billing.rules.redemptions import (
     POSITION_SCHEMA,
     asked_coupons,
     exhausted_positions,
+    joined_coupons,
     redemption_positions,
 )
 from billing.rules.subscriptions import Lives, read_lives
 from billing.rules.terms import TermsFrames, terms_frames
 from billing.rules.withdrawals import without_withdrawn
 from billing.store.home import Home
-from billing.store.lock import lock, step_of
 from billing.store.monthly import scan_months
-from billing.store.working_copy import step_in_store, synchronized
 
 ACCOUNTS_OF_A_SHARD: Final = 250_000
-
-
-@contextmanager
-def alone(home: Home, register: Register, patience: float = 0, holder: str = "") -> Iterator[None]:
-    """As `Business.alone`, also where the inputs cannot be read."""
-    with (
-        lock(home, patience, holder),
-        register.alone(patience, holder),
-        synchronized(home.root, shared=bool(holder)),
-    ):
-        yield
-
-
-@contextmanager
-def step_under(home: Home, register: Register, holder: str) -> Iterator[None]:
-    """Be a step of a run whose head, `holder`, holds the lock in another process, perhaps on another machine.
-
-    Raises
-    ------
-    InterruptedRunError
-        When the head does not hold the lock (any more).
-    """
-    alive = register.step_of(holder) if register.is_on_server else step_of(home, holder)
-    with alive, step_in_store(home, holder):
-        yield
 
 
 @dataclass(frozen=True)
@@ -100,6 +77,8 @@ class Business:
         Of a shard: `has_moved_in` of the whole business.
     exhausted_of_all
         Of a shard: `exhausted_redemptions` of the whole business.
+    whole
+        Of the accounts in one currency: the business or shard of which they are a part (`by_currency`).
     computed
         Cache of answers that several steps share.
     """
@@ -114,6 +93,7 @@ class Business:
     first_month_of_all: str | None = None
     has_moved_in_of_all: bool | None = None
     exhausted_of_all: pl.DataFrame | None = field(default=None, compare=False)
+    whole: "Business | None" = field(default=None, compare=False)
     computed: Computed = field(default_factory=Computed, compare=False)
 
     @classmethod
@@ -143,7 +123,8 @@ class Business:
         refuse_moved_settings(register, catalogue)
         if issues and (changed := register.changed_formats(catalogue.numbering, as_of.year)):
             raise RefusedError("landing/catalogue.yaml: the catalogue is refused: numbers have been given", changed)
-        inputs = read_inputs(home, catalogue, register.billed_accounts())
+        issued = register.issued_currencies() if issued_in_others(register, catalogue) else None
+        inputs = read_inputs(home, catalogue, register.billed_accounts(), issued)
         warnings = changed_rows(inputs.opening_balances, register.opening_balances())
         warnings += lowered_grants(inputs.credit_grants, register.credit_uses())
         inputs = replace(inputs, warnings=(*inputs.warnings, *warnings))
@@ -212,6 +193,25 @@ class Business:
             yield
 
     @cached_property
+    def currencies(self) -> Currencies:
+        """Who is billed in which currency (rule 36)."""
+        if self.whole is not None:
+            return self.whole.currencies
+        return currencies_of(self) if len(self.inputs.currencies) > 1 else Currencies(self.catalogue.currency)
+
+    @cached_property
+    def by_currency(self) -> "list[Business]":
+        """The business, or shard, once for each currency of its accounts: with its catalogue, inputs and rows only.
+
+        Where there is one currency, the business itself. What is computed of each is joined by whoever computes it.
+        """
+        return parts_of(self)
+
+    def rows(self, frame: Rows) -> Rows:
+        """The rows of the accounts in the currency of this business; all of them where it is no part."""
+        return frame if self.whole is None else self.currencies.rows(frame, self.catalogue.currency)
+
+    @cached_property
     def terms(self) -> TermsFrames:
         """The catalogue's terms as frames."""
         return terms_frames(self.catalogue)
@@ -232,19 +232,22 @@ class Business:
 
         An account whose row is missing keeps them: its past stays as computed.
         """
+        if self.whole is not None:
+            lives = self.whole.lives
+            return Lives(*map(self.rows, (lives.subscriptions, lives.answers, lives.parked)))
         if self.home.buckets is None:
             return self._lives()
-        return Lives(*map(_unpacked, self.computed.once("lives", None, self._packed_lives)))
+        return Lives(*map(unpacked, self.computed.once("lives", None, self._packed_lives)))
 
     def _packed_lives(self) -> list[bytes]:
         lives = self._lives()
-        return [_packed(frame) for frame in (lives.subscriptions, lives.answers, lives.parked)]
+        return [packed(frame) for frame in (lives.subscriptions, lives.answers, lives.parked)]
 
     def _lives(self) -> Lives:
         takes_back = (self.requests["kind"] == DecisionKind.WITHDRAW).any()
         decided = self.register.closed_decision_ids() if takes_back else pl.Series(dtype=pl.String)
         requests, taken_back = without_withdrawn(self.requests, decided)
-        lives = read_lives(requests, self.catalogue, self.terms, self._inside_hidden_packages(requests))
+        lives = self._lives_of(requests)
         made = lives.subscriptions.select("subscription_id")
         closed = self.register.closed_subscriptions().filter(~is_own_document())
         closed = closed.join(made, on="subscription_id", how="anti")
@@ -262,20 +265,25 @@ class Business:
             stopped.sort("account_id"),
         )
 
-    def _inside_hidden_packages(self, requests: pl.DataFrame) -> pl.Series:
-        """request_id of subscriptions to hidden packages that began before these were hidden.
+    def _lives_of(self, requests: pl.DataFrame) -> Lives:
+        """As `read_lives`, of each currency with its catalogue."""
+        inside, billed = (
+            inside_hidden_packages(self.register, requests, self.terms.hidden),
+            self.currencies.subscriptions["subscription_id"],
+        )
+        return joined_lives(
+            read_lives(part.rows(requests), part.catalogue, part.terms, inside, billed) for part in self.by_currency
+        )
 
-        Their billing dates are closed, or they were made by the last issue before the package was hidden: in a trial.
-        """
-        asked = requests.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("package").is_in(self.terms.hidden))
-        if asked.is_empty():
-            return asked["request_id"]
-        hidden = {name: hidden_after(self.register, name) for name in self.terms.hidden}
-        begun = self.register.closed_subscriptions()["subscription_id"]
-        return asked.filter(
-            pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(begun.implode())
-            | (pl.col("on") <= pl.col("package").replace_strict(hidden, return_dtype=pl.Date)).fill_null(value=False)
-        )["request_id"]
+    @property
+    def one_off_charges(self) -> pl.DataFrame:
+        """ONE_OFF_SCHEMA: the one-off charges up to the as-of day, and the fees of reminders (rules 30 and 41)."""
+        charges = self.inputs.one_off_charges
+        fees = self.rows(self.register.reminder_fees())
+        if not fees.is_empty():
+            fees = fees.filter(pl.col("currency") == self.catalogue.currency)
+            charges = pl.concat([charges, fee_charges(fees).select(charges.columns)])
+        return charges.filter(pl.col("on") <= self.as_of)
 
     @cached_property
     def without_row(self) -> pl.DataFrame:
@@ -288,7 +296,7 @@ class Business:
         if len(self.new_shards) > 1:
             return pl.concat(self._of(buckets, None).parked for buckets in self.new_shards).sort("account_id")
         new = new_accounts_set_aside(self.inputs.known_accounts, self.inputs.rejects)
-        parked = pl.concat([self.without_row, self.lives.parked, new])
+        parked = pl.concat([self.without_row, self.currencies.refused, self.lives.parked, new])
         return parked.unique("account_id", keep="first", maintain_order=True).sort("account_id")
 
     def knows(self, account: str) -> bool:
@@ -305,7 +313,7 @@ class Business:
         if through is None or through < last_day:
             return self.parked
         passed = self.register.passed_dates(month)
-        held = self.without_row.join(passed, on="account_id", how="semi")
+        held = pl.concat([self.without_row, self.currencies.refused]).join(passed, on="account_id", how="semi")
         all_parked = pl.concat([held, self.lives.parked])
         return all_parked.unique("account_id", keep="first", maintain_order=True).sort("account_id")
 
@@ -332,11 +340,16 @@ class Business:
         return self.inputs.credit_grants.filter(pl.col("granted_on") <= self.as_of)
 
     @property
-    def first_purchase(self) -> date | None:
-        """The first day on which a purchased grant is billed, from the policy's billing_start on; None without one."""
-        bought = pl.col("kind") == GrantKind.PURCHASED
+    def first_own_document(self) -> date | None:
+        """The first day of a purchased grant or a one-off charge, from the policy's billing_start on; None without one.
+
+        Both may be billed before anybody subscribes.
+        """
         start = self.catalogue.policy.billing_start
-        day = self.credit_grants.filter(bought & (pl.col("granted_on") >= start))["granted_on"].min()
+        bought = self.credit_grants.filter(pl.col("kind") == GrantKind.PURCHASED)["granted_on"]
+        charged = self.inputs.one_off_charges.filter(pl.col("on") <= self.as_of)["on"]
+        days = pl.concat([bought.rename("on"), charged])
+        day = days.filter(days >= start).min()
         return day if isinstance(day, date) else None
 
     @property
@@ -365,6 +378,8 @@ class Business:
     @property
     def _paid(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         """Payments, unknown payments and suspensions; computed again after documents were issued."""
+        if self.whole is not None:
+            return self.whole._paid
         return self.computed.once("payments", self.register.count(), self._match_payments)
 
     def _match_payments(self) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
@@ -378,31 +393,14 @@ class Business:
             suspended = pl.concat(each[2] for each in found).sort("account_id", "suspended_from")
             return payments.sort("at", "payment_id"), REJECTS.conform(unknown), suspended
         documents = self.receivables.with_columns(credited_at=midnight(pl.col("issued_on"), self.catalogue.time_zone))
-        made = with_numbers(made, self.opening_balances, self.register.documents())
-        known = made.join(
-            documents,
-            left_on=["document", "account_id"],
-            right_on=["number", "account_id"],
-            how="semi",
-            maintain_order="left",
-        )
-        if made["is_on_account"].any():
-            known = pl.concat([known, made.filter("is_on_account")]).sort("at", "payment_id")
-        known = known.drop("is_on_account")
-        unknown = made.join(known, on="payment_id", how="anti", maintain_order="left").with_columns(
-            reason=pl.lit(RejectReason.UNKNOWN_DOCUMENT),
-            id="payment_id",
-            detail=pl.format(
-                "document: found '{}', expected the number of a document that was issued to the account", "document"
-            ),
-        )
-        columns = ["file", "row", "reason", "text", "id", "account_id", "detail"]
-        rejects = pl.concat([REJECTS.empty(), unknown.select(columns)], how="diagonal")
-        return known, REJECTS.conform(rejects), suspensions(known, documents)
+        known, aside = matched_payments(made, self.opening_balances, self.register.documents(), documents)
+        return known, aside, suspensions(known, documents)
 
     @cached_property
     def first_month(self) -> str | None:
         """The month of the first billing date here, of all shards; None when nobody has subscribed."""
+        if self.whole is not None:
+            return self.whole.first_month
         if self.first_month_of_all is not None:
             return self.first_month_of_all
         first = self.register.first_closed_date()
@@ -411,9 +409,8 @@ class Business:
         earliest = pl.min_horizontal("on", "billed_through").dt.strftime("%Y-%m").min()
         for buckets in self.new_shards:
             of_shard = self._of(buckets, None) if len(self.new_shards) > 1 else self
-            # A purchased grant may be billed before anybody subscribes.
-            bought = None if first else of_shard.first_purchase
-            found += [f"{bought:%Y-%m}"] if bought else []
+            alone = of_shard.first_own_document
+            found += [f"{alone:%Y-%m}"] if alone else []
             bound = of_shard.requests.select(earliest).item()
             if bound is not None and bound < min(found, default="9999-99"):
                 found += of_shard._first_months
@@ -422,6 +419,8 @@ class Business:
     @cached_property
     def has_moved_in(self) -> bool:
         """Whether a subscription here, of any shard, was billed elsewhere before."""
+        if self.whole is not None:
+            return self.whole.has_moved_in
         if self.has_moved_in_of_all is not None:
             return self.has_moved_in_of_all
         shards = [self] if len(self.new_shards) == 1 else (self._of(each, None) for each in self.new_shards)
@@ -435,8 +434,10 @@ class Business:
         """As `billing.rules.redemptions.asked_coupons`."""
 
         def asked() -> pl.DataFrame:
-            lives = self.lives
-            return asked_coupons(self.requests, lives.answers, lives.subscriptions, self.catalogue)
+            return joined_coupons(
+                asked_coupons(part.requests, part.lives.answers, part.lives.subscriptions, part.catalogue)
+                for part in self.by_currency
+            )
 
         return self.computed.once("asked coupons", None, asked)
 
@@ -453,6 +454,8 @@ class Business:
     @cached_property
     def exhausted_redemptions(self) -> pl.DataFrame:
         """As `exhausted_positions`, of the accounts of all shards."""
+        if self.whole is not None:
+            return self.whole.exhausted_redemptions
         if self.exhausted_of_all is not None:
             return self.exhausted_of_all
         positions = [pl.DataFrame(schema=POSITION_SCHEMA)]
@@ -484,20 +487,10 @@ class Business:
             )
 
     def scan_months(self, table: Table, months: Sequence[str]) -> pl.LazyFrame:
-        """As `billing.store.monthly.scan_months`, of the business or shard."""
-        return scan_months(self.home, table, months)
+        """As `billing.store.monthly.scan_months`, of the business, shard or accounts in one currency."""
+        return self.rows(scan_months(self.home, table, months))
 
     def closes_through(self, month: str) -> date:
         """The day up to which billing dates of the month may be issued: `issue_after_days` before the as-of day."""
         last_day = first_day(months_after(month, 1)).toordinal() - 1
         return date.fromordinal(min(last_day, self.as_of.toordinal() - self.catalogue.policy.issue_after_days))
-
-
-def _packed(frame: pl.DataFrame) -> bytes:
-    content = io.BytesIO()
-    frame.write_ipc(content, compression="lz4")
-    return content.getvalue()
-
-
-def _unpacked(content: bytes) -> pl.DataFrame:
-    return pl.read_ipc(content)

@@ -114,7 +114,7 @@ def surges(business: Business, month: str | None = None) -> pl.DataFrame:
 
     A change of package stands on the document with its reason; nothing explains these but usage and price.
     """
-    columns = ["account_id", "subscription_id", "billing_month", "billing_date", "number", "total"]
+    columns = ["account_id", "subscription_id", "billing_month", "billing_date", "number", "total", "currency"]
     months = business.home.months(DRAFTS)
     drafts = (
         business.scan_months(DRAFTS, months).filter(pl.col("kind") == DocumentKind.INVOICE).drop("content").collect()
@@ -124,7 +124,8 @@ def surges(business: Business, month: str | None = None) -> pl.DataFrame:
         [issued.select(columns), drafts.with_columns(number=pl.lit(None, pl.String)).select(columns)]
     ).sort("account_id", "billing_date", "number", nulls_last=True)
     compared = bills.with_columns(
-        pl.col(name).shift(1).over("account_id").alias(f"last_{name}") for name in ("number", "billing_date", "total")
+        pl.col(name).shift(1).over("account_id", "currency").alias(f"last_{name}")
+        for name in ("number", "billing_date", "total")
     )
     noted = (
         business.scan_months(PACKAGES, months)

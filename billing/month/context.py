@@ -43,21 +43,31 @@ def computed_once(
 
 def rated_charges(business: Business, month: str) -> pl.DataFrame:
     """The rated usage of all accounts."""
-    return rated_usage(
-        required_table(business, USAGE, month),
-        required_table(business, PACKAGES, month),
-        business.terms,
-        held_add_ons(business, month),
-    )
+    rated = [
+        rated_usage(
+            required_table(part, USAGE, month),
+            required_table(part, PACKAGES, month),
+            part.terms,
+            held_add_ons(part, month),
+        )
+        for part in business.by_currency
+    ]
+    return joined(rated, [name for name in USAGE.key if name in rated[0].columns])
 
 
 def required_table(business: Business, table: Table, month: str, rows: pl.Expr | None = None) -> pl.DataFrame:
-    """The table of the month, or only these rows of it."""
+    """The table of the month, or only these rows of it; of the accounts in one currency, theirs."""
     home = business.home
     if not home.parts(table, month):
         path = home.partition(table, month)
         raise FileNotFoundError(f"{path}: {table.name} of {month} has not been computed: bill that month first")
-    return read_month(home, table, month) if rows is None else scan_month(home, table, month).filter(rows).collect()
+    found = read_month(home, table, month) if rows is None else scan_month(home, table, month).filter(rows).collect()
+    return business.rows(found)
+
+
+def joined(parts: Sequence[pl.DataFrame], key: Sequence[str]) -> pl.DataFrame:
+    """What was computed for each currency, as one frame sorted by its key; what is of one currency is as it is."""
+    return parts[0] if len(parts) == 1 else pl.concat(parts, how="diagonal_relaxed").sort(key, maintain_order=True)
 
 
 def without_parked(frame: pl.DataFrame, parked: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ import polars as pl
 
 from billing.documents.credit_notes import correction_notes
 from billing.documents.drafts import Drafts
+from billing.documents.merged_drafts import in_key_order
 from billing.model.calendar import months_after
 from billing.model.errors import RefusedError
 from billing.model.tables import CYCLES, PACKAGES
@@ -55,23 +56,29 @@ def correction_drafts(business: Business, month: str, reason: str, accounts: Seq
         differences = differences.filter(pl.col("account_id").is_in(accounts))
     documents = business.register.documents([month])
     documents = documents.join(differences, on="subscription_id", how="semi", maintain_order="left")
-    return correction_notes(
-        month,
-        differences=by_billing_document(
-            differences_with_lines(business, differences), billed_lines(business, differences)
-        ),
-        reason=reason,
-        subscriptions=billed_subscriptions(business),
-        packages=required_table(business, PACKAGES, month),
-        documents=documents,
-        taxes=taxes_left(business, documents["number"]),
-        accounts=accounts_with_formats(business, month),
-        tax_rates=business.inputs.tax_rates,
-        exchange_rates=business.inputs.exchange_rates,
-        catalogue=business.catalogue,
-        credits=credits_in_order(business, pl.lit(value=True)),
-        as_of=business.as_of,
-    )
+    settled = by_billing_document(differences_with_lines(business, differences), billed_lines(business, differences))
+    subscriptions, taxes = billed_subscriptions(business), taxes_left(business, documents["number"])
+    credits = credits_in_order(business, pl.lit(value=True))
+    with_formats = accounts_with_formats(business, month)
+    notes = [
+        correction_notes(
+            month,
+            differences=part.rows(settled),
+            reason=reason,
+            subscriptions=part.rows(subscriptions),
+            packages=required_table(part, PACKAGES, month),
+            documents=part.rows(documents),
+            taxes=taxes,
+            accounts=with_formats,
+            tax_rates=part.inputs.tax_rates,
+            exchange_rates=part.inputs.exchange_rates,
+            catalogue=part.catalogue,
+            credits=credits,
+            as_of=business.as_of,
+        )
+        for part in business.by_currency
+    ]
+    return in_key_order(notes)
 
 
 def issue_corrections(business: Business, month: str, reason: str, accounts: Sequence[str] = ()) -> pl.DataFrame:

@@ -75,6 +75,8 @@ def month_credits(business: Business, since: date, until: date) -> pl.DataFrame:
         kind (granted or purchased; empty where the row is gone), granted, used, expired, left (MONEY); sorted.
     """
     grants, uses = business.credit_grants, business.register.credit_uses()
+    if business.whole is not None:
+        uses = uses.filter(pl.col("currency") == business.catalogue.currency)
     if grants.is_empty() and uses.is_empty():
         return pl.DataFrame(schema={"kind": pl.String, **dict.fromkeys(("granted", "used", "expired", "left"), MONEY)})
     added = grants.rename({"granted_on": "day"}).select(_MOVED)

@@ -9,7 +9,15 @@ from typing import Final
 import polars as pl
 
 from billing.documents.credit_notes import refund_notes
-from billing.documents.drafts import Drafts, Issued, ToDraft, draft_ranges, with_notes
+from billing.documents.drafts import (
+    BY_SUBSCRIPTION,
+    Drafts,
+    Issued,
+    ToDraft,
+    draft_ranges,
+    with_notes,
+)
+from billing.documents.merged_drafts import in_key_order, merged_drafts
 from billing.model.calendar import months_after
 from billing.model.codes import PACKAGE_CHANGES, Outcome
 from billing.model.tables import CYCLES, DECISIONS, DRAFT_LINES, DRAFT_TAXES, DRAFTS, DUES, PACKAGES, PARKED, USAGE
@@ -159,7 +167,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows, credits: CreditsIn
     open_ones = month_differences(business, business.first_month or month, month)
     differences = by_billing_document(differences_with_lines(business, open_ones), billed_lines(business, open_ones))
     change = pl.col("kind").is_in(PACKAGE_CHANGES) & (pl.col("outcome") == Outcome.APPROVED)
-    inputs = ToDraft(
+    whole = ToDraft(
         subscriptions=without_parked(billed_subscriptions(business), parked),
         cycles=without_parked(required_table(business, CYCLES, month), parked),
         packages=required_table(business, PACKAGES, month),
@@ -171,10 +179,29 @@ def _drafts(business: Business, month: str, rows: IssuedRows, credits: CreditsIn
         tax_rates=business.inputs.tax_rates,
         exchange_rates=business.inputs.exchange_rates,
         terms=business.terms,
-        held=held_add_ons(business, month),
     )
     issued = replace(issued_so_far(business, month, rows, differences["gives_back"]), credits=credits)
-    return draft_ranges(month, inputs, issued, business.catalogue)
+    return merged_drafts(
+        [
+            draft_ranges(month, _in_currency(whole, part, month), _issued_in_currency(issued, part), part.catalogue)
+            for part in business.by_currency
+        ]
+    )
+
+
+def _in_currency(inputs: ToDraft, part: Business, month: str) -> ToDraft:
+    """What is drafted in the currency of a part of the accounts."""
+    frames = {name: part.rows(getattr(inputs, name)) for name in BY_SUBSCRIPTION}
+    return replace(inputs, **frames, terms=part.terms, held=held_add_ons(part, month))
+
+
+def _issued_in_currency(issued: Issued, part: Business) -> Issued:
+    """What was issued in the currency of a part: a document is compared with one in its own."""
+    if part.whole is None:
+        return issued
+    documents = issued.documents.filter(pl.col("currency") == part.catalogue.currency)
+    lines = issued.lines.join(documents, on="number", how="semi", maintain_order="left")
+    return replace(issued, documents=documents, lines=lines)
 
 
 def keep_drafts_after(business: Business, month: str, through: date) -> None:
@@ -203,22 +230,26 @@ def drafted_refund_notes(business: Business, month: str, rows: IssuedRows, credi
     refunds = approved_refunds(business)
     shown = rows.documents.with_columns(shown_subscription_id())
     numbers = shown.join(refunds, on="subscription_id", how="semi")["number"]
-    notes = refund_notes(
-        month,
-        refunds=refunds,
-        subscriptions=business.lives.subscriptions,
-        packages=required_table(business, PACKAGES, month),
-        documents=rows.documents,
-        lines=rows.lines,
-        taxes=taxes_left(business, numbers),
-        accounts=accounts_with_formats(business, month),
-        tax_rates=business.inputs.tax_rates,
-        exchange_rates=business.inputs.exchange_rates,
-        catalogue=business.catalogue,
-        credits=credits,
-        as_of=business.as_of,
-    )
-    return without_format_parked(notes, business, month)
+    taxes, accounts = taxes_left(business, numbers), accounts_with_formats(business, month)
+    notes = [
+        refund_notes(
+            month,
+            refunds=refunds,
+            subscriptions=part.lives.subscriptions,
+            packages=required_table(part, PACKAGES, month),
+            documents=part.rows(rows.documents),
+            lines=rows.lines,
+            taxes=taxes,
+            accounts=accounts,
+            tax_rates=part.inputs.tax_rates,
+            exchange_rates=part.inputs.exchange_rates,
+            catalogue=part.catalogue,
+            credits=credits,
+            as_of=business.as_of,
+        )
+        for part in business.by_currency
+    ]
+    return without_format_parked(in_key_order(notes), business, month)
 
 
 def issued_so_far(business: Business, month: str, rows: IssuedRows, given_back: pl.Series) -> Issued:

@@ -72,7 +72,7 @@ def dues_of_month(
         decided = without_parked(decisions, parked)
         upgrades = upgrade_dues(decided, business.lives, cycles, business.suspensions, business.terms, catalogue)
         dues = _added(dues, upgrades)
-    charges = without_parked(business.inputs.one_off_charges.filter(pl.col("on") <= business.as_of), parked)
+    charges = without_parked(business.one_off_charges, parked)
     if not charges.is_empty():
         dues = _added(dues, charge_dues(month, charges, business.lives.subscriptions, packages, catalogue))
     grants = without_parked(business.credit_grants, parked)
@@ -137,7 +137,9 @@ def _countable(business: Business, month: str, due: pl.DataFrame, dues: pl.DataF
         .join(whose.lazy(), on="account_id", how="semi")
         .collect()
     )
-    columns = ["subscription_id", "billing_date", "kind", "metric", "cycle_start", "cycle_end", "amount", "description"]
+    columns = [
+        *("subscription_id", "billing_date", "kind", "metric", "cycle_start", "cycle_end", "amount", "description"),
+    ]
     return pl.concat([earlier.select(columns), dues.filter(pl.col("kind").is_in(COUNTED)).select(columns)])
 
 

@@ -27,7 +27,7 @@ from billing.model.codes import ParkedReason
 from billing.model.columns import MONEY
 from billing.model.tables import CYCLES, PARKED
 from billing.month.business import Business
-from billing.month.context import required_table
+from billing.month.context import joined, required_table
 from billing.rules.tax import document_taxes
 from billing.store.monthly import read_month
 
@@ -66,7 +66,8 @@ def format_problems(business: Business, month: str, among: pl.Series | None = No
         business.inputs.tax_rates,
         catalogue,
     )
-    return missing_for_format(accounts, taxes, catalogue)
+    found = [missing_for_format(part.rows(accounts), taxes, part.catalogue) for part in business.by_currency]
+    return joined(found, ["account_id", "kind", "what"])
 
 
 def accounts_with_formats(business: Business, month: str) -> pl.DataFrame:

@@ -1,10 +1,11 @@
 """Settings under which billing dates were closed; refuse changes that would move closed dates.
 
 A closed date stands (rule 9). Another time zone, billing anchor or later billing start would give the same
-subscriptions other dates: everything issued would be credited and billed again.
+subscriptions other dates: everything issued would be credited and billed again. A coupon or add-on that goes missing
+would undo what documents say of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -12,10 +13,15 @@ import polars as pl
 
 from billing.model.calendar import first_day
 from billing.model.catalogue import Catalogue
+from billing.model.codes import DecisionKind
 from billing.model.errors import Problem, RefusedError
+from billing.model.offers import QUANTITIES
 from billing.register.register import Register
 
 _FILE: Final = "catalogue.yaml"
+_COUPON: Final = "coupon."
+_ADD_ON: Final = "add_on."
+_CURRENCY: Final = "currency."
 # Ignore clock changes before and after: nothing is billed there.
 _FIRST, _LAST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -29,10 +35,22 @@ def settings_of(catalogue: Catalogue) -> Mapping[str, str]:
     }
 
 
-def keep_settings(register: Register, catalogue: Catalogue) -> None:
+def keep_settings(
+    register: Register,
+    catalogue: Catalogue,
+    currencies: Sequence[str] = (),
+    requests: pl.LazyFrame | None = None,
+) -> None:
     """Record the settings before billing dates are closed; those of the first closing stay.
 
     A home billed by a version that recorded none records those of its next run.
+
+    Parameters
+    ----------
+    currencies
+        Those in use; none stands for that of the catalogue.
+    requests
+        The requests of everyone: the coupons and add-ons that they name have to stay in the catalogue.
     """
     # Record packages hidden from the start, too: they were never on offer, whatever is issued later.
     hidden = {
@@ -40,7 +58,35 @@ def keep_settings(register: Register, catalogue: Catalogue) -> None:
         for package in catalogue.packages
         if package.hidden
     }
-    register.keep_settings({**settings_of(catalogue), **hidden})
+    used = {f"{_CURRENCY}{code}": "used" for code in currencies or (catalogue.currency,)}
+    asked = {} if requests is None else dict.fromkeys(_asked_for(catalogue, requests), "asked for")
+    register.keep_settings({**settings_of(catalogue), **hidden, **used, **asked})
+
+
+def _asked_for(catalogue: Catalogue, requests: pl.LazyFrame) -> list[str]:
+    """The settings of the coupons and add-ons of the catalogue that requests name."""
+    if not catalogue.coupons and not catalogue.add_ons:
+        return []
+    names = ("coupon", "add_on", "add_ons")
+    frames = [requests.select(pl.col(name).drop_nulls().unique()) for name in names]
+    coupons, singly, mapped = (frame.collect(engine="streaming").to_series() for frame in frames)
+    given = mapped.str.json_decode(QUANTITIES).explode(empty_as_null=False).struct.field("name")
+    add_ons = {*singly, *given}
+    return sorted(
+        [
+            *(_coupon(each.name) for each in catalogue.coupons if each.name in coupons),
+            *(_add_on(each.name) for each in catalogue.add_ons if each.name in add_ons),
+        ]
+    )
+
+
+def issued_in_others(register: Register, catalogue: Catalogue) -> bool:
+    """Whether documents may have been issued in another currency than that of the catalogue."""
+    used = {name.removeprefix(_CURRENCY) for name in register.settings() if name.startswith(_CURRENCY)}
+    if not used:
+        # Earlier versions recorded none.
+        return register.has_issued_in_another(catalogue.currency)
+    return bool(used - {catalogue.currency})
 
 
 def hidden_after(register: Register, package: str) -> date | None:
@@ -49,8 +95,32 @@ def hidden_after(register: Register, package: str) -> date | None:
     return date.fromisoformat(kept) if kept else register.last_closed_day()
 
 
+def inside_hidden_packages(register: Register, requests: pl.DataFrame, packages: Sequence[str]) -> pl.Series:
+    """request_id of subscriptions to hidden packages that began before these were hidden.
+
+    Their billing dates are closed, or they were made by the last issue before the package was hidden: in a trial.
+    """
+    asked = requests.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("package").is_in(packages))
+    if asked.is_empty():
+        return asked["request_id"]
+    hidden = {name: hidden_after(register, name) for name in packages}
+    begun = register.closed_subscriptions()["subscription_id"]
+    return asked.filter(
+        pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(begun.implode())
+        | (pl.col("on") <= pl.col("package").replace_strict(hidden, return_dtype=pl.Date)).fill_null(value=False)
+    )["request_id"]
+
+
 def _hidden(package: str) -> str:
     return f"hidden.{package}"
+
+
+def _coupon(name: str) -> str:
+    return f"{_COUPON}{name}"
+
+
+def _add_on(name: str) -> str:
+    return f"{_ADD_ON}{name}"
 
 
 def refuse_moved_settings(register: Register, catalogue: Catalogue) -> None:
@@ -88,7 +158,20 @@ def moved_settings(register: Register, catalogue: Catalogue) -> list[Problem]:
         earlier = f"{old} as before" if old < start.isoformat() else f"{first_day(months[0])} or earlier"
         why = f"documents of {months[0]} were issued: under a later start that month would not exist"
         problems.append(Problem(_FILE, "policy.billing_start", start.isoformat(), f"{earlier} ({why})"))
-    return problems
+    return [*problems, *_missing_offers(before, catalogue)]
+
+
+def _missing_offers(before: Mapping[str, str], catalogue: Catalogue) -> Iterator[Problem]:
+    """Coupons and add-ons that were asked for before documents were issued, and that the catalogue has no more."""
+    coupons = {_coupon(each.name) for each in catalogue.coupons}
+    add_ons = {_add_on(each.name) for each in catalogue.add_ons}
+    for kept in sorted(before):
+        if kept.startswith(_COUPON) and kept not in coupons:
+            why = "without it, what it took off is charged; `redeem_until` ends it"
+            yield Problem(_FILE, "coupons", f"no {kept.removeprefix(_COUPON)}", f"it as before ({why})")
+        if kept.startswith(_ADD_ON) and kept not in add_ons:
+            why = "without it, what was charged for it is given back; a package's `add_ons` leaves it out"
+            yield Problem(_FILE, "add_ons", f"no {kept.removeprefix(_ADD_ON)}", f"it as before ({why})")
 
 
 def _is_the_same_clock(zone: str, other: str) -> bool:

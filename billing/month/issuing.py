@@ -121,7 +121,7 @@ class _Issued:
 def _issue_now(business: Business, issue: Issue) -> _Issued:
     month, register = issue.month, business.register
     refuse_lost_documents(business)
-    keep_settings(register, business.catalogue)
+    keep_settings(register, business.catalogue, business.inputs.currencies, business.inputs.requests_of_everyone)
     is_all = register.count(month, since=month) == 0
     given = register.issue(issue)
     buckets = [home.buckets for home in shard_homes(business, month)]

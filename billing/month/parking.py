@@ -8,6 +8,7 @@ from billing.month.business import Business
 from billing.month.context import required_table
 from billing.month.invoice_formats import as_missing, parked_for_format
 from billing.rules.charges import parked_by_rating
+from billing.rules.terms import with_terms
 from billing.store.monthly import write_month
 
 
@@ -30,7 +31,36 @@ def parked_accounts(business: Business, month: str, rated: pl.DataFrame) -> pl.D
         parked_by_rating(rated, month),
         contradictory_accounts(without_package),
         parked_for_format(business, month),
+        *(_unsold(part, month) for part in business.by_currency if not part.catalogue.sells_all),
     )
+
+
+def _unsold(business: Business, month: str) -> pl.DataFrame:
+    """account_id, reason, detail: accounts in a package that has no amounts in their currency (any more)."""
+    dates = required_table(business, CYCLES, month).select("subscription_id", "cycle_start")
+    inside = required_table(business, PACKAGES, month).filter(~pl.col("closed")).join(dates, on="subscription_id")
+    columns = ["account_id", "subscription_id"]
+    asked = pl.concat(
+        [
+            inside.select(*columns, package="opening_package", on="billing_date"),
+            inside.select(*columns, package="closing_package", on="cycle_start"),
+        ]
+    ).filter(pl.all_horizontal(pl.col("package", "on").is_not_null()))
+    prices = business.terms.packages.filter(pl.col("monthly").is_null())
+    found = with_terms(asked, business.terms, on="on", or_first=True).join(
+        prices, on=["terms_key", "package", "since"], how="semi", maintain_order="left"
+    )
+    return found.select(
+        "account_id",
+        reason=pl.lit(ParkedReason.NOT_SOLD_IN_CURRENCY),
+        detail=pl.format(
+            "{} is in the package {}, which has no price in {} on {}: expected one in the catalogue",
+            "subscription_id",
+            "package",
+            pl.lit(business.catalogue.currency),
+            pl.col("on").dt.to_string("%Y-%m-%d"),
+        ),
+    ).unique("account_id", keep="first", maintain_order=True)
 
 
 def as_parked(month: str, *found: pl.DataFrame) -> pl.DataFrame:

@@ -44,6 +44,8 @@ class Plan:
         The hash of the catalogue that the head read, and what documents are drawn with.
     has_moved_in
         As `Business.has_moved_in`, of the whole business.
+    currencies
+        As `Inputs.currencies`.
     versions
         Those of the head: with others the bytes could differ.
     """
@@ -55,6 +57,7 @@ class Plan:
     shards: tuple[str, ...]
     catalogue: str
     has_moved_in: bool = False
+    currencies: tuple[str, ...] = ()
     versions: str = field(default_factory=versions)
 
     def to_json(self) -> str:
@@ -65,7 +68,8 @@ class Plan:
     def from_json(cls, text: str) -> "Plan":
         """The plan of a text that `to_json` made."""
         found = json.loads(text)
-        return cls(**found | {"as_of": date.fromisoformat(found["as_of"]), "shards": tuple(found["shards"])})
+        lists = {name: tuple(found[name]) for name in ("shards", "currencies") if name in found}
+        return cls(**found | lists | {"as_of": date.fromisoformat(found["as_of"])})
 
 
 def plan_month(business: Business, month: str) -> Plan:
@@ -83,6 +87,7 @@ def plan_month(business: Business, month: str) -> Plan:
         tuple(buckets.name for buckets in ranges),
         _hash_of(business.catalogue),
         business.has_moved_in,
+        business.inputs.currencies,
     )
 
 
@@ -185,7 +190,8 @@ def _read_inputs(home: Home, plan: Plan) -> Inputs:
     requests = [folder / f"{each.part_name('requests')}.parquet" for each in homes]
     everyones = pl.scan_parquet(requests, hive_partitioning=False, glob=False)
     divided = {f"all_{name}": found.pop(name) for name in _DIVIDED}
-    return Inputs(**divided, **found, known_accounts=known, warnings=(), everyones_requests=everyones)  # type: ignore[arg-type]
+    inputs = Inputs(**divided, **found, known_accounts=known, warnings=(), everyones_requests=everyones)  # type: ignore[arg-type]
+    return replace(inputs, currencies=plan.currencies)
 
 
 def _exhausted_file(home: Home, month: str) -> Path:

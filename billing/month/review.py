@@ -1,6 +1,7 @@
 """Two-step issuing: review the drafts, then issue exactly these."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -10,6 +11,7 @@ import polars as pl
 from billing.model.calendar import first_day, months_after, months_between
 from billing.model.codes import LineKind
 from billing.model.errors import RefusedError
+from billing.model.money import sums_by_currency
 from billing.model.tables import DRAFTS
 from billing.month.business import Business
 from billing.month.drafting import drafted_as_of
@@ -30,6 +32,8 @@ class Review:
         The day as of which they were made; they are issued as of the same day.
     through
         The day up to which billing dates have fallen due.
+    totals
+        The sum of each currency.
     identity
         Identifies exactly these drafts: as-of day and a hash of their contents. Any change of a page changes it.
     """
@@ -38,7 +42,7 @@ class Review:
     as_of: date
     through: date
     documents: int
-    total: Decimal
+    totals: Mapping[str, Decimal]
     identity: str
 
 
@@ -54,10 +58,10 @@ def review_of(business: Business, month: str) -> Review:
     if as_of is None:
         raise RefusedError(f"{month}: nothing has been drafted: bill it first, then review its drafts, then issue them")
     through = business.at(as_of).closes_through(month)
-    drafts = read_month(business.home, DRAFTS, month, [*_NAMES, "total"])
+    drafts = read_month(business.home, DRAFTS, month, [*_NAMES, "total", "currency"])
     due = drafts.filter(pl.col("billing_date") <= through)
-    total = due.select(pl.col("total").sum().cast(pl.Decimal(38, business.catalogue.minor_units))).item()
-    return Review(month, as_of, through, due.height, total, _identity(month, as_of, through, due))
+    totals = sums_by_currency(due, "total", business.catalogue.currency)
+    return Review(month, as_of, through, due.height, totals, _identity(month, as_of, through, due))
 
 
 def issued_business(business: Business, month: str, reviewed: str) -> Business | None:

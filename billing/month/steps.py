@@ -31,7 +31,7 @@ from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DECISIONS, DUES, LEVE
 from billing.month.business import Business
 from billing.month.checks import quantities_not_charged_once
 from billing.month.computed import file_stamp
-from billing.month.context import computed_once, rated_charges, required_table, without_parked
+from billing.month.context import computed_once, joined, rated_charges, required_table, without_parked
 from billing.month.dues import dues_of_month
 from billing.month.held_offers import coupon_redemptions, held_before, packages_with_add_ons
 from billing.month.lost_deliveries import refuse_lost_deliveries
@@ -41,11 +41,11 @@ from billing.month.recorded_inputs.usage import added_events, measuring_digest, 
 from billing.month.true_ups import refund_amounts
 from billing.rules.add_on_changes import late_add_on_answers, with_asked_add_ons
 from billing.rules.charges import month_charges
-from billing.rules.cycles import MonthCycles, month_cycles
+from billing.rules.cycles import MonthCycles, joined_cycles, month_cycles
 from billing.rules.decisions import month_decisions
 from billing.rules.dimensions import IN_FORCE
 from billing.rules.gauges import levels_at_close
-from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages
+from billing.rules.package_changes import CLOSED_SCHEMA, PackageMonth, decide_packages, joined_packages
 from billing.rules.refusals import refused_after_close, without_decided_voids
 from billing.rules.seats import seats_out_of_range
 from billing.rules.terms import with_terms
@@ -158,7 +158,11 @@ def terms_in_force(business: Business, month: str, cycles: pl.DataFrame) -> pl.D
     packages = _packages_of_month(business, month, cycles, USAGE.empty(), closed=None).packages
     closing = packages.select("subscription_id", package="closing_package")
     dated = cycles.select("account_id", "subscription_id", "cycle_start").join(closing, on="subscription_id")
-    return with_terms(dated, business.terms, on="cycle_start", or_first=True).select(list(IN_FORCE))
+    found = [
+        with_terms(part.rows(dated), part.terms, on="cycle_start", or_first=True).select(list(IN_FORCE))
+        for part in business.by_currency
+    ]
+    return joined(found, ["subscription_id"])
 
 
 def write_packages(business: Business, month: str, decided: PackageMonth | None = None) -> pl.DataFrame:
@@ -214,15 +218,22 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
     cycles = without_parked(required_table(business, CYCLES, month), parked)
     packages = required_table(business, PACKAGES, month)
     first_packages = _first_packages(business, cycles)
-    dues = dues_of_month(
-        business,
-        month,
-        cycles=cycles,
-        packages=packages,
-        first_packages=first_packages,
-        rated=rated,
-        parked=parked,
-        decisions=_package_decisions(business, month),
+    decisions = _package_decisions(business, month)
+    dues = joined(
+        [
+            dues_of_month(
+                part,
+                month,
+                cycles=part.rows(cycles),
+                packages=part.rows(packages),
+                first_packages=first_packages,
+                rated=part.rows(rated),
+                parked=parked,
+                decisions=None if decisions is None else part.rows(decisions),
+            )
+            for part in business.by_currency
+        ],
+        DUES.key,
     )
     beyond = dues.filter(pl.col("amount").is_null())
     if not beyond.is_empty():
@@ -235,7 +246,10 @@ def write_charges(business: Business, month: str) -> pl.DataFrame:
 
 
 def cycles_of_month(business: Business, month: str) -> MonthCycles:
-    return month_cycles(month, business.lives.subscriptions, business.suspensions, business.catalogue)
+    found = [
+        month_cycles(month, part.lives.subscriptions, part.suspensions, part.catalogue) for part in business.by_currency
+    ]
+    return joined_cycles(found)
 
 
 def decided_packages(business: Business, month: str, closed: pl.DataFrame | None = None) -> PackageMonth:
@@ -261,6 +275,16 @@ def _packages_of_month(
     business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame, closed: pl.DataFrame | None
 ) -> PackageMonth:
     """As `decided_packages`; without usage only the packages of the cycles that close are right."""
+    closed = business.register.closed_dates(month) if closed is None else closed
+    found = [
+        _packages_in_currency(part, month, part.rows(cycles), part.rows(usage), closed) for part in business.by_currency
+    ]
+    return joined_packages(found)
+
+
+def _packages_in_currency(
+    business: Business, month: str, cycles: pl.DataFrame, usage: pl.DataFrame, closed: pl.DataFrame
+) -> PackageMonth:
     before = months_after(month, -1)
     is_first = business.first_month is None or month <= business.first_month
     previous = PACKAGES.empty() if is_first else required_table(business, PACKAGES, before)
@@ -272,7 +296,7 @@ def _packages_of_month(
         previous=previous.select("subscription_id", "opening_package", "waiting_package"),
         first_packages=_first_packages(business, cycles),
         answers=business.lives.answers,
-        closed=business.register.closed_dates(month).select(list(CLOSED_SCHEMA)) if closed is None else closed,
+        closed=closed.select(list(CLOSED_SCHEMA)),
         terms=business.terms,
         held=held_before(business, month, business.asked_add_ons),
         at_once=_asked_at_once(business, cycles),

@@ -11,6 +11,7 @@ from billing.model.columns import MONEY
 from billing.model.offers import AT_ONCE
 from billing.model.tables import CHARGES, CYCLES, DUES, PARKED
 from billing.month.business import Business
+from billing.month.context import joined
 from billing.month.lost_deliveries import losses_that_stand
 from billing.register.register import Register
 from billing.rules.balances import money_sent_back
@@ -21,6 +22,7 @@ from billing.rules.own_documents import shown_subscription_id
 from billing.rules.tax import running_taxes
 from billing.rules.true_ups import open_differences
 
+_DATE: Final = ["account_id", "subscription_id", "billing_date"]
 # What a cycle lacks of its minimum depends on its overages.
 _OF_USAGE: Final = (LineKind.OVERAGE, LineKind.MINIMUM_SPEND)
 
@@ -50,7 +52,10 @@ def month_differences(business: Business, since: str, before: str, later: Regist
         amounts,
     )
     differences = _without_accepted_losses(differences, losses_that_stand(business))
-    return with_coupons_on_what_moved(differences, business.catalogue.minor_units)
+    found = [
+        with_coupons_on_what_moved(part.rows(differences), part.catalogue.minor_units) for part in business.by_currency
+    ]
+    return joined(found, [*_DATE, *IDENTITY])
 
 
 def _with_refunds_taken_back(business: Business, amounts: pl.DataFrame) -> pl.DataFrame:
@@ -100,14 +105,16 @@ def _without_accepted_losses(differences: pl.DataFrame, losses: pl.DataFrame) ->
 def differences_with_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
     """The differences with the details of their lines, as `with_settlements`."""
     months = differences.select(month_of(pl.col("billing_date")).unique().sort()).to_series().to_list()
-    return with_settlements(
-        differences,
-        business.scan_months(CHARGES, months),
-        business.scan_months(CYCLES, months),
-        billed_lines(business, differences),
-        business.terms,
-        business.catalogue,
-    )
+    billed = billed_lines(business, differences)
+    found = []
+    for part in business.by_currency:
+        own = part.rows(differences)
+        of_own = (
+            billed if part.whole is None else billed.join(own, on="subscription_id", how="semi", maintain_order="left")
+        )
+        charges, cycles = (part.scan_months(table, months) for table in (CHARGES, CYCLES))
+        found.append(with_settlements(own, charges, cycles, of_own, part.terms, part.catalogue))
+    return joined(found, [*_DATE, *IDENTITY])
 
 
 def billed_lines(business: Business, differences: pl.DataFrame) -> pl.DataFrame:
@@ -123,7 +130,17 @@ def taxes_left(business: Business, numbers: pl.Series) -> pl.DataFrame:
     pairs = business.register.given_back(wanted.to_list())
     pairs = business.register.given_back(pl.concat([wanted, pairs["by"]]).unique().sort().to_list())
     all_of_them = pl.concat([wanted, pairs["by"], pairs["number"]]).unique().sort().to_list()
-    running = running_taxes(business.register.taxes_of(all_of_them), pairs, business.catalogue)
+    taxes = business.register.taxes_of(all_of_them)
+    if len(parts := business.by_currency) == 1:
+        running = running_taxes(taxes, pairs, business.catalogue)
+    else:
+        documents = business.register.currencies_of(all_of_them)
+        found = []
+        for part in parts:
+            own = documents.filter(pl.col("currency") == part.catalogue.currency)
+            of_part = [frame.join(own, on="number", how="semi", maintain_order="left") for frame in (taxes, pairs)]
+            found.append(running_taxes(of_part[0], of_part[1], part.catalogue))
+        running = pl.concat(found)
     return running.filter(pl.col("number").is_in(wanted.implode()))
 
 

@@ -17,7 +17,7 @@ from billing.model.catalogue import AFTER_ISSUE, Catalogue
 from billing.model.errors import RefusedError
 from billing.month.business import Business
 from billing.month.invoice_formats import format_problems
-from billing.month.issued_settings import refuse_moved_settings
+from billing.month.issued_settings import issued_in_others, refuse_moved_settings
 from billing.month.recorded_inputs.runs import last_as_of
 from billing.month.resources import with_resources
 from billing.month.unread_files import names_not_read
@@ -56,7 +56,8 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
     try:
         catalogue = with_resources(load_catalogue(home.landing / "catalogue.yaml"), home.landing)
         register = Register.open(home, register_url)
-        inputs = read_inputs(home, catalogue, register.billed_accounts())
+        issued = register.issued_currencies() if issued_in_others(register, catalogue) else None
+        inputs = read_inputs(home, catalogue, register.billed_accounts(), issued)
         changed = changed_rows(inputs.opening_balances, register.opening_balances())
         changed += lowered_grants(inputs.credit_grants, register.credit_uses())
         refuse_moved_settings(register, catalogue)
@@ -71,6 +72,7 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *_rejected(inputs),
         *_cannot_be_billed(business),
         *_unknown_agreements(inputs, catalogue),
+        *_left_out(business),
         *source_warnings(inputs, catalogue),
         *tax_and_locale_warnings(inputs, catalogue),
         *seller_warnings(catalogue.seller),
@@ -128,6 +130,23 @@ def _unknown_agreements(inputs: Inputs, catalogue: Catalogue) -> list[str]:
         for account_id in sorted({agreement.account_id for agreement in catalogue.agreements})
         if account_id not in known
     ]
+
+
+def _left_out(business: Business) -> list[str]:
+    """Amounts of the policy that are not in the currency of accounts (rule 36)."""
+    found = []
+    for part in business.by_currency:
+        accounts = part.inputs.accounts["account_id"]
+        lacking = part.catalogue.lacking
+        if not lacking or accounts.is_empty():
+            continue
+        further = f" and {len(accounts) - _MOST_FORMATS_TOLD} more" if len(accounts) > _MOST_FORMATS_TOLD else ""
+        found += [
+            f"catalogue.yaml: policy.{name}: found no amount in {part.catalogue.currency}, the currency of "
+            f"{', '.join(accounts[:_MOST_FORMATS_TOLD])}{further}, expected one: it is left out for them"
+            for name in lacking
+        ]
+    return found
 
 
 def _usage(business: Business, *, every_row: bool) -> list[str]:

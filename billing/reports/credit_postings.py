@@ -35,11 +35,12 @@ def credit_postings(business: Business) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        posted_on, kind, entry (the grant_id), ledger_account, account_id, number (null), amount.
+        posted_on, kind, entry (the grant_id), ledger_account, account_id, number (null), amount, currency.
     """
     grants, uses = business.credit_grants, business.register.credit_uses()
     if grants.is_empty() and uses.is_empty():
-        return pl.DataFrame(schema=_POSTING)
+        return pl.DataFrame(schema={**_POSTING, "currency": pl.String})
+    of_grants = pl.concat([each.select(entry="grant_id", currency="currency") for each in (uses, grants)])
     used = uses.select("grant_id", "account_id", "amount", day="issued_on").select(_MOVED)
     granted = grants.filter(pl.col("kind") == GrantKind.GRANTED).rename({"granted_on": "day"}).select(_MOVED)
     # An account_id may have slashes, and so may a grant_id.
@@ -64,6 +65,7 @@ def credit_postings(business: Business) -> pl.DataFrame:
         .group_by(keys, maintain_order=True)
         .agg(pl.col("amount").sum().cast(MONEY))
         .filter(pl.col("posted_on") <= business.as_of)
+        .join(of_grants.unique("entry", keep="first", maintain_order=True), on="entry", how="left")
         .sort(keys)
     )
 

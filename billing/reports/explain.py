@@ -18,6 +18,7 @@ from billing.model.plain_rows import plain_number, plain_rows
 from billing.model.tables import CHARGES, DUES, PARKED, REJECTS, UNBILLED
 from billing.model.text import counted
 from billing.month.business import Business
+from billing.month.currencies import of_currency
 from billing.reports.explain_credits import credits_entry
 from billing.reports.explain_lines import (
     AccountEvents,
@@ -62,8 +63,9 @@ def explain_document(
         raise RefusedError(f"unknown line: {number} has the lines 1 to {lines.height}, found {line}")
     shown = {entry["line"]: entry for entry in content["lines"]}
     # As of the day of issue: ignore later deliveries and requests.
-    then = business.at(document["issued_on"], issues=False)
+    then = of_currency(business.at(document["issued_on"], issues=False), document["currency"])
     known = AccountEvents(business, document)
+    business = of_currency(business, document["currency"])
     explained = [
         explained_offer(then, document, known, row, shown, most_events)
         for row in lines.iter_rows(named=True)
@@ -89,7 +91,8 @@ def is_more_than_lines(business: Business, number: str) -> bool:
     if used & charged:
         return document["corrects"] is None
     known = AccountEvents(business, document)
-    return any(True for _ in _off_the_page(business, document, lines, content, known, 0))
+    own = of_currency(business, document["currency"])
+    return any(True for _ in _off_the_page(own, document, lines, content, known, 0))
 
 
 def _issued(business: Business, number: str) -> tuple[dict[str, Any], pl.DataFrame, dict[str, Any]]:

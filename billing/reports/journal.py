@@ -18,7 +18,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.codes import RETURNED, LedgerAccount, LineKind, PaymentStatus, PostingKind
 from billing.model.columns import MONEY
 from billing.model.errors import InterruptedRunError
-from billing.model.money import round_fraction
+from billing.model.money import minor_units, round_fraction
 from billing.model.tables import LINES
 from billing.month.business import Business
 from billing.month.recorded_inputs.record import Record, read_record, write_record
@@ -35,6 +35,7 @@ FORMAT: Final = 1
 """Raised when the journal of a month would come out differently for equal input."""
 
 _MONEY_UNIT: Final = 10**4
+_BALANCE: Final = ["account_id", "currency"]
 _SOLD_BESIDE: Final = (
     *(LineKind.ADD_ON, LineKind.SEATS, LineKind.PRORATION),
     *(LineKind.MINIMUM_SPEND, LineKind.COUPON),
@@ -58,7 +59,7 @@ def write_journal(business: Business) -> list[str]:
     """
     home = business.home
     documents = business.register.documents().select(
-        *("number", "account_id", "issued_on", "billing_month", "billing_date"),
+        *("number", "account_id", "issued_on", "billing_month", "billing_date", "currency"),
         *("tax", "credits_applied", "due"),
         bought=is_prepayment(),
     )
@@ -87,21 +88,16 @@ def write_journal(business: Business) -> list[str]:
 
 
 def trial_balance(business: Business) -> pl.DataFrame:
-    """billing_month, ledger_account, debit, credit (MONEY): the sums of the journal, sorted."""
-    return (
-        _whole(business.home)
-        .group_by("billing_month", "ledger_account")
-        .agg(pl.col("debit", "credit").sum().cast(MONEY))
-        .sort("billing_month", "ledger_account")
-        .collect()
-    )
+    """billing_month, currency, ledger_account, debit, credit (MONEY): the sums of the journal, sorted."""
+    keys = ["billing_month", "currency", "ledger_account"]
+    return _whole(business.home).group_by(keys).agg(pl.col("debit", "credit").sum().cast(MONEY)).sort(keys).collect()
 
 
 def unbalanced_entries(home: Home) -> pl.DataFrame:
     """billing_month, entry, debit, credit: entries whose debits are not their credits; there should be none."""
     return (
         _whole(home)
-        .group_by("billing_month", "kind", "entry")
+        .group_by("billing_month", "kind", "entry", "currency")
         .agg(pl.col("debit", "credit").sum())
         .filter(pl.col("debit") != pl.col("credit"))
         .select("billing_month", "entry", "debit", "credit")
@@ -111,7 +107,7 @@ def unbalanced_entries(home: Home) -> pl.DataFrame:
 
 
 def receivable_differences(home: Home, balances: pl.DataFrame) -> pl.DataFrame:
-    """account_id, receivable, outstanding: accounts whose receivable is not their balance; there should be none.
+    """account_id, currency, receivable, outstanding: accounts whose receivable is not their balance; none, usually.
 
     Parameters
     ----------
@@ -121,16 +117,16 @@ def receivable_differences(home: Home, balances: pl.DataFrame) -> pl.DataFrame:
     receivable = (
         _whole(home)
         .filter(pl.col("ledger_account") == LedgerAccount.RECEIVABLE)
-        .group_by("account_id")
+        .group_by(_BALANCE)
         .agg(receivable=pl.col("debit").sum() - pl.col("credit").sum())
         .collect()
     )
     nothing = pl.lit(0).cast(MONEY)
     return (
-        receivable.join(balances.select("account_id", "outstanding"), on="account_id", how="full", coalesce=True)
+        receivable.join(balances.select(*_BALANCE, "outstanding"), on=_BALANCE, how="full", coalesce=True)
         .with_columns(pl.col("receivable", "outstanding").fill_null(nothing))
         .filter(pl.col("receivable") != pl.col("outstanding"))
-        .sort("account_id")
+        .sort(_BALANCE)
     )
 
 
@@ -144,7 +140,6 @@ def _month_postings(
 ) -> pl.DataFrame:
     """The postings of one calendar month: the table JOURNAL."""
     start, end = first_day(month), _last_day(month)
-    minor_units = business.catalogue.minor_units
     issued = documents.filter(pl.col("issued_on") <= end)
     lines = (
         scan_months(business.home, LINES, issued["billing_month"].unique().sort().to_list())
@@ -161,15 +156,24 @@ def _month_postings(
             f"lake/{LINES.name}: the lines of {without['number'][0]} are missing: an earlier run did not end; bill "
             f"{without['billing_month'][0]} again"
         )
-    entries = [
-        _document_entries(now, lines.filter(pl.col("issued_on") >= start)),
-        _payment_entries(business.payments.filter(pl.col("on").is_between(start, end))),
-        _opening_entries(opening.filter(pl.col("posted_on").is_between(start, end))),
-        credits.filter(pl.col("posted_on").is_between(start, end)),
-    ]
-    if end <= today:
-        # Post releases at the end of the month.
-        entries.append(_release_entries(lines.filter("is_deferred"), start, end, minor_units))
+    payments = business.payments.filter(pl.col("on").is_between(start, end))
+    posted = [each.filter(pl.col("posted_on").is_between(start, end)) for each in (opening, credits)]
+    own, entries = business.catalogue.currency, []
+    codes = {each for frame in (lines, now, payments, *posted) for each in frame["currency"].unique()}
+    # A currency has books of its own: nothing of two is added up (rule 36).
+    for code in (own, *sorted(codes - {own})):
+        of = [frame.filter(pl.col("currency") == code) for frame in (now, lines, payments, *posted)]
+        of_now, of_lines, of_payments, of_opening, of_credits = of
+        its = [
+            _document_entries(of_now, of_lines.filter(pl.col("issued_on") >= start)),
+            _payment_entries(of_payments),
+            _opening_entries(of_opening),
+            of_credits.drop("currency"),
+        ]
+        if end <= today:
+            # Post releases at the end of the month.
+            its.append(_release_entries(of_lines.filter("is_deferred"), start, end, minor_units(code) or 0))
+        entries.append(pl.concat(its).with_columns(currency=pl.lit(code)))
     nothing = pl.lit(0).cast(MONEY)
     amount = pl.col("amount")
     return JOURNAL.conform(
@@ -177,7 +181,6 @@ def _month_postings(
         .filter(amount != 0)
         .with_columns(
             billing_month=pl.lit(month),
-            currency=pl.lit(business.catalogue.currency),
             debit=pl.when(amount > 0).then(amount).otherwise(nothing),
             credit=pl.when(amount < 0).then(-amount).otherwise(nothing),
         )
@@ -218,14 +221,14 @@ def _document_entries(documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFr
     )
 
 
-def _release_entries(lines: pl.DataFrame, start: date, end: date, minor_units: int) -> pl.DataFrame:
+def _release_entries(lines: pl.DataFrame, start: date, end: date, decimals: int) -> pl.DataFrame:
     """Release deferred revenue for the days of the month, with the catch-up of late documents.
 
     Round the running sum, so that the releases of a fee add up to it.
     """
-    released = _released_through(end, minor_units) - pl.when(pl.col("issued_on") >= start).then(
+    released = _released_through(end, decimals) - pl.when(pl.col("issued_on") >= start).then(
         pl.lit(0).cast(MONEY)
-    ).otherwise(_released_through(start - timedelta(days=1), minor_units))
+    ).otherwise(_released_through(start - timedelta(days=1), decimals))
     sides = lines.with_columns(released=released).select(
         "number",
         "account_id",
@@ -312,7 +315,7 @@ def _earned() -> pl.Expr:
     return pl.when(pl.col("amount") < 0).then(pl.lit(LedgerAccount.CREDITS)).otherwise(pl.lit(LedgerAccount.REVENUE))
 
 
-def _released_through(day: date, minor_units: int) -> pl.Expr:
+def _released_through(day: date, decimals: int) -> pl.Expr:
     """The part of a line's amount earned by the end of a day: by days of its cycle, half-up, as MONEY."""
     whole = (pl.col("cycle_end") - pl.col("cycle_start")).dt.total_days()
     # Recognize a line without a span at once.
@@ -320,7 +323,7 @@ def _released_through(day: date, minor_units: int) -> pl.Expr:
     share = pl.when(whole > 0).then(passed.clip(0, whole)).otherwise(1).cast(pl.Int128)
     days = pl.when(whole > 0).then(whole).otherwise(1).cast(pl.Int128)
     # amounts are below 10^14 x 10^4 and a term has at most 366 days: far from 2^127 in round_fraction
-    return round_fraction(pl.col("amount").to_physical().cast(pl.Int128) * share, days * _MONEY_UNIT, minor_units)
+    return round_fraction(pl.col("amount").to_physical().cast(pl.Int128) * share, days * _MONEY_UNIT, decimals)
 
 
 def _built_from(
@@ -341,7 +344,7 @@ def _built_from(
     posted = credits.filter(pl.col("posted_on").is_between(start, end))
     return "\n".join(
         [
-            f"format {FORMAT}, {business.catalogue.currency}",
+            f"format {FORMAT}, {', '.join(business.inputs.currencies or (business.catalogue.currency,))}",
             f"{issued} documents",
             f"payments {_hash(payments)}",
             *([] if moved.is_empty() else [f"opening balances {_hash(moved)}"]),

@@ -4,8 +4,8 @@ Everything is as of the month's last day, or an earlier as-of day: the report of
 written. It includes drafts that are not issued yet.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
@@ -15,7 +15,8 @@ from billing.ingest import event_files, scan_event_files, scan_events
 from billing.ingest.volumes import low_days, low_days_in_words, rejects_by_source, volumes
 from billing.model.calendar import first_day, months_after, months_between
 from billing.model.codes import Age, LineKind, Term
-from billing.model.columns import MONEY, Table
+from billing.model.columns import MONEY, RATE, Table
+from billing.model.money import minor_units, round_fraction
 from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, PACKAGES, PARKED, REJECTS
 from billing.model.text import counted
@@ -44,6 +45,7 @@ _MOVEMENTS: Final = 10
 _LONGEST_NAME: Final = 60
 _MOST_TOLD: Final = 5
 _ZERO: Final = pl.lit(0).cast(MONEY)
+_RATE_DECIMALS: Final = 9
 _AMOUNTS: Final = ("fees", "overage", "other", "tax", "total")
 _COMPARED: Final = (*_AMOUNTS, "yearly")
 
@@ -58,13 +60,11 @@ class Statement:
 
 
 @dataclass(frozen=True)
-class MonthReport:
-    """The frames of a report; money is MONEY, quantities are in the metric's unit.
+class Figures:
+    """What a report adds up of one currency; money is MONEY, quantities are in the metric's unit.
 
     Attributes
     ----------
-    on
-        The day of which receivables are said.
     by_package
         package, accounts, fees, overage, other, tax, total, before, change: a document belongs to the package whose fee
         stands on it. Sorted by the packages' rank.
@@ -74,6 +74,38 @@ class MonthReport:
         cause, accounts, change: they add up to the change of the total.
     movements
         account_id, name, before, now, change: the accounts whose total changed most.
+    corrections
+        what, documents, total: notes, and lines of earlier cycles.
+    receivables
+        age, documents, amount_due.
+    credits
+        As `month_credits`; empty where no credit was ever granted.
+    spread
+        bound, documents: how many documents are up to an amount and over the bound before it.
+    """
+
+    by_package: pl.DataFrame
+    by_metric: pl.DataFrame
+    causes: pl.DataFrame
+    movements: pl.DataFrame
+    corrections: pl.DataFrame
+    receivables: pl.DataFrame
+    credits: pl.DataFrame
+    spread: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class MonthReport(Figures):
+    """The frames of a report; its own figures are those of the catalogue's currency.
+
+    Attributes
+    ----------
+    on
+        The day of which receivables and exchange rates are said.
+    others
+        The figures of other currencies, by code (rule 36).
+    by_currency
+        As `totals_in_one_currency`; empty where there is one currency.
     decisions
         kind, outcome, decisions.
     flow
@@ -89,24 +121,12 @@ class MonthReport:
         As `volumes`: what each source delivered in the month; empty where the catalogue has no sources.
     rejected_by_source
         source_name, reason, rows; likewise.
-    corrections
-        what, documents, total: notes, and lines of earlier cycles.
-    receivables
-        age, documents, amount_due.
-    credits
-        As `month_credits`; empty where no credit was ever granted.
-    spread
-        bound, documents: how many documents are up to an amount and over the bound before it.
     """
 
     month: str
     on: date
     documents: int
     drafts: int
-    by_package: pl.DataFrame
-    by_metric: pl.DataFrame
-    causes: pl.DataFrame
-    movements: pl.DataFrame
     decisions: pl.DataFrame
     flow: pl.DataFrame
     by_day: pl.DataFrame
@@ -114,30 +134,28 @@ class MonthReport:
     rejected: pl.DataFrame
     sources: pl.DataFrame
     rejected_by_source: pl.DataFrame
-    corrections: pl.DataFrame
-    receivables: pl.DataFrame
-    credits: pl.DataFrame
-    spread: pl.DataFrame
     checks: tuple[Statement, ...]
+    others: Mapping[str, Figures] = field(default_factory=dict)
+    by_currency: pl.DataFrame = field(default_factory=pl.DataFrame)
 
 
 def month_report(business: Business, month: str) -> MonthReport:
     """The report of a month that has been computed."""
-    before = months_after(month, -1)
     on = min(business.as_of, date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1))
     # Without sources there is nothing to tell of them: read no manifests.
     since, through = (first_day(month), on) if business.catalogue.sources else (date.max, date.min)
-    now, then = _billed(business, month), _billed(business, before)
-    lines = _lines(business, month)
+    # The catalogue's currency comes first.
+    parts = business.by_currency
+    figures = {part.catalogue.currency: _figures(part, month, on) for part in parts}
+    billed = _billed(business, month)
+    own, others = figures[business.catalogue.currency], dict(list(figures.items())[1:])
+    rates = business.inputs.exchange_rates.filter(pl.col("on") <= on)
     return MonthReport(
+        **vars(own),
         month=month,
         on=on,
-        documents=now.filter(~pl.col("is_draft")).height,
-        drafts=now.filter("is_draft").height,
-        by_package=_by_package(now, then, business),
-        by_metric=_by_metric(business, month, before),
-        causes=_causes(now, then, business, month),
-        movements=_movements(now, then, business),
+        documents=billed.filter(~pl.col("is_draft")).height,
+        drafts=billed.filter("is_draft").height,
         decisions=_read(business, DECISIONS, month)
         .group_by("kind", "outcome")
         .agg(decisions=pl.len())
@@ -149,15 +167,62 @@ def month_report(business: Business, month: str) -> MonthReport:
         .agg(subscriptions=pl.len())
         .sort("from_package", "to_package"),
         by_day=_by_day(business, month),
-        late=_late(business, month, lines),
+        late=_late(business, month, _lines(parts[0], month)),
         rejected=_rejected(business, month),
         sources=volumes(business.home, since, through),
         rejected_by_source=rejects_by_source(business.home, since, through),
-        corrections=_corrections(now, lines),
+        checks=tuple(_checks(business, month, on)),
+        others=others,
+        by_currency=totals_in_one_currency(figures, rates, business.catalogue.currency) if others else pl.DataFrame(),
+    )
+
+
+def _figures(business: Business, month: str, on: date) -> Figures:
+    before = months_after(month, -1)
+    now, then = _billed(business, month), _billed(business, before)
+    return Figures(
+        by_package=_by_package(now, then, business),
+        by_metric=_by_metric(business, month, before),
+        causes=_causes(now, then, business, month),
+        movements=_movements(now, then, business),
+        corrections=_corrections(now, _lines(business, month)),
         receivables=_receivables(business, month, on),
         credits=month_credits(business, first_day(month), on),
         spread=_spread(now),
-        checks=tuple(_checks(business, month, on)),
+    )
+
+
+def totals_in_one_currency(figures: Mapping[str, Figures], rates: pl.DataFrame, own: str) -> pl.DataFrame:
+    """What was billed in each currency, and what that is in the catalogue's.
+
+    Parameters
+    ----------
+    rates
+        As `Inputs.exchange_rates`, up to a day: the latest of each currency holds.
+
+    Returns
+    -------
+    polars.DataFrame
+        currency, total, before, change (MONEY: each in its currency), rate, rate_on, in_own (MONEY; all three null
+        where there is no rate).
+    """
+    latest = rates.filter(pl.col("to") == own).sort("on").unique("currency", keep="last", maintain_order=True)
+    sums = pl.DataFrame(
+        [
+            (code, *of.by_package.select(pl.col("total", "before", "change").sum()).row(0))
+            for code, of in figures.items()
+        ],
+        schema={"currency": pl.String, **dict.fromkeys(("total", "before", "change"), MONEY)},
+        orient="row",
+    )
+    known = sums.join(latest.select("currency", "rate", rate_on="on"), on="currency", how="left", maintain_order="left")
+    # As of the tax in another currency: rates are below 10^6 with 9 decimals.
+    rate = pl.col("rate").to_physical().cast(pl.Int128) // 10 ** (RATE.scale - _RATE_DECIMALS)
+    product = pl.col("total").to_physical().cast(pl.Int128) * rate
+    unit = pl.lit(10 ** (MONEY.scale + _RATE_DECIMALS), pl.Int128)
+    is_own = pl.col("currency") == own
+    return known.with_columns(
+        in_own=pl.when(is_own).then("total").otherwise(round_fraction(product, unit, minor_units(own) or 0))
     )
 
 
@@ -185,7 +250,7 @@ def _billed(business: Business, month: str) -> pl.DataFrame:
     drafts = _read(business, DRAFTS, month, columns)
     documents = pl.concat(
         [
-            business.register.documents([month]).select(*columns, "number", is_draft=pl.lit(False)),
+            business.rows(business.register.documents([month])).select(*columns, "number", is_draft=pl.lit(False)),
             drafts.select(*columns, number=pl.lit(None, pl.String), is_draft=pl.lit(True)),
         ]
     )
@@ -197,7 +262,7 @@ def _billed(business: Business, month: str) -> pl.DataFrame:
 def _lines(business: Business, month: str) -> pl.DataFrame:
     """The lines of documents and drafts: number (null on a draft), subscription_id, billing_date, and of the line."""
     columns = ["subscription_id", "billing_date", "number", "kind", "metric", "package", "amount"]
-    dated = business.register.documents([month]).select("number", "subscription_id", "billing_date")
+    dated = business.rows(business.register.documents([month])).select("number", "subscription_id", "billing_date")
     issued = business.register.lines([month]).join(dated, on="number", maintain_order="left")
     drafted = _read(business, DRAFT_LINES, month).with_columns(number=pl.lit(None, pl.String))
     return pl.concat([issued.select(columns), drafted.select(columns)])
@@ -400,9 +465,10 @@ def _corrections(now: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
 def _receivables(business: Business, month: str, on: date) -> pl.DataFrame:
     """Accounts receivable at the end of `on`, of documents of the month and before."""
     is_opening = ~is_of_a_document("number") & (pl.col("issued_on") <= on)
-    documents = business.receivables.filter((pl.col("billing_month") <= month) | is_opening)
+    its = pl.col("currency") == business.catalogue.currency if business.whole is not None else pl.lit(value=True)
+    documents = business.receivables.filter(((pl.col("billing_month") <= month) | is_opening) & its)
     is_known = pl.col("document").is_in(documents["number"].implode()) | ~is_of_a_document("document")
-    payments = business.payments.filter((pl.col("on") <= on) & is_known)
+    payments = business.payments.filter((pl.col("on") <= on) & is_known & its)
     no_cards = business.requests.head(0)
     by_age = amounts_to_collect(documents, payments, no_cards, on).group_by("age")
     order = {age: place for place, age in enumerate(AGES)}
@@ -472,4 +538,4 @@ def _usual(business: Business, month: str, on: date) -> list[Statement]:
 
 
 def _read(business: Business, table: Table, month: str, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    return read_month(business.home, table, month, columns)
+    return business.rows(read_month(business.home, table, month, columns))

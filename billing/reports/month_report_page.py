@@ -1,6 +1,7 @@
 """The report of a month as one self-contained HTML page and as a PDF: `reports/<month>.html` and `.pdf`."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -12,6 +13,7 @@ import polars as pl
 
 from billing.ingest.manifest import OUTCOMES
 from billing.model.catalogue import Catalogue
+from billing.model.money import minor_units
 from billing.model.plain_rows import plain_number
 from billing.model.text import counted
 from billing.month.business import Business
@@ -27,6 +29,11 @@ _AGES: Final = dict(
 )
 # Limit the bars of a chart: more are unreadable, and Dagster stores the charts with every run.
 _MOST_DRAWN: Final = 15
+_OF_A_CURRENCY: Final = (
+    *("Totals by package", "Why it changed", "Overage by metric", "Top movements", "Corrections", "Receivables"),
+    "Prepaid credits",
+)
+"""Headings of the tables that stand once for each currency."""
 
 
 def write_report(business: Business, report: MonthReport) -> tuple[Path, Path]:
@@ -81,7 +88,7 @@ def report_page(catalogue: Catalogue, report: MonthReport) -> str:
         change=_signed(money)(_sum(report.by_package, "change")),
         charts=charts,
         statements=[(check.text, check.holds, check.detail) for check in report.checks],
-        tables=_tables(catalogue, report, money),
+        tables=[*_by_currency(catalogue, report), *_tables(catalogue, report, money), *_others(catalogue, report)],
     )
 
 
@@ -130,6 +137,48 @@ def package_titles(catalogue: Catalogue) -> dict[str, str]:
     """What packages are called, in the order of their ranks."""
     ordered = sorted(catalogue.packages, key=lambda package: package.rank)
     return {package.name: package.title for package in ordered}
+
+
+def _by_currency(catalogue: Catalogue, report: MonthReport) -> list[dict[str, Any]]:
+    """What was billed in each currency, and in the catalogue's; nothing where there is one currency."""
+    if report.by_currency.is_empty():
+        return []
+    own = catalogue.currency
+    rows = []
+    for row in report.by_currency.iter_rows(named=True):
+        money = partial(_money, minor_units(row["currency"]) or 0)
+        rate = "1" if row["currency"] == own else "no rate" if row["rate"] is None else plain_number(row["rate"])
+        converted = "" if row["in_own"] is None else _money(catalogue.minor_units, row["in_own"])
+        since = "" if row["rate_on"] is None else row["rate_on"].isoformat()
+        said = (money(row["total"]), money(row["before"]), _signed(money)(row["change"]))
+        rows.append([row["currency"], *said, rate, since, converted])
+    names = ("currency", "total", "before", "change", "rate", "rate on", f"in {own}")
+    lacking = report.by_currency.filter(pl.col("in_own").is_null())["currency"].to_list()
+    note = f"Rates of {report.on.isoformat()}, or the latest before it."
+    total = ["Total", *[""] * 5, _money(catalogue.minor_units, _sum(report.by_currency, "in_own"))]
+    if lacking:
+        note = f"{note} Without a rate to {own}, and so not in the total: {', '.join(lacking)}."
+    return [
+        {
+            "heading": "Totals by currency",
+            "note": note,
+            "columns": [(name, name not in ("currency", "rate on")) for name in names],
+            "rows": rows,
+            "total": total,
+        }
+    ]
+
+
+def _others(catalogue: Catalogue, report: MonthReport) -> list[dict[str, Any]]:
+    """What the page shows of other currencies than the catalogue's."""
+    tables = []
+    for code, figures in report.others.items():
+        its = catalogue.in_currency(code)
+        of = replace(report, **vars(figures), others={}, by_currency=pl.DataFrame())
+        shown = _tables(its, of, partial(_money, its.minor_units))
+        named = [each for each in shown if each["heading"].split(",")[0].split(" on ")[0] in _OF_A_CURRENCY]
+        tables += [each | {"heading": f"{each['heading']}, {code}"} for each in named if each["rows"]]
+    return tables
 
 
 def _tables(catalogue: Catalogue, report: MonthReport, money: Callable[[Any], str]) -> list[dict[str, Any]]:

@@ -54,7 +54,7 @@ def write_portal_pages(business: Business, bills: NextBills) -> int:
     before = _made_from(state)
     standing = _folders(home)
     names = tax_names(business.inputs.tax_rates)
-    speakers: dict[tuple[str, str], Speaker] = {}
+    speakers: dict[tuple[str, str, str], Speaker] = {}
     made_from: dict[str, str] = {}
     written = 0
     with localcontext(EXACT):
@@ -64,9 +64,9 @@ def write_portal_pages(business: Business, bills: NextBills) -> int:
             made_from[account_id] = digest
             if before.get(account_id) == digest and tokens[account_id] in standing:
                 continue
-            key = (facts.account["language"], facts.account["locale"])
+            key = (facts.account["language"], facts.account["locale"], facts.profile["currency"])
             if key not in speakers:
-                speakers[key] = Speaker(*key, business.catalogue)
+                speakers[key] = Speaker(*key[:2], business.catalogue.in_currency(key[2]))
             folder = home.profiles / tokens[account_id]
             # The documents first: a page that stands has all that it names.
             _put_documents(home, folder, facts)
@@ -145,7 +145,8 @@ def _facts(business: Business, bills: NextBills, tokens: Mapping[str, str]) -> I
     spoken = {"language": language(business.catalogue), "locale": document_locale_name(business.catalogue)}
     accounts = business.inputs.accounts.select("account_id", "name", **spoken)
     about = {row.pop("account_id"): row for row in accounts.iter_rows(named=True)}
-    payments = business.payments.sort("at", "payment_id", descending=True).select(
+    made = business.currencies.with_currency(business.payments, "now").filter(pl.col("currency") == pl.col("now"))
+    payments = made.sort("at", "payment_id", descending=True).select(
         "account_id", "on", "amount", "status", shown_number("document")
     )
     of_payments, of_lines, of_taxes = (

@@ -4,8 +4,8 @@ The home is not changed. Every change has its old and new value and its cause: t
 the catalogue that changed since the last run (rules 19 to 22).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import polars as pl
 from billing.model.calendar import month_of, months_after
 from billing.model.codes import LineKind, PostingKind
 from billing.model.columns import MONEY
+from billing.model.money import minor_units
 from billing.model.plain_rows import plain_rows
 from billing.model.tables import DECISIONS, DRAFTS, PACKAGES, PARKED
 from billing.month.business import Business
@@ -69,6 +70,8 @@ class Preview:
         As CHANGES, sorted by account.
     currency, decimals
         The catalogue's, and the decimals of its minor unit.
+    others
+        account_id, currency: of accounts in another one.
     """
 
     month: str
@@ -77,17 +80,38 @@ class Preview:
     changes: pl.DataFrame
     currency: str
     decimals: int
+    others: Mapping[str, str] = field(default_factory=dict)
 
-    def totals(self) -> dict[str, Any]:
-        """Count changes by kind, and sum documents, drafts and cycles in money."""
+    def totals(self, currency: str | None = None) -> dict[str, Any]:
+        """Count changes by kind, and sum documents, drafts and cycles in money; by default in the catalogue's currency.
+
+        With accounts in other currencies, those in the given one count.
+        """
+        return self._totals(*self._of(currency or self.currency))
+
+    def _of(self, currency: str) -> tuple[pl.DataFrame, int]:
+        """The changes of the accounts in a currency, and its decimals."""
+        if not self.others:
+            return self.changes, self.decimals
+        its = pl.col("account_id").replace_strict(self.others, default=self.currency, return_dtype=pl.String)
+        return self.changes.filter(its == currency), minor_units(currency) or 0
+
+    @property
+    def currencies(self) -> list[str]:
+        """The currencies of accounts with a change, that of the catalogue first."""
+        used = {self.others.get(account, self.currency) for account in self.changes["account_id"].unique()}
+        return [self.currency, *sorted(used - {self.currency})]
+
+    @staticmethod
+    def _totals(of: pl.DataFrame, decimals: int) -> dict[str, Any]:
         # Count a parked account once, not once per month.
         changes = pl.when(pl.col("what") == "parked").then(pl.col("account_id").n_unique()).otherwise(pl.len()).first()
-        sums = self.changes.group_by("what").agg(changes=changes, difference=pl.col("difference").sum())
-        by_kind = {row["what"]: row for row in plain_rows(sums, self.decimals)}
-        nothing = plain_rows(pl.DataFrame({"difference": [0]}).cast(MONEY), self.decimals)[0]
+        sums = of.group_by("what").agg(changes=changes, difference=pl.col("difference").sum())
+        by_kind = {row["what"]: row for row in plain_rows(sums, decimals)}
+        nothing = plain_rows(pl.DataFrame({"difference": [0]}).cast(MONEY), decimals)[0]
         empty = {"changes": 0, **nothing}
         return {
-            "accounts": self.changes["account_id"].n_unique(),
+            "accounts": of["account_id"].n_unique(),
             **{
                 what: {key: value for key, value in by_kind.get(what, empty).items() if key != "what"}
                 if what in (PostingKind.DOCUMENT, "draft", "cycle")
@@ -100,16 +124,22 @@ class Preview:
     def in_words(self) -> list[str]:
         """The totals that are not zero, for a person to read."""
         texts = []
-        for what, total in self.totals().items():
-            count = total["changes"] if isinstance(total, dict) else total
-            if count:
-                sums = f", {self.currency} {total['difference']} together" if isinstance(total, dict) else ""
-                texts.append(f"{_IN_WORDS[what]}: {count}{sums}")
+        for currency in self.currencies:
+            for what, total in self.totals(currency).items():
+                count = total["changes"] if isinstance(total, dict) else total
+                if count:
+                    sums = f", {currency} {total['difference']} together" if isinstance(total, dict) else ""
+                    whose = f" in {currency}" if self.others and not sums else ""
+                    texts.append(f"{_IN_WORDS[what]}{whose}: {count}{sums}")
         return texts
 
     def rows(self) -> list[dict[str, Any]]:
         """The changes as plain values."""
-        return plain_rows(self.changes.with_columns(shown_subscription_id()), self.decimals)
+        shown = self.changes.with_columns(shown_subscription_id())
+        if not self.others:
+            return plain_rows(shown, self.decimals)
+        codes = [self.others.get(account, self.currency) for account in shown["account_id"]]
+        return plain_rows(shown, [minor_units(code) or 0 for code in codes])
 
     def as_plain(self) -> dict[str, Any]:
         """month, as_of, currency, moved, totals, accounts (account_id, changes): the whole preview as plain values."""
@@ -122,6 +152,7 @@ class Preview:
             "currency": self.currency,
             "moved": self.moved,
             "totals": self.totals(),
+            **({"totals_by_currency": {code: self.totals(code) for code in self.currencies}} if self.others else {}),
             "accounts": [{"account_id": account, "changes": changes} for account, changes in accounts.items()],
         }
 
@@ -170,7 +201,8 @@ def preview_month(business: Business, month: str, progress: Callable[[str, int, 
             .select(*CHANGES)
         )
     catalogue = business.catalogue
-    return Preview(month, business.as_of, moved, caused, catalogue.currency, catalogue.minor_units)
+    others = dict(business.currencies.accounts.iter_rows())
+    return Preview(month, business.as_of, moved, caused, catalogue.currency, catalogue.minor_units, others)
 
 
 def _documents(business: Business, scratch: Business) -> pl.DataFrame:
@@ -357,4 +389,14 @@ def _compared(
 
 
 def _amount(column: str, business: Business) -> pl.Expr:
-    return pl.col(column).cast(pl.Decimal(38, business.catalogue.minor_units)).cast(pl.String)
+    codes = business.inputs.currencies or (business.catalogue.currency,)
+    by_places: dict[int, list[str]] = {}
+    for code in codes:
+        by_places.setdefault(minor_units(code) or 0, []).append(code)
+    texts = {places: pl.col(column).cast(pl.Decimal(38, places)).cast(pl.String) for places in by_places}
+    if len(texts) == 1:
+        return next(iter(texts.values()))
+    its = pl.col("account_id").replace_strict(
+        dict(business.currencies.accounts.iter_rows()), default=business.catalogue.currency, return_dtype=pl.String
+    )
+    return pl.coalesce(pl.when(its.is_in(by_places[places])).then(text) for places, text in texts.items())

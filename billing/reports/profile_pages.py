@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any, Final
 from urllib.parse import quote
@@ -16,6 +17,7 @@ from jinja2 import FunctionLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from billing.model.catalogue import Catalogue
+from billing.model.money import minor_units
 from billing.model.plain_rows import plain_rows
 from billing.store.files import write_bytes
 from billing.store.home import Home
@@ -52,8 +54,9 @@ def write_profile_pages(
     )
     page, index = environment.get_template("profile.html.j2"), environment.get_template("profiles.html.j2")
     style = texts["profile.css"]
-    rows = plain_rows(profiles, catalogue.minor_units)
-    before = {row["account_id"]: row for row in plain_rows(previous, catalogue.minor_units)} if is_known else {}
+    rows = plain_rows(profiles, _decimals(profiles, catalogue))
+    earlier = plain_rows(previous, _decimals(previous, catalogue)) if is_known else []
+    before = {row["account_id"]: row for row in earlier}
     written = 0
     pages = page_names([row["account_id"] for row in rows])
     standing = {entry.name for entry in os.scandir(home.profiles)} if home.profiles.is_dir() else set()
@@ -64,7 +67,8 @@ def write_profile_pages(
             written += write_bytes(path, shown.encode())
     listed = [row | {"name": names.get(row["account_id"]), "page": quote(pages[row["account_id"]])} for row in rows]
     as_of = rows[0]["as_of"] if rows else ""
-    whole = index.render(style=style, profiles=listed, as_of=as_of, currency=catalogue.currency)
+    used = sorted({row["currency"] for row in rows}) or [catalogue.currency]
+    whole = index.render(style=style, profiles=listed, as_of=as_of, currencies=used)
     written += write_bytes(home.profiles / "index.html", whole.encode())
     _remove_former_pages(home, pages, standing)
     write_bytes(state, made_with.encode())
@@ -111,6 +115,17 @@ def _remove_former_pages(home: Home, pages: Mapping[str, str], standing: set[str
                 (home.profiles / name).unlink(missing_ok=True)
 
 
+def _decimals(profiles: pl.DataFrame, catalogue: Catalogue) -> list[int]:
+    """The decimals of each row, of its currency."""
+    codes = profiles["currency"].fill_null(catalogue.currency)
+    return [_places(code) for code in codes]
+
+
+@lru_cache(maxsize=200)
+def _places(currency: str) -> int:
+    return minor_units(currency) or 0
+
+
 def _shown(row: dict[str, Any], name: str | None, catalogue: Catalogue) -> dict[str, Any]:
     titles = {package.name: package.title for package in catalogue.packages}
     add_ons = {add_on.name: add_on.title for add_on in catalogue.add_ons}
@@ -118,7 +133,7 @@ def _shown(row: dict[str, Any], name: str | None, catalogue: Catalogue) -> dict[
     return {
         "profile": row,
         "name": name,
-        "currency": catalogue.currency,
+        "currency": row["currency"],
         "has_credits": Decimal(row["credits_left"]) > 0,
         "package_title": titles.get(row["package"], row["package"]),
         "pending_title": titles.get(pending["to_package"], pending["to_package"]) if pending else None,

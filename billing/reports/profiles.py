@@ -9,7 +9,7 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import accounts_of_events, scan_events
-from billing.model.account_tables import ALLOCATIONS, PROFILE
+from billing.model.account_tables import ALLOCATIONS, BALANCES, PROFILE
 from billing.model.calendar import midnight, months_after, months_between
 from billing.model.codes import AllocationSource, DecisionKind, DocumentKind, Outcome, SubscriptionStatus
 from billing.model.columns import MONEY, Table
@@ -32,13 +32,25 @@ from billing.rules.usage_by_day import USAGE_BY_DAY, usage_by_day
 from billing.store.monthly import read_month
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
+_OF_ACCOUNT: Final = ["account_id", "currency"]
 _ZERO: Final = pl.lit(0).cast(MONEY)
 
 
 def balances(business: Business) -> pl.DataFrame:
     """The table BALANCES: documents are facts, payments count up to the as-of day."""
-    documents = with_open_amounts(business.receivables, business.payments)
-    return account_balances(documents, business.payments, business.catalogue.currency)
+    documents, payments = with_open_amounts(business.receivables, business.payments), business.payments
+    own = business.catalogue.currency
+    found = {*documents["currency"].unique(), *payments["currency"].unique()} - {own}
+    if not found:
+        return account_balances(documents, payments, own)
+    return BALANCES.conform(
+        pl.concat(
+            account_balances(
+                documents.filter(pl.col("currency") == code), payments.filter(pl.col("currency") == code), code
+            )
+            for code in (own, *sorted(found))
+        )
+    )
 
 
 def documents_with_open_amounts(business: Business) -> pl.DataFrame:
@@ -165,7 +177,7 @@ def _upcoming(business: Business, months: list[str]) -> pl.DataFrame:
 def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> pl.DataFrame:
     as_of, latest = business.as_of, _latest(business)
     accounts = (
-        business.inputs.accounts.select("account_id")
+        business.currencies.with_currency(business.inputs.accounts.select("account_id"))
         .join(latest, on="account_id", how="left")
         .join(
             upcoming.select(
@@ -192,8 +204,8 @@ def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> 
         .join(_open_usage(business, upcoming, months), on="subscription_id", how="left")
         .join(_history(business), on="account_id", how="left")
         .join(_add_ons(business, months), on="subscription_id", how="left")
-        .join(balances(business).select("account_id", "outstanding"), on="account_id", how="left")
-        .join(next_expiries(credits(business)), on="account_id", how="left")
+        .join(balances(business).select(*_OF_ACCOUNT, "outstanding"), on=_OF_ACCOUNT, how="left")
+        .join(next_expiries(credits(business)), on=_OF_ACCOUNT, how="left")
     )
     goes_on = pl.col("status").is_in(
         [SubscriptionStatus.ACTIVE, SubscriptionStatus.SUSPENDED, SubscriptionStatus.TRIAL]
@@ -257,8 +269,8 @@ def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[s
     if in_order is None:
         return amounts.with_columns(upcoming_credits=_ZERO)
     documents = (
-        amounts.join(upcoming.select(_KEYS), on="subscription_id")
-        .with_columns(currency=pl.lit(business.catalogue.currency), total="upcoming_amount", usable_on="billing_date")
+        business.currencies.with_currency(amounts.join(upcoming.select(_KEYS), on="subscription_id"))
+        .with_columns(total="upcoming_amount", usable_on="billing_date")
         .sort(_KEYS)
     )
     paid = in_order.applied(documents, documents.clear().select(*_KEYS, number=pl.lit("")))
@@ -278,7 +290,10 @@ def _lines_and_taxes(
         .sort(*_KEYS, "kind", "metric", "rule", nulls_last=True, maintain_order=True)
     )
     nets = lines.group_by(*_KEYS, "tax_category").agg(net=pl.col("amount").sum())
-    taxes = document_taxes(nets, business.inputs.accounts, business.inputs.tax_rates, business.catalogue)
+    taxes = pl.concat(
+        document_taxes(part.rows(nets), part.inputs.accounts, part.inputs.tax_rates, part.catalogue)
+        for part in business.by_currency
+    )
     return lines, taxes.select(*_KEYS, "name", "rate", "amount", "reason").sort(*_KEYS, "name")
 
 
@@ -334,7 +349,10 @@ def _open_usage(business: Business, upcoming: pl.DataFrame, months: list[str]) -
     usage = _of_months(business, USAGE, months).join(
         upcoming.select("subscription_id", cycle_end="billing_date"), on=["subscription_id", "cycle_end"], how="semi"
     )
-    rated = rated_usage(usage, upcoming, business.terms, held_add_ons(business, max(months)))
+    rated = pl.concat(
+        rated_usage(part.rows(usage), part.rows(upcoming), part.terms, held_add_ons(part, max(months)))
+        for part in business.by_currency
+    )
     rated = over_all_rules(rated, "excess", "amount")
     entry = pl.struct(
         metric="metric",
@@ -362,6 +380,8 @@ def _history(business: Business) -> pl.DataFrame:
         status="status",
         document=pl.format("documents/{}/{}.pdf", "billing_month", pl.col("number").str.replace_all("/", "_")),
     )
+    now = business.currencies.with_currency(documents.select("account_id"), "_now")
+    documents = documents.with_columns(now["_now"]).filter(pl.col("currency") == pl.col("_now"))
     is_invoice = pl.col("kind") == DocumentKind.INVOICE
     return documents.group_by("account_id", maintain_order=True).agg(
         payment_history=entry,

@@ -14,6 +14,7 @@ from billing.mailing.smtp import MailServer
 from billing.model.account_tables import REMINDERS
 from billing.model.codes import MailKind, MailStatus
 from billing.model.columns import MONEY
+from billing.model.money import minor_units
 from billing.month.business import Business
 from billing.register.sent_mails import MadeReminder
 from billing.rendering.errors import ContentError, RenderingError
@@ -72,11 +73,17 @@ def planned_reminders(business: Business) -> pl.DataFrame:
         levels=levels,
         reminded=business.register.reminders().select("account_id", "oldest_document", "level"),
     )
-    fees = {number: level.fee for number, level in enumerate(levels, 1)}
-    # A fee is in the catalogue's currency: elsewhere it is left out.
-    is_own = pl.col("currency") == business.catalogue.currency
-    fee = pl.col("level").replace_strict(fees, default=None, return_dtype=MONEY) if fees else pl.lit(None, MONEY)
-    return due.with_columns(fee=pl.when(is_own).then(fee).fill_null(0).cast(MONEY)).select(_PLAN)
+    # A fee that is not in the currency is left out (rule 36).
+    fees = [
+        (code, number, level.fee)
+        for code in due["currency"].unique().sort()
+        for number, level in enumerate(business.catalogue.in_currency(code).policy.reminders, 1)
+    ]
+    of_levels = pl.DataFrame(
+        fees, schema={"currency": pl.String, "level": due.schema["level"], "fee": MONEY}, orient="row"
+    )
+    priced = due.join(of_levels, on=["currency", "level"], how="left", maintain_order="left")
+    return priced.with_columns(pl.col("fee").fill_null(0).cast(MONEY)).select(_PLAN)
 
 
 def _overdue(business: Business) -> pl.DataFrame:
@@ -160,9 +167,9 @@ def _record(business: Business, planned: pl.DataFrame) -> None:
         return
     overdue = _overdue(business).with_columns(shown=shown_number("number"))
     customers, seller = customers_of(business, planned["account_id"]), seller_of(business.catalogue)
-    by_account = {key[0]: rows for key, rows in overdue.partition_by("account_id", as_dict=True).items()}
+    by_account = overdue.partition_by("account_id", "currency", as_dict=True)
     for row in planned.iter_rows(named=True):
-        account, documents = row["account_id"], by_account[row["account_id"]]
+        account, documents = row["account_id"], by_account[(row["account_id"], row["currency"])]
         content = _content(business, row, documents, customers[account], seller)
         business.register.record_reminder(
             MadeReminder(
@@ -188,7 +195,7 @@ def _content(
     seller: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What a reminder says, as its page and its mail are made from it."""
-    places, levels = business.catalogue.minor_units, business.catalogue.policy.reminders
+    places, levels = minor_units(row["currency"]) or 0, business.catalogue.policy.reminders
     level = levels[row["level"] - 1]
     return {
         "language": customer["language"],

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 
 from billing.model.errors import RefusedError
+from billing.model.money import minor_units
 from billing.month.business import Business
 from billing.rendering.letters import amount_text, statement_pdf
 from billing.reports.letter_parties import customers_of, logo_of, own_words, seller_of
@@ -14,7 +15,7 @@ from billing.rules.statements import MOVEMENTS, movements, open_by_age
 
 
 def statement(business: Business, account: str, since: date | None, until: date) -> dict[str, Any]:
-    """The statement of an account over `[since, until]`; without `since` from its first movement on.
+    """The statement of an account, in its currency, over `[since, until]`; without `since` from its first movement on.
 
     Returns
     -------
@@ -31,9 +32,11 @@ def statement(business: Business, account: str, since: date | None, until: date)
         raise RefusedError(f"unknown account: found {account!r}, expected an account_id of the accounts file")
     if since is not None and since > until:
         raise RefusedError(f"--from: found {since}, expected a day up to {until}")
-    receivables = business.receivables.filter(pl.col("account_id") == account)
-    payments = business.payments.filter((pl.col("account_id") == account) & (pl.col("on") <= until))
-    places = business.catalogue.minor_units
+    its = business.currencies.with_currency(pl.DataFrame({"account_id": [account]})).item(0, "currency")
+    own = (pl.col("account_id") == account) & (pl.col("currency") == its)
+    receivables = business.receivables.filter(own)
+    payments = business.payments.filter(own & (pl.col("on") <= until))
+    places = minor_units(its) or 0
     moved = movements(receivables, payments).filter(pl.col("date") <= until)
     first = since or (moved["date"].min() if moved.height else until)
     before = moved.filter(pl.col("date") < first)
@@ -53,7 +56,7 @@ def statement(business: Business, account: str, since: date | None, until: date)
     ages = open_by_age(receivables, payments, until)
     return {
         "account_id": account,
-        "currency": receivables["currency"][0] if receivables.height else business.catalogue.currency,
+        "currency": its,
         "from": first.isoformat() if isinstance(first, date) else until.isoformat(),
         "to": until.isoformat(),
         "opening": amount_text(opening, places),
@@ -72,7 +75,7 @@ def statement_page(business: Business, content: dict[str, Any]) -> bytes:
             **content,
             "language": customer["language"],
             "locale": customer["locale"],
-            "minor_units": business.catalogue.minor_units,
+            "minor_units": minor_units(content["currency"]),
             "seller": seller_of(business.catalogue),
             "customer": customer["customer"],
         },

@@ -236,7 +236,7 @@ def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, 
 
 def _unlike_their_pages(register: PrintedRows, printed: PrintedRows, decimals: int) -> Iterator[str]:
     """Differences between rows of the register and their pages."""
-    heads = register.documents.with_columns(page_number="number").join(
+    heads = register.documents.with_columns(shown_subscription_id(), page_number="number").join(
         printed.documents, on=_KEYS, suffix=_PRINTED, maintain_order="left"
     )
     for name in printed.documents.columns:
@@ -433,7 +433,7 @@ def _journal(business: Business) -> Iterator[str]:
     # The journal is as of the last run: later payments are not in it.
     owed, amount = balances(_views(business)[-1]), _amount(business)
     if (business.home.lake / JOURNAL.name).exists():
-        for account, receivable, outstanding in receivable_differences(business.home, owed).iter_rows():
+        for account, _, receivable, outstanding in receivable_differences(business.home, owed).iter_rows():
             yield (
                 f"lake/journal: {account} owes {amount(receivable)} there, and its balance is {amount(outstanding)}: "
                 "bill the latest month again"

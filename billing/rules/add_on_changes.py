@@ -174,6 +174,7 @@ def _judged(asked: pl.DataFrame, dates: pl.DataFrame, held: pl.DataFrame, add_on
             (~pl.col("is_known") & (pl.col("held") == 0), DecisionReason.UNKNOWN_ADD_ON),
             (~is_more & (pl.col("held") == 0), DecisionReason.NOT_ADDED),
             (is_more & pl.col("version").is_null(), DecisionReason.ADD_ON_NOT_SOLD_YET),
+            (is_more & pl.col("monthly").is_null(), DecisionReason.NOT_SOLD_IN_CURRENCY),
             (is_more & pl.col("is_allowed").is_null(), DecisionReason.NOT_ALLOWED_BY_PACKAGE),
             (is_more & is_yearly & pl.col("yearly").is_null(), DecisionReason.NO_YEARLY_PRICE),
             (is_more & (pl.col("quantity") > pl.col("maximum")), DecisionReason.ABOVE_MAXIMUM),

@@ -34,7 +34,8 @@ class AddOnFrames:
     Attributes
     ----------
     versions
-        add_on, since, monthly, yearly (PRICE; null: not sold yearly), maximum (null: no limit); sorted by since.
+        add_on, since, monthly (null: not sold in the currency), yearly (null: not sold yearly; both PRICE), maximum
+        (null: no limit); sorted by since.
     allowances
         add_on, since, metric, allowance (BASE_QUANTITY), allowance_units (QUANTITY; both null: unlimited): of one.
     allowed
@@ -49,7 +50,10 @@ class AddOnFrames:
     def of(cls, catalogue: Catalogue) -> "AddOnFrames":
         """The add-ons of a catalogue."""
         versions = [
-            (add_on.name, version.effective_from, version.monthly, version.yearly, version.maximum)
+            (
+                *(add_on.name, version.effective_from, version.monthly if version.is_sold else None),
+                *(version.yearly, version.maximum),
+            )
             for add_on in catalogue.add_ons
             for version in add_on.versions
         ]
@@ -138,10 +142,13 @@ def approved_changes(decisions: pl.DataFrame) -> pl.DataFrame:
 def held_on(dates: pl.DataFrame, holdings: pl.DataFrame, on: str) -> pl.DataFrame:
     """`dates` (subscription_id, `on`) with add_on and held: a row per add-on that is held on the date."""
     day = pl.col(on)
+    # Rows of requests and terms have an add_on and a since of their own.
+    held = holdings.rename({"quantity": "held", "since": "_since", "until": "_until"})
     return (
-        dates.join(holdings.rename({"quantity": "held"}), on="subscription_id", maintain_order="left_right")
-        .filter((pl.col("since") <= day) & (pl.col("until").is_null() | (day < pl.col("until"))))
-        .drop("since", "until")
+        dates.drop("add_on", strict=False)
+        .join(held, on="subscription_id", maintain_order="left_right")
+        .filter((pl.col("_since") <= day) & (pl.col("_until").is_null() | (day < pl.col("_until"))))
+        .drop("_since", "_until")
     )
 
 

@@ -24,6 +24,7 @@ DEBITS: Final = (DocumentKind.INVOICE, DocumentKind.DEBIT_NOTE)
 OWED: Final = tuple(kind.value for kind in (*DEBITS, PostingKind.OPENING_BALANCE))
 """Kinds of what an account owes where its due is above 0."""
 _ZERO: Final = pl.lit(0).cast(MONEY)
+_NO_CURRENCY: Final = pl.Series(dtype=pl.String)
 
 
 def allocate(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
@@ -57,10 +58,18 @@ def covered_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataF
 
 
 def _all_allocated(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
-    return _allocated(
-        _claims(documents, payments).with_columns(group="account_id"),
-        _sources(documents, payments).with_columns(group="account_id"),
+    """Allocated account by account and currency by currency: what is in one pays nothing in another (rule 36)."""
+    several = pl.concat(
+        [frame["currency"] for frame in (documents, payments) if "currency" in frame.columns] or [_NO_CURRENCY]
     )
+    if several.n_unique() < 2:
+        return _allocated(
+            _claims(documents, payments).with_columns(group="account_id"),
+            _sources(documents, payments).with_columns(group="account_id"),
+        )
+    group = pl.concat_str("account_id", "currency", separator="/")
+    keyed, paid = (frame.with_columns(group=group) for frame in (documents, payments))
+    return _allocated(_claims(keyed, paid, ["group"]), _sources(keyed, paid, ["group"]))
 
 
 def with_open_amounts(documents: pl.DataFrame, payments: pl.DataFrame) -> pl.DataFrame:
@@ -149,12 +158,15 @@ def open_at_moments(moments: pl.DataFrame, documents: pl.DataFrame, payments: pl
     polars.DataFrame
         account_id, moment, number, open (MONEY).
     """
-    group = pl.format("{}@{}", "account_id", pl.col("moment").to_physical())
+    at = pl.format("{}@{}", "account_id", pl.col("moment").to_physical())
     known = moments.join(documents, on="account_id").filter(
         pl.col("kind").is_in(OWED) & (pl.col("due") >= 0) | (pl.col("credited_at") <= pl.col("moment"))
     )
     paid = moments.join(payments, on="account_id").filter(pl.col("at") <= pl.col("moment"))
-    keyed, keyed_payments = known.with_columns(group=group), paid.with_columns(group=group)
+    keyed, keyed_payments = (
+        frame.with_columns(group=pl.concat_str(at, "currency", separator="/") if "currency" in frame.columns else at)
+        for frame in (known, paid)
+    )
     claims = _claims(keyed, keyed_payments, ["group"])
     covered = (
         _allocated(claims, _sources(keyed, keyed_payments, ["group"]))
@@ -224,7 +236,7 @@ def _sources(documents: pl.DataFrame, payments: pl.DataFrame, keys: list[str] | 
 
 def _less_returned_on_account(kept: pl.DataFrame, payments: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """The payments less what was returned on account beyond what was paid so, account by account."""
-    by_account = [*keys, "account_id"]
+    by_account = [*keys, "account_id", *(["currency"] if "currency" in payments.columns else [])]
     on_account = payments.filter(pl.col("document").str.starts_with(ON_ACCOUNT))
     sums = _paid_by_document(on_account, by_account).with_columns(pl.col("returned") - pl.col("paid"))
     beyond = sums.filter(pl.col("returned") > 0).select(*by_account, "returned")

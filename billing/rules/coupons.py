@@ -93,7 +93,7 @@ def _in_force(
     coupons of percent that the document of its cycle took; it does not count.
     """
     terms = pl.DataFrame(
-        [(c.name, c.priority, c.documents, c.percent is not None) for c in catalogue.coupons],
+        [(c.name, c.priority, c.documents, c.percent is not None) for c in catalogue.coupons if c.is_sold],
         schema={"coupon": pl.String, "priority": pl.Int64, "documents": pl.Int64, "is_percent": pl.Boolean},
         orient="row",
     )

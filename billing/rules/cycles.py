@@ -1,5 +1,6 @@
 """Cycles: the billing dates of a month, and the spans of access whose usage is billed (section 1, rules 12 to 16)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -37,6 +38,14 @@ class MonthCycles:
 
     cycles: pl.DataFrame
     spans: pl.DataFrame
+
+
+def joined_cycles(parts: Sequence[MonthCycles]) -> MonthCycles:
+    """The cycles of the accounts of several currencies as one."""
+    if len(parts) == 1:
+        return parts[0]
+    spans = pl.concat(each.spans for each in parts).sort("subscription_id", "cycle_start", "span_start")
+    return MonthCycles(CYCLES.conform(pl.concat(each.cycles for each in parts)), spans)
 
 
 def month_cycles(

@@ -34,6 +34,7 @@ _SENTENCES: Final[dict[tuple[DecisionKind | Literal["*"], DecisionReason], str]]
     ): "Your usage moved you to a package at least as large as {to} in the same cycle.",
     ("*", DecisionReason.UNKNOWN_PACKAGE): "There is no package called {to}.",
     ("*", DecisionReason.PACKAGE_NOT_SOLD_YET): "{to} is not sold on that date.",
+    ("*", DecisionReason.NOT_SOLD_IN_CURRENCY): "{to} is not sold in the currency of your account.",
     ("*", DecisionReason.PACKAGE_HIDDEN): "{to} is not offered any more.",
     ("*", DecisionReason.NO_YEARLY_PRICE): "{to} has no yearly price.",
     ("*", DecisionReason.YEARLY_NOT_OFFERED): "Yearly terms are not offered.",

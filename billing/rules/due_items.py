@@ -24,9 +24,9 @@ def coupon_item() -> pl.Expr:
     return pl.format("{}/{}/{}/{}", "coupon", "kind", metric, item)
 
 
-def lowered_kind() -> pl.Expr:
+def lowered_kind(kind: str = "kind") -> pl.Expr:
     """The kind of what is due, or, of a coupon, of what it lowers."""
-    return pl.when(pl.col("kind") == LineKind.COUPON).then(pl.col("due_item").str.extract(_LOWERED)).otherwise("kind")
+    return pl.when(pl.col(kind) == LineKind.COUPON).then(pl.col("due_item").str.extract(_LOWERED)).otherwise(kind)
 
 
 def lowered_line(item: str = "due_item") -> pl.Expr:

@@ -134,8 +134,9 @@ def counted_shares(due: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) 
         on="subscription_id",
         suffix="_closing",
     )
-    # What is charged for an upgrade at once belongs to the package fee.
-    kind = pl.when(pl.col("kind") == LineKind.PRORATION).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise("kind")
+    # What is charged for an upgrade at once belongs to the package fee, for seats added within the cycle to seats.
+    of_part = pl.when(pl.col("metric").is_null()).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise(pl.lit(LineKind.SEATS))
+    kind = pl.when(pl.col("kind") == LineKind.PRORATION).then(of_part).otherwise("kind")
     grid, one_day = Grid.of(catalogue.policy), pl.duration(days=1)
     first = grid.next_index(pl.col("grid_start"), pl.col("cycle_start")) - 1
     end = grid.next_index(pl.col("grid_start"), pl.col("cycle_end") - one_day)

@@ -13,7 +13,10 @@ from billing.model.codes import DecisionKind, ParkedReason, RejectReason
 from billing.model.errors import RefusedError
 from billing.model.text import counted
 
-PASSES_DATES: Final = (ParkedReason.ACCOUNT_MISSING, ParkedReason.ACCOUNT_SET_ASIDE, ParkedReason.REQUEST_MISSING)
+PASSES_DATES: Final = (
+    *(ParkedReason.ACCOUNT_MISSING, ParkedReason.ACCOUNT_SET_ASIDE, ParkedReason.REQUEST_MISSING),
+    ParkedReason.CURRENCY_CHANGED,
+)
 """Reasons for which an account is parked while its billing dates go by: they are settled on its next document."""
 
 _FEWEST, _SHARE = 10, 10

@@ -7,11 +7,42 @@ import polars as pl
 from billing.model.calendar import month_of
 from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind, TaxCategory
-from billing.model.columns import QUANTITY
+from billing.model.columns import PRICE, QUANTITY
 from billing.rules.billing_dates import Grid
 from billing.rules.own_documents import charge_id_alone, charges_id
 
 ONE_OFF: Final = ["charge_id", "account_id", "on"]
+REMINDER: Final = "reminder/"
+"""How the charge_id of a reminder's fee begins."""
+
+
+def fee_charges(fees: pl.DataFrame) -> pl.DataFrame:
+    """The fees of reminders as one-off charges: no coupon lowers them (rule 41).
+
+    Parameters
+    ----------
+    fees
+        reminder_id, account_id, currency, amount, charged_on.
+
+    Returns
+    -------
+    polars.DataFrame
+        As `read_one_off_charges`.
+    """
+    return fees.select(
+        "account_id",
+        "amount",
+        "currency",
+        charge_id=pl.concat_str(pl.lit(REMINDER), "reminder_id"),
+        on="charged_on",
+        description=pl.lit("Reminder fee"),
+        quantity=pl.lit(None, QUANTITY),
+        unit_price=pl.lit(None, PRICE),
+        tax_category=pl.lit(None, pl.String),
+        coupon_allowed=pl.lit(value=False),
+        at_once=pl.lit(value=False),
+        reason=pl.lit(None, pl.String),
+    )
 
 
 def charge_dues(

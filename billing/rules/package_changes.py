@@ -1,5 +1,6 @@
 """Package changes: one pure function decides them when a cycle closes (rules 7 to 10 and 18)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,6 +53,17 @@ class PackageMonth:
     packages: pl.DataFrame
     decisions: pl.DataFrame
     add_ons: pl.DataFrame = field(default_factory=ADD_ONS.empty)
+
+
+def joined_packages(parts: Sequence[PackageMonth]) -> PackageMonth:
+    """The packages of the accounts of several currencies as one."""
+    if len(parts) == 1:
+        return parts[0]
+    return PackageMonth(
+        PACKAGES.conform(pl.concat(each.packages for each in parts)),
+        pl.concat(each.decisions for each in parts),
+        ADD_ONS.conform(pl.concat(each.add_ons for each in parts)),
+    )
 
 
 def decide_packages(
@@ -326,7 +338,8 @@ def _trigger_usage(
 def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
     """The current package and every larger one that is sold at the billing date, with its terms.
 
-    An upgrade of a yearly term skips packages without a yearly price (rule 18).
+    An upgrade skips packages that are not sold in the currency of the account, and one of a yearly term those without
+    a yearly price (rules 18 and 36).
     """
     packages = _ranks(terms)
     pairs = (
@@ -336,11 +349,13 @@ def _candidates(over: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
         .filter((pl.col("package") == pl.col("current")) | ~pl.col("package").is_in(terms.hidden))
         .drop("current")
     )
-    sold = terms.packages.select("terms_key", "package", "since", "yearly")
+    sold = terms.packages.select("terms_key", "package", "since", "monthly", "yearly")
     return (
         with_terms(pairs, terms, on="billing_date")
         .filter(pl.col("terms_key").is_not_null())
         .join(sold, on=["terms_key", "package", "since"], how="left")
+        # One that is not sold in the currency of the account is no candidate (rule 36).
+        .filter(pl.col("monthly").is_not_null())
         .filter((pl.col("term") == Term.MONTHLY) | pl.col("yearly").is_not_null())
     )
 
@@ -388,7 +403,7 @@ def _requested_changes(
             maintain_order="left",
         )
     )
-    sold = terms.packages.select("terms_key", "package", "since", "yearly")
+    sold = terms.packages.select("terms_key", "package", "since", "monthly", "yearly")
     requests = with_terms(requests, terms, on="billing_date").join(
         sold, on=["terms_key", "package", "since"], how="left", maintain_order="left"
     )

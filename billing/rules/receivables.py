@@ -8,8 +8,9 @@ from typing import Final
 
 import polars as pl
 
-from billing.model.codes import PostingKind
+from billing.model.codes import PostingKind, RejectReason
 from billing.model.columns import MONEY
+from billing.model.tables import REJECTS
 
 # Identifiers hold no control characters (rule 27), so no reference looks like this.
 _SEPARATOR: Final = "\x1f"
@@ -24,8 +25,8 @@ def opening_number() -> pl.Expr:
 
 
 def on_account_number() -> pl.Expr:
-    """The number of what was paid without a document: of account_id."""
-    return pl.concat_str(pl.lit("account"), "account_id", separator=_SEPARATOR)
+    """The number of what was paid without a document: of account_id and currency."""
+    return pl.concat_str(pl.lit("account"), "account_id", "currency", separator=_SEPARATOR)
 
 
 def is_of_a_document(number: str) -> pl.Expr:
@@ -42,6 +43,73 @@ def shown_number(number: str) -> pl.Expr:
         .otherwise(text.str.replace(f"^{_OPENING}.*{_SEPARATOR}", ""))
         .alias(number)
     )
+
+
+def matched_payments(
+    made: pl.DataFrame, opening: pl.DataFrame, issued: pl.DataFrame, receivables: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The payments of documents and opening balances of their account, in their currency, or on account; and the rest.
+
+    Parameters
+    ----------
+    made
+        As `Inputs.payments`.
+    opening
+        As in `with_opening_balances`.
+    issued
+        As `Register.documents`.
+    receivables
+        As `with_opening_balances`.
+
+    Returns
+    -------
+    tuple
+        As `made`, with the numbers of what they pay; and the others as the table REJECTS.
+    """
+    numbered = with_numbers(made, opening, issued)
+    known = numbered.join(
+        receivables,
+        left_on=["document", "account_id", "currency"],
+        right_on=["number", "account_id", "currency"],
+        how="semi",
+        maintain_order="left",
+    )
+    if numbered["is_on_account"].any():
+        known = pl.concat([known, numbered.filter("is_on_account")]).sort("at", "payment_id")
+    known = known.drop("is_on_account")
+    return known, _set_aside(numbered, known, receivables)
+
+
+def _set_aside(made: pl.DataFrame, known: pl.DataFrame, documents: pl.DataFrame) -> pl.DataFrame:
+    """Payments that pay no document of their account in their currency: as the table REJECTS.
+
+    Parameters
+    ----------
+    made, known
+        As `Inputs.payments`: all of them, and those that pay a document or are on account.
+    documents
+        number, account_id, currency.
+    """
+    owed_in = documents.select("account_id", document="number", owed_in="currency")
+    others = made.join(known, on="payment_id", how="anti", maintain_order="left").join(
+        owed_in, on=["account_id", "document"], how="left", maintain_order="left"
+    )
+    is_unknown = pl.col("owed_in").is_null()
+    unknown = others.with_columns(
+        reason=pl.when(is_unknown)
+        .then(pl.lit(RejectReason.UNKNOWN_DOCUMENT))
+        .otherwise(pl.lit(RejectReason.IMPOSSIBLE_VALUE)),
+        id="payment_id",
+        detail=pl.when(is_unknown)
+        .then(
+            pl.format(
+                "document: found '{}', expected the number of a document that was issued to the account", "document"
+            )
+        )
+        .otherwise(pl.format("currency: found '{}', expected {}: that of the document", "currency", "owed_in")),
+    )
+    columns = ["file", "row", "reason", "text", "id", "account_id", "detail"]
+    return REJECTS.conform(pl.concat([REJECTS.empty(), unknown.select(columns)], how="diagonal"))
 
 
 def with_opening_balances(documents: pl.DataFrame, opening: pl.DataFrame) -> pl.DataFrame:

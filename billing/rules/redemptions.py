@@ -4,6 +4,7 @@ A coupon is redeemed by a request of its own, or with a subscription. Whether it
 package in force on its day, and how often the account and all accounts have redeemed the coupon before.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -93,7 +94,8 @@ def asked_coupons(
     counts = (pl.col("outcome") == Outcome.APPROVED) | (~given & (pl.col("outcome") == Outcome.REFUSED))
     begun = subscriptions.select("subscription_id", "grid_start", package="first_package")
     rows = (
-        answers.filter(counts)
+        answers.drop("package", strict=False)
+        .filter(counts)
         .join(naming.select("request_id", "coupon"), on="request_id")
         .sort("at", "request_id")
         .with_row_index("place")
@@ -105,6 +107,7 @@ def asked_coupons(
     refusal = first_that_holds(
         [
             (pl.col("account_redemptions").is_null(), DecisionReason.UNKNOWN_COUPON),
+            ((pl.col("kind") != DecisionKind.REVOKE) & ~pl.col("is_sold"), DecisionReason.NOT_SOLD_IN_CURRENCY),
             (
                 (pl.col("kind") != DecisionKind.REVOKE) & (pl.col("on") > pl.col("redeem_until")),
                 DecisionReason.COUPON_EXPIRED,
@@ -124,6 +127,14 @@ def asked_coupons(
         refusal=pl.coalesce(pl.when(pl.col("outcome") == Outcome.REFUSED).then("reason"), refusal),
         is_given=given,
     )
+
+
+def joined_coupons(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """As `asked_coupons`, of the accounts of several currencies."""
+    frames = list(parts)
+    if len(frames) == 1:
+        return frames[0]
+    return pl.concat(frames).sort("at", "asked_by").with_columns(place=pl.int_range(pl.len(), dtype=pl.UInt32))
 
 
 def redemption_positions(asked: pl.DataFrame) -> pl.DataFrame:
@@ -202,6 +213,7 @@ def _coupons(catalogue: Catalogue) -> pl.DataFrame:
             (
                 *(coupon.name, coupon.redeem_until, coupon.account_redemptions, coupon.all_redemptions),
                 None if coupon.packages is None else list(coupon.packages),
+                coupon.is_sold,
             )
             for coupon in catalogue.coupons
         ],
@@ -211,6 +223,7 @@ def _coupons(catalogue: Catalogue) -> pl.DataFrame:
             "account_redemptions": pl.Int64,
             "all_redemptions": pl.Int64,
             "packages": pl.List(pl.String),
+            "is_sold": pl.Boolean,
         },
         orient="row",
     )

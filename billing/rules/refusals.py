@@ -44,7 +44,7 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
 
     Of a frame with the columns of requests, those of the account's latest subscription, and billing_date,
     second_billing_date, first_date, paid_fee_date, in_trial, blocks_new, is_active, is_held, known_package, is_hidden,
-    terms_key, sells_yearly, term_held.
+    terms_key, is_sold, sells_yearly, term_held.
     """
     day, start, kind = pl.col("on"), pl.col("grid_start"), pl.col("kind")
     exists = pl.col("started_on").is_not_null()
@@ -54,6 +54,7 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
         (DecisionKind.SUBSCRIBE, ~pl.col("known_package"), DecisionReason.UNKNOWN_PACKAGE),
         (DecisionKind.SUBSCRIBE, pl.col("is_hidden"), DecisionReason.PACKAGE_HIDDEN),
         (DecisionKind.SUBSCRIBE, pl.col("terms_key").is_null(), DecisionReason.PACKAGE_NOT_SOLD_YET),
+        (DecisionKind.SUBSCRIBE, ~pl.col("is_sold"), DecisionReason.NOT_SOLD_IN_CURRENCY),
         (
             DecisionKind.SUBSCRIBE,
             (day < policy.billing_start) & (pl.col("billed_through") < policy.billing_start).fill_null(value=True),
@@ -110,7 +111,8 @@ def refusal_when_asked(policy: Policy) -> pl.Expr:
 def refusal_at_close() -> pl.Expr:
     """Why a package change is refused when its cycle closes; null where it is not (rules 8 to 10 and 18).
 
-    Of a frame with kind, term, terms_key, yearly, rank and current_rank of the packages, is_hidden, upgraded and fits.
+    Of a frame with kind, term, terms_key, monthly, yearly, rank and current_rank of the packages, is_hidden, upgraded
+    and fits.
     """
     upgrade, downgrade = pl.col("kind") == DecisionKind.UPGRADE, pl.col("kind") == DecisionKind.DOWNGRADE
     return first_that_holds(
@@ -118,6 +120,7 @@ def refusal_at_close() -> pl.Expr:
             (pl.col("rank").is_null(), DecisionReason.UNKNOWN_PACKAGE),
             (pl.col("is_hidden"), DecisionReason.PACKAGE_HIDDEN),
             (pl.col("terms_key").is_null(), DecisionReason.PACKAGE_NOT_SOLD_YET),
+            (pl.col("monthly").is_null(), DecisionReason.NOT_SOLD_IN_CURRENCY),
             ((pl.col("term") == Term.YEARLY) & pl.col("yearly").is_null(), DecisionReason.NO_YEARLY_PRICE),
             (upgrade & (pl.col("rank") <= pl.col("current_rank")), DecisionReason.NOT_AN_UPGRADE),
             (downgrade & (pl.col("rank") >= pl.col("current_rank")), DecisionReason.NOT_A_DOWNGRADE),

@@ -68,6 +68,8 @@ def reminders_due(
     wanted = accounts.filter(pl.col("dunning").fill_null(value=True)).select("account_id")
     due = (
         overdue.join(wanted, on="account_id", how="semi", maintain_order="left")
+        # One reminder adds up what is of one currency (rule 36): that of the oldest document.
+        .filter(pl.col("currency") == pl.col("currency").first().over("account_id"))
         .group_by("account_id", maintain_order=True)
         .agg(
             level=reached.first(),

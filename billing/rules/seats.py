@@ -78,17 +78,20 @@ def seat_levels(
         .filter((pl.col("time") >= pl.col("span_start")) & (pl.col("time") < pl.col("span_end")))
         .select(*_KEYS, "level", day=day)
     )
-    # What a later span of access begins with counts on its first day; what the cycle begins with was charged before.
-    opening = carried.select(
-        *_KEYS,
-        "level",
-        day=pl.when(pl.col("at") > pl.col("cycle_start_instant")).then(
-            pl.col("at").dt.convert_time_zone(zone).dt.date()
-        ),
+    # What a later span of access begins with counts on its first day; what the cycle begins with was charged before,
+    # or, where access was suspended then, is not charged later (rule 16).
+    at_start = _level_at(
+        begun.select("account_id", "subscription_id", "billing_date", at="cycle_start_instant")
+        .unique(maintain_order=True)
+        .join(known, on="account_id"),
+        path,
+    ).select(*_KEYS, "level", day=pl.lit(None, pl.Date))
+    opening = carried.filter(pl.col("at") > pl.col("cycle_start_instant")).select(
+        *_KEYS, "level", day=pl.col("at").dt.convert_time_zone(zone).dt.date()
     )
     counted = pl.max_horizontal("level", ZERO).cast(BASE_QUANTITY)
     by_day = (
-        pl.concat([opening, within.select(opening.columns)])
+        pl.concat([at_start, opening, within.select(opening.columns)])
         .group_by(*_KEYS, "day")
         .agg(pl.col("level").max())
         .with_columns(level=counted)
@@ -217,8 +220,15 @@ def _rises(
         pl.when(is_short).then(month_days).otherwise((pl.col("billing_date") - pl.col("cycle_start")).dt.total_days())
     )
     left = (pl.col("billing_date") - pl.col("day")).dt.total_days()
-    added = (pl.col("level") - pl.col("before")).to_physical().cast(INTEGER)
-    return costs.with_columns(days=days.cast(INTEGER), left=left.cast(INTEGER), added=added)
+    levels_at = (pl.col(name).to_physical().cast(INTEGER) for name in ("level", "before"))
+    charged, charged_before = (pl.max_horizontal(each - pl.col("included"), 0) for each in levels_at)
+    scale = 10 ** (PRICE.scale - catalogue.minor_units)
+    return costs.with_columns(
+        days=days.cast(INTEGER),
+        left=left.cast(INTEGER),
+        added=charged - charged_before,
+        whole=(pl.col("_after") - pl.col("_before")) * scale,
+    )
 
 
 def _of_added_seats(
@@ -228,15 +238,19 @@ def _of_added_seats(
     if rises.is_empty():
         return pl.DataFrame(schema={"account_id": pl.String})
     unit = pl.col("unit_billionths")
+    # One rise is a part of what the added seats cost for a whole cycle.
+    is_one = pl.len() == 1
     return (
         rises.group_by(*_KEYS, maintain_order=True)
         .agg(
             pl.col("package", "cycle_start", "divisor", "days", "unit_billionths").first(),
             cost=((pl.col("_after") - pl.col("_before")) * pl.col("left")).sum(),
             added=pl.col("added").sum(),
-            unit_price=pl.when(pl.len() == 1).then(pl.col("unit_price").first()),
-            part=pl.when(pl.len() == 1).then(pl.col("left").first()),
-            whole=pl.when(pl.len() == 1).then((pl.col("_after") - pl.col("_before")).first()),
+            unit_price=pl.when(is_one).then(pl.col("unit_price").first()),
+            part=pl.when(is_one).then(pl.col("left").first()),
+            whole=pl.when(is_one & (pl.col("whole").first() % pl.col("divisor").first() == 0)).then(
+                pl.col("whole").first() // pl.col("divisor").first()
+            ),
         )
         .with_columns(amount=_from_minor_units(pl.col("cost"), pl.col("divisor") * pl.col("days"), catalogue))
         .filter((pl.col("amount") != 0).fill_null(value=True))
@@ -248,14 +262,8 @@ def _of_added_seats(
             "unit_price",
             kind=pl.lit(LineKind.PRORATION),
             cycle_end="billing_date",
-            quantity=in_units(pl.col("added"), unit).cast(QUANTITY),
             billed_units=in_units(pl.col("added"), unit).cast(QUANTITY),
-            # What a cycle costs more, where that is a whole amount: the page tells the part of it.
-            whole_fee=pl.when(pl.col("whole") % pl.col("divisor") == 0).then(
-                scaled_to_decimal(
-                    pl.col("whole") // pl.col("divisor") * 10 ** (PRICE.scale - catalogue.minor_units), PRICE.scale
-                ).cast(PRICE)
-            ),
+            whole_fee=scaled_to_decimal(pl.col("whole"), PRICE.scale).cast(PRICE),
             fee_part=pl.col("part").cast(pl.Int32),
             fee_parts=pl.when(pl.col("part").is_not_null()).then("days").cast(pl.Int32),
             description=pl.format("{} added within the cycle", _titles(catalogue)),

@@ -102,7 +102,11 @@ class Lives:
 
 
 def read_lives(
-    requests: pl.DataFrame, catalogue: Catalogue, terms: TermsFrames, inside: pl.Series | None = None
+    requests: pl.DataFrame,
+    catalogue: Catalogue,
+    terms: TermsFrames,
+    inside: pl.Series | None = None,
+    billed: pl.Series | None = None,
 ) -> Lives:
     """Apply all requests in order, account by account.
 
@@ -112,6 +116,8 @@ def read_lives(
         As `Inputs.requests`, cut at the as-of day.
     inside
         request_id: subscriptions to hidden packages that began before these were hidden.
+    billed
+        subscription_id: those that were billed in another currency than their account has now.
     """
     may_move = ~pl.col("kind").is_in(_MOVES_NOTHING)
     has_moved = pl.col("billed_through").is_not_null()
@@ -126,8 +132,15 @@ def read_lives(
         & ~has_moved
         & ~pl.col("request_id").is_in([] if inside is None else inside.to_list()),
     )
-    sold = terms.packages.select("terms_key", "package", "since", sells_yearly=pl.col("yearly").is_not_null())
+    sold = terms.packages.select(
+        *("terms_key", "package", "since"),
+        is_sold=pl.col("monthly").is_not_null(),
+        sells_yearly=pl.col("yearly").is_not_null(),
+    )
     asked = asked.join(sold, on=["terms_key", "package", "since"], how="left", maintain_order="left")
+    if billed is not None and not billed.is_empty():
+        was_billed = pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(billed.implode())
+        asked = asked.with_columns(pl.col("is_sold", "sells_yearly") | was_billed)
     state = pl.DataFrame(schema=_STATE)
     ended: list[pl.DataFrame] = []
     answers: list[pl.DataFrame] = [pl.DataFrame(schema=_ANSWER)]
@@ -449,6 +462,9 @@ def _parked(round_: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         ParkedReason.UNKNOWN_PACKAGE: f"this package is not in the catalogue: expected one of {names}",
         ParkedReason.PACKAGE_NOT_SOLD_YET: (
             "no version of it is effective on that date: expected an earlier effective_from"
+        ),
+        ParkedReason.NOT_SOLD_IN_CURRENCY: (
+            f"it has no price in {catalogue.currency}, the currency of the account: expected one in the catalogue"
         ),
         ParkedReason.BEFORE_BILLING_START: (
             "the first billing month there can be is later; expected `billed_through` on the request, "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from billing.model.catalogue import Catalogue, Metric, Tariff, TermsPeriod, terms_periods
+from billing.model.catalogue import Catalogue, Metric, Tariff, Terms, TermsPeriod, terms_periods
 from billing.model.columns import BASE_QUANTITY, PRICE, QUANTITY
 from billing.model.money import MAXIMUM_AMOUNT
 from billing.model.quantities import INTEGER, exactly, unit_billionths
@@ -112,7 +112,7 @@ def terms_frames(catalogue: Catalogue) -> TermsFrames:
     tariffs = [*given, *(rule.tariff for tariff in given for rule in tariff.by if rule.tariff is not None)]
     bounds = max([1, *(len(tariff.tiers) for tariff in tariffs)]) - 1
     packages = pl.DataFrame(
-        [(p.account_id, p.package, p.rank, p.since, p.until, p.terms.monthly, p.terms.yearly) for p in periods],
+        [(p.account_id, p.package, p.rank, p.since, p.until, *_prices(p.terms)) for p in periods],
         schema={
             "terms_key": pl.String,
             "package": pl.String,
@@ -146,6 +146,11 @@ def terms_frames(catalogue: Catalogue) -> TermsFrames:
         [package.name for package in catalogue.packages if package.hidden],
         pl.DataFrame(rules, schema={**schema, "rule": pl.String}, orient="row"),
     )
+
+
+def _prices(terms: Terms) -> tuple[Decimal | None, Decimal | None]:
+    """The monthly and the yearly price; None where it is not sold."""
+    return (terms.monthly, terms.yearly) if terms.is_sold else (None, None)
 
 
 class _Rated(NamedTuple):

@@ -101,7 +101,7 @@ def upgrades_at_once(upgrades: AskedAtOnce, in_force: pl.DataFrame, terms: Terms
         outcome, reason; sorted by at, request_id.
     """
     ranks = terms.packages.select("package", "rank").unique()
-    sold = terms.packages.select("terms_key", "package", "since", "yearly")
+    sold = terms.packages.select("terms_key", "package", "since", "monthly", "yearly")
     asked = (
         upgrades.asked.join(in_force, on="subscription_id")
         .filter((pl.col("cycle_start") <= pl.col("on")) & (pl.col("on") < pl.col("cycle_end")))
@@ -117,6 +117,7 @@ def upgrades_at_once(upgrades: AskedAtOnce, in_force: pl.DataFrame, terms: Terms
             (pl.col("rank").is_null(), DecisionReason.UNKNOWN_PACKAGE),
             (pl.col("package").is_in(terms.hidden), DecisionReason.PACKAGE_HIDDEN),
             (pl.col("terms_key").is_null(), DecisionReason.PACKAGE_NOT_SOLD_YET),
+            (pl.col("monthly").is_null(), DecisionReason.NOT_SOLD_IN_CURRENCY),
             ((pl.col("term") == Term.YEARLY) & pl.col("yearly").is_null(), DecisionReason.NO_YEARLY_PRICE),
         ]
     )

@@ -8,7 +8,7 @@ import io
 import json
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,6 +16,17 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import yaml
+
+from tests.life_story.offers import (
+    MODELS,
+    TOKEN_KINDS,
+    add_offers,
+    charges_file,
+    charges_of,
+    complete,
+    features_of,
+    likely_kinds,
+)
 
 FIRST_DAY: Final = date(2024, 1, 1)
 MINOR_UNITS: Final = {"USD": 2, "JPY": 0, "KWD": 3}
@@ -42,6 +53,7 @@ class Row:
     account_id: str
     at: datetime
     value: str
+    dimensions: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass
@@ -63,6 +75,7 @@ class Story:
     days: list[date]
     rng: random.Random
     payments: list[Json] = field(default_factory=list)
+    charges: list[tuple[date, Json]] = field(default_factory=list)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -72,6 +85,10 @@ class Story:
     def requests_given(self, day: date) -> list[Json]:
         """What the file of requests holds at the end of a day."""
         return [request for written, request in self.requests if written <= day]
+
+    def charges_given(self, day: date) -> list[Json]:
+        """What the file of one-off charges holds at the end of a day."""
+        return [charge for written, charge in self.charges if written <= day]
 
     def files_given(self, day: date) -> dict[tuple[date, str], list[Row]]:
         """What the delivered files hold at the end of a day."""
@@ -90,6 +107,8 @@ class Story:
                 (landing / name).write_text(_csv(rows))
         for name, lines in (("requests.jsonl", self.requests_given(day)), ("payments.jsonl", self.payments)):
             (landing / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+        if self.charges:
+            (landing / "one_off_charges.csv").write_text(charges_file(self.charges_given(day)))
         for written, (delivery_day, file), content in self.deliveries:
             if (previous is None or written > previous) and written <= day:
                 path = landing / "usage" / delivery_day.isoformat() / file
@@ -133,21 +152,30 @@ class Story:
         )
 
 
-def story(seed: int, accounts: int, months: int = 24) -> Story:
-    """The business that a seed makes."""
+def story(seed: int, accounts: int, months: int = 24, features: frozenset[str] | None = frozenset()) -> Story:
+    """The business that a seed makes; with `features` as None, of what it sells beside packages, too."""
     rng = random.Random(seed)  # noqa: S311 # a story, not a secret
     catalogue = _catalogue(rng, accounts)
+    features = features_of(rng) if features is None else features
+
+    def money(text: str) -> str:
+        return _money(text, catalogue["currency"])
+
+    add_offers(rng, catalogue, features, money)
     zone = ZoneInfo(catalogue["time_zone"])
     last_day = _add_months(FIRST_DAY, months) - timedelta(1)
     names = [f"account-{number:03d}" for number in range(accounts)]
     requests: list[tuple[date, Json]] = []
     deliveries: list[tuple[date, tuple[date, str], list[Row]]] = []
     files: dict[tuple[date, str], list[Row]] = {}
+    charges: list[tuple[date, Json]] = []
     for name in names:
         start = _between(rng, FIRST_DAY, _add_months(FIRST_DAY, max(months - 4, 1)))
         if rng.random() < 0.25:
             start = start.replace(day=28) + timedelta(rng.choice([0, 1, 2, 3]))
-        requests += _requests(rng, name, start, last_day, catalogue)
+        requests += _requests(rng, name, start, last_day, catalogue, features)
+        if "charges" in features:
+            charges += charges_of(rng, name, start, last_day, money)
         for delivered, row in _usage(rng, name, start, last_day, catalogue, zone):
             file = "events.csv" if rng.random() < 0.3 else f"{rng.choice('ab')}.jsonl"
             files.setdefault((delivered, file), []).append(row)
@@ -170,6 +198,7 @@ def story(seed: int, accounts: int, months: int = 24) -> Story:
         deliveries=sorted(deliveries, key=lambda written: written[:2]),
         days=sorted(set(days)),
         rng=rng,
+        charges=sorted(charges, key=lambda written: (written[0], written[1]["charge_id"])),
     )
 
 
@@ -193,8 +222,7 @@ def _catalogue(rng: random.Random, accounts: int) -> Json:
     currency = rng.choice(["USD", "USD", "JPY", "KWD"])
 
     def money(text: str) -> str:
-        """An amount of dollars, in the magnitude of the currency."""
-        return str(Decimal(text) * 100) if currency == "JPY" else text
+        return _money(text, currency)
 
     first_of_month = rng.random() < 0.3
     policy: Json = {
@@ -322,6 +350,11 @@ def _catalogue(rng: random.Random, accounts: int) -> Json:
     }
 
 
+def _money(text: str, currency: str) -> str:
+    """An amount of dollars, in the magnitude of the currency."""
+    return f"{(Decimal(text) * 100).normalize():f}" if currency == "JPY" else text
+
+
 def _account(rng: random.Random, name: str) -> dict[str, str]:
     tax_id, country, _ = rng.choice(TAX_IDS)
     country = country or rng.choice(["US", "US", "FR", "JP"])
@@ -352,13 +385,17 @@ _KINDS: Final = {
 }
 
 
+_LATE: Final = ("cancel", "hold", "refund", "change_card", "redeem", "revoke")
+
+
 def _requests(
-    rng: random.Random, account_id: str, start: date, last_day: date, catalogue: Json
+    rng: random.Random, account_id: str, start: date, last_day: date, catalogue: Json, features: frozenset[str]
 ) -> list[tuple[date, Json]]:
     """What one account asks for, and the day on which it is written down: now and then later than it was asked."""
     zone = ZoneInfo(catalogue["time_zone"])
     anchor, day = start.day, start
     found: list[tuple[date, Json]] = []
+    kinds = _KINDS | likely_kinds(features)
     previous = ""
     for number in range(rng.randint(1, 16)):
         if number:
@@ -371,7 +408,7 @@ def _requests(
         if day > last_day or (found and day < datetime.fromisoformat(found[-1][1]["at"]).astimezone(zone).date()):
             continue
         likely = {"hold": "resume", "cancel": "subscribe", "refund": "subscribe"}.get(previous)
-        kind = "subscribe" if not number else rng.choices(list(_KINDS), list(_KINDS.values()))[0]
+        kind = "subscribe" if not number else rng.choices(list(kinds), list(kinds.values()))[0]
         if likely and rng.random() < 0.5:
             kind = likely
         at = _instant(rng, day, zone)
@@ -397,9 +434,10 @@ def _requests(
                 request["trial_days"] = rng.choice([7, 14, 30, 45])
         if kind == "change_card":
             request |= {"brand": rng.choice(["Visa", "Diners"]), "last4": "4242"}
+        complete(rng, request, catalogue)
         found.append((day, request))
         previous = kind
-    if len(found) > 1 and found[-1][1]["kind"] in ("cancel", "hold", "refund", "change_card") and rng.random() < 0.4:
+    if len(found) > 1 and found[-1][1]["kind"] in _LATE and rng.random() < 0.4:
         found[-1] = (found[-1][0] + timedelta(rng.randint(1, 75)), found[-1][1])
     return found
 
@@ -420,6 +458,7 @@ def _usage(
         "burst": [str(50 * weight), "100", "101", "7"],
         "traffic": [str(amount * weight) for amount in (1_000_000_000, 500_000_000, 1, 250_000_000)],
     }
+    values = {**values, **_offered(catalogue, weight)}
     day, serial = start - timedelta(rng.choice([0, 0, 40])), 0
     busy = rng.choice([0.3, 0.6, 1.0])
     while day <= last_day:
@@ -428,7 +467,9 @@ def _usage(
                 continue
             near = day if rng.random() < 0.8 else day.replace(day=1) + timedelta(start.day - 1)
             at = _instant(rng, min(near, last_day), zone)
-            row = Row("app", f"{account_id}-{serial}", metric, account_id, at, rng.choice(drawn))
+            row = Row(
+                "app", f"{account_id}-{serial}", metric, account_id, at, rng.choice(drawn), _dimensions(rng, metric)
+            )
             serial += 1
             local = at.astimezone(zone).date()
             late = rng.choices([0, rng.randint(1, 5), rng.randint(20, 80), 100], [80, 12, 6, 2])[0]
@@ -439,10 +480,31 @@ def _usage(
                 delivered = local + timedelta(catalogue["policy"]["lateness_days"] + rng.choice([0, 1]))
             found.append((delivered, row))
             if rng.random() < 0.02:
-                again = row if rng.random() < 0.5 else Row(row.source, row.id, metric, account_id, at, drawn[-1])
+                again = row if rng.random() < 0.5 else replace(row, value=drawn[-1])
                 found.append((delivered + timedelta(rng.choice([0, 5, 30])), again))
         day += timedelta(rng.randint(2, 8))
     return found
+
+
+def _offered(catalogue: Json, weight: int) -> Mapping[str, Sequence[str]]:
+    """Values of the metrics of what is sold beside packages."""
+    values = {
+        "tokens": [str(amount * weight) for amount in (500, 250, 1, 199, 1200)],
+        "sales": ["100", "50.00", "19.99", str(7 * weight)],
+        "users": ["1", "2", str(2 + weight), str(3 * weight), "0"],
+    }
+    return {name: drawn for name, drawn in values.items() if name in catalogue["metrics"]}
+
+
+def _dimensions(rng: random.Random, metric: str) -> tuple[tuple[str, str], ...]:
+    if metric != "tokens":
+        return ()
+    found = []
+    if rng.random() < 0.9:
+        found.append(("model", rng.choice(MODELS)))
+    if rng.random() < 0.9:
+        found.append(("kind", rng.choice(TOKEN_KINDS)))
+    return tuple(found)
 
 
 def _instant(rng: random.Random, day: date, zone: ZoneInfo) -> datetime:
@@ -484,6 +546,7 @@ def _usage_file(name: str, rows: Sequence[Row]) -> str:
                 "subject": row.account_id,
                 "time": row.at.isoformat(),
                 "value": row.value,
+                **{f"data.{name}": dict(row.dimensions).get(name, "") for name in ("model", "kind")},
             }
             for row in rows
         ]
@@ -496,7 +559,7 @@ def _usage_file(name: str, rows: Sequence[Row]) -> str:
             "type": row.type,
             "subject": row.account_id,
             "time": row.at.isoformat(),
-            "data": {"value": row.value},
+            "data": {"value": row.value, **dict(row.dimensions)},
         }
         for row in rows
     ]

@@ -8,171 +8,37 @@ import calendar
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import date, datetime, time, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any
 from zoneinfo import ZoneInfo
 
-Json = dict[str, Any]
-UTC: Final = ZoneInfo("UTC")
-EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-ONE_DAY: Final = timedelta(1)
-Span = tuple[int, int]  # half-open, in microseconds since the epoch
-FOR_EVER: Final = 10**18
-
-
-@dataclass(frozen=True)
-class Usage:
-    """A delivered row, as far as billing reads it."""
-
-    delivery_day: date
-    file: str
-    row: int
-    source: str
-    id: str
-    metric: str
-    account_id: str
-    at: int
-    value: str
-
-
-@dataclass
-class Subscription:
-    """One purchase: everything that its requests made of it."""
-
-    account_id: str
-    started: date
-    grid_start: date
-    yearly: bool
-    package: str | None
-    resumed_from: "Subscription | None"
-    access_from: date
-    access_last: date | None = None
-    no_fee_from: date | None = None
-    no_hold_fee_from: date | None = None
-    paid_until: date | None = None
-    held_on: date | None = None
-    ended_on: date | None = None
-    end: str = ""
-    last_date: date | None = None
-    pauses: list[tuple[date, date]] = field(default_factory=list)
-    holds: list[date] = field(default_factory=list)
-
-    @property
-    def id(self) -> str:
-        """As the rules name it."""
-        return f"{self.account_id}/{self.started}"
-
-
-@dataclass
-class Answer:
-    """The answer to a request, or an automatic upgrade."""
-
-    request: str | None
-    subscription: str | None
-    kind: str
-    outcome: str
-    reason: str
-    package: str | None
-    asked_on: date
-    asked_at: int
-    effective: date | None
-    from_package: str | None = None
-    decided_on: date | None = None
-    evidence: tuple[tuple[str, Decimal | None, Decimal | None], ...] = ()
-
-    def shown(self) -> tuple[object, ...]:
-        """What is compared."""
-        return (
-            self.decided_on or self.asked_on,
-            self.kind,
-            self.request or "",
-            self.subscription,
-            self.outcome,
-            self.reason,
-            self.from_package,
-            self.package,
-            self.effective,
-            self.evidence,
-        )
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line, with what fell due when (rule 20 compares by it)."""
-
-    kind: str
-    metric: str | None
-    package: str | None
-    cycle_start: date | None
-    cycle_end: date | None
-    quantity: Fraction | None
-    amount: Decimal
-    due_on: date
-    due_kind: str
-
-
-@dataclass
-class Document:
-    """An issued document; `number` is learnt from the register once both sides agree."""
-
-    account_id: str
-    subscription: str
-    billing_date: date
-    kind: str
-    issued_on: date
-    lines: list[Line]
-    taxes: list[tuple[str, str | None, Decimal, Decimal, Decimal, str]]
-    corrects: "Document | None" = None
-    number: str = ""
-
-    @property
-    def net(self) -> Decimal:
-        """Sum of the lines."""
-        return sum((line.amount for line in self.lines), Decimal(0))
-
-    @property
-    def total(self) -> Decimal:
-        """Net and taxes."""
-        return self.net + sum((tax[4] for tax in self.taxes), Decimal(0))
-
-
-@dataclass
-class Closed:
-    """A billing date that has been closed: its packages stand (rule 9)."""
-
-    closing: str | None
-    opening: str | None
-    changed: str | None
-    waiting: str | None
-
-
-@dataclass
-class Cycle:
-    """A billing date of a subscription, with what was decided there."""
-
-    k: int
-    date: date
-    closing: str | None
-    opening: str | None
-    changed: str | None
-    waiting: str | None
-    status: str
-    is_last: bool
-    usage: dict[str, Fraction]
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What a package costs and includes for one account on a day."""
-
-    monthly: Decimal
-    yearly: Decimal | None
-    allowances: Mapping[str, Fraction | None]
-    overage: Mapping[str, Any]
-    triggers: Sequence[str]
+from tests.life_story.offers_oracle import Offers, Redemption
+from tests.life_story.oracle_facts import (
+    EPOCH,
+    FOR_EVER,
+    IN_ADVANCE,
+    ONE_DAY,
+    Answer,
+    Closed,
+    Cycle,
+    Document,
+    Json,
+    Key,
+    Line,
+    Span,
+    Subscription,
+    Terms,
+    Usage,
+    half_up,
+    micros,
+    rule_name,
+    shown,
+    sooner,
+    tiered,
+)
 
 
 class Oracle:
@@ -198,6 +64,8 @@ class Oracle:
         self.answers: dict[str, list[Answer]] = {}
         self.cycles: dict[str, list[tuple[Subscription, Cycle]]] = {}
         self.lives: dict[str, tuple[list[Subscription], dict[str, list[Cycle]], list[Span]]] = {}
+        self.offers = Offers(self)
+        self.dues_of: dict[str, dict[date, list[Line]]] = {}
         self._terms: dict[tuple[str, str, date], Terms | None] = {}
 
     # -- the run ----------------------------------------------------------------------------------------------------
@@ -208,20 +76,29 @@ class Oracle:
         requests: Sequence[Json],
         files: Mapping[tuple[date, str], Sequence[Any]],
         payments: Sequence[Json],
+        charges: Sequence[Json] = (),
     ) -> list[Document]:
         """Bill everything up to the end of a day; returns what was issued."""
         cutoff = as_of - timedelta(self.policy["issue_after_days"])
         events = self.counted(files, as_of)
         known = {document.number: document for document in self.documents}
         issued: list[Document] = []
+        known_now = [r for r in requests if self.local(micros(r["at"])) <= as_of]
+        self.offers.count_redemptions(
+            {
+                account: self.replay([r for r in known_now if r["account_id"] == account])[1]
+                for account in sorted(self.accounts)
+            }
+        )
         for account in sorted(self.accounts):
-            mine = [r for r in requests if r["account_id"] == account and self.local(_micros(r["at"])) <= as_of]
+            mine = [r for r in known_now if r["account_id"] == account]
+            own = [c for c in charges if c["account_id"] == account and c["on"] <= as_of.isoformat()]
             paid = [
                 p
                 for p in payments
-                if p["account_id"] == account and p["document"] in known and self.local(_micros(p["at"])) <= as_of
+                if p["account_id"] == account and p["document"] in known and self.local(micros(p["at"])) <= as_of
             ]
-            issued += self.bill_account(account, mine, events.get(account, {}), paid, as_of, cutoff)
+            issued += self.bill_account(account, mine, events.get(account, {}), paid, as_of, cutoff, own)
         self.closed_through = max(cutoff, self.closed_through or cutoff)
         return issued
 
@@ -233,6 +110,7 @@ class Oracle:
         payments: Sequence[Json],
         as_of: date,
         cutoff: date,
+        charges: Sequence[Json],
     ) -> list[Document]:
         """Everything of one account, in order."""
         subscriptions, answers = self.replay(requests)
@@ -246,11 +124,25 @@ class Oracle:
             by_id[one.id] = cycles
             decided += made
             dated += [(one, cycle) for cycle in cycles]
-            issued += self.settle(one, cycles, blocked, as_of, cutoff)
+        redeemed, told_of_coupons = self.offers.redeem(account, answers, subscriptions, by_id)
+        placed, alone = self.offers.place(account, charges, subscriptions, by_id)
+        for one in subscriptions:
+            for line in self.offers.upgrade_lines(one, by_id[one.id], blocked):
+                alone[f"{one.id}/{line.item}/upgrade", line.due_on] = [line]
+        for one in subscriptions:
+            cycles = by_id[one.id]
+            dues = self.offers.all_dues(one, cycles, blocked, events, placed, redeemed)
+            self.dues_of[one.id] = dues
+            issued += self.settle(one, cycles, dues, as_of, cutoff)
             for cycle in cycles:
                 if cycle.date <= cutoff and (one.id, cycle.date) not in self.closed:
-                    self.closed[one.id, cycle.date] = Closed(cycle.closing, cycle.opening, cycle.changed, cycle.waiting)
-                    self.final[account] += [a for a in made if a.decided_on == cycle.date]
+                    self.closed[one.id, cycle.date] = Closed(
+                        cycle.closing, cycle.opening, cycle.changed, cycle.waiting, cycle.held, cycle.lower
+                    )
+                    self.final[account] += [
+                        a for a in decided if a.decided_on == cycle.date and a.subscription == one.id and not a.at_once
+                    ]
+        issued += self.on_their_own(account, alone, redeemed, subscriptions, by_id, as_of, cutoff)
         self.lives[account] = (subscriptions, by_id, blocked)
         self.documents += issued
         issued += self.refunds(subscriptions, answers, as_of)
@@ -260,10 +152,11 @@ class Oracle:
             for answer in decided
             if answer.decided_on is not None
             and answer.decided_on <= as_of
-            and (answer.subscription, answer.decided_on) not in self.closed
+            and (answer.at_once or (answer.subscription, answer.decided_on) not in self.closed)
         ]
         given = {answer.request for answer in [*final, *open_now]}
         told = [a for a in answers if a.outcome != "pending" and a.request not in given]
+        told = [a for a in told if a.kind not in ("redeem", "revoke")] + told_of_coupons
         self.answers[account] = [*final, *open_now, *told]
         self.cycles[account] = [(one, cycle) for one, cycle in dated if cycle.date <= as_of]
         return issued
@@ -276,7 +169,7 @@ class Oracle:
 
     def midnight(self, day: date) -> int:
         """The first instant of a day."""
-        return _micros(datetime.combine(day, time(), self.zone).isoformat())
+        return micros(datetime.combine(day, time(), self.zone).isoformat())
 
     def billing_date(self, start: date, k: int) -> date:
         """Billing date k, from the original anchor."""
@@ -318,11 +211,13 @@ class Oracle:
             if day > as_of:
                 continue
             for position, row in enumerate(rows, start=1):
-                at = _micros(row.at.isoformat())
+                at = micros(row.at.isoformat())
                 if (row.source, row.id) in seen or (day - self.local(at)).days > self.policy["lateness_days"]:
                     continue
                 seen.add((row.source, row.id))
-                usage = Usage(day, file, position, row.source, row.id, row.type, row.account_id, at, row.value)
+                usage = Usage(
+                    day, file, position, row.source, row.id, row.type, row.account_id, at, row.value, row.dimensions
+                )
                 found[row.account_id][row.type].append(usage)
         for metrics in found.values():
             for events in metrics.values():
@@ -335,8 +230,8 @@ class Oracle:
         """The subscriptions that an account's requests make, and the answers."""
         subscriptions: list[Subscription] = []
         answers: list[Answer] = []
-        for request in sorted(requests, key=lambda r: (_micros(r["at"]), r["request_id"])):
-            at = _micros(request["at"])
+        for request in sorted(requests, key=lambda r: (micros(r["at"]), r["request_id"])):
+            at = micros(request["at"])
             day = self.local(at)
             one = subscriptions[-1] if subscriptions else None
             answer = Answer(
@@ -349,6 +244,9 @@ class Oracle:
                 day,
                 at,
                 None,
+                offer=request.get("coupon") or request.get("add_on"),
+                quantity=request.get("quantity", 1) if request["kind"] == "add" else 0,
+                given=request.get("add_ons", {}),
             )
             answers.append(answer)
             reason = self.refusal(request, day, one)
@@ -401,7 +299,7 @@ class Oracle:
             return "no_yearly_price" if request["term"] == "yearly" and terms and terms.yearly is None else ""
         if kind == "cancel" and request["channel"] != "email":
             return "wrong_channel"
-        if kind in ("downgrade", "hold", "resume", "refund") and request["channel"] != "support":
+        if kind in ("downgrade", "hold", "resume", "refund", "revoke") and request["channel"] != "support":
             return "wrong_channel"
         if kind == "transfer":
             return "ownership_transfer_not_offered"
@@ -419,7 +317,7 @@ class Oracle:
             return self.refund_refusal(day, one)
         if gone:
             return "no_live_subscription"
-        return "on_hold" if is_held and kind in ("upgrade", "downgrade") else ""
+        return "on_hold" if is_held and kind in ("upgrade", "downgrade", "add", "remove") else ""
 
     def refund_refusal(self, day: date, one: Subscription | None) -> str:
         """Why a refund is refused (rule 14)."""
@@ -452,7 +350,7 @@ class Oracle:
                 k = max(self.next_k(old.grid_start, day) - 1, 0)
                 old.last_date = self.billing_date(old.grid_start, k)
             if old.held_on is not None and not old.end:
-                old.no_hold_fee_from = _earlier(old.no_hold_fee_from, day)
+                old.no_hold_fee_from = sooner(old.no_hold_fee_from, day)
         subscriptions.append(new)
 
     def change(
@@ -460,8 +358,14 @@ class Oracle:
     ) -> None:
         """An approved request moves a subscription on."""
         fee_date, next_date = self.next_fee_date(one, day), self.next_date(one, day)
-        if kind in ("upgrade", "downgrade"):
-            answer.outcome, answer.effective = "pending", next_date
+        if kind in ("upgrade", "downgrade", "add", "remove"):
+            at_once = self.policy.get("requested_upgrades") == "at_once"
+            # One that is made in a trial applies at billing date 0.
+            answer.at_once = kind == "upgrade" and at_once and day >= one.grid_start
+            answer.outcome, answer.effective = "pending", day if answer.at_once else next_date
+            return
+        if kind in ("redeem", "revoke"):
+            answer.effective = next_date
             return
         in_time = (fee_date - day).days >= self.policy["cancellation_notice_days"]
         paid_end = fee_date if in_time else self.next_fee_date(one, fee_date)
@@ -483,8 +387,8 @@ class Oracle:
             return
         if kind == "refund":
             answer.reason = "within_refund_window"
-            one.access_last = _earlier(one.access_last, day)
-            one.no_fee_from = _earlier(one.no_fee_from, day + ONE_DAY)
+            one.access_last = sooner(one.access_last, day)
+            one.no_fee_from = sooner(one.no_fee_from, day + ONE_DAY)
             one.no_hold_fee_from = day + ONE_DAY
             one.held_on, one.ended_on, one.end, one.last_date = None, day, "refunded", next_date
             return
@@ -499,14 +403,14 @@ class Oracle:
         one.end, one.ended_on = "cancelled", day
         if day < one.grid_start:
             answer.reason = "cancelled_in_trial"
-            one.access_last = _earlier(one.access_last, day)
+            one.access_last = sooner(one.access_last, day)
             one.no_fee_from = one.grid_start
             one.last_date = one.grid_start - ONE_DAY
             return
         answer.reason = notice
         at_once = self.policy["access_after_cancellation"] == "ends_at_once"
-        one.access_last = _earlier(one.access_last, day if at_once else paid_end - ONE_DAY)
-        one.no_fee_from = _earlier(one.no_fee_from, first_free)
+        one.access_last = sooner(one.access_last, day if at_once else paid_end - ONE_DAY)
+        one.no_fee_from = sooner(one.no_fee_from, first_free)
         one.no_hold_fee_from = next_date if in_time else next_date + ONE_DAY
         if was_held:
             one.last_date = one.last_date or next_date
@@ -519,22 +423,30 @@ class Oracle:
 
     def suspensions(self, payments: Sequence[Json]) -> list[Span]:
         """When access was suspended: from a failed payment until nothing that failed is unpaid."""
+        numbers = {payment["document"] for payment in payments}
         totals = {document.number: document.total for document in self.documents}
+        happened: list[tuple[int, str, str, str, Decimal]] = [
+            (micros(p["at"]), p["payment_id"], p["status"], p["document"], Decimal(p["amount"])) for p in payments
+        ]
+        # A credit counts from the start of its day.
+        happened += [
+            (self.midnight(note.issued_on), "", "credited", note.corrects.number, -note.total)
+            for note in self.documents
+            if note.corrects is not None and note.corrects.number in numbers
+        ]
         kept: dict[str, Decimal] = defaultdict(Decimal)
         failed: dict[str, bool] = {}
         spans: list[Span] = []
         since: int | None = None
-        ordered = sorted(payments, key=lambda p: (_micros(p["at"]), p["payment_id"]))
-        for position, payment in enumerate(ordered):
-            number, at, amount = payment["document"], _micros(payment["at"]), Decimal(payment["amount"])
-            if payment["status"] == "succeeded":
+        happened.sort()
+        for position, (at, _, status, number, amount) in enumerate(happened):
+            if status in ("succeeded", "credited"):
                 kept[number] += amount
-                failed[number] = False
-            elif payment["status"] == "failed":
-                failed[number] = True
-            else:
+            elif status != "failed":
                 kept[number] -= amount
-            if position + 1 < len(ordered) and _micros(ordered[position + 1]["at"]) == at:
+            if status in ("succeeded", "failed"):
+                failed[number] = status == "failed"
+            if position + 1 < len(happened) and happened[position + 1][0] == at:
                 continue
             blocked = any(latest and kept[each] < totals[each] for each, latest in failed.items())
             if blocked and since is None:
@@ -585,7 +497,7 @@ class Oracle:
                 area += level * (following - moment)
         if measure == "peak":
             return highest
-        return Fraction(_half_up(area / (cycle[1] - cycle[0]), Decimal(1).scaleb(-9)))
+        return Fraction(half_up(area / (cycle[1] - cycle[0]), Decimal(1).scaleb(-9)))
 
     def level(self, metric: str, events: Sequence[Usage], before: int) -> Fraction:
         """The level of a gauge just before an instant."""
@@ -610,17 +522,21 @@ class Oracle:
             return None
         version = max(versions, key=lambda v: v["effective_from"])
         price, allowances, overage = dict(version["price"]), dict(version["allowances"]), dict(version["overage"])
+        minimum = version.get("minimum_spend")
         for own in self.catalogue["agreements"]:
             if (own["account_id"], own["package"]) == (account, package) and own["effective_from"] <= day.isoformat():
                 price |= own["price"]
                 allowances |= own["allowances"]
                 overage |= own["overage"]
+                minimum = own.get("minimum_spend", minimum)
         return Terms(
             Decimal(price["monthly"]),
             Decimal(price["yearly"]) if "yearly" in price else None,
             {name: None if value is None else Fraction(value) for name, value in allowances.items()},
             overage,
             version["auto_upgrade_on"],
+            version.get("seats"),
+            minimum,
         )
 
     def units(self, metric: str, quantity: Fraction) -> Fraction:
@@ -628,21 +544,27 @@ class Oracle:
         size: int = self.catalogue["metrics"][metric].get("unit_size", 1)
         return quantity / size
 
-    def overage(self, terms: Terms, metric: str, quantity: Fraction) -> Decimal:
-        """The overage of a quantity (in units), rounded."""
-        allowance, tariff = terms.allowances[metric], terms.overage[metric]
-        if allowance is None or tariff == "none" or quantity <= allowance:
+    def overage(self, tariff: Any, allowance: Fraction | None, quantity: Fraction, events: int) -> Decimal:
+        """The overage of a quantity (in units) and its events, rounded."""
+        if tariff == "none":
             return Decimal(0)
-        excess = quantity - allowance
-        if tariff["model"] == "block":
+        excess = Fraction(0) if allowance is None else max(quantity - allowance, Fraction(0))
+        if tariff["model"] == "percentage":
+            beyond = max(events - tariff.get("free_events", 0), 0) * Fraction(tariff["per_event"])
+            if not excess and not beyond:
+                return Decimal(0)
+            amount = excess * Fraction(tariff["percent"]) / 100 + beyond
+        elif not excess:
+            return Decimal(0)
+        elif tariff["model"] == "block":
             amount = -(-excess // tariff["size"]) * Fraction(tariff["price"])
         else:
-            amount = _tiered(tariff["model"], tariff["tiers"], excess)
+            amount = tiered(tariff["model"], tariff["tiers"], excess)
         if "minimum" in tariff:
             amount = max(amount, Fraction(tariff["minimum"]))
         if "maximum" in tariff:
             amount = min(amount, Fraction(tariff["maximum"]))
-        return _half_up(amount, self.minor)
+        return half_up(amount, self.minor)
 
     # -- packages (rules 7 to 10 and 18) ----------------------------------------------------------------------------
 
@@ -659,6 +581,9 @@ class Oracle:
         cycles: list[Cycle] = []
         decided: list[Answer] = []
         package, waiting = one.package, None
+        opened_with: str | None = None
+        held: dict[str, int] = {}
+        lower: dict[str, tuple[int, date]] = {}
         if package is None:
             assert one.resumed_from is not None
             before = others[one.resumed_from.id]
@@ -672,6 +597,8 @@ class Oracle:
             if one.last_date is not None and day > one.last_date:
                 break
             usage: dict[str, Fraction] = {}
+            counters: dict[str, list[Usage]] = {}
+            spans: list[Span] = []
             if k:
                 start = self.billing_date(one.grid_start, k - 1)
                 if any(start <= held < day for held in one.holds):
@@ -681,6 +608,10 @@ class Oracle:
                 spans = [(a, b) for a, b in spans if a < b]
                 for metric in self.catalogue["metrics"]:
                     usage[metric] = self.units(metric, self.measure(metric, events.get(metric, ()), spans, cycle))
+                    if self.catalogue["metrics"][metric]["kind"] == "counter":
+                        counters[metric] = [
+                            e for e in events.get(metric, ()) if any(first <= e.at < last for first, last in spans)
+                        ]
             instant = self.midnight(day)
             suspended = any(first <= instant < last for first, last in blocked)
             is_last = day == one.last_date
@@ -690,12 +621,13 @@ class Oracle:
                 found = Cycle(
                     k, day, closed.closing, closed.opening, closed.changed, closed.waiting, status, is_last, usage
                 )
+                found.held, found.lower = closed.held, closed.lower
             else:
                 target, why = package, None
                 made: list[Answer] = []
                 if status in ("active", "suspended") and not is_last:
                     target, why, made, waits = self.decide(
-                        one, k, day, package, usage, self.latest(events, access, day, k), answers
+                        one, k, day, package, usage, self.latest(events, access, day, k), answers, held
                     )
                     decided += made
                     waiting = waits or (None if why else waiting)
@@ -705,7 +637,15 @@ class Oracle:
                     waiting = None
                 opening = None if is_last else target
                 found = Cycle(k, day, package if k else None, opening, why, waiting, status, is_last, usage)
-            package, waiting = found.opening or package, found.waiting
+                found.held, found.lower, changes = self.offers.decide(one, found, held, lower, answers, opened_with)
+                decided += changes
+            found.held_before, found.counters, found.spans = held, counters, spans
+            found.upgrades, upgrades = self.offers.at_once(one, found, answers)
+            decided += upgrades
+            if found.upgrades:
+                found.waiting = None
+            opened_with = found.opening
+            package, waiting, held, lower = found.package or package, found.waiting, found.held, found.lower
             cycles.append(found)
             k += 1
         return cycles, decided
@@ -746,13 +686,15 @@ class Oracle:
         usage: Mapping[str, Fraction],
         levels: Mapping[str, Fraction],
         answers: Sequence[Answer],
+        held: Mapping[str, int],
     ) -> tuple[str, str | None, list[Answer], str | None]:
         """The package of the next cycle, why it changes, the answers, and a lower one that waits for the term's end."""
         made: list[Answer] = []
-        automatic = self.automatic(one, k, day, package, usage)
+        automatic = self.automatic(one, k, day, package, usage, held)
         larger = automatic.package if automatic is not None and automatic.package != package else None
         outgrown = larger is not None
         asked = [a for a in answers if a.outcome == "pending" and a.subscription == one.id and a.effective == day]
+        asked = [a for a in asked if a.kind in ("upgrade", "downgrade") and not a.at_once]
         asked.sort(key=lambda a: (a.asked_at, a.request))
         valid: list[Answer] = []
         for request in asked:
@@ -769,7 +711,7 @@ class Oracle:
                 package,
                 day,
             )
-            own.reason = self.change_refusal(one, day, package, own, outgrown, usage, levels)
+            own.reason = self.change_refusal(one, day, package, own, outgrown, usage, levels, held)
             if own.reason:
                 own.outcome = "refused"
             else:
@@ -802,14 +744,22 @@ class Oracle:
         return target, why, made, waits
 
     def automatic(
-        self, one: Subscription, k: int, day: date, package: str, usage: Mapping[str, Fraction]
+        self,
+        one: Subscription,
+        k: int,
+        day: date,
+        package: str,
+        usage: Mapping[str, Fraction],
+        held: Mapping[str, int],
     ) -> Answer | None:
         """Rule 7."""
         if not k:
             return None
         closing = self.terms(one.account_id, package, self.billing_date(one.grid_start, k - 1))
         assert closing is not None
-        limits = {metric: closing.allowances[metric] for metric in closing.triggers}
+        start = self.billing_date(one.grid_start, k - 1)
+        included = self.offers.allowances(closing, held, start)
+        limits = {metric: included[metric] for metric in closing.triggers}
         if not any(limit is not None and usage[metric] > limit for metric, limit in limits.items()):
             return None
         largest, fitting = package, None
@@ -818,7 +768,8 @@ class Oracle:
             if self.rank[name] < self.rank[package] or terms is None or (one.yearly and terms.yearly is None):
                 continue
             largest = name
-            allowed = [terms.allowances[metric] for metric in limits]
+            fitted = self.offers.allowances(terms, self.offers.allowed(name, held), day)
+            allowed = [fitted[metric] for metric in limits]
             fits = all(a is None or usage[metric] <= a for metric, a in zip(limits, allowed, strict=True))
             if fits and fitting is None:
                 fitting = name
@@ -838,7 +789,7 @@ class Oracle:
             None,
             package,
             day,
-            tuple((m, _shown(usage[m]), _shown(limits[m])) for m in sorted(limits)),
+            tuple((m, shown(usage[m]), shown(limits[m])) for m in sorted(limits)),
         )
 
     def change_refusal(
@@ -850,6 +801,7 @@ class Oracle:
         outgrown: bool,
         usage: Mapping[str, Fraction],
         levels: Mapping[str, Fraction],
+        held: Mapping[str, int],
     ) -> str:
         """Why a requested change is refused at its billing date (rules 8 and 10); sets the evidence."""
         assert own.package is not None
@@ -864,11 +816,10 @@ class Oracle:
         elif own.kind == "downgrade" and higher >= 0:
             refusal = "not_a_downgrade"
         if own.kind == "downgrade":
-            used = {metric: levels.get(metric, usage.get(metric, Fraction(0))) for metric in terms.allowances}
-            blocking = [m for m, limit in terms.allowances.items() if limit is not None and used[m] > limit]
-            own.evidence = tuple(
-                (m, _shown(used[m]), _shown(terms.allowances[m])) for m in sorted(blocking or terms.allowances)
-            )
+            limits = self.offers.allowances(terms, self.offers.allowed(own.package, held), day)
+            used = {metric: levels.get(metric, usage.get(metric, Fraction(0))) for metric in limits}
+            blocking = [m for m, limit in limits.items() if limit is not None and used[m] > limit]
+            own.evidence = tuple((m, shown(used[m]), shown(limits[m])) for m in sorted(blocking or limits))
             if not refusal and outgrown:
                 refusal = "automatic_upgrade"
             elif not refusal and blocking:
@@ -893,7 +844,7 @@ class Oracle:
                     assert cycle.closing is not None
                     old = self.terms(one.account_id, cycle.closing, day)
                     assert old is not None and old.yearly is not None and terms.yearly is not None
-                    amount = _half_up(Fraction(terms.yearly - old.yearly) * (12 - k % 12) / 12, self.minor)
+                    amount = half_up(Fraction(terms.yearly - old.yearly) * (12 - k % 12) / 12, self.minor)
                     end = self.billing_date(one.grid_start, -(-k // 12) * 12)
                     yield Line("package_fee", None, cycle.opening, day, end, None, amount, day, "package_fee")
             elif costs_a_fee:
@@ -902,10 +853,7 @@ class Oracle:
                 if one.yearly:
                     assert terms.yearly is not None
                     fee, end = Fraction(terms.yearly), self.billing_date(one.grid_start, k + 12)
-                if self.policy.get("first_cycle") == "prorated" and k == 0 and one.resumed_from is None:
-                    days = calendar.monthrange(day.year, day.month)[1]
-                    fee = fee * (days - day.day + 1) / days
-                amount = _half_up(fee, self.minor)
+                amount = half_up(fee * self.share(one, day, k), self.minor)
                 yield Line("package_fee", None, cycle.opening, day, end, None, amount, day, "package_fee")
         if (
             self.has_hold_fee
@@ -914,25 +862,58 @@ class Oracle:
             and day >= one.paid_until
             and (one.no_hold_fee_from is None or day < one.no_hold_fee_from)
         ):
-            amount = _half_up(Fraction(self.policy["hold_fee"]), self.minor)
+            amount = half_up(Fraction(self.policy["hold_fee"]), self.minor)
             package = cycle.opening or cycle.closing
             yield Line("hold_fee", None, package, day, following, None, amount, day, "hold_fee")
         if k:
-            start = self.billing_date(one.grid_start, k - 1)
-            assert cycle.closing is not None
-            terms = self.terms(one.account_id, cycle.closing, start)
-            assert terms is not None
-            for metric, quantity in cycle.usage.items():
-                amount = self.overage(terms, metric, quantity)
+            yield from self.overages(one, cycle)
+
+    def share(self, one: Subscription, day: date, k: int) -> Fraction:
+        """What of a fee a cycle costs: a short first one its days."""
+        if self.policy.get("first_cycle") == "prorated" and k == 0 and one.resumed_from is None:
+            days = calendar.monthrange(day.year, day.month)[1]
+            return Fraction(days - day.day + 1, days)
+        return Fraction(1)
+
+    def overages(self, one: Subscription, cycle: Cycle) -> Iterator[Line]:
+        """What a cycle that closed used beyond its allowances: per metric, and of a metric by dimension per rule."""
+        start, day = self.billing_date(one.grid_start, cycle.k - 1), cycle.date
+        assert cycle.closing is not None
+        terms = self.terms(one.account_id, cycle.closing, start)
+        assert terms is not None
+        included = self.offers.allowances(terms, cycle.held_before, start)
+        for metric, whole in cycle.usage.items():
+            quantity = whole
+            tariff = terms.overage.get(metric, "none")
+            events = cycle.counters.get(metric, [])
+            rules: list[tuple[str | None, Any, Fraction | None, Fraction, int]] = []
+            if tariff != "none" and "by" in tariff:
+                groups = self.offers.by_rule(tariff["by"], events)
+                for rule in tariff["by"]:
+                    mine = groups.get(rule_name(rule), [])
+                    used = sum((Fraction(e.value) for e in mine), Fraction(0))
+                    own = Fraction(rule.get("allowance", "0"))
+                    rules.append((rule_name(rule), rule, own, self.units(metric, used), len(mine)))
+                events = groups.get(None, [])
+                quantity = self.units(metric, sum((Fraction(e.value) for e in events), Fraction(0)))
+            rules.append((None, tariff, included.get(metric), quantity, len(events)))
+            for name, rated, limit, used, number in rules:
+                amount = self.overage(rated, limit, used, number)
                 if amount:
-                    yield Line("overage", metric, cycle.closing, start, day, quantity, amount, day, "overage")
+                    yield Line(
+                        "overage", metric, cycle.closing, start, day, used, amount, day, "overage", item=name, rule=name
+                    )
 
     def settle(
-        self, one: Subscription, cycles: Sequence[Cycle], blocked: Sequence[Span], as_of: date, cutoff: date
+        self,
+        one: Subscription,
+        cycles: Sequence[Cycle],
+        dues: Mapping[date, Sequence[Line]],
+        as_of: date,
+        cutoff: date,
     ) -> list[Document]:
         """The documents of a subscription's open dates up to the cutoff, with what earlier cycles are still owed."""
         issued: list[Document] = []
-        dues = {cycle.date: list(self.dues(one, cycle, blocked)) for cycle in cycles}
         targets = [c.date for c in cycles if c.date <= cutoff and (one.id, c.date) not in self.closed]
         k = 0
         while one.last_date is not None and (day := self.billing_date(one.grid_start, k)) <= cutoff:
@@ -961,34 +942,56 @@ class Oracle:
         target: date,
     ) -> Iterator[Line]:
         """Due less issued, of closed dates before the target's month (rule 20)."""
-        billed: dict[tuple[date, str, str | None], list[Line]] = defaultdict(list)
+        billed: dict[Key, list[Line]] = defaultdict(list)
         for document in [*self.documents, *now]:
             if document.subscription == one.id:
                 for line in document.lines:
                     if line.due_kind != "refund":
-                        billed[line.due_on, line.due_kind, line.metric].append(line)
-        due = {(line.due_on, line.kind, line.metric): line for day in closed for line in dues.get(day, ())}
+                        billed[line.key].append(line)
+        refunded = {d.billing_date for d in self.documents if d.subscription == one.id and d.corrects is not None}
+        due = {line.key: line for day in closed for line in dues.get(day, ())}
+        moved: dict[Key, Decimal] = {}
         for key in sorted({*due, *billed}, key=str):
+            amount = due[key].amount if key in due else Decimal(0)
+            amount -= sum((each.amount for each in billed.get(key, ())), Decimal(0))
+            about = due.get(key) or billed[key][0]
             if key[0].replace(day=1) >= target.replace(day=1):
                 continue
-            now_due = [due[key]] if key in due else []
-            already = billed.get(key, [])
-            amount = sum((each.amount for each in now_due), Decimal(0))
-            amount -= sum((each.amount for each in already), Decimal(0))
+            if key[0] in refunded and about.lowered_kind in IN_ADVANCE:
+                continue
             if amount:
-                about = [*now_due, *already][0]
-                quantity = now_due[0].quantity if now_due else None
-                yield Line(
-                    "prior_cycle",
-                    key[2],
-                    about.package,
-                    about.cycle_start,
-                    about.cycle_end,
-                    quantity,
-                    amount,
-                    key[0],
-                    key[1],
-                )
+                moved[key] = amount
+        for key, amount in self.offers.of_coupons(moved).items():
+            if amount:
+                about = due.get(key) or billed[key][0]
+                quantity = due[key].quantity if key in due else None
+                kind = "coupon" if about.coupon is not None else "prior_cycle"
+                yield replace(about, kind=kind, quantity=quantity, amount=amount, due_on=key[0], due_kind=key[1])
+
+    def on_their_own(
+        self,
+        account: str,
+        alone: Mapping[tuple[str, date], list[Line]],
+        redeemed: Sequence["Redemption"],
+        subscriptions: Sequence[Subscription],
+        by_id: Mapping[str, Sequence[Cycle]],
+        as_of: date,
+        cutoff: date,
+    ) -> list[Document]:
+        """Documents that belong to no billing date of a subscription."""
+        issued = []
+        for (name, day), lines in sorted(alone.items()):
+            if day > cutoff or any(d.subscription == name and d.billing_date == day for d in self.documents):
+                continue
+            lowered = self.offers.on_its_own(day, lines, redeemed, subscriptions, by_id)
+            if not any(line.amount for line in lowered):
+                continue
+            document = Document(account, name, day, "", as_of, lowered, [])
+            document.kind = "credit_note" if document.net < 0 else "invoice"
+            if not name.endswith("/charge"):
+                document.taxes = self.taxes(account, day, document.net)
+            issued.append(document)
+        return issued
 
     def refunds(self, subscriptions: Sequence[Subscription], answers: Sequence[Answer], as_of: date) -> list[Document]:
         """Credit notes of approved refunds (rule 14)."""
@@ -998,21 +1001,28 @@ class Oracle:
                 continue
             own = [d for d in self.documents if d.subscription == one.id and d.corrects is None]
             first = [d for d in own if d.billing_date == one.grid_start]
-            if not first or any(d.corrects is first[0] for d in self.documents):
-                continue
-            lines = [
-                replace(each, kind="refund", due_kind="refund", amount=-each.amount)
-                for each in first[0].lines
-                if each.kind == "package_fee" and each.amount
-            ]
-            if not lines:
-                continue
-            note = Document(one.account_id, one.id, one.grid_start, "credit_note", as_of, lines, [], first[0])
-            note.taxes = [
-                (name, region, rate, note.net, self.tax(rate, note.net) if reason == "charged" else Decimal(0), reason)
-                for name, region, rate, _, _, reason in first[0].taxes
-            ]
-            notes.append(note)
+            first += [d for d in self.documents if d.subscription.startswith(f"{one.id}/") and d.corrects is None]
+            for document in first:
+                if any(d.corrects is document for d in self.documents):
+                    continue
+                lines = [
+                    replace(each, kind="coupon" if each.coupon else "refund", due_kind="refund", amount=-each.amount)
+                    for each in document.lines
+                    if each.due_on == document.billing_date and each.lowered_kind in IN_ADVANCE and each.amount
+                ]
+                if not lines:
+                    continue
+                day = document.billing_date
+                note = Document(one.account_id, document.subscription, day, "credit_note", as_of, lines, [], document)
+                note.taxes = [
+                    (
+                        *(name, region, rate, note.net),
+                        self.tax(rate, note.net) if reason == "charged" else Decimal(0),
+                        reason,
+                    )
+                    for name, region, rate, _, _, reason in document.taxes
+                ]
+                notes.append(note)
         self.documents += notes
         return notes
 
@@ -1048,7 +1058,7 @@ class Oracle:
 
     def tax(self, rate: Decimal, net: Decimal) -> Decimal:
         """Computed once per tax and document (rule 4)."""
-        return _half_up(Fraction(rate) * Fraction(net), self.minor)
+        return half_up(Fraction(rate) * Fraction(net), self.minor)
 
     def profile(self, account: str, as_of: date) -> tuple[Any, ...]:
         """What the billing profile says (rule 25).
@@ -1074,11 +1084,11 @@ class Oracle:
         coming = [cycle for cycle in by_id[one.id] if cycle.date > as_of]
         package = one.package
         for cycle in past:
-            package = cycle.opening or cycle.closing or package
+            package = cycle.package or cycle.closing or package
         if not coming:
             return package, status, None, Decimal(0), *previous, None, ()
         then = coming[0]
-        net = sum((line.amount for line in self.dues(one, then, blocked)), Decimal(0))
+        net = sum((line.amount for line in self.dues_of[one.id][then.date]), Decimal(0))
         upcoming = net + sum((tax[4] for tax in self.taxes(account, then.date, net)), Decimal(0))
         goes_on = status in ("active", "suspended", "trial")
         pending = (package, then.opening, then.date) if goes_on and then.opening != package else None
@@ -1093,52 +1103,9 @@ class Oracle:
         numbers = {document.number for document in mine}
         moved: dict[str, Decimal] = defaultdict(Decimal)
         for payment in payments:
-            if payment["document"] in numbers and self.local(_micros(payment["at"])) <= as_of:
+            if payment["document"] in numbers and self.local(micros(payment["at"])) <= as_of:
                 moved[payment["status"]] += Decimal(payment["amount"])
         invoiced = sum((d.total for d in mine if d.kind != "credit_note"), Decimal(0))
         credited = -sum((d.total for d in mine if d.kind == "credit_note"), Decimal(0))
         back = moved["refunded"] + moved["disputed"]
         return invoiced, credited, moved["succeeded"], back, invoiced - credited - (moved["succeeded"] - back)
-
-
-def _micros(text: str) -> int:
-    """Microseconds since the epoch of an RFC 3339 time."""
-    return (datetime.fromisoformat(text).astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
-
-
-def _earlier(one: date | None, other: date) -> date:
-    return other if one is None else min(one, other)
-
-
-def _half_up(amount: Fraction, smallest: Decimal) -> Decimal:
-    """Half away from zero, to a multiple of the smallest amount."""
-    steps = abs(amount) / Fraction(smallest)
-    whole = steps.numerator // steps.denominator
-    if steps - whole >= Fraction(1, 2):
-        whole += 1
-    return (whole if amount >= 0 else -whole) * smallest
-
-
-def _shown(quantity: Fraction | None) -> Decimal | None:
-    """A quantity as the tables have it; none where it is unlimited."""
-    if quantity is None:
-        return None
-    return (Decimal(quantity.numerator) / Decimal(quantity.denominator)).quantize(Decimal("1e-9"), ROUND_HALF_UP)
-
-
-def _tiered(model: str, tiers: Sequence[Json], excess: Fraction) -> Fraction:
-    """Graduated, volume or stairstep, before rounding."""
-    amount, below = Fraction(0), Fraction(0)
-    for tier in tiers:
-        top = None if tier["up_to"] is None else Fraction(tier["up_to"])
-        reached = top is None or excess <= top
-        flat, price = Fraction(tier.get("flat", "0")), Fraction(tier.get("unit_price", "0"))
-        if model == "graduated":
-            amount += flat + ((excess if reached else top) - below) * price  # type: ignore[operator] # reached or bounded
-        elif reached:
-            return flat + excess * price
-        if reached:
-            return amount
-        assert top is not None
-        below = top
-    raise AssertionError("the last tier is open")

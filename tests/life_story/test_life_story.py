@@ -5,7 +5,7 @@ names its seed, the day and the account.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -16,36 +16,57 @@ import polars as pl
 import pytest
 
 from billing.model.tables import DECISIONS, PACKAGES
+from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
-from billing.month.drafting import write_drafts
+from billing.month.corrections import issue_corrections
 from billing.month.issuing import issue_documents
 from billing.month.recorded_inputs.months import moved_inputs, record_month
-from billing.month.steps import (
-    billed_months,
-    ingest_usage,
-    write_charges,
-    write_cycles,
-    write_decisions,
-    write_levels,
-    write_packages,
-    write_usage,
-)
-from billing.month.unbilled import conserved, write_unbilled
+from billing.month.steps import billed_months, ingest_usage
+from billing.month.unbilled import conserved
 from billing.reports.profiles import account_profiles, balances
 from billing.store.frames import read_frame
+from tests.by_steps import bill_by_steps
 from tests.life_story.business import TAX_IDS, Json, Row, Story, story
-from tests.life_story.oracle import Answer, Document, Oracle
+from tests.life_story.offers import FEATURES
+from tests.life_story.oracle import Oracle
+from tests.life_story.oracle_facts import Answer, Document
 from tests.sizes import sized
 
-SEEDS: Final = sized(usual=range(1, 3), long=range(1, 13))
+SEEDS: Final = sized(usual=range(1, 2), long=range(1, 13))
 ACCOUNTS: Final = sized(usual=25, long=40)
 MONTHS: Final = sized(usual=14, long=24)
+# What is sold beside packages: everything in what every change waits for, else whatever the seed says.
+SOLD_SEEDS: Final = sized(usual=range(4, 5), long=range(1, 21))
+SOLD_FEATURES: Final = sized(usual=frozenset(FEATURES), long=None)
+SOLD_ACCOUNTS: Final = sized(usual=16, long=40)
+SOLD_MONTHS: Final = sized(usual=6, long=24)
 Views = dict[str, list[tuple[object, ...]]]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_a_business_is_billed_all_its_life_as_the_rules_say(seed: int, tmp_path: Path) -> None:
     _live(story(seed, ACCOUNTS, MONTHS), tmp_path)
+
+
+@pytest.mark.parametrize("seed", SOLD_SEEDS)
+def test_a_business_that_sells_more_than_packages_is_billed_as_the_rules_say(seed: int, tmp_path: Path) -> None:
+    told = story(seed, SOLD_ACCOUNTS, SOLD_MONTHS, SOLD_FEATURES)
+    last = told.days[-1]
+    delivered = [each for each in told.deliveries if each[0] <= last]
+    held_back = delivered[-60::3]
+    told.deliveries = [each for each in told.deliveries if each not in held_back]
+    oracle = _live(told, tmp_path)
+    # What arrives after the last documents is corrected at once.
+    told.deliveries += [(last, name, rows) for _, name, rows in held_back]
+    told.write(tmp_path / "landing", last - timedelta(1), last)
+    oracle.run(last, told.requests_given(last), told.files_given(last), told.payments, told.charges_given(last))
+    business = bill_by_steps(tmp_path, f"{last:%Y-%m}", f"{last}", issues=False)
+    notes = [issue_corrections(business, month, "late usage").height for month in business.register.issued_months()]
+    assert sum(notes) > 0
+    assert [issue_corrections(business, month, "again").height for month in business.register.issued_months()] == [
+        0 for _ in business.register.issued_months()
+    ]
+    _agree(f"seed {seed}, corrected", "what was billed for a date", _billed_by_date(business), _due_by_date(oracle))
 
 
 def test_an_account_that_was_held_in_its_trial_resumes_with_the_package_it_subscribed_to(tmp_path: Path) -> None:
@@ -133,7 +154,7 @@ def _live(told: Story, home: Path) -> Oracle:
             told.pay(previous, day, *_unpaid_and_paid(oracle, told))
         told.write(home / "landing", previous, day)
         business = _bill(home, day)
-        oracle.run(day, told.requests_given(day), told.files_given(day), told.payments)
+        oracle.run(day, told.requests_given(day), told.files_given(day), told.payments, told.charges_given(day))
         where = f"seed {told.seed}, as of {day} ({home})"
         _agree(where, "documents", _documents(business), _expected_documents(oracle))
         _number(oracle, business)
@@ -154,18 +175,9 @@ def _bill(home: Path, as_of: date) -> Business:
     for month in billed_months(business, as_of.strftime("%Y-%m")):
         if not moved_inputs(business, month):
             continue
-        for step in (
-            write_cycles,
-            write_levels,
-            write_usage,
-            write_packages,
-            write_decisions,
-            write_charges,
-            write_unbilled,
-            write_drafts,
-            issue_documents,
-        ):
+        for step in STEPS_OF_A_MONTH.values():
             step(business, month)
+        issue_documents(business, month)
         found = conserved(business, month)
         assert found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled")).is_empty()
         record_month(business, month)
@@ -220,6 +232,7 @@ def _documents(business: Business) -> Views:
                 str(row["cycle_end"]),
                 _quantity(row["quantity"]),
                 _money(row["amount"]),
+                *(row[name] for name in ("coupon", "add_on", "charge_id", "rule")),
             )
         )
     taxes: dict[str, list[tuple[object, ...]]] = {}
@@ -268,6 +281,7 @@ def _expected_documents(oracle: Oracle) -> Views:
                 str(line.cycle_end),
                 _quantity(line.quantity),
                 _money(line.amount),
+                *(line.coupon, line.add_on, line.charge_id, line.rule),
             )
             for line in document.lines
         ]
@@ -327,6 +341,7 @@ def _decisions(business: Business, day: date) -> Views:
                         row["to_package"],
                         str(row["effective_on"]),
                         sorted(evidence),
+                        row["coupon"] or row["add_on"],
                     ),
                 )
 
@@ -338,9 +353,9 @@ def _expected_decisions(oracle: Oracle, business: Business) -> Views:
     since = business.first_month or "9999"
 
     def view(answer: Answer) -> tuple[object, ...]:
-        decided, *middle, effective, _ = answer.shown()
+        decided, *middle, effective, _, offer = answer.shown()
         evidence = sorted((m, _quantity(quantity), _quantity(limit)) for m, quantity, limit in answer.evidence)
-        return (str(decided), *middle, str(effective), evidence)
+        return (str(decided), *middle, str(effective), evidence, offer)
 
     return _by_account(
         (account, view(answer))
@@ -369,6 +384,43 @@ def _expected_packages(oracle: Oracle) -> Views:
         (account, (one.id, str(cycle.date), str(cycle.closing), str(cycle.opening), cycle.status))
         for account, cycles in oracle.cycles.items()
         for one, cycle in cycles
+    )
+
+
+def _billed_by_date(business: Business) -> Views:
+    """What all documents billed of each billing date that has a document of its own and no refund."""
+    documents = business.register.documents()
+    refunded = documents.filter(pl.col("number").is_in(_refunds(business).implode()))
+    dated = documents.join(refunded, on=["subscription_id", "billing_date"], how="anti")
+    dated = dated.select("account_id", "subscription_id", "billing_date").unique()
+    lines = business.register.lines().join(documents.select("number", "subscription_id"), on="number")
+    sums = lines.group_by("subscription_id", billing_date="due_on").agg(pl.col("amount").sum())
+    found = dated.join(sums, on=["subscription_id", "billing_date"], how="left").fill_null(0)
+    columns = ("subscription_id", "billing_date")
+    return _by_account(
+        (row["account_id"], (*(str(row[name]) for name in columns), _money(row["amount"])))
+        for row in found.iter_rows(named=True)
+    )
+
+
+def _refunds(business: Business) -> pl.Series:
+    return business.register.lines().filter(pl.col("kind") == "refund")["number"].unique()
+
+
+def _due_by_date(oracle: Oracle) -> Views:
+    refunded = {(d.subscription, d.billing_date) for d in oracle.documents if d.corrects is not None}
+    dated = {(d.account_id, d.subscription, d.billing_date) for d in oracle.documents}
+    alone = {(d.subscription, d.billing_date): d.net for d in oracle.documents if d.subscription not in oracle.dues_of}
+
+    def due(subscription: str, day: date) -> Decimal:
+        if (subscription, day) in alone:
+            return alone[subscription, day]
+        return sum((line.amount for line in oracle.dues_of[subscription].get(day, ())), Decimal(0))
+
+    return _by_account(
+        (account, (subscription, str(day), _money(due(subscription, day))))
+        for account, subscription, day in sorted(dated)
+        if (subscription, day) not in refunded
     )
 
 

@@ -65,7 +65,9 @@ def month_inputs(business: Business, month: str) -> dict[str, str]:
     """
     if is_sharded(business, month):
         found = [month_inputs(shard, month) for shard in each_shard(business, month)]
-        return {name: _digest([each[name] for each in found]) for name in found[0]}
+        # Inputs that not all homes have may be those of some shards only.
+        names = dict.fromkeys(name for each in found for name in each)
+        return {name: _digest([each.get(name, "") for each in found]) for name in names}
     home, before = business.home, months_after(month, -1)
     earlier = {*months_between(business.first_month or month, before), before}
     tables = (LEVELS, PACKAGES, ADD_ONS, DUES, CHARGES, CYCLES)
@@ -124,6 +126,9 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
             inputs[name] = _frame_hash(rows)
     if drafted := _credits_in_drafts(business, month):
         inputs["credits in drafts"] = drafted
+    fees = business.register.reminder_fees().filter(pl.col("charged_on") <= last_day)
+    if not fees.is_empty():
+        inputs["reminder fees"] = _frame_hash(fees)
     if has_minimum_spend(business.catalogue):
         counted = months_between(months_after(month, -12), before)
         inputs["dues that count for minimums"] = _digest([_file(business, DUES, each) for each in counted])

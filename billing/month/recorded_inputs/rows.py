@@ -20,7 +20,7 @@ from billing.inputs.credit_grants import GRANT_SCHEMA
 from billing.inputs.one_off_charges import ONE_OFF_SCHEMA
 from billing.inputs.requests import REQUEST_MEMBERS
 from billing.inputs.tax_rates import FURTHER_COLUMNS
-from billing.model.catalogue import Agreement, Metric, Package, Policy, Terms
+from billing.model.catalogue import Agreement, Catalogue, Metric, Package, Policy, Terms
 from billing.model.codes import LineKind
 from billing.model.offers import AddOn
 from billing.model.seller import Seller
@@ -292,7 +292,8 @@ def _is_said(member: Field[Any], entry: Seller | Policy | Metric) -> bool:
 def _terms(terms: Terms | Agreement) -> dict[str, object]:
     """Their parts, as `part_of` names them."""
     metrics = sorted({*terms.allowances, *terms.overage})
-    parts: dict[str, object] = {part_of(LineKind.PACKAGE_FEE, None): (terms.monthly, terms.yearly)} | {
+    fees = (terms.monthly, terms.yearly, *sorted(terms.lacking))
+    parts: dict[str, object] = {part_of(LineKind.PACKAGE_FEE, None): fees} | {
         part_of(LineKind.OVERAGE, metric): [each.get(metric, "as it is") for each in (terms.allowances, terms.overage)]
         for metric in metrics
     }
@@ -389,36 +390,52 @@ def _with_parts(inputs: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _catalogue(business: Business) -> pl.DataFrame:
-    """The parts of the catalogue: each version of a package, each agreement, and what holds for everyone."""
-    catalogue = business.catalogue
-    versions = [
+def _prices(catalogue: Catalogue, of: str = "") -> list[dict[str, object]]:
+    """What has amounts in the currency of a catalogue; `of` names one that is not that of the home's."""
+    versions: list[dict[str, object]] = [
         {
-            "key": f"package {package.name}, version of {terms.effective_from}",
+            "key": f"package {package.name}, version of {terms.effective_from}{of}",
             "package": package.name,
             "content": _as_parts(_terms(terms) | {"upgrades": _upgrades(package, terms)}, terms.effective_from),
         }
         for package in catalogue.packages
         for terms in package.versions
     ]
-    agreements = [
+    agreements: list[dict[str, object]] = [
         {
-            "key": f"agreement of {agreement.account_id} on {agreement.package} from {agreement.effective_from}",
+            "key": f"agreement of {agreement.account_id} on {agreement.package} from {agreement.effective_from}{of}",
             "account_id": agreement.account_id,
             "content": _as_parts(_agreed(agreement), agreement.effective_from),
         }
         for agreement in catalogue.agreements
     ]
+    offers: list[dict[str, object]] = []
+    offers += [{"key": f"coupon {coupon.name}{of}", "content": repr(coupon)} for coupon in catalogue.coupons]
+    offers += [
+        {"key": f"{_OF_ADD_ON}{each.name}{of}", "content": _as_parts(_of_add_on(each))} for each in catalogue.add_ons
+    ]
+    return [*versions, *agreements, *offers]
+
+
+def _catalogue(business: Business) -> pl.DataFrame:
+    """The parts of the catalogue: each version of a package, each agreement, and what holds for everyone."""
+    catalogue = business.catalogue
+    prices = [
+        *_prices(catalogue),
+        *(row for code, its in catalogue.others.items() for row in _prices(its, f", {code}")),
+    ]
     metrics = {part_of(LineKind.OVERAGE, each.name): _as_known_to_earlier(each) for each in catalogue.metrics}
     common = [
         {"key": "metrics", "content": _as_parts(metrics)},
         {"key": "policy", "content": _as_known_to_earlier(catalogue.policy)},
+        *(
+            {"key": f"policy, {code}", "content": _as_known_to_earlier(its.policy)}
+            for code, its in catalogue.others.items()
+        ),
         {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
         {"key": "seller", "content": _as_known_to_earlier(catalogue.seller)},
     ]
     offers = [
-        *({"key": f"coupon {coupon.name}", "content": repr(coupon)} for coupon in catalogue.coupons),
-        *({"key": f"{_OF_ADD_ON}{each.name}", "content": _as_parts(_of_add_on(each))} for each in catalogue.add_ons),
         *(
             {"key": f"add-ons of package {package.name}", "content": repr(sorted(package.add_ons))}
             for package in catalogue.packages
@@ -437,7 +454,7 @@ def _catalogue(business: Business) -> pl.DataFrame:
     order = [source.name for source in catalogue.sources]
     sources += [{"key": _ORDER, "content": _as_parts(dict.fromkeys(metrics, order))}] if order else []
     frame = pl.DataFrame(
-        [*versions, *agreements, *common, *offers, *sources],
+        [*prices, *common, *offers, *sources],
         schema={"key": pl.String, "package": pl.String, "account_id": pl.String, "content": pl.String},
     )
     return frame.with_columns(kind=pl.lit("catalogue"))

@@ -87,6 +87,8 @@ def line_title(row: Fields, words: Words, term: str = "") -> str:
     if kind == LineKind.COUPON:
         return words.gettext("Discount: {coupon}", coupon=row.optional("title") or row.optional("coupon"))
     charge = row.optional("charge_id")
+    if charge.startswith("reminder/"):
+        return words.gettext("Reminder fee")
     if charge and kind != LineKind.CHARGE:
         return words.gettext("One-off charge {charge}", charge=charge)
     package = row.optional("package_title") or row.optional("package")

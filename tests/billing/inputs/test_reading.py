@@ -792,7 +792,7 @@ def test_a_tax_table_of_other_columns_is_refused(landing: Landing, content: str)
         landing.read()
 
 
-SHORT = {"tax_exempt", "dunning", "payment_days", "invoice_format", "electronic_address", "registration"}
+SHORT = {"tax_exempt", "dunning", "payment_days", "invoice_format", "electronic_address", "registration", "currency"}
 """Columns whose form bounds their length."""
 
 

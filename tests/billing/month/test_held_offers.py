@@ -11,6 +11,7 @@ from billing.model.tables import DUES
 from billing.month.business import Business
 from billing.month.held_offers import coupon_holdings
 from billing.month.plan import plan_month, planned_shard
+from billing.month.recorded_inputs.months import moved_inputs
 from billing.reports.show import read_table
 from billing.starter import starter_catalogue
 from billing.store.monthly import read_month
@@ -102,6 +103,17 @@ def test_a_coupon_lowers_the_documents_that_it_is_for(landing: Landing) -> None:
     business = bill_by_steps(landing.root, "2026-03", "2026-03-31")
     # M01: 10 % of all lines, on two documents
     assert rows(business, "documents", "total") == [("89.10",), ("124.20",), ("99.00",)]
+
+
+def test_a_charge_of_one_shard_moves_the_months_of_all(landing: Landing) -> None:
+    for index in range(6):
+        landing.customer(f"customer-{index}")
+    bill_by_steps(landing.root, "2026-01", "2026-01-31", shards=4)
+    for index in range(6):
+        row = f"charge_id,account_id,on,description,amount\nc1,customer-{index},2026-01-15,Set-up,5.00\n"
+        (landing.folder / "one_off_charges.csv").write_text(row)
+        business = Business.load(landing.root, date(2026, 1, 31), shards=4)
+        assert "one-off charges" in moved_inputs(business, "2026-01")
 
 
 # --- add-ons ----------------------------------------------------------------------------------------------------------

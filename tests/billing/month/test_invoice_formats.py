@@ -2,16 +2,20 @@
 
 import json
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from billing.einvoices.formats import InvoiceFormat
+from billing.einvoices.reading import read_invoice
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
 from billing.month.recorded_inputs.months import moved_inputs
 from billing.month.scratch_copy import bring_up_to_date
+from billing.rendering.v2.page import page_of
 from billing.reports.check import problems_of
 from billing.reports.verify import disagreements
 from tests.by_steps import bill_by_steps, rows
@@ -258,3 +262,39 @@ def test_a_home_of_pdfs_is_asked_for_nothing(tmp_path: Path) -> None:
     business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
     assert formats(business) == {"us": "pdf"}
     assert parked(business) == {}
+
+
+def test_a_prepayment_is_a_pdf_and_credits_are_the_prepaid_amount(tmp_path: Path) -> None:
+    landing = home(tmp_path / "home", [DE])
+    (landing.folder / "credit_grants.csv").write_text(
+        "grant_id,account_id,amount,currency,granted_on,kind\n"
+        "fund,de,70.00,EUR,2026-01-05,purchased\ngift,de,50.00,EUR,2026-01-06,granted\n"
+    )
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert parked(business) == {}
+    number, other = (number for (number,) in rows(business, "documents", "number"))
+    contents = [json.loads(text) for _, text in business.register.contents([number, other])]
+    assert [content["format"] for content in contents] == ["pdf", "xrechnung"]
+    assert [content["tax"] for content in contents] == ["0.00", "18.81"]
+    invoice = read_invoice(contents[1], InvoiceFormat.XRECHNUNG)
+    assert (invoice.total, invoice.prepaid, invoice.payable) == (Decimal("117.81"), Decimal(50), Decimal("67.81"))
+    assert disagreements_of_tables(business) == []
+
+
+def test_a_credit_note_says_what_it_gives_back_as_credit(tmp_path: Path) -> None:
+    landing = home(tmp_path / "home", [DE])
+    (landing.folder / "credit_grants.csv").write_text(
+        "grant_id,account_id,amount,currency,granted_on,kind\ngift,de,50.00,EUR,2026-01-06,granted\n"
+    )
+    bill_by_steps(landing.root, "2026-01", "2026-01-10")
+    landing.request("de", "refund", "2026-01-20T09:00:00Z")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
+    ((number,),) = rows(business, "documents", "number", kind="credit_note")
+    ((_, text),) = business.register.contents([number])
+    content = json.loads(text)
+    assert (content["total"], content["credits_applied"], content["due"]) == ("-117.81", "-50.00", "-67.81")
+    invoice = read_invoice(content, InvoiceFormat.XRECHNUNG)
+    assert (invoice.total, invoice.prepaid, invoice.payable) == (Decimal("117.81"), Decimal(50), Decimal("67.81"))
+    page = str(page_of({**content, "language": "en"}).context["credits"])
+    assert "Given back as prepaid credit" in page
+    assert "Credits applied" not in page

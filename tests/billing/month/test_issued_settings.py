@@ -4,12 +4,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
 from billing.model.catalogue import Catalogue, Policy
 from billing.model.errors import RefusedError
+from billing.model.offers import AddOn, AddOnVersion, Coupon
 from billing.month.issued_settings import keep_settings, moved_settings, refuse_moved_settings
 from billing.register.register import Register
 from billing.store.home import Home
@@ -93,3 +97,63 @@ def test_where_an_earlier_version_recorded_nothing_the_settings_of_the_first_run
     refuse_moved_settings(register, tokyo)
     with pytest.raises(RefusedError, match="expected 'Asia/Tokyo' as before"):
         refuse_moved_settings(register, ref_1)
+
+
+# --- coupons and add-ons ----------------------------------------------------------------------------------------------
+
+OFFERS: dict[str, Any] = {
+    "coupons": (Coupon("spring", "Spring", percent=Decimal(10)), Coupon("unused", "Unused", percent=Decimal(10))),
+    "add_ons": tuple(
+        AddOn(name, name, (AddOnVersion(date(2026, 1, 1), Decimal(1), None, {}),)) for name in ("a", "b", "c")
+    ),
+}
+
+
+def asked() -> pl.LazyFrame:
+    schema = dict.fromkeys(("coupon", "add_on", "add_ons"), pl.String)
+    mapped = '[{"name": "b", "quantity": 2}]'
+    rows = [("spring", None, None), (None, "a", None), (None, None, mapped), ("nothing", "nothing", None)]
+    return pl.LazyFrame(rows, schema=schema, orient="row")
+
+
+def without(catalogue: Catalogue, kind: str, name: str) -> Catalogue:
+    kept = tuple(each for each in getattr(catalogue, kind) if each.name != name)
+    return replace(catalogue, **{kind: kept})  # type: ignore[arg-type] # a test names the field
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("coupons", "spring", "coupons: found no spring, expected it as before (without it, what it took off"),
+        ("add_ons", "a", "add_ons: found no a, expected it as before (without it, what was charged for it"),
+        ("add_ons", "b", "add_ons: found no b, expected it as before (without it, what was charged for it"),
+    ],
+)
+def test_what_was_asked_for_stays_in_the_catalogue(
+    register: Register, ref_1: Catalogue, kind: str, name: str, said: str
+) -> None:
+    catalogue = replace(ref_1, **OFFERS)
+    keep_settings(register, catalogue, requests=asked())
+    later = without(catalogue, kind, name)
+    refuse_moved_settings(register, later)
+    issue(register, "acme")
+    refuse_moved_settings(register, catalogue)
+    with pytest.raises(RefusedError) as refused:
+        refuse_moved_settings(register, later)
+    (problem,) = refused.value.problems
+    assert str(problem).startswith(f"catalogue.yaml: {said}")
+
+
+@pytest.mark.parametrize(("kind", "name"), [("coupons", "unused"), ("add_ons", "c")])
+def test_what_nobody_asked_for_may_go(register: Register, ref_1: Catalogue, kind: str, name: str) -> None:
+    catalogue = replace(ref_1, **OFFERS)
+    keep_settings(register, catalogue, requests=asked())
+    issue(register, "acme")
+    refuse_moved_settings(register, without(catalogue, kind, name))
+
+
+def test_a_catalogue_without_offers_keeps_none(register: Register, ref_1: Catalogue) -> None:
+    keep_settings(register, ref_1, requests=asked())
+    issue(register, "acme")
+    assert not [name for name in register.settings() if name.startswith(("coupon.", "add_on."))]
+    refuse_moved_settings(register, ref_1)

@@ -12,7 +12,7 @@ from billing.month.business import Business
 from billing.starter import starter_catalogue
 from billing.store.monthly import read_month
 from tests.by_steps import bill_by_steps, rows
-from tests.landing import Landing
+from tests.landing import Landing, event
 
 MINIMUM = '        minimum_spend: {amount: "200.00", counts: [package_fee, overage]}\n'
 OFFERS = """
@@ -243,3 +243,17 @@ def test_a_currency_without_decimals_rounds_to_its_unit(shop_with: Callable[...,
     shop.request("acme", "cancel", "2026-01-25T09:00:00Z", "email")
     # 200 x 16 / 31 = 103.2 yen
     assert minimums(bill_by_steps(shop.root, "2026-02", "2026-02-28")) == [("02-10", "4.00")]
+
+
+@pytest.mark.parametrize(("counts", "lacking"), [("package_fee", "101.00"), ("package_fee, seats", "75.45")])
+def test_seats_added_within_the_cycle_count_as_seats(counts: str, lacking: str, tmp_path: Path) -> None:
+    seats = '        seats: {metric: users, included: 5, price: "12.00"}\n'
+    text = with_minimum(MINIMUM.replace("package_fee, overage", counts) + seats)
+    users = "  users: {event: users.changed, kind: gauge, carries: level, value: data.level, charged: in_advance}\n"
+    landing = Landing(tmp_path, text.replace("metrics:\n", f"metrics:\n{users}", 1))
+    landing.customer("acme")
+    landing.deliver([event("1", "acme", "users.changed", {"level": 8}, "2026-01-19T10:00:00Z")], "2026-01-19")
+    for month, day in (("2026-01", "2026-01-31"), ("2026-02", "2026-02-28")):
+        business = bill_by_steps(landing.root, month, day)
+    # 3 x 12.00 x 22 / 31 = 25.55
+    assert minimums(business) == [("02-10", lacking)]

@@ -1,10 +1,12 @@
 """One-off charges: on which document each is billed, and what is learnt later (rule 30)."""
 
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from billing.month.business import Business
+from billing.register.sent_mails import MadeReminder
 from billing.reports.verify import disagreements
 from billing.starter import starter_catalogue
 from tests.by_steps import bill_by_steps, rows
@@ -126,6 +128,20 @@ def test_what_changes_after_the_issue_is_settled(tmp_path: Path) -> None:
     assert [told for told in disagreements(again) if "PDF" not in told] == []
 
 
+def test_the_fee_of_a_reminder_is_billed_on_the_next_document(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, starter_catalogue() + '\ncoupons:\n  - {name: ever, percent: "10"}\n')
+    landing.customer("acme", coupon="ever")
+    business = bill(landing, JANUARY)
+    reminded = date(2026, 2, 1)
+    made = MadeReminder("acme/2026-02-01", "acme", reminded, 1, "INV-2026-000001", "[]", "USD", 990_000, "{}", 50_000)
+    assert business.register.record_reminder(made)
+    business = bill(landing, FEBRUARY)
+    assert documents(business, "acme")[-1] == ("2026-02-10", "invoice", "acme/2026-01-10", "94.10", "0.00")
+    found = rows(business, "lines", "charge_id", "amount", "description", kind="charge")
+    assert found == [("reminder/acme/2026-02-01", "5.00", "Reminder fee")]
+    assert documents(bill(landing, MARCH), "acme")[-1][3] == "89.10"
+
+
 def test_shards_make_no_difference(tmp_path: Path) -> None:
     found = []
     for shards in (1, 3):
@@ -141,3 +157,22 @@ def test_shards_make_no_difference(tmp_path: Path) -> None:
             business = bill_by_steps(landing.root, month, day, shards=shards)
         found.append(rows(business, "documents", "number", "account_id", "subscription_id", "net", "content_hash"))
     assert found[0] == found[1]
+
+
+def test_a_charge_is_billed_before_anybody_subscribes_and_when_it_is_learnt_of_later(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.account("early")
+    landing.customer("acme", on="2026-03-10")
+    charges(landing, "one,early,2026-02-05,Training,,,25.00,,,,,")
+    business = bill(landing, ("2026-02", "2026-02-28"), MARCH)
+    assert documents(business, "early") == [("2026-02-05", "invoice", None, "25.00", "0.00")]
+    charges(landing, "two,early,2026-01-05,Training before,,,7.00,,,,,")
+    business = bill(landing, ("2026-04", "2026-04-01"))
+    assert ("2026-01-05", "invoice", None, "7.00", "0.00") in documents(business, "early")
+
+
+def test_a_charge_before_the_start_of_billing_starts_no_month(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    charges(landing, "old,acme,2019-01-05,Long ago,,,25.00,,,,,")
+    assert bill(landing, JANUARY).first_month == "2026-01"

@@ -17,8 +17,11 @@ from billing.month.steps import ingest_usage
 from billing.reports.credit_checks import credit_disagreements
 from billing.reports.explain import explain_document
 from billing.reports.journal import receivable_differences, trial_balance, unbalanced_entries, write_journal
-from billing.reports.profiles import account_profiles, allocations, balances, collections
+from billing.reports.portal_pages import write_portal_pages
+from billing.reports.profile_pages import write_profile_pages
+from billing.reports.profiles import account_profiles, allocations, balances, collections, next_bills
 from billing.reports.reminders import planned_reminders
+from billing.reports.statements import statement
 from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing
 
@@ -393,3 +396,99 @@ def test_shards_pay_as_one(landing: Landing) -> None:
     assert one.register.credit_uses().equals(three.register.credit_uses())
     assert one.register.documents().equals(three.register.documents())
     assert is_sound(three)
+
+
+def test_pages_of_an_account_say_what_is_left(landing: Landing) -> None:
+    landing.customer("acme")
+    landing.customer("beta")
+    grant(landing, "acme,g1,120.00,2026-01-05,2026-03-01,granted,")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
+    bills = next_bills(business, business.as_of)
+    write_portal_pages(business, bills)
+    links = business.register.profile_links()
+    pages = {
+        account: (business.home.profiles / token / "index.html").read_text().replace("\N{NO-BREAK SPACE}", " ")
+        for account, token in links.select("account_id", "token").iter_rows()
+    }
+    for said in ("Prepaid credit left", "USD 21.00 of it can be used until February 28, 2026", "USD 78.00"):
+        assert said in pages["acme"]
+    assert "Prepaid credit" not in pages["beta"]
+    names: dict[str, str | None] = {"acme": "Acme", "beta": "Beta"}
+    write_profile_pages(business.home, bills.profiles, bills.profiles.clear(), names, business.catalogue)
+    page = (business.home.profiles / "a-acme.html").read_text()
+    assert "USD 21.00, 21.00 of it until 2026-03-01" in page
+
+
+def test_a_statement_ends_with_what_is_owed_after_credits(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,50.00,2026-01-05,,granted,")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-20")
+    content = statement(business, "acme", None, date(2026, 1, 31))
+    assert [row["amount"] for row in content["movements"]] == ["49.00"]
+    assert content["closing"] == "49.00"
+
+
+def test_a_parked_account_keeps_its_grants(landing: Landing) -> None:
+    landing.customer("acme")
+    grant(landing, "g1,50.00,2026-01-05,,granted,", "bought,50.00,2026-01-05,,purchased,")
+    path = landing.folder / "accounts.csv"
+    kept = path.read_text()
+    bill_by_steps(landing.root, "2026-01", "2026-01-06")
+    path.write_text(kept.replace("acme,", "other,"))
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    assert business.register.credit_uses().is_empty()
+    path.write_text(kept)
+    business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
+    assert paid(business, billing_month="2026-03") == [("297.00", "50.00", "247.00")]
+    assert is_sound(business)
+
+
+def test_drafts_that_are_not_issued_yet_hold_their_credits(landing: Landing) -> None:
+    path = landing.folder / "catalogue.yaml"
+    catalogue = yaml.safe_load(path.read_text())
+    catalogue.setdefault("policy", {})["issue_after_days"] = 3
+    path.write_text(yaml.safe_dump(catalogue))
+    landing.customer("acme")
+    (landing.folder / "one_off_charges.csv").write_text(
+        "charge_id,account_id,on,description,amount,currency,at_once\nc1,acme,2026-01-20,Training,60.00,USD,true\n"
+    )
+    grant(landing, "g1,150.00,2026-01-05,,granted,")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-21")
+    assert paid(business) == [("99.00", "99.00", "0.00")]
+    assert rows(business, "drafts", "credits_applied", "due") == [("51.00", "9.00")]
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-13")
+    assert paid(business) == [("99.00", "99.00", "0.00"), ("60.00", "51.00", "9.00"), ("99.00", "0.00", "99.00")]
+    assert rows(business, "drafts", "due") == []
+    assert is_sound(business)
+
+
+def test_grants_pay_documents_of_their_currency_only(landing: Landing) -> None:
+    path = landing.folder / "catalogue.yaml"
+    catalogue = yaml.safe_load(path.read_text())
+    for package in catalogue["packages"]:
+        for version in package["versions"]:
+            version["price"] = {term: {"USD": price, "EUR": price} for term, price in version["price"].items()}
+            version["overage"] = {}
+            version["allowances"] = dict.fromkeys(version["allowances"])
+            version.pop("auto_upgrade_on", None)
+    path.write_text(yaml.safe_dump(catalogue))
+    landing.customer("acme")
+    landing.customer("euro")
+    accounts = (landing.folder / "accounts.csv").read_text().splitlines()
+    with_currency = [
+        f"{accounts[0]},currency",
+        *(f"{row},{'EUR' if row.startswith('euro') else ''}" for row in accounts[1:]),
+    ]
+    (landing.folder / "accounts.csv").write_text("\n".join(with_currency) + "\n")
+    (landing.folder / "credit_grants.csv").write_text(
+        "grant_id,account_id,amount,currency,granted_on,kind\n"
+        "a,acme,50.00,USD,2026-01-05,granted\nb,euro,30.00,EUR,2026-01-05,granted\n"
+    )
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert rows(business, "documents", "account_id", "currency", "credits_applied", "due") == [
+        ("acme", "USD", "50.00", "49.00"),
+        ("euro", "EUR", "30.00", "69.00"),
+    ]
+    found = balances(business).select("account_id", "currency", "credits_applied", "outstanding").rows()
+    assert found == [("acme", "USD", 50, 49), ("euro", "EUR", 30, 69)]
+    assert is_sound(business)

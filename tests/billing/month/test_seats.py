@@ -40,11 +40,11 @@ def level(landing: Landing, account: str, seats: float, at: str, delivered: str 
 
 
 def lines(business: Business, account: str, on: str) -> list[tuple[object, ...]]:
-    """kind, quantity and amount of what seats cost on a billing date."""
+    """kind, level or added seats that cost, and amount of what seats cost on a billing date."""
     numbers = rows(business, "documents", "number", "billing_date", account_id=account)
     number = next(number for number, day in numbers if str(day) == on)
-    found = rows(business, "lines", "kind", "metric", "quantity", "amount", number=number)
-    return [(kind, quantity, amount) for kind, metric, quantity, amount in found if metric == "users"]
+    found = rows(business, "lines", "kind", "metric", "quantity", "billed_units", "amount", number=number)
+    return [(kind, quantity or units, amount) for kind, metric, quantity, units, amount in found if metric == "users"]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def billed(tmp_path_factory: pytest.TempPathFactory) -> Business:
 
 
 def test_added_seats_cost_the_days_left(billed: Business) -> None:
-    assert lines(billed, "usual", "2026-02-10") == [("proration", "8.00", "1.16"), ("seats", "8.00", "36.00")]
+    assert lines(billed, "usual", "2026-02-10") == [("proration", "3.00", "1.16"), ("seats", "8.00", "36.00")]
     # 2 x 12.00 x 18 / 28
     assert lines(billed, "usual", "2026-03-10") == [("proration", "2.00", "15.43"), ("seats", "10.00", "60.00")]
 
@@ -92,7 +92,7 @@ def test_events_of_the_first_instant_are_in_the_level_that_is_charged(billed: Bu
 
 def test_each_rise_above_the_highest_so_far_is_charged_once_and_rounded_together(billed: Business) -> None:
     # 2 x 12.00 x 21 / 31 + 2 x 12.00 x 9 / 31 = 23.2258
-    assert lines(billed, "twice", "2026-02-10") == [("proration", "9.00", "23.23"), ("seats", "9.00", "48.00")]
+    assert lines(billed, "twice", "2026-02-10") == [("proration", "4.00", "23.23"), ("seats", "9.00", "48.00")]
 
 
 def test_fewer_seats_give_nothing_back_within_the_cycle(billed: Business) -> None:
@@ -106,7 +106,7 @@ def test_included_seats_cost_nothing(billed: Business) -> None:
 
 def test_seats_that_were_added_before_the_end_are_charged(billed: Business) -> None:
     # 3 x 12.00 x 29 / 31; what was added after the access ended is not.
-    assert lines(billed, "cancelled", "2026-02-10") == [("proration", "8.00", "33.68")]
+    assert lines(billed, "cancelled", "2026-02-10") == [("proration", "3.00", "33.68")]
 
 
 def test_a_refunded_cycle_charges_no_seats(billed: Business) -> None:
@@ -120,7 +120,7 @@ def test_seats_are_monthly_within_a_yearly_term(billed: Business) -> None:
 
 def test_a_cycle_of_the_last_day_of_months(billed: Business) -> None:
     # 1 x 12.00 x 1 / 28
-    assert lines(billed, "month-end", "2026-02-28") == [("proration", "6.00", "0.43"), ("seats", "6.00", "12.00")]
+    assert lines(billed, "month-end", "2026-02-28") == [("proration", "1.00", "0.43"), ("seats", "6.00", "12.00")]
 
 
 def test_a_level_that_becomes_known_late_is_settled(billed: Business) -> None:
@@ -173,3 +173,35 @@ def test_shards_make_no_difference(tmp_path: Path) -> None:
             business = bill_by_steps(landing.root, month, day, shards=shards)
         found.append(rows(business, "documents", "number", "account_id", "net", "content_hash"))
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(("charged", "expected"), [("true", [("seats", "8.00", "36.00")]), ("false", [])])
+def test_access_that_comes_back_within_a_cycle_charges_no_seats_that_stood_at_its_start(
+    charged: str, expected: list[tuple[object, ...]], tmp_path: Path
+) -> None:
+    landing = Landing(
+        tmp_path, catalogue_with(SEATS).replace("charge_while_suspended: false", f"charge_while_suspended: {charged}")
+    )
+    landing.customer("acme")
+    level(landing, "acme", 8, "2026-01-15T00:00:00Z")
+    bill_by_steps(landing.root, *MONTHS[0])
+    landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-01T00:00:00Z", "failed")
+    landing.pay("acme", "INV-2026-000001", "99.00", "2026-02-20T00:00:00Z")
+    level(landing, "acme", 9, "2026-02-28T00:00:00Z")
+    for month, day in MONTHS[1:]:
+        business = bill_by_steps(landing.root, month, day)
+    # 3 x 12.00 x 26 / 31 for January; the ninth is added for 10 of 28 days.
+    assert lines(business, "acme", "2026-02-10") == [("proration", "8.00", "30.19"), *expected]
+    assert lines(business, "acme", "2026-03-10") == [("proration", "1.00", "4.29"), ("seats", "9.00", "48.00")]
+
+
+def test_seats_of_a_subscription_that_begins_on_the_day_another_one_ends_are_charged_once(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, catalogue_with(SEATS))
+    landing.customer("acme")
+    level(landing, "acme", 8, "2026-01-15T00:00:00Z")
+    landing.request("acme", "cancel", "2026-01-20T09:00:00Z", "email")
+    landing.request("acme", "subscribe", "2026-01-20T10:00:00Z", "self_service", package="starter")
+    for month, day in MONTHS[:2]:
+        business = bill_by_steps(landing.root, month, day)
+    assert lines(business, "acme", "2026-01-20") == [("seats", "8.00", "36.00")]
+    assert lines(business, "acme", "2026-02-20") == [("seats", "8.00", "36.00")]

@@ -30,6 +30,7 @@ ADD_ONS = (
     AddOn("late", "Late", (AddOnVersion(date(2026, 3, 11), ONE, Decimal(10), {}),)),
     AddOn("from_today", "From today", (AddOnVersion(B, ONE, Decimal(10), {}),)),
 )
+PREVIOUS = dict.fromkeys(("subscription_id", "opening_package"), pl.String)
 Row = dict[str, object]
 Answer = tuple[str, str, str, date | None]
 
@@ -68,7 +69,10 @@ def decide(
     term: str = "monthly",
     index: int = 2,
     closed: bool = False,
+    month_before: str | None = "",
 ) -> pl.DataFrame:
+    """Decide at 10 March; the closing package is `before`, as is that of the month before unless said otherwise."""
+    earlier = before if month_before == "" else month_before
     cycle: Row = dict.fromkeys(CYCLES.column_names) | {
         **{"account_id": "acme", "subscription_id": ACME, "billing_date": B},
         **{"billing_index": index, "term": term, "term_end": TERM_END},
@@ -83,7 +87,7 @@ def decide(
         packages=pl.DataFrame([package], schema=PACKAGES.schema),
         holdings=pl.DataFrame(list(holdings), schema=HELD_SCHEMA),
         asked=what,
-        previous=pl.DataFrame({"subscription_id": [ACME], "opening_package": [before]}),
+        previous=pl.DataFrame([(ACME, earlier)] if earlier else [], schema=PREVIOUS, orient="row"),
         add_ons=add_ons,
     )
 
@@ -127,7 +131,7 @@ def test_the_latest_valid_one_of_each_add_on_counts(add_ons: AddOnFrames) -> Non
 
 
 def test_of_two_at_one_instant_the_later_id_counts(add_ons: AddOnFrames) -> None:
-    found = answers(decide(add_ons, asked({"quantity": 2}, {"quantity": 3})))
+    found = answers(decide(add_ons, asked({"quantity": 2}, {"quantity": 3}).reverse()))
     assert [(name, outcome) for name, outcome, *_ in found] == [("r0", "superseded"), ("r1", "approved")]
 
 
@@ -167,6 +171,7 @@ def test_what_the_catalogue_has_no_more_can_be_removed(add_ons: AddOnFrames) -> 
         ({"quantity": 2}, 2, 2, B),
         ({"quantity": 3}, 2, 2, B),
         ({"kind": "remove", "quantity": None}, 2, 2, TERM_END),
+        ({"kind": "remove", "quantity": None}, 1, 2, TERM_END),
         ({"quantity": 1}, 2, 12, B),
         ({"quantity": 1}, 2, 11, TERM_END),
     ],
@@ -191,6 +196,14 @@ def test_a_package_that_stays_ends_nothing_and_what_is_held_no_more_is_not_ended
     assert decide(add_ons, asked(), held(), opening="silver", before="silver").is_empty()
     assert decide(add_ons, asked(), held(until=B), opening="silver").is_empty()
     assert decide(add_ons, asked(), held(), opening=None).is_empty()
+
+
+def test_an_upgrade_at_once_ends_it_on_the_next_date(add_ons: AddOnFrames) -> None:
+    at_once = decide(add_ons, asked(), held(), opening="silver", before="silver", month_before="starter")
+    assert [reason for *_, reason, _ in answers(at_once)] == ["not_allowed_by_package"]
+    # Without a month before, on the first date after a move, the closing package is the one before.
+    assert decide(add_ons, asked(), held(), opening="silver", before="starter", month_before=None).height == 1
+    assert decide(add_ons, asked(), held(), opening="silver", before="silver", month_before=None).is_empty()
 
 
 def test_closed_dates_are_decided_already(add_ons: AddOnFrames) -> None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from billing.model.tables import ADD_ONS
-from billing.rules.add_ons import add_on_holdings, held_on
+from billing.rules.add_ons import HELD_SCHEMA, add_on_holdings, held_on
 
 DATES = [date(2026 + month // 12, month % 12 + 1, 10) for month in range(30)]
 Change = tuple[int, int, bool]
@@ -62,3 +62,17 @@ def test_what_came_with_a_subscription_was_held_before() -> None:
     given_here = changes([(5, 2, False)]).with_columns(is_given=pl.lit(value=True))
     dates = pl.DataFrame({"subscription_id": ["acme/2026-01-10"] * 2, "on": [DATES[4], DATES[5]]})
     assert held_on(dates, add_on_holdings(given_here), "on")["held"].to_list() == [2, 2]
+
+
+def test_what_is_held_depends_on_no_other_column_of_the_dates() -> None:
+    one = "acme/2026-01-10"
+    holdings = pl.DataFrame(
+        [(one, "ip", 3, date(2026, 1, 10), date(2026, 3, 10)), (one, "boost", 1, date(2026, 4, 10), None)],
+        schema=HELD_SCHEMA,
+        orient="row",
+    )
+    # Requests name an add-on of their own, terms a day since which they hold.
+    dates = pl.DataFrame(
+        {"subscription_id": [one], "on": [date(2026, 2, 10)], "add_on": ["boost"], "since": [date(2026, 2, 1)]}
+    )
+    assert held_on(dates, holdings, "on").select("add_on", "held", "since").rows() == [("ip", 3, date(2026, 2, 1))]

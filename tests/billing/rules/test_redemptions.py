@@ -116,6 +116,12 @@ def test_a_coupon_given_with_a_subscription_holds_from_billing_date_0(ref_1: Cat
     assert found.holdings["request_id"].to_list() == ["r1"]
 
 
+def test_in_a_trial_the_package_subscribed_to_is_in_force(ref_1: Catalogue) -> None:
+    asked = request("01-15", "redeem", "for_silver")
+    assert reasons(redeemed(ref_1, bought(trial_days=14, package="silver"), asked)) == [("approved", "redeemed")]
+    assert reasons(redeemed(ref_1, bought(trial_days=14), asked)) == [("refused", "not_for_this_package")]
+
+
 def test_with_a_trial_it_holds_from_the_end_of_the_trial(ref_1: Catalogue) -> None:
     found = redeemed(ref_1, bought("spring", trial_days=14), request("01-15", "redeem", "twice"))
     assert held(found) == [("spring", "01-24", None), ("twice", "01-24", None)]

@@ -21,12 +21,15 @@ CHANGE = {
     "current_rank": 1,
     "terms_key": "k",
     "term": "monthly",
+    "monthly": 1,
     "yearly": None,
     "is_hidden": False,
     "upgraded": None,
     "fits": True,
 }
-SCHEMA = {"rank": pl.Int64, "terms_key": pl.String, "yearly": pl.Int64, "upgraded": pl.Boolean, "fits": pl.Boolean}
+SCHEMA = {"rank": pl.Int64, "terms_key": pl.String, "upgraded": pl.Boolean, "fits": pl.Boolean} | dict.fromkeys(
+    ("monthly", "yearly"), pl.Int64
+)
 
 
 def at_close(**change: object) -> str | None:
@@ -48,6 +51,7 @@ def test_a_package_change_is_refused_at_the_close_by_the_first_reason() -> None:
     assert at_close(rank=None, terms_key=None) == "unknown_package"
     assert at_close(is_hidden=True, terms_key=None) == "package_hidden"
     assert at_close(terms_key=None, fits=False) == "package_not_sold_yet"
+    assert at_close(monthly=None, term="yearly") == "not_sold_in_currency"
     assert at_close(term="yearly") == "no_yearly_price"
     assert at_close(rank=1) == "not_a_downgrade"
     assert at_close(kind="upgrade", rank=1) == "not_an_upgrade"

@@ -256,8 +256,9 @@ def _by_kind_table(report: MonthReport, money: Callable[[Decimal | None], str]) 
     """Sums by kind of line; nothing where only packages and overage are sold."""
     if report.by_kind.is_empty():
         return []
-    columns = {"what": str, "documents": _count, "amount": money}
-    return [_table("Lines by kind", report.by_kind, columns, sums=("amount",))]
+    return [
+        _table("Lines by kind", report.by_kind, {"what": str, "documents": _count, "amount": money}, sums=("amount",))
+    ]
 
 
 def _credits_table(report: MonthReport, money: Callable[[Decimal | None], str]) -> list[dict[str, Any]]:

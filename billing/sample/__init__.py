@@ -21,7 +21,7 @@ from billing.sample.customers import PACKAGES, TAX_RATES, customers_of
 from billing.sample.delivery import DIRT_PER_MILLION, DUPLICATES, REJECTED, write_usage
 from billing.sample.files import lines
 from billing.sample.payments import payments_of
-from billing.sample.requests import requests_of
+from billing.sample.requests import OFFERS, charges_of, requests_of
 from billing.starter import (
     CATALOGUE_SCHEMA,
     SCRATCH_LANDING,
@@ -108,6 +108,7 @@ def _write_inputs(folder: Path, customers: pl.DataFrame, first_day: date, last_d
     (folder / "tax_rates.csv").write_text(_tax_rates(first_day), encoding="utf-8")
     (folder / "requests.jsonl").write_bytes(lines(requests))
     (folder / "payments.jsonl").write_bytes(b"")
+    charges_of(customers, first_day, last_day).write_csv(folder / "one_off_charges.csv")
     return requests.len()
 
 
@@ -227,7 +228,7 @@ def _catalogue(customers: pl.DataFrame, first_day: date) -> str:
         starter_catalogue()
         .replace("billing_start: 2024-01-01", f"billing_start: {first_day}")
         .replace("- effective_from: 2026-01-01", f"- effective_from: {first_day}")
-    )
+    ) + OFFERS.replace("FIRST_DAY", f"{first_day}")
     gold = customers.filter(pl.col("rank") == PACKAGES.index("gold")).get_column("account_id")
     if gold.is_empty():
         return text

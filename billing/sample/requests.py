@@ -8,7 +8,21 @@ import polars as pl
 from billing.sample.customers import PACKAGES
 
 CARDS: Final = (("Visa", "4242"), ("MasterCard", "4444"), ("American Express", "0005"), ("discover", "1117"))
-REQUEST_MEMBERS: Final = ("package", "term", "trial_days", "reason", "brand", "last4")
+REQUEST_MEMBERS: Final = ("package", "term", "trial_days", "reason", "brand", "last4", "coupon", "add_on", "quantity")
+_NUMBERS: Final = ("trial_days", "quantity")
+OFFERS: Final = """
+coupons:
+  - {name: welcome, title: Welcome offer, percent: "10", documents: 2}
+add_ons:
+  - name: more_emails
+    title: More emails
+    versions:
+      - effective_from: FIRST_DAY
+        price: {monthly: "30.00", yearly: "300.00"}
+        allowances: {emails: 50000}
+        maximum: 5
+"""
+"""What the sample's catalogue sells beside packages."""
 
 
 def requests_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.Series:
@@ -20,8 +34,11 @@ def requests_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.
         pl.lit(pl.Series([card[part] for card in CARDS])).gather(pl.col("card") % len(CARDS)) for part in (0, 1)
     )
 
-    def request(story: str | None, day: pl.Expr, kind: str, channel: str | pl.Expr, **members: pl.Expr) -> pl.DataFrame:
-        rows = customers if story is None else customers.filter(pl.col("story") == story)
+    def request(
+        story: str | pl.Expr | None, day: pl.Expr, kind: str, channel: str | pl.Expr, **members: pl.Expr
+    ) -> pl.DataFrame:
+        wanted = pl.lit(value=True) if story is None else pl.col("story") == story if isinstance(story, str) else story
+        rows = customers.filter(wanted)
         # Use office hours: the last day's evening is still inside the span.
         second = 8 * 3600 + noise % (10 * 3600)
         return rows.select(
@@ -56,6 +73,16 @@ def requests_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.
         request("refund", story_day, "refund", by_support, reason=pl.lit("not what we expected")),
         request("transfer", story_day, "transfer", by_support),
         request("split payment", story_day, "split_payment", by_support),
+        # A twelfth takes a coupon, a fifteenth has more emails, whatever else they do.
+        request(noise % 12 == 0, pl.col("start_day") + 1, "redeem", "self_service", coupon=pl.lit("welcome")),
+        request(
+            noise % 15 == 1,
+            pl.col("start_day") + 5,
+            "add",
+            "self_service",
+            add_on=pl.lit("more_emails"),
+            quantity=1 + noise % 2,
+        ),
         request("change card", story_day, "change_card", "self_service", brand=card_brand, last4=card_last4),
     ]
     end = datetime.combine(last_day + timedelta(days=1), datetime.min.time())
@@ -63,13 +90,34 @@ def requests_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.
     return _lines(requests)
 
 
+def charges_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.DataFrame:
+    """The rows of one_off_charges.csv: a twentieth has a set-up, and a few of them a credit by hand."""
+    noise = pl.col("story_second")
+    day = pl.lit(first_day) + pl.duration(days=pl.col("start_day") + 3)
+    is_credit = noise % 60 == 2
+    return (
+        customers.filter(noise % 20 == 2)
+        .select(
+            pl.format("charge-{}", "account_id").alias("charge_id"),
+            "account_id",
+            day.cast(pl.Date).alias("on"),
+            pl.when(is_credit).then(pl.lit("Goodwill")).otherwise(pl.lit("Set-up")).alias("description"),
+            pl.when(is_credit).then(pl.lit("-15.00")).otherwise(pl.lit("80.00")).alias("amount"),
+            pl.when(is_credit).then(pl.lit("slow support")).alias("reason"),
+        )
+        .filter(pl.col("on") <= last_day)
+        .sort("charge_id")
+    )
+
+
 def _lines(requests: pl.DataFrame) -> pl.Series:
     """Requests as JSON lines."""
     members = [
         pl.concat_str(pl.lit(f', "{name}": "'), pl.col(name), pl.lit('"')).fill_null("")
         for name in REQUEST_MEMBERS
-        if name != "trial_days"
+        if name not in _NUMBERS
     ]
+    numbers = [pl.concat_str(pl.lit(f', "{name}": '), pl.col(name)).fill_null("") for name in _NUMBERS]
     return requests.select(
         pl.concat_str(
             pl.lit('{"request_id": "req-'),
@@ -84,7 +132,7 @@ def _lines(requests: pl.DataFrame) -> pl.Series:
             "channel",
             pl.lit('"'),
             *members,
-            pl.concat_str(pl.lit(', "trial_days": '), "trial_days").fill_null(""),
+            *numbers,
             pl.lit("}"),
         ).alias("line")
     ).to_series()

@@ -212,7 +212,7 @@ def test_customers_ask_for_everything_one_can_ask_for(tmp_path: Path) -> None:
     kinds = {row["kind"] for row in _requests(sample)}
     assert kinds == {
         *("subscribe", "upgrade", "downgrade", "cancel", "hold", "resume", "refund"),
-        *("change_card", "transfer", "split_payment"),
+        *("change_card", "transfer", "split_payment", "redeem", "add"),
     }
 
 

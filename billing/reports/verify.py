@@ -236,7 +236,7 @@ def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, 
 
 def _unlike_their_pages(register: PrintedRows, printed: PrintedRows, decimals: int) -> Iterator[str]:
     """Differences between rows of the register and their pages."""
-    heads = register.documents.with_columns(page_number="number").join(
+    heads = register.documents.with_columns(shown_subscription_id(), page_number="number").join(
         printed.documents, on=_KEYS, suffix=_PRINTED, maintain_order="left"
     )
     for name in printed.documents.columns:

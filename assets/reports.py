@@ -254,6 +254,7 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
         f"**{report.month}**, documents and drafts, {currency}",
         markdown_table(by_package, currency),
         *(["**Why it changed against the month before**", markdown_table(causes, currency)] if causes.height else []),
+        *(["**Totals by currency**", markdown_table(report.by_currency)] if report.others else []),
         *(chart(name, svg) for name, svg in charts.items()),
     ]
     figures = {name: amount_sum(report.by_package, business, name) for name in ("total", "overage", "change")}
@@ -262,7 +263,7 @@ def _report_metadata(business: Business, report: MonthReport, page: Path, pdf: P
         **summary(
             pl.DataFrame(),
             currency,
-            accounts=int(report.by_package["accounts"].sum()),
+            accounts=sum(int(each.by_package["accounts"].sum()) for each in (report, *report.others.values())),
             documents=report.documents,
             drafts=report.drafts,
             **figures,

@@ -297,10 +297,11 @@ def correct(
         shown = [row | {"lines": signed_lines(row["lines"])} for row in rows] if style == "table" else rows
         print_rows(shown, ["number", *columns, "currency", "net", "tax", "total", "lines"], style)
     for kind, words in ((DocumentKind.DEBIT_NOTE, "more due"), (DocumentKind.CREDIT_NOTE, "less due")):
-        notes = [row for row in rows if row["kind"] == kind]
-        if notes:
+        of_kind = [row for row in rows if row["kind"] == kind]
+        for currency in sorted({row["currency"] for row in of_kind}):
+            notes = [row for row in of_kind if row["currency"] == currency]
             total = sum((abs(Decimal(row["total"])) for row in notes), Decimal(0))
-            say(f"{kind.replace('_', ' ')}s: {len(notes)}, {notes[0]['currency']} {total:f} {words}")
+            say(f"{kind.replace('_', ' ')}s: {len(notes)}, {currency} {total:f} {words}")
     if rows:
         found = counted(len(rows), "note")
         say(f"{found} would be issued (a draft issues none)" if draft else f"{found} issued")

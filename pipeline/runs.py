@@ -37,6 +37,7 @@ from billing.month.unread_files import not_read
 from billing.reports.preview import Preview, preview_month
 from billing.reports.row_decimals import decimals_of
 from billing.reports.sending import count_to_send
+from billing.rules.own_documents import shown_subscription_id
 from billing.store.monthly import read_month, write_month
 from billing.store.working_copy import name_of
 from pipeline.executor_choice import is_on_cluster
@@ -248,6 +249,7 @@ def _notes(documents: pl.DataFrame, lines: pl.DataFrame, keys: list[str], busine
     columns = ["number", "kind", "account_id", "subscription_id", "billing_date", "corrects", "currency"]
     amounts = ["net", "tax", "total"]
     found = documents.join(entries, on=keys, how="left", maintain_order="left").select(*columns, *amounts, "lines")
+    found = found.with_columns(shown_subscription_id())
     return plain_rows(found, decimals_of(business, found))
 
 

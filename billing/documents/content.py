@@ -17,6 +17,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.money import minor_units
 from billing.model.seller import Identifier
 from billing.model.tables import CYCLES
+from billing.rules.own_documents import shown_subscription_id
 from billing.rules.prepaid_credits import is_prepayment
 
 TEMPLATE_VERSION: Final = "2"
@@ -141,7 +142,7 @@ def _page(catalogue: Catalogue) -> pl.Expr:
         _customer(),
         _members(
             subscription=pl.struct(
-                subscription_id="subscription_id",
+                subscription_id=shown_subscription_id(),
                 package="package",
                 package_title=package_title("package", catalogue),
                 term="term",

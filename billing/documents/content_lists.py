@@ -254,8 +254,11 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
         allowance=_plain("allowance_units"),
         excess=_plain("excess"),
     )
+    # A level that is charged in advance is no usage against an allowance.
+    in_advance = [metric.name for metric in catalogue.metrics if metric.is_in_advance]
     return (
-        rated.join(
+        rated.filter(~pl.col("metric").is_in(in_advance))
+        .join(
             documents.select("subscription_id", "language", cycle_end="billing_date"),
             on=["subscription_id", "cycle_end"],
         )

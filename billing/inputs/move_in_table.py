@@ -178,7 +178,7 @@ def _opening_balances(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         .select(
             "account_id",
             "reference",
-            currency=pl.lit(catalogue.currency),
+            currency=pl.col("currency").str.to_uppercase().fill_null(catalogue.currency),
             amount="balance",
             on=pl.col("balance_on").fill_null(catalogue.policy.billing_start.isoformat()),
         )

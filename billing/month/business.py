@@ -22,8 +22,8 @@ from billing.model.columns import Table
 from billing.model.errors import RefusedError
 from billing.model.tables import REJECTS
 from billing.month.computed import Computed, packed, unpacked
-from billing.month.currencies import currencies_of, joined_lives
-from billing.month.issued_settings import hidden_after, issued_in_others, refuse_moved_settings
+from billing.month.currencies import currencies_of, joined_lives, parts_of
+from billing.month.issued_settings import inside_hidden_packages, issued_in_others, refuse_moved_settings
 from billing.month.locking import alone
 from billing.month.resources import with_resources
 from billing.register.recorded_facts import BEGUN_SCHEMA
@@ -205,19 +205,7 @@ class Business:
 
         Where there is one currency, the business itself. What is computed of each is joined by whoever computes it.
         """
-        currencies = self.currencies
-        if self.whole is not None or len(currencies.codes) == 1:
-            return [self]
-        return [
-            replace(
-                self,
-                catalogue=self.catalogue.in_currency(code),
-                inputs=self.inputs.of_currency(code, currencies),
-                whole=self,
-                computed=self.computed.once(("currency", code), None, Computed),
-            )
-            for code in currencies.codes
-        ]
+        return parts_of(self)
 
     def rows(self, frame: Rows) -> Rows:
         """The rows of the accounts in the currency of this business; all of them where it is no part."""
@@ -279,25 +267,13 @@ class Business:
 
     def _lives_of(self, requests: pl.DataFrame) -> Lives:
         """As `read_lives`, of each currency with its catalogue."""
-        inside, billed = self._inside_hidden_packages(requests), self.currencies.subscriptions["subscription_id"]
+        inside, billed = (
+            inside_hidden_packages(self.register, requests, self.terms.hidden),
+            self.currencies.subscriptions["subscription_id"],
+        )
         return joined_lives(
             read_lives(part.rows(requests), part.catalogue, part.terms, inside, billed) for part in self.by_currency
         )
-
-    def _inside_hidden_packages(self, requests: pl.DataFrame) -> pl.Series:
-        """request_id of subscriptions to hidden packages that began before these were hidden.
-
-        Their billing dates are closed, or they were made by the last issue before the package was hidden: in a trial.
-        """
-        asked = requests.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("package").is_in(self.terms.hidden))
-        if asked.is_empty():
-            return asked["request_id"]
-        hidden = {name: hidden_after(self.register, name) for name in self.terms.hidden}
-        begun = self.register.closed_subscriptions()["subscription_id"]
-        return asked.filter(
-            pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(begun.implode())
-            | (pl.col("on") <= pl.col("package").replace_strict(hidden, return_dtype=pl.Date)).fill_null(value=False)
-        )["request_id"]
 
     @property
     def one_off_charges(self) -> pl.DataFrame:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import polars as pl
 
 from billing.model.codes import DecisionKind
+from billing.month.computed import Computed
 from billing.rules.allocations import with_open_amounts
 from billing.rules.currencies import Currencies, in_currencies, live_subscriptions
 from billing.rules.subscriptions import Lives, read_lives
@@ -28,6 +30,28 @@ def currencies_of(business: Business) -> Currencies:
     if moved.is_empty():
         return in_currencies(own, accounts, issued, pl.Series(dtype=pl.String), _owing(business, moved))
     return in_currencies(own, accounts, issued, _live(business, moved), _owing(business, moved))
+
+
+def parts_of(business: Business) -> list[Business]:
+    """As `Business.by_currency`."""
+    currencies = business.currencies
+    if business.whole is not None or len(currencies.codes) == 1:
+        return [business]
+    return [
+        replace(
+            business,
+            catalogue=business.catalogue.in_currency(code),
+            inputs=business.inputs.of_currency(code, currencies),
+            whole=business,
+            computed=business.computed.once(("currency", code), None, Computed),
+        )
+        for code in currencies.codes
+    ]
+
+
+def of_currency(business: Business, currency: str) -> Business:
+    """The part of a business in a currency; the business itself where that is the only one."""
+    return next((part for part in business.by_currency if part.catalogue.currency == currency), business)
 
 
 def _live(business: Business, moved: pl.DataFrame) -> pl.Series:

@@ -80,7 +80,12 @@ def _problems_of_drafts(business: Business, month: str, drafts: Drafts) -> pl.Da
     problems = pl.concat([wrong, dates_not_billed_once(business, month)], how="diagonal")
     return problems.select(
         "account_id",
-        detail=pl.format("{} on {}: {}", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d"), "problem"),
+        detail=pl.format(
+            "{} on {}: {}",
+            pl.coalesce(shown_subscription_id(), "account_id"),
+            pl.col("billing_date").dt.to_string("%Y-%m-%d"),
+            "problem",
+        ),
     )
 
 

@@ -5,7 +5,7 @@ import polars as pl
 from billing.ingest import accounts_of_events, scan_events
 from billing.model.calendar import months_after, months_between
 from billing.model.codes import LineKind
-from billing.model.tables import DUES, LEVELS
+from billing.model.tables import CYCLES, DUES, LEVELS, PACKAGES
 from billing.month.business import Business
 from billing.month.context import required_table, without_parked
 from billing.month.held_offers import coupon_holdings, held_add_ons
@@ -13,7 +13,13 @@ from billing.rules.add_on_fees import add_on_fees
 from billing.rules.charges import month_dues, with_packages
 from billing.rules.coupons import counted_documents, coupon_dues
 from billing.rules.cycles import closing_spans, month_cycles
-from billing.rules.minimum_spend import COUNTED, cycles_with_minimum, has_minimum_spend, minimum_spend_dues
+from billing.rules.minimum_spend import (
+    COUNTED,
+    counted_shares,
+    cycles_with_minimum,
+    has_minimum_spend,
+    minimum_spend_dues,
+)
 from billing.rules.one_off_charges import charge_dues
 from billing.rules.prepaid_credits import prepayment_dues
 from billing.rules.seats import SeatLevels, seat_dues, seat_levels
@@ -98,13 +104,31 @@ def _minimum_spends(
     business: Business, month: str, dues: pl.DataFrame, *, cycles: pl.DataFrame, packages: pl.DataFrame
 ) -> pl.DataFrame:
     """What cycles lack of their minimum spend: rows of DUES."""
-    lives, catalogue = business.lives, business.catalogue
-    if not has_minimum_spend(catalogue):
+    if not has_minimum_spend(business.catalogue):
         return dues.clear()
-    spans = closing_spans(month, lives.subscriptions, business.suspensions, catalogue)
-    due = cycles_with_minimum(cycles, packages, spans, lives.subscriptions, business.terms, catalogue)
+    due = _cycles_with_minimum(business, month, cycles, packages)
     if due.is_empty():
         return dues.clear()
+    return minimum_spend_dues(due, _countable(business, month, due, dues), business.catalogue)
+
+
+def counted_for_minimum(business: Business, month: str, subscription_id: str) -> pl.DataFrame:
+    """As `counted_shares`: what is known now to count towards the minimum spend of a subscription's closing cycle."""
+    of_one = pl.col("subscription_id") == subscription_id
+    cycles, packages = (required_table(business, table, month, of_one) for table in (CYCLES, PACKAGES))
+    due = _cycles_with_minimum(business, month, cycles, packages)
+    dues = required_table(business, DUES, month, pl.col("account_id").is_in(due["account_id"].implode()))
+    return counted_shares(due, _countable(business, month, due, dues), business.catalogue)
+
+
+def _cycles_with_minimum(business: Business, month: str, cycles: pl.DataFrame, packages: pl.DataFrame) -> pl.DataFrame:
+    lives, catalogue = business.lives, business.catalogue
+    spans = closing_spans(month, lives.subscriptions, business.suspensions, catalogue)
+    return cycles_with_minimum(cycles, packages, spans, lives.subscriptions, business.terms, catalogue)
+
+
+def _countable(business: Business, month: str, due: pl.DataFrame, dues: pl.DataFrame) -> pl.DataFrame:
+    """DUES of the accounts with a minimum that may count towards it, of the month and the twelve before it."""
     whose = due.select("account_id").unique()
     months = months_between(months_after(month, -12), months_after(month, -1))
     earlier = (
@@ -113,9 +137,10 @@ def _minimum_spends(
         .join(whose.lazy(), on="account_id", how="semi")
         .collect()
     )
-    columns = ["subscription_id", "billing_date", "kind", "metric", "cycle_start", "cycle_end", "amount"]
-    counted = pl.concat([earlier.select(columns), dues.filter(pl.col("kind").is_in(COUNTED)).select(columns)])
-    return minimum_spend_dues(due, counted, catalogue)
+    columns = [
+        *("subscription_id", "billing_date", "kind", "metric", "cycle_start", "cycle_end", "amount", "description"),
+    ]
+    return pl.concat([earlier.select(columns), dues.filter(pl.col("kind").is_in(COUNTED)).select(columns)])
 
 
 def _added(dues: pl.DataFrame, others: pl.DataFrame) -> pl.DataFrame:

@@ -13,6 +13,7 @@ import polars as pl
 
 from billing.model.calendar import first_day
 from billing.model.catalogue import Catalogue
+from billing.model.codes import DecisionKind
 from billing.model.errors import Problem, RefusedError
 from billing.model.offers import QUANTITIES
 from billing.register.register import Register
@@ -82,9 +83,9 @@ def _asked_for(catalogue: Catalogue, requests: pl.LazyFrame) -> list[str]:
 def issued_in_others(register: Register, catalogue: Catalogue) -> bool:
     """Whether documents may have been issued in another currency than that of the catalogue."""
     used = {name.removeprefix(_CURRENCY) for name in register.settings() if name.startswith(_CURRENCY)}
-    if not used and register.issued_months():
+    if not used:
         # Earlier versions recorded none.
-        used = set(register.issued_currencies()["currency"])
+        return register.has_issued_in_another(catalogue.currency)
     return bool(used - {catalogue.currency})
 
 
@@ -92,6 +93,22 @@ def hidden_after(register: Register, package: str) -> date | None:
     """The day up to which people could get into a hidden package: of the last issue before it was hidden."""
     kept = register.settings().get(_hidden(package))
     return date.fromisoformat(kept) if kept else register.last_closed_day()
+
+
+def inside_hidden_packages(register: Register, requests: pl.DataFrame, packages: Sequence[str]) -> pl.Series:
+    """request_id of subscriptions to hidden packages that began before these were hidden.
+
+    Their billing dates are closed, or they were made by the last issue before the package was hidden: in a trial.
+    """
+    asked = requests.filter((pl.col("kind") == DecisionKind.SUBSCRIBE) & pl.col("package").is_in(packages))
+    if asked.is_empty():
+        return asked["request_id"]
+    hidden = {name: hidden_after(register, name) for name in packages}
+    begun = register.closed_subscriptions()["subscription_id"]
+    return asked.filter(
+        pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(begun.implode())
+        | (pl.col("on") <= pl.col("package").replace_strict(hidden, return_dtype=pl.Date)).fill_null(value=False)
+    )["request_id"]
 
 
 def _hidden(package: str) -> str:

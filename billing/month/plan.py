@@ -68,7 +68,7 @@ class Plan:
     def from_json(cls, text: str) -> "Plan":
         """The plan of a text that `to_json` made."""
         found = json.loads(text)
-        lists = {name: tuple(found[name]) for name in ("shards", "currencies")}
+        lists = {name: tuple(found[name]) for name in ("shards", "currencies") if name in found}
         return cls(**found | lists | {"as_of": date.fromisoformat(found["as_of"])})
 
 

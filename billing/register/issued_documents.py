@@ -111,6 +111,11 @@ class IssuedDocuments(Connection):
             query = query.where(stored.documents.c.number == number)
         return self._frame(query, DOCUMENT_SCHEMA).with_columns(from_integers(*DOCUMENT_MONEY))
 
+    def has_issued_in_another(self, currency: str) -> bool:
+        """Whether a document was issued in another currency than this one."""
+        query = sa.select(stored.documents.c.number).where(stored.documents.c.currency != currency).limit(1)
+        return not self._frame(query, {"number": pl.String}).is_empty()
+
     def issued_currencies(self) -> pl.DataFrame:
         """account_id, subscription_id, currency: of issued documents, each once, in the order of their issue."""
         of = stored.documents.c
@@ -284,51 +289,46 @@ class IssuedDocuments(Connection):
             account_id, subscription_id, billing_date, kind (of DUES, or refund), metric, due_item, issued (MONEY), and
             FIRST_OF_A_DUE as on the first line.
         """
-        due_on: sa.ColumnElement[date] = stored.lines.c.due_on
-        if self._buckets is not None:
+        usual = self._amounts(due_from, due_to, has_item=False)
+        others = self._amounts(due_from, due_to, has_item=True)
+        return pl.concat([usual, others]).with_columns(from_integers("issued"))
+
+    def _amounts(self, due_from: date, due_to: date, *, has_item: bool) -> pl.DataFrame:
+        """As `issued_amounts`, as integers, of lines with a due_item or of those without: most registers have none."""
+        line, document = stored.lines.c, stored.documents.c
+        due_on: sa.ColumnElement[date] = line.due_on
+        if self._buckets is not None and not has_item:
             # Go from a shard's documents to their lines: an index of lines by day would read those of all accounts.
             due_on = sa.func.coalesce(due_on, due_on)
+        of_items = _TEXTS_OF_A_DUE[1:]
+        texts = _TEXTS_OF_A_DUE if has_item else _TEXTS_OF_A_DUE[:1]
+        identity = [document.account_id, document.subscription_id, line.due_on, line.due_kind, line.metric]
+        identity += [line.due_item] if has_item else []
         query = (
             sa.select(
-                stored.documents.c.account_id,
-                stored.documents.c.subscription_id,
-                stored.lines.c.due_on,
-                stored.lines.c.due_kind,
-                stored.lines.c.metric,
-                stored.lines.c.due_item,
-                sa.cast(sa.func.sum(stored.lines.c.amount), sa.BigInteger),
-                *(sa.func.min(stored.lines.c[name]) for name in _TEXTS_OF_A_DUE),
-                sa.func.min(stored.lines.c.cycle_start, type_=sa.Date),
-                sa.func.min(stored.lines.c.cycle_end, type_=sa.Date),
+                *identity,
+                sa.cast(sa.func.sum(line.amount), sa.BigInteger),
+                *(sa.func.min(line[name]) for name in texts),
+                sa.func.min(line.cycle_start, type_=sa.Date),
+                sa.func.min(line.cycle_end, type_=sa.Date),
             )
             .join(stored.documents)
             .where(due_on >= due_from, due_on < due_to)
-            .where(stored.lines.c.due_kind.in_([*SCHEDULED, LineKind.REFUND]), *self._own(stored.documents))
-            .group_by(
-                stored.documents.c.account_id,
-                stored.documents.c.subscription_id,
-                stored.lines.c.due_on,
-                stored.lines.c.due_kind,
-                stored.lines.c.metric,
-                stored.lines.c.due_item,
-            )
+            .where(line.due_kind.in_([*SCHEDULED, LineKind.REFUND]), *self._own(stored.documents))
+            .where(line.due_item.is_not(None) if has_item else line.due_item.is_(None))
+            .group_by(*identity)
         )
         if self._buckets is not None:
             months = sa.select(stored.issued_months.c.billing_month)
-            query = query.where(stored.documents.c.billing_month.in_(months))
-        schema = {
-            "account_id": pl.String,
-            "subscription_id": pl.String,
-            "billing_date": pl.Date,
-            "kind": pl.String,
-            "metric": pl.String,
-            "due_item": pl.String,
-            "issued": pl.Int64,
-            **dict.fromkeys(_TEXTS_OF_A_DUE, pl.String),
-            "cycle_start": pl.Date,
-            "cycle_end": pl.Date,
-        }
-        return self._frame(query, schema).with_columns(from_integers("issued"))
+            query = query.where(document.billing_month.in_(months))
+        names = ["account_id", "subscription_id", "billing_date", "kind", "metric", *(["due_item"] if has_item else [])]
+        schema: dict[str, Any] = dict.fromkeys(names, pl.String) | {"billing_date": pl.Date, "issued": pl.Int64}
+        schema |= dict.fromkeys(texts, pl.String) | dict.fromkeys(("cycle_start", "cycle_end"), pl.Date)
+        found = self._frame(query, schema)
+        if not has_item:
+            found = found.with_columns(pl.lit(None, pl.String).alias(name) for name in ("due_item", *of_items))
+        whole = ("account_id", "subscription_id", "billing_date", "kind", "metric", "due_item", "issued")
+        return found.select(*whole, *FIRST_OF_A_DUE)
 
     def count(self, through_month: str | None = None, since: str | None = None) -> int:
         """How many documents have been issued, for all billing months or those from `since` to `through_month`."""

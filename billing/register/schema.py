@@ -89,6 +89,13 @@ lines = sa.Table(
     sa.Column("applies_to_line", sa.Integer),
     sa.Column("tax_category", _TEXT),
 )
+# Most registers have none.
+sa.Index(
+    "lines_with_items",
+    lines.c.due_on,
+    sqlite_where=lines.c.due_item.is_not(None),
+    postgresql_where=lines.c.due_item.is_not(None),
+)
 taxes = sa.Table(
     "taxes",
     metadata,

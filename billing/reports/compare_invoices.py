@@ -21,6 +21,7 @@ from billing.model.tables import DRAFT_LINES, DRAFT_TAXES
 from billing.month.business import Business
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import ingest_usage
+from billing.reports.row_decimals import decimals_of
 
 COMPARED: Final = ("account_id", "billing_date", "kind", "metric", "old", "new", "difference", "why")
 _KEYS: Final = ["account_id", "billing_date", "kind", "metric"]
@@ -79,7 +80,7 @@ def compare_invoices(business: Business, path: Path, month: str | None = None) -
 
 def as_plain(compared: pl.DataFrame, business: Business) -> list[dict[str, Any]]:
     """The rows as plain values."""
-    return plain_rows(compared, business.catalogue.minor_units)
+    return plain_rows(compared, decimals_of(business, compared))
 
 
 def _first_dates(business: Business, accounts: pl.Series, month: str | None) -> pl.DataFrame:
@@ -136,7 +137,9 @@ def _here(business: Business, months: Sequence[str]) -> pl.DataFrame:
                 "{} {} % on {} ({})",
                 "name",
                 _plain(pl.col("rate") * 100),
-                pl.col("taxable").cast(pl.Decimal(38, business.catalogue.minor_units)).cast(pl.String),
+                pl.col("taxable").cast(pl.Decimal(38, business.catalogue.minor_units)).cast(pl.String)
+                if len(business.inputs.currencies) < 2
+                else _plain(pl.col("taxable")),
                 "reason",
             ),
         ),

@@ -12,22 +12,23 @@ import polars as pl
 
 from billing.model.calendar import months_between
 from billing.model.catalogue import Metric
-from billing.model.codes import SETTLEMENTS, LineKind
+from billing.model.codes import SCHEDULED, SETTLEMENTS, LineKind
 from billing.model.errors import RefusedError
 from billing.model.plain_rows import plain_number, plain_rows
 from billing.model.tables import CHARGES, DUES, PARKED, REJECTS, UNBILLED
 from billing.model.text import counted
 from billing.month.business import Business
+from billing.month.currencies import of_currency
 from billing.reports.explain_credits import credits_entry
 from billing.reports.explain_lines import (
     AccountEvents,
     events_of,
-    explained_line,
     listed_files,
     metric_named,
     title_of,
     with_unit,
 )
+from billing.reports.explain_offers import explained_offer
 from billing.store.frames import scan_frames
 from billing.store.monthly import read_month
 
@@ -62,10 +63,11 @@ def explain_document(
         raise RefusedError(f"unknown line: {number} has the lines 1 to {lines.height}, found {line}")
     shown = {entry["line"]: entry for entry in content["lines"]}
     # As of the day of issue: ignore later deliveries and requests.
-    then = business.at(document["issued_on"], issues=False)
+    then = of_currency(business.at(document["issued_on"], issues=False), document["currency"])
     known = AccountEvents(business, document)
+    business = of_currency(business, document["currency"])
     explained = [
-        explained_line(then, document, known, row, shown[row["line"]], most_events)
+        explained_offer(then, document, known, row, shown, most_events)
         for row in lines.iter_rows(named=True)
         if line is None or row["line"] == line
     ]
@@ -89,7 +91,8 @@ def is_more_than_lines(business: Business, number: str) -> bool:
     if used & charged:
         return document["corrects"] is None
     known = AccountEvents(business, document)
-    return any(True for _ in _off_the_page(business, document, lines, content, known, 0))
+    own = of_currency(business, document["currency"])
+    return any(True for _ in _off_the_page(own, document, lines, content, known, 0))
 
 
 def _issued(business: Business, number: str) -> tuple[dict[str, Any], pl.DataFrame, dict[str, Any]]:
@@ -122,7 +125,8 @@ def _off_the_page(
     for charge in charges.iter_rows(named=True):
         line = charge | {"due_on": charge["cycle_end"], "number": document["number"], "line": None}
         metric = metric_named(business, charge["metric"])
-        if metric is None:
+        # A level that is charged in advance has no overage.
+        if metric is None or metric.is_in_advance:
             continue
         of_line, title = (metric.name, charge["rule"]), title_of(metric, charge["rule"], business.catalogue)
         now = events_of(business, document, known, line, metric)
@@ -165,10 +169,13 @@ def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFr
         pl.col("kind").is_in(SETTLEMENTS)
     )
     is_parked = document["account_id"] in read_month(business.home, PARKED, month)["account_id"]
-    for kind, title in ((LineKind.PACKAGE_FEE, "Package fee"), (LineKind.HOLD_FEE, "Hold fee")):
+    for kind, title, metric, item in _kinds_of_fees(dues, lines):
         paid_back = pl.col("kind") == LineKind.REFUND if kind == LineKind.PACKAGE_FEE else pl.lit(False)
-        settled = later.filter((pl.col("due_kind") == kind) | paid_back)
-        billed, due = lines.filter(pl.col("kind") == kind), dues.filter(pl.col("kind") == kind)
+        of_one = pl.struct("metric", "due_item").eq_missing(
+            pl.struct(metric=pl.lit(metric, pl.String), due_item=pl.lit(item, pl.String))
+        )
+        settled = later.filter(((pl.col("due_kind") == kind) & of_one) | paid_back)
+        billed, due = (each.filter((pl.col("kind") == kind) & of_one) for each in (lines, dues))
         # Skip the fee of a refunded cycle (rule 20) and parked accounts: they are not settled.
         is_left = is_parked or not settled.filter(pl.col("kind") == LineKind.REFUND).is_empty()
         due_now, billed_then, settled_since = (sum(each["amount"], Decimal(0)) for each in (due, billed, settled))
@@ -180,6 +187,18 @@ def _fees_settled(business: Business, document: dict[str, Any], lines: pl.DataFr
         steps = _where_it_went(business, settled, open_amount)
         what = f"{title}: {'due' if settled.is_empty() else 'settled'} after {document['number']} was issued"
         yield _entry(of_fee | {"number": document["number"]}, "late", what, steps)
+
+
+def _kinds_of_fees(dues: pl.DataFrame, lines: pl.DataFrame) -> list[tuple[str, str, str | None, str | None]]:
+    """kind, title, metric, due_item of what can be settled, overages left out."""
+    columns = ["kind", "description", "metric", "due_item"]
+    fees = (LineKind.PACKAGE_FEE, LineKind.HOLD_FEE)
+    others = (
+        pl.concat([lines.select(columns), dues.select(columns)])
+        .filter(pl.col("kind").is_in(SCHEDULED) & ~pl.col("kind").is_in([*fees, LineKind.OVERAGE]))
+        .unique(["kind", "metric", "due_item"], keep="first", maintain_order=True)
+    )
+    return [(fees[0], "Package fee", None, None), (fees[1], "Hold fee", None, None), *others.iter_rows()]
 
 
 def _decimal(text: str | None) -> Decimal | None:
@@ -195,8 +214,8 @@ def _entry(line: dict[str, Any], kind: str, description: str, steps: list[str]) 
         "metric": line.get("metric"),
         "rule": line.get("rule"),
         "package": line.get("package"),
-        "cycle_start": line["cycle_start"].isoformat(),
-        "cycle_end": line["cycle_end"].isoformat(),
+        # A one-off charge has no cycle.
+        **{name: None if line[name] is None else line[name].isoformat() for name in ("cycle_start", "cycle_end")},
         "quantity": None if quantity is None else plain_number(quantity),
         "amount": None,
         "description": description,

@@ -31,6 +31,7 @@ _REMOVED: Final = "the catalogue has no such metric any more: its events are not
 _REMOVED_RULE: Final = "the catalogue has no such rule any more: its events are not known now"
 # No month has so few days.
 _CYCLES_OF_A_YEAR: Final = "12"
+_WITHOUT_ALLOWANCE: Final = {LineKind.CHARGE, LineKind.PRORATION, LineKind.ADD_ON}
 _NOT_REPEATED: Final = pl.LazyFrame(
     schema={
         "account_id": pl.String,
@@ -193,13 +194,13 @@ def title_of(metric: Metric, rule: str | None, catalogue: Catalogue) -> str:
     return metric.title if rule is None else f"{metric.title} ({rule_words(catalogue).get((metric.name, rule), rule)})"
 
 
-def _own_cycles(business: Business, document: dict[str, Any], month: str) -> MonthCycles:
+def own_cycles(business: Business, document: dict[str, Any], month: str) -> MonthCycles:
     own = business.lives.subscriptions.filter(pl.col("account_id") == document["account_id"])
     return month_cycles(month, own, business.suspensions, business.catalogue)
 
 
 def spans_of(business: Business, document: dict[str, Any], line: dict[str, Any]) -> pl.DataFrame:
-    spans = _own_cycles(business, document, line["due_on"].strftime("%Y-%m")).spans
+    spans = own_cycles(business, document, line["due_on"].strftime("%Y-%m")).spans
     return spans.filter(
         (pl.col("subscription_id") == document["subscription_id"]) & (pl.col("cycle_start") == line["cycle_start"])
     )
@@ -259,7 +260,7 @@ def _quantity_now(
 ) -> Decimal:
     """The quantity of the line's cycle as measured now, in units; 0 if the cycle no longer exists."""
     month = line["due_on"].strftime("%Y-%m")
-    cycles = _own_cycles(business, document, month)
+    cycles = own_cycles(business, document, month)
     inputs = UsageInputs(
         month=month,
         spans=cycles.spans,
@@ -334,15 +335,16 @@ def _part(shown: dict[str, Any], amount: str) -> list[str]:
         unit = "cycles" if part["parts"] == _CYCLES_OF_A_YEAR else "days"
         fee, product = Decimal(part["fee"]), f"{part['fee']} x {share} {unit}"
     else:
+        unit = "days" if LineKind.PRORATION in (shown["kind"], shown.get("due_kind")) else "cycles"
         fee = Decimal(part["fee"]) - Decimal(part["replaced"])
-        product = f"({part['fee']} - {part['replaced']}) x {share} cycles"
+        product = f"({part['fee']} - {part['replaced']}) x {share} {unit}"
     is_exact = fee * int(part["part"]) == Decimal(amount) * int(part["parts"])
     return [f"{product} = {amount}" if is_exact else f"{product}, rounded half-up = {amount}"]
 
 
 def _over(shown: dict[str, Any]) -> list[str]:
     """The excess over the allowance."""
-    if shown["quantity"] is None:
+    if shown["quantity"] is None or not _WITHOUT_ALLOWANCE.isdisjoint((shown["kind"], shown.get("due_kind"))):
         return []
     unit, package = shown["unit"], shown["package"]
     used, allowance, excess = (with_unit(shown[key], unit) for key in ("quantity", "allowance", "excess"))

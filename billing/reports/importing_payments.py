@@ -138,8 +138,17 @@ def _matched(business: Business, rows: Sequence[StatementRow]) -> dict[int, dict
     owed = with_open_amounts(business.receivables, business.payments)
     known = business.payments.select("reference", "account_id", "document")
     accounts = business.inputs.accounts.select("account_id", "name", "email")
-    found = match_payments(as_frame(rows), owed, accounts, known, business.catalogue.currency)
-    return {row["row"]: row for row in found.with_columns(shown_number("number")).iter_rows(named=True)}
+    frame, own = as_frame(rows), business.catalogue.currency
+    others = [code for code in business.inputs.currencies if code != own]
+    # What is in a currency that nobody has is told as today: the catalogue's is expected.
+    rest = frame.filter(~pl.col("currency").is_in(others).fill_null(value=False))
+    owed_here = owed.filter(pl.col("currency") == own) if others else owed
+    found = [match_payments(rest, owed_here, accounts, known, own)]
+    for code in others:
+        theirs = frame.filter(pl.col("currency") == code)
+        found.append(match_payments(theirs, owed.filter(pl.col("currency") == code), accounts, known, code))
+    matched = pl.concat(found).with_columns(shown_number("number"))
+    return {row["row"]: row for row in matched.iter_rows(named=True)}
 
 
 def _payment(row: StatementRow, match: dict[str, Any]) -> dict[str, str]:

@@ -14,7 +14,8 @@ import polars as pl
 
 from billing.model.account_tables import JOURNAL
 from billing.model.calendar import first_day, months_after, months_between
-from billing.model.codes import RETURNED, LedgerAccount, PaymentStatus, PostingKind
+from billing.model.catalogue import Catalogue
+from billing.model.codes import RETURNED, LedgerAccount, LineKind, PaymentStatus, PostingKind
 from billing.model.columns import MONEY
 from billing.model.errors import InterruptedRunError
 from billing.model.money import minor_units, round_fraction
@@ -35,6 +36,10 @@ FORMAT: Final = 1
 
 _MONEY_UNIT: Final = 10**4
 _BALANCE: Final = ["account_id", "currency"]
+_SOLD_BESIDE: Final = (
+    *(LineKind.ADD_ON, LineKind.SEATS, LineKind.PRORATION),
+    *(LineKind.MINIMUM_SPEND, LineKind.COUPON),
+)
 
 
 def write_journal(business: Business) -> list[str]:
@@ -54,7 +59,8 @@ def write_journal(business: Business) -> list[str]:
     """
     home = business.home
     documents = business.register.documents().select(
-        *("number", "account_id", "issued_on", "billing_month", "currency", "tax", "credits_applied", "due"),
+        *("number", "account_id", "issued_on", "billing_month", "billing_date", "currency"),
+        *("tax", "credits_applied", "due"),
         bought=is_prepayment(),
     )
     opening, credits = _post_opening_balances(business), credit_postings(business)
@@ -137,12 +143,10 @@ def _month_postings(
     issued = documents.filter(pl.col("issued_on") <= end)
     lines = (
         scan_months(business.home, LINES, issued["billing_month"].unique().sort().to_list())
-        .select("number", "metric", "cycle_start", "cycle_end", "amount")
+        .select("number", "kind", "metric", "cycle_start", "cycle_end", "amount")
         .join(issued.lazy(), on="number")
-        .with_columns(
-            # Recognize an overage when it is billed, a fee over the cycle it pays for.
-            is_deferred=pl.col("metric").is_null() & pl.col("cycle_end").is_not_null()
-        )
+        .with_columns(is_deferred=_is_deferred(business.catalogue))
+        .drop("kind")
         .filter((pl.col("issued_on") >= start) | (pl.col("is_deferred") & (pl.col("cycle_end") > start)))
         .collect()
     )
@@ -292,6 +296,18 @@ def _opening_entries(opening: pl.DataFrame) -> pl.DataFrame:
         for account, sign in ((LedgerAccount.RECEIVABLE, 1), (LedgerAccount.OPENING_BALANCES, -1))
     ]
     return pl.concat([side.with_columns(pl.col("amount").cast(MONEY)) for side in sides])
+
+
+def _is_deferred(catalogue: Catalogue) -> pl.Expr:
+    """Whether a line is recognized over the cycle it pays for, and not when it is billed, as an overage is.
+
+    Coupons are recognized as what they lower; seats that were added, and a minimum spend, when the cycle is over.
+    """
+    has_cycle = pl.col("cycle_end").is_not_null()
+    seats = [metric.name for metric in catalogue.metrics if metric.is_in_advance]
+    is_fee = pl.col("metric").is_null() | pl.col("metric").is_in(seats)
+    pays_ahead = (pl.col("cycle_end") > pl.col("billing_date")).fill_null(value=False)
+    return has_cycle & pl.when(pl.col("kind").is_in(_SOLD_BESIDE)).then(pays_ahead).otherwise(is_fee)
 
 
 def _earned() -> pl.Expr:

@@ -23,6 +23,7 @@ from billing.model.tables import DRAFT_LINES, DRAFTS
 from billing.month.business import Business
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import ingest_usage
+from billing.reports.row_decimals import decimals_of
 from billing.store.files import write_bytes
 from billing.store.home import Home
 from billing.store.temporary_folder import temporary_folder
@@ -194,7 +195,7 @@ def _first_drafts(
             months = sorted({f"{day:%Y-%m}" for day in days if day <= latest})
             drafts = scratch.scan_months(DRAFTS, months).drop("content").collect()
             lines = scratch.scan_months(DRAFT_LINES, months).collect()
-    found = _with_lines(drafts, lines, accounts, business.catalogue.minor_units) if drafts.width else []
+    found = _with_lines(drafts, lines, accounts, business) if drafts.width else []
     drafted = {row["account_id"] for row in found}
     subscribed = {row["account_id"]: row for row in first.iter_rows(named=True)}
     starts = dict(requests.filter(pl.col("kind") == DecisionKind.SUBSCRIBE).select("account_id", "at").iter_rows())
@@ -206,7 +207,9 @@ def _first_drafts(
     return found, without
 
 
-def _with_lines(drafts: pl.DataFrame, lines: pl.DataFrame, accounts: pl.Series, decimals: int) -> list[dict[str, Any]]:
+def _with_lines(
+    drafts: pl.DataFrame, lines: pl.DataFrame, accounts: pl.Series, business: Business
+) -> list[dict[str, Any]]:
     keys = ["account_id", "subscription_id", "billing_date"]
     mine = drafts.filter(pl.col("account_id").is_in(accounts.implode())).sort("account_id", "billing_date")
     first = mine.unique("account_id", keep="first", maintain_order=True)
@@ -216,7 +219,8 @@ def _with_lines(drafts: pl.DataFrame, lines: pl.DataFrame, accounts: pl.Series, 
         .group_by(keys, maintain_order=True)
         .agg(lines=pl.struct("kind", "metric", "description", "amount"))
     )
-    return plain_rows(first.join(listed, on=keys, how="left", maintain_order="left").select(_DRAFT_COLUMNS), decimals)
+    found = first.join(listed, on=keys, how="left", maintain_order="left").select(_DRAFT_COLUMNS)
+    return plain_rows(found, decimals_of(business, found))
 
 
 def _why_not(life: dict[str, Any] | None, starts_at: str | None) -> str:

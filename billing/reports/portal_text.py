@@ -333,18 +333,17 @@ def _lines(facts: Facts, speaker: Speaker, tax_names: Mapping[str, Mapping[str, 
     metrics = {each.name: each for each in speaker.catalogue.metrics}
     packages = {each.name: each for each in speaker.catalogue.packages}
     of_rules = rule_words(speaker.catalogue) if any(row["rule"] is not None for row in facts.lines) else {}
-    found: list[tuple[str, str | None]] = [
-        (
-            speaker.named(
-                LINES,
-                row["kind"] or "",
-                package=speaker.title(packages.get(row["package"]), row["package"]),
-                metric=_with_rule(speaker.title(metrics.get(row["metric"]), row["metric"]), row, of_rules),
-            ),
-            speaker.money(row["amount"]),
+    # Coupons have a line for each line that they lower: what reads alike is one.
+    sums: dict[str, Decimal] = {}
+    for row in facts.lines:
+        said = speaker.named(
+            LINES,
+            row["kind"] or "",
+            package=speaker.title(packages.get(row["package"]), row["package"]),
+            metric=_with_rule(speaker.title(metrics.get(row["metric"]), row["metric"]), row, of_rules),
         )
-        for row in facts.lines
-    ]
+        sums[said] = sums.get(said, Decimal(0)) + row["amount"]
+    found: list[tuple[str, str | None]] = [(said, speaker.money(amount)) for said, amount in sums.items()]
     tags = (speaker.language, speaker.language.split("-")[0])
     for row in facts.taxes:
         names = tax_names.get(row["name"], {})

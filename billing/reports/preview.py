@@ -23,6 +23,7 @@ from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import billed_months, ingest_usage
 from billing.month.true_ups import approved_refunds, month_differences
 from billing.reports.preview_causes import SETTLES, with_causes
+from billing.rules.own_documents import shown_subscription_id
 from billing.rules.true_ups import what_is_due
 
 CHANGES: Final = pl.Schema(
@@ -134,10 +135,11 @@ class Preview:
 
     def rows(self) -> list[dict[str, Any]]:
         """The changes as plain values."""
+        shown = self.changes.with_columns(shown_subscription_id())
         if not self.others:
-            return plain_rows(self.changes, self.decimals)
-        codes = [self.others.get(account, self.currency) for account in self.changes["account_id"]]
-        return plain_rows(self.changes, [minor_units(code) or 0 for code in codes])
+            return plain_rows(shown, self.decimals)
+        codes = [self.others.get(account, self.currency) for account in shown["account_id"]]
+        return plain_rows(shown, [minor_units(code) or 0 for code in codes])
 
     def as_plain(self) -> dict[str, Any]:
         """month, as_of, currency, moved, totals, accounts (account_id, changes): the whole preview as plain values."""

@@ -282,14 +282,14 @@ def _lines_and_taxes(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What the next bills are made of: lines (kind null where it waited while its account was parked), and taxes."""
     due = _of_months(business, DUES, months).select(
-        *_KEYS, "kind", "metric", "rule", "package", "description", "amount"
+        *_KEYS, "kind", "metric", "rule", "package", "description", "amount", "tax_category"
     )
     lines = (
         pl.concat([due, _waiting(business, upcoming)], how="diagonal")
         .join(upcoming.select("subscription_id", "billing_date"), on=["subscription_id", "billing_date"], how="semi")
         .sort(*_KEYS, "kind", "metric", "rule", nulls_last=True, maintain_order=True)
     )
-    nets = lines.group_by(_KEYS).agg(net=pl.col("amount").sum())
+    nets = lines.group_by(*_KEYS, "tax_category").agg(net=pl.col("amount").sum())
     taxes = pl.concat(
         document_taxes(part.rows(nets), part.inputs.accounts, part.inputs.tax_rates, part.catalogue)
         for part in business.by_currency

@@ -165,7 +165,8 @@ def _amount(business: Business) -> Callable[[Decimal], str]:
 def _twice(documents: pl.DataFrame) -> Iterator[str]:
     scheduled = documents.filter(pl.col("corrects").is_null())
     twice = scheduled.filter(pl.struct("subscription_id", "billing_date").is_duplicated())
-    for number, subscription, day in twice.select("number", "subscription_id", "billing_date").iter_rows():
+    whose = pl.coalesce(shown_subscription_id(), "account_id")
+    for number, subscription, day in twice.select("number", whose, "billing_date").iter_rows():
         yield f"{number}: {subscription} has more than one scheduled document for {day}"
 
 
@@ -235,7 +236,7 @@ def _contents(business: Business, documents: pl.DataFrame, lines: pl.DataFrame, 
 
 def _unlike_their_pages(register: PrintedRows, printed: PrintedRows, decimals: int) -> Iterator[str]:
     """Differences between rows of the register and their pages."""
-    heads = register.documents.with_columns(page_number="number").join(
+    heads = register.documents.with_columns(shown_subscription_id(), page_number="number").join(
         printed.documents, on=_KEYS, suffix=_PRINTED, maintain_order="left"
     )
     for name in printed.documents.columns:

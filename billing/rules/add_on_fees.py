@@ -84,7 +84,7 @@ def _lines(priced: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         kind=pl.lit(LineKind.ADD_ON),
         due_item="add_on",
         metric=pl.lit(None, pl.String),
-        package=pl.coalesce("opening_package", "closing_package"),
+        package="opening_package",
         cycle_start=pl.coalesce("starts", "billing_date"),
         cycle_end="ends",
         quantity=pl.col("held").cast(QUANTITY),

@@ -95,22 +95,8 @@ def minimum_spend_dues(due: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalog
     dues
         DUES of those subscriptions, of kinds in COUNTED, of the month and the twelve before it.
     """
-    rows = dues.with_columns(shown_subscription_id()).join(
-        due.select(*_CYCLE, "grid_start", "closing_index", "counts"),
-        on="subscription_id",
-        suffix="_closing",
-    )
-    # What is charged for an upgrade at once belongs to the package fee, for seats added within the cycle to seats.
-    of_part = pl.when(pl.col("metric").is_null()).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise(pl.lit(LineKind.SEATS))
-    kind = pl.when(pl.col("kind") == LineKind.PRORATION).then(of_part).otherwise("kind")
-    grid, one_day = Grid.of(catalogue.policy), pl.duration(days=1)
-    first = grid.next_index(pl.col("grid_start"), pl.col("cycle_start")) - 1
-    end = grid.next_index(pl.col("grid_start"), pl.col("cycle_end") - one_day)
     counted = (
-        rows.filter(pl.col("counts").list.contains(kind) & (pl.col("billing_date") <= pl.col("billing_date_closing")))
-        .with_columns(place=pl.col("closing_index") - first, parts=end - first)
-        .filter((pl.col("place") >= 0) & (pl.col("place") < pl.col("parts")))
-        .with_columns(share=_share("amount", catalogue))
+        counted_shares(due, dues, catalogue)
         .group_by("subscription_id", billing_date="billing_date_closing")
         .agg(pl.col("share").sum())
     )
@@ -135,6 +121,30 @@ def minimum_spend_dues(due: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalog
         fee_part="days",
         fee_parts="of_days",
         description=pl.format("Minimum spend of {}", pl.col("package").replace(titles)),
+    )
+
+
+def counted_shares(due: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """The rows of `dues` that count towards the minimum of a cycle, with share (MONEY): what this cycle counts of each.
+
+    As `minimum_spend_dues`; billing_date_closing is the date on which the cycle closes.
+    """
+    rows = dues.with_columns(shown_subscription_id()).join(
+        due.select(*_CYCLE, "grid_start", "closing_index", "counts"),
+        on="subscription_id",
+        suffix="_closing",
+    )
+    # What is charged for an upgrade at once belongs to the package fee, for seats added within the cycle to seats.
+    of_part = pl.when(pl.col("metric").is_null()).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise(pl.lit(LineKind.SEATS))
+    kind = pl.when(pl.col("kind") == LineKind.PRORATION).then(of_part).otherwise("kind")
+    grid, one_day = Grid.of(catalogue.policy), pl.duration(days=1)
+    first = grid.next_index(pl.col("grid_start"), pl.col("cycle_start")) - 1
+    end = grid.next_index(pl.col("grid_start"), pl.col("cycle_end") - one_day)
+    return (
+        rows.filter(pl.col("counts").list.contains(kind) & (pl.col("billing_date") <= pl.col("billing_date_closing")))
+        .with_columns(place=pl.col("closing_index") - first, parts=end - first)
+        .filter((pl.col("place") >= 0) & (pl.col("place") < pl.col("parts")))
+        .with_columns(share=_share("amount", catalogue).cast(MONEY))
     )
 
 

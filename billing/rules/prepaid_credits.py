@@ -5,7 +5,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.codes import GrantKind, LineKind, TaxCategory
-from billing.model.columns import CREDITS_OF_A_DOCUMENT, MONEY
+from billing.model.columns import MONEY
 from billing.rules.own_documents import PREPAYMENT, prepayment_id
 
 USES: Final = pl.Schema(
@@ -28,7 +28,6 @@ _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _GRANT: Final = ["account_id", "currency", "grant_id", "left", "usable_from", "expires_on"]
 _USE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "_place": pl.UInt32,
-    "position": pl.Int64,
     "grant_id": pl.String,
     "amount": MONEY,
     "gives_back": pl.String,
@@ -114,31 +113,31 @@ class CreditsInOrder:
         known = pl.concat([self._grants.select("account_id"), self._uses.select("account_id")]).unique()
         asked = (
             placed.filter((pl.col("total") != 0) & ~is_prepayment())
-            .join(known, on="account_id", how="semi", maintain_order="left")
+            .filter(pl.col("account_id").is_in(known["account_id"].implode()))
             .select("_place", *_KEYS, "currency", "total", "usable_on")
             .with_columns(_rank=pl.int_range(pl.len()).over("account_id"))
         )
         parts = [pl.DataFrame(schema=_USE)]
         # An account's documents one after the other; the accounts side by side.
-        for rank in range(asked.select(pl.col("_rank").max().fill_null(-1) + 1).item()):
+        for rank in asked["_rank"].unique().sort():
             now = asked.filter(pl.col("_rank") == rank)
             moved = [self._paid(now.filter(pl.col("total") > 0))]
             moved += [self._given_back(now.filter(pl.col("total") < 0), given_back)]
             self._keep(pl.concat(moved))
             parts += moved
+        # The rows of a group stay in their order: that of use.
         credits = (
             pl.concat(parts)
-            .sort("_place", "position")
-            .group_by("_place", maintain_order=True)
+            .group_by("_place")
             .agg(
                 credits_applied=pl.col("amount").sum().cast(MONEY),
                 credits=pl.struct("grant_id", "amount", "gives_back"),
             )
         )
         return (
-            placed.drop("credits_applied", "due", "credits", strict=False)
+            placed.drop("credits_applied", "credits", strict=False)
             .join(credits, on="_place", how="left", maintain_order="left")
-            .with_columns(pl.col("credits_applied").fill_null(_ZERO), pl.col("credits").cast(CREDITS_OF_A_DOCUMENT))
+            .with_columns(pl.col("credits_applied").fill_null(_ZERO))
             .with_columns(due=(pl.col("total") - pl.col("credits_applied")).cast(MONEY))
             .drop("_place")
         )
@@ -149,7 +148,7 @@ class CreditsInOrder:
         pairs = (
             documents.join(self._grants.filter(pl.col("left") > 0), on=["account_id", "currency"])
             .filter(usable)
-            .sort("_place", "_order")
+            .sort("_order")
         )
         return (
             _taken(pairs, of="left", whole=pl.col("total"))
@@ -161,13 +160,11 @@ class CreditsInOrder:
         credited = notes.join(given_back.unique(), on=_KEYS).join(self._unpaid, on="number", how="left")
         lowered = credited.group_by("_place").agg(unpaid=pl.col("open").fill_null(_ZERO).sum())
         pairs = (
-            credited.drop("open", "account_id")
-            .join(lowered, on="_place")
-            .join(self._uses.filter(pl.col("amount") > 0), on="number")
-            .sort("_place", "issued_on", "number", "position", descending=[False, True, True, True])
+            credited.join(lowered, on="_place")
+            .join(self._uses, on="number")
+            .sort("issued_on", "number", "position", descending=True)
         )
-        whole = (-pl.col("total") - pl.col("unpaid")).clip(lower_bound=0)
-        taken = _taken(pairs.drop("position"), of="amount", whole=whole)
+        taken = _taken(pairs, of="amount", whole=-pl.col("total") - pl.col("unpaid"))
         return taken.with_columns(amount=-pl.col("amount"), gives_back="number").select(list(_USE))
 
     def _keep(self, moved: pl.DataFrame) -> None:
@@ -195,11 +192,10 @@ def uses_left(uses: pl.DataFrame) -> pl.DataFrame:
 
 
 def _taken(pairs: pl.DataFrame, *, of: str, whole: pl.Expr) -> pl.DataFrame:
-    """`pairs` with position and amount (above 0): what is taken of each in order until `whole` is reached."""
+    """`pairs` with amount (above 0): what is taken of each in order until `whole` is reached."""
     before = (pl.col(of).cum_sum() - pl.col(of)).over("_place")
     taken = pairs.with_columns(amount=pl.min_horizontal(pl.col(of), whole - before).cast(MONEY))
-    position = pl.int_range(1, pl.len() + 1, dtype=pl.Int64).over("_place")
-    return taken.filter(pl.col("amount") > 0).with_columns(position=position)
+    return taken.filter(pl.col("amount") > 0)
 
 
 def _less(frame: pl.DataFrame, moved: pl.DataFrame, keys: list[str], amount: str) -> pl.DataFrame:

@@ -176,9 +176,25 @@ def _of_starting_cycles(
     )
 
 
-def _of_added_seats(
+def seat_rises(dated: pl.DataFrame, levels: SeatLevels, terms: TermsFrames, catalogue: Catalogue) -> pl.DataFrame:
+    """The rises that `seat_dues` charges, by day.
+
+    Returns
+    -------
+    polars.DataFrame
+        account_id, subscription_id, billing_date, metric, day, before, level (BASE_QUANTITY), left and days (of the
+        cycle), divisor, cost_before and cost_after: what the levels cost a cycle, times divisor, in minor units.
+    """
+    found = _rises(dated, levels, _prices(catalogue), terms, catalogue)
+    columns = {"_before": "cost_before", "_after": "cost_after"}
+    wanted = [*_KEYS, "day", "before", "level", "left", "days", "divisor", *columns.values()]
+    return found.rename(columns).select(wanted) if found.height else pl.DataFrame(schema=dict.fromkeys(wanted, pl.Null))
+
+
+def _rises(
     dated: pl.DataFrame, levels: SeatLevels, prices: "_Prices", terms: TermsFrames, catalogue: Catalogue
 ) -> pl.DataFrame:
+    """`levels.by_day` where it rises above what is charged, with prices; no columns but account_id where none does."""
     closed = dated.filter(
         pl.col("cycle_start").is_not_null()
         & pl.col("closing_package").is_not_null()
@@ -204,17 +220,28 @@ def _of_added_seats(
         pl.when(is_short).then(month_days).otherwise((pl.col("billing_date") - pl.col("cycle_start")).dt.total_days())
     )
     left = (pl.col("billing_date") - pl.col("day")).dt.total_days()
-    unit = pl.col("unit_billionths")
     levels_at = (pl.col(name).to_physical().cast(INTEGER) for name in ("level", "before"))
     charged, charged_before = (pl.max_horizontal(each - pl.col("included"), 0) for each in levels_at)
-    # One rise is a part of what the added seats cost for a whole cycle.
     scale = 10 ** (PRICE.scale - catalogue.minor_units)
-    whole_cost, is_one = (pl.col("_after") - pl.col("_before")) * scale, pl.len() == 1
+    return costs.with_columns(
+        days=days.cast(INTEGER),
+        left=left.cast(INTEGER),
+        added=charged - charged_before,
+        whole=(pl.col("_after") - pl.col("_before")) * scale,
+    )
+
+
+def _of_added_seats(
+    dated: pl.DataFrame, levels: SeatLevels, prices: "_Prices", terms: TermsFrames, catalogue: Catalogue
+) -> pl.DataFrame:
+    rises = _rises(dated, levels, prices, terms, catalogue)
+    if rises.is_empty():
+        return pl.DataFrame(schema={"account_id": pl.String})
+    unit = pl.col("unit_billionths")
+    # One rise is a part of what the added seats cost for a whole cycle.
+    is_one = pl.len() == 1
     return (
-        costs.with_columns(
-            days=days.cast(INTEGER), left=left.cast(INTEGER), added=charged - charged_before, whole=whole_cost
-        )
-        .group_by(*_KEYS, maintain_order=True)
+        rises.group_by(*_KEYS, maintain_order=True)
         .agg(
             pl.col("package", "cycle_start", "divisor", "days", "unit_billionths").first(),
             cost=((pl.col("_after") - pl.col("_before")) * pl.col("left")).sum(),

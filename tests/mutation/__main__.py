@@ -55,7 +55,7 @@ TESTS: Final[Mapping[str, Sequence[str]]] = {
     "rules.add_on_changes": ["rules/test_add_on_changes"],
     "rules.add_on_fees": ["rules/test_add_on_fees"],
     "rules.prepaid_credits": ["rules/test_prepaid_credits"],
-    "rules.credit_balances": ["rules/test_prepaid_credits"],
+    "rules.credit_balances": ["rules/test_prepaid_credits", "rules/test_credit_balances"],
     "rules.minimum_spend": ["rules/test_minimum_spend"],
 }
 """The modules of rules, and the tests that speak of each."""

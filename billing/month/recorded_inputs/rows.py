@@ -428,6 +428,10 @@ def _catalogue(business: Business) -> pl.DataFrame:
     common = [
         {"key": "metrics", "content": _as_parts(metrics)},
         {"key": "policy", "content": _as_known_to_earlier(catalogue.policy)},
+        *(
+            {"key": f"policy, {code}", "content": _as_known_to_earlier(its.policy)}
+            for code, its in catalogue.others.items()
+        ),
         {"key": "currency and time zone", "content": f"{catalogue.currency} {catalogue.time_zone}"},
         {"key": "seller", "content": _as_known_to_earlier(catalogue.seller)},
     ]

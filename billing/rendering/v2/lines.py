@@ -148,6 +148,8 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
     amount_of = Quantities(row, out)
     cycle = out.cycle(row.day("cycle_start"), row.day("cycle_end")) if row.holds("cycle_start") else ""
     package = row.optional("package_title") or row.optional("package")
+    if row.text("kind") == LineKind.CHARGE:
+        package = ""
     title = line_title(row, words, term)
     stored = row.rows("tiers") if row.holds("tiers") else []
     tiers = [_tier(tier, words, out, amount_of) for tier in stored or reached_tiers(row, out.minor_units)]
@@ -162,20 +164,33 @@ def line_of(row: Fields, words: Words, out: Formats, sign: int, term: str = "") 
         *(_settles(row, row.fields("settles"), words, out, amount_of) if row.holds("settles") else []),
         words.gettext("Each tier prices its own part:") if tiers else "",
     ]
-    unlimited = row.holds("quantity") and not row.holds("allowance")
+    # What was added within a cycle is told as a part of it; the columns are of whole cycles.
+    is_added = LineKind.PRORATION in (row.text("kind"), row.optional("due_kind"))
+    columns = _no_columns() if is_added else _columns(row, words, out, amount_of)
     return {
         "title": title,
         "earlier": row.text("kind") == LineKind.PRIOR_CYCLE,
         "details": [detail for detail in details if detail],
         "tiers": [*tiers, *bounds] if tiers else [],
+        **columns,
+        "amount": out.money(row.decimal("amount") * sign, row.place("amount")),
+    }
+
+
+def _columns(row: Fields, words: Words, out: Formats, amount_of: Quantities) -> dict[str, object]:
+    unlimited = row.holds("quantity") and not row.holds("allowance")
+    return {
         "measured": row.holds("metric") and row.holds("quantity"),
         "quantity": _amount(row, "quantity", amount_of),
         "allowance": words.gettext("unlimited") if unlimited else _amount(row, "allowance", amount_of),
         "excess": _amount(row, "excess", amount_of),
         "charged": _charged(row, out, amount_of) if row.holds("metric") else "",
         "price": out.unit_price(row.decimal("unit_price")) if row.holds("metric") and row.holds("unit_price") else "",
-        "amount": out.money(row.decimal("amount") * sign, row.place("amount")),
     }
+
+
+def _no_columns() -> dict[str, object]:
+    return {"measured": False, **dict.fromkeys(("quantity", "allowance", "excess", "charged", "price"), "")}
 
 
 def reached_tiers(row: Fields, minor_units: int) -> list[Fields]:

@@ -441,3 +441,54 @@ def test_a_parked_account_keeps_its_grants(landing: Landing) -> None:
     business = bill_by_steps(landing.root, "2026-03", "2026-03-10")
     assert paid(business, billing_month="2026-03") == [("297.00", "50.00", "247.00")]
     assert is_sound(business)
+
+
+def test_drafts_that_are_not_issued_yet_hold_their_credits(landing: Landing) -> None:
+    path = landing.folder / "catalogue.yaml"
+    catalogue = yaml.safe_load(path.read_text())
+    catalogue.setdefault("policy", {})["issue_after_days"] = 3
+    path.write_text(yaml.safe_dump(catalogue))
+    landing.customer("acme")
+    (landing.folder / "one_off_charges.csv").write_text(
+        "charge_id,account_id,on,description,amount,currency,at_once\nc1,acme,2026-01-20,Training,60.00,USD,true\n"
+    )
+    grant(landing, "g1,150.00,2026-01-05,,granted,")
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-21")
+    assert paid(business) == [("99.00", "99.00", "0.00")]
+    assert rows(business, "drafts", "credits_applied", "due") == [("51.00", "9.00")]
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-13")
+    assert paid(business) == [("99.00", "99.00", "0.00"), ("60.00", "51.00", "9.00"), ("99.00", "0.00", "99.00")]
+    assert rows(business, "drafts", "due") == []
+    assert is_sound(business)
+
+
+def test_grants_pay_documents_of_their_currency_only(landing: Landing) -> None:
+    path = landing.folder / "catalogue.yaml"
+    catalogue = yaml.safe_load(path.read_text())
+    for package in catalogue["packages"]:
+        for version in package["versions"]:
+            version["price"] = {term: {"USD": price, "EUR": price} for term, price in version["price"].items()}
+            version["overage"] = {}
+            version["allowances"] = dict.fromkeys(version["allowances"])
+            version.pop("auto_upgrade_on", None)
+    path.write_text(yaml.safe_dump(catalogue))
+    landing.customer("acme")
+    landing.customer("euro")
+    accounts = (landing.folder / "accounts.csv").read_text().splitlines()
+    with_currency = [
+        f"{accounts[0]},currency",
+        *(f"{row},{'EUR' if row.startswith('euro') else ''}" for row in accounts[1:]),
+    ]
+    (landing.folder / "accounts.csv").write_text("\n".join(with_currency) + "\n")
+    (landing.folder / "credit_grants.csv").write_text(
+        "grant_id,account_id,amount,currency,granted_on,kind\n"
+        "a,acme,50.00,USD,2026-01-05,granted\nb,euro,30.00,EUR,2026-01-05,granted\n"
+    )
+    business = bill_by_steps(landing.root, "2026-01", "2026-01-31")
+    assert rows(business, "documents", "account_id", "currency", "credits_applied", "due") == [
+        ("acme", "USD", "50.00", "49.00"),
+        ("euro", "EUR", "30.00", "69.00"),
+    ]
+    found = balances(business).select("account_id", "currency", "credits_applied", "outstanding").rows()
+    assert found == [("acme", "USD", 50, 49), ("euro", "EUR", 30, 69)]
+    assert is_sound(business)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from datetime import date
@@ -426,3 +427,25 @@ def test_shards_measure_and_bill_the_same(billed: Business, tmp_path: Path) -> N
     ):
         assert rows(divided, table, *columns) == rows(billed, table, *columns)
     divided.register.close()
+
+
+def test_rules_and_percentages_in_another_currency(tmp_path: Path) -> None:
+    amounts = re.compile(r'\b(price|unit_price|per_event|minimum|maximum|monthly): "([0-9.]+)"')
+    text = amounts.sub(
+        lambda found: f'{found[1]}: {{USD: "{found[2]}", EUR: "{Decimal(found[2]) * Decimal("1.5")}"}}', CATALOGUE
+    )
+    landing = TokenBusiness(tmp_path, text)
+    header, *_ = (landing.folder / "accounts.csv").read_text().splitlines()
+    (landing.folder / "accounts.csv").write_text(f"{header},currency\n")
+    for name, currency in (("usd", "USD"), ("eur", "EUR")):
+        with (landing.folder / "accounts.csv").open("a") as file:
+            file.write(f"{name},{name},billing@example.com,1 Example Street,,Springfield,,0,US,,,,{currency}\n")
+        landing.request(name, "subscribe", "2026-01-10T09:00:00Z", "self_service", package="starter")
+        landing.use_tokens(name, 5000, model="large")
+        landing.use_tokens(name, 2500, model="small")
+        landing.take(name, "100.00")
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-10")
+    for name, amount, event_amount in (("usd", ("2.00", "10.00"), "3.20"), ("eur", ("3.00", "15.00"), "3.35")):
+        assert [each[2] for each in charged(business, name)] == list(amount)
+        assert [each[2] for each in charged(business, name, "payments")] == [event_amount]
+    business.register.close()

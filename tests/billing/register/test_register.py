@@ -507,6 +507,7 @@ def test_a_register_of_the_first_version_is_taken_over_with_all_it_holds(tmp_pat
             connection.execute(f"ALTER TABLE taxes DROP COLUMN {column}")
         for column in ("due_on", "credits_applied"):
             connection.execute(f"ALTER TABLE documents DROP COLUMN {column}")
+        connection.execute("DROP INDEX lines_with_items")
         for column in ("due_item", "rule", "add_on", "charge_id", "coupon", "applies_to_line", "tax_category"):
             connection.execute(f"ALTER TABLE lines DROP COLUMN {column}")
         for table in ("documents", "closed_dates"):

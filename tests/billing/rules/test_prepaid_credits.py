@@ -7,10 +7,11 @@ from decimal import Decimal
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from billing.model.columns import MONEY
+from billing.model.columns import CREDITS_OF_A_DOCUMENT, MONEY
 from billing.rules.credit_balances import credit_balances, expired_credits, next_expiries, not_covered
 from billing.rules.prepaid_credits import USES, CreditsInOrder, is_prepayment, prepayment_dues
 from tests.sizes import sized
@@ -164,18 +165,17 @@ def taken(paid: pl.DataFrame) -> list[list[tuple[str, int]]]:
 NO_NOTES = pl.DataFrame(
     schema={"account_id": pl.String, "subscription_id": pl.String, "billing_date": pl.Date, "number": pl.String}
 )
-DAYS = st.integers(0, 8)
 GRANTS = st.lists(
     st.builds(
         Grant,
         name=st.sampled_from("abcdef"),
         account=st.sampled_from(ACCOUNTS),
-        amount=st.integers(1, 60),
-        on=DAYS,
-        until=st.none() | st.integers(9, 12) | DAYS,
+        amount=st.integers(1, 40),
+        on=st.integers(0, 4),
+        until=st.none() | st.integers(6, 12),
         kind=st.sampled_from(["granted", "purchased"]),
         priority=st.integers(1, 2),
-        paid=st.none() | DAYS,
+        paid=st.integers(0, 4) | st.none(),
     ),
     max_size=6,
     unique_by=lambda grant: grant.name,
@@ -184,8 +184,8 @@ DOCUMENTS = st.lists(
     st.builds(
         Document,
         account=st.sampled_from(ACCOUNTS),
-        day=DAYS,
-        total=st.integers(1, 80),
+        day=st.integers(2, 8),
+        total=st.integers(1, 90),
         is_prepayment=st.sampled_from([False, False, False, True]),
     ),
     max_size=7,
@@ -322,3 +322,126 @@ def test_what_expires_next_is_what_is_left_of_the_soonest() -> None:
 
 def no_unpaid() -> pl.DataFrame:
     return pl.DataFrame(schema={"number": pl.String, "open": MONEY})
+
+
+def usual(name: str, **others: Any) -> Grant:
+    members: dict[str, Any] = {"account": "acme", "amount": 10, "on": 1, "until": None, "kind": "granted"}
+    return Grant(name, **{**members, "priority": 100, "paid": None, **others})
+
+
+@pytest.mark.parametrize(
+    ("grants", "order"),
+    [
+        ([usual("a", priority=2, until=9), usual("b", priority=1)], "ba"),
+        ([usual("a", until=9, on=0), usual("b", until=8, on=1)], "ba"),
+        ([usual("a"), usual("b", until=9, on=2)], "ba"),
+        ([usual("a", kind="purchased", paid=1, on=0), usual("b", on=1)], "ba"),
+        ([usual("a", kind="purchased", paid=1, until=8), usual("b", until=9)], "ab"),
+        ([usual("a", on=2), usual("b", on=1)], "ba"),
+        ([usual("b"), usual("a")], "ab"),
+        ([usual("c", priority=3), usual("b", priority=2), usual("a", priority=1)], "abc"),
+    ],
+)
+def test_the_order_of_grants(grants: list[Grant], order: str) -> None:
+    for rows in (grants, grants[::-1]):
+        in_order = CreditsInOrder(grant_frame(rows), pl.DataFrame(schema=USES), no_unpaid())
+        paid = in_order.applied(document_frame([Document("acme", 3, 10 * len(rows) - 9)]), NO_NOTES)
+        assert taken(paid) == [[*((name, 10) for name in order[:-1]), (order[-1], 1)]]
+        (credits,) = paid["credits"].to_list()
+        assert [each["gives_back"] for each in credits] == [None] * len(rows)
+        assert paid["credits_applied"].to_list() == [10 * len(rows) - 9]
+
+
+def note(total: int, *credited: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A credit note of acme, and the documents that it credits."""
+    frame = document_frame([Document("acme", 9, total)], since=90)
+    return frame, frame.join(pl.DataFrame({"number": list(credited)}), how="cross").select(*KEYS, "number")
+
+
+def a_use(number: str, position: int, grant: str, amount: int, issued: int, back: str | None = None) -> tuple[Any, ...]:
+    return (number, position, grant, Decimal(amount), back, "acme", "USD", day_of(issued), day_of(issued), True)
+
+
+def kept(*rows: tuple[Any, ...]) -> pl.DataFrame:
+    return pl.DataFrame(list(rows), schema=USES, orient="row")
+
+
+LATER = (a_use("I9", 1, "e", 6, 2), a_use("I10", 1, "d", 6, 3))
+USED = (
+    a_use("I1", 1, "a", 5, 2),
+    a_use("I1", 2, "b", 4, 2),
+    a_use("I2", 1, "b", 3, 3),
+    a_use("I3", 1, "c", 2, 3),
+    *LATER,
+)
+
+
+@pytest.mark.parametrize(
+    ("total", "credited", "expected"),
+    [
+        (-1, ["I1"], [("b", -1)]),
+        (-6, ["I1"], [("b", -4), ("a", -2)]),
+        (-99, ["I1"], [("b", -4), ("a", -5)]),
+        # Of several documents the latest, of one day that with the later number.
+        (-7, ["I1", "I2", "I3"], [("c", -2), ("b", -3), ("b", -2)]),
+        (-7, ["I3", "I3"], [("c", -2)]),
+        (-7, ["I9", "I10"], [("d", -6), ("e", -1)]),
+        (-7, ["I4"], []),
+    ],
+)
+def test_what_was_used_last_comes_back_first(total: int, credited: list[str], expected: list[tuple[str, int]]) -> None:
+    in_order = CreditsInOrder(grant_frame([]), kept(*USED), no_unpaid())
+    returned = in_order.applied(*note(total, *credited))
+    assert taken(returned) == [expected]
+    assert returned["due"].to_list() == [total - sum(amount for _, amount in expected)]
+
+
+def test_what_is_unpaid_is_lowered_first() -> None:
+    unpaid = pl.DataFrame({"number": ["I1", "I2"], "open": [Decimal(3), Decimal(1)]}, schema_overrides={"open": MONEY})
+    for total, expected in ((-2, []), (-3, []), (-4, []), (-5, [("b", -1)])):
+        in_order = CreditsInOrder(grant_frame([]), kept(*USED), unpaid)
+        assert taken(in_order.applied(*note(total, "I1", "I2"))) == [expected]
+
+
+def test_what_was_given_back_is_not_given_back_again_and_pays_the_next_document() -> None:
+    earlier = a_use("C1", 1, "b", -3, 5, back="I1")
+    grants = grant_frame([usual("a", amount=5), usual("b", amount=7)]).with_columns(left=pl.lit(0).cast(MONEY))
+    in_order = CreditsInOrder(grants, kept(*USED, earlier), no_unpaid())
+    first = in_order.applied(*note(-2, "I1"))
+    assert taken(first) == [[("b", -1), ("a", -1)]]
+    (credits,) = first["credits"].to_list()
+    assert [each["gives_back"] for each in credits] == ["I1", "I1"]
+    assert taken(in_order.applied(*note(-99, "I1"))) == [[("a", -4)]]
+    next_one = in_order.applied(document_frame([Document("acme", 9, 99)]), NO_NOTES)
+    assert taken(next_one) == [[("a", 5), ("b", 1)]]
+
+
+def test_documents_keep_their_order_and_their_other_columns() -> None:
+    documents = document_frame([Document("beta", 3, 1), Document("acme", 3, 9), Document("beta", 3, 2)]).with_columns(
+        credits_applied=pl.lit(7).cast(MONEY), due=pl.lit(7).cast(MONEY), credits=pl.lit(None, CREDITS_OF_A_DOCUMENT)
+    )
+    in_order = CreditsInOrder(
+        grant_frame([usual("a", account="beta", amount=2)]), pl.DataFrame(schema=USES), no_unpaid()
+    )
+    paid = in_order.applied(documents, NO_NOTES)
+    assert paid.select(documents.columns[:6]).equals(documents.select(documents.columns[:6]))
+    assert paid.select("credits_applied", "due").rows() == [(1, 0), (0, 9), (1, 1)]
+    assert paid["credits"].null_count() == 1
+    assert {name: paid.schema[name] for name in ("credits_applied", "due", "credits")} == {
+        "credits_applied": MONEY,
+        "due": MONEY,
+        "credits": CREDITS_OF_A_DOCUMENT,
+    }
+
+
+def test_a_prepayment_says_what_its_row_says_and_takes_no_coupon() -> None:
+    grants = grant_frame([usual("b", kind="purchased")]).with_columns(description=pl.lit("Fund"))
+    (due,) = prepayment_dues("2026-01", grants).iter_rows(named=True)
+    assert (due["account_id"], due["description"], due["coupon_allowed"]) == ("acme", "Fund", False)
+
+
+@pytest.mark.parametrize(("day", "amount"), [(0, 0), (1, 5), (3, 5), (4, 0)])
+def test_a_grant_is_usable_from_its_day_to_the_day_before_its_expiry(day: int, amount: int) -> None:
+    in_order = CreditsInOrder(grant_frame([usual("a", on=1, until=4)]), pl.DataFrame(schema=USES), no_unpaid())
+    paid = in_order.applied(document_frame([Document("acme", day, 5)]), NO_NOTES)
+    assert paid["credits_applied"].to_list() == [amount]

@@ -16,3 +16,5 @@ def upgrade() -> None:
         op.add_column("lines", sa.Column(name, TEXT))
     op.add_column("lines", sa.Column("applies_to_line", sa.Integer))
     op.add_column("lines", sa.Column("tax_category", TEXT))
+    has_item = sa.text("due_item IS NOT NULL")
+    op.create_index("lines_with_items", "lines", ["due_on"], sqlite_where=has_item, postgresql_where=has_item)

@@ -97,3 +97,23 @@ def test_in_an_e_invoice_an_add_on_is_its_quantity_at_its_price() -> None:
     (one, other), _ = read_lines([whole, part], Amounts(is_turned=False))
     assert (one.name, one.quantity, one.price) == ("More emails", Decimal(2), Decimal(30))
     assert (other.quantity, other.price) == (Decimal(1), Decimal("42.58"))
+
+
+SEATS_ADDED: Content = {
+    **{"kind": "proration", "quantity": "3", "billed_units": "3", "unit_price": "12", "amount": "30.19"},
+    **{"allowance": None, "excess": None, "tariff": None, "description": "Users added within the cycle"},
+}
+
+
+def test_seats_that_were_added_say_the_part_of_the_cycle_and_fill_no_columns() -> None:
+    assert said(**SEATS_ADDED, **share("36.00", "26", "31"))[1][-1] == "36.00 \N{MULTIPLICATION SIGN} 26 of 31 days"
+    with localcontext(EXACT):
+        row = Fields(line(invoice("en"), 0, **SEATS_ADDED))
+        found = line_of(row, words("en"), Formats("en", "en", "USD", 2), 1)
+    assert {found[name] for name in ("quantity", "allowance", "excess", "charged", "price")} == {""}
+    assert not found["measured"]
+
+
+def test_a_charge_names_no_package() -> None:
+    charge = {**ADD_ON, "kind": "charge", "add_on": None, "title": None, "charge_id": "c1", "description": "Set-up"}
+    assert said(**charge) == ("Set-up", ["2 \N{MULTIPLICATION SIGN} 30.00"])

@@ -105,6 +105,8 @@ _ADD_ONS = pl.List(
     pl.Struct({"add_on": pl.String, "quantity": pl.Int64, "next_quantity": pl.Int64, "effective_on": pl.Date})
 )
 
+_COUPONS = pl.List(pl.Struct({"coupon": pl.String, "documents_left": pl.Int64}))
+
 PROFILE = Table(
     "profile",
     "The billing profile of an account as of a date.",
@@ -150,6 +152,11 @@ PROFILE = Table(
             "add_ons",
             _ADD_ONS,
             "Add-ons held, or asked for: how many, and how many from the next change on (null where none is known)",
+        ),
+        Column(
+            "coupons",
+            _COUPONS,
+            "Coupons held, and on how many further documents each takes something off (null: for ever)",
         ),
     ),
     ("account_id",),

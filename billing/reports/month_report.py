@@ -24,6 +24,7 @@ from billing.month.business import Business
 from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up, surges
 from billing.month.credits import month_credits
 from billing.month.unbilled import conserved
+from billing.reports.month_by_kind import billed_by_kind
 from billing.rules.balances import amounts_to_collect
 from billing.rules.receivables import is_of_a_document
 from billing.store.frames import scan_frames
@@ -82,6 +83,8 @@ class Figures:
         As `month_credits`; empty where no credit was ever granted.
     spread
         bound, documents: how many documents are up to an amount and over the bound before it.
+    by_kind
+        As `billed_by_kind`.
     """
 
     by_package: pl.DataFrame
@@ -92,6 +95,7 @@ class Figures:
     receivables: pl.DataFrame
     credits: pl.DataFrame
     spread: pl.DataFrame
+    by_kind: pl.DataFrame
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,7 @@ def _figures(business: Business, month: str, on: date) -> Figures:
         receivables=_receivables(business, month, on),
         credits=month_credits(business, first_day(month), on),
         spread=_spread(now),
+        by_kind=billed_by_kind(_lines(business, month)),
     )
 
 

@@ -31,7 +31,7 @@ _AGES: Final = dict(
 _MOST_DRAWN: Final = 15
 _OF_A_CURRENCY: Final = (
     *("Totals by package", "Why it changed", "Overage by metric", "Top movements", "Corrections", "Receivables"),
-    "Prepaid credits",
+    *("Prepaid credits", "Lines by kind"),
 )
 """Headings of the tables that stand once for each currency."""
 
@@ -204,6 +204,7 @@ def _tables(catalogue: Catalogue, report: MonthReport, money: Callable[[Any], st
 
     return [
         _table("Totals by package", report.by_package, by_package, sums=("accounts", *amounts)),
+        *_by_kind_table(report, money),
         _table("Why it changed", report.causes, {"cause": str, "accounts": _count, "change": signed}, sums=("change",)),
         _table(
             "Overage by metric",
@@ -248,6 +249,15 @@ def _tables(catalogue: Catalogue, report: MonthReport, money: Callable[[Any], st
             sums=("documents", "amount_due"),
         ),
         *_credits_table(report, money),
+    ]
+
+
+def _by_kind_table(report: MonthReport, money: Callable[[Decimal | None], str]) -> list[dict[str, Any]]:
+    """Sums by kind of line; nothing where only packages and overage are sold."""
+    if report.by_kind.is_empty():
+        return []
+    return [
+        _table("Lines by kind", report.by_kind, {"what": str, "documents": _count, "amount": money}, sums=("amount",))
     ]
 
 

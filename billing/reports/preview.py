@@ -291,11 +291,10 @@ def _cycles(differences: pl.DataFrame, scratch: Business) -> pl.DataFrame:
     return differences.with_columns(
         what=pl.lit("cycle"),
         billing_month=month_of(pl.col("billing_date")),
-        item=pl.format(
-            "{}, cycle {} to {}",
+        # A one-off charge has no cycle.
+        item=pl.concat_str(
             what_is_due(scratch.catalogue),
-            "cycle_start",
-            "cycle_end",
+            pl.format(", cycle {} to {}", "cycle_start", "cycle_end").fill_null(""),
         ),
         old=_amount("issued", scratch),
         new=_amount("due", scratch),

@@ -31,6 +31,7 @@ SETTLES: Final = ["due_on", "due_kind", "metric", "due_item"]
 # These affect drafts, never amounts due on closed billing dates.
 _OF_DRAFTS_ONLY: Final = (pl.col("kind") == "tax_rates") | (pl.col("key") == "seller")
 _CAUSED: Final = ["place", "cause"]
+_WINDOW: Final = ["place", "account_id", "group", "metric"]
 
 
 def record_given(business: Business) -> None:
@@ -113,15 +114,24 @@ def _settled(
     metrics = pl.DataFrame({"metric": [metric.name for metric in scratch.catalogue.metrics]})
     # A minimum counts the overages of all metrics.
     counting = places.filter(is_minimum).drop("metric").join(metrics, how="cross").select(places.columns)
-    windows = pl.concat([places.filter(pl.col("kind") == LineKind.OVERAGE), counting]).select(
-        "place", "account_id", "group", "metric", since=since, until="cycle_end"
+    windows = pl.concat(
+        [
+            pl.concat([places.filter(pl.col("kind") == LineKind.OVERAGE), counting]).select(
+                *_WINDOW, since=since, until="cycle_end"
+            ),
+            *_windows_of_offers(places, metrics, since),
+        ]
     )
     # rule 2: rate usage by the version at the start of its cycle, fees by the version at their date
-    is_of_closed = pl.col("kind").is_in([LineKind.OVERAGE, LineKind.MINIMUM_SPEND])
-    day = pl.when(is_of_closed).then("cycle_start").otherwise("billing_date")
-    part = pl.when(pl.col("metric").is_null()).then("kind").otherwise(pl.format("{} of {}", "kind", "metric"))
-    # A minimum depends on every price of its package.
-    part = pl.when(~is_minimum).then(part)
+    is_added = (pl.col("kind") == LineKind.PRORATION) & pl.col("metric").is_not_null()
+    is_of_closed = pl.col("kind").is_in([LineKind.OVERAGE, LineKind.MINIMUM_SPEND]) | is_added
+    is_coupon = pl.col("kind") == LineKind.COUPON
+    day = pl.when(is_of_closed).then("cycle_start").when(~is_coupon).then("billing_date")
+    priced_as = pl.col("kind").replace({LineKind.PRORATION: LineKind.PACKAGE_FEE})
+    priced_as = pl.when(is_added).then(pl.lit(LineKind.SEATS)).otherwise(priced_as)
+    part = pl.when(pl.col("metric").is_null()).then(priced_as).otherwise(pl.format("{} of {}", priced_as, "metric"))
+    # A minimum depends on every price of its package, and so does what a coupon takes off.
+    part = pl.when(~is_minimum & ~is_coupon).then(part)
     sold = places.select("place", "package")
     # The difference of two yearly fees depends on the other package's fee, too.
     other_fee = (
@@ -141,6 +151,19 @@ def _settled(
         .join(names, on=["subscription_id", *SETTLES], nulls_equal=True)
     )
     return behind.join(caused, on="place").select("row", "cause")
+
+
+def _windows_of_offers(places: pl.DataFrame, metrics: pl.DataFrame, since: pl.Expr) -> list[pl.DataFrame]:
+    """The usage that counts for seats, whose first instant belongs to them, and for the document of a coupon."""
+    is_seats = pl.col("kind").is_in([LineKind.SEATS, LineKind.PRORATION]) & pl.col("metric").is_not_null()
+    after = pl.col("billing_date") + pl.duration(days=1)
+    # A coupon on a fee moves with the overages of the cycle that ends where that of the fee starts.
+    start = pl.min_horizontal("cycle_start", pl.col("billing_date").dt.offset_by("-1mo"))
+    lowering = places.filter(pl.col("kind") == LineKind.COUPON).with_columns(cycle_start=start).drop("metric")
+    return [
+        places.filter(is_seats).select(*_WINDOW, since=since, until=after),
+        lowering.join(metrics, how="cross").select(*_WINDOW, since=since, until=after),
+    ]
 
 
 def _causes_of_passed_dates(places: pl.DataFrame, business: Business) -> pl.DataFrame:

@@ -129,6 +129,7 @@ def _places(currency: str) -> int:
 def _shown(row: dict[str, Any], name: str | None, catalogue: Catalogue) -> dict[str, Any]:
     titles = {package.name: package.title for package in catalogue.packages}
     add_ons = {add_on.name: add_on.title for add_on in catalogue.add_ons}
+    coupons = {coupon.name: coupon.title for coupon in catalogue.coupons}
     pending = row["pending_change"]
     return {
         "profile": row,
@@ -138,6 +139,7 @@ def _shown(row: dict[str, Any], name: str | None, catalogue: Catalogue) -> dict[
         "package_title": titles.get(row["package"], row["package"]),
         "pending_title": titles.get(pending["to_package"], pending["to_package"]) if pending else None,
         "usage": [_usage_row(usage, catalogue) for usage in row["usage"]],
+        "coupons": [each | {"title": coupons.get(each["coupon"], each["coupon"])} for each in row["coupons"]],
         "add_ons": [each | {"title": add_ons.get(each["add_on"], each["add_on"])} for each in row["add_ons"]],
     }
 

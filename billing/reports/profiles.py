@@ -16,15 +16,17 @@ from billing.model.columns import MONEY, Table
 from billing.model.tables import CYCLES, DUES, LEVELS, PACKAGES, USAGE
 from billing.month.business import Business
 from billing.month.credits import credits, credits_in_order
-from billing.month.held_offers import held_add_ons
+from billing.month.held_offers import coupon_holdings, held_add_ons
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import cycles_of_month
 from billing.rules.add_ons import HELD_SCHEMA, held_and_coming
 from billing.rules.allocations import allocate, with_open_amounts
 from billing.rules.balances import account_balances, amounts_to_collect
 from billing.rules.charges import rated_usage
+from billing.rules.coupons import COUNTED_SCHEMA, counted_documents
 from billing.rules.credit_balances import next_expiries
 from billing.rules.dimensions import over_all_rules
+from billing.rules.held_coupons import held_coupons
 from billing.rules.missing_accounts import that_waited, while_parked
 from billing.rules.receivables import is_of_a_document
 from billing.rules.tax import document_taxes
@@ -204,6 +206,7 @@ def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> 
         .join(_open_usage(business, upcoming, months), on="subscription_id", how="left")
         .join(_history(business), on="account_id", how="left")
         .join(_add_ons(business, months), on="subscription_id", how="left")
+        .join(_coupons(business), on="subscription_id", how="left")
         .join(balances(business).select(*_OF_ACCOUNT, "outstanding"), on=_OF_ACCOUNT, how="left")
         .join(next_expiries(credits(business)), on=_OF_ACCOUNT, how="left")
     )
@@ -227,6 +230,7 @@ def _profiles(business: Business, months: list[str], upcoming: pl.DataFrame) -> 
             pending_change=pl.when(changes).then(pending),
             payment_history=pl.col("payment_history").fill_null([]),
             add_ons=pl.when(goes_on).then("add_ons").fill_null([]),
+            coupons=pl.when(goes_on).then("coupons").fill_null([]),
         )
     )
 
@@ -238,6 +242,20 @@ def _add_ons(business: Business, months: list[str]) -> pl.DataFrame:
     found = held_and_coming(holdings, business.as_of)
     entry = pl.struct("add_on", "quantity", "next_quantity", "effective_on")
     return found.group_by("subscription_id", maintain_order=True).agg(add_ons=entry)
+
+
+def _coupons(business: Business) -> pl.DataFrame:
+    """subscription_id, coupons: what is held as of the day, and on how many further documents."""
+    redeemed = coupon_holdings(business)
+    # An amount off may be known in another currency only.
+    coupons = {coupon.name: coupon for part in business.by_currency for coupon in part.catalogue.coupons}
+    counted = pl.DataFrame(schema=COUNTED_SCHEMA)
+    if not redeemed.is_empty():
+        dues = business.scan_months(DUES, list(business.home.months(DUES)))
+        counted = counted_documents(dues.filter(pl.col("billing_date") <= business.as_of))
+    found = held_coupons(redeemed, counted, list(coupons.values()), business.as_of)
+    entry = pl.struct("coupon", "documents_left")
+    return found.group_by("subscription_id", maintain_order=True).agg(coupons=entry)
 
 
 def _status(as_of: date) -> pl.Expr:

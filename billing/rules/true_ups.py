@@ -97,7 +97,7 @@ def what_is_due(catalogue: Catalogue) -> pl.Expr:
         LineKind.COUPON: pl.col("coupon").replace({each.name: each.title for each in catalogue.coupons}),
         LineKind.CHARGE: pl.format("Charge {}", "charge_id"),
         LineKind.HOLD_FEE: pl.lit("Hold fee"),
-        LineKind.PRORATION: pl.lit("Upgrade"),
+        LineKind.PRORATION: pl.coalesce(pl.format("{} added within the cycle", metric), pl.lit("Upgrade")),
         LineKind.MINIMUM_SPEND: pl.lit("Minimum spend"),
         LineKind.PREPAYMENT: pl.lit("Prepayment"),
     }

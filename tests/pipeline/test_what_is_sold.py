@@ -69,7 +69,11 @@ def test_m06_what_a_cycle_lacks_of_its_minimum_is_a_line(home: Path) -> None:
     fee, over, minimum = explained(home, row["number"])
     assert [line["amount"] for line in (fee, over, minimum)] == ["99.00", "39.00", "62.00"]
     assert minimum["kind"] == "minimum_spend"
-    assert minimum["arithmetic"] == ["200.00 to come to - 138.00 due for the cycle = 62.00"]
+    assert minimum["arithmetic"] == [
+        "counts: 99.00 Starter, monthly fee, due on 2026-01-10",
+        "counts: 39.00 Emails over the allowance of Starter, due on 2026-02-10",
+        "200.00 to come to - 138.00 due for the cycle = 62.00",
+    ]
 
 
 def test_what_was_issued_agrees_with_everything_else(home: Path) -> None:

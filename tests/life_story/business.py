@@ -25,7 +25,9 @@ from tests.life_story.offers import (
     charges_of,
     complete,
     features_of,
+    grants_of,
     likely_kinds,
+    rows_file,
 )
 
 FIRST_DAY: Final = date(2024, 1, 1)
@@ -76,6 +78,7 @@ class Story:
     rng: random.Random
     payments: list[Json] = field(default_factory=list)
     charges: list[tuple[date, Json]] = field(default_factory=list)
+    grants: list[tuple[date, Json]] = field(default_factory=list)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -89,6 +92,10 @@ class Story:
     def charges_given(self, day: date) -> list[Json]:
         """What the file of one-off charges holds at the end of a day."""
         return [charge for written, charge in self.charges if written <= day]
+
+    def grants_given(self, day: date) -> list[Json]:
+        """What the file of prepaid credits holds at the end of a day."""
+        return [grant for written, grant in self.grants if written <= day]
 
     def files_given(self, day: date) -> dict[tuple[date, str], list[Row]]:
         """What the delivered files hold at the end of a day."""
@@ -109,6 +116,8 @@ class Story:
             (landing / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
         if self.charges:
             (landing / "one_off_charges.csv").write_text(charges_file(self.charges_given(day)))
+        if self.grants_given(day):
+            (landing / "credit_grants.csv").write_text(rows_file(self.grants_given(day)))
         for written, (delivery_day, file), content in self.deliveries:
             if (previous is None or written > previous) and written <= day:
                 path = landing / "usage" / delivery_day.isoformat() / file
@@ -169,6 +178,7 @@ def story(seed: int, accounts: int, months: int = 24, features: frozenset[str] |
     deliveries: list[tuple[date, tuple[date, str], list[Row]]] = []
     files: dict[tuple[date, str], list[Row]] = {}
     charges: list[tuple[date, Json]] = []
+    grants: list[tuple[date, Json]] = []
     for name in names:
         start = _between(rng, FIRST_DAY, _add_months(FIRST_DAY, max(months - 4, 1)))
         if rng.random() < 0.25:
@@ -176,6 +186,8 @@ def story(seed: int, accounts: int, months: int = 24, features: frozenset[str] |
         requests += _requests(rng, name, start, last_day, catalogue, features)
         if "charges" in features:
             charges += charges_of(rng, name, start, last_day, money)
+        if "credits" in features:
+            grants += grants_of(rng, name, start, last_day, money)
         for delivered, row in _usage(rng, name, start, last_day, catalogue, zone):
             file = "events.csv" if rng.random() < 0.3 else f"{rng.choice('ab')}.jsonl"
             files.setdefault((delivered, file), []).append(row)
@@ -199,6 +211,7 @@ def story(seed: int, accounts: int, months: int = 24, features: frozenset[str] |
         days=sorted(set(days)),
         rng=rng,
         charges=sorted(charges, key=lambda written: (written[0], written[1]["charge_id"])),
+        grants=sorted(grants, key=lambda written: (written[0], written[1]["grant_id"])),
     )
 
 

@@ -22,6 +22,7 @@ FEATURES: Final = (
     "percentage",
     "seats",
     "at_once",
+    "credits",
 )
 MODELS: Final = ("small", "large", "Large")
 TOKEN_KINDS: Final = ("input", "output", "cached")
@@ -260,6 +261,39 @@ def charges_of(
         written = on + timedelta(rng.choice([0, 0, 0, 3, 40])) if rng.random() < 0.9 else on - timedelta(30)
         found.append((written, row))
     return found
+
+
+def grants_of(
+    rng: random.Random, account_id: str, start: date, last_day: date, money: Money
+) -> list[tuple[date, Json]]:
+    """Prepaid credits of an account, and the day on which each is written."""
+    found: list[tuple[date, Json]] = []
+    for number in range(rng.choice([0, 0, 1, 2, 3])):
+        on = start + timedelta(rng.randint(-5, max((last_day - start).days, 1)))
+        if on > last_day or on < date(2024, 1, 1):
+            continue
+        expires = on + timedelta(rng.choice([20, 45, 90])) if rng.random() < 0.5 else None
+        row: Json = {
+            "grant_id": f"{account_id}-grant-{number}",
+            "account_id": account_id,
+            "amount": money(rng.choice(["20", "45", "150"])),
+            "granted_on": on.isoformat(),
+            "expires_on": "" if expires is None else expires.isoformat(),
+            "kind": rng.choice(["granted", "granted", "purchased"]),
+            "priority": rng.choice(["", "", "10", "200"]),
+            "description": "",
+        }
+        found.append((on, row))
+    return found
+
+
+def rows_file(rows: Sequence[Json]) -> str:
+    """Rows as CSV."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    return out.getvalue()
 
 
 def charges_file(rows: Sequence[Json]) -> str:

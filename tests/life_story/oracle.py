@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from tests.life_story.credits_oracle import Credits, prepayments
 from tests.life_story.offers_oracle import Offers, Redemption
 from tests.life_story.oracle_facts import (
     EPOCH,
@@ -65,6 +66,8 @@ class Oracle:
         self.cycles: dict[str, list[tuple[Subscription, Cycle]]] = {}
         self.lives: dict[str, tuple[list[Subscription], dict[str, list[Cycle]], list[Span]]] = {}
         self.offers = Offers(self)
+        self.credits = Credits(lambda at: self.local(micros(at)))
+        self.measured: dict[tuple[str, Key], Fraction] = {}
         self.dues_of: dict[str, dict[date, list[Line]]] = {}
         self._terms: dict[tuple[str, str, date], Terms | None] = {}
 
@@ -77,6 +80,7 @@ class Oracle:
         files: Mapping[tuple[date, str], Sequence[Any]],
         payments: Sequence[Json],
         charges: Sequence[Json] = (),
+        grants: Sequence[Json] = (),
     ) -> list[Document]:
         """Bill everything up to the end of a day; returns what was issued."""
         cutoff = as_of - timedelta(self.policy["issue_after_days"])
@@ -92,13 +96,14 @@ class Oracle:
         )
         for account in sorted(self.accounts):
             mine = [r for r in known_now if r["account_id"] == account]
+            bought = [g for g in grants if g["account_id"] == account and g["granted_on"] <= as_of.isoformat()]
             own = [c for c in charges if c["account_id"] == account and c["on"] <= as_of.isoformat()]
             paid = [
                 p
                 for p in payments
                 if p["account_id"] == account and p["document"] in known and self.local(micros(p["at"])) <= as_of
             ]
-            issued += self.bill_account(account, mine, events.get(account, {}), paid, as_of, cutoff, own)
+            issued += self.bill_account(account, mine, events.get(account, {}), paid, as_of, cutoff, own, bought)
         self.closed_through = max(cutoff, self.closed_through or cutoff)
         return issued
 
@@ -111,6 +116,7 @@ class Oracle:
         as_of: date,
         cutoff: date,
         charges: Sequence[Json],
+        grants: Sequence[Json],
     ) -> list[Document]:
         """Everything of one account, in order."""
         subscriptions, answers = self.replay(requests)
@@ -142,6 +148,8 @@ class Oracle:
                     self.final[account] += [
                         a for a in decided if a.decided_on == cycle.date and a.subscription == one.id and not a.at_once
                     ]
+        for line in prepayments(grants):
+            alone[f"{account}/{line.item}/prepayment", line.due_on] = [line]
         issued += self.on_their_own(account, alone, redeemed, subscriptions, by_id, as_of, cutoff)
         self.lives[account] = (subscriptions, by_id, blocked)
         self.documents += issued
@@ -424,13 +432,14 @@ class Oracle:
     def suspensions(self, payments: Sequence[Json]) -> list[Span]:
         """When access was suspended: from a failed payment until nothing that failed is unpaid."""
         numbers = {payment["document"] for payment in payments}
-        totals = {document.number: document.total for document in self.documents}
+        # Failed payments of prepayments suspend nobody.
+        totals = {each.number: Decimal(0) if each.is_prepayment else each.due for each in self.documents}
         happened: list[tuple[int, str, str, str, Decimal]] = [
             (micros(p["at"]), p["payment_id"], p["status"], p["document"], Decimal(p["amount"])) for p in payments
         ]
         # A credit counts from the start of its day.
         happened += [
-            (self.midnight(note.issued_on), "", "credited", note.corrects.number, -note.total)
+            (self.midnight(note.issued_on), "", "credited", note.corrects.number, -note.due)
             for note in self.documents
             if note.corrects is not None and note.corrects.number in numbers
         ]
@@ -899,6 +908,7 @@ class Oracle:
             rules.append((None, tariff, included.get(metric), quantity, len(events)))
             for name, rated, limit, used, number in rules:
                 amount = self.overage(rated, limit, used, number)
+                self.measured[one.id, (day, "overage", metric, name)] = used
                 if amount:
                     yield Line(
                         "overage", metric, cycle.closing, start, day, used, amount, day, "overage", item=name, rule=name
@@ -964,7 +974,7 @@ class Oracle:
         for key, amount in self.offers.of_coupons(moved).items():
             if amount:
                 about = due.get(key) or billed[key][0]
-                quantity = due[key].quantity if key in due else None
+                quantity = due[key].quantity if key in due else self.measured.get((one.id, key))
                 kind = "coupon" if about.coupon is not None else "prior_cycle"
                 yield replace(about, kind=kind, quantity=quantity, amount=amount, due_on=key[0], due_kind=key[1])
 
@@ -981,15 +991,36 @@ class Oracle:
         """Documents that belong to no billing date of a subscription."""
         issued = []
         for (name, day), lines in sorted(alone.items()):
-            if day > cutoff or any(d.subscription == name and d.billing_date == day for d in self.documents):
+            if day > cutoff:
                 continue
             lowered = self.offers.on_its_own(day, lines, redeemed, subscriptions, by_id)
+            before = [d for d in self.documents if d.subscription == name and any(x.due_on == day for x in d.lines)]
+            target = day
+            if before:
+                # Settled month by month on its day, as what a subscription that has ended is owed.
+                later = [self.billing_date(day, k) for k in range(1, 40)]
+                since = self.closed_through or date.min
+                open_dates = [each for each in later if since < each <= cutoff]
+                if not open_dates:
+                    continue
+                target = open_dates[0]
+                if any(d.corrects is not None for d in before):
+                    continue
+                moved = {line.key: line.amount for line in lowered}
+                for line in (line for d in before for line in d.lines if line.due_on == day):
+                    moved[line.key] = moved.get(line.key, Decimal(0)) - line.amount
+                about = {line.key: line for line in (*(each for d in before for each in d.lines), *lowered)}
+                changed = {key: amount for key, amount in moved.items() if amount}
+                lowered = [
+                    replace(about[key], kind="coupon" if about[key].coupon else "prior_cycle", amount=amount)
+                    for key, amount in self.offers.of_coupons(changed).items()
+                ]
             if not any(line.amount for line in lowered):
                 continue
-            document = Document(account, name, day, "", as_of, lowered, [])
+            document = Document(account, name, target, "", as_of, lowered, [])
             document.kind = "credit_note" if document.net < 0 else "invoice"
-            if not name.endswith("/charge"):
-                document.taxes = self.taxes(account, day, document.net)
+            if not name.endswith(("/charge", "/prepayment")):
+                document.taxes = self.taxes(account, target, document.net)
             issued.append(document)
         return issued
 
@@ -1108,4 +1139,8 @@ class Oracle:
         invoiced = sum((d.total for d in mine if d.kind != "credit_note"), Decimal(0))
         credited = -sum((d.total for d in mine if d.kind == "credit_note"), Decimal(0))
         back = moved["refunded"] + moved["disputed"]
-        return invoiced, credited, moved["succeeded"], back, invoiced - credited - (moved["succeeded"] - back)
+        applied = sum((d.credits_applied for d in mine), Decimal(0))
+        return (
+            *(invoiced, credited, moved["succeeded"], back),
+            invoiced - credited - applied - (moved["succeeded"] - back),
+        )

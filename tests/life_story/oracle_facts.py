@@ -145,11 +145,22 @@ class Document:
     taxes: list[tuple[str, str | None, Decimal, Decimal, Decimal, str]]
     corrects: "Document | None" = None
     number: str = ""
+    credits_applied: Decimal = Decimal(0)
 
     @property
     def net(self) -> Decimal:
         """Sum of the lines."""
         return sum((line.amount for line in self.lines), Decimal(0))
+
+    @property
+    def due(self) -> Decimal:
+        """What is asked for, or given back in money."""
+        return self.total - self.credits_applied
+
+    @property
+    def is_prepayment(self) -> bool:
+        """Whether it bills a purchased grant."""
+        return self.subscription.endswith("/prepayment")
 
     @property
     def total(self) -> Decimal:

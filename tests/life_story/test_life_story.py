@@ -16,17 +16,17 @@ import polars as pl
 import pytest
 
 from billing.model.tables import DECISIONS, PACKAGES
-from billing.month.all_steps import STEPS_OF_A_MONTH
 from billing.month.business import Business
 from billing.month.corrections import issue_corrections
-from billing.month.issuing import issue_documents
-from billing.month.recorded_inputs.months import moved_inputs, record_month
+from billing.month.credits import credits
+from billing.month.scratch_copy import bring_up_to_date
 from billing.month.steps import billed_months, ingest_usage
 from billing.month.unbilled import conserved
 from billing.reports.profiles import account_profiles, balances
 from billing.store.frames import read_frame
 from tests.by_steps import bill_by_steps
 from tests.life_story.business import TAX_IDS, Json, Row, Story, story
+from tests.life_story.credits_oracle import Use
 from tests.life_story.offers import FEATURES
 from tests.life_story.oracle import Oracle
 from tests.life_story.oracle_facts import Answer, Document
@@ -59,7 +59,7 @@ def test_a_business_that_sells_more_than_packages_is_billed_as_the_rules_say(see
     # What arrives after the last documents is corrected at once.
     told.deliveries += [(last, name, rows) for _, name, rows in held_back]
     told.write(tmp_path / "landing", last - timedelta(1), last)
-    oracle.run(last, told.requests_given(last), told.files_given(last), told.payments, told.charges_given(last))
+    _run(oracle, told, last)
     business = bill_by_steps(tmp_path, f"{last:%Y-%m}", f"{last}", issues=False)
     notes = [issue_corrections(business, month, "late usage").height for month in business.register.issued_months()]
     assert sum(notes) > 0
@@ -154,10 +154,11 @@ def _live(told: Story, home: Path) -> Oracle:
             told.pay(previous, day, *_unpaid_and_paid(oracle, told))
         told.write(home / "landing", previous, day)
         business = _bill(home, day)
-        oracle.run(day, told.requests_given(day), told.files_given(day), told.payments, told.charges_given(day))
+        _run(oracle, told, day)
         where = f"seed {told.seed}, as of {day} ({home})"
         _agree(where, "documents", _documents(business), _expected_documents(oracle))
         _number(oracle, business)
+        _settle_credits(oracle, business, told, day)
         _agree(where, "decisions", _decisions(business, day), _expected_decisions(oracle, business))
         _agree(where, "packages", _packages(business, day, oracle), _expected_packages(oracle))
         _agree(where, "balances", _balances(business), _expected_balances(oracle, told, day))
@@ -167,20 +168,19 @@ def _live(told: Story, home: Path) -> Oracle:
     return oracle
 
 
+def _run(oracle: Oracle, told: Story, day: date) -> None:
+    given = (told.requests_given(day), told.files_given(day), told.payments)
+    oracle.run(day, *given, told.charges_given(day), told.grants_given(day))
+
+
 def _bill(home: Path, as_of: date) -> Business:
     """What `overage bill` does, without Dagster and without rendering."""
     business = Business.load(home, as_of)
     ingest_usage(business)
     assert business.lives.parked.is_empty()
-    for month in billed_months(business, as_of.strftime("%Y-%m")):
-        if not moved_inputs(business, month):
-            continue
-        for step in STEPS_OF_A_MONTH.values():
-            step(business, month)
-        issue_documents(business, month)
+    for month in bring_up_to_date(business, as_of.strftime("%Y-%m")):
         found = conserved(business, month)
         assert found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled")).is_empty()
-        record_month(business, month)
     return business
 
 
@@ -188,7 +188,7 @@ def _unpaid_and_paid(oracle: Oracle, told: Story) -> tuple[list[tuple[str, str, 
     """Documents that may still be paid, and those that were paid once and may be sent back."""
     returned = {p["document"] for p in told.payments if p["status"] in ("refunded", "disputed")}
     paid = {p["document"] for p in told.payments if p["status"] == "succeeded"}
-    unpaid = [(d.number, d.account_id, d.total) for d in oracle.documents if d.number not in paid]
+    unpaid = [(d.number, d.account_id, d.due) for d in oracle.documents if d.number not in paid]
     return unpaid, sorted(paid - returned)
 
 
@@ -307,15 +307,34 @@ def _number(oracle: Oracle, business: Business) -> None:
     """Tell the oracle the numbers; they have no gap and follow the order of the documents (rule 19)."""
     documents = business.register.documents()
     numbers = {
-        (row["subscription_id"], row["billing_date"], row["corrects"] is not None): row["number"]
+        (row["subscription_id"], row["billing_date"], row["corrects"] is not None, row["issued_on"]): row["number"]
         for row in documents.iter_rows(named=True)
     }
     assert len(numbers) == len(oracle.documents)
     for document in oracle.documents:
-        number = numbers[document.subscription, document.billing_date, document.corrects is not None]
+        is_note = document.corrects is not None
+        number = numbers[document.subscription, document.billing_date, is_note, document.issued_on]
         assert document.number in ("", number), f"{document.number} became {number}"
         document.number = number
     assert not business.register.number_gaps()
+
+
+def _settle_credits(oracle: Oracle, business: Business, told: Story, day: date) -> None:
+    """Compare what grants pay of new documents; what credit notes give back is taken over, by its laws."""
+    uses: dict[str, list[Use]] = {}
+    for row in business.register.credit_uses().iter_rows(named=True):
+        uses.setdefault(row["number"], []).append((row["grant_id"], row["amount"], row["gives_back"]))
+    new = [document for document in oracle.documents if document.issued_on == day]
+    order = {number: place for place, number in enumerate(business.register.documents()["number"])}
+    for document in sorted(new, key=lambda each: (each.billing_date, each.account_id, order[each.number])):
+        found = uses.get(document.number, [])
+        if document.total > 0:
+            wanted = oracle.credits.paid(document, told.grants_given(day), oracle.documents, told.payments)
+            assert found == wanted, f"seed {told.seed}, as of {day}: {document.number} of {document.account_id}"
+        oracle.credits.take(document, found)
+    for row in credits(business).iter_rows(named=True):
+        assert row["used"] + row["left"] + row["expired"] == row["amount"]
+        assert row["used"] == oracle.credits.used[row["grant_id"]]
 
 
 def _decisions(business: Business, day: date) -> Views:
@@ -410,11 +429,16 @@ def _refunds(business: Business) -> pl.Series:
 def _due_by_date(oracle: Oracle) -> Views:
     refunded = {(d.subscription, d.billing_date) for d in oracle.documents if d.corrects is not None}
     dated = {(d.account_id, d.subscription, d.billing_date) for d in oracle.documents}
-    alone = {(d.subscription, d.billing_date): d.net for d in oracle.documents if d.subscription not in oracle.dues_of}
+    alone: dict[tuple[str, date], Decimal] = {}
+    for each in oracle.documents:
+        if each.subscription not in oracle.dues_of and each.corrects is None:
+            for line in each.lines:
+                key = each.subscription, line.due_on
+                alone[key] = alone.get(key, Decimal(0)) + line.amount
 
     def due(subscription: str, day: date) -> Decimal:
-        if (subscription, day) in alone:
-            return alone[subscription, day]
+        if subscription not in oracle.dues_of:
+            return alone.get((subscription, day), Decimal(0))
         return sum((line.amount for line in oracle.dues_of[subscription].get(day, ())), Decimal(0))
 
     return _by_account(

@@ -12,19 +12,17 @@ from typing import Final
 import polars as pl
 
 from billing.ingest import event_files, scan_event_files, scan_events
-from billing.ingest.volumes import low_days, low_days_in_words, rejects_by_source, volumes
+from billing.ingest.volumes import rejects_by_source, volumes
 from billing.model.calendar import first_day, months_after, months_between
 from billing.model.codes import Age, LineKind, Term
 from billing.model.columns import MONEY, RATE, Table
 from billing.model.money import minor_units, round_fraction
 from billing.model.quantities import in_units, unit_billionths
-from billing.model.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, PACKAGES, PARKED, REJECTS
-from billing.model.text import counted
+from billing.model.tables import CHARGES, DECISIONS, DRAFT_LINES, DRAFTS, PACKAGES, REJECTS
 from billing.month.business import Business
-from billing.month.checks import answers_not_given_once, dates_not_billed_once, not_adding_up, surges
 from billing.month.credits import month_credits
-from billing.month.unbilled import conserved
 from billing.reports.month_by_kind import billed_by_kind
+from billing.reports.month_report_checks import Statement, checks_of_month
 from billing.rules.balances import amounts_to_collect
 from billing.rules.receivables import is_of_a_document
 from billing.store.frames import scan_frames
@@ -44,20 +42,10 @@ CAUSES: Final = (
 AGES: Final = tuple(Age)
 _MOVEMENTS: Final = 10
 _LONGEST_NAME: Final = 60
-_MOST_TOLD: Final = 5
 _ZERO: Final = pl.lit(0).cast(MONEY)
 _RATE_DECIMALS: Final = 9
 _AMOUNTS: Final = ("fees", "overage", "other", "tax", "total")
 _COMPARED: Final = (*_AMOUNTS, "yearly")
-
-
-@dataclass(frozen=True)
-class Statement:
-    """A check of the month; `detail` is what is wrong, or how much was checked."""
-
-    text: str
-    holds: bool
-    detail: str
 
 
 @dataclass(frozen=True)
@@ -175,7 +163,7 @@ def month_report(business: Business, month: str) -> MonthReport:
         rejected=_rejected(business, month),
         sources=volumes(business.home, since, through),
         rejected_by_source=rejects_by_source(business.home, since, through),
-        checks=tuple(_checks(business, month, on)),
+        checks=tuple(checks_of_month(business, month, on)),
         others=others,
         by_currency=totals_in_one_currency(figures, rates, business.catalogue.currency) if others else pl.DataFrame(),
     )
@@ -503,43 +491,6 @@ def _readable(number: int) -> int:
     """The next number of the kind 1, 2, 5, 10, 20, 50 and so on."""
     power: int = 10 ** (len(str(number)) - 1)
     return next(bound for bound in (power, 2 * power, 5 * power, 10 * power) if bound >= number)
-
-
-def _checks(business: Business, month: str, on: date) -> Sequence[Statement]:
-    register = business.register
-    documents, lines, taxes = register.documents([month]), register.lines([month]), register.taxes([month])
-    wrong = not_adding_up(documents, lines, taxes, ["number"]).height
-    gaps = register.number_gaps()
-    missing = [number for number in documents["number"] if not business.home.document_file(month, number).exists()]
-    found = conserved(business, month)
-    lost = found.filter(pl.col("counted") != pl.col("closed") + pl.col("open") + pl.col("unbilled"))
-    unbilled, unanswered = dates_not_billed_once(business, month).height, answers_not_given_once(business, month).height
-    parked, large = _read(business, PARKED, month).height, surges(business, month).height
-    events = int(found["counted"].sum())
-    return (
-        Statement("No event is lost", lost.is_empty(), f"{counted(f'{events:,}', 'event')} counted"),
-        Statement("Every active account is billed once", not unbilled, f"{unbilled} dates are not"),
-        Statement("Lines and taxes add up to documents", not wrong, counted(f"{documents.height:,}", "document")),
-        Statement("Decisions are complete", not unanswered, f"{unanswered} are missing"),
-        Statement("Numbers have no gap", not gaps, ", ".join(gaps) or "of every series and year"),
-        Statement("Every document has its PDF", not missing, f"{len(missing)} without a file"),
-        Statement("Every account could be billed", not parked, f"{parked} parked: overage show parked --month {month}"),
-        *_usual(business, month, on),
-        Statement(
-            "No bill is ten times the last without a note",
-            not large,
-            f"{large} are: overage show surges --month {month}",
-        ),
-    )
-
-
-def _usual(business: Business, month: str, on: date) -> list[Statement]:
-    """Whether sources delivered as usual; nothing where the catalogue has none."""
-    if not business.catalogue.sources:
-        return []
-    low = low_days_in_words(low_days(business.home, first_day(month), on))
-    told = "; ".join(low[:_MOST_TOLD])
-    return [Statement("Every source delivers at least a third of its usual rows", not low, told)]
 
 
 def _read(business: Business, table: Table, month: str, columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -8,18 +8,17 @@ import polars as pl
 
 from billing.model.codes import (
     REQUESTED_CHANGES,
-    DecisionFlag,
     DecisionKind,
-    DecisionReason,
     Outcome,
     SubscriptionStatus,
     Term,
 )
 from billing.model.columns import MEASUREMENT
-from billing.model.tables import ADD_ONS, DECISIONS, PACKAGES
+from billing.model.tables import ADD_ONS, PACKAGES
 from billing.rules.add_ons import HeldAddOns
 from billing.rules.dimensions import over_all_rules
-from billing.rules.refusals import first_that_holds, refusal_at_close
+from billing.rules.refusals import refusal_at_close
+from billing.rules.settled_changes import flagged, settle
 from billing.rules.terms import TermsFrames, with_terms
 from billing.rules.upgrades_at_once import AskedAtOnce, as_decisions, is_at_once, packages_after, upgrades_at_once
 
@@ -115,22 +114,11 @@ def decide_packages(
     if at_once is not None:
         in_closing = upgrades_at_once(at_once, _closing_in_force(cycles, previous, first_packages), terms)
         state = _after_upgrades(state, in_closing)
-    is_asked = (pl.col("outcome") == Outcome.PENDING) & pl.col("kind").is_in(REQUESTED_CHANGES)
-    asked = answers.filter(is_asked).select(
-        "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
-    )
-    if at_once is not None:
-        late = at_once.late.join(open_dates.select("subscription_id", "billing_date"), on="subscription_id")
-        asked = pl.concat(
-            [
-                asked.join(answers.filter(is_at_once()), on="request_id", how="anti", maintain_order="left"),
-                late.with_columns(kind=pl.lit(DecisionKind.UPGRADE)).select(asked.columns),
-            ]
-        )
+    asked = _asked_of(answers, open_dates, at_once)
     deciding = state.filter("may_change")
     automatic = _automatic_upgrades(deciding, usage, terms, held)
     requested = _requested_changes(deciding, asked, automatic, usage, levels, terms, held)
-    decisions = _flagged(_settle(automatic, requested, month), deciding)
+    decisions = flagged(settle(automatic, requested, month), deciding)
     changes = decisions.filter(pl.col("outcome") == Outcome.APPROVED).select(
         "subscription_id", "to_package", "effective_on", change_kind="kind"
     )
@@ -146,6 +134,23 @@ def decide_packages(
         new = answered.filter(~pl.col("request_id").is_in(at_once.approved.implode()))
         decisions = pl.concat([decisions, new])
     return PackageMonth(PACKAGES.conform(packages), decisions)
+
+
+def _asked_of(answers: pl.DataFrame, open_dates: pl.DataFrame, at_once: AskedAtOnce | None) -> pl.DataFrame:
+    """request_id, subscription_id, at, kind, package, billing_date: the changes that are decided when cycles close."""
+    is_asked = (pl.col("outcome") == Outcome.PENDING) & pl.col("kind").is_in(REQUESTED_CHANGES)
+    asked = answers.filter(is_asked).select(
+        "request_id", "subscription_id", "at", "kind", "package", billing_date="effective_on"
+    )
+    if at_once is not None:
+        late = at_once.late.join(open_dates.select("subscription_id", "billing_date"), on="subscription_id")
+        asked = pl.concat(
+            [
+                asked.join(answers.filter(is_at_once()), on="request_id", how="anti", maintain_order="left"),
+                late.with_columns(kind=pl.lit(DecisionKind.UPGRADE)).select(asked.columns),
+            ]
+        )
+    return asked
 
 
 def _closing_in_force(cycles: pl.DataFrame, previous: pl.DataFrame, first_packages: pl.DataFrame) -> pl.DataFrame:
@@ -444,118 +449,6 @@ def _fit(
         fits=~pl.col("blocks").any(),
         evidence=pl.struct("metric", "quantity", allowance="limit").filter(pl.col("blocks") | ~pl.col("blocks").any()),
     )
-
-
-def _settle(automatic: pl.DataFrame, requested: pl.DataFrame, month: str) -> pl.DataFrame:
-    """An answer for everything asked (rule 17); of several requests the latest valid one counts (rule 8).
-
-    Rule 9: of an automatic and a requested change one is made, the higher.
-    """
-    latest = (
-        requested.filter(pl.col("refusal").is_null())
-        .sort("at", "request_id")
-        .group_by("subscription_id", maintain_order=True)
-        .last()
-        .select("subscription_id", latest_request="request_id", latest_kind="kind", latest_rank="rank")
-    )
-    changing = automatic.filter(pl.col("target") != pl.col("current")).select(
-        "subscription_id", automatic_rank="target_rank"
-    )
-    requested = requested.join(latest, on="subscription_id", how="left", maintain_order="left").join(
-        changing, on="subscription_id", how="left", maintain_order="left"
-    )
-    automatic = automatic.join(latest, on="subscription_id", how="left", maintain_order="left").with_columns(
-        automatic_rank="target_rank"
-    )
-    asked_higher = (pl.col("latest_kind") == DecisionKind.UPGRADE) & (pl.col("latest_rank") >= pl.col("automatic_rank"))
-    of_request = [
-        (
-            pl.col("request_id") != pl.col("latest_request"),
-            Outcome.SUPERSEDED,
-            DecisionReason.SUPERSEDED_BY_LATER_REQUEST,
-        ),
-        (
-            pl.col("automatic_rank").is_not_null() & ~asked_higher,
-            Outcome.SUPERSEDED,
-            DecisionReason.SATISFIED_BY_HIGHER,
-        ),
-        (pl.col("kind") == DecisionKind.UPGRADE, Outcome.APPROVED, DecisionReason.REQUESTED),
-        (pl.lit(True), Outcome.APPROVED, DecisionReason.USAGE_FITS),
-    ]
-    by_itself = [
-        (pl.col("target") == pl.col("current"), Outcome.REFUSED, DecisionReason.NO_LARGER_PACKAGE),
-        (asked_higher, Outcome.SUPERSEDED, DecisionReason.SATISFIED_BY_HIGHER),
-        (pl.lit(True), Outcome.APPROVED, DecisionReason.USAGE_OVER_ALLOWANCE),
-    ]
-    refused = pl.when(pl.col("refusal").is_not_null())
-    outcome = first_that_holds([(condition, outcome) for condition, outcome, _ in of_request])
-    reason = first_that_holds([(condition, reason) for condition, _, reason in of_request])
-    requested = requested.with_columns(
-        outcome=refused.then(pl.lit(Outcome.REFUSED)).otherwise(outcome),
-        reason=refused.then("refusal").otherwise(reason),
-    )
-    outcome = first_that_holds([(condition, outcome) for condition, outcome, _ in by_itself])
-    reason = first_that_holds([(condition, reason) for condition, _, reason in by_itself])
-    automatic = automatic.with_columns(outcome=outcome, reason=reason)
-    return pl.concat([DECISIONS.conform(rows) for rows in _as_decisions(requested, automatic, month)])
-
-
-def _as_decisions(requested: pl.DataFrame, automatic: pl.DataFrame, month: str) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """What was answered, with the other columns of DECISIONS."""
-    approved = pl.col("outcome") == Outcome.APPROVED
-    # a lower package waits for the end of a yearly term (rule 18)
-    waits = (
-        (pl.col("kind") == DecisionKind.DOWNGRADE)
-        & (pl.col("term") == Term.YEARLY)
-        & (pl.col("billing_index") % 12 != 0)
-    )
-    shared = {
-        "billing_month": pl.lit(month),
-        "from_package": pl.col("current"),
-        "decided_on": pl.col("billing_date"),
-        "explanation": None,
-        "amount": None,
-        "expected_from": None,
-        "expected_by": None,
-        **dict.fromkeys(("coupon", "add_on", "quantity")),
-    }
-    return (
-        requested.with_columns(
-            **shared,
-            decision_id="request_id",
-            to_package="package",
-            effective_on=pl.when(approved).then(pl.when(waits).then("term_end").otherwise("billing_date")),
-            flags=_NO_FLAGS,
-        ),
-        automatic.with_columns(
-            **shared,
-            decision_id=pl.format(
-                "{}/{}/auto_upgrade", "subscription_id", pl.col("billing_date").dt.to_string("%Y-%m-%d")
-            ),
-            request_id=None,
-            kind=pl.lit(DecisionKind.AUTO_UPGRADE),
-            to_package="target",
-            effective_on=pl.when(approved).then("billing_date"),
-            flags=pl.when("exceeds_catalogue")
-            .then(pl.lit([DecisionFlag.EXCEEDS_CATALOGUE], pl.List(pl.String)))
-            .otherwise(_NO_FLAGS),
-        ),
-    )
-
-
-def _flagged(decisions: pl.DataFrame, deciding: pl.DataFrame) -> pl.DataFrame:
-    """Flag a change that replaces the lower package waiting for the end of the term.
-
-    The earlier approval stays as it is: a request is answered once (rules 9 and 17).
-    """
-    waiting = deciding.filter(pl.col("waiting_package").is_not_null()).select("subscription_id", _waits=pl.lit(True))
-    takes_its_place = (pl.col("outcome") == Outcome.APPROVED) & pl.col("_waits").is_not_null()
-    flagged = decisions.join(waiting, on="subscription_id", how="left", maintain_order="left").with_columns(
-        flags=pl.when(takes_its_place)
-        .then(pl.concat_list("flags", pl.lit([DecisionFlag.VOIDS_WAITING_DOWNGRADE], pl.List(pl.String))))
-        .otherwise("flags")
-    )
-    return flagged.drop("_waits")
 
 
 def _ranks(terms: TermsFrames) -> pl.DataFrame:

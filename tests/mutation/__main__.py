@@ -49,6 +49,7 @@ TESTS: Final[Mapping[str, Sequence[str]]] = {
     ],
     "rules.dimensions": ["rules/test_dimensions"],
     "rules.package_changes": ["rules/test_package_changes"],
+    "rules.settled_changes": ["rules/test_package_changes"],
     "rules.subscriptions": ["rules/test_subscriptions"],
     "rules.redemptions": ["rules/test_redemptions"],
     "rules.add_ons": ["rules/test_add_ons", "rules/test_add_on_fees", "rules/test_add_on_changes"],

@@ -53,8 +53,7 @@ CUSTOMERS: Final[list[tuple[str, str, str, dict[str, str]]]] = [
 _ADDRESS: Final = ("name", "email", "address_line1", "address_line2", "city", "region", "postal_code", "country")
 _REFERENCES: Final = ("buyer_reference", "order_reference", "electronic_address", "registration", "invoice_format")
 COLUMNS: Final = (
-    *("account_id", *_ADDRESS, "tax_id", "tax_exempt", "tax_exempt_reason", "locale", *_REFERENCES),
-    "currency",
+    *("account_id", *_ADDRESS, "tax_id", "tax_exempt", "tax_exempt_reason", "locale", "currency", *_REFERENCES),
 )
 
 

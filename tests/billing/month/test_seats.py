@@ -191,7 +191,7 @@ def test_access_that_comes_back_within_a_cycle_charges_no_seats_that_stood_at_it
     for month, day in MONTHS[1:]:
         business = bill_by_steps(landing.root, month, day)
     # 3 x 12.00 x 26 / 31 for January; the ninth is added for 10 of 28 days.
-    assert lines(business, "acme", "2026-02-10") == [("proration", "8.00", "30.19"), *expected]
+    assert lines(business, "acme", "2026-02-10") == [("proration", "3.00", "30.19"), *expected]
     assert lines(business, "acme", "2026-03-10") == [("proration", "1.00", "4.29"), ("seats", "9.00", "48.00")]
 
 

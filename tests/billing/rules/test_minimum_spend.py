@@ -67,7 +67,10 @@ def due(kind: str, first: int, end: int, cents: int, on: int | None = None) -> d
 
 def frame(*rows: dict[str, object]) -> pl.DataFrame:
     schema = dict.fromkeys(("billing_date", "cycle_start", "cycle_end"), pl.Date)
-    return pl.DataFrame(list(rows), schema={"subscription_id": pl.String, **schema, "kind": pl.String, "amount": MONEY})
+    found = pl.DataFrame(
+        list(rows), schema={"subscription_id": pl.String, **schema, "kind": pl.String, "amount": MONEY}
+    )
+    return found.with_columns(metric=pl.lit(None, pl.String))
 
 
 @settings(max_examples=60)

@@ -22,6 +22,8 @@ from pipeline.run_state import Say
 # Skip checks that are reported at the end (the first two), or that matter to schedules only (the last).
 _NOT_SAID = ("every_account_could_be_billed", "every_file_could_be_read", "expected_deliveries_are_there")
 _IN_WORDS = tuple(each.__name__ for each in (RefusedError, InterruptedRunError, BusyError, StoreError, LostRaceError))
+# An OSError names what a library failed at: a full disk, where Polars reports a damaged file.
+_NAMED = (*_IN_WORDS, OSError.__name__)
 _EXPECTED = (*_IN_WORDS, dg.DagsterExecutionInterruptedError.__name__)
 
 
@@ -174,8 +176,8 @@ def _is_broken(result: Any) -> bool:
 
 
 def _cause(error: Any) -> Any:
-    """The error behind those of Dagster: the first in words, else the innermost."""
-    while error.cause is not None and error.cls_name not in _IN_WORDS:
+    """The error behind those of Dagster: the first that names its cause, else the innermost."""
+    while error.cause is not None and error.cls_name not in _NAMED:
         error = error.cause
     return error
 

@@ -89,9 +89,6 @@ def test_the_broker_waits_longer_than_a_run_may_take() -> None:
 # --- the image -------------------------------------------------------------------------------------------------------
 
 
-VERSIONS = "/tmp/versions.txt"  # noqa: S108 - in the image only
-
-
 def steps_of_image() -> list[str]:
     """The commands of the Dockerfile."""
     text = (PRODUCTION / "Dockerfile").read_text().replace("\\\n", " ")
@@ -106,7 +103,7 @@ def test_the_image_has_the_libraries_and_the_versions_that_the_tests_have(tmp_pa
     assert set(wanted.split()) <= set(libraries.split())
     assert "useradd" in users
     # the first part of the step, as it stands
-    pin = program.partition("&&")[0].replace(VERSIONS, str(tmp_path / "versions.txt"))
+    pin = program.partition("&&")[0].replace("versions.txt", str(tmp_path / "versions.txt"))
     subprocess.run(["/bin/sh", "-ec", pin], cwd=ROOT, check=True)
     pinned = (tmp_path / "versions.txt").read_text().splitlines()
     lock = (ROOT / "requirements.lock").read_text()
@@ -122,7 +119,7 @@ def test_the_steps_of_the_image_make_a_program(tmp_path: Path) -> None:
     place, environment = tmp_path / "place", tmp_path / "environment"
     subprocess.run(["git", "clone", "--quiet", ROOT, place], check=True)
     subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-    step = program.replace(VERSIONS, str(tmp_path / "versions.txt"))
+    step = program.replace("versions.txt", str(tmp_path / "versions.txt"))
     path = f"{environment / 'bin'}:/usr/bin:/bin"
     subprocess.run(["/bin/sh", "-ec", step], cwd=place, env={"PATH": path, "HOME": str(tmp_path)}, check=True)
     for words in (("overage", "--version"), ("dagster-daemon", "--help"), ("overage", "worker", "--help")):

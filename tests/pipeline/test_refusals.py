@@ -187,7 +187,7 @@ def test_a_file_where_a_folder_belongs_is_named(landing: Landing) -> None:
 def test_a_full_disk_interrupts_and_a_second_run_completes(
     landing: Landing, tmp_path: Path, mounted: Callable[..., None]
 ) -> None:
-    mounted("-t", "tmpfs", "-o", "size=1m", "overage-test")
+    mounted("-t", "tmpfs", "-o", "size=2m", "overage-test")
     home = Landing(tmp_path / "disk", landing.catalogue)
     home.customer("acme")
     home.use("acme", "2026-01-20", emails=16_000)

@@ -5,7 +5,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.codes import LineKind
-from billing.rules.due_items import lowered_line
+from billing.rules.due_items import due_key, lowered_line
 
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 
@@ -23,7 +23,7 @@ def with_lowered_lines(lines: pl.DataFrame) -> pl.DataFrame:
     is_coupon = pl.col("kind") == LineKind.COUPON
     if lines.is_empty() or not lines.select(is_coupon.any()).item():
         return lines.with_columns(applies_to_line=pl.lit(None, pl.Int32))
-    of_line = pl.concat_str([pl.col(name).fill_null("") for name in ("due_kind", "metric", "due_item")], separator="/")
+    of_line = due_key("due_kind")
     keyed = lines.with_columns(_lowers=pl.when(is_coupon).then(lowered_line()).otherwise(of_line))
     on = [*_KEYS, "due_on", "_lowers"]
     lowered = keyed.filter(~is_coupon).unique(on, keep="first", maintain_order=True).select(*on, applies_to_line="line")

@@ -6,7 +6,7 @@ import polars as pl
 
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
-from billing.rules.due_items import IDENTITY, lowered_line
+from billing.rules.due_items import IDENTITY, due_key, lowered_line
 from billing.rules.largest_remainder import spread
 
 _DOCUMENT: Final = ["account_id", "subscription_id", "billing_date"]
@@ -39,7 +39,7 @@ def with_coupons_on_what_moved(differences: pl.DataFrame, decimals: int) -> pl.D
     )
     moved = others.select(
         *_DOCUMENT,
-        _lowers=pl.concat_str([pl.col(name).fill_null("") for name in IDENTITY], separator="/"),
+        _lowers=due_key(),
         _weight=difference.abs(),
     )
     placed = of_document.join(moved, on=[*_DOCUMENT, "_lowers"], how="left", maintain_order="left").with_columns(

@@ -14,7 +14,7 @@ from billing.model.columns import MONEY
 from billing.model.money import scaled_to_decimal
 from billing.model.offers import Coupon
 from billing.model.quantities import INTEGER, exactly
-from billing.rules.due_items import coupon_item
+from billing.rules.due_items import coupon_item, whole_kind
 from billing.rules.largest_remainder import spread
 from billing.rules.own_documents import is_own_document, shown_subscription_id
 
@@ -182,8 +182,7 @@ def _taken(lines: pl.DataFrame, coupons: pl.DataFrame, catalogue: Catalogue) -> 
 
 def _lowers(coupon: Coupon) -> pl.Expr:
     """Whether a coupon lowers a line."""
-    part_of = pl.when(pl.col("metric").is_null()).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise(pl.lit(LineKind.SEATS))
-    kind = pl.when(pl.col("kind") == LineKind.PRORATION).then(part_of).otherwise("kind")
+    kind = whole_kind()
     of_one = pl.format("{}.{}", kind, pl.coalesce("add_on", "metric"))
     names = pl.lit(pl.Series(coupon.applies_to)).implode()
     applies = kind.is_in(names) | of_one.is_in(names).fill_null(value=False)

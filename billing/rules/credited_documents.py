@@ -8,7 +8,7 @@ import polars as pl
 
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
-from billing.rules.due_items import IDENTITY, lowered_line
+from billing.rules.due_items import IDENTITY, due_key, lowered_line
 
 _KEYS: Final = ["subscription_id", "billing_date", *IDENTITY]
 _NOTHING: Final = pl.lit(0).cast(MONEY)
@@ -46,7 +46,7 @@ def by_billing_document(differences: pl.DataFrame, billed: pl.DataFrame) -> pl.D
 def _coupons_by_document(coupons: pl.DataFrame, others: pl.DataFrame, billed: pl.DataFrame) -> pl.DataFrame:
     date = ["subscription_id", "billing_date"]
     document = pl.coalesce("gives_back", "corrects", "number")
-    key = pl.concat_str([pl.col(name).fill_null("") for name in IDENTITY], separator="/")
+    key = due_key()
     first = (
         billed.select(
             "subscription_id",

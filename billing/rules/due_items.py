@@ -18,10 +18,20 @@ _OF_REFUND: Final = r"^([a-z_]+)/(.*)$"
 _LOWERED: Final = r"^[^/]*/([a-z_]+)/"
 
 
+def due_key(kind: str = "kind") -> pl.Expr:
+    """`<kind>/<metric>/<item>` of a due, as `lowered_line` has it of a coupon."""
+    return pl.concat_str([pl.col(name).fill_null("") for name in (kind, "metric", "due_item")], separator="/")
+
+
+def whole_kind() -> pl.Expr:
+    """The kind of what is due; of a proration that of the fee, or of the seats, of which it is a part."""
+    part_of = pl.when(pl.col("metric").is_null()).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise(pl.lit(LineKind.SEATS))
+    return pl.when(pl.col("kind") == LineKind.PRORATION).then(part_of).otherwise("kind")
+
+
 def coupon_item() -> pl.Expr:
     """`due_item` of what the coupon in `coupon` takes off a due, of its IDENTITY."""
-    metric, item = (pl.col(name).fill_null("") for name in ("metric", "due_item"))
-    return pl.format("{}/{}/{}/{}", "coupon", "kind", metric, item)
+    return pl.format("{}/{}", "coupon", due_key())
 
 
 def lowered_kind(kind: str = "kind") -> pl.Expr:

@@ -9,6 +9,7 @@ from billing.model.codes import LineKind, Term
 from billing.model.columns import MONEY, PRICE
 from billing.model.money import round_fraction, scaled_to_decimal
 from billing.rules.billing_dates import Grid
+from billing.rules.due_items import whole_kind
 from billing.rules.own_documents import shown_subscription_id
 from billing.rules.terms import PRICE_SCALE, TermsFrames, with_terms
 
@@ -135,8 +136,7 @@ def counted_shares(due: pl.DataFrame, dues: pl.DataFrame, catalogue: Catalogue) 
         suffix="_closing",
     )
     # What is charged for an upgrade at once belongs to the package fee, for seats added within the cycle to seats.
-    of_part = pl.when(pl.col("metric").is_null()).then(pl.lit(LineKind.PACKAGE_FEE)).otherwise(pl.lit(LineKind.SEATS))
-    kind = pl.when(pl.col("kind") == LineKind.PRORATION).then(of_part).otherwise("kind")
+    kind = whole_kind()
     grid, one_day = Grid.of(catalogue.policy), pl.duration(days=1)
     first = grid.next_index(pl.col("grid_start"), pl.col("cycle_start")) - 1
     end = grid.next_index(pl.col("grid_start"), pl.col("cycle_end") - one_day)

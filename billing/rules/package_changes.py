@@ -17,10 +17,10 @@ from billing.model.columns import MEASUREMENT
 from billing.model.tables import ADD_ONS, PACKAGES
 from billing.rules.add_ons import HeldAddOns
 from billing.rules.dimensions import over_all_rules
-from billing.rules.refusals import refusal_at_close
+from billing.rules.refusals import is_at_once, refusal_at_close
 from billing.rules.settled_changes import flagged, settle
 from billing.rules.terms import TermsFrames, with_terms
-from billing.rules.upgrades_at_once import AskedAtOnce, as_decisions, is_at_once, packages_after, upgrades_at_once
+from billing.rules.upgrades_at_once import AskedAtOnce, as_decisions, packages_after, upgrades_at_once
 
 CLOSED_SCHEMA: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "subscription_id": pl.String,

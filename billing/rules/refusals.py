@@ -131,6 +131,11 @@ def refusal_at_close() -> pl.Expr:
     )
 
 
+def is_at_once() -> pl.Expr:
+    """Whether an answer is of an upgrade that holds from its day: of `Lives.answers` (rule 37)."""
+    return (pl.col("kind") == DecisionKind.UPGRADE) & (pl.col("effective_on") == pl.col("on"))
+
+
 def refused_after_close(answers: pl.DataFrame, closed: pl.DataFrame, decided: pl.Series) -> pl.DataFrame:
     """The package changes that became known when the billing date they were meant for had been closed (rule 9).
 
@@ -149,8 +154,7 @@ def refused_after_close(answers: pl.DataFrame, closed: pl.DataFrame, decided: pl
         As `answers`: those rows, refused.
     """
     # An upgrade at once holds from its day, or, known late, from the next open date.
-    at_once = (pl.col("kind") == DecisionKind.UPGRADE) & (pl.col("effective_on") == pl.col("on"))
-    pending = answers.filter((pl.col("outcome") == Outcome.PENDING) & ~at_once)
+    pending = answers.filter((pl.col("outcome") == Outcome.PENDING) & ~is_at_once())
     late = pending.join(
         closed.select("subscription_id", effective_on="billing_date"),
         on=["subscription_id", "effective_on"],

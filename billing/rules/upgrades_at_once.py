@@ -13,7 +13,7 @@ from billing.model.money import round_fraction
 from billing.model.tables import DECISIONS
 from billing.rules.billing_dates import Grid
 from billing.rules.own_documents import upgrade_id
-from billing.rules.refusals import first_that_holds
+from billing.rules.refusals import first_that_holds, is_at_once
 from billing.rules.subscriptions import Lives
 from billing.rules.terms import PRICE_SCALE, TermsFrames, with_terms
 
@@ -37,11 +37,6 @@ class AskedAtOnce:
     asked: pl.DataFrame
     late: pl.DataFrame
     approved: pl.Series
-
-
-def is_at_once() -> pl.Expr:
-    """Whether an answer is of an upgrade that holds from its day: of `Lives.answers`."""
-    return (pl.col("kind") == DecisionKind.UPGRADE) & (pl.col("effective_on") == pl.col("on"))
 
 
 def asked_at_once(

@@ -27,7 +27,7 @@ from billing.inputs.seller_entry import read_seller
 from billing.inputs.source_entries import read_sources
 from billing.inputs.tariff_entry import read_dimensions, read_plain_tariff, read_tariff
 from billing.inputs.titles import read_titles
-from billing.inputs.yaml_reader import Place, Pricing, decimals, read_yaml
+from billing.inputs.yaml_reader import Change, Place, Pricing, decimals, read_yaml
 from billing.model.catalogue import (
     CARD_BRANDS,
     COUNTER_MEASURES,
@@ -75,9 +75,19 @@ def load_catalogue(path: Path) -> Catalogue:
             f"{path}: there is no catalogue: expected a file catalogue.yaml in the landing folder of the billing home "
             "(`overage init` writes one to start from)"
         )
-    content = path.read_bytes()
+    return read_catalogue(path, path.read_bytes())
+
+
+def read_catalogue(path: Path, content: bytes, change: Change | None = None) -> Catalogue:
+    """As `load_catalogue`, of the content of a file; `change` is made to the document before it is read.
+
+    Raises
+    ------
+    RefusedError
+        As `load_catalogue`, and where the change cannot be made.
+    """
     problems: list[Problem] = []
-    root = read_yaml(path.name, content, problems)
+    root = read_yaml(path.name, content, problems, change)
     catalogue = catalogue_at(root, hashlib.sha256(content).hexdigest()) if root is not None else None
     if root is not None and catalogue is not None and not problems:
         _refuse_undeclared_excess(root.at("agreements"), catalogue)

@@ -44,7 +44,7 @@ from billing.store.home import Home
 _DECIDED: Final = ["closing_package", "opening_package", "change_reason", "waiting_package"]
 _DATE: Final = ["account_id", "subscription_id", "billing_date"]
 _DUE: Final = [
-    *(*_DATE, "kind", "metric", "due_item", "rule", "package", "amount"),
+    *(*_DATE, "kind", "metric", "due_item", "rule", "package", "add_on", "amount"),
 ]
 
 
@@ -55,8 +55,8 @@ class MonthDue:
     Attributes
     ----------
     dues
-        account_id, subscription_id, billing_date, kind, metric, due_item, rule, package, amount; refunds are rows of
-        their own, below 0.
+        account_id, subscription_id, billing_date, kind, metric, due_item, rule, package, add_on, amount; refunds are
+        rows of their own, below 0.
     charges, packages
         The tables CHARGES and PACKAGES.
     parked

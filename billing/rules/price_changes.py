@@ -63,7 +63,7 @@ def line_changes(
     Parameters
     ----------
     before, after
-        LINE, rule, package, amount.
+        LINE, rule, package, add_on, amount.
     charges, packages
         The tables CHARGES and PACKAGES of the month, before and after.
     caused, avoided
@@ -72,8 +72,8 @@ def line_changes(
     Returns
     -------
     polars.DataFrame
-        LINE, rule, package (after, or before where there is none), before, after (MONEY; 0 where there is no such
-        line) and cause (null where nothing differs).
+        LINE, rule, package and add_on (after, or before where there is none), before, after (MONEY; 0 where there is
+        no such line) and cause (null where nothing differs).
     """
     nothing = pl.lit(0).cast(MONEY)
     amount = pl.col("amount")
@@ -86,9 +86,8 @@ def line_changes(
         .sort("_side", maintain_order=True)
         .group_by([*LINE, "rule"], maintain_order=True)
         .agg(
-            pl.col("package").drop_nulls().first(),
-            pl.col("before").sum().cast(MONEY),
-            pl.col("after").sum().cast(MONEY),
+            pl.col("package", "add_on").drop_nulls().first(),
+            pl.col("before", "after").sum().cast(MONEY),
         )
     )
     changed = lines.filter(pl.col("before") != pl.col("after")).select(*LINE, "rule")

@@ -139,7 +139,7 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         _finish(business, months, jobs)
         _send_mails(business, [month], jobs)
     problems = [
-        *not_read(business.home, business.inputs, business.as_of, business.catalogue.seller.logo),
+        *not_read(business.home, business.inputs, business.as_of, business.catalogue),
         *parked(business, [month]),
         *without_pdf(business, month),
     ]

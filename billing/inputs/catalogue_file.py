@@ -232,12 +232,22 @@ def _policy(place: Place, minor: int | None, lacking: list[str]) -> Policy:
         send=place.at("send").choice(SENDING, default.send),
         mail_from=_mail_from(place.at("mail_from")),
         reminders=_reminders(place.at("reminders"), minor, lacking),
+        shadow=_shadow(place.at("shadow")),
         longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
         largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),
     )
     if policy.billing_start.day != 1 or not _can_be_first(policy.billing_start):
         place.at("billing_start").problem("the first day of a month, YYYY-MM-01, from 1970 to 2099")
     return policy
+
+
+def _shadow(place: Place) -> str:
+    path = place.text("", empty=True).strip()
+    parts = Path(path).parts
+    if path and (parts[:1] != ("landing",) or len(parts) < 2 or ".." in parts):  # a folder and a file
+        place.problem("a file in the home's landing folder, such as landing/candidate.yaml")
+        return ""
+    return path
 
 
 def _mail_from(place: Place) -> str:

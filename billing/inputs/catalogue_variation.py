@@ -133,9 +133,7 @@ def _numbers(root: yaml.Node, path: Sequence[str], first: date, last: date) -> l
     for node in nodes:
         if not isinstance(node, yaml.ScalarNode) or not re.fullmatch(_NUMBER, node.value):
             held = ", ".join(_names(node)) or repr(getattr(node, "value", ""))
-            raise RefusedError(
-                f"--vary: {where} is no number: found {held}, expected a path to one, such as {_EXAMPLE}"
-            )
+            raise RefusedError(f"--vary: {where}: found {held}, expected a path to a number, such as {_EXAMPLE}")
     return [node for node in nodes if isinstance(node, yaml.ScalarNode)]
 
 

@@ -168,6 +168,9 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         }
         if not business.inputs.exchange_rates.is_empty():
             inputs["exchange rates"] = _frame_hash(business.inputs.exchange_rates)
+        if shadow := business.catalogue.policy.shadow:
+            file = business.home.root / shadow
+            inputs["shadow"] = file_hash(file) if file.is_file() else ""
         if business.catalogue.resources.digest:
             inputs["resources"] = business.catalogue.resources.digest
     return inputs

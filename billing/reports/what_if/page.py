@@ -17,6 +17,8 @@ from billing.reports.what_if.comparison import MOST_SHOWN, Comparison
 
 _TEMPLATE: Final = "what_if.html.j2"
 _STYLES: Final = ("month_report.css", "what_if.css")
+# Paper knows no narrow screens.
+_PHONE: Final = "what_if_phone.css"
 _SIGNED: Final = ("difference", "cost")
 _MONEY: Final = ("before", "after", "issued", "expected", *_SIGNED)
 _HEADINGS: Final[Mapping[str, str]] = {
@@ -62,9 +64,14 @@ class Section:
 
 
 def what_if_page(
-    catalogue: Catalogue, compared: Sequence[Comparison], grid: Grid | None, folders: Sequence[str]
+    catalogue: Catalogue,
+    compared: Sequence[Comparison],
+    grid: Grid | None,
+    folders: Sequence[str],
+    *,
+    on_paper: bool = False,
 ) -> str:
-    """Render the page.
+    """Render the page, for a screen or for paper.
 
     Parameters
     ----------
@@ -77,7 +84,9 @@ def what_if_page(
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
 
-    texts = {name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in (_TEMPLATE, *_STYLES)}
+    texts = {
+        name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in (_TEMPLATE, *_STYLES, _PHONE)
+    }
     environment = ImmutableSandboxedEnvironment(
         loader=FunctionLoader(texts.__getitem__),
         autoescape=True,
@@ -99,7 +108,7 @@ def what_if_page(
     ]
     beside = _beside(compared) if len(compared) > 1 and grid is None else None
     return environment.get_template(_TEMPLATE).render(
-        style=Markup("".join(texts[name] for name in _STYLES)),  # noqa: S704 # part of the program
+        style=Markup("".join(texts[name] for name in (*_STYLES, *(() if on_paper else (_PHONE,))))),  # noqa: S704 # part of the program
         seller=catalogue.seller.name,
         since=first.since,
         through=first.through,
@@ -169,7 +178,7 @@ def _sections(catalogue: Catalogue, found: Comparison, currency: str, folder: st
     sections = []
     for name, heading in _HEADINGS.items():
         rows = found.rows(name, currency)
-        if not rows:
+        if not rows or (name == "rules" and not any(row["rule"] for row in rows)):
             continue
         keys = [key for key in rows[0] if key not in _MONEY]
         named = titles.get(name, {})

@@ -81,29 +81,47 @@ def compare_catalogues(
         When a month, account or package is unknown, or a candidate would move billing dates.
     """
     _refuse(business, question)
-    joined = [joined_catalogue(business.catalogue, each, first_day(question.since)) for _, each in candidates]
     with scratch_copy(business, business.as_of) as base:
         ingest_usage(base, progress)
         bring_up_to_date(base, question.through, progress)
-        whose, kept = _wanted(base, question), _subscribed_before(base, question.grandfather_before)
-        found: list[Comparison] = []
-        for names in _some_at_a_time([name for name, _ in candidates]):
-            some = slice(len(found), len(found) + len(names))
-            for run in _runs(base, names, joined[some], question, whose, progress):
-                found.append(
-                    Comparison(
-                        name=run.name,
-                        since=question.since,
-                        through=question.through,
-                        as_of=business.as_of,
-                        currency=business.catalogue.currency,
-                        tables=run.sums.tables(run.upgrades(base), question.flag_above, kept),
-                        not_reached=not_reached(candidates[len(found)][1], last_day(question.through)),
-                        flag_above=question.flag_above,
-                        grandfather_before=question.grandfather_before,
-                    )
-                )
-        return found
+        return compare_in(base, candidates, question, progress)
+
+
+def compare_in(
+    base: Business,
+    candidates: Sequence[tuple[str, Catalogue]],
+    question: Question,
+    progress: Progress | None = None,
+) -> list[Comparison]:
+    """As `compare_catalogues`, of a scratch copy whose months have been computed.
+
+    Raises
+    ------
+    RefusedError
+        When a candidate would move billing dates.
+    """
+    joined = [joined_catalogue(base.catalogue, each, first_day(question.since)) for _, each in candidates]
+    whose, kept = _wanted(base, question), _subscribed_before(base, question.grandfather_before)
+    found: list[Comparison] = []
+    for names in _some_at_a_time([name for name, _ in candidates]):
+        some = slice(len(found), len(found) + len(names))
+        found += [
+            Comparison(
+                name=run.name,
+                since=question.since,
+                through=question.through,
+                as_of=base.as_of,
+                currency=base.catalogue.currency,
+                tables=run.sums.tables(run.upgrades(base), question.flag_above, kept),
+                not_reached=not_reached(catalogue, last_day(question.through)),
+                flag_above=question.flag_above,
+                grandfather_before=question.grandfather_before,
+            )
+            for run, (_, catalogue) in zip(
+                _runs(base, names, joined[some], question, whose, progress), candidates[some], strict=True
+            )
+        ]
+    return found
 
 
 def last_day(month: str) -> date:

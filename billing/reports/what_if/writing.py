@@ -35,9 +35,9 @@ def write_what_if(catalogue: Catalogue, compared: Sequence[Comparison], grid: Gr
     else:
         _write(folder / "grid.parquet", grid.points)
     names = ["" if own == folder else f"{own.name}/" for own in folders]
-    html = what_if_page(catalogue, compared, grid, names)
-    write_bytes(folder / PDF, draw_page(html, "month_report_print.css"))
-    write_bytes(folder / PAGE, html.encode())
+    paper = what_if_page(catalogue, compared, grid, names, on_paper=True)
+    write_bytes(folder / PDF, draw_page(paper, "month_report_print.css"))
+    write_bytes(folder / PAGE, what_if_page(catalogue, compared, grid, names).encode())
     return folder / PAGE
 
 

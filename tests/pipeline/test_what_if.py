@@ -20,7 +20,7 @@ Answer = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """small: within its allowances. mails: 27,350 emails in the first cycle. grows: outgrows its leads. later: silver."""
+    """small: within its allowances. mails: 27,350 emails in January. grows: outgrows its leads. later: in silver."""
     landing = Landing(tmp_path_factory.mktemp("what-if") / "data")
     landing.customer("small")
     landing.customer("mails")

@@ -84,9 +84,8 @@ def what_if_page(
     from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
 
-    texts = {
-        name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in (_TEMPLATE, *_STYLES, _PHONE)
-    }
+    names = (_TEMPLATE, *_STYLES, _PHONE)
+    texts = {name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in names}
     environment = ImmutableSandboxedEnvironment(
         loader=FunctionLoader(texts.__getitem__),
         autoescape=True,

@@ -1,6 +1,6 @@
 """Usage of cycles to come, foreseen from those before, and the steps that bill a scratch copy with it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import date, timedelta
 from functools import cached_property
@@ -19,7 +19,7 @@ from billing.month.steps import terms_in_force, write_charges, write_cycles, wri
 from billing.rules.cycles import closing_spans
 from billing.rules.measurement import MEASURED
 from billing.rules.usage import usage_of
-from billing.rules.usage_forecast import HISTORY, SERIES, UsageForecast, forecast_usage
+from billing.rules.usage_forecast import HISTORY, SERIES, UsageForecast, forecast_usage, spread_of_all
 from billing.store.monthly import read_month, write_month
 
 LEVELS_OF_USAGE: Final = ("quantity", "low", "high")
@@ -123,9 +123,19 @@ def foreseen_usage(business: Business, months: Sequence[str]) -> ForeseenUsage:
         In order; the first is that of the as-of day, or the one after it.
     """
     shards = [business] if len(business.new_shards) == 1 else [business.of(each) for each in business.new_shards]
-    parts = [_foreseen_of(shard, months) for shard in shards]
+    of_all = None
+    if len(shards) > 1:
+        # Nothing may depend on shards: the spread of an account without errors of its own is that of all accounts.
+        of_all = spread_of_all(pl.concat(_forecast_of(shard).forecast.errors for shard in shards))
+    parts = [_foreseen_of(shard, months, of_all) for shard in shards]
     names = [each.name for each in fields(ForeseenUsage)]
-    return ForeseenUsage(**{name: pl.concat(getattr(part, name) for part in parts) for name in names})
+    # Accounts of several shards in one order.
+    return ForeseenUsage(
+        **{
+            name: pl.concat(getattr(part, name) for part in parts).sort("account_id", maintain_order=True)
+            for name in names
+        }
+    )
 
 
 def foresee_months(business: Business, months: Sequence[str], foresee: Foresee, *, begins: bool = True) -> None:
@@ -176,38 +186,53 @@ def _measured(known: pl.DataFrame, foreseen: pl.DataFrame, level: str, business:
     )
 
 
-def _foreseen_of(business: Business, months: Sequence[str]) -> ForeseenUsage:
+@dataclass(frozen=True)
+class _ShardForecast:
+    """The forecast of a shard's usage, and what it was made from."""
+
+    forecast: UsageForecast
+    usage: pl.DataFrame
+    complete: pl.DataFrame
+    history: pl.DataFrame
+    running: pl.DataFrame
+
+
+def _forecast_of(business: Business, of_all: pl.DataFrame | None = None) -> _ShardForecast:
     this, as_of = f"{business.as_of:%Y-%m}", business.as_of
-    known_months = months_between(months_after(this, -_MONTHS_OF_HISTORY), months_after(this, 1))
-    known_months = [each for each in known_months if business.home.parts(USAGE, each)]
-    metrics = {metric.name: metric.measure for metric in business.catalogue.metrics}
+    months = months_between(months_after(this, -_MONTHS_OF_HISTORY), months_after(this, 1))
+    months = [each for each in months if business.home.parts(USAGE, each)]
     usage = (
-        business.scan_months(USAGE, known_months)
-        .filter(pl.col("metric").is_in(list(metrics)))
-        .with_columns(
-            quantity=pl.col("base_quantity").to_physical().cast(pl.Int128), events=pl.col("events").cast(pl.Int64)
-        )
+        business.scan_months(USAGE, months)
+        .filter(pl.col("metric").is_in([metric.name for metric in business.catalogue.metrics]))
+        .with_columns(quantity=pl.col("base_quantity").to_physical().cast(pl.Int128))
         .collect()
     )
-    before = _cycles(business, known_months)
-    complete = before.filter(
+    cycles = _cycles(business, months)
+    complete = cycles.filter(
         pl.col("cycle_end") <= as_of, pl.col("access") == pl.col("seconds"), pl.col("days") >= _SHORTEST_DAYS
     )
     history = _history(usage, complete)
-    prorated = [name for name, measure in metrics.items() if measure in _PRORATED]
-    running = _running(usage, before.filter(pl.col("cycle_end") > as_of), complete, prorated)
-    forecast = forecast_usage(pl.concat([history, running]))
-    open_cycles = _cycles(business, months).filter(pl.col("cycle_end") > as_of)
-    end = midnight(pl.lit(as_of + timedelta(days=1)), business.catalogue.time_zone)
+    running = _running(usage, cycles.filter(pl.col("cycle_end") > as_of), complete, _prorated(business))
+    return _ShardForecast(forecast_usage(pl.concat([history, running]), of_all), usage, complete, history, running)
+
+
+def _prorated(business: Business) -> list[str]:
+    return [metric.name for metric in business.catalogue.metrics if metric.measure in _PRORATED]
+
+
+def _foreseen_of(business: Business, months: Sequence[str], of_all: pl.DataFrame | None) -> ForeseenUsage:
+    found = _forecast_of(business, of_all)
+    end = midnight(pl.lit(business.as_of + timedelta(days=1)), business.catalogue.time_zone)
     # Access that has ended is measured already.
-    targets = open_cycles.filter(pl.col("last") > end).with_columns(
-        month=month_of(pl.col("cycle_end")),
-        step=pl.col("cycle_end").rank("dense").over("account_id"),
+    targets = (
+        _cycles(business, months)
+        .filter(pl.col("cycle_end") > business.as_of, pl.col("last") > end)
+        .with_columns(month=month_of(pl.col("cycle_end")), step=pl.col("cycle_end").rank("dense").over("account_id"))
     )
-    measured = usage.filter(pl.col("billing_month") >= months[0])
-    foreseen = _ahead(forecast, targets, measured, metrics, prorated)
-    past = forecast.past.join(
-        complete.select("account_id", "place", *_CYCLE, month=month_of(pl.col("cycle_end"))),
+    measured = found.usage.filter(pl.col("billing_month") >= months[0])
+    foreseen = _ahead(found.forecast, targets, measured, business)
+    past = found.forecast.past.join(
+        found.complete.select("account_id", "place", *_CYCLE, month=month_of(pl.col("cycle_end"))),
         on=["account_id", "place"],
         maintain_order="left",
     )
@@ -216,8 +241,8 @@ def _foreseen_of(business: Business, months: Sequence[str]) -> ForeseenUsage:
         foreseen,
         targets.select("account_id", *_CYCLE),
         past.select(foreseen.columns),
-        _basis(targets, history, running),
-        forecast.methods,
+        _basis(targets, found.history, found.running),
+        found.forecast.methods,
     )
 
 
@@ -286,19 +311,13 @@ def _running(
     return rows.with_columns(scaled).select(pl.col(name).cast(dtype) for name, dtype in HISTORY.items())
 
 
-def _ahead(
-    forecast: UsageForecast,
-    targets: pl.DataFrame,
-    measured: pl.DataFrame,
-    metrics: Mapping[str, str],
-    prorated: Sequence[str],
-) -> pl.DataFrame:
+def _ahead(forecast: UsageForecast, targets: pl.DataFrame, measured: pl.DataFrame, business: Business) -> pl.DataFrame:
     """The foreseen usage of open cycles; of one that is running at least what was measured so far."""
     columns = ["account_id", *_CYCLE, "month"]
     asked = targets.select(*columns, "step", "place", "access", "whole")
-    foreseen = forecast.ahead(asked, prorated).drop_nulls("metric")
+    foreseen = forecast.ahead(asked, _prorated(business)).drop_nulls("metric")
     numbers = [*LEVELS_OF_USAGE, *EVENTS_OF.values()]
-    lasting = [name for name, measure in metrics.items() if measure in _AT_LEAST]
+    lasting = [metric.name for metric in business.catalogue.metrics if metric.measure in _AT_LEAST]
     so_far = (
         measured.filter(pl.col("metric").is_in(lasting))
         .join(targets.select(*_CYCLE, "month"), on=_CYCLE)

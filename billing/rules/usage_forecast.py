@@ -46,6 +46,8 @@ class UsageForecast:
     methods
         account_id, metric, method, cycles (tested), used, error (sums of those cycles, in billionths of base units),
         low, high (relative errors in millionths: the 10th and 90th percentile).
+    errors
+        metric, relative: the relative errors of all accounts, in millionths.
     years
         The known cycles by series and place.
     """
@@ -53,6 +55,7 @@ class UsageForecast:
     series: pl.DataFrame
     past: pl.DataFrame
     methods: pl.DataFrame
+    errors: pl.DataFrame
     years: pl.DataFrame
 
     def ahead(self, targets: pl.DataFrame, prorated: Sequence[str]) -> pl.DataFrame:
@@ -93,13 +96,15 @@ _FORESEEN: Final = ("quantity", "low", "high", "events", "low_events", "high_eve
 _MEASURES: Final = ("quantity", "events")
 
 
-def forecast_usage(history: pl.DataFrame) -> UsageForecast:
+def forecast_usage(history: pl.DataFrame, of_all: pl.DataFrame | None = None) -> UsageForecast:
     """Choose a method for every account and metric, and its spread, by forecasting the cycles that are known.
 
     Parameters
     ----------
     history
         HISTORY, of every account the same cycles for each of its series.
+    of_all
+        As `spread_of_all`, where the history is that of a part of the accounts.
     """
     rows = (
         history.sort(*SERIES, "place", nulls_last=True)
@@ -116,12 +121,21 @@ def forecast_usage(history: pl.DataFrame) -> UsageForecast:
     tested = lagged.filter(~is_next, pl.col("_index") > 0, pl.col("_index") >= pl.col("_cycles") - TESTED_CYCLES)
     tried = tested.with_columns(_tried("quantity", pl.lit(1, pl.Int128)))
     totals = _totals(tried)
-    methods, of_all = _methods(totals)
+    judged = _judged(totals)
+    errors = judged.select("metric", "relative").drop_nulls()
+    if of_all is None:
+        of_all = spread_of_all(errors)
+    methods = _methods(judged, of_all)
     last = lagged.filter(is_next).with_columns(_last=pl.col("place") - 1)
     series = _with_method(last.drop("place", *_MEASURES, "quantity_year", "events_year"), methods, of_all)
     actual = _with_method(tested, methods, of_all)
     past = _with_spread(actual.with_columns(_chosen(pl.lit(1, pl.Int128)))).select(*SERIES, "place", *_FORESEEN)
-    return UsageForecast(series, past, methods, years)
+    return UsageForecast(series, past, methods, errors, years)
+
+
+def spread_of_all(errors: pl.DataFrame) -> pl.DataFrame:
+    """metric, low, high: the 10th and 90th percentile of relative errors (metric, relative), sorted."""
+    return errors.group_by("metric").agg(**_PERCENTILES).sort("metric")
 
 
 def _unit() -> pl.Expr:
@@ -232,10 +246,13 @@ def _totals(tried: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _methods(totals: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """The method of each account and metric with the smallest error, and the spread of its errors: as `methods`.
+def _judged(totals: pl.DataFrame) -> pl.DataFrame:
+    """Tested cycles with the method of each account and metric, the one with the smallest error.
 
-    And metric, low, high: the spread of the errors of all accounts.
+    Returns
+    -------
+    polars.DataFrame
+        account_id, metric, place, method, actual, forecast (by that method), relative (null: a forecast of nothing).
     """
     keys = ["account_id", "metric"]
     mean, trend, year = (str(method) for method in ForecastMethod)
@@ -269,13 +286,13 @@ def _methods(totals: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     )
     method = pl.col("method")
     forecast = pl.when(method == year).then(year).when(method == trend).then(trend).otherwise(mean)
-    tested = (
+    return (
         totals.join(errors.select(*keys, method=chosen), on=keys, maintain_order="left")
         .with_columns(forecast=forecast)
         .drop_nulls("forecast")
-        .with_columns(_relative=_relative_error())
+        .with_columns(relative=_relative_error())
+        .select(*keys, "place", "method", "actual", "forecast", "relative")
     )
-    return _with_percentiles(tested, keys)
 
 
 def _relative_error() -> pl.Expr:
@@ -286,31 +303,32 @@ def _relative_error() -> pl.Expr:
     return pl.when(forecast > 0).then(error.clip(-_MILLION, _LARGEST_FACTOR * _MILLION)).otherwise(none)
 
 
-def _with_percentiles(tested: pl.DataFrame, keys: list[str]) -> tuple[pl.DataFrame, pl.DataFrame]:
-    relative = pl.col("_relative").drop_nulls().sort()
-    count = pl.col("_relative").count().cast(pl.Int64)
-    # The nearest rank: of ten errors the first and the ninth.
-    percentiles = {
-        "low": relative.get((count + 9) // 10 - 1, null_on_oob=True),
-        "high": relative.get((count * 9 + 9) // 10 - 1, null_on_oob=True),
-    }
-    own = tested.group_by(keys, maintain_order=True).agg(
+_RELATIVE: Final = pl.col("relative").drop_nulls().sort()
+_ERRORS: Final = pl.col("relative").count().cast(pl.Int64)
+# The nearest rank: of ten errors the first and the ninth.
+_PERCENTILES: Final = {
+    "low": _RELATIVE.get((_ERRORS + 9) // 10 - 1, null_on_oob=True),
+    "high": _RELATIVE.get((_ERRORS * 9 + 9) // 10 - 1, null_on_oob=True),
+}
+
+
+def _methods(judged: pl.DataFrame, of_all: pl.DataFrame) -> pl.DataFrame:
+    keys = ["account_id", "metric"]
+    own = judged.group_by(keys, maintain_order=True).agg(
         pl.col("method").first(),
         cycles=pl.len().cast(pl.Int64),
         used=pl.col("actual").sum(),
         error=(pl.col("actual") - pl.col("forecast")).abs().sum(),
-        _enough=count >= _LEAST_OF_SPREAD,
-        **percentiles,
+        _enough=_ERRORS >= _LEAST_OF_SPREAD,
+        **_PERCENTILES,
     )
-    of_all = tested.group_by("metric", maintain_order=True).agg(**percentiles).drop_nulls().sort("metric")
-    spread = {name: pl.when("_enough").then(name).otherwise(f"{name}_of_all").fill_null(0) for name in percentiles}
-    methods = (
+    spread = {name: pl.when("_enough").then(name).otherwise(f"{name}_of_all").fill_null(0) for name in _PERCENTILES}
+    return (
         own.join(of_all, on="metric", how="left", maintain_order="left", suffix="_of_all")
         .with_columns(**spread)
         .select(*keys, "method", "cycles", "used", "error", "low", "high")
         .sort(keys)
     )
-    return methods, of_all
 
 
 def _with_method(rows: pl.DataFrame, methods: pl.DataFrame, of_all: pl.DataFrame) -> pl.DataFrame:

@@ -55,15 +55,21 @@ def lock(home: Home, patience: float = 0, holder: str = "") -> Iterator[None]:
     with file:
         _take(file, path, patience)
         _wait_for_steps(home, patience)
-        file.truncate(0)
-        file.write(holder)
-        file.flush()
+        _name_holder(file, path, holder)
         _held.add(path)
         try:
             yield
         finally:
             _held.discard(path)
-            file.truncate(0)
+            _name_holder(file, path, "")
+
+
+def _name_holder(file: IO[str], path: Path, holder: str) -> None:
+    """Write the name of the holder; what only reads a home leaves the file's time as it is."""
+    if holder or path.stat().st_size:
+        file.truncate(0)
+        file.write(holder)
+        file.flush()
 
 
 @contextmanager

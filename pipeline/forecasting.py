@@ -39,7 +39,12 @@ def forecast(months: int, out: Path | None, as_of: date | None, style: str, home
 
     if out is not None and out.resolve().is_relative_to(home.resolve()):
         raise RefusedError(f"--out: found {out}, expected a folder that is not in the home: a forecast changes nothing")
-    business = load(home, as_of or last_as_of(home) or today(home), issues=False)
+    day = as_of or last_as_of(home) or today(home)
+    business = load(home, day, issues=False)
+    issued_on = business.register.latest_issued_on()
+    if as_of is None and issued_on is not None and day < issued_on:
+        # The last run was a draft of an earlier day.
+        business = business.at(issued_on)
     business.refuse_lacking_accounts()
     # No lake yet: no lock needed, and a forecast must not create one.
     with business.alone() if business.home.lake.exists() else nullcontext(), progress_display():

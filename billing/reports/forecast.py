@@ -14,6 +14,7 @@ import polars as pl
 from billing.model.calendar import first_day, months_after, months_between
 from billing.model.codes import ForecastBasis, SubscriptionStatus
 from billing.model.columns import BASE_QUANTITY, MONEY
+from billing.model.errors import RefusedError
 from billing.model.money import minor_units, scaled_to_decimal
 from billing.model.plain_rows import plain_rows
 from billing.model.tables import CYCLES, DUES, PARKED
@@ -151,9 +152,16 @@ def forecast(business: Business, count: int, progress: Progress | None = None) -
 
     Raises
     ------
+    RefusedError
+        When documents were issued as of a later day: their dates are closed.
     InterruptedRunError
         When usage that past months were measured from is lost.
     """
+    issued_on = business.register.latest_issued_on()
+    if issued_on is not None and business.as_of < issued_on:
+        raise RefusedError(
+            f"the as-of day: found {business.as_of}, expected {issued_on} or later, as documents were issued that day"
+        )
     # Dates are issued `issue_after_days` after they came.
     wait = timedelta(days=business.catalogue.policy.issue_after_days)
     start = max(f"{business.as_of - wait + timedelta(days=1):%Y-%m}", business.first_month or "")

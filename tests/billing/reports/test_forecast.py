@@ -1,6 +1,6 @@
 """The forecast of the next months is what billing them issues, if usage goes on as it was foreseen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from billing.model.errors import RefusedError
 from billing.month.business import Business
 from billing.reports.forecast import Forecast, forecast
 from billing.starter import starter_catalogue
@@ -16,6 +17,7 @@ from tests.by_steps import bill_by_steps, rows
 from tests.forecast_oracle import Series
 from tests.landing import Landing
 from tests.several_currencies import four_customers
+from tests.sold_business import DAYS, sold_landing
 
 LATER = """\
       - effective_from: 2026-07-01
@@ -42,6 +44,21 @@ def expected(found: Forecast, account: str) -> dict[str, str]:
 def spread(found: Forecast, account: str, month: str) -> tuple[str, str, str]:
     (row,) = [row for row in found.as_plain() if (row["account_id"], row["month"]) == (account, month)]
     return row["low"], row["expected"], row["high"]
+
+
+def said_of(found: Forecast) -> dict[tuple[str, str], Decimal]:
+    """By month and account, where something is billed."""
+    amounts = {(row["month"], row["account_id"]): Decimal(row["expected"]) for row in found.as_plain()}
+    return {key: amount for key, amount in amounts.items() if amount}
+
+
+def issued_in(business: Business, months: Sequence[str]) -> dict[tuple[str, str], Decimal]:
+    """The nets of documents by month and account."""
+    issued: dict[tuple[str, str], Decimal] = {}
+    for month, account, net in rows(business, "documents", "billing_month", "account_id", "net"):
+        if month in months:
+            issued[month, account] = issued.get((month, account), Decimal(0)) + Decimal(net)
+    return {key: amount for key, amount in issued.items() if amount}
 
 
 def basis(found: Forecast, account: str) -> set[str]:
@@ -166,16 +183,22 @@ def test_what_was_forecast_is_issued(landing: Landing, found: Forecast, tmp_path
     twin.use("new", "2026-06-20", emails=15_500)
     twin.use("new", "2026-07-20", emails=15_500)
     business = bill_by_steps(twin.root, "2026-08", "2026-08-31")
-    issued: dict[tuple[str, str], Decimal] = {}
-    for month, account, net in rows(business, "documents", "billing_month", "account_id", "net"):
-        if month in found.months:
-            issued[month, account] = issued.get((month, account), Decimal(0)) + Decimal(net)
-    said = {
-        (row["month"], row["account_id"]): Decimal(row["expected"])
-        for row in found.as_plain()
-        if row["expected"] != "0.00"
-    }
-    assert said == issued
+    assert said_of(found) == issued_in(business, found.months)
+
+
+def test_whatever_is_sold_is_forecast_as_it_is_issued(tmp_path: Path) -> None:
+    """Coupons, add-ons, seats, minimum spends, charges and purchases to come: what is used fits or is there already."""
+    landing = sold_landing(tmp_path)
+    with (landing.folder / "one_off_charges.csv").open("a") as file:
+        file.write("later,own,2026-04-15,Visit,,,80.00,true,\nnext,usual,2026-03-20,Hours,,,40.00,,\n")
+    with (landing.folder / "credit_grants.csv").open("a") as file:
+        file.write("bought,own,100.00,USD,2026-05-03,,purchased\n")
+    for month, day in DAYS[:3]:
+        bill_by_steps(tmp_path, month, day)
+    found = forecast_of(tmp_path, "2026-02-28")
+    business = bill_by_steps(tmp_path, "2026-05", "2026-05-31")
+    assert {row["account_id"] for row in found.as_plain()} == {"usual", "upgraded", "least", "own", "whole"}
+    assert said_of(found) == issued_in(business, found.months)
 
 
 def test_late_usage_is_settled_in_the_first_month(landing: Landing, tmp_path: Path) -> None:
@@ -273,6 +296,33 @@ def test_each_rule_of_a_tariff_goes_on_with_its_part_and_a_rule_that_ends_loses_
     found = forecast_of(tmp_path, "2026-04-15", months=2)
     # 99.00 + 10.00 + 2.00 + 1.00 for a call + 5.83; then 99.00 + 7 blocks + 2.9 % of 69.99 and one event of 0.30.
     assert expected(found, "acme") == {"2026-05": "117.83", "2026-06": "108.33"}
+
+
+def test_who_is_suspended_pays_no_fee_until_a_payment_comes_and_nobody_else_fails_to_pay(tmp_path: Path) -> None:
+    landing = Landing(tmp_path)
+    landing.customer("failed")
+    landing.customer("unpaid")
+    landing.use("failed", "2026-01-12", emails=16_000)
+    bill_by_steps(tmp_path, "2026-01", "2026-01-12")
+    landing.pay("failed", "INV-2026-000001", "99.00", "2026-01-20T09:00:00Z", "failed")
+    found = forecast_of(tmp_path, "2026-01-25")
+    assert expected(found, "failed") == {"2026-02": "3.00", "2026-03": "0.00", "2026-04": "0.00"}
+    assert expected(found, "unpaid") == dict.fromkeys(found.months, "99.00")
+    landing.pay("failed", "INV-2026-000001", "99.00", "2026-01-24T09:00:00Z")
+    # 16,000 in 12 days with access: 41,334 in a whole cycle.
+    assert expected(forecast_of(tmp_path, "2026-01-25"), "failed")["2026-03"] == "180.00"
+
+
+def test_a_day_before_the_last_issue_is_refused(landing: Landing) -> None:
+    with pytest.raises(RefusedError, match="found 2026-05-14, expected 2026-05-15 or later"):
+        forecast_of(landing.root, "2026-05-14")
+
+
+def test_what_is_learnt_after_the_day_is_not_known(landing: Landing, tmp_path: Path, found: Forecast) -> None:
+    twin = landing.copied(tmp_path / "twin")
+    twin.use("constant", "2026-05-20", emails=500_000)
+    twin.request("constant", "upgrade", "2026-05-20T09:00:00Z", "self_service", package="gold")
+    assert forecast_of(twin.root, "2026-05-15").rows.equals(found.rows)
 
 
 def test_nobody_has_subscribed_yet(tmp_path: Path) -> None:

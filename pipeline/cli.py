@@ -14,6 +14,7 @@ from billing.model.errors import RefusedError
 from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
 from pipeline.export_commands import export_documents
+from pipeline.forecasting import forecast
 from pipeline.moving import compare, import_payments, move_in
 from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
@@ -456,6 +457,7 @@ def worker(name: str | None, home: Path) -> int:
 
 
 main.add_command(export_documents)
+main.add_command(forecast)
 main.add_command(move_in)
 main.add_command(compare)
 main.add_command(import_payments)

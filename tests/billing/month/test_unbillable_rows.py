@@ -88,3 +88,61 @@ def test_a_charge_of_a_month_before_the_first_one_billed_is_still_billed(landing
     business = bill_by_steps(landing.root, "2026-04", "2026-04-30")
     assert rows(business, "lines", "charge_id", "amount", kind="charge") == [("late", "1.00")]
     assert early_rows(landing) == []
+
+
+RATES = "country,region,name,rate,effective_from,category"
+
+
+@pytest.fixture
+def taxed(tmp_path: Path) -> Landing:
+    landing = Landing(tmp_path)
+    landing.customer("acme")
+    landing.customer("other")
+    (landing.folder / "tax_rates.csv").write_text(f"{RATES}\nUS,,VAT,0.20,2025-01-01,\nUS,,IGIC,0.07,2026-03-01,L\n")
+    return landing
+
+
+@pytest.mark.parametrize("category", ["L", "M"])
+def test_a_category_that_has_no_rate_parks_its_account_until_it_has_one(taxed: Landing, category: str) -> None:
+    write(
+        taxed,
+        "one_off_charges",
+        f"{CHARGES},tax_category",
+        f"set-up,acme,2026-02-05,Set-up,100.00,,{category}",
+        "usual,other,2026-02-05,Set-up,100.00,,S",
+    )
+    (told,) = [problem for problem in problems_of(taxed.root) if "tax_category" in problem]
+    assert told == (
+        f"one_off_charges.csv: row 1: tax_category: found '{category}' (set-up of acme), expected a category that has "
+        "a row of tax_rates.csv for US that holds on 2026-02-10: the account is parked then"
+    )
+    business = bill_by_steps(taxed.root, "2026-02", "2026-02-28")
+    assert rows(business, "parked", "account_id", "billing_month", "reason") == [
+        ("acme", "2026-02", "missing_tax_rate")
+    ]
+    assert sorted(rows(business, "documents", "account_id", "net", "tax")) == [
+        ("acme", "99.00", "19.80"),
+        ("other", "199.00", "39.80"),
+        ("other", "99.00", "19.80"),
+    ]
+    rates = taxed.folder / "tax_rates.csv"
+    rates.write_text(f"{rates.read_text()}US,,Its own,0.10,2025-01-01,{category}\n")
+    assert not [problem for problem in problems_of(taxed.root) if "tax_category" in problem]
+    business = bill_by_steps(taxed.root, "2026-03", "2026-03-31")
+    assert rows(business, "parked", "account_id") == []
+    charged = rows(business, "taxes", "taxable", "amount", category=category)
+    assert charged == [("100.00", "10.00")]
+
+
+def test_a_rate_that_goes_once_its_charge_is_issued_changes_nothing(taxed: Landing) -> None:
+    rates = taxed.folder / "tax_rates.csv"
+    before = rates.read_text()
+    rates.write_text(f"{before}US,,Its own,0.10,2025-01-01,M\n")
+    charge = "set-up,acme,2026-02-05,Set-up,100.00,,M"
+    write(taxed, "one_off_charges", f"{CHARGES},tax_category", charge)
+    bill_by_steps(taxed.root, "2026-02", "2026-02-28")
+    rates.write_text(before)
+    business = bill_by_steps(taxed.root, "2026-03", "2026-03-31")
+    assert rows(business, "parked", "account_id") == []
+    assert rows(business, "documents", "net", "tax", account_id="acme")[-1] == ("99.00", "19.80")
+    assert not [problem for problem in problems_of(taxed.root) if "tax_category" in problem]

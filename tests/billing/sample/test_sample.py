@@ -280,7 +280,7 @@ def test_arguments_out_of_range_are_refused_before_anything_is_written(
 
 
 def issued(count: int) -> pl.DataFrame:
-    """Invoices of 99.00 each, and credit notes that give some of them back."""
+    """Invoices of 99.00 each, and credit notes that give some of them back; prepaid credits pay 9.00 of each third."""
     numbers = [f"INV-2026-{number:06d}" for number in range(1, count + 1)]
     invoices = pl.DataFrame({"number": numbers, "kind": "invoice", "total": "99.00"}).with_columns(
         corrects=pl.lit(None, pl.String), account_id=pl.col("number")
@@ -291,8 +291,12 @@ def issued(count: int) -> pl.DataFrame:
         total=pl.lit("-40.00"),
         corrects="number",
     )
+    third = (pl.col("kind") == "invoice") & (pl.col("number").str.slice(-6).cast(pl.Int64) % 3 == 0)
     return pl.concat([invoices, notes]).with_columns(
-        pl.col("total").cast(pl.Decimal(18, 4)), issued_on=pl.lit(date(2026, 1, 31)), currency=pl.lit("USD")
+        pl.col("total").cast(pl.Decimal(18, 4)),
+        due=pl.when(third).then(pl.lit("90.00")).otherwise("total").cast(pl.Decimal(18, 4)),
+        issued_on=pl.lit(date(2026, 1, 31)),
+        currency=pl.lit("USD"),
     )
 
 
@@ -309,6 +313,13 @@ def test_what_was_issued_is_paid_fails_is_refunded_and_disputed() -> None:
     assert {row["amount"] for row in rows if row["status"] == "refunded"} == {"40.00"}
     paid = Counter(row["document"] for row in rows if row["status"] == "succeeded")
     assert set(paid.values()) == {1}
+    amounts = {(int(row["document"][-6:]) % 3 == 0, row["amount"]) for row in rows if row["status"] != "refunded"}
+    assert amounts == {(True, "90.00"), (False, "99.00")}
+
+
+def test_a_document_that_credits_pay_is_not_paid_again_nor_refunded() -> None:
+    covered = issued(60).with_columns(due=pl.lit(0).cast(pl.Decimal(18, 4)))
+    assert payments_of(covered).is_empty()
 
 
 def test_payments_are_the_same_again_when_more_is_issued() -> None:

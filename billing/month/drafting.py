@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from billing.documents.change_list import with_upgrades_at_once
 from billing.documents.credit_notes import refund_notes
 from billing.documents.drafts import (
     BY_SUBSCRIPTION,
@@ -176,7 +177,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows, credits: CreditsIn
         subscriptions=without_parked(billed_subscriptions(business), parked),
         cycles=without_parked(required_table(business, CYCLES, month), parked),
         packages=required_table(business, PACKAGES, month),
-        decisions=required_table(business, DECISIONS, month, change),
+        decisions=with_upgrades_at_once(required_table(business, DECISIONS, month, change)),
         usage=without_parked(required_table(business, USAGE, month), parked),
         dues=without_parked(required_table(business, DUES, month), parked),
         differences=differences,

@@ -35,15 +35,7 @@ def scratch_copy(business: Business, as_of: date, *, issues: bool = False) -> It
             (root / "landing").symlink_to(business.home.landing.resolve())
             if business.home.lake.is_dir():
                 # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
-                shutil.copytree(
-                    business.home.lake,
-                    root / "lake",
-                    copy_function=_link,
-                    ignore=shutil.ignore_patterns(f"{RECORD}*.json"),
-                )
-                # Make the copy writable for users who may only read the lake.
-                for folder, _, _ in os.walk(root / "lake"):
-                    Path(folder).chmod(0o700)
+                copy_lake(business.home, Home(root))
             yield business.at(as_of, issues=issues, home=Home(root), register=register)
         finally:
             if issues:
@@ -75,6 +67,15 @@ def bring_up_to_date(
             issue_documents(business, month)
             record_month(business, month)
     return moved
+
+
+def copy_lake(home: Home, copy: Home) -> None:
+    """A copy of the lake that is written to without touching the lake; its files are linked where that works."""
+    # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
+    shutil.copytree(home.lake, copy.lake, copy_function=_link, ignore=shutil.ignore_patterns(f"{RECORD}*.json"))
+    # Make the copy writable for users who may only read the lake.
+    for folder, _, _ in os.walk(copy.lake):
+        Path(folder).chmod(0o700)
 
 
 def _link(source: str, target: str) -> None:

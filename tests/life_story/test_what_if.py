@@ -139,7 +139,9 @@ def _candidate(rng: random.Random, home: Json) -> Json:
             version["price"]["monthly"] = _times(version["price"]["monthly"], rng.choice([2, 3, 0]))
         elif change == "allowance":
             metric = rng.choice(["leads", "domains", "calls", "visitors", "traffic"])
-            version["allowances"][metric] = int(version["allowances"][metric] * rng.choice([2, 3]) // rng.choice([1, 4]))
+            version["allowances"][metric] = int(
+                version["allowances"][metric] * rng.choice([2, 3]) // rng.choice([1, 4])
+            )
         elif change == "tariff":
             version["overage"]["traffic"] = {"model": "block", "size": rng.choice([1, 3]), "price": "2"}
         elif change == "version":

@@ -1,5 +1,6 @@
 """The synthetic business: the same on every machine, and dirty in exactly the way it says."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from billing.sample import DIRT_PER_MILLION, SampleSummary, billing_hint, write_
 from billing.sample.payments import payments_of
 from billing.starter import StarterError, write_starter_home
 from billing.store.home import Home
+from tests.by_steps import bill_by_steps
 
 DELIVERED = {"id": pl.String, "source": pl.String, "type": pl.String, "subject": pl.String, "time": pl.String}
 
@@ -214,6 +216,29 @@ def test_customers_ask_for_everything_one_can_ask_for(tmp_path: Path) -> None:
         *("subscribe", "upgrade", "downgrade", "cancel", "hold", "resume", "refund"),
         *("change_card", "transfer", "split_payment", "redeem", "add"),
     }
+
+
+def test_some_customers_have_seats_and_tokens_and_prepaid_credits(tmp_path: Path) -> None:
+    sample = write_sample(tmp_path / "with", accounts=60, months=2, events_per_account_day=1)
+    texts = [gzip.decompress(path.read_bytes()).decode() for path in _files(sample) if "tokens" in path.name]
+    events = [json.loads(line) for text in texts for line in text.splitlines()]
+    kinds = Counter(event["type"] for event in events)
+    assert set(kinds) == {"users.changed", "tokens.used"}
+    assert len({event["id"] for event in events}) == len(events)
+    told = {(each["data"]["model"], each["data"]["kind"]) for each in events if each["type"] == "tokens.used"}
+    assert told == {(model, kind) for model in ("small", "large") for kind in ("input", "output", "cached")}
+    business = bill_by_steps(sample.directory, sample.bill_month, str(sample.bill_as_of))
+    lines = business.register.lines()
+    assert {"seats", "proration", "minimum_spend", "prepayment"} <= set(lines["kind"])
+    assert {None, "model=large", "model=large,kind=output"} == set(lines.filter(pl.col("metric") == "tokens")["rule"])
+    assert (business.register.documents()["credits_applied"] > 0).any()
+
+
+def test_a_sample_may_be_without_seats_and_tokens(tmp_path: Path) -> None:
+    sample = write_sample(tmp_path, accounts=20, months=1, events_per_account_day=1, seats_and_tokens=False)
+    assert not [path for path in _files(sample) if "tokens" in path.name]
+    catalogue = load_catalogue(sample.directory / "landing" / "catalogue.yaml")
+    assert [metric.name for metric in catalogue.metrics] == ["leads", "custom_domains", "emails", "bandwidth"]
 
 
 def test_customers_live_in_several_countries_and_their_tax_ids_are_valid(sample: SampleSummary) -> None:

@@ -20,6 +20,7 @@ from billing.month.invoice_formats import format_problems
 from billing.month.issued_settings import issued_in_others, refuse_moved_settings
 from billing.month.recorded_inputs.runs import last_as_of
 from billing.month.resources import with_resources
+from billing.month.unbillable_rows import charges_without_rate, rows_before_billing_start
 from billing.month.unread_files import names_not_read
 from billing.register.register import Register
 from billing.rendering import check_rendering_environment
@@ -71,6 +72,8 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *inputs.warnings,
         *changed,
         *_rejected(inputs),
+        *rows_before_billing_start(business),
+        *charges_without_rate(business),
         *_cannot_be_billed(business),
         *_unknown_agreements(inputs, catalogue),
         *_left_out(business),

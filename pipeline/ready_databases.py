@@ -12,7 +12,7 @@ from typing import Final
 
 import dagster as dg
 
-from billing.store.files import write_bytes
+from billing.store.files import unsynced, write_bytes
 
 DATABASES: Final = {
     "history/runs.db": "runs",
@@ -41,8 +41,9 @@ def make_databases(folder: Path) -> None:
 
 
 def make_database_of_a_run(path: Path) -> None:
-    """Write an empty database for the events of a run."""
-    write_bytes(path, _content(OF_A_RUN, of_a_run=True))
+    """Write an empty database for the events of a run; SQLite syncs it with its first events."""
+    with unsynced(path.parent):
+        write_bytes(path, _content(OF_A_RUN, of_a_run=True))
 
 
 def needs_no_migration(path: Path) -> bool:

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -75,15 +76,21 @@ def load_catalogue(path: Path) -> Catalogue:
             f"{path}: there is no catalogue: expected a file catalogue.yaml in the landing folder of the billing home "
             "(`overage init` writes one to start from)"
         )
-    content = path.read_bytes()
+    catalogue, problems = _read(path.name, path.read_bytes())
+    if problems or catalogue is None:
+        raise RefusedError(f"{path}: the catalogue is refused", problems)
+    return catalogue
+
+
+@lru_cache(maxsize=8)
+def _read(name: str, content: bytes) -> tuple[Catalogue | None, list[Problem]]:
+    """The catalogue of a file's content, and all problems found; cached for processes that read it for many runs."""
     problems: list[Problem] = []
-    root = read_yaml(path.name, content, problems)
+    root = read_yaml(name, content, problems)
     catalogue = catalogue_at(root, hashlib.sha256(content).hexdigest()) if root is not None else None
     if root is not None and catalogue is not None and not problems:
         _refuse_undeclared_excess(root.at("agreements"), catalogue)
-    if problems or catalogue is None:
-        raise RefusedError(f"{path}: the catalogue is refused", _deduplicate(problems))
-    return catalogue
+    return catalogue, _deduplicate(problems)
 
 
 def billing_calendar(path: Path) -> tuple[date, str]:

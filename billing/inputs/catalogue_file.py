@@ -6,9 +6,11 @@ floats.
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -75,25 +77,40 @@ def load_catalogue(path: Path) -> Catalogue:
             f"{path}: there is no catalogue: expected a file catalogue.yaml in the landing folder of the billing home "
             "(`overage init` writes one to start from)"
         )
-    return read_catalogue(path, path.read_bytes())
+    return _accepted(path, *_cached(path.name, path.read_bytes()))
 
 
-def read_catalogue(path: Path, content: bytes, change: Change | None = None) -> Catalogue:
-    """As `load_catalogue`, of the content of a file; `change` is made to the document before it is read.
+def changed_catalogue(path: Path, change: Change) -> Catalogue:
+    """As `load_catalogue`, of a document that is changed before it is read.
 
     Raises
     ------
     RefusedError
         As `load_catalogue`, and where the change cannot be made.
     """
+    return _accepted(path, *_read(path.name, path.read_bytes(), change))
+
+
+def _accepted(path: Path, catalogue: Catalogue | None, problems: Sequence[Problem]) -> Catalogue:
+    if problems or catalogue is None:
+        raise RefusedError(f"{path}: the catalogue is refused", problems)
+    return catalogue
+
+
+@lru_cache(maxsize=8)
+def _cached(name: str, content: bytes) -> tuple[Catalogue | None, list[Problem]]:
+    """As `_read`, for processes that read it for many runs."""
+    return _read(name, content)
+
+
+def _read(name: str, content: bytes, change: Change | None = None) -> tuple[Catalogue | None, list[Problem]]:
+    """The catalogue of a file's content, and all problems found."""
     problems: list[Problem] = []
-    root = read_yaml(path.name, content, problems, change)
+    root = read_yaml(name, content, problems, change)
     catalogue = catalogue_at(root, hashlib.sha256(content).hexdigest()) if root is not None else None
     if root is not None and catalogue is not None and not problems:
         _refuse_undeclared_excess(root.at("agreements"), catalogue)
-    if problems or catalogue is None:
-        raise RefusedError(f"{path}: the catalogue is refused", _deduplicate(problems))
-    return catalogue
+    return catalogue, _deduplicate(problems)
 
 
 def billing_calendar(path: Path) -> tuple[date, str]:

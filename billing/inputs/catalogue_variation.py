@@ -12,7 +12,7 @@ from typing import Final
 
 import yaml
 
-from billing.inputs.catalogue_file import read_catalogue
+from billing.inputs.catalogue_file import changed_catalogue
 from billing.model.catalogue import Catalogue
 from billing.model.errors import RefusedError
 
@@ -95,7 +95,6 @@ def grid(path: Path, variations: Sequence[Variation], first: date, last: date) -
             f"--vary: found {len(variations)} paths with {count:,} points, expected one or two paths with at most "
             f"{MOST_POINTS} points"
         )
-    content = path.read_bytes()
     for values in itertools.product(*(variation.values for variation in variations)):
 
         def change(root: yaml.MappingNode, values: tuple[Decimal, ...] = values) -> None:
@@ -103,7 +102,7 @@ def grid(path: Path, variations: Sequence[Variation], first: date, last: date) -
                 for node in _numbers(root, variation.path, first, last):
                     node.tag, node.value = "tag:yaml.org,2002:str", f"{value:f}"
 
-        yield Point(values, read_catalogue(path, content, change))
+        yield Point(values, changed_catalogue(path, change))
 
 
 def values_in_force(path: Path, variation: Variation, first: date, last: date) -> list[Decimal]:
@@ -119,7 +118,7 @@ def values_in_force(path: Path, variation: Variation, first: date, last: date) -
     def collect(root: yaml.MappingNode) -> None:
         found.update(Decimal(node.value) for node in _numbers(root, variation.path, first, last))
 
-    read_catalogue(path, path.read_bytes(), collect)
+    changed_catalogue(path, collect)
     return sorted(found)
 
 

@@ -14,6 +14,7 @@ from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.recorded_inputs.usage import RECORD
 from billing.month.shards import begin_month, each_shard
 from billing.month.steps import billed_months
+from billing.store.files import unsynced
 from billing.store.home import Home
 from billing.store.temporary_folder import temporary_folder
 
@@ -29,7 +30,7 @@ def scratch_copy(business: Business, as_of: date, *, issues: bool = False) -> It
     issues
         Whether the copy issues, into a copy of the register.
     """
-    with temporary_folder("overage-scratch-") as root:
+    with temporary_folder("overage-scratch-") as root, unsynced(root):
         register = business.register.copied_to(root / "register.db") if issues else business.register
         try:
             (root / "landing").symlink_to(business.home.landing.resolve())

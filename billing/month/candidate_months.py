@@ -12,7 +12,7 @@ from typing import Final
 
 import polars as pl
 
-from billing.model.calendar import months_between
+from billing.model.calendar import months_after, months_between
 from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind
 from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DUES, PACKAGES, PARKED, USAGE
@@ -124,11 +124,20 @@ def candidate_copy(
             computed=Computed(),
         )
         measures_alike = base.catalogue.metrics == catalogue.metrics
-        if not measures_alike or base.catalogue.policy.lateness_days != catalogue.policy.lateness_days:
+        counts_alike = base.catalogue.policy.lateness_days == catalogue.policy.lateness_days
+        if not (measures_alike and counts_alike):
             ingest_usage(business)
-        yield Candidate(business, reopened, is_cheapest, measures_alike)
+            _carry_levels(business, since)
+        yield Candidate(business, reopened, is_cheapest, measures_alike and counts_alike)
     finally:
         shutil.rmtree(root.root, ignore_errors=True)
+
+
+def _carry_levels(business: Business, since: str) -> None:
+    """Levels up to the first month: a gauge may be new, or measured otherwise, and carries on from its first event."""
+    for month in months_between(business.first_month or since, months_after(since, -1)):
+        for shard in each_shard(business, month):
+            write_levels(shard, month)
 
 
 def compared_months(base: Business, candidates: Sequence[Candidate], since: str, through: str) -> Iterator[Compared]:

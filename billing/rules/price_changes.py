@@ -14,6 +14,8 @@ LINE: Final = ["account_id", "subscription_id", "billing_date", "kind", "metric"
 CAUSED: Final = "upgrade caused"
 AVOIDED: Final = "upgrade avoided"
 PACKAGE: Final = "package"
+SUBSCRIPTION: Final = "subscription"
+"""A billing date that only one of the two has."""
 ALLOWANCE: Final = "allowance"
 TARIFF: Final = "tariff"
 _OF_KIND: Final[Mapping[LineKind, str]] = {
@@ -29,6 +31,8 @@ _OF_KIND: Final[Mapping[LineKind, str]] = {
     LineKind.CHARGE: "charge",
     LineKind.PREPAYMENT: "prepayment",
 }
+# Whatever the package: they are what they are.
+_BY_THEMSELVES: Final = (LineKind.HOLD_FEE, LineKind.CHARGE, LineKind.PREPAYMENT)
 _UPGRADE: Final = ["subscription_id", "to_package"]
 UPGRADE_SCHEMA: Final = pl.Schema(
     {"account_id": pl.String(), "subscription_id": pl.String(), "to_package": pl.String(), "billing_date": pl.Date()}
@@ -113,6 +117,7 @@ def _with_causes(
         )
         dated = packaged.select(
             *("subscription_id", "billing_date"),
+            pl.lit(value=True).alias(f"is_billed_{place}"),
             pl.col("closing_package").alias(f"closing_{place}"),
             pl.col("opening_package").alias(f"opening_{place}"),
         )
@@ -132,7 +137,11 @@ def _with_causes(
     return rows.select(
         *LINE,
         "rule",
-        cause=pl.when(moved & pl.col("_caused"))
+        cause=pl.when(pl.col("kind").is_in(_BY_THEMSELVES))
+        .then(pl.col("kind").replace_strict(dict(_OF_KIND), default=pl.col("kind"), return_dtype=pl.String))
+        .when(pl.col("is_billed_0").is_null() != pl.col("is_billed_1").is_null())
+        .then(pl.lit(SUBSCRIPTION))
+        .when(moved & pl.col("_caused"))
         .then(pl.lit(CAUSED))
         .when(moved & pl.col("_avoided"))
         .then(pl.lit(AVOIDED))

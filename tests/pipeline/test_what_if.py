@@ -119,6 +119,34 @@ def test_upgrades_are_avoided_and_caused(home: Path, candidate: Path) -> None:
     assert accounts(found)["grows"][2] == "upgrade caused"
 
 
+def test_a_metric_that_the_candidate_adds_is_measured_from_the_past(home: Path, candidate: Path) -> None:
+    text = candidate.read_text()
+    added = "  stored: {event: leads.changed, kind: gauge, measure: peak, value: data.delta, carries: delta}\n"
+    text = text.replace("metrics:\n", f"metrics:\n{added}", 1).replace("allowances: {", "allowances: {stored: 100, ")
+    tariff = 'stored: {model: block, size: 500, price: "1.00"}'
+    candidate.write_text(text.replace("        overage:\n", f"        overage:\n          {tariff}\n"))
+    found = what_if(home, candidate, since="2026-04")
+    # 2,600 stored since January: 5 blocks above 100 in the cycle that closes in April.
+    assert accounts(found)["grows"] == ("199.00", "199.00", "")
+    found = what_if(home, candidate, since="2026-03")
+    assert accounts(found)["grows"] == ("398.00", "403.00", "usage")
+
+
+def test_the_policy_of_the_candidate_holds(candidate: Path, tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "data")
+    landing.customer("tardy")
+    landing.use("tardy", emails=16_000, delivered="2026-01-25")
+    landing.request("tardy", "hold", "2026-02-20T09:00:00Z")
+    bill_by_steps(landing.root, "2026-04", "2026-04-15")
+    assert accounts(what_if(landing.root, candidate, since="2026-01"))["tardy"] == ("201.00", "201.00", "")
+    change(candidate, ("lateness_days: 90", "lateness_days: 4"), ('hold_fee: "0.00"', 'hold_fee: "7.00"'))
+    assert accounts(what_if(landing.root, candidate, since="2026-01"))["tardy"] == (
+        "201.00",
+        "212.00",
+        "hold fee, usage",
+    )
+
+
 def test_everybody_in_the_cheapest_package_that_fits(home: Path, candidate: Path) -> None:
     found = what_if(home, candidate, "--seed-choices", "cheapest", since="2026-01")
     # later uses nothing: after its first cycle starter fits.

@@ -24,6 +24,7 @@ from pipeline.process_settings import collect_less_often
 from pipeline.sending import remind, send, statement
 from pipeline.store_commands import check_store, move_home
 from pipeline.template_commands import preview_template
+from pipeline.what_if_command import what_if
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -463,6 +464,7 @@ main.add_command(import_payments)
 main.add_command(check_store)
 main.add_command(move_home)
 main.add_command(preview_template)
+main.add_command(what_if)
 main.add_command(send)
 main.add_command(remind)
 main.add_command(statement)

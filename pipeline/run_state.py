@@ -25,6 +25,7 @@ from billing.month.pdf_files import documents_to_render
 from billing.month.recorded_inputs.months import built_months, moved_inputs, profiles_digest
 from billing.month.recorded_inputs.runs import profiles_built_from, record_run
 from billing.month.steps import billed_months, days_to_ingest
+from billing.month.unbillable_rows import rows_before_billing_start
 from billing.month.unread_files import not_read
 from billing.reports.preview_causes import record_given
 from billing.reports.show import set_aside
@@ -150,8 +151,8 @@ def begin(business: Business, *, draft: bool) -> None:
 
 
 def warn(business: Business, say: Say) -> None:
-    """Print the warnings from reading the inputs."""
-    for warning in business.inputs.warnings:
+    """Print the warnings from reading the inputs, and the rows that no month bills."""
+    for warning in (*business.inputs.warnings, *rows_before_billing_start(business)):
         say(f"warning: {warning}")
 
 
@@ -197,7 +198,7 @@ def outcome(business: Business, months: Sequence[str], issued: int, say: Say) ->
     return Outcome(
         issued,
         [
-            *not_read(business.home, business.inputs, business.as_of, business.catalogue.seller.logo),
+            *not_read(business.home, business.inputs, business.as_of, business.catalogue),
             *parked(business, months),
         ],
     )

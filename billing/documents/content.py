@@ -9,7 +9,8 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import KEYS, PIECE, day, money_text
+from billing.documents.content_lists import KEYS, PIECE
+from billing.documents.field_texts import day, money_text
 from billing.documents.tariffs import NO_PERCENTAGE
 from billing.documents.tax_currency import TAX_CURRENCY
 from billing.documents.titles import document_locale_name, language, package_title

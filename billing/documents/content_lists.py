@@ -1,13 +1,14 @@
-"""The lists inside a document's content: lines, usage, changes, taxes and the comparison with the bill before."""
+"""The lists inside a document's content: lines, usage, taxes and the comparison with the bill before."""
 
 from typing import Final
 
 import polars as pl
 
+from billing.documents.field_texts import day, decimals_of, metric_text, money_text, plain, plain_text, price_text
 from billing.documents.tariffs import TARIFF, TERMS, tariffs, with_events
 from billing.documents.titles import metric_title, offer_title, package_title, tax_name, tax_names, with_language
 from billing.model.catalogue import Catalogue
-from billing.model.codes import PACKAGE_CHANGES, UNTAXED, DecisionFlag, DocumentKind, LineKind, Outcome, TaxCategory
+from billing.model.codes import UNTAXED, DocumentKind, LineKind, TaxCategory
 from billing.model.columns import MONEY, RATE
 from billing.model.tables import PART_OF_A_FEE
 from billing.rules.dimensions import with_rule_words
@@ -197,18 +198,18 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         applies_to_line="applies_to_line",
         title=offer_title(catalogue),
         metric_title=with_rule_words(metric_title("metric", catalogue), catalogue),
-        unit=_metric_text("metric", catalogue, "unit"),
-        unit_code=_metric_text("metric", catalogue, "unit_code"),
-        decimals=_decimals(pl.col("metric"), catalogue),
+        unit=metric_text("metric", catalogue, "unit"),
+        unit_code=metric_text("metric", catalogue, "unit_code"),
+        decimals=decimals_of(pl.col("metric"), catalogue),
         package="package",
         package_title=package_title("package", catalogue),
         cycle_start=day("cycle_start"),
         cycle_end=day("cycle_end"),
-        quantity=_plain("quantity"),
-        allowance=_plain("allowance"),
-        excess=_plain("excess"),
-        billed_units=_plain("billed_units"),
-        unit_price=_plain("unit_price"),
+        quantity=plain("quantity"),
+        allowance=plain("allowance"),
+        excess=plain("excess"),
+        billed_units=plain("billed_units"),
+        unit_price=plain("unit_price"),
         amount=money_text("amount", catalogue),
         description="description",
         tax_category="tax_category",
@@ -217,8 +218,8 @@ def _line_entries(lines: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
         settles="settles",
         part=pl.when(pl.col("whole_fee").is_not_null()).then(
             pl.struct(
-                fee=_price_text("whole_fee", catalogue),
-                replaced=_price_text("replaced_fee", catalogue),
+                fee=price_text("whole_fee", catalogue),
+                replaced=price_text("replaced_fee", catalogue),
                 part=pl.col("fee_part").cast(pl.String),
                 parts=pl.col("fee_parts").cast(pl.String),
             )
@@ -244,15 +245,15 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
         *(["rule"] if has_rules else []),
         metric="metric",
         metric_title=with_rule_words(metric_title("metric", catalogue), catalogue),
-        unit=_metric_text("metric", catalogue, "unit"),
-        decimals=_decimals(pl.col("metric"), catalogue),
-        measure=_metric_text("metric", catalogue, "measure"),
+        unit=metric_text("metric", catalogue, "unit"),
+        decimals=decimals_of(pl.col("metric"), catalogue),
+        measure=metric_text("metric", catalogue, "measure"),
         package_title=package_title("package", catalogue),
         cycle_start=day("cycle_start"),
         cycle_end=day("cycle_end"),
-        quantity=_plain("quantity"),
-        allowance=_plain("allowance_units"),
-        excess=_plain("excess"),
+        quantity=plain("quantity"),
+        allowance=plain("allowance_units"),
+        excess=plain("excess"),
     )
     # A level that is charged in advance is no usage against an allowance.
     in_advance = [metric.name for metric in catalogue.metrics if metric.is_in_advance]
@@ -269,62 +270,6 @@ def usage_list(documents: pl.DataFrame, rated: pl.DataFrame, catalogue: Catalogu
     )
 
 
-def change_list(
-    documents: pl.DataFrame, packages: pl.DataFrame, decisions: pl.DataFrame, catalogue: Catalogue
-) -> pl.DataFrame:
-    """The package change of the billing date, and why (rule 23).
-
-    Parameters
-    ----------
-    documents
-        subscription_id, billing_date, language.
-    """
-    dates = ["subscription_id", "billing_date"]
-    why = decisions.filter((pl.col("outcome") == Outcome.APPROVED) & pl.col("kind").is_in(PACKAGE_CHANGES)).select(
-        "subscription_id", "reason", "evidence", "flags", billing_date="effective_on"
-    )
-    changed = (
-        packages.filter(pl.col("change_reason").is_not_null() & pl.col("opening_package").is_not_null())
-        .join(why, on=dates, how="left", maintain_order="left")
-        .join(documents.select(*dates, "language"), on=dates, maintain_order="left")
-    )
-    before = pl.col("closing_package").fill_null(pl.col("opening_package"))
-    evidence = (
-        changed.select(*dates, "language", "evidence")
-        .explode("evidence")
-        .filter(pl.col("evidence").is_not_null())
-        .unnest("evidence")
-        .group_by(dates, maintain_order=True)
-        .agg(
-            evidence=pl.struct(
-                metric="metric",
-                metric_title=metric_title("metric", catalogue),
-                unit=_metric_text("metric", catalogue, "unit"),
-                decimals=_decimals(pl.col("metric"), catalogue),
-                quantity=_plain("quantity"),
-                allowance=_plain("allowance"),
-            )
-        )
-    )
-    entry = pl.struct(
-        from_package=before,
-        from_title=package_title(before, catalogue),
-        to_package="opening_package",
-        to_title=package_title("opening_package", catalogue),
-        effective_on=day("billing_date"),
-        reason="change_reason",
-        why="reason",
-        voids_downgrade=pl.col("flags").list.contains(DecisionFlag.VOIDS_WAITING_DOWNGRADE).fill_null(value=False),
-        evidence=pl.col("evidence").fill_null([]),
-    )
-    return (
-        changed.drop("evidence")
-        .join(evidence, on=dates, how="left", maintain_order="left")
-        .group_by(dates, maintain_order=True)
-        .agg(changes=entry)
-    )
-
-
 def tax_list(
     taxes: pl.DataFrame, accounts: pl.DataFrame, tax_rates: pl.DataFrame, catalogue: Catalogue
 ) -> pl.DataFrame:
@@ -335,7 +280,7 @@ def tax_list(
         name=tax_name(names),
         country="country",
         region="region",
-        rate=_plain("rate"),
+        rate=plain("rate"),
         taxable=money_text("taxable", catalogue),
         amount=money_text("amount", catalogue),
         reason="reason",
@@ -460,39 +405,3 @@ def _movements(
             )
         )
     )
-
-
-def _plain(column: str) -> pl.Expr:
-    return plain_text(pl.col(column))
-
-
-def plain_text(value: pl.Expr) -> pl.Expr:
-    """A decimal as text without trailing zeros: 61.2, 27350."""
-    return value.cast(pl.String).str.strip_chars_end("0").str.strip_chars_end(".")
-
-
-def money_text(column: str, catalogue: Catalogue) -> pl.Expr:
-    """A rounded amount as text, with the minor unit's decimals: 164.00."""
-    return pl.col(column).cast(pl.Decimal(38, catalogue.minor_units)).cast(pl.String)
-
-
-def _price_text(column: str, catalogue: Catalogue) -> pl.Expr:
-    """A price with all its decimals, and at least those of the minor unit: 99.00, 0.003."""
-    price = pl.col(column)
-    rounded = price.cast(pl.Decimal(38, catalogue.minor_units))
-    return pl.when(price == rounded).then(rounded.cast(pl.String)).otherwise(plain_text(price))
-
-
-def day(column: str) -> pl.Expr:
-    return pl.col(column).dt.to_string("%Y-%m-%d")
-
-
-def _metric_text(column: str, catalogue: Catalogue, what: str) -> pl.Expr:
-    """A metric's unit, code of the unit or measure; null where the metric is null or has none."""
-    names = {metric.name: getattr(metric, what) for metric in catalogue.metrics}
-    return pl.col(column).replace_strict(names, default=None, return_dtype=pl.String)
-
-
-def _decimals(metric: pl.Expr, catalogue: Catalogue) -> pl.Expr:
-    decimals = {metric.name: metric.decimals for metric in catalogue.metrics}
-    return metric.replace_strict(decimals, default=None, return_dtype=pl.Int8)

@@ -5,8 +5,9 @@ from datetime import date
 import polars as pl
 
 from billing.documents.content import contents
-from billing.documents.content_lists import day, line_list, tax_list
+from billing.documents.content_lists import line_list, tax_list
 from billing.documents.drafts import Drafts, drafts_of, paid_by_credits
+from billing.documents.field_texts import day
 from billing.documents.lowered_lines import with_lowered_lines
 from billing.documents.tax_currency import tax_in_its_currency
 from billing.documents.titles import with_language

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import polars as pl
 
+from billing.documents.change_list import change_list
 from billing.documents.content import contents
-from billing.documents.content_lists import change_list, comparison, line_list, tax_list, usage_list
+from billing.documents.content_lists import comparison, line_list, tax_list, usage_list
 from billing.documents.lowered_lines import with_lowered_lines
 from billing.documents.tax_currency import tax_in_its_currency
 from billing.documents.titles import with_language
@@ -111,7 +112,7 @@ class ToDraft:
     subscriptions
         Those there are, and those that were issued to and are no more.
     cycles, packages, decisions, usage, dues
-        The tables of the month; of the decisions the approved changes of packages.
+        The tables of the month; of the decisions the approved changes of packages, as `with_upgrades_at_once`.
     differences
         As `with_settlements` and `by_billing_document`, of all months before.
     accounts, tax_rates, exchange_rates

@@ -4,7 +4,8 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import KEYS, plain_text
+from billing.documents.content_lists import KEYS
+from billing.documents.field_texts import plain_text
 from billing.model.catalogue import Catalogue
 from billing.model.codes import TaxReason
 from billing.model.country_currencies import currency_of_country

@@ -7,7 +7,8 @@ from typing import Final
 
 import polars as pl
 
-from billing.documents.content_lists import SETTLES, money_text, plain_text
+from billing.documents.content_lists import SETTLES
+from billing.documents.field_texts import money_text, plain_text
 from billing.documents.tariffs import TARIFF, tariffs, with_events
 from billing.documents.titles import package_title
 from billing.model.catalogue import Catalogue

@@ -280,6 +280,7 @@ class ParkedReason(StrEnum):
     CONTRADICTION = "contradiction"
     QUANTITY_OUT_OF_RANGE = "quantity_out_of_range"
     MISSING_FOR_FORMAT = "missing_for_format"
+    MISSING_TAX_RATE = "missing_tax_rate"
     CURRENCY_CHANGED = "currency_changed"
     # Refusals of the first subscription.
     UNKNOWN_PACKAGE = DecisionReason.UNKNOWN_PACKAGE.value

@@ -62,8 +62,7 @@ def credits_in_order(business: Business, drafted: pl.Expr) -> CreditsInOrder | N
             usable_from=pl.when(~is_bought | pl.col("paid_on").is_not_null()).then(usable_from),
         )
     )
-    unpaid = with_open_amounts(receivables, payments).select("number", "open")
-    return CreditsInOrder(left, uses, unpaid)
+    return CreditsInOrder(left, uses, with_open_amounts(receivables, payments))
 
 
 def month_credits(business: Business, since: date, until: date) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from typing import Final
 
 import polars as pl
 
+from billing.documents.change_list import with_upgrades_at_once
 from billing.documents.credit_notes import refund_notes
 from billing.documents.drafts import (
     BY_SUBSCRIPTION,
@@ -27,7 +28,7 @@ from billing.month.context import required_table, without_parked
 from billing.month.credits import credits_in_order
 from billing.month.held_offers import held_add_ons
 from billing.month.invoice_formats import accounts_with_formats, in_their_formats, without_format_parked
-from billing.month.parking import park, park_for_format
+from billing.month.parking import park, park_for_format, park_without_rate
 from billing.month.recorded_inputs.record import Record, month_record, read_record, write_record
 from billing.month.shards import shard_homes
 from billing.month.true_ups import (
@@ -42,6 +43,7 @@ from billing.register.issued_documents import IssuedRows
 from billing.rules.credited_documents import by_billing_document
 from billing.rules.own_documents import shown_subscription_id
 from billing.rules.prepaid_credits import CreditsInOrder
+from billing.rules.tax import without_rate
 from billing.store.files import write_file
 from billing.store.frames import scan_frames, write_frames, write_rows
 from billing.store.home import Home
@@ -66,7 +68,11 @@ def write_drafts(business: Business, month: str) -> Drafts:
         park(business, month, problems)
     if not not_in_format.is_empty():
         park_for_format(business, month, not_in_format)
-    if not problems.is_empty() or not not_in_format.is_empty():
+    own = drafts.lines.filter(pl.col("gives_back").is_null())
+    untaxed = without_rate(own, business.inputs.accounts, business.inputs.tax_rates)
+    if not untaxed.is_empty():
+        park_without_rate(business, month, untaxed)
+    if not all(found.is_empty() for found in (problems, not_in_format, untaxed)):
         drafts, _ = _write_drafts(business, month)
     return drafts
 
@@ -171,7 +177,7 @@ def _drafts(business: Business, month: str, rows: IssuedRows, credits: CreditsIn
         subscriptions=without_parked(billed_subscriptions(business), parked),
         cycles=without_parked(required_table(business, CYCLES, month), parked),
         packages=required_table(business, PACKAGES, month),
-        decisions=required_table(business, DECISIONS, month, change),
+        decisions=with_upgrades_at_once(required_table(business, DECISIONS, month, change)),
         usage=without_parked(required_table(business, USAGE, month), parked),
         dues=without_parked(required_table(business, DUES, month), parked),
         differences=differences,

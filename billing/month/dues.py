@@ -64,7 +64,7 @@ def dues_of_month(
     )
     if any(metric.is_in_advance for metric in catalogue.metrics):
         levels = seat_levels_of_month(business, month, cycles)
-        dues = _added(dues, seat_dues(with_packages(cycles, packages), levels, business.terms, catalogue))
+        dues = _added(dues, seat_dues(seat_cycles(business, cycles, packages), levels, business.terms, catalogue))
     held = held_add_ons(business, month)
     if held is not None:
         dues = _added(dues, add_on_fees(with_packages(cycles, packages), held, catalogue))
@@ -85,6 +85,13 @@ def dues_of_month(
         counted = counted_documents(business.scan_months(DUES, before).filter(pl.col("kind") == LineKind.COUPON))
         dues = _added(dues, coupon_dues(_with_permission(dues), redeemed, counted, cycles, catalogue))
     return DUES.conform(dues.with_columns(billing_month=pl.lit(month)))
+
+
+def seat_cycles(business: Business, cycles: pl.DataFrame, packages: pl.DataFrame) -> pl.DataFrame:
+    """As `with_packages`, with is_resumed: whether the subscription goes on with one that was held."""
+    resumed = business.lives.subscriptions.filter(pl.col("resumed_from").is_not_null())["subscription_id"]
+    is_resumed = pl.col("subscription_id").is_in(resumed.implode())
+    return with_packages(cycles, packages).with_columns(is_resumed=is_resumed)
 
 
 def seat_levels_of_month(business: Business, month: str, cycles: pl.DataFrame) -> SeatLevels:

@@ -6,7 +6,7 @@ would undo what documents say of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
 import polars as pl
@@ -104,7 +104,12 @@ def inside_hidden_packages(register: Register, requests: pl.DataFrame, packages:
     if asked.is_empty():
         return asked["request_id"]
     hidden = {name: hidden_after(register, name) for name in packages}
-    begun = register.closed_subscriptions()["subscription_id"]
+    closed = register.closed_subscriptions()
+    if (since := register.reopened_from) is not None:
+        # What is decided again knows nothing of what came later.
+        closed = closed.filter(pl.col("first") < since)
+        hidden = {name: day and min(day, since - timedelta(days=1)) for name, day in hidden.items()}
+    begun = closed["subscription_id"]
     return asked.filter(
         pl.format("{}/{}", "account_id", pl.col("on").dt.to_string("%Y-%m-%d")).is_in(begun.implode())
         | (pl.col("on") <= pl.col("package").replace_strict(hidden, return_dtype=pl.Date)).fill_null(value=False)

@@ -89,6 +89,29 @@ def park_for_format(business: Business, month: str, problems: pl.DataFrame) -> p
     return _with_more_parked(business, month, as_missing(problems))
 
 
+def park_without_rate(business: Business, month: str, lines: pl.DataFrame) -> pl.DataFrame:
+    """Park accounts with lines of a category of tax that says a rate and has none: return the updated PARKED.
+
+    Parameters
+    ----------
+    lines
+        As `without_rate`.
+    """
+    found = lines.select(
+        "account_id",
+        reason=pl.lit(ParkedReason.MISSING_TAX_RATE),
+        detail=pl.format(
+            "tax_rates.csv: found no row of category {} for {} that holds on {}, expected one for the charge {}, or "
+            "another tax_category of it; the others are billed, and it is looked at again by every run",
+            "tax_category",
+            "country",
+            pl.col("billing_date").dt.to_string("%Y-%m-%d"),
+            "charge_id",
+        ),
+    )
+    return _with_more_parked(business, month, found)
+
+
 def _with_more_parked(business: Business, month: str, found: pl.DataFrame) -> pl.DataFrame:
     known = required_table(business, PARKED, month)
     parked = as_parked(month, known, found)

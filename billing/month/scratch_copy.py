@@ -14,6 +14,7 @@ from billing.month.recorded_inputs.months import moved_inputs, record_month
 from billing.month.recorded_inputs.usage import RECORD
 from billing.month.shards import begin_month, each_shard
 from billing.month.steps import billed_months
+from billing.store.files import unsynced
 from billing.store.home import Home
 from billing.store.temporary_folder import temporary_folder
 
@@ -29,21 +30,13 @@ def scratch_copy(business: Business, as_of: date, *, issues: bool = False) -> It
     issues
         Whether the copy issues, into a copy of the register.
     """
-    with temporary_folder("overage-scratch-") as root:
+    with temporary_folder("overage-scratch-") as root, unsynced(root):
         register = business.register.copied_to(root / "register.db") if issues else business.register
         try:
             (root / "landing").symlink_to(business.home.landing.resolve())
             if business.home.lake.is_dir():
                 # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
-                shutil.copytree(
-                    business.home.lake,
-                    root / "lake",
-                    copy_function=_link,
-                    ignore=shutil.ignore_patterns(f"{RECORD}*.json"),
-                )
-                # Make the copy writable for users who may only read the lake.
-                for folder, _, _ in os.walk(root / "lake"):
-                    Path(folder).chmod(0o700)
+                copy_lake(business.home, Home(root))
             yield business.at(as_of, issues=issues, home=Home(root), register=register)
         finally:
             if issues:
@@ -75,6 +68,15 @@ def bring_up_to_date(
             issue_documents(business, month)
             record_month(business, month)
     return moved
+
+
+def copy_lake(home: Home, copy: Home) -> None:
+    """A copy of the lake that is written to without touching the lake; its files are linked where that works."""
+    # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
+    shutil.copytree(home.lake, copy.lake, copy_function=_link, ignore=shutil.ignore_patterns(f"{RECORD}*.json"))
+    # Make the copy writable for users who may only read the lake.
+    for folder, _, _ in os.walk(copy.lake):
+        Path(folder).chmod(0o700)
 
 
 def _link(source: str, target: str) -> None:

@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import date
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Self
@@ -13,10 +14,12 @@ import polars as pl
 import sqlalchemy as sa
 
 from billing.model.buckets import BucketRange
+from billing.model.calendar import first_day
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.register import schema as stored
 from billing.register.address import read_address, shown
 from billing.register.migrations import migrate
+from billing.register.reopened import Reopened
 from billing.store.home import Home
 from billing.store.lock import HEAD_IS_GONE
 
@@ -39,6 +42,7 @@ class Connection:
     def __init__(self, engine: sa.Engine) -> None:
         self._opened = engine
         self._buckets: BucketRange | None = None
+        self._reopened: Reopened | None = None
 
     def of(self, buckets: BucketRange) -> Self:
         """The same register, which reads the rows of accounts in some buckets only: of a shard.
@@ -49,6 +53,18 @@ class Connection:
         view = copy.copy(self)
         view._buckets = None if buckets.is_whole else buckets
         return view
+
+    def reopened(self, reopened: Reopened) -> Self:
+        """The same register, which reads some closed billing dates as open ones; everything else as it is."""
+        _ = self._engine
+        view = copy.copy(self)
+        view._reopened = reopened
+        return view
+
+    @property
+    def reopened_from(self) -> date | None:
+        """The first day whose closed billing dates are read as open ones; None where all are read as they are."""
+        return None if self._reopened is None else first_day(self._reopened.since)
 
     def _own(self, table: sa.Table) -> list[sa.ColumnElement[bool]]:
         """The conditions on a table with a column `bucket`: none where all of its rows are read."""

@@ -8,6 +8,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from billing.model.buckets import in_buckets
+from billing.model.calendar import month_of
 from billing.model.tables import DECISIONS
 from billing.register import schema as stored
 from billing.register.connection import Connection
@@ -48,7 +49,8 @@ class RecordedFacts(Connection):
         elif self._buckets is not None:
             # The index is by month first.
             query = query.where(stored.closed_dates.c.billing_month.in_(self.issued_months()))
-        return self._frame(query, {name: pl.Date if name == "billing_date" else pl.String for name in names})
+        closed = self._frame(query, {name: pl.Date if name == "billing_date" else pl.String for name in names})
+        return closed if self._reopened is None else self._reopened.standing(closed, month_of(pl.col("billing_date")))
 
     def billed_accounts(self) -> pl.Series:
         """account_id, sorted: the accounts to which anything was issued, or whose billing dates were closed."""
@@ -172,7 +174,8 @@ class RecordedFacts(Connection):
         shape = pl.Struct(json_shape(DECISIONS.schema))
         decisions = stored_decisions.select(pl.col("decision").str.json_decode(shape)).unnest("decision")
         dates = [name for name, dtype in DECISIONS.schema.items() if dtype == pl.Date]
-        return self._of_buckets(DECISIONS.conform(decisions.with_columns(pl.col(dates).str.to_date("%Y-%m-%d"))))
+        found = self._of_buckets(DECISIONS.conform(decisions.with_columns(pl.col(dates).str.to_date("%Y-%m-%d"))))
+        return found if self._reopened is None else self._reopened.standing(found, pl.col("billing_month"))
 
     def closed_decision_ids(self) -> pl.Series:
         """The ids of the decisions that were final when a billing date closed, of all months."""

@@ -16,7 +16,7 @@ from billing.model.quantities import in_units, unit_billionths
 from billing.model.tables import LEVELS, PACKAGES
 from billing.model.text import counted
 from billing.month.business import Business
-from billing.month.dues import counted_for_minimum
+from billing.month.dues import counted_for_minimum, seat_cycles
 from billing.month.held_offers import coupon_holdings
 from billing.reports.explain_lines import (
     AccountEvents,
@@ -27,7 +27,6 @@ from billing.reports.explain_lines import (
     own_cycles,
     with_unit,
 )
-from billing.rules.charges import with_packages
 from billing.rules.own_documents import shown_subscription_id
 from billing.rules.redemptions import HOLDING_SCHEMA
 from billing.rules.seats import seat_levels, seat_rises
@@ -172,7 +171,7 @@ def _rises(
     levels = read_month(business.home, LEVELS, month).filter(of_account)
     packages = read_month(business.home, PACKAGES, month).filter(of_account)
     found = seat_rises(
-        with_packages(cycles.cycles, packages),
+        seat_cycles(business, cycles.cycles, packages),
         seat_levels(cycles.cycles, cycles.spans, levels, events, accounts, business.catalogue),
         business.terms,
         business.catalogue,

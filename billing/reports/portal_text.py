@@ -170,6 +170,8 @@ def page_text(facts: Facts, speaker: Speaker, tax_names: Mapping[str, Mapping[st
         "balance": _balance(profile["outstanding"], speaker),
         "owes": profile["outstanding"] > 0,
         "credits": _credits(profile, speaker),
+        "add_ons": [held_add_on(row, speaker) for row in profile["add_ons"]],
+        "coupons": [held_coupon(row, speaker) for row in profile["coupons"]],
         "covered": speaker.money(-profile["upcoming_credits"]) if profile["upcoming_credits"] else None,
         "to_pay": speaker.money(profile["upcoming_amount"] - profile["upcoming_credits"]),
         "pending": _pending(profile["pending_change"], speaker, package),
@@ -218,6 +220,31 @@ def _credits(profile: Mapping[str, Any], speaker: Speaker) -> tuple[str, str] | 
     # It pays bills up to the day before.
     day, amount = speaker.day(expires_on - timedelta(days=1)), speaker.money(expiring)
     return left, speaker.words.gettext("{amount} of it can be used until {date}", amount=amount, date=day)
+
+
+def held_add_on(row: Mapping[str, Any], speaker: Speaker) -> tuple[str, str]:
+    """An add-on that is held, with its quantity, and how many there will be."""
+    gettext = speaker.words.gettext
+    known = {each.name: each for each in speaker.catalogue.add_ons}
+    title = speaker.title(known.get(row["add_on"]), row["add_on"])
+    held = f"{row['quantity']} \N{MULTIPLICATION SIGN} {title}" if row["quantity"] else title
+    if row["effective_on"] is None:
+        return held, ""
+    # It is held up to the day before.
+    if not row["next_quantity"]:
+        return held, gettext("until {date}", date=speaker.day(row["effective_on"] - timedelta(days=1)))
+    day, quantity = speaker.day(row["effective_on"]), str(row["next_quantity"])
+    return held, gettext("{quantity} from {date}", quantity=quantity, date=day)
+
+
+def held_coupon(row: Mapping[str, Any], speaker: Speaker) -> tuple[str, str]:
+    """A coupon that is held, and on how many further documents it takes something off."""
+    known = {each.name: each for each in speaker.catalogue.coupons}
+    title, left = speaker.title(known.get(row["coupon"]), row["coupon"]), row["documents_left"]
+    if left is None:
+        return title, ""
+    ngettext = speaker.words.ngettext
+    return title, ngettext("on {number} further document", "on {number} further documents", left, number=str(left))
 
 
 def _pending(change: Mapping[str, Any] | None, speaker: Speaker, package: str) -> str | None:

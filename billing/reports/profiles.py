@@ -288,7 +288,7 @@ def _upcoming_amounts(business: Business, upcoming: pl.DataFrame, months: list[s
         return amounts.with_columns(upcoming_credits=_ZERO)
     documents = (
         business.currencies.with_currency(amounts.join(upcoming.select(_KEYS), on="subscription_id"))
-        .with_columns(total="upcoming_amount", usable_on="billing_date")
+        .with_columns(total="upcoming_amount", usable_on="billing_date", corrects=pl.lit(None, pl.String))
         .sort(_KEYS)
     )
     paid = in_order.applied(documents, documents.clear().select(*_KEYS, number=pl.lit("")))

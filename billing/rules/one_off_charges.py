@@ -72,7 +72,7 @@ def charge_dues(
     polars.DataFrame
         Columns of DUES, and coupon_allowed. `package` is the one whose fee the document has.
     """
-    dated = _with_dates(charges, subscriptions, catalogue)
+    dated = with_billing_dates(charges, subscriptions, catalogue)
     of_month = dated.filter(month_of(pl.col("billing_date")) == month)
     opening = packages.select(
         "subscription_id", "billing_date", package=pl.coalesce("opening_package", "closing_package")
@@ -109,8 +109,16 @@ def charge_dues(
     )
 
 
-def _with_dates(charges: pl.DataFrame, subscriptions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
-    """`charges` with billing_date, and subscription_id where a live subscription has that date."""
+def with_billing_dates(charges: pl.DataFrame, subscriptions: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    """`charges` with billing_date, and subscription_id where a live subscription has that date.
+
+    Parameters
+    ----------
+    charges
+        As `read_one_off_charges`.
+    subscriptions
+        As `Lives.subscriptions`.
+    """
     grid, on = Grid.of(catalogue.policy), pl.col("on")
     # A subscription on hold is live.
     ends = pl.when(pl.col("end").is_not_null()).then(pl.max_horizontal("ended_on", "access_last"))

@@ -26,6 +26,7 @@ USES: Final = pl.Schema(
 document `gives_back`."""
 _KEYS: Final = ["account_id", "subscription_id", "billing_date"]
 _GRANT: Final = ["account_id", "currency", "grant_id", "left", "usable_from", "expires_on"]
+_UNPAID: Final = ["number", "account_id", "currency", "issued_on", "open"]
 _USE: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "_place": pl.UInt32,
     "grant_id": pl.String,
@@ -89,11 +90,11 @@ class CreditsInOrder:
         uses
             USES.
         unpaid
-            number, open (MONEY): of documents of these accounts.
+            number, account_id, currency, issued_on, open (MONEY): of documents of these accounts.
         """
         self._grants = in_order_of_use(grants).select(_GRANT).with_row_index("_order")
         self._uses = uses_left(uses)
-        self._unpaid = unpaid
+        self._unpaid = unpaid.filter(pl.col("open") > 0).select(_UNPAID).sort("issued_on", "number")
 
     def applied(self, documents: pl.DataFrame, given_back: pl.DataFrame) -> pl.DataFrame:
         """`documents` with credits_applied, due and credits (CREDITS_OF_A_DOCUMENT; null where there are none).
@@ -104,8 +105,8 @@ class CreditsInOrder:
         Parameters
         ----------
         documents
-            account_id, subscription_id, billing_date, currency, total and usable_on (the billing date, of notes the day
-            of issue), in the order in which they are issued.
+            account_id, subscription_id, billing_date, currency, total, corrects and usable_on (the billing date, of
+            notes the day of issue), in the order in which they are issued.
         given_back
             account_id, subscription_id, billing_date, number: the documents that each credit note credits.
         """
@@ -114,16 +115,17 @@ class CreditsInOrder:
         asked = (
             placed.filter((pl.col("total") != 0) & ~is_prepayment())
             .filter(pl.col("account_id").is_in(known["account_id"].implode()))
-            .select("_place", *_KEYS, "currency", "total", "usable_on")
+            .select("_place", *_KEYS, "currency", "total", "corrects", "usable_on")
             .with_columns(_rank=pl.int_range(pl.len()).over("account_id"))
         )
         parts = [pl.DataFrame(schema=_USE)]
         # An account's documents one after the other; the accounts side by side.
         for rank in asked["_rank"].unique().sort():
             now = asked.filter(pl.col("_rank") == rank)
-            moved = [self._paid(now.filter(pl.col("total") > 0))]
-            moved += [self._given_back(now.filter(pl.col("total") < 0), given_back)]
+            notes = now.filter(pl.col("total") < 0)
+            moved = [self._paid(now.filter(pl.col("total") > 0)), self._given_back(notes, given_back)]
             self._keep(pl.concat(moved))
+            self._lower_unpaid(notes, moved[1])
             parts += moved
         # The rows of a group stay in their order: that of use.
         credits = (
@@ -157,7 +159,8 @@ class CreditsInOrder:
         )
 
     def _given_back(self, notes: pl.DataFrame, given_back: pl.DataFrame) -> pl.DataFrame:
-        credited = notes.join(given_back.unique(), on=_KEYS).join(self._unpaid, on="number", how="left")
+        unpaid = self._unpaid.select("number", "open")
+        credited = notes.join(given_back.unique(), on=_KEYS).join(unpaid, on="number", how="left")
         lowered = credited.group_by("_place").agg(unpaid=pl.col("open").fill_null(_ZERO).sum())
         pairs = (
             credited.join(lowered, on="_place")
@@ -166,6 +169,24 @@ class CreditsInOrder:
         )
         taken = _taken(pairs, of="amount", whole=-pl.col("total") - pl.col("unpaid"))
         return taken.with_columns(amount=-pl.col("amount"), gives_back="number").select(list(_USE))
+
+    def _lower_unpaid(self, notes: pl.DataFrame, moved: pl.DataFrame) -> None:
+        """Less what notes pay: of the document they correct, then of the oldest ones, as `allocate` has it."""
+        if notes.is_empty() or self._unpaid.is_empty():
+            return
+        back = moved.group_by("_place").agg(back=pl.col("amount").sum())
+        whole = (pl.col("back").fill_null(_ZERO) - pl.col("total") - pl.col("own").fill_null(_ZERO)).cast(MONEY)
+        paying = notes.join(back, on="_place", how="left").with_columns(own=_ZERO)
+        theirs = self._unpaid.select("number", "open", corrects="number")
+        own = self._lower(paying.join(theirs, on="corrects"), whole)
+        paying = paying.drop("own").join(own, on="_place", how="left")
+        self._lower(paying.join(self._unpaid, on=["account_id", "currency"]).sort("issued_on", "number"), whole)
+
+    def _lower(self, pairs: pl.DataFrame, whole: pl.Expr) -> pl.DataFrame:
+        """_place, own: what notes pay of the unpaid documents in order."""
+        taken = _taken(pairs, of="open", whole=whole)
+        self._unpaid = _less(self._unpaid, taken.select("number", _moved="amount"), ["number"], "open")
+        return taken.select("_place", own="amount")
 
     def _keep(self, moved: pl.DataFrame) -> None:
         """Less what was used now, and more what was given back."""

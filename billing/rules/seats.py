@@ -123,7 +123,7 @@ def seat_dues(dated: pl.DataFrame, levels: SeatLevels, terms: TermsFrames, catal
     Parameters
     ----------
     dated
-        The table CYCLES of the month with closing_package and opening_package.
+        The table CYCLES of the month with closing_package, opening_package and is_resumed.
     """
     prices = _prices(catalogue)
     lines = [_of_starting_cycles(dated, levels, prices, terms, catalogue)]
@@ -212,9 +212,12 @@ def _rises(
     priced = _priced(with_terms(closed, terms, on="cycle_start", or_first=True), prices)
     raised = rises.join(priced, on=_KEYS, maintain_order="left")
     costs = _with_cost(_with_cost(raised, "level", "_after", prices), "before", "_before", prices)
-    is_short = pl.lit(
-        catalogue.policy.billing_anchor == "first_of_month" and catalogue.policy.first_cycle == "prorated"
-    ) & (pl.col("billing_index") == 1)
+    # A first cycle whose fee is a part of the calendar month; that of a resumed subscription is whole (rule 13).
+    is_short = (
+        pl.lit(catalogue.policy.billing_anchor == "first_of_month" and catalogue.policy.first_cycle == "prorated")
+        & (pl.col("billing_index") == 1)
+        & ~pl.col("is_resumed")
+    )
     month_days = pl.col("cycle_start").dt.month_end().dt.day().cast(INTEGER)
     days = (
         pl.when(is_short).then(month_days).otherwise((pl.col("billing_date") - pl.col("cycle_start")).dt.total_days())

@@ -26,6 +26,8 @@ _ON_PURPOSE: Final = (
     TaxCategory.EXPORT,
     TaxCategory.OUTSIDE,
 )
+# Categories of lines whose rate only a row can say.
+WITH_A_RATE: Final = (TaxCategory.STANDARD, TaxCategory.CANARY_ISLANDS, TaxCategory.CEUTA_AND_MELILLA)
 _USUAL: Final = (
     TaxCategory.STANDARD,
     TaxCategory.EXEMPT,
@@ -75,10 +77,7 @@ def document_taxes(
         Rows of different names add up; a regional row replaces the country's of the same name (rule 24).
     """
     documents = _with_category(documents)
-    rates = with_region_keys(tax_rates.with_columns(_class=_class_of_rates()), "rated_in")
-    regional = accounts["country"].is_in(rates.filter(pl.col("region").is_not_null())["country"].implode())
-    placed = _placed(accounts, regional)
-    effective = _in_force(documents.join(placed, on="account_id", how="left"), rates)
+    effective = _in_force(*_placed_and_rated(documents, accounts, tax_rates))
     foreign = _foreign_tax_ids(effective.select("account_id", "country", "tax_id").unique(), catalogue.seller.country)
     category = pl.col("category")
     is_taxed = category.is_in([TaxCategory.STANDARD, *_OF_ITS_OWN])
@@ -129,6 +128,39 @@ def document_taxes(
         .select(*_KEYS, *_IDENTITY[:4], "taxable", "amount", *_IDENTITY[4:], *_WHY_NOTHING)
         .sort("billing_date", "account_id", "subscription_id", "name", "region", "rate", "category")
     )
+
+
+def without_rate(lines: pl.DataFrame, accounts: pl.DataFrame, tax_rates: pl.DataFrame) -> pl.DataFrame:
+    """The `lines` whose category says a rate (S, L, M) that no row of the tax table gives: they cannot be billed.
+
+    Parameters
+    ----------
+    lines
+        account_id, subscription_id, billing_date, tax_category.
+    accounts, tax_rates
+        As in `Inputs`.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns of `lines`, in their order, and country.
+    """
+    asked = lines.filter(pl.col("tax_category").is_in(WITH_A_RATE))
+    if asked.is_empty():
+        return asked.with_columns(country=pl.lit(None, pl.String))
+    placed, rates = _placed_and_rated(asked, accounts, tax_rates)
+    found = _rows_in_force(placed.join(rates, left_on=["country", "tax_category"], right_on=["country", "_class"]))
+    lacking = placed.join(found, on=[*_KEYS, "tax_category"], how="anti", maintain_order="left")
+    return lacking.select(*lines.columns, "country")
+
+
+def _placed_and_rated(
+    documents: pl.DataFrame, accounts: pl.DataFrame, tax_rates: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`documents` with where their customers live, and the tax table with the keys of its regions and classes."""
+    rates = with_region_keys(tax_rates.with_columns(_class=_class_of_rates()), "rated_in")
+    regional = accounts["country"].is_in(rates.filter(pl.col("region").is_not_null())["country"].implode())
+    return documents.join(_placed(accounts, regional), on="account_id", how="left", maintain_order="left"), rates
 
 
 def _placed(accounts: pl.DataFrame, regional: pl.Series) -> pl.DataFrame:

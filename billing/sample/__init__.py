@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,8 @@ from billing.sample.customers import PACKAGES, TAX_RATES, customers_of
 from billing.sample.delivery import DIRT_PER_MILLION, DUPLICATES, REJECTED, write_usage
 from billing.sample.files import lines
 from billing.sample.payments import payments_of
-from billing.sample.requests import OFFERS, charges_of, requests_of
+from billing.sample.requests import OFFERS, charges_of, grants_of, requests_of
+from billing.sample.seats_and_tokens import seats_and_tokens_of_day, with_seats_and_tokens
 from billing.starter import (
     CATALOGUE_SCHEMA,
     SCRATCH_LANDING,
@@ -96,10 +98,15 @@ def billing_hint(months: int, first_month: str = "2026-01") -> tuple[str, date]:
     return f"{last:%Y-%m}", _last_day_of_month(last)
 
 
-def _write_inputs(folder: Path, customers: pl.DataFrame, first_day: date, last_day: date) -> int:
+def _write_inputs(
+    folder: Path, customers: pl.DataFrame, first_day: date, last_day: date, *, seats_and_tokens: bool
+) -> int:
     """Write everything but usage; returns the number of requests."""
     requests = requests_of(customers, first_day, last_day)
-    (folder / "catalogue.yaml").write_text(_catalogue(customers, first_day), encoding="utf-8")
+    catalogue = _catalogue(customers, first_day)
+    if seats_and_tokens:
+        catalogue = with_seats_and_tokens(catalogue)
+    (folder / "catalogue.yaml").write_text(catalogue, encoding="utf-8")
     (folder / CATALOGUE_SCHEMA).write_bytes(catalogue_schema_file().read_bytes())
     customers.select(
         *("account_id", "name", "email", "address_line1", "address_line2", "city", "region"),
@@ -109,6 +116,7 @@ def _write_inputs(folder: Path, customers: pl.DataFrame, first_day: date, last_d
     (folder / "requests.jsonl").write_bytes(lines(requests))
     (folder / "payments.jsonl").write_bytes(b"")
     charges_of(customers, first_day, last_day).write_csv(folder / "one_off_charges.csv")
+    grants_of(customers, first_day, last_day).write_csv(folder / "credit_grants.csv")
     return requests.len()
 
 
@@ -134,6 +142,7 @@ def write_sample(
     events_per_account_day: Decimal | float = 10,
     seed: int = 1,
     first_month: str = "2026-01",
+    seats_and_tokens: bool = True,
     progress: Callable[[date, int], None] | None = None,
 ) -> SampleSummary:
     """Write a synthetic business into `directory`/landing; equal arguments give equal bytes.
@@ -148,8 +157,10 @@ def write_sample(
         1 to 16,777,216.
     months
         Calendar months of usage, from the first day of `first_month` (YYYY-MM) to the last day of the last.
-    Mean over accounts and days, more than 0 and at most 10,000; no account makes fewer than 0.01.
+    events_per_account_day
         On average over accounts and days, more than 0 and at most 10,000; no account makes fewer than 0.01.
+    seats_and_tokens
+        Whether some customers have users, which are charged in advance, and use tokens by model and kind.
     progress
         Called after each delivery day with the day and the number of rows so far.
 
@@ -173,8 +184,16 @@ def write_sample(
     try:
         scratch.mkdir(parents=True)
         customers = customers_of(accounts, first_day, last_day, float(daily_events), seed)
-        requests = _write_inputs(scratch, customers, first_day, last_day)
-        delivered = write_usage(scratch / "usage", customers, first_day, last_day, seed, progress)
+        requests = _write_inputs(scratch, customers, first_day, last_day, seats_and_tokens=seats_and_tokens)
+        delivered = write_usage(
+            scratch / "usage",
+            customers,
+            first_day,
+            last_day,
+            seed,
+            progress,
+            partial(seats_and_tokens_of_day, customers, first_day=first_day, seed=seed) if seats_and_tokens else None,
+        )
         scratch.rename(directory / "landing")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -234,7 +253,8 @@ def _catalogue(customers: pl.DataFrame, first_day: date) -> str:
         return text
     return (
         f"{text}\nagreements:\n  - {{account_id: {gold[0]}, package: gold, effective_from: {first_day}, "
-        'price: {monthly: "250.00"}, allowances: {emails: 300000}}\n'
+        'price: {monthly: "250.00"}, allowances: {emails: 300000}, '
+        'minimum_spend: {amount: "275.00", counts: [package_fee, overage]}}\n'
     )
 
 

@@ -10,7 +10,8 @@ from typing import Final
 import polars as pl
 
 from billing.sample.events import BANDWIDTH, EMAILS, MILLION, events_of_day, rare_changes
-from billing.sample.files import ROWS_PER_FILE, file_content
+from billing.sample.files import ROWS_PER_FILE, file_content, gzipped, lines
+from billing.sample.seats_and_tokens import FILE
 
 DELIVERY_DAYS_AFTER_THE_END: Final = 5
 
@@ -77,8 +78,15 @@ def write_usage(
     last_day: date,
     seed: int,
     progress: Callable[[date, int], None] | None,
+    further: Callable[[int], pl.Series] | None = None,
 ) -> Delivered:
-    """Write every delivery day; hold late rows in memory until their day."""
+    """Write every delivery day; hold late rows in memory until their day.
+
+    Parameters
+    ----------
+    further
+        The lines of a further file of each day of usage, which are all on time and without dirt.
+    """
     days = (last_day - first_day).days + 1
     users = customers.select(
         *("index", "account_id", "source", "start_day", "quiet_from", "resume_day", "rate"),
@@ -115,6 +123,13 @@ def write_usage(
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file_content(delivery, file_format))
             rows, files, last_delivery = rows + delivery.height, files + 1, day
+        others = further(day) if further is not None and day < days else pl.Series(dtype=pl.String)
+        if not others.is_empty():
+            target = folder / str(first_day + timedelta(days=day)) / FILE
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(gzipped(lines(others)))
+            events, rows, files = events + others.len(), rows + others.len(), files + 1
+            last_delivery = max(last_delivery, day)
         if progress is not None:
             progress(first_day + timedelta(days=day), rows)
     return Delivered(events, rows, files, dirt, first_day + timedelta(days=last_delivery))

@@ -23,13 +23,18 @@ def file_content(rows: pl.DataFrame, file_format: str) -> bytes:
         return _parquet(rows)
     content = _csv(rows, "+02:00" if compression else "Z") if kind == "csv" else lines(json_lines(rows))
     if compression == "gz":
-        buffer = io.BytesIO()
-        with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=buffer, mtime=0) as file:
-            file.write(content)
-        return buffer.getvalue()
+        return gzipped(content)
     if compression == "zst":
         return zstandard.ZstdCompressor(level=3).compress(content)
     return content
+
+
+def gzipped(content: bytes) -> bytes:
+    """The content compressed, without a name and a time."""
+    buffer = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=4, fileobj=buffer, mtime=0) as file:
+        file.write(content)
+    return buffer.getvalue()
 
 
 def lines(lines: pl.Series) -> bytes:

@@ -21,12 +21,13 @@ def payments_of(documents: pl.DataFrame, seed: int = 1) -> pl.Series:
     """Return the lines of payments.jsonl, sorted by time.
 
     Most invoices are paid on the day of issue; some payments fail, and half of these succeed a few days later. A credit
-    note on a paid invoice is refunded, and one payment is disputed.
+    note on a paid invoice is refunded, and one payment is disputed. What prepaid credits pay is
+    neither paid nor refunded.
 
     Parameters
     ----------
     documents
-        number, kind, account_id, issued_on, currency, total (decimal), corrects.
+        number, kind, account_id, issued_on, currency, due (decimal: total less prepaid credits), corrects.
     """
     key = documents["number"].str.replace_all(r"\D", "").cast(pl.UInt64)
     chance = draw_bits(key, seed, "payment")
@@ -36,15 +37,15 @@ def payments_of(documents: pl.DataFrame, seed: int = 1) -> pl.Series:
         _card=((chance // 2000) % len(CARDS)).cast(pl.UInt32),
         _second=((chance // 8000) % (10 * 3600)).cast(pl.Int64) + 8 * 3600,
     )
-    due = drawn.filter((pl.col("kind") != "credit_note") & (pl.col("total") > 0))
+    due = drawn.filter((pl.col("kind") != "credit_note") & (pl.col("due") > 0))
     is_paid = pl.col("_chance") < PAID_PER_MILLE
     has_failed = ~is_paid & (pl.col("_chance") < PAID_PER_MILLE + FAILED_PER_MILLE)
     paid, failed = due.filter(is_paid), due.filter(has_failed)
     given_back = (
         drawn.filter(pl.col("kind") == "credit_note")
         .join(paid.select("number"), left_on="corrects", right_on="number", how="semi")
-        .with_columns(number="corrects", total=-pl.col("total"))
-        .filter(pl.col("total") > 0)
+        .with_columns(number="corrects", due=-pl.col("due"))
+        .filter(pl.col("due") > 0)
     )
     disputed = paid.sort("issued_on", "number").head(1)
     rows = pl.concat(
@@ -69,7 +70,7 @@ def _attempt(documents: pl.DataFrame, status: str, days: int) -> pl.DataFrame:
         account_id="account_id",
         document="number",
         at=at.dt.to_string("%Y-%m-%dT%H:%M:%SZ"),
-        amount=pl.col("total").cast(pl.Decimal(18, 2)).cast(pl.String),
+        amount=pl.col("due").cast(pl.Decimal(18, 2)).cast(pl.String),
         currency="currency",
         status=pl.lit(status),
         card_brand=cards[0],

@@ -110,6 +110,27 @@ def charges_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.D
     )
 
 
+def grants_of(customers: pl.DataFrame, first_day: date, last_day: date) -> pl.DataFrame:
+    """The rows of credit_grants.csv: a thirtieth has a welcome credit that expires, a sixtieth buys one."""
+    noise = pl.col("story_second")
+    day = (pl.lit(first_day) + pl.duration(days=pl.col("start_day") + 2)).cast(pl.Date)
+    is_bought = noise % 60 == 5
+    return (
+        customers.filter((noise % 30 == 4) | is_bought)
+        .select(
+            pl.format("grant-{}", "account_id").alias("grant_id"),
+            "account_id",
+            amount=pl.when(is_bought).then(pl.lit("200.00")).otherwise(pl.lit("50.00")),
+            granted_on=day,
+            expires_on=pl.when(~is_bought).then(day + pl.duration(days=90)),
+            kind=pl.when(is_bought).then(pl.lit("purchased")).otherwise(pl.lit("granted")),
+            description=pl.when(is_bought).then(pl.lit("Prepaid credit")).otherwise(pl.lit("Welcome credit")),
+        )
+        .filter(pl.col("granted_on") <= last_day)
+        .sort("grant_id")
+    )
+
+
 def _lines(requests: pl.DataFrame) -> pl.Series:
     """Requests as JSON lines."""
     members = [

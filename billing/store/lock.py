@@ -64,14 +64,6 @@ def lock(home: Home, patience: float = 0, holder: str = "") -> Iterator[None]:
             _name_holder(file, path, "")
 
 
-def _name_holder(file: IO[str], path: Path, holder: str) -> None:
-    """Write the name of the holder; what only reads a home leaves the file's time as it is."""
-    if holder or path.stat().st_size:
-        file.truncate(0)
-        file.write(holder)
-        file.flush()
-
-
 @contextmanager
 def step_of(home: Home, holder: str) -> Iterator[None]:
     """Be a step of the run whose head holds the home's lock in another process; steps do not exclude each other.
@@ -125,6 +117,14 @@ def _wait_for_steps(home: Home, patience: float) -> None:
     if path.exists():
         with path.open("a") as file:
             _take(file, path, patience)
+
+
+def _name_holder(file: IO[str], path: Path, holder: str) -> None:
+    """Write the name of the holder; a file that says so already keeps its time: who only reads changes nothing."""
+    if path.stat().st_size or holder:
+        file.truncate(0)
+        file.write(holder)
+        file.flush()
 
 
 def _take(file: IO[str], path: Path, patience: float) -> None:

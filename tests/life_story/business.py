@@ -17,7 +17,9 @@ from zoneinfo import ZoneInfo
 
 import yaml
 
+from tests.life_story.currencies import add_second_currency
 from tests.life_story.offers import (
+    CURRENCIES,
     MODELS,
     TOKEN_KINDS,
     add_offers,
@@ -31,7 +33,6 @@ from tests.life_story.offers import (
 )
 
 FIRST_DAY: Final = date(2024, 1, 1)
-MINOR_UNITS: Final = {"USD": 2, "JPY": 0, "KWD": 3}
 PACKAGES: Final = ("small", "medium", "large")
 # tax id, country of the customer, and the country it belongs to where it is valid in form and checksum
 TAX_IDS: Final = (
@@ -84,6 +85,11 @@ class Story:
     def zone(self) -> ZoneInfo:
         """The billing time zone."""
         return ZoneInfo(self.catalogue["time_zone"])
+
+    def currency_of(self, account_id: str) -> str:
+        """In which an account is billed."""
+        own = next(each for each in self.accounts if each["account_id"] == account_id).get("currency")
+        return own or str(self.catalogue["currency"])
 
     def requests_given(self, day: date) -> list[Json]:
         """What the file of requests holds at the end of a day."""
@@ -155,7 +161,7 @@ class Story:
                 "document": number,
                 "at": at.isoformat(),
                 "amount": str(amount),
-                "currency": self.catalogue["currency"],
+                "currency": self.currency_of(account_id),
                 "status": status,
             }
         )
@@ -201,10 +207,13 @@ def story(seed: int, accounts: int, months: int = 24, features: frozenset[str] |
         first, next_first = _add_months(FIRST_DAY, month), _add_months(FIRST_DAY, month + 1)
         for _ in range(rng.choice([0, 1, 1, 1, 1, 2])):
             days.append(_between(rng, first, next_first - timedelta(1)))
+    about = [_account(rng, name) for name in names]
+    if CURRENCIES in features:
+        add_second_currency(rng, catalogue, about, requests, charges, grants)
     return Story(
         seed=seed,
         catalogue=catalogue,
-        accounts=[_account(rng, name) for name in names],
+        accounts=about,
         tax_rates=_TAX_RATES,
         requests=sorted(requests, key=lambda written: (written[0], written[1]["request_id"])),
         deliveries=sorted(deliveries, key=lambda written: written[:2]),

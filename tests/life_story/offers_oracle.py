@@ -63,11 +63,23 @@ class Offers:
 
     def __init__(self, oracle: "Oracle") -> None:
         self.oracle = oracle
-        self.catalogue: Json = oracle.catalogue
-        self.coupons: dict[str, Json] = {each["name"]: each for each in self.catalogue.get("coupons", ())}
-        self.add_ons: dict[str, Json] = {each["name"]: each for each in self.catalogue.get("add_ons", ())}
-        self.metrics = list(self.catalogue["metrics"])
+        self.metrics = list(oracle.catalogue["metrics"])
         self.exhausted: set[tuple[str, str, int]] = set()
+
+    @property
+    def catalogue(self) -> Json:
+        """As the account that is looked at reads it."""
+        return self.oracle.catalogue
+
+    @property
+    def coupons(self) -> dict[str, Json]:
+        """By name; an amount that is not in the currency is left out."""
+        return {each["name"]: each for each in self.catalogue.get("coupons", ())}
+
+    @property
+    def add_ons(self) -> dict[str, Json]:
+        """By name; prices that are not in the currency are left out."""
+        return {each["name"]: each for each in self.catalogue.get("add_ons", ())}
 
     # -- add-ons (rule 31) --------------------------------------------------------------------------------------------
 
@@ -176,6 +188,8 @@ class Offers:
         version = self.version(own.offer, cycle.date)
         if version is None:
             return "add_on_not_sold_yet"
+        if "monthly" not in version["price"]:
+            return "not_sold_in_currency"
         if not self.allowed(cycle.opening, {own.offer: 1}):
             return "not_allowed_by_package"
         if one.yearly and "yearly" not in version["price"]:
@@ -232,7 +246,9 @@ class Offers:
             assert own.package is not None
             terms = self.oracle.terms(one.account_id, own.package, own.asked_on)
             assert terms is not None
-            if one.yearly and terms.yearly is None:
+            if terms.monthly is None:
+                own.reason = "not_sold_in_currency"
+            elif one.yearly and terms.yearly is None:
                 own.reason = "no_yearly_price"
             elif self.oracle.rank[own.package] <= self.oracle.rank[package]:
                 own.reason = "not_an_upgrade"
@@ -505,6 +521,7 @@ class Offers:
                 continue
             positions: list[tuple[int, str, str, int]] = []
             for account, made in answers.items():
+                self.oracle.look_at(account)
                 valid = [a for a in made if self.names(a) == name and not self.invalid_by_itself(a)]
                 valid = valid[: limits.get("account", 1)]
                 positions += [(a.asked_at, str(a.request), account, nth) for nth, a in enumerate(valid)]
@@ -525,6 +542,8 @@ class Offers:
         coupon = self.coupons.get(answer.offer)
         if coupon is None:
             return "unknown_coupon"
+        if "percent" not in coupon and "amount" not in coupon:
+            return "not_sold_in_currency"
         if answer.asked_on.isoformat() > coupon.get("redeem_until", "9999"):
             return "coupon_expired"
         if answer.kind == "subscribe" and answer.package not in coupon.get("packages", [answer.package]):

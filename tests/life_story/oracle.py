@@ -16,6 +16,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tests.life_story.credits_oracle import Credits, prepayments
+from tests.life_story.currencies import MINOR_UNITS, in_currency
 from tests.life_story.offers_oracle import Offers, Redemption
 from tests.life_story.oracle_facts import (
     EPOCH,
@@ -52,11 +53,12 @@ class Oracle:
         tax_rates: Sequence[Mapping[str, str]],
         tax_ids: Mapping[str, str | None],
     ) -> None:
-        self.catalogue, self.tax_rates, self.tax_ids = catalogue, tax_rates, tax_ids
+        self.tax_rates, self.tax_ids = tax_rates, tax_ids
         self.accounts = {row["account_id"]: row for row in accounts}
         self.zone = ZoneInfo(catalogue["time_zone"])
-        self.policy: Json = catalogue["policy"]
-        self.minor = Decimal(1).scaleb(-{"USD": 2, "JPY": 0, "KWD": 3}[catalogue["currency"]])
+        self.currency: str = catalogue["currency"]
+        self.usual_currency = self.currency
+        self.catalogues: dict[str, Json] = {code: in_currency(catalogue, code) for code in MINOR_UNITS}
         self.rank = {package["name"]: package["rank"] for package in catalogue["packages"]}
         self.documents: list[Document] = []
         self.closed: dict[tuple[str, date], Closed] = {}
@@ -70,6 +72,28 @@ class Oracle:
         self.measured: dict[tuple[str, Key], Fraction] = {}
         self.dues_of: dict[str, dict[date, list[Line]]] = {}
         self._terms: dict[tuple[str, str, date], Terms | None] = {}
+
+    # -- currencies (rule 36) -----------------------------------------------------------------------------------------
+
+    def look_at(self, account: str) -> None:
+        """Read the catalogue as an account does, in its currency."""
+        self.currency = self.accounts[account].get("currency") or self.usual_currency
+
+    @property
+    def catalogue(self) -> Json:
+        """As the account that is looked at reads it."""
+        return self.catalogues[self.currency]
+
+    @property
+    def policy(self) -> Json:
+        """That of the catalogue; an amount that is not in the currency is left out."""
+        policy: Json = self.catalogue["policy"]
+        return policy
+
+    @property
+    def minor(self) -> Decimal:
+        """The smallest amount."""
+        return Decimal(1).scaleb(-MINOR_UNITS[self.currency])
 
     # -- the run ----------------------------------------------------------------------------------------------------
 
@@ -88,12 +112,11 @@ class Oracle:
         known = {document.number: document for document in self.documents}
         issued: list[Document] = []
         known_now = [r for r in requests if self.local(micros(r["at"])) <= as_of]
-        self.offers.count_redemptions(
-            {
-                account: self.replay([r for r in known_now if r["account_id"] == account])[1]
-                for account in sorted(self.accounts)
-            }
-        )
+        given: dict[str, list[Answer]] = {}
+        for account in sorted(self.accounts):
+            self.look_at(account)
+            given[account] = self.replay([r for r in known_now if r["account_id"] == account])[1]
+        self.offers.count_redemptions(given)
         for account in sorted(self.accounts):
             mine = [r for r in known_now if r["account_id"] == account]
             bought = [g for g in grants if g["account_id"] == account and g["granted_on"] <= as_of.isoformat()]
@@ -119,6 +142,7 @@ class Oracle:
         grants: Sequence[Json],
     ) -> list[Document]:
         """Everything of one account, in order."""
+        self.look_at(account)
         subscriptions, answers = self.replay(requests)
         blocked = self.suspensions(payments)
         dated: list[tuple[Subscription, Cycle]] = []
@@ -304,6 +328,8 @@ class Oracle:
             if live:
                 return "already_subscribed"
             terms = self.terms(request["account_id"], request["package"], day)
+            if terms is not None and terms.monthly is None:
+                return "not_sold_in_currency"
             return "no_yearly_price" if request["term"] == "yearly" and terms and terms.yearly is None else ""
         if kind == "cancel" and request["channel"] != "email":
             return "wrong_channel"
@@ -346,7 +372,7 @@ class Oracle:
     @property
     def has_hold_fee(self) -> bool:
         """Whether a hold costs something."""
-        return Decimal(self.policy["hold_fee"]) > 0
+        return Decimal(self.policy.get("hold_fee", "0")) > 0
 
     def begin(self, new: Subscription, old: Subscription | None, day: date, subscriptions: list[Subscription]) -> None:
         """A subscription begins; the one before, if any, is over."""
@@ -539,7 +565,7 @@ class Oracle:
                 overage |= own["overage"]
                 minimum = own.get("minimum_spend", minimum)
         return Terms(
-            Decimal(price["monthly"]),
+            Decimal(price["monthly"]) if "monthly" in price else None,
             Decimal(price["yearly"]) if "yearly" in price else None,
             {name: None if value is None else Fraction(value) for name, value in allowances.items()},
             overage,
@@ -774,7 +800,9 @@ class Oracle:
         largest, fitting = package, None
         for name in sorted(self.rank, key=lambda each: self.rank[each]):
             terms = self.terms(one.account_id, name, day)
-            if self.rank[name] < self.rank[package] or terms is None or (one.yearly and terms.yearly is None):
+            if self.rank[name] < self.rank[package] or terms is None or terms.monthly is None:
+                continue
+            if one.yearly and terms.yearly is None:
                 continue
             largest = name
             fitted = self.offers.allowances(terms, self.offers.allowed(name, held), day)
@@ -818,7 +846,9 @@ class Oracle:
         assert terms is not None
         higher = self.rank[own.package] - self.rank[package]
         refusal = ""
-        if one.yearly and terms.yearly is None:
+        if terms.monthly is None:
+            refusal = "not_sold_in_currency"
+        elif one.yearly and terms.yearly is None:
             refusal = "no_yearly_price"
         elif own.kind == "upgrade" and higher <= 0:
             refusal = "not_an_upgrade"
@@ -857,6 +887,7 @@ class Oracle:
                     end = self.billing_date(one.grid_start, -(-k // 12) * 12)
                     yield Line("package_fee", None, cycle.opening, day, end, None, amount, day, "package_fee")
             elif costs_a_fee:
+                assert terms.monthly is not None
                 fee = Fraction(terms.monthly)
                 end = following
                 if one.yearly:
@@ -1097,6 +1128,7 @@ class Oracle:
         package, status, next billing date, upcoming amount, previous amount and date, pending change (from, to, on),
         and the usage of the open cycle.
         """
+        self.look_at(account)
         subscriptions, by_id, blocked = self.lives[account]
         invoices = [d for d in self.documents if d.account_id == account and d.kind == "invoice"]
         last = max(invoices, key=lambda d: (d.billing_date, d.issued_on, d.number), default=None)

@@ -208,9 +208,9 @@ class Cycle:
 
 @dataclass(frozen=True)
 class Terms:
-    """What a package costs and includes for one account on a day."""
+    """What a package costs and includes for one account on a day; monthly is None where it is not sold to it."""
 
-    monthly: Decimal
+    monthly: Decimal | None
     yearly: Decimal | None
     allowances: Mapping[str, Fraction | None]
     overage: Mapping[str, Any]

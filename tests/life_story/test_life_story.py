@@ -27,7 +27,7 @@ from billing.store.frames import read_frame
 from tests.by_steps import bill_by_steps
 from tests.life_story.business import TAX_IDS, Json, Row, Story, story
 from tests.life_story.credits_oracle import Use
-from tests.life_story.offers import FEATURES
+from tests.life_story.offers import CURRENCIES, FEATURES
 from tests.life_story.oracle import Oracle
 from tests.life_story.oracle_facts import Answer, Document
 from tests.sizes import sized
@@ -37,7 +37,7 @@ ACCOUNTS: Final = sized(usual=25, long=40)
 MONTHS: Final = sized(usual=14, long=24)
 # What is sold beside packages: everything in what every change waits for, else whatever the seed says.
 SOLD_SEEDS: Final = sized(usual=range(4, 5), long=range(1, 21))
-SOLD_FEATURES: Final = sized(usual=frozenset(FEATURES), long=None)
+SOLD_FEATURES: Final = sized(usual=frozenset((*FEATURES, CURRENCIES)), long=None)
 SOLD_ACCOUNTS: Final = sized(usual=16, long=40)
 SOLD_MONTHS: Final = sized(usual=6, long=24)
 Views = dict[str, list[tuple[object, ...]]]

@@ -27,7 +27,7 @@ from tests.sizes import sized
 
 KILLS = sized(usual=1, long=0)
 """How many places are tried, spread over a run; 0 means every one."""
-EVERY = sized(usual=8, long=1)
+EVERY = sized(usual=30, long=1)
 """Of the homes from which places are chosen, one of how many is kept."""
 
 _FILES = {"os.rename", "os.remove", "os.mkdir", "os.link", "os.rmdir", "os.truncate"}

@@ -168,6 +168,9 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         }
         if not business.inputs.exchange_rates.is_empty():
             inputs["exchange rates"] = _frame_hash(business.inputs.exchange_rates)
+        if shadow := business.catalogue.policy.shadow:
+            file = business.home.root / shadow
+            inputs["shadow"] = file_hash(file) if file.is_file() else ""
         if business.catalogue.resources.digest:
             inputs["resources"] = business.catalogue.resources.digest
     return inputs
@@ -229,7 +232,9 @@ def record_month(business: Business, month: str) -> None:
     """Record the inputs of a month, by shard, once all of its tables are written."""
     for shard in each_shard(business, month):
         parked = read_month(shard.home, PARKED, month, ["account_id", "reason"])
-        again = parked.filter(pl.col("reason") == ParkedReason.CONTRADICTION).height
+        again = parked.filter(
+            pl.col("reason").is_in([ParkedReason.CONTRADICTION, ParkedReason.MISSING_TAX_RATE])
+        ).height
         again += _parked_by_a_document(shard, month, parked)
         found = {"contradictions": str(again)}
         write_record(_path(shard, month), Record(month_inputs(shard, month) | found))
@@ -286,7 +291,12 @@ def _parked_no_more(business: Business, month: str) -> str:
     parked_then = read_month(business.home, PARKED, month, ["account_id", "reason", "detail"])
     standing = parked_then.filter(
         ~pl.col("reason").is_in(
-            [ParkedReason.CONTRADICTION, ParkedReason.QUANTITY_OUT_OF_RANGE, ParkedReason.MISSING_FOR_FORMAT]
+            [
+                ParkedReason.CONTRADICTION,
+                ParkedReason.QUANTITY_OUT_OF_RANGE,
+                ParkedReason.MISSING_FOR_FORMAT,
+                ParkedReason.MISSING_TAX_RATE,
+            ]
         )
     )
     return str(standing.join(business.parked_in(month), on=standing.columns, how="anti").height)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from billing.month.business import Business
+from billing.reports.explain import explain_document
 from billing.reports.verify import disagreements
 from billing.starter import starter_catalogue
 from tests.by_steps import bill_by_steps, rows
@@ -160,6 +161,23 @@ def test_the_first_of_the_month_divides_by_the_calendar_month(tmp_path: Path) ->
     # 24.00 x 16 / 31, and 12.00 x 10 / 31.
     assert lines(business, "acme", "2026-01-16") == [("seats", "7.00", "12.39")]
     assert lines(business, "acme", "2026-02-01") == [("proration", "1.00", "3.87"), ("seats", "8.00", "36.00")]
+
+
+def test_a_short_first_cycle_after_a_hold_is_whole_and_divides_by_its_own_days(tmp_path: Path) -> None:
+    landing = Landing(tmp_path, catalogue_with(SEATS, billing_anchor="first_of_month"))
+    landing.customer("acme", on="2026-01-01")
+    landing.request("acme", "hold", "2026-01-10T09:00:00Z")
+    landing.request("acme", "resume", "2026-02-13T09:00:00Z")
+    level(landing, "acme", 7, "2026-01-01T00:00:00Z")
+    level(landing, "acme", 8, "2026-02-21T00:00:00Z")
+    for month, day in MONTHS:
+        business = bill_by_steps(landing.root, month, day)
+    # Fee and seats of 13 to 28 February are whole (rule 13): 8 of its 16 days are left.
+    assert lines(business, "acme", "2026-02-13") == [("seats", "7.00", "24.00")]
+    assert lines(business, "acme", "2026-03-01") == [("proration", "1.00", "6.00"), ("seats", "8.00", "36.00")]
+    number = rows(business, "documents", "number", "billing_date", account_id="acme")[-1][0]
+    explained = [each for each in explain_document(business, number) if each["kind"] == "proration"]
+    assert any("8 / 16" in step for each in explained for step in each["arithmetic"])
 
 
 def test_shards_make_no_difference(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,11 +12,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from billing.model.columns import CREDITS_OF_A_DOCUMENT, MONEY
+from billing.rules.allocations import with_open_amounts
 from billing.rules.credit_balances import credit_balances, expired_credits, next_expiries, not_covered
 from billing.rules.prepaid_credits import USES, CreditsInOrder, is_prepayment, prepayment_dues
 from tests.sizes import sized
 
 FIRST = date(2026, 1, 1)
+Issued = tuple[str, str, int, int, str | None]
 KEYS = ["account_id", "subscription_id", "billing_date"]
 ACCOUNTS = ("acme", "beta")
 
@@ -54,6 +56,7 @@ class Document:
     credits: int | None = None
     unpaid: int = 0
     is_prepayment: bool = False
+    corrects: str | None = None
 
 
 def by_hand(grants: Sequence[Grant], documents: Sequence[Document]) -> list[list[tuple[str, int]]]:
@@ -127,10 +130,11 @@ def document_frame(documents: Sequence[Document], since: int = 0) -> pl.DataFram
             "currency": "USD",
             "total": Decimal(each.total),
             "usable_on": day_of(each.day),
+            "corrects": each.corrects,
         }
         for place, each in enumerate(documents)
     ]
-    schema: dict[str, Any] = dict.fromkeys(("account_id", "subscription_id", "currency"), pl.String)
+    schema: dict[str, Any] = dict.fromkeys(("account_id", "subscription_id", "currency", "corrects"), pl.String)
     schema |= {"billing_date": pl.Date, "usable_on": pl.Date, "total": MONEY}
     return pl.DataFrame(rows, schema=schema)
 
@@ -226,11 +230,8 @@ def test_documents_and_notes_agree_with_the_rule(
     given_back = back.select(
         *KEYS, number=pl.Series([numbers[each.credits or 0] for each in credit_notes], dtype=pl.String)
     )
-    unpaid = pl.DataFrame(
-        [(numbers[place], Decimal(open_amount)) for place, (_, open_amount) in of_documents.items()],
-        schema={"number": pl.String, "open": MONEY},
-        orient="row",
-    )
+    # Each in an account of its own here, so that what one note has over pays no other document.
+    unpaid = unpaid_of(*((numbers[place], open_amount, str(place)) for place, (_, open_amount) in of_documents.items()))
     later = CreditsInOrder(grant_frame([]), uses, unpaid)
     returned = later.applied(back, given_back)
     assert taken(returned) == expected
@@ -320,8 +321,21 @@ def test_what_expires_next_is_what_is_left_of_the_soonest() -> None:
     ]
 
 
+def unpaid_of(*rows: tuple[str, int, str]) -> pl.DataFrame:
+    """number, open and account of unpaid documents, which were issued in this order."""
+    return pl.DataFrame(
+        [(number, account, "USD", day_of(place), Decimal(left)) for place, (number, left, account) in enumerate(rows)],
+        schema={
+            **dict.fromkeys(("number", "account_id", "currency"), pl.String),
+            "issued_on": pl.Date,
+            "open": MONEY,
+        },
+        orient="row",
+    )
+
+
 def no_unpaid() -> pl.DataFrame:
-    return pl.DataFrame(schema={"number": pl.String, "open": MONEY})
+    return unpaid_of()
 
 
 def usual(name: str, **others: Any) -> Grant:
@@ -397,10 +411,82 @@ def test_what_was_used_last_comes_back_first(total: int, credited: list[str], ex
 
 
 def test_what_is_unpaid_is_lowered_first() -> None:
-    unpaid = pl.DataFrame({"number": ["I1", "I2"], "open": [Decimal(3), Decimal(1)]}, schema_overrides={"open": MONEY})
+    unpaid = unpaid_of(("I1", 3, "acme"), ("I2", 1, "acme"))
     for total, expected in ((-2, []), (-3, []), (-4, []), (-5, [("b", -1)])):
         in_order = CreditsInOrder(grant_frame([]), kept(*USED), unpaid)
         assert taken(in_order.applied(*note(total, "I1", "I2"))) == [expected]
+
+
+def test_a_second_note_of_a_run_knows_what_the_first_lowered() -> None:
+    in_order = CreditsInOrder(grant_frame([]), kept(*USED), unpaid_of(("I1", 3, "acme"), ("I2", 1, "acme")))
+    assert taken(in_order.applied(*note(-2, "I1"))) == [[]]
+    # One is left unpaid: the other one comes back.
+    assert taken(in_order.applied(*note(-2, "I1"))) == [[("b", -1)]]
+    assert taken(in_order.applied(*note(-2, "I1"))) == [[("b", -2)]]
+
+
+@settings(max_examples=sized(usual=60, long=1_000), deadline=None)
+@given(
+    documents=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 30), st.booleans()), min_size=1, max_size=4),
+    notes=st.lists(st.tuples(st.integers(0, 3), st.integers(1, 40), st.booleans()), min_size=1, max_size=5),
+)
+@example(documents=[(60, 60, False)], notes=[(0, 30, True), (0, 30, True)])
+@example(documents=[(40, 60, False), (9, 9, False)], notes=[(0, 20, False), (1, 9, True), (0, 30, True)])
+def test_notes_of_one_run_are_those_of_runs_of_their_own(
+    documents: list[tuple[int, int, bool]], notes: list[tuple[int, int, bool]]
+) -> None:
+    """documents: what credits paid, what is due, whether that is paid; notes: the document, the amount, whether the
+    note corrects it."""
+    uses = kept(*(a_use(f"I{place}", 1, f"g{place}", paid, place) for place, (paid, _, _) in enumerate(documents)))
+    issued: list[Issued] = [(f"I{place}", "invoice", place, due, None) for place, (_, due, _) in enumerate(documents)]
+    payments = pl.DataFrame(
+        [
+            (f"p{place}", "acme", f"I{place}", datetime(2026, 1, 9), day_of(8), Decimal(due), "succeeded")
+            for place, (_, due, is_paid) in enumerate(documents)
+            if is_paid and due
+        ],
+        schema={
+            **dict.fromkeys(("payment_id", "account_id", "document"), pl.String),
+            "at": pl.Datetime,
+            "on": pl.Date,
+            "amount": MONEY,
+            "status": pl.String,
+        },
+        orient="row",
+    )
+
+    def in_order(issued: list[Issued], uses: pl.DataFrame) -> CreditsInOrder:
+        frame = pl.DataFrame(
+            [
+                (number, "acme", kind, day_of(day), Decimal(due), corrects, "USD")
+                for number, kind, day, due, corrects in issued
+            ],
+            schema={
+                **dict.fromkeys(("number", "account_id", "kind"), pl.String),
+                "issued_on": pl.Date,
+                "due": MONEY,
+                "corrects": pl.String,
+                "currency": pl.String,
+            },
+            orient="row",
+        )
+        return CreditsInOrder(grant_frame([]), uses, with_open_amounts(frame, payments))
+
+    written = [
+        (place % len(documents), Document("acme", 9, -total, corrects=f"I{place % len(documents)}" if own else None))
+        for place, total, own in notes
+    ]
+    frame = document_frame([each for _, each in written], since=90)
+    given_back = frame.select(*KEYS, number=pl.Series([f"I{place}" for place, _ in written]))
+    together = in_order(issued, uses).applied(frame, given_back)
+    apart = []
+    for place, (_, each) in enumerate(written):
+        one = in_order(issued, uses).applied(frame[place : place + 1], given_back)
+        apart.append(one)
+        number = one["subscription_id"].item()
+        issued.append((number, "credit_note", 9, int(one["due"].item()), each.corrects))
+        uses = pl.concat([uses, as_uses(one)])
+    assert taken(together) == taken(pl.concat(apart))
 
 
 def test_what_was_given_back_is_not_given_back_again_and_pays_the_next_document() -> None:

@@ -16,7 +16,14 @@ from billing.inputs.tax_rates import TAX_SCHEMA
 from billing.model.catalogue import Catalogue
 from billing.model.columns import MONEY, RATE
 from billing.model.regions import region_key
-from billing.rules.tax import document_taxes, joined_taxes, running_taxes, tax_id_country, taxes_given_back
+from billing.rules.tax import (
+    document_taxes,
+    joined_taxes,
+    running_taxes,
+    tax_id_country,
+    taxes_given_back,
+    without_rate,
+)
 
 DAY = date(2026, 2, 10)
 RateRow = tuple[str, str | None, str, str, str]
@@ -543,3 +550,33 @@ def test_the_same_tax_stands_once_on_a_document_that_bills_and_gives_back(ref_1:
         (Decimal("99.00"), Decimal("4.95"), None),
         (Decimal("-3.30"), Decimal("-0.13"), "INV-1"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("category", "day", "region", "lacks"),
+    [
+        ("S", DAY, None, False),
+        ("S", date(2026, 2, 9), None, True),
+        ("L", DAY, "Canarias", False),
+        ("L", DAY, "Madrid", True),
+        ("M", DAY, None, True),
+        ("Z", DAY, None, False),
+        ("O", DAY, None, False),
+        (None, date(2020, 1, 1), None, False),
+    ],
+)
+def test_a_category_that_says_a_rate_needs_a_row_in_force(
+    category: str | None, day: date, region: str | None, lacks: bool
+) -> None:
+    rates = tax_table([("ES", None, Decimal("0.21"), "IVA", DAY), ("ES", "Canarias", Decimal("0.07"), "IGIC", DAY)])
+    rates = rates.with_columns(category=pl.Series([None, "L"]))
+    accounts = pl.DataFrame(
+        {"account_id": ["acme"], "country": ["ES"], "region": [region], "tax_exempt": [False], "tax_id": [None]},
+        schema_overrides={"region": pl.String, "tax_id": pl.String},
+    ).with_columns(tax_exempt_reason=pl.lit(None, pl.String))
+    line = pl.DataFrame(
+        {"account_id": ["acme"], "subscription_id": ["s"], "billing_date": [day], "tax_category": [category]},
+        schema_overrides={"tax_category": pl.String},
+    )
+    found = without_rate(line, accounts, rates)
+    assert found.to_dicts() == ([line.to_dicts()[0] | {"country": "ES"}] if lacks else [])

@@ -1,5 +1,6 @@
 """The synthetic business: the same on every machine, and dirty in exactly the way it says."""
 
+import gzip
 import hashlib
 import json
 import os
@@ -25,6 +26,7 @@ from billing.sample import DIRT_PER_MILLION, SampleSummary, billing_hint, write_
 from billing.sample.payments import payments_of
 from billing.starter import StarterError, write_starter_home
 from billing.store.home import Home
+from tests.by_steps import bill_by_steps
 
 DELIVERED = {"id": pl.String, "source": pl.String, "type": pl.String, "subject": pl.String, "time": pl.String}
 
@@ -216,6 +218,29 @@ def test_customers_ask_for_everything_one_can_ask_for(tmp_path: Path) -> None:
     }
 
 
+def test_some_customers_have_seats_and_tokens_and_prepaid_credits(tmp_path: Path) -> None:
+    sample = write_sample(tmp_path / "with", accounts=60, months=2, events_per_account_day=1)
+    texts = [gzip.decompress(path.read_bytes()).decode() for path in _files(sample) if "tokens" in path.name]
+    events = [json.loads(line) for text in texts for line in text.splitlines()]
+    kinds = Counter(event["type"] for event in events)
+    assert set(kinds) == {"users.changed", "tokens.used"}
+    assert len({event["id"] for event in events}) == len(events)
+    told = {(each["data"]["model"], each["data"]["kind"]) for each in events if each["type"] == "tokens.used"}
+    assert told == {(model, kind) for model in ("small", "large") for kind in ("input", "output", "cached")}
+    business = bill_by_steps(sample.directory, sample.bill_month, str(sample.bill_as_of))
+    lines = business.register.lines()
+    assert {"seats", "proration", "minimum_spend", "prepayment"} <= set(lines["kind"])
+    assert {None, "model=large", "model=large,kind=output"} == set(lines.filter(pl.col("metric") == "tokens")["rule"])
+    assert (business.register.documents()["credits_applied"] > 0).any()
+
+
+def test_a_sample_may_be_without_seats_and_tokens(tmp_path: Path) -> None:
+    sample = write_sample(tmp_path, accounts=20, months=1, events_per_account_day=1, seats_and_tokens=False)
+    assert not [path for path in _files(sample) if "tokens" in path.name]
+    catalogue = load_catalogue(sample.directory / "landing" / "catalogue.yaml")
+    assert [metric.name for metric in catalogue.metrics] == ["leads", "custom_domains", "emails", "bandwidth"]
+
+
 def test_customers_live_in_several_countries_and_their_tax_ids_are_valid(sample: SampleSummary) -> None:
     accounts = pl.read_csv(sample.directory / "landing" / "accounts.csv", infer_schema=False)
     assert accounts.height == sample.accounts
@@ -280,7 +305,7 @@ def test_arguments_out_of_range_are_refused_before_anything_is_written(
 
 
 def issued(count: int) -> pl.DataFrame:
-    """Invoices of 99.00 each, and credit notes that give some of them back."""
+    """Invoices of 99.00 each, and credit notes that give some of them back; prepaid credits pay 9.00 of each third."""
     numbers = [f"INV-2026-{number:06d}" for number in range(1, count + 1)]
     invoices = pl.DataFrame({"number": numbers, "kind": "invoice", "total": "99.00"}).with_columns(
         corrects=pl.lit(None, pl.String), account_id=pl.col("number")
@@ -291,8 +316,12 @@ def issued(count: int) -> pl.DataFrame:
         total=pl.lit("-40.00"),
         corrects="number",
     )
+    third = (pl.col("kind") == "invoice") & (pl.col("number").str.slice(-6).cast(pl.Int64) % 3 == 0)
     return pl.concat([invoices, notes]).with_columns(
-        pl.col("total").cast(pl.Decimal(18, 4)), issued_on=pl.lit(date(2026, 1, 31)), currency=pl.lit("USD")
+        pl.col("total").cast(pl.Decimal(18, 4)),
+        due=pl.when(third).then(pl.lit("90.00")).otherwise("total").cast(pl.Decimal(18, 4)),
+        issued_on=pl.lit(date(2026, 1, 31)),
+        currency=pl.lit("USD"),
     )
 
 
@@ -309,6 +338,13 @@ def test_what_was_issued_is_paid_fails_is_refunded_and_disputed() -> None:
     assert {row["amount"] for row in rows if row["status"] == "refunded"} == {"40.00"}
     paid = Counter(row["document"] for row in rows if row["status"] == "succeeded")
     assert set(paid.values()) == {1}
+    amounts = {(int(row["document"][-6:]) % 3 == 0, row["amount"]) for row in rows if row["status"] != "refunded"}
+    assert amounts == {(True, "90.00"), (False, "99.00")}
+
+
+def test_a_document_that_credits_pay_is_not_paid_again_nor_refunded() -> None:
+    covered = issued(60).with_columns(due=pl.lit(0).cast(pl.Decimal(18, 4)))
+    assert payments_of(covered).is_empty()
 
 
 def test_payments_are_the_same_again_when_more_is_issued() -> None:

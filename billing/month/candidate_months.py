@@ -1,0 +1,277 @@
+"""Months under candidate catalogues, beside the same months as they are: what is due, from usage measured once.
+
+Nothing is issued and the home is not touched. Decisions are made again: on a billing date on which the candidate and
+the catalogue in force decide alike, what was decided stands.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import polars as pl
+
+from billing.model.calendar import months_between
+from billing.model.catalogue import Catalogue
+from billing.model.codes import LineKind
+from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DUES, PACKAGES, PARKED, USAGE
+from billing.month.business import Business
+from billing.month.computed import Computed
+from billing.month.context import required_table, without_parked
+from billing.month.scratch_copy import copy_lake
+from billing.month.shards import each_shard
+from billing.month.steps import (
+    cycles_of_month,
+    decided_packages,
+    ingest_usage,
+    terms_in_force,
+    write_charges,
+    write_cycles,
+    write_levels,
+    write_packages,
+    write_usage,
+)
+from billing.month.true_ups import approved_refunds
+from billing.register.reopened import Reopened
+from billing.rules.cheapest_packages import cheapest_packages
+from billing.rules.due_items import is_refunded
+from billing.rules.own_documents import is_own_document, shown_subscription_id
+from billing.rules.package_changes import PackageMonth
+from billing.store.files import remove_file
+from billing.store.home import Home
+
+_DECIDED: Final = ["closing_package", "opening_package", "change_reason", "waiting_package"]
+_DATE: Final = ["account_id", "subscription_id", "billing_date"]
+_DUE: Final = [
+    *(*_DATE, "kind", "metric", "due_item", "rule", "package", "add_on", "amount"),
+]
+
+
+@dataclass(frozen=True)
+class MonthDue:
+    """What is due for the billing dates of a month, of a shard, that have come.
+
+    Attributes
+    ----------
+    dues
+        account_id, subscription_id, billing_date, kind, metric, due_item, rule, package, add_on, amount; refunds are
+        rows of their own, below 0.
+    charges, packages
+        The tables CHARGES and PACKAGES.
+    parked
+        account_id, reason, detail: accounts that are not billed.
+    """
+
+    dues: pl.DataFrame
+    charges: pl.DataFrame
+    packages: pl.DataFrame
+    parked: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A business under a joined candidate catalogue (`joined_catalogue`), in a scratch copy of its own.
+
+    Attributes
+    ----------
+    reopened
+        The billing dates that are decided again.
+    is_cheapest
+        Whether every account is in the cheapest package that fits, changed at each close.
+    measures_alike
+        Whether usage is measured as under the catalogue in force.
+    """
+
+    business: Business
+    reopened: Reopened
+    is_cheapest: bool
+    measures_alike: bool
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A month of a shard: as it is, and under each candidate."""
+
+    month: str
+    shard: Business = field(repr=False)
+    before: MonthDue
+    after: Sequence[MonthDue]
+
+
+@contextmanager
+def candidate_copy(
+    base: Business, root: Home, catalogue: Catalogue, since: str, *, is_cheapest: bool
+) -> Iterator[Candidate]:
+    """A candidate in a scratch copy of `base`, which is up to date, at `root`; removed at the end."""
+    try:
+        root.root.mkdir()
+        (root.root / "landing").symlink_to(base.home.landing.resolve())
+        copy_lake(base.home, root)
+        for table in (PACKAGES, ADD_ONS, DUES):
+            for month in (each for each in root.months(table) if each >= since):
+                for part in root.parts(table, month):
+                    remove_file(part)
+        if is_cheapest:
+            # No request changes a package.
+            catalogue = replace(catalogue, policy=replace(catalogue.policy, requested_upgrades="next_cycle"))
+        reopened = Reopened(since)
+        business = replace(
+            base,
+            home=root,
+            catalogue=catalogue,
+            register=base.register.reopened(reopened),
+            computed=Computed(),
+        )
+        measures_alike = base.catalogue.metrics == catalogue.metrics
+        if not measures_alike or base.catalogue.policy.lateness_days != catalogue.policy.lateness_days:
+            ingest_usage(business)
+        yield Candidate(business, reopened, is_cheapest, measures_alike)
+    finally:
+        shutil.rmtree(root.root, ignore_errors=True)
+
+
+def compared_months(base: Business, candidates: Sequence[Candidate], since: str, through: str) -> Iterator[Compared]:
+    """The months one after the other, shard by shard: memory follows a month of a shard.
+
+    Parameters
+    ----------
+    base
+        A scratch copy of the business, up to date through the last month.
+    """
+    again = replace(base, register=base.register.reopened(Reopened(since)), computed=Computed())
+    for month in months_between(since, through):
+        shards = [each_shard(business, month) for business in (base, again, *(each.business for each in candidates))]
+        for shard, decides, *others in zip(*shards, strict=True):
+            decided = decided_packages(decides, month)
+            for candidate, own in zip(candidates, others, strict=True):
+                _compute(shard, decided, candidate, own, month)
+            yield Compared(month, shard, _due(shard, month), [_due(own, month) for own in others])
+            decides.computed.forget(("packages", month))
+
+
+def _compute(base: Business, decided: PackageMonth, candidate: Candidate, shard: Business, month: str) -> None:
+    """Write the tables of a month of a candidate."""
+    _measure(base, candidate, shard, month)
+    found = decided_packages(shard, month)
+    if candidate.is_cheapest:
+        found = _in_cheapest(shard, month, found)
+    else:
+        stands = _stands(base, month, decided, found)
+        if not stands.is_empty():
+            candidate.reopened.let_stand(month, stands)
+            shard.computed.forget(("packages", month))
+            found = decided_packages(shard, month)
+    write_packages(shard, month, found)
+    write_charges(shard, month)
+    shard.computed.forget(("packages", month))
+
+
+def _measure(base: Business, candidate: Candidate, shard: Business, month: str) -> None:
+    """Measure usage again, where the candidate measures otherwise or has other cycles."""
+    ours, theirs = cycles_of_month(base, month), cycles_of_month(shard, month)
+    has_same_cycles = ours.cycles.equals(theirs.cycles) and ours.spans.equals(theirs.spans)
+    if not has_same_cycles:
+        write_cycles(shard, month)
+    if not candidate.measures_alike:
+        write_levels(shard, month)
+    if not (has_same_cycles and candidate.measures_alike and _has_same_rules(base, shard, month)):
+        write_usage(shard, month)
+
+
+def _has_same_rules(base: Business, shard: Business, month: str) -> bool:
+    """Whether the same rules of tariffs by dimension tell the usage apart (rule 34)."""
+    books = (base.rule_book, shard.rule_book)
+    if all(book is None for book in books):
+        return True
+    if None in books or base.rule_book.fingerprint != shard.rule_book.fingerprint:  # type: ignore[union-attr]
+        return False
+    cycles = required_table(base, CYCLES, month)
+    return terms_in_force(base, month, cycles).equals(terms_in_force(shard, month, cycles))
+
+
+def _stands(base: Business, month: str, decided: PackageMonth, found: PackageMonth) -> pl.Series:
+    """subscription_id: whose closed billing date a candidate decides as the catalogue in force, but not as it was.
+
+    What is known now is not what was known at the close: such decisions stand.
+    """
+    was = required_table(base, PACKAGES, month)
+    held = required_table(base, ADD_ONS, month) if base.home.parts(ADD_ONS, month) else ADD_ONS.empty()
+    recorded = _decisions_of(was.filter("closed"), held)
+    alike = _decisions_of(found.packages, found.add_ons).join(
+        _decisions_of(decided.packages, decided.add_ons),
+        on=["subscription_id", *_DECIDED, "add_ons"],
+        how="semi",
+        nulls_equal=True,
+    )
+    return (
+        recorded.join(alike.select("subscription_id"), on="subscription_id", how="semi")
+        .join(alike, on=["subscription_id", *_DECIDED, "add_ons"], how="anti", nulls_equal=True)["subscription_id"]
+        .sort()
+    )
+
+
+def _decisions_of(packages: pl.DataFrame, add_ons: pl.DataFrame) -> pl.DataFrame:
+    """subscription_id, _DECIDED, add_ons: what is decided on each billing date, to compare."""
+    changes = add_ons.group_by("subscription_id").agg(
+        add_ons=pl.format("{} {} {}", "add_on", pl.col("quantity").fill_null(0), "effective_on").sort().str.join(", ")
+    )
+    return packages.select("subscription_id", *_DECIDED).join(changes, on="subscription_id", how="left")
+
+
+def _in_cheapest(shard: Business, month: str, found: PackageMonth) -> PackageMonth:
+    """`found`, in which every account goes on in the cheapest package that fits."""
+    chosen = pl.concat(
+        cheapest_packages(
+            part.rows(found.packages),
+            cycles=required_table(part, CYCLES, month),
+            usage=required_table(part, USAGE, month),
+            terms=part.terms,
+        )
+        for part in shard.by_currency
+    )
+    packages = (
+        found.packages.join(chosen, on="subscription_id", how="left", maintain_order="left")
+        .with_columns(
+            change_reason=pl.when(pl.col("cheapest").is_null())
+            .then("change_reason")
+            .when(pl.col("cheapest") != pl.col("closing_package"))
+            .then(pl.lit("cheapest")),
+            opening_package=pl.coalesce("cheapest", "opening_package"),
+            waiting_package=pl.lit(None, pl.String),
+        )
+        .drop("cheapest")
+    )
+    return PackageMonth(PACKAGES.conform(packages), found.decisions, found.add_ons)
+
+
+def _due(shard: Business, month: str) -> MonthDue:
+    parked = required_table(shard, PARKED, month)
+    dues = without_parked(required_table(shard, DUES, month, pl.col("billing_date") <= shard.as_of), parked)
+    return MonthDue(
+        pl.concat([dues.select(_DUE), _refunds(shard, dues).select(_DUE)]),
+        without_parked(required_table(shard, CHARGES, month), parked),
+        required_table(shard, PACKAGES, month),
+        parked.select("account_id", "reason", "detail"),
+    )
+
+
+def _refunds(shard: Business, dues: pl.DataFrame) -> pl.DataFrame:
+    """What approved refunds give back of `dues`: all that was charged in advance for the first cycle (rule 14)."""
+    refunds = approved_refunds(shard).select(_of="subscription_id")
+    if refunds.is_empty():
+        return dues.clear()
+    begins = shard.lives.subscriptions.select(_of="subscription_id", _begins="grid_start")
+    is_first = is_own_document() | (pl.col("billing_date") == pl.col("_begins"))
+    is_coupon = pl.col("kind") == LineKind.COUPON
+    return (
+        dues.filter(is_refunded())
+        .with_columns(_of=shown_subscription_id())
+        .join(refunds, on="_of", how="semi", maintain_order="left")
+        .join(begins, on="_of", maintain_order="left")
+        .filter(is_first)
+        .with_columns(
+            kind=pl.when(is_coupon).then("kind").otherwise(pl.lit(LineKind.REFUND)),
+            amount=-pl.col("amount"),
+        )
+    )

@@ -52,7 +52,7 @@ def what_if(context: dg.AssetExecutionContext, config: Trial, billing_home: Bill
             raise RefusedError(f"out: found {out}, a folder in the home, expected one outside it")
         catalogue = load_catalogue(candidate)
         question = Question(config.since, config.through)
-        [found] = compare_catalogues(business, [(candidate.stem, catalogue)], question, report)
+        [found] = compare_catalogues(business, [(candidate.stem, catalogue)], question, report, is_locked=True)
         page = write_what_if(business.catalogue, [found], None, out)
     return dg.MaterializeResult(metadata=_metadata(found, page))
 

@@ -123,9 +123,10 @@ def what_if(
     grid = None
     with progress_display(), business.alone() if business.home.lake.exists() else nullcontext():
         if variations:
-            found, grid = compare_along(business, catalogues[0], variations, question, elasticity, report)
+            [path] = catalogues
+            found, grid = compare_along(business, path, variations, question, elasticity, report, is_locked=True)
         else:
-            found = compare_catalogues(business, candidates, question, report)
+            found = compare_catalogues(business, candidates, question, report, is_locked=True)
     page = write_what_if(business.catalogue, found, grid, out)
     _print(found, grid, style)
     say(f"{page}: a page, a PDF and tables beside it; nothing was issued, the home is as it was")

@@ -107,7 +107,7 @@ def candidate_copy(
     try:
         root.root.mkdir()
         (root.root / "landing").symlink_to(base.home.landing.resolve())
-        copy_lake(base.home, root)
+        copy_lake(base.home, root, is_locked=True)
         for table in (PACKAGES, ADD_ONS, DUES):
             for month in (each for each in root.months(table) if each >= since):
                 for part in root.parts(table, month):

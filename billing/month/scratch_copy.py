@@ -20,7 +20,9 @@ from billing.store.temporary_folder import temporary_folder
 
 
 @contextmanager
-def scratch_copy(business: Business, as_of: date, *, issues: bool = False) -> Iterator[Business]:
+def scratch_copy(
+    business: Business, as_of: date, *, issues: bool = False, is_locked: bool = False
+) -> Iterator[Business]:
     """The business as of a day in a temporary copy of its lake.
 
     Files of the lake are never changed in place: use hard links where the file system allows.
@@ -29,14 +31,15 @@ def scratch_copy(business: Business, as_of: date, *, issues: bool = False) -> It
     ----------
     issues
         Whether the copy issues, into a copy of the register.
+    is_locked
+        Whether the home is locked as long as the copy lives: the copy then points at its files, on any file system.
     """
     with temporary_folder("overage-scratch-") as root, unsynced(root):
         register = business.register.copied_to(root / "register.db") if issues else business.register
         try:
             (root / "landing").symlink_to(business.home.landing.resolve())
             if business.home.lake.is_dir():
-                # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
-                copy_lake(business.home, Home(root))
+                copy_lake(business.home, Home(root), is_locked=is_locked)
             yield business.at(as_of, issues=issues, home=Home(root), register=register)
         finally:
             if issues:
@@ -70,10 +73,21 @@ def bring_up_to_date(
     return moved
 
 
-def copy_lake(home: Home, copy: Home) -> None:
-    """A copy of the lake that is written to without touching the lake; its files are linked where that works."""
-    # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
-    shutil.copytree(home.lake, copy.lake, copy_function=_link, ignore=shutil.ignore_patterns(f"{RECORD}*.json"))
+def copy_lake(home: Home, copy: Home, *, is_locked: bool = False) -> None:
+    """A copy of the lake that is written to without touching the lake; its files are linked where that works.
+
+    Parameters
+    ----------
+    is_locked
+        As in `scratch_copy`.
+    """
+    shutil.copytree(
+        home.lake,
+        copy.lake,
+        copy_function=_point if is_locked else _link,
+        # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
+        ignore=shutil.ignore_patterns(f"{RECORD}*.json"),
+    )
     # Make the copy writable for users who may only read the lake.
     for folder, _, _ in os.walk(copy.lake):
         Path(folder).chmod(0o700)
@@ -84,3 +98,7 @@ def _link(source: str, target: str) -> None:
         os.link(source, target)
     except OSError:
         shutil.copy2(source, target)
+
+
+def _point(source: str, target: str) -> None:
+    Path(target).symlink_to(Path(source).resolve())

@@ -12,7 +12,7 @@ import pytest
 
 from tests.by_steps import bill_by_steps
 from tests.landing import Landing
-from tests.pipeline.outside import overage
+from tests.pipeline.outside import blank_page, overage
 
 ROOT = Path(__file__).parents[2]
 Answer = dict[str, Any]
@@ -31,6 +31,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with bill_by_steps(landing.root, "2026-04", "2026-04-15").alone():
         # A run locks its home.
         return landing.root
+
+
+@pytest.fixture(autouse=True)
+def blank_paper(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no PDFs, but for the test of the page."""
+    if "page" not in request.node.name:
+        monkeypatch.setattr("billing.reports.what_if.writing.draw_page", blank_page)
 
 
 @pytest.fixture

@@ -63,6 +63,8 @@ def compare_catalogues(
     candidates: Sequence[tuple[str, Catalogue]],
     question: Question,
     progress: Progress | None = None,
+    *,
+    is_locked: bool = False,
 ) -> list[Comparison]:
     """What would have been due under each candidate catalogue; usage is measured once, the home is not touched.
 
@@ -74,6 +76,8 @@ def compare_catalogues(
     ----------
     candidates
         Each with its name.
+    is_locked
+        Whether the caller has locked the home.
 
     Raises
     ------
@@ -81,7 +85,7 @@ def compare_catalogues(
         When a month, account or package is unknown, or a candidate would move billing dates.
     """
     _refuse(business, question)
-    with scratch_copy(business, business.as_of) as base:
+    with scratch_copy(business, business.as_of, is_locked=is_locked) as base:
         ingest_usage(base, progress)
         bring_up_to_date(base, question.through, progress)
         return compare_in(base, candidates, question, progress)

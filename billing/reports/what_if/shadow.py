@@ -42,7 +42,7 @@ def shadow_of_month(business: Business, month: str, on: date) -> Shadow | None:
     file = business.home.root / path
     try:
         candidate = load_catalogue(file)
-        with scratch_copy(business, on) as base:
+        with scratch_copy(business, on, is_locked=True) as base:
             [compared] = compare_in(base, [(file.stem, candidate)], Question(month, month))
     except RefusedError as error:
         return Shadow(path, None, str(error))

@@ -20,6 +20,8 @@ def compare_along(
     question: Question,
     elasticity: Decimal = Decimal(0),
     progress: Progress | None = None,
+    *,
+    is_locked: bool = False,
 ) -> tuple[list[Comparison], Grid]:
     """As `compare_catalogues`, of a catalogue with one or two numbers varied.
 
@@ -33,5 +35,5 @@ def compare_along(
     named = [(", ".join(map(plain_number, point.values)), point.catalogue) for point in points]
     in_force = [values_in_force(catalogue, variation, *days) for variation in variations]
     single = [values[0] if len(values) == 1 else None for values in in_force]
-    compared = compare_catalogues(business, named, question, progress)
+    compared = compare_catalogues(business, named, question, progress, is_locked=is_locked)
     return compared, grid_of(points, compared, variations, single, elasticity)

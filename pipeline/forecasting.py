@@ -10,7 +10,7 @@ from billing.model.errors import RefusedError
 from billing.model.text import counted
 from pipeline.exit_status import exit_status
 from pipeline.options import as_of_option, format_option, home_option
-from pipeline.output import print_rows, say, tell
+from pipeline.output import print_rows, say
 
 
 @click.command()
@@ -58,4 +58,4 @@ def forecast(months: int, out: Path | None, as_of: date | None, style: str, home
     if found.parked:
         say(f"{counted(found.parked, 'account')} parked: nothing is forecast there")
     for path in found.write(out) if out is not None else ():
-        (say if style != "table" else tell)(str(path))
+        say(str(path))

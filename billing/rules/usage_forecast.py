@@ -177,7 +177,7 @@ def _trend(measure: str, step: pl.Expr) -> pl.Expr:
     slope = n * sum_xy - sum_x * sum_y
     value = slope * (n * (n - 1 + step) - sum_x) + sum_y * spread
     enough = pl.col("_index") >= _LEAST_OF_TREND
-    return pl.when(enough).then(_half_up(value.clip(0), n * spread).clip(0, _LARGEST))
+    return pl.when(enough).then(_half_up(value, n * spread).clip(0, _LARGEST))
 
 
 def _same_month_last_year(measure: str) -> pl.Expr:

@@ -1,8 +1,9 @@
 """A scratch copy of a home: compute as of another day, or a preview, without writing into the home."""
 
+import fnmatch
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -73,24 +74,34 @@ def bring_up_to_date(
     return moved
 
 
-def copy_lake(home: Home, copy: Home, *, is_locked: bool = False) -> None:
+def copy_lake(home: Home, copy: Home, *, is_locked: bool = False, whole: Collection[str] = ()) -> None:
     """A copy of the lake that is written to without touching the lake; its files are linked where that works.
 
     Parameters
     ----------
     is_locked
         As in `scratch_copy`.
+    whole
+        Folders of tables that nothing is written to: the copy points at them as a whole.
     """
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
+        found = set(fnmatch.filter(names, f"{RECORD}*.json"))
+        return found | ({name for name in names if name in whole} if Path(folder) == home.lake else set())
+
     shutil.copytree(
         home.lake,
         copy.lake,
         copy_function=_point if is_locked else _link,
-        # Leave out the incremental state: the copy measures all usage again, which verifies the increments.
-        ignore=shutil.ignore_patterns(f"{RECORD}*.json"),
+        ignore=left_out,
     )
     # Make the copy writable for users who may only read the lake.
     for folder, _, _ in os.walk(copy.lake):
         Path(folder).chmod(0o700)
+    for name in whole:
+        if (home.lake / name).exists():
+            (copy.lake / name).symlink_to((home.lake / name).resolve())
 
 
 def _link(source: str, target: str) -> None:

@@ -203,12 +203,11 @@ class _Run:
             avoided=caused_upgrades(self._after, self._before),
         )
         currencies = shard.currencies
-        issued = shard.register.issued_amounts(first_day(compared.month), first_day(months_after(compared.month, 1)))
-        issued = _wanted_rows(issued, whose).join(parked, on="account_id", how="anti", maintain_order="left")
+        issued = _wanted_rows(compared.issued, whose).join(parked, on="account_id", how="anti", maintain_order="left")
         self.sums.add(
             compared.month,
             currencies.with_currency(changes),
-            currencies.with_currency(issued.select("account_id", "subscription_id", "issued")),
+            currencies.with_currency(issued),
             currencies.with_currency(_wanted_rows(parked, whose)),
         )
 

@@ -78,7 +78,7 @@ def dated(**others: object) -> pl.DataFrame:
         "is_resumed": False,
     }
     schema = {name: CYCLES.schema[name] for name in row if name in CYCLES.schema}
-    schema |= {"opening_package": pl.String, "closing_package": pl.String, "is_resumed": pl.Boolean}
+    schema |= {"opening_package": pl.String(), "closing_package": pl.String(), "is_resumed": pl.Boolean()}
     return pl.DataFrame([row | others], schema=schema)
 
 

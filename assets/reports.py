@@ -24,6 +24,7 @@ from assets.metadata import (
 from assets.months import computed
 from assets.resources import BillingHome
 from billing.model.account_tables import ALLOCATIONS, BALANCES, COLLECTIONS, CREDITS, PROFILE
+from billing.model.columns import Table
 from billing.model.tables import CHARGES, DECISIONS, DOCUMENTS, DUES, PARKED, UNBILLED
 from billing.month.business import Business
 from billing.month.credits import credits
@@ -180,11 +181,27 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
         own_pages = write_portal_pages(business, bills) if shows else 0
         for table, frame in found.items():
             write_frame(business.home.whole(table), frame, table)
+    yield dg.MaterializeResult(
+        asset_key=PROFILE.name,
+        metadata={
+            **summary(
+                found[PROFILE].group_by("status").agg(accounts=pl.len()).sort("status"),
+                accounts=found[PROFILE].height,
+                pages_written=pages,
+                own_pages_written=own_pages,
+            ),
+            "pages": link(business.home, business.home.profiles / "index.html"),
+        },
+    )
+    yield from _sums_of_accounts(business, found)
+
+
+def _sums_of_accounts(business: Business, found: Mapping[Table, pl.DataFrame]) -> Iterator[dg.MaterializeResult[None]]:
+    """What balances, allocations, credits and collections come to, by currency."""
     currency = one_currency(business)
     collected, allocated = found[COLLECTIONS], found[ALLOCATIONS]
     if currency is None:
         allocated = business.currencies.with_currency(found[ALLOCATIONS])
-    by_status = found[PROFILE].group_by("status").agg(accounts=pl.len()).sort("status")
     owing = (
         found[BALANCES]
         .group_by(keys_by_currency(business, "status"))
@@ -192,13 +209,6 @@ def profiles(context: dg.AssetExecutionContext, billing_home: BillingHome) -> It
     )
     ages = collected.group_by(keys_by_currency(business, "age")).agg(
         documents=pl.len(), amount_due=pl.col("amount_due").sum().cast(money_type(business))
-    )
-    yield dg.MaterializeResult(
-        asset_key=PROFILE.name,
-        metadata={
-            **summary(by_status, accounts=found[PROFILE].height, pages_written=pages, own_pages_written=own_pages),
-            "pages": link(business.home, business.home.profiles / "index.html"),
-        },
     )
     yield dg.MaterializeResult(
         asset_key=BALANCES.name,

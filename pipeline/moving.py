@@ -27,7 +27,8 @@ def move_in(file: Path, as_of: date | None, style: str, home: Path) -> None:
     """Write accounts, requests and opening balances from one table, and show the first drafts that follow.
 
     One row per account: the columns of accounts, and package, term, trial_days, started_on, billed_through, usage_from,
-    held_on, cancelled_on, balance, balance_on, reference. New files only; where a row is wrong nothing is written.
+    held_on, cancelled_on, coupon, add_ons, balance, balance_on, reference, credits, credits_expire_on. New files only;
+    where a row is wrong nothing is written.
     """
     from assets.clock import today
     from billing.model.plain_rows import without_controls
@@ -63,7 +64,7 @@ def _line(line: dict[str, Any]) -> str:
 def compare(old: Path, month: str | None, as_of: date | None, style: str, home: Path) -> None:
     """Compare invoices of another system with the drafts and documents here: what differs, and why.
 
-    OLD has account_id and amount and, as far as known, kind (package_fee, overage, ..., tax, total), metric,
+    OLD has account_id and amount and, as far as known, kind (package_fee, overage, ..., tax, total, due), metric,
     billing_date and quantity. Changes nothing.
     """
     from assets.clock import today

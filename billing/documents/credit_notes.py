@@ -58,6 +58,29 @@ def refund_notes(
     as_of
         The day on which the notes are issued.
     """
+    first = _refunded_documents(refunds, subscriptions, documents, lines)
+    paid_back = _paid_back(first, documents, lines)
+    return _notes(
+        month,
+        corrected=first,
+        lines=paid_back,
+        taxes=taxes,
+        reason=None,
+        subscriptions=subscriptions,
+        packages=packages,
+        accounts=accounts,
+        tax_rates=tax_rates,
+        exchange_rates=exchange_rates,
+        catalogue=catalogue,
+        credits=credits,
+        as_of=as_of,
+    )
+
+
+def _refunded_documents(
+    refunds: pl.DataFrame, subscriptions: pl.DataFrame, documents: pl.DataFrame, lines: pl.DataFrame
+) -> pl.DataFrame:
+    """The `documents` to refund: the first one of each subscription, and those of its upgrades at once."""
     refunded = documents.join(lines.filter(pl.col("kind") == LineKind.REFUND), on="number", how="semi")
     of_refunds = (
         documents.filter(pl.col("corrects").is_null())
@@ -65,7 +88,7 @@ def refund_notes(
         .join(refunds.select(_of="subscription_id"), on="_of", how="semi", maintain_order="left")
     )
     begins = subscriptions.select(_of="subscription_id", billing_date="grid_start")
-    first = (
+    return (
         pl.concat(
             [
                 of_refunds.filter(~is_own_document()).join(begins, on=["_of", "billing_date"], maintain_order="left"),
@@ -75,6 +98,10 @@ def refund_notes(
         .drop("_of")
         .join(refunded.select(number="corrects"), on="number", how="anti", maintain_order="left")
     )
+
+
+def _paid_back(first: pl.DataFrame, documents: pl.DataFrame, lines: pl.DataFrame) -> pl.DataFrame:
+    """What refunds pay back of the documents `first`, as lines of their notes."""
     # Refund corrected fees at their corrected amounts.
     of_a_due = ["number", "due_kind", "metric", "due_item"]
     corrected = (
@@ -91,7 +118,7 @@ def refund_notes(
         .with_columns(_of_due=pl.int_range(pl.len()).over(of_a_due))
     )
     correction = pl.when(pl.col("_of_due") == 0).then("correction").fill_null(0).cast(MONEY)
-    paid_back = (
+    return (
         in_advance.with_columns(amount=-(pl.col("amount") + correction))
         .filter(pl.col("amount") != 0)
         .with_columns(
@@ -101,21 +128,6 @@ def refund_notes(
             description=pl.format("Refund of {}", "description"),
             line=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("number"),
         )
-    )
-    return _notes(
-        month,
-        corrected=first,
-        lines=paid_back,
-        taxes=taxes,
-        reason=None,
-        subscriptions=subscriptions,
-        packages=packages,
-        accounts=accounts,
-        tax_rates=tax_rates,
-        exchange_rates=exchange_rates,
-        catalogue=catalogue,
-        credits=credits,
-        as_of=as_of,
     )
 
 

@@ -9,6 +9,7 @@ import polars as pl
 from billing.inputs.accounts import ACCOUNT_COLUMNS
 from billing.inputs.input_files import read_table_as_text
 from billing.inputs.opening_balances import OPENING_COLUMNS
+from billing.inputs.quantities import named_quantities
 from billing.inputs.row_checks import (
     RowRule,
     card_number_rule,
@@ -25,7 +26,7 @@ from billing.inputs.row_checks import (
     unparseable_rule,
 )
 from billing.model.catalogue import Catalogue
-from billing.model.codes import Channel, DecisionKind, RejectReason, Term
+from billing.model.codes import Channel, DecisionKind, GrantKind, RejectReason, Term
 
 SUBSCRIPTION_COLUMNS: Final = (
     "package",
@@ -36,10 +37,21 @@ SUBSCRIPTION_COLUMNS: Final = (
     "usage_from",
     "held_on",
     "cancelled_on",
+    "coupon",
+    "add_ons",
 )
 BALANCE_COLUMNS: Final = ("balance", "balance_on", "reference")
-_DAYS: Final = ("started_on", "billed_through", "usage_from", "held_on", "cancelled_on", "balance_on")
-_OF_A_SUBSCRIPTION: Final = ("package", "term", "trial_days", "billed_through", "usage_from")
+CREDIT_COLUMNS: Final = ("credits", "credits_expire_on")
+_DAYS: Final = (
+    "started_on",
+    "billed_through",
+    "usage_from",
+    "held_on",
+    "cancelled_on",
+    "balance_on",
+    "credits_expire_on",
+)
+_OF_A_SUBSCRIPTION: Final = ("package", "term", "trial_days", "billed_through", "usage_from", "coupon", "add_ons")
 _REQUESTS: Final = (
     (DecisionKind.SUBSCRIBE, "started_on", Channel.SUPPORT),
     (DecisionKind.HOLD, "held_on", Channel.SUPPORT),
@@ -59,18 +71,22 @@ class MoveIn:
         Members of requests: `subscribe`, and `hold` or `cancel` where the table has their day.
     opening_balances
         OPENING_COLUMNS.
+    credit_grants
+        Columns of credit_grants: what is left of prepaid credits.
     """
 
     accounts: pl.DataFrame
     requests: pl.DataFrame
     opening_balances: pl.DataFrame
+    credit_grants: pl.DataFrame
 
 
 def read_move_in(path: Path, catalogue: Catalogue, known: pl.Series) -> MoveIn:
     """Read the table (.csv, .jsonl or .parquet): a row per account; nothing of it counts where one row is wrong.
 
-    Columns are those of accounts, SUBSCRIPTION_COLUMNS and BALANCE_COLUMNS. An account without a package has no
-    subscription. An opening balance without `balance_on` is of the first day that can be billed here.
+    Columns are those of accounts, SUBSCRIPTION_COLUMNS, BALANCE_COLUMNS and CREDIT_COLUMNS. An account without a
+    package has no subscription. An opening balance without `balance_on` is of the first day that can be billed here,
+    and so are prepaid credits.
 
     Parameters
     ----------
@@ -82,13 +98,14 @@ def read_move_in(path: Path, catalogue: Catalogue, known: pl.Series) -> MoveIn:
     RefusedError
         Naming the rows that are wrong, with what was found and what was expected.
     """
-    columns = [*ACCOUNT_COLUMNS, *SUBSCRIPTION_COLUMNS, *BALANCE_COLUMNS]
+    columns = [*ACCOUNT_COLUMNS, *SUBSCRIPTION_COLUMNS, *BALANCE_COLUMNS, *CREDIT_COLUMNS]
     frame, further = read_table_as_text(path, columns, "account_id", catalogue.encoding)
     frame = frame.with_columns(
         hides_card_number(frame),
         *(parse_day(name).alias(f"_{name}") for name in _DAYS),
         _named=pl.col("account_id").is_in(known.implode()),
         _repeated=pl.col("account_id").is_duplicated(),
+        _add_ons=named_quantities(frame["add_ons"]),
     )
     checked = first_wrong_rule(frame, *_rules(catalogue))
     refuse_wrong_rows(checked, f"{path}: nothing is moved in", "one per account")
@@ -96,12 +113,14 @@ def read_move_in(path: Path, catalogue: Catalogue, known: pl.Series) -> MoveIn:
         accounts=checked.select(*ACCOUNT_COLUMNS, *further),
         requests=_requests(checked, catalogue),
         opening_balances=_opening_balances(checked, catalogue),
+        credit_grants=_credit_grants(checked, catalogue),
     )
 
 
 def _rules(catalogue: Catalogue) -> list[RowRule]:
     has_package = pl.col("package").is_not_null()
     packages = [package.name for package in catalogue.packages]
+    add_ons = next((add_on.name for add_on in catalogue.add_ons), "dedicated_ip")
     start = catalogue.policy.billing_start
     of_subscription = [name for name in SUBSCRIPTION_COLUMNS if name != "package"]
     lonely = pl.coalesce(
@@ -119,6 +138,16 @@ def _rules(catalogue: Catalogue) -> list[RowRule]:
         ),
         (RejectReason.CONFLICTING, pl.col("_repeated"), found_text("account_id", "a row for each account")),
         one_of_rule("package", packages),
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            ~pl.col("coupon").is_in([coupon.name for coupon in catalogue.coupons]),
+            found_text("coupon", "a coupon of the catalogue"),
+        ),
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            pl.col("add_ons").is_not_null() & ~_names_only(catalogue),
+            found_text("add_ons", f'add-ons of the catalogue with whole quantities, such as {{"{add_ons}": 2}}'),
+        ),
         (RejectReason.MISSING_FIELD, ~has_package & lonely.is_not_null(), pl.format("{} without a package", lonely)),
         *not_a_day_rule({name: f"_{name}" for name in _DAYS}),
         (
@@ -146,7 +175,19 @@ def _rules(catalogue: Catalogue) -> list[RowRule]:
             pl.col("balance").is_not_null() & parse_money("balance").is_null(),
             found_text("balance", "an amount such as 120.50, below 0 in credit"),
         ),
+        (
+            RejectReason.IMPOSSIBLE_VALUE,
+            pl.col("credits").is_not_null() & ~(parse_money("credits") >= 0).fill_null(value=False),
+            found_text("credits", "an amount such as 50.00, what is left of prepaid credits"),
+        ),
     ]
+
+
+def _names_only(catalogue: Catalogue) -> pl.Expr:
+    """Whether `_add_ons` names add-ons of the catalogue only, each with a quantity."""
+    known = [add_on.name for add_on in catalogue.add_ons]
+    named = pl.col("_add_ons").str.json_decode(pl.List(pl.Struct({"name": pl.String, "quantity": pl.Int64})))
+    return named.list.eval(pl.element().struct.field("name").is_in(known)).list.all().fill_null(value=False)
 
 
 def _requests(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
@@ -168,7 +209,25 @@ def _requests(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
                 **{name: pl.col(name) if subscribes else nothing for name in _OF_A_SUBSCRIPTION},
             )
         )
-    return pl.concat(parts).sort("account_id", "at")
+    requests = pl.concat(parts).sort("account_id", "at")
+    # A table without them gives the file that it gave before there were any.
+    return requests.drop(name for name in ("coupon", "add_ons") if requests[name].null_count() == requests.height)
+
+
+def _credit_grants(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:
+    return (
+        rows.filter(parse_money("credits") > 0)
+        .select(
+            "account_id",
+            grant_id=pl.format("move-in/{}", "account_id"),
+            amount="credits",
+            currency=pl.col("currency").str.to_uppercase(),
+            granted_on=pl.lit(catalogue.policy.billing_start.isoformat()),
+            expires_on="credits_expire_on",
+            kind=pl.lit(GrantKind.GRANTED),
+        )
+        .sort("account_id")
+    )
 
 
 def _opening_balances(rows: pl.DataFrame, catalogue: Catalogue) -> pl.DataFrame:

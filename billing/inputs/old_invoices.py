@@ -25,7 +25,9 @@ from billing.model.columns import MONEY
 INVOICE_COLUMNS: Final = ("account_id", "kind", "amount", "metric", "billing_date", "quantity")
 TAX: Final = "tax"
 TOTAL: Final = "total"
-"""Kinds of rows beside those of lines."""
+DUE: Final = "due"
+"""Kinds of rows beside those of lines: `due` is the total less what prepaid credits pay."""
+SUMS: Final = (TOTAL, DUE)
 
 
 def read_old_invoices(path: Path, catalogue: Catalogue) -> pl.DataFrame:

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import polars as pl
 
-from billing.inputs.old_invoices import TAX, TOTAL, read_old_invoices
+from billing.inputs.old_invoices import DUE, SUMS, TAX, TOTAL, read_old_invoices
 from billing.model.calendar import month_of, months_after
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.model.plain_rows import plain_rows
-from billing.model.tables import DRAFT_LINES, DRAFT_TAXES
+from billing.model.tables import DRAFT_LINES, DRAFT_TAXES, DRAFTS
 from billing.month.business import Business
 from billing.month.scratch_copy import bring_up_to_date, scratch_copy
 from billing.month.steps import ingest_usage
@@ -36,6 +36,16 @@ _HERE: Final = pl.Schema(
     }
 )
 _ZERO: Final = pl.lit(0).cast(MONEY)
+_MEASURED: Final = (LineKind.OVERAGE, LineKind.SEATS, LineKind.PRIOR_CYCLE)
+_NOT_HERE: Final[Mapping[str, str]] = {
+    LineKind.OVERAGE: "nothing went over an allowance here",
+    LineKind.COUPON: "no coupon takes anything off here",
+    LineKind.ADD_ON: "no add-on is held here",
+    LineKind.SEATS: "no seats beyond those included here",
+    LineKind.CHARGE: "no one-off charge falls due here",
+    LineKind.MINIMUM_SPEND: "there is no minimum spend here, or what was due came to it",
+    DUE: "prepaid credits pay all of it here",
+}
 
 
 def compare_invoices(business: Business, path: Path, month: str | None = None) -> pl.DataFrame:
@@ -44,10 +54,10 @@ def compare_invoices(business: Business, path: Path, month: str | None = None) -
     Parameters
     ----------
     path
-        A table of account_id, amount and, if it has them, kind (of a line, tax or total), metric, billing_date and
+        A table of account_id, amount and, if it has them, kind (of a line, tax, total or due), metric, billing_date and
         quantity.
     month
-        Compare with documents of this billing month only, whatever their dates in the table.
+        Compare with all documents of this billing month together, whatever their dates in the table.
 
     Raises
     ------
@@ -56,9 +66,13 @@ def compare_invoices(business: Business, path: Path, month: str | None = None) -
     """
     old = read_old_invoices(path, business.catalogue)
     dates = _first_dates(business, old["account_id"].unique(), month)
-    months = _months(old, dates, month)
+    months = _months(business, old, dates, month)
     here = _here(business, months)
     chosen = dates if month is None else _dates_in(here, dates)
+    if month is not None:
+        # One date for all documents of the month: one of its own has another than the scheduled one.
+        first = here.join(chosen, on="account_id").with_columns(billing_date="first_date")
+        here = _summed(first.select(here.columns))
     dated = old.join(chosen, on="account_id", how="left", maintain_order="left").with_columns(
         billing_date=pl.col("first_date") if month else pl.coalesce("billing_date", "first_date")
     )
@@ -87,25 +101,27 @@ def _first_dates(business: Business, accounts: pl.Series, month: str | None) -> 
     """account_id, first_date: the first billing date here of each account's latest subscription."""
     if month is not None:
         business.refuse_unknown_month(month)
-    return (
+    found = (
         business.lives.subscriptions.filter(pl.col("account_id").is_in(accounts.implode()))
         .sort("started_on")
         .group_by("account_id", maintain_order=True)
         .agg(first_date=pl.col("first_billing_date").last())
     )
+    # Charges and purchased credits are billed without a subscription, too.
+    return accounts.to_frame("account_id").join(found, on="account_id", how="left", maintain_order="left")
 
 
-def _months(old: pl.DataFrame, dates: pl.DataFrame, month: str | None) -> list[str]:
+def _months(business: Business, old: pl.DataFrame, dates: pl.DataFrame, month: str | None) -> list[str]:
     """The months whose documents are compared; dates far from the first ones are left out."""
     if month is not None:
         return [month]
     days = pl.concat([old["billing_date"], dates["first_date"]]).drop_nulls()
-    start = dates["first_date"].min()
-    if not isinstance(start, date):
+    first, start = business.first_month, dates["first_date"].min()
+    if first is None or days.is_empty():
         return []
-    latest = months_after(f"{start:%Y-%m}", 24)
+    latest = months_after(f"{start:%Y-%m}" if isinstance(start, date) else first, 24)
     found = days.to_frame("day").select(month_of(pl.col("day")).unique()).to_series()
-    return sorted(each for each in found if f"{start:%Y-%m}" <= each <= latest)
+    return sorted(each for each in found if first <= each <= latest)
 
 
 def _here(business: Business, months: Sequence[str]) -> pl.DataFrame:
@@ -117,7 +133,10 @@ def _here(business: Business, months: Sequence[str]) -> pl.DataFrame:
         bring_up_to_date(scratch, months[-1])
         lines = scratch.scan_months(DRAFT_LINES, months).collect()
         taxes = scratch.scan_months(DRAFT_TAXES, months).collect()
-    documents = business.register.documents(months).select("number", "account_id", "billing_date")
+        drafts = scratch.scan_months(DRAFTS, months).select("account_id", "billing_date", "due").collect()
+    documents = business.register.documents(months).select("number", "account_id", "billing_date", "due")
+    sums = pl.concat([drafts, documents.select(drafts.columns)])
+    documents = documents.drop("due")
     issued_lines = business.register.lines(months).join(documents, on="number")
     issued_taxes = business.register.taxes(months).join(documents, on="number")
     line_columns = ["account_id", "billing_date", "kind", "metric", "amount", "description", "quantity", "allowance"]
@@ -148,12 +167,13 @@ def _here(business: Business, months: Sequence[str]) -> pl.DataFrame:
     totals = detailed.select(
         "account_id", "billing_date", kind=pl.lit(TOTAL), metric=no_metric, new="new", words=pl.lit("")
     )
-    return _summed(pl.concat([detailed, totals]))
+    dues = sums.select("account_id", "billing_date", kind=pl.lit(DUE), metric=no_metric, new="due", words=pl.lit(""))
+    return _summed(pl.concat([detailed, totals, dues]))
 
 
 def _summed(rows: pl.DataFrame) -> pl.DataFrame:
     """Amounts of the same keys added up, with the words of all of them."""
-    words = pl.col("words").filter(pl.col("words") != "").str.join("; ")
+    words = pl.col("words").filter(pl.col("words") != "").unique(maintain_order=True).str.join("; ")
     return rows.group_by(_KEYS, maintain_order=True).agg(pl.col("new").sum().cast(MONEY), words=words)
 
 
@@ -163,9 +183,14 @@ def _plain(number: pl.Expr) -> pl.Expr:
 
 
 def _line_in_words() -> pl.Expr:
-    """The line, with quantity and allowance where it has them."""
-    measured = pl.when(pl.col("quantity").is_not_null()).then(
-        pl.format(" ({} used, {} included)", _plain(pl.col("quantity")), _plain(pl.col("allowance")).fill_null("all"))
+    """The line, with quantity and allowance where it has them; of an add-on or a charge how many."""
+    quantity = _plain(pl.col("quantity"))
+    measured = (
+        pl.when(pl.col("quantity").is_null())
+        .then(pl.lit(""))
+        .when(pl.col("kind").is_in(_MEASURED))
+        .then(pl.format(" ({} used, {} included)", quantity, _plain(pl.col("allowance")).fill_null("all")))
+        .otherwise(pl.format(" ({})", quantity))
     )
     return pl.concat_str("description", measured.fill_null(""))
 
@@ -178,13 +203,13 @@ def _dates_in(here: pl.DataFrame, dates: pl.DataFrame) -> pl.DataFrame:
 
 def _of_the_same_kinds(here: pl.DataFrame, kinds: pl.DataFrame) -> pl.DataFrame:
     """What is here on dates that the other system has; lines and taxes only where it lists any line or tax."""
-    lists = kinds.filter(pl.col("kind") != TOTAL).select("account_id", "billing_date").unique()
-    sums = kinds.filter(pl.col("kind") == TOTAL).select("account_id", "billing_date").unique()
+    is_sum = pl.col("kind").is_in(SUMS)
     keys = ["account_id", "billing_date"]
+    lists = kinds.filter(~is_sum).select(keys).unique()
     return pl.concat(
         [
-            here.filter(pl.col("kind") != TOTAL).join(lists, on=keys, how="semi", maintain_order="left"),
-            here.filter(pl.col("kind") == TOTAL).join(sums, on=keys, how="semi", maintain_order="left"),
+            here.filter(~is_sum).join(lists, on=keys, how="semi", maintain_order="left"),
+            here.filter(is_sum).join(kinds, on=[*keys, "kind"], how="semi", maintain_order="left"),
         ]
     )
 
@@ -226,18 +251,17 @@ def _why(row: dict[str, Any], known: _Known) -> str:
         return "there is no such account here"
     if account in known.parked:
         return f"it is parked: {known.parked[account]}"
-    if day is None or account not in known.lives:
-        return "it has no subscription here"
     if (account, day) not in known.documents:
-        return _without_document(day, known.lives[account])
+        life = known.lives.get(account)
+        return "it has no subscription here" if day is None or life is None else _without_document(day, life)
     words = row["words"] or ""
-    if kind not in (*LineKind, TAX, TOTAL):
-        return f"there are no lines of this kind here: expected one of {', '.join((*LineKind, TAX, TOTAL))}"
+    if kind not in (*LineKind, TAX, *SUMS):
+        return f"there are no lines of this kind here: expected one of {', '.join((*LineKind, TAX, *SUMS))}"
     if row["amount"] is None:
         return f"only here: {words}"
     if row["new"] == 0 and not words:
-        return "only there: " + ("nothing went over an allowance here" if kind == LineKind.OVERAGE else "not due here")
-    if kind == TOTAL:
+        return f"only there: {_NOT_HERE.get(kind, 'not due here')}"
+    if kind in SUMS:
         return "compare by line kind: give the rows of the other system a kind"
     there = f", {row['quantity']} used there" if row["quantity"] else ""
     if kind == TAX:

@@ -41,7 +41,7 @@ class MovedIn:
     files
         Paths below landing.
     counts
-        Rows by name: accounts, requests, opening_balances.
+        Rows by name: accounts, requests, opening_balances, and credit_grants where there are any.
     drafts
         The first draft of each account, as plain values.
     without_draft
@@ -58,7 +58,7 @@ class MovedIn:
 
 
 def move_in(root: Path, path: Path, as_of: date, register_url: str | None = None) -> MovedIn:
-    """Write accounts, requests and opening balances from one table as new files, and draft the first documents.
+    """Write accounts, requests, opening balances and credits from one table as new files, and draft what follows.
 
     The files are checked by the readers that every run uses before any of them is written; no existing file changes.
 
@@ -97,6 +97,8 @@ def move_in(root: Path, path: Path, as_of: date, register_url: str | None = None
         "requests": table.requests.height,
         "opening_balances": table.opening_balances.height,
     }
+    if not table.credit_grants.is_empty():
+        counts["credit_grants"] = table.credit_grants.height
     return MovedIn(list(files), counts, drafts, without, warnings)
 
 
@@ -110,7 +112,8 @@ def _files(table: MoveIn) -> dict[str, bytes]:
     """Contents by path below landing. Accounts come last: the other rows count only once their accounts are known."""
     requests = table.requests.write_ndjson().encode()
     contents = {
-        "opening_balances": (".csv", b"" if table.opening_balances.is_empty() else _csv(table.opening_balances)),
+        "opening_balances": (".csv", _csv(table.opening_balances)),
+        "credit_grants": (".csv", _csv(table.credit_grants)),
         "requests": (".jsonl", requests),
         "accounts": (".csv", _csv(table.accounts)),
     }
@@ -121,7 +124,7 @@ def _files(table: MoveIn) -> dict[str, bytes]:
 def _left_files(home: Home, files: Mapping[str, bytes]) -> list[str]:
     """Files of earlier moves that lack the accounts, which are written last."""
     moves: dict[str, list[str]] = {}
-    for folder in ("accounts", "opening_balances", "requests"):
+    for folder in ("accounts", "opening_balances", "credit_grants", "requests"):
         for path in sorted((home.landing / folder).glob("move-in-*")):
             moves.setdefault(path.stem, []).append(f"{folder}/{path.name}")
     return [
@@ -134,7 +137,7 @@ def _left_files(home: Home, files: Mapping[str, bytes]) -> list[str]:
 
 
 def _csv(frame: pl.DataFrame) -> bytes:
-    return frame.write_csv().encode()
+    return b"" if frame.is_empty() else frame.write_csv().encode()
 
 
 def _tried(home: Home, files: Mapping[str, bytes], folder: Path, as_of: date) -> Business:

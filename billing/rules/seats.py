@@ -241,13 +241,15 @@ def _of_added_seats(
     if rises.is_empty():
         return pl.DataFrame(schema={"account_id": pl.String})
     unit = pl.col("unit_billionths")
+    cost = (pl.col("_after") - pl.col("_before")) * pl.col("left")
     # One rise is a part of what the added seats cost for a whole cycle.
     is_one = pl.len() == 1
     return (
         rises.group_by(*_KEYS, maintain_order=True)
         .agg(
             pl.col("package", "cycle_start", "divisor", "days", "unit_billionths").first(),
-            cost=((pl.col("_after") - pl.col("_before")) * pl.col("left")).sum(),
+            # A sum leaves out what is null: one that cannot be rated exactly would cost nothing.
+            cost=pl.when(cost.is_not_null().all()).then(cost.sum()),
             added=pl.col("added").sum(),
             unit_price=pl.when(is_one).then(pl.col("unit_price").first()),
             part=pl.when(is_one).then(pl.col("left").first()),

@@ -182,41 +182,8 @@ def upgrade_dues(
     suspensions
         account_id, suspended_from, suspended_until (null is open).
     """
-    grid, zone, on = Grid.of(catalogue.policy), catalogue.time_zone, pl.col("on")
-    approved = decisions.filter(
-        (pl.col("kind") == DecisionKind.UPGRADE) & (pl.col("outcome") == Outcome.APPROVED)
-    ).join(lives.answers.filter(is_at_once()).select("request_id", "on"), on="request_id")
-    approved = approved.filter(pl.col("effective_on") == on)
-    is_next = on >= pl.col("billing_date")
-    k = pl.when(is_next).then("billing_index").otherwise(pl.col("billing_index") - 1)
-    first = pl.when(pl.col("term") == Term.YEARLY).then(k // 12 * 12).otherwise(k)
-    last = pl.when(pl.col("term") == Term.YEARLY).then(first + 12).otherwise(k + 1)
-    dated = (
-        approved.join(cycles.select("subscription_id", "term", "billing_index", "billing_date"), on="subscription_id")
-        .join(lives.subscriptions.select("subscription_id", "grid_start"), on="subscription_id")
-        .with_columns(
-            paid_from=grid.date(pl.col("grid_start"), first), paid_until=grid.date(pl.col("grid_start"), last)
-        )
-    )
-    if not catalogue.policy.charge_while_suspended:
-        day = midnight(on, zone)
-        stopped = (
-            dated.join(suspensions, on="account_id")
-            .filter(
-                (pl.col("suspended_from") <= day)
-                & (pl.col("suspended_until").is_null() | (pl.col("suspended_until") > day))
-            )
-            .select("request_id")
-        )
-        dated = dated.join(stopped, on="request_id", how="anti", maintain_order="left")
-    fees = terms.packages.select("terms_key", "package", "since", "monthly", "yearly")
-    for name, package in (("new", "to_package"), ("old", "from_package")):
-        dated = (
-            with_terms(dated.with_columns(package=package), terms, on="paid_from", or_first=True)
-            .join(fees, on=["terms_key", "package", "since"], how="left", maintain_order="left")
-            .with_columns(pl.when(pl.col("term") == Term.YEARLY).then("yearly").otherwise("monthly").alias(name))
-            .drop("terms_key", "since", "monthly", "yearly", "package")
-        )
+    grid, on = Grid.of(catalogue.policy), pl.col("on")
+    dated = _with_fees(_paid_spans(decisions, lives, cycles, suspensions, catalogue), terms)
     whole = (pl.col("paid_until") - pl.col("paid_from")).dt.total_days()
     if grid.first_of_month:
         whole = on.dt.month_end().dt.day()
@@ -248,3 +215,50 @@ def upgrade_dues(
             whole,
         ),
     ).filter(pl.col("amount") != 0)
+
+
+def _paid_spans(
+    decisions: pl.DataFrame, lives: Lives, cycles: pl.DataFrame, suspensions: pl.DataFrame, catalogue: Catalogue
+) -> pl.DataFrame:
+    """The upgrades that cost something, with paid_from and paid_until: the cycle or term that the old fee pays for."""
+    grid, zone, on = Grid.of(catalogue.policy), catalogue.time_zone, pl.col("on")
+    approved = decisions.filter(
+        (pl.col("kind") == DecisionKind.UPGRADE) & (pl.col("outcome") == Outcome.APPROVED)
+    ).join(lives.answers.filter(is_at_once()).select("request_id", "on"), on="request_id")
+    approved = approved.filter(pl.col("effective_on") == on)
+    is_next = on >= pl.col("billing_date")
+    k = pl.when(is_next).then("billing_index").otherwise(pl.col("billing_index") - 1)
+    first = pl.when(pl.col("term") == Term.YEARLY).then(k // 12 * 12).otherwise(k)
+    last = pl.when(pl.col("term") == Term.YEARLY).then(first + 12).otherwise(k + 1)
+    dated = (
+        approved.join(cycles.select("subscription_id", "term", "billing_index", "billing_date"), on="subscription_id")
+        .join(lives.subscriptions.select("subscription_id", "grid_start"), on="subscription_id")
+        .with_columns(
+            paid_from=grid.date(pl.col("grid_start"), first), paid_until=grid.date(pl.col("grid_start"), last)
+        )
+    )
+    if not catalogue.policy.charge_while_suspended:
+        day = midnight(on, zone)
+        stopped = (
+            dated.join(suspensions, on="account_id")
+            .filter(
+                (pl.col("suspended_from") <= day)
+                & (pl.col("suspended_until").is_null() | (pl.col("suspended_until") > day))
+            )
+            .select("request_id")
+        )
+        dated = dated.join(stopped, on="request_id", how="anti", maintain_order="left")
+    return dated
+
+
+def _with_fees(dated: pl.DataFrame, terms: TermsFrames) -> pl.DataFrame:
+    """`dated` with new and old (PRICE): the fees of both packages for the cycle or term."""
+    fees = terms.packages.select("terms_key", "package", "since", "monthly", "yearly")
+    for name, package in (("new", "to_package"), ("old", "from_package")):
+        dated = (
+            with_terms(dated.with_columns(package=package), terms, on="paid_from", or_first=True)
+            .join(fees, on=["terms_key", "package", "since"], how="left", maintain_order="left")
+            .with_columns(pl.when(pl.col("term") == Term.YEARLY).then("yearly").otherwise("monthly").alias(name))
+            .drop("terms_key", "since", "monthly", "yearly", "package")
+        )
+    return dated

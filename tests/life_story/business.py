@@ -171,7 +171,10 @@ def story(seed: int, accounts: int, months: int = 24, features: frozenset[str] |
     """The business that a seed makes; with `features` as None, of what it sells beside packages, too."""
     rng = random.Random(seed)  # noqa: S311 # a story, not a secret
     catalogue = _catalogue(rng, accounts)
-    features = features_of(rng) if features is None else features
+    # Drawn apart: a story in two currencies is that of one, in two.
+    apart = random.Random(f"currencies of {seed}")  # noqa: S311 # a story, not a secret
+    if features is None:
+        features = features_of(rng) | ({CURRENCIES} if apart.random() < 0.7 else set())
 
     def money(text: str) -> str:
         return _money(text, catalogue["currency"])
@@ -209,7 +212,7 @@ def story(seed: int, accounts: int, months: int = 24, features: frozenset[str] |
             days.append(_between(rng, first, next_first - timedelta(1)))
     about = [_account(rng, name) for name in names]
     if CURRENCIES in features:
-        add_second_currency(rng, catalogue, about, requests, charges, grants)
+        add_second_currency(apart, catalogue, about, requests, charges, grants)
     return Story(
         seed=seed,
         catalogue=catalogue,

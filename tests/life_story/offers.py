@@ -32,7 +32,7 @@ TOKEN_KINDS: Final = ("input", "output", "cached")
 
 def features_of(rng: random.Random) -> frozenset[str]:
     """What a business uses of FEATURES."""
-    return frozenset(name for name in (*FEATURES, CURRENCIES) if rng.random() < 0.7)
+    return frozenset(name for name in FEATURES if rng.random() < 0.7)
 
 
 def add_offers(rng: random.Random, catalogue: Json, features: frozenset[str], money: Money) -> None:

@@ -41,6 +41,7 @@ from tests.life_story.oracle_facts import (
     sooner,
     tiered,
 )
+from tests.life_story.taxes_oracle import Taxes, by_billing_document
 
 
 class Oracle:
@@ -68,6 +69,7 @@ class Oracle:
         self.cycles: dict[str, list[tuple[Subscription, Cycle]]] = {}
         self.lives: dict[str, tuple[list[Subscription], dict[str, list[Cycle]], list[Span]]] = {}
         self.offers = Offers(self)
+        self.given_back = Taxes()
         self.credits = Credits(lambda at: self.local(micros(at)))
         self.measured: dict[tuple[str, Key], Fraction] = {}
         self.dues_of: dict[str, dict[date, list[Line]]] = {}
@@ -144,7 +146,7 @@ class Oracle:
         """Everything of one account, in order."""
         self.look_at(account)
         subscriptions, answers = self.replay(requests)
-        blocked = self.suspensions(payments)
+        blocked = self.suspensions(account, payments)
         dated: list[tuple[Subscription, Cycle]] = []
         decided: list[Answer] = []
         issued: list[Document] = []
@@ -455,41 +457,55 @@ class Oracle:
 
     # -- access (rules 12, 13, 16 and 18) ---------------------------------------------------------------------------
 
-    def suspensions(self, payments: Sequence[Json]) -> list[Span]:
+    def suspensions(self, account: str, payments: Sequence[Json]) -> list[Span]:
         """When access was suspended: from a failed payment until nothing that failed is unpaid."""
-        numbers = {payment["document"] for payment in payments}
+        mine = [each for each in self.documents if each.account_id == account]
         # Failed payments of prepayments suspend nobody.
-        totals = {each.number: Decimal(0) if each.is_prepayment else each.due for each in self.documents}
-        happened: list[tuple[int, str, str, str, Decimal]] = [
-            (micros(p["at"]), p["payment_id"], p["status"], p["document"], Decimal(p["amount"])) for p in payments
-        ]
+        suspends = {each.number for each in mine if not each.is_prepayment}
         # A credit counts from the start of its day.
-        happened += [
-            (self.midnight(note.issued_on), "", "credited", note.corrects.number, -note.due)
-            for note in self.documents
-            if note.corrects is not None and note.corrects.number in numbers
-        ]
-        kept: dict[str, Decimal] = defaultdict(Decimal)
-        failed: dict[str, bool] = {}
+        moments = {micros(p["at"]) for p in payments} | {self.midnight(each.issued_on) for each in mine if each.due < 0}
         spans: list[Span] = []
         since: int | None = None
-        happened.sort()
-        for position, (at, _, status, number, amount) in enumerate(happened):
-            if status in ("succeeded", "credited"):
-                kept[number] += amount
-            elif status != "failed":
-                kept[number] -= amount
-            if status in ("succeeded", "failed"):
-                failed[number] = status == "failed"
-            if position + 1 < len(happened) and happened[position + 1][0] == at:
-                continue
-            blocked = any(latest and kept[each] < totals[each] for each, latest in failed.items())
+        for at in sorted(moments):
+            made = [p for p in payments if micros(p["at"]) <= at]
+            latest: dict[str, str] = {}
+            for payment in sorted(made, key=lambda p: (micros(p["at"]), p["payment_id"])):
+                if payment["status"] in ("succeeded", "failed"):
+                    latest[payment["document"]] = payment["status"]
+            failed = [number for number, status in latest.items() if status == "failed" and number in suspends]
+            still_open = self.open_at(at, mine, made) if failed else {}
+            blocked = any(still_open[number] > 0 for number in failed)
             if blocked and since is None:
                 since = at
             elif not blocked and since is not None:
                 spans.append((since, at))
                 since = None
         return [*spans, (since, FOR_EVER)] if since is not None else spans
+
+    def open_at(self, at: int, documents: Sequence[Document], payments: Sequence[Json]) -> dict[str, Decimal]:
+        """What is open of each document: what is paid or credited pays its own first, and then the oldest ones."""
+        kept: dict[str, Decimal] = defaultdict(Decimal)
+        for payment in payments:
+            if payment["status"] != "failed":
+                kept[payment["document"]] += Decimal(payment["amount"]) * (
+                    1 if payment["status"] == "succeeded" else -1
+                )
+        claims = {each.number: max(each.due, Decimal(0)) - min(kept[each.number], Decimal(0)) for each in documents}
+        sources = [(number, max(amount, Decimal(0))) for number, amount in kept.items()]
+        for note in documents:
+            if note.due < 0 and self.midnight(note.issued_on) <= at:
+                sources.append((note.corrects.number if note.corrects is not None else "", -note.due))
+        over = Decimal(0)
+        for number, amount in sources:
+            part = min(amount, claims.get(number, Decimal(0)))
+            if part:
+                claims[number] -= part
+            over += amount - part
+        for each in sorted(documents, key=lambda each: (each.issued_on, each.number)):
+            part = min(over, claims[each.number])
+            claims[each.number] -= part
+            over -= part
+        return claims
 
     def access(self, one: Subscription, blocked: Sequence[Span]) -> list[Span]:
         """The spans whose usage is billed."""
@@ -969,7 +985,7 @@ class Oracle:
             if any(line.amount for line in lines):
                 document = Document(one.account_id, one.id, target, "", as_of, lines, [])
                 document.kind = "credit_note" if document.net < 0 else "invoice"
-                document.taxes = self.taxes(one.account_id, target, document.net)
+                document.taxes = self.taxed(document, target)
                 issued.append(document)
             closed.add(target)
         return issued
@@ -1002,12 +1018,19 @@ class Oracle:
                 continue
             if amount:
                 moved[key] = amount
-        for key, amount in self.offers.of_coupons(moved).items():
-            if amount:
-                about = due.get(key) or billed[key][0]
-                quantity = due[key].quantity if key in due else self.measured.get((one.id, key))
-                kind = "coupon" if about.coupon is not None else "prior_cycle"
-                yield replace(about, kind=kind, quantity=quantity, amount=amount, due_on=key[0], due_kind=key[1])
+        settled = {key: amount for key, amount in self.offers.of_coupons(moved).items() if amount}
+        mine = [each for each in (*self.documents, *now) if each.subscription == one.id]
+        for key, amount, billed_by in by_billing_document(settled, mine):
+            about = due.get(key) or billed[key][0]
+            yield replace(
+                about,
+                kind="coupon" if about.coupon is not None else "prior_cycle",
+                quantity=due[key].quantity if key in due else self.measured.get((one.id, key)),
+                amount=amount,
+                due_on=key[0],
+                due_kind=key[1],
+                gives_back=billed_by,
+            )
 
     def on_their_own(
         self,
@@ -1042,16 +1065,22 @@ class Oracle:
                     moved[line.key] = moved.get(line.key, Decimal(0)) - line.amount
                 about = {line.key: line for line in (*(each for d in before for each in d.lines), *lowered)}
                 changed = {key: amount for key, amount in moved.items() if amount}
+                mine = [d for d in self.documents if d.subscription == name]
                 lowered = [
-                    replace(about[key], kind="coupon" if about[key].coupon else "prior_cycle", amount=amount)
-                    for key, amount in self.offers.of_coupons(changed).items()
+                    replace(
+                        about[key],
+                        kind="coupon" if about[key].coupon else "prior_cycle",
+                        amount=amount,
+                        gives_back=billed_by,
+                    )
+                    for key, amount, billed_by in by_billing_document(self.offers.of_coupons(changed), mine)
                 ]
             if not any(line.amount for line in lowered):
                 continue
             document = Document(account, name, target, "", as_of, lowered, [])
             document.kind = "credit_note" if document.net < 0 else "invoice"
             if not name.endswith(("/charge", "/prepayment")):
-                document.taxes = self.taxes(account, target, document.net)
+                document.taxes = self.taxed(document, target)
             issued.append(document)
         return issued
 
@@ -1076,17 +1105,15 @@ class Oracle:
                     continue
                 day = document.billing_date
                 note = Document(one.account_id, document.subscription, day, "credit_note", as_of, lines, [], document)
-                note.taxes = [
-                    (
-                        *(name, region, rate, note.net),
-                        self.tax(rate, note.net) if reason == "charged" else Decimal(0),
-                        reason,
-                    )
-                    for name, region, rate, _, _, reason in document.taxes
-                ]
+                note.taxes = self.given_back.of_note(note, self.tax)
                 notes.append(note)
         self.documents += notes
         return notes
+
+    def taxed(self, document: Document, day: date) -> list[tuple[str, str | None, Decimal, Decimal, Decimal, str]]:
+        """The taxes of a document: what it bills at the rates of the day, what it gives back as it was billed."""
+        own = sum((line.amount for line in document.lines if line.gives_back is None), Decimal(0))
+        return self.given_back.of(document, self.taxes(document.account_id, day, own), self.tax)
 
     def taxes(
         self, account_id: str, day: date, net: Decimal

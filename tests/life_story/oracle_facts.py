@@ -120,6 +120,7 @@ class Line:
     rule: str | None = None
     coupon: str | None = None
     may_be_lowered: bool = True
+    gives_back: "Document | None" = field(default=None, compare=False, repr=False)
 
     @property
     def key(self) -> Key:

@@ -58,6 +58,10 @@ TESTS: Final[Mapping[str, Sequence[str]]] = {
     "rules.prepaid_credits": ["rules/test_prepaid_credits"],
     "rules.credit_balances": ["rules/test_prepaid_credits", "rules/test_credit_balances"],
     "rules.minimum_spend": ["rules/test_minimum_spend"],
+    "rules.coupons": ["rules/test_coupons"],
+    "rules.currencies": ["rules/test_currencies"],
+    "rules.seats": ["rules/test_seats"],
+    "rules.upgrades_at_once": ["rules/test_upgrades_at_once"],
 }
 """The modules of rules, and the tests that speak of each."""
 ENOUGH: Final = 90

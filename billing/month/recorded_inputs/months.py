@@ -120,6 +120,24 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         "documents issued": str(business.register.count(month, since=month)),
         "closed through": str(closed_through),
     }
+    inputs |= _offer_inputs(business, month, last_day)
+    if business.has_moved_in_of_all and month == business.first_month:
+        # Of a shard: its own requests do not say it.
+        inputs["moved in"] = "True"
+    if formats := _formats(business, month):
+        inputs["formats"] = formats
+    passed = business.register.passed_dates(month)
+    is_closed = closed_through is not None and closed_through >= last_day
+    parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked_in(month)
+    inputs["parked"] = _frame_hash(pl.concat([parked.select("account_id"), passed.select("account_id")]))
+    if not is_closed:
+        inputs |= _open_month_inputs(business, month, last_day)
+    return inputs
+
+
+def _offer_inputs(business: Business, month: str, last_day: date) -> dict[str, str]:
+    """Inputs of what is sold beside packages; those that a business does not use are left out."""
+    before, inputs = months_after(month, -1), dict[str, str]()
     for name, what, day in (("one-off charges", "one_off_charges", "on"), ("credits", "credit_grants", "granted_on")):
         rows: pl.DataFrame = getattr(business.inputs, what).filter(pl.col(day) <= last_day)
         if not rows.is_empty():
@@ -144,35 +162,31 @@ def _month_inputs(business: Business, month: str) -> dict[str, str]:
         # Some hold for a number of documents: late usage may change which those are.
         built = [each for each in business.home.months(DUES) if each < month]
         inputs["documents with coupons"] = _frame_hash(counted_documents(business.scan_months(DUES, built)))
-    if business.has_moved_in_of_all and month == business.first_month:
-        # Of a shard: its own requests do not say it.
-        inputs["moved in"] = "True"
-    if formats := _formats(business, month):
-        inputs["formats"] = formats
-    passed = business.register.passed_dates(month)
-    is_closed = closed_through is not None and closed_through >= last_day
-    parked = business.parked.join(passed, on="account_id", how="semi") if is_closed else business.parked_in(month)
-    inputs["parked"] = _frame_hash(pl.concat([parked.select("account_id"), passed.select("account_id")]))
-    if not is_closed:
-        earlier = months_between(business.first_month or month, before)
-        inputs |= {
-            "as of": f"{min(business.as_of, last_day)}, {'issue' if business.issues else 'draft'} through "
-            f"{business.closes_through(month)}",
-            "accounts": _input_hash(business, ("accounts",), lambda: business.inputs.accounts),
-            "tax rates": _input_hash(business, ("tax rates",), lambda: business.inputs.tax_rates),
-            # True-up lines contain the calculation of earlier cycles.
-            "dues of earlier months": _digest(
-                [_file(business, table, each) for each in earlier for table in (DUES, CHARGES, CYCLES)]
-            ),
-            "documents of earlier months": str(business.register.count(before)),
-        }
-        if not business.inputs.exchange_rates.is_empty():
-            inputs["exchange rates"] = _frame_hash(business.inputs.exchange_rates)
-        if shadow := business.catalogue.policy.shadow:
-            file = business.home.root / shadow
-            inputs["shadow"] = file_hash(file) if file.is_file() else ""
-        if business.catalogue.resources.digest:
-            inputs["resources"] = business.catalogue.resources.digest
+    return inputs
+
+
+def _open_month_inputs(business: Business, month: str, last_day: date) -> dict[str, str]:
+    """Inputs that stop counting once the month is closed."""
+    before = months_after(month, -1)
+    earlier = months_between(business.first_month or month, before)
+    inputs = {
+        "as of": f"{min(business.as_of, last_day)}, {'issue' if business.issues else 'draft'} through "
+        f"{business.closes_through(month)}",
+        "accounts": _input_hash(business, ("accounts",), lambda: business.inputs.accounts),
+        "tax rates": _input_hash(business, ("tax rates",), lambda: business.inputs.tax_rates),
+        # True-up lines contain the calculation of earlier cycles.
+        "dues of earlier months": _digest(
+            [_file(business, table, each) for each in earlier for table in (DUES, CHARGES, CYCLES)]
+        ),
+        "documents of earlier months": str(business.register.count(before)),
+    }
+    if not business.inputs.exchange_rates.is_empty():
+        inputs["exchange rates"] = _frame_hash(business.inputs.exchange_rates)
+    if shadow := business.catalogue.policy.shadow:
+        file = business.home.root / shadow
+        inputs["shadow"] = file_hash(file) if file.is_file() else ""
+    if business.catalogue.resources.digest:
+        inputs["resources"] = business.catalogue.resources.digest
     return inputs
 
 

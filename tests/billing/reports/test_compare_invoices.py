@@ -118,3 +118,50 @@ def test_a_month_that_is_none_is_refused(business: Business, tmp_path: Path) -> 
     with pytest.raises(RefusedError, match="unknown month"):
         compared(business, tmp_path, "acme,total,,,1,", month="2025-01")
     assert business.as_of == date(2026, 2, 28)
+
+
+def test_everything_that_is_sold_is_compared(sold: Business, tmp_path: Path) -> None:
+    """As another system exports it: a line for each kind, discounts below 0, and what is asked for."""
+    rows = (
+        "usual,package_fee,,2026-02-10,99.00,",
+        "usual,add_on,,2026-02-10,60.00,2",
+        "usual,seats,users,2026-02-10,36.00,8",
+        "usual,proration,users,2026-02-10,1.16,",
+        "usual,charge,,2026-02-10,370.00,",
+        "usual,charge,,2026-02-10,-20.00,",
+        "usual,coupon,,2026-02-10,-66.62,",
+        "usual,tax,,2026-02-10,95.91,",
+        "usual,due,,2026-02-10,525.45,",
+        "least,minimum_spend,,2026-02-10,62.00,",
+        "least,package_fee,,2026-02-10,99.00,",
+        "least,overage,,2026-02-10,39.00,",
+        "least,tax,,2026-02-10,40.00,",
+        "upgraded,proration,,2026-01-20,67.74,",
+        "upgraded,tax,,2026-01-20,13.55,",
+        "own,total,,2026-01-20,96.00,",
+    )
+    assert compared(sold, tmp_path, *rows) == []
+    assert compared(sold, tmp_path, "upgraded,total,,,200.09,", "own,,,,214.80,", month="2026-01") == []
+
+
+def test_what_is_sold_and_differs_says_why(sold: Business, tmp_path: Path) -> None:
+    found = compared(
+        sold,
+        tmp_path,
+        "usual,add_on,,2026-02-10,30.00,1",
+        "usual,seats,users,2026-02-10,24.00,7",
+        "usual,due,,2026-02-10,575.45,",
+        "least,coupon,,2026-02-10,-5.00,",
+        "least,seats,,2026-02-10,12.00,",
+        "upgraded,charge,,2026-01-20,60.00,",
+    )
+    why = {(row[0], row[2]): row[7] for row in found}
+    assert why["usual", "add_on"] == "here: 2 More emails, monthly fee (2), 1 used there"
+    assert why["usual", "seats"] == "here: Users in advance (8 used, 5 included), 7 used there"
+    assert why["usual", "charge"] == "only here: Consulting (3); Set-up (1); Outage in January"
+    assert why["usual", "coupon"] == "only here: Spring offer; Ten off"
+    assert why["usual", "due"].startswith("compare by line kind")
+    assert why["least", "coupon"] == "only there: no coupon takes anything off here"
+    assert why["least", "seats"] == "only there: no seats beyond those included here"
+    assert why["upgraded", "charge"] == "only there: no one-off charge falls due here"
+    assert why["upgraded", "proration"] == "only here: Silver instead of Starter, 21 of 31 days"

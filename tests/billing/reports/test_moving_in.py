@@ -8,6 +8,7 @@ import pytest
 from billing.model.errors import RefusedError
 from billing.reports.moving_in import MovedIn, move_in
 from tests.billing.month.test_moving_in import catalogue
+from tests.by_steps import bill_by_steps, rows
 from tests.landing import Landing, content_of
 
 HEADER = "account_id,name,country,package,term,started_on,billed_through,held_on,cancelled_on,balance,reference"
@@ -147,3 +148,59 @@ def test_the_table_may_be_json_and_keeps_further_columns(landing: Landing) -> No
     path = table(landing, "beta,Gold", header="account_id,colour", name="more.csv")
     (written,) = move_in(landing.root, path, date(2026, 2, 3)).files
     assert "Gold" in (landing.folder / written).read_text()
+
+
+OFFERS = "coupon,add_ons,credits,credits_expire_on"
+
+
+def test_what_is_held_beside_the_package_moves_in(tmp_path: Path) -> None:
+    offers = "\n".join(
+        [
+            "coupons:",
+            '  - {name: spring, percent: "10", documents: 3}',
+            "add_ons:",
+            "  - name: more_emails",
+            "    versions:",
+            '      - {effective_from: 2026-01-01, price: {monthly: "30.00"}, allowances: {emails: 10000}}',
+        ]
+    )
+    landing = Landing(tmp_path / "home", catalogue=f"{catalogue()}\n{offers}\n")
+    landing.account("native")
+    landing.use("acme", "2026-01-12", emails=27_350)
+    held = 'spring,"{""more_emails"": 1}",50.00,2027-01-01'
+    plain = "plain,Plain Inc.,US,starter,monthly,2023-05-10,2026-02-10,,,,,,,,"
+    path = table(landing, f"{ACME},{held}", plain, header=f"{HEADER},{OFFERS}")
+    found = move_in(landing.root, path, date(2026, 2, 1))
+    assert found.counts == {"accounts": 2, "requests": 2, "opening_balances": 1, "credit_grants": 1}
+    first = found.drafts[0]
+    # 27,350 emails are over the 25,000 of package and add-on by three blocks.
+    assert [(line["kind"], line["amount"]) for line in first["lines"]] == [
+        ("package_fee", "99.00"),
+        ("add_on", "30.00"),
+        ("overage", "9.00"),
+        ("coupon", "-9.90"),
+        ("coupon", "-3.00"),
+        ("coupon", "-0.90"),
+    ]
+    business = bill_by_steps(landing.root, "2026-02", "2026-02-28")
+    assert rows(business, "documents", "total", "credits_applied", "due", account_id="acme") == [
+        ("124.20", "50.00", "74.20")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("held", "problem"),
+    [
+        ("winter,,,", "coupon: found 'winter', expected"),
+        (',"{""dedicated_ip"": 1}",,', "add_ons: found"),
+        (",more_emails,,", "add_ons: found 'more_emails', expected add-ons of the catalogue"),
+        (",,-5.00,", "credits: found '-5.00', expected an amount such as 50.00"),
+        (",,5.00,1.1.27", "credits_expire_on: found '1.1.27', expected a date"),
+    ],
+)
+def test_what_is_held_and_not_known_here_is_refused(landing: Landing, held: str, problem: str) -> None:
+    before = content_of(landing.root)
+    with pytest.raises(RefusedError) as refused:
+        move_in(landing.root, table(landing, f"{ACME},{held}", header=f"{HEADER},{OFFERS}"), date(2026, 2, 1))
+    assert problem in str(refused.value)
+    assert content_of(landing.root) == before

@@ -2,9 +2,11 @@
 
 import gc
 import os
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
 from tests import sizes
@@ -19,12 +21,16 @@ settings.load_profile("overage")
 _SETTINGS = "_hypothesis_internal_use_settings"
 # what takes longest goes first, so that at the end no process waits for another one (`--no-loadscope-reorder`)
 _FIRST = (
-    "test_kills",
+    "test_cluster",
     "test_finance_desk",
+    "test_kills",
     "test_life_story",
-    "test_faults",
+    "test_store_homes",
     "test_preview",
     "test_bill",
+    "test_currencies",
+    "test_add_on_cases",
+    "test_money_cases",
     "test_months",
 )
 
@@ -66,7 +72,15 @@ def no_waiting_for_disks() -> Iterator[None]:
     """Homes of tests do not have to outlive a power cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        sa.event.listen(sa.Engine, "connect", _without_waiting)
         yield
+        sa.event.remove(sa.Engine, "connect", _without_waiting)
+
+
+def _without_waiting(connection: object, _: object) -> None:
+    driver = getattr(connection, "driver_connection", connection)
+    if isinstance(driver, sqlite3.Connection):
+        driver.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")

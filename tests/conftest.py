@@ -51,14 +51,12 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let the longest files begin; in a long run, let property tests draw more examples."""
+    """Let the longest files begin, and property tests draw as many examples as the run has time for."""
     items.sort(key=lambda item: _FIRST.index(item.path.stem) if item.path.stem in _FIRST else len(_FIRST))
-    if not config.getoption("--long"):
-        return
     for function in {_function_of(item) for item in items}:
         current = getattr(function, _SETTINGS, None)
         if current is not None:
-            setattr(function, _SETTINGS, settings(current, max_examples=current.max_examples * sizes.MORE_EXAMPLES))
+            setattr(function, _SETTINGS, settings(current, max_examples=sizes.examples(current.max_examples)))
 
 
 def _function_of(item: pytest.Item) -> object:

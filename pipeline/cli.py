@@ -20,7 +20,7 @@ from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
 from pipeline.output import print_explanation, print_rows, say, signed_lines, tell
 from pipeline.portal_commands import link
-from pipeline.process_settings import collect_less_often
+from pipeline.process_settings import collect_less_often, loading
 from pipeline.sending import remind, send, statement
 from pipeline.store_commands import check_store, move_home
 from pipeline.template_commands import preview_template
@@ -150,9 +150,10 @@ def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, ac
     """
     # Set the home first: importing the definitions creates its partitions.
     use_home(home)
-    from assets.clock import now, today
-    from pipeline import run_state
-    from pipeline.sending import refuse_to_send_without_server, say_what_was_sent
+    with loading():
+        from assets.clock import now, today
+        from pipeline import run_state
+        from pipeline.sending import refuse_to_send_without_server, say_what_was_sent
 
     last = through or month
     business = run_state.load(home, as_of or today(home), issues=not draft)
@@ -164,8 +165,9 @@ def bill(month: str, through: str | None, as_of: date | None, *, draft: bool, ac
     outcome = run_state.done_already(business, month, last, draft=draft, say=say)
     if outcome is None:
         # Import lazily: Dagster takes a second to load.
-        from pipeline import runs
-        from pipeline.progress import progress_display
+        with loading():
+            from pipeline import runs
+            from pipeline.progress import progress_display
 
         with progress_display():
             outcome = runs.bill(business, month, last, draft=draft, say=say)
@@ -215,10 +217,11 @@ def issue(month: str, reviewed: str, home: Path) -> int:
     an input changed since.
     """
     use_home(home)
-    from assets.clock import now, today
-    from pipeline import run_state, runs
-    from pipeline.progress import progress_display
-    from pipeline.sending import refuse_to_send_without_server, say_what_was_sent
+    with loading():
+        from assets.clock import now, today
+        from pipeline import run_state, runs
+        from pipeline.progress import progress_display
+        from pipeline.sending import refuse_to_send_without_server, say_what_was_sent
 
     business, start = run_state.load(home, today(home), issues=False), now()
     refuse_to_send_without_server(business)
@@ -284,10 +287,11 @@ def correct(
     """
     # Set the home first: importing the definitions creates its partitions.
     use_home(home)
-    from assets.clock import now, today
-    from pipeline import run_state, runs
-    from pipeline.progress import progress_display
-    from pipeline.sending import refuse_to_send_without_server, say_what_was_sent
+    with loading():
+        from assets.clock import now, today
+        from pipeline import run_state, runs
+        from pipeline.progress import progress_display
+        from pipeline.sending import refuse_to_send_without_server, say_what_was_sent
 
     business, start = run_state.load(home, as_of or today(home), issues=not draft), now()
     if not draft:

@@ -94,6 +94,8 @@ def test_the_wheel_carries_what_the_program_reads(tmp_path: Path) -> None:
         "invoice_templates/fonts/Inter-Regular.ttf",
         "pipeline/cli.py",
         "pipeline/dagster.yaml",
+        "pipeline/dagster_databases/runs.sql",
+        "billing/register/tables.sql",
         "assets/months.py",
         "billing/py.typed",
         "overage_command/__init__.py",

@@ -118,9 +118,11 @@ format: $(VENV)/.installed  ## let ruff fix and format what it can
 types: $(VENV)/.installed
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed  ## write docs/tables.md and the schema of catalogue.yaml again, from what the program knows
+docs: $(VENV)/.installed  ## write docs/tables.md, the schema of catalogue.yaml and the empty databases again
 	$(BIN)/python docs/tables.py
 	$(BIN)/python docs/catalogue_schema.py
+	$(BIN)/python docs/dagster_databases.py
+	$(BIN)/python docs/register_tables.py
 
 messages: $(VENV)/.installed  ## collect the texts of documents and mails into every language's catalogue
 	$(BIN)/python docs/messages.py

@@ -96,7 +96,7 @@ def ingest_assets(
     # Workers that have read the deliveries before have noticed some.
     warnings = [*outcome.warnings, *json.loads(context.run.tags.get(WARNINGS, "[]"))]
     unread = [
-        *names_not_read(business.home, business.catalogue.seller.logo),
+        *names_not_read(business.home, business.catalogue),
         *business.inputs.unusable,
         *outcome.unreadable_files,
     ]

@@ -19,6 +19,7 @@ BENCHMARKS: Final = {
     "e_invoices": "benchmarks.e_invoices:main",
     "many_documents": "benchmarks.many_documents:measure",
     "load_definitions": "benchmarks.load_definitions:measure",
+    "what_if": "benchmarks.what_if:measure",
 }
 """By name: the function that takes the options and returns an exit status; imported when it is asked for."""
 

@@ -1,16 +1,16 @@
 """The business of Overage: plain functions over frames. Imports no Dagster and reads no clock.
 
-In a notebook: `from billing import load, read_table, explain, preview` (docs/library.md).
+In a notebook: `from billing import load, read_table, explain, preview, what_if` (docs/library.md).
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from billing.reports.library import explain, load, preview, read_table
+    from billing.reports.library import explain, load, preview, read_table, what_if
 
 __version__ = "0.4.0"
 
-__all__ = ["__version__", "explain", "load", "preview", "read_table"]
+__all__ = ["__version__", "explain", "load", "preview", "read_table", "what_if"]
 
 
 def __getattr__(name: str) -> Any:

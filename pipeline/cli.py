@@ -14,6 +14,7 @@ from billing.model.errors import RefusedError
 from billing.model.text import counted
 from pipeline.exit_status import DONE, PARTLY, exit_status
 from pipeline.export_commands import export_documents
+from pipeline.forecasting import forecast
 from pipeline.moving import compare, import_payments, move_in
 from pipeline.options import Day as Day
 from pipeline.options import HomeFolder, PlainFolder, as_of_option, format_option, home_option
@@ -23,6 +24,7 @@ from pipeline.process_settings import collect_less_often
 from pipeline.sending import remind, send, statement
 from pipeline.store_commands import check_store, move_home
 from pipeline.template_commands import preview_template
+from pipeline.what_if_command import what_if
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -455,12 +457,14 @@ def worker(name: str | None, home: Path) -> int:
 
 
 main.add_command(export_documents)
+main.add_command(forecast)
 main.add_command(move_in)
 main.add_command(compare)
 main.add_command(import_payments)
 main.add_command(check_store)
 main.add_command(move_home)
 main.add_command(preview_template)
+main.add_command(what_if)
 main.add_command(send)
 main.add_command(remind)
 main.add_command(statement)

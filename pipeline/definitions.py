@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from assets import corrections, documents, ingest, journal, mails, months, previews, reports
+from assets import corrections, documents, ingest, journal, mails, months, previews, reports, what_if
 from assets.environment import executes_elsewhere, variables
 from assets.partitions import Calendars, calendars
 from assets.resources import BillingHome
@@ -23,6 +23,7 @@ from pipeline.jobs import (
     preview_job,
     profiles_job,
     reminders_job,
+    what_if_job,
 )
 from pipeline.private_files import umask_of
 from pipeline.process_settings import skip_last_collection
@@ -53,7 +54,7 @@ def _assets(partitions: Calendars) -> list[dg.AssetsDefinition | dg.AssetSpec]:
             spec = spec.replace_attributes(partitions_def=by_name[name])
         return spec.replace_attributes(freshness_policy=at_noon) if name == "billing_report" else spec
 
-    modules = [ingest, months, documents, corrections, previews, reports, journal, mails]
+    modules = [ingest, months, documents, corrections, previews, reports, journal, mails, what_if]
     if executes_elsewhere():
         # Here: on one machine nobody waits for them to load.
         from assets import deliveries, shards
@@ -82,6 +83,7 @@ def definitions(partitions: Calendars) -> dg.Definitions:
             profiles_job,
             mails_job,
             reminders_job,
+            what_if_job,
             look_job,
         ],
         schedules=schedules_in(partitions.time_zone),

@@ -21,7 +21,7 @@ from pipeline.stores import checked_out
 DONE, PARTLY, REFUSED = 0, 1, 2
 
 _WRITE_INPUTS = ("init", "sample", "move_in", "import_payments")
-_READS = ("show", "explain", "preview", "verify", "check", "try_", "compare", "export_documents")
+_READS = ("show", "explain", "preview", "verify", "check", "try_", "compare", "export_documents", "what_if")
 
 _AGAIN = "Completed work is kept: fix what is named above, if anything, and run the same command again."
 

@@ -6,19 +6,17 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 import dagster as dg
 
 from assets.environment import use_dagster_home
 from billing.store.files import SCRATCH_PREFIX, write_bytes
 from billing.store.home import Home
+from pipeline.ready_databases import DATABASES, is_made_for_this_dagster, make_databases
 from pipeline.settings import bring_up_to_date, instance_folder, settings
 
 BY_COMMAND_LINE = {"overage/by": "command line"}
 """Tag of runs that a command executes in its own process."""
-
-_DATABASES: Final = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 
 
 def use_instance_of(home: Home, say: Callable[[str], None]) -> Path:
@@ -42,7 +40,7 @@ def use_instance_of(home: Home, say: Callable[[str], None]) -> Path:
         else:
             bring_up_to_date(home, say)
         use_dagster_home(folder)
-        if not all((folder / name).exists() for name in _DATABASES):
+        if not all((folder / name).exists() for name in DATABASES):
             dg.DagsterInstance.get().dispose()
     return folder
 
@@ -54,8 +52,11 @@ def _make(folder: Path, scratch: Path) -> None:
     and of an older schema.
     """
     write_bytes(scratch / "dagster.yaml", settings())
-    use_dagster_home(scratch)
-    dg.DagsterInstance.get().dispose()
+    if is_made_for_this_dagster():
+        make_databases(scratch)
+    else:
+        use_dagster_home(scratch)
+        dg.DagsterInstance.get().dispose()
     for made in (scratch / "history", scratch / "schedules", scratch / "dagster.yaml"):
         if made.exists() and not (folder / made.name).exists():
             made.rename(folder / made.name)

@@ -96,6 +96,18 @@ preview_job = _job(
     tags=SERIAL,
     description="Dry run: show what issuing or re-running a month would change.",
 )
+what_if_job = _job(
+    "what_if_months",
+    selection=dg.AssetSelection.assets("what_if"),
+    tags=SERIAL,
+    # Placeholders in the Launchpad for the values to fill in.
+    config={
+        "ops": {
+            "what_if": {"config": {"candidate": "landing/candidate.yaml", "since": "YYYY-MM", "through": "YYYY-MM"}}
+        }
+    },
+    description="Dry run: what a candidate catalogue would have billed of past months. Nothing is issued.",
+)
 profiles_job = _job(
     "profiles",
     selection=dg.AssetSelection.assets("profile", "balances", "allocations", "collections", "credits", "journal"),

@@ -198,7 +198,7 @@ def outcome(business: Business, months: Sequence[str], issued: int, say: Say) ->
     return Outcome(
         issued,
         [
-            *not_read(business.home, business.inputs, business.as_of, business.catalogue.seller.logo),
+            *not_read(business.home, business.inputs, business.as_of, business.catalogue),
             *parked(business, months),
         ],
     )

@@ -139,7 +139,7 @@ def issue(root: Path, month: str, reviewed: str, say: Say) -> Outcome:
         _finish(business, months, jobs)
         _send_mails(business, [month], jobs)
     problems = [
-        *not_read(business.home, business.inputs, business.as_of, business.catalogue.seller.logo),
+        *not_read(business.home, business.inputs, business.as_of, business.catalogue),
         *parked(business, [month]),
         *without_pdf(business, month),
     ]
@@ -334,8 +334,9 @@ def _ingest(business: Business, jobs: Jobs) -> None:
     if not days:
         return
     jobs.say(f"ingesting deliveries of {days[0]}" + (f" to {days[-1]}" if days[-1] > days[0] else ""))
-    keys = calendars().days.get_partition_keys()
-    first, last = (date.fromisoformat(key) for key in (keys[0], keys[-1]))
+    calendar = calendars().days
+    ends = (calendar.get_first_partition_key(), calendar.get_last_partition_key())
+    first, last = (date.fromisoformat(str(key)) for key in ends)
     known = [day for day in days if first <= day <= last]
     if not known:
         # Days outside the partitions: do the same work without a run.

@@ -2,9 +2,11 @@
 
 import gc
 import os
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, settings
 
 from tests import sizes
@@ -19,12 +21,16 @@ settings.load_profile("overage")
 _SETTINGS = "_hypothesis_internal_use_settings"
 # what takes longest goes first, so that at the end no process waits for another one (`--no-loadscope-reorder`)
 _FIRST = (
-    "test_kills",
+    "test_cluster",
     "test_finance_desk",
+    "test_kills",
     "test_life_story",
-    "test_faults",
+    "test_store_homes",
     "test_preview",
     "test_bill",
+    "test_currencies",
+    "test_add_on_cases",
+    "test_money_cases",
     "test_months",
 )
 
@@ -45,14 +51,12 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Let the longest files begin; in a long run, let property tests draw more examples."""
+    """Let the longest files begin, and property tests draw as many examples as the run has time for."""
     items.sort(key=lambda item: _FIRST.index(item.path.stem) if item.path.stem in _FIRST else len(_FIRST))
-    if not config.getoption("--long"):
-        return
     for function in {_function_of(item) for item in items}:
         current = getattr(function, _SETTINGS, None)
         if current is not None:
-            setattr(function, _SETTINGS, settings(current, max_examples=current.max_examples * sizes.MORE_EXAMPLES))
+            setattr(function, _SETTINGS, settings(current, max_examples=sizes.examples(current.max_examples)))
 
 
 def _function_of(item: pytest.Item) -> object:
@@ -66,7 +70,15 @@ def no_waiting_for_disks() -> Iterator[None]:
     """Homes of tests do not have to outlive a power cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _: None)
+        sa.event.listen(sa.Engine, "connect", _without_waiting)
         yield
+        sa.event.remove(sa.Engine, "connect", _without_waiting)
+
+
+def _without_waiting(connection: object, _: object) -> None:
+    driver = getattr(connection, "driver_connection", connection)
+    if isinstance(driver, sqlite3.Connection):
+        driver.execute("PRAGMA synchronous = OFF")
 
 
 @pytest.fixture(scope="session")

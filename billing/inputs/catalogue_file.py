@@ -6,9 +6,11 @@ floats.
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +29,7 @@ from billing.inputs.seller_entry import read_seller
 from billing.inputs.source_entries import read_sources
 from billing.inputs.tariff_entry import read_dimensions, read_plain_tariff, read_tariff
 from billing.inputs.titles import read_titles
-from billing.inputs.yaml_reader import Place, Pricing, decimals, read_yaml
+from billing.inputs.yaml_reader import Change, Place, Pricing, decimals, read_yaml
 from billing.model.catalogue import (
     CARD_BRANDS,
     COUNTER_MEASURES,
@@ -75,15 +77,40 @@ def load_catalogue(path: Path) -> Catalogue:
             f"{path}: there is no catalogue: expected a file catalogue.yaml in the landing folder of the billing home "
             "(`overage init` writes one to start from)"
         )
-    content = path.read_bytes()
+    return _accepted(path, *_cached(path.name, path.read_bytes()))
+
+
+def changed_catalogue(path: Path, change: Change) -> Catalogue:
+    """As `load_catalogue`, of a document that is changed before it is read.
+
+    Raises
+    ------
+    RefusedError
+        As `load_catalogue`, and where the change cannot be made.
+    """
+    return _accepted(path, *_read(path.name, path.read_bytes(), change))
+
+
+def _accepted(path: Path, catalogue: Catalogue | None, problems: Sequence[Problem]) -> Catalogue:
+    if problems or catalogue is None:
+        raise RefusedError(f"{path}: the catalogue is refused", problems)
+    return catalogue
+
+
+@lru_cache(maxsize=8)
+def _cached(name: str, content: bytes) -> tuple[Catalogue | None, list[Problem]]:
+    """As `_read`, for processes that read it for many runs."""
+    return _read(name, content)
+
+
+def _read(name: str, content: bytes, change: Change | None = None) -> tuple[Catalogue | None, list[Problem]]:
+    """The catalogue of a file's content, and all problems found."""
     problems: list[Problem] = []
-    root = read_yaml(path.name, content, problems)
+    root = read_yaml(name, content, problems, change)
     catalogue = catalogue_at(root, hashlib.sha256(content).hexdigest()) if root is not None else None
     if root is not None and catalogue is not None and not problems:
         _refuse_undeclared_excess(root.at("agreements"), catalogue)
-    if problems or catalogue is None:
-        raise RefusedError(f"{path}: the catalogue is refused", _deduplicate(problems))
-    return catalogue
+    return catalogue, _deduplicate(problems)
 
 
 def billing_calendar(path: Path) -> tuple[date, str]:
@@ -222,12 +249,22 @@ def _policy(place: Place, minor: int | None, lacking: list[str]) -> Policy:
         send=place.at("send").choice(SENDING, default.send),
         mail_from=_mail_from(place.at("mail_from")),
         reminders=_reminders(place.at("reminders"), minor, lacking),
+        shadow=_shadow(place.at("shadow")),
         longest_record_mib=place.at("longest_record_mib").integer(default.longest_record_mib, 1, 1024),
         largest_ratio=place.at("largest_ratio").integer(default.largest_ratio, 1, 1_000_000),
     )
     if policy.billing_start.day != 1 or not _can_be_first(policy.billing_start):
         place.at("billing_start").problem("the first day of a month, YYYY-MM-01, from 1970 to 2099")
     return policy
+
+
+def _shadow(place: Place) -> str:
+    path = place.text("", empty=True).strip()
+    parts = Path(path).parts
+    if path and (parts[:1] != ("landing",) or len(parts) < 2 or ".." in parts):  # a folder and a file
+        place.problem("a file in the home's landing folder, such as landing/candidate.yaml")
+        return ""
+    return path
 
 
 def _mail_from(place: Place) -> str:

@@ -5,7 +5,7 @@ Plain numbers with a point stay text, so 99.10 never becomes a binary float.
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from decimal import Decimal, localcontext
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -20,6 +20,8 @@ from billing.model.money import MAXIMUM_AMOUNT, minor_units
 _DECIMAL = re.compile(r"-?\d+(\.\d+)?")
 # Longest text that fits a line of a page, and any pattern.
 LONGEST_TEXT = 2_000
+Change = Callable[[yaml.MappingNode], None]
+"""A change to the root of a document."""
 _MISSING = yaml.ScalarNode("tag:yaml.org,2002:null", "")
 _NULL = "tag:yaml.org,2002:null"
 
@@ -36,8 +38,8 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
     return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.7)), None)
 
 
-def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | None":
-    """Parse a YAML document and return its root; adds problems to `problems`."""
+def read_yaml(file: str, content: bytes, problems: list[Problem], change: Change | None = None) -> "Place | None":
+    """Parse a YAML document, make a change to it, and return its root; adds problems to `problems`."""
     try:
         node = yaml.compose(content, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -54,6 +56,8 @@ def read_yaml(file: str, content: bytes, problems: list[Problem]) -> "Place | No
     if not isinstance(node, yaml.MappingNode):
         problems.append(Problem(file, "", "no mapping", "a mapping of keys, as `overage init` writes it"))
         return None
+    if change is not None:
+        change(node)
     return Place(file, "", node, problems)
 
 

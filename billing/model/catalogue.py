@@ -285,6 +285,8 @@ class Policy:
     send: str = field(default="off", repr=False)
     mail_from: str = field(default="", repr=False)
     reminders: tuple[ReminderLevel, ...] = field(default=(), repr=False)
+    # A catalogue that is tried beside this one: it bears on no amount that is billed.
+    shadow: str = field(default="", repr=False)
     longest_record_mib: int = DEFAULT_LIMITS.longest_record // MEBIBYTE
     largest_ratio: int = DEFAULT_LIMITS.largest_ratio
 

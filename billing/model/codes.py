@@ -456,3 +456,20 @@ class LedgerAccount(StrEnum):
     PREPAID_CREDITS = "prepaid_credits"
     CREDITS_GRANTED = "credits_granted"
     CREDITS_EXPIRED = "credits_expired"
+
+
+class ForecastMethod(StrEnum):
+    """`method` of a forecast's usage; of equal errors the first is chosen."""
+
+    MEAN = "mean"
+    TREND = "trend"
+    SAME_MONTH_LAST_YEAR = "same_month_last_year"
+
+
+class ForecastBasis(StrEnum):
+    """`basis` of a forecast: what the usage of an account is foreseen from."""
+
+    MEASURED = "measured"
+    HISTORY = "history"
+    RUNNING_CYCLE = "running_cycle"
+    NO_HISTORY = "no_history"

@@ -60,7 +60,15 @@ class Table:
 
     def empty(self) -> pl.DataFrame:
         """A frame with all columns and no rows."""
+        return self._nothing.clone()
+
+    @cached_property
+    def _nothing(self) -> pl.DataFrame:
         return pl.DataFrame(schema=self.schema)
+
+    @cached_property
+    def _casts(self) -> list[pl.Expr]:
+        return [pl.col(column.name).cast(column.dtype) for column in self.columns]
 
     def conform(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Convert `frame` to exactly the table's columns, types and order, sorted by its key.
@@ -76,7 +84,7 @@ class Table:
 
     def fit(self, frame: pl.DataFrame) -> pl.DataFrame:
         """As `conform`, for a frame that is already sorted."""
-        return frame.select(pl.col(column.name).cast(column.dtype) for column in self.columns)
+        return frame.select(self._casts)
 
 
 ACCOUNT = Column("account_id", pl.String, "The account")

@@ -8,11 +8,12 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final
 
 import polars as pl
 
-from billing.model.calendar import months_between
+from billing.model.calendar import first_day, months_after, months_between
 from billing.model.catalogue import Catalogue
 from billing.model.codes import LineKind
 from billing.model.tables import ADD_ONS, CHARGES, CYCLES, DUES, PACKAGES, PARKED, USAGE
@@ -22,6 +23,7 @@ from billing.month.context import required_table, without_parked
 from billing.month.scratch_copy import copy_lake
 from billing.month.shards import each_shard
 from billing.month.steps import (
+    LEVELS_AT_THE_CLOSE,
     cycles_of_month,
     decided_packages,
     ingest_usage,
@@ -35,6 +37,7 @@ from billing.month.steps import (
 from billing.month.true_ups import approved_refunds
 from billing.register.reopened import Reopened
 from billing.rules.cheapest_packages import cheapest_packages
+from billing.rules.cycles import MonthCycles
 from billing.rules.due_items import is_refunded
 from billing.rules.own_documents import is_own_document, shown_subscription_id
 from billing.rules.package_changes import PackageMonth
@@ -43,8 +46,10 @@ from billing.store.home import Home
 
 _DECIDED: Final = ["closing_package", "opening_package", "change_reason", "waiting_package"]
 _DATE: Final = ["account_id", "subscription_id", "billing_date"]
+# Tables of delivery days: what is counted does not depend on prices.
+_OF_DELIVERIES: Final = ("parsed_files", "events", "repeats", "rejects", "ingest")
 _DUE: Final = [
-    *(*_DATE, "kind", "metric", "due_item", "rule", "package", "amount"),
+    *(*_DATE, "kind", "metric", "due_item", "rule", "package", "add_on", "amount"),
 ]
 
 
@@ -55,8 +60,8 @@ class MonthDue:
     Attributes
     ----------
     dues
-        account_id, subscription_id, billing_date, kind, metric, due_item, rule, package, amount; refunds are rows of
-        their own, below 0.
+        account_id, subscription_id, billing_date, kind, metric, due_item, rule, package, add_on, amount; refunds are
+        rows of their own, below 0.
     charges, packages
         The tables CHARGES and PACKAGES.
     parked
@@ -91,12 +96,51 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Compared:
-    """A month of a shard: as it is, and under each candidate."""
+    """A month of a shard: as it is, and under each candidate.
+
+    Attributes
+    ----------
+    issued
+        account_id, subscription_id, issued: what documents have billed for the dates of the month.
+    """
 
     month: str
     shard: Business = field(repr=False)
     before: MonthDue
     after: Sequence[MonthDue]
+    issued: pl.DataFrame
+
+
+class _AsItIs:
+    """A month of a shard under the catalogue in force.
+
+    Attributes
+    ----------
+    decided
+        The packages as they would be decided with what is known now.
+    """
+
+    def __init__(self, shard: Business, month: str, decided: PackageMonth) -> None:
+        self.shard, self.month, self.decided = shard, month, decided
+
+    @cached_property
+    def cycles(self) -> MonthCycles:
+        return cycles_of_month(self.shard, self.month)
+
+    @cached_property
+    def packages(self) -> pl.DataFrame:
+        return required_table(self.shard, PACKAGES, self.month)
+
+    @cached_property
+    def in_force(self) -> pl.DataFrame:
+        return terms_in_force(self.shard, self.month, self.cycles.cycles, self.packages)
+
+    @cached_property
+    def recorded(self) -> pl.DataFrame:
+        """As `_decisions_of`, of closed billing dates."""
+        has_any = self.shard.home.parts(ADD_ONS, self.month)
+        held = required_table(self.shard, ADD_ONS, self.month) if has_any else ADD_ONS.empty()
+        return _decisions_of(self.packages.filter("closed"), held)
 
 
 @contextmanager
@@ -107,7 +151,10 @@ def candidate_copy(
     try:
         root.root.mkdir()
         (root.root / "landing").symlink_to(base.home.landing.resolve())
-        copy_lake(base.home, root)
+        measures_alike = base.catalogue.metrics == catalogue.metrics
+        counts_alike = base.catalogue.policy.lateness_days == catalogue.policy.lateness_days
+        is_counted_again = not (measures_alike and counts_alike)
+        copy_lake(base.home, root, is_locked=True, whole=() if is_counted_again else _OF_DELIVERIES)
         for table in (PACKAGES, ADD_ONS, DUES):
             for month in (each for each in root.months(table) if each >= since):
                 for part in root.parts(table, month):
@@ -123,12 +170,19 @@ def candidate_copy(
             register=base.register.reopened(reopened),
             computed=Computed(),
         )
-        measures_alike = base.catalogue.metrics == catalogue.metrics
-        if not measures_alike or base.catalogue.policy.lateness_days != catalogue.policy.lateness_days:
+        if is_counted_again:
             ingest_usage(business)
-        yield Candidate(business, reopened, is_cheapest, measures_alike)
+            _carry_levels(business, since)
+        yield Candidate(business, reopened, is_cheapest, measures_alike=not is_counted_again)
     finally:
         shutil.rmtree(root.root, ignore_errors=True)
+
+
+def _carry_levels(business: Business, since: str) -> None:
+    """Levels up to the first month: a gauge may be new, or measured otherwise, and carries on from its first event."""
+    for month in months_between(business.first_month or since, months_after(since, -1)):
+        for shard in each_shard(business, month):
+            write_levels(shard, month)
 
 
 def compared_months(base: Business, candidates: Sequence[Candidate], since: str, through: str) -> Iterator[Compared]:
@@ -143,21 +197,32 @@ def compared_months(base: Business, candidates: Sequence[Candidate], since: str,
     for month in months_between(since, through):
         shards = [each_shard(business, month) for business in (base, again, *(each.business for each in candidates))]
         for shard, decides, *others in zip(*shards, strict=True):
-            decided = decided_packages(decides, month)
+            as_it_is = _AsItIs(shard, month, decided_packages(decides, month))
             for candidate, own in zip(candidates, others, strict=True):
-                _compute(shard, decided, candidate, own, month)
-            yield Compared(month, shard, _due(shard, month), [_due(own, month) for own in others])
+                own.computed.take_over((LEVELS_AT_THE_CLOSE, month), decides.computed)
+                _compute(as_it_is, candidate, own)
+            issued = shard.register.issued_amounts(first_day(month), first_day(months_after(month, 1)))
+            yield Compared(
+                month,
+                shard,
+                _due(shard, month),
+                [_due(own, month) for own in others],
+                issued.select("account_id", "subscription_id", "issued"),
+            )
+            for business in (decides, *others):
+                business.computed.forget((LEVELS_AT_THE_CLOSE, month))
             decides.computed.forget(("packages", month))
 
 
-def _compute(base: Business, decided: PackageMonth, candidate: Candidate, shard: Business, month: str) -> None:
+def _compute(as_it_is: _AsItIs, candidate: Candidate, shard: Business) -> None:
     """Write the tables of a month of a candidate."""
-    _measure(base, candidate, shard, month)
+    month = as_it_is.month
+    _measure(as_it_is, candidate, shard)
     found = decided_packages(shard, month)
     if candidate.is_cheapest:
         found = _in_cheapest(shard, month, found)
     else:
-        stands = _stands(base, month, decided, found)
+        stands = _stands(as_it_is, found)
         if not stands.is_empty():
             candidate.reopened.let_stand(month, stands)
             shard.computed.forget(("packages", month))
@@ -167,46 +232,40 @@ def _compute(base: Business, decided: PackageMonth, candidate: Candidate, shard:
     shard.computed.forget(("packages", month))
 
 
-def _measure(base: Business, candidate: Candidate, shard: Business, month: str) -> None:
+def _measure(as_it_is: _AsItIs, candidate: Candidate, shard: Business) -> None:
     """Measure usage again, where the candidate measures otherwise or has other cycles."""
-    ours, theirs = cycles_of_month(base, month), cycles_of_month(shard, month)
+    month, ours, theirs = as_it_is.month, as_it_is.cycles, cycles_of_month(shard, as_it_is.month)
     has_same_cycles = ours.cycles.equals(theirs.cycles) and ours.spans.equals(theirs.spans)
     if not has_same_cycles:
         write_cycles(shard, month)
     if not candidate.measures_alike:
         write_levels(shard, month)
-    if not (has_same_cycles and candidate.measures_alike and _has_same_rules(base, shard, month)):
+    if not (has_same_cycles and candidate.measures_alike and _has_same_rules(as_it_is, shard)):
         write_usage(shard, month)
 
 
-def _has_same_rules(base: Business, shard: Business, month: str) -> bool:
+def _has_same_rules(as_it_is: _AsItIs, shard: Business) -> bool:
     """Whether the same rules of tariffs by dimension tell the usage apart (rule 34)."""
-    books = (base.rule_book, shard.rule_book)
-    if all(book is None for book in books):
-        return True
-    if None in books or base.rule_book.fingerprint != shard.rule_book.fingerprint:  # type: ignore[union-attr]
-        return False
-    cycles = required_table(base, CYCLES, month)
-    return terms_in_force(base, month, cycles).equals(terms_in_force(shard, month, cycles))
+    ours, theirs = as_it_is.shard.rule_book, shard.rule_book
+    if ours is None or theirs is None:
+        return ours is theirs
+    # The packages of the closing cycles do not depend on what was used in them.
+    packages = decided_packages(shard, as_it_is.month).packages
+    in_force = terms_in_force(shard, as_it_is.month, as_it_is.cycles.cycles, packages)
+    return ours.measures_as(theirs, as_it_is.in_force, in_force)
 
 
-def _stands(base: Business, month: str, decided: PackageMonth, found: PackageMonth) -> pl.Series:
+def _stands(as_it_is: _AsItIs, found: PackageMonth) -> pl.Series:
     """subscription_id: whose closed billing date a candidate decides as the catalogue in force, but not as it was.
 
     What is known now is not what was known at the close: such decisions stand.
     """
-    was = required_table(base, PACKAGES, month)
-    held = required_table(base, ADD_ONS, month) if base.home.parts(ADD_ONS, month) else ADD_ONS.empty()
-    recorded = _decisions_of(was.filter("closed"), held)
-    alike = _decisions_of(found.packages, found.add_ons).join(
-        _decisions_of(decided.packages, decided.add_ons),
-        on=["subscription_id", *_DECIDED, "add_ons"],
-        how="semi",
-        nulls_equal=True,
-    )
+    same = ["subscription_id", *_DECIDED, "add_ons"]
+    decided = _decisions_of(as_it_is.decided.packages, as_it_is.decided.add_ons)
+    alike = _decisions_of(found.packages, found.add_ons).join(decided, on=same, how="semi", nulls_equal=True)
     return (
-        recorded.join(alike.select("subscription_id"), on="subscription_id", how="semi")
-        .join(alike, on=["subscription_id", *_DECIDED, "add_ons"], how="anti", nulls_equal=True)["subscription_id"]
+        as_it_is.recorded.join(alike.select("subscription_id"), on="subscription_id", how="semi")
+        .join(alike, on=same, how="anti", nulls_equal=True)["subscription_id"]
         .sort()
     )
 

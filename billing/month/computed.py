@@ -27,6 +27,11 @@ class Computed:
         found: T = answer
         return found
 
+    def take_over(self, name: Hashable, other: "Computed") -> None:
+        """Take the entry of another cache, if it has one: its key says whether it holds here, too."""
+        if name in other._answers:
+            self._answers[name] = other._answers[name]
+
     def forget(self, name: Hashable) -> None:
         """Drop an entry that is not needed again."""
         self._answers.pop(name, None)

@@ -5,6 +5,7 @@ a second run on unchanged input writes nothing.
 """
 
 from datetime import date
+from typing import Final
 
 import polars as pl
 
@@ -53,6 +54,9 @@ from billing.rules.upgrades_at_once import AskedAtOnce, asked_at_once
 from billing.rules.usage import UsageInputs, month_levels, month_usage, month_usage_with_more
 from billing.store.home import Home
 from billing.store.monthly import read_month, write_month
+
+LEVELS_AT_THE_CLOSE: Final = "levels at the close"
+"""Name of a cached answer: it does not depend on prices."""
 
 
 def billed_months(business: Business, through: str) -> list[str]:
@@ -153,9 +157,18 @@ def write_usage(business: Business, month: str) -> pl.DataFrame:
     return usage
 
 
-def terms_in_force(business: Business, month: str, cycles: pl.DataFrame) -> pl.DataFrame:
-    """The terms that rate the cycles that close in the month: IN_FORCE; known before their usage is (rule 2)."""
-    packages = _packages_of_month(business, month, cycles, USAGE.empty(), closed=None).packages
+def terms_in_force(
+    business: Business, month: str, cycles: pl.DataFrame, packages: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The terms that rate the cycles that close in the month: IN_FORCE; known before their usage is (rule 2).
+
+    Parameters
+    ----------
+    packages
+        The table PACKAGES of the month, if it is known already.
+    """
+    if packages is None:
+        packages = _packages_of_month(business, month, cycles, USAGE.empty(), closed=None).packages
     closing = packages.select("subscription_id", package="closing_package")
     dated = cycles.select("account_id", "subscription_id", "cycle_start").join(closing, on="subscription_id")
     found = [
@@ -342,7 +355,7 @@ def _levels_of_downgrades(business: Business, cycles: pl.DataFrame, month: str) 
         return levels_at_close(dates, required_table(business, LEVELS, month), events, accounts, business.catalogue)
 
     levels = business.home.partition(LEVELS, month)
-    return computed_once(business, "levels at the close", month, months, [levels], compute, at)
+    return computed_once(business, LEVELS_AT_THE_CLOSE, month, months, [levels], compute, at)
 
 
 def _first_packages(business: Business, cycles: pl.DataFrame) -> pl.DataFrame:

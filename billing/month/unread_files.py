@@ -9,6 +9,7 @@ from billing.ingest.landing import delivered_files, is_left_alone, readable_name
 from billing.ingest.unusable_files import unusable_deliveries
 from billing.inputs.input_files import ENDINGS, EXPECTED_FILES
 from billing.inputs.reading import INPUTS, Inputs
+from billing.model.catalogue import Catalogue
 from billing.store.home import Home
 
 TRANSLATIONS: Final = "translations"
@@ -17,13 +18,19 @@ _READ: Final = ("catalogue.yaml", "tax_rates.csv", "exchange_rates.csv", "usage"
 _FOLDERS: Final = ("usage", TRANSLATIONS, TEMPLATES)
 
 
-def not_read(home: Home, inputs: Inputs, as_of: date, logo: str = "") -> list[str]:
+def not_read(home: Home, inputs: Inputs, as_of: date, catalogue: Catalogue | None = None) -> list[str]:
     """Inputs up to a day that are not read, or have no valid row, in words (rule 22)."""
-    return [*names_not_read(home, logo), *inputs.unusable, *unusable_deliveries(home, delivered_files(home, as_of))]
+    return [
+        *names_not_read(home, catalogue),
+        *inputs.unusable,
+        *unusable_deliveries(home, delivered_files(home, as_of)),
+    ]
 
 
-def names_not_read(home: Home, logo: str = "") -> list[str]:
-    """Names beside usage/ that are not read, in words, sorted; `logo` is the file that the seller names."""
+def names_not_read(home: Home, catalogue: Catalogue | None = None) -> list[str]:
+    """Names beside usage/ that are not read, in words, sorted; what the catalogue names is read."""
+    named = [] if catalogue is None else [catalogue.seller.logo, catalogue.policy.shadow.removeprefix("landing/")]
+    first = {path.partition("/")[0] for path in named}
     found = []
     for path in _names(home.landing):
         name = readable_name(path.name)
@@ -33,7 +40,7 @@ def names_not_read(home: Home, logo: str = "") -> list[str]:
                 for inside in _names(path)
                 if inside.suffix not in ENDINGS or not inside.is_file()
             ]
-        elif not _is_read(path) and path.name != logo.partition("/")[0]:
+        elif not _is_read(path) and path.name not in first:
             found.append(f"{name} is not read: {_why(path)}")
     return found
 

@@ -275,7 +275,9 @@ class Connection:
                 pl.DataFrame(rows, schema=driver_types, orient="row")
                 for rows in iter(partial(cursor.fetchmany, _BULK), [])
             ]
-        frame = pl.concat([pl.DataFrame(schema=driver_types), *parts], rechunk=True)
+        if not parts:
+            return pl.DataFrame(schema=schema)
+        frame = parts[0] if len(parts) == 1 else pl.concat(parts, rechunk=True)
         return frame.with_columns(pl.col(dates).str.to_date("%Y-%m-%d")) if dates else frame
 
 

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from xml.etree import ElementTree
 
-from billing.rendering.environment import check_rendering_environment
+from billing.rendering.environment import check_rendering_environment, libraries_by_file_name
 from billing.rendering.errors import ContentError, MachineError, RenderingError, TimeLimitError, UnableError
 from billing.rendering.fonts import ALL_FACES, TEMPLATES, covered_by_inter, only_bundled_faces, stand_in, uncovered
 from billing.rendering.hybrid_pdf import hybrid_options
@@ -178,7 +178,9 @@ class Engine:
         if problems:
             raise UnableError(f"no document can be drawn on this machine. {' '.join(problems)}")
         import cssselect2
-        import weasyprint
+
+        with libraries_by_file_name():
+            import weasyprint
         from weasyprint.text.fonts import FontConfiguration
         from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 

@@ -29,6 +29,7 @@ from billing.reports.paper_checks import paper_problems
 from billing.reports.seller_checks import seller_warnings
 from billing.reports.source_checks import source_warnings
 from billing.reports.tax_and_locale_checks import tax_and_locale_warnings
+from billing.rules.candidate_catalogue import joined_catalogue
 from billing.rules.credit_balances import lowered_grants
 from billing.rules.opening_balances import changed_rows
 from billing.store.home import Home
@@ -80,11 +81,12 @@ def problems_of(root: Path, register_url: str | None = None, *, every_row: bool 
         *tax_and_locale_warnings(inputs, catalogue),
         *seller_warnings(catalogue.seller),
         *_not_in_their_format(business),
-        *names_not_read(home, catalogue.seller.logo),
+        *names_not_read(home, catalogue),
         *paper_problems(home, catalogue.seller.logo),
         *_usage(business, every_row=every_row),
         *check_rendering_environment(),
         *_cannot_send(catalogue),
+        *_refused_shadow(home, catalogue),
     ]
 
 
@@ -96,6 +98,17 @@ def _cannot_send(catalogue: Catalogue) -> list[str]:
         sender_of(catalogue)
     except RefusedError as error:
         return [error.message]
+    return []
+
+
+def _refused_shadow(home: Home, catalogue: Catalogue) -> list[str]:
+    """A candidate that the policy tries, and that cannot be billed."""
+    if not catalogue.policy.shadow:
+        return []
+    try:
+        joined_catalogue(catalogue, load_catalogue(home.root / catalogue.policy.shadow), date.max)
+    except RefusedError as error:
+        return [f"policy.shadow: {error}"]
     return []
 
 

@@ -1,16 +1,20 @@
 """The library for notebooks: load a home, read its tables, explain a document, preview a month. Read-only."""
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from billing.inputs.catalogue_file import load_catalogue
+from billing.model.catalogue import Catalogue
 from billing.model.errors import RefusedError
 from billing.month.business import Business
 from billing.reports.explain import explain_document
 from billing.reports.preview import Preview, preview_month
 from billing.reports.show import read_table as read_table_of
+from billing.reports.what_if import STAY, Choices, Comparison, Question, compare_catalogues
 
 
 def load(home: str | Path, as_of: date | str | None = None, register_url: str | None = None) -> Business:
@@ -67,3 +71,37 @@ def preview(business: Business, month: str) -> Preview:
     if business.as_of == date.max:
         raise RefusedError("preview: found no as-of day, expected one: load(home, as_of='2026-03-31')")
     return preview_month(business, month)
+
+
+def what_if(
+    business: Business,
+    candidate: str | Path | Catalogue,
+    since: str,
+    through: str,
+    *,
+    accounts: Sequence[str] = (),
+    only: Sequence[str] = (),
+    seed_choices: Choices = STAY,
+) -> Comparison:
+    """Bill past months under a candidate catalogue: its `tables` are frames.
+
+    Parameters
+    ----------
+    candidate
+        The file, or a catalogue that was loaded or changed.
+    since, through
+        The first and the last month, YYYY-MM.
+    accounts, only, seed_choices
+        As the options of `overage what-if`.
+
+    Raises
+    ------
+    RefusedError
+        As `compare_catalogues`.
+    """
+    is_loaded = isinstance(candidate, Catalogue)
+    catalogue = candidate if isinstance(candidate, Catalogue) else load_catalogue(Path(candidate))
+    name = "candidate" if is_loaded else Path(str(candidate)).stem
+    question = Question(since, through, tuple(accounts), tuple(only), seed_choices)
+    [found] = compare_catalogues(business, [(name, catalogue)], question)
+    return found

@@ -23,6 +23,7 @@ from billing.month.business import Business
 from billing.month.credits import month_credits
 from billing.reports.month_by_kind import billed_by_kind
 from billing.reports.month_report_checks import Statement, checks_of_month
+from billing.reports.what_if.shadow import Shadow, shadow_of_month
 from billing.rules.balances import amounts_to_collect
 from billing.rules.receivables import is_of_a_document
 from billing.store.frames import scan_frames
@@ -98,6 +99,8 @@ class MonthReport(Figures):
         The figures of other currencies, by code (rule 36).
     by_currency
         As `totals_in_one_currency`; empty where there is one currency.
+    shadow
+        As `shadow_of_month`; None where the policy names no candidate.
     decisions
         kind, outcome, decisions.
     flow
@@ -129,6 +132,7 @@ class MonthReport(Figures):
     checks: tuple[Statement, ...]
     others: Mapping[str, Figures] = field(default_factory=dict)
     by_currency: pl.DataFrame = field(default_factory=pl.DataFrame)
+    shadow: Shadow | None = None
 
 
 def month_report(business: Business, month: str) -> MonthReport:
@@ -166,6 +170,7 @@ def month_report(business: Business, month: str) -> MonthReport:
         checks=tuple(checks_of_month(business, month, on)),
         others=others,
         by_currency=totals_in_one_currency(figures, rates, business.catalogue.currency) if others else pl.DataFrame(),
+        shadow=shadow_of_month(business, month, on),
     )
 
 

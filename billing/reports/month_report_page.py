@@ -19,6 +19,7 @@ from billing.model.text import counted
 from billing.month.business import Business
 from billing.rendering import draw_page
 from billing.reports.month_report import AGES, MonthReport
+from billing.reports.shadow_tables import shadow_tables
 from billing.reports.svg_charts import bars, columns, flows
 from billing.store.files import write_bytes
 from billing.store.home import Home
@@ -88,7 +89,12 @@ def report_page(catalogue: Catalogue, report: MonthReport) -> str:
         change=_signed(money)(_sum(report.by_package, "change")),
         charts=charts,
         statements=[(check.text, check.holds, check.detail) for check in report.checks],
-        tables=[*_by_currency(catalogue, report), *_tables(catalogue, report, money), *_others(catalogue, report)],
+        tables=[
+            *_by_currency(catalogue, report),
+            *_tables(catalogue, report, money),
+            *_others(catalogue, report),
+            *shadow_tables(report.shadow, month=report.month),
+        ],
     )
 
 

@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from billing.model.catalogue import Catalogue
 from billing.model.money import minor_units
 from billing.model.plain_rows import plain_rows
-from billing.store.files import write_bytes
+from billing.store.files import folders_synced_once, write_bytes
 from billing.store.home import Home
 
 _TEMPLATES: Final = ("profile.html.j2", "profiles.html.j2", "profile.css")
@@ -60,11 +60,12 @@ def write_profile_pages(
     written = 0
     pages = page_names([row["account_id"] for row in rows])
     standing = {entry.name for entry in os.scandir(home.profiles)} if home.profiles.is_dir() else set()
-    for row in rows:
-        path = home.profiles / pages[row["account_id"]]
-        if before.get(row["account_id"]) != row or path.name not in standing:
-            shown = page.render(style=style, **_shown(row, names.get(row["account_id"]), catalogue))
-            written += write_bytes(path, shown.encode())
+    with folders_synced_once():
+        for row in rows:
+            path = home.profiles / pages[row["account_id"]]
+            if before.get(row["account_id"]) != row or path.name not in standing:
+                shown = page.render(style=style, **_shown(row, names.get(row["account_id"]), catalogue))
+                written += write_bytes(path, shown.encode())
     listed = [row | {"name": names.get(row["account_id"]), "page": quote(pages[row["account_id"]])} for row in rows]
     as_of = rows[0]["as_of"] if rows else ""
     used = sorted({row["currency"] for row in rows}) or [catalogue.currency]

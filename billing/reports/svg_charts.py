@@ -49,6 +49,43 @@ def columns(title: str, labels: Sequence[str], values: Sequence[int], marked: Se
     return _drawing(title, parts, 176)
 
 
+def lines(title: str, labels: Sequence[str], series: Mapping[str, Sequence[Decimal]]) -> str:
+    """Lines over points side by side, each with its last value; the axis runs from the lowest to the highest value."""
+    values = [value for each in series.values() for value in each]
+    lowest, highest = min(values), max(values)
+    span = highest - lowest or Decimal(1)
+    step = Decimal(WIDTH - 240) / max(len(labels) - 1, 1)
+
+    def place(position: int, value: Decimal) -> str:
+        return f"{90 + step * position:.1f},{Decimal(190) - (value - lowest) * 140 / span:.1f}"
+
+    parts = [
+        f'<line x1="90" y1="{y}" x2="{WIDTH - 150}" y2="{y}" stroke="{_PALE}"/>'
+        f'<text x="82" y="{y + 4}" text-anchor="end" fill="{_GREY}">{value:,}</text>'
+        for y, value in ((190, lowest), (50, highest))
+    ]
+    shown = max(len(labels) // 8, 1)
+    parts += [
+        f'<text x="{90 + step * position:.1f}" y="210" text-anchor="middle" fill="{_GREY}">{escape(_cut(label))}</text>'
+        for position, label in enumerate(labels)
+        if position % shown == 0
+    ]
+    last = len(labels) - 1
+    ends: list[Decimal] = []
+    for (name, points), colour in zip(series.items(), (_BLUE, _ORANGE, _GREY), strict=False):
+        path = " ".join(place(position, value) for position, value in enumerate(points))
+        end = Decimal(place(last, points[-1]).partition(",")[2])
+        # Names of lines that end side by side stand under each other.
+        while any(abs(end - other) < 14 for other in ends):
+            end += 14
+        ends.append(end)
+        parts.append(
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>'
+            f'<text x="{WIDTH - 142}" y="{end + 4}" fill="{colour}" font-weight="600">{escape(_cut(name))}</text>'
+        )
+    return _drawing(title, parts, 224)
+
+
 def flows(title: str, moves: Mapping[tuple[str, str], int], order: Sequence[str]) -> str:
     """Bands from what was, on the left, to what is, on the right, as broad as many moved; packages in their order."""
     sources = [name for name in order if any(one == name for one, _ in moves)]

@@ -146,6 +146,16 @@ class RuleBook:
         dimensions = [(metric.name, metric.by) for metric in self._metrics]
         return repr((dimensions, rules, self._sets_of_terms.rows()))
 
+    def measures_as(self, other: "RuleBook", in_force: pl.DataFrame, others_in_force: pl.DataFrame) -> bool:
+        """Whether another book tells the usage of subscriptions apart by the same rules; each has its IN_FORCE."""
+        if (self._metrics, self._rule_sets) != (other._metrics, other._rule_sets):
+            return False
+        return self._sets(in_force).equals(other._sets(others_in_force))
+
+    def _sets(self, in_force: pl.DataFrame) -> pl.DataFrame:
+        found = in_force.join(self._sets_of_terms, on=_TERMS)
+        return found.select("subscription_id", "metric", "rule_set").sort("subscription_id", "metric")
+
     def signature(self) -> pl.Expr:
         """SIGNATURE of events (metric, dimensions); 0 for metrics without rules."""
         found = pl.lit(0, pl.UInt64)

@@ -14,6 +14,8 @@ LINE: Final = ["account_id", "subscription_id", "billing_date", "kind", "metric"
 CAUSED: Final = "upgrade caused"
 AVOIDED: Final = "upgrade avoided"
 PACKAGE: Final = "package"
+SUBSCRIPTION: Final = "subscription"
+"""A billing date that only one of the two has."""
 ALLOWANCE: Final = "allowance"
 TARIFF: Final = "tariff"
 _OF_KIND: Final[Mapping[LineKind, str]] = {
@@ -29,6 +31,8 @@ _OF_KIND: Final[Mapping[LineKind, str]] = {
     LineKind.CHARGE: "charge",
     LineKind.PREPAYMENT: "prepayment",
 }
+# Whatever the package: they are what they are.
+_BY_THEMSELVES: Final = (LineKind.HOLD_FEE, LineKind.CHARGE, LineKind.PREPAYMENT)
 _UPGRADE: Final = ["subscription_id", "to_package"]
 UPGRADE_SCHEMA: Final = pl.Schema(
     {"account_id": pl.String(), "subscription_id": pl.String(), "to_package": pl.String(), "billing_date": pl.Date()}
@@ -63,7 +67,7 @@ def line_changes(
     Parameters
     ----------
     before, after
-        LINE, rule, package, amount.
+        LINE, rule, package, add_on, amount.
     charges, packages
         The tables CHARGES and PACKAGES of the month, before and after.
     caused, avoided
@@ -72,8 +76,8 @@ def line_changes(
     Returns
     -------
     polars.DataFrame
-        LINE, rule, package (after, or before where there is none), before, after (MONEY; 0 where there is no such
-        line) and cause (null where nothing differs).
+        LINE, rule, package and add_on (after, or before where there is none), before, after (MONEY; 0 where there is
+        no such line) and cause (null where nothing differs).
     """
     nothing = pl.lit(0).cast(MONEY)
     amount = pl.col("amount")
@@ -86,9 +90,8 @@ def line_changes(
         .sort("_side", maintain_order=True)
         .group_by([*LINE, "rule"], maintain_order=True)
         .agg(
-            pl.col("package").drop_nulls().first(),
-            pl.col("before").sum().cast(MONEY),
-            pl.col("after").sum().cast(MONEY),
+            pl.col("package", "add_on").drop_nulls().first(),
+            pl.col("before", "after").sum().cast(MONEY),
         )
     )
     changed = lines.filter(pl.col("before") != pl.col("after")).select(*LINE, "rule")
@@ -114,6 +117,7 @@ def _with_causes(
         )
         dated = packaged.select(
             *("subscription_id", "billing_date"),
+            pl.lit(value=True).alias(f"is_billed_{place}"),
             pl.col("closing_package").alias(f"closing_{place}"),
             pl.col("opening_package").alias(f"opening_{place}"),
         )
@@ -133,7 +137,11 @@ def _with_causes(
     return rows.select(
         *LINE,
         "rule",
-        cause=pl.when(moved & pl.col("_caused"))
+        cause=pl.when(pl.col("kind").is_in(_BY_THEMSELVES))
+        .then(pl.col("kind").replace_strict(dict(_OF_KIND), default=pl.col("kind"), return_dtype=pl.String))
+        .when(pl.col("is_billed_0").is_null() != pl.col("is_billed_1").is_null())
+        .then(pl.lit(SUBSCRIPTION))
+        .when(moved & pl.col("_caused"))
         .then(pl.lit(CAUSED))
         .when(moved & pl.col("_avoided"))
         .then(pl.lit(AVOIDED))

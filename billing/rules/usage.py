@@ -111,6 +111,57 @@ def month_usage_with_more(inputs: UsageInputs, *, before: pl.DataFrame, added: p
     return USAGE.conform(pl.concat([usage.filter(~stays), stayed.select(usage.columns)]))
 
 
+def usage_of(
+    month: str,
+    *,
+    cycles: pl.DataFrame,
+    measured: pl.DataFrame,
+    catalogue: Catalogue,
+    book: RuleBook | None,
+    in_force: pl.DataFrame | None,
+) -> pl.DataFrame:
+    """The table USAGE of quantities that are known without events; what is not among them is 0.
+
+    Parameters
+    ----------
+    measured
+        MEASURED of the closing cycles, perhaps of others, too.
+    cycles, catalogue, book, in_force
+        As in `UsageInputs`. What a rule measured that is not in force is rated with the rest.
+    """
+    nothing = pl.DataFrame(schema={"account_id": pl.String})
+    inputs = UsageInputs(
+        month=month,
+        spans=nothing,
+        cycles=cycles,
+        levels=nothing,
+        events=[],
+        repeated=nothing.lazy(),
+        accounts=nothing["account_id"],
+        catalogue=catalogue,
+        book=book,
+        in_force=in_force,
+    )
+    repeats = {"subscription_id": pl.String, "cycle_start": pl.Date, "metric": pl.String, "repeats": pl.Int64}
+    repeated = pl.LazyFrame(schema={**repeats, "dimensions": pl.List(pl.String)})
+    return _usage(inputs, _closing(cycles), _by_rules_in_force(measured, book, in_force), repeated)
+
+
+def _by_rules_in_force(measured: pl.DataFrame, book: RuleBook | None, in_force: pl.DataFrame | None) -> pl.DataFrame:
+    if measured["rule"].null_count() == measured.height:
+        return measured
+    keys = ["subscription_id", "metric", "rule"]
+    rules = measured.select(keys).clear() if book is None or in_force is None else book.rows(in_force)
+    known = rules.select(keys).unique().with_columns(_known=pl.lit(value=True))
+    return (
+        measured.join(known, on=keys, how="left", maintain_order="left")
+        .with_columns(rule=pl.when("_known").then("rule"))
+        .group_by("subscription_id", "cycle_start", "metric", "rule", maintain_order=True)
+        .agg(pl.col("base_quantity", "events", "event_sum").sum(), pl.col("closing_base", "lowest_base").first())
+        .select(measured.columns)
+    )
+
+
 def _closing(cycles: pl.DataFrame) -> pl.DataFrame:
     return cycles.filter(pl.col("cycle_start").is_not_null()).select(
         "account_id", "subscription_id", "cycle_start", "cycle_end"

@@ -9,10 +9,13 @@ import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
 SCRATCH_PREFIX = ".writing-"
+_unsynced: ContextVar[tuple[Path, ...]] = ContextVar("unsynced", default=())
+_folders_to_sync: ContextVar[set[Path] | None] = ContextVar("folders_to_sync", default=None)
 _NO_ROOM = 65_536
 """Free bytes of a disk that is full."""
 
@@ -38,13 +41,37 @@ def write_file(path: Path, write: Callable[[Path], None]) -> bool:
             write(scratch)
         if path.exists() and _same_bytes(scratch, path):
             return False
-        with scratch.open("rb") as file:
-            os.fsync(file.fileno())
+        if _is_kept(path):
+            with scratch.open("rb") as file:
+                os.fsync(file.fileno())
         scratch.replace(path)
         _sync_folder(path.parent)
     finally:
         scratch.unlink(missing_ok=True)
     return True
+
+
+@contextmanager
+def unsynced(folder: Path) -> Iterator[None]:
+    """Sync nothing below a temporary folder: it need not outlive a power cut."""
+    token = _unsynced.set((*_unsynced.get(), folder))
+    try:
+        yield
+    finally:
+        _unsynced.reset(token)
+
+
+@contextmanager
+def folders_synced_once() -> Iterator[None]:
+    """Sync each folder once, at the end, in which several files are written. Their contents are synced one by one."""
+    folders: set[Path] = set()
+    token = _folders_to_sync.set(folders)
+    try:
+        yield
+    finally:
+        _folders_to_sync.reset(token)
+        for folder in sorted(folders):
+            _sync_folder(folder)
 
 
 @contextmanager
@@ -112,7 +139,17 @@ def _same_bytes(one: Path, other: Path) -> bool:
     return one.stat().st_size == other.stat().st_size and file_hash(one) == file_hash(other)
 
 
+def _is_kept(path: Path) -> bool:
+    return not any(path.is_relative_to(folder) for folder in _unsynced.get())
+
+
 def _sync_folder(folder: Path) -> None:
+    if not _is_kept(folder):
+        return
+    waiting = _folders_to_sync.get()
+    if waiting is not None:
+        waiting.add(folder)
+        return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -55,15 +55,13 @@ def lock(home: Home, patience: float = 0, holder: str = "") -> Iterator[None]:
     with file:
         _take(file, path, patience)
         _wait_for_steps(home, patience)
-        file.truncate(0)
-        file.write(holder)
-        file.flush()
+        _name_holder(file, path, holder)
         _held.add(path)
         try:
             yield
         finally:
             _held.discard(path)
-            file.truncate(0)
+            _name_holder(file, path, "")
 
 
 @contextmanager
@@ -119,6 +117,14 @@ def _wait_for_steps(home: Home, patience: float) -> None:
     if path.exists():
         with path.open("a") as file:
             _take(file, path, patience)
+
+
+def _name_holder(file: IO[str], path: Path, holder: str) -> None:
+    """Write the name of the holder; a file that says so already keeps its time: who only reads changes nothing."""
+    if path.stat().st_size or holder:
+        file.truncate(0)
+        file.write(holder)
+        file.flush()
 
 
 def _take(file: IO[str], path: Path, patience: float) -> None:

@@ -78,6 +78,7 @@ def said(landing: Landing) -> list[Said]:
     with ExitStack() as stack:
         stack.enter_context(mock.patch("billing.month.pdf_files.render_files", blank_files))
         stack.enter_context(mock.patch("billing.reports.month_report_page.draw_page", blank_page))
+        stack.enter_context(mock.patch("billing.reports.what_if.writing.draw_page", blank_page))
         instance = stack.enter_context(dg.DagsterInstance.ephemeral())
 
         def run(job: str, partition: str | None, **operations: object) -> None:
@@ -104,6 +105,9 @@ def said(landing: Landing) -> list[Said]:
         run("ingest", "2026-01-20")
         run("billing_month", "2026-01")
         run("correct", "2026-01", corrections={"config": {"reason": "Usage came late"}})
+        out = str(landing.root.parent / "what-if")
+        asked = {"candidate": "landing/catalogue.yaml", "since": "2026-01", "through": "2026-02", "out": out}
+        run("what_if_months", None, what_if={"config": asked})
     return found
 
 

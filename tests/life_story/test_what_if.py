@@ -98,7 +98,7 @@ def _billed(told: Story, catalogue: Json, last: date) -> dict[tuple[str, date], 
     found: dict[tuple[str, date], Decimal] = defaultdict(Decimal)
     for document in oracle.documents:
         for line in document.lines:
-            found[document.account_id, line.due_on or document.billing_date] += line.amount
+            found[document.account_id, line.due_on] += line.amount
     return found
 
 

@@ -1,13 +1,14 @@
 """Commands that are killed, as by `kill -9`, at a chosen write: found by listening to every write, not by guessing.
 
-A process of its own loads what takes longest once, but nothing that starts threads, so that it may be forked: each
-command runs in a fork that counts its writes (files opened to write, renamed, removed or linked, folders made,
+A process of its own loads everything once, and asks Polars nothing, which would start its threads: so it may be forked.
+Each command runs in a fork that counts its writes (files opened to write, renamed, removed or linked, folders made,
 statements that change the register, commits) and kills itself just before the wanted one.
 
 What a process has given to the operating system outlives it. So a copy of the home, made just before a write, is what
 a kill at that place leaves: one run gives the homes of all of its kills.
 """
 
+import gc
 import json
 import os
 import shutil
@@ -27,8 +28,8 @@ from tests.sizes import sized
 
 KILLS = sized(usual=1, long=0)
 """How many places are tried, spread over a run; 0 means every one."""
-EVERY = sized(usual=8, long=1)
-"""Of the homes from which places are chosen, one of how many is kept."""
+EVERY = sized(usual=30, long=1)
+"""Of the writes from which places are chosen, before one of how many the home is kept."""
 
 _FILES = {"os.rename", "os.remove", "os.mkdir", "os.link", "os.rmdir", "os.truncate"}
 _LANDING = ("landing",)
@@ -77,7 +78,7 @@ class Killer:
             A folder in which the home is kept as it is just before each write, by the number of the write, where it is
             another than before the last one; without its landing folder.
         every
-            Keep only one of so many of these.
+            Look only before one of so many writes.
         register
             The URL of a register on a server; without it the register is in the home.
         records
@@ -105,8 +106,12 @@ class Killer:
 
 def _serve() -> None:
     # loaded by the process that is forked, not by the tests
-    for name in ("alembic.command", "dagster", "dagster._core.storage.event_log", "sqlalchemy.dialects.sqlite"):
+    for name in (
+        *("alembic.command", "dagster._core.storage.event_log", "sqlalchemy.dialects.sqlite"),
+        *("pipeline.cli", "pipeline.runs", "tests.pipeline.outside", "tests.pipeline.plain_runs"),
+    ):
         import_module(name)
+    gc.freeze()
 
     for line in sys.stdin:
         read, write = os.pipe()
@@ -139,7 +144,7 @@ def _run(
     from tests.pipeline.outside import blank_page  # as above
     from tests.pipeline.plain_runs import plain_runs  # as above
 
-    count = states = 0
+    count = 0
     home = arguments[arguments.index("--home") + 1]
     seen: dict[str, tuple[int, ...]] | None = None
     is_keeping = False
@@ -148,15 +153,14 @@ def _run(
         return _LANDING if folder == home else ()
 
     def write(what: str) -> None:
-        nonlocal count, states, seen, is_keeping
+        nonlocal count, seen, is_keeping
         if count == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         os.write(log, (what.replace("\n", " ") + "\n").encode())
-        if kept is not None:
+        if kept is not None and count % every == 0:
             is_keeping = True
             found = _stamps(home)
-            states += found != seen
-            if found != seen and states % every == 0:
+            if found != seen:
                 shutil.copytree(home, Path(kept) / str(count), ignore=without_landing)
             seen, is_keeping = found, False
         count += 1

@@ -13,8 +13,8 @@ from tests.pipeline.outside import Landing, content_of
 from tests.postgresql import Server, register_rows
 from tests.sizes import sized
 
-EVERY = sized(usual=10, long=1)
-"""A tenth of the calls of a run fails, and an eighth of that of a server; in a long run every one."""
+EVERY = sized(usual=40, long=1)
+"""Of so many calls of a run one fails, and half as often one of a server; in a long run every one."""
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_whichever_call_loses_the_connection_to_a_server_the_next_run_completes_
     expected = what_is_left(home, url)
     shutil.rmtree(home)
     commits = [place for place, what in enumerate(whole.made, start=1) if what == "do_commit"]
-    step = 1 if EVERY == 1 else 8 * EVERY
+    step = 1 if EVERY == 1 else 2 * EVERY
     lost = [(fails, True) for fails in range(1, len(whole.made) + 1, step)]
     # a commit that was done and not answered for; of others the next run cannot tell
     lost += [(fails, False) for fails in (commits if EVERY == 1 else commits[-1:])]

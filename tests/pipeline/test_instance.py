@@ -15,7 +15,9 @@ import dagster as dg
 import pytest
 
 from billing.store.home import Home
+from docs.dagster_databases import FOLDER, scripts
 from pipeline.instance import use_instance_of
+from pipeline.ready_databases import is_made_for_this_dagster, make_database_of_a_run, needs_no_migration
 from pipeline.settings import WRITTEN
 from tests.pipeline.killing import KILLS, Killer
 from tests.pipeline.outside import Landing
@@ -78,7 +80,7 @@ def test_records_whose_making_is_killed_at_any_write_are_made_whole_by_the_next(
         settings = max(number for number, what in enumerate(writes) if what.endswith("/dagster.yaml"))
         killer.run(*command, records=True, kept=kept, kill_at=settings + 3)
     places = sorted(int(path.name) for path in kept.iterdir())
-    assert len(places) > 50
+    assert len(places) > 10
     for place in (places[each] for each in spread(len(places), 2 * KILLS)):
         shutil.copytree(kept / str(place), again)
         with mock.patch.dict(os.environ):
@@ -86,6 +88,32 @@ def test_records_whose_making_is_killed_at_any_write_are_made_whole_by_the_next(
             use_instance_of(Home(again), print)
         assert made(again) == wanted, f"killed just before write {place}: {writes[place]}"
         shutil.rmtree(again)
+
+
+def test_ready_databases_are_those_that_this_dagster_makes(tmp_path: Path) -> None:
+    assert is_made_for_this_dagster()
+    assert {path.name: path.read_text() for path in FOLDER.iterdir()} == scripts()
+    with mock.patch.dict(os.environ):
+        os.environ.pop("DAGSTER_HOME", None)
+        use_instance_of(Home(tmp_path / "ours"), print)
+        os.environ.pop("DAGSTER_HOME")
+        # as where the scripts are those of another version
+        with mock.patch("pipeline.instance.is_made_for_this_dagster", lambda: False):
+            use_instance_of(Home(tmp_path / "theirs"), print)
+    assert made(tmp_path / "ours") == made(tmp_path / "theirs")
+
+
+def test_a_database_is_looked_at_by_dagster_unless_it_is_known_to_need_no_migration(tmp_path: Path) -> None:
+    path = tmp_path / "run.db"
+    assert not needs_no_migration(path)
+    make_database_of_a_run(path)
+    assert needs_no_migration(path)
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute("UPDATE alembic_version SET version_num = 'earlier'")
+    assert not needs_no_migration(path)
+    for content in (b"", b"no database"):
+        path.write_bytes(content)
+        assert not needs_no_migration(path)
 
 
 def opened(home: Path) -> tuple[str, list[str]]:

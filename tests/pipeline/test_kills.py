@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -133,12 +133,20 @@ STORIES: dict[str, Callable[[Path], Command]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def killer() -> Iterator[Killer]:
+    """What runs commands and kills them: it takes a second to start."""
+    with Killer() as killer:
+        yield killer
+
+
 @pytest.mark.parametrize("story", STORIES)
-def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path: Path, story: str) -> None:
+def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(
+    tmp_path: Path, killer: Killer, story: str
+) -> None:
     home, kept = tmp_path / "home", tmp_path / "kept"
     arguments = (*STORIES[story](home), "--home", home)
-    with Killer() as killer:
-        done = killer.run(*arguments, kept=kept, every=EVERY)
+    done = killer.run(*arguments, kept=kept, every=EVERY)
     assert done.status == 0
     wanted = facts(home)
     places = sorted(int(path.name) for path in kept.iterdir())
@@ -151,28 +159,28 @@ def test_a_command_that_is_killed_at_any_write_is_completed_by_the_next(tmp_path
         assert facts(home) == wanted, f"killed just before write {place}: {done.writes[place]}"
 
 
-def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(tmp_path: Path) -> None:
+def test_a_home_that_was_kept_before_a_write_is_what_a_kill_leaves(tmp_path: Path, killer: Killer) -> None:
     start, kept = tmp_path / "start", tmp_path / "kept"
     business(start)
     arguments = ("bill", "2026-01", "--as-of", "2026-01-31")
     killed = shutil.copytree(start, tmp_path / "killed")
-    with Killer() as killer:
-        writes = killer.run(*arguments, "--home", start, kept=kept).writes
-        places = sorted(int(path.name) for path in kept.iterdir())
-        # inside of a transaction, and while a file is put in place
-        committing = next(each for each in places if writes[each] == "commit")
-        for place in (committing, next(each for each in reversed(places) if "rename" in writes[each])):
-            home = shutil.copytree(killed, tmp_path / str(place))
-            assert killer.run(*arguments, "--home", home, kill_at=place).status is None
-            assert left(home) == left(kept / str(place))
+    writes = killer.run(*arguments, "--home", start, kept=kept).writes
+    places = sorted(int(path.name) for path in kept.iterdir())
+    # inside of a transaction, and while a file is put in place
+    committing = next(each for each in places if writes[each] == "commit")
+    for place in (committing, next(each for each in reversed(places) if "rename" in writes[each])):
+        home = shutil.copytree(killed, tmp_path / str(place))
+        assert killer.run(*arguments, "--home", home, kill_at=place).status is None
+        assert left(home) == left(kept / str(place))
 
 
-def test_what_dagster_retries_of_a_run_that_was_killed_while_it_issued_is_done_to_the_end(tmp_path: Path) -> None:
+def test_what_dagster_retries_of_a_run_that_was_killed_while_it_issued_is_done_to_the_end(
+    tmp_path: Path, killer: Killer
+) -> None:
     home, kept = tmp_path / "home", tmp_path / "kept"
     business(home)
     command = ("bill", "2026-01", "--as-of", "2026-01-31", "--home", home)
-    with Killer() as killer:
-        writes = killer.run(*command, kept=kept).writes
+    writes = killer.run(*command, kept=kept).writes
     wanted = facts(home)
     resources = {"billing_home": {"config": {"folder": str(home), "as_of": "2026-01-31"}}}
     # a retry begins with the step that did not end: the drafts were made before
@@ -201,7 +209,7 @@ def test_what_dagster_retries_of_a_run_that_was_killed_while_it_issued_is_done_t
 
 
 def test_a_command_that_is_killed_while_it_changes_a_register_on_a_server_is_completed_by_the_next(
-    tmp_path: Path, postgresql: Server
+    tmp_path: Path, killer: Killer, postgresql: Server
 ) -> None:
     start, start_register = tmp_path / "start", postgresql.new_database()
     landing = business(start)
@@ -210,45 +218,43 @@ def test_a_command_that_is_killed_while_it_changes_a_register_on_a_server_is_com
         """The business as it was before the command."""
         return shutil.copytree(start, tmp_path / name), postgresql.copy_of(start_register)
 
-    with Killer() as killer:
-        # in a process that ends: nobody may be connected to a database that is copied
-        first = ("bill", "2026-02", "--as-of", "2026-02-15", "--home", start)
-        assert killer.run(*first, register=start_register).status == 0
-        deliver_late(landing)
-        home, register = again("undisturbed")
-        done = killer.run(*BILL, "--home", home, register=register)
-        assert done.status == 0
-        wanted = facts(home, register)
-        places = [place for place, what in enumerate(done.writes) if "/" not in what]
-        for place in (places[each] for each in spread(len(places), KILLS)):
-            home, register = again(f"killed-{place}")
-            killed = killer.run(*BILL, "--home", home, kill_at=place, register=register)
-            assert killed.status is None, done.writes[place]
-            assert overage(*BILL, "--home", home, register=register).status == 0, done.writes[place]
-            assert facts(home, register) == wanted, f"killed just before write {place}: {done.writes[place]}"
-            shutil.rmtree(home)
+    # in a process that ends: nobody may be connected to a database that is copied
+    first = ("bill", "2026-02", "--as-of", "2026-02-15", "--home", start)
+    assert killer.run(*first, register=start_register).status == 0
+    deliver_late(landing)
+    home, register = again("undisturbed")
+    done = killer.run(*BILL, "--home", home, register=register)
+    assert done.status == 0
+    wanted = facts(home, register)
+    places = [place for place, what in enumerate(done.writes) if "/" not in what]
+    for place in (places[each] for each in spread(len(places), KILLS)):
+        home, register = again(f"killed-{place}")
+        killed = killer.run(*BILL, "--home", home, kill_at=place, register=register)
+        assert killed.status is None, done.writes[place]
+        assert overage(*BILL, "--home", home, register=register).status == 0, done.writes[place]
+        assert facts(home, register) == wanted, f"killed just before write {place}: {done.writes[place]}"
+        shutil.rmtree(home)
 
 
 @pytest.mark.parametrize(
     "command", [("init",), ("sample", "--accounts", "5", "--months", "1", "--events-per-account-day", "1")]
 )
-def test_a_home_whose_making_is_killed_is_made_by_the_next(tmp_path: Path, command: Command) -> None:
+def test_a_home_whose_making_is_killed_is_made_by_the_next(tmp_path: Path, killer: Killer, command: Command) -> None:
     def arguments(home: Path) -> tuple[object, ...]:
         return (command[0], home, *command[1:], "--home", home)
 
     undisturbed = tmp_path / "undisturbed"
-    with Killer() as killer:
-        done = killer.run(*arguments(undisturbed))
-        assert done.status == 0
-        wanted = content_of(undisturbed)
-        step = max(1, len(done.writes) // (4 * KILLS)) if KILLS else 1
-        for place in range(len(done.writes) - 1, -1, -step):
-            home = tmp_path / str(place)
-            assert killer.run(*arguments(home), kill_at=place).status is None
-            is_there = (home / "landing").exists()
-            # a landing area that is there is never touched
-            assert overage(*arguments(home)).status == (2 if is_there else 0), done.writes[place]
-            assert content_of(home) == wanted, f"killed just before write {place}: {done.writes[place]}"
+    done = killer.run(*arguments(undisturbed))
+    assert done.status == 0
+    wanted = content_of(undisturbed)
+    step = max(1, len(done.writes) // (4 * KILLS)) if KILLS else 1
+    for place in range(len(done.writes) - 1, -1, -step):
+        home = tmp_path / str(place)
+        assert killer.run(*arguments(home), kill_at=place).status is None
+        is_there = (home / "landing").exists()
+        # a landing area that is there is never touched
+        assert overage(*arguments(home)).status == (2 if is_there else 0), done.writes[place]
+        assert content_of(home) == wanted, f"killed just before write {place}: {done.writes[place]}"
 
 
 def put_back(home: Path, kept: Path) -> None:

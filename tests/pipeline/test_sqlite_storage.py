@@ -1,5 +1,6 @@
 """Dagster's records as a command writes them, against what Dagster's own classes write."""
 
+import logging
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from unittest import mock
 import dagster as dg
 import pytest
 from click.testing import CliRunner
+from dagster._core.events.log import EventLogEntry
 
 from pipeline.cli import main
 from pipeline.sqlite_storage import PooledEventLogStorage, PooledRunStorage, open_instance
@@ -94,6 +96,37 @@ event_log_storage:
     with open_instance(tmp_path / "other") as instance:
         assert type(instance.event_log_storage) is not PooledEventLogStorage
         assert type(instance.run_storage) is not PooledRunStorage
+
+
+def test_events_wait_for_others_until_somebody_looks_a_second_has_passed_or_the_command_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> int:
+        """How many events stand on disk, for other processes to see."""
+        with closing(sqlite3.connect(tmp_path / "history" / "runs" / "one.db")) as database:
+            found: int = database.execute("SELECT count(*) FROM event_logs").fetchone()[0]
+        return found
+
+    with open_instance(tmp_path) as instance:
+
+        def tell() -> None:
+            entry = EventLogEntry(None, logging.INFO, "told", "one", 0.0)  # type: ignore[no-untyped-call]
+            instance.handle_new_event(entry)
+
+        assert instance.all_logs("one") == []
+        tell()
+        tell()
+        assert told() == 0
+        assert len(instance.all_logs("one")) == 2
+        assert told() == 2
+        tell()
+        monkeypatch.setattr("pipeline.sqlite_storage._SECONDS_UNTIL_WRITTEN", 0)
+        tell()
+        assert told() == 4
+        monkeypatch.undo()
+        tell()
+        assert told() == 4
+    assert told() == 5
 
 
 LAST = """

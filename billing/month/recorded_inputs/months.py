@@ -182,6 +182,9 @@ def _open_month_inputs(business: Business, month: str, last_day: date) -> dict[s
     }
     if not business.inputs.exchange_rates.is_empty():
         inputs["exchange rates"] = _frame_hash(business.inputs.exchange_rates)
+    if shadow := business.catalogue.policy.shadow:
+        file = business.home.root / shadow
+        inputs["shadow"] = file_hash(file) if file.is_file() else ""
     if business.catalogue.resources.digest:
         inputs["resources"] = business.catalogue.resources.digest
     return inputs

@@ -60,7 +60,7 @@ _GROUPS: Final = pl.Schema(
 _LATER_MEMBERS: Final = frozenset(
     {
         *(each.name for each in fields(Seller) if each.default is not MISSING),
-        *("payment_days", "invoice_format", "format_missing", "send", "mail_from", "reminders"),
+        *("payment_days", "invoice_format", "format_missing", "send", "mail_from", "reminders", "shadow"),
         *("unit_code", "decimals", "titles", "charged", "requested_upgrades", "by"),
     }
 )

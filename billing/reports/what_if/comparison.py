@@ -26,6 +26,7 @@ _SUMS: Final = {
     "metrics": ("metric",),
     "rules": ("metric", "rule"),
     "lines": ("kind",),
+    "details": ("kind", "package", "metric", "rule", "add_on"),
 }
 """Tables of sums, each with what it sums by."""
 
@@ -38,9 +39,9 @@ class Comparison:
     ----------
     tables
         By name, each with a column `currency` and amounts as MONEY: totals (before, after, difference, issued), months,
-        packages, metrics, rules and lines (before, after), accounts (account_id, before, after, difference, why),
-        causes (account_id, cause, difference), upgrades (what: caused, avoided or moved), distribution, percentiles,
-        flagged, grandfathered and parked.
+        packages, metrics, rules, lines and details (before, after), accounts (account_id, before, after, difference,
+        why), causes (account_id, cause, difference), upgrades (what: caused, avoided or moved), distribution,
+        percentiles, flagged, grandfathered and parked.
     not_reached
         Versions of the candidate that take effect after the last month.
     """
@@ -96,7 +97,7 @@ class Comparison:
         found: dict[str, Any] = {
             **totals[0],
             "currency": currency,
-            **{name: self.rows(name, currency) for name in (*_SUMS, "accounts")},
+            **{name: self.rows(name, currency) for name in (*_SUMS, "accounts") if name != "details"},
             "upgrades": {what: int((upgrades == what).sum()) for what in ("caused", "avoided", "moved")},
             **{name: self.rows(name, currency) for name in ("distribution", "percentiles", "parked")},
         }

@@ -1,9 +1,9 @@
 """Run a what-if: bill past months under candidate catalogues in a scratch copy, and compare (nothing is issued)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Final, Literal
 
@@ -25,6 +25,8 @@ from billing.store.home import Home
 Choices = Literal["stay", "cheapest"]
 STAY: Final = "stay"
 CHEAPEST: Final = "cheapest"
+# Each holds the subscriptions of its accounts.
+_AT_ONCE: Final = 8
 Progress = Callable[[str, int, int], None]
 
 
@@ -61,6 +63,8 @@ def compare_catalogues(
     candidates: Sequence[tuple[str, Catalogue]],
     question: Question,
     progress: Progress | None = None,
+    *,
+    is_locked: bool = False,
 ) -> list[Comparison]:
     """What would have been due under each candidate catalogue; usage is measured once, the home is not touched.
 
@@ -72,6 +76,8 @@ def compare_catalogues(
     ----------
     candidates
         Each with its name.
+    is_locked
+        Whether the caller has locked the home.
 
     Raises
     ------
@@ -79,11 +85,71 @@ def compare_catalogues(
         When a month, account or package is unknown, or a candidate would move billing dates.
     """
     _refuse(business, question)
-    since = first_day(question.since)
-    joined = [joined_catalogue(business.catalogue, catalogue, since) for _, catalogue in candidates]
-    with scratch_copy(business, business.as_of) as base, ExitStack() as stack:
+    with scratch_copy(business, business.as_of, is_locked=is_locked) as base:
         ingest_usage(base, progress)
         bring_up_to_date(base, question.through, progress)
+        return compare_in(base, candidates, question, progress)
+
+
+def compare_in(
+    base: Business,
+    candidates: Sequence[tuple[str, Catalogue]],
+    question: Question,
+    progress: Progress | None = None,
+) -> list[Comparison]:
+    """As `compare_catalogues`, of a scratch copy whose months have been computed.
+
+    Raises
+    ------
+    RefusedError
+        When a candidate would move billing dates.
+    """
+    joined = [joined_catalogue(base.catalogue, each, first_day(question.since)) for _, each in candidates]
+    whose, kept = _wanted(base, question), _subscribed_before(base, question.grandfather_before)
+    found: list[Comparison] = []
+    for names in _some_at_a_time([name for name, _ in candidates]):
+        some = slice(len(found), len(found) + len(names))
+        found += [
+            Comparison(
+                name=run.name,
+                since=question.since,
+                through=question.through,
+                as_of=base.as_of,
+                currency=base.catalogue.currency,
+                tables=run.sums.tables(run.upgrades(base), question.flag_above, kept),
+                not_reached=not_reached(catalogue, last_day(question.through)),
+                flag_above=question.flag_above,
+                grandfather_before=question.grandfather_before,
+            )
+            for run, (_, catalogue) in zip(
+                _runs(base, names, joined[some], question, whose, progress), candidates[some], strict=True
+            )
+        ]
+    return found
+
+
+def last_day(month: str) -> date:
+    """The last day of a month."""
+    return first_day(months_after(month, 1)) - timedelta(days=1)
+
+
+def _some_at_a_time(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), _AT_ONCE):
+        yield names[start : start + _AT_ONCE]
+
+
+def _runs(
+    base: Business,
+    names: Sequence[str],
+    catalogues: Sequence[Catalogue],
+    question: Question,
+    whose: pl.Series | None,
+    progress: Progress | None,
+) -> list["_Run"]:
+    """Candidates side by side, each in a copy of its own."""
+    runs = [_Run(name) for name in names]
+    months = months_between(question.since, question.through)
+    with ExitStack() as stack:
         copies = [
             stack.enter_context(
                 candidate_copy(
@@ -94,32 +160,14 @@ def compare_catalogues(
                     is_cheapest=question.choices == CHEAPEST,
                 )
             )
-            for place, catalogue in enumerate(joined)
+            for place, catalogue in enumerate(catalogues)
         ]
-        runs = [_Run(name) for name, _ in candidates]
-        whose = _wanted(base, question)
-        months = months_between(question.since, question.through)
         for compared in compared_months(base, copies, question.since, question.through):
             if progress is not None:
                 progress("comparing months", months.index(compared.month), len(months))
             for run, after in zip(runs, compared.after, strict=True):
                 run.add(compared, after, whose)
-        kept = _subscribed_before(base, question.grandfather_before)
-        last_day = first_day(months_after(question.through, 1))
-        return [
-            Comparison(
-                name=run.name,
-                since=question.since,
-                through=question.through,
-                as_of=business.as_of,
-                currency=business.catalogue.currency,
-                tables=run.sums.tables(run.upgrades(base), question.flag_above, kept),
-                not_reached=not_reached(catalogue, date.fromordinal(last_day.toordinal() - 1)),
-                flag_above=question.flag_above,
-                grandfather_before=question.grandfather_before,
-            )
-            for run, (_, catalogue) in zip(runs, candidates, strict=True)
-        ]
+    return runs
 
 
 class _Run:
@@ -155,12 +203,11 @@ class _Run:
             avoided=caused_upgrades(self._after, self._before),
         )
         currencies = shard.currencies
-        issued = shard.register.issued_amounts(first_day(compared.month), first_day(months_after(compared.month, 1)))
-        issued = _wanted_rows(issued, whose).join(parked, on="account_id", how="anti", maintain_order="left")
+        issued = _wanted_rows(compared.issued, whose).join(parked, on="account_id", how="anti", maintain_order="left")
         self.sums.add(
             compared.month,
             currencies.with_currency(changes),
-            currencies.with_currency(issued.select("account_id", "subscription_id", "issued")),
+            currencies.with_currency(issued),
             currencies.with_currency(_wanted_rows(parked, whose)),
         )
 

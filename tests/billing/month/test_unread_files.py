@@ -1,9 +1,11 @@
 """What lies in landing/ and is not read is named; what others leave beside it is not (rule 22)."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from billing.inputs.catalogue_file import load_catalogue
 from billing.month.unread_files import names_not_read
 from billing.starter import write_starter_home
 from billing.store.home import Home
@@ -66,7 +68,17 @@ def test_what_is_not_read_is_named_with_what_was_expected(home: Home, name: str,
 @pytest.mark.parametrize("name", ["exchange_rates.csv", "translations/sv.po", "templates/invoice.html.j2", "logo.svg"])
 def test_what_documents_are_drawn_with_is_read(home: Home, name: str) -> None:
     put(home, name)
-    assert names_not_read(home, logo="logo.svg") == []
+    catalogue = load_catalogue(home.landing / "catalogue.yaml")
+    named = replace(catalogue, seller=replace(catalogue.seller, logo="logo.svg"))
+    assert names_not_read(home, named) == []
+
+
+def test_the_candidate_that_the_policy_tries_is_read(home: Home) -> None:
+    put(home, "candidates/new.yaml")
+    catalogue = load_catalogue(home.landing / "catalogue.yaml")
+    assert names_not_read(home, catalogue) != []
+    policy = replace(catalogue.policy, shadow="landing/candidates/new.yaml")
+    assert names_not_read(home, replace(catalogue, policy=policy)) == []
 
 
 def test_a_card_number_in_a_name_is_not_told(home: Home) -> None:

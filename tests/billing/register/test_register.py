@@ -36,6 +36,7 @@ from billing.register.sent_mails import Attempt, MadeReminder
 from billing.rules.opening_balances import OPENING_POSTINGS
 from billing.rules.package_changes import CLOSED_SCHEMA
 from billing.store.home import Home
+from docs import register_tables
 from tests.postgresql import Server, register_rows
 
 FEBRUARY = date(2026, 2, 10)
@@ -459,6 +460,26 @@ def test_every_reference_is_found_by_an_index(database: sa.Engine) -> None:
         leading |= set(inspector.get_pk_constraint(table.name)["constrained_columns"][:1])
         for reference in inspector.get_foreign_keys(table.name):
             assert set(reference["constrained_columns"]) <= leading, table.name
+
+
+def test_a_new_register_has_the_tables_that_the_steps_make(tmp_path: Path) -> None:
+    assert register_tables.FILE.read_text() == register_tables.script()
+    made = []
+    for name, make in (("at once", register_migrations.migrate), ("by steps", register_migrations.migrate_by_steps)):
+        engine = sa.create_engine(f"sqlite:///{tmp_path / name}")
+        make(engine)
+        with engine.connect() as connection:
+            found = [
+                connection.exec_driver_sql(query).fetchall()
+                for query in (
+                    "SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY rowid",
+                    "SELECT * FROM alembic_version",
+                )
+            ]
+        made.append([list(map(tuple, rows)) for rows in found])
+        engine.dispose()
+    assert made[0] == made[1]
+    assert len(made[0][0]) > 40
 
 
 def test_the_migrations_make_the_tables_that_the_program_knows(database: sa.Engine) -> None:

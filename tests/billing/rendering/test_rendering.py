@@ -980,3 +980,15 @@ def test_what_is_missing_is_said_with_what_to_install(tmp_path: Path, monkeypatc
         assert "Fedora: dnf install" in problem
         assert "macOS: brew install" in problem
     assert "Inter-Regular.ttf" in problems[4]
+
+
+def test_loading_the_libraries_that_draw_starts_no_process() -> None:
+    program = (
+        "import subprocess\n"
+        "def refuse(*_, **__): raise SystemExit('a process was started')\n"
+        "subprocess.Popen = refuse\n"
+        "from billing.rendering.drawing import engine\n"
+        "engine()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -9,7 +9,7 @@ from unittest import mock
 import polars as pl
 import pytest
 
-from billing.store.files import write_file
+from billing.store.files import folders_synced_once, unsynced, write_bytes, write_file
 
 BROKEN = pl.exceptions.ComputeError("parquet: File out of specification: Invalid thrift: transport error")
 
@@ -43,3 +43,41 @@ def test_an_error_of_the_system_stays_as_it_is(tmp_path: Path) -> None:
     ):
         write_file(tmp_path / "charges.parquet", mock.Mock(side_effect=denied))
     assert failed.value is denied
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is synced to disk, in order."""
+    names: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: names.append(Path(f"/proc/self/fd/{handle}").readlink().name))
+    return names
+
+
+def test_a_file_is_synced_before_its_folder_and_each_folder_once_where_asked(tmp_path: Path, synced: list[str]) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    with folders_synced_once():
+        for name in ("a", "b"):
+            write_bytes(one / name, b"new")
+        write_bytes(other / "c", b"new")
+        assert [name.split("-")[-1] for name in synced] == ["a", "b", "c"]
+    assert synced[3:] == ["one", "other"]
+    write_bytes(one / "d", b"new")
+    assert [name.split("-")[-1] for name in synced[5:]] == ["d", "one"]
+
+
+def test_folders_are_synced_although_a_file_could_not_be_written(tmp_path: Path, synced: list[str]) -> None:
+    (tmp_path / "b").mkdir()
+    with pytest.raises(OSError, match="b"), folders_synced_once():
+        write_bytes(tmp_path / "a", b"new")
+        write_bytes(tmp_path / "b" / "a" / ".." / ".." / "b", b"new")
+    assert synced[-1] == tmp_path.name
+
+
+def test_a_temporary_folder_is_not_synced(tmp_path: Path, synced: list[str]) -> None:
+    with unsynced(tmp_path / "scratch"):
+        write_bytes(tmp_path / "scratch" / "lake" / "a", b"new")
+        assert synced == []
+        write_bytes(tmp_path / "b", b"new")
+    assert len(synced) == 2
+    write_bytes(tmp_path / "scratch" / "c", b"new")
+    assert len(synced) == 4

@@ -1,0 +1,274 @@
+"""What-if through the command: past months under another catalogue, with nothing of the home changed."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.by_steps import bill_by_steps
+from tests.landing import Landing
+from tests.pipeline.outside import blank_page, overage
+
+ROOT = Path(__file__).parents[2]
+Answer = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """small: within its allowances. mails: 27,350 emails in January. grows: outgrows its leads. later: in silver."""
+    landing = Landing(tmp_path_factory.mktemp("what-if") / "data")
+    landing.customer("small")
+    landing.customer("mails")
+    landing.use("mails", emails=27_350)
+    landing.customer("grows")
+    landing.use("grows", leads=2_600)
+    landing.customer("later", package="silver", on="2026-02-20")
+    with bill_by_steps(landing.root, "2026-04", "2026-04-15").alone():
+        # A run locks its home.
+        return landing.root
+
+
+@pytest.fixture(autouse=True)
+def blank_paper(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw no PDFs, but for the test of the page."""
+    if "page" not in request.node.name:
+        monkeypatch.setattr("billing.reports.what_if.writing.draw_page", blank_page)
+
+
+@pytest.fixture
+def candidate(home: Path, tmp_path: Path) -> Path:
+    """The catalogue of the home, to be changed."""
+    path = tmp_path / "candidate.yaml"
+    path.write_text((home / "landing" / "catalogue.yaml").read_text())
+    return path
+
+
+def change(candidate: Path, *changes: tuple[str, str]) -> None:
+    text = candidate.read_text()
+    for before, after in changes:
+        assert before in text
+        text = text.replace(before, after, 1)
+    candidate.write_text(text)
+
+
+def what_if(home: Path, *arguments: object, since: str = "2026-02", through: str = "2026-04") -> Any:
+    out = Path(str(arguments[0])).parent / "out"
+    given = [*arguments, "--from", since, "--through", through, "--as-of", "2026-04-15", "--out", out]
+    ended = overage("what-if", *given, "--format", "json", "--home", home)
+    assert ended.status == 0, ended.messages
+    return json.loads(ended.output)
+
+
+def accounts(found: Answer) -> dict[str, tuple[str, str, str]]:
+    return {row["account_id"]: (row["before"], row["after"], row["why"]) for row in found["accounts"]}
+
+
+def times(home: Path) -> dict[str, tuple[int, int]]:
+    return {str(path): (path.stat().st_mtime_ns, path.stat().st_size) for path in sorted(home.rglob("*"))}
+
+
+def test_the_catalogue_as_it_is_gives_what_was_issued_and_the_home_is_not_touched(home: Path, candidate: Path) -> None:
+    before = times(home)
+    found = what_if(home, candidate, since="2026-01")
+    assert times(home) == before
+    assert found["before"] == found["after"] == found["issued"]
+    assert found["difference"] == "0.00"
+    assert found["upgrades"] == {"caused": 0, "avoided": 0, "moved": 0}
+    assert all(row["before"] == row["after"] and row["why"] == "" for row in found["accounts"])
+    assert [row["account_id"] for row in found["accounts"]] == ["grows", "later", "mails", "small"]
+    assert found["not_reached"] == []
+
+
+def test_a_higher_fee_changes_the_lines_that_bear_on_it_from_the_first_month_on(home: Path, candidate: Path) -> None:
+    change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'))
+    found = what_if(home, candidate)
+    # grows has been in silver since February; later has always been.
+    assert accounts(found) == {
+        "grows": ("597.00", "597.00", ""),
+        "later": ("398.00", "398.00", ""),
+        "mails": ("336.00", "396.00", "fee"),
+        "small": ("297.00", "357.00", "fee"),
+    }
+    assert {row["month"]: (row["before"], row["after"]) for row in found["months"]}["2026-03"] == ("596.00", "636.00")
+    assert {row["kind"]: (row["before"], row["after"]) for row in found["lines"]} == {
+        "overage": ("39.00", "39.00"),
+        "package_fee": ("1589.00", "1709.00"),
+    }
+
+
+def test_a_cycle_that_began_before_is_rated_by_the_catalogue_of_the_home(home: Path, candidate: Path) -> None:
+    change(candidate, ("leads: 2500, emails: 15000", "leads: 2500, emails: 0"))
+    # The emails are in the cycle from 10 January: the home's in February, the candidate's if it begins in January.
+    assert accounts(what_if(home, candidate))["mails"] == ("336.00", "336.00", "")
+    assert accounts(what_if(home, candidate, since="2026-01"))["mails"] == ("435.00", "480.00", "allowance")
+
+
+def test_upgrades_are_avoided_and_caused(home: Path, candidate: Path) -> None:
+    change(candidate, ("leads: 2500, emails", "leads: 4000, emails"))
+    found = what_if(home, candidate, since="2026-01")
+    assert found["upgrades"] == {"caused": 0, "avoided": 1, "moved": 0}
+    assert accounts(found)["grows"] == ("696.00", "396.00", "upgrade avoided")
+    change(candidate, ("leads: 4000, emails", "leads: 2599, emails"), ("leads: 12500", "leads: 2000"))
+    found = what_if(home, candidate, since="2026-01")
+    assert found["upgrades"] == {"caused": 1, "avoided": 1, "moved": 0}
+    assert accounts(found)["grows"][2] == "upgrade caused"
+
+
+def test_a_metric_that_the_candidate_adds_is_measured_from_the_past(home: Path, candidate: Path) -> None:
+    text = candidate.read_text()
+    added = "  stored: {event: leads.changed, kind: gauge, measure: peak, value: data.delta, carries: delta}\n"
+    text = text.replace("metrics:\n", f"metrics:\n{added}", 1).replace("allowances: {", "allowances: {stored: 100, ")
+    tariff = 'stored: {model: block, size: 500, price: "1.00"}'
+    candidate.write_text(text.replace("        overage:\n", f"        overage:\n          {tariff}\n"))
+    found = what_if(home, candidate, since="2026-04")
+    # 2,600 stored since January: 5 blocks above 100 in the cycle that closes in April.
+    assert accounts(found)["grows"] == ("199.00", "199.00", "")
+    found = what_if(home, candidate, since="2026-03")
+    assert accounts(found)["grows"] == ("398.00", "403.00", "usage")
+
+
+def test_the_policy_of_the_candidate_holds(candidate: Path, tmp_path: Path) -> None:
+    landing = Landing(tmp_path / "data")
+    landing.customer("tardy")
+    landing.use("tardy", emails=16_000, delivered="2026-01-25")
+    landing.request("tardy", "hold", "2026-02-20T09:00:00Z")
+    bill_by_steps(landing.root, "2026-04", "2026-04-15")
+    assert accounts(what_if(landing.root, candidate, since="2026-01"))["tardy"] == ("201.00", "201.00", "")
+    change(candidate, ("lateness_days: 90", "lateness_days: 4"), ('hold_fee: "0.00"', 'hold_fee: "7.00"'))
+    assert accounts(what_if(landing.root, candidate, since="2026-01"))["tardy"] == (
+        "201.00",
+        "212.00",
+        "hold fee, usage",
+    )
+
+
+def test_everybody_in_the_cheapest_package_that_fits(home: Path, candidate: Path) -> None:
+    found = what_if(home, candidate, "--seed-choices", "cheapest", since="2026-01")
+    # later uses nothing: after its first cycle starter fits.
+    assert accounts(found)["later"] == ("398.00", "298.00", "package")
+    assert accounts(found)["grows"] == ("696.00", "696.00", "")
+
+
+def test_flags_and_grandfathers(home: Path, candidate: Path) -> None:
+    change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'), ('monthly: "199.00"', 'monthly: "200.00"'))
+    found = what_if(home, candidate, "--flag-above", "20%", "--grandfather-before", "2026-02-01")
+    assert found["flagged"] == {"above_percent": "20", "accounts": ["small"]}
+    assert found["grandfathered"] == {
+        "before_day": "2026-02-01",
+        "accounts": 3,
+        "before": "1230.00",
+        "after": "1353.00",
+        "cost": "123.00",
+    }
+
+
+def test_only_some_accounts(home: Path, candidate: Path) -> None:
+    assert list(accounts(what_if(home, candidate, "--account", "mails"))) == ["mails"]
+    assert list(accounts(what_if(home, candidate, "--only", "silver"))) == ["later"]
+    assert list(accounts(what_if(home, candidate, "--only", "starter", since="2026-01"))) == ["grows", "mails", "small"]
+
+
+def test_candidates_side_by_side(home: Path, candidate: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(candidate.read_text())
+    change(other, ('monthly: "99.00"', 'monthly: "89.00"'))
+    one, two = what_if(home, candidate, other)
+    assert (one["name"], one["difference"]) == ("candidate", "0.00")
+    assert (two["name"], two["difference"]) == ("other", "-60.00")
+    assert pl.read_parquet(tmp_path / "out" / "other" / "accounts.parquet")["difference"].sum() == -60
+
+
+def test_along_a_price(home: Path, candidate: Path) -> None:
+    path = "packages.starter.price.monthly"
+    found = what_if(home, candidate, "--vary", f"{path}=89..109/10", "--elasticity", "-0.5")
+    assert found["paths"] == [path]
+    assert found["in_force"] == ["99"]
+    assert [(row["value_1"], row["difference"]) for row in found["points"]] == [
+        ("89", "-60.00"),
+        ("99", "0.00"),
+        ("109", "60.00"),
+    ]
+    # 6 fees of 109.00, of which 5.050505... % are not sold.
+    assert found["points"][2]["expected"] == "1654.97"
+    assert found["points"][2]["accounts_more"] == 2
+
+
+def test_every_number_of_the_page_is_in_the_table_that_it_names(home: Path, candidate: Path, tmp_path: Path) -> None:
+    change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'))
+    what_if(home, candidate, "--flag-above", "20%", "--grandfather-before", "2026-02-01")
+    out = tmp_path / "out"
+    html = (out / "what-if.html").read_text()
+    assert "src=" not in html and "http://www.w3.org/2000/svg" in html
+    sections = re.findall(r"<section>(.*?)</section>", html, re.DOTALL)
+    assert len(sections) >= 6
+    for section in sections:
+        name = re.search(r'<p class="source">(.*?)</p>', section)
+        assert name is not None
+        frame = pl.read_parquet(out / name[1])
+        known = {f"{value:,.2f}" for column in frame.select(pl.col(pl.Decimal)) for value in column}
+        rows = re.findall(r"<tr>(.*?)</tr>", section.partition("<tbody>")[2], re.DOTALL)
+        for row in rows:
+            amounts = [cell for cell in re.findall(r'class="number">([^<]*)<', row) if "." in cell]
+            before_after = amounts[:2] if len(amounts) > 2 else []
+            assert set(before_after) <= known, (name[1], row)
+    assert (out / "what-if.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_equal_answers_are_equal_bytes(home: Path, candidate: Path, tmp_path: Path) -> None:
+    change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'))
+    what_if(home, candidate)
+    first = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    what_if(home, candidate)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "told"),
+    [
+        ([("currency: USD", "currency: EUR")], (), "currency: found EUR, expected USD, as in the catalogue in force"),
+        ([("time_zone: UTC", "time_zone: Europe/Berlin")], (), "time_zone: found Europe/Berlin, expected UTC"),
+        ([], ("--vary", "packages.starter.price.weekly=1..2/1"), "has no weekly: expected one of monthly, yearly"),
+        ([], ("--vary", "packages.bronze.price.monthly=1..2/1"), "expected one of starter, silver"),
+        ([], ("--vary", "packages.starter.price=1..2/1"), "expected a path to a number"),
+        ([], ("--vary", "price"), "expected a path, from, to and step"),
+        ([], ("--account", "nobody"), "unknown account: found 'nobody'"),
+        ([], ("--only", "bronze"), "unknown package: found 'bronze'"),
+        ([], ("--through", "2026-05"), "it has not come yet"),
+        ([], ("--through", "2026-01"), "expected 2026-02 (--from) or later"),
+        ([], ("--elasticity", "-1"), "expected --vary beside it"),
+    ],
+)
+def test_what_cannot_be_asked_is_refused(
+    home: Path, candidate: Path, changes: list[tuple[str, str]], arguments: tuple[str, ...], told: str
+) -> None:
+    change(candidate, *changes)
+    given = ["--from", "2026-02", "--through", "2026-04", *arguments, "--as-of", "2026-04-15", "--home", home]
+    ended = overage("what-if", candidate, *given, "--out", candidate.parent / "out")
+    assert ended.status == 2
+    assert told in ended.messages
+    assert not (candidate.parent / "out").exists()
+
+
+def test_a_folder_in_the_home_is_refused(home: Path, candidate: Path) -> None:
+    given = ["--from", "2026-02", "--through", "2026-02", "--home", home, "--out", home / "answers"]
+    ended = overage("what-if", candidate, *given)
+    assert ended.status == 2
+    assert "a home is not touched" in ended.messages
+
+
+def test_the_example_of_the_page_runs(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(home)
+    (tmp_path / "candidate.yaml").write_text((home / "landing" / "catalogue.yaml").read_text())
+    change(tmp_path / "candidate.yaml", ('monthly: "99.00"', 'monthly: "119.00"'))
+    page = (ROOT / "docs" / "what-if.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mails" in done.stdout and "fee" in done.stdout

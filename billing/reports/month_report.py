@@ -23,6 +23,7 @@ from billing.month.business import Business
 from billing.month.credits import month_credits
 from billing.reports.month_by_kind import billed_by_kind
 from billing.reports.month_report_checks import Statement, checks_of_month
+from billing.reports.totals_histogram import totals_histogram
 from billing.reports.what_if.shadow import Shadow, shadow_of_month
 from billing.rules.balances import amounts_to_collect
 from billing.rules.receivables import is_of_a_document
@@ -185,7 +186,7 @@ def _figures(business: Business, month: str, on: date) -> Figures:
         corrections=_corrections(now, _lines(business, month)),
         receivables=_receivables(business, month, on),
         credits=month_credits(business, first_day(month), on),
-        spread=_spread(now),
+        spread=totals_histogram(now),
         by_kind=billed_by_kind(_lines(business, month)),
     )
 
@@ -473,29 +474,6 @@ def _receivables(business: Business, month: str, on: date) -> pl.DataFrame:
     return by_age.agg(documents=pl.len(), amount_due=pl.col("amount_due").sum()).sort(
         pl.col("age").replace_strict(order, return_dtype=pl.Int64)
     )
-
-
-def _spread(now: pl.DataFrame) -> pl.DataFrame:
-    """Histogram of document totals: six buckets with rounded bounds."""
-    totals = now.filter(pl.col("total") > 0)["total"]
-    if totals.is_empty():
-        return pl.DataFrame(schema={"bound": pl.Int64, "documents": pl.Int64})
-    # Derive the width from the median: the last bucket takes all outliers.
-    middle = int(totals.sort()[totals.len() // 2])
-    width = _readable(middle // 2 + 1)
-    bounds = [width * step for step in range(1, 7)]
-    edges = [0, *bounds[:-1]]
-    counts = [
-        int(((totals > low) & ((totals <= high) if high != bounds[-1] else totals.is_not_null())).sum())
-        for low, high in zip(edges, bounds, strict=True)
-    ]
-    return pl.DataFrame({"bound": bounds, "documents": counts}, schema={"bound": pl.Int64, "documents": pl.Int64})
-
-
-def _readable(number: int) -> int:
-    """The next number of the kind 1, 2, 5, 10, 20, 50 and so on."""
-    power: int = 10 ** (len(str(number)) - 1)
-    return next(bound for bound in (power, 2 * power, 5 * power, 10 * power) if bound >= number)
 
 
 def _read(business: Business, table: Table, month: str, columns: Sequence[str] | None = None) -> pl.DataFrame:

@@ -163,6 +163,8 @@ class Oracle:
                 alone[f"{one.id}/{line.item}/upgrade", line.due_on] = [line]
         for one in subscriptions:
             cycles = by_id[one.id]
+            # A cycle that is there no more has no usage.
+            self.measured = {key: used for key, used in self.measured.items() if key[0] != one.id}
             dues = self.offers.all_dues(one, cycles, blocked, events, placed, redeemed)
             self.dues_of[one.id] = dues
             issued += self.settle(one, cycles, dues, as_of, cutoff)

@@ -161,7 +161,8 @@ def _print(found: "Sequence[Comparison]", grid: "Grid | None", style: str) -> No
     if grid is not None:
         rows = grid.rows()
         print_rows(rows, [name for name in rows[0] if any(row[name] is not None for row in rows)], style)
-        say(f"value_1: {grid.paths[0]}" + (f", value_2: {grid.paths[1]}" if len(grid.paths) > 1 else ""))
+        paths = [f"value_{place}: {path}" for place, path in enumerate(grid.paths, 1)]
+        say(f"{', '.join(paths)}, amounts in {grid.currency}")
         say(f"assumption: {grid.assumption}")
         return
     columns = ["currency", "account_id", "before", "after", "difference", "why"]

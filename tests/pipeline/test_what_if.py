@@ -241,6 +241,8 @@ def test_equal_answers_are_equal_bytes(home: Path, candidate: Path, tmp_path: Pa
         ([], ("--through", "2026-05"), "it has not come yet"),
         ([], ("--through", "2026-01"), "expected 2026-02 (--from) or later"),
         ([], ("--elasticity", "-1"), "expected --vary beside it"),
+        ([], ("--name", "../other"), "name: found '../other', expected a plain name"),
+        ([], ("--name", ".."), "name: found '..', expected a plain name"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(
@@ -258,7 +260,21 @@ def test_a_folder_in_the_home_is_refused(home: Path, candidate: Path) -> None:
     given = ["--from", "2026-02", "--through", "2026-02", "--home", home, "--out", home / "answers"]
     ended = overage("what-if", candidate, *given)
     assert ended.status == 2
-    assert "a home is not touched" in ended.messages
+    assert "a folder in the home, which is not touched" in ended.messages
+    # The folder of one of several candidates is the home.
+    other = candidate.parent / f"{home.name}.yaml"
+    other.write_text(candidate.read_text())
+    ended = overage("what-if", candidate, other, *given[:-1], home.parent)
+    assert ended.status == 2
+    assert f"{home}, a folder in the home" in ended.messages
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(home: Path, candidate: Path) -> None:
+    (candidate.parent / "file").touch()
+    given = ["--from", "2026-02", "--through", "2026-02", "--home", home, "--out", candidate.parent / "file" / "out"]
+    ended = overage("what-if", candidate, *given)
+    assert ended.status == 2
+    assert "expected a folder that can be made and written to" in ended.messages
 
 
 def test_the_example_of_the_page_runs(home: Path, tmp_path: Path) -> None:

@@ -128,9 +128,7 @@ def _currency(variations: Sequence[Variation], found: Comparison) -> str:
     """The currency of a grid."""
     named = sorted({each.path[-1] for each in variations if minor_units(each.path[-1]) is not None})
     if len(named) > 1:
-        raise RefusedError(
-            f"--vary: found paths in {' and '.join(named)}, expected one currency: they are never added up"
-        )
+        raise RefusedError(f"--vary: found paths in {' and '.join(named)}, expected one currency")
     return named[0] if named else found.currency
 
 

@@ -101,7 +101,7 @@ class Compared:
     Attributes
     ----------
     issued
-        account_id, subscription_id, issued: what documents have billed for the dates of the month.
+        account_id, subscription_id, issued: what documents have billed for the dates of the month that have come.
     """
 
     month: str
@@ -207,7 +207,7 @@ def compared_months(base: Business, candidates: Sequence[Candidate], since: str,
                 shard,
                 _due(shard, month),
                 [_due(own, month) for own in others],
-                issued.select("account_id", "subscription_id", "issued"),
+                issued.filter(pl.col("billing_date") <= shard.as_of).select("account_id", "subscription_id", "issued"),
             )
             for business in (decides, *others):
                 business.computed.forget((LEVELS_AT_THE_CLOSE, month))

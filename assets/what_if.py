@@ -12,8 +12,7 @@ from assets.progress import report
 from assets.refusals import failures_in_words
 from assets.resources import BillingHome
 from billing.inputs.catalogue_file import load_catalogue
-from billing.model.errors import RefusedError
-from billing.reports.what_if import Comparison, Question, compare_catalogues, write_what_if
+from billing.reports.what_if import Comparison, Question, compare_catalogues, refuse_folder, write_what_if
 
 
 class Trial(dg.Config):
@@ -48,8 +47,7 @@ def what_if(context: dg.AssetExecutionContext, config: Trial, billing_home: Bill
     candidate = business.home.root / config.candidate
     out = Path(config.out or f"what-if/{candidate.stem}")
     with at_work(context, business), failures_in_words():
-        if out.resolve().is_relative_to(business.home.root.resolve()):
-            raise RefusedError(f"out: found {out}, a folder in the home, expected one outside it")
+        refuse_folder(out, [candidate.stem], business.home.root)
         catalogue = load_catalogue(candidate)
         question = Question(config.since, config.through)
         [found] = compare_catalogues(business, [(candidate.stem, catalogue)], question, report, is_locked=True)

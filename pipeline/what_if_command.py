@@ -105,7 +105,14 @@ def what_if(
     from assets.progress import report
     from billing.inputs.catalogue_file import load_catalogue
     from billing.inputs.catalogue_variation import Variation
-    from billing.reports.what_if import Question, compare_along, compare_catalogues, write_what_if
+    from billing.reports.what_if import (
+        Question,
+        compare_along,
+        compare_catalogues,
+        refuse_folder,
+        refuse_name,
+        write_what_if,
+    )
     from pipeline.progress import progress_display
     from pipeline.run_state import load
 
@@ -114,8 +121,10 @@ def what_if(
     if elasticity and not vary:
         raise RefusedError("--elasticity: expected --vary beside it: it is demand along a price")
     names = _names(catalogues, name)
+    if name is not None:
+        refuse_name(name)
     out = out or Path("what-if") / (name or names[0])
-    _refuse_folder_of_home(out, home)
+    refuse_folder(out, names, home)
     variations = [Variation.of(text) for text in vary]
     candidates = [(own, load_catalogue(path)) for own, path in zip(names, catalogues, strict=True)]
     question = Question(since, through, accounts, only, choices, flag_above, grandfather_before)  # type: ignore[arg-type]
@@ -141,12 +150,6 @@ def _names(catalogues: Sequence[Path], name: str | None) -> list[str]:
     return names
 
 
-def _refuse_folder_of_home(out: Path, home: Path) -> None:
-    """Refuse to write into a home."""
-    if out.resolve().is_relative_to(home.resolve()):
-        raise RefusedError(f"--out: found {out}, a folder in the home, expected one outside it: a home is not touched")
-
-
 def _print(found: "Sequence[Comparison]", grid: "Grid | None", style: str) -> None:
     if style == "json":
         from billing.model.plain_rows import without_controls
@@ -161,7 +164,8 @@ def _print(found: "Sequence[Comparison]", grid: "Grid | None", style: str) -> No
     if grid is not None:
         rows = grid.rows()
         print_rows(rows, [name for name in rows[0] if any(row[name] is not None for row in rows)], style)
-        say(f"value_1: {grid.paths[0]}" + (f", value_2: {grid.paths[1]}" if len(grid.paths) > 1 else ""))
+        paths = [f"value_{place}: {path}" for place, path in enumerate(grid.paths, 1)]
+        say(f"{', '.join(paths)}, amounts in {grid.currency}")
         say(f"assumption: {grid.assumption}")
         return
     columns = ["currency", "account_id", "before", "after", "difference", "why"]

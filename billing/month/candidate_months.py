@@ -49,7 +49,7 @@ _DATE: Final = ["account_id", "subscription_id", "billing_date"]
 # Tables of delivery days: what is counted does not depend on prices.
 _OF_DELIVERIES: Final = ("parsed_files", "events", "repeats", "rejects", "ingest")
 _DUE: Final = [
-    *(*_DATE, "kind", "metric", "due_item", "rule", "package", "add_on", "amount"),
+    *(*_DATE, "kind", "metric", "due_item", "rule", "package", "add_on", "term", "amount"),
 ]
 
 
@@ -60,8 +60,8 @@ class MonthDue:
     Attributes
     ----------
     dues
-        account_id, subscription_id, billing_date, kind, metric, due_item, rule, package, add_on, amount; refunds are
-        rows of their own, below 0.
+        account_id, subscription_id, billing_date, kind, metric, due_item, rule, package, add_on, term (monthly or
+        yearly), amount; refunds are rows of their own, below 0.
     charges, packages
         The tables CHARGES and PACKAGES.
     parked
@@ -101,7 +101,7 @@ class Compared:
     Attributes
     ----------
     issued
-        account_id, subscription_id, issued: what documents have billed for the dates of the month.
+        account_id, subscription_id, issued: what documents have billed for the dates of the month that have come.
     """
 
     month: str
@@ -207,7 +207,7 @@ def compared_months(base: Business, candidates: Sequence[Candidate], since: str,
                 shard,
                 _due(shard, month),
                 [_due(own, month) for own in others],
-                issued.select("account_id", "subscription_id", "issued"),
+                issued.filter(pl.col("billing_date") <= shard.as_of).select("account_id", "subscription_id", "issued"),
             )
             for business in (decides, *others):
                 business.computed.forget((LEVELS_AT_THE_CLOSE, month))
@@ -307,6 +307,8 @@ def _in_cheapest(shard: Business, month: str, found: PackageMonth) -> PackageMon
 def _due(shard: Business, month: str) -> MonthDue:
     parked = required_table(shard, PARKED, month)
     dues = without_parked(required_table(shard, DUES, month, pl.col("billing_date") <= shard.as_of), parked)
+    terms = shard.lives.subscriptions.select(_of="subscription_id", term="term")
+    dues = dues.with_columns(_of=shown_subscription_id()).join(terms, on="_of", how="left", maintain_order="left")
     return MonthDue(
         pl.concat([dues.select(_DUE), _refunds(shard, dues).select(_DUE)]),
         without_parked(required_table(shard, CHARGES, month), parked),

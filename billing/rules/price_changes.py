@@ -67,7 +67,7 @@ def line_changes(
     Parameters
     ----------
     before, after
-        LINE, rule, package, add_on, amount.
+        LINE, rule, package, add_on, term, amount.
     charges, packages
         The tables CHARGES and PACKAGES of the month, before and after.
     caused, avoided
@@ -76,8 +76,8 @@ def line_changes(
     Returns
     -------
     polars.DataFrame
-        LINE, rule, package and add_on (after, or before where there is none), before, after (MONEY; 0 where there is
-        no such line) and cause (null where nothing differs).
+        LINE, rule, package, add_on and term (after, or before where there is none), before, after (MONEY; 0 where there
+        is no such line) and cause (null where nothing differs).
     """
     nothing = pl.lit(0).cast(MONEY)
     amount = pl.col("amount")
@@ -90,7 +90,7 @@ def line_changes(
         .sort("_side", maintain_order=True)
         .group_by([*LINE, "rule"], maintain_order=True)
         .agg(
-            pl.col("package", "add_on").drop_nulls().first(),
+            pl.col("package", "add_on", "term").drop_nulls().first(),
             pl.col("before", "after").sum().cast(MONEY),
         )
     )

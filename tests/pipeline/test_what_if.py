@@ -58,7 +58,7 @@ def change(candidate: Path, *changes: tuple[str, str]) -> None:
 
 def what_if(home: Path, *arguments: object, since: str = "2026-02", through: str = "2026-04") -> Any:
     out = Path(str(arguments[0])).parent / "out"
-    given = [*arguments, "--from", since, "--through", through, "--as-of", "2026-04-15", "--out", out]
+    given = ["--as-of", "2026-04-15", *arguments, "--from", since, "--through", through, "--out", out]
     ended = overage("what-if", *given, "--format", "json", "--home", home)
     assert ended.status == 0, ended.messages
     return json.loads(ended.output)
@@ -173,6 +173,11 @@ def test_only_some_accounts(home: Path, candidate: Path) -> None:
     assert list(accounts(what_if(home, candidate, "--only", "starter", since="2026-01"))) == ["grows", "mails", "small"]
 
 
+def test_what_was_issued_for_later_dates_is_not_counted_as_of_an_earlier_day(home: Path, candidate: Path) -> None:
+    found = what_if(home, candidate, "--as-of", "2026-02-15", since="2026-02", through="2026-02")
+    assert found["before"] == found["issued"] == "436.00"
+
+
 def test_candidates_side_by_side(home: Path, candidate: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
     other.write_text(candidate.read_text())
@@ -241,6 +246,8 @@ def test_equal_answers_are_equal_bytes(home: Path, candidate: Path, tmp_path: Pa
         ([], ("--through", "2026-05"), "it has not come yet"),
         ([], ("--through", "2026-01"), "expected 2026-02 (--from) or later"),
         ([], ("--elasticity", "-1"), "expected --vary beside it"),
+        ([], ("--name", "../other"), "name: found '../other', expected a plain name"),
+        ([], ("--name", ".."), "name: found '..', expected a plain name"),
     ],
 )
 def test_what_cannot_be_asked_is_refused(
@@ -259,6 +266,20 @@ def test_a_folder_in_the_home_is_refused(home: Path, candidate: Path) -> None:
     ended = overage("what-if", candidate, *given)
     assert ended.status == 2
     assert "a home is not touched" in ended.messages
+    # The folder of one of several candidates is the home.
+    other = candidate.parent / f"{home.name}.yaml"
+    other.write_text(candidate.read_text())
+    ended = overage("what-if", candidate, other, *given[:-1], home.parent)
+    assert ended.status == 2
+    assert f"{home}, a folder in the home" in ended.messages
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_anything_is_computed(home: Path, candidate: Path) -> None:
+    (candidate.parent / "file").touch()
+    given = ["--from", "2026-02", "--through", "2026-02", "--home", home, "--out", candidate.parent / "file" / "out"]
+    ended = overage("what-if", candidate, *given)
+    assert ended.status == 2
+    assert "expected a folder that can be made and written to" in ended.messages
 
 
 def test_the_example_of_the_page_runs(home: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from billing.reports.what_if.comparison import Comparison
 from billing.reports.what_if.running import CHEAPEST, STAY, Choices, Question, compare_catalogues, last_day
 from billing.reports.what_if.shadow import Shadow, shadow_of_month
 from billing.reports.what_if.varying import compare_along
-from billing.reports.what_if.writing import write_what_if
+from billing.reports.what_if.writing import refuse_folder, refuse_name, write_what_if
 
 __all__ = [
     "CHEAPEST",
@@ -19,6 +19,8 @@ __all__ = [
     "compare_catalogues",
     "grid_of",
     "last_day",
+    "refuse_folder",
+    "refuse_name",
     "shadow_of_month",
     "write_what_if",
 ]

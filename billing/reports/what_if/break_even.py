@@ -12,6 +12,7 @@ from billing.inputs.catalogue_variation import Point, Variation
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY
 from billing.model.errors import RefusedError
+from billing.model.money import minor_units
 from billing.model.plain_rows import plain_number, plain_rows
 from billing.reports.what_if.comparison import Comparison
 
@@ -34,7 +35,7 @@ class Grid:
     paths
         What is varied.
     in_force
-        The value that each has in the catalogue that is varied; None where its versions have several.
+        The value that each has in the catalogue of the home; None where its versions have several, or none.
     elasticity
         By how many percent what is bought changes when its price rises by one percent: 0 is usage as it was.
     points
@@ -82,22 +83,24 @@ def grid_of(
     in_force: Sequence[Decimal | None],
     elasticity: Decimal,
 ) -> Grid:
-    """The grid of the points' comparisons, in the catalogue's currency.
+    """The grid of the points' comparisons, in the currency that a path ends with, else in the catalogue's.
 
     Raises
     ------
     RefusedError
-        When demand is elastic and a path bears on no lines of its own, or has several values in force.
+        When demand is elastic and a path bears on no lines of its own, or has several values in force; when the paths
+        end with different currencies.
     """
     first = compared[0]
+    currency = _currency(variations, first)
     rows = []
     for point, found in zip(points, compared, strict=True):
-        accounts = found.of("accounts")
-        totals = found.of("totals")
+        accounts = found.of("accounts", currency)
+        totals = found.of("totals", currency)
         before, after = (_only(totals[name]) for name in ("before", "after"))
         expected = Fraction(after)
         for variation, value, now in zip(variations, point.values, in_force, strict=True):
-            expected += _demand(found, variation, value, now, elasticity)
+            expected += _demand(found.of("details", currency), variation, value, now, elasticity)
         rows.append(
             (
                 point.values[0],
@@ -105,24 +108,32 @@ def grid_of(
                 before,
                 after,
                 after - before,
-                _rounded(expected, first.decimals()),
+                _rounded(expected, first.decimals(currency)),
                 int((accounts["difference"] > 0).sum()),
                 int((accounts["difference"] < 0).sum()),
-                found.of("flagged").height,
+                found.of("flagged", currency).height,
             )
         )
     return Grid(
         [variation.name for variation in variations],
         list(in_force),
         elasticity,
-        first.currency,
-        first.decimals(),
+        currency,
+        first.decimals(currency),
         pl.DataFrame(rows, schema=_POINTS, orient="row"),
     )
 
 
+def _currency(variations: Sequence[Variation], found: Comparison) -> str:
+    """The currency of a grid."""
+    named = sorted({each.path[-1] for each in variations if minor_units(each.path[-1]) is not None})
+    if len(named) > 1:
+        raise RefusedError(f"--vary: found paths in {' and '.join(named)}, expected one currency")
+    return named[0] if named else found.currency
+
+
 def _demand(
-    found: Comparison, variation: Variation, value: Decimal, now: Decimal | None, elasticity: Decimal
+    details: pl.DataFrame, variation: Variation, value: Decimal, now: Decimal | None, elasticity: Decimal
 ) -> Fraction:
     """What the lines that bear on a price come to more, or less, as demand follows it; never less than nothing."""
     if elasticity == 0:
@@ -132,7 +143,7 @@ def _demand(
             f"--elasticity: {variation.name} has no one price above 0 in the months: expected one to compare with"
         )
     change = Fraction(elasticity) * (Fraction(value) - Fraction(now)) / Fraction(now)
-    due = _only(found.of("details").filter(_bears_on(variation.path))["after"])
+    due = _only(details.filter(_bears_on(variation.path))["after"])
     return Fraction(due) * max(change, Fraction(-1))
 
 
@@ -144,18 +155,18 @@ def _bears_on(path: Sequence[str]) -> pl.Expr:
     RefusedError
         When it bears on no lines of its own.
     """
-    kind, metric = pl.col("kind"), pl.col("metric")
+    kind, metric, of_term = pl.col("kind"), pl.col("metric"), pl.col("term").is_in(path)
     match path:
         case ("packages", name, "price", *_):
             of_fee = (kind == LineKind.PACKAGE_FEE) | ((kind == LineKind.PRORATION) & metric.is_null())
-            return (pl.col("package") == name) & of_fee
+            return (pl.col("package") == name) & of_fee & of_term
         case ("packages", name, "overage", of, *_):
             return (pl.col("package") == name) & (kind == LineKind.OVERAGE) & (metric == of)
         case ("packages", name, "seats", *_):
             of_seats = (kind == LineKind.SEATS) | ((kind == LineKind.PRORATION) & metric.is_not_null())
             return (pl.col("package") == name) & of_seats
         case ("add_ons", name, "price", *_):
-            return (kind == LineKind.ADD_ON) & (pl.col("add_on") == name)
+            return (kind == LineKind.ADD_ON) & (pl.col("add_on") == name) & of_term
     raise RefusedError(
         f"--elasticity: found {'.'.join(path)}, expected the price of a package or add-on, or an overage or seats of a "
         "package: nothing else is sold at a price of its own"

@@ -26,7 +26,7 @@ _SUMS: Final = {
     "metrics": ("metric",),
     "rules": ("metric", "rule"),
     "lines": ("kind",),
-    "details": ("kind", "package", "metric", "rule", "add_on"),
+    "details": ("kind", "package", "metric", "rule", "add_on", "term"),
 }
 """Tables of sums, each with what it sums by."""
 

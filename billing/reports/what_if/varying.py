@@ -1,11 +1,13 @@
 """Compare along a grid of prices: each point is a candidate catalogue."""
 
 from collections.abc import Sequence
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
 from billing.inputs.catalogue_variation import Variation, grid, values_in_force
 from billing.model.calendar import first_day
+from billing.model.errors import RefusedError
 from billing.model.plain_rows import plain_number
 from billing.month.business import Business
 from billing.reports.what_if.break_even import Grid, grid_of
@@ -33,7 +35,16 @@ def compare_along(
     days = first_day(question.since), last_day(question.through)
     points = list(grid(catalogue, variations, *days))
     named = [(", ".join(map(plain_number, point.values)), point.catalogue) for point in points]
-    in_force = [values_in_force(catalogue, variation, *days) for variation in variations]
-    single = [values[0] if len(values) == 1 else None for values in in_force]
+    single = [_in_force(business, variation, *days) for variation in variations]
     compared = compare_catalogues(business, named, question, progress, is_locked=is_locked)
     return compared, grid_of(points, compared, variations, single, elasticity)
+
+
+def _in_force(business: Business, variation: Variation, first: date, last: date) -> Decimal | None:
+    """The one value that the number has in the catalogue of the home; None where there are several, or none."""
+    try:
+        values = values_in_force(business.home.landing / "catalogue.yaml", variation, first, last)
+    except RefusedError:
+        # Only the candidate has it.
+        return None
+    return values[0] if len(values) == 1 else None

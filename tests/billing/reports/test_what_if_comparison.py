@@ -8,7 +8,7 @@ import pytest
 from billing.model.columns import MONEY
 from billing.reports.what_if.comparison import PERCENTILES, Sums
 
-_TEXT = ("currency", "account_id", "subscription_id", "kind", "metric", "rule", "package", "add_on", "cause")
+_TEXT = ("currency", "account_id", "subscription_id", "kind", "metric", "rule", "package", "add_on", "term", "cause")
 
 
 def changes(*rows: tuple[str, str, str | None]) -> pl.DataFrame:

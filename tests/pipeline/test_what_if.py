@@ -108,6 +108,16 @@ def test_a_cycle_that_began_before_is_rated_by_the_catalogue_of_the_home(home: P
     assert accounts(what_if(home, candidate, since="2026-01"))["mails"] == ("435.00", "480.00", "allowance")
 
 
+def test_of_an_allowance_and_a_tariff_the_one_that_moves_the_line_its_way_is_the_cause(
+    home: Path, candidate: Path
+) -> None:
+    # 8 blocks of 6.00 instead of 13 of 3.00.
+    change(candidate, ("emails: 15000", "emails: 20000"), ('size: 1000, price: "3.00"', 'size: 1000, price: "6.00"'))
+    assert accounts(what_if(home, candidate, since="2026-01"))["mails"] == ("435.00", "444.00", "tariff")
+    change(candidate, ('size: 1000, price: "6.00"', 'size: 1000, price: "4.00"'))
+    assert accounts(what_if(home, candidate, since="2026-01"))["mails"] == ("435.00", "428.00", "allowance")
+
+
 def test_upgrades_are_avoided_and_caused(home: Path, candidate: Path) -> None:
     change(candidate, ("leads: 2500, emails", "leads: 4000, emails"))
     found = what_if(home, candidate, since="2026-01")

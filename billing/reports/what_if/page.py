@@ -143,7 +143,7 @@ def _notes(found: Comparison, currency: str) -> list[str]:
     notes = []
     if totals.height and totals["before"].to_list() != totals["issued"].to_list():
         issued = found.rows("totals", currency)[0]["issued"]
-        notes.append(f"{_amount(issued)} of it has been issued: the rest is not settled yet (totals.parquet).")
+        notes.append(f"Documents have billed {_amount(issued)} of these dates: what differs is open (totals.parquet).")
     upgrades = found.of("upgrades", currency)["what"]
     counts = {what: int((upgrades == what).sum()) for what in ("caused", "avoided", "moved")}
     if any(counts.values()):

@@ -112,9 +112,10 @@ def test_of_an_allowance_and_a_tariff_the_one_that_moves_the_line_its_way_is_the
     home: Path, candidate: Path
 ) -> None:
     # 8 blocks of 6.00 instead of 13 of 3.00.
-    change(candidate, ("emails: 15000", "emails: 20000"), ('size: 1000, price: "3.00"', 'size: 1000, price: "6.00"'))
+    tariff = "emails:         {model: block, size: 1000, price: "
+    change(candidate, ("emails: 15000", "emails: 20000"), (f'{tariff}"3.00"', f'{tariff}"6.00"'))
     assert accounts(what_if(home, candidate, since="2026-01"))["mails"] == ("435.00", "444.00", "tariff")
-    change(candidate, ('size: 1000, price: "6.00"', 'size: 1000, price: "4.00"'))
+    change(candidate, (f'{tariff}"6.00"', f'{tariff}"4.00"'))
     assert accounts(what_if(home, candidate, since="2026-01"))["mails"] == ("435.00", "428.00", "allowance")
 
 
@@ -175,6 +176,17 @@ def test_flags_and_grandfathers(home: Path, candidate: Path) -> None:
         "after": "1353.00",
         "cost": "123.00",
     }
+
+
+def test_the_table_says_what_the_options_ask_for(home: Path, candidate: Path) -> None:
+    change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'))
+    given = ["--from", "2026-02", "--through", "2026-04", "--as-of", "2026-04-15", "--home", home]
+    options = ["--flag-above", "20%", "--grandfather-before", "2026-02-01", "--out", candidate.parent / "out"]
+    ended = overage("what-if", candidate, *given, *options)
+    assert ended.status == 0
+    told = " ".join((ended.output + ended.messages).split())
+    assert "Bills that change by more than 20 %: 1 account (flagged.parquet)" in told
+    assert "3 accounts subscribed before 2026-02-01" in told and "the rule costs 120.00" in told
 
 
 def test_only_some_accounts(home: Path, candidate: Path) -> None:

@@ -99,7 +99,7 @@ def what_if_page(
             "name": found.name,
             "currency": code,
             "figures": _figures(found, code),
-            "notes": _notes(found, code),
+            "notes": notes_of(found, code),
             "sections": [_with_markup(each) for each in _sections(catalogue, found, code, folder)],
         }
         for found, folder in zip(compared, folders, strict=True)
@@ -138,7 +138,8 @@ def _figures(found: Comparison, currency: str) -> list[tuple[str, str]]:
     ]
 
 
-def _notes(found: Comparison, currency: str) -> list[str]:
+def notes_of(found: Comparison, currency: str) -> list[str]:
+    """What stands beside the sums of a currency: what is open, upgrades, what the options ask for."""
     totals = found.of("totals", currency)
     notes = []
     if totals.height and totals["before"].to_list() != totals["issued"].to_list():
@@ -151,7 +152,7 @@ def _notes(found: Comparison, currency: str) -> list[str]:
         notes.append(f"Automatic upgrades: {words} (upgrades.parquet).")
     if found.flag_above is not None:
         flagged = counted(f"{found.of('flagged', currency).height:,}", "account")
-        notes.append(f"{flagged} change by more than {plain_number(found.flag_above)} % (flagged.parquet).")
+        notes.append(f"Bills that change by more than {plain_number(found.flag_above)} %: {flagged} (flagged.parquet).")
     if found.grandfather_before is not None:
         for row in found.rows("grandfathered", currency):
             accounts = counted(f"{row['accounts']:,}", "account")
@@ -162,7 +163,8 @@ def _notes(found: Comparison, currency: str) -> list[str]:
             )
     parked = found.of("parked", currency)["account_id"].n_unique()
     if parked:
-        notes.append(f"{counted(f'{parked:,}', 'account')} cannot be billed and are not compared (parked.parquet).")
+        accounts = counted(f"{parked:,}", "account")
+        notes.append(f"Cannot be billed under one of the two, and not compared: {accounts} (parked.parquet).")
     notes += [f"Not reached in these months: {each}." for each in found.not_reached]
     return notes
 

@@ -208,6 +208,10 @@ def test_candidates_side_by_side(home: Path, candidate: Path, tmp_path: Path) ->
     assert (one["name"], one["difference"]) == ("candidate", "0.00")
     assert (two["name"], two["difference"]) == ("other", "-60.00")
     assert pl.read_parquet(tmp_path / "out" / "other" / "accounts.parquet")["difference"].sum() == -60
+    # Every table that the page names is there.
+    named = set(re.findall(r"[\w/-]+\.parquet", (tmp_path / "out" / "what-if.html").read_text()))
+    assert "other/totals.parquet" in named
+    assert all((tmp_path / "out" / name).exists() for name in named - {"NAME/totals.parquet"})
 
 
 def test_along_a_price(home: Path, candidate: Path) -> None:

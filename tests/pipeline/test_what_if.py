@@ -165,6 +165,12 @@ def test_everybody_in_the_cheapest_package_that_fits(home: Path, candidate: Path
     assert accounts(found)["grows"] == ("696.00", "696.00", "")
 
 
+def test_an_upgrade_to_the_cheapest_package_is_not_avoided(home: Path, candidate: Path) -> None:
+    found = what_if(home, candidate, "--seed-choices", "cheapest", "--account", "grows", since="2026-01")
+    assert accounts(found)["grows"] == ("696.00", "696.00", "")
+    assert found["upgrades"] == {"caused": 0, "avoided": 0, "moved": 0}
+
+
 def test_flags_and_grandfathers(home: Path, candidate: Path) -> None:
     change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'), ('monthly: "199.00"', 'monthly: "200.00"'))
     found = what_if(home, candidate, "--flag-above", "20%", "--grandfather-before", "2026-02-01")

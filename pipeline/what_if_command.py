@@ -182,6 +182,8 @@ def _accounts(found: "Comparison") -> list[dict[str, Any]]:
 
 
 def _print_table(found: "Comparison") -> None:
+    from billing.reports.what_if import notes_of
+
     for code in found.currencies:
         totals = found.rows("totals", code)
         if not totals:
@@ -195,12 +197,10 @@ def _print_table(found: "Comparison") -> None:
         for name in ("months", "lines"):
             rows = found.rows(name, code)
             print_rows(rows, list(rows[0]), "table")
-        upgrades = found.of("upgrades", code)["what"]
-        tell(", ".join(f"upgrades {what}: {int((upgrades == what).sum())}" for what in ("caused", "avoided", "moved")))
         changed = [each for each in found.rows("accounts", code) if each["before"] != each["after"]]
         tell(f"accounts that change: {len(changed)} of {found.of('accounts', code).height}")
         changed.sort(key=lambda each: (-abs(Decimal(each["difference"])), each["account_id"]))
         if changed:
             print_rows(changed[:_SHOWN], ["account_id", "before", "after", "difference", "why"], "table")
-    for words in found.not_reached:
-        say(f"not reached: {words}")
+        for note in notes_of(found, code):
+            tell(note)

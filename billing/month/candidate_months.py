@@ -292,7 +292,8 @@ def _in_cheapest(shard: Business, month: str, found: PackageMonth) -> PackageMon
     packages = (
         found.packages.join(chosen, on="subscription_id", how="left", maintain_order="left")
         .with_columns(
-            change_reason=pl.when(pl.col("cheapest").is_null())
+            # An automatic upgrade to the same package is what it was.
+            change_reason=pl.when(pl.col("cheapest").is_null() | (pl.col("cheapest") == pl.col("opening_package")))
             .then("change_reason")
             .when(pl.col("cheapest") != pl.col("closing_package"))
             .then(pl.lit("cheapest")),

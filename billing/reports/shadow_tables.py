@@ -1,12 +1,12 @@
 """The tables of a month's report about the candidate catalogue that the policy tries beside it."""
 
-from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Sequence
 from typing import Any, Final
 
 import polars as pl
 
 from billing.model.plain_rows import plain_rows
+from billing.reports.what_if.amounts import before_after
 from billing.reports.what_if.comparison import Comparison
 from billing.reports.what_if.shadow import Shadow
 
@@ -27,10 +27,10 @@ def shadow_tables(shadow: Shadow | None, month: str) -> list[dict[str, Any]]:
     note += f"All of it: overage what-if {shadow.path} --from {month} --through {month}"
     for code in found.currencies:
         named = f"{heading}, {code}" if len(found.currencies) > 1 else heading
-        lines = [[row["kind"].replace("_", " "), *_compared(row)] for row in found.rows("lines", code)]
-        total = [["Total", *_compared(row)] for row in found.rows("totals", code)]
+        lines = [[row["kind"].replace("_", " "), *before_after(row)] for row in found.rows("lines", code)]
+        total = [["Total", *before_after(row)] for row in found.rows("totals", code)]
         tables.append(_table(named, note, ["lines", *_AMOUNTS], lines, total))
-        moved = [[row["account_id"], *_compared(row), row["why"]] for row in _most_moved(found, code)]
+        moved = [[row["account_id"], *before_after(row), row["why"]] for row in _most_moved(found, code)]
         if moved:
             tables.append(_table(f"{named}: accounts that change most", "", ["account", *_AMOUNTS, "why"], moved))
     return tables
@@ -56,9 +56,3 @@ def _most_moved(found: Comparison, currency: str) -> list[dict[str, Any]]:
     moved = found.of("accounts", currency).filter(pl.col("difference") != 0)
     order = moved.sort(pl.col("difference").abs(), "account_id", descending=[True, False]).head(_MOST)
     return plain_rows(order, found.decimals(currency))
-
-
-def _compared(row: Mapping[str, str]) -> list[str]:
-    difference = Decimal(row["after"]) - Decimal(row["before"])
-    amounts = [f"{Decimal(row[name]):,}" for name in ("before", "after")]
-    return [*amounts, f"{difference:+,}" if difference else f"{difference:,}"]

@@ -94,7 +94,7 @@ def line_changes(
             pl.col("before", "after").sum().cast(MONEY),
         )
     )
-    changed = lines.filter(pl.col("before") != pl.col("after")).select(*LINE, "rule")
+    changed = lines.filter(pl.col("before") != pl.col("after")).select(*LINE, "rule", "before", "after")
     causes = _with_causes(changed, charges, packages, caused, avoided)
     return lines.join(causes, on=[*LINE, "rule"], how="left", nulls_equal=True, maintain_order="left")
 
@@ -114,6 +114,7 @@ def _with_causes(
             pl.col("quantity").alias(f"quantity_{place}"),
             # Unlimited is told from a line that is not there.
             pl.col("allowance").cast(pl.String).fill_null("unlimited").alias(f"allowance_{place}"),
+            pl.col("excess").alias(f"excess_{place}"),
         )
         dated = packaged.select(
             *("subscription_id", "billing_date"),
@@ -134,6 +135,12 @@ def _with_causes(
         .otherwise(pl.col("opening_0").ne_missing(pl.col("opening_1")))
     )
     is_overage = pl.col("kind") == LineKind.OVERAGE
+    # More over the allowance costs more: what costs less all the same has another tariff, too.
+    is_its_way = (
+        pl.when(pl.col("after") > pl.col("before"))
+        .then(pl.col("excess_1") > pl.col("excess_0"))
+        .otherwise(pl.col("excess_1") < pl.col("excess_0"))
+    )
     return rows.select(
         *LINE,
         "rule",
@@ -149,7 +156,7 @@ def _with_causes(
         .then(pl.lit(PACKAGE))
         .when(is_overage & pl.col("quantity_0").ne_missing(pl.col("quantity_1")))
         .then(pl.lit("usage"))
-        .when(is_overage & (pl.col("allowance_0") != pl.col("allowance_1")))
+        .when(is_overage & (pl.col("allowance_0") != pl.col("allowance_1")) & is_its_way)
         .then(pl.lit(ALLOWANCE))
         .otherwise(pl.col("kind").replace_strict(dict(_OF_KIND), default=pl.col("kind"), return_dtype=pl.String)),
     )

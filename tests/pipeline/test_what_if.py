@@ -108,6 +108,17 @@ def test_a_cycle_that_began_before_is_rated_by_the_catalogue_of_the_home(home: P
     assert accounts(what_if(home, candidate, since="2026-01"))["mails"] == ("435.00", "480.00", "allowance")
 
 
+def test_of_an_allowance_and_a_tariff_the_one_that_moves_the_line_its_way_is_the_cause(
+    home: Path, candidate: Path
+) -> None:
+    # 8 blocks of 6.00 instead of 13 of 3.00.
+    tariff = "emails:         {model: block, size: 1000, price: "
+    change(candidate, ("emails: 15000", "emails: 20000"), (f'{tariff}"3.00"', f'{tariff}"6.00"'))
+    assert accounts(what_if(home, candidate, since="2026-01"))["mails"] == ("435.00", "444.00", "tariff")
+    change(candidate, (f'{tariff}"6.00"', f'{tariff}"4.00"'))
+    assert accounts(what_if(home, candidate, since="2026-01"))["mails"] == ("435.00", "428.00", "allowance")
+
+
 def test_upgrades_are_avoided_and_caused(home: Path, candidate: Path) -> None:
     change(candidate, ("leads: 2500, emails", "leads: 4000, emails"))
     found = what_if(home, candidate, since="2026-01")
@@ -154,6 +165,12 @@ def test_everybody_in_the_cheapest_package_that_fits(home: Path, candidate: Path
     assert accounts(found)["grows"] == ("696.00", "696.00", "")
 
 
+def test_an_upgrade_to_the_cheapest_package_is_not_avoided(home: Path, candidate: Path) -> None:
+    found = what_if(home, candidate, "--seed-choices", "cheapest", "--account", "grows", since="2026-01")
+    assert accounts(found)["grows"] == ("696.00", "696.00", "")
+    assert found["upgrades"] == {"caused": 0, "avoided": 0, "moved": 0}
+
+
 def test_flags_and_grandfathers(home: Path, candidate: Path) -> None:
     change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'), ('monthly: "199.00"', 'monthly: "200.00"'))
     found = what_if(home, candidate, "--flag-above", "20%", "--grandfather-before", "2026-02-01")
@@ -165,6 +182,17 @@ def test_flags_and_grandfathers(home: Path, candidate: Path) -> None:
         "after": "1353.00",
         "cost": "123.00",
     }
+
+
+def test_the_table_says_what_the_options_ask_for(home: Path, candidate: Path) -> None:
+    change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'))
+    given = ["--from", "2026-02", "--through", "2026-04", "--as-of", "2026-04-15", "--home", home]
+    options = ["--flag-above", "20%", "--grandfather-before", "2026-02-01", "--out", candidate.parent / "out"]
+    ended = overage("what-if", candidate, *given, *options)
+    assert ended.status == 0
+    told = " ".join((ended.output + ended.messages).split())
+    assert "Bills that change by more than 20 %: 1 account (flagged.parquet)" in told
+    assert "3 accounts subscribed before 2026-02-01" in told and "the rule costs 120.00" in told
 
 
 def test_only_some_accounts(home: Path, candidate: Path) -> None:
@@ -186,6 +214,10 @@ def test_candidates_side_by_side(home: Path, candidate: Path, tmp_path: Path) ->
     assert (one["name"], one["difference"]) == ("candidate", "0.00")
     assert (two["name"], two["difference"]) == ("other", "-60.00")
     assert pl.read_parquet(tmp_path / "out" / "other" / "accounts.parquet")["difference"].sum() == -60
+    # Every table that the page names is there.
+    named = set(re.findall(r"[\w/-]+\.parquet", (tmp_path / "out" / "what-if.html").read_text()))
+    assert "other/totals.parquet" in named
+    assert all((tmp_path / "out" / name).exists() for name in named - {"NAME/totals.parquet"})
 
 
 def test_along_a_price(home: Path, candidate: Path) -> None:

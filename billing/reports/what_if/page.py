@@ -12,6 +12,7 @@ from billing.model.catalogue import Catalogue
 from billing.model.plain_rows import plain_number, plain_rows
 from billing.model.text import counted
 from billing.reports.svg_charts import bars, lines
+from billing.reports.what_if.amounts import before_after, grouped, signed
 from billing.reports.what_if.break_even import Grid
 from billing.reports.what_if.comparison import MOST_SHOWN, Comparison
 
@@ -99,7 +100,8 @@ def what_if_page(
             "name": found.name,
             "currency": code,
             "figures": _figures(found, code),
-            "notes": _notes(found, code),
+            "folder": folder,
+            "notes": notes_of(found, code, folder),
             "sections": [_with_markup(each) for each in _sections(catalogue, found, code, folder)],
         }
         for found, folder in zip(compared, folders, strict=True)
@@ -131,38 +133,44 @@ def _figures(found: Comparison, currency: str) -> list[tuple[str, str]]:
     accounts = found.of("accounts", currency)
     moved = int((accounts["difference"] != 0).sum())
     return [
-        ("Due as it is", _amount(amounts["before"])),
-        ("Due under the candidate", _amount(amounts["after"])),
-        ("Difference", _signed(amounts["difference"])),
+        ("Due as it is", grouped(amounts["before"])),
+        ("Due under the candidate", grouped(amounts["after"])),
+        ("Difference", signed(amounts["difference"])),
         ("Accounts that change", f"{moved:,} of {accounts.height:,}"),
     ]
 
 
-def _notes(found: Comparison, currency: str) -> list[str]:
+def notes_of(found: Comparison, currency: str, folder: str = "") -> list[str]:
+    """What stands beside the sums of a currency: what is open, upgrades, what the options ask for."""
     totals = found.of("totals", currency)
     notes = []
     if totals.height and totals["before"].to_list() != totals["issued"].to_list():
         issued = found.rows("totals", currency)[0]["issued"]
-        notes.append(f"{_amount(issued)} of it has been issued: the rest is not settled yet (totals.parquet).")
+        notes.append(
+            f"Documents have billed {grouped(issued)} of these dates: what differs is open ({folder}totals.parquet)."
+        )
     upgrades = found.of("upgrades", currency)["what"]
     counts = {what: int((upgrades == what).sum()) for what in ("caused", "avoided", "moved")}
     if any(counts.values()):
         words = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-        notes.append(f"Automatic upgrades: {words} (upgrades.parquet).")
+        notes.append(f"Automatic upgrades: {words} ({folder}upgrades.parquet).")
     if found.flag_above is not None:
         flagged = counted(f"{found.of('flagged', currency).height:,}", "account")
-        notes.append(f"{flagged} change by more than {plain_number(found.flag_above)} % (flagged.parquet).")
+        notes.append(
+            f"Bills that change by more than {plain_number(found.flag_above)} %: {flagged} ({folder}flagged.parquet)."
+        )
     if found.grandfather_before is not None:
         for row in found.rows("grandfathered", currency):
             accounts = counted(f"{row['accounts']:,}", "account")
             notes.append(
                 f"{accounts} subscribed before {found.grandfather_before}: left on the old versions they pay "
-                f"{_amount(row['before'])} instead of {_amount(row['after'])}; the rule costs {_amount(row['cost'])} "
-                "(grandfathered.parquet)."
+                f"{grouped(row['before'])} instead of {grouped(row['after'])}; the rule costs {grouped(row['cost'])} "
+                "({folder}grandfathered.parquet)."
             )
     parked = found.of("parked", currency)["account_id"].n_unique()
     if parked:
-        notes.append(f"{counted(f'{parked:,}', 'account')} cannot be billed and are not compared (parked.parquet).")
+        accounts = counted(f"{parked:,}", "account")
+        notes.append(f"Cannot be billed under one of the two, and not compared: {accounts} ({folder}parked.parquet).")
     notes += [f"Not reached in these months: {each}." for each in found.not_reached]
     return notes
 
@@ -186,7 +194,7 @@ def _sections(catalogue: Catalogue, found: Comparison, currency: str, folder: st
                 heading,
                 f"{folder}{name}.parquet",
                 [*((key.capitalize(), False) for key in keys), *_AMOUNT_COLUMNS],
-                [[*(named.get(row[key], row[key]) or "" for key in keys), *_before_after(row)] for row in rows],
+                [[*(named.get(row[key], row[key]) or "" for key in keys), *before_after(row)] for row in rows],
             )
         )
     accounts = found.of("accounts", currency)
@@ -205,7 +213,7 @@ def _sections(catalogue: Catalogue, found: Comparison, currency: str, folder: st
                 heading,
                 f"{folder}accounts.parquet",
                 [("Account", False), *_AMOUNT_COLUMNS, ("Why", False)],
-                [[row["account_id"], *_before_after(row), row["why"]] for row in rows],
+                [[row["account_id"], *before_after(row), row["why"]] for row in rows],
                 note=f"The first {MOST_SHOWN} of {int(changed.select(sign.sum()).item()):,}."
                 if changed.filter(sign).height > MOST_SHOWN
                 else "",
@@ -225,14 +233,14 @@ def _distribution(found: Comparison, currency: str, folder: str) -> Section:
     rows = found.rows("distribution", currency)
     labels = [_bounds(row["from_percent"], row["to_percent"]) for row in rows]
     percentiles = ", ".join(
-        f"{row['percentile']} %: {_signed(row['difference'])}" for row in found.rows("percentiles", currency)
+        f"{row['percentile']} %: {signed(row['difference'])}" for row in found.rows("percentiles", currency)
     )
     return Section(
         "Accounts by change",
         f"{folder}distribution.parquet",
         [("Change of the bill", False), ("Accounts", True), ("Difference", True)],
-        [[label, f"{row['accounts']:,}", _signed(row["difference"])] for label, row in zip(labels, rows, strict=True)],
-        note=f"Percentiles of the difference (percentiles.parquet): {percentiles}.",
+        [[label, f"{row['accounts']:,}", signed(row["difference"])] for label, row in zip(labels, rows, strict=True)],
+        note=f"Percentiles of the difference ({folder}percentiles.parquet): {percentiles}.",
         chart=bars("Accounts by change of their bill", labels, [Decimal(row["accounts"]) for row in rows]),
     )
 
@@ -286,9 +294,9 @@ def _grid_section(grid: Grid) -> Section:
         [
             [
                 *(row[value] for value in values),
-                _amount(row["after"]),
-                *([_amount(row["expected"])] if has_assumption else []),
-                _signed(row["difference"]),
+                grouped(row["after"]),
+                *([grouped(row["expected"])] if has_assumption else []),
+                signed(row["difference"]),
                 f"{row['accounts_more']:,}",
                 f"{row['accounts_less']:,}",
             ]
@@ -297,16 +305,3 @@ def _grid_section(grid: Grid) -> Section:
         note=f"Assumption: {grid.assumption}.",
         chart=chart,
     )
-
-
-def _before_after(row: Mapping[str, str]) -> list[str]:
-    difference = Decimal(row["after"]) - Decimal(row["before"])
-    return [_amount(row["before"]), _amount(row["after"]), _signed(f"{difference:f}")]
-
-
-def _amount(text: str) -> str:
-    return f"{Decimal(text):,}"
-
-
-def _signed(text: str) -> str:
-    return f"{Decimal(text):+,}" if Decimal(text) else f"{Decimal(text):,}"

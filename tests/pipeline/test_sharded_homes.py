@@ -60,8 +60,7 @@ class Way:
 
 CHANGED: Final = sized(usual=(2, 3), long=(4, 7, 7, 7, 7))
 WAYS: Final = sized(
-    # of the others, `test_cluster` bills shards on workers and in a bucket, `test_store_homes` a bucket
-    usual=[Way(CHANGED)],
+    usual=[Way(CHANGED, "bucket")],
     long=[
         Way((4,) * MONTHS),
         Way((7,) * MONTHS, steps="dagster"),

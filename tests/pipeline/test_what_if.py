@@ -256,6 +256,15 @@ def test_every_number_of_the_page_is_in_the_table_that_it_names(home: Path, cand
     assert (out / "what-if.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_tables_of_an_earlier_answer_do_not_stay(home: Path, candidate: Path, tmp_path: Path) -> None:
+    what_if(home, candidate)
+    assert (tmp_path / "out" / "accounts.parquet").exists()
+    what_if(home, candidate, "--vary", "packages.starter.price.monthly=99..99/1")
+    assert [path.name for path in sorted((tmp_path / "out").glob("*.parquet"))] == ["grid.parquet"]
+    what_if(home, candidate)
+    assert not (tmp_path / "out" / "grid.parquet").exists()
+
+
 def test_equal_answers_are_equal_bytes(home: Path, candidate: Path, tmp_path: Path) -> None:
     change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'))
     what_if(home, candidate)

@@ -18,6 +18,7 @@ from billing.store.files import write_bytes
 
 PAGE: Final = "what-if.html"
 PDF: Final = "what-if.pdf"
+_GRID: Final = "grid"
 
 
 def refuse_name(name: str) -> None:
@@ -60,12 +61,17 @@ def write_what_if(catalogue: Catalogue, compared: Sequence[Comparison], grid: Gr
         That in force.
     """
     folders = _folders(folder, [found.name for found in compared]) if grid is None else [folder] * len(compared)
+    written = {} if grid is None else {folder / f"{_GRID}.parquet": grid.points}
     if grid is None:
         for found, own in zip(compared, folders, strict=True):
-            for name, frame in found.tables.items():
-                _write(own / f"{name}.parquet", frame)
-    else:
-        _write(folder / "grid.parquet", grid.points)
+            written |= {own / f"{name}.parquet": frame for name, frame in found.tables.items()}
+    # Tables of an earlier answer in the same folder would be taken for those of this one.
+    for name in (_GRID, *compared[0].tables):
+        for own in {folder, *folders}:
+            if (path := own / f"{name}.parquet") not in written:
+                path.unlink(missing_ok=True)
+    for path, frame in written.items():
+        _write(path, frame)
     names = ["" if own == folder else f"{own.name}/" for own in folders]
     paper = what_if_page(catalogue, compared, grid, names, on_paper=True)
     write_bytes(folder / PDF, draw_page(paper, "month_report_print.css"))

@@ -7,6 +7,8 @@ from typing import Final
 
 WIDTH: Final = 640
 _BLUE, _ORANGE, _GREY, _INK, _PALE = "#3f5fbf", "#f0a030", "#66708a", "#22324a", "#e3e7ef"
+_OF_LINES: Final = (_BLUE, _ORANGE, _GREY, "#2e8b57", "#a0409a", "#0f8a9d", "#b3261e")
+MOST_LINES: Final = len(_OF_LINES)
 _LABEL, _ROW = 150, 24
 
 
@@ -50,7 +52,7 @@ def columns(title: str, labels: Sequence[str], values: Sequence[int], marked: Se
 
 
 def lines(title: str, labels: Sequence[str], series: Mapping[str, Sequence[Decimal]]) -> str:
-    """Lines over points side by side, each with its last value; the axis runs from the lowest to the highest value."""
+    """At most MOST_LINES lines over points side by side; the axis runs from the lowest to the highest value."""
     values = [value for each in series.values() for value in each]
     lowest, highest = min(values), max(values)
     span = highest - lowest or Decimal(1)
@@ -72,7 +74,7 @@ def lines(title: str, labels: Sequence[str], series: Mapping[str, Sequence[Decim
     ]
     last = len(labels) - 1
     ends: list[Decimal] = []
-    for (name, points), colour in zip(series.items(), (_BLUE, _ORANGE, _GREY), strict=False):
+    for (name, points), colour in zip(series.items(), _OF_LINES, strict=False):
         path = " ".join(place(position, value) for position, value in enumerate(points))
         end = Decimal(place(last, points[-1]).partition(",")[2])
         # Names of lines that end side by side stand under each other.
@@ -83,7 +85,7 @@ def lines(title: str, labels: Sequence[str], series: Mapping[str, Sequence[Decim
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"/>'
             f'<text x="{WIDTH - 142}" y="{end + 4}" fill="{colour}" font-weight="600">{escape(_cut(name))}</text>'
         )
-    return _drawing(title, parts, 224)
+    return _drawing(title, parts, max(224, int(max(ends)) + 14))
 
 
 def flows(title: str, moves: Mapping[tuple[str, str], int], order: Sequence[str]) -> str:

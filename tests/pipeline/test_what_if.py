@@ -256,6 +256,17 @@ def test_every_number_of_the_page_is_in_the_table_that_it_names(home: Path, cand
     assert (out / "what-if.pdf").read_bytes().startswith(b"%PDF")
 
 
+def test_two_paths_are_drawn_as_a_line_for_each_value_of_the_second(
+    home: Path, candidate: Path, tmp_path: Path
+) -> None:
+    given = ("packages.starter.price.monthly=89..99/10", "packages.silver.price.monthly=150..151/1")
+    found = what_if(home, candidate, "--vary", given[0], "--vary", given[1])
+    assert len(found["points"]) == 4
+    chart = (tmp_path / "out" / "what-if.html").read_text().partition("<svg")[2].partition("</svg>")[0]
+    assert chart.count("<polyline") == 2
+    assert ">at 150<" in chart and ">at 151<" in chart
+
+
 def test_tables_of_an_earlier_answer_do_not_stay(home: Path, candidate: Path, tmp_path: Path) -> None:
     what_if(home, candidate)
     assert (tmp_path / "out" / "accounts.parquet").exists()

@@ -11,7 +11,7 @@ import polars as pl
 from billing.model.catalogue import Catalogue
 from billing.model.plain_rows import plain_number, plain_rows
 from billing.model.text import counted
-from billing.reports.svg_charts import bars, lines
+from billing.reports.svg_charts import MOST_LINES, bars, lines
 from billing.reports.what_if.amounts import before_after, grouped, signed
 from billing.reports.what_if.break_even import Grid
 from billing.reports.what_if.comparison import MOST_SHOWN, Comparison
@@ -268,13 +268,25 @@ def _beside(compared: Sequence[Comparison]) -> Section:
     return Section("Side by side", "NAME/totals.parquet", columns, rows)
 
 
+def _lines_of_two(paths: Sequence[str], rows: Sequence[Mapping[str, str]], currency: str) -> str:
+    """What is due along the first path, a line for each of some values of the second, spread evenly."""
+    values = list(dict.fromkeys(row["value_2"] for row in rows))
+    step = -(-len(values) // MOST_LINES)
+    series = {
+        f"at {value}": [Decimal(row["after"]) for row in rows if row["value_2"] == value] for value in values[::step]
+    }
+    labels = list(dict.fromkeys(row["value_1"] for row in rows))
+    return lines(f"{paths[0]}, {currency}, at values of {paths[1]}", labels, series)
+
+
 def _grid_section(grid: Grid) -> Section:
     rows = grid.rows()
     paths = [path for path, _ in zip(grid.paths, ("value_1", "value_2"), strict=False)]
     values = ["value_1", "value_2"][: len(paths)]
     has_assumption = grid.elasticity != 0
-    chart = ""
-    if len(paths) == 1:
+    if len(paths) > 1:
+        chart = _lines_of_two(paths, rows, grid.currency)
+    else:
         series = {"due": [Decimal(row["after"]) for row in rows]}
         if has_assumption:
             series["expected"] = [Decimal(row["expected"]) for row in rows]

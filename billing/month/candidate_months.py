@@ -194,7 +194,8 @@ def compared_months(base: Business, candidates: Sequence[Candidate], since: str,
         A scratch copy of the business, up to date through the last month.
     """
     again = replace(base, register=base.register.reopened(Reopened(since)), computed=Computed())
-    for month in months_between(since, through):
+    # Before anybody subscribed there is nothing.
+    for month in months_between(max(since, base.first_month or since), through):
         shards = [each_shard(business, month) for business in (base, again, *(each.business for each in candidates))]
         for shard, decides, *others in zip(*shards, strict=True):
             as_it_is = _AsItIs(shard, month, decided_packages(decides, month))

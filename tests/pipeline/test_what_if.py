@@ -267,6 +267,13 @@ def test_two_paths_are_drawn_as_a_line_for_each_value_of_the_second(
     assert ">at 150<" in chart and ">at 151<" in chart
 
 
+def test_months_before_anybody_subscribed_have_nothing(home: Path, candidate: Path) -> None:
+    change(candidate, ('monthly: "99.00"', 'monthly: "119.00"'))
+    found = what_if(home, candidate, since="2025-11", through="2026-01")
+    assert [row["month"] for row in found["months"]] == ["2026-01"]
+    assert accounts(found)["small"] == ("99.00", "119.00", "fee")
+
+
 def test_tables_of_an_earlier_answer_do_not_stay(home: Path, candidate: Path, tmp_path: Path) -> None:
     what_if(home, candidate)
     assert (tmp_path / "out" / "accounts.parquet").exists()

@@ -1,7 +1,6 @@
 """Assets of the monthly chain: cycles, levels, usage, packages, decisions, charges; each is named after its table."""
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -25,7 +24,7 @@ from assets.partitions import month_before
 from assets.refusals import failures_in_words, refuse_month_to_come
 from assets.resources import BillingHome
 from billing.ingest.missing_deliveries import missing_deliveries
-from billing.model.calendar import first_day, months_after
+from billing.model.calendar import first_day, last_day, months_after
 from billing.model.codes import LineKind
 from billing.model.columns import MONEY, Table
 from billing.model.tables import CHARGES, CYCLES, DECISIONS, DUES, LEVELS, PACKAGES, PARKED, UNBILLED, USAGE
@@ -151,7 +150,7 @@ def cycles(
     by_status = rows.group_by("status", "fee_reason").agg(subscriptions=pl.len()).sort("status", "fee_reason").collect()
     yield dg.MaterializeResult(metadata=summary(by_status, subscriptions=int(by_status["subscriptions"].sum())))
     # Cycles that close in this month started in the previous month.
-    last = min(business.as_of, date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1))
+    last = min(business.as_of, last_day(month))
     missing = missing_deliveries(business.home, first_day(months_after(month, -1)), last)
     yield dg.AssetCheckResult(
         check_name="expected_deliveries_are_there",

@@ -17,11 +17,11 @@ from typing import Final
 from benchmarks.measuring import run_measured, write_result
 from billing.inputs.catalogue_file import load_catalogue
 from billing.inputs.catalogue_variation import Variation, grid
-from billing.model.calendar import first_day
+from billing.model.calendar import first_day, last_day
 from billing.month.business import Business
 from billing.month.scratch_copy import bring_up_to_date
 from billing.month.steps import billed_months, ingest_usage
-from billing.reports.what_if import Question, compare_catalogues, last_day
+from billing.reports.what_if import Question, compare_catalogues
 from billing.sample import billing_hint, write_sample
 
 ACCOUNTS: Final = 10_000

@@ -3,7 +3,7 @@
 Derive every billing date from the original anchor, so that none drifts.
 """
 
-from datetime import date
+from datetime import date, timedelta
 
 import polars as pl
 
@@ -23,6 +23,11 @@ def month_of(day: pl.Expr) -> pl.Expr:
 def first_day(month: str) -> date:
     """First day of a month YYYY-MM."""
     return date.fromisoformat(f"{month}-01")
+
+
+def last_day(month: str) -> date:
+    """The last day of a month."""
+    return first_day(months_after(month, 1)) - timedelta(days=1)
 
 
 def months_after(month: str, count: int) -> str:

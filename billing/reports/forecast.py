@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from billing.model.calendar import first_day, months_after, months_between
+from billing.model.calendar import last_day, months_after, months_between
 from billing.model.codes import ForecastBasis, SubscriptionStatus
 from billing.model.columns import BASE_QUANTITY, MONEY
 from billing.model.errors import RefusedError
@@ -168,7 +168,7 @@ def forecast(business: Business, count: int, progress: Progress | None = None) -
     months = months_between(start, months_after(start, count))
     if business.first_month is None:
         return _forecast(business, months[:count])
-    through = first_day(months_after(months[-1], 1)) - timedelta(days=1)
+    through = last_day(months[-1])
     with scratch_copy(business, business.as_of) as scratch:
         ingest_usage(scratch, progress)
         computed = billed_months(scratch, months_after(f"{business.as_of:%Y-%m}", 1))

@@ -13,7 +13,7 @@ from typing import Final
 import polars as pl
 
 from billing.model.account_tables import JOURNAL
-from billing.model.calendar import first_day, months_after, months_between
+from billing.model.calendar import first_day, last_day, months_between
 from billing.model.catalogue import Catalogue
 from billing.model.codes import RETURNED, LedgerAccount, LineKind, PaymentStatus, PostingKind
 from billing.model.columns import MONEY
@@ -139,7 +139,7 @@ def _month_postings(
     today: date,
 ) -> pl.DataFrame:
     """The postings of one calendar month: the table JOURNAL."""
-    start, end = first_day(month), _last_day(month)
+    start, end = first_day(month), last_day(month)
     issued = documents.filter(pl.col("issued_on") <= end)
     lines = (
         scan_months(business.home, LINES, issued["billing_month"].unique().sort().to_list())
@@ -335,7 +335,7 @@ def _built_from(
     today: date,
 ) -> str:
     """Inputs of a month's postings: documents never change, so their number identifies them."""
-    start, end = first_day(month), _last_day(month)
+    start, end = first_day(month), last_day(month)
     payments = business.payments.filter(pl.col("on").is_between(start, end)).select(
         "payment_id", "document", "account_id", "on", "amount", "status"
     )
@@ -368,7 +368,3 @@ def _remove_other_months(home: Home, months: list[str]) -> None:
     for month in home.months(JOURNAL):
         if month not in months:
             shutil.rmtree(home.month_folder(JOURNAL, month))
-
-
-def _last_day(month: str) -> date:
-    return first_day(months_after(month, 1)) - timedelta(days=1)

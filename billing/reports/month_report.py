@@ -13,7 +13,7 @@ import polars as pl
 
 from billing.ingest import event_files, scan_event_files, scan_events
 from billing.ingest.volumes import rejects_by_source, volumes
-from billing.model.calendar import first_day, months_after, months_between
+from billing.model.calendar import first_day, last_day, months_after, months_between
 from billing.model.codes import Age, LineKind, Term
 from billing.model.columns import MONEY, RATE, Table
 from billing.model.money import minor_units, round_fraction
@@ -138,7 +138,7 @@ class MonthReport(Figures):
 
 def month_report(business: Business, month: str) -> MonthReport:
     """The report of a month that has been computed."""
-    on = min(business.as_of, date.fromordinal(first_day(months_after(month, 1)).toordinal() - 1))
+    on = min(business.as_of, last_day(month))
     # Without sources there is nothing to tell of them: read no manifests.
     since, through = (first_day(month), on) if business.catalogue.sources else (date.max, date.min)
     # The catalogue's currency comes first.

@@ -5,7 +5,6 @@ from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from billing.model.plain_rows import plain_number
 from billing.model.text import counted
 from billing.month.business import Business
 from billing.rendering import draw_page
+from billing.reports.bundled_pages import bundled_texts, page_environment
 from billing.reports.month_report import AGES, MonthReport
 from billing.reports.shadow_tables import shadow_tables
 from billing.reports.svg_charts import bars, columns, flows
@@ -61,22 +61,14 @@ def report_paths(home: Home, month: str) -> tuple[Path, Path]:
 
 def report_page(catalogue: Catalogue, report: MonthReport) -> str:
     """Render the page: self-contained, with charts as inline SVG."""
-    from jinja2 import FunctionLoader, StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
 
-    texts = {name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in _NAMES}
-    environment = ImmutableSandboxedEnvironment(
-        loader=FunctionLoader(texts.__getitem__),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    texts = bundled_texts(_NAMES)
     money = partial(_money, catalogue.minor_units)
     # The charts escape their labels.
     charts = {name: Markup(svg) for name, svg in month_charts(catalogue, report).items()}  # noqa: S704
-    return environment.get_template(_NAMES[0]).render(
+    template = page_environment(texts).get_template(_NAMES[0])
+    return template.render(
         style=Markup(texts["month_report.css"]),  # noqa: S704  # part of the program
         seller=catalogue.seller.name,
         currency=catalogue.currency,

@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from importlib.resources import files
 from typing import Any, Final
 
 import polars as pl
@@ -11,6 +10,7 @@ import polars as pl
 from billing.model.catalogue import Catalogue
 from billing.model.plain_rows import plain_number, plain_rows
 from billing.model.text import counted
+from billing.reports.bundled_pages import bundled_texts, page_environment
 from billing.reports.svg_charts import MOST_LINES, bars, lines
 from billing.reports.what_if.amounts import before_after, grouped, signed
 from billing.reports.what_if.break_even import Grid
@@ -81,19 +81,9 @@ def what_if_page(
     folders
         Where the tables of each candidate are, relative to the page.
     """
-    from jinja2 import FunctionLoader, StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
     from markupsafe import Markup
 
-    names = (_TEMPLATE, *_STYLES, _PHONE)
-    texts = {name: files("invoice_templates").joinpath(name).read_text("utf-8") for name in names}
-    environment = ImmutableSandboxedEnvironment(
-        loader=FunctionLoader(texts.__getitem__),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    texts = bundled_texts((_TEMPLATE, *_STYLES, _PHONE))
     first = compared[0]
     parts = [
         {
@@ -108,7 +98,8 @@ def what_if_page(
         for code in found.currencies
     ]
     beside = _beside(compared) if len(compared) > 1 and grid is None else None
-    return environment.get_template(_TEMPLATE).render(
+    template = page_environment(texts).get_template(_TEMPLATE)
+    return template.render(
         style=Markup("".join(texts[name] for name in (*_STYLES, *(() if on_paper else (_PHONE,))))),  # noqa: S704 # part of the program
         seller=catalogue.seller.name,
         since=first.since,

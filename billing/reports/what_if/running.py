@@ -3,13 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from decimal import Decimal
 from typing import Final, Literal
 
 import polars as pl
 
-from billing.model.calendar import first_day, months_after, months_between
+from billing.model.calendar import first_day, last_day, months_between
 from billing.model.catalogue import Catalogue
 from billing.model.errors import RefusedError
 from billing.model.tables import PACKAGES
@@ -126,11 +126,6 @@ def compare_in(
             )
         ]
     return found
-
-
-def last_day(month: str) -> date:
-    """The last day of a month."""
-    return first_day(months_after(month, 1)) - timedelta(days=1)
 
 
 def _some_at_a_time(names: Sequence[str]) -> Iterator[Sequence[str]]:

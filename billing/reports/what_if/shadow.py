@@ -34,7 +34,7 @@ def shadow_of_month(business: Business, month: str, on: date) -> Shadow | None:
     """What the policy's candidate would have billed of a month that has been computed, by a day; None without one.
 
     Each month begins in the packages that were in force: upgrades under the candidate do not carry on to the next. A
-    candidate that is refused stops nothing.
+    candidate that is refused stops nothing. The home has to be locked: its files are pointed at.
     """
     path = business.catalogue.policy.shadow
     if not path:

@@ -6,13 +6,13 @@ from decimal import Decimal
 from pathlib import Path
 
 from billing.inputs.catalogue_variation import Variation, grid, values_in_force
-from billing.model.calendar import first_day
+from billing.model.calendar import first_day, last_day
 from billing.model.errors import RefusedError
 from billing.model.plain_rows import plain_number
 from billing.month.business import Business
 from billing.reports.what_if.break_even import Grid, grid_of
 from billing.reports.what_if.comparison import Comparison
-from billing.reports.what_if.running import Progress, Question, compare_catalogues, last_day
+from billing.reports.what_if.running import Progress, Question, compare_catalogues
 
 
 def compare_along(

@@ -14,8 +14,7 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 
 from assets.environment import accounts_per_shard, home_folder, local_home, register_url
-from assets.heads import leading
-from assets.refusals import failures_in_words
+from assets.heads import failures_for_dagster, leading
 from billing.register.register import Register
 from billing.store.home import Home
 from pipeline.executor_choice import CLUSTER, ExecutorName, chosen_executor
@@ -132,7 +131,7 @@ class _Leading(dg.Executor):
             yield from self._inner.execute(plan_context, execution_plan)
             return
         home = Home(root)
-        with failures_in_words():
+        with failures_for_dagster():
             register = Register.open(home, register_url())
             try:
                 canceled = _stopped_when_canceled(instance, run) if chosen_executor() in CLUSTER else nullcontext()

@@ -20,7 +20,8 @@ from billing.month.recorded_inputs.months import built_months, month_inputs, mov
 from billing.month.steps import billed_months
 from billing.store.home import Home
 from billing.store.working_files import NOTHING
-from pipeline.jobs import SERIAL, billing_month_job, correct_job, ingest_job, issue_job, profiles_job
+from pipeline.job_lists import SERIAL
+from pipeline.jobs import billing_month_job, correct_job, ingest_job, issue_job, profiles_job
 from pipeline.months_to_run import load
 from pipeline.notices import failure_notice, is_configured, ready_notice, send
 from pipeline.schedules import as_of_config

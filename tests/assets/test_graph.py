@@ -15,7 +15,7 @@ from dagster._core.execution.asset_backfill import AssetBackfillData
 
 from assets.partitions import FUTURE_DAYS, FUTURE_MONTHS, calendar_reach, calendars_of
 from pipeline.definitions import definitions, defs
-from pipeline.jobs import MONTHLY
+from pipeline.job_lists import MONTHLY
 from tests.assets.graph_text import GRAPH, graph_text
 
 ROOT = Path(__file__).parents[2]

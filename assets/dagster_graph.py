@@ -26,6 +26,7 @@ from assets.declared import (
 from assets.heads import at_work_on, failures_for_dagster
 from assets.lineage import Sources, sources_of
 from assets.partitions import month_before
+from assets.refusals import StepFailedError
 from assets.resources import BillingHome
 from billing.model.columns import Table
 from billing.month.business import Business
@@ -91,7 +92,7 @@ class DagsterStep:
     @property
     def month(self) -> str:
         """The partition of the run."""
-        return self._context.partition_key
+        return str(self._context.partition_key)
 
     @property
     def days(self) -> Sequence[str]:
@@ -242,7 +243,7 @@ def _function(operation: Operation) -> Callable[..., Events]:
     if operation.config is not None:
         annotations["config"] = _config_class(operation.config)
     named = update_wrapper(function, operation.work)
-    del named.__wrapped__  # type: ignore[attr-defined] # Dagster looks at the signature of what is wrapped.
+    del named.__wrapped__  # Dagster looks at the signature of what is wrapped.
     named.__annotations__ = annotations
     return named
 
@@ -254,9 +255,11 @@ def _executed(
         yield from _instead[-1](operation, context)
         return
     given = () if operation.config is None else (operation.config(**config),)
-    with failures_for_dagster():
+    try:
         for each in operation.work(DagsterStep(context), *given, billing_home.home):
             yield to_event(each)
+    except StepFailedError as error:
+        raise dg.Failure(description=str(error), allow_retries=False) from error.__cause__
 
 
 def _config_class(declared: type[Any]) -> type[dg.Config]:
@@ -265,7 +268,9 @@ def _config_class(declared: type[Any]) -> type[dg.Config]:
     defaults = {each.name: _default(each) for each in fields(declared)}
     given = {name: value for name, value in defaults.items() if value is not MISSING}
     contents = {"__module__": declared.__module__, "__doc__": declared.__doc__, "__annotations__": annotated}
-    return type(dg.Config)(declared.__name__, (dg.Config,), contents | given)
+    make: Any = type(dg.Config)
+    made: type[dg.Config] = make(declared.__name__, (dg.Config,), contents | given)
+    return made
 
 
 def _default(field: Field[Any]) -> Any:

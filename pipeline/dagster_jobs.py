@@ -45,7 +45,7 @@ class JobsByDagster:
             with self.turn.given_up():
                 run = submit(self.instance, definition, _logging("INFO") | config, partition, tags)
                 followed = follow(self.instance, run, self.say)
-            return result_of(followed.success, followed.all_events)
+            return result_of(followed.all_events, success=followed.success)
         result = definition.execute_in_process(
             run_config=_logging("CRITICAL") | config,
             instance=self.instance,
@@ -53,7 +53,7 @@ class JobsByDagster:
             tags={**tags, **BY_COMMAND_LINE},
             raise_on_error=False,
         )
-        return result_of(result.success, result.all_events)
+        return result_of(result.all_events, success=result.success)
 
 
 @contextmanager

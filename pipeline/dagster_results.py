@@ -1,6 +1,6 @@
 """What Dagster says of a job that ended, as a command learns it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import dagster as dg
@@ -9,7 +9,7 @@ from assets.dagster_graph import plain_metadata
 from pipeline.run_results import ErrorFound, Evaluation, FailedStep, Result
 
 
-def result_of(success: bool, events: Sequence[dg.DagsterEvent]) -> Result:  # noqa: FBT001 # the first of two facts
+def result_of(events: Sequence[dg.DagsterEvent], *, success: bool) -> Result:
     """The result of a run, from its events."""
     result = Result(success)
     for event in events:
@@ -17,16 +17,19 @@ def result_of(success: bool, events: Sequence[dg.DagsterEvent]) -> Result:  # no
             result.evaluations.append(_evaluation(event.asset_check_evaluation_data))
         elif event.is_step_failure:
             data = event.step_failure_data
-            words = None if data.user_failure_data is None else data.user_failure_data.description
+            told: Any = data.user_failure_data
+            words = None if told is None else told.description
             result.failures.append(FailedStep(str(event.step_key), words or None, _error(data.error)))
     result.error = next(_errors_of_run(events), None)
     return result
 
 
-def _errors_of_run(events: Iterable[dg.DagsterEvent]) -> Any:
+def _errors_of_run(events: Iterable[dg.DagsterEvent]) -> Iterator[ErrorFound | None]:
     for event in events:
-        if event.is_failure and event.job_failure_data is not None and event.job_failure_data.error is not None:
-            yield _error(event.job_failure_data.error)
+        is_of_run = event.event_type == dg.DagsterEventType.RUN_FAILURE
+        data: Any = event.job_failure_data if is_of_run else None
+        if data is not None and data.error is not None:
+            yield _error(data.error)
 
 
 def _evaluation(found: dg.AssetCheckEvaluation) -> Evaluation:

@@ -28,7 +28,7 @@ from pipeline.jobs import (
 from pipeline.private_files import umask_of
 from pipeline.process_settings import skip_last_collection
 from pipeline.schedules import schedules_in
-from pipeline.sensors import month_is_ready, new_deliveries, roll_forward, run_failed
+from pipeline.sensors import month_is_ready, new_deliveries, recorded_runs, roll_forward, run_failed
 
 skip_last_collection()
 
@@ -95,7 +95,7 @@ def definitions(partitions: Calendars) -> dg.Definitions:
             look_job,
         ],
         schedules=schedules_in(partitions.time_zone),
-        sensors=[new_deliveries, roll_forward, run_failed, month_is_ready],
+        sensors=[recorded_runs, new_deliveries, roll_forward, run_failed, month_is_ready],
         executor=executor(),
     )
 

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 from assets.declared import Link, Markdown, Place, Value
 from assets.homes import PATIENCE_SECONDS
 from assets.resources import BillingHome
-from assets.run_tags import BY_COMMAND_LINE, VERSIONS
+from assets.run_tags import BY_COMMAND_LINE
 from billing.model.errors import InterruptedRunError, RefusedError
 from billing.month.business import Business
-from billing.month.versions import versions
 from billing.reports.repair import damage_in_words
 from billing.store.home import Home
 from billing.store.lock import BusyError
@@ -120,7 +119,7 @@ class Jobs:
 
     def _result_of(self, job: str, config: dict[str, Any], partition: str | None, tags: Mapping[str, str]) -> Result:
         if self.dagster is None:
-            tags = {**SERIAL, **tags, **BY_COMMAND_LINE, VERSIONS: versions()}
+            tags = {**SERIAL, **tags, **BY_COMMAND_LINE}
             return execute(job, self.resource, self.records, partition=partition, tags=tags, config=config)
         return self.dagster.execute(job, config, partition, tags)
 

@@ -8,7 +8,7 @@ records, as it does Dagster's own; the business and the register do not need the
 import fcntl
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,7 +203,7 @@ def _plain_value(value: Value) -> object:
 
 def _value(found: Any) -> Value:
     if not isinstance(found, dict):
-        value: Value = found
-        return value
+        return found  # type: ignore[no-any-return] # as it was written
     ((kind, text),) = found.items()
-    return {"markdown": Markdown, "link": Link, "place": Place}[kind](text)
+    kinds: dict[str, Callable[[str], Value]] = {"markdown": Markdown, "link": Link, "place": Place}
+    return kinds[kind](text)

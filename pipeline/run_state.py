@@ -32,7 +32,8 @@ from billing.reports.show import set_aside
 from billing.store.files import remove_scratch_files, write_bytes
 from billing.store.frames import write_frame
 from billing.store.home import Home
-from pipeline.settings import bring_up_to_date, instance_folder
+from billing.store.lock import is_held
+from pipeline.settings import bring_up_to_date
 
 Say = Callable[[str], None]
 
@@ -108,9 +109,8 @@ def say_what_has_not_begun(business: Business, month: str, through: str, say: Sa
 def _is_up_to_date(business: Business, months: Sequence[str]) -> bool:
     home = business.home
     return (
-        # Dagster does not yet know that runs of a killed command have ended.
+        # A killed command left work half done.
         not (home.lake / _MARK).exists()
-        and (instance_folder(home) / "dagster.yaml").exists()
         and not days_to_ingest(business)
         and not any(moved_inputs(business, each) or documents_to_render(business, each) for each in months)
         and profiles_digest(business) == profiles_built_from(home.root)
@@ -154,6 +154,11 @@ def warn(business: Business, say: Say) -> None:
     """Print the warnings from reading the inputs, and the rows that no month bills."""
     for warning in (*business.inputs.warnings, *rows_before_billing_start(business)):
         say(f"warning: {warning}")
+
+
+def is_command_at_work(home: Home) -> bool:
+    """Whether a command holds the home's lock: what it does is in Dagster's records afterwards only."""
+    return (home.lake / _MARK).exists() and is_held(home)
 
 
 @contextmanager

@@ -290,10 +290,15 @@ def _locked_and_ingested(business: Business, *, draft: bool, say: Say) -> Iterat
             yield jobs
 
 
+def has_own_instance() -> bool:
+    """Whether the user has set an instance of Dagster, which then executes the jobs: its records may be on a server."""
+    return dagster_home() is not None
+
+
 @contextmanager
 def _jobs(home: Home, resource: BillingHome, say: Say, turn: Turn, *, is_submitted: bool) -> Iterator[Jobs]:
     """The jobs of a command: executed by itself; by Dagster on a cluster, or with an instance that the user has set."""
-    if not is_submitted and dagster_home() is None:
+    if not (is_submitted or has_own_instance()):
         bring_up_to_date(home, say)
         yield Jobs(resource, say, instance_folder(home) / FOLDER)
         return
